@@ -1,0 +1,11 @@
+"""Irisgate: a self-hosted AI gateway for a tailnet.
+
+The way of a request begins in `server.py`; `app.py` wires the parts; `flag.py` is what a plugin is written against.
+"""
+
+from importlib.metadata import PackageNotFoundError, version
+
+try:
+    __version__ = version("irisgate")
+except PackageNotFoundError:  # a source tree that was never installed
+    __version__ = "0+source"

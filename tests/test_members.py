@@ -1,0 +1,62 @@
+"""A body's members are found without decoding them, and everything that is not changed keeps its bytes."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.errors import Refused
+from gateway.members import Members
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+separators = st.sampled_from([(",", ":"), (", ", ": "), (" ,\n", " :\t")])
+
+
+@given(st.dictionaries(st.text(), values, max_size=6), separators, st.booleans())
+def test_every_member_decodes_to_what_json_says(data, how, ascii_only):
+    text = json.dumps(data, separators=how, ensure_ascii=ascii_only)
+    try:
+        body = text.encode()
+    except UnicodeEncodeError:
+        return
+    try:
+        members = Members(body)
+    except Refused:
+        assert "\\ud" in text, "only a lone surrogate may be refused"
+        return
+    assert list(members) == list(data)
+    for name, value in members.items():
+        assert json.loads(value) == data[name]
+
+
+@given(st.dictionaries(st.text(alphabet="abc", min_size=1), values, min_size=1, max_size=5), st.data())
+def test_a_member_named_twice_is_refused_wherever_it_stands(data, draw):
+    name = draw.draw(st.sampled_from(list(data)))
+    parts = [f"{json.dumps(key)}:{json.dumps(value)}" for key, value in data.items()]
+    escaped = "".join(f"\\u{ord(letter):04x}" for letter in name)
+    again = draw.draw(st.sampled_from([json.dumps(name), f'"{escaped}"']))
+    parts.insert(draw.draw(st.integers(0, len(parts))), f"{again}:{json.dumps(draw.draw(values))}")
+    with pytest.raises(Refused) as refused:
+        Members(("{" + ",".join(parts) + "}").encode())
+    assert refused.value.problem.param == name
+
+
+def test_splicing_leaves_the_other_members_as_they_came():
+    body = b'{ "model" : "a",  "n":1.0, "big": 123456789012345678901234567890, "gone": [1], "u":"\\u00e9" }'
+    spliced = Members(body).spliced({"model": b'"b"', "gone": None, "new": b"true"})
+    assert spliced == b'{"model" : "b","n":1.0,"big": 123456789012345678901234567890,"u":"\\u00e9","new":true}'
+
+
+def test_splicing_an_empty_object_adds_the_first_member():
+    assert Members(b" {} ").spliced({"a": b"1"}) == b'{"a":1}'
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'"x"', b"{", b'{"a":1}x', b'{"a":1,}', b"\xff", b"nul"])
+def test_what_is_no_json_object_is_refused_with_the_reason(body):
+    with pytest.raises(Refused, match="the body is not a JSON object: "):
+        Members(body)

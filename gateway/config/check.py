@@ -1,0 +1,116 @@
+"""Checks one section of the document and words what is wrong with it.
+
+pydantic finds the faults, all of them; this file gives each its place in the document and a sentence that says what
+would be right, and warns of keys that have no effect. Nothing here knows a key by name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar
+
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from gateway.config.findings import Report, closest, quoted
+from gateway.config.hujson import Path
+from gateway.config.schema import Section
+
+S = TypeVar("S", bound=Section)
+
+_EXPECTED: Final = re.compile(r"'([^']*)'")
+_KINDS: Final[Mapping[type, str]] = {
+    dict: "an object",
+    list: "a list",
+    str: "a string",
+    bool: "a boolean",
+    int: "a number",
+    float: "a number",
+    type(None): "null",
+}
+
+
+def check(model: type[S], raw: Any, path: Path, report: Report) -> S | None:
+    """The section, or None after its faults were reported."""
+    if isinstance(raw, dict):
+        _warn_of_keys(model, raw, path, report)
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        for fault in error.errors(include_url=False):
+            report.error(_place(path, fault, report), _message(fault, model))
+        return None
+
+
+def _warn_of_keys(model: type[Section], raw: Mapping[str, Any], path: Path, report: Report) -> None:
+    for key in raw:
+        if key in model.not_built:
+            report.warn((*path, key), "not supported yet; it has no effect")
+        elif key not in model.model_fields:
+            known = (*model.model_fields, *model.not_built)
+            report.warn((*path, key), f"unknown key; it has no effect{closest(key, known)}")
+
+
+def _place(path: Path, fault: ErrorDetails, report: Report) -> Path:
+    """A fault in a key itself is marked by pydantic with a step of its own; such steps are not in the document."""
+    place = (*path, *fault["loc"])
+    while len(place) > len(path) and place not in report.document.offsets and fault["type"] != "missing":
+        place = place[:-1]
+    return place
+
+
+def _message(fault: ErrorDetails, model: type[Section]) -> str:
+    word = _WORDING.get(fault["type"])
+    if word is not None:
+        return word(fault)
+    if fault["type"] == "missing":
+        return "is missing" + _example(model.model_fields.get(str(fault["loc"][-1])))
+    return fault["msg"]
+
+
+def _example(field: FieldInfo | None) -> str:
+    return f"; for example {field.examples[0]}" if field is not None and field.examples else ""
+
+
+def _must_be(wanted: str) -> Callable[[ErrorDetails], str]:
+    def word(fault: ErrorDetails) -> str:
+        return f"must be {wanted}, not {_KINDS.get(type(fault['input']), 'this')}"
+
+    return word
+
+
+def _one_of(fault: ErrorDetails) -> str:
+    choices = _EXPECTED.findall(str(fault["ctx"]["expected"]))
+    return f"{quoted(fault['input'])} is not one of {', '.join(choices)}"
+
+
+def _own(fault: ErrorDetails) -> str:
+    return str(fault["ctx"]["error"])
+
+
+def _bound(words: str, key: str) -> Callable[[ErrorDetails], str]:
+    def word(fault: ErrorDetails) -> str:
+        return f"must be {words} {fault['ctx'][key]:g}"
+
+    return word
+
+
+_WORDING: Final[Mapping[str, Callable[[ErrorDetails], str]]] = {
+    "string_type": _must_be("a string"),
+    "bool_type": _must_be("true or false"),
+    "int_type": _must_be("a whole number"),
+    "float_type": _must_be("a number"),
+    "dict_type": _must_be("an object"),
+    "model_type": _must_be("an object"),
+    "model_attributes_type": _must_be("an object"),
+    "tuple_type": _must_be("a list"),
+    "list_type": _must_be("a list"),
+    "literal_error": _one_of,
+    "value_error": _own,
+    "greater_than": _bound("greater than", "gt"),
+    "greater_than_equal": _bound("at least", "ge"),
+    "less_than_equal": _bound("at most", "le"),
+    "too_short": lambda _: "must not be empty; leave it out for the default",
+}

@@ -1,0 +1,258 @@
+"""HuJSON with positions: JSON plus `//` and `/* */` comments and trailing commas, and nothing else.
+
+One scan gives the value, the offset of every member and element (so that a finding can say line and column), and the
+members that are named twice. No library gives all three: lax parsers take broken input silently, strict ones refuse
+HuJSON. Nothing here knows what a key means, and no message quotes a value: it may be a secret.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final, NamedTuple
+
+MAX_DEPTH: Final = 64
+"""Nesting beyond this is no configuration; it would only exhaust the stack."""
+MAX_NUMBER: Final = 400
+"""Characters of a number: more than any double needs, and below Python's limit for converting digits."""
+
+Path = tuple[str | int, ...]
+"""Member names and element indexes, outermost first."""
+
+_TOKEN: Final = re.compile(
+    r"""
+      (?P<blank>   [ \t\r\n]+ )
+    | (?P<comment> //[^\n]* | /\*[\s\S]*?\*/ )
+    | (?P<string>  "[^"\\\x00-\x1f]*(?:\\.[^"\\\x00-\x1f]*)*" )
+    | (?P<word>    [-+.\w]+ )
+    | (?P<mark>    [{}\[\],:] )
+    """,
+    re.VERBOSE,
+)
+_NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?P<real>(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)")
+_HIDDEN: Final = re.compile(r"[^\r\n]")
+_WORDS: Final[Mapping[str, Any]] = {"true": True, "false": False, "null": None}
+_OPENS_WITHOUT_VALUE: Final = ("{", "[", ",", ":", "")
+_UNREADABLE: Final = (
+    ("/*", "the comment is not closed; it ends with */"),
+    ('"', "the string is not closed on its line, or holds a control character"),
+    ("'", "strings stand in double quotes"),
+)
+
+
+class HujsonError(ValueError):
+    """The text is no HuJSON. `offset` is where it stops being one."""
+
+    def __init__(self, message: str, offset: int) -> None:
+        super().__init__(message)
+        self.offset = offset
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """A member that its object names a second time: readers disagree on which one counts."""
+
+    path: Path
+    first: int
+    second: int
+
+
+@dataclass(frozen=True)
+class Document:
+    """What a text says, and where."""
+
+    text: str
+    value: Any
+    offsets: Mapping[Path, int]
+    """Of a member its key's offset, of an element its value's; `()` is the whole value."""
+    duplicates: tuple[Duplicate, ...] = ()
+
+    @cached_property
+    def _lines(self) -> list[int]:
+        return line_starts(self.text)
+
+    def place(self, offset: int) -> tuple[int, int]:
+        """Line and column, both from 1, columns in characters."""
+        line = bisect_right(self._lines, offset)
+        return line, offset - self._lines[line - 1] + 1
+
+    def locate(self, path: Path) -> tuple[int, int]:
+        """Where `path` stands, or the nearest thing around it that exists (for a member that is missing)."""
+        while path and path not in self.offsets:
+            path = path[:-1]
+        return self.place(self.offsets.get(path, 0))
+
+
+class _Token(NamedTuple):
+    kind: str
+    text: str
+    start: int
+
+
+def line_starts(text: str) -> list[int]:
+    """Offset of the first character of each line."""
+    return [0, *(match.end() for match in re.finditer("\n", text))]
+
+
+def standardize(text: str) -> str:
+    """The text as plain JSON of the same length and lines: comments and trailing commas become spaces."""
+    tokens = _tokens(text)
+    kept = {token.start for token in _significant(tokens)}
+    return "".join(
+        token.text if token.start in kept or token.kind == "blank" else _HIDDEN.sub(" ", token.text) for token in tokens
+    )
+
+
+def parse(text: str) -> Document:
+    """The value of a text. Raises `HujsonError` where it is no HuJSON; duplicates are told, and the last one counts."""
+    tokens = _significant(_tokens(text))
+    if not tokens:
+        raise HujsonError("the configuration is empty; it is one object, { ... }", 0)
+    parser = _Parser(tokens, len(text))
+    value = parser.document()
+    return Document(text, value, parser.offsets, tuple(parser.duplicates))
+
+
+def _tokens(text: str) -> list[_Token]:
+    tokens = []
+    at = 0
+    while at < len(text):
+        match = _TOKEN.match(text, at)
+        if match is None:
+            raise HujsonError(_unreadable(text, at), at)
+        tokens.append(_Token(match.lastgroup or "", match[0], at))
+        at = match.end()
+    return tokens
+
+
+def _unreadable(text: str, at: int) -> str:
+    for start, message in _UNREADABLE:
+        if text.startswith(start, at):
+            return message
+    return f"unexpected character {text[at]!a}"
+
+
+def _significant(tokens: list[_Token]) -> list[_Token]:
+    """Without blanks, comments and trailing commas; a comma that follows no value is refused."""
+    kept: list[_Token] = []
+    for token in tokens:
+        if token.kind in {"blank", "comment"}:
+            continue
+        last = kept[-1].text if kept else ""
+        if token.text == "," and last in _OPENS_WITHOUT_VALUE:
+            raise HujsonError("a comma needs a value before it", token.start)
+        if token.text in {"}", "]"} and last == ",":
+            kept.pop()
+        kept.append(token)
+    return kept
+
+
+class _Parser:
+    """Recursive descent over tokens; the depth is bounded."""
+
+    def __init__(self, tokens: list[_Token], length: int) -> None:
+        self.offsets: dict[Path, int] = {(): tokens[0].start}
+        self.duplicates: list[Duplicate] = []
+        self._tokens = tokens
+        self._next = 0
+        self._end = length
+
+    def document(self) -> Any:
+        value = self._value(())
+        if self._next < len(self._tokens):
+            raise HujsonError("nothing may follow the value", self._tokens[self._next].start)
+        return value
+
+    def _take(self, wanted: str) -> _Token:
+        if self._next == len(self._tokens):
+            raise HujsonError(f"expected {wanted}, found the end of the text", self._end)
+        token = self._tokens[self._next]
+        self._next += 1
+        return token
+
+    def _peek(self) -> str:
+        return self._tokens[self._next].text if self._next < len(self._tokens) else ""
+
+    def _value(self, path: Path) -> Any:
+        token = self._take("a value")
+        if len(path) > MAX_DEPTH:
+            raise HujsonError(f"nested deeper than {MAX_DEPTH} levels", token.start)
+        if token.text == "{":
+            return self._object(path)
+        if token.text == "[":
+            return self._array(path)
+        if token.kind == "string":
+            return _string(token)
+        if token.kind == "word":
+            return _word(token)
+        raise HujsonError(f'expected a value, found "{token.text}"', token.start)
+
+    def _object(self, path: Path) -> dict[str, Any]:
+        members: dict[str, Any] = {}
+        if self._peek() == "}":
+            self._next += 1
+            return members
+        while True:
+            key = self._take("a key or }")
+            if key.kind != "string":
+                raise HujsonError("expected a key in double quotes", key.start)
+            name = _string(key)
+            inner = (*path, name)
+            if name in members:
+                self.duplicates.append(Duplicate(inner, self.offsets[inner], key.start))
+            self.offsets[inner] = key.start
+            if (colon := self._take('":"')).text != ":":
+                raise HujsonError('expected ":" after the key', colon.start)
+            members[name] = self._value(inner)
+            if self._closes("}"):
+                return members
+
+    def _array(self, path: Path) -> list[Any]:
+        elements: list[Any] = []
+        if self._peek() == "]":
+            self._next += 1
+            return elements
+        while True:
+            inner = (*path, len(elements))
+            self.offsets[inner] = self._tokens[self._next].start if self._peek() else self._end
+            elements.append(self._value(inner))
+            if self._closes("]"):
+                return elements
+
+    def _closes(self, bracket: str) -> bool:
+        token = self._take(f'"," or "{bracket}"')
+        if token.text not in {",", bracket}:
+            raise HujsonError(f'expected "," or "{bracket}"', token.start)
+        return token.text == bracket
+
+
+def _string(token: _Token) -> str:
+    try:
+        value: str = json.loads(token.text)
+        value.encode()
+    except json.JSONDecodeError as error:
+        raise HujsonError(f"the string holds a wrong escape: {error.msg}", token.start + error.pos) from None
+    except UnicodeEncodeError:
+        raise HujsonError("the string holds one half of a surrogate pair", token.start) from None
+    return value
+
+
+def _word(token: _Token) -> Any:
+    if token.text in _WORDS:
+        return _WORDS[token.text]
+    number = _NUMBER.fullmatch(token.text) if len(token.text) <= MAX_NUMBER else None
+    if number is None:
+        raise HujsonError(
+            "expected a value, found a word without quotes that is no number, true, false or null", token.start
+        )
+    if not number["real"]:
+        return int(token.text)
+    value = float(token.text)
+    if not math.isfinite(value):
+        raise HujsonError("the number is too large", token.start)
+    return value

@@ -1,0 +1,70 @@
+"""Listen addresses: what `listen` (and `--listen`) may say, and which of them are this machine's own.
+
+The identity mode of a listener is never guessed from what happens to be running; the one default, `loopback`, is for
+addresses that nobody else can reach. Nothing here opens a socket or resolves a name.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from typing import Final, NamedTuple
+
+from gateway.config.model import Listener
+
+FORMS: Final = '"127.0.0.1:8080", "[::1]:8080" or "unix:/run/irisgate/http.sock"'
+
+_ADDRESS: Final = re.compile(r"(?:\[(?P<six>[0-9a-fA-F:.]+)\]|(?P<host>[A-Za-z0-9_.-]+)):(?P<port>[0-9]{1,5})")
+
+
+class Address(NamedTuple):
+    """Either a host and a port, or the path of a unix socket."""
+
+    host: str = ""
+    port: int = 0
+    unix: str = ""
+
+    @property
+    def loopback(self) -> bool:
+        """Only this machine can connect. A unix socket is not meant: a proxy in front of it may speak for anyone."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+def parse_listen(text: str) -> Address:
+    """Raises `ValueError` with what would be right."""
+    if text.startswith("unix:"):
+        path = text.removeprefix("unix:")
+        if not path or not path.isprintable():
+            raise ValueError('"unix:" is followed by the path of a socket, such as "unix:/run/irisgate/http.sock"')
+        return Address(unix=path)
+    match = _ADDRESS.fullmatch(text)
+    if match is None or int(match["port"]) > 65535:
+        raise ValueError(f"{json.dumps(text[:80])} is no address to listen on; write {FORMS}")
+    if match["six"] is None:
+        return Address(match["host"], int(match["port"]))
+    try:
+        return Address(str(ipaddress.IPv6Address(match["six"])), int(match["port"]))
+    except ValueError:
+        raise ValueError(f"{json.dumps(text[:80])} holds no IPv6 address between its brackets; write {FORMS}") from None
+
+
+def loopback_listener(listen: str) -> Listener:
+    """The listener of a bare address such as `--listen`'s. Raises `ValueError` where an identity mode must be said."""
+    address = parse_listen(listen)
+    if not address.loopback:
+        raise ValueError(needs_mode(listen))
+    return Listener(listen, *address)
+
+
+def needs_mode(listen: str) -> str:
+    """Why an address that others can reach does not work without a mode."""
+    return (
+        f"{json.dumps(listen)} can be reached by others, so who they are must be said: "
+        'set "identity": "static" and a "login", or listen on 127.0.0.1'
+    )

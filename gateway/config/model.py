@@ -1,0 +1,124 @@
+"""The configuration as the gateway uses it: frozen values, defaults filled in, secrets resolved.
+
+`schema.py` describes the document that people write; `load.py` makes these values from it. Nothing here reads, checks
+or warns, and nothing here is changed after it was made: a changed file gives a new `Config` as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal
+
+from gateway.config.secrets import Secret
+
+Authorization = Literal["bearer", "x-api-key", "x-goog-api-key"]
+Role = Literal["user", "admin"]
+Permission = Literal["read_metrics", "read_pricing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """An upstream. `disabled` ones stay listed and are never called."""
+
+    id: str
+    baseurl: str
+    """As written; a trailing `/` or `/v1` is dealt with where paths are joined."""
+    models: tuple[str, ...] = ()
+    apikey: Secret = field(default_factory=Secret)
+    authorization: Authorization = "bearer"
+    cost_basis: str | None = None
+    """None: the cost of its calls is unknown."""
+    flags: tuple[str, ...] = ()
+    """Enabled compatibility flags, in the document's order, after the default rule; unknown ones are left out."""
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    name: str = ""
+    description: str = ""
+    disabled: bool = False
+    preference: int = 0
+    """Higher wins; equal ones go by the document's order."""
+    add_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """Not in the repr: some upstreams take their key in such a header."""
+    on_loss: Literal["report", "refuse"] = "report"
+
+
+@dataclass(frozen=True, slots=True)
+class Capability:
+    """What one capability object of a grant gives."""
+
+    role: Role | None = None
+    models: tuple[str, ...] = ()
+    """Globs over "provider/model"."""
+    permissions: frozenset[Permission] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Who gets which capabilities. Grants only ever add."""
+
+    src: tuple[str, ...]
+    capabilities: tuple[Capability, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Where the gateway listens, and how it knows who is calling there."""
+
+    listen: str = "127.0.0.1:8080"
+    """As written: `HOST:PORT`, `[IPV6]:PORT` or `unix:PATH`."""
+    host: str = "127.0.0.1"
+    """Without brackets; "" on a unix socket."""
+    port: int = 8080
+    unix: str = ""
+    """Path of the socket; "" on an address."""
+    identity: Literal["loopback", "static"] = "loopback"
+    login: str = ""
+    """Of the static identity, as are `groups` and `tags`; never empty there."""
+    groups: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    body_bytes: int = 32 * 1024 * 1024
+    header_bytes: int = 16 * 1024
+    """Of one header line, and of the request line: ARNs and beta lists are long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    listeners: tuple[Listener, ...] = (Listener(),)
+    hosts: tuple[str, ...] = ()
+    """Names under which the gateway may be called, in lower case, without ports."""
+    limits: Limits = Limits()
+    drain_seconds: float = 30
+    """How long calls in flight may go on after a stop was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    url: str | None = None
+    """`sqlite:PATH`; None means a file in the state folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    connect_seconds: float = 10
+    read_seconds: float = 600
+    """Between two reads of a reply: a model may think for minutes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resilience:
+    timeouts: Timeouts = Timeouts()
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    providers: Mapping[str, Provider] = field(default_factory=lambda: MappingProxyType({}))
+    """In the document's order."""
+    grants: tuple[Grant, ...] = ()
+    server: Server = Server()
+    storage: Storage = Storage()
+    resilience: Resilience = Resilience()

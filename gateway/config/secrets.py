@@ -1,0 +1,104 @@
+"""Secrets: a literal, `env:NAME` or `file:PATH`, resolved when the configuration is loaded.
+
+A `Secret` shows itself to nobody by accident: its repr names its source only, and whoever needs the value asks for it
+by `value`. It is no dataclass, since `dataclasses.asdict` would take it apart.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+MAX_BYTES: Final = 64 * 1024
+"""Of a secret's file: more than any key, and a wrong path (a device, a log) is not read to its end."""
+
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_HEADER_TEXT: Final = re.compile(r"[\x20-\x7e]*")
+
+
+class SecretError(ValueError):
+    """The secret cannot be had; the message says why and never what it is. `files` were looked for."""
+
+    def __init__(self, message: str, files: frozenset[Path] = frozenset()) -> None:
+        super().__init__(message)
+        self.files = files
+
+
+class Secret:
+    """A value that must not appear in a log, an error, a metric, a page or a reply."""
+
+    __slots__ = ("_value", "files", "source")
+
+    def __init__(self, value: str = "", source: str = "literal", files: frozenset[Path] = frozenset()) -> None:
+        self._value = value
+        self.source = source
+        """`literal`, `env:NAME` or `file:PATH`: this much may be shown."""
+        self.files = files
+        """Files whose change changes the secret."""
+
+    @property
+    def value(self) -> str:
+        return self._value
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and (self._value, self.source) == (other._value, other.source)
+
+    def __hash__(self) -> int:
+        return hash((self._value, self.source))
+
+    def __repr__(self) -> str:
+        return f"Secret({self.source})"
+
+
+def resolve(text: str, folder: Path, environ: Mapping[str, str]) -> Secret:
+    """The secret that `text` means; paths are relative to `folder`. Raises `SecretError`."""
+    kind, colon, rest = text.partition(":")
+    if colon and kind == "env":
+        return _from_environment(rest, environ)
+    if colon and kind == "file":
+        return _from_file(rest, folder)
+    return Secret(_checked(text, "it"))
+
+
+def _from_environment(name: str, environ: Mapping[str, str]) -> Secret:
+    if not _NAME.fullmatch(name):
+        raise SecretError('"env:" is followed by the name of an environment variable, such as "env:BEDROCK_KEY"')
+    value = environ.get(name, "").strip()
+    if not value:
+        state = "empty" if name in environ else "not set"
+        raise SecretError(f"the environment variable {name} is {state}; set it before the gateway starts")
+    return Secret(_checked(value, f"the environment variable {name}"), f"env:{name}")
+
+
+def _from_file(name: str, folder: Path) -> Secret:
+    if not name.strip() or not name.isprintable():
+        raise SecretError('"file:" is followed by a path, such as "file:/run/secrets/bedrock-key"')
+    path = folder / name
+    files = frozenset({path})
+    try:
+        if not path.is_file():
+            raise SecretError(f"there is no file {path}; write the key into it, or correct the path", files)
+        with path.open("rb") as stream:
+            content = stream.read(MAX_BYTES + 1)
+        value = content.decode("utf-8-sig").strip()
+    except OSError as error:
+        raise SecretError(f"the file {path} cannot be read: {error.strerror}", files) from None
+    except UnicodeDecodeError:
+        raise SecretError(f"the file {path} is no text; it holds the key and nothing else", files) from None
+    if not value:
+        raise SecretError(f"the file {path} is empty; write the key into it", files)
+    if len(content) > MAX_BYTES:
+        raise SecretError(f"the file {path} is larger than {MAX_BYTES} bytes; it holds the key and nothing else", files)
+    return Secret(_checked(value, f"the file {path}", files), f"file:{path}", files)
+
+
+def _checked(value: str, what: str, files: frozenset[Path] = frozenset()) -> str:
+    """Keys travel in headers: a line break in one would be another header."""
+    if not _HEADER_TEXT.fullmatch(value):
+        raise SecretError(f"{what} holds a line break or a character outside printable ASCII; a key has neither", files)
+    return value

@@ -1,0 +1,120 @@
+"""Warnings: a configuration that is valid and will not do what its author expects."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from gateway.config.load import loads
+from tests.config.examples import (
+    EVERYTHING_HOSTED,
+    KNOWN,
+    PRODUCT_PAGE,
+    SMALLEST,
+    TWO_REGIONS,
+    config,
+    provider,
+    warnings,
+)
+
+
+@pytest.mark.parametrize("text", [PRODUCT_PAGE, TWO_REGIONS])
+def test_providers_without_grants_warn_that_everyone_is_denied(text: str) -> None:
+    assert warnings(text) == [': providers are configured but no "grants"; everyone will be denied']
+
+
+def test_what_the_documentation_shows_whole_loads_without_a_warning() -> None:
+    assert not warnings(SMALLEST)
+
+
+def test_keys_that_are_not_built_yet_warn_each() -> None:
+    found = [warning for warning in warnings(EVERYTHING_HOSTED) if "not supported yet" in warning]
+    names = {warning.split(":")[0].rpartition(".")[2] for warning in found}
+    assert {"temp_grants", "quotas", "hooks", "exporters", "auto_cost_basis", "database", "mcp"} <= names
+    assert {"connectors", "flags", "model_aliases", "chat_models", "auth_mode", "model_cost_map"} <= names
+    assert len(found) == 29
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{}", ": no providers defined"),
+        (config({"baseURL": "x"}), 'providers.p.baseURL: unknown key; it has no effect; did you mean "baseurl"?'),
+        (config(grant=[]), 'grant: unknown key; it has no effect; did you mean "grants"?'),
+        (config(server={"host": []}), 'server.host: unknown key; it has no effect; did you mean "hosts"?'),
+        (config(server={"limits": {"x": 1}}), "server.limits.x: unknown key"),
+        (config(server={"listeners": [{"listen": "[::1]:1", "tls": {}}]}), "server.listeners[0].tls: not supported"),
+        (config(resilience={"retries": 3}), "resilience.retries: not supported yet"),
+        (config(grants=[{"src": ["*"], "app": {}, "dst": ["tag:x"]}]), "grants[0].dst: unknown key"),
+        (config(grants=[{"src": ["autogroup:member"], "app": {}}]), 'grants[0].src[0]: "autogroup:member" exists'),
+        (config({"compatibility": {"bedrock_converse": True}}), "providers.p: no cost_basis configured"),
+        (config({"cost_basis": "bedrock-uss"}), "providers.p.cost_basis: unknown price list"),
+        (config({"baseurl": ""}), "providers.p: no baseurl configured"),
+        (config({"models": []}), 'providers.p: no "models" configured'),
+        (config({"apikey": "keyfile::/sa.json"}), 'providers.p.apikey: "keyfile::" is not supported yet'),
+        (config({"compatibility": {"openai_chat": False}}), "providers.p.compatibility: no known flag is enabled"),
+        (config({"compatibility": {"openai_chatt": True, "openai_chat": True}}), "compatibility.openai_chatt: unknown"),
+    ],
+)
+def test_what_will_not_do_what_is_expected_warns(text: str, expected: str) -> None:
+    assert [warning for warning in warnings(text, known_flags=KNOWN) if expected in warning]
+
+
+def test_an_unknown_flag_warns_and_names_the_known_ones() -> None:
+    text = config({"compatibility": {"bedrock_invoke_model": True, "openai_chat": True}})
+    (found,) = warnings(text, known_flags=KNOWN)
+    assert found == (
+        "providers.p.compatibility.bedrock_invoke_model: unknown flag; it has no effect; there are "
+        'anthropic_messages, bedrock_converse, bedrock_model_invoke, openai_chat; did you mean "bedrock_model_invoke"?'
+    )
+    assert loads(text, known_flags=KNOWN).config.providers["p"].flags == ("openai_chat",)
+
+
+@pytest.mark.parametrize("member", [{"baseurl": ""}, {"apikey": "keyfile::/x.json"}])
+def test_a_provider_that_cannot_be_called_is_left_out_of_routing(member: dict[str, str]) -> None:
+    assert provider(**member).disabled
+
+
+def test_a_provider_without_a_key_warns_unless_it_says_so() -> None:
+    whole = {"baseurl": "http://127.0.0.1:11434", "models": ["m"]}
+    grants = [{"src": ["*"], "app": {}}]
+    assert "no apikey configured" in warnings(json.dumps({"providers": {"p": whole}, "grants": grants}))[0]
+    assert not warnings(json.dumps({"providers": {"p": {**whole, "apikey": ""}}, "grants": grants}))
+
+
+def test_a_model_at_two_providers_of_equal_preference_warns_who_gets_the_calls() -> None:
+    whole = {"baseurl": "https://x", "apikey": "k", "models": ["a", "m"]}
+    grants = [{"src": ["*"], "app": {}}]
+
+    def told(**changes: Any) -> list[str]:
+        other = {**whole, "models": ["m"], **changes}
+        return warnings(json.dumps({"providers": {"one": whole, "two": other}, "grants": grants}))
+
+    (warning,) = told()
+    assert warning.startswith('providers.two.models[0]: provider "one" has this model too')
+    assert not told(preference=1)
+    assert not told(disabled=True)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("p/**", None),
+        ("**", None),
+        ("*/m", None),
+        ("q/*", 'models pattern "q/*" references provider "q" which does not match any declared provider'),
+        ("m", 'models pattern "m" can match nothing; write it as "provider/model"'),
+    ],
+)
+def test_a_pattern_that_no_provider_answers_to_warns(pattern: str, expected: str | None) -> None:
+    grants = [{"src": ["*"], "app": {"tailscale.com/cap/aperture": [{"models": pattern}]}}]
+    found = warnings(config(grants=grants))
+    assert found == ([f'grants[0].app."tailscale.com/cap/aperture"[0].models: {expected}'] if expected else [])
+
+
+def test_a_flag_of_the_hosted_product_warns_only_where_it_is_on() -> None:
+    flags = {"openai_chat": True, "google_raw_predict": True, "gemini_generate_content": False}
+    (found,) = warnings(config({"compatibility": flags}), known_flags=KNOWN)
+    assert found.startswith("providers.p.compatibility.google_raw_predict: not supported yet; it has no effect")

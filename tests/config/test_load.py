@@ -1,0 +1,165 @@
+"""Loading: what a sound configuration becomes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gateway.config.example import MINIMAL
+from gateway.config.findings import ConfigError
+from gateway.config.load import enabled_flags, load, loads
+from gateway.config.model import Config, Listener
+from gateway.grants import Grants
+from gateway.identity import LOOPBACK
+from tests.config.examples import (
+    HOSTED,
+    KNOWN,
+    NEW_INSTANCE,
+    PRODUCT_PAGE,
+    SMALLEST,
+    TWO_REGIONS,
+    config,
+    provider,
+)
+
+
+@pytest.mark.parametrize("text", HOSTED.values(), ids=HOSTED)
+def test_a_configuration_of_the_hosted_product_loads_unchanged(text: str) -> None:
+    assert loads(text).config.providers
+
+
+def test_the_product_page_becomes_a_provider() -> None:
+    found = loads(PRODUCT_PAGE).config.providers["bedrock"]
+    assert (found.id, found.baseurl) == ("bedrock", "https://bedrock-runtime.us-east-1.amazonaws.com")
+    assert found.apikey.value == "<your-bedrock-api-key>"
+    assert found.models[0] == "us.anthropic.claude-haiku-4-5-20251001-v1:0"
+    assert len(found.models) == 4
+    assert (found.authorization, found.cost_basis, found.flags) == ("bearer", "bedrock-us", ("bedrock_model_invoke",))
+    assert not found.disabled
+
+
+def test_providers_keep_the_order_of_the_document() -> None:
+    assert list(loads(TWO_REGIONS).config.providers) == ["bedrock-us", "bedrock-eu"]
+
+
+def test_the_example_loads_without_a_warning_and_grants_its_models() -> None:
+    loaded = loads(MINIMAL, known_flags=KNOWN)
+    grants = Grants(loaded.config.grants, loaded.config.providers)
+    assert not loaded.warnings
+    assert all(grants.allows(LOOPBACK, "bedrock", model) for model in loaded.config.providers["bedrock"].models)
+
+
+def test_the_default_configuration_of_the_hosted_product_makes_everyone_an_admin() -> None:
+    found = loads(NEW_INSTANCE).config
+    assert Grants(found.grants, found.providers).role(LOOPBACK) == "admin"
+    assert found.providers["anthropic"].flags == ("anthropic_messages",)
+
+
+def test_what_is_left_out_has_defaults() -> None:
+    found = loads("{}").config
+    assert found == Config()
+    assert found.server.listeners == (Listener("127.0.0.1:8080", "127.0.0.1", 8080, "", "loopback"),)
+    assert (found.server.limits.body_bytes, found.server.drain_seconds, found.storage.url) == (33554432, 30, None)
+    assert (found.resilience.timeouts.connect_seconds, found.resilience.timeouts.read_seconds) == (10, 600)
+
+
+def test_every_member_of_a_provider_is_read() -> None:
+    found = provider(
+        authorization="x-goog-api-key",
+        cost_basis="google",
+        compatibility={"anthropic_messages": True, "bedrock_converse": False},
+        options={"x": 1},
+        name="N",
+        description="D",
+        disabled=True,
+        preference=-3,
+        add_headers=["X-A: b: c", "x-b:d"],
+        on_loss="refuse",
+    )
+    assert (found.authorization, found.cost_basis, found.flags) == ("x-goog-api-key", "google", ("anthropic_messages",))
+    assert (found.options, found.name, found.description) == ({"x": 1}, "N", "D")
+    assert (found.disabled, found.preference, found.on_loss) == (True, -3, "refuse")
+    assert found.add_headers == (("X-A", "b: c"), ("x-b", "d"))
+
+
+def test_models_may_be_null() -> None:
+    assert provider(models=None).models == ()
+
+
+@pytest.mark.parametrize(
+    ("compatibility", "expected"),
+    [
+        (None, ("openai_chat",)),
+        ({}, ("openai_chat",)),
+        ({"bedrock_converse": False}, ("openai_chat",)),
+        ({"bedrock_converse": True}, ("bedrock_converse",)),
+        ({"bedrock_converse": True, "openai_chat": True}, ("bedrock_converse", "openai_chat")),
+        ({"bedrock_converse": True, "openai_chat": False}, ("bedrock_converse",)),
+        ({"openai_chat": False}, ()),
+        ({"unheard_of": True}, ()),
+    ],
+)
+def test_chat_is_on_unless_another_flag_is_set_without_it(
+    compatibility: dict[str, bool] | None, expected: tuple[str, ...]
+) -> None:
+    assert enabled_flags(compatibility, KNOWN) == expected
+
+
+def test_server_storage_and_resilience_are_read() -> None:
+    found = loads(
+        config(
+            server={
+                "listeners": [
+                    {"listen": "[::1]:0"},
+                    {"listen": "0.0.0.0:80", "identity": "static", "login": "ci", "groups": ["g"], "tags": ["tag:a"]},
+                    {"listen": "unix:/run/x.sock", "identity": "static", "tags": ["tag:b", "tag:a"]},
+                ],
+                "hosts": ["AI", "ai.example.ts.net."],
+                "limits": {"body_bytes": 2048},
+                "drain_seconds": 0.5,
+            },
+            storage={"url": "sqlite:/tmp/x.db"},
+            resilience={"timeouts": {"read_seconds": 5}},
+        )
+    ).config
+    assert found.server.listeners == (
+        Listener("[::1]:0", "::1", 0),
+        Listener("0.0.0.0:80", "0.0.0.0", 80, "", "static", "ci", ("g",), ("tag:a",)),
+        Listener("unix:/run/x.sock", "", 0, "/run/x.sock", "static", "tag:a,tag:b", (), ("tag:b", "tag:a")),
+    )
+    assert found.server.hosts == ("ai", "ai.example.ts.net")
+    assert (found.server.limits.body_bytes, found.server.drain_seconds) == (2048, 0.5)
+    assert found.storage.url == "sqlite:/tmp/x.db"
+    assert (found.resilience.timeouts.connect_seconds, found.resilience.timeouts.read_seconds) == (10, 5)
+
+
+@pytest.mark.parametrize("name", ["tailscale.com/cap/aperture", "irisgate.dev/cap/irisgate"])
+def test_both_names_of_the_capability_are_read(name: str) -> None:
+    grants = [{"src": ["a", "b"], "app": {name: [{"role": "user", "models": ["p/*", "**"], "read_metrics": True}]}}]
+    (grant,) = loads(config(grants=grants)).config.grants
+    (capability,) = grant.capabilities
+    assert grant.src == ("a", "b")
+    assert (capability.role, capability.models, capability.permissions) == ("user", ("p/*", "**"), {"read_metrics"})
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:1", "127.1.2.3:1", "localhost:1", "[::1]:1"])
+def test_this_machine_alone_is_the_loopback_identity(listen: str) -> None:
+    (found,) = loads(config(server={"listeners": [{"listen": listen}]})).config.server.listeners
+    assert found.identity == "loopback"
+
+
+def test_a_unix_socket_may_be_loopback_when_that_is_said() -> None:
+    text = config(server={"listeners": [{"listen": "unix:/run/x.sock", "identity": "loopback"}]})
+    assert loads(text).config.server.listeners[0].unix == "/run/x.sock"
+
+
+def test_a_file_is_loaded_with_its_name_and_is_watched(tmp_path: Path) -> None:
+    path = tmp_path / "config.hujson"
+    path.write_text("\ufeff" + SMALLEST)
+    assert load(path).watched == {path}
+    path.write_text("{]")
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert str(caught.value) == f"{path}:1:2: expected a key in double quotes"
+    assert caught.value.watched == {path}

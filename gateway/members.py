@@ -49,9 +49,15 @@ class Members(Mapping[str, bytes]):
         return name in self._spans
 
     def decode(self, name: str, default: Any = None) -> Any:
-        """The decoded value of a member, or `default` where it is missing."""
+        """The decoded value of a member, or `default` where it is missing. Raises `Refused` for what is no JSON."""
         span = self._spans.get(name)
-        return default if span is None else orjson.loads(self.body[span[1] : span[2]])
+        if span is None:
+            return default
+        try:
+            return orjson.loads(self.body[span[1] : span[2]])
+        except orjson.JSONDecodeError as error:
+            # finding a member's end is more lenient than reading it: bytes that are no UTF-8, depth
+            raise invalid(f'the body\'s "{name}" is not valid JSON: {error}', name) from None
 
     def spliced(self, changes: Mapping[str, bytes | None]) -> bytes:
         """The body with members replaced or added (bytes of their values) or taken out (None); all others unchanged."""
@@ -79,6 +85,8 @@ def _spans(body: bytes) -> dict[str, tuple[int, int, int]]:
         raws = _DECODER.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise invalid(f"the body is not a JSON object: {error}") from None
+    except RecursionError:
+        raise invalid("the body is not a JSON object that can be read: it is nested too deeply") from None
     spans = {}
     at = body.index(b"{")
     for name, raw in raws.items():

@@ -60,3 +60,9 @@ def test_splicing_an_empty_object_adds_the_first_member():
 def test_what_is_no_json_object_is_refused_with_the_reason(body):
     with pytest.raises(Refused, match="the body is not a JSON object: "):
         Members(body)
+
+
+@pytest.mark.parametrize("value", [b'"\xff"', b"[" * 5000 + b"]" * 5000, b"1" * 5000 + b"."])
+def test_a_value_that_cannot_be_read_is_a_refusal_and_no_crash(value):
+    with pytest.raises(Refused):
+        Members(b'{"a":' + value + b"}").decode("a")

@@ -1,0 +1,197 @@
+"""Structured logs: one JSON object a line on standard output, readable text on a terminal.
+
+Lines are written by a thread of their own, since standard output can block (a full pipe, a stopped terminal) and the
+event loop must not. Values of keys that name a secret are never written, whoever logs them. What is logged, and when,
+is the callers' affair; an event's name is dotted: `call.finished`, `config.reloaded`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json as stdlib_json
+import os
+import re
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, MutableMapping
+from functools import lru_cache
+from time import sleep
+from typing import Any, Final, Protocol, cast
+
+import orjson
+import structlog
+
+MAX_LINES: Final = 10_000
+"""Lines kept for an output that blocks: some 10 MB; later ones are counted, and the count is logged."""
+MAX_TEXT: Final = 8192
+"""Letters kept of one value: enough for a traceback, and a client's megabyte of model name is not a log line."""
+CLOSE_SECONDS: Final = 2.0
+"""How long the end of the process waits for an output that blocks."""
+REDACTED: Final = "[redacted]"
+
+_SECRET_KEY: Final = re.compile(
+    r"api[-_]?key|authorization|secret|password|credential|cookie|signature|private|(^|[-_.])(access|auth)?token$",
+    re.IGNORECASE,
+)
+_SECRET_VALUE: Final = re.compile(r"(?i)\b(bearer|basic) +[\w.+/=~-]{8,}|(?<=credential=)\S+")
+
+Entry = MutableMapping[str, Any]
+
+
+class Output(Protocol):
+    """A binary file; `write` may take less than it is given, and returns None where it would have to wait."""
+
+    def write(self, data: memoryview, /) -> int | None: ...
+
+    def isatty(self) -> bool: ...
+
+
+class Logger(Protocol):
+    """What the parts log with. Names of keyword arguments are the keys of the line."""
+
+    def debug(self, event: str, **fields: Any) -> None: ...
+
+    def info(self, event: str, **fields: Any) -> None: ...
+
+    def warning(self, event: str, **fields: Any) -> None: ...
+
+    def error(self, event: str, **fields: Any) -> None: ...
+
+    def exception(self, event: str, **fields: Any) -> None:
+        """An error, with the traceback of the exception that is being handled."""
+
+
+def configure(stream: Output | None = None, *, json: bool | None = None) -> Logger:
+    """A logger that writes to `stream`, standard output if None; JSON unless that is a terminal."""
+    lines = Lines(_standard_output() if stream is None else stream)
+    atexit.register(lines.close)
+    as_json = not _is_terminal(stream) if json is None else json
+    logger = structlog.wrap_logger(
+        lines,
+        processors=_processors(as_json),
+        wrapper_class=structlog.make_filtering_bound_logger("info"),
+        cache_logger_on_first_use=True,
+    )
+    return cast("Logger", logger)
+
+
+def _processors(as_json: bool) -> list[Callable[..., Any]]:
+    common: list[Callable[..., Any]] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        # plain tracebacks: those with local variables would show keys and conversations
+        structlog.processors.format_exc_info,
+        redact,
+    ]
+    if as_json:
+        return [*common, render_json]
+    console = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    return [*common, console, _encode]
+
+
+def redact(_logger: object, _method: str, entry: Entry) -> Entry:
+    """The last defence: no secret is meant to come here at all."""
+    return {key: value if type(value) in _PLAIN else _clean(key, value) for key, value in entry.items()}
+
+
+_PLAIN: Final = frozenset({int, float, bool, type(None)})
+"""Counts and times hold no secret: `tokens` are a number here far more often than a key."""
+
+
+def _clean(key: str, value: Any) -> Any:
+    if type(value) in _PLAIN:
+        return value
+    if isinstance(value, Mapping):
+        return redact(None, "", {str(name): inner for name, inner in value.items()})
+    if _is_secret(key):
+        return REDACTED
+    if isinstance(value, (list, tuple)):
+        return [_clean("", entry) for entry in value]
+    text = value if isinstance(value, str) else str(value)
+    if len(text) > MAX_TEXT:
+        text = text[: MAX_TEXT - 1] + "…"
+    # a credential in running text stands behind a space or an equals sign: most values need no search
+    return _SECRET_VALUE.sub(REDACTED, text) if " " in text or "=" in text else text
+
+
+@lru_cache(4096)
+def _is_secret(key: str) -> bool:
+    return _SECRET_KEY.search(key) is not None
+
+
+def render_json(_logger: object, _method: str, entry: Entry) -> bytes:
+    """Time, level and event first, for readers of raw lines."""
+    ordered = {key: entry.pop(key, None) for key in ("timestamp", "level", "event")} | dict(entry)
+    try:
+        return orjson.dumps(ordered)
+    except TypeError:
+        # an integer beyond 64 bits or half a surrogate pair; the standard library takes both
+        return stdlib_json.dumps(ordered, default=str).encode()
+
+
+def _encode(_logger: object, _method: str, text: str) -> bytes:
+    return text.encode("utf-8", "replace")
+
+
+class Lines:
+    """What structlog writes to: a queue with a thread behind it. A method of a level's name takes one line."""
+
+    def __init__(self, stream: Output) -> None:
+        self._stream = stream
+        self._queue: deque[bytes] = deque()
+        self._lost = 0
+        self._wake = threading.Event()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
+        self._thread.start()
+
+    def msg(self, line: bytes) -> None:
+        if len(self._queue) >= MAX_LINES:
+            self._lost += 1
+            return
+        self._queue.append(line)
+        if not self._wake.is_set():
+            self._wake.set()
+
+    debug = info = warning = error = critical = msg
+
+    def close(self) -> None:
+        """Write what is queued, and end the thread; give up on an output that blocks."""
+        self._closing = True
+        self._wake.set()
+        self._thread.join(CLOSE_SECONDS)
+
+    def _run(self) -> None:
+        told = 0
+        while not self._closing or self._queue:
+            self._wake.wait()
+            self._wake.clear()
+            batch = [self._queue.popleft() for _ in range(len(self._queue))]
+            if self._lost > told:
+                batch.append(orjson.dumps({"level": "error", "event": "log.lines_lost", "lost": self._lost - told}))
+                told = self._lost
+            if not self._write(b"".join(line + b"\n" for line in batch)):
+                return
+
+    def _write(self, data: bytes) -> bool:
+        """False when nobody reads any more: a gateway goes on without its log."""
+        rest = memoryview(data)
+        while rest:
+            try:
+                written = self._stream.write(rest)
+            except (OSError, ValueError):
+                return False
+            if written is None:  # an output that somebody made non-blocking is full
+                sleep(0.01)
+            else:
+                rest = rest[written:]
+        return True
+
+
+def _standard_output() -> Output:
+    """Unbuffered: a buffer's lock, held by a thread that blocks, would stop the interpreter from ending."""
+    return open(1, "wb", buffering=0, closefd=False)
+
+
+def _is_terminal(stream: Output | None) -> bool:
+    return os.isatty(1) if stream is None else stream.isatty()

@@ -1,0 +1,218 @@
+"""Prometheus metrics of the gateway, in a registry of its own.
+
+Labels are bounded by the configuration: a model that nobody configured counts as `other`, a call that reached no
+provider as `none`; callers are no label. The series of a call are looked up by one key each, since `labels()` costs
+more than counting. What is counted comes from the record of a call; other parts tell only what no record holds.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from time import monotonic
+from typing import Final, Protocol
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    disable_created_metrics,
+    generate_latest,
+)
+
+from gateway import __version__
+from gateway.flag import USAGE_KINDS
+from gateway.record import NANODOLLARS, Record
+
+DURATION_BUCKETS: Final = (
+    *(0.01 * 2**power for power in range(14)), 163.84, 327.68, 600.0,
+)  # fmt: skip
+"""Seconds: from a refusal to an agent's longest turn."""
+FIRST_EVENT_BUCKETS: Final = (
+    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 45.0,
+    60.0,
+)  # fmt: skip
+"""Seconds, the same as Envoy AI Gateway's time_to_first_token, so that dashboards compare."""
+ACTIVE_SECONDS: Final = 300.0
+MAX_ACTIVE: Final = 100_000
+"""Sessions that are remembered for the count of active ones; at a few hundred bytes each."""
+OTHER: Final = "other"
+NONE: Final = "none"
+
+# a second series for each counter, which says when it was made, doubles the exposition and is read by nobody
+disable_created_metrics()  # type: ignore[no-untyped-call]  # the library's own annotation is missing
+
+
+class HasModels(Protocol):
+    @property
+    def models(self) -> tuple[str, ...]: ...
+
+
+class HasProviders(Protocol):
+    """What of the configuration bounds the labels."""
+
+    @property
+    def providers(self) -> Mapping[str, HasModels]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Series:
+    """The series of one provider, model and client API."""
+
+    duration: Histogram
+    first_event: Histogram
+    tokens: tuple[tuple[str, Counter], ...]
+    cost: Counter
+    unpriced: Counter
+    dropped: Counter
+
+
+class Metrics:
+    """All metrics; `observe` once a call, on the event loop."""
+
+    def __init__(self, config: HasProviders, *, version: str = __version__) -> None:
+        self._models: frozenset[tuple[str, str]] = frozenset()
+        self._any_model: frozenset[str] = frozenset()
+        self._series: dict[tuple[str, str, str], _Series] = {}
+        self._counts: dict[tuple[str, str, str, int, str], Counter] = {}
+        self._active = _Active()
+        self.registry = CollectorRegistry()
+        self._define_calls()
+        self._define_process(version)
+        self.configured(config)
+
+    def _define_calls(self) -> None:
+        where = ("provider", "model", "api")
+        self._requests = self._counter("requests", "Calls by what became of them.", (*where, "status", "outcome"))
+        self._duration = Histogram(
+            "irisgate_request_duration_seconds", "Time from a request's arrival to the last byte of its reply.", where,
+            buckets=DURATION_BUCKETS, registry=self.registry,
+        )  # fmt: skip
+        self._first_event = Histogram(
+            "irisgate_time_to_first_event_seconds", "Time from a request's arrival to the first event of its stream.",
+            where, buckets=FIRST_EVENT_BUCKETS, registry=self.registry,
+        )  # fmt: skip
+        self._tokens = self._counter(
+            "tokens", "Tokens as providers reported them; reasoning is a part of output.", ("provider", "model", "kind")
+        )
+        self._cost = self._counter("cost_usd", "US dollars, of calls whose price is known.", ("provider", "model"))
+        self._unpriced = self._counter("unpriced_calls", "Calls whose cost is not known.", ("provider", "model"))
+        self._dropped = self._counter(
+            "fields_dropped", "Fields of requests and replies that were not carried to the other side.", ("provider",)
+        )
+
+    def _define_process(self, version: str) -> None:
+        self._auth_failures = self._counter(
+            "upstream_auth_failures", "Calls for which a provider refused the gateway's key.", ("provider",)
+        )
+        self._reloads = self._counter("config_reloads", "Changes of the configuration file, by result.", ("result",))
+        self._reloaded = self._gauge("config_last_reload_successful", "1 when the last change was taken over, else 0.")
+        self.open_streams = self._gauge("open_streams", "Streams that are being sent to clients.")
+        sessions = self._gauge("sessions_active", "Sessions with a call in the last five minutes.")
+        sessions.set_function(self._active.count)
+        Info("irisgate_build", "The release that runs.", registry=self.registry).info({"version": version})
+        self._reloaded.set(1)
+        for result in _RESULTS.values():
+            self._reloads.labels(result)
+
+    def _counter(self, name: str, text: str, labels: tuple[str, ...]) -> Counter:
+        return Counter(f"irisgate_{name}_total", text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str) -> Gauge:
+        return Gauge(f"irisgate_{name}", text, registry=self.registry)
+
+    def configured(self, config: HasProviders) -> None:
+        """Take the names that may be labels from a configuration; series of names that left stay."""
+        self._models = frozenset(
+            (name, model) for name, provider in config.providers.items() for model in provider.models
+        )
+        self._any_model = frozenset(model for _, model in self._models)
+
+    def observe(self, record: Record) -> None:
+        """Count a call that is over."""
+        provider, model = record.provider or NONE, self._model(record)
+        key = (provider, model, record.api)
+        series = self._series.get(key) or self._open(key)
+        self._count(key, record.status // 100, record.outcome).inc()
+        series.duration.observe(record.duration_ms / 1000)
+        if record.first_event_ms is not None:
+            series.first_event.observe(record.first_event_ms / 1000)
+        for kind, tokens in series.tokens:
+            if amount := getattr(record.usage, kind):
+                tokens.inc(amount)
+        if record.cost is None:
+            series.unpriced.inc()
+        elif record.cost:
+            series.cost.inc(record.cost / NANODOLLARS)
+        if record.dropped:
+            series.dropped.inc(len(record.dropped))
+        if record.session_id:
+            self._active.note((record.identity, record.session_id))
+
+    def _model(self, record: Record) -> str:
+        if not record.provider:
+            return record.model if record.model in self._any_model else OTHER if record.model else NONE
+        return record.model if (record.provider, record.model) in self._models else OTHER
+
+    def _open(self, key: tuple[str, str, str]) -> _Series:
+        provider, model, _ = key
+        self._series[key] = series = _Series(
+            duration=self._duration.labels(*key),
+            first_event=self._first_event.labels(*key),
+            tokens=tuple((kind, self._tokens.labels(provider, model, kind)) for kind in USAGE_KINDS),
+            cost=self._cost.labels(provider, model),
+            unpriced=self._unpriced.labels(provider, model),
+            dropped=self._dropped.labels(provider),
+        )
+        return series
+
+    def _count(self, key: tuple[str, str, str], hundreds: int, outcome: str) -> Counter:
+        found = self._counts.get((*key, hundreds, outcome))
+        if found is None:
+            found = self._counts[(*key, hundreds, outcome)] = self._requests.labels(*key, f"{hundreds}xx", outcome)
+        return found
+
+    def upstream_auth_failure(self, provider: str) -> None:
+        self._auth_failures.labels(provider).inc()
+
+    def config_reloaded(self, *, successful: bool) -> None:
+        self._reloads.labels(_RESULTS[successful]).inc()
+        self._reloaded.set(int(successful))
+
+    def render(self) -> bytes:
+        """The exposition; slow with many series (100 ms for 7000 lines), so call it in a thread."""
+        return generate_latest(self.registry)
+
+
+_RESULTS: Final = {True: "success", False: "failure"}
+
+
+class _Active:
+    """When each session was last seen, oldest first. Counted in the thread that renders, hence the lock."""
+
+    def __init__(self) -> None:
+        self._seen: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def note(self, session: tuple[str, str]) -> None:
+        now = monotonic()
+        with self._lock:
+            self._seen[session] = now
+            self._seen.move_to_end(session)
+            # two at most: what a call adds is taken away by the next ones, and no call pays for all
+            for _ in range(2):
+                oldest = next(iter(self._seen))
+                if self._seen[oldest] > now - ACTIVE_SECONDS and len(self._seen) <= MAX_ACTIVE:
+                    break
+                del self._seen[oldest]
+
+    def count(self) -> int:
+        limit = monotonic() - ACTIVE_SECONDS
+        with self._lock:
+            while self._seen and next(iter(self._seen.values())) <= limit:
+                self._seen.popitem(last=False)
+            return len(self._seen)

@@ -1,0 +1,39 @@
+"""The SQLite file itself: made, opened, and brought to the newest schema."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import Final
+
+from gateway.store.base import StoreFailed
+from gateway.store.schema import migrate
+
+BUSY_SECONDS: Final = 1.0
+"""How long one attempt waits for another process's lock."""
+
+
+def prepare(path: Path) -> None:
+    """Make the file where there is none, and migrate it. Raises `StoreFailed`, in words for whoever starts us."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # who called what is nobody else's affair; SQLite gives its -wal and -shm files the mode of this one
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        connect(path).close()
+    except (OSError, sqlite3.Error) as error:
+        raise StoreFailed(f"{path}: the store cannot be opened: {error}") from error
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection for the thread that asks, in autocommit mode: transactions are begun where they are needed."""
+    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        # with WAL, NORMAL loses the last commits when the machine loses power, and never damages the file
+        connection.execute("PRAGMA synchronous = NORMAL")
+        migrate(connection, str(path))
+    except BaseException:
+        connection.close()
+        raise
+    return connection

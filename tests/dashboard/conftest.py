@@ -1,0 +1,31 @@
+"""A client of the pages and lists, with a store of its own."""
+
+import pytest
+
+from gateway.store.sqlite import SqliteStore
+from tests.dashboard.fake import application
+from tests.records import logger
+
+
+@pytest.fixture
+async def store(tmp_path):
+    store = SqliteStore(tmp_path / "irisgate.db", logger()[0])
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def client(store, aiohttp_client):
+    return await aiohttp_client(application(store))
+
+
+@pytest.fixture
+def get(client):
+    """GET a path as a caller: status and body, decoded where it is JSON."""
+
+    async def get(path, login="ada@example.com"):
+        async with client.get(path, headers={"x-test-login": login}, allow_redirects=False) as response:
+            is_json = response.content_type == "application/json"
+            return response.status, await response.json() if is_json else await response.text()
+
+    return get

@@ -1,0 +1,151 @@
+"""The command line: `irisgate serve | check | demo`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from gateway import __version__
+from gateway.config.example import MINIMAL
+from gateway.config.findings import ConfigError
+from gateway.config.listen import loopback_listener
+from gateway.config.load import Loaded, load
+from gateway.config.model import Listener
+from gateway.log import configure
+from gateway.registry import PluginError, Registry, discover
+from gateway.serve import serve
+from gateway.store.base import StoreFailed
+
+USAGE_ERROR = 2
+
+
+class UsageError(Exception):
+    """What the command line, the configuration or a plugin has wrong; printed, and the exit status is 2."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    try:
+        status: int = options.run(options)
+    except (UsageError, PluginError) as error:
+        print(error, file=sys.stderr)
+        return USAGE_ERROR
+    except KeyboardInterrupt:
+        return 130
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="irisgate", description="A self-hosted AI gateway for a tailnet: identity from the network, Bedrock first."
+    )
+    parser.add_argument("--version", action="version", version=f"irisgate {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    serving = commands.add_parser("serve", help="serve the providers of a configuration until SIGTERM")
+    serving.add_argument("--config", type=Path, metavar="FILE", help="the configuration (HuJSON); followed for changes")
+    serving.add_argument("--listen", metavar="HOST:PORT", help="listen there only, instead of on the file's listeners")
+    _common(serving)
+    serving.set_defaults(run=_serve)
+
+    checking = commands.add_parser("check", help="check a configuration: every error and warning, with its place")
+    checking.add_argument("file", type=Path, metavar="FILE")
+    checking.add_argument("--plugins", type=Path, metavar="DIR", help="a folder of plugin files")
+    checking.set_defaults(run=_check)
+
+    demo = commands.add_parser("demo", help="serve in front of a simulated Bedrock, or the real one with --real")
+    demo.add_argument(
+        "--real", action="store_true", help="the real Bedrock, by AWS_BEARER_TOKEN_BEDROCK and AWS_REGION; costs money"
+    )
+    demo.add_argument(
+        "--listen", metavar="HOST:PORT", default="127.0.0.1:8080", help="default: %(default)s, or the next free port"
+    )
+    _common(demo)
+    demo.set_defaults(run=_demo)
+    return parser
+
+
+def _common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--state",
+        type=Path,
+        metavar="DIR",
+        default=default_state(),
+        help="folder of what is kept: sessions and the key of their fingerprints (default: %(default)s)",
+    )
+    parser.add_argument("--plugins", type=Path, metavar="DIR", help="a folder of plugin files")
+
+
+def default_state() -> Path:
+    """The StateDirectory of systemd, else the user's state folder (XDG Base Directory, 0.8)."""
+    if given := os.environ.get("STATE_DIRECTORY"):
+        return Path(given.partition(":")[0])
+    base = os.environ.get("XDG_STATE_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "state") / "irisgate"
+
+
+def _serve(options: argparse.Namespace) -> int:
+    if options.config is None:
+        print(MINIMAL)
+        raise UsageError("irisgate serve: name a configuration with --config FILE; a minimal one is printed above")
+    registry = discover(options.plugins)
+    loaded = _load(options.config, registry)
+    for warning in loaded.warnings:
+        print(warning, file=sys.stderr)
+    log = configure()
+    state, listener = _state(options), _listener(options.listen)
+    try:
+        asyncio.run(serve(options.config, loaded, registry, state=state, log=log, listener=listener))
+    except OSError as error:
+        raise UsageError(f"irisgate serve: cannot listen: {error}") from None
+    except (StoreFailed, ValueError) as error:
+        raise UsageError(f"irisgate serve: --state {state}: {error}") from None
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    loaded = _load(options.file, discover(options.plugins))
+    for warning in loaded.warnings:
+        print(warning)
+    models = sum(len(provider.models) for provider in loaded.config.providers.values())
+    print(f"{options.file}: {len(loaded.config.providers)} providers, {models} models, {len(loaded.warnings)} warnings")
+    return 1 if loaded.warnings else 0
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from gateway.demo import demo  # noqa: PLC0415 (the testkit is an extra, which serving does without)
+
+    return demo(discover(options.plugins), state=_state(options), listen=_listener(options.listen), real=options.real)
+
+
+def _load(path: Path, registry: Registry) -> Loaded:
+    try:
+        return load(path, known_flags=registry.flags)
+    except ConfigError as error:
+        raise UsageError(str(error)) from None
+
+
+def _state(options: argparse.Namespace) -> Path:
+    state: Path = options.state
+    try:
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"irisgate: --state {state}: {error.strerror}; name a folder that can be written") from None
+    return state
+
+
+def _listener(listen: str | None) -> Listener | None:
+    if listen is None:
+        return None
+    try:
+        return loopback_listener(listen)
+    except ValueError as error:
+        raise UsageError(f"irisgate: --listen {listen}: {error}") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

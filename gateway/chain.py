@@ -1,0 +1,137 @@
+"""The chain around a call, and what travels along it.
+
+aiohttp's own middlewares get a reply back only after its last byte went out; what must see a stream is a middleware of
+this chain. A middleware is called once a call (or once an attempt), awaits the next one, and returns its answer,
+wrapped or not. Nothing here does I/O, and nothing here knows a dialect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from time import monotonic, time
+from typing import TYPE_CHECKING, Protocol
+
+from gateway.errors import Problem
+from gateway.flag import Ask, Drop, Event, Facts, Head, Meter, Target, Translator
+from gateway.identity import Identity
+from gateway.registry import Plugin
+
+if TYPE_CHECKING:
+    from gateway.catalog import Offer
+    from gateway.runtime import Runtime
+
+Items = AsyncGenerator[Sequence[Event], None]
+"""A streamed reply: the events of one read of the upstream at a time, so that they leave in one write."""
+
+
+@dataclass(slots=True)
+class Answer:
+    """What every middleware returns: a whole body, or items."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes | None = None
+    items: Items | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One way to serve a call: an offer, by one of its flags, translated or not."""
+
+    offer: Offer
+    flag: Plugin
+    target: Target
+    translator: Translator | None
+    native: bool
+    """Same envelope: the provider's bytes are what the client expects."""
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One try of a call at one candidate, opened fresh from the unchanged ask."""
+
+    candidate: Candidate
+    ask: Ask
+    """In the upstream's dialect, once `translate` has been there."""
+    dropped: list[str] = field(default_factory=list)
+    head: Head | None = None
+    meter: Meter | None = None
+
+    def drop(self, path: str) -> None:
+        """Note a field that is not carried, once (`flag.Drop`)."""
+        if path not in self.dropped:
+            self.dropped.append(path)
+
+
+@dataclass(slots=True)
+class Call:
+    """One client request on its way. Made by the server, filled in along the chain, closed by the server."""
+
+    id: str
+    runtime: Runtime
+    """The configuration that was current when the call began; a reload does not touch it."""
+    flag: Plugin
+    operation: str
+    agent: str
+    identity: Identity | None = None
+    ask: Ask | None = None
+    session_id: str = ""
+    model: str = ""
+    offers: Sequence[Offer] = ()
+    candidates: Sequence[Candidate] = ()
+    attempts: list[Attempt] = field(default_factory=list)
+    problem: Problem | None = None
+    stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+    """Everything opened for the call; an `aclosing` of a generator that never started would run no `finally`."""
+    at: float = field(default_factory=time)
+    started: float = field(default_factory=monotonic)
+    first_event: float | None = None
+    finished: bool = False
+    """Its record has been written."""
+
+    @property
+    def attempt(self) -> Attempt | None:
+        """The current try."""
+        return self.attempts[-1] if self.attempts else None
+
+    @property
+    def facts(self) -> Facts | None:
+        """What is known of the reply so far."""
+        attempt = self.attempt
+        return attempt.meter.facts() if attempt and attempt.meter else None
+
+    def require_ask(self) -> Ask:
+        """The ask of a call inside the chain, where there always is one."""
+        assert self.ask is not None
+        return self.ask
+
+    def require_identity(self) -> Identity:
+        assert self.identity is not None
+        return self.identity
+
+    def require_attempt(self) -> Attempt:
+        assert self.attempts
+        return self.attempts[-1]
+
+
+Next = Callable[[Call], Awaitable[Answer]]
+
+
+class Middleware(Protocol):
+    """One step of the chain."""
+
+    async def __call__(self, call: Call, following: Next) -> Answer: ...
+
+
+def chain(*middlewares: Middleware, last: Next) -> Next:
+    """Middlewares prebound around the last step, outermost first."""
+    following = last
+    for middleware in reversed(middlewares):
+        following = partial(middleware, following=following)
+    return following
+
+
+__all__ = ["Answer", "Attempt", "Call", "Candidate", "Drop", "Items", "Middleware", "Next", "chain"]

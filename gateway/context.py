@@ -1,0 +1,47 @@
+"""What handlers reach through the aiohttp application: the parts that live as long as the process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from aiohttp import web
+
+from gateway.chain import Next
+from gateway.errors import Refused
+from gateway.identity import Identity
+from gateway.log import Logger
+from gateway.metrics import Metrics
+from gateway.registry import Registry
+from gateway.runtime import Runtime
+from gateway.store.base import Store
+from gateway.upstream import Upstream
+
+
+@dataclass(slots=True)
+class Gateway:
+    """The parts, wired by `app.py`. `runtime` is replaced by a reload; everything else stays."""
+
+    runtime: Runtime
+    registry: Registry
+    store: Store
+    metrics: Metrics
+    log: Logger
+    upstream: Upstream
+    session_key: bytes
+    chain: Next
+    draining: bool = False
+    config_error: str = ""
+    """Why the last reload was refused; "" when the configuration is the file's."""
+
+
+GATEWAY: Final = web.AppKey("gateway", Gateway)
+IDENTITY: Final = web.RequestKey("identity", Identity)
+"""Key of the caller's `Identity` in a request; missing when the listener's mode found none."""
+REQUEST_ID: Final = web.RequestKey("request_id", str)
+REFUSED: Final = web.RequestKey("refused", Refused)
+"""Key of a `Refused` that a guard raised for a call, to be said in the client's dialect and recorded by the server."""
+
+
+def identity_of(request: web.Request) -> Identity | None:
+    return request.get(IDENTITY)

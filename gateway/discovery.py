@@ -1,0 +1,189 @@
+"""What clients ask before they call: lists of models and providers, of what the caller is granted; and health."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+from urllib.parse import unquote
+
+import orjson
+from aiohttp import web
+
+from gateway.catalog import Offer
+from gateway.context import GATEWAY, identity_of
+from gateway.guard import json_error
+
+_RELEASED: Final = "2026-01-01T00:00:00Z"
+"""The lists' formats demand a date of each model, and providers do not tell one."""
+_RELEASED_UNIX: Final = 1767225600
+
+
+def routes() -> list[web.RouteDef]:
+    profiles = [
+        route
+        for prefix in ("/bedrock", "")
+        for route in (
+            web.get(f"{prefix}/inference-profiles", inference_profiles),
+            web.get(f"{prefix}/inference-profiles/{{profile:.+}}", inference_profile),
+        )
+    ]
+    return [
+        web.head("/", alive),
+        web.get("/", to_pages, allow_head=False),
+        web.get("/healthz", alive),
+        web.get("/readyz", ready),
+        web.get("/v1/models", models),
+        web.get("/v1/models/{model:.+}", model),
+        web.get("/api/providers", providers),
+        *profiles,
+    ]
+
+
+async def alive(request: web.Request) -> web.Response:
+    """Claude Code asks HEAD / before its first call (clients.md 0.6)."""
+    _ = request
+    return web.Response(text="ok\n")
+
+
+async def to_pages(request: web.Request) -> web.Response:
+    _ = request
+    raise web.HTTPFound("/ui/")
+
+
+async def ready(request: web.Request) -> web.Response:
+    """503 while draining; a broken configuration file is told of, but the last good one serves."""
+    gateway = request.app[GATEWAY]
+    if gateway.draining:
+        return _json({"status": "draining"}, status=503)
+    return _json({"status": "ready", "config": "stale" if gateway.config_error else "current"})
+
+
+def _offers(request: web.Request) -> Sequence[Offer] | web.Response:
+    gateway = request.app[GATEWAY]
+    identity = identity_of(request)
+    runtime = gateway.runtime
+    if identity is None or runtime.grants.role(identity) is None:
+        return json_error(403, "access denied: no role granted")
+    return runtime.catalog.visible(runtime.grants, identity)
+
+
+async def models(request: web.Request) -> web.Response:
+    """OpenAI's list, with the members that Anthropic's SDK reads in its own."""
+    offers = _offers(request)
+    if isinstance(offers, web.Response):
+        return offers
+    listed = {offer.model: _model(offer) for offer in reversed(offers)}
+    data = list(reversed(listed.values()))
+    ids = [entry["id"] for entry in data]
+    return _json(
+        {
+            "object": "list",
+            "data": data,
+            "has_more": False,
+            "first_id": ids[0] if ids else None,
+            "last_id": ids[-1] if ids else None,
+        }
+    )
+
+
+async def model(request: web.Request) -> web.Response:
+    offers = _offers(request)
+    if isinstance(offers, web.Response):
+        return offers
+    name = request.match_info["model"]
+    for offer in offers:
+        if name in {offer.model, f"{offer.provider_id}/{offer.model}"}:
+            return _json(_model(offer))
+    return json_error(404, f'model "{name}" not found or not granted')
+
+
+def _model(offer: Offer) -> dict[str, Any]:
+    provider = offer.provider
+    return {
+        "id": offer.model,
+        "object": "model",
+        "type": "model",
+        "created": _RELEASED_UNIX,
+        "created_at": _RELEASED,
+        "display_name": offer.model,
+        "owned_by": provider.id,
+        "metadata": {
+            "provider": {
+                "id": provider.id,
+                "name": provider.name or provider.id,
+                "description": provider.description,
+            }
+        },
+    }
+
+
+async def providers(request: web.Request) -> web.Response:
+    """Providers of which the caller is granted a model, with those models."""
+    offers = _offers(request)
+    if isinstance(offers, web.Response):
+        return offers
+    listed: dict[str, dict[str, Any]] = {}
+    for offer in offers:
+        provider = offer.provider
+        entry = listed.setdefault(
+            provider.id,
+            {
+                "id": provider.id,
+                "name": provider.name or provider.id,
+                "description": provider.description,
+                "models": [],
+                "compatibility": dict.fromkeys(provider.flags, True),
+            },
+        )
+        entry["models"].append(offer.model)
+    return _json(list(listed.values()))
+
+
+async def inference_profiles(request: web.Request) -> web.Response:
+    """Bedrock's ListInferenceProfiles, by which Claude Code discovers models (bedrock.md 0.6)."""
+    offers = _offers(request)
+    if isinstance(offers, web.Response):
+        return offers
+    kind = request.query.get("type", "SYSTEM_DEFINED")
+    granted = [_profile(offer) for offer in offers if _is_bedrock(offer)]
+    found = granted if kind == "SYSTEM_DEFINED" else []
+    return _json({"inferenceProfileSummaries": found})
+
+
+async def inference_profile(request: web.Request) -> web.Response:
+    """Bedrock's GetInferenceProfile, which Claude Code asks for an ARN model."""
+    offers = _offers(request)
+    if isinstance(offers, web.Response):
+        return offers
+    wanted = unquote(request.match_info["profile"])
+    for offer in offers:
+        if _is_bedrock(offer) and wanted == offer.model:
+            return _json(_profile(offer))
+    message = f'inference profile "{wanted}" not found or not granted'
+    return web.Response(
+        status=404,
+        body=orjson.dumps({"message": message}),
+        headers={"x-amzn-errortype": "ResourceNotFoundException", "content-type": "application/json"},
+    )
+
+
+def _is_bedrock(offer: Offer) -> bool:
+    return any(flag.startswith("bedrock_") for flag in offer.provider.flags)
+
+
+def _profile(offer: Offer) -> dict[str, Any]:
+    """The members that botocore's service model demands of an InferenceProfileSummary."""
+    arn = offer.model if offer.model.startswith("arn:") else f"arn:aws:bedrock:::inference-profile/{offer.model}"
+    return {
+        "inferenceProfileName": offer.model,
+        "inferenceProfileId": offer.model,
+        "inferenceProfileArn": arn,
+        "description": offer.provider.description or offer.provider_id,
+        "models": [],
+        "status": "ACTIVE",
+        "type": "SYSTEM_DEFINED",
+    }
+
+
+def _json(data: Any, status: int = 200) -> web.Response:
+    return web.Response(status=status, body=orjson.dumps(data), content_type="application/json")

@@ -1,0 +1,21 @@
+"""Who may use what: deny by default, and say the same of what does not exist and of what is not granted."""
+
+from __future__ import annotations
+
+from gateway.chain import Answer, Call, Next
+from gateway.errors import NOT_FOUND, PERMISSION, Problem, Refused
+
+
+async def grants(call: Call, following: Next) -> Answer:
+    """Keep the offers that are granted. Raises `Refused` when the caller has no role, or none is left."""
+    identity = call.require_identity()
+    decide = call.runtime.grants
+    if decide.role(identity) is None:
+        raise Refused(Problem(PERMISSION, "access denied: no role granted"))
+    call.offers = [offer for offer in call.offers if decide.allows(identity, offer.provider_id, offer.model)]
+    if not call.offers:
+        name = call.require_ask().model
+        near = call.runtime.catalog.near(name, decide, identity)
+        hint = f"; did you mean {', '.join(near)}?" if near else ""
+        raise Refused(Problem(NOT_FOUND, f'model "{name}" not found or not granted{hint}', param="model"))
+    return await following(call)

@@ -1,0 +1,18 @@
+"""Which calls belong together: the call gets the id of its session before anything can refuse it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway.chain import Answer, Call, Next
+from gateway.sessions import session_id
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    key: bytes
+    """Keys the fingerprint of a chat, so that an id tells nothing of its text."""
+
+    async def __call__(self, call: Call, following: Next) -> Answer:
+        call.session_id = session_id(call.require_ask(), call.require_identity().login, self.key)
+        return await following(call)

@@ -1,0 +1,22 @@
+"""One configuration, made ready: what calls read. Replaced as a whole by a reload, never changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway.catalog import Catalog
+from gateway.config.model import Config
+from gateway.grants import Grants
+from gateway.prices.table import Prices
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    config: Config
+    grants: Grants
+    catalog: Catalog
+    prices: Prices
+
+
+def runtime(config: Config) -> Runtime:
+    return Runtime(config, Grants(config.grants, config.providers), Catalog(config), Prices.load())

@@ -1,0 +1,128 @@
+"""The only file that opens connections to providers.
+
+It knows URLs, timeouts and headers of HTTP; what is said in a request or a reply it does not read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Final
+
+import aiohttp
+from yarl import URL
+
+from gateway import __version__, credentials
+from gateway.config.model import Provider, Timeouts
+from gateway.errors import TIMEOUT, UNAVAILABLE, Problem, Truncated, UpstreamFailed
+from gateway.flag import Head, Send
+
+MAX_BODY: Final = 64 * 1024 * 1024
+"""Bytes of a reply that is not streamed; a larger one is a fault, and would be held in memory whole."""
+
+_OWN_HEADERS: Final = {"accept-encoding": "identity", "user-agent": f"irisgate/{__version__}"}
+"""identity: a compressed stream cannot be forwarded event by event."""
+
+
+class Reply:
+    """An open reply. Closing it closes the connection unless the body has been read to its end."""
+
+    def __init__(self, response: aiohttp.ClientResponse, provider: str, read_seconds: float) -> None:
+        self._response = response
+        self._provider = provider
+        self._read_seconds = read_seconds
+        self.head = Head(
+            response.status,
+            {name.lower(): ", ".join(response.headers.getall(name)) for name in response.headers},
+        )
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """What comes, as it comes. Raises `Truncated` when the connection breaks, `UpstreamFailed` on a timeout."""
+        content = self._response.content
+        while True:
+            try:
+                data = await content.readany()
+            except aiohttp.SocketTimeoutError:
+                raise self._silent() from None
+            except (aiohttp.ClientError, ConnectionError) as error:
+                raise Truncated(f"the connection to {self._provider} broke off: {type(error).__name__}") from None
+            if not data:
+                return
+            yield data
+
+    async def read(self) -> bytes:
+        """The whole body. Raises as `chunks` does, and `UpstreamFailed` when it is longer than `MAX_BODY`."""
+        parts = []
+        size = 0
+        async for data in self.chunks():
+            size += len(data)
+            if size > MAX_BODY:
+                problem = Problem(UNAVAILABLE, f"{self._provider} sent a reply of more than {MAX_BODY} bytes")
+                raise UpstreamFailed(problem)
+            parts.append(data)
+        return b"".join(parts)
+
+    def close(self) -> None:
+        self._response.close()
+
+    def _silent(self) -> UpstreamFailed:
+        message = f"{self._provider} sent nothing for {self._read_seconds:g} seconds"
+        return UpstreamFailed(Problem(TIMEOUT, message, retryable=True))
+
+
+class Upstream:
+    """The client side of the gateway: one pool of connections for all providers."""
+
+    def __init__(self) -> None:
+        self._session: aiohttp.ClientSession | None = None
+
+    async def open(self, provider: Provider, send: Send, extra: Mapping[str, str], timeouts: Timeouts) -> Reply:
+        """Send a request and await the head of its reply.
+
+        Raises `UpstreamFailed` (unavailable or timeout) when there is none.
+        """
+        timeout = aiohttp.ClientTimeout(total=None, connect=timeouts.connect_seconds, sock_read=timeouts.read_seconds)
+        headers = {
+            **_OWN_HEADERS,
+            **send.headers,
+            **dict(provider.add_headers),
+            **extra,
+            **credentials.header(provider.authorization, provider.apikey.value),
+        }
+        try:
+            response = await self._client().request(
+                send.method,
+                url(provider.baseurl, send),
+                data=send.body,
+                headers=headers,
+                timeout=timeout,
+                allow_redirects=False,
+            )
+        except TimeoutError as error:
+            message = f"{provider.id} did not answer in time: {type(error).__name__}"
+            raise UpstreamFailed(Problem(TIMEOUT, message, retryable=True)) from None
+        except (aiohttp.ClientError, OSError) as error:
+            message = f"{provider.id} cannot be reached: {type(error).__name__}"
+            raise UpstreamFailed(Problem(UNAVAILABLE, message, retryable=True)) from None
+        return Reply(response, provider.id, timeouts.read_seconds)
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    def _client(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            # no limit: how many calls run at once is decided in front of the pool, not by it; cookies are nobody's here
+            connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=60)
+            self._session = aiohttp.ClientSession(
+                connector=connector, cookie_jar=aiohttp.DummyCookieJar(), skip_auto_headers=("Content-Type",)
+            )
+        return self._session
+
+
+def url(baseurl: str, send: Send) -> URL:
+    """Base URL and path, joined so that neither a slash nor a `/v1` is doubled; the path stays encoded as it is."""
+    base = baseurl.rstrip("/")
+    path = send.path
+    if base.endswith("/v1") and path.startswith("/v1/"):
+        path = path.removeprefix("/v1")
+    return URL(base + path + (f"?{send.query}" if send.query else ""), encoded=True)

@@ -1,0 +1,1 @@
+"""The built-in plugins: one file a compatibility flag, named as its key in the configuration."""

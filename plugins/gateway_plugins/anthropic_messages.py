@@ -1,0 +1,141 @@
+"""Anthropic's Messages API: POST /v1/messages and /v1/messages/count_tokens, server-sent events with names.
+
+Source: Anthropic's API reference (Messages, Streaming, Errors). The dialect is also what Claude speaks on Bedrock's
+InvokeModel; that envelope is `bedrock_model_invoke.py`.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+import orjson
+
+from gateway import errors, plain
+from gateway.errors import Problem
+from gateway.flag import Ask, Decoder, Drop, Event, Head, Members, Meter, Route, Send, Target
+from gateway.framing import sse
+from gateway_plugins.parts import anthropic_facts
+
+api = 1
+dialects = ("anthropic_messages",)
+routes = (
+    Route("POST", "/v1/messages", "generate"),
+    Route("POST", "/v1/messages/count_tokens", "count_tokens"),
+)
+parse = partial(plain.parse, "anthropic_messages", "anthropic_messages")
+
+_VERSION: Final = "2023-06-01"
+"""anthropic-version for a client that sent none; the API demands one."""
+
+_ERRORS: Final = {
+    errors.INVALID_REQUEST: (400, "invalid_request_error"),
+    errors.PERMISSION: (403, "permission_error"),
+    errors.NOT_FOUND: (404, "not_found_error"),
+    errors.TOO_LARGE: (413, "request_too_large"),
+    errors.TIMEOUT: (504, "timeout_error"),
+    errors.RATE_LIMIT: (429, "rate_limit_error"),
+    errors.QUOTA: (429, "rate_limit_error"),
+    errors.OVERLOADED: (529, "overloaded_error"),
+    errors.UNAVAILABLE: (529, "overloaded_error"),
+    errors.INTERNAL: (500, "api_error"),
+}
+_CODES: Final = {
+    "rate_limit_error": errors.RATE_LIMIT,
+    "overloaded_error": errors.OVERLOADED,
+    "invalid_request_error": errors.INVALID_REQUEST,
+    "permission_error": errors.PERMISSION,
+    "authentication_error": errors.PERMISSION,
+    "not_found_error": errors.NOT_FOUND,
+    "timeout_error": errors.TIMEOUT,
+}
+
+
+def build(ask: Ask, target: Target, drop: Drop) -> Send:
+    _ = drop
+    changes: dict[str, bytes | None] = {}
+    if ask.top.decode("model") != target.model:
+        changes["model"] = orjson.dumps(target.model)
+    if ask.stream and ask.top.decode("stream") is not True:
+        changes["stream"] = b"true"
+    if "anthropic_version" in ask.top:  # a body from Bedrock's envelope
+        changes |= {"anthropic_version": None, "anthropic_beta": None}
+    headers = {
+        "content-type": "application/json",
+        "anthropic-version": ask.headers.get("anthropic-version", _VERSION),
+    }
+    betas = ask.headers.get("anthropic-beta") or ",".join(ask.top.decode("anthropic_beta") or ())
+    if betas:
+        headers["anthropic-beta"] = betas
+    path = "/v1/messages/count_tokens" if ask.operation == "count_tokens" else "/v1/messages"
+    body = ask.top.spliced(changes) if changes else ask.top.body
+    query = ask.query if ask.flag == "anthropic_messages" else ""
+    return Send("POST", path, body, query, headers)
+
+
+def decoder(ask: Ask, target: Target, head: Head) -> Decoder:
+    _ = ask, target, head
+    return plain.SseDecoder(
+        lambda name, _payload: name or "message",
+        lambda event: event.kind == "message_stop",
+        lambda event: _failure(event) if event.kind == "error" else None,
+    )
+
+
+def _failure(event: Event) -> Problem:
+    message, native = plain.message_of(event.payload)
+    code = _CODES.get(native, errors.INTERNAL)
+    return Problem(code, message, native, errors.STATUS[code], retryable=code != errors.INVALID_REQUEST)
+
+
+def meter(ask: Ask, target: Target, head: Head) -> Meter:
+    _ = ask, target, head
+    return anthropic_facts.Meter()
+
+
+class Encoder(plain.SseEncoder):
+    """Named events; a reply from another envelope gets the name of the model that was asked for."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._model = ask.model
+
+    def feed(self, event: Event) -> bytes:
+        if not event.payload or event.kind == anthropic_facts.INVOCATION_METRICS:
+            return b""
+        if event.kind == "message_start" and event.data["message"].get("model") != self._model:
+            data = event.data
+            return sse.encode(orjson.dumps({**data, "message": {**data["message"], "model": self._model}}), event.kind)
+        return sse.encode(event.payload, event.kind)
+
+    def whole(self, body: bytes) -> bytes:
+        top = Members(body)
+        if "model" not in top or top.decode("model") == self._model:
+            return body
+        return top.spliced({"model": orjson.dumps(self._model)})
+
+    def ping(self) -> bytes:
+        return sse.encode(b'{"type": "ping"}', "ping")
+
+    def fail(self, problem: Problem) -> bytes:
+        return sse.encode(error(problem)[2], "error")
+
+
+def encoder(ask: Ask) -> Encoder:
+    return Encoder(ask)
+
+
+def texts(event: Event) -> str:
+    if event.kind != "content_block_delta":
+        return ""
+    return str(event.data["delta"].get("text") or "")
+
+
+def with_text(event: Event, text: str) -> Event:
+    data = event.data
+    return Event(event.kind, orjson.dumps({**data, "delta": {**data["delta"], "text": text}}))
+
+
+def error(problem: Problem) -> tuple[int, dict[str, str], bytes]:
+    status, kind = _ERRORS[problem.code]
+    body = {"type": "error", "error": {"type": kind, "message": problem.message}}
+    return status, plain.error_headers(problem), orjson.dumps(body)

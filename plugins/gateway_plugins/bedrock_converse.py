@@ -1,0 +1,164 @@
+"""Bedrock's Converse and ConverseStream: one dialect for all its models.
+
+Source: botocore's service model of bedrock-runtime; the order of a stream's events from recorded traffic. `metadata`,
+with the usage, comes after `messageStop`. CountTokens has its route in `bedrock_model_invoke.py` and is taken here too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import orjson
+
+from gateway import plain
+from gateway.errors import Problem, Truncated
+from gateway.flag import Ask, Decoder, Drop, Event, Facts, Head, Members, Meter, Request, Send, Target, Usage
+from gateway.framing import eventstream
+from gateway_plugins.parts import bedrock
+
+api = 1
+dialects = ("bedrock_converse",)
+routes = bedrock.routes(("converse", "generate"), ("converse-stream", "generate"))
+takes = (("bedrock_model_invoke", "count_tokens"),)
+content_type = bedrock.CONTENT_TYPE
+problem = bedrock.problem
+error = bedrock.error
+
+
+def parse(request: Request) -> Ask:
+    return bedrock.parse("bedrock_converse", "bedrock_converse", request, Members(request.body))
+
+
+def build(ask: Ask, target: Target, drop: Drop) -> Send:
+    _ = drop
+    operation = "converse-stream" if ask.stream else "converse"
+    if ask.operation == "count_tokens":
+        operation = "count-tokens"
+    return bedrock.send(target, operation, ask.top.body, bedrock.request_headers(ask.headers))
+
+
+def decoder(ask: Ask, target: Target, head: Head) -> Decoder:
+    _ = ask, target, head
+    return ConverseDecoder()
+
+
+class ConverseDecoder:
+    """Frames to events; the kind is the frame's event type."""
+
+    def __init__(self) -> None:
+        self.done = False
+        self._frames = eventstream.Decoder()
+
+    def feed(self, data: bytes) -> Iterator[Event]:
+        for frame in self._frames.feed(data):
+            if (failure := bedrock.stream_failure(frame)) is not None:
+                raise failure
+            kind = frame.headers.get(":event-type", "")
+            self.done = self.done or kind == "messageStop"
+            yield Event(kind, frame.payload, frame.raw)
+
+    def close(self) -> Iterator[Event]:
+        if not self.done or self._frames.pending:
+            raise Truncated
+        return iter(())
+
+    def whole(self, body: bytes) -> bytes:
+        return body
+
+
+class ConverseMeter:
+    """Usage comes with `metadata`, tools with `contentBlockStart`, the stop reason with `messageStop`."""
+
+    def __init__(self, model: str) -> None:
+        self._facts = Facts(model=model)
+
+    def feed(self, event: Event) -> None:
+        if (read := _READERS.get(event.kind)) is not None:
+            read(self, event.data)
+
+    def whole(self, body: bytes) -> None:
+        data = plain.decoded(body)
+        self._metadata(data)
+        self._stop(data)
+        message = (data.get("output") or {}).get("message") or {}
+        for block in message.get("content") or ():
+            if "toolUse" in block:
+                self._facts.tools.append(block["toolUse"].get("name", ""))
+
+    def facts(self) -> Facts:
+        return self._facts
+
+    def _start(self, data: Any) -> None:
+        tool = (data.get("start") or {}).get("toolUse")
+        if tool:
+            self._facts.tools.append(tool.get("name", ""))
+
+    def _stop(self, data: Any) -> None:
+        self._facts.stop = data.get("stopReason") or self._facts.stop
+
+    def _metadata(self, data: Any) -> None:
+        if isinstance(data.get("usage"), dict):
+            self._facts.usage.merge(usage_of(data["usage"]))
+            self._facts.reported = True
+
+
+_READERS: Final = {
+    "contentBlockStart": ConverseMeter._start,  # noqa: SLF001 (its own table)
+    "messageStop": ConverseMeter._stop,  # noqa: SLF001
+    "metadata": ConverseMeter._metadata,  # noqa: SLF001
+}
+
+
+def usage_of(reported: dict[str, Any]) -> Usage:
+    """Converse's usage: `inputTokens` holds no cache tokens; `cacheDetails` tells writes apart by their ttl."""
+    written = int(reported.get("cacheWriteInputTokens") or reported.get("cacheWriteInputTokenCount") or 0)
+    details = reported.get("cacheDetails") or ()
+    hour = sum(int(detail.get("inputTokens") or 0) for detail in details if detail.get("ttl") == "1h")
+    return Usage(
+        input=int(reported.get("inputTokens") or 0),
+        output=int(reported.get("outputTokens") or 0),
+        cache_read=int(reported.get("cacheReadInputTokens") or reported.get("cacheReadInputTokenCount") or 0),
+        cache_write_5m=max(0, written - hour),
+        cache_write_1h=hour,
+    )
+
+
+def meter(ask: Ask, target: Target, head: Head) -> Meter:
+    _ = ask, head
+    return ConverseMeter(target.model)
+
+
+class Encoder:
+    """Events of the dialect to frames."""
+
+    def feed(self, event: Event) -> bytes:
+        return bedrock.message(event.kind, event.payload)
+
+    def whole(self, body: bytes) -> bytes:
+        return body
+
+    def ping(self) -> bytes:
+        return b""
+
+    def fail(self, problem: Problem) -> bytes:
+        return bedrock.failure_frame(problem)
+
+    def close(self) -> bytes:
+        return b""
+
+
+def encoder(ask: Ask) -> Encoder:
+    _ = ask
+    return Encoder()
+
+
+def texts(event: Event) -> str:
+    if event.kind != "contentBlockDelta":
+        return ""
+    return str(event.data["delta"].get("text") or "")
+
+
+def with_text(event: Event, text: str) -> Event:
+    data = event.data
+    return Event(event.kind, orjson.dumps({**data, "delta": {**data["delta"], "text": text}}))

@@ -1,0 +1,182 @@
+"""OpenAI's Chat Completions: POST /v1/chat/completions, data-only server-sent events that close with [DONE].
+
+Source: OpenAI's API reference (Chat, Errors). A stream reports usage only when it is asked to: it always is here, and
+the chunk that then comes is kept from a client that did not ask.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Final
+
+import orjson
+
+from gateway import errors, plain
+from gateway.errors import Problem
+from gateway.flag import Ask, Decoder, Drop, Event, Facts, Head, Meter, Route, Send, Target, Usage
+from gateway.framing import sse
+
+api = 1
+dialects = ("openai_chat",)
+routes = (
+    Route("POST", "/v1/chat/completions", "generate"),
+    Route("POST", "/chat/completions", "generate"),
+)
+parse = partial(plain.parse, "openai_chat", "openai_chat")
+
+CHUNK: Final = "chat.completion.chunk"
+_DONE: Final = "done"
+
+_ERRORS: Final = {
+    errors.INVALID_REQUEST: (400, "invalid_request_error", None),
+    errors.PERMISSION: (403, "permission_error", "permission_denied"),
+    errors.NOT_FOUND: (404, "invalid_request_error", "model_not_found"),
+    errors.TOO_LARGE: (413, "invalid_request_error", "request_too_large"),
+    errors.TIMEOUT: (504, "server_error", "timeout"),
+    errors.RATE_LIMIT: (429, "rate_limit_error", "rate_limit_exceeded"),
+    errors.QUOTA: (429, "insufficient_quota", "insufficient_quota"),
+    errors.OVERLOADED: (503, "server_error", "overloaded"),
+    errors.UNAVAILABLE: (503, "server_error", "unavailable"),
+    errors.INTERNAL: (500, "server_error", None),
+}
+
+
+def build(ask: Ask, target: Target, drop: Drop) -> Send:
+    _ = drop
+    changes: dict[str, bytes | None] = {}
+    if ask.top.decode("model") != target.model:
+        changes["model"] = orjson.dumps(target.model)
+    if ask.stream and not wants_usage(ask):
+        options = ask.top.decode("stream_options") or {}
+        changes["stream_options"] = orjson.dumps({**options, "include_usage": True})
+    body = ask.top.spliced(changes) if changes else ask.top.body
+    query = ask.query if ask.flag == "openai_chat" else ""
+    return Send("POST", "/v1/chat/completions", body, query, {"content-type": "application/json"})
+
+
+def wants_usage(ask: Ask) -> bool:
+    """The client asked for the chunk with the usage."""
+    options = ask.top.decode("stream_options")
+    return isinstance(options, dict) and options.get("include_usage") is True
+
+
+def decoder(ask: Ask, target: Target, head: Head) -> Decoder:
+    _ = target, head
+    return ChatDecoder(hide_usage=not wants_usage(ask))
+
+
+class ChatDecoder(plain.SseDecoder):
+    """Chunks; the stream is complete with [DONE], or with a finish reason from servers that send no [DONE]."""
+
+    def __init__(self, *, hide_usage: bool) -> None:
+        super().__init__(_kind, self._is_last, _failure)
+        self._hide_usage = hide_usage
+
+    def _is_last(self, event: Event) -> bool:
+        if event.kind == _DONE:
+            return True
+        if self._hide_usage and b'"usage"' in event.payload and event.data.get("choices") == []:
+            event.raw = b""
+            event.kind = f"{CHUNK}.usage"
+        if b'"finish_reason"' not in event.payload:
+            return False
+        return any(choice.get("finish_reason") for choice in event.data.get("choices") or ())
+
+
+def _kind(name: str, payload: bytes) -> str:
+    _ = name
+    return _DONE if payload == b"[DONE]" else CHUNK
+
+
+def _failure(event: Event) -> Problem | None:
+    if event.kind == _DONE or b'"error"' not in event.payload or "error" not in event.data or event.data.get("choices"):
+        return None
+    message, native = plain.message_of(event.payload)
+    return Problem(errors.INTERNAL, message, native, 500, retryable=True)
+
+
+class ChatMeter:
+    """Usage of the last chunk that has it, or of the body; OpenAI counts cached tokens inside `prompt_tokens`."""
+
+    def __init__(self) -> None:
+        self._facts = Facts()
+
+    def feed(self, event: Event) -> None:
+        if b'"usage"' in event.payload or b'"finish_reason"' in event.payload or b'"name"' in event.payload:
+            self._read(event.data, "delta")
+
+    def whole(self, body: bytes) -> None:
+        self._read(plain.decoded(body), "message")
+
+    def facts(self) -> Facts:
+        return self._facts
+
+    def _read(self, data: Any, part: str) -> None:
+        facts = self._facts
+        facts.model = data.get("model") or facts.model
+        for choice in data.get("choices") or ():
+            facts.stop = choice.get("finish_reason") or facts.stop
+            for call in (choice.get(part) or {}).get("tool_calls") or ():
+                if name := (call.get("function") or {}).get("name"):
+                    facts.tools.append(name)
+        if isinstance(data.get("usage"), dict):
+            facts.usage.merge(usage_of(data["usage"]))
+            facts.reported = True
+
+
+def usage_of(reported: dict[str, Any]) -> Usage:
+    """OpenAI's usage in kinds that do not overlap."""
+    prompt = reported.get("prompt_tokens_details") or {}
+    completion = reported.get("completion_tokens_details") or {}
+    read = int(prompt.get("cached_tokens") or 0)
+    written = int(prompt.get("cache_write_tokens") or prompt.get("cache_creation_tokens") or 0)
+    return Usage(
+        input=max(0, int(reported.get("prompt_tokens") or 0) - read - written),
+        output=int(reported.get("completion_tokens") or 0),
+        cache_read=read,
+        cache_write_5m=written,
+        reasoning=int(completion.get("reasoning_tokens") or 0),
+    )
+
+
+def meter(ask: Ask, target: Target, head: Head) -> Meter:
+    _ = ask, target, head
+    return ChatMeter()
+
+
+class Encoder(plain.SseEncoder):
+    def feed(self, event: Event) -> bytes:
+        if event.kind != CHUNK:
+            return b""
+        return sse.encode(event.payload)
+
+    def fail(self, problem: Problem) -> bytes:
+        return sse.encode(error(problem)[2])
+
+    def close(self) -> bytes:
+        return sse.encode(b"[DONE]")
+
+
+def encoder(ask: Ask) -> Encoder:
+    _ = ask
+    return Encoder()
+
+
+def texts(event: Event) -> str:
+    if event.kind != CHUNK:
+        return ""
+    return "".join(str((choice.get("delta") or {}).get("content") or "") for choice in event.data.get("choices") or ())
+
+
+def with_text(event: Event, text: str) -> Event:
+    choices = [
+        {**choice, "delta": {**choice["delta"], "content": text}} if choice.get("delta", {}).get("content") else choice
+        for choice in event.data["choices"]
+    ]
+    return Event(event.kind, orjson.dumps({**event.data, "choices": choices}))
+
+
+def error(problem: Problem) -> tuple[int, dict[str, str], bytes]:
+    status, kind, code = _ERRORS[problem.code]
+    body = {"message": problem.message, "type": kind, "param": problem.param or None, "code": code}
+    return status, plain.error_headers(problem), orjson.dumps({"error": body})

@@ -1,0 +1,175 @@
+"""What all of bedrock-runtime has in common: paths, headers, errors, event-stream messages.
+
+Facts: botocore's service model of bedrock-runtime (operations, statuses of exceptions); the error header with its
+suffix and the 200 that is an error from litellm#3805 and vercel/ai#17523.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import quote
+
+import orjson
+
+from gateway import errors, plain
+from gateway.errors import Problem, UpstreamFailed
+from gateway.flag import Ask, Frame, Head, Headers, Members, Request, Route, Send, Target
+from gateway.framing import eventstream
+
+CONTENT_TYPE: Final = "application/vnd.amazon.eventstream"
+
+STREAMING: Final = frozenset({"converse-stream", "invoke-with-response-stream"})
+
+_EXCEPTIONS: Final[Mapping[str, tuple[str, int, bool]]] = {
+    # exception: (our code, HTTP status in the service model, worth another try)
+    "ValidationException": (errors.INVALID_REQUEST, 400, False),
+    "AccessDeniedException": (errors.PERMISSION, 403, False),
+    "ResourceNotFoundException": (errors.NOT_FOUND, 404, False),
+    "ModelTimeoutException": (errors.TIMEOUT, 408, True),
+    "ThrottlingException": (errors.RATE_LIMIT, 429, True),
+    "ServiceQuotaExceededException": (errors.QUOTA, 400, False),
+    "ModelNotReadyException": (errors.OVERLOADED, 429, True),
+    "ModelErrorException": (errors.INTERNAL, 424, False),
+    "ModelStreamErrorException": (errors.INTERNAL, 424, True),
+    "InternalServerException": (errors.INTERNAL, 500, True),
+    "ServiceUnavailableException": (errors.OVERLOADED, 503, True),
+    "ConflictException": (errors.INVALID_REQUEST, 400, False),
+    "UnknownOperationException": (errors.NOT_FOUND, 404, False),
+}
+
+_OURS: Final[Mapping[str, tuple[int, str]]] = {
+    # our code: (status, exception) for a Bedrock client
+    errors.INVALID_REQUEST: (400, "ValidationException"),
+    errors.PERMISSION: (403, "AccessDeniedException"),
+    errors.NOT_FOUND: (404, "ResourceNotFoundException"),
+    errors.TOO_LARGE: (413, "ValidationException"),
+    errors.TIMEOUT: (408, "ModelTimeoutException"),
+    errors.RATE_LIMIT: (429, "ThrottlingException"),
+    errors.QUOTA: (429, "ThrottlingException"),
+    errors.OVERLOADED: (503, "ServiceUnavailableException"),
+    errors.UNAVAILABLE: (503, "ServiceUnavailableException"),
+    errors.INTERNAL: (500, "InternalServerException"),
+}
+
+_STREAMED: Final = frozenset(
+    {
+        "internalServerException", "modelStreamErrorException", "modelTimeoutException", "serviceUnavailableException",
+        "throttlingException", "validationException",
+    }
+)  # fmt: skip
+"""Exceptions that the service model knows inside a stream."""
+
+
+def routes(*operations: tuple[str, str]) -> tuple[Route, ...]:
+    """Routes of (path's last part, operation), under Bedrock's own path and under /bedrock.
+
+    Ids are matched greedily: an ARN holds slashes, which some clients leave unescaped.
+    """
+    return tuple(
+        Route("POST", f"{prefix}/model/{{model:.+}}/{last}", operation)
+        for prefix in ("", "/bedrock")
+        for last, operation in operations
+    )
+
+
+def last_part(path: str) -> str:
+    """`converse-stream` of `/bedrock/model/x/converse-stream`."""
+    return path.rpartition("/")[2]
+
+
+def parse(flag: str, dialect: str, request: Request, top: Members) -> Ask:
+    """An ask whose model and way of answering stand in the path."""
+    return Ask(
+        flag=flag,
+        dialect=dialect,
+        operation=request.route.operation,
+        method=request.route.method,
+        path=request.path,
+        query=request.query,
+        headers=request.headers,
+        top=top,
+        model=request.params["model"],
+        stream=last_part(request.path) in STREAMING,
+    )
+
+
+def send(target: Target, operation: str, body: bytes, headers: Headers) -> Send:
+    """A request to bedrock-runtime. The id is quoted whole, so that an ARN's slash cannot start a new segment."""
+    return Send("POST", f"/model/{quote(target.model, safe='')}/{operation}", body, headers=headers)
+
+
+def request_headers(client: Headers) -> dict[str, str]:
+    """What goes along from the client: Bedrock's own options. Credentials, signatures and the rest stay here."""
+    kept = {name: value for name, value in client.items() if name.startswith("x-amzn-bedrock-")}
+    return {"content-type": "application/json", "accept": client.get("accept", "application/json"), **kept}
+
+
+def problem(head: Head, body: bytes) -> Problem | None:
+    """An error reply; the code comes from the header, then `__type`, then the status."""
+    if head.status < 400 and b"UnknownOperationException" not in body[:200]:
+        return None
+    try:
+        data = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return plain.problem_of(head, body)
+    data = data if isinstance(data, dict) else {}
+    output = data.get("Output")
+    inner = output if isinstance(output, dict) else data
+    native = head.headers.get("x-amzn-errortype") or str(inner.get("__type") or inner.get("code") or "")
+    native = native.partition(":")[0].rpartition("#")[2]
+    message = str(data.get("message") or data.get("Message") or "the provider does not know this operation or path")
+    code, status, retryable = _EXCEPTIONS.get(native, (plain.code_of(head.status), head.status, head.status >= 500))
+    return Problem(
+        code=code,
+        message=message,
+        native=native,
+        status=head.status if head.status >= 400 else status,
+        retry_after=plain.retry_after(head),
+        retryable=retryable,
+    )
+
+
+def stream_failure(frame: Frame) -> UpstreamFailed | None:
+    """The error of an exception or error frame; None for an event."""
+    kind = frame.headers.get(":message-type", "event")
+    if kind == "event":
+        return None
+    if kind == "error":
+        native = frame.headers.get(":error-code", "")
+        message = frame.headers.get(":error-message", "")
+    else:
+        native = frame.headers.get(":exception-type", "")
+        message = plain.message_of(frame.payload)[0]
+    native = native[:1].upper() + native[1:]
+    code, status, retryable = _EXCEPTIONS.get(native, (errors.INTERNAL, 500, True))
+    return UpstreamFailed(Problem(code, message or native, native, status, retryable=retryable), frame.raw)
+
+
+def exception_of(what: Problem) -> tuple[int, str]:
+    """Status and exception name for a Bedrock client: the provider's own where it was a Bedrock."""
+    if what.native in _EXCEPTIONS:
+        return what.status or _EXCEPTIONS[what.native][1], what.native
+    return _OURS[what.code]
+
+
+def error(what: Problem) -> tuple[int, dict[str, str], bytes]:
+    status, exception = exception_of(what)
+    headers = {**plain.error_headers(what), "x-amzn-errortype": exception}
+    return status, headers, orjson.dumps({"message": what.message})
+
+
+def failure_frame(what: Problem) -> bytes:
+    """The exception frame that ends a stream."""
+    exception = exception_of(what)[1]
+    name = exception[:1].lower() + exception[1:]
+    if name not in _STREAMED:
+        name = "internalServerException"
+    headers = {":exception-type": name, ":content-type": "application/json", ":message-type": "exception"}
+    return eventstream.encode(headers, orjson.dumps({"message": what.message}))
+
+
+def message(kind: str, payload: bytes) -> bytes:
+    """One event of a stream."""
+    headers = {":event-type": kind, ":content-type": "application/json", ":message-type": "event"}
+    return eventstream.encode(headers, payload)

@@ -1,0 +1,165 @@
+"""Tools and schemas as Converse takes them: specs, the choice among them, structured output.
+
+Shared by the roads that end in Converse, like `to_bedrock_converse.py`, which holds the turns. Nothing here knows the
+client's dialect; what a model takes of a schema is read from its capabilities.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from gateway.errors import invalid
+from gateway.flag import Caps, Drop
+from gateway_plugins.parts.read_openai_chat import param
+from gateway_plugins.parts.to_anthropic_messages import tool_schema
+
+Block = dict[str, Any]
+
+_MAPS: Final = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
+_LISTS: Final = frozenset({"anyOf", "oneOf", "allOf", "prefixItems"})
+_SINGLE: Final = frozenset(
+    {"items", "additionalProperties", "not", "contains", "if", "then", "else", "propertyNames", "unevaluatedProperties"}
+)
+"""Where JSON Schema has schemas inside schemas: in these places only, for a property may have any of these names."""
+
+_UNSUPPORTED: Final = frozenset(
+    {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength", "maxItems"}
+)
+"""What structured output refuses in a schema (litellm's list); the text of the schema's descriptions stays."""
+_LOOKAROUND: Final = re.compile(r"\(\?(?:=|!|<=|<!)")
+
+
+def tool_spec(name: str, description: str, schema: Any, caps: Caps, at: str, *, strict: bool = False) -> Block:
+    """A tool. An empty description is refused upstream (litellm#24668), so that it is left out."""
+
+    def cleaned(node: Block, path: str) -> Block:
+        if not isinstance(node.get("type", ""), (str, list)):
+            raise invalid(f'{param(path)}.type: the schema of tool "{name}" must name a type', param(path))
+        if not isinstance(node.get("required", []), list):
+            del node["required"]
+        if not caps.additional_properties:  # opensre#2391
+            node.pop("additionalProperties", None)
+        return node
+
+    spec: Block = {"name": name}
+    if description.strip():
+        spec["description"] = description
+    root = _walked(schema, cleaned, at)
+    if isinstance(root, dict) and isinstance(kinds := root.get("type"), list):
+        root["type"] = "object" if "object" in kinds else str(kinds)  # of several, the one that an input can have
+    spec["inputSchema"] = {"json": tool_schema(root, name, at)}
+    if strict:
+        spec["strict"] = True
+    return {"toolSpec": spec}
+
+
+def text_format(name: str, description: str, schema: Block, drop: Drop, at: str) -> Block:
+    """`outputConfig` for an answer of a schema. What is taken out of the schema is reported, place by place."""
+
+    def closed(node: Block, path: str) -> Block:
+        for key in [key for key, value in node.items() if _is_unsupported(key, value)]:
+            del node[key]
+            drop(f"{path}/{key}")
+        if node.get("type") == "object" or "properties" in node:
+            node["additionalProperties"] = False  # demanded of every object (future-agi#412)
+        return node
+
+    defined = {"schema": orjson.dumps(_walked(schema, closed, at)).decode()}
+    if name:
+        defined["name"] = name
+    if description:
+        defined["description"] = description
+    return {"textFormat": {"type": "json_schema", "structure": {"jsonSchema": defined}}}
+
+
+def _is_unsupported(key: str, value: Any) -> bool:
+    if key == "minItems":
+        return isinstance(value, int) and value > 1
+    if key == "pattern":
+        return isinstance(value, str) and _LOOKAROUND.search(value) is not None
+    return key in _UNSUPPORTED
+
+
+def _walked(schema: Any, change: Callable[[Block, str], Block], at: str) -> Any:
+    """A copy of the schema with every schema in it changed. `true` and `false` become objects that mean the same."""
+    if isinstance(schema, bool):
+        return {} if schema else {"not": {}}
+    if not isinstance(schema, dict):
+        return schema
+    node = change({key: value for key, value in schema.items() if key != "$schema"}, at)
+    for key, value in node.items():
+        path = f"{at}/{key}"
+        if key in _MAPS:
+            inner = value if isinstance(value, dict) else {}
+            node[key] = {name: _walked(sub, change, f"{path}/{_escaped(name)}") for name, sub in inner.items()}
+        elif key in _LISTS or (key == "items" and isinstance(value, list)):
+            node[key] = [
+                _walked(sub, change, f"{path}/{index}")
+                for index, sub in enumerate(value if isinstance(value, list) else ())
+            ]
+        elif key in _SINGLE and isinstance(value, dict):
+            node[key] = _walked(value, change, path)
+    return node
+
+
+def _escaped(name: str) -> str:
+    return name.replace("~", "~0").replace("/", "~1")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What the client says of calling tools. `mode` is auto, none, any or tool; `path` is where it says so."""
+
+    mode: str
+    name: str = ""
+    """As Converse gets it."""
+    parallel: bool = True
+    path: str = "/tool_choice"
+    parallel_path: str = "/parallel_tool_calls"
+
+
+def tool_config(
+    specs: list[Block], history: Sequence[str], choice: Choice, caps: Caps, drop: Drop, *, thinking: bool
+) -> tuple[Block | None, Block]:
+    """`toolConfig`, and what of `additionalModelRequestFields` belongs to it.
+
+    A history with calls needs a toolConfig even where no tool is offered any more (vercel/ai#7528): the tools that were
+    called stand in for it. Converse has no word for "none"; Claude takes its own.
+    """
+    mode = choice.mode
+    if not specs:
+        if not history:
+            return None, {}
+        specs = [tool_spec(name, "", None, caps, "") for name in dict.fromkeys(history)]
+        mode = "none"
+    elif mode == "none":
+        if not history:
+            return None, {}
+        if not caps.tool_choice_fields:
+            drop(choice.path)
+    if mode in {"any", "tool"} and (thinking or not caps.forced_tool_choice):
+        drop(choice.path)
+        mode = "auto"
+    config: Block = {"tools": specs}
+    if mode == "any":
+        config["toolChoice"] = {"any": {}}
+    elif mode == "tool":
+        config["toolChoice"] = {"tool": {"name": choice.name}}
+    return config, _choice_fields(mode, choice, caps, drop)
+
+
+def _choice_fields(mode: str, choice: Choice, caps: Caps, drop: Drop) -> Block:
+    if mode == "none":
+        return {"tool_choice": {"type": "none"}} if caps.tool_choice_fields else {}
+    if choice.parallel:
+        return {}
+    if not caps.tool_choice_fields:
+        drop(choice.parallel_path)
+        return {}
+    kind = {"type": "auto"} if mode == "auto" else {}  # beside a toolChoice the type is refused
+    return {"tool_choice": {**kind, "disable_parallel_tool_use": True}}

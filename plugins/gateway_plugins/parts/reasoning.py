@@ -1,0 +1,29 @@
+"""The tag on reasoning that a client carries for us over turns.
+
+A signature (or the data of redacted thinking) is worth something only to the family of models that made it: another
+one answers 400, or reads it as noise. The client keeps the string and sends it back, so the family travels inside it:
+`irisgate1:<family>:<signature>`. Shared by all roads; nothing of a dialect's shape belongs here.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+_PREFIX: Final = "irisgate1:"
+
+
+def tagged(family: str, value: str) -> str:
+    """The signature (or redacted data) as the client gets it."""
+    return f"{_PREFIX}{family}:{value}"
+
+
+def untagged(family: str, value: str) -> str | None:
+    """What `tagged` was given; None if another family made it, so that it must be dropped aloud.
+
+    A value without our tag comes from elsewhere (a history that began with another gateway): it is left as it is, and
+    the provider judges it.
+    """
+    if not value.startswith(_PREFIX):
+        return value
+    made_by, _, signature = value[len(_PREFIX) :].partition(":")
+    return signature if made_by == family else None

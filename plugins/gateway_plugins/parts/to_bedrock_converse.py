@@ -1,0 +1,364 @@
+"""What Converse demands of every translator that ends in it: turn rules, tool results, files, cache points.
+
+A translator maps its client's messages to `Turn`s of Converse blocks, with the client's own tool ids; `arrange` makes
+of them what Bedrock takes. Nothing here knows the client's dialect, and nothing depends on a model but through its
+capabilities. Tools and parameters are in `converse_tools.py` and `converse_options.py`. Sources: botocore's service
+model; recorded traffic; the defects of peers named beside the rules.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from itertools import groupby
+from typing import Any, Final
+
+import orjson
+
+from gateway.errors import invalid
+from gateway.flag import Caps, Drop
+from gateway_plugins.parts.media import Media
+
+Block = dict[str, Any]
+
+FILLER: Final = "."
+"""A turn that only the rules demand; recorded traffic shows that models take it and go on as if it were not there."""
+CONTINUE: Final = "Continue."
+"""The user's turn behind an assistant's that a model will not go on with (kortix#6489, hermes#101401)."""
+NO_OUTPUT: Final = "(no output)"
+"""A tool's result may be neither empty nor blank (hermes#55092, hermes#39829, aws-samples orchestration#15)."""
+NO_RESULT: Final = "No result was given for this tool call."
+ATTACHED: Final = "(attached)"
+"""The text that a turn with a document must have beside it (archestra#4220)."""
+
+_ID: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_ALPHANUMERIC: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
+_NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9\-()\[\] ]+")
+_MAX_NAME: Final = 190
+"""Characters of a document's name, below Bedrock's 200, so that a number fits behind it."""
+
+
+@dataclass(slots=True)
+class Turn:
+    """What one message of the client contributes. `role` is user, assistant or system; tool results are the user's."""
+
+    role: str
+    blocks: list[Block]
+    path: str
+    """JSON pointer of the client's message."""
+
+
+def is_blank(block: Block) -> bool:
+    """A text without a visible character, which Bedrock refuses (hermes#63983)."""
+    return "text" in block and not block["text"].strip()
+
+
+def media_block(media: Media, names: DocumentNames, caps: Caps, param: str) -> Block:
+    """An image, document or audio block; a 400 where the model cannot see it."""
+    offered = {"image": caps.images, "document": caps.documents, "audio": True}
+    if not offered[media.kind]:
+        raise invalid(f"{param}: this model takes no {media.kind}s", param)
+    inner: Block = {"format": media.format, "source": {"bytes": media.base64}}
+    if media.kind == "document":
+        inner["name"] = names.take(media.name)
+    return {media.kind: inner}
+
+
+class DocumentNames:
+    """Names of documents: Bedrock's alphabet, no extension, each once in a request (bifrost#7003, opencode#19964)."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+
+    def take(self, filename: str) -> str:
+        stem = filename.rpartition(".")[0] or filename
+        base = " ".join(_NOT_IN_NAMES.sub(" ", stem).split())[:_MAX_NAME].strip() or "Document"
+        name, count = base, 1
+        while name in self._taken:
+            count += 1
+            name = f"{base} ({count})"
+        self._taken.add(name)
+        return name
+
+
+def arrange(turns: Iterable[Turn], caps: Caps, drop: Drop, *, prefill: bool) -> list[Block]:
+    """The `messages` member: roles alternate, each tool call is answered in the very next turn, by the user.
+
+    `prefill` says whether the last turn may be the assistant's, to be continued.
+    """
+    runs = _runs(turns, drop)
+    if not runs or (runs[0][0] == "assistant" and not caps.leading_assistant):
+        runs.insert(0, ("user", [Turn("user", [{"text": FILLER}], "/messages")]))
+    if runs[-1][0] == "assistant":
+        if _calls(runs[-1][1]):
+            runs.append(("user", []))
+        elif not prefill:
+            runs.append(("user", [Turn("user", [{"text": CONTINUE}], "/messages")]))
+    ids = _Ids(caps.tool_id_alphanumeric)
+    messages: list[Block] = []
+    for role, run in runs:
+        messages += [_assistant(run, ids)] if role == "assistant" else _user(run, ids, caps)
+    for message in messages:
+        message["content"] = with_points_placed(message["content"], drop)
+    if messages[-1]["role"] == "assistant":
+        _strip_end(messages[-1]["content"])
+    return messages
+
+
+def _runs(turns: Iterable[Turn], drop: Drop) -> list[tuple[str, list[Turn]]]:
+    """Turns of one side after the other, without what is blank; a system turn belongs to the user's side."""
+    kept = []
+    for turn in turns:
+        turn.blocks = [block for block in turn.blocks if not is_blank(block)]
+        if turn.role == "assistant":
+            _drop_last_thinking(turn, drop)
+        if any("cachePoint" not in block for block in turn.blocks):
+            kept.append(turn)
+    return [
+        (side, list(run))
+        for side, run in groupby(kept, lambda turn: "assistant" if turn.role == "assistant" else "user")
+    ]
+
+
+def _drop_last_thinking(turn: Turn, drop: Drop) -> None:
+    """Thinking that nothing follows is refused."""
+    said = [
+        index for index, block in enumerate(turn.blocks) if not ("reasoningContent" in block or "cachePoint" in block)
+    ]
+    tail = turn.blocks[said[-1] + 1 if said else 0 :]
+    if any("reasoningContent" in block for block in tail):
+        turn.blocks = turn.blocks[: len(turn.blocks) - len(tail)]
+        drop(f"{turn.path}/thinking_blocks")
+
+
+def _calls(run: Sequence[Turn]) -> bool:
+    return any("toolUse" in block for turn in run for block in turn.blocks)
+
+
+def _strip_end(content: list[Block]) -> None:
+    """A turn to be continued may not end in white space."""
+    if "text" in content[-1]:
+        content[-1]["text"] = content[-1]["text"].rstrip()
+
+
+@dataclass(slots=True)
+class _Ids:
+    """Tool ids: valid, unique over the conversation, and the same in every request of it.
+
+    Some servers number their calls anew in each turn (call_0, call_1); an id that comes twice is refused.
+    """
+
+    length: int
+    used: set[str] = field(default_factory=set)
+    open: dict[str, list[str]] = field(default_factory=dict)
+    """The client's id to those of its calls that wait for a result."""
+    answered: dict[str, Block] = field(default_factory=dict)
+    """The client's id to the result that has come for it in this turn."""
+
+    def call(self, given: str) -> str:
+        made, count = tool_id(given, self.length), 1
+        while made in self.used:
+            count += 1
+            made = tool_id(f"{given}#{count}", self.length)
+        self.used.add(made)
+        self.open.setdefault(given, []).append(made)
+        return made
+
+
+def tool_id(given: str, length: int = 0) -> str:
+    """An id as the model takes it (fabro#707): any other becomes a hash, so that a call and its result stay a pair.
+
+    The first characters would not do for the short ids of some models: they are the same in all (`tooluse_`).
+    """
+    if length:
+        if len(given) == length and given.isascii() and given.isalnum():
+            return given
+        number = int.from_bytes(blake2b(given.encode(), digest_size=16).digest())
+        return "".join(_ALPHANUMERIC[number // 36**place % 36] for place in range(length))
+    return given if _ID.fullmatch(given) else "call_" + blake2b(given.encode(), digest_size=12).hexdigest()
+
+
+def _assistant(run: Sequence[Turn], ids: _Ids) -> Block:
+    ids.open.clear()
+    content = [block for turn in run for block in turn.blocks]
+    for block in content:
+        if "toolUse" in block:
+            block["toolUse"]["toolUseId"] = ids.call(block["toolUse"]["toolUseId"])
+    return {"role": "assistant", "content": content}
+
+
+def _user(run: Sequence[Turn], ids: _Ids, caps: Caps) -> list[Block]:
+    """The user's turn, all results of the calls before it first (camel#3954); then what may not stand beside them."""
+    ids.answered.clear()
+    results: list[Block] = []
+    others: list[Block] = []
+    last = len(run) - _native_at_end(run, ids, caps)
+    for turn in run[:last]:
+        to = others
+        for block in turn.blocks:
+            if "toolResult" in block:
+                to = results
+                _answer(block, turn, ids, results)
+            elif "cachePoint" in block:
+                to.append(block)  # behind the block that it came with, wherever that went
+            else:
+                to = others
+                others.append(_reminder(block) if turn.role == "system" else block)
+    results += [_missing(made) for waiting in ids.open.values() for made in waiting]
+    ids.open.clear()
+    beside = [moved for block in results if "toolResult" in block for moved in _suited(block["toolResult"], caps)]
+    messages = _split(results, beside + others, caps)
+    if last < len(run):
+        messages.append({"role": "system", "content": [block for turn in run[last:] for block in turn.blocks]})
+    return messages
+
+
+def _native_at_end(run: Sequence[Turn], ids: _Ids, caps: Caps) -> int:
+    """How many turns at the end go out as one system message: those that end the user's side, behind a user turn."""
+    count = 0
+    if caps.mid_system:
+        for turn in reversed(run):
+            if turn.role != "system":
+                break
+            count += 1
+    return count if count < len(run) or ids.open else 0
+
+
+def _reminder(block: Block) -> Block:
+    """System text in place: hoisting it would spoil the cached prefix (bifrost#5931)."""
+    return {"text": f"<system-reminder>\n{block['text']}\n</system-reminder>"} if "text" in block else block
+
+
+def _answer(block: Block, turn: Turn, ids: _Ids, results: list[Block]) -> None:
+    result = block["toolResult"]
+    given = result["toolUseId"]
+    if waiting := ids.open.get(given):
+        result["toolUseId"] = waiting.pop(0)
+        ids.answered[given] = result
+        results.append(block)
+    elif given in ids.answered:
+        ids.answered[given]["content"] += result["content"]
+    else:
+        raise invalid(f'{turn.path}: the tool result for "{given}" answers no call of the assistant turn before it')
+
+
+def _missing(made: str) -> Block:
+    return {"toolResult": {"toolUseId": made, "content": [{"text": NO_RESULT}], "status": "error"}}
+
+
+def _suited(result: Block, caps: Caps) -> list[Block]:
+    """Make a result what the model takes; returns the files that it takes only beside the result."""
+    content = [block for block in result["content"] if not is_blank(block)]
+    beside: list[Block] = []
+    if not caps.tool_result_images:
+        beside = [block for block in content if "image" in block or "document" in block]
+        content = [block for block in content if block not in beside]
+        if beside:
+            content.append({"text": "(see the attached files)"})
+    content = content or [{"text": NO_OUTPUT}]
+    result["content"] = [_as_json(block) for block in content] if caps.tool_result_json else content
+    if not caps.tool_result_status:
+        result.pop("status", None)
+    return beside
+
+
+def _as_json(block: Block) -> Block:
+    if "text" not in block:
+        return block
+    try:
+        value = orjson.loads(block["text"])
+    except orjson.JSONDecodeError:
+        value = None
+    return {"json": value if isinstance(value, dict) else {"output": block["text"]}}
+
+
+def _split(results: list[Block], others: list[Block], caps: Caps) -> list[Block]:
+    """One user turn, or two with the assistant's between them.
+
+    Which blocks stand beside a result differs by family (pydantic-ai#6081, langchain-aws#141); documents never do on
+    Claude.
+    """
+    others = _with_text(others)
+    apart = caps.tool_result_alone or any("document" in block for block in others)
+    if results and apart and any("cachePoint" not in block for block in others):
+        turns = [("user", results), ("assistant", [{"text": FILLER}]), ("user", others)]
+    else:
+        turns = [("user", results + others)]
+    return [{"role": role, "content": content} for role, content in turns]
+
+
+def _with_text(content: list[Block]) -> list[Block]:
+    if any("document" in block for block in content) and not any("text" in block for block in content):
+        return [{"text": ATTACHED}, *content]
+    return content
+
+
+class CachePoint(Block):
+    """A cache point block that remembers where the client asked for it."""
+
+    def __init__(self, ttl: str, path: str) -> None:
+        super().__init__(cachePoint={"type": "default", "ttl": ttl} if ttl else {"type": "default"})
+        self.path = path
+
+
+class CachePoints:
+    """Cache points: what the model takes of each, and no more than Bedrock takes of all."""
+
+    MAX: Final = 4
+
+    def __init__(self, caps: Caps, drop: Drop) -> None:
+        self._caps = caps
+        self._drop = drop
+
+    def mark(self, blocks: list[Block], ttl: str | None, at: str, *, tool: bool = False) -> None:
+        """Put a point behind the blocks if the client marked them; `at` is the pointer of what carries the mark."""
+        path = f"{at}/cache_control"
+        if ttl is None:
+            return
+        if not blocks or not (self._caps.tool_cache_points if tool else self._caps.cache_points):
+            self._drop(path)
+            return
+        if ttl == "1h" and not self._caps.cache_ttl:
+            self._drop(f"{path}/ttl")  # 5m is what no ttl means
+        blocks.append(CachePoint(ttl if self._caps.cache_ttl else "", path))
+
+    def limit(self, tools: list[Block], system: list[Block], messages: list[Block]) -> None:
+        """Take out what is too much, the earliest in the messages first: later points cover what those covered.
+
+        A longer lifetime must not come behind a shorter one.
+        """
+        contents = [message["content"] for message in messages]
+        where = [*((content, block) for content in contents for block in content if isinstance(block, CachePoint))]
+        where += [(part, block) for part in (system, tools) for block in part if isinstance(block, CachePoint)]
+        for content, point in where[: max(0, len(where) - self.MAX)]:
+            content[:] = [block for block in content if block is not point]
+            self._drop(point.path)
+        shortest = False
+        for point in (block for part in (tools, system, *contents) for block in part if isinstance(block, CachePoint)):
+            if shortest and point["cachePoint"].get("ttl") == "1h":
+                point["cachePoint"] = {"type": "default"}
+                self._drop(f"{point.path}/ttl")
+            shortest = shortest or point["cachePoint"].get("ttl") != "1h"
+
+
+def with_points_placed(content: list[Block], drop: Drop) -> list[Block]:
+    """Points moved before the blocks that none may follow (opencode#17300), or dropped where nothing is before them."""
+    placed: list[Block] = []
+    for block in content:
+        if not isinstance(block, CachePoint):
+            placed.append(block)
+            continue
+        at = len(placed)
+        while at and _takes_no_point(placed[at - 1]):
+            at -= 1
+        if at and "cachePoint" not in placed[at - 1]:
+            placed.insert(at, block)
+        else:
+            drop(block.path)
+    return placed
+
+
+def _takes_no_point(block: Block) -> bool:
+    return "reasoningContent" in block or ("document" in block and block["document"]["format"] != "pdf")

@@ -1,0 +1,375 @@
+"""OpenAI Chat Completions to Anthropic Messages, and the replies back.
+
+The body that leaves is the Messages API's own; what an envelope takes or moves (Bedrock's version, model and stream)
+is that flag's. How messages become turns is in `parts/chat_to_turns.py` and `parts/to_anthropic_messages.py`; here
+stand the other members, and the reply. Sources: the API references of both; bedrock.md 3.2 and 3.3.
+
+Structured output is native where the model has it. Elsewhere a JSON schema becomes a tool that must be called and
+whose input is the answer; where no tool can be demanded (and for `json_object`) the system prompt asks for it, and
+the field is reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+
+from gateway.errors import invalid
+from gateway.flag import Ask, Caps, Drop, Event, Members, Target
+from gateway_plugins.parts import anthropic_settings as settings
+from gateway_plugins.parts import read_openai_chat as chat
+from gateway_plugins.parts import read_openai_options as options
+from gateway_plugins.parts import reasoning
+from gateway_plugins.parts import to_anthropic_messages as to
+from gateway_plugins.parts.anthropic_facts import Counts
+from gateway_plugins.parts.anthropic_settings import Body, Wish
+from gateway_plugins.parts.chat_to_turns import Reader
+from gateway_plugins.parts.emit_openai_chat import ChatStream, Completion, completion
+from gateway_plugins.parts.to_anthropic_messages import Block, Marks, Names
+
+api = 1
+loses = 1
+operations = ("generate",)
+
+_CARRIED: Final = frozenset({
+    "model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "tools", "functions",
+    "tool_choice", "function_call", "parallel_tool_calls", "stop", "temperature", "top_p", "top_k",
+    "reasoning_effort", "thinking", "response_format", "cache_control",
+})  # fmt: skip
+_SAMPLING: Final = ("temperature", "top_p", "top_k")
+
+_JSON_TOOL: Final = "json_answer"
+_JSON_TOOL_SAYS: Final = "Give the final answer to the user as the input of this tool."
+_JSON_SAYS: Final = "Answer with one JSON object and nothing else: no other text, no code fence."
+
+_FINISH: Final = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "pause_turn": "stop",
+    "tool_use": "tool_calls",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "refusal": "content_filter",
+}
+"""Reasons that are not here are new ones, and stop."""
+
+
+def open(ask: Ask, target: Target, drop: Drop) -> Translation:  # noqa: A001 (the contract's name)
+    top, caps = ask.top, target.caps
+    options.refuse_unservable(top)
+    _tier(top)
+    options.leftovers(top, _CARRIED, drop)
+    names, marks = Names(), Marks(caps, drop)
+    body: Body = {"model": target.model, "max_tokens": max(options.limit(top) or caps.max_output, caps.min_max_tokens)}
+    system, turns = Reader(caps, names, marks, drop).read(top)
+    wish, format_ = _wish(top), options.response_format(top)
+    native = format_.kind == "json_schema" and caps.json_schema
+    prefill = caps.prefill and not wish.on and caps.reasoning != "always" and not native
+    body["messages"] = messages = to.arrange(turns, caps, drop, prefill=prefill)
+    body |= settings.thinking(wish, caps, body["max_tokens"], drop, unsigned_loop=_is_unsigned_loop(messages))
+    thinks = settings.thinks(body, caps)
+    body |= _tools(top, caps, names, marks, drop)
+    body |= _tool_choice(top, caps, body, names, drop, thinks=thinks)
+    json_tool = _format(format_, caps, body, system, drop, thinks=thinks)
+    if system:
+        body["system"] = system
+    if top.decode("cache_control") is not None:
+        marks.put(chat.cache_ttl({"cache_control": top.decode("cache_control")}, ""), messages[-1]["content"],
+                  "messages", "/cache_control")  # fmt: skip
+    marks.limit()
+    wished = {name: value for name in _SAMPLING if (value := options.number(top, name)) is not None}
+    body |= settings.sampling(wished, caps, drop, thinks=thinks)
+    body |= _stops(top, caps, drop)
+    if ask.stream:
+        body["stream"] = True
+    include_usage = options.include_usage(top, drop)
+    return Translation(ask.with_body("anthropic_messages", body), names, caps.family, json_tool, include_usage, drop)
+
+
+def _tier(top: Members) -> None:
+    if top.decode("service_tier") == "scale":
+        raise invalid('service_tier: "scale" is not sold for this model; leave it out', "service_tier")
+
+
+def _wish(top: Members) -> Wish:
+    """`thinking` in Anthropic's own form, which LiteLLM's and Vercel's clients send to Chat too, or an effort."""
+    effort = options.effort(top)
+    own = top.decode("thinking")
+    if own is None:
+        return Wish("/reasoning_effort", effort, on=effort != "none") if effort else Wish()
+    if not isinstance(own, dict) or own.get("type") not in {"enabled", "adaptive", "disabled"}:
+        raise invalid('thinking: "type" must be enabled, adaptive or disabled', "thinking")
+    budget = own.get("budget_tokens")
+    if budget is not None and (not isinstance(budget, int) or isinstance(budget, bool)):
+        raise invalid("thinking.budget_tokens must be a whole number", "thinking.budget_tokens")
+    display = own.get("display")
+    effort = "" if effort == "none" else effort
+    on = own["type"] != "disabled"
+    return Wish("/thinking", effort, budget, display if display in {"summarized", "omitted"} else "", on)
+
+
+def _is_unsigned_loop(messages: Sequence[Block]) -> bool:
+    """The last tools were called by a turn that does not begin with its thinking."""
+    turns = [message for message in messages if message["role"] != "system"]
+    if turns[-1]["role"] != "user" or turns[-1]["content"][0]["type"] != "tool_result":
+        return False
+    return turns[-2]["content"][0]["type"] not in {"thinking", "redacted_thinking"}
+
+
+def _tools(top: Members, caps: Caps, names: Names, marks: Marks, drop: Drop) -> Body:
+    allowed = chat.tool_choice(top).allowed
+    tools = []
+    for offered in chat.tools(top):
+        if allowed is not None and offered.name not in allowed:
+            continue
+        schema = to.tool_schema(offered.schema, offered.name, f"{chat.param(offered.at)}.function.parameters")
+        tool: Block = {"name": names.alias(offered.name), "input_schema": schema}
+        if offered.description.strip():
+            tool["description"] = offered.description
+        if offered.strict and caps.strict_tools:
+            tool["strict"] = True
+        elif offered.strict:
+            drop(f"{offered.at}/function/strict")
+        marks.put(offered.ttl, [tool], "tools", f"{offered.at}/cache_control")
+        tools.append(tool)
+    if tools and not caps.tools:
+        raise invalid("tools: this model takes no tools", "tools")
+    return {"tools": tools} if tools else {}
+
+
+def _tool_choice(top: Members, caps: Caps, body: Body, names: Names, drop: Drop, *, thinks: bool) -> Body:
+    choice = chat.tool_choice(top)
+    if "tools" not in body:
+        if choice.mode in {"any", "tool"}:
+            raise invalid("tool_choice: a tool is demanded but none is offered; send tools", "tool_choice")
+        return _unoffered(body["messages"])
+    made: Block = {"type": choice.mode}
+    if choice.mode == "tool":
+        made["name"] = names.alias(choice.name)
+    if choice.mode in {"any", "tool"} and (thinks or not caps.forced_tool_choice):
+        drop("/tool_choice" if "tool_choice" in top else "/function_call")
+        made = {"type": "auto"}
+    if top.decode("parallel_tool_calls") is False and choice.mode != "none":
+        made["disable_parallel_tool_use"] = True
+    return {"tool_choice": made} if made != {"type": "auto"} else {}
+
+
+def _unoffered(messages: Sequence[Block]) -> Body:
+    """A history with tool calls demands tools (agentgateway#2192): those that it names, not to be called again."""
+    called = {
+        block["name"]: {"name": block["name"], "input_schema": {"type": "object", "properties": {}}}
+        for message in messages
+        for block in message["content"]
+        if block["type"] == "tool_use"
+    }
+    return {"tools": list(called.values()), "tool_choice": {"type": "none"}} if called else {}
+
+
+def _format(wanted: options.Format, caps: Caps, body: Body, system: list[Block], drop: Drop, *, thinks: bool) -> str:
+    """Put the wanted format into the body; returns the name of the tool that stands for it, "" if none does."""
+    if wanted.kind == "text":
+        return ""
+    if wanted.kind == "json_schema" and caps.json_schema:
+        schema = settings.closed_schema(wanted.schema)
+        if wanted.description:
+            schema.setdefault("description", wanted.description)
+        output = {"format": {"type": "json_schema", "schema": schema}}
+        body["output_config"] = body.get("output_config", {}) | output
+        return ""
+    if wanted.kind == "json_schema" and caps.tools and caps.forced_tool_choice and not thinks:
+        return _json_tool(wanted, body)
+    drop("/response_format")
+    says = _JSON_SAYS
+    if wanted.kind == "json_schema":
+        says += f" It must match this JSON schema: {orjson.dumps(wanted.schema).decode()}"
+    system.append(to.text(says))
+    return ""
+
+
+def _json_tool(wanted: options.Format, body: Body) -> str:
+    """The answer as a forced tool's input. With other tools, one of all must be called; a demanded one stays so."""
+    names = {tool["name"] for tool in body.get("tools", ())}
+    name = _JSON_TOOL
+    while name in names:
+        name += "_"
+    schema = to.tool_schema(wanted.schema, name, "response_format.json_schema.schema")
+    description = " ".join(filter(None, [_JSON_TOOL_SAYS, wanted.description]))
+    choice = body.get("tool_choice", {"type": "auto"})
+    body["tools"] = [*body.get("tools", ()), {"name": name, "description": description, "input_schema": schema}]
+    if len(body["tools"]) == 1 or choice["type"] == "none":
+        body["tool_choice"] = {"type": "tool", "name": name}
+    elif choice["type"] == "auto":
+        body["tool_choice"] = {**choice, "type": "any"}
+    return name
+
+
+def _stops(top: Members, caps: Caps, drop: Drop) -> Body:
+    wished = options.stops(top)
+    taken = [stop for stop in wished if stop.strip()] if caps.stop_sequences else []
+    if len(taken) < len(wished):  # one of white space only is refused
+        drop("/stop")
+    return {"stop_sequences": taken} if taken else {}
+
+
+@dataclass(slots=True)
+class _Open:
+    """A content block of the stream that has begun."""
+
+    block: Block
+    tool: int = -1
+    """Index among the client's tool calls."""
+    fragments: bool = False
+    """Input has come in pieces; otherwise what the block began with is all of it."""
+
+
+@dataclass(slots=True)
+class Translation:
+    """The ask, and the way back for its reply."""
+
+    ask: Ask
+    names: Names
+    family: str
+    json_tool: str
+    include_usage: bool
+    drop: Drop
+    _out: ChatStream = field(init=False)
+    _open: dict[int, _Open] = field(init=False, default_factory=dict)
+    _counts: Counts = field(init=False, default_factory=Counts)
+    _stop: str = field(init=False, default="")
+
+    def __post_init__(self) -> None:
+        self._out = ChatStream(self.ask.model, include_usage=self.include_usage)
+
+    def feed(self, event: Event) -> Sequence[Event]:
+        read = _EVENTS.get(event.kind)
+        if read is None:
+            return ()
+        read(self, event.data)
+        return self._out.take()
+
+    def close(self) -> Sequence[Event]:
+        return ()
+
+    def whole(self, body: bytes) -> bytes:
+        data = orjson.loads(body)
+        self._counts.merge(data.get("usage"))
+        usage = self._counts.usage() if self._counts.told else None
+        reply = Completion(self.ask.model, usage=usage, reply_id=str(data.get("id") or ""))
+        for index, block in enumerate(data.get("content") or ()):
+            self._whole_block(reply, block, index)
+        reply.native = data.get("stop_reason") or ""
+        reply.finish_reason = _finish(reply.native, has_tools=bool(reply.tool_calls))
+        return completion(reply)
+
+    def _whole_block(self, reply: Completion, block: Block, index: int) -> None:
+        kind = block.get("type")
+        if kind == "text":
+            reply.text.append(block["text"])
+            if block.get("citations"):
+                self.drop(f"/content/{index}/citations")
+        elif kind == "tool_use" and block["name"] == self.json_tool:
+            reply.text.append(_dumps(block.get("input") or {}))
+        elif kind == "tool_use":
+            reply.tool(block["id"], self.names.restore(block["name"]), block.get("input"))
+        elif kind in {"thinking", "redacted_thinking"}:
+            reply.reasoning.append(block.get("thinking") or "")
+            if (carried := self._carried(block)) is not None:
+                reply.thinking_blocks.append(carried)
+        else:
+            self.drop(f"/content/{index}")
+
+    def _carried(self, block: Mapping[str, Any]) -> Block | None:
+        """The block as the client keeps it for us; None for thinking without a signature, which nobody takes back."""
+        if block["type"] == "redacted_thinking":
+            return {"type": "redacted_thinking", "data": reasoning.tagged(self.family, block["data"])}
+        if not block.get("signature"):
+            return None
+        signature = reasoning.tagged(self.family, block["signature"])
+        return {"type": "thinking", "thinking": block.get("thinking") or "", "signature": signature}
+
+    def _message_start(self, data: Any) -> None:
+        message = data.get("message") or {}
+        self._counts.merge(message.get("usage"))
+        self._out = ChatStream(self.ask.model, include_usage=self.include_usage, reply_id=str(message.get("id") or ""))
+        self._out.start()
+
+    def _block_start(self, data: Any) -> None:
+        block = dict(data["content_block"])
+        begun = self._open[data["index"]] = _Open(block)
+        if block["type"] == "text":
+            self._out.text(block.get("text") or "")
+        elif block["type"] == "thinking":
+            self._out.reasoning(block.get("thinking") or "")
+        elif block["type"] == "tool_use":
+            if block["name"] != self.json_tool:
+                begun.tool = self._out.tool(block["id"], self.names.restore(block["name"]))
+        elif block["type"] != "redacted_thinking":
+            self.drop(f"/content/{data['index']}")
+
+    def _delta(self, data: Any) -> None:
+        index, delta = data["index"], data["delta"]
+        begun = self._open.setdefault(index, _Open({"type": "text"}))
+        kind = delta.get("type")
+        if kind == "text_delta":
+            self._out.text(delta["text"])
+        elif kind == "thinking_delta":
+            begun.block["thinking"] = (begun.block.get("thinking") or "") + delta["thinking"]
+            self._out.reasoning(delta["thinking"])
+        elif kind == "signature_delta":
+            begun.block["signature"] = (begun.block.get("signature") or "") + delta["signature"]
+        elif kind == "input_json_delta" and begun.block["type"] == "tool_use":
+            self._fragment(begun, delta["partial_json"])
+        elif kind == "citations_delta":
+            self.drop(f"/content/{index}/citations")
+
+    def _fragment(self, begun: _Open, fragment: str) -> None:
+        if not fragment:
+            return
+        begun.fragments = True
+        if begun.tool < 0:
+            self._out.text(fragment)
+        else:
+            self._out.arguments(begun.tool, fragment)
+
+    def _block_stop(self, data: Any) -> None:
+        begun = self._open.pop(data["index"], None)
+        if begun is None:
+            return
+        block = begun.block
+        if block["type"] == "tool_use" and not begun.fragments:
+            self._fragment(begun, _dumps(block.get("input") or {}))
+        elif block["type"] in {"thinking", "redacted_thinking"} and (carried := self._carried(block)) is not None:
+            self._out.reasoning_block(carried)
+
+    def _message_delta(self, data: Any) -> None:
+        self._stop = (data.get("delta") or {}).get("stop_reason") or self._stop
+        self._counts.merge(data.get("usage"))
+
+    def _message_stop(self, data: Any) -> None:
+        self._counts.merge(data.get("usage"))
+        self._out.finish(_finish(self._stop, has_tools=self._out.tools > 0), self._stop)
+        if self._counts.told:
+            self._out.usage(self._counts.usage())
+
+
+_EVENTS: Final[Mapping[str, Callable[[Translation, Any], None]]] = {
+    "message_start": Translation._message_start,  # noqa: SLF001 (its own table)
+    "content_block_start": Translation._block_start,  # noqa: SLF001
+    "content_block_delta": Translation._delta,  # noqa: SLF001
+    "content_block_stop": Translation._block_stop,  # noqa: SLF001
+    "message_delta": Translation._message_delta,  # noqa: SLF001
+    "message_stop": Translation._message_stop,  # noqa: SLF001
+}
+
+
+def _finish(native: str, *, has_tools: bool) -> str:
+    """The reason as Chat names it. A call of the tool that only stands for a format is no call to the client."""
+    reason = _FINISH.get(native, "stop")
+    return "stop" if reason == "tool_calls" and not has_tools else reason
+
+
+def _dumps(value: Any) -> str:
+    return orjson.dumps(value).decode()

@@ -1,0 +1,336 @@
+"""Chat Completions to Bedrock Converse, and what Converse answers back to Chat.
+
+This file only maps. What Converse demands of everyone is in `parts/to_bedrock_converse.py`, `parts/converse_tools.py`
+and `parts/converse_options.py`; how Chat is read and written in `parts/read_openai_chat.py`,
+`parts/read_openai_options.py` and `parts/emit_openai_chat.py`. No model is named here: `target.caps` tells.
+Source of the mapping: botocore's service model, recorded traffic, and the defects of peers named in the tests.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Sequence
+from typing import Any, Final
+
+import orjson
+
+from gateway.errors import invalid
+from gateway.flag import Ask, Caps, Drop, Target, Translation
+from gateway_plugins.parts import read_openai_chat as chat
+from gateway_plugins.parts import read_openai_options as options
+from gateway_plugins.parts.converse_options import Sampling, Thought, inference, reasoning
+from gateway_plugins.parts.converse_to_chat import ConverseToChat
+from gateway_plugins.parts.converse_tools import Choice, text_format, tool_config, tool_spec
+from gateway_plugins.parts.read_openai_chat import Message, Part, param
+from gateway_plugins.parts.reasoning import untagged
+from gateway_plugins.parts.to_anthropic_messages import Names
+from gateway_plugins.parts.to_bedrock_converse import (
+    Block,
+    CachePoint,
+    CachePoints,
+    DocumentNames,
+    Turn,
+    arrange,
+    is_blank,
+    media_block,
+    with_points_placed,
+)
+
+api = 1
+loses = 2
+operations = ("generate",)
+
+_CARRIED: Final = frozenset(
+    {
+        "audio", "function_call", "functions", "guardrailConfig", "logprobs", "max_completion_tokens", "max_tokens",
+        "messages", "modalities", "model", "n", "parallel_tool_calls", "reasoning_effort", "response_format",
+        "service_tier", "stop", "stream", "stream_options", "temperature", "thinking", "tool_choice", "tools", "top_k",
+        "top_logprobs", "top_p", "web_search_options",
+    }
+)  # fmt: skip
+"""Members that are carried, refused, or dropped aloud by name; all others are reported as they stand."""
+
+_ON_MESSAGES: Final = {
+    "system": frozenset({"role", "content", "cache_control"}),
+    "user": frozenset({"role", "content", "cache_control"}),
+    "assistant": frozenset({"role", "content", "cache_control", "refusal", "tool_calls", "thinking_blocks"}),
+    "tool": frozenset({"role", "content", "cache_control", "tool_call_id", "name"}),  # the call names it already
+}
+
+_TIERS: Final = ("default", "flex", "priority")
+
+_JSON_HINT: Final = "Answer with one JSON object and nothing else."
+_SCHEMA_HINT: Final = "Answer with one JSON object that fits this JSON Schema, and nothing else:\n"
+_TOOL_HINT: Final = "Give your final answer by calling the tool "
+_OUTPUT: Final = "json_output"
+
+
+def open(ask: Ask, target: Target, drop: Drop) -> Translation:  # noqa: A001 (the contract's word)
+    request = _Request(ask, target.caps, drop)
+    body = request.body()
+    return ConverseToChat(
+        ask=ask.with_body("bedrock_converse", body),
+        family=target.caps.family,
+        names=request.names,
+        output_tool=request.output_tool,
+        include_usage=options.include_usage(ask.top, drop),
+        drop=drop,
+    )
+
+
+class _Request:
+    """One chat request on its way to a Converse body."""
+
+    def __init__(self, ask: Ask, caps: Caps, drop: Drop) -> None:
+        self.names = Names()
+        self.output_tool = ""
+        """Name of the tool that stands in for structured output; "" while there is none."""
+        self._ask = ask
+        self._top = ask.top
+        self._caps = caps
+        self._drop = drop
+        self._documents = DocumentNames()
+        self._points = CachePoints(caps, drop)
+        self._called: list[str] = []
+        self._system: list[Block] = []
+        self._turns: list[Turn] = []
+
+    def body(self) -> Block:
+        options.refuse_unservable(self._top)
+        options.leftovers(self._top, _CARRIED, self._drop)
+        self._read_messages()
+        sampling = self._sampling()
+        fields = reasoning(self._thought(), sampling, self._caps, self._drop)
+        thinking = "thinking" in fields
+        output, tools, tool_fields = self._tools(thinking=thinking)
+        config, top_k = inference(sampling, self._caps, self._drop, thinking=thinking)
+        messages = arrange(self._turns, self._caps, self._drop, prefill=self._caps.prefill and not thinking)
+        self._points.limit(tools["tools"] if tools else [], self._system, messages)
+        members = {
+            "messages": messages,
+            "system": self._system,
+            "inferenceConfig": config,
+            "toolConfig": tools,
+            "additionalModelRequestFields": fields | top_k | tool_fields,
+            "outputConfig": output,
+            "serviceTier": self._service_tier(),
+            "guardrailConfig": self._guardrail(),
+        }
+        return {name: value for name, value in members.items() if value}
+
+    def _read_messages(self) -> None:
+        leading = True
+        for message in chat.messages(self._top):
+            leading = leading and message.role == "system"
+            self._report_members(message)
+            blocks = _READERS[message.role](self, message)
+            if not leading:
+                self._turns.append(Turn("user" if message.role == "tool" else message.role, blocks, message.at))
+            elif self._caps.system:
+                self._system += [block for block in blocks if not is_blank(block)]
+            else:
+                self._turns.append(Turn("user", blocks, message.at))
+        self._system = with_points_placed(self._system, self._drop)
+
+    def _report_members(self, message: Message) -> None:
+        for name, value in message.raw.items():
+            replayed = name == "reasoning_content" and message.raw.get("thinking_blocks")
+            if value and name not in _ON_MESSAGES[message.role] and not replayed:
+                self._drop(f"{message.at}/{name}")
+
+    def _content(self, message: Message) -> list[Block]:
+        """Parts as blocks, each with the cache point that the client put on it."""
+        blocks: list[Block] = []
+        for part in chat.parts(message, self._drop):
+            blocks.append(self._block(part))
+            self._points.mark(blocks, part.ttl, part.at)
+        return blocks
+
+    def _block(self, part: Part) -> Block:
+        if part.media is None:
+            return {"text": part.text}
+        return media_block(part.media, self._documents, self._caps, param(part.at))
+
+    def _user(self, message: Message) -> list[Block]:
+        blocks = self._content(message)
+        self._points.mark(blocks, message.ttl, message.at)
+        return blocks
+
+    def _instructions(self, message: Message) -> list[Block]:
+        for part in chat.parts(message, self._drop):
+            if part.media is not None:
+                raise invalid(f"{param(part.at)}: a {message.role} message holds text only", param(part.at))
+        return self._user(message)
+
+    def _assistant(self, message: Message) -> list[Block]:
+        blocks = self._thinking(message) + self._content(message)
+        refusal = {"text": chat.text_of(message.raw.get("refusal"), f"{message.at}/refusal")}
+        if refusal not in blocks:  # it may stand in the content too
+            blocks.append(refusal)
+        for call in chat.calls(message):
+            name = self.names.alias(call.name or "unnamed")
+            self._called.append(name)
+            blocks.append({"toolUse": {"toolUseId": call.id or call.at, "name": name, "input": call.input}})
+            self._points.mark(blocks, call.ttl, call.at)
+        self._points.mark(blocks, message.ttl, message.at)
+        return blocks
+
+    def _thinking(self, message: Message) -> list[Block]:
+        """Thinking exactly as it came, where this family made it; any other is dropped aloud."""
+        blocks: list[Block] = []
+        for thought in chat.thinking(message):
+            taken = self._caps.redacted_reasoning if thought.data else self._caps.signed_reasoning
+            own = untagged(self._caps.family, thought.data or thought.signature)
+            if not taken or not own:
+                self._drop(thought.at)
+            elif thought.data:
+                # Converse wraps Anthropic's base64 text in base64 once more
+                redacted = b64encode(own.encode("latin-1", "replace")).decode()
+                blocks.append({"reasoningContent": {"redactedContent": redacted}})
+            else:
+                inner = {"text": thought.text, "signature": own}
+                blocks.append({"reasoningContent": {"reasoningText": inner}})
+        return blocks
+
+    def _tool(self, message: Message) -> list[Block]:
+        content = self._content(message)
+        points = [block for block in content if isinstance(block, CachePoint)]
+        inner = [block for block in content if not isinstance(block, CachePoint)]
+        result = {"toolUseId": chat.tool_call_id(message), "content": inner, "status": "success"}
+        blocks: list[Block] = [{"toolResult": result}, *points[-1:]]
+        for point in points[:-1]:  # a result takes one point, behind it
+            self._drop(point.path)
+        if not points:
+            self._points.mark(blocks, message.ttl, message.at)
+        return blocks
+
+    def _sampling(self) -> Sampling:
+        top = self._top
+        return Sampling(
+            limit=options.limit(top),
+            temperature=options.number(top, "temperature"),
+            top_p=options.number(top, "top_p"),
+            top_k=options.number(top, "top_k"),
+            stops=options.stops(top),
+        )
+
+    def _thought(self) -> Thought:
+        """`reasoning_effort`, or Anthropic's `thinking`, which clients of other gateways send in chat bodies."""
+        thinking = self._top.decode("thinking")
+        effort = options.effort(self._top)
+        inner = thinking if isinstance(thinking, dict) else {}
+        path = "/thinking" if inner else "/reasoning_effort"
+        if inner.get("type") == "disabled":
+            effort = "none"
+        tokens = inner.get("budget_tokens")
+        tokens = tokens if isinstance(tokens, int) and inner.get("type") == "enabled" else 0
+        if inner.get("type") == "adaptive" and not effort:
+            effort = "high"
+        if (
+            effort != "none"
+            and (effort or tokens)
+            and self._caps.reasoning == "budget"
+            and _unthinking_loop(self._turns)
+        ):
+            self._drop(path)
+            return Thought()
+        return Thought("" if tokens else effort, tokens, str(inner.get("display") or ""), path)
+
+    def _tools(self, *, thinking: bool) -> tuple[Block, Block | None, Block]:
+        """outputConfig, toolConfig, and the fields that go with the latter."""
+        choice = chat.tool_choice(self._top)
+        offered = chat.tools(self._top)
+        if choice.allowed is not None:
+            offered = [tool for tool in offered if tool.name in choice.allowed]
+        if choice.mode == "tool" and choice.name not in {tool.name for tool in offered}:
+            raise invalid(f'tool_choice: no tool is named "{choice.name}"', "tool_choice")
+        if offered and not self._caps.tools:
+            raise invalid("tools: this model calls no tools; leave them out", "tools")
+        specs: list[Block] = []
+        for tool in offered:
+            if tool.strict and not self._caps.strict_tools:
+                self._drop(f"{tool.at}/function/strict")
+            strict = tool.strict and self._caps.strict_tools
+            name = self.names.alias(tool.name)
+            at = f"{tool.at}/function/parameters"
+            specs.append(tool_spec(name, tool.description, tool.schema, self._caps, at, strict=strict))
+            self._points.mark(specs, tool.ttl, tool.at, tool=True)
+        mode, name = choice.mode, self.names.alias(choice.name) if choice.name else ""
+        output, mode, name = self._output(specs, mode, name, thinking=thinking)
+        wanted = Choice(mode, name, self._top.decode("parallel_tool_calls") is not False)
+        return output, *tool_config(specs, self._called, wanted, self._caps, self._drop, thinking=thinking)
+
+    def _output(self, specs: list[Block], mode: str, name: str, *, thinking: bool) -> tuple[Block, str, str]:
+        """What is to come out, and the choice among tools with it; may add a tool, or a hint to the system's text."""
+        wanted = options.response_format(self._top)
+        at = "/response_format/json_schema/schema"
+        if wanted.kind == "text":
+            return {}, mode, name
+        if wanted.kind == "json_object":
+            # a tool without a schema would be called with {} (Converse has nothing of the kind)
+            self._hint(_JSON_HINT)
+        elif self._caps.json_schema:
+            return text_format(wanted.name, wanted.description, wanted.schema, self._drop, at), mode, name
+        elif not self._caps.tools or mode in {"any", "tool"}:
+            self._hint(_SCHEMA_HINT + orjson.dumps(wanted.schema).decode())
+        else:
+            self.output_tool = _unused(_OUTPUT, specs)
+            specs.append(tool_spec(self.output_tool, wanted.description, wanted.schema, self._caps, at))
+            if not thinking and self._caps.forced_tool_choice:
+                return {}, *(("any", "") if len(specs) > 1 and mode == "auto" else ("tool", self.output_tool))
+            self._hint(f"{_TOOL_HINT}{self.output_tool}.")
+            return {}, "auto", ""
+        return {}, mode, name
+
+    def _hint(self, text: str) -> None:
+        if self._caps.system:
+            self._system.append({"text": text})
+        else:
+            self._turns.append(Turn("user", [{"text": text}], "/response_format"))
+
+    def _service_tier(self) -> Block:
+        tier = self._top.decode("service_tier")
+        if tier in (None, "auto"):  # auto is what no tier means (bifrost#7266)
+            return {}
+        if tier not in _TIERS:
+            raise invalid(f'service_tier: "{tier}" is not one of auto, {", ".join(_TIERS)}', "service_tier")
+        return {"type": tier}
+
+    def _guardrail(self) -> Block:
+        """Bedrock's own member, which clients that know where they talk to send in chat bodies."""
+        config = self._top.decode("guardrailConfig")
+        if not isinstance(config, dict):
+            return {}
+        return {name: value for name, value in config.items() if self._ask.stream or name != "streamProcessingMode"}
+
+
+_READERS: Final = {
+    "system": _Request._instructions,  # noqa: SLF001 (its own table)
+    "user": _Request._user,  # noqa: SLF001
+    "assistant": _Request._assistant,  # noqa: SLF001
+    "tool": _Request._tool,  # noqa: SLF001
+}
+
+
+def _unthinking_loop(turns: Sequence[Turn]) -> bool:
+    """The last assistant turn calls tools and does not begin with thinking: with a budget, that is refused.
+
+    It happens when a client does not send `thinking_blocks` back (RooCode#11238); the model then answers without
+    thinking rather than not at all.
+    """
+    first: list[Block] = []
+    calls = False
+    for turn in reversed(turns):
+        if turn.role == "assistant":
+            first = turn.blocks or first
+            calls = calls or any("toolUse" in block for block in turn.blocks)
+        elif first:
+            break
+    return calls and "reasoningContent" not in first[0]
+
+
+def _unused(name: str, specs: Sequence[dict[str, Any]]) -> str:
+    taken = {spec["toolSpec"]["name"] for spec in specs if "toolSpec" in spec}
+    while name in taken:
+        name += "_"
+    return name

@@ -1,0 +1,29 @@
+"""What every test may need; and, where nothing may be left out, a skip is a failure."""
+
+import os
+
+import pytest
+
+RECORDINGS = "recordings"
+"""How the reason of a skip begins that is exempt: what lies beside the checkout cannot be installed."""
+
+
+def pytest_terminal_summary(terminalreporter):
+    if not os.environ.get("IRISGATE_NO_SKIPS"):
+        return
+    reasons = [report.longrepr[2].removeprefix("Skipped: ") for report in terminalreporter.stats.get("skipped", ())]
+    exempt = sum(reason.startswith(RECORDINGS) for reason in reasons)
+    terminalreporter.write_line(f"{exempt} tests skipped for want of the recordings beside the checkout")
+    for reason in reasons:
+        if not reason.startswith(RECORDINGS):
+            terminalreporter.write_line(f"not allowed to skip here: {reason}", red=True)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session):
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if not os.environ.get("IRISGATE_NO_SKIPS") or reporter is None:
+        return
+    skipped = reporter.stats.get("skipped", ())
+    if any(not report.longrepr[2].removeprefix("Skipped: ").startswith(RECORDINGS) for report in skipped):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

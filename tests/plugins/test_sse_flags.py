@@ -1,0 +1,166 @@
+"""Chat Completions and Messages as flags: requests by splicing, streams with their own terminal event."""
+
+import json
+
+import pytest
+
+from gateway import errors
+from gateway.caps import Caps
+from gateway.errors import Problem, Truncated, UpstreamFailed
+from gateway.flag import Ask, Event, Head, Members, Target
+from gateway.framing import sse
+from gateway_plugins import anthropic_messages, bedrock_converse, bedrock_model_invoke, openai_chat
+
+HEAD = Head(200, {"content-type": "text/event-stream"})
+
+
+def ask(flag, body, query="", **headers):
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    top = Members(raw)
+    name = flag.__name__.rpartition(".")[2]
+    return Ask(
+        name,
+        flag.dialects[0],
+        "generate",
+        "POST",
+        "/",
+        query,
+        headers,
+        top,
+        top.decode("model"),
+        top.decode("stream") is True,
+    )
+
+
+def target(flag, model="m"):
+    return Target("p", flag.__name__.rpartition(".")[2], model, flag.dialects[0], Caps())
+
+
+def build(flag, the_ask, model="m"):
+    return flag.build(the_ask, target(flag, model), print)
+
+
+def decode(flag, the_ask, *data):
+    decoder = flag.decoder(the_ask, target(flag), HEAD)
+    events = [event for piece in data for event in decoder.feed(piece)]
+    return events + list(decoder.close())
+
+
+@pytest.mark.parametrize("flag", [openai_chat, anthropic_messages])
+def test_a_body_that_needs_no_change_goes_out_as_it_came(flag):
+    body = b'{ "model":"m", "temperature": 1.0, "unknown":{"a":  1e2}}'
+    assert build(flag, ask(flag, body)).body == body
+
+
+@pytest.mark.parametrize("flag", [openai_chat, anthropic_messages])
+def test_only_the_model_is_spliced_when_the_client_gave_a_provider_prefix(flag):
+    send = build(flag, ask(flag, b'{"model":"p/m","temperature":1.0}'))
+    assert send.body == b'{"model":"m","temperature":1.0}'
+
+
+def test_a_chat_stream_always_asks_for_its_usage():
+    send = build(openai_chat, ask(openai_chat, {"model": "m", "stream": True, "stream_options": {"x": 1}}))
+    assert json.loads(send.body)["stream_options"] == {"x": 1, "include_usage": True}
+
+
+CHUNKS = [
+    {"choices": [{"index": 0, "delta": {"content": "hi"}}], "model": "m-1"},
+    {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "model": "m-1"},
+    {
+        "choices": [],
+        "usage": {"prompt_tokens": 10, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 4}},
+    },
+]
+STREAM = b"".join(sse.encode(json.dumps(chunk).encode()) for chunk in CHUNKS) + b"data: [DONE]\n\n"
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_the_usage_chunk_is_kept_from_a_client_that_did_not_ask(wanted):
+    the_ask = ask(openai_chat, {"model": "m", "stream": True, "stream_options": {"include_usage": wanted}})
+    events = decode(openai_chat, the_ask, STREAM)
+    shown = b"".join(event.raw for event in events)
+    assert (b'"prompt_tokens"' in shown) is wanted
+    meter = openai_chat.meter(the_ask, target(openai_chat), HEAD)
+    for event in events:
+        meter.feed(event)
+    facts = meter.facts()
+    assert (facts.usage.input, facts.usage.cache_read, facts.usage.output) == (6, 4, 3)
+    assert (facts.stop, facts.model) == ("stop", "m-1")
+
+
+def test_a_chat_stream_without_done_but_with_a_finish_reason_is_complete():
+    the_ask = ask(openai_chat, {"model": "m", "stream": True})
+    assert decode(openai_chat, the_ask, STREAM.removesuffix(b"data: [DONE]\n\n"))
+
+
+def test_a_chat_stream_cut_before_its_finish_reason_is_truncated():
+    with pytest.raises(Truncated):
+        decode(openai_chat, ask(openai_chat, {"model": "m", "stream": True}), STREAM[:60])
+
+
+def test_an_error_inside_a_chat_stream_is_raised():
+    with pytest.raises(UpstreamFailed, match="boom"):
+        decode(openai_chat, ask(openai_chat, {"model": "m", "stream": True}), b'data: {"error":{"message":"boom"}}\n\n')
+
+
+def test_an_error_event_of_a_messages_stream_is_raised_with_its_kind():
+    data = b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}\n\n'
+    with pytest.raises(UpstreamFailed) as failed:
+        decode(anthropic_messages, ask(anthropic_messages, {"model": "m", "stream": True}), data)
+    assert (failed.value.problem.code, failed.value.raw) == (errors.OVERLOADED, data)
+
+
+def test_a_messages_stream_without_message_stop_is_truncated():
+    with pytest.raises(Truncated):
+        decode(
+            anthropic_messages,
+            ask(anthropic_messages, {"model": "m", "stream": True}),
+            b'event: ping\ndata: {"type":"ping"}\n\n',
+        )
+
+
+def test_a_messages_client_is_told_the_name_that_it_asked_for():
+    encoder = anthropic_messages.encoder(ask(anthropic_messages, {"model": "us.claude"}))
+    start = Event("message_start", b'{"type":"message_start","message":{"model":"claude-x","usage":{}}}')
+    assert b'"model":"us.claude"' in encoder.feed(start)
+    assert json.loads(encoder.whole(b'{"id":"m","model":"claude-x"}')) == {"id": "m", "model": "us.claude"}
+
+
+def test_a_payload_is_reframed_without_being_decoded():
+    encoder = anthropic_messages.encoder(ask(anthropic_messages, {"model": "m"}))
+    payload = b'{"type":"content_block_delta",  "x":1.0}'
+    assert (
+        encoder.feed(Event("content_block_delta", payload)) == b"event: content_block_delta\ndata: " + payload + b"\n\n"
+    )
+
+
+def test_the_version_and_betas_of_a_client_go_to_an_anthropic_provider():
+    headers = {"anthropic-version": "2026-10-21", "anthropic-beta": "a,b"}
+    send = build(anthropic_messages, ask(anthropic_messages, {"model": "m"}, query="beta=true", **headers))
+    assert (send.headers["anthropic-version"], send.headers["anthropic-beta"], send.query) == (
+        "2026-10-21",
+        "a,b",
+        "beta=true",
+    )
+
+
+def test_no_header_of_the_client_goes_along_but_those():
+    send = build(
+        anthropic_messages,
+        ask(anthropic_messages, {"model": "m"}, **{"x-api-key": "k", "cookie": "c", "authorization": "a"}),
+    )
+    assert set(send.headers) == {"content-type", "anthropic-version"}
+
+
+CODES = [value for name, value in vars(errors).items() if name.isupper() and isinstance(value, str)]
+
+
+@pytest.mark.parametrize("flag", [openai_chat, anthropic_messages, bedrock_converse, bedrock_model_invoke])
+@pytest.mark.parametrize("code", CODES)
+def test_every_problem_has_a_body_in_every_dialect(flag, code):
+    status, headers, body = flag.error(Problem(code, "what is wrong", retry_after=2.4))
+    assert 400 <= status <= 599
+    assert headers["retry-after"] == "2"
+    assert "what is wrong" in body.decode()
+    assert json.loads(body)
+    assert b"what is wrong" in flag.encoder(ask(flag, {"model": "m"})).fail(Problem(code, "what is wrong"))

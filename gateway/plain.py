@@ -11,7 +11,7 @@ from typing import Any, Final
 import orjson
 
 from gateway import errors
-from gateway.errors import BadFrame, Problem, Truncated, UpstreamFailed, invalid
+from gateway.errors import BadFrame, Problem, Refused, Truncated, UpstreamFailed, invalid
 from gateway.flag import Ask, Event, Fetch, Head, Members, Reply, Request, Send, Target
 from gateway.framing import sse
 
@@ -118,6 +118,14 @@ def decoded(body: bytes) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise BadFrame("the provider's reply is not a JSON object")
     return data
+
+
+def members(body: bytes) -> Members:
+    """The members of a provider's JSON object. Raises `BadFrame` if it is none."""
+    try:
+        return Members(body)
+    except Refused:
+        raise BadFrame("the provider's reply is not a JSON object") from None
 
 
 class SseDecoder:

@@ -4,6 +4,11 @@ import os
 
 import pytest
 
+from gateway.testkit.anthropic import AnthropicSim
+from gateway.testkit.bedrock import BedrockSim
+from gateway.testkit.openai import OpenAISim
+from tests.gates import KEY
+
 RECORDINGS = "recordings"
 """How the reason of a skip begins that is exempt: what lies beside the checkout cannot be installed."""
 
@@ -27,3 +32,21 @@ def pytest_sessionfinish(session):
     skipped = reporter.stats.get("skipped", ())
     if any(not report.longrepr[2].removeprefix("Skipped: ").startswith(RECORDINGS) for report in skipped):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture
+async def bedrock_sim():
+    async with BedrockSim(keys={KEY}) as simulated:
+        yield simulated
+
+
+@pytest.fixture
+async def anthropic_upstream():
+    async with AnthropicSim(keys={KEY}) as simulated:
+        yield simulated
+
+
+@pytest.fixture
+async def openai_upstream():
+    async with OpenAISim(keys={KEY}) as simulated:
+        yield simulated

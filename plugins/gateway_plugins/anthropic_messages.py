@@ -13,9 +13,10 @@ import orjson
 
 from gateway import errors, plain
 from gateway.errors import Problem
-from gateway.flag import Ask, Decoder, Drop, Event, Head, Members, Meter, Route, Send, Target
+from gateway.flag import Ask, Decoder, Drop, Event, Head, Meter, Route, Send, Target
 from gateway.framing import sse
-from gateway_plugins.parts import anthropic_facts
+from gateway_plugins.parts import anthropic_facts, anthropic_text
+from gateway_plugins.parts.lenient import mapping
 
 api = 1
 dialects = ("anthropic_messages",)
@@ -23,10 +24,15 @@ routes = (
     Route("POST", "/v1/messages", "generate"),
     Route("POST", "/v1/messages/count_tokens", "count_tokens"),
 )
+texts = anthropic_text.texts
+with_text = anthropic_text.with_text
 parse = partial(plain.parse, "anthropic_messages", "anthropic_messages")
 
 _VERSION: Final = "2023-06-01"
 """anthropic-version for a client that sent none; the API demands one."""
+
+_TIERS: Final = ("auto", "standard_only")
+"""Values of `service_tier`; translators also bring Bedrock's own, which this API refuses."""
 
 _ERRORS: Final = {
     errors.INVALID_REQUEST: (400, "invalid_request_error"),
@@ -52,7 +58,6 @@ _CODES: Final = {
 
 
 def build(ask: Ask, target: Target, drop: Drop) -> Send:
-    _ = drop
     changes: dict[str, bytes | None] = {}
     if ask.top.decode("model") != target.model:
         changes["model"] = orjson.dumps(target.model)
@@ -60,6 +65,9 @@ def build(ask: Ask, target: Target, drop: Drop) -> Send:
         changes["stream"] = b"true"
     if "anthropic_version" in ask.top:  # a body from Bedrock's envelope
         changes |= {"anthropic_version": None, "anthropic_beta": None}
+    if ask.flag != "anthropic_messages" and ask.top.decode("service_tier", "auto") not in _TIERS:
+        changes["service_tier"] = None
+        drop("/service_tier")
     headers = {
         "content-type": "application/json",
         "anthropic-version": ask.headers.get("anthropic-version", _VERSION),
@@ -102,13 +110,14 @@ class Encoder(plain.SseEncoder):
     def feed(self, event: Event) -> bytes:
         if not event.payload or event.kind == anthropic_facts.INVOCATION_METRICS:
             return b""
-        if event.kind == "message_start" and event.data["message"].get("model") != self._model:
-            data = event.data
-            return sse.encode(orjson.dumps({**data, "message": {**data["message"], "model": self._model}}), event.kind)
+        if event.kind == "message_start":
+            data = mapping(event.data)
+            message = {**mapping(data.get("message")), "model": self._model}
+            return sse.encode(orjson.dumps({**data, "message": message}), event.kind)
         return sse.encode(event.payload, event.kind)
 
     def whole(self, body: bytes) -> bytes:
-        top = Members(body)
+        top = plain.members(body)
         if "model" not in top or top.decode("model") == self._model:
             return body
         return top.spliced({"model": orjson.dumps(self._model)})
@@ -122,17 +131,6 @@ class Encoder(plain.SseEncoder):
 
 def encoder(ask: Ask) -> Encoder:
     return Encoder(ask)
-
-
-def texts(event: Event) -> str:
-    if event.kind != "content_block_delta":
-        return ""
-    return str(event.data["delta"].get("text") or "")
-
-
-def with_text(event: Event, text: str) -> Event:
-    data = event.data
-    return Event(event.kind, orjson.dumps({**data, "delta": {**data["delta"], "text": text}}))
 
 
 def error(problem: Problem) -> tuple[int, dict[str, str], bytes]:

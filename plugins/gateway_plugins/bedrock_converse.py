@@ -13,9 +13,10 @@ import orjson
 
 from gateway import plain
 from gateway.errors import Problem, Truncated
-from gateway.flag import Ask, Decoder, Drop, Event, Facts, Head, Members, Meter, Request, Send, Target, Usage
+from gateway.flag import Ask, Decoder, Drop, Event, Facts, Head, Members, Meter, Request, Send, Target
 from gateway.framing import eventstream
-from gateway_plugins.parts import bedrock
+from gateway_plugins.parts import bedrock, lenient
+from gateway_plugins.parts.converse_facts import usage_of
 
 api = 1
 dialects = ("bedrock_converse",)
@@ -75,27 +76,28 @@ class ConverseMeter:
 
     def feed(self, event: Event) -> None:
         if (read := _READERS.get(event.kind)) is not None:
-            read(self, event.data)
+            read(self, lenient.mapping(event.data))
 
     def whole(self, body: bytes) -> None:
         data = plain.decoded(body)
         self._metadata(data)
         self._stop(data)
-        message = (data.get("output") or {}).get("message") or {}
-        for block in message.get("content") or ():
-            if "toolUse" in block:
-                self._facts.tools.append(block["toolUse"].get("name", ""))
+        message = lenient.mapping(lenient.mapping(data.get("output")).get("message"))
+        for block in lenient.sequence(message.get("content")):
+            self._tool(block)
 
     def facts(self) -> Facts:
         return self._facts
 
     def _start(self, data: Any) -> None:
-        tool = (data.get("start") or {}).get("toolUse")
-        if tool:
-            self._facts.tools.append(tool.get("name", ""))
+        self._tool(data.get("start"))
+
+    def _tool(self, block: Any) -> None:
+        if tool := lenient.mapping(lenient.mapping(block).get("toolUse")):
+            self._facts.tools.append(lenient.text(tool.get("name")))
 
     def _stop(self, data: Any) -> None:
-        self._facts.stop = data.get("stopReason") or self._facts.stop
+        self._facts.stop = lenient.text(data.get("stopReason")) or self._facts.stop
 
     def _metadata(self, data: Any) -> None:
         if isinstance(data.get("usage"), dict):
@@ -108,20 +110,6 @@ _READERS: Final = {
     "messageStop": ConverseMeter._stop,  # noqa: SLF001
     "metadata": ConverseMeter._metadata,  # noqa: SLF001
 }
-
-
-def usage_of(reported: dict[str, Any]) -> Usage:
-    """Converse's usage: `inputTokens` holds no cache tokens; `cacheDetails` tells writes apart by their ttl."""
-    written = int(reported.get("cacheWriteInputTokens") or reported.get("cacheWriteInputTokenCount") or 0)
-    details = reported.get("cacheDetails") or ()
-    hour = sum(int(detail.get("inputTokens") or 0) for detail in details if detail.get("ttl") == "1h")
-    return Usage(
-        input=int(reported.get("inputTokens") or 0),
-        output=int(reported.get("outputTokens") or 0),
-        cache_read=int(reported.get("cacheReadInputTokens") or reported.get("cacheReadInputTokenCount") or 0),
-        cache_write_5m=max(0, written - hour),
-        cache_write_1h=hour,
-    )
 
 
 def meter(ask: Ask, target: Target, head: Head) -> Meter:
@@ -156,7 +144,7 @@ def encoder(ask: Ask) -> Encoder:
 def texts(event: Event) -> str:
     if event.kind != "contentBlockDelta":
         return ""
-    return str(event.data["delta"].get("text") or "")
+    return lenient.text(lenient.mapping(lenient.mapping(event.data).get("delta")).get("text"))
 
 
 def with_text(event: Event, text: str) -> Event:

@@ -21,7 +21,7 @@ from gateway.caps import base_id
 from gateway.errors import BadFrame, Problem, Truncated
 from gateway.flag import OPAQUE, Ask, Caps, Decoder, Drop, Event, Head, Members, Meter, Request, Send, Target
 from gateway.framing import eventstream
-from gateway_plugins.parts import bedrock, claude_on_bedrock, opaque_facts
+from gateway_plugins.parts import anthropic_text, bedrock, claude_on_bedrock, lenient, opaque_facts
 from gateway_plugins.parts.anthropic_facts import INVOCATION_METRICS
 from gateway_plugins.parts.anthropic_facts import Meter as AnthropicMeter
 
@@ -33,6 +33,8 @@ routes = bedrock.routes(
 content_type = bedrock.CONTENT_TYPE
 problem = bedrock.problem
 error = bedrock.error
+texts = anthropic_text.texts
+with_text = anthropic_text.with_text
 
 CHUNK: Final = "chunk"
 _TYPE: Final = re.compile(rb'\s*\{\s*"type"\s*:\s*"([a-z_]+)"')
@@ -107,15 +109,16 @@ class InvokeDecoder:
     def _event(self, inner: bytes, raw: bytes) -> Iterator[Event]:
         metrics: dict[str, Any] = {}
         if INVOCATION_METRICS.encode() in inner:
-            members = Members(inner)
-            metrics = members.decode(INVOCATION_METRICS) or {}
+            members = plain.members(inner)
+            metrics = lenient.mapping(members.decode(INVOCATION_METRICS))
             inner = members.spliced({INVOCATION_METRICS: None})
         event = Event(_kind(inner) if self._claude else CHUNK, inner, raw)
         yield from self._release(metrics)
         if metrics:
             yield Event(INVOCATION_METRICS, orjson.dumps(metrics), b"")
         if event.kind == "message_start":
-            self._start = (event.data.get("message") or {}).get("usage") or {}
+            message = lenient.mapping(lenient.mapping(event.data).get("message"))
+            self._start = lenient.mapping(message.get("usage"))
         self.done = self.done or event.kind == "message_stop" or (not self._claude and bool(metrics))
         if event.kind == "message_delta":
             self._held = event
@@ -138,7 +141,7 @@ def _inner(payload: bytes) -> bytes:
 def _kind(inner: bytes) -> str:
     if found := _TYPE.match(inner):
         return found[1].decode()
-    return str(Event("", inner).data.get("type", ""))
+    return lenient.text(lenient.mapping(Event("", inner).data).get("type"))
 
 
 def meter(ask: Ask, target: Target, head: Head) -> Meter:
@@ -160,7 +163,7 @@ class Encoder:
             return b""
         payload = event.payload
         if event.kind == "message_stop":
-            payload = orjson.dumps({**event.data, INVOCATION_METRICS: self._metrics()})
+            payload = orjson.dumps({**lenient.mapping(event.data), INVOCATION_METRICS: self._metrics()})
         encoded = base64.b64encode(payload).decode()
         # padding hides the length of a token from who sees only the lengths of frames; Bedrock does the same
         padding = _PADDING[: 1 + hash(encoded) % len(_PADDING)]

@@ -15,6 +15,7 @@ from gateway import errors, plain
 from gateway.errors import Problem
 from gateway.flag import Ask, Decoder, Drop, Event, Facts, Head, Meter, Route, Send, Target, Usage
 from gateway.framing import sse
+from gateway_plugins.parts.lenient import mapping, sequence, text, whole_number
 
 api = 1
 dialects = ("openai_chat",)
@@ -75,12 +76,12 @@ class ChatDecoder(plain.SseDecoder):
     def _is_last(self, event: Event) -> bool:
         if event.kind == _DONE:
             return True
-        if self._hide_usage and b'"usage"' in event.payload and event.data.get("choices") == []:
+        if self._hide_usage and b'"usage"' in event.payload and mapping(event.data).get("choices") == []:
             event.raw = b""
             event.kind = f"{CHUNK}.usage"
         if b'"finish_reason"' not in event.payload:
             return False
-        return any(choice.get("finish_reason") for choice in event.data.get("choices") or ())
+        return any(choice.get("finish_reason") for choice in _choices(event.data))
 
 
 def _kind(name: str, payload: bytes) -> str:
@@ -89,7 +90,7 @@ def _kind(name: str, payload: bytes) -> str:
 
 
 def _failure(event: Event) -> Problem | None:
-    if event.kind == _DONE or b'"error"' not in event.payload or "error" not in event.data or event.data.get("choices"):
+    if event.kind == _DONE or b'"error"' not in event.payload or not mapping(event.data).get("error"):
         return None
     message, native = plain.message_of(event.payload)
     return Problem(errors.INTERNAL, message, native, 500, retryable=True)
@@ -113,29 +114,33 @@ class ChatMeter:
 
     def _read(self, data: Any, part: str) -> None:
         facts = self._facts
-        facts.model = data.get("model") or facts.model
-        for choice in data.get("choices") or ():
-            facts.stop = choice.get("finish_reason") or facts.stop
-            for call in (choice.get(part) or {}).get("tool_calls") or ():
-                if name := (call.get("function") or {}).get("name"):
+        facts.model = text(mapping(data).get("model")) or facts.model
+        for choice in _choices(data):
+            facts.stop = text(choice.get("finish_reason")) or facts.stop
+            for call in sequence(mapping(choice.get(part)).get("tool_calls")):
+                if name := text(mapping(mapping(call).get("function")).get("name")):
                     facts.tools.append(name)
-        if isinstance(data.get("usage"), dict):
-            facts.usage.merge(usage_of(data["usage"]))
+        if reported := mapping(mapping(data).get("usage")):
+            facts.usage.merge(usage_of(reported))
             facts.reported = True
+
+
+def _choices(data: Any) -> list[dict[str, Any]]:
+    return [mapping(choice) for choice in sequence(mapping(data).get("choices"))]
 
 
 def usage_of(reported: dict[str, Any]) -> Usage:
     """OpenAI's usage in kinds that do not overlap."""
-    prompt = reported.get("prompt_tokens_details") or {}
-    completion = reported.get("completion_tokens_details") or {}
-    read = int(prompt.get("cached_tokens") or 0)
-    written = int(prompt.get("cache_write_tokens") or prompt.get("cache_creation_tokens") or 0)
+    prompt = mapping(reported.get("prompt_tokens_details"))
+    completion = mapping(reported.get("completion_tokens_details"))
+    read = whole_number(prompt.get("cached_tokens"))
+    written = whole_number(prompt.get("cache_write_tokens")) or whole_number(prompt.get("cache_creation_tokens"))
     return Usage(
-        input=max(0, int(reported.get("prompt_tokens") or 0) - read - written),
-        output=int(reported.get("completion_tokens") or 0),
+        input=max(0, whole_number(reported.get("prompt_tokens")) - read - written),
+        output=whole_number(reported.get("completion_tokens")),
         cache_read=read,
         cache_write_5m=written,
-        reasoning=int(completion.get("reasoning_tokens") or 0),
+        reasoning=whole_number(completion.get("reasoning_tokens")),
     )
 
 
@@ -165,13 +170,15 @@ def encoder(ask: Ask) -> Encoder:
 def texts(event: Event) -> str:
     if event.kind != CHUNK:
         return ""
-    return "".join(str((choice.get("delta") or {}).get("content") or "") for choice in event.data.get("choices") or ())
+    return "".join(text(mapping(choice.get("delta")).get("content")) for choice in _choices(event.data))
 
 
-def with_text(event: Event, text: str) -> Event:
+def with_text(event: Event, other: str) -> Event:
     choices = [
-        {**choice, "delta": {**choice["delta"], "content": text}} if choice.get("delta", {}).get("content") else choice
-        for choice in event.data["choices"]
+        {**choice, "delta": {**choice["delta"], "content": other}}
+        if mapping(choice.get("delta")).get("content")
+        else choice
+        for choice in _choices(event.data)
     ]
     return Event(event.kind, orjson.dumps({**event.data, "choices": choices}))
 

@@ -215,7 +215,9 @@ def folded(chunks: list[Event]) -> dict[str, Any]:
         delta = choice["delta"]
         message["content"] += delta.get("content") or ""
         message["reasoning_content"] += delta.get("reasoning_content") or ""
-        message["thinking_blocks"] += delta.get("thinking_blocks") or []
+        for block in delta.get("thinking_blocks") or []:
+            assert block.pop("index") == len(message["thinking_blocks"])
+            message["thinking_blocks"].append(block)
         for call in delta.get("tool_calls") or []:
             if "id" in call:
                 assert call["index"] == len(message["tool_calls"])

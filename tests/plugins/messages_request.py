@@ -54,7 +54,7 @@ _THINKING = {
 }
 _MEMBERS = {
     "model", "max_tokens", "messages", "system", "tools", "tool_choice", "thinking", "output_config", "stop_sequences",
-    "temperature", "top_p", "top_k", "stream",
+    "temperature", "top_p", "top_k", "stream", "service_tier",
 }  # fmt: skip
 
 

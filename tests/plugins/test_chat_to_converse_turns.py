@@ -161,7 +161,7 @@ def test_a_call_without_a_result_gets_an_error():
 
 
 def test_a_result_without_a_call_is_refused():
-    with pytest.raises(Refused, match="answers no call"):
+    with pytest.raises(Refused, match="answers no tool call"):
         opened({"messages": [user("Hi"), result("a")]})
 
 

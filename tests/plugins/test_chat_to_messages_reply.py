@@ -104,7 +104,9 @@ def collected(chunks) -> dict[str, Any]:
             delta = choice["delta"]
             for name in ("content", "reasoning_content"):
                 said[name] += delta.get(name) or ""
-            said["thinking_blocks"] += delta.get("thinking_blocks", [])
+            for block in delta.get("thinking_blocks", []):
+                assert block.pop("index") == len(said["thinking_blocks"])
+                said["thinking_blocks"].append(block)
             for called in delta.get("tool_calls", []):
                 if "id" in called:
                     assert called["index"] == len(said["tool_calls"])

@@ -134,6 +134,16 @@ def test_a_payload_is_reframed_without_being_decoded():
     )
 
 
+def test_a_tier_of_bedrocks_that_a_translator_brings_is_dropped_aloud_before_anthropics_api():
+    drops = []
+    body = {"model": "m", "service_tier": "flex"}
+    translated = ask(openai_chat, body)
+    send = anthropic_messages.build(translated, target(anthropic_messages), drops.append)
+    assert (send.body, drops) == (b'{"model": "m"}', ["/service_tier"])
+    send = anthropic_messages.build(ask(anthropic_messages, body), target(anthropic_messages), drops.append)
+    assert (json.loads(send.body), drops) == (body, ["/service_tier"])
+
+
 def test_the_version_and_betas_of_a_client_go_to_an_anthropic_provider():
     headers = {"anthropic-version": "2026-10-21", "anthropic-beta": "a,b"}
     send = build(anthropic_messages, ask(anthropic_messages, {"model": "m"}, query="beta=true", **headers))

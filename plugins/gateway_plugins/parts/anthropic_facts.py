@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from gateway import plain
 from gateway.flag import Event, Facts, Usage
+from gateway_plugins.parts.lenient import mapping, sequence, text, whole_number
 
 INVOCATION_METRICS: Final = "amazon-bedrock-invocationMetrics"
 """Member of the last chunk on InvokeModel; also the kind of the event that carries it to the meter."""
@@ -36,8 +37,8 @@ _METRICS: Final[Mapping[str, tuple[str, ...]]] = {
 
 def _count(report: Any, path: tuple[str, ...]) -> int:
     for name in path:
-        report = report.get(name) if isinstance(report, dict) else None
-    return report if isinstance(report, int) else 0
+        report = mapping(report).get(name)
+    return whole_number(report)
 
 
 class Counts:
@@ -58,7 +59,8 @@ class Counts:
 
     def merge_metrics(self, metrics: Any) -> None:
         """Bedrock's invocation metrics, which tell writes as one sum."""
-        self._merge(metrics, _METRICS)
+        if isinstance(metrics, dict):
+            self._merge(metrics, _METRICS)
 
     def usage(self) -> Usage:
         """Writes that no report told apart count as those of five minutes, the default."""
@@ -94,8 +96,8 @@ class Meter:
     def whole(self, body: bytes) -> None:
         data = plain.decoded(body)
         self._message(data)
-        self._facts.stop = data.get("stop_reason") or ""
-        for block in data.get("content") or ():
+        self._facts.stop = text(data.get("stop_reason"))
+        for block in sequence(data.get("content")):
             self._block(block)
 
     def facts(self) -> Facts:
@@ -104,26 +106,26 @@ class Meter:
         self._facts.reported = self._counts.told
         return self._facts
 
-    def _message(self, message: Mapping[str, Any]) -> None:
-        self._counts.merge(message.get("usage"))
-        self._facts.model = message.get("model") or ""
+    def _message(self, message: Any) -> None:
+        self._counts.merge(mapping(message).get("usage"))
+        self._facts.model = text(mapping(message).get("model"))
 
-    def _block(self, block: Mapping[str, Any]) -> None:
-        if block.get("type") == "tool_use":
-            self._facts.tools.append(str(block.get("name") or ""))
+    def _block(self, block: Any) -> None:
+        if mapping(block).get("type") == "tool_use":
+            self._facts.tools.append(text(block.get("name")))
 
     def _start(self, data: Any) -> None:
-        self._message(data.get("message") or {})
+        self._message(mapping(data).get("message"))
 
     def _block_start(self, data: Any) -> None:
-        self._block(data.get("content_block") or {})
+        self._block(mapping(data).get("content_block"))
 
     def _delta(self, data: Any) -> None:
-        self._counts.merge(data.get("usage"))
-        self._facts.stop = (data.get("delta") or {}).get("stop_reason") or self._facts.stop
+        self._stop(data)
+        self._facts.stop = text(mapping(mapping(data).get("delta")).get("stop_reason")) or self._facts.stop
 
     def _stop(self, data: Any) -> None:
-        self._counts.merge(data.get("usage"))
+        self._counts.merge(mapping(data).get("usage"))
 
     def _metrics(self, data: Any) -> None:
         self._counts.merge_metrics(data)

@@ -139,13 +139,14 @@ def closed_schema(schema: Any) -> Any:
     if "object" in _types(closed) or "properties" in closed:
         closed["additionalProperties"] = False
     if told:
-        closed["description"] = " ".join([*filter(None, [closed.get("description")]), f"({', '.join(told)})"])
+        own = closed.get("description")
+        closed["description"] = " ".join([*([own] if isinstance(own, str) else []), f"({', '.join(told)})"]).strip()
     return closed
 
 
 def _is_refused(name: str, value: Any) -> bool:
     if name == "minItems":
-        return value not in {0, 1}
+        return value not in (0, 1)
     if name == "additionalProperties":  # a schema for members of any name: a closed object has none
         return isinstance(value, dict)
     return name in _NOT_TAKEN or (name == "pattern" and any(mark in str(value) for mark in _LOOKAROUND))

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from gateway.errors import invalid
 from gateway.flag import Caps, Drop, Members
 from gateway_plugins.parts import read_openai_chat as chat
 from gateway_plugins.parts import reasoning
 from gateway_plugins.parts import to_anthropic_messages as to
+from gateway_plugins.parts.fields import escaped, param
+from gateway_plugins.parts.media import Media
 from gateway_plugins.parts.read_openai_chat import Message, Part
-from gateway_plugins.parts.to_anthropic_messages import Block, Marks, Names, Turn
+from gateway_plugins.parts.to_anthropic_messages import Marks
+from gateway_plugins.parts.tools import Names
+from gateway_plugins.parts.turns import NO_OUTPUT, Block, Turn
 
 _COMMON: Final = frozenset({"role", "content", "cache_control"})
 _CARRIED: Final[Mapping[str, frozenset[str]]] = {
@@ -79,7 +83,7 @@ class Reader:
         for part in chat.parts(message, self.drop):
             content.append(self._plain(part))
             self.marks.put(part.ttl, [result], "messages", f"{part.at}/cache_control")
-        result["content"] = [block for block in content if not to.is_blank(block)] or [to.text(to.NO_OUTPUT)]
+        result["content"] = [block for block in content if not to.is_blank(block)] or [to.text(NO_OUTPUT)]
         self.marks.put(message.ttl, [result], "messages", f"{message.at}/cache_control")
         return Turn("user", [result], message.at)
 
@@ -87,7 +91,7 @@ class Reader:
         blocks = [self._block(part, section) for part in chat.parts(message, self.drop)]
         self.marks.put(message.ttl, blocks, section, f"{message.at}/cache_control")
         if message.role == "system" and any(block["type"] != "text" for block in blocks):
-            field = f"{chat.param(message.at)}.content"
+            field = f"{param(message.at)}.content"
             raise invalid(f"{field}: a system message can hold text only", field)
         return blocks
 
@@ -99,7 +103,7 @@ class Reader:
     def _plain(self, part: Part) -> Block:
         if part.media is None:
             return to.text(part.text)
-        return _media(part, self.caps)
+        return _media(part.media, param(part.at), self.caps)
 
     def _thinking(self, message: Message) -> list[Block]:
         blocks: list[Block] = []
@@ -121,15 +125,13 @@ class Reader:
     def _report(self, message: Message) -> None:
         for name, value in message.raw.items():
             if name not in _CARRIED[message.role] and value not in (None, [], ""):
-                self.drop(f"{message.at}/{name}")
+                self.drop(f"{message.at}/{escaped(name)}")
 
 
 _ROLES: Final = {"system": Reader.system, "user": Reader.user, "assistant": Reader.assistant, "tool": Reader.tool}
 
 
-def _media(part: Part, caps: Caps) -> Block:
-    media, field = part.media, chat.param(part.at)
-    assert media is not None
+def _media(media: Media, field: str, caps: Caps) -> Block:
     if media.kind == "image" and caps.images:
         return {"type": "image", "source": _base64(media.mime, media.base64)}
     if media.kind != "document" or not caps.documents:
@@ -139,7 +141,7 @@ def _media(part: Part, caps: Caps) -> Block:
     )
 
 
-def _document(media: Any, field: str) -> Block:
+def _document(media: Media, field: str) -> Block:
     if media.format == "pdf":
         return _base64(media.mime, media.base64)
     if media.format not in _TEXTS:

@@ -15,6 +15,8 @@ import orjson
 
 from gateway.errors import invalid
 from gateway.flag import Ask, Drop, Event, Members, Target
+from gateway_plugins.parts.fields import member
+from gateway_plugins.parts.lenient import mapping, sequence, whole_number
 
 BEDROCK_VERSION: Final = "bedrock-2023-05-31"
 
@@ -39,7 +41,7 @@ _REWRITTEN: Final[Mapping[str, tuple[str, ...]]] = {
     "advanced-tool-use-2025-11-20": ("tool-search-tool-2025-10-19", "tool-examples-2025-10-29"),
 }
 _FINE_GRAINED: Final = "fine-grained-tool-streaming-2025-05-14"
-_EDITS_NOT_TAKEN: Final = frozenset({"clear_thinking_20251015"})
+_EDITS_NOT_TAKEN: Final = ("clear_thinking_20251015",)
 _SERVER_TOOLS: Final = ("web_search_", "web_fetch_", "code_execution_", "mcp_toolset")
 _TIERS: Final = {"flex": "flex", "priority": "priority"}
 
@@ -97,7 +99,10 @@ def count_tokens_body(ask: Ask, target: Target, drop: Drop) -> bytes:
 
 def _betas(ask: Ask, drop: Drop) -> list[str]:
     """The body's betas as they are, then those of the header that Bedrock takes."""
-    betas = list(ask.top.decode("anthropic_beta") or ())
+    given = ask.top.decode("anthropic_beta") or []
+    if not isinstance(given, list) or not all(isinstance(beta, str) for beta in given):
+        raise invalid("anthropic_beta: is a list of names of betas, as strings", "anthropic_beta")
+    betas = list(given)
     for name in (part.strip(' "[]') for part in ask.headers.get("anthropic-beta", "").split(",")):
         if not name:
             continue
@@ -109,7 +114,7 @@ def _betas(ask: Ask, drop: Drop) -> list[str]:
 
 
 def _tools(top: Members, betas: list[str]) -> dict[str, bytes | None]:
-    tools = top.decode("tools")
+    tools = member(top, "tools") if "tools" in top else None
     if not isinstance(tools, list):
         return {}
     changed = False
@@ -129,11 +134,11 @@ def _tools(top: Members, betas: list[str]) -> dict[str, bytes | None]:
 
 
 def _context_management(top: Members, drop: Drop) -> dict[str, bytes | None]:
-    management = top.decode("context_management")
+    management = member(top, "context_management") if "context_management" in top else None
     if not isinstance(management, dict):
         return {}
-    edits = management.get("edits") or []
-    kept = [edit for edit in edits if edit.get("type") not in _EDITS_NOT_TAKEN]
+    edits = sequence(management.get("edits"))
+    kept = [edit for edit in edits if mapping(edit).get("type") not in _EDITS_NOT_TAKEN]
     if len(kept) == len(edits):
         return {}
     drop("/context_management/edits")
@@ -145,7 +150,7 @@ def _cache_scopes(top: Members, drop: Drop) -> dict[str, bytes | None]:
     changes: dict[str, bytes | None] = {}
     for name in ("system", "messages", "tools"):
         if name in top and b'"scope"' in top[name]:
-            value = top.decode(name)
+            value = member(top, name)
             if _strip_scopes(value, f"/{name}", drop):
                 changes[name] = orjson.dumps(value)
     return changes
@@ -169,13 +174,14 @@ def _strip_scopes(value: Any, path: str, drop: Callable[[str], None]) -> bool:
 
 def completed(event: Event, start: Mapping[str, Any], metrics: Mapping[str, Any]) -> Event:
     """A `message_delta` with the token counts that Anthropic puts there and Bedrock only elsewhere (new-api#2881)."""
-    data = event.data
-    usage = dict(data.get("usage") or {})
+    data = mapping(event.data)
+    reported = mapping(data.get("usage"))
+    usage = dict(reported)
     for name, metric in _COUNTS.items():
-        known = max(int(start.get(name) or 0), int(metrics.get(metric) or 0))
-        if known > int(usage.get(name) or 0):
+        known = max(whole_number(start.get(name)), whole_number(metrics.get(metric)))
+        if known > whole_number(usage.get(name)):
             usage[name] = known
-    if usage == (data.get("usage") or {}):
+    if usage == reported:
         return event
     return Event(event.kind, orjson.dumps({**data, "usage": usage}), event.raw)
 

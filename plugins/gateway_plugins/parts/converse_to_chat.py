@@ -11,14 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import orjson
-
 from gateway import plain
 from gateway.flag import Ask, Drop, Event
-from gateway_plugins.bedrock_converse import usage_of
+from gateway_plugins.parts import lenient
+from gateway_plugins.parts.converse_facts import usage_of
 from gateway_plugins.parts.emit_openai_chat import ChatStream, Completion, completion
 from gateway_plugins.parts.reasoning import tagged
-from gateway_plugins.parts.to_anthropic_messages import Names
+from gateway_plugins.parts.tools import Names
 
 _REASONS: Final = {
     "end_turn": "stop",
@@ -70,7 +69,7 @@ class ConverseToChat:
 
     def feed(self, event: Event) -> Sequence[Event]:
         if (read := _STREAM.get(event.kind)) is not None:
-            read(self, event.data)
+            read(self, lenient.mapping(event.data))
         return self._stream.take()
 
     def close(self) -> Sequence[Event]:
@@ -81,22 +80,23 @@ class ConverseToChat:
         self._stream.start()
 
     def _on_block_start(self, data: Any) -> None:
-        block = self._blocks[data.get("contentBlockIndex", 0)] = _Open()
-        start = data.get("start") or {}
-        tool = start.get("toolUse")
-        if tool is None or tool.get("type") == "server_tool_use":
+        block = self._blocks[lenient.whole_number(data.get("contentBlockIndex"))] = _Open()
+        start = lenient.mapping(data.get("start"))
+        tool = lenient.mapping(start.get("toolUse"))
+        name = lenient.text(tool.get("name"))
+        if not tool or tool.get("type") == "server_tool_use":
             block.is_hidden = True
             self._drop(f"/reply/{next(iter(start), 'block')}")
-        elif tool["name"] == self._output_tool:
+        elif name and name == self._output_tool:
             block.is_output = True
         else:
-            block.tool = self._stream.tool(tool["toolUseId"], self._names.restore(tool["name"]))
+            block.tool = self._stream.tool(lenient.text(tool.get("toolUseId")), self._names.restore(name))
 
     def _on_delta(self, data: Any) -> None:
-        block = self._blocks.setdefault(data.get("contentBlockIndex", 0), _Open())
+        block = self._blocks.setdefault(lenient.whole_number(data.get("contentBlockIndex")), _Open())
         if block.is_hidden:
             return
-        for kind, value in (data.get("delta") or {}).items():
+        for kind, value in lenient.mapping(data.get("delta")).items():
             if (read := _DELTAS.get(kind)) is not None:
                 read(self, block, value)
             else:
@@ -104,22 +104,24 @@ class ConverseToChat:
 
     def _text(self, block: _Open, value: Any) -> None:
         _ = block
-        self._said += len(value)
-        self._stream.text(value)
+        said = lenient.text(value)
+        self._said += len(said)
+        self._stream.text(said)
 
     def _input(self, block: _Open, value: Any) -> None:
-        fragment = value.get("input") or ""
+        fragment = lenient.text(lenient.mapping(value).get("input"))
         if block.is_output:
             self._stream.text(fragment)
         elif block.tool is not None:
             self._stream.arguments(block.tool, fragment)
 
     def _thinking(self, block: _Open, value: Any) -> None:
-        if text := value.get("text"):
-            block.text += text
-            self._stream.reasoning(text)
-        block.signature += value.get("signature") or ""
-        block.redacted += b64decode(value.get("redactedContent") or "")
+        thought = lenient.mapping(value)
+        text = lenient.text(thought.get("text"))
+        block.text += text
+        self._stream.reasoning(text)
+        block.signature += lenient.text(thought.get("signature"))
+        block.redacted += self._redacted(thought)
 
     def _citation(self, block: _Open, value: Any) -> None:
         _ = block
@@ -129,13 +131,21 @@ class ConverseToChat:
             self._drop("/reply/citation")
 
     def _on_block_stop(self, data: Any) -> None:
-        block = self._blocks.pop(data.get("contentBlockIndex", 0), None)
+        block = self._blocks.pop(lenient.whole_number(data.get("contentBlockIndex")), None)
         if block is None:
             return
         if block.tool is not None:
             self._stream.tool_end(block.tool)
         if (kept := self._kept(block.text, block.signature, block.redacted)) is not None:
             self._stream.reasoning_block(kept)
+
+    def _redacted(self, thought: dict[str, Any]) -> bytes:
+        """Hidden thinking, which is base64; what is none could not be sent back, and is reported."""
+        try:
+            return b64decode(lenient.text(thought.get("redactedContent")))
+        except ValueError:
+            self._drop("/reply/reasoningContent/redactedContent")
+            return b""
 
     def _kept(self, text: str, signature: str, redacted: bytes) -> dict[str, str] | None:
         """Thinking that has to come back, tagged; None for text without a signature, which nobody takes back."""
@@ -146,7 +156,7 @@ class ConverseToChat:
         return None
 
     def _on_stop(self, data: Any) -> None:
-        native = str(data.get("stopReason") or "")
+        native = lenient.text(data.get("stopReason"))
         self._stream.finish(finish_reason(native, tools=self._stream.tools > 0), native)
 
     def _on_metadata(self, data: Any) -> None:
@@ -155,9 +165,10 @@ class ConverseToChat:
 
     def whole(self, body: bytes) -> bytes:
         data = plain.decoded(body)
-        reply = Completion(self.ask.model, native=str(data.get("stopReason") or ""))
-        for block in ((data.get("output") or {}).get("message") or {}).get("content") or ():
-            for kind, value in block.items():
+        reply = Completion(self.ask.model, native=lenient.text(data.get("stopReason")))
+        message = lenient.mapping(lenient.mapping(data.get("output")).get("message"))
+        for block in lenient.sequence(message.get("content")):
+            for kind, value in lenient.mapping(block).items():
                 if (read := _WHOLE.get(kind)) is not None:
                     read(self, reply, value)
                 else:
@@ -169,29 +180,35 @@ class ConverseToChat:
 
     def _whole_text(self, reply: Completion, value: Any) -> None:
         _ = self
-        reply.text.append(value)
+        reply.text.append(lenient.text(value))
 
     def _whole_tool(self, reply: Completion, value: Any) -> None:
-        if value.get("type") == "server_tool_use":
+        tool = lenient.mapping(value)
+        name = lenient.text(tool.get("name"))
+        if not tool or tool.get("type") == "server_tool_use":
             self._drop("/reply/toolUse")
-        elif value["name"] == self._output_tool:
-            reply.text.append(orjson.dumps(value.get("input") or {}).decode())
+        elif name and name == self._output_tool:
+            reply.text.append(lenient.encoded(tool.get("input") or {}))
         else:
-            reply.tool(value["toolUseId"], self._names.restore(value["name"]), value.get("input"))
+            reply.tool(lenient.text(tool.get("toolUseId")), self._names.restore(name), tool.get("input"))
 
     def _whole_thinking(self, reply: Completion, value: Any) -> None:
-        inner = value.get("reasoningText") or {}
-        text = inner.get("text") or ""
+        thought = lenient.mapping(value)
+        inner = lenient.mapping(thought.get("reasoningText"))
+        text = lenient.text(inner.get("text"))
         reply.reasoning.append(text)
-        redacted = b64decode(value.get("redactedContent") or "")
-        if (kept := self._kept(text, inner.get("signature") or "", redacted)) is not None:
+        signature = lenient.text(inner.get("signature"))
+        if (kept := self._kept(text, signature, self._redacted(thought))) is not None:
             reply.thinking_blocks.append(kept)
 
     def _whole_cited(self, reply: Completion, value: Any) -> None:
+        cited = lenient.mapping(value)
         start = sum(map(len, reply.text))
-        reply.text += [part["text"] for part in value.get("content") or () if "text" in part]
+        reply.text += [
+            lenient.text(lenient.mapping(part).get("text")) for part in lenient.sequence(cited.get("content"))
+        ]
         end = sum(map(len, reply.text))
-        for citation in value.get("citations") or ():
+        for citation in lenient.sequence(cited.get("citations")):
             if (annotation := _annotation(citation, start, end)) is not None:
                 reply.annotations.append(annotation)
             else:
@@ -224,11 +241,11 @@ _WHOLE: Final = {
 
 def _annotation(citation: Any, start: int, end: int) -> dict[str, Any] | None:
     """Chat knows citations of web pages only; those of documents have no place in it."""
-    location = citation.get("location") or {}
-    url = (location.get("web") or {}).get("url")
+    given = lenient.mapping(citation)
+    url = lenient.text(lenient.mapping(lenient.mapping(given.get("location")).get("web")).get("url"))
     if not url:
         return None
-    title = citation.get("title") or url
+    title = lenient.text(given.get("title")) or url
     return {
         "type": "url_citation",
         "url_citation": {"url": url, "title": title, "start_index": start, "end_index": end},

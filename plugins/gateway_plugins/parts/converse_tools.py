@@ -15,10 +15,8 @@ import orjson
 
 from gateway.errors import invalid
 from gateway.flag import Caps, Drop
-from gateway_plugins.parts.read_openai_chat import param
-from gateway_plugins.parts.to_anthropic_messages import tool_schema
-
-Block = dict[str, Any]
+from gateway_plugins.parts.fields import escaped, param
+from gateway_plugins.parts.tools import Block, tool_schema
 
 _MAPS: Final = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
 _LISTS: Final = frozenset({"anyOf", "oneOf", "allOf", "prefixItems"})
@@ -49,10 +47,7 @@ def tool_spec(name: str, description: str, schema: Any, caps: Caps, at: str, *, 
     spec: Block = {"name": name}
     if description.strip():
         spec["description"] = description
-    root = _walked(schema, cleaned, at)
-    if isinstance(root, dict) and isinstance(kinds := root.get("type"), list):
-        root["type"] = "object" if "object" in kinds else str(kinds)  # of several, the one that an input can have
-    spec["inputSchema"] = {"json": tool_schema(root, name, at)}
+    spec["inputSchema"] = {"json": tool_schema(_walked(schema, cleaned, at), name, at)}
     if strict:
         spec["strict"] = True
     return {"toolSpec": spec}
@@ -96,7 +91,7 @@ def _walked(schema: Any, change: Callable[[Block, str], Block], at: str) -> Any:
         path = f"{at}/{key}"
         if key in _MAPS:
             inner = value if isinstance(value, dict) else {}
-            node[key] = {name: _walked(sub, change, f"{path}/{_escaped(name)}") for name, sub in inner.items()}
+            node[key] = {name: _walked(sub, change, f"{path}/{escaped(name)}") for name, sub in inner.items()}
         elif key in _LISTS or (key == "items" and isinstance(value, list)):
             node[key] = [
                 _walked(sub, change, f"{path}/{index}")
@@ -105,10 +100,6 @@ def _walked(schema: Any, change: Callable[[Block, str], Block], at: str) -> Any:
         elif key in _SINGLE and isinstance(value, dict):
             node[key] = _walked(value, change, path)
     return node
-
-
-def _escaped(name: str) -> str:
-    return name.replace("~", "~0").replace("/", "~1")
 
 
 @dataclass(frozen=True, slots=True)

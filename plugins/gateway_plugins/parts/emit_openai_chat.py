@@ -20,6 +20,7 @@ from typing import Any, Final
 import orjson
 
 from gateway.flag import Event, Usage, event
+from gateway_plugins.parts import lenient
 
 CHUNK: Final = "chat.completion.chunk"
 
@@ -61,6 +62,7 @@ class ChatStream:
         self._include_usage = include_usage
         self._events: list[Event] = []
         self._has_arguments: list[bool] = []
+        self._entries: dict[str, int] = {}
         self._started = False
         self._finished = False
         self._usage: Usage | None = None
@@ -92,10 +94,10 @@ class ChatStream:
 
     def reasoning_block(self, block: Mapping[str, Any]) -> None:
         """A whole entry of `thinking_blocks`, when it is complete."""
-        self._delta({"thinking_blocks": [block]})
+        self._entry("thinking_blocks", block)
 
     def annotation(self, annotation: Mapping[str, Any]) -> None:
-        self._delta({"annotations": [annotation]})
+        self._entry("annotations", annotation)
 
     def tool(self, tool_id: str, name: str) -> int:
         """Begin a tool call; returns its index, dense from 0."""
@@ -134,6 +136,12 @@ class ChatStream:
             self._include_usage = False
             self._events.append(event(CHUNK, {**self._base, "choices": [], "usage": usage_dict(usage)}))
 
+    def _entry(self, name: str, entry: Mapping[str, Any]) -> None:
+        """An entry of a list, with its index: OpenAI's SDK gives up on a second one without (openai 3.54, _deltas)."""
+        index = self._entries.get(name, 0)
+        self._entries[name] = index + 1
+        self._delta({name: [{**entry, "index": index}]})
+
     def _delta(self, delta: dict[str, Any]) -> None:
         self.start()
         self._chunk(delta)
@@ -164,8 +172,8 @@ class Completion:
     created: int = 0
 
     def tool(self, tool_id: str, name: str, arguments: Any) -> None:
-        """A tool call with decoded arguments."""
-        function = {"name": name, "arguments": orjson.dumps(arguments or {}).decode()}
+        """A tool call with decoded arguments. Raises `BadFrame` for some that cannot be written."""
+        function = {"name": name, "arguments": lenient.encoded(arguments or {})}
         self.tool_calls.append({"id": tool_id, "type": "function", "function": function})
 
 

@@ -12,6 +12,7 @@ import orjson
 
 from gateway.flag import Event, Facts, Headers, Usage
 from gateway_plugins.parts.anthropic_facts import INVOCATION_METRICS
+from gateway_plugins.parts.lenient import mapping, text
 
 _HEADERS: Final[Mapping[str, str]] = {
     "input": "x-amzn-bedrock-input-token-count",
@@ -43,7 +44,7 @@ class Meter:
 
     def feed(self, event: Event) -> None:
         if event.kind == INVOCATION_METRICS:
-            self._merge(event.data)
+            self._merge(mapping(event.data))
 
     def whole(self, body: bytes) -> None:
         try:
@@ -52,7 +53,7 @@ class Meter:
             return
         if not isinstance(data, dict):
             return
-        self._facts.stop = str(data.get("stopReason") or data.get("stop_reason") or "")
+        self._facts.stop = text(data.get("stopReason")) or text(data.get("stop_reason"))
         for source in (data, data.get("usage")):
             if isinstance(source, dict):
                 self._merge(source)

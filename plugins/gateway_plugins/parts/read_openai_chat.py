@@ -16,10 +16,8 @@ import orjson
 from gateway.errors import invalid
 from gateway.flag import Drop, Members
 from gateway_plugins.parts import media
+from gateway_plugins.parts.fields import Ttl, is_deep, member, param
 from gateway_plugins.parts.media import Media
-
-Ttl = str | None
-"""A cache mark: None for none, "" for one with the provider's usual lifetime, else "5m" or "1h"."""
 
 _ROLES: Final = {
     "system": "system",
@@ -98,15 +96,9 @@ class ToolChoice:
     """The only tools that may be called (`allowed_tools`); None if all may."""
 
 
-def param(pointer: str) -> str:
-    """`messages[0].content[1]` of `/messages/0/content/1`, as OpenAI names fields in errors."""
-    words = pointer.lstrip("/").split("/")
-    return "".join(f"[{word}]" if word.isdigit() else f".{word}" for word in words)[1:]
-
-
 def messages(top: Members) -> list[Message]:
     """The conversation. Legacy function calls are read as tool calls."""
-    raws = top.decode("messages")
+    raws = member(top, "messages")
     if not isinstance(raws, list) or not raws:
         raise invalid('"messages" must be a list with at least one message', "messages")
     found = []
@@ -140,7 +132,7 @@ def cache_ttl(raw: dict[str, Any], at: str) -> Ttl:
         return None
     ttl = mark.get("ttl") if isinstance(mark, dict) else None
     if not isinstance(mark, dict) or ttl not in (None, "5m", "1h"):
-        field = f"{param(at)}.cache_control"
+        field = param(f"{at}/cache_control")
         raise invalid(f'{field} must be {{"type": "ephemeral"}}, with a "ttl" of 5m or 1h or none', field)
     return ttl or ""
 
@@ -189,7 +181,7 @@ def _list(value: Any, at: str) -> list[Any]:
 def _image(raw: dict[str, Any], at: str, drop: Drop) -> Media:
     image = raw.get("image_url")
     inner = image if isinstance(image, dict) else {"url": image}
-    if inner.get("detail") not in {None, "auto"}:
+    if inner.get("detail") not in (None, "auto"):
         drop(f"{at}/image_url/detail")
     return media.image(text_of(inner.get("url"), f"{at}/image_url/url"), f"{param(at)}.image_url.url")
 
@@ -256,7 +248,7 @@ def arguments(text: Any) -> dict[str, Any]:
                 break
     if value is None:
         value = {}
-    return _named(value) if isinstance(value, dict) else {"rawInvalidInput": text}
+    return _named(value) if isinstance(value, dict) and not is_deep(value) else {"rawInvalidInput": text}
 
 
 def _named(value: Any) -> Any:
@@ -276,8 +268,8 @@ def tool_call_id(message: Message) -> str:
 
 def tools(top: Members) -> list[Tool]:
     """The functions offered, by `tools` or by the older `functions`."""
-    raws = [(f"/tools/{index}", raw) for index, raw in enumerate(_list(top.decode("tools"), "/tools"))]
-    functions = _list(top.decode("functions"), "/functions")
+    raws = [(f"/tools/{index}", raw) for index, raw in enumerate(_list(member(top, "tools"), "/tools"))]
+    functions = _list(member(top, "functions"), "/functions")
     raws += [(f"/functions/{index}", {"type": "function", "function": raw}) for index, raw in enumerate(functions)]
     return [_tool(raw, at) for at, raw in raws]
 
@@ -309,7 +301,7 @@ _MODES: Final = {"auto": "auto", "none": "none", "required": "any", "any": "any"
 def tool_choice(top: Members) -> ToolChoice:
     """`tool_choice`, or the older `function_call`."""
     field = "tool_choice" if top.decode("tool_choice") is not None else "function_call"
-    value = top.decode(field)
+    value = member(top, field)
     if value is None:
         return ToolChoice()
     if isinstance(value, str) and value in _MODES:
@@ -317,7 +309,8 @@ def tool_choice(top: Members) -> ToolChoice:
     inner = value if isinstance(value, dict) else {}
     if inner.get("type") == "allowed_tools":
         return _allowed(inner.get("allowed_tools"))
-    name = (inner.get("function") or inner).get("name")
+    function = inner.get("function") or inner
+    name = function.get("name") if isinstance(function, dict) else None
     if not isinstance(name, str) or not name:
         raise invalid(f"{field} must be auto, none, required, or name one function", field)
     return ToolChoice("tool", name)

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from gateway.errors import invalid
 from gateway.flag import Drop, Members
+from gateway_plugins.parts.fields import escaped, member
 
 EFFORTS: Final = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 """OpenAI's reasoning efforts, weakest first, and Anthropic's `max`."""
@@ -51,6 +52,22 @@ _MEANING: Final = {
 }
 
 
+_TIERS: Final = ("default", "flex", "priority")
+_MAX_BUDGET: Final = 2**31 - 1
+"""Tokens; Bedrock's counts are of 32 bits, and a sum with a greater one may not be JSON any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thinking:
+    """`thinking` in Anthropic's own form, which LiteLLM's and Vercel's clients send to Chat too."""
+
+    mode: str
+    """enabled, adaptive or disabled."""
+    budget: int | None
+    display: str
+    """summarized, omitted, or "" if nothing is said."""
+
+
 @dataclass(frozen=True, slots=True)
 class Format:
     """`response_format`: kind is text, json_object or json_schema; the rest belongs to the last."""
@@ -72,7 +89,7 @@ def leftovers(top: Members, carried: Collection[str], drop: Drop) -> None:
     """Report every member that the road does not carry and that asked for something."""
     for name in top:
         if name not in carried and not _is_neutral(name, top.decode(name)):
-            drop(f"/{name.replace('~', '~0').replace('/', '~1')}")
+            drop(f"/{escaped(name)}")
 
 
 def _is_neutral(name: str, value: Any) -> bool:
@@ -81,19 +98,19 @@ def _is_neutral(name: str, value: Any) -> bool:
 
 def include_usage(top: Members, drop: Drop) -> bool:
     """The client asked for the chunk with the usage."""
-    options = top.decode("stream_options")
+    options = member(top, "stream_options")
     if not isinstance(options, dict):
         return False
     for name, value in options.items():
         if name != "include_usage" and value:
-            drop(f"/stream_options/{name}")
+            drop(f"/stream_options/{escaped(name)}")
     return options.get("include_usage") is True
 
 
 def limit(top: Members) -> int | None:
     """The output limit; the newer name wins."""
     for name in ("max_completion_tokens", "max_tokens"):
-        value = top.decode(name)
+        value = member(top, name)
         if value is None:
             continue
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
@@ -104,7 +121,7 @@ def limit(top: Members) -> int | None:
 
 def number(top: Members, name: str) -> float | None:
     """A numeric parameter, or None."""
-    value = top.decode(name)
+    value = member(top, name)
     if value is None:
         return None
     if not isinstance(value, (int, float)) or isinstance(value, bool) or value < 0:
@@ -114,7 +131,7 @@ def number(top: Members, name: str) -> float | None:
 
 def stops(top: Members) -> list[str]:
     """`stop` as a list. Empty ones are left out: they stop nothing, and are refused upstream."""
-    value = top.decode("stop")
+    value = member(top, "stop")
     found = [value] if isinstance(value, str) else value or []
     if not isinstance(found, list) or not all(isinstance(stop, str) for stop in found):
         raise invalid("stop must be a string or a list of strings", "stop")
@@ -123,12 +140,38 @@ def stops(top: Members) -> list[str]:
 
 def effort(top: Members) -> str:
     """`reasoning_effort`, or "" when nothing is said."""
-    value = top.decode("reasoning_effort")
+    value = member(top, "reasoning_effort")
     if value is None:
         return ""
     if value not in EFFORTS:
         raise invalid(f'reasoning_effort: "{value}" is not one of {", ".join(EFFORTS)}', "reasoning_effort")
     return str(value)
+
+
+def thinking(top: Members) -> Thinking | None:
+    """Anthropic's `thinking`; None when nothing is said."""
+    value = member(top, "thinking")
+    if value is None:
+        return None
+    if not isinstance(value, dict) or value.get("type") not in ("enabled", "adaptive", "disabled"):
+        raise invalid('thinking: "type" must be enabled, adaptive or disabled', "thinking")
+    tokens = value.get("budget_tokens")
+    if tokens is not None and (type(tokens) is not int or not 0 <= tokens <= _MAX_BUDGET):
+        raise invalid("thinking.budget_tokens must be a whole number", "thinking.budget_tokens")
+    display = value.get("display")
+    if display not in (None, "", "summarized", "omitted"):
+        raise invalid("thinking.display must be summarized or omitted", "thinking.display")
+    return Thinking(value["type"], tokens, display or "")
+
+
+def service_tier(top: Members) -> str:
+    """default, flex or priority; "" when nothing is said, which is what `auto` means (bifrost#7266)."""
+    tier = member(top, "service_tier")
+    if tier in (None, "auto"):
+        return ""
+    if tier not in _TIERS:
+        raise invalid(f'service_tier: "{tier}" is not one of auto, {", ".join(_TIERS)}', "service_tier")
+    return str(tier)
 
 
 def nearest_effort(wanted: str, offered: Collection[str]) -> str:
@@ -149,7 +192,7 @@ def fitted(tokens: int, limit: int | None) -> int:
 
 
 def response_format(top: Members) -> Format:
-    value = top.decode("response_format")
+    value = member(top, "response_format")
     if value is None:
         return Format()
     kind = str(value.get("type")) if isinstance(value, dict) else ""

@@ -10,44 +10,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from hashlib import blake2b
 from itertools import groupby
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
 from gateway.errors import invalid
 from gateway.flag import Caps, Drop
+from gateway_plugins.parts.fields import is_deep
 from gateway_plugins.parts.media import Media
-
-Block = dict[str, Any]
+from gateway_plugins.parts.tools import ToolIds
+from gateway_plugins.parts.turns import CONTINUE, NO_OUTPUT, NO_RESULT, Block, Turn, native_at_end, reminder, side
 
 FILLER: Final = "."
 """A turn that only the rules demand; recorded traffic shows that models take it and go on as if it were not there."""
-CONTINUE: Final = "Continue."
-"""The user's turn behind an assistant's that a model will not go on with (kortix#6489, hermes#101401)."""
-NO_OUTPUT: Final = "(no output)"
-"""A tool's result may be neither empty nor blank (hermes#55092, hermes#39829, aws-samples orchestration#15)."""
-NO_RESULT: Final = "No result was given for this tool call."
 ATTACHED: Final = "(attached)"
 """The text that a turn with a document must have beside it (archestra#4220)."""
 
-_ID: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-_ALPHANUMERIC: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 _NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9\-()\[\] ]+")
 _MAX_NAME: Final = 190
 """Characters of a document's name, below Bedrock's 200, so that a number fits behind it."""
-
-
-@dataclass(slots=True)
-class Turn:
-    """What one message of the client contributes. `role` is user, assistant or system; tool results are the user's."""
-
-    role: str
-    blocks: list[Block]
-    path: str
-    """JSON pointer of the client's message."""
 
 
 def is_blank(block: Block) -> bool:
@@ -96,7 +78,7 @@ def arrange(turns: Iterable[Turn], caps: Caps, drop: Drop, *, prefill: bool) -> 
             runs.append(("user", []))
         elif not prefill:
             runs.append(("user", [Turn("user", [{"text": CONTINUE}], "/messages")]))
-    ids = _Ids(caps.tool_id_alphanumeric)
+    ids = ToolIds(caps.tool_id_alphanumeric)
     messages: list[Block] = []
     for role, run in runs:
         messages += [_assistant(run, ids)] if role == "assistant" else _user(run, ids, caps)
@@ -116,10 +98,7 @@ def _runs(turns: Iterable[Turn], drop: Drop) -> list[tuple[str, list[Turn]]]:
             _drop_last_thinking(turn, drop)
         if any("cachePoint" not in block for block in turn.blocks):
             kept.append(turn)
-    return [
-        (side, list(run))
-        for side, run in groupby(kept, lambda turn: "assistant" if turn.role == "assistant" else "user")
-    ]
+    return [(whose, list(run)) for whose, run in groupby(kept, side)]
 
 
 def _drop_last_thinking(turn: Turn, drop: Drop) -> None:
@@ -143,45 +122,8 @@ def _strip_end(content: list[Block]) -> None:
         content[-1]["text"] = content[-1]["text"].rstrip()
 
 
-@dataclass(slots=True)
-class _Ids:
-    """Tool ids: valid, unique over the conversation, and the same in every request of it.
-
-    Some servers number their calls anew in each turn (call_0, call_1); an id that comes twice is refused.
-    """
-
-    length: int
-    used: set[str] = field(default_factory=set)
-    open: dict[str, list[str]] = field(default_factory=dict)
-    """The client's id to those of its calls that wait for a result."""
-    answered: dict[str, Block] = field(default_factory=dict)
-    """The client's id to the result that has come for it in this turn."""
-
-    def call(self, given: str) -> str:
-        made, count = tool_id(given, self.length), 1
-        while made in self.used:
-            count += 1
-            made = tool_id(f"{given}#{count}", self.length)
-        self.used.add(made)
-        self.open.setdefault(given, []).append(made)
-        return made
-
-
-def tool_id(given: str, length: int = 0) -> str:
-    """An id as the model takes it (fabro#707): any other becomes a hash, so that a call and its result stay a pair.
-
-    The first characters would not do for the short ids of some models: they are the same in all (`tooluse_`).
-    """
-    if length:
-        if len(given) == length and given.isascii() and given.isalnum():
-            return given
-        number = int.from_bytes(blake2b(given.encode(), digest_size=16).digest())
-        return "".join(_ALPHANUMERIC[number // 36**place % 36] for place in range(length))
-    return given if _ID.fullmatch(given) else "call_" + blake2b(given.encode(), digest_size=12).hexdigest()
-
-
-def _assistant(run: Sequence[Turn], ids: _Ids) -> Block:
-    ids.open.clear()
+def _assistant(run: Sequence[Turn], ids: ToolIds) -> Block:
+    ids.assistant_turn()
     content = [block for turn in run for block in turn.blocks]
     for block in content:
         if "toolUse" in block:
@@ -189,25 +131,23 @@ def _assistant(run: Sequence[Turn], ids: _Ids) -> Block:
     return {"role": "assistant", "content": content}
 
 
-def _user(run: Sequence[Turn], ids: _Ids, caps: Caps) -> list[Block]:
+def _user(run: Sequence[Turn], ids: ToolIds, caps: Caps) -> list[Block]:
     """The user's turn, all results of the calls before it first (camel#3954); then what may not stand beside them."""
-    ids.answered.clear()
     results: list[Block] = []
     others: list[Block] = []
-    last = len(run) - _native_at_end(run, ids, caps)
+    last = len(run) - native_at_end(run, mid_system=caps.mid_system, waiting=ids.waiting)
     for turn in run[:last]:
         to = others
         for block in turn.blocks:
             if "toolResult" in block:
                 to = results
-                _answer(block, turn, ids, results)
+                results += [block] if ids.answer(block["toolResult"], "toolUseId", turn.path) else []
             elif "cachePoint" in block:
                 to.append(block)  # behind the block that it came with, wherever that went
             else:
                 to = others
                 others.append(_reminder(block) if turn.role == "system" else block)
-    results += [_missing(made) for waiting in ids.open.values() for made in waiting]
-    ids.open.clear()
+    results += [_missing(made) for made in ids.unanswered()]
     beside = [moved for block in results if "toolResult" in block for moved in _suited(block["toolResult"], caps)]
     messages = _split(results, beside + others, caps)
     if last < len(run):
@@ -215,33 +155,8 @@ def _user(run: Sequence[Turn], ids: _Ids, caps: Caps) -> list[Block]:
     return messages
 
 
-def _native_at_end(run: Sequence[Turn], ids: _Ids, caps: Caps) -> int:
-    """How many turns at the end go out as one system message: those that end the user's side, behind a user turn."""
-    count = 0
-    if caps.mid_system:
-        for turn in reversed(run):
-            if turn.role != "system":
-                break
-            count += 1
-    return count if count < len(run) or ids.open else 0
-
-
 def _reminder(block: Block) -> Block:
-    """System text in place: hoisting it would spoil the cached prefix (bifrost#5931)."""
-    return {"text": f"<system-reminder>\n{block['text']}\n</system-reminder>"} if "text" in block else block
-
-
-def _answer(block: Block, turn: Turn, ids: _Ids, results: list[Block]) -> None:
-    result = block["toolResult"]
-    given = result["toolUseId"]
-    if waiting := ids.open.get(given):
-        result["toolUseId"] = waiting.pop(0)
-        ids.answered[given] = result
-        results.append(block)
-    elif given in ids.answered:
-        ids.answered[given]["content"] += result["content"]
-    else:
-        raise invalid(f'{turn.path}: the tool result for "{given}" answers no call of the assistant turn before it')
+    return {"text": reminder(block["text"])} if "text" in block else block
 
 
 def _missing(made: str) -> Block:
@@ -271,7 +186,7 @@ def _as_json(block: Block) -> Block:
         value = orjson.loads(block["text"])
     except orjson.JSONDecodeError:
         value = None
-    return {"json": value if isinstance(value, dict) else {"output": block["text"]}}
+    return {"json": value if isinstance(value, dict) and not is_deep(value) else {"output": block["text"]}}
 
 
 def _split(results: list[Block], others: list[Block], caps: Caps) -> list[Block]:

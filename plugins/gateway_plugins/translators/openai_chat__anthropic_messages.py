@@ -17,18 +17,22 @@ from typing import Any, Final
 
 import orjson
 
+from gateway import plain
 from gateway.errors import invalid
 from gateway.flag import Ask, Caps, Drop, Event, Members, Target
 from gateway_plugins.parts import anthropic_settings as settings
+from gateway_plugins.parts import lenient, reasoning
 from gateway_plugins.parts import read_openai_chat as chat
 from gateway_plugins.parts import read_openai_options as options
-from gateway_plugins.parts import reasoning
 from gateway_plugins.parts import to_anthropic_messages as to
 from gateway_plugins.parts.anthropic_facts import Counts
 from gateway_plugins.parts.anthropic_settings import Body, Wish
 from gateway_plugins.parts.chat_to_turns import Reader
 from gateway_plugins.parts.emit_openai_chat import ChatStream, Completion, completion
-from gateway_plugins.parts.to_anthropic_messages import Block, Marks, Names
+from gateway_plugins.parts.fields import member
+from gateway_plugins.parts.to_anthropic_messages import Marks
+from gateway_plugins.parts.tools import Names, tool_schema, unused
+from gateway_plugins.parts.turns import Block
 
 api = 1
 loses = 1
@@ -37,9 +41,11 @@ operations = ("generate",)
 _CARRIED: Final = frozenset({
     "model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "tools", "functions",
     "tool_choice", "function_call", "parallel_tool_calls", "stop", "temperature", "top_p", "top_k",
-    "reasoning_effort", "thinking", "response_format", "cache_control",
+    "reasoning_effort", "thinking", "response_format", "cache_control", "service_tier",
 })  # fmt: skip
 _SAMPLING: Final = ("temperature", "top_p", "top_k")
+
+_THINKING: Final = ("thinking", "redacted_thinking")
 
 _JSON_TOOL: Final = "json_answer"
 _JSON_TOOL_SAYS: Final = "Give the final answer to the user as the input of this tool."
@@ -60,7 +66,6 @@ _FINISH: Final = {
 def open(ask: Ask, target: Target, drop: Drop) -> Translation:  # noqa: A001 (the contract's name)
     top, caps = ask.top, target.caps
     options.refuse_unservable(top)
-    _tier(top)
     options.leftovers(top, _CARRIED, drop)
     names, marks = Names(), Marks(caps, drop)
     body: Body = {"model": target.model, "max_tokens": max(options.limit(top) or caps.max_output, caps.min_max_tokens)}
@@ -76,39 +81,35 @@ def open(ask: Ask, target: Target, drop: Drop) -> Translation:  # noqa: A001 (th
     json_tool = _format(format_, caps, body, system, drop, thinks=thinks)
     if system:
         body["system"] = system
-    if top.decode("cache_control") is not None:
-        marks.put(chat.cache_ttl({"cache_control": top.decode("cache_control")}, ""), messages[-1]["content"],
-                  "messages", "/cache_control")  # fmt: skip
+    ttl = chat.cache_ttl({"cache_control": member(top, "cache_control")}, "")
+    marks.put(ttl, messages[-1]["content"], "messages", "/cache_control")
     marks.limit()
     wished = {name: value for name in _SAMPLING if (value := options.number(top, name)) is not None}
     body |= settings.sampling(wished, caps, drop, thinks=thinks)
-    body |= _stops(top, caps, drop)
+    body |= _stops(top, caps, drop) | _tier(top, drop)
     if ask.stream:
         body["stream"] = True
     include_usage = options.include_usage(top, drop)
     return Translation(ask.with_body("anthropic_messages", body), names, caps.family, json_tool, include_usage, drop)
 
 
-def _tier(top: Members) -> None:
-    if top.decode("service_tier") == "scale":
-        raise invalid('service_tier: "scale" is not sold for this model; leave it out', "service_tier")
-
-
 def _wish(top: Members) -> Wish:
-    """`thinking` in Anthropic's own form, which LiteLLM's and Vercel's clients send to Chat too, or an effort."""
+    """Anthropic's own `thinking`, or an effort."""
     effort = options.effort(top)
-    own = top.decode("thinking")
+    own = options.thinking(top)
     if own is None:
         return Wish("/reasoning_effort", effort, on=effort != "none") if effort else Wish()
-    if not isinstance(own, dict) or own.get("type") not in {"enabled", "adaptive", "disabled"}:
-        raise invalid('thinking: "type" must be enabled, adaptive or disabled', "thinking")
-    budget = own.get("budget_tokens")
-    if budget is not None and (not isinstance(budget, int) or isinstance(budget, bool)):
-        raise invalid("thinking.budget_tokens must be a whole number", "thinking.budget_tokens")
-    display = own.get("display")
     effort = "" if effort == "none" else effort
-    on = own["type"] != "disabled"
-    return Wish("/thinking", effort, budget, display if display in {"summarized", "omitted"} else "", on)
+    return Wish("/thinking", effort, own.budget, own.display, own.mode != "disabled")
+
+
+def _tier(top: Members, drop: Drop) -> Body:
+    """Bedrock's own words, which its envelope of this dialect takes out of the body; another envelope drops them."""
+    tier = options.service_tier(top)
+    if tier == "default":
+        drop("/service_tier")
+        return {}
+    return {"service_tier": tier} if tier else {}
 
 
 def _is_unsigned_loop(messages: Sequence[Block]) -> bool:
@@ -116,7 +117,7 @@ def _is_unsigned_loop(messages: Sequence[Block]) -> bool:
     turns = [message for message in messages if message["role"] != "system"]
     if turns[-1]["role"] != "user" or turns[-1]["content"][0]["type"] != "tool_result":
         return False
-    return turns[-2]["content"][0]["type"] not in {"thinking", "redacted_thinking"}
+    return turns[-2]["content"][0]["type"] not in _THINKING
 
 
 def _tools(top: Members, caps: Caps, names: Names, marks: Marks, drop: Drop) -> Body:
@@ -125,7 +126,7 @@ def _tools(top: Members, caps: Caps, names: Names, marks: Marks, drop: Drop) -> 
     for offered in chat.tools(top):
         if allowed is not None and offered.name not in allowed:
             continue
-        schema = to.tool_schema(offered.schema, offered.name, f"{chat.param(offered.at)}.function.parameters")
+        schema = tool_schema(offered.schema, offered.name, f"{offered.at}/function/parameters")
         tool: Block = {"name": names.alias(offered.name), "input_schema": schema}
         if offered.description.strip():
             tool["description"] = offered.description
@@ -152,7 +153,7 @@ def _tool_choice(top: Members, caps: Caps, body: Body, names: Names, drop: Drop,
     if choice.mode in {"any", "tool"} and (thinks or not caps.forced_tool_choice):
         drop("/tool_choice" if "tool_choice" in top else "/function_call")
         made = {"type": "auto"}
-    if top.decode("parallel_tool_calls") is False and choice.mode != "none":
+    if member(top, "parallel_tool_calls") is False and choice.mode != "none":
         made["disable_parallel_tool_use"] = True
     return {"tool_choice": made} if made != {"type": "auto"} else {}
 
@@ -191,11 +192,8 @@ def _format(wanted: options.Format, caps: Caps, body: Body, system: list[Block],
 
 def _json_tool(wanted: options.Format, body: Body) -> str:
     """The answer as a forced tool's input. With other tools, one of all must be called; a demanded one stays so."""
-    names = {tool["name"] for tool in body.get("tools", ())}
-    name = _JSON_TOOL
-    while name in names:
-        name += "_"
-    schema = to.tool_schema(wanted.schema, name, "response_format.json_schema.schema")
+    name = unused(_JSON_TOOL, {tool["name"] for tool in body.get("tools", ())})
+    schema = tool_schema(wanted.schema, name, "/response_format/json_schema/schema")
     description = " ".join(filter(None, [_JSON_TOOL_SAYS, wanted.description]))
     choice = body.get("tool_choice", {"type": "auto"})
     body["tools"] = [*body.get("tools", ()), {"name": name, "description": description, "input_schema": schema}]
@@ -224,6 +222,12 @@ class _Open:
     fragments: bool = False
     """Input has come in pieces; otherwise what the block began with is all of it."""
 
+    def add(self, name: str, delta: Block) -> str:
+        """A piece of one of the block's texts."""
+        piece = lenient.text(delta.get(name))
+        self.block[name] = lenient.text(self.block.get(name)) + piece
+        return piece
+
 
 @dataclass(slots=True)
 class Translation:
@@ -247,35 +251,37 @@ class Translation:
         read = _EVENTS.get(event.kind)
         if read is None:
             return ()
-        read(self, event.data)
+        read(self, lenient.mapping(event.data))
         return self._out.take()
 
     def close(self) -> Sequence[Event]:
         return ()
 
     def whole(self, body: bytes) -> bytes:
-        data = orjson.loads(body)
+        data = plain.decoded(body)
         self._counts.merge(data.get("usage"))
         usage = self._counts.usage() if self._counts.told else None
         reply = Completion(self.ask.model, usage=usage, reply_id=str(data.get("id") or ""))
-        for index, block in enumerate(data.get("content") or ()):
-            self._whole_block(reply, block, index)
-        reply.native = data.get("stop_reason") or ""
+        for index, block in enumerate(lenient.sequence(data.get("content"))):
+            self._whole_block(reply, lenient.mapping(block), index)
+        reply.native = lenient.text(data.get("stop_reason"))
         reply.finish_reason = _finish(reply.native, has_tools=bool(reply.tool_calls))
         return completion(reply)
 
     def _whole_block(self, reply: Completion, block: Block, index: int) -> None:
         kind = block.get("type")
         if kind == "text":
-            reply.text.append(block["text"])
+            reply.text.append(lenient.text(block.get("text")))
             if block.get("citations"):
                 self.drop(f"/content/{index}/citations")
-        elif kind == "tool_use" and block["name"] == self.json_tool:
-            reply.text.append(_dumps(block.get("input") or {}))
         elif kind == "tool_use":
-            reply.tool(block["id"], self.names.restore(block["name"]), block.get("input"))
-        elif kind in {"thinking", "redacted_thinking"}:
-            reply.reasoning.append(block.get("thinking") or "")
+            name = lenient.text(block.get("name"))
+            if name and name == self.json_tool:
+                reply.text.append(lenient.encoded(block.get("input") or {}))
+            else:
+                reply.tool(lenient.text(block.get("id")), self.names.restore(name), block.get("input"))
+        elif kind in _THINKING:
+            reply.reasoning.append(lenient.text(block.get("thinking")))
             if (carried := self._carried(block)) is not None:
                 reply.thinking_blocks.append(carried)
         else:
@@ -283,45 +289,47 @@ class Translation:
 
     def _carried(self, block: Mapping[str, Any]) -> Block | None:
         """The block as the client keeps it for us; None for thinking without a signature, which nobody takes back."""
-        if block["type"] == "redacted_thinking":
-            return {"type": "redacted_thinking", "data": reasoning.tagged(self.family, block["data"])}
-        if not block.get("signature"):
+        data, signature = lenient.text(block.get("data")), lenient.text(block.get("signature"))
+        if block.get("type") == "redacted_thinking":
+            return {"type": "redacted_thinking", "data": reasoning.tagged(self.family, data)} if data else None
+        if not signature:
             return None
-        signature = reasoning.tagged(self.family, block["signature"])
-        return {"type": "thinking", "thinking": block.get("thinking") or "", "signature": signature}
+        signature = reasoning.tagged(self.family, signature)
+        return {"type": "thinking", "thinking": lenient.text(block.get("thinking")), "signature": signature}
 
     def _message_start(self, data: Any) -> None:
-        message = data.get("message") or {}
+        message = lenient.mapping(data.get("message"))
         self._counts.merge(message.get("usage"))
         self._out = ChatStream(self.ask.model, include_usage=self.include_usage, reply_id=str(message.get("id") or ""))
         self._out.start()
 
     def _block_start(self, data: Any) -> None:
-        block = dict(data["content_block"])
-        begun = self._open[data["index"]] = _Open(block)
-        if block["type"] == "text":
-            self._out.text(block.get("text") or "")
-        elif block["type"] == "thinking":
-            self._out.reasoning(block.get("thinking") or "")
-        elif block["type"] == "tool_use":
-            if block["name"] != self.json_tool:
-                begun.tool = self._out.tool(block["id"], self.names.restore(block["name"]))
-        elif block["type"] != "redacted_thinking":
-            self.drop(f"/content/{data['index']}")
+        index, block = lenient.whole_number(data.get("index")), dict(lenient.mapping(data.get("content_block")))
+        begun = self._open[index] = _Open(block)
+        kind = block.get("type")
+        if kind == "text":
+            self._out.text(lenient.text(block.get("text")))
+        elif kind == "thinking":
+            self._out.reasoning(lenient.text(block.get("thinking")))
+        elif kind == "tool_use":
+            name = lenient.text(block.get("name"))
+            if not name or name != self.json_tool:
+                begun.tool = self._out.tool(lenient.text(block.get("id")), self.names.restore(name))
+        elif kind != "redacted_thinking":
+            self.drop(f"/content/{index}")
 
     def _delta(self, data: Any) -> None:
-        index, delta = data["index"], data["delta"]
+        index, delta = lenient.whole_number(data.get("index")), lenient.mapping(data.get("delta"))
         begun = self._open.setdefault(index, _Open({"type": "text"}))
         kind = delta.get("type")
         if kind == "text_delta":
-            self._out.text(delta["text"])
+            self._out.text(lenient.text(delta.get("text")))
         elif kind == "thinking_delta":
-            begun.block["thinking"] = (begun.block.get("thinking") or "") + delta["thinking"]
-            self._out.reasoning(delta["thinking"])
+            self._out.reasoning(begun.add("thinking", delta))
         elif kind == "signature_delta":
-            begun.block["signature"] = (begun.block.get("signature") or "") + delta["signature"]
-        elif kind == "input_json_delta" and begun.block["type"] == "tool_use":
-            self._fragment(begun, delta["partial_json"])
+            begun.add("signature", delta)
+        elif kind == "input_json_delta" and begun.block.get("type") == "tool_use":
+            self._fragment(begun, lenient.text(delta.get("partial_json")))
         elif kind == "citations_delta":
             self.drop(f"/content/{index}/citations")
 
@@ -335,17 +343,17 @@ class Translation:
             self._out.arguments(begun.tool, fragment)
 
     def _block_stop(self, data: Any) -> None:
-        begun = self._open.pop(data["index"], None)
+        begun = self._open.pop(lenient.whole_number(data.get("index")), None)
         if begun is None:
             return
         block = begun.block
-        if block["type"] == "tool_use" and not begun.fragments:
-            self._fragment(begun, _dumps(block.get("input") or {}))
-        elif block["type"] in {"thinking", "redacted_thinking"} and (carried := self._carried(block)) is not None:
+        if block.get("type") == "tool_use" and not begun.fragments:
+            self._fragment(begun, lenient.encoded(block.get("input") or {}))
+        elif block.get("type") in _THINKING and (carried := self._carried(block)) is not None:
             self._out.reasoning_block(carried)
 
     def _message_delta(self, data: Any) -> None:
-        self._stop = (data.get("delta") or {}).get("stop_reason") or self._stop
+        self._stop = lenient.text(lenient.mapping(data.get("delta")).get("stop_reason")) or self._stop
         self._counts.merge(data.get("usage"))
 
     def _message_stop(self, data: Any) -> None:
@@ -369,7 +377,3 @@ def _finish(native: str, *, has_tools: bool) -> str:
     """The reason as Chat names it. A call of the tool that only stands for a format is no call to the client."""
     reason = _FINISH.get(native, "stop")
     return "stop" if reason == "tool_calls" and not has_tools else reason
-
-
-def _dumps(value: Any) -> str:
-    return orjson.dumps(value).decode()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
@@ -21,20 +21,20 @@ from gateway_plugins.parts import read_openai_options as options
 from gateway_plugins.parts.converse_options import Sampling, Thought, inference, reasoning
 from gateway_plugins.parts.converse_to_chat import ConverseToChat
 from gateway_plugins.parts.converse_tools import Choice, text_format, tool_config, tool_spec
-from gateway_plugins.parts.read_openai_chat import Message, Part, param
+from gateway_plugins.parts.fields import escaped, member, param
+from gateway_plugins.parts.read_openai_chat import Message, Part
 from gateway_plugins.parts.reasoning import untagged
-from gateway_plugins.parts.to_anthropic_messages import Names
 from gateway_plugins.parts.to_bedrock_converse import (
-    Block,
     CachePoint,
     CachePoints,
     DocumentNames,
-    Turn,
     arrange,
     is_blank,
     media_block,
     with_points_placed,
 )
+from gateway_plugins.parts.tools import Names, unused
+from gateway_plugins.parts.turns import Block, Turn
 
 api = 1
 loses = 2
@@ -56,8 +56,6 @@ _ON_MESSAGES: Final = {
     "assistant": frozenset({"role", "content", "cache_control", "refusal", "tool_calls", "thinking_blocks"}),
     "tool": frozenset({"role", "content", "cache_control", "tool_call_id", "name"}),  # the call names it already
 }
-
-_TIERS: Final = ("default", "flex", "priority")
 
 _JSON_HINT: Final = "Answer with one JSON object and nothing else."
 _SCHEMA_HINT: Final = "Answer with one JSON object that fits this JSON Schema, and nothing else:\n"
@@ -136,7 +134,7 @@ class _Request:
         for name, value in message.raw.items():
             replayed = name == "reasoning_content" and message.raw.get("thinking_blocks")
             if value and name not in _ON_MESSAGES[message.role] and not replayed:
-                self._drop(f"{message.at}/{name}")
+                self._drop(f"{message.at}/{escaped(name)}")
 
     def _content(self, message: Message) -> list[Block]:
         """Parts as blocks, each with the cache point that the client put on it."""
@@ -216,25 +214,16 @@ class _Request:
 
     def _thought(self) -> Thought:
         """`reasoning_effort`, or Anthropic's `thinking`, which clients of other gateways send in chat bodies."""
-        thinking = self._top.decode("thinking")
-        effort = options.effort(self._top)
-        inner = thinking if isinstance(thinking, dict) else {}
-        path = "/thinking" if inner else "/reasoning_effort"
-        if inner.get("type") == "disabled":
-            effort = "none"
-        tokens = inner.get("budget_tokens")
-        tokens = tokens if isinstance(tokens, int) and inner.get("type") == "enabled" else 0
-        if inner.get("type") == "adaptive" and not effort:
-            effort = "high"
-        if (
-            effort != "none"
-            and (effort or tokens)
-            and self._caps.reasoning == "budget"
-            and _unthinking_loop(self._turns)
-        ):
+        effort, tokens, display, path = options.effort(self._top), 0, "", "/reasoning_effort"
+        if (own := options.thinking(self._top)) is not None:
+            display, path = own.display, "/thinking"
+            tokens = (own.budget or 0) if own.mode == "enabled" else 0
+            effort = {"disabled": "none", "adaptive": effort or "high"}.get(own.mode, effort)
+        wanted = tokens or effort not in {"", "none"}
+        if wanted and self._caps.reasoning == "budget" and _unthinking_loop(self._turns):
             self._drop(path)
             return Thought()
-        return Thought("" if tokens else effort, tokens, str(inner.get("display") or ""), path)
+        return Thought("" if tokens else effort, tokens, display, path)
 
     def _tools(self, *, thinking: bool) -> tuple[Block, Block | None, Block]:
         """outputConfig, toolConfig, and the fields that go with the latter."""
@@ -257,7 +246,7 @@ class _Request:
             self._points.mark(specs, tool.ttl, tool.at, tool=True)
         mode, name = choice.mode, self.names.alias(choice.name) if choice.name else ""
         output, mode, name = self._output(specs, mode, name, thinking=thinking)
-        wanted = Choice(mode, name, self._top.decode("parallel_tool_calls") is not False)
+        wanted = Choice(mode, name, member(self._top, "parallel_tool_calls") is not False)
         return output, *tool_config(specs, self._called, wanted, self._caps, self._drop, thinking=thinking)
 
     def _output(self, specs: list[Block], mode: str, name: str, *, thinking: bool) -> tuple[Block, str, str]:
@@ -274,7 +263,8 @@ class _Request:
         elif not self._caps.tools or mode in {"any", "tool"}:
             self._hint(_SCHEMA_HINT + orjson.dumps(wanted.schema).decode())
         else:
-            self.output_tool = _unused(_OUTPUT, specs)
+            taken = {spec["toolSpec"]["name"] for spec in specs if "toolSpec" in spec}
+            self.output_tool = unused(_OUTPUT, taken)
             specs.append(tool_spec(self.output_tool, wanted.description, wanted.schema, self._caps, at))
             if not thinking and self._caps.forced_tool_choice:
                 return {}, *(("any", "") if len(specs) > 1 and mode == "auto" else ("tool", self.output_tool))
@@ -289,16 +279,12 @@ class _Request:
             self._turns.append(Turn("user", [{"text": text}], "/response_format"))
 
     def _service_tier(self) -> Block:
-        tier = self._top.decode("service_tier")
-        if tier in (None, "auto"):  # auto is what no tier means (bifrost#7266)
-            return {}
-        if tier not in _TIERS:
-            raise invalid(f'service_tier: "{tier}" is not one of auto, {", ".join(_TIERS)}', "service_tier")
-        return {"type": tier}
+        tier = options.service_tier(self._top)
+        return {"type": tier} if tier else {}
 
     def _guardrail(self) -> Block:
         """Bedrock's own member, which clients that know where they talk to send in chat bodies."""
-        config = self._top.decode("guardrailConfig")
+        config = member(self._top, "guardrailConfig")
         if not isinstance(config, dict):
             return {}
         return {name: value for name, value in config.items() if self._ask.stream or name != "streamProcessingMode"}
@@ -327,10 +313,3 @@ def _unthinking_loop(turns: Sequence[Turn]) -> bool:
         elif first:
             break
     return calls and "reasoningContent" not in first[0]
-
-
-def _unused(name: str, specs: Sequence[dict[str, Any]]) -> str:
-    taken = {spec["toolSpec"]["name"] for spec in specs if "toolSpec" in spec}
-    while name in taken:
-        name += "_"
-    return name

@@ -1,0 +1,61 @@
+"""A simulated api.anthropic.com: POST /v1/messages, streamed and not, and /v1/messages/count_tokens."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import orjson
+from aiohttp import web
+
+from gateway.caps import capabilities
+from gateway.framing import sse
+from gateway.testkit import prompts, render_anthropic
+from gateway.testkit.rules_claude import claude_fault
+from gateway.testkit.simulator import Refusal, Seen, Simulator
+
+_ERRORS: Final = {
+    "ThrottlingException": (429, "rate_limit_error"),
+    "InternalServerException": (500, "api_error"),
+    "ServiceUnavailableException": (529, "overloaded_error"),
+    "ValidationException": (400, "invalid_request_error"),
+    "AccessDeniedException": (403, "permission_error"),
+}
+
+
+class AnthropicSim(Simulator):
+    def failure(self, name: str, message: str) -> Refusal:
+        status, kind = _ERRORS.get(name, (500, "api_error"))
+        return error(status, kind, message)
+
+    async def respond(self, seen: Seen, request: web.Request) -> web.StreamResponse:
+        key = seen.headers.get("x-api-key") or seen.headers.get("authorization", "").removeprefix("Bearer ")
+        if self.keys is not None and key not in self.keys:
+            raise error(401, "authentication_error", "invalid x-api-key")
+        if seen.method != "POST" or seen.path not in {"/v1/messages", "/v1/messages/count_tokens"}:
+            raise error(404, "not_found_error", "Not found")
+        if "anthropic-version" not in seen.headers:
+            raise error(400, "invalid_request_error", "anthropic-version: header is required")
+        body = orjson.loads(seen.body)
+        counting = seen.path.endswith("count_tokens")
+        judged = {"max_tokens": 1, **body} if counting else body
+        if fault := claude_fault(judged, capabilities(str(body.get("model"))), bedrock=False):
+            raise error(400, "invalid_request_error", fault)
+        prompt = prompts.read(body)
+        if counting:
+            return web.json_response({"input_tokens": prompt.tokens})
+        scenario, reply = await self.choose(prompt)
+        model = body["model"]
+        if body.get("stream") is not True:
+            whole = render_anthropic.message(reply, model, prompt.tokens)
+            return await self.whole(request, scenario, orjson.dumps(whole), {"request-id": "req_simulated"})
+        events = render_anthropic.events(reply, model, prompt.tokens)
+        # after the first event, as the real service keeps its connections alive
+        events.insert(1, {"type": "ping"})
+        frames = [sse.encode(orjson.dumps(event), event["type"]) for event in events]
+        status, kind = _ERRORS.get(scenario.error, (500, "api_error"))
+        failure = sse.encode(orjson.dumps(error(status, kind, scenario.message).body), "error")
+        return await self.stream(request, scenario, frames, failure, "text/event-stream; charset=utf-8")
+
+
+def error(status: int, kind: str, message: str) -> Refusal:
+    return Refusal(status, {"type": "error", "error": {"type": kind, "message": message}})

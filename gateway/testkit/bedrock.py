@@ -1,0 +1,241 @@
+"""A simulated bedrock-runtime: InvokeModel, Converse, both streamed, and CountTokens.
+
+As strict as the real one: botocore's service model and the rules beside it judge what arrives (`judge.py`,
+`rules_*.py`), bearer keys are checked, errors have AWS's shape, streams have its frames.
+"""
+
+from __future__ import annotations
+
+import base64
+import random
+from dataclasses import replace
+from typing import Any, Final
+from urllib.parse import unquote
+
+import orjson
+from aiohttp import web
+
+from gateway.caps import Caps, capabilities
+from gateway.framing import eventstream
+from gateway.testkit import prompts, render_anthropic, render_converse
+from gateway.testkit.judge import judge, model_id_fault
+from gateway.testkit.rules_claude import claude_fault
+from gateway.testkit.rules_converse import converse_fault
+from gateway.testkit.scenario import Canned, Scenario
+from gateway.testkit.simulator import Refusal, Seen, Simulator
+
+MAX_BODY: Final = 25_000_000
+"""Bytes, by the service model's limit on an InvokeModel body."""
+
+STATUS: Final = {
+    "ValidationException": 400,
+    "AccessDeniedException": 403,
+    "ResourceNotFoundException": 404,
+    "ModelTimeoutException": 408,
+    "ThrottlingException": 429,
+    "ServiceQuotaExceededException": 400,
+    "ModelNotReadyException": 429,
+    "ModelErrorException": 424,
+    "InternalServerException": 500,
+    "ServiceUnavailableException": 503,
+}
+_UNKNOWN_OPERATION: Final = {
+    "Output": {"__type": "com.amazon.coral.service#UnknownOperationException"},
+    "Version": "1.0",
+}
+"""What the real service says to a wrong path, with status 200 (litellm#3805)."""
+_STREAM: Final = "application/vnd.amazon.eventstream"
+_PADDING: Final = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+_OPERATIONS: Final = {
+    "invoke": "InvokeModel",
+    "invoke-with-response-stream": "InvokeModelWithResponseStream",
+    "converse": "Converse",
+    "converse-stream": "ConverseStream",
+    "count-tokens": "CountTokens",
+}
+
+
+class BedrockSim(Simulator):
+    """`models` are the ids that exist; None means all whose family is known, and ARNs.
+
+    Thinking that comes back must carry a signature of this simulator, unless `any_signature`, for recorded requests.
+    """
+
+    def __init__(
+        self, keys: set[str] | None = None, models: set[str] | None = None, *, any_signature: bool = False
+    ) -> None:
+        super().__init__(keys)
+        self.models = models
+        self._any_signature = any_signature
+
+    def failure(self, name: str, message: str) -> Refusal:
+        return aws_error(name, message)
+
+    async def respond(self, seen: Seen, request: web.Request) -> web.StreamResponse:
+        self._check_key(seen)
+        head, _, operation = seen.path.rpartition("/")
+        quoted = head.removeprefix("/model/")
+        if operation not in _OPERATIONS or not head.startswith("/model/") or "/" in quoted:
+            raise Refusal(200, _UNKNOWN_OPERATION)
+        model = unquote(quoted)
+        if len(seen.body) > MAX_BODY:
+            raise aws_error("ValidationException", "The request body is too large.")
+        try:
+            body = orjson.loads(seen.body)
+        except orjson.JSONDecodeError:
+            raise aws_error("ValidationException", "Malformed input request, please reformat your input.") from None
+        caps = self._caps(model)
+        _refuse_if(model_id_fault(model) or _fault(operation, body, caps))
+        if operation == "count-tokens":
+            return web.json_response({"inputTokens": prompts.read(_counted(body)).tokens})
+        scenario, reply = await self.choose(prompts.read(body))
+        if operation.startswith("invoke"):
+            return await self._invoke(request, operation, model, caps, scenario, reply, prompts.read(body).tokens)
+        return await self._converse(request, operation, scenario, reply, prompts.read(body).tokens)
+
+    def _check_key(self, seen: Seen) -> None:
+        scheme, _, key = seen.headers.get("authorization", "").partition(" ")
+        if self.keys is not None and (scheme != "Bearer" or key not in self.keys):
+            message = "Authentication failed: Please make sure your API Key is valid."
+            raise Refusal(403, {"Message": message})
+
+    def _caps(self, model: str) -> Caps:
+        caps = capabilities(model)
+        known = model in self.models if self.models is not None else bool(caps.family) or model.startswith("arn:")
+        if not known:
+            raise aws_error("ValidationException", "The provided model identifier is invalid.")
+        return replace(caps, signed_reasoning=False) if self._any_signature else caps
+
+    async def _converse(
+        self, request: web.Request, operation: str, scenario: Scenario, reply: Canned, prompt_tokens: int
+    ) -> web.StreamResponse:
+        if operation == "converse":
+            body = orjson.dumps(render_converse.whole(reply, prompt_tokens))
+            return await self.whole(request, scenario, body, {})
+        events = render_converse.events(reply, prompt_tokens)
+        frames = [_event(kind, {**data, "p": _padding()}) for kind, data in events]
+        return await self.stream(request, scenario, frames, _exception(scenario), _STREAM)
+
+    async def _invoke(
+        self,
+        request: web.Request,
+        operation: str,
+        model: str,
+        caps: Caps,
+        scenario: Scenario,
+        reply: Canned,
+        prompt_tokens: int,
+    ) -> web.StreamResponse:
+        usage = render_anthropic.usage(reply, prompt_tokens)
+        if operation == "invoke":
+            claude = caps.invoke_dialect == "anthropic_messages"
+            whole = (
+                render_anthropic.message(reply, _own_name(model), prompt_tokens) if claude else _opaque(reply, usage)
+            )
+            return await self.whole(request, scenario, orjson.dumps(whole), _count_headers(usage))
+        if caps.invoke_dialect == "anthropic_messages":
+            events = render_anthropic.events(reply, _own_name(model), prompt_tokens)
+        else:
+            events = _opaque_events(reply, prompt_tokens)
+        events[-1] = {**events[-1], "amazon-bedrock-invocationMetrics": _metrics(usage)}
+        frames = [_chunk(event) for event in events]
+        return await self.stream(request, scenario, frames, _exception(scenario), _STREAM)
+
+
+def aws_error(name: str, message: str) -> Refusal:
+    """An error as bedrock-runtime says it, with the header's suffix."""
+    kind = f"{name}:http://internal.amazon.com/coral/com.amazon.bedrock/"
+    return Refusal(
+        STATUS.get(name, 500), {"message": message}, {"x-amzn-errortype": kind, "x-amzn-requestid": "simulated"}
+    )
+
+
+def _refuse_if(fault: str | None) -> None:
+    if fault is not None:
+        raise aws_error("ValidationException", fault)
+
+
+def _fault(operation: str, body: Any, caps: Caps) -> str | None:
+    """What the service would say of the body; bodies of InvokeModel are known for Claude only."""
+    if not isinstance(body, dict):
+        return "Malformed input request, please reformat your input."
+    if operation.startswith("converse"):
+        return judge(_OPERATIONS[operation], body) or converse_fault(body, caps)
+    if operation.startswith("invoke"):
+        return claude_fault(body, caps, bedrock=True) if caps.invoke_dialect == "anthropic_messages" else None
+    if fault := judge("CountTokens", body):
+        return fault
+    counted = _counted(body)
+    return converse_fault(counted, caps) if "converse" in body["input"] else claude_fault(counted, caps, bedrock=True)
+
+
+def _counted(body: dict[str, Any]) -> dict[str, Any]:
+    """The request inside a CountTokens body."""
+    given = body["input"]
+    found: dict[str, Any] = given.get("converse") or orjson.loads(base64.b64decode(given["invokeModel"]["body"]))
+    return found
+
+
+def _own_name(model: str) -> str:
+    """How Claude calls itself in a reply: `claude-...`, without Bedrock's prefixes and version."""
+    return model.rpartition("anthropic.")[2].partition("-v1")[0]
+
+
+def _event(kind: str, data: dict[str, Any]) -> bytes:
+    headers = {":event-type": kind, ":content-type": "application/json", ":message-type": "event"}
+    return eventstream.encode(headers, orjson.dumps(data))
+
+
+def _chunk(data: dict[str, Any]) -> bytes:
+    return _event("chunk", {"bytes": base64.b64encode(orjson.dumps(data)).decode(), "p": _padding()})
+
+
+def _padding() -> str:
+    return _PADDING[: random.randrange(1, len(_PADDING))]  # noqa: S311 (nothing is kept secret by it here)
+
+
+def _exception(scenario: Scenario) -> bytes:
+    name = scenario.error or "internalServerException"
+    headers = {
+        ":exception-type": name[:1].lower() + name[1:],
+        ":content-type": "application/json",
+        ":message-type": "exception",
+    }
+    return eventstream.encode(headers, orjson.dumps({"message": scenario.message}))
+
+
+def _metrics(usage: dict[str, Any]) -> dict[str, int]:
+    found = {
+        "inputTokenCount": usage["input_tokens"],
+        "outputTokenCount": usage["output_tokens"],
+        "invocationLatency": 321,
+        "firstByteLatency": 123,
+    }
+    if usage["cache_read_input_tokens"] or usage["cache_creation_input_tokens"]:
+        found["cacheReadInputTokenCount"] = usage["cache_read_input_tokens"]
+        found["cacheWriteInputTokenCount"] = usage["cache_creation_input_tokens"]
+    return found
+
+
+def _count_headers(usage: dict[str, Any]) -> dict[str, str]:
+    return {
+        "x-amzn-bedrock-input-token-count": str(usage["input_tokens"]),
+        "x-amzn-bedrock-output-token-count": str(usage["output_tokens"]),
+        "x-amzn-bedrock-invocation-latency": "321",
+    }
+
+
+def _opaque(reply: Canned, usage: dict[str, Any]) -> dict[str, Any]:
+    """A body of another family, with members of Nova's and of Llama's: nobody here reads it."""
+    return {
+        "output": {"message": {"role": "assistant", "content": [{"text": reply.whole_text}]}},
+        "generation": reply.whole_text,
+        "stopReason": reply.stop_reason,
+        "prompt_token_count": usage["input_tokens"],
+        "generation_token_count": usage["output_tokens"],
+    }
+
+
+def _opaque_events(reply: Canned, prompt_tokens: int) -> list[dict[str, Any]]:
+    """Nova's chunks: Converse's events, each under its name (bedrock.md 3.5)."""
+    return [{kind: data} for kind, data in render_converse.events(reply, prompt_tokens)]

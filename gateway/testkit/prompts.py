@@ -1,0 +1,67 @@
+"""What a simulator reads of a request to answer it: last user text, tool results, the tools on offer, the length.
+
+The dialects are near enough to one another for one reader; what is not found is "".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+_CHARACTERS_A_TOKEN: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    text: str
+    result: str
+    """Text of the tool results that end the request; "" if none do."""
+    tools: list[str]
+    tokens: int
+
+
+def read(body: Mapping[str, Any]) -> Prompt:
+    messages = [message for message in body.get("messages") or () if isinstance(message, dict)]
+    last = messages[-1] if messages else {}
+    content = last.get("content") or ""
+    blocks = content if isinstance(content, list) else [{"text": content}]
+    results = [_result(block) for block in blocks if isinstance(block, dict)]
+    result = str(content) if last.get("role") == "tool" else " ".join(filter(None, results))
+    said = " ".join(str(block.get("text") or "") for block in blocks if isinstance(block, dict))
+    return Prompt(
+        text=said.strip() or str(body.get("prompt") or ""),
+        result=result,
+        tools=list(_tools(body)),
+        tokens=max(1, len(orjson.dumps(body)) // _CHARACTERS_A_TOKEN),
+    )
+
+
+def _result(block: Mapping[str, Any]) -> str:
+    if block.get("type") == "tool_result":
+        found = block
+    elif isinstance(block.get("toolResult"), dict):
+        found = block["toolResult"]
+    else:
+        return ""
+    content = found.get("content") or "(empty)"
+    if isinstance(content, str):
+        return content
+    return " ".join(str(part.get("text") or part.get("json") or "(media)") for part in content)
+
+
+def _tools(body: Mapping[str, Any]) -> list[str]:
+    config = body.get("toolConfig")
+    offered = config.get("tools") if isinstance(config, dict) else body.get("tools")
+    names = []
+    for tool in offered or ():
+        inner = tool.get("toolSpec") or tool.get("function") or tool
+        if isinstance(inner, dict) and isinstance(inner.get("name"), str) and not inner.get("defer_loading"):
+            names.append(inner["name"])
+    return names
+
+
+def tokens(text: str) -> int:
+    return max(1, len(text) // _CHARACTERS_A_TOKEN)

@@ -1,0 +1,175 @@
+"""What a simulated provider answers, in no dialect: a canned reply, and what goes wrong with it.
+
+A scenario is chosen in three ways: queued by a test (`Sim.script`), by `[[scenario: NAME]]` in the last user text, or
+the simulator's default, which answers with something about the prompt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+SIGNATURE: Final = "sig-sim-"
+"""How the signature of a simulated model's thinking begins; any other is refused when it comes back."""
+
+_ASKED: Final = re.compile(r"\[\[scenario:\s*([a-z_]+)\s*\]\]")
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A call of a tool by the model. `arguments` are None for a tool that takes none."""
+
+    name: str
+    arguments: Mapping[str, Any] | None = None
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Usage as reported. None is estimated from the texts."""
+
+    input: int | None = None
+    output: int | None = None
+    cache_read: int = 0
+    cache_write_5m: int = 0
+    cache_write_1h: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Canned:
+    """One logical answer; the simulators render it in their dialects."""
+
+    text: tuple[str, ...] = ()
+    """The deltas of a stream; together, the text."""
+    thinking: str = ""
+    redacted: str = ""
+    """Base64 of encrypted thinking."""
+    tools: tuple[Tool, ...] = ()
+    tokens: Tokens = Tokens()
+    stop: str = ""
+    """Anthropic's and Converse's word for it; by default `tool_use` or `end_turn`."""
+
+    @property
+    def stop_reason(self) -> str:
+        return self.stop or ("tool_use" if self.tools else "end_turn")
+
+    @property
+    def whole_text(self) -> str:
+        return "".join(self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """Bytes to be served exactly, as those of a recorded reply."""
+
+    body: bytes
+    status: int = 200
+    content_type: str = "application/json"
+
+
+class Gate:
+    """Holds back every event after the first until the test lets it pass: proof that the first one left before."""
+
+    def __init__(self) -> None:
+        self._permits = asyncio.Semaphore(0)
+
+    def let_pass(self, events: int = 1) -> None:
+        for _ in range(events):
+            self._permits.release()
+
+    async def wait(self) -> None:
+        await self._permits.acquire()
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A reply and its faults. Positions count events of a stream, or bytes of it."""
+
+    reply: Canned | None = None
+    """None: the simulator's own answer to the prompt."""
+    raw: Raw | None = None
+    error: str = ""
+    """Name of an AWS exception (see `faults.py`) to answer with before anything else."""
+    message: str = "simulated"
+    fail_after: int | None = None
+    """Events after which an error stands in the stream; its name is `error`, which then does not come before."""
+    stall_after: int | None = None
+    stall_seconds: float = 3600
+    end_after: int | None = None
+    """Events after which the stream ends cleanly, without its terminal event."""
+    cut_at: int | None = None
+    """Bytes after which the connection is cut."""
+    split: int = 0
+    """Bytes of one write to the network; 0 for an event a write."""
+    delay: float = 0
+    """Seconds before the first event."""
+    gate: Gate | None = field(default=None, compare=False)
+
+
+def text(*deltas: str, **tokens: int) -> Scenario:
+    return Scenario(Canned(text=deltas, tokens=Tokens(**tokens)))
+
+
+def tools(*calls: Tool, before: str = "") -> Scenario:
+    return Scenario(Canned(text=(before,) if before else (), tools=calls))
+
+
+def thinking(thought: str, *deltas: str, redacted: str = "", calls: tuple[Tool, ...] = ()) -> Scenario:
+    return Scenario(Canned(text=deltas, thinking=thought, redacted=redacted, tools=calls))
+
+
+def error(name: str, message: str = "simulated") -> Scenario:
+    return Scenario(error=name, message=message)
+
+
+def error_in_stream(name: str, after: int = 3, message: str = "simulated") -> Scenario:
+    return replace(NAMED["text"], error=name, message=message, fail_after=after)
+
+
+def cut(at: int) -> Scenario:
+    return replace(NAMED["text"], cut_at=at)
+
+
+def raw(body: bytes, content_type: str = "application/json", status: int = 200) -> Scenario:
+    return Scenario(raw=Raw(body, status, content_type))
+
+
+_PLAIN: Final = Canned(text=("Hello", " from", " a simulated", " model."), tokens=Tokens(input=12, output=7))
+_CACHED: Final = Tokens(input=3, output=7, cache_read=1000, cache_write_5m=200, cache_write_1h=50)
+
+NAMED: Final[Mapping[str, Scenario]] = {
+    "text": Scenario(_PLAIN),
+    "thinking": Scenario(Canned(text=("Forty-", "two."), thinking="Six times seven is forty-two.")),
+    "redacted": Scenario(Canned(text=("Done.",), redacted="ZW5jcnlwdGVkIHRob3VnaHQ=")),
+    "cached": Scenario(replace(_PLAIN, tokens=_CACHED)),
+    "max_tokens": Scenario(replace(_PLAIN, stop="max_tokens")),
+    "long": Scenario(Canned(text=tuple(f"word {number} " for number in range(500)))),
+    "unicode": Scenario(Canned(text=("Grüße, ", "世界 ", "👩‍👩‍👧 ", "é́")), split=1),
+    "throttle": error("ThrottlingException", "Too many requests, please wait before trying again."),
+    "error": error("InternalServerException", "The system encountered an unexpected error during processing."),
+    "error_in_stream": Scenario(_PLAIN, error="modelStreamErrorException", fail_after=3),
+    "stall": Scenario(_PLAIN, stall_after=2),
+    "cut": Scenario(_PLAIN, cut_at=400),
+    "no_end": Scenario(_PLAIN, end_after=3),
+}  # fmt: skip
+"""Scenarios that a prompt can ask for. `tools` is one too: it calls the request's own tools."""
+
+
+def asked_for(prompt: str, offered: list[str]) -> Scenario | None:
+    """The scenario that a prompt names; None if it names none that there is."""
+    found = _ASKED.search(prompt)
+    if found is None:
+        return None
+    if found[1] == "tools":
+        return tools(*(Tool(name, {"asked": "for"}) for name in offered[:2]), before="Let me look.")
+    return NAMED.get(found[1])
+
+
+def answer(prompt: str, result: str) -> Canned:
+    """The simulator's own answer: something about the prompt, or about the result of a tool."""
+    if result:
+        return Canned(text=("The tool", f" said: {result[:200]}"))
+    return Canned(text=("Hello", " from a simulated", " model.", f" You said: {prompt[:200]}"))

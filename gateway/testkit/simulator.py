@@ -1,0 +1,184 @@
+"""The engine of every simulated provider: it listens, remembers what arrives, and plays a scenario's stream.
+
+A provider's own file says what it takes, what it refuses and how it renders a reply; here are sockets and time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Self
+
+import orjson
+from aiohttp import web
+
+from gateway.testkit.prompts import Prompt
+from gateway.testkit.scenario import Canned, Scenario, answer, asked_for
+
+MAX_BODY: Final = 64 * 1024 * 1024
+
+LEAKS: Final = (
+    "x-amz-date", "x-amz-security-token", "x-amz-content-sha256", "amz-sdk-invocation-id", "amz-sdk-request", "cookie",
+    "forwarded", "x-forwarded-for", "tailscale-user-login", "x-api-key", "authorization", "x-goog-api-key",
+)  # fmt: skip
+"""Headers that belong to the client's connection; the gateway's own credential is not one of its client's."""
+
+
+@dataclass(slots=True)
+class Seen:
+    """A request that arrived."""
+
+    method: str
+    path: str
+    """Percent-encoded, as it came."""
+    query: str
+    headers: dict[str, str]
+    """Names in lower case."""
+    body: bytes
+    refused: str = ""
+    """Why the simulator refused it; "" if it did not."""
+    closed: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the caller went away before the reply was over."""
+
+    @property
+    def json(self) -> Any:
+        return orjson.loads(self.body)
+
+    def leaked(self, credential: str) -> list[str]:
+        """Headers of the client that must not have come; `credential` is the one that the gateway puts in."""
+        return [name for name in LEAKS if name in self.headers and name != credential]
+
+
+class Refusal(Exception):
+    """The simulator says no: status, body and headers of the real service."""
+
+    def __init__(self, status: int, body: dict[str, Any], headers: dict[str, str] | None = None) -> None:
+        super().__init__(str(body))
+        self.status = status
+        self.body = body
+        self.headers = headers or {}
+
+
+class Simulator:
+    """A provider on a port of its own: `async with BedrockSim() as simulated: simulated.url`."""
+
+    def __init__(self, keys: set[str] | None = None) -> None:
+        self.keys = keys
+        """Keys that are taken; None takes any."""
+        self.requests: list[Seen] = []
+        self.default: Scenario | None = None
+        self.url = ""
+        self._scripted: deque[Scenario] = deque()
+        self._runner: web.AppRunner | None = None
+
+    def script(self, *scenarios: Scenario) -> None:
+        """What to answer to the next requests, in this order."""
+        self._scripted.extend(scenarios)
+
+    async def __aenter__(self) -> Self:
+        app = web.Application(client_max_size=MAX_BODY)
+        app.router.add_route("*", "/{path:.*}", self._handle)
+        self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.2)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        self.url = f"http://127.0.0.1:{site.port}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def respond(self, seen: Seen, request: web.Request) -> web.StreamResponse:
+        """The provider's answer. Raises `Refusal`."""
+        raise NotImplementedError
+
+    def failure(self, name: str, message: str) -> Refusal:
+        """The reply that says this error before anything else."""
+        raise NotImplementedError
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        seen = Seen(
+            method=request.method,
+            path=request.raw_path.partition("?")[0],
+            query=request.rel_url.raw_query_string,
+            headers={name.lower(): value for name, value in request.headers.items()},
+            body=await request.read(),
+        )
+        self.requests.append(seen)
+        try:
+            return await self.respond(seen, request)
+        except Refusal as refusal:
+            seen.refused = str(refusal.body)
+            body = orjson.dumps(refusal.body)
+            headers = {"content-type": "application/json", **refusal.headers}
+            return web.Response(status=refusal.status, body=body, headers=headers)
+        except (asyncio.CancelledError, ConnectionError):
+            seen.closed.set()
+            raise
+
+    async def choose(self, prompt: Prompt) -> tuple[Scenario, Canned]:
+        """The scenario of a request and its reply. Raises `Refusal` where the scenario begins with an error."""
+        scenario = self._scripted.popleft() if self._scripted else asked_for(prompt.text, prompt.tools)
+        scenario = scenario or self.default or Scenario()
+        if scenario.delay:
+            await asyncio.sleep(scenario.delay)
+        if scenario.error and scenario.fail_after is None:
+            raise self.failure(scenario.error, scenario.message)
+        return scenario, scenario.reply or answer(prompt.text, prompt.result)
+
+    async def whole(
+        self, request: web.Request, scenario: Scenario, body: bytes, headers: dict[str, str]
+    ) -> web.Response:
+        """A reply that is not streamed; one that is to be cut is cut in its body, one that stalls says nothing."""
+        if scenario.stall_after is not None:
+            await asyncio.sleep(scenario.stall_seconds)
+        if scenario.raw is not None:
+            content = {"content-type": scenario.raw.content_type}
+            return web.Response(status=scenario.raw.status, body=scenario.raw.body, headers=content)
+        if scenario.cut_at is not None:
+            _cut(request)
+        return web.Response(body=body, headers={"content-type": "application/json", **headers})
+
+    async def stream(
+        self, request: web.Request, scenario: Scenario, frames: Sequence[bytes], failure: bytes, content_type: str
+    ) -> web.StreamResponse:
+        """Play the frames, one event each, with the scenario's faults; `failure` is its error as a frame."""
+        raw = scenario.raw
+        if raw is not None:
+            frames, content_type = [raw.body], raw.content_type
+        response = web.StreamResponse(status=raw.status if raw else 200, headers={"content-type": content_type})
+        await response.prepare(request)
+        sent = 0
+        for number, frame in enumerate(frames):
+            if number == scenario.fail_after:
+                await response.write(failure)
+                break
+            if number == scenario.end_after:
+                break
+            if number == scenario.stall_after:
+                await asyncio.sleep(scenario.stall_seconds)
+            if number and scenario.gate is not None:
+                await scenario.gate.wait()
+            for piece in _pieces(frame, scenario.split):
+                if scenario.cut_at is not None and sent + len(piece) >= scenario.cut_at:
+                    await response.write(piece[: scenario.cut_at - sent])
+                    # what was written must be on its way before the connection is
+                    await asyncio.sleep(0.02)
+                    _cut(request)
+                    return response
+                await response.write(piece)
+                sent += len(piece)
+        await response.write_eof()
+        return response
+
+
+def _pieces(frame: bytes, size: int) -> list[bytes]:
+    return [frame[at : at + size] for at in range(0, len(frame), size)] if size else [frame]
+
+
+def _cut(request: web.Request) -> None:
+    if request.transport is not None:
+        request.transport.abort()

@@ -1,0 +1,33 @@
+"""Facts of a reply in Converse's dialect: its usage in the gateway's vocabulary.
+
+Source: botocore's service model (TokenUsage, CacheDetail). Which events carry it is known to the flag's meter and to
+the translators.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.flag import Usage
+from gateway_plugins.parts import lenient
+
+
+def usage_of(reported: dict[str, Any]) -> Usage:
+    """`inputTokens` holds no cache tokens; `cacheDetails` tells writes apart by their ttl.
+
+    Some replies name the counts of the cache with "Count" at the end.
+    """
+
+    def count(*names: str) -> int:
+        return next(filter(None, (lenient.whole_number(reported.get(name)) for name in names)), 0)
+
+    written = count("cacheWriteInputTokens", "cacheWriteInputTokenCount")
+    details = [lenient.mapping(detail) for detail in lenient.sequence(reported.get("cacheDetails"))]
+    hour = sum(lenient.whole_number(detail.get("inputTokens")) for detail in details if detail.get("ttl") == "1h")
+    return Usage(
+        input=count("inputTokens"),
+        output=count("outputTokens"),
+        cache_read=count("cacheReadInputTokens", "cacheReadInputTokenCount"),
+        cache_write_5m=max(0, written - hour),
+        cache_write_1h=hour,
+    )

@@ -1,0 +1,37 @@
+"""What a provider's reply says, read without trust: a member of another type than documented counts as missing.
+
+Replies are the provider's; a fault in one must cost the client that member, not the call. A client's own request is
+read strictly instead (`read_openai_chat.py`). Nothing here knows a dialect.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from gateway.errors import BadFrame
+
+
+def mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def sequence(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def whole_number(value: Any) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+def encoded(value: Any) -> str:
+    """A part of a reply as JSON text. Raises `BadFrame` for one that orjson reads, but will not write."""
+    try:
+        return orjson.dumps(value).decode()
+    except orjson.JSONEncodeError:  # more than 254 levels
+        raise BadFrame("the provider's reply is nested too deeply") from None

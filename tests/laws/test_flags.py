@@ -1,0 +1,198 @@
+"""What holds for every flag that the registry finds, without its author writing a test.
+
+A provider's stream is made with the flag's own encoder from a canned reply, so a new flag of a known dialect is under
+these laws from its first day.
+"""
+
+import json
+from contextlib import suppress
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.caps import Caps, capabilities
+from gateway.errors import BadFrame, Problem, Truncated, UpstreamFailed
+from gateway.flag import OPAQUE, Ask, Event, Head, Members, Target
+from gateway.registry import discover
+from gateway.testkit import render_anthropic, render_chat, render_converse
+from gateway.testkit.scenario import NAMED, Canned, Tokens, Tool
+
+FLAGS = discover().flags
+MEMBERS = [
+    "usage", "message", "delta", "content_block", "type", "name", "input_tokens", "choices", "tool_calls", "function",
+    "error", "finish_reason", "toolUse", "start", "stopReason", "cacheDetails", "ttl", "inputTokens", "bytes", "model",
+    "prompt_tokens_details", "cached_tokens", "output", "content", "stop_reason", "text", "cache_creation",
+]  # fmt: skip
+CLAUDE = capabilities("us.anthropic.claude-haiku-4-5-20251001-v1:0")
+REPLIES = {
+    "text": NAMED["text"].reply,
+    "thinking": NAMED["thinking"].reply,
+    "redacted": NAMED["redacted"].reply,
+    "cached": NAMED["cached"].reply,
+    "unicode": NAMED["unicode"].reply,
+    "tools": Canned(("Let me see.",), tools=(Tool("a", {"x": 1}), Tool("b", None)), tokens=Tokens(5, 6)),
+}
+INCLUDE_USAGE = b'{"model":"m","stream":true,"stream_options":{"include_usage":true}}'
+
+
+def ask(flag, dialect, *, stream=True):
+    return Ask(flag.name, dialect, "generate", "POST", "/", "", {}, Members(INCLUDE_USAGE), "m", stream)
+
+
+def target(flag, dialect):
+    return Target("p", flag.name, "m", dialect, CLAUDE if dialect != OPAQUE else Caps())
+
+
+def rendered(dialect, reply):
+    """(events, whole) of a reply in a dialect."""
+    if dialect == "anthropic_messages":
+        events = [(event["type"], event) for event in render_anthropic.events(reply, "m", 10)]
+        return events, render_anthropic.message(reply, "m", 10)
+    if dialect == "bedrock_converse":
+        return render_converse.events(reply, 10), render_converse.whole(reply, 10)
+    chunks = render_chat.chunks(reply, "m", 10, include_usage=True)
+    return [("chat.completion.chunk", chunk) for chunk in chunks], render_chat.completion(reply, "m", 10)
+
+
+def stream(flag, dialect, reply):
+    encoder = flag.encoder(ask(flag, dialect))
+    events, _ = rendered(dialect, reply)
+    return b"".join(encoder.feed(Event(kind, orjson.dumps(data))) for kind, data in events) + encoder.close()
+
+
+def decoded(flag, dialect, *chunks):
+    decoder = flag.decoder(ask(flag, dialect), target(flag, dialect), Head(200, {}))
+    events = [event for chunk in chunks for event in decoder.feed(chunk)]
+    return [*events, *decoder.close()]
+
+
+CASES = [
+    # made once: ids and padding in it are random
+    pytest.param(
+        flag, (dialect := flag.dialect_for(CLAUDE)), reply, stream(flag, dialect, reply), id=f"{flag.name}-{name}"
+    )
+    for flag in FLAGS.values()
+    for name, reply in REPLIES.items()
+]
+cases = pytest.mark.parametrize(("flag", "dialect", "reply", "whole"), CASES)
+
+
+@cases
+@given(data=st.data())
+def test_any_chunking_gives_the_same_events(flag, dialect, reply, whole, data):
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=8)))
+    chunks = [whole[start:end] for start, end in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
+    expected = [(event.kind, event.payload, event.raw) for event in decoded(flag, dialect, whole)]
+    assert [(event.kind, event.payload, event.raw) for event in decoded(flag, dialect, *chunks)] == expected
+
+
+@cases
+def test_the_native_way_keeps_every_byte(flag, dialect, reply, whole):
+    assert b"".join(event.raw for event in decoded(flag, dialect, whole)) == whole
+
+
+@cases
+def test_a_stream_cut_before_its_terminal_event_is_an_error(flag, dialect, reply, whole):
+    decoder = flag.decoder(ask(flag, dialect), target(flag, dialect), Head(200, {}))
+    complete = 0
+    for event in decoder.feed(whole):
+        if decoder.done:
+            break
+        complete += len(event.raw)
+    for cut in range(complete):
+        with pytest.raises((Truncated, BadFrame)):
+            decoded(flag, dialect, whole[:cut])
+
+
+@cases
+@given(data=st.data())
+def test_damaged_bytes_are_an_error_or_events_and_never_a_crash(flag, dialect, reply, whole, data):
+    broken = bytearray(whole)
+    broken[data.draw(st.integers(0, len(broken) - 1))] ^= data.draw(st.integers(1, 255))
+    meter = flag.meter(ask(flag, dialect), target(flag, dialect), Head(200, {}))
+    try:
+        for event in decoded(flag, dialect, bytes(broken)):
+            meter.feed(event)
+    except UpstreamFailed:
+        pass
+
+
+@cases
+def test_the_facts_of_a_stream_are_those_of_the_whole_reply(flag, dialect, reply, whole):
+    streamed = flag.meter(ask(flag, dialect), target(flag, dialect), Head(200, {}))
+    for event in decoded(flag, dialect, whole):
+        streamed.feed(event)
+    unstreamed = flag.meter(ask(flag, dialect, stream=False), target(flag, dialect), Head(200, {}))
+    unstreamed.whole(json.dumps(rendered(dialect, reply)[1]).encode())
+    assert streamed.facts() == unstreamed.facts()
+    assert streamed.facts().reported
+    assert streamed.facts().tools == [tool.name for tool in reply.tools]
+
+
+@pytest.mark.parametrize("flag", FLAGS.values(), ids=FLAGS)
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 408, 413, 418, 424, 429, 500, 502, 503, 504, 529])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{}",
+        b"null",
+        b"[1]",
+        b"<html>",
+        b'{"message":"why"}',
+        b'{"error":"why"}',
+        b'{"error":{"message":"why","type":7}}',
+    ],
+)
+def test_every_error_of_a_provider_is_a_problem_that_every_flag_can_say(flag, status, body):
+    problem = flag.problem(Head(status, {"retry-after": "soon"}), body)
+    assert isinstance(problem, Problem)
+    assert problem.message
+    for client in FLAGS.values():
+        said, headers, rendered_body = client.error(problem)
+        assert 400 <= said <= 599
+        assert headers["content-type"] == "application/json"
+        assert orjson.loads(rendered_body)
+
+
+@cases
+def test_texts_are_those_that_the_user_sees(flag, dialect, reply, whole):
+    events = [Event(kind, orjson.dumps(data)) for kind, data in rendered(dialect, reply)[0]]
+    if not any(flag.texts(event) for event in events):
+        pytest.fail("guardrails would see nothing of this flag")
+    assert "".join(map(flag.texts, events)) == reply.whole_text
+    changed = next(event for event in events if flag.texts(event))
+    rewritten = flag.with_text(changed, "other")
+    assert (flag.texts(rewritten), rewritten.raw) == ("other", None)
+
+
+odd = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 5) | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(MEMBERS), inner, max_size=5),
+    max_leaves=12,
+)
+
+
+@pytest.mark.parametrize(("flag", "dialect"), [(flag, flag.dialect_for(CLAUDE)) for flag in FLAGS.values()], ids=FLAGS)
+@given(data=st.data())
+def test_what_a_provider_says_oddly_costs_no_call(flag, dialect, data):
+    """Any JSON in place of an event or a body: read as far as it can be, or a `BadFrame`; nothing else."""
+    kinds = sorted({kind for kind, _ in rendered(dialect, REPLIES["tools"])[0]})
+    payload = orjson.dumps(data.draw(odd))
+    kind = data.draw(st.sampled_from(kinds))
+    the_ask = ask(flag, dialect)
+    meter = flag.meter(the_ask, target(flag, dialect), Head(200, {}))
+    encoder = flag.encoder(the_ask)
+    event = Event(kind, payload)
+    for read in (meter.feed, encoder.feed, flag.texts):
+        with suppress(BadFrame):
+            read(event)
+    for whole in (meter.whole, encoder.whole, flag.decoder(the_ask, target(flag, dialect), Head(200, {})).whole):
+        with suppress(BadFrame):
+            whole(payload)
+    encoded = flag.encoder(the_ask)
+    with suppress(UpstreamFailed):
+        decoded(flag, dialect, encoded.feed(Event(kind, payload)))
+    assert meter.facts().usage.input >= 0

@@ -1,0 +1,31 @@
+"""Faults for JSON values: every place that there is, and a copy with something else there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import orjson
+
+MISSING: Final = object()
+Path = tuple[str | int, ...]
+
+
+def paths(value: Any, path: Path = ()) -> Iterator[Path]:
+    members = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, inner in members:
+        yield (*path, name)
+        yield from paths(inner, (*path, name))
+
+
+def changed(value: Any, path: Path, junk: Any) -> Any:
+    """A copy with `junk` at the path, or without what is there for `MISSING`."""
+    copy = orjson.loads(orjson.dumps(value))
+    inner = copy
+    for name in path[:-1]:
+        inner = inner[name]
+    if junk is MISSING:
+        del inner[path[-1]]
+    else:
+        inner[path[-1]] = junk
+    return copy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
@@ -21,12 +22,14 @@ from gateway.metrics import Metrics
 from gateway.middleware.attempt import attempt
 from gateway.middleware.cost import cost
 from gateway.middleware.grants import grants
+from gateway.middleware.media import Steps, clients, providers
 from gateway.middleware.metrics import Timing
 from gateway.middleware.resolve import resolve
 from gateway.middleware.route import Route
 from gateway.middleware.send import SendOn
 from gateway.middleware.session import Session
 from gateway.middleware.translate import translate
+from gateway.observers import Observers
 from gateway.registry import Registry
 from gateway.runtime import runtime
 from gateway.server import PING_SECONDS, Server
@@ -52,6 +55,7 @@ def build(
     ready = runtime(config)
     metrics = Metrics(ready.config)
     store = SqliteStore(_database(config, state), log)
+    observers = Observers(registry.observers, log)
     upstream = Upstream()
     key = load_key(state)
     steps = chain(
@@ -61,11 +65,14 @@ def build(
         grants,
         Route(registry),
         attempt,
+        Steps(upstream, clients),
         translate,
+        Steps(upstream, providers),
         cost,
         last=SendOn(upstream, metrics, log),
     )
     gateway = Gateway(
+        observers=observers,
         runtime=ready,
         registry=registry,
         store=store,
@@ -75,7 +82,7 @@ def build(
         session_key=key,
         chain=steps,
     )
-    server = Server(gateway, Finish(store, metrics, log), ping_seconds)
+    server = Server(gateway, Finish(store, metrics, log, observers), ping_seconds)
     calls: set[web.AbstractRoute] = set()
     app = web.Application(middlewares=middlewares(calls, listeners), client_max_size=config.server.limits.body_bytes)
     app[GATEWAY] = gateway
@@ -98,3 +105,4 @@ async def _parts(app: web.Application) -> AsyncIterator[None]:
     yield
     await gateway.upstream.close()
     await gateway.store.close()
+    await asyncio.to_thread(gateway.observers.close)

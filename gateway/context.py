@@ -12,6 +12,7 @@ from gateway.errors import Refused
 from gateway.identity import Identity
 from gateway.log import Logger
 from gateway.metrics import Metrics
+from gateway.observers import Observers
 from gateway.registry import Registry
 from gateway.runtime import Runtime
 from gateway.store.base import Store
@@ -27,6 +28,7 @@ class Gateway:
     store: Store
     metrics: Metrics
     log: Logger
+    observers: Observers
     upstream: Upstream
     session_key: bytes
     chain: Next

@@ -9,6 +9,7 @@ from gateway.chain import Call
 from gateway.flag import Facts
 from gateway.log import Logger
 from gateway.metrics import Metrics
+from gateway.observers import Observers
 from gateway.record import Record
 from gateway.store.base import Store
 
@@ -18,6 +19,7 @@ class Finish:
     store: Store
     metrics: Metrics
     log: Logger
+    observers: Observers
 
     def __call__(self, call: Call, status: int, outcome: str) -> None:
         """Write the call's record; a second call for the same one does nothing."""
@@ -27,6 +29,7 @@ class Finish:
         record = _record(call, status, outcome)
         self.store.put(record)
         self.metrics.observe(record)
+        self.observers.put(record)
         self.log.info("call.finished", **record.as_dict())
 
 

@@ -311,7 +311,10 @@ class Flag(Protocol):
         """The request to the provider. Raises `Refused` for what it cannot carry without changing the meaning."""
 
     def steps(self, ask: Ask, target: Target) -> Generator[Send | Fetch, Reply, Ask]:
-        """What must be asked or fetched before `build`; returns the ask to go on with."""
+        """What must be asked or fetched before the request is built; returns the ask to go on with.
+
+        Run for the client's flag in its own dialect, and for the provider's flag in the upstream's.
+        """
 
     def problem(self, head: Head, body: bytes) -> Problem | None:
         """What a reply's body says went wrong, also under a 200; None if nothing did."""

@@ -31,6 +31,7 @@ from gateway.flag import (
     Flag,
     Head,
     Meter,
+    Observer,
     Reply,
     Request,
     Route,
@@ -42,6 +43,7 @@ from gateway.flag import (
 _BUILT_IN: Final = "gateway_plugins"
 _FLAGS: Final = "irisgate.flags"
 _TRANSLATORS: Final = "irisgate.translators"
+_OBSERVERS: Final = "irisgate.observers"
 
 
 class PluginError(Exception):
@@ -141,6 +143,7 @@ class Registry:
     flags: Mapping[str, Plugin]
     translators: Mapping[tuple[str, str], Translator]
     """By (client's dialect, upstream's dialect)."""
+    observers: Mapping[str, Observer]
 
     def routes(self) -> Iterator[tuple[Plugin, Route]]:
         """The ways in of every flag, enabled anywhere or not. Raises `PluginError` where two claim the same one."""
@@ -154,22 +157,30 @@ class Registry:
 
 
 def discover(folder: Path | None = None) -> Registry:
-    """Built-ins, then entry points, then the files of a folder; a later one may not take an earlier one's name."""
+    """Built-ins, then entry points, then the files of a folder; a later one may not take an earlier one's name.
+
+    A name with two underscores in a row is a translator's; a module with `seen` is an observer; any other is a flag.
+    """
     flags: dict[str, Plugin] = {}
     translators: dict[tuple[str, str], Translator] = {}
+    observers: dict[str, Observer] = {}
+    taken: set[str] = set()
     for name, module in _modules(folder):
-        dialects = tuple(name.split("__"))
-        if len(dialects) == 2:
+        if name in taken:
+            raise PluginError(f"plugin {name}: there is one of that name already")
+        taken.add(name)
+        source, separator, target = name.partition("__")
+        if separator:
             _check_api(name, module)
             _check_arguments(name, "open", getattr(module, "open", None), 3)
-            if dialects in translators:
-                raise PluginError(f"plugin {name}: there is one of that name already")
-            translators[dialects] = cast("Translator", module)
+            translators[source, target] = cast("Translator", module)
+        elif hasattr(module, "seen"):
+            _check_api(name, module)
+            _check_arguments(name, "seen", module.seen, 1)
+            observers[name] = cast("Observer", module)
         else:
-            if name in flags:
-                raise PluginError(f"plugin {name}: there is one of that name already")
             flags[name] = plugin(name, cast("Flag", module))
-    return Registry(flags, translators)
+    return Registry(flags, translators, observers)
 
 
 def _modules(folder: Path | None) -> Iterator[tuple[str, ModuleType]]:
@@ -178,7 +189,7 @@ def _modules(folder: Path | None) -> Iterator[tuple[str, ModuleType]]:
         for found in pkgutil.iter_modules(path):
             if not found.ispkg:
                 yield found.name, importlib.import_module(f"{package}.{found.name}")
-    for group in (_FLAGS, _TRANSLATORS):
+    for group in (_FLAGS, _TRANSLATORS, _OBSERVERS):
         for entry in entry_points(group=group):
             yield entry.name, entry.load()
     for file in sorted(folder.glob("*.py")) if folder else ():

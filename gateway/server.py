@@ -12,6 +12,7 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
+from urllib.parse import quote
 
 from aiohttp import web
 
@@ -24,6 +25,9 @@ from gateway.sessions import agent
 
 PING_SECONDS: Final = 15.0
 """Of silence in a stream before a ping: some clients' runtimes drop a connection after 30 s without a byte."""
+
+MAX_DROPPED: Final = 2000
+"""Letters of the header that names dropped fields; the record has them all."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -185,8 +189,14 @@ def _reply_headers(call: Call, headers: Mapping[str, str]) -> dict[str, str]:
     attempt = call.attempt
     own = {"x-request-id": call.id, "server": "irisgate"}
     if attempt is not None and attempt.dropped:
-        own["x-irisgate-dropped"] = ", ".join(attempt.dropped)
+        own["x-irisgate-dropped"] = _header_value(", ".join(attempt.dropped))
     return {**headers, **own}
+
+
+def _header_value(text: str) -> str:
+    """Names of a client's members, as they may stand in a header: printable, and not endless."""
+    safe = quote(text, safe="/, !#$&'()*+-.:;<=>?@[]^_`{|}~")
+    return safe if len(safe) <= MAX_DROPPED else f"{safe[:MAX_DROPPED]}..."
 
 
 def _too_large(limit: int) -> Refused:

@@ -5,7 +5,8 @@ It knows URLs, timeouts and headers of HTTP; what is said in a request or a repl
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import io
+from collections.abc import AsyncIterator
 from typing import Final
 
 import aiohttp
@@ -18,6 +19,9 @@ from gateway.flag import Head, Send
 
 MAX_BODY: Final = 64 * 1024 * 1024
 """Bytes of a reply that is not streamed; a larger one is a fault, and would be held in memory whole."""
+
+AT_ONCE: Final = 1024 * 1024
+"""Bytes of a body that are written in one go; a longer one goes piece by piece and lets others run in between."""
 
 _OWN_HEADERS: Final = {"accept-encoding": "identity", "user-agent": f"irisgate/{__version__}"}
 """identity: a compressed stream cannot be forwarded event by event."""
@@ -75,7 +79,7 @@ class Upstream:
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
 
-    async def open(self, provider: Provider, send: Send, extra: Mapping[str, str], timeouts: Timeouts) -> Reply:
+    async def open(self, provider: Provider, send: Send, timeouts: Timeouts) -> Reply:
         """Send a request and await the head of its reply.
 
         Raises `UpstreamFailed` (unavailable or timeout) when there is none.
@@ -85,14 +89,13 @@ class Upstream:
             **_OWN_HEADERS,
             **send.headers,
             **dict(provider.add_headers),
-            **extra,
             **credentials.header(provider.authorization, provider.apikey.value),
         }
         try:
             response = await self._client().request(
                 send.method,
                 url(provider.baseurl, send),
-                data=send.body,
+                data=send.body if len(send.body) <= AT_ONCE else io.BytesIO(send.body),
                 headers=headers,
                 timeout=timeout,
                 allow_redirects=False,

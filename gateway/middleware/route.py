@@ -7,12 +7,16 @@ roads to a provider the one that loses least is taken; providers keep the order 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from gateway.catalog import Offer
 from gateway.chain import Answer, Call, Candidate, Next
 from gateway.errors import Refused, invalid
 from gateway.flag import OPAQUE, Ask, Target
 from gateway.registry import Plugin, Registry
+
+
+GENERATE: Final = "generate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,8 @@ class Route:
 
     @staticmethod
     def _serves(flag: Plugin, operation: str) -> bool:
-        return any(route.operation == operation for route in flag.routes)
+        """A flag without routes is one that only providers speak; generating is what they do."""
+        return operation in {route.operation for route in flag.routes} or (not flag.routes and operation == GENERATE)
 
     def _no_road(self, ask: Ask, offer: Offer) -> Refused:
         """Name the flag that would open a road, the nearest relative of what the provider has."""
@@ -58,7 +63,7 @@ class Route:
             if name not in enabled and self._road(ask, offer, flag) is not None
         ]
         said = f'provider "{offer.provider_id}" cannot serve model "{offer.model}" to clients of {ask.flag}'
-        if ask.operation != "generate":
+        if ask.operation != GENERATE:
             said += f" ({ask.operation})"
         if not opening:
             return invalid(said, "model")

@@ -40,7 +40,7 @@ class SendOn:
         if attempt.dropped and provider.on_loss == "refuse":
             raise _loss(attempt)
         timeouts = call.runtime.config.resilience.timeouts
-        reply = await self.upstream.open(provider, send, {}, timeouts)
+        reply = await self.upstream.open(provider, send, timeouts)
         call.stack.callback(reply.close)
         attempt.head = reply.head
         streamed = reply.head.status == 200 and attempt.ask.stream

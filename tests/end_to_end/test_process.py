@@ -1,0 +1,248 @@
+"""The process as operators run it: commands, reload by saving a file, signals, the end."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from gateway.testkit import scenario as scenarios
+from gateway.testkit.bedrock import BedrockSim
+from tests.gates import EVERYTHING, HAIKU, bedrock
+
+ROOT = Path(__file__).resolve().parents[2]
+CHAT = {"model": HAIKU, "messages": [{"role": "user", "content": "hello"}]}
+PAGE = re.compile(r"listening on (http://\S+)")
+
+
+def environment(tmp_path, **more):
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "XDG_", "STATE_"))}
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "plugins")])
+    return {**kept, "HOME": str(tmp_path), "PYTHONPATH": paths, "PYTHONUNBUFFERED": "1", **more}
+
+
+async def irisgate(tmp_path, *arguments, **more):
+    """Run a command to its end: status, standard output, standard error."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gateway", *arguments, cwd=tmp_path, env=environment(tmp_path, **more),
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, err = await asyncio.wait_for(process.communicate(), 30)
+    return process.returncode, out.decode(), err.decode()
+
+
+class Served:
+    """A gateway in a process of its own."""
+
+    def __init__(self, process, session):
+        self.process = process
+        self.session = session
+        self.url = ""
+        self.lines = []
+        self.reading = asyncio.create_task(self._read())
+
+    async def _read(self):
+        async for line in self.process.stdout:
+            self.lines.append(line.decode().rstrip())
+
+    async def line(self, pattern):
+        """The first line of standard output that matches, once it is there."""
+        for _ in range(500):
+            for line in self.lines:
+                if found := re.search(pattern, line):
+                    return found
+            await asyncio.sleep(0.02)
+        raise AssertionError(f"no line matches {pattern}: {self.lines}")
+
+    async def chat(self, **more):
+        async with self.session.post(self.url + "/v1/chat/completions", json={**CHAT, **more}) as reply:
+            return reply.status, await reply.read()
+
+    async def end(self):
+        self.process.send_signal(signal.SIGTERM)
+        await asyncio.wait_for(self.process.wait(), 15)
+        await self.reading
+        return self.process.returncode
+
+
+@asynccontextmanager
+async def served(tmp_path, *arguments, **more):
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gateway", *arguments, cwd=tmp_path, env=environment(tmp_path, **more),
+        stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    async with aiohttp.ClientSession() as session:
+        running = Served(process, session)
+        try:
+            running.url = (await running.line(PAGE))[1]
+            yield running
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+            await running.reading
+
+
+def configuration(url, **provider):
+    return {
+        "providers": {"b": bedrock(url, **provider)},
+        "grants": EVERYTHING,
+        "server": {"listeners": [{"listen": "127.0.0.1:0"}]},
+    }
+
+
+@pytest.fixture
+def config(tmp_path, bedrock_sim):
+    path = tmp_path / "config.hujson"
+    path.write_text(json.dumps(configuration(bedrock_sim.url)))
+    return path
+
+
+async def test_help_tells_of_the_commands_and_version_of_the_release(tmp_path):
+    status, out, _ = await irisgate(tmp_path, "--help")
+    assert status == 0
+    assert all(command in out for command in ("serve", "check", "demo"))
+    status, out, _ = await irisgate(tmp_path, "--version")
+    assert (status, out.startswith("irisgate ")) == (0, True)
+    status, out, _ = await irisgate(tmp_path, "serve", "--help")
+    assert all(option in out for option in ("--config", "--listen", "--state", "--plugins"))
+
+
+async def test_serve_without_a_configuration_prints_one_that_is_good(tmp_path):
+    status, out, err = await irisgate(tmp_path, "serve")
+    assert status == 2
+    assert "--config" in err
+    (tmp_path / "minimal.hujson").write_text(out)
+    status, out, err = await irisgate(tmp_path, "check", "minimal.hujson")
+    assert (status, err) == (0, "")
+    assert "1 providers, 4 models, 0 warnings" in out
+
+
+async def test_all_errors_of_a_configuration_come_at_once_with_their_places(tmp_path):
+    text = '{\n  "providers": {"b": {"baseurl": "ftp://x", "apikey": "env:NOT_THERE", "authorization": "beaer", "models": ["m"]}},\n  "server": {"listeners": [{"listen": "0.0.0.0:80"}]}\n}'
+    (tmp_path / "broken.hujson").write_text(text)
+    for command in (["check", "broken.hujson"], ["serve", "--config", "broken.hujson"]):
+        status, _, err = await irisgate(tmp_path, *command)
+        assert status == 2
+        assert re.search(r"broken\.hujson:2:\d+: providers\.b\.authorization: .*beaer.*bearer, x-api-key", err)
+        assert "providers.b.baseurl" in err
+        assert "NOT_THERE" in err
+        assert re.search(r"broken\.hujson:3:\d+: server\.listeners", err)
+        assert "Traceback" not in err
+
+
+async def test_an_address_that_is_taken_is_one_clear_line(tmp_path, config, bedrock_sim):
+    taken = bedrock_sim.url.removeprefix("http://")
+    status, _, err = await irisgate(tmp_path, "serve", "--config", str(config), "--listen", taken)
+    assert status == 2
+    assert "cannot listen" in err
+    assert "Traceback" not in err
+
+
+async def test_a_key_is_rotated_by_saving_the_file_and_a_broken_file_changes_nothing(tmp_path, bedrock_sim, config):
+    async with served(tmp_path, "serve", "--config", str(config)) as running:
+        assert (await running.chat())[0] == 200
+        bedrock_sim.keys = {"rotated-canary-key"}
+        assert (await running.chat())[0] == 403
+        config.write_text(json.dumps(configuration(bedrock_sim.url, apikey="rotated-canary-key")))
+        await running.line("config.reloaded")
+        assert (await running.chat())[0] == 200
+        assert bedrock_sim.requests[-1].headers["authorization"] == "Bearer rotated-canary-key"
+        config.write_text("{ broken")
+        await running.line("config.refused")
+        assert (await running.chat())[0] == 200
+        async with running.session.get(running.url + "/readyz") as reply:
+            assert (reply.status, (await reply.json())["config"]) == (200, "stale")
+        assert not [line for line in running.lines if "canary" in line]
+        assert await running.end() == 0
+
+
+async def test_a_call_in_flight_keeps_the_configuration_that_it_began_with(tmp_path, bedrock_sim, config):
+    held = scenarios.Gate()
+    bedrock_sim.script(scenarios.replace(scenarios.NAMED["text"], gate=held))
+    async with served(tmp_path, "serve", "--config", str(config)) as running:
+        async with running.session.post(running.url + "/v1/chat/completions", json={**CHAT, "stream": True}) as reply:
+            await reply.content.readany()
+            config.write_text(json.dumps({**configuration(bedrock_sim.url), "providers": {}}))
+            running.process.send_signal(signal.SIGHUP)
+            await running.line("config.reloaded")
+            assert (await running.chat())[0] == 404
+            held.let_pass(100)
+            assert b"[DONE]" in await reply.content.read()
+        assert await running.end() == 0
+
+
+async def test_a_stop_lets_a_stream_finish_and_takes_no_new_calls(tmp_path, bedrock_sim, config):
+    held = scenarios.Gate()
+    bedrock_sim.script(scenarios.replace(scenarios.NAMED["text"], gate=held))
+    async with served(tmp_path, "serve", "--config", str(config)) as running:
+        async with running.session.post(running.url + "/v1/chat/completions", json={**CHAT, "stream": True}) as reply:
+            await reply.content.readany()
+            running.process.send_signal(signal.SIGTERM)
+            await running.line("gateway.draining")
+            with pytest.raises(aiohttp.ClientConnectionError):
+                await running.chat()
+            held.let_pass(100)
+            assert b"[DONE]" in await reply.content.read()
+        assert await asyncio.wait_for(running.process.wait(), 10) == 0
+        await running.line('"event":"call.finished".*"outcome":"ok"')
+        await running.line("gateway.stopped")
+
+
+async def test_sessions_outlive_the_process(tmp_path, config):
+    for calls in (1, 2):
+        async with served(tmp_path, "serve", "--config", str(config)) as running:
+            await running.chat()
+            assert await running.end() == 0
+        async with served(tmp_path, "serve", "--config", str(config)) as running:
+            async with running.session.get(running.url + "/api/sessions") as reply:
+                (session,) = (await reply.json())["sessions"]
+            assert session["calls"] == calls, "the fingerprint's key is kept too"
+
+
+async def test_a_single_file_is_a_plugin(tmp_path, bedrock_sim, config):
+    plugins = tmp_path / "plugins"
+    plugins.mkdir()
+    source = (ROOT / "plugins/gateway_plugins/openai_chat.py").read_text()
+    (plugins / "my_chat.py").write_text(
+        source.replace('"/v1/chat/completions"', '"/mine"').replace('"/chat/completions"', '"/mine2"')
+    )
+    document = configuration(bedrock_sim.url, compatibility={"my_chat": True})
+    config.write_text(json.dumps(document))
+    async with served(tmp_path, "serve", "--config", str(config), "--plugins", str(plugins)) as running:
+        async with running.session.post(running.url + "/mine", json=CHAT) as reply:
+            # the simulated Bedrock does not know the path, and says so in its own way
+            assert reply.status == 200
+        assert bedrock_sim.requests[0].path == "/mine"
+
+
+async def test_the_demo_tells_what_to_try_and_it_works(tmp_path):
+    async with BedrockSim() as other:
+        taken = int(other.url.rpartition(":")[2])
+        async with served(
+            tmp_path, "demo", "--listen", f"127.0.0.1:{taken}", AWS_BEARER_TOKEN_BEDROCK="real-canary"
+        ) as running:
+            assert running.url != f"http://127.0.0.1:{taken}", "the next free port when its own is taken"
+            await running.line(r"^Pages: +http://127.0.0.1:\d+/ui/")
+            text = "\n".join(running.lines)
+            for sign in ("curl ", "CLAUDE_CODE_USE_BEDROCK=1", 'boto3.client("bedrock-runtime"', "openai.OpenAI("):
+                assert sign in text
+            status, body = await running.chat()
+            assert (status, b"simulated" in body) == (200, True)
+            async with running.session.get(running.url + "/ui/") as reply:
+                assert HAIKU in await reply.text()
+            assert "real-canary" not in "\n".join(running.lines), "a variable that happens to be set is not looked at"
+            assert await running.end() == 0
+
+
+async def test_the_real_bedrock_needs_its_two_variables(tmp_path):
+    status, _, err = await irisgate(tmp_path, "demo", "--real", AWS_REGION="eu-west-1")
+    assert (status, err) == (2, "irisgate demo --real: set AWS_BEARER_TOKEN_BEDROCK\n")
+    status, _, err = await irisgate(tmp_path, "demo", "--real")
+    assert (status, err) == (2, "irisgate demo --real: set AWS_BEARER_TOKEN_BEDROCK and AWS_REGION\n")

@@ -1,0 +1,150 @@
+"""Recorded replies of the real Bedrock, served by the simulated one, through the whole gateway."""
+
+import base64
+import json
+from urllib.parse import unquote
+
+import pytest
+
+from gateway.flag import Usage
+from gateway.framing import eventstream, sse
+from gateway.testkit import scenario as scenarios
+from gateway.testkit.bedrock import BedrockSim
+from gateway_plugins.bedrock_converse import ConverseDecoder, ConverseMeter
+from tests.gates import KEY, bedrock, gate
+from tests.recordings import exchanges, served
+
+
+class Serving:
+    """The gateway before a Bedrock that will serve one recorded reply."""
+
+    def __init__(self, tmp_path, exchange):
+        self.exchange = exchange
+        self.model = unquote(exchange["path"].split("/")[2])
+        self.tmp_path = tmp_path
+
+    async def post(self, path, body, flags=("bedrock_converse",)):
+        data, content_type = served(self.exchange)
+        async with BedrockSim(keys={KEY}, models={self.model}, any_signature=True) as simulated:
+            simulated.script(scenarios.raw(data, content_type, self.exchange["status"]))
+            provider = bedrock(simulated.url, models=[self.model], flags=flags)
+            async with gate(self.tmp_path, {"b": provider}) as gw:
+                reply = await gw.post(path, body)
+                return simulated.requests, reply, (await gw.calls())[0]
+
+
+@pytest.mark.parametrize("exchange", exchanges("converse", "converse-stream"))
+async def test_the_native_route_leaves_a_recorded_reply_byte_for_byte(tmp_path, exchange):
+    (seen,), reply, record = await Serving(tmp_path, exchange).post(f"/bedrock{exchange['path']}", exchange["request"])
+    assert seen.refused == "", "the simulated Bedrock takes what the real one took"
+    assert seen.path == exchange["path"]
+    assert (reply.status, reply.body) == (exchange["status"], served(exchange)[0])
+    assert reply.headers["content-type"] == exchange["headers"]["content-type"]
+    if exchange["status"] == 200:
+        expected = reported(exchange)
+        assert record["tokens"] == expected.usage.as_dict()
+        assert record["stop"] == expected.stop
+
+
+@pytest.mark.parametrize("exchange", exchanges("converse", "converse-stream", status=200))
+async def test_the_chat_route_has_the_same_text_tools_stop_and_usage(tmp_path, exchange):
+    stream = "response_base64" in exchange
+    serving = Serving(tmp_path, exchange)
+    body = {"model": serving.model, "stream": stream, "messages": [{"role": "user", "content": "hi"}]}
+    if stream:
+        body["stream_options"] = {"include_usage": True}
+    _, reply, record = await serving.post("/v1/chat/completions", body)
+    assert reply.status == 200, reply.body
+    found = from_chunks(reply.body) if stream else from_completion(json.loads(reply.body))
+    expected = reported(exchange)
+    text, tools = content(exchange)
+    assert (found["text"], found["tools"]) == (text, tools)
+    assert (
+        found["finish"]
+        == {"end_turn": "stop", "tool_use": "tool_calls", "max_tokens": "length", "stop_sequence": "stop"}[
+            expected.stop
+        ]
+    )
+    usage = expected.usage
+    assert found["usage"]["completion_tokens"] == usage.output
+    assert (
+        found["usage"]["prompt_tokens"] == usage.input + usage.cache_read + usage.cache_write_5m + usage.cache_write_1h
+    )
+    assert record["tokens"] == usage.as_dict()
+
+
+def reported(exchange):
+    """Facts of a recorded reply, read without the gateway's decoder where it is not streamed."""
+    if "response" in exchange:
+        data = exchange["response"]
+        usage = data["usage"]
+        facts = ConverseMeter("").facts()
+        facts.usage = Usage(
+            input=usage["inputTokens"],
+            output=usage["outputTokens"],
+            cache_read=usage.get("cacheReadInputTokens", 0),
+            cache_write_5m=usage.get("cacheWriteInputTokens", 0),
+        )
+        facts.stop = data["stopReason"]
+        return facts
+    meter = ConverseMeter("")
+    for event in ConverseDecoder().feed(base64.b64decode(exchange["response_base64"])):
+        meter.feed(event)
+    return meter.facts()
+
+
+def content(exchange):
+    """Text and tool calls (name, arguments) of a recorded reply, without the tools that ran on AWS's own servers."""
+    if "response" in exchange:
+        blocks = exchange["response"]["output"]["message"]["content"]
+        text = "".join(block.get("text", "") for block in blocks)
+        tools = [
+            (block["toolUse"]["name"], block["toolUse"]["input"])
+            for block in blocks
+            if is_clients(block.get("toolUse"))
+        ]
+        return text, tools
+    text, names, arguments = "", [], {}
+    for frame in eventstream.Decoder().feed(base64.b64decode(exchange["response_base64"])):
+        data = json.loads(frame.payload)
+        delta = data.get("delta", {})
+        text += delta.get("text", "")
+        if is_clients(data.get("start", {}).get("toolUse")):
+            names.append((data["contentBlockIndex"], data["start"]["toolUse"]["name"]))
+        if "toolUse" in delta:
+            index = data["contentBlockIndex"]
+            arguments[index] = arguments.get(index, "") + delta["toolUse"]["input"]
+    return text, [(name, json.loads(arguments.get(index) or "{}")) for index, name in names]
+
+
+def is_clients(tool):
+    return tool is not None and tool.get("type") != "server_tool_use"
+
+
+def from_completion(data):
+    (choice,) = data["choices"]
+    calls = choice["message"].get("tool_calls") or []
+    return {
+        "text": choice["message"]["content"] or "",
+        "tools": [(call["function"]["name"], json.loads(call["function"]["arguments"])) for call in calls],
+        "finish": choice["finish_reason"],
+        "usage": data["usage"],
+    }
+
+
+def from_chunks(body):
+    found = {"text": "", "tools": {}, "finish": None, "usage": None}
+    frames = [frame.payload for frame in sse.Decoder().feed(body)]
+    assert frames[-1] == b"[DONE]"
+    for payload in frames[:-1]:
+        chunk = json.loads(payload)
+        found["usage"] = chunk.get("usage") or found["usage"]
+        for choice in chunk["choices"]:
+            found["text"] += choice["delta"].get("content") or ""
+            found["finish"] = choice["finish_reason"] or found["finish"]
+            for call in choice["delta"].get("tool_calls") or []:
+                tool = found["tools"].setdefault(call["index"], ["", ""])
+                tool[0] += call["function"].get("name") or ""
+                tool[1] += call["function"].get("arguments") or ""
+    found["tools"] = [(name, json.loads(arguments)) for name, arguments in found["tools"].values()]
+    return found

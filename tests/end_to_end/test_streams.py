@@ -1,0 +1,205 @@
+"""Streams through the whole gateway: at once, to the end, and never to a quiet end when something broke."""
+
+import asyncio
+import json
+from dataclasses import replace
+
+import aiohttp
+import pytest
+
+from gateway.caps import capabilities
+from gateway.flag import Ask, Head, Members, Target
+from gateway.framing import eventstream, sse
+from gateway.registry import discover
+from gateway.testkit import scenario as scenarios
+from tests.gates import HAIKU, KEY, NOVA, bedrock, gate
+
+CHAT = {"messages": [{"role": "user", "content": "hi"}], "stream": True}
+MESSAGES = {"max_tokens": 50, "messages": [{"role": "user", "content": "hi"}], "stream": True}
+CLAUDE = {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 50, "messages": [{"role": "user", "content": "hi"}]}
+CONVERSE = {"messages": [{"role": "user", "content": [{"text": "hi"}]}]}
+
+ROADS = {
+    "native converse": (f"/bedrock/model/{NOVA}/converse-stream", CONVERSE),
+    "native invoke": (f"/bedrock/model/{HAIKU}/invoke-with-response-stream", CLAUDE),
+    "messages to invoke": ("/v1/messages", {"model": HAIKU, **MESSAGES}),
+    "chat to invoke": ("/v1/chat/completions", {"model": HAIKU, **CHAT}),
+    "chat to converse": ("/v1/chat/completions", {"model": NOVA, **CHAT}),
+}
+roads = pytest.mark.parametrize(("path", "body"), ROADS.values(), ids=ROADS)
+
+
+def says_normal_end(path, data):
+    """The reply has what its client takes for the end of a stream."""
+    if path.endswith("-stream"):
+        frames = list(eventstream.Decoder().feed(data))
+        kinds = {frame.headers.get(":event-type") for frame in frames}
+        return "messageStop" in kinds or any(b"bWVzc2FnZV9zdG9w" in frame.payload for frame in frames)
+    return b"[DONE]" in data or b"event: message_stop" in data
+
+
+def says_error(path, data):
+    """The reply ends with an error as its client's SDK reads one."""
+    if path.endswith("-stream"):
+        decoder = eventstream.Decoder()
+        *_, last = decoder.feed(data)
+        return decoder.pending == 0 and last.headers[":message-type"] == "exception"
+    *_, last = sse.Decoder().feed(data)
+    return "error" in json.loads(last.payload)
+
+
+@roads
+async def test_the_first_event_leaves_before_the_second_has_come(tmp_path, bedrock_sim, path, body):
+    held = scenarios.Gate()
+    bedrock_sim.script(replace(scenarios.NAMED["text"], gate=held))
+    async with (
+        gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw,
+        gw.session.post(gw.url + path, json=body) as reply,
+    ):
+        first = await asyncio.wait_for(reply.content.readany(), 5)
+        assert first
+        assert not says_normal_end(path, first)
+        held.let_pass(100)
+        rest = await reply.content.read()
+        assert says_normal_end(path, first + rest)
+
+
+@roads
+@pytest.mark.parametrize("when", ["in the middle", "while the provider is silent", "before the first event"])
+async def test_a_client_that_goes_away_closes_the_provider_within_a_second(tmp_path, bedrock_sim, path, body, when):
+    scenario = replace(scenarios.NAMED["long"], stall_after=3) if when != "in the middle" else scenarios.NAMED["long"]
+    if when == "before the first event":
+        scenario = replace(scenario, stall_after=0)
+    if when == "in the middle":
+        scenario = replace(scenario, gate=(held := scenarios.Gate()))
+        held.let_pass(3)
+    bedrock_sim.script(scenario)
+    async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
+        if when == "before the first event":
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(gw.session.post(gw.url + path, json=body), 0.3)
+        else:
+            reply = await gw.session.post(gw.url + path, json=body)
+            await asyncio.wait_for(reply.content.readany(), 5)
+            reply.close()
+        await asyncio.wait_for(bedrock_sim.requests[0].closed.wait(), 1)
+        (record,) = await gw.calls()
+        await asyncio.sleep(0.1)
+        assert len(await gw.calls()) == 1
+        assert record["outcome"] == "cancelled"
+        known = when != "before the first event" and "invoke" in record["upstream_api"]
+        assert record["tokens"]["input"] > 0 if known else record["tokens"]["input"] == 0
+
+
+@roads
+@pytest.mark.parametrize("fault", ["exception", "cut", "no end", "half a frame"])
+async def test_a_broken_stream_ends_with_an_error_and_never_normally(tmp_path, bedrock_sim, path, body, fault):
+    whole = await whole_stream(bedrock_sim, path, body)
+    faults = {
+        "exception": scenarios.error_in_stream("throttlingException", message="Too many tokens"),
+        "cut": scenarios.cut(len(whole) * 6 // 10),
+        "no end": scenarios.NAMED["no_end"],
+        "half a frame": scenarios.raw(whole[:-30], "application/vnd.amazon.eventstream"),
+    }
+    bedrock_sim.script(faults[fault])
+    async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
+        reply = await gw.post(path, body)
+        data = await reply.read()
+        assert reply.status == 200
+        assert says_error(path, data), data[-300:]
+        if fault != "half a frame" or "converse" not in (await gw.calls())[0]["upstream_api"]:
+            assert not says_normal_end(path, data)
+        (record,) = await gw.calls()
+        assert (record["outcome"], record["status"]) == ("failed", 200)
+        if fault == "exception":
+            assert b"Too many tokens" in data
+            assert record["error_native"] == "ThrottlingException"
+
+
+async def whole_stream(simulated, path, body):
+    """The bytes of a good stream of the provider that this road leads to."""
+    model = NOVA if NOVA in path or body.get("model") == NOVA else HAIKU
+    operation, sent = ("converse-stream", CONVERSE) if model == NOVA else ("invoke-with-response-stream", CLAUDE)
+    simulated.script(scenarios.NAMED["text"])
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(
+            f"{simulated.url}/model/{model}/{operation}", json=sent, headers={"authorization": f"Bearer {KEY}"}
+        ) as reply,
+    ):
+        return await reply.read()
+
+
+@pytest.mark.parametrize("road", ["native converse", "chat to invoke", "chat to converse"])
+async def test_a_stream_cut_at_any_byte_is_an_error(tmp_path, bedrock_sim, road):
+    """Every position up to the last frame's end, in steps that no frame's length divides."""
+    path, body = ROADS[road]
+    whole = await whole_stream(bedrock_sim, path, body)
+    last = terminal_ends(road, whole)
+    async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
+        for at in [*range(1, last - 1, 37), last - 1]:
+            bedrock_sim.script(scenarios.raw(whole[:at], "application/vnd.amazon.eventstream"))
+            reply = await gw.post(path, body)
+            data = await reply.read()
+            if reply.status == 200:
+                assert says_error(path, data), (at, data)
+                assert not says_normal_end(path, data), at
+            else:
+                assert reply.status == 500, "nothing had been sent, so the error has a status"
+
+
+def terminal_ends(road, whole):
+    """The position after the frame that ends the message; what follows it is only usage."""
+    name, model = ("bedrock_converse", NOVA) if "converse" in road else ("bedrock_model_invoke", HAIKU)
+    flag = discover().flags[name]
+    caps = capabilities(model)
+    ask = Ask(name, "", "generate", "POST", "/", "", {}, Members(b"{}"), model, stream=True)
+    decoder = flag.decoder(ask, Target("b", name, model, flag.dialect_for(caps), caps), Head(200, {}))
+    position = 0
+    for event in decoder.feed(whole):
+        position += len(event.raw)
+        if decoder.done:
+            return position
+    raise AssertionError("the stream has no terminal event")
+
+
+@roads
+async def test_letters_cut_between_bytes_arrive_whole(tmp_path, bedrock_sim, path, body):
+    bedrock_sim.script(scenarios.NAMED["unicode"])
+    async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
+        reply = await gw.post(path, body)
+        data = await reply.read()
+        if path.startswith("/v1"):
+            text = "".join(texts(path, data))
+            assert text == "".join(scenarios.NAMED["unicode"].reply.text)
+        assert says_normal_end(path, data)
+
+
+def texts(path, data):
+    for frame in sse.Decoder().feed(data):
+        if frame.payload in {b"", b"[DONE]"}:
+            continue
+        event = json.loads(frame.payload)
+        if "chat" in path:
+            yield from (choice["delta"].get("content") or "" for choice in event["choices"])
+        elif event["type"] == "content_block_delta":
+            yield event["delta"].get("text", "")
+
+
+async def test_a_silent_stream_is_pinged_in_the_dialects_that_have_pings(tmp_path, bedrock_sim):
+    bedrock_sim.script(replace(scenarios.NAMED["text"], stall_after=2, stall_seconds=0.5))
+    async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}, ping_seconds=0.1) as gw:
+        data = await (await gw.post(*ROADS["messages to invoke"])).read()
+        assert data.count(b"event: ping") >= 2
+        assert says_normal_end("/v1/messages", data)
+
+
+async def test_an_error_before_the_first_event_has_its_status(tmp_path, bedrock_sim):
+    async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
+        for path, body in ROADS.values():
+            bedrock_sim.script(
+                replace(scenarios.NAMED["text"], error="throttlingException", fail_after=0, message="slow down")
+            )
+            reply = await gw.post(path, body)
+            assert reply.status == 429, path
+            assert b"slow down" in await reply.read()

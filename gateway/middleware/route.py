@@ -15,7 +15,6 @@ from gateway.errors import Refused, invalid
 from gateway.flag import OPAQUE, Ask, Target
 from gateway.registry import Plugin, Registry
 
-
 GENERATE: Final = "generate"
 
 

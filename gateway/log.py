@@ -25,6 +25,8 @@ MAX_LINES: Final = 10_000
 """Lines kept for an output that blocks: some 10 MB; later ones are counted, and the count is logged."""
 MAX_TEXT: Final = 8192
 """Letters kept of one value: enough for a traceback, and a client's megabyte of model name is not a log line."""
+GATHER_SECONDS: Final = 0.01
+"""How long a line waits for others: a write and a change of threads for each would cost a call more than its line."""
 CLOSE_SECONDS: Final = 2.0
 """How long the end of the process waits for an output that blocks."""
 REDACTED: Final = "[redacted]"
@@ -165,6 +167,8 @@ class Lines:
         told = 0
         while not self._closing or self._queue:
             self._wake.wait()
+            if not self._closing:
+                sleep(GATHER_SECONDS)
             self._wake.clear()
             batch = [self._queue.popleft() for _ in range(len(self._queue))]
             if self._lost > told:

@@ -1,0 +1,25 @@
+"""A gateway in front of the simulated Bedrock for the clients, and an environment that tells them nothing."""
+
+import os
+
+import pytest
+
+from tests.gates import bedrock, gate
+
+VENDORS = ("AWS_", "ANTHROPIC_", "CLAUDE", "OPENAI_")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_from_the_environment(monkeypatch, tmp_path):
+    """A key or a region of whoever runs the tests must not reach a client."""
+    for name in [name for name in os.environ if name.startswith(VENDORS)]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+
+
+@pytest.fixture
+async def gw(tmp_path, bedrock_sim):
+    async with gate(tmp_path, {"bedrock": bedrock(bedrock_sim.url)}) as running:
+        yield running

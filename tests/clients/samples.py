@@ -1,0 +1,55 @@
+"""What the clients ask in these tests, and what is looked for on the other side."""
+
+import base64
+import shutil
+from pathlib import Path
+
+import pytest
+
+from gateway.testkit import scenario as scenarios
+from gateway.testkit.scenario import Tool
+from tests.gates import KEY
+
+ROOT = Path(__file__).resolve().parents[2]
+TOOLS_FOLDER = ROOT / ".tools"
+
+SAID = "Hello from a simulated model."
+PLAIN = scenarios.NAMED["text"]
+"""Says `SAID` in four deltas; 12 tokens in, 7 out."""
+CACHED = scenarios.NAMED["cached"]
+"""The same with 3 tokens in, 1000 read from the cache, 200 written for 5 minutes and 50 for an hour."""
+
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+"""One pixel."""
+PNG_BASE64 = base64.b64encode(PNG).decode()
+
+CITIES = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+TOOLS = {"get_weather": "The weather of a city.", "get_time": "The local time of a city."}
+"""Two tools, both about a city: name and description."""
+TWO_CALLS = scenarios.tools(
+    Tool("get_weather", {"city": "Zürich"}), Tool("get_time", {"city": "Tokyo"}), before="Let me look."
+)
+RESULTS = {"get_weather": "Sunny, 21 °C", "get_time": "09:41"}
+SAID_OF_THE_RESULTS = "The tool said: Sunny, 21 °C 09:41"
+"""The simulated model repeats what the tools answered, if it arrived."""
+
+THOUGHT = "Six times seven is forty-two."
+THINKING = scenarios.thinking(THOUGHT, "Let me", " check.", calls=(Tool("get_time", {"city": "Tokyo"}),))
+
+
+def check_upstream(simulated):
+    """All that arrived was taken by the simulated service, with the gateway's key and nothing of the client's."""
+    for seen in simulated.requests:
+        assert seen.refused == ""
+        assert seen.headers["authorization"] == f"Bearer {KEY}"
+        assert seen.leaked("authorization") == []
+
+
+def program(name, *below):
+    """A program on the path, or one of those that .ci/run puts into .tools."""
+    found = shutil.which(name) or shutil.which(TOOLS_FOLDER.joinpath(*below, name))
+    if found is None:
+        pytest.skip(f"{name} is neither on the path nor in .tools")
+    return found

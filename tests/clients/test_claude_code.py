@@ -1,0 +1,183 @@
+"""Claude Code as the README sets it up, through Bedrock's API and through Anthropic's: what reached the upstream."""
+
+import asyncio
+import json
+import os
+import signal
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from gateway.testkit import scenario as scenarios
+from gateway.testkit.scenario import Tool
+from gateway_plugins.parts import claude_on_bedrock
+from tests.clients import readme
+from tests.clients.samples import PLAIN, SAID, check_upstream, program
+from tests.gates import HAIKU, SONNET, bedrock, gate
+
+QUIET = {
+    "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+    "DISABLE_TELEMETRY": "1",
+    "DISABLE_AUTOUPDATER": "1",
+    "DISABLE_ERROR_REPORTING": "1",
+}
+"""Nothing but calls of the model; no test may leave this machine."""
+TIMEOUT_SECONDS = 60
+
+MODES = {"bedrock": "Claude Code, Bedrock", "native": "Claude Code, native"}
+"""Rows of the README's table of clients."""
+modes = pytest.mark.parametrize("mode", MODES)
+NO_THINKING = json.dumps({"alwaysThinkingEnabled": False})
+PATH = f"/model/{SONNET.replace(':', '%3A')}/invoke-with-response-stream"
+
+
+@dataclass
+class ClaudeCode:
+    """The program in a folder of its own, as a person without any settings has it."""
+
+    path: str
+    folder: Path
+    environ: dict[str, str]
+
+    async def answer(self, prompt, *options):
+        """What `claude -p` answers."""
+        status, said = await self.run(prompt, *options)
+        assert status == 0, said
+        return said.strip()
+
+    async def run(self, prompt, *options):
+        """Exit status and all output of `claude -p`."""
+        process = await asyncio.create_subprocess_exec(
+            self.path, "-p", prompt, *options,
+            env=self.environ,
+            cwd=self.folder,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+        )  # fmt: skip
+        try:
+            out, _ = await asyncio.wait_for(process.communicate(), TIMEOUT_SECONDS)
+        finally:
+            # whatever the program started ends with it
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+        return process.returncode, out.decode()
+
+
+@pytest.fixture
+def claude(tmp_path):
+    path = program("claude", "node_modules", ".bin")
+
+    def configured(mode, url):
+        for name in ("home", "work"):
+            (tmp_path / name).mkdir()
+        own = {"PATH": os.environ["PATH"], "HOME": str(tmp_path / "home")}
+        return ClaudeCode(path, tmp_path / "work", {**own, **QUIET, **readme.environ(MODES[mode], url)})
+
+    return configured
+
+
+@modes
+async def test_a_prompt_is_answered_recorded_and_charged(claude, gw, bedrock_sim, mode):
+    session = str(uuid4())
+    bedrock_sim.script(PLAIN)
+    assert await claude(mode, gw.url).answer("hello", "--session-id", session) == SAID
+    (record,) = await gw.calls()
+    assert (record["session_id"], record["agent"], record["outcome"]) == (session, "claude-cli", "ok")
+    assert (record["tokens"]["input"], record["tokens"]["output"]) == (12, 7)
+    assert record["cost_usd"] == pytest.approx(12 * 3.3e-6 + 7 * 16.5e-6)
+    assert [found["id"] for found in await gw.sessions()] == [session]
+    check_upstream(bedrock_sim)
+
+
+@modes
+async def test_what_reaches_bedrock_is_what_bedrock_takes(claude, gw, bedrock_sim, mode):
+    await claude(mode, gw.url).answer("hello")
+    (seen,) = bedrock_sim.requests
+    assert (seen.path, seen.query) == (PATH, "")
+    body = seen.json
+    assert body["anthropic_version"] == "bedrock-2023-05-31"
+    assert {"model", "stream"} & body.keys() == set()
+    assert not [beta for beta in body["anthropic_beta"] if beta not in claude_on_bedrock.BETAS]
+    assert b'"scope"' not in seen.body
+    assert {name for name in seen.headers if name.startswith(("x-", "anthropic-"))} == set()
+    assert "claude-cli" not in seen.headers["user-agent"]
+    check_upstream(bedrock_sim)
+
+
+async def test_in_bedrock_mode_nothing_is_dropped_and_betas_of_the_header_stay_out_of_the_body(claude, gw, bedrock_sim):
+    await claude("bedrock", gw.url).answer("hello")
+    # sent in the header only; in the body it would be an "invalid beta flag" (bedrock.md 0.7)
+    assert "claude-code-20250219" not in bedrock_sim.requests[0].json["anthropic_beta"]
+    assert (await gw.calls())[0]["dropped"] == []
+
+
+async def test_in_native_mode_what_bedrock_lacks_is_named(claude, gw, bedrock_sim):
+    await claude("native", gw.url).answer("hello")
+    assert "/anthropic-beta/claude-code-20250219" in (await gw.calls())[0]["dropped"]
+
+
+def two_files(folder):
+    """Calls of Claude Code's own tool that read two files, which are made for it."""
+    files = {"colour.txt": "turquoise\n", "shape.txt": "hexagon\n"}
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    return tuple(Tool("Read", {"file_path": str(folder / name)}) for name in files)
+
+
+@modes
+async def test_two_tools_are_run_and_their_results_come_back(claude, gw, bedrock_sim, mode):
+    code = claude(mode, gw.url)
+    bedrock_sim.script(scenarios.tools(*two_files(code.folder)))
+    said = await code.answer("What do the two files say?", "--allowedTools", "Read", "--settings", NO_THINKING)
+    assert "turquoise" in said
+    assert "hexagon" in said
+    first, second = await gw.calls(2)
+    assert (first["tools"], second["tools"]) == (["Read", "Read"], [])
+    assert first["session_id"] == second["session_id"]
+    assert (await gw.sessions())[0]["calls"] == 2
+    check_upstream(bedrock_sim)
+
+
+async def test_in_native_mode_thinking_comes_back_with_the_results(claude, gw, bedrock_sim):
+    """In Bedrock mode it does not, here as without a gateway: Claude Code 2.1.197 keeps the thinking of a reply that
+    names the model it asked for, and Bedrock's name the model without prefix and version.
+    """
+    code = claude("native", gw.url)
+    bedrock_sim.script(scenarios.thinking("I should look.", "Let me look.", calls=two_files(code.folder)))
+    assert "turquoise" in await code.answer("What do the two files say?", "--allowedTools", "Read")
+    asked, answered, _ = bedrock_sim.requests[1].json["messages"]
+    assert (asked["role"], answered["role"]) == ("user", "assistant")
+    assert [block["type"] for block in answered["content"]] == ["thinking", "text", "tool_use", "tool_use"]
+    check_upstream(bedrock_sim)
+
+
+@modes
+async def test_a_throttled_call_is_tried_again(claude, gw, bedrock_sim, mode):
+    bedrock_sim.script(scenarios.NAMED["throttle"], PLAIN)
+    assert await claude(mode, gw.url).answer("hello") == SAID
+    assert [record["status"] for record in await gw.calls(2)] == [429, 200]
+
+
+@modes
+@pytest.mark.parametrize("fault", ["an exception", "cut off"])
+async def test_a_broken_stream_is_not_taken_for_an_answer(claude, gw, bedrock_sim, mode, fault):
+    faults = {"an exception": scenarios.NAMED["error_in_stream"], "cut off": scenarios.cut(900)}
+    bedrock_sim.script(faults[fault], PLAIN)
+    assert await claude(mode, gw.url).answer("hello") == SAID
+    assert [record["outcome"] for record in await gw.calls(2)] == ["failed", "ok"]
+
+
+@modes
+async def test_a_model_that_is_not_granted_is_named_to_the_user(claude, tmp_path, bedrock_sim, mode):
+    async with gate(tmp_path / "other", {"bedrock": bedrock(bedrock_sim.url, models=[HAIKU])}) as gw:
+        status, said = await claude(mode, gw.url).run("hello")
+        assert status != 0
+        assert SONNET in said
+        assert {record["status"] for record in await gw.calls()} == {404}
+        assert bedrock_sim.requests == []

@@ -1,0 +1,119 @@
+"""A real Prometheus scrapes the gateway, and its own linter finds nothing to say about the metrics."""
+
+import asyncio
+import json
+import socket
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest
+
+from gateway.testkit import scenario as scenarios
+from tests.clients.samples import program
+from tests.gates import HAIKU, NOVA
+
+HELLO = [{"role": "user", "content": "hello"}]
+CONVERSE = {"messages": [{"role": "user", "content": [{"text": "hello"}]}]}
+MESSAGES = {"model": HAIKU, "max_tokens": 50, "messages": HELLO}
+CLAUDE = {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 50, "messages": HELLO}
+CALLS = [
+    ("/v1/chat/completions", {"model": HAIKU, "messages": HELLO}),
+    ("/v1/chat/completions", {"model": NOVA, "messages": HELLO, "stream": True, "seed": 1}),
+    ("/v1/messages", MESSAGES),
+    ("/v1/messages", {**MESSAGES, "stream": True}),
+    (f"/bedrock/model/{HAIKU}/invoke", CLAUDE),
+    (f"/bedrock/model/{HAIKU}/invoke-with-response-stream", CLAUDE),
+    (f"/bedrock/model/{NOVA}/converse", CONVERSE),
+    (f"/bedrock/model/{NOVA}/converse-stream", CONVERSE),
+    ("/v1/messages/count_tokens", {"model": HAIKU, "messages": HELLO}),
+    ("/v1/messages", {**MESSAGES, "model": "not there"}),
+    ("/v1/messages", {**MESSAGES, "messages": [{"role": "user", "content": "[[scenario: throttle]]"}]}),
+]
+"""One of each kind, with a loss, a refusal and an error of the provider among them."""
+SECONDS = 30
+"""For Prometheus to start and to scrape."""
+
+
+@pytest.fixture
+def prometheus():
+    return program("prometheus", "prometheus", "usr", "bin")
+
+
+@pytest.fixture
+def promtool():
+    return program("promtool", "prometheus", "usr", "bin")
+
+
+async def make_calls(gw):
+    for path, body in CALLS:
+        await gw.post(path, body)
+    await gw.calls(len(CALLS))
+
+
+@asynccontextmanager
+async def scraping(path, folder, target):
+    """A Prometheus that scrapes one target every second; gives its URL."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    job = {"job_name": "irisgate", "scrape_interval": "1s", "static_configs": [{"targets": [target]}]}
+    config = folder / "prometheus.yml"
+    config.write_text(json.dumps({"scrape_configs": [job]}))  # JSON is YAML too
+    process = await asyncio.create_subprocess_exec(
+        path,
+        f"--config.file={config}",
+        f"--storage.tsdb.path={folder / 'data'}",
+        f"--web.listen-address={address}",
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        yield f"http://{address}"
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def value(session, url, query):
+    """The value of a query with one result; None while there is none, or no Prometheus yet."""
+    try:
+        async with session.get(f"{url}/api/v1/query", params={"query": query}) as reply:
+            found = (await reply.json())["data"]["result"]
+    except (aiohttp.ClientError, KeyError):
+        return None
+    return float(found[0]["value"][1]) if found else None
+
+
+async def until(session, url, query, expected):
+    for _ in range(SECONDS * 5):
+        if (found := await value(session, url, query)) == expected:
+            return found
+        await asyncio.sleep(0.2)
+    return found
+
+
+async def test_prometheus_scrapes_what_was_called_and_what_it_cost(prometheus, gw, bedrock_sim, tmp_path):
+    bedrock_sim.default = scenarios.NAMED["text"]
+    await make_calls(gw)
+    async with (
+        scraping(prometheus, tmp_path, gw.url.removeprefix("http://")) as url,
+        aiohttp.ClientSession() as session,
+    ):
+        assert await until(session, url, "sum(irisgate_requests_total)", len(CALLS)) == len(CALLS)
+        refused = await value(session, url, 'sum(irisgate_requests_total{outcome="refused"})')
+        output = await value(session, url, 'sum(irisgate_tokens_total{kind="output"})')
+        dollars = await value(session, url, "sum(irisgate_cost_usd_total)")
+        up = await value(session, url, "up")
+    assert (refused, output, up) == (1, 8 * 7, 1)
+    assert dollars == pytest.approx(sum(record["cost_usd"] or 0 for record in await gw.calls(len(CALLS))))
+
+
+async def test_promtool_has_nothing_to_say_about_the_metrics(promtool, gw):
+    await make_calls(gw)
+    process = await asyncio.create_subprocess_exec(
+        promtool, "check", "metrics",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    said, _ = await process.communicate(await (await gw.get("/metrics")).read())
+    assert (process.returncode, said.decode()) == (0, "")

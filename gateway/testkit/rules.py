@@ -72,7 +72,7 @@ class Settings:
 
     @property
     def thinks(self) -> bool:
-        return isinstance(self.thinking, dict) and self.thinking.get("type") in {"enabled", "adaptive"}
+        return tag_of(self.thinking) in {"enabled", "adaptive"}
 
 
 def first(faults: Iterable[str]) -> str | None:
@@ -83,9 +83,25 @@ def judged(rules: Iterable[Rule], body: Body, caps: Caps) -> str | None:
     return first(fault for rule in rules for fault in rule(body, caps))
 
 
+def tag_of(value: Any) -> str:
+    """An object's `type`; "" for whatever has none."""
+    tag = value.get("type") if isinstance(value, dict) else None
+    return tag if isinstance(tag, str) else ""
+
+
+def member(value: Any, name: str) -> Any:
+    """A member of what may be no object."""
+    return value.get(name) if isinstance(value, dict) else None
+
+
 def permitting(caps: Caps) -> Caps:
     """Of a model that no rule names (an application profile's ARN) nothing is known that could be refused."""
     return caps if caps.family else _UNKNOWN
+
+
+def interleaves(betas: Iterable[str] | None) -> bool:
+    """The beta under which a model thinks between its calls; the budget may then exceed the output's limit."""
+    return any(beta.startswith("interleaved-thinking-") for beta in betas or ())
 
 
 def is_blank(text: str) -> bool:
@@ -118,7 +134,7 @@ def thinking_faults(settings: Settings, caps: Caps) -> Iterator[str]:
     thinking = settings.thinking
     if thinking is None:
         return
-    if not isinstance(thinking, dict) or thinking.get("type") not in {"enabled", "adaptive", "disabled"}:
+    if tag_of(thinking) not in {"enabled", "adaptive", "disabled"}:
         yield "thinking: Input tag must be one of 'adaptive', 'disabled', 'enabled'"
         return
     for name in thinking.keys() - {"type", "budget_tokens", "display", "between_tools"}:
@@ -151,8 +167,7 @@ def _budget_faults(budget: Any, settings: Settings) -> Iterator[str]:
         return
     if budget < MIN_BUDGET:
         yield f"thinking.enabled.budget_tokens: Input should be greater than or equal to {MIN_BUDGET}"
-    interleaved = any(beta.startswith("interleaved-thinking-") for beta in settings.betas)
-    if settings.max_tokens is not None and budget >= settings.max_tokens and not interleaved:
+    if settings.max_tokens is not None and budget >= settings.max_tokens and not interleaves(settings.betas):
         yield "`max_tokens` must be greater than `thinking.budget_tokens`."
 
 
@@ -169,7 +184,9 @@ def _beside_thinking(settings: Settings) -> Iterator[str]:
 
 def effort_faults(settings: Settings, caps: Caps) -> Iterator[str]:
     """Efforts beyond a model's ceiling; older models take some with a beta, which is not asked here."""
-    if settings.effort is not None and caps.reasoning == "adaptive" and settings.effort not in caps.efforts:
+    if settings.effort is not None and not isinstance(settings.effort, str):
+        yield "output_config.effort: Input should be a valid string"
+    elif settings.effort is not None and caps.reasoning == "adaptive" and settings.effort not in caps.efforts:
         allowed = ", ".join(f"'{effort}'" for effort in caps.efforts)
         yield f"output_config.effort: Input should be {allowed}"
 
@@ -221,12 +238,15 @@ __all__ = [
     "beta_faults",
     "effort_faults",
     "first",
+    "interleaves",
     "is_blank",
     "judged",
+    "member",
     "mistaken_image",
     "permitting",
     "sampling_faults",
     "schema_faults",
+    "tag_of",
     "thinking_faults",
     "ttl_faults",
 ]

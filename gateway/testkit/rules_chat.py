@@ -90,7 +90,7 @@ def _together(body: Mapping[str, Any]) -> Iterator[str]:
     stops = body.get("stop")
     if isinstance(stops, list) and (len(stops) > _MAX_STOPS or not all(isinstance(stop, str) for stop in stops)):
         yield f"Invalid 'stop': expected at most {_MAX_STOPS} strings."
-    kind = (body.get("response_format") or {"type": "text"}).get("type")
+    kind = rules.tag_of(body.get("response_format") or {"type": "text"})
     if kind not in _FORMATS:
         yield f"Invalid value: '{kind}'. Supported values for response_format.type are {sorted(_FORMATS)}."
 
@@ -102,7 +102,7 @@ def _messages(body: Mapping[str, Any]) -> Iterator[str]:
         at = f"messages[{number}]"
         if not isinstance(message, dict):
             yield f"Invalid type for '{at}': expected an object."
-        elif message.get("role") not in _PARTS:
+        elif str(message.get("role")) not in _PARTS:
             yield f"Invalid value: '{message.get('role')}'. Supported values for {at}.role are {sorted(_PARTS)}."
         else:
             yield from _content(message, at)
@@ -123,7 +123,7 @@ def _content(message: Mapping[str, Any], at: str) -> Iterator[str]:
 
 
 def _part(part: Any, role: str, at: str) -> Iterator[str]:
-    kind = part.get("type") if isinstance(part, dict) else None
+    kind = rules.tag_of(part)
     if kind not in _PARTS[role]:
         yield f"Invalid value: '{kind}'. Supported values for {at}.type are {sorted(_PARTS[role])}."
     elif not isinstance(part.get(kind), _PART_VALUES[kind]):
@@ -146,7 +146,7 @@ def _calls(body: Mapping[str, Any]) -> Iterator[str]:
 def _call(call: Any, at: str) -> Iterator[str]:
     if not isinstance(call, dict) or not isinstance(call.get("id"), str):
         yield f"Missing required parameter: '{at}.id'."
-    elif call.get("type") not in {"function", "custom"}:
+    elif rules.tag_of(call) not in {"function", "custom"}:
         yield f"Missing required parameter: '{at}.type'."
     elif call["type"] == "function":
         yield from _called(call.get("function"), f"{at}.function")
@@ -191,7 +191,7 @@ def _tools(body: Mapping[str, Any]) -> Iterator[str]:
         yield f"Invalid 'tools': {_EMPTY}"
     for index, tool in enumerate(tools or ()):
         at = f"tools[{index}]"
-        if not isinstance(tool, dict) or tool.get("type") not in {"function", "custom"}:
+        if rules.tag_of(tool) not in {"function", "custom"}:
             yield f"Invalid value for '{at}.type'. Supported values are: 'function' and 'custom'."
         elif tool["type"] == "function":
             yield from _function(tool.get("function"), f"{at}.function")
@@ -216,9 +216,9 @@ def _tool_choice(body: Mapping[str, Any]) -> Iterator[str]:
         yield "Invalid value for 'tool_choice': 'tool_choice' is only allowed when 'tools' are specified."
     if isinstance(choice, str) and choice not in _CHOICES:
         yield f"Invalid value: '{choice}'. Supported values for tool_choice are {sorted(_CHOICES)}."
-    if isinstance(choice, dict) and choice.get("type") == "function":
-        wanted = (choice.get("function") or {}).get("name")
-        if wanted not in {(tool.get("function") or {}).get("name") for tool in body["tools"]}:
+    if isinstance(choice, dict) and rules.tag_of(choice) == "function":
+        wanted = rules.member(choice.get("function"), "name")
+        if wanted not in [rules.member(tool.get("function"), "name") for tool in body["tools"]]:
             yield f"Tool choice '{wanted}' not found in 'tools' parameter."
 
 

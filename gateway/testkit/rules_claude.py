@@ -78,15 +78,15 @@ def _tools(body: Body, caps: Caps, platform: Platform) -> Iterator[str]:
         yield "tools: Extra inputs are not permitted"
     for index, tool in enumerate(tools):
         yield from _tool(tool, f"tools.{index}", platform)
-    names = [tool["name"] for tool in tools if "name" in tool]
+    names = [str(tool["name"]) for tool in tools if "name" in tool]
     if len(set(names)) < len(names):
         yield "tools: Tool names must be unique."
 
 
 def _tool(tool: Any, at: str, platform: Platform) -> Iterator[str]:
-    kind = tool.get("type") if isinstance(tool, dict) else None
-    if kind not in {None, "custom"}:
-        if not str(kind).startswith(platform.typed_tools):
+    kind = rules.tag_of(tool)
+    if kind not in {"", "custom"}:
+        if not kind.startswith(platform.typed_tools):
             yield known.wrong_tag(kind, at, [*platform.typed_tools, "custom"])
         return
     at = f"{at}.custom"
@@ -100,12 +100,12 @@ def _tool_choice(body: Body, caps: Caps, _: Platform) -> Iterator[str]:
     choice = body.get("tool_choice")
     if choice is None:
         return
-    if choice.get("type") not in known.TOOL_CHOICES:
-        yield known.wrong_tag(choice.get("type"), "tool_choice", known.TOOL_CHOICES)
+    if rules.tag_of(choice) not in known.TOOL_CHOICES:
+        yield known.wrong_tag(rules.tag_of(choice), "tool_choice", known.TOOL_CHOICES)
     yield from known.TOOL_CHOICES[choice["type"]].faults(choice, f"tool_choice.{choice['type']}")
     if not body.get("tools"):
         yield "tool_choice may only be specified while providing tools."
-    if choice["type"] == "tool" and choice["name"] not in {tool.get("name") for tool in body["tools"]}:
+    if choice["type"] == "tool" and choice["name"] not in [tool.get("name") for tool in body["tools"]]:
         yield f"Tool '{choice['name']}' not found in provided tools"
     if choice["type"] in {"any", "tool"} and not caps.forced_tool_choice:
         yield f"tool_choice.type: '{choice['type']}' is not supported by this model"
@@ -170,7 +170,7 @@ def _output_format(body: Body, caps: Caps, platform: Platform) -> Iterator[str]:
 
 def _context_edits(body: Body, _: Caps, platform: Platform) -> Iterator[str]:
     for index, edit in enumerate((body.get("context_management") or {}).get("edits") or ()):
-        tag = str(edit.get("type")) if isinstance(edit, dict) else ""
+        tag = rules.tag_of(edit)
         if not tag.startswith(platform.edits):
             yield known.wrong_tag(tag, f"context_management.edits.{index}", platform.edits)
 

@@ -60,7 +60,7 @@ def messages(body: Body, caps: Caps, platform: Platform) -> Iterator[str]:
 
 
 def _block(block: Any, at: str, platform: Platform, only: frozenset[str] | None = None) -> Iterator[str]:
-    tag = str(block.get("type")) if isinstance(block, dict) else ""
+    tag = rules.tag_of(block)
     allowed = only or known.BLOCKS.keys() | platform.other_blocks
     if tag not in allowed:
         yield known.wrong_tag(tag, at, allowed)
@@ -87,7 +87,7 @@ def _result(block: Block, at: str, platform: Platform) -> Iterator[str]:
 
 
 def _source(source: Block, at: str, allowed: frozenset[str]) -> Iterator[str]:
-    tag = source.get("type")
+    tag = rules.tag_of(source)
     if tag not in allowed:
         yield known.wrong_tag(tag, at, allowed)
         return
@@ -105,7 +105,7 @@ def _is_base64(data: str) -> bool:
 
 def _image(source: Block, at: str, platform: Platform) -> Iterator[str]:
     yield from _source(source, at, platform.image_sources)
-    if source["type"] != "base64":
+    if rules.tag_of(source) != "base64":
         return
     media_type = source["media_type"]
     if media_type not in _IMAGES:
@@ -228,10 +228,15 @@ def _signed(block: Block, at: str, caps: Caps) -> Iterator[str]:
 
 
 def _tool_loop(body: Body) -> Iterator[str]:
-    """With a budget, the thinking that led to the calls must come back with their results."""
+    """With a budget, the thinking that led to the calls must come back with their results.
+
+    Not so with interleaved thinking: Claude Code 2.1.197 asks for it and leaves the thinking out in its Bedrock mode.
+    """
     asked: Mapping[str, Any] = body.get("thinking") or {}
     found = turns(body)
-    if asked.get("type") != "enabled" or len(found) < 2 or not _leading_results(found[-1].blocks):
+    if asked.get("type") != "enabled" or rules.interleaves(body.get("anthropic_beta")):
+        return
+    if len(found) < 2 or not _leading_results(found[-1].blocks):
         return
     kind = found[-2].blocks[0]["type"]
     if kind not in _THINKING:

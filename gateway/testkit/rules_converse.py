@@ -210,7 +210,8 @@ def _is_text(data: str) -> bool:
 
 def _thinking_in_tool_loop(body: Body, _: Caps) -> Iterator[str]:
     """A model that thinks with a budget wants the thinking that led to its calls back (RooCode#11238)."""
-    if (converse_body.extra_fields(body).get("thinking") or {}).get("type") != "enabled":
+    fields = converse_body.extra_fields(body)
+    if rules.tag_of(fields.get("thinking")) != "enabled" or rules.interleaves(fields.get("anthropic_beta")):
         return
     turns = [message for message in converse_body.messages(body) if message["role"] != "system"]
     answers = turns[-1]["role"] == "user" and any("toolResult" in block for block in turns[-1]["content"])
@@ -223,9 +224,10 @@ def _settings(body: Body, caps: Caps) -> Iterator[str]:
     config = body.get("inferenceConfig") or {}
     extra = converse_body.extra_fields(body)
     choice = (body.get("toolConfig") or {}).get("toolChoice") or {}
+    yield from (MODEL_SAYS + fault for fault in rules.beta_faults(extra.get("anthropic_beta")))
     settings = rules.Settings(
         thinking=extra.get("thinking"),
-        effort=(extra.get("output_config") or {}).get("effort"),
+        effort=rules.member(extra.get("output_config"), "effort"),
         max_tokens=config.get("maxTokens"),
         temperature=config.get("temperature"),
         top_p=config.get("topP"),
@@ -233,10 +235,9 @@ def _settings(body: Body, caps: Caps) -> Iterator[str]:
         forced="any" in choice or "tool" in choice,
         betas=tuple(extra.get("anthropic_beta") or ()),
     )
-    yield from (MODEL_SAYS + fault for fault in rules.beta_faults(extra.get("anthropic_beta")))
     for check in (rules.sampling_faults, rules.thinking_faults, rules.effort_faults):
         yield from (MODEL_SAYS + fault for fault in check(settings, caps))
-    if config.get("maxTokens", caps.min_max_tokens) < caps.min_max_tokens:
+    if (config.get("maxTokens") or caps.min_max_tokens) < caps.min_max_tokens:
         yield f"{MODEL_SAYS}max_tokens: Input should be greater than or equal to {caps.min_max_tokens}"
     stops = config.get("stopSequences") or ()
     if stops and not caps.stop_sequences:
@@ -259,6 +260,6 @@ def _output_format(body: Body, caps: Caps) -> Iterator[str]:
 
 _RULES: Final[tuple[Rule, ...]] = (
     _turns, _system_turns, _system, _texts, _roles, *rules_converse_tools.RULES, _documents, _images, _cache_points,
-    _reasoning, _thinking_in_tool_loop, _extra_fields, _settings, _output_format, _end,
+    _reasoning, _extra_fields, _settings, _thinking_in_tool_loop, _output_format, _end,
 )  # fmt: skip
 """In this order: a rule may rely on those before it."""

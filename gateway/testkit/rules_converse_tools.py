@@ -96,7 +96,7 @@ def _tool_choice(body: Body, caps: Caps) -> Iterator[str]:
     names = [tool["toolSpec"]["name"] for tool in converse_body.tools(body) if "toolSpec" in tool]
     if "tool" in choice and choice["tool"]["name"] not in names:
         yield f"{MODEL_SAYS}Tool '{choice['tool']['name']}' not found in provided tools"
-    if choice and "type" in (converse_body.extra_fields(body).get("tool_choice") or {}):
+    if choice and rules.member(converse_body.extra_fields(body).get("tool_choice"), "type"):
         yield "The additional field tool_choice.type conflicts with an existing field."
 
 

@@ -54,7 +54,9 @@ class AnthropicSim(Simulator):
         frames = [sse.encode(orjson.dumps(event), event["type"]) for event in events]
         status, kind = _ERRORS.get(scenario.error, (500, "api_error"))
         failure = sse.encode(orjson.dumps(error(status, kind, scenario.message).body), "error")
-        return await self.stream(request, scenario, frames, failure, "text/event-stream; charset=utf-8")
+        return await self.stream(
+            request, scenario, frames, failure, {"content-type": "text/event-stream; charset=utf-8"}
+        )
 
 
 def error(status: int, kind: str, message: str) -> Refusal:

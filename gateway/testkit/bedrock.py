@@ -17,7 +17,7 @@ from aiohttp import web
 
 from gateway.caps import Caps, capabilities
 from gateway.framing import eventstream
-from gateway.testkit import prompts, render_anthropic, render_converse
+from gateway.testkit import prompts, render_converse, render_invoke
 from gateway.testkit.judge import judge, model_id_fault
 from gateway.testkit.rules_claude import claude_fault
 from gateway.testkit.rules_converse import converse_fault
@@ -36,6 +36,8 @@ STATUS: Final = {
     "ServiceQuotaExceededException": 400,
     "ModelNotReadyException": 429,
     "ModelErrorException": 424,
+    "ModelStreamErrorException": 424,
+    "ConflictException": 400,
     "InternalServerException": 500,
     "ServiceUnavailableException": 503,
 }
@@ -44,7 +46,12 @@ _UNKNOWN_OPERATION: Final = {
     "Version": "1.0",
 }
 """What the real service says to a wrong path, with status 200 (litellm#3805)."""
-_STREAM: Final = "application/vnd.amazon.eventstream"
+_REQUEST_ID: Final = {"x-amzn-requestid": "simulated"}
+_STREAM_HEADERS: Final = {
+    "content-type": "application/vnd.amazon.eventstream",
+    "x-amzn-bedrock-content-type": "application/json",
+    **_REQUEST_ID,
+}
 _PADDING: Final = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 _OPERATIONS: Final = {
     "invoke": "InvokeModel",
@@ -86,12 +93,13 @@ class BedrockSim(Simulator):
             raise aws_error("ValidationException", "Malformed input request, please reformat your input.") from None
         caps = self._caps(model)
         _refuse_if(model_id_fault(model) or _fault(operation, body, caps))
+        prompt = prompts.read(_counted(body) if operation == "count-tokens" else body)
+        scenario, reply = await self.choose(prompt)
         if operation == "count-tokens":
-            return web.json_response({"inputTokens": prompts.read(_counted(body)).tokens})
-        scenario, reply = await self.choose(prompts.read(body))
+            return web.json_response({"inputTokens": prompt.tokens}, headers=_REQUEST_ID)
         if operation.startswith("invoke"):
-            return await self._invoke(request, operation, model, caps, scenario, reply, prompts.read(body).tokens)
-        return await self._converse(request, operation, scenario, reply, prompts.read(body).tokens)
+            return await self._invoke(request, operation, model, caps, scenario, reply, prompt.tokens)
+        return await self._converse(request, operation, scenario, reply, prompt.tokens)
 
     def _check_key(self, seen: Seen) -> None:
         scheme, _, key = seen.headers.get("authorization", "").partition(" ")
@@ -111,10 +119,10 @@ class BedrockSim(Simulator):
     ) -> web.StreamResponse:
         if operation == "converse":
             body = orjson.dumps(render_converse.whole(reply, prompt_tokens))
-            return await self.whole(request, scenario, body, {})
+            return await self.whole(request, scenario, body, _REQUEST_ID)
         events = render_converse.events(reply, prompt_tokens)
         frames = [_event(kind, {**data, "p": _padding()}) for kind, data in events]
-        return await self.stream(request, scenario, frames, _exception(scenario), _STREAM)
+        return await self.stream(request, scenario, frames, _exception(scenario), _STREAM_HEADERS)
 
     async def _invoke(
         self,
@@ -126,28 +134,18 @@ class BedrockSim(Simulator):
         reply: Canned,
         prompt_tokens: int,
     ) -> web.StreamResponse:
-        usage = render_anthropic.usage(reply, prompt_tokens)
         if operation == "invoke":
-            claude = caps.invoke_dialect == "anthropic_messages"
-            whole = (
-                render_anthropic.message(reply, _own_name(model), prompt_tokens) if claude else _opaque(reply, usage)
-            )
-            return await self.whole(request, scenario, orjson.dumps(whole), _count_headers(usage))
-        if caps.invoke_dialect == "anthropic_messages":
-            events = render_anthropic.events(reply, _own_name(model), prompt_tokens)
-        else:
-            events = _opaque_events(reply, prompt_tokens)
-        events[-1] = {**events[-1], "amazon-bedrock-invocationMetrics": _metrics(usage)}
-        frames = [_chunk(event) for event in events]
-        return await self.stream(request, scenario, frames, _exception(scenario), _STREAM)
+            whole = orjson.dumps(render_invoke.whole(caps, model, reply, prompt_tokens))
+            headers = {**_REQUEST_ID, **render_invoke.headers(reply, prompt_tokens)}
+            return await self.whole(request, scenario, whole, headers)
+        frames = [_chunk(event) for event in render_invoke.events(caps, model, reply, prompt_tokens)]
+        return await self.stream(request, scenario, frames, _exception(scenario), _STREAM_HEADERS)
 
 
 def aws_error(name: str, message: str) -> Refusal:
     """An error as bedrock-runtime says it, with the header's suffix."""
     kind = f"{name}:http://internal.amazon.com/coral/com.amazon.bedrock/"
-    return Refusal(
-        STATUS.get(name, 500), {"message": message}, {"x-amzn-errortype": kind, "x-amzn-requestid": "simulated"}
-    )
+    return Refusal(STATUS.get(name, 500), {"message": message}, {"x-amzn-errortype": kind, **_REQUEST_ID})
 
 
 def _refuse_if(fault: str | None) -> None:
@@ -176,11 +174,6 @@ def _counted(body: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _own_name(model: str) -> str:
-    """How Claude calls itself in a reply: `claude-...`, without Bedrock's prefixes and version."""
-    return model.rpartition("anthropic.")[2].partition("-v1")[0]
-
-
 def _event(kind: str, data: dict[str, Any]) -> bytes:
     headers = {":event-type": kind, ":content-type": "application/json", ":message-type": "event"}
     return eventstream.encode(headers, orjson.dumps(data))
@@ -202,40 +195,3 @@ def _exception(scenario: Scenario) -> bytes:
         ":message-type": "exception",
     }
     return eventstream.encode(headers, orjson.dumps({"message": scenario.message}))
-
-
-def _metrics(usage: dict[str, Any]) -> dict[str, int]:
-    found = {
-        "inputTokenCount": usage["input_tokens"],
-        "outputTokenCount": usage["output_tokens"],
-        "invocationLatency": 321,
-        "firstByteLatency": 123,
-    }
-    if usage["cache_read_input_tokens"] or usage["cache_creation_input_tokens"]:
-        found["cacheReadInputTokenCount"] = usage["cache_read_input_tokens"]
-        found["cacheWriteInputTokenCount"] = usage["cache_creation_input_tokens"]
-    return found
-
-
-def _count_headers(usage: dict[str, Any]) -> dict[str, str]:
-    return {
-        "x-amzn-bedrock-input-token-count": str(usage["input_tokens"]),
-        "x-amzn-bedrock-output-token-count": str(usage["output_tokens"]),
-        "x-amzn-bedrock-invocation-latency": "321",
-    }
-
-
-def _opaque(reply: Canned, usage: dict[str, Any]) -> dict[str, Any]:
-    """A body of another family, with members of Nova's and of Llama's: nobody here reads it."""
-    return {
-        "output": {"message": {"role": "assistant", "content": [{"text": reply.whole_text}]}},
-        "generation": reply.whole_text,
-        "stopReason": reply.stop_reason,
-        "prompt_token_count": usage["input_tokens"],
-        "generation_token_count": usage["output_tokens"],
-    }
-
-
-def _opaque_events(reply: Canned, prompt_tokens: int) -> list[dict[str, Any]]:
-    """Nova's chunks: Converse's events, each under its name (bedrock.md 3.5)."""
-    return [{kind: data} for kind, data in render_converse.events(reply, prompt_tokens)]

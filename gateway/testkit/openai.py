@@ -44,7 +44,9 @@ class OpenAISim(Simulator):
         chunks = render_chat.chunks(reply, model, prompt.tokens, include_usage=include_usage)
         frames = [*(sse.encode(orjson.dumps(chunk)) for chunk in chunks), sse.encode(b"[DONE]")]
         failure = sse.encode(orjson.dumps(error(500, "server_error", scenario.message).body))
-        return await self.stream(request, scenario, frames, failure, "text/event-stream; charset=utf-8")
+        return await self.stream(
+            request, scenario, frames, failure, {"content-type": "text/event-stream; charset=utf-8"}
+        )
 
 
 def error(status: int, kind: str, message: str) -> Refusal:

@@ -30,7 +30,8 @@ def read(body: Mapping[str, Any]) -> Prompt:
     blocks = content if isinstance(content, list) else [{"text": content}]
     results = [_result(block) for block in blocks if isinstance(block, dict)]
     result = str(content) if last.get("role") == "tool" else " ".join(filter(None, results))
-    said = " ".join(str(block.get("text") or "") for block in blocks if isinstance(block, dict))
+    # what a tool quotes is no wish of the user's
+    said = "" if result else " ".join(str(block.get("text") or "") for block in blocks if isinstance(block, dict))
     return Prompt(
         text=said.strip() or str(body.get("prompt") or ""),
         result=result,

@@ -71,7 +71,7 @@ class Raw:
 
 
 class Gate:
-    """Holds back every event after the first until the test lets it pass: proof that the first one left before."""
+    """Holds back every event after the first until the test lets it pass: what a client has by then came before it."""
 
     def __init__(self) -> None:
         self._permits = asyncio.Semaphore(0)
@@ -92,7 +92,7 @@ class Scenario:
     """None: the simulator's own answer to the prompt."""
     raw: Raw | None = None
     error: str = ""
-    """Name of an AWS exception (see `faults.py`) to answer with before anything else."""
+    """Name of an AWS exception (`bedrock.STATUS` has them) to answer with before anything else."""
     message: str = "simulated"
     fail_after: int | None = None
     """Events after which an error stands in the stream; its name is `error`, which then does not come before."""

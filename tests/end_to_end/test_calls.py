@@ -303,6 +303,7 @@ async def test_an_error_of_bedrock_has_each_clients_status_and_awss_words(
 async def test_a_key_that_the_provider_refuses_is_logged_and_counted(tmp_path, bedrock_sim):
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url, apikey="wrong-canary-key")}) as gw:
         assert (await gw.post("/v1/chat/completions", CURL)).status == 403
+        await gw.calls()
         (line,) = gw.lines.entries("upstream.key_refused")
         assert line["provider"] == "b"
         assert 'irisgate_upstream_auth_failures_total{provider="b"} 1.0' in await (await gw.get("/metrics")).text()

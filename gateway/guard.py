@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import secrets
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from functools import lru_cache
 from typing import Final
 
 import orjson
@@ -89,6 +90,7 @@ def _refused(message: str) -> Refused:
     return Refused(Problem(PERMISSION, f"access denied: {message}"))
 
 
+@lru_cache(maxsize=256)
 def _host_name(host: str) -> str | None:
     try:
         url = URL(f"http://{host}")
@@ -108,6 +110,7 @@ def _same(origin: str, host: str) -> bool:
     return url.scheme in {"http", "https"} and (url.host, url.port) == (ours.host, ours.port)
 
 
+@lru_cache(maxsize=256)
 def _is_address(name: str) -> bool:
     try:
         ipaddress.ip_address(name)

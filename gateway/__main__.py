@@ -13,12 +13,11 @@ from gateway import __version__
 from gateway.config.example import MINIMAL
 from gateway.config.findings import ConfigError
 from gateway.config.listen import loopback_listener
-from gateway.config.load import Loaded, load
+from gateway.config.load import load
 from gateway.config.model import Listener
 from gateway.log import configure
 from gateway.registry import PluginError, Registry, discover
-from gateway.serve import serve
-from gateway.store.base import StoreFailed
+from gateway.serve import CannotStart, serve
 
 USAGE_ERROR = 2
 
@@ -31,7 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         status: int = options.run(options)
-    except (UsageError, PluginError) as error:
+    except CannotStart as error:
+        print(f"irisgate {options.command}: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    except (UsageError, PluginError, ConfigError) as error:
         print(error, file=sys.stderr)
         return USAGE_ERROR
     except KeyboardInterrupt:
@@ -92,23 +94,18 @@ def _serve(options: argparse.Namespace) -> int:
     if options.config is None:
         print(MINIMAL)
         raise UsageError("irisgate serve: name a configuration with --config FILE; a minimal one is printed above")
-    registry = discover(options.plugins)
-    loaded = _load(options.config, registry)
+    registry = _registry(options)
+    loaded = load(options.config, known_flags=registry.flags)
     for warning in loaded.warnings:
         print(warning, file=sys.stderr)
     log = configure()
     state, listener = _state(options), _listener(options.listen)
-    try:
-        asyncio.run(serve(options.config, loaded, registry, state=state, log=log, listener=listener))
-    except OSError as error:
-        raise UsageError(f"irisgate serve: cannot listen: {error}") from None
-    except (StoreFailed, ValueError) as error:
-        raise UsageError(f"irisgate serve: --state {state}: {error}") from None
+    asyncio.run(serve(options.config, loaded, registry, state=state, log=log, listener=listener))
     return 0
 
 
 def _check(options: argparse.Namespace) -> int:
-    loaded = _load(options.file, discover(options.plugins))
+    loaded = load(options.file, known_flags=_registry(options).flags)
     for warning in loaded.warnings:
         print(warning)
     models = sum(len(provider.models) for provider in loaded.config.providers.values())
@@ -119,14 +116,18 @@ def _check(options: argparse.Namespace) -> int:
 def _demo(options: argparse.Namespace) -> int:
     from gateway.demo import demo  # noqa: PLC0415 (the testkit is an extra, which serving does without)
 
-    return demo(discover(options.plugins), state=_state(options), listen=_listener(options.listen), real=options.real)
+    return demo(_registry(options), state=_state(options), listen=_listener(options.listen), real=options.real)
 
 
-def _load(path: Path, registry: Registry) -> Loaded:
-    try:
-        return load(path, known_flags=registry.flags)
-    except ConfigError as error:
-        raise UsageError(str(error)) from None
+def _registry(options: argparse.Namespace) -> Registry:
+    folder: Path | None = options.plugins
+    if folder is not None:
+        try:
+            # looked into and not only at: a folder that cannot be listed would look like an empty one
+            os.listdir(folder)  # noqa: PTH208 (a list, where iterdir waits to be asked)
+        except OSError as error:
+            raise UsageError(f"irisgate: --plugins {folder}: {error.strerror}; name a folder of plugin files") from None
+    return discover(folder)
 
 
 def _state(options: argparse.Namespace) -> Path:

@@ -44,12 +44,12 @@ def build(
     *,
     state: Path,
     log: Logger,
-    listeners: Mapping[int | str, Listener],
+    listeners: Mapping[str, Listener],
     ping_seconds: float = PING_SECONDS,
 ) -> web.Application:
     """The application.
 
-    `state` is the folder of what outlives the process; `listeners` are by TCP port or socket path, and may be filled in
+    `state` is the folder of what outlives the process; `listeners` are by endpoint (`sockets.py`), and may be filled in
     once the ports are known. Raises `PluginError` when two flags claim one route.
     """
     ready = runtime(config)

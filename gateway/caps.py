@@ -47,7 +47,9 @@ class Caps:
     """Values of `anthropic_version` that its InvokeModel body takes, the default one first; () if any."""
 
     max_output: int = 4096
-    """Tokens to ask for where the dialect demands a limit and the client gave none."""
+    """Tokens to ask for where the dialect or the model demands a limit and the client gave none."""
+    needs_max_tokens: bool = False
+    """A limit is to be sent also where the dialect does not demand one."""
     min_max_tokens: int = 1
     """The smallest output limit that it takes."""
     sampling: str = "both"
@@ -55,6 +57,8 @@ class Caps:
     top_k: str = ""
     """Where Converse takes it: `field` (additionalModelRequestFields.top_k), `inference_config` (Nova), "" nowhere."""
     stop_sequences: bool = True
+    blank_stops: bool = True
+    """A stop sequence may be nothing but white space."""
 
     reasoning: str = "none"
     """How thinking is asked for: `none`, `always` (nothing to set), `budget` (Anthropic's budget_tokens), `adaptive`

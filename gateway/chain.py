@@ -27,6 +27,12 @@ Items = AsyncGenerator[Sequence[Event], None]
 """A streamed reply: the events of one read of the upstream at a time, so that they leave in one write."""
 
 
+MAX_DROPPED = 100
+"""Fields that are named when they are not carried; a body can have any number of them."""
+MAX_POINTER = 200
+"""Letters of such a name."""
+
+
 @dataclass(slots=True)
 class Answer:
     """What every middleware returns: a whole body, or items."""
@@ -56,14 +62,17 @@ class Attempt:
     candidate: Candidate
     ask: Ask
     """In the upstream's dialect, once `translate` has been there."""
-    dropped: list[str] = field(default_factory=list)
+    dropped: dict[str, None] = field(default_factory=dict)
+    """JSON pointers in the order in which they were met."""
+    sent: bool = False
+    """The provider may have the request, and may be spending on it."""
     head: Head | None = None
     meter: Meter | None = None
 
     def drop(self, path: str) -> None:
         """Note a field that is not carried, once (`flag.Drop`)."""
-        if path not in self.dropped:
-            self.dropped.append(path)
+        if len(self.dropped) < MAX_DROPPED:
+            self.dropped[path[:MAX_POINTER]] = None
 
 
 @dataclass(slots=True)

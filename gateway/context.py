@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -32,6 +33,8 @@ class Gateway:
     upstream: Upstream
     session_key: bytes
     chain: Next
+    open_calls: set[asyncio.Task[Any]] = field(default_factory=set)
+    """The tasks of calls in flight, for a stop that lets them finish."""
     draining: bool = False
     config_error: str = ""
     """Why the last reload was refused; "" when the configuration is the file's."""

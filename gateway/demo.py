@@ -10,12 +10,11 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import Mapping
 from contextlib import AsyncExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from textwrap import dedent
-from typing import Final
+from typing import Final, NamedTuple
 
 import orjson
 
@@ -23,22 +22,44 @@ from gateway.config.load import load
 from gateway.config.model import Listener
 from gateway.log import configure
 from gateway.registry import Registry
-from gateway.serve import serve
+from gateway.serve import CannotStart, serve
 from gateway.testkit.bedrock import BedrockSim
 
-MODELS: Final = (
+CLAUDE: Final = (
     "anthropic.claude-haiku-4-5-20251001-v1:0",
     "anthropic.claude-sonnet-4-5-20250929-v1:0",
     "anthropic.claude-opus-4-5-20251101-v1:0",
     "anthropic.claude-opus-4-6-v1",
-    "amazon.nova-micro-v1:0",
-    "amazon.nova-lite-v1:0",
-    "amazon.nova-pro-v1:0",
 )
+NOVA: Final = ("amazon.nova-micro-v1:0", "amazon.nova-lite-v1:0", "amazon.nova-pro-v1:0")
+
+
+class Places(NamedTuple):
+    """What models are called in some regions."""
+
+    region: str
+    """How the regions' names begin."""
+    claude: str
+    """Prefix of Claude's inference profiles from 4.5 on; older ones are called by `apac` in Asia."""
+    nova: str
+    """Prefix of Nova's; "" where it is called by its own id."""
+    cost_basis: str
+
+
+PLACES: Final = (
+    Places("us-gov-", "us-gov", "", "bedrock"),
+    Places("us-", "us", "us", "bedrock-us"),
+    Places("eu-", "eu", "eu", "bedrock-eu"),
+    Places("ap-northeast-1", "jp", "apac", "bedrock-ap"),
+    Places("ap-southeast-2", "au", "apac", "bedrock-ap"),
+    Places("ap-", "global", "apac", "bedrock-ap"),
+    Places("ca-", "ca", "", "bedrock"),
+    Places("", "global", "", "bedrock"),
+)
+"""The first that fits counts. Source: bedrock.md section 4."""
+
 _SIMULATED_KEY: Final = "demo-key"
 _PORTS_TRIED: Final = 50
-_GEOS: Final[Mapping[str, str]] = {"us": "us", "eu": "eu", "ap": "apac"}
-"""First part of a region's name to the prefix of model names there; others have no prefix."""
 
 
 def demo(registry: Registry, *, state: Path, listen: Listener | None, real: bool) -> int:
@@ -54,16 +75,18 @@ def demo(registry: Registry, *, state: Path, listen: Listener | None, real: bool
 async def _demo(registry: Registry, state: Path, listener: Listener, *, real: bool) -> None:
     async with AsyncExitStack() as stack:
         region = os.environ["AWS_REGION"] if real else "us-east-1"
-        geo = _GEOS.get(region.partition("-")[0], "")
-        models = [f"{geo}.{model}" if geo else model for model in MODELS]
+        models, cost_basis = offered(region)
         if real:
             url, key = f"https://bedrock-runtime.{region}.amazonaws.com", "env:AWS_BEARER_TOKEN_BEDROCK"
         else:
             simulated = await stack.enter_async_context(BedrockSim(keys={_SIMULATED_KEY}))
             url, key = simulated.url, _SIMULATED_KEY
         path = state / "demo.hujson"
-        path.write_text(_config(url, key, models, f"bedrock-{region.partition('-')[0]}"))
-        path.chmod(0o600)
+        try:
+            path.write_text(_config(url, key, models, cost_basis))
+            path.chmod(0o600)
+        except OSError as error:
+            raise CannotStart(f"{path}: {error.strerror}") from None
         where = f"the real Amazon Bedrock in {region}: calls cost money" if real else "a simulated Amazon Bedrock"
         await serve(
             path,
@@ -76,13 +99,21 @@ async def _demo(registry: Registry, state: Path, listener: Listener, *, real: bo
         )
 
 
+def offered(region: str) -> tuple[list[str], str]:
+    """The names of the demo's models in a region, and the price list there."""
+    place = next(place for place in PLACES if region.startswith(place.region))
+    models = [f"{place.claude}.{model}" for model in CLAUDE]
+    models += [f"{place.nova}.{model}" if place.nova else model for model in NOVA]
+    return models, place.cost_basis
+
+
 def _config(url: str, key: str, models: list[str], cost_basis: str) -> str:
     provider = {
         "baseurl": url,
         "apikey": key,
         "authorization": "bearer",
         "models": models,
-        "cost_basis": cost_basis if cost_basis in {"bedrock-us", "bedrock-eu", "bedrock-ap"} else "bedrock",
+        "cost_basis": cost_basis,
         "compatibility": {"bedrock_model_invoke": True, "bedrock_converse": True},
     }
     capabilities = [{"role": "admin"}, {"models": "**"}, {"read_metrics": True}]
@@ -94,7 +125,7 @@ def _config(url: str, key: str, models: list[str], cost_basis: str) -> str:
 
 def _free(listener: Listener) -> Listener:
     """The listener with the next port that is free, its own first."""
-    for port in range(listener.port, listener.port + _PORTS_TRIED):
+    for port in range(listener.port, min(listener.port + _PORTS_TRIED, 65536)):
         family = socket.AF_INET6 if ":" in listener.host else socket.AF_INET
         with closing(socket.socket(family)) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -89,6 +89,10 @@ class UpstreamFailed(GatewayError):
         self.status = status
 
 
+class NotReached(UpstreamFailed):
+    """No connection to the provider came about: nothing was asked, and nothing can have been spent."""
+
+
 class Truncated(UpstreamFailed):
     """A stream ended before its terminal event, or inside a frame: an error, never a quiet end."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from time import monotonic
+from typing import Final
 
 from gateway.chain import Call
 from gateway.flag import Facts
@@ -12,6 +13,9 @@ from gateway.metrics import Metrics
 from gateway.observers import Observers
 from gateway.record import Record
 from gateway.store.base import Store
+
+FREE: Final = frozenset({400, 401, 403, 404, 405, 413, 415, 422, 429, 500, 503, 529})
+"""Statuses with which a provider refuses a request; with others (408, 424, 504) a model may have run before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,8 @@ def _record(call: Call, status: int, outcome: str) -> Record:
         reported=facts.reported,
         cost=cost,
         cost_basis=basis,
-        estimated=False,
+        # reported so far, and more was to come: a lower bound
+        estimated=facts.reported and not facts.stop and outcome != "ok",
         stop=facts.stop,
         tools=tuple(facts.tools),
         duration_ms=(monotonic() - call.started) * 1000,
@@ -72,10 +77,11 @@ def _record(call: Call, status: int, outcome: str) -> Record:
 def _cost(call: Call, facts: Facts) -> tuple[int | None, str]:
     """Nanodollars and the price row; nothing was spent where nothing reached a model, and unknown is never 0."""
     attempt = call.attempt
-    if attempt is None or attempt.head is None or call.operation == "count_tokens":
+    if attempt is None or not attempt.sent or call.operation == "count_tokens":
         return 0, ""
     if not facts.reported:
-        return (0, "") if attempt.head.status >= 400 else (None, "")
+        free = attempt.head is not None and attempt.head.status in FREE
+        return (0, "") if free else (None, "")
     offer = attempt.candidate.offer
     basis = offer.provider.cost_basis
     row = call.runtime.prices.find(basis, offer.model) if basis else None

@@ -213,6 +213,10 @@ class Facts:
     """Names of the tools that the model called, in order."""
     model: str = ""
     """The model that the reply names."""
+    tier: str = ""
+    """The service tier that served it, where the provider says so."""
+    extra: dict[str, int] = field(default_factory=dict)
+    """Counts of what is paid for beside tokens, such as `web_search` or `image`."""
 
 
 class Drop(Protocol):
@@ -310,11 +314,18 @@ class Flag(Protocol):
     def build(self, ask: Ask, target: Target, drop: Drop) -> Send:
         """The request to the provider. Raises `Refused` for what it cannot carry without changing the meaning."""
 
-    def steps(self, ask: Ask, target: Target) -> Generator[Send | Fetch, Reply, Ask]:
-        """What must be asked or fetched before the request is built; returns the ask to go on with.
+    def steps(self, ask: Ask, target: Target, drop: Drop) -> Generator[Send | Fetch, Reply, Ask | Reply]:
+        """What must be asked or fetched before the request is built.
 
-        Run for the client's flag in its own dialect, and for the provider's flag in the upstream's.
+        Run for the client's flag in its own dialect, and for the provider's flag in the upstream's. Returns the ask to
+        go on with, or a reply in that dialect that answers the client without asking the provider (an estimate).
         """
+
+    def again(self, ask: Ask, target: Target, problem: Problem, drop: Drop) -> Ask | None:
+        """Another try after the provider's refusal, such as one without betas; None for most. Tried once."""
+
+    def limit(self, ask: Ask) -> int | None:
+        """The most output tokens that the client allows; None if it sets no limit. For estimates before a call."""
 
     def problem(self, head: Head, body: bytes) -> Problem | None:
         """What a reply's body says went wrong, also under a 200; None if nothing did."""

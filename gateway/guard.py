@@ -7,26 +7,33 @@ not ours (DNS rebinding), a foreign Origin, and what a browser itself calls cros
 from __future__ import annotations
 
 import ipaddress
+import re
 import secrets
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 import orjson
 from aiohttp import web
 from aiohttp.typedefs import Middleware
-from yarl import URL
 
 from gateway.config.model import Listener
 from gateway.context import GATEWAY, IDENTITY, REFUSED, REQUEST_ID
 from gateway.errors import PERMISSION, Problem, Refused
 from gateway.identity.static import identify
+from gateway.sockets import endpoints
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _LOCAL: Final = frozenset({"localhost"})
+_PORTS: Final[Mapping[str, int]] = {"http": 80, "https": 443}
+"""The schemes that an origin of ours may have, and the port that each means when it says none."""
+_PLACE: Final = re.compile(
+    r"(?:\[(?P<six>[0-9A-Fa-f:.]{2,45})\]|(?P<name>[A-Za-z0-9](?:[A-Za-z0-9._-]{0,253}[A-Za-z0-9])?)\.?)"
+    r"(?::(?P<port>[0-9]{1,5}))?"
+)
 
 
-def middlewares(calls: Collection[web.AbstractRoute], listeners: Mapping[int | str, Listener]) -> list[Middleware]:
+def middlewares(calls: Collection[web.AbstractRoute], listeners: Mapping[str, Listener]) -> list[Middleware]:
     """Outermost first. `calls` are the routes whose refusals the server says in the client's dialect."""
 
     @web.middleware
@@ -61,26 +68,26 @@ _OPEN: Final = frozenset({"/healthz", "/readyz"})
 """Say nothing of the configuration, and are asked by monitors that have no identity."""
 
 
-def _identify(request: web.Request, listeners: Mapping[int | str, Listener]) -> Refused | None:
+def _identify(request: web.Request, listeners: Mapping[str, Listener]) -> Refused | None:
     """Put the caller's identity into the request, by the mode of the listener that it came through."""
     transport = request.transport
-    local = transport.get_extra_info("sockname") if transport else None
-    listener = listeners.get(local[1] if isinstance(local, tuple) else str(local or ""))
-    if listener is None:
-        return _refused("the caller is not known")
-    request[IDENTITY] = identify(listener)
-    return None
+    name = transport.get_extra_info("sockname") if transport else ""
+    for endpoint in endpoints(name):
+        if (listener := listeners.get(endpoint)) is not None:
+            request[IDENTITY] = identify(listener)
+            return None
+    return _refused("the caller is not known")
 
 
 def cross_site(headers: Mapping[str, str], hosts: Collection[str]) -> Refused | None:
     """Refuse what a web page of another origin sent, and names that are not this gateway's."""
     host = headers.get("Host", "")
-    name = _host_name(host)
-    if name is None or not (name in hosts or name in _LOCAL or _is_address(name)):
-        return _refused(f'host "{host[:100]}" is not one of this gateway\'s; add it to "server": {{"hosts": [...]}}')
+    place = _place(host)
+    if place is None or not (place.name in hosts or place.name in _LOCAL or place.address):
+        return _refused(f'host "{_shown(host)}" is not one of this gateway\'s; add it to "server": {{"hosts": [...]}}')
     origin = headers.get("Origin")
-    if origin is not None and not _same(origin, host):
-        return _refused(f'origin "{origin[:100]}" is not this gateway\'s')
+    if origin is not None and not _same(origin, place):
+        return _refused(f'origin "{_shown(origin)}" is not this gateway\'s')
     if headers.get("Sec-Fetch-Site") == "cross-site":
         return _refused("the request comes from a page of another site")
     return None
@@ -90,30 +97,52 @@ def _refused(message: str) -> Refused:
     return Refused(Problem(PERMISSION, f"access denied: {message}"))
 
 
+def _shown(value: str) -> str:
+    """A header's beginning. What was no UTF-8 in it cannot be sent back as JSON."""
+    return value[:100].encode("ascii", "replace").decode()
+
+
+class _Place(NamedTuple):
+    """What `Host`, or the rest of an origin, names."""
+
+    name: str
+    """In lower case; an address in its shortest form."""
+    port: int | None
+    address: bool
+
+
 @lru_cache(maxsize=256)
-def _host_name(host: str) -> str | None:
+def _place(text: str) -> _Place | None:
+    """A name, IPv4 or bracketed IPv6 address with or without a port, in ASCII; None for anything else.
+
+    No URL parser is asked: they repair what they read (full-width digits, `/..`), and a browser repairs it otherwise.
+    """
+    match = _PLACE.fullmatch(text)
+    if match is None:
+        return None
+    port = int(match["port"]) if match["port"] else None
+    if port is not None and not 1 <= port <= 65535:
+        return None
+    if match["six"] is None:
+        name = match["name"].lower()
+        return _Place(name, port, _is_address(name))
     try:
-        url = URL(f"http://{host}")
+        return _Place(str(ipaddress.IPv6Address(match["six"])), port, address=True)
     except ValueError:
         return None
-    if url.user or url.path not in {"", "/"} or url.query_string or url.fragment:
-        return None
-    return (url.host or "").rstrip(".").lower() or None
 
 
-def _same(origin: str, host: str) -> bool:
-    try:
-        url = URL(origin)
-        ours = URL(f"{url.scheme}://{host}")
-    except ValueError:
+def _same(origin: str, host: _Place) -> bool:
+    scheme, separator, rest = origin.partition("://")
+    if not separator or scheme not in _PORTS or (place := _place(rest)) is None:
         return False
-    return url.scheme in {"http", "https"} and (url.host, url.port) == (ours.host, ours.port)
+    default = _PORTS[scheme]
+    return (place.name, place.port or default) == (host.name, host.port or default)
 
 
-@lru_cache(maxsize=256)
 def _is_address(name: str) -> bool:
     try:
-        ipaddress.ip_address(name)
+        ipaddress.IPv4Address(name)
     except ValueError:
         return False
     return True

@@ -5,17 +5,30 @@ The classes here are also the bricks of the flags that are plain but for a detai
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
 from typing import Any, Final
 
 import orjson
 
 from gateway import errors
 from gateway.errors import BadFrame, Problem, Refused, Truncated, UpstreamFailed, invalid
-from gateway.flag import Ask, Event, Fetch, Head, Members, Reply, Request, Send, Target
+from gateway.flag import Ask, Drop, Event, Fetch, Head, Members, Reply, Request, Send, Target
 from gateway.framing import sse
 
 CONTENT_TYPE: Final = "text/event-stream"
+
+MAX_MODEL: Final = 2048
+"""Letters of a model's name: the limit of Bedrock's `modelId` (botocore service model)."""
+_UNNAMABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""Control characters, line ends and halves of letters: what no log, header or table should have to hold."""
+_SHOWN: Final = 100
+"""Letters of such a name that a refusal repeats."""
+
+MAX_RETRY_AFTER: Final = 86_400
+"""Seconds; a provider that says more, or what is no number of seconds, would have clients wait for ever."""
 
 
 def parse(flag: str, dialect: str, request: Request) -> Ask:
@@ -43,20 +56,56 @@ def model_of(top: Members) -> str:
     model = top.decode("model")
     if not isinstance(model, str) or not model:
         raise invalid('the body must name a "model", as a string', "model")
-    return model
+    return model_name(model)
 
 
-def no_steps(ask: Ask, target: Target) -> Generator[Send | Fetch, Reply, Ask]:
+def model_name(name: str) -> str:
+    """The name as it came, from a body or a path. Raises `Refused` for one that no provider could have."""
+    if len(name) > MAX_MODEL:
+        shown = _UNNAMABLE.sub("?", name[:_SHOWN])
+        raise invalid(f'model: "{shown}..." has {len(name)} letters; at most {MAX_MODEL} are taken', "model")
+    if _UNNAMABLE.search(name):
+        shown = _UNNAMABLE.sub("?", name[:_SHOWN])
+        raise invalid(f'model: "{shown}" has control characters; send the name without them', "model")
+    return name
+
+
+def no_steps(ask: Ask, target: Target, drop: Drop) -> Generator[Send | Fetch, Reply, Ask | Reply]:
     """Nothing is asked or fetched before `build`."""
-    _ = target
+    _ = target, drop
     yield from ()
     return ask
 
 
+def not_again(ask: Ask, target: Target, problem: Problem, drop: Drop) -> Ask | None:
+    """A refusal is a refusal."""
+    _ = ask, target, problem, drop
+    return None
+
+
+def limit(ask: Ask) -> int | None:
+    """The limit of a body in OpenAI's or Anthropic's manner."""
+    for name in ("max_completion_tokens", "max_tokens", "max_output_tokens"):
+        value = ask.top.decode(name)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+    return None
+
+
 def problem_of(head: Head, body: bytes) -> Problem | None:
-    """The error of a JSON API: any status of 400 and above, with a message wherever one is customary."""
+    """The error of a JSON API: any status of 400 and above, with a message wherever one is customary.
+
+    Also a body that begins with an `error` under a 200, as some aggregators answer when a provider of theirs failed.
+    """
     if head.status < 400:
-        return None
+        return None if _ERROR_FIRST.match(body) is None else replace(_error_of(Head(500, head.headers), body), status=0)
+    return _error_of(head, body)
+
+
+_ERROR_FIRST: Final = re.compile(rb'\s*\{\s*"error"\s*:\s*[{"]')
+
+
+def _error_of(head: Head, body: bytes) -> Problem:
     message, native = message_of(body)
     return Problem(
         code=code_of(head.status),
@@ -91,9 +140,10 @@ _CODES: Final = {
 def retry_after(head: Head) -> float | None:
     """Seconds of a Retry-After header; its date form is not used by any provider here."""
     try:
-        return float(head.headers["retry-after"])
+        seconds = float(head.headers["retry-after"])
     except (KeyError, ValueError):
         return None
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER) if math.isfinite(seconds) else None
 
 
 def message_of(body: bytes) -> tuple[str, str]:
@@ -129,7 +179,11 @@ def members(body: bytes) -> Members:
 
 
 class SseDecoder:
-    """Server-sent events to events. What differs between dialects comes in as functions."""
+    """Server-sent events to events. What differs between dialects comes in as functions.
+
+    `is_last` tells the terminal event. What comes after it is for the meter alone: it has no bytes for the client, and
+    neither an error nor half an event there makes a failure of a reply that is complete.
+    """
 
     def __init__(
         self,
@@ -138,6 +192,7 @@ class SseDecoder:
         failure: Callable[[Event], Problem | None] | None = None,
     ) -> None:
         self.done = False
+        self._over = False
         self._frames = sse.Decoder()
         self._kind = kind
         self._is_last = is_last
@@ -146,15 +201,16 @@ class SseDecoder:
     def feed(self, data: bytes) -> Iterator[Event]:
         for frame in self._frames.feed(data):
             kind = self._kind(frame.headers.get("event", ""), frame.payload) if frame.payload else ""
-            event = Event(kind, frame.payload, frame.raw)
-            if kind and self._failure and (problem := self._failure(event)):
-                raise UpstreamFailed(problem, frame.raw)
-            if kind and self._is_last(event):
-                self.done = True
+            event = Event(kind, frame.payload, b"" if self._over else frame.raw)
+            if kind and not self._over:
+                if self._failure and (problem := self._failure(event)):
+                    raise UpstreamFailed(problem, frame.raw)
+                if self._is_last(event):
+                    self.done = self._over = True
             yield event
 
     def close(self) -> Iterator[Event]:
-        if not self.done or self._frames.pending:
+        if not self.done:
             raise Truncated
         return iter(())
 
@@ -192,7 +248,8 @@ def error(problem: Problem) -> tuple[int, dict[str, str], bytes]:
 def error_headers(problem: Problem) -> dict[str, str]:
     headers = {"content-type": "application/json"}
     if problem.retry_after is not None:
-        headers["retry-after"] = str(max(1, round(problem.retry_after)))
+        # in this order a NaN, which compares with nothing, becomes the 1
+        headers["retry-after"] = str(round(min(MAX_RETRY_AFTER, max(1, problem.retry_after))))
     return headers
 
 

@@ -63,7 +63,9 @@ class Plugin:
     parse: Callable[[Request], Ask]
     dialect_for: Callable[[Caps], str]
     build: Callable[[Ask, Target, contract.Drop], Send]
-    steps: Callable[[Ask, Target], Generator[Send | Fetch, Reply, Ask]]
+    steps: Callable[[Ask, Target, contract.Drop], Generator[Send | Fetch, Reply, Ask | Reply]]
+    again: Callable[[Ask, Target, Problem, contract.Drop], Ask | None]
+    limit: Callable[[Ask], int | None]
     problem: Callable[[Head, bytes], Problem | None]
     decoder: Callable[[Ask, Target, Head], Decoder]
     meter: Callable[[Ask, Target, Head], Meter]
@@ -78,7 +80,9 @@ _ARGUMENTS: Final[Mapping[str, int]] = {
     "parse": 1,
     "dialect_for": 1,
     "build": 3,
-    "steps": 2,
+    "steps": 3,
+    "again": 4,
+    "limit": 1,
     "problem": 2,
     "decoder": 3,
     "meter": 3,
@@ -92,9 +96,11 @@ _ARGUMENTS: Final[Mapping[str, int]] = {
 def plugin(name: str, module: Any) -> Plugin:
     """A module, checked and completed. Raises `PluginError`."""
     for attribute in _DEMANDED:
-        if not hasattr(module, attribute):
+        if getattr(module, attribute, None) is None:
             raise PluginError(f'plugin {name}: has no "{attribute}"; a flag needs {", ".join(_DEMANDED)}')
     _check_api(name, module)
+    if not module.dialects:
+        raise PluginError(f"plugin {name}: dialects is empty; name the format of the bodies")
     for attribute, count in _ARGUMENTS.items():
         if (function := getattr(module, attribute, None)) is not None:
             _check_arguments(name, attribute, function, count)
@@ -105,6 +111,8 @@ def plugin(name: str, module: Any) -> Plugin:
         "parse": partial(plain.parse, name, dialect),
         "dialect_for": lambda _caps: dialect,
         "steps": plain.no_steps,
+        "again": plain.not_again,
+        "limit": plain.limit,
         "problem": plain.problem_of,
         "decoder": _plain_decoder,
         "encoder": lambda _ask: plain.SseEncoder(),
@@ -173,6 +181,8 @@ def discover(folder: Path | None = None) -> Registry:
         if separator:
             _check_api(name, module)
             _check_arguments(name, "open", getattr(module, "open", None), 3)
+            if not isinstance(getattr(module, "loses", None), int) or not getattr(module, "operations", None):
+                raise PluginError(f'plugin {name}: a translator needs "loses", a number, and "operations"')
             translators[source, target] = cast("Translator", module)
         elif hasattr(module, "seen"):
             _check_api(name, module)

@@ -1,19 +1,18 @@
 """The life of the process: load, listen, reload, drain.
 
 A configuration is swapped in whole or not at all; calls in flight keep the one they began with. SIGHUP reloads, SIGTERM
-and SIGINT stop accepting and let calls finish.
+and SIGINT stop accepting and let calls finish; a second one of them ends the calls at once.
 """
 
 from __future__ import annotations
 
 import asyncio
 import signal
-import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -21,11 +20,25 @@ from gateway.app import build
 from gateway.config.findings import ConfigError
 from gateway.config.load import Loaded, load
 from gateway.config.model import Config, Listener
-from gateway.config.watch import watch
+from gateway.config.watch import Stamp, stamps, watch
 from gateway.context import GATEWAY, Gateway
+from gateway.http_log import server_logger
 from gateway.log import Logger
 from gateway.registry import Registry
-from gateway.runtime import runtime
+from gateway.runtime import Runtime, runtime
+from gateway.sockets import Bound, CannotListen, bind
+from gateway.store.base import StoreFailed
+
+WATCH_AGAIN_SECONDS: Final = 1.0
+"""After which watching is begun anew, when it failed."""
+LAST_WORD_SECONDS: Final = 1.0
+"""For calls that are ended by force: to say so to their clients, and to be recorded."""
+CLOSE_SECONDS: Final = 0.5
+"""For what is left on connections then: pages, and replies whose last bytes are on their way."""
+
+
+class CannotStart(Exception):
+    """What keeps the gateway from serving; the message names the address, file or folder."""
 
 
 @dataclass(slots=True)
@@ -34,6 +47,8 @@ class Running:
 
     app: web.Application
     urls: list[str] = field(default_factory=list)
+    hurry: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set by who does not want to wait for calls in flight."""
 
     @property
     def gateway(self) -> Gateway:
@@ -44,48 +59,90 @@ class Running:
 async def listening(
     config: Config, registry: Registry, *, state: Path, log: Logger, **options: Any
 ) -> AsyncIterator[Running]:
-    """Open all listeners; on leaving, stop accepting, wait for calls in flight, then close what is left.
+    """Open all listeners; on leaving, stop accepting, wait for calls in flight, then end what is left.
 
-    Raises `OSError` when an address is taken.
+    Raises `CannotStart`.
     """
-    listeners: dict[int | str, Listener] = {}
-    app = build(config, registry, state=state, log=log, listeners=listeners, **options)
+    listeners: dict[str, Listener] = {}
+    app = _built(config, registry, state=state, log=log, listeners=listeners, **options)
     limits = config.server.limits
     runner = web.AppRunner(
         app,
         handler_cancellation=True,
-        shutdown_timeout=config.server.drain_seconds,
+        shutdown_timeout=CLOSE_SECONDS,
         access_log=None,
+        logger=server_logger(log),
+        auto_decompress=False,
         max_line_size=limits.header_bytes,
         max_field_size=limits.header_bytes,
     )
     await runner.setup()
     running = Running(app)
+    bounds: list[Bound] = []
     try:
         for listener in config.server.listeners:
-            key, url = await _listen(runner, listener)
-            listeners[key] = listener
-            running.urls.append(url)
+            bounds.append(_bound(listener))
+            listeners[bounds[-1].endpoint] = listener
+            running.urls.append(bounds[-1].url)
+        for bound in bounds:
+            await web.SockSite(runner, bound.socket).start()
         yield running
     finally:
         running.gateway.draining = True
-        await runner.cleanup()
+        for bound in bounds:
+            bound.remove_file()
+        try:
+            await _stopped(runner)
+            await _drained(running, config.server.drain_seconds)
+        finally:
+            await runner.cleanup()
+            for bound in bounds:
+                bound.socket.close()
 
 
-async def _listen(runner: web.AppRunner, listener: Listener) -> tuple[int | str, str]:
-    """Open one listener; gives what identifies its connections (TCP port or socket path), and its URL."""
-    if listener.unix:
-        Path(listener.unix).unlink(missing_ok=True)  # noqa: ASYNC240 (at start, before anything is served)
-        await web.UnixSite(runner, listener.unix).start()
-        return listener.unix, f"unix:{listener.unix}"
-    bound = socket.create_server(
-        (listener.host, listener.port), family=socket.AF_INET6 if ":" in listener.host else socket.AF_INET
-    )
-    bound.setblocking(False)
-    await web.SockSite(runner, bound).start()
-    port: int = bound.getsockname()[1]
-    host = f"[{listener.host}]" if ":" in listener.host else listener.host
-    return port, f"http://{host}:{port}"
+def _built(config: Config, registry: Registry, *, state: Path, **options: Any) -> web.Application:
+    try:
+        return build(config, registry, state=state, **options)
+    except OSError as error:
+        raise CannotStart(f"{error.filename or state}: {error.strerror or error}") from None
+    except (StoreFailed, ValueError) as error:
+        raise CannotStart(str(error)) from None
+
+
+def _bound(listener: Listener) -> Bound:
+    try:
+        return bind(listener)
+    except CannotListen as error:
+        raise CannotStart(str(error)) from None
+
+
+async def _stopped(runner: web.AppRunner) -> None:
+    """Accept no more connections, and no more requests on those that are there."""
+    for site in runner.sites:
+        await site.stop()
+    # what has just come in begins, as `AppRunner.cleanup` has it
+    await asyncio.sleep(0)
+    if runner.server is not None:
+        runner.server.pre_shutdown()
+
+
+async def _drained(running: Running, seconds: float) -> None:
+    """Wait for calls in flight as long as that is wanted, then end the rest; each may still say so to its client."""
+    calls = running.gateway.open_calls
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
+    hurry = asyncio.create_task(running.hurry.wait())
+    while (waiting := _unfinished(calls)) and not hurry.done() and (left := end - loop.time()) > 0:
+        await asyncio.wait({*waiting, hurry}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+    hurry.cancel()
+    if rest := _unfinished(calls):
+        for task in rest:
+            task.cancel()
+        await asyncio.wait(rest, timeout=LAST_WORD_SECONDS)
+
+
+def _unfinished(calls: set[asyncio.Task[Any]]) -> set[asyncio.Task[Any]]:
+    return {task for task in calls if not task.done()}
 
 
 @dataclass(slots=True)
@@ -96,34 +153,82 @@ class Reloader:
     gateway: Gateway
     overlay: Listener | None
     """The listener of the command line, which the file's listeners do not replace."""
-    watched: frozenset[Path]
+    seen: Mapping[Path, Stamp]
+    """The files of the configuration that is used, as they were before it was read."""
+    started: Config = field(init=False)
+    """The configuration of the start; some of it holds until the end."""
+    _watched: frozenset[Path] = field(init=False)
+    _one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _asked: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.started = self.gateway.runtime.config
+        self._watched = frozenset(self.seen)
 
     async def follow(self) -> None:
-        """Reload whenever the file, or a secret that it names, changes."""
-        async for _ in watch(lambda: self.watched):
-            self.reload()
+        """Reload whenever the file, or a secret that it names, changes; whatever happens, go on with that."""
+        while True:
+            try:
+                async with aclosing(watch(lambda: self._watched, since=self.seen)) as changes:
+                    async for _ in changes:
+                        await self.reload()
+            except Exception:
+                self.gateway.log.exception("config.watch_failed", again_in_seconds=WATCH_AGAIN_SECONDS)
+            await asyncio.sleep(WATCH_AGAIN_SECONDS)
 
-    def reload(self) -> None:
+    def ask(self) -> None:
+        """Reload soon; for a signal's handler, which cannot wait."""
+        task = asyncio.create_task(self.reload())
+        self._asked.add(task)
+        task.add_done_callback(self._asked.discard)
+
+    async def reload(self) -> None:
+        async with self._one_at_a_time:
+            self.seen = stamps(self._watched)
+            try:
+                loaded, ready = await asyncio.to_thread(self._read)
+            except ConfigError as error:
+                self._watched |= error.watched
+                self._keep([str(finding) for finding in error.findings])
+            except Exception as error:
+                self.gateway.log.exception("config.reload_failed")
+                self._keep([f"{self.path}: cannot be taken over: {type(error).__name__}"])
+            else:
+                self._take(loaded, ready)
+
+    def _read(self) -> tuple[Loaded, Runtime]:
+        """In a thread of its own: a large file, or a slow disk, must not hold up calls."""
+        loaded = load(self.path, known_flags=self.gateway.registry.flags)
+        return loaded, runtime(with_listener(loaded.config, self.overlay))
+
+    def _keep(self, findings: list[str]) -> None:
+        self.gateway.config_error = findings[0]
+        self.gateway.metrics.config_reloaded(successful=False)
+        self.gateway.log.error("config.refused", findings=findings, kept="the last good configuration serves on")
+
+    def _take(self, loaded: Loaded, ready: Runtime) -> None:
         gateway = self.gateway
-        try:
-            loaded = load(self.path, known_flags=gateway.registry.flags)
-        except ConfigError as error:
-            self.watched |= error.watched
-            findings = [str(finding) for finding in error.findings]
-            gateway.config_error = findings[0]
-            gateway.metrics.config_reloaded(successful=False)
-            gateway.log.error(  # noqa: TRY400 (the findings say it all)
-                "config.refused", findings=findings, kept="the last good configuration serves on"
-            )
-            return
-        self.watched = loaded.watched
-        gateway.runtime = runtime(with_listener(loaded.config, self.overlay))
-        gateway.metrics.configured(gateway.runtime.config)
+        self._watched = loaded.watched
+        gateway.runtime = ready
+        gateway.metrics.configured(ready.config)
         gateway.config_error = ""
         gateway.metrics.config_reloaded(successful=True)
         for warning in loaded.warnings:
             gateway.log.warning("config.warning", finding=str(warning))
-        gateway.log.info("config.reloaded", file=str(self.path), providers=list(loaded.config.providers))
+        if keys := fixed_changes(self.started, ready.config):
+            gateway.log.warning("config.needs_restart", changed=keys)
+        gateway.log.info("config.reloaded", file=str(self.path), providers=list(ready.config.providers))
+
+
+def fixed_changes(started: Config, now: Config) -> list[str]:
+    """The keys that differ and are read at the start only."""
+    keys = {
+        "server.listeners": (started.server.listeners, now.server.listeners),
+        "server.drain_seconds": (started.server.drain_seconds, now.server.drain_seconds),
+        "server.limits.header_bytes": (started.server.limits.header_bytes, now.server.limits.header_bytes),
+        "storage.url": (started.storage.url, now.storage.url),
+    }
+    return [key for key, (before, after) in keys.items() if before != after]
 
 
 def with_listener(config: Config, listener: Listener | None) -> Config:
@@ -143,16 +248,23 @@ async def serve(
     listener: Listener | None = None,
     hints: Callable[[str], str] = lambda _url: "",
 ) -> None:
-    """Serve until SIGTERM or SIGINT. Prints `listening on URL` for each listener when it is ready, then the hints."""
+    """Serve until SIGTERM or SIGINT. Prints `listening on URL` for each listener when it is ready, then the hints.
+
+    Raises `CannotStart`.
+    """
     config = with_listener(loaded.config, listener)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     async with AsyncExitStack() as stack:
         running = await stack.enter_async_context(listening(config, registry, state=state, log=log))
-        reloader = Reloader(path, running.gateway, listener, loaded.watched)
+        reloader = Reloader(path, running.gateway, listener, loaded.stamps)
+
+        def end() -> None:
+            (running.hurry if stop.is_set() else stop).set()
+
         for name in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(name, stop.set)
-        loop.add_signal_handler(signal.SIGHUP, reloader.reload)
+            loop.add_signal_handler(name, end)
+        loop.add_signal_handler(signal.SIGHUP, reloader.ask)
         following = asyncio.create_task(reloader.follow())
         stack.push_async_callback(_cancelled, following)
         for url in running.urls:
@@ -164,6 +276,6 @@ async def serve(
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:
+    """End a task; what it may have died of is no reason to stop in disorder."""
     task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
+    await asyncio.gather(task, return_exceptions=True)

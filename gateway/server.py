@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from functools import partial
+from time import monotonic
 from typing import Final
 from urllib.parse import quote
 
@@ -18,7 +19,17 @@ from aiohttp import web
 
 from gateway.chain import Answer, Call, Items
 from gateway.context import REFUSED, REQUEST_ID, Gateway, identity_of
-from gateway.errors import INTERNAL, TOO_LARGE, GatewayError, Problem, Refused, UpstreamFailed
+from gateway.errors import (
+    INTERNAL,
+    TIMEOUT,
+    TOO_LARGE,
+    UNAVAILABLE,
+    GatewayError,
+    Problem,
+    Refused,
+    UpstreamFailed,
+    invalid,
+)
 from gateway.flag import Encoder, Event, Request, Route
 from gateway.registry import Plugin
 from gateway.sessions import agent
@@ -26,8 +37,11 @@ from gateway.sessions import agent
 PING_SECONDS: Final = 15.0
 """Of silence in a stream before a ping: some clients' runtimes drop a connection after 30 s without a byte."""
 
-MAX_DROPPED: Final = 2000
+MAX_HEADER: Final = 2000
 """Letters of the header that names dropped fields; the record has them all."""
+
+BODY_SECONDS: Final = 60.0
+"""For which a client may send nothing of a body that it has begun."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -51,12 +65,20 @@ class Server:
             agent=agent(request.headers),
             identity=identity_of(request),
         )
-        async with call.stack:
-            try:
+        task = asyncio.current_task()
+        assert task is not None
+        self.gateway.open_calls.add(task)
+        try:
+            async with call.stack:
                 return await self._serve(call, route, request)
-            except (asyncio.CancelledError, ConnectionError):
-                self.finish(call, 499, "cancelled")
-                raise
+        except (asyncio.CancelledError, ConnectionError):
+            self.finish(call, 499, "cancelled")
+            raise
+        except Exception:
+            self.gateway.log.exception("call.crashed", request_id=call.id)
+            return self._error(call, GatewayError(_CRASHED))
+        finally:
+            self.gateway.open_calls.discard(task)
 
     async def _serve(self, call: Call, route: Route, request: web.Request) -> web.StreamResponse:
         try:
@@ -69,21 +91,44 @@ class Server:
             first = await anext(items, ())
         except GatewayError as error:
             return self._error(call, error)
-        except Exception:
-            self.gateway.log.exception("call.crashed", request_id=call.id)
-            return self._error(call, GatewayError(_CRASHED))
+        except asyncio.CancelledError:
+            if not self._stopping():
+                raise
+            return self._error(call, GatewayError(_STOPPING))
         return await self._stream(call, request, answer, first, items)
 
     async def _read(self, call: Call, request: web.Request) -> bytes:
+        """The body. Raises `Refused`; a client that stops sending is one that left."""
         if (refused := request.get(REFUSED)) is not None:
             raise refused
-        limits = call.runtime.config.server.limits
-        if (request.content_length or 0) > limits.body_bytes:
-            raise _too_large(limits.body_bytes)
-        try:
-            return await request.read()
-        except web.HTTPRequestEntityTooLarge:
-            raise _too_large(limits.body_bytes) from None
+        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+            # what is small on the wire could be anything in memory, and no client of this trade compresses
+            raise invalid("the body is compressed; send it as it is, without Content-Encoding")
+        limit = call.runtime.config.server.limits.body_bytes
+        if (request.content_length or 0) > limit:
+            raise _too_large(limit)
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            try:
+                async with asyncio.timeout(BODY_SECONDS):
+                    data = await request.content.readany()
+            except TimeoutError:
+                raise Refused(Problem(TIMEOUT, f"nothing of the body came for {BODY_SECONDS:g} seconds")) from None
+            if not data:
+                return b"".join(parts)
+            size += len(data)
+            if size > limit:
+                raise _too_large(limit)
+            parts.append(data)
+
+    def _stopping(self) -> bool:
+        """Whether a cancelled call is one that the gateway's own end cut off, and not its client."""
+        task = asyncio.current_task()
+        if not self.gateway.draining or task is None:
+            return False
+        task.uncancel()
+        return True
 
     def _whole(self, call: Call, answer: Answer) -> web.Response:
         assert answer.body is not None
@@ -91,7 +136,7 @@ class Server:
         native = attempt.candidate.native
         body = answer.body if native else call.flag.encoder(call.require_ask()).whole(answer.body)
         headers = _reply_headers(call, answer.headers if native else {"content-type": "application/json"})
-        self.finish(call, answer.status, "ok")
+        self.finish(call, answer.status, "failed" if call.problem else "ok")
         return web.Response(status=answer.status, headers=headers, body=body)
 
     def _error(self, call: Call, error: GatewayError) -> web.Response:
@@ -128,7 +173,13 @@ class Server:
             call.problem = error.problem
             raw = error.raw if native and isinstance(error, UpstreamFailed) else b""
             last = raw or encoder.fail(error.problem)
-        except (asyncio.CancelledError, ConnectionError):
+        except asyncio.CancelledError:
+            if not self._stopping():
+                raise
+            outcome = "failed"
+            call.problem = _STOPPING
+            last = encoder.fail(_STOPPING)
+        except ConnectionError:
             raise
         except Exception:
             outcome = "failed"
@@ -169,20 +220,21 @@ class _Writer:
 
     def __init__(self, response: web.StreamResponse) -> None:
         self._response = response
-        self._writes = 0
+        self._last = monotonic()
 
     async def write(self, data: bytes) -> None:
-        self._writes += 1
+        self._last = monotonic()
         await self._response.write(data)
 
     async def ping(self, data: bytes, seconds: float) -> None:
         """Write a ping whenever nothing has been written for so long."""
         with suppress(ConnectionError):
             while data:
-                seen = self._writes
-                await asyncio.sleep(seconds)
-                if self._writes == seen:
+                silent = monotonic() - self._last
+                if silent >= seconds:
                     await self.write(data)
+                else:
+                    await asyncio.sleep(seconds - silent)
 
 
 def _reply_headers(call: Call, headers: Mapping[str, str]) -> dict[str, str]:
@@ -195,12 +247,13 @@ def _reply_headers(call: Call, headers: Mapping[str, str]) -> dict[str, str]:
 
 def _header_value(text: str) -> str:
     """Names of a client's members, as they may stand in a header: printable, and not endless."""
-    safe = quote(text, safe="/, !#$&'()*+-.:;<=>?@[]^_`{|}~")
-    return safe if len(safe) <= MAX_DROPPED else f"{safe[:MAX_DROPPED]}..."
+    safe = quote(text[:MAX_HEADER], safe="/, !#$&'()*+-.:;<=>?@[]^_`{|}~")
+    return safe if len(safe) <= MAX_HEADER else f"{safe[:MAX_HEADER]}..."
 
 
 def _too_large(limit: int) -> Refused:
     return Refused(Problem(TOO_LARGE, f"the request's body is larger than {limit} bytes, the limit of this gateway"))
 
 
+_STOPPING: Final = Problem(UNAVAILABLE, "the gateway is being stopped; try again", retryable=True)
 _CRASHED: Final = Problem(INTERNAL, "the gateway failed on this call; its log has the cause under the request id")

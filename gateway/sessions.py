@@ -158,7 +158,7 @@ def _opening(system: str, items: Iterator[bytes]) -> Opening | None:
     for raw in items:
         item = orjson.loads(raw)
         role = item.get("role", "user") if isinstance(item, dict) else ""
-        if role in {"system", "developer"}:
+        if role in ("system", "developer"):  # compared, not hashed: it may be any JSON
             system += _text(item)
         elif role == "user":
             # an image alone has no text; the whole message tells it from other images

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Final
 
 import aiohttp
@@ -14,7 +15,7 @@ from yarl import URL
 
 from gateway import __version__, credentials
 from gateway.config.model import Provider, Timeouts
-from gateway.errors import TIMEOUT, UNAVAILABLE, Problem, Truncated, UpstreamFailed
+from gateway.errors import TIMEOUT, UNAVAILABLE, NotReached, Problem, Truncated, UpstreamFailed
 from gateway.flag import Head, Send
 
 MAX_BODY: Final = 64 * 1024 * 1024
@@ -53,14 +54,15 @@ class Reply:
                 return
             yield data
 
-    async def read(self) -> bytes:
-        """The whole body. Raises as `chunks` does, and `UpstreamFailed` when it is longer than `MAX_BODY`."""
+    async def read(self, limit: int) -> bytes:
+        """The whole body. Raises as `chunks` does, and `UpstreamFailed` when it is longer than the limit."""
         parts = []
         size = 0
         async for data in self.chunks():
             size += len(data)
-            if size > MAX_BODY:
-                problem = Problem(UNAVAILABLE, f"{self._provider} sent a reply of more than {MAX_BODY} bytes")
+            if size > limit:
+                message = f"{self._provider} answered {self.head.status} with more than {limit} bytes"
+                problem = Problem(UNAVAILABLE, message)
                 raise UpstreamFailed(problem)
             parts.append(data)
         return b"".join(parts)
@@ -92,21 +94,41 @@ class Upstream:
             **credentials.header(provider.authorization, provider.apikey.value),
         }
         try:
-            response = await self._client().request(
-                send.method,
-                url(provider.baseurl, send),
-                data=send.body if len(send.body) <= AT_ONCE else io.BytesIO(send.body),
-                headers=headers,
-                timeout=timeout,
-                allow_redirects=False,
-            )
+            response = await self._request(provider, send, headers, timeout)
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            message = f"{provider.id} cannot be reached: {type(error).__name__}"
+            raise NotReached(Problem(UNAVAILABLE, message, retryable=True)) from None
         except TimeoutError as error:
             message = f"{provider.id} did not answer in time: {type(error).__name__}"
             raise UpstreamFailed(Problem(TIMEOUT, message, retryable=True)) from None
         except (aiohttp.ClientError, OSError) as error:
-            message = f"{provider.id} cannot be reached: {type(error).__name__}"
+            message = f"{provider.id} broke off before it answered: {type(error).__name__}"
             raise UpstreamFailed(Problem(UNAVAILABLE, message, retryable=True)) from None
         return Reply(response, provider.id, timeouts.read_seconds)
+
+    async def _request(
+        self, provider: Provider, send: Send, headers: dict[str, str], limits: aiohttp.ClientTimeout
+    ) -> aiohttp.ClientResponse:
+        """The request; once more on a fresh connection when a kept one turns out to have been closed meanwhile.
+
+        Such a connection gives no byte back, and a provider that closes an idle one has not read the request.
+        """
+        for last in (False, True):
+            trace = SimpleNamespace(reused=False)
+            try:
+                return await self._client().request(
+                    send.method,
+                    url(provider.baseurl, send),
+                    data=send.body if len(send.body) <= AT_ONCE else io.BytesIO(send.body),
+                    headers=headers,
+                    timeout=limits,
+                    allow_redirects=False,
+                    trace_request_ctx=trace,
+                )
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                if last or not trace.reused:
+                    raise
+        raise AssertionError
 
     async def close(self) -> None:
         if self._session is not None:
@@ -117,9 +139,23 @@ class Upstream:
             # no limit: how many calls run at once is decided in front of the pool, not by it; cookies are nobody's here
             connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=60)
             self._session = aiohttp.ClientSession(
-                connector=connector, cookie_jar=aiohttp.DummyCookieJar(), skip_auto_headers=("Content-Type",)
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                skip_auto_headers=("Content-Type",),
+                trace_configs=[_noting_reuse()],
             )
         return self._session
+
+
+def _noting_reuse() -> aiohttp.TraceConfig:
+    """Tells a request whether its connection had served another one before."""
+
+    async def reused(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
+        context.trace_request_ctx.reused = True
+
+    config = aiohttp.TraceConfig()
+    config.on_connection_reuseconn.append(reused)
+    return config
 
 
 def url(baseurl: str, send: Send) -> URL:

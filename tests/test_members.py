@@ -1,13 +1,14 @@
 """A body's members are found without decoding them, and everything that is not changed keeps its bytes."""
 
 import json
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import Refused
-from gateway.members import Members
+from gateway.members import MAX_MEMBERS, Members
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -66,3 +67,54 @@ def test_what_is_no_json_object_is_refused_with_the_reason(body):
 def test_a_value_that_cannot_be_read_is_a_refusal_and_no_crash(value):
     with pytest.raises(Refused):
         Members(b'{"a":' + value + b"}").decode("a")
+
+
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        (b'{"model":"m","model":"\xff"}', "model"),
+        (b'{"model":"m","model":' + b"9" * 6000 + b"}", "model"),
+        (b'{"model":"m","x":' + b"9" * 6000 + b',"model":"n"}', "model"),
+        (b'{"a":12,"b":0,"a":1}', "a"),
+        (b'{"a":12,"a":1}', "a"),
+        (b'{"a":1,"b":2,"a":1,"c":3}', "a"),
+        (b'{"a":1,"b":2,"b":2}', "b"),
+        (b'{"a":[1],"b":[2],"b":{}}', "b"),
+    ],
+)
+def test_the_name_of_a_repeated_member_is_found_whatever_the_values_are(body, name):
+    with pytest.raises(Refused, match="twice") as refused:
+        Members(body)
+    assert refused.value.problem.param == name
+
+
+@given(st.dictionaries(st.text(alphabet="abc", min_size=1), st.binary(max_size=6), min_size=1), st.data())
+def test_a_repeated_member_with_any_bytes_in_it_is_a_refusal_and_no_crash(data, draw):
+    parts = [f'"{name}":'.encode() + value for name, value in data.items()]
+    parts.append(f'"{draw.draw(st.sampled_from(list(data)))}":"x"'.encode())
+    with pytest.raises(Refused):
+        Members(b"{" + b",".join(parts) + b"}")
+
+
+def test_a_refused_body_of_many_megabytes_is_not_decoded_to_say_what_is_wrong():
+    values = b",".join([b'{"a":[1,2,3]}'] * 1_000_000)
+    begun = time.process_time()
+    with pytest.raises(Refused, match='names "model" twice'):
+        Members(b'{"model":"m","x":[' + values + b'],"model":"n"}')
+    assert time.process_time() - begun < 0.3
+
+
+def test_a_repeated_name_is_shown_by_its_beginning():
+    name = b'"' + b"n" * 5000 + b'"'
+    with pytest.raises(Refused) as refused:
+        Members(b"{" + name + b":1," + name + b":2}")
+    assert len(refused.value.problem.message) < 200
+
+
+def test_a_body_of_too_many_members_is_refused_before_they_are_walked():
+    def body(count):
+        return b"{" + b",".join(b'"k%d":1' % index for index in range(count)) + b"}"
+
+    assert len(Members(body(MAX_MEMBERS))) == MAX_MEMBERS
+    with pytest.raises(Refused, match="300000 members at its top; at most 1000 are taken"):
+        Members(body(300_000))

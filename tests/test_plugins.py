@@ -16,7 +16,7 @@ routes = ()
 dialects = ("openai_chat",)
 
 
-def steps(ask, target):
+def steps(ask, target, drop):
     reply = yield Send("POST", "/model/us.amazon.nova-lite-v1%3A0/count-tokens", COUNT)
     return ask.with_body(ask.dialect, {"model": ask.model, "messages": [{"role": "user", "content": reply.body.decode()}]})
 

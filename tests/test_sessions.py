@@ -5,6 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from gateway.flag import OPAQUE, Ask, Members
@@ -221,3 +223,29 @@ def test_a_damaged_key_stops_the_start(tmp_path):
     (tmp_path / "session.key").write_bytes(b"short")
     with pytest.raises(ValueError, match="this file has 5"):
         load_key(tmp_path)
+
+
+odd = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from(["user", "system", "x"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["role", "content", "text", "parts", "user_id", "session_id"]), inner, max_size=4
+        )
+    ),
+    max_leaves=10,
+)
+
+
+@pytest.mark.parametrize("role", [[], {}, [{}], 1, None, True])
+def test_a_role_that_is_no_text_begins_no_chat_and_crashes_nothing(role):
+    assert of({"model": "m", "messages": [{"role": role, "content": "x"}]}).startswith("r_")
+
+
+@pytest.mark.parametrize(
+    "dialect", ["openai_chat", "anthropic_messages", "openai_responses", "gemini_generate_content"]
+)
+@given(data=st.data())
+def test_any_json_has_a_session(dialect, data):
+    members = ["messages", "input", "contents", "system", "instructions", "systemInstruction", "metadata"]
+    assert of(data.draw(st.dictionaries(st.sampled_from(members), odd)), dialect=dialect)

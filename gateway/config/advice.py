@@ -13,16 +13,10 @@ from gateway.config.findings import Report, closest
 from gateway.config.hujson import Path
 from gateway.config.model import Config, Provider
 from gateway.grants import covers_provider
+from gateway.prices.table import BASES
 
-NO_INFERRED_COST: Final = frozenset({"bedrock_model_invoke", "bedrock_converse"})
-"""Flags whose price list depends on a region that no flag tells ("you must set this field explicitly")."""
-
-COST_BASES: Final = (
-    "anthropic", "openai", "google", "vertex", "bedrock", "bedrock-us", "bedrock-eu", "bedrock-ap", "azure", "azure-eu",
-    "openrouter", "vercel",
-)  # fmt: skip
-"""The documented values."""
-
+REGIONAL: Final = "bedrock_"
+"""How the flags begin of providers whose prices depend on the region."""
 POLICY_ONLY: Final = ("autogroup:", "ipset:", "svc:")
 """Sources that mean something to tailscaled alone."""
 
@@ -58,16 +52,21 @@ def _unused_provider(provider: Provider, report: Report) -> None:
 
 
 def _unknown_cost(provider: Provider, report: Report) -> None:
+    """Bedrock's prices vary by region, so its price list must be named (the product page says so); a local server has
+    none to name. A list that the hosted product has may still have no prices here.
+    """
     path: Path = ("providers", provider.id)
+    known = ", ".join(BASES)
     if provider.cost_basis is None:
-        if NO_INFERRED_COST.intersection(provider.flags):
+        if any(flag.startswith(REGIONAL) for flag in provider.flags):
             report.warn(
-                path, 'no cost_basis configured, so costs are unknown; set "bedrock-us", "bedrock-eu" or "bedrock"'
+                path,
+                f"no cost_basis configured, so costs are unknown; there are prices for {known}",
             )
-    elif provider.cost_basis not in COST_BASES:
-        known = ", ".join(COST_BASES)
-        hint = closest(provider.cost_basis, COST_BASES)
-        report.warn((*path, "cost_basis"), f"unknown price list, so costs are unknown; there are {known}{hint}")
+    elif provider.cost_basis not in BASES:
+        hint = closest(provider.cost_basis, BASES)
+        message = f"no prices are known for this price list, so costs are unknown; there are prices for {known}{hint}"
+        report.warn((*path, "cost_basis"), message)
 
 
 def _shared_models(config: Config, report: Report) -> None:

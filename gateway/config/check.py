@@ -83,7 +83,7 @@ def _must_be(wanted: str) -> Callable[[ErrorDetails], str]:
 
 def _one_of(fault: ErrorDetails) -> str:
     choices = _EXPECTED.findall(str(fault["ctx"]["expected"]))
-    return f"{quoted(fault['input'])} is not one of {', '.join(choices)}"
+    return f"{quoted(fault['input'], choices)} is not one of {', '.join(choices)}"
 
 
 def _own(fault: ErrorDetails) -> str:

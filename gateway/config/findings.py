@@ -19,7 +19,8 @@ from gateway.config.hujson import Document, Path
 Severity = Literal["error", "warning"]
 
 _PLAIN_KEY: Final = re.compile(r"[\w-]+")
-_HARMLESS: Final = re.compile(r"[A-Za-z_-]{1,24}")
+_HARMLESS: Final = re.compile(r"[a-z_-]{1,12}")
+_NO_KEY: Final = re.compile(r"[A-Za-z_-]{1,16}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +93,17 @@ def dotted(path: Path) -> str:
     return text
 
 
-def quoted(value: Any) -> str:
-    """A value as a message may show it: only a short word, for a key is easily pasted into the wrong field."""
+def quoted(value: Any, allowed: Iterable[str] = ()) -> str:
+    """A value as a message may show it, for a key is easily pasted into the wrong field.
+
+    Shown are a short word in lower case and what is nearly one of the `allowed`; never what has a digit or is long.
+    """
     if value is None or isinstance(value, bool):
         return json.dumps(value)
-    if isinstance(value, str) and _HARMLESS.fullmatch(value):
-        return f'"{value}"'
-    return "the value"
+    if not isinstance(value, str):
+        return "the value"
+    harmless = _HARMLESS.fullmatch(value) or (_NO_KEY.fullmatch(value) and closest(value, allowed))
+    return f'"{value}"' if harmless else "the value"
 
 
 def closest(word: str, known: Iterable[str]) -> str:

@@ -7,6 +7,7 @@ All findings are collected before anything is refused, so a file is repaired in 
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
@@ -43,7 +44,8 @@ from gateway.config.schema import (
     TimeoutsSection,
     TopSection,
 )
-from gateway.config.secrets import Secret, SecretError, resolve
+from gateway.config.secrets import Secret, SecretError, file_of, resolve
+from gateway.config.watch import Stamp, stamps
 
 DOCUMENTED_FLAGS: Final = (
     "openai_chat",
@@ -75,8 +77,12 @@ class Loaded:
 
     config: Config
     warnings: tuple[Finding, ...]
-    watched: frozenset[FilePath]
-    """Files that it was made from: the configuration's own and those of secrets."""
+    stamps: Mapping[FilePath, Stamp]
+    """Files that it was made from, the configuration's own and those of secrets, as they were before they were read."""
+
+    @property
+    def watched(self) -> frozenset[FilePath]:
+        return frozenset(self.stamps)
 
 
 def load(
@@ -84,14 +90,9 @@ def load(
 ) -> Loaded:
     """The configuration in a file. Raises `ConfigError` with all findings."""
     path = FilePath(path)
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise _unreadable(path, f"cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise _unreadable(path, f"is not UTF-8 text: byte {error.start} is none of it") from None
-    reading = _Reading(name=str(path), folder=path.parent, known=known_flags, environ=environ, files={path})
-    return reading.run(text)
+    files = stamps([path])
+    reading = _Reading(name=str(path), folder=path.parent, known=known_flags, environ=environ, files=files)
+    return reading.run(_text(path))
 
 
 def loads(
@@ -120,6 +121,20 @@ def enabled_flags(compatibility: Mapping[str, bool] | None, known: Collection[st
     return tuple(flag for flag in on if flag in known)
 
 
+def _text(path: FilePath) -> str:
+    try:
+        # reading from a pipe or a device could wait for ever
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise _unreadable(path, "is no regular file; a configuration is a file that can be read again")
+        return path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise _unreadable(path, f"cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise _unreadable(path, f"is not UTF-8 text: byte {error.start} is none of it") from None
+    except ValueError:
+        raise _unreadable(path, "cannot be read: the path holds a zero byte") from None
+
+
 def _unreadable(path: FilePath, message: str) -> ConfigError:
     return ConfigError([Finding("error", "", 0, 0, message, str(path))], [path])
 
@@ -132,7 +147,7 @@ class _Reading:
     folder: FilePath
     known: Collection[str]
     environ: Mapping[str, str] | None
-    files: set[FilePath] = field(default_factory=set)
+    files: dict[FilePath, Stamp] = field(default_factory=dict)
     report: Report = field(init=False)
     declared: tuple[str, ...] = ()
     """Keys of all providers, also of those with faults."""
@@ -150,7 +165,7 @@ class _Reading:
         advice.advise(config, self.report)
         if self.report.failed:
             raise ConfigError(self.report.sorted(), self.files)
-        return Loaded(config, self.report.sorted(), frozenset(self.files))
+        return Loaded(config, self.report.sorted(), MappingProxyType(self.files))
 
     def _report_duplicate(self, document: Document, path: Path, first: int, second: int) -> None:
         places = ["{}:{}".format(*document.place(offset)) for offset in (first, second)]
@@ -208,14 +223,13 @@ class _Reading:
         if text.startswith(KEYFILE):
             self.report.warn(path, f'"{KEYFILE}" is not supported yet; the provider is left out of routing')
             return Secret()
+        if (file := file_of(text, self.folder)) is not None and file not in self.files:
+            self.files |= stamps([file])
         try:
-            secret = resolve(text, self.folder, os.environ if self.environ is None else self.environ)
+            return resolve(text, self.folder, os.environ if self.environ is None else self.environ)
         except SecretError as error:
-            self.files |= error.files
             self.report.error(path, str(error))
             return Secret()
-        self.files |= secret.files
-        return secret
 
     def _check_flags(self, compatibility: Mapping[str, bool], path: Path) -> None:
         """A flag of the hosted product that is switched off here loses nothing and needs no warning."""

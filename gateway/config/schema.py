@@ -73,7 +73,8 @@ def _host(value: str) -> str:
 
 
 def _sqlite(value: str | None) -> str | None:
-    if value is not None and not value.removeprefix("sqlite:").strip():
+    path = None if value is None else value.removeprefix("sqlite:")
+    if path is not None and not (path.strip() and path.isprintable()):
         raise ValueError('"sqlite:" is followed by a path, such as "sqlite:/var/lib/irisgate/irisgate.db"')
     if value is not None and not value.startswith("sqlite:"):
         raise ValueError('must be "sqlite:PATH"; no other store is built yet')

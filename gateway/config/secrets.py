@@ -7,6 +7,7 @@ by `value`. It is no dataclass, since `dataclasses.asdict` would take it apart.
 from __future__ import annotations
 
 import re
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -61,7 +62,7 @@ def resolve(text: str, folder: Path, environ: Mapping[str, str]) -> Secret:
     if colon and kind == "env":
         return _from_environment(rest, environ)
     if colon and kind == "file":
-        return _from_file(rest, folder)
+        return _from_file(text, folder)
     return Secret(_checked(text, "it"))
 
 
@@ -75,17 +76,26 @@ def _from_environment(name: str, environ: Mapping[str, str]) -> Secret:
     return Secret(_checked(value, f"the environment variable {name}"), f"env:{name}")
 
 
-def _from_file(name: str, folder: Path) -> Secret:
-    if not name.strip() or not name.isprintable():
+def file_of(text: str, folder: Path) -> Path | None:
+    """The file that a secret's text names, if it names one."""
+    kind, _, name = text.partition(":")
+    return folder / name if kind == "file" and name.strip() and name.isprintable() else None
+
+
+def _from_file(text: str, folder: Path) -> Secret:
+    path = file_of(text, folder)
+    if path is None:
         raise SecretError('"file:" is followed by a path, such as "file:/run/secrets/bedrock-key"')
-    path = folder / name
     files = frozenset({path})
     try:
-        if not path.is_file():
-            raise SecretError(f"there is no file {path}; write the key into it, or correct the path", files)
+        # reading from a pipe or a device could wait for ever
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise SecretError(f"{path} is no regular file; write the key into one", files)
         with path.open("rb") as stream:
             content = stream.read(MAX_BYTES + 1)
         value = content.decode("utf-8-sig").strip()
+    except (FileNotFoundError, NotADirectoryError, UnicodeEncodeError):
+        raise SecretError(f"there is no file {path}; write the key into it, or correct the path", files) from None
     except OSError as error:
         raise SecretError(f"the file {path} cannot be read: {error.strerror}", files) from None
     except UnicodeDecodeError:

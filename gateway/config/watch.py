@@ -24,6 +24,8 @@ LOOKS: Final = 8
 GROUP_MS: Final = 200
 """Milliseconds for which reports are gathered."""
 
+_FINDERS: Final[tuple[Callable[[Path], Path], ...]] = (Path.absolute, Path.resolve)
+
 Stamp = tuple[int, ...]
 """Device, inode, size and times; () for a file that is not there."""
 
@@ -78,8 +80,16 @@ async def _hints(near: Iterable[Path], every: float) -> AsyncGenerator[None, Non
 
 def folders(files: Iterable[Path]) -> frozenset[Path]:
     """Where changes of the files show: beside the name as given, and beside what links lead to."""
-    near = {folder for path in files for folder in (path.absolute().parent, path.resolve().parent)}
-    return frozenset(folder for folder in near if folder.is_dir())
+    return frozenset(folder for path in files for find in _FINDERS for folder in _folder(path, find))
+
+
+def _folder(path: Path, find: Callable[[Path], Path]) -> list[Path]:
+    """The folder if it is there. A name too long or links in a circle hide their own folder and nobody else's."""
+    try:
+        folder = find(path).parent
+        return [folder] if folder.is_dir() else []
+    except (OSError, RuntimeError, ValueError):
+        return []
 
 
 async def _settled(files: Callable[[], Iterable[Path]]) -> dict[Path, Stamp]:
@@ -97,6 +107,6 @@ async def _settled(files: Callable[[], Iterable[Path]]) -> dict[Path, Stamp]:
 def _stamp(path: Path) -> Stamp:
     try:
         stat = path.stat()
-    except OSError:
+    except (OSError, ValueError):
         return ()
     return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns

@@ -26,7 +26,7 @@ class Decoder:
     """Bytes to frames, in any chunking. Raises `BadFrame` when an event grows past `MAX_EVENT`."""
 
     def __init__(self) -> None:
-        self._buffer = b""
+        self._buffer = bytearray()
         self._searched = 0
 
     @property
@@ -35,7 +35,8 @@ class Decoder:
         return len(self._buffer)
 
     def feed(self, data: bytes) -> Iterator[Frame]:
-        buffer = self._buffer + data
+        buffer = self._buffer
+        buffer += data
         at = 0
         search = self._searched
         try:
@@ -43,13 +44,14 @@ class Decoder:
                 # "\r\n\r" at the end of what has come may be half of "\r\n\r\n"
                 if end.end() == len(buffer) and buffer.endswith(b"\r") and end[0] == b"\r\r":
                     break
-                raw = buffer[at : end.end()]
+                raw = bytes(buffer[at : end.end()])
                 at = search = end.end()
                 yield _frame(raw)
         finally:
-            self._buffer = buffer[at:]
-            self._searched = max(0, len(self._buffer) - _LONGEST_END)
-        if len(self._buffer) > MAX_EVENT:
+            del buffer[:at]
+            # an event that comes in many reads is searched once, but for what may be half of its end
+            self._searched = max(0, len(buffer) - _LONGEST_END)
+        if len(buffer) > MAX_EVENT:
             raise BadFrame(f"the provider's stream has an event of more than {MAX_EVENT} bytes")
 
 

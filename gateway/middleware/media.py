@@ -13,9 +13,9 @@ from typing import Final
 
 from gateway.chain import Answer, Attempt, Call, Next
 from gateway.errors import INTERNAL, Problem, UpstreamFailed, invalid
-from gateway.flag import Ask, Fetch, Reply, Send
+from gateway.flag import Ask, Fetch, Head, Reply, Send
 from gateway.registry import Plugin
-from gateway.upstream import Upstream
+from gateway.upstream import MAX_BODY, Upstream
 
 MAX_STEPS: Final = 32
 """Of one attempt: more are a plugin that does not come to an end."""
@@ -38,10 +38,14 @@ class Steps:
             timeouts = call.runtime.config.resilience.timeouts
             reply = await self.upstream.open(candidate.offer.provider, send, timeouts)
             call.stack.callback(reply.close)
-            return Reply(reply.head.status, reply.head.headers, await reply.read())
+            return Reply(reply.head.status, reply.head.headers, await reply.read(MAX_BODY))
 
         flag = self.flag_of(call, attempt)
-        attempt.ask = await drive(flag.steps(attempt.ask, candidate.target), sender)
+        found = await drive(flag.steps(attempt.ask, candidate.target, attempt.drop), sender)
+        if isinstance(found, Reply):
+            attempt.head = Head(found.status, found.headers)
+            return Answer(found.status, dict(found.headers), body=found.body)
+        attempt.ask = found
         return await following(call)
 
 
@@ -53,7 +57,7 @@ def providers(_call: Call, attempt: Attempt) -> Plugin:
     return attempt.candidate.flag
 
 
-async def drive(steps: Generator[Send | Fetch, Reply, Ask], sender: Sender) -> Ask:
+async def drive(steps: Generator[Send | Fetch, Reply, Ask | Reply], sender: Sender) -> Ask | Reply:
     """Run the steps to their end. Raises `Refused` for a fetch, `UpstreamFailed` for steps without an end."""
     try:
         wanted = next(steps)
@@ -62,8 +66,8 @@ async def drive(steps: Generator[Send | Fetch, Reply, Ask], sender: Sender) -> A
                 raise invalid(f"{wanted.url[:200]} is not fetched by this gateway; send the data itself")
             wanted = steps.send(await sender(wanted))
     except StopIteration as end:
-        ask: Ask = end.value
-        return ask
+        found: Ask | Reply = end.value
+        return found
     finally:
         steps.close()
     raise UpstreamFailed(Problem(INTERNAL, f"the provider's plugin asked for more than {MAX_STEPS} steps"))

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Final
 
 from gateway.chain import Answer, Attempt, Call, Items
-from gateway.errors import Refused, Truncated, UpstreamFailed, invalid
+from gateway.errors import UNAVAILABLE, NotReached, Refused, Truncated, UpstreamFailed, invalid
 from gateway.flag import Decoder, Event, Head, Problem
 from gateway.log import Logger
 from gateway.metrics import Metrics
-from gateway.upstream import Reply, Upstream
+from gateway.upstream import MAX_BODY, Reply, Upstream
 
 AFTER_LAST: Final = 2.0
 """Seconds to read on after a stream's terminal event, for the usage that may follow it."""
 
-_NOT_FORWARDED: Final = frozenset(
-    {
-        "connection", "content-encoding", "content-length", "date", "keep-alive", "proxy-authenticate", "server",
-        "set-cookie", "te", "trailer", "transfer-encoding", "upgrade", "x-request-id",
-    }
+AT_ONCE: Final = 256
+"""Events of one read that are handed on together; after so many, others get their turn."""
+MAX_ERROR: Final = 1024 * 1024
+"""Bytes of an error's body."""
+
+_FORWARDED: Final = (
+    "content-type", "retry-after", "request-id", "x-amzn-", "x-ratelimit-", "anthropic-", "openai-", "cf-ray",
 )  # fmt: skip
+"""How a provider's headers begin that tell the client something. Others belong to its connection, or would bind our own
+name to its policies, as Strict-Transport-Security does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,26 +38,51 @@ class SendOn:
 
     async def __call__(self, call: Call) -> Answer:
         attempt = call.require_attempt()
+        try:
+            return await self._try(call, attempt)
+        except UpstreamFailed as error:
+            candidate = attempt.candidate
+            again = candidate.flag.again(attempt.ask, candidate.target, error.problem, attempt.drop)
+            if again is None:
+                raise
+            attempt.ask = again
+        return await self._try(call, attempt)
+
+    async def _try(self, call: Call, attempt: Attempt) -> Answer:
+        candidate = attempt.candidate
+        reply = await self._sent(call, attempt)
+        head = attempt.head = reply.head
+        attempt.meter = candidate.flag.meter(attempt.ask, candidate.target, head)
+        if head.status == 200 and attempt.ask.stream and not _is_json(head):
+            decoder = candidate.flag.decoder(attempt.ask, candidate.target, head)
+            return Answer(200, forwarded(head), items=_decoded(reply, decoder))
+        body = await reply.read(MAX_ERROR if head.status >= 400 else MAX_BODY)
+        if not 200 <= head.status < 300 and head.status < 400:
+            # a redirect is not followed, and not handed on either: the prompt would go where it points
+            message = f"{candidate.offer.provider_id} answered with status {head.status}"
+            raise UpstreamFailed(Problem(UNAVAILABLE, message, status=502))
+        if problem := candidate.flag.problem(head, body):
+            self._note_refused_key(call, attempt, problem)
+            raise UpstreamFailed(problem, body, forwarded(head), head.status)
+        if attempt.ask.stream:
+            raise Truncated("the provider answered a request for a stream with a body that is none")
+        return Answer(head.status, forwarded(head), body=body)
+
+    async def _sent(self, call: Call, attempt: Attempt) -> Reply:
+        """The open reply. Raises `Refused`, before anything is sent, for losses that `on_loss` forbids."""
         candidate = attempt.candidate
         provider = candidate.offer.provider
         send = candidate.flag.build(attempt.ask, candidate.target, attempt.drop)
         if attempt.dropped and provider.on_loss == "refuse":
             raise _loss(attempt)
-        timeouts = call.runtime.config.resilience.timeouts
-        reply = await self.upstream.open(provider, send, timeouts)
+        attempt.sent = True
+        try:
+            reply = await self.upstream.open(provider, send, call.runtime.config.resilience.timeouts)
+        except NotReached:
+            attempt.sent = False
+            raise
         call.stack.callback(reply.close)
-        attempt.head = reply.head
-        streamed = reply.head.status == 200 and attempt.ask.stream
-        if streamed and not _is_json(reply.head):
-            decoder = candidate.flag.decoder(attempt.ask, candidate.target, reply.head)
-            return Answer(200, forwarded(reply.head), items=_decoded(reply, decoder))
-        body = await reply.read()
-        if problem := candidate.flag.problem(reply.head, body):
-            self._note_refused_key(call, attempt, problem)
-            raise UpstreamFailed(problem, body, forwarded(reply.head), reply.head.status)
-        if streamed:
-            raise Truncated("the provider answered a request for a stream with a body that is none")
-        return Answer(reply.head.status, forwarded(reply.head), body=body)
+        return reply
 
     def _note_refused_key(self, call: Call, attempt: Attempt, problem: Problem) -> None:
         if problem.status in {401, 403}:
@@ -64,20 +93,45 @@ class SendOn:
 
 
 async def _decoded(reply: Reply, decoder: Decoder) -> Items:
-    """The events of each read together. What came before a fault in the same read goes out before the fault."""
-    async with aclosing(_reads(reply, decoder)) as reads:
-        async for data in reads:
-            batch: list[Event] = []
-            try:
-                batch.extend(decoder.feed(data))
-            except UpstreamFailed:
-                if batch:
+    """The events of the stream; what had come before a fault goes out before the fault."""
+    try:
+        async with aclosing(_reads(reply, decoder)) as reads:
+            async for data in reads:
+                async for batch in _batches(decoder.feed(data)):
                     yield batch
-                raise
-            if batch:
+    except UpstreamFailed:
+        if held := _held_back(decoder):
+            yield held
+        raise
+    async for batch in _batches(decoder.close()):
+        yield batch
+
+
+async def _batches(events: Iterable[Event]) -> AsyncGenerator[list[Event], None]:
+    """The events of one read together, so that they leave in one write; those before a fault, before it."""
+    batch: list[Event] = []
+    try:
+        for event in events:
+            batch.append(event)
+            if len(batch) >= AT_ONCE:
                 yield batch
-    if last := list(decoder.close()):
-        yield last
+                batch = []
+                await asyncio.sleep(0)
+    except UpstreamFailed:
+        if batch:
+            yield batch
+        raise
+    if batch:
+        yield batch
+
+
+def _held_back(decoder: Decoder) -> list[Event]:
+    """What a decoder had kept for later when the stream broke."""
+    held = []
+    with suppress(UpstreamFailed):
+        for event in decoder.close():
+            held.append(event)  # noqa: PERF402 (what comes before the exception counts)
+    return held
 
 
 async def _reads(reply: Reply, decoder: Decoder) -> AsyncGenerator[bytes, None]:
@@ -103,8 +157,8 @@ def _is_json(head: Head) -> bool:
 
 
 def forwarded(head: Head) -> dict[str, str]:
-    """The provider's headers without those that belong to its connection."""
-    return {name: value for name, value in head.headers.items() if name not in _NOT_FORWARDED}
+    """The provider's headers that a client is given; none that could not stand in a reply."""
+    return {name: value for name, value in head.headers.items() if name.startswith(_FORWARDED) and value.isprintable()}
 
 
 def _loss(attempt: Attempt) -> Refused:

@@ -15,7 +15,7 @@ from gateway import errors, plain
 from gateway.errors import Problem
 from gateway.flag import Ask, Decoder, Drop, Event, Head, Meter, Route, Send, Target
 from gateway.framing import sse
-from gateway_plugins.parts import anthropic_facts, anthropic_text
+from gateway_plugins.parts import anthropic_betas, anthropic_facts, anthropic_text
 from gateway_plugins.parts.lenient import mapping
 
 api = 1
@@ -63,8 +63,8 @@ def build(ask: Ask, target: Target, drop: Drop) -> Send:
         changes["model"] = orjson.dumps(target.model)
     if ask.stream and ask.top.decode("stream") is not True:
         changes["stream"] = b"true"
-    if "anthropic_version" in ask.top:  # a body from Bedrock's envelope
-        changes |= {"anthropic_version": None, "anthropic_beta": None}
+    # members of Bedrock's envelope
+    changes |= {name: None for name in ("anthropic_version", "anthropic_beta") if name in ask.top}
     if ask.flag != "anthropic_messages" and ask.top.decode("service_tier", "auto") not in _TIERS:
         changes["service_tier"] = None
         drop("/service_tier")
@@ -72,9 +72,10 @@ def build(ask: Ask, target: Target, drop: Drop) -> Send:
         "content-type": "application/json",
         "anthropic-version": ask.headers.get("anthropic-version", _VERSION),
     }
-    betas = ask.headers.get("anthropic-beta") or ",".join(ask.top.decode("anthropic_beta") or ())
+    # clients of Bedrock name different ones in the body and in the header (bedrock.md 0.7)
+    betas = dict.fromkeys([*anthropic_betas.of_body(ask.top), *anthropic_betas.of_header(ask.headers)])
     if betas:
-        headers["anthropic-beta"] = betas
+        headers["anthropic-beta"] = ",".join(betas)
     path = "/v1/messages/count_tokens" if ask.operation == "count_tokens" else "/v1/messages"
     body = ask.top.spliced(changes) if changes else ask.top.body
     query = ask.query if ask.flag == "anthropic_messages" else ""

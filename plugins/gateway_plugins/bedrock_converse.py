@@ -45,7 +45,10 @@ def decoder(ask: Ask, target: Target, head: Head) -> Decoder:
 
 
 class ConverseDecoder:
-    """Frames to events; the kind is the frame's event type."""
+    """Frames to events; the kind is the frame's event type.
+
+    With `messageStop` the message is complete: if the stream breaks off behind it, only the usage is unknown.
+    """
 
     def __init__(self) -> None:
         self.done = False
@@ -60,6 +63,7 @@ class ConverseDecoder:
             yield Event(kind, frame.payload, frame.raw)
 
     def close(self) -> Iterator[Event]:
+        # half a frame is a fault wherever it stands; without any frame after the last event only the usage is missing
         if not self.done or self._frames.pending:
             raise Truncated
         return iter(())

@@ -6,6 +6,7 @@ the chunk that then comes is kept from a client that did not ask.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from gateway.errors import Problem
 from gateway.flag import Ask, Decoder, Drop, Event, Facts, Head, Meter, Route, Send, Target, Usage
 from gateway.framing import sse
 from gateway_plugins.parts.lenient import mapping, sequence, text, whole_number
+from gateway_plugins.parts.read_openai_options import stream_options
 
 api = 1
 dialects = ("openai_chat",)
@@ -47,18 +49,16 @@ def build(ask: Ask, target: Target, drop: Drop) -> Send:
     changes: dict[str, bytes | None] = {}
     if ask.top.decode("model") != target.model:
         changes["model"] = orjson.dumps(target.model)
-    if ask.stream and not wants_usage(ask):
-        options = ask.top.decode("stream_options") or {}
-        changes["stream_options"] = orjson.dumps({**options, "include_usage": True})
+    if not wants_usage(ask) and ask.stream:
+        changes["stream_options"] = orjson.dumps({**stream_options(ask.top), "include_usage": True})
     body = ask.top.spliced(changes) if changes else ask.top.body
     query = ask.query if ask.flag == "openai_chat" else ""
     return Send("POST", "/v1/chat/completions", body, query, {"content-type": "application/json"})
 
 
 def wants_usage(ask: Ask) -> bool:
-    """The client asked for the chunk with the usage."""
-    options = ask.top.decode("stream_options")
-    return isinstance(options, dict) and options.get("include_usage") is True
+    """The client asked for the chunk with the usage. Raises `Refused` for options that are none."""
+    return stream_options(ask.top).get("include_usage") is True
 
 
 def decoder(ask: Ask, target: Target, head: Head) -> Decoder:
@@ -67,21 +67,32 @@ def decoder(ask: Ask, target: Target, head: Head) -> Decoder:
 
 
 class ChatDecoder(plain.SseDecoder):
-    """Chunks; the stream is complete with [DONE], or with a finish reason from servers that send no [DONE]."""
+    """Chunks. [DONE] ends them, and little follows a usage chunk that comes after the finish reason.
+
+    The reason itself is not the end, since usage and [DONE] may be seconds behind it; but a stream that ends after it
+    is complete: some servers send neither.
+    """
 
     def __init__(self, *, hide_usage: bool) -> None:
         super().__init__(_kind, self._is_last, _failure)
         self._hide_usage = hide_usage
+        self._finished = False
+
+    def close(self) -> Iterator[Event]:
+        self.done = self.done or self._finished
+        return super().close()
 
     def _is_last(self, event: Event) -> bool:
         if event.kind == _DONE:
             return True
-        if self._hide_usage and b'"usage"' in event.payload and mapping(event.data).get("choices") == []:
-            event.raw = b""
-            event.kind = f"{CHUNK}.usage"
-        if b'"finish_reason"' not in event.payload:
-            return False
-        return any(choice.get("finish_reason") for choice in _choices(event.data))
+        if b'"finish_reason"' in event.payload and not self._finished:
+            self._finished = any(choice.get("finish_reason") for choice in _choices(event.data))
+        if b'"usage"' in event.payload and mapping(event.data).get("choices") == []:
+            self.done = self.done or (self._finished and bool(mapping(event.data.get("usage"))))
+            if self._hide_usage:
+                event.raw = b""
+                event.kind = f"{CHUNK}.usage"
+        return False
 
 
 def _kind(name: str, payload: bytes) -> str:

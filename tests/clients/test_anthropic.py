@@ -155,7 +155,7 @@ async def test_cached_tokens_are_told_and_counted(client, gw, bedrock_sim, strea
 
 
 async def test_a_beta_that_bedrock_has_not_is_kept_from_it(native, bedrock_sim):
-    known, unknown = "interleaved-thinking-2025-05-14", "prompt-caching-scope-2026-01-05"
+    known, unknown = "fine-grained-tool-streaming-2025-05-14", "prompt-caching-scope-2026-01-05"
     await native.beta.messages.create(**ASK, betas=[known, unknown])
     assert bedrock_sim.requests[0].json["anthropic_beta"] == [known]
     check_upstream(bedrock_sim)

@@ -103,7 +103,8 @@ async def test_what_reaches_bedrock_is_what_bedrock_takes(claude, gw, bedrock_si
     body = seen.json
     assert body["anthropic_version"] == "bedrock-2023-05-31"
     assert {"model", "stream"} & body.keys() == set()
-    assert not [beta for beta in body["anthropic_beta"] if beta not in claude_on_bedrock.BETAS]
+    taken = claude_on_bedrock.BETAS | {claude_on_bedrock.INTERLEAVED}
+    assert not [beta for beta in body["anthropic_beta"] if beta not in taken]
     assert b'"scope"' not in seen.body
     assert {name for name in seen.headers if name.startswith(("x-", "anthropic-"))} == set()
     assert "claude-cli" not in seen.headers["user-agent"]

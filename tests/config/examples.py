@@ -138,6 +138,7 @@ def config(provider: dict[str, Any] | None = None, **sections: Any) -> str:
         "baseurl": "https://example.com",
         "apikey": "k",
         "models": ["m"],
+        "cost_basis": "openai",
         **(provider or {}),
     }
     grants = [{"src": ["*"], "app": {"tailscale.com/cap/aperture": [{"role": "user"}, {"models": "**"}]}}]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.config.load import loads
+from gateway.prices.table import BASES
 from tests.config.examples import (
     EVERYTHING_HOSTED,
     KNOWN,
@@ -25,8 +26,8 @@ def test_providers_without_grants_warn_that_everyone_is_denied(text: str) -> Non
     assert warnings(text) == [': providers are configured but no "grants"; everyone will be denied']
 
 
-def test_what_the_documentation_shows_whole_loads_without_a_warning() -> None:
-    assert not warnings(SMALLEST)
+def test_what_the_documentation_shows_whole_loads_with_no_warning() -> None:
+    assert warnings(SMALLEST) == []
 
 
 def test_keys_that_are_not_built_yet_warn_each() -> None:
@@ -49,8 +50,6 @@ def test_keys_that_are_not_built_yet_warn_each() -> None:
         (config(resilience={"retries": 3}), "resilience.retries: not supported yet"),
         (config(grants=[{"src": ["*"], "app": {}, "dst": ["tag:x"]}]), "grants[0].dst: unknown key"),
         (config(grants=[{"src": ["autogroup:member"], "app": {}}]), 'grants[0].src[0]: "autogroup:member" exists'),
-        (config({"compatibility": {"bedrock_converse": True}}), "providers.p: no cost_basis configured"),
-        (config({"cost_basis": "bedrock-uss"}), "providers.p.cost_basis: unknown price list"),
         (config({"baseurl": ""}), "providers.p: no baseurl configured"),
         (config({"models": []}), 'providers.p: no "models" configured'),
         (config({"apikey": "keyfile::/sa.json"}), 'providers.p.apikey: "keyfile::" is not supported yet'),
@@ -60,6 +59,29 @@ def test_keys_that_are_not_built_yet_warn_each() -> None:
 )
 def test_what_will_not_do_what_is_expected_warns(text: str, expected: str) -> None:
     assert [warning for warning in warnings(text, known_flags=KNOWN) if expected in warning]
+
+
+@pytest.mark.parametrize("flag", KNOWN)
+def test_a_bedrock_provider_without_a_price_list_warns_and_no_other(flag: str) -> None:
+    def told(cost_basis: str | None) -> list[str]:
+        return warnings(config({"compatibility": {flag: True}, "cost_basis": cost_basis}), known_flags=KNOWN)
+
+    sign = "providers.p: no cost_basis configured, so costs are unknown; there are prices for "
+    assert [warning.startswith(sign) for warning in told(None)] == [True] * flag.startswith("bedrock_")
+    assert not told("bedrock-us")
+
+
+@pytest.mark.parametrize("cost_basis", ["vertex", "azure", "bedrock-uss", "x"])
+def test_a_price_list_without_prices_here_warns_and_the_others_are_named(cost_basis: str) -> None:
+    (warning,) = warnings(config({"cost_basis": cost_basis}))
+    assert warning.startswith("providers.p.cost_basis: no prices are known for this price list")
+    assert ", ".join(BASES) in warning
+    assert warning.endswith('did you mean "bedrock-us"?') is (cost_basis == "bedrock-uss")
+
+
+@pytest.mark.parametrize("cost_basis", BASES)
+def test_a_price_list_with_prices_does_not_warn(cost_basis: str) -> None:
+    assert not warnings(config({"cost_basis": cost_basis}))
 
 
 def test_an_unknown_flag_warns_and_names_the_known_ones() -> None:
@@ -78,14 +100,14 @@ def test_a_provider_that_cannot_be_called_is_left_out_of_routing(member: dict[st
 
 
 def test_a_provider_without_a_key_warns_unless_it_says_so() -> None:
-    whole = {"baseurl": "http://127.0.0.1:11434", "models": ["m"]}
+    whole = {"baseurl": "http://127.0.0.1:11434", "models": ["m"], "cost_basis": ""}
     grants = [{"src": ["*"], "app": {}}]
     assert "no apikey configured" in warnings(json.dumps({"providers": {"p": whole}, "grants": grants}))[0]
     assert not warnings(json.dumps({"providers": {"p": {**whole, "apikey": ""}}, "grants": grants}))
 
 
 def test_a_model_at_two_providers_of_equal_preference_warns_who_gets_the_calls() -> None:
-    whole = {"baseurl": "https://x", "apikey": "k", "models": ["a", "m"]}
+    whole = {"baseurl": "https://x", "apikey": "k", "models": ["a", "m"], "cost_basis": ""}
     grants = [{"src": ["*"], "app": {}}]
 
     def told(**changes: Any) -> list[str]:

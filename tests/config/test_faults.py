@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,10 @@ def test_all_errors_are_told_at_once_wherever_they_are() -> None:
         ({"baseurl": 1}, "must be a string, not a number"),
         ({"authorization": "sigv4"}, "the value is not one of"),
         ({"authorization": None}, "null is not one of"),
+        ({"authorization": "Bearer"}, '"Bearer" is not one of'),
+        ({"authorization": "correcthorsebattery"}, "the value is not one of"),
+        ({"authorization": "bearer1"}, "the value is not one of"),
+        ({"authorization": "SeCrEt"}, "the value is not one of"),
         ({"models": "m"}, "must be a list, not a string"),
         ({"models": [""]}, "must not be empty"),
         ({"compatibility": ["openai_chat"]}, "must be an object, not a list"),
@@ -146,6 +151,7 @@ def test_a_listener_whose_callers_are_not_known_is_an_error(listener: Any, messa
         ({"grants": {}}, "grants", "must be a list, not an object"),
         ({"storage": {"url": "postgresql://x"}}, "storage.url", 'must be "sqlite:PATH"'),
         ({"storage": {"url": "sqlite:"}}, "storage.url", "followed by a path"),
+        ({"storage": {"url": "sqlite:a\0b"}}, "storage.url", "followed by a path"),
         ({"resilience": {"timeouts": {"connect_seconds": 0}}}, "resilience.timeouts.connect_seconds", "greater than 0"),
         (
             {"grants": [{"src": ["*"], "app": {"tailscale.com/cap/aperture": [{"models": 3}]}}]},
@@ -186,6 +192,15 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path, content: bytes |
     with pytest.raises(ConfigError) as caught:
         load(path)
     assert str(caught.value) == f"{path}: {message}"
+
+
+def test_a_configuration_that_is_a_pipe_is_an_error_and_is_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "config.hujson"
+    os.mkfifo(path)
+    with pytest.raises(ConfigError, match="is no regular file"):
+        load(path)
+    with pytest.raises(ConfigError, match="is no regular file"):
+        load(tmp_path)
 
 
 JSON = st.recursive(

@@ -10,6 +10,7 @@ from gateway.config.example import MINIMAL
 from gateway.config.findings import ConfigError
 from gateway.config.load import enabled_flags, load, loads
 from gateway.config.model import Config, Listener
+from gateway.config.watch import stamps
 from gateway.grants import Grants
 from gateway.identity import LOOPBACK
 from tests.config.examples import (
@@ -163,3 +164,16 @@ def test_a_file_is_loaded_with_its_name_and_is_watched(tmp_path: Path) -> None:
         load(path)
     assert str(caught.value) == f"{path}:1:2: expected a key in double quotes"
     assert caught.value.watched == {path}
+
+
+def test_the_files_are_stamped_before_they_are_read(tmp_path: Path) -> None:
+    """A change in between would otherwise never be noticed; here, the reader of the environment makes one."""
+    path = tmp_path / "config.hujson"
+    path.write_text(config({"apikey": "env:KEY"}))
+
+    class Saves(dict[str, str]):
+        def get(self, name: str, default: str = "") -> str:  # type: ignore[override]
+            path.write_text("{}")
+            return "key"
+
+    assert load(path, environ=Saves()).stamps != stamps([path])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from gateway.config.secrets import MAX_BYTES, SecretError, resolve
 from tests.config.examples import config
 
 KEY = "sk-1234-very-secret"
+KEY_OF_LETTERS = "ABSKQmVkcmBjaFQSUtleS"
 
 
 def test_a_literal_is_itself() -> None:
@@ -51,7 +53,9 @@ def test_a_file_is_read_from_the_folder_of_the_configuration_and_stripped(tmp_pa
         ("file:a\0b", '"file:" is followed by a path'),
         ("file:missing", "there is no file"),
         ("file:" + "x" * 300, "cannot be read"),
-        ("file:folder", "there is no file"),
+        ("file:folder", "is no regular file"),
+        ("file:pipe", "is no regular file"),
+        ("file:empty/key", "there is no file"),
         ("file:empty", "is empty"),
         ("file:large", "is larger than"),
         ("file:binary", "is no text"),
@@ -62,6 +66,7 @@ def test_a_file_is_read_from_the_folder_of_the_configuration_and_stripped(tmp_pa
 )
 def test_a_secret_that_cannot_be_had_is_refused_without_being_shown(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
     (tmp_path / "empty").write_text(" \n")
     (tmp_path / "large").write_text("x" * (MAX_BYTES + 1))
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
@@ -86,6 +91,8 @@ def test_neither_a_secret_nor_its_owner_shows_it() -> None:
         {"apikey": {"x": KEY}},
         {"apikey": f"{KEY}\n"},
         {"authorization": KEY},
+        {"authorization": KEY_OF_LETTERS},
+        {"on_loss": KEY_OF_LETTERS},
         {"add_headers": [KEY]},
         {"add_headers": [{"x": KEY}]},
         {"baseurl": f"https://user:{KEY}@example.com"},
@@ -98,6 +105,7 @@ def test_no_error_shows_a_secret_that_stands_in_the_wrong_place(members: dict[st
     with pytest.raises(ConfigError) as caught:
         loads(config(members))
     assert KEY not in str(caught.value)
+    assert KEY_OF_LETTERS not in str(caught.value)
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import aclosing
 from pathlib import Path
 
@@ -15,9 +15,11 @@ from gateway.config.watch import folders, stamps, watch
 SECONDS = 2.0
 
 
-async def change_is_seen(path: Path, change: Callable[[], object], every: float = 1.0) -> bool:
+async def change_is_seen(
+    path: Path, change: Callable[[], object], every: float = 1.0, beside: Iterable[Path] = ()
+) -> bool:
     """A change a moment after the watch began (not before it: the folders must be watched already)."""
-    async with aclosing(watch(lambda: [path], every=every)) as changes:
+    async with aclosing(watch(lambda: [*beside, path], every=every)) as changes:
         waiting = asyncio.ensure_future(anext(changes))
         await asyncio.sleep(0.1)
         change()
@@ -138,3 +140,11 @@ async def test_half_a_file_is_not_told(config: Path) -> None:
                 os.fsync(stream.fileno())
                 await asyncio.sleep(0.03)
         assert await asyncio.wait_for(waiting, SECONDS) == '{"a": 1}'
+
+
+async def test_a_path_that_cannot_be_looked_at_hides_no_change_of_another(config: Path) -> None:
+    circle = config.with_name("circle")
+    circle.symlink_to("circle")
+    odd = [config.with_name("x" * 300), circle, circle / "key", config.with_name("a\0b")]
+    assert folders([*odd, config]) == {config.parent}
+    assert await change_is_seen(config, lambda: config.write_text("{ }"), beside=odd)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 from contextlib import asynccontextmanager
@@ -195,6 +196,66 @@ async def test_a_stop_lets_a_stream_finish_and_takes_no_new_calls(tmp_path, bedr
         await running.line("gateway.stopped")
 
 
+async def test_a_second_signal_ends_the_calls_at_once(tmp_path, bedrock_sim, config):
+    bedrock_sim.script(scenarios.replace(scenarios.NAMED["text"], gate=scenarios.Gate()))
+    async with served(tmp_path, "serve", "--config", str(config)) as running:
+        async with running.session.post(running.url + "/v1/chat/completions", json={**CHAT, "stream": True}) as reply:
+            await reply.content.readany()
+            running.process.send_signal(signal.SIGTERM)
+            await running.line("gateway.draining")
+            running.process.send_signal(signal.SIGINT)
+            assert b'"error"' in await reply.content.read()
+        assert await asyncio.wait_for(running.process.wait(), 5) == 0
+        await running.line('"event":"call.finished".*"outcome":"failed"')
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (
+            ["serve", "--config", "{config}", "--plugins", "{folder}/nowhere"],
+            "--plugins {folder}/nowhere: No such file",
+        ),
+        (["check", "{config}", "--plugins", "{config}"], "--plugins {config}: Not a directory"),
+        (["serve", "--config", "{config}", "--state", "{folder}/damaged"], "{folder}/damaged/session.key: Is a dir"),
+        (["demo", "--state", "{folder}/damaged"], "{folder}/damaged/demo.hujson: Is a directory"),
+        (["check", "{folder}/pipe"], "{folder}/pipe: is no regular file"),
+    ],
+)
+async def test_what_keeps_a_command_from_running_is_one_line_that_names_it(tmp_path, config, arguments, named):
+    (tmp_path / "damaged/session.key").mkdir(parents=True)
+    (tmp_path / "damaged/demo.hujson").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    names = {"config": config, "folder": tmp_path}
+    status, out, err = await irisgate(tmp_path, *(argument.format(**names) for argument in arguments))
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert named.format(**names) in err
+
+
+@pytest.mark.parametrize(
+    ("old", "python", "message"),
+    [
+        (False, "/nope", "run: PYTHON=/nope: there is no such program\n"),
+        (True, "{bin}/python3", "run: PYTHON={bin}/python3: is not Python 3.11 or newer\n"),
+        (False, "", "run: needs Python 3.11 or newer; there is no python3. Name one with PYTHON=/path/to/python\n"),
+        (True, "", "run: needs Python 3.11 or newer; python3 is Python 3.9. Name one with PYTHON=/path/to/python\n"),
+    ],
+)
+async def test_a_machine_without_a_fitting_python_is_told_so_in_one_line(tmp_path, old, python, message):
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "dirname").symlink_to(shutil.which("dirname"))
+    if old:
+        (folder / "python3").write_text('#!/bin/sh\n[ "$1" = --version ] && echo "Python 3.9" || exit 1\n')
+        (folder / "python3").chmod(0o755)
+    process = await asyncio.create_subprocess_exec(
+        "/bin/sh", str(ROOT / "deploy/run"), env={"PATH": str(folder), "PYTHON": python.format(bin=folder)},
+        stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    _, err = await process.communicate()
+    assert (process.returncode, err.decode()) == (2, f"{ROOT}/deploy/{message.format(bin=folder)}")
+
+
 async def test_sessions_outlive_the_process(tmp_path, config):
     for calls in (1, 2):
         async with served(tmp_path, "serve", "--config", str(config)) as running:
@@ -206,20 +267,22 @@ async def test_sessions_outlive_the_process(tmp_path, config):
             assert session["calls"] == calls, "the fingerprint's key is kept too"
 
 
-async def test_a_single_file_is_a_plugin(tmp_path, bedrock_sim, config):
+async def test_a_single_file_is_a_plugin(tmp_path, openai_upstream, config):
     plugins = tmp_path / "plugins"
     plugins.mkdir()
     source = (ROOT / "plugins/gateway_plugins/openai_chat.py").read_text()
     (plugins / "my_chat.py").write_text(
-        source.replace('"/v1/chat/completions"', '"/mine"').replace('"/chat/completions"', '"/mine2"')
+        source.replace('"POST", "/v1/chat/completions", "', '"POST", "/mine", "').replace(
+            '"/chat/completions"', '"/mine2"'
+        )
     )
-    document = configuration(bedrock_sim.url, compatibility={"my_chat": True})
+    document = configuration(openai_upstream.url, compatibility={"my_chat": True})
     config.write_text(json.dumps(document))
     async with served(tmp_path, "serve", "--config", str(config), "--plugins", str(plugins)) as running:
         async with running.session.post(running.url + "/mine", json=CHAT) as reply:
-            # the simulated Bedrock does not know the path, and says so in its own way
             assert reply.status == 200
-        assert bedrock_sim.requests[0].path == "/mine"
+            assert b"simulated" in await reply.read()
+        assert openai_upstream.requests[0].path == "/v1/chat/completions"
 
 
 async def test_the_demo_tells_what_to_try_and_it_works(tmp_path):

@@ -2,15 +2,16 @@
 
 import base64
 import json
+from types import SimpleNamespace
 from urllib.parse import unquote
 
 import pytest
+from botocore.eventstream import EventStreamBuffer
 
 from gateway.flag import Usage
-from gateway.framing import eventstream, sse
+from gateway.framing import sse
 from gateway.testkit import scenario as scenarios
 from gateway.testkit.bedrock import BedrockSim
-from gateway_plugins.bedrock_converse import ConverseDecoder, ConverseMeter
 from tests.gates import KEY, bedrock, gate
 from tests.recordings import exchanges, served
 
@@ -74,23 +75,26 @@ async def test_the_chat_route_has_the_same_text_tools_stop_and_usage(tmp_path, e
 
 
 def reported(exchange):
-    """Facts of a recorded reply, read without the gateway's decoder where it is not streamed."""
+    """Usage and stop reason of a recorded reply, read by botocore and nothing of the gateway's own."""
     if "response" in exchange:
-        data = exchange["response"]
-        usage = data["usage"]
-        facts = ConverseMeter("").facts()
-        facts.usage = Usage(
-            input=usage["inputTokens"],
-            output=usage["outputTokens"],
-            cache_read=usage.get("cacheReadInputTokens", 0),
-            cache_write_5m=usage.get("cacheWriteInputTokens", 0),
-        )
-        facts.stop = data["stopReason"]
-        return facts
-    meter = ConverseMeter("")
-    for event in ConverseDecoder().feed(base64.b64decode(exchange["response_base64"])):
-        meter.feed(event)
-    return meter.facts()
+        usage, stop = exchange["response"]["usage"], exchange["response"]["stopReason"]
+    else:
+        events = {kind: data for kind, data in streamed(exchange) if kind in {"metadata", "messageStop"}}
+        usage, stop = events["metadata"]["usage"], events["messageStop"]["stopReason"]
+    found = Usage(
+        input=usage["inputTokens"],
+        output=usage["outputTokens"],
+        cache_read=usage.get("cacheReadInputTokens", 0),
+        cache_write_5m=usage.get("cacheWriteInputTokens", 0),
+    )
+    return SimpleNamespace(usage=found, stop=stop)
+
+
+def streamed(exchange):
+    """(event type, payload) of a recorded stream."""
+    buffer = EventStreamBuffer()
+    buffer.add_data(base64.b64decode(exchange["response_base64"]))
+    return [(message.headers[":event-type"], json.loads(message.payload)) for message in buffer]
 
 
 def content(exchange):
@@ -105,8 +109,7 @@ def content(exchange):
         ]
         return text, tools
     text, names, arguments = "", [], {}
-    for frame in eventstream.Decoder().feed(base64.b64decode(exchange["response_base64"])):
-        data = json.loads(frame.payload)
+    for _, data in streamed(exchange):
         delta = data.get("delta", {})
         text += delta.get("text", "")
         if is_clients(data.get("start", {}).get("toolUse")):

@@ -18,6 +18,7 @@ CHAT = {"messages": [{"role": "user", "content": "hi"}], "stream": True}
 MESSAGES = {"max_tokens": 50, "messages": [{"role": "user", "content": "hi"}], "stream": True}
 CLAUDE = {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 50, "messages": [{"role": "user", "content": "hi"}]}
 CONVERSE = {"messages": [{"role": "user", "content": [{"text": "hi"}]}]}
+EVENTS = "application/vnd.amazon.eventstream"
 
 ROADS = {
     "native converse": (f"/bedrock/model/{NOVA}/converse-stream", CONVERSE),
@@ -99,7 +100,7 @@ async def test_a_broken_stream_ends_with_an_error_and_never_normally(tmp_path, b
         "exception": scenarios.error_in_stream("throttlingException", message="Too many tokens"),
         "cut": scenarios.cut(len(whole) * 6 // 10),
         "no end": scenarios.NAMED["no_end"],
-        "half a frame": scenarios.raw(whole[:-30], "application/vnd.amazon.eventstream"),
+        "half a frame": scenarios.raw(whole[: terminal_ends(path, body, whole) - 30], EVENTS),
     }
     bedrock_sim.script(faults[fault])
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
@@ -107,8 +108,7 @@ async def test_a_broken_stream_ends_with_an_error_and_never_normally(tmp_path, b
         data = await reply.read()
         assert reply.status == 200
         assert says_error(path, data), data[-300:]
-        if fault != "half a frame" or "converse" not in (await gw.calls())[0]["upstream_api"]:
-            assert not says_normal_end(path, data)
+        assert not says_normal_end(path, data)
         (record,) = await gw.calls()
         assert (record["outcome"], record["status"]) == ("failed", 200)
         if fault == "exception":
@@ -116,9 +116,32 @@ async def test_a_broken_stream_ends_with_an_error_and_never_normally(tmp_path, b
             assert record["error_native"] == "ThrottlingException"
 
 
+@pytest.mark.parametrize("road", ["native converse", "chat to converse"])
+async def test_a_message_without_its_usage_is_complete_and_of_unknown_cost(tmp_path, bedrock_sim, road):
+    path, body = ROADS[road]
+    whole = await whole_stream(bedrock_sim, path, body)
+    bedrock_sim.script(scenarios.raw(whole[: terminal_ends(path, body, whole)], EVENTS))
+    async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
+        assert says_normal_end(path, await (await gw.post(path, body)).read())
+        (record,) = await gw.calls()
+        assert (record["outcome"], record["tokens"]["output"], record["cost_usd"]) == ("ok", 0, None)
+
+
+@pytest.mark.parametrize("road", ["native converse", "chat to converse"])
+@pytest.mark.parametrize("cut", [1, 30])
+async def test_half_a_frame_is_an_error_also_after_the_last_event(tmp_path, bedrock_sim, road, cut):
+    path, body = ROADS[road]
+    whole = await whole_stream(bedrock_sim, path, body)
+    bedrock_sim.script(scenarios.raw(whole[:-cut], EVENTS))
+    async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
+        assert says_error(path, await (await gw.post(path, body)).read())
+        (record,) = await gw.calls()
+        assert (record["outcome"], record["cost_usd"]) == ("failed", None)
+
+
 async def whole_stream(simulated, path, body):
     """The bytes of a good stream of the provider that this road leads to."""
-    model = NOVA if NOVA in path or body.get("model") == NOVA else HAIKU
+    model = model_of(path, body)
     operation, sent = ("converse-stream", CONVERSE) if model == NOVA else ("invoke-with-response-stream", CLAUDE)
     simulated.script(scenarios.NAMED["text"])
     async with (
@@ -135,10 +158,10 @@ async def test_a_stream_cut_at_any_byte_is_an_error(tmp_path, bedrock_sim, road)
     """Every position up to the last frame's end, in steps that no frame's length divides."""
     path, body = ROADS[road]
     whole = await whole_stream(bedrock_sim, path, body)
-    last = terminal_ends(road, whole)
+    last = terminal_ends(path, body, whole)
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
         for at in [*range(1, last - 1, 37), last - 1]:
-            bedrock_sim.script(scenarios.raw(whole[:at], "application/vnd.amazon.eventstream"))
+            bedrock_sim.script(scenarios.raw(whole[:at], EVENTS))
             reply = await gw.post(path, body)
             data = await reply.read()
             if reply.status == 200:
@@ -148,9 +171,14 @@ async def test_a_stream_cut_at_any_byte_is_an_error(tmp_path, bedrock_sim, road)
                 assert reply.status == 500, "nothing had been sent, so the error has a status"
 
 
-def terminal_ends(road, whole):
+def model_of(path, body):
+    return NOVA if NOVA in path or body.get("model") == NOVA else HAIKU
+
+
+def terminal_ends(path, body, whole):
     """The position after the frame that ends the message; what follows it is only usage."""
-    name, model = ("bedrock_converse", NOVA) if "converse" in road else ("bedrock_model_invoke", HAIKU)
+    model = model_of(path, body)
+    name = "bedrock_converse" if model == NOVA else "bedrock_model_invoke"
     flag = discover().flags[name]
     caps = capabilities(model)
     ask = Ask(name, "", "generate", "POST", "/", "", {}, Members(b"{}"), model, stream=True)

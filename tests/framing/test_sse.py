@@ -1,5 +1,6 @@
 """Server-sent events: any chunking gives the same frames, and no byte is lost."""
 
+import time
 from itertools import pairwise
 
 import pytest
@@ -56,3 +57,12 @@ def test_an_event_without_an_end_is_refused_at_the_limit(monkeypatch):
 def test_what_is_encoded_is_decoded():
     (frame,) = frames(sse.encode(b'{"a":1}', "ping"))[0]
     assert (frame.headers, frame.payload) == ({"event": "ping"}, b'{"a":1}')
+
+
+def test_a_line_that_comes_in_many_reads_is_copied_once():
+    data = b"x" * 4096
+    begun = time.process_time()
+    found, decoder = frames(b"data: ", *[data] * 4096, b"\n\n")
+    assert time.process_time() - begun < 1
+    assert len(found[0].payload) == 4096 * 4096
+    assert decoder.pending == 0

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -11,7 +12,9 @@ from gateway.flag import OPAQUE, Ask, Event, Head, Members, Target
 from gateway.framing import eventstream
 from gateway_plugins import bedrock_model_invoke as flag
 
-CLAUDE = Caps(invoke_dialect="anthropic_messages", anthropic_versions=("bedrock-2023-05-31",))
+CLAUDE = Caps(
+    invoke_dialect="anthropic_messages", anthropic_versions=("bedrock-2023-05-31",), cache_points=True, cache_ttl=True
+)
 HEAD = Head(200, {"content-type": "application/vnd.amazon.eventstream"})
 
 
@@ -127,6 +130,84 @@ def test_cache_scopes_are_taken_out_wherever_they_are():
     assert dropped == ["/system/0/cache_control/scope", "/messages/0/content/0/content/0/cache_control/scope"]
 
 
+def test_a_ttl_is_taken_out_where_the_model_has_only_the_usual_one_and_a_longer_one_is_told():
+    def marked(ttl):
+        return {"type": "text", "text": "s", "cache_control": {"type": "ephemeral", "ttl": ttl}}
+
+    the_ask = ask({"system": [marked("1h")], "tools": [{"name": "f", **marked("5m")}], "messages": []})
+    _, body, dropped = build(the_ask, replace(CLAUDE, cache_ttl=False))
+    assert [body[name][0]["cache_control"] for name in ("system", "tools")] == [{"type": "ephemeral"}] * 2
+    assert dropped == ["/system/0/cache_control/ttl"]
+    assert build(the_ask)[1]["tools"][0]["cache_control"]["ttl"] == "5m"
+
+
+def test_what_is_changed_in_a_tool_stays_when_its_cache_mark_is_changed_too():
+    tool = {"custom": {"name": "f", "defer_loading": True}, "cache_control": {"type": "ephemeral", "scope": "global"}}
+    _, body, dropped = build(ask({"tools": [tool]}))
+    assert body["tools"] == [{"name": "f", "defer_loading": True, "cache_control": {"type": "ephemeral"}}]
+    assert dropped == ["/tools/0/cache_control/scope"]
+
+
+def test_a_schema_of_type_custom_is_an_object():
+    _, body, dropped = build(ask({"tools": [{"name": "f", "input_schema": {"type": "custom", "properties": {}}}]}))
+    assert (body["tools"][0]["input_schema"], dropped) == ({"type": "object", "properties": {}}, [])
+
+
+CONTROL = {"type": "ephemeral", "ttl": "1h", "scope": "global"}
+
+
+@pytest.mark.parametrize(
+    ("content", "at"),
+    [
+        ("Hi", 0),
+        ([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], 1),
+        ([{"type": "text", "text": "a"}, {"type": "thinking", "thinking": "t", "signature": "s"}], 0),
+        ([{"type": "text", "text": "a"}, {"type": "text", "text": " "}], 0),
+    ],
+)
+def test_a_cache_mark_of_the_whole_request_goes_to_the_last_block_that_can_carry_it(content, at):
+    _, body, dropped = build(ask({"messages": [{"role": "user", "content": content}], "cache_control": CONTROL}))
+    assert "cache_control" not in body
+    blocks = body["messages"][0]["content"]
+    assert [index for index, block in enumerate(blocks) if "cache_control" in block] == [at]
+    assert blocks[at]["cache_control"] == {"type": "ephemeral", "ttl": "1h"}
+    assert dropped == ["/cache_control/scope"]
+
+
+def test_a_cache_mark_of_the_whole_request_that_finds_no_place_is_dropped_aloud():
+    control = {"type": "ephemeral"}
+    marked = {"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}}
+    four = {"messages": [{"role": "user", "content": [*[marked] * 4, {"type": "text", "text": "b"}]}]}
+    for body, caps in (({"messages": []}, CLAUDE), (four, CLAUDE), (four, replace(CLAUDE, cache_points=False))):
+        _, sent, dropped = build(ask({**body, "cache_control": control}), caps)
+        assert (sent["messages"], dropped) == (body["messages"], ["/cache_control"])
+    own = [{"role": "user", "content": [marked]}]
+    _, sent, dropped = build(ask({"messages": own, "cache_control": control}))
+    assert (sent["messages"], dropped) == (own, [])
+    assert "cache_control" not in build(ask({"messages": own, "cache_control": None}))[1]
+    with pytest.raises(Refused, match="cache_control"):
+        build(ask({"messages": own, "cache_control": "yes"}))
+
+
+INTERLEAVED = "interleaved-thinking-2025-05-14"
+
+
+@pytest.mark.parametrize(
+    ("thinking", "tools", "taken"),
+    [("enabled", [{"name": "f"}], True), ("enabled", [], False), ("adaptive", [{"name": "f"}], False)],
+)
+def test_interleaved_thinking_of_a_header_is_taken_where_it_changes_something(thinking, tools, taken):
+    asked = {"thinking": {"type": thinking}, "tools": tools}
+    _, body, dropped = build(ask(asked, **{"anthropic-beta": INTERLEAVED}))
+    assert body.get("anthropic_beta", []) == ([INTERLEAVED] if taken else [])
+    assert dropped == ([] if taken else [f"/anthropic-beta/{INTERLEAVED}"])
+
+
+def test_interleaved_thinking_of_a_body_is_kept_and_not_reported_for_the_header():
+    _, body, dropped = build(ask({"anthropic_beta": [INTERLEAVED]}, **{"anthropic-beta": INTERLEAVED}))
+    assert (body["anthropic_beta"], dropped) == ([INTERLEAVED], [])
+
+
 def test_clear_thinking_edits_are_dropped_and_the_others_kept():
     edits = [{"type": "clear_thinking_20251015"}, {"type": "clear_tool_uses_20250919"}]
     _, body, dropped = build(ask({"context_management": {"edits": edits}}))
@@ -220,9 +301,10 @@ def test_a_stream_without_message_stop_is_truncated():
         decode(chunk(START), chunk(DELTA))
 
 
-def test_half_a_frame_at_the_end_is_truncated():
+@pytest.mark.parametrize("data", [chunk(START) + chunk(STOP)[:-20], chunk(START) + chunk(STOP) + chunk(STOP)[:20]])
+def test_half_a_frame_is_truncated_wherever_it_stands(data):
     with pytest.raises(Truncated):
-        decode(chunk(START), chunk(STOP), chunk(STOP)[:20])
+        decode(data)
 
 
 def test_an_exception_frame_is_raised_after_the_events_before_it():
@@ -271,6 +353,14 @@ def test_an_opaque_body_is_counted_by_its_own_usage(body):
     meter = flag.meter(ask({"model": "m"}), target(Caps()), Head(200, {}))
     meter.whole(json.dumps(body).encode())
     assert (meter.facts().usage.input, meter.facts().usage.output, meter.facts().reported) == (4, 2, True)
+
+
+@pytest.mark.parametrize("said", ["9" * 6000, "-1", "1.5", "\u00b2", ""])
+def test_a_count_that_is_none_is_not_counted_and_crashes_nothing(said):
+    head = Head(200, {"x-amzn-bedrock-input-token-count": said})
+    meter = flag.meter(ask({}, dialect=OPAQUE), target(Caps()), head)
+    meter.whole(json.dumps({"usage": {"inputTokens": said}}).encode())
+    assert meter.facts().usage.input == 0
 
 
 def test_an_opaque_body_without_usage_is_counted_by_the_headers():

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from gateway.errors import BadFrame
+from gateway.errors import BadFrame, Truncated
 from gateway.flag import Event, Head, event
 from gateway_plugins import bedrock_converse
+from gateway_plugins.parts import bedrock
 from tests.plugins import converse_request, messages_request
 from tests.plugins.faults import MISSING, changed, paths
 
@@ -117,6 +120,8 @@ def places(stream):
     return [path for path in paths(stream) if len(path) > 2]
 
 
+DEMANDED = {("output",), ("output", "message"), ("content",), ("stop_reason",)}
+"""What a reply cannot be without."""
 WHOLE = [(to_converse, CONVERSE, path) for path in paths(CONVERSE)]
 WHOLE += [(to_messages, MESSAGES, path) for path in paths(MESSAGES)]
 STREAMS = [(to_converse, CONVERSE_STREAM, path) for path in places(CONVERSE_STREAM)]
@@ -127,8 +132,23 @@ STREAMS += [(to_messages, MESSAGES_STREAM, path) for path in places(MESSAGES_STR
 @given(st.sampled_from(WHOLE), st.sampled_from(JUNK))
 def test_a_whole_reply_with_a_fault_is_still_a_completion(case, junk):
     opened, reply, path = case
-    found = opened(stream=False).whole(orjson.dumps(changed(reply, path, junk)))
-    ChatCompletion.model_validate_json(found)
+    faulty = changed(reply, path, junk)
+    if path in DEMANDED:
+        with suppress(BadFrame):
+            opened(stream=False).whole(orjson.dumps(faulty))
+        return
+    ChatCompletion.model_validate_json(opened(stream=False).whole(orjson.dumps(faulty)))
+
+
+@pytest.mark.parametrize(
+    ("opened", "body"),
+    [(opened, body) for opened in (to_converse, to_messages) for body in ({}, {"error": {"message": "no"}})]
+    + [(to_converse, changed(CONVERSE, path, MISSING)) for path in (("output",), ("output", "message"))]
+    + [(to_messages, changed(MESSAGES, path, MISSING)) for path in (("content",), ("stop_reason",))],
+)
+def test_a_reply_without_a_message_is_a_bad_frame_and_not_an_empty_answer(opened, body):
+    with pytest.raises(BadFrame, match="the provider's reply has no"):
+        opened(stream=False).whole(orjson.dumps(body))
 
 
 @settings(max_examples=500, deadline=None)
@@ -184,6 +204,23 @@ def test_hidden_thinking_that_is_not_base64_is_reported():
     reply = {"output": {"message": {"content": [block, {"text": "Hi"}]}}, "stopReason": "end_turn"}
     converse_request.opened({}, drops=drops).whole(orjson.dumps(reply))
     assert drops == ["/reply/reasoningContent/redactedContent"]
+
+
+def frame(kind: str) -> bytes:
+    return bedrock.message(kind, orjson.dumps(dict(CONVERSE_STREAM)[kind]))
+
+
+def decoded(data: bytes) -> list[str]:
+    decoder = bedrock_converse.ConverseDecoder()
+    return [each.kind for each in (*decoder.feed(data), *decoder.close())]
+
+
+def test_half_a_frame_is_an_error_and_a_missing_one_after_message_stop_is_none():
+    start, stop, metadata = (frame(kind) for kind in ("messageStart", "messageStop", "metadata"))
+    assert decoded(start + stop) == ["messageStart", "messageStop"]
+    for broken in (start + stop[:-5], start + stop + metadata[:-5]):
+        with pytest.raises(Truncated):
+            decoded(broken)
 
 
 @settings(max_examples=300, deadline=None)

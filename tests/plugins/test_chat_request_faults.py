@@ -159,3 +159,11 @@ def test_a_member_that_is_nested_too_deeply_is_refused_by_its_name(road, name):
 def test_a_thinking_budget_that_no_provider_counts_to_is_refused(road):
     with pytest.raises(Refused, match=r"thinking\.budget_tokens"):
         opened(road, messages_request.CLAUDE, {"thinking": {"type": "enabled", "budget_tokens": 2**64 - 1}})
+
+
+@pytest.mark.parametrize("road", [to_messages, to_converse])
+@pytest.mark.parametrize("options", [[1], [], "x", 0, False])
+def test_stream_options_that_are_no_object_are_refused(road, options):
+    with pytest.raises(Refused, match="stream_options must be an object") as refused:
+        opened(road, messages_request.CLAUDE, {"messages": [user("Hi")], "stream": True, "stream_options": options})
+    assert refused.value.problem.param == "stream_options"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import orjson
 import pytest
 
@@ -44,6 +46,17 @@ def test_limits_sampling_and_stops_are_carried():
 def test_the_newer_limit_wins_and_small_ones_are_raised():
     assert sent({"max_tokens": 10, "max_completion_tokens": 20})["inferenceConfig"]["maxTokens"] == 20
     assert sent({"max_tokens": 1}, Caps(min_max_tokens=16))["inferenceConfig"]["maxTokens"] == 16
+
+
+def test_a_family_that_needs_a_limit_gets_its_own_where_the_client_gave_none():
+    needs = replace(CLAUDE, needs_max_tokens=True)
+    assert sent({}, needs)["inferenceConfig"] == {"maxTokens": 32_000}
+    assert sent({"max_tokens": 9}, needs)["inferenceConfig"] == {"maxTokens": 9}
+    assert "inferenceConfig" not in sent({}, NOVA)
+
+
+def test_a_stop_of_white_space_goes_to_a_model_that_takes_it():
+    assert sent({"stop": ["\n", "END"]}, NOVA)["inferenceConfig"]["stopSequences"] == ["\n", "END"]
 
 
 def test_empty_stops_are_left_out():
@@ -103,6 +116,18 @@ def test_effort_none_turns_thinking_off_by_not_asking_for_it(caps):
     drops: list[str] = []
     assert "additionalModelRequestFields" not in sent({"reasoning_effort": "none"}, caps, drops)
     assert drops == []
+
+
+def test_effort_none_is_said_where_a_model_has_a_word_for_it():
+    caps = Caps(reasoning="reasoning.effort", efforts=("none", "low"))
+    assert sent({"reasoning_effort": "none"}, caps)["additionalModelRequestFields"] == {"reasoning": {"effort": "none"}}
+
+
+def test_of_anthropics_thinking_another_family_takes_the_level_and_the_rest_is_reported():
+    drops: list[str] = []
+    own = {"thinking": {"type": "enabled", "budget_tokens": 3000, "display": "omitted"}}
+    assert sent(own, GPT_OSS, drops)["additionalModelRequestFields"] == {"reasoning_effort": "low"}
+    assert drops == ["/thinking/budget_tokens", "/thinking/display"]
 
 
 def test_an_effort_for_a_model_that_does_not_think_is_dropped_aloud():
@@ -268,10 +293,11 @@ def test_a_json_object_is_asked_for_in_words_without_a_tool():
     assert "toolConfig" not in body
 
 
-@pytest.mark.parametrize("tier", ["default", "flex", "priority"])
-def test_defect_59_a_service_tier_is_carried_but_for_auto(tier):
+@pytest.mark.parametrize("tier", ["flex", "priority"])
+def test_defect_59_a_service_tier_is_carried_but_for_those_that_ask_for_nothing(tier):
     assert sent({"service_tier": tier})["serviceTier"] == {"type": tier}
     assert "serviceTier" not in sent({"service_tier": "auto"})
+    assert "serviceTier" not in sent({"service_tier": "default"})
 
 
 @pytest.mark.parametrize(

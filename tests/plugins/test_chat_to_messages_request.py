@@ -42,8 +42,9 @@ def test_a_limit_below_the_models_smallest_is_raised():
 
 def test_stop_becomes_a_list_without_blank_entries():
     assert sent({"stop": "END"})["stop_sequences"] == ["END"]
-    assert sent({"stop": ["", "END", "\n"]})["stop_sequences"] == ["END"]
-    assert dropped({"stop": ["END", "\n"]}) == ["/stop"]
+    caps = replace(CLAUDE, blank_stops=False)
+    assert sent({"stop": ["", "END", "\n"]}, caps)["stop_sequences"] == ["END"]
+    assert dropped({"stop": ["END", "\n"]}, caps) == ["/stop"]
 
 
 # sampling
@@ -74,9 +75,11 @@ def test_thinking_takes_no_temperature():
 # thinking
 
 
-@pytest.mark.parametrize(("effort", "tokens"), [("minimal", 1024), ("low", 2048), ("medium", 8192), ("high", 16_000)])
+@pytest.mark.parametrize(("effort", "tokens"), [("minimal", 1024), ("low", 2048), ("medium", 8192), ("high", 16_384)])
 def test_an_effort_becomes_a_budget_below_the_limit(effort, tokens):
-    assert sent({"reasoning_effort": effort})["thinking"] == {"type": "enabled", "budget_tokens": tokens}
+    body = sent({"reasoning_effort": effort})
+    assert body["thinking"] == {"type": "enabled", "budget_tokens": tokens}
+    assert body["max_tokens"] == tokens + 32_000
 
 
 def test_no_effort_is_no_thinking():
@@ -93,7 +96,9 @@ def test_a_limit_too_small_for_thinking_drops_it_aloud():
 def test_a_budget_that_the_client_names_is_kept_below_the_limit():
     thinking = {"type": "enabled", "budget_tokens": 5000}
     assert sent({"thinking": thinking})["thinking"]["budget_tokens"] == 5000
-    assert sent({"thinking": thinking, "max_tokens": 3000})["thinking"]["budget_tokens"] == 2999
+    small = {"thinking": thinking, "max_tokens": 3000}
+    assert sent(small)["thinking"]["budget_tokens"] == 2999
+    assert dropped(small) == ["/thinking/budget_tokens"]
 
 
 def test_an_adaptive_model_gets_the_effort_and_shows_its_thinking():
@@ -119,7 +124,9 @@ def test_an_adaptive_model_gets_no_budget():
 
 
 def test_an_adaptive_model_can_be_told_not_to_think():
-    assert sent({"reasoning_effort": "none"}, ADAPTIVE)["thinking"] == {"type": "disabled"}
+    for body in ({"reasoning_effort": "none"}, {"thinking": {"type": "disabled"}}):
+        assert "thinking" not in sent(body, ADAPTIVE)
+        assert dropped(body, ADAPTIVE) == []
 
 
 def test_defect_50_a_model_that_does_not_think_is_not_asked_to():
@@ -367,7 +374,6 @@ def test_every_field_that_is_not_carried_is_dropped_aloud():
         "safety_identifier": "x",
         "prompt_cache_key": "k",
         "verbosity": "low",
-        "service_tier": "default",
         "made_up/~": 1,
     }
     expected = [f"/{name}" for name in lost if name != "made_up/~"] + ["/made_up~1~0"]

@@ -1,14 +1,16 @@
 """Chat Completions and Messages as flags: requests by splicing, streams with their own terminal event."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
 from gateway import errors
 from gateway.caps import Caps
-from gateway.errors import Problem, Truncated, UpstreamFailed
+from gateway.errors import Problem, Refused, Truncated, UpstreamFailed
 from gateway.flag import Ask, Event, Head, Members, Target
 from gateway.framing import sse
+from gateway.registry import plugin
 from gateway_plugins import anthropic_messages, bedrock_converse, bedrock_model_invoke, openai_chat
 
 HEAD = Head(200, {"content-type": "text/event-stream"})
@@ -154,6 +156,13 @@ def test_the_version_and_betas_of_a_client_go_to_an_anthropic_provider():
     )
 
 
+def test_betas_of_body_and_header_go_to_an_anthropic_provider_once_each():
+    body = {"model": "m", "anthropic_version": "bedrock-2023-05-31", "anthropic_beta": ["b", "c"]}
+    send = build(anthropic_messages, ask(anthropic_messages, body, **{"anthropic-beta": "a, b"}))
+    assert send.headers["anthropic-beta"] == "b,c,a"
+    assert json.loads(send.body) == {"model": "m"}
+
+
 def test_no_header_of_the_client_goes_along_but_those():
     send = build(
         anthropic_messages,
@@ -174,3 +183,101 @@ def test_every_problem_has_a_body_in_every_dialect(flag, code):
     assert "what is wrong" in body.decode()
     assert json.loads(body)
     assert b"what is wrong" in flag.encoder(ask(flag, {"model": "m"})).fail(Problem(code, "what is wrong"))
+
+
+@pytest.mark.parametrize("options", [[1], [], "x", 1, True])
+@pytest.mark.parametrize("stream", [True, False])
+def test_stream_options_that_are_no_object_are_refused_before_anything_is_sent(options, stream):
+    the_ask = ask(openai_chat, {"model": "m", "stream": stream, "stream_options": options})
+    with pytest.raises(Refused, match="stream_options must be an object") as refused:
+        build(openai_chat, the_ask)
+    assert refused.value.problem.param == "stream_options"
+
+
+def test_stream_options_that_are_nested_too_deeply_are_refused():
+    body = b'{"model":"m","stream":true,"stream_options":{"x":' + b"[" * 300 + b"]" * 300 + b"}}"
+    with pytest.raises(Refused, match="stream_options is nested too deeply"):
+        build(openai_chat, ask(openai_chat, body))
+
+
+ASKED = {"model": "m", "stream": True, "stream_options": {"include_usage": True}}
+CONTENT, FINISH, USAGE = (sse.encode(json.dumps(chunk).encode()) for chunk in CHUNKS)
+DONE = b"data: [DONE]\n\n"
+
+
+def after(*data):
+    """Whether the stream counts as over after each piece."""
+    decoder = openai_chat.decoder(ask(openai_chat, ASKED), target(openai_chat), HEAD)
+    found = []
+    for piece in data:
+        list(decoder.feed(piece))
+        found.append(decoder.done)
+    list(decoder.close())
+    return found
+
+
+def test_a_finish_reason_is_not_the_end_of_a_chat_stream_but_the_usage_after_it_is():
+    assert after(CONTENT, FINISH, USAGE, DONE) == [False, False, True, True]
+
+
+def test_done_alone_is_the_end_of_a_chat_stream():
+    assert after(CONTENT, FINISH, DONE) == [False, False, True]
+
+
+def test_usage_before_the_finish_reason_is_not_the_end_of_a_chat_stream():
+    assert after(CONTENT, USAGE, FINISH) == [False, False, False]
+
+
+@pytest.mark.parametrize("rest", [b"", USAGE[:20], b"data: [DO", b"data: [DONE]\n"])
+def test_a_chat_stream_that_ends_after_its_finish_reason_is_complete(rest):
+    assert after(CONTENT, FINISH, rest) == [False, False, False]
+
+
+def test_a_chat_stream_that_ends_with_usage_but_without_a_finish_reason_is_truncated():
+    with pytest.raises(Truncated):
+        after(CONTENT, USAGE)
+
+
+STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+LATE = b'event: content_block_delta\ndata: {"type":"content_block_delta","delta":{"text":"late"}}\n\n'
+
+
+@pytest.mark.parametrize(("flag", "end", "late"), [(openai_chat, DONE, CONTENT), (anthropic_messages, STOP, LATE)])
+def test_what_comes_after_the_terminal_event_has_no_bytes_for_the_client(flag, end, late):
+    stream = FINISH + end if flag is openai_chat else end
+    events = decode(flag, ask(flag, ASKED), stream, late)
+    assert b"".join(event.raw for event in events) == stream
+
+
+def test_usage_after_done_is_counted_but_not_shown():
+    events = decode(openai_chat, ask(openai_chat, ASKED), FINISH + DONE + USAGE)
+    meter = openai_chat.meter(ask(openai_chat, ASKED), target(openai_chat), HEAD)
+    for event in events:
+        meter.feed(event)
+    assert meter.facts().usage.output == 3
+    assert b"".join(event.raw for event in events) == FINISH + DONE
+
+
+@pytest.mark.parametrize("flag", [openai_chat, anthropic_messages])
+@pytest.mark.parametrize("rest", [b"data: {", b'event: error\ndata: {"error":{"message":"late"}}\n\n'])
+def test_nothing_after_the_terminal_event_makes_a_failure_of_a_complete_reply(flag, rest):
+    end = DONE if flag is openai_chat else STOP
+    assert b"".join(event.raw for event in decode(flag, ask(flag, ASKED), end + rest)) == end
+
+
+def test_a_minimal_flag_reads_its_stream_in_the_same_way():
+    module = SimpleNamespace(
+        api=1, dialects=("plain_chat",), routes=(), build=openai_chat.build, meter=openai_chat.meter
+    )
+    minimal = plugin("plain_chat", module)
+    decoder = minimal.decoder(ask(openai_chat, ASKED), target(openai_chat), HEAD)
+    events = [*decoder.feed(CONTENT + DONE + LATE + b"data: {"), *decoder.close()]
+    assert b"".join(event.raw for event in events) == CONTENT + DONE
+    with pytest.raises(Truncated):
+        list(minimal.decoder(ask(openai_chat, ASKED), target(openai_chat), HEAD).close())
+
+
+@pytest.mark.parametrize("betas", [5, "a", [1], {"a": 1}])
+def test_betas_of_a_body_that_are_no_list_of_names_are_refused(betas):
+    with pytest.raises(Refused, match="anthropic_beta: is a list of names"):
+        build(anthropic_messages, ask(anthropic_messages, {"model": "m", "anthropic_beta": betas}))

@@ -79,7 +79,7 @@ def last_part(path: str) -> str:
 
 
 def parse(flag: str, dialect: str, request: Request, top: Members) -> Ask:
-    """An ask whose model and way of answering stand in the path."""
+    """An ask whose model and way of answering stand in the path. Raises `Refused` for a name that cannot be one."""
     return Ask(
         flag=flag,
         dialect=dialect,
@@ -89,7 +89,7 @@ def parse(flag: str, dialect: str, request: Request, top: Members) -> Ask:
         query=request.query,
         headers=request.headers,
         top=top,
-        model=request.params["model"],
+        model=plain.model_name(request.params["model"]),
         stream=last_part(request.path) in STREAMING,
     )
 

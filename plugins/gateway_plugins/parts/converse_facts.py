@@ -15,7 +15,8 @@ from gateway_plugins.parts import lenient
 def usage_of(reported: dict[str, Any]) -> Usage:
     """`inputTokens` holds no cache tokens; `cacheDetails` tells writes apart by their ttl.
 
-    Some replies name the counts of the cache with "Count" at the end.
+    Some replies name the counts of the cache with "Count" at the end, and the sum of writes may be missing beside its
+    details.
     """
 
     def count(*names: str) -> int:
@@ -23,11 +24,15 @@ def usage_of(reported: dict[str, Any]) -> Usage:
 
     written = count("cacheWriteInputTokens", "cacheWriteInputTokenCount")
     details = [lenient.mapping(detail) for detail in lenient.sequence(reported.get("cacheDetails"))]
-    hour = sum(lenient.whole_number(detail.get("inputTokens")) for detail in details if detail.get("ttl") == "1h")
+
+    def kept(ttl: str) -> int:
+        return sum(lenient.whole_number(detail.get("inputTokens")) for detail in details if detail.get("ttl") == ttl)
+
+    hour = kept("1h")
     return Usage(
         input=count("inputTokens"),
         output=count("outputTokens"),
         cache_read=count("cacheReadInputTokens", "cacheReadInputTokenCount"),
-        cache_write_5m=max(0, written - hour),
+        cache_write_5m=max(written - hour, kept("5m")),
         cache_write_1h=hour,
     )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from gateway import plain
+from gateway.errors import BadFrame
 from gateway.flag import Ask, Drop, Event
 from gateway_plugins.parts import lenient
 from gateway_plugins.parts.converse_facts import usage_of
@@ -166,7 +167,9 @@ class ConverseToChat:
     def whole(self, body: bytes) -> bytes:
         data = plain.decoded(body)
         reply = Completion(self.ask.model, native=lenient.text(data.get("stopReason")))
-        message = lenient.mapping(lenient.mapping(data.get("output")).get("message"))
+        message = lenient.mapping(data.get("output")).get("message")
+        if not isinstance(message, dict):
+            raise BadFrame("the provider's reply has no output.message")
         for block in lenient.sequence(message.get("content")):
             for kind, value in lenient.mapping(block).items():
                 if (read := _WHOLE.get(kind)) is not None:

@@ -20,6 +20,7 @@ _HEADERS: Final[Mapping[str, str]] = {
     "cache_read": "x-amzn-bedrock-cache-read-input-token-count",
     "cache_write_5m": "x-amzn-bedrock-cache-write-input-token-count",
 }
+_DIGITS: Final = 15
 _MEMBERS: Final[Mapping[str, tuple[str, ...]]] = {
     # kind: names in usage objects (Nova, OpenAI-like), at the top of a body (Llama, DeepSeek, Titan), in the metrics
     "input": ("inputTokens", "inputTokenCount", "prompt_tokens", "prompt_token_count", "inputTextTokenCount"),
@@ -35,7 +36,9 @@ def usage_of_headers(headers: Headers) -> Usage:
 
 
 def _count(value: Any) -> int:
-    return int(value) if str(value).isdecimal() else 0
+    digits = str(value)
+    # Python reads no number of more than 4300 digits, and no reply has this many tokens
+    return int(digits) if digits.isdecimal() and len(digits) <= _DIGITS else 0
 
 
 class Meter:

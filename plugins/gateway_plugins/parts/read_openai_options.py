@@ -36,7 +36,7 @@ _NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
     "store": (False,),
     "verbosity": ("medium",),
     "parallel_tool_calls": (True,),
-    "service_tier": ("auto",),
+    "service_tier": ("auto", "default"),
     "tools": ([],),
     "functions": ([],),
 }
@@ -52,7 +52,7 @@ _MEANING: Final = {
 }
 
 
-_TIERS: Final = ("default", "flex", "priority")
+_TIERS: Final = ("flex", "priority")
 _MAX_BUDGET: Final = 2**31 - 1
 """Tokens; Bedrock's counts are of 32 bits, and a sum with a greater one may not be JSON any more."""
 
@@ -96,11 +96,19 @@ def _is_neutral(name: str, value: Any) -> bool:
     return value is None or value in _NEUTRAL.get(name, ())
 
 
+def stream_options(top: Members) -> dict[str, Any]:
+    """`stream_options`, {} when nothing is said."""
+    options = member(top, "stream_options")
+    if options is None:
+        return {}
+    if not isinstance(options, dict):
+        raise invalid('stream_options must be an object, such as {"include_usage": true}', "stream_options")
+    return options
+
+
 def include_usage(top: Members, drop: Drop) -> bool:
     """The client asked for the chunk with the usage."""
-    options = member(top, "stream_options")
-    if not isinstance(options, dict):
-        return False
+    options = stream_options(top)
     for name, value in options.items():
         if name != "include_usage" and value:
             drop(f"/stream_options/{escaped(name)}")
@@ -165,12 +173,12 @@ def thinking(top: Members) -> Thinking | None:
 
 
 def service_tier(top: Members) -> str:
-    """default, flex or priority; "" when nothing is said, which is what `auto` means (bifrost#7266)."""
+    """The tier to ask for; "" for none, which is what `auto` means (bifrost#7266), and what `default` gets unasked."""
     tier = member(top, "service_tier")
-    if tier in (None, "auto"):
+    if tier in (None, "auto", "default"):
         return ""
     if tier not in _TIERS:
-        raise invalid(f'service_tier: "{tier}" is not one of auto, {", ".join(_TIERS)}', "service_tier")
+        raise invalid(f'service_tier: "{tier}" is not one of auto, default, {", ".join(_TIERS)}', "service_tier")
     return str(tier)
 
 

@@ -18,15 +18,16 @@ from typing import Any, Final
 import orjson
 
 from gateway import plain
-from gateway.errors import invalid
-from gateway.flag import Ask, Caps, Drop, Event, Members, Target
+from gateway.errors import BadFrame, invalid
+from gateway.flag import Ask, Caps, Drop, Event, Target
 from gateway_plugins.parts import anthropic_settings as settings
+from gateway_plugins.parts import chat_settings as decided
 from gateway_plugins.parts import lenient, reasoning
 from gateway_plugins.parts import read_openai_chat as chat
 from gateway_plugins.parts import read_openai_options as options
 from gateway_plugins.parts import to_anthropic_messages as to
 from gateway_plugins.parts.anthropic_facts import Counts
-from gateway_plugins.parts.anthropic_settings import Body, Wish
+from gateway_plugins.parts.anthropic_settings import Body
 from gateway_plugins.parts.chat_to_turns import Reader
 from gateway_plugins.parts.emit_openai_chat import ChatStream, Completion, completion
 from gateway_plugins.parts.fields import member
@@ -43,13 +44,10 @@ _CARRIED: Final = frozenset({
     "tool_choice", "function_call", "parallel_tool_calls", "stop", "temperature", "top_p", "top_k",
     "reasoning_effort", "thinking", "response_format", "cache_control", "service_tier",
 })  # fmt: skip
-_SAMPLING: Final = ("temperature", "top_p", "top_k")
-
 _THINKING: Final = ("thinking", "redacted_thinking")
 
 _JSON_TOOL: Final = "json_answer"
 _JSON_TOOL_SAYS: Final = "Give the final answer to the user as the input of this tool."
-_JSON_SAYS: Final = "Answer with one JSON object and nothing else: no other text, no code fence."
 
 _FINISH: Final = {
     "end_turn": "stop",
@@ -68,48 +66,34 @@ def open(ask: Ask, target: Target, drop: Drop) -> Translation:  # noqa: A001 (th
     options.refuse_unservable(top)
     options.leftovers(top, _CARRIED, drop)
     names, marks = Names(), Marks(caps, drop)
-    body: Body = {"model": target.model, "max_tokens": max(options.limit(top) or caps.max_output, caps.min_max_tokens)}
+    body: Body = {"model": target.model}
     system, turns = Reader(caps, names, marks, drop).read(top)
-    wish, format_ = _wish(top), options.response_format(top)
+    wish, format_ = decided.wish(top), options.response_format(top)
     native = format_.kind == "json_schema" and caps.json_schema
     prefill = caps.prefill and not wish.on and caps.reasoning != "always" and not native
     body["messages"] = messages = to.arrange(turns, caps, drop, prefill=prefill)
-    body |= settings.thinking(wish, caps, body["max_tokens"], drop, unsigned_loop=_is_unsigned_loop(messages))
-    thinks = settings.thinks(body, caps)
-    body |= _tools(top, caps, names, marks, drop)
-    body |= _tool_choice(top, caps, body, names, drop, thinks=thinks)
+    limit = options.limit(top)
+    thought = decided.thought(wish, limit, caps, drop, unsigned_loop=_is_unsigned_loop(messages))
+    body["max_tokens"] = decided.output_limit(limit, thought, caps, demanded=True)
+    body |= settings.thinking(thought)
+    thinks = thought.is_claudes or caps.reasoning == "always"
+    tools = decided.tools(top)
+    body |= _tools(tools, caps, names, marks, drop)
+    body |= _tool_choice(tools, caps, body, names, drop, thinks=thinks)
     json_tool = _format(format_, caps, body, system, drop, thinks=thinks)
     if system:
         body["system"] = system
     ttl = chat.cache_ttl({"cache_control": member(top, "cache_control")}, "")
     marks.put(ttl, messages[-1]["content"], "messages", "/cache_control")
     marks.limit()
-    wished = {name: value for name in _SAMPLING if (value := options.number(top, name)) is not None}
-    body |= settings.sampling(wished, caps, drop, thinks=thinks)
-    body |= _stops(top, caps, drop) | _tier(top, drop)
+    body |= decided.sampling(top, caps, drop, thinks=thinks)
+    # Bedrock's words for the tier; its envelope takes them out of the body, and another drops them
+    more = {"stop_sequences": decided.stops(top, caps, drop), "service_tier": options.service_tier(top)}
+    body |= {name: value for name, value in more.items() if value}
     if ask.stream:
         body["stream"] = True
     include_usage = options.include_usage(top, drop)
     return Translation(ask.with_body("anthropic_messages", body), names, caps.family, json_tool, include_usage, drop)
-
-
-def _wish(top: Members) -> Wish:
-    """Anthropic's own `thinking`, or an effort."""
-    effort = options.effort(top)
-    own = options.thinking(top)
-    if own is None:
-        return Wish("/reasoning_effort", effort, on=effort != "none") if effort else Wish()
-    effort = "" if effort == "none" else effort
-    return Wish("/thinking", effort, own.budget, own.display, own.mode != "disabled")
-
-
-def _tier(top: Members, drop: Drop) -> Body:
-    """Bedrock's own words, which its envelope of this dialect takes out of the body; another envelope drops them."""
-    tier = options.service_tier(top)
-    if tier == "default":
-        drop("/service_tier")
-        return {}
-    return {"service_tier": tier} if tier else {}
 
 
 def _is_unsigned_loop(messages: Sequence[Block]) -> bool:
@@ -120,12 +104,9 @@ def _is_unsigned_loop(messages: Sequence[Block]) -> bool:
     return turns[-2]["content"][0]["type"] not in _THINKING
 
 
-def _tools(top: Members, caps: Caps, names: Names, marks: Marks, drop: Drop) -> Body:
-    allowed = chat.tool_choice(top).allowed
+def _tools(wanted: decided.Tools, caps: Caps, names: Names, marks: Marks, drop: Drop) -> Body:
     tools = []
-    for offered in chat.tools(top):
-        if allowed is not None and offered.name not in allowed:
-            continue
+    for offered in wanted.offered:
         schema = tool_schema(offered.schema, offered.name, f"{offered.at}/function/parameters")
         tool: Block = {"name": names.alias(offered.name), "input_schema": schema}
         if offered.description.strip():
@@ -141,19 +122,16 @@ def _tools(top: Members, caps: Caps, names: Names, marks: Marks, drop: Drop) -> 
     return {"tools": tools} if tools else {}
 
 
-def _tool_choice(top: Members, caps: Caps, body: Body, names: Names, drop: Drop, *, thinks: bool) -> Body:
-    choice = chat.tool_choice(top)
+def _tool_choice(wanted: decided.Tools, caps: Caps, body: Body, names: Names, drop: Drop, *, thinks: bool) -> Body:
     if "tools" not in body:
-        if choice.mode in {"any", "tool"}:
-            raise invalid("tool_choice: a tool is demanded but none is offered; send tools", "tool_choice")
         return _unoffered(body["messages"])
-    made: Block = {"type": choice.mode}
-    if choice.mode == "tool":
-        made["name"] = names.alias(choice.name)
-    if choice.mode in {"any", "tool"} and (thinks or not caps.forced_tool_choice):
-        drop("/tool_choice" if "tool_choice" in top else "/function_call")
+    made: Block = {"type": wanted.mode}
+    if wanted.mode == "tool":
+        made["name"] = names.alias(wanted.name)
+    if wanted.mode in {"any", "tool"} and (thinks or not caps.forced_tool_choice):
+        drop(wanted.path)
         made = {"type": "auto"}
-    if member(top, "parallel_tool_calls") is False and choice.mode != "none":
+    if not wanted.parallel and wanted.mode != "none":
         made["disable_parallel_tool_use"] = True
     return {"tool_choice": made} if made != {"type": "auto"} else {}
 
@@ -183,7 +161,7 @@ def _format(wanted: options.Format, caps: Caps, body: Body, system: list[Block],
     if wanted.kind == "json_schema" and caps.tools and caps.forced_tool_choice and not thinks:
         return _json_tool(wanted, body)
     drop("/response_format")
-    says = _JSON_SAYS
+    says = decided.JSON_HINT
     if wanted.kind == "json_schema":
         says += f" It must match this JSON schema: {orjson.dumps(wanted.schema).decode()}"
     system.append(to.text(says))
@@ -202,14 +180,6 @@ def _json_tool(wanted: options.Format, body: Body) -> str:
     elif choice["type"] == "auto":
         body["tool_choice"] = {**choice, "type": "any"}
     return name
-
-
-def _stops(top: Members, caps: Caps, drop: Drop) -> Body:
-    wished = options.stops(top)
-    taken = [stop for stop in wished if stop.strip()] if caps.stop_sequences else []
-    if len(taken) < len(wished):  # one of white space only is refused
-        drop("/stop")
-    return {"stop_sequences": taken} if taken else {}
 
 
 @dataclass(slots=True)
@@ -259,6 +229,8 @@ class Translation:
 
     def whole(self, body: bytes) -> bytes:
         data = plain.decoded(body)
+        if not isinstance(data.get("content"), list) or not lenient.text(data.get("stop_reason")):
+            raise BadFrame("the provider's reply has no content or no stop_reason")
         self._counts.merge(data.get("usage"))
         usage = self._counts.usage() if self._counts.told else None
         reply = Completion(self.ask.model, usage=usage, reply_id=str(data.get("id") or ""))

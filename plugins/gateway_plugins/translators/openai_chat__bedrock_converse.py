@@ -16,9 +16,10 @@ import orjson
 
 from gateway.errors import invalid
 from gateway.flag import Ask, Caps, Drop, Target, Translation
+from gateway_plugins.parts import chat_settings as decided
 from gateway_plugins.parts import read_openai_chat as chat
 from gateway_plugins.parts import read_openai_options as options
-from gateway_plugins.parts.converse_options import Sampling, Thought, inference, reasoning
+from gateway_plugins.parts.converse_options import inference, thinking
 from gateway_plugins.parts.converse_to_chat import ConverseToChat
 from gateway_plugins.parts.converse_tools import Choice, text_format, tool_config, tool_spec
 from gateway_plugins.parts.fields import escaped, member, param
@@ -57,7 +58,6 @@ _ON_MESSAGES: Final = {
     "tool": frozenset({"role", "content", "cache_control", "tool_call_id", "name"}),  # the call names it already
 }
 
-_JSON_HINT: Final = "Answer with one JSON object and nothing else."
 _SCHEMA_HINT: Final = "Answer with one JSON object that fits this JSON Schema, and nothing else:\n"
 _TOOL_HINT: Final = "Give your final answer by calling the tool "
 _OUTPUT: Final = "json_output"
@@ -97,19 +97,22 @@ class _Request:
         options.refuse_unservable(self._top)
         options.leftovers(self._top, _CARRIED, self._drop)
         self._read_messages()
-        sampling = self._sampling()
-        fields = reasoning(self._thought(), sampling, self._caps, self._drop)
-        thinking = "thinking" in fields
-        output, tools, tool_fields = self._tools(thinking=thinking)
-        config, top_k = inference(sampling, self._caps, self._drop, thinking=thinking)
-        messages = arrange(self._turns, self._caps, self._drop, prefill=self._caps.prefill and not thinking)
+        caps, drop, asked = self._caps, self._drop, options.limit(self._top)
+        loop = _unthinking_loop(self._turns)
+        thought = decided.thought(decided.wish(self._top), asked, caps, drop, unsigned_loop=loop)
+        thinks = thought.is_claudes
+        output, tools, tool_fields = self._tools(thinks=thinks)
+        sampled = decided.sampling(self._top, caps, drop, thinks=thinks)
+        limit = decided.output_limit(asked, thought, caps, demanded=False)
+        config, top_k = inference(limit, sampled, decided.stops(self._top, caps, drop), caps, drop)
+        messages = arrange(self._turns, caps, drop, prefill=caps.prefill and not thinks)
         self._points.limit(tools["tools"] if tools else [], self._system, messages)
         members = {
             "messages": messages,
             "system": self._system,
             "inferenceConfig": config,
             "toolConfig": tools,
-            "additionalModelRequestFields": fields | top_k | tool_fields,
+            "additionalModelRequestFields": thinking(thought) | top_k | tool_fields,
             "outputConfig": output,
             "serviceTier": self._service_tier(),
             "guardrailConfig": self._guardrail(),
@@ -202,41 +205,13 @@ class _Request:
             self._points.mark(blocks, message.ttl, message.at)
         return blocks
 
-    def _sampling(self) -> Sampling:
-        top = self._top
-        return Sampling(
-            limit=options.limit(top),
-            temperature=options.number(top, "temperature"),
-            top_p=options.number(top, "top_p"),
-            top_k=options.number(top, "top_k"),
-            stops=options.stops(top),
-        )
-
-    def _thought(self) -> Thought:
-        """`reasoning_effort`, or Anthropic's `thinking`, which clients of other gateways send in chat bodies."""
-        effort, tokens, display, path = options.effort(self._top), 0, "", "/reasoning_effort"
-        if (own := options.thinking(self._top)) is not None:
-            display, path = own.display, "/thinking"
-            tokens = (own.budget or 0) if own.mode == "enabled" else 0
-            effort = {"disabled": "none", "adaptive": effort or "high"}.get(own.mode, effort)
-        wanted = tokens or effort not in {"", "none"}
-        if wanted and self._caps.reasoning == "budget" and _unthinking_loop(self._turns):
-            self._drop(path)
-            return Thought()
-        return Thought("" if tokens else effort, tokens, display, path)
-
-    def _tools(self, *, thinking: bool) -> tuple[Block, Block | None, Block]:
+    def _tools(self, *, thinks: bool) -> tuple[Block, Block | None, Block]:
         """outputConfig, toolConfig, and the fields that go with the latter."""
-        choice = chat.tool_choice(self._top)
-        offered = chat.tools(self._top)
-        if choice.allowed is not None:
-            offered = [tool for tool in offered if tool.name in choice.allowed]
-        if choice.mode == "tool" and choice.name not in {tool.name for tool in offered}:
-            raise invalid(f'tool_choice: no tool is named "{choice.name}"', "tool_choice")
-        if offered and not self._caps.tools:
+        wanted = decided.tools(self._top)
+        if wanted.offered and not self._caps.tools:
             raise invalid("tools: this model calls no tools; leave them out", "tools")
         specs: list[Block] = []
-        for tool in offered:
+        for tool in wanted.offered:
             if tool.strict and not self._caps.strict_tools:
                 self._drop(f"{tool.at}/function/strict")
             strict = tool.strict and self._caps.strict_tools
@@ -244,20 +219,20 @@ class _Request:
             at = f"{tool.at}/function/parameters"
             specs.append(tool_spec(name, tool.description, tool.schema, self._caps, at, strict=strict))
             self._points.mark(specs, tool.ttl, tool.at, tool=True)
-        mode, name = choice.mode, self.names.alias(choice.name) if choice.name else ""
-        output, mode, name = self._output(specs, mode, name, thinking=thinking)
-        wanted = Choice(mode, name, member(self._top, "parallel_tool_calls") is not False)
-        return output, *tool_config(specs, self._called, wanted, self._caps, self._drop, thinking=thinking)
+        name = self.names.alias(wanted.name) if wanted.name else ""
+        output, mode, name = self._output(specs, wanted.mode, name, thinks=thinks)
+        choice = Choice(mode, name, wanted.parallel, wanted.path)
+        return output, *tool_config(specs, self._called, choice, self._caps, self._drop, thinking=thinks)
 
-    def _output(self, specs: list[Block], mode: str, name: str, *, thinking: bool) -> tuple[Block, str, str]:
+    def _output(self, specs: list[Block], mode: str, name: str, *, thinks: bool) -> tuple[Block, str, str]:
         """What is to come out, and the choice among tools with it; may add a tool, or a hint to the system's text."""
         wanted = options.response_format(self._top)
         at = "/response_format/json_schema/schema"
         if wanted.kind == "text":
             return {}, mode, name
         if wanted.kind == "json_object":
-            # a tool without a schema would be called with {} (Converse has nothing of the kind)
-            self._hint(_JSON_HINT)
+            self._drop("/response_format")
+            self._hint(decided.JSON_HINT)
         elif self._caps.json_schema:
             return text_format(wanted.name, wanted.description, wanted.schema, self._drop, at), mode, name
         elif not self._caps.tools or mode in {"any", "tool"}:
@@ -266,7 +241,7 @@ class _Request:
             taken = {spec["toolSpec"]["name"] for spec in specs if "toolSpec" in spec}
             self.output_tool = unused(_OUTPUT, taken)
             specs.append(tool_spec(self.output_tool, wanted.description, wanted.schema, self._caps, at))
-            if not thinking and self._caps.forced_tool_choice:
+            if not thinks and self._caps.forced_tool_choice:
                 return {}, *(("any", "") if len(specs) > 1 and mode == "auto" else ("tool", self.output_tool))
             self._hint(f"{_TOOL_HINT}{self.output_tool}.")
             return {}, "auto", ""

@@ -1,0 +1,125 @@
+"""Listening sockets: opened for the listeners of the configuration, named, and taken away again.
+
+A connection is told apart by the address of its own end, since that is what the kernel says of it, and two listeners
+may share a port. A unix socket's file is ours only while it is the one that we made. Nothing here serves anything.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gateway.config.model import Listener
+
+_PROBE_SECONDS = 1.0
+_WILDCARDS: Mapping[int, str] = {2: "0.0.0.0", 4: "::"}  # noqa: S104 (compared with, not listened on)
+"""By the number of parts that a socket's name has: two with IPv4, four with IPv6."""
+
+
+class CannotListen(Exception):
+    """An address that cannot be listened on; the message names it and says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A socket that listens, and what it was opened for."""
+
+    listener: Listener
+    socket: socket.socket
+    endpoint: str
+    url: str
+    file: tuple[int, int] | None = None
+    """Device and inode of a unix socket's file."""
+
+    def remove_file(self) -> None:
+        """Take the file away unless another one stands there by now. To be called while the socket is open."""
+        path = self.listener.unix
+        with suppress(FileNotFoundError):
+            if self.file is not None and _file(path) == self.file:
+                Path(path).unlink()
+
+
+def bind(listener: Listener) -> Bound:
+    """Open the socket of a listener. Raises `CannotListen`."""
+    try:
+        return _unix(listener) if listener.unix else _inet(listener)
+    except OSError as error:
+        raise CannotListen(f"cannot listen on {listener.listen}: {error.strerror or error}") from None
+    except UnicodeError:
+        raise CannotListen(f"cannot listen on {listener.listen}: the host is no name that can be looked up") from None
+
+
+def endpoint(name: Any) -> str:
+    """The name of a socket's own end as one text: `127.0.0.1:8080`, `[::1]:8080` or `unix:/path`."""
+    if not isinstance(name, tuple):
+        return f"unix:{name}"
+    return _joined(name[0], name[1])
+
+
+def endpoints(name: Any) -> tuple[str, ...]:
+    """What the listener of a connection may be called, by the name of the connection's own end.
+
+    An IPv4 address that an IPv6 socket gives (`::ffff:127.0.0.1`) stays an IPv6 one: it came through an IPv6 listener,
+    and must not be taken for the IPv4 listener of the same address.
+    """
+    if not isinstance(name, tuple):
+        return (endpoint(name),)
+    return endpoint(name), _joined(_WILDCARDS[len(name)], name[1])
+
+
+def _joined(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _inet(listener: Listener) -> Bound:
+    family = socket.AF_INET6 if ":" in listener.host else socket.AF_INET
+    bound = socket.create_server((listener.host, listener.port), family=family)
+    bound.setblocking(False)
+    name = bound.getsockname()
+    return Bound(listener, bound, endpoint(name), f"http://{_joined(listener.host, name[1])}")
+
+
+def _unix(listener: Listener) -> Bound:
+    path = listener.unix
+    _make_room(path)
+    with ExitStack() as unless_kept:
+        bound = unless_kept.enter_context(socket.socket(socket.AF_UNIX))
+        bound.bind(path)
+        bound.listen()
+        bound.setblocking(False)
+        unless_kept.pop_all()
+    return Bound(listener, bound, endpoint(bound.getsockname()), f"unix:{path}", _file(path))
+
+
+def _make_room(path: str) -> None:
+    """Take away what a gateway that died has left, and nothing else: a socket that refuses connections."""
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise CannotListen(f"cannot listen on unix:{path}: a file that is no socket stands there; it is left alone")
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(_PROBE_SECONDS)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            Path(path).unlink(missing_ok=True)
+            return
+        except FileNotFoundError:
+            return
+        except OSError:
+            # full, slow, of another kind or not ours to ask: somebody has it
+            pass
+    raise CannotListen(f"cannot listen on unix:{path}: address in use by another process")
+
+
+def _file(path: str) -> tuple[int, int]:
+    found = os.lstat(path)
+    return found.st_dev, found.st_ino

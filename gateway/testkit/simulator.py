@@ -6,6 +6,7 @@ A provider's own file says what it takes, what it refuses and how it renders a r
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -61,7 +62,7 @@ class Refusal(Exception):
         self.headers = headers or {}
 
 
-class Simulator:
+class Simulator(ABC):
     """A provider on a port of its own: `async with BedrockSim() as simulated: simulated.url`."""
 
     def __init__(self, keys: set[str] | None = None) -> None:
@@ -91,13 +92,13 @@ class Simulator:
         if self._runner is not None:
             await self._runner.cleanup()
 
+    @abstractmethod
     async def respond(self, seen: Seen, request: web.Request) -> web.StreamResponse:
         """The provider's answer. Raises `Refusal`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def failure(self, name: str, message: str) -> Refusal:
         """The reply that says this error before anything else."""
-        raise NotImplementedError
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         seen = Seen(

@@ -236,7 +236,9 @@ def test_a_stream_says_what_the_whole_reply_says(content, stop):
 
 def _recorded(streams: bool) -> list[Any]:
     if not RECORDED.is_dir():
-        return [pytest.param({}, marks=pytest.mark.skip(reason=f"no recorded traffic at {RECORDED.name}"))]
+        return [
+            pytest.param({}, marks=pytest.mark.skip(reason=f"recordings: {RECORDED.name} is not beside the checkout"))
+        ]
     exchanges = [
         (path.stem, each) for path in sorted(RECORDED.glob("*.json")) for each in orjson.loads(path.read_bytes())
     ]

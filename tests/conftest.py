@@ -2,6 +2,7 @@
 
 import os
 
+import hypothesis
 import pytest
 
 from gateway.testkit.anthropic import AnthropicSim
@@ -32,6 +33,12 @@ def pytest_sessionfinish(session):
     skipped = reporter.stats.get("skipped", ())
     if any(not report.longrepr[2].removeprefix("Skipped: ").startswith(RECORDINGS) for report in skipped):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+# where a failure stops a landing, the same examples each time; elsewhere new ones, which is how faults are found
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("searching", deadline=None)
+hypothesis.settings.load_profile("repeatable" if os.environ.get("IRISGATE_NO_SKIPS") else "searching")
 
 
 @pytest.fixture

@@ -272,6 +272,8 @@ class Translation:
     def _message_start(self, data: Any) -> None:
         message = lenient.mapping(data.get("message"))
         self._counts.merge(message.get("usage"))
+        if self._open:  # a start in the middle starts nothing anew: blocks are open in the stream that there is
+            return
         self._out = ChatStream(self.ask.model, include_usage=self.include_usage, reply_id=str(message.get("id") or ""))
         self._out.start()
 

@@ -11,6 +11,7 @@ import pytest
 from gateway.testkit import scenario as scenarios
 from tests.clients.samples import program
 from tests.gates import HAIKU, NOVA
+from tests.processes import served
 
 HELLO = [{"role": "user", "content": "hello"}]
 CONVERSE = {"messages": [{"role": "user", "content": [{"text": "hello"}]}]}
@@ -105,6 +106,13 @@ async def test_prometheus_scrapes_what_was_called_and_what_it_cost(prometheus, g
         up = await value(session, url, "up")
     assert (refused, output, up) == (1, 8 * 7, 1)
     assert dollars == pytest.approx(sum(record["cost_usd"] or 0 for record in await gw.calls(len(CALLS))))
+
+
+async def test_prometheus_scrapes_the_demo(prometheus, tmp_path):
+    async with served(tmp_path, "demo", "--listen", "127.0.0.1:18080") as demo:
+        assert (await demo.chat())[0] == 200
+        async with scraping(prometheus, tmp_path, demo.url.removeprefix("http://")) as url:
+            assert await until(demo.session, url, 'sum(irisgate_requests_total{outcome="ok"})', 1) == 1
 
 
 async def test_promtool_has_nothing_to_say_about_the_metrics(promtool, gw):

@@ -79,7 +79,6 @@ def build(
         metrics=metrics,
         log=log,
         upstream=upstream,
-        session_key=key,
         chain=steps,
     )
     server = Server(gateway, Finish(store, metrics, log, observers), ping_seconds)

@@ -15,7 +15,7 @@ from time import monotonic, time
 from typing import TYPE_CHECKING, Protocol
 
 from gateway.errors import Problem
-from gateway.flag import Ask, Drop, Event, Facts, Head, Meter, Target, Translator
+from gateway.flag import Ask, Event, Facts, Head, Meter, Target, Translator
 from gateway.identity import Identity
 from gateway.registry import Plugin
 
@@ -141,6 +141,3 @@ def chain(*middlewares: Middleware, last: Next) -> Next:
     for middleware in reversed(middlewares):
         following = partial(middleware, following=following)
     return following
-
-
-__all__ = ["Answer", "Attempt", "Call", "Candidate", "Drop", "Items", "Middleware", "Next", "chain"]

@@ -31,7 +31,6 @@ class Gateway:
     log: Logger
     observers: Observers
     upstream: Upstream
-    session_key: bytes
     chain: Next
     open_calls: set[asyncio.Task[Any]] = field(default_factory=set)
     """The tasks of calls in flight, for a stop that lets them finish."""

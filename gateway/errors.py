@@ -56,10 +56,6 @@ class Problem:
     param: str = ""
     """The field of the request that is wrong, such as `messages[0].content`; empty when none is."""
 
-    @property
-    def http_status(self) -> int:
-        return self.status or STATUS[self.code]
-
 
 class GatewayError(Exception):
     """Base of everything that a client may be told about."""

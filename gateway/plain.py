@@ -34,6 +34,11 @@ MAX_RETRY_AFTER: Final = 86_400
 def parse(flag: str, dialect: str, request: Request) -> Ask:
     """An ask whose body names model and stream at its top level."""
     top = Members(request.body)
+    return asked(flag, dialect, request, top, model=model_of(top), stream=top.decode("stream") is True)
+
+
+def asked(flag: str, dialect: str, request: Request, top: Members, *, model: str, stream: bool) -> Ask:
+    """An ask of a request whose model and way of answering have been found, wherever they stand."""
     return Ask(
         flag=flag,
         dialect=dialect,
@@ -43,8 +48,8 @@ def parse(flag: str, dialect: str, request: Request) -> Ask:
         query=request.query,
         headers=request.headers,
         top=top,
-        model=model_of(top),
-        stream=top.decode("stream") is True,
+        model=model,
+        stream=stream,
     )
 
 

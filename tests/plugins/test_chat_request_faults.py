@@ -152,7 +152,7 @@ def test_deep_json_inside_arguments_and_results_is_carried(road, caps, depth):
 def test_a_member_that_is_nested_too_deeply_is_refused_by_its_name(road, name):
     with pytest.raises(Refused, match="nested too deeply") as refused:
         opened(road, messages_request.CLAUDE, {name: orjson.loads(nested(200, "list"))})
-    assert (refused.value.problem.http_status, refused.value.problem.param) == (400, name)
+    assert (refused.value.problem.code, refused.value.problem.param) == ("invalid_request", name)
 
 
 @pytest.mark.parametrize("road", [to_messages, to_converse])

@@ -313,7 +313,7 @@ def test_defect_59_a_service_tier_is_carried_but_for_those_that_ask_for_nothing(
 def test_what_would_change_the_meaning_is_a_400_that_names_the_field(body):
     with pytest.raises(Refused) as refused:
         opened(body)
-    assert refused.value.problem.http_status == 400
+    assert refused.value.problem.code == "invalid_request"
     assert refused.value.problem.param
 
 

@@ -166,7 +166,7 @@ def test_both_roads_refuse_what_cannot_be_meant_and_name_the_field(case, model):
         with pytest.raises(Refused) as refused:
             road(body, caps_of(model))
         problems.append(refused.value.problem)
-    assert [(problem.http_status, problem.param) for problem in problems] == [(400, field)] * 2
+    assert [(problem.code, problem.param) for problem in problems] == [("invalid_request", field)] * 2
 
 
 @pytest.mark.parametrize(

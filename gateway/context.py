@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
@@ -18,6 +18,9 @@ from gateway.registry import Registry
 from gateway.runtime import Runtime
 from gateway.store.base import Store
 from gateway.upstream import Upstream
+
+if TYPE_CHECKING:
+    from gateway.reload import Reloader
 
 
 @dataclass(slots=True)
@@ -35,6 +38,8 @@ class Gateway:
     open_calls: set[asyncio.Task[Any]] = field(default_factory=set)
     """The tasks of calls in flight, for a stop that lets them finish."""
     draining: bool = False
+    reloader: Reloader | None = None
+    """Takes over a changed configuration; None where it was not read from a file."""
     config_error: str = ""
     """Why the last reload was refused; "" when the configuration is the file's."""
 

@@ -1,36 +1,32 @@
-"""The life of the process: load, listen, reload, drain.
+"""The life of the process: listen, serve, drain.
 
-A configuration is swapped in whole or not at all; calls in flight keep the one they began with. SIGHUP reloads, SIGTERM
-and SIGINT stop accepting and let calls finish; a second one of them ends the calls at once.
+SIGHUP reloads the configuration (`reload.py`), SIGTERM and SIGINT stop accepting and let calls finish; a second one of
+them ends the calls at once.
 """
 
 from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from aiohttp import web
 
 from gateway.app import build
-from gateway.config.findings import ConfigError
-from gateway.config.load import Loaded, load
+from gateway.config.load import Loaded
 from gateway.config.model import Config, Listener
-from gateway.config.watch import Stamp, stamps, watch
 from gateway.context import GATEWAY, Gateway
 from gateway.http_log import server_logger
 from gateway.log import Logger
 from gateway.registry import Registry
-from gateway.runtime import Runtime, runtime
+from gateway.reload import Reloader, with_listener
 from gateway.sockets import Bound, CannotListen, bind
 from gateway.store.base import StoreFailed
 
-WATCH_AGAIN_SECONDS: Final = 1.0
-"""After which watching is begun anew, when it failed."""
 LAST_WORD_SECONDS: Final = 1.0
 """For calls that are ended by force: to say so to their clients, and to be recorded."""
 CLOSE_SECONDS: Final = 0.5
@@ -145,99 +141,6 @@ def _unfinished(calls: set[asyncio.Task[Any]]) -> set[asyncio.Task[Any]]:
     return {task for task in calls if not task.done()}
 
 
-@dataclass(slots=True)
-class Reloader:
-    """Takes a changed configuration file, or keeps the last good one and says why."""
-
-    path: Path
-    gateway: Gateway
-    overlay: Listener | None
-    """The listener of the command line, which the file's listeners do not replace."""
-    seen: Mapping[Path, Stamp]
-    """The files of the configuration that is used, as they were before it was read."""
-    started: Config = field(init=False)
-    """The configuration of the start; some of it holds until the end."""
-    _watched: frozenset[Path] = field(init=False)
-    _one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _asked: set[asyncio.Task[None]] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        self.started = self.gateway.runtime.config
-        self._watched = frozenset(self.seen)
-
-    async def follow(self) -> None:
-        """Reload whenever the file, or a secret that it names, changes; whatever happens, go on with that."""
-        while True:
-            try:
-                async with aclosing(watch(lambda: self._watched, since=self.seen)) as changes:
-                    async for _ in changes:
-                        await self.reload()
-            except Exception:
-                self.gateway.log.exception("config.watch_failed", again_in_seconds=WATCH_AGAIN_SECONDS)
-            await asyncio.sleep(WATCH_AGAIN_SECONDS)
-
-    def ask(self) -> None:
-        """Reload soon; for a signal's handler, which cannot wait."""
-        task = asyncio.create_task(self.reload())
-        self._asked.add(task)
-        task.add_done_callback(self._asked.discard)
-
-    async def reload(self) -> None:
-        async with self._one_at_a_time:
-            self.seen = stamps(self._watched)
-            try:
-                loaded, ready = await asyncio.to_thread(self._read)
-            except ConfigError as error:
-                self._watched |= error.watched
-                self._keep([str(finding) for finding in error.findings])
-            except Exception as error:
-                self.gateway.log.exception("config.reload_failed")
-                self._keep([f"{self.path}: cannot be taken over: {type(error).__name__}"])
-            else:
-                self._take(loaded, ready)
-
-    def _read(self) -> tuple[Loaded, Runtime]:
-        """In a thread of its own: a large file, or a slow disk, must not hold up calls."""
-        loaded = load(self.path, known_flags=self.gateway.registry.flags)
-        return loaded, runtime(with_listener(loaded.config, self.overlay))
-
-    def _keep(self, findings: list[str]) -> None:
-        self.gateway.config_error = findings[0]
-        self.gateway.metrics.config_reloaded(successful=False)
-        self.gateway.log.error("config.refused", findings=findings, kept="the last good configuration serves on")
-
-    def _take(self, loaded: Loaded, ready: Runtime) -> None:
-        gateway = self.gateway
-        self._watched = loaded.watched
-        gateway.runtime = ready
-        gateway.metrics.configured(ready.config)
-        gateway.config_error = ""
-        gateway.metrics.config_reloaded(successful=True)
-        for warning in loaded.warnings:
-            gateway.log.warning("config.warning", finding=str(warning))
-        if keys := fixed_changes(self.started, ready.config):
-            gateway.log.warning("config.needs_restart", changed=keys)
-        gateway.log.info("config.reloaded", file=str(self.path), providers=list(ready.config.providers))
-
-
-def fixed_changes(started: Config, now: Config) -> list[str]:
-    """The keys that differ and are read at the start only."""
-    keys = {
-        "server.listeners": (started.server.listeners, now.server.listeners),
-        "server.drain_seconds": (started.server.drain_seconds, now.server.drain_seconds),
-        "server.limits.header_bytes": (started.server.limits.header_bytes, now.server.limits.header_bytes),
-        "storage.url": (started.storage.url, now.storage.url),
-    }
-    return [key for key, (before, after) in keys.items() if before != after]
-
-
-def with_listener(config: Config, listener: Listener | None) -> Config:
-    """The configuration with its listeners replaced by one, if there is one."""
-    if listener is None:
-        return config
-    return replace(config, server=replace(config.server, listeners=(listener,)))
-
-
 async def serve(
     path: Path,
     loaded: Loaded,
@@ -257,7 +160,7 @@ async def serve(
     loop = asyncio.get_running_loop()
     async with AsyncExitStack() as stack:
         running = await stack.enter_async_context(listening(config, registry, state=state, log=log))
-        reloader = Reloader(path, running.gateway, listener, loaded.stamps)
+        reloader = running.gateway.reloader = Reloader(path, running.gateway, listener, loaded.stamps)
 
         def end() -> None:
             (running.hurry if stop.is_set() else stop).set()

@@ -8,12 +8,13 @@ from contextlib import asynccontextmanager, suppress
 import aiohttp
 import pytest
 
-from gateway import serve
+from gateway import reload
 from gateway.config.load import load, loads
 from gateway.config.watch import stamps
 from gateway.log import configure
 from gateway.registry import discover
-from gateway.serve import CannotStart, Reloader, fixed_changes, listening
+from gateway.reload import Reloader, fixed_changes
+from gateway.serve import CannotStart, listening
 from gateway.testkit import scenario as scenarios
 from tests.gates import EVERYTHING, HAIKU, Lines, bedrock, gate
 
@@ -130,7 +131,7 @@ async def test_a_change_between_loading_and_following_is_not_missed(tmp_path):
 
 
 async def test_following_goes_on_after_watching_has_failed(tmp_path, monkeypatch):
-    monkeypatch.setattr(serve, "WATCH_AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr(reload, "WATCH_AGAIN_SECONDS", 0.05)
     async with reloading(tmp_path) as (path, reloader, lines):
         good, reloader._watched = reloader._watched, None
         async with following(reloader) as task:

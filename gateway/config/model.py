@@ -9,13 +9,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from gateway.config.secrets import Secret
 
 Authorization = Literal["bearer", "x-api-key", "x-goog-api-key"]
 Role = Literal["user", "admin"]
 Permission = Literal["read_metrics", "read_pricing"]
+AuthMode = Literal["override", "passthrough", "none"]
+Mode = Literal["loopback", "static", "whois", "serve-headers", "proxy-protocol"]
+Strategy = Literal["first", "random", "round_robin", "session"]
+
+TAILSCALED: Final = "/var/run/tailscale/tailscaled.sock"
+"""Where tailscaled listens on Linux unless it was told otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +34,12 @@ class Provider:
     models: tuple[str, ...] = ()
     apikey: Secret = field(default_factory=Secret)
     authorization: Authorization = "bearer"
+    auth_mode: AuthMode = "override"
+    """Whose credential goes upstream: the provider's own, the client's (ours where it has none), or nobody's."""
     cost_basis: str | None = None
     """None: the cost of its calls is unknown."""
+    base_models: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """What is behind names that tell nothing, such as ARNs of inference profiles: by that name, a model id."""
     flags: tuple[str, ...] = ()
     """Enabled compatibility flags, in the document's order, after the default rule; unknown ones are left out."""
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
@@ -51,6 +61,10 @@ class Capability:
     models: tuple[str, ...] = ()
     """Globs over "provider/model"."""
     permissions: frozenset[Permission] = frozenset()
+    add_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """Added to requests that the capability applies to: those of its models, or all when it names none."""
+    origin: str = field(default="", compare=False)
+    """Where it is written, for those who ask which grant lets a call through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +73,15 @@ class Grant:
 
     src: tuple[str, ...]
     capabilities: tuple[Capability, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """One name for several offers; every call goes to one of them."""
+
+    targets: tuple[tuple[str, str], ...]
+    """Provider and model of each, in the document's order."""
+    strategy: Strategy = "first"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +95,17 @@ class Listener:
     port: int = 8080
     unix: str = ""
     """Path of the socket; "" on an address."""
-    identity: Literal["loopback", "static"] = "loopback"
+    identity: Mode = "loopback"
     login: str = ""
     """Of the static identity, as are `groups` and `tags`; never empty there."""
     groups: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
+    tailscaled: str = TAILSCALED
+    """The socket that `whois` and `proxy-protocol` ask."""
+    service: str = ""
+    """`svc:NAME` where the gateway is called as a Tailscale Service: its grants count instead of the node's."""
+    proxies: frozenset[str] = frozenset()
+    """Addresses that may speak for others by the PROXY protocol, besides this machine's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +148,8 @@ class Config:
     providers: Mapping[str, Provider] = field(default_factory=lambda: MappingProxyType({}))
     """In the document's order."""
     grants: tuple[Grant, ...] = ()
+    aliases: Mapping[str, Alias] = field(default_factory=lambda: MappingProxyType({}))
+    """By the name that clients use; it stands before a model of the same name."""
     server: Server = Server()
     storage: Storage = Storage()
     resilience: Resilience = Resilience()

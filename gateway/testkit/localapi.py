@@ -1,0 +1,352 @@
+"""A simulated tailscaled: the part of its LocalAPI that a gateway asks, on a unix socket of its own.
+
+Strict where the real one is, so that a client which is wrong about it fails here too. Facts from the source of
+tailscale/tailscale: `ipn/localapi/localapi.go` (the checks of a request, the texts of errors, the headers of a reply),
+its test of whois with `svc_name` and `dst_ip` (the former goes first), `ipn/ipnlocal` (who is behind an address),
+`net/proxymap` (addresses of this machine), `tailcfg` and `client/tailscale/apitype` (the shapes).
+
+Three differences. The real whois takes any method; here only GET, which is all that its own client sends. The texts for
+a wrong `svc_name` or `dst_ip` are modelled on the others. And a port of this machine that nobody registered is answered
+at once, where the real one waits 180 ms for a registration that may be on its way.
+
+Who may do what is no business of this file: it only says who a caller is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import ipaddress
+import re
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Self
+
+import orjson
+from aiohttp import web
+
+HOST: Final = "local-tailscaled.sock"
+"""What a client must call its host, or nothing: a page that was led here by DNS rebinding calls it otherwise."""
+VERSION: Final = "1.102.4-tsimulated"
+CAPABILITY: Final = "140"
+"""Of the protocol between tailscaled and its control server; clients read no meaning into it."""
+
+_EVERY_REPLY: Final = {"Tailscale-Version": VERSION, "Tailscale-Cap": CAPABILITY, "X-Content-Type-Options": "nosniff"}
+_NODE_KEY: Final = re.compile(r"nodekey:[0-9a-f]{64}")
+_SERVICE: Final = re.compile(r"svc:[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_PORT: Final = re.compile(r"[0-9]{1,5}")
+_LOOPBACK: Final = ipaddress.IPv4Address("127.0.0.1")
+_NEVER: Final = "0001-01-01T00:00:00Z"
+"""Go's zero time."""
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Caps = Mapping[str, Sequence[Any]]
+"""By capability, the values that the tailnet policy gives it: objects by convention, yet any JSON may come."""
+
+
+def _number(text: str) -> int:
+    """An id that is the same in each run, as large as those that the control server gives."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6])
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Somebody of the tailnet."""
+
+    login: str
+    groups: tuple[str, ...] = ()
+    """As the policy shows them to this node; left out of the reply when there are none, which is the usual case."""
+    display_name: str = ""
+    id: int = 0
+    """0: one made from the login."""
+
+    def profile(self) -> dict[str, Any]:
+        """A `tailcfg.UserProfile`."""
+        made: dict[str, Any] = {
+            "ID": self.id or _number(self.login),
+            "LoginName": self.login,
+            "DisplayName": self.display_name or self.login.partition("@")[0].title(),
+            "ProfilePicURL": f"https://pictures.example.com/{self.id or _number(self.login)}",
+        }
+        return {**made, "Groups": list(self.groups)} if self.groups else made
+
+
+TAGGED_DEVICES: Final = User("tagged-devices", display_name="Tagged Devices")
+"""Who stands for the owner of a tagged node: one and the same user for all of them, and so never an identity."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A machine of the tailnet. Raises `ValueError` for one that neither a user nor a tag owns."""
+
+    name: str
+    """Its full name, without the trailing dot that it has in a reply."""
+    addresses: tuple[str, ...]
+    user: User | None = None
+    """Of a tagged node: who made it, where the control server tells that; None gives `tagged-devices`."""
+    tags: tuple[str, ...] = ()
+    stable_id: str = ""
+    """Empty: one made from the name."""
+    caps: Caps = field(default_factory=dict, hash=False)
+    """What the policy grants it on the machine that asks."""
+    service_caps: Mapping[str, Caps] = field(default_factory=dict, hash=False)
+    """What it grants on a Tailscale Service that this machine serves, by `svc:NAME`; not part of `caps`."""
+
+    def __post_init__(self) -> None:
+        if self.user is None and not self.tags:
+            raise ValueError(f"{self.name}: a node has a user or tags")
+        object.__setattr__(self, "stable_id", self.stable_id or f"n{_number(self.name)}CNTRL")
+
+    @property
+    def key(self) -> str:
+        return f"nodekey:{hashlib.sha256(self.stable_id.encode()).hexdigest()}"
+
+    @property
+    def host(self) -> str:
+        return self.name.partition(".")[0]
+
+    @property
+    def owner(self) -> User:
+        return self.user or TAGGED_DEVICES
+
+    def whois(self, caps: Caps) -> bytes:
+        """An `apitype.WhoIsResponse`; without capabilities `CapMap` is null, as Go writes a map that was never made."""
+        prefixes = [str(ipaddress.ip_network(address)) for address in self.addresses]
+        node: dict[str, Any] = {
+            "ID": _number(self.stable_id),
+            "StableID": self.stable_id,
+            "Name": f"{self.name}.",
+            "User": self.owner.profile()["ID"],
+            "Key": self.key,
+            "KeyExpiry": _NEVER,
+            "Machine": f"mkey:{self.key.partition(':')[2]}",
+            "DiscoKey": f"discokey:{self.key.partition(':')[2]}",
+            "Addresses": prefixes,
+            "AllowedIPs": prefixes,
+            "HomeDERP": 1,
+            "Hostinfo": {"OS": "linux", "Hostname": self.host, "Services": []},
+            "Created": "2026-01-01T00:00:00Z",
+            **({"Tags": list(self.tags)} if self.tags else {}),
+            "Online": True,
+            "MachineAuthorized": True,
+            "ComputedName": self.host,
+            "ComputedNameWithHost": self.host,
+        }
+        return _indented({"Node": node, "UserProfile": self.owner.profile(), "CapMap": dict(caps) or None})
+
+    def status(self) -> dict[str, Any]:
+        """An `ipnstate.PeerStatus`."""
+        return {
+            "ID": self.stable_id,
+            "PublicKey": self.key,
+            "HostName": self.host,
+            "DNSName": f"{self.name}.",
+            "OS": "linux",
+            "UserID": self.owner.profile()["ID"],
+            "TailscaleIPs": list(self.addresses),
+            **({"Tags": list(self.tags)} if self.tags else {}),
+            "Online": True,
+        }
+
+
+ME: Final = Node("gateway.example.ts.net", ("100.64.0.1", "fd7a:115c:a1e0::1"), User("operator@example.com"))
+
+
+class _Wrong(Exception):
+    """A reply that is no success: status and text."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+        self.text = text
+
+
+class _Pair(NamedTuple):
+    """What an `addr` says; port 0 where it says none."""
+
+    address: Address
+    port: int
+
+
+class LocalApiSim:
+    """A tailscaled on a socket: `async with LocalApiSim(path) as sim: sim.add(Node(...))`."""
+
+    def __init__(self, path: Path | str, me: Node = ME) -> None:
+        self.path = Path(path)
+        self.me = me
+        self.asked: list[dict[str, str]] = []
+        """The queries of every whois that passed the checks of a request, answered wrongly or not."""
+        self.delay = 0.0
+        """Seconds before each reply."""
+        self.answer: tuple[int, bytes] | None = None
+        """A status and a body, as JSON, to say instead of what is so."""
+        self.services: dict[str, str] = {}
+        """Addresses of the Tailscale Services that this machine serves, by `svc:NAME`: what `dst_ip` may name."""
+        self._nodes: dict[Address, Node] = {}
+        self._keys: dict[str, Node] = {}
+        self._proxied: dict[int, Node] = {}
+        self._runner: web.AppRunner | None = None
+        self.add(me)
+
+    def add(self, node: Node) -> None:
+        """A machine joins, or changes: the one of the same stable id goes."""
+        if (known := self._keys.get(node.key)) is not None:
+            self.remove(known)
+        self._keys[node.key] = node
+        self._nodes |= {ipaddress.ip_address(address): node for address in node.addresses}
+
+    def remove(self, node: Node) -> None:
+        """A machine leaves. Its connections stay as they are, and nobody is behind them any more."""
+        del self._keys[node.key]
+        self._nodes = {address: has for address, has in self._nodes.items() if has != node}
+
+    def proxied(self, port: int, node: Node) -> None:
+        """A connection that comes from 127.0.0.1:`port` is that node's: what userspace networking registers."""
+        self._proxied[port] = node
+
+    def unproxied(self, port: int) -> None:
+        self._proxied.pop(port, None)
+
+    async def start(self) -> None:
+        """Listen; a socket that one who died has left is taken away, as the real one does."""
+        self.path.unlink(missing_ok=True)
+        listening = socket.socket(socket.AF_UNIX)
+        listening.bind(str(self.path))
+        self.path.chmod(0o666)
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", self._handle)
+        self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.05)
+        await self._runner.setup()
+        # of a socket that it was given the server leaves the file, and a killed tailscaled does so too
+        await web.SockSite(self._runner, listening).start()
+
+    async def stop(self) -> None:
+        """Die: connections break, the socket's file stays."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+        self.path.unlink(missing_ok=True)
+
+    async def _handle(self, request: web.Request) -> web.Response:
+        headers = request.headers
+        if headers.get("Host", "") not in {"", HOST} or headers.get("Origin") or headers.get("Referer"):
+            return _error(403, "invalid localapi request", {})
+        try:
+            return await self._reply(request)
+        except _Wrong as wrong:
+            return _error(wrong.status, wrong.text, _EVERY_REPLY)
+
+    async def _reply(self, request: web.Request) -> web.Response:
+        """Raises `_Wrong`."""
+        served = {"/": self._root, "/localapi/v0/status": self._status, "/localapi/v0/whois": self._whois}
+        if (serve := served.get(request.path)) is None:
+            raise _Wrong(404, "404 page not found")
+        if request.method != "GET":
+            raise _Wrong(405, "method not allowed")
+        query = dict(request.query)
+        if serve == self._whois:
+            self.asked.append(query)
+        if self.delay:
+            await asyncio.sleep(self.delay)
+        return serve(query) if self.answer is None else _json(self.answer[1], self.answer[0])
+
+    def _root(self, _query: Mapping[str, str]) -> web.Response:
+        return web.Response(text="tailscaled\n", headers=_EVERY_REPLY)
+
+    def _status(self, query: Mapping[str, str]) -> web.Response:
+        peers = [] if query.get("peers") == "false" else [node for node in self._keys.values() if node != self.me]
+        owners = {node.owner for node in (self.me, *peers)}
+        suffix = self.me.name.partition(".")[2]
+        status = {
+            "Version": VERSION,
+            "TUN": False,
+            "BackendState": "Running",
+            "HaveNodeKey": True,
+            "AuthURL": "",
+            "TailscaleIPs": list(self.me.addresses),
+            "Self": self.me.status(),
+            "Health": [],
+            "MagicDNSSuffix": suffix,
+            "CurrentTailnet": {"Name": suffix, "MagicDNSSuffix": suffix, "MagicDNSEnabled": True},
+            "CertDomains": None,
+            "Peer": {node.key: node.status() for node in peers} or None,
+            "User": {str(owner.profile()["ID"]): owner.profile() for owner in owners},
+        }
+        return _json(_indented(status))
+
+    def _whois(self, query: Mapping[str, str]) -> web.Response:
+        if not (asked := query.get("addr", "")):
+            raise _Wrong(400, "missing 'addr' parameter")
+        node = self._by_key(asked) if asked.startswith("nodekey:") else self._by_pair(_pair(asked), query)
+        if node is None:
+            raise _Wrong(404, "no match for IP:port")
+        return _json(node.whois(self._caps(node, query)))
+
+    def _by_key(self, asked: str) -> Node | None:
+        if not _NODE_KEY.fullmatch(asked):
+            raise _Wrong(400, "invalid nodekey in 'addr' parameter")
+        return self._keys.get(asked)
+
+    def _by_pair(self, pair: _Pair, query: Mapping[str, str]) -> Node | None:
+        """An address of the tailnet with whatever port; one of this machine only with a port that is registered."""
+        if (node := self._nodes.get(pair.address)) is not None:
+            return node
+        if pair.address != _LOOPBACK or query.get("proto", "") not in {"", "tcp"}:
+            return None
+        node = self._proxied.get(pair.port)
+        return node if node is not None and self._keys.get(node.key) == node else None
+
+    def _caps(self, node: Node, query: Mapping[str, str]) -> Caps:
+        if service := query.get("svc_name", ""):
+            if not _SERVICE.fullmatch(service):
+                raise _Wrong(400, "invalid 'svc_name' parameter")
+            return node.service_caps.get(service, {})
+        if not (destination := query.get("dst_ip", "")):
+            return node.caps
+        address = _address(destination, "dst_ip")
+        if address in {ipaddress.ip_address(own) for own in self.me.addresses}:
+            return node.caps
+        named = [name for name, at in self.services.items() if ipaddress.ip_address(at) == address]
+        return node.service_caps.get(named[0], {}) if named else {}
+
+
+def _pair(text: str) -> _Pair:
+    """`IP`, `IPV4:port` or `[IPV6]:port`, as Go's netip reads them. Raises `_Wrong`."""
+    try:
+        return _Pair(ipaddress.ip_address(text), 0)
+    except ValueError:
+        host, _, port = text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    address = _address(host[1:-1] if bracketed else host, "addr")
+    if bracketed != isinstance(address, ipaddress.IPv6Address) or not _PORT.fullmatch(port) or int(port) > 65535:
+        raise _Wrong(400, "invalid 'addr' parameter")
+    return _Pair(address, int(port))
+
+
+def _address(text: str, parameter: str) -> Address:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        raise _Wrong(400, f"invalid '{parameter}' parameter") from None
+
+
+def _error(status: int, text: str, headers: Mapping[str, str]) -> web.Response:
+    """What `http.Error` writes: the text and a line end."""
+    return web.Response(status=status, text=f"{text}\n", headers={**headers, "X-Content-Type-Options": "nosniff"})
+
+
+def _json(body: bytes, status: int = 200) -> web.Response:
+    return web.Response(status=status, body=body, content_type="application/json", headers=_EVERY_REPLY)
+
+
+def _indented(value: Any) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2)

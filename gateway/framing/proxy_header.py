@@ -1,0 +1,85 @@
+"""The PROXY protocol's header: what a proxy says of the connection that it passes on, before the connection's bytes.
+
+Versions 1 (a line) and 2 (binary), as haproxy.org/download/3.0/doc/proxy-protocol.txt has them. No I/O, and no opinion
+on who may send one.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import struct
+from typing import Final, NamedTuple
+
+SIGNATURE: Final = b"\r\n\r\n\x00\r\nQUIT\n"
+LONGEST_LINE: Final = 107
+"""Bytes of version 1's line, its end included."""
+LONGEST: Final = 16 + 4096
+"""Bytes of version 2's header with what proxies add to it; more is no proxy of ours."""
+
+_LINE: Final = re.compile(rb"PROXY (TCP4|TCP6) (\S+) (\S+) ([0-9]{1,5}) ([0-9]{1,5})\r\n")
+_UNKNOWN: Final = re.compile(rb"PROXY UNKNOWN(?: [^\r\n]*)?\r\n")
+_FAMILIES: Final = {0x11: ("!4s4sHH", 12), 0x21: ("!16s16sHH", 36)}
+"""TCP over IPv4 and over IPv6: layout and length of the addresses. Others carry no caller that we could know."""
+
+
+class BadProxyHeader(ValueError):
+    """The bytes are no PROXY header; the connection is not what it should be."""
+
+
+class ProxyHeader(NamedTuple):
+    """`source` is the caller's (address, port); None where the proxy speaks for itself or does not know."""
+
+    source: tuple[str, int] | None
+    length: int
+    """Bytes of the header; the connection's own follow."""
+
+
+def read(data: bytes) -> ProxyHeader | None:
+    """The header at the beginning of a connection, None while it is not whole. Raises `BadProxyHeader`."""
+    if data[: len(SIGNATURE)] == SIGNATURE[: len(data)]:
+        return _binary(data)
+    if data[:6] == b"PROXY "[: len(data)]:
+        return _line(data)
+    raise BadProxyHeader("the connection does not begin with a PROXY header")
+
+
+def _line(data: bytes) -> ProxyHeader | None:
+    end = data.find(b"\n", 0, LONGEST_LINE) + 1
+    if not end:
+        if len(data) >= LONGEST_LINE:
+            raise BadProxyHeader("the PROXY line does not end")
+        return None
+    line = data[:end]
+    if _UNKNOWN.fullmatch(line):
+        return ProxyHeader(None, end)
+    match = _LINE.fullmatch(line)
+    if match is None:
+        raise BadProxyHeader("the PROXY line cannot be read")
+    version = 4 if match[1] == b"TCP4" else 6
+    try:
+        address = ipaddress.ip_address(match[2].decode("ascii"))
+    except ValueError:
+        raise BadProxyHeader("the PROXY line names no address") from None
+    port = int(match[4])
+    if address.version != version or port > 65535:
+        raise BadProxyHeader("the PROXY line names an address of another kind")
+    return ProxyHeader((str(address), port), end)
+
+
+def _binary(data: bytes) -> ProxyHeader | None:
+    if len(data) < 16:
+        return None
+    command, family, length = struct.unpack_from("!BBH", data, len(SIGNATURE))
+    whole = 16 + length
+    if command not in {0x20, 0x21} or whole > LONGEST:
+        raise BadProxyHeader("the PROXY header's version, command or length is none of version 2")
+    if len(data) < whole:
+        return None
+    if command == 0x20 or family not in _FAMILIES:
+        return ProxyHeader(None, whole)
+    layout, needed = _FAMILIES[family]
+    if length < needed:
+        raise BadProxyHeader("the PROXY header is too short for its addresses")
+    source, _, port, _ = struct.unpack_from(layout, data, 16)
+    return ProxyHeader((str(ipaddress.ip_address(source)), port), whole)

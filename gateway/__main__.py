@@ -1,22 +1,29 @@
-"""The command line: `irisgate serve | check | demo`."""
+"""The command line: `irisgate serve | check | explain | schema | demo`."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import orjson
+
 from gateway import __version__
 from gateway.config.example import MINIMAL
+from gateway.config.export import json_schema
 from gateway.config.findings import ConfigError
 from gateway.config.listen import loopback_listener
 from gateway.config.load import load
 from gateway.config.model import Listener
+from gateway.explain import POLICY_UNKNOWN, NoSuchCaller, explain, somebody
+from gateway.explain_text import worded
 from gateway.log import configure
 from gateway.registry import PluginError, Registry, discover
+from gateway.runtime import runtime
 from gateway.serve import CannotStart, serve
 
 USAGE_ERROR = 2
@@ -59,6 +66,12 @@ def _parser() -> argparse.ArgumentParser:
     checking.add_argument("--plugins", type=Path, metavar="DIR", help="a folder of plugin files")
     checking.set_defaults(run=_check)
 
+    _explaining(commands.add_parser("explain", help="say why somebody may use a model, or what they lack for it"))
+
+    describing = commands.add_parser("schema", help="print the JSON Schema of the configuration, for editors")
+    describing.add_argument("--plugins", type=Path, metavar="DIR", help="a folder of plugin files")
+    describing.set_defaults(run=_schema)
+
     demo = commands.add_parser("demo", help="serve in front of a simulated Bedrock, or the real one with --real")
     demo.add_argument(
         "--real", action="store_true", help="the real Bedrock, by AWS_BEARER_TOKEN_BEDROCK and AWS_REGION; costs money"
@@ -80,6 +93,19 @@ def _common(parser: argparse.ArgumentParser) -> None:
         help="folder of what is kept: sessions and the key of their fingerprints (default: %(default)s)",
     )
     parser.add_argument("--plugins", type=Path, metavar="DIR", help="a folder of plugin files")
+
+
+def _explaining(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, metavar="FILE", required=True, help="the configuration (HuJSON)")
+    parser.add_argument(
+        "--as", dest="login", metavar="LOGIN", default="", help='who, such as "(loopback)" or "tag:api,tag:prod"'
+    )
+    parser.add_argument("--group", action="append", default=[], help="a group that they are in; may be repeated")
+    parser.add_argument("--tag", action="append", default=[], help="a tag of the node; may be repeated")
+    parser.add_argument("--model", required=True, help="the model, an alias, or provider/model")
+    parser.add_argument("--json", action="store_true", help="print what GET /api/explain answers")
+    parser.add_argument("--plugins", type=Path, metavar="DIR", help="a folder of plugin files")
+    parser.set_defaults(run=_explain)
 
 
 def default_state() -> Path:
@@ -111,6 +137,24 @@ def _check(options: argparse.Namespace) -> int:
     models = sum(len(provider.models) for provider in loaded.config.providers.values())
     print(f"{options.file}: {len(loaded.config.providers)} providers, {models} models, {len(loaded.warnings)} warnings")
     return 1 if loaded.warnings else 0
+
+
+def _explain(options: argparse.Namespace) -> int:
+    try:
+        identity = somebody(options.login, options.group, options.tag)
+    except NoSuchCaller as error:
+        raise UsageError(f"irisgate explain: --as: {error}") from None
+    if not options.model.isprintable():
+        raise UsageError("irisgate explain: --model: the name holds characters that cannot be printed")
+    config = load(options.config, known_flags=_registry(options).flags).config
+    said = explain(runtime(config), identity, options.model, note=POLICY_UNKNOWN)
+    print(orjson.dumps(said).decode() if options.json else worded(said))
+    return 0 if said.allowed else 1
+
+
+def _schema(options: argparse.Namespace) -> int:
+    print(json.dumps(json_schema(_registry(options).flags), indent=2))
+    return 0
 
 
 def _demo(options: argparse.Namespace) -> int:

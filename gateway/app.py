@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from aiohttp import web
 
+from gateway.admin import config as config_routes
+from gateway.admin import explain as explain_routes
 from gateway.admin import metrics as metrics_route
+from gateway.admin import openapi
 from gateway.admin import sessions as sessions_routes
+from gateway.admin.problems import problems
 from gateway.chain import chain
-from gateway.config.model import Config, Listener
+from gateway.config.model import Config
 from gateway.context import GATEWAY, Gateway
 from gateway.dashboard import pages
 from gateway.discovery import routes as discovery_routes
 from gateway.finish import Finish
 from gateway.guard import middlewares
+from gateway.identity.modes import Modes
 from gateway.log import Logger
 from gateway.metrics import Metrics
 from gateway.middleware.attempt import attempt
@@ -44,13 +49,13 @@ def build(
     *,
     state: Path,
     log: Logger,
-    listeners: Mapping[str, Listener],
+    modes: Modes,
     ping_seconds: float = PING_SECONDS,
 ) -> web.Application:
     """The application.
 
-    `state` is the folder of what outlives the process; `listeners` are by endpoint (`sockets.py`), and may be filled in
-    once the ports are known. Raises `PluginError` when two flags claim one route.
+    `state` is the folder of what outlives the process; `modes` may get its listeners later, once the ports are known.
+    Raises `PluginError` when two flags claim one route.
     """
     ready = runtime(config)
     metrics = Metrics(ready.config)
@@ -83,10 +88,14 @@ def build(
     )
     server = Server(gateway, Finish(store, metrics, log, observers), ping_seconds)
     calls: set[web.AbstractRoute] = set()
-    app = web.Application(middlewares=middlewares(calls, listeners), client_max_size=config.server.limits.body_bytes)
+    app = web.Application(
+        middlewares=[problems, *middlewares(calls, modes)], client_max_size=config.server.limits.body_bytes
+    )
     app[GATEWAY] = gateway
     for flag, route in registry.routes():
         calls.add(app.router.add_route(route.method, route.path, server.handler(flag, route)))
+    app.add_routes([*config_routes.routes(), *openapi.routes()])
+    app.add_routes(explain_routes.routes(modes))
     app.add_routes([*discovery_routes(), *metrics_route.routes(), *sessions_routes.routes(), *pages.routes()])
     app.cleanup_ctx.append(_parts)
     return app

@@ -138,7 +138,7 @@ def _rules() -> list[tuple[list[str], dict[str, Any]]]:
     return [(rule["match"], rule["set"]) for rule in json.loads(_DATA.read_bytes())["rules"]]
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=16384)
 def _by_rules(model: str) -> Caps:
     return _caps(_fields(base_id(model)))
 

@@ -7,7 +7,7 @@ wrapped or not. Nothing here does I/O, and nothing here knows a dialect.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -62,6 +62,8 @@ class Attempt:
     candidate: Candidate
     ask: Ask
     """In the upstream's dialect, once `translate` has been there."""
+    headers: Mapping[str, str] = field(repr=False)
+    """What the configuration adds to the request, names in lower case: grants' and provider's headers, a credential."""
     dropped: dict[str, None] = field(default_factory=dict)
     """JSON pointers in the order in which they were met."""
     sent: bool = False
@@ -72,7 +74,8 @@ class Attempt:
     def drop(self, path: str) -> None:
         """Note a field that is not carried, once (`flag.Drop`)."""
         if len(self.dropped) < MAX_DROPPED:
-            self.dropped[path[:MAX_POINTER]] = None
+            # a header may hold bytes that are no text, which neither a reply's header nor the store could hold
+            self.dropped[path[:MAX_POINTER].encode("utf-8", "replace").decode()] = None
 
 
 @dataclass(slots=True)

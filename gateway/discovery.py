@@ -72,8 +72,7 @@ async def models(request: web.Request) -> web.Response:
     offers = _offers(request)
     if isinstance(offers, web.Response):
         return offers
-    listed = {offer.model: _model(offer) for offer in reversed(offers)}
-    data = list(reversed(listed.values()))
+    data = list({**_models(offers), **_aliases(request)}.values())
     ids = [entry["id"] for entry in data]
     return _json(
         {
@@ -91,21 +90,45 @@ async def model(request: web.Request) -> web.Response:
     if isinstance(offers, web.Response):
         return offers
     name = request.match_info["model"]
+    if (alias := _aliases(request).get(name)) is not None:
+        return _json(alias)
     for offer in offers:
-        if name in {offer.model, f"{offer.provider_id}/{offer.model}"}:
-            return _json(_model(offer))
+        if name in {offer.model, offer.name}:
+            return _json(_model(offer.model, offer))
     return json_error(404, f'model "{name}" not found or not granted')
 
 
-def _model(offer: Offer) -> dict[str, Any]:
+def _models(offers: Sequence[Offer]) -> dict[str, dict[str, Any]]:
+    """By name; of several providers with one model the first is told."""
+    listed: dict[str, dict[str, Any]] = {}
+    for offer in offers:
+        if offer.model not in listed:
+            listed[offer.model] = _model(offer.model, offer)
+    return listed
+
+
+def _aliases(request: web.Request) -> dict[str, dict[str, Any]]:
+    """The aliases of what the caller is granted; they stand before models of their names."""
+    identity = identity_of(request)
+    runtime = request.app[GATEWAY].runtime
+    if identity is None:
+        return {}
+    listed = {}
+    for name, offers in runtime.catalog.visible_aliases(runtime.grants, identity).items():
+        listed[name] = _model(name, offers[0])
+        listed[name]["metadata"]["alias_of"] = [offer.name for offer in offers]
+    return listed
+
+
+def _model(name: str, offer: Offer) -> dict[str, Any]:
     provider = offer.provider
     return {
-        "id": offer.model,
+        "id": name,
         "object": "model",
         "type": "model",
         "created": _RELEASED_UNIX,
         "created_at": _RELEASED,
-        "display_name": offer.model,
+        "display_name": name,
         "owned_by": provider.id,
         "metadata": {
             "provider": {

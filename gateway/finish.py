@@ -84,5 +84,5 @@ def _cost(call: Call, facts: Facts) -> tuple[int | None, str]:
         return (0, "") if free else (None, "")
     offer = attempt.candidate.offer
     basis = offer.provider.cost_basis
-    row = call.runtime.prices.find(basis, offer.model) if basis else None
+    row = call.runtime.prices.find(basis, offer.base) if basis else None
     return (None, "") if row is None else (row.cost(facts.usage), row.name)

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
@@ -28,62 +29,130 @@ from gateway.config.model import Capability, Grant, Permission, Role
 from gateway.identity import Identity
 
 CALLERS: Final = 1024
-"""Identities whose capabilities are remembered: more than a large tailnet has at work at a time."""
+"""Identities whose access is remembered: more than a large tailnet has at work at a time."""
 DECISIONS: Final = 8192
 """Decisions that are remembered."""
 LONGEST: Final = 512
 """Characters of a model's name up to which a decision is remembered: clients choose names, and memory is ours."""
+
+Headers = tuple[tuple[str, str], ...]
+
+
+class Patterns:
+    """Globs over "provider/model", by the text before their first star: few have one that a given name begins with."""
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        self._exact: set[str] = set()
+        self._all: set[str] = set()
+        """Texts with which any name may go on: what `bedrock/**` and `**` say."""
+        self._globs: dict[str, list[str]] = {}
+        for pattern in dict.fromkeys(patterns):
+            start, star, rest = pattern.partition("*")
+            if not star:
+                self._exact.add(pattern)
+            elif rest == "*" and (not start or start.endswith("/")):
+                self._all.add(start)
+            else:
+                self._globs.setdefault(start, []).append(pattern)
+        self._lengths = tuple(sorted({len(start) for start in (*self._all, *self._globs)}))
+
+    def match(self, name: str) -> bool:
+        return name in self._exact or any(self._goes_on(name[:length], name) for length in self._lengths)
+
+    def _goes_on(self, start: str, name: str) -> bool:
+        return start in self._all or any(matches(pattern, name) for pattern in self._globs.get(start, ()))
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """All that one caller is granted, by the configuration and by the tailnet policy."""
+
+    capabilities: tuple[Capability, ...]
+    role: Role | None
+    """None is for a caller that may do nothing at all."""
+    permissions: frozenset[Permission]
+    patterns: Patterns
+    headed: tuple[Capability, ...]
+    """Those of the capabilities that add headers."""
 
 
 class Grants:
     """Answers for one configuration. Models of providers that are not declared are never allowed."""
 
     def __init__(self, grants: Sequence[Grant], provider_ids: Iterable[str]) -> None:
-        self._grants = tuple(grants)
+        self._by_source = _by_source(grants)
         self._providers = frozenset(provider_ids)
-        self._capabilities = lru_cache(CALLERS)(self._find_capabilities)
-        self._remembered = lru_cache(DECISIONS)(self._decide)
+        self.access = lru_cache(CALLERS)(self._access)
+        self._allows = lru_cache(DECISIONS)(self.decide)
+        self._headers = lru_cache(DECISIONS)(self._find_headers)
 
     def role(self, identity: Identity) -> Role | None:
         """None is for a caller that may do nothing at all."""
-        roles = {capability.role for capability in self._capabilities(identity)}
-        return "admin" if "admin" in roles else "user" if "user" in roles else None
+        return self.access(identity).role
 
     def allows(self, identity: Identity, provider: str, model: str) -> bool:
         """A role and a matching pattern are both needed; they may come from different grants."""
-        decide = self._remembered if len(model) <= LONGEST else self._decide
-        return decide(identity, provider, model)
+        return (self._allows if len(model) <= LONGEST else self.decide)(identity, provider, model)
 
     def may(self, identity: Identity, permission: Permission) -> bool:
         """Said by name only: no role implies it, and it needs no role, for a scraper of metrics has none."""
-        return any(permission in capability.permissions for capability in self._capabilities(identity))
+        return permission in self.access(identity).permissions
 
-    def _find_capabilities(self, identity: Identity) -> tuple[Capability, ...]:
-        return tuple(
-            capability
-            for grant in self._grants
-            if any(source_matches(source, identity) for source in grant.src)
-            for capability in grant.capabilities
+    def headers(self, identity: Identity, provider: str, model: str) -> Headers:
+        """What the caller's capabilities add to a request for this model, in the order in which they are written."""
+        return self._headers(identity, provider, model) if self.access(identity).headed else ()
+
+    def decide(self, identity: Identity, provider: str, model: str) -> bool:
+        """As `allows`, and not remembered: for those who ask for each of many models."""
+        access = self.access(identity)
+        return provider in self._providers and access.role is not None and access.patterns.match(f"{provider}/{model}")
+
+    def _access(self, identity: Identity) -> Access:
+        granted = {
+            place: capability
+            for source in sources(identity)
+            for place, capability in self._by_source.get(source, {}).items()
+        }
+        capabilities = (*(granted[place] for place in sorted(granted)), *identity.capabilities)
+        roles = {capability.role for capability in capabilities}
+        return Access(
+            capabilities,
+            role="admin" if "admin" in roles else "user" if "user" in roles else None,
+            permissions=frozenset(name for capability in capabilities for name in capability.permissions),
+            patterns=Patterns(pattern for capability in capabilities for pattern in capability.models),
+            headed=tuple(capability for capability in capabilities if capability.add_headers),
         )
 
-    def _decide(self, identity: Identity, provider: str, model: str) -> bool:
-        if provider not in self._providers or self.role(identity) is None:
-            return False
+    def _find_headers(self, identity: Identity, provider: str, model: str) -> Headers:
         name = f"{provider}/{model}"
-        return any(
-            matches(pattern, name) for capability in self._capabilities(identity) for pattern in capability.models
+        return tuple(
+            header
+            for capability in self.access(identity).headed
+            if applies(capability, name)
+            for header in capability.add_headers
         )
 
 
-def source_matches(source: str, identity: Identity) -> bool:
-    """One `src` entry against a caller."""
-    if source in {"*", identity.login}:
-        return True
-    if identity.tags and source == ",".join(sorted(identity.tags)):
-        return True
-    return source in identity.groups or (
-        source.startswith("group:") and source.removeprefix("group:") in identity.groups
-    )
+def _by_source(grants: Sequence[Grant]) -> dict[str, dict[tuple[int, int], Capability]]:
+    """Each source's capabilities by their places, so that a caller's are found without trying all grants."""
+    found: dict[str, dict[tuple[int, int], Capability]] = {}
+    for outer, grant in enumerate(grants):
+        for source in grant.src:
+            mine = found.setdefault(source, {})
+            mine.update({(outer, inner): capability for inner, capability in enumerate(grant.capabilities)})
+    return found
+
+
+def sources(identity: Identity) -> frozenset[str]:
+    """Every `src` that means this caller."""
+    joined = ",".join(sorted(identity.tags))
+    groups = identity.groups
+    return frozenset({"*", identity.login, *groups, *(f"group:{group}" for group in groups)} | ({joined} - {""}))
+
+
+def applies(capability: Capability, name: str) -> bool:
+    """Whether a capability speaks of a model (`provider/model`); one without patterns is for all ("floating")."""
+    return not capability.models or any(matches(pattern, name) for pattern in capability.models)
 
 
 def matches(pattern: str, name: str) -> bool:

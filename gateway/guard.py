@@ -1,6 +1,7 @@
 """aiohttp middlewares in front of every route: request id, cross-site guard, identity, and errors in plain JSON.
 
-Since the network is the identity, any web page that is open on a caller's machine is a caller too. So a Host that is
+What two programs could read in two ways (another host in the target, an unusual coding of the body) is a 400. And
+since the network is the identity, any web page that is open on a caller's machine is a caller too. So a Host that is
 not ours (DNS rebinding), a foreign Origin, and what a browser itself calls cross-site are refused on every route.
 """
 
@@ -14,14 +15,14 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 import orjson
-from aiohttp import web
+from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.typedefs import Middleware
 
-from gateway.config.model import Listener
 from gateway.context import GATEWAY, IDENTITY, REFUSED, REQUEST_ID
-from gateway.errors import PERMISSION, Problem, Refused
-from gateway.identity.static import identify
-from gateway.sockets import endpoints
+from gateway.errors import PERMISSION, STATUS, Problem, Refused
+from gateway.identity import Caller
+from gateway.identity.modes import Modes
+from gateway.plain import error_headers
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _LOCAL: Final = frozenset({"localhost"})
@@ -33,7 +34,7 @@ _PLACE: Final = re.compile(
 )
 
 
-def middlewares(calls: Collection[web.AbstractRoute], listeners: Mapping[str, Listener]) -> list[Middleware]:
+def middlewares(calls: Collection[web.AbstractRoute], modes: Modes) -> list[Middleware]:
     """Outermost first. `calls` are the routes whose refusals the server says in the client's dialect."""
 
     @web.middleware
@@ -50,16 +51,23 @@ def middlewares(calls: Collection[web.AbstractRoute], listeners: Mapping[str, Li
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if fault := ambiguous(request):
+            response = json_error(400, fault)
+            response.force_close()
+            return response
         hosts = request.app[GATEWAY].runtime.config.server.hosts
         refused = cross_site(request.headers, hosts)
-        if refused is None:
-            refused = _identify(request, listeners)
+        if request.path not in _OPEN and refused is None:
+            try:
+                request[IDENTITY] = await modes.identify(_caller(request))
+            except Refused as error:
+                refused = error
         if refused is None or request.path in _OPEN:
             return await handler(request)
         if request.match_info.route in calls:
             request[REFUSED] = refused
             return await handler(request)
-        return json_error(403, refused.problem.message)
+        return _said(refused.problem)
 
     return [request_id, guard]
 
@@ -68,15 +76,32 @@ _OPEN: Final = frozenset({"/healthz", "/readyz"})
 """Say nothing of the configuration, and are asked by monitors that have no identity."""
 
 
-def _identify(request: web.Request, listeners: Mapping[str, Listener]) -> Refused | None:
-    """Put the caller's identity into the request, by the mode of the listener that it came through."""
+def _caller(request: web.Request) -> Caller:
+    """What the connection and the request say of who sends it. A connection that is gone has no end that is ours."""
     transport = request.transport
-    name = transport.get_extra_info("sockname") if transport else ""
-    for endpoint in endpoints(name):
-        if (listener := listeners.get(endpoint)) is not None:
-            request[IDENTITY] = identify(listener)
-            return None
-    return _refused("the caller is not known")
+    if transport is None:
+        return Caller(None, "", "", ())
+    ends = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+    return Caller(transport, *ends, tuple(request.headers.items()))
+
+
+def ambiguous(request: web.BaseRequest) -> str:
+    """What is wrong with a request that aiohttp takes and another program on the way may read otherwise; or "".
+
+    aiohttp lets these pass (peers.md 5.2): versions that do not exist here, an absolute target, whose host would stand
+    for the Host header's (RFC 9112, 3.2.2), a fragment in the target, and codings before `chunked`.
+    """
+    if request.version not in _VERSIONS:
+        return "the request is of a version of HTTP that is not spoken here; use HTTP/1.1"
+    if not request.raw_path.startswith("/") or "#" in request.raw_path:
+        return "the request's target is no path; send the path and the query alone"
+    codings = [coding.lower() for coding in request.headers.getall("Transfer-Encoding", ())]
+    if codings and (codings != ["chunked"] or request.version != HttpVersion11):
+        return "the request's Transfer-Encoding is not taken; there is chunked, in HTTP/1.1"
+    return ""
+
+
+_VERSIONS: Final = frozenset({HttpVersion10, HttpVersion11})
 
 
 def cross_site(headers: Mapping[str, str], hosts: Collection[str]) -> Refused | None:
@@ -151,6 +176,12 @@ def _is_address(name: str) -> bool:
 def json_error(status: int, message: str) -> web.Response:
     """An error outside of any dialect."""
     return web.Response(status=status, body=orjson.dumps({"error": message}), content_type="application/json")
+
+
+def _said(problem: Problem) -> web.Response:
+    response = json_error(STATUS[problem.code], problem.message)
+    response.headers.update(error_headers(problem))
+    return response
 
 
 def _plain(error: web.HTTPException) -> web.StreamResponse:

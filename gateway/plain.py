@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from dataclasses import replace
 from typing import Any, Final
 
@@ -51,6 +51,11 @@ def asked(flag: str, dialect: str, request: Request, top: Members, *, model: str
         model=model,
         stream=stream,
     )
+
+
+def kept(query: str, names: Collection[str]) -> str:
+    """Those parts of a query that a provider's API knows; any other may be a client's credential or an address."""
+    return "&".join(part for part in query.split("&") if part.partition("=")[0] in names)
 
 
 def model_of(top: Members) -> str:

@@ -1,17 +1,23 @@
-"""The life of a configuration: a changed file is taken over as a whole, or the last good one serves on.
+"""The life of a configuration: a changed one is taken over as a whole, or the last good one serves on.
 
-Calls in flight keep the configuration that they began with. How the process starts and ends is in `serve.py`.
+Changes come from the file, when somebody edits it, and from `save`, which writes the file itself. Calls in flight keep
+the configuration that they began with. Who may save, and what speaks against a text, is decided in `admin/config.py`;
+how the process starts and ends is in `serve.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import hmac
+import secrets
+from collections.abc import Coroutine, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, NamedTuple
 
+from gateway.config import replace as file
+from gateway.config.changes import changes, rotated
 from gateway.config.findings import ConfigError
 from gateway.config.load import Loaded, load
 from gateway.config.model import Config, Listener
@@ -23,56 +29,128 @@ WATCH_AGAIN_SECONDS: Final = 1.0
 """After which watching is begun anew, when it failed."""
 
 
+class NotTaken(Exception):
+    """A configuration that was found sound, and could not be made ready; the log has the cause."""
+
+
+class Who(NamedTuple):
+    """Who changed the configuration, for the log."""
+
+    login: str
+    node: str = ""
+    request_id: str = ""
+
+
+FILE: Final = Who("file")
+"""Somebody who edited the file, or a secret's; the file system does not say who."""
+
+
 @dataclass(slots=True)
 class Reloader:
-    """Takes a changed configuration file, or keeps the last good one and says why."""
+    """Takes a changed configuration, or keeps the last good one and says why."""
 
     path: Path
     gateway: Gateway
     overlay: Listener | None
     """The listener of the command line, which the file's listeners do not replace."""
-    seen: Mapping[Path, Stamp]
-    """The files of the configuration that is used, as they were before it was read."""
+    loaded: Loaded
+    """The configuration that is used, as it was read."""
+    key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
+    """Of entity tags and marks; kept beyond the process, they stay valid over a restart."""
+    seen: Mapping[Path, Stamp] = field(init=False)
+    """The files of the configuration, as they were before they were last read."""
     started: Config = field(init=False)
     """The configuration of the start; some of it holds until the end."""
     _watched: frozenset[Path] = field(init=False)
     _one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _asked: set[asyncio.Task[None]] = field(default_factory=set)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.started = self.gateway.runtime.config
+        self.seen = self.loaded.stamps
         self._watched = frozenset(self.seen)
+
+    def etag(self, data: bytes, error: str = "") -> str:
+        """The entity tag of the file's bytes: keyed, so that it says nothing of a key to who can try many.
+
+        A file that was refused is shown with the reason, so the reason counts too.
+        """
+        said = b"configuration tag:" + error.encode() + b"\0" + data
+        return hmac.digest(self.key, said, "sha256").hex()[:32]
 
     async def follow(self) -> None:
         """Reload whenever the file, or a secret that it names, changes; whatever happens, go on with that."""
         while True:
             try:
-                async with aclosing(watch(lambda: self._watched, since=self.seen)) as changes:
-                    async for _ in changes:
-                        await self.reload()
+                async with aclosing(watch(lambda: self._watched, since=self.seen)) as changed:
+                    async for _ in changed:
+                        await self._reload_if_changed()
             except Exception:
                 self.gateway.log.exception("config.watch_failed", again_in_seconds=WATCH_AGAIN_SECONDS)
             await asyncio.sleep(WATCH_AGAIN_SECONDS)
 
     def ask(self) -> None:
         """Reload soon; for a signal's handler, which cannot wait."""
-        task = asyncio.create_task(self.reload())
-        self._asked.add(task)
-        task.add_done_callback(self._asked.discard)
+        self._task(self.reload())
 
     async def reload(self) -> None:
         async with self._one_at_a_time:
-            self.seen = stamps(self._watched)
+            await self._reload()
+
+    async def save(self, text: str, expected: bytes, who: Who) -> None:
+        """Replace the file, which holds `expected`, and take the new one over.
+
+        It is done to the end, whatever becomes of the caller. Raises `CannotReplace`, `OSError`, and `ConfigError`
+        or `NotTaken` for what only showed once it was written; the old file stands there again then.
+        """
+        await asyncio.shield(self._task(self._save(text.encode(), expected, who)))
+
+    def _task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _reload_if_changed(self) -> None:
+        """A save has written the file, and has read it again already."""
+        async with self._one_at_a_time:
+            if stamps(self._watched) != self.seen:
+                await self._reload()
+
+    async def _reload(self) -> None:
+        self.seen = stamps(self._watched)
+        try:
+            loaded, ready = await asyncio.to_thread(self._read)
+        except ConfigError as error:
+            self._watched |= error.watched
+            self._keep([str(finding) for finding in error.findings])
+        except Exception as error:
+            self.gateway.log.exception("config.reload_failed")
+            self._keep([f"{self.path}: cannot be taken over: {type(error).__name__}"])
+        else:
+            self._take(loaded, ready, FILE)
+
+    async def _save(self, data: bytes, expected: bytes, who: Who) -> None:
+        async with self._one_at_a_time:
+            await asyncio.to_thread(file.replace, self.path, data, expected)
             try:
                 loaded, ready = await asyncio.to_thread(self._read)
-            except ConfigError as error:
-                self._watched |= error.watched
-                self._keep([str(finding) for finding in error.findings])
+            except ConfigError:
+                await self._put_back(expected, data)
+                raise
             except Exception as error:
                 self.gateway.log.exception("config.reload_failed")
-                self._keep([f"{self.path}: cannot be taken over: {type(error).__name__}"])
-            else:
-                self._take(loaded, ready)
+                await self._put_back(expected, data)
+                raise NotTaken(f"{self.path} cannot be taken over: {type(error).__name__}") from None
+            self._take(loaded, ready, who)
+
+    async def _put_back(self, old: bytes, new: bytes) -> None:
+        """What somebody else has written by now stays, and so does what cannot be replaced: following sees to it."""
+        try:
+            await asyncio.to_thread(file.replace, self.path, old, new)
+            self.seen = stamps(self._watched)
+        except (file.CannotReplace, OSError):
+            self.gateway.log.exception("config.put_back_failed")
 
     def _read(self) -> tuple[Loaded, Runtime]:
         """In a thread of its own: a large file, or a slow disk, must not hold up calls."""
@@ -84,9 +162,9 @@ class Reloader:
         self.gateway.metrics.config_reloaded(successful=False)
         self.gateway.log.error("config.refused", findings=findings, kept="the last good configuration serves on")
 
-    def _take(self, loaded: Loaded, ready: Runtime) -> None:
-        gateway = self.gateway
-        self._watched = loaded.watched
+    def _take(self, loaded: Loaded, ready: Runtime, who: Who) -> None:
+        gateway, before = self.gateway, self.loaded
+        self.loaded, self.seen, self._watched = loaded, loaded.stamps, loaded.watched
         gateway.runtime = ready
         gateway.metrics.configured(ready.config)
         gateway.config_error = ""
@@ -96,6 +174,24 @@ class Reloader:
         if keys := fixed_changes(self.started, ready.config):
             gateway.log.warning("config.needs_restart", changed=keys)
         gateway.log.info("config.reloaded", file=str(self.path), providers=list(ready.config.providers))
+        self._note(before, who)
+
+    def _note(self, before: Loaded, who: Who) -> None:
+        """The audit's line: who changed what, without any value."""
+        now = self.loaded
+        differing = changes(before.document.value, now.document.value)
+        differing += [path for path in rotated(before.config, now.config) if path not in differing]
+        if not differing and before.text == now.text:
+            return
+        self.gateway.log.info(
+            "config.changed",
+            who=who.login,
+            node=who.node,
+            request_id=who.request_id,
+            etag_before=self.etag(before.text.encode()),
+            etag_after=self.etag(now.text.encode()),
+            changed=differing,
+        )
 
 
 def fixed_changes(started: Config, now: Config) -> list[str]:

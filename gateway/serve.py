@@ -21,9 +21,11 @@ from gateway.config.load import Loaded
 from gateway.config.model import Config, Listener
 from gateway.context import GATEWAY, Gateway
 from gateway.http_log import server_logger
+from gateway.identity.modes import Modes
 from gateway.log import Logger
 from gateway.registry import Registry
 from gateway.reload import Reloader, with_listener
+from gateway.sessions import load_key
 from gateway.sockets import Bound, CannotListen, bind
 from gateway.store.base import StoreFailed
 
@@ -59,8 +61,8 @@ async def listening(
 
     Raises `CannotStart`.
     """
-    listeners: dict[str, Listener] = {}
-    app = _built(config, registry, state=state, log=log, listeners=listeners, **options)
+    modes = Modes(log)
+    app = _built(config, registry, state=state, log=log, modes=modes, **options)
     limits = config.server.limits
     runner = web.AppRunner(
         app,
@@ -78,10 +80,10 @@ async def listening(
     try:
         for listener in config.server.listeners:
             bounds.append(_bound(listener))
-            listeners[bounds[-1].endpoint] = listener
+            modes.listen(bounds[-1].endpoint, listener)
             running.urls.append(bounds[-1].url)
         for bound in bounds:
-            await web.SockSite(runner, bound.socket).start()
+            await Site(runner, bound, modes).start()
         yield running
     finally:
         running.gateway.draining = True
@@ -92,8 +94,25 @@ async def listening(
             await _drained(running, config.server.drain_seconds)
         finally:
             await runner.cleanup()
+            await modes.close()
             for bound in bounds:
                 bound.socket.close()
+
+
+class Site(web.SockSite):
+    """A socket that accepts connections for the application, by way of what its listener's mode puts before HTTP."""
+
+    def __init__(self, runner: web.AppRunner, bound: Bound, modes: Modes) -> None:
+        super().__init__(runner, bound.socket)
+        self._bound = bound
+        self._modes = modes
+
+    async def start(self) -> None:
+        await web.BaseSite.start(self)
+        server = self._runner.server
+        assert server is not None
+        factory = self._modes.protocol(self._bound.listener, server)
+        self._server = await asyncio.get_running_loop().create_server(factory, sock=self._bound.socket)
 
 
 def _built(config: Config, registry: Registry, *, state: Path, **options: Any) -> web.Application:
@@ -160,7 +179,7 @@ async def serve(
     loop = asyncio.get_running_loop()
     async with AsyncExitStack() as stack:
         running = await stack.enter_async_context(listening(config, registry, state=state, log=log))
-        reloader = running.gateway.reloader = Reloader(path, running.gateway, listener, loaded.stamps)
+        reloader = running.gateway.reloader = Reloader(path, running.gateway, listener, loaded, load_key(state))
 
         def end() -> None:
             (running.hurry if stop.is_set() else stop).set()

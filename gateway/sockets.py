@@ -18,6 +18,8 @@ from typing import Any
 from gateway.config.model import Listener
 
 _PROBE_SECONDS = 1.0
+_SOCKET_MODE = 0o660
+"""For this process's user and group; tailscaled runs as root."""
 _WILDCARDS: Mapping[int, str] = {2: "0.0.0.0", 4: "::"}  # noqa: S104 (compared with, not listened on)
 """By the number of parts that a socket's name has: two with IPv4, four with IPv6."""
 
@@ -91,6 +93,8 @@ def _unix(listener: Listener) -> Bound:
     with ExitStack() as unless_kept:
         bound = unless_kept.enter_context(socket.socket(socket.AF_UNIX))
         bound.bind(path)
+        # before anybody can connect, and whatever the umask is: who can write here may speak for others
+        Path(path).chmod(_SOCKET_MODE)
         bound.listen()
         bound.setblocking(False)
         unless_kept.pop_all()

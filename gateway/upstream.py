@@ -6,14 +6,14 @@ It knows URLs, timeouts and headers of HTTP; what is said in a request or a repl
 from __future__ import annotations
 
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from types import SimpleNamespace
 from typing import Final
 
 import aiohttp
 from yarl import URL
 
-from gateway import __version__, credentials
+from gateway import __version__
 from gateway.config.model import Provider, Timeouts
 from gateway.errors import TIMEOUT, UNAVAILABLE, NotReached, Problem, Truncated, UpstreamFailed
 from gateway.flag import Head, Send
@@ -81,18 +81,13 @@ class Upstream:
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
 
-    async def open(self, provider: Provider, send: Send, timeouts: Timeouts) -> Reply:
-        """Send a request and await the head of its reply.
+    async def open(self, provider: Provider, send: Send, added: Mapping[str, str], timeouts: Timeouts) -> Reply:
+        """Send a request, with the headers `added` to its own, and await the head of its reply.
 
         Raises `UpstreamFailed` (unavailable or timeout) when there is none.
         """
         timeout = aiohttp.ClientTimeout(total=None, connect=timeouts.connect_seconds, sock_read=timeouts.read_seconds)
-        headers = {
-            **_OWN_HEADERS,
-            **send.headers,
-            **dict(provider.add_headers),
-            **credentials.header(provider.authorization, provider.apikey.value),
-        }
+        headers = {**_OWN_HEADERS, **send.headers, **added}
         try:
             response = await self._request(provider, send, headers, timeout)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:

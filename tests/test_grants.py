@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.config.model import Capability, Grant
-from gateway.grants import DECISIONS, Grants, covers_provider, matches, source_matches
+from gateway.grants import DECISIONS, Grants, Patterns, covers_provider, matches, sources
 from gateway.identity import LOOPBACK, Identity
 
 ALICE = Identity("alice@example.com", groups=("group:eng", "team@example.com", "ops"))
@@ -44,7 +46,7 @@ USER, ADMIN = Capability(role="user"), Capability(role="admin")
     ],
 )
 def test_a_source_matches_a_caller(source: str, identity: Identity, expected: bool) -> None:
-    assert source_matches(source, identity) is expected
+    assert (source in sources(identity)) is expected
 
 
 @pytest.mark.parametrize(
@@ -149,7 +151,15 @@ def test_what_is_remembered_is_bounded() -> None:
     grants = Grants([Grant(("*",), (USER, Capability(models=("**",))))], ["p"])
     for number in range(DECISIONS + 50):
         grants.allows(ALICE, "p", f"m{number}")
-    assert grants._remembered.cache_info().currsize == DECISIONS
-    before = grants._remembered.cache_info().misses
+    assert grants._allows.cache_info().currsize == DECISIONS
+    before = grants._allows.cache_info().misses
     assert grants.allows(ALICE, "p", "m" * 100_000)
-    assert grants._remembered.cache_info().misses == before
+    assert grants._allows.cache_info().misses == before
+
+
+@given(
+    st.lists(st.text("ab*/", min_size=1, max_size=6), max_size=6),
+    st.from_regex(r"[ab]{1,2}(/[ab]{1,2}){1,3}", fullmatch=True),
+)
+def test_patterns_together_match_what_any_of_them_matches(patterns: list[str], name: str) -> None:
+    assert Patterns(patterns).match(name) is any(matches(pattern, name) for pattern in patterns)

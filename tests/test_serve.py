@@ -1,19 +1,16 @@
-"""The gateway's life in one process: reloads that go wrong, and a stop with calls in flight."""
+"""The gateway's life in one process: a stop with calls in flight, and what it leaves behind."""
 
 import asyncio
 import json
 import time
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
 
-from gateway import reload
-from gateway.config.load import load, loads
-from gateway.config.watch import stamps
+from gateway.config.load import loads
 from gateway.log import configure
 from gateway.registry import discover
-from gateway.reload import Reloader, fixed_changes
 from gateway.serve import CannotStart, listening
 from gateway.testkit import scenario as scenarios
 from tests.gates import EVERYTHING, HAIKU, Lines, bedrock, gate
@@ -43,6 +40,14 @@ async def held_stream(state, simulated, drain):
             stopping = asyncio.create_task(running_context.__aexit__(None, None, None))
             yield running, reply, stopping, lines
             await stopping
+
+
+async def until(lines, event, count=1):
+    for _ in range(150):
+        if len(found := lines.entries(event)) >= count:
+            return found
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"no {event}: {lines.data!r}")
 
 
 async def test_a_stop_takes_no_longer_than_the_time_for_draining_and_says_so_to_the_client(tmp_path, bedrock_sim):
@@ -92,89 +97,3 @@ async def test_what_cannot_be_used_in_the_state_folder_is_named(tmp_path, name):
             pass
     assert str(tmp_path / name) in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-@asynccontextmanager
-async def reloading(tmp_path, **more):
-    """A gateway that has started from a file, and its reloader."""
-    path = tmp_path / "config.hujson"
-    path.write_text(json.dumps(document(**more)))
-    registry, lines = discover(), Lines()
-    loaded = load(path, known_flags=registry.flags)
-    async with listening(loaded.config, registry, state=tmp_path, log=configure(lines)) as running:
-        yield path, Reloader(path, running.gateway, None, loaded.stamps), lines
-
-
-@asynccontextmanager
-async def following(reloader):
-    task = asyncio.create_task(reloader.follow())
-    yield task
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
-
-
-async def until(lines, event, count=1):
-    for _ in range(150):
-        if len(found := lines.entries(event)) >= count:
-            return found
-        await asyncio.sleep(0.01)
-    raise AssertionError(f"no {event}: {lines.data!r}")
-
-
-async def test_a_change_between_loading_and_following_is_not_missed(tmp_path):
-    async with reloading(tmp_path) as (path, reloader, lines):
-        path.write_text(json.dumps(document(models=[HAIKU])))
-        async with following(reloader):
-            await until(lines, "config.reloaded")
-        assert reloader.gateway.runtime.config.providers["b"].models == (HAIKU,)
-
-
-async def test_following_goes_on_after_watching_has_failed(tmp_path, monkeypatch):
-    monkeypatch.setattr(reload, "WATCH_AGAIN_SECONDS", 0.05)
-    async with reloading(tmp_path) as (path, reloader, lines):
-        good, reloader._watched = reloader._watched, None
-        async with following(reloader) as task:
-            await until(lines, "config.watch_failed")
-            reloader._watched = good
-            path.write_text(json.dumps(document(models=[HAIKU])))
-            await until(lines, "config.reloaded")
-            assert not task.done()
-
-
-async def test_a_secret_whose_file_cannot_be_looked_at_stops_no_later_reload(tmp_path):
-    (tmp_path / "circle").symlink_to("circle")
-    async with reloading(tmp_path) as (path, reloader, lines):
-        async with following(reloader):
-            for count, key in enumerate(("file:" + "x" * 300, "file:circle"), 1):
-                path.write_text(json.dumps(document(apikey=key)))
-                await until(lines, "config.refused", count)
-            path.write_text(json.dumps(document(apikey="a-good-key")))
-            await until(lines, "config.reloaded")
-        assert not lines.entries("config.watch_failed")
-
-
-async def test_reloads_come_one_after_the_other(tmp_path):
-    async with reloading(tmp_path) as (_, reloader, lines):
-        reloader.ask()
-        reloader.ask()
-        await until(lines, "config.reloaded", 2)
-        assert reloader.seen == stamps(reloader.seen)
-
-
-async def test_what_needs_a_restart_is_named_at_a_reload(tmp_path):
-    async with reloading(tmp_path) as (path, reloader, lines):
-        await reloader.reload()
-        await until(lines, "config.reloaded")
-        assert not lines.entries("config.needs_restart")
-        changed = {**document(drain=1), "storage": {"url": "sqlite:other.db"}}
-        changed["server"]["listeners"] = [{"listen": "127.0.0.1:1"}]
-        path.write_text(json.dumps(changed))
-        await reloader.reload()
-        (warning,) = await until(lines, "config.needs_restart")
-        assert warning["changed"] == ["server.listeners", "server.drain_seconds", "storage.url"]
-
-
-def test_what_is_taken_over_by_a_reload_needs_no_restart():
-    started, now = (loads(json.dumps(document(models=models))).config for models in ([HAIKU], ["m"]))
-    assert fixed_changes(started, now) == []

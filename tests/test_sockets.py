@@ -1,6 +1,8 @@
 """Listening sockets: their names, and the files of unix sockets, which may be somebody else's."""
 
+import os
 import socket
+import stat
 
 import pytest
 
@@ -25,6 +27,16 @@ def listener(text):
 )
 def test_a_connection_is_known_by_its_own_end_and_by_the_wildcard_of_its_family(name, expected):
     assert endpoints(name) == expected
+
+
+def test_nobody_else_of_this_machine_may_speak_through_a_unix_socket(tmp_path):
+    before = os.umask(0)
+    try:
+        bound = bind(listener(f"unix:{tmp_path}/s"))
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "s").stat().st_mode) == 0o660
+    bound.socket.close()
 
 
 def test_what_a_gateway_that_died_has_left_is_replaced(tmp_path):

@@ -11,12 +11,14 @@ from typing import Final
 
 from gateway.config.findings import Report, closest
 from gateway.config.hujson import Path
-from gateway.config.model import Config, Provider
+from gateway.config.model import Config, Mode, Provider
 from gateway.grants import covers_provider
 from gateway.prices.table import BASES
 
 REGIONAL: Final = "bedrock_"
 """How the flags begin of providers whose prices depend on the region."""
+POLICY_MODES: Final[frozenset[Mode]] = frozenset({"whois", "proxy-protocol", "serve-headers"})
+"""Identity modes whose callers may have grants from the tailnet policy, which nobody sees from here."""
 POLICY_ONLY: Final = ("autogroup:", "ipset:", "svc:")
 """Sources that mean something to tailscaled alone."""
 
@@ -35,8 +37,15 @@ def _no_access(config: Config, report: Report) -> None:
         return
     if not config.providers:
         report.warn((), "no providers defined; users will not be able to access any models")
+    elif any(listener.identity in POLICY_MODES for listener in config.server.listeners):
+        return
     elif not config.grants:
         report.warn((), 'providers are configured but no "grants"; everyone will be denied')
+    elif not any(
+        capability.role == "admin" for grant in config.grants if grant.src for capability in grant.capabilities
+    ):
+        message = "no grant in grants or temp_grants assigns role:admin; nobody will be able to manage this instance"
+        report.warn((), message)
 
 
 def _unused_provider(provider: Provider, report: Report) -> None:
@@ -47,7 +56,9 @@ def _unused_provider(provider: Provider, report: Report) -> None:
         report.warn(path, 'no "models" configured; nothing can be asked of the provider')
     if not provider.flags:
         report.warn((*path, "compatibility"), "no known flag is enabled; nothing can be asked of the provider")
-    if (*path, "apikey") not in report.document.offsets:
+    if provider.auth_mode == "none" and provider.apikey:
+        report.warn((*path, "apikey"), 'has no effect with "auth_mode": "none"; leave one of them out')
+    if provider.auth_mode == "override" and (*path, "apikey") not in report.document.offsets:
         report.warn(path, 'no apikey configured; requests go without one (write "apikey": "" if that is meant)')
 
 

@@ -7,8 +7,8 @@ would be right, and warns of keys that have no effect. Nothing here knows a key 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
@@ -16,9 +16,9 @@ from pydantic_core import ErrorDetails
 
 from gateway.config.findings import Report, closest, quoted
 from gateway.config.hujson import Path
-from gateway.config.schema import Section
+from gateway.config.section import S, Section, keys, planned
 
-S = TypeVar("S", bound=Section)
+NOT_SUPPORTED: Final = "not supported yet; it has no effect"
 
 _EXPECTED: Final = re.compile(r"'([^']*)'")
 _KINDS: Final[Mapping[type, str]] = {
@@ -39,17 +39,19 @@ def check(model: type[S], raw: Any, path: Path, report: Report) -> S | None:
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        for fault in error.errors(include_url=False):
-            report.error(_place(path, fault, report), _message(fault, model))
+        faults = error.errors(include_url=False)
+        for fault in faults:
+            if not _follows(fault, faults):
+                report.error(_place(path, fault, report), _message(fault, model))
         return None
 
 
 def _warn_of_keys(model: type[Section], raw: Mapping[str, Any], path: Path, report: Report) -> None:
+    known, without_effect = keys(model), planned(model)
     for key in raw:
-        if key in model.not_built:
-            report.warn((*path, key), "not supported yet; it has no effect")
-        elif key not in model.model_fields:
-            known = (*model.model_fields, *model.not_built)
+        if key in without_effect:
+            report.warn((*path, key), NOT_SUPPORTED)
+        elif key not in known and not model.is_open:
             report.warn((*path, key), f"unknown key; it has no effect{closest(key, known)}")
 
 
@@ -61,12 +63,21 @@ def _place(path: Path, fault: ErrorDetails, report: Report) -> Path:
     return place
 
 
+def _follows(fault: ErrorDetails, faults: Sequence[ErrorDetails]) -> bool:
+    """A list of which every element is wrong counts as empty too."""
+    loc = fault["loc"]
+    return fault["type"] == "too_short" and any(other["loc"][: len(loc)] == loc != other["loc"] for other in faults)
+
+
 def _message(fault: ErrorDetails, model: type[Section]) -> str:
     word = _WORDING.get(fault["type"])
     if word is not None:
         return word(fault)
+    field = keys(model).get(str(fault["loc"][-1])) if fault["loc"] else None
     if fault["type"] == "missing":
-        return "is missing" + _example(model.model_fields.get(str(fault["loc"][-1])))
+        return "is missing" + _example(field)
+    if fault["type"] == "too_short":
+        return "must not be empty" + (_example(field) or "; leave it out for the default")
     return fault["msg"]
 
 
@@ -82,7 +93,7 @@ def _must_be(wanted: str) -> Callable[[ErrorDetails], str]:
 
 
 def _one_of(fault: ErrorDetails) -> str:
-    choices = _EXPECTED.findall(str(fault["ctx"]["expected"]))
+    choices = [choice for choice in _EXPECTED.findall(str(fault["ctx"]["expected"])) if choice]
     return f"{quoted(fault['input'], choices)} is not one of {', '.join(choices)}"
 
 
@@ -112,5 +123,4 @@ _WORDING: Final[Mapping[str, Callable[[ErrorDetails], str]]] = {
     "greater_than": _bound("greater than", "gt"),
     "greater_than_equal": _bound("at least", "ge"),
     "less_than_equal": _bound("at most", "le"),
-    "too_short": lambda _: "must not be empty; leave it out for the default",
 }

@@ -43,6 +43,11 @@ MINIMAL: Final = """\
         ],
       },
     },
+    // Whoever works on this machine sees everybody's sessions and may manage the gateway.
+    {
+      "src": ["(loopback)"],
+      "app": { "tailscale.com/cap/aperture": [{ "role": "admin" }] },
+    },
   ],
 }
 """

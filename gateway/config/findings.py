@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Any, Final, Literal
@@ -21,6 +21,10 @@ Severity = Literal["error", "warning"]
 _PLAIN_KEY: Final = re.compile(r"[\w-]+")
 _HARMLESS: Final = re.compile(r"[a-z_-]{1,12}")
 _NO_KEY: Final = re.compile(r"[A-Za-z_-]{1,16}")
+_SHORTEST_KEY: Final = 4
+"""Characters below which a value is no secret."""
+_TELLING: Final = 6
+"""Characters of a hidden value that tell of it: fewer are in any sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,10 @@ class Report:
     file: str
     document: Document
     found: list[Finding] = field(default_factory=list)
+    hidden: Mapping[str, str] = field(default_factory=dict)
+    """Values that no message may show, with what stands in their place: they came from the environment."""
+    settled: frozenset[Path] = frozenset()
+    """Places of which everything is said already."""
 
     def error(self, path: Path, message: str) -> None:
         self._add("error", path, message)
@@ -79,6 +87,10 @@ class Report:
         return tuple(sorted(self.found, key=lambda finding: (finding.severity, finding.line, finding.column)))
 
     def _add(self, severity: Severity, path: Path, message: str) -> None:
+        if path in self.settled:
+            return
+        for value, instead in self.hidden.items():
+            message = masked(message, value, instead)
         self.found.append(Finding(severity, dotted(path), *self.document.locate(path), message, self.file))
 
 
@@ -102,8 +114,24 @@ def quoted(value: Any, allowed: Iterable[str] = ()) -> str:
         return json.dumps(value)
     if not isinstance(value, str):
         return "the value"
-    harmless = _HARMLESS.fullmatch(value) or (_NO_KEY.fullmatch(value) and closest(value, allowed))
-    return f'"{value}"' if harmless else "the value"
+    shown = harmless(value) or (_NO_KEY.fullmatch(value) and closest(value, allowed))
+    return f'"{value}"' if shown else "the value"
+
+
+def masked(message: str, value: str, instead: str) -> str:
+    """The message without what it shows of the value, be it a part: messages shorten what they quote."""
+    if len(value) < _SHORTEST_KEY or harmless(value):
+        return message
+    same = difflib.SequenceMatcher(None, message, value, autojunk=False).find_longest_match()
+    if same.size < min(len(value), _TELLING):
+        return message
+    before, after = message[: same.a], message[same.a + same.size :]
+    return masked(before, value, instead) + instead + masked(after, value, instead)
+
+
+def harmless(text: str) -> bool:
+    """No key looks like this."""
+    return bool(_HARMLESS.fullmatch(text))
 
 
 def closest(word: str, known: Iterable[str]) -> str:

@@ -62,6 +62,16 @@ class Duplicate:
     second: int
 
 
+@dataclass(frozen=True, slots=True)
+class String:
+    """A string that is a value, and the offsets of its first quote and behind its last one."""
+
+    path: Path
+    start: int
+    end: int
+    value: str
+
+
 @dataclass(frozen=True)
 class Document:
     """What a text says, and where."""
@@ -71,6 +81,8 @@ class Document:
     offsets: Mapping[Path, int]
     """Of a member its key's offset, of an element its value's; `()` is the whole value."""
     duplicates: tuple[Duplicate, ...] = ()
+    strings: tuple[String, ...] = ()
+    """Every string that is a value, in the text's order; also those that a duplicate hides in `value`."""
 
     @cached_property
     def _lines(self) -> list[int]:
@@ -88,10 +100,16 @@ class Document:
         return self.place(self.offsets.get(path, 0))
 
 
-class _Token(NamedTuple):
+class Token(NamedTuple):
+    """A piece of a text. `kind` is blank, comment, string, word or mark."""
+
     kind: str
     text: str
     start: int
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.text)
 
 
 def line_starts(text: str) -> list[int]:
@@ -101,33 +119,34 @@ def line_starts(text: str) -> list[int]:
 
 def standardize(text: str) -> str:
     """The text as plain JSON of the same length and lines: comments and trailing commas become spaces."""
-    tokens = _tokens(text)
-    kept = {token.start for token in _significant(tokens)}
+    pieces = tokens(text)
+    kept = {token.start for token in _significant(pieces)}
     return "".join(
-        token.text if token.start in kept or token.kind == "blank" else _HIDDEN.sub(" ", token.text) for token in tokens
+        token.text if token.start in kept or token.kind == "blank" else _HIDDEN.sub(" ", token.text) for token in pieces
     )
 
 
 def parse(text: str) -> Document:
     """The value of a text. Raises `HujsonError` where it is no HuJSON; duplicates are told, and the last one counts."""
-    tokens = _significant(_tokens(text))
-    if not tokens:
+    pieces = _significant(tokens(text))
+    if not pieces:
         raise HujsonError("the configuration is empty; it is one object, { ... }", 0)
-    parser = _Parser(tokens, len(text))
+    parser = _Parser(pieces, len(text))
     value = parser.document()
-    return Document(text, value, parser.offsets, tuple(parser.duplicates))
+    return Document(text, value, parser.offsets, tuple(parser.duplicates), tuple(parser.strings))
 
 
-def _tokens(text: str) -> list[_Token]:
-    tokens = []
+def tokens(text: str) -> list[Token]:
+    """All pieces of a text, which joined are the text. Raises `HujsonError` where none begins."""
+    found = []
     at = 0
     while at < len(text):
         match = _TOKEN.match(text, at)
         if match is None:
             raise HujsonError(_unreadable(text, at), at)
-        tokens.append(_Token(match.lastgroup or "", match[0], at))
+        found.append(Token(match.lastgroup or "", match[0], at))
         at = match.end()
-    return tokens
+    return found
 
 
 def _unreadable(text: str, at: int) -> str:
@@ -137,10 +156,10 @@ def _unreadable(text: str, at: int) -> str:
     return f"unexpected character {text[at]!a}"
 
 
-def _significant(tokens: list[_Token]) -> list[_Token]:
+def _significant(pieces: list[Token]) -> list[Token]:
     """Without blanks, comments and trailing commas; a comma that follows no value is refused."""
-    kept: list[_Token] = []
-    for token in tokens:
+    kept: list[Token] = []
+    for token in pieces:
         if token.kind in {"blank", "comment"}:
             continue
         last = kept[-1].text if kept else ""
@@ -155,10 +174,11 @@ def _significant(tokens: list[_Token]) -> list[_Token]:
 class _Parser:
     """Recursive descent over tokens; the depth is bounded."""
 
-    def __init__(self, tokens: list[_Token], length: int) -> None:
-        self.offsets: dict[Path, int] = {(): tokens[0].start}
+    def __init__(self, pieces: list[Token], length: int) -> None:
+        self.offsets: dict[Path, int] = {(): pieces[0].start}
         self.duplicates: list[Duplicate] = []
-        self._tokens = tokens
+        self.strings: list[String] = []
+        self._tokens = pieces
         self._next = 0
         self._end = length
 
@@ -168,7 +188,7 @@ class _Parser:
             raise HujsonError("nothing may follow the value", self._tokens[self._next].start)
         return value
 
-    def _take(self, wanted: str) -> _Token:
+    def _take(self, wanted: str) -> Token:
         if self._next == len(self._tokens):
             raise HujsonError(f"expected {wanted}, found the end of the text", self._end)
         token = self._tokens[self._next]
@@ -187,7 +207,8 @@ class _Parser:
         if token.text == "[":
             return self._array(path)
         if token.kind == "string":
-            return _string(token)
+            self.strings.append(String(path, token.start, token.end, value := decoded(token)))
+            return value
         if token.kind == "word":
             return _word(token)
         raise HujsonError(f'expected a value, found "{token.text}"', token.start)
@@ -201,7 +222,7 @@ class _Parser:
             key = self._take("a key or }")
             if key.kind != "string":
                 raise HujsonError("expected a key in double quotes", key.start)
-            name = _string(key)
+            name = decoded(key)
             inner = (*path, name)
             if name in members:
                 self.duplicates.append(Duplicate(inner, self.offsets[inner], key.start))
@@ -231,7 +252,8 @@ class _Parser:
         return token.text == bracket
 
 
-def _string(token: _Token) -> str:
+def decoded(token: Token) -> str:
+    """What a string says. Raises `HujsonError`."""
     try:
         value: str = json.loads(token.text)
         value.encode()
@@ -242,7 +264,7 @@ def _string(token: _Token) -> str:
     return value
 
 
-def _word(token: _Token) -> Any:
+def _word(token: Token) -> Any:
     if token.text in _WORDS:
         return _WORDS[token.text]
     number = _NUMBER.fullmatch(token.text) if len(token.text) <= MAX_NUMBER else None

@@ -64,7 +64,12 @@ def loopback_listener(listen: str) -> Listener:
 
 def needs_mode(listen: str) -> str:
     """Why an address that others can reach does not work without a mode."""
+    advice = (
+        '"identity": "serve-headers" behind tailscale serve'
+        if listen.startswith("unix:")
+        else '"identity": "whois" on a tailnet, "static" and a "login" elsewhere'
+    )
     return (
         f"{json.dumps(listen)} can be reached by others, so who they are must be said: "
-        'set "identity": "static" and a "login", or listen on 127.0.0.1'
+        f"set {advice}, or listen on 127.0.0.1"
     )

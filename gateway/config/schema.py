@@ -1,212 +1,358 @@
 """The document that people write, section by section, as pydantic models.
 
-One model is one JSON object; a field is a key that does something here. `not_built` are keys of the hosted product (and
-our own plans) that are known and have no effect yet: they warn and never stop a start. What a section is turned into
-is in `load.py`; where a fault stands is found by `check.py`. Nothing here reads a file or the environment.
+One model is one JSON object; a field is a key. Those marked as planned are keys of the hosted product (and our own
+plans) that are known and have no effect yet: they warn and never stop a start. Every field has a description of one
+sentence, which editors show (`export.py`). What a section is turned into is in the file that has the key's name
+(`providers.py`, `grants.py`, ...); where a fault stands is found by `check.py`. Nothing here reads a file or the
+environment.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from typing import Annotated, Any, ClassVar, Final, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import Field, WithJsonSchema, model_validator
 
-from gateway.config.listen import needs_mode, parse_listen
-from gateway.config.model import Authorization, Limits, Role, Timeouts
+from gateway.config.fields import (
+    Addresses,
+    BaseUrl,
+    Bytes,
+    Headers,
+    Hosts,
+    ModelId,
+    Name,
+    Names,
+    NamesOrNull,
+    Patterns,
+    Seconds,
+    Service,
+    SocketPath,
+    SqliteUrl,
+    Targets,
+)
+from gateway.config.listen import Address, needs_mode, parse_listen
+from gateway.config.model import AuthMode, Authorization, Limits, Mode, Role, Strategy, Timeouts
+from gateway.config.schema_planned import (
+    BucketSection,
+    ConnectorsSection,
+    DatabaseSection,
+    ExportersSection,
+    HookSection,
+    McpSection,
+    QuotaSection,
+    SendHookSection,
+)
+from gateway.config.section import PLANNED, Holds, Planned, Section
 
-_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]+")
-_FRAMING: Final = frozenset({"host", "content-length", "transfer-encoding", "connection", "te", "upgrade", "trailer"})
-_HOST: Final = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?")
+CAPABILITIES: Final = ("tailscale.com/cap/aperture", "irisgate.dev/cap/irisgate")
+"""Keys of a grant's `app` that are read, the hosted product's and our own."""
 
+STRATEGIES: Final[tuple[Strategy, ...]] = ("first", "random", "round_robin", "session")
+"""An unknown one only warns, for nobody here knows the hosted product's names."""
 
-def _baseurl(value: str) -> str:
-    """Credentials in a URL end up in logs, and a query would swallow the path that is joined on."""
-    if not value:
-        return value
-    example = 'such as "https://bedrock-runtime.us-east-1.amazonaws.com"'
-    try:
-        parts = urlsplit(value)
-        port_is_wrong = parts.port == 0
-    except ValueError:
-        raise ValueError(f"is no URL; write an absolute one, {example}") from None
-    if parts.scheme not in {"http", "https"} or not parts.hostname or port_is_wrong or not _HEADER_VALUE.match(value):
-        raise ValueError(f"must be an absolute http or https URL, {example}")
-    if parts.username is not None or parts.password is not None:
-        raise ValueError('must not hold a user or password; the key goes into "apikey"')
-    if parts.query or parts.fragment or not _printable(value):
-        raise ValueError(f'must hold no "?", "#", space or control character; write {example}')
-    return value
-
-
-def _printable(value: str) -> bool:
-    return all("!" <= letter <= "~" for letter in value)
-
-
-def _header(value: Any) -> tuple[str, str]:
-    """The entry is not shown: its value may be a key."""
-    name, colon, rest = value.partition(":") if isinstance(value, str) else ("", "", "")
-    name, rest = name.strip(), rest.strip()
-    if not colon or not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(rest):
-        raise ValueError('must be in "Header-Name: value" format')
-    if name.lower() in _FRAMING:
-        raise ValueError(f'"{name}" belongs to the connection and is set by the gateway; leave it out')
-    return name, rest
-
-
-def _one_or_many(value: Any) -> tuple[str, ...]:
-    """The documents say one string; configurations with a list are around, and mean the same."""
-    values = [value] if isinstance(value, str) else value
-    if not isinstance(values, list) or not all(isinstance(item, str) for item in values):
-        raise ValueError('must be a pattern such as "bedrock/**", or a list of them')
-    return tuple(values)
-
-
-def _host(value: str) -> str:
-    name = value.lower().removesuffix(".")
-    if not _HOST.fullmatch(name):
-        raise ValueError(f'{json.dumps(value[:80])} is no host name; write it without scheme and port, such as "ai"')
-    return name
-
-
-def _sqlite(value: str | None) -> str | None:
-    path = None if value is None else value.removeprefix("sqlite:")
-    if path is not None and not (path.strip() and path.isprintable()):
-        raise ValueError('"sqlite:" is followed by a path, such as "sqlite:/var/lib/irisgate/irisgate.db"')
-    if value is not None and not value.startswith("sqlite:"):
-        raise ValueError('must be "sqlite:PATH"; no other store is built yet')
-    return value
-
-
-def _named(value: str) -> str:
-    if not value.strip():
-        raise ValueError("must not be empty")
-    return value
-
-
-def _null_is_empty(value: Any) -> Any:
-    """The hosted product's own listing writes null for a provider without models."""
-    return [] if value is None else value
-
-
-Name = Annotated[str, AfterValidator(_named)]
-Names = Annotated[tuple[Name, ...], Field(strict=False)]
-Header = Annotated[tuple[str, str], BeforeValidator(_header)]
-Seconds = Annotated[float, Field(gt=0, le=86400)]
-Bytes = Annotated[int, Field(ge=1024)]
-
-
-class Section(BaseModel):
-    """One JSON object. Unknown keys are not refused here but told by `check.py`, as warnings."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="ignore", hide_input_in_errors=True)
-    not_built: ClassVar[frozenset[str]] = frozenset()
+_StrategyName = Annotated[str, WithJsonSchema({"type": "string", "enum": list(STRATEGIES)})]
+_List = Annotated[tuple[Any, ...], Field(strict=False)]
 
 
 class ProviderSection(Section):
-    not_built = frozenset({"auth_mode", "model_cost_map", "upstream", "aws", "timeouts", "base_models"})
+    """An upstream: where it is, which models it has, and how it is spoken to."""
 
-    baseurl: Annotated[str, AfterValidator(_baseurl)] = ""
-    models: Annotated[Names, BeforeValidator(_null_is_empty)] = ()
-    apikey: str = ""
-    authorization: Authorization = "bearer"
-    cost_basis: str | None = None
-    compatibility: dict[str, bool] | None = None
-    options: dict[str, Any] = Field(default_factory=dict)
-    name: str = ""
-    description: str = ""
-    disabled: bool = False
-    preference: int = 0
-    add_headers: Annotated[tuple[Header, ...], Field(strict=False)] = ()
-    on_loss: Literal["report", "refuse"] = "report"
+    baseurl: BaseUrl = Field(
+        "", description='The provider\'s address: "https://bedrock-runtime.us-east-1.amazonaws.com".'
+    )
+    models: NamesOrNull = Field(
+        (), description='The models that may be asked for, as the provider calls them: ["us.amazon.nova-lite-v1:0"].'
+    )
+    apikey: str = Field("", description='The key: a literal, "env:NAME" or "file:PATH", such as "file:bedrock.key".')
+    authorization: Authorization = Field(
+        "bearer", description='How the key is sent: "bearer" is "Authorization: Bearer KEY".'
+    )
+    auth_mode: Literal["", AuthMode] = Field(
+        "",
+        description='Whose key goes upstream: the provider\'s ("override", also meant by ""), the client\'s, or the '
+        'provider\'s where it has none ("passthrough"), or nobody\'s ("none").',
+    )
+    cost_basis: str | None = Field(None, description='The price list that costs are counted by: "bedrock-us".')
+    base_models: dict[str, ModelId] = Field(
+        default_factory=dict,
+        description='The model behind a name that tells nothing, such as an ARN: {"arn:...": "amazon.nova-lite-v1:0"}.',
+    )
+    compatibility: dict[str, bool] | None = Field(
+        None, description='What the provider speaks, by flag: {"bedrock_converse": true}.'
+    )
+    options: dict[str, Any] = Field(default_factory=dict, description="Settings that plugins read: {}.")
+    name: str = Field("", description='A name for people: "Amazon Bedrock, Ohio".')
+    description: str = Field("", description='What it is for, for people: "the team\'s account".')
+    disabled: bool = Field(False, description="Whether it is listed but never called: true or false.")
+    preference: int = Field(0, description="Which provider gets a model that several have: the higher, such as 10.")
+    add_headers: Headers = Field((), description='Headers that every request upstream gets: ["X-Team: research"].')
+    on_loss: Literal["report", "refuse"] = Field(
+        "report", description='What becomes of a call that cannot be translated whole: "report" or "refuse".'
+    )
+    model_cost_map: Planned = Field(
+        None, description='Prices of models by those of others: [{"match": "m-*", "as": "n", "adjustment": 1.1}].'
+    )
+    upstream: Planned = Field(None, description="Another gateway on the way, as the hosted product has it.")
+    aws: Planned = Field(None, description='Where requests are signed for AWS: {"region": "us-east-1"}.')
+    timeouts: Planned = Field(None, description='The provider\'s own timeouts in seconds: {"read_seconds": 600}.')
 
 
 class CapabilitySection(Section):
-    not_built = frozenset({
-        "quotas", "send_hooks", "add_headers", "connectors", "mcp_tools", "mcp_resources", "mcp_templates", "skills",
-        "filterable_headers", "direct_paths", "enable_chat_ui", "set_cors", "cors_paths",
-        "Access-Control-Allow-Origin", "Access-Control-Allow-Methods", "Access-Control-Allow-Headers",
-    })  # fmt: skip
+    """What callers get whom the grant is for. Several objects add up."""
 
-    role: Role | None = None
-    models: Annotated[tuple[str, ...], BeforeValidator(_one_or_many)] = ()
-    read_metrics: bool = False
-    read_pricing: bool = False
+    role: Role | None = Field(
+        None, description='"user" sees their own sessions, "admin" all; without it nothing works.'
+    )
+    models: Patterns = Field(
+        (), description='Models, by a pattern over provider and model: "bedrock/**", or a list of them.'
+    )
+    add_headers: Headers = Field((), description='Headers that calls of these models get: ["X-Project: a"].')
+    read_metrics: bool = Field(False, description="Whether /metrics may be read, by admins too: true or false.")
+    read_pricing: bool = Field(False, description="Whether the price list may be read, by admins too: true or false.")
+    quotas: Annotated[_List, Holds(BucketSection, "list"), PLANNED] = Field(
+        (), description='Quotas that calls are charged to: [{"bucket": "daily:<user>"}].'
+    )
+    send_hooks: Annotated[_List, Holds(SendHookSection, "list"), PLANNED] = Field(
+        (), description='Hooks that are told of calls: [{"name": "audit", "events": ["pre_request"]}].'
+    )
+    connectors: Annotated[Patterns, PLANNED] = Field(
+        (), description='Tools and resources, by connector, category and name: ["wiki/tools/*"].'
+    )
+    mcp_tools: Annotated[Patterns, PLANNED] = Field((), description='Tools of MCP servers: "wiki/*".')
+    mcp_resources: Annotated[Patterns, PLANNED] = Field((), description='Resources of MCP servers: "wiki/*".')
+    mcp_templates: Annotated[Patterns, PLANNED] = Field((), description='Resource templates of MCP servers: "wiki/*".')
+    skills: Planned = Field(None, description="Skills, as the hosted product has them.")
+    filterable_headers: Planned = Field(None, description='Headers by which sessions may be filtered: ["x-team"].')
+    direct_paths: Planned = Field(None, description='Paths that may be called directly: ["/direct/**"].')
+    enable_chat_ui: Annotated[bool, PLANNED] = Field(False, description="Whether the chat page opens: true or false.")
+    set_cors: Annotated[bool, PLANNED] = Field(False, description="Whether CORS headers are set: true or false.")
+    cors_paths: Planned = Field(None, description='Paths that get them: ["/v1/**"].')
+    allow_origin: Planned = Field(None, alias="Access-Control-Allow-Origin", description='That CORS header: "*".')
+    allow_methods: Planned = Field(None, alias="Access-Control-Allow-Methods", description='That CORS header: "GET".')
+    allow_headers: Planned = Field(None, alias="Access-Control-Allow-Headers", description='That CORS header: "*".')
 
 
 class GrantSection(Section):
-    src: Annotated[tuple[str, ...], Field(strict=False, examples=['"src": ["*"]'])]
-    app: dict[str, list[Any]] = Field(examples=['"app": {"tailscale.com/cap/aperture": [{"role": "user"}]}'])
+    """Who gets which capabilities. Everything is denied that no grant allows."""
+
+    src: tuple[str, ...] = Field(
+        strict=False,
+        description='Who: "*", a login, "group:NAME", "tag:NAME" or "(loopback)", such as ["group:eng"].',
+        examples=['"src": ["*"]'],
+    )
+    app: Annotated[dict[str, list[Any]], Holds(CapabilitySection, "lists", CAPABILITIES)] = Field(
+        description='What they get: {"tailscale.com/cap/aperture": [{"role": "user"}, {"models": "**"}]}.',
+        examples=['"app": {"tailscale.com/cap/aperture": [{"role": "user"}]}'],
+    )
+
+
+class OldModelSection(Section):
+    """Models of a provider, as grants named them once."""
+
+    provider: Name | None = Field(None, description='The provider\'s key: "bedrock"; left out, any.')
+    model: Name | None = Field(None, description='The model: "us.amazon.nova-lite-v1:0"; left out, all of them.')
+
+
+class OldItemSection(CapabilitySection):
+    """A capability of the first generation."""
+
+    providers: Annotated[_List, Holds(OldModelSection, "list")] = Field(
+        (), description='Models: [{"provider": "bedrock", "model": "us.amazon.nova-lite-v1:0"}].'
+    )
+    hook: Planned = Field(None, description='A hook that is told of calls: {"hook": "audit", "match": {}}.')
+
+
+class TempGrantSection(Section):
+    """A grant of an older form: the same with `app`, or a list of capabilities."""
+
+    src: tuple[str, ...] = Field(
+        strict=False, description='Who, as in grants: ["group:eng"].', examples=['"src": ["*"]']
+    )
+    app: Annotated[dict[str, list[Any]] | None, Holds(CapabilitySection, "lists", CAPABILITIES)] = Field(
+        None, description='What they get, as in grants: {"tailscale.com/cap/aperture": [{"role": "user"}]}.'
+    )
+    grants: Annotated[_List, Holds(OldItemSection, "list")] = Field(
+        (), description='What they get: [{"role": "user"}, {"providers": [{"provider": "bedrock"}]}].'
+    )
+
+
+class AliasSection(Section):
+    """One name for several models of providers; every call goes to one of them."""
+
+    dst: Targets = Field(
+        description='The models, each with its provider: ["bedrock/us.amazon.nova-lite-v1:0"].',
+        examples=['"dst": ["bedrock/us.amazon.nova-lite-v1:0"]'],
+    )
+    strategy: _StrategyName | None = Field(
+        None, description='How one is picked: "first", "random", "round_robin", or "session", the same for a session.'
+    )
+
+
+class AliasesSection(Section):
+    strategy: _StrategyName | None = Field(None, description='How one is picked where an alias says nothing: "first".')
+    models: Annotated[dict[str, Any], Holds(AliasSection, "map")] = Field(
+        default_factory=dict, description='By the name that clients use: {"fast": {"dst": ["bedrock/m"]}}.'
+    )
 
 
 class ListenerSection(Section):
     """`identity` has no default of its own: it follows from the address, or must be said."""
 
-    not_built = frozenset({"tls", "tailscaled"})
-
-    listen: str = Field(examples=['"listen": "127.0.0.1:8080"'])
-    identity: Literal["loopback", "static"] | None = None
-    login: Annotated[str, AfterValidator(_named)] | None = None
-    groups: Names = ()
-    tags: Names = ()
+    listen: str = Field(
+        description='Where: "127.0.0.1:8080", "[::1]:8080" or "unix:/run/irisgate/http.sock".',
+        examples=['"listen": "127.0.0.1:8080"'],
+    )
+    identity: Mode | None = Field(
+        None,
+        description='How callers are known: "whois" (tailscaled says), "serve-headers" (tailscale serve, on a unix '
+        'socket), "proxy-protocol" (and whois), "static" (all are one), "loopback" (this machine).',
+    )
+    login: Name | None = Field(None, description='Of a static identity: "ci@example.com".')
+    groups: Names = Field((), description='Of a static identity: ["eng"].')
+    tags: Names = Field((), description='Of a static identity that is a machine: ["tag:ci"].')
+    tailscaled: SocketPath | None = Field(
+        None, description='The socket of tailscaled, which is asked: "/var/run/tailscale/tailscaled.sock".'
+    )
+    service: Service | None = Field(
+        None, description='The Tailscale Service under which it is called: "svc:ai"; its grants count then.'
+    )
+    proxies: Addresses = Field((), description='Addresses that may speak by the PROXY protocol: ["10.0.0.7"].')
+    tls: Planned = Field(None, description='Certificate and key: {"certificate": "c.pem", "key": "k.pem"}.')
 
     @model_validator(mode="after")
     def _agrees(self) -> ListenerSection:
         address = parse_listen(self.listen)
         mode = self.identity or ("loopback" if address.loopback else None)
-        if mode is None:
+        if mode is None or (mode == "loopback" and not address.loopback and not address.unix):
             raise ValueError(needs_mode(self.listen))
-        if mode == "loopback" and not address.loopback and not address.unix:
-            raise ValueError(needs_mode(self.listen))
-        if mode == "static" and not self.login and not self.tags:
-            raise ValueError('"identity": "static" needs a "login" (or "tags"), the caller that everyone there is')
-        if mode == "loopback" and (self.login or self.groups or self.tags):
-            raise ValueError('"login", "groups" and "tags" need "identity": "static"; the login is (loopback) without')
-        if any(not tag.startswith("tag:") for tag in self.tags):
-            raise ValueError('each of "tags" starts with "tag:", as in "tag:ci"')
+        fault = self._misplaced(mode) or self._unusable(mode, address)
+        if fault:
+            raise ValueError(fault)
         return self
+
+    def _misplaced(self, mode: Mode) -> str | None:
+        """What is said that only another mode would read."""
+        if mode != "static" and (self.login or self.groups or self.tags):
+            who = "the login is (loopback) without" if mode == "loopback" else f'"{mode}" finds out who is calling'
+            return f'"login", "groups" and "tags" need "identity": "static"; {who}'
+        if mode not in {"whois", "proxy-protocol"} and (self.tailscaled or self.service):
+            return '"tailscaled" and "service" need "identity": "whois" or "proxy-protocol"; leave them out otherwise'
+        if mode != "proxy-protocol" and self.proxies:
+            return '"proxies" needs "identity": "proxy-protocol"; leave it out otherwise'
+        return None
+
+    def _unusable(self, mode: Mode, address: Address) -> str | None:
+        """Why the mode cannot work, or cannot be trusted, where the listener is."""
+        if mode == "static" and not self.login and not self.tags:
+            return '"identity": "static" needs a "login" (or "tags"), the caller that everyone there is'
+        if any(not tag.startswith("tag:") for tag in self.tags):
+            return 'each of "tags" starts with "tag:", as in "tag:ci"'
+        if mode == "serve-headers" and not address.unix:
+            return (
+                '"identity": "serve-headers" works on a unix socket only, since anyone could send the headers to an '
+                'address; listen on "unix:/run/irisgate/http.sock" and point tailscale serve at it'
+            )
+        if mode == "whois" and address.unix:
+            return (
+                '"identity": "whois" needs the address of the peer, and a unix socket has none; write '
+                '"serve-headers" behind tailscale serve, or listen on an address'
+            )
+        if mode == "proxy-protocol" and not (address.unix or address.loopback or self.proxies):
+            return (
+                '"identity": "proxy-protocol" believes whoever connects; name the proxies\' addresses, such as '
+                '"proxies": ["10.0.0.7"], or listen on 127.0.0.1 or a unix socket'
+            )
+        return None
 
 
 class LimitsSection(Section):
-    body_bytes: Bytes = Limits().body_bytes
-    header_bytes: Bytes = Limits().header_bytes
+    body_bytes: Bytes = Field(Limits().body_bytes, description="Bytes of a request's body, such as 33554432.")
+    header_bytes: Bytes = Field(Limits().header_bytes, description="Bytes of one header line, such as 16384.")
 
 
 class ServerSection(Section):
-    listeners: Annotated[tuple[Any, ...], Field(strict=False, min_length=1)] | None = None
-    hosts: Annotated[tuple[Annotated[str, AfterValidator(_host)], ...], Field(strict=False)] = ()
-    limits: dict[str, Any] = Field(default_factory=dict)
-    drain_seconds: Annotated[float, Field(ge=0, le=86400)] = 30
+    listeners: Annotated[Annotated[_List, Field(min_length=1)] | None, Holds(ListenerSection, "list")] = Field(
+        None, description='Where the gateway listens: [{"listen": "127.0.0.1:8080"}].'
+    )
+    hosts: Hosts = Field((), description='Names under which it may be called: ["ai", "ai.example.ts.net"].')
+    limits: Annotated[dict[str, Any], Holds(LimitsSection)] = Field(
+        default_factory=dict, description='Sizes of requests in bytes: {"body_bytes": 33554432}.'
+    )
+    drain_seconds: float = Field(
+        30, ge=0, le=86400, description="Seconds for which calls in flight may go on after a stop, such as 30."
+    )
 
 
 class StorageSection(Section):
-    not_built = frozenset({"retention"})
-
-    url: Annotated[str | None, AfterValidator(_sqlite)] = None
+    url: SqliteUrl = Field(None, description='Where records are kept: "sqlite:/var/lib/irisgate/irisgate.db".')
+    retention: Planned = Field(None, description='How long records are kept: {"days": 90}.')
 
 
 class TimeoutsSection(Section):
-    connect_seconds: Seconds = Timeouts().connect_seconds
-    read_seconds: Seconds = Timeouts().read_seconds
+    connect_seconds: Seconds = Field(Timeouts().connect_seconds, description="Seconds to connect in, such as 10.")
+    read_seconds: Seconds = Field(
+        Timeouts().read_seconds, description="Seconds between two reads of a reply, such as 600."
+    )
 
 
 class ResilienceSection(Section):
-    not_built = frozenset({"retries", "failover", "circuit_breaker"})
-
-    timeouts: dict[str, Any] = Field(default_factory=dict)
+    timeouts: Annotated[dict[str, Any], Holds(TimeoutsSection)] = Field(
+        default_factory=dict, description='Timeouts of calls upstream, in seconds: {"read_seconds": 600}.'
+    )
+    retries: Planned = Field(None, description="Tries before the first byte of a reply, such as 2.")
+    failover: Planned = Field(None, description="Whether another provider of the model is tried: true or false.")
+    circuit_breaker: Planned = Field(None, description="When a failing provider rests: {}.")
 
 
 class TopSection(Section):
-    not_built = frozenset({
-        "temp_grants", "quotas", "hooks", "exporters", "auto_cost_basis", "database", "mcp", "connectors", "flags",
-        "model_aliases", "chat_models",
-    })  # fmt: skip
+    """The configuration of the gateway."""
 
-    providers: dict[str, Any] = Field(default_factory=dict)
-    grants: Annotated[tuple[Any, ...], Field(strict=False)] = ()
-    server: dict[str, Any] = Field(default_factory=dict)
-    storage: dict[str, Any] = Field(default_factory=dict)
-    resilience: dict[str, Any] = Field(default_factory=dict)
+    schema_: Annotated[Any, WithJsonSchema({"type": "string"})] = Field(
+        None, alias="$schema", description='A schema for editors: "./irisgate.schema.json".'
+    )
+    providers: Annotated[dict[str, Any], Holds(ProviderSection, "map")] = Field(
+        default_factory=dict, description='Upstreams, by a key of one word: {"bedrock": {}}.'
+    )
+    grants: Annotated[_List, Holds(GrantSection, "list")] = Field(
+        (), description='Who may use what: [{"src": ["*"], "app": {"tailscale.com/cap/aperture": []}}].'
+    )
+    temp_grants: Annotated[_List, Holds(TempGrantSection, "list")] = Field(
+        (),
+        description="Deprecated: grants of an older form, which are added to the grants: [].",
+        json_schema_extra={"deprecated": True},
+    )
+    model_aliases: Annotated[dict[str, Any], Holds(AliasesSection)] = Field(
+        default_factory=dict, description='Own names for models: {"models": {"fast": {"dst": ["bedrock/m"]}}}.'
+    )
+    server: Annotated[dict[str, Any], Holds(ServerSection)] = Field(
+        default_factory=dict, description='Where it listens, and its limits: {"hosts": ["ai"]}.'
+    )
+    storage: Annotated[dict[str, Any], Holds(StorageSection)] = Field(
+        default_factory=dict, description='Where records are kept: {"url": "sqlite:irisgate.db"}.'
+    )
+    resilience: Annotated[dict[str, Any], Holds(ResilienceSection)] = Field(
+        default_factory=dict, description='How failures are met: {"timeouts": {"read_seconds": 600}}.'
+    )
+    quotas: Annotated[dict[str, Any], Holds(QuotaSection, "map"), PLANNED] = Field(
+        default_factory=dict, description='Budgets by name: {"daily:<user>": {"capacity": "$10.00"}}.'
+    )
+    hooks: Annotated[dict[str, Any], Holds(HookSection, "map"), PLANNED] = Field(
+        default_factory=dict, description='Hooks by name: {"audit": {"url": "https://hooks.example.com/seen"}}.'
+    )
+    exporters: Annotated[dict[str, Any], Holds(ExportersSection), PLANNED] = Field(
+        default_factory=dict, description='Where records are exported to: {"s3": {"bucket_name": "usage"}}.'
+    )
+    auto_cost_basis: Annotated[bool, PLANNED] = Field(
+        True, description="Whether a price list is found for providers that name none: true or false."
+    )
+    database: Annotated[dict[str, Any], Holds(DatabaseSection), PLANNED] = Field(
+        default_factory=dict, description='What is kept: {"retention": {"duration": "30d"}}.'
+    )
+    mcp: Annotated[dict[str, Any], Holds(McpSection), PLANNED] = Field(
+        default_factory=dict, description='MCP servers: {"servers": {}}.'
+    )
+    connectors: Annotated[dict[str, Any], Holds(ConnectorsSection), PLANNED] = Field(
+        default_factory=dict, description='Servers of tools and resources: {"servers": {}}.'
+    )
+    flags: Planned = Field(None, description='Features that are switched: {"connectors": {"value": true}}.')
+    chat_models: Planned = Field(None, description='Models of the chat page: ["bedrock/m"].')

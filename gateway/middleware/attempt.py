@@ -2,9 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from gateway import credentials
+from gateway.catalog import Offer
 from gateway.chain import Answer, Attempt, Call, Next
 
 
 async def attempt(call: Call, following: Next) -> Answer:
-    call.attempts.append(Attempt(call.candidates[0], call.require_ask()))
+    candidate = call.candidates[0]
+    tried = Attempt(candidate, call.require_ask(), _added(call, candidate.offer))
+    tried.ask = credentials.without_own(tried.ask, tried.drop)
+    call.attempts.append(tried)
     return await following(call)
+
+
+def _added(call: Call, offer: Offer) -> dict[str, str]:
+    """What goes upstream beside what the flag builds; a later one stands for an earlier one of its name."""
+    granted = call.runtime.grants.headers(call.require_identity(), offer.provider_id, offer.model)
+    return {
+        **_lower(granted),
+        **_lower(offer.provider.add_headers),
+        **credentials.headers(offer.provider, call.require_ask().headers),
+    }
+
+
+def _lower(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers}

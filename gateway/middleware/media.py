@@ -36,7 +36,7 @@ class Steps:
 
         async def sender(send: Send) -> Reply:
             timeouts = call.runtime.config.resilience.timeouts
-            reply = await self.upstream.open(candidate.offer.provider, send, timeouts)
+            reply = await self.upstream.open(candidate.offer.provider, send, attempt.headers, timeouts)
             call.stack.callback(reply.close)
             return Reply(reply.head.status, reply.head.headers, await reply.read(MAX_BODY))
 

@@ -77,7 +77,7 @@ class SendOn:
             raise _loss(attempt)
         attempt.sent = True
         try:
-            reply = await self.upstream.open(provider, send, call.runtime.config.resilience.timeouts)
+            reply = await self.upstream.open(provider, send, attempt.headers, call.runtime.config.resilience.timeouts)
         except NotReached:
             attempt.sent = False
             raise
@@ -85,7 +85,7 @@ class SendOn:
         return reply
 
     def _note_refused_key(self, call: Call, attempt: Attempt, problem: Problem) -> None:
-        if problem.status in {401, 403}:
+        if problem.status in {401, 403} and attempt.candidate.offer.provider.auth_mode == "override":
             provider = attempt.candidate.offer.provider_id
             self.metrics.upstream_auth_failure(provider)
             said = {"status": problem.status, "native": problem.native}

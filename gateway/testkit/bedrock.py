@@ -73,6 +73,8 @@ class BedrockSim(Simulator):
     ) -> None:
         super().__init__(keys)
         self.models = models
+        self.profiles: dict[str, str] = {}
+        """By ARN, the model that an inference profile leads to."""
         self._any_signature = any_signature
 
     def failure(self, name: str, message: str) -> Refusal:
@@ -108,7 +110,7 @@ class BedrockSim(Simulator):
             raise Refusal(403, {"Message": message})
 
     def _caps(self, model: str) -> Caps:
-        caps = capabilities(model)
+        caps = capabilities(self.profiles.get(model, model))
         known = model in self.models if self.models is not None else bool(caps.family) or model.startswith("arn:")
         if not known:
             raise aws_error("ValidationException", "The provided model identifier is invalid.")
@@ -168,9 +170,16 @@ def _fault(operation: str, body: Any, caps: Caps) -> str | None:
 
 
 def _counted(body: dict[str, Any]) -> dict[str, Any]:
-    """The request inside a CountTokens body."""
+    """The request inside a CountTokens body. Raises `Refusal`."""
     given = body["input"]
-    found: dict[str, Any] = given.get("converse") or orjson.loads(base64.b64decode(given["invokeModel"]["body"]))
+    if "converse" in given:
+        return dict(given["converse"])
+    try:
+        found = orjson.loads(base64.b64decode(given["invokeModel"]["body"]))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise aws_error("ValidationException", "Malformed input request, please reformat your input.")
     return found
 
 

@@ -31,6 +31,9 @@ parse = partial(plain.parse, "anthropic_messages", "anthropic_messages")
 _VERSION: Final = "2023-06-01"
 """anthropic-version for a client that sent none; the API demands one."""
 
+_QUERY: Final = ("beta",)
+"""What the API takes in a query; Anthropic's SDKs send `beta=true`."""
+
 _TIERS: Final = ("auto", "standard_only")
 """Values of `service_tier`; translators also bring Bedrock's own, which this API refuses."""
 
@@ -78,7 +81,7 @@ def build(ask: Ask, target: Target, drop: Drop) -> Send:
         headers["anthropic-beta"] = ",".join(betas)
     path = "/v1/messages/count_tokens" if ask.operation == "count_tokens" else "/v1/messages"
     body = ask.top.spliced(changes) if changes else ask.top.body
-    query = ask.query if ask.flag == "anthropic_messages" else ""
+    query = plain.kept(ask.query, _QUERY) if ask.flag == "anthropic_messages" else ""
     return Send("POST", path, body, query, headers)
 
 
@@ -136,5 +139,8 @@ def encoder(ask: Ask) -> Encoder:
 
 def error(problem: Problem) -> tuple[int, dict[str, str], bytes]:
     status, kind = _ERRORS[problem.code]
+    if problem.code == errors.UNAVAILABLE and not problem.native:
+        # a provider's is what the API itself would say; the gateway's own is HTTP's, and retried as well
+        status = errors.STATUS[problem.code]
     body = {"type": "error", "error": {"type": kind, "message": problem.message}}
     return status, plain.error_headers(problem), orjson.dumps(body)

@@ -29,6 +29,8 @@ parse = partial(plain.parse, "openai_chat", "openai_chat")
 
 CHUNK: Final = "chat.completion.chunk"
 _DONE: Final = "done"
+_QUERY: Final = ("api-version",)
+"""What is taken in a query: by Azure, where it serves OpenAI's API."""
 
 _ERRORS: Final = {
     errors.INVALID_REQUEST: (400, "invalid_request_error", None),
@@ -52,7 +54,7 @@ def build(ask: Ask, target: Target, drop: Drop) -> Send:
     if not wants_usage(ask) and ask.stream:
         changes["stream_options"] = orjson.dumps({**stream_options(ask.top), "include_usage": True})
     body = ask.top.spliced(changes) if changes else ask.top.body
-    query = ask.query if ask.flag == "openai_chat" else ""
+    query = plain.kept(ask.query, _QUERY) if ask.flag == "openai_chat" else ""
     return Send("POST", "/v1/chat/completions", body, query, {"content-type": "application/json"})
 
 

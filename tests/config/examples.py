@@ -93,6 +93,7 @@ NEW_INSTANCE: Final = """\
 
 EVERYTHING_HOSTED: Final = """\
 {
+  "$schema": "./irisgate.schema.json",
   "providers": {"p": {
     "baseurl": "https://example.com/v1", "apikey": "k", "models": ["m"], "auth_mode": "override",
     "model_cost_map": [{"match": "m*", "as": "n", "adjustment": 1.1}], "upstream": "u",
@@ -102,23 +103,39 @@ EVERYTHING_HOSTED: Final = """\
   "grants": [{"src": ["group:eng"], "app": {
     "example.com/cap/other": [{"x": 1}],
     "tailscale.com/cap/aperture": [{
-      "role": "admin", "models": "p/*", "quotas": [{"bucket": "daily:<user>"}], "send_hooks": [],
+      "role": "admin", "models": "p/*", "quotas": [{"bucket": "daily:<user>"}],
+      "send_hooks": [{"name": "oso", "events": ["pre_request"], "send": ["tools"]}],
       "add_headers": ["a: b"], "connectors": ["**"], "mcp_tools": "**", "mcp_resources": "**",
       "mcp_templates": "**", "skills": [], "filterable_headers": [], "direct_paths": [], "enable_chat_ui": true,
       "read_metrics": true, "read_pricing": true, "set_cors": true, "cors_paths": [],
       "Access-Control-Allow-Origin": "*",
     }],
   }}],
-  "temp_grants": [{"src": ["*"], "grants": [{"role": "user"}]}],
+  "temp_grants": [
+    {"src": ["*"], "grants": [
+      {"role": "user"}, {"providers": [{"provider": "p", "model": "m"}]},
+      {"hook": {"match": {"providers": ["*"], "models": ["*"], "events": ["x"]}, "hook": "oso", "fields": ["tools"]}},
+    ]},
+    {"src": ["*"], "app": {"tailscale.com/cap/aperture": [{"models": "p/**"}]}},
+  ],
   "quotas": {"daily:<user>": {"capacity": "$10.00", "rate": "$5.00/day", "on_exceed": "reject"}},
-  "hooks": {"oso": {"url": "https://example.com", "timeout": "5s"}},
-  "exporters": {"s3": {"bucket_name": "b"}},
+  "hooks": {"oso": {
+    "url": "https://example.com", "apikey": "k", "authorization": "hec", "timeout": "1m30s", "disabled": false,
+    "fail_policy": "fail_closed", "preference": 1,
+  }},
+  "exporters": {"s3": {
+    "bucket_name": "b", "endpoint": "", "region": "us-east-1", "prefix": "x", "access_key_id": "", "access_secret": "",
+    "every": 3600, "limit": 1000,
+  }},
   "auto_cost_basis": true,
-  "database": {"retention": {"duration": "30d"}},
-  "mcp": {"accept_registrations": true},
-  "connectors": {"servers": {}},
+  "database": {
+    "retention": {"duration": "30d", "require_export": false, "purge": ["captures", "tools"]},
+    "save_raws": false, "keep_encrypted_blobs": false,
+  },
+  "mcp": {"accept_registrations": true, "servers": {"wiki": {"url": "https://example.com/mcp"}}},
+  "connectors": {"servers": {"docs": {"protocol": "http", "url": "https://example.com", "labels": ["x"]}}},
   "flags": {"connectors": {"value": true}},
-  "model_aliases": {"strategy": "first", "models": {"fast": {"dst": ["p/m"]}}},
+  "model_aliases": {"strategy": "first", "models": {"fast": {"dst": ["p/m"], "strategy": "random"}}},
   "chat_models": [],
 }
 """
@@ -141,7 +158,7 @@ def config(provider: dict[str, Any] | None = None, **sections: Any) -> str:
         "cost_basis": "openai",
         **(provider or {}),
     }
-    grants = [{"src": ["*"], "app": {"tailscale.com/cap/aperture": [{"role": "user"}, {"models": "**"}]}}]
+    grants = [{"src": ["*"], "app": {"tailscale.com/cap/aperture": [{"role": "admin"}, {"models": "**"}]}}]
     return json.dumps({"providers": {"p": whole}, "grants": grants, **sections}, indent=2)
 
 

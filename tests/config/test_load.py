@@ -8,8 +8,9 @@ import pytest
 
 from gateway.config.example import MINIMAL
 from gateway.config.findings import ConfigError
-from gateway.config.load import enabled_flags, load, loads
-from gateway.config.model import Config, Listener
+from gateway.config.load import load, loads
+from gateway.config.model import TAILSCALED, Config, Listener
+from gateway.config.providers import enabled_flags
 from gateway.config.watch import stamps
 from gateway.grants import Grants
 from gateway.identity import LOOPBACK
@@ -77,11 +78,22 @@ def test_every_member_of_a_provider_is_read() -> None:
         preference=-3,
         add_headers=["X-A: b: c", "x-b:d"],
         on_loss="refuse",
+        auth_mode="passthrough",
+        base_models={"m": "amazon.nova-lite-v1:0"},
     )
     assert (found.authorization, found.cost_basis, found.flags) == ("x-goog-api-key", "google", ("anthropic_messages",))
     assert (found.options, found.name, found.description) == ({"x": 1}, "N", "D")
     assert (found.disabled, found.preference, found.on_loss) == (True, -3, "refuse")
     assert found.add_headers == (("X-A", "b: c"), ("x-b", "d"))
+    assert (found.auth_mode, found.base_models) == ("passthrough", {"m": "amazon.nova-lite-v1:0"})
+
+
+@pytest.mark.parametrize(
+    ("written", "mode"), [("", "override"), ("override", "override"), ("passthrough", "passthrough"), ("none", "none")]
+)
+def test_the_providers_own_key_is_sent_unless_another_is_asked_for(written: str, mode: str) -> None:
+    assert provider(auth_mode=written).auth_mode == mode
+    assert provider().auth_mode == "override"
 
 
 def test_models_may_be_null() -> None:
@@ -142,6 +154,52 @@ def test_both_names_of_the_capability_are_read(name: str) -> None:
     (capability,) = grant.capabilities
     assert grant.src == ("a", "b")
     assert (capability.role, capability.models, capability.permissions) == ("user", ("p/*", "**"), {"read_metrics"})
+
+
+def test_every_identity_mode_of_a_listener_is_read() -> None:
+    listeners = [
+        {"listen": "100.64.0.7:80", "identity": "whois", "tailscaled": "/x.sock", "service": "svc:ai"},
+        {"listen": "127.0.0.1:80", "identity": "whois"},
+        {"listen": "unix:/a", "identity": "serve-headers"},
+        {
+            "listen": "0.0.0.0:81",
+            "identity": "proxy-protocol",
+            "proxies": ["10.0.0.7", "FD00:0::1"],
+            "service": "svc:b",
+        },
+    ]
+    found = loads(config(server={"listeners": listeners})).config.server.listeners
+    assert found == (
+        Listener("100.64.0.7:80", "100.64.0.7", 80, identity="whois", login="", tailscaled="/x.sock", service="svc:ai"),
+        Listener("127.0.0.1:80", "127.0.0.1", 80, identity="whois", tailscaled=TAILSCALED),
+        Listener("unix:/a", "", 0, "/a", "serve-headers"),
+        Listener(
+            "0.0.0.0:81",
+            "0.0.0.0",
+            81,
+            identity="proxy-protocol",
+            service="svc:b",
+            proxies=frozenset({"10.0.0.7", "fd00::1"}),
+        ),
+    )
+
+
+def test_a_capability_says_where_it_is_written_and_which_headers_it_adds() -> None:
+    text = """{
+  "grants": [
+    {"src": ["*"], "app": {"tailscale.com/cap/aperture": [
+      {"role": "user"},
+      {"models": "p/*", "add_headers": ["X-A: b"]},
+    ]}},
+  ],
+}"""
+    (grant,) = loads(text).config.grants
+    path = 'grants[0].app."tailscale.com/cap/aperture"'
+    assert [item.origin for item in grant.capabilities] == [
+        f"{path}[0] (config.hujson:4:7)",
+        f"{path}[1] (config.hujson:5:7)",
+    ]
+    assert grant.capabilities[1].add_headers == (("X-A", "b"),)
 
 
 @pytest.mark.parametrize("listen", ["127.0.0.1:1", "127.1.2.3:1", "localhost:1", "[::1]:1"])

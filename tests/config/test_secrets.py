@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import dataclasses
 import os
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 from gateway.config.findings import ConfigError
 from gateway.config.load import load, loads
 from gateway.config.secrets import MAX_BYTES, SecretError, resolve
+from gateway.config.watch import watch
 from tests.config.examples import config
 
 KEY = "sk-1234-very-secret"
@@ -81,7 +84,9 @@ def test_neither_a_secret_nor_its_owner_shows_it() -> None:
     provider = loads(config({"apikey": KEY, "add_headers": [f"x-key: {KEY}"]})).config.providers["p"]
     shown: list[Any] = [provider, provider.apikey, copy.deepcopy(provider.apikey), [provider.apikey]]
     assert all(KEY not in f"{value!r} {value}" for value in shown)
-    assert KEY not in repr(dataclasses.asdict(dataclasses.replace(provider, options={}, add_headers=())))
+    assert KEY not in repr(
+        dataclasses.asdict(dataclasses.replace(provider, options={}, base_models={}, add_headers=()))
+    )
 
 
 @pytest.mark.parametrize(
@@ -117,3 +122,21 @@ def test_files_of_secrets_are_watched_also_while_they_are_missing(tmp_path: Path
     assert caught.value.watched == {path, tmp_path / "key"}
     (tmp_path / "key").write_text(KEY)
     assert load(path).watched == {path, tmp_path / "key"}
+
+
+async def test_a_key_that_kubernetes_swaps_is_noticed_and_read_anew(tmp_path: Path) -> None:
+    """A mounted secret is a link to a link; only the one in the middle changes."""
+    for version in ("v1", "v2"):
+        (tmp_path / "secret" / version).mkdir(parents=True)
+        (tmp_path / "secret" / version / "key").write_text(f"{KEY}-{version}")
+    (tmp_path / "secret" / "..data").symlink_to("v1")
+    (tmp_path / "secret" / "key").symlink_to("..data/key")
+    path = tmp_path / "config.hujson"
+    path.write_text(config({"apikey": "file:secret/key"}))
+    loaded = load(path)
+    assert loaded.config.providers["p"].apikey.value == f"{KEY}-v1"
+    (tmp_path / "secret" / "..data_tmp").symlink_to("v2")
+    (tmp_path / "secret" / "..data_tmp").rename(tmp_path / "secret" / "..data")
+    async with aclosing(watch(lambda: loaded.watched, since=loaded.stamps)) as changes:
+        await asyncio.wait_for(anext(changes), 2)
+    assert load(path).config.providers["p"].apikey.value == f"{KEY}-v2"

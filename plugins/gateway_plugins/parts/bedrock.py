@@ -81,7 +81,7 @@ def last_part(path: str) -> str:
 def parse(flag: str, dialect: str, request: Request, top: Members) -> Ask:
     """An ask whose model and way of answering stand in the path. Raises `Refused` for a name that cannot be one."""
     model = plain.model_name(request.params["model"])
-    return plain.asked(flag, dialect, request, top, model=model, stream=last_part(request.path) in STREAMING)
+    return plain.asked(flag, dialect, request, top, model=model, stream=last_part(request.route.path) in STREAMING)
 
 
 def send(target: Target, operation: str, body: bytes, headers: Headers) -> Send:

@@ -1,0 +1,73 @@
+"""Errors of /aperture/*: RFC 9457, `application/problem+json`, whoever found the fault.
+
+The handlers there say a `Refusal`; what the guard and aiohttp themselves refuse under that path is put into the same
+form by `problems`, the outermost middleware. Other paths keep `{"error": ...}` (`guard.json_error`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, Final
+
+import orjson
+from aiohttp import web
+
+PREFIX: Final = "/aperture/"
+CONTENT_TYPE: Final = "application/problem+json"
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Refusal(Exception):
+    """An answer with a status from 400 on. `errors` are what is wrong with a configuration, one object each."""
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        errors: Sequence[Mapping[str, Any]] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.errors = errors
+        self.headers = headers or {}
+
+
+@web.middleware
+async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Says what failed under /aperture/ in one form."""
+    response = await handler(request)
+    if not request.path.startswith(PREFIX) or response.status < 400 or not isinstance(response, web.Response):
+        return response
+    if response.content_type == CONTENT_TYPE:
+        return response
+    kept = {name: value for name, value in response.headers.items() if name.lower() not in _SAID_ANEW}
+    return said(Refusal(response.status, _message(response), headers=kept))
+
+
+_SAID_ANEW: Final = frozenset({"content-type", "content-length", "cache-control"})
+
+
+def said(refusal: Refusal) -> web.Response:
+    body: dict[str, Any] = {
+        "type": "about:blank",
+        "title": HTTPStatus(refusal.status).phrase,
+        "status": refusal.status,
+        "detail": refusal.detail,
+    }
+    if refusal.errors is not None:
+        body["errors"] = list(refusal.errors)
+    headers = {"cache-control": "no-store", **refusal.headers, "content-type": CONTENT_TYPE}
+    return web.Response(status=refusal.status, body=orjson.dumps(body), headers=headers)
+
+
+def _message(response: web.Response) -> str:
+    """What `guard.json_error` says."""
+    try:
+        error = orjson.loads(response.body if isinstance(response.body, bytes) else b"").get("error")
+    except (orjson.JSONDecodeError, AttributeError):
+        error = None
+    return error if isinstance(error, str) else HTTPStatus(response.status).description

@@ -1,0 +1,79 @@
+"""The configuration's shape as a JSON Schema, for editors: they complete keys, and mark what is misspelt.
+
+It is made from the sections of `schema.py`, so it says what the loader says, apart from what needs more than one value
+to judge. Keys that only warn are refused here: in an editor both are a line under a word. Dialect: JSON Schema 2020-12.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, Final
+
+from pydantic.fields import FieldInfo
+
+from gateway.config.schema import ProviderSection, TopSection
+from gateway.config.section import PLANNED, Holds, Section, held, keys
+
+DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+NOT_SUPPORTED: Final = "Not supported yet: it has no effect."
+
+
+def json_schema(flags: Collection[str] = ()) -> dict[str, Any]:
+    """The schema of a whole document. `flags` are those that a provider's `compatibility` may set."""
+    return {"$schema": DIALECT, "title": "Configuration of Irisgate", **_object(TopSection, flags)}
+
+
+def _object(section: type[Section], flags: Collection[str]) -> dict[str, Any]:
+    made = section.model_json_schema()
+    shape: dict[str, Any] = {"type": "object"}
+    shape["properties"] = properties = {
+        key: _property(info, made["properties"][key], flags) for key, info in keys(section).items()
+    }
+    if section is ProviderSection:
+        _typed(properties["compatibility"], "object")["properties"] = _flags(flags)
+    if "required" in made:
+        shape["required"] = made["required"]
+    shape["additionalProperties"] = section.is_open
+    return shape
+
+
+def _property(info: FieldInfo, made: Mapping[str, Any], flags: Collection[str]) -> dict[str, Any]:
+    """What pydantic makes of a field, with its sections in place."""
+    shape = {key: value for key, value in made.items() if key not in {"title", "examples"}}
+    if shape.get("default", "") is None:
+        del shape["default"]
+    description = [info.description or "", *([NOT_SUPPORTED] if PLANNED in info.metadata else [])]
+    shape["description"] = " ".join(description)
+    if (mark := held(info)) is not None:
+        _fill(shape, mark, _object(mark.section, flags))
+    return shape
+
+
+def _flags(flags: Collection[str]) -> dict[str, Any]:
+    """The one object whose keys are the plugins that there are; others may follow."""
+    return {
+        flag: {"type": "boolean", "description": f'Whether the provider speaks "{flag}": true or false.'}
+        for flag in sorted(flags)
+    }
+
+
+def _fill(shape: dict[str, Any], mark: Holds, inner: dict[str, Any]) -> None:
+    if mark.how == "list":
+        _typed(shape, "array")["items"] = inner
+    elif mark.how == "map":
+        _typed(shape, "object")["additionalProperties"] = inner
+    elif mark.how == "lists":
+        target = _typed(shape, "object")
+        capabilities = 'Capabilities of whom the grant is for: [{"role": "user"}].'
+        target["properties"] = {
+            name: {"type": "array", "items": inner, "description": capabilities} for name in mark.names
+        }
+    else:
+        target = _typed(shape, "object")
+        target.pop("additionalProperties", None)
+        target.update({key: value for key, value in inner.items() if key != "type"})
+
+
+def _typed(shape: dict[str, Any], name: str) -> dict[str, Any]:
+    """The part of a property's schema that is for values of a type: where null is allowed too, it is one of several."""
+    return next(part for part in (shape, *shape.get("anyOf", ())) if part.get("type") == name)

@@ -1,0 +1,201 @@
+"""Types of single values: what a URL, a header, a sum of money or a duration must look like, and what to say if not.
+
+A function raises `ValueError` with what would be right, and never shows a value that may be a secret. Which key has
+which type is in `schema.py`; nothing here knows a section.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+
+_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]+")
+_FRAMING: Final = frozenset({"host", "content-length", "transfer-encoding", "connection", "te", "upgrade", "trailer"})
+_HOST: Final = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?")
+_SERVICE: Final = re.compile(r"svc:[a-z0-9]([a-z0-9-]*[a-z0-9])?")
+_MONEY: Final = re.compile(r"\$[0-9]{1,9}(\.[0-9]{1,9})?")
+_RATE: Final = re.compile(_MONEY.pattern + r"/(min|hour|day|week|month)")
+_DURATION_PART: Final = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h|d)", re.ASCII)
+_SECONDS: Final[Mapping[str, float]] = {
+    "ns": 1e-9,
+    "us": 1e-6,
+    "µs": 1e-6,
+    "ms": 1e-3,
+    "s": 1,
+    "m": 60,
+    "h": 3600,
+    "d": 86400,
+}
+_HOUR: Final = 3600
+_LONGEST_RETENTION: Final = 3650 * 86400
+
+
+def _baseurl(value: str) -> str:
+    """Credentials in a URL end up in logs, and a query would swallow the path that is joined on."""
+    if not value:
+        return value
+    example = 'such as "https://bedrock-runtime.us-east-1.amazonaws.com"'
+    try:
+        parts = urlsplit(value)
+        port_is_wrong = parts.port == 0
+    except ValueError:
+        raise ValueError(f"is no URL; write an absolute one, {example}") from None
+    if parts.scheme not in {"http", "https"} or not parts.hostname or port_is_wrong or not _HEADER_VALUE.match(value):
+        raise ValueError(f"must be an absolute http or https URL, {example}")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError('must not hold a user or password; the key goes into "apikey"')
+    if parts.query or parts.fragment or not _printable(value):
+        raise ValueError(f'must hold no "?", "#", space or control character; write {example}')
+    return value
+
+
+def _printable(value: str) -> bool:
+    return all("!" <= letter <= "~" for letter in value)
+
+
+def _header(value: Any) -> tuple[str, str]:
+    """The entry is not shown: its value may be a key."""
+    name, colon, rest = value.partition(":") if isinstance(value, str) else ("", "", "")
+    name, rest = name.strip(), rest.strip()
+    if not colon or not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(rest):
+        raise ValueError('must be in "Header-Name: value" format')
+    if name.lower() in _FRAMING:
+        raise ValueError(f'"{name}" belongs to the connection and is set by the gateway; leave it out')
+    return name, rest
+
+
+def _one_or_many(value: Any) -> tuple[str, ...]:
+    """The documents say one string; configurations with a list are around, and mean the same."""
+    values = [value] if isinstance(value, str) else value
+    if not isinstance(values, list) or not all(isinstance(item, str) for item in values):
+        raise ValueError('must be a pattern such as "bedrock/**", or a list of them')
+    return tuple(values)
+
+
+def _host(value: str) -> str:
+    name = value.lower().removesuffix(".")
+    if not _HOST.fullmatch(name):
+        raise ValueError(f'{json.dumps(value[:80])} is no host name; write it without scheme and port, such as "ai"')
+    return name
+
+
+def _sqlite(value: str | None) -> str | None:
+    path = None if value is None else value.removeprefix("sqlite:")
+    if path is not None and not (path.strip() and path.isprintable()):
+        raise ValueError('"sqlite:" is followed by a path, such as "sqlite:/var/lib/irisgate/irisgate.db"')
+    if value is not None and not value.startswith("sqlite:"):
+        raise ValueError('must be "sqlite:PATH"; no other store is built yet')
+    return value
+
+
+def _named(value: str) -> str:
+    if not value.strip():
+        raise ValueError("must not be empty")
+    return value
+
+
+def _null_is_empty(value: Any) -> Any:
+    """The hosted product's own listing writes null for a provider without models."""
+    return [] if value is None else value
+
+
+def _socket(value: str) -> str:
+    if not value.startswith("/") or not value.isprintable():
+        raise ValueError('must be the absolute path of a socket, such as "/var/run/tailscale/tailscaled.sock"')
+    return value
+
+
+def _service(value: str) -> str:
+    if not _SERVICE.fullmatch(value):
+        raise ValueError('must be the name of a Tailscale Service, such as "svc:ai"')
+    return value
+
+
+def _ip(value: str) -> str:
+    """In the form in which a peer's address is told."""
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError:
+        raise ValueError('must be an IP address without a port, such as "10.0.0.7"') from None
+
+
+def _model_id(value: str) -> str:
+    if not value.strip():
+        raise ValueError("must not be empty; write the id of the model behind the name")
+    return value
+
+
+def _target(value: str) -> str:
+    provider, _, model = value.partition("/")
+    if not provider or not model:
+        raise ValueError('must be in "provider/model" format, such as "bedrock/us.amazon.nova-lite-v1:0"')
+    return value
+
+
+def _money(value: str) -> str:
+    if not _MONEY.fullmatch(value):
+        raise ValueError('must be a sum of dollars, such as "$10.00"')
+    return value
+
+
+def _rate(value: str) -> str:
+    if not _RATE.fullmatch(value):
+        raise ValueError('must be dollars per min, hour, day, week or month, such as "$5.00/day"')
+    return value
+
+
+def _timeout(value: str) -> str:
+    if value != "0" and (_seconds(value) is None or "d" in value):
+        raise ValueError('must be a duration such as "5s", "1m30s" or "500ms"; "0" is none')
+    return value
+
+
+def _retention(value: str) -> str:
+    if value in {"", "0"}:
+        return value
+    seconds = _seconds(value)
+    if seconds is None:
+        raise ValueError('must be a duration such as "30d" or "720h"; "" keeps for ever, "0" keeps nothing')
+    if not _HOUR <= seconds <= _LONGEST_RETENTION:
+        raise ValueError('must be between "1h" and "3650d"; "" keeps for ever, "0" keeps nothing')
+    return value
+
+
+def _seconds(text: str) -> float | None:
+    """A duration as Go writes them, and days; None for what is none."""
+    if not text or _DURATION_PART.sub("", text):
+        return None
+    return sum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(text))
+
+
+_PATTERN: Final = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+_NAMES_OR_NULL: Final = {"anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "null"}]}
+
+BaseUrl = Annotated[str, AfterValidator(_baseurl)]
+Name = Annotated[str, AfterValidator(_named)]
+Names = Annotated[tuple[Name, ...], Field(strict=False)]
+NamesOrNull = Annotated[Names, BeforeValidator(_null_is_empty), WithJsonSchema(_NAMES_OR_NULL)]
+Patterns = Annotated[tuple[str, ...], BeforeValidator(_one_or_many), WithJsonSchema(_PATTERN)]
+Header = Annotated[tuple[str, str], BeforeValidator(_header), WithJsonSchema({"type": "string"})]
+Headers = Annotated[tuple[Header, ...], Field(strict=False)]
+Hosts = Annotated[tuple[Annotated[str, AfterValidator(_host)], ...], Field(strict=False)]
+SqliteUrl = Annotated[str | None, AfterValidator(_sqlite)]
+SocketPath = Annotated[str, AfterValidator(_socket)]
+Service = Annotated[str, AfterValidator(_service)]
+Addresses = Annotated[tuple[Annotated[str, AfterValidator(_ip)], ...], Field(strict=False)]
+ModelId = Annotated[str, AfterValidator(_model_id)]
+Target = Annotated[str, AfterValidator(_target)]
+Targets = Annotated[tuple[Target, ...], Field(strict=False, min_length=1)]
+Money = Annotated[str, AfterValidator(_money)]
+Rate = Annotated[str, AfterValidator(_rate)]
+Timeout = Annotated[str, AfterValidator(_timeout)]
+Retention = Annotated[str, AfterValidator(_retention)]
+Seconds = Annotated[float, Field(gt=0, le=86400)]
+Bytes = Annotated[int, Field(ge=1024)]

@@ -1,0 +1,62 @@
+"""Capabilities: what one object of a grant gives, wherever the grant was written.
+
+The tailnet policy may hold grants too; tailscaled tells them with the caller, as a map of capability names to lists of
+objects (`CapMap`). They are checked as those of the file are, but a policy is not ours to refuse: what is wrong in it
+gives nothing, and is told. Who is calling and what it may do is not decided here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from gateway.config.check import check
+from gateway.config.findings import Report
+from gateway.config.hujson import Document, Path
+from gateway.config.model import Capability, Permission
+from gateway.config.schema import CAPABILITIES, CapabilitySection
+
+PERMISSIONS: Final[tuple[Permission, ...]] = ("read_metrics", "read_pricing")
+POLICY: Final = "tailnet policy"
+
+
+def capability(section: CapabilitySection, origin: str) -> Capability:
+    """What a sound object gives."""
+    permissions = frozenset(name for name in PERMISSIONS if getattr(section, name))
+    return Capability(section.role, section.models, permissions, section.add_headers, origin)
+
+
+def policy_capabilities(app: Mapping[str, Any]) -> tuple[tuple[Capability, ...], tuple[str, ...]]:
+    """The capabilities in a `CapMap`, and a message for each thing in it that is wrong or has no effect.
+
+    Items with a fault give nothing; the others count. Raises nothing, whatever the shape.
+    """
+    found: list[Capability] = []
+    messages: list[str] = []
+    for name in CAPABILITIES if isinstance(app, Mapping) else ():
+        items = app.get(name)
+        if not isinstance(items, list | tuple):
+            messages += [f"{POLICY}, {name}: must be a list"] if items is not None else []
+            continue
+        for index, item in enumerate(items):
+            origin = f"{POLICY}, {name}[{index}]"
+            given, wrong = _item(item, origin)
+            found += [given] if given else []
+            messages += wrong
+    return tuple(found), tuple(messages)
+
+
+def _item(raw: Any, origin: str) -> tuple[Capability | None, list[str]]:
+    """Positions mean nothing here, so every part of the item stands at 0; their paths are what is told."""
+    report = Report("", Document("", raw, dict.fromkeys(_paths(raw), 0)))
+    section = check(CapabilitySection, raw, (), report)
+    messages = [": ".join(filter(None, (origin, finding.path, finding.message))) for finding in report.found]
+    return (capability(section, origin) if section else None), messages
+
+
+def _paths(raw: Any) -> Iterator[Path]:
+    """Of members and of the elements of lists in them: no fault lies deeper."""
+    for key, value in raw.items() if isinstance(raw, dict) else ():
+        yield (key,)
+        if isinstance(value, list):
+            yield from ((key, index) for index in range(len(value)))

@@ -1,0 +1,97 @@
+"""Reads `providers`: upstreams with their addresses, keys and models."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+from gateway.config.findings import closest
+from gateway.config.hujson import Path
+from gateway.config.model import AuthMode, Provider
+from gateway.config.reading import KEYFILE, Reading
+from gateway.config.schema import ProviderSection
+
+DOCUMENTED_FLAGS: Final = (
+    "openai_chat",
+    "openai_responses",
+    "anthropic_messages",
+    "gemini_generate_content",
+    "google_generate_content",
+    "google_raw_predict",
+    "bedrock_model_invoke",
+    "bedrock_converse",
+    "experimental_gemini_cli_vertex_compat",
+)
+"""Flags of the hosted product; what this gateway really has, the registry knows."""
+
+DEFAULT_FLAG: Final = "openai_chat"
+DEFAULT_MODE: Final[AuthMode] = "override"
+
+
+def enabled_flags(compatibility: Mapping[str, bool] | None, known: Collection[str]) -> tuple[str, ...]:
+    """The flags that are on.
+
+    The documents of the hosted product differ on the default; the rule that fits all of them: `openai_chat` is on
+    without a block, and off when the block sets another flag and does not mention it.
+    """
+    block = compatibility or {}
+    on = [flag for flag, value in block.items() if value]
+    if not on and DEFAULT_FLAG not in block:
+        on = [DEFAULT_FLAG]
+    return tuple(flag for flag in on if flag in known)
+
+
+def read_providers(raw: Mapping[str, Any], reading: Reading) -> Mapping[str, Provider]:
+    """Those without faults."""
+    providers = {id_: _provider(id_, value, reading) for id_, value in raw.items()}
+    return MappingProxyType({id_: provider for id_, provider in providers.items() if provider})
+
+
+def _provider(id_: str, raw: Any, reading: Reading) -> Provider | None:
+    path: Path = ("providers", id_)
+    if not id_.strip() or not id_.isprintable() or set("/* ") & set(id_):
+        reading.report.error(path, 'a provider\'s key is one word without "/" and "*", such as "bedrock-us"')
+    apikey = reading.secret(raw.get("apikey") if isinstance(raw, dict) else None, (*path, "apikey"))
+    section = reading.section(ProviderSection, raw, path)
+    if section is None:
+        return None
+    _check_flags(section.compatibility or {}, (*path, "compatibility"), reading)
+    _check_base_models(section, (*path, "base_models"), reading)
+    usable = bool(section.baseurl) and not section.apikey.startswith(KEYFILE)
+    return Provider(
+        id=id_,
+        baseurl=section.baseurl,
+        models=tuple(dict.fromkeys(section.models)),
+        apikey=apikey,
+        authorization=section.authorization,
+        auth_mode=section.auth_mode or DEFAULT_MODE,
+        cost_basis=section.cost_basis or None,
+        base_models=MappingProxyType(section.base_models),
+        flags=enabled_flags(section.compatibility, reading.known_flags),
+        options=MappingProxyType(section.options),
+        name=section.name,
+        description=section.description,
+        disabled=section.disabled or not usable,
+        preference=section.preference,
+        add_headers=section.add_headers,
+        on_loss=section.on_loss,
+    )
+
+
+def _check_flags(compatibility: Mapping[str, bool], path: Path, reading: Reading) -> None:
+    """A flag of the hosted product that is switched off here loses nothing and needs no warning."""
+    known = ", ".join(sorted(reading.known_flags))
+    for flag, value in compatibility.items():
+        documented = flag in DOCUMENTED_FLAGS
+        if flag not in reading.known_flags and (value or not documented):
+            fault = "not supported yet" if documented else "unknown flag"
+            message = f"{fault}; it has no effect; there are {known}{closest(flag, reading.known_flags)}"
+            reading.report.warn((*path, flag), message)
+
+
+def _check_base_models(section: ProviderSection, path: Path, reading: Reading) -> None:
+    for name in section.base_models:
+        if name not in section.models:
+            hint = closest(name, section.models)
+            reading.report.warn((*path, name), f'is not among the provider\'s "models"; it has no effect{hint}')

@@ -1,0 +1,55 @@
+"""What the readers of sections share: the report, the environment, and the files of secrets as they gather.
+
+One `Reading` is one pass over one document. What a section becomes is in the file with its key's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+from typing import Any, Final
+
+from gateway.config.check import check
+from gateway.config.findings import Report
+from gateway.config.hujson import Path
+from gateway.config.secrets import Secret, SecretError, file_of, resolve
+from gateway.config.section import S
+from gateway.config.watch import Stamp, stamps
+
+KEYFILE: Final = "keyfile::"
+"""Google service accounts, which need tokens made from them; as a key it would go upstream as it stands."""
+
+
+@dataclass(slots=True)
+class Reading:
+    """A pass over a document; `files` are those of secrets, stamped before they are read."""
+
+    report: Report
+    folder: FilePath
+    known_flags: Collection[str]
+    environ: Mapping[str, str]
+    files: dict[FilePath, Stamp]
+
+    def section(self, model: type[S], raw: Any, path: Path) -> S | None:
+        """The section, or None after its faults were reported."""
+        return check(model, raw, path, self.report)
+
+    def within(self, model: type[S], raw: Mapping[str, Any], path: Path) -> S:
+        """A section inside of another, which has already told if it is no object; the defaults if it has faults."""
+        inner = raw.get(str(path[-1]))
+        return (check(model, inner, path, self.report) if isinstance(inner, dict) else None) or model()
+
+    def secret(self, text: Any, path: Path) -> Secret:
+        if not isinstance(text, str):
+            return Secret()
+        if text.startswith(KEYFILE):
+            self.report.warn(path, f'"{KEYFILE}" is not supported yet; the provider is left out of routing')
+            return Secret()
+        if (file := file_of(text, self.folder)) is not None and file not in self.files:
+            self.files |= stamps([file])
+        try:
+            return resolve(text, self.folder, self.environ)
+        except SecretError as error:
+            self.report.error(path, str(error))
+            return Secret()

@@ -1,0 +1,119 @@
+"""Replaces a configuration's file in one step: whoever reads it sees the old one or the new one, never a part.
+
+The new text goes into a file beside it, which is renamed over it. A link stays a link, and mode and owner stay what
+they are. What the text says is no concern of this file.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+BOM: Final = b"\xef\xbb\xbf"
+
+_NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_NOT_ALLOWED: Final[Mapping[int, str]] = {
+    errno.EROFS: "lies on a read-only file system",
+    errno.EACCES: "may not be replaced by the gateway's user",
+    errno.EPERM: "may not be replaced by the gateway's user",
+    errno.EBUSY: "is mounted on its own, so that no other file can take its place",
+    errno.EXDEV: "is mounted on its own, so that no other file can take its place",
+}
+_EDIT_THERE: Final = "edit it where it is mounted or copied from"
+
+
+class CannotReplace(Exception):
+    """The file stays as it is; the message says why."""
+
+
+class NotWritable(CannotReplace):
+    """The gateway is not meant to write it."""
+
+
+class NoSpace(CannotReplace):
+    """There is no room for the new file beside the old one."""
+
+
+class Changed(CannotReplace):
+    """The file is another one by now than the caller knows."""
+
+
+def read(path: Path) -> bytes:
+    """The file's bytes, without a byte order mark. Raises `OSError`; for what is no regular file, too."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "is no regular file", str(path))
+    return path.read_bytes().removeprefix(BOM)
+
+
+def check(path: Path) -> None:
+    """Raises `NotWritable` for a file that was given to be read only, whoever the gateway runs as."""
+    target = _target(path)
+    if not target.stat().st_mode & 0o222:
+        raise NotWritable(f"{path} is read-only; {_EDIT_THERE}")
+    if not target.parent.stat().st_mode & 0o222 or not os.access(target.parent, os.W_OK):
+        raise NotWritable(f"{path} lies in a folder that is read-only; {_EDIT_THERE}")
+
+
+def replace(path: Path, data: bytes, expected: bytes) -> None:
+    """Put `data` in the place of a file that holds `expected`. Raises `CannotReplace`, or `OSError` for a failing disk.
+
+    When this returns the new file is on the disk; when it raises the old one is, and nothing lies beside it.
+    """
+    check(path)
+    target = _target(path)
+    made = target.with_name(f".{target.name[:80]}.{secrets.token_hex(8)}")
+    try:
+        _write(made, data, target.stat())
+        if read(target) != expected:
+            raise Changed(f"{path} was changed in the meantime")
+        os.replace(made, target)  # noqa: PTH105 (a seam that tests make fail)
+    except OSError as error:
+        raise _refusal(path, error) from None
+    finally:
+        with suppress(FileNotFoundError):
+            made.unlink()
+    _sync(target.parent)
+
+
+def _target(path: Path) -> Path:
+    """What a link leads to."""
+    try:
+        return path.resolve(strict=True)
+    except RuntimeError as error:
+        raise OSError(errno.ELOOP, str(error), str(path)) from None
+
+
+def _write(made: Path, data: bytes, like: os.stat_result) -> None:
+    descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        own = os.fstat(descriptor)
+        if (own.st_uid, own.st_gid) != (like.st_uid, like.st_gid):
+            os.fchown(descriptor, like.st_uid, like.st_gid)
+        os.fchmod(descriptor, stat.S_IMODE(like.st_mode))
+        file.write(data)
+        file.flush()
+        os.fsync(descriptor)
+
+
+def _sync(folder: Path) -> None:
+    """Without it the rename may be lost with the power."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _refusal(path: Path, error: OSError) -> CannotReplace | OSError:
+    code = error.errno or 0
+    if code in _NO_SPACE:
+        return NoSpace(f"{path}: {error.strerror}; the old file is as it was")
+    if code in _NOT_ALLOWED:
+        return NotWritable(f"{path} {_NOT_ALLOWED[code]}; {_EDIT_THERE}")
+    return error

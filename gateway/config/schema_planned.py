@@ -1,0 +1,126 @@
+"""Sections of keys that are read and have no effect yet: quotas, hooks, exporters, retention, MCP, connectors.
+
+They are checked all the same, so that a configuration that loads today still loads on the day on which they are built.
+What they refer to is checked in `planned.py`. Sections that do something are in `schema.py`. Source of the keys:
+aperture.md sections 1.4 and 1.6 to 1.10.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from gateway.config.fields import Money, Names, Rate, Retention, Timeout
+from gateway.config.section import Holds, Section
+
+
+class QuotaSection(Section):
+    """A bucket of money that refills."""
+
+    capacity: Money = Field(
+        description='The most that the bucket holds, and what it starts with, in dollars: "$10.00".',
+        examples=['"capacity": "$10.00"'],
+    )
+    rate: Rate | None = Field(
+        None, description='What flows in, in dollars per min, hour, day, week or month (30 days): "$5.00/day".'
+    )
+    on_exceed: Literal["reject"] = Field("reject", description='What happens to calls when it is empty: "reject".')
+
+
+class HookSection(Section):
+    """A web address that is told of calls."""
+
+    url: str = Field("", description='Where the hook is called, by http or https: "https://hooks.example.com/seen".')
+    apikey: str = Field("", description='The key that is sent to the hook: a literal, "env:NAME" or "file:PATH".')
+    authorization: Literal["bearer", "x-api-key", "x-goog-api-key", "hec", "cf-aig-authorization"] = Field(
+        "bearer", description='How the key is sent: "bearer" is "Authorization: Bearer KEY".'
+    )
+    timeout: Timeout = Field("5s", description='How long the hook may take: "5s", "1m30s"; "0" is without end.')
+    disabled: bool = Field(False, description="Whether the hook is left out: true or false.")
+    fail_policy: Literal["fail_open", "fail_closed"] = Field(
+        "fail_open", description='What becomes of a call when the hook fails: "fail_open" lets it through.'
+    )
+    preference: int = Field(0, description="Which hook is called first: the higher number, such as 10.")
+
+
+class S3Section(Section):
+    """Where records are exported to."""
+
+    bucket_name: str = Field("", description='The bucket; a name turns the export on: "usage".')
+    endpoint: str = Field("", description='The address of a store other than AWS: "https://s3.example.com".')
+    region: str = Field("us-east-1", description='The region of the bucket: "us-east-1".')
+    prefix: str = Field("", description='What the names of objects begin with, without a "/" at the end: "irisgate".')
+    access_key_id: str = Field("", description='The id of a static AWS key, with "access_secret": "AKIA...".')
+    access_secret: str = Field("", description='The secret of that key: a literal, "env:NAME" or "file:PATH".')
+    every: float = Field(3600, ge=0, description="Seconds between two exports, such as 3600.")
+    limit: int = Field(1000, ge=0, description="Records in one export, at most 10000, such as 1000.")
+
+
+class ExportersSection(Section):
+    s3: Annotated[dict[str, Any], Holds(S3Section)] = Field(
+        default_factory=dict, description='An export to S3 or a store like it: {"bucket_name": "usage"}.'
+    )
+
+
+class RetentionSection(Section):
+    """How long the bodies of calls are kept."""
+
+    duration: Retention = Field("", description='How long, from "1h" to "3650d"; "" is for ever, "0" not at all.')
+    require_export: bool = Field(False, description="Whether only what was exported is removed: true or false.")
+    purge: tuple[Literal["captures", "tools"], ...] = Field(
+        ("captures",), strict=False, description='What is removed then: ["captures"] or ["captures", "tools"].'
+    )
+
+
+class DatabaseSection(Section):
+    retention: Annotated[dict[str, Any], Holds(RetentionSection)] = Field(
+        default_factory=dict, description='How long bodies are kept: {"duration": "30d"}.'
+    )
+    save_raws: bool = Field(False, description="Whether bodies are kept as they came: true or false.")
+    keep_encrypted_blobs: bool = Field(False, description="Whether encrypted parts of bodies are kept: true or false.")
+
+
+class McpServerSection(Section):
+    url: str = Field("", description='Where the MCP server is called: "https://mcp.example.com/mcp".')
+
+
+class McpSection(Section):
+    accept_registrations: bool = Field(False, description="Whether servers may register themselves: true or false.")
+    servers: Annotated[dict[str, Any], Holds(McpServerSection, "map")] = Field(
+        default_factory=dict, description='MCP servers by their id: {"wiki": {"url": "https://mcp.example.com/mcp"}}.'
+    )
+
+
+class ConnectorSection(Section):
+    """A server of tools, resources or an HTTP API. Only some of its keys are known here."""
+
+    is_open = True
+
+    protocol: Literal["mcp", "http"] = Field("mcp", description='What the server speaks: "mcp" or "http".')
+    url: str = Field("", description='Where the server is called: "https://mcp.example.com/mcp".')
+    name: Any = Field(None, description='A name for people: "Wiki".')
+    description: Any = Field(None, description='What it is for, for people: "the team\'s wiki".')
+    labels: Any = Field(None, description='Words by which grants may name it: ["docs"].')
+    auth: Any = Field(None, description='How the gateway signs in: {"type": "bearer_token", "secret": "env:KEY"}.')
+    disabled: Any = Field(None, description="Whether the server is left out: true or false.")
+
+
+class ConnectorsSection(Section):
+    servers: Annotated[dict[str, Any], Holds(ConnectorSection, "map")] = Field(
+        default_factory=dict, description='Servers by an id of letters and digits: {"wiki": {"protocol": "mcp"}}.'
+    )
+
+
+class BucketSection(Section):
+    """A quota that a capability's calls are charged to."""
+
+    bucket: str = Field(description='The name of a quota: "daily:<user>".', examples=['"bucket": "daily:<user>"'])
+
+
+class SendHookSection(Section):
+    """What is told to a hook about a capability's calls."""
+
+    name: str = Field(description='The name of a hook: "audit".', examples=['"name": "audit"'])
+    events: Names = Field((), description='When the hook is called: ["pre_request"].')
+    send: Names = Field((), description='What it is told: ["user_message", "tools"].')

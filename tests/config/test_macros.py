@@ -1,0 +1,117 @@
+"""Macros: where they are put in, and that what they bring is shown to nobody."""
+
+import json
+
+import pytest
+
+from gateway.config.findings import masked
+from gateway.config.load import load, loads
+from tests.config.examples import config, errors
+
+KEY = "sk-1234-very-secret"
+
+
+def test_a_macro_is_replaced_in_every_string_before_anything_is_checked():
+    text = config(
+        {"baseurl": "https://bedrock-runtime.${REGION}.amazonaws.com", "apikey": "${KEY}", "models": ["${A}.${A}"]},
+        server={"hosts": ["${HOST}"]},
+    )
+    found = loads(text, environ={"REGION": "us-east-1", "KEY": KEY, "A": "m", "HOST": "AI"}).config
+    provider = found.providers["p"]
+    assert provider.baseurl == "https://bedrock-runtime.us-east-1.amazonaws.com"
+    assert provider.apikey.value == KEY
+    assert provider.models == ("m.m",)
+    assert found.server.hosts == ("ai",)
+
+
+def test_what_a_macro_brings_is_not_searched_for_macros():
+    found = loads(config({"name": "${A}"}), environ={"A": "${B}", "B": "b"}).config
+    assert found.providers["p"].name == "${B}"
+
+
+def test_a_key_is_not_a_place_for_a_macro():
+    text = '{"providers": {"${A}": {"baseurl": "https://x"}}}'
+    assert list(loads(text, environ={"A": "a"}).config.providers) == ["${A}"]
+
+
+@pytest.mark.parametrize("text", ["$NAME", "${}", "${1}", "$ {A}", "${A", "{A}", "cost: $5"])
+def test_what_is_no_macro_stays_as_it_is(text):
+    assert loads(config({"name": text}), environ={}).config.providers["p"].name == text
+
+
+def test_every_place_with_an_unknown_macro_is_an_error_and_the_known_ones_are_not_named():
+    text = config({"name": "${A}", "description": "${B} ${SET} ${C} ${B}"})
+    found = errors(text, environ={"SET": "x"})
+    assert [line.partition(": ")[2] for line in found] == [
+        "providers.p.name: unsubstituted macros: [A]",
+        "providers.p.description: unsubstituted macros: [B, C]",
+    ]
+
+
+@pytest.mark.parametrize("member", [{"apikey": "file:${A}/key"}, {"baseurl": "${A}"}, {"authorization": "${A}"}])
+def test_nothing_else_is_said_of_a_place_whose_macro_is_unknown(member):
+    (found,) = errors(config(member), environ={})
+    assert found.endswith("unsubstituted macros: [A]")
+
+
+def test_the_credentials_of_a_systemd_unit_are_a_file(tmp_path):
+    (tmp_path / "bedrock").write_text(KEY + "\n")
+    path = tmp_path / "config.hujson"
+    path.write_text(config({"apikey": "file:${CREDENTIALS_DIRECTORY}/bedrock"}))
+    loaded = load(path, environ={"CREDENTIALS_DIRECTORY": str(tmp_path)})
+    assert loaded.config.providers["p"].apikey.value == KEY
+    assert loaded.watched == {path, tmp_path / "bedrock"}
+
+
+def test_the_document_is_kept_as_it_was_read():
+    text = config({"apikey": "${KEY}"})
+    loaded = loads(text, environ={"KEY": KEY})
+    assert loaded.text == text
+    assert loaded.document.value == json.loads(text)
+    assert loaded.document.locate(("providers", "p", "apikey")) == (5, 7)
+
+
+LONG = "https://" + "k" * 100 + "-1234"
+
+
+@pytest.mark.parametrize("value", [KEY, LONG, f"{KEY}/x", f"svc:{KEY}", "ABSKQmVkcmBjaFQSUtleS"])
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"grants": [{"src": ["*"], "app": {"tailscale.com/cap/aperture": [{"models": "${KEY}"}]}}]},
+        {"grants": [{"src": ["autogroup:${KEY}"], "app": {}}]},
+        {"model_aliases": {"models": {"a": {"dst": ["${KEY}/${KEY}"]}}}},
+        {"model_aliases": {"strategy": "${KEY}"}},
+        {"server": {"listeners": [{"listen": "${KEY}"}]}},
+        {"server": {"listeners": [{"listen": "unix:/${KEY}"}]}},
+        {"server": {"listeners": [{"listen": "0.0.0.0:1", "identity": "${KEY}"}]}},
+        {"server": {"hosts": ["${KEY}"]}},
+        {"storage": {"url": "${KEY}"}},
+        {"quotas": {"a": {"capacity": "${KEY}"}}},
+    ],
+)
+def test_no_message_shows_what_a_macro_brought(sections, value):
+    environ = {"KEY": value}
+    provider = {"apikey": "file:${KEY}", "authorization": "${KEY}", "cost_basis": "${KEY}", "base_models": {"m": ""}}
+    shown = "\n".join(errors(config(provider, **sections), environ=environ))
+    assert value not in shown
+    assert not any(value[at : at + 8] in shown.replace("https://", "") for at in range(8, len(value) - 8))
+
+
+def test_a_short_word_is_shown_for_no_key_looks_like_it():
+    (found,) = errors(config({"authorization": "${WAY}"}), environ={"WAY": "beaer"})
+    assert '"beaer" is not one of bearer' in found
+
+
+def test_masking_leaves_a_message_without_the_value_alone():
+    assert masked("must be a string", KEY, "${KEY}") == "must be a string"
+    assert masked(f'"{KEY[:12]}" is wrong', KEY, "${KEY}") == '"${KEY}" is wrong'
+
+
+def test_masking_ends_also_where_the_macros_name_is_in_the_value():
+    assert masked(f"{KEY} and {KEY}", KEY, f"${{{KEY}}}") == f"${{{KEY}}} and ${{{KEY}}}"
+
+
+@pytest.mark.parametrize("value", ["", " ", "1", "a b"])
+def test_a_value_too_short_to_be_a_key_is_not_masked(value):
+    assert masked("must be 1 of a b", value, "${A}") == "must be 1 of a b"

@@ -1,0 +1,123 @@
+"""Every message about keys that are checked and have no effect yet, at its place, and what is said of references."""
+
+import pytest
+
+from tests.config.test_messages import assert_said, capability, said
+
+
+def not_supported(key):
+    return f"warning: {key}: not supported yet; it has no effect"
+
+
+NOT_BUILT = [
+    ('»"quotas": {"a": {"capacity": "$1"}}', not_supported("quotas")),
+    ('"quotas": {"a": {»"capacity": "1"}}', 'quotas.a.capacity: must be a sum of dollars, such as "$10.00"'),
+    (
+        '"quotas": {"a": {"capacity": "$1", »"rate": "$1/year"}}',
+        'quotas.a.rate: must be dollars per min, hour, day, week or month, such as "$5.00/day"',
+    ),
+    (
+        '"quotas": {"a": {"capacity": "$1", »"on_exceed": "warn"}}',
+        'quotas.a.on_exceed: "warn" is not one of reject',
+    ),
+    ('"quotas": {»"a": {}}', 'quotas.a.capacity: is missing; for example "capacity": "$10.00"'),
+    (
+        '"quotas": {»"a:<team>": {"capacity": "$1"}}',
+        (
+            'warning: quotas."a:<team>": unsupported quota template; a name may end with one of <user> or <node> '
+            'after a ":"'
+        ),
+    ),
+    ('»"hooks": {"h": {"url": "https://x"}}', not_supported("hooks")),
+    ('"hooks": {»"h": {}}', "warning: hooks.h: no url configured"),
+    ('"hooks": {"h": {»"url": "ftp://x"}}', "warning: hooks.h.url: invalid scheme; write an http or https URL"),
+    (
+        '"hooks": {"h": {"url": "https://x", »"authorization": "basic"}}',
+        'hooks.h.authorization: "basic" is not one of bearer, x-api-key, x-goog-api-key, hec, cf-aig-authorization',
+    ),
+    (
+        '"hooks": {"h": {"url": "https://x", »"timeout": "5"}}',
+        'hooks.h.timeout: must be a duration such as "5s", "1m30s" or "500ms"; "0" is none',
+    ),
+    (
+        '"hooks": {"h": {"url": "https://x", »"fail_policy": "open"}}',
+        'hooks.h.fail_policy: "open" is not one of fail_open, fail_closed',
+    ),
+    ('»"exporters": {}', not_supported("exporters")),
+    ('"exporters": {"s3": {»"prefix": "a/"}}', "warning: exporters.s3.prefix: must not end with a slash"),
+    (
+        '"exporters": {»"s3": {"access_key_id": "a"}}',
+        'warning: exporters.s3: "access_key_id" and "access_secret" belong together; write both or neither',
+    ),
+    ('»"database": {}', not_supported("database")),
+    (
+        '"database": {"retention": {»"duration": "month"}}',
+        (
+            'database.retention.duration: must be a duration such as "30d" or "720h"; "" keeps for ever, "0" keeps '
+            "nothing"
+        ),
+    ),
+    (
+        '"database": {"retention": {»"duration": "59m"}}',
+        'database.retention.duration: must be between "1h" and "3650d"; "" keeps for ever, "0" keeps nothing',
+    ),
+    ('»"mcp": {}', not_supported("mcp")),
+    ('"mcp": {"servers": {"w": {»"url": 1}}}', "mcp.servers.w.url: must be a string, not a number"),
+    ('»"connectors": {}', not_supported("connectors")),
+    (
+        '"connectors": {"servers": {»"1a": {}}}',
+        "warning: connectors.servers.1a: a connector's id is a letter followed by letters and digits",
+    ),
+    (
+        '"connectors": {"servers": {»"internal": {}}}',
+        "warning: connectors.servers.internal: this id is reserved; choose another",
+    ),
+    ('»"auto_cost_basis": false', not_supported("auto_cost_basis")),
+    ('»"flags": {}', not_supported("flags")),
+    ('»"chat_models": []', not_supported("chat_models")),
+]
+
+
+@pytest.mark.parametrize(("section", "expected"), NOT_BUILT)
+def test_what_is_wrong_with_a_key_without_effect_is_said_at_its_place(section, expected):
+    assert_said(section, expected)
+
+
+def test_a_server_of_tools_that_is_declared_may_be_referred_to():
+    for declared in ('"mcp": {"servers": {"wiki": {}}}', '"connectors": {"servers": {"wiki": {}}}'):
+        assert not any("references" in line for line in said(capability('"mcp_tools": "wiki/*"') + ",\n" + declared))
+
+
+def test_servers_that_register_themselves_are_not_missed():
+    text = capability('"mcp_tools": "wiki/*"') + ',\n"mcp": {"accept_registrations": true}'
+    assert not any("references" in line for line in said(text))
+
+
+def test_what_grants_refer_to_is_found_where_it_is_defined():
+    text = capability('"quotas": [{"bucket": "d:<user>"}], "send_hooks": [{"name": "h"}]')
+    more = ',\n"quotas": {"d:<user>": {"capacity": "$1"}}, "hooks": {"h": {"url": "https://x"}}'
+    assert not any("references" in line for line in said(text + more))
+
+
+@pytest.mark.parametrize("duration", ["", "0", "1h", "30d", "720h", "1.5h", "3650d"])
+def test_a_retention_that_the_product_takes_is_taken(duration):
+    (found,) = said(f'"database": {{"retention": {{"duration": "{duration}"}}}}')
+    assert found.endswith(not_supported("database"))
+
+
+@pytest.mark.parametrize(
+    ("timeout", "sound"),
+    [
+        ("0", True),
+        ("5s", True),
+        ("1m30s", True),
+        ("500ms", True),
+        (".5s", True),
+        ("1d", False),
+        ("s", False),
+        ("", False),
+    ],
+)
+def test_a_hooks_timeout_is_a_duration_as_go_writes_it(timeout, sound):
+    found = said(f'"hooks": {{"h": {{"url": "https://x", "timeout": "{timeout}"}}}}')
+    assert (found == ["2:1: " + not_supported("hooks")]) is sound

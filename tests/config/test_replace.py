@@ -1,0 +1,102 @@
+"""A file replaced in one step, or not at all."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from gateway.config import replace as file
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "config.hujson"
+    path.write_bytes(b"old")
+    return path
+
+
+def test_mode_and_owner_stay_what_they_are(path):
+    path.chmod(0o640)
+    if os.geteuid() == 0:
+        os.chown(path, 12345, 54321)
+    before = path.stat()
+    file.replace(path, b"new", b"old")
+    after = path.stat()
+    assert path.read_bytes() == b"new"
+    assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
+    assert after.st_ino != before.st_ino
+
+
+def test_a_link_stays_a_link(path, tmp_path):
+    link = tmp_path / "folder" / "link"
+    link.parent.mkdir()
+    link.symlink_to("../config.hujson")
+    file.replace(link, b"new", b"old")
+    assert (link.is_symlink(), path.read_bytes()) == (True, b"new")
+    assert list(link.parent.iterdir()) == [link]
+
+
+def test_a_file_that_holds_something_else_by_now_is_left_alone(path, tmp_path):
+    with pytest.raises(file.Changed):
+        file.replace(path, b"new", b"older")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_whoever_reads_meanwhile_sees_the_old_file_or_the_new_one(path, monkeypatch):
+    seen = []
+    write = os.fsync
+
+    def looking(descriptor):
+        seen.append(path.read_bytes())
+        write(descriptor)
+
+    monkeypatch.setattr(file.os, "fsync", looking)
+    file.replace(path, b"new", b"old")
+    assert seen == [b"old", b"new"]
+
+
+@pytest.mark.parametrize("call", ["open", "fchmod", "fsync", "replace"])
+def test_a_failure_at_any_step_leaves_the_old_file_and_nothing_beside_it(path, tmp_path, monkeypatch, call):
+    def failing(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(file.os, call, failing)
+    with pytest.raises(file.NoSpace, match="the old file is as it was"):
+        file.replace(path, b"new", b"old")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_whose_owner_cannot_be_kept_is_not_replaced(path, monkeypatch):
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a file away, and take the right to do so from itself")
+    os.chown(path, 12345, 54321)
+
+    def failing(*_):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(file.os, "fchown", failing)
+    with pytest.raises(file.NotWritable):
+        file.replace(path, b"new", b"old")
+
+
+def test_a_byte_order_mark_is_not_a_part_of_the_text(path):
+    path.write_bytes(file.BOM + b"old")
+    assert file.read(path) == b"old"
+    file.replace(path, b"new", b"old")
+    assert path.read_bytes() == b"new"
+
+
+def test_what_is_no_regular_file_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="no regular file"):
+        file.read(tmp_path / "pipe")
+
+
+def test_links_in_a_circle_are_an_error_like_others(tmp_path):
+    path = Path(tmp_path / "circle")
+    path.symlink_to("circle")
+    with pytest.raises(OSError):
+        file.check(path)

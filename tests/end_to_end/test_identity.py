@@ -1,0 +1,277 @@
+"""Who is calling, over real connections: every mode, several at once, and what happens when tailscaled does not answer."""
+
+import asyncio
+import json
+import struct
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+import pytest
+
+from gateway.identity import localapi, proxy_protocol, whois
+from gateway.testkit.localapi import LocalApiSim, Node, User
+from tests.gates import CAP, HAIKU, NOVA, bedrock, gate
+from tests.raw import Raw
+
+ALICE = Node("laptop.example.ts.net", ("100.64.0.7",), User("alice@example.com"))
+BOB = Node("phone.example.ts.net", ("100.64.0.8",), User("bob@example.com"))
+ROBOT = Node("ci.example.ts.net", ("100.64.0.9",), tags=("tag:ci",))
+GRANTS = [
+    {"src": ["*"], "app": {CAP: [{"role": "user"}]}},
+    {"src": ["alice@example.com"], "app": {CAP: [{"models": f"b/{HAIKU}"}]}},
+    {"src": ["bob@example.com"], "app": {CAP: [{"models": f"b/{NOVA}"}]}},
+]
+SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
+
+
+def chat(model):
+    return {"model": model, "messages": [{"role": "user", "content": "hello"}]}
+
+
+def version_1(address, port=4711):
+    return f"PROXY TCP4 {address} 127.0.0.1 {port} 80\r\n".encode()
+
+
+def version_2(address, port=4711):
+    ends = struct.pack("!4s4sHH", bytes(map(int, address.split("."))), bytes([127, 0, 0, 1]), port, 80)
+    return SIGNATURE + struct.pack("!BBH", 0x21, 0x11, len(ends)) + ends
+
+
+@pytest.fixture
+async def sim(tmp_path):
+    async with LocalApiSim(tmp_path / "tailscaled.sock") as running:
+        for node in (ALICE, BOB, ROBOT):
+            running.add(node)
+        yield running
+
+
+@asynccontextmanager
+async def gated(state, sim, upstream, *modes, **options):
+    listeners = [
+        {"listen": f"127.0.0.{number}:0", "identity": mode, "tailscaled": str(sim.path)}
+        for number, mode in enumerate(modes, 1)
+    ]
+    provider = bedrock(upstream.url, models=(HAIKU, NOVA))
+    async with gate(state, {"b": provider}, grants=GRANTS, server={"listeners": listeners}, **options) as running:
+        yield running
+
+
+@pytest.fixture
+async def asking(tmp_path, sim, bedrock_sim):
+    """A gateway that asks tailscaled for the peers of its first listener, and for those of proxies on its second."""
+    async with gated(tmp_path, sim, bedrock_sim, "whois", "proxy-protocol") as running:
+        yield running
+
+
+async def connected(running, sim=None, node=None, *, at=0, **options):
+    """A connection to a listener; with userspace networking, one that tailscaled has handed on for `node`."""
+    place = urlsplit(running.running.urls[at])
+    raw = await Raw.open(place.hostname, place.port, **options)
+    if sim is not None:
+        sim.proxied(raw.port, node)
+    return raw
+
+
+async def login(raw, **options):
+    status, _, body = await raw.ask("/api/whoami", **options)
+    return json.loads(body)["login"] if status == 200 else status
+
+
+async def test_a_caller_is_who_tailscaled_says_and_may_use_what_that_one_is_granted(asking, sim):
+    alice, bob = await connected(asking, sim, ALICE), await connected(asking, sim, BOB)
+    assert [(await raw.ask("/v1/chat/completions", chat(HAIKU)))[0] for raw in (alice, bob)] == [200, 404]
+    assert [(await raw.ask("/v1/chat/completions", chat(NOVA)))[0] for raw in (alice, bob)] == [404, 200]
+    recorded = [call["identity"] for call in await asking.calls(4)]
+    assert recorded == ["alice@example.com", "bob@example.com"] * 2
+
+
+async def test_a_process_of_this_machine_is_nobody_where_tailscaled_is_asked(asking):
+    raw = await connected(asking)
+    status, _, body = await raw.ask("/v1/chat/completions", chat(HAIKU))
+    assert (status, b"nobody's on the tailnet" in body) == (403, True)
+
+
+@pytest.mark.parametrize("header", [version_1, version_2])
+async def test_a_proxys_word_is_taken_for_where_a_connection_comes_from(asking, header):
+    raw = await connected(asking, at=1, first=header("100.64.0.7"))
+    assert await login(raw) == "alice@example.com"
+    assert await login(raw) == "alice@example.com"
+
+
+async def test_a_header_and_a_request_may_come_in_one_piece_or_byte_by_byte(asking):
+    request = b"GET /api/whoami HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    for pieces in ([version_2("100.64.0.8") + request], [bytes([byte]) for byte in version_1("100.64.0.8") + request]):
+        raw = await connected(asking, at=1)
+        for piece in pieces:
+            raw.writer.write(piece)
+            await asyncio.sleep(0)
+        assert json.loads((await raw.reply())[2])["login"] == "bob@example.com"
+
+
+@pytest.mark.parametrize("first", [b"GET / HTTP/1.1\r\n\r\n", b"PROXY nonsense\r\n", SIGNATURE + b"\xff\xff\xff\xff"])
+async def test_a_connection_without_a_proxys_header_is_broken_off(asking, first):
+    assert await (await connected(asking, at=1, first=first)).ended()
+
+
+async def test_a_proxy_that_says_nothing_is_not_waited_for_for_ever(asking, monkeypatch):
+    monkeypatch.setattr(proxy_protocol, "HEADER_SECONDS", 0.1)
+    assert await (await connected(asking, at=1)).ended()
+
+
+async def test_a_proxy_that_speaks_for_itself_is_nobody(asking):
+    raw = await connected(asking, at=1, first=b"PROXY UNKNOWN\r\n")
+    assert await login(raw) == 403
+    assert (await raw.ask("/healthz"))[0] == 200
+
+
+async def test_a_header_on_a_listener_that_has_no_proxy_is_a_bad_request(asking):
+    raw = await connected(asking, at=0, first=version_1("100.64.0.7"))
+    raw.writer.write(b"GET /api/whoami HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+    assert (await raw.reply())[0] == 400
+
+
+async def test_only_named_addresses_and_this_machine_may_speak_for_others():
+    assert proxy_protocol.trusted(("127.0.0.1", 1), ())
+    assert proxy_protocol.trusted(("::ffff:127.0.0.1", 1, 0, 0), ())
+    assert proxy_protocol.trusted("", ())
+    assert not proxy_protocol.trusted(("10.0.0.2", 1), ())
+    assert not proxy_protocol.trusted(("100.64.0.7", 1), {"10.0.0.2"})
+    assert proxy_protocol.trusted(("::ffff:10.0.0.2", 1, 0, 0), {"10.0.0.2"})
+
+
+async def test_every_listener_has_its_own_mode(tmp_path, sim, bedrock_sim):
+    path = tmp_path / "serve.sock"
+    server = {
+        "listeners": [
+            {"listen": "127.0.0.1:0"},
+            {"listen": f"unix:{path}", "identity": "serve-headers"},
+            {"listen": f"unix:{tmp_path}/static.sock", "identity": "static", "login": "robot"},
+            {"listen": "[::1]:0", "identity": "whois", "tailscaled": str(sim.path)},
+        ]
+    }
+    headers = [("Tailscale-User-Login", "alice@example.com")]
+    async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}, grants=GRANTS, server=server) as running:
+        loopback, serve = await connected(running), await Raw.unix(path)
+        static = await Raw.unix(tmp_path / "static.sock")
+        place = urlsplit(running.running.urls[3])
+        asked = await Raw.open(place.hostname, place.port)
+        found = [await login(raw, headers=headers) for raw in (loopback, serve, static, asked)]
+        assert found == ["(loopback)", "alice@example.com", "robot", 403]
+        assert await login(serve) == 403
+
+
+async def test_while_tailscaled_is_away_callers_are_told_to_try_again_and_then_served_without_a_restart(asking, sim):
+    raw = await connected(asking, sim, ALICE)
+    await sim.stop()
+    for path, body, error in (
+        ("/v1/chat/completions", chat(HAIKU), ("error", "message")),
+        ("/v1/messages", chat(HAIKU), ("error", "message")),
+        (f"/bedrock/model/{HAIKU}/converse", {"messages": []}, ("message",)),
+        ("/v1/models", None, ("error",)),
+        ("/ui/", None, ()),
+    ):
+        status, headers, data = await raw.ask(path, body)
+        assert (status, headers["retry-after"]) == (503, "2"), path
+        said = json.loads(data)
+        for step in error:
+            said = said[step]
+        assert not error or "try again" in said
+    assert (await raw.ask("/healthz"))[0] == 200
+    await sim.start()
+    assert (await raw.ask("/v1/chat/completions", chat(HAIKU)))[0] == 200
+    assert {call["outcome"] for call in (await asking.calls(4))[:3]} == {"refused"}
+
+
+async def test_a_tailscaled_that_takes_five_seconds_is_not_waited_for_and_holds_up_nobody_else(
+    asking, sim, monkeypatch
+):
+    monkeypatch.setattr(localapi, "ANSWER_SECONDS", 0.3)
+    known, late = await connected(asking, sim, ALICE), await connected(asking, sim, BOB)
+    assert await login(known) == "alice@example.com"
+    sim.delay = 5
+    waiting = asyncio.create_task(login(late))
+    for _ in range(5):
+        assert await login(known) == "alice@example.com"
+    assert not waiting.done()
+    assert await waiting == 503
+    sim.delay = 0
+    assert await login(late) == "bob@example.com"
+
+
+async def test_after_a_reconnect_a_port_is_its_new_callers(asking, sim):
+    raw = await connected(asking, sim, ALICE)
+    port = raw.port
+    assert await login(raw) == "alice@example.com"
+    await raw.close()
+    await asyncio.sleep(0.05)
+    again = await connected(asking, local=port)
+    sim.proxied(port, BOB)
+    assert await login(again) == "bob@example.com"
+
+
+async def test_who_becomes_somebody_else_on_an_open_connection_is_so_after_the_life_of_the_answer(
+    asking, sim, monkeypatch
+):
+    monkeypatch.setattr(whois, "LIFE_SECONDS", 0.1)
+    raw = await connected(asking, sim, ALICE)
+    assert await login(raw) == "alice@example.com"
+    sim.proxied(raw.port, ROBOT)
+    await asyncio.sleep(0.12)
+    assert await login(raw) == "tag:ci"
+
+
+async def test_grants_of_the_tailnet_policy_count_beside_those_of_the_configuration(asking, sim):
+    caps = {CAP: [{"models": f"b/{NOVA}"}, {"read_metrics": True}]}
+    sim.add(Node("laptop.example.ts.net", ("100.64.0.7",), User("alice@example.com"), caps=caps))
+    raw = await connected(asking, at=1, first=version_2("100.64.0.7"))
+    assert (await raw.ask("/v1/chat/completions", chat(NOVA)))[0] == 200
+    assert (await raw.ask("/v1/chat/completions", chat(HAIKU)))[0] == 200
+    assert (await raw.ask("/metrics"))[0] == 200
+
+
+async def test_a_policy_alone_lets_a_caller_in(tmp_path, sim, bedrock_sim):
+    sim.add(Node("pc.example.ts.net", ("100.64.0.10",), User("carol@example.com"), caps={CAP: [{"role": "admin"}]}))
+    sim.add(Node("tv.example.ts.net", ("100.64.0.11",), User("dave@example.com"), caps={"other/cap": [{}]}))
+    listeners = [{"listen": "127.0.0.1:0", "identity": "proxy-protocol", "tailscaled": str(sim.path)}]
+    provider = {"b": bedrock(bedrock_sim.url)}
+    async with gate(tmp_path, provider, grants=[], server={"listeners": listeners}) as running:
+        carol = await connected(running, first=version_2("100.64.0.10"))
+        dave = await connected(running, first=version_2("100.64.0.11"))
+        assert [(await raw.ask("/v1/models"))[0] for raw in (carol, dave)] == [200, 403]
+
+
+CALLS = 10_000
+"""Of both callers together."""
+TOGETHER = 6
+EACH = 50
+"""Requests of a connection, before its port becomes the other caller's."""
+
+
+async def test_two_callers_that_share_an_address_are_never_mixed_up(asking, sim):
+    """Userspace networking: all come from 127.0.0.1. One request in ten is a model call, which only one of them may."""
+    people = {"alice@example.com": (ALICE, HAIKU), "bob@example.com": (BOB, NOVA)}
+    names = list(people)
+    wrong = []
+
+    async def take_turns(first):
+        port = None
+        for turn in range(CALLS // TOGETHER // EACH + 1):
+            name = names[(first + turn) % 2]
+            node, model = people[name]
+            raw = await connected(asking, local=port)
+            port = raw.port
+            sim.proxied(port, node)
+            for number in range(EACH):
+                if number % 10:
+                    found = await login(raw)
+                else:
+                    found = name if (await raw.ask("/v1/chat/completions", chat(model)))[0] == 200 else "nobody"
+                if found != name:
+                    wrong.append((turn, number, name, found))
+            await raw.close()
+            Raw.opened.remove(raw)
+
+    await asyncio.gather(*(take_turns(number) for number in range(TOGETHER)))
+    assert wrong == []
+    recorded = {(call["identity"], call["model"]) for call in await asking.calls(CALLS // 10)}
+    assert recorded == {(name, model) for name, (_, model) in people.items()}

@@ -1,0 +1,135 @@
+"""Requests that came to listeners of every identity mode by real connections, held open while they are measured.
+
+Nothing is pretended between the socket and the identity: `Modes` and the sites are the gateway's own, and tailscaled is
+simulated in a thread of its own, so that its work is not counted.
+"""
+
+import asyncio
+import threading
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+
+from aiohttp import web
+
+from gateway.config.model import Listener
+from gateway.identity.modes import Modes
+from gateway.log import configure
+from gateway.serve import Site
+from gateway.sockets import bind
+from gateway.testkit.localapi import LocalApiSim, Node, User
+from tests.bench.measure import Nowhere
+
+ALICE = Node("laptop.example.ts.net", ("100.64.0.7",), User("alice@example.com"))
+PROXY_LINE = b"PROXY TCP4 100.64.0.7 100.64.0.1 4711 80\r\n"
+REQUEST = (
+    b"POST /v1/messages?beta=true HTTP/1.1\r\nHost: ai.example.ts.net\r\nAccept: application/json\r\n"
+    b"Accept-Encoding: gzip, deflate\r\nAccept-Language: *\r\nUser-Agent: claude-cli/2.0.50 (external, cli)\r\n"
+    b"Anthropic-Version: 2023-06-01\r\nAnthropic-Beta: interleaved-thinking-2025-05-14\r\nX-App: cli\r\n"
+    b"X-Stainless-Lang: js\r\nX-Stainless-Runtime: node\r\nX-Stainless-Retry-Count: 0\r\nX-Forwarded-Proto: https\r\n"
+    b"Tailscale-User-Login: alice@example.com\r\nTailscale-User-Name: Alice\r\n"
+    b'Tailscale-App-Capabilities: {"tailscale.com/cap/aperture": [{"role": "user"}, {"models": "**"}]}\r\n'
+    b"Content-Type: application/json\r\nContent-Length: 0\r\n\r\n"
+)
+"""With the headers of an agent behind `tailscale serve`, in every mode: they are all looked at."""
+
+
+class Connection:
+    """Stands for a connection that has just come: it can be referred to weakly, as a transport can."""
+
+
+@contextmanager
+def tailscaled(path):
+    """A simulated tailscaled in a thread of its own."""
+    started, ended = threading.Event(), []
+
+    async def run():
+        ended.extend([asyncio.get_running_loop(), asyncio.Event()])
+        async with LocalApiSim(path) as sim:
+            ended.append(sim)
+            started.set()
+            await ended[1].wait()
+
+    thread = threading.Thread(target=lambda: asyncio.run(run()))
+    thread.start()
+    started.wait()
+    try:
+        yield ended[2]
+    finally:
+        ended[0].call_soon_threadsafe(ended[1].set)
+        thread.join()
+
+
+@asynccontextmanager
+async def arrivals(folder):
+    """The simulated tailscaled, the modes, and a request for each mode."""
+    async with AsyncExitStack() as stack:
+        sim = stack.enter_context(tailscaled(folder / "tailscaled.sock"))
+        sim.add(ALICE)
+        modes = Modes(configure(Nowhere()))
+        stack.push_async_callback(modes.close)
+        hall = Hall()
+        stack.push_async_callback(hall.close)
+        await hall.open()
+        found = {}
+        for listener in _listeners(folder, sim.path):
+            preface = PROXY_LINE if listener.identity == "proxy-protocol" else b""
+            found[listener.identity], port = await hall.receive(listener, modes, preface)
+            if listener.identity == "whois":
+                sim.proxied(port, ALICE)
+        yield sim, modes, found
+
+
+def _listeners(folder, tailscaled_at):
+    by_address = {"listen": "127.0.0.1:0", "port": 0, "tailscaled": str(tailscaled_at)}
+    at_socket = str(folder / "http.sock")
+    return [
+        Listener(**by_address, identity="static", login="team@example.com"),
+        Listener(**by_address, identity="whois"),
+        Listener(**by_address, identity="proxy-protocol"),
+        Listener(f"unix:{at_socket}", "", 0, at_socket, "serve-headers"),
+    ]
+
+
+class Hall:
+    """An application that answers no request before it closes."""
+
+    def __init__(self):
+        self._came = asyncio.Queue()
+        self._over = asyncio.Event()
+        self._writers = []
+        self._bounds = []
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", self._hold)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
+
+    async def open(self):
+        await self._runner.setup()
+
+    async def receive(self, listener, modes, preface):
+        """A request by a connection to this listener, and the port that it came from; None for a unix socket."""
+        bound = bind(listener)
+        self._bounds.append(bound)
+        modes.listen(bound.endpoint, listener)
+        await Site(self._runner, bound, modes).start()
+        if listener.unix:
+            _, writer = await asyncio.open_unix_connection(listener.unix)
+        else:
+            _, writer = await asyncio.open_connection(*bound.socket.getsockname())
+        self._writers.append(writer)
+        writer.write(preface + REQUEST)
+        port = None if listener.unix else writer.get_extra_info("sockname")[1]
+        return await asyncio.wait_for(self._came.get(), 10), port
+
+    async def close(self):
+        self._over.set()
+        for writer in self._writers:
+            writer.close()
+            await writer.wait_closed()
+        await self._runner.cleanup()
+        for bound in self._bounds:
+            bound.remove_file()
+            bound.socket.close()
+
+    async def _hold(self, request):
+        self._came.put_nowait(request)
+        await self._over.wait()
+        return web.Response()

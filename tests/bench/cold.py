@@ -1,0 +1,86 @@
+"""What identity and grants cost when nothing is remembered: a caller's first call, lists, whois, a new configuration.
+
+Rows of (name, way in which grants grow, microseconds); None where there is no figure.
+"""
+
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+
+from gateway import discovery
+from gateway.catalog import Catalog
+from gateway.errors import Refused
+from gateway.grants import Grants
+from tests.bench.arrivals import ALICE
+from tests.bench.measure import cpu_us, once_us
+from tests.bench.sizes import EVERYONE, IN_POLICY_AT, NAMED, POLICY, all_for_everyone, config, from_tailnet, spread
+
+FRESH = 5
+"""Times that something is done for the first time."""
+LIST_US = 200_000
+"""A list that takes longer is not made."""
+LISTS = ("the list of models, first", "the list of models, rendered", "a model that does not exist")
+
+
+async def decisions(setup, plugin, through):
+    """Of one setup; `through` is the chain that a call goes through."""
+    decide = setup.runtime.grants.decide
+    offers = setup.runtime.catalog.offers
+    identity = setup.identities[0]
+
+    async def unremembered(offer):
+        decide(identity, offer.provider_id, offer.model)
+
+    new = [setup.calls(plugin, [fresh])[0] for fresh in setup.fresh(FRESH)]
+    one = await _again([partial(unremembered, offers[at]) for at in spread(NAMED, len(offers))])
+    lists = await _lists(setup, through, setup.calls(plugin, [identity])[0]) if one * len(offers) < LIST_US else {}
+    return [
+        ("a caller's first call", setup.name, await once_us([partial(through, call) for call in new])),
+        ("a decision that is not remembered", setup.name, one),
+        *((name, setup.name, lists.get(name)) for name in LISTS),
+    ]
+
+
+async def _lists(setup, through, call):
+    """The list of a caller's models, made and rendered, and a call for a model that is not in it."""
+    catalog, grants = setup.runtime.catalog, setup.runtime.grants
+    call.ask = replace(call.ask, model=f"{call.ask.model}x")
+
+    async def made(identity):
+        catalog.visible(grants, identity)
+
+    async def rendered():
+        discovery._json({"data": list(discovery._models(catalog.visible(grants, call.identity)).values())})
+
+    async def missing():
+        with suppress(Refused):
+            await through(call)
+
+    first = await once_us([partial(made, fresh) for fresh in setup.fresh(FRESH)])
+    return dict(zip(LISTS, [first, await _again([rendered]), await _again([missing])], strict=True))
+
+
+async def _again(steps):
+    return (await cpu_us({"": steps}, runs=3))[""]
+
+
+async def others(size, modes, request):
+    """What belongs to a size alone: whois for one who has that many grants in the policy, and a new configuration."""
+    made = config(size)
+
+    async def whois(address):
+        await modes.identify(from_tailnet(request, address))
+
+    async def ready():
+        Catalog(made)
+        Grants(all_for_everyone(size), made.providers)
+
+    return [
+        (
+            "whois over the unix socket",
+            "no grants in the policy",
+            await once_us([partial(whois, ALICE.addresses[0])] * FRESH),
+        ),
+        ("whois over the unix socket", POLICY, await once_us([partial(whois, IN_POLICY_AT)] * FRESH)),
+        ("a configuration is made ready", EVERYONE, await once_us([ready])),
+    ]

@@ -1,0 +1,92 @@
+"""The other side of `overhead.py`: a provider and its clients, in a process of their own, so that nobody counts them.
+
+One JSON line a task on standard input, `{"url", "body", "connections", "calls"}`; one a finished task on standard
+output. The first line out is the provider's address. It checks nothing of what it is sent.
+"""
+
+import asyncio
+import json
+import sys
+from itertools import repeat
+
+import aiohttp
+from aiohttp import web
+
+from gateway.framing.eventstream import encode
+
+DELTAS = 20
+DELTA_SECONDS = 0.005
+"""Between two events: what comes as fast as it can arrives in one read, and tells gateways apart no more."""
+USAGE = {"inputTokens": 7, "outputTokens": 30, "totalTokens": 37}
+WHOLE = {
+    "metrics": {"latencyMs": 1},
+    "output": {"message": {"content": [{"text": "hello " * 100}], "role": "assistant"}},
+    "stopReason": "end_turn",
+    "usage": USAGE,
+}
+
+
+def frame(kind, data):
+    headers = {":message-type": "event", ":event-type": kind, ":content-type": "application/json"}
+    return encode(headers, json.dumps(data).encode())
+
+
+FIRST = frame("messageStart", {"role": "assistant"})
+DELTA = frame("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": "hello "}})
+LAST = (
+    frame("contentBlockStop", {"contentBlockIndex": 0})
+    + frame("messageStop", {"stopReason": "end_turn"})
+    + frame("metadata", {"usage": USAGE, "metrics": {"latencyMs": 1}})
+)
+
+
+async def whole(request):
+    await request.read()
+    return web.json_response(WHOLE)
+
+
+async def streamed(request):
+    await request.read()
+    response = web.StreamResponse(headers={"content-type": "application/vnd.amazon.eventstream"})
+    await response.prepare(request)
+    await response.write(FIRST)
+    for _ in range(DELTAS):
+        await response.write(DELTA)
+        await asyncio.sleep(DELTA_SECONDS)
+    await response.write(LAST)
+    return response
+
+
+async def play(session, url, body, connections, calls):
+    """All calls, by as many connections as that, each with one call at a time."""
+    left = repeat(None, calls)
+
+    async def client():
+        for _ in left:
+            async with session.post(url, data=body.encode(), headers={"content-type": "application/json"}) as reply:
+                assert reply.status == 200, await reply.text()
+                await reply.read()
+
+    await asyncio.gather(*(client() for _ in range(connections)))
+
+
+async def main():
+    app = web.Application()
+    app.router.add_post("/model/{model}/converse", whole)
+    app.router.add_post("/model/{model}/converse-stream", streamed)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    sys.stdout.write(f"http://127.0.0.1:{site.port}\n")
+    sys.stdout.flush()
+    async with aiohttp.ClientSession() as session:
+        while line := await asyncio.to_thread(sys.stdin.readline):
+            await play(session, **json.loads(line))
+            sys.stdout.write("{}\n")
+            sys.stdout.flush()
+    await runner.cleanup()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

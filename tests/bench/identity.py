@@ -1,0 +1,115 @@
+"""What identity and grants cost a call, for 10 to 10,000 grants and as many models: `python -m tests.bench.identity`.
+
+Warm: what a call pays whose caller and model have been seen. Cold: what is paid once, in a table of its own.
+"""
+
+import asyncio
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+
+from gateway import guard
+from gateway.chain import Answer, chain
+from gateway.middleware.grants import grants
+from gateway.middleware.resolve import resolve
+from gateway.registry import discover
+from tests.bench import cold
+from tests.bench.arrivals import arrivals
+from tests.bench.measure import cpu_us, shown, table
+from tests.bench.sizes import POLICY, setups
+
+SIZES = (10, 100, 1_000, 10_000)
+ANSWER = Answer(200, {})
+ASKING = ("whois", "proxy-protocol")
+"""Modes that read the policy's grants anew for each connection; no others meet callers who are equal, yet not the same."""
+
+
+async def nothing(_call):
+    return ANSWER
+
+
+async def with_headers(call):
+    """As `attempt` asks for them, and then nothing."""
+    offer = call.offers[0]
+    call.runtime.grants.headers(call.identity, offer.provider_id, offer.model)
+    return ANSWER
+
+
+THROUGH = chain(resolve, grants, last=with_headers)
+PAST = chain(last=nothing)
+
+
+async def measured(folder, sizes=SIZES, **options):
+    """Microseconds: of identity by mode; of grants by way, in the order of `sizes`; cold ones by name and way."""
+    plugin = discover().flags["openai_chat"]
+    once = {}
+    async with arrivals(folder) as (sim, modes, requests):
+        identified = {mode: [partial(_identified, modes, request)] for mode, request in requests.items()}
+        identity = await cpu_us(identified, **options)
+        made, rows = {}, []
+        for size in sizes:
+            made[size] = await setups(size, sim, modes, requests["whois"])
+            rows += await cold.others(size, modes, requests["whois"])
+        warm = await _decided(made, plugin, **options)
+        for setup in [setup for ways in made.values() for setup in ways]:
+            rows += await cold.decisions(setup, plugin, THROUGH)
+    for name, way, value in rows:
+        once.setdefault((name, way), []).append(value)
+    return identity, warm, once
+
+
+async def _identified(modes, request):
+    """As the guard does it."""
+    await modes.identify(guard._caller(request))
+
+
+async def _decided(made, plugin, **options):
+    """By way, what resolve, grants and headers add to a chain that does nothing, a figure for each size."""
+    groups = {}
+    for size, ways in made.items():
+        for setup in ways:
+            for call in setup.calls(plugin, setup.seen):
+                await THROUGH(call)
+            calls = setup.calls(plugin, setup.identities)
+            groups |= {(setup.name, size, steps): [partial(steps, call) for call in calls] for steps in (THROUGH, PAST)}
+    found = await cpu_us(groups, **options)
+    return {
+        setup.name: [found[setup.name, size, THROUGH] - found[setup.name, size, PAST] for size in made]
+        for setup in next(iter(made.values()))
+    }
+
+
+def report(identity, warm, once, sizes=SIZES):
+    """The tables."""
+    heads = [*(f"{size:,}" for size in sizes), "ratio"]
+    sums = [
+        (f"{mode}; {way}", [identity[mode] + value for value in values])
+        for mode in identity
+        for way, values in warm.items()
+        if way != POLICY or mode in ASKING
+    ]
+    return "\n\n".join(
+        [
+            "CPU microseconds of the event loop's thread; columns are numbers of grants and of models",
+            table("identity, a request", [""], [(mode, [shown(value)]) for mode, value in identity.items()]),
+            table("resolve and grants, a call", heads, [_row(*row) for row in warm.items()]),
+            table("sum, a call", heads, [_row(*row) for row in sums]),
+            table("cold", heads, [_row("; ".join(names), values) for names, values in sorted(once.items())]),
+        ]
+    )
+
+
+def _row(name, values):
+    first, last = values[0], values[-1]
+    ratio = f"{last / first:,.2f}" if first and last is not None else "-"
+    return name, [*(shown(value) for value in values), ratio]
+
+
+async def main():
+    with tempfile.TemporaryDirectory() as folder:
+        sys.stdout.write(f"{report(*await measured(Path(folder)))}\n")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,170 @@
+"""What a call costs the gateway's event loop beside a bare pass-through: `python -m tests.bench.overhead`.
+
+The pass-through is aiohttp on both sides and nothing between: the price of the libraries. Both run here, on one loop,
+by turns; the provider and the clients are `far.py`, elsewhere.
+"""
+
+import asyncio
+import json
+import sys
+import tempfile
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from time import thread_time_ns
+
+import aiohttp
+from aiohttp import web
+
+from gateway.config.load import loads
+from gateway.log import configure
+from gateway.registry import discover
+from gateway.serve import listening
+from tests.bench.measure import Nowhere, shown, table
+from tests.gates import EVERYTHING, NOVA, bedrock
+
+ROOT = Path(__file__).resolve().parents[2]
+ROUNDS = 5
+CONNECTIONS = (1, 16)
+CALLS = {(False, 1): 150, (False, 16): 320, (True, 1): 6, (True, 16): 64}
+"""Calls of a round, by whether they are streamed and how many connections there are: each takes about half a second."""
+TEXT = "hello " * 150
+CONVERSE = json.dumps({"messages": [{"role": "user", "content": [{"text": TEXT}]}]})
+CHAT = {"model": NOVA, "messages": [{"role": "user", "content": TEXT}]}
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to the provider, and what is posted to it."""
+
+    name: str
+    path: str
+    body: str
+    streamed: bool
+    bare: bool = False
+
+
+def _native(name, *, bare):
+    return [
+        Way(name, f"/bedrock/model/{NOVA}/converse", CONVERSE, streamed=False, bare=bare),
+        Way(name, f"/bedrock/model/{NOVA}/converse-stream", CONVERSE, streamed=True, bare=bare),
+    ]
+
+
+WAYS = [
+    *_native("pass-through", bare=True),
+    *_native("native Converse", bare=False),
+    Way("chat to Converse", "/v1/chat/completions", json.dumps(CHAT), streamed=False),
+    Way("chat to Converse", "/v1/chat/completions", json.dumps({**CHAT, "stream": True}), streamed=True),
+]
+
+
+class Far:
+    """The other process."""
+
+    def __init__(self, process):
+        self._process = process
+
+    async def line(self):
+        line = await self._process.stdout.readline()
+        assert line, "the other process ended"
+        return line.decode().strip()
+
+    async def play(self, **task):
+        self._process.stdin.write(json.dumps(task).encode() + b"\n")
+        await self.line()
+
+
+@asynccontextmanager
+async def far():
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.bench.far", cwd=ROOT, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        yield Far(process)
+    finally:
+        process.stdin.close()
+        await process.wait()
+
+
+@asynccontextmanager
+async def pass_through(provider):
+    """The pass-through's address."""
+    async with aiohttp.ClientSession(auto_decompress=False) as session:
+
+        async def passed(request):
+            body = await request.read()
+            async with session.post(provider + request.path.removeprefix("/bedrock"), data=body) as reply:
+                response = web.StreamResponse(status=reply.status, headers={"content-type": reply.content_type})
+                if reply.content_length is not None:
+                    return web.Response(body=await reply.read(), headers=response.headers)
+                await response.prepare(request)
+                async for data in reply.content.iter_any():
+                    await response.write(data)
+                return response
+
+        app = web.Application()
+        app.router.add_post("/{path:.*}", passed)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        yield f"http://127.0.0.1:{site.port}"
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def gateway(provider, folder):
+    """The gateway's address."""
+    registry = discover()
+    document = {
+        "providers": {"bedrock": bedrock(provider, flags=("bedrock_converse",))},
+        "grants": EVERYTHING,
+        "server": {"listeners": [{"listen": "127.0.0.1:0"}]},
+    }
+    config = loads(json.dumps(document), known_flags=registry.flags).config
+    async with listening(config, registry, state=folder, log=configure(Nowhere())) as running:
+        yield running.urls[0]
+
+
+async def measured(folder, *, rounds=ROUNDS, calls=None):
+    """Microseconds of the loop's thread a call, by (way, streamed, connections)."""
+    calls = calls or CALLS
+    found = {}
+    async with far() as other:
+        provider = await other.line()
+        async with pass_through(provider) as bare, gateway(provider, folder) as ours:
+            # the first round warms: connections, caches, and the code that is imported late
+            for turn in range(rounds + 1):
+                for way, connections in [(way, count) for way in WAYS for count in CONNECTIONS]:
+                    count = calls[way.streamed, connections]
+                    start = thread_time_ns()
+                    url = (bare if way.bare else ours) + way.path
+                    await other.play(url=url, body=way.body, connections=connections, calls=count)
+                    took = (thread_time_ns() - start) / count / 1000
+                    if turn:
+                        found.setdefault((way.name, way.streamed, connections), []).append(took)
+    return {key: median(figures) for key, figures in found.items()}
+
+
+def report(found):
+    rows = [
+        (
+            f"{name}, {'streamed' if streamed else 'whole'}, {connections} connection{'s' * (connections > 1)}",
+            [shown(bare := found["pass-through", streamed, connections]), shown(took), f"{took / bare:.2f}"],
+        )
+        for (name, streamed, connections), took in sorted(found.items())
+        if name != "pass-through"
+    ]
+    title = "CPU microseconds of the event loop's thread, a call"
+    return table(title, ["pass-through", "gateway", "ratio"], rows)
+
+
+async def main():
+    with tempfile.TemporaryDirectory() as folder:
+        sys.stdout.write(f"{report(await measured(Path(folder)))}\n")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,32 @@
+"""The benchmarks keep working; what they find is not judged here."""
+
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.bench import identity, overhead
+
+MODES = {"static", "whois", "proxy-protocol", "serve-headers"}
+
+
+@pytest.fixture
+def folder():
+    # short, since the path of a socket is limited to some 100 bytes
+    with tempfile.TemporaryDirectory() as path:
+        yield Path(path)
+
+
+async def test_the_cost_of_identity_and_grants_is_told_for_every_mode_and_size(folder):
+    found = await identity.measured(folder, sizes=(2, 12), runs=1, seconds=0)
+    modes, warm, once = found
+    assert set(modes) == MODES
+    assert all(len(figures) == 2 for figures in (*warm.values(), *once.values()))
+    text = identity.report(*found, sizes=(2, 12))
+    assert all(name in text for name in (*MODES, *warm, "sum, a call", "whois over the unix socket"))
+
+
+async def test_the_cost_of_a_call_is_told_beside_a_pass_through(folder):
+    calls = dict.fromkeys(overhead.CALLS, 2)
+    text = overhead.report(await overhead.measured(folder, rounds=1, calls=calls))
+    assert len(text.splitlines()) == 1 + 8

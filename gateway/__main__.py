@@ -20,7 +20,7 @@ from gateway.config.listen import loopback_listener
 from gateway.config.load import load
 from gateway.config.model import Listener
 from gateway.explain import POLICY_UNKNOWN, NoSuchCaller, explain, somebody
-from gateway.explain_text import worded
+from gateway.explain.text import worded
 from gateway.log import configure
 from gateway.registry import PluginError, Registry, discover
 from gateway.runtime import runtime

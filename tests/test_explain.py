@@ -12,7 +12,7 @@ from gateway.config.load import loads
 from gateway.config.model import Alias, Capability, Config, Grant, Provider
 from gateway.errors import NOT_FOUND, PERMISSION, Refused
 from gateway.explain import NoSuchCaller, explain, own_view, somebody
-from gateway.explain_text import worded
+from gateway.explain.text import worded
 from gateway.flag import Ask
 from gateway.identity import LOOPBACK, Identity, tagged, user
 from gateway.members import Members

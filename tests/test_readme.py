@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 from gateway.config.load import loads
+from gateway.explain import explain, somebody
+from gateway.explain.text import worded
 from gateway.registry import discover
+from gateway.runtime import runtime
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -42,6 +45,15 @@ def test_a_configuration_of_the_readme_loads_and_only_what_is_left_out_is_warned
     found = [finding.message for finding in loaded.warnings]
     assert len(found) == len(expected), found
     assert all(message.startswith(start) for message, start in zip(found, expected, strict=True)), found
+
+
+def test_what_explain_is_shown_to_print_is_what_it_prints(tmp_path):
+    (tmp_path / "bedrock.key").write_text("a key")
+    loaded = loads(CONFIGURATIONS[0], known_flags=REGISTRY.flags, folder=tmp_path)
+    command, *printed = re.findall(r"^\$ (irisgate explain .*)\n((?:.+\n)+?)```", README, re.MULTILINE)[0]
+    words = command.split()
+    who, model = words[words.index("--as") + 1], words[words.index("--model") + 1]
+    assert worded(explain(runtime(loaded.config), somebody(who), model)).splitlines() == printed[0].splitlines()
 
 
 def test_the_flags_table_names_every_flag_and_no_other():

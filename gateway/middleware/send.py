@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Final
@@ -22,6 +22,9 @@ AT_ONCE: Final = 256
 """Events of one read that are handed on together; after so many, others get their turn."""
 MAX_ERROR: Final = 1024 * 1024
 """Bytes of an error's body."""
+
+SHORTEST_KEY: Final = 16
+"""Letters of a header's value that may be a key; shorter ones are words, and stand in errors for other reasons."""
 
 _FORWARDED: Final = (
     "content-type", "retry-after", "request-id", "x-amzn-", "x-ratelimit-", "anthropic-", "openai-", "cf-ray",
@@ -61,6 +64,8 @@ class SendOn:
             # a redirect is not followed, and not handed on either: the prompt would go where it points
             message = f"{candidate.offer.provider_id} answered with status {head.status}"
             raise UpstreamFailed(Problem(UNAVAILABLE, message, status=502))
+        if head.status >= 400:
+            body = _without_keys(body, attempt.headers)
         if problem := candidate.flag.problem(head, body):
             self._note_refused_key(call, attempt, problem)
             raise UpstreamFailed(problem, body, forwarded(head), head.status)
@@ -159,6 +164,15 @@ def _is_json(head: Head) -> bool:
 def forwarded(head: Head) -> dict[str, str]:
     """The provider's headers that a client is given; none that could not stand in a reply."""
     return {name: value for name, value in head.headers.items() if name.startswith(_FORWARDED) and value.isprintable()}
+
+
+def _without_keys(body: bytes, shown: Mapping[str, str]) -> bytes:
+    """An error's body without what the provider was shown: some repeat a key that they refuse."""
+    for value in shown.values():
+        key = value.rpartition(" ")[2]
+        if len(key) >= SHORTEST_KEY:
+            body = body.replace(key.encode("utf-8", "surrogateescape"), b"[redacted]")
+    return body
 
 
 def _loss(attempt: Attempt) -> Refused:

@@ -2,7 +2,7 @@
 
 Everything is asked of the same functions that decide about calls (`Catalog.find`, `Grants.decide`, `matches`); nothing
 is decided here a second time. `explain` tells all, so it is for administrators; `own_view` leaves of it what a caller
-may learn about themselves. How it is printed is in `explain_text.py`, how it is asked for over HTTP in `admin/`.
+may learn about themselves. How it is printed is in `text.py`, how it is asked for over HTTP in `admin/`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from gateway.catalog import Offer, alike
 from gateway.config.model import Config, Role, Strategy
 from gateway.config.schema import CAPABILITIES
 from gateway.errors import Refused
+from gateway.explain.near_misses import NearMiss, Wanted, near_misses
 from gateway.grants import matches
 from gateway.identity import LOCAL_LOGIN, LOOPBACK, Identity, tagged, user
-from gateway.near_misses import NearMiss, Wanted, near_misses
 from gateway.runtime import Runtime
 
 Reason = Literal["granted", "no_role", "not_granted", "disabled", "unknown", "not_found"]

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from gateway.explain import Explanation, Offered, Reason, State
-from gateway.near_misses import Kind
+from gateway.explain.near_misses import Kind
 
 _CAPABILITY: Final = re.compile(r'\.(?:app\."[^"]*"|grants)\[\d+\](?= |$)')
 """Which capability of a grant it is: the line and column beside it say that too."""

@@ -1,4 +1,4 @@
-"""The command line: `irisgate serve | check | explain | schema | demo`."""
+"""The command line: `irisgate serve | check | explain | usage | schema | demo`."""
 
 from __future__ import annotations
 
@@ -15,18 +15,24 @@ import orjson
 from gateway import __version__
 from gateway.config.example import MINIMAL
 from gateway.config.export import json_schema
-from gateway.config.findings import ConfigError
+from gateway.config.findings import ConfigError, printable, shortened
 from gateway.config.listen import loopback_listener
-from gateway.config.load import load
+from gateway.config.load import Loaded, load, load_stream
 from gateway.config.model import Listener
+from gateway.config.replace import sweep
 from gateway.explain import POLICY_UNKNOWN, NoSuchCaller, explain, somebody
 from gateway.explain.text import worded
 from gateway.log import configure
+from gateway.output import OutputFailed, complain, say, writing
 from gateway.registry import PluginError, Registry, discover
 from gateway.runtime import runtime
 from gateway.serve import CannotStart, serve
+from gateway.usage import command as usage
 
 USAGE_ERROR = 2
+LONGEST_NAME = 1000
+"""Characters of a caller or a model that is asked about."""
+STANDARD_INPUT = ("-", "/dev/stdin")
 
 
 class UsageError(Exception):
@@ -34,18 +40,33 @@ class UsageError(Exception):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
+    try:
+        return _run(arguments)
+    except OutputFailed as error:
+        complain(_told(f"irisgate: {error}"))
+    except (UsageError, PluginError) as error:
+        complain(_told(str(error)))
+    except ConfigError as error:
+        complain(str(error))
+    except KeyboardInterrupt:
+        return 130
+    return USAGE_ERROR
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    with writing():
+        # help is written by argparse
+        options = _parser().parse_args(arguments)
     try:
         status: int = options.run(options)
     except CannotStart as error:
-        print(f"irisgate {options.command}: {error}", file=sys.stderr)
-        return USAGE_ERROR
-    except (UsageError, PluginError, ConfigError) as error:
-        print(error, file=sys.stderr)
-        return USAGE_ERROR
-    except KeyboardInterrupt:
-        return 130
+        raise UsageError(f"irisgate {options.command}: {error}") from None
     return status
+
+
+def _told(message: str) -> str:
+    """One line, whatever the names in it are made of."""
+    return printable(shortened(message))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -56,20 +77,26 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     serving = commands.add_parser("serve", help="serve the providers of a configuration until SIGTERM")
-    serving.add_argument("--config", type=Path, metavar="FILE", help="the configuration (HuJSON); followed for changes")
+    serving.add_argument(
+        "--config", type=_path, metavar="FILE", help="the configuration (HuJSON); followed for changes"
+    )
     serving.add_argument("--listen", metavar="HOST:PORT", help="listen there only, instead of on the file's listeners")
     _common(serving)
     serving.set_defaults(run=_serve)
 
     checking = commands.add_parser("check", help="check a configuration: every error and warning, with its place")
-    checking.add_argument("file", type=Path, metavar="FILE")
-    checking.add_argument("--plugins", type=Path, metavar="DIR", help="a folder of plugin files")
+    checking.add_argument("file", type=_path, metavar="FILE", help='"-" is standard input')
+    checking.add_argument("--plugins", type=_path, metavar="DIR", help="a folder of plugin files")
     checking.set_defaults(run=_check)
 
     _explaining(commands.add_parser("explain", help="say why somebody may use a model, or what they lack for it"))
 
+    asking = commands.add_parser("usage", help="print who used how much: a table of a running gateway's usage")
+    usage.arguments(asking)
+    asking.set_defaults(run=_usage)
+
     describing = commands.add_parser("schema", help="print the JSON Schema of the configuration, for editors")
-    describing.add_argument("--plugins", type=Path, metavar="DIR", help="a folder of plugin files")
+    describing.add_argument("--plugins", type=_path, metavar="DIR", help="a folder of plugin files")
     describing.set_defaults(run=_schema)
 
     demo = commands.add_parser("demo", help="serve in front of a simulated Bedrock, or the real one with --real")
@@ -87,16 +114,16 @@ def _parser() -> argparse.ArgumentParser:
 def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--state",
-        type=Path,
+        type=_path,
         metavar="DIR",
         default=default_state(),
         help="folder of what is kept: sessions and the key of their fingerprints (default: %(default)s)",
     )
-    parser.add_argument("--plugins", type=Path, metavar="DIR", help="a folder of plugin files")
+    parser.add_argument("--plugins", type=_path, metavar="DIR", help="a folder of plugin files")
 
 
 def _explaining(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", type=Path, metavar="FILE", required=True, help="the configuration (HuJSON)")
+    parser.add_argument("--config", type=_path, metavar="FILE", required=True, help="the configuration (HuJSON)")
     parser.add_argument(
         "--as", dest="login", metavar="LOGIN", default="", help='who, such as "(loopback)" or "tag:api,tag:prod"'
     )
@@ -104,8 +131,15 @@ def _explaining(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tag", action="append", default=[], help="a tag of the node; may be repeated")
     parser.add_argument("--model", required=True, help="the model, an alias, or provider/model")
     parser.add_argument("--json", action="store_true", help="print what GET /api/explain answers")
-    parser.add_argument("--plugins", type=Path, metavar="DIR", help="a folder of plugin files")
+    parser.add_argument("--plugins", type=_path, metavar="DIR", help="a folder of plugin files")
     parser.set_defaults(run=_explain)
+
+
+def _path(text: str) -> Path:
+    if not text:
+        # as a path it would be the working folder
+        raise argparse.ArgumentTypeError("is empty; write a path")
+    return Path(text)
 
 
 def default_state() -> Path:
@@ -118,12 +152,13 @@ def default_state() -> Path:
 
 def _serve(options: argparse.Namespace) -> int:
     if options.config is None:
-        print(MINIMAL)
+        say(MINIMAL)
         raise UsageError("irisgate serve: name a configuration with --config FILE; a minimal one is printed above")
     registry = _registry(options)
+    sweep(options.config)
     loaded = load(options.config, known_flags=registry.flags)
-    for warning in loaded.warnings:
-        print(warning, file=sys.stderr)
+    if loaded.warnings:
+        complain("\n".join(map(str, loaded.warnings)))
     log = configure()
     state, listener = _state(options), _listener(options.listen)
     asyncio.run(serve(options.config, loaded, registry, state=state, log=log, listener=listener))
@@ -131,29 +166,60 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    loaded = load(options.file, known_flags=_registry(options).flags)
-    for warning in loaded.warnings:
-        print(warning)
+    name, loaded = _checked(options)
     models = sum(len(provider.models) for provider in loaded.config.providers.values())
-    print(f"{options.file}: {len(loaded.config.providers)} providers, {models} models, {len(loaded.warnings)} warnings")
+    counts = f"{len(loaded.config.providers)} providers, {models} models, {len(loaded.warnings)} warnings"
+    say("\n".join([*map(str, loaded.warnings), printable(f"{name}: {counts}")]))
     return 1 if loaded.warnings else 0
 
 
+def _checked(options: argparse.Namespace) -> tuple[str, Loaded]:
+    flags = _registry(options).flags
+    if str(options.file) not in STANDARD_INPUT:
+        return str(options.file), load(options.file, known_flags=flags)
+    if sys.stdin is None:
+        raise UsageError("irisgate check: standard input is closed")
+    name = "standard input"
+    return name, load_stream(sys.stdin.buffer, name=name, known_flags=flags)
+
+
 def _explain(options: argparse.Namespace) -> int:
+    _check_names(options)
     try:
         identity = somebody(options.login, options.group, options.tag)
     except NoSuchCaller as error:
         raise UsageError(f"irisgate explain: --as: {error}") from None
-    if not options.model.isprintable():
-        raise UsageError("irisgate explain: --model: the name holds characters that cannot be printed")
     config = load(options.config, known_flags=_registry(options).flags).config
     said = explain(runtime(config), identity, options.model, note=POLICY_UNKNOWN)
-    print(orjson.dumps(said).decode() if options.json else worded(said))
+    say(orjson.dumps(said).decode() if options.json else worded(said))
     return 0 if said.allowed else 1
 
 
+def _check_names(options: argparse.Namespace) -> None:
+    """What nobody is called, and no model: said before a configuration is read."""
+    if not options.model.strip():
+        raise UsageError("irisgate explain: --model: the name is empty")
+    if options.login and not options.login.strip():
+        raise UsageError("irisgate explain: --as: the name is empty")
+    for option, text in (("--model", options.model), ("--as", options.login)):
+        if not text.isprintable():
+            raise UsageError(f"irisgate explain: {option}: the name holds characters that cannot be printed")
+        if len(text) > LONGEST_NAME:
+            raise UsageError(f"irisgate explain: {option}: the name has more than {LONGEST_NAME} characters")
+
+
+def _usage(options: argparse.Namespace) -> int:
+    try:
+        answer = usage.answer(options)
+    except (usage.BadUsage, usage.NoUsage) as error:
+        raise UsageError(f"irisgate usage: {error}") from None
+    # bytes, for CSV has ends of lines of its own, which a text stream would change
+    say(answer if answer.endswith(b"\n") else answer + b"\n")
+    return 0
+
+
 def _schema(options: argparse.Namespace) -> int:
-    print(json.dumps(json_schema(_registry(options).flags), indent=2))
+    say(json.dumps(json_schema(_registry(options).flags), indent=2))
     return 0
 
 

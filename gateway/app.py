@@ -12,7 +12,10 @@ from gateway.admin import config as config_routes
 from gateway.admin import explain as explain_routes
 from gateway.admin import metrics as metrics_route
 from gateway.admin import openapi
+from gateway.admin import pricing as pricing_routes
+from gateway.admin import quotas as quota_routes
 from gateway.admin import sessions as sessions_routes
+from gateway.admin import usage as usage_route
 from gateway.admin.problems import problems
 from gateway.chain import chain
 from gateway.config.model import Config
@@ -29,16 +32,21 @@ from gateway.middleware.cost import cost
 from gateway.middleware.grants import grants
 from gateway.middleware.media import Steps, clients, providers
 from gateway.middleware.metrics import Timing
+from gateway.middleware.quota import Quota
 from gateway.middleware.resolve import resolve
 from gateway.middleware.route import Route
 from gateway.middleware.send import SendOn
 from gateway.middleware.session import Session
 from gateway.middleware.translate import translate
 from gateway.observers import Observers
+from gateway.quotas.book import Quotas
 from gateway.registry import Registry
 from gateway.runtime import runtime
 from gateway.server import PING_SECONDS, Server
 from gateway.sessions import load_key
+from gateway.store.entries import Balance, Entry
+from gateway.store.journal import Journal
+from gateway.store.keeper import Keeper
 from gateway.store.sqlite import SqliteStore
 from gateway.upstream import Upstream
 
@@ -57,9 +65,35 @@ def build(
     `state` is the folder of what outlives the process; `modes` may get its listeners later, once the ports are known.
     Raises `PluginError` when two flags claim one route.
     """
+    gateway = _gateway(config, registry, state, log)
+    finish = Finish(gateway.keeper, gateway.metrics, log, gateway.observers)
+    server = Server(gateway, finish, ping_seconds)
+    calls: set[web.AbstractRoute] = set()
+    app = web.Application(
+        middlewares=[problems, *middlewares(calls, modes)], client_max_size=config.server.limits.body_bytes
+    )
+    app[GATEWAY] = gateway
+    for flag, route in registry.routes():
+        calls.add(app.router.add_route(route.method, route.path, server.handler(flag, route)))
+    app.add_routes([*config_routes.routes(), *openapi.routes(), *pricing_routes.routes()])
+    app.add_routes(explain_routes.routes(modes))
+    app.add_routes([*discovery_routes(), *metrics_route.routes(), *sessions_routes.routes(), *pages.routes()])
+    app.add_routes([*quota_routes.routes(), *usage_route.routes()])
+    app.cleanup_ctx.append(_parts)
+    return app
+
+
+def _gateway(config: Config, registry: Registry, state: Path, log: Logger) -> Gateway:
+    """The parts that live as long as the process."""
     ready = runtime(config)
     metrics = Metrics(ready.config)
-    store = SqliteStore(_database(config, state), log)
+    store = SqliteStore(_database(config, state))
+    journal = Journal(state / "journal", log, after=store.begun.segment)
+    keeper = Keeper(journal, store, log, retention=lambda: gateway.runtime.config.storage.retention)
+    quotas = Quotas(refilled=lambda charge: keeper.put(Entry(balances=(Balance(*charge.left),))))
+    quotas.configured(config.quotas)
+    metrics.journal(keeper)
+    metrics.quotas(quotas.used)
     observers = Observers(registry.observers, log)
     upstream = Upstream()
     key = load_key(state)
@@ -69,6 +103,7 @@ def build(
         resolve,
         grants,
         Route(registry),
+        Quota(quotas, log),
         attempt,
         Steps(upstream, clients),
         translate,
@@ -81,24 +116,14 @@ def build(
         runtime=ready,
         registry=registry,
         store=store,
+        keeper=keeper,
+        quotas=quotas,
         metrics=metrics,
         log=log,
         upstream=upstream,
         chain=steps,
     )
-    server = Server(gateway, Finish(store, metrics, log, observers), ping_seconds)
-    calls: set[web.AbstractRoute] = set()
-    app = web.Application(
-        middlewares=[problems, *middlewares(calls, modes)], client_max_size=config.server.limits.body_bytes
-    )
-    app[GATEWAY] = gateway
-    for flag, route in registry.routes():
-        calls.add(app.router.add_route(route.method, route.path, server.handler(flag, route)))
-    app.add_routes([*config_routes.routes(), *openapi.routes()])
-    app.add_routes(explain_routes.routes(modes))
-    app.add_routes([*discovery_routes(), *metrics_route.routes(), *sessions_routes.routes(), *pages.routes()])
-    app.cleanup_ctx.append(_parts)
-    return app
+    return gateway
 
 
 def _database(config: Config, state: Path) -> Path:
@@ -110,7 +135,10 @@ def _database(config: Config, state: Path) -> Path:
 async def _parts(app: web.Application) -> AsyncIterator[None]:
     """What must be closed with the process: after the last call, before the loop ends."""
     gateway = app[GATEWAY]
+    await gateway.keeper.start()
+    gateway.quotas.restore(await gateway.store.balances())
     yield
     await gateway.upstream.close()
+    await gateway.keeper.close()
     await gateway.store.close()
     await asyncio.to_thread(gateway.observers.close)

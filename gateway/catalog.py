@@ -86,12 +86,15 @@ class Catalog:
         self._visible = lru_cache(LISTS)(self._find_visible)
 
     def find(self, name: str) -> Sequence[Offer]:
-        """The offers of a model, or the one of `provider/model`; () for a name that is neither."""
-        if (found := self._by_model.get(name)) is not None:
-            return found
+        """The offers of a model, then the one of `provider/model`; () for a name that is neither.
+
+        Few names are both, as where a reseller calls a model `anthropic/claude-x` beside a provider `anthropic`. Which
+        one is meant depends on what is granted (`middleware/grants.py`).
+        """
+        found = self._by_model.get(name, ())
         provider, _, model = name.partition("/")
         offer = self._by_both.get((provider, model))
-        return () if offer is None else (offer,)
+        return found if offer is None else (*found, offer)
 
     def visible(self, grants: Grants, identity: Identity) -> Sequence[Offer]:
         """What a caller may use; nothing without a role."""

@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic, time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from gateway.errors import Problem
 from gateway.flag import Ask, Event, Facts, Head, Meter, Target, Translator
@@ -21,7 +21,11 @@ from gateway.registry import Plugin
 
 if TYPE_CHECKING:
     from gateway.catalog import Offer
+    from gateway.quotas.book import Held
+    from gateway.quotas.ledger import Charge
     from gateway.runtime import Runtime
+
+T = TypeVar("T")
 
 Items = AsyncGenerator[Sequence[Event], None]
 """A streamed reply: the events of one read of the upstream at a time, so that they leave in one write."""
@@ -70,6 +74,18 @@ class Attempt:
     """The provider may have the request, and may be spending on it."""
     head: Head | None = None
     meter: Meter | None = None
+    waited: float = 0.0
+    """Seconds for which the provider was waited for, until a whole reply or a stream's first event."""
+    delivered: int | None = None
+    """Bytes of text (of a whole reply: of its body) that came before usage was reported; None: no reply."""
+
+    async def wait(self, reply: Awaitable[T]) -> T:
+        """Await something of the provider's; the time counts as its own, not the gateway's."""
+        begun = monotonic()
+        try:
+            return await reply
+        finally:
+            self.waited += monotonic() - begun
 
     def drop(self, path: str) -> None:
         """Note a field that is not carried, once (`flag.Drop`)."""
@@ -95,11 +111,17 @@ class Call:
     offers: Sequence[Offer] = ()
     candidates: Sequence[Candidate] = ()
     attempts: list[Attempt] = field(default_factory=list)
+    reservation: Held | None = None
+    """What it holds of quotas and rate limits; None where none applies."""
+    charges: tuple[Charge, ...] = ()
+    """What it took from quota buckets, once it is settled."""
     problem: Problem | None = None
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     """Everything opened for the call; an `aclosing` of a generator that never started would run no `finally`."""
     at: float = field(default_factory=time)
     started: float = field(default_factory=monotonic)
+    received: float | None = None
+    """When the request's last byte had come, by the same clock as `started`."""
     first_event: float | None = None
     finished: bool = False
     """Its record has been written."""
@@ -114,6 +136,17 @@ class Call:
         """What is known of the reply so far."""
         attempt = self.attempt
         return attempt.meter.facts() if attempt and attempt.meter else None
+
+    def overhead(self, now: float) -> float | None:
+        """Seconds that the gateway itself took, up to a stream's first event, or to `now` for what is no stream.
+
+        From the request's last byte on, without the waits for the provider; what is in them is the network's time, the
+        opening of a connection, and that of other calls on the event loop. None where no provider was asked.
+        """
+        if self.received is None or not any(attempt.sent for attempt in self.attempts):
+            return None
+        end = now if self.first_event is None else self.first_event
+        return max(0.0, end - self.received - sum(attempt.waited for attempt in self.attempts))
 
     def require_ask(self) -> Ask:
         """The ask of a call inside the chain, where there always is one."""

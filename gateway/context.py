@@ -14,9 +14,11 @@ from gateway.identity import Identity
 from gateway.log import Logger
 from gateway.metrics import Metrics
 from gateway.observers import Observers
+from gateway.quotas.book import Quotas
 from gateway.registry import Registry
 from gateway.runtime import Runtime
 from gateway.store.base import Store
+from gateway.store.keeper import Keeper
 from gateway.upstream import Upstream
 
 if TYPE_CHECKING:
@@ -30,6 +32,9 @@ class Gateway:
     runtime: Runtime
     registry: Registry
     store: Store
+    keeper: Keeper
+    """Writes down what is to be kept, and sees that the store takes it over."""
+    quotas: Quotas
     metrics: Metrics
     log: Logger
     observers: Observers

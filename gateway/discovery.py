@@ -12,6 +12,8 @@ from aiohttp import web
 from gateway.catalog import Offer
 from gateway.context import GATEWAY, identity_of
 from gateway.guard import json_error
+from gateway.prices.shown import per_token
+from gateway.prices.table import Prices
 
 _RELEASED: Final = "2026-01-01T00:00:00Z"
 """The lists' formats demand a date of each model, and providers do not tell one."""
@@ -72,7 +74,7 @@ async def models(request: web.Request) -> web.Response:
     offers = _offers(request)
     if isinstance(offers, web.Response):
         return offers
-    data = list({**_models(offers), **_aliases(request)}.values())
+    data = list({**_models(offers, request.app[GATEWAY].runtime.prices), **_aliases(request)}.values())
     ids = [entry["id"] for entry in data]
     return _json(
         {
@@ -94,16 +96,16 @@ async def model(request: web.Request) -> web.Response:
         return _json(alias)
     for offer in offers:
         if name in {offer.model, offer.name}:
-            return _json(_model(offer.model, offer))
+            return _json(_model(offer.model, offer, request.app[GATEWAY].runtime.prices))
     return json_error(404, f'model "{name}" not found or not granted')
 
 
-def _models(offers: Sequence[Offer]) -> dict[str, dict[str, Any]]:
+def _models(offers: Sequence[Offer], prices: Prices) -> dict[str, dict[str, Any]]:
     """By name; of several providers with one model the first is told."""
     listed: dict[str, dict[str, Any]] = {}
     for offer in offers:
         if offer.model not in listed:
-            listed[offer.model] = _model(offer.model, offer)
+            listed[offer.model] = _model(offer.model, offer, prices)
     return listed
 
 
@@ -115,13 +117,15 @@ def _aliases(request: web.Request) -> dict[str, dict[str, Any]]:
         return {}
     listed = {}
     for name, offers in runtime.catalog.visible_aliases(runtime.grants, identity).items():
-        listed[name] = _model(name, offers[0])
+        listed[name] = _model(name, offers[0], runtime.prices)
         listed[name]["metadata"]["alias_of"] = [offer.name for offer in offers]
     return listed
 
 
-def _model(name: str, offer: Offer) -> dict[str, Any]:
+def _model(name: str, offer: Offer, prices: Prices) -> dict[str, Any]:
+    """Without `pricing` where no price is known: readers of the list take it for an object of numbers."""
     provider = offer.provider
+    priced = prices.of(offer)
     return {
         "id": name,
         "object": "model",
@@ -137,6 +141,7 @@ def _model(name: str, offer: Offer) -> dict[str, Any]:
                 "description": provider.description,
             }
         },
+        **({"pricing": per_token(priced)} if priced else {}),
     }
 
 

@@ -94,7 +94,8 @@ class Request:
     path: str
     """As it came, percent-encoded."""
     query: str
-    headers: Headers
+    headers: Headers = field(repr=False)
+    """A client's credentials are among them; so they are in no repr."""
     params: Mapping[str, str]
     """The route's placeholders, percent-decoded once."""
     body: bytes
@@ -110,7 +111,7 @@ class Ask:
     method: str
     path: str
     query: str
-    headers: Headers
+    headers: Headers = field(repr=False)
     top: Members
     """The body's top-level members; `top.body` are its bytes."""
     model: str

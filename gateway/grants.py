@@ -1,4 +1,4 @@
-"""Who may use what: the grants of a configuration as plain data, and the three questions that are asked of them.
+"""Who may use what: the grants of a configuration as plain data, and the questions that are asked of them.
 
 Everything is denied that no grant allows; grants only ever add, and `admin` outranks `user`. How an identity was found
 out, how a refusal is worded and what a model is are not decided here. A changed configuration makes a new `Grants`.
@@ -12,20 +12,17 @@ Sources of a grant (`src`), as the product documents them:
   makes it somebody else, and loses access rather than gaining it.
 * `group:x` matches members of the group, by the name with or without `group:`; groups that have a mail address (SCIM)
   match by that.
-
-Globs over "provider/model": `*` is any text within one segment, `**` as a whole segment is any number of segments, none
-included. Model ids may themselves hold "/" and ":", so `bedrock/**` is what covers ARNs.
 """
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from gateway.config.model import Capability, Grant, Permission, Role
+from gateway.config.model import Capability, Grant, Permission, RateLimit, Role
+from gateway.globs import matches
 from gateway.identity import Identity
 
 CALLERS: Final = 1024
@@ -36,6 +33,7 @@ LONGEST: Final = 512
 """Characters of a model's name up to which a decision is remembered: clients choose names, and memory is ours."""
 
 Headers = tuple[tuple[str, str], ...]
+Limits = tuple[tuple[RateLimit, tuple[str, ...]], ...]
 
 
 class Patterns:
@@ -74,6 +72,10 @@ class Access:
     patterns: Patterns
     headed: tuple[Capability, ...]
     """Those of the capabilities that add headers."""
+    charged: tuple[Capability, ...]
+    """Those that name quotas."""
+    limited: tuple[Capability, ...]
+    """Those that have rate limits."""
 
 
 class Grants:
@@ -85,6 +87,12 @@ class Grants:
         self.access = lru_cache(CALLERS)(self._access)
         self._allows = lru_cache(DECISIONS)(self.decide)
         self._headers = lru_cache(DECISIONS)(self._find_headers)
+        self._quotas = lru_cache(DECISIONS)(self._find_quotas)
+        self._rate_limits = lru_cache(DECISIONS)(self._find_rate_limits)
+        self.metered = any(
+            capability.quotas or capability.rate_limits for grant in grants for capability in grant.capabilities
+        )
+        """Whether the configuration says anything of quotas or limits; the tailnet policy may say more of a caller."""
 
     def role(self, identity: Identity) -> Role | None:
         """None is for a caller that may do nothing at all."""
@@ -101,6 +109,14 @@ class Grants:
     def headers(self, identity: Identity, provider: str, model: str) -> Headers:
         """What the caller's capabilities add to a request for this model, in the order in which they are written."""
         return self._headers(identity, provider, model) if self.access(identity).headed else ()
+
+    def quotas(self, identity: Identity, provider: str, model: str) -> tuple[str, ...]:
+        """The definitions that the caller's requests for this model are charged to, each once."""
+        return self._quotas(identity, provider, model) if self.access(identity).charged else ()
+
+    def rate_limits(self, identity: Identity, provider: str, model: str) -> Limits:
+        """The caller's limits for this model, each with the models that it was granted for."""
+        return self._rate_limits(identity, provider, model) if self.access(identity).limited else ()
 
     def decide(self, identity: Identity, provider: str, model: str) -> bool:
         """As `allows`, and not remembered: for those who ask for each of many models."""
@@ -121,6 +137,8 @@ class Grants:
             permissions=frozenset(name for capability in capabilities for name in capability.permissions),
             patterns=Patterns(pattern for capability in capabilities for pattern in capability.models),
             headed=tuple(capability for capability in capabilities if capability.add_headers),
+            charged=tuple(capability for capability in capabilities if capability.quotas),
+            limited=tuple(capability for capability in capabilities if capability.rate_limits),
         )
 
     def _find_headers(self, identity: Identity, provider: str, model: str) -> Headers:
@@ -130,6 +148,21 @@ class Grants:
             for capability in self.access(identity).headed
             if applies(capability, name)
             for header in capability.add_headers
+        )
+
+    def _find_quotas(self, identity: Identity, provider: str, model: str) -> tuple[str, ...]:
+        name = f"{provider}/{model}"
+        charged = self.access(identity).charged
+        found = [quota for capability in charged if applies(capability, name) for quota in capability.quotas]
+        return tuple(dict.fromkeys(found))
+
+    def _find_rate_limits(self, identity: Identity, provider: str, model: str) -> Limits:
+        name = f"{provider}/{model}"
+        return tuple(
+            (limit, capability.models)
+            for capability in self.access(identity).limited
+            if applies(capability, name)
+            for limit in capability.rate_limits
         )
 
 
@@ -153,37 +186,3 @@ def sources(identity: Identity) -> frozenset[str]:
 def applies(capability: Capability, name: str) -> bool:
     """Whether a capability speaks of a model (`provider/model`); one without patterns is for all ("floating")."""
     return not capability.models or any(matches(pattern, name) for pattern in capability.models)
-
-
-def matches(pattern: str, name: str) -> bool:
-    """A glob over "provider/model"."""
-    return _glob(pattern.split("/"), name.split("/"), "**", _segment_matches)
-
-
-def covers_provider(pattern: str, provider: str) -> bool:
-    """Some model of the provider could match."""
-    head, slash, _ = pattern.partition("/")
-    return head == "**" or (bool(slash) and _segment_matches(head, provider))
-
-
-def _segment_matches(pattern: str, text: str) -> bool:
-    return _glob(pattern, text, "*", operator.eq)
-
-
-def _glob(pattern: Sequence[str], text: Sequence[str], star: str, same: Callable[[str, str], bool]) -> bool:
-    """Greedy matching that only ever goes back to the last star: no pattern makes it slow, as a regex could be."""
-    at = seen = resume = 0
-    last_star = -1
-    while seen < len(text):
-        if at < len(pattern) and pattern[at] == star:
-            last_star, resume = at, seen
-            at += 1
-        elif at < len(pattern) and same(pattern[at], text[seen]):
-            at += 1
-            seen += 1
-        elif last_star >= 0:
-            resume += 1
-            at, seen = last_star + 1, resume
-        else:
-            return False
-    return all(rest == star for rest in pattern[at:])

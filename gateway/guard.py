@@ -12,6 +12,7 @@ import re
 import secrets
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import lru_cache
+from time import time_ns
 from typing import Final, NamedTuple
 
 import orjson
@@ -39,7 +40,7 @@ def middlewares(calls: Collection[web.AbstractRoute], modes: Modes) -> list[Midd
 
     @web.middleware
     async def request_id(request: web.Request, handler: Handler) -> web.StreamResponse:
-        request[REQUEST_ID] = f"req_{secrets.token_hex(12)}"
+        request[REQUEST_ID] = new_id()
         try:
             response = await handler(request)
         except web.HTTPException as error:
@@ -173,6 +174,11 @@ def _is_address(name: str) -> bool:
     return True
 
 
+def new_id() -> str:
+    """Unique, and later ones are greater: an index of them grows at its end, not all over."""
+    return f"req_{time_ns() // 1_000_000:012x}{secrets.token_hex(6)}"
+
+
 def json_error(status: int, message: str) -> web.Response:
     """An error outside of any dialect."""
     return web.Response(status=status, body=orjson.dumps({"error": message}), content_type="application/json")
@@ -185,9 +191,12 @@ def _said(problem: Problem) -> web.Response:
 
 
 def _plain(error: web.HTTPException) -> web.StreamResponse:
-    """The answers that aiohttp gives itself (no such route, wrong method) as JSON; redirects stay as they are."""
+    """The answers that aiohttp gives itself (no such route, wrong method) as JSON; redirects keep where they lead to.
+
+    An exception itself must not be returned: aiohttp deprecates that.
+    """
     if error.status < 400:
-        return error
+        return web.Response(status=error.status, headers={"location": error.headers["Location"]})
     headers = {"allow": error.headers["Allow"]} if "Allow" in error.headers else {}
     response = json_error(error.status, f"{error.reason or 'error'}: see the README for this gateway's routes")
     response.headers.update(headers)

@@ -14,7 +14,7 @@ import re
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, MutableMapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from time import sleep
 from typing import Any, Final, Protocol, cast
 
@@ -62,19 +62,45 @@ class Logger(Protocol):
     def exception(self, event: str, **fields: Any) -> None:
         """An error, with the traceback of the exception that is being handled."""
 
+    def later(self, event: str, fields: Callable[[], Mapping[str, Any]]) -> None:
+        """As `info`, made in the thread that writes: for what every call says, which must cost it next to nothing."""
+
 
 def configure(stream: Output | None = None, *, json: bool | None = None) -> Logger:
     """A logger that writes to `stream`, standard output if None; JSON unless that is a terminal."""
     lines = Lines(_standard_output() if stream is None else stream)
     atexit.register(lines.close)
-    as_json = not _is_terminal(stream) if json is None else json
+    processors = _processors(not _is_terminal(stream) if json is None else json)
     logger = structlog.wrap_logger(
         lines,
-        processors=_processors(as_json),
+        processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger("info"),
         cache_logger_on_first_use=True,
     )
-    return cast("Logger", logger)
+    return _Log(cast("Logger", logger), lines, processors)
+
+
+class _Log:
+    """structlog's logger, and beside it the way for lines that are made later."""
+
+    def __init__(self, logger: Logger, lines: Lines, processors: list[Callable[..., Any]]) -> None:
+        self.debug = logger.debug
+        self.info = logger.info
+        self.warning = logger.warning
+        self.error = logger.error
+        self.exception = logger.exception
+        self._lines = lines
+        self._processors = processors
+
+    def later(self, event: str, fields: Callable[[], Mapping[str, Any]]) -> None:
+        self._lines.put(partial(self._rendered, event, fields))
+
+    def _rendered(self, event: str, fields: Callable[[], Mapping[str, Any]]) -> bytes:
+        entry: Any = {"event": event, **fields()}
+        for processor in self._processors:
+            entry = processor(None, "info", entry)
+        line: bytes = entry
+        return line
 
 
 def _processors(as_json: bool) -> list[Callable[..., Any]]:
@@ -140,14 +166,14 @@ class Lines:
 
     def __init__(self, stream: Output) -> None:
         self._stream = stream
-        self._queue: deque[bytes] = deque()
+        self._queue: deque[bytes | Callable[[], bytes]] = deque()
         self._lost = 0
         self._wake = threading.Event()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
         self._thread.start()
 
-    def msg(self, line: bytes) -> None:
+    def put(self, line: bytes | Callable[[], bytes]) -> None:
         if len(self._queue) >= MAX_LINES:
             self._lost += 1
             return
@@ -155,7 +181,7 @@ class Lines:
         if not self._wake.is_set():
             self._wake.set()
 
-    debug = info = warning = error = critical = msg
+    debug = info = warning = error = critical = msg = put
 
     def close(self) -> None:
         """Write what is queued, and end the thread; give up on an output that blocks."""
@@ -170,12 +196,19 @@ class Lines:
             if not self._closing:
                 sleep(GATHER_SECONDS)
             self._wake.clear()
-            batch = [self._queue.popleft() for _ in range(len(self._queue))]
+            batch = [self._line(self._queue.popleft()) for _ in range(len(self._queue))]
             if self._lost > told:
                 batch.append(orjson.dumps({"level": "error", "event": "log.lines_lost", "lost": self._lost - told}))
                 told = self._lost
             if not self._write(b"".join(line + b"\n" for line in batch)):
                 return
+
+    @staticmethod
+    def _line(line: bytes | Callable[[], bytes]) -> bytes:
+        try:
+            return line if isinstance(line, bytes) else line()
+        except Exception as error:  # noqa: BLE001 (one line that cannot be made must not end all others)
+            return orjson.dumps({"level": "error", "event": "log.line_failed", "reason": type(error).__name__})
 
     def _write(self, data: bytes) -> bool:
         """False when nobody reads any more: a gateway goes on without its log."""

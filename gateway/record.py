@@ -1,9 +1,14 @@
-"""The record of a call: one vocabulary for the log line, the store, the metrics and the API."""
+"""The record of a call: one vocabulary for the log line, the store, the metrics and the API.
+
+Its fields are the words (`tests/test_vocabulary.py` holds all four to them); `as_dict` is how the outside sees it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
+
+import msgspec
 
 from gateway.flag import Usage
 
@@ -11,8 +16,7 @@ NANODOLLARS = 1_000_000_000
 """Money is held in integer nanodollars (1e-9 USD), so that sums are exact."""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True, kw_only=True):
     """What is kept of one call, whatever became of it."""
 
     id: str
@@ -21,10 +25,13 @@ class Record:
     at: float
     """Unix time in seconds at which the request came."""
     identity: str
+    node: str = ""
+    """Stable id of the node that called, where the listener's mode knows it."""
     provider: str
     """"" when the call was refused before one was chosen."""
     model: str
-    """As the client named it, without a provider prefix; "" when the request could not be read."""
+    """The model that was granted, without a provider prefix; before it was (`middleware/grants.py`), the name as the
+    client asked for it, an alias or one with a provider included; "" when the request could not be read."""
     api: str
     """The flag whose route the client used."""
     upstream_api: str
@@ -40,6 +47,10 @@ class Record:
     error_native: str
     """The provider's own name for it."""
     usage: Usage
+    extra: Mapping[str, int] = {}
+    """Counts of what is paid for beside tokens, such as `web_search`."""
+    tier: str = ""
+    """The service tier that the provider says it was."""
     reported: bool
     """The tokens are what the provider reported."""
     cost: int | None
@@ -47,6 +58,8 @@ class Record:
     cost_basis: str
     """Price row that was used, as `basis/model`; "" when none was."""
     estimated: bool
+    charges: Mapping[str, int] = {}
+    """Nanodollars that the call took from quota buckets, by bucket."""
     stop: str
     tools: tuple[str, ...]
     duration_ms: float
@@ -64,6 +77,7 @@ class Record:
             "session_id": self.session_id,
             "at": self.at,
             "identity": self.identity,
+            "node": self.node,
             "provider": self.provider,
             "model": self.model,
             "api": self.api,
@@ -75,10 +89,13 @@ class Record:
             "error": self.error,
             "error_native": self.error_native,
             "tokens": self.usage.as_dict(),
+            "extra": dict(self.extra),
+            "tier": self.tier,
             "reported": self.reported,
             "cost_usd": dollars(self.cost),
             "cost_basis": self.cost_basis,
             "estimated": self.estimated,
+            "charges_usd": {bucket: dollars(amount) for bucket, amount in self.charges.items()},
             "stop": self.stop,
             "tools": list(self.tools),
             "duration_ms": round(self.duration_ms, 1),

@@ -201,7 +201,7 @@ def _modules(folder: Path | None) -> Iterator[tuple[str, ModuleType]]:
                 yield found.name, importlib.import_module(f"{package}.{found.name}")
     for group in (_FLAGS, _TRANSLATORS, _OBSERVERS):
         for entry in entry_points(group=group):
-            yield entry.name, entry.load()
+            yield entry.name, _executed(f"plugin {entry.name}", entry.load)
     for file in sorted(folder.glob("*.py")) if folder else ():
         yield file.stem, _from_file(file)
 
@@ -211,8 +211,13 @@ def _from_file(file: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise PluginError(f"{file}: is not a Python file")
     module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise PluginError(f"{file}: {type(error).__name__}: {error}") from error
+    _executed(str(file), partial(spec.loader.exec_module, module))
     return module
+
+
+def _executed(name: str, load: Callable[[], Any]) -> Any:
+    """What loading gives. Raises `PluginError` for whatever a plugin's code raises, be it the end of the process."""
+    try:
+        return load()
+    except (Exception, SystemExit) as error:
+        raise PluginError(f"{name}: {type(error).__name__}: {error}") from error

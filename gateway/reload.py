@@ -10,20 +10,24 @@ from __future__ import annotations
 import asyncio
 import hmac
 import secrets
-from collections.abc import Coroutine, Mapping
-from contextlib import aclosing
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from time import time
 from typing import Any, Final, NamedTuple
 
 from gateway.config import replace as file
 from gateway.config.changes import changes, rotated
 from gateway.config.findings import ConfigError
+from gateway.config.hujson import parse
 from gateway.config.load import Loaded, load
 from gateway.config.model import Config, Listener
+from gateway.config.redact import active_secrets, scrubber, told
 from gateway.config.watch import Stamp, stamps, watch
 from gateway.context import Gateway
 from gateway.runtime import Runtime, runtime
+from gateway.store.entries import Entry, Version
 
 WATCH_AGAIN_SECONDS: Final = 1.0
 """After which watching is begun anew, when it failed."""
@@ -43,6 +47,16 @@ class Who(NamedTuple):
 
 FILE: Final = Who("file")
 """Somebody who edited the file, or a secret's; the file system does not say who."""
+
+
+class _Ready(NamedTuple):
+    """A configuration that was read, and all that takes long to say of it."""
+
+    loaded: Loaded
+    runtime: Runtime
+    warnings: tuple[str, ...]
+    changed: tuple[str, ...]
+    """Paths, without any value; a key that has slipped into a name is left out of them."""
 
 
 @dataclass(slots=True)
@@ -97,13 +111,14 @@ class Reloader:
         async with self._one_at_a_time:
             await self._reload()
 
-    async def save(self, text: str, expected: bytes, who: Who) -> None:
+    async def save(self, text: str, expected: bytes, who: Who, check: Callable[[], object] = lambda: None) -> None:
         """Replace the file, which holds `expected`, and take the new one over.
 
-        It is done to the end, whatever becomes of the caller. Raises `CannotReplace`, `OSError`, and `ConfigError`
-        or `NotTaken` for what only showed once it was written; the old file stands there again then.
+        `check` raises when `who` may not save any more; it is asked once nothing else can change that. A save is done
+        to the end, whatever becomes of the caller. Raises what `check` does, `CannotReplace`, `OSError`, and
+        `ConfigError` or `NotTaken` for what only showed once it was written; the old file stands there again then.
         """
-        await asyncio.shield(self._task(self._save(text.encode(), expected, who)))
+        await asyncio.shield(self._task(self._save(text.encode(), expected, who, check)))
 
     def _task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -120,21 +135,22 @@ class Reloader:
     async def _reload(self) -> None:
         self.seen = stamps(self._watched)
         try:
-            loaded, ready = await asyncio.to_thread(self._read)
+            ready = await asyncio.to_thread(self._read)
         except ConfigError as error:
             self._watched |= error.watched
-            self._keep([str(finding) for finding in error.findings])
+            self._keep(await asyncio.to_thread(self._shown, error))
         except Exception as error:
             self.gateway.log.exception("config.reload_failed")
             self._keep([f"{self.path}: cannot be taken over: {type(error).__name__}"])
         else:
-            self._take(loaded, ready, FILE)
+            self._take(ready, FILE)
 
-    async def _save(self, data: bytes, expected: bytes, who: Who) -> None:
+    async def _save(self, data: bytes, expected: bytes, who: Who, check: Callable[[], object]) -> None:
         async with self._one_at_a_time:
+            check()
             await asyncio.to_thread(file.replace, self.path, data, expected)
             try:
-                loaded, ready = await asyncio.to_thread(self._read)
+                ready = await asyncio.to_thread(self._read)
             except ConfigError:
                 await self._put_back(expected, data)
                 raise
@@ -142,55 +158,72 @@ class Reloader:
                 self.gateway.log.exception("config.reload_failed")
                 await self._put_back(expected, data)
                 raise NotTaken(f"{self.path} cannot be taken over: {type(error).__name__}") from None
-            self._take(loaded, ready, who)
+            self._take(ready, who)
 
     async def _put_back(self, old: bytes, new: bytes) -> None:
-        """What somebody else has written by now stays, and so does what cannot be replaced: following sees to it."""
+        """What somebody else has written by now stays, and so does what cannot be replaced: following sees to it.
+
+        It reads the old file once more, too: a secret's file may have changed since that was read.
+        """
         try:
             await asyncio.to_thread(file.replace, self.path, old, new)
-            self.seen = stamps(self._watched)
         except (file.CannotReplace, OSError):
             self.gateway.log.exception("config.put_back_failed")
 
-    def _read(self) -> tuple[Loaded, Runtime]:
+    def _read(self) -> _Ready:
         """In a thread of its own: a large file, or a slow disk, must not hold up calls."""
+        before = self.loaded
         loaded = load(self.path, known_flags=self.gateway.registry.flags)
-        return loaded, runtime(with_listener(loaded.config, self.overlay))
+        ready = runtime(with_listener(loaded.config, self.overlay))
+        differing = changes(before.document.value, loaded.document.value)
+        differing += [path for path in rotated(before.config, loaded.config) if path not in differing]
+        hidden = active_secrets(before.config) | active_secrets(loaded.config)
+        scrubbed = scrubber({*hidden, *told(before.document), *told(loaded.document)})
+        warnings = tuple(scrubbed(str(warning)) for warning in loaded.warnings)
+        return _Ready(loaded, ready, warnings, tuple(map(scrubbed, differing)))
+
+    def _shown(self, error: ConfigError) -> list[str]:
+        """The findings as they may be shown: a key that has slipped into a name stands in the path of one."""
+        hidden = set(active_secrets(self.gateway.runtime.config))
+        # what cannot be read or parsed has findings that quote nothing
+        with suppress(OSError, ValueError):
+            hidden |= told(parse(file.read(self.path).decode()))
+        return [*map(scrubber(hidden), map(str, error.findings))]
 
     def _keep(self, findings: list[str]) -> None:
         self.gateway.config_error = findings[0]
         self.gateway.metrics.config_reloaded(successful=False)
         self.gateway.log.error("config.refused", findings=findings, kept="the last good configuration serves on")
 
-    def _take(self, loaded: Loaded, ready: Runtime, who: Who) -> None:
-        gateway, before = self.gateway, self.loaded
+    def _take(self, ready: _Ready, who: Who) -> None:
+        gateway, before, loaded = self.gateway, self.loaded, ready.loaded
+        config = ready.runtime.config
         self.loaded, self.seen, self._watched = loaded, loaded.stamps, loaded.watched
-        gateway.runtime = ready
-        gateway.metrics.configured(ready.config)
+        gateway.runtime = ready.runtime
+        gateway.metrics.configured(config)
+        gateway.quotas.configured(config.quotas)
         gateway.config_error = ""
         gateway.metrics.config_reloaded(successful=True)
-        for warning in loaded.warnings:
-            gateway.log.warning("config.warning", finding=str(warning))
-        if keys := fixed_changes(self.started, ready.config):
+        for warning in ready.warnings:
+            gateway.log.warning("config.warning", finding=warning)
+        if keys := fixed_changes(self.started, config):
             gateway.log.warning("config.needs_restart", changed=keys)
-        gateway.log.info("config.reloaded", file=str(self.path), providers=list(ready.config.providers))
-        self._note(before, who)
+        gateway.log.info("config.reloaded", file=str(self.path), providers=list(config.providers))
+        if ready.changed or before.text != loaded.text:
+            self._note(before, ready.changed, who)
 
-    def _note(self, before: Loaded, who: Who) -> None:
+    def _note(self, before: Loaded, changed: tuple[str, ...], who: Who) -> None:
         """The audit's line: who changed what, without any value."""
-        now = self.loaded
-        differing = changes(before.document.value, now.document.value)
-        differing += [path for path in rotated(before.config, now.config) if path not in differing]
-        if not differing and before.text == now.text:
-            return
+        after = self.etag(self.loaded.text.encode())
+        self.gateway.keeper.put(Entry(version=Version(time(), who.login, after, changed)))
         self.gateway.log.info(
             "config.changed",
             who=who.login,
             node=who.node,
             request_id=who.request_id,
             etag_before=self.etag(before.text.encode()),
-            etag_after=self.etag(now.text.encode()),
-            changed=differing,
+            etag_after=after,
+            changed=list(changed),
         )
 
 
@@ -201,6 +234,7 @@ def fixed_changes(started: Config, now: Config) -> list[str]:
         "server.drain_seconds": (started.server.drain_seconds, now.server.drain_seconds),
         "server.limits.header_bytes": (started.server.limits.header_bytes, now.server.limits.header_bytes),
         "storage.url": (started.storage.url, now.storage.url),
+        "metrics.listen": (started.metrics.listener, now.metrics.listener),
     }
     return [key for key, (before, after) in keys.items() if before != after]
 

@@ -19,4 +19,5 @@ class Runtime:
 
 
 def runtime(config: Config) -> Runtime:
-    return Runtime(config, Grants(config.grants, config.providers), Catalog(config), Prices.load())
+    prices = Prices.load(config.prices, infer=config.auto_cost_basis)
+    return Runtime(config, Grants(config.grants, config.providers), Catalog(config), prices)

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from gateway.admin.metrics import serving
 from gateway.app import build
 from gateway.config.load import Loaded
 from gateway.config.model import Config, Listener
@@ -23,6 +24,7 @@ from gateway.context import GATEWAY, Gateway
 from gateway.http_log import server_logger
 from gateway.identity.modes import Modes
 from gateway.log import Logger
+from gateway.output import say
 from gateway.registry import Registry
 from gateway.reload import Reloader, with_listener
 from gateway.sessions import load_key
@@ -45,6 +47,8 @@ class Running:
 
     app: web.Application
     urls: list[str] = field(default_factory=list)
+    metrics_url: str = ""
+    """Of the metrics' own listener, where there is one."""
     hurry: asyncio.Event = field(default_factory=asyncio.Event)
     """Set by who does not want to wait for calls in flight."""
 
@@ -74,7 +78,10 @@ async def listening(
         max_line_size=limits.header_bytes,
         max_field_size=limits.header_bytes,
     )
-    await runner.setup()
+    try:
+        await runner.setup()
+    except StoreFailed as error:
+        raise CannotStart(str(error)) from None
     running = Running(app)
     bounds: list[Bound] = []
     try:
@@ -84,7 +91,8 @@ async def listening(
             running.urls.append(bounds[-1].url)
         for bound in bounds:
             await Site(runner, bound, modes).start()
-        yield running
+        async with _metrics(running, config):
+            yield running
     finally:
         running.gateway.draining = True
         for bound in bounds:
@@ -97,6 +105,20 @@ async def listening(
             await modes.close()
             for bound in bounds:
                 bound.socket.close()
+
+
+@asynccontextmanager
+async def _metrics(running: Running, config: Config) -> AsyncIterator[None]:
+    """The listener of the metrics' own, if there is one. Raises `CannotStart`."""
+    if (listener := config.metrics.listener) is None:
+        yield
+        return
+    bound = _bound(listener)
+    with bound.socket:
+        async with serving(running.gateway, bound):
+            running.metrics_url = f"{bound.url}/metrics"
+            running.gateway.log.info("metrics.listening", url=running.metrics_url)
+            yield
 
 
 class Site(web.SockSite):
@@ -172,7 +194,7 @@ async def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT. Prints `listening on URL` for each listener when it is ready, then the hints.
 
-    Raises `CannotStart`.
+    Raises `CannotStart`, and `OutputFailed` where nobody can be told.
     """
     config = with_listener(loaded.config, listener)
     stop = asyncio.Event()
@@ -190,7 +212,7 @@ async def serve(
         following = asyncio.create_task(reloader.follow())
         stack.push_async_callback(_cancelled, following)
         for url in running.urls:
-            print(f"listening on {url}{hints(url)}", flush=True)  # noqa: T201 (what scripts wait for)
+            say(f"listening on {url}{hints(url)}")
         log.info("gateway.started", urls=running.urls, providers=list(config.providers))
         await stop.wait()
         log.info("gateway.draining", seconds=config.server.drain_seconds)

@@ -83,6 +83,7 @@ class Server:
     async def _serve(self, call: Call, route: Route, request: web.Request) -> web.StreamResponse:
         try:
             body = await self._read(call, request)
+            call.received = monotonic()
             call.ask = call.flag.parse(_request(route, request, body))
             answer = await self.gateway.chain(call)
             if answer.items is None:
@@ -101,6 +102,8 @@ class Server:
         """The body. Raises `Refused`; a client that stops sending is one that left."""
         if (refused := request.get(REFUSED)) is not None:
             raise refused
+        if self.gateway.keeper.full:
+            raise Refused(_NO_ROOM)
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
             # what is small on the wire could be anything in memory, and no client of this trade compresses
             raise invalid("the body is compressed; send it as it is, without Content-Encoding")
@@ -242,6 +245,8 @@ def _reply_headers(call: Call, headers: Mapping[str, str]) -> dict[str, str]:
     own = {"x-request-id": call.id, "server": "irisgate"}
     if attempt is not None and attempt.dropped:
         own["x-irisgate-dropped"] = _header_value(", ".join(attempt.dropped))
+    if call.reservation is not None and call.reservation.notice:
+        own["x-irisgate-quota"] = _header_value(call.reservation.notice)
     return {**headers, **own}
 
 
@@ -256,4 +261,7 @@ def _too_large(limit: int) -> Refused:
 
 
 _STOPPING: Final = Problem(UNAVAILABLE, "the gateway is being stopped; try again", retryable=True)
+_NO_ROOM: Final = Problem(
+    UNAVAILABLE, "the gateway cannot write its records, since its disk is full; try again later", retry_after=10
+)
 _CRASHED: Final = Problem(INTERNAL, "the gateway failed on this call; its log has the cause under the request id")

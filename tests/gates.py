@@ -75,7 +75,7 @@ class Gate:
 
     async def sessions(self):
         """The sessions, once what was written has reached the store."""
-        await self.running.gateway.store.flush()
+        await self.running.gateway.keeper.flush()
         return (await (await self.get("/api/sessions")).json())["sessions"]
 
     async def calls(self, count=1):

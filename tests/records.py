@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
 from typing import Any
+
+import msgspec
 
 from gateway.flag import Usage
 from gateway.log import Logger, configure
 from gateway.record import Record
+from gateway.store.entries import Entry
+from gateway.store.sqlite import SqliteStore
 
 NOON = 1_795_435_200.0
 """2026-11-23 12:00:00 UTC."""
@@ -45,7 +48,22 @@ _PLAIN = Record(
 
 
 def record(**changes: Any) -> Record:
-    return replace(_PLAIN, **changes)
+    return msgspec.structs.replace(_PLAIN, **changes)
+
+
+class Kept(SqliteStore):
+    """A store that is written to by hand: what is put is there after a flush."""
+
+    def __init__(self, path) -> None:
+        super().__init__(path)
+        self._put: list[Entry] = []
+
+    def put(self, record: Record) -> None:
+        self._put.append(Entry(call=record))
+
+    async def flush(self) -> None:
+        entries, self._put = self._put, []
+        await self.write(entries, self.begun)
 
 
 def logger() -> tuple[Logger, io.BytesIO]:

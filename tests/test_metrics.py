@@ -13,8 +13,9 @@ from gateway.metrics import Metrics
 from tests.records import HAIKU, record
 
 
-def config(**providers):
-    return SimpleNamespace(providers={name: SimpleNamespace(models=models) for name, models in providers.items()})
+def config(users=0, **providers):
+    configured = {name: SimpleNamespace(models=models) for name, models in providers.items()}
+    return SimpleNamespace(providers=configured, metrics=SimpleNamespace(users=users))
 
 
 @pytest.fixture
@@ -126,6 +127,61 @@ def test_the_process_tells_of_its_configuration_its_streams_and_its_release(metr
     assert value(metrics, "build_info", version="1.2.3") == 1
 
 
+def test_the_time_of_the_last_good_configuration_is_told(metrics, monkeypatch):
+    monkeypatch.setattr(module, "time", lambda: 1000.0)
+    metrics.config_reloaded(successful=True)
+    monkeypatch.setattr(module, "time", lambda: 2000.0)
+    metrics.config_reloaded(successful=False)
+    assert value(metrics, "config_last_reload_timestamp_seconds") == 1000.0
+
+
+def test_callers_are_a_label_where_it_is_configured(metrics):
+    metrics.configured(config(users=2, bedrock=(HAIKU,)))
+    for number in range(5):
+        metrics.observe(record(identity=f"u{number}", cost=1_000_000_000, usage=Usage(input=3, output=2, reasoning=1)))
+    metrics.observe(record(identity="u0", cost=500_000_000, usage=Usage(cache_read=1)))
+    assert [value(metrics, "user_cost_usd_total", user=user) for user in ("u0", "u1", "other")] == [1.5, 1.0, 3.0]
+    assert [value(metrics, "user_tokens_total", user=user) for user in ("u0", "u1", "other")] == [6, 5, 15]
+    assert b"u4" not in metrics.render()
+
+
+def test_a_call_of_nobody_counts_for_no_user(metrics):
+    metrics.configured(config(users=2, bedrock=(HAIKU,)))
+    metrics.observe(record(identity=""))
+    assert b"{user=" not in metrics.render()
+
+
+def test_errors_of_a_provider_count_by_code_and_unheard_of_ones_together(metrics):
+    metrics.upstream_error("bedrock", "rate_limit")
+    metrics.upstream_error("bedrock", "made-up")
+    metrics.upstream_error("bedrock", "made-up-too")
+    assert value(metrics, "upstream_errors_total", provider="bedrock", code="rate_limit") == 1
+    assert value(metrics, "upstream_errors_total", provider="bedrock", code="other") == 2
+
+
+def test_overhead_is_told_in_buckets_from_a_tenth_of_a_millisecond(metrics):
+    metrics.overhead("openai_chat", 0.0002)
+    assert value(metrics, "overhead_seconds_bucket", api="openai_chat", le="0.0001") == 0
+    assert value(metrics, "overhead_seconds_bucket", api="openai_chat", le="0.00025") == 1
+    assert value(metrics, "overhead_seconds_sum", api="openai_chat") == 0.0002
+
+
+def test_the_journal_and_the_store_are_as_they_are_when_somebody_asks(metrics):
+    keeper = SimpleNamespace(lag=0, full=False, failing=False)
+    metrics.journal(keeper)
+    keeper.lag, keeper.full, keeper.failing = 4096, True, True
+    names = ("journal_lag_bytes", "journal_full", "store_failing")
+    assert [value(metrics, name) for name in names] == [4096, 1, 1]
+
+
+def test_a_quota_that_is_gone_leaves_no_series(metrics):
+    levels = {"daily:<user>": 0.25, "team": 1.5}
+    metrics.quotas(lambda: levels)
+    assert value(metrics, "quota_used_ratio", quota="daily:<user>") == 0.25
+    del levels["team"]
+    assert value(metrics, "quota_used_ratio", quota="team") is None
+
+
 def test_two_gateways_in_one_process_count_apart(metrics):
     other = Metrics(config(bedrock=(HAIKU,)))
     other.observe(record())
@@ -134,6 +190,7 @@ def test_two_gateways_in_one_process_count_apart(metrics):
 
 def test_every_metric_has_our_prefix_and_a_help_text(metrics):
     metrics.observe(record())
+    metrics.quotas(lambda: {"team": 0.5})
     lines = metrics.render().decode().splitlines()
     names = {line.split()[2] for line in lines if line.startswith("# TYPE")}
     assert names
@@ -156,7 +213,7 @@ class Unused:
 
 
 def test_a_provider_without_models_is_no_trouble():
-    metrics = Metrics(SimpleNamespace(providers={"empty": Unused()}))
+    metrics = Metrics(SimpleNamespace(providers={"empty": Unused()}, metrics=SimpleNamespace(users=0)))
     metrics.observe(record(provider="empty", model="x"))
     assert value(
         metrics, "requests_total", provider="empty", model="other", api="openai_chat", status="2xx", outcome="ok"

@@ -1,8 +1,9 @@
 """GET and PUT /aperture/config, POST /aperture/config:validate: the configuration, for admins (aperture.md section 9).
 
 Keys are never shown: marks stand in their place (`config/redact.py`), and a text with marks can be saved again. A save
-names the text that it is based on (`If-Match`), so nobody overwrites what they have not seen. Writing and taking over
-are the reloader's work, judging a text is `config/edit.py`'s.
+names the text that it is based on (`If-Match`), so nobody overwrites by mistake what they have not seen; `*` says that
+this is meant. Whoever loses the role while a save is under way saves nothing. Writing and taking over are the
+reloader's work, judging a text is `config/edit.py`'s.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from gateway.config.hujson import HujsonError, parse
 from gateway.config.load import Loaded
 from gateway.config.redact import Known, active_secrets, redact, scrub
 from gateway.context import GATEWAY, REQUEST_ID, identity_of
+from gateway.guard import cross_site
 from gateway.identity import Identity
 from gateway.reload import NotTaken, Reloader, Who, with_listener
 from gateway.runtime import runtime
@@ -66,16 +68,16 @@ async def show(request: web.Request) -> web.Response:
 
 async def save(request: web.Request) -> web.Response:
     """The saved text, or a refusal that changed nothing."""
-    identity, reloader = _admin(request)
-    text = await _text(request)
+    identity, reloader, text = await _asked(request)
     shown = await _shown(reloader)
     _match(request, shown.etag)
+    who = Who(identity.login, identity.node, request[REQUEST_ID])
     try:
         await asyncio.to_thread(file.check, reloader.path)
-        proposal = await asyncio.to_thread(_proposal, text, shown, reloader, identity)
+        proposal = await asyncio.to_thread(_proposal, text, shown, request, identity, reloader)
         if proposal.errors:
             raise _invalid(proposal.errors)
-        await reloader.save(proposal.text, shown.data, Who(identity.login, identity.node, request[REQUEST_ID]))
+        await reloader.save(proposal.text, shown.data, who, lambda: _admin(request))
     except ConfigError as error:
         # the file was sound a moment ago: a secret that it names has just gone
         raise _invalid(tuple(_without_secrets(finding, shown) for finding in error.findings)) from None
@@ -94,10 +96,9 @@ async def save(request: web.Request) -> web.Response:
 
 async def validate(request: web.Request) -> web.Response:
     """{"valid": bool, "errors": []}, by the rules of a save."""
-    identity, reloader = _admin(request)
-    text = await _text(request)
+    identity, reloader, text = await _asked(request)
     shown = await _shown(reloader)
-    proposal = await asyncio.to_thread(_proposal, text, shown, reloader, identity)
+    proposal = await asyncio.to_thread(_proposal, text, shown, request, identity, reloader)
     return _json({"valid": not proposal.errors, "errors": list(map(_error, proposal.errors))})
 
 
@@ -112,6 +113,14 @@ def _admin(request: web.Request) -> tuple[Identity, Reloader]:
     if gateway.reloader is None:
         raise Refusal(409, "the configuration was not read from a file, so there is none to show or to change")
     return identity, gateway.reloader
+
+
+async def _asked(request: web.Request) -> tuple[Identity, Reloader, str]:
+    """An admin, and the text that they sent."""
+    _admin(request)
+    text = await _text(request)
+    # a body may take its time, and the role may be gone by now
+    return *_admin(request), text
 
 
 async def _shown(reloader: Reloader) -> _Shown:
@@ -149,12 +158,16 @@ def _scrubbed(text: str, active: frozenset[str], known: Mapping[str, Known]) -> 
     return scrub(text, {*active, *(entry.text for entry in known.values())})
 
 
-def _proposal(text: str, shown: _Shown, reloader: Reloader, identity: Identity) -> Proposal:
-    def judge(loaded: Loaded) -> str:
-        grants = runtime(with_listener(loaded.config, reloader.overlay)).grants
-        if grants.role(identity) == "admin":
-            return ""
-        return f'"{identity.login}" would no longer be an admin, and could not change this back'
+def _proposal(text: str, shown: _Shown, request: web.Request, identity: Identity, reloader: Reloader) -> Proposal:
+    def judge(loaded: Loaded) -> dict[str, str]:
+        """Nobody shuts themselves out: they would need this very way to change it back."""
+        against = {}
+        if runtime(with_listener(loaded.config, reloader.overlay)).grants.role(identity) != "admin":
+            against["grants"] = f'"{identity.login}" would no longer be an admin, and could not change this back'
+        if cross_site(request.headers, loaded.config.server.hosts) is not None:
+            host = request.headers["Host"]
+            against["server.hosts"] = f'"{host}", as which you called the gateway, would no longer be one of its names'
+        return against
 
     flags = reloader.gateway.registry.flags
     return propose(text, reloader.path, shown.known, active=shown.active, flags=flags, judge=judge)
@@ -181,16 +194,16 @@ async def _text(request: web.Request) -> str:
 
 
 async def _read(request: web.Request) -> bytes:
-    limit = min(MAX_BODY, request.app[GATEWAY].runtime.config.server.limits.body_bytes)
-    body = b""
-    if (request.content_length or 0) <= limit:
+    """The limit is not the configuration's own for calls: a small one there could not be made larger again."""
+    body = bytearray()
+    if (request.content_length or 0) <= MAX_BODY:
         while data := await request.content.readany():
             body += data
-            if len(body) > limit:
+            if len(body) > MAX_BODY:
                 break
         else:
-            return body
-    raise Refusal(413, f"the body is larger than {limit} bytes")
+            return bytes(body)
+    raise Refusal(413, f"the body is larger than {MAX_BODY} bytes")
 
 
 def _match(request: web.Request, etag: str) -> None:

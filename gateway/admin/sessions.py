@@ -1,7 +1,7 @@
 """GET /api/sessions and /api/calls: what was called, own rows for users and everybody's for admins.
 
 Lists are `{"sessions": [...], "next": CURSOR | null}`, newest first, with `?limit=` and `?cursor=`; an admin may narrow
-them by `?identity=`. Who may see which rows is decided here (`scope`) for these routes and for the pages.
+them by `?identity=`. Who may see which rows is decided here (`scope`) for these routes, for usage and for the pages.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 def routes() -> list[web.RouteDef]:
     return [
-        web.get("/api/sessions", _told(sessions)),
-        web.get("/api/sessions/{id}", _told(session)),
-        web.get("/api/sessions/{id}/calls", _told(calls)),
-        web.get("/api/calls", _told(calls)),
+        web.get("/api/sessions", told(sessions)),
+        web.get("/api/sessions/{id}", told(session)),
+        web.get("/api/sessions/{id}/calls", told(calls)),
+        web.get("/api/calls", told(calls)),
+        web.get("/api/calls/{id}", told(call)),
     ]
 
 
@@ -39,7 +40,7 @@ class Denied(PermissionError):
 
 
 class Missing(LookupError):
-    """No such session, or one of somebody else: the two look alike."""
+    """No such session or call, or one of somebody else: the two look alike."""
 
 
 class BadQuery(ValueError):
@@ -60,13 +61,16 @@ class Scope:
         return self.role == "admin"
 
 
-def scope(request: web.Request) -> Scope:
-    """Raises `Denied` for a caller without a role, and for a user who asks for somebody else's rows."""
+def scope(request: web.Request, parameter: str = "identity") -> Scope:
+    """Whose rows are asked for, by the query's `parameter`.
+
+    Raises `Denied` for a caller without a role, and for a user who asks for somebody else's rows.
+    """
     identity = identity_of(request)
     role = request.app[GATEWAY].runtime.grants.role(identity) if identity else None
     if identity is None or role is None:
         raise Denied(NO_ROLE)
-    wanted = request.query.get("identity")
+    wanted = request.query.get(parameter)
     if role == "admin":
         return Scope(identity.login, role, wanted)
     if wanted not in {None, identity.login}:
@@ -108,11 +112,21 @@ async def calls(request: web.Request) -> web.Response:
     return _json({"calls": [_call(row) for row in page.rows], "next": page.next})
 
 
+async def call(request: web.Request) -> web.Response:
+    """One call, with everything that is kept of it."""
+    seen = scope(request)
+    name = request.match_info["id"]
+    found = await request.app[GATEWAY].store.call(seen.identity, name)
+    if found is None:
+        raise Missing(f'call "{name[:200]}" not found')
+    return _json(_call(found))
+
+
 def _call(record: Record) -> dict[str, Any]:
     return {**record.as_dict(), "at": rfc3339(record.at)}
 
 
-def _told(handler: Handler) -> Handler:
+def told(handler: Handler) -> Handler:
     """The handler, with what it raises said in JSON."""
 
     @wraps(handler)

@@ -6,17 +6,22 @@ found before, and nothing here stops a start.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
-from gateway.config.findings import Report, closest
+from gateway.caps import geo
+from gateway.config.findings import Report
 from gateway.config.hujson import Path
 from gateway.config.model import Config, Mode, Provider
-from gateway.grants import covers_provider
-from gateway.prices.table import BASES
+from gateway.globs import covers_provider
+from gateway.prices.table import BASES, REGIONAL, Prices, glob, inferred, looked_up
 
-REGIONAL: Final = "bedrock_"
-"""How the flags begin of providers whose prices depend on the region."""
+REGIONS: Final[Mapping[str, frozenset[str]]] = {
+    "bedrock-us": frozenset({"", "us", "global"}),
+    "bedrock-eu": frozenset({"", "eu", "global"}),
+    "bedrock-ap": frozenset({"", "apac", "jp", "au", "in", "global"}),
+}
+"""Regions of ids that belong to a price list; ids of others are priced by their own, whatever the list."""
 POLICY_MODES: Final[frozenset[Mode]] = frozenset({"whois", "proxy-protocol", "serve-headers"})
 """Identity modes whose callers may have grants from the tailnet policy, which nobody sees from here."""
 POLICY_ONLY: Final = ("autogroup:", "ipset:", "svc:")
@@ -25,9 +30,13 @@ POLICY_ONLY: Final = ("autogroup:", "ipset:", "svc:")
 
 def advise(config: Config, report: Report) -> None:
     _no_access(config, report)
+    _anybody(config, report)
+    prices = Prices.load(config.prices, infer=config.auto_cost_basis)
     for provider in config.providers.values():
         _unused_provider(provider, report)
-        _unknown_cost(provider, report)
+        _unknown_cost(provider, config, report)
+        _other_region(provider, report)
+        _idle_rules(provider, config, prices, report)
     _shared_models(config, report)
 
 
@@ -35,17 +44,32 @@ def _no_access(config: Config, report: Report) -> None:
     if report.failed:
         # sections with faults are missing from the configuration, which says nothing about what they will hold
         return
+    policy = any(listener.identity in POLICY_MODES for listener in config.server.listeners)
+    unless = "unless the tailnet policy says otherwise, " if policy else ""
     if not config.providers:
         report.warn((), "no providers defined; users will not be able to access any models")
-    elif any(listener.identity in POLICY_MODES for listener in config.server.listeners):
-        return
     elif not config.grants:
-        report.warn((), 'providers are configured but no "grants"; everyone will be denied')
+        report.warn((), f'providers are configured but no "grants"; {unless}everyone will be denied')
     elif not any(
         capability.role == "admin" for grant in config.grants if grant.src for capability in grant.capabilities
     ):
-        message = "no grant in grants or temp_grants assigns role:admin; nobody will be able to manage this instance"
-        report.warn((), message)
+        lacking = "no grant in grants or temp_grants assigns role:admin"
+        report.warn((), f"{lacking}; {unless}nobody will be able to manage this instance")
+
+
+def _anybody(config: Config, report: Report) -> None:
+    """Where the PROXY protocol is taken from this machine because nobody said from whom."""
+    if report.failed:
+        # a listener with faults is missing, and the places of the others are not theirs
+        return
+    for index, listener in enumerate(config.server.listeners):
+        if listener.identity == "proxy-protocol" and not listener.proxies and not listener.unix:
+            local = "::1" if ":" in listener.host else "127.0.0.1"
+            report.warn(
+                ("server", "listeners", index),
+                'no "proxies", so every process of this machine can speak for anybody here; '
+                f'write "proxies": ["{local}"] if that is meant',
+            )
 
 
 def _unused_provider(provider: Provider, report: Report) -> None:
@@ -62,33 +86,67 @@ def _unused_provider(provider: Provider, report: Report) -> None:
         report.warn(path, 'no apikey configured; requests go without one (write "apikey": "" if that is meant)')
 
 
-def _unknown_cost(provider: Provider, report: Report) -> None:
-    """Bedrock's prices vary by region, so its price list must be named (the product page says so); a local server has
-    none to name. A list that the hosted product has may still have no prices here.
+def _unknown_cost(provider: Provider, config: Config, report: Report) -> None:
+    """Bedrock's prices vary by region, so its price list must be named (the product page says so), as each must where
+    none may be found by the flags; a local server has none to name.
     """
     path: Path = ("providers", provider.id)
     known = ", ".join(BASES)
     if provider.cost_basis is None:
-        if any(flag.startswith(REGIONAL) for flag in provider.flags):
+        named = () if config.auto_cost_basis else inferred(provider.flags)
+        if named or any(flag.startswith(REGIONAL) for flag in provider.flags):
             report.warn(
                 path,
                 f"no cost_basis configured, so costs are unknown; there are prices for {known}",
             )
     elif provider.cost_basis not in BASES:
-        hint = closest(provider.cost_basis, BASES)
+        hint = report.hint(provider.cost_basis, BASES)
         message = f"no prices are known for this price list, so costs are unknown; there are prices for {known}{hint}"
         report.warn((*path, "cost_basis"), message)
+
+
+def _other_region(provider: Provider, report: Report) -> None:
+    """A model's own prefix decides, so the list says something that is not so."""
+    fitting = REGIONS.get(provider.cost_basis or "")
+    other = next((model for model in provider.models if fitting and geo(model) not in fitting), None)
+    if other is not None:
+        report.warn(
+            ("providers", provider.id, "cost_basis"),
+            f'does not fit "{other}", which is priced by its own prefix; write "bedrock" for models of several regions',
+        )
+
+
+def _idle_rules(provider: Provider, config: Config, prices: Prices, report: Report) -> None:
+    """Rules that price nothing: no model matches, or no price is known for what they name."""
+    left = dict.fromkeys(provider.models)
+    for index, rule in enumerate(provider.model_cost_map):
+        if not report.patient(len(left) + index):
+            return
+        path: Path = ("providers", provider.id, "model_cost_map", index)
+        mine = [model for model in left if glob(rule.match).fullmatch(model)]
+        if not mine:
+            report.warn((*path, "match"), "matches no model of the provider that a rule before it does not match")
+        elif rule.priced_as and not any(
+            prices.find(*where) for where in looked_up(provider, mine[0], infer=config.auto_cost_basis)
+        ):
+            report.warn((*path, "as"), 'no price is known for it; write a model of the price list, or "basis/model"')
+        for model in mine:
+            del left[model]
 
 
 def _shared_models(config: Config, report: Report) -> None:
     first: dict[tuple[str, int], str] = {}
     for provider in config.providers.values():
-        for model in () if provider.disabled else provider.models:
+        if provider.disabled:
+            continue
+        # a model may be written twice, and the first place counts
+        written = report.document.value["providers"][provider.id].get("models") or ()
+        places = {model: index for index, model in reversed(list(enumerate(written)))}
+        for model in provider.models:
             other = first.setdefault((model, provider.preference), provider.id)
             if other != provider.id:
-                index = report.document.value["providers"][provider.id]["models"].index(model)
                 report.warn(
-                    ("providers", provider.id, "models", index),
+                    ("providers", provider.id, "models", places[model]),
                     f'provider "{other}" has this model too, with the same preference; it stands first and gets '
                     'the calls (set "preference" to decide)',
                 )
@@ -101,11 +159,20 @@ def idle_patterns(patterns: Iterable[str], providers: Collection[str], path: Pat
         head, slash, _ = pattern.partition("/")
         if not slash and head != "**":
             report.warn(place, f'models pattern "{pattern}" can match nothing; write it as "provider/model"')
-        elif not any(covers_provider(pattern, provider) for provider in providers):
+        elif _is_idle(pattern, head, providers, report):
             message = (
                 f'models pattern "{pattern}" references provider "{head}" which does not match any declared provider'
             )
-            report.warn(place, message + closest(head, providers))
+            report.warn(place, message + report.hint(head, providers))
+
+
+def _is_idle(pattern: str, head: str, providers: Collection[str], report: Report) -> bool:
+    """It is known that no provider could be meant."""
+    if "*" not in head:
+        return head not in providers
+    if head.strip("*") == "":
+        return not providers
+    return report.patient(len(providers)) and not any(covers_provider(pattern, provider) for provider in providers)
 
 
 def idle_sources(sources: Iterable[str], path: Path, report: Report) -> None:

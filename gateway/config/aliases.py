@@ -6,11 +6,11 @@ there is kept and told of: whoever wrote it wants calls to go there, and to hear
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Final
 
-from gateway.config.findings import closest, quoted
+from gateway.config.findings import quoted
 from gateway.config.hujson import Path
 from gateway.config.model import Alias, Provider, Strategy
 from gateway.config.reading import Reading
@@ -28,6 +28,11 @@ def read_aliases(top: TopSection, providers: Mapping[str, Provider], reading: Re
     if section is None:
         return MappingProxyType({})
     default = _strategy(section.strategy, DEFAULT, (*_PATH, "strategy"), reading)
+    owners: dict[str, str] = {}
+    for provider in providers.values():
+        for model in provider.models:
+            owners.setdefault(model, provider.id)
+    models = {id_: frozenset(provider.models) for id_, provider in providers.items()}
     found: dict[str, Alias] = {}
     for name, raw in section.models.items():
         path = (*_PATH, "models", name)
@@ -36,10 +41,12 @@ def read_aliases(top: TopSection, providers: Mapping[str, Provider], reading: Re
             reading.report.error(path, "an alias needs a name, which clients send as the model")
         if alias is None:
             continue
-        _tell_of_the_hidden(name, path, providers, reading)
+        if name in owners:
+            message = f'provider "{owners[name]}" has a model of this name; the alias comes first'
+            reading.report.warn(path, message)
         targets = tuple(_target(text) for text in alias.dst)
         for index, target in enumerate(targets):
-            _check_target(target, (*path, "dst", index), top, providers, reading)
+            _check_target(target, (*path, "dst", index), top, models, reading)
         found[name] = Alias(targets, _strategy(alias.strategy, default, (*path, "strategy"), reading))
     return MappingProxyType(found)
 
@@ -59,19 +66,14 @@ def _strategy(written: str | None, default: Strategy, path: Path, reading: Readi
     return _STRATEGIES.get(written, DEFAULT)
 
 
-def _tell_of_the_hidden(name: str, path: Path, providers: Mapping[str, Provider], reading: Reading) -> None:
-    owner = next((provider.id for provider in providers.values() if name in provider.models), None)
-    if owner is not None:
-        reading.report.warn(path, f'provider "{owner}" has a model of this name; the alias comes first')
-
-
 def _check_target(
-    target: tuple[str, str], path: Path, top: TopSection, providers: Mapping[str, Provider], reading: Reading
+    target: tuple[str, str], path: Path, top: TopSection, models: Mapping[str, Collection[str]], reading: Reading
 ) -> None:
+    """`models` are those of each provider without faults."""
     id_, model = target
     if id_ not in top.providers:
-        hint = closest(id_, top.providers)
+        hint = reading.report.hint(id_, top.providers)
         reading.report.warn(path, f'dst references provider "{id_}" which is not declared{hint}')
-    elif id_ in providers and model not in providers[id_].models:
-        hint = closest(model, providers[id_].models)
+    elif id_ in models and model not in models[id_]:
+        hint = reading.report.hint(model, models[id_])
         reading.report.warn(path, f'dst references model "{model}" which provider "{id_}" does not have{hint}')

@@ -14,11 +14,11 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from gateway.config.findings import Report, closest, quoted
+from gateway.config.findings import Report, quoted
 from gateway.config.hujson import Path
 from gateway.config.section import S, Section, keys, planned
 
-NOT_SUPPORTED: Final = "not supported yet; it has no effect"
+NOT_SUPPORTED: Final = "not supported yet"
 
 _EXPECTED: Final = re.compile(r"'([^']*)'")
 _KINDS: Final[Mapping[type, str]] = {
@@ -50,9 +50,10 @@ def _warn_of_keys(model: type[Section], raw: Mapping[str, Any], path: Path, repo
     known, without_effect = keys(model), planned(model)
     for key in raw:
         if key in without_effect:
-            report.warn((*path, key), NOT_SUPPORTED)
+            words = without_effect[key]
+            report.warn((*path, key), f"{NOT_SUPPORTED}: {words}" if words else f"{NOT_SUPPORTED}; it has no effect")
         elif key not in known and not model.is_open:
-            report.warn((*path, key), f"unknown key; it has no effect{closest(key, known)}")
+            report.warn((*path, key), f"unknown key; it has no effect{report.hint(key, known)}")
 
 
 def _place(path: Path, fault: ErrorDetails, report: Report) -> Path:

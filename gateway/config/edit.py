@@ -1,8 +1,10 @@
 """A configuration that somebody wants to save: marks made keys again, and everything that speaks against it.
 
 Stricter than a start: warnings count, an empty document is refused, and nobody saves what takes the right to save from
-them. A mark may stand where a key stands, and nowhere else; otherwise it would be a way to read what it hides, in a
-provider's description or in the text of an error. Nothing here writes a file; see `replace.py`.
+them. A mark may stand where a key stands, in a comment, and where its own key stood before; anywhere else it would be a
+way to read what it hides, in a provider's description or in the text of an error. And no mark becomes a key again that
+the new text would show: once another key is in use, nothing but the text itself tells of the old one. Nothing here
+writes a file; see `replace.py`.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import Final
 from gateway.config.findings import ConfigError, Finding
 from gateway.config.hujson import Document, HujsonError, line_starts, parse, tokens
 from gateway.config.load import Loaded, loads
-from gateway.config.redact import MARK, MIN_ANYWHERE, Known, Ranges, Span, scrub, spans
+from gateway.config.redact import MARK, Known, Ranges, Span, roles, scrubber, spans
 
 _BEFORE: Final = re.compile(r"(?:(?:bearer|basic)\s+)?", re.IGNORECASE)
 
@@ -24,8 +26,8 @@ EMPTY: Final = "config must not be empty"
 UNKNOWN_MARK: Final = "stands for no key of the current file; write the key itself, or where it is"
 MISPLACED_MARK: Final = "a key's mark may only stand in place of a key"
 
-Judge = Callable[[Loaded], str]
-"""Says what speaks against a sound configuration, "" for nothing."""
+Judge = Callable[[Loaded], Mapping[str, str]]
+"""Says what speaks against a sound configuration, each sentence by the path that it is about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ class _Mark:
     end: int
     text: str
     fault: str = ""
+    commented: bool = False
 
 
 def propose(
@@ -53,7 +56,7 @@ def propose(
     *,
     active: Collection[str],
     flags: Collection[str],
-    judge: Judge = lambda _: "",
+    judge: Judge = lambda _: {},
 ) -> Proposal:
     """What `given` would become as the file `path`. `known` are the marks that may stand in it (`redact`)."""
     try:
@@ -63,14 +66,15 @@ def propose(
     if document is None or not document.value:
         return Proposal(given, _check(given, path, flags, judge))
     marks = _marks(document, known)
+    if not any(mark.fault for mark in marks):
+        marks = _settled(given, marks)
     text = _restored(given, marks)
-    faults = [mark for mark in marks if mark.fault] or _bare(text, marks, active)
-    if faults:
+    if faults := [mark for mark in marks if mark.fault]:
         return Proposal(text, tuple(_finding(document, mark, path) for mark in faults))
-    secrets = {*active, *(entry.text for entry in known.values())}
+    scrubbed = scrubber({*active, *(entry.text for entry in known.values())})
     found = _check(text, path, flags, judge)
     starts = line_starts(text)
-    return Proposal(text, tuple(_as_given(finding, document, marks, starts, secrets) for finding in found))
+    return Proposal(text, tuple(_as_given(finding, document, marks, starts, scrubbed) for finding in found))
 
 
 def _check(text: str, path: Path, flags: Collection[str], judge: Judge) -> tuple[Finding, ...]:
@@ -80,8 +84,12 @@ def _check(text: str, path: Path, flags: Collection[str], judge: Judge) -> tuple
         loaded = loads(text, name=str(path), known_flags=flags, folder=path.parent)
     except ConfigError as error:
         return error.findings
-    against = judge(loaded)
-    return (*((Finding("error", "grants", 0, 0, against, str(path)),) if against else ()), *loaded.warnings)
+    against = judge(loaded).items()
+    faults = (
+        Finding("error", about, *loaded.document.locate(tuple(about.split("."))), message, str(path))
+        for about, message in against
+    )
+    return (*faults, *loaded.warnings)
 
 
 def _is_empty(text: str) -> bool:
@@ -96,18 +104,18 @@ def _is_empty(text: str) -> bool:
 def _marks(document: Document, known: Mapping[str, Known]) -> list[_Mark]:
     comments = Ranges((piece.start, piece.end) for piece in tokens(document.text) if piece.kind == "comment")
     keys = [span for span in spans(document) if span.place == "key"]
-    places = Ranges((span.start, span.end) for span in keys)
+    places, role = Ranges((span.start, span.end) for span in keys), roles(document)
     found = []
     for match in MARK.finditer(document.text):
         start, end = match.span()
         entry = known.get(match[0])
-        around = places.around(start)
         if entry is None:
             found.append(_Mark(start, end, match[0], UNKNOWN_MARK))
-        elif (
-            entry.plain or comments.holds(start) or (around is not None and _begins(document.text, keys[around], start))
-        ):
-            found.append(_Mark(start, end, entry.text))
+            continue
+        commented, around = comments.holds(start), places.around(start)
+        fits = commented or entry.text == match[0] or role(start) in entry.roles
+        if fits or (around is not None and _begins(document.text, keys[around], start)):
+            found.append(_Mark(start, end, entry.text, commented=commented))
         else:
             found.append(_Mark(start, end, match[0], MISPLACED_MARK))
     return found
@@ -127,24 +135,42 @@ def _restored(given: str, marks: list[_Mark]) -> str:
     return "".join([*parts, given[at:]])
 
 
-def _bare(text: str, marks: list[_Mark], active: Collection[str]) -> list[_Mark]:
-    """Marks that became what nobody would hide again: a short key stays one only where its place tells of it."""
-    if all(len(mark.text) >= MIN_ANYWHERE for mark in marks):
-        return []
+def _settled(given: str, marks: list[_Mark]) -> list[_Mark]:
+    """The marks without what would be shown once the text is saved, or with what is wrong with them.
+
+    A comment that names a key which is in use no longer keeps the mark, so that a new key may take the place of an old
+    one. Anywhere else a mark that stays would be a value.
+    """
+    bare = _bare(given, marks)
+    marks = [
+        replace(mark, text=given[mark.start : mark.end]) if mark in bare and mark.commented else mark for mark in marks
+    ]
+    # what stays may have hidden others; then the whole is refused
+    still = _bare(given, marks)
+    return [replace(mark, fault=MISPLACED_MARK) if mark in still else mark for mark in marks]
+
+
+def _bare(given: str, marks: list[_Mark]) -> frozenset[_Mark]:
+    """Marks that became what nobody would hide again, going by what the new text alone tells of.
+
+    What is in use now does not count: it hides a key for as long as it is in use, and the text stays.
+    """
+    text = _restored(given, marks)
     try:
-        hidden = spans(parse(text), active)
+        hidden = spans(parse(text))
     except HujsonError:
-        return []
+        return frozenset()
     ranges = Ranges((span.start, span.end) for span in hidden)
     bare = []
     shift = 0
     for mark in marks:
-        start = mark.start + shift
+        start, length = mark.start + shift, mark.end - mark.start
         around = ranges.around(start)
-        shift += len(mark.text) - (mark.end - mark.start)
-        if around is None or hidden[around].end < start + len(mark.text):
-            bare.append(replace(mark, fault=MISPLACED_MARK))
-    return bare
+        shift += len(mark.text) - length
+        shown = around is None or hidden[around].end < start + len(mark.text)
+        if shown and mark.text != given[mark.start : mark.end]:
+            bare.append(mark)
+    return frozenset(bare)
 
 
 def _finding(document: Document, mark: _Mark, path: Path) -> Finding:
@@ -152,13 +178,13 @@ def _finding(document: Document, mark: _Mark, path: Path) -> Finding:
 
 
 def _as_given(
-    finding: Finding, document: Document, marks: list[_Mark], starts: list[int], secrets: Collection[str]
+    finding: Finding, document: Document, marks: list[_Mark], starts: list[int], scrubbed: Callable[[str], str]
 ) -> Finding:
     """A finding about the restored text, at its place in the text as it was given, without secrets."""
     line, column = finding.line, finding.column
     if line:
         line, column = document.place(_given_offset(starts[line - 1] + column - 1, marks))
-    path, message = scrub(finding.path, secrets), scrub(finding.message, secrets)
+    path, message = scrubbed(finding.path), scrubbed(finding.message)
     return replace(finding, line=line, column=column, path=path, message=message)
 
 

@@ -12,10 +12,10 @@ from typing import Any, Final
 from pydantic.fields import FieldInfo
 
 from gateway.config.schema import ProviderSection, TopSection
-from gateway.config.section import PLANNED, Holds, Section, held, keys
+from gateway.config.section import PLANNED, Holds, Section, held, keys, lacking
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
-NOT_SUPPORTED: Final = "Not supported yet: it has no effect."
+NOT_SUPPORTED: Final = "Not supported yet"
 
 
 def json_schema(flags: Collection[str] = ()) -> dict[str, Any]:
@@ -42,8 +42,8 @@ def _property(info: FieldInfo, made: Mapping[str, Any], flags: Collection[str]) 
     shape = {key: value for key, value in made.items() if key not in {"title", "examples"}}
     if shape.get("default", "") is None:
         del shape["default"]
-    description = [info.description or "", *([NOT_SUPPORTED] if PLANNED in info.metadata else [])]
-    shape["description"] = " ".join(description)
+    missing = f" {NOT_SUPPORTED}: {lacking(info) or 'it has no effect'}." if PLANNED in info.metadata else ""
+    shape["description"] = f"{info.description or ''}{missing}"
     if (mark := held(info)) is not None:
         _fill(shape, mark, _object(mark.section, flags))
     return shape

@@ -22,6 +22,7 @@ _HOST: Final = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?")
 _SERVICE: Final = re.compile(r"svc:[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 _MONEY: Final = re.compile(r"\$[0-9]{1,9}(\.[0-9]{1,9})?")
 _RATE: Final = re.compile(_MONEY.pattern + r"/(min|hour|day|week|month)")
+_COUNT_RATE: Final = re.compile(r"([1-9][0-9]{0,11})/(min|hour|day|week|month)")
 _DURATION_PART: Final = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h|d)", re.ASCII)
 _SECONDS: Final[Mapping[str, float]] = {
     "ns": 1e-9,
@@ -126,6 +127,12 @@ def _ip(value: str) -> str:
         raise ValueError('must be an IP address without a port, such as "10.0.0.7"') from None
 
 
+def _file_path(value: str) -> str:
+    if value and not (value.strip() and value.isprintable()):
+        raise ValueError('must be the path of a file, such as "prices.hujson"')
+    return value
+
+
 def _model_id(value: str) -> str:
     if not value.strip():
         raise ValueError("must not be empty; write the id of the model behind the name")
@@ -151,6 +158,12 @@ def _rate(value: str) -> str:
     return value
 
 
+def _count_rate(value: str) -> str:
+    if not _COUNT_RATE.fullmatch(value):
+        raise ValueError('must be a number per min, hour, day, week or month, such as "60/min"')
+    return value
+
+
 def _timeout(value: str) -> str:
     if value != "0" and (_seconds(value) is None or "d" in value):
         raise ValueError('must be a duration such as "5s", "1m30s" or "500ms"; "0" is none')
@@ -166,6 +179,11 @@ def _retention(value: str) -> str:
     if not _HOUR <= seconds <= _LONGEST_RETENTION:
         raise ValueError('must be between "1h" and "3650d"; "" keeps for ever, "0" keeps nothing')
     return value
+
+
+def retention_seconds(value: str) -> float | None:
+    """Of a checked retention: None for ever, 0 not at all."""
+    return None if value == "" else _seconds(value) or 0.0
 
 
 def _seconds(text: str) -> float | None:
@@ -190,11 +208,13 @@ SqliteUrl = Annotated[str | None, AfterValidator(_sqlite)]
 SocketPath = Annotated[str, AfterValidator(_socket)]
 Service = Annotated[str, AfterValidator(_service)]
 Addresses = Annotated[tuple[Annotated[str, AfterValidator(_ip)], ...], Field(strict=False)]
+FilePath = Annotated[str, AfterValidator(_file_path)]
 ModelId = Annotated[str, AfterValidator(_model_id)]
 Target = Annotated[str, AfterValidator(_target)]
 Targets = Annotated[tuple[Target, ...], Field(strict=False, min_length=1)]
 Money = Annotated[str, AfterValidator(_money)]
 Rate = Annotated[str, AfterValidator(_rate)]
+CountRate = Annotated[str, AfterValidator(_count_rate)]
 Timeout = Annotated[str, AfterValidator(_timeout)]
 Retention = Annotated[str, AfterValidator(_retention)]
 Seconds = Annotated[float, Field(gt=0, le=86400)]

@@ -9,8 +9,9 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path as FilePath
 from typing import Any, Final, Literal
 
@@ -25,6 +26,14 @@ _SHORTEST_KEY: Final = 4
 """Characters below which a value is no secret."""
 _TELLING: Final = 6
 """Characters of a hidden value that tell of it: fewer are in any sentence."""
+MAX_FINDINGS: Final = 1000
+"""Of each severity: nobody reads more, and telling each costs time."""
+PATIENCE: Final = 200_000
+"""Names that all checks of one document together look through, where each would look through all."""
+_LONGEST_NAME: Final = 100
+"""Characters of a word that is looked for among others."""
+_LONG_QUOTE: Final = re.compile(r'"([^"]{100})[^"]{100,}"')
+_LONGEST_MESSAGE: Final = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +48,10 @@ class Finding:
     file: str = ""
 
     def __str__(self) -> str:
-        place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        file = self.file if len(self.file) <= _LONGEST_MESSAGE else f"{self.file[:_LONGEST_NAME]}..."
+        place = f"{file}:{self.line}:{self.column}" if self.line else file
         parts = (place, "warning" if self.severity == "warning" else "", self.path, self.message)
-        return ": ".join(part for part in parts if part)
+        return printable(": ".join(part for part in parts if part))
 
 
 class ConfigError(Exception):
@@ -67,6 +77,10 @@ class Report:
     """Values that no message may show, with what stands in their place: they came from the environment."""
     settled: frozenset[Path] = frozenset()
     """Places of which everything is said already."""
+    _counts: dict[Severity, int] = field(default_factory=dict, init=False)
+    _patience: int = field(default=PATIENCE, init=False)
+    _traces: dict[str, dict[str, str]] | None = field(default=None, init=False)
+    """By a part of them that tells: the hidden values."""
 
     def error(self, path: Path, message: str) -> None:
         self._add("error", path, message)
@@ -86,12 +100,57 @@ class Report:
         """Errors first, each kind in the document's order: whoever shows one line shows what stops the start."""
         return tuple(sorted(self.found, key=lambda finding: (finding.severity, finding.line, finding.column)))
 
+    def hint(self, word: str, *known: Collection[str]) -> str:
+        """As `closest`, as long as there is patience for it."""
+        if len(word) > _LONGEST_NAME or not self.patient(sum(map(len, known))):
+            return ""
+        return closest(word, chain.from_iterable(known))
+
+    def patient(self, names: int) -> bool:
+        """Whether so many names may be looked through for the sake of a warning; if so, it counts as done.
+
+        A check that looks through all names for each of many things takes minutes on a file of a megabyte.
+        """
+        if names > self._patience:
+            return False
+        self._patience -= names
+        return True
+
     def _add(self, severity: Severity, path: Path, message: str) -> None:
         if path in self.settled:
             return
-        for value, instead in self.hidden.items():
+        told = self._counts[severity] = self._counts.get(severity, 0) + 1
+        if told > MAX_FINDINGS:
+            if told == MAX_FINDINGS + 1:
+                rest = f"there are more than {MAX_FINDINGS} {severity}s; the others are not told"
+                self.found.append(Finding(severity, "", 0, 0, rest, self.file))
+            return
+        message = shortened(message)
+        for value, instead in self._touched(message).items():
             message = masked(message, value, instead)
         self.found.append(Finding(severity, dotted(path), *self.document.locate(path), message, self.file))
+
+    def _touched(self, message: str) -> Mapping[str, str]:
+        """The hidden values that a message may show a part of: looking for each of many in each message takes long."""
+        if not self.hidden:
+            return self.hidden
+        if self._traces is None:
+            self._traces = _traces(self.hidden)
+        found: dict[str, str] = {}
+        for size in range(_SHORTEST_KEY, _TELLING + 1):
+            for at in range(len(message) - size + 1):
+                found |= self._traces.get(message[at : at + size], {})
+        return found
+
+
+def _traces(hidden: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Parts of values that tell of them, of four to six characters, with the values that have them."""
+    traces: dict[str, dict[str, str]] = {}
+    for value, instead in hidden.items():
+        size = min(len(value), _TELLING)
+        for at in range(len(value) - size + 1) if size >= _SHORTEST_KEY else ():
+            traces.setdefault(value[at : at + size], {})[value] = instead
+    return traces
 
 
 def dotted(path: Path) -> str:
@@ -101,8 +160,22 @@ def dotted(path: Path) -> str:
         if isinstance(step, int):
             text += f"[{step}]"
         else:
-            text += ("." if text else "") + (step if _PLAIN_KEY.fullmatch(step) else json.dumps(step))
+            name = step if _PLAIN_KEY.fullmatch(step) else json.dumps(step)
+            text += ("." if text else "") + (name if len(name) <= 2 * _LONGEST_NAME else f"{name[:_LONGEST_NAME]}...")
     return text
+
+
+def printable(text: str) -> str:
+    """The text as one line that a terminal shows and does not obey: line breaks and control characters are escaped."""
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
+
+def shortened(message: str) -> str:
+    """A message in which long quotes are cut."""
+    cut = _LONG_QUOTE.sub(r'"\1..."', message)
+    return cut if len(cut) <= _LONGEST_MESSAGE else f"{cut[:_LONGEST_MESSAGE]}..."
 
 
 def quoted(value: Any, allowed: Iterable[str] = ()) -> str:
@@ -136,6 +209,6 @@ def harmless(text: str) -> bool:
 
 def closest(word: str, known: Iterable[str]) -> str:
     """A hint at what was probably meant; "" if nothing is near."""
-    names = {name.lower(): name for name in known}
+    names = {name.lower(): name for name in known if len(name) <= _LONGEST_NAME}
     near = difflib.get_close_matches(word.lower(), names, n=1)
     return f'; did you mean "{names[near[0]]}"?' if near else ""

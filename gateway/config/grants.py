@@ -16,6 +16,7 @@ from gateway.config.hujson import Path
 from gateway.config.model import Capability, Grant
 from gateway.config.planned import check_references
 from gateway.config.policy import capability
+from gateway.config.quotas import charges, check_quotas
 from gateway.config.reading import Reading
 from gateway.config.schema import (
     CAPABILITIES,
@@ -75,9 +76,11 @@ def _capabilities(raw: Any, path: Path, top: TopSection, reading: Reading) -> It
 
 
 def _checked(section: CapabilitySection, path: Path, top: TopSection, reading: Reading) -> Capability:
-    advice.idle_patterns(section.models, tuple(top.providers), (*path, "models"), reading.report)
+    advice.idle_patterns(section.models, top.providers, (*path, "models"), reading.report)
     check_references(section, path, top, reading)
-    return capability(section, f"{dotted(path)} ({reading.report.file}:{reading.report.at(path)})")
+    check_quotas(section, path, top.quotas, reading.report)
+    origin = f"{dotted(path)} ({reading.report.file}:{reading.report.at(path)})"
+    return capability(section, origin, charges(section, path, reading.report))
 
 
 def _old_item(raw: Any, path: Path, top: TopSection, reading: Reading) -> Capability | None:
@@ -91,7 +94,7 @@ def _old_item(raw: Any, path: Path, top: TopSection, reading: Reading) -> Capabi
         named = reading.section(OldModelSection, item, place)
         if named is not None:
             pattern = f"{named.provider or '*'}/{named.model or '**'}"
-            advice.idle_patterns([pattern], tuple(top.providers), place, reading.report)
+            advice.idle_patterns([pattern], top.providers, place, reading.report)
             patterns.append(pattern)
     given = _checked(section, path, top, reading)
     return replace(given, models=(*given.models, *patterns))

@@ -11,7 +11,7 @@ import json
 import math
 import re
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, NamedTuple
@@ -20,6 +20,8 @@ MAX_DEPTH: Final = 64
 """Nesting beyond this is no configuration; it would only exhaust the stack."""
 MAX_NUMBER: Final = 400
 """Characters of a number: more than any double needs, and below Python's limit for converting digits."""
+MAX_PIECES: Final = 600_000
+"""Keys, values and marks of a text: what has more takes seconds to read. 10,000 grants have some 260,000."""
 
 Path = tuple[str | int, ...]
 """Member names and element indexes, outermost first."""
@@ -27,19 +29,22 @@ Path = tuple[str | int, ...]
 _TOKEN: Final = re.compile(
     r"""
       (?P<blank>   [ \t\r\n]+ )
-    | (?P<comment> //[^\n]* | /\*[\s\S]*?\*/ )
+    | (?P<comment> //[^\n\x00]* | /\*[^\x00]*?\*/ )
     | (?P<string>  "[^"\\\x00-\x1f]*(?:\\.[^"\\\x00-\x1f]*)*" )
     | (?P<word>    [-+.\w]+ )
     | (?P<mark>    [{}\[\],:] )
+    | (?P<fault>   [\s\S] )
     """,
     re.VERBOSE,
 )
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?P<real>(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)")
-_HIDDEN: Final = re.compile(r"[^\r\n]")
 _WORDS: Final[Mapping[str, Any]] = {"true": True, "false": False, "null": None}
+_SILENT: Final = frozenset({"blank", "comment"})
+_CLOSES: Final = frozenset({"}", "]"})
 _OPENS_WITHOUT_VALUE: Final = ("{", "[", ",", ":", "")
+_LONE_RETURN: Final = re.compile(r"\r(?!\n)")
 _UNREADABLE: Final = (
-    ("/*", "the comment is not closed; it ends with */"),
+    ("/*", "the comment is not closed, or holds a zero byte; it ends with */"),
     ('"', "the string is not closed on its line, or holds a control character"),
     ("'", "strings stand in double quotes"),
 )
@@ -62,8 +67,7 @@ class Duplicate:
     second: int
 
 
-@dataclass(frozen=True, slots=True)
-class String:
+class String(NamedTuple):
     """A string that is a value, and the offsets of its first quote and behind its last one."""
 
     path: Path
@@ -117,18 +121,9 @@ def line_starts(text: str) -> list[int]:
     return [0, *(match.end() for match in re.finditer("\n", text))]
 
 
-def standardize(text: str) -> str:
-    """The text as plain JSON of the same length and lines: comments and trailing commas become spaces."""
-    pieces = tokens(text)
-    kept = {token.start for token in _significant(pieces)}
-    return "".join(
-        token.text if token.start in kept or token.kind == "blank" else _HIDDEN.sub(" ", token.text) for token in pieces
-    )
-
-
 def parse(text: str) -> Document:
     """The value of a text. Raises `HujsonError` where it is no HuJSON; duplicates are told, and the last one counts."""
-    pieces = _significant(tokens(text))
+    pieces = _significant(text)
     if not pieces:
         raise HujsonError("the configuration is empty; it is one object, { ... }", 0)
     parser = _Parser(pieces, len(text))
@@ -138,15 +133,26 @@ def parse(text: str) -> Document:
 
 def tokens(text: str) -> list[Token]:
     """All pieces of a text, which joined are the text. Raises `HujsonError` where none begins."""
-    found = []
-    at = 0
-    while at < len(text):
-        match = _TOKEN.match(text, at)
-        if match is None:
-            raise HujsonError(_unreadable(text, at), at)
-        found.append(Token(match.lastgroup or "", match[0], at))
-        at = match.end()
-    return found
+    return list(_scanned(text, frozenset()))
+
+
+def _scanned(text: str, left_out: Collection[str]) -> Iterator[Token]:
+    """The pieces, without those of some kinds."""
+    for match in _TOKEN.finditer(text):
+        kind = match.lastgroup or ""
+        if kind == "comment":
+            _check_comment(match[0], match.start())
+        elif kind == "fault":
+            raise HujsonError(_unreadable(text, match.start()), match.start())
+        if kind not in left_out:
+            yield Token(kind, match[0], match.start())
+
+
+def _check_comment(comment: str, start: int) -> None:
+    """A carriage return alone ends a line in some editors and not here: what follows would be hidden silently."""
+    if comment.startswith("//") and (alone := _LONE_RETURN.search(comment.removesuffix("\r"))) is not None:
+        message = "the line ends in a carriage return (CR) alone, which ends no comment; end lines with LF or CRLF"
+        raise HujsonError(message, start + alone.start())
 
 
 def _unreadable(text: str, at: int) -> str:
@@ -156,18 +162,21 @@ def _unreadable(text: str, at: int) -> str:
     return f"unexpected character {text[at]!a}"
 
 
-def _significant(pieces: list[Token]) -> list[Token]:
+def _significant(text: str) -> list[Token]:
     """Without blanks, comments and trailing commas; a comma that follows no value is refused."""
     kept: list[Token] = []
-    for token in pieces:
-        if token.kind in {"blank", "comment"}:
-            continue
-        last = kept[-1].text if kept else ""
-        if token.text == "," and last in _OPENS_WITHOUT_VALUE:
+    last = ""
+    for token in _scanned(text, _SILENT):
+        said = token.text
+        if said == "," and last in _OPENS_WITHOUT_VALUE:
             raise HujsonError("a comma needs a value before it", token.start)
-        if token.text in {"}", "]"} and last == ",":
+        if last == "," and said in _CLOSES:
             kept.pop()
         kept.append(token)
+        if len(kept) > MAX_PIECES:
+            message = f"the text is too large: a configuration has at most {MAX_PIECES} keys, values and marks"
+            raise HujsonError(message, token.start)
+        last = said
     return kept
 
 
@@ -255,8 +264,9 @@ class _Parser:
 def decoded(token: Token) -> str:
     """What a string says. Raises `HujsonError`."""
     try:
-        value: str = json.loads(token.text)
-        value.encode()
+        value: str = json.loads(token.text) if "\\" in token.text else token.text[1:-1]
+        if not value.isascii():
+            value.encode()
     except json.JSONDecodeError as error:
         raise HujsonError(f"the string holds a wrong escape: {error.msg}", token.start + error.pos) from None
     except UnicodeEncodeError:

@@ -6,8 +6,11 @@ All findings are collected before anything is refused, so a file is repaired in 
     providers                        providers.py
     grants, temp_grants              grants.py
     model_aliases                    aliases.py
+    quotas                           quotas.py
     server, storage, resilience      server.py
-    quotas, hooks, and others        planned.py: they are checked and have no effect yet
+    metrics                          metrics.py
+    prices, model_cost_map           prices.py
+    hooks, exporters, and others     planned.py: they are checked and have no effect yet
 
 Nothing here starts, watches or logs anything.
 """
@@ -20,7 +23,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 from types import MappingProxyType
-from typing import Any
+from typing import Any, BinaryIO, Final
 
 from pydantic import ValidationError
 
@@ -31,13 +34,19 @@ from gateway.config.findings import ConfigError, Finding, Report
 from gateway.config.grants import read_grants
 from gateway.config.hujson import Document, HujsonError, Path, parse
 from gateway.config.macros import Substitution
+from gateway.config.metrics import read_metrics
 from gateway.config.model import Config
 from gateway.config.planned import check_planned
+from gateway.config.prices import read_prices
 from gateway.config.providers import DOCUMENTED_FLAGS, read_providers
+from gateway.config.quotas import read_quotas
 from gateway.config.reading import Reading
 from gateway.config.schema import TopSection
 from gateway.config.server import read_resilience, read_server, read_storage
 from gateway.config.watch import Stamp, stamps
+
+MAX_BYTES: Final = 4 * 1024 * 1024
+"""Of a configuration: ten thousand grants are below two. What is larger is some other file, and no more is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,22 +93,48 @@ def loads(
     return source.load(text)
 
 
+def load_stream(
+    stream: BinaryIO,
+    *,
+    name: str,
+    known_flags: Collection[str] = DOCUMENTED_FLAGS,
+    environ: Mapping[str, str] | None = None,
+) -> Loaded:
+    """The configuration that a stream gives until its end, such as standard input. Raises `ConfigError`.
+
+    Paths of secrets start in the working folder.
+    """
+    return loads(_read(stream, name), name=name, known_flags=known_flags, environ=environ)
+
+
 def _text(path: FilePath) -> str:
     try:
         # reading from a pipe or a device could wait for ever
         if not stat.S_ISREG(path.stat().st_mode):
             raise _unreadable(path, "is no regular file; a configuration is a file that can be read again")
-        return path.read_bytes().decode("utf-8-sig")
+        with path.open("rb") as stream:
+            return _read(stream, path)
     except OSError as error:
         raise _unreadable(path, f"cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise _unreadable(path, f"is not UTF-8 text: byte {error.start} is none of it") from None
     except ValueError:
         raise _unreadable(path, "cannot be read: the path holds a zero byte") from None
 
 
-def _unreadable(path: FilePath, message: str) -> ConfigError:
-    return ConfigError([Finding("error", "", 0, 0, message, str(path))], [path])
+def _read(stream: BinaryIO, source: FilePath | str) -> str:
+    try:
+        data = stream.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            raise _unreadable(source, f"is larger than {MAX_BYTES} bytes, which is the most that is read")
+        return data.decode("utf-8-sig")
+    except OSError as error:
+        raise _unreadable(source, f"cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise _unreadable(source, f"is not UTF-8 text: byte {error.start} is none of it") from None
+
+
+def _unreadable(source: FilePath | str, message: str) -> ConfigError:
+    watched = [source] if isinstance(source, FilePath) else []
+    return ConfigError([Finding("error", "", 0, 0, message, str(source))], watched)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +155,9 @@ class _Source:
             raise ConfigError([Finding("error", "", line, column, str(error), self.name)], self.files) from None
         macros = Substitution(self.environ)
         report = Report(self.name, macros.of(document), hidden=macros.values)
-        for path, names in macros.missing:
-            report.error(path, f"unsubstituted macros: [{', '.join(names)}]")
-        report.settled = frozenset(path for path, _ in macros.missing)
+        for path, fault in macros.faults:
+            report.error(path, fault)
+        report.settled = frozenset(path for path, _ in macros.faults)
         for twice in document.duplicates:
             _tell_of_a_duplicate(report, twice.path, twice.first, twice.second)
         config = _config(Reading(report, self.folder, self.known_flags, self.environ, self.files))
@@ -152,9 +187,13 @@ def _config(reading: Reading) -> Config:
         providers=providers,
         grants=read_grants(top, reading),
         aliases=read_aliases(top, providers, reading),
+        quotas=read_quotas(top.quotas, reading),
         server=read_server(top.server, reading),
         storage=read_storage(top.storage, reading),
         resilience=read_resilience(top.resilience, reading),
+        metrics=read_metrics(top.metrics, reading),
+        auto_cost_basis=top.auto_cost_basis,
+        prices=read_prices(top.prices, reading),
     )
 
 

@@ -12,12 +12,15 @@ from types import MappingProxyType
 from typing import Any, Final, Literal
 
 from gateway.config.secrets import Secret
+from gateway.prices.rows import Entry
+from gateway.prices.table import CostRule
 
 Authorization = Literal["bearer", "x-api-key", "x-goog-api-key"]
 Role = Literal["user", "admin"]
 Permission = Literal["read_metrics", "read_pricing"]
 AuthMode = Literal["override", "passthrough", "none"]
 Mode = Literal["loopback", "static", "whois", "serve-headers", "proxy-protocol"]
+OnExceed = Literal["reject", "notify"]
 Strategy = Literal["first", "random", "round_robin", "session"]
 
 TAILSCALED: Final = "/var/run/tailscale/tailscaled.sock"
@@ -37,7 +40,9 @@ class Provider:
     auth_mode: AuthMode = "override"
     """Whose credential goes upstream: the provider's own, the client's (ours where it has none), or nobody's."""
     cost_basis: str | None = None
-    """None: the cost of its calls is unknown."""
+    """The price list; None: found by the flags where `auto_cost_basis` allows, or unknown."""
+    model_cost_map: tuple[CostRule, ...] = ()
+    """The first one that matches a model decides by which model's price it is counted."""
     base_models: Mapping[str, str] = field(default_factory=dict, hash=False)
     """What is behind names that tell nothing, such as ARNs of inference profiles: by that name, a model id."""
     flags: tuple[str, ...] = ()
@@ -54,6 +59,35 @@ class Provider:
 
 
 @dataclass(frozen=True, slots=True)
+class Quota:
+    """A definition of buckets of money: one for all, or one for each user or node."""
+
+    name: str
+    """`daily:<user>`; without a template at its end it is one bucket."""
+    capacity: int
+    """Nanodollars that a bucket holds at most, and at first."""
+    amount: int = 0
+    """Nanodollars that flow in, evenly over the period; 0: none."""
+    period_seconds: int = 1
+    rate: str = ""
+    """As written: `$5.00/day`."""
+    on_exceed: OnExceed = "reject"
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """How many requests, or tokens, a caller may ask for in a time. A burst of all of them at once is fine."""
+
+    kind: Literal["requests", "tokens"]
+    amount: int
+    period_seconds: int
+    rate: str
+    """As written: `60/min`."""
+    by_model: bool
+    """Every model is counted apart, rather than all of the capability's together."""
+
+
+@dataclass(frozen=True, slots=True)
 class Capability:
     """What one capability object of a grant gives."""
 
@@ -63,6 +97,9 @@ class Capability:
     permissions: frozenset[Permission] = frozenset()
     add_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """Added to requests that the capability applies to: those of its models, or all when it names none."""
+    quotas: tuple[str, ...] = ()
+    """Names of the quotas that such requests are charged to; one that is not defined refuses them."""
+    rate_limits: tuple[RateLimit, ...] = ()
     origin: str = field(default="", compare=False)
     """Where it is written, for those who ask which grant lets a call through."""
 
@@ -105,7 +142,7 @@ class Listener:
     service: str = ""
     """`svc:NAME` where the gateway is called as a Tailscale Service: its grants count instead of the node's."""
     proxies: frozenset[str] = frozenset()
-    """Addresses that may speak for others by the PROXY protocol, besides this machine's own."""
+    """Addresses that may speak for others by the PROXY protocol; where none is named, this machine's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +166,16 @@ class Server:
 class Storage:
     url: str | None = None
     """`sqlite:PATH`; None means a file in the state folder."""
+    retention: float | None = None
+    """Seconds for which calls and sessions are kept; None for ever. Sums of them stay."""
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsSettings:
+    users: int = 0
+    """Callers who have series of their own, by their login; all others are "other". 0: none, and no series at all."""
+    listener: Listener | None = None
+    """Where the metrics alone are served, to whoever can connect: an address that only this machine reaches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +197,12 @@ class Config:
     grants: tuple[Grant, ...] = ()
     aliases: Mapping[str, Alias] = field(default_factory=lambda: MappingProxyType({}))
     """By the name that clients use; it stands before a model of the same name."""
+    quotas: Mapping[str, Quota] = field(default_factory=lambda: MappingProxyType({}))
     server: Server = Server()
     storage: Storage = Storage()
     resilience: Resilience = Resilience()
+    metrics: MetricsSettings = MetricsSettings()
+    auto_cost_basis: bool = True
+    """The price list of a provider that names none is found by its flags."""
+    prices: tuple[Entry, ...] = field(default=(), hash=False)
+    """Rows of the operator's own price file, which stand before those of the gateway's."""

@@ -1,4 +1,4 @@
-"""Checks keys that have no effect yet: `quotas`, `hooks`, `exporters`, `database`, `mcp`, `connectors`.
+"""Checks keys that have no effect yet: `hooks`, `exporters`, `database`, `mcp`, `connectors`.
 
 Their sections are in `schema_planned.py`; here is what is said of a whole, and which names grants refer to. No value
 is made of them. Wording and severity follow the hosted product (aperture.md section 1.12): what it warns of, warns.
@@ -7,16 +7,15 @@ is made of them. Wording and severity follow the hosted product (aperture.md sec
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from gateway.config.findings import Report, closest
+from gateway.config.findings import Report
 from gateway.config.hujson import Path
 from gateway.config.reading import Reading
 from gateway.config.schema import CapabilitySection, TopSection
 from gateway.config.schema_planned import (
-    BucketSection,
     ConnectorSection,
     ConnectorsSection,
     DatabaseSection,
@@ -24,27 +23,19 @@ from gateway.config.schema_planned import (
     HookSection,
     McpSection,
     McpServerSection,
-    QuotaSection,
     RetentionSection,
     S3Section,
     SendHookSection,
 )
-from gateway.grants import covers_provider
 
-TEMPLATES: Final = ("<user>", "<node>")
-"""What a quota's name may hold after a colon: a bucket for each of them."""
 RESERVED: Final = ("aperture", "tailscale", "internal")
 """Names that no connector may have."""
 
-_TEMPLATE: Final = re.compile(r"<[^>]*>")
 _CONNECTOR: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9]*")
 
 
 def check_planned(top: TopSection, reading: Reading) -> None:
     """Every section of the top that has no effect yet."""
-    for name, raw in top.quotas.items():
-        reading.section(QuotaSection, raw, ("quotas", name))
-        _check_template(name, reading.report)
     for name, raw in top.hooks.items():
         _check_hook(raw, ("hooks", name), reading)
     _check_exporters(top.exporters, reading)
@@ -59,40 +50,28 @@ def check_planned(top: TopSection, reading: Reading) -> None:
 
 
 def check_references(section: CapabilitySection, path: Path, top: TopSection, reading: Reading) -> None:
-    """What a capability refers to: quotas, hooks, servers of tools."""
-    for index, raw in enumerate(section.quotas):
-        place = (*path, "quotas", index)
-        bucket = reading.section(BucketSection, raw, place)
-        if bucket and bucket.bucket not in top.quotas:
-            hint = closest(bucket.bucket, top.quotas)
-            reading.report.warn((*place, "bucket"), f'quotas references undefined quota "{bucket.bucket}"{hint}')
+    """What a capability refers to: hooks, servers of tools."""
     for index, raw in enumerate(section.send_hooks):
         place = (*path, "send_hooks", index)
         hook = reading.section(SendHookSection, raw, place)
         if hook and hook.name not in top.hooks:
-            hint = closest(hook.name, top.hooks)
+            hint = reading.report.hint(hook.name, top.hooks)
             reading.report.warn((*place, "name"), f'send_hooks references undefined hook "{hook.name}"{hint}')
     if top.mcp.get("accept_registrations") is not True:
-        servers = (*_members(top.mcp, "servers"), *_members(top.connectors, "servers"))
+        servers = (_members(top.mcp, "servers"), _members(top.connectors, "servers"))
         for key in ("mcp_tools", "mcp_resources", "mcp_templates"):
             _check_patterns(key, getattr(section, key), servers, (*path, key), reading.report)
 
 
-def _check_patterns(key: str, patterns: Iterable[str], servers: Collection[str], path: Path, report: Report) -> None:
+def _check_patterns(
+    key: str, patterns: Iterable[str], servers: Sequence[Collection[str]], path: Path, report: Report
+) -> None:
     """Servers that register themselves have names that nobody knows before; where they may, this is not asked."""
     for pattern in patterns:
         head, slash, _ = pattern.partition("/")
-        if slash and not any(covers_provider(pattern, server) for server in servers) and "*" not in head:
+        if slash and "*" not in head and not any(head in names for names in servers):
             message = f'{key} pattern "{pattern}" references server "{head}" which does not match any declared server'
-            report.warn(path, message + closest(head, servers))
-
-
-def _check_template(name: str, report: Report) -> None:
-    found = _TEMPLATE.findall(name)
-    supported = not found or (len(found) == 1 and found[0] in TEMPLATES and name.endswith(f":{found[0]}"))
-    if not supported:
-        known = " or ".join(TEMPLATES)
-        report.warn(("quotas", name), f'unsupported quota template; a name may end with one of {known} after a ":"')
+            report.warn(path, message + report.hint(head, *servers))
 
 
 def _check_hook(raw: Any, path: Path, reading: Reading) -> None:

@@ -14,16 +14,23 @@ from gateway.config.check import check
 from gateway.config.findings import Report
 from gateway.config.hujson import Document, Path
 from gateway.config.model import Capability, Permission
+from gateway.config.quotas import Charges, charges
 from gateway.config.schema import CAPABILITIES, CapabilitySection
 
 PERMISSIONS: Final[tuple[Permission, ...]] = ("read_metrics", "read_pricing")
 POLICY: Final = "tailnet policy"
 
 
-def capability(section: CapabilitySection, origin: str) -> Capability:
-    """What a sound object gives."""
+def capability(section: CapabilitySection, origin: str, charged: Charges | None) -> Capability:
+    """What a sound object gives. `charged` are its quotas and limits; None if one has a fault: it gives nothing then.
+
+    Without a limit that somebody meant to set it would give more than it says.
+    """
+    if charged is None:
+        return Capability(origin=origin)
     permissions = frozenset(name for name in PERMISSIONS if getattr(section, name))
-    return Capability(section.role, section.models, permissions, section.add_headers, origin)
+    given = (section.role, section.models, permissions, section.add_headers)
+    return Capability(*given, quotas=charged.quotas, rate_limits=charged.rate_limits, origin=origin)
 
 
 def policy_capabilities(app: Mapping[str, Any]) -> tuple[tuple[Capability, ...], tuple[str, ...]]:
@@ -50,13 +57,15 @@ def _item(raw: Any, origin: str) -> tuple[Capability | None, list[str]]:
     """Positions mean nothing here, so every part of the item stands at 0; their paths are what is told."""
     report = Report("", Document("", raw, dict.fromkeys(_paths(raw), 0)))
     section = check(CapabilitySection, raw, (), report)
+    given = capability(section, origin, charges(section, (), report)) if section else None
     messages = [": ".join(filter(None, (origin, finding.path, finding.message))) for finding in report.found]
-    return (capability(section, origin) if section else None), messages
+    return (None if report.failed else given), messages
 
 
 def _paths(raw: Any) -> Iterator[Path]:
-    """Of members and of the elements of lists in them: no fault lies deeper."""
+    """Of members, of the elements of lists in them, and of their members: no fault lies deeper."""
     for key, value in raw.items() if isinstance(raw, dict) else ():
         yield (key,)
-        if isinstance(value, list):
-            yield from ((key, index) for index in range(len(value)))
+        for index, item in enumerate(value) if isinstance(value, list) else ():
+            yield (key, index)
+            yield from ((key, index, name) for name in (item if isinstance(item, dict) else ()))

@@ -6,9 +6,9 @@ from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from gateway.config.findings import closest
 from gateway.config.hujson import Path
 from gateway.config.model import AuthMode, Provider
+from gateway.config.prices import read_cost_rules
 from gateway.config.reading import KEYFILE, Reading
 from gateway.config.schema import ProviderSection
 
@@ -58,6 +58,7 @@ def _provider(id_: str, raw: Any, reading: Reading) -> Provider | None:
         return None
     _check_flags(section.compatibility or {}, (*path, "compatibility"), reading)
     _check_base_models(section, (*path, "base_models"), reading)
+    rules = read_cost_rules(section.model_cost_map, (*path, "model_cost_map"), reading)
     usable = bool(section.baseurl) and not section.apikey.startswith(KEYFILE)
     return Provider(
         id=id_,
@@ -67,6 +68,7 @@ def _provider(id_: str, raw: Any, reading: Reading) -> Provider | None:
         authorization=section.authorization,
         auth_mode=section.auth_mode or DEFAULT_MODE,
         cost_basis=section.cost_basis or None,
+        model_cost_map=rules,
         base_models=MappingProxyType(section.base_models),
         flags=enabled_flags(section.compatibility, reading.known_flags),
         options=MappingProxyType(section.options),
@@ -86,12 +88,13 @@ def _check_flags(compatibility: Mapping[str, bool], path: Path, reading: Reading
         documented = flag in DOCUMENTED_FLAGS
         if flag not in reading.known_flags and (value or not documented):
             fault = "not supported yet" if documented else "unknown flag"
-            message = f"{fault}; it has no effect; there are {known}{closest(flag, reading.known_flags)}"
+            message = f"{fault}; it has no effect; there are {known}{reading.report.hint(flag, reading.known_flags)}"
             reading.report.warn((*path, flag), message)
 
 
 def _check_base_models(section: ProviderSection, path: Path, reading: Reading) -> None:
+    models = frozenset(section.models)
     for name in section.base_models:
-        if name not in section.models:
-            hint = closest(name, section.models)
+        if name not in models:
+            hint = reading.report.hint(name, section.models)
             reading.report.warn((*path, name), f'is not among the provider\'s "models"; it has no effect{hint}')

@@ -1,19 +1,24 @@
 """Replaces a configuration's file in one step: whoever reads it sees the old one or the new one, never a part.
 
 The new text goes into a file beside it, which is renamed over it. A link stays a link, and mode and owner stay what
-they are. What the text says is no concern of this file.
+they are. The file beside it may hold keys: nobody else may read it until it takes its place, and one that was left
+behind, by a process that was killed, is removed at the next start or save. What the text says is no concern of this
+file.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
+
+from gateway.config.load import MAX_BYTES
 
 BOM: Final = b"\xef\xbb\xbf"
 
@@ -45,10 +50,14 @@ class Changed(CannotReplace):
 
 
 def read(path: Path) -> bytes:
-    """The file's bytes, without a byte order mark. Raises `OSError`; for what is no regular file, too."""
+    """The file's bytes, without a byte order mark. Raises `OSError`; for what is no configuration by its size, too."""
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(errno.EINVAL, "is no regular file", str(path))
-    return path.read_bytes().removeprefix(BOM)
+    with path.open("rb") as stream:
+        data = stream.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise OSError(errno.EINVAL, f"is larger than {MAX_BYTES} bytes", str(path))
+    return data.removeprefix(BOM)
 
 
 def check(path: Path) -> None:
@@ -67,18 +76,43 @@ def replace(path: Path, data: bytes, expected: bytes) -> None:
     """
     check(path)
     target = _target(path)
-    made = target.with_name(f".{target.name[:80]}.{secrets.token_hex(8)}")
+    sweep(path)
+    made = target.with_name(f"{_prefix(target)}{secrets.token_hex(8)}")
     try:
-        _write(made, data, target.stat())
+        # O_EXCL follows no link either: nobody else's file is written, whatever lies there
+        descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise _refusal(path, error) from None
+    try:
+        _write(descriptor, data, target.stat())
         if read(target) != expected:
             raise Changed(f"{path} was changed in the meantime")
-        os.replace(made, target)  # noqa: PTH105 (a seam that tests make fail)
+        os.chmod(made, stat.S_IMODE(target.stat().st_mode))  # noqa: PTH101 (a seam that tests make fail)
+        os.replace(made, target)  # noqa: PTH105 (another)
     except OSError as error:
         raise _refusal(path, error) from None
     finally:
         with suppress(FileNotFoundError):
             made.unlink()
     _sync(target.parent)
+
+
+def sweep(path: Path) -> None:
+    """Remove what saves that were killed left beside a file: they hold its keys. What cannot be removed stays.
+
+    One process serves a file, and saves of one process follow each other, so none of them is being written.
+    """
+    with suppress(OSError):
+        target = _target(path)
+        left = re.compile(re.escape(_prefix(target)) + "[0-9a-f]{16}")
+        for entry in [entry for entry in target.parent.iterdir() if left.fullmatch(entry.name)]:
+            if entry.is_file() and not entry.is_symlink():
+                entry.unlink()
+
+
+def _prefix(target: Path) -> str:
+    """What the file beside it is called, before sixteen hexadecimal digits."""
+    return f".{target.name[:80]}."
 
 
 def _target(path: Path) -> Path:
@@ -89,13 +123,11 @@ def _target(path: Path) -> Path:
         raise OSError(errno.ELOOP, str(error), str(path)) from None
 
 
-def _write(made: Path, data: bytes, like: os.stat_result) -> None:
-    descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+def _write(descriptor: int, data: bytes, like: os.stat_result) -> None:
     with os.fdopen(descriptor, "wb") as file:
         own = os.fstat(descriptor)
         if (own.st_uid, own.st_gid) != (like.st_uid, like.st_gid):
             os.fchown(descriptor, like.st_uid, like.st_gid)
-        os.fchmod(descriptor, stat.S_IMODE(like.st_mode))
         file.write(data)
         file.flush()
         os.fsync(descriptor)

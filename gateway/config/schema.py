@@ -17,6 +17,7 @@ from gateway.config.fields import (
     Addresses,
     BaseUrl,
     Bytes,
+    FilePath,
     Headers,
     Hosts,
     ModelId,
@@ -24,6 +25,7 @@ from gateway.config.fields import (
     Names,
     NamesOrNull,
     Patterns,
+    Retention,
     Seconds,
     Service,
     SocketPath,
@@ -32,17 +34,18 @@ from gateway.config.fields import (
 )
 from gateway.config.listen import Address, needs_mode, parse_listen
 from gateway.config.model import AuthMode, Authorization, Limits, Mode, Role, Strategy, Timeouts
+from gateway.config.schema_metrics import MetricsSection
 from gateway.config.schema_planned import (
-    BucketSection,
     ConnectorsSection,
     DatabaseSection,
     ExportersSection,
     HookSection,
     McpSection,
-    QuotaSection,
     SendHookSection,
 )
-from gateway.config.section import PLANNED, Holds, Planned, Section
+from gateway.config.schema_prices import CostRuleSection
+from gateway.config.schema_quotas import BucketSection, QuotaSection, RateLimitSection
+from gateway.config.section import PLANNED, Holds, Lacking, Planned, Section
 
 CAPABILITIES: Final = ("tailscale.com/cap/aperture", "irisgate.dev/cap/irisgate")
 """Keys of a grant's `app` that are read, the hosted product's and our own."""
@@ -52,6 +55,14 @@ STRATEGIES: Final[tuple[Strategy, ...]] = ("first", "random", "round_robin", "se
 
 _StrategyName = Annotated[str, WithJsonSchema({"type": "string", "enum": list(STRATEGIES)})]
 _List = Annotated[tuple[Any, ...], Field(strict=False)]
+
+_NO_HOOKS: Final = Lacking("no hook is called, so guardrails are NOT applied, and nobody is told of calls")
+_NO_EXPORT: Final = Lacking("nothing is exported")
+_NO_BODIES: Final = Lacking(
+    'bodies are not kept at all, so there is nothing to delete; how long calls are kept is "storage.retention"'
+)
+_NO_TOOLS: Final = Lacking("no server of tools is called, so nothing of it is allowed or refused")
+_NO_TLS: Final = Lacking("the listener speaks plain HTTP, and nothing is encrypted")
 
 
 class ProviderSection(Section):
@@ -89,8 +100,8 @@ class ProviderSection(Section):
     on_loss: Literal["report", "refuse"] = Field(
         "report", description='What becomes of a call that cannot be translated whole: "report" or "refuse".'
     )
-    model_cost_map: Planned = Field(
-        None, description='Prices of models by those of others: [{"match": "m-*", "as": "n", "adjustment": 1.1}].'
+    model_cost_map: Annotated[_List, Holds(CostRuleSection, "list")] = Field(
+        (), description='Prices of models by those of others: [{"match": "m-*", "as": "n", "adjustment": 1.1}].'
     )
     upstream: Planned = Field(None, description="Another gateway on the way, as the hosted product has it.")
     aws: Planned = Field(None, description='Where requests are signed for AWS: {"region": "us-east-1"}.')
@@ -109,10 +120,13 @@ class CapabilitySection(Section):
     add_headers: Headers = Field((), description='Headers that calls of these models get: ["X-Project: a"].')
     read_metrics: bool = Field(False, description="Whether /metrics may be read, by admins too: true or false.")
     read_pricing: bool = Field(False, description="Whether the price list may be read, by admins too: true or false.")
-    quotas: Annotated[_List, Holds(BucketSection, "list"), PLANNED] = Field(
+    quotas: Annotated[_List, Holds(BucketSection, "list")] = Field(
         (), description='Quotas that calls are charged to: [{"bucket": "daily:<user>"}].'
     )
-    send_hooks: Annotated[_List, Holds(SendHookSection, "list"), PLANNED] = Field(
+    rate_limits: Annotated[_List, Holds(RateLimitSection, "list")] = Field(
+        (), description='How much may be asked for in a time: [{"requests": "60/min"}, {"tokens": "200000/min"}].'
+    )
+    send_hooks: Annotated[_List, Holds(SendHookSection, "list"), PLANNED, _NO_HOOKS] = Field(
         (), description='Hooks that are told of calls: [{"name": "audit", "events": ["pre_request"]}].'
     )
     connectors: Annotated[Patterns, PLANNED] = Field(
@@ -159,7 +173,9 @@ class OldItemSection(CapabilitySection):
     providers: Annotated[_List, Holds(OldModelSection, "list")] = Field(
         (), description='Models: [{"provider": "bedrock", "model": "us.amazon.nova-lite-v1:0"}].'
     )
-    hook: Planned = Field(None, description='A hook that is told of calls: {"hook": "audit", "match": {}}.')
+    hook: Annotated[Planned, _NO_HOOKS] = Field(
+        None, description='A hook that is told of calls: {"hook": "audit", "match": {}}.'
+    )
 
 
 class TempGrantSection(Section):
@@ -217,7 +233,9 @@ class ListenerSection(Section):
         None, description='The Tailscale Service under which it is called: "svc:ai"; its grants count then.'
     )
     proxies: Addresses = Field((), description='Addresses that may speak by the PROXY protocol: ["10.0.0.7"].')
-    tls: Planned = Field(None, description='Certificate and key: {"certificate": "c.pem", "key": "k.pem"}.')
+    tls: Annotated[Planned, _NO_TLS] = Field(
+        None, description='Certificate and key: {"certificate": "c.pem", "key": "k.pem"}.'
+    )
 
     @model_validator(mode="after")
     def _agrees(self) -> ListenerSection:
@@ -285,7 +303,9 @@ class ServerSection(Section):
 
 class StorageSection(Section):
     url: SqliteUrl = Field(None, description='Where records are kept: "sqlite:/var/lib/irisgate/irisgate.db".')
-    retention: Planned = Field(None, description='How long records are kept: {"days": 90}.')
+    retention: Retention = Field(
+        "", description='How long calls and sessions are kept, such as "90d"; "" is for ever. Sums stay.'
+    )
 
 
 class TimeoutsSection(Section):
@@ -333,25 +353,29 @@ class TopSection(Section):
     resilience: Annotated[dict[str, Any], Holds(ResilienceSection)] = Field(
         default_factory=dict, description='How failures are met: {"timeouts": {"read_seconds": 600}}.'
     )
-    quotas: Annotated[dict[str, Any], Holds(QuotaSection, "map"), PLANNED] = Field(
+    quotas: Annotated[dict[str, Any], Holds(QuotaSection, "map")] = Field(
         default_factory=dict, description='Budgets by name: {"daily:<user>": {"capacity": "$10.00"}}.'
     )
-    hooks: Annotated[dict[str, Any], Holds(HookSection, "map"), PLANNED] = Field(
+    metrics: Annotated[dict[str, Any], Holds(MetricsSection)] = Field(
+        default_factory=dict, description='What Prometheus is told, and where: {"listen": "127.0.0.1:9090"}.'
+    )
+    hooks: Annotated[dict[str, Any], Holds(HookSection, "map"), PLANNED, _NO_HOOKS] = Field(
         default_factory=dict, description='Hooks by name: {"audit": {"url": "https://hooks.example.com/seen"}}.'
     )
-    exporters: Annotated[dict[str, Any], Holds(ExportersSection), PLANNED] = Field(
+    exporters: Annotated[dict[str, Any], Holds(ExportersSection), PLANNED, _NO_EXPORT] = Field(
         default_factory=dict, description='Where records are exported to: {"s3": {"bucket_name": "usage"}}.'
     )
-    auto_cost_basis: Annotated[bool, PLANNED] = Field(
+    auto_cost_basis: bool = Field(
         True, description="Whether a price list is found for providers that name none: true or false."
     )
-    database: Annotated[dict[str, Any], Holds(DatabaseSection), PLANNED] = Field(
+    prices: FilePath = Field("", description='A file with prices of your own, beside this one: "prices.hujson".')
+    database: Annotated[dict[str, Any], Holds(DatabaseSection), PLANNED, _NO_BODIES] = Field(
         default_factory=dict, description='What is kept: {"retention": {"duration": "30d"}}.'
     )
-    mcp: Annotated[dict[str, Any], Holds(McpSection), PLANNED] = Field(
+    mcp: Annotated[dict[str, Any], Holds(McpSection), PLANNED, _NO_TOOLS] = Field(
         default_factory=dict, description='MCP servers: {"servers": {}}.'
     )
-    connectors: Annotated[dict[str, Any], Holds(ConnectorsSection), PLANNED] = Field(
+    connectors: Annotated[dict[str, Any], Holds(ConnectorsSection), PLANNED, _NO_TOOLS] = Field(
         default_factory=dict, description='Servers of tools and resources: {"servers": {}}.'
     )
     flags: Planned = Field(None, description='Features that are switched: {"connectors": {"value": true}}.')

@@ -1,8 +1,8 @@
-"""Sections of keys that are read and have no effect yet: quotas, hooks, exporters, retention, MCP, connectors.
+"""Sections of keys that are read and have no effect yet: hooks, exporters, retention, MCP, connectors.
 
 They are checked all the same, so that a configuration that loads today still loads on the day on which they are built.
 What they refer to is checked in `planned.py`. Sections that do something are in `schema.py`. Source of the keys:
-aperture.md sections 1.4 and 1.6 to 1.10.
+aperture.md sections 1.4 and 1.7 to 1.10.
 """
 
 from __future__ import annotations
@@ -11,21 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from gateway.config.fields import Money, Names, Rate, Retention, Timeout
+from gateway.config.fields import Names, Retention, Timeout
 from gateway.config.section import Holds, Section
-
-
-class QuotaSection(Section):
-    """A bucket of money that refills."""
-
-    capacity: Money = Field(
-        description='The most that the bucket holds, and what it starts with, in dollars: "$10.00".',
-        examples=['"capacity": "$10.00"'],
-    )
-    rate: Rate | None = Field(
-        None, description='What flows in, in dollars per min, hour, day, week or month (30 days): "$5.00/day".'
-    )
-    on_exceed: Literal["reject"] = Field("reject", description='What happens to calls when it is empty: "reject".')
 
 
 class HookSection(Section):
@@ -110,12 +97,6 @@ class ConnectorsSection(Section):
     servers: Annotated[dict[str, Any], Holds(ConnectorSection, "map")] = Field(
         default_factory=dict, description='Servers by an id of letters and digits: {"wiki": {"protocol": "mcp"}}.'
     )
-
-
-class BucketSection(Section):
-    """A quota that a capability's calls are charged to."""
-
-    bucket: str = Field(description='The name of a quota: "daily:<user>".', examples=['"bucket": "daily:<user>"'])
 
 
 class SendHookSection(Section):

@@ -15,29 +15,23 @@ from typing import Final
 MAX_BYTES: Final = 64 * 1024
 """Of a secret's file: more than any key, and a wrong path (a device, a log) is not read to its end."""
 
-_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+ENVIRONMENT_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HEADER_TEXT: Final = re.compile(r"[\x20-\x7e]*")
 
 
 class SecretError(ValueError):
-    """The secret cannot be had; the message says why and never what it is. `files` were looked for."""
-
-    def __init__(self, message: str, files: frozenset[Path] = frozenset()) -> None:
-        super().__init__(message)
-        self.files = files
+    """The secret cannot be had; the message says why and never what it is."""
 
 
 class Secret:
     """A value that must not appear in a log, an error, a metric, a page or a reply."""
 
-    __slots__ = ("_value", "files", "source")
+    __slots__ = ("_value", "source")
 
-    def __init__(self, value: str = "", source: str = "literal", files: frozenset[Path] = frozenset()) -> None:
+    def __init__(self, value: str = "", source: str = "literal") -> None:
         self._value = value
         self.source = source
         """`literal`, `env:NAME` or `file:PATH`: this much may be shown."""
-        self.files = files
-        """Files whose change changes the secret."""
 
     @property
     def value(self) -> str:
@@ -67,7 +61,7 @@ def resolve(text: str, folder: Path, environ: Mapping[str, str]) -> Secret:
 
 
 def _from_environment(name: str, environ: Mapping[str, str]) -> Secret:
-    if not _NAME.fullmatch(name):
+    if not ENVIRONMENT_NAME.fullmatch(name):
         raise SecretError('"env:" is followed by the name of an environment variable, such as "env:BEDROCK_KEY"')
     value = environ.get(name, "").strip()
     if not value:
@@ -86,29 +80,28 @@ def _from_file(text: str, folder: Path) -> Secret:
     path = file_of(text, folder)
     if path is None:
         raise SecretError('"file:" is followed by a path, such as "file:/run/secrets/bedrock-key"')
-    files = frozenset({path})
     try:
         # reading from a pipe or a device could wait for ever
         if not stat.S_ISREG(path.stat().st_mode):
-            raise SecretError(f"{path} is no regular file; write the key into one", files)
+            raise SecretError(f"{path} is no regular file; write the key into one")
         with path.open("rb") as stream:
             content = stream.read(MAX_BYTES + 1)
         value = content.decode("utf-8-sig").strip()
     except (FileNotFoundError, NotADirectoryError, UnicodeEncodeError):
-        raise SecretError(f"there is no file {path}; write the key into it, or correct the path", files) from None
+        raise SecretError(f"there is no file {path}; write the key into it, or correct the path") from None
     except OSError as error:
-        raise SecretError(f"the file {path} cannot be read: {error.strerror}", files) from None
+        raise SecretError(f"the file {path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise SecretError(f"the file {path} is no text; it holds the key and nothing else", files) from None
+        raise SecretError(f"the file {path} is no text; it holds the key and nothing else") from None
     if not value:
-        raise SecretError(f"the file {path} is empty; write the key into it", files)
+        raise SecretError(f"the file {path} is empty; write the key into it")
     if len(content) > MAX_BYTES:
-        raise SecretError(f"the file {path} is larger than {MAX_BYTES} bytes; it holds the key and nothing else", files)
-    return Secret(_checked(value, f"the file {path}", files), f"file:{path}", files)
+        raise SecretError(f"the file {path} is larger than {MAX_BYTES} bytes; it holds the key and nothing else")
+    return Secret(_checked(value, f"the file {path}"), f"file:{path}")
 
 
-def _checked(value: str, what: str, files: frozenset[Path] = frozenset()) -> str:
+def _checked(value: str, what: str) -> str:
     """Keys travel in headers: a line break in one would be another header."""
     if not _HEADER_TEXT.fullmatch(value):
-        raise SecretError(f"{what} holds a line break or a character outside printable ASCII; a key has neither", files)
+        raise SecretError(f"{what} holds a line break or a character outside printable ASCII; a key has neither")
     return value

@@ -1,8 +1,8 @@
 """What every section of the document is: one JSON object whose keys are the fields of a pydantic model.
 
-Beside its type a field may carry two marks: `PLANNED`, for a key that is known and has no effect yet, and `Holds`, for
-one whose value is made of further sections, which are checked one by one. Which sections there are is in `schema.py`
-and `schema_planned.py`.
+Beside its type a field may carry marks: `PLANNED`, for a key that is known and has no effect yet, with `Lacking` where
+more must be said than that, and `Holds`, for one whose value is made of further sections, which are checked one by one.
+Which sections there are is in `schema.py` and `schema_planned.py`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,13 @@ from pydantic.fields import FieldInfo
 
 PLANNED: Final = "planned"
 """Marks a key of the hosted product, or of our own plans, that warns and never has an effect."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lacking:
+    """Beside `PLANNED`: what whoever relies on the key for safety, spending or privacy must know."""
+
+    words: str
 
 
 class Section(BaseModel):
@@ -52,9 +59,14 @@ def keys(section: type[Section]) -> Mapping[str, FieldInfo]:
 
 
 @cache
-def planned(section: type[Section]) -> frozenset[str]:
-    """Those of the keys that have no effect yet."""
-    return frozenset(key for key, info in keys(section).items() if PLANNED in info.metadata)
+def planned(section: type[Section]) -> Mapping[str, str]:
+    """Those of the keys that have no effect yet, with what must be known of each."""
+    return {key: lacking(info) for key, info in keys(section).items() if PLANNED in info.metadata}
+
+
+def lacking(info: FieldInfo) -> str:
+    """What must be known of a key without effect; "" if that is all."""
+    return next((mark.words for mark in info.metadata if isinstance(mark, Lacking)), "")
 
 
 def held(info: FieldInfo) -> Holds | None:

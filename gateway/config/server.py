@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from gateway.config.fields import retention_seconds
 from gateway.config.hujson import Path
 from gateway.config.listen import parse_listen
 from gateway.config.model import TAILSCALED, Limits, Listener, Resilience, Server, Storage, Timeouts
@@ -56,7 +57,7 @@ def _listeners(raw: list[Any], path: Path, reading: Reading) -> tuple[Listener, 
 
 def read_storage(raw: Any, reading: Reading) -> Storage:
     section = reading.section(StorageSection, raw, ("storage",))
-    return Storage(section.url) if section else Storage()
+    return Storage(section.url, retention_seconds(section.retention)) if section else Storage()
 
 
 def read_resilience(raw: Mapping[str, Any], reading: Reading) -> Resilience:

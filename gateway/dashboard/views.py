@@ -78,11 +78,11 @@ def _card(provider: Provider, lines: tuple[ModelLine, ...]) -> ProviderCard:
 
 
 def _line(provider: Provider, model: str, prices: Prices, *, granted: bool) -> ModelLine:
-    row = prices.find(provider.cost_basis or "", model)
+    priced = prices.of_model(provider, model)
     return ModelLine(
         name=model,
-        input=words.price(row.units.input if row else None),
-        output=words.price(row.units.output if row else None),
+        input=words.price(priced.unit("input") if priced else None),
+        output=words.price(priced.unit("output") if priced else None),
         granted=granted,
     )
 

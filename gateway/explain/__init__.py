@@ -1,8 +1,9 @@
 """Why somebody may, or may not, use a model: the chain's decision, with the grants that it rests on.
 
 Everything is asked of the same functions that decide about calls (`Catalog.find`, `Grants.decide`, `matches`); nothing
-is decided here a second time. `explain` tells all, so it is for administrators; `own_view` leaves of it what a caller
-may learn about themselves. How it is printed is in `text.py`, how it is asked for over HTTP in `admin/`.
+is decided here a second time. `explain` tells all, so it is for administrators. `own_view` is what a caller may learn
+about themselves: it is made from what is theirs, not cut out of the whole, so that neither its words nor the time that
+it takes tell what exists beside. How it is printed is in `text.py`, how it is asked for over HTTP in `admin/`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from gateway.config.model import Config, Role, Strategy
 from gateway.config.schema import CAPABILITIES
 from gateway.errors import Refused
 from gateway.explain.near_misses import NearMiss, Wanted, near_misses
-from gateway.grants import matches
+from gateway.globs import matches
+from gateway.grants import Access
 from gateway.identity import LOCAL_LOGIN, LOOPBACK, Identity, tagged, user
 from gateway.runtime import Runtime
 
@@ -103,7 +105,7 @@ def explain(runtime: Runtime, identity: Identity, model: str, *, note: str = "")
         tags=identity.tags,
         model=model,
         role=access.role,
-        role_by=tuple(given.origin for given in access.capabilities if access.role and given.role == access.role),
+        role_by=_role_by(access),
         alias=alias.strategy if alias else None,
         offers=offers,
         note=note,
@@ -122,30 +124,27 @@ def explain(runtime: Runtime, identity: Identity, model: str, *, note: str = "")
 
 
 def own_view(runtime: Runtime, identity: Identity, model: str) -> Explanation:
-    """What a caller without `admin` may learn: nothing that depends on what is not granted to them."""
-    said = explain(runtime, identity, model)
-    granted = tuple(replace(offer, by=_own(offer.by)) for offer in said.offers if offer.state == "allowed")
-    said = replace(
-        said,
-        role_by=tuple(map(_path, said.role_by)),
-        alias=said.alias if granted else None,
-        offers=granted,
-        near=(),
-        near_misses=(),
-        grant="",
-        policy="",
-    )
-    if said.allowed:
-        return said
-    # a star would be one in the pattern too: whoever asks for "**" must not be handed a grant of everything
-    patterns = [f"**/{model}"] if model.isprintable() and "*" not in model else []
-    return replace(
-        said,
-        reason="not_found" if said.role else "no_role",
-        near=tuple(runtime.catalog.near(model, runtime.grants, identity)),
-        grant=_grant(identity, said.role is None, patterns) if patterns else "",
-        policy=_policy(identity) if patterns else "",
-        note=ASK_ADMIN,
+    """What a caller without `admin` may learn: nothing that depends on what is not granted to them. Raises nothing."""
+    catalog, grants = runtime.catalog, runtime.grants
+    access = grants.access(identity)
+    alias = catalog.aliases.get(model)
+    found = catalog.find(model) if alias is None else alias.offers
+    granted = [offer for offer in found if grants.decide(identity, offer.provider_id, offer.model)]
+    allowed = bool(granted)
+    return Explanation(
+        allowed=allowed,
+        reason="granted" if allowed else "not_found" if access.role else "no_role",
+        login=identity.login,
+        groups=identity.groups,
+        tags=identity.tags,
+        model=model,
+        role=access.role,
+        role_by=tuple(map(_path, _role_by(access))),
+        alias=alias.strategy if alias and allowed else None,
+        offers=tuple(_own(_offered(runtime, identity, offer)) for offer in granted),
+        near=() if allowed else tuple(catalog.near(model, grants, identity)),
+        # no grant to pass on: one that helps would tell what the name means here, and another helps nobody
+        note="" if allowed else ASK_ADMIN,
     )
 
 
@@ -165,14 +164,13 @@ def somebody(login: str, groups: Sequence[str] = (), tags: Sequence[str] = ()) -
     if login == LOCAL_LOGIN and not groups and not tags:
         return LOOPBACK
     try:
-        node = tagged(tags) if tags else None
-        person = user(login, groups=groups) if login else None
+        if not login:
+            return tagged(tags)
+        person = user(login, groups=groups)
+        # a static listener may have both
+        return Identity(person.login, person.groups, tagged(tags).tags) if tags else person
     except Refused:
         raise NoSuchCaller(f'nobody is known as "{login or ",".join(tags)}"; tags begin with "tag:"') from None
-    if node and person:
-        # a static listener may have both
-        return Identity(person.login, person.groups, node.tags)
-    return node or person or LOOPBACK
 
 
 def _offered(runtime: Runtime, identity: Identity, offer: Offer) -> Offered:
@@ -189,6 +187,10 @@ def _offered(runtime: Runtime, identity: Identity, offer: Offer) -> Offered:
         state = "allowed"
         headers = tuple(name for name, _ in runtime.grants.headers(identity, offer.provider_id, offer.model))
     return Offered(offer.provider_id, offer.model, state, by, headers)
+
+
+def _role_by(access: Access) -> tuple[str, ...]:
+    return tuple(given.origin for given in access.capabilities if access.role and given.role == access.role)
 
 
 def _unoffered(config: Config, name: str, enabled: Sequence[Offered]) -> list[Offered]:
@@ -235,8 +237,8 @@ def _policy(identity: Identity) -> str:
     return _POLICY + (_TAG_POLICY if len(identity.tags) > 1 else "")
 
 
-def _own(patterns: Sequence[Pattern]) -> tuple[Pattern, ...]:
-    return tuple(replace(pattern, origin=_path(pattern.origin)) for pattern in patterns)
+def _own(offer: Offered) -> Offered:
+    return replace(offer, by=tuple(replace(pattern, origin=_path(pattern.origin)) for pattern in offer.by))
 
 
 def _path(origin: str) -> str:

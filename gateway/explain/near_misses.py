@@ -12,7 +12,8 @@ from itertools import islice
 from typing import Final, Literal
 
 from gateway.config.model import Capability, Grant
-from gateway.grants import matches, sources
+from gateway.globs import matches
+from gateway.grants import sources
 from gateway.identity import Identity
 
 Kind = Literal["tags", "case", "spelling", "other", "segment", "provider"]

@@ -63,7 +63,7 @@ class LocalApi:
             raise LocalApiFailed(f"it answered whois with {status}")
         try:
             return msgspec.json.decode(body, type=WhoIs)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             raise LocalApiFailed("its answer to whois cannot be read") from None
 
     async def _get(self, query: dict[str, str]) -> tuple[int, bytes]:
@@ -71,7 +71,8 @@ class LocalApi:
             try:
                 return await self._once(query)
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-                # a kept connection of a tailscaled that was restarted meanwhile; the question changes nothing there
+                # kept connections of a tailscaled that was restarted meanwhile: aiohttp itself asks anew once, but that
+                # may be on another of them; the question changes nothing there
                 return await self._once(query)
         except TimeoutError:
             raise LocalApiFailed(f"it did not answer within {ANSWER_SECONDS:g} seconds") from None
@@ -86,12 +87,12 @@ class LocalApi:
                 connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()
             )
         async with self._session.get(_WHOIS, params=query, allow_redirects=False) as reply:
-            body = await reply.content.read(MAX_ANSWER)
-            while not reply.content.at_eof():
-                if len(body) >= MAX_ANSWER:
+            body = bytearray()
+            async for part in reply.content.iter_any():
+                body += part
+                if len(body) > MAX_ANSWER:
                     raise LocalApiFailed(f"its answer is longer than {MAX_ANSWER} bytes")
-                body += await reply.content.read(MAX_ANSWER)
-            return reply.status, body
+            return reply.status, bytes(body)
 
     async def close(self) -> None:
         if self._session is not None:

@@ -1,20 +1,21 @@
 """Connections that a trusted proxy passes on, as `tailscale serve --tcp --proxy-protocol` does.
 
 The PROXY header is read off the connection before HTTP sees a byte; then the connection is handed over, and the
-caller's address is what the header said. Whoever may connect may claim any address, so only this machine may, or the
-proxies that the listener names. tailscaled is asked for the address as in `whois`.
+caller's address is what the header said. Whoever may connect may claim any address, so only the proxies that the
+listener names may: this machine is one of them if it is named too, or if nobody is, and then every process of it can
+speak for anybody (`config/advice.py` says so). tailscaled is asked for the address as in `whois`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections.abc import Callable, Collection
 from typing import Any, Final, cast
 from weakref import WeakKeyDictionary
 
 from gateway.framing.proxy_header import BadProxyHeader, read
 from gateway.identity import Caller, unknown
+from gateway.identity.addresses import bare
 from gateway.log import Logger
 
 HEADER_SECONDS: Final = 5.0
@@ -100,9 +101,11 @@ class Handover(asyncio.Protocol):
 
 
 def trusted(peer: Any, proxies: Collection[str]) -> bool:
-    """Whether the other end may speak for others: this machine, or a proxy that is named."""
+    """Whether the other end may speak for others: a proxy that is named, or where none is, this machine.
+
+    Who may connect to a unix socket, its file says.
+    """
     if not isinstance(peer, tuple):
         return True
-    address = ipaddress.ip_address(peer[0].partition("%")[0])
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return (mapped or address).is_loopback or str(mapped or address) in proxies
+    address = bare(peer[0])
+    return str(address) in proxies if proxies else address.is_loopback

@@ -30,6 +30,9 @@ REMEMBERED: Final = 1024
 _OURS: Final = "tailscale"
 """What follows is a hyphen, or an underscore that some software takes for one."""
 _PLAIN: Final = re.compile(r"[\x20-\x7e]*")
+_WORD: Final = r"=\?[!->@-~]+\?[bBqQ]\?[!->@-~]*\?="
+_ENCODED: Final = re.compile(rf"{_WORD}(?: +{_WORD})*")
+"""A whole value in RFC 2047's encoded words: Go's `mime` encodes all of a value or nothing (`WordEncoder.Encode`)."""
 
 
 class ServeHeaders:
@@ -79,9 +82,16 @@ def _headers(headers: Sequence[tuple[str, str]]) -> dict[str, str]:
 
 
 def _decoded(value: str) -> str:
-    """The text of an RFC 2047 value. Raises `Refused` for anything that tailscaled does not write."""
+    """The text of a value, encoded or as it stands. Raises `Refused` for anything that tailscaled does not write.
+
+    What has an encoded word in it somewhere is not encoded: "=?" may stand in the local part of a mail address, and
+    somebody whose address decodes to another's is not that one. (No address is an encoded word as a whole: a host's
+    name does not end in "?=".)
+    """
     if not _PLAIN.fullmatch(value):
         raise unknown("a Tailscale header is no ASCII text")
+    if not _ENCODED.fullmatch(value):
+        return value
     try:
         parts = decode_header(value)
         return "".join(part if isinstance(part, str) else part.decode(charset or "ascii") for part, charset in parts)

@@ -24,6 +24,7 @@ from gateway.config.policy import policy_capabilities
 from gateway.config.schema import CAPABILITIES
 from gateway.errors import UNAVAILABLE, Problem, Refused
 from gateway.identity import Caller, Identity, tagged, unknown, user
+from gateway.identity.addresses import bare
 from gateway.identity.localapi import LocalApi, LocalApiFailed, WhoIs
 from gateway.log import Logger
 
@@ -108,8 +109,14 @@ class Whois:
         return self._granted(policy)
 
     def _read_policy(self, policy: tuple[tuple[str, bytes], ...]) -> tuple[Capability, ...]:
-        capabilities, faults = policy_capabilities({name: orjson.loads(values) for name, values in policy})
-        for fault in faults:
+        app, faults = {}, []
+        for name, values in policy:
+            try:
+                app[name] = orjson.loads(values)
+            except orjson.JSONDecodeError:
+                faults.append(f"tailnet policy, {name}: cannot be read: a number in it is too large")
+        capabilities, wrong = policy_capabilities(app)
+        for fault in (*faults, *wrong):
             self._log.warning("identity.policy_grant_ignored", finding=fault)
         return capabilities
 
@@ -127,7 +134,7 @@ def connecting(caller: Caller) -> Any:
 
 def arrived_by_tailnet(local: str) -> bool:
     """Whether our end of a connection is one that tailscaled hands callers to; in userspace it does so by loopback."""
-    address = _address(local)
+    address = bare(local)
     return address.is_loopback or any(address in network for network in _OURS if network.version == address.version)
 
 
@@ -138,12 +145,5 @@ def joined(name: Any) -> str:
     """
     if not isinstance(name, tuple):
         raise unknown("the connection has no address to ask for")
-    address = _address(name[0])
+    address = bare(name[0])
     return f"{address}:{name[1]}" if address.version == 4 else f"[{address}]:{name[1]}"
-
-
-def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """Without a zone; an IPv4 caller of an IPv6 socket is an IPv4 one."""
-    address = ipaddress.ip_address(text.partition("%")[0])
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return mapped or address

@@ -1,16 +1,18 @@
 """Facts of a reply are read here, from what the provider itself said, before anything translates it.
 
 `send` makes the meter as soon as there is a head; it stays with the attempt, so that a call that is cut at any point is
-still accounted for with what was known.
+still accounted for with what was known. Until the provider has reported its usage, the text that passes is measured:
+it is all that an estimate can go by if the call is cut (`prices/calls.py`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import aclosing
 
-from gateway.chain import Answer, Call, Items, Next
+from gateway.chain import Answer, Attempt, Call, Items, Next
 from gateway.errors import BadFrame
-from gateway.flag import Meter
+from gateway.flag import Event, Meter
 
 
 async def cost(call: Call, following: Next) -> Answer:
@@ -21,22 +23,38 @@ async def cost(call: Call, following: Next) -> Answer:
     if answer.body is not None:
         try:
             meter.whole(answer.body)
+            attempt.delivered = len(answer.body)
         except BadFrame as error:
             # a native client gets what came; that nothing could be read of it is in the record
             call.problem = error.problem
     if answer.items is not None:
-        answer.items = _metered(meter, answer.items, lenient=attempt.candidate.native)
+        answer.items = _metered(attempt, meter, answer.items)
     return answer
 
 
-async def _metered(meter: Meter, items: Items, *, lenient: bool) -> Items:
+async def _metered(attempt: Attempt, meter: Meter, items: Items) -> Items:
     """A native client gets what came, also where nothing can be read of it."""
+    reported = False
     async with aclosing(items):
         async for events in items:
             for event in events:
                 try:
                     meter.feed(event)
                 except BadFrame:
-                    if not lenient:
+                    if not attempt.candidate.native:
                         raise
+            if not reported and not (reported := meter.facts().reported):
+                _measure(attempt, events)
             yield events
+
+
+def _measure(attempt: Attempt, events: Sequence[Event]) -> None:
+    """Add the text that was delivered. Text that cannot be read is nobody's."""
+    size = attempt.delivered or 0
+    texts = attempt.candidate.flag.texts
+    for event in events:
+        try:
+            size += len(texts(event).encode(errors="replace"))
+        except BadFrame:
+            continue
+    attempt.delivered = size

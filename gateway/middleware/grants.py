@@ -1,4 +1,8 @@
-"""Who may use what: deny by default, and say the same of what does not exist and of what is not granted."""
+"""Who may use what: deny by default, and say the same of what does not exist and of what is not granted.
+
+The record of a refused call is the caller's to read. So it has the name as it was asked for, and only a call that is
+let through is named by the model that serves it.
+"""
 
 from __future__ import annotations
 
@@ -18,4 +22,7 @@ async def grants(call: Call, following: Next) -> Answer:
         near = call.runtime.catalog.near(name, decide, identity)
         hint = f"; did you mean {', '.join(near)}?" if near else ""
         raise Refused(Problem(NOT_FOUND, f'model "{name}" not found or not granted{hint}', param="model"))
+    call.model = call.offers[0].model
+    # of a name that is two models' the first one that is granted is meant, whether or not the other exists
+    call.offers = [offer for offer in call.offers if offer.model == call.model]
     return await following(call)

@@ -36,9 +36,10 @@ class Steps:
 
         async def sender(send: Send) -> Reply:
             timeouts = call.runtime.config.resilience.timeouts
-            reply = await self.upstream.open(candidate.offer.provider, send, attempt.headers, timeouts)
+            opening = self.upstream.open(candidate.offer.provider, send, attempt.headers, timeouts)
+            reply = await attempt.wait(opening)
             call.stack.callback(reply.close)
-            return Reply(reply.head.status, reply.head.headers, await reply.read(MAX_BODY))
+            return Reply(reply.head.status, reply.head.headers, await attempt.wait(reply.read(MAX_BODY)))
 
         flag = self.flag_of(call, attempt)
         found = await drive(flag.steps(attempt.ask, candidate.target, attempt.drop), sender)

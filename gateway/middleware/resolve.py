@@ -1,4 +1,7 @@
-"""From the name in the request to the offers of that model."""
+"""From the name in the request to the offers of that model.
+
+What the call is known by stays the name as it was asked for; what it means here is nobody's to know before `grants`.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ async def resolve(call: Call, following: Next) -> Answer:
     catalog = call.runtime.catalog
     alias = catalog.aliases.get(name)
     call.offers = catalog.find(name) if alias is None else _picked(call, alias)
-    call.model = call.offers[0].model if call.offers else name
+    call.model = name
     return await following(call)
 
 

@@ -44,12 +44,17 @@ class SendOn:
         try:
             return await self._try(call, attempt)
         except UpstreamFailed as error:
+            self._note_error(attempt, error)
             candidate = attempt.candidate
             again = candidate.flag.again(attempt.ask, candidate.target, error.problem, attempt.drop)
             if again is None:
                 raise
             attempt.ask = again
-        return await self._try(call, attempt)
+        try:
+            return await self._try(call, attempt)
+        except UpstreamFailed as error:
+            self._note_error(attempt, error)
+            raise
 
     async def _try(self, call: Call, attempt: Attempt) -> Answer:
         candidate = attempt.candidate
@@ -58,8 +63,8 @@ class SendOn:
         attempt.meter = candidate.flag.meter(attempt.ask, candidate.target, head)
         if head.status == 200 and attempt.ask.stream and not _is_json(head):
             decoder = candidate.flag.decoder(attempt.ask, candidate.target, head)
-            return Answer(200, forwarded(head), items=_decoded(reply, decoder))
-        body = await reply.read(MAX_ERROR if head.status >= 400 else MAX_BODY)
+            return Answer(200, forwarded(head), items=self._decoded(call, attempt, reply, decoder))
+        body = await attempt.wait(reply.read(MAX_ERROR if head.status >= 400 else MAX_BODY))
         if not 200 <= head.status < 300 and head.status < 400:
             # a redirect is not followed, and not handed on either: the prompt would go where it points
             message = f"{candidate.offer.provider_id} answered with status {head.status}"
@@ -82,12 +87,34 @@ class SendOn:
             raise _loss(attempt)
         attempt.sent = True
         try:
-            reply = await self.upstream.open(provider, send, attempt.headers, call.runtime.config.resilience.timeouts)
+            timeouts = call.runtime.config.resilience.timeouts
+            reply = await attempt.wait(self.upstream.open(provider, send, attempt.headers, timeouts))
         except NotReached:
             attempt.sent = False
             raise
         call.stack.callback(reply.close)
         return reply
+
+    async def _decoded(self, call: Call, attempt: Attempt, reply: Reply, decoder: Decoder) -> Items:
+        """The events of the stream; what had come before a fault goes out before the fault."""
+        try:
+            try:
+                async with aclosing(_reads(call, attempt, reply, decoder)) as reads:
+                    async for data in reads:
+                        async for batch in _batches(decoder.feed(data)):
+                            yield batch
+            except UpstreamFailed:
+                if held := _held_back(decoder):
+                    yield held
+                raise
+            async for batch in _batches(decoder.close()):
+                yield batch
+        except UpstreamFailed as error:
+            self._note_error(attempt, error)
+            raise
+
+    def _note_error(self, attempt: Attempt, error: UpstreamFailed) -> None:
+        self.metrics.upstream_error(attempt.candidate.offer.provider_id, error.problem.code)
 
     def _note_refused_key(self, call: Call, attempt: Attempt, problem: Problem) -> None:
         if problem.status in {401, 403} and attempt.candidate.offer.provider.auth_mode == "override":
@@ -95,21 +122,6 @@ class SendOn:
             self.metrics.upstream_auth_failure(provider)
             said = {"status": problem.status, "native": problem.native}
             self.log.warning("upstream.key_refused", provider=provider, request_id=call.id, **said)
-
-
-async def _decoded(reply: Reply, decoder: Decoder) -> Items:
-    """The events of the stream; what had come before a fault goes out before the fault."""
-    try:
-        async with aclosing(_reads(reply, decoder)) as reads:
-            async for data in reads:
-                async for batch in _batches(decoder.feed(data)):
-                    yield batch
-    except UpstreamFailed:
-        if held := _held_back(decoder):
-            yield held
-        raise
-    async for batch in _batches(decoder.close()):
-        yield batch
 
 
 async def _batches(events: Iterable[Event]) -> AsyncGenerator[list[Event], None]:
@@ -139,13 +151,14 @@ def _held_back(decoder: Decoder) -> list[Event]:
     return held
 
 
-async def _reads(reply: Reply, decoder: Decoder) -> AsyncGenerator[bytes, None]:
+async def _reads(call: Call, attempt: Attempt, reply: Reply, decoder: Decoder) -> AsyncGenerator[bytes, None]:
     chunks = reply.chunks()
     deadline = None
     while True:
         try:
             async with asyncio.timeout_at(deadline):
-                data = await anext(chunks)
+                # after the first event nobody asks for how long it was waited
+                data = await (anext(chunks) if call.first_event is not None else attempt.wait(anext(chunks)))
         except (StopAsyncIteration, TimeoutError):
             return
         except Truncated:

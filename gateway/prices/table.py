@@ -1,177 +1,223 @@
-"""What a call costs: rows of `table.json`, found by cost basis and model, and exact sums in nanodollars.
+"""Which price a model of a provider has: by its price list, its own name, and what the operator says of it.
 
-Prices are decimal strings in the file and integers from the moment it is read; no float ever holds money. A price that
-is not known makes the cost unknown (None), never 0. Where the rows come from is `build.py`'s matter; which basis a
-provider has is the configuration's.
+A model's own region prefix decides the region; the price list (`cost_basis`) decides for ids without one. What is not
+known is None and never a guess. How a sum is made is in `rates.py`, how rows are found by a name in `rows.py`.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from gateway.caps import base_id, geo
-from gateway.flag import Usage
+from gateway.prices.rates import PLACES, Priced
+from gateway.prices.rows import Entry, Row, Rows
 
-PRICED: Final = ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h")
-"""The kinds of `Usage` that are paid for; reasoning is part of the output."""
+if TYPE_CHECKING:
+    from gateway.catalog import Offer
+    from gateway.config.model import Provider
 
 BASES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {
         "anthropic": ("anthropic", ""),
         "openai": ("openai", ""),
+        "google": ("google", ""),
+        "vertex": ("vertex", ""),
         "bedrock": ("bedrock", ""),
         "bedrock-us": ("bedrock", "us"),
         "bedrock-eu": ("bedrock", "eu"),
         "bedrock-ap": ("bedrock", "apac"),
+        "azure": ("azure", ""),
+        "azure-eu": ("azure", "eu"),
+        "openrouter": ("openrouter", ""),
+        "vercel": ("vercel", ""),
     }
 )
-"""Cost basis to the book, and to the region of ids that name none. A basis that is not here has no prices."""
+"""Cost basis (aperture.md section 6) to the book, and to the region of ids that name none."""
+ONE_PRICE: Final = frozenset({"bedrock"})
+"""Books in which a model that no row names for a region has one price for all: those without inference profiles.
+Azure's data zones cost more than its global price, so there nothing can be said of a zone without a row."""
+
+INFERRED: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "anthropic_messages": "anthropic",
+        "openai_chat": "openai",
+        "openai_responses": "openai",
+        "gemini_generate_content": "google",
+        "google_generate_content": "google",
+        "google_raw_predict": "vertex",
+        "experimental_gemini_cli_vertex_compat": "vertex",
+    }
+)
+"""The list by a flag, where the provider names none (`auto_cost_basis`). Bedrock's depends on a region that nothing
+tells, so a provider that speaks any of its flags has none."""
+REGIONAL: Final = "bedrock_"
+"""How the flags begin of providers whose prices depend on the region."""
+
+Source = Literal["explicit", "inferred", "none"]
 
 _TABLE: Final = Path(__file__).with_name("table.json")
-_SCALE: Final = 1_000_000
-"""Units are held in 1e-15 USD for a token, and sums divided by this: nine decimals of USD for 1M tokens fit."""
-_SPELLINGS: Final = (
-    re.compile(r"[-@](latest|default)$"),
-    re.compile(r"-v\d+(:\d+)?$|(?<=b)-\d+:\d+$"),
-    re.compile(r"[-@](\d{8}|\d{4}-\d{2}-\d{2})$"),
-    re.compile(r"(?<=-\d)-0$"),
-)
-"""What ids of one model differ in, taken off one after the other: alias, version, date, and the 0 of `opus-4-0`."""
-
-
-class Units(NamedTuple):
-    """Prices of one token by kind, in the order of `PRICED`; None where unknown."""
-
-    input: int | None
-    output: int | None
-    cache_read: int | None
-    cache_write_5m: int | None
-    cache_write_1h: int | None
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """The prices of one model in one region."""
+class CostRule:
+    """One entry of `model_cost_map`: models that match are priced as another one, times the adjustment."""
 
-    book: str
+    match: str
+    """A glob as Go's path.Match has it."""
+    priced_as: str
+    """A model of the provider's price list, or `basis/model`; "" is the model itself."""
+    adjustment: Decimal = Decimal(1)
+    """At most `FINEST` decimals."""
+
+
+FINEST: Final = 6
+"""Decimals of an adjustment: the sums stay exact integers."""
+
+
+class Where(NamedTuple):
+    """What a price is looked up by."""
+
+    basis: str
     model: str
-    geo: str
-    units: Units
-    above: int = 0
-    """Prompts of more tokens than this cost `tier` for the whole call; 0 if length does not matter."""
-    tier: Units | None = None
-    source: str = ""
-
-    @property
-    def name(self) -> str:
-        """As records show it: `bedrock/us.anthropic.claude-opus-4-6-v1`."""
-        return f"{self.book}/{self.geo}.{self.model}" if self.geo else f"{self.book}/{self.model}"
-
-    def cost(self, usage: Usage) -> int | None:
-        """Nanodollars, rounded half up once; None if a kind was used whose price is unknown."""
-        counts = (usage.input, usage.output, usage.cache_read, usage.cache_write_5m, usage.cache_write_1h)
-        units = self.units
-        if self.tier is not None and sum(counts) - usage.output > self.above:
-            units = self.tier
-        total = 0
-        for count, unit in zip(counts, units, strict=True):
-            if count:
-                if unit is None:
-                    return None
-                total += count * unit
-        return (total + _SCALE // 2) // _SCALE
+    adjustment: Decimal = Decimal(1)
 
 
 class Prices:
-    """All rows. Models are those of the configuration, so what was found can be kept for good."""
+    """The prices of one configuration. Its models are few, so what was found is kept for good."""
 
-    def __init__(self, rows: Iterable[Row]) -> None:
-        self.rows = tuple(rows)
-        self._exact = {(row.book, row.geo, row.model): row for row in self.rows}
-        self._alias = _aliases(self.rows)
-        self._found: dict[tuple[str, str], Row | None] = {}
+    def __init__(self, table: Rows, overlay: Rows, *, infer: bool = True) -> None:
+        self._lists = (overlay, table)
+        self._infer = infer
+        self._found: dict[Where, Priced | None] = {}
+        self._offers: dict[tuple[str, str], Priced | None] = {}
 
     @classmethod
-    def load(cls, path: Path = _TABLE) -> Prices:
-        """Raises `ValueError` for a price that is no decimal, or that has more digits than can be held."""
-        return cls(map(_row, json.loads(path.read_bytes())["rows"]))
+    def load(cls, overlay: Sequence[Entry] = (), *, infer: bool = True) -> Prices:
+        """The table that comes with the gateway, and the rows of an operator's file before it."""
+        return cls(builtin(), Rows(overlay), infer=infer)
 
-    def find(self, cost_basis: str, model: str) -> Row | None:
-        """The row by which a call is priced; None for an unknown basis or model, and for ids that hide their model."""
-        key = (cost_basis, model)
+    def of(self, offer: Offer) -> Priced | None:
+        """What calls of an offer cost; None if no price is known."""
+        return self.of_model(offer.provider, offer.model)
+
+    def of_model(self, provider: Provider, model: str) -> Priced | None:
+        """The same for a model of a provider that may be disabled, and then has no offer."""
+        key = (provider.id, model)
+        if key not in self._offers:
+            tries = looked_up(provider, model, infer=self._infer)
+            self._offers[key] = next(filter(None, (self.find(*where) for where in tries)), None)
+        return self._offers[key]
+
+    def source(self, provider: Provider) -> Source:
+        """Where the price list of a provider comes from."""
+        if provider.cost_basis:
+            return "explicit"
+        return "inferred" if self._infer and inferred(provider.flags) else "none"
+
+    def find(self, basis: str, model: str, adjustment: Decimal = Decimal(1)) -> Priced | None:
+        """By a price list and a model's name; None for what either does not know, and for ids that hide a model."""
+        key = Where(basis, model, adjustment)
         if key not in self._found:
-            self._found[key] = self._find(cost_basis, model)
+            self._found[key] = _priced(tuple(self._rows(basis, model)), adjustment)
         return self._found[key]
 
-    def _find(self, cost_basis: str, model: str) -> Row | None:
-        if cost_basis not in BASES:
-            return None
-        book, region = BASES[cost_basis]
-        own = geo(model)
-        name = base_id(model)
-        if own:
-            return self._row(book, own, name)
-        # a model without inference profiles has one price for all regions, where the maps know no other
-        return self._row(book, region, name) or self._row(book, "", name)
+    def _rows(self, basis: str, model: str) -> list[Row]:
+        """Rows of the operator count from their first day on; before it, those of the table do."""
+        if basis not in BASES:
+            return []
+        book, region = BASES[basis]
+        name, own = base_id(model), geo(model) if book == "bedrock" else ""
+        if book != "bedrock":
+            name = model if book in {"openrouter", "vercel"} else name
+        regions = [own] if own else [region, ""] if book in ONE_PRICE else [region]
+        for where in dict.fromkeys(regions):
+            added, known = (rows.find(book, where, name) for rows in self._lists)
+            if added or known:
+                return [*(row for row in known if not added or row.since < added[0].since), *added]
+        return []
 
-    def _row(self, book: str, region: str, name: str) -> Row | None:
-        for spelling in _spellings(name):
-            row = self._exact.get((book, region, spelling)) or self._alias.get((book, region, spelling))
-            if row is not None:
-                return row
+
+@cache
+def builtin() -> Rows:
+    """`table.json`."""
+    return Rows(json.loads(_TABLE.read_bytes())["rows"])
+
+
+def inferred(flags: Sequence[str]) -> tuple[str, ...]:
+    """The price lists that a provider's flags tell of, in their order; () if they tell of none."""
+    if any(flag.startswith(REGIONAL) for flag in flags):
+        return ()
+    return tuple(dict.fromkeys(INFERRED[flag] for flag in flags if flag in INFERRED))
+
+
+def looked_up(provider: Provider, model: str, *, infer: bool) -> Iterator[Where]:
+    """Where the price of a provider's model may be found, the first that is there counts.
+
+    The first rule of `model_cost_map` that matches the model's name decides what it is priced as; without one that is
+    the model behind the name.
+    """
+    rule = next((rule for rule in provider.model_cost_map if glob(rule.match).fullmatch(model)), None)
+    name = (rule.priced_as if rule else "") or provider.base_models.get(model, model)
+    adjustment = rule.adjustment if rule else Decimal(1)
+    own = (provider.cost_basis,) if provider.cost_basis else inferred(provider.flags) if infer else ()
+    for basis in own:
+        yield Where(basis, name, adjustment)
+    basis, slash, rest = name.partition("/")
+    if rule and slash and basis in BASES:
+        yield Where(basis, rest, adjustment)
+
+
+def _priced(rows: tuple[Row, ...], adjustment: Decimal) -> Priced | None:
+    if not rows:
         return None
+    factor = int(adjustment.scaleb(FINEST)) if adjustment != 1 else 1
+    places = PLACES + (FINEST if adjustment != 1 else 0)
+    periods = tuple((row.since, row.rates.times(factor) if factor != 1 else row.rates) for row in rows)
+    return Priced(rows[-1].name, periods, adjustment, places)
 
 
-def _spellings(name: str) -> list[str]:
-    """The id, and what is left of it step by step."""
-    found = [name]
-    for ending in _SPELLINGS:
-        shorter = ending.sub("", found[-1])
-        if shorter != found[-1]:
-            found.append(shorter)
-    return found
+@cache
+def glob(pattern: str) -> re.Pattern[str]:
+    """A pattern as Go's path.Match reads it: `*` and `?` do not cross "/", `[a-z]` and `[^a-z]` are classes, a
+    backslash quotes. Raises `ValueError` for one that Go refuses.
+    """
+    return re.compile("".join(_translated(pattern)), re.DOTALL)
 
 
-def _aliases(rows: Iterable[Row]) -> dict[tuple[str, str, str], Row]:
-    """Shorter spellings that name one price only; where two models share one, neither is found by it."""
-    found: dict[tuple[str, str, str], Row] = {}
-    ambiguous = set()
-    for row in rows:
-        for spelling in _spellings(row.model)[1:]:
-            key = (row.book, row.geo, spelling)
-            other = found.setdefault(key, row)
-            if (other.units, other.tier) != (row.units, row.tier):
-                ambiguous.add(key)
-    return {key: row for key, row in found.items() if key not in ambiguous}
+_GLOB: Final = re.compile(r"\*+|\?|\[\^?(?:(?:\\.|[^\\\]-])(?:-(?:\\.|[^\\\]-]))?)+\]|\\.|[^\\\[*?]+", re.DOTALL)
+_IN_CLASS: Final = re.compile(r"\\?(.)(?:-\\?(.))?", re.DOTALL)
 
 
-def _row(entry: Mapping[str, Any]) -> Row:
-    above = entry.get("above", {})
-    return Row(
-        entry["book"],
-        entry["model"],
-        entry["geo"],
-        _units(entry),
-        above.get("tokens", 0),
-        _units(above) if above else None,
-        entry["source"],
-    )
+def _translated(pattern: str) -> Iterator[str]:
+    at = 0
+    while at < len(pattern):
+        token = _GLOB.match(pattern, at)
+        if token is None:
+            raise ValueError(f'the pattern is broken at "{pattern[at : at + 10]}"; write "\\\\[" for a bracket')
+        at, text = token.end(), token[0]
+        if text[0] == "*":
+            yield "[^/]*"
+        elif text == "?":
+            yield "[^/]"
+        elif text[0] == "[":
+            yield _class(text)
+        else:
+            yield re.escape(text.removeprefix("\\"))
 
 
-def _units(entry: Mapping[str, str]) -> Units:
-    return Units(*(_unit(entry[kind]) if kind in entry else None for kind in PRICED))
-
-
-def _unit(text: str) -> int:
-    """1e-15 USD per token from USD per 1M tokens."""
-    price = Decimal(text) * 1_000_000_000
-    if price != int(price) or price < 0:
-        raise ValueError(f"{text!r} is no price in USD for 1M tokens with at most nine decimals")
-    return int(price)
+def _class(text: str) -> str:
+    inner = text[1:-1]
+    negated, inner = inner.startswith("^"), inner.removeprefix("^")
+    parts = [(first, last or first) for first, last in _IN_CLASS.findall(inner)]
+    if any(last < first for first, last in parts):
+        raise ValueError(f'"{text}" is a range that runs backwards')
+    listed = "".join(f"{re.escape(first)}-{re.escape(last)}" for first, last in parts)
+    return f"[^{listed}]" if negated else f"[{listed}]"

@@ -1,16 +1,18 @@
-"""What is kept of calls and sessions, and the promise that every store gives: `put` never waits and never raises.
+"""What is kept of calls and sessions, and what every store must do for it.
 
 The protocol and its values; how rows lie on a disk is a store's own affair. Nothing here does I/O.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 from gateway.flag import Usage
 from gateway.record import Record, dollars
+from gateway.store.entries import Balance, Entry
 
 T = TypeVar("T")
 
@@ -57,6 +59,8 @@ class Session:
     """Unix time at which the first request came."""
     last_at: float
     """Unix time at which the last reply ended."""
+    tools: Mapping[str, int]
+    """How often the models called each tool."""
 
     @property
     def cost(self) -> int | None:
@@ -80,6 +84,8 @@ class Session:
             "estimated_calls": self.estimated_calls,
             "started_at": rfc3339(self.started_at),
             "last_at": rfc3339(self.last_at),
+            "duration_ms": round((self.last_at - self.started_at) * 1000),
+            "tools": dict(self.tools),
         }
 
 
@@ -92,11 +98,82 @@ class Page(Generic[T]):
     """Opaque; None at the end of the list."""
 
 
-class Store(Protocol):
-    """Keeps records. Every method is called on the event loop and blocks it never."""
+class Place(NamedTuple):
+    """Where a line of the journal begins: the number of its file, and the bytes before it."""
 
-    def put(self, record: Record) -> None:
-        """Take a record; it can be read soon after. Never raises, never waits. The same call's id counts once."""
+    segment: int = 0
+    offset: int = 0
+
+
+GROUPS: Final = ("user", "provider", "model", "agent", "day", "hour")
+"""What usage can be grouped by."""
+
+
+@dataclass(frozen=True, slots=True)
+class UsageQuery:
+    """Which calls are summed, and into which rows."""
+
+    by: tuple[str, ...] = ()
+    """Some of `GROUPS`; one row for everything without any."""
+    since: float | None = None
+    """Unix time in seconds, the beginning of a day, or of an hour where hours are asked for; None: no bound."""
+    until: float | None = None
+    """As `since`, and not included."""
+    identity: str | None = None
+    provider: str | None = None
+    model: str | None = None
+    agent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRow:
+    """Sums of the calls of one group."""
+
+    group: Mapping[str, str]
+    """The query's `by` to this row's values; days as 2026-11-23, hours as 2026-11-23T12:00Z."""
+    calls: int
+    failed: int
+    """Calls whose outcome was not `ok`."""
+    usage: Usage
+    known_cost: int
+    """Nanodollars of the calls whose cost is known."""
+    cost_unknown_calls: int
+    estimated_calls: int
+    duration_ms: int
+
+    @property
+    def cost(self) -> int | None:
+        """Nanodollars; None when nothing is known of what was spent."""
+        return None if self.cost_unknown_calls and not self.known_cost else self.known_cost
+
+    def as_dict(self) -> dict[str, Any]:
+        """The row as the API shows it."""
+        return {
+            **self.group,
+            "calls": self.calls,
+            "failed": self.failed,
+            "tokens": self.usage.as_dict(),
+            "cost_usd": dollars(self.cost),
+            "cost_unknown_calls": self.cost_unknown_calls,
+            "estimated_calls": self.estimated_calls,
+            "duration_ms": self.duration_ms,
+        }
+
+
+class Store(Protocol):
+    """Keeps what the journal says. Every method is called on the event loop and blocks it never.
+
+    Written so that a store outside of the process, which several gateways share, can stand in its place: all waiting
+    is awaited, rows and the place that they were read at change together, and nothing is promised about threads.
+    Everything raises `StoreFailed` where the store cannot be reached.
+    """
+
+    @property
+    def begun(self) -> Place:
+        """Up to where the journal had been taken over when the store was opened."""
+
+    async def write(self, entries: Sequence[Entry], place: Place) -> None:
+        """Take entries over, and that the journal was read up to `place`: all of it or nothing. A call counts once."""
 
     async def sessions(self, identity: str | None, limit: int, cursor: str | None = None) -> Page[Session]:
         """Sessions of one caller, or of all (None). Raises `BadCursor`."""
@@ -109,11 +186,27 @@ class Store(Protocol):
     ) -> Page[Record]:
         """Calls of one session or of all, of one caller or of all. Raises `BadCursor`."""
 
-    async def flush(self) -> None:
-        """Return when all that was put before can be read. Raises `StoreFailed` when that takes too long."""
+    async def call(self, identity: str | None, call_id: str) -> Record | None:
+        """One call, of one caller or of any."""
+
+    async def usage(self, query: UsageQuery) -> Sequence[UsageRow]:
+        """Sums from the roll-ups, in the order of their groups; at most `MAX_ROWS`."""
+
+    async def balances(self) -> Sequence[Balance]:
+        """What the last change left in each quota bucket."""
+
+    async def expire(self, before: float, limit: int) -> int:
+        """Delete at most `limit` of the calls that began before `before` (Unix time), and sessions that end there.
+
+        Gives the number of calls. Roll-ups stay.
+        """
 
     async def close(self) -> None:
-        """Write all that was put, then let go of the files. What cannot be written is counted in the log."""
+        """Let go of the store."""
+
+
+MAX_ROWS: Final = 10_000
+"""Of one answer about usage."""
 
 
 def rfc3339(at: float) -> str:

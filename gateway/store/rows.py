@@ -1,14 +1,13 @@
 """Records and sessions as rows of the SQLite store, there and back, and the statements that hold them.
 
-Times are integer milliseconds, money integer nanodollars. Whatever a client or a provider made up is bounded here, so
-that no value can be one that SQLite refuses: a row that cannot be written would hold up all that come after it.
+Times are integer milliseconds, money integer nanodollars. Whatever a client or a provider made up is bounded, so that
+no value can be one that SQLite refuses: a row that cannot be written would hold up all that come after it. How a batch
+is written is in `writing.py`, how usage is asked for in `usage.py`.
 """
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterable
-from dataclasses import fields
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -16,32 +15,27 @@ import orjson
 from gateway.flag import USAGE_KINDS, Usage
 from gateway.record import Record
 from gateway.store.base import BadCursor, Session
+from gateway.store.sums import SUMS, SessionShare, integer
+from gateway.store.text import bounded
 
-MAX_TEXT: Final = 1024
-"""Letters kept of one text; the longest honest ones are ARNs and error names."""
 MAX_LIST: Final = 256
 """Entries kept of a call's tools, or of its dropped fields."""
-MAX_INTEGER: Final = 2**53
-"""Of a count or a price: what JSON's readers take exactly, and so small that sums of very many stay in 64 bits."""
 
 _BEFORE_USAGE: Final = (
-    "id", "session_id", "at", "identity", "provider", "model", "api", "upstream_api", "operation", "stream", "status",
-    "outcome", "error", "error_native",
+    "id", "session_id", "at", "identity", "node", "provider", "model", "api", "upstream_api", "operation", "stream",
+    "status", "outcome", "error", "error_native",
 )  # fmt: skip
 _AFTER_USAGE: Final = (
-    "reported", "cost", "cost_basis", "estimated", "stop", "tools", "duration_ms", "first_event_ms", "attempts",
-    "dropped", "agent",
+    "extra", "tier", "reported", "cost", "cost_basis", "estimated", "charges", "stop", "tools", "duration_ms",
+    "first_event_ms", "attempts", "dropped", "agent",
 )  # fmt: skip
 CALL_COLUMNS: Final = (*_BEFORE_USAGE, *USAGE_KINDS, *_AFTER_USAGE)
-SESSION_COLUMNS: Final = (
-    "identity", "id", "agent", "provider", "calls", "failed", *USAGE_KINDS, "known_cost", "cost_unknown_calls",
-    "estimated_calls", "started_at", "last_at",
-)  # fmt: skip
-_SUMS: Final = ("calls", "failed", *USAGE_KINDS, "known_cost", "cost_unknown_calls", "estimated_calls")
+SESSION_COLUMNS: Final = ("identity", "id", "agent", "provider", *SUMS, "started_at", "last_at")
 
 _BOOLS: Final = frozenset({"stream", "reported", "estimated"})
 _LISTS: Final = frozenset({"tools", "dropped"})
-assert {field.name for field in fields(Record)} - {"usage"} == {*_BEFORE_USAGE, *_AFTER_USAGE}
+_OBJECTS: Final = frozenset({"extra", "charges"})
+assert set(Record.__struct_fields__) - {"usage"} == {*_BEFORE_USAGE, *_AFTER_USAGE}
 
 
 def _marks(columns: Iterable[str]) -> str:
@@ -54,18 +48,31 @@ INSERT_CALL: Final = " ".join([
 UPSERT_SESSION: Final = " ".join([
     "INSERT INTO sessions (", ", ".join(SESSION_COLUMNS), ") VALUES (", _marks(SESSION_COLUMNS), ")",
     "ON CONFLICT (id, identity) DO UPDATE SET",
-    ", ".join(f"{name} = {name} + excluded.{name}" for name in _SUMS),
+    ", ".join(f"{name} = {name} + excluded.{name}" for name in SUMS),
     ", agent = CASE WHEN excluded.last_at >= last_at THEN excluded.agent ELSE agent END",
     # a call that was refused says nothing of who serves the session
     ", provider = CASE WHEN excluded.provider <> '' AND (excluded.last_at >= last_at OR provider = '')",
     "THEN excluded.provider ELSE provider END",
     ", started_at = min(started_at, excluded.started_at), last_at = max(last_at, excluded.last_at)",
-    "RETURNING n",
 ])  # fmt: skip
 UPSERT_MODEL: Final = """
 INSERT INTO session_models (session, provider, model, last_at) VALUES (?, ?, ?, ?)
 ON CONFLICT (session, provider, model) DO UPDATE SET last_at = max(last_at, excluded.last_at)
 """
+UPSERT_TOOL: Final = """
+INSERT INTO session_tools (session, tool, calls) VALUES (?, ?, ?)
+ON CONFLICT (session, tool) DO UPDATE SET calls = calls + excluded.calls
+"""
+
+
+def upsert_roll_up(table: str) -> str:
+    """Adds to a row of `usage_hourly` or `usage_daily`."""
+    columns = ("time", "identity", "provider", "model", "agent", *SUMS, "duration_ms")
+    added = ", ".join(f"{name} = {name} + excluded.{name}" for name in (*SUMS, "duration_ms"))
+    return (
+        f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({_marks(columns)}) "  # noqa: S608 (our own names)
+        f"ON CONFLICT (time, identity, provider, model, agent) DO UPDATE SET {added}"
+    )
 
 
 def select_calls(*conditions: str) -> str:
@@ -79,6 +86,8 @@ def select_sessions(*conditions: str) -> str:
 
 _MODELS: Final = """, (
     SELECT json_group_array(json_array(m.last_at, m.provider, m.model)) FROM session_models m WHERE m.session = n
+), (
+    SELECT json_group_object(t.tool, t.calls) FROM session_tools t WHERE t.session = n
 ) """
 
 
@@ -87,63 +96,54 @@ def _select(what: str, columns: str, table: str, conditions: tuple[str, ...], ti
     return " ".join([what, columns, table, where, f"ORDER BY {time} DESC, n DESC LIMIT ?"])
 
 
-def write(connection: sqlite3.Connection, record: Record) -> None:
-    """A call and its share in its session; nothing when the call is there already. Needs an open transaction."""
-    row = call_row(record)
-    if connection.execute(INSERT_CALL, row).rowcount != 1 or not record.session_id:
-        return
-    share = session_row(record)
-    # all rows are fetched: SQLite may leave a RETURNING statement, and so the commit, half done otherwise
-    ((number,),) = connection.execute(UPSERT_SESSION, share).fetchall()
-    if record.provider:
-        connection.execute(UPSERT_MODEL, (number, _text(record.provider), _text(record.model), share[-1]))
-
-
 def call_row(record: Record) -> tuple[Any, ...]:
-    """The values of `CALL_COLUMNS`."""
+    """The values of `CALL_COLUMNS`, one by one: a busy gateway writes tens of thousands of them in a second."""
+    usage = record.usage
     return (
-        *(_cell(name, getattr(record, name)) for name in _BEFORE_USAGE),
-        *(_integer(getattr(record.usage, name)) for name in USAGE_KINDS),
-        *(_cell(name, getattr(record, name)) for name in _AFTER_USAGE),
-    )
-
-
-def session_row(record: Record) -> tuple[Any, ...]:
-    """The values of `SESSION_COLUMNS` that one call adds."""
-    return (
-        _text(record.identity),
-        _text(record.session_id),
-        _text(record.agent),
-        _text(record.provider),
-        1,
-        int(record.outcome != "ok"),
-        *(_integer(getattr(record.usage, name)) for name in USAGE_KINDS),
-        _integer(record.cost or 0),
-        int(record.cost is None),
-        int(record.estimated),
+        bounded(record.id),
+        bounded(record.session_id),
         round(record.at * 1000),
-        round(record.at * 1000 + record.duration_ms),
+        bounded(record.identity),
+        bounded(record.node),
+        bounded(record.provider),
+        bounded(record.model),
+        bounded(record.api),
+        bounded(record.upstream_api),
+        bounded(record.operation),
+        record.stream,
+        integer(record.status),
+        bounded(record.outcome),
+        bounded(record.error),
+        bounded(record.error_native),
+        *[integer(getattr(usage, name)) for name in USAGE_KINDS],
+        _object(record.extra),
+        bounded(record.tier),
+        record.reported,
+        None if record.cost is None else integer(record.cost),
+        bounded(record.cost_basis),
+        record.estimated,
+        _object(record.charges),
+        bounded(record.stop),
+        _list(record.tools),
+        record.duration_ms,
+        record.first_event_ms,
+        integer(record.attempts),
+        _list(record.dropped),
+        bounded(record.agent),
     )
 
 
-def _cell(name: str, value: Any) -> Any:
-    if name == "at":
-        return round(value * 1000)
-    if isinstance(value, str):
-        return _text(value)
-    if isinstance(value, tuple):
-        return orjson.dumps([_text(entry) for entry in value[:MAX_LIST]]).decode()
-    return _integer(value) if isinstance(value, int) else value
+def session_row(identity: str, session_id: str, share: SessionShare) -> tuple[Any, ...]:
+    """The values of `SESSION_COLUMNS` that a batch adds."""
+    return (identity, session_id, share.agent, share.provider, *share.sums, share.started_at, share.last_at)
 
 
-def _integer(value: int) -> int:
-    return max(0, min(int(value), MAX_INTEGER))
+def _list(values: Sequence[str]) -> str:
+    return orjson.dumps([bounded(value) for value in values[:MAX_LIST]]).decode() if values else "[]"
 
 
-def _text(value: str) -> str:
-    """At most `MAX_TEXT` letters, none of them half a surrogate pair: aiohttp decodes headers so, SQLite refuses it."""
-    text = value if len(value) <= MAX_TEXT else value[: MAX_TEXT - 1] + "…"
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+def _object(counts: Mapping[str, int]) -> str:
+    return orjson.dumps({bounded(name): integer(count) for name, count in counts.items()}).decode() if counts else "{}"
 
 
 def record_of(row: tuple[Any, ...]) -> Record:
@@ -155,12 +155,14 @@ def record_of(row: tuple[Any, ...]) -> Record:
         cells[name] = bool(cells[name])
     for name in _LISTS:
         cells[name] = tuple(orjson.loads(cells[name]))
+    for name in _OBJECTS:
+        cells[name] = orjson.loads(cells[name])
     return Record(usage=usage, **cells)
 
 
 def session_of(row: tuple[Any, ...]) -> Session:
     """A row of `select_sessions`."""
-    *plain, models = row[2:]
+    *plain, models, tools = row[2:]
     cells = dict(zip(SESSION_COLUMNS, plain, strict=True))
     usage = Usage(**{name: cells.pop(name) for name in USAGE_KINDS})
     cells["started_at"] /= 1000
@@ -170,6 +172,7 @@ def session_of(row: tuple[Any, ...]) -> Session:
         usage=usage,
         providers=tuple(dict.fromkeys(provider for _, provider, _ in used)),
         models=tuple(dict.fromkeys(model for _, _, model in used)),
+        tools=orjson.loads(tools),
         **cells,
     )
 

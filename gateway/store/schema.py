@@ -87,7 +87,88 @@ _FIRST: Final = (
     """,
 )
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST,)
+_SUMS: Final = """
+        calls INTEGER NOT NULL,
+        failed INTEGER NOT NULL,
+        input INTEGER NOT NULL,
+        output INTEGER NOT NULL,
+        cache_read INTEGER NOT NULL,
+        cache_write_5m INTEGER NOT NULL,
+        cache_write_1h INTEGER NOT NULL,
+        reasoning INTEGER NOT NULL,
+        known_cost INTEGER NOT NULL,
+        cost_unknown_calls INTEGER NOT NULL,
+        estimated_calls INTEGER NOT NULL,
+        duration_ms INTEGER NOT NULL
+"""
+
+
+def _roll_up(name: str) -> str:
+    return f"""
+    CREATE TABLE {name} (
+        time INTEGER NOT NULL,
+        identity TEXT NOT NULL,
+        provider TEXT NOT NULL,
+        model TEXT NOT NULL,
+        agent TEXT NOT NULL,
+        {_SUMS},
+        PRIMARY KEY (time, identity, provider, model, agent)
+    ) WITHOUT ROWID
+    """
+
+
+def _filled(name: str, milliseconds: int) -> str:
+    """What a file had before it had roll-ups."""
+    return f"""
+    INSERT INTO {name}
+    SELECT at - at % {milliseconds}, identity, provider, model, agent,
+        count(*), sum(outcome <> 'ok'), sum(input), sum(output), sum(cache_read), sum(cache_write_5m),
+        sum(cache_write_1h), sum(reasoning), coalesce(sum(cost), 0), sum(cost IS NULL), sum(estimated),
+        sum(CAST(round(duration_ms) AS INTEGER))
+    FROM calls GROUP BY 1, 2, 3, 4, 5
+    """  # noqa: S608 (our own names and numbers)
+
+
+_SECOND: Final = (
+    "ALTER TABLE calls ADD COLUMN node TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE calls ADD COLUMN extra TEXT NOT NULL DEFAULT '{}'",
+    "ALTER TABLE calls ADD COLUMN tier TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE calls ADD COLUMN charges TEXT NOT NULL DEFAULT '{}'",
+    """
+    CREATE TABLE session_tools (
+        session INTEGER NOT NULL REFERENCES sessions (n),
+        tool TEXT NOT NULL,
+        calls INTEGER NOT NULL,
+        PRIMARY KEY (session, tool)
+    ) WITHOUT ROWID
+    """,
+    _roll_up("usage_hourly"),
+    _roll_up("usage_daily"),
+    _filled("usage_hourly", 3_600_000),
+    _filled("usage_daily", 86_400_000),
+    """
+    CREATE TABLE balances (
+        bucket TEXT PRIMARY KEY,
+        amount INTEGER NOT NULL,
+        remainder INTEGER NOT NULL,
+        at REAL NOT NULL
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE versions (
+        n INTEGER PRIMARY KEY,
+        at REAL NOT NULL,
+        who TEXT NOT NULL,
+        etag TEXT NOT NULL,
+        changed TEXT NOT NULL
+    )
+    """,
+    # up to where the journal has been taken over; it changes with the rows, in one transaction
+    "CREATE TABLE place (one INTEGER PRIMARY KEY CHECK (one = 1), segment INTEGER NOT NULL, offset INTEGER NOT NULL)",
+    "INSERT INTO place VALUES (1, 0, 0)",
+)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _SECOND)
 
 
 def migrate(connection: sqlite3.Connection, name: str) -> None:

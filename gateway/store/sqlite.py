@@ -1,31 +1,28 @@
-"""The store in one SQLite file: a thread that writes (`writer.py`), and a connection in another thread that reads.
+"""The store in one SQLite file: a thread that writes, and a connection in another thread that reads.
 
-With the write-ahead log neither waits for the other. SQL is in `rows.py` and `schema.py`.
+With the write-ahead log neither waits for the other. SQL is in `rows.py`, `writing.py`, `usage.py` and `schema.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from gateway.log import Logger
 from gateway.record import Record
-from gateway.store import rows
-from gateway.store.base import Ambiguous, Page, Session, StoreFailed
+from gateway.store import rows, usage
+from gateway.store.base import Ambiguous, Page, Place, Session, StoreFailed, UsageQuery, UsageRow
+from gateway.store.entries import Balance, Entry
 from gateway.store.file import connect, prepare
-from gateway.store.writer import Writer
+from gateway.store.writing import expire, write
 
 T = TypeVar("T")
 
-MAX_PENDING: Final = 100_000
-"""Records kept in memory while the file cannot be written: about 100 MB, or minutes of a busy gateway."""
-CLOSE_SECONDS: Final = 5.0
-"""How long a flush or a shutdown waits for a file that refuses."""
 _NAMED: Final = 10
 """How many callers an ambiguous id is shown with."""
 
@@ -33,16 +30,20 @@ _NAMED: Final = 10
 class SqliteStore:
     """A `Store` in the file `path`, which is made with its folder. Raises `StoreFailed` if that cannot be."""
 
-    def __init__(
-        self, path: Path, log: Logger, *, max_pending: int = MAX_PENDING, close_seconds: float = CLOSE_SECONDS
-    ) -> None:
+    def __init__(self, path: Path) -> None:
         prepare(path)
         self._path = path
-        self._close_seconds = close_seconds
-        self._writer = Writer(path, log, max_pending)
-        self._readers = ThreadPoolExecutor(1, thread_name_prefix="store-reader")
-        self._reading: sqlite3.Connection | None = None
-        self.put = self._writer.put
+        self._writing = _Thread(path, "store-writer")
+        self._reading = _Thread(path, "store-reader")
+        with closing(connect(path)) as connection:
+            self._begun = Place(*connection.execute("SELECT segment, offset FROM place").fetchone())
+
+    @property
+    def begun(self) -> Place:
+        return self._begun
+
+    async def write(self, entries: Sequence[Entry], place: Place) -> None:
+        await self._writing.run(partial(write, entries=entries, place=place))
 
     async def sessions(self, identity: str | None, limit: int, cursor: str | None = None) -> Page[Session]:
         conditions, values = _conditions({"identity": identity}, cursor, "(last_at, n) < (?, ?)")
@@ -62,14 +63,23 @@ class SqliteStore:
         conditions, values = _conditions(equal, cursor, "(at, n) < (?, ?)")
         return await self._page(rows.record_of, rows.select_calls(*conditions), values, limit)
 
-    async def flush(self) -> None:
-        if not await asyncio.to_thread(self._writer.wait, self._close_seconds):
-            raise StoreFailed(f"{self._path}: {self._writer.pending} records could not be written yet")
+    async def call(self, identity: str | None, call_id: str) -> Record | None:
+        conditions, values = _conditions({"id": call_id, "identity": identity})
+        found = await self._read(rows.select_calls(*conditions), [*values, 1])
+        return rows.record_of(found[0]) if found else None
+
+    async def usage(self, query: UsageQuery) -> Sequence[UsageRow]:
+        return [usage.row_of(query, row) for row in await self._read(*usage.select(query))]
+
+    async def balances(self) -> Sequence[Balance]:
+        return [Balance(*row) for row in await self._read("SELECT bucket, amount, remainder, at FROM balances", [])]
+
+    async def expire(self, before: float, limit: int) -> int:
+        return await self._writing.run(partial(expire, before=before, limit=limit))
 
     async def close(self) -> None:
-        await asyncio.to_thread(self._writer.close, self._close_seconds)
-        await asyncio.get_running_loop().run_in_executor(self._readers, self._close_reading)
-        self._readers.shutdown()
+        await self._writing.close()
+        await self._reading.close()
 
     async def _page(self, of: Callable[[tuple[Any, ...]], T], query: str, values: list[Any], limit: int) -> Page[T]:
         """One row more than asked for tells whether there is a next page."""
@@ -78,22 +88,53 @@ class SqliteStore:
         return Page(tuple(of(row) for row in shown), rows.cursor_of(shown[-1]) if len(found) > limit else None)
 
     async def _read(self, query: str, values: list[Any]) -> list[tuple[Any, ...]]:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._readers, partial(self._select, query, values))
+        return await self._reading.run(lambda connection: connection.execute(query, values).fetchall())
 
-    def _select(self, query: str, values: list[Any]) -> list[tuple[Any, ...]]:
-        """In the reader's thread, to which its connection belongs."""
+
+class _Thread:
+    """A connection and the one thread that it belongs to."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self._path = path
+        self._threads = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._connection: sqlite3.Connection | None = None
+        self._inode = 0
+
+    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do something with the connection. Raises `StoreFailed` for what SQLite refuses."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, work)
+
+    def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:
-            if self._reading is None:
-                self._reading = connect(self._path)
-            return self._reading.execute(query, values).fetchall()
+            self._see_that_it_is_there()
+            if self._connection is None:
+                self._connection = connect(self._path)
+            return work(self._connection)
         except sqlite3.Error as error:
+            # a fresh connection finds a file that was replaced or repaired
+            self._close()
             raise StoreFailed(f"{self._path}: {error}") from error
 
-    def _close_reading(self) -> None:
-        if self._reading is not None:
-            self._reading.close()
-            self._reading = None
+    def _see_that_it_is_there(self) -> None:
+        """A file that somebody has removed would be written to for ever; where it is another one, that one counts."""
+        try:
+            now = self._path.stat().st_ino
+        except OSError:
+            self._close()
+            prepare(self._path)
+            now = self._path.stat().st_ino
+        if now != self._inode:
+            self._close()
+            self._inode = now
+
+    async def close(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._threads, self._close)
+        self._threads.shutdown()
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
 
 def _conditions(

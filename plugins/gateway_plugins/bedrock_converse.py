@@ -16,7 +16,7 @@ from gateway.errors import Problem, Truncated
 from gateway.flag import Ask, Decoder, Drop, Event, Facts, Head, Members, Meter, Request, Send, Target
 from gateway.framing import eventstream
 from gateway_plugins.parts import bedrock, lenient
-from gateway_plugins.parts.converse_facts import usage_of
+from gateway_plugins.parts.converse_facts import tier_of, usage_of
 
 api = 1
 dialects = ("bedrock_converse",)
@@ -37,6 +37,10 @@ def build(ask: Ask, target: Target, drop: Drop) -> Send:
     if ask.operation == "count_tokens":
         operation = "count-tokens"
     return bedrock.send(target, operation, ask.top.body, bedrock.request_headers(ask.headers))
+
+
+def limit(ask: Ask) -> int | None:
+    return bedrock.limit(ask, "inferenceConfig", "maxTokens")
 
 
 def decoder(ask: Ask, target: Target, head: Head) -> Decoder:
@@ -107,6 +111,7 @@ class ConverseMeter:
         if isinstance(data.get("usage"), dict):
             self._facts.usage.merge(usage_of(data["usage"]))
             self._facts.reported = True
+        self._facts.tier = tier_of(data) or self._facts.tier
 
 
 _READERS: Final = {

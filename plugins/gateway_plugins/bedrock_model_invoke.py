@@ -69,6 +69,24 @@ def build(ask: Ask, target: Target, drop: Drop) -> Send:
     return bedrock.send(target, operation, body, headers)
 
 
+def limit(ask: Ask) -> int | None:
+    """Anthropic's and most others' member, or the one of the model's family."""
+    if (own := plain.limit(ask)) is not None:
+        return own
+    found = (bedrock.limit(ask, *path) for path in _LIMITS)
+    return next((limit for limit in found if limit is not None), None)
+
+
+_LIMITS: Final = (
+    ("inferenceConfig", "maxTokens"),
+    ("inferenceConfig", "max_new_tokens"),
+    ("textGenerationConfig", "maxTokenCount"),
+    ("max_gen_len",),
+    ("maxTokens",),
+)
+"""Where Nova, Titan, Llama and Jamba have it (AWS user guide, inference parameters of each model)."""
+
+
 def decoder(ask: Ask, target: Target, head: Head) -> Decoder:
     _ = head
     return InvokeDecoder(ask.operation, target.dialect)
@@ -147,7 +165,8 @@ def _kind(inner: bytes) -> str:
 def meter(ask: Ask, target: Target, head: Head) -> Meter:
     _ = ask
     known = opaque_facts.usage_of_headers(head.headers)
-    return opaque_facts.Meter(known) if target.dialect == OPAQUE else AnthropicMeter(known)
+    tier = opaque_facts.tier_of_headers(head.headers)
+    return opaque_facts.Meter(known, tier) if target.dialect == OPAQUE else AnthropicMeter(known, tier)
 
 
 class Encoder:

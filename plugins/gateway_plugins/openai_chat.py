@@ -58,6 +58,12 @@ def build(ask: Ask, target: Target, drop: Drop) -> Send:
     return Send("POST", "/v1/chat/completions", body, query, {"content-type": "application/json"})
 
 
+def limit(ask: Ask) -> int | None:
+    """Of all the answers together that the client asks for."""
+    one = plain.limit(ask)
+    return None if one is None else one * max(1, whole_number(ask.top.decode("n")))
+
+
 def wants_usage(ask: Ask) -> bool:
     """The client asked for the chunk with the usage. Raises `Refused` for options that are none."""
     return stream_options(ask.top).get("include_usage") is True
@@ -128,6 +134,7 @@ class ChatMeter:
     def _read(self, data: Any, part: str) -> None:
         facts = self._facts
         facts.model = text(mapping(data).get("model")) or facts.model
+        facts.tier = text(mapping(data).get("service_tier")) or facts.tier
         for choice in _choices(data):
             facts.stop = text(choice.get("finish_reason")) or facts.stop
             for call in sequence(mapping(choice.get(part)).get("tool_calls")):
@@ -135,6 +142,7 @@ class ChatMeter:
                     facts.tools.append(name)
         if reported := mapping(mapping(data).get("usage")):
             facts.usage.merge(usage_of(reported))
+            facts.extra |= media_of(reported)
             facts.reported = True
 
 
@@ -155,6 +163,20 @@ def usage_of(reported: dict[str, Any]) -> Usage:
         cache_write_5m=written,
         reasoning=whole_number(completion.get("reasoning_tokens")),
     )
+
+
+_MEDIA: Final = {
+    "image_input": ("prompt_tokens_details", "image_tokens"),
+    "audio_input": ("prompt_tokens_details", "audio_tokens"),
+    "image_output": ("completion_tokens_details", "image_tokens"),
+    "audio_output": ("completion_tokens_details", "audio_tokens"),
+}
+
+
+def media_of(reported: dict[str, Any]) -> dict[str, int]:
+    """Tokens of images and sound, which are inside of the prompt's and the completion's."""
+    counts = {kind: whole_number(mapping(reported.get(part)).get(name)) for kind, (part, name) in _MEDIA.items()}
+    return {kind: count for kind, count in counts.items() if count > 0}
 
 
 def meter(ask: Ask, target: Target, head: Head) -> Meter:

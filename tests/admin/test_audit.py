@@ -8,7 +8,7 @@ from tests.gates import CAP
 
 async def test_a_save_is_logged_with_who_and_what_and_no_value(served):
     before, shown = await served.config()
-    text = shown["config"].replace('"cost_basis": "bedrock-us"', '"cost_basis": "bedrock-eu", "name": "a name"')
+    text = shown["config"].replace('"cost_basis": "bedrock-us"', '"cost_basis": "bedrock", "name": "a name"')
     response, _ = await served.put(text)
     (line,) = await served.until("config.changed")
     assert line["who"] == "(loopback)"

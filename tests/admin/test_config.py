@@ -1,6 +1,7 @@
 """The configuration over HTTP: shown without keys, saved as a whole or not at all."""
 
 import asyncio
+import io
 import json
 
 import pytest
@@ -205,12 +206,12 @@ async def test_keys_may_be_moved_to_another_provider(served):
         (b"{}", {"Content-Type": "text/plain"}, 415),
         (b"config=x", {"Content-Type": "application/x-www-form-urlencoded"}, 415),
         (b"{}", {**JSON, "Content-Encoding": "gzip"}, 415),
-        (b" " * 65537, JSON, 413),
+        (b" " * (1024 * 1024 + 1), JSON, 413),
     ],
 )
 async def test_a_body_that_is_no_text_of_a_configuration_is_refused(served, body, headers, status):
     for method, path in (("PUT", "/aperture/config"), ("POST", "/aperture/config:validate")):
-        response, said = await served.ask(method, path, data=body, headers={"If-Match": "*", **headers})
+        response, said = await served.ask(method, path, data=io.BytesIO(body), headers={"If-Match": "*", **headers})
         is_problem(response, said, status)
     async with served.session.put(
         served.url + "/aperture/config", data=chunks(body), headers={"If-Match": "*", **headers}
@@ -385,4 +386,4 @@ async def test_the_description_needs_no_role_and_names_every_operation(config_fi
         response, said = await served.ask("GET", "/aperture/openapi.json")
         assert (response.status, said["openapi"]) == (200, "3.1.0")
         assert {"/aperture/config", "/aperture/config:validate", "/api/explain"} <= said["paths"].keys()
-        assert json.dumps(said).count("operationId") == 11
+        assert json.dumps(said).count("operationId") == sum(map(len, said["paths"].values()))

@@ -50,7 +50,9 @@ async def _lists(setup, through, call):
         catalog.visible(grants, identity)
 
     async def rendered():
-        discovery._json({"data": list(discovery._models(catalog.visible(grants, call.identity)).values())})
+        discovery._json(
+            {"data": list(discovery._models(catalog.visible(grants, call.identity), setup.runtime.prices).values())}
+        )
 
     async def missing():
         with suppress(Refused):

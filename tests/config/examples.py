@@ -96,7 +96,7 @@ EVERYTHING_HOSTED: Final = """\
   "$schema": "./irisgate.schema.json",
   "providers": {"p": {
     "baseurl": "https://example.com/v1", "apikey": "k", "models": ["m"], "auth_mode": "override",
-    "model_cost_map": [{"match": "m*", "as": "n", "adjustment": 1.1}], "upstream": "u",
+    "model_cost_map": [{"match": "m*", "as": "gpt-5", "adjustment": 1.1}], "upstream": "u",
     "name": "P", "description": "D", "preference": 2, "disabled": false, "cost_basis": "openai",
     "add_headers": ["X-Team: a: b"],
   }},

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.config.hujson import MAX_DEPTH, Duplicate, HujsonError, parse, standardize
+from gateway.config.hujson import MAX_DEPTH, Duplicate, HujsonError, parse
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
@@ -46,18 +46,12 @@ def documents(draw: st.DrawFn) -> tuple[Any, str]:
 def test_plain_json_reads_as_json_reads_it(value: Any, indent: int | None, ascii_only: bool) -> None:
     text = json.dumps(value, indent=indent, ensure_ascii=ascii_only)
     assert parse(text).value == json.loads(text)
-    assert standardize(text) == text
 
 
 @given(documents())
-def test_standardizing_keeps_the_value_the_length_and_the_lines(pair: tuple[Any, str]) -> None:
+def test_comments_blanks_and_trailing_commas_change_no_value(pair: tuple[Any, str]) -> None:
     value, text = pair
-    plain = standardize(text)
-    assert json.loads(plain) == value == parse(text).value
-    assert len(plain) == len(text)
-    assert [at for at, letter in enumerate(plain) if letter == "\n"] == [
-        at for at, letter in enumerate(text) if letter == "\n"
-    ]
+    assert parse(text).value == value
 
 
 @given(documents())
@@ -150,3 +144,22 @@ def test_lines_and_columns_start_at_one_and_count_characters() -> None:
 def test_a_missing_member_stands_where_its_object_stands() -> None:
     document = parse('{"a":\n {"b": 1}}')
     assert document.locate(("a", "missing", 3, "deeper")) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "offset", "message"),
+    [
+        ("// a\r{}", 4, "ends in a carriage return"),
+        ("{} // a\rb\n", 7, "ends in a carriage return"),
+        ("{} // a\x00b", 7, "unexpected character"),
+        ("{} /* a\x00b */", 3, "holds a zero byte"),
+    ],
+)
+def test_a_comment_hides_neither_a_line_nor_a_zero_byte(text: str, offset: int, message: str) -> None:
+    with pytest.raises(HujsonError, match=message) as caught:
+        parse(text)
+    assert caught.value.offset == offset
+
+
+def test_comments_may_end_in_both_signs_of_a_line_and_with_the_text() -> None:
+    assert parse("// a\r\n[1, // b\r\n/* c\rd */ 2] // e\r").value == [1, 2]

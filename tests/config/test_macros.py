@@ -11,22 +11,76 @@ from tests.config.examples import config, errors
 KEY = "sk-1234-very-secret"
 
 
-def test_a_macro_is_replaced_in_every_string_before_anything_is_checked():
+def test_a_macro_is_replaced_before_anything_is_checked():
     text = config(
-        {"baseurl": "https://bedrock-runtime.${REGION}.amazonaws.com", "apikey": "${KEY}", "models": ["${A}.${A}"]},
-        server={"hosts": ["${HOST}"]},
+        {
+            "baseurl": "https://${SERVICE}.${REGION}.amazonaws.com",
+            "apikey": "${KEY}",
+            "add_headers": ["X-A: ${A}.${A}"],
+        },
+        server={"listeners": [{"listen": "127.0.0.1:${PORT}"}]},
+        storage={"url": "sqlite:${A}.db"},
     )
-    found = loads(text, environ={"REGION": "us-east-1", "KEY": KEY, "A": "m", "HOST": "AI"}).config
+    environ = {"SERVICE": "bedrock-runtime", "REGION": "us-east-1", "KEY": KEY, "A": "m", "PORT": "8081"}
+    found = loads(text, environ=environ).config
     provider = found.providers["p"]
     assert provider.baseurl == "https://bedrock-runtime.us-east-1.amazonaws.com"
     assert provider.apikey.value == KEY
-    assert provider.models == ("m.m",)
-    assert found.server.hosts == ("ai",)
+    assert provider.add_headers == (("X-A", "m.m"),)
+    assert (found.server.listeners[0].port, found.storage.url) == (8081, "sqlite:m.db")
+
+
+CAPABILITY = "tailscale.com/cap/aperture"
+
+
+@pytest.mark.parametrize(
+    ("provider", "sections"),
+    [
+        ({"description": "${SET}"}, {}),
+        ({"name": "with ${SET}"}, {}),
+        ({"models": ["${SET}"]}, {}),
+        ({"options": {"apikey": "${SET}"}}, {}),
+        ({"base_models": {"m": "${SET}"}}, {}),
+        ({"authorization": "${SET}"}, {}),
+        ({}, {"server": {"hosts": ["${SET}"]}}),
+        ({}, {"server": {"listeners": [{"listen": "127.0.0.1:1", "identity": "static", "login": "${SET}"}]}}),
+        ({}, {"model_aliases": {"models": {"apikey": {"dst": ["${SET}/m"]}}}}),
+        ({}, {"quotas": {"a": {"capacity": "${SET}"}}}),
+        ({}, {"grants": [{"src": ["${SET}"], "app": {CAPABILITY: [{"role": "admin"}]}}]}),
+        ({}, {"grants": [{"src": ["*"], "app": {CAPABILITY: [{"role": "admin"}, {"models": "${SET}"}]}}]}),
+        ({}, {"hooks": {"url": {"authorization": "${SET}"}}}),
+        ({}, {"nobody": {"knows": "${SET}"}}),
+    ],
+)
+def test_a_macro_brings_nothing_where_its_value_would_be_shown(provider, sections):
+    for name in ("SET", "UNSET"):
+        text = config(provider, **sections).replace("SET", name)
+        (found,) = [line for line in errors(text, environ={"SET": KEY}) if "macro" in line]
+        assert "macros may only stand where a value is not shown" in found
+        assert KEY not in found
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"hooks": {"a": {"url": "${ANY}", "apikey": "${ANY}"}}},
+        {"mcp": {"servers": {"a": {"url": "${ANY}"}}}},
+        {"connectors": {"servers": {"a": {"url": "${ANY}", "auth": {"type": "basic", "password": "${ANY}"}}}}},
+        {"exporters": {"s3": {"access_key_id": "${ANY}", "access_secret": "${ANY}"}}},
+        {"grants": [{"src": ["*"], "app": {CAPABILITY: [{"role": "admin"}, {"add_headers": ["X-A: ${ANY}"]}]}}]},
+        {"server": {"listeners": [{"listen": "127.0.0.1:1", "identity": "whois", "tailscaled": "${ANY}"}]}},
+    ],
+)
+def test_keys_and_addresses_of_every_section_may_be_macros(sections):
+    text = config({}, **sections)
+    found = loads(text, environ={"ANY": "/a/path"})
+    assert not [warning for warning in found.warnings if "macro" in warning.message]
+    assert "unsubstituted macros: [ANY]" in "".join(errors(text, environ={}))
 
 
 def test_what_a_macro_brings_is_not_searched_for_macros():
-    found = loads(config({"name": "${A}"}), environ={"A": "${B}", "B": "b"}).config
-    assert found.providers["p"].name == "${B}"
+    found = loads(config({"apikey": "${A}"}), environ={"A": "${B}", "B": "b"}).config
+    assert found.providers["p"].apikey.value == "${B}"
 
 
 def test_a_key_is_not_a_place_for_a_macro():
@@ -40,15 +94,15 @@ def test_what_is_no_macro_stays_as_it_is(text):
 
 
 def test_every_place_with_an_unknown_macro_is_an_error_and_the_known_ones_are_not_named():
-    text = config({"name": "${A}", "description": "${B} ${SET} ${C} ${B}"})
+    text = config({"baseurl": "${A}", "apikey": "${B} ${SET} ${C} ${B}"})
     found = errors(text, environ={"SET": "x"})
     assert [line.partition(": ")[2] for line in found] == [
-        "providers.p.name: unsubstituted macros: [A]",
-        "providers.p.description: unsubstituted macros: [B, C]",
+        "providers.p.baseurl: unsubstituted macros: [A]",
+        "providers.p.apikey: unsubstituted macros: [B, C]",
     ]
 
 
-@pytest.mark.parametrize("member", [{"apikey": "file:${A}/key"}, {"baseurl": "${A}"}, {"authorization": "${A}"}])
+@pytest.mark.parametrize("member", [{"apikey": "file:${A}/key"}, {"baseurl": "${A}"}, {"add_headers": ["${A}"]}])
 def test_nothing_else_is_said_of_a_place_whose_macro_is_unknown(member):
     (found,) = errors(config(member), environ={})
     assert found.endswith("unsubstituted macros: [A]")
@@ -99,8 +153,8 @@ def test_no_message_shows_what_a_macro_brought(sections, value):
 
 
 def test_a_short_word_is_shown_for_no_key_looks_like_it():
-    (found,) = errors(config({"authorization": "${WAY}"}), environ={"WAY": "beaer"})
-    assert '"beaer" is not one of bearer' in found
+    (found,) = errors(config({}, storage={"url": "${WAY}"}), environ={"WAY": "sqlite"})
+    assert 'must be "sqlite:PATH"' in found
 
 
 def test_masking_leaves_a_message_without_the_value_alone():

@@ -109,8 +109,8 @@ PROVIDERS = [
         'providers.p.name: duplicate key "name": it stands at 2:117 and again at 2:130; keep one of them',
     ),
     (
-        provider('»"name": "${UNSET} ${SET} ${OTHER}"'),
-        "providers.p.name: unsubstituted macros: [UNSET, OTHER]",
+        provider('»"apikey": "${UNSET} ${SET} ${OTHER}"'),
+        "providers.p.apikey: unsubstituted macros: [UNSET, OTHER]",
     ),
 ]
 
@@ -152,7 +152,7 @@ GRANTS = [
     ),
     (
         '"temp_grants": [{"src": ["*"], "grants": [{»"hook": {"hook": "a"}}]}]',
-        "warning: temp_grants[0].grants[0].hook: not supported yet; it has no effect",
+        "warning: temp_grants[0].grants[0].hook: not supported yet: no hook is called, so guardrails are NOT applied",
     ),
     (
         '"temp_grants": [{"src": ["*"], "grants": [{"providers": [»{"provider": "q"}]}]}]',
@@ -303,13 +303,13 @@ LISTENERS = [
 
 SOUND = [
     '"$schema": "./irisgate.schema.json"',
-    provider('"description": "${SET}"'),
+    provider('"add_headers": ["X-A: ${SET}"]'),
     provider('"auth_mode": ""'),
     '"providers": {"p": {"baseurl": "https://x", "models": ["m"], "auth_mode": "passthrough"}}',
     '"providers": {"p": {"baseurl": "https://x", "models": ["m"], "auth_mode": "none"}}',
     '"model_aliases": {"models": {"f": {"dst": ["p/a/b"], "strategy": "session"}}}',
     listener('{"listen": "127.0.0.1:80", "identity": "whois", "service": "svc:ai-1"}'),
-    listener('{"listen": "127.0.0.1:80", "identity": "proxy-protocol", "tailscaled": "/x"}'),
+    listener('{"listen": "127.0.0.1:80", "identity": "proxy-protocol", "tailscaled": "/x", "proxies": ["127.0.0.1"]}'),
     listener('{"listen": "0.0.0.0:80", "identity": "proxy-protocol", "proxies": ["::0:1"]}'),
     listener('{"listen": "unix:/x", "identity": "proxy-protocol"}'),
 ]
@@ -326,6 +326,20 @@ def test_nothing_is_said_of_what_is_right(section):
 
 
 @pytest.mark.parametrize("identity", ['"identity": "whois"', '"identity": "proxy-protocol", "proxies": ["10.0.0.7"]'])
-@pytest.mark.parametrize("grants", ['"grants": []', '"grants": [{"src": ["*"], "app": {}}]'])
-def test_where_the_tailnet_policy_may_hold_grants_nothing_is_said_of_missing_ones(identity, grants):
-    assert said(grants + ",\n" + listener(f'{{"listen": "0.0.0.0:80", {identity}}}')) == []
+def test_where_the_tailnet_policy_may_hold_grants_missing_ones_are_told_with_that_proviso(identity):
+    on = listener(f'{{"listen": "0.0.0.0:80", {identity}}}')
+    unless = "unless the tailnet policy says otherwise, "
+    everyone = f'providers are configured but no "grants"; {unless}everyone will be denied'
+    lacking = "no grant in grants or temp_grants assigns role:admin"
+    assert said(f'"grants": [],\n{on}') == [f"1:1: warning: {everyone}"]
+    unmanaged = said(f'"grants": [{{"src": ["*"], "app": {{}}}}],\n{on}')
+    assert unmanaged == [f"1:1: warning: {lacking}; {unless}nobody will be able to manage this instance"]
+
+
+@pytest.mark.parametrize(("host", "local"), [("127.0.0.1", "127.0.0.1"), ("[::1]", "::1"), ("localhost", "127.0.0.1")])
+def test_a_listener_that_believes_this_whole_machine_is_told_of_with_what_to_write(host, local):
+    sound = listener('{"listen": "127.0.0.1:1"}, {"listen": "%s:80", "identity": "proxy-protocol"%s}')
+    (warning,) = said(sound % (host, ""))
+    assert 'server.listeners[1]: no "proxies", so every process of this machine can speak for anybody' in warning
+    assert warning.endswith(f'write "proxies": ["{local}"] if that is meant')
+    assert said(sound % (host, f', "proxies": ["{local}"]')) == []

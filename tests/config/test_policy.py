@@ -56,11 +56,11 @@ def test_an_item_that_is_wrong_gives_nothing_and_is_told_and_the_others_count(it
 
 
 def test_a_key_without_effect_is_told_and_the_rest_of_its_item_counts():
-    found, messages = policy_capabilities({CAP: [{"role": "user", "model": "**", "quotas": []}]})
+    found, messages = policy_capabilities({CAP: [{"role": "user", "model": "**", "connectors": []}]})
     assert found == (Capability("user"),)
     assert messages == (
         f'tailnet policy, {CAP}[0]: model: unknown key; it has no effect; did you mean "models"?',
-        f"tailnet policy, {CAP}[0]: quotas: not supported yet; it has no effect",
+        f"tailnet policy, {CAP}[0]: connectors: not supported yet; it has no effect",
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from time import process_time
 
 import pytest
 from hypothesis import given
@@ -50,6 +51,22 @@ def hidden(text, *active):
         '{} // "add_headers": [\n//  "X-Any: %s",\n// ]',
         '{} // was "X-Api-Key: %s" until May',
         '{"apikey": "one", "apikey": "%s"}',
+        '{"hooks": {"h": {"url": "https://%s@h.example/x"}}}',
+        '{"hooks": {"h": {"url": "https://%s:@h.example/x"}}}',
+        '{"hooks": {"h": {"url": "https://h.example/x?user=1&token=%s&more=1"}}}',
+        '{"hooks": {"h": {"url": "/x?api_key=%s#y"}}}',
+        '{"hooks": {"h": {"url": "https:\\/\\/user:%s@h.example"}}}',
+        '{"providers": {"p": {"options": {"auth": "%s", "bearer": "%s", "Proxy-Authorization": "%s"}}}}',
+        '{"connectors": {"servers": {"w": {"headers": {"X-Auth": "%s"}}}}}',
+        '{"apikey": "ENV:%s"}',
+        '{"apikey": " env:KEY_%s"}',
+        '{"add_headers": ["X-Key: env:KEY_%s"]}',
+        '/* "Authorization": "Bearer %s" */ {}',
+        "{} // Authorization: Bearer %s1234",
+        '{} // "X-Auth": "%s"',
+        "{} // old key: %s",
+        "{} // https://%s@h.example",
+        "{} // curl https://h.example/?key=%s",
     ],
 )
 def test_a_secret_is_hidden_wherever_a_name_tells_of_it(text):
@@ -75,6 +92,14 @@ def test_a_secret_is_hidden_wherever_a_name_tells_of_it(text):
         '{"max_tokens": 4096, "token_url": "https://example.com/token"}',
         '{} // "apikey": "env:BEDROCK_KEY"',
         "{} // the password: ask the team",
+        '{} // "authorization": "bearer"',
+        "{} // basic authentication by bearer tokens",
+        '{"auth": {"type": "bearer_token"}, "options": {"auth": "basic"}}',
+        '{"hooks": {"h": {"url": "https://${USER}@h.example/?token=${TOKEN}"}}}',
+        '{"hooks": {"h": {"url": "https://h.example:8080/a@b?kind=x"}}}',
+        '{"providers": {"p": {"base_models": {"my-token": "amazon.nova-lite-v1:0"}}}}',
+        '{"model_aliases": {"models": {"secret": {"dst": ["p/m"]}}}}',
+        '{"quotas": {"token": {"rate": "$5.00/day"}}}',
     ],
 )
 def test_what_is_no_secret_is_shown(text):
@@ -84,7 +109,51 @@ def test_what_is_no_secret_is_shown(text):
 def test_what_looks_like_a_reference_and_is_none_is_hidden():
     assert hidden('{"apikey": "keyfile::{\\"private_key\\": 1}"}') == '{"apikey": "***"}'
     assert hidden('{"apikey": "env:not a name"}') == '{"apikey": "***"}'
+    # these are sent as they stand, for nothing looks them up
+    assert hidden('{"apikey": "ENV:abcdef0123456789"}') == '{"apikey": "***"}'
+    assert hidden('{"apikey": " env:abcdef0123456789"}') == '{"apikey": "***"}'
+    assert hidden('{"add_headers": ["X-Key: env:abcdef0123456789"]}') == '{"add_headers": ["X-Key: ***"]}'
     assert hidden('{"apikey": "sk-${HALF}"}') == '{"apikey": "***"}'
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "secret=%d, ",
+        'secret="',
+        "'secret='",
+        'secret:\\"',
+        "secret: // ",
+        "secret=" * 8,
+        "bearer ",
+        "://a",
+        "://a:b",
+        "?token",
+        "?a=1&key=b%d",
+        '"key: value%d" ',
+        "sk-abc ",
+        "token: sk-proj-%d ",
+    ],
+)
+def test_twice_the_text_takes_no_more_than_twice_the_time(line):
+    """Patterns hold up the whole process while they look."""
+    taken = []
+    for size in (25_000, 200_000):
+        text = "".join(line.replace("%d", str(at)) for at in range(size // len(line)))
+        document = parse("{} /*\n" + text + "*/")
+        began = process_time()
+        redact(document, KEY)
+        taken.append(process_time() - began)
+    # eight times the text: 64 times the time if a length counted twice
+    assert taken[1] < 24 * taken[0] + 0.1
+
+
+@pytest.mark.parametrize("words", ["secret=" * 140_000, "token: " + " " * 1_000_000])
+def test_a_megabyte_without_a_secret_takes_less_than_a_second(words):
+    document = parse("// " + words + "\n{}")
+    began = process_time()
+    assert redact(document, KEY).text == document.text
+    assert process_time() - began < 1
 
 
 def test_a_secret_is_hidden_in_every_other_place_too():
@@ -120,6 +189,10 @@ def test_a_text_that_holds_a_mark_already_stays_what_it_is():
 
 def test_a_message_loses_the_secrets_that_it_quotes():
     assert scrub(f"no file {SECRET}", [SECRET, "no"]) == "no file [redacted]"
+
+
+def test_a_message_loses_secrets_that_overlap():
+    assert scrub("see abcdefghijkl", ["abcdefgh", "efghijkl"]) == "see [redacted]"
 
 
 def test_the_secrets_in_use_are_those_of_providers_and_of_headers():

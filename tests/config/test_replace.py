@@ -57,7 +57,7 @@ def test_whoever_reads_meanwhile_sees_the_old_file_or_the_new_one(path, monkeypa
     assert seen == [b"old", b"new"]
 
 
-@pytest.mark.parametrize("call", ["open", "fchmod", "fsync", "replace"])
+@pytest.mark.parametrize("call", ["open", "fsync", "chmod", "replace"])
 def test_a_failure_at_any_step_leaves_the_old_file_and_nothing_beside_it(path, tmp_path, monkeypatch, call):
     def failing(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -82,6 +82,51 @@ def test_a_file_whose_owner_cannot_be_kept_is_not_replaced(path, monkeypatch):
         file.replace(path, b"new", b"old")
 
 
+def test_nobody_else_may_read_the_new_file_until_it_takes_its_place(path, tmp_path, monkeypatch):
+    path.chmod(0o644)
+    modes = []
+    write = os.fsync
+
+    def looking(descriptor):
+        modes.extend(entry.stat().st_mode & 0o777 for entry in tmp_path.iterdir() if entry != path)
+        write(descriptor)
+
+    monkeypatch.setattr(file.os, "fsync", looking)
+    file.replace(path, b"new", b"old")
+    assert modes == [0o600]
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_what_killed_saves_left_is_removed_and_nothing_else(path, tmp_path):
+    link = tmp_path / "folder" / "link"
+    link.parent.mkdir()
+    link.symlink_to("../config.hujson")
+    others = ["config.hujson", ".config.hujson.swp", ".config.hujson.0123456789ABCDEF", ".other.hujson." + "0" * 16]
+    for name in [*others[1:], ".config.hujson." + "a1" * 8, ".config.hujson." + "0" * 16]:
+        (tmp_path / name).write_bytes(b"key")
+    (tmp_path / (".config.hujson." + "b" * 16)).mkdir()
+    file.sweep(link)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == sorted(
+        [*others, ".config.hujson." + "b" * 16, "folder"]
+    )
+
+
+def test_a_save_removes_what_a_killed_one_left(path, tmp_path):
+    (tmp_path / (".config.hujson." + "a" * 16)).write_bytes(b"key")
+    file.replace(path, b"new", b"old")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_nothing_is_swept_where_there_is_nothing(tmp_path):
+    file.sweep(tmp_path / "nowhere" / "config.hujson")
+
+
+def test_a_file_beyond_the_limit_is_not_read(path):
+    path.write_bytes(b" " * (file.MAX_BYTES + 1))
+    with pytest.raises(OSError, match=f"is larger than {file.MAX_BYTES} bytes"):
+        file.read(path)
+
+
 def test_a_byte_order_mark_is_not_a_part_of_the_text(path):
     path.write_bytes(file.BOM + b"old")
     assert file.read(path) == b"old"
@@ -100,3 +145,17 @@ def test_links_in_a_circle_are_an_error_like_others(tmp_path):
     path.symlink_to("circle")
     with pytest.raises(OSError):
         file.check(path)
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_what_somebody_has_put_beside_it_under_the_new_files_name_is_not_touched(path, tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(file.secrets, "token_hex", lambda _: "known")
+    other, beside = tmp_path / "other", tmp_path / ".config.hujson.known"
+    other.write_bytes(b"theirs")
+    if kind == "link":
+        beside.symlink_to(other)
+    else:
+        beside.write_bytes(b"theirs")
+    with pytest.raises(FileExistsError):
+        file.replace(path, b"new", b"old")
+    assert (path.read_bytes(), beside.read_bytes(), other.read_bytes()) == (b"old", b"theirs", b"theirs")

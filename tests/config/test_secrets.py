@@ -24,7 +24,7 @@ KEY_OF_LETTERS = "ABSKQmVkcmBjaFQSUtleS"
 
 def test_a_literal_is_itself() -> None:
     secret = resolve(KEY, Path(), {})
-    assert (secret.value, secret.source, secret.files) == (KEY, "literal", frozenset())
+    assert (secret.value, secret.source) == (KEY, "literal")
 
 
 def test_an_empty_secret_is_false() -> None:
@@ -42,7 +42,6 @@ def test_a_file_is_read_from_the_folder_of_the_configuration_and_stripped(tmp_pa
     (tmp_path / "key").write_text(f"\ufeff{KEY}\r\n")
     secret = resolve("file:" + name.format(folder=tmp_path), tmp_path, {})
     assert secret.value == KEY
-    assert secret.files == {tmp_path / "key"}
 
 
 @pytest.mark.parametrize(
@@ -77,7 +76,6 @@ def test_a_secret_that_cannot_be_had_is_refused_without_being_shown(tmp_path: Pa
     with pytest.raises(SecretError, match=message) as caught:
         resolve(text, tmp_path, {"EMPTY": " "})
     assert KEY not in str(caught.value)
-    assert bool(caught.value.files) is (text.startswith("file:") and "followed" not in message)
 
 
 def test_neither_a_secret_nor_its_owner_shows_it() -> None:

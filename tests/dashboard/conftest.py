@@ -2,14 +2,13 @@
 
 import pytest
 
-from gateway.store.sqlite import SqliteStore
 from tests.dashboard.fake import application
-from tests.records import logger
+from tests.records import Kept
 
 
 @pytest.fixture
 async def store(tmp_path):
-    store = SqliteStore(tmp_path / "irisgate.db", logger()[0])
+    store = Kept(tmp_path / "irisgate.db")
     yield store
     await store.close()
 

@@ -37,6 +37,8 @@ async def test_a_session_is_listed_as_documented(store, get):
                     "estimated_calls": 0,
                     "started_at": "2026-11-23T12:00:00.000Z",
                     "last_at": "2026-11-23T12:00:01.500Z",
+                    "duration_ms": 1500,
+                    "tools": {"get_weather": 1},
                 }
             ],
             "next": None,

@@ -130,13 +130,12 @@ async def test_a_header_on_a_listener_that_has_no_proxy_is_a_bad_request(asking)
     assert (await raw.reply())[0] == 400
 
 
-async def test_only_named_addresses_and_this_machine_may_speak_for_others():
-    assert proxy_protocol.trusted(("127.0.0.1", 1), ())
-    assert proxy_protocol.trusted(("::ffff:127.0.0.1", 1, 0, 0), ())
-    assert proxy_protocol.trusted("", ())
-    assert not proxy_protocol.trusted(("10.0.0.2", 1), ())
-    assert not proxy_protocol.trusted(("100.64.0.7", 1), {"10.0.0.2"})
-    assert proxy_protocol.trusted(("::ffff:10.0.0.2", 1, 0, 0), {"10.0.0.2"})
+async def test_where_proxies_are_named_this_machine_speaks_for_nobody(tmp_path, sim, bedrock_sim):
+    listener = {"listen": "127.0.0.1:0", "identity": "proxy-protocol", "tailscaled": str(sim.path)}
+    server = {"listeners": [{**listener, "proxies": ["10.0.0.7"]}, {**listener, "listen": "127.0.0.2:0"}]}
+    async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}, grants=GRANTS, server=server) as running:
+        assert await (await connected(running, at=0, first=version_2("100.64.0.7"))).ended()
+        assert await login(await connected(running, at=1, first=version_2("100.64.0.7"))) == "alice@example.com"
 
 
 async def test_every_listener_has_its_own_mode(tmp_path, sim, bedrock_sim):

@@ -117,14 +117,15 @@ async def test_a_broken_stream_ends_with_an_error_and_never_normally(tmp_path, b
 
 
 @pytest.mark.parametrize("road", ["native converse", "chat to converse"])
-async def test_a_message_without_its_usage_is_complete_and_of_unknown_cost(tmp_path, bedrock_sim, road):
+async def test_a_message_without_its_usage_is_complete_and_its_cost_an_estimate(tmp_path, bedrock_sim, road):
     path, body = ROADS[road]
     whole = await whole_stream(bedrock_sim, path, body)
     bedrock_sim.script(scenarios.raw(whole[: terminal_ends(path, body, whole)], EVENTS))
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
         assert says_normal_end(path, await (await gw.post(path, body)).read())
         (record,) = await gw.calls()
-        assert (record["outcome"], record["tokens"]["output"], record["cost_usd"]) == ("ok", 0, None)
+        assert (record["outcome"], record["tokens"]["output"], record["estimated"]) == ("ok", 0, True)
+        assert record["cost_usd"] > 0
 
 
 @pytest.mark.parametrize("road", ["native converse", "chat to converse"])
@@ -136,7 +137,7 @@ async def test_half_a_frame_is_an_error_also_after_the_last_event(tmp_path, bedr
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
         assert says_error(path, await (await gw.post(path, body)).read())
         (record,) = await gw.calls()
-        assert (record["outcome"], record["cost_usd"]) == ("failed", None)
+        assert (record["outcome"], record["estimated"], record["cost_usd"] > 0) == ("failed", True, True)
 
 
 async def whole_stream(simulated, path, body):

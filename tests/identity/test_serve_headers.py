@@ -33,11 +33,28 @@ async def test_a_caller_is_the_user_that_serve_names():
     [
         ("=?utf-8?q?j=C3=BCrgen@example.com?=", "jürgen@example.com"),
         ("=?UTF-8?Q?=E5=BC=A0=E4=BC=9F?= =?utf-8?q?@example.com?=", "张伟@example.com"),
+        ("=?utf-8?q?j=C3=BC?=   =?utf-8?b?cmdlbkBhLmI=?=", "jürgen@a.b"),
         ("alice@github", "alice@github"),
     ],
 )
 async def test_a_login_outside_ascii_is_decoded_by_rfc_2047(value, login):
     assert (await identity_by((LOGIN, value))).login == login
+
+
+@pytest.mark.parametrize(
+    "login",
+    [
+        "=?utf-8?q?ali?=ce@example.com",
+        "=?utf-8?q?alice@example.com?= ",
+        "=?utf-8?q?ali?= ce@example.com",
+        "ali =?utf-8?q?ce?=",
+        "=?utf-8?q?al?==?utf-8?q?ice?=",
+        "=?utf-8?q?al?ice?=",
+        "=?utf-8?x?alice?=",
+    ],
+)
+async def test_a_login_that_only_holds_an_encoded_word_is_not_decoded_into_another_ones(login):
+    assert (await identity_by((LOGIN, login))).login == login
 
 
 async def test_one_connection_of_serve_carries_many_callers():

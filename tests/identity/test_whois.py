@@ -3,6 +3,8 @@
 import asyncio
 import gc
 import json
+import time
+from contextlib import suppress
 
 import pytest
 
@@ -10,7 +12,7 @@ from gateway.errors import PERMISSION, UNAVAILABLE, Refused
 from gateway.identity import Caller, Identity
 from gateway.identity import localapi as localapi_module
 from gateway.identity import whois as whois_module
-from gateway.identity.localapi import LocalApi
+from gateway.identity.localapi import LocalApi, LocalApiFailed
 from gateway.identity.whois import Whois, arrived_by_tailnet, connecting, joined
 from gateway.log import configure
 from gateway.testkit.localapi import LocalApiSim, Node, User
@@ -19,6 +21,9 @@ from tests.gates import CAP, Lines
 HERE = ("127.0.0.1", 8080)
 ALICE = Node("laptop.example.ts.net", ("100.64.0.7", "fd7a:115c:a1e0::7"), User("alice@example.com"))
 BOB = Node("phone.example.ts.net", ("100.64.0.8",), User("bob@example.com"))
+
+
+SOMEBODY = b'{"Node": {"StableID": "n1"}, "UserProfile": {"LoginName": "alice@example.com"}}'
 
 
 class Connection:
@@ -73,6 +78,14 @@ async def test_a_tagged_node_is_all_its_tags_and_nobodys(asking, sim):
     assert (found.login, found.tags, found.groups) == ("tag:api,tag:prod", ("tag:api", "tag:prod"), ())
 
 
+@pytest.mark.parametrize("tag", ["alice@example.com", "(loopback)", "*", "group:eng", "prod", "TAG:prod"])
+async def test_what_does_not_begin_as_a_tag_does_makes_a_node_nobody(asking, sim, tag):
+    """A grant's source would take it for somebody else."""
+    whois, _ = asking
+    sim.answer = (200, json.dumps({"Node": {"Tags": [tag]}, "UserProfile": {"LoginName": "a"}}).encode())
+    assert await code(whois, caller(Connection(), ("100.64.0.7", 4711))) == PERMISSION
+
+
 async def test_groups_are_known_where_the_tailnet_shows_them(asking, sim):
     groups = ("group:eng", "team@example.com", "(loopback)", "tag:prod", "*", "")
     sim.add(Node("desk.example.ts.net", ("100.64.0.10",), User("carol@example.com", groups)))
@@ -87,6 +100,104 @@ async def test_grants_of_the_tailnet_policy_come_with_the_caller(asking, sim):
     whois, _ = asking
     found = (await whois(caller(Connection(), ("100.64.0.10", 1)))).capabilities
     assert [(capability.role, capability.models) for capability in found] == [("user", ()), (None, ("b/**",))]
+
+
+async def test_while_a_large_policy_is_read_others_are_served(tmp_path):
+    values = [{"models": f"provider-{number}/**"} for number in range(6_000)]
+    answer = json.loads(SOMEBODY) | {"CapMap": {CAP: values}}
+    lines = Lines()
+    async with Tailscaled(tmp_path / "tailscaled.sock", json.dumps(answer).encode()) as server:
+        whois = Whois(LocalApi(str(server.path)), configure(lines), service="", peer=connecting)
+        begun = time.thread_time()
+        whois._read_policy(((CAP, json.dumps(values).encode()),))
+        takes = time.thread_time() - begun
+        task = asyncio.create_task(whois(caller(Connection(), ("100.64.0.7", 4711))))
+        longest, last = 0.0, time.thread_time()
+        while not task.done():
+            await asyncio.sleep(0)
+            longest, last = max(longest, (now := time.thread_time()) - last), now
+        await whois._api.close()
+    assert len((await task).capabilities) == len(values)
+    assert longest < takes / 2
+
+
+class Tailscaled:
+    """Says the same to every question, and notes what it was asked; at the worst moment it goes away."""
+
+    def __init__(self, path, body, *, head=b"HTTP/1.1 200 OK", answers=None):
+        self.path = path
+        self.reply = head + b"\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+        self.answers = answers
+        """How many questions of a connection are answered; the next one is read, and the connection closed."""
+        self.asked = []
+
+    async def __aenter__(self):
+        self.server = await asyncio.start_unix_server(self._serve, self.path)
+        return self
+
+    async def __aexit__(self, *_):
+        self.server.close()
+        await self.server.wait_closed()
+
+    async def _serve(self, reader, writer):
+        answered = 0
+        with suppress(asyncio.IncompleteReadError):
+            while True:
+                self.asked.append((await reader.readuntil(b"\r\n\r\n")).split()[1].decode())
+                if answered == self.answers:
+                    break
+                writer.write(self.reply)
+                answered += 1
+        writer.close()
+
+
+async def test_a_question_that_kept_connections_take_to_their_graves_is_asked_again(tmp_path):
+    """A tailscaled that stops does so, after many have asked at once. (aiohttp asks again by itself, but once.)"""
+    async with Tailscaled(tmp_path / "s", SOMEBODY, answers=1) as server:
+        api = LocalApi(str(server.path))
+        await asyncio.gather(*(api.whois("100.64.0.7:1") for _ in range(2)))
+        assert len(server.asked) == 2
+        assert (await api.whois("100.64.0.7:1")).UserProfile.LoginName == "alice@example.com"
+        await api.close()
+    assert len(server.asked) == 5
+
+
+async def test_a_question_that_is_never_answered_is_not_asked_for_ever(tmp_path):
+    async with Tailscaled(tmp_path / "s", SOMEBODY, answers=0) as server:
+        api = LocalApi(str(server.path))
+        with pytest.raises(LocalApiFailed):
+            await api.whois("100.64.0.7:1")
+        await api.close()
+    assert len(server.asked) <= 4
+
+
+async def test_an_answer_that_leads_elsewhere_is_not_followed(tmp_path):
+    head = b"HTTP/1.1 302 Found\r\nLocation: http://local-tailscaled.sock/elsewhere"
+    async with Tailscaled(tmp_path / "s", b"", head=head) as server:
+        api = LocalApi(str(server.path))
+        with pytest.raises(LocalApiFailed, match="with 302"):
+            await api.whois("100.64.0.7:1")
+        await api.close()
+    assert [path.partition("?")[0] for path in server.asked] == ["/localapi/v0/whois"]
+
+
+async def test_grants_of_the_policy_that_cannot_be_read_give_nothing_and_are_told(asking, sim):
+    whois, lines = asking
+    large, own = b'[{"role": ' + b"9" * 5000 + b"}]", b'[{"role": "user"}]'
+    caps = b'{"%b": %b, "irisgate.dev/cap/irisgate": %b}' % (CAP.encode(), large, own)
+    sim.answer = (200, b'{"Node": {"StableID": "n1"}, "UserProfile": {"LoginName": "a@b"}, "CapMap": %b}' % caps)
+    found = await whois(caller(Connection(), ("100.64.0.7", 4711)))
+    assert [capability.role for capability in found.capabilities] == ["user"]
+    await asyncio.sleep(0.05)
+    (told,) = lines.entries("identity.policy_grant_ignored")
+    assert CAP in told["finding"]
+
+
+async def test_an_answer_that_is_nested_without_end_is_none(asking, sim):
+    whois, _ = asking
+    deep = b"[" * 200_000 + b"]" * 200_000
+    sim.answer = (200, b'{"Node": {}, "UserProfile": {"LoginName": "a@b"}, "CapMap": {"x.y/z": %b}}' % deep)
+    assert await code(whois, caller(Connection(), ("100.64.0.7", 4711))) == UNAVAILABLE
 
 
 async def test_a_service_has_grants_of_its_own(sim):
@@ -196,11 +307,11 @@ async def test_a_kept_connection_to_a_tailscaled_that_was_restarted_costs_nobody
         (200, b'{"Node": {}, "UserProfile": {"LoginName": 7}}'),
         (200, b'{"Node": {}, "UserProfile": {"LoginName": "a"}, "CapMap": []}'),
         (200, b'{"Node": {"StableID": "n1"}, "UserProfile": {"LoginName": "al'),
-        (200, b" " * (localapi_module.MAX_ANSWER + 1)),
+        (200, SOMEBODY + b" " * localapi_module.MAX_ANSWER),
         (500, b"boom"),
         (403, b"invalid localapi request"),
         (400, b"missing 'addr' parameter"),
-        (302, b""),
+        (302, SOMEBODY),
     ],
 )
 async def test_an_answer_that_cannot_be_read_is_no_identity_and_no_refusal_for_good(asking, sim, answer):

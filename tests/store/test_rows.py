@@ -1,15 +1,16 @@
 """Rows of the SQLite store: what comes out is what went in, and nothing that can be put in is refused."""
 
 import sqlite3
-from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from gateway.flag import USAGE_KINDS, Usage
-from gateway.store import rows
-from gateway.store.base import BadCursor, StoreFailed
+from gateway.store import rows, writing
+from gateway.store.base import BadCursor, Place, StoreFailed
+from gateway.store.entries import Entry
 from gateway.store.schema import MIGRATIONS, migrate
 from tests.records import NOON, record
 
@@ -22,6 +23,10 @@ def connection():
     connection.close()
 
 
+def write(connection, *records):
+    writing.write(connection, [Entry(call=each) for each in records], Place())
+
+
 def calls(connection):
     return [rows.record_of(row) for row in connection.execute(rows.select_calls(), (100,))]
 
@@ -31,19 +36,19 @@ def sessions(connection):
 
 
 def test_a_record_comes_back_as_it_was(connection):
-    rows.write(connection, record())
+    write(connection, record())
     assert calls(connection) == [record()]
 
 
 def test_unknown_values_come_back_as_unknown(connection):
     given = record(cost=None, first_event_ms=None, provider="", tools=(), dropped=())
-    rows.write(connection, given)
+    write(connection, given)
     assert calls(connection) == [given]
 
 
 def test_a_session_adds_up_its_calls(connection):
-    rows.write(connection, record(id="a", duration_ms=1000.0))
-    rows.write(connection, record(id="b", at=NOON + 60, duration_ms=500.0, outcome="failed", cost=1, estimated=True))
+    write(connection, record(id="a", duration_ms=1000.0))
+    write(connection, record(id="b", at=NOON + 60, duration_ms=500.0, outcome="failed", cost=1, estimated=True))
     (session,) = sessions(connection)
     assert session.usage == Usage(200, 40, 14, 10, 6, 4)
     assert (session.calls, session.failed, session.estimated_calls) == (2, 1, 1)
@@ -52,44 +57,44 @@ def test_a_session_adds_up_its_calls(connection):
 
 
 def test_calls_that_arrive_out_of_order_leave_a_session_with_its_first_and_last_time(connection):
-    rows.write(connection, record(id="late", at=NOON + 60, agent="curl", duration_ms=0.0))
-    rows.write(connection, record(id="early", at=NOON, agent="codex", duration_ms=0.0))
+    write(connection, record(id="late", at=NOON + 60, agent="curl", duration_ms=0.0))
+    write(connection, record(id="early", at=NOON, agent="codex", duration_ms=0.0))
     (session,) = sessions(connection)
     assert (session.started_at, session.last_at, session.agent) == (NOON, NOON + 60, "curl")
 
 
 def test_models_and_providers_are_listed_once_with_the_last_used_first(connection):
-    rows.write(connection, record(id="a", model="opus", provider="us"))
-    rows.write(connection, record(id="b", model="haiku", provider="eu", at=NOON + 1))
-    rows.write(connection, record(id="c", model="opus", provider="eu", at=NOON + 2))
+    write(connection, record(id="a", model="opus", provider="us"))
+    write(connection, record(id="b", model="haiku", provider="eu", at=NOON + 1))
+    write(connection, record(id="c", model="opus", provider="eu", at=NOON + 2))
     (session,) = sessions(connection)
     assert session.models == ("opus", "haiku")
     assert session.providers == ("eu", "us")
 
 
 def test_a_refused_call_counts_in_its_session_and_names_no_model_and_no_provider(connection):
-    rows.write(connection, record(id="a"))
-    rows.write(connection, record(id="b", provider="", model="nonsense", outcome="refused", at=NOON + 1))
+    write(connection, record(id="a"))
+    write(connection, record(id="b", provider="", model="nonsense", outcome="refused", at=NOON + 1))
     (session,) = sessions(connection)
     assert (session.calls, session.failed, session.provider) == (2, 1, "bedrock")
     assert session.models == (record().model,)
 
 
 def test_a_call_without_a_session_is_kept_and_makes_none(connection):
-    rows.write(connection, record(session_id=""))
+    write(connection, record(session_id=""))
     assert len(calls(connection)) == 1
     assert sessions(connection) == []
 
 
 def test_the_same_call_counts_once(connection):
     for _ in range(3):
-        rows.write(connection, record())
+        write(connection, record())
     assert [session.calls for session in sessions(connection)] == [1]
 
 
 def test_equal_ids_of_two_callers_are_two_sessions(connection):
-    rows.write(connection, record(id="a"))
-    rows.write(connection, record(id="b", identity="bob@example.com"))
+    write(connection, record(id="a"))
+    write(connection, record(id="b", identity="bob@example.com"))
     assert {(session.identity, session.calls) for session in sessions(connection)} == {
         ("ada@example.com", 1),
         ("bob@example.com", 1),
@@ -108,7 +113,7 @@ def test_equal_ids_of_two_callers_are_two_sessions(connection):
 )
 def test_a_sessions_cost_is_what_is_known_and_null_when_nothing_is(connection, costs, expected, unknown):
     for number, cost in enumerate(costs):
-        rows.write(connection, record(id=str(number), cost=cost))
+        write(connection, record(id=str(number), cost=cost))
     (session,) = sessions(connection)
     assert (session.cost, session.cost_unknown_calls) == (expected, unknown)
 
@@ -127,9 +132,9 @@ def test_nothing_that_a_client_or_provider_makes_up_is_refused(texts, numbers, l
     migrate(connection, "memory")
     usage = Usage(**dict(zip(USAGE_KINDS, numbers, strict=False)))
     given = record(usage=usage, cost=numbers[-1], tools=tuple(lists), dropped=tuple(lists))
-    given = replace(given, model=texts[0], stop=texts[1], error_native=texts[2], identity=texts[3])
+    given = structs.replace(given, model=texts[0], stop=texts[1], error_native=texts[2], identity=texts[3])
     for number in range(3):
-        rows.write(connection, replace(given, id=str(number)))
+        write(connection, structs.replace(given, id=str(number)))
     assert len(calls(connection)) == 3
     assert len(sessions(connection)) == 1
     connection.close()

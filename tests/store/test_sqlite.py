@@ -2,14 +2,13 @@
 
 import sqlite3
 import stat
-from time import monotonic, sleep
 
-import orjson
 import pytest
 
-from gateway.store.base import Ambiguous, BadCursor, StoreFailed
+from gateway.store.base import Ambiguous, BadCursor, Place, StoreFailed, UsageQuery
+from gateway.store.entries import Balance, Entry
 from gateway.store.sqlite import SqliteStore
-from tests.records import NOON, logger, record
+from tests.records import NOON, Kept, record
 
 
 @pytest.fixture
@@ -19,33 +18,9 @@ def path(tmp_path):
 
 @pytest.fixture
 async def store(path):
-    log, _ = logger()
-    store = SqliteStore(path, log)
+    store = Kept(path)
     yield store
     await store.close()
-
-
-def events(out):
-    sleep(0.05)  # the log has a thread of its own
-    return [orjson.loads(line)["event"] for line in out.getvalue().splitlines()]
-
-
-async def test_a_record_can_be_read_well_within_a_second_without_a_flush(store):
-    store.put(record())
-    until = monotonic() + 0.5
-    while not (await store.sessions(None, 10)).rows:
-        assert monotonic() < until, "not written in time"
-    assert (await store.calls(None, "s1", 10)).rows == (record(),)
-
-
-async def test_put_takes_no_time_on_the_loop(store):
-    records = [record(id=str(number)) for number in range(2000)]
-    started = monotonic()
-    for row in records:
-        store.put(row)
-    assert (monotonic() - started) / len(records) < 100e-6
-    await store.flush()
-    assert (await store.session(None, "s1")).calls == 2000
 
 
 async def test_pages_hold_every_session_once_newest_first(store):
@@ -103,75 +78,75 @@ async def test_a_wrong_cursor_is_refused_before_the_file_is_read(store):
         await store.sessions(None, 10, "nonsense")
 
 
-async def test_records_outlive_the_process_that_wrote_them(path):
-    log, _ = logger()
-    first = SqliteStore(path, log)
-    first.put(record())
-    await first.close()
-    second = SqliteStore(path, log)
-    second.put(record())  # delivered again, counted once
-    await second.flush()
-    assert (await second.session(None, "s1")).calls == 1
-    await second.close()
-
-
-async def test_closing_writes_all_that_was_put(path):
-    log, _ = logger()
-    store = SqliteStore(path, log)
-    for number in range(1500):
-        store.put(record(id=str(number)))
+async def test_a_call_that_is_delivered_again_counts_once(path):
+    for _ in range(2):
+        store = Kept(path)
+        store.put(record())
+        store.put(record())
+        await store.flush()
+        await store.close()
+    store = Kept(path)
+    assert (await store.session(None, "s1")).calls == 1
+    assert [row.calls for row in await store.usage(UsageQuery())] == [1]
     await store.close()
-    with sqlite3.connect(path) as connection:
-        assert connection.execute("SELECT count(*) FROM calls").fetchone() == (1500,)
-    connection.close()
+
+
+async def test_one_call_is_found_by_its_id_and_by_its_caller(store):
+    store.put(record(id="a", charges={"daily:ada": 5}, extra={"web_search": 2}, tier="flex", node="n1"))
+    await store.flush()
+    found = await store.call(None, "a")
+    assert (found.charges, found.extra, found.tier, found.node) == ({"daily:ada": 5}, {"web_search": 2}, "flex", "n1")
+    assert await store.call("ada@example.com", "a") == found
+    assert await store.call("bob@example.com", "a") is None
+    assert await store.call(None, "b") is None
 
 
 async def test_the_file_is_nobody_elses_to_read(store, path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-async def test_a_locked_file_delays_records_and_loses_none(path):
-    log, out = logger()
-    store = SqliteStore(path, log, close_seconds=0.2)
+async def test_a_batch_that_cannot_be_written_leaves_nothing_and_can_be_written_later(store, path):
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    store.put(record())
-    with pytest.raises(StoreFailed, match="1 records could not be written yet"):
-        await store.flush()
-    while "store.write_failed" not in events(out):
-        pass
-    store.put(record(id="req_2"))
+    with pytest.raises(StoreFailed, match="locked"):
+        await store.write([Entry(call=record())], Place(3, 7))
     other.execute("ROLLBACK")
     other.close()
-    while "store.recovered" not in events(out):
-        pass
-    assert (await store.session(None, "s1")).calls == 2
-    await store.close()
+    assert (await store.calls(None, None, 10)).rows == ()
+    await store.write([Entry(call=record())], Place(3, 7))
+    assert len((await store.calls(None, None, 10)).rows) == 1
+    again = Kept(path)
+    assert again.begun == Place(3, 7)
+    await again.close()
 
 
-async def test_records_beyond_the_bound_are_counted_as_lost_and_never_raise(path):
-    log, out = logger()
-    store = SqliteStore(path, log, max_pending=2, close_seconds=0.1)
-    other = sqlite3.connect(path, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    for number in range(5):
-        store.put(record(id=str(number)))
-    assert events(out).count("store.full") == 1
-    await store.close()
-    other.close()
-    assert "store.records_lost" in events(out)
-    (lost,) = [line for line in map(orjson.loads, out.getvalue().splitlines()) if line["event"] == "store.records_lost"]
-    assert lost["lost"] == 5
+async def test_the_last_balance_of_a_bucket_is_the_one_that_counts(store):
+    await store.write([Entry(balances=(Balance("a", 5, 1, NOON), Balance("b", 7, 0, NOON)))], Place())
+    await store.write(
+        [Entry(balances=(Balance("a", 4, 2, NOON + 1),)), Entry(balances=(Balance("a", -3, 0, NOON + 2),))], Place()
+    )
+    assert set(await store.balances()) == {Balance("a", -3, 0, NOON + 2), Balance("b", 7, 0, NOON)}
+
+
+async def test_calls_expire_oldest_first_and_their_sums_stay(store):
+    for number in range(10):
+        store.put(record(id=str(number), session_id=f"s{number}", at=NOON + number))
+    await store.flush()
+    assert await store.expire(NOON + 6, 4) == 4
+    assert await store.expire(NOON + 6, 4) == 2
+    assert await store.expire(NOON + 6, 4) == 0
+    assert [row.id for row in (await store.calls(None, None, 20)).rows] == ["9", "8", "7", "6"]
+    assert [row.calls for row in await store.usage(UsageQuery())] == [10]
 
 
 async def test_a_file_that_is_no_database_is_told_at_the_start(path):
     path.parent.mkdir()
     path.write_bytes(b"this is no database, and long enough to be looked at" * 100)
     with pytest.raises(StoreFailed, match="file is not a database"):
-        SqliteStore(path, logger()[0])
+        SqliteStore(path)
 
 
 async def test_a_folder_that_cannot_be_made_is_told_at_the_start(tmp_path):
     (tmp_path / "state").write_text("a file where the folder should be")
     with pytest.raises(StoreFailed, match="cannot be opened"):
-        SqliteStore(tmp_path / "state" / "irisgate.db", logger()[0])
+        SqliteStore(tmp_path / "state" / "irisgate.db")

@@ -83,10 +83,10 @@ class Counts:
 
 
 class Meter:
-    """Reads the few events that can hold facts. `known` are counts from the reply's headers."""
+    """Reads the few events that can hold facts. `known` are counts from the reply's headers, as is `tier`."""
 
-    def __init__(self, known: Usage | None = None) -> None:
-        self._facts = Facts()
+    def __init__(self, known: Usage | None = None, tier: str = "") -> None:
+        self._facts = Facts(tier=tier)
         self._counts = Counts(known)
 
     def feed(self, event: Event) -> None:
@@ -106,8 +106,18 @@ class Meter:
         self._facts.reported = self._counts.told
         return self._facts
 
+    def _usage(self, report: Any) -> None:
+        """Counts, and by which price list they are: "fast" is Anthropic's fast mode, which has prices of its own."""
+        self._counts.merge(report)
+        usage = mapping(report)
+        fast = usage.get("speed") == "fast"
+        self._facts.tier = "fast" if fast else text(usage.get("service_tier")) or self._facts.tier
+        searches = whole_number(mapping(usage.get("server_tool_use")).get("web_search_requests"))
+        if searches > self._facts.extra.get("web_search", 0):
+            self._facts.extra["web_search"] = searches
+
     def _message(self, message: Any) -> None:
-        self._counts.merge(mapping(message).get("usage"))
+        self._usage(mapping(message).get("usage"))
         self._facts.model = text(mapping(message).get("model"))
 
     def _block(self, block: Any) -> None:
@@ -125,7 +135,7 @@ class Meter:
         self._facts.stop = text(mapping(mapping(data).get("delta")).get("stop_reason")) or self._facts.stop
 
     def _stop(self, data: Any) -> None:
-        self._counts.merge(mapping(data).get("usage"))
+        self._usage(mapping(data).get("usage"))
 
     def _metrics(self, data: Any) -> None:
         self._counts.merge_metrics(data)

@@ -163,3 +163,11 @@ def message(kind: str, payload: bytes) -> bytes:
     """One event of a stream."""
     headers = {":event-type": kind, ":content-type": "application/json", ":message-type": "event"}
     return eventstream.encode(headers, payload)
+
+
+def limit(ask: Ask, *path: str) -> int | None:
+    """The number that stands in a body where this path leads; None if there is none."""
+    value = ask.top.decode(path[0])
+    for name in path[1:]:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -36,3 +36,11 @@ def usage_of(reported: dict[str, Any]) -> Usage:
         cache_write_5m=max(written - hour, kept("5m")),
         cache_write_1h=hour,
     )
+
+
+def tier_of(data: dict[str, Any]) -> str:
+    """Of `metadata` or a whole reply: the service tier, or "optimized" where latency was paid for; "" if neither."""
+    latency = lenient.text(lenient.mapping(data.get("performanceConfig")).get("latency"))
+    if latency == "optimized":
+        return latency
+    return lenient.text(lenient.mapping(data.get("serviceTier")).get("type"))

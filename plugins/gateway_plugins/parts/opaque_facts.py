@@ -30,6 +30,13 @@ _MEMBERS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 
+def tier_of_headers(headers: Headers) -> str:
+    """The service tier of an InvokeModel reply, or "optimized" where latency was paid for; "" if neither is told."""
+    if headers.get("x-amzn-bedrock-performanceconfig-latency") == "optimized":
+        return "optimized"
+    return headers.get("x-amzn-bedrock-service-tier", "")
+
+
 def usage_of_headers(headers: Headers) -> Usage:
     """Bedrock's token counts in an InvokeModel reply's headers; 0 where there are none."""
     return Usage(**{kind: _count(headers.get(name)) for kind, name in _HEADERS.items()})
@@ -42,8 +49,8 @@ def _count(value: Any) -> int:
 
 
 class Meter:
-    def __init__(self, known: Usage) -> None:
-        self._facts = Facts(usage=known, reported=known.input + known.output > 0)
+    def __init__(self, known: Usage, tier: str = "") -> None:
+        self._facts = Facts(usage=known, reported=known.input + known.output > 0, tier=tier)
 
     def feed(self, event: Event) -> None:
         if event.kind == INVOCATION_METRICS:

@@ -1,0 +1,67 @@
+"""What a call has cost, from what its provider reported; or an estimate that says so, where it reported nothing.
+
+Read once, when a call is over, for its record. What a token costs is in `rates.py`, what a quota holds back before a
+call in `gateway/quotas`.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from gateway.chain import Attempt, Call
+from gateway.flag import Facts, Usage
+from gateway.prices.rates import Priced
+from gateway.quotas.estimate import BYTES_PER_TOKEN, input_tokens
+
+FREE: Final = frozenset({400, 401, 403, 404, 405, 413, 415, 422, 429, 500, 503, 529})
+"""Statuses with which a provider refuses a request; with others (408, 424, 504) a model may have run before."""
+
+
+class Cost(NamedTuple):
+    """What a call has cost."""
+
+    nanodollars: int | None
+    """None where nobody knows."""
+    basis: str
+    """The price row that was used, as `book/model`; "" when none was."""
+    estimated: bool = False
+    """Tokens were not reported, or not all of them."""
+
+
+NOTHING: Final = Cost(0, "")
+UNKNOWN: Final = Cost(None, "")
+
+
+def cost_of(call: Call, facts: Facts, *, complete: bool) -> Cost:
+    """By the provider's report where there is one; nothing was spent where nothing reached a model.
+
+    A report without an end is a lower bound, since more was to come: it is marked, unless the reply is `complete`.
+    """
+    attempt = call.attempt
+    if attempt is None or not attempt.sent or call.operation == "count_tokens":
+        return NOTHING
+    priced = call.runtime.prices.of(attempt.candidate.offer)
+    if facts.reported:
+        cut = not facts.stop and not complete
+        if priced is None:
+            return Cost(None, "", cut)
+        return Cost(priced.cost(facts.usage, tier=facts.tier, extra=facts.extra, at=call.at), priced.name, cut)
+    if attempt.head is not None and attempt.head.status in FREE:
+        return NOTHING
+    return _estimated(call, attempt, facts, priced)
+
+
+def _estimated(call: Call, attempt: Attempt, facts: Facts, priced: Priced | None) -> Cost:
+    """Where a reply has begun, and its usage never came: a client left, or a provider's report was lost.
+
+    Input is the request's body at three bytes a token, with each image or file a constant (`quotas/estimate.py`);
+    nothing is taken for cached. Output is what was delivered of text, at three bytes a token too, and one token at
+    least: thinking and arguments of tools are not in it, so it is a lower bound, and the sum of both is near the truth
+    and never nothing. A service tier that is known counts, unless it has no price. Where no reply had begun, nobody
+    knows whether anything was spent.
+    """
+    if priced is None or attempt.delivered is None:
+        return UNKNOWN
+    usage = Usage(input_tokens(attempt.ask.top.body), max(1, attempt.delivered // BYTES_PER_TOKEN))
+    cost = priced.cost(usage, tier=facts.tier, at=call.at)
+    return Cost(priced.cost(usage, at=call.at) if cost is None else cost, priced.name, estimated=True)

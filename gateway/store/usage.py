@@ -1,0 +1,61 @@
+"""Usage from the roll-ups of the SQLite store: a query's SQL, and its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from gateway.flag import USAGE_KINDS, Usage
+from gateway.store.base import MAX_ROWS, UsageQuery, UsageRow
+from gateway.store.sums import SUMS
+
+_COLUMNS: Final[Mapping[str, str]] = {
+    "user": "identity",
+    "provider": "provider",
+    "model": "model",
+    "agent": "agent",
+    "day": "time",
+    "hour": "time",
+}
+_FORMATS: Final[Mapping[str, str]] = {"day": "%Y-%m-%d", "hour": "%Y-%m-%dT%H:00Z"}
+_SUMMED: Final = (*SUMS, "duration_ms")
+
+
+def select(query: UsageQuery) -> tuple[str, list[Any]]:
+    """The statement and its values. Names come from the tables above, everything else is a value."""
+    columns = [_COLUMNS[name] for name in query.by]
+    table = "usage_hourly" if "hour" in query.by else "usage_daily"
+    conditions, values = _conditions(query)
+    where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+    summed = ", ".join(f"coalesce(sum({name}), 0)" for name in _SUMMED)
+    group = f"GROUP BY {', '.join(columns)} ORDER BY {', '.join(columns)}" if columns else ""
+    what = ", ".join([*columns, summed])
+    return f"SELECT {what} FROM {table} {where} {group} LIMIT {MAX_ROWS}", values  # noqa: S608 (our own names)
+
+
+def _conditions(query: UsageQuery) -> tuple[list[str], list[Any]]:
+    bounds = [
+        ("time >= ?", None if query.since is None else round(query.since * 1000)),
+        ("time < ?", None if query.until is None else round(query.until * 1000)),
+        ("identity = ?", query.identity),
+        ("provider = ?", query.provider),
+        ("model = ?", query.model),
+        ("agent = ?", query.agent),
+    ]
+    wanted = [(condition, value) for condition, value in bounds if value is not None]
+    return [condition for condition, _ in wanted], [value for _, value in wanted]
+
+
+def row_of(query: UsageQuery, row: tuple[Any, ...]) -> UsageRow:
+    """A row of `select`."""
+    group = {name: _shown(name, value) for name, value in zip(query.by, row, strict=False)}
+    sums = dict(zip(_SUMMED, row[len(query.by) :], strict=True))
+    usage = Usage(**{name: sums.pop(name) for name in USAGE_KINDS})
+    return UsageRow(group=group, usage=usage, **sums)
+
+
+def _shown(name: str, value: Any) -> str:
+    if name in _FORMATS:
+        return datetime.fromtimestamp(value / 1000, UTC).strftime(_FORMATS[name])
+    return str(value)

@@ -1,0 +1,138 @@
+"""A batch of entries into the SQLite file: calls, sums, balances, and the place in the journal, in one transaction.
+
+A batch is there as a whole or not at all, so what is read after a crash begins where the last one ended. A call that is
+there already (a file that was put back from a copy) adds nothing anywhere. Statements are in `rows.py`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Final
+
+import orjson
+
+from gateway.record import Record
+from gateway.store import rows
+from gateway.store.base import Place
+from gateway.store.entries import Balance, Entry, Version
+from gateway.store.sums import Group, Sums, days, gathered
+from gateway.store.text import bounded
+
+_AT_ONCE: Final = 500
+"""Rows that are looked for in one statement."""
+_UPSERT_BALANCE: Final = """
+INSERT INTO balances (bucket, amount, remainder, at) VALUES (?, ?, ?, ?)
+ON CONFLICT (bucket) DO UPDATE SET amount = excluded.amount, remainder = excluded.remainder, at = excluded.at
+"""
+_EXPIRE_CALLS: Final = (
+    "DELETE FROM calls WHERE n IN (SELECT n FROM calls INDEXED BY calls_by_time WHERE at < ? ORDER BY at, n LIMIT ?)"
+)
+_ENDED: Final = "SELECT n FROM sessions INDEXED BY sessions_by_time WHERE last_at < ? ORDER BY last_at, n LIMIT ?"
+
+
+def write(connection: sqlite3.Connection, entries: Sequence[Entry], place: Place) -> None:
+    """Raises `sqlite3.Error`, with nothing written."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        new = _insert(connection, [entry.call for entry in entries if entry.call is not None])
+        _add(connection, gathered(new))
+        _keep(connection, [balance for entry in entries for balance in entry.balances])
+        for version in [entry.version for entry in entries if entry.version is not None]:
+            _note(connection, version)
+        connection.execute("UPDATE place SET segment = ?, offset = ?", place)
+        connection.execute("COMMIT")
+    except BaseException:
+        # an error of the disk may have ended the transaction already
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _insert(connection: sqlite3.Connection, records: Sequence[Record]) -> Sequence[Record]:
+    """The calls, and those of them that were not there."""
+    by_id = {record.id: record for record in records}
+    known = _known(connection, list(by_id))
+    new = [record for key, record in by_id.items() if key not in known]
+    connection.executemany(rows.INSERT_CALL, [rows.call_row(record) for record in new])
+    return new
+
+
+def _known(connection: sqlite3.Connection, ids: list[str]) -> set[str]:
+    found: set[str] = set()
+    for start in range(0, len(ids), _AT_ONCE):
+        some = ids[start : start + _AT_ONCE]
+        marks = ", ".join("?" for _ in some)
+        found.update(key for (key,) in connection.execute(f"SELECT id FROM calls WHERE id IN ({marks})", some))  # noqa: S608
+    return found
+
+
+def _add(connection: sqlite3.Connection, sums: Sums) -> None:
+    shares = sums.sessions
+    connection.executemany(rows.UPSERT_SESSION, [rows.session_row(*key, share) for key, share in shares.items()])
+    numbers = _numbers(connection, list(shares))
+    models = [
+        (numbers[key], provider, model, at)
+        for key, share in shares.items()
+        for (provider, model), at in share.models.items()
+    ]
+    tools = [(numbers[key], tool, calls) for key, share in shares.items() for tool, calls in share.tools.items()]
+    connection.executemany(rows.UPSERT_MODEL, models)
+    connection.executemany(rows.UPSERT_TOOL, tools)
+    _roll_up(connection, "usage_hourly", sums.hours)
+    _roll_up(connection, "usage_daily", days(sums.hours))
+
+
+def _numbers(connection: sqlite3.Connection, keys: list[tuple[str, str]]) -> dict[tuple[str, str], int]:
+    """The sessions' own numbers, by identity and id."""
+    found: dict[tuple[str, str], int] = {}
+    for start in range(0, len(keys), _AT_ONCE):
+        some = keys[start : start + _AT_ONCE]
+        marks = ", ".join("(?, ?)" for _ in some)
+        # a join in this order: given as `(identity, id) IN (...)`, SQLite reads the whole table
+        statement = (
+            f"WITH wanted (identity, id) AS (VALUES {marks}) SELECT s.identity, s.id, s.n FROM wanted w "  # noqa: S608
+            "CROSS JOIN sessions s ON s.id = w.id AND s.identity = w.identity"
+        )
+        values = [text for key in some for text in key]
+        found |= {(identity, key): number for identity, key, number in connection.execute(statement, values)}
+    return found
+
+
+def _roll_up(connection: sqlite3.Connection, table: str, groups: dict[Group, list[int]]) -> None:
+    connection.executemany(rows.upsert_roll_up(table), [(*group, *amounts) for group, amounts in groups.items()])
+
+
+def _keep(connection: sqlite3.Connection, balances: Sequence[Balance]) -> None:
+    """The last of each bucket."""
+    last = {balance.bucket: balance for balance in balances}
+    connection.executemany(
+        _UPSERT_BALANCE,
+        [(bounded(bucket), last[bucket].amount, last[bucket].remainder, last[bucket].at) for bucket in last],
+    )
+
+
+def _note(connection: sqlite3.Connection, version: Version) -> None:
+    changed = orjson.dumps([bounded(path) for path in version.changed]).decode()
+    connection.execute(
+        "INSERT INTO versions (at, who, etag, changed) VALUES (?, ?, ?, ?)",
+        (version.at, bounded(version.who), bounded(version.etag), changed),
+    )
+
+
+def expire(connection: sqlite3.Connection, before: float, limit: int) -> int:
+    """Delete the oldest calls that began before then (Unix time, seconds), and sessions that ended there."""
+    time = round(before * 1000)
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        deleted = connection.execute(_EXPIRE_CALLS, (time, limit)).rowcount
+        ended = [number for (number,) in connection.execute(_ENDED, (time, limit))]
+        for table, column in (("session_models", "session"), ("session_tools", "session"), ("sessions", "n")):
+            statement = f"DELETE FROM {table} WHERE {column} = ?"  # noqa: S608 (our own names)
+            connection.executemany(statement, [(number,) for number in ended])
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return deleted

@@ -1,0 +1,116 @@
+"""What a request for usage says, made into a query: groups, days or hours, and filters.
+
+Pure: names and values in, a `Wanted` out, for the HTTP API and the command alike. Days and hours are UTC's, and both
+ends are included. Whose calls may be seen is not decided here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Literal, NamedTuple, cast
+
+from gateway.store.base import GROUPS, UsageQuery
+
+Format = Literal["json", "csv"]
+
+PARAMETERS: Final = ("by", "from", "to", "user", "model", "provider", "agent", "format")
+FORMATS: Final = ("json", "csv")
+MAX_SHOWN: Final = 50
+"""Letters of a wrong value that are repeated."""
+
+_DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_HOUR: Final = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2})(?::00Z?|Z)?")
+_DAY_SECONDS: Final = 86_400
+_HOUR_SECONDS: Final = 3_600
+_SAMPLE_DAY: Final = "2026-11-23"
+_SAMPLE_HOUR: Final = "2026-11-23T12:00Z"
+
+
+class BadUsage(ValueError):
+    """A parameter is wrong; the message begins with its name, and says what would be right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A request for usage."""
+
+    query: UsageQuery
+    first: str | None
+    """The first day or hour, as rows show them; None: no bound."""
+    last: str | None
+    """The last day or hour, which is included."""
+    format: Format = "json"
+
+
+def wanted(parameters: Mapping[str, str]) -> Wanted:
+    """The request that the parameters make; those that are empty count as left out. Raises `BadUsage`."""
+    if unknown := sorted(set(parameters) - set(PARAMETERS)):
+        raise BadUsage(f"{unknown[0][:MAX_SHOWN]}: is no parameter; there are {_listed(PARAMETERS)}")
+    by = _groups(parameters.get("by", ""))
+    since = _time("from", parameters.get("from", ""), hours="hour" in by)
+    until = _time("to", parameters.get("to", ""), hours="hour" in by)
+    if since and until and since.at >= until.end:
+        raise BadUsage(f'from: "{since.text}" is later than "to", which is "{until.text}"; exchange them')
+    query = UsageQuery(
+        by=by,
+        since=since.at if since else None,
+        until=until.end if until else None,
+        identity=parameters.get("user") or None,
+        provider=parameters.get("provider") or None,
+        model=parameters.get("model") or None,
+        agent=parameters.get("agent") or None,
+    )
+    return Wanted(
+        query,
+        first=since.text if since else None,
+        last=until.text if until else None,
+        format=_format(parameters.get("format", "")),
+    )
+
+
+def _groups(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(text.split(","))) if text else ()
+    for name in names:
+        if name not in GROUPS:
+            raise BadUsage(f'by: "{name[:MAX_SHOWN]}" is none of {_listed(GROUPS)}; write some of them with commas')
+    return names
+
+
+def _format(text: str) -> Format:
+    if text and text not in FORMATS:
+        raise BadUsage(f'format: "{text[:MAX_SHOWN]}" is none of {_listed(FORMATS)}')
+    return cast("Format", text or "json")
+
+
+class _Time(NamedTuple):
+    """A day or an hour."""
+
+    at: int
+    """Unix time in seconds at which it begins."""
+    end: int
+    """At which the next one begins."""
+    text: str
+
+
+def _time(name: str, text: str, *, hours: bool) -> _Time | None:
+    if not text:
+        return None
+    day, hour = _DAY.fullmatch(text), _HOUR.fullmatch(text)
+    if hour and not hours:
+        raise BadUsage(f'{name}: "{text}" is an hour, which needs "hour" in "by"; write a day such as {_SAMPLE_DAY}')
+    if not (day or hour):
+        right = f"{_SAMPLE_DAY}, or an hour such as {_SAMPLE_HOUR}" if hours else _SAMPLE_DAY
+        raise BadUsage(f'{name}: "{text[:MAX_SHOWN]}" is no day; write one such as {right}')
+    begins = hour[1] if hour else f"{text}T00"
+    try:
+        at = int(datetime.fromisoformat(f"{begins}:00+00:00").timestamp())
+    except ValueError:
+        raise BadUsage(f'{name}: "{text}" is in no calendar; write one such as {_SAMPLE_DAY}') from None
+    return _Time(at, at + _HOUR_SECONDS, f"{begins}:00Z") if hour else _Time(at, at + _DAY_SECONDS, text)
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return ", ".join(names)

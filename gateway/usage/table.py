@@ -1,0 +1,87 @@
+"""Usage as a table for a terminal: what the API answers, aligned, with totals.
+
+Names come from clients, so letters that a terminal would obey are shown as "?". A cost that nobody knows is said to be
+unknown, with the number of calls that it stands for, and never looks like nothing. Nothing here reads or prints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any, Final
+
+CACHE_WRITE: Final = ("cache_write_5m", "cache_write_1h")
+_NUMBERS: Final = ("calls", "failed", "input", "output", "cache read", "cache write", "cost")
+_LEAST: Final = Decimal("0.0001")
+"""Dollars; the smallest sum that four digits show."""
+
+Row = Mapping[str, Any]
+Line = tuple[str, ...]
+
+
+def table(document: Mapping[str, Any]) -> str:
+    """The answer of /api/usage, decoded with money as `Decimal`, in lines without an end of the last one."""
+    rows: Sequence[Row] = document["usage"]
+    by: Sequence[str] = document["by"]
+    if not any(row["calls"] for row in rows):
+        return "no calls"
+    lines: list[Line] = [(*by, *_NUMBERS), *(_line(row, by) for row in rows)]
+    if len(rows) > 1:
+        total = _total(rows)
+        lines.append((*("total", *[""] * len(by))[: len(by)], *_cells(total)))
+    text = _aligned(lines, len(by))
+    if document.get("truncated"):
+        text += f"\nonly the first {len(rows):,} rows are shown; ask for fewer days or groups"
+    return text
+
+
+def _line(row: Row, by: Sequence[str]) -> Line:
+    return (*(_printable(row[name]) or "-" for name in by), *_cells(row))
+
+
+def _cells(row: Row) -> Line:
+    tokens = row["tokens"]
+    counts = (
+        row["calls"],
+        row["failed"],
+        tokens["input"],
+        tokens["output"],
+        tokens["cache_read"],
+        sum(tokens[kind] for kind in CACHE_WRITE),
+    )
+    return (*(f"{count:,}" for count in counts), _cost(row["cost_usd"], row["cost_unknown_calls"]))
+
+
+def _cost(dollars: Decimal | None, unknown: int) -> str:
+    said = f"unknown ({unknown:,} {'call' if unknown == 1 else 'calls'})"
+    if dollars is None:
+        return said
+    known = f"<${_LEAST}" if 0 < dollars < _LEAST else f"${dollars:,.4f}"
+    return f"{known} + {said}" if unknown else known
+
+
+def _total(rows: Sequence[Row]) -> Row:
+    known = [row["cost_usd"] for row in rows if row["cost_usd"] is not None]
+    return {
+        "calls": sum(row["calls"] for row in rows),
+        "failed": sum(row["failed"] for row in rows),
+        "tokens": {kind: sum(row["tokens"][kind] for row in rows) for kind in rows[0]["tokens"]},
+        "cost_usd": sum(known, Decimal(0)) if known else None,
+        "cost_unknown_calls": sum(row["cost_unknown_calls"] for row in rows),
+    }
+
+
+def _aligned(lines: Sequence[Line], texts: int) -> str:
+    """Columns, the first `texts` of them on the left and the others, which are numbers, on the right."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if at < texts else cell.rjust(width)
+            for at, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+
+
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -1,0 +1,143 @@
+"""Bodies that parsers read in different ways: a refusal in the client's dialect, or one meaning for everybody."""
+
+import json
+
+import pytest
+
+from gateway.testkit.openai import OpenAISim
+from tests.attacks.hostile import CHAT, CLAUDE, CONVERSE, MESSAGES, connected, crashes, post, request
+from tests.gates import HAIKU, KEY, NOVA, SONNET, bedrock, gate
+
+DEEP = 100_000
+ROUTES = {
+    "/v1/chat/completions": CHAT,
+    "/v1/messages": MESSAGES,
+    "/v1/messages/count_tokens": MESSAGES,
+    f"/bedrock/model/{HAIKU}/converse": CONVERSE,
+    f"/bedrock/model/{HAIKU}/invoke": CLAUDE,
+    f"/model/{NOVA}/count-tokens": {"input": {"converse": CONVERSE}},
+}
+NO_OBJECTS = [
+    b"", b" ", b"[]", b'"x"', b"null", b"7", b"{", b"}", b"{}}", b"{'model':'m'}", b"\xff\xfe{\x00}\x00", b"\xef\xbb\xbf{}",
+    b"{} trailing", b"{}{}", b"{,}", b'{"a":1,}', b'{"a" 1}', b'{"a":1 "b":2}', b"{a:1}", b'{"a":}', b'/**/{"a":1}',
+    b'{"a":1}//', b'{"\xff":1}', b'{"a":01}', b'{"a":+1}', b'{"a":.5}', b'{"a":0x10}', b'{"a":"\x01"}',
+    b'{"a":' + b"[" * DEEP + b"]" * DEEP + b"}", b'{"a":' * DEEP + b"1" + b"}" * DEEP, b"[" * DEEP,
+]  # fmt: skip
+
+
+@pytest.fixture
+async def gated(tmp_path, bedrock_sim):
+    async with OpenAISim(keys={KEY}) as chats:
+        others = {"baseurl": chats.url, "apikey": KEY, "models": ["m", "n"]}
+        providers = {"b": bedrock(bedrock_sim.url), "o": others}
+        async with gate(tmp_path, providers) as running:
+            running.chats = chats
+            yield running
+
+
+async def sent(gated, path, body):
+    raw = await connected(gated)
+    raw.writer.write(request(f"POST {path} HTTP/1.1", f"Content-Length: {len(body)}", body=body))
+    status, _, said = await raw.reply()
+    await raw.close()
+    return status, json.loads(said)
+
+
+def with_member(body, text):
+    """The body with a member before its others, as text."""
+    return f"{{{text},{json.dumps(body)[1:]}".encode()
+
+
+async def test_what_is_no_object_is_refused_on_every_route_and_reaches_nobody(gated, bedrock_sim):
+    for path in ROUTES:
+        for body in NO_OBJECTS:
+            status, said = await sent(gated, path, body)
+            assert status == 400, (path, body[:50])
+            assert said.get("message") or said["error"]["message"]
+    assert bedrock_sim.requests + gated.chats.requests == []
+    assert crashes(gated) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'"model":"{SONNET}"',
+        f'"model":"{HAIKU}"',
+        f'"mod\\u0065l":"{SONNET}"',
+        f'"\\u006dodel":"{SONNET}"',
+        f'"\\u006D\\u006F\\u0064\\u0065\\u006C":"{SONNET}"',
+        '"model":null',
+        f'"Model":"{SONNET}"',
+        f'"MODEL":"{SONNET}"',
+        f'"mOdel":"{SONNET}"',
+        f'"\\u004dodel":"{SONNET}"',
+        '"stream":true,"stream":false',
+    ],
+)
+async def test_a_second_model_is_refused_however_it_is_spelled(gated, bedrock_sim, text):
+    for path in ("/v1/chat/completions", "/v1/messages"):
+        body = ROUTES[path]
+        for data in (with_member(body, text), json.dumps(body)[:-1].encode() + b"," + text.encode() + b"}"):
+            assert (await sent(gated, path, data))[0] == 400
+    assert bedrock_sim.requests == []
+
+
+async def test_a_name_in_escaped_letters_is_the_name_that_is_authorised_and_forwarded(gated):
+    """JSON has many spellings of one name: alone, it means the same to every reader, and goes on as it came."""
+    messages = json.dumps(CHAT["messages"])
+    body = f'{{"mod\\u0065l":"\\u006d","messages":{messages}}}'.encode()
+    assert (await sent(gated, "/v1/chat/completions", body))[0] == 200
+    body = f'{{"mod\\u0065l":"o/m","messages":{messages}}}'.encode()
+    assert (await sent(gated, "/v1/chat/completions", body))[0] == 200
+    body = f'{{"mod\\u0065l":"x","messages":{messages}}}'.encode()
+    assert (await sent(gated, "/v1/chat/completions", body))[0] == 404
+    assert [seen.json["model"] for seen in gated.chats.requests] == ["m", "m"]
+    assert [record["model"] for record in await gated.calls(3)] == ["m", "m", "x"]
+
+
+@pytest.mark.parametrize("value", [b"null", b"7", b"true", b"[]", b'["m"]', b'{"id":"m"}', b'""', b'"\\ud800"'])
+async def test_a_model_that_is_no_name_is_refused(gated, value):
+    body = b'{"model":' + value + b',"messages":[]}'
+    assert (await sent(gated, "/v1/chat/completions", body))[0] == 400
+    assert gated.chats.requests == []
+
+
+NUMBERS = [
+    b"NaN", b"Infinity", b"-Infinity", b"1e999", b"-1e999", b"9" * 400, b"-" + b"9" * 400, b"1e-400",
+    b"18446744073709551616", b"0." + b"1" * 5000,
+]  # fmt: skip
+
+
+async def test_numbers_that_no_machine_holds_crash_nothing(gated, bedrock_sim):
+    for path, body in ROUTES.items():
+        for number in NUMBERS:
+            for name in (b"max_tokens", b"temperature", b"unknown"):
+                clean = json.dumps({key: value for key, value in body.items() if key != "max_tokens"}).encode()
+                data = b'{"' + name + b'":' + number + b"," + clean[1:]
+                status, _ = await sent(gated, path, data)
+                assert status in {200, 400}, (path, number[:20], name)
+                assert status == 400 or number[:3] not in {b"NaN", b"Inf", b"-In"}
+    assert crashes(gated) == []
+    assert all(seen.body[:1] == b"{" for seen in bedrock_sim.requests)
+
+
+async def test_a_model_that_is_refused_in_the_body_is_not_taken_from_anywhere_else(gated, bedrock_sim):
+    """Headers and queries by which other proxies let a client choose."""
+    headers = [f"{name}: {HAIKU}" for name in ("X-Model", "X-Model-Id", "OpenAI-Model", "X-Irisgate-Model")]
+    for path, body in (("/v1/chat/completions", CHAT), ("/v1/messages", MESSAGES)):
+        for model in ({}, {"model": "nobodys"}):
+            said = {**{name: value for name, value in body.items() if name != "model"}, **model}
+            raw = await connected(gated)
+            raw.writer.write(post(f"{path}?model={HAIKU}", said, *headers))
+            assert (await raw.reply())[0] == (404 if model else 400)
+            await raw.close()
+    assert bedrock_sim.requests == []
+
+
+async def test_members_deep_in_a_body_that_only_a_reader_of_all_would_meet_crash_nothing(gated):
+    text = b'[{"role":"user","content":' * 480 + b'"x"' + b"}]" * 480
+    for path, body in ROUTES.items():
+        data = json.dumps({**body, "messages": 0}).encode().replace(b'"messages": 0', b'"messages":' + text)
+        status, _ = await sent(gated, path, data)
+        assert status in {200, 400}, path
+    assert crashes(gated) == []

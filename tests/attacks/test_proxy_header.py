@@ -1,0 +1,193 @@
+"""PROXY headers as an attacker would send them: only the first one of a connection counts, and it holds nobody up."""
+
+import asyncio
+import json
+import struct
+from contextlib import suppress
+
+import pytest
+
+from gateway.framing.proxy_header import LONGEST, SIGNATURE
+from gateway.identity import proxy_protocol
+from gateway.testkit.localapi import LocalApiSim, Node, User
+from tests.attacks.hostile import CONVERSE, CONVERSE_PATH, connected, crashes, post, request
+from tests.gates import EVERYTHING, NOVA, bedrock, gate
+from tests.raw import Raw
+
+ALICE = Node("laptop.example.ts.net", ("100.64.0.7", "fd7a:115c:a1e0::7"), User("alice@example.com"))
+BOB = Node("phone.example.ts.net", ("100.64.0.8",), User("bob@example.com"))
+WHOAMI = request("GET /api/whoami HTTP/1.1")
+ONE = b"PROXY TCP4 100.64.0.7 127.0.0.1 4711 80\r\n"
+BOBS = b"PROXY TCP4 100.64.0.8 127.0.0.1 4712 80\r\n"
+HALF_OPEN = 200
+PROMPT = 1.0
+"""Seconds within which a caller is served while all the others say nothing."""
+
+
+def two(source=(100, 64, 0, 7), more=b"", *, command=0x21, family=0x11, length=None):
+    """Version 2, with whatever follows its addresses."""
+    data = struct.pack("!4s4sHH", bytes(source), bytes((127, 0, 0, 1)), 4711, 80) + more
+    return SIGNATURE + struct.pack("!BBH", command, family, len(data) if length is None else length) + data
+
+
+def tlv(kind, value):
+    return struct.pack("!BH", kind, len(value)) + value
+
+
+@pytest.fixture
+async def proxied(tmp_path, bedrock_sim):
+    async with LocalApiSim(tmp_path / "tailscaled.sock") as sim:
+        sim.add(ALICE)
+        sim.add(BOB)
+        listeners = [{"listen": "127.0.0.1:0", "identity": "proxy-protocol", "tailscaled": str(sim.path)}]
+        provider = bedrock(bedrock_sim.url, models=[NOVA])
+        async with gate(tmp_path, {"b": provider}, grants=EVERYTHING, server={"listeners": listeners}) as running:
+            running.sim = sim
+            yield running
+
+
+async def login(raw):
+    status, _, body = await raw.reply()
+    return json.loads(body)["login"] if status == 200 else status
+
+
+@pytest.mark.parametrize("second", [BOBS, two((100, 64, 0, 8))])
+async def test_a_second_header_is_no_header(proxied, second):
+    for first in (ONE, two()):
+        raw = await connected(proxied, first=first + second + WHOAMI)
+        assert await login(raw) == 400
+        raw = await connected(proxied, first=first + WHOAMI)
+        assert await login(raw) == "alice@example.com"
+        raw.writer.write(second + WHOAMI)
+        assert await login(raw) == 400
+        assert await raw.ended()
+
+
+async def test_a_header_in_a_body_is_a_body(proxied, bedrock_sim):
+    for inner in (BOBS, two((100, 64, 0, 8)), BOBS + WHOAMI):
+        raw = await connected(proxied, first=ONE)
+        head = request(f"POST {CONVERSE_PATH} HTTP/1.1", f"Content-Length: {len(inner)}", body=inner)
+        raw.writer.write(head + WHOAMI)
+        assert [await login(raw), await login(raw)] == [400, "alice@example.com"]
+    raw = await connected(proxied, first=ONE)
+    raw.writer.write(post(CONVERSE_PATH, CONVERSE, "X-Proxy: PROXY TCP4 100.64.0.8 127.0.0.1 1 1"))
+    assert (await raw.reply())[0] == 200
+    assert {record["identity"] for record in await proxied.calls(4)} == {"alice@example.com"}
+
+
+async def test_what_a_proxy_adds_behind_the_addresses_is_passed_over(proxied):
+    added = [
+        tlv(0x01, b"h2"),
+        tlv(0x02, b"evil.example"),
+        tlv(0x04, b"\0" * 500),
+        tlv(0x20, b"\x01\0\0\0\0" + tlv(0x21, b"TLSv1.3")),
+        tlv(0xEA, b"bob@example.com"),
+        b"\xff",
+        b"\x01\xff\xff",
+        BOBS + WHOAMI,
+        two((100, 64, 0, 8)) + WHOAMI,
+        b"\0" * (LONGEST - 28),
+    ]
+    for more in added:
+        raw = await connected(proxied, first=two(more=more) + WHOAMI)
+        assert await login(raw) == "alice@example.com", more[:20]
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        two(length=0xFFFF),
+        two(more=b"\0" * LONGEST),
+        two(length=11),
+        two(length=0),
+        two(command=0x11),
+        two(command=0x22),
+        two(command=0x31),
+        SIGNATURE[:-1] + b"\r" + two()[12:],
+        b"PROXY " + b"x" * 200,
+        b"PROXY TCP4 " + b"1" * 200 + b"\r\n",
+        b"PROXY TCP4 100.64.0.7 127.0.0.1 4711 80\n",
+        b"PROXY TCP4 100.64.0.7 127.0.0.1 4711 80\n\r\n",
+        b"PROXY TCP4 100.64.0.7\r\n",
+        b"PROXY TCP4 100.64.0.7 127.0.0.1 99999 80\r\n",
+        b"PROXY TCP4 100.64.0.7 127.0.0.1 -1 80\r\n",
+        b"PROXY TCP4 100.064.0.7 127.0.0.1 4711 80\r\n",
+        b"PROXY TCP4 100.64.7 127.0.0.1 4711 80\r\n",
+        b"PROXY TCP4 fd7a:115c:a1e0::7 ::1 4711 80\r\n",
+        b"PROXY TCP6 100.64.0.7 127.0.0.1 4711 80\r\n",
+        b"PROXY TCP6 fd7a:115c:a1e0::7%x ::1 4711 80\r\n".replace(b"TCP6", b"TCP4"),
+        b"PROXY UDP4 100.64.0.7 127.0.0.1 4711 80\r\n",
+        b"PROXY tcp4 100.64.0.7 127.0.0.1 4711 80\r\n",
+        b"proxy TCP4 100.64.0.7 127.0.0.1 4711 80\r\n",
+        b" PROXY TCP4 100.64.0.7 127.0.0.1 4711 80\r\n",
+        b"\r\nPROXY TCP4 100.64.0.7 127.0.0.1 4711 80\r\n",
+        b"PROXY  TCP4 100.64.0.7 127.0.0.1 4711 80\r\n",
+        "PROXY TCP4 １００.64.0.7 127.0.0.1 4711 80\r\n".encode(),
+        b"\x16\x03\x01\x02\x00\x01",
+    ],
+)
+async def test_a_header_that_is_none_ends_the_connection(proxied, first):
+    raw = await connected(proxied, first=first + WHOAMI)
+    answer = b""
+    with suppress(ConnectionError):
+        answer = await asyncio.wait_for(raw.reader.read(-1), 5)
+    assert b" 200 " not in answer
+    assert b"login" not in answer
+    assert proxied.sim.asked == []
+    assert crashes(proxied) == []
+
+
+async def test_a_caller_whom_the_proxy_does_not_name_is_nobody(proxied):
+    for first in (b"PROXY UNKNOWN\r\n", BOBS.replace(b"TCP4", b"UNKNOWN"), two(command=0x20), two(family=0x00)):
+        raw = await connected(proxied, first=first + WHOAMI)
+        assert await login(raw) == 403
+    for first in (two(family=0x12), two(family=0x31, more=b"\0" * 204)):
+        raw = await connected(proxied, first=first + WHOAMI)
+        assert await login(raw) == 403
+    assert proxied.sim.asked == []
+
+
+@pytest.mark.parametrize("first", [ONE, two(), two(more=tlv(0x04, b"padding"))])
+async def test_a_header_may_be_split_at_every_byte(proxied, first):
+    data = first + WHOAMI
+    for at in range(1, len(first) + 3):
+        raw = await connected(proxied, first=data[:at])
+        await raw.writer.drain()
+        await asyncio.sleep(0.002)
+        raw.writer.write(data[at:])
+        assert await login(raw) == "alice@example.com", at
+        await raw.close()
+        Raw.opened.remove(raw)
+
+
+async def test_while_many_say_nothing_others_are_served(proxied):
+    """Some have sent nothing, some half a header, some a header and then nothing, some half a request."""
+    said = [b"", b"PROXY TCP4 100.6", SIGNATURE, two()[:20], ONE, ONE + WHOAMI[:20]]
+    for number in range(HALF_OPEN):
+        await connected(proxied, first=said[number % len(said)])
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+    for first, name in ((ONE, "alice@example.com"), (BOBS, "bob@example.com")):
+        raw = await connected(proxied, first=first + WHOAMI)
+        assert await login(raw) == name
+        raw.writer.write(post(CONVERSE_PATH, CONVERSE))
+        assert (await raw.reply())[0] == 200
+    assert loop.time() - begun < PROMPT
+    assert crashes(proxied) == []
+
+
+async def test_who_says_nothing_is_let_go_and_what_was_said_before_does_not_keep_them(proxied, monkeypatch):
+    monkeypatch.setattr(proxy_protocol, "HEADER_SECONDS", 0.2)
+    waiting = [await connected(proxied, first=first) for first in (b"", b"P", SIGNATURE, two()[:-1], ONE[:-1])]
+
+    async def drip(raw):
+        with suppress(ConnectionError):
+            for byte in ONE:
+                raw.writer.write(bytes([byte]))
+                await asyncio.sleep(0.05)
+
+    slow = await connected(proxied)
+    dripping = asyncio.create_task(drip(slow))
+    assert [await raw.ended() for raw in [*waiting, slow]] == [True] * 6
+    dripping.cancel()
+    assert proxied.sim.asked == []

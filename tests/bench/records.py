@@ -1,0 +1,106 @@
+"""What a call's record costs: on its own way, and in the store behind it. Run by hand: python -m tests.bench.records"""
+
+import asyncio
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from gateway.config.load import loads
+from gateway.log import configure
+from gateway.metrics import Metrics
+from gateway.store.base import Place
+from gateway.store.entries import Entry, decode, encode
+from gateway.store.journal import Journal
+from gateway.store.keeper import BATCH_BYTES, Keeper
+from gateway.store.sqlite import SqliteStore
+from tests.bench.measure import Nowhere
+from tests.records import NOON, record
+
+USERS, MODELS, SESSIONS = 50, 6, 400
+
+
+def some(count):
+    """Calls as a busy tailnet makes them: a few hundred conversations, an hour of them."""
+    return [
+        record(
+            id=f"req_{number:024x}",
+            identity=f"user{number % USERS}@example.com",
+            model=f"us.anthropic.claude-model-{number % SESSIONS % MODELS}-v1:0",
+            session_id=f"cc_{number % SESSIONS:08x}",
+            at=NOON + number * 3600 / count,
+        )
+        for number in range(count)
+    ]
+
+
+def _config():
+    """The models that may be labels of metrics."""
+    models = [f"us.anthropic.claude-model-{number}-v1:0" for number in range(MODELS)]
+    provider = {"baseurl": "http://127.0.0.1:9", "apikey": "-", "models": models}
+    return loads(json.dumps({"providers": {"bedrock": provider}})).config
+
+
+def path(folder, calls):
+    """CPU microseconds of the loop's thread for each step of a record's way."""
+    log = configure(Nowhere())
+    store = SqliteStore(folder / "irisgate.db")
+    journal = Journal(folder / "journal", log)
+    keeper, metrics = Keeper(journal, store, log), Metrics(_config())
+    steps = {
+        "written to the journal": lambda each: keeper.put(Entry(call=each)),
+        "counted": metrics.observe,
+        "handed to the log": lambda each: log.later("call.finished", each.as_dict),
+    }
+    found = {}
+    for name, step in steps.items():
+        best = []
+        for _ in range(5):
+            begun = time.thread_time_ns()
+            for each in calls:
+                step(each)
+            best.append((time.thread_time_ns() - begun) / len(calls) / 1000)
+        found[name] = sorted(best)[len(best) // 2]
+    journal.close()
+    asyncio.run(store.close())
+    return found
+
+
+def behind(folder, calls):
+    """Records a second that the store takes over, read from the journal, by wall time and by CPU time."""
+    store = SqliteStore(folder / "irisgate.db")
+    journal = Journal(folder / "journal", configure(Nowhere()))
+    for each in calls:
+        journal.append(encode(Entry(call=each)))
+
+    async def take_over():
+        place = Place()
+        while place < journal.end:
+            lines, place = journal.read(place, BATCH_BYTES)
+            await store.write(decode(lines)[0], place)
+        await store.close()
+
+    wall, cpu = time.monotonic(), time.process_time()
+    asyncio.run(take_over())
+    wall, cpu = time.monotonic() - wall, time.process_time() - cpu
+    journal.close()
+    return len(calls) / wall, len(calls) / cpu
+
+
+def measured(calls=20_000):
+    with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
+        rows = some(calls)
+        return path(Path(one), rows[: calls // 10]), behind(Path(other), rows)
+
+
+def report(found):
+    steps, (wall, cpu) = found
+    lines = [f"{name:28}{cost:8.1f} us" for name, cost in steps.items()]
+    lines.append(f"{'a record, on its call':28}{sum(steps.values()):8.1f} us")
+    lines.append(f"{'records taken over':28}{wall:8,.0f} a second; {cpu:,.0f} a second of CPU")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"{report(measured(100_000))}\n")

@@ -1,0 +1,119 @@
+"""Large configurations: what they cost, where that ends, and what is said then.
+
+Times are of the process, with room for a slow machine: what looks through all names for each of many takes minutes.
+"""
+
+import json
+from time import process_time
+
+import pytest
+
+from gateway.config.findings import MAX_FINDINGS, PATIENCE, ConfigError, Report
+from gateway.config.hujson import MAX_PIECES, Document, HujsonError, parse
+from gateway.config.load import MAX_BYTES, load, loads
+
+SECONDS = 6.0
+"""Each takes about one where it was written."""
+
+
+def provider(models, **more):
+    return {"baseurl": "http://127.0.0.1:1", "models": models, "apikey": "", **more}
+
+
+def grant(source, models):
+    return {"src": [source], "app": {"tailscale.com/cap/aperture": [{"role": "admin", "models": models}]}}
+
+
+def many(count, make):
+    return {f"p{index}": make(index) for index in range(count)}
+
+
+LARGE = {
+    "providers": {"providers": many(4000, lambda index: provider([f"m{index}"]))},
+    "grants": {
+        "providers": many(1000, lambda index: provider([f"m{index}"])),
+        "grants": [grant(f"u{index}@example.com", f"p{index % 1000}/**") for index in range(10_000)],
+    },
+    "grants of providers that are not there": {
+        "providers": many(1000, lambda index: provider([f"m{index}"])),
+        "grants": [grant("*", f"q{index}/**") for index in range(4000)],
+    },
+    "grants with globs": {
+        "providers": many(1000, lambda index: provider([f"m{index}"])),
+        "grants": [grant("*", f"q*{index}/**") for index in range(4000)],
+    },
+    "unknown keys": {f"x{index}": 0 for index in range(20_000)},
+    "shared models": {"providers": many(2, lambda _: provider([f"m{index}" for index in range(20_000)]))},
+    "names without a model": {
+        "providers": {
+            "p": provider(
+                [f"m{index}" for index in range(5000)], base_models={f"n{index}": "x" for index in range(5000)}
+            )
+        }
+    },
+    "aliases": {
+        "providers": many(2000, lambda index: provider([f"m{index}"])),
+        "model_aliases": {"models": {f"a{index}": {"dst": [f"p{index}/m{index}"]} for index in range(4000)}},
+    },
+    "quotas": {"quotas": {f"q{index}:<user>": {"capacity": "$1"} for index in range(4000)}},
+}
+
+
+@pytest.mark.parametrize("document", LARGE.values(), ids=LARGE)
+def test_a_large_configuration_is_read_within_seconds(document):
+    text = json.dumps(document)
+    start = process_time()
+    loads(text)
+    assert process_time() - start < SECONDS
+
+
+def test_many_macros_and_many_findings_are_read_within_seconds():
+    environ = {f"KEY{index}": f"sk-value-{index:06d}" for index in range(1000)}
+    providers = many(1000, lambda index: {**provider(["m"]), "apikey": f"${{KEY{index}}}", "unknown": 1})
+    text = json.dumps({"providers": providers})
+    start = process_time()
+    loads(text, environ=environ)
+    assert process_time() - start < SECONDS
+
+
+def test_of_a_thousand_findings_the_rest_is_counted_in_one_line_and_errors_are_still_told():
+    document = {**{f"x{index}": 0 for index in range(MAX_FINDINGS + 500)}, "providers": []}
+    with pytest.raises(ConfigError) as caught:
+        loads(json.dumps(document))
+    messages = [str(finding) for finding in caught.value.findings]
+    assert "providers: must be an object, not a list" in messages[0]
+    assert messages.count("config.hujson: warning: there are more than 1000 warnings; the others are not told") == 1
+    assert len(messages) == 1 + MAX_FINDINGS + 1
+
+
+def test_hints_end_with_the_patience_and_a_small_list_is_still_looked_through():
+    report = Report("", Document("", None, {}))
+    assert report.hint("baseURL", ["baseurl"]) == '; did you mean "baseurl"?'
+    assert report.hint("baseURL", ["baseurl"], [f"p{index}" for index in range(PATIENCE)]) == ""
+    assert report.hint("baseURL", ["baseurl"]) == '; did you mean "baseurl"?'
+    assert report.hint("baseURL" * 20, ["baseurl" * 20]) == ""
+
+
+def test_a_file_beyond_the_limit_is_refused_and_not_read_to_its_end(tmp_path):
+    path = tmp_path / "config.hujson"
+    path.write_text("{}" + " " * (MAX_BYTES - 2))
+    load(path)
+    path.write_text("{}" + " " * (MAX_BYTES - 1))
+    with pytest.raises(ConfigError, match=f"is larger than {MAX_BYTES} bytes, which is the most that is read"):
+        load(path)
+
+
+def test_a_text_of_too_many_values_is_refused_where_they_are_too_many():
+    with pytest.raises(HujsonError, match=f"at most {MAX_PIECES} keys, values and marks") as caught:
+        parse("[" + "0," * MAX_PIECES + "0]")
+    assert caught.value.offset == MAX_PIECES
+    parse("[" + "0," * (MAX_PIECES // 2 - 2) + "0]")
+
+
+def test_a_long_value_is_cut_where_it_is_quoted():
+    document = {"providers": {"p": provider(["m"])}, "grants": [grant("*", "x" * 100_000 + "/**")]}
+    (found,) = loads(json.dumps(document)).warnings
+    assert found.message.startswith('models pattern "' + "x" * 100 + '..." references provider')
+    found = loads(json.dumps({"y" * 100_000: 1})).warnings[-1]
+    assert (found.path, len(str(found)) < 300) == ("y" * 100 + "...", True)
+    assert len(str(loads("{}", name="n" * 100_000).warnings[0])) < 300

@@ -1,0 +1,82 @@
+"""The process is killed at any moment: every call whose last byte went out is there once, and paid for once."""
+
+import asyncio
+import json
+import random
+from decimal import Decimal
+
+import aiohttp
+
+from tests.gates import CAP, EVERYTHING, HAIKU, bedrock
+from tests.processes import served
+
+ROUNDS = 10
+CALLS = 200
+"""Of a round, at most: the process is killed somewhere in between."""
+TOGETHER = 8
+
+
+def chat(stream):
+    return {"model": HAIKU, "messages": [{"role": "user", "content": "hello"}], "stream": stream}
+
+
+async def one(session, url, stream, whole):
+    """Make a call; note its id once its last byte has come."""
+    async with session.post(f"{url}/v1/chat/completions", json=chat(stream)) as reply:
+        body = await reply.read()
+        if reply.status == 200 and (body.rstrip().endswith(b"[DONE]") if stream else json.loads(body)):
+            whole.append(reply.headers["x-request-id"])
+
+
+async def load(url, whole):
+    """Calls, a few at a time, until the gateway is gone."""
+    left = iter(range(CALLS))
+
+    async def calling(session):
+        for number in left:
+            await one(session, url, number % 3 == 0, whole)
+
+    async with aiohttp.ClientSession() as session:
+        await asyncio.gather(*(calling(session) for _ in range(TOGETHER)), return_exceptions=True)
+
+
+async def listed(running):
+    """All calls that the gateway knows."""
+    found, cursor = [], ""
+    while cursor is not None:
+        async with running.session.get(f"{running.url}/api/calls?limit=200{cursor and f'&cursor={cursor}'}") as reply:
+            page = await reply.json()
+        found += page["calls"]
+        cursor = page["next"]
+    return found
+
+
+async def test_a_killed_process_has_every_call_whose_last_byte_went_out_and_none_twice(tmp_path, bedrock_sim):
+    config = tmp_path / "config.hujson"
+    quotas = {"all": {"capacity": "$1000.00", "rate": "$0.00/day"}}
+    grants = [*EVERYTHING, {"src": ["*"], "app": {CAP: [{"quotas": [{"bucket": "all"}]}]}}]
+    providers = {"b": bedrock(bedrock_sim.url)}
+    config.write_text(json.dumps({"providers": providers, "grants": grants, "quotas": quotas}))
+    serve = ("serve", "--config", str(config), "--listen", "127.0.0.1:0", "--state", str(tmp_path / "state"))
+    moments = random.Random(0)
+    whole = []
+    for _ in range(ROUNDS):
+        async with served(tmp_path, *serve) as running:
+            loading = asyncio.create_task(load(running.url, whole))
+            await asyncio.sleep(moments.uniform(0.05, 0.5))
+            running.process.kill()
+            await loading
+    async with served(tmp_path, *serve) as running:
+        calls = await listed(running)
+        async with running.session.get(f"{running.url}/api/quotas") as reply:
+            (bucket,) = (await reply.json())["quotas"]
+        async with running.session.get(f"{running.url}/api/sessions?limit=200") as reply:
+            sessions = (await reply.json())["sessions"]
+    known = [call["id"] for call in calls]
+    charged = sum(Decimal(str(call["charges_usd"].get("all", 0))) for call in calls)
+    assert charged > 0
+    assert Decimal(str(bucket["balance_usd"])) == 1000 - charged
+    assert len(whole) > 50
+    assert len(known) == len(set(known))
+    assert set(whole) <= set(known)
+    assert sum(session["calls"] for session in sessions) == len(known)

@@ -1,0 +1,345 @@
+"""Quotas and rate limits around real calls: who is refused and how, what is charged, and what outlives a change."""
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+
+from gateway.testkit import scenario as scenarios
+from gateway.testkit.scenario import Gate
+from tests.admin.conftest import TEXT as FILE
+from tests.admin.conftest import from_file
+from tests.gates import CAP, HAIKU, NOVA, bedrock, gate
+
+PRICE = 12 * 1_100 + 7 * 5_500
+"""Nanodollars of the simulator's plain answer by Haiku in the us: 12 tokens in, 7 out."""
+TEXT = scenarios.NAMED["text"]
+HELLO = [{"role": "user", "content": "hello"}]
+CHAT = ("/v1/chat/completions", {"model": HAIKU, "max_tokens": 10, "messages": HELLO})
+MESSAGES = ("/v1/messages", {"model": HAIKU, "max_tokens": 10, "messages": HELLO})
+CONVERSE = (
+    f"/bedrock/model/{HAIKU}/converse",
+    {"inferenceConfig": {"maxTokens": 10}, "messages": [{"role": "user", "content": [{"text": "hello"}]}]},
+)
+INVOKE = (
+    f"/bedrock/model/{HAIKU}/invoke",
+    {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 10, "messages": HELLO},
+)
+ALL = [CHAT, MESSAGES, CONVERSE, INVOKE]
+USER = "alice@example.com"
+BOSS = "boss@example.com"
+SERVER = {
+    "listeners": [
+        {"listen": "127.0.0.1:0", "identity": "static", "login": USER},
+        {"listen": "127.0.0.2:0", "identity": "static", "login": BOSS},
+    ]
+}
+
+
+def usd(nanodollars):
+    return f"${nanodollars // 10**9}.{nanodollars % 10**9:09}"
+
+
+@asynccontextmanager
+async def limited(state, sim, quotas, *items, provider=None):
+    """Everybody may use everything, charged to all the quotas; Alice comes first, an admin by the second listener."""
+    sim.default = sim.default or TEXT
+    charged = {"models": "**", "quotas": [{"bucket": name} for name in quotas]}
+    grants = [
+        {"src": ["*"], "app": {CAP: [{"role": "user"}, charged, *items]}},
+        {"src": [BOSS], "app": {CAP: [{"role": "admin"}]}},
+    ]
+    providers = {"bedrock": bedrock(sim.url, **(provider or {}))}
+    async with gate(state, providers, grants=grants, server=SERVER, more={"quotas": quotas}) as gw:
+        gw.book = gw.running.gateway.quotas
+        gw.admin = gw.running.urls[1]
+        yield gw
+
+
+def balance(gw, bucket="team"):
+    return gw.book.level(bucket).balance
+
+
+def quota(nanodollars, **more):
+    return {"team": {"capacity": usd(nanodollars), **more}}
+
+
+async def settled(gw, count=1):
+    await gw.calls(count)
+    assert gw.book.levels() == [] or all(level.reserved == 0 for level in gw.book.levels())
+
+
+async def logged(gw, event):
+    for _ in range(200):
+        if found := gw.lines.entries(event):
+            return found[0]
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"no line {event}")
+
+
+def said(path, reply):
+    """What a refusal says in its dialect: its code there, and its message."""
+    body = json.loads(reply.body)
+    if path.startswith("/bedrock"):
+        return reply.headers["x-amzn-errortype"], body["message"]
+    if path == "/v1/messages":
+        assert body["type"] == "error"
+        return body["error"]["type"], body["error"]["message"]
+    assert body["error"]["type"] == body["error"]["code"]
+    return body["error"]["code"], body["error"]["message"]
+
+
+CODES = {
+    "/v1/chat/completions": "insufficient_quota",
+    "/v1/messages": "rate_limit_error",
+}
+
+
+@pytest.mark.parametrize(("path", "body"), ALL)
+async def test_of_200_calls_at_once_a_bucket_is_overdrawn_by_one_at_most(tmp_path, bedrock_sim, path, body):
+    bedrock_sim.default = replace(TEXT, delay=0.05)
+    async with limited(tmp_path, bedrock_sim, quota(20 * PRICE)) as gw:
+        replies = await asyncio.gather(*(gw.post(path, body) for _ in range(200)))
+        await settled(gw, 200)
+        served = [reply for reply in replies if reply.status == 200]
+        refused = [reply for reply in replies if reply.status == 429]
+        assert len(served) + len(refused) == 200
+        assert 1 <= len(served) <= 21
+        assert balance(gw) == (20 - len(served)) * PRICE >= -PRICE
+        for reply in refused:
+            code, message = said(path, reply)
+            assert code == CODES.get(path, "ThrottlingException")
+            assert message.startswith('quota "team" exceeded: ')
+            assert int(reply.headers["retry-after"]) >= 1
+        assert len(bedrock_sim.requests) == len(served)
+
+
+@pytest.mark.parametrize(("path", "body"), ALL)
+async def test_one_after_the_other_as_many_calls_go_through_as_the_bucket_pays_for(tmp_path, bedrock_sim, path, body):
+    async with limited(tmp_path, bedrock_sim, quota(3 * PRICE)) as gw:
+        statuses = [(await gw.post(path, body)).status for _ in range(5)]
+        assert statuses == [200, 200, 200, 429, 429]
+        assert balance(gw) == 0
+
+
+async def test_a_refusal_is_a_line_in_the_log_with_bucket_login_and_model(tmp_path, bedrock_sim):
+    async with limited(tmp_path, bedrock_sim, {"daily:<user>": {"capacity": "$0.00"}}) as gw:
+        reply = await gw.post(*CHAT)
+        line = await logged(gw, "quota.exceeded")
+        assert (line["level"], line["bucket"], line["login"], line["model"]) == (
+            "warning",
+            f"daily:{USER}",
+            USER,
+            HAIKU,
+        )
+        assert line["request_id"] == reply.headers["x-request-id"]
+        (record,) = await gw.calls()
+        assert (record["status"], record["outcome"], record["error"], record["cost_usd"]) == (
+            429,
+            "refused",
+            "quota",
+            0,
+        )
+
+
+async def test_every_user_has_a_bucket_of_their_own(tmp_path, bedrock_sim):
+    async with limited(tmp_path, bedrock_sim, {"daily:<user>": {"capacity": usd(PRICE)}}) as gw:
+        assert [(await gw.post(*CHAT)).status for _ in range(2)] == [200, 429]
+        gw.url = gw.admin
+        assert [(await gw.post(*CHAT)).status for _ in range(2)] == [200, 429]
+
+
+async def test_a_call_that_is_refused_upstream_costs_nothing(tmp_path, bedrock_sim):
+    bedrock_sim.default = scenarios.NAMED["throttle"]
+    async with limited(tmp_path, bedrock_sim, quota(PRICE)) as gw:
+        assert (await gw.post(*CONVERSE)).status == 429
+        await settled(gw)
+        assert balance(gw) == PRICE
+
+
+async def test_a_call_that_never_reached_the_provider_costs_nothing(tmp_path, bedrock_sim):
+    async with limited(tmp_path, bedrock_sim, quota(PRICE), provider={"baseurl": "http://127.0.0.1:9"}) as gw:
+        assert (await gw.post(*CONVERSE)).status >= 500
+        await settled(gw)
+        assert balance(gw) == PRICE
+
+
+STREAMS = [
+    ("/v1/chat/completions", {**CHAT[1], "max_tokens": 1000, "stream": True}),
+    ("/v1/messages", {**MESSAGES[1], "max_tokens": 1000, "stream": True}),
+    (f"/bedrock/model/{HAIKU}/converse-stream", {**CONVERSE[1], "inferenceConfig": {"maxTokens": 1000}}),
+    (f"/bedrock/model/{HAIKU}/invoke-with-response-stream", {**INVOKE[1], "max_tokens": 1000}),
+]
+
+
+@pytest.mark.parametrize(("path", "body"), STREAMS)
+async def test_a_stream_that_its_client_leaves_is_charged_though_not_for_all_that_it_might_have_been(
+    tmp_path, bedrock_sim, path, body
+):
+    bedrock_sim.default = replace(TEXT, gate=(held := Gate()))
+    async with limited(tmp_path, bedrock_sim, quota(10**9)) as gw:
+        async with gw.session.post(gw.url + path, json=body) as response:
+            held.let_pass(2)
+            await response.content.readany()
+            (level,) = gw.book.levels()
+            assert level.reserved >= 1000 * 5_500
+        await settled(gw)
+        (record,) = await gw.calls()
+        assert (record["outcome"], record["estimated"]) == ("cancelled", True)
+        charged = 10**9 - balance(gw)
+        assert 0 < charged < level.reserved
+        assert charged >= round(record["cost_usd"] * 10**9)
+
+
+@pytest.mark.parametrize(("path", "body"), STREAMS)
+async def test_a_stream_that_ends_well_is_charged_what_was_reported(tmp_path, bedrock_sim, path, body):
+    async with limited(tmp_path, bedrock_sim, quota(10**9)) as gw:
+        assert (await gw.post(path, body)).status == 200
+        await settled(gw)
+        assert balance(gw) == 10**9 - PRICE
+        (record,) = await gw.calls()
+        assert record["charges_usd"] == {"team": PRICE / 10**9}
+
+
+async def test_counting_tokens_is_free_and_needs_nothing_left(tmp_path, bedrock_sim):
+    async with limited(tmp_path, bedrock_sim, quota(0)) as gw:
+        body = {"model": HAIKU, "messages": HELLO}
+        assert (await gw.post("/v1/messages/count_tokens", body)).status == 200
+
+
+@pytest.mark.parametrize("basis", [None, "openai"])
+async def test_a_model_without_a_price_is_refused_with_the_key_to_set(tmp_path, bedrock_sim, basis):
+    async with limited(tmp_path, bedrock_sim, quota(10**9), provider={"cost_basis": basis}) as gw:
+        reply = await gw.post(*CHAT)
+        assert reply.status == 429
+        assert '"cost_basis" of provider "bedrock"' in said(CHAT[0], reply)[1].replace("\\", "")
+        assert bedrock_sim.requests == []
+
+
+async def test_a_quota_that_is_granted_and_not_defined_refuses(tmp_path, bedrock_sim):
+    async with limited(tmp_path, bedrock_sim, {}, {"models": "**", "quotas": [{"bucket": "gone"}]}) as gw:
+        reply = await gw.post(*CHAT)
+        assert (reply.status, said(*[CHAT[0], reply])[0]) == (429, "insufficient_quota")
+
+
+async def test_what_is_not_charged_to_a_quota_goes_on_when_it_is_empty(tmp_path, bedrock_sim):
+    async with limited(tmp_path, bedrock_sim, {}, {"models": f"bedrock/{NOVA}", "quotas": [{"bucket": "q"}]}) as gw:
+        assert (await gw.post(*CHAT)).status == 200
+        assert (await gw.post("/v1/chat/completions", {**CHAT[1], "model": NOVA})).status == 429
+
+
+async def test_only_the_quota_of_the_provider_that_serves_is_charged_and_an_empty_one_is_passed_by(
+    tmp_path, bedrock_sim
+):
+    bedrock_sim.default = TEXT
+    capabilities = [{"models": f"{name}/**", "quotas": [{"bucket": name}]} for name in ("a", "b")]
+    grants = [{"src": ["*"], "app": {CAP: [{"role": "user"}, *capabilities]}}]
+    providers = {name: bedrock(bedrock_sim.url) for name in ("a", "b")}
+    quotas = {name: {"capacity": usd(PRICE)} for name in ("a", "b")}
+    async with gate(tmp_path, providers, grants=grants, more={"quotas": quotas}) as gw:
+        gw.book = gw.running.gateway.quotas
+        for left, provider in (({"a": 0, "b": PRICE}, "a"), ({"a": 0, "b": 0}, "b")):
+            assert (await gw.post(*CHAT)).status == 200
+            assert {name: balance(gw, name) for name in quotas} == left
+            assert (await gw.calls(2 - (provider == "a")))[-1]["provider"] == provider
+        assert (await gw.post(*CHAT)).status == 429
+
+
+async def test_a_quota_that_notifies_lets_calls_through_and_says_so_in_a_header(tmp_path, bedrock_sim):
+    async with limited(tmp_path, bedrock_sim, quota(10 * PRICE, on_exceed="notify")) as gw:
+        replies = [await gw.post(*CHAT) for _ in range(13)]
+        assert {reply.status for reply in replies} == {200}
+        notices = [reply.headers.get("x-irisgate-quota") for reply in replies]
+        assert notices == [None] * 8 + [f"team; used={part}" for part in ("0.80", "0.90", "1.00", "1.10", "1.20")]
+        assert gw.book.used() == {"team": 1.3}
+
+
+async def test_balances_stay_over_a_reload_and_a_definition_that_goes_lets_calls_through(tmp_path, bedrock_sim):
+    async with limited(tmp_path, bedrock_sim, quota(2 * PRICE)) as gw:
+        assert (await gw.post(*CHAT)).status == 200
+        quotas = gw.running.gateway.runtime.config.quotas
+        gw.book.configured({"team": replace(quotas["team"], capacity=5 * PRICE)})
+        assert balance(gw) == PRICE
+        gw.book.configured({})
+        assert gw.book.levels() == []
+
+
+async def test_a_changed_file_is_what_buckets_go_by(tmp_path):
+    (tmp_path / "state").mkdir()
+    path = tmp_path / "config.hujson"
+    path.write_text(FILE)
+    async with from_file(path) as served:
+        path.write_text(FILE.replace('  "grants"', '  "quotas": {"team": {"capacity": "$7.00"}},\n  "grants"'))
+        await served.reloader.reload()
+        assert served.running.gateway.quotas.level("team").balance == 7 * 10**9
+
+
+async def test_balances_outlive_the_process(tmp_path, bedrock_sim):
+    async with limited(tmp_path, bedrock_sim, quota(2 * PRICE)) as gw:
+        assert (await gw.post(*CHAT)).status == 200
+    async with limited(tmp_path, bedrock_sim, quota(2 * PRICE)) as gw:
+        assert balance(gw) == PRICE
+
+
+async def refill(gw, body, **options):
+    options = {"headers": {"content-type": "application/json"}, **options}
+    gw.url = gw.admin
+    return await gw.post("/api/quotas/refill", body, **options)
+
+
+async def test_a_refill_lets_calls_through_at_once_and_is_noted_and_kept(tmp_path, bedrock_sim):
+    async with limited(tmp_path, bedrock_sim, quota(2 * PRICE)) as gw:
+        assert [(await gw.post(*CHAT)).status for _ in range(3)] == [200, 200, 429]
+        reply = await refill(gw, {"bucket": "team", "amount": "$5.00"})
+        row = await reply.json()
+        assert (row["bucket"], row["balance_usd"], row["refills_at"]) == ("team", 2 * PRICE / 10**9, None)
+        line = await logged(gw, "quota.refilled")
+        assert (line["who"], line["bucket"], line["amount_usd"]) == (BOSS, "team", 2 * PRICE / 10**9)
+        assert (await gw.post(*CHAT)).status == 200
+    async with limited(tmp_path, bedrock_sim, quota(2 * PRICE)) as gw:
+        assert balance(gw) == PRICE
+
+
+@pytest.mark.parametrize(("path", "body"), ALL)
+async def test_more_requests_than_a_rate_allows_are_refused_with_a_time_to_wait(tmp_path, bedrock_sim, path, body):
+    async with limited(tmp_path, bedrock_sim, {}, {"models": "**", "rate_limits": [{"requests": "3/hour"}]}) as gw:
+        replies = [await gw.post(path, body) for _ in range(5)]
+        assert [reply.status for reply in replies] == [200, 200, 200, 429, 429]
+        assert 1100 <= int(replies[3].headers["retry-after"]) <= 1200
+        assert "rate limit of requests 3/hour reached" in await replies[3].text()
+        (record,) = [record for record in await gw.calls(5) if record["status"] == 429][:1]
+        assert record["error"] == "rate_limit"
+        assert gw.lines.entries("quota.exceeded") == []
+
+
+async def test_tokens_are_held_by_estimate_and_counted_as_reported(tmp_path, bedrock_sim):
+    async with limited(tmp_path, bedrock_sim, {}, {"rate_limits": [{"tokens": "38/hour"}]}) as gw:
+        assert [(await gw.post(*CHAT)).status for _ in range(4)] == [200, 200, 429, 429]
+
+
+async def test_calls_at_once_cannot_pass_a_rate_of_tokens(tmp_path, bedrock_sim):
+    bedrock_sim.default = replace(TEXT, delay=0.05)
+    async with limited(tmp_path, bedrock_sim, {}, {"rate_limits": [{"tokens": "19/hour"}]}) as gw:
+        replies = await asyncio.gather(*(gw.post(*CHAT) for _ in range(20)))
+        assert sorted(reply.status for reply in replies) == [200] + [429] * 19
+
+
+@pytest.mark.parametrize(("per", "second"), [("user", 429), ("user_model", 200)])
+async def test_a_limit_counts_models_apart_or_together(tmp_path, bedrock_sim, per, second):
+    item = {"models": "**", "rate_limits": [{"requests": "1/hour", "per": per}]}
+    async with limited(tmp_path, bedrock_sim, {}, item) as gw:
+        assert (await gw.post(*CHAT)).status == 200
+        assert (await gw.post("/v1/chat/completions", {**CHAT[1], "model": NOVA})).status == second
+        gw.url = gw.admin
+        assert (await gw.post(*CHAT)).status == 200
+
+
+async def test_a_call_that_a_quota_refuses_does_not_count_as_a_request(tmp_path, bedrock_sim):
+    item = {"rate_limits": [{"requests": "2/hour"}]}
+    async with limited(tmp_path, bedrock_sim, quota(PRICE), item) as gw:
+        assert [(await gw.post(*CHAT)).status for _ in range(3)] == [200, 429, 429]
+        await refill(gw, {"bucket": "team", "amount": "$1"})
+        gw.url = gw.running.urls[0]
+        assert (await gw.post(*CHAT)).status == 200

@@ -1,0 +1,196 @@
+"""The journal's files: what is written down is there again, whatever happens to the process or the disk."""
+
+import json
+import resource
+import stat
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.store.base import Place, StoreFailed
+from gateway.store.journal import Journal
+from tests.records import logger
+
+LINES = [b'{"a": %d}' % number for number in range(100)]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "journal"
+
+
+@contextmanager
+def opened(folder, **options):
+    log, out = logger()
+    journal = Journal(folder, log, **options)
+    journal.out = out
+    try:
+        yield journal
+    finally:
+        journal.close()
+
+
+START = Place()
+
+
+def everything(journal, place=START, limit=1000):
+    """All lines from a place on, as the keeper reads them."""
+    found = []
+    while True:
+        lines, following = journal.read(place, limit)
+        if not lines and following == place:
+            return found
+        found += lines
+        place = following
+
+
+@contextmanager
+def room(size):
+    """No file may grow beyond so many bytes: what a full disk does to a write."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_lines_are_read_in_the_order_in_which_they_were_written(folder):
+    with opened(folder) as journal:
+        for line in LINES:
+            journal.append(line)
+        assert everything(journal) == LINES
+
+
+def test_another_process_reads_what_an_earlier_one_wrote(folder):
+    for number in range(3):
+        with opened(folder) as journal:
+            journal.append(LINES[number])
+            assert everything(journal) == LINES[: number + 1]
+
+
+@given(st.lists(st.binary(max_size=300).map(lambda data: data.replace(b"\n", b"")), max_size=30), st.integers(1, 400))
+def test_lines_come_back_whatever_is_read_at_a_time_and_however_small_the_files_are(lines, limit):
+    with tempfile.TemporaryDirectory() as folder, opened(Path(folder), segment_bytes=256) as journal:
+        for line in lines:
+            journal.append(line)
+        assert everything(journal, limit=limit) == lines
+
+
+def test_reading_goes_on_where_it_ended(folder):
+    with opened(folder) as journal:
+        journal.append(LINES[0])
+        _, place = journal.read(Place(), 1000)
+        assert journal.read(place, 1000) == ([], place)
+        journal.append(LINES[1])
+        assert journal.read(place, 1000)[0] == [LINES[1]]
+
+
+def test_files_that_were_taken_over_are_deleted_and_no_others(folder):
+    with opened(folder, segment_bytes=100) as journal:
+        for line in LINES:
+            journal.append(line)
+        assert len(list(folder.glob("*.jsonl"))) > 5
+        lines, place = journal.read(Place(), 450)
+        while place.segment < 4:
+            more, place = journal.read(place, 450)
+            lines += more
+        journal.discard(place)
+        assert lines + everything(journal, place) == LINES
+        journal.discard(journal.end)
+        assert len(list(folder.glob("*.jsonl"))) == 1
+
+
+def test_half_a_line_of_a_process_that_was_killed_is_left_out_and_told(folder):
+    with opened(folder) as journal:
+        journal.append(LINES[0])
+        path = next(folder.glob("*.jsonl"))
+    path.write_bytes(path.read_bytes() + b'{"half')
+    with opened(folder) as journal:
+        journal.append(LINES[1])
+        assert everything(journal) == LINES[:2]
+    time.sleep(0.1)  # the log has a thread of its own
+    assert b"journal.torn_line" in journal.out.getvalue()
+
+
+def test_where_the_disk_is_full_lines_wait_in_memory_and_are_written_when_there_is_room(folder):
+    with opened(folder) as journal:
+        with room(95):
+            for line in LINES:
+                journal.append(line)
+            assert journal.waiting
+            assert everything(journal) == LINES[: len(everything(journal))]
+        journal.append(b"last")
+        assert not journal.waiting
+        assert everything(journal) == [*LINES, b"last"]
+
+
+def test_no_line_overtakes_one_that_waits(folder):
+    with opened(folder) as journal:
+        with room(30):
+            for line in (b"a" * 20, b"b" * 40, b"c"):
+                journal.append(line)
+        journal.retry()
+        assert everything(journal) == [b"a" * 20, b"b" * 40, b"c"]
+
+
+def test_half_a_line_that_a_full_disk_took_is_taken_back(folder):
+    with opened(folder) as journal:
+        with room(25):
+            journal.append(b"x" * 20)
+            journal.append(b"y" * 20)
+            assert next(folder.glob("*.jsonl")).read_bytes() == b"x" * 20 + b"\n"
+        journal.retry()
+        assert everything(journal) == [b"x" * 20, b"y" * 20]
+
+
+def test_what_waits_is_bounded_by_somebody_who_asks(folder):
+    with opened(folder, waiting_bytes=50) as journal:
+        with room(10):
+            assert not journal.full
+            for line in LINES[:10]:
+                journal.append(line)
+            assert journal.full
+        journal.retry()
+        assert not journal.full
+
+
+def test_what_could_not_be_written_until_the_end_is_counted(folder):
+    log, out = logger()
+    journal = Journal(folder, log)
+    with room(1):
+        journal.append(b"lost")
+        journal.close()
+    time.sleep(0.1)  # the log has a thread of its own
+    (said,) = [json.loads(line) for line in out.getvalue().splitlines() if b"journal.lines_lost" in line]
+    assert said["lost"] == 1
+
+
+def test_two_processes_do_not_write_into_one_folder(folder):
+    with opened(folder), pytest.raises(StoreFailed, match="another gateway keeps its records there"):
+        Journal(folder, logger()[0])
+
+
+def test_a_folder_whose_files_are_gone_goes_on_behind_what_the_store_has(folder):
+    with opened(folder, after=57) as journal:
+        journal.append(LINES[0])
+        assert everything(journal, Place(57, 1234)) == [LINES[0]]
+
+
+def test_the_files_are_nobody_elses_to_read(folder):
+    with opened(folder) as journal:
+        journal.append(LINES[0])
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
+
+
+def test_a_folder_that_cannot_be_made_is_told_at_the_start(tmp_path):
+    (tmp_path / "journal").write_text("a file")
+    with pytest.raises(StoreFailed, match="cannot be written"):
+        Journal(tmp_path / "journal", logger()[0])
+    assert [path.name for path in tmp_path.iterdir()] == ["journal"]

@@ -1,0 +1,117 @@
+"""One vocabulary: what `gateway/VOCABULARY.md` says of log, API, store and metrics is what they say, and nothing else."""
+
+import json
+import re
+from collections import defaultdict
+from pathlib import Path
+from time import sleep
+from types import SimpleNamespace
+
+import pytest
+
+from gateway.errors import INTERNAL
+from gateway.flag import USAGE_KINDS, Usage
+from gateway.metrics import Metrics
+from gateway.record import Record
+from gateway.store.base import GROUPS, Session, UsageRow
+from gateway.store.rows import CALL_COLUMNS
+from gateway.usage.shown import SUMS
+from tests.records import HAIKU, logger, record
+
+TEXT = (Path(__file__).resolve().parents[1] / "gateway" / "VOCABULARY.md").read_text()
+SESSION = Session(
+    id="s1", identity="ada@example.com", agent="curl", provider="b", providers=(), models=(), calls=1, failed=0,
+    usage=Usage(), known_cost=0, cost_unknown_calls=0, estimated_calls=0, started_at=0.0, last_at=0.0, tools={},
+)  # fmt: skip
+ROW = UsageRow(dict.fromkeys(GROUPS, "x"), 1, 0, Usage(), 0, 0, 0, 0)
+
+
+def cells(title):
+    """The rows of a section's table, without its head."""
+    section = TEXT.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+    lines = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("| `")]
+    return [[cell.strip() for cell in line] for line in lines]
+
+
+def words(where):
+    return {word.strip("`") for word, places, _ in cells("Words") if where in places.split(", ")}
+
+
+@pytest.fixture
+def samples():
+    """Every series of metrics that saw everything: name and labels of each."""
+    providers = {"bedrock": SimpleNamespace(models=(HAIKU,))}
+    metrics = Metrics(SimpleNamespace(providers=providers, metrics=SimpleNamespace(users=1)))
+    metrics.journal(SimpleNamespace(lag=0, full=False, failing=False))
+    metrics.quotas(lambda: {"daily:<user>": 0.5})
+    metrics.observe(record())
+    metrics.observe(record(cost=None))
+    metrics.overhead("openai_chat", 0.001)
+    metrics.upstream_error("bedrock", INTERNAL)
+    metrics.upstream_auth_failure("bedrock")
+    return [sample for family in metrics.registry.collect() for sample in family.samples]
+
+
+def test_every_word_stands_there_once_and_somewhere():
+    rows = cells("Words")
+    names = [word for word, _, _ in rows]
+    assert len(set(names)) == len(names) > 40
+    places = {place for _, where, _ in rows for place in where.split(", ")}
+    assert places == {"call", "session", "usage", "column", "label"}
+    assert all(meaning for _, _, meaning in rows)
+
+
+def test_a_call_of_the_api_speaks_it():
+    assert set(record().as_dict()) == words("call")
+
+
+def test_the_log_line_of_a_call_speaks_it():
+    log, out = logger()
+    log.info("call.finished", **record().as_dict())
+    for _ in range(200):
+        if out.getvalue().endswith(b"\n"):
+            break
+        sleep(0.01)
+    line = json.loads(out.getvalue())
+    told = set(re.findall(r"`(\w+)`", TEXT.partition("The log line begins with")[2].partition("\n")[0]))
+    assert set(line) == words("call") | told
+
+
+def test_a_session_speaks_it():
+    assert set(SESSION.as_dict()) == words("session")
+
+
+def test_a_row_of_usage_speaks_it():
+    assert set(ROW.as_dict()) == words("usage")
+
+
+def test_the_store_speaks_it():
+    assert set(CALL_COLUMNS) == words("column")
+
+
+def test_the_kinds_of_tokens_are_the_stores_columns_of_them():
+    assert set(record().usage.as_dict()) == set(USAGE_KINDS)
+    assert set(USAGE_KINDS) <= words("column")
+
+
+def test_the_csv_of_usage_speaks_it():
+    assert set(SUMS) == words("usage") - set(GROUPS) - {"tokens"} | set(USAGE_KINDS)
+
+
+def test_the_fields_of_a_record_are_its_words():
+    renamed = {"usage": "tokens", "cost": "cost_usd", "charges": "charges_usd"}
+    assert {renamed.get(name, name) for name in Record.__struct_fields__} == words("call")
+
+
+def test_the_labels_of_metrics_speak_it(samples):
+    labels = {name for sample in samples for name in sample.labels} - {"le"}
+    assert labels == words("label")
+
+
+def test_every_metric_is_in_the_table_with_its_labels(samples):
+    found = defaultdict(set)
+    for sample in samples:
+        name = re.sub(r"_(bucket|sum|count)$", "", sample.name.removeprefix("irisgate_"))
+        found[name] |= set(sample.labels) - {"le"}
+    told = {name.strip("`"): set(by.split(", ")) - {""} for name, by, _ in cells("Metrics")}
+    assert told == found

@@ -15,6 +15,7 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
+import msgspec
 import orjson
 
 from gateway.caps import Caps
@@ -172,8 +173,7 @@ class Head:
     headers: Headers
 
 
-@dataclass(slots=True)
-class Usage:
+class Usage(msgspec.Struct, gc=False):
     """Tokens by kind, each kind apart: `input` holds neither cache reads nor cache writes.
 
     Bedrock and Anthropic report in this way; OpenAI's `prompt_tokens` includes what was read from a cache and is split

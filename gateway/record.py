@@ -16,7 +16,7 @@ NANODOLLARS = 1_000_000_000
 """Money is held in integer nanodollars (1e-9 USD), so that sums are exact."""
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True):
+class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What is kept of one call, whatever became of it."""
 
     id: str

@@ -10,7 +10,7 @@ import msgspec
 from gateway.flag import Usage
 from gateway.log import Logger, configure
 from gateway.record import Record
-from gateway.store.entries import Entry
+from gateway.store.entries import Entry, decode, encode
 from gateway.store.sqlite import SqliteStore
 
 NOON = 1_795_435_200.0
@@ -63,7 +63,7 @@ class Kept(SqliteStore):
 
     async def flush(self) -> None:
         entries, self._put = self._put, []
-        await self.write(entries, self.begun)
+        await self.write(decode(map(encode, entries))[0], self.begun)
 
 
 def logger() -> tuple[Logger, io.BytesIO]:

@@ -8,7 +8,8 @@ body is the flag's to know (`Flag.limit`), prices are the price book's.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from copy import copy
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from gateway.catalog import Offer
@@ -110,7 +111,7 @@ def probable(facts: Facts | None, estimated: Estimate, seconds: float) -> Usage:
     What was reported counts; a model that was cut off has written for as long as the call took, yet not more than half
     of what it might: of a long wait most was waiting.
     """
-    usage = replace(facts.usage) if facts is not None else Usage()
+    usage = copy(facts.usage) if facts is not None else Usage()
     if facts is None or not facts.reported:
         usage.input = max(usage.input, estimated.input)
     usage.output = max(usage.output, min(estimated.output // 2, int(seconds * TOKENS_PER_SECOND)), 1)

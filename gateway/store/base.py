@@ -173,7 +173,10 @@ class Store(Protocol):
         """Up to where the journal had been taken over when the store was opened."""
 
     async def write(self, entries: Sequence[Entry], place: Place) -> None:
-        """Take entries over, and that the journal was read up to `place`: all of it or nothing. A call counts once."""
+        """Take entries over, and that the journal was read up to `place`: all of it or nothing. A call counts once.
+
+        Texts and lists are bounded, as `entries.decode` gives them.
+        """
 
     async def sessions(self, identity: str | None, limit: int, cursor: str | None = None) -> Page[Session]:
         """Sessions of one caller, or of all (None). Raises `BadCursor`."""

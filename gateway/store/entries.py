@@ -1,7 +1,8 @@
 """What a line of the journal says: a call with what it left in quota buckets, or a change that somebody made.
 
 Encoded on the event loop, read again by whoever keeps the store; a line that an older release wrote is read as well,
-since fields are only ever added.
+since fields are only ever added. Whatever a client or a provider made up is bounded where a line is read, so that no
+value can be one that a store refuses: a row that cannot be written would hold up all that come after it.
 """
 
 from __future__ import annotations
@@ -13,11 +14,15 @@ import msgspec
 
 from gateway.record import Record
 
+MAX_TEXT: Final = 1024
+"""Letters kept of one text; the longest honest ones are ARNs and error names."""
+MAX_LIST: Final = 256
+"""Entries kept of a call's tools, or of its dropped fields."""
 MAX_INTEGER: Final = 2**53
 """Of a count or a price: what JSON's readers take exactly, and so small that sums of very many stay in 64 bits."""
 
 
-class Balance(msgspec.Struct, frozen=True, array_like=True):
+class Balance(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What is in a quota bucket after something changed it. The last one of a bucket counts."""
 
     bucket: str
@@ -29,7 +34,7 @@ class Balance(msgspec.Struct, frozen=True, array_like=True):
     """Unix time in seconds."""
 
 
-class Version(msgspec.Struct, frozen=True):
+class Version(msgspec.Struct, frozen=True, gc=False):
     """A configuration that was taken over."""
 
     at: float
@@ -40,7 +45,7 @@ class Version(msgspec.Struct, frozen=True):
     """Dotted paths; never a value."""
 
 
-class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
+class Entry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One line."""
 
     call: Record | None = None
@@ -67,13 +72,17 @@ def decode(lines: Iterable[bytes]) -> tuple[Sequence[Entry], int]:
     wrong = 0
     for line in lines:
         try:
-            entries.append(_DECODER.decode(line))
+            entry = _DECODER.decode(line)
+            # what is shorter than one text may be, and ASCII, holds none that is too long: that is most lines
+            short = len(line) <= MAX_TEXT and line.isascii()
+            entries.append(entry if short else msgspec.convert(_bounded(msgspec.to_builtins(entry)), Entry))
         except (msgspec.DecodeError, UnicodeDecodeError):
             wrong += 1
     return entries, wrong
 
 
 def _clean(value: Any) -> Any:
+    """Without what JSON cannot hold."""
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()
     if isinstance(value, int):
@@ -82,4 +91,15 @@ def _clean(value: Any) -> Any:
         return {_clean(name): _clean(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_clean(inner) for inner in value]
+    return value
+
+
+def _bounded(value: Any) -> Any:
+    """Without what is longer than anybody reads."""
+    if isinstance(value, str):
+        return value if len(value) <= MAX_TEXT else value[: MAX_TEXT - 1] + "…"
+    if isinstance(value, dict):
+        return {_bounded(name): _bounded(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_bounded(inner) for inner in value[:MAX_LIST]]
     return value

@@ -19,8 +19,8 @@ from gateway.store.journal import Journal
 
 EVERY: Final = 0.05
 """Seconds between two looks: a call can be read well within 100 ms, and a busy second is at most 20 commits."""
-BATCH_BYTES: Final = 1024 * 1024
-"""Of the journal that are taken over in one transaction: some thousand calls, which bounds how long a lock is held."""
+BATCH_BYTES: Final = 4 * 1024 * 1024
+"""Of the journal that are taken over in one transaction: some 6,000 calls, which bounds how long a lock is held."""
 RETRY_SECONDS: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
 FLUSH_SECONDS: Final = 5.0
 """How long a flush, or the end of the process, waits for a store that refuses."""

@@ -1,13 +1,12 @@
 """Records and sessions as rows of the SQLite store, there and back, and the statements that hold them.
 
-Times are integer milliseconds, money integer nanodollars. Whatever a client or a provider made up is bounded, so that
-no value can be one that SQLite refuses: a row that cannot be written would hold up all that come after it. How a batch
-is written is in `writing.py`, how usage is asked for in `usage.py`.
+Times are integer milliseconds, money integer nanodollars; texts are bounded already (`entries.py`). How a batch is
+written is in `writing.py`, how usage is asked for in `usage.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from typing import Any, Final
 
 import orjson
@@ -15,11 +14,7 @@ import orjson
 from gateway.flag import USAGE_KINDS, Usage
 from gateway.record import Record
 from gateway.store.base import BadCursor, Session
-from gateway.store.sums import SUMS, SessionShare, integer
-from gateway.store.text import bounded
-
-MAX_LIST: Final = 256
-"""Entries kept of a call's tools, or of its dropped fields."""
+from gateway.store.sums import SUMS, Counts, SessionShare
 
 _BEFORE_USAGE: Final = (
     "id", "session_id", "at", "identity", "node", "provider", "model", "api", "upstream_api", "operation", "stream",
@@ -96,54 +91,49 @@ def _select(what: str, columns: str, table: str, conditions: tuple[str, ...], ti
     return " ".join([what, columns, table, where, f"ORDER BY {time} DESC, n DESC LIMIT ?"])
 
 
-def call_row(record: Record) -> tuple[Any, ...]:
+def call_row(record: Record, counts: Counts) -> tuple[Any, ...]:
     """The values of `CALL_COLUMNS`, one by one: a busy gateway writes tens of thousands of them in a second."""
-    usage = record.usage
     return (
-        bounded(record.id),
-        bounded(record.session_id),
+        record.id,
+        record.session_id,
         round(record.at * 1000),
-        bounded(record.identity),
-        bounded(record.node),
-        bounded(record.provider),
-        bounded(record.model),
-        bounded(record.api),
-        bounded(record.upstream_api),
-        bounded(record.operation),
+        record.identity,
+        record.node,
+        record.provider,
+        record.model,
+        record.api,
+        record.upstream_api,
+        record.operation,
         record.stream,
-        integer(record.status),
-        bounded(record.outcome),
-        bounded(record.error),
-        bounded(record.error_native),
-        *[integer(getattr(usage, name)) for name in USAGE_KINDS],
-        _object(record.extra),
-        bounded(record.tier),
+        record.status,
+        record.outcome,
+        record.error,
+        record.error_native,
+        *counts[:-1],
+        _json(record.extra) if record.extra else "{}",
+        record.tier,
         record.reported,
-        None if record.cost is None else integer(record.cost),
-        bounded(record.cost_basis),
+        None if record.cost is None else counts[-1],
+        record.cost_basis,
         record.estimated,
-        _object(record.charges),
-        bounded(record.stop),
-        _list(record.tools),
+        _json(record.charges) if record.charges else "{}",
+        record.stop,
+        _json(record.tools) if record.tools else "[]",
         record.duration_ms,
         record.first_event_ms,
-        integer(record.attempts),
-        _list(record.dropped),
-        bounded(record.agent),
+        record.attempts,
+        _json(record.dropped) if record.dropped else "[]",
+        record.agent,
     )
+
+
+def _json(value: Any) -> str:
+    return orjson.dumps(value).decode()
 
 
 def session_row(identity: str, session_id: str, share: SessionShare) -> tuple[Any, ...]:
     """The values of `SESSION_COLUMNS` that a batch adds."""
     return (identity, session_id, share.agent, share.provider, *share.sums, share.started_at, share.last_at)
-
-
-def _list(values: Sequence[str]) -> str:
-    return orjson.dumps([bounded(value) for value in values[:MAX_LIST]]).decode() if values else "[]"
-
-
-def _object(counts: Mapping[str, int]) -> str:
-    return orjson.dumps({bounded(name): integer(count) for name, count in counts.items()}).decode() if counts else "{}"
 
 
 def record_of(row: tuple[Any, ...]) -> Record:

@@ -13,7 +13,6 @@ from typing import Final, NamedTuple
 from gateway.flag import USAGE_KINDS
 from gateway.record import Record
 from gateway.store.entries import MAX_INTEGER
-from gateway.store.text import bounded
 
 HOUR: Final = 3_600_000
 DAY: Final = 86_400_000
@@ -59,23 +58,40 @@ class Sums:
     """As `_Part.amounts`."""
 
 
-def gathered(records: Iterable[Record]) -> Sums:
+Counts = tuple[int, ...]
+"""Tokens by kind, in the order of `USAGE_KINDS`, and the nanodollars that are known behind them."""
+
+
+def counts_of(record: Record) -> Counts:
+    usage = record.usage
+    return integers(
+        usage.input,
+        usage.output,
+        usage.cache_read,
+        usage.cache_write_5m,
+        usage.cache_write_1h,
+        usage.reasoning,
+        record.cost or 0,
+    )
+
+
+def gathered(counted: Iterable[tuple[Record, Counts]]) -> Sums:
     """Adds up equal calls first (one caller, session, model, client and hour), which most calls of a batch are."""
     alike: dict[_Alike, _Part] = {}
-    for record in records:
+    for record, counts in counted:
         at = round(record.at * 1000)
         key = (record.identity, record.session_id, record.provider, record.model, record.agent, at - at % HOUR)
         part = alike.get(key)
         if part is None:
             part = alike[key] = _Part()
-        _count(part, record, at)
+        _count(part, record, counts, at)
     sums = Sums()
     for (identity, session_id, provider, model, agent, hour), part in alike.items():
-        named = [bounded(text) for text in (identity, provider, model, agent)]
-        _add(sums.hours.setdefault(Group(hour, *named), [0] * len(part.amounts)), part.amounts)
+        group = Group(hour, identity, provider, model, agent)
+        _add(sums.hours.setdefault(group, [0] * len(part.amounts)), part.amounts)
         if session_id:
-            share = sums.sessions.setdefault((named[0], bounded(session_id)), SessionShare())
-            _to_session(share, part, *named[1:])
+            share = sums.sessions.setdefault((identity, session_id), SessionShare())
+            _to_session(share, part, provider, model, agent)
     return sums
 
 
@@ -93,17 +109,14 @@ class _Part:
     tools: dict[str, int] = field(default_factory=dict)
 
 
-def _count(part: _Part, record: Record, at: int) -> None:
-    usage, amounts, duration = record.usage, part.amounts, integer(round(record.duration_ms))
+def _count(part: _Part, record: Record, counts: Counts, at: int) -> None:
+    amounts, duration = part.amounts, max(0, round(record.duration_ms))
     amounts[0] += 1
     amounts[1] += record.outcome != "ok"
-    for place, name in _USAGE:
-        if count := getattr(usage, name):
-            amounts[place] += integer(count)
-    if record.cost is None:
-        amounts[_UNKNOWN] += 1
-    else:
-        amounts[_COST] += integer(record.cost)
+    for place, count in enumerate(counts, 2):
+        if count:
+            amounts[place] += count
+    amounts[_UNKNOWN] += record.cost is None
     amounts[_ESTIMATED] += record.estimated
     amounts[-1] += duration
     part.started_at = min(part.started_at, at)
@@ -112,8 +125,6 @@ def _count(part: _Part, record: Record, at: int) -> None:
         part.tools[tool] = part.tools.get(tool, 0) + 1
 
 
-_USAGE: Final = tuple((SUMS.index(name), name) for name in USAGE_KINDS)
-_COST: Final = SUMS.index("known_cost")
 _UNKNOWN: Final = SUMS.index("cost_unknown_calls")
 _ESTIMATED: Final = SUMS.index("estimated_calls")
 
@@ -127,9 +138,11 @@ def days(hours: dict[Group, list[int]]) -> dict[Group, list[int]]:
     return found
 
 
-def integer(value: int) -> int:
-    """A count as SQLite can hold it, and as sums can."""
-    return max(0, min(int(value), MAX_INTEGER))
+def integers(*values: int) -> tuple[int, ...]:
+    """Counts as SQLite can hold them, and as sums can; nearly always just what was given."""
+    if min(values) >= 0 and max(values) <= MAX_INTEGER:
+        return values
+    return tuple(max(0, min(value, MAX_INTEGER)) for value in values)
 
 
 def _to_session(share: SessionShare, part: _Part, provider: str, model: str, agent: str) -> None:
@@ -144,8 +157,7 @@ def _to_session(share: SessionShare, part: _Part, provider: str, model: str, age
     share.started_at = min(share.started_at, part.started_at)
     _add(share.sums, part.amounts[:-1])
     for tool, calls in part.tools.items():
-        name = bounded(tool)
-        share.tools[name] = share.tools.get(name, 0) + calls
+        share.tools[tool] = share.tools.get(tool, 0) + calls
 
 
 def _add(to: list[int], amounts: list[int]) -> None:

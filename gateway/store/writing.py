@@ -16,8 +16,7 @@ from gateway.record import Record
 from gateway.store import rows
 from gateway.store.base import Place
 from gateway.store.entries import Balance, Entry, Version
-from gateway.store.sums import Group, Sums, days, gathered
-from gateway.store.text import bounded
+from gateway.store.sums import Counts, Group, Sums, counts_of, days, gathered
 
 _AT_ONCE: Final = 500
 """Rows that are looked for in one statement."""
@@ -49,12 +48,12 @@ def write(connection: sqlite3.Connection, entries: Sequence[Entry], place: Place
         raise
 
 
-def _insert(connection: sqlite3.Connection, records: Sequence[Record]) -> Sequence[Record]:
-    """The calls, and those of them that were not there."""
+def _insert(connection: sqlite3.Connection, records: Sequence[Record]) -> Sequence[tuple[Record, Counts]]:
+    """Those of the calls that were not there, with their counts."""
     by_id = {record.id: record for record in records}
     known = _known(connection, list(by_id))
-    new = [record for key, record in by_id.items() if key not in known]
-    connection.executemany(rows.INSERT_CALL, [rows.call_row(record) for record in new])
+    new = [(record, counts_of(record)) for key, record in by_id.items() if key not in known]
+    connection.executemany(rows.INSERT_CALL, [rows.call_row(record, counts) for record, counts in new])
     return new
 
 
@@ -108,15 +107,15 @@ def _keep(connection: sqlite3.Connection, balances: Sequence[Balance]) -> None:
     last = {balance.bucket: balance for balance in balances}
     connection.executemany(
         _UPSERT_BALANCE,
-        [(bounded(bucket), last[bucket].amount, last[bucket].remainder, last[bucket].at) for bucket in last],
+        [(bucket, last[bucket].amount, last[bucket].remainder, last[bucket].at) for bucket in last],
     )
 
 
 def _note(connection: sqlite3.Connection, version: Version) -> None:
-    changed = orjson.dumps([bounded(path) for path in version.changed]).decode()
+    changed = orjson.dumps(version.changed).decode()
     connection.execute(
         "INSERT INTO versions (at, who, etag, changed) VALUES (?, ?, ?, ?)",
-        (version.at, bounded(version.who), bounded(version.etag), changed),
+        (version.at, version.who, version.etag, changed),
     )
 
 

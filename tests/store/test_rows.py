@@ -10,7 +10,7 @@ from msgspec import structs
 from gateway.flag import USAGE_KINDS, Usage
 from gateway.store import rows, writing
 from gateway.store.base import BadCursor, Place, StoreFailed
-from gateway.store.entries import Entry
+from gateway.store.entries import Entry, decode, encode
 from gateway.store.schema import MIGRATIONS, migrate
 from tests.records import NOON, record
 
@@ -24,7 +24,9 @@ def connection():
 
 
 def write(connection, *records):
-    writing.write(connection, [Entry(call=each) for each in records], Place())
+    entries, wrong = decode([encode(Entry(call=each)) for each in records])
+    assert wrong == 0
+    writing.write(connection, entries, Place())
 
 
 def calls(connection):

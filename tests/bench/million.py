@@ -1,0 +1,200 @@
+"""How long answers and pages take over a store of a million calls. Run by hand: python -m tests.bench.million
+
+Wall time over loopback, of one request after the other. The store is written batch by batch as the keeper does it; with
+a folder as the second argument it is kept there, and used again.
+"""
+
+import asyncio
+import sqlite3
+import sys
+import tempfile
+import time
+from itertools import combinations
+from pathlib import Path
+from statistics import median
+from urllib.parse import quote
+
+from gateway.flag import Usage
+from gateway.store.base import GROUPS, Place, rfc3339
+from gateway.store.entries import Entry
+from gateway.store.file import connect, prepare
+from gateway.store.sqlite import SqliteStore
+from gateway.store.writing import write
+from tests.bench.measure import table
+from tests.gates import bedrock, gate
+from tests.records import NOON, record
+
+CALLS = 1_000_000
+BATCH = 5000
+USERS = tuple(f"user{number}@example.com" for number in range(100))
+MODELS = tuple(f"us.anthropic.claude-model-{number}-v1:0" for number in range(6))
+AGENTS = ("claude-cli", "OpenAI/Python", "Boto3", "curl")
+DAYS = 60
+END = NOON
+START = END - DAYS * 86_400
+AT_ONCE, CALLS_EACH = 40, 20
+"""Sessions that go on side by side, and calls of one."""
+LONG = "cc_the_longest"
+"""A session that has every fiftieth call of all."""
+BOUND_MS = 100
+DATABASE = "irisgate.db"
+ROUNDS = 5
+
+
+def one(number, count):
+    """Calls come evenly; a user has one client, and a session one model and now and then another."""
+    session = number // (AT_ONCE * CALLS_EACH) * AT_ONCE + number % AT_ONCE
+    is_long = number % 50 == 0
+    user = 0 if is_long else session * 7 % len(USERS)
+    model = (session // 3 + number % 7 // 6) % len(MODELS)
+    return record(
+        id=f"req_{number:024x}",
+        identity=USERS[user],
+        session_id=LONG if is_long else f"cc_{session:08x}",
+        model=MODELS[model],
+        provider=("bedrock", "bedrock-eu")[model % 2],
+        agent=AGENTS[user % len(AGENTS)],
+        at=START + number * DAYS * 86_400 / count,
+        cost=None if number % 97 == 0 else 1_000_000 + number % 1000,
+        usage=Usage(input=number % 5000, output=number % 700, cache_read=number % 90_000),
+        outcome="failed" if number % 101 == 0 else "ok",
+    )
+
+
+def build(path, count):
+    """Seconds that it took."""
+    began = time.monotonic()
+    prepare(path)
+    connection = connect(path)
+    for start in range(0, count, BATCH):
+        numbers = range(start, min(start + BATCH, count))
+        write(connection, [Entry(call=one(number, count)) for number in numbers], Place())
+    connection.close()
+    return time.monotonic() - began
+
+
+async def cursors(path):
+    """Where second pages begin, and one far behind, as parameters; "" where a small store has one page."""
+    store = SqliteStore(path)
+    found = {
+        "sessions": (await store.sessions(None, 50)).next,
+        "own sessions": (await store.sessions(USERS[1], 50)).next,
+        "calls": (await store.calls(None, None, 50)).next,
+        "own calls": (await store.calls(USERS[1], None, 50)).next,
+        "long": (await store.calls(None, LONG, 50)).next,
+    }
+    await store.close()
+    with sqlite3.connect(path) as connection:
+        at, number = connection.execute("SELECT at, n FROM calls ORDER BY n LIMIT 1 OFFSET 100").fetchone()
+    connection.close()
+    found["far"] = f"{at}.{number}"
+    return {name: f"cursor={cursor}" if cursor else "" for name, cursor in found.items()}
+
+
+def lists(after):
+    """Paths of lists and of single answers, by what they are called in the table."""
+    plain, user = "cc_00000007", quote(USERS[1])
+    return {
+        "sessions": "/api/sessions",
+        "sessions, second page": f"/api/sessions?{after['sessions']}",
+        "sessions, 200": "/api/sessions?limit=200",
+        "sessions of one": f"/api/sessions?identity={user}",
+        "sessions of one, second page": f"/api/sessions?identity={user}&{after['own sessions']}",
+        "sessions of nobody": "/api/sessions?identity=nobody@example.com",
+        "a session": f"/api/sessions/{plain}",
+        "the longest session": f"/api/sessions/{LONG}",
+        "a session's calls": f"/api/sessions/{plain}/calls",
+        "the longest's calls": f"/api/sessions/{LONG}/calls",
+        "the longest's calls, second page": f"/api/sessions/{LONG}/calls?{after['long']}",
+        "the longest's calls, far behind": f"/api/sessions/{LONG}/calls?{after['far']}",
+        "the longest's calls, its caller": f"/api/sessions/{LONG}/calls?identity={quote(USERS[0])}",
+        "calls": "/api/calls",
+        "calls, 200": "/api/calls?limit=200",
+        "calls, second page": f"/api/calls?{after['calls']}",
+        "calls, far behind": f"/api/calls?{after['far']}",
+        "calls of one": f"/api/calls?identity={user}",
+        "calls of one, second page": f"/api/calls?identity={user}&{after['own calls']}",
+        "calls of nobody": "/api/calls?identity=nobody@example.com",
+        "a call": "/api/calls/req_000000000000000000000007",
+        "a call of one": f"/api/calls/req_000000000000000000000007?identity={quote(one(7, CALLS).identity)}",
+    }
+
+
+def usage():
+    """All groups, all pairs, the finest of all, and what people ask for: some days, a filter, a sheet."""
+    day, week = rfc3339(END - 86_400)[:10], rfc3339(END - 7 * 86_400)[:10]
+    last = rfc3339(END)[:10]
+    pairs = [",".join(pair) for pair in combinations(GROUPS, 2)]
+    found = {f"usage by {by or 'nothing'}": f"/api/usage?by={by}" for by in ("", *GROUPS, *pairs)}
+    return {
+        **found,
+        "usage by user,model,day": "/api/usage?by=user,model,day",
+        "usage by user,model,hour": "/api/usage?by=user,model,hour",
+        "usage by user, a day": f"/api/usage?by=user&from={day}&to={day}",
+        "usage by user, a week": f"/api/usage?by=user&from={week}&to={last}",
+        "usage by user,day, a week": f"/api/usage?by=user,day&from={week}&to={last}",
+        "usage by hour, a day": f"/api/usage?by=hour&from={day}&to={day}",
+        "usage by hour, a week": f"/api/usage?by=hour&from={week}&to={last}",
+        "usage by user,hour, a week": f"/api/usage?by=user,hour&from={week}&to={last}",
+        "usage of one by day": f"/api/usage?by=day&user={quote(USERS[1])}",
+        "usage of one by hour": f"/api/usage?by=hour&user={quote(USERS[1])}",
+        "usage of a model by user": f"/api/usage?by=user&model={quote(MODELS[1])}",
+        "usage by user, CSV": "/api/usage?by=user&format=csv",
+        "usage by user,day, CSV": "/api/usage?by=user,day&format=csv",
+    }
+
+
+def pages(after):
+    return {
+        "metrics": "/metrics",
+        "page of providers": "/ui/",
+        "page of sessions": "/ui/sessions",
+        "page of sessions, second": f"/ui/sessions?{after['sessions']}",
+        "page of sessions, 200": "/ui/sessions?limit=200",
+        "page of sessions of one": f"/ui/sessions?identity={quote(USERS[1])}",
+        "page of a session": "/ui/sessions/cc_00000007",
+        "page of the longest session": f"/ui/sessions/{LONG}",
+        "page of the longest session, 200": f"/ui/sessions/{LONG}?limit=200",
+    }
+
+
+async def timed(gw, path, rounds):
+    """Milliseconds of the first time, and of the median of the others; and the bytes of the answer."""
+    took = []
+    for _ in range(rounds + 1):
+        began = time.perf_counter()
+        reply = await gw.get(path)
+        took.append((time.perf_counter() - began) * 1000)
+        assert reply.status == 200, f"{path}: {reply.status} {await reply.text()}"
+    return took[0], median(took[1:]), len(reply.body)
+
+
+async def measured(folder, *, calls=CALLS, rounds=ROUNDS):
+    """Seconds of building (0 where the store was there), and by name what each answer took."""
+    path = folder / DATABASE
+    built = 0 if path.exists() else build(path, calls)
+    after = await cursors(path)
+    providers = {"bedrock": bedrock("http://127.0.0.1:9", models=MODELS)}
+    async with gate(folder, providers) as gw:
+        asked = {**lists(after), **usage(), **pages(after)}
+        return built, {name: await timed(gw, way, rounds) for name, way in asked.items()}
+
+
+def report(found):
+    built, answers = found
+    rows = [
+        (name, [f"{first:,.1f}", f"{again:,.1f}", f"{size / 1024:,.0f}", "over" if again > BOUND_MS else ""])
+        for name, (first, again, size) in answers.items()
+    ]
+    heads = ["first ms", "again ms", "KiB", f"> {BOUND_MS} ms"]
+    return f"built in {built:.0f} s\n{table('answer', heads, rows)}"
+
+
+def main(calls=CALLS, folder=None):
+    with tempfile.TemporaryDirectory() as temporary:
+        kept = Path(folder or temporary)
+        sys.stdout.write(f"{report(asyncio.run(measured(kept, calls=int(calls))))}\n")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,151 @@
+"""Sums equal a recount of the calls, whatever the calls are and however they come in batches."""
+
+import json
+import sqlite3
+from collections import Counter
+from contextlib import closing
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.flag import USAGE_KINDS, Usage
+from gateway.store.base import Place
+from gateway.store.entries import MAX_INTEGER, Entry
+from gateway.store.schema import migrate
+from gateway.store.sums import DAY, HOUR
+from gateway.store.writing import write
+from tests.records import NOON, record
+
+# a few of each, so that groups have more than one call; halves of surrogate pairs, and more than is kept of a text
+NAMES = st.sampled_from(["ada@example.com", "bob@example.com", "", "\udc80", "\x00\n", "é" * 1500, "é" * 1499 + "a"])
+TIMES = st.one_of(
+    st.integers(-3, 3).map(lambda hours: NOON + hours * 3600),
+    st.floats(NOON - 2 * 86_400, NOON + 2 * 86_400, allow_nan=False),
+    st.sampled_from([0.0, NOON - 0.0004, NOON + 43_200 - 0.0004, NOON + 43_199.9996, NOON + 43_200]),
+)
+COUNTS = st.one_of(st.just(0), st.integers(0, 10_000), st.sampled_from([-1, MAX_INTEGER // 1000, 2**70]))
+CALLS = st.builds(
+    record,
+    id=st.integers(0, 12).map(str),
+    session_id=st.one_of(st.sampled_from(["s1", "s2", ""]), NAMES),
+    identity=NAMES,
+    at=TIMES,
+    provider=st.sampled_from(["bedrock", "openai", ""]),
+    model=NAMES,
+    agent=NAMES,
+    outcome=st.sampled_from(["ok", "refused", "failed", "cancelled"]),
+    usage=st.builds(Usage, **dict.fromkeys(USAGE_KINDS, COUNTS)),
+    cost=st.one_of(st.none(), COUNTS),
+    estimated=st.booleans(),
+    duration_ms=st.floats(0, 200_000),
+    tools=st.lists(st.sampled_from(["get_weather", "search", "\udcff", ""]), max_size=4).map(tuple),
+)
+BATCHES = st.lists(st.lists(CALLS, max_size=10), max_size=5)
+
+SUMMED = ", ".join([
+    "count(*)", "sum(outcome <> 'ok')", *[f"sum({name})" for name in USAGE_KINDS],
+    "coalesce(sum(cost), 0)", "sum(cost IS NULL)", "sum(estimated)",
+])  # fmt: skip
+DURATION = "CAST(round(duration_ms) AS INTEGER)"
+OF_A_CALL = "identity, provider, model, agent"
+
+
+def stored(batches):
+    """A file in memory with the batches, its place left alone."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    migrate(connection, "memory")
+    for batch in batches:
+        write(connection, [Entry(call=call) for call in batch], Place())
+    return closing(connection)
+
+
+def rows(connection, query):
+    return sorted(connection.execute(query).fetchall(), key=repr)
+
+
+def rolled_up(connection, table):
+    return rows(connection, f"SELECT * FROM {table}")
+
+
+def recounted(connection, milliseconds):
+    return rows(
+        connection,
+        f"SELECT at - at % {milliseconds}, {OF_A_CALL}, {SUMMED}, sum({DURATION}) FROM calls GROUP BY 1, {OF_A_CALL}",
+    )
+
+
+def sessions(connection):
+    """All that does not depend on which of several calls was the last."""
+    sums = ", ".join(["calls", "failed", *USAGE_KINDS, "known_cost", "cost_unknown_calls", "estimated_calls"])
+    return rows(connection, f"SELECT identity, id, {sums}, started_at, last_at FROM sessions")
+
+
+def recounted_sessions(connection):
+    return rows(
+        connection,
+        f"SELECT identity, session_id, {SUMMED}, min(at), max(at + {DURATION}) FROM calls WHERE session_id <> '' "
+        "GROUP BY identity, session_id",
+    )
+
+
+def models(connection):
+    return rows(
+        connection,
+        "SELECT s.identity, s.id, m.provider, m.model, m.last_at FROM session_models m JOIN sessions s ON m.session = s.n",
+    )
+
+
+def recounted_models(connection):
+    return rows(
+        connection,
+        f"SELECT identity, session_id, provider, model, max(at + {DURATION}) FROM calls "
+        "WHERE session_id <> '' AND provider <> '' GROUP BY 1, 2, 3, 4",
+    )
+
+
+def tools(connection):
+    query = "SELECT s.identity, s.id, t.tool, t.calls FROM session_tools t JOIN sessions s ON t.session = s.n"
+    return {(identity, name, tool): calls for identity, name, tool, calls in connection.execute(query)}
+
+
+def recounted_tools(connection):
+    found = Counter()
+    for identity, name, used in connection.execute("SELECT identity, session_id, tools FROM calls"):
+        found.update((identity, name, tool) for tool in json.loads(used) if name)
+    return found
+
+
+@settings(max_examples=150)
+@given(BATCHES)
+def test_roll_ups_equal_a_recount_of_the_calls(batches):
+    with stored(batches) as connection:
+        assert rolled_up(connection, "usage_hourly") == recounted(connection, HOUR)
+        assert rolled_up(connection, "usage_daily") == recounted(connection, DAY)
+
+
+@settings(max_examples=150)
+@given(BATCHES)
+def test_sessions_with_their_models_and_tools_equal_a_recount_of_the_calls(batches):
+    with stored(batches) as connection:
+        assert sessions(connection) == recounted_sessions(connection)
+        assert models(connection) == recounted_models(connection)
+        assert tools(connection) == recounted_tools(connection)
+
+
+@settings(max_examples=100)
+@given(st.lists(CALLS, max_size=25, unique_by=lambda call: call.id), st.data())
+def test_sums_are_the_same_however_calls_are_split_into_batches(calls, data):
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(calls)), max_size=6)))
+    split = [calls[start:end] for start, end in zip([0, *cuts], [*cuts, len(calls)], strict=True)]
+    with stored([calls]) as whole, stored(split) as parts:
+        for table in ("usage_hourly", "usage_daily"):
+            assert rolled_up(whole, table) == rolled_up(parts, table)
+        for found in (sessions, models, tools):
+            assert found(whole) == found(parts)
+
+
+@given(BATCHES)
+def test_batches_that_come_again_change_nothing(batches):
+    with stored(batches) as once, stored([*batches, *reversed(batches)]) as twice:
+        for table in ("calls", "usage_hourly", "usage_daily", "sessions", "session_models", "session_tools"):
+            assert rolled_up(once, table) == rolled_up(twice, table)

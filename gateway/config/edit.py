@@ -102,6 +102,8 @@ def _is_empty(text: str) -> bool:
 
 
 def _marks(document: Document, known: Mapping[str, Known]) -> list[_Mark]:
+    if MARK.search(document.text) is None:
+        return []
     comments = Ranges((piece.start, piece.end) for piece in tokens(document.text) if piece.kind == "comment")
     keys = [span for span in spans(document) if span.place == "key"]
     places, role = Ranges((span.start, span.end) for span in keys), roles(document)
@@ -141,7 +143,9 @@ def _settled(given: str, marks: list[_Mark]) -> list[_Mark]:
     A comment that names a key which is in use no longer keeps the mark, so that a new key may take the place of an old
     one. Anywhere else a mark that stays would be a value.
     """
-    bare = _bare(given, marks)
+    bare = _bare(given, marks) if marks else frozenset()
+    if not bare:
+        return marks
     marks = [
         replace(mark, text=given[mark.start : mark.end]) if mark in bare and mark.commented else mark for mark in marks
     ]

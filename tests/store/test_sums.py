@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.flag import USAGE_KINDS, Usage
 from gateway.store.base import Place
-from gateway.store.entries import MAX_INTEGER, Entry
+from gateway.store.entries import MAX_INTEGER, Entry, decode, encode
 from gateway.store.schema import migrate
 from gateway.store.sums import DAY, HOUR
 from gateway.store.writing import write
@@ -46,16 +46,18 @@ SUMMED = ", ".join([
     "count(*)", "sum(outcome <> 'ok')", *[f"sum({name})" for name in USAGE_KINDS],
     "coalesce(sum(cost), 0)", "sum(cost IS NULL)", "sum(estimated)",
 ])  # fmt: skip
-DURATION = "CAST(round(duration_ms) AS INTEGER)"
+DURATION = "milliseconds(duration_ms)"
+"""Python's rounding: at a half, SQLite's goes up and Python's to the even number."""
 OF_A_CALL = "identity, provider, model, agent"
 
 
 def stored(batches):
-    """A file in memory with the batches, its place left alone."""
+    """A store in memory with the batches, as the keeper reads them from the journal."""
     connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection.create_function("milliseconds", 1, round, deterministic=True)
     migrate(connection, "memory")
     for batch in batches:
-        write(connection, [Entry(call=call) for call in batch], Place())
+        write(connection, decode([encode(Entry(call=call)) for call in batch])[0], Place())
     return closing(connection)
 
 

@@ -23,7 +23,10 @@ SESSION = Session(
     id="s1", identity="ada@example.com", agent="curl", provider="b", providers=(), models=(), calls=1, failed=0,
     usage=Usage(), known_cost=0, cost_unknown_calls=0, estimated_calls=0, started_at=0.0, last_at=0.0, tools={},
 )  # fmt: skip
-ROW = UsageRow(dict.fromkeys(GROUPS, "x"), 1, 0, Usage(), 0, 0, 0, 0)
+ROW = UsageRow(
+    group=dict.fromkeys(GROUPS, "x"), calls=1, failed=0, usage=Usage(), known_cost=0, cost_unknown_calls=0,
+    estimated_calls=0, duration_ms=0,
+)  # fmt: skip
 
 
 def cells(title):

@@ -34,8 +34,38 @@ class Ambiguous(LookupError):
         self.identities = identities
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """Sums of some calls."""
+
+    calls: int
+    failed: int
+    """Calls whose outcome was not `ok`."""
+    usage: Usage
+    known_cost: int
+    """Nanodollars of the calls whose cost is known."""
+    cost_unknown_calls: int
+    estimated_calls: int
+
+    @property
+    def cost(self) -> int | None:
+        """Nanodollars; None when nothing is known of what was spent, so that unknown never looks like free."""
+        return None if self.cost_unknown_calls and not self.known_cost else self.known_cost
+
+    def totals(self) -> dict[str, Any]:
+        """The sums as the API shows them."""
+        return {
+            "calls": self.calls,
+            "failed": self.failed,
+            "tokens": self.usage.as_dict(),
+            "cost_usd": dollars(self.cost),
+            "cost_unknown_calls": self.cost_unknown_calls,
+            "estimated_calls": self.estimated_calls,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session(Totals):
     """The calls that belong together. The key is (identity, id): an id alone comes from the client."""
 
     id: str
@@ -47,25 +77,12 @@ class Session:
     providers: tuple[str, ...]
     """All that served it, the last used first, like `models`."""
     models: tuple[str, ...]
-    calls: int
-    failed: int
-    """Calls whose outcome was not `ok`."""
-    usage: Usage
-    known_cost: int
-    """Nanodollars of the calls whose cost is known."""
-    cost_unknown_calls: int
-    estimated_calls: int
     started_at: float
     """Unix time at which the first request came."""
     last_at: float
     """Unix time at which the last reply ended."""
     tools: Mapping[str, int]
     """How often the models called each tool."""
-
-    @property
-    def cost(self) -> int | None:
-        """Nanodollars; None when nothing is known of what was spent, so that unknown never looks like free."""
-        return None if self.cost_unknown_calls and not self.known_cost else self.known_cost
 
     def as_dict(self) -> dict[str, Any]:
         """The session as the API shows it."""
@@ -76,12 +93,7 @@ class Session:
             "provider": self.provider,
             "providers": list(self.providers),
             "models": list(self.models),
-            "calls": self.calls,
-            "failed": self.failed,
-            "tokens": self.usage.as_dict(),
-            "cost_usd": dollars(self.cost),
-            "cost_unknown_calls": self.cost_unknown_calls,
-            "estimated_calls": self.estimated_calls,
+            **self.totals(),
             "started_at": rfc3339(self.started_at),
             "last_at": rfc3339(self.last_at),
             "duration_ms": round((self.last_at - self.started_at) * 1000),
@@ -125,39 +137,17 @@ class UsageQuery:
     agent: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class UsageRow:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageRow(Totals):
     """Sums of the calls of one group."""
 
     group: Mapping[str, str]
     """The query's `by` to this row's values; days as 2026-11-23, hours as 2026-11-23T12:00Z."""
-    calls: int
-    failed: int
-    """Calls whose outcome was not `ok`."""
-    usage: Usage
-    known_cost: int
-    """Nanodollars of the calls whose cost is known."""
-    cost_unknown_calls: int
-    estimated_calls: int
     duration_ms: int
-
-    @property
-    def cost(self) -> int | None:
-        """Nanodollars; None when nothing is known of what was spent."""
-        return None if self.cost_unknown_calls and not self.known_cost else self.known_cost
 
     def as_dict(self) -> dict[str, Any]:
         """The row as the API shows it."""
-        return {
-            **self.group,
-            "calls": self.calls,
-            "failed": self.failed,
-            "tokens": self.usage.as_dict(),
-            "cost_usd": dollars(self.cost),
-            "cost_unknown_calls": self.cost_unknown_calls,
-            "estimated_calls": self.estimated_calls,
-            "duration_ms": self.duration_ms,
-        }
+        return {**self.group, **self.totals(), "duration_ms": self.duration_ms}
 
 
 class Store(Protocol):

@@ -200,7 +200,8 @@ async def test_an_answer_that_was_cut_says_so(store, get, monkeypatch):
 
 
 def test_money_that_no_float_could_hold_is_exact_in_csv():
-    row = UsageRow({}, 1, 0, Usage(), 123_456_789_012_345_678, 0, 0, 0)
+    sums = {"calls": 1, "failed": 0, "cost_unknown_calls": 0, "estimated_calls": 0, "duration_ms": 0}
+    row = UsageRow(group={}, usage=Usage(), known_cost=123_456_789_012_345_678, **sums)
     assert b",123456789.012345678," in shown.as_csv(wanted({}), [row])
 
 

@@ -55,7 +55,7 @@ class Sums:
     sessions: dict[tuple[str, str], SessionShare] = field(default_factory=dict)
     """By identity and session id."""
     hours: dict[Group, list[int]] = field(default_factory=dict)
-    """As `_Part.amounts`."""
+    """`SUMS`, and the milliseconds of duration behind them."""
 
 
 Counts = tuple[int, ...]
@@ -76,7 +76,7 @@ def counts_of(record: Record) -> Counts:
 
 
 def gathered(counted: Iterable[tuple[Record, Counts]]) -> Sums:
-    """Adds up equal calls first (one caller, session, model, client and hour), which most calls of a batch are."""
+    """Gathers equal calls first (one caller, session, model, client and hour), which most calls of a batch are."""
     alike: dict[_Alike, _Part] = {}
     for record, counts in counted:
         at = round(record.at * 1000)
@@ -84,13 +84,21 @@ def gathered(counted: Iterable[tuple[Record, Counts]]) -> Sums:
         part = alike.get(key)
         if part is None:
             part = alike[key] = _Part()
-        _count(part, record, counts, at)
+        duration = max(0, round(record.duration_ms))
+        *tokens, cost = counts
+        failed, unknown = record.outcome != "ok", record.cost is None
+        part.rows.append((1, failed, *tokens, cost, unknown, record.estimated, duration))
+        part.started.append(at)
+        part.ended.append(at + duration)
+        if record.tools:
+            part.tools += record.tools
     sums = Sums()
     for (identity, session_id, provider, model, agent, hour), part in alike.items():
-        group = Group(hour, identity, provider, model, agent)
-        _add(sums.hours.setdefault(group, [0] * len(part.amounts)), part.amounts)
+        amounts = [sum(column) for column in zip(*part.rows, strict=True)]
+        _add(sums.hours.setdefault(Group(hour, identity, provider, model, agent), [0] * len(amounts)), amounts)
         if session_id:
             share = sums.sessions.setdefault((identity, session_id), SessionShare())
+            _add(share.sums, amounts[:-1])
             _to_session(share, part, provider, model, agent)
     return sums
 
@@ -102,31 +110,11 @@ _Alike = tuple[str, str, str, str, str, int]
 class _Part:
     """Calls that are alike."""
 
-    amounts: list[int] = field(default_factory=lambda: [0] * (len(SUMS) + 1))
-    """`SUMS`, and the milliseconds of duration behind them."""
-    started_at: int = MAX_INTEGER
-    ended_at: int = -1
-    tools: dict[str, int] = field(default_factory=dict)
-
-
-def _count(part: _Part, record: Record, counts: Counts, at: int) -> None:
-    amounts, duration = part.amounts, max(0, round(record.duration_ms))
-    amounts[0] += 1
-    amounts[1] += record.outcome != "ok"
-    for place, count in enumerate(counts, 2):
-        if count:
-            amounts[place] += count
-    amounts[_UNKNOWN] += record.cost is None
-    amounts[_ESTIMATED] += record.estimated
-    amounts[-1] += duration
-    part.started_at = min(part.started_at, at)
-    part.ended_at = max(part.ended_at, at + duration)
-    for tool in record.tools:
-        part.tools[tool] = part.tools.get(tool, 0) + 1
-
-
-_UNKNOWN: Final = SUMS.index("cost_unknown_calls")
-_ESTIMATED: Final = SUMS.index("estimated_calls")
+    rows: list[tuple[int, ...]] = field(default_factory=list)
+    """The amounts of each: `SUMS`, and the milliseconds of duration behind them."""
+    started: list[int] = field(default_factory=list)
+    ended: list[int] = field(default_factory=list)
+    tools: list[str] = field(default_factory=list)
 
 
 def days(hours: dict[Group, list[int]]) -> dict[Group, list[int]]:
@@ -138,26 +126,29 @@ def days(hours: dict[Group, list[int]]) -> dict[Group, list[int]]:
     return found
 
 
-def integers(*values: int) -> tuple[int, ...]:
+def integers(*values: int) -> Counts:
     """Counts as SQLite can hold them, and as sums can; nearly always just what was given."""
-    if min(values) >= 0 and max(values) <= MAX_INTEGER:
+    together = 0
+    for value in values:
+        together |= value
+    if 0 <= together < MAX_INTEGER:
         return values
     return tuple(max(0, min(value, MAX_INTEGER)) for value in values)
 
 
 def _to_session(share: SessionShare, part: _Part, provider: str, model: str, agent: str) -> None:
-    newest = part.ended_at >= share.last_at
+    ended = max(part.ended)
+    newest = ended >= share.last_at
     if newest:
         share.agent = agent
-        share.last_at = part.ended_at
+        share.last_at = ended
     if provider:
         if newest or not share.provider:
             share.provider = provider
-        share.models[provider, model] = max(share.models.get((provider, model), 0), part.ended_at)
-    share.started_at = min(share.started_at, part.started_at)
-    _add(share.sums, part.amounts[:-1])
-    for tool, calls in part.tools.items():
-        share.tools[tool] = share.tools.get(tool, 0) + calls
+        share.models[provider, model] = max(share.models.get((provider, model), 0), ended)
+    share.started_at = min(share.started_at, *part.started)
+    for tool in part.tools:
+        share.tools[tool] = share.tools.get(tool, 0) + 1
 
 
 def _add(to: list[int], amounts: list[int]) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import identity, overhead
+from tests.bench import identity, million, overhead
 
 MODES = {"static", "whois", "proxy-protocol", "serve-headers"}
 
@@ -30,3 +30,10 @@ async def test_the_cost_of_a_call_is_told_beside_a_pass_through(folder):
     calls = dict.fromkeys(overhead.CALLS, 2)
     text = overhead.report(await overhead.measured(folder, rounds=1, calls=calls))
     assert len(text.splitlines()) == 1 + 8
+
+
+async def test_the_time_of_every_answer_and_page_over_a_large_store_is_told(folder):
+    built, answers = await million.measured(folder, calls=2000, rounds=1)
+    assert built > 0
+    assert {"sessions", "a call", "usage by user,day", "metrics", "page of a session"} <= set(answers)
+    assert len(million.report((built, answers)).splitlines()) == 2 + len(answers)

@@ -134,6 +134,9 @@ _SECOND: Final = (
     "ALTER TABLE calls ADD COLUMN extra TEXT NOT NULL DEFAULT '{}'",
     "ALTER TABLE calls ADD COLUMN tier TEXT NOT NULL DEFAULT ''",
     "ALTER TABLE calls ADD COLUMN charges TEXT NOT NULL DEFAULT '{}'",
+    # in the order of time for all callers of a session id as well, who are nearly always one
+    "DROP INDEX calls_by_session",
+    "CREATE INDEX calls_by_session ON calls (session_id, at, n)",
     """
     CREATE TABLE session_tools (
         session INTEGER NOT NULL REFERENCES sessions (n),

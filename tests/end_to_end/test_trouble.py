@@ -1,0 +1,225 @@
+"""Trouble below the gateway: a locked store, a full disk, and a great many calls. No call pays for it, none is lost."""
+
+import asyncio
+import json
+import re
+import resource
+import sqlite3
+import time
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.gates import EVERYTHING, HAIKU, KEY, NOVA, bedrock, gate
+from tests.processes import served
+
+TOGETHER = 8
+LOCKED_SECONDS = 3
+SLOWEST_SECONDS = 1.0
+"""What a call may take while its record cannot be stored; it takes some 10 ms, and the machine may be busy."""
+MESSAGES = [{"role": "user", "content": "hello"}]
+
+
+@asynccontextmanager
+async def serving(tmp_path, url):
+    config = tmp_path / "config.hujson"
+    config.write_text(json.dumps({"providers": {"b": bedrock(url)}, "grants": EVERYTHING}))
+    serve = ("serve", "--config", str(config), "--listen", "127.0.0.1:0", "--state", str(tmp_path / "state"))
+    async with served(tmp_path, *serve) as running:
+        yield running
+
+
+class Load:
+    """Calls, a few at a time, in sessions of ten, every third one streamed."""
+
+    def __init__(self, url, model=HAIKU):
+        self.url = url
+        self.model = model
+        self.made = 0
+        self.ids = []
+        self.slowest = 0.0
+        self.failed = []
+
+    async def run(self, count, *, until=lambda: False):
+        """So many calls, or until that is so."""
+        end = self.made + count
+
+        async def calling(session):
+            while self.made < end and not until():
+                self.made += 1
+                await self._one(session, self.made)
+
+        async with aiohttp.ClientSession() as session:
+            await asyncio.gather(*(calling(session) for _ in range(TOGETHER)))
+
+    async def _one(self, session, number):
+        stream = number % 3 == 0
+        messages = [{"role": "user", "content": f"hello {number}"}]
+        body = {"model": self.model, "messages": messages, "stream": stream}
+        headers = {"x-session-id": f"s{number // 10}"}
+        began = time.monotonic()
+        async with session.post(f"{self.url}/v1/chat/completions", json=body, headers=headers) as reply:
+            data = await reply.read()
+        self.slowest = max(self.slowest, time.monotonic() - began)
+        self.ids.append(reply.headers["x-request-id"])
+        if reply.status != 200 or (stream and not data.rstrip().endswith(b"[DONE]")):
+            self.failed.append((reply.status, data[-200:]))
+
+
+async def listed(running):
+    """The ids of all calls that the store has."""
+    found, cursor = [], ""
+    while cursor is not None:
+        async with running.session.get(f"{running.url}/api/calls?limit=200{cursor and f'&cursor={cursor}'}") as reply:
+            page = await reply.json()
+        found += [call["id"] for call in page["calls"]]
+        cursor = page["next"]
+    return found
+
+
+async def all_there(running, ids):
+    """All these calls are stored, and each once. The gateway tries again at most two seconds after a failure."""
+    for _ in range(100):
+        if len(found := await listed(running)) >= len(ids):
+            break
+        await asyncio.sleep(0.1)
+    assert sorted(found) == sorted(ids)
+    async with running.session.get(f"{running.url}/api/usage") as reply:
+        (row,) = (await reply.json())["usage"]
+    assert row["calls"] == len(ids)
+
+
+async def test_a_store_that_is_locked_for_seconds_fails_no_call_slows_none_and_gets_all_of_them(tmp_path, bedrock_sim):
+    async with serving(tmp_path, bedrock_sim.url) as running:
+        load = Load(running.url)
+        await load.run(20)
+        other = sqlite3.connect(tmp_path / "state" / "irisgate.db", isolation_level=None, timeout=5)
+        other.execute("BEGIN IMMEDIATE")
+        before, until = load.made, time.monotonic() + LOCKED_SECONDS
+        load.slowest = 0
+        await load.run(1500, until=lambda: time.monotonic() > until)
+        await asyncio.sleep(until - time.monotonic())
+        assert not set(load.ids[before:]) & set(await listed(running)), "the store was not locked"
+        other.execute("ROLLBACK")
+        other.close()
+        await load.run(50)
+        assert load.made - before > 200
+        assert load.failed == []
+        assert load.slowest < SLOWEST_SECONDS
+        await all_there(running, load.ids)
+
+
+async def test_a_full_disk_fails_no_call_and_all_are_stored_once_there_is_room_again(tmp_path, bedrock_sim):
+    async with serving(tmp_path, bedrock_sim.url) as running:
+        pid = running.process.pid
+        load = Load(running.url)
+        await load.run(20)
+        await all_there(running, load.ids)
+        _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, hard))
+        before = len(load.ids)
+        load.slowest = 0
+        await load.run(300)
+        journal = b"".join(path.read_bytes() for path in (tmp_path / "state" / "journal").glob("*.jsonl"))
+        assert not any(each.encode() in journal for each in load.ids[before:]), "the disk was not full"
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
+        await load.run(20)
+        assert load.failed == []
+        assert load.slowest < SLOWEST_SECONDS
+        await all_there(running, load.ids)
+    async with serving(tmp_path, bedrock_sim.url) as again:
+        await all_there(again, load.ids)
+
+
+CONVERSE = {"messages": [{"role": "user", "content": [{"text": "hello"}]}]}
+CLAUDE = {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 50, "messages": MESSAGES}
+DIALECTS = {
+    "/v1/chat/completions": ({"model": HAIKU, "messages": MESSAGES}, lambda body: body["error"]["message"]),
+    "/v1/messages": ({"model": HAIKU, "max_tokens": 50, "messages": MESSAGES}, lambda body: body["error"]["message"]),
+    f"/bedrock/model/{NOVA}/converse": (CONVERSE, lambda body: body["message"]),
+    f"/bedrock/model/{NOVA}/converse-stream": (CONVERSE, lambda body: body["message"]),
+    f"/bedrock/model/{HAIKU}/invoke": (CLAUDE, lambda body: body["message"]),
+}
+
+
+@pytest.mark.parametrize("path", DIALECTS)
+async def test_when_no_more_records_can_be_kept_a_call_is_told_in_its_dialect_to_come_back(tmp_path, bedrock_sim, path):
+    body, message = DIALECTS[path]
+    async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
+        journal = gw.running.gateway.keeper._journal
+        journal._waits = journal._waiting_bytes
+        reply = await gw.post(path, body)
+        assert (reply.status, reply.headers["retry-after"]) == (503, "10")
+        assert "its disk is full" in message(await reply.json())
+        assert bedrock_sim.requests == []
+        journal._waits = 0
+        assert (await gw.post(path, body)).status == 200
+        assert len(bedrock_sim.requests) == 1
+        (session,) = await gw.sessions()
+        assert session["calls"] == 1, "calls that are refused for want of room are not kept"
+
+
+class Canned(asyncio.Protocol):
+    """A provider that costs next to nothing: it gives each request that ends in one of `replies` the bytes there."""
+
+    def __init__(self, replies):
+        self._replies = replies
+        self._data = b""
+
+    def connection_made(self, transport):
+        self._transport = transport
+
+    def data_received(self, data):
+        self._data += data
+        while (end := self._data.find(b"\r\n\r\n")) >= 0:
+            length = int(re.search(rb"(?i)\r\ncontent-length: (\d+)", self._data[: end + 2])[1])
+            if len(self._data) < end + 4 + length:
+                return
+            operation = self._data.split(b" ", 2)[1].rpartition(b"/")[2].decode()
+            self._data = self._data[end + 4 + length :]
+            self._transport.write(self._replies[operation])
+
+
+@asynccontextmanager
+async def canned(simulated):
+    """The address of a provider that answers as the simulated one does, from memory."""
+    replies = {}
+    async with aiohttp.ClientSession() as session:
+        for operation in ("converse", "converse-stream"):
+            url = f"{simulated.url}/model/{NOVA.replace(':', '%3A')}/{operation}"
+            headers = {"authorization": f"Bearer {KEY}"}
+            async with session.post(url, json=CONVERSE, headers=headers) as reply:
+                data = await reply.read()
+                head = f"HTTP/1.1 200 OK\r\ncontent-type: {reply.content_type}\r\ncontent-length: {len(data)}\r\n\r\n"
+                replies[operation] = head.encode() + data
+    server = await asyncio.get_running_loop().create_server(lambda: Canned(replies), "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+
+
+def resident(pid):
+    """Megabytes of memory that a process has."""
+    status = Path(f"/proc/{pid}/status")
+    if not status.exists():
+        pytest.skip("this system has no /proc")
+    return int(re.search(r"VmRSS:\s+(\d+) kB", status.read_text())[1]) / 1024
+
+
+WARM, MANY, GROWTH = 5_000, 20_000, 20
+"""Calls after which everything has its size, calls in all, and the megabytes that may come to it in between."""
+
+
+async def test_memory_does_not_grow_with_the_number_of_calls(tmp_path, bedrock_sim):
+    async with canned(bedrock_sim) as url, serving(tmp_path, url) as running:
+        load = Load(running.url, NOVA)
+        await load.run(WARM)
+        before = resident(running.process.pid)
+        await load.run(MANY - WARM)
+        assert load.failed == []
+        assert resident(running.process.pid) - before < GROWTH
+        async with running.session.get(f"{running.url}/api/usage") as reply:
+            assert (await reply.json())["usage"][0]["calls"] > WARM

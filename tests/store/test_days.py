@@ -1,0 +1,90 @@
+"""A hundred days of calls of which thirty are kept: the file stops growing, what is older is gone, and sums stay."""
+
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from gateway.store.base import Place
+from gateway.store.entries import Entry
+from gateway.store.file import connect, prepare
+from gateway.store.keeper import EXPIRE_AT_ONCE
+from gateway.store.sums import DAY
+from gateway.store.writing import expire, write
+from tests.records import NOON, record
+
+DAYS, KEPT, CALLS = 100, 30, 300
+"""Days that pass, days for which calls are kept, and calls of a day."""
+STEADY = 35
+"""The day from which on as much goes as comes."""
+SECONDS = 86_400
+
+
+def calls_of(day):
+    """Some users over four hours, sessions of ten calls."""
+    return [
+        Entry(
+            call=record(
+                id=f"req_{day:03}_{number:05}",
+                session_id=f"s_{day}_{number // 10}",
+                identity=f"user{number // 10 % 5}@example.com",
+                at=NOON + day * SECONDS + number * 4 * 3600 / CALLS,
+            )
+        )
+        for number in range(CALLS)
+    ]
+
+
+def expired(connection, before):
+    """As the keeper does it: some at a time, until there are no more."""
+    found = 0
+    while (deleted := expire(connection, before, EXPIRE_AT_ONCE)) == EXPIRE_AT_ONCE:
+        found += deleted
+    return found + deleted
+
+
+def number(connection, query):
+    return connection.execute(query).fetchone()[0]
+
+
+@pytest.fixture(scope="module")
+def lived(tmp_path_factory):
+    """The store after all days, and the file's pages at the end of each."""
+    path = tmp_path_factory.mktemp("days") / "irisgate.db"
+    prepare(path)
+    pages = []
+    with closing(connect(path)) as connection:
+        for day in range(DAYS):
+            write(connection, calls_of(day), Place())
+            expired(connection, NOON + (day + 1 - KEPT) * SECONDS)
+            pages.append(number(connection, "PRAGMA page_count"))
+    with closing(sqlite3.connect(path)) as connection:
+        yield connection, pages
+
+
+def test_the_file_stops_growing_once_as_much_goes_as_comes(lived):
+    connection, pages = lived
+    # roll-ups stay: a hundred bytes or two for each user, model and hour
+    sums = number(connection, "SELECT count(*) FROM usage_hourly") * 250 // number(connection, "PRAGMA page_size")
+    assert pages[STEADY] > 10 * pages[0]
+    assert max(pages[STEADY:]) - pages[STEADY] < 0.02 * pages[STEADY] + sums
+    assert number(connection, "PRAGMA freelist_count") < 0.1 * pages[-1]
+
+
+def test_calls_and_sessions_of_the_days_that_are_kept_are_all_that_is_there(lived):
+    connection, _ = lived
+    first = round((NOON + (DAYS - KEPT) * SECONDS) * 1000)
+    assert number(connection, "SELECT count(*) FROM calls") == KEPT * CALLS
+    assert number(connection, "SELECT min(at) FROM calls") == first
+    assert number(connection, "SELECT count(*) FROM sessions") == KEPT * CALLS // 10
+    assert number(connection, "SELECT min(started_at) FROM sessions") == first
+    for table in ("session_models", "session_tools"):
+        assert number(connection, f"SELECT count(*) FROM {table}") == KEPT * CALLS // 10
+
+
+def test_sums_of_days_that_are_gone_stay(lived):
+    connection, _ = lived
+    for table in ("usage_hourly", "usage_daily"):
+        assert number(connection, f"SELECT sum(calls) FROM {table}") == DAYS * CALLS
+    by_day = connection.execute(f"SELECT time / {DAY}, sum(calls) FROM usage_daily GROUP BY 1").fetchall()
+    assert [calls for _, calls in by_day] == [CALLS] * DAYS

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from gateway.admin import bodies as bodies_route
 from gateway.admin import config as config_routes
 from gateway.admin import explain as explain_routes
 from gateway.admin import metrics as metrics_route
@@ -44,6 +45,7 @@ from gateway.registry import Registry
 from gateway.runtime import runtime
 from gateway.server import PING_SECONDS, Server
 from gateway.sessions import load_key
+from gateway.store.bodies import Bodies
 from gateway.store.entries import Balance, Entry
 from gateway.store.journal import Journal
 from gateway.store.keeper import Keeper
@@ -78,7 +80,7 @@ def build(
     app.add_routes([*config_routes.routes(), *openapi.routes(), *pricing_routes.routes()])
     app.add_routes(explain_routes.routes(modes))
     app.add_routes([*discovery_routes(), *metrics_route.routes(), *sessions_routes.routes(), *pages.routes()])
-    app.add_routes([*quota_routes.routes(), *usage_route.routes()])
+    app.add_routes([*quota_routes.routes(), *usage_route.routes(), *bodies_route.routes()])
     app.cleanup_ctx.append(_parts)
     return app
 
@@ -87,9 +89,11 @@ def _gateway(config: Config, registry: Registry, state: Path, log: Logger) -> Ga
     """The parts that live as long as the process."""
     ready = runtime(config)
     metrics = Metrics(ready.config)
-    store = SqliteStore(_database(config, state))
+    database = _database(config, state)
+    store = SqliteStore(database)
     journal = Journal(state / "journal", log, after=store.begun.segment)
     keeper = Keeper(journal, store, log, retention=lambda: gateway.runtime.config.storage.retention)
+    bodies = Bodies(database.with_name(f"{database.name}-bodies"), log, lambda: gateway.runtime.config.bodies.retention)
     quotas = Quotas(refilled=lambda charge: keeper.put(Entry(balances=(Balance(*charge.left),))))
     quotas.configured(config.quotas)
     metrics.journal(keeper)
@@ -117,6 +121,7 @@ def _gateway(config: Config, registry: Registry, state: Path, log: Logger) -> Ga
         registry=registry,
         store=store,
         keeper=keeper,
+        bodies=bodies,
         quotas=quotas,
         metrics=metrics,
         log=log,
@@ -136,9 +141,11 @@ async def _parts(app: web.Application) -> AsyncIterator[None]:
     """What must be closed with the process: after the last call, before the loop ends."""
     gateway = app[GATEWAY]
     await gateway.keeper.start()
+    gateway.bodies.start()
     gateway.quotas.restore(await gateway.store.balances())
     yield
     await gateway.upstream.close()
     await gateway.keeper.close()
+    await asyncio.to_thread(gateway.bodies.close)
     await gateway.store.close()
     await asyncio.to_thread(gateway.observers.close)

@@ -20,6 +20,7 @@ from gateway.identity import Identity
 from gateway.registry import Plugin
 
 if TYPE_CHECKING:
+    from gateway.capture import Capture
     from gateway.catalog import Offer
     from gateway.quotas.book import Held
     from gateway.quotas.ledger import Charge
@@ -116,6 +117,8 @@ class Call:
     charges: tuple[Charge, ...] = ()
     """What it took from quota buckets, once it is settled."""
     problem: Problem | None = None
+    capture: Capture | None = field(default=None, repr=False)
+    """Its bodies, where they are kept."""
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     """Everything opened for the call; an `aclosing` of a generator that never started would run no `finally`."""
     at: float = field(default_factory=time)

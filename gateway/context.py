@@ -18,6 +18,7 @@ from gateway.quotas.book import Quotas
 from gateway.registry import Registry
 from gateway.runtime import Runtime
 from gateway.store.base import Store
+from gateway.store.bodies import Bodies
 from gateway.store.keeper import Keeper
 from gateway.upstream import Upstream
 
@@ -34,6 +35,7 @@ class Gateway:
     store: Store
     keeper: Keeper
     """Writes down what is to be kept, and sees that the store takes it over."""
+    bodies: Bodies
     quotas: Quotas
     metrics: Metrics
     log: Logger

@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
+from gateway.capture import Capture
 from gateway.chain import Answer, Call, Items
 from gateway.context import REFUSED, REQUEST_ID, Gateway, identity_of
 from gateway.errors import (
@@ -79,12 +80,16 @@ class Server:
             return self._error(call, GatewayError(_CRASHED))
         finally:
             self.gateway.open_calls.discard(task)
+            if call.capture is not None:
+                self.gateway.bodies.put(call.capture)
 
     async def _serve(self, call: Call, route: Route, request: web.Request) -> web.StreamResponse:
         try:
             body = await self._read(call, request)
             call.received = monotonic()
-            call.ask = call.flag.parse(_request(route, request, body))
+            asked = _request(route, request, body)
+            call.capture = _capture(call, asked)
+            call.ask = call.flag.parse(asked)
             answer = await self.gateway.chain(call)
             if answer.items is None:
                 return self._whole(call, answer)
@@ -140,6 +145,7 @@ class Server:
         body = answer.body if native else call.flag.encoder(call.require_ask()).whole(answer.body)
         headers = _reply_headers(call, answer.headers if native else {"content-type": "application/json"})
         self.finish(call, answer.status, "failed" if call.problem else "ok")
+        _replied(call, headers, body)
         return web.Response(status=answer.status, headers=headers, body=body)
 
     def _error(self, call: Call, error: GatewayError) -> web.Response:
@@ -151,7 +157,9 @@ class Server:
         if native and isinstance(error, UpstreamFailed) and error.headers and error.status >= 400:
             status, headers, body = error.status, dict(error.headers), error.raw
         self.finish(call, status, "refused" if isinstance(error, Refused) else "failed")
-        return web.Response(status=status, headers=_reply_headers(call, headers), body=body)
+        headers = _reply_headers(call, headers)
+        _replied(call, headers, body)
+        return web.Response(status=status, headers=headers, body=body)
 
     async def _stream(
         self, call: Call, request: web.Request, answer: Answer, first: Sequence[Event], items: Items
@@ -159,9 +167,11 @@ class Server:
         encoder = call.flag.encoder(call.require_ask())
         native = call.require_attempt().candidate.native
         headers = answer.headers if native else {"content-type": call.flag.content_type, "cache-control": "no-cache"}
-        response = web.StreamResponse(status=answer.status, headers=_reply_headers(call, headers))
+        headers = _reply_headers(call, headers)
+        _replied(call, headers)
+        response = web.StreamResponse(status=answer.status, headers=headers)
         await response.prepare(request)
-        writer = _Writer(response)
+        writer = _Writer(response, call.capture)
         pinger = asyncio.create_task(writer.ping(encoder.ping(), self.ping_seconds))
         call.stack.callback(pinger.cancel)
         outcome = "ok"
@@ -192,7 +202,7 @@ class Server:
         pinger.cancel()
         self.finish(call, answer.status, outcome)
         if last:
-            await response.write(last)
+            await writer.write(last)
         await response.write_eof()
         return response
 
@@ -212,6 +222,21 @@ def _request(route: Route, request: web.Request, body: bytes) -> Request:
     )
 
 
+def _capture(call: Call, asked: Request) -> Capture | None:
+    """None where bodies are not kept."""
+    limit = call.runtime.config.bodies.limit
+    if not limit:
+        return None
+    login = call.identity.login if call.identity else ""
+    return Capture((call.id, login, call.at), limit, asked.headers, asked.body)
+
+
+def _replied(call: Call, headers: Mapping[str, str], body: bytes = b"") -> None:
+    if call.capture is not None:
+        call.capture.replied(headers)
+        call.capture.feed(body)
+
+
 def _encoded(encoder: Encoder, native: bool, events: Sequence[Event]) -> bytes:
     if not native:
         return b"".join([encoder.feed(event) for event in events])
@@ -221,12 +246,15 @@ def _encoded(encoder: Encoder, native: bool, events: Sequence[Event]) -> bytes:
 class _Writer:
     """The reply's body, and a ping into its silence; frames are written whole, so a ping falls between two."""
 
-    def __init__(self, response: web.StreamResponse) -> None:
+    def __init__(self, response: web.StreamResponse, capture: Capture | None) -> None:
         self._response = response
+        self._capture = capture
         self._last = monotonic()
 
     async def write(self, data: bytes) -> None:
         self._last = monotonic()
+        if self._capture is not None:
+            self._capture.feed(data)
         await self._response.write(data)
 
     async def ping(self, data: bytes, seconds: float) -> None:

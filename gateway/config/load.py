@@ -8,6 +8,7 @@ All findings are collected before anything is refused, so a file is repaired in 
     model_aliases                    aliases.py
     quotas                           quotas.py
     server, storage, resilience      server.py
+    database                         database.py
     metrics                          metrics.py
     prices, model_cost_map           prices.py
     hooks, exporters, and others     planned.py: they are checked and have no effect yet
@@ -30,6 +31,7 @@ from pydantic import ValidationError
 from gateway.config import advice
 from gateway.config.aliases import read_aliases
 from gateway.config.check import check
+from gateway.config.database import read_bodies
 from gateway.config.findings import ConfigError, Finding, Report
 from gateway.config.grants import read_grants
 from gateway.config.hujson import Document, HujsonError, Path, parse
@@ -183,13 +185,15 @@ def _config(reading: Reading) -> Config:
         top = TopSection.model_validate(sound)
     check_planned(top, reading)
     providers = read_providers(top.providers, reading)
+    storage = read_storage(top.storage, reading)
     return Config(
         providers=providers,
         grants=read_grants(top, reading),
         aliases=read_aliases(top, providers, reading),
         quotas=read_quotas(top.quotas, reading),
         server=read_server(top.server, reading),
-        storage=read_storage(top.storage, reading),
+        storage=storage,
+        bodies=read_bodies(top.database, storage, reading),
         resilience=read_resilience(top.resilience, reading),
         metrics=read_metrics(top.metrics, reading),
         auto_cost_basis=top.auto_cost_basis,

@@ -171,6 +171,16 @@ class Storage:
 
 
 @dataclass(frozen=True, slots=True)
+class Bodies:
+    """What is kept of the bodies of calls."""
+
+    limit: int = 0
+    """Bytes of each, of a request's and of a reply's; 0: none are kept."""
+    retention: float | None = None
+    """Seconds, never more than their calls'; None for ever, 0 not at all, also of what was kept before."""
+
+
+@dataclass(frozen=True, slots=True)
 class MetricsSettings:
     users: int = 0
     """Callers who have series of their own, by their login; all others are "other". 0: none, and no series at all."""
@@ -200,6 +210,7 @@ class Config:
     quotas: Mapping[str, Quota] = field(default_factory=lambda: MappingProxyType({}))
     server: Server = Server()
     storage: Storage = Storage()
+    bodies: Bodies = Bodies()
     resilience: Resilience = Resilience()
     metrics: MetricsSettings = MetricsSettings()
     auto_cost_basis: bool = True

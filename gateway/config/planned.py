@@ -1,4 +1,4 @@
-"""Checks keys that have no effect yet: `hooks`, `exporters`, `database`, `mcp`, `connectors`.
+"""Checks keys that have no effect yet: `hooks`, `exporters`, `mcp`, `connectors`.
 
 Their sections are in `schema_planned.py`; here is what is said of a whole, and which names grants refer to. No value
 is made of them. Wording and severity follow the hosted product (aperture.md section 1.12): what it warns of, warns.
@@ -18,12 +18,10 @@ from gateway.config.schema import CapabilitySection, TopSection
 from gateway.config.schema_planned import (
     ConnectorSection,
     ConnectorsSection,
-    DatabaseSection,
     ExportersSection,
     HookSection,
     McpSection,
     McpServerSection,
-    RetentionSection,
     S3Section,
     SendHookSection,
 )
@@ -39,8 +37,6 @@ def check_planned(top: TopSection, reading: Reading) -> None:
     for name, raw in top.hooks.items():
         _check_hook(raw, ("hooks", name), reading)
     _check_exporters(top.exporters, reading)
-    reading.section(DatabaseSection, top.database, ("database",))
-    reading.within(RetentionSection, top.database, ("database", "retention"))
     reading.section(McpSection, top.mcp, ("mcp",))
     for name, raw in _members(top.mcp, "servers").items():
         reading.section(McpServerSection, raw, ("mcp", "servers", name))

@@ -34,10 +34,10 @@ from gateway.config.fields import (
 )
 from gateway.config.listen import Address, needs_mode, parse_listen
 from gateway.config.model import AuthMode, Authorization, Limits, Mode, Role, Strategy, Timeouts
+from gateway.config.schema_database import DatabaseSection
 from gateway.config.schema_metrics import MetricsSection
 from gateway.config.schema_planned import (
     ConnectorsSection,
-    DatabaseSection,
     ExportersSection,
     HookSection,
     McpSection,
@@ -58,9 +58,6 @@ _List = Annotated[tuple[Any, ...], Field(strict=False)]
 
 _NO_HOOKS: Final = Lacking("no hook is called, so guardrails are NOT applied, and nobody is told of calls")
 _NO_EXPORT: Final = Lacking("nothing is exported")
-_NO_BODIES: Final = Lacking(
-    'bodies are not kept at all, so there is nothing to delete; how long calls are kept is "storage.retention"'
-)
 _NO_TOOLS: Final = Lacking("no server of tools is called, so nothing of it is allowed or refused")
 _NO_TLS: Final = Lacking("the listener speaks plain HTTP, and nothing is encrypted")
 
@@ -369,8 +366,9 @@ class TopSection(Section):
         True, description="Whether a price list is found for providers that name none: true or false."
     )
     prices: FilePath = Field("", description='A file with prices of your own, beside this one: "prices.hujson".')
-    database: Annotated[dict[str, Any], Holds(DatabaseSection), PLANNED, _NO_BODIES] = Field(
-        default_factory=dict, description='What is kept: {"retention": {"duration": "30d"}}.'
+    database: Annotated[dict[str, Any], Holds(DatabaseSection)] = Field(
+        default_factory=dict,
+        description='What is kept of bodies: {"save_raws": true, "retention": {"duration": "30d"}}.',
     )
     mcp: Annotated[dict[str, Any], Holds(McpSection), PLANNED, _NO_TOOLS] = Field(
         default_factory=dict, description='MCP servers: {"servers": {}}.'

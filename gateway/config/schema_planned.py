@@ -1,8 +1,8 @@
-"""Sections of keys that are read and have no effect yet: hooks, exporters, retention, MCP, connectors.
+"""Sections of keys that are read and have no effect yet: hooks, exporters, MCP, connectors.
 
 They are checked all the same, so that a configuration that loads today still loads on the day on which they are built.
 What they refer to is checked in `planned.py`. Sections that do something are in `schema.py`. Source of the keys:
-aperture.md sections 1.4 and 1.7 to 1.10.
+aperture.md sections 1.4, 1.7, 1.8 and 1.10.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from gateway.config.fields import Names, Retention, Timeout
+from gateway.config.fields import Names, Timeout
 from gateway.config.section import Holds, Section
 
 
@@ -48,24 +48,6 @@ class ExportersSection(Section):
     s3: Annotated[dict[str, Any], Holds(S3Section)] = Field(
         default_factory=dict, description='An export to S3 or a store like it: {"bucket_name": "usage"}.'
     )
-
-
-class RetentionSection(Section):
-    """How long the bodies of calls are kept."""
-
-    duration: Retention = Field("", description='How long, from "1h" to "3650d"; "" is for ever, "0" not at all.')
-    require_export: bool = Field(False, description="Whether only what was exported is removed: true or false.")
-    purge: tuple[Literal["captures", "tools"], ...] = Field(
-        ("captures",), strict=False, description='What is removed then: ["captures"] or ["captures", "tools"].'
-    )
-
-
-class DatabaseSection(Section):
-    retention: Annotated[dict[str, Any], Holds(RetentionSection)] = Field(
-        default_factory=dict, description='How long bodies are kept: {"duration": "30d"}.'
-    )
-    save_raws: bool = Field(False, description="Whether bodies are kept as they came: true or false.")
-    keep_encrypted_blobs: bool = Field(False, description="Whether encrypted parts of bodies are kept: true or false.")
 
 
 class McpServerSection(Section):

@@ -198,7 +198,7 @@ class Store(Protocol):
         """Let go of the store."""
 
 
-MAX_ROWS: Final = 10_000
+MAX_ROWS: Final = 5_000
 """Of one answer about usage."""
 
 

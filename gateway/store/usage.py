@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final
 
 from gateway.flag import USAGE_KINDS, Usage
@@ -55,6 +56,7 @@ def row_of(query: UsageQuery, row: tuple[Any, ...]) -> UsageRow:
     return UsageRow(group=group, usage=usage, **sums)
 
 
+@lru_cache(4096)
 def _shown(name: str, value: Any) -> str:
     if name in _FORMATS:
         return datetime.fromtimestamp(value / 1000, UTC).strftime(_FORMATS[name])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final, Literal, NamedTuple, cast
 
 from gateway.store.base import GROUPS, UsageQuery
@@ -18,6 +18,8 @@ Format = Literal["json", "csv"]
 
 PARAMETERS: Final = ("by", "from", "to", "user", "model", "provider", "agent", "format")
 FORMATS: Final = ("json", "csv")
+HOURS_OF_DAYS: Final = 7
+"""Of which hours are shown where no first one is named: all hours of a year are more than anybody reads."""
 MAX_SHOWN: Final = 50
 """Letters of a wrong value that are repeated."""
 
@@ -45,13 +47,18 @@ class Wanted:
     format: Format = "json"
 
 
-def wanted(parameters: Mapping[str, str]) -> Wanted:
-    """The request that the parameters make; those that are empty count as left out. Raises `BadUsage`."""
+def wanted(parameters: Mapping[str, str], *, now: float | None = None) -> Wanted:
+    """The request that the parameters make; those that are empty count as left out. Raises `BadUsage`.
+
+    Hours without a first one are those of the `HOURS_OF_DAYS` before the last one, or before `now` (Unix time).
+    """
     if unknown := sorted(set(parameters) - set(PARAMETERS)):
         raise BadUsage(f"{unknown[0][:MAX_SHOWN]}: is no parameter; there are {_listed(PARAMETERS)}")
     by = _groups(parameters.get("by", ""))
     since = _time("from", parameters.get("from", ""), hours="hour" in by)
     until = _time("to", parameters.get("to", ""), hours="hour" in by)
+    if "hour" in by and since is None and now is not None:
+        since = _days_before(until.end if until else now)
     if since and until and since.at >= until.end:
         raise BadUsage(f'from: "{since.text}" is later than "to", which is "{until.text}"; exchange them')
     query = UsageQuery(
@@ -110,6 +117,13 @@ def _time(name: str, text: str, *, hours: bool) -> _Time | None:
     except ValueError:
         raise BadUsage(f'{name}: "{text}" is in no calendar; write one such as {_SAMPLE_DAY}') from None
     return _Time(at, at + _HOUR_SECONDS, f"{begins}:00Z") if hour else _Time(at, at + _DAY_SECONDS, text)
+
+
+def _days_before(time: float) -> _Time:
+    day = datetime.fromtimestamp(time - HOURS_OF_DAYS * _DAY_SECONDS, UTC).strftime("%Y-%m-%d")
+    found = _time("from", day, hours=True)
+    assert found is not None
+    return found
 
 
 def _listed(names: tuple[str, ...]) -> str:

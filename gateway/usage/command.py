@@ -14,6 +14,7 @@ from contextlib import closing
 from decimal import Decimal
 from http.client import HTTPException
 from pathlib import Path
+from time import time
 from typing import Any, Final
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode
@@ -92,7 +93,7 @@ def ask(url: str, parameters: Mapping[str, str]) -> bytes:
 
 def read(path: Path, parameters: Mapping[str, str]) -> bytes:
     """What the gateway of this state file would answer an admin. Raises `NoUsage` and `BadUsage`."""
-    asked = wanted(parameters)
+    asked = wanted(parameters, now=time())
     try:
         address = f"file:{quote(str(path.absolute()))}?mode=ro"
         with closing(sqlite3.connect(address, uri=True)) as connection:

@@ -36,9 +36,9 @@ def test_what_the_documentation_shows_whole_warns_of_nothing_but_that_nobody_man
 def test_keys_that_are_not_built_yet_warn_each_once() -> None:
     found = [warning for warning in warnings(EVERYTHING_HOSTED) if ": not supported yet" in warning]
     names = [warning.split(":")[0].rpartition(".")[2] for warning in found]
-    assert {"hooks", "exporters", "database", "mcp", "connectors"} <= set(names)
+    assert {"hooks", "exporters", "keep_encrypted_blobs", "mcp", "connectors"} <= set(names)
     assert {"flags", "chat_models", "upstream", "hook", "send_hooks"} <= set(names)
-    assert len(found) == 22
+    assert len(found) == 24
 
 
 def test_a_configuration_that_has_everything_warns_of_nothing_else() -> None:

@@ -7,9 +7,9 @@ from tests.config.test_messages import assert_said, capability, said
 LACKING = {
     "hooks": ": no hook is called, so guardrails are NOT applied, and nobody is told of calls",
     "exporters": ": nothing is exported",
-    "database": (
-        ': bodies are not kept at all, so there is nothing to delete; how long calls are kept is "storage.retention"'
-    ),
+    "database.retention.require_export": ": nothing is exported, and what is too old is removed all the same",
+    "database.retention.purge": ": bodies are removed, and the names of tools stay with their calls",
+    "database.keep_encrypted_blobs": ": bodies are kept as they came, with everything that is in them",
     "mcp": ": no server of tools is called, so nothing of it is allowed or refused",
     "connectors": ": no server of tools is called, so nothing of it is allowed or refused",
 }
@@ -41,18 +41,12 @@ NOT_BUILT = [
         '"exporters": {»"s3": {"access_key_id": "a"}}',
         'warning: exporters.s3: "access_key_id" and "access_secret" belong together; write both or neither',
     ),
-    ('»"database": {}', not_supported("database")),
+    ('"database": {»"keep_encrypted_blobs": true}', not_supported("database.keep_encrypted_blobs")),
     (
-        '"database": {"retention": {»"duration": "month"}}',
-        (
-            'database.retention.duration: must be a duration such as "30d" or "720h"; "" keeps for ever, "0" keeps '
-            "nothing"
-        ),
+        '"database": {"retention": {»"require_export": true}}',
+        not_supported("database.retention.require_export"),
     ),
-    (
-        '"database": {"retention": {»"duration": "59m"}}',
-        'database.retention.duration: must be between "1h" and "3650d"; "" keeps for ever, "0" keeps nothing',
-    ),
+    ('"database": {"retention": {»"purge": ["captures"]}}', not_supported("database.retention.purge")),
     ('»"mcp": {}', not_supported("mcp")),
     ('"mcp": {"servers": {"w": {»"url": 1}}}', "mcp.servers.w.url: must be a string, not a number"),
     ('»"connectors": {}', not_supported("connectors")),
@@ -88,12 +82,6 @@ def test_what_grants_refer_to_is_found_where_it_is_defined():
     text = capability('"quotas": [{"bucket": "d:<user>"}], "send_hooks": [{"name": "h"}]')
     more = ',\n"quotas": {"d:<user>": {"capacity": "$1"}}, "hooks": {"h": {"url": "https://x"}}'
     assert not any("references" in line for line in said(text + more))
-
-
-@pytest.mark.parametrize("duration", ["", "0", "1h", "30d", "720h", "1.5h", "3650d"])
-def test_a_retention_that_the_product_takes_is_taken(duration):
-    (found,) = said(f'"database": {{"retention": {{"duration": "{duration}"}}}}')
-    assert found.endswith(not_supported("database"))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,191 @@
+"""Bodies of calls through a whole gateway: nothing by default, on every road where asked for, and for whom."""
+
+import asyncio
+import base64
+import json
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+
+from gateway.runtime import runtime
+from gateway.testkit import scenario as scenarios
+from tests.end_to_end.test_quotas import BOSS, SERVER, USER
+from tests.end_to_end.test_streams import ROADS, roads
+from tests.gates import CAP, HAIKU, KEY, NOVA, bedrock, gate
+
+OTHER = "other@example.com"
+LISTENERS = [*SERVER["listeners"], {"listen": "127.0.0.3:0", "identity": "static", "login": OTHER}]
+GRANTS = [
+    {"src": ["*"], "app": {CAP: [{"role": "user"}, {"models": "**"}]}},
+    {"src": [BOSS], "app": {CAP: [{"role": "admin"}]}},
+]
+CANARY = "canary-that-a-person-wrote"
+SECRET = "canary-in-a-header"
+ASKED = [{"role": "user", "content": CANARY}]
+HEADERS = {
+    "authorization": f"Bearer {SECRET}", "x-api-key": SECRET, "cookie": f"a={SECRET}", "x-amz-security-token": SECRET,
+    "user-agent": "claude-cli/2.0",
+}  # fmt: skip
+
+
+@asynccontextmanager
+async def kept(state, sim, **database):
+    sim.default = sim.default or scenarios.NAMED["text"]
+    more = {"database": {"save_raws": True, **database}}
+    server = {"listeners": LISTENERS}
+    async with gate(state, {"b": bedrock(sim.url)}, grants=GRANTS, server=server, more=more) as gw:
+        yield gw
+
+
+async def bodies(gw, call):
+    """The answer, once there is one; bodies are written a moment after the call."""
+    for _ in range(200):
+        reply = await gw.get(f"/api/calls/{call}/bodies")
+        if reply.status != 404:
+            assert reply.status == 200
+            return await reply.json()
+        await asyncio.sleep(0.02)
+    raise AssertionError("no bodies were kept")
+
+
+async def said(gw, event):
+    for _ in range(200):
+        if found := gw.lines.entries(event):
+            return found
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"no line {event}")
+
+
+def raw(part):
+    return base64.b64decode(part["body"]) if part["encoding"] == "base64" else part["body"].encode()
+
+
+def on_disk(folder):
+    return b"".join(path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file())
+
+
+WHOLE = {
+    "native": (f"/bedrock/model/{NOVA}/converse", {"messages": [{"role": "user", "content": [{"text": CANARY}]}]}),
+    "re-enveloped": ("/v1/messages", {"model": HAIKU, "max_tokens": 9, "messages": ASKED}),
+    "translated": ("/v1/chat/completions", {"model": NOVA, "messages": ASKED}),
+}
+
+
+@pytest.mark.parametrize(
+    "database", [{"save_raws": False}, {"retention": {"duration": "0"}}], ids=["off", "zero retention"]
+)
+async def test_nothing_of_a_body_is_written_unless_it_is_asked_for(tmp_path, bedrock_sim, database):
+    bedrock_sim.default = scenarios.text("canary-in-the-reply")
+    async with kept(tmp_path, bedrock_sim, **database) as gw:
+        for path, body in WHOLE.values():
+            reply = await gw.post(path, body)
+            assert reply.status == 200
+        await gw.sessions()
+        answer = await gw.get(f"/api/calls/{reply.headers['x-request-id']}/bodies")
+        assert answer.status == 404
+    written = on_disk(tmp_path)
+    assert CANARY.encode() not in written
+    assert b"canary-in-the-reply" not in written
+    assert not list(tmp_path.rglob("*bodies*"))
+
+
+async def test_nothing_is_written_by_a_configuration_that_does_not_say_anything(tmp_path, bedrock_sim):
+    async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
+        assert (await gw.post(*WHOLE["translated"])).status == 200
+        await gw.sessions()
+    assert CANARY.encode() not in on_disk(tmp_path)
+
+
+@pytest.mark.parametrize(("path", "body"), WHOLE.values(), ids=WHOLE)
+async def test_what_the_client_sent_and_got_is_kept_byte_for_byte_without_its_keys(tmp_path, bedrock_sim, path, body):
+    async with kept(tmp_path, bedrock_sim) as gw:
+        sent = json.dumps(body).encode()
+        reply = await gw.post(path, sent, headers=HEADERS)
+        found = await bodies(gw, reply.headers["x-request-id"])
+        assert (raw(found["request"]), found["request"]["cut"]) == (sent, False)
+        assert (raw(found["reply"]), found["reply"]["cut"]) == (reply.body, False)
+        assert found["request"]["headers"]["user-agent"] == "claude-cli/2.0"
+        assert found["request"]["headers"]["authorization"] == "[redacted]"
+        assert found["reply"]["headers"]["x-request-id"] == reply.headers["x-request-id"]
+        assert SECRET not in json.dumps(found)
+    written = on_disk(tmp_path)
+    assert CANARY.encode() in written
+    assert SECRET.encode() not in written
+    assert KEY.encode() not in written
+
+
+@roads
+async def test_a_stream_is_kept_as_its_bytes_went_out(tmp_path, bedrock_sim, path, body):
+    async with kept(tmp_path, bedrock_sim) as gw:
+        reply = await gw.post(path, body)
+        found = await bodies(gw, reply.headers["x-request-id"])
+        assert raw(found["reply"]) == reply.body
+        assert found["reply"]["encoding"] == ("base64" if path.endswith("-stream") else "utf-8")
+
+
+async def test_of_a_stream_that_its_client_left_what_went_out_is_kept(tmp_path, bedrock_sim):
+    path, body = ROADS["chat to converse"]
+    held = scenarios.Gate()
+    held.let_pass(4)
+    bedrock_sim.script(replace(scenarios.NAMED["long"], gate=held))
+    async with kept(tmp_path, bedrock_sim) as gw:
+        reply = await gw.session.post(gw.url + path, json=body)
+        got = await asyncio.wait_for(reply.content.readany(), 5)
+        reply.close()
+        (record,) = await gw.calls()
+        assert record["outcome"] == "cancelled"
+        found = await bodies(gw, record["id"])
+        assert raw(found["reply"]).startswith(got)
+
+
+async def test_an_error_is_kept_as_the_client_saw_it(tmp_path, bedrock_sim):
+    async with kept(tmp_path, bedrock_sim) as gw:
+        reply = await gw.post("/v1/chat/completions", b"{ no json")
+        assert reply.status == 400
+        found = await bodies(gw, reply.headers["x-request-id"])
+        assert raw(found["request"]) == b"{ no json"
+        assert raw(found["reply"]) == reply.body
+
+
+@pytest.mark.parametrize("road", ["whole", "stream"])
+async def test_each_body_is_cut_at_its_size_and_the_call_is_not(tmp_path, bedrock_sim, road):
+    bedrock_sim.default = scenarios.text(*["word " * 100] * 10)
+    body = {"model": NOVA, "messages": [{"role": "user", "content": "x" * 5000}], "stream": road == "stream"}
+    async with kept(tmp_path, bedrock_sim, max_bytes=1024) as gw:
+        reply = await gw.post("/v1/chat/completions", body)
+        found = await bodies(gw, reply.headers["x-request-id"])
+        assert len(reply.body) > 5000
+        for part, whole in ((found["request"], json.dumps(body).encode()), (found["reply"], reply.body)):
+            assert (raw(part), part["cut"]) == (whole[:1024], True)
+
+
+async def test_a_caller_reads_their_own_an_admin_any_and_all_else_is_the_same_404(tmp_path, bedrock_sim):
+    async with kept(tmp_path, bedrock_sim) as gw:
+        call = (await gw.post(*WHOLE["translated"])).headers["x-request-id"]
+        mine = await bodies(gw, call)
+        gw.url = gw.running.urls[1]
+        assert await bodies(gw, call) == mine
+        assert (await gw.get(f"/api/calls/{call}/bodies?identity={OTHER}")).status == 404
+        (entry,) = await said(gw, "bodies.read")
+        assert (entry["request_id"], entry["identity"], entry["by"]) == (call, USER, BOSS)
+        gw.url = gw.running.urls[2]
+        others = await gw.get(f"/api/calls/{call}/bodies")
+        absent = await gw.get(f"/api/calls/{'0' * len(call)}/bodies")
+        assert (others.status, absent.status) == (404, 404)
+        assert others.body.replace(call.encode(), b"") == absent.body.replace(b"0" * len(call), b"")
+        assert others.headers["cache-control"] == "no-store"
+        assert (await gw.get(f"/api/calls/{call}/bodies?identity={USER}")).status == 403
+
+
+async def test_a_reload_switches_keeping_on_and_off(tmp_path, bedrock_sim):
+    async with kept(tmp_path, bedrock_sim) as gw:
+        gateway = gw.running.gateway
+        first = (await gw.post(*WHOLE["translated"])).headers["x-request-id"]
+        await bodies(gw, first)
+        off = replace(gateway.runtime.config.bodies, limit=0)
+        gateway.runtime = runtime(replace(gateway.runtime.config, bodies=off))
+        second = (await gw.post(*WHOLE["translated"])).headers["x-request-id"]
+    async with kept(tmp_path, bedrock_sim) as gw:
+        assert (await gw.get(f"/api/calls/{first}/bodies")).status == 200
+        assert (await gw.get(f"/api/calls/{second}/bodies")).status == 404

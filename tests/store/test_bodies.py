@@ -1,0 +1,161 @@
+"""The file of bodies: written behind the calls' back, private, bounded, and rid of what is too old."""
+
+import asyncio
+import sqlite3
+import stat
+import time
+from contextlib import asynccontextmanager
+
+import pytest
+
+from gateway.capture import Capture
+from gateway.store import bodies as module
+from gateway.store.base import StoreFailed
+from gateway.store.bodies import Bodies
+from tests.records import logger
+
+CANARY = b"canary-in-a-body"
+ALICE = "alice@example.com"
+
+
+def capture(call, *, at=None, identity=ALICE, body=CANARY):
+    made = Capture((call, identity, time.time() if at is None else at), 65536, {"x-api-key": "secret-header"}, body)
+    made.replied({"content-type": "text/plain"})
+    made.feed(b"reply to " + call.encode())
+    return made
+
+
+@asynccontextmanager
+async def keeping(folder, retention=None, *, start=True):
+    log, out = logger()
+    path = folder / "irisgate.db-bodies"
+    kept = Bodies(path, log, retention if callable(retention) else lambda: retention)
+    kept.path, kept.out = path, out
+    if start:
+        kept.start()
+    try:
+        yield kept
+    finally:
+        await asyncio.to_thread(kept.close)
+
+
+async def eventually(ask):
+    for _ in range(200):
+        if found := await ask():
+            return found
+        await asyncio.sleep(0.02)
+    raise AssertionError("it did not happen")
+
+
+async def told(kept, text):
+    """The log's thread writes a moment later."""
+
+    async def written():
+        return text in kept.out.getvalue()
+
+    await eventually(written)
+
+
+def files(folder):
+    return b"".join(path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file())
+
+
+def ids(path):
+    connection = sqlite3.connect(path)
+    found = [row[0] for row in connection.execute("SELECT id FROM bodies ORDER BY id")]
+    connection.close()
+    return found
+
+
+async def test_bodies_can_be_read_by_whose_they_are_and_by_nobody_else(tmp_path):
+    async with keeping(tmp_path) as kept:
+        kept.put(capture("a"))
+        found = await eventually(lambda: kept.of("a", ALICE))
+        assert (found.request.body, found.reply.body) == (CANARY, b"reply to a")
+        assert found.reply.headers == {"content-type": "text/plain"}
+        assert await kept.of("a", None) == found
+        assert await kept.of("a", "bob@example.com") is None
+        assert await kept.of("b", None) is None
+
+
+async def test_no_file_is_made_before_there_is_a_body(tmp_path):
+    async with keeping(tmp_path, retention=3600.0) as kept:
+        assert await kept.of("a", None) is None
+        await asyncio.sleep(0.1)
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_what_waits_is_written_at_the_end_into_a_file_for_its_owner_alone(tmp_path):
+    async with keeping(tmp_path) as kept:
+        for number in range(500):
+            kept.put(capture(f"{number:03}"))
+    assert len(ids(kept.path)) == 500
+    assert stat.S_IMODE(kept.path.stat().st_mode) == 0o600
+    assert b"secret-header" not in files(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [kept.path.name]
+
+
+async def test_what_is_too_old_is_deleted_in_small_steps_and_leaves_no_trace_on_the_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "BATCH", 7)
+    async with keeping(tmp_path) as kept:
+        for number in range(30):
+            kept.put(capture(f"old-{number}", at=time.time() - 7200, body=CANARY * 500))
+        kept.put(capture("new", body=b"young"))
+    size = kept.path.stat().st_size
+    async with keeping(tmp_path, retention=3600.0) as kept:
+        assert await kept.of("old-1", None) is None
+
+        async def only_the_new():
+            return await asyncio.to_thread(ids, kept.path) == ["new"]
+
+        await eventually(only_the_new)
+    assert CANARY not in files(tmp_path)
+    assert kept.path.stat().st_size < size / 4
+
+
+async def test_a_retention_of_zero_deletes_what_was_there_and_writes_nothing_more(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "EXPIRE_EVERY", 0.05)
+    retention = {"seconds": None}
+    async with keeping(tmp_path, retention=lambda: retention["seconds"]) as kept:
+        kept.put(capture("before"))
+        await eventually(lambda: kept.of("before", None))
+        retention["seconds"] = 0.0
+        assert await kept.of("before", None) is None
+        kept.put(capture("after"))
+
+        async def empty():
+            return await asyncio.to_thread(ids, kept.path) == []
+
+        await eventually(empty)
+    assert ids(kept.path) == []
+    assert CANARY not in files(tmp_path)
+
+
+async def test_more_than_the_memory_bound_is_lost_and_counted(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "MAX_WAITING", 3 * (module.OVERHEAD + 100))
+    async with keeping(tmp_path, start=False) as kept:
+        for number in range(10):
+            kept.put(capture(str(number)))
+        kept.start()
+    assert ids(kept.path) == ["0", "1", "2"]
+    await told(kept, b'"lost":7')
+
+
+async def test_a_file_that_cannot_be_written_loses_bodies_and_tells_how_many(tmp_path):
+    (tmp_path / "irisgate.db-bodies").mkdir()
+    async with keeping(tmp_path) as kept:
+        kept.put(capture("a"))
+        kept.put(capture("b"))
+    await told(kept, b'"lost":2')
+    assert b'"event":"bodies.lost"' in kept.out.getvalue()
+    with pytest.raises(StoreFailed):
+        await kept.of("a", None)
+
+
+async def test_a_file_of_a_later_release_is_left_alone(tmp_path):
+    connection = sqlite3.connect(tmp_path / "irisgate.db-bodies")
+    connection.execute("PRAGMA user_version = 2")
+    connection.close()
+    async with keeping(tmp_path) as kept:
+        kept.put(capture("a"))
+    await told(kept, b"its schema is version 2")

@@ -7,6 +7,7 @@ them ends the calls at once.
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -213,6 +214,8 @@ async def serve(
         stack.push_async_callback(_cancelled, following)
         for url in running.urls:
             say(f"listening on {url}{hints(url)}")
+        # what is there by now stays as long as the process: a full collection of garbage need not walk through it
+        gc.freeze()
         log.info("gateway.started", urls=running.urls, providers=list(config.providers))
         await stop.wait()
         log.info("gateway.draining", seconds=config.server.drain_seconds)

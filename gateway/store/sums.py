@@ -85,9 +85,8 @@ def gathered(counted: Iterable[tuple[Record, Counts]]) -> Sums:
         if part is None:
             part = alike[key] = _Part()
         duration = max(0, round(record.duration_ms))
-        *tokens, cost = counts
         failed, unknown = record.outcome != "ok", record.cost is None
-        part.rows.append((1, failed, *tokens, cost, unknown, record.estimated, duration))
+        part.rows.append((1, failed, *counts, unknown, record.estimated, duration))
         part.started.append(at)
         part.ended.append(at + duration)
         if record.tools:

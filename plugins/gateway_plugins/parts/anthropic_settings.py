@@ -1,6 +1,6 @@
 """Thinking and the answer's format in the words of a Messages request.
 
-What is asked for is decided in `chat_settings.py`. Turns, tools and cache marks are in `to_anthropic_messages.py`.
+What is asked for is decided in `settings.py`. Turns, tools and cache marks are in `to_anthropic_messages.py`.
 Sources: Anthropic's API reference (Messages, Extended thinking, Structured outputs).
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from gateway_plugins.parts.chat_settings import Thought
+from gateway_plugins.parts.settings import Thought
 
 Body = dict[str, Any]
 

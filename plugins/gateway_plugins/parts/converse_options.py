@@ -1,6 +1,6 @@
 """Decisions on a request's parameters in Converse's words: limits, sampling, stop sequences, how a family thinks.
 
-Shared by the roads that end in Converse; what is asked for is decided in `chat_settings.py`. The forms of thinking come
+Shared by the roads that end in Converse; what is asked for is decided in `settings.py`. The forms of thinking come
 from recorded traffic and LiteLLM's per-model data (agentgateway#3442: one family's form sent to another is a 400).
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gateway.flag import Caps, Drop
-from gateway_plugins.parts.chat_settings import Thought
+from gateway_plugins.parts.settings import Thought
 
 Block = dict[str, Any]
 

@@ -324,3 +324,31 @@ def _allowed(value: Any) -> ToolChoice:
         if isinstance(tool, dict) and isinstance(tool.get("function"), dict)
     )
     return ToolChoice(_MODES.get(str(inner.get("mode")), "auto"), allowed=names)
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """The tools that may be called, and the choice among them."""
+
+    offered: list[Tool]
+    mode: str
+    """auto, none, any or tool."""
+    name: str
+    """The demanded one, as the client calls it."""
+    path: str
+    """Where the client made the choice."""
+    parallel: bool
+
+
+def offer(top: Members) -> Tools:
+    """Raises `Refused` for a demand that no tool can meet."""
+    choice, offered = tool_choice(top), tools(top)
+    if choice.allowed is not None:
+        offered = [tool for tool in offered if tool.name in choice.allowed]
+    field = "function_call" if top.decode("tool_choice") is None and "function_call" in top else "tool_choice"
+    if choice.mode in {"any", "tool"} and not offered:
+        raise invalid(f"{field}: a tool is demanded but none is offered; send tools", field)
+    if choice.mode == "tool" and choice.name not in {tool.name for tool in offered}:
+        raise invalid(f'{field}: no tool is named "{choice.name}"', field)
+    parallel = member(top, "parallel_tool_calls") is not False
+    return Tools(offered, choice.mode, choice.name, f"/{field}", parallel)

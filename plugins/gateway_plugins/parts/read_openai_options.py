@@ -13,15 +13,7 @@ from typing import Any, Final
 from gateway.errors import invalid
 from gateway.flag import Drop, Members
 from gateway_plugins.parts.fields import escaped, member
-
-EFFORTS: Final = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
-"""OpenAI's reasoning efforts, weakest first, and Anthropic's `max`."""
-
-MIN_BUDGET: Final = 1024
-"""Anthropic's smallest thinking budget."""
-
-_BUDGETS: Final = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16_384, "xhigh": 31_999, "max": 63_999}
-"""Tokens of thinking for an effort; no provider defines them, Claude Code's own steps are of this size."""
+from gateway_plugins.parts.settings import EFFORTS, SAMPLING, Wish, own_thinking
 
 _NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
     # values that ask for nothing, so that leaving them out loses nothing
@@ -53,19 +45,6 @@ _MEANING: Final = {
 
 
 _TIERS: Final = ("flex", "priority")
-_MAX_BUDGET: Final = 2**31 - 1
-"""Tokens; Bedrock's counts are of 32 bits, and a sum with a greater one may not be JSON any more."""
-
-
-@dataclass(frozen=True, slots=True)
-class Thinking:
-    """`thinking` in Anthropic's own form, which LiteLLM's and Vercel's clients send to Chat too."""
-
-    mode: str
-    """enabled, adaptive or disabled."""
-    budget: int | None
-    display: str
-    """summarized, omitted, or "" if nothing is said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,20 +135,14 @@ def effort(top: Members) -> str:
     return str(value)
 
 
-def thinking(top: Members) -> Thinking | None:
-    """Anthropic's `thinking`; None when nothing is said."""
-    value = member(top, "thinking")
-    if value is None:
-        return None
-    if not isinstance(value, dict) or value.get("type") not in ("enabled", "adaptive", "disabled"):
-        raise invalid('thinking: "type" must be enabled, adaptive or disabled', "thinking")
-    tokens = value.get("budget_tokens")
-    if tokens is not None and (type(tokens) is not int or not 0 <= tokens <= _MAX_BUDGET):
-        raise invalid("thinking.budget_tokens must be a whole number", "thinking.budget_tokens")
-    display = value.get("display")
-    if display not in (None, "", "summarized", "omitted"):
-        raise invalid("thinking.display must be summarized or omitted", "thinking.display")
-    return Thinking(value["type"], tokens, display or "")
+def wish(top: Members) -> Wish:
+    """What is said of thinking."""
+    return Wish(effort(top), own_thinking(member(top, "thinking")))
+
+
+def sampling(top: Members) -> dict[str, float]:
+    """temperature, top_p and top_k, as far as they are given."""
+    return {name: value for name in SAMPLING if (value := number(top, name)) is not None}
 
 
 def service_tier(top: Members) -> str:
@@ -180,23 +153,6 @@ def service_tier(top: Members) -> str:
     if tier not in _TIERS:
         raise invalid(f'service_tier: "{tier}" is not one of auto, default, {", ".join(_TIERS)}', "service_tier")
     return str(tier)
-
-
-def nearest_effort(wanted: str, offered: Collection[str]) -> str:
-    """The offered effort that is nearest to the wanted one; of two the weaker."""
-    return min(offered, key=lambda name: (abs(EFFORTS.index(name) - EFFORTS.index(wanted)), EFFORTS.index(name)))
-
-
-def budget(wanted: str) -> int:
-    """Tokens of thinking for an effort."""
-    return _BUDGETS[wanted]
-
-
-def fitted(tokens: int, limit: int | None) -> int:
-    """A thinking budget that leaves half of the output limit for the answer; 0 if the limit is too small for any."""
-    if limit is None:
-        return max(MIN_BUDGET, tokens)
-    return 0 if limit <= MIN_BUDGET else max(MIN_BUDGET, min(tokens, limit // 2))
 
 
 def response_format(top: Members) -> Format:
@@ -211,8 +167,3 @@ def response_format(top: Members) -> Format:
         field = "response_format"
         raise invalid(f"{field} must be of type text, json_object, or json_schema with a json_schema.schema", field)
     return Format("json_schema", str(inner.get("name") or ""), str(inner.get("description") or ""), inner["schema"])
-
-
-def effort_of(tokens: int) -> str:
-    """The strongest effort whose budget the tokens reach, for a model that takes no budget."""
-    return next((name for name in reversed(_BUDGETS) if _BUDGETS[name] <= tokens), "minimal")

@@ -21,10 +21,10 @@ from gateway import plain
 from gateway.errors import BadFrame, invalid
 from gateway.flag import Ask, Caps, Drop, Event, Target
 from gateway_plugins.parts import anthropic_settings as settings
-from gateway_plugins.parts import chat_settings as decided
 from gateway_plugins.parts import lenient, reasoning
 from gateway_plugins.parts import read_openai_chat as chat
 from gateway_plugins.parts import read_openai_options as options
+from gateway_plugins.parts import settings as decided
 from gateway_plugins.parts import to_anthropic_messages as to
 from gateway_plugins.parts.anthropic_facts import Counts
 from gateway_plugins.parts.anthropic_settings import Body
@@ -68,7 +68,7 @@ def open(ask: Ask, target: Target, drop: Drop) -> Translation:  # noqa: A001 (th
     names, marks = Names(), Marks(caps, drop)
     body: Body = {"model": target.model}
     system, turns = Reader(caps, names, marks, drop).read(top)
-    wish, format_ = decided.wish(top), options.response_format(top)
+    wish, format_ = options.wish(top), options.response_format(top)
     native = format_.kind == "json_schema" and caps.json_schema
     prefill = caps.prefill and not wish.on and caps.reasoning != "always" and not native
     body["messages"] = messages = to.arrange(turns, caps, drop, prefill=prefill)
@@ -77,7 +77,7 @@ def open(ask: Ask, target: Target, drop: Drop) -> Translation:  # noqa: A001 (th
     body["max_tokens"] = decided.output_limit(limit, thought, caps, demanded=True)
     body |= settings.thinking(thought)
     thinks = thought.is_claudes or caps.reasoning == "always"
-    tools = decided.tools(top)
+    tools = chat.offer(top)
     body |= _tools(tools, caps, names, marks, drop)
     body |= _tool_choice(tools, caps, body, names, drop, thinks=thinks)
     json_tool = _format(format_, caps, body, system, drop, thinks=thinks)
@@ -86,9 +86,12 @@ def open(ask: Ask, target: Target, drop: Drop) -> Translation:  # noqa: A001 (th
     ttl = chat.cache_ttl({"cache_control": member(top, "cache_control")}, "")
     marks.put(ttl, messages[-1]["content"], "messages", "/cache_control")
     marks.limit()
-    body |= decided.sampling(top, caps, drop, thinks=thinks)
+    body |= decided.sampling(options.sampling(top), caps, drop, thinks=thinks)
     # Bedrock's words for the tier; its envelope takes them out of the body, and another drops them
-    more = {"stop_sequences": decided.stops(top, caps, drop), "service_tier": options.service_tier(top)}
+    more = {
+        "stop_sequences": decided.stops(options.stops(top), caps, drop, "/stop"),
+        "service_tier": options.service_tier(top),
+    }
     body |= {name: value for name, value in more.items() if value}
     if ask.stream:
         body["stream"] = True
@@ -104,7 +107,7 @@ def _is_unsigned_loop(messages: Sequence[Block]) -> bool:
     return turns[-2]["content"][0]["type"] not in _THINKING
 
 
-def _tools(wanted: decided.Tools, caps: Caps, names: Names, marks: Marks, drop: Drop) -> Body:
+def _tools(wanted: chat.Tools, caps: Caps, names: Names, marks: Marks, drop: Drop) -> Body:
     tools = []
     for offered in wanted.offered:
         schema = tool_schema(offered.schema, offered.name, f"{offered.at}/function/parameters")
@@ -122,7 +125,7 @@ def _tools(wanted: decided.Tools, caps: Caps, names: Names, marks: Marks, drop: 
     return {"tools": tools} if tools else {}
 
 
-def _tool_choice(wanted: decided.Tools, caps: Caps, body: Body, names: Names, drop: Drop, *, thinks: bool) -> Body:
+def _tool_choice(wanted: chat.Tools, caps: Caps, body: Body, names: Names, drop: Drop, *, thinks: bool) -> Body:
     if "tools" not in body:
         return _unoffered(body["messages"])
     made: Block = {"type": wanted.mode}

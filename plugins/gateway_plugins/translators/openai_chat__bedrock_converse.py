@@ -16,9 +16,9 @@ import orjson
 
 from gateway.errors import invalid
 from gateway.flag import Ask, Caps, Drop, Target, Translation
-from gateway_plugins.parts import chat_settings as decided
 from gateway_plugins.parts import read_openai_chat as chat
 from gateway_plugins.parts import read_openai_options as options
+from gateway_plugins.parts import settings as decided
 from gateway_plugins.parts.converse_options import inference, thinking
 from gateway_plugins.parts.converse_to_chat import ConverseToChat
 from gateway_plugins.parts.converse_tools import Choice, text_format, tool_config, tool_spec
@@ -99,12 +99,14 @@ class _Request:
         self._read_messages()
         caps, drop, asked = self._caps, self._drop, options.limit(self._top)
         loop = _unthinking_loop(self._turns)
-        thought = decided.thought(decided.wish(self._top), asked, caps, drop, unsigned_loop=loop)
+        thought = decided.thought(options.wish(self._top), asked, caps, drop, unsigned_loop=loop)
         thinks = thought.is_claudes
         output, tools, tool_fields = self._tools(thinks=thinks)
-        sampled = decided.sampling(self._top, caps, drop, thinks=thinks)
+        sampled = decided.sampling(options.sampling(self._top), caps, drop, thinks=thinks)
         limit = decided.output_limit(asked, thought, caps, demanded=False)
-        config, top_k = inference(limit, sampled, decided.stops(self._top, caps, drop), caps, drop)
+        config, top_k = inference(
+            limit, sampled, decided.stops(options.stops(self._top), caps, drop, "/stop"), caps, drop
+        )
         messages = arrange(self._turns, caps, drop, prefill=caps.prefill and not thinks)
         self._points.limit(tools["tools"] if tools else [], self._system, messages)
         members = {
@@ -207,7 +209,7 @@ class _Request:
 
     def _tools(self, *, thinks: bool) -> tuple[Block, Block | None, Block]:
         """outputConfig, toolConfig, and the fields that go with the latter."""
-        wanted = decided.tools(self._top)
+        wanted = chat.offer(self._top)
         if wanted.offered and not self._caps.tools:
             raise invalid("tools: this model calls no tools; leave them out", "tools")
         specs: list[Block] = []

@@ -14,8 +14,9 @@ import orjson
 
 from gateway import errors, plain
 from gateway.errors import Problem
-from gateway.flag import Ask, Decoder, Drop, Event, Facts, Head, Meter, Route, Send, Target, Usage
+from gateway.flag import Ask, Decoder, Drop, Event, Facts, Head, Meter, Route, Send, Target
 from gateway.framing import sse
+from gateway_plugins.parts.chat_facts import media_of, usage_of
 from gateway_plugins.parts.lenient import mapping, sequence, text, whole_number
 from gateway_plugins.parts.read_openai_options import stream_options
 
@@ -148,35 +149,6 @@ class ChatMeter:
 
 def _choices(data: Any) -> list[dict[str, Any]]:
     return [mapping(choice) for choice in sequence(mapping(data).get("choices"))]
-
-
-def usage_of(reported: dict[str, Any]) -> Usage:
-    """OpenAI's usage in kinds that do not overlap."""
-    prompt = mapping(reported.get("prompt_tokens_details"))
-    completion = mapping(reported.get("completion_tokens_details"))
-    read = whole_number(prompt.get("cached_tokens"))
-    written = whole_number(prompt.get("cache_write_tokens")) or whole_number(prompt.get("cache_creation_tokens"))
-    return Usage(
-        input=max(0, whole_number(reported.get("prompt_tokens")) - read - written),
-        output=whole_number(reported.get("completion_tokens")),
-        cache_read=read,
-        cache_write_5m=written,
-        reasoning=whole_number(completion.get("reasoning_tokens")),
-    )
-
-
-_MEDIA: Final = {
-    "image_input": ("prompt_tokens_details", "image_tokens"),
-    "audio_input": ("prompt_tokens_details", "audio_tokens"),
-    "image_output": ("completion_tokens_details", "image_tokens"),
-    "audio_output": ("completion_tokens_details", "audio_tokens"),
-}
-
-
-def media_of(reported: dict[str, Any]) -> dict[str, int]:
-    """Tokens of images and sound, which are inside of the prompt's and the completion's."""
-    counts = {kind: whole_number(mapping(reported.get(part)).get(name)) for kind, (part, name) in _MEDIA.items()}
-    return {kind: count for kind, count in counts.items() if count > 0}
 
 
 def meter(ask: Ask, target: Target, head: Head) -> Meter:

@@ -281,13 +281,13 @@ def test_blocks_and_citations_that_chat_cannot_show_are_reported():
     whole = message(server, {**text("Hi"), "citations": [{"type": "char_location"}]})
     translation, drops = opened({})
     translation.whole(orjson.dumps(whole))
-    assert drops == ["/content/0", "/content/1/citations"]
+    assert drops == ["/reply/server_tool_use", "/reply/citation"]
     translation, drops = opened({}, stream=True)
     for happened in events(message(server)):
         translation.feed(happened)
     delta = {"type": "citations_delta", "citation": {}}
     translation.feed(event("content_block_delta", {"index": 1, "delta": delta}))
-    assert drops == ["/content/0", "/content/1/citations"]
+    assert drops == ["/reply/server_tool_use", "/reply/citation"]
 
 
 def test_a_reply_without_content_is_an_empty_text():

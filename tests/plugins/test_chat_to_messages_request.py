@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import orjson
 import pytest
 
 from gateway.caps import capabilities
@@ -191,7 +192,9 @@ def test_defect_08_and_09_names_that_are_not_taken_get_an_alias_everywhere():
     alias = body.decode("tools")[0]["name"]
     assert len(alias) <= 64
     assert alias == body.decode("messages")[1]["content"][0]["name"] == body.decode("tool_choice")["name"]
-    assert translation.names.restore(alias) == name
+    called = {"type": "tool_use", "id": "t", "name": alias, "input": {}}
+    reply = translation.whole(orjson.dumps({"content": [called], "stop_reason": "tool_use"}))
+    assert orjson.loads(reply)["choices"][0]["message"]["tool_calls"][0]["function"]["name"] == name
 
 
 def test_defect_12_an_empty_description_is_left_out_and_an_empty_name_refused():

@@ -1,4 +1,4 @@
-"""Replies in the Chat Completions dialect: chunks of a stream, and the whole completion.
+"""Writes replies in the Chat Completions dialect (`replies.py`): chunks of a stream, and the whole completion.
 
 Source: OpenAI's API reference (Chat, Streaming). Defects that this file exists to avoid: an index of a tool call that
 is not dense from 0, or a choice's index that is not 0 (agentgateway#2965, litellm#19506); arguments that stay "" for
@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any, Final
 
 import orjson
 
-from gateway.flag import Event, Usage, event
-from gateway_plugins.parts import lenient
+from gateway.flag import Drop, Event, Usage, event
+from gateway_plugins.parts import replies
+from gateway_plugins.parts.replies import Citation, Stop
 
 CHUNK: Final = "chat.completion.chunk"
 
@@ -28,6 +28,15 @@ CHUNK: Final = "chat.completion.chunk"
 def new_id() -> str:
     """For providers that do not name their replies."""
     return f"chatcmpl-{uuid.uuid4().hex}"
+
+
+_REASONS: Final[Mapping[str, str]] = {
+    replies.TOOL_USE: "tool_calls",
+    replies.MAX_TOKENS: "length",
+    replies.CONTEXT: "length",
+    replies.REFUSAL: "content_filter",
+}
+"""Chat's reasons; all others are a plain stop, and the provider's own word stands beside it."""
 
 
 def usage_dict(usage: Usage) -> dict[str, Any]:
@@ -47,94 +56,125 @@ def usage_dict(usage: Usage) -> dict[str, Any]:
     return told
 
 
-class ChatStream:
-    """Builds the chunks of one streamed reply. Call what happened, then `take` the chunks that came of it."""
+class _Said:
+    """What both kinds of reply keep of the block that is open."""
 
-    def __init__(self, model: str, *, include_usage: bool, reply_id: str = "", created: int = 0) -> None:
-        self._base: dict[str, Any] = {
-            "id": reply_id or new_id(),
-            "object": CHUNK,
-            "created": created or int(time.time()),
-            "model": model,
-        }
+    def __init__(self, drop: Drop) -> None:
+        self._drop = drop
+        self._length = 0
+        """Characters of the answer so far."""
+        self._from = 0
+        """Where the open text block began among them."""
+        self._thought = ""
+
+    def _signed(self, signature: str) -> dict[str, Any]:
+        thought, self._thought = self._thought, ""
+        return {"type": "thinking", "thinking": thought, "signature": signature}
+
+    def _cited(self, citation: Citation) -> dict[str, Any] | None:
+        """Chat knows citations of web pages only; those of documents have no place in it."""
+        if citation.kind != "web" or not citation.source:
+            self._drop("/reply/citation")
+            return None
+        place = {"start_index": self._from, "end_index": self._length}
+        cited = {"url": citation.source, "title": citation.title or citation.source, **place}
+        return {"type": "url_citation", "url_citation": cited}
+
+    def block_end(self) -> None:
+        self._from = self._length
+        self._thought = ""
+
+
+class Stream(_Said):
+    """The chunks of one streamed reply."""
+
+    def __init__(self, model: str, drop: Drop, *, include_usage: bool) -> None:
+        super().__init__(drop)
+        self._base: dict[str, Any] = {"id": "", "object": CHUNK, "created": int(time.time()), "model": model}
         if include_usage:
             self._base["usage"] = None
         self._include_usage = include_usage
         self._events: list[Event] = []
         self._has_arguments: list[bool] = []
         self._entries: dict[str, int] = {}
-        self._started = False
         self._finished = False
         self._usage: Usage | None = None
 
-    @property
-    def tools(self) -> int:
-        """Tool calls so far."""
-        return len(self._has_arguments)
-
     def take(self) -> list[Event]:
-        """The chunks since the last call."""
         events, self._events = self._events, []
         return events
 
-    def start(self) -> None:
-        """The chunk with the role; sent once, by itself if nobody asks for it."""
-        if not self._started:
-            self._started = True
+    def close(self) -> None:
+        """Nothing is held back: a client that asked for usage and gets none sees that none was told."""
+
+    def start(self, reply_id: str = "") -> None:
+        """The chunk with the role."""
+        if not self._base["id"]:
+            self._base["id"] = reply_id or new_id()
             self._chunk({"role": "assistant", "content": ""})
 
-    def text(self, text: str) -> None:
-        if text:
-            self._delta({"content": text})
+    def text(self, piece: str) -> None:
+        if piece:
+            self._length += len(piece)
+            self._delta({"content": piece})
 
-    def reasoning(self, text: str) -> None:
-        """Thinking, as text; what must be replayed goes out by `reasoning_block` too."""
-        if text:
-            self._delta({"reasoning_content": text})
+    refusal = text
 
-    def reasoning_block(self, block: Mapping[str, Any]) -> None:
-        """A whole entry of `thinking_blocks`, when it is complete."""
-        self._entry("thinking_blocks", block)
+    def citation(self, citation: Citation) -> None:
+        if (annotation := self._cited(citation)) is not None:
+            self._entry("annotations", annotation)
 
-    def annotation(self, annotation: Mapping[str, Any]) -> None:
-        self._entry("annotations", annotation)
+    def thinking(self, piece: str) -> None:
+        """As text; what must be replayed goes out whole behind it."""
+        if piece:
+            self._thought += piece
+            self._delta({"reasoning_content": piece})
 
-    def tool(self, tool_id: str, name: str) -> int:
-        """Begin a tool call; returns its index, dense from 0."""
+    def signature(self, value: str) -> None:
+        self._entry("thinking_blocks", self._signed(value))
+
+    def redacted(self, data: str) -> None:
+        self._entry("thinking_blocks", {"type": "redacted_thinking", "data": data})
+
+    def tool(self, tool_id: str, name: str) -> None:
+        """A call, by an index that is dense from 0."""
+        self._fill_arguments()
         index = len(self._has_arguments)
         self._has_arguments.append(False)
         called = {"index": index, "id": tool_id, "type": "function", "function": {"name": name, "arguments": ""}}
         self._delta({"tool_calls": [called]})
-        return index
 
-    def arguments(self, index: int, fragment: str) -> None:
-        if fragment:
-            self._has_arguments[index] = True
-            self._delta({"tool_calls": [{"index": index, "function": {"arguments": fragment}}]})
+    def arguments(self, fragment: str) -> None:
+        self._has_arguments[-1] = True
+        index = len(self._has_arguments) - 1
+        self._delta({"tool_calls": [{"index": index, "function": {"arguments": fragment}}]})
 
-    def tool_end(self, index: int) -> None:
-        """The arguments are complete: none at all are an empty object."""
-        if not self._has_arguments[index]:
-            self.arguments(index, "{}")
+    def block_end(self) -> None:
+        super().block_end()
+        self._fill_arguments()
 
-    def finish(self, finish_reason: str, native: str) -> None:
+    def finish(self, stop: Stop) -> None:
         """The chunk with the reason, once; usage that came before goes out behind it."""
         if self._finished:
             return
-        for index in range(len(self._has_arguments)):
-            self.tool_end(index)
+        self._fill_arguments()
         self.start()
         self._finished = True
-        self._chunk({}, finish_reason, native)
+        self._chunk({}, stop)
         if self._usage is not None:
             self.usage(self._usage)
 
-    def usage(self, usage: Usage) -> None:
+    def usage(self, usage: Usage, tier: str = "") -> None:
         """The last figures, once. Sent only to a client that asked, and never before the reason."""
+        _ = tier
         self._usage = usage
         if self._include_usage and self._finished:
             self._include_usage = False
             self._events.append(event(CHUNK, {**self._base, "choices": [], "usage": usage_dict(usage)}))
+
+    def _fill_arguments(self) -> None:
+        if self._has_arguments and not self._has_arguments[-1]:
+            self.arguments("{}")
 
     def _entry(self, name: str, entry: Mapping[str, Any]) -> None:
         """An entry of a list, with its index: OpenAI's SDK gives up on a second one without (openai 3.54, _deltas)."""
@@ -146,61 +186,85 @@ class ChatStream:
         self.start()
         self._chunk(delta)
 
-    def _chunk(self, delta: dict[str, Any], finish_reason: str | None = None, native: str = "") -> None:
-        choice: dict[str, Any] = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-        if native:
-            choice["native_finish_reason"] = native
+    def _chunk(self, delta: dict[str, Any], stop: Stop | None = None) -> None:
+        reason = None if stop is None else _REASONS.get(stop.reason, "stop")
+        choice: dict[str, Any] = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
+        if stop is not None and stop.native:
+            choice["native_finish_reason"] = stop.native
         self._events.append(event(CHUNK, {**self._base, "choices": [choice]}))
 
 
-@dataclass(slots=True)
-class Completion:
-    """What a whole reply says, collected by a translator and rendered once."""
+class Whole(_Said):
+    """One whole reply."""
 
-    model: str
-    text: list[str] = field(default_factory=list)
-    reasoning: list[str] = field(default_factory=list)
-    thinking_blocks: list[Mapping[str, Any]] = field(default_factory=list)
-    tool_calls: list[Mapping[str, Any]] = field(default_factory=list)
-    annotations: list[Mapping[str, Any]] = field(default_factory=list)
-    finish_reason: str = "stop"
-    native: str = ""
-    """The provider's own stop reason."""
-    usage: Usage | None = None
-    """None when the provider reported none."""
-    reply_id: str = ""
-    created: int = 0
+    def __init__(self, model: str, drop: Drop) -> None:
+        super().__init__(drop)
+        self._model = model
+        self._id = ""
+        self._text: list[str] = []
+        self._reasoning: list[str] = []
+        self._lists: dict[str, list[dict[str, Any]]] = {"thinking_blocks": [], "tool_calls": [], "annotations": []}
+        self._stop = Stop(replies.END_TURN)
+        self._usage: Usage | None = None
 
-    def tool(self, tool_id: str, name: str, arguments: Any) -> None:
-        """A tool call with decoded arguments. Raises `BadFrame` for some that cannot be written."""
-        function = {"name": name, "arguments": lenient.encoded(arguments or {})}
-        self.tool_calls.append({"id": tool_id, "type": "function", "function": function})
+    def start(self, reply_id: str = "") -> None:
+        self._id = reply_id
 
+    def text(self, piece: str) -> None:
+        self._length += len(piece)
+        self._text.append(piece)
 
-def completion(reply: Completion) -> bytes:
-    """The `chat.completion` body."""
-    message: dict[str, Any] = {"role": "assistant", "content": "".join(reply.text) or None, "refusal": None}
-    if message["content"] is None and not reply.tool_calls:
-        message["content"] = ""
-    _fill(message, "reasoning_content", "".join(reply.reasoning))
-    _fill(message, "thinking_blocks", reply.thinking_blocks)
-    _fill(message, "tool_calls", reply.tool_calls)
-    _fill(message, "annotations", reply.annotations)
-    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": reply.finish_reason}
-    if reply.native:
-        choice["native_finish_reason"] = reply.native
-    body = {
-        "id": reply.reply_id or new_id(),
-        "object": "chat.completion",
-        "created": reply.created or int(time.time()),
-        "model": reply.model,
-        "choices": [choice],
-    }
-    if reply.usage is not None:
-        body["usage"] = usage_dict(reply.usage)
-    return orjson.dumps(body)
+    refusal = text
 
+    def citation(self, citation: Citation) -> None:
+        if (annotation := self._cited(citation)) is not None:
+            self._lists["annotations"].append(annotation)
 
-def _fill(message: dict[str, Any], name: str, value: str | Sequence[Any]) -> None:
-    if value:
-        message[name] = value
+    def thinking(self, piece: str) -> None:
+        self._thought += piece
+        self._reasoning.append(piece)
+
+    def signature(self, value: str) -> None:
+        self._lists["thinking_blocks"].append(self._signed(value))
+
+    def redacted(self, data: str) -> None:
+        self._lists["thinking_blocks"].append({"type": "redacted_thinking", "data": data})
+
+    def tool(self, tool_id: str, name: str) -> None:
+        function = {"name": name, "arguments": ""}
+        self._lists["tool_calls"].append({"id": tool_id, "type": "function", "function": function})
+
+    def arguments(self, fragment: str) -> None:
+        self._lists["tool_calls"][-1]["function"]["arguments"] += fragment
+
+    def usage(self, usage: Usage, tier: str = "") -> None:
+        _ = tier
+        self._usage = usage
+
+    def finish(self, stop: Stop) -> None:
+        self._stop = stop
+
+    def whole(self) -> bytes:
+        """The `chat.completion` body."""
+        calls = self._lists["tool_calls"]
+        for call in calls:
+            call["function"]["arguments"] = call["function"]["arguments"] or "{}"
+        content = "".join(self._text) or (None if calls else "")
+        message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
+        if reasoning := "".join(self._reasoning):
+            message["reasoning_content"] = reasoning
+        message |= {name: entries for name, entries in self._lists.items() if entries}
+        reason = _REASONS.get(self._stop.reason, "stop")
+        choice: dict[str, Any] = {"index": 0, "message": message, "logprobs": None, "finish_reason": reason}
+        if self._stop.native:
+            choice["native_finish_reason"] = self._stop.native
+        body = {
+            "id": self._id or new_id(),
+            "object": "chat.completion",
+            "created": int(time.time()),
+            "model": self._model,
+            "choices": [choice],
+        }
+        if self._usage is not None:
+            body["usage"] = usage_dict(self._usage)
+        return orjson.dumps(body)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from gateway.flag import Ask, Event, Usage
+from gateway_plugins.parts.tools import Names
 
 END_TURN: Final = "end_turn"
 TOOL_USE: Final = "tool_use"
@@ -116,6 +117,53 @@ class Reader(Protocol):
 
     def whole(self, body: bytes, to: Writer) -> None:
         """Raises `BadFrame` for what cannot be read as the dialect."""
+
+
+def _as_text(to: Writer, fragment: str) -> None:
+    to.text(fragment)
+
+
+def _as_arguments(to: Writer, fragment: str) -> None:
+    to.arguments(fragment)
+
+
+@dataclass(slots=True)
+class Calls:
+    """The model's calls as a reader tells them: by the names that the client knows, and the input of the tool that only
+    stands for a format as the answer's text.
+    """
+
+    names: Names
+    stand_in: str
+    """That tool's name; "" if there is none."""
+    told: int = 0
+    """Calls that the client got."""
+    _tell: Callable[[Writer, str], None] | None = None
+    """What becomes of the open call's input; None while none is open."""
+
+    def begin(self, tool_id: str, name: str, to: Writer) -> None:
+        if name and name == self.stand_in:
+            self._tell = _as_text
+            return
+        self._tell = _as_arguments
+        self.told += 1
+        to.tool(tool_id, self.names.restore(name))
+
+    def arguments(self, fragment: str, to: Writer) -> None:
+        """A piece of the open call's input; one that belongs to no call says nothing."""
+        if fragment and self._tell is not None:
+            self._tell(to, fragment)
+
+    def end(self) -> None:
+        self._tell = None
+
+    def reason(self, reason: str) -> str:
+        """Whether the client has something to do. Some families say `end_turn` behind a call, on which agents would
+        stop; and a call of the stand-in is none to the client.
+        """
+        if reason in {END_TURN, TOOL_USE}:
+            return TOOL_USE if self.told else END_TURN
+        return reason
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,26 +11,25 @@ the field is reported.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from collections.abc import Sequence
+from functools import partial
+from typing import Final
 
 import orjson
 
-from gateway import plain
-from gateway.errors import BadFrame, invalid
-from gateway.flag import Ask, Caps, Drop, Event, Target
+from gateway.errors import invalid
+from gateway.flag import Ask, Caps, Drop, Target
 from gateway_plugins.parts import anthropic_settings as settings
-from gateway_plugins.parts import lenient, reasoning
+from gateway_plugins.parts import emit_openai_chat as write
 from gateway_plugins.parts import read_openai_chat as chat
 from gateway_plugins.parts import read_openai_options as options
 from gateway_plugins.parts import settings as decided
 from gateway_plugins.parts import to_anthropic_messages as to
-from gateway_plugins.parts.anthropic_facts import Counts
+from gateway_plugins.parts import walk_anthropic_messages as reply
 from gateway_plugins.parts.anthropic_settings import Body
 from gateway_plugins.parts.chat_to_turns import Reader
-from gateway_plugins.parts.emit_openai_chat import ChatStream, Completion, completion
 from gateway_plugins.parts.fields import member
+from gateway_plugins.parts.replies import Translation
 from gateway_plugins.parts.to_anthropic_messages import Marks
 from gateway_plugins.parts.tools import Names, tool_schema, unused
 from gateway_plugins.parts.turns import Block
@@ -48,17 +47,6 @@ _THINKING: Final = ("thinking", "redacted_thinking")
 
 _JSON_TOOL: Final = "json_answer"
 _JSON_TOOL_SAYS: Final = "Give the final answer to the user as the input of this tool."
-
-_FINISH: Final = {
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "pause_turn": "stop",
-    "tool_use": "tool_calls",
-    "max_tokens": "length",
-    "model_context_window_exceeded": "length",
-    "refusal": "content_filter",
-}
-"""Reasons that are not here are new ones, and stop."""
 
 
 def open(ask: Ask, target: Target, drop: Drop) -> Translation:  # noqa: A001 (the contract's name)
@@ -96,7 +84,12 @@ def open(ask: Ask, target: Target, drop: Drop) -> Translation:  # noqa: A001 (th
     if ask.stream:
         body["stream"] = True
     include_usage = options.include_usage(top, drop)
-    return Translation(ask.with_body("anthropic_messages", body), names, caps.family, json_tool, include_usage, drop)
+    return Translation(
+        ask.with_body("anthropic_messages", body),
+        reply.Reader(names, json_tool, caps.family, drop),
+        write.Stream(ask.model, drop, include_usage=include_usage),
+        partial(write.Whole, ask.model, drop),
+    )
 
 
 def _is_unsigned_loop(messages: Sequence[Block]) -> bool:
@@ -183,174 +176,3 @@ def _json_tool(wanted: options.Format, body: Body) -> str:
     elif choice["type"] == "auto":
         body["tool_choice"] = {**choice, "type": "any"}
     return name
-
-
-@dataclass(slots=True)
-class _Open:
-    """A content block of the stream that has begun."""
-
-    block: Block
-    tool: int = -1
-    """Index among the client's tool calls."""
-    fragments: bool = False
-    """Input has come in pieces; otherwise what the block began with is all of it."""
-
-    def add(self, name: str, delta: Block) -> str:
-        """A piece of one of the block's texts."""
-        piece = lenient.text(delta.get(name))
-        self.block[name] = lenient.text(self.block.get(name)) + piece
-        return piece
-
-
-@dataclass(slots=True)
-class Translation:
-    """The ask, and the way back for its reply."""
-
-    ask: Ask
-    names: Names
-    family: str
-    json_tool: str
-    include_usage: bool
-    drop: Drop
-    _out: ChatStream = field(init=False)
-    _open: dict[int, _Open] = field(init=False, default_factory=dict)
-    _counts: Counts = field(init=False, default_factory=Counts)
-    _stop: str = field(init=False, default="")
-
-    def __post_init__(self) -> None:
-        self._out = ChatStream(self.ask.model, include_usage=self.include_usage)
-
-    def feed(self, event: Event) -> Sequence[Event]:
-        read = _EVENTS.get(event.kind)
-        if read is None:
-            return ()
-        read(self, lenient.mapping(event.data))
-        return self._out.take()
-
-    def close(self) -> Sequence[Event]:
-        return ()
-
-    def whole(self, body: bytes) -> bytes:
-        data = plain.decoded(body)
-        if not isinstance(data.get("content"), list) or not lenient.text(data.get("stop_reason")):
-            raise BadFrame("the provider's reply has no content or no stop_reason")
-        self._counts.merge(data.get("usage"))
-        usage = self._counts.usage() if self._counts.told else None
-        reply = Completion(self.ask.model, usage=usage, reply_id=str(data.get("id") or ""))
-        for index, block in enumerate(lenient.sequence(data.get("content"))):
-            self._whole_block(reply, lenient.mapping(block), index)
-        reply.native = lenient.text(data.get("stop_reason"))
-        reply.finish_reason = _finish(reply.native, has_tools=bool(reply.tool_calls))
-        return completion(reply)
-
-    def _whole_block(self, reply: Completion, block: Block, index: int) -> None:
-        kind = block.get("type")
-        if kind == "text":
-            reply.text.append(lenient.text(block.get("text")))
-            if block.get("citations"):
-                self.drop(f"/content/{index}/citations")
-        elif kind == "tool_use":
-            name = lenient.text(block.get("name"))
-            if name and name == self.json_tool:
-                reply.text.append(lenient.encoded(block.get("input") or {}))
-            else:
-                reply.tool(lenient.text(block.get("id")), self.names.restore(name), block.get("input"))
-        elif kind in _THINKING:
-            reply.reasoning.append(lenient.text(block.get("thinking")))
-            if (carried := self._carried(block)) is not None:
-                reply.thinking_blocks.append(carried)
-        else:
-            self.drop(f"/content/{index}")
-
-    def _carried(self, block: Mapping[str, Any]) -> Block | None:
-        """The block as the client keeps it for us; None for thinking without a signature, which nobody takes back."""
-        data, signature = lenient.text(block.get("data")), lenient.text(block.get("signature"))
-        if block.get("type") == "redacted_thinking":
-            return {"type": "redacted_thinking", "data": reasoning.tagged(self.family, data)} if data else None
-        if not signature:
-            return None
-        signature = reasoning.tagged(self.family, signature)
-        return {"type": "thinking", "thinking": lenient.text(block.get("thinking")), "signature": signature}
-
-    def _message_start(self, data: Any) -> None:
-        message = lenient.mapping(data.get("message"))
-        self._counts.merge(message.get("usage"))
-        if self._open:  # a start in the middle starts nothing anew: blocks are open in the stream that there is
-            return
-        self._out = ChatStream(self.ask.model, include_usage=self.include_usage, reply_id=str(message.get("id") or ""))
-        self._out.start()
-
-    def _block_start(self, data: Any) -> None:
-        index, block = lenient.whole_number(data.get("index")), dict(lenient.mapping(data.get("content_block")))
-        begun = self._open[index] = _Open(block)
-        kind = block.get("type")
-        if kind == "text":
-            self._out.text(lenient.text(block.get("text")))
-        elif kind == "thinking":
-            self._out.reasoning(lenient.text(block.get("thinking")))
-        elif kind == "tool_use":
-            name = lenient.text(block.get("name"))
-            if not name or name != self.json_tool:
-                begun.tool = self._out.tool(lenient.text(block.get("id")), self.names.restore(name))
-        elif kind != "redacted_thinking":
-            self.drop(f"/content/{index}")
-
-    def _delta(self, data: Any) -> None:
-        index, delta = lenient.whole_number(data.get("index")), lenient.mapping(data.get("delta"))
-        begun = self._open.setdefault(index, _Open({"type": "text"}))
-        kind = delta.get("type")
-        if kind == "text_delta":
-            self._out.text(lenient.text(delta.get("text")))
-        elif kind == "thinking_delta":
-            self._out.reasoning(begun.add("thinking", delta))
-        elif kind == "signature_delta":
-            begun.add("signature", delta)
-        elif kind == "input_json_delta" and begun.block.get("type") == "tool_use":
-            self._fragment(begun, lenient.text(delta.get("partial_json")))
-        elif kind == "citations_delta":
-            self.drop(f"/content/{index}/citations")
-
-    def _fragment(self, begun: _Open, fragment: str) -> None:
-        if not fragment:
-            return
-        begun.fragments = True
-        if begun.tool < 0:
-            self._out.text(fragment)
-        else:
-            self._out.arguments(begun.tool, fragment)
-
-    def _block_stop(self, data: Any) -> None:
-        begun = self._open.pop(lenient.whole_number(data.get("index")), None)
-        if begun is None:
-            return
-        block = begun.block
-        if block.get("type") == "tool_use" and not begun.fragments:
-            self._fragment(begun, lenient.encoded(block.get("input") or {}))
-        elif block.get("type") in _THINKING and (carried := self._carried(block)) is not None:
-            self._out.reasoning_block(carried)
-
-    def _message_delta(self, data: Any) -> None:
-        self._stop = lenient.text(lenient.mapping(data.get("delta")).get("stop_reason")) or self._stop
-        self._counts.merge(data.get("usage"))
-
-    def _message_stop(self, data: Any) -> None:
-        self._counts.merge(data.get("usage"))
-        self._out.finish(_finish(self._stop, has_tools=self._out.tools > 0), self._stop)
-        if self._counts.told:
-            self._out.usage(self._counts.usage())
-
-
-_EVENTS: Final[Mapping[str, Callable[[Translation, Any], None]]] = {
-    "message_start": Translation._message_start,  # noqa: SLF001 (its own table)
-    "content_block_start": Translation._block_start,  # noqa: SLF001
-    "content_block_delta": Translation._delta,  # noqa: SLF001
-    "content_block_stop": Translation._block_stop,  # noqa: SLF001
-    "message_delta": Translation._message_delta,  # noqa: SLF001
-    "message_stop": Translation._message_stop,  # noqa: SLF001
-}
-
-
-def _finish(native: str, *, has_tools: bool) -> str:
-    """The reason as Chat names it. A call of the tool that only stands for a format is no call to the client."""
-    reason = _FINISH.get(native, "stop")
-    return "stop" if reason == "tool_calls" and not has_tools else reason

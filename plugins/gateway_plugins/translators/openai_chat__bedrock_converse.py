@@ -10,21 +10,24 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 import orjson
 
 from gateway.errors import invalid
-from gateway.flag import Ask, Caps, Drop, Target, Translation
+from gateway.flag import Ask, Caps, Drop, Target
+from gateway_plugins.parts import emit_openai_chat as write
 from gateway_plugins.parts import read_openai_chat as chat
 from gateway_plugins.parts import read_openai_options as options
 from gateway_plugins.parts import settings as decided
+from gateway_plugins.parts import walk_bedrock_converse as reply
 from gateway_plugins.parts.converse_options import inference, thinking
-from gateway_plugins.parts.converse_to_chat import ConverseToChat
 from gateway_plugins.parts.converse_tools import Choice, text_format, tool_config, tool_spec
 from gateway_plugins.parts.fields import escaped, member, param
 from gateway_plugins.parts.read_openai_chat import Message, Part
 from gateway_plugins.parts.reasoning import untagged
+from gateway_plugins.parts.replies import Translation
 from gateway_plugins.parts.to_bedrock_converse import (
     CachePoint,
     CachePoints,
@@ -66,13 +69,12 @@ _OUTPUT: Final = "json_output"
 def open(ask: Ask, target: Target, drop: Drop) -> Translation:  # noqa: A001 (the contract's word)
     request = _Request(ask, target.caps, drop)
     body = request.body()
-    return ConverseToChat(
-        ask=ask.with_body("bedrock_converse", body),
-        family=target.caps.family,
-        names=request.names,
-        output_tool=request.output_tool,
-        include_usage=options.include_usage(ask.top, drop),
-        drop=drop,
+    include_usage = options.include_usage(ask.top, drop)
+    return Translation(
+        ask.with_body("bedrock_converse", body),
+        reply.Reader(request.names, request.output_tool, target.caps.family, drop),
+        write.Stream(ask.model, drop, include_usage=include_usage),
+        partial(write.Whole, ask.model, drop),
     )
 
 

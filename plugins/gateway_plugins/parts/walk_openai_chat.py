@@ -171,7 +171,7 @@ class Reader:
     def _advance(self, to: Writer, *, over: bool) -> None:
         """Tell what can be told: the first call that is not told to its end, and those behind it if it is complete."""
         calls = [call for call in self._waiting.values() if call.told >= 0]
-        for call, behind in zip(calls, [*calls[1:], None], strict=True):
+        for at, call in enumerate(calls):
             if call is not self._current:
                 if not (call.name or over):
                     return
@@ -181,7 +181,8 @@ class Reader:
             for piece in call.pieces[call.told :]:
                 self._calls.arguments(piece, to)
             call.told = len(call.pieces)
-            if not over and (behind is None or not call.is_complete()):
+            is_last = at == len(calls) - 1
+            if not over and (is_last or not call.is_complete()):
                 return
             to.block_end()
             call.told = -1

@@ -174,37 +174,35 @@ class Server:
         writer = _Writer(response, call.capture)
         pinger = asyncio.create_task(writer.ping(encoder.ping(), self.ping_seconds))
         call.stack.callback(pinger.cancel)
-        outcome = "ok"
         try:
             await writer.write(_encoded(encoder, native, first))
             async for events in items:
                 if data := _encoded(encoder, native, events):
                     await writer.write(data)
             last = b"" if native else encoder.close()
-        except GatewayError as error:
-            outcome = "failed"
-            call.problem = error.problem
-            raw = error.raw if native and isinstance(error, UpstreamFailed) else b""
-            last = raw or encoder.fail(error.problem)
-        except asyncio.CancelledError:
-            if not self._stopping():
-                raise
-            outcome = "failed"
-            call.problem = _STOPPING
-            last = encoder.fail(_STOPPING)
         except ConnectionError:
             raise
-        except Exception:
-            outcome = "failed"
-            call.problem = _CRASHED
-            self.gateway.log.exception("call.crashed", request_id=call.id)
-            last = encoder.fail(_CRASHED)
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 (`_cause` logs, or raises again)
+            call.problem = self._cause(call, error)
+            raw = error.raw if native and isinstance(error, UpstreamFailed) else b""
+            last = raw or encoder.fail(call.problem)
         pinger.cancel()
-        self.finish(call, answer.status, outcome)
+        self.finish(call, answer.status, "ok" if call.problem is None else "failed")
         if last:
             await writer.write(last)
         await response.write_eof()
         return response
+
+    def _cause(self, call: Call, error: BaseException) -> Problem:
+        """What a client is told of an exception in mid-stream. Raises it again when the client itself has left."""
+        if isinstance(error, GatewayError):
+            return error.problem
+        if isinstance(error, asyncio.CancelledError):
+            if self._stopping():
+                return _STOPPING
+            raise error
+        self.gateway.log.error("call.crashed", request_id=call.id, exc_info=error)
+        return _CRASHED
 
 
 def _request(route: Route, request: web.Request, body: bytes) -> Request:

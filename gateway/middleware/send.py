@@ -44,19 +44,21 @@ class SendOn:
         try:
             return await self._try(call, attempt)
         except UpstreamFailed as error:
-            self._note_error(attempt, error)
             candidate = attempt.candidate
             again = candidate.flag.again(attempt.ask, candidate.target, error.problem, attempt.drop)
             if again is None:
                 raise
             attempt.ask = again
+        return await self._try(call, attempt)
+
+    async def _try(self, call: Call, attempt: Attempt) -> Answer:
         try:
-            return await self._try(call, attempt)
+            return await self._answer(call, attempt)
         except UpstreamFailed as error:
             self._note_error(attempt, error)
             raise
 
-    async def _try(self, call: Call, attempt: Attempt) -> Answer:
+    async def _answer(self, call: Call, attempt: Attempt) -> Answer:
         candidate = attempt.candidate
         reply = await self._sent(call, attempt)
         head = attempt.head = reply.head

@@ -166,7 +166,7 @@ class Calls:
         return reason
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Translation:
     """One translated attempt (`flag.Translation`), of a reader and the client's two writers."""
 

@@ -14,7 +14,7 @@ from gateway.flag import USAGE_KINDS, Usage
 from gateway.metrics import Metrics
 from gateway.record import Record
 from gateway.store.base import GROUPS, Session, UsageRow
-from gateway.store.rows import CALL_COLUMNS
+from gateway.store.calls import CALL_COLUMNS
 from gateway.usage.shown import SUMS
 from tests.records import HAIKU, logger, record
 

@@ -1,46 +1,28 @@
-"""Records and sessions as rows of the SQLite store, there and back, and the statements that hold them.
+"""Sessions as rows of the SQLite store, there and back, and the statements that hold and find rows.
 
-Times are integer milliseconds, money integer nanodollars; texts are bounded already (`entries.py`). How a batch is
-written is in `writing.py`, how usage is asked for in `usage.py`.
+Times are integer milliseconds, money integer nanodollars; texts are bounded already (`entries.py`). A call as a row is
+in `calls.py`, how a batch is written in `writing.py`, how usage is asked for in `usage.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import Any, Final
 
 import orjson
 
 from gateway.flag import USAGE_KINDS, Usage
-from gateway.record import Record
 from gateway.store.base import BadCursor, Session
-from gateway.store.sums import SUMS, Counts, SessionShare
+from gateway.store.calls import CALL_COLUMNS
+from gateway.store.sums import SUMS, SessionShare
 
-_BEFORE_USAGE: Final = (
-    "id", "session_id", "at", "identity", "node", "provider", "model", "api", "upstream_api", "operation", "stream",
-    "status", "outcome", "error", "error_native",
-)  # fmt: skip
-_AFTER_USAGE: Final = (
-    "extra", "tier", "reported", "cost", "cost_basis", "estimated", "charges", "stop", "tools", "duration_ms",
-    "first_event_ms", "attempts", "dropped", "agent",
-)  # fmt: skip
-CALL_COLUMNS: Final = (*_BEFORE_USAGE, *USAGE_KINDS, *_AFTER_USAGE)
 SESSION_COLUMNS: Final = ("identity", "id", "agent", "provider", *SUMS, "started_at", "last_at")
-
-_BOOLS: Final = frozenset({"stream", "reported", "estimated"})
-_LISTS: Final = frozenset({"tools", "dropped"})
-_OBJECTS: Final = frozenset({"extra", "charges"})
-assert set(Record.__struct_fields__) - {"usage"} == {*_BEFORE_USAGE, *_AFTER_USAGE}
 
 
 def _marks(columns: Iterable[str]) -> str:
     return ", ".join("?" for _ in columns)
 
 
-INSERT_CALL: Final = " ".join([
-    "INSERT INTO calls (", ", ".join(CALL_COLUMNS), ") VALUES (", _marks(CALL_COLUMNS), ") ON CONFLICT (id) DO NOTHING",
-])  # fmt: skip
 UPSERT_SESSION: Final = " ".join([
     "INSERT INTO sessions (", ", ".join(SESSION_COLUMNS), ") VALUES (", _marks(SESSION_COLUMNS), ")",
     "ON CONFLICT (id, identity) DO UPDATE SET",
@@ -92,67 +74,9 @@ def _select(what: str, columns: str, table: str, conditions: tuple[str, ...], ti
     return " ".join([what, columns, table, where, f"ORDER BY {time} DESC, n DESC LIMIT ?"])
 
 
-def call_row(record: Record, counts: Counts) -> tuple[Any, ...]:
-    """The values of `CALL_COLUMNS`, one by one: a busy gateway writes tens of thousands of them in a second."""
-    return (
-        record.id,
-        record.session_id,
-        round(record.at * 1000),
-        record.identity,
-        record.node,
-        record.provider,
-        record.model,
-        record.api,
-        record.upstream_api,
-        record.operation,
-        record.stream,
-        record.status,
-        record.outcome,
-        record.error,
-        record.error_native,
-        *counts[:-1],
-        _json(record.extra) if record.extra else "{}",
-        record.tier,
-        record.reported,
-        None if record.cost is None else counts[-1],
-        record.cost_basis,
-        record.estimated,
-        _json(record.charges) if record.charges else "{}",
-        record.stop,
-        _listed(record.tools),
-        record.duration_ms,
-        record.first_event_ms,
-        record.attempts,
-        _listed(record.dropped),
-        record.agent,
-    )
-
-
-def _json(value: Any) -> str:
-    return orjson.dumps(value).decode()
-
-
-_listed: Final = lru_cache(4096)(_json)
-"""Of a call's tools, or of its dropped fields: calls of one client have the same ones."""
-
-
 def session_row(identity: str, session_id: str, share: SessionShare) -> tuple[Any, ...]:
     """The values of `SESSION_COLUMNS` that a batch adds."""
     return (identity, session_id, share.agent, share.provider, *share.sums, share.started_at, share.last_at)
-
-
-def record_of(row: tuple[Any, ...]) -> Record:
-    """A row of `select_calls` as the record that it came from."""
-    cells = dict(zip(CALL_COLUMNS, row[2:], strict=True))
-    usage = Usage(**{name: cells.pop(name) for name in USAGE_KINDS})
-    cells["at"] /= 1000
-    for name in _BOOLS:
-        cells[name] = bool(cells[name])
-    for name in _LISTS:
-        cells[name] = tuple(orjson.loads(cells[name]))
-    for name in _OBJECTS:
-        cells[name] = orjson.loads(cells[name])
-    return Record(usage=usage, **cells)
 
 
 def session_of(row: tuple[Any, ...]) -> Session:

@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar
 from gateway.record import Record
 from gateway.store import rows, usage
 from gateway.store.base import Ambiguous, Page, Place, Session, StoreFailed, UsageQuery, UsageRow
+from gateway.store.calls import record_of
 from gateway.store.entries import Balance, Entry
 from gateway.store.file import connect, prepare
 from gateway.store.writing import expire, write
@@ -61,12 +62,12 @@ class SqliteStore:
     ) -> Page[Record]:
         equal = {"session_id": session_id, "identity": identity}
         conditions, values = _conditions(equal, cursor, "(at, n) < (?, ?)")
-        return await self._page(rows.record_of, rows.select_calls(*conditions), values, limit)
+        return await self._page(record_of, rows.select_calls(*conditions), values, limit)
 
     async def call(self, identity: str | None, call_id: str) -> Record | None:
         conditions, values = _conditions({"id": call_id, "identity": identity})
         found = await self._read(rows.select_calls(*conditions), [*values, 1])
-        return rows.record_of(found[0]) if found else None
+        return record_of(found[0]) if found else None
 
     async def usage(self, query: UsageQuery) -> Sequence[UsageRow]:
         statement, values = usage.select(query)

@@ -6,12 +6,16 @@ milliseconds. Statements are in `rows.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from operator import add, itemgetter
+from typing import Any, Final, NamedTuple
+
+import orjson
 
 from gateway.flag import USAGE_KINDS
-from gateway.record import Record
+from gateway.store.calls import CALL_COLUMNS
 from gateway.store.entries import MAX_INTEGER
 
 HOUR: Final = 3_600_000
@@ -30,6 +34,7 @@ class Group(NamedTuple):
     identity: str
     provider: str
     model: str
+    """"" where the provider is: calls that were refused name whatever their clients like, without end."""
     agent: str
 
 
@@ -58,84 +63,73 @@ class Sums:
     """`SUMS`, and the milliseconds of duration behind them."""
 
 
-Counts = tuple[int, ...]
-"""Tokens by kind, in the order of `USAGE_KINDS`, and the nanodollars that are known behind them."""
+Row = tuple[Any, ...]
+"""A row of `CALL_COLUMNS`."""
+
+_AT: Final = CALL_COLUMNS.index("at")
+_ALIKE: Final = itemgetter(*map(CALL_COLUMNS.index, ("identity", "session_id", "provider", "model", "agent")))
+_COUNTS: Final = slice(CALL_COLUMNS.index(USAGE_KINDS[0]), CALL_COLUMNS.index(USAGE_KINDS[-1]) + 1)
 
 
-def counts_of(record: Record) -> Counts:
-    usage = record.usage
-    return integers(
-        usage.input,
-        usage.output,
-        usage.cache_read,
-        usage.cache_write_5m,
-        usage.cache_write_1h,
-        usage.reasoning,
-        record.cost or 0,
-    )
-
-
-def gathered(counted: Iterable[tuple[Record, Counts]]) -> Sums:
+def gathered(calls: Iterable[Row]) -> Sums:
     """Gathers equal calls first (one caller, session, model, client and hour), which most calls of a batch are."""
-    alike: dict[_Alike, _Part] = {}
-    for record, counts in counted:
-        at = round(record.at * 1000)
-        key = (record.identity, record.session_id, record.provider, record.model, record.agent, at - at % HOUR)
-        part = alike.get(key)
-        if part is None:
-            part = alike[key] = _Part()
-        duration = max(0, round(record.duration_ms))
-        failed, unknown = record.outcome != "ok", record.cost is None
-        part.rows.append((1, failed, *counts, unknown, record.estimated, duration))
-        part.started.append(at)
-        part.ended.append(at + duration)
-        if record.tools:
-            part.tools += record.tools
+    alike: defaultdict[tuple[tuple[str, ...], int], list[Row]] = defaultdict(list)
+    for row in calls:
+        alike[_ALIKE(row), row[_AT] // HOUR].append(row)
     sums = Sums()
-    for (identity, session_id, provider, model, agent, hour), part in alike.items():
-        amounts = [sum(column) for column in zip(*part.rows, strict=True)]
-        _add(sums.hours.setdefault(Group(hour, identity, provider, model, agent), [0] * len(amounts)), amounts)
+    for ((identity, session_id, provider, model, agent), hour), found in alike.items():
+        part = _part(found)
+        group = Group(hour * HOUR, identity, provider, model if provider else "", agent)
+        _add(sums.hours, group, [*part.amounts, sum(part.ended) - sum(part.started)])
         if session_id:
             share = sums.sessions.setdefault((identity, session_id), SessionShare())
-            _add(share.sums, amounts[:-1])
-            _to_session(share, part, provider, model, agent)
+            _to_session(share, part, (provider, model, agent))
     return sums
 
 
-_Alike = tuple[str, str, str, str, str, int]
-
-
-@dataclass(slots=True)
-class _Part:
+class _Part(NamedTuple):
     """Calls that are alike."""
 
-    rows: list[tuple[int, ...]] = field(default_factory=list)
-    """The amounts of each: `SUMS`, and the milliseconds of duration behind them."""
-    started: list[int] = field(default_factory=list)
-    ended: list[int] = field(default_factory=list)
-    tools: list[str] = field(default_factory=list)
+    amounts: list[int]
+    """`SUMS`."""
+    started: tuple[int, ...]
+    ended: list[int]
+    """Milliseconds of Unix time."""
+    tools: Mapping[str, int]
+    """How many of them have each list of tools, which is JSON."""
+
+
+def _part(found: list[Row]) -> _Part:
+    """Column by column, which is several times as fast as call by call."""
+    columns = [*zip(*found, strict=True)]
+    of = dict(zip(CALL_COLUMNS, columns, strict=True))
+    started, cost = of["at"], of["cost"]
+    unknown = cost.count(None)
+    known = sum(filter(None, cost))
+    amounts = [
+        len(found),
+        len(found) - of["outcome"].count("ok"),
+        *map(sum, columns[_COUNTS]),
+        known,
+        unknown,
+        sum(of["estimated"]),
+    ]
+    ended = [at + max(0, round(duration)) for at, duration in zip(started, of["duration_ms"], strict=True)]
+    return _Part(amounts, started, ended, Counter(of["tools"]))
 
 
 def days(hours: dict[Group, list[int]]) -> dict[Group, list[int]]:
     """The same by day."""
     found: dict[Group, list[int]] = {}
     for group, amounts in hours.items():
-        day = group._replace(time=group.time - group.time % DAY)
-        _add(found.setdefault(day, [0] * len(amounts)), amounts)
+        _add(found, group._replace(time=group.time - group.time % DAY), amounts)
     return found
 
 
-def integers(*values: int) -> Counts:
-    """Counts as SQLite can hold them, and as sums can; nearly always just what was given."""
-    together = 0
-    for value in values:
-        together |= value
-    if 0 <= together < MAX_INTEGER:
-        return values
-    return tuple(max(0, min(value, MAX_INTEGER)) for value in values)
-
-
-def _to_session(share: SessionShare, part: _Part, provider: str, model: str, agent: str) -> None:
+def _to_session(share: SessionShare, part: _Part, by: tuple[str, str, str]) -> None:
+    """`by` is the provider, the model and the agent of these calls."""
+    provider, model, agent = by
+    share.sums = _sum(share.sums, part.amounts)
     ended = max(part.ended)
     newest = ended >= share.last_at
     if newest:
@@ -146,10 +140,15 @@ def _to_session(share: SessionShare, part: _Part, provider: str, model: str, age
             share.provider = provider
         share.models[provider, model] = max(share.models.get((provider, model), 0), ended)
     share.started_at = min(share.started_at, *part.started)
-    for tool in part.tools:
-        share.tools[tool] = share.tools.get(tool, 0) + 1
+    for tools, calls in part.tools.items():
+        for tool in orjson.loads(tools):
+            share.tools[tool] = share.tools.get(tool, 0) + calls
 
 
-def _add(to: list[int], amounts: list[int]) -> None:
-    for at, amount in enumerate(amounts):
-        to[at] += amount
+def _add(to: dict[Group, list[int]], group: Group, amounts: list[int]) -> None:
+    before = to.get(group)
+    to[group] = amounts if before is None else _sum(before, amounts)
+
+
+def _sum(one: list[int], other: list[int]) -> list[int]:
+    return [*map(add, one, other)]

@@ -7,16 +7,17 @@ there already (a file that was put back from a copy) adds nothing anywhere. Stat
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
 
 import orjson
 
 from gateway.record import Record
 from gateway.store import rows
 from gateway.store.base import Place
+from gateway.store.calls import INSERT_CALL, call_row
 from gateway.store.entries import Balance, Entry, Version
-from gateway.store.sums import Counts, Group, Sums, counts_of, days, gathered
+from gateway.store.sums import Group, Sums, days, gathered
 
 _AT_ONCE: Final = 500
 """Rows that are looked for in one statement."""
@@ -48,22 +49,18 @@ def write(connection: sqlite3.Connection, entries: Sequence[Entry], place: Place
         raise
 
 
-def _insert(connection: sqlite3.Connection, records: Sequence[Record]) -> Sequence[tuple[Record, Counts]]:
-    """Those of the calls that were not there, with their counts."""
-    by_id = {record.id: record for record in records}
-    known = _known(connection, list(by_id))
-    new = [(record, counts_of(record)) for key, record in by_id.items() if key not in known]
-    connection.executemany(rows.INSERT_CALL, [rows.call_row(record, counts) for record, counts in new])
-    return new
-
-
-def _known(connection: sqlite3.Connection, ids: list[str]) -> set[str]:
-    found: set[str] = set()
-    for start in range(0, len(ids), _AT_ONCE):
-        some = ids[start : start + _AT_ONCE]
-        marks = ", ".join("?" for _ in some)
-        found.update(key for (key,) in connection.execute(f"SELECT id FROM calls WHERE id IN ({marks})", some))  # noqa: S608
-    return found
+def _insert(connection: sqlite3.Connection, records: Iterable[Record]) -> Sequence[tuple[Any, ...]]:
+    """The rows of those calls that were not there; of several with one id the first."""
+    found = [call_row(record) for record in records]
+    top = connection.execute("SELECT coalesce(max(n), 0) FROM calls").fetchone()
+    if connection.executemany(INSERT_CALL, found).rowcount == len(found):
+        return found
+    # some were there, which is rare: those that were not have the numbers that came after the highest one
+    new = {key for (key,) in connection.execute("SELECT id FROM calls WHERE n > ?", top)}
+    first: dict[str, tuple[Any, ...]] = {}
+    for row in found:
+        first.setdefault(row[0], row)
+    return [row for key, row in first.items() if key in new]
 
 
 def _add(connection: sqlite3.Connection, sums: Sums) -> None:

@@ -10,6 +10,7 @@ from msgspec import structs
 from gateway.flag import USAGE_KINDS, Usage
 from gateway.store import rows, writing
 from gateway.store.base import BadCursor, Place, StoreFailed
+from gateway.store.calls import record_of
 from gateway.store.entries import Entry, decode, encode
 from gateway.store.schema import MIGRATIONS, migrate
 from tests.records import NOON, record
@@ -30,7 +31,7 @@ def write(connection, *records):
 
 
 def calls(connection):
-    return [rows.record_of(row) for row in connection.execute(rows.select_calls(), (100,))]
+    return [record_of(row) for row in connection.execute(rows.select_calls(), (100,))]
 
 
 def sessions(connection):

@@ -48,7 +48,8 @@ SUMMED = ", ".join([
 ])  # fmt: skip
 DURATION = "milliseconds(duration_ms)"
 """Python's rounding: at a half, SQLite's goes up and Python's to the even number."""
-OF_A_CALL = "identity, provider, model, agent"
+OF_A_CALL = "identity, provider, CASE provider WHEN '' THEN '' ELSE model END, agent"
+"""What was never routed counts under no model."""
 
 
 def stored(batches):
@@ -72,7 +73,7 @@ def rolled_up(connection, table):
 def recounted(connection, milliseconds):
     return rows(
         connection,
-        f"SELECT at - at % {milliseconds}, {OF_A_CALL}, {SUMMED}, sum({DURATION}) FROM calls GROUP BY 1, {OF_A_CALL}",
+        f"SELECT at - at % {milliseconds}, {OF_A_CALL}, {SUMMED}, sum({DURATION}) FROM calls GROUP BY 1, 2, 3, 4, 5",
     )
 
 
@@ -151,3 +152,22 @@ def test_batches_that_come_again_change_nothing(batches):
     with stored(batches) as once, stored([*batches, *reversed(batches)]) as twice:
         for table in ("calls", "usage_hourly", "usage_daily", "sessions", "session_models", "session_tools"):
             assert rolled_up(once, table) == rolled_up(twice, table)
+
+
+def test_names_that_clients_make_up_leave_one_row_of_sums_and_stay_on_their_calls():
+    made_up = [
+        record(id=str(number), provider="", model=f"made-up-{number}", outcome="refused", cost=None)
+        for number in range(100)
+    ]
+    with stored([made_up[:50], made_up[50:]]) as connection:
+        for table in ("usage_hourly", "usage_daily"):
+            assert rows(connection, f"SELECT provider, model, calls FROM {table}") == [("", "", 100)]
+        assert rows(connection, "SELECT count(DISTINCT model) FROM calls") == [(100,)]
+
+
+def test_of_calls_with_one_id_the_first_counts_in_a_batch_as_across_batches():
+    first, second, other = record(id="a", cost=1), record(id="a", cost=2), record(id="b", cost=4)
+    with stored([[first, second, other]]) as together, stored([[first], [second, other], [other]]) as apart:
+        for connection in (together, apart):
+            assert rows(connection, "SELECT id, cost FROM calls") == [("a", 1), ("b", 4)]
+            assert rows(connection, "SELECT calls, known_cost FROM usage_hourly") == [(2, 5)]

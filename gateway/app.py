@@ -47,7 +47,7 @@ from gateway.server import PING_SECONDS, Server
 from gateway.sessions import load_key
 from gateway.store.bodies import Bodies
 from gateway.store.entries import Balance, Entry
-from gateway.store.journal import Journal
+from gateway.store.journal import Journal, see_that_it_is_free
 from gateway.store.keeper import Keeper
 from gateway.store.sqlite import SqliteStore
 from gateway.upstream import Upstream
@@ -90,6 +90,8 @@ def _gateway(config: Config, registry: Registry, state: Path, log: Logger) -> Ga
     ready = runtime(config)
     metrics = Metrics(ready.config)
     database = _database(config, state)
+    # a newer release would migrate the store under an older one's feet
+    see_that_it_is_free(state / "journal")
     store = SqliteStore(database)
     journal = Journal(state / "journal", log, after=store.begun.segment)
     keeper = Keeper(journal, store, log, retention=lambda: gateway.runtime.config.storage.retention)

@@ -6,7 +6,7 @@ Its fields are the words (`tests/test_vocabulary.py` holds all four to them); `a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -16,13 +16,22 @@ NANODOLLARS = 1_000_000_000
 """Money is held in integer nanodollars (1e-9 USD), so that sums are exact."""
 
 
+_LAST: Final = 253_402_300_799
+"""The end of the year 9999, in Unix time: no later moment has a date."""
+_MOST: Final = 2**53
+Moment = Annotated[float, msgspec.Meta(ge=0, le=_LAST)]
+Small = Annotated[int, msgspec.Meta(ge=0, le=_MOST)]
+Milliseconds = Annotated[float, msgspec.Meta(ge=-_MOST, le=_MOST)]
+"""What is beyond these bounds is no record where one is read: nothing could keep it, or show it."""
+
+
 class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What is kept of one call, whatever became of it."""
 
     id: str
     """Also the reply's `x-request-id`."""
     session_id: str
-    at: float
+    at: Moment
     """Unix time in seconds at which the request came."""
     identity: str
     node: str = ""
@@ -38,7 +47,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The flag by which the provider was called."""
     operation: str
     stream: bool
-    status: int
+    status: Small
     """HTTP status of the reply; 499 when the client left before there was one."""
     outcome: str
     """`ok`, `refused` (by the gateway), `failed` (by the provider), `cancelled` (by the client)."""
@@ -62,9 +71,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Nanodollars that the call took from quota buckets, by bucket."""
     stop: str
     tools: tuple[str, ...]
-    duration_ms: float
-    first_event_ms: float | None
-    attempts: int
+    duration_ms: Milliseconds
+    first_event_ms: Milliseconds | None
+    attempts: Small
     dropped: tuple[str, ...]
     """JSON pointers of fields that were not carried."""
     agent: str

@@ -32,6 +32,8 @@ def connect(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         # with WAL, NORMAL loses the last commits when the machine loses power, and never damages the file
         connection.execute("PRAGMA synchronous = NORMAL")
+        # what was deleted is overwritten: it was deleted for a reason
+        connection.execute("PRAGMA secure_delete = ON")
         # room for the indexes of a busy hour; and fewer, larger moves from the write-ahead log into the file
         connection.execute("PRAGMA cache_size = -16000")
         connection.execute("PRAGMA wal_autocheckpoint = 5000")

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
+from time import monotonic
 from typing import Final
 
 from gateway.log import Logger
@@ -23,6 +25,9 @@ SEGMENT_BYTES: Final = 16 * 1024 * 1024
 WAITING_BYTES: Final = 16 * 1024 * 1024
 """Kept in memory while the disk takes nothing: some 20,000 calls."""
 _SUFFIX: Final = ".jsonl"
+_NAME: Final = re.compile(r"([0-9]{12})\.jsonl")
+"""What is named otherwise is somebody else's."""
+_HIGHEST: Final = 10**12 - 1
 
 
 class Journal:
@@ -48,6 +53,8 @@ class Journal:
         self._waits = 0
         self._file = -1
         self._place = Place()
+        self._begun = 0.0
+        self._gone = False
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = _locked(folder / "lock")
@@ -116,8 +123,12 @@ class Journal:
         except OSError:
             there = -1
         if there == os.fstat(self._file).st_ino:
+            self._gone = False
             return
-        self._log.error("journal.removed", folder=str(self._folder), kept="what its last file held")
+        if not self._gone:
+            # once, not with every look, where it cannot be made again
+            self._log.error("journal.removed", folder=str(self._folder), kept="what its last file held")
+            self._gone = True
         try:
             data = os.pread(self._file, self._place.offset, 0)
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -129,11 +140,23 @@ class Journal:
             self._waits += len(data)
 
     def _begin(self, number: int) -> None:
+        if number > _HIGHEST:
+            raise StoreFailed(f"{self._path(_HIGHEST)}: no file can follow this one; move it out of the journal")
         before = self._file
         self._file = os.open(self._path(number), os.O_CREAT | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._place = Place(number, 0)
+        self._begun = monotonic()
         if before >= 0:
             os.close(before)
+
+    def renew(self, seconds: float) -> None:
+        """Go on in another file where this one is so old, so that it can be discarded: its calls may be kept no longer.
+
+        Where that cannot be, as on a full disk, it is tried again the next time.
+        """
+        if self._place.offset and monotonic() - self._begun >= seconds:
+            with suppress(OSError):
+                self._begin(self._place.segment + 1)
 
     def read(self, place: Place, limit: int) -> tuple[list[bytes], Place]:
         """Whole lines from `place` on, about `limit` bytes of them, and where the next ones begin. For any thread.
@@ -180,11 +203,20 @@ class Journal:
         os.close(self._lock)
 
     def _numbers(self) -> list[int]:
-        names = [path.name.removesuffix(_SUFFIX) for path in self._folder.glob(f"*{_SUFFIX}")]
-        return [int(name) for name in names if name.isdecimal()]
+        named = [(path, _NAME.fullmatch(path.name)) for path in self._folder.glob(f"*{_SUFFIX}")]
+        return [int(name[1]) for path, name in named if name and path.is_file()]
 
     def _path(self, number: int) -> Path:
         return self._folder / f"{number:012d}{_SUFFIX}"
+
+
+def see_that_it_is_free(folder: Path) -> None:
+    """Raises `StoreFailed` where another process has this journal: to be asked before anything of it is touched."""
+    if folder.exists():
+        try:
+            os.close(_locked(folder / "lock"))
+        except OSError as error:
+            raise StoreFailed(f"{error.filename}: the journal cannot be written: {error.strerror}") from None
 
 
 def _locked(path: Path) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from time import time
+from time import monotonic, time
 from typing import Final
 
 from gateway.log import Logger
@@ -110,7 +110,7 @@ class Keeper:
             try:
                 await self._catch_up()
                 await self._expire()
-            except StoreFailed as error:
+            except Exception as error:  # noqa: BLE001 (whatever it is, calls must go on being taken over)
                 self._failed(error)
             else:
                 self._succeeded()
@@ -141,17 +141,20 @@ class Keeper:
     async def _expire(self) -> None:
         """Delete what is too old, a little at a time."""
         seconds = self._retention()
-        now = time()
+        # not by the clock of the day, which may be set back by hours
+        now = monotonic()
         if seconds is None or now < self._expire_at:
             return
-        deleted = await self._store.expire(now - seconds, EXPIRE_AT_ONCE)
+        self._journal.renew(seconds)
+        deleted = await self._store.expire(time() - seconds, EXPIRE_AT_ONCE)
         # where there is more, the next look goes on with it
         self._expire_at = now if deleted == EXPIRE_AT_ONCE else now + EXPIRE_EVERY
 
-    def _failed(self, error: StoreFailed) -> None:
+    def _failed(self, error: Exception) -> None:
         self._failures += 1
         if self._failures == 1:
-            self._log.error("store.write_failed", reason=str(error), kept="in the journal")
+            reason = str(error) if isinstance(error, StoreFailed) else repr(error)
+            self._log.error("store.write_failed", reason=reason, kept="in the journal")
 
     def _succeeded(self) -> None:
         if self._failures:

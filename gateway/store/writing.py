@@ -21,6 +21,8 @@ from gateway.store.sums import Group, Sums, days, gathered
 
 _AT_ONCE: Final = 500
 """Rows that are looked for in one statement."""
+_LARGEST: Final = 2**63 - 1
+"""That a column holds; in nanodollars, nine thousand million dollars."""
 _UPSERT_BALANCE: Final = """
 INSERT INTO balances (bucket, amount, remainder, at) VALUES (?, ?, ?, ?)
 ON CONFLICT (bucket) DO UPDATE SET amount = excluded.amount, remainder = excluded.remainder, at = excluded.at
@@ -100,12 +102,16 @@ def _roll_up(connection: sqlite3.Connection, table: str, groups: dict[Group, lis
 
 
 def _keep(connection: sqlite3.Connection, balances: Sequence[Balance]) -> None:
-    """The last of each bucket."""
+    """The last of each bucket; a bucket may be configured to hold more than a column can."""
     last = {balance.bucket: balance for balance in balances}
     connection.executemany(
         _UPSERT_BALANCE,
-        [(bucket, last[bucket].amount, last[bucket].remainder, last[bucket].at) for bucket in last],
+        [(bucket, _fit(left.amount), _fit(left.remainder), left.at) for bucket, left in last.items()],
     )
+
+
+def _fit(amount: int) -> int:
+    return max(-_LARGEST, min(amount, _LARGEST))
 
 
 def _note(connection: sqlite3.Connection, version: Version) -> None:
@@ -131,4 +137,7 @@ def expire(connection: sqlite3.Connection, before: float, limit: int) -> int:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+    if 0 < deleted < limit:
+        # the write-ahead log would have them until it comes around; where somebody reads, the next time will do
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return deleted

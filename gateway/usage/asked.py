@@ -120,7 +120,9 @@ def _time(name: str, text: str, *, hours: bool) -> _Time | None:
 
 
 def _days_before(time: float) -> _Time:
-    day = datetime.fromtimestamp(time - HOURS_OF_DAYS * _DAY_SECONDS, UTC).strftime("%Y-%m-%d")
+    # no day is before the first one of the calendar
+    begin = max(time - HOURS_OF_DAYS * _DAY_SECONDS, datetime.min.replace(tzinfo=UTC).timestamp())
+    day = datetime.fromtimestamp(begin, UTC).date().isoformat()
     found = _time("from", day, hours=True)
     assert found is not None
     return found

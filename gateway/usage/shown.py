@@ -23,7 +23,8 @@ SUMS: Final = (
 )  # fmt: skip
 """Columns of the CSV behind those of the groups."""
 
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+# the last four are the wide forms of the first, which some programs take for them
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def truncated(rows: Sequence[UsageRow]) -> bool:

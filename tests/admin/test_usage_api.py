@@ -176,7 +176,9 @@ async def test_csv_has_a_line_of_names_and_exact_money(store, get):
     ]
 
 
-@pytest.mark.parametrize("name", ["=1+1", "+cmd", "-2", "@SUM(A1)", "\tx", '=HYPERLINK("http://evil")'])
+@pytest.mark.parametrize(
+    "name", ["=1+1", "+cmd", "-2", "@SUM(A1)", "\tx", '=HYPERLINK("http://evil")', "\n=1", "\uff1d1"]
+)
 async def test_a_cell_of_the_csv_is_never_a_formula(store, get, name):
     await kept(store, {"model": name})
     _, (_, body) = await get("/api/usage?by=model&format=csv")
@@ -252,3 +254,8 @@ def test_hours_without_a_first_one_are_those_of_the_last_week():
     assert wanted({"by": "hour", "to": "2026-03-10"}, now=now).first == "2026-03-04"
     assert wanted({"by": "hour", "from": "2026-01-01"}, now=now).first == "2026-01-01"
     assert wanted({"by": "day"}, now=now).first is None
+
+
+def test_hours_without_a_first_one_begin_with_the_calendar_at_the_earliest():
+    assert wanted({"by": "hour", "to": "0001-01-02"}, now=0.0).first == "0001-01-01"
+    assert wanted({"by": "hour", "to": "0100-01-02"}, now=0.0).first == "0099-12-27"

@@ -2,6 +2,7 @@
 
 import json
 import resource
+import shutil
 import stat
 import tempfile
 import time
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.store.base import Place, StoreFailed
-from gateway.store.journal import Journal
+from gateway.store.journal import Journal, see_that_it_is_free
 from tests.records import logger
 
 LINES = [b'{"a": %d}' % number for number in range(100)]
@@ -194,3 +195,71 @@ def test_a_folder_that_cannot_be_made_is_told_at_the_start(tmp_path):
     with pytest.raises(StoreFailed, match="cannot be written"):
         Journal(tmp_path / "journal", logger()[0])
     assert [path.name for path in tmp_path.iterdir()] == ["journal"]
+
+
+def test_files_of_others_in_the_folder_are_left_alone(folder):
+    folder.mkdir()
+    foreign = [
+        "5.jsonl",
+        "99999999999999999999999.jsonl",
+        "\u0663.jsonl",
+        "-1.jsonl",
+        "notes.jsonl",
+        "000000000007.json",
+    ]
+    for name in foreign:
+        (folder / name).write_bytes(b"theirs\n")
+    (folder / "000000000009.jsonl").mkdir()
+    with opened(folder) as journal:
+        journal.append(b"ours")
+        assert everything(journal) == [b"ours"]
+        assert journal.end.segment == 1
+        journal.discard(journal.end)
+    assert all((folder / name).exists() for name in foreign)
+
+
+def test_a_file_that_none_can_follow_is_named(folder):
+    folder.mkdir()
+    (folder / "999999999999.jsonl").touch()
+    with pytest.raises(StoreFailed, match=r"999999999999\.jsonl: no file can follow"):
+        Journal(folder, logger()[0])
+
+
+def test_a_folder_that_is_gone_for_good_is_told_once(tmp_path):
+    folder = tmp_path / "state" / "journal"
+    with opened(folder) as journal:
+        journal.append(b"a")
+        shutil.rmtree(tmp_path / "state")
+        (tmp_path / "state").write_bytes(b"in the way")
+        for _ in range(5):
+            journal.append(b"b")
+            journal.retry()
+        (tmp_path / "state").unlink()
+        journal.retry()
+        assert everything(journal) == [b"a", *[b"b"] * 5]
+    time.sleep(0.1)  # the log has a thread of its own
+    assert journal.out.getvalue().count(b"journal.removed") == 1
+
+
+def test_a_file_goes_when_it_is_as_old_as_its_lines_may_be_and_taken_over(folder):
+    with opened(folder) as journal:
+        journal.append(b"a")
+        journal.renew(60)
+        assert journal.end.segment == 1
+        journal.renew(0)
+        journal.renew(0)
+        assert journal.end == Place(2, 0)
+        journal.append(b"b")
+        journal.discard(journal.end)
+        assert [path.read_bytes() for path in folder.glob("*.jsonl")] == [b"b\n"]
+
+
+def test_whether_another_process_has_a_journal_is_known_without_touching_it(folder):
+    see_that_it_is_free(folder)
+    assert not folder.exists()
+    with opened(folder):
+        before = set(folder.iterdir())
+        with pytest.raises(StoreFailed, match="another gateway keeps its records there"):
+            see_that_it_is_free(folder)
+        assert set(folder.iterdir()) == before
+    see_that_it_is_free(folder)

@@ -196,3 +196,76 @@ async def test_old_calls_are_deleted_a_little_at_a_time_and_new_ones_stay(tmp_pa
             assert time.monotonic() < until
             await asyncio.sleep(0.02)
         assert [session.id for session in (await kept.store.sessions(None, 10)).rows] == ["new"]
+
+
+async def test_what_is_kept_no_longer_is_in_no_file_any_more(tmp_path, monkeypatch):
+    monkeypatch.setattr(keeper_module, "EXPIRE_EVERY", 0.1)
+
+    def marked():
+        # a file may go between the two
+        return [path.name for path in tmp_path.rglob("*") if path.is_file() and b"marker" in path.read_bytes()]
+
+    async with keeping(tmp_path, retention=lambda: 0.0) as kept:
+        for number in range(200):
+            kept.put(f"a{number}", session_id=f"marker{number}", node="marker", tools=("marker",))
+        assert marked()
+        await kept.keeper.flush()
+        until = time.monotonic() + 5
+        while found := marked():
+            assert time.monotonic() < until, found
+            await asyncio.sleep(0.05)
+        assert await kept.ids() == []
+        assert [row.calls for row in await kept.store.usage(UsageQuery())] == [200]
+
+
+async def test_numbers_beyond_what_a_column_holds_hold_up_nothing(tmp_path):
+    async with keeping(tmp_path) as kept:
+        kept.keeper.put(Entry(balances=(Balance("vast", 2**63 + 5, 0, NOON),)))
+        kept.put("a", at=1e300)
+        kept.put("b", status=2**63 + 1)
+        kept.put("c", duration_ms=1e300)
+        kept.put("d")
+        await kept.keeper.flush()
+        assert await kept.ids() == ["d"]
+        assert await kept.store.balances() == [Balance("vast", 2**63 - 1, 0, NOON)]
+        assert await kept.told("journal.unreadable_lines")
+
+
+class Odd(SqliteStore):
+    """Fails once in a way that no store says it does."""
+
+    odd = False
+
+    async def write(self, entries, place):
+        odd, self.odd = self.odd, False
+        if odd:
+            raise OverflowError("too large")
+        await super().write(entries, place)
+
+
+async def test_a_store_that_fails_in_a_way_nobody_thought_of_is_tried_again(tmp_path):
+    log, out = logger()
+    store = Odd(tmp_path / "irisgate.db")
+    keeper = Keeper(Journal(tmp_path / "journal", log), store, log)
+    await keeper.start()
+    store.odd = True
+    keeper.put(Entry(call=record(id="a")))
+    await keeper.flush()
+    assert [row.id for row in (await store.calls(None, None, 10)).rows] == ["a"]
+    assert b"OverflowError" in out.getvalue()
+    await keeper.close()
+    await store.close()
+
+
+async def test_old_calls_are_deleted_although_the_clock_was_set_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(keeper_module, "EXPIRE_EVERY", 0.1)
+    now = time.time()
+    async with keeping(tmp_path, retention=lambda: 3600.0) as kept:
+        await asyncio.sleep(0.1)
+        monkeypatch.setattr(keeper_module, "time", lambda: now - 86_400)
+        kept.put("old", at=now - 2 * 86_400)
+        await kept.keeper.flush()
+        until = time.monotonic() + 2
+        while await kept.ids():
+            assert time.monotonic() < until
+            await asyncio.sleep(0.02)

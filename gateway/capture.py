@@ -18,8 +18,13 @@ import msgspec
 
 from gateway.log import REDACTED, redact
 
-_SECRET_HEADER: Final = re.compile(r"auth|cookie|key|token|secret|password|credential|signature", re.IGNORECASE)
+_SECRET_NAMED: Final = re.compile(
+    r"auth|cookie|key|token|secret|passw|pwd|credential|signature|bearer|jwt", re.IGNORECASE
+)
 """Wider than what the log hides: these are other people's headers, and no name among them is worth a key."""
+_IN_ADDRESS: Final = re.compile(r"(?P<login>(?<=//)[^/?#\s@]+(?=@))|(?<=[?&;])(?P<name>[^=?&;\s]*)=[^?&;#\s]+")
+"""Who logs in, and each parameter, of addresses as `referer` and `location` have them. No part of it may match what
+begins another one, or a long header would take the square of its length."""
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -102,8 +107,18 @@ def shown(headers: Mapping[str, str]) -> dict[str, str]:
     named = {
         # a header may hold bytes that are no text, which JSON could not say
         name.lower().encode("utf-8", "replace").decode(): (
-            REDACTED if _SECRET_HEADER.search(name) else value.encode("utf-8", "replace").decode()
+            REDACTED if _SECRET_NAMED.search(name) else _without_secrets(value.encode("utf-8", "replace").decode())
         )
         for name, value in headers.items()
     }
     return dict(redact(None, "", named))
+
+
+def _without_secrets(value: str) -> str:
+    return _IN_ADDRESS.sub(_redacted, value)
+
+
+def _redacted(found: re.Match[str]) -> str:
+    if found["login"] is not None:
+        return REDACTED
+    return f"{found['name']}={REDACTED}" if _SECRET_NAMED.search(found["name"]) else found[0]

@@ -1,5 +1,7 @@
 """What a call's bodies become before they are written: cut, without secrets, text or base64."""
 
+import time
+
 import pytest
 
 from gateway.capture import Capture, Part, shown
@@ -29,6 +31,7 @@ def test_bodies_that_just_fit_are_not_called_cut():
     [
         "Authorization", "Proxy-Authorization", "X-API-Key", "x-goog-api-key", "api-key", "Cookie", "Set-Cookie",
         "X-Amz-Security-Token", "x-auth", "X-Client-Secret", "x-my-password", "X-Amz-Signature", "x-credentials",
+        "X-PassWd", "x-pwd", "x-bearer", "X-JWT",
     ],
 )  # fmt: skip
 def test_a_header_that_may_hold_a_secret_is_redacted_by_its_name(name):
@@ -37,6 +40,28 @@ def test_a_header_that_may_hold_a_secret_is_redacted_by_its_name(name):
 
 def test_a_credential_in_the_value_of_any_header_is_redacted():
     assert "canary" not in str(shown({"x-forwarded-note": "was Bearer canary-canary"}))
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        ("https://h/p?api_key=canary&page=2", "https://h/p?api_key=[redacted]&page=2"),
+        ("https://h/?a=1&X-Amz-Signature=canary#top", "https://h/?a=1&X-Amz-Signature=[redacted]#top"),
+        ("/p?KEY=canary", "/p?KEY=[redacted]"),
+        ("http://ada:canary@h/p", "http://[redacted]@h/p"),
+        ("https://h/p?page=2&of=3", "https://h/p?page=2&of=3"),
+        ("<ada@example.com>; q=1", "<ada@example.com>; q=1"),
+    ],
+)
+def test_a_secret_in_an_address_is_redacted(value, kept):
+    assert shown({"referer": value}) == {"referer": kept}
+
+
+@pytest.mark.parametrize("begins", ["?", "//", "&key", "?a", "//a", "?key=", "/", "a@//"])
+def test_a_long_header_takes_no_longer_than_its_length_asks_for(begins):
+    begun = time.thread_time()
+    shown({"referer": begins * (60_000 // len(begins)), "location": begins + "a" * 60_000})
+    assert time.thread_time() - begun < 0.5
 
 
 def test_other_headers_are_kept_with_names_in_lower_case_and_bytes_that_are_no_text_replaced():

@@ -13,6 +13,9 @@ from gateway.store.schema import migrate
 BUSY_SECONDS: Final = 1.0
 """How long one attempt waits for another process's lock."""
 
+WAL_BYTES: Final = 64 * 1024 * 1024
+"""To which the write-ahead log shrinks when somebody who read for long, and so made it grow, is done."""
+
 
 def prepare(path: Path) -> None:
     """Make the file where there is none, and migrate it. Raises `StoreFailed`, in words for whoever starts us."""
@@ -37,6 +40,7 @@ def connect(path: Path) -> sqlite3.Connection:
         # room for the indexes of a busy hour; and fewer, larger moves from the write-ahead log into the file
         connection.execute("PRAGMA cache_size = -16000")
         connection.execute("PRAGMA wal_autocheckpoint = 5000")
+        connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
         migrate(connection, str(path))
     except BaseException:
         connection.close()

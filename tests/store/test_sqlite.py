@@ -2,9 +2,11 @@
 
 import sqlite3
 import stat
+from contextlib import closing
 
 import pytest
 
+from gateway.store import file
 from gateway.store.base import Ambiguous, BadCursor, Place, StoreFailed, UsageQuery
 from gateway.store.entries import Balance, Entry
 from gateway.store.sqlite import SqliteStore
@@ -150,3 +152,27 @@ async def test_a_folder_that_cannot_be_made_is_told_at_the_start(tmp_path):
     (tmp_path / "state").write_text("a file where the folder should be")
     with pytest.raises(StoreFailed, match="cannot be opened"):
         SqliteStore(tmp_path / "state" / "irisgate.db")
+
+
+async def test_a_log_that_grew_under_a_long_reader_shrinks_when_that_one_is_done(path, monkeypatch):
+    monkeypatch.setattr(file, "WAL_BYTES", 1_000_000)
+    store = Kept(path)
+    wal = path.with_name("irisgate.db-wal")
+
+    async def put(batch):
+        for number in range(2000):
+            store.put(record(id=f"{batch}.{number}"))
+        await store.flush()
+
+    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM calls").fetchone()
+        for batch in range(30):
+            await put(batch)
+        grown = wal.stat().st_size
+        assert grown > 20_000_000
+        reader.execute("COMMIT")
+    for batch in range(30, 34):
+        await put(batch)
+    assert wal.stat().st_size < grown / 2
+    await store.close()

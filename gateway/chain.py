@@ -78,7 +78,7 @@ class Attempt:
     waited: float = 0.0
     """Seconds for which the provider was waited for, until a whole reply or a stream's first event."""
     delivered: int | None = None
-    """Bytes of text (of a whole reply: of its body) that came before usage was reported; None: no reply."""
+    """Bytes of what the model wrote (of a whole reply: of its body) that came so far; None: no reply."""
 
     async def wait(self, reply: Awaitable[T]) -> T:
         """Await something of the provider's; the time counts as its own, not the gateway's."""

@@ -342,6 +342,11 @@ class Flag(Protocol):
 
     def with_text(self, event: Event, text: str) -> Event: ...
 
+    def written(self, event: Event) -> int:
+        """Bytes of what the model wrote in this event: text, thinking, arguments of tools. For streams that are cut
+        before the provider says how many tokens it was. Raises `BadFrame` for an event that is not JSON.
+        """
+
     def error(self, problem: Problem) -> tuple[int, dict[str, str], bytes]:
         """Status, headers and body of an error reply."""
 

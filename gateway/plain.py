@@ -27,6 +27,10 @@ _UNNAMABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _SHOWN: Final = 100
 """Letters of such a name that a refusal repeats."""
 
+UNLIMITED: Final = 64_000
+"""Tokens that one answer without a limit may have: what Claude's models can write, more than most, thinking included. A
+translator that has to name a limit stays below it (`Caps.max_output` and a budget for thinking)."""
+
 MAX_RETRY_AFTER: Final = 86_400
 """Seconds; a provider that says more, or what is no number of seconds, would have clients wait for ever."""
 
@@ -95,11 +99,13 @@ def not_again(ask: Ask, target: Target, problem: Problem, drop: Drop) -> Ask | N
 
 def limit(ask: Ask) -> int | None:
     """The limit of a body in OpenAI's or Anthropic's manner."""
-    for name in ("max_completion_tokens", "max_tokens", "max_output_tokens"):
-        value = ask.top.decode(name)
-        if isinstance(value, int) and not isinstance(value, bool):
-            return value
-    return None
+    return limit_of(ask, "max_completion_tokens", "max_tokens", "max_output_tokens")
+
+
+def limit_of(ask: Ask, *names: str) -> int | None:
+    """The number that stands under one of the names; the largest of several, whichever a provider goes by."""
+    values = map(ask.top.decode, names)
+    return max((value for value in values if isinstance(value, int) and not isinstance(value, bool)), default=None)
 
 
 def problem_of(head: Head, body: bytes) -> Problem | None:
@@ -266,6 +272,16 @@ def error_headers(problem: Problem) -> dict[str, str]:
 def no_text(event: Event) -> str:
     _ = event
     return ""
+
+
+def written(texts: Callable[[Event], str]) -> Callable[[Event], int]:
+    """`written` of a flag that shows only its texts."""
+    return lambda event: size(texts(event))
+
+
+def size(*values: Any) -> int:
+    """Bytes of those of the values that are texts."""
+    return sum(len(value.encode(errors="replace")) for value in values if isinstance(value, str))
 
 
 def same_event(event: Event, text: str) -> Event:

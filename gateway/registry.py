@@ -72,6 +72,7 @@ class Plugin:
     encoder: Callable[[Ask], Encoder]
     texts: Callable[[Event], str]
     with_text: Callable[[Event, str], Event]
+    written: Callable[[Event], int]
     error: Callable[[Problem], tuple[int, dict[str, str], bytes]]
 
 
@@ -89,6 +90,7 @@ _ARGUMENTS: Final[Mapping[str, int]] = {
     "encoder": 1,
     "texts": 1,
     "with_text": 2,
+    "written": 1,
     "error": 1,
 }
 
@@ -118,6 +120,7 @@ def plugin(name: str, module: Any) -> Plugin:
         "encoder": lambda _ask: plain.SseEncoder(),
         "texts": plain.no_text,
         "with_text": plain.same_event,
+        "written": plain.written(getattr(module, "texts", plain.no_text)),
         "error": plain.error,
     }
     parts: dict[str, Any] = {

@@ -1,8 +1,8 @@
 """Facts of a reply are read here, from what the provider itself said, before anything translates it.
 
 `send` makes the meter as soon as there is a head; it stays with the attempt, so that a call that is cut at any point is
-still accounted for with what was known. Until the provider has reported its usage, the text that passes is measured:
-it is all that an estimate can go by if the call is cut (`prices/calls.py`).
+still accounted for with what was known. What the model wrote is measured as it passes: it is all that an estimate can
+go by if the call is cut, and a first report may have been made before most of it (`prices/calls.py`).
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ async def cost(call: Call, following: Next) -> Answer:
 
 async def _metered(attempt: Attempt, meter: Meter, items: Items) -> Items:
     """A native client gets what came, also where nothing can be read of it."""
-    reported = False
     async with aclosing(items):
         async for events in items:
             for event in events:
@@ -43,18 +42,17 @@ async def _metered(attempt: Attempt, meter: Meter, items: Items) -> Items:
                 except BadFrame:
                     if not attempt.candidate.native:
                         raise
-            if not reported and not (reported := meter.facts().reported):
-                _measure(attempt, events)
+            _measure(attempt, events)
             yield events
 
 
 def _measure(attempt: Attempt, events: Sequence[Event]) -> None:
-    """Add the text that was delivered. Text that cannot be read is nobody's."""
+    """Add what the model wrote. What cannot be read is nobody's."""
     size = attempt.delivered or 0
-    texts = attempt.candidate.flag.texts
+    written = attempt.candidate.flag.written
     for event in events:
         try:
-            size += len(texts(event).encode(errors="replace"))
+            size += written(event)
         except BadFrame:
             continue
     attempt.delivered = size

@@ -6,6 +6,7 @@ call in `gateway/quotas`.
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Final, NamedTuple
 
 from gateway.chain import Attempt, Call
@@ -31,11 +32,15 @@ class Cost(NamedTuple):
 NOTHING: Final = Cost(0, "")
 UNKNOWN: Final = Cost(None, "")
 
+MOST_BYTES: Final = 8
+"""Of a token, on the average of a reply: a report of fewer tokens was made before most of it was written."""
+
 
 def cost_of(call: Call, facts: Facts, *, complete: bool) -> Cost:
     """By the provider's report where there is one; nothing was spent where nothing reached a model.
 
     A report without an end is a lower bound, since more was to come: it is marked, unless the reply is `complete`.
+    Where much more was delivered than it tells of, as after Anthropic's first event, what was delivered counts.
     """
     attempt = call.attempt
     if attempt is None or not attempt.sent or call.operation == "count_tokens":
@@ -45,19 +50,29 @@ def cost_of(call: Call, facts: Facts, *, complete: bool) -> Cost:
         cut = not facts.stop and not complete
         if priced is None:
             return Cost(None, "", cut)
-        return Cost(priced.cost(facts.usage, tier=facts.tier, extra=facts.extra, at=call.at), priced.name, cut)
+        usage = _delivered(facts.usage, attempt.delivered or 0) if cut else facts.usage
+        return Cost(priced.cost(usage, tier=facts.tier, extra=facts.extra, at=call.at), priced.name, cut)
     if attempt.head is not None and attempt.head.status in FREE:
         return NOTHING
     return _estimated(call, attempt, facts, priced)
+
+
+def _delivered(usage: Usage, size: int) -> Usage:
+    """The usage with the output of a number of bytes, where it has too few tokens for that."""
+    if size <= usage.output * MOST_BYTES:
+        return usage
+    found = copy(usage)
+    found.output = max(usage.output, size // BYTES_PER_TOKEN)
+    return found
 
 
 def _estimated(call: Call, attempt: Attempt, facts: Facts, priced: Priced | None) -> Cost:
     """Where a reply has begun, and its usage never came: a client left, or a provider's report was lost.
 
     Input is the request's body at three bytes a token, with each image or file a constant (`quotas/estimate.py`);
-    nothing is taken for cached. Output is what was delivered of text, at three bytes a token too, and one token at
-    least: thinking and arguments of tools are not in it, so it is a lower bound, and the sum of both is near the truth
-    and never nothing. A service tier that is known counts, unless it has no price. Where no reply had begun, nobody
+    nothing is taken for cached. Output is what was delivered of text, thinking and arguments of tools, at three bytes a
+    token too, and one token at least: thinking that is not shown is not in it. The sum of both is near the truth and
+    never nothing. A service tier that is known counts, unless it has no price. Where no reply had begun, nobody
     knows whether anything was spent.
     """
     if priced is None or attempt.delivered is None:

@@ -16,7 +16,9 @@ from gateway.catalog import Offer
 from gateway.chain import Call, Candidate
 from gateway.config.model import Quota, RateLimit
 from gateway.errors import QUOTA, RATE_LIMIT, Problem, Refused
+from gateway.flag import Usage
 from gateway.identity import Identity
+from gateway.prices.rates import Priced
 from gateway.quotas.estimate import Estimate, estimate, probable, rated
 from gateway.quotas.ledger import NEVER, SECOND, Charge, Claim, Exceeded, Ledger, Level, Reservation, Rule
 
@@ -70,20 +72,28 @@ class Quotas:
     rules: Mapping[str, Rule] = field(default_factory=dict, init=False)
     """By definition."""
     definitions: Mapping[str, Quota] = field(default_factory=dict, init=False)
+    _unclaimed: dict[str, Kept] = field(default_factory=dict, init=False)
+    """What was kept of buckets whose definition is gone, should it come back."""
     _money: Ledger = field(default_factory=Ledger, init=False)
     _limits: Ledger = field(default_factory=Ledger, init=False)
 
     def configured(self, quotas: Mapping[str, Quota]) -> None:
-        """Take over definitions: balances stay and are capped, buckets of definitions that are gone are dropped."""
+        """Take over definitions: balances stay and are capped. Buckets of definitions that are gone are put away, and
+        go on with what was left when those come back: a quota is not renewed by taking it out for a moment.
+        """
         self.definitions = quotas
         self.rules = {name: _rule(quota) for name, quota in quotas.items()}
         self._money.reload(self.rules, self.clock())
+        self.restore(self._unclaimed.values())
 
     def restore(self, balances: Iterable[Kept]) -> None:
-        """Go on from what was kept before the process started; buckets of definitions that are gone are left out."""
-        for kept in balances:
+        """Go on from what was kept before the process started; buckets of definitions that are gone wait for them."""
+        waiting, self._unclaimed = tuple(balances), {}
+        for kept in waiting:
             rule = self.rule_of(kept.bucket)
-            if rule is not None:
+            if rule is None:
+                self._unclaimed[kept.bucket] = kept
+            else:
                 self._money.restore(kept.bucket, rule, kept.amount, kept.remainder, kept.at)
 
     def reserve(self, call: Call) -> Held:
@@ -149,14 +159,16 @@ class Quotas:
         return self._money.level(bucket, rule, self.clock())
 
     def rule_of(self, bucket: str) -> Rule | None:
-        """The rule of a bucket's name: that of the definition of this name, or of a template that it begins with."""
+        """The rule of a bucket's name: that of the definition of this name, or of the longest template that it begins
+        with, since `team:eu:<user>` begins as `team:<user>` does.
+        """
         if bucket in self.rules and not _template(bucket):
             return self.rules[bucket]
-        for name, rule in self.rules.items():
-            template = _template(name)
-            if template and bucket.startswith(prefix := name.removesuffix(template)) and bucket != prefix:
-                return rule
-        return None
+        prefixes = {
+            name.removesuffix(template): rule for name, rule in self.rules.items() if (template := _template(name))
+        }
+        fitting = [prefix for prefix in prefixes if bucket.startswith(prefix) and bucket != prefix]
+        return prefixes[max(fitting, key=len)] if fitting else None
 
     def _quotas(self, call: Call, offer: Offer) -> dict[str, Rule]:
         """The buckets of money of an offer, with their rules. Raises `Refused` for a quota that is not defined."""
@@ -226,37 +238,40 @@ def settle(call: Call, outcome: str, cost: int | None, estimated: bool) -> tuple
 
     `cost` is the record's, in nanodollars, None where nobody knows; `estimated` says that it is not what the provider
     reported, or not all of it; `outcome` is the record's too. A call that was never sent costs nothing. One that was
-    cut after a first report, or of which nothing is known, is charged what it has probably used: or else leaving just
-    before the end would make the output free.
+    cut, or of which nothing is known, is charged what it has probably used: or else leaving just before the end would
+    make the output free, or the thinking that nobody is shown.
     """
     held = call.reservation
     if held is None:
         return ()
-    facts = call.facts
-    cut = estimated and outcome != "ok" and facts is not None and facts.reported
-    spent = _spent(call, held, None if cut else cost, floor=cost or 0)
+    cut = estimated and outcome != "ok"
+    spent = _spent(call, held, None if cut else cost, floor=cost or 0, cut=cut)
     return held.book.settle(held, replace(spent, estimated=True) if estimated else spent)
 
 
-def _spent(call: Call, held: Held, cost: int | None, *, floor: int) -> Spent:
+def _spent(call: Call, held: Held, cost: int | None, *, floor: int, cut: bool) -> Spent:
     """What the call used; at least `floor` nanodollars where its cost is not known."""
     attempt = call.attempt
     if attempt is None or not attempt.sent:
         return Spent()
-    offer = attempt.candidate.offer
     counted = _buckets(call, attempt.candidate)
     facts = call.facts
     if cost is not None and (cost == 0 or (facts is not None and facts.reported)):
         return Spent(counted, 1, rated(facts.usage) if facts else 0, cost)
-    usage = probable(facts, held.estimate, monotonic() - call.started)
+    told = facts is not None and facts.reported and not cut
+    usage = facts.usage if facts and told else probable(facts, held.estimate, monotonic() - call.started)
     if cost is not None:
         return Spent(counted, 1, rated(usage), cost, estimated=True)
-    price = call.runtime.prices.of(offer)
-    guess = 0 if price is None else price.cost(usage)
-    if price is not None and guess is None:
-        # a kind of token was used that has no price
-        guess = held.estimate.cost([price])
-    return Spent(counted, 1, rated(usage), max(floor, guess or 0), estimated=True)
+    price = call.runtime.prices.of(attempt.candidate.offer)
+    guess = 0 if price is None else _guess(price, usage, facts.tier if facts else "")
+    return Spent(counted, 1, rated(usage), max(floor, guess), estimated=True)
+
+
+def _guess(price: Priced, usage: Usage, tier: str) -> int:
+    """Nanodollars of a usage: a tier without a price counts as the standard one, a kind of input as plain input."""
+    plain = Usage(input=rated(usage) - usage.output + usage.cache_read, output=usage.output)
+    tries = (price.cost(usage, tier=tier), price.cost(usage), price.cost(plain))
+    return next((found for found in tries if found is not None), 0)
 
 
 def bucket_of(name: str, identity: Identity) -> str:

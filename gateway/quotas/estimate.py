@@ -10,10 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from copy import copy
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
+
+import orjson
 
 from gateway.catalog import Offer
 from gateway.flag import Ask, Facts, Usage
+from gateway.plain import UNLIMITED
 
 BYTES_PER_TOKEN: Final = 3
 """English text and code have about four, JSON around it included; Chinese has three bytes for about one."""
@@ -25,14 +28,24 @@ SAMPLE: Final = 64
 """Characters at either end of a value by which base64 is told from text."""
 MAX_MEDIA: Final = 500
 """Marks that are looked at of each kind; what is behind more of them counts as text."""
+LONGEST_TYPE: Final = 200
+"""Characters of a data URL before its base64."""
 MAX_OUTPUT: Final = 1_000_000
 """Tokens: more than any model's limit, whatever a client asks for."""
+RATED_OUTPUT: Final = 32_000
+"""Tokens: so few write more that holding it would only refuse others."""
 TOKENS_PER_SECOND: Final = 100
 """Of output, where a call is cut: models write 30 to 150."""
 
 _MARKS: Final = (b'"data"', b'"bytes"', b";base64,")
 """What stands before base64 in a body of any dialect: Anthropic's and Gemini's data, Converse's bytes, data URLs."""
+_MEMBERS: Final = frozenset({"data", "bytes"})
+_DATA_URL: Final = ";base64,"
+_TEXTS: Final = frozenset({"input", "json", "input_schema", "inputSchema", "parameters"})
+"""Objects that a model reads as they are written: what tools were called with, what they answered, what they take."""
 _CACHE_MARKS: Final = (b"cache_control", b"cachePoint")
+_TIER_MARKS: Final = (b"service_tier", b"serviceTier", b'"speed"', b'"latency"')
+_TIER_HEADERS: Final = ("x-amzn-bedrock-service-tier", "x-amzn-bedrock-performanceconfig-latency")
 _BASE64: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_=\\")
 
 
@@ -41,6 +54,9 @@ class Priced(Protocol):
 
     def cost(self, usage: Usage) -> int | None:
         """Nanodollars; None where a kind that was used has no price."""
+
+    def dearest(self, usage: Usage) -> int | None:
+        """The same in the service tier that costs most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +67,13 @@ class Estimate:
     output: int
     caches: bool = False
     """Parts of the input may be written to a cache, which costs more than reading them."""
+    tiered: bool = False
+    """A service tier is asked for, which may cost more than the standard one."""
 
     @property
     def tokens(self) -> int:
-        return self.input + self.output
+        """What is held of a rate: of the output no more than `RATED_OUTPUT`."""
+        return self.input + min(self.output, RATED_OUTPUT)
 
     def cost(self, priced: Iterable[Priced]) -> int:
         """Nanodollars at the dearest of the prices; 0 where nothing is known."""
@@ -62,21 +81,58 @@ class Estimate:
         if self.caches:
             usages.append(Usage(cache_write_5m=self.input, output=self.output))
             usages.append(Usage(cache_write_1h=self.input, output=self.output))
-        return max((price.cost(usage) or 0 for price in priced for usage in usages), default=0)
+        return max((self._at(price, usage) or 0 for price in priced for usage in usages), default=0)
+
+    def _at(self, price: Priced, usage: Usage) -> int | None:
+        return price.dearest(usage) if self.tiered else price.cost(usage)
 
 
 def estimate(ask: Ask, limit: int | None, offers: Iterable[Offer]) -> Estimate:
     """What an ask may use; `limit` is the client's own limit of the output."""
     body = ask.top.body
-    output = limit if limit is not None and limit > 0 else max((offer.caps.max_output for offer in offers), default=1)
+    output = limit if limit is not None and limit > 0 else max(UNLIMITED, *(offer.caps.max_output for offer in offers))
     caches = any(mark in body for mark in _CACHE_MARKS)
-    return Estimate(input_tokens(body), min(output, MAX_OUTPUT), caches)
+    tiered = any(mark in body for mark in _TIER_MARKS) or any(name in ask.headers for name in _TIER_HEADERS)
+    return Estimate(input_tokens(body), min(output, MAX_OUTPUT), caches, tiered)
 
 
 def input_tokens(body: bytes) -> int:
     """Tokens of a request's body, at least 1: a third of its bytes, with each medium in base64 a constant."""
     media = [size for mark in _MARKS for size in _media(body, mark)]
+    if media:
+        media = _shown(body)
     return max(1, (len(body) - sum(media)) // BYTES_PER_TOKEN + len(media) * MEDIUM_TOKENS)
+
+
+def _shown(body: bytes) -> list[int]:
+    """The lengths of the media that a model is shown as such: what stands in a tool's input or schema it reads as text.
+
+    The whole body is decoded for it, which takes as long as a copy: most of one with media is a few long strings.
+    """
+    try:
+        level: list[Any] = [orjson.loads(body)]
+    except orjson.JSONDecodeError:
+        return []
+    found: list[int] = []
+    while level and len(found) < MAX_MEDIA:
+        value = level.pop()
+        if isinstance(value, list):
+            level.extend(value)
+        elif isinstance(value, dict):
+            level.extend(inner for name, inner in value.items() if not (name in _TEXTS and isinstance(inner, dict)))
+            sizes = (_medium(name, inner) for name, inner in value.items() if isinstance(inner, str))
+            found.extend(size for size in sizes if size)
+    return found
+
+
+def _medium(name: str, value: str) -> int:
+    """The length of the base64 in a member, 0 if it holds none of a medium's length."""
+    start = 0 if name in _MEMBERS else value.find(_DATA_URL, 0, LONGEST_TYPE) + len(_DATA_URL)
+    size = len(value) - start
+    if size < SHORTEST_MEDIUM or (name not in _MEMBERS and start < len(_DATA_URL)):
+        return 0
+    sample = value[start : start + SAMPLE] + value[-SAMPLE:]
+    return size if _is_base64(sample.encode("utf-8", "replace")) else 0
 
 
 def _media(body: bytes, mark: bytes) -> Iterable[int]:

@@ -157,6 +157,8 @@ class Ledger:
     def __init__(self, max_buckets: int = MAX_BUCKETS) -> None:
         self._max = max_buckets
         self._live: OrderedDict[str, _Bucket] = OrderedDict()
+        self._gone: dict[str, _Bucket] = {}
+        """Those whose definition is gone: should it come back, they go on with what was left."""
 
     def __len__(self) -> int:
         return len(self._live)
@@ -192,7 +194,8 @@ class Ledger:
     ) -> tuple[Charge, ...]:
         """Take what the call cost, from all its buckets or `only` some, and free what it held.
 
-        The first settlement counts; a second one gives the same charges. Buckets whose definition is gone are left out.
+        The first settlement counts; a second one gives the same charges. Buckets whose definition has gone meanwhile
+        are charged too.
         """
         if reservation.charges is None:
             reservation.charges = tuple(self._settled(reservation, amount, now, only, estimated))
@@ -204,7 +207,8 @@ class Ledger:
         for name, bucket, held in reservation.parts:
             bucket.reserved -= held
             bucket.calls -= 1
-            if amount and self._live.get(name) is bucket and (only is None or name in only):
+            known = bucket is self._live.get(name) or bucket is self._gone.get(name)
+            if amount and known and (only is None or name in only):
                 yield bucket.charge(name, amount, now, estimated=estimated)
 
     def refill(self, name: str, rule: Rule, amount: int, now: int) -> Charge:
@@ -214,21 +218,36 @@ class Ledger:
         return bucket.charge(name, -min(amount, bucket.rule.capacity - bucket.balance), now)
 
     def reload(self, rules: Mapping[str, Rule], now: int) -> None:
-        """Definitions have changed: those that are gone take their buckets with them, balances are capped."""
-        for name, bucket in list(self._live.items()):
+        """Definitions have changed: buckets of those that are gone are put away until they come back, as they are;
+        balances are capped.
+        """
+        for name, bucket in (self._gone | self._live).items():
             rule = rules.get(bucket.rule.name)
             if rule is None:
-                del self._live[name]
-            elif rule != bucket.rule:
+                self._put_away(name, bucket, now)
+                continue
+            self._live[name] = bucket
+            self._gone.pop(name, None)
+            if rule != bucket.rule:
                 bucket.accrue(now)
                 # a part of a unit, in the old period's unit
                 bucket.remainder = bucket.remainder if rule.period == bucket.rule.period else 0
                 bucket.rule = rule
                 bucket.balance, bucket.remainder = bucket.state(now)
 
+    def _put_away(self, name: str, bucket: _Bucket, now: int) -> None:
+        """One that is full, and held by no call, is as good as new."""
+        self._live.pop(name, None)
+        self._gone.pop(name, None)
+        if bucket.calls or bucket.state(now)[0] < bucket.rule.capacity:
+            bucket.accrue(now)
+            self._gone[name] = bucket
+        if len(self._gone) > self._max:
+            del self._gone[next(iter(self._gone))]
+
     def restore(self, name: str, rule: Rule, balance: int, remainder: int, at: float) -> None:
-        """A bucket as its last charge left it, before the process was started."""
-        if balance < rule.capacity:
+        """A bucket as its last charge left it, before the process was started; one that is at work stays as it is."""
+        if balance < rule.capacity and name not in self._live:
             sound = remainder if 0 <= remainder < rule.period else 0
             self._live[name] = _Bucket(rule, balance, sound, round(at * SECOND))
 
@@ -251,8 +270,9 @@ class Ledger:
 
     def _bucket(self, name: str, rule: Rule, now: int) -> _Bucket:
         """A bucket as it is now; a new one is full. Raises `Exceeded` when there are too many."""
-        bucket = self._live.get(name)
+        bucket = self._live.get(name) or self._gone.pop(name, None)
         if bucket is not None:
+            self._live[name] = bucket
             self._live.move_to_end(name)
             bucket.accrue(now)
             return bucket

@@ -26,6 +26,7 @@ routes = (
 )
 texts = anthropic_text.texts
 with_text = anthropic_text.with_text
+written = anthropic_text.written
 parse = partial(plain.parse, "anthropic_messages", "anthropic_messages")
 
 _VERSION: Final = "2023-06-01"
@@ -83,6 +84,10 @@ def build(ask: Ask, target: Target, drop: Drop) -> Send:
     body = ask.top.spliced(changes) if changes else ask.top.body
     query = plain.kept(ask.query, _QUERY) if ask.flag == "anthropic_messages" else ""
     return Send("POST", path, body, query, headers)
+
+
+def limit(ask: Ask) -> int | None:
+    return plain.limit_of(ask, "max_tokens")
 
 
 def decoder(ask: Ask, target: Target, head: Head) -> Decoder:

@@ -16,7 +16,7 @@ from gateway.errors import Problem, Truncated
 from gateway.flag import Ask, Decoder, Drop, Event, Facts, Head, Members, Meter, Request, Send, Target
 from gateway.framing import eventstream
 from gateway_plugins.parts import bedrock, lenient
-from gateway_plugins.parts.converse_facts import tier_of, usage_of
+from gateway_plugins.parts.converse_facts import is_told, tier_of, usage_of
 
 api = 1
 dialects = ("bedrock_converse",)
@@ -40,7 +40,16 @@ def build(ask: Ask, target: Target, drop: Drop) -> Send:
 
 
 def limit(ask: Ask) -> int | None:
-    return bedrock.limit(ask, "inferenceConfig", "maxTokens")
+    """Converse's own, or one that is handed to the model past it; the largest of several."""
+    found = (bedrock.limit(ask, *path) for path in _LIMITS)
+    return max((limit for limit in found if limit is not None), default=None)
+
+
+_LIMITS: Final = (
+    ("inferenceConfig", "maxTokens"),
+    *(("additionalModelRequestFields", name) for name in ("max_tokens", "max_completion_tokens", "max_gen_len")),
+    ("additionalModelRequestFields", "inferenceConfig", "max_new_tokens"),
+)
 
 
 def decoder(ask: Ask, target: Target, head: Head) -> Decoder:
@@ -108,8 +117,9 @@ class ConverseMeter:
         self._facts.stop = lenient.text(data.get("stopReason")) or self._facts.stop
 
     def _metadata(self, data: Any) -> None:
-        if isinstance(data.get("usage"), dict):
-            self._facts.usage.merge(usage_of(data["usage"]))
+        usage = lenient.mapping(data.get("usage"))
+        if is_told(usage):
+            self._facts.usage.merge(usage_of(usage))
             self._facts.reported = True
         self._facts.tier = tier_of(data) or self._facts.tier
 
@@ -154,6 +164,15 @@ def texts(event: Event) -> str:
     if event.kind != "contentBlockDelta":
         return ""
     return lenient.text(lenient.mapping(lenient.mapping(event.data).get("delta")).get("text"))
+
+
+def written(event: Event) -> int:
+    """Text, thinking and arguments of tools."""
+    if event.kind != "contentBlockDelta":
+        return 0
+    delta = lenient.mapping(lenient.mapping(event.data).get("delta"))
+    tool, thinking = lenient.mapping(delta.get("toolUse")), lenient.mapping(delta.get("reasoningContent"))
+    return plain.size(delta.get("text"), tool.get("input"), thinking.get("text"))
 
 
 def with_text(event: Event, text: str) -> Event:

@@ -37,6 +37,7 @@ texts = anthropic_text.texts
 with_text = anthropic_text.with_text
 
 CHUNK: Final = "chunk"
+"""Also the kind of an opaque body's events."""
 _TYPE: Final = re.compile(rb'\s*\{\s*"type"\s*:\s*"([a-z_]+)"')
 _PADDING: Final = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
@@ -70,11 +71,9 @@ def build(ask: Ask, target: Target, drop: Drop) -> Send:
 
 
 def limit(ask: Ask) -> int | None:
-    """Anthropic's and most others' member, or the one of the model's family."""
-    if (own := plain.limit(ask)) is not None:
-        return own
-    found = (bedrock.limit(ask, *path) for path in _LIMITS)
-    return next((limit for limit in found if limit is not None), None)
+    """Anthropic's and most others' member, or the one of the model's family; the largest of several."""
+    found = (plain.limit(ask), *(bedrock.limit(ask, *path) for path in _LIMITS))
+    return max((limit for limit in found if limit is not None), default=None)
 
 
 _LIMITS: Final = (
@@ -96,7 +95,8 @@ class InvokeDecoder:
     """Chunks to the events inside them.
 
     Claude's `message_delta` is held back until the next event: where cache tokens are reported only by the metrics at
-    the very end (GovCloud, litellm), clients still find them where Anthropic puts them.
+    the very end (GovCloud, litellm), clients still find them where Anthropic puts them. Its count of the output goes
+    on at once, as metrics that no client is shown.
     """
 
     def __init__(self, operation: str, dialect: str) -> None:
@@ -140,6 +140,8 @@ class InvokeDecoder:
         self.done = self.done or event.kind == "message_stop" or (not self._claude and bool(metrics))
         if event.kind == "message_delta":
             self._held = event
+            # who leaves before the last event has had all of the output
+            yield Event(INVOCATION_METRICS, orjson.dumps(_counted(event)), b"")
         else:
             yield event
 
@@ -147,6 +149,11 @@ class InvokeDecoder:
         held, self._held = self._held, None
         if held is not None:
             yield claude_on_bedrock.completed(held, self._start, metrics)
+
+
+def _counted(delta: Event) -> dict[str, Any]:
+    """The output of a `message_delta` as metrics have it, for the meter."""
+    return {"outputTokenCount": lenient.mapping(lenient.mapping(delta.data).get("usage")).get("output_tokens")}
 
 
 def _inner(payload: bytes) -> bytes:
@@ -160,6 +167,11 @@ def _kind(inner: bytes) -> str:
     if found := _TYPE.match(inner):
         return found[1].decode()
     return lenient.text(lenient.mapping(Event("", inner).data).get("type"))
+
+
+def written(event: Event) -> int:
+    """What a model wrote; in an event that nobody here understands, all its texts."""
+    return opaque_facts.written(event) if event.kind == CHUNK else anthropic_text.written(event)
 
 
 def meter(ask: Ask, target: Target, head: Head) -> Meter:

@@ -16,7 +16,7 @@ from gateway import errors, plain
 from gateway.errors import Problem
 from gateway.flag import Ask, Decoder, Drop, Event, Facts, Head, Meter, Route, Send, Target
 from gateway.framing import sse
-from gateway_plugins.parts.chat_facts import media_of, usage_of
+from gateway_plugins.parts.chat_facts import is_told, media_of, usage_of
 from gateway_plugins.parts.lenient import mapping, sequence, text, whole_number
 from gateway_plugins.parts.read_openai_options import stream_options
 
@@ -61,8 +61,11 @@ def build(ask: Ask, target: Target, drop: Drop) -> Send:
 
 def limit(ask: Ask) -> int | None:
     """Of all the answers together that the client asks for."""
-    one = plain.limit(ask)
-    return None if one is None else one * max(1, whole_number(ask.top.decode("n")))
+    one = plain.limit_of(ask, "max_completion_tokens", "max_tokens")
+    answers = whole_number(ask.top.decode("n"))
+    if answers <= 1:
+        return one
+    return answers * (one if one is not None and one > 0 else plain.UNLIMITED)
 
 
 def wants_usage(ask: Ask) -> bool:
@@ -141,7 +144,7 @@ class ChatMeter:
             for call in sequence(mapping(choice.get(part)).get("tool_calls")):
                 if name := text(mapping(mapping(call).get("function")).get("name")):
                     facts.tools.append(name)
-        if reported := mapping(mapping(data).get("usage")):
+        if is_told(reported := mapping(mapping(data).get("usage"))):
             facts.usage.merge(usage_of(reported))
             facts.extra |= media_of(reported)
             facts.reported = True
@@ -178,6 +181,21 @@ def texts(event: Event) -> str:
     if event.kind != CHUNK:
         return ""
     return "".join(text(mapping(choice.get("delta")).get("content")) for choice in _choices(event.data))
+
+
+def written(event: Event) -> int:
+    """Text, refusals, thinking by the names that servers give it, and arguments of tools."""
+    return sum(map(_written, _choices(event.data))) if event.kind == CHUNK else 0
+
+
+def _written(choice: dict[str, Any]) -> int:
+    delta = mapping(choice.get("delta"))
+    calls = [mapping(mapping(call).get("function")) for call in sequence(delta.get("tool_calls"))]
+    arguments = (call.get("arguments") for call in calls)
+    return plain.size(*map(delta.get, _WRITTEN), *arguments)
+
+
+_WRITTEN: Final = ("content", "refusal", "reasoning_content", "reasoning")
 
 
 def with_text(event: Event, other: str) -> Event:

@@ -236,6 +236,7 @@ def test_events_come_out_of_their_chunks_without_bedrocks_metrics():
     events = decode(chunk(START), chunk(DELTA), chunk(STOP))
     assert [event.kind for event in events] == [
         "message_start",
+        flag.INVOCATION_METRICS,
         "message_delta",
         flag.INVOCATION_METRICS,
         "message_stop",
@@ -249,13 +250,21 @@ def test_the_raw_frames_are_all_the_bytes_that_came():
 
 
 def test_the_last_delta_gets_the_counts_that_bedrock_reports_elsewhere():
-    delta = decode(chunk(START), chunk(DELTA), chunk(STOP))[1]
+    delta = decode(chunk(START), chunk(DELTA), chunk(STOP))[2]
     assert delta.data["usage"] == {
         "output_tokens": 9,
         "input_tokens": 7,
         "cache_read_input_tokens": 3,
         "cache_creation_input_tokens": 5,
     }
+
+
+def test_the_output_is_told_as_soon_as_it_came_though_its_event_is_held_back():
+    decoder = flag.decoder(ask({"model": "m"}), target(), HEAD)
+    meter = flag.meter(ask({"model": "m"}), target(), HEAD)
+    for event in decoder.feed(chunk(START) + chunk(DELTA)):
+        meter.feed(event)
+    assert (meter.facts().usage.output, meter.facts().stop) == (9, "")
 
 
 def test_usage_is_merged_from_every_place_and_never_summed():
@@ -312,7 +321,7 @@ def test_an_exception_frame_is_raised_after_the_events_before_it():
     seen = []
     with pytest.raises(UpstreamFailed) as failed:
         seen.extend(decoder.feed(chunk(START) + chunk(DELTA) + exception("throttlingException", "Too many tokens")))
-    assert [event.kind for event in seen] == ["message_start", "message_delta"]
+    assert [event.kind for event in seen] == ["message_start", flag.INVOCATION_METRICS, "message_delta"]
     problem = failed.value.problem
     assert (problem.code, problem.native, problem.message, problem.status) == (
         "rate_limit",
@@ -379,11 +388,12 @@ def test_a_bedrock_client_of_another_provider_gets_chunks_with_metrics():
     events = decode(stream)
     assert [event.kind for event in events] == [
         "message_start",
+        flag.INVOCATION_METRICS,
         "message_delta",
         flag.INVOCATION_METRICS,
         "message_stop",
     ]
-    assert events[2].data["outputTokenCount"] == 9
+    assert events[3].data["outputTokenCount"] == 9
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,12 @@ import json
 import pytest
 
 from gateway.flag import Event, Usage
+from gateway.registry import discover
 from gateway_plugins.bedrock_converse import ConverseMeter
 from gateway_plugins.openai_chat import ChatMeter
 from gateway_plugins.parts import anthropic_facts, opaque_facts
+
+FLAGS = discover().flags
 
 
 @pytest.mark.parametrize(
@@ -44,6 +47,74 @@ def test_openai_names_the_tier_and_tells_images_and_sound_apart():
     meter.whole(json.dumps({"service_tier": "flex", "choices": [], "usage": usage}).encode())
     assert (meter.facts().tier, meter.facts().extra) == ("flex", {"image_input": 30, "audio_output": 4})
     assert meter.facts().usage == Usage(input=50, output=9)
+
+
+NO_TOKENS = [None, [], "12", 12, {}, {"other": 5}]
+NO_NUMBERS = ["x", None, True, -5, 1.5, 1e30, 2**63, 10**9 + 1, [], {}]
+METERS = {
+    anthropic_facts.Meter: ("input_tokens", "output_tokens"),
+    ChatMeter: ("prompt_tokens", "completion_tokens"),
+    lambda: ConverseMeter("m"): ("inputTokens", "outputTokens"),
+    lambda: opaque_facts.Meter(Usage()): ("inputTokens", "outputTokens"),
+}
+meters = pytest.mark.parametrize(("make", "names"), METERS.items(), ids=["anthropic", "chat", "converse", "opaque"])
+
+
+def metered(make, usage):
+    meter = make()
+    meter.whole(json.dumps({"usage": usage}).encode())
+    return meter.facts()
+
+
+@meters
+@pytest.mark.parametrize("usage", NO_TOKENS)
+def test_a_usage_without_tokens_is_no_report(make, names, usage):
+    assert metered(make, usage).reported is False
+
+
+@meters
+@pytest.mark.parametrize("wrong", NO_NUMBERS)
+def test_what_cannot_be_a_number_of_tokens_counts_as_missing(make, names, wrong):
+    assert metered(make, dict.fromkeys(names, wrong)).reported is False
+    facts = metered(make, {names[0]: 7, names[1]: wrong})
+    assert (facts.reported, facts.usage) == (True, Usage(input=7))
+
+
+def test_zeros_of_a_server_that_does_not_count_are_no_report():
+    assert metered(ChatMeter, {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}).reported is False
+
+
+def test_more_cached_than_there_were_tokens_makes_no_input():
+    usage = {"prompt_tokens": 10, "prompt_tokens_details": {"cached_tokens": -1_000_000, "cache_write_tokens": 4}}
+    assert metered(ChatMeter, usage).usage == Usage(input=6, cache_write_5m=4)
+
+
+@pytest.mark.parametrize(
+    ("flag", "kind", "data", "size"),
+    [
+        ("anthropic_messages", "content_block_delta", {"delta": {"text": "ä"}}, 2),
+        ("anthropic_messages", "content_block_delta", {"delta": {"thinking": "abc"}}, 3),
+        ("anthropic_messages", "content_block_delta", {"delta": {"partial_json": "{}"}}, 2),
+        ("anthropic_messages", "content_block_delta", {"delta": {"signature": "s"}}, 0),
+        ("anthropic_messages", "message_delta", {"delta": {"text": "abc"}}, 0),
+        ("bedrock_model_invoke", "content_block_delta", {"delta": {"text": "abc"}}, 3),
+        ("bedrock_model_invoke", "chunk", {"contentBlockDelta": {"delta": {"text": "abc"}, "contentBlockIndex": 0}}, 3),
+        ("bedrock_model_invoke", "chunk", {"outputs": [{"text": "abc", "stop_reason": None}]}, 3),
+        ("bedrock_converse", "contentBlockDelta", {"delta": {"text": "abc"}}, 3),
+        ("bedrock_converse", "contentBlockDelta", {"delta": {"toolUse": {"input": "{}"}}}, 2),
+        ("bedrock_converse", "contentBlockDelta", {"delta": {"reasoningContent": {"text": "abc"}}}, 3),
+        ("openai_chat", "chat.completion.chunk", {"choices": [{"delta": {"content": "a", "reasoning": "bc"}}]}, 3),
+        (
+            "openai_chat",
+            "chat.completion.chunk",
+            {"choices": [{"delta": {"tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}}]},
+            2,
+        ),
+        ("openai_chat", "done", [], 0),
+    ],
+)
+def test_what_a_model_wrote_is_text_thinking_and_arguments(flag, kind, data, size):
+    assert FLAGS[flag].written(Event(kind, json.dumps(data).encode())) == size
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,17 @@ from gateway.caps import Caps
 from gateway.catalog import Offer
 from gateway.config.model import Provider
 from gateway.flag import Facts, Request, Usage
-from gateway.quotas.estimate import MAX_OUTPUT, MEDIUM_TOKENS, Estimate, estimate, input_tokens, probable, rated
+from gateway.plain import UNLIMITED
+from gateway.quotas.estimate import (
+    MAX_OUTPUT,
+    MEDIUM_TOKENS,
+    RATED_OUTPUT,
+    Estimate,
+    estimate,
+    input_tokens,
+    probable,
+    rated,
+)
 from gateway.registry import discover
 
 IMAGE = base64.b64encode(bytes(range(256)) * 40).decode()
@@ -108,14 +118,62 @@ def offers(*limits):
     return [Offer(Provider("p", ""), "m", Caps(max_output=limit), "m") for limit in limits]
 
 
-@pytest.mark.parametrize(("limit", "expected"), [(77, 77), (None, 4000), (0, 4000), (-5, 4000), (10**12, MAX_OUTPUT)])
+@pytest.mark.parametrize(
+    ("limit", "expected"), [(77, 77), (None, 128_000), (0, 128_000), (-5, 128_000), (10**12, MAX_OUTPUT)]
+)
 def test_the_output_is_what_the_client_allows_or_else_what_the_model_can(limit, expected):
     _, ask = asked(*CHAT)
-    assert estimate(ask, limit, offers(100, 4000)).output == expected
+    assert estimate(ask, limit, offers(100, 128_000)).output == expected
+
+
+def test_a_call_without_a_limit_holds_more_than_is_asked_for_where_a_dialect_demands_one():
+    _, ask = asked(*CHAT)
+    assert estimate(ask, None, offers(4096)).output == UNLIMITED
+
+
+def test_a_rate_holds_no_more_than_few_calls_write():
+    assert Estimate(10, 64_000).tokens == 10 + RATED_OUTPUT
+
+
+@pytest.mark.parametrize(
+    ("where", "members", "expected"),
+    [
+        (CHAT, {"max_completion_tokens": 1, "max_tokens": 900}, 900),
+        (CHAT, {"max_output_tokens": 1}, None),
+        (CHAT, {"n": 3}, 3 * UNLIMITED),
+        (CHAT, {"n": 3, "max_tokens": -1}, 3 * UNLIMITED),
+        (MESSAGES, {"max_completion_tokens": 900, "max_tokens": 1}, 1),
+        (INVOKE, {"max_tokens": 1, "inferenceConfig": {"max_new_tokens": 900}}, 900),
+        (CONVERSE, {"inferenceConfig": {"maxTokens": 1}, "additionalModelRequestFields": {"max_tokens": 900}}, 900),
+    ],
+)
+def test_of_several_limits_the_one_counts_that_the_provider_might_go_by(where, members, expected):
+    plugin, ask = asked(*where, **members)
+    assert plugin.limit(ask) == expected
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "tool_use", "id": "t", "name": "write", "input": {"data": IMAGE, "bytes": IMAGE}},
+        {"toolUse": {"input": {"image": {"source": {"bytes": IMAGE}}}}},
+        {"type": "function", "function": {"parameters": {"default": {"data": IMAGE}}}},
+    ],
+)
+def test_what_a_tool_was_given_is_text_however_it_is_called(part):
+    data = json.dumps([part]).encode()
+    assert input_tokens(data) == len(data) // 3
+
+
+@pytest.mark.parametrize("asks", [{"service_tier": "priority"}, {"speed": "fast"}, {"serviceTier": {"type": "flex"}}])
+def test_a_tier_that_is_asked_for_holds_what_the_dearest_costs(asks):
+    _, ask = asked(*MESSAGES, **asks)
+    found = estimate(ask, 10, [])
+    assert found.cost([Price(1, 2, 3)]) == 7 * (found.input + 20)
 
 
 class Price:
-    """Nanodollars of a token: input, output, written to a cache."""
+    """Nanodollars of a token: input, output, written to a cache; the dearest tier is seven times that."""
 
     def __init__(self, *units):
         self.units = units
@@ -125,6 +183,9 @@ class Price:
             return None
         written = usage.cache_write_5m + 2 * usage.cache_write_1h
         return usage.input * self.units[0] + usage.output * self.units[1] + written * self.units[2]
+
+    def dearest(self, usage):
+        return 7 * self.cost(usage)
 
 
 def test_the_dearest_candidate_counts():

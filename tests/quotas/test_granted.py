@@ -94,6 +94,22 @@ def test_what_was_kept_of_a_definition_that_is_gone_is_left_out():
     assert [(level.bucket, level.balance) for level in book.levels()] == [("daily:bob", 40)]
 
 
+def test_what_was_kept_waits_for_its_definition_to_come_back():
+    book = Quotas(clock=lambda: 0)
+    book.configured({})
+    book.restore([_Kept("weekly:bob", 40)])
+    book.configured(QUOTAS)
+    book.configured({"weekly:<user>": Quota("weekly:<user>", 100)})
+    assert [(level.bucket, level.balance) for level in book.levels()] == [("weekly:bob", 40)]
+
+
+def test_a_template_that_begins_as_another_one_keeps_its_own_buckets():
+    book = Quotas(clock=lambda: 0)
+    book.configured({name: Quota(name, 100) for name in ("team:<user>", "team:eu:<user>")})
+    book.restore([_Kept("team:eu:bob", 40)])
+    assert [level.rule.name for level in book.levels()] == ["team:eu:<user>"]
+
+
 def test_metrics_have_a_level_for_every_definition():
     book = Quotas(clock=lambda: 0)
     book.configured(QUOTAS)

@@ -193,21 +193,30 @@ def test_what_flowed_in_before_a_reload_flowed_by_the_old_rate():
     assert ledger.level(PLAIN.name, PLAIN, 2 * DAY).balance == 6 * SECOND
 
 
-def test_a_definition_that_is_gone_takes_its_buckets_with_it_and_calls_in_flight_end_quietly():
+def test_a_definition_that_comes_back_finds_its_buckets_with_what_calls_took_meanwhile():
     ledger = Ledger()
     held = ledger.reserve([claim(5)], 0)
     ledger.reload({}, 0)
     assert len(ledger) == 0
-    assert ledger.settle(held, 5, 0) == ()
+    assert [charge.amount for charge in ledger.settle(held, 5, 0)] == [5]
+    ledger.reload({PLAIN.name: PLAIN}, 0)
+    assert [level.balance for level in ledger.levels(0)] == [PLAIN.capacity - 5]
 
 
-def test_a_bucket_made_anew_is_not_charged_for_calls_of_the_old_one():
+def test_a_full_bucket_of_a_definition_that_is_gone_is_forgotten():
     ledger = Ledger()
-    held = ledger.reserve([claim(5)], 0)
+    ledger.settle(ledger.reserve([claim(5)], 0), 0, 0)
     ledger.reload({}, 0)
-    spent(ledger, 1)
-    assert ledger.settle(held, 5, 0) == ()
-    assert ledger.level(PLAIN.name, PLAIN, 0)[2:4] == (TEN - 1, 0)
+    ledger.reload({PLAIN.name: Rule(PLAIN.name, 2 * TEN)}, 0)
+    assert ledger.level("daily:a", Rule(PLAIN.name, 2 * TEN), 0).balance == 2 * TEN
+
+
+def test_a_call_of_the_old_configuration_takes_from_the_bucket_that_was_put_away():
+    ledger = Ledger()
+    spent(ledger, 5)
+    ledger.reload({}, 0)
+    spent(ledger, 5)
+    assert [level.balance for level in ledger.levels(0)] == [PLAIN.capacity - 10]
 
 
 def test_a_bucket_goes_on_from_its_last_charge_after_a_restart():

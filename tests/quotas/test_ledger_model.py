@@ -29,7 +29,7 @@ class Model:
 
     def __init__(self, rule, now):
         self.rule, self.at = rule, now
-        self.balance, self.reserved = Fraction(rule.capacity), 0
+        self.balance, self.reserved, self.held = Fraction(rule.capacity), 0, 0
 
     def accrue(self, now):
         self.balance += Fraction(self.rule.amount * (now - self.at), self.rule.period)
@@ -51,7 +51,7 @@ class Quotas(RuleBasedStateMachine):
         super().__init__()
         self.ledger, self.now, self.generation = Ledger(), 0, 0
         self.rules = {name: Rule(name, 20, 5, SECOND) for name in NAMES}
-        self.model, self.last, self.dearest = {}, {}, 0
+        self.model, self.gone, self.last, self.dearest = {}, {}, {}, 0
 
     def bucket(self, name):
         found = self.model.get(name)
@@ -77,6 +77,7 @@ class Quotas(RuleBasedStateMachine):
         assert open_
         for model in expected:
             model.reserved += amount
+            model.held += 1
         return {"held": held, "parts": list(zip(names, expected, strict=True)), "amount": amount, "done": None}
 
     @rule(call=held, part=st.fractions(0, 1))
@@ -92,7 +93,8 @@ class Quotas(RuleBasedStateMachine):
         wanted = []
         for name, model in call["parts"]:
             model.reserved -= call["amount"]
-            if cost and self.model.get(name) is model:
+            model.held -= 1
+            if cost and (self.model.get(name) is model or self.gone.get(name) is model):
                 model.accrue(self.now)
                 model.balance -= cost
                 self.dearest = max(self.dearest, cost)
@@ -115,12 +117,16 @@ class Quotas(RuleBasedStateMachine):
     def reload(self, found):
         self.rules = {name: named(name, rule) for name, rule in found.items()}
         self.ledger.reload(self.rules, self.now)
-        for name in list(self.model):
+        both, self.model, self.gone = self.gone | self.model, {}, {}
+        for name, model in both.items():
             if name[0] in self.rules:
-                self.model[name].changed(self.rules[name[0]], self.now)
-            else:
-                del self.model[name]
-                self.last.pop(name, None)
+                self.model[name] = model
+                model.changed(self.rules[name[0]], self.now)
+                continue
+            self.last.pop(name, None)
+            model.accrue(self.now)
+            if model.reserved or model.held or model.balance < model.rule.capacity:
+                self.gone[name] = model
 
     @rule()
     def look(self):
@@ -137,7 +143,7 @@ class Quotas(RuleBasedStateMachine):
             self.ledger.restore(
                 charge.bucket, self.rules[charge.bucket[0]], charge.balance, charge.remainder, charge.at
             )
-        old, self.model = self.model, {}
+        old, self.model, self.gone = self.model, {}, {}
         for name, model in old.items():
             fresh = self.model[name] = Model(model.rule, self.now)
             fresh.balance = model.balance

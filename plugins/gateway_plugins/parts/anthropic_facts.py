@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from gateway import plain
 from gateway.flag import Event, Facts, Usage
-from gateway_plugins.parts.lenient import mapping, sequence, text, whole_number
+from gateway_plugins.parts.lenient import count, mapping, sequence, text
 
 INVOCATION_METRICS: Final = "amazon-bedrock-invocationMetrics"
 """Member of the last chunk on InvokeModel; also the kind of the event that carries it to the meter."""
@@ -35,10 +35,10 @@ _METRICS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 
-def _count(report: Any, path: tuple[str, ...]) -> int:
+def _count(report: Any, path: tuple[str, ...]) -> int | None:
     for name in path:
         report = mapping(report).get(name)
-    return whole_number(report)
+    return count(report)
 
 
 class Counts:
@@ -76,10 +76,11 @@ class Counts:
         )
 
     def _merge(self, report: Any, paths: Mapping[str, tuple[str, ...]]) -> None:
+        """A report without any token has told nothing: there is no prompt of none."""
         for name, path in paths.items():
-            if (count := _count(report, path)) > self._counts[name]:
-                self._counts[name] = count
-        self.told = True
+            if found := _count(report, path):
+                self._counts[name] = max(self._counts[name], found)
+                self.told = True
 
 
 class Meter:
@@ -112,7 +113,7 @@ class Meter:
         usage = mapping(report)
         fast = usage.get("speed") == "fast"
         self._facts.tier = "fast" if fast else text(usage.get("service_tier")) or self._facts.tier
-        searches = whole_number(mapping(usage.get("server_tool_use")).get("web_search_requests"))
+        searches = count(mapping(usage.get("server_tool_use")).get("web_search_requests")) or 0
         if searches > self._facts.extra.get("web_search", 0):
             self._facts.extra["web_search"] = searches
 

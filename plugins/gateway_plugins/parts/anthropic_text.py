@@ -1,9 +1,10 @@
-"""The text that a user sees of an event in Anthropic's dialect, and the same event with another one."""
+"""The text that a user sees of an event in Anthropic's dialect, the same event with another one, and its size."""
 
 from __future__ import annotations
 
 import orjson
 
+from gateway import plain
 from gateway.flag import Event
 from gateway_plugins.parts.lenient import mapping
 from gateway_plugins.parts.lenient import text as text_of
@@ -13,6 +14,14 @@ def texts(event: Event) -> str:
     if event.kind != "content_block_delta":
         return ""
     return text_of(mapping(mapping(event.data).get("delta")).get("text"))
+
+
+def written(event: Event) -> int:
+    """Text, thinking and arguments of tools; of thinking that is not shown nothing can be known."""
+    if event.kind != "content_block_delta":
+        return 0
+    delta = mapping(mapping(event.data).get("delta"))
+    return plain.size(delta.get("text"), delta.get("thinking"), delta.get("partial_json"))
 
 
 def with_text(event: Event, text: str) -> Event:

@@ -8,22 +8,27 @@ from __future__ import annotations
 from typing import Any, Final
 
 from gateway.flag import Usage
-from gateway_plugins.parts.lenient import mapping, whole_number
+from gateway_plugins.parts.lenient import count, mapping
 
 
 def usage_of(reported: dict[str, Any]) -> Usage:
     """OpenAI's usage in kinds that do not overlap."""
     prompt = mapping(reported.get("prompt_tokens_details"))
     completion = mapping(reported.get("completion_tokens_details"))
-    read = whole_number(prompt.get("cached_tokens"))
-    written = whole_number(prompt.get("cache_write_tokens")) or whole_number(prompt.get("cache_creation_tokens"))
+    read = count(prompt.get("cached_tokens")) or 0
+    written = count(prompt.get("cache_write_tokens")) or count(prompt.get("cache_creation_tokens")) or 0
     return Usage(
-        input=max(0, whole_number(reported.get("prompt_tokens")) - read - written),
-        output=whole_number(reported.get("completion_tokens")),
+        input=max(0, (count(reported.get("prompt_tokens")) or 0) - read - written),
+        output=count(reported.get("completion_tokens")) or 0,
         cache_read=read,
         cache_write_5m=written,
-        reasoning=whole_number(completion.get("reasoning_tokens")),
+        reasoning=count(completion.get("reasoning_tokens")) or 0,
     )
+
+
+def is_told(reported: dict[str, Any]) -> bool:
+    """Whether usage has any token: some servers send an empty one, or one of nulls or zeros."""
+    return any(count(reported.get(name)) for name in ("prompt_tokens", "completion_tokens"))
 
 
 _MEDIA: Final = {
@@ -36,5 +41,5 @@ _MEDIA: Final = {
 
 def media_of(reported: dict[str, Any]) -> dict[str, int]:
     """Tokens of images and sound, which are inside of the prompt's and the completion's."""
-    counts = {kind: whole_number(mapping(reported.get(part)).get(name)) for kind, (part, name) in _MEDIA.items()}
-    return {kind: count for kind, count in counts.items() if count > 0}
+    counts = {kind: count(mapping(reported.get(part)).get(name)) for kind, (part, name) in _MEDIA.items()}
+    return {kind: found for kind, found in counts.items() if found}

@@ -20,13 +20,13 @@ def usage_of(reported: dict[str, Any]) -> Usage:
     """
 
     def count(*names: str) -> int:
-        return next(filter(None, (lenient.whole_number(reported.get(name)) for name in names)), 0)
+        return next(filter(None, (lenient.count(reported.get(name)) for name in names)), 0)
 
     written = count("cacheWriteInputTokens", "cacheWriteInputTokenCount")
     details = [lenient.mapping(detail) for detail in lenient.sequence(reported.get("cacheDetails"))]
 
     def kept(ttl: str) -> int:
-        return sum(lenient.whole_number(detail.get("inputTokens")) for detail in details if detail.get("ttl") == ttl)
+        return sum(lenient.count(detail.get("inputTokens")) or 0 for detail in details if detail.get("ttl") == ttl)
 
     hour = kept("1h")
     return Usage(
@@ -36,6 +36,11 @@ def usage_of(reported: dict[str, Any]) -> Usage:
         cache_write_5m=max(written - hour, kept("5m")),
         cache_write_1h=hour,
     )
+
+
+def is_told(reported: dict[str, Any]) -> bool:
+    """Whether usage has a number of tokens at all."""
+    return any(lenient.count(reported.get(name)) is not None for name in ("inputTokens", "outputTokens"))
 
 
 def tier_of(data: dict[str, Any]) -> str:

@@ -6,11 +6,14 @@ read strictly instead (`read_openai_chat.py`). Nothing here knows a dialect.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from gateway.errors import BadFrame
+
+MOST: Final = 10**9
+"""Tokens, or searches, of one call: no model takes or writes near as many. A slip above it would cost a fortune."""
 
 
 def mapping(value: Any) -> dict[str, Any]:
@@ -27,6 +30,11 @@ def text(value: Any) -> str:
 
 def whole_number(value: Any) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+def count(value: Any) -> int | None:
+    """A number of tokens, or of anything else that is paid for; None for what cannot be one."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST else None
 
 
 def encoded(value: Any) -> str:

@@ -10,9 +10,10 @@ from typing import Any, Final
 
 import orjson
 
+from gateway import plain
 from gateway.flag import Event, Facts, Headers, Usage
 from gateway_plugins.parts.anthropic_facts import INVOCATION_METRICS
-from gateway_plugins.parts.lenient import mapping, text
+from gateway_plugins.parts.lenient import MOST, mapping, text
 
 _HEADERS: Final[Mapping[str, str]] = {
     "input": "x-amzn-bedrock-input-token-count",
@@ -20,7 +21,6 @@ _HEADERS: Final[Mapping[str, str]] = {
     "cache_read": "x-amzn-bedrock-cache-read-input-token-count",
     "cache_write_5m": "x-amzn-bedrock-cache-write-input-token-count",
 }
-_DIGITS: Final = 15
 _MEMBERS: Final[Mapping[str, tuple[str, ...]]] = {
     # kind: names in usage objects (Nova, OpenAI-like), at the top of a body (Llama, DeepSeek, Titan), in the metrics
     "input": ("inputTokens", "inputTokenCount", "prompt_tokens", "prompt_token_count", "inputTextTokenCount"),
@@ -44,8 +44,23 @@ def usage_of_headers(headers: Headers) -> Usage:
 
 def _count(value: Any) -> int:
     digits = str(value)
-    # Python reads no number of more than 4300 digits, and no reply has this many tokens
-    return int(digits) if digits.isdecimal() and len(digits) <= _DIGITS else 0
+    # what has more digits is more than `MOST`, and Python reads no number of more than 4300 of them
+    found = int(digits) if digits.isdecimal() and len(digits) <= len(str(MOST)) else 0
+    return found if found <= MOST else 0
+
+
+def written(event: Event) -> int:
+    """Bytes of all texts in an event, whatever they are called: the families differ in nothing but the names."""
+    found, level = 0, [event.data]
+    while level:
+        value = level.pop()
+        if isinstance(value, dict):
+            level.extend(value.values())
+        elif isinstance(value, list):
+            level.extend(value)
+        else:
+            found += plain.size(value)
+    return found
 
 
 class Meter:

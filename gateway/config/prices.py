@@ -31,6 +31,8 @@ from gateway.prices.rates import KINDS
 from gateway.prices.rows import Entry
 from gateway.prices.table import CostRule
 
+_NAMED: Final = ("book", "model", "geo", "from")
+"""What tells rows apart."""
 MAX_BYTES: Final = 8 * 1024 * 1024
 """Of a price file: the gateway's own has a twentieth of it."""
 
@@ -62,8 +64,18 @@ def read_prices(name: str, reading: Reading) -> tuple[Entry, ...]:
         report.error(twice.path, f'duplicate key "{twice.path[-1]}"; keep one of them')
     section = check(PricesSection, document.value, (), report)
     rows = [_row(raw, ("rows", index), report) for index, raw in enumerate(section.rows if section else ())]
+    _check_once(rows, report)
     reading.report.found.extend(report.found)
     return tuple(row for row in rows if row)
+
+
+def _check_once(rows: Sequence[Entry | None], report: Report) -> None:
+    """Of two rows for the same model, region and day nobody could tell which one counts."""
+    seen: dict[tuple[str, ...], int] = {}
+    for index, row in enumerate(rows):
+        first = index if row is None else seen.setdefault(tuple(row[name] for name in _NAMED), index)
+        if first != index:
+            report.error(("rows", index), f"is of the same model, region and day as rows[{first}]; keep one of them")
 
 
 def _text(path: FilePath, report: Report) -> str | None:

@@ -53,7 +53,8 @@ def read_quotas(raw: Mapping[str, Any], reading: Reading) -> Mapping[str, Quota]
     """Those that can be used, by name. One with a template that is not known is left out, so it refuses every call."""
     found: dict[str, Quota] = {}
     prefixes: dict[str, str] = {}
-    for name, value in raw.items():
+    # those with a template first, since others may be called like a bucket of theirs
+    for name, value in sorted(raw.items(), key=lambda item: not item[0].endswith(">")):
         section = reading.section(QuotaSection, value, ("quotas", name))
         sound = _check_name(name, prefixes, reading.report)
         if section is not None and sound:
@@ -103,6 +104,13 @@ def _limit(section: RateLimitSection, given: CapabilitySection) -> RateLimit:
     )
 
 
+def _made_by(name: str, before: Mapping[str, str]) -> str:
+    """The name with a template that makes a bucket of just this name for somebody; else the name itself."""
+    callers = {other: name.removeprefix(start) for start, other in before.items() if name.startswith(start)}
+    made = (other for other, caller in callers.items() if "@" in caller or caller.startswith(("tag:", "(")))
+    return next(made, name)
+
+
 def _check_name(name: str, before: dict[str, str], report: Report) -> bool:
     """Whether the template of a name is one of those that there are. `before` are the names by what is before it."""
     found = _TEMPLATE.findall(name)
@@ -110,7 +118,7 @@ def _check_name(name: str, before: dict[str, str], report: Report) -> bool:
         known = " or ".join(TEMPLATES)
         report.warn(("quotas", name), f'unsupported quota template; a name may end with one of {known} after a ":"')
         return False
-    other = before.setdefault(_TEMPLATE.sub("", name), name) if found else name
+    other = before.setdefault(_TEMPLATE.sub("", name), name) if found else _made_by(name, before)
     if other != name:
         report.warn(("quotas", name), f'shares its buckets\' names with "{other}"; give them different names')
     return True

@@ -40,14 +40,16 @@ def cost_of(call: Call, facts: Facts, *, complete: bool) -> Cost:
     """By the provider's report where there is one; nothing was spent where nothing reached a model.
 
     A report without an end is a lower bound, since more was to come: it is marked, unless the reply is `complete`.
-    Where much more was delivered than it tells of, as after Anthropic's first event, what was delivered counts.
+    Where much more was delivered than it tells of, as after Anthropic's first event, or where it tells of no output at
+    all, what was delivered counts.
     """
     attempt = call.attempt
     if attempt is None or not attempt.sent or call.operation == "count_tokens":
         return NOTHING
     priced = call.runtime.prices.of(attempt.candidate.offer)
     if facts.reported:
-        cut = not facts.stop and not complete
+        silent = attempt.ask.stream and bool(attempt.delivered and facts.usage.input) and not facts.usage.output
+        cut = silent or (not facts.stop and not complete)
         if priced is None:
             return Cost(None, "", cut)
         usage = _delivered(facts.usage, attempt.delivered or 0) if cut else facts.usage

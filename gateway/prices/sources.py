@@ -61,9 +61,10 @@ _KEY: Final = re.compile(rf"({'|'.join(_PLAIN_KEYS)}(?:_above_1hr)?)(?:_above_(\
 _MODES: Final = {"chat", "responses", "completion", "embedding"}
 _SKIPPED: Final = re.compile(
     r"ft:|.*(commitment|claude_platform|invoke)/|.*(audio|realtime|speech|-tts|-live|lyria|transcribe)"
-    r"|(.*/)?claude-.*-v\d:|bedrock_mantle/.*anthropic|.*3-7-sonnet-2024"
+    r"|(.*/)?claude-.*-v\d:|bedrock_mantle/.*anthropic|.*3-7-sonnet-2024|.*model[-_]router"
 )
-"""Fine-tunes, provisioned throughput, other services, sound; spellings of ids that have rows, and a false date."""
+"""Fine-tunes, provisioned throughput, other services, sound; spellings of ids that have rows, and a false date; routers,
+whose price is a fee beside that of the model behind them."""
 _UNFIT: Final = re.compile(r"audio|tts|-live|\bft\b|:extended|davinci|curie|babbage|^ada$|^ada ")
 """Models of genai-prices that are paid for by more than we count, or that are no longer served."""
 _BOOKS: Final[Mapping[str, str]] = {

@@ -25,6 +25,7 @@ from gateway.quotas.ledger import NEVER, SECOND, Charge, Claim, Exceeded, Ledger
 FREE: Final = frozenset({"count_tokens"})
 """Operations that cost neither money nor tokens."""
 NANODOLLARS: Final = 1_000_000_000
+_LEAST: Final = Usage(input=1, output=1)
 
 Clock = Callable[[], int]
 """Unix time in nanoseconds."""
@@ -188,7 +189,7 @@ class Quotas:
         for candidate in call.candidates:
             offer = candidate.offer
             strict = next((name for name, rule in self._quotas(call, offer).items() if not rule.notify), None)
-            if strict is None or call.runtime.prices.of(offer) is not None:
+            if strict is None or _is_priced(call.runtime.prices.of(offer)):
                 found.append(candidate)
             else:
                 refused.append((offer, strict))
@@ -313,6 +314,11 @@ def _limits(call: Call, offers: Iterable[Offer], kind: str) -> dict[str, Rule]:
 
 def _limit_rule(limit: RateLimit) -> Rule:
     return Rule(f"{limit.kind} {limit.rate}", limit.amount, limit.amount, limit.period_seconds * SECOND)
+
+
+def _is_priced(price: Priced | None) -> bool:
+    """What a call costs can be told: a row of an operator may say only a part of it."""
+    return price is not None and price.cost(_LEAST) is not None
 
 
 def _unpriced(offer: Offer, bucket: str) -> Refused:

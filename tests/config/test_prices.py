@@ -77,6 +77,10 @@ ROW = '{"book": "openai", "model": "gpt-9", "input": "1.5", "output": "3"}'
             '{"rows": [{"book": "openai", "model": "m", "above": [{"tokens": 0, "input": "1"}]}]}',
             "1:55: rows[0].above[0].tokens: must be at least 1",
         ),
+        (
+            '{"rows": [{"book": "openai", "model": "m", "input": "1"}, {"book": "openai", "model": "m", "input": "2"}]}',
+            "1:59: rows[1]: is of the same model, region and day as rows[0]",
+        ),
         ('{"rows": {}}', "1:2: rows: must be a list"),
         ('{"rows": [], "rows": []}', "1:14: rows: duplicate key"),
     ],

@@ -33,6 +33,10 @@ WRONG = [
         ('warning: quotas."a:<node>": shares its buckets\' names with "a:<user>"; give them different names'),
     ),
     (
+        '"quotas": {»"a:bob@example.com": {"capacity": "$1"}, "a:<user>": {"capacity": "$1"}}',
+        ('warning: quotas."a:bob@example.com": shares its buckets\' names with "a:<user>"; give them different names'),
+    ),
+    (
         capability('"rate_limits": [{»"requests": "60/s"}]'),
         f'{AT}.rate_limits[0].requests: must be a number per min, hour, day, week or month, such as "60/min"',
     ),
@@ -62,6 +66,10 @@ WRONG = [
 @pytest.mark.parametrize(("section", "expected"), WRONG)
 def test_what_is_wrong_with_a_quota_or_a_limit_is_said_at_its_place(section, expected):
     assert_said(section, expected)
+
+
+def test_a_quota_beside_a_template_that_is_nobodys_login_is_not_spoken_of():
+    assert said('"quotas": {"a:<user>": {"capacity": "$1"}, "a:all": {"capacity": "$1"}}') == []
 
 
 def test_a_quota_that_is_sound_is_not_spoken_of():

@@ -10,7 +10,6 @@ from dataclasses import replace
 import pytest
 
 from gateway.testkit import scenario as scenarios
-from gateway.testkit.anthropic import AnthropicSim
 from gateway.testkit.openai import OpenAISim
 from gateway.testkit.scenario import Canned, Gate, Tokens, Tool
 from tests.end_to_end.test_quotas import CHAT, CONVERSE, HAIKU, INVOKE, PRICE, TEXT, balance, limited, quota, settled
@@ -81,3 +80,111 @@ class Counting(Gate):
 
     async def wait(self):
         self.events += 1
+
+
+SILENT = [
+    ({"prompt_tokens": 1000}, 1000),
+    ({"prompt_tokens": 1000, "completion_tokens": None}, 1000),
+    ({"prompt_tokens": 1000, "completion_tokens": 0}, 1000),
+    ({"prompt_tokens": 1000, "completion_tokens": -5}, 1000),
+    ({"prompt_tokens": 0, "completion_tokens": 0}, None),
+    ({}, None),
+    (None, None),
+]
+
+
+@pytest.mark.parametrize(("usage", "told"), SILENT)
+async def test_a_stream_whose_output_is_not_counted_costs_what_was_delivered_and_says_that_this_is_an_estimate(
+    tmp_path, usage, told
+):
+    text = "word " * 600
+    chunks = [
+        {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}]},
+        {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
+        {"choices": [], "usage": usage},
+    ]
+    data = b"".join(b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks) + b"data: [DONE]\n\n"
+    async with OpenAISim(keys={KEY}) as sim:
+        sim.script(scenarios.raw(data, "text/event-stream"))
+        provider = bedrock(sim.url, models=["gpt-4o"], flags=["openai_chat"], cost_basis="openai")
+        async with gate(tmp_path, {"p": provider}) as gw:
+            await gw.post("/v1/chat/completions", {**CHAT[1], "model": "gpt-4o", "stream": True})
+            (record,) = await gw.calls()
+            asked = told or len(json.dumps({**CHAT[1], "model": "gpt-4o", "stream": True})) // 3
+    assert record["estimated"] is True
+    assert round(record["cost_usd"] * 10**9) == asked * 2_500 + len(text) // 3 * 10_000
+
+
+CONVERSED = {
+    "output": {"message": {"role": "assistant", "content": [{"text": "Hello"}]}},
+    "stopReason": "end_turn",
+    "metrics": {"latencyMs": 1},
+}
+
+
+@pytest.mark.parametrize(
+    ("model", "said", "charged"),
+    [
+        # a tier that has no price is charged as the standard one, by what was reported
+        (HAIKU, {"usage": {"inputTokens": 12, "outputTokens": 7}, "serviceTier": {"type": "reserved"}}, PRICE),
+        # tokens of a kind that has no price are charged as plain input
+        (NOVA, {"usage": {"inputTokens": 10, "outputTokens": 5, "cacheWriteInputTokens": 90}}, 100 * 60 + 5 * 240),
+    ],
+)
+async def test_what_has_no_price_is_charged_by_its_report_and_never_the_whole_reservation(
+    tmp_path, bedrock_sim, model, said, charged
+):
+    bedrock_sim.script(scenarios.raw(json.dumps({**CONVERSED, **said}).encode()))
+    async with limited(tmp_path, bedrock_sim, quota(ENOUGH)) as gw:
+        body = {**CONVERSE[1], "inferenceConfig": {"maxTokens": 4000}}
+        assert (await gw.post(f"/bedrock/model/{model}/converse", body)).status == 200
+        await settled(gw)
+        (record,) = await gw.calls()
+        assert (record["cost_usd"], ENOUGH - balance(gw)) == (None, charged)
+
+
+async def test_a_price_that_says_only_a_part_pays_for_no_call_under_a_quota(tmp_path, bedrock_sim):
+    (tmp_path / "prices.hujson").write_text(
+        json.dumps({"rows": [{"book": "bedrock", "geo": "us", "model": HAIKU.removeprefix("us."), "input": "1"}]})
+    )
+    grants = [{"src": ["*"], "app": {CAP: [{"role": "user"}, {"models": "**", "quotas": [{"bucket": "team"}]}]}}]
+    more = {"quotas": quota(ENOUGH), "prices": str(tmp_path / "prices.hujson")}
+    async with gate(tmp_path, {"bedrock": bedrock(bedrock_sim.url)}, grants=grants, more=more) as gw:
+        reply = await gw.post(*CHAT)
+        assert (reply.status, bedrock_sim.requests) == (429, [])
+
+
+@pytest.mark.parametrize("lie", [{}, {"max_output_tokens": 1}, {"n": 1}, {"max_tokens": None}])
+async def test_a_call_without_a_limit_that_counts_holds_what_a_model_can_write(tmp_path, bedrock_sim, lie):
+    bedrock_sim.default = replace(TEXT, gate=(held := Gate()))
+    body = {"model": HAIKU, "messages": CHAT[1]["messages"], "stream": True, **lie}
+    async with (
+        limited(tmp_path, bedrock_sim, quota(ENOUGH)) as gw,
+        gw.session.post(gw.url + CHAT[0], json=body) as reply,
+    ):
+        assert reply.status == 200
+        (level,) = gw.book.levels()
+        assert level.reserved >= 64_000 * OUT
+        held.let_pass(20)
+        await reply.read()
+
+
+async def test_a_quota_that_is_taken_out_and_put_back_is_not_full_again(tmp_path, bedrock_sim):
+    async with limited(tmp_path, bedrock_sim, quota(3 * PRICE)) as gw:
+        assert [(await gw.post(*CHAT)).status for _ in range(2)] == [200, 200]
+        quotas = gw.running.gateway.runtime.config.quotas
+        gw.book.configured({})
+        gw.book.configured(quotas)
+        assert balance(gw) == PRICE
+    async with limited(tmp_path, bedrock_sim, {}) as gw:
+        gw.book.configured(quotas)
+        assert balance(gw) == PRICE
+
+
+@pytest.mark.parametrize("amount", [-1, 1e400, "NaN", "$NaN", "$1e9", "$-0", "$1000000000", "$٣", "$1\n", ["$1"], True])
+async def test_a_refill_takes_nothing_that_is_no_sum(tmp_path, bedrock_sim, amount):
+    async with limited(tmp_path, bedrock_sim, quota(2 * PRICE)) as gw:
+        gw.url = gw.admin
+        body = json.dumps({"bucket": "team", "amount": amount}).encode()
+        reply = await gw.post("/api/quotas/refill", body, headers={"content-type": "application/json"})
+        assert (reply.status, balance(gw)) == (400, 2 * PRICE)

@@ -65,7 +65,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     cost: int | None
     """Nanodollars; None when unknown."""
     cost_basis: str
-    """Price row that was used, as `basis/model`; "" when none was."""
+    """Price row that was used, as `book/model`, with `@` and its first day where it has one; "" when none was."""
     estimated: bool
     charges: Mapping[str, int] = {}
     """Nanodollars that the call took from quota buckets, by bucket."""

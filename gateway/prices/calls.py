@@ -24,7 +24,7 @@ class Cost(NamedTuple):
     nanodollars: int | None
     """None where nobody knows."""
     basis: str
-    """The price row that was used, as `book/model`; "" when none was."""
+    """The price row that was used, as `book/model` or `book/model@day`; "" when none was."""
     estimated: bool = False
     """Tokens were not reported, or not all of them."""
 
@@ -53,7 +53,7 @@ def cost_of(call: Call, facts: Facts, *, complete: bool) -> Cost:
         if priced is None:
             return Cost(None, "", cut)
         usage = _delivered(facts.usage, attempt.delivered or 0) if cut else facts.usage
-        return Cost(priced.cost(usage, tier=facts.tier, extra=facts.extra, at=call.at), priced.name, cut)
+        return Cost(priced.cost(usage, tier=facts.tier, extra=facts.extra, at=call.at), priced.row(call.at), cut)
     if attempt.head is not None and attempt.head.status in FREE:
         return NOTHING
     return _estimated(call, attempt, facts, priced)
@@ -81,4 +81,4 @@ def _estimated(call: Call, attempt: Attempt, facts: Facts, priced: Priced | None
         return UNKNOWN
     usage = Usage(input_tokens(attempt.ask.top.body), max(1, attempt.delivered // BYTES_PER_TOKEN))
     cost = priced.cost(usage, tier=facts.tier, at=call.at)
-    return Cost(priced.cost(usage, at=call.at) if cost is None else cost, priced.name, estimated=True)
+    return Cost(priced.cost(usage, at=call.at) if cost is None else cost, priced.row(call.at), estimated=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal, localcontext
 from time import time
 from types import MappingProxyType
@@ -89,7 +90,7 @@ class Priced:
     """What one model's calls cost. Made once for an offer; a sum takes about a microsecond."""
 
     name: str
-    """The row that is used, as records show it: `bedrock/us.anthropic.claude-opus-4-6-v1`."""
+    """The rows that are used: `bedrock/us.anthropic.claude-opus-4-6-v1`."""
     periods: Sequence[tuple[float, Rates]]
     """Prices by the Unix time from which they hold, ascending; the first ones hold from the beginning."""
     adjustment: Decimal = Decimal(1)
@@ -128,12 +129,23 @@ class Priced:
         found = (self.cost(usage, tier=tier) for tier in self.rates().tiers)
         return max((cost for cost in found if cost is not None), default=None)
 
+    def row(self, at: float) -> str:
+        """The row that holds at a Unix time, with its first day if it has one: `bedrock/openai.gpt-5.6-sol@2026-08-21`.
+
+        So a record says by which of a model's prices its sum was made.
+        """
+        since = _start(self._period(at))
+        return f"{self.name}@{datetime.fromtimestamp(since, UTC).date()}" if since else self.name
+
     def rates(self, at: float | None = None) -> Rates:
         """Those that hold at a Unix time, now by default."""
+        return self._period(at)[1]
+
+    def _period(self, at: float | None) -> tuple[float, Rates]:
         periods = self.periods
         if len(periods) == 1:
-            return periods[0][1]
-        return periods[bisect_right(periods, time() if at is None else at, lo=1, key=_start) - 1][1]
+            return periods[0]
+        return periods[bisect_right(periods, time() if at is None else at, lo=1, key=_start) - 1]
 
     def unit(self, kind: str) -> int | None:
         """Today's standard price of one token of a kind (`KINDS`), for showing: in 1e-15 USD; None if unknown."""

@@ -63,8 +63,8 @@ _SKIPPED: Final = re.compile(
     r"ft:|.*(commitment|claude_platform|invoke)/|.*(audio|realtime|speech|-tts|-live|lyria|transcribe)"
     r"|(.*/)?claude-.*-v\d:|bedrock_mantle/.*anthropic|.*3-7-sonnet-2024|.*model[-_]router"
 )
-"""Fine-tunes, provisioned throughput, other services, sound; spellings of ids that have rows, and a false date; routers,
-whose price is a fee beside that of the model behind them."""
+"""Fine-tunes, provisioned throughput, other services, sound; spellings of ids that have rows, and a false date; and
+routers, whose price is a fee beside that of the model behind them."""
 _UNFIT: Final = re.compile(r"audio|tts|-live|\bft\b|:extended|davinci|curie|babbage|^ada$|^ada ")
 """Models of genai-prices that are paid for by more than we count, or that are no longer served."""
 _BOOKS: Final[Mapping[str, str]] = {

@@ -134,7 +134,8 @@ CONVERSED = {
 async def test_what_has_no_price_is_charged_by_its_report_and_never_the_whole_reservation(
     tmp_path, bedrock_sim, model, said, charged
 ):
-    bedrock_sim.script(scenarios.raw(json.dumps({**CONVERSED, **said}).encode()))
+    # what takes its time is no longer for that
+    bedrock_sim.script(replace(scenarios.raw(json.dumps({**CONVERSED, **said}).encode()), delay=0.3))
     async with limited(tmp_path, bedrock_sim, quota(ENOUGH)) as gw:
         body = {**CONVERSE[1], "inferenceConfig": {"maxTokens": 4000}}
         assert (await gw.post(f"/bedrock/model/{model}/converse", body)).status == 200
@@ -188,3 +189,18 @@ async def test_a_refill_takes_nothing_that_is_no_sum(tmp_path, bedrock_sim, amou
         body = json.dumps({"bucket": "team", "amount": amount}).encode()
         reply = await gw.post("/api/quotas/refill", body, headers={"content-type": "application/json"})
         assert (reply.status, balance(gw)) == (400, 2 * PRICE)
+
+
+async def test_who_leaves_before_the_usage_pays_for_the_time_in_which_a_model_thought_unseen(tmp_path):
+    seconds = 0.6
+    held = scenarios.Scenario(Canned(text=("a",)), delay=seconds, stall_after=3)
+    grants = [{"src": ["*"], "app": {CAP: [{"role": "user"}, {"models": "**", "quotas": [{"bucket": "team"}]}]}}]
+    async with OpenAISim(keys={KEY}) as sim:
+        sim.script(held)
+        provider = bedrock(sim.url, models=["gpt-4o"], flags=["openai_chat"], cost_basis="openai")
+        async with gate(tmp_path, {"p": provider}, grants=grants, more={"quotas": quota(ENOUGH)}) as gw:
+            gw.book = gw.running.gateway.quotas
+            body = {**CHAT[1], "model": "gpt-4o", "max_tokens": 4000, "stream": True}
+            await left(gw, CHAT[0], body, wait=seconds + 0.3)
+            await settled(gw)
+            assert ENOUGH - balance(gw) >= int(seconds * 100) * 10_000

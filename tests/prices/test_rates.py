@@ -261,3 +261,16 @@ def test_a_pattern_matches_as_go_has_it(pattern, name, fits):
 def test_a_pattern_that_go_refuses_is_refused(pattern):
     with pytest.raises(ValueError, match=r"pattern|range"):
         glob(pattern)
+
+
+@pytest.mark.parametrize(
+    ("at", "row"), [(FIRST - 0.001, "openai/m"), (FIRST, f"openai/m@{DAY}"), (FIRST + 1e9, f"openai/m@{DAY}")]
+)
+def test_a_record_names_the_row_of_its_day(at, row):
+    assert priced({"input": "1"}, {"input": "2", "from": DAY}).row(at) == row
+
+
+def test_the_dearest_tier_is_that_of_the_usage_and_one_without_its_prices_is_passed_by():
+    found = priced({"input": "1", "output": "1", "flex": {"input": "9"}, "priority": {"input": "2", "output": "2"}})
+    assert found.dearest(Usage(input=1000, output=1000)) == 4_000_000
+    assert found.dearest(Usage(cache_read=1)) is None

@@ -7,9 +7,10 @@ body is the flag's to know (`Flag.limit`), prices are the price book's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass
+from secrets import token_hex
 from typing import Any, Final, Protocol
 
 import orjson
@@ -28,8 +29,6 @@ SAMPLE: Final = 64
 """Characters at either end of a value by which base64 is told from text."""
 MAX_MEDIA: Final = 500
 """Marks that are looked at of each kind; what is behind more of them counts as text."""
-LONGEST_TYPE: Final = 200
-"""Characters of a data URL before its base64."""
 MAX_OUTPUT: Final = 1_000_000
 """Tokens: more than any model's limit, whatever a client asks for."""
 RATED_OUTPUT: Final = 32_000
@@ -39,8 +38,8 @@ TOKENS_PER_SECOND: Final = 100
 
 _MARKS: Final = (b'"data"', b'"bytes"', b";base64,")
 """What stands before base64 in a body of any dialect: Anthropic's and Gemini's data, Converse's bytes, data URLs."""
-_MEMBERS: Final = frozenset({"data", "bytes"})
-_DATA_URL: Final = ";base64,"
+_IN_PLACE: Final = token_hex(16)
+"""What stands for a medium while a body is looked through; nobody else knows it."""
 _TEXTS: Final = frozenset({"input", "json", "input_schema", "inputSchema", "parameters"})
 """Objects that a model reads as they are written: what tools were called with, what they answered, what they take."""
 _CACHE_MARKS: Final = (b"cache_control", b"cachePoint")
@@ -98,45 +97,41 @@ def estimate(ask: Ask, limit: int | None, offers: Iterable[Offer]) -> Estimate:
 
 def input_tokens(body: bytes) -> int:
     """Tokens of a request's body, at least 1: a third of its bytes, with each medium in base64 a constant."""
-    media = [size for mark in _MARKS for size in _media(body, mark)]
-    if media:
-        media = _shown(body)
+    spans = sorted({span for mark in _MARKS for span in _media(body, mark)})
+    media = [end - start for start, end in _shown(body, spans)] if spans else []
     return max(1, (len(body) - sum(media)) // BYTES_PER_TOKEN + len(media) * MEDIUM_TOKENS)
 
 
-def _shown(body: bytes) -> list[int]:
-    """The lengths of the media that a model is shown as such: what stands in a tool's input or schema it reads as text.
+Span = tuple[int, int]
 
-    The whole body is decoded for it, which takes as long as a copy: most of one with media is a few long strings.
+
+def _shown(body: bytes, spans: Sequence[Span]) -> list[Span]:
+    """Those of the values that a model is shown as media: what stands in a tool's input or schema it reads as text.
+
+    The body is decoded for it with a word in place of each, so that this takes no longer than for one without media.
     """
+    parts, at = [], 0
+    for number, (start, end) in enumerate(spans):
+        parts.append(body[at:start] + f"{_IN_PLACE}{number}".encode())
+        at = end
     try:
-        level: list[Any] = [orjson.loads(body)]
+        level: list[Any] = [orjson.loads(b"".join((*parts, body[at:])))]
     except orjson.JSONDecodeError:
         return []
-    found: list[int] = []
-    while level and len(found) < MAX_MEDIA:
+    found: list[Span] = []
+    while level:
         value = level.pop()
         if isinstance(value, list):
             level.extend(value)
         elif isinstance(value, dict):
             level.extend(inner for name, inner in value.items() if not (name in _TEXTS and isinstance(inner, dict)))
-            sizes = (_medium(name, inner) for name, inner in value.items() if isinstance(inner, str))
-            found.extend(size for size in sizes if size)
+        elif isinstance(value, str) and _IN_PLACE in value[-SAMPLE:]:
+            found.append(spans[int(value.rpartition(_IN_PLACE)[2])])
     return found
 
 
-def _medium(name: str, value: str) -> int:
-    """The length of the base64 in a member, 0 if it holds none of a medium's length."""
-    start = 0 if name in _MEMBERS else value.find(_DATA_URL, 0, LONGEST_TYPE) + len(_DATA_URL)
-    size = len(value) - start
-    if size < SHORTEST_MEDIUM or (name not in _MEMBERS and start < len(_DATA_URL)):
-        return 0
-    sample = value[start : start + SAMPLE] + value[-SAMPLE:]
-    return size if _is_base64(sample.encode("utf-8", "replace")) else 0
-
-
-def _media(body: bytes, mark: bytes) -> Iterable[int]:
-    """The lengths of the base64 values behind a mark.
+def _media(body: bytes, mark: bytes) -> Iterable[Span]:
+    """Where the base64 values behind a mark begin and end.
 
     Each is found by searching bytes, at the speed of memory: a body of 32 MB must not hold up the loop.
     """
@@ -153,7 +148,7 @@ def _media(body: bytes, mark: bytes) -> Iterable[int]:
             start = at + opening.find(b'"') + 1 if b'"' in opening and opening.lstrip()[:1] == b":" else -1
         end = body.find(b'"', start) if start >= 0 else -1
         if end - start >= SHORTEST_MEDIUM and _is_base64(body[start : start + SAMPLE] + body[end - SAMPLE : end]):
-            yield end - start
+            yield start, end
             at = end
 
 

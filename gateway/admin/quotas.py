@@ -28,6 +28,8 @@ MAX_ROWS: Final = 1_000
 MAX_BODY: Final = 4_096
 MAX_BUCKET: Final = 2_048
 """Letters of a bucket's name: a definition's and a login."""
+LATEST: Final = 250_000_000_000.0
+"""Unix time in the year 9892: what is full again later than a date can say will never be."""
 BODY_SECONDS: Final = 10.0
 PARAMETERS: Final = frozenset({"bucket"})
 
@@ -160,7 +162,7 @@ def _row(level: Level, quotas: Quotas) -> dict[str, Any]:
         "balance_usd": dollars(level.balance),
         "reserved_usd": dollars(level.reserved),
         "rate": (quota.rate if quota else "") or None,
-        "refills_at": None if level.full_at is None else rfc3339(level.full_at),
+        "refills_at": None if level.full_at is None or level.full_at > LATEST else rfc3339(level.full_at),
         "on_exceed": "notify" if level.rule.notify else "reject",
     }
 

@@ -64,3 +64,16 @@ async def test_users_see_the_buckets_that_they_are_charged_to_and_admins_all(tmp
         assert row["balance_usd"] == 1 - PRICE / 10**9
         assert (await gw.get("/api/quotas?bucket=weekly:x")).status == 404
         assert (await gw.get("/api/quotas?identity=x")).status == 400
+
+
+async def test_a_bucket_that_takes_longer_to_fill_than_there_are_dates_is_shown_as_one_that_never_does(
+    tmp_path, bedrock_sim
+):
+    slow = quota(10**9, rate="$0.000000001/month")
+    async with limited(tmp_path, bedrock_sim, slow) as gw:
+        for _ in range(5):
+            assert (await gw.post(*CHAT)).status == 200
+        await settled(gw, 5)
+        reply = await gw.get("/api/quotas")
+        ((row,),) = (await reply.json()).values()
+        assert (reply.status, row["refills_at"]) == (200, None)

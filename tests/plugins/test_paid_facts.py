@@ -139,3 +139,26 @@ def test_invoke_names_the_tier_in_headers():
     assert opaque_facts.tier_of_headers({"x-amzn-bedrock-service-tier": "priority"}) == "priority"
     assert opaque_facts.tier_of_headers({latency: "optimized", "x-amzn-bedrock-service-tier": "default"}) == "optimized"
     assert opaque_facts.tier_of_headers({}) == ""
+
+
+REPORTS = {
+    "chat": (ChatMeter, "chat.completion.chunk", ("prompt_tokens", "completion_tokens")),
+    "converse": (lambda: ConverseMeter("m"), "metadata", ("inputTokens", "outputTokens")),
+    "anthropic": (anthropic_facts.Meter, "message_delta", ("input_tokens", "output_tokens")),
+}
+
+
+@pytest.mark.parametrize(("make", "kind", "names"), REPORTS.values(), ids=REPORTS)
+@pytest.mark.parametrize("outputs", [(5, 9), (9, 5), (9, 9), (9, 0)])
+def test_reports_are_cumulative_so_the_largest_counts_and_none_is_added(make, kind, names, outputs):
+    meter = make()
+    for output in outputs:
+        meter.feed(Event(kind, json.dumps({"usage": dict(zip(names, (7, output), strict=True))}).encode()))
+    assert meter.facts().usage == Usage(input=7, output=9)
+
+
+def test_headers_and_metrics_of_one_reply_are_not_added():
+    meter = opaque_facts.Meter(Usage(input=7, output=9))
+    metrics = {"inputTokenCount": 7, "outputTokenCount": 5}
+    meter.feed(Event(anthropic_facts.INVOCATION_METRICS, json.dumps(metrics).encode()))
+    assert meter.facts().usage == Usage(input=7, output=9)

@@ -126,11 +126,12 @@ class RowSection(TierSection):
     ultrafast: Annotated[dict[str, Any], Holds(TierSection)] = Field({}, description='Of the tier: {"input": "20"}.')
     reserved: Annotated[dict[str, Any], Holds(TierSection)] = Field({}, description='Of the tier: {"input": "0"}.')
     optimized: Annotated[dict[str, Any], Holds(TierSection)] = Field({}, description='Of the tier: {"input": "4.4"}.')
+    us: Annotated[dict[str, Any], Holds(TierSection)] = Field({}, description='Of the tier: {"input": "5.5"}.')
     scale: Annotated[dict[str, Any], Holds(TierSection)] = Field({}, description='Of the tier: {"input": "0"}.')
     source: str = Field("", description='Where the price comes from, for readers: "contract of May".')
 
 
-OWN_TIERS: Final = ("batch", "flex", "priority", "fast", "ultrafast", "reserved", "optimized", "scale")
+OWN_TIERS: Final = ("batch", "flex", "priority", "fast", "ultrafast", "reserved", "optimized", "scale", "us")
 
 
 class PricesSection(Section):

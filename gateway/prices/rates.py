@@ -27,8 +27,8 @@ STANDARD: Final = frozenset({"", "standard", "default", "auto", "on_demand"})
 
 Any other name is a tier of its own, and unknown where the price list has none of that name: Anthropic's "priority",
 OpenAI's "scale" and Bedrock's "reserved" are paid for by contract, Bedrock's latency-optimised inference ("optimized")
-costs more than the price list says. The standard price would be wrong for each; an operator's file can name the right
-one.
+costs more than the price list says, and so does Anthropic's inference inside the "us". The standard price would be
+wrong for each; an operator's file can name the right one.
 """
 PARTS: Final[Mapping[str, tuple[str, bool]]] = MappingProxyType(
     {

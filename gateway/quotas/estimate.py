@@ -43,7 +43,7 @@ _IN_PLACE: Final = token_hex(16)
 _TEXTS: Final = frozenset({"input", "json", "input_schema", "inputSchema", "parameters"})
 """Objects that a model reads as they are written: what tools were called with, what they answered, what they take."""
 _CACHE_MARKS: Final = (b"cache_control", b"cachePoint")
-_TIER_MARKS: Final = (b"service_tier", b"serviceTier", b'"speed"', b'"latency"')
+_TIER_MARKS: Final = (b"service_tier", b"serviceTier", b'"speed"', b'"latency"', b"inference_geo")
 _TIER_HEADERS: Final = ("x-amzn-bedrock-service-tier", "x-amzn-bedrock-performanceconfig-latency")
 _BASE64: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_=\\")
 

@@ -19,6 +19,9 @@ FLAGS = discover().flags
         ({"service_tier": "batch"}, "batch"),
         ({"service_tier": "standard", "speed": "fast"}, "fast"),
         ({"service_tier": "priority", "speed": "standard"}, "priority"),
+        ({"service_tier": "standard", "inference_geo": "us"}, "us"),
+        ({"service_tier": "standard", "inference_geo": "us", "speed": "fast"}, "fast-us"),
+        ({"service_tier": "standard", "inference_geo": "not_available"}, "standard"),
         ({}, ""),
     ],
 )
@@ -26,6 +29,14 @@ def test_anthropic_names_the_tier_in_its_usage(usage, tier):
     meter = anthropic_facts.Meter()
     meter.whole(json.dumps({"usage": {"input_tokens": 1, **usage}}).encode())
     assert meter.facts().tier == tier
+
+
+def test_a_dearer_tier_of_a_streams_beginning_is_that_of_the_whole():
+    meter = anthropic_facts.Meter()
+    start = {"message": {"usage": {"input_tokens": 1, "inference_geo": "us", "service_tier": "standard"}}}
+    meter.feed(Event("message_start", json.dumps(start).encode()))
+    meter.feed(Event("message_delta", b'{"usage": {"output_tokens": 5, "service_tier": "standard"}}'))
+    assert meter.facts().tier == "us"
 
 
 def test_anthropics_searches_are_counted_once_in_a_stream():

@@ -108,11 +108,17 @@ class Meter:
         return self._facts
 
     def _usage(self, report: Any) -> None:
-        """Counts, and by which price list they are: "fast" is Anthropic's fast mode, which has prices of its own."""
+        """Counts, and by which price list they are.
+
+        "fast" is Anthropic's fast mode, "us" inference inside the United States, which costs a tenth more (Anthropic's
+        documents, data residency).
+        """
         self._counts.merge(report)
         usage = mapping(report)
-        fast = usage.get("speed") == "fast"
-        self._facts.tier = "fast" if fast else text(usage.get("service_tier")) or self._facts.tier
+        if dearer := _DEARER[usage.get("speed") == "fast", usage.get("inference_geo") == "us"]:
+            self._facts.tier = dearer
+        elif not self._facts.tier or self._facts.tier not in _DEARER.values():
+            self._facts.tier = text(usage.get("service_tier")) or self._facts.tier
         searches = count(mapping(usage.get("server_tool_use")).get("web_search_requests")) or 0
         if searches > self._facts.extra.get("web_search", 0):
             self._facts.extra["web_search"] = searches
@@ -142,6 +148,8 @@ class Meter:
         self._counts.merge_metrics(data)
 
 
+_DEARER: Final = {(False, False): "", (True, False): "fast", (False, True): "us", (True, True): "fast-us"}
+"""By whether it was fast, and inside the United States."""
 _READERS: Final = {
     "message_start": Meter._start,  # noqa: SLF001 (its own table)
     "content_block_start": Meter._block_start,  # noqa: SLF001

@@ -31,8 +31,6 @@ MAX_MEDIA: Final = 500
 """Marks that are looked at of each kind; what is behind more of them counts as text."""
 MAX_OUTPUT: Final = 1_000_000
 """Tokens: more than any model's limit, whatever a client asks for."""
-RATED_OUTPUT: Final = 32_000
-"""Tokens: so few write more that holding it would only refuse others."""
 TOKENS_PER_SECOND: Final = 100
 """Of output, where a call is cut: models write 30 to 150."""
 
@@ -69,10 +67,14 @@ class Estimate:
     tiered: bool = False
     """A service tier is asked for, which may cost more than the standard one."""
 
+    usual: int = MAX_OUTPUT
+    """Of the output, what is held of a rate of tokens: without a limit few calls write what they may, and holding all
+    of that would refuse others; a rate that was passed is made up for by waiting."""
+
     @property
     def tokens(self) -> int:
-        """What is held of a rate: of the output no more than `RATED_OUTPUT`."""
-        return self.input + min(self.output, RATED_OUTPUT)
+        """What is held of a rate."""
+        return self.input + min(self.output, self.usual)
 
     def cost(self, priced: Iterable[Priced]) -> int:
         """Nanodollars at the dearest of the prices; 0 where nothing is known."""
@@ -89,10 +91,13 @@ class Estimate:
 def estimate(ask: Ask, limit: int | None, offers: Iterable[Offer]) -> Estimate:
     """What an ask may use; `limit` is the client's own limit of the output."""
     body = ask.top.body
-    output = limit if limit is not None and limit > 0 else max(UNLIMITED, *(offer.caps.max_output for offer in offers))
+    usual = max((offer.caps.max_output for offer in offers), default=1)
+    output = max(UNLIMITED, usual)
+    if limit is not None and limit > 0:
+        output = usual = limit
     caches = any(mark in body for mark in _CACHE_MARKS)
     tiered = any(mark in body for mark in _TIER_MARKS) or any(name in ask.headers for name in _TIER_HEADERS)
-    return Estimate(input_tokens(body), min(output, MAX_OUTPUT), caches, tiered)
+    return Estimate(input_tokens(body), min(output, MAX_OUTPUT), caches, tiered, usual)
 
 
 def input_tokens(body: bytes) -> int:

@@ -204,3 +204,12 @@ async def test_who_leaves_before_the_usage_pays_for_the_time_in_which_a_model_th
             await left(gw, CHAT[0], body, wait=seconds + 0.3)
             await settled(gw)
             assert ENOUGH - balance(gw) >= int(seconds * 100) * 10_000
+
+
+@pytest.mark.parametrize("flags", [("bedrock_model_invoke",), ("bedrock_model_invoke", "bedrock_converse")])
+async def test_counting_tokens_is_recorded_as_free(tmp_path, bedrock_sim, flags):
+    async with limited(tmp_path, bedrock_sim, quota(ENOUGH), provider={"flags": flags}) as gw:
+        body = {"model": HAIKU, "messages": CHAT[1]["messages"]}
+        assert (await gw.post("/v1/messages/count_tokens", body)).status == 200
+        (record,) = await gw.calls()
+        assert (record["cost_usd"], record["estimated"], balance(gw)) == (0, False, ENOUGH)

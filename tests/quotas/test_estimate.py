@@ -14,7 +14,6 @@ from gateway.plain import UNLIMITED
 from gateway.quotas.estimate import (
     MAX_OUTPUT,
     MEDIUM_TOKENS,
-    RATED_OUTPUT,
     Estimate,
     estimate,
     input_tokens,
@@ -131,8 +130,11 @@ def test_a_call_without_a_limit_holds_more_than_is_asked_for_where_a_dialect_dem
     assert estimate(ask, None, offers(4096)).output == UNLIMITED
 
 
-def test_a_rate_holds_no_more_than_few_calls_write():
-    assert Estimate(10, 64_000).tokens == 10 + RATED_OUTPUT
+@pytest.mark.parametrize(("limit", "held"), [(None, 4096), (50_000, 50_000)])
+def test_a_rate_holds_what_the_client_allows_or_else_the_usual_limit_of_the_model(limit, held):
+    _, ask = asked(*CHAT)
+    found = estimate(ask, limit, offers(4096))
+    assert found.tokens == found.input + held
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The command line: `irisgate serve | check | explain | usage | schema | demo`."""
+"""The command line: `irisgate serve | check | explain | usage | schema | plugins | demo`."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from gateway.config.model import Listener
 from gateway.config.replace import sweep
 from gateway.explain import POLICY_UNKNOWN, NoSuchCaller, explain, somebody
 from gateway.explain.text import worded
+from gateway.listing import listing
 from gateway.log import configure
 from gateway.output import OutputFailed, complain, say, writing
 from gateway.registry import PluginError, Registry, discover
@@ -98,6 +99,14 @@ def _parser() -> argparse.ArgumentParser:
     describing = commands.add_parser("schema", help="print the JSON Schema of the configuration, for editors")
     describing.add_argument("--plugins", type=_path, metavar="DIR", help="a folder of plugin files")
     describing.set_defaults(run=_schema)
+
+    plugins = commands.add_parser("plugins", help="about the plugins that are found")
+    about = plugins.add_subparsers(dest="about", required=True, metavar="WHAT")
+    listed = about.add_parser(
+        "list", help="print the flags, their routes, and the roads from each client to each provider"
+    )
+    listed.add_argument("--plugins", type=_path, metavar="DIR", help="a folder of plugin files")
+    listed.set_defaults(run=_plugins)
 
     demo = commands.add_parser("demo", help="serve in front of a simulated Bedrock, or the real one with --real")
     demo.add_argument(
@@ -220,6 +229,11 @@ def _usage(options: argparse.Namespace) -> int:
 
 def _schema(options: argparse.Namespace) -> int:
     say(json.dumps(json_schema(_registry(options).flags), indent=2))
+    return 0
+
+
+def _plugins(options: argparse.Namespace) -> int:
+    say(listing(_registry(options)))
     return 0
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Final
 
 from aiohttp import web
 
+from gateway import discovery
 from gateway.admin import bodies as bodies_route
 from gateway.admin import config as config_routes
 from gateway.admin import explain as explain_routes
@@ -22,7 +24,7 @@ from gateway.chain import chain
 from gateway.config.model import Config
 from gateway.context import GATEWAY, Gateway
 from gateway.dashboard import pages
-from gateway.discovery import routes as discovery_routes
+from gateway.fetch.client import Fetcher
 from gateway.finish import Finish
 from gateway.guard import middlewares
 from gateway.identity.modes import Modes
@@ -30,16 +32,18 @@ from gateway.log import Logger
 from gateway.metrics import Metrics
 from gateway.middleware.attempt import attempt
 from gateway.middleware.cost import cost
+from gateway.middleware.count import Count
 from gateway.middleware.grants import grants
-from gateway.middleware.media import Steps, clients, providers
+from gateway.middleware.media import Fetching, Steps, clients, providers
 from gateway.middleware.metrics import Timing
 from gateway.middleware.quota import Quota
 from gateway.middleware.resolve import resolve
 from gateway.middleware.route import Route
 from gateway.middleware.send import SendOn
 from gateway.middleware.session import Session
-from gateway.middleware.translate import translate
+from gateway.middleware.translate import Translate
 from gateway.observers import Observers
+from gateway.pool import Pool
 from gateway.quotas.book import Quotas
 from gateway.registry import Registry
 from gateway.runtime import runtime
@@ -51,6 +55,12 @@ from gateway.store.journal import Journal, see_that_it_is_free
 from gateway.store.keeper import Keeper
 from gateway.store.sqlite import SqliteStore
 from gateway.upstream import Upstream
+
+_OWN: Final = (
+    config_routes, openapi, pricing_routes, discovery, metrics_route, sessions_routes, pages, quota_routes, usage_route,
+    bodies_route,
+)  # fmt: skip
+"""The gateway's own API and its pages, but for `explain`, which must know the listeners."""
 
 
 def build(
@@ -77,10 +87,9 @@ def build(
     app[GATEWAY] = gateway
     for flag, route in registry.routes():
         calls.add(app.router.add_route(route.method, route.path, server.handler(flag, route)))
-    app.add_routes([*config_routes.routes(), *openapi.routes(), *pricing_routes.routes()])
+    for own in _OWN:
+        app.add_routes(own.routes())
     app.add_routes(explain_routes.routes(modes))
-    app.add_routes([*discovery_routes(), *metrics_route.routes(), *sessions_routes.routes(), *pages.routes()])
-    app.add_routes([*quota_routes.routes(), *usage_route.routes(), *bodies_route.routes()])
     app.cleanup_ctx.append(_parts)
     return app
 
@@ -102,6 +111,9 @@ def _gateway(config: Config, registry: Registry, state: Path, log: Logger) -> Ga
     metrics.quotas(quotas.used)
     observers = Observers(registry.observers, log)
     upstream = Upstream()
+    fetcher = Fetcher()
+    pool = Pool()
+    fetching = Fetching(fetcher, metrics, log)
     key = load_key(state)
     steps = chain(
         Session(key),
@@ -111,11 +123,12 @@ def _gateway(config: Config, registry: Registry, state: Path, log: Logger) -> Ga
         Route(registry),
         Quota(quotas, log),
         attempt,
-        Steps(upstream, clients),
-        translate,
-        Steps(upstream, providers),
+        Count(log),
+        Steps(upstream, fetching, clients),
+        Translate(pool),
+        Steps(upstream, fetching, providers),
         cost,
-        last=SendOn(upstream, metrics, log),
+        last=SendOn(upstream, pool, metrics, log),
     )
     gateway = Gateway(
         observers=observers,
@@ -128,6 +141,8 @@ def _gateway(config: Config, registry: Registry, state: Path, log: Logger) -> Ga
         metrics=metrics,
         log=log,
         upstream=upstream,
+        fetcher=fetcher,
+        pool=pool,
         chain=steps,
     )
     return gateway
@@ -147,6 +162,8 @@ async def _parts(app: web.Application) -> AsyncIterator[None]:
     gateway.quotas.restore(await gateway.store.balances())
     yield
     await gateway.upstream.close()
+    gateway.fetcher.close()
+    await asyncio.to_thread(gateway.pool.close)
     await gateway.keeper.close()
     await asyncio.to_thread(gateway.bodies.close)
     await gateway.store.close()

@@ -52,6 +52,8 @@ class Caps:
     """A limit is to be sent also where the dialect does not demand one."""
     min_max_tokens: int = 1
     """The smallest output limit that it takes."""
+    max_completion_tokens: bool = False
+    """Chat names the limit so; `max_tokens` is refused."""
     sampling: str = "both"
     """`both`, `one` (temperature or top_p, not together), `none` (neither, and no top_k)."""
     top_k: str = ""
@@ -66,11 +68,15 @@ class Caps:
     of additionalModelRequestFields), `nova` (reasoningConfig)."""
     efforts: tuple[str, ...] = ("low", "medium", "high")
     """Efforts that it takes, weakest first; others are clamped to the nearest."""
+    effort_beta: str = ""
+    """The beta under which `output_config.effort` is taken beside a budget, or without thinking; "" where none is."""
     thinking_display: bool = False
     """Thinking text is left out unless `display` asks for it."""
     signed_reasoning: bool = False
     """Reasoning carries signatures and must come back unchanged; unsigned reasoning is not taken back."""
     redacted_reasoning: bool = False
+    reasoning_content: bool = False
+    """Earlier thinking goes back as text on Chat, in the assistant message's `reasoning_content`."""
 
     tools: bool = True
     strict_tools: bool = False
@@ -99,6 +105,12 @@ class Caps:
     """The last turn may be the assistant's, to be continued."""
     images: bool = True
     documents: bool = True
+    citations: bool = False
+    """Documents and search results are cited where that is asked for, and search results are blocks of their own."""
+    remote_media: bool = True
+    """Images and documents are read from URLs by the provider itself, in dialects that have a place for them."""
+    stop_sequence_named: bool = False
+    """On Converse the reply names the stop sequence that was met, where `additionalModelResponseFieldPaths` asks it."""
     json_schema: bool = False
     """Structured output is native (outputConfig.textFormat on Converse, output_config.format on Messages)."""
 
@@ -113,6 +125,11 @@ def capabilities(model: str, overrides: Mapping[str, Any] = _NO_OVERRIDES) -> Ca
     if not overrides:
         return _by_rules(model)
     return _caps(_fields(base_id(model)) | dict(overrides))
+
+
+def fits(pattern: str, model: str, base: str) -> bool:
+    """A configuration's pattern means a model by its name, by the model behind it, or by that one's base id."""
+    return any(fnmatchcase(name, pattern) for name in (model, base, base_id(base)))
 
 
 def base_id(model: str) -> str:
@@ -131,6 +148,13 @@ def geo(model: str) -> str:
 def _unwrapped(model: str) -> str:
     arn = _ARN.fullmatch(model)
     return arn[1] if arn else model
+
+
+@cache
+def invoke_dialects() -> tuple[str, ...]:
+    """The dialects that any model's bodies have on InvokeModel."""
+    named = (values["invoke_dialect"] for _, values in _rules() if "invoke_dialect" in values)
+    return tuple(dict.fromkeys([Caps().invoke_dialect, *named]))
 
 
 @cache

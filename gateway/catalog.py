@@ -14,10 +14,10 @@ from difflib import get_close_matches
 from functools import lru_cache
 from heapq import nlargest
 from itertools import count, islice
-from typing import Final
+from typing import Any, Final
 from zlib import crc32
 
-from gateway.caps import capabilities
+from gateway.caps import capabilities, fits
 from gateway.config.model import Alias, Config, Provider, Strategy
 from gateway.flag import Caps
 from gateway.grants import Grants
@@ -137,7 +137,11 @@ def _models(provider: Provider) -> Sequence[str]:
 
 def _offer(provider: Provider, model: str) -> Offer:
     base = provider.base_models.get(model, model)
-    return Offer(provider, model, capabilities(base), base)
+    overrides: dict[str, Any] = {}
+    for pattern, fields in provider.capabilities:
+        if fits(pattern, model, base):
+            overrides |= fields
+    return Offer(provider, model, capabilities(base, overrides), base)
 
 
 def _likely(name: str, names: Iterable[str]) -> list[str]:

@@ -22,6 +22,7 @@ from gateway.registry import Plugin
 if TYPE_CHECKING:
     from gateway.capture import Capture
     from gateway.catalog import Offer
+    from gateway.fetch.fetches import Fetches
     from gateway.quotas.book import Held
     from gateway.quotas.ledger import Charge
     from gateway.runtime import Runtime
@@ -58,6 +59,8 @@ class Candidate:
     translator: Translator | None
     native: bool
     """Same envelope: the provider's bytes are what the client expects."""
+    estimated: bool = False
+    """Nobody is asked: what the client wants to know is estimated here (`middleware/count.py`)."""
 
 
 @dataclass(slots=True)
@@ -119,6 +122,8 @@ class Call:
     problem: Problem | None = None
     capture: Capture | None = field(default=None, repr=False)
     """Its bodies, where they are kept."""
+    fetches: Fetches | None = field(default=None, repr=False)
+    """The files that it named by URL; None while there are none."""
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     """Everything opened for the call; an `aclosing` of a generator that never started would run no `finally`."""
     at: float = field(default_factory=time)

@@ -10,10 +10,12 @@ from aiohttp import web
 
 from gateway.chain import Next
 from gateway.errors import Refused
+from gateway.fetch.client import Fetcher
 from gateway.identity import Identity
 from gateway.log import Logger
 from gateway.metrics import Metrics
 from gateway.observers import Observers
+from gateway.pool import Pool
 from gateway.quotas.book import Quotas
 from gateway.registry import Registry
 from gateway.runtime import Runtime
@@ -41,6 +43,8 @@ class Gateway:
     log: Logger
     observers: Observers
     upstream: Upstream
+    fetcher: Fetcher
+    pool: Pool
     chain: Next
     open_calls: set[asyncio.Task[Any]] = field(default_factory=set)
     """The tasks of calls in flight, for a stop that lets them finish."""

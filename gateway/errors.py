@@ -6,9 +6,9 @@ the first byte, `Encoder.fail` after it). Nothing here knows a status code of a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 INVALID_REQUEST: Final = (
     "invalid_request"  # the client's request is wrong: the message names field, value and what would do
@@ -63,6 +63,16 @@ class GatewayError(Exception):
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.message)
         self.problem = problem
+
+    def __reduce__(self) -> tuple[Callable[..., GatewayError], tuple[type[GatewayError], dict[str, Any]]]:
+        """Between processes: as it is, since the kinds of errors are made of different arguments."""
+        return _again, (type(self), self.__dict__)
+
+
+def _again(kind: type[GatewayError], state: dict[str, Any]) -> GatewayError:
+    error = kind.__new__(kind, state["problem"].message)
+    error.__dict__.update(state)
+    return error
 
 
 class Refused(GatewayError):

@@ -28,6 +28,10 @@ API: Final = 1
 OPAQUE: Final = "opaque"
 """The dialect of bodies that are passed through and counted, never translated."""
 
+COUNT_TOKENS: Final = "count_tokens"
+"""The operation that asks how many tokens a prompt has. In every dialect a decoder's `whole` gives its answer as
+`{"input_tokens": N}`, and an encoder's `whole` takes it so: there is nothing in it to translate."""
+
 Headers = Mapping[str, str]
 """Header names in lower case; values of a repeated header joined by ", " (RFC 9110, 5.3)."""
 
@@ -135,6 +139,8 @@ class Target:
     """What `dialect_for(caps)` of the flag says."""
     caps: Caps
     options: Mapping[str, Any] = field(default_factory=dict)
+    base: str = ""
+    """The model behind the name, where the configuration says so; "" where the name says it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,10 +156,18 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """A resource to be read from the network on the client's behalf, behind the SSRF guard."""
+    """A resource to be read from the network on the client's behalf, behind the SSRF guard.
+
+    The reply has status 200 and the `content-type` that its host says; whatever else became of it is a refusal, which
+    names `param`. Of one call the same URL is read once, however often it is yielded.
+    """
 
     url: str
     max_bytes: int
+    param: str = ""
+    """The field of the client's request that names it."""
+    ahead: tuple[Fetch, ...] = ()
+    """What will be yielded next, to be read at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,7 +373,10 @@ class Translator(Protocol):
 
     @property
     def loses(self) -> int:
-        """How much is lost on this way, 1 the least: of several ways to a provider the lowest is taken."""
+        """How much is lost on this way: of several ways to a provider the lowest is taken.
+
+        For translators that `roads.json` does not name, which has those of the built-in ones from 20 to 40.
+        """
 
     @property
     def operations(self) -> tuple[str, ...]: ...
@@ -378,7 +395,7 @@ class Observer(Protocol):
 
 
 __all__ = [
-    "API", "OPAQUE", "USAGE_KINDS", "Ask", "Caps", "Decoder", "Drop", "Encoder", "Event", "Facts", "Fetch", "Flag",
-    "Frame", "Head", "Headers", "Members", "Meter", "Observer", "Problem", "Reply", "Request", "Route", "Send",
-    "Target", "Translation", "Translator", "Usage", "event",
+    "API", "COUNT_TOKENS", "OPAQUE", "USAGE_KINDS", "Ask", "Caps", "Decoder", "Drop", "Encoder", "Event", "Facts",
+    "Fetch", "Flag", "Frame", "Head", "Headers", "Members", "Meter", "Observer", "Problem", "Reply", "Request", "Route",
+    "Send", "Target", "Translation", "Translator", "Usage", "event",
 ]  # fmt: skip

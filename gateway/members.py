@@ -78,6 +78,18 @@ class Members(Mapping[str, bytes]):
         ]
         return b"{" + b",".join(parts) + b"}"
 
+    def replaced(self, name: str, value: bytes) -> Members:
+        """`spliced` with one member that is there, as members again: `value` is JSON, and is not read again."""
+        _, start, end = self._spans[name]
+        longer = len(value) - (end - start)
+        found = Members.__new__(Members)
+        found.body = b"".join((self.body[:start], value, self.body[end:]))
+        found._spans = {  # noqa: SLF001 (of the same class)
+            each: (key + longer * (key >= end), begin + longer * (begin >= end), last + longer * (last >= end))
+            for each, (key, begin, last) in self._spans.items()
+        }
+        return found
+
 
 def _spans(body: bytes) -> dict[str, tuple[int, int, int]]:
     """Name to (offset of its key, of its value, of the value's end).

@@ -156,6 +156,9 @@ class Metrics:
             "upstream_errors", "Tries that ended with an error of a provider, or on the way to it.",
             ("provider", "code"),
         )  # fmt: skip
+        self._fetches = self._counter(
+            "fetches", "Files that clients named by URL: read, or refused for whatever reason.", ("outcome",)
+        )
 
     def _define_process(self, version: str) -> None:
         self._reloads = self._counter("config_reloads", "Changes of the configuration file, by result.", ("result",))
@@ -266,6 +269,10 @@ class Metrics:
     def upstream_error(self, provider: str, code: str) -> None:
         """Count a failed try; `code` is one of `errors.py`."""
         self._upstream_errors.labels(provider, code if code in STATUS else OTHER).inc()
+
+    def fetched(self, outcome: str) -> None:
+        """Count a URL of a client's request; `outcome` is ok or refused."""
+        self._fetches.labels(outcome).inc()
 
     def upstream_auth_failure(self, provider: str) -> None:
         self._auth_failures.labels(provider).inc()

@@ -269,6 +269,16 @@ def error_headers(problem: Problem) -> dict[str, str]:
     return headers
 
 
+ESTIMATED: Final = "x-irisgate-estimated"
+"""A header of replies whose count of tokens was made here."""
+
+
+def estimated(tokens: int) -> Reply:
+    """The answer to `count_tokens` where no provider counts: `{"input_tokens": N}`, and a header that says so."""
+    headers = {"content-type": "application/json", ESTIMATED: "true"}
+    return Reply(200, headers, orjson.dumps({"input_tokens": tokens}))
+
+
 def no_text(event: Event) -> str:
     _ = event
     return ""

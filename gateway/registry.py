@@ -39,6 +39,7 @@ from gateway.flag import (
     Target,
     Translator,
 )
+from gateway.losses import is_known
 
 _BUILT_IN: Final = "gateway_plugins"
 _FLAGS: Final = "irisgate.flags"
@@ -184,7 +185,8 @@ def discover(folder: Path | None = None) -> Registry:
         if separator:
             _check_api(name, module)
             _check_arguments(name, "open", getattr(module, "open", None), 3)
-            if not isinstance(getattr(module, "loses", None), int) or not getattr(module, "operations", None):
+            ranked = is_known(name) or isinstance(getattr(module, "loses", None), int)
+            if not ranked or not getattr(module, "operations", None):
                 raise PluginError(f'plugin {name}: a translator needs "loses", a number, and "operations"')
             translators[source, target] = cast("Translator", module)
         elif hasattr(module, "seen"):

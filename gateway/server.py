@@ -143,7 +143,7 @@ class Server:
         attempt = call.require_attempt()
         native = attempt.candidate.native
         body = answer.body if native else call.flag.encoder(call.require_ask()).whole(answer.body)
-        headers = _reply_headers(call, answer.headers if native else {"content-type": "application/json"})
+        headers = _reply_headers(call, answer.headers if native else _made_here(answer.headers))
         self.finish(call, answer.status, "failed" if call.problem else "ok")
         _replied(call, headers, body)
         return web.Response(status=answer.status, headers=headers, body=body)
@@ -274,6 +274,12 @@ def _reply_headers(call: Call, headers: Mapping[str, str]) -> dict[str, str]:
     if call.reservation is not None and call.reservation.notice:
         own["x-irisgate-quota"] = _header_value(call.reservation.notice)
     return {**headers, **own}
+
+
+def _made_here(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers of a body that this gateway wrote: of the answer's own, those that are ours too."""
+    own = {name: value for name, value in headers.items() if name.startswith("x-irisgate-")}
+    return {"content-type": "application/json", **own}
 
 
 def _header_value(text: str) -> str:

@@ -32,6 +32,8 @@ ID_HEADERS: Final = (
 )
 KEY_BYTES: Final = 32
 
+_TELLING: Final = 1024 * 1024
+"""Bytes of a text that tell it from others, with its length; all of 20 MB would hold the event loop for 30 ms."""
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
 _OLD_CLAUDE_ID: Final = re.compile(r"_session_([0-9a-fA-F-]{36})$")
 _ITEMS: Final = msgspec.json.Decoder(list[msgspec.Raw])
@@ -130,7 +132,7 @@ def fingerprint(ask: Ask, identity: str, key: bytes) -> str:
     digest = blake2b(key=key, digest_size=8)
     for part in (identity, *opening):
         data = part.encode("utf-8", "replace")
-        digest.update(len(data).to_bytes(8, "big") + data)
+        digest.update(len(data).to_bytes(8, "big") + data[:_TELLING])
     return f"fp_{digest.hexdigest()}"
 
 

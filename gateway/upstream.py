@@ -6,6 +6,7 @@ It knows URLs, timeouts and headers of HTTP; what is said in a request or a repl
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import AsyncIterator, Mapping
 from types import SimpleNamespace
 from typing import Final
@@ -23,6 +24,9 @@ MAX_BODY: Final = 64 * 1024 * 1024
 
 AT_ONCE: Final = 1024 * 1024
 """Bytes of a body that are written in one go; a longer one goes piece by piece and lets others run in between."""
+
+_VERSION_AT_END: Final = re.compile(r"/v[0-9]+[a-z0-9]*$")
+_VERSION_AT_START: Final = re.compile(r"^/v[0-9]+[a-z0-9]*(?=/)")
 
 _OWN_HEADERS: Final = {"accept-encoding": "identity", "user-agent": f"irisgate/{__version__}"}
 """identity: a compressed stream cannot be forwarded event by event."""
@@ -154,9 +158,14 @@ def _noting_reuse() -> aiohttp.TraceConfig:
 
 
 def url(baseurl: str, send: Send) -> URL:
-    """Base URL and path, joined so that neither a slash nor a `/v1` is doubled; the path stays encoded as it is."""
+    """Base URL and path, joined so that neither a slash nor a version is doubled; the path stays encoded as it is.
+
+    A base URL that ends with a version says which one: with `https://x/v1` and `https://x/api/paas/v4` the path's own
+    is left out. So providers that put an API below a path of their own need no more than that path: Bedrock's
+    `https://bedrock-runtime.us-east-1.amazonaws.com/anthropic` and `.../openai/v1`.
+    """
     base = baseurl.rstrip("/")
     path = send.path
-    if base.endswith("/v1") and path.startswith("/v1/"):
-        path = path.removeprefix("/v1")
+    if _VERSION_AT_END.search(base):
+        path = _VERSION_AT_START.sub("", path)
     return URL(base + path + (f"?{send.query}" if send.query else ""), encoded=True)

@@ -118,3 +118,14 @@ def test_a_body_of_too_many_members_is_refused_before_they_are_walked():
     assert len(Members(body(MAX_MEMBERS))) == MAX_MEMBERS
     with pytest.raises(Refused, match="300000 members at its top; at most 1000 are taken"):
         Members(body(300_000))
+
+
+@pytest.mark.parametrize("value", [b"[]", b'"' + b"x" * 100 + b'"', b"null"])
+@pytest.mark.parametrize("name", ["a", "b", "c"])
+def test_a_replaced_member_is_found_with_all_others_where_they_then_stand(name, value):
+    before = Members(b' { "a" : 1.0 , "b":{"c":[2]},"c" : "x"} ')
+    after = before.replaced(name, value)
+    assert dict(after) == {**before, name: value}
+    assert list(after) == list(before)
+    assert dict(Members(after.body)) == dict(after)
+    assert after.spliced({name: before[name]}) == before.spliced({})

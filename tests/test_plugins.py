@@ -17,7 +17,7 @@ dialects = ("openai_chat",)
 
 
 def steps(ask, target, drop):
-    reply = yield Send("POST", "/model/us.amazon.nova-lite-v1%3A0/count-tokens", COUNT)
+    reply = yield Send("POST", "/model/amazon.nova-lite-v1%3A0/count-tokens", COUNT)
     return ask.with_body(ask.dialect, {"model": ask.model, "messages": [{"role": "user", "content": reply.body.decode()}]})
 
 
@@ -72,19 +72,22 @@ async def test_steps_without_an_end_are_stopped():
         return Reply(200, {}, b"")
 
     with pytest.raises(UpstreamFailed, match="more than"):
-        await drive(endless(), sender)
+        await drive(endless(), sender, None)
     assert len(sent) == MAX_STEPS
 
 
-async def test_a_url_that_a_plugin_wants_fetched_is_refused():
-    from gateway.errors import Refused
-    from gateway.flag import Fetch
+async def test_a_url_that_a_plugin_wants_fetched_comes_back_as_a_reply():
+    from gateway.flag import Fetch, Reply
 
     def fetching():
-        yield Fetch("http://169.254.169.254/latest/meta-data", 1000)
+        reply = yield Fetch("https://images.example.com/cat.png", 1000)
+        return reply
 
-    with pytest.raises(Refused, match="is not fetched"):
-        await drive(fetching(), None)
+    async def getter(fetch):
+        return Reply(200, {}, fetch.url.encode())
+
+    found = await drive(fetching(), None, getter)
+    assert found.body == b"https://images.example.com/cat.png"
 
 
 async def test_an_observer_sees_every_call_once_whatever_another_one_does(tmp_path, bedrock_sim):

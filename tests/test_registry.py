@@ -44,12 +44,19 @@ def meter(ask, target, head):
 
 
 def test_the_built_in_flags_are_named_as_their_files():
-    assert set(discover().flags) == {"anthropic_messages", "bedrock_converse", "bedrock_model_invoke", "openai_chat"}
+    assert set(discover().flags) == {
+        "anthropic_messages", "bedrock_converse", "bedrock_model_invoke", "openai_chat", "openai_responses",
+    }  # fmt: skip
 
 
 def test_the_built_in_roads_are_named_as_their_pairs_of_dialects():
-    pairs = {("openai_chat", "anthropic_messages"), ("openai_chat", "bedrock_converse")}
-    assert set(discover().translators) == pairs
+    ways = {
+        "anthropic_messages": {"bedrock_converse", "openai_chat"},
+        "bedrock_converse": {"anthropic_messages", "openai_chat"},
+        "openai_chat": {"anthropic_messages", "bedrock_converse"},
+        "openai_responses": {"anthropic_messages", "bedrock_converse", "openai_chat"},
+    }
+    assert set(discover().translators) == {(client, upstream) for client in ways for upstream in ways[client]}
 
 
 def test_a_single_file_of_a_folder_is_a_flag_of_under_forty_lines(tmp_path):

@@ -20,7 +20,8 @@ _BRANCHES = (
     ast.If, ast.For, ast.AsyncFor, ast.While, ast.ExceptHandler, ast.With, ast.AsyncWith, ast.IfExp, ast.comprehension,
 )  # fmt: skip
 _SERVER_SIDE = {
-    "app.py", "context.py", "discovery.py", "guard.py", "identity/localapi.py", "serve.py", "server.py", "upstream.py",
+    "app.py", "context.py", "discovery.py", "fetch/client.py", "guard.py", "identity/localapi.py", "serve.py", "server.py",
+    "upstream.py",
 }  # fmt: skip
 
 

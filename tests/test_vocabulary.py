@@ -52,6 +52,7 @@ def samples():
     metrics.overhead("openai_chat", 0.001)
     metrics.upstream_error("bedrock", INTERNAL)
     metrics.upstream_auth_failure("bedrock")
+    metrics.fetched("ok")
     return [sample for family in metrics.registry.collect() for sample in family.samples]
 
 

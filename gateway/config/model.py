@@ -33,7 +33,7 @@ class Provider:
 
     id: str
     baseurl: str
-    """As written; a trailing `/` or `/v1` is dealt with where paths are joined."""
+    """As written; a trailing `/` or version, such as `/v1`, is dealt with where paths are joined."""
     models: tuple[str, ...] = ()
     apikey: Secret = field(default_factory=Secret)
     authorization: Authorization = "bearer"
@@ -47,7 +47,11 @@ class Provider:
     """What is behind names that tell nothing, such as ARNs of inference profiles: by that name, a model id."""
     flags: tuple[str, ...] = ()
     """Enabled compatibility flags, in the document's order, after the default rule; unknown ones are left out."""
+    capabilities: tuple[tuple[str, Mapping[str, Any]], ...] = field(default=(), hash=False)
+    """What of its models' abilities differs from the gateway's data: patterns over their names, and fields of `Caps`.
+    A later one wins."""
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """Settings that plugins read; among them `anthropic_betas`, where the provider's differ from what is known."""
     name: str = ""
     description: str = ""
     disabled: bool = False
@@ -153,11 +157,27 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Fetching:
+    """Files that clients name by URL. Only addresses of the public internet are connected to, on ports 80 and 443."""
+
+    enabled: bool = True
+    max_bytes: int = 10 * 1024 * 1024
+    """Of one file; those of one call are together no more than `Limits.body_bytes`."""
+    timeout_seconds: float = 20
+    """For one file, with its redirects."""
+    allow_hosts: tuple[str, ...] = ()
+    """The only hosts that may be named, in lower case, with `*.` for all below one; () for any."""
+    private_hosts: tuple[str, ...] = ()
+    """Hosts inside (`HOST`, or `HOST:PORT` for a port of its own) that may be named as well."""
+
+
+@dataclass(frozen=True, slots=True)
 class Server:
     listeners: tuple[Listener, ...] = (Listener(),)
     hosts: tuple[str, ...] = ()
     """Names under which the gateway may be called, in lower case, without ports."""
     limits: Limits = Limits()
+    fetch: Fetching = Fetching()
     drain_seconds: float = 30
     """How long calls in flight may go on after a stop was asked for."""
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import fields
 from types import MappingProxyType
 from typing import Any, Final
+from urllib.parse import urlsplit
 
+from gateway.caps import Caps, fits
 from gateway.config.hujson import Path
 from gateway.config.model import AuthMode, Provider
 from gateway.config.prices import read_cost_rules
 from gateway.config.reading import KEYFILE, Reading
 from gateway.config.schema import ProviderSection
+from gateway.config.schema_capabilities import BetasSection, CapabilitiesSection
 
 DOCUMENTED_FLAGS: Final = (
     "openai_chat",
@@ -24,6 +28,10 @@ DOCUMENTED_FLAGS: Final = (
     "experimental_gemini_cli_vertex_compat",
 )
 """Flags of the hosted product; what this gateway really has, the registry knows."""
+
+_CAPABILITIES: Final = tuple(field.name for field in fields(Caps))
+_AWS: Final = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
+"""How the hosts of Bedrock's endpoints end: bedrock-runtime's, and bedrock-mantle's."""
 
 DEFAULT_FLAG: Final = "openai_chat"
 DEFAULT_MODE: Final[AuthMode] = "override"
@@ -58,6 +66,8 @@ def _provider(id_: str, raw: Any, reading: Reading) -> Provider | None:
         return None
     _check_flags(section.compatibility or {}, (*path, "compatibility"), reading)
     _check_base_models(section, (*path, "base_models"), reading)
+    capabilities = _capabilities(section, (*path, "capabilities"), reading)
+    betas = _betas(section, (*path, "anthropic_betas"), reading)
     rules = read_cost_rules(section.model_cost_map, (*path, "model_cost_map"), reading)
     usable = bool(section.baseurl) and not section.apikey.startswith(KEYFILE)
     return Provider(
@@ -71,7 +81,8 @@ def _provider(id_: str, raw: Any, reading: Reading) -> Provider | None:
         model_cost_map=rules,
         base_models=MappingProxyType(section.base_models),
         flags=enabled_flags(section.compatibility, reading.known_flags),
-        options=MappingProxyType(section.options),
+        capabilities=capabilities,
+        options=MappingProxyType({**section.options, **({"anthropic_betas": betas} if betas else {})}),
         name=section.name,
         description=section.description,
         disabled=section.disabled or not usable,
@@ -98,3 +109,31 @@ def _check_base_models(section: ProviderSection, path: Path, reading: Reading) -
         if name not in models:
             hint = reading.report.hint(name, section.models)
             reading.report.warn((*path, name), f'is not among the provider\'s "models"; it has no effect{hint}')
+
+
+def _capabilities(section: ProviderSection, path: Path, reading: Reading) -> tuple[tuple[str, Mapping[str, Any]], ...]:
+    """What each pattern changes, in the document's order, without those that have faults."""
+    found = []
+    for pattern, raw in section.capabilities.items():
+        place = (*path, pattern)
+        for name in raw if isinstance(raw, dict) else ():
+            if name not in _CAPABILITIES:
+                hint = reading.report.hint(name, _CAPABILITIES)
+                known = ", ".join(_CAPABILITIES)
+                reading.report.error((*place, name), f"is no capability{hint}; there are {known}")
+        if reading.report.patient(len(section.models)) and not any(
+            fits(pattern, model, section.base_models.get(model, model)) for model in section.models
+        ):
+            reading.report.warn(place, 'fits none of the provider\'s "models"; it has no effect')
+        if (checked := reading.section(CapabilitiesSection, raw, place)) is not None:
+            found.append((pattern, MappingProxyType(checked.model_dump(exclude_none=True))))
+    return tuple(found)
+
+
+def _betas(section: ProviderSection, path: Path, reading: Reading) -> dict[str, Any]:
+    """What plugins are told of betas; {} where the provider is as any other."""
+    checked = reading.section(BetasSection, section.anthropic_betas, path) or BetasSection.model_validate({})
+    found = checked.model_dump(exclude_none=True, exclude_defaults=True)
+    if checked.envelope is None and (urlsplit(section.baseurl).hostname or "").endswith(_AWS):
+        found["envelope"] = "mantle"
+    return found

@@ -46,6 +46,7 @@ _HEADERS: Final = "add_headers"
 _CHOSEN: Final = (
     ("providers", "*"),
     ("providers", "*", "base_models", "*"),
+    ("providers", "*", "capabilities", "*"),
     ("providers", "*", "compatibility", "*"),
     ("hooks", "*"),
     ("quotas", "*"),

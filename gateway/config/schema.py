@@ -34,7 +34,9 @@ from gateway.config.fields import (
 )
 from gateway.config.listen import Address, needs_mode, parse_listen
 from gateway.config.model import AuthMode, Authorization, Limits, Mode, Role, Strategy, Timeouts
+from gateway.config.schema_capabilities import BetasSection, CapabilitiesSection
 from gateway.config.schema_database import DatabaseSection
+from gateway.config.schema_fetch import FetchSection
 from gateway.config.schema_metrics import MetricsSection
 from gateway.config.schema_planned import (
     ConnectorsSection,
@@ -87,6 +89,14 @@ class ProviderSection(Section):
     )
     compatibility: dict[str, bool] | None = Field(
         None, description='What the provider speaks, by flag: {"bedrock_converse": true}.'
+    )
+    capabilities: Annotated[dict[str, Any], Holds(CapabilitiesSection, "map")] = Field(
+        default_factory=dict,
+        description='What models can do, by name or pattern, the later first: {"*claude-opus-4*": {"prefill": false}}.',
+    )
+    anthropic_betas: Annotated[dict[str, Any], Holds(BetasSection)] = Field(
+        default_factory=dict,
+        description='Which of Anthropic\'s betas are sent, beside what is known: {"drop": ["interleaved-thinking-*"]}.',
     )
     options: dict[str, Any] = Field(default_factory=dict, description="Settings that plugins read: {}.")
     name: str = Field("", description='A name for people: "Amazon Bedrock, Ohio".')
@@ -292,6 +302,9 @@ class ServerSection(Section):
     hosts: Hosts = Field((), description='Names under which it may be called: ["ai", "ai.example.ts.net"].')
     limits: Annotated[dict[str, Any], Holds(LimitsSection)] = Field(
         default_factory=dict, description='Sizes of requests in bytes: {"body_bytes": 33554432}.'
+    )
+    fetch: Annotated[dict[str, Any], Holds(FetchSection)] = Field(
+        default_factory=dict, description='Files that clients name by URL: {"allow_hosts": ["*.example.com"]}.'
     )
     drain_seconds: float = Field(
         30, ge=0, le=86400, description="Seconds for which calls in flight may go on after a stop, such as 30."

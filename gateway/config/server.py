@@ -8,7 +8,7 @@ from typing import Any
 from gateway.config.fields import retention_seconds
 from gateway.config.hujson import Path
 from gateway.config.listen import parse_listen
-from gateway.config.model import TAILSCALED, Limits, Listener, Resilience, Server, Storage, Timeouts
+from gateway.config.model import TAILSCALED, Fetching, Limits, Listener, Resilience, Server, Storage, Timeouts
 from gateway.config.reading import Reading
 from gateway.config.schema import (
     LimitsSection,
@@ -18,17 +18,20 @@ from gateway.config.schema import (
     StorageSection,
     TimeoutsSection,
 )
+from gateway.config.schema_fetch import FetchSection
 
 
 def read_server(raw: Mapping[str, Any], reading: Reading) -> Server:
     path: Path = ("server",)
     section = reading.section(ServerSection, raw, path) or ServerSection.model_validate({})
     limits = reading.within(LimitsSection, raw, (*path, "limits"))
+    fetch = reading.within(FetchSection, raw, (*path, "fetch"))
     listeners = raw.get("listeners")
     return Server(
         listeners=_listeners(listeners if isinstance(listeners, list) else [], (*path, "listeners"), reading),
         hosts=section.hosts,
         limits=Limits(**limits.model_dump()),
+        fetch=Fetching(**fetch.model_dump()),
         drain_seconds=section.drain_seconds,
     )
 

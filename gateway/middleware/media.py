@@ -1,26 +1,47 @@
 """The I/O that a plugin needs before a request can be built, asked for by its `steps`.
 
 Twice an attempt: the client's flag, in its own dialect, before `translate`; the provider's flag, in the upstream's
-dialect, after it. A plugin yields what it wants sent and gets the reply back; it opens nothing itself. URLs that a
-client names are not fetched: the request is refused in words that say what to send instead.
+dialect, after it. A plugin yields what it wants sent or fetched and gets the reply back; it opens nothing itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from gateway.chain import Answer, Attempt, Call, Next
-from gateway.errors import INTERNAL, Problem, UpstreamFailed, invalid
+from gateway.errors import INTERNAL, Problem, UpstreamFailed
+from gateway.fetch.client import Fetcher
+from gateway.fetch.fetches import MAX_FILES, Fetches
 from gateway.flag import Ask, Fetch, Head, Reply, Send
+from gateway.log import Logger
+from gateway.metrics import Metrics
 from gateway.registry import Plugin
 from gateway.upstream import MAX_BODY, Upstream
 
-MAX_STEPS: Final = 32
+MAX_STEPS: Final = MAX_FILES + 12
 """Of one attempt: more are a plugin that does not come to an end."""
 
 Sender = Callable[[Send], Awaitable[Reply]]
+Getter = Callable[[Fetch], Awaitable[Reply]]
+
+
+@dataclass(frozen=True, slots=True)
+class Fetching:
+    """Reads what a call's plugins want fetched."""
+
+    fetcher: Fetcher
+    metrics: Metrics
+    log: Logger
+
+    async def get(self, call: Call, attempt: Attempt, fetch: Fetch) -> Reply:
+        """Raises `Refused`."""
+        if call.fetches is None:
+            call.fetches = Fetches(self.fetcher, call.runtime.config, self.metrics, self.log)
+            call.stack.push_async_callback(call.fetches.close)
+        return await attempt.wait(call.fetches.get(fetch, call.id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +49,7 @@ class Steps:
     """Drives the steps of one side's flag."""
 
     upstream: Upstream
+    fetching: Fetching
     flag_of: Callable[[Call, Attempt], Plugin]
 
     async def __call__(self, call: Call, following: Next) -> Answer:
@@ -42,7 +64,9 @@ class Steps:
             return Reply(reply.head.status, reply.head.headers, await attempt.wait(reply.read(MAX_BODY)))
 
         flag = self.flag_of(call, attempt)
-        found = await drive(flag.steps(attempt.ask, candidate.target, attempt.drop), sender)
+        found = await drive(
+            flag.steps(attempt.ask, candidate.target, attempt.drop), sender, partial(self.fetching.get, call, attempt)
+        )
         if isinstance(found, Reply):
             attempt.head = Head(found.status, found.headers)
             return Answer(found.status, dict(found.headers), body=found.body)
@@ -58,14 +82,16 @@ def providers(_call: Call, attempt: Attempt) -> Plugin:
     return attempt.candidate.flag
 
 
-async def drive(steps: Generator[Send | Fetch, Reply, Ask | Reply], sender: Sender) -> Ask | Reply:
-    """Run the steps to their end. Raises `Refused` for a fetch, `UpstreamFailed` for steps without an end."""
+async def drive(steps: Generator[Send | Fetch, Reply, Ask | Reply], sender: Sender, getter: Getter) -> Ask | Reply:
+    """Run the steps to their end.
+
+    Raises `Refused` for a file that cannot be had, `UpstreamFailed` for steps without an end.
+    """
     try:
         wanted = next(steps)
         for _ in range(MAX_STEPS):
-            if isinstance(wanted, Fetch):
-                raise invalid(f"{wanted.url[:200]} is not fetched by this gateway; send the data itself")
-            wanted = steps.send(await sender(wanted))
+            reply = await (getter(wanted) if isinstance(wanted, Fetch) else sender(wanted))
+            wanted = steps.send(reply)
     except StopIteration as end:
         found: Ask | Reply = end.value
         return found

@@ -1,21 +1,21 @@
 """The roads from what the client speaks to what the provider of an offer speaks.
 
 A road is native (the same flag), an envelope (another flag, the same dialect) or one translator, never two. Of several
-roads to a provider the one that loses least is taken; providers keep the order of the catalog.
+roads to a provider the one that loses least is taken, by the data of `losses.py`; providers keep the order of the
+catalog. Where none counts tokens, a road leads to the gateway's own estimate.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 from gateway.catalog import Offer
 from gateway.chain import Answer, Call, Candidate, Next
 from gateway.errors import Refused, invalid
-from gateway.flag import OPAQUE, Ask, Target
+from gateway.flag import COUNT_TOKENS, OPAQUE, Ask, Target
+from gateway.losses import Way, loss
 from gateway.registry import Plugin, Registry
-
-GENERATE: Final = "generate"
+from gateway.roads import GENERATE, serves
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,28 +30,21 @@ class Route:
         return await following(call)
 
     def _best(self, ask: Ask, offer: Offer) -> Candidate | None:
-        roads = [
-            road
-            for name in offer.provider.flags
-            if (flag := self.registry.flags.get(name)) is not None and (road := self._road(ask, offer, flag))
-        ]
-        return min(roads, key=_losses, default=None)
+        flags = [flag for name in offer.provider.flags if (flag := self.registry.flags.get(name)) is not None]
+        roads = [road for flag in flags if (road := self._road(ask, offer, flag))]
+        if not roads and flags and ask.operation == COUNT_TOKENS:
+            return Candidate(offer, flags[0], _target(offer, flags[0]), None, native=False, estimated=True)
+        return min(roads, key=lambda road: _losses(ask, road), default=None)
 
     def _road(self, ask: Ask, offer: Offer, flag: Plugin) -> Candidate | None:
         native = flag.name == ask.flag or (ask.flag, ask.operation) in flag.takes
-        dialect = flag.dialect_for(offer.caps)
-        target = Target(offer.provider_id, flag.name, offer.model, dialect, offer.caps, offer.provider.options)
-        if native or (dialect == ask.dialect != OPAQUE and self._serves(flag, ask.operation)):
+        target = _target(offer, flag)
+        if native or (target.dialect == ask.dialect != OPAQUE and serves(flag, ask.operation)):
             return Candidate(offer, flag, target, None, native)
-        translator = self.registry.translators.get((ask.dialect, dialect))
+        translator = self.registry.translators.get((ask.dialect, target.dialect))
         if translator is not None and ask.operation in translator.operations:
             return Candidate(offer, flag, target, translator, native=False)
         return None
-
-    @staticmethod
-    def _serves(flag: Plugin, operation: str) -> bool:
-        """A flag without routes is one that only providers speak; generating is what they do."""
-        return operation in {route.operation for route in flag.routes} or (not flag.routes and operation == GENERATE)
 
     def _no_road(self, ask: Ask, offer: Offer) -> Refused:
         """Name the flag that would open a road, the nearest relative of what the provider has."""
@@ -75,7 +68,13 @@ def _alike(name: str, other: str) -> int:
     return next((at for at, (a, b) in enumerate(zip(name, other, strict=False)) if a != b), min(len(name), len(other)))
 
 
-def _losses(road: Candidate) -> int:
-    if road.translator is not None:
-        return road.translator.loses
-    return -1 if road.native else 0
+def _target(offer: Offer, flag: Plugin) -> Target:
+    provider = offer.provider
+    dialect = flag.dialect_for(offer.caps)
+    base = "" if offer.base == offer.model else offer.base
+    return Target(provider.id, flag.name, offer.model, dialect, offer.caps, provider.options, base)
+
+
+def _losses(ask: Ask, road: Candidate) -> int:
+    way: Way = "native" if road.native else "envelope" if road.translator is None else "translated"
+    return loss(way, ask.dialect, road.target.dialect, road.translator).order

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gateway.chain import Answer, Call, Next
+from gateway.pool import breathe
 from gateway.sessions import session_id
 
 
@@ -14,5 +15,9 @@ class Session:
     """Keys the fingerprint of a chat, so that an id tells nothing of its text."""
 
     async def __call__(self, call: Call, following: Next) -> Answer:
-        call.session_id = session_id(call.require_ask(), call.require_identity().login, self.key)
+        ask = call.require_ask()
+        # reading a large body took its time already, and looking for where its conversation begins will take some more
+        await breathe(len(ask.top.body))
+        call.session_id = session_id(ask, call.require_identity().login, self.key)
+        await breathe(len(ask.top.body))
         return await following(call)

@@ -1,37 +1,48 @@
 """From the upstream's dialect and envelope to the client's dialect.
 
 On the native way nothing is touched. Otherwise at most one translator is opened, on the way in; on the way out its
-state sees every event, then its `close`.
+state sees every event, then its `close`. Whole bodies that are large are translated in another process (`pool.py`).
 """
 
 from __future__ import annotations
 
 from contextlib import aclosing
+from dataclasses import dataclass
 
 from gateway.chain import Answer, Attempt, Call, Items, Next
-from gateway.flag import Translation
+from gateway.flag import COUNT_TOKENS, Translation
+from gateway.pool import Pool, Relay
 
 
-async def translate(call: Call, following: Next) -> Answer:
-    attempt = call.require_attempt()
-    candidate = attempt.candidate
-    translation = None
-    if candidate.translator is not None:
-        translation = candidate.translator.open(attempt.ask, candidate.target, attempt.drop)
-        attempt.ask = translation.ask
-    answer = await following(call)
-    if answer.body is not None and not candidate.native:
-        answer.body = _whole(attempt, translation, answer.body)
-    if answer.items is not None and translation is not None:
-        answer.items = _translated(translation, answer.items)
-    return answer
+@dataclass(frozen=True, slots=True)
+class Translate:
+    pool: Pool
 
+    async def __call__(self, call: Call, following: Next) -> Answer:
+        attempt = call.require_attempt()
+        candidate = attempt.candidate
+        drop = Relay(attempt.drop)
+        translation = None
+        if candidate.translator is not None:
+            ask = attempt.ask
+            opening = self.pool.run(len(ask.top.body), drop, candidate.translator.open, ask, candidate.target, drop)
+            translation = await opening
+            attempt.ask = translation.ask
+        answer = await following(call)
+        if answer.body is not None and not candidate.native:
+            answer.body = await self._whole(attempt, translation, answer.body, drop)
+        if answer.items is not None and translation is not None:
+            answer.items = _translated(translation, answer.items)
+        return answer
 
-def _whole(attempt: Attempt, translation: Translation | None, body: bytes) -> bytes:
-    assert attempt.head is not None
-    candidate = attempt.candidate
-    body = candidate.flag.decoder(attempt.ask, candidate.target, attempt.head).whole(body)
-    return body if translation is None else translation.whole(body)
+    async def _whole(self, attempt: Attempt, translation: Translation | None, body: bytes, drop: Relay) -> bytes:
+        assert attempt.head is not None
+        candidate = attempt.candidate
+        body = candidate.flag.decoder(attempt.ask, candidate.target, attempt.head).whole(body)
+        counted = attempt.ask.operation == COUNT_TOKENS  # a count is said in one way in all dialects
+        if translation is None or counted:
+            return body
+        return await self.pool.run(len(body), drop, translation.whole, body)
 
 
 async def _translated(translation: Translation, items: Items) -> Items:

@@ -1,4 +1,7 @@
-"""A simulated api.anthropic.com: POST /v1/messages, streamed and not, and /v1/messages/count_tokens."""
+"""A simulated api.anthropic.com: POST /v1/messages, streamed and not, and /v1/messages/count_tokens.
+
+The same API is there below /anthropic, where Bedrock has it.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,9 @@ class AnthropicSim(Simulator):
         key = seen.headers.get("x-api-key") or seen.headers.get("authorization", "").removeprefix("Bearer ")
         if self.keys is not None and key not in self.keys:
             raise error(401, "authentication_error", "invalid x-api-key")
-        if seen.method != "POST" or seen.path not in {"/v1/messages", "/v1/messages/count_tokens"}:
+        # below /anthropic, as Bedrock has it
+        path = seen.path.removeprefix("/anthropic")
+        if seen.method != "POST" or path not in {"/v1/messages", "/v1/messages/count_tokens"}:
             raise error(404, "not_found_error", "Not found")
         if "anthropic-version" not in seen.headers:
             raise error(400, "invalid_request_error", "anthropic-version: header is required")

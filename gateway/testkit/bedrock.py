@@ -15,7 +15,7 @@ from urllib.parse import unquote
 import orjson
 from aiohttp import web
 
-from gateway.caps import Caps, capabilities
+from gateway.caps import Caps, capabilities, geo
 from gateway.framing import eventstream
 from gateway.testkit import prompts, render_converse, render_invoke
 from gateway.testkit.judge import judge, model_id_fault
@@ -94,6 +94,8 @@ class BedrockSim(Simulator):
         except orjson.JSONDecodeError:
             raise aws_error("ValidationException", "Malformed input request, please reformat your input.") from None
         caps = self._caps(model)
+        if operation == "count-tokens" and geo(model):  # it counts base ids only (litellm#32683)
+            raise aws_error("ValidationException", "The provided model identifier is invalid.")
         _refuse_if(model_id_fault(model) or _fault(operation, body, caps))
         prompt = prompts.read(_counted(body) if operation == "count-tokens" else body)
         scenario, reply = await self.choose(prompt)

@@ -1,15 +1,16 @@
-"""A simulated api.openai.com: POST /v1/chat/completions, streamed and not."""
+"""A simulated api.openai.com: POST /v1/chat/completions and /v1/responses, streamed and not."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import orjson
 from aiohttp import web
 
 from gateway.framing import sse
-from gateway.testkit import prompts, render_chat
+from gateway.testkit import prompts, render_chat, render_responses
 from gateway.testkit.rules_chat import chat_fault
+from gateway.testkit.rules_responses import responses_fault
 from gateway.testkit.simulator import Refusal, Seen, Simulator
 
 _ERRORS: Final = {
@@ -19,6 +20,8 @@ _ERRORS: Final = {
     "ValidationException": (400, "invalid_request_error"),
     "AccessDeniedException": (403, "permission_error"),
 }
+_HEADERS: Final = {"x-request-id": "req_simulated"}
+_STREAM: Final = {"content-type": "text/event-stream; charset=utf-8"}
 
 
 class OpenAISim(Simulator):
@@ -29,9 +32,12 @@ class OpenAISim(Simulator):
     async def respond(self, seen: Seen, request: web.Request) -> web.StreamResponse:
         if self.keys is not None and seen.headers.get("authorization", "").removeprefix("Bearer ") not in self.keys:
             raise error(401, "invalid_request_error", "Incorrect API key provided")
-        if seen.method != "POST" or seen.path != "/v1/chat/completions":
+        serve = {"/v1/chat/completions": self._chat, "/v1/responses": self._response}.get(seen.path)
+        if seen.method != "POST" or serve is None:
             raise error(404, "invalid_request_error", f"Invalid URL ({seen.method} {seen.path})")
-        body = orjson.loads(seen.body)
+        return await serve(orjson.loads(seen.body), request)
+
+    async def _chat(self, body: Any, request: web.Request) -> web.StreamResponse:
         if fault := chat_fault(body):
             raise error(400, "invalid_request_error", fault)
         prompt = prompts.read(body)
@@ -39,14 +45,29 @@ class OpenAISim(Simulator):
         model = body["model"]
         if body.get("stream") is not True:
             whole = render_chat.completion(reply, model, prompt.tokens)
-            return await self.whole(request, scenario, orjson.dumps(whole), {"x-request-id": "req_simulated"})
+            return await self.whole(request, scenario, orjson.dumps(whole), _HEADERS)
         include_usage = (body.get("stream_options") or {}).get("include_usage") is True
         chunks = render_chat.chunks(reply, model, prompt.tokens, include_usage=include_usage)
         frames = [*(sse.encode(orjson.dumps(chunk)) for chunk in chunks), sse.encode(b"[DONE]")]
         failure = sse.encode(orjson.dumps(error(500, "server_error", scenario.message).body))
-        return await self.stream(
-            request, scenario, frames, failure, {"content-type": "text/event-stream; charset=utf-8"}
-        )
+        return await self.stream(request, scenario, frames, failure, _STREAM)
+
+    async def _response(self, body: Any, request: web.Request) -> web.StreamResponse:
+        if fault := responses_fault(body):
+            raise error(400, "invalid_request_error", fault)
+        prompt = prompts.read_responses(body)
+        scenario, reply = await self.choose(prompt)
+        model = body["model"]
+        if body.get("stream") is not True:
+            whole = render_responses.response(reply, model, prompt.tokens)
+            return await self.whole(request, scenario, orjson.dumps(whole), _HEADERS)
+        frames = [_named(event) for event in render_responses.events(reply, model, prompt.tokens)]
+        failure = b"".join(map(_named, render_responses.failure(scenario.message, scenario.fail_after or 0)))
+        return await self.stream(request, scenario, frames, failure, _STREAM)
+
+
+def _named(event: dict[str, Any]) -> bytes:
+    return sse.encode(orjson.dumps(event), event["type"])
 
 
 def error(status: int, kind: str, message: str) -> Refusal:

@@ -6,7 +6,7 @@ The dialects are near enough to one another for one reader; what is not found is
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import orjson
@@ -36,6 +36,27 @@ def read(body: Mapping[str, Any]) -> Prompt:
         text=said.strip() or str(body.get("prompt") or ""),
         result=result,
         tools=list(_tools(body)),
+        tokens=max(1, len(orjson.dumps(body)) // _CHARACTERS_A_TOKEN),
+    )
+
+
+def read_responses(body: Mapping[str, Any]) -> Prompt:
+    """The same of a Responses request, whose turns are items."""
+    given = body.get("input")
+    items = given if isinstance(given, list) else [{"content": given}]
+    kinds = [str(item.get("type", "")) for item in items]
+    trailing = next((at for at, kind in enumerate(reversed(kinds)) if not kind.endswith("_output")), len(items))
+    results = [
+        _result({"type": "tool_result", "content": item.get("output")}) for item in items[len(items) - trailing :]
+    ]
+    inner = [*(body.get("tools") or ())]
+    inner += [tool for outer in inner if isinstance(outer, dict) for tool in outer.get("tools") or ()]
+    functions = [tool for tool in inner if isinstance(tool, dict) and tool.get("type") in {"function", "custom"}]
+    found = read({"messages": items[-1:], "tools": functions})
+    return replace(
+        found,
+        text="" if results else found.text,
+        result=" ".join(results),
         tokens=max(1, len(orjson.dumps(body)) // _CHARACTERS_A_TOKEN),
     )
 

@@ -1,0 +1,162 @@
+"""What may be fetched for a client: which URLs, which hosts, and which addresses a connection may go to. Pure.
+
+Whoever names a URL makes this machine connect to it, from inside of the tailnet and of the cloud's network. So only
+addresses of the public internet are connected to, whatever their names say, and every name is judged by all the
+addresses that it has. Addresses that the whole internet agrees on are in IANA's special-purpose registries (IPv4, IPv6,
+2026), from which the tables here are. Names and ports of hosts inside are reached only where the configuration lists
+them. Nothing here resolves a name or opens a connection.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from yarl import URL
+
+from gateway.config.model import Fetching
+
+MAX_URL: Final = 8192
+"""Letters of a URL; signed ones of clouds' storages have about two thousand."""
+_SHOWN: Final = 200
+NO_URL: Final = (ValueError, TypeError, IndexError)
+"""What yarl raises for text that is none; IndexError for "http://@[" and its like (1.25)."""
+_PORTS: Final = {"http": 80, "https": 443}
+
+_LABEL: Final = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
+_NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
+"""A last label that makes resolvers take the whole name for an address: 2130706433, 127.1, 0x7f.1."""
+_UNSEEMLY: Final = re.compile("[\x00-\x20\x7f-\xa0\\\\\u2028\u2029\ud800-\udfff]")
+"""Spaces, controls and backslashes, which URL parsers disagree on."""
+
+_NOT_PUBLIC: Final = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
+        "192.0.2.0/24", "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24", "192.168.0.0/16", "192.175.48.0/24",
+        "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
+        # of the public range, and yet the metadata service of virtual machines at Azure
+        "168.63.129.16/32",
+        # inside of 2000::/3, which alone is the internet's: Teredo and other protocols, documentation, 6to4
+        "2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20",
+    )
+)  # fmt: skip
+_INTERNET_6: Final = ipaddress.IPv6Network("2000::/3")
+"""All that is given out. What maps or translates IPv4 lies outside (::/96, ::ffff:0:0/96, 64:ff9b::/96), as do the
+private, local and tailnet's addresses (fc00::/7, fe80::/10)."""
+
+_NEVER: Final = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "0.0.0.0/8", "169.254.0.0/16", "168.63.129.16/32", "192.0.0.0/24", "100.100.100.200/32", "224.0.0.0/4",
+        "240.0.0.0/4", "::/128", "fd00:ec2::/32", "fe80::/10", "ff00::/8",
+    )
+)  # fmt: skip
+"""Metadata services and what is no host: not for names that the configuration lists either."""
+
+
+class NotFetched(Exception):
+    """The message says why, and what would be right; it has no query of the URL, which may hold a signature."""
+
+
+def checked(text: str, rules: Fetching) -> URL:
+    """The URL as it is asked for, its host in plain form. Raises `NotFetched`."""
+    if len(text) > MAX_URL or _UNSEEMLY.search(text):
+        raise NotFetched(f"is no URL; send an http or https one of at most {MAX_URL} letters, percent-encoded")
+    try:
+        url = URL(text)
+        port = url.port
+    except NO_URL:
+        raise NotFetched("is no URL that can be read; send an absolute http or https one") from None
+    if url.scheme not in _PORTS or not url.raw_host:
+        raise NotFetched("is no absolute URL of http or https")
+    if url.raw_user is not None or url.raw_password is not None:
+        raise NotFetched("holds a user or a password; send a URL that needs none")
+    host = _host(url.raw_host)
+    if not _is_allowed(host, port, rules):
+        raise NotFetched(f'names {host}, which is not among "server.fetch.allow_hosts" of this gateway')
+    if port != _PORTS[url.scheme] and f"{host}:{port}" not in rules.private_hosts:
+        raise NotFetched(f"names port {port}; only 80 for http and 443 for https are connected to")
+    return url.with_host(host).with_fragment(None)
+
+
+def _host(raw: str) -> str:
+    """The host in lower case, without the dot at its end. Raises `NotFetched` for what is read in several ways."""
+    host = raw.lower().removesuffix(".")
+    if ":" in host:
+        try:
+            address = ipaddress.IPv6Address(host)
+        except ValueError:
+            address = None
+        if address is None or address.scope_id is not None:
+            raise NotFetched("names no host that can be read")
+        return str(address)
+    labels = host.split(".")
+    if len(host) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
+        raise NotFetched("names no host that can be read")
+    if _NUMBER.fullmatch(labels[-1]):
+        try:
+            return str(ipaddress.IPv4Address(host))
+        except ValueError:
+            raise NotFetched("names an address in an unusual form; write it as four numbers") from None
+    return host
+
+
+def _is_allowed(host: str, port: int | None, rules: Fetching) -> bool:
+    if not rules.allow_hosts or is_listed(host, port, rules):
+        return True
+    return any(_matches(host, pattern) for pattern in rules.allow_hosts)
+
+
+def _matches(host: str, pattern: str) -> bool:
+    """`*.example.com` stands for every name below example.com, and not for that itself."""
+    return host.endswith(pattern[1:]) if pattern.startswith("*.") else host == pattern
+
+
+def is_listed(host: str, port: int | None, rules: Fetching) -> bool:
+    """The configuration names this host, or this port of it, as one inside that may be reached."""
+    return host in rules.private_hosts or f"{host}:{port}" in rules.private_hosts
+
+
+def is_public(address: str) -> bool:
+    """Whether an address of IPv4 or IPv6 is one of the public internet."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:  # with a zone (fe80::1%eth0) on a Python that does not read those
+        return False
+    if isinstance(parsed, ipaddress.IPv6Address) and (parsed.scope_id is not None or parsed not in _INTERNET_6):
+        return False
+    return not _is_in(parsed, _NOT_PUBLIC)
+
+
+def is_host(address: str) -> bool:
+    """Whether an address can be that of a host inside which the configuration lists."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    inner = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+    return not _is_in(inner or parsed, _NEVER)
+
+
+def _is_in(
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address,
+    networks: Iterable[ipaddress.IPv4Network | ipaddress.IPv6Network],
+) -> bool:
+    return any(address.version == network.version and address in network for network in networks)
+
+
+def host_of(text: str) -> str:
+    """The host of a URL for a log; "" where there is none that can be read."""
+    return shown(text).partition("://")[2].partition("/")[0]
+
+
+def shown(text: str) -> str:
+    """A URL as it may stand in an error or a log: without user, query and fragment, and not endless."""
+    bare = re.split(r"[?#]", text, maxsplit=1)[0]
+    scheme, separator, rest = bare.partition("://")
+    authority, slash, path = rest.partition("/")
+    words = f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"
+    return _UNSEEMLY.sub("?", words)[:_SHOWN]

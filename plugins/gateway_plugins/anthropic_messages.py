@@ -1,7 +1,8 @@
 """Anthropic's Messages API: POST /v1/messages and /v1/messages/count_tokens, server-sent events with names.
 
-Source: Anthropic's API reference (Messages, Streaming, Errors). The dialect is also what Claude speaks on Bedrock's
-InvokeModel; that envelope is `bedrock_model_invoke.py`.
+Bedrock has the same API below /anthropic: clients may call it there too, and a provider whose `baseurl` ends with
+/anthropic is such a one. Source: Anthropic's API reference (Messages, Streaming, Errors). The dialect is also what
+Claude speaks on Bedrock's InvokeModel; that envelope is `bedrock_model_invoke.py`.
 """
 
 from __future__ import annotations
@@ -13,21 +14,25 @@ import orjson
 
 from gateway import errors, plain
 from gateway.errors import Problem
-from gateway.flag import Ask, Decoder, Drop, Event, Head, Meter, Route, Send, Target
+from gateway.flag import COUNT_TOKENS, Ask, Decoder, Drop, Event, Head, Meter, Route, Send, Target
 from gateway.framing import sse
-from gateway_plugins.parts import anthropic_betas, anthropic_facts, anthropic_text
+from gateway_plugins.parts import anthropic_betas, anthropic_facts, anthropic_text, counting, remote, tagged_history
 from gateway_plugins.parts.lenient import mapping
 
+_OWN: Final = "anthropic_messages"
+
 api = 1
-dialects = ("anthropic_messages",)
-routes = (
-    Route("POST", "/v1/messages", "generate"),
-    Route("POST", "/v1/messages/count_tokens", "count_tokens"),
+dialects = (_OWN,)
+routes = tuple(
+    Route("POST", f"{prefix}/v1/messages{last}", operation)
+    for prefix in ("", "/anthropic")
+    for last, operation in (("", "generate"), ("/count_tokens", COUNT_TOKENS))
 )
 texts = anthropic_text.texts
 with_text = anthropic_text.with_text
 written = anthropic_text.written
-parse = partial(plain.parse, "anthropic_messages", "anthropic_messages")
+parse = partial(plain.parse, _OWN, _OWN)
+steps = remote.steps
 
 _VERSION: Final = "2023-06-01"
 """anthropic-version for a client that sent none; the API demands one."""
@@ -58,32 +63,47 @@ _CODES: Final = {
     "authentication_error": errors.PERMISSION,
     "not_found_error": errors.NOT_FOUND,
     "timeout_error": errors.TIMEOUT,
+    "request_too_large": errors.TOO_LARGE,
+    "billing_error": errors.QUOTA,
 }
 
 
 def build(ask: Ask, target: Target, drop: Drop) -> Send:
-    changes: dict[str, bytes | None] = {}
+    counting_it = ask.operation == COUNT_TOKENS
+    own = ask.flag == _OWN
+    # what came from another flag may have members that this operation refuses
+    changes = counting.of_messages(ask.top) if counting_it and not own else {}
     if ask.top.decode("model") != target.model:
         changes["model"] = orjson.dumps(target.model)
     if ask.stream and ask.top.decode("stream") is not True:
         changes["stream"] = b"true"
     # members of Bedrock's envelope
-    changes |= {name: None for name in ("anthropic_version", "anthropic_beta") if name in ask.top}
-    if ask.flag != "anthropic_messages" and ask.top.decode("service_tier", "auto") not in _TIERS:
+    changes |= {name: None for name in ("anthropic_version", anthropic_betas.MEMBER) if name in ask.top}
+    if not own and ask.top.decode("service_tier", "auto") not in _TIERS:
         changes["service_tier"] = None
         drop("/service_tier")
+    changes |= tagged_history.of_messages(ask.top, target.caps.family, drop)
     headers = {
         "content-type": "application/json",
         "anthropic-version": ask.headers.get("anthropic-version", _VERSION),
     }
-    # clients of Bedrock name different ones in the body and in the header (bedrock.md 0.7)
-    betas = dict.fromkeys([*anthropic_betas.of_body(ask.top), *anthropic_betas.of_header(ask.headers)])
-    if betas:
-        headers["anthropic-beta"] = ",".join(betas)
-    path = "/v1/messages/count_tokens" if ask.operation == "count_tokens" else "/v1/messages"
+    if betas := _betas(ask, target, drop):
+        headers[anthropic_betas.HEADER] = ",".join(betas)
+    path = "/v1/messages/count_tokens" if counting_it else "/v1/messages"
     body = ask.top.spliced(changes) if changes else ask.top.body
-    query = plain.kept(ask.query, _QUERY) if ask.flag == "anthropic_messages" else ""
-    return Send("POST", path, body, query, headers)
+    return Send("POST", path, body, plain.kept(ask.query, _QUERY) if own else "", headers)
+
+
+def _betas(ask: Ask, target: Target, drop: Drop) -> list[str]:
+    """Of the body and of the header: clients of Bedrock name different ones there (bedrock.md 0.7)."""
+    envelope = mapping(target.options.get(anthropic_betas.OPTION)).get("envelope", "messages")
+    return anthropic_betas.taken(anthropic_betas.of_both(ask), envelope, target.options, drop)
+
+
+def again(ask: Ask, target: Target, problem: Problem, drop: Drop) -> Ask | None:
+    """Without betas, where one of them is not known."""
+    _ = target
+    return anthropic_betas.without(ask, drop) if anthropic_betas.is_refusal(problem) else None
 
 
 def limit(ask: Ask) -> int | None:

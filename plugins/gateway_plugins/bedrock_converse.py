@@ -6,22 +6,41 @@ with the usage, comes after `messageStop`. CountTokens has its route in `bedrock
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from dataclasses import replace
 from typing import Any, Final
 
 import orjson
 
 from gateway import plain
 from gateway.errors import Problem, Truncated
-from gateway.flag import Ask, Decoder, Drop, Event, Facts, Head, Members, Meter, Request, Send, Target
+from gateway.flag import (
+    COUNT_TOKENS,
+    Ask,
+    Decoder,
+    Drop,
+    Event,
+    Facts,
+    Fetch,
+    Head,
+    Members,
+    Meter,
+    Reply,
+    Request,
+    Send,
+    Target,
+)
 from gateway.framing import eventstream
-from gateway_plugins.parts import bedrock, lenient
+from gateway_plugins.parts import anthropic_betas, bedrock, counting, lenient, tagged_history
 from gateway_plugins.parts.converse_facts import is_told, tier_of, usage_of
 
+_OWN: Final = "bedrock_converse"
+_MORE: Final = "additionalModelRequestFields"
+
 api = 1
-dialects = ("bedrock_converse",)
+dialects = (_OWN,)
 routes = bedrock.routes(("converse", "generate"), ("converse-stream", "generate"))
-takes = (("bedrock_model_invoke", "count_tokens"),)
+takes = (("bedrock_model_invoke", COUNT_TOKENS),)
 content_type = bedrock.CONTENT_TYPE
 problem = bedrock.problem
 error = bedrock.error
@@ -31,12 +50,49 @@ def parse(request: Request) -> Ask:
     return bedrock.parse("bedrock_converse", "bedrock_converse", request, Members(request.body))
 
 
+def steps(ask: Ask, target: Target, drop: Drop) -> Generator[Send | Fetch, Reply, Ask | Reply]:
+    if ask.operation == COUNT_TOKENS and target.flag == _OWN:
+        return counting.steps(ask, target, drop)
+    return plain.no_steps(ask, target, drop)
+
+
 def build(ask: Ask, target: Target, drop: Drop) -> Send:
-    _ = drop
-    operation = "converse-stream" if ask.stream else "converse"
-    if ask.operation == "count_tokens":
-        operation = "count-tokens"
-    return bedrock.send(target, operation, ask.top.body, bedrock.request_headers(ask.headers))
+    if ask.operation == COUNT_TOKENS:
+        return counting.send(ask, target, drop)
+    changes = tagged_history.of_converse(ask.top, target.caps.family, drop)
+    headers = bedrock.request_headers(ask.headers)
+    if ask.flag != _OWN:
+        headers, more = bedrock.as_members(headers, ask.top)
+        changes |= more
+    changes |= _betas(ask, target, drop)
+    body = ask.top.spliced(changes) if changes else ask.top.body
+    return bedrock.send(target, "converse-stream" if ask.stream else "converse", body, headers)
+
+
+def _betas(ask: Ask, target: Target, drop: Drop) -> dict[str, bytes | None]:
+    """Changes where the configuration drops a beta that the body names."""
+    if not anthropic_betas.drops_any(target.options) or anthropic_betas.MEMBER.encode() not in ask.top.get(_MORE, b""):
+        return {}
+    more = _more(ask.top)
+    given = anthropic_betas.of_body(more)
+    kept = anthropic_betas.kept(given, target.options, drop)
+    if kept == given:
+        return {}
+    return {_MORE: more.spliced({anthropic_betas.MEMBER: orjson.dumps(kept) if kept else None})}
+
+
+def again(ask: Ask, target: Target, problem: Problem, drop: Drop) -> Ask | None:
+    """The request without betas, where one of them is not known; they stand among the fields of the model's own."""
+    _ = target
+    if not anthropic_betas.is_refusal(problem) or _MORE not in ask.top:
+        return None
+    inner = anthropic_betas.without(replace(ask, headers={}, top=_more(ask.top)), drop)
+    return inner and replace(ask, top=Members(ask.top.spliced({_MORE: inner.top.body})))
+
+
+def _more(top: Members) -> Members:
+    """The fields of the model's own. Raises `Refused` for what is no object."""
+    return Members(top.get(_MORE, b"{}"))
 
 
 def limit(ask: Ask) -> int | None:
@@ -53,8 +109,8 @@ _LIMITS: Final = (
 
 
 def decoder(ask: Ask, target: Target, head: Head) -> Decoder:
-    _ = ask, target, head
-    return ConverseDecoder()
+    _ = target, head
+    return ConverseDecoder(ask.operation)
 
 
 class ConverseDecoder:
@@ -63,8 +119,9 @@ class ConverseDecoder:
     With `messageStop` the message is complete: if the stream breaks off behind it, only the usage is unknown.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, operation: str = "") -> None:
         self.done = False
+        self._operation = operation
         self._frames = eventstream.Decoder()
 
     def feed(self, data: bytes) -> Iterator[Event]:
@@ -82,7 +139,7 @@ class ConverseDecoder:
         return iter(())
 
     def whole(self, body: bytes) -> bytes:
-        return body
+        return orjson.dumps(counting.told(body)) if self._operation == COUNT_TOKENS else body
 
 
 class ConverseMeter:
@@ -140,7 +197,7 @@ class Encoder:
     """Events of the dialect to frames."""
 
     def feed(self, event: Event) -> bytes:
-        return bedrock.message(event.kind, event.payload)
+        return bedrock.message(event.kind, bedrock.padded(event.payload))
 
     def whole(self, body: bytes) -> bytes:
         return body
@@ -149,7 +206,7 @@ class Encoder:
         return b""
 
     def fail(self, problem: Problem) -> bytes:
-        return bedrock.failure_frame(problem)
+        return bedrock.failure_frame(problem, converse=True)
 
     def close(self) -> bytes:
         return b""

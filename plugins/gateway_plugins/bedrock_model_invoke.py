@@ -2,7 +2,8 @@
 
 An envelope: for Claude it carries Anthropic's dialect, with the model in the path, the API version in the body, and
 each event base64-encoded in a `chunk`. Bodies of other families are opaque: they pass as they are, and their tokens
-are read from headers and `amazon-bedrock-invocationMetrics`.
+are read from headers and `amazon-bedrock-invocationMetrics`. CountTokens also wraps requests of Converse; how it is
+asked, and what stands in for it, is in `parts/counting.py`.
 """
 
 from __future__ import annotations
@@ -10,25 +11,49 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from typing import Any, Final
 
 import orjson
 
 from gateway import plain
-from gateway.caps import base_id
 from gateway.errors import BadFrame, Problem, Truncated
-from gateway.flag import OPAQUE, Ask, Caps, Decoder, Drop, Event, Head, Members, Meter, Request, Send, Target
+from gateway.flag import (
+    COUNT_TOKENS,
+    OPAQUE,
+    Ask,
+    Caps,
+    Decoder,
+    Drop,
+    Event,
+    Fetch,
+    Head,
+    Members,
+    Meter,
+    Reply,
+    Request,
+    Send,
+    Target,
+)
 from gateway.framing import eventstream
-from gateway_plugins.parts import anthropic_text, bedrock, claude_on_bedrock, lenient, opaque_facts
+from gateway_plugins.parts import (
+    anthropic_betas,
+    anthropic_text,
+    bedrock,
+    claude_on_bedrock,
+    counting,
+    lenient,
+    opaque_facts,
+    remote,
+)
 from gateway_plugins.parts.anthropic_facts import INVOCATION_METRICS
 from gateway_plugins.parts.anthropic_facts import Meter as AnthropicMeter
 
 api = 1
 dialects = ("anthropic_messages", OPAQUE)
 routes = bedrock.routes(
-    ("invoke", "generate"), ("invoke-with-response-stream", "generate"), ("count-tokens", "count_tokens")
+    ("invoke", "generate"), ("invoke-with-response-stream", "generate"), ("count-tokens", COUNT_TOKENS)
 )
 content_type = bedrock.CONTENT_TYPE
 problem = bedrock.problem
@@ -38,36 +63,58 @@ with_text = anthropic_text.with_text
 
 CHUNK: Final = "chunk"
 """Also the kind of an opaque body's events."""
+_OWN: Final = "bedrock_model_invoke"
+_CLAUDES: Final = "anthropic_messages"
 _TYPE: Final = re.compile(rb'\s*\{\s*"type"\s*:\s*"([a-z_]+)"')
-_PADDING: Final = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
 
 def parse(request: Request) -> Ask:
+    if request.route.operation == COUNT_TOKENS:
+        return counting.parse(_OWN, request)
     top = Members(request.body)
-    dialect = "anthropic_messages" if "anthropic_version" in top else OPAQUE
-    return bedrock.parse("bedrock_model_invoke", dialect, request, top)
+    dialect = _CLAUDES if "anthropic_version" in top else OPAQUE
+    return bedrock.parse(_OWN, dialect, request, top)
 
 
 def dialect_for(caps: Caps) -> str:
-    return caps.invoke_dialect
+    """Claude's bodies are known in this envelope; a chat's, which some others take, pass as they are."""
+    return caps.invoke_dialect if caps.invoke_dialect == _CLAUDES else OPAQUE
+
+
+def steps(ask: Ask, target: Target, drop: Drop) -> Generator[Send | Fetch, Reply, Ask | Reply]:
+    """Files are fetched; tokens are counted, since one refusal is not the end of it.
+
+    A client's headers that its provider has no words for are lost aloud.
+    """
+    found = yield from remote.steps(ask, target, drop)
+    if isinstance(found, Reply):
+        return found
+    if target.flag != _OWN:
+        bedrock.lose_headers(found.headers, target.flag, drop)
+    elif found.operation == COUNT_TOKENS:
+        return (yield from counting.steps(found, target, drop))
+    return found
 
 
 def build(ask: Ask, target: Target, drop: Drop) -> Send:
+    if ask.operation == COUNT_TOKENS:
+        return counting.send(ask, target, drop)
     headers = bedrock.request_headers(ask.headers)
-    own = ask.flag == "bedrock_model_invoke"
-    if ask.operation == "count_tokens":
-        if own:
-            return bedrock.send(target, "count-tokens", ask.top.body, headers)
-        # the operation refuses ids of inference profiles, which is what Claude is called by (litellm#32683)
-        base = replace(target, model=base_id(target.model))
-        return bedrock.send(base, "count-tokens", claude_on_bedrock.count_tokens_body(ask, target, drop), headers)
-    operation = "invoke-with-response-stream" if ask.stream else "invoke"
-    if own:
-        body = claude_on_bedrock.with_version(ask.top, target)
+    if ask.flag == _OWN:
+        body = claude_on_bedrock.native_body(ask.top, target, drop)
     else:
         body = claude_on_bedrock.body(ask, target, drop)
-        headers |= claude_on_bedrock.headers(ask, drop)
-    return bedrock.send(target, operation, body, headers)
+        headers |= claude_on_bedrock.headers(ask)
+    return bedrock.send(target, "invoke-with-response-stream" if ask.stream else "invoke", body, headers)
+
+
+def again(ask: Ask, target: Target, problem: Problem, drop: Drop) -> Ask | None:
+    """The body as it was sent, without its betas, where one of them is not known (claude-code#56595)."""
+    if target.dialect == OPAQUE or not anthropic_betas.is_refusal(problem):
+        return None
+    sent = build(ask, target, drop)
+    # from here on a body of this envelope, which nothing is put into any more; the client's header never went along
+    return anthropic_betas.without(replace(ask, flag=_OWN, headers=sent.headers, top=Members(sent.body)), drop)
 
 
 def limit(ask: Ask) -> int | None:
@@ -120,8 +167,8 @@ class InvokeDecoder:
             raise Truncated
 
     def whole(self, body: bytes) -> bytes:
-        if self._operation == "count_tokens":
-            return orjson.dumps({"input_tokens": plain.decoded(body).get("inputTokens", 0)})
+        if self._operation == COUNT_TOKENS:
+            return orjson.dumps(counting.told(body))
         return body
 
     def _event(self, inner: bytes, raw: bytes) -> Iterator[Event]:
@@ -196,12 +243,10 @@ class Encoder:
         if event.kind == "message_stop":
             payload = orjson.dumps({**lenient.mapping(event.data), INVOCATION_METRICS: self._metrics()})
         encoded = base64.b64encode(payload).decode()
-        # padding hides the length of a token from who sees only the lengths of frames; Bedrock does the same
-        padding = _PADDING[: 1 + hash(encoded) % len(_PADDING)]
-        return bedrock.message(CHUNK, orjson.dumps({"bytes": encoded, "p": padding}))
+        return bedrock.message(CHUNK, bedrock.padded(orjson.dumps({"bytes": encoded})))
 
     def whole(self, body: bytes) -> bytes:
-        if self._ask.operation == "count_tokens":
+        if self._ask.operation == COUNT_TOKENS:
             return orjson.dumps({"inputTokens": plain.decoded(body).get("input_tokens", 0)})
         return body
 

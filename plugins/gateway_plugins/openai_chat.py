@@ -12,10 +12,11 @@ from typing import Any, Final
 
 import orjson
 
-from gateway import errors, plain
+from gateway import plain
 from gateway.errors import Problem
 from gateway.flag import Ask, Decoder, Drop, Event, Facts, Head, Meter, Route, Send, Target
 from gateway.framing import sse
+from gateway_plugins.parts import openai_errors, remote, tagged_history
 from gateway_plugins.parts.chat_facts import is_told, media_of, usage_of
 from gateway_plugins.parts.lenient import mapping, sequence, text, whole_number
 from gateway_plugins.parts.read_openai_options import stream_options
@@ -26,30 +27,18 @@ routes = (
     Route("POST", "/v1/chat/completions", "generate"),
     Route("POST", "/chat/completions", "generate"),
 )
+error = openai_errors.error
 parse = partial(plain.parse, "openai_chat", "openai_chat")
+steps = remote.steps
 
 CHUNK: Final = "chat.completion.chunk"
 _DONE: Final = "done"
 _QUERY: Final = ("api-version",)
 """What is taken in a query: by Azure, where it serves OpenAI's API."""
 
-_ERRORS: Final = {
-    errors.INVALID_REQUEST: (400, "invalid_request_error", None),
-    errors.PERMISSION: (403, "permission_error", "permission_denied"),
-    errors.NOT_FOUND: (404, "invalid_request_error", "model_not_found"),
-    errors.TOO_LARGE: (413, "invalid_request_error", "request_too_large"),
-    errors.TIMEOUT: (504, "server_error", "timeout"),
-    errors.RATE_LIMIT: (429, "rate_limit_error", "rate_limit_exceeded"),
-    errors.QUOTA: (429, "insufficient_quota", "insufficient_quota"),
-    errors.OVERLOADED: (503, "server_error", "overloaded"),
-    errors.UNAVAILABLE: (503, "server_error", "unavailable"),
-    errors.INTERNAL: (500, "server_error", None),
-}
-
 
 def build(ask: Ask, target: Target, drop: Drop) -> Send:
-    _ = drop
-    changes: dict[str, bytes | None] = {}
+    changes: dict[str, bytes | None] = tagged_history.of_chat(ask.top, target.caps.family, drop)
     if ask.top.decode("model") != target.model:
         changes["model"] = orjson.dumps(target.model)
     if not wants_usage(ask) and ask.stream:
@@ -115,8 +104,7 @@ def _kind(name: str, payload: bytes) -> str:
 def _failure(event: Event) -> Problem | None:
     if event.kind == _DONE or b'"error"' not in event.payload or not mapping(event.data).get("error"):
         return None
-    message, native = plain.message_of(event.payload)
-    return Problem(errors.INTERNAL, message, native, 500, retryable=True)
+    return openai_errors.stream_problem(event.data["error"])
 
 
 class ChatMeter:
@@ -206,9 +194,3 @@ def with_text(event: Event, other: str) -> Event:
         for choice in _choices(event.data)
     ]
     return Event(event.kind, orjson.dumps({**event.data, "choices": choices}))
-
-
-def error(problem: Problem) -> tuple[int, dict[str, str], bytes]:
-    status, kind, code = _ERRORS[problem.code]
-    body = {"message": problem.message, "type": kind, "param": problem.param or None, "code": code}
-    return status, plain.error_headers(problem), orjson.dumps({"error": body})

@@ -5,6 +5,7 @@ from urllib.parse import quote
 
 import pytest
 
+from gateway.caps import base_id
 from gateway.testkit.openai import OpenAISim
 from tests.attacks.hostile import CHAT, CLAUDE, CONVERSE, MESSAGES, connected, crashes, post
 from tests.gates import CAP, HAIKU, KEY, SONNET, bedrock, gate
@@ -100,7 +101,9 @@ async def answered(gated, path, body):
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 async def test_only_the_granted_model_is_ever_asked_and_by_the_operation_of_the_route(gated, bedrock_sim, operation):
-    asked = f"/model/{quote(HAIKU, safe='')}/{operation}"
+    # CountTokens knows no inference profiles, so that the model itself is asked
+    model = base_id(HAIKU) if operation == "count-tokens" else HAIKU
+    asked = f"/model/{quote(model, safe='')}/{operation}"
     for prefix in ("", "/bedrock"):
         for name in HONEST:
             status, _ = await answered(gated, f"{prefix}/model/{name}/{operation}", OPERATIONS[operation])

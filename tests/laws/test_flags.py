@@ -16,7 +16,7 @@ from gateway.caps import Caps, capabilities
 from gateway.errors import BadFrame, Problem, Truncated, UpstreamFailed
 from gateway.flag import OPAQUE, Ask, Event, Head, Members, Target
 from gateway.registry import discover
-from gateway.testkit import render_anthropic, render_chat, render_converse
+from gateway.testkit import render_anthropic, render_chat, render_converse, render_responses
 from gateway.testkit.scenario import NAMED, Canned, Tokens, Tool
 
 FLAGS = discover().flags
@@ -52,6 +52,9 @@ def rendered(dialect, reply):
         return events, render_anthropic.message(reply, "m", 10)
     if dialect == "bedrock_converse":
         return render_converse.events(reply, 10), render_converse.whole(reply, 10)
+    if dialect == "openai_responses":
+        events = [(event["type"], event) for event in render_responses.events(reply, "m", 10)]
+        return events, render_responses.response(reply, "m", 10)
     chunks = render_chat.chunks(reply, "m", 10, include_usage=True)
     return [("chat.completion.chunk", chunk) for chunk in chunks], render_chat.completion(reply, "m", 10)
 

@@ -155,11 +155,11 @@ def test_the_first_turn_is_the_users():
     assert shape(turns({"role": "assistant", "content": "Hello"}, user()))[0] == ("user", ["text"])
 
 
-def test_a_leading_assistant_turn_stays_where_the_model_takes_it():
+def test_a_leading_assistant_turn_gets_a_users_before_it_even_where_converse_takes_it():
     body = {"messages": [{"role": "assistant", "content": "Hello"}, user()]}
     able = target(replace(CLAUDE, leading_assistant=True))
     found = road.open(ask(body), able, [].append).ask.top.decode("messages")
-    assert [message["role"] for message in found] == ["assistant", "user"]
+    assert [message["role"] for message in found] == ["user", "assistant", "user"]
 
 
 def test_the_last_assistant_turn_is_continued_without_white_space_at_its_end():

@@ -24,6 +24,17 @@ def thinking(thought: Thought) -> Body:
     return body | ({"output_config": {"effort": thought.effort}} if thought.effort else {})
 
 
+def merged(*bodies: Body) -> Body:
+    """Members of several decisions; each may have something to say in `output_config`, or need a beta."""
+    merged: Body = {}
+    for body in bodies:
+        config = {**merged.get("output_config", {}), **body.get("output_config", {})}
+        betas = list(dict.fromkeys([*merged.get("anthropic_beta", []), *body.get("anthropic_beta", [])]))
+        both = {"output_config": config, "anthropic_beta": betas}
+        merged |= body | {name: value for name, value in both.items() if value}
+    return merged
+
+
 _NOT_TAKEN: Final = (
     "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength",
     "maxItems", "uniqueItems", "minProperties", "maxProperties",

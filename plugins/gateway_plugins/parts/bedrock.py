@@ -6,15 +6,16 @@ suffix and the 200 that is an error from litellm#3805 and vercel/ai#17523.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 import orjson
 
 from gateway import errors, plain
-from gateway.errors import Problem, UpstreamFailed
-from gateway.flag import Ask, Frame, Head, Headers, Members, Request, Route, Send, Target
+from gateway.errors import Problem, UpstreamFailed, invalid
+from gateway.flag import Ask, Drop, Frame, Head, Headers, Members, Request, Route, Send, Target
 from gateway.framing import eventstream
 
 CONTENT_TYPE: Final = "application/vnd.amazon.eventstream"
@@ -52,13 +53,21 @@ _OURS: Final[Mapping[str, tuple[int, str]]] = {
     errors.INTERNAL: (500, "InternalServerException"),
 }
 
-_STREAMED: Final = frozenset(
-    {
-        "internalServerException", "modelStreamErrorException", "modelTimeoutException", "serviceUnavailableException",
-        "throttlingException", "validationException",
-    }
-)  # fmt: skip
-"""Exceptions that the service model knows inside a stream."""
+_IN_STREAM: Final[Mapping[str, str]] = {
+    # those that the service model does not know inside a stream, and what says the nearest there
+    "AccessDeniedException": "ValidationException",
+    "ResourceNotFoundException": "ValidationException",
+    "ConflictException": "ValidationException",
+    "UnknownOperationException": "ValidationException",
+    "ServiceQuotaExceededException": "ThrottlingException",
+    "ModelNotReadyException": "ServiceUnavailableException",
+    "ModelErrorException": "ModelStreamErrorException",
+}
+_IN_CONVERSE: Final[Mapping[str, str]] = {"ModelTimeoutException": "ModelStreamErrorException"}
+"""ConverseStream does not know this one either."""
+
+
+_PADDING: Final = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
 
 def routes(*operations: tuple[str, str]) -> tuple[Route, ...]:
@@ -95,9 +104,79 @@ def request_headers(client: Headers) -> dict[str, str]:
     return {"content-type": "application/json", "accept": client.get("accept", "application/json"), **kept}
 
 
+_GUARDRAIL: Final = "x-amzn-bedrock-guardrailidentifier"
+_HEADERS: Final[Mapping[str, tuple[str, ...]]] = {
+    # a client's header for InvokeModel: values that ask for nothing
+    _GUARDRAIL: (),
+    "x-amzn-bedrock-guardrailversion": (),
+    "x-amzn-bedrock-trace": ("DISABLED",),
+    "x-amzn-bedrock-performanceconfig-latency": ("standard",),
+    "x-amzn-bedrock-service-tier": ("default",),
+    "x-amzn-bedrock-request-metadata": (),
+}
+_TRACES: Final = {"ENABLED": "enabled", "ENABLED_FULL": "enabled_full", "DISABLED": "disabled"}
+
+
+def lose_headers(client: Headers, upstream: str, drop: Drop) -> None:
+    """Options of InvokeModel on the way to a flag that has no words for them: a guardrail is a 400, others are told.
+
+    Converse has words for all of them (`as_members`).
+    """
+    if upstream == "bedrock_converse":
+        return
+    if client.get(_GUARDRAIL):
+        raise invalid(f"{_GUARDRAIL}: guardrails are applied by Bedrock only, and this model is not there", _GUARDRAIL)
+    for name, neutral in _HEADERS.items():
+        if client.get(name, "") not in ("", *neutral):
+            drop(f"/{name}")
+
+
+def as_members(headers: Mapping[str, str], top: Members) -> tuple[dict[str, str], dict[str, bytes | None]]:
+    """Options of InvokeModel as Converse has them, in the body (hermes#52179): other headers, and members to add.
+
+    What the body says itself stays.
+    """
+    rest = {name: value for name, value in headers.items() if name not in _HEADERS}
+    given = {name: headers[name] for name in _HEADERS if headers.get(name)}
+    members: dict[str, Any] = {}
+    if _GUARDRAIL in given:
+        guardrail = {
+            "guardrailIdentifier": given[_GUARDRAIL],
+            "guardrailVersion": given.get("x-amzn-bedrock-guardrailversion"),
+            "trace": _TRACES.get(given.get("x-amzn-bedrock-trace", "")),
+        }
+        members["guardrailConfig"] = {name: value for name, value in guardrail.items() if value}
+    if latency := given.get("x-amzn-bedrock-performanceconfig-latency"):
+        members["performanceConfig"] = {"latency": latency}
+    if tier := given.get("x-amzn-bedrock-service-tier"):
+        members["serviceTier"] = {"type": tier}
+    if metadata := given.get("x-amzn-bedrock-request-metadata"):
+        members["requestMetadata"] = _metadata(metadata)
+    return rest, {name: orjson.dumps(value) for name, value in members.items() if name not in top}
+
+
+def _metadata(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        name = "x-amzn-bedrock-request-metadata"
+        raise invalid(f'{name}: must be a JSON object, such as {{"team": "a"}}', name) from None
+
+
+_UNKNOWN_NAME: Final = "UnknownOperationException"
+_UNKNOWN: Final = "the provider does not know this operation or path"
+_UNKNOWN_OPERATION: Final = re.compile(
+    rb'\s*\{\s*"Output"\s*:\s*\{\s*"__type"\s*:\s*"[^"]*' + _UNKNOWN_NAME.encode() + b'"'
+)
+"""How AWS answers a path that it does not know, under a 200."""
+
+
 def problem(head: Head, body: bytes) -> Problem | None:
-    """An error reply; the code comes from the header, then `__type`, then the status."""
-    if head.status < 400 and b"UnknownOperationException" not in body[:200]:
+    """An error reply; the code comes from the header, then `__type`, then the status.
+
+    Under a 200, only an `Output` that names the exception is one: an answer may well begin with that word.
+    """
+    if head.status < 400 and _UNKNOWN_OPERATION.match(body) is None:
         return None
     try:
         data = orjson.loads(body)
@@ -108,7 +187,8 @@ def problem(head: Head, body: bytes) -> Problem | None:
     inner = output if isinstance(output, dict) else data
     native = head.headers.get("x-amzn-errortype") or str(inner.get("__type") or inner.get("code") or "")
     native = native.partition(":")[0].rpartition("#")[2]
-    message = str(data.get("message") or data.get("Message") or "the provider does not know this operation or path")
+    silent = _UNKNOWN if native == _UNKNOWN_NAME else f"the provider answered {head.status} without a message"
+    message = str(data.get("message") or data.get("Message") or silent)
     code, status, retryable = _EXCEPTIONS.get(native, (plain.code_of(head.status), head.status, head.status >= 500))
     return Problem(
         code=code,
@@ -149,14 +229,27 @@ def error(what: Problem) -> tuple[int, dict[str, str], bytes]:
     return status, headers, orjson.dumps({"message": what.message})
 
 
-def failure_frame(what: Problem) -> bytes:
+def failure_frame(what: Problem, *, converse: bool = False) -> bytes:
     """The exception frame that ends a stream."""
     exception = exception_of(what)[1]
+    exception = _IN_STREAM.get(exception, exception)
+    if converse:
+        exception = _IN_CONVERSE.get(exception, exception)
     name = exception[:1].lower() + exception[1:]
-    if name not in _STREAMED:
-        name = "internalServerException"
     headers = {":exception-type": name, ":content-type": "application/json", ":message-type": "exception"}
     return eventstream.encode(headers, orjson.dumps({"message": what.message}))
+
+
+def padded(payload: bytes) -> bytes:
+    """An event's payload with Bedrock's `p`, which hides a token's length from who sees only the lengths of frames.
+
+    It is a beginning of random length of the letters and digits (recorded traffic). One that has it stays as it is.
+    """
+    if b'"p":' in payload or payload[-1:] != b"}":
+        return payload
+    # salted anew in every process, so that a length tells nothing of the text
+    padding = _PADDING[: 1 + hash(payload) % len(_PADDING)].encode()
+    return b'%b%b"p":"%b"}' % (payload[:-1], b"" if payload == b"{}" else b",", padding)
 
 
 def message(kind: str, payload: bytes) -> bytes:

@@ -1,155 +1,147 @@
 """What changes in Anthropic's dialect when Bedrock carries it.
 
 The model and the way of answering move to the path, the API version and the betas into the body, and Bedrock refuses
-members that it does not know ("Extra inputs are not permitted"). All else goes as it came. Source: bedrock.md 3.1 and
-3.6; what is listed here as not taken is reported as dropped, unless that would change the meaning.
+members that it does not know ("Extra inputs are not permitted"). All else goes as it came. Messages are in
+`claude_messages.py`, parameters in `claude_settings.py`. Source: bedrock.md 3.1 and 3.6; what is listed here as not
+taken is reported as dropped, unless that would change the meaning.
 """
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from typing import Any, Final
 
 import orjson
 
 from gateway.errors import invalid
-from gateway.flag import Ask, Caps, Drop, Event, Members, Target
-from gateway_plugins.parts import anthropic_betas
-from gateway_plugins.parts.fields import member
+from gateway.flag import COUNT_TOKENS, Ask, Caps, Drop, Event, Members, Target
+from gateway_plugins.parts import anthropic_betas, claude_messages, claude_settings, tagged_history
 from gateway_plugins.parts.lenient import mapping, sequence, whole_number
+from gateway_plugins.parts.members_in_place import Parts
 from gateway_plugins.parts.to_anthropic_messages import MAX_MARKS
 
 BEDROCK_VERSION: Final = "bedrock-2023-05-31"
 
-NOT_TAKEN: Final = frozenset(
-    {"container", "mcp_servers", "speed", "inference_geo", "diagnostics", "workspace_id", "service_tier"}
-)
-"""Top-level members of the Messages API that InvokeModel refuses."""
-
-BETAS: Final = frozenset(
-    {
-        "advanced-tool-use-2025-11-20", "compact-2026-01-12", "computer-use-2025-01-24", "computer-use-2025-11-24",
-        "context-1m-2025-08-07", "context-management-2025-06-27", "dangerous-tool-use-2026-09-03", "effort-2025-11-24",
-        "fine-grained-tool-streaming-2025-05-14",
-        "mid-conversation-output-config-2026-07-01", "mid-conversation-tool-changes-2026-07-01",
-        "thinking-binding-controls-2026-08-01", "thinking-display-updates-2026-08-18", "tool-examples-2025-10-29",
-        "tool-search-tool-2025-10-19",
-    }
-)  # fmt: skip
-"""Betas of an `anthropic-beta` header that InvokeModel takes in the body; others end in "invalid beta flag"."""
-
-INTERLEAVED: Final = "interleaved-thinking-2025-05-14"
-"""Thinking between calls. LiteLLM's map leaves it out on InvokeModel, while Claude Code in its Bedrock mode sends it in
-the body, and claude-code#49370 calls it the only beta that Opus 4.7 takes. So a body keeps it, and from a header it is
-taken where it changes something: a budget to think with, and tools to call in between. Adaptive thinking needs none.
-"""
-
-_REWRITTEN: Final[Mapping[str, tuple[str, ...]]] = {
-    "advanced-tool-use-2025-11-20": ("tool-search-tool-2025-10-19", "tool-examples-2025-10-29"),
+_NOT_TAKEN: Final[Mapping[str, tuple[Any, ...]]] = {
+    # top-level members of the Messages API that InvokeModel refuses: values that ask for nothing
+    "container": (),
+    "mcp_servers": ([],),
+    "speed": ("standard",),
+    "inference_geo": (),
+    "diagnostics": (),
+    "workspace_id": (),
+    "service_tier": ("auto", "standard_only", "default", "standard"),
 }
-_FINE_GRAINED: Final = "fine-grained-tool-streaming-2025-05-14"
+_INTERLEAVED: Final = "interleaved-thinking-2025-05-14"
+"""Thinking between calls: from a header it is taken where it changes something, which is a budget to think with, and
+tools to call in between. Adaptive thinking needs none. A body keeps it (`anthropic_betas.json`)."""
+
 _EDITS_NOT_TAKEN: Final = ("clear_thinking_20251015",)
 _UNMARKED: Final = ("thinking", "redacted_thinking")
 _USUAL_TTL: Final = "5m"
 """What no ttl means."""
-_SERVER_TOOLS: Final = ("web_search_", "web_fetch_", "code_execution_", "mcp_toolset")
-_TIERS: Final = {"flex": "flex", "priority": "priority"}
+_SERVER_TOOLS: Final = ("advisor_", "code_execution_", "mcp_toolset", "web_fetch_", "web_search_")
+_TIERS: Final = ("flex", "priority", "reserved")
 
 
-def with_version(top: Members, target: Target) -> bytes:
-    """An InvokeModel body as it came, but for an `anthropic_version` that the model is known not to take.
+def native_body(top: Members, target: Target, drop: Drop) -> bytes:
+    """An InvokeModel body as it came, but for what is known to be refused, and for what is ours.
 
-    Anthropic's SDKs from 2.0 on send "2026-10-21", which Claude 4.6 and older refuse on Bedrock.
+    Anthropic's SDKs from 2.0 on send the version "2026-10-21", which Claude 4.6 and older refuse on Bedrock. Betas go
+    where the configuration drops them, and our tag on thinking does.
     """
+    changes: dict[str, bytes | None] = {}
     versions = target.caps.anthropic_versions
-    if not versions or "anthropic_version" not in top or top.decode("anthropic_version") in versions:
-        return top.body
-    return top.spliced({"anthropic_version": orjson.dumps(versions[0])})
+    if versions and "anthropic_version" in top and top.decode("anthropic_version") not in versions:
+        changes["anthropic_version"] = orjson.dumps(versions[0])
+    changes |= tagged_history.of_messages(top, target.caps.family, drop)
+    if anthropic_betas.drops_any(target.options) and anthropic_betas.MEMBER in top:
+        given = anthropic_betas.of_body(top)
+        kept = anthropic_betas.kept(given, target.options, drop)
+        if kept != given:
+            changes[anthropic_betas.MEMBER] = orjson.dumps(kept) if kept else None
+    return top.spliced(changes) if changes else top.body
 
 
 def body(ask: Ask, target: Target, drop: Drop) -> bytes:
-    """The InvokeModel body of a Messages request. Raises `Refused` for tools that only Anthropic's servers run."""
+    """The InvokeModel body of a Messages request.
+
+    Raises `Refused` for tools that only Anthropic's servers run, for sources that Bedrock would have to fetch, and for
+    members of a wrong type.
+    """
     top = ask.top
     changes: dict[str, bytes | None] = {"model": None, "stream": None}
-    for name in NOT_TAKEN & top.keys():
+    for name in _NOT_TAKEN.keys() & top.keys():
         changes[name] = None
-        if not (name == "service_tier" and _tier(top)):
+        value = top.decode(name)
+        if value is not None and value not in _NOT_TAKEN[name] and not (name == "service_tier" and _tier(top)):
             drop(f"/{name}")
     versions = target.caps.anthropic_versions or (BEDROCK_VERSION,)
     if top.decode("anthropic_version") not in versions:
         changes["anthropic_version"] = orjson.dumps(versions[0])
-    betas = _betas(ask, drop)
-    parts = _Parts(top)
+    parts = Parts(top)
+    betas = _betas(ask, target, parts, drop)
+    _messages(parts, target.caps, drop)
     _tools(parts, betas)
+    changes |= _context_management(parts, betas, drop)
+    changes |= claude_settings.apply(parts, target, betas, drop)
+    if ask.operation == COUNT_TOKENS and "max_tokens" not in top:
+        changes["max_tokens"] = orjson.dumps(claude_settings.least_limit(parts))
     _cache_controls(parts, target.caps, drop)
     if "cache_control" in top:
         changes["cache_control"] = None
         _automatic_cache(parts, target.caps, drop)
-    changes |= _context_management(top, drop) | parts.changes()
-    if betas:
-        changes["anthropic_beta"] = orjson.dumps(betas)
+    changes |= parts.changes()
+    if betas or anthropic_betas.MEMBER in top:
+        changes[anthropic_betas.MEMBER] = orjson.dumps(betas) if betas else None
     return top.spliced(changes)
 
 
-def headers(ask: Ask, drop: Drop) -> dict[str, str]:
+def headers(ask: Ask) -> dict[str, str]:
     """The service tier, which Bedrock takes as a header."""
-    _ = drop
     tier = _tier(ask.top)
     return {"x-amzn-bedrock-service-tier": tier} if tier else {}
 
 
 def _tier(top: Members) -> str:
-    return _TIERS.get(str(top.decode("service_tier")), "")
+    tier = top.decode("service_tier")
+    return tier if tier in _TIERS else ""
 
 
-def count_tokens_body(ask: Ask, target: Target, drop: Drop) -> bytes:
-    """CountTokens takes a whole InvokeModel body, for which a limit on the output is demanded."""
-    inner = Members(body(ask, target, drop))
-    if "max_tokens" not in inner:
-        inner = Members(inner.spliced({"max_tokens": b"1"}))
-    encoded = base64.b64encode(inner.body).decode()
-    return orjson.dumps({"input": {"invokeModel": {"body": encoded}}})
+def _betas(ask: Ask, target: Target, parts: Parts, drop: Drop) -> list[str]:
+    """The body's betas, then those of the header that Bedrock takes. `allow` of the configuration stands above both."""
+    betas = anthropic_betas.kept(anthropic_betas.of_body(ask.top), target.options, drop)
+    header = [name for name in anthropic_betas.of_header(ask.headers) if name not in betas]
+    if _INTERLEAVED in header and _may_interleave(parts):
+        header.remove(_INTERLEAVED)
+        betas += anthropic_betas.kept([_INTERLEAVED], target.options, drop)
+    taken = anthropic_betas.taken(header, "invoke", target.options, drop)
+    if ask.top.get("safeguards", b"null") != b"null":
+        taken.append(anthropic_betas.needed("safeguards"))
+    return list(dict.fromkeys([*betas, *taken]))
 
 
-class _Parts:
-    """Members that are changed in place, each decoded once, so that one change does not undo another."""
-
-    def __init__(self, top: Members) -> None:
-        self.top = top
-        self._values: dict[str, Any] = {}
-        self._changed: set[str] = set()
-
-    def __getitem__(self, name: str) -> Any:
-        if name not in self._values:
-            self._values[name] = member(self.top, name)
-        return self._values[name]
-
-    def change(self, name: str) -> None:
-        self._changed.add(name)
-
-    def changes(self) -> dict[str, bytes | None]:
-        return {name: orjson.dumps(self._values[name]) for name in sorted(self._changed)}
+def _may_interleave(parts: Parts) -> bool:
+    return mapping(parts["thinking"]).get("type") == "enabled" and bool(parts["tools"])
 
 
-def _betas(ask: Ask, drop: Drop) -> list[str]:
-    """The body's betas as they are, then those of the header that Bedrock takes."""
-    betas = anthropic_betas.of_body(ask.top)
-    for name in anthropic_betas.of_header(ask.headers):
-        if name in betas:
-            continue
-        if name not in BETAS and not (name == INTERLEAVED and _may_interleave(ask.top)):
-            drop(f"/anthropic-beta/{name}")
-            continue
-        betas += [beta for beta in _REWRITTEN.get(name, (name,)) if beta not in betas]
-    return betas
+def _messages(parts: Parts, caps: Caps, drop: Drop) -> None:
+    raw = parts.raw("messages")
+    if tagged_history.is_tagged(raw) and tagged_history.untag_messages(parts["messages"], caps.family, drop):
+        parts.change("messages")
+    if any(mark in raw for mark in claude_messages.SOURCE_MARKS):
+        claude_messages.refuse_sources(parts["messages"])
+    if claude_messages.SYSTEM_MARK not in raw:
+        return
+    if any(mapping(message).get("role") == "system" for message in sequence(parts["messages"])):
+        placed = claude_messages.Placed(parts["messages"], caps, drop)
+        parts.put("messages", placed.messages)
+        if placed.leading:
+            parts.put("system", [*claude_settings.system_blocks(parts["system"]), *placed.leading])
 
 
-def _may_interleave(top: Members) -> bool:
-    return mapping(member(top, "thinking")).get("type") == "enabled" and bool(member(top, "tools"))
-
-
-def _tools(parts: _Parts, betas: list[str]) -> None:
+def _tools(parts: Parts, betas: list[str]) -> None:
+    eager = anthropic_betas.needed("eager_input_streaming")
     for index, tool in enumerate(sequence(parts["tools"])):
         if not isinstance(tool, dict):
             continue
@@ -157,8 +149,8 @@ def _tools(parts: _Parts, betas: list[str]) -> None:
             what = f'"{tool.get("name")}" ({tool["type"]})'
             message = f"tools[{index}]: {what} runs on Anthropic's own servers, not on Bedrock"
             raise invalid(message, f"tools[{index}]")
-        if tool.get("eager_input_streaming") and _FINE_GRAINED not in betas:
-            betas.append(_FINE_GRAINED)
+        if tool.get("eager_input_streaming") and eager not in betas:
+            betas.append(eager)
         if isinstance(tool.get("custom"), dict):
             tool.update(tool.pop("custom"))
             parts.change("tools")
@@ -166,26 +158,32 @@ def _tools(parts: _Parts, betas: list[str]) -> None:
         if isinstance(schema, dict) and schema.get("type") == "custom":
             schema["type"] = "object"
             parts.change("tools")
+        if not str(tool.get("name") or "").strip():
+            raise invalid(f"tools[{index}].name: a tool needs a name", f"tools[{index}].name")
 
 
-def _context_management(top: Members, drop: Drop) -> dict[str, bytes | None]:
-    management = member(top, "context_management") if "context_management" in top else None
-    if not isinstance(management, dict):
-        return {}
+def _context_management(parts: Parts, betas: list[str], drop: Drop) -> dict[str, bytes | None]:
+    management = mapping(parts["context_management"])
     edits = sequence(management.get("edits"))
     kept = [edit for edit in edits if mapping(edit).get("type") not in _EDITS_NOT_TAKEN]
+    for edit in kept:
+        beta = anthropic_betas.needed(str(mapping(edit).get("type")))
+        if beta and beta not in betas:
+            betas.append(beta)
     if len(kept) == len(edits):
         return {}
     drop("/context_management/edits")
     return {"context_management": orjson.dumps({**management, "edits": kept}) if kept else None}
 
 
-def _cache_controls(parts: _Parts, caps: Caps, drop: Drop) -> None:
+def _cache_controls(parts: Parts, caps: Caps, drop: Drop) -> None:
     """What of cache marks is refused; members without any are not even decoded."""
     suspects = (b'"scope"',) if caps.cache_ttl else (b'"scope"', b'"ttl"')
-    for name in ("system", "messages", "tools"):
-        raw = parts.top.get(name, b"")
-        if any(suspect in raw for suspect in suspects) and _cleaned_inside(parts[name], f"/{name}", caps, drop):
+    members = ("system", "messages", "tools")
+    if not any(suspect in parts.raw(name) for suspect in suspects for name in members):
+        return
+    for name in members:
+        if _cleaned_inside(parts[name], f"/{name}", caps, drop):
             parts.change(name)
 
 
@@ -211,9 +209,9 @@ def _cleaned(control: dict[str, Any], path: str, caps: Caps, drop: Drop) -> bool
     return bool(refused)
 
 
-def _automatic_cache(parts: _Parts, caps: Caps, drop: Drop) -> None:
+def _automatic_cache(parts: Parts, caps: Caps, drop: Drop) -> None:
     """The top-level `cache_control`, which Bedrock does not know, as the mark that Anthropic sets for it."""
-    control = member(parts.top, "cache_control")
+    control = parts["cache_control"]
     if control is None:
         return
     if not isinstance(control, dict):

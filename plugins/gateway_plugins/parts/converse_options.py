@@ -54,3 +54,14 @@ def inference(
     if caps.top_k not in forms:
         drop("/top_k")
     return config, forms.get(caps.top_k, {})
+
+
+def response_fields(stops: Sequence[str], caps: Caps, *, stream: bool) -> Block:
+    """`additionalModelResponseFieldPaths`, where a road has something to ask for.
+
+    Which stop sequence was met stands nowhere else in a reply (litellm#40064). The paths lead into Anthropic's own
+    reply, or into its `message_delta`: /delta/stop_sequence is what Vercel's AI SDK and opencode ask for in streams.
+    """
+    if not (stops and caps.stop_sequence_named):
+        return {}
+    return {"additionalModelResponseFieldPaths": ["/delta/stop_sequence" if stream else "/stop_sequence"]}

@@ -89,6 +89,11 @@ def image(url: str, param: str) -> Media:
 def document(text: str, name: str, param: str) -> Media:
     """A file of a data: URL or of plain base64; the name's extension tells what neither bytes nor URL do."""
     declared, data = data_url(text, param) if text[:5].lower() == "data:" else ("", decoded(text, param))
+    return file(data, declared, name, param)
+
+
+def file(data: bytes, declared: str, name: str, param: str) -> Media:
+    """A document as bytes, with the type that is declared for it; "" for none."""
     if not data:
         raise invalid(f"{param}: the file is empty", param)
     extension = name.rpartition(".")[2].lower() if "." in name else ""

@@ -1,20 +1,25 @@
-"""Readers of a Chat Completions request's parameters: everything but messages and tools.
+"""Readers of a Chat Completions request's tools and parameters, and of the request as a whole.
 
-The second half of `read_openai_chat.py`; the same rules hold. `leftovers` is what keeps a road honest: every member
-that it did not name is reported as dropped.
+The second half of `read_openai_chat.py`; the same rules hold. Every member is carried, refused, or reported as dropped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Any, Final
 
 from gateway.errors import invalid
 from gateway.flag import Drop, Members
-from gateway_plugins.parts.fields import escaped, member
-from gateway_plugins.parts.settings import EFFORTS, SAMPLING, Wish, own_thinking
+from gateway_plugins.parts import read_openai as read
+from gateway_plugins.parts.fields import escaped, member, param
+from gateway_plugins.parts.openai_values import Asked, Format, Tool, ToolChoice, Tools
+from gateway_plugins.parts.read_openai_chat import cache_ttl, messages
+from gateway_plugins.parts.settings import SAMPLING, Wish, own_thinking
 
+_CARRIED: Final = frozenset({
+    "model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "tools", "functions",
+    "tool_choice", "function_call", "parallel_tool_calls", "stop", "temperature", "top_p", "top_k",
+    "reasoning_effort", "thinking", "response_format", "cache_control", "service_tier", "guardrailConfig",
+})  # fmt: skip
 _NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
     # values that ask for nothing, so that leaving them out loses nothing
     "frequency_penalty": (0,),
@@ -27,12 +32,7 @@ _NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
     "top_logprobs": (0,),
     "store": (False,),
     "verbosity": ("medium",),
-    "parallel_tool_calls": (True,),
-    "service_tier": ("auto", "default"),
-    "tools": ([],),
-    "functions": ([],),
 }
-
 _MEANING: Final = {
     # what cannot be left out without changing what the client gets, and what to do instead
     "n": "only one choice can be made: send n=1, or the request several times",
@@ -44,35 +44,25 @@ _MEANING: Final = {
 }
 
 
-_TIERS: Final = ("flex", "priority")
-
-
-@dataclass(frozen=True, slots=True)
-class Format:
-    """`response_format`: kind is text, json_object or json_schema; the rest belongs to the last."""
-
-    kind: str = "text"
-    name: str = ""
-    description: str = ""
-    schema: Any = None
-
-
-def refuse_unservable(top: Members) -> None:
-    """A 400 for what would change the meaning if it were left out."""
-    for name, advice in _MEANING.items():
-        if name in top and not _is_neutral(name, top.decode(name)):
-            raise invalid(f"{name}: {advice}", name)
-
-
-def leftovers(top: Members, carried: Collection[str], drop: Drop) -> None:
-    """Report every member that the road does not carry and that asked for something."""
-    for name in top:
-        if name not in carried and not _is_neutral(name, top.decode(name)):
-            drop(f"/{escaped(name)}")
-
-
-def _is_neutral(name: str, value: Any) -> bool:
-    return value is None or value in _NEUTRAL.get(name, ())
+def asked(top: Members, drop: Drop) -> Asked:
+    """The request. Raises `Refused`."""
+    read.refuse(top, _MEANING, _NEUTRAL)
+    read.leftovers(top, _CARRIED, _NEUTRAL, drop)
+    guardrail = member(top, "guardrailConfig")
+    return Asked(
+        messages=messages(top, drop),
+        tools=_offer(top),
+        wish=Wish(
+            read.effort(member(top, "reasoning_effort"), "reasoning_effort"), own_thinking(member(top, "thinking"))
+        ),
+        format=_format(top),
+        limit=_limit(top),
+        sampling=read.numbers(top, SAMPLING),
+        tier=read.service_tier(top),
+        stops=_stops(top),
+        ttl=cache_ttl({"cache_control": member(top, "cache_control")}, ""),
+        guardrail=guardrail if isinstance(guardrail, dict) else {},
+    )
 
 
 def stream_options(top: Members) -> dict[str, Any]:
@@ -94,29 +84,13 @@ def include_usage(top: Members, drop: Drop) -> bool:
     return options.get("include_usage") is True
 
 
-def limit(top: Members) -> int | None:
+def _limit(top: Members) -> int | None:
     """The output limit; the newer name wins."""
-    for name in ("max_completion_tokens", "max_tokens"):
-        value = member(top, name)
-        if value is None:
-            continue
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise invalid(f"{name} must be a whole number of at least 1", name)
-        return value
-    return None
+    newer = read.limit(top, "max_completion_tokens")
+    return read.limit(top, "max_tokens") if newer is None else newer
 
 
-def number(top: Members, name: str) -> float | None:
-    """A numeric parameter, or None."""
-    value = member(top, name)
-    if value is None:
-        return None
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or value < 0:
-        raise invalid(f"{name} must be a number of at least 0", name)
-    return value
-
-
-def stops(top: Members) -> list[str]:
+def _stops(top: Members) -> list[str]:
     """`stop` as a list. Empty ones are left out: they stop nothing, and are refused upstream."""
     value = member(top, "stop")
     found = [value] if isinstance(value, str) else value or []
@@ -125,37 +99,7 @@ def stops(top: Members) -> list[str]:
     return [stop for stop in found if stop]
 
 
-def effort(top: Members) -> str:
-    """`reasoning_effort`, or "" when nothing is said."""
-    value = member(top, "reasoning_effort")
-    if value is None:
-        return ""
-    if value not in EFFORTS:
-        raise invalid(f'reasoning_effort: "{value}" is not one of {", ".join(EFFORTS)}', "reasoning_effort")
-    return str(value)
-
-
-def wish(top: Members) -> Wish:
-    """What is said of thinking."""
-    return Wish(effort(top), own_thinking(member(top, "thinking")))
-
-
-def sampling(top: Members) -> dict[str, float]:
-    """temperature, top_p and top_k, as far as they are given."""
-    return {name: value for name in SAMPLING if (value := number(top, name)) is not None}
-
-
-def service_tier(top: Members) -> str:
-    """The tier to ask for; "" for none, which is what `auto` means (bifrost#7266), and what `default` gets unasked."""
-    tier = member(top, "service_tier")
-    if tier in (None, "auto", "default"):
-        return ""
-    if tier not in _TIERS:
-        raise invalid(f'service_tier: "{tier}" is not one of auto, default, {", ".join(_TIERS)}', "service_tier")
-    return str(tier)
-
-
-def response_format(top: Members) -> Format:
+def _format(top: Members) -> Format:
     value = member(top, "response_format")
     if value is None:
         return Format()
@@ -167,3 +111,68 @@ def response_format(top: Members) -> Format:
         field = "response_format"
         raise invalid(f"{field} must be of type text, json_object, or json_schema with a json_schema.schema", field)
     return Format("json_schema", str(inner.get("name") or ""), str(inner.get("description") or ""), inner["schema"])
+
+
+def _offer(top: Members) -> Tools:
+    choice, field = _tool_choice(top)
+    return read.offer(_tools(top), choice, top, field)
+
+
+def _tools(top: Members) -> list[Tool]:
+    """The functions offered, by `tools` or by the older `functions`."""
+    raws = [(f"/tools/{index}", raw) for index, raw in enumerate(read.list_of(member(top, "tools"), "/tools"))]
+    functions = read.list_of(member(top, "functions"), "/functions")
+    raws += [(f"/functions/{index}", {"type": "function", "function": raw}) for index, raw in enumerate(functions)]
+    return [_tool(raw, at) for at, raw in raws]
+
+
+def _tool(raw: Any, at: str) -> Tool:
+    kind = raw.get("type", "function") if isinstance(raw, dict) else None
+    function = raw.get("function") if isinstance(raw, dict) else None
+    if kind != "function" or not isinstance(function, dict):
+        raise invalid(
+            f'{param(at)}: a tool of type "{kind}" cannot be offered to this model, only functions', param(at)
+        )
+    name = function.get("name")
+    if not isinstance(name, str) or not name.strip():
+        raise invalid(f"{param(at)}.function.name must not be empty", f"{param(at)}.function.name")
+    mark = cache_ttl(raw, at)
+    return Tool(
+        at=at,
+        name=name,
+        description=read.text_of(function.get("description"), f"{at}/function/description"),
+        schema=function.get("parameters"),
+        schema_at=f"{at}/function/parameters",
+        strict=function.get("strict") is True,
+        strict_at=f"{at}/function/strict",
+        ttl=cache_ttl(function, f"{at}/function") if mark is None else mark,
+    )
+
+
+def _tool_choice(top: Members) -> tuple[ToolChoice, str]:
+    """`tool_choice`, or the older `function_call`; and which of the two it is."""
+    older = top.decode("tool_choice") is None and "function_call" in top
+    field = "function_call" if older else "tool_choice"
+    value = member(top, field)
+    if value is None:
+        return ToolChoice(), field
+    if isinstance(value, str) and value in read.MODES:
+        return ToolChoice(read.MODES[value]), field
+    inner = value if isinstance(value, dict) else {}
+    if inner.get("type") == "allowed_tools":
+        return _allowed(inner.get("allowed_tools")), field
+    function = inner.get("function") or inner
+    name = function.get("name") if isinstance(function, dict) else None
+    if not isinstance(name, str) or not name:
+        raise invalid(f"{field} must be auto, none, required, or name one function", field)
+    return ToolChoice("tool", name), field
+
+
+def _allowed(value: Any) -> ToolChoice:
+    inner = value if isinstance(value, dict) else {}
+    names = tuple(
+        str(tool["function"].get("name"))
+        for tool in read.list_of(inner.get("tools"), "/tool_choice/allowed_tools/tools")
+        if isinstance(tool, dict) and isinstance(tool.get("function"), dict)
+    )
+    return ToolChoice(read.MODES.get(str(inner.get("mode")), "auto"), allowed=names)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from typing import Final
 
-_PREFIX: Final = "irisgate1:"
+PREFIX: Final = "irisgate1:"
+"""How every tag begins; nothing without it is ours."""
 
 
 def tagged(family: str, value: str) -> str:
     """The signature (or redacted data) as the client gets it."""
-    return f"{_PREFIX}{family}:{value}"
+    return f"{PREFIX}{family}:{value}"
 
 
 def untagged(family: str, value: str) -> str | None:
@@ -23,7 +24,7 @@ def untagged(family: str, value: str) -> str | None:
     A value without our tag comes from elsewhere (a history that began with another gateway): it is left as it is, and
     the provider judges it.
     """
-    if not value.startswith(_PREFIX):
+    if not value.startswith(PREFIX):
         return value
-    made_by, _, signature = value[len(_PREFIX) :].partition(":")
+    made_by, _, signature = value[len(PREFIX) :].partition(":")
     return signature if made_by == family else None

@@ -233,7 +233,9 @@ def stops(wished: Sequence[str], caps: Caps, drop: Drop, at: str) -> list[str]:
 
 
 def nearest_effort(wanted: str, offered: Collection[str]) -> str:
-    """The offered effort that is nearest to the wanted one; of two the weaker."""
+    """The offered effort that is nearest to the wanted one; of two the weaker. Thinking that is wanted is never off."""
+    if wanted != "none":
+        offered = [name for name in offered if name != "none"] or offered
     return min(offered, key=lambda name: (abs(EFFORTS.index(name) - EFFORTS.index(wanted)), EFFORTS.index(name)))
 
 

@@ -37,7 +37,7 @@ def arrange(turns: Iterable[Turn], caps: Caps, drop: Drop, *, prefill: bool) -> 
     `prefill` says whether the last turn may be the assistant's (never while the model thinks).
     """
     runs = _runs(turns, drop)
-    if not runs or (runs[0][0] == "assistant" and not caps.leading_assistant):
+    if not runs or runs[0][0] == "assistant":  # only Converse lets Claude's own turn be the first
         runs.insert(0, ("user", [Turn("user", [text(CONTINUE)], "/messages")]))
     if runs[-1][0] == "assistant" and (not prefill or _calls(runs[-1][1])):
         # Claude 4.6 and later refuse to continue a turn (kortix#6489); in other dialects it never meant that anyway
@@ -49,6 +49,14 @@ def arrange(turns: Iterable[Turn], caps: Caps, drop: Drop, *, prefill: bool) -> 
     if messages[-1]["role"] == "assistant":
         _strip_end(messages[-1]["content"])
     return messages
+
+
+def is_unsigned_loop(messages: Sequence[Block]) -> bool:
+    """The last tools were called by a turn that does not begin with its thinking."""
+    turns = [message for message in messages if message["role"] != "system"]
+    if turns[-1]["role"] != "user" or turns[-1]["content"][0]["type"] != "tool_result":
+        return False
+    return turns[-2]["content"][0]["type"] not in _THINKING
 
 
 def _runs(turns: Iterable[Turn], drop: Drop) -> list[tuple[str, list[Turn]]]:
@@ -153,10 +161,23 @@ class Marks:
         able[-1]["cache_control"] = {"type": "ephemeral", "ttl": ttl} if ttl else {"type": "ephemeral"}
 
     def limit(self) -> None:
-        """Of too many marks the earliest in the messages go: later ones cover what those covered."""
+        """Of too many marks the earliest in the messages go: later ones cover what those covered.
+
+        A longer lifetime must not come behind a shorter one.
+        """
         excess = sum(map(len, self._marked.values())) - MAX_MARKS
         for section in ("messages", "system", "tools"):
             for block, path in self._marked[section][: max(0, excess)]:
                 del block["cache_control"]
                 self._drop(path)
                 excess -= 1
+        self._order()
+
+    def _order(self) -> None:
+        shorter = False
+        for block, path in (each for name in ("tools", "system", "messages") for each in self._marked[name]):
+            mark = block.get("cache_control", {})
+            if shorter and mark.get("ttl") == "1h":
+                del mark["ttl"]
+                self._drop(f"{path}/ttl")
+            shorter = shorter or ("cache_control" in block and mark.get("ttl") != "1h")

@@ -277,3 +277,19 @@ def with_points_placed(content: list[Block], drop: Drop) -> list[Block]:
 
 def _takes_no_point(block: Block) -> bool:
     return "reasoningContent" in block or ("document" in block and block["document"]["format"] != "pdf")
+
+
+def is_unsigned_loop(turns: Sequence[Turn]) -> bool:
+    """The last assistant turn calls tools and does not begin with thinking: with a budget, that is refused.
+
+    It happens when a client does not send its thinking back (RooCode#11238).
+    """
+    first: list[Block] = []
+    calls = False
+    for turn in reversed(turns):
+        if turn.role == "assistant":
+            first = turn.blocks or first
+            calls = calls or any("toolUse" in block for block in turn.blocks)
+        elif first:
+            break
+    return calls and "reasoningContent" not in first[0]

@@ -49,3 +49,9 @@ def native_at_end(run: Sequence[Turn], *, mid_system: bool, waiting: bool) -> in
 def reminder(text: str) -> str:
     """System text in place, as Claude Code writes it: hoisting it would spoil the cached prefix (bifrost#5931)."""
     return f"<system-reminder>\n{text}\n</system-reminder>"
+
+
+def titled(content: str, title: str) -> str:
+    """A document's text in a frame, so that the model can tell it from what the user says."""
+    name = " ".join(title.replace('"', "'").split())
+    return f'<document title="{name}">\n{content}\n</document>' if name else f"<document>\n{content}\n</document>"

@@ -26,7 +26,12 @@ _REASONS: Final[Mapping[str, str]] = {
     "max_tokens": replies.MAX_TOKENS,
     "model_context_window_exceeded": replies.CONTEXT,
     "refusal": replies.REFUSAL,
+    "guardrail_intervened": replies.REFUSAL,
 }
+_GUARDRAIL: Final = "amazon-bedrock-guardrailAction"
+"""The only word of InvokeModel's on a guardrail that has stepped in; the stop reason stays as it was."""
+_INTERVENED: Final = "guardrail_intervened"
+"""What Converse says then."""
 _PLACES: Final[Mapping[str, tuple[str, str, str, str]]] = {
     # type: (kind, members for index, start and end)
     "char_location": ("char", "document_index", "start_char_index", "end_char_index"),
@@ -66,6 +71,7 @@ class Reader:
             self._begin(lenient.mapping(block), to)
             self._end(to)
         self._note_stop(data)
+        self._note_guardrail(data)
         self._note_usage(data.get("usage"))
         self._finish(to)
 
@@ -92,9 +98,11 @@ class Reader:
     def _message_delta(self, data: Any, to: Writer) -> None:
         _ = to
         self._note_stop(lenient.mapping(data.get("delta")))
+        self._note_guardrail(data)
         self._note_usage(data.get("usage"))
 
     def _message_stop(self, data: Any, to: Writer) -> None:
+        self._note_guardrail(data)
         self._note_usage(data.get("usage"))
         self._finish(to)
 
@@ -160,6 +168,10 @@ class Reader:
     def _note_stop(self, data: Mapping[str, Any]) -> None:
         self._stop = lenient.text(data.get("stop_reason")) or self._stop
         self._sequence = lenient.text(data.get("stop_sequence")) or self._sequence
+
+    def _note_guardrail(self, data: Mapping[str, Any]) -> None:
+        if data.get(_GUARDRAIL) == "INTERVENED":
+            self._stop = _INTERVENED
 
     def _note_usage(self, report: Any) -> None:
         self._counts.merge(report)

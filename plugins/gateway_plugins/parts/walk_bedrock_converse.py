@@ -14,7 +14,7 @@ from gateway import plain
 from gateway.errors import BadFrame
 from gateway.flag import Drop, Event
 from gateway_plugins.parts import lenient, replies
-from gateway_plugins.parts.converse_facts import tier_of, usage_of
+from gateway_plugins.parts.converse_facts import is_told, tier_of, usage_of
 from gateway_plugins.parts.reasoning import tagged
 from gateway_plugins.parts.replies import Calls, Citation, Stop, Writer
 from gateway_plugins.parts.tools import Names
@@ -126,8 +126,8 @@ class Reader:
         to.finish(Stop(reason, native, _sequence(data.get("additionalModelResponseFields"))))
 
     def _on_metadata(self, data: Any, to: Writer) -> None:
-        if isinstance(data.get("usage"), dict):
-            to.usage(usage_of(data["usage"]), tier_of(data))
+        if is_told(reported := lenient.mapping(data.get("usage"))):
+            to.usage(usage_of(reported), tier_of(data))
 
     def _text(self, value: Any, to: Writer) -> None:
         if said := lenient.text(value):

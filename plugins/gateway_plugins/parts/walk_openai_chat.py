@@ -18,7 +18,7 @@ from gateway import plain
 from gateway.errors import BadFrame
 from gateway.flag import Drop, Event
 from gateway_plugins.parts import lenient, replies
-from gateway_plugins.parts.chat_facts import usage_of
+from gateway_plugins.parts.chat_facts import is_told, usage_of
 from gateway_plugins.parts.reasoning import tagged
 from gateway_plugins.parts.replies import Calls, Citation, Stop, Writer
 from gateway_plugins.parts.tools import Names
@@ -35,6 +35,9 @@ _READ: Final = frozenset(
      "annotations", "reasoning_details"}
 )  # fmt: skip
 """Members of a delta or message; others that say something are reported. `reasoning_details` repeats the reasoning."""
+_SPOKEN: Final = ("reasoning_content", "reasoning", "thinking_blocks", "content", "refusal", "annotations")
+"""Those of them that are no calls."""
+_DONE: Final = b"[DONE]"
 
 
 @dataclass(slots=True)
@@ -74,8 +77,13 @@ class Reader:
         self._waiting: dict[int, _Call] = {}
         self._current: _Call | None = None
         """The call that is open in the writer."""
+        self._late: list[Mapping[str, Any]] = []
+        """What was said inside of a call."""
 
     def event(self, event: Event, to: Writer) -> None:
+        if event.payload == _DONE:
+            self._done(to)
+            return
         data = lenient.mapping(event.data) if event.payload[:1] == b"{" else {}
         if not self._started and data:
             self._started = True
@@ -96,8 +104,30 @@ class Reader:
         self._end({**choice, "finish_reason": lenient.text(choice.get("finish_reason")) or "stop"}, to)
         self._usage(data, to)
 
+    def _done(self, to: Writer) -> None:
+        """The end of a stream, whose reason some servers leave out, as they do in whole replies."""
+        if not self._started:
+            raise BadFrame("the provider's stream has nothing but its end")
+        self._end({"finish_reason": "stop"}, to)
+
     def _read(self, said: Mapping[str, Any], to: Writer) -> None:
-        """A delta, or a whole message: thinking first, then text, then calls, as models say them."""
+        """A delta, or a whole message: thinking first, then text, then calls, as models say them.
+
+        No writer takes one block inside of another: what stands between two pieces of a call waits for the end.
+        """
+        if self._is_inside_a_call(to) and any(map(said.get, _SPOKEN)):
+            self._late.append(said)
+        else:
+            self._speak(said, to)
+        for entry in lenient.sequence(said.get("tool_calls")):
+            self._call(lenient.mapping(entry), to)
+        if isinstance(said.get("function_call"), dict):  # of before 2023-11
+            self._call({"index": 0, "function": said["function_call"]}, to)
+        for name, value in said.items():
+            if value and name not in _READ:
+                self._drop(f"/reply/{name}")
+
+    def _speak(self, said: Mapping[str, Any], to: Writer) -> None:
         self._reason(said, to)
         for text in _texts(said.get("content")):
             self._close_thinking(to)
@@ -108,13 +138,6 @@ class Reader:
             to.refusal(refusal)
         for entry in lenient.sequence(said.get("annotations")):
             self._annotate(lenient.mapping(entry), to)
-        for entry in lenient.sequence(said.get("tool_calls")):
-            self._call(lenient.mapping(entry), to)
-        if isinstance(said.get("function_call"), dict):  # of before 2023-11
-            self._call({"index": 0, "function": said["function_call"]}, to)
-        for name, value in said.items():
-            if value and name not in _READ:
-                self._drop(f"/reply/{name}")
 
     def _reason(self, said: Mapping[str, Any], to: Writer) -> None:
         text = lenient.text(said.get("reasoning_content")) or lenient.text(said.get("reasoning"))
@@ -194,6 +217,9 @@ class Reader:
         self._finished = True
         self._close_thinking(to)
         self._advance(to, over=True)
+        for said in self._late:
+            self._speak(said, to)
+        self._close_thinking(to)
         reason = self._calls.reason(_REASONS.get(native, replies.END_TURN))
         sequence = lenient.text(choice.get("stop_reason"))
         if reason == replies.END_TURN and sequence:
@@ -203,7 +229,7 @@ class Reader:
         to.finish(Stop(reason, native, sequence))
 
     def _usage(self, data: Mapping[str, Any], to: Writer) -> None:
-        if reported := lenient.mapping(data.get("usage")):
+        if is_told(reported := lenient.mapping(data.get("usage"))):
             to.usage(usage_of(reported), lenient.text(data.get("service_tier")))
 
 

@@ -1,0 +1,135 @@
+"""OpenAI's Responses API: POST /v1/responses, server-sent events with names and sequence numbers.
+
+Source: OpenAI's API reference (Responses, Streaming events, Errors) and the openai SDK's types. A stream ends with
+`response.completed`, `response.incomplete` or `response.failed`; before the last an event `error` may say the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, Final
+
+import orjson
+
+from gateway import errors, plain
+from gateway.errors import Problem, UpstreamFailed
+from gateway.flag import Ask, Decoder, Drop, Event, Head, Meter, Route, Send, Target
+from gateway.framing import sse
+from gateway_plugins.parts import openai_errors, remote, responses_facts, responses_reasoning
+from gateway_plugins.parts.emit_openai_responses import FAILED, blank
+from gateway_plugins.parts.lenient import mapping, text
+
+api = 1
+dialects = ("openai_responses",)
+routes = (
+    Route("POST", "/v1/responses", "generate"),
+    Route("POST", "/responses", "generate"),
+)
+error = openai_errors.error
+parse = partial(plain.parse, "openai_responses", "openai_responses")
+steps = remote.steps
+texts = responses_facts.texts
+with_text = responses_facts.with_text
+
+_QUERY: Final = ("api-version",)
+"""What is taken in a query: by Azure, where it serves OpenAI's API."""
+_ERROR: Final = "error"
+_CREATED: Final = "response.created"
+_FAILED_EVENT: Final = "response.failed"
+
+_SAID: Final = {
+    errors.RATE_LIMIT: "rate_limit_exceeded",
+    errors.QUOTA: "insufficient_quota",
+    errors.INVALID_REQUEST: "invalid_prompt",
+}
+"""Codes of a failed response; of all others it is `server_error`."""
+
+
+def build(ask: Ask, target: Target, drop: Drop) -> Send:
+    changes: dict[str, bytes | None] = responses_reasoning.without_ours(ask.top, drop)
+    if ask.top.decode("model") != target.model:
+        changes["model"] = orjson.dumps(target.model)
+    body = ask.top.spliced(changes) if changes else ask.top.body
+    query = plain.kept(ask.query, _QUERY)
+    return Send("POST", "/v1/responses", body, query, {"content-type": "application/json"})
+
+
+def decoder(ask: Ask, target: Target, head: Head) -> Decoder:
+    _ = ask, target, head
+    return ResponsesDecoder()
+
+
+class ResponsesDecoder(plain.SseDecoder):
+    """An `error` in a stream that has begun is passed on: the failed response follows it, or else it counts itself."""
+
+    def __init__(self) -> None:
+        super().__init__(_kind, lambda event: event.kind in responses_facts.TERMINAL, self._failure)
+        self._begun = False
+        self._told: Problem | None = None
+
+    def close(self) -> Iterator[Event]:
+        if self._told is not None and not self.done:
+            raise UpstreamFailed(self._told)
+        return super().close()
+
+    def _failure(self, event: Event) -> Problem | None:
+        begun, self._begun = self._begun, True
+        if event.kind == _FAILED_EVENT:
+            return openai_errors.stream_problem(mapping(mapping(event.data).get("response")).get("error"))
+        if event.kind != _ERROR:
+            return None
+        self._told = openai_errors.stream_problem(mapping(event.data).get("error") or event.data)
+        return None if begun else self._told
+
+
+def _kind(name: str, payload: bytes) -> str:
+    """Some servers leave the name out, which the payload repeats."""
+    if name or payload[:1] != b"{":
+        return name or "message"
+    try:
+        return text(mapping(orjson.loads(payload)).get("type"))
+    except orjson.JSONDecodeError:
+        return "message"
+
+
+def meter(ask: Ask, target: Target, head: Head) -> Meter:
+    _ = ask, target, head
+    return responses_facts.Meter()
+
+
+class Encoder(plain.SseEncoder):
+    """Named events. A failure goes on with the sequence, and fails the response that was created."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+        self._sequence = 0
+        self._created: Event | None = None
+
+    def feed(self, event: Event) -> bytes:
+        if not event.payload:
+            return b""
+        if event.kind == _CREATED:
+            self._created = event
+        self._sequence += 1
+        return sse.encode(event.payload, event.kind)
+
+    def fail(self, problem: Problem) -> bytes:
+        """As OpenAI does it: `error`, then `response.failed`. SDKs raise at the one, Codex reads the other."""
+        said = openai_errors.inner(problem)
+        flat = {name: said[name] for name in ("message", "param", "code")}
+        response = blank(self._ask)
+        if self._created is not None:
+            response = mapping(mapping(self._created.data).get("response")) or response
+        code = _SAID.get(problem.code, "server_error")
+        response = {**response, "status": FAILED, "error": {"code": code, "message": problem.message}}
+        return self._event(_ERROR, {**flat, "error": said}) + self._event(_FAILED_EVENT, {"response": response})
+
+    def _event(self, kind: str, members: dict[str, Any]) -> bytes:
+        data = {"type": kind, "sequence_number": self._sequence, **members}
+        self._sequence += 1
+        return sse.encode(orjson.dumps(data), kind)
+
+
+def encoder(ask: Ask) -> Encoder:
+    return Encoder(ask)

@@ -1,0 +1,140 @@
+"""Anthropic Messages to Bedrock Converse, and what Converse answers back to Messages.
+
+This file only maps. How messages become turns is in `parts/messages_to_converse.py`; what Converse demands of everyone
+in `parts/to_bedrock_converse.py` and `parts/converse_*.py`; what parameters mean for a model in `parts/settings.py`. No
+model is named here: `target.caps` tells. Sources: Anthropic's API reference, botocore's service model, recorded
+traffic; bedrock.md 3.2 and 3.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from gateway.errors import invalid
+from gateway.flag import Ask, Drop, Target
+from gateway_plugins.parts import anthropic_betas as betas
+from gateway_plugins.parts import converse_output as format_
+from gateway_plugins.parts import emit_anthropic_messages as write
+from gateway_plugins.parts import read_anthropic_options as options
+from gateway_plugins.parts import settings as decided
+from gateway_plugins.parts import walk_bedrock_converse as reply
+from gateway_plugins.parts.converse_options import inference, response_fields, thinking
+from gateway_plugins.parts.converse_tools import Choice, tool_config, tool_spec
+from gateway_plugins.parts.messages_to_converse import Conversation
+from gateway_plugins.parts.replies import Translation
+from gateway_plugins.parts.settings import Wish
+from gateway_plugins.parts.to_bedrock_converse import CachePoint, CachePoints, arrange, is_unsigned_loop
+from gateway_plugins.parts.tools import Names
+from gateway_plugins.parts.turns import Block, Turn
+
+api = 1
+operations = ("generate", "count_tokens")
+
+
+def open(ask: Ask, target: Target, drop: Drop) -> Translation:  # noqa: A001 (the contract's word)
+    request = _Request(ask, target, drop)
+    body = request.body()
+    return Translation(
+        ask.with_body("bedrock_converse", body),
+        reply.Reader(request.names, request.stand_in, target.caps.family, drop),
+        write.Stream(ask.model),
+        partial(write.Whole, ask.model),
+    )
+
+
+class _Request:
+    """One Messages request on its way to a Converse body."""
+
+    def __init__(self, ask: Ask, target: Target, drop: Drop) -> None:
+        self.names = Names()
+        self.stand_in = ""
+        """Name of the tool that stands in for structured output; "" while there is none."""
+        self._ask = ask
+        self._top = ask.top
+        self._target = target
+        self._caps = target.caps
+        self._drop = drop
+        self._points = CachePoints(target.caps, drop)
+        self._system: list[Block] = []
+        self._turns: list[Turn] = []
+
+    def body(self) -> Block:
+        top, caps, drop = self._top, self._caps, self._drop
+        options.leftovers(top, drop)
+        told = Conversation(caps, self.names, self._points, drop)
+        self._system, self._turns = told.read(top)
+        self._mark_all()
+        wish, asked = options.wish(top, caps, drop), options.limit(top)
+        thought = decided.thought(wish, asked, caps, drop, unsigned_loop=is_unsigned_loop(self._turns))
+        thinks = thought.is_claudes
+        output, tools, fields = self._tools(told.called, thinks=thinks)
+        sampled = decided.sampling(options.sampling(top), caps, drop, thinks=thinks)
+        stops = decided.stops(options.stops(top), caps, drop, "/stop_sequences")
+        limit = decided.output_limit(asked, thought, caps, demanded=False)
+        config, top_k = inference(limit, sampled, stops, caps, drop)
+        messages = arrange(self._turns, caps, drop, prefill=caps.prefill and not thinks)
+        self._points.limit(tools["tools"] if tools else [], self._system, messages)
+        tier = options.service_tier(top)
+        members = {
+            "messages": messages,
+            "system": self._system,
+            "inferenceConfig": config,
+            "toolConfig": tools,
+            "additionalModelRequestFields": thinking(thought) | top_k | fields | self._claudes(wish),
+            "outputConfig": output,
+            "serviceTier": {"type": tier} if tier else {},
+            **response_fields(stops, caps, stream=self._ask.stream),
+        }
+        return {name: value for name, value in members.items() if value}
+
+    def _mark_all(self) -> None:
+        """A mark on the whole prompt is one on its last block."""
+        ttl = options.ttl(self._top, self._drop)
+        blocks = next((turn.blocks for turn in reversed(self._turns) if turn.blocks), [])
+        if ttl is not None and not (blocks and isinstance(blocks[-1], CachePoint)):
+            self._points.mark(blocks, ttl, "")
+
+    def _tools(self, called: Sequence[str], *, thinks: bool) -> tuple[Block, Block | None, Block]:
+        """outputConfig, toolConfig, and the fields that go with the latter."""
+        wanted, caps, drop = options.tools(self._top, self._drop), self._caps, self._drop
+        if wanted.offered and not caps.tools:
+            raise invalid("tools: this model calls no tools; leave them out", "tools")
+        specs: list[Block] = []
+        for tool in wanted.offered:
+            if tool.strict and not caps.strict_tools:
+                drop(f"{tool.at}/strict")
+            name, strict = self.names.alias(tool.name), tool.strict and caps.strict_tools
+            specs.append(tool_spec(name, tool.description, tool.schema, caps, f"{tool.at}/input_schema", strict=strict))
+            self._points.mark(specs, tool.ttl, tool.at, tool=True)
+        name = self.names.alias(wanted.name) if wanted.name else ""
+        choice = Choice(wanted.mode, name, wanted.parallel, parallel_path="/tool_choice/disable_parallel_tool_use")
+        found = format_.output(self._format(), specs, choice, caps, drop, thinks=thinks)
+        self.stand_in = found.stand_in
+        self._hint(found.hint)
+        return found.config, *tool_config([*found.specs], called, found.choice, caps, drop, thinking=thinks)
+
+    def _format(self) -> format_.Format | None:
+        wanted = options.format_(self._top, self._drop)
+        return None if wanted is None else format_.Format(wanted.schema, f"{wanted.at}/schema")
+
+    def _hint(self, text: str) -> None:
+        if text and self._caps.system:
+            self._system.append({"text": text})
+        elif text:
+            self._turns.append(Turn("user", [{"text": text}], "/output_config/format"))
+
+    def _claudes(self, wish: Wish) -> Block:
+        """What only Claude has: betas, and an effort that does not come with thinking."""
+        caps, drop, named = self._caps, self._drop, betas.of_both(self._ask)
+        if not caps.tool_choice_fields:
+            for name in named:
+                drop(f"/{betas.HEADER}/{name}")
+            return {}
+        taken = betas.taken(named, "converse", self._target.options, drop)
+        fields: Block = {}
+        effort = options.effort_alone(self._top, wish, caps, drop)
+        if effort:
+            fields["output_config"] = {"effort": effort}
+            taken += [beta for beta in (caps.effort_beta,) if beta and beta not in taken]
+        return fields | ({"anthropic_beta": taken} if taken else {})

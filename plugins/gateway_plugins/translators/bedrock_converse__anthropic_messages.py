@@ -1,0 +1,159 @@
+"""Bedrock Converse to Anthropic Messages, and the replies back.
+
+The body that leaves is the Messages API's own; what an envelope takes or moves (Bedrock's version, model and stream)
+is that flag's. How messages become turns is in `parts/converse_to_turns.py` and `parts/to_anthropic_messages.py`, what
+stands beside the conversation in `parts/converse_on_invoke.py`; here stand the other members. Sources: botocore's
+service model, Anthropic's API reference, bedrock.md 3.2 and 3.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final
+
+from gateway.errors import invalid
+from gateway.flag import Ask, Caps, Drop, Target, Translation
+from gateway_plugins.parts import anthropic_settings, anthropic_tools, converse_on_invoke, replies
+from gateway_plugins.parts import read_converse_options as options
+from gateway_plugins.parts import settings as decided
+from gateway_plugins.parts import to_anthropic_messages as to
+from gateway_plugins.parts.anthropic_settings import Body
+from gateway_plugins.parts.converse_to_turns import Reader as Turns
+from gateway_plugins.parts.emit_bedrock_converse import FIELD_PATHS, Stream, Wanted, Whole
+from gateway_plugins.parts.read_bedrock_converse import listed
+from gateway_plugins.parts.read_converse_options import EXTRAS
+from gateway_plugins.parts.settings import Wish
+from gateway_plugins.parts.to_anthropic_messages import Marks
+from gateway_plugins.parts.tools import Names
+from gateway_plugins.parts.turns import Block
+from gateway_plugins.parts.walk_anthropic_messages import Reader
+
+api = 1
+operations = ("generate", "count_tokens")
+
+_CARRIED: Final = frozenset({
+    "cache_control", "container", "context_management", "inference_geo", "mcp_servers", "metadata", "safeguards",
+    "service_tier", "speed",
+})  # fmt: skip
+"""Members of the Messages API that clients of Converse send as extra fields; envelopes report what they do not take."""
+_TOOL_CHANGES: Final = "mid-conversation-tool-changes-2026-07-01"
+"""The beta that Converse's toolAddition and toolRemoval are members of there."""
+_ANSWERS_EFFORT: Final = ("/outputConfig/effort", f"{EXTRAS}/output_config/effort")
+"""Where an effort is one of the whole answer, which Claude has apart from thinking."""
+
+
+def open(ask: Ask, target: Target, drop: Drop) -> Translation:  # noqa: A001 (the contract's name)
+    request = _Request(ask, target, drop)
+    body = request.body()
+    headers = {**ask.headers, **converse_on_invoke.headers(ask.top, target, drop)}
+    wanted = Wanted(options.field_paths(ask.top, FIELD_PATHS, drop))
+    return replies.Translation(
+        replace(ask.with_body("anthropic_messages", body), headers=headers),
+        Reader(request.names, request.stand_in, target.caps.family, drop),
+        Stream(wanted),
+        partial(Whole, wanted),
+    )
+
+
+class _Request:
+    """One Converse request on its way to a Messages body."""
+
+    def __init__(self, ask: Ask, target: Target, drop: Drop) -> None:
+        self.names = Names()
+        self.stand_in = ""
+        """Name of the tool that stands in for structured output; "" while there is none."""
+        self._ask = ask
+        self._target = target
+        self._drop = drop
+        self._extra = options.extras(ask.top)
+        self._marks = Marks(target.caps, drop)
+
+    def body(self) -> Body:
+        top, caps, extra, drop = self._ask.top, self._target.caps, self._extra, self._drop
+        options.refuse_unservable(top)
+        options.leftovers(top, drop)
+        options.report_extras(extra, _CARRIED | {"tools"}, drop)
+        config = options.config(top, drop)
+        wish, effort = _effort(options.wish(top, extra, drop), caps, drop)
+        turns = Turns(caps, self.names, self._marks, drop)
+        system, messages = self._conversation(turns, prefill=caps.prefill and not wish.on)
+        limit, loop = options.limit(config), to.is_unsigned_loop(messages)
+        thought = decided.thought(wish, limit, caps, drop, unsigned_loop=loop)
+        thinks = thought.is_claudes or caps.reasoning == "always"
+        output = self._output(messages, system, thinks=thinks)
+        self._marks.limit()
+        sampling = options.sampling(config, extra)
+        stops = decided.stops(options.stops(config), caps, drop, "/inferenceConfig/stopSequences")
+        members = {
+            "model": self._target.model,
+            "max_tokens": decided.output_limit(limit, thought, caps, demanded=True),
+            "messages": messages,
+            "system": system,
+            "stop_sequences": stops,
+            "stream": self._ask.stream,
+        }
+        body: Body = {name: value for name, value in members.items() if value}
+        body |= decided.sampling(sampling.values, caps, drop, thinks=thinks, at=sampling.at)
+        betas = [*options.betas(extra), *([_TOOL_CHANGES] if turns.changes_tools else [])]
+        named = {"anthropic_beta": betas} if betas else {}
+        body |= anthropic_settings.merged(named, anthropic_settings.thinking(thought), effort, output)
+        return body | {name: value for name, value in extra.items() if name in _CARRIED}
+
+    def _conversation(self, turns: Turns, *, prefill: bool) -> tuple[list[Block], list[Block]]:
+        """`system` and `messages`. An answer of a schema is not begun by the client."""
+        caps = self._target.caps
+        format_ = options.output_format(self._ask.top, self._extra, self._drop)
+        prefill = prefill and caps.reasoning != "always" and (format_ is None or not caps.json_schema)
+        system, said = turns.read(self._ask.top)
+        return system, to.arrange(said, caps, self._drop, prefill=prefill)
+
+    def _output(self, messages: list[Block], system: list[Block], *, thinks: bool) -> Body:
+        """`tools`, `tool_choice`, and the format of `output_config`; may add a hint to the system's text."""
+        caps, drop = self._target.caps, self._drop
+        offered = options.tools(self._ask.top, drop)
+        choice = options.choice(self._ask.top, self._extra)
+        own = _own_tools(self._extra)
+        if not own:
+            options.check_choice(choice, offered)
+        tools = [*map(self._tool, offered), *own]
+        if choice.name:
+            choice = replace(choice, name=self.names.alias(choice.name))
+        chosen = anthropic_tools.choose(tools, choice, messages, caps, drop, thinks=thinks)
+        format_ = options.output_format(self._ask.top, self._extra, lambda _: None)
+        output = anthropic_tools.output(format_, chosen, caps, drop, thinks=thinks)
+        self.stand_in = output.stand_in
+        if output.hint:
+            system.append(to.text(output.hint))
+        return output.body
+
+    def _tool(self, offered: options.Tool) -> Block:
+        name = self.names.alias(offered.name)
+        made = anthropic_tools.tool(name, offered.description, offered.schema, f"{offered.at}/inputSchema/json")
+        if offered.strict and self._target.caps.strict_tools:
+            made["strict"] = True
+        elif offered.strict:
+            self._drop(f"{offered.at}/strict")
+        self._marks.put(offered.ttl, [made], "tools", offered.marked_at)
+        return made
+
+
+def _own_tools(extra: Mapping[str, Any]) -> list[Block]:
+    """Anthropic's tools, such as that for a computer's use, which Converse has no word for."""
+    found = listed(extra.get("tools"), f"{EXTRAS}/tools")
+    if not all(isinstance(tool, dict) for tool in found):
+        raise invalid(f"{EXTRAS[1:]}.tools must be objects", f"{EXTRAS[1:]}.tools")
+    return found
+
+
+def _effort(wish: Wish, caps: Caps, drop: Drop) -> tuple[Wish, Body]:
+    """The wish for thinking without an effort of the whole answer, and the latter as members."""
+    if wish.own or wish.effort_at not in _ANSWERS_EFFORT or caps.reasoning not in {"adaptive", "budget"}:
+        return wish, {}
+    effort = decided.nearest_effort(wish.effort, caps.efforts)
+    taken = caps.reasoning == "adaptive" or caps.effort_beta
+    if not taken or effort != wish.effort:
+        drop(wish.effort_at)
+    betas = {"anthropic_beta": [caps.effort_beta]} if caps.reasoning == "budget" else {}
+    return Wish(), {"output_config": {"effort": effort}, **betas} if taken else {}

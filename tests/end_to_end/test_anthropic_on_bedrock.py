@@ -1,0 +1,150 @@
+"""Claude's own API around Bedrock: its second path, betas that are refused, silence, and what the configuration says."""
+
+import json
+
+import pytest
+
+from gateway.testkit import scenario as scenarios
+from gateway.testkit.anthropic import AnthropicSim
+from tests.gates import HAIKU, KEY, SONNET, bedrock, gate
+
+MESSAGES = {"max_tokens": 50, "messages": [{"role": "user", "content": "hello"}]}
+CONVERSE = {"messages": [{"role": "user", "content": [{"text": "hello"}]}]}
+INVALID = scenarios.error("ValidationException", "invalid beta flag")
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_the_messages_api_is_there_on_bedrocks_path_too(tmp_path, bedrock_sim, stream):
+    async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
+        reply = await gw.post("/anthropic/v1/messages?beta=true", {"model": HAIKU, "stream": stream, **MESSAGES})
+        assert reply.status == 200
+        assert (b"event: message_stop" in reply.body) == stream
+
+
+async def test_an_ordinary_provider_entry_reaches_bedrocks_messages_api(tmp_path):
+    async with AnthropicSim(keys={KEY}) as simulated:
+        entry = {
+            "baseurl": f"{simulated.url}/anthropic", "apikey": KEY, "models": ["anthropic.claude-opus-5"],
+            "compatibility": {"anthropic_messages": True}, "anthropic_betas": {"envelope": "mantle"},
+        }  # fmt: skip
+        async with gate(tmp_path, {"mantle": entry}) as gw:
+            headers = {"anthropic-beta": "claude-code-20250219,web-fetch-2025-09-10"}
+            reply = await gw.post("/v1/messages", {"model": "anthropic.claude-opus-5", **MESSAGES}, headers=headers)
+            assert reply.status == 200, reply.body
+            assert reply.headers["x-irisgate-dropped"] == "/anthropic-beta/web-fetch-2025-09-10"
+            (seen,) = simulated.requests
+            assert (seen.path, seen.headers["anthropic-beta"]) == ("/anthropic/v1/messages", "claude-code-20250219")
+            assert seen.headers["authorization"] == f"Bearer {KEY}"
+
+
+CASES = {
+    "messages": ("/v1/messages", {"model": HAIKU, **MESSAGES}, {"anthropic-beta": "effort-2025-11-24"}),
+    "invoke": (
+        f"/model/{HAIKU}/invoke",
+        {"anthropic_version": "bedrock-2023-05-31", "anthropic_beta": ["effort-2025-11-24"], **MESSAGES},
+        {},
+    ),
+    "converse": (
+        f"/model/{HAIKU}/converse",
+        {**CONVERSE, "additionalModelRequestFields": {"anthropic_beta": ["effort-2025-11-24"]}},
+        {},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+async def test_a_beta_that_bedrock_does_not_know_is_left_out_at_one_more_try_and_told(tmp_path, bedrock_sim, case):
+    path, body, headers = CASES[case]
+    bedrock_sim.script(INVALID)
+    async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
+        reply = await gw.post(path, body, headers=headers)
+        assert reply.status == 200, reply.body
+        assert reply.headers["x-irisgate-dropped"] == "/anthropic-beta/effort-2025-11-24"
+        first, second = bedrock_sim.requests
+        assert b"effort-2025-11-24" in first.body
+        assert b"anthropic_beta" not in second.body
+
+
+async def test_a_provider_that_refuses_losses_is_not_asked_again_without_betas(tmp_path, bedrock_sim):
+    path, body, headers = CASES["messages"]
+    bedrock_sim.script(INVALID)
+    async with gate(tmp_path, {"b": bedrock(bedrock_sim.url, on_loss="refuse")}) as gw:
+        reply = await gw.post(path, body, headers=headers)
+        assert reply.status == 400
+        assert "/anthropic-beta/effort-2025-11-24" in json.loads(reply.body)["error"]["message"]
+        assert len(bedrock_sim.requests) == 1
+
+
+async def test_what_the_configuration_says_of_a_model_decides_what_it_is_sent(tmp_path, bedrock_sim):
+    entry = bedrock(bedrock_sim.url, models=[SONNET], capabilities={"*sonnet*": {"sampling": "none"}})
+    async with gate(tmp_path, {"b": entry}) as gw:
+        reply = await gw.post("/v1/messages", {"model": SONNET, "temperature": 0.5, **MESSAGES})
+        assert reply.headers["x-irisgate-dropped"] == "/temperature"
+        assert "temperature" not in bedrock_sim.requests[0].json
+
+
+PINGED = {
+    "messages over invoke": (["bedrock_model_invoke"], "/v1/messages", b"event: ping"),
+    "messages over converse": (["bedrock_converse"], "/v1/messages", b"event: ping"),
+    "chat over converse": (["bedrock_converse"], "/v1/chat/completions", b": ping"),
+}
+
+
+@pytest.mark.parametrize("case", PINGED)
+async def test_a_silent_provider_is_covered_by_pings_also_where_it_is_translated(tmp_path, bedrock_sim, case):
+    flags, path, ping = PINGED[case]
+    held = scenarios.Gate()
+    bedrock_sim.script(scenarios.replace(scenarios.NAMED["text"], gate=held))
+    async with (
+        gate(tmp_path, {"b": bedrock(bedrock_sim.url, flags=flags)}, ping_seconds=0.05) as gw,
+        gw.session.post(gw.url + path, json={"model": HAIKU, "stream": True, **MESSAGES}) as reply,
+    ):
+        held.let_pass()
+        seen = b""
+        while ping not in seen:
+            seen += await reply.content.readany()
+        held.let_pass(1000)
+        await reply.read()
+
+
+async def test_a_silent_provider_of_a_converse_client_is_not_pinged_over_since_the_format_has_none(
+    tmp_path, bedrock_sim
+):
+    held = scenarios.Gate()
+    bedrock_sim.script(scenarios.replace(scenarios.NAMED["text"], gate=held))
+    async with (
+        gate(tmp_path, {"b": bedrock(bedrock_sim.url)}, ping_seconds=0.02) as gw,
+        gw.session.post(f"{gw.url}/model/{HAIKU}/converse-stream", json=CONVERSE) as reply,
+    ):
+        held.let_pass(1000)
+        assert b"ping" not in await reply.read()
+
+
+GUARDED = {
+    "x-amzn-bedrock-guardrailidentifier": "g1",
+    "x-amzn-bedrock-guardrailversion": "1",
+    "x-amzn-bedrock-trace": "ENABLED",
+}
+INVOKE = {"anthropic_version": "bedrock-2023-05-31", **MESSAGES}
+
+
+async def test_a_guardrail_of_an_invoke_client_is_carried_to_converse_and_refused_where_there_is_none(
+    tmp_path, bedrock_sim
+):
+    async with AnthropicSim(keys={KEY}) as simulated:
+        own = {
+            "baseurl": simulated.url,
+            "apikey": KEY,
+            "models": ["claude-x"],
+            "compatibility": {"anthropic_messages": True},
+        }
+        providers = {"b": bedrock(bedrock_sim.url, flags=["bedrock_converse"]), "a": own}
+        async with gate(tmp_path, providers) as gw:
+            reply = await gw.post(f"/model/{HAIKU}/invoke", INVOKE, headers=GUARDED)
+            assert reply.status == 200, reply.body
+            guardrail = {"guardrailIdentifier": "g1", "guardrailVersion": "1", "trace": "enabled"}
+            assert bedrock_sim.requests[0].json["guardrailConfig"] == guardrail
+            reply = await gw.post("/model/claude-x/invoke", INVOKE, headers=GUARDED)
+            assert reply.status == 400
+            assert "guardrails are applied by Bedrock only" in json.loads(reply.body)["message"]
+            assert simulated.requests == []

@@ -1,0 +1,95 @@
+"""count_tokens from every client to every provider: exact where anybody counts, else estimated and marked as such."""
+
+import base64
+import json
+
+import pytest
+
+from gateway.testkit import scenario as scenarios
+from gateway.testkit.anthropic import AnthropicSim
+from gateway.testkit.openai import OpenAISim
+from tests.gates import HAIKU, KEY, NOVA, SONNET, bedrock, gate
+
+CLAUDE, GPT = "claude-sonnet-4-5", "gpt-4o"
+MESSAGES = [{"role": "user", "content": "hello there"}]
+INNER = {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 5, "messages": MESSAGES}
+CONVERSE = {"messages": [{"role": "user", "content": [{"text": "hello there"}]}]}
+CLIENTS = {
+    "messages": ("/v1/messages/count_tokens", lambda model: {"model": model, "messages": MESSAGES}, "input_tokens"),
+    "messages on bedrock's path": (
+        "/anthropic/v1/messages/count_tokens", lambda model: {"model": model, "messages": MESSAGES}, "input_tokens",
+    ),
+    "converse": ("/bedrock/model/{}/count-tokens", lambda _: {"input": {"converse": CONVERSE}}, "inputTokens"),
+    "invoke": (
+        "/model/{}/count-tokens",
+        lambda _: {"input": {"invokeModel": {"body": base64.b64encode(json.dumps(INNER).encode()).decode()}}},
+        "inputTokens",
+    ),
+}  # fmt: skip
+UNCOUNTED = scenarios.error("ValidationException", "The provided model doesn't support counting tokens.")
+
+
+@pytest.fixture
+async def gw(tmp_path, bedrock_sim):
+    async with AnthropicSim(keys={KEY}) as anthropic, OpenAISim(keys={KEY}) as openai:
+        own = {"apikey": KEY, "authorization": "x-api-key", "compatibility": {"anthropic_messages": True}}
+        providers = {
+            "invoke": bedrock(bedrock_sim.url, flags=["bedrock_model_invoke"], models=[HAIKU]),
+            "converse": bedrock(bedrock_sim.url, flags=["bedrock_converse"], models=[SONNET, NOVA]),
+            "anthropic": {"baseurl": f"{anthropic.url}/anthropic", "models": [CLAUDE], **own},
+            "openai": {"baseurl": f"{openai.url}/v1", "apikey": KEY, "models": [GPT]},
+        }
+        async with gate(tmp_path, providers) as running:
+            running.anthropic, running.openai = anthropic, openai
+            yield running
+
+
+async def counted(gw, client, model):
+    path, body, member = CLIENTS[client]
+    reply = await gw.post(path.format(model), body(model))
+    assert reply.status == 200, reply.body
+    assert reply.headers["content-type"].startswith("application/json")
+    return json.loads(reply.body)[member], reply.headers.get("x-irisgate-estimated")
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize(("model", "estimated"), [(HAIKU, None), (SONNET, None), (CLAUDE, None), (GPT, "true")])
+async def test_tokens_are_counted_on_every_road(gw, client, model, estimated):
+    tokens, marked = await counted(gw, client, model)
+    assert tokens > 5
+    assert marked == estimated
+    (record,) = await gw.calls()
+    assert (record["operation"], record["outcome"], record["cost_usd"]) == ("count_tokens", "ok", 0)
+    assert len(gw.lines.entries("tokens.estimated")) == (estimated is not None)
+    assert gw.openai.requests == []
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+async def test_a_model_that_bedrock_does_not_count_is_estimated_after_all_else_was_tried(gw, bedrock_sim, client):
+    bedrock_sim.script(UNCOUNTED)
+    tokens, marked = await counted(gw, client, HAIKU)
+    assert (tokens > 5, marked) == (True, "true")
+    asked = [seen.path for seen in bedrock_sim.requests]
+    assert asked[0] == "/model/anthropic.claude-haiku-4-5-20251001-v1%3A0/count-tokens"
+    assert asked[1:] == ([] if client == "converse" else ["/anthropic/v1/messages/count_tokens"])
+    await gw.calls()
+    (entry,) = gw.lines.entries("tokens.estimated")
+    assert (entry["provider"], entry["model"]) == ("invoke", HAIKU)
+
+
+@pytest.mark.parametrize("model", [HAIKU, SONNET])
+async def test_defect_56_an_error_of_counting_comes_in_the_clients_own_shape(gw, bedrock_sim, model):
+    bedrock_sim.script(*[scenarios.error("ThrottlingException", "Too many requests")] * 2)
+    reply = await gw.post("/v1/messages/count_tokens", {"model": model, "messages": MESSAGES})
+    assert (reply.status, json.loads(reply.body)) == (
+        429, {"type": "error", "error": {"type": "rate_limit_error", "message": "Too many requests"}},
+    )  # fmt: skip
+    reply = await gw.post(f"/model/{model}/count-tokens", {"input": {"converse": CONVERSE}})
+    assert (reply.status, json.loads(reply.body)) == (429, {"message": "Too many requests"})
+    assert reply.headers["x-amzn-errortype"].startswith("ThrottlingException")
+
+
+async def test_an_error_of_anthropics_counting_reaches_a_bedrock_client_as_one_of_bedrocks(gw):
+    body = {"input": {"converse": {"messages": [{"role": "user", "content": [{"nothing": 1}]}]}}}
+    reply = await gw.post(f"/model/{CLAUDE}/count-tokens", body)
+    assert (reply.status, reply.headers["x-amzn-errortype"]) == (400, "ValidationException")

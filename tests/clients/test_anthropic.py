@@ -33,6 +33,9 @@ OPTIONS = {"max_retries": 0}
 CLIENTS = {
     "native": lambda url: anthropic.AsyncAnthropic(base_url=url, api_key="-", **OPTIONS),
     "native with a token": lambda url: anthropic.AsyncAnthropic(base_url=url, auth_token="-", **OPTIONS),
+    "mantle": lambda url: anthropic.AsyncAnthropicBedrockMantle(
+        base_url=url + "/anthropic", api_key="-", aws_region="us-east-1", **OPTIONS
+    ),
     "bedrock": lambda url: anthropic.AsyncAnthropicBedrock(
         base_url=url + "/bedrock", api_key="-", aws_region="us-east-1", **OPTIONS
     ),

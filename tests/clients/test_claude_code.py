@@ -1,21 +1,16 @@
 """Claude Code as the README sets it up, through Bedrock's API and through Anthropic's: what reached the upstream."""
 
-import asyncio
 import json
-import os
-import signal
-from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
 from gateway.testkit import scenario as scenarios
 from gateway.testkit.scenario import Tool
-from gateway_plugins.parts import claude_on_bedrock
+from gateway_plugins.parts import anthropic_betas
 from tests.clients import readme
-from tests.clients.samples import PLAIN, SAID, check_upstream, program
+from tests.clients.programs import Program, npm
+from tests.clients.samples import PLAIN, SAID, check_upstream
 from tests.gates import HAIKU, SONNET, bedrock, gate
 
 QUIET = {
@@ -25,7 +20,6 @@ QUIET = {
     "DISABLE_ERROR_REPORTING": "1",
 }
 """Nothing but calls of the model; no test may leave this machine."""
-TIMEOUT_SECONDS = 60
 
 MODES = {"bedrock": "Claude Code, Bedrock", "native": "Claude Code, native"}
 """Rows of the README's table of clients."""
@@ -34,13 +28,8 @@ NO_THINKING = json.dumps({"alwaysThinkingEnabled": False})
 PATH = f"/model/{SONNET.replace(':', '%3A')}/invoke-with-response-stream"
 
 
-@dataclass
-class ClaudeCode:
+class ClaudeCode(Program):
     """The program in a folder of its own, as a person without any settings has it."""
-
-    path: str
-    folder: Path
-    environ: dict[str, str]
 
     async def answer(self, prompt, *options):
         """What `claude -p` answers."""
@@ -50,34 +39,13 @@ class ClaudeCode:
 
     async def run(self, prompt, *options):
         """Exit status and all output of `claude -p`."""
-        process = await asyncio.create_subprocess_exec(
-            self.path, "-p", prompt, *options,
-            env=self.environ,
-            cwd=self.folder,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
-        )  # fmt: skip
-        try:
-            out, _ = await asyncio.wait_for(process.communicate(), TIMEOUT_SECONDS)
-        finally:
-            # whatever the program started ends with it
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
-        return process.returncode, out.decode()
+        return await super().run("-p", prompt, *options)
 
 
 @pytest.fixture
 def claude(tmp_path):
-    path = program("claude", "node_modules", ".bin")
-
     def configured(mode, url):
-        for name in ("home", "work"):
-            (tmp_path / name).mkdir()
-        own = {"PATH": os.environ["PATH"], "HOME": str(tmp_path / "home")}
-        return ClaudeCode(path, tmp_path / "work", {**own, **QUIET, **readme.environ(MODES[mode], url)})
+        return npm("claude", tmp_path, ClaudeCode, **QUIET, **readme.environ(MODES[mode], url))
 
     return configured
 
@@ -103,8 +71,10 @@ async def test_what_reaches_bedrock_is_what_bedrock_takes(claude, gw, bedrock_si
     body = seen.json
     assert body["anthropic_version"] == "bedrock-2023-05-31"
     assert {"model", "stream"} & body.keys() == set()
-    taken = claude_on_bedrock.BETAS | {claude_on_bedrock.INTERLEAVED}
-    assert not [beta for beta in body["anthropic_beta"] if beta not in taken]
+    betas = [beta for beta in body["anthropic_beta"] if beta != "interleaved-thinking-2025-05-14"]
+    dropped = []
+    assert anthropic_betas.taken(betas, "invoke", {}, dropped.append) == betas
+    assert dropped == []
     assert b'"scope"' not in seen.body
     assert {name for name in seen.headers if name.startswith(("x-", "anthropic-"))} == set()
     assert "claude-cli" not in seen.headers["user-agent"]

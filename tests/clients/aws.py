@@ -1,0 +1,108 @@
+"""boto3 as the README sets it up, and what its replies say: for the tests of native and of translated roads."""
+
+import asyncio
+import json
+from contextlib import closing
+
+import boto3
+from botocore.config import Config
+
+from tests.clients.samples import CITIES, TOOLS
+from tests.gates import HAIKU, KEY, NOVA
+
+CLAUDE = {
+    "anthropic_version": "bedrock-2023-05-31",
+    "max_tokens": 50,
+    "messages": [{"role": "user", "content": "hello"}],
+}
+HELLO = [{"role": "user", "content": [{"text": "hello"}]}]
+TOOL_CONFIG = {
+    "tools": [
+        {"toolSpec": {"name": name, "description": description, "inputSchema": {"json": CITIES}}}
+        for name, description in TOOLS.items()
+    ]
+}
+
+
+def provider(url, model, flag, authorization):
+    """The entry of a provider that has one model and one flag."""
+    entry = {"baseurl": url, "apikey": KEY, "authorization": authorization, "models": [model]}
+    return {**entry, "compatibility": {flag: True}}
+
+
+def connect(url, service="bedrock-runtime"):
+    return boto3.client(
+        service,
+        endpoint_url=url,
+        region_name="us-east-1",
+        aws_access_key_id="-",
+        aws_secret_access_key="-",
+        config=Config(retries={"total_max_attempts": 1}),
+    )
+
+
+def read(stream):
+    with closing(stream):
+        return list(stream)
+
+
+async def converse(client, **given):
+    return await asyncio.to_thread(client.converse, **{"modelId": NOVA, "messages": HELLO, **given})
+
+
+async def converse_stream(client, **given):
+    """The events of a stream, read to its end."""
+    given = {"modelId": NOVA, "messages": HELLO, **given}
+    return await asyncio.to_thread(lambda: read(client.converse_stream(**given)["stream"]))
+
+
+async def invoke(client, body, model=HAIKU):
+    given = {"modelId": model, "body": json.dumps(body)}
+    reply = await asyncio.to_thread(client.invoke_model, **given)
+    return json.loads(await asyncio.to_thread(reply["body"].read))
+
+
+async def invoke_stream(client, body, model=HAIKU):
+    """The JSON inside the chunks of a stream, read to its end."""
+    given = {"modelId": model, "body": json.dumps(body)}
+    events = await asyncio.to_thread(lambda: read(client.invoke_model_with_response_stream(**given)["body"]))
+    return [json.loads(event["chunk"]["bytes"]) for event in events]
+
+
+def message_of(events):
+    """The message that a stream of Converse tells, with its stop reason and usage."""
+    blocks, stop, usage = {}, None, None
+    for event in events:
+        ((kind, data),) = event.items()
+        index = data.get("contentBlockIndex")
+        if kind == "contentBlockStart":
+            blocks[index] = {"toolUse": {**data["start"]["toolUse"], "input": ""}}
+        elif kind == "contentBlockDelta":
+            add(blocks.setdefault(index, {}), data["delta"])
+        elif kind == "messageStop":
+            stop = data["stopReason"]
+        elif kind == "metadata":
+            usage = data["usage"]
+    for block in blocks.values():
+        if "toolUse" in block:
+            block["toolUse"]["input"] = json.loads(block["toolUse"]["input"])
+    return {"role": "assistant", "content": [blocks[index] for index in sorted(blocks)]}, stop, usage
+
+
+def add(block, delta):
+    if "text" in delta:
+        block["text"] = block.get("text", "") + delta["text"]
+    elif "toolUse" in delta:
+        block["toolUse"]["input"] += delta["toolUse"]["input"]
+    else:
+        text = block.setdefault("reasoningContent", {"reasoningText": {"text": ""}})["reasoningText"]
+        text["text"] += delta["reasoningContent"].get("text", "")
+        text |= {name: value for name, value in delta["reasoningContent"].items() if name != "text"}
+
+
+async def answer(client, stream, **given):
+    """Assistant's message and stop reason, streamed or not."""
+    if stream:
+        return message_of(await converse_stream(client, **given))[:2]
+    reply = await converse(client, **given)
+    return reply["output"]["message"], reply["stopReason"]

@@ -1,0 +1,64 @@
+// Conversations of Vercel's AI SDK, as a program of a user's would have them. Prints a JSON list, an object for each: the
+// texts and thoughts of its steps, what the tools were asked, the tokens in all. Settings come as JSON in the last argument:
+//   provider  the expression that the README gives, such as createOpenAI({ ... })
+//   always    what the README gives for every call, such as providerOptions: { ... }; "" for nothing
+//   method    of the provider, by which it names a model; "" for its default
+//   streamed  a boolean for each conversation
+//   model, prompt, options (providerOptions), image (base64 of a PNG), shape (answer by a schema instead of tools)
+
+import { createAmazonBedrock } from "@ai-sdk/amazon-bedrock";
+import { createAnthropic } from "@ai-sdk/anthropic";
+import { createOpenAI } from "@ai-sdk/openai";
+import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
+import { generateText, Output, stepCountIs, streamText, tool } from "ai";
+import { z } from "zod";
+
+const given = JSON.parse(process.argv.at(-1));
+const makers = { createAmazonBedrock, createAnthropic, createOpenAI, createOpenAICompatible };
+const provider = new Function(...Object.keys(makers), `return ${given.provider}`)(...Object.values(makers));
+const always = new Function(`return { ${given.always} }`)();
+const city = z.object({ city: z.string() });
+
+// tools that note what they are asked
+const tools = (asked) => {
+  const about = (name, description, result) =>
+    tool({ description, inputSchema: city, execute: (input) => (asked.push([name, input]), result) });
+  return {
+    get_weather: about("get_weather", "The weather of a city.", "Sunny, 21 °C"),
+    get_time: about("get_time", "The local time of a city.", "09:41"),
+  };
+};
+
+const content = [{ type: "text", text: given.prompt }];
+if (given.image) content.push({ type: "image", image: given.image, mediaType: "image/png" });
+
+const talk = async (streamed) => {
+  const asked = [];
+  const failures = [];
+  const settings = {
+    model: given.method ? provider[given.method](given.model) : provider(given.model),
+    messages: [{ role: "user", content }],
+    maxRetries: 0,
+    ...always,
+    ...(given.options && { providerOptions: given.options }),
+    ...(given.shape ? { output: Output.object({ schema: city }) } : { tools: tools(asked), stopWhen: stepCountIs(3) }),
+  };
+  // an error in a stream is told to a callback, and the stream ends quietly
+  const onError = ({ error }) => failures.push(error);
+  const result = streamed ? streamText({ ...settings, onError }) : await generateText(settings);
+  const steps = await result.steps;
+  const usage = await result.totalUsage;
+  if (failures.length) throw failures[0];
+  return {
+    texts: steps.map((step) => step.text),
+    thoughts: steps.map((step) => step.reasoningText ?? ""),
+    finished: steps.map((step) => step.finishReason),
+    asked,
+    tokens: { input: usage.inputTokens, output: usage.outputTokens },
+    output: given.shape ? await result.output : null,
+  };
+};
+
+const talks = [];
+for (const streamed of given.streamed) talks.push(await talk(streamed));
+console.log(JSON.stringify(talks));

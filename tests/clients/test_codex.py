@@ -1,0 +1,138 @@
+"""Codex as the README sets it up, through the Responses API, where Bedrock speaks InvokeModel only or Converse only."""
+
+import json
+
+import pytest
+
+from gateway.testkit import scenario as scenarios
+from gateway.testkit.scenario import Tool
+from tests.clients import programs, readme
+from tests.clients.samples import PLAIN, PNG, PNG_BASE64, SAID, THOUGHT, check_upstream
+from tests.gates import HAIKU, SONNET, bedrock, gate
+
+ROADS = {"InvokeModel": "bedrock_model_invoke", "Converse": "bedrock_converse"}
+roads = pytest.mark.parametrize("gw", ROADS, indirect=True)
+over_converse = pytest.mark.parametrize("gw", ["Converse"], indirect=True)
+
+DROPPED = ["/prompt_cache_key", "/client_metadata", "/tools/8"]
+"""The ninth tool is a web search of OpenAI's own servers."""
+ECHO = Tool("exec_command", {"cmd": "echo tur$((3 + 4))quoise"})
+PRINTED = "tur7quoise"
+"""No prompt says this; a shell did."""
+
+
+class Codex:
+    """`codex exec`, with the README's lines as its configuration."""
+
+    def __init__(self, program, url):
+        self._program = program
+        self.folder = program.folder
+        home = program.folder.parent / "home" / ".codex"
+        home.mkdir()
+        (home / "config.toml").write_text("\n".join(readme.settings("Codex", url)))
+
+    async def run(self, *arguments):
+        """Exit status and all output. Its own sandbox does not start in every container, and is not what is tried."""
+        return await self._program.run("exec", "--skip-git-repo-check", *arguments)
+
+    async def answer(self, *arguments):
+        status, said = await self.run("--sandbox", "danger-full-access", *arguments)
+        assert status == 0, said
+        return said
+
+
+@pytest.fixture
+async def gw(request, tmp_path, bedrock_sim):
+    flag = ROADS[request.param]
+    async with gate(tmp_path / "state", {"bedrock": bedrock(bedrock_sim.url, flags=[flag])}) as running:
+        yield running
+
+
+@pytest.fixture
+def codex(tmp_path, gw):
+    return Codex(programs.npm("codex", tmp_path), gw.url)
+
+
+@roads
+async def test_a_command_is_run_and_what_it_printed_comes_back(codex, gw, bedrock_sim):
+    bedrock_sim.script(scenarios.tools(ECHO))
+    said = await codex.answer("What does the shell say?")
+    assert PRINTED in said.rpartition("The tool said:")[2]
+    first, second = await gw.calls(2)
+    assert (first["tools"], second["tools"]) == (["exec_command"], [])
+    assert first["session_id"] == second["session_id"]
+    assert (await gw.sessions())[0]["calls"] == 2
+    assert {(record["agent"], record["api"]) for record in (first, second)} == {("codex", "openai_responses")}
+    assert first["dropped"] == second["dropped"] == DROPPED
+    check_upstream(bedrock_sim)
+
+
+@roads
+async def test_thinking_comes_back_with_its_signature(codex, bedrock_sim):
+    bedrock_sim.script(scenarios.thinking(THOUGHT, "Let me look.", calls=(ECHO,)))
+    said = await codex.answer("What does the shell say?", "-c", "model_reasoning_effort=low")
+    assert PRINTED in said.rpartition("The tool said:")[2]
+    answered = next(turn for turn in bedrock_sim.requests[1].json["messages"] if turn["role"] == "assistant")
+    thought, text, call = answered["content"]
+    assert THOUGHT in json.dumps(thought)
+    assert "sig-sim-" in json.dumps(thought)
+    assert text["text"] == "Let me look."
+    assert call.get("toolUse", call)["name"] == "exec_command"
+    check_upstream(bedrock_sim)
+
+
+@roads
+async def test_an_image_that_a_tool_looks_at_arrives_as_it_is(codex, bedrock_sim):
+    (codex.folder / "dot.png").write_bytes(PNG)
+    bedrock_sim.script(scenarios.tools(Tool("view_image", {"path": str(codex.folder / "dot.png")})))
+    await codex.answer("Look at the image.")
+    result = bedrock_sim.requests[1].json["messages"][-1]["content"][0]
+    assert result.get("toolResult", result)["content"] in (
+        [{"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG_BASE64}}],
+        [{"image": {"format": "png", "source": {"bytes": PNG_BASE64}}}],
+    )
+    check_upstream(bedrock_sim)
+
+
+@over_converse
+async def test_a_tool_of_a_namespace_is_found_by_codex(codex, bedrock_sim):
+    bedrock_sim.script(scenarios.tools(Tool("multi_agent_v1__close_agent", {"target": "nobody"})))
+    assert "The tool said: invalid agent id nobody" in await codex.answer("Close the agent.")
+    check_upstream(bedrock_sim)
+
+
+@over_converse
+async def test_a_resumed_thread_is_one_session_and_brings_its_history(codex, gw, bedrock_sim):
+    bedrock_sim.script(scenarios.tools(ECHO), PLAIN, PLAIN)
+    await codex.answer("What does the shell say?")
+    assert SAID in (await codex.run("resume", "--last", "And now?"))[1]
+    (session,) = await gw.sessions()
+    assert session["calls"] == 3
+    history = [turn["content"] for turn in bedrock_sim.requests[2].json["messages"]]
+    assert ["toolUse" in block for block in history[1]] == [True]
+    assert {"text": SAID} in history[3]
+    assert history[4][-1] == {"text": "And now?"}
+    check_upstream(bedrock_sim)
+
+
+@over_converse
+async def test_a_broken_stream_is_tried_again(codex, gw, bedrock_sim):
+    bedrock_sim.script(scenarios.NAMED["error_in_stream"], scenarios.cut(900), PLAIN)
+    assert SAID in await codex.answer("hello")
+    assert [record["outcome"] for record in await gw.calls(3)] == ["failed", "failed", "ok"]
+
+
+@over_converse
+async def test_a_throttled_call_is_told_to_the_user(codex, bedrock_sim):
+    bedrock_sim.script(scenarios.NAMED["throttle"])
+    status, said = await codex.run("hello")
+    assert status != 0
+    assert "429 Too Many Requests" in said
+
+
+async def test_a_model_that_is_not_granted_is_named_to_the_user(tmp_path, bedrock_sim):
+    async with gate(tmp_path / "state", {"bedrock": bedrock(bedrock_sim.url, models=[HAIKU])}) as gw:
+        status, said = await Codex(programs.npm("codex", tmp_path), gw.url).run("hello")
+        assert status != 0
+        assert f'model "{SONNET}" not found or not granted' in said
+        assert bedrock_sim.requests == []

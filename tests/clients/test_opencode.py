@@ -1,0 +1,76 @@
+"""opencode as the README sets it up, through three APIs, where Bedrock speaks InvokeModel only or Converse only."""
+
+import pytest
+
+from gateway.testkit import scenario as scenarios
+from gateway.testkit.bedrock import BedrockSim
+from gateway.testkit.scenario import Tool
+from tests.clients import programs, readme
+from tests.clients.samples import check_upstream
+from tests.gates import HAIKU, KEY, SONNET, bedrock, gate
+
+APIS = {
+    "bedrock_converse": "opencode, Bedrock",
+    "anthropic_messages": "opencode, Messages",
+    "openai_chat": "opencode, Chat Completions",
+}
+"""Rows of the README's table of clients."""
+ROADS = {"InvokeModel": "bedrock_model_invoke", "Converse": "bedrock_converse"}
+OPERATIONS = {"InvokeModel": "invoke-with-response-stream", "Converse": "converse-stream"}
+QUIET = {"OPENCODE_DISABLE_MODELS_FETCH": "1", "OPENCODE_DISABLE_AUTOUPDATE": "1"}
+"""It takes the list of models that it was built with."""
+ECHO = Tool("bash", {"command": "echo tur$((3 + 4))quoise", "description": "Says a colour"})
+SAID = "The tool said: tur7quoise"
+"""No prompt says this; a shell did."""
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory):
+    """One home for all tests: the first run in a new one makes a database, which takes as long as all the rest."""
+    return programs.npm("opencode", tmp_path_factory.mktemp("opencode"), **QUIET)
+
+
+@pytest.fixture
+async def titles_sim():
+    """Where the small model is: what it is asked comes between the calls of the large one, at any time."""
+    async with BedrockSim(keys={KEY}) as simulated:
+        yield simulated
+
+
+@pytest.fixture
+async def gw(request, tmp_path, bedrock_sim, titles_sim):
+    flags = [ROADS[request.param]]
+    providers = {
+        "bedrock": bedrock(bedrock_sim.url, flags=flags, models=[SONNET]),
+        "titles": bedrock(titles_sim.url, flags=flags, models=[HAIKU]),
+    }
+    async with gate(tmp_path, providers) as running:
+        yield running
+
+
+@pytest.fixture
+def opencode(program, gw):
+    async def answer(api, prompt):
+        (settings,) = readme.settings(APIS[api], gw.url)
+        (program.folder / "opencode.json").write_text(settings)
+        status, said = await program.run("run", prompt)
+        assert status == 0, said
+        return said
+
+    return answer
+
+
+@pytest.mark.parametrize(("gw", "operation"), OPERATIONS.items(), ids=ROADS, indirect=["gw"])
+@pytest.mark.parametrize("api", APIS)
+async def test_a_command_is_run_and_what_it_printed_comes_back(opencode, gw, bedrock_sim, titles_sim, api, operation):
+    bedrock_sim.script(scenarios.tools(ECHO))
+    assert SAID in await opencode(api, "What does the shell say?")
+    assert [seen.path.rpartition("/")[2] for seen in bedrock_sim.requests] == [operation] * 2
+    assert [seen.path.rpartition("/")[2] for seen in titles_sim.requests] == [operation]
+    records = await gw.calls(3)
+    assert [record["tools"] for record in records if record["model"] == SONNET] == [["bash"], []]
+    assert {(record["agent"], record["api"]) for record in records} == {("opencode", api)}
+    (session,) = {record["session_id"] for record in records}
+    assert session.startswith("ses_")
+    check_upstream(bedrock_sim)
+    check_upstream(titles_sim)

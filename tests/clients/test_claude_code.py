@@ -23,6 +23,7 @@ QUIET = {
 
 MODES = {"bedrock": "Claude Code, Bedrock", "native": "Claude Code, native"}
 """Rows of the README's table of clients."""
+MANTLE = {"mantle": "Claude Code, Mantle"}
 modes = pytest.mark.parametrize("mode", MODES)
 NO_THINKING = json.dumps({"alwaysThinkingEnabled": False})
 PATH = f"/model/{SONNET.replace(':', '%3A')}/invoke-with-response-stream"
@@ -45,12 +46,12 @@ class ClaudeCode(Program):
 @pytest.fixture
 def claude(tmp_path):
     def configured(mode, url):
-        return npm("claude", tmp_path, ClaudeCode, **QUIET, **readme.environ(MODES[mode], url))
+        return npm("claude", tmp_path, ClaudeCode, **QUIET, **readme.environ((MODES | MANTLE)[mode], url))
 
     return configured
 
 
-@modes
+@pytest.mark.parametrize("mode", MODES | MANTLE)
 async def test_a_prompt_is_answered_recorded_and_charged(claude, gw, bedrock_sim, mode):
     session = str(uuid4())
     bedrock_sim.script(PLAIN)

@@ -74,7 +74,7 @@ def test_what_says_nothing_is_not_reported():
 
 
 @pytest.mark.parametrize(
-    "name", ["container", "mcp_servers", "speed", "inference_geo", "diagnostics", "context_management", "new_member"]
+    "name", ["container", "speed", "inference_geo", "diagnostics", "context_management", "new_member"]
 )
 def test_a_member_that_converse_has_not_is_dropped_aloud(name):
     assert dropped(**{name: "something"}) == [f"/{name}"]
@@ -279,7 +279,7 @@ def test_strict_is_dropped_aloud_where_the_model_refuses_it():
     assert dropped(OPUS_5, tools=[tool(strict=True)]) == ["/tools/0/strict"]
 
 
-@pytest.mark.parametrize("name", ["defer_loading", "eager_input_streaming", "input_examples", "custom"])
+@pytest.mark.parametrize("name", ["defer_loading", "input_examples", "custom"])
 def test_a_tools_member_that_converse_has_not_is_dropped_aloud(name):
     assert dropped(tools=[tool(**{name: [True]})]) == [f"/tools/0/{name}"]
 

@@ -31,13 +31,21 @@ _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "mcp_servers": ([],),
     "context_management": ({}, {"edits": []}),
 }
+_MEANING: Final = {
+    # what cannot be left out without changing what the client gets, and what to do instead
+    "thread": "no conversations are stored here: send the whole conversation as messages",
+    "compaction": "only Anthropic's own servers compact a conversation: leave it out",
+    "mcp_servers": "only Anthropic's own servers call MCP servers: leave it out, and offer their tools yourself",
+}
 _USUAL_TIERS: Final = (None, "auto", "standard_only")
 _TIERS: Final = ("flex", "priority")
 """Bedrock's words for a tier, which clients may send that know where they talk to."""
 _MODES: Final = ("auto", "any", "tool", "none")
 _ON_TOOLS: Final = (
     "type", "name", "description", "input_schema", "strict", "cache_control", "allowed_callers",
+    "eager_input_streaming",
 )  # fmt: skip
+"""The last says how soon a call's input streams, not what comes: opencode and the AI SDK send it with every tool."""
 _EFFORT_AT: Final = "/output_config/effort"
 _DIRECT: Final[tuple[Any, ...]] = (None, [], ["direct"])
 
@@ -74,7 +82,11 @@ class Format:
 
 
 def leftovers(top: Members, drop: Drop) -> None:
-    """Report every member that no road from Messages carries and that asked for something."""
+    """Report every member that no road from Messages carries and that asked for something.
+
+    Raises `Refused` for one without which the answer would be another.
+    """
+    values.refuse(top, _MEANING, _NEUTRAL)
     values.leftovers(top, _CARRIED, _NEUTRAL, drop)
 
 
@@ -88,7 +100,7 @@ def tools(top: Members, drop: Drop) -> Tools:
         raise invalid(f'tool_choice.type: "{mode}" is not one of {", ".join(_MODES)}', "tool_choice.type")
     if mode in {"any", "tool"} and not offered:
         raise invalid("tool_choice: a tool is demanded but none is offered; send tools", "tool_choice")
-    if mode == "tool" and name not in {tool.name for tool in offered}:
+    if mode == "tool" and name not in [tool.name for tool in offered]:  # of any type
         raise invalid(f'tool_choice.name: no tool is named "{name}"', "tool_choice.name")
     parallel = choice.get("disable_parallel_tool_use") is not True
     return Tools(offered, str(mode), str(name) if mode == "tool" else "", parallel)

@@ -11,8 +11,10 @@ from tests.gates import CAP, EVERYTHING, HAIKU, bedrock
 from tests.processes import served
 
 ROUNDS = 10
-CALLS = 200
+CALLS = 2000
 """Of a round, at most: the process is killed somewhere in between."""
+LONGEST = 1.0
+"""Seconds until the process is killed; all calls take some five."""
 TOGETHER = 8
 
 
@@ -63,7 +65,7 @@ async def test_a_killed_process_has_every_call_whose_last_byte_went_out_and_none
     for _ in range(ROUNDS):
         async with served(tmp_path, *serve) as running:
             loading = asyncio.create_task(load(running.url, whole))
-            await asyncio.sleep(moments.uniform(0.05, 0.5))
+            await asyncio.sleep(moments.uniform(0.05, LONGEST))
             running.process.kill()
             await loading
     async with served(tmp_path, *serve) as running:

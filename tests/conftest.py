@@ -14,6 +14,18 @@ RECORDINGS = "recordings"
 """How the reason of a skip begins that is exempt: what lies beside the checkout cannot be installed."""
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--rewrite-golden", action="store_true", help="write tests/golden and the README's table anew; review the diff"
+    )
+
+
+@pytest.fixture
+def rewriting(request):
+    """Files that hold what the gateway says are written, not compared."""
+    return request.config.getoption("--rewrite-golden")
+
+
 def pytest_terminal_summary(terminalreporter):
     if not os.environ.get("IRISGATE_NO_SKIPS"):
         return

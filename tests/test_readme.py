@@ -8,8 +8,10 @@ import pytest
 from gateway.config.load import loads
 from gateway.explain import explain, somebody
 from gateway.explain.text import worded
+from gateway.losses import loss
 from gateway.registry import discover
 from gateway.runtime import runtime
+from tests import features
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -88,6 +90,34 @@ def test_the_table_of_roads_has_every_flag_as_a_provider():
 def test_the_table_of_roads_knows_the_ways_of_a_reply(kind):
     assert kind in section("Compatibility flags")
     assert f"*{kind}*" in section("Architecture")
+
+
+FEATURES = re.compile(r"(?<=<!-- features -->\n).*?(?=<!-- /features -->)", re.DOTALL)
+
+
+def test_the_table_of_features_is_what_the_roads_do(rewriting):
+    table = features.table() + "\n"
+    if rewriting:
+        # read again: the file may have changed since this module was loaded
+        path = ROOT / "README.md"
+        path.write_text(FEATURES.sub(lambda _: table, path.read_text()))
+    assert FEATURES.findall((ROOT / "README.md").read_text()) == [table]
+
+
+def test_every_flag_with_a_road_has_a_name_in_the_table_of_features():
+    assert set(features.LABELS) == set(REGISTRY.flags)
+
+
+def test_by_the_data_envelopes_lose_least_and_the_last_roads_most():
+    """`gateway/roads.json` against what becomes of the table's features; roads between the two ends are near each other."""
+    losses = features.losses()
+    first, last = loss("envelope", "", "").order, max(order for order, _ in losses.values())
+    for name, (order, lost) in losses.items():
+        others = [len(found) for other, (_, found) in losses.items() if other.split("__")[0] == name.split("__")[0]]
+        if order == first:
+            assert len(lost) == min(others), name
+        if order == last:
+            assert len(lost) == max(others), name
 
 
 def test_the_architecture_names_files_that_exist():

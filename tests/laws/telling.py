@@ -92,7 +92,9 @@ TELLING = {
         "diagnostics": {"previous_message_id": "msg_1"},
         "inference_geo": "us",
         "metadata": {"user_id": "ann"},
-        "output_config": {"format": {"type": "json_schema", "schema": {"type": "object", "additionalProperties": False}}},
+        "output_config": {
+            "format": {"type": "json_schema", "schema": {"type": "object", "additionalProperties": False}}
+        },
         "service_tier": "standard_only",
         "speed": "fast",
         "stop_sequences": ["END"],

@@ -7,13 +7,11 @@ signed and redacted thinking, images, documents, cache marks, citations.
 import copy
 import json
 
-import pytest
-
 from gateway.testkit import render_anthropic, render_converse
 from gateway.testkit import scenario as scenarios
 from gateway.testkit.scenario import Canned, Scenario, Tokens, Tool
 from tests.defects.roads import both_ways, offered, system_of, view
-from tests.defects.speakers import CITY, PDF, PNG
+from tests.defects.samples import CITY, PDF, PNG
 from tests.defects.wires import CLAUDES, framed, line, wires
 
 CITIES = ("Zürich", "Tōkyō")

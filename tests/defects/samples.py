@@ -1,0 +1,23 @@
+"""Files and schemas that requests of every dialect hold, and what dialects have in common in writing them."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+PDF = base64.b64encode(b"%PDF-1.4 of nothing").decode()
+NO_INPUT = {"type": "object", "properties": {}}
+CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+EPHEMERAL = {"type": "ephemeral"}
+
+
+def marked(block, ttl):
+    """A block with a cache mark: None for none, "" for one without a lifetime."""
+    if ttl is None:
+        return block
+    return {**block, "cache_control": {**EPHEMERAL, "ttl": ttl} if ttl else EPHEMERAL}
+
+
+def object_of(text):
+    return json.loads(text) if text else {}

@@ -1,0 +1,198 @@
+"""The four dialects as clients speak them, in the same words: what a test wants to say, each says in its own way.
+
+Every method that says something gives a list of messages (or items), so that a conversation is their sum. `heard` reads
+a reply in plain values, `again` is a reply as the client sends it back. Nothing of the gateway's own is used here.
+"""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+from tests.defects.samples import NO_INPUT, PDF, PNG, marked, object_of
+from tests.defects.speakers_turns import Converse, Invoke, Messages
+
+
+class Chat:
+    flag = dialect = "openai_chat"
+
+    def path(self, model, *, stream):
+        return "/v1/chat/completions"
+
+    def text(self, value, ttl=None):
+        return marked({"type": "text", "text": value}, ttl)
+
+    def image(self, data=PNG, mime="image/png"):
+        return {"type": "image_url", "image_url": {"url": f"data:{mime};base64,{data}"}}
+
+    def document(self, data=PDF, name="", mime="application/pdf"):
+        inner = {"file_data": f"data:{mime};base64,{data}"}
+        return {"type": "file", "file": {**inner, "filename": name} if name else inner}
+
+    def system(self, value, ttl=None):
+        return [marked({"role": "system", "content": value}, ttl)]
+
+    def user(self, *parts):
+        return [{"role": "user", "content": list(parts)}]
+
+    def assistant(self, value):
+        return [{"role": "assistant", "content": value}]
+
+    def called(self, *calls):
+        """Calls of (id, name, input); an input that is a string is sent as it is."""
+        made = []
+        for tool_id, name, given in calls:
+            function = {"name": name, "arguments": given if isinstance(given, str) else json.dumps(given)}
+            made.append({"id": tool_id, "type": "function", "function": function})
+        return [{"role": "assistant", "content": None, "tool_calls": made}]
+
+    def answered(self, tool_id, *parts, error=False, ttl=None):
+        return [marked({"role": "tool", "tool_call_id": tool_id, "content": list(parts)}, ttl)]
+
+    def joined(self, messages):
+        """Messages of the user's as this dialect's own clients send them: here, each result is one."""
+        return messages
+
+    def tool(self, name="look", schema=NO_INPUT, description="Looks.", strict=None, ttl=None):
+        function = {"name": name, "parameters": schema, "description": description}
+        if strict is not None:
+            function["strict"] = strict
+        return marked({"type": "function", "function": function}, ttl)
+
+    def body(self, conversation, tools=None, choice=None, limit=None, schema=None, **more):
+        """`choice` is none, auto, any, or a tool's name."""
+        body = {"model": "m", "messages": conversation, **more}
+        if tools is not None:
+            body["tools"] = tools
+        if choice is not None:
+            named = {"type": "function", "function": {"name": choice}}
+            body["tool_choice"] = {"any": "required", "auto": "auto", "none": "none"}.get(choice, named)
+        if limit is not None:
+            body["max_completion_tokens"] = limit
+        if schema is not None:
+            body["response_format"] = {"type": "json_schema", "json_schema": {"name": "place", "schema": schema}}
+        return body
+
+    def sampled(self, temperature, top_p):
+        return {"temperature": temperature, "top_p": top_p}
+
+    def effort(self, value):
+        return {"reasoning_effort": value}
+
+    def thinking(self, tokens):
+        return {"thinking": {"type": "enabled", "budget_tokens": tokens}}
+
+    def heard(self, body):
+        (choice,) = body["choices"]
+        message, usage = choice["message"], body["usage"]
+        details = usage.get("prompt_tokens_details") or {}
+        written = details.get("cache_write_tokens", 0)
+        read = details.get("cached_tokens", 0)
+        blocks = message.get("thinking_blocks") or []
+        calls = message.get("tool_calls") or []
+        return SimpleNamespace(
+            text=message["content"] or "",
+            thinking="".join(block.get("thinking", "") for block in blocks),
+            signatures=[block["signature"] for block in blocks if block.get("signature")],
+            redacted=[block["data"] for block in blocks if "data" in block],
+            calls=[(c["id"], c["function"]["name"], object_of(c["function"]["arguments"])) for c in calls],
+            stop=choice["finish_reason"],
+            input=usage["prompt_tokens"] - read - written,
+            read=read,
+            written=written,
+            output=usage["completion_tokens"],
+        )
+
+    def again(self, body):
+        return [body["choices"][0]["message"]]
+
+
+class Responses(Chat):
+    flag = dialect = "openai_responses"
+
+    def path(self, model, *, stream):
+        return "/v1/responses"
+
+    def text(self, value, ttl=None):
+        return {"type": "input_text", "text": value}
+
+    def image(self, data=PNG, mime="image/png"):
+        return {"type": "input_image", "image_url": f"data:{mime};base64,{data}"}
+
+    def document(self, data=PDF, name="", mime="application/pdf"):
+        inner = {"type": "input_file", "file_data": f"data:{mime};base64,{data}"}
+        return {**inner, "filename": name} if name else inner
+
+    def system(self, value, ttl=None):
+        return [{"type": "message", "role": "developer", "content": [self.text(value)]}]
+
+    def user(self, *parts):
+        return [{"type": "message", "role": "user", "content": list(parts)}]
+
+    def assistant(self, value):
+        return [{"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": value}]}]
+
+    def called(self, *calls):
+        return [
+            {
+                "type": "function_call",
+                "call_id": tool_id,
+                "name": name,
+                "arguments": given if isinstance(given, str) else json.dumps(given),
+            }
+            for tool_id, name, given in calls
+        ]
+
+    def answered(self, tool_id, *parts, error=False, ttl=None):
+        return [{"type": "function_call_output", "call_id": tool_id, "output": list(parts)}]
+
+    def tool(self, name="look", schema=NO_INPUT, description="Looks.", strict=None, ttl=None):
+        made = {"type": "function", "name": name, "parameters": schema, "description": description}
+        return made if strict is None else {**made, "strict": strict}
+
+    def body(self, conversation, tools=None, choice=None, limit=None, schema=None, **more):
+        body = {"model": "m", "input": conversation, "store": False, **more}
+        if tools is not None:
+            body["tools"] = tools
+        if choice is not None:
+            named = {"type": "function", "name": choice}
+            body["tool_choice"] = {"any": "required", "auto": "auto", "none": "none"}.get(choice, named)
+        if limit is not None:
+            body["max_output_tokens"] = limit
+        if schema is not None:
+            body["text"] = {"format": {"type": "json_schema", "name": "place", "schema": schema}}
+        return body
+
+    def effort(self, value):
+        return {"reasoning": {"effort": value}}
+
+    def thinking(self, tokens):
+        """There is no word for a budget here: an effort stands for one."""
+        return {"reasoning": {"effort": "low", "summary": "auto"}, "include": ["reasoning.encrypted_content"]}
+
+    def heard(self, body):
+        items, usage = body["output"], body["usage"]
+        details = usage["input_tokens_details"]
+        read, written = details["cached_tokens"], details.get("cache_write_tokens", 0)
+        reasoning = [item for item in items if item["type"] == "reasoning"]
+        parts = [part for item in items if item["type"] == "message" for part in item["content"]]
+        calls = [item for item in items if item["type"] == "function_call"]
+        stop = (body["incomplete_details"] or {}).get("reason") or body["status"]
+        return SimpleNamespace(
+            text="".join(part.get("text", "") for part in parts),
+            thinking="".join(part["text"] for item in reasoning for part in item["summary"]),
+            signatures=[item["encrypted_content"] for item in reasoning if item.get("encrypted_content")],
+            redacted=[],
+            calls=[(item["call_id"], item["name"], object_of(item["arguments"])) for item in calls],
+            stop=stop,
+            input=usage["input_tokens"] - read - written,
+            read=read,
+            written=written,
+            output=usage["output_tokens"],
+        )
+
+    def again(self, body):
+        return body["output"]
+
+
+SPEAKERS = {speaker.flag: speaker for speaker in (Chat(), Responses(), Messages(), Invoke(), Converse())}

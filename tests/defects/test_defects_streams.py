@@ -1,0 +1,101 @@
+"""Defects of peers on the wire, 37 to 39 and 58: broken streams, their statuses, keys; every road, over sockets.
+
+`defect_NN` is the row of the list of them.
+"""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from gateway.testkit import scenario as scenarios
+from tests.defects.folding import events_of
+from tests.defects.roads import OPENAIS
+from tests.defects.wires import WIRES, line, wires
+
+WORDS = "in the provider's own words"
+FAILED = scenarios.error_in_stream("ThrottlingException", message=WORDS)
+DONE = {
+    # how a reply ends that is complete
+    "openai_chat": b"[DONE]",
+    "openai_responses": b'"type":"response.completed"',
+    "anthropic_messages": b"message_stop",
+    "bedrock_model_invoke": b"bWVzc2FnZV9zdG9w",  # message_stop in base64, at the place where it stands in a chunk
+    "bedrock_converse": b"messageStop",
+}
+ERRORS = {
+    "openai_chat": ("",),
+    "openai_responses": ("error", "response.failed"),
+    "anthropic_messages": ("error",),
+    "bedrock_model_invoke": ("throttlingException", "modelStreamErrorException", "internalServerException"),
+    "bedrock_converse": ("throttlingException", "modelStreamErrorException", "internalServerException"),
+}
+NATIVE = [wire for wire in WIRES if wire.client == wire.provider]
+natives = pytest.mark.parametrize("wire", NATIVE, ids=[wire.provider for wire in NATIVE])
+
+
+def hello(wire):
+    return wire.say.body(wire.say.user(wire.say.text("Hi")))
+
+
+async def broken(wire, state, scenario):
+    """The last event of a stream that breaks, after which nothing says that the reply is complete."""
+    async with line(wire, state) as opened:
+        opened.simulated.script(scenario)
+        reply = await opened.post(hello(wire), stream=True)
+    assert reply.status == 200, reply.body
+    assert DONE[wire.client] not in reply.body
+    events = events_of(reply.body, reply.headers["content-type"])
+    assert events[-1][0] in ERRORS[wire.client]
+    reasons = [choice["finish_reason"] for _, data in events for choice in (data or {}).get("choices", ())]
+    assert not any(reasons)
+    return events
+
+
+@wires()
+async def test_defect_37_an_error_inside_a_stream_is_the_last_that_the_client_hears(wire, tmp_path):
+    events = await broken(wire, tmp_path, FAILED)
+    assert WORDS in json.dumps(events)
+
+
+@wires()
+async def test_defect_38_a_stream_that_stops_without_its_end_is_an_error(wire, tmp_path):
+    await broken(wire, tmp_path, scenarios.NAMED["no_end"])
+
+
+@wires()
+async def test_defect_39_an_exception_that_begins_a_stream_has_its_status_and_not_400(wire, tmp_path):
+    async with line(wire, tmp_path) as opened:
+        opened.simulated.script(replace(FAILED, fail_after=0))
+        reply = await opened.post(hello(wire), stream=True)
+    expected = 500 if wire.provider in OPENAIS else 429  # OpenAI's own streams say no status
+    assert (reply.status, WORDS in reply.body.decode()) == (expected, True)
+
+
+@natives
+@pytest.mark.parametrize("scheme", ["bearer", "x-api-key"])
+async def test_defect_58_a_provider_without_a_key_is_shown_none_and_no_placeholder_of_the_clients(
+    wire, tmp_path, scheme
+):
+    async with line(wire, tmp_path, apikey="", authorization=scheme) as opened:
+        opened.simulated.keys = None
+        reply = await opened.gw.post(
+            wire.say.path(wire.model, stream=False),
+            {**hello(wire), "model": wire.model} if "model" in hello(wire) else hello(wire),
+            headers={"authorization": "Bearer placeholder", "x-api-key": "placeholder"},
+        )
+        assert reply.status == 200
+        (seen,) = opened.simulated.requests
+    assert {"authorization", "x-api-key"}.isdisjoint(seen.headers)
+
+
+@natives
+async def test_defect_58_a_bearer_key_is_all_that_a_provider_needs(wire, tmp_path, monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    async with line(wire, tmp_path, authorization="bearer") as opened:
+        reply = await opened.post(hello(wire), stream=False)
+        (seen,) = opened.simulated.requests
+    assert reply.status == 200
+    assert seen.headers["authorization"].startswith("Bearer ")
+    assert "x-amz-date" not in seen.headers

@@ -1,0 +1,132 @@
+"""Every road through the whole gateway: each client's dialect to a simulated provider of each flag, over sockets.
+
+The roads are those that the gateway itself lists, so that a new one is tried without being named here.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from gateway.framing import eventstream, sse
+from gateway.registry import discover
+from gateway.roads import GENERATE
+from gateway.roads import roads as listed
+from gateway.testkit.anthropic import AnthropicSim
+from gateway.testkit.bedrock import BedrockSim
+from gateway.testkit.openai import OpenAISim
+from tests.defects.folding import FOLDS, events_of
+from tests.defects.speakers import SPEAKERS
+from tests.gates import HAIKU, KEY, gate
+
+PROVIDERS = {
+    "openai_chat": (OpenAISim, "gpt-4o"),
+    "openai_responses": (OpenAISim, "gpt-5"),
+    "anthropic_messages": (AnthropicSim, "claude-haiku-4-5"),
+    "bedrock_model_invoke": (BedrockSim, HAIKU),
+    "bedrock_converse": (BedrockSim, HAIKU),
+}
+CLAUDES = ("anthropic_messages", "bedrock_model_invoke", "bedrock_converse")
+
+
+@dataclass(frozen=True)
+class Wire:
+    """A road: the client's flag, the provider's, and the dialect in which the provider is spoken to."""
+
+    client: str
+    provider: str
+    upstream: str
+
+    @property
+    def say(self) -> Any:
+        return SPEAKERS[self.client]
+
+    @property
+    def model(self) -> str:
+        return f"{self.provider}/{PROVIDERS[self.provider][1]}"
+
+
+WIRES = [
+    Wire(road.client, road.provider, road.upstream)
+    for road in listed(discover())
+    if GENERATE in road.operations and road.dialect in FOLDS and road.provider in PROVIDERS
+]
+
+
+def wires(*, clients=None, providers=None):
+    """A parameter `wire` of a test: each road between these flags, by default all."""
+    found = [
+        wire
+        for wire in WIRES
+        if (clients is None or wire.client in clients) and (providers is None or wire.provider in providers)
+    ]
+    return pytest.mark.parametrize("wire", found, ids=[f"{wire.client}-{wire.provider}" for wire in found])
+
+
+class Line:
+    """One road that is open: the gateway, and the provider behind it."""
+
+    def __init__(self, wire, gw, simulated):
+        self.wire = wire
+        self.gw = gw
+        self.simulated = simulated
+
+    async def post(self, body, *, stream):
+        if "model" in body:
+            body = {**body, "model": self.wire.model, "stream": stream}
+        if stream and self.wire.client == "openai_chat":
+            body["stream_options"] = {"include_usage": True}
+        return await self.gw.post(self.wire.say.path(self.wire.model, stream=stream), body)
+
+    async def told(self, body, *, stream):
+        """The reply as one body, put together from its events if it is streamed. The provider took the request."""
+        reply = await self.post(body, stream=stream)
+        assert reply.status == 200, reply.body
+        assert self.simulated.requests[-1].refused == ""
+        if not stream:
+            return json.loads(reply.body)
+        events = events_of(reply.body, reply.headers["content-type"])
+        return FOLDS[self.wire.say.dialect](events)
+
+    @property
+    def sent(self):
+        """The provider's last request."""
+        return self.simulated.requests[-1].json
+
+
+@asynccontextmanager
+async def line(wire, state, **options):
+    simulator, model = PROVIDERS[wire.provider]
+    async with AsyncExitStack() as stack:
+        simulated = await stack.enter_async_context(simulator(keys={KEY}))
+        provider = {
+            "baseurl": simulated.url,
+            "apikey": KEY,
+            "authorization": "x-api-key" if wire.provider == "anthropic_messages" else "bearer",
+            "models": [model],
+            "compatibility": {wire.provider: True},
+            **options,
+        }
+        gw = await stack.enter_async_context(gate(state, {wire.provider: provider}))
+        yield Line(wire, gw, simulated)
+
+
+def framed(provider, events):
+    """Bytes and content type of a stream of this provider's; events are (type, data) in its dialect."""
+    if provider.startswith("bedrock_"):
+        return b"".join(_frame(provider, kind, data) for kind, data in events), "application/vnd.amazon.eventstream"
+    frames = [sse.encode(json.dumps(data).encode(), data.get("type", "")) for _, data in events]
+    return b"".join(frames), "text/event-stream"
+
+
+def _frame(provider, kind, data):
+    payload = json.dumps(data).encode()
+    if provider == "bedrock_model_invoke":
+        kind, payload = "chunk", json.dumps({"bytes": base64.b64encode(payload).decode()}).encode()
+    headers = {":event-type": kind, ":content-type": "application/json", ":message-type": "event"}
+    return eventstream.encode(headers, payload)

@@ -87,6 +87,8 @@ class Caps:
     """Anthropic's tool_choice goes into additionalModelRequestFields (none, disable_parallel_tool_use)."""
     additional_properties: bool = True
     """`additionalProperties` in a tool's schema is taken."""
+    plain_properties: bool = False
+    """At a tool's root, names of properties are of [a-zA-Z0-9_.-]{1,64}; one other refuses the whole request."""
     tool_result_alone: bool = False
     """Tool results stand alone in their turn, with no text or image beside them."""
     tool_result_status: bool = True

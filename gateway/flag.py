@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol
 import msgspec
 import orjson
 
+from gateway import reply_json
 from gateway.caps import Caps
 from gateway.errors import BadFrame, Problem
 from gateway.members import Members
@@ -67,7 +68,7 @@ class Event:
         """The payload, decoded once, when first asked for. Raises `BadFrame` if it is not JSON."""
         if self._data is None:
             try:
-                self._data = orjson.loads(self.payload)
+                self._data = reply_json.loads(self.payload)
             except orjson.JSONDecodeError:
                 raise BadFrame("the provider's stream has an event that is not JSON") from None
         return self._data
@@ -363,6 +364,12 @@ class Flag(Protocol):
 
     def error(self, problem: Problem) -> tuple[int, dict[str, str], bytes]:
         """Status, headers and body of an error reply."""
+
+    def reply_headers(self, request_id: str, usage: Usage | None) -> dict[str, str]:
+        """What clients look for in the head of every reply; a provider's own, where it goes on, stands above it.
+
+        `usage` is that of a whole reply that was made here; None for all others.
+        """
 
 
 class Translator(Protocol):

@@ -13,9 +13,9 @@ from typing import Any, Final
 
 import orjson
 
-from gateway import errors
+from gateway import errors, reply_json
 from gateway.errors import BadFrame, Problem, Refused, Truncated, UpstreamFailed, invalid
-from gateway.flag import Ask, Drop, Event, Fetch, Head, Members, Reply, Request, Send, Target
+from gateway.flag import Ask, Drop, Event, Fetch, Head, Members, Reply, Request, Send, Target, Usage
 from gateway.framing import sse
 
 CONTENT_TYPE: Final = "text/event-stream"
@@ -38,7 +38,10 @@ MAX_RETRY_AFTER: Final = 86_400
 def parse(flag: str, dialect: str, request: Request) -> Ask:
     """An ask whose body names model and stream at its top level."""
     top = Members(request.body)
-    return asked(flag, dialect, request, top, model=model_of(top), stream=top.decode("stream") is True)
+    stream = top.decode("stream")
+    if stream is not None and not isinstance(stream, bool):  # a provider might take it for true where we did not
+        raise invalid("stream must be true or false", "stream")
+    return asked(flag, dialect, request, top, model=model_of(top), stream=stream is True)
 
 
 def asked(flag: str, dialect: str, request: Request, top: Members, *, model: str, stream: bool) -> Ask:
@@ -178,7 +181,7 @@ def message_of(body: bytes) -> tuple[str, str]:
 def decoded(body: bytes) -> dict[str, Any]:
     """The JSON object of a provider's reply. Raises `BadFrame` if it is none."""
     try:
-        data = orjson.loads(body)
+        data = reply_json.loads(body)
     except orjson.JSONDecodeError:
         data = None
     if not isinstance(data, dict):
@@ -267,6 +270,12 @@ def error_headers(problem: Problem) -> dict[str, str]:
         # in this order a NaN, which compares with nothing, becomes the 1
         headers["retry-after"] = str(round(min(MAX_RETRY_AFTER, max(1, problem.retry_after))))
     return headers
+
+
+def reply_headers(request_id: str, usage: Usage | None) -> dict[str, str]:
+    """None but those that all replies have."""
+    _ = request_id, usage
+    return {}
 
 
 ESTIMATED: Final = "x-irisgate-estimated"

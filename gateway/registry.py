@@ -38,6 +38,7 @@ from gateway.flag import (
     Send,
     Target,
     Translator,
+    Usage,
 )
 from gateway.losses import is_known
 
@@ -75,6 +76,7 @@ class Plugin:
     with_text: Callable[[Event, str], Event]
     written: Callable[[Event], int]
     error: Callable[[Problem], tuple[int, dict[str, str], bytes]]
+    reply_headers: Callable[[str, Usage | None], dict[str, str]]
 
 
 _DEMANDED: Final = ("api", "dialects", "routes", "build", "meter")
@@ -93,6 +95,7 @@ _ARGUMENTS: Final[Mapping[str, int]] = {
     "with_text": 2,
     "written": 1,
     "error": 1,
+    "reply_headers": 2,
 }
 
 
@@ -123,6 +126,7 @@ def plugin(name: str, module: Any) -> Plugin:
         "with_text": plain.same_event,
         "written": plain.written(getattr(module, "texts", plain.no_text)),
         "error": plain.error,
+        "reply_headers": plain.reply_headers,
     }
     parts: dict[str, Any] = {
         attribute: getattr(module, attribute, defaults.get(attribute)) for attribute in (*_DEMANDED, *defaults)

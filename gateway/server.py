@@ -143,7 +143,7 @@ class Server:
         attempt = call.require_attempt()
         native = attempt.candidate.native
         body = answer.body if native else call.flag.encoder(call.require_ask()).whole(answer.body)
-        headers = _reply_headers(call, answer.headers if native else _made_here(answer.headers))
+        headers = _reply_headers(call, answer.headers if native else _made_here(answer.headers), made_here=not native)
         self.finish(call, answer.status, "failed" if call.problem else "ok")
         _replied(call, headers, body)
         return web.Response(status=answer.status, headers=headers, body=body)
@@ -266,14 +266,17 @@ class _Writer:
                     await asyncio.sleep(seconds - silent)
 
 
-def _reply_headers(call: Call, headers: Mapping[str, str]) -> dict[str, str]:
+def _reply_headers(call: Call, headers: Mapping[str, str], *, made_here: bool = False) -> dict[str, str]:
+    """`made_here` is a whole reply that is not the provider's own."""
     attempt = call.attempt
+    facts = call.facts if made_here else None
+    usual = call.flag.reply_headers(call.id, facts.usage if facts is not None and facts.reported else None)
     own = {"x-request-id": call.id, "server": "irisgate"}
     if attempt is not None and attempt.dropped:
         own["x-irisgate-dropped"] = _header_value(", ".join(attempt.dropped))
     if call.reservation is not None and call.reservation.notice:
         own["x-irisgate-quota"] = _header_value(call.reservation.notice)
-    return {**headers, **own}
+    return {**usual, **headers, **own}
 
 
 def _made_here(headers: Mapping[str, str]) -> dict[str, str]:

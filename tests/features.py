@@ -312,6 +312,7 @@ FEATURES = {
         CONVERSE: ({"serviceTier": {"type": "flex"}},),
     },
     "guardrails": {
+        CHAT: ({"guardrailConfig": {"guardrailIdentifier": "g", "guardrailVersion": "1"}},),
         CONVERSE: ({"guardrailConfig": {"guardrailIdentifier": "g", "guardrailVersion": "1"}},),
     },
     "seed, penalties, logit_bias": {

@@ -71,6 +71,9 @@ class CapabilitiesSection(Section):
     additional_properties: bool | None = Field(
         None, description="Whether additionalProperties is taken in a tool's schema: true or false."
     )
+    plain_properties: bool | None = Field(
+        None, description="Whether a tool's properties need names of letters, digits, _, . and -: true or false."
+    )
     tool_result_alone: bool | None = Field(
         None, description="Whether results of tools stand alone in their turn: true or false."
     )

@@ -69,7 +69,9 @@ def _frame(raw: bytes) -> Frame:
 
 
 def encode(payload: bytes, event: str = "") -> bytes:
-    """One event of a single line of data, as JSON without line breaks is."""
+    """One event. JSON that a provider wrote in several lines stays so: a bare line break would end the data."""
+    if b"\n" in payload or b"\r" in payload:
+        payload = b"\ndata: ".join(payload.splitlines())
     name = b"event: " + event.encode() + b"\n" if event else b""
     return name + b"data: " + payload + b"\n\n"
 

@@ -36,12 +36,15 @@ async def _metered(attempt: Attempt, meter: Meter, items: Items) -> Items:
     """A native client gets what came, also where nothing can be read of it."""
     async with aclosing(items):
         async for events in items:
-            for event in events:
+            for at, event in enumerate(events):
                 try:
                     meter.feed(event)
                 except BadFrame:
-                    if not attempt.candidate.native:
-                        raise
+                    if attempt.candidate.native:
+                        continue
+                    _measure(attempt, events[:at])
+                    yield events[:at]
+                    raise
             _measure(attempt, events)
             yield events
 

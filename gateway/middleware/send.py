@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Mapping
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
@@ -104,17 +104,16 @@ class SendOn:
 
     async def _decoded(self, call: Call, attempt: Attempt, reply: Reply, decoder: Decoder) -> Items:
         """The events of the stream; what had come before a fault goes out before the fault."""
+        fault = None
         try:
             try:
                 async with aclosing(_reads(call, attempt, reply, decoder)) as reads:
                     async for data in reads:
                         async for batch in _batches(decoder.feed(data)):
                             yield batch
-            except UpstreamFailed:
-                if held := _held_back(decoder):
-                    yield held
-                raise
-            async for batch in _batches(decoder.close()):
+            except UpstreamFailed as error:
+                fault = error
+            async for batch in _batches(_rest(decoder, fault)):
                 yield batch
         except UpstreamFailed as error:
             self._note_error(attempt, error)
@@ -149,13 +148,14 @@ async def _batches(events: Iterable[Event]) -> AsyncGenerator[list[Event], None]
         yield batch
 
 
-def _held_back(decoder: Decoder) -> list[Event]:
-    """What a decoder had kept for later when the stream broke."""
-    held = []
-    with suppress(UpstreamFailed):
-        for event in decoder.close():
-            held.append(event)  # noqa: PERF402 (what comes before the exception counts)
-    return held
+def _rest(decoder: Decoder, fault: UpstreamFailed | None) -> Iterator[Event]:
+    """What a decoder had kept for later; then the fault, unless all had been said before the connection broke."""
+    try:
+        yield from decoder.close()
+    except Truncated as error:
+        raise (fault or error) from None
+    if fault is not None and not isinstance(fault, Truncated):
+        raise fault
 
 
 async def _reads(call: Call, attempt: Attempt, reply: Reply, decoder: Decoder) -> AsyncGenerator[bytes, None]:
@@ -168,10 +168,6 @@ async def _reads(call: Call, attempt: Attempt, reply: Reply, decoder: Decoder) -
                 data = await (anext(chunks) if call.first_event is not None else attempt.wait(anext(chunks)))
         except (StopAsyncIteration, TimeoutError):
             return
-        except Truncated:
-            if decoder.done:  # the connection broke after all had been said
-                return
-            raise
         yield data
         if decoder.done and deadline is None:
             deadline = asyncio.get_running_loop().time() + AFTER_LAST

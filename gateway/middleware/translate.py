@@ -10,7 +10,8 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from gateway.chain import Answer, Attempt, Call, Items, Next
-from gateway.flag import COUNT_TOKENS, Translation
+from gateway.errors import UpstreamFailed
+from gateway.flag import COUNT_TOKENS, Event, Translation
 from gateway.pool import Pool, Relay
 
 
@@ -48,7 +49,14 @@ class Translate:
 async def _translated(translation: Translation, items: Items) -> Items:
     async with aclosing(items):
         async for events in items:
-            translated = [out for event in events for out in translation.feed(event)]
+            translated: list[Event] = []
+            try:
+                for event in events:
+                    translated += translation.feed(event)
+            except UpstreamFailed:  # what came before a fault goes out before it
+                if translated:
+                    yield translated
+                raise
             if translated:
                 yield translated
     if last := list(translation.close()):

@@ -24,6 +24,7 @@ MODEL_SAYS: Final = "The model returned the following errors: "
 """What Converse puts before a model's own words."""
 AGAIN: Final = "and try again."
 MAX_CACHE_POINTS: Final = 4
+_PROPERTY: Final = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
 MIN_BUDGET: Final = 1024
 MIN_TOP_P: Final = 0.95
 """Beside thinking."""
@@ -223,6 +224,13 @@ def schema_faults(schema: Any, at: str) -> Iterator[str]:
         yield f"{at}.properties: Input should be a valid dictionary"
 
 
+def property_faults(schema: Any, at: str) -> Iterator[str]:
+    """Names of a tool's properties at its root, of which Claude takes not all (goose#1804, claude-code#79418)."""
+    properties = schema.get("properties") if isinstance(schema, dict) else None
+    if isinstance(properties, dict) and not all(map(_PROPERTY.fullmatch, properties)):
+        yield f"{at}.properties: Property keys should match pattern '^{_PROPERTY.pattern}$'"
+
+
 __all__ = [
     "AGAIN",
     "MAX_CACHE_POINTS",
@@ -244,6 +252,7 @@ __all__ = [
     "member",
     "mistaken_image",
     "permitting",
+    "property_faults",
     "sampling_faults",
     "schema_faults",
     "tag_of",

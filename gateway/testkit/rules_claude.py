@@ -94,6 +94,7 @@ def _tool(tool: Any, at: str, platform: Platform) -> Iterator[str]:
     if not _TOOL_NAME.fullmatch(tool["name"]):  # bifrost#3788, openclaw#12892, litellm#24668
         yield f"{at}.name: String should match pattern '^{_TOOL_NAME.pattern}$'"
     yield from rules.schema_faults(tool["input_schema"], f"{at}.input_schema")
+    yield from rules.property_faults(tool["input_schema"], f"{at}.input_schema")
 
 
 def _tool_choice(body: Body, caps: Caps, _: Platform) -> Iterator[str]:

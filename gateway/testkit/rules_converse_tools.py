@@ -85,7 +85,10 @@ def _tool_specs(body: Body, caps: Caps) -> Iterator[str]:
         schema = spec["inputSchema"]["json"]
         if not isinstance(schema, dict) or schema.get("type") != "object":
             yield f"The value at toolConfig.tools.{index}.toolSpec.inputSchema.json.type must be one of: object."
-        yield from rules.schema_faults(schema, f"{MODEL_SAYS}tools.{index}.custom.input_schema")
+        at = f"{MODEL_SAYS}tools.{index}.custom.input_schema"
+        yield from rules.schema_faults(schema, at)
+        if caps.plain_properties:
+            yield from rules.property_faults(schema, at)
 
 
 def _tool_choice(body: Body, caps: Caps) -> Iterator[str]:

@@ -14,7 +14,7 @@ import orjson
 
 from gateway import errors, plain
 from gateway.errors import Problem
-from gateway.flag import COUNT_TOKENS, Ask, Decoder, Drop, Event, Head, Meter, Route, Send, Target
+from gateway.flag import COUNT_TOKENS, Ask, Decoder, Drop, Event, Head, Meter, Route, Send, Target, Usage
 from gateway.framing import sse
 from gateway_plugins.parts import anthropic_betas, anthropic_facts, anthropic_text, counting, remote, tagged_history
 from gateway_plugins.parts.lenient import mapping
@@ -160,6 +160,12 @@ class Encoder(plain.SseEncoder):
 
 def encoder(ask: Ask) -> Encoder:
     return Encoder(ask)
+
+
+def reply_headers(request_id: str, usage: Usage | None) -> dict[str, str]:
+    """Where Anthropic's SDKs find the id of a request."""
+    _ = usage
+    return {"request-id": request_id}
 
 
 def error(problem: Problem) -> tuple[int, dict[str, str], bytes]:

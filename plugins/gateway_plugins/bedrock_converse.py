@@ -44,6 +44,7 @@ takes = (("bedrock_model_invoke", COUNT_TOKENS),)
 content_type = bedrock.CONTENT_TYPE
 problem = bedrock.problem
 error = bedrock.error
+reply_headers = bedrock.reply_headers
 
 
 def parse(request: Request) -> Ask:

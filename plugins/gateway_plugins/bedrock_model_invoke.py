@@ -35,6 +35,7 @@ from gateway.flag import (
     Request,
     Send,
     Target,
+    Usage,
 )
 from gateway.framing import eventstream
 from gateway_plugins.parts import (
@@ -267,6 +268,12 @@ class Encoder:
             "cacheReadInputTokenCount": usage.cache_read,
             "cacheWriteInputTokenCount": usage.cache_write_5m + usage.cache_write_1h,
         }
+
+
+def reply_headers(request_id: str, usage: Usage | None) -> dict[str, str]:
+    """The token counts too: LangChain reads them there, and nowhere else."""
+    counts = {} if usage is None else opaque_facts.headers_of(usage)
+    return {**bedrock.reply_headers(request_id, usage), **counts}
 
 
 def encoder(ask: Ask) -> Encoder:

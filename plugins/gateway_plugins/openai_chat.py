@@ -17,7 +17,7 @@ from gateway.errors import Problem
 from gateway.flag import Ask, Decoder, Drop, Event, Facts, Head, Meter, Route, Send, Target
 from gateway.framing import sse
 from gateway_plugins.parts import openai_errors, remote, tagged_history
-from gateway_plugins.parts.chat_facts import is_told, media_of, usage_of
+from gateway_plugins.parts.chat_facts import is_told, media_of, parts_of, usage_of
 from gateway_plugins.parts.lenient import mapping, sequence, text, whole_number
 from gateway_plugins.parts.read_openai_options import stream_options
 
@@ -64,32 +64,38 @@ def wants_usage(ask: Ask) -> bool:
 
 def decoder(ask: Ask, target: Target, head: Head) -> Decoder:
     _ = target, head
-    return ChatDecoder(hide_usage=not wants_usage(ask))
+    return ChatDecoder(hide_usage=not wants_usage(ask), answers=whole_number(ask.top.decode("n")))
 
 
 class ChatDecoder(plain.SseDecoder):
     """Chunks. [DONE] ends them, and little follows a usage chunk that comes after the finish reason.
 
     The reason itself is not the end, since usage and [DONE] may be seconds behind it; but a stream that ends after it
-    is complete: some servers send neither.
+    is complete: some servers send neither. Of several answers, each has its reason.
     """
 
-    def __init__(self, *, hide_usage: bool) -> None:
+    def __init__(self, *, hide_usage: bool, answers: int = 1) -> None:
         super().__init__(_kind, self._is_last, _failure)
         self._hide_usage = hide_usage
-        self._finished = False
+        self._answers = max(1, answers)
+        self._finished: set[int] = set()
 
     def close(self) -> Iterator[Event]:
-        self.done = self.done or self._finished
+        self.done = self.done or self._is_finished()
         return super().close()
+
+    def _is_finished(self) -> bool:
+        return len(self._finished) >= self._answers
 
     def _is_last(self, event: Event) -> bool:
         if event.kind == _DONE:
             return True
-        if b'"finish_reason"' in event.payload and not self._finished:
-            self._finished = any(choice.get("finish_reason") for choice in _choices(event.data))
-        if b'"usage"' in event.payload and mapping(event.data).get("choices") == []:
-            self.done = self.done or (self._finished and bool(mapping(event.data.get("usage"))))
+        if b'"finish_reason"' in event.payload and not self._is_finished():
+            ended = (choice for choice in _choices(event.data) if choice.get("finish_reason"))
+            self._finished |= {whole_number(choice.get("index")) for choice in ended}
+        # Azure's first chunk has no choices either, but what its filters found, and a usage of null
+        if b'"usage"' in event.payload and not _choices(event.data) and mapping(mapping(event.data).get("usage")):
+            self.done = self.done or self._is_finished()
             if self._hide_usage:
                 event.raw = b""
                 event.kind = f"{CHUNK}.usage"
@@ -112,6 +118,8 @@ class ChatMeter:
 
     def __init__(self) -> None:
         self._facts = Facts()
+        self._called: set[tuple[int, int]] = set()
+        """Calls by choice and index: some servers name the tool in every piece of a call."""
 
     def feed(self, event: Event) -> None:
         if b'"usage"' in event.payload or b'"finish_reason"' in event.payload or b'"name"' in event.payload:
@@ -129,13 +137,20 @@ class ChatMeter:
         facts.tier = text(mapping(data).get("service_tier")) or facts.tier
         for choice in _choices(data):
             facts.stop = text(choice.get("finish_reason")) or facts.stop
-            for call in sequence(mapping(choice.get(part)).get("tool_calls")):
-                if name := text(mapping(mapping(call).get("function")).get("name")):
-                    facts.tools.append(name)
+            for call in map(mapping, sequence(mapping(choice.get(part)).get("tool_calls"))):
+                self._call(call, whole_number(choice.get("index")))
         if is_told(reported := mapping(mapping(data).get("usage"))):
             facts.usage.merge(usage_of(reported))
             facts.extra |= media_of(reported)
             facts.reported = True
+
+    def _call(self, call: dict[str, Any], choice: int) -> None:
+        name = text(mapping(call.get("function")).get("name"))
+        place = (choice, index) if isinstance(index := call.get("index"), int) else None
+        if name and place not in self._called:
+            self._facts.tools.append(name)
+        if name and place is not None:
+            self._called.add(place)
 
 
 def _choices(data: Any) -> list[dict[str, Any]]:
@@ -177,13 +192,15 @@ def written(event: Event) -> int:
 
 
 def _written(choice: dict[str, Any]) -> int:
+    """Thinking that a server tells by two names counts once."""
     delta = mapping(choice.get("delta"))
-    calls = [mapping(mapping(call).get("function")) for call in sequence(delta.get("tool_calls"))]
-    arguments = (call.get("arguments") for call in calls)
-    return plain.size(*map(delta.get, _WRITTEN), *arguments)
-
-
-_WRITTEN: Final = ("content", "refusal", "reasoning_content", "reasoning")
+    calls = [mapping(call) for call in sequence(delta.get("tool_calls"))]
+    functions = [mapping(call.get("function")) for call in (*calls, {"function": delta.get("function_call")})]
+    arguments = (function.get("arguments") for function in functions)
+    inputs = (mapping(call.get("custom")).get("input") for call in calls)
+    thinking = max(plain.size(delta.get("reasoning_content")), plain.size(delta.get("reasoning")))
+    texts, thoughts, _ = parts_of(delta.get("content"))
+    return thinking + plain.size(*texts, *thoughts, delta.get("refusal"), *arguments, *inputs)
 
 
 def with_text(event: Event, other: str) -> Event:

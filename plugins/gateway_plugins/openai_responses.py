@@ -31,6 +31,7 @@ parse = partial(plain.parse, "openai_responses", "openai_responses")
 steps = remote.steps
 texts = responses_facts.texts
 with_text = responses_facts.with_text
+written = responses_facts.written
 
 _QUERY: Final = ("api-version",)
 """What is taken in a query: by Azure, where it serves OpenAI's API."""
@@ -99,7 +100,10 @@ def meter(ask: Ask, target: Target, head: Head) -> Meter:
 
 
 class Encoder(plain.SseEncoder):
-    """Named events. A failure goes on with the sequence, and fails the response that was created."""
+    """Named events. A failure goes on with the sequence, and fails the response that was created.
+
+    Of a provider's own events, which pass by here, it knows neither.
+    """
 
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
@@ -121,7 +125,7 @@ class Encoder(plain.SseEncoder):
         response = blank(self._ask)
         if self._created is not None:
             response = mapping(mapping(self._created.data).get("response")) or response
-        code = _SAID.get(problem.code, "server_error")
+        code = openai_errors.TOO_LONG if openai_errors.is_too_long(problem) else _SAID.get(problem.code, "server_error")
         response = {**response, "status": FAILED, "error": {"code": code, "message": problem.message}}
         return self._event(_ERROR, {**flat, "error": said}) + self._event(_FAILED_EVENT, {"response": response})
 

@@ -105,9 +105,9 @@ def test_betas_of_a_bedrock_clients_header_are_not_merged_into_its_body():
 
 
 def test_fields_that_bedrock_refuses_are_dropped_aloud():
-    _, body, dropped = build(ask({"max_tokens": 1, "container": "c", "mcp_servers": [{}], "service_tier": "scale"}))
+    _, body, dropped = build(ask({"max_tokens": 1, "container": "c", "mcp_servers": [], "service_tier": "scale"}))
     assert body == {"max_tokens": 1, "anthropic_version": "bedrock-2023-05-31"}
-    assert sorted(dropped) == ["/container", "/mcp_servers", "/service_tier"]
+    assert sorted(dropped) == ["/container", "/service_tier"]
 
 
 def test_a_service_tier_becomes_a_header():

@@ -264,7 +264,7 @@ def test_defect_16_a_native_schema_closes_every_object_and_reports_what_is_refus
         "properties": {
             "deep": {
                 "type": "object",
-                "properties": {"n": {"type": "integer"}},
+                "properties": {"n": {"type": "integer", "description": "(minimum: 1)"}},
                 "required": ["n"],
                 "additionalProperties": False,
             }

@@ -63,6 +63,11 @@ def test_a_temperature_over_1_is_clamped_aloud():
     assert dropped({"temperature": 1.7}) == ["/temperature"]
 
 
+def test_a_top_p_over_1_is_refused():
+    problem = refusal({"top_p": 1.5})
+    assert (problem.param, problem.message) == ("top_p", "top_p must be a number from 0 to 1")
+
+
 def test_a_model_without_sampling_gets_none():
     caps = replace(CLAUDE, sampling="none")
     assert dropped({"temperature": 0, "top_k": 3}, caps) == ["/temperature", "/top_k"]

@@ -246,7 +246,7 @@ def test_what_says_nothing_is_not_reported():
     assert dropped(metadata={"user_id": "u"}, service_tier="auto", thinking={"type": "disabled"}) == []
 
 
-@pytest.mark.parametrize("name", ["container", "mcp_servers", "speed", "context_management", "new_member"])
+@pytest.mark.parametrize("name", ["container", "speed", "context_management", "new_member"])
 def test_a_member_that_chat_has_not_is_dropped_aloud(name):
     assert dropped(**{name: "something"}) == [f"/{name}"]
 

@@ -266,7 +266,7 @@ def test_a_tool_keeps_its_text_schema_and_mark():
             "toolSpec": {
                 "name": "look",
                 "description": "d",
-                "inputSchema": {"json": {"type": "object", "properties": {}}},
+                "inputSchema": {"json": {"type": "object", "properties": {}, "additionalProperties": False}},
                 "strict": True,
             }
         },

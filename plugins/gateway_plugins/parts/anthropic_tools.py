@@ -14,8 +14,9 @@ import orjson
 
 from gateway.errors import invalid
 from gateway.flag import Caps, Drop
-from gateway_plugins.parts.anthropic_settings import Body, closed_schema
+from gateway_plugins.parts.anthropic_settings import Body
 from gateway_plugins.parts.converse_tools import Choice
+from gateway_plugins.parts.kept_schema import is_recursive, kept
 from gateway_plugins.parts.openai_chat_options import Format, Output
 from gateway_plugins.parts.settings import JSON_HINT
 from gateway_plugins.parts.tools import tool_schema, unused
@@ -31,6 +32,18 @@ def tool(name: str, description: str, schema: Any, at: str) -> Block:
     if description.strip():
         made["description"] = description
     return made
+
+
+def make_strict(tool: Block, caps: Caps, drop: Drop, at: str, schema_at: str) -> None:
+    """`strict` on a tool, where the model takes it: its schema is then held to the same limits as an answer's.
+
+    `at` is the JSON pointer of the client's wish, `schema_at` of the schema.
+    """
+    if not caps.strict_tools or is_recursive(tool["input_schema"]):
+        drop(at)
+        return
+    tool["input_schema"] = kept(tool["input_schema"], drop, schema_at)
+    tool["strict"] = True
 
 
 def choose(
@@ -71,8 +84,8 @@ def output(wanted: Format | None, chosen: Body, caps: Caps, drop: Drop, *, think
     """
     if wanted is None:
         return Output(chosen)
-    if caps.json_schema:
-        schema = closed_schema(wanted.schema)
+    if caps.json_schema and not is_recursive(wanted.schema):
+        schema = kept(wanted.schema, drop, schema_at or wanted.path)
         if wanted.description:
             schema.setdefault("description", wanted.description)
         return Output(chosen | {"output_config": {"format": {"type": "json_schema", "schema": schema}}})

@@ -15,7 +15,7 @@ import orjson
 
 from gateway import errors, plain
 from gateway.errors import Problem, UpstreamFailed, invalid
-from gateway.flag import Ask, Drop, Frame, Head, Headers, Members, Request, Route, Send, Target
+from gateway.flag import Ask, Drop, Frame, Head, Headers, Members, Request, Route, Send, Target, Usage
 from gateway.framing import eventstream
 
 CONTENT_TYPE: Final = "application/vnd.amazon.eventstream"
@@ -221,6 +221,12 @@ def exception_of(what: Problem) -> tuple[int, str]:
     if what.native in _EXCEPTIONS:
         return what.status or _EXCEPTIONS[what.native][1], what.native
     return _OURS[what.code]
+
+
+def reply_headers(request_id: str, usage: Usage | None) -> dict[str, str]:
+    """Where botocore finds the `RequestId`, which its users log."""
+    _ = usage
+    return {"x-amzn-requestid": request_id}
 
 
 def error(what: Problem) -> tuple[int, dict[str, str], bytes]:

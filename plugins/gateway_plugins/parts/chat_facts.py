@@ -1,4 +1,4 @@
-"""Facts of a reply in the Chat dialect: its usage in the gateway's vocabulary.
+"""Facts of a reply in the Chat dialect: its usage in the gateway's vocabulary, and what stands in a content.
 
 Source: OpenAI's API reference (Chat, usage). Which chunks carry it is known to the flag's meter and to the reader.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from gateway.flag import Usage
-from gateway_plugins.parts.lenient import count, mapping
+from gateway_plugins.parts.lenient import count, mapping, text
 
 
 def usage_of(reported: dict[str, Any]) -> Usage:
@@ -24,6 +24,25 @@ def usage_of(reported: dict[str, Any]) -> Usage:
         cache_write_5m=written,
         reasoning=count(completion.get("reasoning_tokens")) or 0,
     )
+
+
+def parts_of(content: Any) -> tuple[list[str], list[str], list[str]]:
+    """What a `content` has: its texts, its thoughts, and the types of the parts that are neither.
+
+    It is a text, or parts with texts as some servers have them; Mistral's parts of thinking have parts inside.
+    """
+    if not isinstance(content, list):
+        return [text(content)], [], []
+    texts, thoughts, others = [], [], []
+    for part in map(mapping, content):
+        if "thinking" in part:
+            inner = part["thinking"]
+            thoughts += parts_of(inner)[0] if isinstance(inner, list) else [text(inner)]
+        elif "text" in part:
+            texts.append(text(part["text"]))
+        else:
+            others.append(text(part.get("type")) or "part")
+    return texts, thoughts, others
 
 
 def is_told(reported: dict[str, Any]) -> bool:

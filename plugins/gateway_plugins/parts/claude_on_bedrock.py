@@ -18,6 +18,8 @@ from gateway.flag import COUNT_TOKENS, Ask, Caps, Drop, Event, Members, Target
 from gateway_plugins.parts import anthropic_betas, claude_messages, claude_settings, tagged_history
 from gateway_plugins.parts.lenient import mapping, sequence, whole_number
 from gateway_plugins.parts.members_in_place import Parts
+from gateway_plugins.parts.read_anthropic_options import MEANING
+from gateway_plugins.parts.read_openai import refuse
 from gateway_plugins.parts.to_anthropic_messages import MAX_MARKS
 
 BEDROCK_VERSION: Final = "bedrock-2023-05-31"
@@ -30,8 +32,12 @@ _NOT_TAKEN: Final[Mapping[str, tuple[Any, ...]]] = {
     "inference_geo": (),
     "diagnostics": (),
     "workspace_id": (),
+    "billing_policy": ({"type": "billing_policy", "bill_to": "self"},),
+    "fallbacks": ([],),
+    "fallback_credit_token": (),
     "service_tier": ("auto", "standard_only", "default", "standard"),
 }
+_MEANING: Final = {name: MEANING[name] for name in ("mcp_servers", "thread")}
 _INTERLEAVED: Final = "interleaved-thinking-2025-05-14"
 """Thinking between calls: from a header it is taken where it changes something, which is a budget to think with, and
 tools to call in between. Adaptive thinking needs none. A body keeps it (`anthropic_betas.json`)."""
@@ -66,10 +72,11 @@ def native_body(top: Members, target: Target, drop: Drop) -> bytes:
 def body(ask: Ask, target: Target, drop: Drop) -> bytes:
     """The InvokeModel body of a Messages request.
 
-    Raises `Refused` for tools that only Anthropic's servers run, for sources that Bedrock would have to fetch, and for
-    members of a wrong type.
+    Raises `Refused` for tools that only Anthropic's servers run, for a conversation that only they have, for sources
+    that Bedrock would have to fetch, and for members of a wrong type.
     """
     top = ask.top
+    refuse(top, _MEANING, _NOT_TAKEN)
     changes: dict[str, bytes | None] = {"model": None, "stream": None}
     for name in _NOT_TAKEN.keys() & top.keys():
         changes[name] = None

@@ -6,7 +6,8 @@ There a guardrail is a 400, since answers would be unguarded, and the rest is re
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 import orjson
 
@@ -37,16 +38,15 @@ def headers(top: Members, target: Target, drop: Drop) -> dict[str, str]:
             found[_HEADER + name] = value
         else:
             drop(at)
-    if target.flag == _INVOKE:
-        return found | _guardrail(top, drop)
-    options.refuse_guardrail(top, drop)
-    return found
+    return found | guardrail(options.guardrail(top, drop), target, drop)
 
 
-def _guardrail(top: Members, drop: Drop) -> dict[str, str]:
-    config = options.guardrail(top, drop)
+def guardrail(config: Mapping[str, Any], target: Target, drop: Drop) -> dict[str, str]:
+    """The headers of a `guardrailConfig`, which clients of Chat send too; {} is none. Raises `Refused` elsewhere."""
     if not config:
         return {}
+    if target.flag != _INVOKE:
+        raise options.unguarded()
     if config.get("streamProcessingMode") not in (None, "sync"):
         drop("/guardrailConfig/streamProcessingMode")
     at = "/guardrailConfig"

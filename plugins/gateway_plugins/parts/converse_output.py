@@ -14,6 +14,7 @@ import orjson
 
 from gateway.flag import Caps, Drop
 from gateway_plugins.parts.converse_tools import Choice, text_format, tool_spec
+from gateway_plugins.parts.kept_schema import is_recursive
 from gateway_plugins.parts.settings import JSON_HINT
 from gateway_plugins.parts.tools import Block, unused
 
@@ -23,12 +24,14 @@ _TOOL_HINT: Final = "Give your final answer by calling the tool "
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """What is wished for. `at` is the JSON pointer of the schema in the client's request."""
+    """What is wished for. `at` is the JSON pointer of the schema in the client's request, `wish_at` of the whole."""
 
     schema: Any
     at: str
     name: str = ""
     description: str = ""
+    wish_at: str = ""
+    """"" if that is `at`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +55,10 @@ def output(
     """`thinks`: Anthropic's thinking stands beside it, which takes no forced tool."""
     if wanted is None:
         return Output(choice, specs)
-    if caps.json_schema:
+    if caps.json_schema and not is_recursive(wanted.schema):
         return Output(choice, specs, text_format(wanted.name, wanted.description, wanted.schema, drop, wanted.at))
     if not caps.tools or choice.mode in {"any", "tool"}:
-        drop(wanted.at)
+        drop(wanted.wish_at or wanted.at)
         said = f"{JSON_HINT} It must match this JSON schema: {orjson.dumps(wanted.schema).decode()}"
         return Output(choice, specs, hint=said)
     return _by_tool(wanted, specs, choice, caps, thinks=thinks)

@@ -6,7 +6,6 @@ client's dialect; what a model takes of a schema is read from its capabilities.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,6 +15,7 @@ import orjson
 from gateway.errors import invalid
 from gateway.flag import Caps, Drop
 from gateway_plugins.parts.fields import escaped, param
+from gateway_plugins.parts.kept_schema import is_recursive, kept
 from gateway_plugins.parts.tools import Block, tool_schema
 
 _MAPS: Final = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
@@ -25,14 +25,8 @@ _SINGLE: Final = frozenset(
 )
 """Where JSON Schema has schemas inside schemas: in these places only, for a property may have any of these names."""
 
-_UNSUPPORTED: Final = frozenset(
-    {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength", "maxItems"}
-)
-"""What structured output refuses in a schema (litellm's list); the text of the schema's descriptions stays."""
-_LOOKAROUND: Final = re.compile(r"\(\?(?:=|!|<=|<!)")
 
-
-def tool_spec(name: str, description: str, schema: Any, caps: Caps, at: str, *, strict: bool = False) -> Block:
+def tool_spec(name: str, description: str, schema: Any, caps: Caps, at: str) -> Block:
     """A tool. An empty description is refused upstream (litellm#24668), so that it is left out."""
 
     def cleaned(node: Block, path: str) -> Block:
@@ -48,36 +42,30 @@ def tool_spec(name: str, description: str, schema: Any, caps: Caps, at: str, *, 
     if description.strip():
         spec["description"] = description
     spec["inputSchema"] = {"json": tool_schema(_walked(schema, cleaned, at), name, at)}
-    if strict:
-        spec["strict"] = True
     return {"toolSpec": spec}
+
+
+def make_strict(tool: Block, caps: Caps, drop: Drop, at: str, schema_at: str) -> None:
+    """`strict` on a tool, where the model takes it: its schema is then held to the same limits as an answer's.
+
+    `at` is the JSON pointer of the client's wish, `schema_at` of the schema.
+    """
+    spec = tool["toolSpec"]
+    if not caps.strict_tools or is_recursive(spec["inputSchema"]["json"]):
+        drop(at)
+        return
+    spec["inputSchema"] = {"json": kept(spec["inputSchema"]["json"], drop, schema_at)}
+    spec["strict"] = True
 
 
 def text_format(name: str, description: str, schema: Block, drop: Drop, at: str) -> Block:
     """`outputConfig` for an answer of a schema. What is taken out of the schema is reported, place by place."""
-
-    def closed(node: Block, path: str) -> Block:
-        for key in [key for key, value in node.items() if _is_unsupported(key, value)]:
-            del node[key]
-            drop(f"{path}/{key}")
-        if node.get("type") == "object" or "properties" in node:
-            node["additionalProperties"] = False  # demanded of every object (future-agi#412)
-        return node
-
-    defined = {"schema": orjson.dumps(_walked(schema, closed, at)).decode()}
+    defined = {"schema": orjson.dumps(kept(schema, drop, at)).decode()}
     if name:
         defined["name"] = name
     if description:
         defined["description"] = description
     return {"textFormat": {"type": "json_schema", "structure": {"jsonSchema": defined}}}
-
-
-def _is_unsupported(key: str, value: Any) -> bool:
-    if key == "minItems":
-        return isinstance(value, int) and value > 1
-    if key == "pattern":
-        return isinstance(value, str) and _LOOKAROUND.search(value) is not None
-    return key in _UNSUPPORTED
 
 
 def _walked(schema: Any, change: Callable[[Block, str], Block], at: str) -> Any:

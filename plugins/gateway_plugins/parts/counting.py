@@ -99,7 +99,7 @@ def steps(ask: Ask, target: Target, drop: Drop) -> Generator[Send | Fetch, Reply
     if not _is_uncounted(problem):
         raise UpstreamFailed(problem, reply.body, _shown(reply.headers), reply.status)
     if ask.dialect == MESSAGES:
-        other = yield _elsewhere(ask, target)
+        other = yield _elsewhere(ask, target, drop)
         if (tokens := _counted(other)) > 0:
             return _reply({}, orjson.dumps({"inputTokens": tokens}))
     made = plain.estimated(input_tokens(ask.top.body))
@@ -118,9 +118,10 @@ def _is_uncounted(problem: Problem) -> bool:
     return problem.code == errors.INVALID_REQUEST and bool(_UNCOUNTED.search(problem.message))
 
 
-def _elsewhere(ask: Ask, target: Target) -> Send:
+def _elsewhere(ask: Ask, target: Target, drop: Drop) -> Send:
     """Anthropic's own operation on Bedrock's Messages API, which counts models that have profiles only."""
     changes: dict[str, bytes | None] = of_messages(ask.top)
+    changes |= tagged_history.of_messages(ask.top, target.caps.family, drop)
     changes["model"] = orjson.dumps(base_id(target.base or target.model))
     headers = {"content-type": "application/json", "anthropic-version": _OTHER_VERSION}
     return Send("POST", _OTHER_PATH, ask.top.spliced(changes), headers=headers)

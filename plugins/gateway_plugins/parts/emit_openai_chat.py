@@ -56,6 +56,14 @@ def usage_dict(usage: Usage) -> dict[str, Any]:
     return told
 
 
+_TIERS: Final = frozenset({"auto", "default", "flex", "scale", "priority"})
+
+
+def told_tier(tier: str) -> str:
+    """The service tier in OpenAI's words; those of others stand for the usual one."""
+    return tier if tier in _TIERS else "default"
+
+
 class _Said:
     """What both kinds of reply keep of the block that is open."""
 
@@ -65,15 +73,15 @@ class _Said:
         """Characters of the answer so far."""
         self._from = 0
         """Where the open text block began among them."""
-        self._thought = ""
+        self._thought: list[str] = []
 
     def _signed(self, signature: str) -> dict[str, Any]:
-        thought, self._thought = self._thought, ""
+        thought, self._thought = "".join(self._thought), []
         return {"type": "thinking", "thinking": thought, "signature": signature}
 
     def _cited(self, citation: Citation) -> dict[str, Any] | None:
-        """Chat knows citations of web pages only; those of documents have no place in it."""
-        if citation.kind != "web" or not citation.source:
+        """Chat knows what has an address, pages and search results; places in documents have no form in it."""
+        if not citation.source.startswith(("http://", "https://")):
             self._drop("/reply/citation")
             return None
         place = {"start_index": self._from, "end_index": self._length}
@@ -82,7 +90,7 @@ class _Said:
 
     def block_end(self) -> None:
         self._from = self._length
-        self._thought = ""
+        self._thought = []
 
 
 class Stream(_Said):
@@ -127,7 +135,7 @@ class Stream(_Said):
     def thinking(self, piece: str) -> None:
         """As text; what must be replayed goes out whole behind it."""
         if piece:
-            self._thought += piece
+            self._thought.append(piece)
             self._delta({"reasoning_content": piece})
 
     def signature(self, value: str) -> None:
@@ -166,7 +174,8 @@ class Stream(_Said):
 
     def usage(self, usage: Usage, tier: str = "") -> None:
         """The last figures, once. Sent only to a client that asked, and never before the reason."""
-        _ = tier
+        if tier:
+            self._base["service_tier"] = told_tier(tier)
         self._usage = usage
         if self._include_usage and self._finished:
             self._include_usage = False
@@ -206,6 +215,7 @@ class Whole(_Said):
         self._lists: dict[str, list[dict[str, Any]]] = {"thinking_blocks": [], "tool_calls": [], "annotations": []}
         self._stop = Stop(replies.END_TURN)
         self._usage: Usage | None = None
+        self._tier = ""
 
     def start(self, reply_id: str = "") -> None:
         self._id = reply_id
@@ -221,7 +231,7 @@ class Whole(_Said):
             self._lists["annotations"].append(annotation)
 
     def thinking(self, piece: str) -> None:
-        self._thought += piece
+        self._thought.append(piece)
         self._reasoning.append(piece)
 
     def signature(self, value: str) -> None:
@@ -238,8 +248,7 @@ class Whole(_Said):
         self._lists["tool_calls"][-1]["function"]["arguments"] += fragment
 
     def usage(self, usage: Usage, tier: str = "") -> None:
-        _ = tier
-        self._usage = usage
+        self._usage, self._tier = usage, tier
 
     def finish(self, stop: Stop) -> None:
         self._stop = stop
@@ -267,4 +276,6 @@ class Whole(_Said):
         }
         if self._usage is not None:
             body["usage"] = usage_dict(self._usage)
+        if self._tier:
+            body["service_tier"] = told_tier(self._tier)
         return orjson.dumps(body)

@@ -17,6 +17,7 @@ import orjson
 from gateway.errors import Refused
 from gateway.flag import Ask, Drop, Event, Usage, event
 from gateway_plugins.parts import replies
+from gateway_plugins.parts.emit_openai_chat import told_tier
 from gateway_plugins.parts.fields import is_deep
 from gateway_plugins.parts.replies import Citation, Stop
 from gateway_plugins.parts.responses_items import (
@@ -41,7 +42,6 @@ _INCOMPLETE: Final[Mapping[str, str]] = {
     replies.CONTEXT: _LIMIT,
     replies.REFUSAL: "content_filter",
 }
-_TIERS: Final = frozenset({"auto", "default", "flex", "scale", "priority"})
 _ECHOED: Final[Mapping[str, Any]] = {
     # members of the request that the response repeats, and what stands there when the client said nothing
     "instructions": None,
@@ -177,7 +177,7 @@ class Whole:
     def usage(self, usage: Usage, tier: str = "") -> None:
         self._response["usage"] = usage_dict(usage)
         if tier:
-            self._response["service_tier"] = tier if tier in _TIERS else "default"
+            self._response["service_tier"] = told_tier(tier)
 
     def finish(self, stop: Stop) -> None:
         if self._finished:

@@ -43,3 +43,8 @@ def encoded(value: Any) -> str:
         return orjson.dumps(value).decode()
     except orjson.JSONEncodeError:  # more than 254 levels
         raise BadFrame("the provider's reply is nested too deeply") from None
+
+
+def arguments(value: Any) -> str:
+    """Arguments of a call as JSON text, which they are already with some servers. Raises `BadFrame` as `encoded`."""
+    return value if isinstance(value, str) else encoded(value or {})

@@ -42,6 +42,12 @@ def usage_of_headers(headers: Headers) -> Usage:
     return Usage(**{kind: _count(headers.get(name)) for kind, name in _HEADERS.items()})
 
 
+def headers_of(usage: Usage) -> dict[str, str]:
+    """The headers in which `usage_of_headers` finds it; writes to a cache as one sum."""
+    counts = {**usage.as_dict(), "cache_write_5m": usage.cache_write_5m + usage.cache_write_1h}
+    return {name: str(counts[kind]) for kind, name in _HEADERS.items()}
+
+
 def _count(value: Any) -> int:
     digits = str(value)
     # what has more digits is more than `MOST`, and Python reads no number of more than 4300 of them

@@ -5,6 +5,7 @@ Source: OpenAI's API reference (Errors). How an error stands in a stream differs
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import orjson
@@ -13,6 +14,7 @@ from gateway import errors, plain
 from gateway.errors import Problem
 from gateway_plugins.parts.lenient import mapping, text, whole_number
 
+TOO_LONG: Final = "context_length_exceeded"
 _ERROR_STATUS: Final = 400
 _NO_STATUS: Final = 600
 """Numbers of errors; OpenRouter has them in `code`."""
@@ -34,7 +36,7 @@ _ERRORS: Final = {
 _CODES: Final = {
     "invalid_request_error": errors.INVALID_REQUEST,
     "invalid_prompt": errors.INVALID_REQUEST,
-    "context_length_exceeded": errors.INVALID_REQUEST,
+    TOO_LONG: errors.INVALID_REQUEST,
     "permission_error": errors.PERMISSION,
     "model_not_found": errors.NOT_FOUND,
     "rate_limit_error": errors.RATE_LIMIT,
@@ -59,9 +61,22 @@ def stream_problem(value: Any) -> Problem:
     return Problem(code, message, names[0] if names else "", errors.STATUS[code], retryable=retryable)
 
 
+_TOO_LONG: Final = re.compile(
+    "input is too long|prompt is too long|exceeds? context limit|too many total text bytes|maximum context length",
+    re.IGNORECASE,
+)
+"""How providers say it where they have no code for it (bedrock.md 1.4). At OpenAI's, agents shorten their history."""
+
+
+def is_too_long(problem: Problem) -> bool:
+    """Whether the conversation does not fit into the model's context."""
+    return problem.code == errors.INVALID_REQUEST and _TOO_LONG.search(problem.message) is not None
+
+
 def inner(problem: Problem) -> dict[str, Any]:
     """What stands under `error`."""
     _, kind, code = _ERRORS[problem.code]
+    code = TOO_LONG if is_too_long(problem) else code
     return {"message": problem.message, "type": kind, "param": problem.param or None, "code": code}
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.errors import invalid
 from gateway.flag import Caps, Drop, Target
 from gateway_plugins.parts import openai_chat_options as to
 from gateway_plugins.parts import settings as decided
@@ -43,7 +42,7 @@ def _alias(name: str, names: Names) -> str:
 def _tell(message: Message, told: Conversation, names: Names, caps: Caps, drop: Drop) -> None:
     parts = [part for part in message.content if isinstance(part, Part)]
     if message.role == "system":
-        told.system(_system(parts))
+        told.system("\n\n".join(part.text for part in parts))
     elif message.role == "assistant":
         calls = [
             (call.id, names.alias(call.name or "unnamed"), call.input)
@@ -51,22 +50,12 @@ def _tell(message: Message, told: Conversation, names: Names, caps: Caps, drop: 
             if isinstance(call, Call)
         ]
         thought = [_thought(each, caps, drop) for each in message.content if isinstance(each, Thinking)]
-        said = "\n\n".join(_only_text(part) for part in parts)
+        said = "\n\n".join(part.text for part in parts)
         told.assistant(said, calls, message.at, reasoning="".join(thought))
     elif message.role == "tool":
         told.result(message.call_id, _parts(parts, caps), message.at)
     else:
         told.user(_parts(parts, caps), message.at)
-
-
-def _system(parts: Sequence[Part]) -> str:
-    return "\n\n".join(_only_text(part) for part in parts)
-
-
-def _only_text(part: Part) -> str:
-    if part.media is not None:
-        raise invalid(f"{param(part.at)}: only a user's message, or a tool's output, can hold a file", param(part.at))
-    return part.text
 
 
 def _parts(parts: Sequence[Part], caps: Caps) -> list[Block]:
@@ -99,7 +88,7 @@ def _format(wanted: Format) -> to.Format | None:
 
 def _parameters(asked: Asked, caps: Caps, drop: Drop) -> Block:
     thought = decided.thought(asked.wish, asked.limit, caps, drop, unsigned_loop=False)
-    sampled = decided.sampling(asked.sampling, caps, drop, thinks=thought.is_claudes)
+    sampled = decided.sampling(asked.sampling, caps, drop, thinks=thought.is_claudes, hottest=2)
     limit = decided.output_limit(asked.limit, thought, caps, demanded=False)
     tier: Block = {"service_tier": asked.tier} if asked.tier else {}
     stops = to.stops(decided.stops(asked.stops, caps, drop, "/stop"), drop, "/stop")

@@ -8,16 +8,13 @@ recorded traffic, and the defects of peers named in the tests.
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Sequence
-from typing import Final
-
-import orjson
 
 from gateway.errors import invalid
 from gateway.flag import Caps, Drop, Target
+from gateway_plugins.parts import converse_output as format_
 from gateway_plugins.parts import settings as decided
 from gateway_plugins.parts.converse_options import inference, thinking
-from gateway_plugins.parts.converse_tools import Choice, text_format, tool_config, tool_spec
+from gateway_plugins.parts.converse_tools import Choice, make_strict, tool_config, tool_spec
 from gateway_plugins.parts.fields import param
 from gateway_plugins.parts.openai_values import Asked, Call, Made, Message, Part, Thinking
 from gateway_plugins.parts.reasoning import untagged
@@ -27,15 +24,12 @@ from gateway_plugins.parts.to_bedrock_converse import (
     DocumentNames,
     arrange,
     is_blank,
+    is_unsigned_loop,
     media_block,
     with_points_placed,
 )
-from gateway_plugins.parts.tools import Names, unused
+from gateway_plugins.parts.tools import Names
 from gateway_plugins.parts.turns import Block, Turn
-
-_SCHEMA_HINT: Final = "Answer with one JSON object that fits this JSON Schema, and nothing else:\n"
-_TOOL_HINT: Final = "Give your final answer by calling the tool "
-_OUTPUT: Final = "json_output"
 
 
 def request(asked: Asked, target: Target, drop: Drop, *, stream: bool) -> Made:
@@ -64,17 +58,17 @@ class _Request:
     def body(self) -> Block:
         self._read_messages()
         asked, caps, drop = self._asked, self._caps, self._drop
-        loop = _unthinking_loop(self._turns)
+        self._points.mark_last(self._turns, asked.ttl)
+        loop = is_unsigned_loop(self._turns)
         thought = decided.thought(asked.wish, asked.limit, caps, drop, unsigned_loop=loop)
         thinks = thought.is_claudes
         output, tools, tool_fields = self._tools(thinks=thinks)
         sampled = decided.sampling(asked.sampling, caps, drop, thinks=thinks)
         limit = decided.output_limit(asked.limit, thought, caps, demanded=False)
         config, top_k = inference(limit, sampled, decided.stops(asked.stops, caps, drop, "/stop"), caps, drop)
-        messages = arrange(self._turns, caps, drop, prefill=caps.prefill and not thinks)
+        prefill = caps.prefill and not thinks and not output  # an answer of a schema is not begun by the client
+        messages = arrange(self._turns, caps, drop, prefill=prefill)
         self._points.limit(tools["tools"] if tools else [], self._system, messages)
-        if asked.ttl is not None:
-            drop("/cache_control")
         members = {
             "messages": messages,
             "system": self._system,
@@ -92,8 +86,6 @@ class _Request:
         for message in self._asked.messages:
             leading = leading and message.role == "system"
             blocks = self._result(message) if message.role == "tool" else self._blocks(message)
-            if message.role == "system":
-                _refuse_files(message)
             if not leading:
                 self._turns.append(Turn("user" if message.role == "tool" else message.role, blocks, message.at))
             elif self._caps.system:
@@ -122,7 +114,8 @@ class _Request:
     def _call(self, call: Call) -> Block:
         name = self.names.alias(call.name or "unnamed")
         self._called.append(name)
-        return {"toolUse": {"toolUseId": call.id or call.at, "name": name, "input": call.input}}
+        given = self.names.plain_input(call.input) if self._caps.plain_properties else call.input
+        return {"toolUse": {"toolUseId": call.id or call.at, "name": name, "input": given}}
 
     def _thinking(self, thought: Thinking) -> list[Block]:
         """Thinking exactly as it came, where this family made it; any other is dropped aloud."""
@@ -155,74 +148,41 @@ class _Request:
 
     def _tools(self, *, thinks: bool) -> tuple[Block, Block | None, Block]:
         """outputConfig, toolConfig, and the fields that go with the latter."""
-        wanted = self._asked.tools
-        if wanted.offered and not self._caps.tools:
+        wanted, caps, drop = self._asked.tools, self._caps, self._drop
+        if wanted.offered and not caps.tools:
             raise invalid("tools: this model calls no tools; leave them out", "tools")
         specs: list[Block] = []
         for tool in wanted.offered:
-            if tool.strict and not self._caps.strict_tools:
-                self._drop(tool.strict_at)
-            strict = tool.strict and self._caps.strict_tools
-            name = self.names.alias(tool.name)
-            specs.append(tool_spec(name, tool.description, tool.schema, self._caps, tool.schema_at, strict=strict))
+            specs.append(tool_spec(self.names.alias(tool.name), tool.description, tool.schema, caps, tool.schema_at))
+            if tool.strict:
+                make_strict(specs[-1], caps, drop, tool.strict_at, tool.schema_at)
             self._points.mark(specs, tool.ttl, tool.at, tool=True)
         name = self.names.alias(wanted.name) if wanted.name else ""
-        output, mode, name = self._output(specs, wanted.mode, name, thinks=thinks)
-        choice = Choice(mode, name, wanted.parallel, wanted.path)
-        return output, *tool_config(specs, self._called, choice, self._caps, self._drop, thinking=thinks)
+        choice = Choice(wanted.mode, name, wanted.parallel, wanted.path)
+        found = format_.output(self._format(), specs, choice, caps, drop, thinks=thinks)
+        self.stand_in = found.stand_in
+        self._hint(found.hint)
+        for spec in found.specs if caps.plain_properties else ():
+            if schema := spec.get("toolSpec", {}).get("inputSchema"):
+                schema["json"] = self.names.plain_schema(schema["json"])
+        return found.config, *tool_config([*found.specs], self._called, found.choice, caps, drop, thinking=thinks)
 
-    def _output(self, specs: list[Block], mode: str, name: str, *, thinks: bool) -> tuple[Block, str, str]:
-        """What is to come out, and the choice among tools with it; may add a tool, or a hint to the system's text."""
+    def _format(self) -> format_.Format | None:
+        """The schema that is wished for; JSON without one is asked for in words."""
         wanted = self._asked.format
-        if wanted.kind == "text":
-            return {}, mode, name
         if wanted.kind == "json_object":
             self._drop(wanted.at)
             self._hint(decided.JSON_HINT)
-        elif self._caps.json_schema:
-            form = text_format(wanted.name, wanted.description, wanted.schema, self._drop, wanted.schema_at)
-            return form, mode, name
-        elif not self._caps.tools or mode in {"any", "tool"}:
-            self._hint(_SCHEMA_HINT + orjson.dumps(wanted.schema).decode())
-        else:
-            taken = {spec["toolSpec"]["name"] for spec in specs if "toolSpec" in spec}
-            self.stand_in = unused(_OUTPUT, taken)
-            specs.append(tool_spec(self.stand_in, wanted.description, wanted.schema, self._caps, wanted.schema_at))
-            if not thinks and self._caps.forced_tool_choice:
-                return {}, *(("any", "") if len(specs) > 1 and mode == "auto" else ("tool", self.stand_in))
-            self._hint(f"{_TOOL_HINT}{self.stand_in}.")
-            return {}, "auto", ""
-        return {}, mode, name
+        if wanted.kind != "json_schema":
+            return None
+        return format_.Format(wanted.schema, wanted.schema_at, wanted.name, wanted.description, wanted.at)
 
     def _hint(self, text: str) -> None:
-        if self._caps.system:
+        if text and self._caps.system:
             self._system.append({"text": text})
-        else:
+        elif text:
             self._turns.append(Turn("user", [{"text": text}], self._asked.format.at))
 
     def _guardrail(self) -> Block:
         config = self._asked.guardrail
         return {name: value for name, value in config.items() if self._stream or name != "streamProcessingMode"}
-
-
-def _refuse_files(message: Message) -> None:
-    for part in message.content:
-        if isinstance(part, Part) and part.media is not None:
-            raise invalid(f"{param(part.at)}: a {message.role} message holds text only", param(part.at))
-
-
-def _unthinking_loop(turns: Sequence[Turn]) -> bool:
-    """The last assistant turn calls tools and does not begin with thinking: with a budget, that is refused.
-
-    It happens when a client does not send `thinking_blocks` back (RooCode#11238); the model then answers without
-    thinking rather than not at all.
-    """
-    first: list[Block] = []
-    calls = False
-    for turn in reversed(turns):
-        if turn.role == "assistant":
-            first = turn.blocks or first
-            calls = calls or any("toolUse" in block for block in turn.blocks)
-        elif first:
-            break
-    return calls and "reasoningContent" not in first[0]

@@ -16,7 +16,7 @@ from gateway_plugins.parts import anthropic_settings as settings
 from gateway_plugins.parts import settings as decided
 from gateway_plugins.parts import to_anthropic_messages as to
 from gateway_plugins.parts.anthropic_settings import Body
-from gateway_plugins.parts.anthropic_tools import choose, output, tool
+from gateway_plugins.parts.anthropic_tools import choose, make_strict, output, tool
 from gateway_plugins.parts.converse_tools import Choice
 from gateway_plugins.parts.openai_chat_options import Format as Schema
 from gateway_plugins.parts.openai_chat_options import Output
@@ -43,6 +43,8 @@ def request(asked: Asked, target: Target, drop: Drop, *, stream: bool) -> Made:
     choice = Choice(wanted.mode, names.alias(wanted.name) if wanted.name else "", wanted.parallel, wanted.path)
     chosen = choose(tools, choice, messages, caps, drop, thinks=thinks)
     format_ = _output(asked.format, chosen, caps, drop, thinks=thinks)
+    for offered in format_.body.get("tools", ()) if caps.plain_properties else ():
+        offered["input_schema"] = names.plain_schema(offered["input_schema"])
     body |= settings.merged(settings.thinking(thought), format_.body)
     system += [to.text(format_.hint)] if format_.hint else []
     if system:
@@ -53,8 +55,6 @@ def request(asked: Asked, target: Target, drop: Drop, *, stream: bool) -> Made:
     # Bedrock's words for the tier; its envelope takes them out of the body, and another drops them
     more = {"stop_sequences": decided.stops(asked.stops, caps, drop, "/stop"), "service_tier": asked.tier}
     body |= {name: value for name, value in more.items() if value}
-    if asked.guardrail:
-        drop("/guardrailConfig")
     if stream:
         body["stream"] = True
     return Made(body, names, format_.stand_in)
@@ -64,10 +64,8 @@ def _tools(wanted: Tools, caps: Caps, names: Names, marks: Marks, drop: Drop) ->
     tools = []
     for offered in wanted.offered:
         made = tool(names.alias(offered.name), offered.description, offered.schema, offered.schema_at)
-        if offered.strict and caps.strict_tools:
-            made["strict"] = True
-        elif offered.strict:
-            drop(offered.strict_at)
+        if offered.strict:
+            make_strict(made, caps, drop, offered.strict_at, offered.schema_at)
         marks.put(offered.ttl, [made], "tools", f"{offered.at}/cache_control")
         tools.append(made)
     return tools

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gateway.errors import invalid
 from gateway.flag import Caps, Drop
 from gateway_plugins.parts import reasoning
 from gateway_plugins.parts import to_anthropic_messages as to
@@ -36,21 +35,14 @@ class Mapper:
         turns: list[Turn] = []
         for message in messages:
             if message.role == "system" and not turns:
-                system += self._system(message, "system")
+                system += self._blocks(message, "system")
             elif message.role == "system":
-                turns.append(Turn("system", self._system(message, "messages"), message.at))
+                turns.append(Turn("system", self._blocks(message, "messages"), message.at))
             elif message.role == "tool":
                 turns.append(self._tool(message))
             else:
                 turns.append(Turn(message.role, self._blocks(message, "messages"), message.at))
         return [block for block in system if not to.is_blank(block)], turns
-
-    def _system(self, message: Message, section: str) -> list[Block]:
-        blocks = self._blocks(message, section)
-        if any(block["type"] != "text" for block in blocks):
-            field = f"{param(message.at)}.content"
-            raise invalid(f"{field}: a system message can hold text only", field)
-        return blocks
 
     def _tool(self, message: Message) -> Turn:
         content: list[Block] = []
@@ -79,7 +71,8 @@ class Mapper:
     def _call(self, call: Call) -> Block:
         # a name that the model made up is as good as any once it is one that the API takes (vercel/ai#17763)
         name = self.names.alias(call.name or "unnamed")
-        return {"type": "tool_use", "id": call.id, "name": name, "input": call.input}
+        given = self.names.plain_input(call.input) if self.caps.plain_properties else call.input
+        return {"type": "tool_use", "id": call.id, "name": name, "input": given}
 
     def _plain(self, part: Part) -> Block:
         if part.media is None:

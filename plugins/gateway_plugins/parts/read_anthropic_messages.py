@@ -17,7 +17,7 @@ from gateway.flag import Drop, Members
 from gateway_plugins.parts import media
 from gateway_plugins.parts.fields import Ttl, member, param
 from gateway_plugins.parts.media import Media
-from gateway_plugins.parts.read_openai import arguments, inner_leftovers, list_of, object_of, text_of
+from gateway_plugins.parts.read_openai import arguments, flag_of, inner_leftovers, list_of, object_of, text_of
 from gateway_plugins.parts.replies import Citation
 
 Raw = dict[str, Any]
@@ -280,7 +280,8 @@ def _texts(content: Any, at: str, drop: Drop) -> tuple[str, ...]:
 
 
 def _is_cited(raw: Raw, at: str) -> bool:
-    return object_of(raw.get("citations"), f"{at}/citations").get("enabled") is True
+    citations = object_of(raw.get("citations"), f"{at}/citations")
+    return flag_of(citations.get("enabled"), f"{at}/citations/enabled") is True
 
 
 def _search_result(raw: Raw, at: str, drop: Drop) -> SearchResult:
@@ -311,9 +312,7 @@ def _result(raw: Raw, at: str, drop: Drop) -> Result:
     content = raw.get("content")
     blocks = _uncited(_blocks(content, f"{at}/content", drop, _IN_RESULTS), drop)
     kept = tuple(block for block in blocks if isinstance(block, (Text, File, SearchResult)))
-    is_error = raw.get("is_error")
-    if is_error not in (None, True, False):
-        raise invalid(f"{param(at)}.is_error must be true or false", f"{param(at)}.is_error")
+    is_error = flag_of(raw.get("is_error"), f"{at}/is_error")
     return Result(at, _string(raw, "tool_use_id", at), kept, is_error is True, ttl_of(raw, at, drop))
 
 

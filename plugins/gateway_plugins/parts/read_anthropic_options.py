@@ -31,7 +31,7 @@ _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "mcp_servers": ([],),
     "context_management": ({}, {"edits": []}),
 }
-_MEANING: Final = {
+MEANING: Final[Mapping[str, str]] = {
     # what cannot be left out without changing what the client gets, and what to do instead
     "thread": "no conversations are stored here: send the whole conversation as messages",
     "compaction": "only Anthropic's own servers compact a conversation: leave it out",
@@ -46,6 +46,7 @@ _ON_TOOLS: Final = (
     "eager_input_streaming",
 )  # fmt: skip
 """The last says how soon a call's input streams, not what comes: opencode and the AI SDK send it with every tool."""
+_ALONE_AT: Final = "/tool_choice/disable_parallel_tool_use"
 _EFFORT_AT: Final = "/output_config/effort"
 _DIRECT: Final[tuple[Any, ...]] = (None, [], ["direct"])
 
@@ -86,7 +87,7 @@ def leftovers(top: Members, drop: Drop) -> None:
 
     Raises `Refused` for one without which the answer would be another.
     """
-    values.refuse(top, _MEANING, _NEUTRAL)
+    values.refuse(top, MEANING, _NEUTRAL)
     values.leftovers(top, _CARRIED, _NEUTRAL, drop)
 
 
@@ -102,7 +103,7 @@ def tools(top: Members, drop: Drop) -> Tools:
         raise invalid("tool_choice: a tool is demanded but none is offered; send tools", "tool_choice")
     if mode == "tool" and name not in [tool.name for tool in offered]:  # of any type
         raise invalid(f'tool_choice.name: no tool is named "{name}"', "tool_choice.name")
-    parallel = choice.get("disable_parallel_tool_use") is not True
+    parallel = values.flag_of(choice.get("disable_parallel_tool_use"), _ALONE_AT) is not True
     return Tools(offered, str(mode), str(name) if mode == "tool" else "", parallel)
 
 
@@ -122,7 +123,7 @@ def _tool(raw: Any, at: str, drop: Drop) -> Tool:
         name=name,
         description=values.text_of(tool.get("description"), f"{at}/description"),
         schema=tool.get("input_schema"),
-        strict=tool.get("strict") is True,
+        strict=values.flag_of(tool.get("strict"), f"{at}/strict") is True,
         ttl=ttl_of(tool, at, drop),
     )
 

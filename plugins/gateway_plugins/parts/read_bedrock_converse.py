@@ -259,14 +259,19 @@ def _cited(value: Any, at: str, drop: Drop) -> Text:
     inner = struct(value, at, ("content", "citations"), drop)
     said = "".join(_texts(inner.get("content"), f"{at}/content", drop))
     raws = enumerate(listed(inner.get("citations"), f"{at}/citations"))
-    return Text(at, said, tuple(_citation(raw, f"{at}/citations/{index}", drop) for index, raw in raws))
+    found = (_citation(raw, f"{at}/citations/{index}", drop) for index, raw in raws)
+    return Text(at, said, tuple(filter(None, found)))
 
 
-def _citation(value: Any, at: str, drop: Drop) -> Citation:
+def _citation(value: Any, at: str, drop: Drop) -> Citation | None:
+    """None for one without a place, which only Bedrock has; it is reported."""
     inner = struct(value, at, ("title", "source", "sourceContent", "location"), drop)
     cited = "".join(_texts(inner.get("sourceContent"), f"{at}/sourceContent", drop))
     title, source = text_at(inner, "title", at), text_at(inner, "source", at)
     location = f"{at}/location"
+    if inner.get("location") is None:
+        drop(at)
+        return None
     kind, place = union(inner.get("location"), location, ("web", *_LOCATIONS))
     if kind == "web":
         url = text_at(struct(place, f"{location}/web", ("url", "domain"), drop), "url", f"{location}/web")

@@ -98,21 +98,26 @@ def leftovers(top: Members, drop: Drop) -> None:
             drop(f"/{escaped(name)}")
 
 
-def guardrail(top: Members, drop: Drop) -> dict[str, Any]:
+def guardrail(top: Members, drop: Drop) -> dict[str, str]:
     """`guardrailConfig`; {} where none is asked for."""
     config = member(top, "guardrailConfig")
     if config is None:
         return {}
     known = ("guardrailIdentifier", "guardrailVersion", "trace", "streamProcessingMode")
-    found = struct(config, "/guardrailConfig", known, drop)
-    return found if text_at(found, "guardrailIdentifier", "/guardrailConfig") else {}
+    given = struct(config, "/guardrailConfig", known, drop)
+    found = {name: text for name in known if (text := text_at(given, name, "/guardrailConfig"))}
+    return found if "guardrailIdentifier" in found else {}
 
 
 def refuse_guardrail(top: Members, drop: Drop) -> None:
     """For providers that have no guardrails: answers would be unguarded."""
     if guardrail(top, drop):
-        said = "guardrailConfig: this provider has no guardrails; leave it out, or use a provider of Bedrock"
-        raise invalid(said, "guardrailConfig")
+        raise unguarded()
+
+
+def unguarded() -> Exception:
+    said = "guardrailConfig: this provider has no guardrails; leave it out, or use a provider of Bedrock"
+    return invalid(said, "guardrailConfig")
 
 
 def extras(top: Members) -> dict[str, Any]:

@@ -6,7 +6,7 @@ readers, and the values that come of it are in `openai_values.py`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
 import orjson
@@ -14,10 +14,12 @@ import orjson
 from gateway.errors import invalid
 from gateway.flag import Drop, Members
 from gateway_plugins.parts.fields import escaped, is_deep, member, param
-from gateway_plugins.parts.openai_values import Tool, ToolChoice, Tools
+from gateway_plugins.parts.openai_values import Part, Tool, ToolChoice, Tools
 from gateway_plugins.parts.settings import EFFORTS
 
 _TIERS: Final = ("flex", "priority")
+_MOST: Final[Mapping[str, float]] = {"top_p": 1}
+"""Largest values; a temperature above what a model takes is the road's to lower."""
 MODES: Final[Mapping[str, str]] = {"auto": "auto", "none": "none", "required": "any", "any": "any"}
 """`tool_choice` in words."""
 
@@ -43,6 +45,20 @@ def object_of(value: Any, at: str) -> dict[str, Any]:
     if value is not None and not isinstance(value, dict):
         raise invalid(f"{param(at)} must be an object", param(at))
     return value or {}
+
+
+def flag_of(value: Any, at: str) -> bool | None:
+    """A member that must be true or false; None when nothing is said."""
+    if value is not None and not isinstance(value, bool):
+        raise invalid(f"{param(at)} must be true or false", param(at))
+    return value
+
+
+def refuse_files(parts: Iterable[Part], role: str) -> None:
+    """A 400 for a file in a message of a role that has texts only."""
+    for part in parts:
+        if part.media is not None:
+            raise invalid(f"{param(part.at)}: a message of role {role} holds text only", param(part.at))
 
 
 def arguments(text: Any) -> dict[str, Any]:
@@ -113,6 +129,8 @@ def numbers(top: Members, names: Collection[str]) -> dict[str, float]:
             continue
         if not isinstance(value, (int, float)) or isinstance(value, bool) or value < 0:
             raise invalid(f"{name} must be a number of at least 0", name)
+        if value > _MOST.get(name, value):
+            raise invalid(f"{name} must be a number from 0 to {_MOST[name]}", name)
         found[name] = value
     return found
 
@@ -144,5 +162,5 @@ def offer(offered: list[Tool], choice: ToolChoice, top: Members, field: str = "t
         raise invalid(f"{field}: a tool is demanded but none is offered; send tools", field)
     if choice.mode == "tool" and choice.name not in {tool.name for tool in offered}:
         raise invalid(f'{field}: no tool is named "{choice.name}"', field)
-    parallel = member(top, "parallel_tool_calls") is not False
+    parallel = flag_of(member(top, "parallel_tool_calls"), "/parallel_tool_calls") is not False
     return Tools(offered, choice.mode, choice.name, f"/{field}", parallel)

@@ -16,7 +16,7 @@ from gateway_plugins.parts import media
 from gateway_plugins.parts.fields import Ttl, member, param
 from gateway_plugins.parts.media import Media
 from gateway_plugins.parts.openai_values import Call, Message, Part, Thinking
-from gateway_plugins.parts.read_openai import arguments, inner_leftovers, list_of, text_of
+from gateway_plugins.parts.read_openai import arguments, inner_leftovers, list_of, refuse_files, text_of
 
 _ROLES: Final = {
     "system": "system",
@@ -56,7 +56,10 @@ def messages(top: Members, drop: Drop) -> list[Message]:
 def _message(role: str, raw: dict[str, Any], at: str, drop: Drop) -> Message:
     replayed = _UNSIGNED if raw.get("thinking_blocks") else frozenset()
     inner_leftovers(raw, _CARRIED[role] | replayed, at, drop)
-    content: list[Part | Call | Thinking] = [*_parts(raw.get("content"), f"{at}/content", drop)]
+    parts = _parts(raw.get("content"), f"{at}/content", drop)
+    if role in {"system", "assistant"}:
+        refuse_files(parts, role)
+    content: list[Part | Call | Thinking] = [*parts]
     ttl = cache_ttl(raw, at)
     if role == "tool":
         return Message(role, at, content, ttl, _tool_call_id(raw, at))
@@ -110,6 +113,8 @@ def _part(raw: Any, at: str, drop: Drop) -> Part:
     if isinstance(raw, str):
         return Part(at, raw)
     kind = str(raw.get("type")) if isinstance(raw, dict) else ""
+    if isinstance(raw, dict):
+        inner_leftovers(raw, ("type", kind, "cache_control"), at, drop)
     if kind in {"text", "refusal"}:
         return Part(at, text_of(raw.get(kind), f"{at}/{kind}"), ttl=cache_ttl(raw, at))
     if kind not in _FILES:

@@ -12,6 +12,7 @@ from gateway.flag import Drop, Members
 from gateway_plugins.parts import read_openai as read
 from gateway_plugins.parts.fields import escaped, member, param
 from gateway_plugins.parts.openai_values import Asked, Format, Tool, ToolChoice, Tools
+from gateway_plugins.parts.read_converse_options import guardrail
 from gateway_plugins.parts.read_openai_chat import cache_ttl, messages
 from gateway_plugins.parts.settings import SAMPLING, Wish, own_thinking
 
@@ -48,7 +49,6 @@ def asked(top: Members, drop: Drop) -> Asked:
     """The request. Raises `Refused`."""
     read.refuse(top, _MEANING, _NEUTRAL)
     read.leftovers(top, _CARRIED, _NEUTRAL, drop)
-    guardrail = member(top, "guardrailConfig")
     return Asked(
         messages=messages(top, drop),
         tools=_offer(top),
@@ -61,7 +61,7 @@ def asked(top: Members, drop: Drop) -> Asked:
         tier=read.service_tier(top),
         stops=_stops(top),
         ttl=cache_ttl({"cache_control": member(top, "cache_control")}, ""),
-        guardrail=guardrail if isinstance(guardrail, dict) else {},
+        guardrail=guardrail(top, drop),
     )
 
 
@@ -81,7 +81,7 @@ def include_usage(top: Members, drop: Drop) -> bool:
     for name, value in options.items():
         if name != "include_usage" and value:
             drop(f"/stream_options/{escaped(name)}")
-    return options.get("include_usage") is True
+    return read.flag_of(options.get("include_usage"), "/stream_options/include_usage") is True
 
 
 def _limit(top: Members) -> int | None:
@@ -143,7 +143,7 @@ def _tool(raw: Any, at: str) -> Tool:
         description=read.text_of(function.get("description"), f"{at}/function/description"),
         schema=function.get("parameters"),
         schema_at=f"{at}/function/parameters",
-        strict=function.get("strict") is True,
+        strict=read.flag_of(function.get("strict"), f"{at}/function/strict") is True,
         strict_at=f"{at}/function/strict",
         ttl=cache_ttl(function, f"{at}/function") if mark is None else mark,
     )

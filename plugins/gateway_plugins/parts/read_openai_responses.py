@@ -8,7 +8,7 @@ A value that cannot be read is a 400 that names its field. Tools are in `read_op
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ from gateway_plugins.parts import media, responses_reasoning
 from gateway_plugins.parts.fields import member, param
 from gateway_plugins.parts.media import Media
 from gateway_plugins.parts.openai_values import Call, Message, Part, Thinking
-from gateway_plugins.parts.read_openai import arguments, inner_leftovers, list_of, object_of, text_of
+from gateway_plugins.parts.read_openai import arguments, inner_leftovers, list_of, object_of, refuse_files, text_of
 from gateway_plugins.parts.responses_names import LOCAL_SHELL, flat
 
 _ROLES: Final = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
@@ -105,8 +105,9 @@ class _Items:
             raise invalid(f'{field_}: "{role}" is not one of {", ".join(_ROLES)}', field_)
         inner_leftovers(raw, _ITEM | {"role", "content"}, at, self.drop)
         parts = _parts(raw.get("content"), f"{at}/content", self.drop)
+        if role != "user":
+            refuse_files(parts, role)
         if role == "assistant":
-            _refuse_files(parts)
             self._turn += parts
         else:
             self.add(Message(_ROLES[role], at, parts))
@@ -173,12 +174,6 @@ _KINDS: Final[Mapping[str, Callable[[_Items, dict[str, Any], str], None]]] = {
     "local_shell_call_output": _Items.local_shell_output,
     "item_reference": _Items.refuse_reference,
 }
-
-
-def _refuse_files(parts: Sequence[Part]) -> None:
-    for part in parts:
-        if part.media is not None:
-            raise invalid(f"{param(part.at)}: an assistant's message holds text only", param(part.at))
 
 
 def _required(raw: Mapping[str, Any], name: str, at: str) -> str:

@@ -15,7 +15,7 @@ from gateway.errors import invalid
 from gateway.flag import Drop, Members
 from gateway_plugins.parts.fields import member, param
 from gateway_plugins.parts.openai_values import Tool, ToolChoice, Tools
-from gateway_plugins.parts.read_openai import MODES, inner_leftovers, list_of, object_of, offer, text_of
+from gateway_plugins.parts.read_openai import MODES, flag_of, inner_leftovers, list_of, object_of, offer, text_of
 from gateway_plugins.parts.responses_names import CUSTOM, FUNCTION, LOCAL_SHELL, Origin, Origins, flat
 
 _UNASKED: Final = frozenset({"web_search", "tool_search"})
@@ -43,6 +43,7 @@ _SHELL: Final = {
     },
     "required": ["command"],
 }
+_IN_CONVERSATION: Final = "/input/"
 _ABOUT: Final = "Of all tools whose names begin with {}: {}"
 _GRAMMAR: Final = "The input must follow this {} grammar:\n{}"
 
@@ -84,7 +85,8 @@ class _Offered:
         inner_leftovers(raw, _CARRIED[kind], at, self.drop)
         name = _name(raw, at)
         description = text_of(raw.get("description"), f"{at}/description")
-        schema, schema_at, strict = raw.get("parameters"), f"{at}/parameters", raw.get("strict") is True
+        strict = flag_of(raw.get("strict"), f"{at}/strict") is True
+        schema, schema_at = raw.get("parameters"), f"{at}/parameters"
         if kind == CUSTOM:
             schema, schema_at, strict = _INPUT, at, False
             description = self._with_grammar(description, raw, at)
@@ -102,6 +104,9 @@ class _Offered:
         return f"{description}\n\n{_GRAMMAR.format(syntax, definition)}".strip()
 
     def _add(self, origin: Origin, tool: Tool) -> None:
+        """A tool that a search has found in the conversation may be offered already, or have been found before."""
+        if tool.name in self.origins and tool.at.startswith(_IN_CONVERSATION):
+            return
         if tool.name in self.origins:
             field_ = f"{param(tool.at)}.name"
             raise invalid(f'{field_}: "{tool.name}" is offered twice', field_)

@@ -9,8 +9,10 @@ cache count or a citation either has a verb here or is dropped aloud by the read
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
+
+import orjson
 
 from gateway.flag import Ask, Event, Usage
 from gateway_plugins.parts.tools import Names
@@ -127,6 +129,15 @@ def _as_arguments(to: Writer, fragment: str) -> None:
     to.arguments(fragment)
 
 
+def _restored(made: str, names: Names) -> str:
+    """A call's input by the client's names; what is no object stays as the model wrote it."""
+    try:
+        value = orjson.loads(made)
+    except orjson.JSONDecodeError:
+        return made
+    return orjson.dumps(names.restored_input(value)).decode() if isinstance(value, dict) else made
+
+
 @dataclass(slots=True)
 class Calls:
     """The model's calls as a reader tells them: by the names that the client knows, and the input of the tool that only
@@ -140,12 +151,20 @@ class Calls:
     """Calls that the client got."""
     _tell: Callable[[Writer, str], None] | None = None
     """What becomes of the open call's input; None while none is open."""
+    _held: list[str] = field(default_factory=list)
+    """Its pieces, where names of properties must be given back in it: that takes all of them."""
+    _last: Callable[[Writer, str], None] = _as_arguments
+    """What becomes of the pieces then."""
+
+    @property
+    def is_open(self) -> bool:
+        return self._tell is not None
 
     def begin(self, tool_id: str, name: str, to: Writer) -> None:
         if name and name == self.stand_in:
-            self._tell = _as_text
+            self._open(_as_text)
             return
-        self._tell = _as_arguments
+        self._open(_as_arguments)
         self.told += 1
         to.tool(tool_id, self.names.restore(name))
 
@@ -154,8 +173,19 @@ class Calls:
         if fragment and self._tell is not None:
             self._tell(to, fragment)
 
-    def end(self) -> None:
-        self._tell = None
+    def end(self, to: Writer) -> None:
+        """The open call has its whole input; without one, nothing happens."""
+        held, self._held, self._tell = "".join(self._held), [], None
+        if held:
+            self._last(to, _restored(held, self.names))
+
+    def _open(self, tell: Callable[[Writer, str], None]) -> None:
+        self._last = tell
+        self._tell = self._hold if self.names.renames_properties else tell
+
+    def _hold(self, to: Writer, fragment: str) -> None:
+        _ = to
+        self._held.append(fragment)
 
     def reason(self, reason: str) -> str:
         """Whether the client has something to do. Some families say `end_turn` behind a call, on which agents would

@@ -18,6 +18,14 @@ from gateway_plugins.parts.lenient import count, mapping, sequence, text
 TERMINAL: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
 _ITEM_DONE: Final = "response.output_item.done"
 _DELTA: Final = "response.output_text.delta"
+_WRITTEN: Final = frozenset(
+    f"response.{part}.delta"
+    for part in (
+        "output_text", "refusal", "reasoning_text", "reasoning_summary_text", "function_call_arguments",
+        "custom_tool_call_input", "mcp_call_arguments", "code_interpreter_call_code",
+    )
+)  # fmt: skip
+"""Events with something that the model wrote."""
 _CALLS: Final = frozenset({"function_call", "custom_tool_call"})
 _UNNAMED: Final = frozenset({"local_shell_call", "shell_call", "apply_patch_call"})
 """Calls of tools that have no other name than their type."""
@@ -78,6 +86,11 @@ _AS_CHAT: Final = {
 
 def texts(event: Event) -> str:
     return text(mapping(event.data).get("delta")) if event.kind == _DELTA else ""
+
+
+def written(event: Event) -> int:
+    """Text, refusals, thinking, arguments of tools and code."""
+    return plain.size(mapping(event.data).get("delta")) if event.kind in _WRITTEN else 0
 
 
 def with_text(event: Event, other: str) -> Event:

@@ -33,6 +33,8 @@ _USUAL_EFFORT: Final = "high"
 """What Anthropic's adaptive thinking takes where no effort is named."""
 _MIN_TOP_P: Final = 0.95
 """Anthropic takes top_p beside thinking from here on."""
+_NEUTRAL: Final[Mapping[str, float]] = {"temperature": 1, "top_p": 1}
+"""What a model that takes neither, or one that thinks, samples by anyway."""
 SAMPLING: Final = ("temperature", "top_p", "top_k")
 _PLAIN: Final[Mapping[str, str]] = {name: f"/{name}" for name in SAMPLING}
 
@@ -195,31 +197,36 @@ def output_limit(asked: int | None, decided: Thought, caps: Caps, *, demanded: b
 
 
 def sampling(
-    asked: Mapping[str, float], caps: Caps, drop: Drop, *, thinks: bool, at: Mapping[str, str] = _PLAIN
+    asked: Mapping[str, float],
+    caps: Caps,
+    drop: Drop,
+    *,
+    thinks: bool,
+    at: Mapping[str, str] = _PLAIN,
+    hottest: float = 1,
 ) -> dict[str, float]:
     """What is left of temperature, top_p and top_k. `thinks`: Anthropic's thinking stands beside them.
 
-    `at` has the JSON pointer of each in the client's request.
+    `at` has the JSON pointer of each in the client's request; `hottest` is the end of the upstream's own scale of
+    temperatures, which is 2 for OpenAI's.
     """
     taken = dict(asked)
 
     def take_out(*names: str) -> None:
         for name in names:
-            if taken.pop(name, None) is not None:
+            if (value := taken.pop(name, None)) is not None and value != _NEUTRAL.get(name):
                 drop(at[name])
 
     if caps.sampling == "none":
         take_out(*SAMPLING)
     if thinks:
-        if taken.get("temperature") == 1:  # what thinking runs at anyway
-            del taken["temperature"]
         take_out("temperature", "top_k")
         if taken.get("top_p", 1) < _MIN_TOP_P:
             take_out("top_p")
     if caps.sampling == "one" and "temperature" in taken:
         take_out("top_p")  # litellm#15070: both together are refused
-    if taken.get("temperature", 0) > 1:  # OpenAI's scale ends at 2
-        taken["temperature"] = 1
+    if taken.get("temperature", 0) > hottest:
+        taken["temperature"] = hottest
         drop(at["temperature"])
     return taken
 

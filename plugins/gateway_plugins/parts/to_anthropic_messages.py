@@ -156,9 +156,11 @@ class Marks:
             if ttl != _USUAL_TTL:
                 self._drop(f"{path}/ttl")
             ttl = ""
-        if "cache_control" not in able[-1]:
+        made = {"type": "ephemeral", "ttl": ttl} if ttl else {"type": "ephemeral"}
+        if (own := able[-1].setdefault("cache_control", made)) is made:
             self._marked[section].append((able[-1], path))
-        able[-1]["cache_control"] = {"type": "ephemeral", "ttl": ttl} if ttl else {"type": "ephemeral"}
+        elif own != made:  # of two lifetimes the one counts that stands nearer to the block
+            self._drop(path)
 
     def limit(self) -> None:
         """Of too many marks the earliest in the messages go: later ones cover what those covered.

@@ -28,6 +28,8 @@ ATTACHED: Final = "(attached)"
 """The text that a turn with a document must have beside it (archestra#4220)."""
 
 _NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9\-()\[\] ]+")
+_EXTENSION: Final = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}$")
+"""Of a file's name. A title may have dots too, and must not end at its last one: "Dr. Who", "Release 1.2"."""
 _MAX_NAME: Final = 190
 """Characters of a document's name, below Bedrock's 200, so that a number fits behind it."""
 
@@ -55,7 +57,7 @@ class DocumentNames:
         self._taken: set[str] = set()
 
     def take(self, filename: str) -> str:
-        stem = filename.rpartition(".")[0] or filename
+        stem = _EXTENSION.sub("", filename) or filename
         base = " ".join(_NOT_IN_NAMES.sub(" ", stem).split())[:_MAX_NAME].strip() or "Document"
         name, count = base, 1
         while name in self._taken:
@@ -98,6 +100,8 @@ def _runs(turns: Iterable[Turn], drop: Drop) -> list[tuple[str, list[Turn]]]:
             _drop_last_thinking(turn, drop)
         if any("cachePoint" not in block for block in turn.blocks):
             kept.append(turn)
+        else:
+            turn.blocks = with_points_placed(turn.blocks, drop)
     return [(whose, list(run)) for whose, run in groupby(kept, side)]
 
 
@@ -238,6 +242,12 @@ class CachePoints:
         if ttl == "1h" and not self._caps.cache_ttl:
             self._drop(f"{path}/ttl")  # 5m is what no ttl means
         blocks.append(CachePoint(ttl if self._caps.cache_ttl else "", path))
+
+    def mark_last(self, turns: Sequence[Turn], ttl: str | None) -> None:
+        """A mark on the whole prompt is one on its last block, if the client has not marked that itself."""
+        blocks = next((turn.blocks for turn in reversed(turns) if turn.blocks), [])
+        if not (blocks and isinstance(blocks[-1], CachePoint)):
+            self.mark(blocks, ttl, "")
 
     def limit(self, tools: list[Block], system: list[Block], messages: list[Block]) -> None:
         """Take out what is too much, the earliest in the messages first: later points cover what those covered.

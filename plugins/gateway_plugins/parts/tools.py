@@ -19,6 +19,8 @@ Block = dict[str, Any]
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 """What Messages and Converse take as a tool's name, and as an id."""
+_PROPERTY: Final = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
+"""What Claude takes as the name of a property at a tool's root; MCP servers have $top and filter[id] (goose#1804)."""
 _ALPHANUMERIC: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 _COMBINED: Final = frozenset({"anyOf", "oneOf", "allOf", "$ref", "$schema"})
 _MAX_FOLDS: Final = 8
@@ -30,17 +32,43 @@ class Names:
 
     def __init__(self) -> None:
         self._given: dict[str, str] = {}
+        self._properties: dict[str, str] = {}
 
     def alias(self, given: str) -> str:
-        if _NAME.fullmatch(given):
-            return given
-        stem = re.sub(r"[^a-zA-Z0-9_-]+", "_", given)[:47]
-        made = f"{stem}_{blake2b(given.encode(), digest_size=8).hexdigest()}"
-        self._given[made] = given
-        return made
+        return given if _NAME.fullmatch(given) else self._aliased(given, self._given)
 
     def restore(self, made: str) -> str:
         return self._given.get(made, made)
+
+    def plain_schema(self, schema: Block) -> Block:
+        """A tool's schema, an object at its root, whose properties there have names that Claude takes."""
+        properties, required = schema.get("properties"), schema.get("required")
+        if not isinstance(properties, dict) or all(map(_PROPERTY.fullmatch, properties)):
+            return schema
+        made = {**schema, "properties": self.plain_input(properties)}
+        if isinstance(required, list):
+            made["required"] = [self._property(name) if isinstance(name, str) else name for name in required]
+        return made
+
+    def plain_input(self, given: Block) -> Block:
+        """A call's input, by the names of `plain_schema`."""
+        return {self._property(name): value for name, value in given.items()}
+
+    @property
+    def renames_properties(self) -> bool:
+        return bool(self._properties)
+
+    def restored_input(self, made: Block) -> Block:
+        return {self._properties.get(name, name): value for name, value in made.items()}
+
+    def _property(self, given: str) -> str:
+        return given if _PROPERTY.fullmatch(given) else self._aliased(given, self._properties)
+
+    def _aliased(self, given: str, known: dict[str, str]) -> str:
+        stem = re.sub(r"[^a-zA-Z0-9_-]+", "_", given)[:47]
+        made = f"{stem}_{blake2b(given.encode(), digest_size=8).hexdigest()}"
+        known[made] = given
+        return made
 
 
 def unused(name: str, taken: Collection[str]) -> str:

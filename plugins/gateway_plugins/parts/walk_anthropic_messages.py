@@ -32,6 +32,13 @@ _GUARDRAIL: Final = "amazon-bedrock-guardrailAction"
 """The only word of InvokeModel's on a guardrail that has stepped in; the stop reason stays as it was."""
 _INTERVENED: Final = "guardrail_intervened"
 """What Converse says then."""
+_LOST: Final[Mapping[str, tuple[Any, ...]]] = {
+    # member of a message, or of its last delta: values that tell nothing
+    "container": (None,),
+    "context_management": (None, {}, {"applied_edits": []}),
+    "stop_details": (None, {}),
+}
+"""What no other dialect has."""
 _PLACES: Final[Mapping[str, tuple[str, str, str, str]]] = {
     # type: (kind, members for index, start and end)
     "char_location": ("char", "document_index", "start_char_index", "end_char_index"),
@@ -97,7 +104,7 @@ class Reader:
 
     def _message_delta(self, data: Any, to: Writer) -> None:
         _ = to
-        self._note_stop(lenient.mapping(data.get("delta")))
+        self._note_stop({**data, **lenient.mapping(data.get("delta"))})
         self._note_guardrail(data)
         self._note_usage(data.get("usage"))
 
@@ -129,10 +136,10 @@ class Reader:
         if not self._kind:
             return
         if self._kind == "tool_use" and self._input is not None:
-            self._calls.arguments(lenient.encoded(self._input), to)
+            self._calls.arguments(lenient.arguments(self._input), to)
         if self._signature:
             to.signature(tagged(self._family, self._signature))
-        self._calls.end()
+        self._calls.end(to)
         to.block_end()
         self._kind, self._input, self._signature = "", None, ""
 
@@ -155,6 +162,8 @@ class Reader:
         if fragment and self._kind == "tool_use":
             self._input = None
             self._calls.arguments(fragment, to)
+        elif fragment and not self._kind:
+            self._drop("/reply/tool_use")
 
     def _cite_delta(self, delta: Mapping[str, Any], to: Writer) -> None:
         self._cite(delta.get("citation"), to)
@@ -168,6 +177,9 @@ class Reader:
     def _note_stop(self, data: Mapping[str, Any]) -> None:
         self._stop = lenient.text(data.get("stop_reason")) or self._stop
         self._sequence = lenient.text(data.get("stop_sequence")) or self._sequence
+        for name, neutral in _LOST.items():
+            if data.get(name) not in neutral:
+                self._drop(f"/reply/{name}")
 
     def _note_guardrail(self, data: Mapping[str, Any]) -> None:
         if data.get(_GUARDRAIL) == "INTERVENED":

@@ -87,7 +87,7 @@ class Reader:
         if self._redacted:
             # the bytes are Anthropic's base64 text (recorded traffic, thinking_part_redacted)
             to.redacted(tagged(self._family, self._redacted.decode("latin-1")))
-        self._calls.end()
+        self._calls.end(to)
         to.block_end()
         self._index, self._hidden, self._signature, self._redacted = -1, False, "", b""
 
@@ -99,11 +99,11 @@ class Reader:
         self._open(lenient.whole_number(data.get("contentBlockIndex")), to)
         start = lenient.mapping(data.get("start"))
         tool = lenient.mapping(start.get("toolUse"))
-        if not tool or tool.get("type") == "server_tool_use":
-            self._hidden = True
-            self._drop(f"/reply/{next(iter(start), 'block')}")
-        else:
+        if tool and tool.get("type") != "server_tool_use":
             self._calls.begin(lenient.text(tool.get("toolUseId")), lenient.text(tool.get("name")), to)
+        elif start:  # an empty one says nothing of what is to come
+            self._hidden = True
+            self._drop(f"/reply/{next(iter(start))}")
 
     def _on_delta(self, data: Any, to: Writer) -> None:
         self._open(lenient.whole_number(data.get("contentBlockIndex")), to)
@@ -126,6 +126,8 @@ class Reader:
         to.finish(Stop(reason, native, _sequence(data.get("additionalModelResponseFields"))))
 
     def _on_metadata(self, data: Any, to: Writer) -> None:
+        if data.get("trace"):
+            self._drop("/reply/trace")
         if is_told(reported := lenient.mapping(data.get("usage"))):
             to.usage(usage_of(reported), tier_of(data))
 
@@ -134,7 +136,10 @@ class Reader:
             to.text(said)
 
     def _input(self, value: Any, to: Writer) -> None:
-        self._calls.arguments(lenient.text(lenient.mapping(value).get("input")), to)
+        if self._calls.is_open:
+            self._calls.arguments(lenient.text(lenient.mapping(value).get("input")), to)
+        else:
+            self._drop("/reply/toolUse")
 
     def _thought(self, value: Any, to: Writer) -> None:
         """A delta; a whole block has text and signature one level deeper."""
@@ -159,7 +164,7 @@ class Reader:
             self._drop("/reply/toolUse")
             return
         self._calls.begin(lenient.text(tool.get("toolUseId")), lenient.text(tool.get("name")), to)
-        self._calls.arguments(lenient.encoded(tool.get("input") or {}), to)
+        self._calls.arguments(lenient.arguments(tool.get("input")), to)
 
     def _whole_thought(self, value: Any, to: Writer) -> None:
         thought = lenient.mapping(value)

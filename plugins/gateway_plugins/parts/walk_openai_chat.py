@@ -18,7 +18,7 @@ from gateway import plain
 from gateway.errors import BadFrame
 from gateway.flag import Drop, Event
 from gateway_plugins.parts import lenient, replies
-from gateway_plugins.parts.chat_facts import is_told, usage_of
+from gateway_plugins.parts.chat_facts import is_told, parts_of, usage_of
 from gateway_plugins.parts.reasoning import tagged
 from gateway_plugins.parts.replies import Calls, Citation, Stop, Writer
 from gateway_plugins.parts.tools import Names
@@ -34,8 +34,19 @@ _READ: Final = frozenset(
     {"role", "content", "refusal", "reasoning_content", "reasoning", "thinking_blocks", "tool_calls", "function_call",
      "annotations", "reasoning_details"}
 )  # fmt: skip
-"""Members of a delta or message; others that say something are reported. `reasoning_details` repeats the reasoning."""
-_SPOKEN: Final = ("reasoning_content", "reasoning", "thinking_blocks", "content", "refusal", "annotations")
+"""Members of a delta or message; others that say something are reported."""
+_READ_OF_A_CALL: Final = frozenset({"index", "id", "type", "function"})
+_HIDDEN: Final = "reasoning.encrypted"
+"""Of OpenRouter's `reasoning_details`, which else repeat the reasoning."""
+_SPOKEN: Final = (
+    "reasoning_content",
+    "reasoning",
+    "thinking_blocks",
+    "content",
+    "refusal",
+    "annotations",
+    "reasoning_details",
+)
 """Those of them that are no calls."""
 _DONE: Final = b"[DONE]"
 
@@ -52,6 +63,8 @@ class _Call:
     """Pieces that the writer has; -1 when the call itself is not told yet."""
 
     def is_complete(self) -> bool:
+        if not self.pieces or self.pieces[-1].rstrip()[-1:] != "}":  # seldom more has to be read
+            return False
         try:
             orjson.loads("".join(self.pieces))
         except orjson.JSONDecodeError:
@@ -78,7 +91,7 @@ class Reader:
         self._current: _Call | None = None
         """The call that is open in the writer."""
         self._late: list[Mapping[str, Any]] = []
-        """What was said inside of a call."""
+        """What was said inside of a call, or just now."""
 
     def event(self, event: Event, to: Writer) -> None:
         if event.payload == _DONE:
@@ -115,10 +128,10 @@ class Reader:
 
         No writer takes one block inside of another: what stands between two pieces of a call waits for the end.
         """
-        if self._is_inside_a_call(to) and any(map(said.get, _SPOKEN)):
+        if any(map(said.get, _SPOKEN)):
             self._late.append(said)
-        else:
-            self._speak(said, to)
+            if not self._is_inside_a_call(to):
+                self._say_late(to)
         for entry in lenient.sequence(said.get("tool_calls")):
             self._call(lenient.mapping(entry), to)
         if isinstance(said.get("function_call"), dict):  # of before 2023-11
@@ -127,11 +140,30 @@ class Reader:
             if value and name not in _READ:
                 self._drop(f"/reply/{name}")
 
+    def _is_inside_a_call(self, to: Writer) -> bool:
+        """Whether the open call goes on; it ends here if it need not."""
+        call = self._current
+        if call is None or call.told < 0:
+            return False
+        if not call.is_complete():
+            return True
+        to.block_end()
+        call.told = -1
+        return False
+
+    def _say_late(self, to: Writer) -> None:
+        late, self._late = self._late, []
+        for said in late:
+            self._speak(said, to)
+
     def _speak(self, said: Mapping[str, Any], to: Writer) -> None:
-        self._reason(said, to)
-        for text in _texts(said.get("content")):
+        texts, thoughts, others = parts_of(said.get("content"))
+        self._reason(said, "".join(thoughts), to)
+        for text in filter(None, texts):
             self._close_thinking(to)
             to.text(text)
+        for kind in others:
+            self._drop(f"/reply/content/{kind}")
         if refusal := lenient.text(said.get("refusal")):
             self._close_thinking(to)
             self._refused = True
@@ -139,11 +171,15 @@ class Reader:
         for entry in lenient.sequence(said.get("annotations")):
             self._annotate(lenient.mapping(entry), to)
 
-    def _reason(self, said: Mapping[str, Any], to: Writer) -> None:
-        text = lenient.text(said.get("reasoning_content")) or lenient.text(said.get("reasoning"))
+    def _reason(self, said: Mapping[str, Any], thought: str, to: Writer) -> None:
+        """`thought` is what the content has of it."""
+        text = lenient.text(said.get("reasoning_content")) or lenient.text(said.get("reasoning")) or thought
         if text:
             self._thinking = True
             to.thinking(text)
+        details = map(lenient.mapping, lenient.sequence(said.get("reasoning_details")))
+        if any(detail.get("type") == _HIDDEN for detail in details):
+            self._drop("/reply/reasoning_details")
         for block in map(lenient.mapping, lenient.sequence(said.get("thinking_blocks"))):
             if data := lenient.text(block.get("data")):
                 self._close_thinking(to)
@@ -170,16 +206,19 @@ class Reader:
             self._drop("/reply/annotations")
 
     def _call(self, entry: Mapping[str, Any], to: Writer) -> None:
+        for name in entry.keys() - _READ_OF_A_CALL:
+            if entry[name]:  # such as Gemini's `extra_content`, with the thought's signature
+                self._drop(f"/reply/tool_calls/{name}")
         function = lenient.mapping(entry.get("function"))
         tool_id, name = lenient.text(entry.get("id")), lenient.text(function.get("name"))
         call = self._find(entry, tool_id)
         call.id, call.name = call.id or tool_id, call.name or name
-        arguments = function.get("arguments")
-        piece = arguments if isinstance(arguments, str) else lenient.encoded(arguments) if arguments else ""
-        if piece and call.told < 0:
+        given = function.get("arguments")
+        piece = lenient.arguments(given) if given else ""
+        if call.told >= 0:
+            call.pieces += [piece] if piece else []
+        elif piece.strip():
             raise BadFrame("the provider's stream goes on with a tool call whose arguments were complete")
-        if piece:
-            call.pieces.append(piece)
         self._advance(to, over=False)
 
     def _find(self, entry: Mapping[str, Any], tool_id: str) -> _Call:
@@ -217,8 +256,7 @@ class Reader:
         self._finished = True
         self._close_thinking(to)
         self._advance(to, over=True)
-        for said in self._late:
-            self._speak(said, to)
+        self._say_late(to)
         self._close_thinking(to)
         reason = self._calls.reason(_REASONS.get(native, replies.END_TURN))
         sequence = lenient.text(choice.get("stop_reason"))
@@ -231,9 +269,3 @@ class Reader:
     def _usage(self, data: Mapping[str, Any], to: Writer) -> None:
         if is_told(reported := lenient.mapping(data.get("usage"))):
             to.usage(usage_of(reported), lenient.text(data.get("service_tier")))
-
-
-def _texts(content: Any) -> list[str]:
-    """A text, or parts with texts as some servers have them."""
-    parts = content if isinstance(content, list) else [{"text": content}]
-    return [text for part in parts if (text := lenient.text(lenient.mapping(part).get("text")))]

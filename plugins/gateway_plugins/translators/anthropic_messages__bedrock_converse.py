@@ -20,11 +20,11 @@ from gateway_plugins.parts import read_anthropic_options as options
 from gateway_plugins.parts import settings as decided
 from gateway_plugins.parts import walk_bedrock_converse as reply
 from gateway_plugins.parts.converse_options import inference, response_fields, thinking
-from gateway_plugins.parts.converse_tools import Choice, tool_config, tool_spec
+from gateway_plugins.parts.converse_tools import Choice, make_strict, tool_config, tool_spec
 from gateway_plugins.parts.messages_to_converse import Conversation
 from gateway_plugins.parts.replies import Translation
 from gateway_plugins.parts.settings import Wish
-from gateway_plugins.parts.to_bedrock_converse import CachePoint, CachePoints, arrange, is_unsigned_loop
+from gateway_plugins.parts.to_bedrock_converse import CachePoints, arrange, is_unsigned_loop
 from gateway_plugins.parts.tools import Names
 from gateway_plugins.parts.turns import Block, Turn
 
@@ -64,7 +64,7 @@ class _Request:
         options.leftovers(top, drop)
         told = Conversation(caps, self.names, self._points, drop)
         self._system, self._turns = told.read(top)
-        self._mark_all()
+        self._points.mark_last(self._turns, options.ttl(top, drop))
         wish, asked = options.wish(top, caps, drop), options.limit(top)
         thought = decided.thought(wish, asked, caps, drop, unsigned_loop=is_unsigned_loop(self._turns))
         thinks = thought.is_claudes
@@ -88,13 +88,6 @@ class _Request:
         }
         return {name: value for name, value in members.items() if value}
 
-    def _mark_all(self) -> None:
-        """A mark on the whole prompt is one on its last block."""
-        ttl = options.ttl(self._top, self._drop)
-        blocks = next((turn.blocks for turn in reversed(self._turns) if turn.blocks), [])
-        if ttl is not None and not (blocks and isinstance(blocks[-1], CachePoint)):
-            self._points.mark(blocks, ttl, "")
-
     def _tools(self, called: Sequence[str], *, thinks: bool) -> tuple[Block, Block | None, Block]:
         """outputConfig, toolConfig, and the fields that go with the latter."""
         wanted, caps, drop = options.tools(self._top, self._drop), self._caps, self._drop
@@ -102,10 +95,10 @@ class _Request:
             raise invalid("tools: this model calls no tools; leave them out", "tools")
         specs: list[Block] = []
         for tool in wanted.offered:
-            if tool.strict and not caps.strict_tools:
-                drop(f"{tool.at}/strict")
-            name, strict = self.names.alias(tool.name), tool.strict and caps.strict_tools
-            specs.append(tool_spec(name, tool.description, tool.schema, caps, f"{tool.at}/input_schema", strict=strict))
+            schema_at = f"{tool.at}/input_schema"
+            specs.append(tool_spec(self.names.alias(tool.name), tool.description, tool.schema, caps, schema_at))
+            if tool.strict:
+                make_strict(specs[-1], caps, drop, f"{tool.at}/strict", schema_at)
             self._points.mark(specs, tool.ttl, tool.at, tool=True)
         name = self.names.alias(wanted.name) if wanted.name else ""
         choice = Choice(wanted.mode, name, wanted.parallel, parallel_path="/tool_choice/disable_parallel_tool_use")

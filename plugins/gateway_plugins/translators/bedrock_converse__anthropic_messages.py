@@ -130,11 +130,10 @@ class _Request:
 
     def _tool(self, offered: options.Tool) -> Block:
         name = self.names.alias(offered.name)
-        made = anthropic_tools.tool(name, offered.description, offered.schema, f"{offered.at}/inputSchema/json")
-        if offered.strict and self._target.caps.strict_tools:
-            made["strict"] = True
-        elif offered.strict:
-            self._drop(f"{offered.at}/strict")
+        schema_at = f"{offered.at}/inputSchema/json"
+        made = anthropic_tools.tool(name, offered.description, offered.schema, schema_at)
+        if offered.strict:
+            anthropic_tools.make_strict(made, self._target.caps, self._drop, f"{offered.at}/strict", schema_at)
         self._marks.put(offered.ttl, [made], "tools", offered.marked_at)
         return made
 

@@ -6,9 +6,11 @@ reply is read and written in `parts/walk_anthropic_messages.py` and `parts/emit_
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from gateway.flag import Ask, Drop, Target
+from gateway_plugins.parts import converse_on_invoke
 from gateway_plugins.parts import emit_openai_chat as write
 from gateway_plugins.parts import openai_to_messages as to
 from gateway_plugins.parts import read_openai_options as read
@@ -20,10 +22,12 @@ operations = ("generate",)
 
 
 def open(ask: Ask, target: Target, drop: Drop) -> Translation:  # noqa: A001 (the contract's name)
-    made = to.request(read.asked(ask.top, drop), target, drop, stream=ask.stream)
+    asked = read.asked(ask.top, drop)
+    made = to.request(asked, target, drop, stream=ask.stream)
     include_usage = read.include_usage(ask.top, drop)
+    headers = {**ask.headers, **converse_on_invoke.guardrail(asked.guardrail, target, drop)}
     return Translation(
-        ask.with_body("anthropic_messages", made.body),
+        replace(ask.with_body("anthropic_messages", made.body), headers=headers),
         reply.Reader(made.names, made.stand_in, target.caps.family, drop),
         write.Stream(ask.model, drop, include_usage=include_usage),
         partial(write.Whole, ask.model, drop),

@@ -1,0 +1,74 @@
+"""Requests of Messages clients, by someone who wished them ill: what was lost, misread, or too much for the reader."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+
+from gateway.caps import capabilities
+from gateway.errors import Refused
+from gateway.flag import Ask, Members, Target
+from gateway_plugins import bedrock_model_invoke
+from tests.plugins.messages_roads import CHAT, CONVERSE, GPT, HAIKU, HELLO, tool
+
+ROADS = pytest.mark.parametrize(("road", "model"), [(CONVERSE, HAIKU), (CHAT, GPT)])
+
+
+def on_invoke(**body):
+    """The InvokeModel body of a Messages request, and what it drops."""
+    top = Members(orjson.dumps({"model": "m", "max_tokens": 50, "messages": [HELLO], **body}))
+    flag = "anthropic_messages"
+    ask = Ask(flag, flag, "generate", "POST", "/v1/messages", "", {}, top, "m", stream=False)
+    dropped = []
+    target = Target("b", "bedrock_model_invoke", HAIKU, flag, capabilities(HAIKU))
+    return orjson.loads(bedrock_model_invoke.build(ask, target, dropped.append).body), dropped
+
+
+def refused(call):
+    with pytest.raises(Refused) as found:
+        call()
+    return found.value.problem
+
+
+@ROADS
+@pytest.mark.parametrize("name", [["look"], {"a": 1}, 5, None])
+def test_a_tool_demanded_by_what_is_no_name_is_a_400(road, model, name):
+    body = {"tools": [tool()], "tool_choice": {"type": "tool", "name": name}}
+    assert refused(lambda: road.sent(body, model)).param == "tool_choice.name"
+
+
+ELSEWHERE = {
+    "thread": {"type": "continue", "previous_message_id": "msg_1"},
+    "mcp_servers": [{"type": "url", "url": "https://mcp.example", "name": "m"}],
+}
+
+
+@ROADS
+@pytest.mark.parametrize("name", [*ELSEWHERE, "compaction"])
+def test_what_only_anthropics_servers_have_or_run_is_refused_rather_than_left_out(road, model, name):
+    problem = refused(lambda: road.sent({name: ELSEWHERE.get(name, {"type": "x"})}, model))
+    assert (problem.code, problem.param) == ("invalid_request", name)
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_on_invoke_model_it_is_refused_as_well(name):
+    assert refused(lambda: on_invoke(**{name: ELSEWHERE[name]})).param == name
+
+
+def test_members_of_anthropics_own_bills_and_substitutes_are_dropped_aloud_on_invoke_model():
+    more = {"fallbacks": [{"model": "m"}], "fallback_credit_token": "t", "billing_policy": {"bill_to": "user_profile"}}
+    body, dropped = on_invoke(**more)
+    assert more.keys().isdisjoint(body)
+    assert sorted(dropped) == sorted(f"/{name}" for name in more)
+    assert on_invoke(fallbacks=[], mcp_servers=[])[1] == []
+
+
+@pytest.mark.parametrize("model", ["o3", "o4-mini", "gpt-5", "gpt-5.2-chat", "gpt-5.4"])
+def test_stop_sequences_are_dropped_aloud_for_openais_models_that_refuse_them(model):
+    drops = []
+    assert "stop" not in CHAT.sent({"stop_sequences": ["END"]}, model, drops)
+    assert drops == ["/stop_sequences"]
+
+
+def test_others_of_openais_take_them():
+    assert CHAT.sent({"stop_sequences": ["END"]}, "gpt-4o")["stop"] == ["END"]

@@ -1,0 +1,151 @@
+"""Names of properties that Claude refuses, and with them the whole request: MCP servers have $top and filter[id]."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+
+from gateway.caps import capabilities
+from gateway.flag import event
+from gateway.testkit.judge import judge
+from gateway.testkit.rules_claude import claude_fault
+from gateway.testkit.rules_converse import converse_fault
+from tests.plugins import converse_request, messages_request
+from tests.plugins.converse_request import called, result, tool, user
+
+OPUS_4_1, HAIKU = (capabilities(f"anthropic.claude-{name}") for name in ("opus-4-1-20250805-v1:0", "haiku-4-5"))
+LONG = "settings__" * 8
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "$top": {"type": "integer"},
+        "filter[id]": {"type": "object", "properties": {"$in": {"type": "array"}}},
+        LONG: {"type": "string"},
+        "plain.name": {"type": "string"},
+    },
+    "required": ["$top", "plain.name"],
+}
+GIVEN = {"$top": 3, "filter[id]": {"$in": [1]}, LONG: "x", "plain.name": "y", "unasked": None}
+BODY = {
+    "max_tokens": 100,
+    "messages": [user("Hi"), called(("a", "list", orjson.dumps(GIVEN).decode())), result("a")],
+    "tools": [tool("list", SCHEMA), tool("other")],
+}
+FORMAT = {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}}}
+
+
+class Messages:
+    def __init__(self, body, caps=HAIKU):
+        self.translation = messages_request.road.open(
+            messages_request.ask(body), messages_request.target(caps), [].append
+        )
+        sent = orjson.loads(self.translation.ask.top.body)
+        self.fault = claude_fault(sent, caps, bedrock=False)
+        self.schemas = [each["input_schema"] for each in sent["tools"]]
+        self.inputs = [block["input"] for each in sent["messages"] for block in each["content"] if "input" in block]
+
+    def whole(self, name, given):
+        block = {"type": "tool_use", "id": "b", "name": name, "input": given}
+        message = {"id": "m", "content": [block], "stop_reason": "tool_use", "usage": {}}
+        return orjson.loads(self.translation.whole(orjson.dumps(message)))["choices"][0]["message"]
+
+    def events(self, name, pieces):
+        block = {"type": "tool_use", "id": "b", "name": name, "input": {}}
+        yield event("message_start", {"message": {"id": "m"}})
+        yield event("content_block_start", {"index": 0, "content_block": block})
+        for piece in pieces:
+            delta = {"type": "input_json_delta", "partial_json": piece}
+            yield event("content_block_delta", {"index": 0, "delta": delta})
+        yield event("content_block_stop", {"index": 0})
+        yield event("message_delta", {"delta": {"stop_reason": "tool_use"}})
+        yield event("message_stop", {})
+
+
+class Converse:
+    def __init__(self, body, caps=HAIKU):
+        self.translation = converse_request.opened(body, caps)
+        sent = orjson.loads(self.translation.ask.top.body)
+        self.fault = judge("Converse", sent) or converse_fault(sent, caps)
+        self.schemas = [each["toolSpec"]["inputSchema"]["json"] for each in sent["toolConfig"]["tools"]]
+        blocks = [block for each in sent["messages"] for block in each["content"]]
+        self.inputs = [block["toolUse"]["input"] for block in blocks if "toolUse" in block]
+
+    def whole(self, name, given):
+        content = [{"toolUse": {"toolUseId": "b", "name": name, "input": given}}]
+        reply = {"output": {"message": {"role": "assistant", "content": content}}, "stopReason": "tool_use"}
+        return orjson.loads(self.translation.whole(orjson.dumps(reply)))["choices"][0]["message"]
+
+    def events(self, name, pieces):
+        yield event("messageStart", {"role": "assistant"})
+        start = {"toolUse": {"toolUseId": "b", "name": name}}
+        yield event("contentBlockStart", {"contentBlockIndex": 0, "start": start})
+        for piece in pieces:
+            yield event("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"toolUse": {"input": piece}}})
+        yield event("contentBlockStop", {"contentBlockIndex": 0})
+        yield event("messageStop", {"stopReason": "tool_use"})
+        yield event("metadata", {"usage": {"inputTokens": 1, "outputTokens": 1, "totalTokens": 2}})
+
+
+ROADS = pytest.mark.parametrize("road", [Messages, Converse])
+
+
+def streamed(road, name, pieces):
+    """The deltas of a chat stream that have arguments, put together, and how many there were."""
+    chunks = [each.data for given in road.events(name, pieces) for each in road.translation.feed(given)]
+    deltas = [choice["delta"] for chunk in chunks for choice in chunk["choices"]]
+    found = [call["function"]["arguments"] for delta in deltas for call in delta.get("tool_calls", ())]
+    return "".join(found), len([piece for piece in found if piece])
+
+
+@ROADS
+def test_they_go_out_under_names_that_claude_takes_and_only_at_the_root(road):
+    asked = road(BODY)
+    assert asked.fault is None
+    properties = asked.schemas[0]["properties"]
+    assert [list(SCHEMA["properties"].values()), "plain.name" in properties] == [list(properties.values()), True]
+    assert asked.schemas[0]["required"] == [next(iter(properties)), "plain.name"]
+    assert asked.schemas[1] == {"type": "object", "properties": {}}
+
+
+@ROADS
+def test_calls_of_the_history_have_the_same_names_as_the_schema(road):
+    asked = road(BODY)
+    assert [*asked.inputs[0]] == [*asked.schemas[0]["properties"], "unasked"]
+    assert [*asked.inputs[0].values()] == [*GIVEN.values()]
+
+
+@ROADS
+def test_the_client_gets_its_own_names_back_whole_and_streamed(road):
+    asked = road(BODY)
+    made = asked.inputs[0]
+    call = asked.whole("list", made)["tool_calls"][0]
+    assert orjson.loads(call["function"]["arguments"]) == GIVEN
+    text = orjson.dumps(made).decode()
+    told, count = streamed(road(BODY), "list", [text[:7], text[7:40], text[40:]])
+    assert (orjson.loads(told), count) == (GIVEN, 1)
+
+
+@ROADS
+def test_arguments_that_the_model_wrote_badly_stay_as_they_are(road):
+    assert streamed(road(BODY), "list", ['{"a', "b"])[0] == '{"ab'
+    assert streamed(road(BODY), "list", ["[1", "]"])[0] == "[1]"
+
+
+@ROADS
+def test_a_tool_that_stands_in_for_a_format_gets_them_too_and_the_answer_has_the_clients(road):
+    asked = road({"max_tokens": 100, **FORMAT}, OPUS_4_1)
+    assert asked.fault is None
+    made = dict.fromkeys(asked.schemas[0]["properties"], 1)
+    name = asked.translation.reader._calls.stand_in
+    assert orjson.loads(asked.whole(name, made)["content"]) == dict.fromkeys(SCHEMA["properties"], 1)
+
+
+@ROADS
+def test_without_such_a_name_arguments_stream_as_they_come(road):
+    plain = {**BODY, "messages": [user("Hi")], "tools": [tool("list", {"type": "object", "properties": {"a": {}}})]}
+    assert streamed(road(plain), "list", ['{"a"', ": 1}"]) == ('{"a": 1}', 2)
+
+
+def test_other_families_get_the_names_as_they_are():
+    nova = capabilities("amazon.nova-pro-v1:0")
+    assert Converse(BODY, nova).schemas[0]["properties"].keys() == SCHEMA["properties"].keys()

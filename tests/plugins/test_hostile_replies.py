@@ -1,0 +1,313 @@
+"""Replies as servers send them that keep to no reference: nothing of an answer is lost, nor an answer taken for an error."""
+
+import base64
+import json
+
+import pytest
+
+from gateway.errors import BadFrame, Truncated
+from gateway.flag import Event, Head, Usage, event
+from gateway.testkit import render_anthropic, render_converse
+from gateway.testkit.scenario import Canned
+from gateway_plugins import bedrock_model_invoke, openai_chat
+from gateway_plugins.parts import bedrock
+from tests.ways import WAYS
+
+HELLO = {
+    "openai_chat": {"messages": [{"role": "user", "content": "Hi"}]},
+    "openai_responses": {"input": "Hi"},
+    "anthropic_messages": {"max_tokens": 100, "messages": [{"role": "user", "content": "Hi"}]},
+    "bedrock_converse": {"messages": [{"role": "user", "content": [{"text": "Hi"}]}]},
+}
+FROM_CHAT = [way for way in WAYS.values() if way.upstream == "openai_chat"]
+from_chat = pytest.mark.parametrize("way", FROM_CHAT, ids=lambda way: way.name)
+ENDS = {
+    "openai_responses": "response.completed",
+    "anthropic_messages": "message_stop",
+    "bedrock_converse": "messageStop",
+}
+
+
+def call(way):
+    return way.call(HELLO[way.dialect], stream=True)
+
+
+def chunk(**delta):
+    return {"id": "c", "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
+
+
+def piece(arguments, **function):
+    return chunk(tool_calls=[{"index": 0, "id": "a", "function": {**function, "arguments": arguments}}])
+
+
+LAST = {"id": "c", "choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}
+
+
+def sse(*chunks):
+    return b"".join(
+        b"data: " + (each if isinstance(each, bytes) else json.dumps(each).encode()) + b"\n\n" for each in chunks
+    )
+
+
+def told(events):
+    """Text and arguments of a stream in any client's dialect."""
+    text, arguments = "", ""
+    for each in events:
+        data = each.data
+        delta = data.get("delta")
+        if each.kind == "response.output_text.delta":
+            text += delta
+        elif each.kind == "response.function_call_arguments.delta":
+            arguments += delta
+        elif isinstance(delta, dict):
+            text += delta.get("text", "")
+            arguments += delta.get("partial_json", "") or delta.get("toolUse", {}).get("input", "")
+    return text, arguments
+
+
+@from_chat
+def test_text_between_two_pieces_of_a_call_is_told_behind_it_and_the_call_stays_whole(way):
+    events = call(way).events(
+        sse(piece('{"a":', name="look"), chunk(content="Well"), piece(" 1}"), chunk(content="."), LAST, b"[DONE]")
+    )
+    assert told(events) == ("Well.", '{"a": 1}')
+
+
+@from_chat
+def test_blanks_behind_a_call_that_is_complete_are_no_fault(way):
+    other = {"index": 1, "id": "b", "function": {"name": "look", "arguments": "{}"}}
+    events = call(way).events(
+        sse(piece('{"a": 1}', name="look"), chunk(tool_calls=[other]), piece("\n"), LAST, b"[DONE]")
+    )
+    assert told(events) == ("", '{"a": 1}{}')
+
+
+@from_chat
+def test_a_stream_that_ends_without_a_reason_has_an_end_as_a_whole_reply_has(way):
+    events = call(way).events(sse(chunk(content="Hi"), b"[DONE]"))
+    assert told(events) == ("Hi", "")
+    assert ENDS[way.dialect] in [each.kind for each in events]
+
+
+@from_chat
+def test_a_call_whose_stream_ends_without_a_reason_is_one_to_be_answered(way):
+    events = call(way).events(sse(piece("{}", name="look"), b"[DONE]"))
+    assert told(events) == ("", "{}")
+    assert b"tool_use" in b"".join(each.payload for each in events) or way.dialect == "openai_responses"
+
+
+@from_chat
+def test_a_stream_of_nothing_but_its_end_is_an_error(way):
+    with pytest.raises(BadFrame):
+        call(way).events(sse(b"[DONE]"))
+
+
+def test_an_answer_that_begins_with_aws_word_for_an_error_is_an_answer():
+    said = Canned(text=("UnknownOperationException means that the path is wrong.",))
+    for whole in (render_converse.whole(said, 10), render_anthropic.message(said, "m", 10)):
+        assert bedrock.problem(Head(200, {}), json.dumps(whole).encode()) is None
+    first = b'{"output":{"message":{"role":"assistant","content":[{"text":"\\"__type\\": \\"UnknownOperationException\\""}]}}}'
+    assert bedrock.problem(Head(200, {}), first) is None
+
+
+def test_an_error_of_aws_without_words_says_its_status():
+    assert bedrock.problem(Head(503, {}), b"{}").message == "the provider answered 503 without a message"
+
+
+@pytest.mark.parametrize(
+    "part",
+    ["refusal", "reasoning_text", "reasoning_summary_text", "function_call_arguments", "custom_tool_call_input"],
+)
+def test_all_that_a_model_writes_in_responses_counts_as_written(part):
+    flag = next(way.client for way in WAYS.values() if way.client.name == "openai_responses")
+    assert flag.written(event(f"response.{part}.delta", {"delta": "abcé"})) == 5
+
+
+def test_thinking_by_two_names_counts_once_and_calls_of_every_kind_count():
+    def written(**delta):
+        return openai_chat.written(event(openai_chat.CHUNK, chunk(**delta)))
+
+    assert written(reasoning="abc", reasoning_content="abc") == 3
+    assert written(function_call={"arguments": "ab"}) == 2
+    assert written(tool_calls=[{"index": 0, "type": "custom", "custom": {"input": "abcd"}}]) == 4
+
+
+def test_a_tool_whose_name_comes_with_every_piece_was_called_once():
+    meter = openai_chat.ChatMeter()
+    for arguments in ("", '{"a":', "1}"):
+        meter.feed(event(openai_chat.CHUNK, piece(arguments, name="look")))
+    assert meter.facts().tools == ["look"]
+
+
+def test_a_whole_reply_of_invoke_model_that_is_made_here_has_the_counts_that_langchain_reads():
+    found = bedrock_model_invoke.reply_headers(
+        "req", Usage(input=3, output=4, cache_read=5, cache_write_5m=6, cache_write_1h=7)
+    )
+    assert found == {
+        "x-amzn-requestid": "req",
+        "x-amzn-bedrock-input-token-count": "3",
+        "x-amzn-bedrock-output-token-count": "4",
+        "x-amzn-bedrock-cache-read-input-token-count": "5",
+        "x-amzn-bedrock-cache-write-input-token-count": "13",
+    }
+
+
+@from_chat
+def test_mistrals_parts_of_thinking_and_of_text_are_both_told(way):
+    thinking = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
+    parts = [thinking, {"type": "text", "text": "Hi"}]
+    passed = call(way)
+    events = passed.events(sse(chunk(content=parts), chunk(content=[{"type": "reference"}]), b"[DONE]"))
+    assert told(events)[0] == "Hi"
+    assert '"hm"' in "".join(each.payload.decode() for each in events)
+    assert passed.reply_lost == ["/reply/content/reference"]
+    assert openai_chat.written(event(openai_chat.CHUNK, chunk(content=parts))) == 4
+
+
+@from_chat
+def test_signatures_that_have_no_place_are_dropped_aloud(way):
+    passed = call(way)
+    entry = {
+        "index": 0,
+        "id": "a",
+        "function": {"name": "look"},
+        "extra_content": {"google": {"thought_signature": "s"}},
+    }
+    details = [{"type": "reasoning.encrypted", "data": "x"}]
+    passed.events(sse(chunk(tool_calls=[entry]), chunk(reasoning_details=details), LAST, b"[DONE]"))
+    assert passed.reply_lost == ["/reply/tool_calls/extra_content", "/reply/reasoning_details"]
+
+
+FROM_CONVERSE = [way for way in WAYS.values() if way.upstream == "bedrock_converse"]
+
+
+@pytest.mark.parametrize("way", FROM_CONVERSE, ids=lambda way: way.name)
+def test_a_block_of_converse_that_begins_with_an_empty_start_is_told(way):
+    passed = call(way)
+    stream = [
+        ("messageStart", {"role": "assistant"}),
+        ("contentBlockStart", {"contentBlockIndex": 0, "start": {}}),
+        ("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": "Hi"}}),
+        ("contentBlockDelta", {"contentBlockIndex": 1, "delta": {"toolUse": {"input": "{}"}}}),
+        ("messageStop", {"stopReason": "end_turn"}),
+    ]
+    events = passed.events(b"".join(bedrock.message(kind, json.dumps(data).encode()) for kind, data in stream))
+    assert "Hi" in "".join(each.payload.decode() for each in events)
+    assert passed.reply_lost == ["/reply/toolUse"]
+
+
+def test_of_several_answers_each_must_have_its_reason():
+    decoder = openai_chat.ChatDecoder(hide_usage=False, answers=2)
+    ended = [{"id": "c", "choices": [{"index": index, "delta": {}, "finish_reason": "stop"}]} for index in (0, 1)]
+    list(decoder.feed(sse(ended[0])))
+    with pytest.raises(Truncated):
+        decoder.close()
+    list(decoder.feed(sse(ended[1])))
+    assert list(decoder.close()) == []
+
+
+def test_what_claude_says_of_its_reply_that_others_have_no_place_for_is_dropped_aloud():
+    whole = {
+        "content": [{"type": "text", "text": "Hi"}],
+        "stop_reason": "refusal",
+        "stop_details": {"category": "cyber"},
+        "container": {"id": "c"},
+        "context_management": {"applied_edits": []},
+    }
+    passed = WAYS["openai_chat__anthropic_messages"].call(HELLO["openai_chat"])
+    passed.whole(whole)
+    assert passed.reply_lost == ["/reply/container", "/reply/stop_details"]
+    passed = WAYS["openai_chat__anthropic_messages"].call(HELLO["openai_chat"], stream=True)
+    delta = {
+        "type": "message_delta",
+        "delta": {"stop_reason": "end_turn"},
+        "context_management": {"applied_edits": [1]},
+    }
+    stop = {"type": "message_stop"}
+    passed.streamed(b"".join(b"event: %b\n" % each["type"].encode() + sse(each) for each in (delta, stop)))
+    assert passed.reply_lost == ["/reply/context_management"]
+
+
+@pytest.mark.parametrize("upstream", ["anthropic_messages", "openai_chat"])
+def test_an_earlier_answer_with_a_citation_without_a_place_is_no_bad_request(upstream):
+    cited = {"content": [{"text": "So."}], "citations": [{"title": "A", "sourceContent": [{"text": "s"}]}]}
+    turns = [*HELLO["bedrock_converse"]["messages"], {"role": "assistant", "content": [{"citationsContent": cited}]}]
+    passed = WAYS[f"bedrock_converse__{upstream}"].call({"messages": [*turns, turns[0]]})
+    assert "/messages/1/content/0/citationsContent/citations/0" in passed.lost
+
+
+@from_chat
+@pytest.mark.parametrize("half", [b"\\ud83d", b"\xf0\x9f"], ids=["UTF-16", "UTF-8"])
+def test_half_a_letter_costs_the_letter_and_not_the_reply(way, half):
+    begun = json.dumps(chunk(content="Hi %")).encode().replace(b"%", half)
+    events = call(way).events(sse(begun, chunk(content="there"), b"[DONE]"))
+    assert told(events)[0].replace("\ufffd", "") == "Hi there"
+    whole = {"id": "c", "choices": [{"message": {"content": "Hi %"}, "finish_reason": "length"}]}
+    assert "Hi \ufffd" in str(way.call(HELLO[way.dialect]).whole(json.dumps(whole).encode().replace(b"%", half)))
+
+
+@pytest.mark.parametrize("payload", [b'{"a": NaN, "b": "\\ud83d"}', b"[" * 100_000, b'"\xff', b"", b"{\\ud83d}"])
+def test_what_is_no_json_beside_half_a_letter_is_a_bad_frame(payload):
+    with pytest.raises(BadFrame):
+        _ = Event("x", payload).data
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Input is too long for requested model.",
+        "input length and `max_tokens` exceed context limit: 190000 + 20000 > 200000",
+        "prompt is too long: 210000 tokens > 200000 maximum",
+        "This model's maximum context length is 128000 tokens.",
+    ],
+)
+def test_a_conversation_that_is_too_long_has_openais_code_at_which_agents_shorten_it(words):
+    body = json.dumps({"message": words}).encode()
+    problem = bedrock.problem(Head(400, {"x-amzn-errortype": "ValidationException"}), body)
+    assert json.loads(openai_chat.error(problem)[2])["error"]["code"] == "context_length_exceeded"
+    passed = WAYS["openai_responses__bedrock_converse"].call(HELLO["openai_responses"])
+    failed = passed.way.client.encoder(passed.client_ask).fail(problem)
+    last = json.loads(failed.strip().rpartition(b"data: ")[2])
+    assert last["response"]["error"] == {"code": "context_length_exceeded", "message": words}
+
+
+def test_an_event_of_several_lines_is_one_event_in_another_envelope():
+    passed = WAYS["anthropic_messages__bedrock_model_invoke"].call(HELLO["anthropic_messages"], stream=True)
+    stop = {"type": "message_stop", "note": "a"}
+    inner = base64.b64encode(json.dumps(stop, indent=1).replace("\n ", "\r\n ").encode()).decode()
+    data = bedrock.message("chunk", json.dumps({"bytes": inner}).encode())
+    (event_,) = passed.events(data)
+    assert event_.data == stop
+
+
+def test_a_chunk_without_choices_is_hidden_only_if_it_tells_usage():
+    filtered = {"choices": [], "prompt_filter_results": [{"prompt_index": 0}], "usage": None}
+    counted = [{"choices": choices, "usage": {"prompt_tokens": 1, "completion_tokens": 1}} for choices in ([], None)]
+    events = list(openai_chat.ChatDecoder(hide_usage=True).feed(sse(filtered, *counted)))
+    assert [bool(each.raw) for each in events] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("upstream", "reply"),
+    [
+        (
+            "bedrock_converse",
+            {
+                "output": {
+                    "message": {"content": [{"toolUse": {"toolUseId": "a", "name": "look", "input": '{"a":1}'}}]}
+                },
+                "stopReason": "tool_use",
+            },
+        ),
+        (
+            "anthropic_messages",
+            {
+                "content": [{"type": "tool_use", "id": "a", "name": "look", "input": '{"a":1}'}],
+                "stop_reason": "tool_use",
+            },
+        ),
+    ],
+)
+def test_arguments_that_are_json_text_already_are_not_encoded_twice(upstream, reply):
+    made = WAYS[f"openai_chat__{upstream}"].call(HELLO["openai_chat"]).whole(reply)
+    assert made["choices"][0]["message"]["tool_calls"][0]["function"]["arguments"] == '{"a":1}'

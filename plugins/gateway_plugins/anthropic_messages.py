@@ -16,8 +16,11 @@ from gateway import errors, plain
 from gateway.errors import Problem
 from gateway.flag import COUNT_TOKENS, Ask, Decoder, Drop, Event, Head, Meter, Route, Send, Target, Usage
 from gateway.framing import sse
-from gateway_plugins.parts import anthropic_betas, anthropic_facts, anthropic_text, counting, remote, tagged_history
+from gateway_plugins.parts import anthropic_text
+from gateway_plugins.parts.claude import anthropic_betas, tagged_history
 from gateway_plugins.parts.lenient import mapping
+from gateway_plugins.parts.replies import anthropic_facts
+from gateway_plugins.parts.requests import counting, remote
 
 _OWN: Final = "anthropic_messages"
 

@@ -31,8 +31,10 @@ from gateway.flag import (
     Target,
 )
 from gateway.framing import eventstream
-from gateway_plugins.parts import anthropic_betas, bedrock, counting, lenient, tagged_history
-from gateway_plugins.parts.converse_facts import is_told, tier_of, usage_of
+from gateway_plugins.parts import bedrock, lenient
+from gateway_plugins.parts.claude import anthropic_betas, tagged_history
+from gateway_plugins.parts.replies.converse_facts import is_told, tier_of, usage_of
+from gateway_plugins.parts.requests import counting
 
 _OWN: Final = "bedrock_converse"
 _MORE: Final = "additionalModelRequestFields"

@@ -3,7 +3,7 @@
 An envelope: for Claude it carries Anthropic's dialect, with the model in the path, the API version in the body, and
 each event base64-encoded in a `chunk`. Bodies of other families are opaque: they pass as they are, and their tokens
 are read from headers and `amazon-bedrock-invocationMetrics`. CountTokens also wraps requests of Converse; how it is
-asked, and what stands in for it, is in `parts/counting.py`.
+asked, and what stands in for it, is in `counting.py`.
 """
 
 from __future__ import annotations
@@ -38,18 +38,12 @@ from gateway.flag import (
     Usage,
 )
 from gateway.framing import eventstream
-from gateway_plugins.parts import (
-    anthropic_betas,
-    anthropic_text,
-    bedrock,
-    claude_on_bedrock,
-    counting,
-    lenient,
-    opaque_facts,
-    remote,
-)
-from gateway_plugins.parts.anthropic_facts import INVOCATION_METRICS
-from gateway_plugins.parts.anthropic_facts import Meter as AnthropicMeter
+from gateway_plugins.parts import anthropic_text, bedrock, lenient
+from gateway_plugins.parts.claude import anthropic_betas, claude_on_bedrock
+from gateway_plugins.parts.replies import opaque_facts
+from gateway_plugins.parts.replies.anthropic_facts import INVOCATION_METRICS
+from gateway_plugins.parts.replies.anthropic_facts import Meter as AnthropicMeter
+from gateway_plugins.parts.requests import counting, remote
 
 api = 1
 dialects = ("anthropic_messages", OPAQUE)

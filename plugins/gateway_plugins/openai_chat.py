@@ -16,10 +16,12 @@ from gateway import plain
 from gateway.errors import Problem
 from gateway.flag import Ask, Decoder, Drop, Event, Facts, Head, Meter, Route, Send, Target
 from gateway.framing import sse
-from gateway_plugins.parts import openai_errors, remote, tagged_history
-from gateway_plugins.parts.chat_facts import is_told, media_of, parts_of, usage_of
+from gateway_plugins.parts import openai_errors
+from gateway_plugins.parts.claude import tagged_history
 from gateway_plugins.parts.lenient import mapping, sequence, text, whole_number
-from gateway_plugins.parts.read_openai_options import stream_options
+from gateway_plugins.parts.replies.chat_facts import is_told, media_of, parts_of, usage_of
+from gateway_plugins.parts.requests import remote
+from gateway_plugins.parts.requests.read_openai_options import stream_options
 
 api = 1
 dialects = ("openai_chat",)

@@ -16,9 +16,11 @@ from gateway import errors, plain
 from gateway.errors import Problem, UpstreamFailed
 from gateway.flag import Ask, Decoder, Drop, Event, Head, Meter, Route, Send, Target
 from gateway.framing import sse
-from gateway_plugins.parts import openai_errors, remote, responses_facts, responses_reasoning
-from gateway_plugins.parts.emit_openai_responses import FAILED, blank
+from gateway_plugins.parts import openai_errors, responses_reasoning
 from gateway_plugins.parts.lenient import mapping, text
+from gateway_plugins.parts.replies import responses_facts
+from gateway_plugins.parts.replies.emit_openai_responses import FAILED, blank
+from gateway_plugins.parts.requests import remote
 
 api = 1
 dialects = ("openai_responses",)

@@ -7,7 +7,7 @@ import pytest
 
 from gateway.testkit import scenario as scenarios
 from gateway.testkit.scenario import Tool
-from gateway_plugins.parts import anthropic_betas
+from gateway_plugins.parts.claude import anthropic_betas
 from tests.clients import readme
 from tests.clients.programs import Program, npm
 from tests.clients.samples import PLAIN, SAID, check_upstream

@@ -8,7 +8,7 @@ from gateway.caps import capabilities
 from gateway.errors import INVALID_REQUEST, Problem
 from gateway.flag import Ask, Members, Target
 from gateway_plugins import anthropic_messages, bedrock_converse, bedrock_model_invoke
-from gateway_plugins.parts import anthropic_betas as betas
+from gateway_plugins.parts.claude import anthropic_betas as betas
 
 CLAUDE = capabilities("us.anthropic.claude-sonnet-4-5-20250929-v1:0")
 MESSAGES = [{"role": "user", "content": "hi"}]

@@ -14,7 +14,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from gateway.flag import Usage, event
 from gateway.framing import eventstream
-from gateway_plugins.parts.emit_openai_chat import usage_dict
+from gateway_plugins.parts.replies.emit_openai_chat import usage_dict
 from tests.plugins.converse_request import (
     GPT_OSS,
     NOVA,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway_plugins.parts.converse_facts import usage_of
+from gateway_plugins.parts.replies.converse_facts import usage_of
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,10 @@ from gateway.registry import plugin
 from gateway.testkit import render_anthropic, render_chat
 from gateway.testkit.scenario import NAMED, Canned, Tokens, Tool
 from gateway_plugins import bedrock_converse
-from gateway_plugins.parts import bedrock, replies
-from gateway_plugins.parts.emit_bedrock_converse import FIELD_PATHS, Stream, Wanted, Whole, usage_dict
-from gateway_plugins.parts.replies import Citation, Stop
+from gateway_plugins.parts import bedrock
+from gateway_plugins.parts.replies import verbs as replies
+from gateway_plugins.parts.replies.emit_bedrock_converse import FIELD_PATHS, Stream, Wanted, Whole, usage_dict
+from gateway_plugins.parts.replies.verbs import Citation, Stop
 from tests.plugins.converse_roads import CHAT, DOCUMENT, INVOKE, MESSAGES, TOOLS, result, user
 
 SHAPES = {

@@ -9,7 +9,7 @@ from gateway.caps import capabilities
 from gateway.errors import UpstreamFailed
 from gateway.flag import COUNT_TOKENS, OPAQUE, Ask, Members, Reply, Request, Route, Target
 from gateway_plugins import anthropic_messages, bedrock_model_invoke
-from gateway_plugins.parts import counting
+from gateway_plugins.parts.requests import counting
 
 HAIKU = "us.anthropic.claude-haiku-4-5-20251001-v1:0"
 BODY = {"model": HAIKU, "messages": [{"role": "user", "content": "hi"}]}

@@ -12,8 +12,9 @@ from gateway.errors import NOT_FOUND, Truncated, UpstreamFailed
 from gateway.flag import COUNT_TOKENS, Ask, Head, Members, Target
 from gateway.framing import eventstream
 from gateway_plugins import anthropic_messages, bedrock_converse, bedrock_model_invoke
-from gateway_plugins.parts import bedrock, counting
-from gateway_plugins.parts.converse_options import response_fields
+from gateway_plugins.parts import bedrock
+from gateway_plugins.parts.requests import counting
+from gateway_plugins.parts.requests.converse_options import response_fields
 from tests.config.examples import config
 
 CLAUDE = capabilities("us.anthropic.claude-sonnet-4-5-20250929-v1:0")

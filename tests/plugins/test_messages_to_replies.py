@@ -9,8 +9,8 @@ import orjson
 import pytest
 
 from gateway.flag import Usage
-from gateway_plugins.parts.emit_anthropic_messages import Stream, Whole, citation_of, usage_dict
-from gateway_plugins.parts.replies import Citation, Stop
+from gateway_plugins.parts.replies.emit_anthropic_messages import Stream, Whole, citation_of, usage_dict
+from gateway_plugins.parts.replies.verbs import Citation, Stop
 from tests.plugins.messages_roads import CHAT, CONVERSE, GPT_4O, HAIKU, NOVA, message_of, streamed, tool
 
 USAGE = {

@@ -8,7 +8,7 @@ from gateway.flag import Event, Usage
 from gateway.registry import discover
 from gateway_plugins.bedrock_converse import ConverseMeter
 from gateway_plugins.openai_chat import ChatMeter
-from gateway_plugins.parts import anthropic_facts, opaque_facts
+from gateway_plugins.parts.replies import anthropic_facts, opaque_facts
 
 FLAGS = discover().flags
 

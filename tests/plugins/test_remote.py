@@ -8,7 +8,7 @@ import pytest
 from gateway.caps import Caps
 from gateway.errors import Refused
 from gateway.flag import Ask, Fetch, Members, Reply, Target
-from gateway_plugins.parts import remote
+from gateway_plugins.parts.requests import remote
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
 JPEG = b"\xff\xd8\xff\xe0" + bytes(20)

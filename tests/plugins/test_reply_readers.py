@@ -5,8 +5,8 @@ import pytest
 
 from gateway.errors import BadFrame
 from gateway.flag import Event, Usage, event
-from gateway_plugins.parts import walk_anthropic_messages, walk_bedrock_converse, walk_openai_chat
-from gateway_plugins.parts.replies import Citation, Stop
+from gateway_plugins.parts.replies import walk_anthropic_messages, walk_bedrock_converse, walk_openai_chat
+from gateway_plugins.parts.replies.verbs import Citation, Stop
 from gateway_plugins.parts.tools import Names
 
 LONG = "mcp.server/" + "long" * 30

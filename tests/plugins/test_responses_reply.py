@@ -6,9 +6,9 @@ import orjson
 import pytest
 
 from gateway.flag import Usage
-from gateway_plugins.parts import replies
-from gateway_plugins.parts.emit_openai_responses import Stream, Whole
-from gateway_plugins.parts.replies import Citation, Stop
+from gateway_plugins.parts.replies import verbs as replies
+from gateway_plugins.parts.replies.emit_openai_responses import Stream, Whole
+from gateway_plugins.parts.replies.verbs import Citation, Stop
 from gateway_plugins.parts.responses_names import CUSTOM, LOCAL_SHELL, Origin
 from gateway_plugins.parts.responses_reasoning import unpacked
 from tests.plugins.converse_request import stream_of

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from gateway.caps import Caps
 from gateway.errors import Refused
 from gateway.testkit.rules_chat import chat_fault
-from gateway_plugins.parts import media
-from gateway_plugins.parts.to_openai_chat import Conversation, media_part, text
+from gateway_plugins.parts.requests import media
+from gateway_plugins.parts.requests.to_openai_chat import Conversation, media_part, text
 
 PNG = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 PDF = "data:application/pdf;base64,JVBERi0xLjQKJcOkw7zDtsOfCg=="

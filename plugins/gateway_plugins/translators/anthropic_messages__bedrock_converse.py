@@ -1,7 +1,7 @@
 """Anthropic Messages to Bedrock Converse, and what Converse answers back to Messages.
 
-This file only maps. How messages become turns is in `parts/messages_to_converse.py`; what Converse demands of everyone
-in `parts/to_bedrock_converse.py` and `parts/converse_*.py`; what parameters mean for a model in `parts/settings.py`. No
+This file only maps. How messages become turns is in `messages_to_converse.py`; what Converse demands of everyone
+in `to_bedrock_converse.py` and `parts/converse_*.py`; what parameters mean for a model in `settings.py`. No
 model is named here: `target.caps` tells. Sources: Anthropic's API reference, botocore's service model, recorded
 traffic; bedrock.md 3.2 and 3.3.
 """
@@ -13,20 +13,20 @@ from functools import partial
 
 from gateway.errors import invalid
 from gateway.flag import Ask, Drop, Target
-from gateway_plugins.parts import anthropic_betas as betas
-from gateway_plugins.parts import converse_output as format_
-from gateway_plugins.parts import emit_anthropic_messages as write
-from gateway_plugins.parts import read_anthropic_options as options
-from gateway_plugins.parts import settings as decided
-from gateway_plugins.parts import walk_bedrock_converse as reply
-from gateway_plugins.parts.converse_options import inference, response_fields, thinking
-from gateway_plugins.parts.converse_tools import Choice, make_strict, tool_config, tool_spec
-from gateway_plugins.parts.messages_to_converse import Conversation
-from gateway_plugins.parts.replies import Translation
-from gateway_plugins.parts.settings import Wish
-from gateway_plugins.parts.to_bedrock_converse import CachePoints, arrange, is_unsigned_loop
+from gateway_plugins.parts.claude import anthropic_betas as betas
+from gateway_plugins.parts.replies import emit_anthropic_messages as write
+from gateway_plugins.parts.replies import walk_bedrock_converse as reply
+from gateway_plugins.parts.replies.verbs import Translation
+from gateway_plugins.parts.requests import converse_output as format_
+from gateway_plugins.parts.requests import read_anthropic_options as options
+from gateway_plugins.parts.requests import settings as decided
+from gateway_plugins.parts.requests.converse_options import inference, response_fields, thinking
+from gateway_plugins.parts.requests.converse_tools import Choice, make_strict, tool_config, tool_spec
+from gateway_plugins.parts.requests.messages_to_converse import Conversation
+from gateway_plugins.parts.requests.settings import Wish
+from gateway_plugins.parts.requests.to_bedrock_converse import CachePoints, arrange, is_unsigned_loop
+from gateway_plugins.parts.requests.turns import Block, Turn
 from gateway_plugins.parts.tools import Names
-from gateway_plugins.parts.turns import Block, Turn
 
 api = 1
 operations = ("generate", "count_tokens")

@@ -1,7 +1,7 @@
 """Anthropic Messages to OpenAI Chat Completions, and the replies back.
 
-This file only maps. How messages are told is in `parts/messages_to_chat.py`; what Chat demands of everyone in
-`parts/to_openai_chat.py` and `parts/openai_chat_options.py`; what parameters mean for a model in `parts/settings.py`.
+This file only maps. How messages are told is in `messages_to_chat.py`; what Chat demands of everyone in
+`to_openai_chat.py` and `openai_chat_options.py`; what parameters mean for a model in `settings.py`.
 Sources: the API references of both; bedrock.md 3.2 and 3.3.
 """
 
@@ -10,17 +10,17 @@ from __future__ import annotations
 from functools import partial
 
 from gateway.flag import Ask, Caps, Drop, Members, Target
-from gateway_plugins.parts import anthropic_betas as betas
-from gateway_plugins.parts import emit_anthropic_messages as write
-from gateway_plugins.parts import openai_chat_options as to
-from gateway_plugins.parts import read_anthropic_options as options
-from gateway_plugins.parts import settings as decided
-from gateway_plugins.parts import walk_openai_chat as reply
-from gateway_plugins.parts.messages_to_chat import Reader
-from gateway_plugins.parts.replies import Translation
-from gateway_plugins.parts.to_openai_chat import Conversation
+from gateway_plugins.parts.claude import anthropic_betas as betas
+from gateway_plugins.parts.replies import emit_anthropic_messages as write
+from gateway_plugins.parts.replies import walk_openai_chat as reply
+from gateway_plugins.parts.replies.verbs import Translation
+from gateway_plugins.parts.requests import openai_chat_options as to
+from gateway_plugins.parts.requests import read_anthropic_options as options
+from gateway_plugins.parts.requests import settings as decided
+from gateway_plugins.parts.requests.messages_to_chat import Reader
+from gateway_plugins.parts.requests.to_openai_chat import Conversation
+from gateway_plugins.parts.requests.turns import Block
 from gateway_plugins.parts.tools import Names
-from gateway_plugins.parts.turns import Block
 
 api = 1
 operations = ("generate",)

@@ -1,8 +1,8 @@
 """Bedrock Converse to Anthropic Messages, and the replies back.
 
 The body that leaves is the Messages API's own; what an envelope takes or moves (Bedrock's version, model and stream)
-is that flag's. How messages become turns is in `parts/converse_to_turns.py` and `parts/to_anthropic_messages.py`, what
-stands beside the conversation in `parts/converse_on_invoke.py`; here stand the other members. Sources: botocore's
+is that flag's. How messages become turns is in `converse_to_turns.py` and `to_anthropic_messages.py`, what
+stands beside the conversation in `converse_on_invoke.py`; here stand the other members. Sources: botocore's
 service model, Anthropic's API reference, bedrock.md 3.2 and 3.3.
 """
 
@@ -15,20 +15,21 @@ from typing import Any, Final
 
 from gateway.errors import invalid
 from gateway.flag import Ask, Caps, Drop, Target, Translation
-from gateway_plugins.parts import anthropic_settings, anthropic_tools, converse_on_invoke, replies
-from gateway_plugins.parts import read_converse_options as options
-from gateway_plugins.parts import settings as decided
-from gateway_plugins.parts import to_anthropic_messages as to
-from gateway_plugins.parts.anthropic_settings import Body
-from gateway_plugins.parts.converse_to_turns import Reader as Turns
-from gateway_plugins.parts.emit_bedrock_converse import FIELD_PATHS, Stream, Wanted, Whole
-from gateway_plugins.parts.read_bedrock_converse import listed
-from gateway_plugins.parts.read_converse_options import EXTRAS
-from gateway_plugins.parts.settings import Wish
-from gateway_plugins.parts.to_anthropic_messages import Marks
+from gateway_plugins.parts.replies import verbs as replies
+from gateway_plugins.parts.replies.emit_bedrock_converse import FIELD_PATHS, Stream, Wanted, Whole
+from gateway_plugins.parts.replies.walk_anthropic_messages import Reader
+from gateway_plugins.parts.requests import anthropic_settings, anthropic_tools, converse_on_invoke
+from gateway_plugins.parts.requests import read_converse_options as options
+from gateway_plugins.parts.requests import settings as decided
+from gateway_plugins.parts.requests import to_anthropic_messages as to
+from gateway_plugins.parts.requests.anthropic_settings import Body
+from gateway_plugins.parts.requests.converse_to_turns import Reader as Turns
+from gateway_plugins.parts.requests.read_bedrock_converse import listed
+from gateway_plugins.parts.requests.read_converse_options import EXTRAS
+from gateway_plugins.parts.requests.settings import Wish
+from gateway_plugins.parts.requests.to_anthropic_messages import Marks
+from gateway_plugins.parts.requests.turns import Block
 from gateway_plugins.parts.tools import Names
-from gateway_plugins.parts.turns import Block
-from gateway_plugins.parts.walk_anthropic_messages import Reader
 
 api = 1
 operations = ("generate", "count_tokens")

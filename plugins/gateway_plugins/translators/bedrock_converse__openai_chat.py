@@ -1,7 +1,7 @@
 """Bedrock Converse to OpenAI Chat Completions, and the replies back.
 
-How messages become Chat's is in `parts/converse_to_chat.py` and `parts/to_openai_chat.py`, how parameters are said
-there in `parts/openai_chat_options.py`; here stand the members of a Converse request and what becomes of each.
+How messages become Chat's is in `converse_to_chat.py` and `to_openai_chat.py`, how parameters are said
+there in `openai_chat_options.py`; here stand the members of a Converse request and what becomes of each.
 Sources: botocore's service model, OpenAI's API reference, bedrock.md 3.2 and 3.3.
 """
 
@@ -12,17 +12,17 @@ from typing import Any, Final
 
 from gateway.errors import invalid
 from gateway.flag import Ask, Drop, Target, Translation
-from gateway_plugins.parts import openai_chat_options as chat
-from gateway_plugins.parts import read_converse_options as options
-from gateway_plugins.parts import replies
-from gateway_plugins.parts import settings as decided
-from gateway_plugins.parts.converse_to_chat import Reader as Messages
-from gateway_plugins.parts.emit_bedrock_converse import FIELD_PATHS, Stream, Wanted, Whole
-from gateway_plugins.parts.openai_chat_options import Choice
-from gateway_plugins.parts.read_converse_options import EXTRAS
+from gateway_plugins.parts.replies import verbs as replies
+from gateway_plugins.parts.replies.emit_bedrock_converse import FIELD_PATHS, Stream, Wanted, Whole
+from gateway_plugins.parts.replies.walk_openai_chat import Reader
+from gateway_plugins.parts.requests import openai_chat_options as chat
+from gateway_plugins.parts.requests import read_converse_options as options
+from gateway_plugins.parts.requests import settings as decided
+from gateway_plugins.parts.requests.converse_to_chat import Reader as Messages
+from gateway_plugins.parts.requests.openai_chat_options import Choice
+from gateway_plugins.parts.requests.read_converse_options import EXTRAS
+from gateway_plugins.parts.requests.turns import Block
 from gateway_plugins.parts.tools import Names
-from gateway_plugins.parts.turns import Block
-from gateway_plugins.parts.walk_openai_chat import Reader
 
 api = 1
 operations = ("generate",)

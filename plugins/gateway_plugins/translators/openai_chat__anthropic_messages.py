@@ -1,7 +1,7 @@
 """OpenAI Chat Completions to Anthropic Messages, and the replies back.
 
-How the request is read is in `parts/read_openai_chat.py`, what becomes of it in `parts/openai_to_messages.py`; how a
-reply is read and written in `parts/walk_anthropic_messages.py` and `parts/emit_openai_chat.py`.
+How the request is read is in `read_openai_chat.py`, what becomes of it in `openai_to_messages.py`; how a
+reply is read and written in `walk_anthropic_messages.py` and `emit_openai_chat.py`.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from dataclasses import replace
 from functools import partial
 
 from gateway.flag import Ask, Drop, Target
-from gateway_plugins.parts import converse_on_invoke
-from gateway_plugins.parts import emit_openai_chat as write
-from gateway_plugins.parts import openai_to_messages as to
-from gateway_plugins.parts import read_openai_options as read
-from gateway_plugins.parts import walk_anthropic_messages as reply
-from gateway_plugins.parts.replies import Translation
+from gateway_plugins.parts.replies import emit_openai_chat as write
+from gateway_plugins.parts.replies import walk_anthropic_messages as reply
+from gateway_plugins.parts.replies.verbs import Translation
+from gateway_plugins.parts.requests import converse_on_invoke
+from gateway_plugins.parts.requests import openai_to_messages as to
+from gateway_plugins.parts.requests import read_openai_options as read
 
 api = 1
 operations = ("generate",)

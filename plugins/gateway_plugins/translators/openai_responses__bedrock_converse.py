@@ -1,7 +1,7 @@
 """OpenAI Responses to Bedrock Converse, and the replies back.
 
-How the request is read is in `parts/read_openai_responses.py`, what becomes of it in `parts/openai_to_converse.py`; how
-a reply is read and written in `parts/walk_bedrock_converse.py` and `parts/emit_openai_responses.py`.
+How the request is read is in `read_openai_responses.py`, what becomes of it in `openai_to_converse.py`; how
+a reply is read and written in `walk_bedrock_converse.py` and `emit_openai_responses.py`.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 from functools import partial
 
 from gateway.flag import Ask, Drop, Target
-from gateway_plugins.parts import emit_openai_responses as write
-from gateway_plugins.parts import openai_to_converse as to
-from gateway_plugins.parts import read_openai_responses_options as read
-from gateway_plugins.parts import walk_bedrock_converse as reply
-from gateway_plugins.parts.replies import Translation
+from gateway_plugins.parts.replies import emit_openai_responses as write
+from gateway_plugins.parts.replies import walk_bedrock_converse as reply
+from gateway_plugins.parts.replies.verbs import Translation
+from gateway_plugins.parts.requests import openai_to_converse as to
+from gateway_plugins.parts.requests import read_openai_responses_options as read
 
 api = 1
 operations = ("generate",)

@@ -1,0 +1,149 @@
+"""Messages of a Converse request as turns of the Messages dialect, with their cache marks.
+
+Each message is mapped by itself; what the turns must look like together is `to_anthropic_messages.arrange`. Sources:
+botocore's service model and Anthropic's API reference, member by member; bedrock.md 3.2, read from right to left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from gateway.errors import invalid
+from gateway.flag import Caps, Drop, Members
+from gateway_plugins.parts import reasoning
+from gateway_plugins.parts.fields import param
+from gateway_plugins.parts.replies.emit_anthropic_messages import citation_of
+from gateway_plugins.parts.replies.verbs import Citation
+from gateway_plugins.parts.requests import anthropic_files as files
+from gateway_plugins.parts.requests import converse_values as values
+from gateway_plugins.parts.requests import read_bedrock_converse as converse
+from gateway_plugins.parts.requests import to_anthropic_messages as to
+from gateway_plugins.parts.requests.converse_values import CachePoint, Call, Document, File, Result, Text, ToolChange
+from gateway_plugins.parts.requests.to_anthropic_messages import Marks
+from gateway_plugins.parts.requests.turns import NO_OUTPUT, Block, Turn
+from gateway_plugins.parts.tools import Names
+
+
+@dataclass(slots=True)
+class Reader:
+    """What mapping a message needs to know, and what it found on the way."""
+
+    caps: Caps
+    names: Names
+    marks: Marks
+    drop: Drop
+    changes_tools: bool = False
+    """A tool comes or goes in the midst of the conversation."""
+
+    def read(self, top: Members) -> tuple[list[Block], list[Turn]]:
+        """The system prompt, and the turns. System messages in their midst stay where they are."""
+        system = self._content(converse.system(top, self.drop), "system")
+        turns = [
+            Turn(message.role, self._content(message.blocks, "messages"), message.at)
+            for message in converse.messages(top, self.drop)
+        ]
+        return [block for block in system if not to.is_blank(block)], turns
+
+    def _content(self, given: Sequence[values.Block], section: str) -> list[Block]:
+        blocks: list[Block] = []
+        for each in given:
+            if isinstance(each, CachePoint):
+                self.marks.put(each.ttl, blocks, section, each.at)
+            else:
+                blocks += _READERS[type(each)](self, each)
+        return blocks
+
+    def text(self, given: Text) -> list[Block]:
+        block = to.text(given.text)
+        cited = [self._citation(citation, f"{given.at}/citations") for citation in given.citations]
+        if kept := [citation for citation in cited if citation]:
+            block["citations"] = kept
+        return [block]
+
+    def _citation(self, citation: Citation, at: str) -> Block | None:
+        """One of the web carries a key that Converse does not have, so that it could not be sent back."""
+        if citation.kind == "web":
+            self.drop(at)
+            return None
+        return {name: value for name, value in citation_of(citation).items() if name != "file_id"}
+
+    def file(self, given: File) -> list[Block]:
+        return [files.media_block(given.media, self.caps, param(given.at))]
+
+    def document(self, given: Document) -> list[Block]:
+        field = param(given.at)
+        if given.media is not None:
+            block = files.media_block(given.media, self.caps, field)
+        else:
+            block = files.text_document(given.texts, given.name, self.caps, field, is_split=given.is_split)
+        if given.context:
+            block["context"] = given.context
+        return [self._citable(block, given)]
+
+    def search_result(self, given: values.SearchResult) -> list[Block]:
+        """A block of its own, or text for models that do not know it."""
+        if not self.caps.citations:
+            return [self._citable(to.text(given.plain), given)]
+        texts = [to.text(text) for text in given.texts if text.strip()]
+        block: Block = {"type": "search_result", "source": given.source, "title": given.title, "content": texts}
+        return [self._citable(block, given)]
+
+    def _citable(self, block: Block, given: Document | values.SearchResult) -> Block:
+        if given.citations and self.caps.citations:
+            block["citations"] = {"enabled": True}
+        elif given.citations:
+            self.drop(f"{given.at}/citations")
+        return block
+
+    def thinking(self, given: values.Thinking) -> list[Block]:
+        """Thinking exactly as it came, where this family made it; any other is dropped aloud."""
+        carried = given.data or given.signature
+        able = self.caps.redacted_reasoning if given.data else self.caps.signed_reasoning
+        mine = reasoning.untagged(self.caps.family, carried) if carried and able else None
+        if not mine:
+            self.drop(given.at)
+            return []
+        if given.data:
+            return [{"type": "redacted_thinking", "data": mine}]
+        return [{"type": "thinking", "thinking": given.text, "signature": mine}]
+
+    def call(self, given: Call) -> list[Block]:
+        return [{"type": "tool_use", "id": given.id, "name": self.names.alias(given.name), "input": given.input}]
+
+    def result(self, given: Result) -> list[Block]:
+        found = [block for each in given.content for block in _READERS[type(each)](self, each)]
+        content = [block for block in found if not to.is_blank(block)]
+        block: Block = {"type": "tool_result", "tool_use_id": given.id, "content": content or [to.text(NO_OUTPUT)]}
+        if given.is_error:
+            block["is_error"] = True
+        return [block]
+
+    def json(self, given: values.Json) -> list[Block]:
+        _ = self
+        return [to.text(orjson.dumps(given.value).decode())]
+
+    def tool_change(self, given: ToolChange) -> list[Block]:
+        if given.kind != "mcp_toolset_reference" and not given.name:
+            raise invalid(f"{param(given.at)}.tool.name must name the tool", f"{param(given.at)}.tool.name")
+        self.changes_tools = True
+        name = given.name if given.server else self.names.alias(given.name)
+        members = {"type": given.kind, "name": name, "server_name": given.server}
+        tool = {key: value for key, value in members.items() if value}
+        return [{"type": "tool_addition" if given.added else "tool_removal", "tool": tool}]
+
+
+_READERS: Final[dict[type, Callable[[Reader, Any], list[Block]]]] = {
+    Text: Reader.text,
+    File: Reader.file,
+    Document: Reader.document,
+    values.SearchResult: Reader.search_result,
+    values.Thinking: Reader.thinking,
+    Call: Reader.call,
+    Result: Reader.result,
+    values.Json: Reader.json,
+    ToolChange: Reader.tool_change,
+}

@@ -247,6 +247,7 @@ class Reader:
             is_last = at == len(calls) - 1
             if not over and (is_last or not call.is_complete()):
                 return
+            self._calls.end(to)
             to.block_end()
             call.told = -1
 

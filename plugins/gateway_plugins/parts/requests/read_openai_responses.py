@@ -247,4 +247,4 @@ _FILES: Final[Mapping[str, Callable[[dict[str, Any], str, Drop], Media]]] = {
 
 
 def _absent(field_: str, what: str) -> Exception:
-    return invalid(f"{field_}: the {what} itself must be here, as a data: URL; no files are stored or fetched", field_)
+    return invalid(f"{field_}: send the {what} itself, as a data: URL, or its http(s) URL; no files are stored", field_)

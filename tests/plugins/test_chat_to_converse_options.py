@@ -43,9 +43,15 @@ def test_limits_sampling_and_stops_are_carried():
     assert body["inferenceConfig"] == {"maxTokens": 10, "temperature": 0.5, "stopSequences": ["END"]}
 
 
-def test_the_newer_limit_wins_and_small_ones_are_raised():
+def test_the_newer_limit_wins():
     assert sent({"max_tokens": 10, "max_completion_tokens": 20})["inferenceConfig"]["maxTokens"] == 20
-    assert sent({"max_tokens": 1}, Caps(min_max_tokens=16))["inferenceConfig"]["maxTokens"] == 16
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+def test_a_limit_below_the_models_smallest_is_raised_aloud(name):
+    drops: list[str] = []
+    assert sent({name: 1}, Caps(min_max_tokens=16), drops)["inferenceConfig"]["maxTokens"] == 16
+    assert drops == [f"/{name}"]
 
 
 def test_a_family_that_needs_a_limit_gets_its_own_where_the_client_gave_none():

@@ -65,7 +65,8 @@ class _Request:
         told = Conversation(caps, self.names, self._points, drop)
         self._system, self._turns = told.read(top)
         self._points.mark_last(self._turns, options.ttl(top, drop))
-        wish, asked = options.wish(top, caps, drop), options.limit(top)
+        wish = options.wish(top, caps, drop)
+        asked = decided.allowed_limit(options.limit(top), caps, drop, "/max_tokens")
         thought = decided.thought(wish, asked, caps, drop, unsigned_loop=is_unsigned_loop(self._turns))
         thinks = thought.is_claudes
         output, tools, fields = self._tools(told.called, thinks=thinks)

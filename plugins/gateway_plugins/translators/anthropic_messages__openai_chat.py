@@ -65,7 +65,7 @@ def _tools(top: Members, names: Names, caps: Caps, drop: Drop) -> to.Output:
 
 
 def _parameters(top: Members, caps: Caps, drop: Drop) -> Block:
-    asked = options.limit(top)
+    asked = decided.allowed_limit(options.limit(top), caps, drop, "/max_tokens")
     wish = options.wish(top, caps, drop)
     thought = decided.thought(wish, asked, caps, drop, unsigned_loop=False)
     if options.effort_alone(top, wish, caps, drop):  # Chat's effort would make a Claude think

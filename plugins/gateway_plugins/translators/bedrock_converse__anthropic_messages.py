@@ -80,7 +80,8 @@ class _Request:
         wish, effort = _effort(options.wish(top, extra, drop), caps, drop)
         turns = Turns(caps, self.names, self._marks, drop)
         system, messages = self._conversation(turns, prefill=caps.prefill and not wish.on)
-        limit, loop = options.limit(config), to.is_unsigned_loop(messages)
+        limit = decided.allowed_limit(options.limit(config), caps, drop, "/inferenceConfig/maxTokens")
+        loop = to.is_unsigned_loop(messages)
         thought = decided.thought(wish, limit, caps, drop, unsigned_loop=loop)
         thinks = thought.is_claudes or caps.reasoning == "always"
         output = self._output(messages, system, thinks=thinks)

@@ -87,9 +87,10 @@ def _format(wanted: Format) -> to.Format | None:
 
 
 def _parameters(asked: Asked, caps: Caps, drop: Drop) -> Block:
-    thought = decided.thought(asked.wish, asked.limit, caps, drop, unsigned_loop=False)
+    limit = decided.allowed_limit(asked.limit, caps, drop, asked.limit_at)
+    thought = decided.thought(asked.wish, limit, caps, drop, unsigned_loop=False)
     sampled = decided.sampling(asked.sampling, caps, drop, thinks=thought.is_claudes, hottest=2)
-    limit = decided.output_limit(asked.limit, thought, caps, demanded=False)
+    limit = decided.output_limit(limit, thought, caps, demanded=False)
     tier: Block = {"service_tier": asked.tier} if asked.tier else {}
     stops = to.stops(decided.stops(asked.stops, caps, drop, "/stop"), drop, "/stop")
     return to.limit(limit, caps) | to.effort(thought, caps) | to.sampling(sampled, drop) | stops | tier

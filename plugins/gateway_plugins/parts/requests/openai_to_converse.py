@@ -60,11 +60,12 @@ class _Request:
         asked, caps, drop = self._asked, self._caps, self._drop
         self._points.mark_last(self._turns, asked.ttl)
         loop = is_unsigned_loop(self._turns)
-        thought = decided.thought(asked.wish, asked.limit, caps, drop, unsigned_loop=loop)
+        limit = decided.allowed_limit(asked.limit, caps, drop, asked.limit_at)
+        thought = decided.thought(asked.wish, limit, caps, drop, unsigned_loop=loop)
         thinks = thought.is_claudes
         output, tools, tool_fields = self._tools(thinks=thinks)
         sampled = decided.sampling(asked.sampling, caps, drop, thinks=thinks)
-        limit = decided.output_limit(asked.limit, thought, caps, demanded=False)
+        limit = decided.output_limit(limit, thought, caps, demanded=False)
         config, top_k = inference(limit, sampled, decided.stops(asked.stops, caps, drop, "/stop"), caps, drop)
         prefill = caps.prefill and not thinks and not output  # an answer of a schema is not begun by the client
         messages = arrange(self._turns, caps, drop, prefill=prefill)

@@ -36,8 +36,9 @@ def request(asked: Asked, target: Target, drop: Drop, *, stream: bool) -> Made:
     native = asked.format.kind == "json_schema" and caps.json_schema
     prefill = caps.prefill and not asked.wish.on and caps.reasoning != "always" and not native
     body["messages"] = messages = to.arrange(turns, caps, drop, prefill=prefill)
-    thought = decided.thought(asked.wish, asked.limit, caps, drop, unsigned_loop=to.is_unsigned_loop(messages))
-    body["max_tokens"] = decided.output_limit(asked.limit, thought, caps, demanded=True)
+    limit = decided.allowed_limit(asked.limit, caps, drop, asked.limit_at)
+    thought = decided.thought(asked.wish, limit, caps, drop, unsigned_loop=to.is_unsigned_loop(messages))
+    body["max_tokens"] = decided.output_limit(limit, thought, caps, demanded=True)
     thinks = thought.is_claudes or caps.reasoning == "always"
     tools, wanted = _tools(asked.tools, caps, names, marks, drop), asked.tools
     choice = Choice(wanted.mode, names.alias(wanted.name) if wanted.name else "", wanted.parallel, wanted.path)

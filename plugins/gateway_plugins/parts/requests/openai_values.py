@@ -127,6 +127,8 @@ class Asked:
     format: Format
     limit: int | None
     """Of the output, in tokens."""
+    limit_at: str
+    """JSON pointer of the limit."""
     sampling: Mapping[str, float]
     """temperature, top_p and top_k, as far as they are given."""
     tier: str = ""

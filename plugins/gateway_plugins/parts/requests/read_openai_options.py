@@ -49,6 +49,7 @@ def asked(top: Members, drop: Drop) -> Asked:
     """The request. Raises `Refused`."""
     read.refuse(top, _MEANING, _NEUTRAL)
     read.leftovers(top, _CARRIED, _NEUTRAL, drop)
+    limit, limit_at = _limit(top)
     return Asked(
         messages=messages(top, drop),
         tools=_offer(top),
@@ -56,7 +57,8 @@ def asked(top: Members, drop: Drop) -> Asked:
             read.effort(member(top, "reasoning_effort"), "reasoning_effort"), own_thinking(member(top, "thinking"))
         ),
         format=_format(top),
-        limit=_limit(top),
+        limit=limit,
+        limit_at=limit_at,
         sampling=read.numbers(top, SAMPLING),
         tier=read.service_tier(top),
         stops=_stops(top),
@@ -84,10 +86,10 @@ def include_usage(top: Members, drop: Drop) -> bool:
     return read.flag_of(options.get("include_usage"), "/stream_options/include_usage") is True
 
 
-def _limit(top: Members) -> int | None:
-    """The output limit; the newer name wins."""
+def _limit(top: Members) -> tuple[int | None, str]:
+    """The output limit and where it stands; the newer name wins."""
     newer = read.limit(top, "max_completion_tokens")
-    return read.limit(top, "max_tokens") if newer is None else newer
+    return (read.limit(top, "max_tokens"), "/max_tokens") if newer is None else (newer, "/max_completion_tokens")
 
 
 def _stops(top: Members) -> list[str]:

@@ -57,6 +57,7 @@ def asked(top: Members, drop: Drop) -> tuple[Asked, Origins]:
         wish=_wish(top, drop),
         format=_format(top, drop),
         limit=read.limit(top, "max_output_tokens"),
+        limit_at="/max_output_tokens",
         sampling=read.numbers(top, ("temperature", "top_p")),
         tier=read.service_tier(top),
     )

@@ -184,13 +184,21 @@ def _display(wished: Wish, caps: Caps) -> str:
     return asked or ("summarized" if caps.thinking_display else "")
 
 
+def allowed_limit(asked: int | None, caps: Caps, drop: Drop, at: str) -> int | None:
+    """The client's limit of the output, or the smallest one that the model takes; `at` is its JSON pointer."""
+    if asked is None or asked >= caps.min_max_tokens:
+        return asked
+    drop(at)
+    return caps.min_max_tokens
+
+
 def output_limit(asked: int | None, decided: Thought, caps: Caps, *, demanded: bool) -> int | None:
-    """The limit of the output to send; None for none.
+    """The limit of the output to send, of an allowed one; None for none.
 
     Thinking counts into it: where the limit is ours to choose, the whole usual room for the answer stays beside it.
     """
     if asked is not None:
-        return max(asked, caps.min_max_tokens)
+        return asked
     if demanded or caps.needs_max_tokens or decided.tokens:
         return max(decided.tokens + caps.max_output, caps.min_max_tokens)
     return None

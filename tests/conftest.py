@@ -1,5 +1,6 @@
 """What every test may need; and, where nothing may be left out, a skip is a failure."""
 
+import gc
 import os
 
 import hypothesis
@@ -51,6 +52,12 @@ def pytest_sessionfinish(session):
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.register_profile("searching", deadline=None)
 hypothesis.settings.load_profile("repeatable" if os.environ.get("IRISGATE_NO_SKIPS") else "searching")
+
+
+def pytest_collection_finish():
+    """Some hundred thousand objects of pytest's own would be looked through again and again, for a second each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -1,10 +1,9 @@
 """What a call's bodies become before they are written: cut, without secrets, text or base64."""
 
-import time
-
 import pytest
 
 from gateway.capture import Capture, Part, shown
+from tests.least import cpu_seconds
 
 OF = ("call", "alice@example.com", 1.0)
 
@@ -59,9 +58,8 @@ def test_a_secret_in_an_address_is_redacted(value, kept):
 
 @pytest.mark.parametrize("begins", ["?", "//", "&key", "?a", "//a", "?key=", "/", "a@//"])
 def test_a_long_header_takes_no_longer_than_its_length_asks_for(begins):
-    begun = time.thread_time()
-    shown({"referer": begins * (60_000 // len(begins)), "location": begins + "a" * 60_000})
-    assert time.thread_time() - begun < 0.5
+    headers = {"referer": begins * (60_000 // len(begins)), "location": begins + "a" * 60_000}
+    assert cpu_seconds(lambda: shown(headers)) < 0.5
 
 
 def test_other_headers_are_kept_with_names_in_lower_case_and_bytes_that_are_no_text_replaced():

@@ -268,7 +268,7 @@ async def test_a_large_chat_to_converse_leaves_the_loop_to_others(shared, relay,
             translation = await shared.run(size, relay, translator.open, asked, target("bedrock_converse"), relay)
         held.append(monitor.longest)
         assert translation.ask.dialect == "bedrock_converse"
-    assert min(held) < 0.05
+    assert min(held) < 0.1
 
 
 @pytest.mark.parametrize("name", sorted(REGISTRY.flags))

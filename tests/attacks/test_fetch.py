@@ -390,17 +390,17 @@ async def test_a_slow_server_has_so_many_seconds_in_all(any_port, slow):
         await refused(
             f"http://images.test:{outside.port}/", "(did not come within 0.3 s|cannot be read)", timeout_seconds=0.3
         )
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 15
 
 
 async def test_a_name_server_that_is_silent_costs_no_more_than_the_time_limit():
     def silent(host, port):
-        time.sleep(0.8)
+        time.sleep(3)
         raise OSError
 
     begun = time.monotonic()
     await refused("http://images.test/", "did not come within", names=silent, timeout_seconds=0.2)
-    assert time.monotonic() - begun < 0.7
+    assert time.monotonic() - begun < 2.5
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,14 @@ Times are of the process, with room for a slow machine: what looks through all n
 """
 
 import json
-from time import process_time
+from functools import partial
 
 import pytest
 
 from gateway.config.findings import MAX_FINDINGS, PATIENCE, ConfigError, Report
 from gateway.config.hujson import MAX_PIECES, Document, HujsonError, parse
 from gateway.config.load import MAX_BYTES, load, loads
+from tests.least import cpu_seconds
 
 SECONDS = 6.0
 """Each takes about one where it was written."""
@@ -62,18 +63,14 @@ LARGE = {
 @pytest.mark.parametrize("document", LARGE.values(), ids=LARGE)
 def test_a_large_configuration_is_read_within_seconds(document):
     text = json.dumps(document)
-    start = process_time()
-    loads(text)
-    assert process_time() - start < SECONDS
+    assert cpu_seconds(partial(loads, text), runs=1) < SECONDS
 
 
 def test_many_macros_and_many_findings_are_read_within_seconds():
     environ = {f"KEY{index}": f"sk-value-{index:06d}" for index in range(1000)}
     providers = many(1000, lambda index: {**provider(["m"]), "apikey": f"${{KEY{index}}}", "unknown": 1})
     text = json.dumps({"providers": providers})
-    start = process_time()
-    loads(text, environ=environ)
-    assert process_time() - start < SECONDS
+    assert cpu_seconds(partial(loads, text, environ=environ), runs=1) < SECONDS
 
 
 def test_of_a_thousand_findings_the_rest_is_counted_in_one_line_and_errors_are_still_told():

@@ -110,7 +110,7 @@ async def test_a_locked_store_delays_records_and_loses_none(tmp_path, monkeypatc
         begun = time.monotonic()
         for number in range(500):
             kept.put(str(number))
-        assert time.monotonic() - begun < 1
+        assert time.monotonic() - begun < 4
         with pytest.raises(StoreFailed, match="could not be taken over yet"):
             await kept.keeper.flush()
         assert await kept.told("store.write_failed")

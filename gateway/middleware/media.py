@@ -18,6 +18,7 @@ from gateway.fetch.fetches import MAX_FILES, Fetches
 from gateway.flag import Ask, Fetch, Head, Reply, Send
 from gateway.log import Logger
 from gateway.metrics import Metrics
+from gateway.middleware.send import without_keys
 from gateway.registry import Plugin
 from gateway.upstream import MAX_BODY, Upstream
 
@@ -61,7 +62,10 @@ class Steps:
             opening = self.upstream.open(candidate.offer.provider, send, attempt.headers, timeouts)
             reply = await attempt.wait(opening)
             call.stack.callback(reply.close)
-            return Reply(reply.head.status, reply.head.headers, await attempt.wait(reply.read(MAX_BODY)))
+            body = await attempt.wait(reply.read(MAX_BODY))
+            if reply.head.status >= 400:
+                body = without_keys(body, attempt.headers)
+            return Reply(reply.head.status, reply.head.headers, body)
 
         flag = self.flag_of(call, attempt)
         found = await drive(

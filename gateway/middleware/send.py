@@ -74,7 +74,7 @@ class SendOn:
             message = f"{candidate.offer.provider_id} answered with status {head.status}"
             raise UpstreamFailed(Problem(UNAVAILABLE, message, status=502))
         if head.status >= 400:
-            body = _without_keys(body, attempt.headers)
+            body = without_keys(body, attempt.headers)
         if problem := candidate.flag.problem(head, body):
             self._note_refused_key(call, attempt, problem)
             raise UpstreamFailed(problem, body, forwarded(head), head.status)
@@ -182,7 +182,7 @@ def forwarded(head: Head) -> dict[str, str]:
     return {name: value for name, value in head.headers.items() if name.startswith(_FORWARDED) and value.isprintable()}
 
 
-def _without_keys(body: bytes, shown: Mapping[str, str]) -> bytes:
+def without_keys(body: bytes, shown: Mapping[str, str]) -> bytes:
     """An error's body without what the provider was shown: some repeat a key that they refuse."""
     for value in shown.values():
         key = value.rpartition(" ")[2]

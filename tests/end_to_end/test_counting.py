@@ -93,3 +93,13 @@ async def test_an_error_of_anthropics_counting_reaches_a_bedrock_client_as_one_o
     body = {"input": {"converse": {"messages": [{"role": "user", "content": [{"nothing": 1}]}]}}}
     reply = await gw.post(f"/model/{CLAUDE}/count-tokens", body)
     assert (reply.status, reply.headers["x-amzn-errortype"]) == (400, "ValidationException")
+
+
+@pytest.mark.parametrize("client", ["messages", "invoke"])
+async def test_a_key_that_a_provider_repeats_in_its_refusal_to_count_reaches_no_client(gw, bedrock_sim, client):
+    bedrock_sim.default = scenarios.error("AccessDeniedException", f"the key {KEY} may not count")
+    path, body, _ = CLIENTS[client]
+    reply = await gw.post(path.format(HAIKU), body(HAIKU))
+    assert reply.status == 403
+    assert KEY not in reply.body.decode()
+    assert "the key [redacted] may not count" in reply.body.decode()

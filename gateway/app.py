@@ -47,7 +47,7 @@ from gateway.pool import Pool
 from gateway.quotas.book import Quotas
 from gateway.registry import Registry
 from gateway.runtime import runtime
-from gateway.server import PING_SECONDS, Server
+from gateway.server import PING_SECONDS, STALLED_SECONDS, Server
 from gateway.sessions import load_key
 from gateway.store.bodies import Bodies
 from gateway.store.entries import Balance, Entry
@@ -71,6 +71,7 @@ def build(
     log: Logger,
     modes: Modes,
     ping_seconds: float = PING_SECONDS,
+    stalled_seconds: float = STALLED_SECONDS,
 ) -> web.Application:
     """The application.
 
@@ -79,7 +80,7 @@ def build(
     """
     gateway = _gateway(config, registry, state, log)
     finish = Finish(gateway.keeper, gateway.metrics, log, gateway.observers)
-    server = Server(gateway, finish, ping_seconds)
+    server = Server(gateway, finish, ping_seconds, stalled_seconds)
     calls: set[web.AbstractRoute] = set()
     app = web.Application(
         middlewares=[problems, *middlewares(calls, modes)], client_max_size=config.server.limits.body_bytes

@@ -44,6 +44,9 @@ MAX_HEADER: Final = 2000
 BODY_SECONDS: Final = 60.0
 """For which a client may send nothing of a body that it has begun."""
 
+STALLED_SECONDS: Final = 300.0
+"""For which a client may take nothing of a stream: all the while it holds a provider's connection and a reservation."""
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -53,6 +56,7 @@ class Server:
     finish: Callable[[Call, int, str], None]
     """Writes the call's record, given its status and outcome; does so once, however often it is called."""
     ping_seconds: float = PING_SECONDS
+    stalled_seconds: float = STALLED_SECONDS
 
     def handler(self, flag: Plugin, route: Route) -> Handler:
         return partial(self.handle, flag, route)
@@ -172,8 +176,8 @@ class Server:
         response = web.StreamResponse(status=answer.status, headers=headers)
         await response.prepare(request)
         writer = _Writer(response, call.capture)
-        pinger = asyncio.create_task(writer.ping(encoder.ping(), self.ping_seconds))
-        call.stack.callback(pinger.cancel)
+        watch = asyncio.create_task(self._watch(writer, encoder.ping(), call, request))
+        call.stack.callback(watch.cancel)
         try:
             await writer.write(_encoded(encoder, native, first))
             async for events in items:
@@ -186,12 +190,19 @@ class Server:
             call.problem = self._cause(call, error)
             raw = error.raw if native and isinstance(error, UpstreamFailed) else b""
             last = raw or encoder.fail(call.problem)
-        pinger.cancel()
+        watch.cancel()
         self.finish(call, answer.status, "ok" if call.problem is None else "failed")
         if last:
             await writer.write(last)
         await response.write_eof()
         return response
+
+    async def _watch(self, writer: _Writer, ping: bytes, call: Call, request: web.Request) -> None:
+        """Send pings into silence, and leave a client that takes nothing any more."""
+        await writer.watch(ping, self.ping_seconds, self.stalled_seconds)
+        self.gateway.log.warning("client.stalled", request_id=call.id, seconds=self.stalled_seconds)
+        if request.transport is not None:
+            request.transport.abort()  # which ends the call as a client's leaving does
 
     def _cause(self, call: Call, error: BaseException) -> Problem:
         """What a client is told of an exception in mid-stream. Raises it again when the client itself has left."""
@@ -248,22 +259,33 @@ class _Writer:
         self._response = response
         self._capture = capture
         self._last = monotonic()
+        self._waits = False
+        """For the client to take what has been written."""
 
     async def write(self, data: bytes) -> None:
         self._last = monotonic()
         if self._capture is not None:
             self._capture.feed(data)
+        self._waits = True
         await self._response.write(data)
+        self._waits = False
 
-    async def ping(self, data: bytes, seconds: float) -> None:
-        """Write a ping whenever nothing has been written for so long."""
-        with suppress(ConnectionError):
-            while data:
-                silent = monotonic() - self._last
-                if silent >= seconds:
-                    await self.write(data)
-                else:
-                    await asyncio.sleep(seconds - silent)
+    async def watch(self, ping: bytes, seconds: float, patience: float) -> None:
+        """Write a ping whenever nothing has been written for `seconds`; returns when a write waits for `patience`.
+
+        One timer a stream looks after all of its writes.
+        """
+        turn = min(seconds, patience)
+        while True:
+            silent = monotonic() - self._last
+            if self._waits and silent >= patience:
+                return
+            if ping and not self._waits and silent >= seconds:
+                with suppress(ConnectionError):
+                    await self.write(ping)
+            else:
+                left = (patience if self._waits else seconds) - silent
+                await asyncio.sleep(min(turn, left) if left > 0 else turn)
 
 
 def _reply_headers(call: Call, headers: Mapping[str, str], *, made_here: bool = False) -> dict[str, str]:

@@ -12,7 +12,9 @@ from gateway.flag import Ask, Head, Members, Target
 from gateway.framing import eventstream, sse
 from gateway.registry import discover
 from gateway.testkit import scenario as scenarios
+from tests.attacks.hostile import post
 from tests.gates import HAIKU, KEY, NOVA, bedrock, gate
+from tests.raw import Raw
 
 CHAT = {"messages": [{"role": "user", "content": "hi"}], "stream": True}
 MESSAGES = {"max_tokens": 50, "messages": [{"role": "user", "content": "hi"}], "stream": True}
@@ -221,6 +223,34 @@ async def test_a_silent_stream_is_pinged_in_the_dialects_that_have_pings(tmp_pat
         data = await (await gw.post(*ROADS["messages to invoke"])).read()
         assert data.count(b"event: ping") >= 2
         assert says_normal_end("/v1/messages", data)
+
+
+@pytest.mark.parametrize("road", ["native converse", "chat to converse"])
+async def test_a_client_that_takes_nothing_any_more_is_left_and_its_upstream_with_it(tmp_path, bedrock_sim, road):
+    path, body = ROADS[road]
+    bedrock_sim.script(scenarios.text(*["x" * 500_000] * 60))
+    async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}, stalled_seconds=0.3) as gw:
+        client = await Raw.open("127.0.0.1", int(gw.url.rpartition(":")[2]))
+        client.writer.write(post(path, body))
+        (record,) = await gw.calls()
+        assert record["outcome"] == "cancelled"
+        assert gw.lines.entries("client.stalled")
+        await asyncio.wait_for(bedrock_sim.requests[0].closed.wait(), 5)
+        await client.close()
+
+
+async def test_a_client_that_is_slow_but_reads_gets_its_stream_whole(tmp_path, bedrock_sim):
+    path, body = ROADS["native converse"]
+    bedrock_sim.script(scenarios.text(*["x" * 500_000] * 20))
+    async with (
+        gate(tmp_path, {"b": bedrock(bedrock_sim.url)}, stalled_seconds=0.5) as gw,
+        gw.session.post(gw.url + path, json=body) as reply,
+    ):
+        data = bytearray()
+        async for piece in reply.content.iter_chunked(1_000_000):
+            data += piece
+            await asyncio.sleep(0.1)
+    assert says_normal_end(path, bytes(data))
 
 
 async def test_an_error_before_the_first_event_has_its_status(tmp_path, bedrock_sim):

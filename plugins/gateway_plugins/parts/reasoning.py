@@ -7,10 +7,24 @@ one answers 400, or reads it as noise. The client keeps the string and sends it 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 PREFIX: Final = "irisgate1:"
 """How every tag begins; nothing without it is ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reasoning:
+    """Thinking of an earlier turn, as the client got it from us, tags and all: text with a signature, or `data` of a
+    redacted one. Neither: it came from elsewhere, and no provider takes it back.
+    """
+
+    at: str
+    """JSON pointer of its place in the client's request."""
+    text: str = ""
+    signature: str = ""
+    data: str = ""
 
 
 def tagged(family: str, value: str) -> str:

@@ -15,7 +15,7 @@ import orjson
 
 from gateway.flag import Caps, Drop, Members
 from gateway_plugins.parts.fields import param
-from gateway_plugins.parts.reasoning import untagged
+from gateway_plugins.parts.reasoning import Reasoning, untagged
 from gateway_plugins.parts.requests import converse_values as values
 from gateway_plugins.parts.requests import read_bedrock_converse as converse
 from gateway_plugins.parts.requests import to_openai_chat as to
@@ -63,7 +63,7 @@ class Reader:
     def _assistant(self, message: Message, told: to.Conversation) -> None:
         said, thoughts, calls = "", "", []
         for each in message.blocks:
-            if isinstance(each, values.Thinking):
+            if isinstance(each, Reasoning):
                 thoughts += self._thought(each)
             elif isinstance(each, Call):
                 calls.append((each.id, self.names.alias(each.name), each.input))
@@ -71,7 +71,7 @@ class Reader:
                 said += "".join(part["text"] for part in self._parts([each]))
         told.assistant(said, calls, message.at, reasoning=thoughts)
 
-    def _thought(self, given: values.Thinking) -> str:
+    def _thought(self, given: Reasoning) -> str:
         """The text of thinking that this family made, for models that read it; Chat has no place for what is hidden."""
         own = not given.data and untagged(self.caps.family, given.signature) is not None
         if not (own and self.caps.reasoning_content):

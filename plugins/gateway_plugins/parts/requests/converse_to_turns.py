@@ -16,6 +16,7 @@ from gateway.errors import invalid
 from gateway.flag import Caps, Drop, Members
 from gateway_plugins.parts import reasoning
 from gateway_plugins.parts.fields import param
+from gateway_plugins.parts.reasoning import Reasoning
 from gateway_plugins.parts.replies.emit_anthropic_messages import citation_of
 from gateway_plugins.parts.replies.verbs import Citation
 from gateway_plugins.parts.requests import anthropic_files as files
@@ -99,7 +100,7 @@ class Reader:
             self.drop(f"{given.at}/citations")
         return block
 
-    def thinking(self, given: values.Thinking) -> list[Block]:
+    def thinking(self, given: Reasoning) -> list[Block]:
         """Thinking exactly as it came, where this family made it; any other is dropped aloud."""
         carried = given.data or given.signature
         able = self.caps.redacted_reasoning if given.data else self.caps.signed_reasoning
@@ -141,7 +142,7 @@ _READERS: Final[dict[type, Callable[[Reader, Any], list[Block]]]] = {
     File: Reader.file,
     Document: Reader.document,
     values.SearchResult: Reader.search_result,
-    values.Thinking: Reader.thinking,
+    Reasoning: Reader.thinking,
     Call: Reader.call,
     Result: Reader.result,
     values.Json: Reader.json,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway_plugins.parts.fields import Ttl
+from gateway_plugins.parts.reasoning import Reasoning
 from gateway_plugins.parts.replies.verbs import Citation
 from gateway_plugins.parts.requests.media import Media
 
@@ -60,16 +61,6 @@ class SearchResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Thinking:
-    """Text with a signature, or `data` of a redacted one; as the client got it from us, tags and all."""
-
-    at: str
-    text: str = ""
-    signature: str = ""
-    data: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Call:
     """A tool call of an earlier turn. `is_servers`: a tool that the provider ran itself."""
 
@@ -115,7 +106,7 @@ class ToolChange:
     server: str
 
 
-Block = Text | File | Document | SearchResult | Thinking | Call | Result | Json | CachePoint | ToolChange
+Block = Text | File | Document | SearchResult | Reasoning | Call | Result | Json | CachePoint | ToolChange
 
 
 @dataclass(frozen=True, slots=True)

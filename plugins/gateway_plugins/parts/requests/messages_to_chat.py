@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from gateway.flag import Caps, Drop, Members
 from gateway_plugins.parts.fields import param
-from gateway_plugins.parts.reasoning import untagged
+from gateway_plugins.parts.reasoning import Reasoning, untagged
 from gateway_plugins.parts.requests import read_anthropic_messages as client
 from gateway_plugins.parts.requests.read_anthropic_messages import (
     Call,
@@ -21,7 +21,6 @@ from gateway_plugins.parts.requests.read_anthropic_messages import (
     Result,
     SearchResult,
     Text,
-    Thinking,
 )
 from gateway_plugins.parts.requests.to_openai_chat import Conversation, media_part, text
 from gateway_plugins.parts.requests.turns import Block, titled
@@ -53,7 +52,7 @@ class Reader:
     def _unmarked(self, blocks: Iterable[client.Block]) -> None:
         """Cache marks have no counterpart: where Chat's servers cache, they do it by themselves."""
         for block in blocks:
-            if not isinstance(block, Thinking) and block.ttl is not None:
+            if not isinstance(block, Reasoning) and block.ttl is not None:
                 self.drop(f"{block.at}/cache_control")
             if isinstance(block, Result):
                 self._unmarked(block.content)
@@ -90,13 +89,13 @@ class Reader:
                 said.append(block.text)
                 if block.citations:
                     self.drop(f"{block.at}/citations")
-            elif isinstance(block, Thinking):
+            elif isinstance(block, Reasoning):
                 thought += self._thinking(block)
             elif isinstance(block, Call):
                 calls.append((block.id, self.names.alias(block.name or "unnamed"), block.input))
         to.assistant("".join(said), calls, message.at, reasoning="".join(thought))
 
-    def _thinking(self, block: Thinking) -> list[str]:
+    def _thinking(self, block: Reasoning) -> list[str]:
         """Its text, where the model reads it again; what is signed was made for another dialect."""
         if block.data or untagged(self.caps.family, block.signature) != "" or not self.caps.reasoning_content:
             self.drop(block.at)

@@ -13,11 +13,11 @@ from typing import Any, Final
 
 from gateway.flag import Caps, Drop, Members
 from gateway_plugins.parts.fields import param
-from gateway_plugins.parts.reasoning import untagged
+from gateway_plugins.parts.reasoning import Reasoning, untagged
 from gateway_plugins.parts.replies.emit_bedrock_converse import citation_of
 from gateway_plugins.parts.requests import read_anthropic_messages as client
 from gateway_plugins.parts.requests.media import Media
-from gateway_plugins.parts.requests.read_anthropic_messages import Call, File, Result, SearchResult, Text, Thinking
+from gateway_plugins.parts.requests.read_anthropic_messages import Call, File, Result, SearchResult, Text
 from gateway_plugins.parts.requests.to_bedrock_converse import (
     CachePoints,
     DocumentNames,
@@ -57,7 +57,7 @@ class Conversation:
         for block in content:
             made = _MAPPED[type(block)](self, block)
             blocks += made
-            if not isinstance(block, Thinking) and (block.ttl is not None):
+            if not isinstance(block, Reasoning) and (block.ttl is not None):
                 self.points.mark(blocks, block.ttl, block.at)
         return blocks
 
@@ -102,7 +102,7 @@ class Conversation:
             return {}
         return {"citations": {"enabled": True}}
 
-    def thinking(self, block: Thinking) -> list[Block]:
+    def thinking(self, block: Reasoning) -> list[Block]:
         """Thinking exactly as it came, where this family made it; any other is dropped aloud."""
         taken = self.caps.redacted_reasoning if block.data else self.caps.signed_reasoning
         own = untagged(self.caps.family, block.data or block.signature)
@@ -141,7 +141,7 @@ _MAPPED: Final[Mapping[type, Callable[[Conversation, Any], list[Block]]]] = {
     Text: Conversation.text,
     File: Conversation.file,
     SearchResult: Conversation.search_result,
-    Thinking: Conversation.thinking,
+    Reasoning: Conversation.thinking,
     Call: Conversation.call,
     Result: Conversation.result,
 }

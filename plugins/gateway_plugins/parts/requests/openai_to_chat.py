@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 from gateway.flag import Caps, Drop, Target
 from gateway_plugins.parts.fields import param
-from gateway_plugins.parts.reasoning import untagged
+from gateway_plugins.parts.reasoning import Reasoning, untagged
 from gateway_plugins.parts.requests import openai_chat_options as to
 from gateway_plugins.parts.requests import settings as decided
-from gateway_plugins.parts.requests.openai_values import Asked, Call, Format, Made, Message, Part, Thinking, Tools
+from gateway_plugins.parts.requests.openai_values import Asked, Call, Format, Made, Message, Part, Tools
 from gateway_plugins.parts.requests.to_openai_chat import Conversation, media_part, text
 from gateway_plugins.parts.requests.turns import Block
 from gateway_plugins.parts.tools import Names
@@ -49,7 +49,7 @@ def _tell(message: Message, told: Conversation, names: Names, caps: Caps, drop: 
             for call in message.content
             if isinstance(call, Call)
         ]
-        thought = [_thought(each, caps, drop) for each in message.content if isinstance(each, Thinking)]
+        thought = [_thought(each, caps, drop) for each in message.content if isinstance(each, Reasoning)]
         said = "\n\n".join(part.text for part in parts)
         told.assistant(said, calls, message.at, reasoning="".join(thought))
     elif message.role == "tool":
@@ -62,7 +62,7 @@ def _parts(parts: Sequence[Part], caps: Caps) -> list[Block]:
     return [text(part.text) if part.media is None else media_part(part.media, caps, param(part.at)) for part in parts]
 
 
-def _thought(given: Thinking, caps: Caps, drop: Drop) -> str:
+def _thought(given: Reasoning, caps: Caps, drop: Drop) -> str:
     """Its text, where the model made it and reads it again; signatures say nothing to Chat."""
     if given.data or not caps.reasoning_content or untagged(caps.family, given.signature) is None:
         drop(given.at)

@@ -12,12 +12,12 @@ from base64 import b64encode
 from gateway.errors import invalid
 from gateway.flag import Caps, Drop, Target
 from gateway_plugins.parts.fields import param
-from gateway_plugins.parts.reasoning import untagged
+from gateway_plugins.parts.reasoning import Reasoning, untagged
 from gateway_plugins.parts.requests import converse_output as format_
 from gateway_plugins.parts.requests import settings as decided
 from gateway_plugins.parts.requests.converse_options import inference, thinking
 from gateway_plugins.parts.requests.converse_tools import Choice, make_strict, tool_config, tool_spec
-from gateway_plugins.parts.requests.openai_values import Asked, Call, Made, Message, Part, Thinking
+from gateway_plugins.parts.requests.openai_values import Asked, Call, Made, Message, Part
 from gateway_plugins.parts.requests.to_bedrock_converse import (
     CachePoint,
     CachePoints,
@@ -99,7 +99,7 @@ class _Request:
         """Content in the client's order, each part with the cache point that the client put on it."""
         blocks: list[Block] = []
         for part in message.content:
-            if isinstance(part, Thinking):
+            if isinstance(part, Reasoning):
                 blocks += self._thinking(part)
                 continue
             blocks.append(self._call(part) if isinstance(part, Call) else self._plain(part))
@@ -118,7 +118,7 @@ class _Request:
         given = self.names.plain_input(call.input) if self._caps.plain_properties else call.input
         return {"toolUse": {"toolUseId": call.id or call.at, "name": name, "input": given}}
 
-    def _thinking(self, thought: Thinking) -> list[Block]:
+    def _thinking(self, thought: Reasoning) -> list[Block]:
         """Thinking exactly as it came, where this family made it; any other is dropped aloud."""
         taken = self._caps.redacted_reasoning if thought.data else self._caps.signed_reasoning
         own = untagged(self._caps.family, thought.data or thought.signature)

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from gateway.flag import Caps, Drop
 from gateway_plugins.parts import reasoning
 from gateway_plugins.parts.fields import param
+from gateway_plugins.parts.reasoning import Reasoning
 from gateway_plugins.parts.requests import to_anthropic_messages as to
 from gateway_plugins.parts.requests.anthropic_files import media_block
-from gateway_plugins.parts.requests.openai_values import Call, Message, Part, Thinking
+from gateway_plugins.parts.requests.openai_values import Call, Message, Part
 from gateway_plugins.parts.requests.to_anthropic_messages import Marks
 from gateway_plugins.parts.requests.turns import NO_OUTPUT, Block, Turn
 from gateway_plugins.parts.tools import Names
@@ -59,7 +60,7 @@ class Mapper:
         """In the client's order: thinking exactly as it came, then text, then the calls (RooCode#11238)."""
         blocks: list[Block] = []
         for part in message.content:
-            if isinstance(part, Thinking):
+            if isinstance(part, Reasoning):
                 blocks += self._thinking(part)
                 continue
             block = self._call(part) if isinstance(part, Call) else self._plain(part)
@@ -79,7 +80,7 @@ class Mapper:
             return to.text(part.text)
         return media_block(part.media, self.caps, param(part.at))
 
-    def _thinking(self, entry: Thinking) -> list[Block]:
+    def _thinking(self, entry: Reasoning) -> list[Block]:
         carried = entry.data or entry.signature
         able = self.caps.redacted_reasoning if entry.data else self.caps.signed_reasoning
         mine = reasoning.untagged(self.caps.family, carried) if carried and able else None

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway_plugins.parts.fields import Ttl
+from gateway_plugins.parts.reasoning import Reasoning
 from gateway_plugins.parts.requests.media import Media
 from gateway_plugins.parts.requests.settings import Wish
 from gateway_plugins.parts.tools import Names
@@ -40,25 +41,12 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Thinking:
-    """Thinking of an earlier turn: text with a signature, or `data` of a redacted one; both as the client keeps them.
-
-    Neither: it came from elsewhere, and no provider takes it back.
-    """
-
-    at: str
-    text: str = ""
-    signature: str = ""
-    data: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Message:
     """One message. `role` is system, user, assistant or tool; `at` its JSON pointer."""
 
     role: str
     at: str
-    content: Sequence[Part | Call | Thinking]
+    content: Sequence[Part | Call | Reasoning]
     """In order; calls and thinking are the assistant's."""
     ttl: Ttl = None
     call_id: str = ""

@@ -15,6 +15,7 @@ from typing import Any, Final
 from gateway.errors import invalid
 from gateway.flag import Drop, Members
 from gateway_plugins.parts.fields import Ttl, member, param
+from gateway_plugins.parts.reasoning import Reasoning
 from gateway_plugins.parts.replies.verbs import Citation
 from gateway_plugins.parts.requests import media
 from gateway_plugins.parts.requests.media import Media
@@ -69,16 +70,6 @@ class SearchResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Thinking:
-    """Text with a signature, or `data` of a redacted one; as the client got it from us, tags and all."""
-
-    at: str
-    text: str = ""
-    signature: str = ""
-    data: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Call:
     """A tool call of an earlier assistant turn; `input` is always an object."""
 
@@ -100,7 +91,7 @@ class Result:
     ttl: Ttl = None
 
 
-Block = Text | File | SearchResult | Thinking | Call | Result
+Block = Text | File | SearchResult | Reasoning | Call | Result
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,15 +281,15 @@ def _search_result(raw: Raw, at: str, drop: Drop) -> SearchResult:
     return SearchResult(at, source, title, texts, ttl_of(raw, at, drop), _is_cited(raw, at))
 
 
-def _thinking(raw: Raw, at: str, drop: Drop) -> Thinking:
+def _thinking(raw: Raw, at: str, drop: Drop) -> Reasoning:
     _ = drop
     signature = text_of(raw.get("signature"), f"{at}/signature")
-    return Thinking(at, text_of(raw.get("thinking"), f"{at}/thinking"), signature)
+    return Reasoning(at, text_of(raw.get("thinking"), f"{at}/thinking"), signature)
 
 
-def _redacted(raw: Raw, at: str, drop: Drop) -> Thinking:
+def _redacted(raw: Raw, at: str, drop: Drop) -> Reasoning:
     _ = drop
-    return Thinking(at, data=_string(raw, "data", at))
+    return Reasoning(at, data=_string(raw, "data", at))
 
 
 def _call(raw: Raw, at: str, drop: Drop) -> Call:

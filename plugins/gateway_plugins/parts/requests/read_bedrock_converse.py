@@ -13,6 +13,7 @@ from typing import Any, Final
 from gateway.errors import invalid
 from gateway.flag import Drop, Members
 from gateway_plugins.parts.fields import escaped, member, param
+from gateway_plugins.parts.reasoning import Reasoning
 from gateway_plugins.parts.replies.emit_bedrock_converse import PLACES
 from gateway_plugins.parts.replies.verbs import Citation
 from gateway_plugins.parts.requests import media
@@ -27,7 +28,6 @@ from gateway_plugins.parts.requests.converse_values import (
     Result,
     SearchResult,
     Text,
-    Thinking,
     ToolChange,
 )
 from gateway_plugins.parts.requests.media import Media
@@ -44,7 +44,7 @@ _LOCATIONS: Final[Mapping[str, tuple[str, str]]] = {name: (kind, index) for kind
 _ANYWHERE: Final = (Text, CachePoint, ToolChange)
 _SIDES: Final[Mapping[str, tuple[type, ...]]] = {
     "user": (*_ANYWHERE, File, Document, SearchResult, Result),
-    "assistant": (*_ANYWHERE, Thinking, Call),
+    "assistant": (*_ANYWHERE, Reasoning, Call),
     "system": _ANYWHERE,
 }
 """What a message of a role may hold: what the other dialects have a place for."""
@@ -241,16 +241,16 @@ def _cache_point(value: Any, at: str, drop: Drop) -> CachePoint:
     return cache_point(value, at, drop)
 
 
-def _thinking(value: Any, at: str, drop: Drop) -> Thinking:
+def _thinking(value: Any, at: str, drop: Drop) -> Reasoning:
     at = f"{at}/reasoningContent"
     kind, inner = union(value, at, ("reasoningText", "redactedContent"))
     if kind == "redactedContent":
         # the bytes are Anthropic's base64 text (recorded traffic, thinking_part_redacted)
         encoded = text_at(value, kind, at)
-        return Thinking(at, data=media.decoded(encoded, f"{param(at)}.redactedContent").decode("latin-1"))
+        return Reasoning(at, data=media.decoded(encoded, f"{param(at)}.redactedContent").decode("latin-1"))
     text = struct(inner, f"{at}/reasoningText", ("text", "signature"), drop)
     at = f"{at}/reasoningText"
-    return Thinking(at, text_at(text, "text", at), text_at(text, "signature", at))
+    return Reasoning(at, text_at(text, "text", at), text_at(text, "signature", at))
 
 
 def _cited(value: Any, at: str, drop: Drop) -> Text:

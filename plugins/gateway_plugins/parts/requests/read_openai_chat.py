@@ -13,9 +13,10 @@ from typing import Any, Final
 from gateway.errors import invalid
 from gateway.flag import Drop, Members
 from gateway_plugins.parts.fields import Ttl, member, param
+from gateway_plugins.parts.reasoning import Reasoning
 from gateway_plugins.parts.requests import media
 from gateway_plugins.parts.requests.media import Media
-from gateway_plugins.parts.requests.openai_values import Call, Message, Part, Thinking
+from gateway_plugins.parts.requests.openai_values import Call, Message, Part
 from gateway_plugins.parts.requests.read_openai import arguments, inner_leftovers, list_of, refuse_files, text_of
 
 _ROLES: Final = {
@@ -59,7 +60,7 @@ def _message(role: str, raw: dict[str, Any], at: str, drop: Drop) -> Message:
     parts = _parts(raw.get("content"), f"{at}/content", drop)
     if role in {"system", "assistant"}:
         refuse_files(parts, role)
-    content: list[Part | Call | Thinking] = [*parts]
+    content: list[Part | Call | Reasoning] = [*parts]
     ttl = cache_ttl(raw, at)
     if role == "tool":
         return Message(role, at, content, ttl, _tool_call_id(raw, at))
@@ -153,16 +154,16 @@ def _audio(raw: dict[str, Any], at: str, drop: Drop) -> Media:
 _FILES: Final = {"image_url": _image, "file": _file, "input_audio": _audio}
 
 
-def _thinking(raw: dict[str, Any], message: str) -> Iterator[Thinking]:
+def _thinking(raw: dict[str, Any], message: str) -> Iterator[Reasoning]:
     """The `thinking_blocks` that an earlier reply brought; entries without signature and data are yielded empty."""
     for index, block in enumerate(list_of(raw.get("thinking_blocks"), f"{message}/thinking_blocks")):
         at = f"{message}/thinking_blocks/{index}"
         inner = block if isinstance(block, dict) else {}
         if inner.get("type") == "redacted_thinking":
-            yield Thinking(at, data=text_of(inner.get("data"), f"{at}/data"))
+            yield Reasoning(at, data=text_of(inner.get("data"), f"{at}/data"))
         else:
             text = text_of(inner.get("thinking"), f"{at}/thinking")
-            yield Thinking(at, text, text_of(inner.get("signature"), f"{at}/signature"))
+            yield Reasoning(at, text, text_of(inner.get("signature"), f"{at}/signature"))
 
 
 def _calls(raw: dict[str, Any], message: str) -> Iterator[Call]:

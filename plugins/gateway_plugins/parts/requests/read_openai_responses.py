@@ -16,9 +16,10 @@ from gateway.errors import invalid
 from gateway.flag import Drop, Members
 from gateway_plugins.parts import responses_reasoning
 from gateway_plugins.parts.fields import member, param
+from gateway_plugins.parts.reasoning import Reasoning
 from gateway_plugins.parts.requests import media
 from gateway_plugins.parts.requests.media import Media
-from gateway_plugins.parts.requests.openai_values import Call, Message, Part, Thinking
+from gateway_plugins.parts.requests.openai_values import Call, Message, Part
 from gateway_plugins.parts.requests.read_openai import (
     arguments,
     inner_leftovers,
@@ -59,7 +60,7 @@ class _Items:
 
     drop: Drop
     found: list[Message] = field(default_factory=list)
-    _turn: list[Part | Call | Thinking] = field(default_factory=list)
+    _turn: list[Part | Call | Reasoning] = field(default_factory=list)
     """Content of the assistant's turn that is open."""
     _results: dict[str, list[Message]] = field(default_factory=dict)
     """Call id to the results of its turn."""
@@ -96,7 +97,7 @@ class _Items:
     def _close(self) -> None:
         """End the assistant's turn. Thinking that nothing follows is taken back by nobody."""
         turn, self._turn = self._turn, []
-        while turn and isinstance(turn[-1], Thinking):
+        while turn and isinstance(turn[-1], Reasoning):
             self.drop(turn.pop().at)
         if not turn:
             return
@@ -128,7 +129,7 @@ class _Items:
             self.drop(at)
         for block in blocks or ():
             text, signature, data = (block.get(name, "") for name in ("thinking", "signature", "data"))
-            self._turn.append(Thinking(at, text, signature, data))
+            self._turn.append(Reasoning(at, text, signature, data))
 
     def function_call(self, raw: dict[str, Any], at: str) -> None:
         inner_leftovers(raw, _ITEM | {"call_id", "name", "namespace", "arguments"}, at, self.drop)

@@ -1,6 +1,7 @@
 """Irisgate: a self-hosted AI gateway for a tailnet.
 
-The way of a request begins in `server.py`; `app.py` wires the parts; `flag.py` is what a plugin is written against.
+The way of a request begins in `call/server.py`; `process/app.py` wires the parts; `contract/flag.py` is what a plugin
+is written against.
 """
 
 from importlib.metadata import PackageNotFoundError, version

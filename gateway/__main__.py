@@ -13,22 +13,22 @@ from pathlib import Path
 import orjson
 
 from gateway import __version__
+from gateway.call.explain.explain import POLICY_UNKNOWN, NoSuchCaller, explain, somebody
+from gateway.call.explain.text import worded
+from gateway.call.runtime import runtime
+from gateway.config.document.atomic_file import sweep
 from gateway.config.example import MINIMAL
 from gateway.config.export import json_schema
 from gateway.config.findings import ConfigError, printable, shortened
-from gateway.config.listen import loopback_listener
 from gateway.config.load import Loaded, load, load_stream
 from gateway.config.model import Listener
-from gateway.config.replace import sweep
-from gateway.explain import POLICY_UNKNOWN, NoSuchCaller, explain, somebody
-from gateway.explain.text import worded
-from gateway.listing import listing
-from gateway.log import configure
-from gateway.output import OutputFailed, complain, say, writing
-from gateway.registry import PluginError, Registry, discover
-from gateway.runtime import runtime
-from gateway.serve import CannotStart, serve
-from gateway.usage import command as usage
+from gateway.config.sections.listen import loopback_listener
+from gateway.contract.registry import PluginError, Registry, discover
+from gateway.process.output import OutputFailed, complain, say, writing
+from gateway.process.plugins_list import listing
+from gateway.process.serve import CannotStart, serve
+from gateway.telemetry.log import configure
+from gateway.web.usage import command as usage
 
 USAGE_ERROR = 2
 LONGEST_NAME = 1000
@@ -238,7 +238,7 @@ def _plugins(options: argparse.Namespace) -> int:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from gateway.demo import demo  # noqa: PLC0415 (the testkit is an extra, which serving does without)
+    from gateway.process.demo import demo  # noqa: PLC0415 (the testkit is an extra, which serving does without)
 
     return demo(_registry(options), state=_state(options), listen=_listener(options.listen), real=options.real)
 

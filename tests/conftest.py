@@ -9,7 +9,7 @@ import pytest
 from gateway.testkit.anthropic import AnthropicSim
 from gateway.testkit.bedrock import BedrockSim
 from gateway.testkit.openai import OpenAISim
-from tests.gates import KEY
+from tests.helpers.gateway import KEY
 
 RECORDINGS = "recordings"
 """How the reason of a skip begins that is exempt: what lies beside the checkout cannot be installed."""

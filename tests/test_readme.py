@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from gateway.call.explain.explain import explain, somebody
+from gateway.call.explain.text import worded
+from gateway.call.runtime import runtime
 from gateway.config.load import loads
-from gateway.explain import explain, somebody
-from gateway.explain.text import worded
-from gateway.losses import loss
-from gateway.registry import discover
-from gateway.runtime import runtime
-from tests import features
+from gateway.contract.losses import loss
+from gateway.contract.registry import discover
+from tests.tools import features
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -109,7 +109,7 @@ def test_every_flag_with_a_road_has_a_name_in_the_table_of_features():
 
 
 def test_by_the_data_envelopes_lose_least_and_the_last_roads_most():
-    """`gateway/roads.json` against what becomes of the table's features; roads between the two ends are near each other."""
+    """`gateway/contract/conversions.json` against what becomes of the table's features; roads between the two ends are near each other."""
     losses = features.losses()
     first, last = loss("envelope", "", "").order, max(order for order, _ in losses.values())
     for name, (order, lost) in losses.items():

@@ -1,4 +1,4 @@
-"""One vocabulary: what `gateway/VOCABULARY.md` says of log, API, store and metrics is what they say, and nothing else."""
+"""One vocabulary: what `deploy/vocabulary.md` says of log, API, store and metrics is what they say, and nothing else."""
 
 import json
 import re
@@ -9,16 +9,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from gateway.errors import INTERNAL
-from gateway.flag import USAGE_KINDS, Usage
-from gateway.metrics import Metrics
-from gateway.record import Record
+from gateway.contract.errors import INTERNAL
+from gateway.contract.flag import USAGE_KINDS, Usage
+from gateway.contract.record import Record
 from gateway.store.base import GROUPS, Session, UsageRow
 from gateway.store.calls import CALL_COLUMNS
-from gateway.usage.shown import SUMS
-from tests.records import HAIKU, logger, record
+from gateway.telemetry.metrics import Metrics
+from gateway.web.usage.shown import SUMS
+from tests.helpers.records import HAIKU, logger, record
 
-TEXT = (Path(__file__).resolve().parents[1] / "gateway" / "VOCABULARY.md").read_text()
+TEXT = (Path(__file__).resolve().parents[1] / "deploy" / "vocabulary.md").read_text()
 SESSION = Session(
     id="s1", identity="ada@example.com", agent="curl", provider="b", providers=(), models=(), calls=1, failed=0,
     usage=Usage(), known_cost=0, cost_unknown_calls=0, estimated_calls=0, started_at=0.0, last_at=0.0, tools={},

@@ -1,1 +1,5 @@
-"""Configuration: `load.load` reads a HuJSON file into a `model.Config`, or says everything that is wrong with it."""
+"""The configuration: a HuJSON document read into frozen values, or all of its faults at once.
+
+Import `load` and the values of `model.py`. `document/` handles text, `sections/` has one file for each key. Nothing
+here serves a call or opens a connection.
+"""

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
-from gateway.caps import geo
+from gateway.config.document.hujson import Path
 from gateway.config.findings import Report
-from gateway.config.hujson import Path
 from gateway.config.model import Config, Mode, Provider
-from gateway.globs import covers_provider
-from gateway.prices.table import BASES, REGIONAL, Prices, glob, inferred, looked_up
+from gateway.contract.capabilities import geo
+from gateway.contract.globs import covers_provider
+from gateway.money.prices.table import BASES, REGIONAL, Prices, glob, inferred, looked_up
 
 REGIONS: Final[Mapping[str, frozenset[str]]] = {
     "bedrock-us": frozenset({"", "us", "global"}),

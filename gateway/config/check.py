@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from gateway.config.document.hujson import Path
 from gateway.config.findings import Report, quoted
-from gateway.config.hujson import Path
 from gateway.config.section import S, Section, keys, planned
 
 NOT_SUPPORTED: Final = "not supported yet"

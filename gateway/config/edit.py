@@ -4,7 +4,7 @@ Stricter than a start: warnings count, an empty document is refused, and nobody 
 them. A mark may stand where a key stands, in a comment, and where its own key stood before; anywhere else it would be a
 way to read what it hides, in a provider's description or in the text of an error. And no mark becomes a key again that
 the new text would show: once another key is in use, nothing but the text itself tells of the old one. Nothing here
-writes a file; see `replace.py`.
+writes a file; see `config/document/atomic_file.py`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from gateway.config.document.hujson import Document, HujsonError, line_starts, parse, tokens
+from gateway.config.document.redact import MARK, Known, Ranges, Span, roles, scrubber, spans
 from gateway.config.findings import ConfigError, Finding
-from gateway.config.hujson import Document, HujsonError, line_starts, parse, tokens
 from gateway.config.load import Loaded, loads
-from gateway.config.redact import MARK, Known, Ranges, Span, roles, scrubber, spans
 
 _BEFORE: Final = re.compile(r"(?:(?:bearer|basic)\s+)?", re.IGNORECASE)
 

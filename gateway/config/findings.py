@@ -15,7 +15,7 @@ from itertools import chain
 from pathlib import Path as FilePath
 from typing import Any, Final, Literal
 
-from gateway.config.hujson import Document, Path
+from gateway.config.document.hujson import Document, Path
 
 Severity = Literal["error", "warning"]
 

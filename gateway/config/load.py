@@ -29,23 +29,23 @@ from typing import Any, BinaryIO, Final
 from pydantic import ValidationError
 
 from gateway.config import advice
-from gateway.config.aliases import read_aliases
 from gateway.config.check import check
-from gateway.config.database import read_bodies
+from gateway.config.document.hujson import Document, HujsonError, Path, parse
+from gateway.config.document.macros import Substitution
+from gateway.config.document.watch import Stamp, stamps
 from gateway.config.findings import ConfigError, Finding, Report
-from gateway.config.grants import read_grants
-from gateway.config.hujson import Document, HujsonError, Path, parse
-from gateway.config.macros import Substitution
-from gateway.config.metrics import read_metrics
 from gateway.config.model import Config
-from gateway.config.planned import check_planned
-from gateway.config.prices import read_prices
-from gateway.config.providers import DOCUMENTED_FLAGS, read_providers
-from gateway.config.quotas import read_quotas
 from gateway.config.reading import Reading
 from gateway.config.schema import TopSection
-from gateway.config.server import read_resilience, read_server, read_storage
-from gateway.config.watch import Stamp, stamps
+from gateway.config.sections.aliases import read_aliases
+from gateway.config.sections.database import read_bodies
+from gateway.config.sections.grants import read_grants
+from gateway.config.sections.metrics import read_metrics
+from gateway.config.sections.prices import read_prices
+from gateway.config.sections.providers import DOCUMENTED_FLAGS, read_providers
+from gateway.config.sections.quotas import read_quotas
+from gateway.config.sections.server import read_resilience, read_server, read_storage
+from gateway.config.sections.unimplemented import check_planned
 
 MAX_BYTES: Final = 4 * 1024 * 1024
 """Of a configuration: ten thousand grants are below two. What is larger is some other file, and no more is read."""

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
-from gateway.config.secrets import Secret
-from gateway.prices.rows import Entry
-from gateway.prices.table import CostRule
+from gateway.config.document.secrets import Secret
+from gateway.money.prices.rows import Entry
+from gateway.money.prices.table import CostRule
 
 Authorization = Literal["bearer", "x-api-key", "x-goog-api-key"]
 Role = Literal["user", "admin"]

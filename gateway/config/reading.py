@@ -11,11 +11,11 @@ from pathlib import Path as FilePath
 from typing import Any, Final
 
 from gateway.config.check import check
+from gateway.config.document.hujson import Path
+from gateway.config.document.secrets import Secret, SecretError, file_of, resolve
+from gateway.config.document.watch import Stamp, stamps
 from gateway.config.findings import Report
-from gateway.config.hujson import Path
-from gateway.config.secrets import Secret, SecretError, file_of, resolve
 from gateway.config.section import S
-from gateway.config.watch import Stamp, stamps
 
 KEYFILE: Final = "keyfile::"
 """Google service accounts, which need tokens made from them; as a key it would go upstream as it stands."""

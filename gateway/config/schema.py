@@ -3,8 +3,8 @@
 One model is one JSON object; a field is a key. Those marked as planned are keys of the hosted product (and our own
 plans) that are known and have no effect yet: they warn and never stop a start. Every field has a description of one
 sentence, which editors show (`export.py`). What a section is turned into is in the file that has the key's name
-(`providers.py`, `grants.py`, ...); where a fault stands is found by `check.py`. Nothing here reads a file or the
-environment.
+(`config/sections/providers.py`, `config/sections/grants.py`, ...); where a fault stands is found by `check.py`. Nothing
+here reads a file or the environment.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ from gateway.config.fields import (
     SqliteUrl,
     Targets,
 )
-from gateway.config.listen import Address, needs_mode, parse_listen
 from gateway.config.model import AuthMode, Authorization, Limits, Mode, Role, Strategy, Timeouts
-from gateway.config.schema_capabilities import BetasSection, CapabilitiesSection
-from gateway.config.schema_database import DatabaseSection
-from gateway.config.schema_fetch import FetchSection
-from gateway.config.schema_metrics import MetricsSection
-from gateway.config.schema_planned import (
+from gateway.config.section import PLANNED, Holds, Lacking, Planned, Section
+from gateway.config.sections.capabilities import BetasSection, CapabilitiesSection
+from gateway.config.sections.database_model import DatabaseSection
+from gateway.config.sections.fetch_model import FetchSection
+from gateway.config.sections.listen import Address, needs_mode, parse_listen
+from gateway.config.sections.metrics_model import MetricsSection
+from gateway.config.sections.prices_model import CostRuleSection
+from gateway.config.sections.quotas_model import BucketSection, QuotaSection, RateLimitSection
+from gateway.config.sections.unimplemented_model import (
     ConnectorsSection,
     ExportersSection,
     HookSection,
     McpSection,
     SendHookSection,
 )
-from gateway.config.schema_prices import CostRuleSection
-from gateway.config.schema_quotas import BucketSection, QuotaSection, RateLimitSection
-from gateway.config.section import PLANNED, Holds, Lacking, Planned, Section
 
 CAPABILITIES: Final = ("tailscale.com/cap/aperture", "irisgate.dev/cap/irisgate")
 """Keys of a grant's `app` that are read, the hosted product's and our own."""

@@ -2,7 +2,7 @@
 
 Beside its type a field may carry marks: `PLANNED`, for a key that is known and has no effect yet, with `Lacking` where
 more must be said than that, and `Holds`, for one whose value is made of further sections, which are checked one by one.
-Which sections there are is in `schema.py` and `schema_planned.py`.
+Which sections there are is in `schema.py` and `config/sections/unimplemented_model.py`.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
-from gateway.flag import Usage
-from gateway.record import Record, dollars
+from gateway.contract.flag import Usage
+from gateway.contract.record import Record, dollars
 from gateway.store.entries import Balance, Entry
 
 T = TypeVar("T")

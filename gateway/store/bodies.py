@@ -3,7 +3,7 @@
 Apart from the calls, since they are large, private, and go first: a thread of this file's own writes them from a
 bounded queue. Calls are never lost; **bodies may be**: what waits when the process is killed, what comes while the
 queue is full, and what a full or broken disk refuses. The log says how many. With a retention of zero nothing is
-written, and what was there is deleted. What a capture is, is in `capture.py`.
+written, and what was there is deleted. What a capture is, is in `call/capture.py`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from typing import Final
 
 import msgspec
 
-from gateway.capture import Capture, Kept, Part
-from gateway.log import Logger
+from gateway.call.capture import Capture, Kept, Part
 from gateway.store.base import StoreFailed
 from gateway.store.file import BUSY_SECONDS
+from gateway.telemetry.log import Logger
 
 MAX_WAITING: Final = 32 * 1024 * 1024
 """Bytes of bodies that wait for the disk; what comes on top of it is lost."""

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.flag import USAGE_KINDS, Usage
-from gateway.record import Record
+from gateway.contract.flag import USAGE_KINDS, Usage
+from gateway.contract.record import Record
 from gateway.store.entries import MAX_INTEGER
 
 _BEFORE_USAGE: Final = (

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from gateway.record import Record
+from gateway.contract.record import Record
 
 MAX_TEXT: Final = 1024
 """Letters kept of one text; the longest honest ones are ARNs and error names."""

@@ -17,8 +17,8 @@ from pathlib import Path
 from time import monotonic
 from typing import Final
 
-from gateway.log import Logger
 from gateway.store.base import Place, StoreFailed
+from gateway.telemetry.log import Logger
 
 SEGMENT_BYTES: Final = 16 * 1024 * 1024
 """After which another file is begun, so that what the store has taken over can be deleted."""

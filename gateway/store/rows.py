@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.flag import USAGE_KINDS, Usage
+from gateway.contract.flag import USAGE_KINDS, Usage
 from gateway.store.base import BadCursor, Session
 from gateway.store.calls import CALL_COLUMNS
 from gateway.store.sums import SUMS, SessionShare

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from gateway.record import Record
+from gateway.contract.record import Record
 from gateway.store import rows, usage
 from gateway.store.base import Ambiguous, Page, Place, Session, StoreFailed, UsageQuery, UsageRow
 from gateway.store.calls import record_of

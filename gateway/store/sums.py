@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from gateway.flag import USAGE_KINDS
+from gateway.contract.flag import USAGE_KINDS
 from gateway.store.calls import CALL_COLUMNS
 from gateway.store.entries import MAX_INTEGER
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final
 
-from gateway.flag import USAGE_KINDS, Usage
+from gateway.contract.flag import USAGE_KINDS, Usage
 from gateway.store.base import MAX_ROWS, UsageQuery, UsageRow
 from gateway.store.sums import SUMS
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.record import Record
+from gateway.contract.record import Record
 from gateway.store import rows
 from gateway.store.base import Place
 from gateway.store.calls import INSERT_CALL, call_row

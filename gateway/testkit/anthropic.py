@@ -10,10 +10,11 @@ from typing import Final
 import orjson
 from aiohttp import web
 
-from gateway.caps import capabilities
-from gateway.framing import sse
-from gateway.testkit import prompts, render_anthropic
-from gateway.testkit.rules_claude import claude_fault
+from gateway.contract.capabilities import capabilities
+from gateway.contract.framing import sse
+from gateway.testkit import prompts
+from gateway.testkit.render import anthropic as render_anthropic
+from gateway.testkit.rules.claude import claude_fault
 from gateway.testkit.simulator import Refusal, Seen, Simulator
 
 _ERRORS: Final = {

@@ -15,13 +15,15 @@ from urllib.parse import unquote
 import orjson
 from aiohttp import web
 
-from gateway.caps import Caps, capabilities, geo
-from gateway.framing import eventstream
-from gateway.testkit import prompts, render_converse, render_invoke
+from gateway.contract.capabilities import Caps, capabilities, geo
+from gateway.contract.framing import eventstream
+from gateway.testkit import prompts
 from gateway.testkit.judge import judge, model_id_fault
-from gateway.testkit.rules_claude import claude_fault
-from gateway.testkit.rules_converse import converse_fault
-from gateway.testkit.scenario import Canned, Scenario
+from gateway.testkit.render import converse as render_converse
+from gateway.testkit.render import invoke as render_invoke
+from gateway.testkit.rules.claude import claude_fault
+from gateway.testkit.rules.converse import converse_fault
+from gateway.testkit.scenarios import Canned, Scenario
 from gateway.testkit.simulator import Refusal, Seen, Simulator
 
 MAX_BODY: Final = 25_000_000

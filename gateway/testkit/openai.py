@@ -7,10 +7,12 @@ from typing import Any, Final
 import orjson
 from aiohttp import web
 
-from gateway.framing import sse
-from gateway.testkit import prompts, render_chat, render_responses
-from gateway.testkit.rules_chat import chat_fault
-from gateway.testkit.rules_responses import responses_fault
+from gateway.contract.framing import sse
+from gateway.testkit import prompts
+from gateway.testkit.render import chat as render_chat
+from gateway.testkit.render import responses as render_responses
+from gateway.testkit.rules.chat import chat_fault
+from gateway.testkit.rules.responses import responses_fault
 from gateway.testkit.simulator import Refusal, Seen, Simulator
 
 _ERRORS: Final = {

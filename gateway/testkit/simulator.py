@@ -16,7 +16,7 @@ import orjson
 from aiohttp import web
 
 from gateway.testkit.prompts import Prompt
-from gateway.testkit.scenario import Canned, Scenario, answer, asked_for
+from gateway.testkit.scenarios import Canned, Scenario, answer, asked_for
 
 MAX_BODY: Final = 64 * 1024 * 1024
 

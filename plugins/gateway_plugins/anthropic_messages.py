@@ -12,15 +12,28 @@ from typing import Final
 
 import orjson
 
-from gateway import errors, plain
-from gateway.errors import Problem
-from gateway.flag import COUNT_TOKENS, Ask, Decoder, Drop, Event, Head, Meter, Route, Send, Target, Usage
-from gateway.framing import sse
-from gateway_plugins.parts import anthropic_text
-from gateway_plugins.parts.claude import anthropic_betas, tagged_history
-from gateway_plugins.parts.lenient import mapping
-from gateway_plugins.parts.replies import anthropic_facts
-from gateway_plugins.parts.requests import counting, remote
+from gateway.contract import errors, json_api
+from gateway.contract.errors import Problem
+from gateway.contract.flag import (
+    COUNT_TOKENS,
+    Ask,
+    Decoder,
+    Drop,
+    Event,
+    Head,
+    Meter,
+    Route,
+    Send,
+    Target,
+    Usage,
+)
+from gateway.contract.framing import sse
+from gateway_plugins.dialects.anthropic_messages import betas as messages_betas
+from gateway_plugins.dialects.anthropic_messages import facts as messages_facts
+from gateway_plugins.dialects.anthropic_messages import text as messages_text
+from gateway_plugins.dialects.bedrock import counting, tagged_history
+from gateway_plugins.shared import remote_files
+from gateway_plugins.shared.lenient import mapping
 
 _OWN: Final = "anthropic_messages"
 
@@ -31,11 +44,11 @@ routes = tuple(
     for prefix in ("", "/anthropic")
     for last, operation in (("", "generate"), ("/count_tokens", COUNT_TOKENS))
 )
-texts = anthropic_text.texts
-with_text = anthropic_text.with_text
-written = anthropic_text.written
-parse = partial(plain.parse, _OWN, _OWN)
-steps = remote.steps
+texts = messages_text.texts
+with_text = messages_text.with_text
+written = messages_text.written
+parse = partial(json_api.parse, _OWN, _OWN)
+steps = remote_files.steps
 
 _VERSION: Final = "2023-06-01"
 """anthropic-version for a client that sent none; the API demands one."""
@@ -81,7 +94,7 @@ def build(ask: Ask, target: Target, drop: Drop) -> Send:
     if ask.stream and ask.top.decode("stream") is not True:
         changes["stream"] = b"true"
     # members of Bedrock's envelope
-    changes |= {name: None for name in ("anthropic_version", anthropic_betas.MEMBER) if name in ask.top}
+    changes |= {name: None for name in ("anthropic_version", messages_betas.MEMBER) if name in ask.top}
     if not own and ask.top.decode("service_tier", "auto") not in _TIERS:
         changes["service_tier"] = None
         drop("/service_tier")
@@ -91,31 +104,31 @@ def build(ask: Ask, target: Target, drop: Drop) -> Send:
         "anthropic-version": ask.headers.get("anthropic-version", _VERSION),
     }
     if betas := _betas(ask, target, drop):
-        headers[anthropic_betas.HEADER] = ",".join(betas)
+        headers[messages_betas.HEADER] = ",".join(betas)
     path = "/v1/messages/count_tokens" if counting_it else "/v1/messages"
     body = ask.top.spliced(changes) if changes else ask.top.body
-    return Send("POST", path, body, plain.kept(ask.query, _QUERY) if own else "", headers)
+    return Send("POST", path, body, json_api.kept(ask.query, _QUERY) if own else "", headers)
 
 
 def _betas(ask: Ask, target: Target, drop: Drop) -> list[str]:
     """Of the body and of the header: clients of Bedrock name different ones there (bedrock.md 0.7)."""
-    envelope = mapping(target.options.get(anthropic_betas.OPTION)).get("envelope", "messages")
-    return anthropic_betas.taken(anthropic_betas.of_both(ask), envelope, target.options, drop)
+    envelope = mapping(target.options.get(messages_betas.OPTION)).get("envelope", "messages")
+    return messages_betas.taken(messages_betas.of_both(ask), envelope, target.options, drop)
 
 
 def again(ask: Ask, target: Target, problem: Problem, drop: Drop) -> Ask | None:
     """Without betas, where one of them is not known."""
     _ = target
-    return anthropic_betas.without(ask, drop) if anthropic_betas.is_refusal(problem) else None
+    return messages_betas.without(ask, drop) if messages_betas.is_refusal(problem) else None
 
 
 def limit(ask: Ask) -> int | None:
-    return plain.limit_of(ask, "max_tokens")
+    return json_api.limit_of(ask, "max_tokens")
 
 
 def decoder(ask: Ask, target: Target, head: Head) -> Decoder:
     _ = ask, target, head
-    return plain.SseDecoder(
+    return json_api.SseDecoder(
         lambda name, _payload: name or "message",
         lambda event: event.kind == "message_stop",
         lambda event: _failure(event) if event.kind == "error" else None,
@@ -123,24 +136,24 @@ def decoder(ask: Ask, target: Target, head: Head) -> Decoder:
 
 
 def _failure(event: Event) -> Problem:
-    message, native = plain.message_of(event.payload)
+    message, native = json_api.message_of(event.payload)
     code = _CODES.get(native, errors.INTERNAL)
     return Problem(code, message, native, errors.STATUS[code], retryable=code != errors.INVALID_REQUEST)
 
 
 def meter(ask: Ask, target: Target, head: Head) -> Meter:
     _ = ask, target, head
-    return anthropic_facts.Meter()
+    return messages_facts.Meter()
 
 
-class Encoder(plain.SseEncoder):
+class Encoder(json_api.SseEncoder):
     """Named events; a reply from another envelope gets the name of the model that was asked for."""
 
     def __init__(self, ask: Ask) -> None:
         self._model = ask.model
 
     def feed(self, event: Event) -> bytes:
-        if not event.payload or event.kind == anthropic_facts.INVOCATION_METRICS:
+        if not event.payload or event.kind == messages_facts.INVOCATION_METRICS:
             return b""
         if event.kind == "message_start":
             data = mapping(event.data)
@@ -149,7 +162,7 @@ class Encoder(plain.SseEncoder):
         return sse.encode(event.payload, event.kind)
 
     def whole(self, body: bytes) -> bytes:
-        top = plain.members(body)
+        top = json_api.members(body)
         if "model" not in top or top.decode("model") == self._model:
             return body
         return top.spliced({"model": orjson.dumps(self._model)})
@@ -177,4 +190,4 @@ def error(problem: Problem) -> tuple[int, dict[str, str], bytes]:
         # a provider's is what the API itself would say; the gateway's own is HTTP's, and retried as well
         status = errors.STATUS[problem.code]
     body = {"type": "error", "error": {"type": kind, "message": problem.message}}
-    return status, plain.error_headers(problem), orjson.dumps(body)
+    return status, json_api.error_headers(problem), orjson.dumps(body)

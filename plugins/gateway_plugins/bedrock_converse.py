@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import orjson
 
-from gateway import plain
-from gateway.errors import Problem, Truncated
-from gateway.flag import (
+from gateway.contract import json_api
+from gateway.contract.errors import Problem, Truncated
+from gateway.contract.flag import (
     COUNT_TOKENS,
     Ask,
     Decoder,
@@ -30,66 +30,66 @@ from gateway.flag import (
     Send,
     Target,
 )
-from gateway.framing import eventstream
-from gateway_plugins.parts import bedrock, lenient
-from gateway_plugins.parts.claude import anthropic_betas, tagged_history
-from gateway_plugins.parts.replies.converse_facts import is_told, tier_of, usage_of
-from gateway_plugins.parts.requests import counting
+from gateway.contract.framing import eventstream
+from gateway_plugins.dialects.anthropic_messages import betas as messages_betas
+from gateway_plugins.dialects.bedrock import counting, runtime_api, tagged_history
+from gateway_plugins.dialects.bedrock_converse.facts import is_told, tier_of, usage_of
+from gateway_plugins.shared import lenient
 
 _OWN: Final = "bedrock_converse"
 _MORE: Final = "additionalModelRequestFields"
 
 api = 1
 dialects = (_OWN,)
-routes = bedrock.routes(("converse", "generate"), ("converse-stream", "generate"))
+routes = runtime_api.routes(("converse", "generate"), ("converse-stream", "generate"))
 takes = (("bedrock_model_invoke", COUNT_TOKENS),)
-content_type = bedrock.CONTENT_TYPE
-problem = bedrock.problem
-error = bedrock.error
-reply_headers = bedrock.reply_headers
+content_type = runtime_api.CONTENT_TYPE
+problem = runtime_api.problem
+error = runtime_api.error
+reply_headers = runtime_api.reply_headers
 
 
 def parse(request: Request) -> Ask:
-    return bedrock.parse("bedrock_converse", "bedrock_converse", request, Members(request.body))
+    return runtime_api.parse("bedrock_converse", "bedrock_converse", request, Members(request.body))
 
 
 def steps(ask: Ask, target: Target, drop: Drop) -> Generator[Send | Fetch, Reply, Ask | Reply]:
     if ask.operation == COUNT_TOKENS and target.flag == _OWN:
         return counting.steps(ask, target, drop)
-    return plain.no_steps(ask, target, drop)
+    return json_api.no_steps(ask, target, drop)
 
 
 def build(ask: Ask, target: Target, drop: Drop) -> Send:
     if ask.operation == COUNT_TOKENS:
         return counting.send(ask, target, drop)
     changes = tagged_history.of_converse(ask.top, target.caps.family, drop)
-    headers = bedrock.request_headers(ask.headers)
+    headers = runtime_api.request_headers(ask.headers)
     if ask.flag != _OWN:
-        headers, more = bedrock.as_members(headers, ask.top)
+        headers, more = runtime_api.as_members(headers, ask.top)
         changes |= more
     changes |= _betas(ask, target, drop)
     body = ask.top.spliced(changes) if changes else ask.top.body
-    return bedrock.send(target, "converse-stream" if ask.stream else "converse", body, headers)
+    return runtime_api.send(target, "converse-stream" if ask.stream else "converse", body, headers)
 
 
 def _betas(ask: Ask, target: Target, drop: Drop) -> dict[str, bytes | None]:
     """Changes where the configuration drops a beta that the body names."""
-    if not anthropic_betas.drops_any(target.options) or anthropic_betas.MEMBER.encode() not in ask.top.get(_MORE, b""):
+    if not messages_betas.drops_any(target.options) or messages_betas.MEMBER.encode() not in ask.top.get(_MORE, b""):
         return {}
     more = _more(ask.top)
-    given = anthropic_betas.of_body(more)
-    kept = anthropic_betas.kept(given, target.options, drop)
+    given = messages_betas.of_body(more)
+    kept = messages_betas.kept(given, target.options, drop)
     if kept == given:
         return {}
-    return {_MORE: more.spliced({anthropic_betas.MEMBER: orjson.dumps(kept) if kept else None})}
+    return {_MORE: more.spliced({messages_betas.MEMBER: orjson.dumps(kept) if kept else None})}
 
 
 def again(ask: Ask, target: Target, problem: Problem, drop: Drop) -> Ask | None:
     """The request without betas, where one of them is not known; they stand among the fields of the model's own."""
     _ = target
-    if not anthropic_betas.is_refusal(problem) or _MORE not in ask.top:
+    if not messages_betas.is_refusal(problem) or _MORE not in ask.top:
         return None
-    inner = anthropic_betas.without(replace(ask, headers={}, top=_more(ask.top)), drop)
+    inner = messages_betas.without(replace(ask, headers={}, top=_more(ask.top)), drop)
     return inner and replace(ask, top=Members(ask.top.spliced({_MORE: inner.top.body})))
 
 
@@ -100,7 +100,7 @@ def _more(top: Members) -> Members:
 
 def limit(ask: Ask) -> int | None:
     """Converse's own, or one that is handed to the model past it; the largest of several."""
-    found = (bedrock.limit(ask, *path) for path in _LIMITS)
+    found = (runtime_api.limit(ask, *path) for path in _LIMITS)
     return max((limit for limit in found if limit is not None), default=None)
 
 
@@ -129,7 +129,7 @@ class ConverseDecoder:
 
     def feed(self, data: bytes) -> Iterator[Event]:
         for frame in self._frames.feed(data):
-            if (failure := bedrock.stream_failure(frame)) is not None:
+            if (failure := runtime_api.stream_failure(frame)) is not None:
                 raise failure
             kind = frame.headers.get(":event-type", "")
             self.done = self.done or kind == "messageStop"
@@ -156,7 +156,7 @@ class ConverseMeter:
             read(self, lenient.mapping(event.data))
 
     def whole(self, body: bytes) -> None:
-        data = plain.decoded(body)
+        data = json_api.decoded(body)
         self._metadata(data)
         self._stop(data)
         message = lenient.mapping(lenient.mapping(data.get("output")).get("message"))
@@ -200,7 +200,7 @@ class Encoder:
     """Events of the dialect to frames."""
 
     def feed(self, event: Event) -> bytes:
-        return bedrock.message(event.kind, bedrock.padded(event.payload))
+        return runtime_api.message(event.kind, runtime_api.padded(event.payload))
 
     def whole(self, body: bytes) -> bytes:
         return body
@@ -209,7 +209,7 @@ class Encoder:
         return b""
 
     def fail(self, problem: Problem) -> bytes:
-        return bedrock.failure_frame(problem, converse=True)
+        return runtime_api.failure_frame(problem, converse=True)
 
     def close(self) -> bytes:
         return b""
@@ -232,7 +232,7 @@ def written(event: Event) -> int:
         return 0
     delta = lenient.mapping(lenient.mapping(event.data).get("delta"))
     tool, thinking = lenient.mapping(delta.get("toolUse")), lenient.mapping(delta.get("reasoningContent"))
-    return plain.size(delta.get("text"), tool.get("input"), thinking.get("text"))
+    return json_api.size(delta.get("text"), tool.get("input"), thinking.get("text"))
 
 
 def with_text(event: Event, text: str) -> Event:

@@ -3,7 +3,7 @@
 An envelope: for Claude it carries Anthropic's dialect, with the model in the path, the API version in the body, and
 each event base64-encoded in a `chunk`. Bodies of other families are opaque: they pass as they are, and their tokens
 are read from headers and `amazon-bedrock-invocationMetrics`. CountTokens also wraps requests of Converse; how it is
-asked, and what stands in for it, is in `counting.py`.
+asked, and what stands in for it, is in `dialects/bedrock/counting.py`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any, Final
 
 import orjson
 
-from gateway import plain
-from gateway.errors import BadFrame, Problem, Truncated
-from gateway.flag import (
+from gateway.contract import json_api
+from gateway.contract.errors import BadFrame, Problem, Truncated
+from gateway.contract.flag import (
     COUNT_TOKENS,
     OPAQUE,
     Ask,
@@ -37,24 +37,24 @@ from gateway.flag import (
     Target,
     Usage,
 )
-from gateway.framing import eventstream
-from gateway_plugins.parts import anthropic_text, bedrock, lenient
-from gateway_plugins.parts.claude import anthropic_betas, claude_on_bedrock
-from gateway_plugins.parts.replies import opaque_facts
-from gateway_plugins.parts.replies.anthropic_facts import INVOCATION_METRICS
-from gateway_plugins.parts.replies.anthropic_facts import Meter as AnthropicMeter
-from gateway_plugins.parts.requests import counting, remote
+from gateway.contract.framing import eventstream
+from gateway_plugins.dialects.anthropic_messages import betas as messages_betas
+from gateway_plugins.dialects.anthropic_messages import text as messages_text
+from gateway_plugins.dialects.anthropic_messages.facts import INVOCATION_METRICS
+from gateway_plugins.dialects.anthropic_messages.facts import Meter as AnthropicMeter
+from gateway_plugins.dialects.bedrock import claude_on_bedrock, counting, opaque_facts, runtime_api
+from gateway_plugins.shared import lenient, remote_files
 
 api = 1
 dialects = ("anthropic_messages", OPAQUE)
-routes = bedrock.routes(
+routes = runtime_api.routes(
     ("invoke", "generate"), ("invoke-with-response-stream", "generate"), ("count-tokens", COUNT_TOKENS)
 )
-content_type = bedrock.CONTENT_TYPE
-problem = bedrock.problem
-error = bedrock.error
-texts = anthropic_text.texts
-with_text = anthropic_text.with_text
+content_type = runtime_api.CONTENT_TYPE
+problem = runtime_api.problem
+error = runtime_api.error
+texts = messages_text.texts
+with_text = messages_text.with_text
 
 CHUNK: Final = "chunk"
 """Also the kind of an opaque body's events."""
@@ -68,7 +68,7 @@ def parse(request: Request) -> Ask:
         return counting.parse(_OWN, request)
     top = Members(request.body)
     dialect = _CLAUDES if "anthropic_version" in top else OPAQUE
-    return bedrock.parse(_OWN, dialect, request, top)
+    return runtime_api.parse(_OWN, dialect, request, top)
 
 
 def dialect_for(caps: Caps) -> str:
@@ -81,11 +81,11 @@ def steps(ask: Ask, target: Target, drop: Drop) -> Generator[Send | Fetch, Reply
 
     A client's headers that its provider has no words for are lost aloud.
     """
-    found = yield from remote.steps(ask, target, drop)
+    found = yield from remote_files.steps(ask, target, drop)
     if isinstance(found, Reply):
         return found
     if target.flag != _OWN:
-        bedrock.lose_headers(found.headers, target.flag, drop)
+        runtime_api.lose_headers(found.headers, target.flag, drop)
     elif found.operation == COUNT_TOKENS:
         return (yield from counting.steps(found, target, drop))
     return found
@@ -94,27 +94,27 @@ def steps(ask: Ask, target: Target, drop: Drop) -> Generator[Send | Fetch, Reply
 def build(ask: Ask, target: Target, drop: Drop) -> Send:
     if ask.operation == COUNT_TOKENS:
         return counting.send(ask, target, drop)
-    headers = bedrock.request_headers(ask.headers)
+    headers = runtime_api.request_headers(ask.headers)
     if ask.flag == _OWN:
         body = claude_on_bedrock.native_body(ask.top, target, drop)
     else:
         body = claude_on_bedrock.body(ask, target, drop)
         headers |= claude_on_bedrock.headers(ask)
-    return bedrock.send(target, "invoke-with-response-stream" if ask.stream else "invoke", body, headers)
+    return runtime_api.send(target, "invoke-with-response-stream" if ask.stream else "invoke", body, headers)
 
 
 def again(ask: Ask, target: Target, problem: Problem, drop: Drop) -> Ask | None:
     """The body as it was sent, without its betas, where one of them is not known (claude-code#56595)."""
-    if target.dialect == OPAQUE or not anthropic_betas.is_refusal(problem):
+    if target.dialect == OPAQUE or not messages_betas.is_refusal(problem):
         return None
     sent = build(ask, target, drop)
     # from here on a body of this envelope, which nothing is put into any more; the client's header never went along
-    return anthropic_betas.without(replace(ask, flag=_OWN, headers=sent.headers, top=Members(sent.body)), drop)
+    return messages_betas.without(replace(ask, flag=_OWN, headers=sent.headers, top=Members(sent.body)), drop)
 
 
 def limit(ask: Ask) -> int | None:
     """Anthropic's and most others' member, or the one of the model's family; the largest of several."""
-    found = (plain.limit(ask), *(bedrock.limit(ask, *path) for path in _LIMITS))
+    found = (json_api.limit(ask), *(runtime_api.limit(ask, *path) for path in _LIMITS))
     return max((limit for limit in found if limit is not None), default=None)
 
 
@@ -151,7 +151,7 @@ class InvokeDecoder:
 
     def feed(self, data: bytes) -> Iterator[Event]:
         for frame in self._frames.feed(data):
-            if (failure := bedrock.stream_failure(frame)) is not None:
+            if (failure := runtime_api.stream_failure(frame)) is not None:
                 yield from self._release({})
                 raise failure
             yield from self._event(_inner(frame.payload), frame.raw)
@@ -169,7 +169,7 @@ class InvokeDecoder:
     def _event(self, inner: bytes, raw: bytes) -> Iterator[Event]:
         metrics: dict[str, Any] = {}
         if INVOCATION_METRICS.encode() in inner:
-            members = plain.members(inner)
+            members = json_api.members(inner)
             metrics = lenient.mapping(members.decode(INVOCATION_METRICS))
             inner = members.spliced({INVOCATION_METRICS: None})
         event = Event(_kind(inner) if self._claude else CHUNK, inner, raw)
@@ -213,7 +213,7 @@ def _kind(inner: bytes) -> str:
 
 def written(event: Event) -> int:
     """What a model wrote; in an event that nobody here understands, all its texts."""
-    return opaque_facts.written(event) if event.kind == CHUNK else anthropic_text.written(event)
+    return opaque_facts.written(event) if event.kind == CHUNK else messages_text.written(event)
 
 
 def meter(ask: Ask, target: Target, head: Head) -> Meter:
@@ -238,18 +238,18 @@ class Encoder:
         if event.kind == "message_stop":
             payload = orjson.dumps({**lenient.mapping(event.data), INVOCATION_METRICS: self._metrics()})
         encoded = base64.b64encode(payload).decode()
-        return bedrock.message(CHUNK, bedrock.padded(orjson.dumps({"bytes": encoded})))
+        return runtime_api.message(CHUNK, runtime_api.padded(orjson.dumps({"bytes": encoded})))
 
     def whole(self, body: bytes) -> bytes:
         if self._ask.operation == COUNT_TOKENS:
-            return orjson.dumps({"inputTokens": plain.decoded(body).get("input_tokens", 0)})
+            return orjson.dumps({"inputTokens": json_api.decoded(body).get("input_tokens", 0)})
         return body
 
     def ping(self) -> bytes:
         return b""
 
     def fail(self, problem: Problem) -> bytes:
-        return bedrock.failure_frame(problem)
+        return runtime_api.failure_frame(problem)
 
     def close(self) -> bytes:
         return b""
@@ -267,7 +267,7 @@ class Encoder:
 def reply_headers(request_id: str, usage: Usage | None) -> dict[str, str]:
     """The token counts too: LangChain reads them there, and nowhere else."""
     counts = {} if usage is None else opaque_facts.headers_of(usage)
-    return {**bedrock.reply_headers(request_id, usage), **counts}
+    return {**runtime_api.reply_headers(request_id, usage), **counts}
 
 
 def encoder(ask: Ask) -> Encoder:

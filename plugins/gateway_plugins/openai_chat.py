@@ -12,16 +12,27 @@ from typing import Any, Final
 
 import orjson
 
-from gateway import plain
-from gateway.errors import Problem
-from gateway.flag import Ask, Decoder, Drop, Event, Facts, Head, Meter, Route, Send, Target
-from gateway.framing import sse
-from gateway_plugins.parts import openai_errors
-from gateway_plugins.parts.claude import tagged_history
-from gateway_plugins.parts.lenient import mapping, sequence, text, whole_number
-from gateway_plugins.parts.replies.chat_facts import is_told, media_of, parts_of, usage_of
-from gateway_plugins.parts.requests import remote
-from gateway_plugins.parts.requests.read_openai_options import stream_options
+from gateway.contract import json_api
+from gateway.contract.errors import Problem
+from gateway.contract.flag import (
+    Ask,
+    Decoder,
+    Drop,
+    Event,
+    Facts,
+    Head,
+    Meter,
+    Route,
+    Send,
+    Target,
+)
+from gateway.contract.framing import sse
+from gateway_plugins.dialects.bedrock import tagged_history
+from gateway_plugins.dialects.openai import errors as openai_errors
+from gateway_plugins.dialects.openai_chat.facts import is_told, media_of, parts_of, usage_of
+from gateway_plugins.dialects.openai_chat.read_options import stream_options
+from gateway_plugins.shared import remote_files
+from gateway_plugins.shared.lenient import mapping, sequence, text, whole_number
 
 api = 1
 dialects = ("openai_chat",)
@@ -30,8 +41,8 @@ routes = (
     Route("POST", "/chat/completions", "generate"),
 )
 error = openai_errors.error
-parse = partial(plain.parse, "openai_chat", "openai_chat")
-steps = remote.steps
+parse = partial(json_api.parse, "openai_chat", "openai_chat")
+steps = remote_files.steps
 
 CHUNK: Final = "chat.completion.chunk"
 _DONE: Final = "done"
@@ -46,17 +57,17 @@ def build(ask: Ask, target: Target, drop: Drop) -> Send:
     if not wants_usage(ask) and ask.stream:
         changes["stream_options"] = orjson.dumps({**stream_options(ask.top), "include_usage": True})
     body = ask.top.spliced(changes) if changes else ask.top.body
-    query = plain.kept(ask.query, _QUERY) if ask.flag == "openai_chat" else ""
+    query = json_api.kept(ask.query, _QUERY) if ask.flag == "openai_chat" else ""
     return Send("POST", "/v1/chat/completions", body, query, {"content-type": "application/json"})
 
 
 def limit(ask: Ask) -> int | None:
     """Of all the answers together that the client asks for."""
-    one = plain.limit_of(ask, "max_completion_tokens", "max_tokens")
+    one = json_api.limit_of(ask, "max_completion_tokens", "max_tokens")
     answers = whole_number(ask.top.decode("n"))
     if answers <= 1:
         return one
-    return answers * (one if one is not None and one > 0 else plain.UNLIMITED)
+    return answers * (one if one is not None and one > 0 else json_api.UNLIMITED)
 
 
 def wants_usage(ask: Ask) -> bool:
@@ -69,7 +80,7 @@ def decoder(ask: Ask, target: Target, head: Head) -> Decoder:
     return ChatDecoder(hide_usage=not wants_usage(ask), answers=whole_number(ask.top.decode("n")))
 
 
-class ChatDecoder(plain.SseDecoder):
+class ChatDecoder(json_api.SseDecoder):
     """Chunks. [DONE] ends them, and little follows a usage chunk that comes after the finish reason.
 
     The reason itself is not the end, since usage and [DONE] may be seconds behind it; but a stream that ends after it
@@ -128,7 +139,7 @@ class ChatMeter:
             self._read(event.data, "delta")
 
     def whole(self, body: bytes) -> None:
-        self._read(plain.decoded(body), "message")
+        self._read(json_api.decoded(body), "message")
 
     def facts(self) -> Facts:
         return self._facts
@@ -164,7 +175,7 @@ def meter(ask: Ask, target: Target, head: Head) -> Meter:
     return ChatMeter()
 
 
-class Encoder(plain.SseEncoder):
+class Encoder(json_api.SseEncoder):
     def feed(self, event: Event) -> bytes:
         if event.kind != CHUNK:
             return b""
@@ -200,9 +211,9 @@ def _written(choice: dict[str, Any]) -> int:
     functions = [mapping(call.get("function")) for call in (*calls, {"function": delta.get("function_call")})]
     arguments = (function.get("arguments") for function in functions)
     inputs = (mapping(call.get("custom")).get("input") for call in calls)
-    thinking = max(plain.size(delta.get("reasoning_content")), plain.size(delta.get("reasoning")))
+    thinking = max(json_api.size(delta.get("reasoning_content")), json_api.size(delta.get("reasoning")))
     texts, thoughts, _ = parts_of(delta.get("content"))
-    return thinking + plain.size(*texts, *thoughts, delta.get("refusal"), *arguments, *inputs)
+    return thinking + json_api.size(*texts, *thoughts, delta.get("refusal"), *arguments, *inputs)
 
 
 def with_text(event: Event, other: str) -> Event:

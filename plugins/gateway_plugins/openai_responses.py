@@ -12,15 +12,16 @@ from typing import Any, Final
 
 import orjson
 
-from gateway import errors, plain
-from gateway.errors import Problem, UpstreamFailed
-from gateway.flag import Ask, Decoder, Drop, Event, Head, Meter, Route, Send, Target
-from gateway.framing import sse
-from gateway_plugins.parts import openai_errors, responses_reasoning
-from gateway_plugins.parts.lenient import mapping, text
-from gateway_plugins.parts.replies import responses_facts
-from gateway_plugins.parts.replies.emit_openai_responses import FAILED, blank
-from gateway_plugins.parts.requests import remote
+from gateway.contract import errors, json_api
+from gateway.contract.errors import Problem, UpstreamFailed
+from gateway.contract.flag import Ask, Decoder, Drop, Event, Head, Meter, Route, Send, Target
+from gateway.contract.framing import sse
+from gateway_plugins.dialects.openai import errors as openai_errors
+from gateway_plugins.dialects.openai_responses import facts as responses_facts
+from gateway_plugins.dialects.openai_responses import reasoning as responses_reasoning
+from gateway_plugins.dialects.openai_responses.emit import FAILED, blank
+from gateway_plugins.shared import remote_files
+from gateway_plugins.shared.lenient import mapping, text
 
 api = 1
 dialects = ("openai_responses",)
@@ -29,8 +30,8 @@ routes = (
     Route("POST", "/responses", "generate"),
 )
 error = openai_errors.error
-parse = partial(plain.parse, "openai_responses", "openai_responses")
-steps = remote.steps
+parse = partial(json_api.parse, "openai_responses", "openai_responses")
+steps = remote_files.steps
 texts = responses_facts.texts
 with_text = responses_facts.with_text
 written = responses_facts.written
@@ -54,7 +55,7 @@ def build(ask: Ask, target: Target, drop: Drop) -> Send:
     if ask.top.decode("model") != target.model:
         changes["model"] = orjson.dumps(target.model)
     body = ask.top.spliced(changes) if changes else ask.top.body
-    query = plain.kept(ask.query, _QUERY)
+    query = json_api.kept(ask.query, _QUERY)
     return Send("POST", "/v1/responses", body, query, {"content-type": "application/json"})
 
 
@@ -63,7 +64,7 @@ def decoder(ask: Ask, target: Target, head: Head) -> Decoder:
     return ResponsesDecoder()
 
 
-class ResponsesDecoder(plain.SseDecoder):
+class ResponsesDecoder(json_api.SseDecoder):
     """An `error` in a stream that has begun is passed on: the failed response follows it, or else it counts itself."""
 
     def __init__(self) -> None:
@@ -101,7 +102,7 @@ def meter(ask: Ask, target: Target, head: Head) -> Meter:
     return responses_facts.Meter()
 
 
-class Encoder(plain.SseEncoder):
+class Encoder(json_api.SseEncoder):
     """Named events. A failure goes on with the sequence, and fails the response that was created.
 
     Of a provider's own events, which pass by here, it knows neither.

@@ -5,8 +5,17 @@ import json
 import pytest
 
 from gateway.testkit.openai import OpenAISim
-from tests.attacks.hostile import CHAT, CLAUDE, CONVERSE, MESSAGES, connected, crashes, post, request
-from tests.gates import HAIKU, KEY, NOVA, SONNET, bedrock, gate
+from tests.helpers.gateway import HAIKU, KEY, NOVA, SONNET, bedrock, gate
+from tests.helpers.hostile_http import (
+    CHAT,
+    CLAUDE,
+    CONVERSE,
+    MESSAGES,
+    connected,
+    crashes,
+    post,
+    request,
+)
 
 DEEP = 100_000
 ROUTES = {

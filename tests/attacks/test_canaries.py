@@ -8,17 +8,17 @@ import pytest
 from aiohttp import web
 
 from gateway.__main__ import main
-from gateway.caps import capabilities
-from gateway.catalog import Offer
-from gateway.chain import Attempt, Candidate
+from gateway.call.chain import Attempt, Candidate
+from gateway.config.document.secrets import Secret
 from gateway.config.load import load
 from gateway.config.model import Provider
-from gateway.config.secrets import Secret
-from gateway.flag import Request, Route, Target
-from gateway.registry import discover
-from tests.admin.conftest import from_file
-from tests.attacks.hostile import CHAT, CONVERSE
-from tests.gates import CAP, HAIKU, NOVA, SONNET
+from gateway.contract.capabilities import capabilities
+from gateway.contract.flag import Request, Route, Target
+from gateway.contract.registry import discover
+from gateway.upstream.catalog import Offer
+from tests.helpers.gateway import CAP, HAIKU, NOVA, SONNET
+from tests.helpers.hostile_http import CHAT, CONVERSE
+from tests.web.admin.conftest import from_file
 
 CANARIES = {
     place: f"canary-{number}-0123456789abcdef"

@@ -6,8 +6,16 @@ import re
 
 import pytest
 
-from tests.attacks.hostile import CHAT, CONVERSE, CONVERSE_PATH, connected, crashes, post, request
-from tests.gates import HAIKU, NOVA, bedrock, gate
+from tests.helpers.gateway import HAIKU, NOVA, bedrock, gate
+from tests.helpers.hostile_http import (
+    CHAT,
+    CONVERSE,
+    CONVERSE_PATH,
+    connected,
+    crashes,
+    post,
+    request,
+)
 
 DISTINCT = 2000
 TOGETHER = 8

@@ -9,8 +9,18 @@ from aiohttp import web
 from gateway.testkit.anthropic import AnthropicSim
 from gateway.testkit.bedrock import BedrockSim
 from gateway.testkit.openai import OpenAISim
-from tests.attacks.hostile import CHAT, CLAUDE, CONVERSE, MESSAGES, connected, crashes, post, request, text_of
-from tests.gates import HAIKU, KEY, bedrock, gate
+from tests.helpers.gateway import HAIKU, KEY, bedrock, gate
+from tests.helpers.hostile_http import (
+    CHAT,
+    CLAUDE,
+    CONVERSE,
+    MESSAGES,
+    connected,
+    crashes,
+    post,
+    request,
+    text_of,
+)
 
 SECRET = "canary-of-a-client"
 SIGNATURE = (

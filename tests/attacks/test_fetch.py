@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from gateway.config.findings import ConfigError
 from gateway.config.model import Fetching
-from gateway.errors import Refused
-from gateway.fetch.client import Allowance, Fetcher, is_own, is_reachable
-from gateway.fetch.guard import NotFetched, checked, is_host, is_public, shown
-from gateway.flag import Fetch
+from gateway.contract.errors import Refused
+from gateway.contract.flag import Fetch
+from gateway.upstream.fetch.client import Allowance, Fetcher, is_own, is_reachable
+from gateway.upstream.fetch.guard import NotFetched, checked, is_host, is_public, shown
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(40)
 OUTSIDE = "127.0.0.2"
@@ -89,7 +89,7 @@ def rules(**more):
 @pytest.fixture
 async def any_port(monkeypatch):
     """The ports that are allowed are those of the tests' servers; low ones cannot be bound here."""
-    from gateway.fetch import guard
+    from gateway.upstream.fetch import guard
 
     def allow(port):
         monkeypatch.setitem(guard._PORTS, "http", port)
@@ -459,7 +459,7 @@ async def test_fetching_that_is_off_asks_nobody():
 async def test_tls_is_verified(any_port, tmp_path):
     import ssl
 
-    from gateway.fetch import guard
+    from gateway.upstream.fetch import guard
 
     certificate = await certified(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

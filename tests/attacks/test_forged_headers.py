@@ -7,9 +7,17 @@ from contextlib import asynccontextmanager
 import pytest
 
 from gateway.testkit.localapi import LocalApiSim, Node, User
-from tests.attacks.hostile import CHAT, CONVERSE, CONVERSE_PATH, OUR_HEADERS, connected, post, request
-from tests.gates import CAP, HAIKU, NOVA, bedrock, gate
-from tests.raw import Raw
+from tests.helpers.gateway import CAP, HAIKU, NOVA, bedrock, gate
+from tests.helpers.hostile_http import (
+    CHAT,
+    CONVERSE,
+    CONVERSE_PATH,
+    OUR_HEADERS,
+    connected,
+    post,
+    request,
+)
+from tests.helpers.raw_http import Raw
 
 ALICE = Node("laptop.example.ts.net", ("100.64.0.7",), User("alice@example.com"))
 BOB = Node("phone.example.ts.net", ("100.64.0.8",), User("bob@example.com"))

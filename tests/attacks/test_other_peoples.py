@@ -5,8 +5,8 @@ import json
 import pytest
 
 from gateway.testkit.localapi import LocalApiSim, Node, User
-from tests.attacks.hostile import CHAT, connected
-from tests.gates import CAP, HAIKU, NOVA, bedrock, gate
+from tests.helpers.gateway import CAP, HAIKU, NOVA, bedrock, gate
+from tests.helpers.hostile_http import CHAT, connected
 
 PEOPLE = {
     name: Node(f"{name}.example.ts.net", (f"100.64.0.{number}",), User(f"{name}@example.com"))

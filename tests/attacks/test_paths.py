@@ -5,10 +5,10 @@ from urllib.parse import quote
 
 import pytest
 
-from gateway.caps import base_id
+from gateway.contract.capabilities import base_id
 from gateway.testkit.openai import OpenAISim
-from tests.attacks.hostile import CHAT, CLAUDE, CONVERSE, MESSAGES, connected, crashes, post
-from tests.gates import CAP, HAIKU, KEY, SONNET, bedrock, gate
+from tests.helpers.gateway import CAP, HAIKU, KEY, SONNET, bedrock, gate
+from tests.helpers.hostile_http import CHAT, CLAUDE, CONVERSE, MESSAGES, connected, crashes, post
 
 GRANTS = [{"src": ["*"], "app": {CAP: [{"role": "user"}, {"models": f"b/{HAIKU}"}, {"models": "o/m"}]}}]
 COUNT = {"input": {"converse": CONVERSE}}

@@ -7,12 +7,12 @@ from contextlib import suppress
 
 import pytest
 
-from gateway.framing.proxy_header import LONGEST, SIGNATURE
-from gateway.identity import proxy_protocol
+from gateway.access.identity import proxy_protocol
+from gateway.access.identity.proxy_header import LONGEST, SIGNATURE
 from gateway.testkit.localapi import LocalApiSim, Node, User
-from tests.attacks.hostile import CONVERSE, CONVERSE_PATH, connected, crashes, post, request
-from tests.gates import EVERYTHING, NOVA, bedrock, gate
-from tests.raw import Raw
+from tests.helpers.gateway import EVERYTHING, NOVA, bedrock, gate
+from tests.helpers.hostile_http import CONVERSE, CONVERSE_PATH, connected, crashes, post, request
+from tests.helpers.raw_http import Raw
 
 ALICE = Node("laptop.example.ts.net", ("100.64.0.7", "fd7a:115c:a1e0::7"), User("alice@example.com"))
 BOB = Node("phone.example.ts.net", ("100.64.0.8",), User("bob@example.com"))

@@ -4,8 +4,17 @@ import json
 
 import pytest
 
-from tests.attacks.hostile import CONVERSE, CONVERSE_PATH, connected, crashes, heard, post, request, statuses
-from tests.gates import NOVA, bedrock, gate
+from tests.helpers.gateway import NOVA, bedrock, gate
+from tests.helpers.hostile_http import (
+    CONVERSE,
+    CONVERSE_PATH,
+    connected,
+    crashes,
+    heard,
+    post,
+    request,
+    statuses,
+)
 
 CALL = json.dumps(CONVERSE).encode()
 CHUNKED = b"%x\r\n" % len(CALL) + CALL + b"\r\n0\r\n\r\n"

@@ -5,9 +5,18 @@ import re
 
 import pytest
 
-from tests.admin.conftest import from_file
-from tests.attacks.hostile import CHAT, CONVERSE, CONVERSE_PATH, connected, heard, post, request, statuses
-from tests.gates import CAP, HAIKU, bedrock
+from tests.helpers.gateway import CAP, HAIKU, bedrock
+from tests.helpers.hostile_http import (
+    CHAT,
+    CONVERSE,
+    CONVERSE_PATH,
+    connected,
+    heard,
+    post,
+    request,
+    statuses,
+)
+from tests.web.admin.conftest import from_file
 
 OPEN = {"/healthz", "/readyz"}
 """Say nothing and change nothing, so a monitor may ask them by any name."""

@@ -10,11 +10,11 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
 from aiohttp import web
 
+from gateway.access.identity.modes import Modes
 from gateway.config.model import Listener
-from gateway.identity.modes import Modes
-from gateway.log import configure
-from gateway.serve import Site
-from gateway.sockets import bind
+from gateway.process.serve import Site
+from gateway.process.sockets import bind
+from gateway.telemetry.log import configure
 from gateway.testkit.localapi import LocalApiSim, Node, User
 from tests.bench.measure import Nowhere
 

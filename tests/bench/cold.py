@@ -7,10 +7,10 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
-from gateway import discovery
-from gateway.catalog import Catalog
-from gateway.errors import Refused
-from gateway.grants import Grants
+from gateway.access.grants import Grants
+from gateway.contract.errors import Refused
+from gateway.upstream.catalog import Catalog
+from gateway.web import discovery
 from tests.bench.arrivals import ALICE
 from tests.bench.measure import cpu_us, once_us
 from tests.bench.sizes import EVERYONE, IN_POLICY_AT, NAMED, POLICY, all_for_everyone, config, from_tailnet, spread

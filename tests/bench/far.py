@@ -12,7 +12,7 @@ from itertools import repeat
 import aiohttp
 from aiohttp import web
 
-from gateway.framing.eventstream import encode
+from gateway.contract.framing.eventstream import encode
 
 DELTAS = 20
 DELTA_SECONDS = 0.005

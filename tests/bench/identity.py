@@ -9,11 +9,11 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-from gateway import guard
-from gateway.chain import Answer, chain
-from gateway.middleware.grants import grants
-from gateway.middleware.resolve import resolve
-from gateway.registry import discover
+from gateway.call import guard
+from gateway.call.chain import Answer, chain
+from gateway.call.middleware.grants import grants
+from gateway.call.middleware.resolve import resolve
+from gateway.contract.registry import discover
 from tests.bench import cold
 from tests.bench.arrivals import arrivals
 from tests.bench.measure import cpu_us, shown, table

@@ -14,15 +14,15 @@ from pathlib import Path
 from statistics import median
 from urllib.parse import quote
 
-from gateway.flag import Usage
+from gateway.contract.flag import Usage
 from gateway.store.base import GROUPS, Place, rfc3339
 from gateway.store.entries import Entry
 from gateway.store.file import connect, prepare
 from gateway.store.sqlite import SqliteStore
 from gateway.store.writing import write
 from tests.bench.measure import table
-from tests.gates import bedrock, gate
-from tests.records import NOON, record
+from tests.helpers.gateway import bedrock, gate
+from tests.helpers.records import NOON, record
 
 CALLS = 1_000_000
 BATCH = 5000

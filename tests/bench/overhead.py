@@ -18,11 +18,11 @@ import aiohttp
 from aiohttp import web
 
 from gateway.config.load import loads
-from gateway.log import configure
-from gateway.registry import discover
-from gateway.serve import listening
+from gateway.contract.registry import discover
+from gateway.process.serve import listening
+from gateway.telemetry.log import configure
 from tests.bench.measure import Nowhere, shown, table
-from tests.gates import EVERYTHING, NOVA, bedrock
+from tests.helpers.gateway import EVERYTHING, NOVA, bedrock
 
 ROOT = Path(__file__).resolve().parents[2]
 ROUNDS = 5

@@ -8,15 +8,15 @@ import time
 from pathlib import Path
 
 from gateway.config.load import loads
-from gateway.log import configure
-from gateway.metrics import Metrics
 from gateway.store.base import Place
 from gateway.store.entries import Entry, decode, encode
+from gateway.store.follower import BATCH_BYTES, Keeper
 from gateway.store.journal import Journal
-from gateway.store.keeper import BATCH_BYTES, Keeper
 from gateway.store.sqlite import SqliteStore
+from gateway.telemetry.log import configure
+from gateway.telemetry.metrics import Metrics
 from tests.bench.measure import Nowhere
-from tests.records import NOON, record
+from tests.helpers.records import NOON, record
 
 USERS, MODELS, SESSIONS = 50, 6, 400
 

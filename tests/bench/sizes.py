@@ -7,18 +7,18 @@ come with the caller.
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
-from gateway.catalog import Catalog
-from gateway.chain import Call
+from gateway.access.grants import Grants
+from gateway.access.identity.caller import Caller, Identity
+from gateway.call.chain import Call
+from gateway.call.runtime import Runtime
 from gateway.config.model import Capability, Config, Grant, Provider
-from gateway.flag import Ask
-from gateway.grants import Grants
-from gateway.identity import Caller, Identity
-from gateway.members import Members
-from gateway.prices.table import Prices
-from gateway.runtime import Runtime
+from gateway.contract.flag import Ask
+from gateway.contract.members import Members
+from gateway.money.prices.table import Prices
 from gateway.testkit.localapi import Node, User
+from gateway.upstream.catalog import Catalog
 from tests.bench.arrivals import Connection
-from tests.gates import CAP
+from tests.helpers.gateway import CAP
 
 PROVIDERS = 10
 CALLERS = 8

@@ -8,7 +8,7 @@ import boto3
 from botocore.config import Config
 
 from tests.clients.samples import CITIES, TOOLS
-from tests.gates import HAIKU, KEY, NOVA
+from tests.helpers.gateway import HAIKU, KEY, NOVA
 
 CLAUDE = {
     "anthropic_version": "bedrock-2023-05-31",

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from tests.gates import bedrock, gate
+from tests.helpers.gateway import bedrock, gate
 
 VENDORS = ("AWS_", "ANTHROPIC_", "CLAUDE", "OPENAI_")
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.testkit import scenario as scenarios
-from gateway.testkit.scenario import Tool
-from tests.gates import KEY
+from gateway.testkit import scenarios
+from gateway.testkit.scenarios import Tool
+from tests.helpers.gateway import KEY
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS_FOLDER = ROOT / ".tools"

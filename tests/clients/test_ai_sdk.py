@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.testkit import scenario as scenarios
-from gateway.testkit.scenario import Scenario
-from tests.clients import readme
+from gateway.testkit import scenarios
+from gateway.testkit.scenarios import Scenario
+from tests.clients import client_settings
 from tests.clients.programs import NOWHERE, Program
 from tests.clients.samples import (
     CACHED,
@@ -25,7 +25,7 @@ from tests.clients.samples import (
     check_upstream,
     program,
 )
-from tests.gates import SONNET, bedrock, gate
+from tests.helpers.gateway import SONNET, bedrock, gate
 
 SCRIPT = Path(__file__).parent / "node" / "ai_sdk.mjs"
 PROVIDERS = {
@@ -68,7 +68,7 @@ def ai_sdk(gw):
 
     async def talks(name, *streamed, **given):
         maker, method, _ = PROVIDERS[name]
-        settings = readme.settings("AI SDK", gw.url)
+        settings = client_settings.settings("AI SDK", gw.url)
         (provider,) = (span for span in settings if span.startswith(maker + "("))
         (always,) = (span for span in settings if span.startswith("providerOptions")) if name == "openai" else ("",)
         given |= {"provider": provider, "always": always, "method": method, "model": SONNET, "prompt": "hello"}

@@ -6,7 +6,7 @@ from dataclasses import replace
 import anthropic
 import pytest
 
-from gateway.testkit import scenario as scenarios
+from gateway.testkit import scenarios
 from tests.clients.samples import (
     CACHED,
     CITIES,
@@ -21,7 +21,7 @@ from tests.clients.samples import (
     TWO_CALLS,
     check_upstream,
 )
-from tests.gates import HAIKU, KEY, NOVA, SONNET, gate
+from tests.helpers.gateway import HAIKU, KEY, NOVA, SONNET, gate
 
 HELLO = [{"role": "user", "content": "hello"}]
 ASK = {"model": HAIKU, "max_tokens": 50, "messages": HELLO}

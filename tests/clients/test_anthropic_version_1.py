@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.clients.samples import SAID, TOOLS_FOLDER, check_upstream
-from tests.gates import HAIKU, NOVA, SONNET
+from tests.helpers.gateway import HAIKU, NOVA, SONNET
 
 SDK = TOOLS_FOLDER / "anthropic-1"
 SCRIPT = Path(__file__).with_name("anthropic_version_1.py")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from botocore.exceptions import ClientError, EventStreamError
 
-from gateway.testkit import scenario as scenarios
+from gateway.testkit import scenarios
 from tests.clients.aws import (
     CLAUDE,
     HELLO,
@@ -32,7 +32,7 @@ from tests.clients.samples import (
     TWO_CALLS,
     check_upstream,
 )
-from tests.gates import HAIKU, NOVA, SONNET, bedrock, gate
+from tests.helpers.gateway import HAIKU, NOVA, SONNET, bedrock, gate
 
 ARN = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/mi1dadi0g15f"
 

@@ -5,13 +5,13 @@ from uuid import uuid4
 
 import pytest
 
-from gateway.testkit import scenario as scenarios
-from gateway.testkit.scenario import Tool
-from gateway_plugins.parts.claude import anthropic_betas
-from tests.clients import readme
+from gateway.testkit import scenarios
+from gateway.testkit.scenarios import Tool
+from gateway_plugins.dialects.anthropic_messages import betas as messages_betas
+from tests.clients import client_settings
 from tests.clients.programs import Program, npm
 from tests.clients.samples import PLAIN, SAID, check_upstream
-from tests.gates import HAIKU, SONNET, bedrock, gate
+from tests.helpers.gateway import HAIKU, SONNET, bedrock, gate
 
 QUIET = {
     "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
@@ -46,7 +46,7 @@ class ClaudeCode(Program):
 @pytest.fixture
 def claude(tmp_path):
     def configured(mode, url):
-        return npm("claude", tmp_path, ClaudeCode, **QUIET, **readme.environ((MODES | MANTLE)[mode], url))
+        return npm("claude", tmp_path, ClaudeCode, **QUIET, **client_settings.environ((MODES | MANTLE)[mode], url))
 
     return configured
 
@@ -74,7 +74,7 @@ async def test_what_reaches_bedrock_is_what_bedrock_takes(claude, gw, bedrock_si
     assert {"model", "stream"} & body.keys() == set()
     betas = [beta for beta in body["anthropic_beta"] if beta != "interleaved-thinking-2025-05-14"]
     dropped = []
-    assert anthropic_betas.taken(betas, "invoke", {}, dropped.append) == betas
+    assert messages_betas.taken(betas, "invoke", {}, dropped.append) == betas
     assert dropped == []
     assert b'"scope"' not in seen.body
     assert {name for name in seen.headers if name.startswith(("x-", "anthropic-"))} == set()

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from gateway.testkit import scenario as scenarios
-from gateway.testkit.scenario import Tool
-from tests.clients import programs, readme
+from gateway.testkit import scenarios
+from gateway.testkit.scenarios import Tool
+from tests.clients import client_settings, programs
 from tests.clients.samples import PLAIN, PNG, PNG_BASE64, SAID, THOUGHT, check_upstream
-from tests.gates import HAIKU, SONNET, bedrock, gate
+from tests.helpers.gateway import HAIKU, SONNET, bedrock, gate
 
 ROADS = {"InvokeModel": "bedrock_model_invoke", "Converse": "bedrock_converse"}
 roads = pytest.mark.parametrize("gw", ROADS, indirect=True)
@@ -29,7 +29,7 @@ class Codex:
         self.folder = program.folder
         home = program.folder.parent / "home" / ".codex"
         home.mkdir()
-        (home / "config.toml").write_text("\n".join(readme.settings("Codex", url)))
+        (home / "config.toml").write_text("\n".join(client_settings.settings("Codex", url)))
 
     async def run(self, *arguments):
         """Exit status and all output. Its own sandbox does not start in every container, and is not what is tried."""

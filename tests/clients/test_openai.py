@@ -8,8 +8,8 @@ import openai
 import pytest
 from pydantic import BaseModel
 
-from gateway.testkit import scenario as scenarios
-from gateway.testkit.scenario import Canned, Scenario, Tool
+from gateway.testkit import scenarios
+from gateway.testkit.scenarios import Canned, Scenario, Tool
 from tests.clients.samples import (
     CACHED,
     CITIES,
@@ -24,7 +24,7 @@ from tests.clients.samples import (
     TWO_CALLS,
     check_upstream,
 )
-from tests.gates import HAIKU, KEY, NOVA, SONNET, bedrock, gate
+from tests.helpers.gateway import HAIKU, KEY, NOVA, SONNET, bedrock, gate
 
 HELLO = [{"role": "user", "content": "hello"}]
 FUNCTIONS = [

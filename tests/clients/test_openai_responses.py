@@ -8,11 +8,11 @@ import openai
 import pytest
 from pydantic import BaseModel
 
-from gateway.testkit import scenario as scenarios
+from gateway.testkit import scenarios
 from gateway.testkit.anthropic import AnthropicSim
 from gateway.testkit.bedrock import BedrockSim
 from gateway.testkit.openai import OpenAISim
-from gateway.testkit.scenario import Canned, Scenario, Tool
+from gateway.testkit.scenarios import Canned, Scenario, Tool
 from tests.clients.samples import (
     CACHED,
     CITIES,
@@ -26,7 +26,7 @@ from tests.clients.samples import (
     TOOLS,
     TWO_CALLS,
 )
-from tests.gates import HAIKU, KEY, NOVA, bedrock, gate
+from tests.helpers.gateway import HAIKU, KEY, NOVA, bedrock, gate
 
 FUNCTIONS = [
     {"type": "function", "name": name, "description": description, "parameters": CITIES, "strict": False}

@@ -2,12 +2,12 @@
 
 import pytest
 
-from gateway.testkit import scenario as scenarios
+from gateway.testkit import scenarios
 from gateway.testkit.bedrock import BedrockSim
-from gateway.testkit.scenario import Tool
-from tests.clients import programs, readme
+from gateway.testkit.scenarios import Tool
+from tests.clients import client_settings, programs
 from tests.clients.samples import check_upstream
-from tests.gates import HAIKU, KEY, SONNET, bedrock, gate
+from tests.helpers.gateway import HAIKU, KEY, SONNET, bedrock, gate
 
 APIS = {
     "bedrock_converse": "opencode, Bedrock",
@@ -51,7 +51,7 @@ async def gw(request, tmp_path, bedrock_sim, titles_sim):
 @pytest.fixture
 def opencode(program, gw):
     async def answer(api, prompt):
-        (settings,) = readme.settings(APIS[api], gw.url)
+        (settings,) = client_settings.settings(APIS[api], gw.url)
         (program.folder / "opencode.json").write_text(settings)
         status, said = await program.run("run", prompt)
         assert status == 0, said

@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager
 import aiohttp
 import pytest
 
-from gateway.testkit import scenario as scenarios
+from gateway.testkit import scenarios
 from tests.clients.samples import program
-from tests.gates import HAIKU, NOVA
-from tests.processes import served
+from tests.helpers.gateway import HAIKU, NOVA
+from tests.helpers.processes import served
 
 HELLO = [{"role": "user", "content": "hello"}]
 CONVERSE = {"messages": [{"role": "user", "content": [{"text": "hello"}]}]}

@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 from tests.clients.test_boto3 import HELLO as TURNS
 from tests.clients.test_boto3 import connect
 from tests.end_to_end.test_quotas import HELLO, limited, quota
-from tests.gates import HAIKU
+from tests.helpers.gateway import HAIKU
 
 
 async def test_the_openai_sdk_raises_its_rate_limit_error(tmp_path, bedrock_sim):

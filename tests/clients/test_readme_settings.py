@@ -7,16 +7,16 @@ import anthropic
 import boto3
 import openai
 
-from tests.clients import readme
+from tests.clients import client_settings
 from tests.clients.samples import PLAIN, SAID, check_upstream
-from tests.gates import HAIKU, NOVA
+from tests.helpers.gateway import HAIKU, NOVA
 
 HELLO = [{"role": "user", "content": "hello"}]
 
 
 async def test_boto3_as_in_the_readme(gw, bedrock_sim):
     bedrock_sim.script(PLAIN)
-    (expression,) = readme.settings("boto3", gw.url)
+    (expression,) = client_settings.settings("boto3", gw.url)
     messages = [{"role": "user", "content": [{"text": "hello"}]}]
     with closing(eval(expression, {"boto3": boto3})) as client:
         reply = await asyncio.to_thread(client.converse, modelId=NOVA, messages=messages)
@@ -25,7 +25,7 @@ async def test_boto3_as_in_the_readme(gw, bedrock_sim):
 
 
 async def test_both_clients_of_anthropics_sdk_as_in_the_readme(gw, bedrock_sim):
-    expressions = readme.settings("Anthropic SDK", gw.url)
+    expressions = client_settings.settings("Anthropic SDK", gw.url)
     assert len(expressions) == 2
     for expression in expressions:
         bedrock_sim.script(PLAIN)
@@ -38,7 +38,7 @@ async def test_both_clients_of_anthropics_sdk_as_in_the_readme(gw, bedrock_sim):
 
 async def test_openais_sdk_as_in_the_readme(gw, bedrock_sim):
     bedrock_sim.script(PLAIN)
-    (url,) = readme.settings("OpenAI SDK", gw.url)
+    (url,) = client_settings.settings("OpenAI SDK", gw.url)
     async with openai.AsyncOpenAI(base_url=url, api_key="any key") as client:
         completion = await client.chat.completions.create(model=HAIKU, messages=HELLO)
     assert completion.choices[0].message.content == SAID

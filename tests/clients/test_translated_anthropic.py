@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 import anthropic
 import pytest
 
-from gateway.testkit import scenario as scenarios
-from gateway.testkit.scenario import Tool
-from gateway_plugins.parts.bedrock import message as frame
+from gateway.testkit import scenarios
+from gateway.testkit.scenarios import Tool
+from gateway_plugins.dialects.bedrock.runtime_api import message as frame
 from tests.clients.samples import (
     CACHED,
     CITIES,
@@ -23,7 +23,7 @@ from tests.clients.samples import (
     TWO_CALLS,
     check_upstream,
 )
-from tests.gates import HAIKU, KEY, bedrock, gate
+from tests.helpers.gateway import HAIKU, KEY, bedrock, gate
 
 GPT = "gpt-4o"
 HELLO = [{"role": "user", "content": "hello"}]

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import pytest
 from botocore.exceptions import EventStreamError
 
-from gateway.testkit import scenario as scenarios
+from gateway.testkit import scenarios
 from gateway.testkit.anthropic import AnthropicSim
 from gateway.testkit.bedrock import BedrockSim
 from gateway.testkit.openai import OpenAISim
-from gateway.testkit.scenario import Tool
+from gateway.testkit.scenarios import Tool
 from tests.clients.aws import HELLO, TOOL_CONFIG, answer, connect, converse, converse_stream, message_of, provider
 from tests.clients.samples import (
     CACHED,
@@ -25,7 +25,7 @@ from tests.clients.samples import (
     THOUGHT,
     TWO_CALLS,
 )
-from tests.gates import HAIKU, KEY, bedrock, gate
+from tests.helpers.gateway import HAIKU, KEY, bedrock, gate
 
 CLAUDE = "claude-haiku-4-5"
 GPT = "gpt-4o"

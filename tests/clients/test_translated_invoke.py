@@ -9,7 +9,7 @@ import anthropic
 import pytest
 from botocore.exceptions import EventStreamError
 
-from gateway.testkit import scenario as scenarios
+from gateway.testkit import scenarios
 from gateway.testkit.anthropic import AnthropicSim
 from gateway.testkit.bedrock import BedrockSim
 from gateway.testkit.openai import OpenAISim
@@ -27,7 +27,7 @@ from tests.clients.samples import (
     TOOLS,
     TWO_CALLS,
 )
-from tests.gates import HAIKU, KEY, bedrock, gate
+from tests.helpers.gateway import HAIKU, KEY, bedrock, gate
 
 GPT = "gpt-4o"
 NATIVE = "claude-haiku-4-5"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.config.load import loads
-from gateway.prices.table import BASES
+from gateway.money.prices.table import BASES
 from tests.config.examples import (
     EVERYTHING_HOSTED,
     KNOWN,

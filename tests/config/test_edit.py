@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from gateway.config.document.hujson import parse
+from gateway.config.document.redact import Known, Redacted, redact
 from gateway.config.edit import MISPLACED_MARK, UNKNOWN_MARK, propose
-from gateway.config.hujson import parse
-from gateway.config.redact import Known, Redacted, redact
 
 SHORT = "abc"
 TEXT = f'{{"providers": {{"a": {{"apikey": "{SHORT}", "name": "x"}}}}}} // "apikey": "{SHORT}"'

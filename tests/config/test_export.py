@@ -5,22 +5,23 @@ import json
 import pytest
 from jsonschema import Draft202012Validator
 
-from gateway.config import schema, schema_planned
+from gateway.config import schema
+from gateway.config.document.hujson import parse
 from gateway.config.example import MINIMAL
 from gateway.config.export import DIALECT, json_schema
-from gateway.config.hujson import parse
 from gateway.config.load import loads
 from gateway.config.section import Section, keys, planned
+from gateway.config.sections import unimplemented_model
 from tests.config.examples import HOSTED, KNOWN, config, errors
+from tests.config.sections.test_unimplemented import NOT_BUILT
 from tests.config.test_messages import ALIASES, DEFAULTS, GRANTS, LISTENERS, MARK, PROVIDERS
-from tests.config.test_planned import NOT_BUILT
-from tests.processes import irisgate
+from tests.helpers.processes import irisgate
 
 SCHEMA = json_schema(KNOWN)
 EDITOR = Draft202012Validator(SCHEMA)
 SECTIONS = [
     section
-    for module in (schema, schema_planned)
+    for module in (schema, unimplemented_model)
     for section in vars(module).values()
     if isinstance(section, type) and issubclass(section, Section) and section is not Section
 ]

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.config.document.hujson import parse
 from gateway.config.findings import ConfigError
-from gateway.config.hujson import parse
 from gateway.config.load import load, loads
 from tests.config.examples import (
     EVERYTHING_HOSTED,

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from gateway.access.grants import Grants
+from gateway.access.identity.caller import LOOPBACK
+from gateway.config.document.watch import stamps
 from gateway.config.example import MINIMAL
 from gateway.config.findings import ConfigError
 from gateway.config.load import load, loads
 from gateway.config.model import TAILSCALED, Config, Listener
-from gateway.config.providers import enabled_flags
-from gateway.config.watch import stamps
-from gateway.grants import Grants
-from gateway.identity import LOOPBACK
+from gateway.config.sections.providers import enabled_flags
 from tests.config.examples import (
     HOSTED,
     KNOWN,

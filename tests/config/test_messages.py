@@ -1,6 +1,6 @@
 """Every message about a configuration, at its place: the table to look a message up in, and to add one to.
 
-Those about keys that have no effect yet are in `test_planned.py`.
+Those about keys that have no effect yet are in `tests/config/sections/test_unimplemented.py`.
 """
 
 import pytest

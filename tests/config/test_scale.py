@@ -8,10 +8,10 @@ from functools import partial
 
 import pytest
 
+from gateway.config.document.hujson import MAX_PIECES, Document, HujsonError, parse
 from gateway.config.findings import MAX_FINDINGS, PATIENCE, ConfigError, Report
-from gateway.config.hujson import MAX_PIECES, Document, HujsonError, parse
 from gateway.config.load import MAX_BYTES, load, loads
-from tests.least import cpu_seconds
+from tests.helpers.cpu_time import cpu_seconds
 
 SECONDS = 6.0
 """Each takes about one where it was written."""

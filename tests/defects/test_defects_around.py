@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.defects.roads import roads
+from tests.defects.conversions import roads
 from tests.defects.wires import line, wires
 
 BETAS = "claude-code-20250219,interleaved-thinking-2025-05-14,effort-2025-11-24"

@@ -7,7 +7,7 @@ import base64
 
 import pytest
 
-from tests.defects.roads import CLAUDES, HAIKU, LLAMA, MISTRAL, OPENAIS, WRITER, roads
+from tests.defects.conversions import CLAUDES, HAIKU, LLAMA, MISTRAL, OPENAIS, WRITER, roads
 from tests.defects.samples import CITY, PDF, PNG
 
 JPEG = base64.b64encode(b"\xff\xd8\xff\xe0" + bytes(16)).decode()

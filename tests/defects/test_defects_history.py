@@ -9,8 +9,8 @@ from itertools import pairwise
 
 import pytest
 
-from gateway.testkit.scenario import Canned, Tool
-from tests.defects.roads import CLAUDES, GPT_OSS, OPUS, both_ways, roads, system_of
+from gateway.testkit.scenarios import Canned, Tool
+from tests.defects.conversions import CLAUDES, GPT_OSS, OPUS, both_ways, roads, system_of
 from tests.defects.samples import CITY
 
 TEXT = base64.b64encode(b"hello").decode()

@@ -7,9 +7,9 @@ import json
 
 import pytest
 
-from gateway.testkit.scenario import Canned, Tokens, Tool
-from tests.defects.folding import FOLDS
-from tests.defects.roads import PAIRS, Road, both_ways, rendered, roads
+from gateway.testkit.scenarios import Canned, Tokens, Tool
+from tests.defects.conversions import PAIRS, Road, both_ways, rendered, roads
+from tests.helpers.folding import FOLDS
 
 TWO_CALLS = Canned(
     thinking="Hm.", text=("Let ", "me look."), tools=(Tool("look", {"city": "Ulm"}), Tool("look", {"city": "Bern"}))

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.testkit import scenario as scenarios
-from tests.defects.folding import events_of
-from tests.defects.roads import OPENAIS
+from gateway.testkit import scenarios
+from tests.defects.conversions import OPENAIS
 from tests.defects.wires import WIRES, line, wires
+from tests.helpers.folding import events_of
 
 WORDS = "in the provider's own words"
 FAILED = scenarios.error_in_stream("ThrottlingException", message=WORDS)

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from gateway.testkit.scenario import Canned, Tool
-from tests.defects.roads import CLAUDES, HAIKU, OPENAIS, both_ways, rendered, roads
+from gateway.testkit.scenarios import Canned, Tool
+from tests.defects.conversions import CLAUDES, HAIKU, OPENAIS, both_ways, rendered, roads
 from tests.defects.samples import CITY, NO_INPUT
 
 TWO = (("a", "look", {"city": "Ulm"}), ("b", "look", {"city": "Bern"}))

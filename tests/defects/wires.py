@@ -13,16 +13,16 @@ from typing import Any
 
 import pytest
 
-from gateway.framing import eventstream, sse
-from gateway.registry import discover
-from gateway.roads import GENERATE
-from gateway.roads import roads as listed
+from gateway.contract.conversions import GENERATE
+from gateway.contract.conversions import roads as listed
+from gateway.contract.framing import eventstream, sse
+from gateway.contract.registry import discover
 from gateway.testkit.anthropic import AnthropicSim
 from gateway.testkit.bedrock import BedrockSim
 from gateway.testkit.openai import OpenAISim
-from tests.defects.folding import FOLDS, events_of
 from tests.defects.speakers import SPEAKERS
-from tests.gates import HAIKU, KEY, gate
+from tests.helpers.folding import FOLDS, events_of
+from tests.helpers.gateway import HAIKU, KEY, gate
 
 PROVIDERS = {
     "openai_chat": (OpenAISim, "gpt-4o"),

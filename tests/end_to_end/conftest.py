@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.raw import Raw
+from tests.helpers.raw_http import Raw
 
 
 @pytest.fixture(autouse=True)

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from gateway.testkit import scenario as scenarios
+from gateway.testkit import scenarios
 from gateway.testkit.anthropic import AnthropicSim
-from tests.gates import HAIKU, KEY, SONNET, bedrock, gate
+from tests.helpers.gateway import HAIKU, KEY, SONNET, bedrock, gate
 
 MESSAGES = {"max_tokens": 50, "messages": [{"role": "user", "content": "hello"}]}
 CONVERSE = {"messages": [{"role": "user", "content": [{"text": "hello"}]}]}

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.runtime import runtime
-from gateway.testkit import scenario as scenarios
+from gateway.call.runtime import runtime
+from gateway.testkit import scenarios
 from tests.end_to_end.test_quotas import BOSS, SERVER, USER
 from tests.end_to_end.test_streams import ROADS, roads
-from tests.gates import CAP, HAIKU, KEY, NOVA, bedrock, gate
+from tests.helpers.gateway import CAP, HAIKU, KEY, NOVA, bedrock, gate
 
 OTHER = "other@example.com"
 LISTENERS = [*SERVER["listeners"], {"listen": "127.0.0.3:0", "identity": "static", "login": OTHER}]

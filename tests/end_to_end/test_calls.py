@@ -6,9 +6,9 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from gateway.testkit import scenario as scenarios
+from gateway.testkit import scenarios
 from gateway.testkit.bedrock import BedrockSim
-from tests.gates import CAP, HAIKU, KEY, NOVA, SONNET, bedrock, gate
+from tests.helpers.gateway import CAP, HAIKU, KEY, NOVA, SONNET, bedrock, gate
 
 CHAT = {"messages": [{"role": "user", "content": "hello"}]}
 CURL = {"model": HAIKU, **CHAT}

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from tests.gates import EVERYTHING, bedrock
-from tests.processes import environment, irisgate
+from tests.helpers.gateway import EVERYTHING, bedrock
+from tests.helpers.processes import environment, irisgate
 
 LONG = "x" * 100_000
 

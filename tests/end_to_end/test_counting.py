@@ -5,10 +5,10 @@ import json
 
 import pytest
 
-from gateway.testkit import scenario as scenarios
+from gateway.testkit import scenarios
 from gateway.testkit.anthropic import AnthropicSim
 from gateway.testkit.openai import OpenAISim
-from tests.gates import HAIKU, KEY, NOVA, SONNET, bedrock, gate
+from tests.helpers.gateway import HAIKU, KEY, NOVA, SONNET, bedrock, gate
 
 CLAUDE, GPT = "claude-sonnet-4-5", "gpt-4o"
 MESSAGES = [{"role": "user", "content": "hello there"}]

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web
 
-from gateway.testkit import scenario as scenarios
-from tests.gates import HAIKU, KEY, NOVA, bedrock, gate
+from gateway.testkit import scenarios
+from tests.helpers.gateway import HAIKU, KEY, NOVA, bedrock, gate
 
 CHAT = {"model": HAIKU, "messages": [{"role": "user", "content": "hello"}]}
 CONVERSE = {"messages": [{"role": "user", "content": [{"text": "hello"}]}]}
@@ -130,7 +130,7 @@ async def test_names_of_members_cannot_break_the_header_that_tells_of_them(tmp_p
 
 
 async def test_a_body_that_stops_coming_is_given_up(tmp_path, bedrock_sim, monkeypatch):
-    monkeypatch.setattr("gateway.server.BODY_SECONDS", 0.2)
+    monkeypatch.setattr("gateway.call.server.BODY_SECONDS", 0.2)
 
     async def half():
         yield b'{"model":'
@@ -169,7 +169,7 @@ async def test_a_plugin_may_try_once_more_after_a_refusal(tmp_path, bedrock_sim)
 
 
 ESTIMATING = """
-from gateway.flag import Reply
+from gateway.contract.flag import Reply
 from gateway_plugins.bedrock_model_invoke import *
 
 routes = ()

@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from gateway.testkit.localapi import LocalApiSim, Node, User
-from tests.gates import CAP, HAIKU, NOVA, SONNET, bedrock, gate
-from tests.raw import Raw
+from tests.helpers.gateway import CAP, HAIKU, NOVA, SONNET, bedrock, gate
+from tests.helpers.raw_http import Raw
 
 OWN = "irisgate.dev/cap/irisgate"
 SLASHED = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/abc"

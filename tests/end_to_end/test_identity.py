@@ -8,10 +8,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from gateway.identity import localapi, proxy_protocol, whois
+from gateway.access.identity import localapi, proxy_protocol, whois
 from gateway.testkit.localapi import LocalApiSim, Node, User
-from tests.gates import CAP, HAIKU, NOVA, bedrock, gate
-from tests.raw import Raw
+from tests.helpers.gateway import CAP, HAIKU, NOVA, bedrock, gate
+from tests.helpers.raw_http import Raw
 
 ALICE = Node("laptop.example.ts.net", ("100.64.0.7",), User("alice@example.com"))
 BOB = Node("phone.example.ts.net", ("100.64.0.8",), User("bob@example.com"))

@@ -7,8 +7,8 @@ from decimal import Decimal
 
 import aiohttp
 
-from tests.gates import CAP, EVERYTHING, HAIKU, bedrock
-from tests.processes import served
+from tests.helpers.gateway import CAP, EVERYTHING, HAIKU, bedrock
+from tests.helpers.processes import served
 
 ROUNDS = 10
 CALLS = 2000

@@ -7,9 +7,9 @@ import pytest
 
 from gateway.config.findings import ConfigError
 from gateway.config.load import loads
-from gateway.serve import CannotStart
-from gateway.testkit import scenario as scenarios
-from tests.gates import HAIKU, bedrock, gate
+from gateway.process.serve import CannotStart
+from gateway.testkit import scenarios
+from tests.helpers.gateway import HAIKU, bedrock, gate
 
 CHAT = {"model": HAIKU, "messages": [{"role": "user", "content": "hello"}]}
 OWN = {"metrics": {"listen": "127.0.0.1:0"}}

@@ -9,11 +9,11 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.testkit import scenario as scenarios
+from gateway.testkit import scenarios
 from gateway.testkit.openai import OpenAISim
-from gateway.testkit.scenario import Canned, Gate, Tokens, Tool
+from gateway.testkit.scenarios import Canned, Gate, Tokens, Tool
 from tests.end_to_end.test_quotas import CHAT, CONVERSE, HAIKU, INVOKE, PRICE, TEXT, balance, limited, quota, settled
-from tests.gates import CAP, KEY, NOVA, bedrock, gate
+from tests.helpers.gateway import CAP, KEY, NOVA, bedrock, gate
 
 ENOUGH = 10**9
 OUT = 5_500

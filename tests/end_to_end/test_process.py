@@ -10,10 +10,10 @@ import signal
 import aiohttp
 import pytest
 
-from gateway.testkit import scenario as scenarios
+from gateway.testkit import scenarios
 from gateway.testkit.bedrock import BedrockSim
-from tests.gates import EVERYTHING, HAIKU, bedrock
-from tests.processes import CHAT, ROOT, irisgate, served
+from tests.helpers.gateway import EVERYTHING, HAIKU, bedrock
+from tests.helpers.processes import CHAT, ROOT, irisgate, served
 
 
 def configuration(url, **provider):

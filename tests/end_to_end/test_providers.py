@@ -2,8 +2,8 @@
 
 import pytest
 
-from gateway.testkit import scenario as scenarios
-from tests.gates import CAP, HAIKU, KEY, NOVA, SONNET, bedrock, gate
+from gateway.testkit import scenarios
+from tests.helpers.gateway import CAP, HAIKU, KEY, NOVA, SONNET, bedrock, gate
 
 ARN = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/abc123"
 OPEN = [{"src": ["*"], "app": {CAP: [{"role": "user"}, {"models": "**"}]}}]

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.testkit import scenario as scenarios
-from gateway.testkit.scenario import Gate
-from tests.admin.conftest import TEXT as FILE
-from tests.admin.conftest import from_file
-from tests.gates import CAP, HAIKU, NOVA, bedrock, gate
+from gateway.testkit import scenarios
+from gateway.testkit.scenarios import Gate
+from tests.helpers.gateway import CAP, HAIKU, NOVA, bedrock, gate
+from tests.web.admin.conftest import TEXT as FILE
+from tests.web.admin.conftest import from_file
 
 PRICE = 12 * 1_100 + 7 * 5_500
 """Nanodollars of the simulator's plain answer by Haiku in the us: 12 tokens in, 7 out."""

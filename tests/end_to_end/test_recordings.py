@@ -8,12 +8,12 @@ from urllib.parse import unquote
 import pytest
 from botocore.eventstream import EventStreamBuffer
 
-from gateway.flag import Usage
-from gateway.framing import sse
-from gateway.testkit import scenario as scenarios
+from gateway.contract.flag import Usage
+from gateway.contract.framing import sse
+from gateway.testkit import scenarios
 from gateway.testkit.bedrock import BedrockSim
-from tests.gates import KEY, bedrock, gate
-from tests.recordings import exchanges, served
+from tests.helpers.gateway import KEY, bedrock, gate
+from tests.helpers.recordings import exchanges, served
 
 
 class Serving:

@@ -7,14 +7,14 @@ from dataclasses import replace
 import aiohttp
 import pytest
 
-from gateway.caps import capabilities
-from gateway.flag import Ask, Head, Members, Target
-from gateway.framing import eventstream, sse
-from gateway.registry import discover
-from gateway.testkit import scenario as scenarios
-from tests.attacks.hostile import post
-from tests.gates import HAIKU, KEY, NOVA, bedrock, gate
-from tests.raw import Raw
+from gateway.contract.capabilities import capabilities
+from gateway.contract.flag import Ask, Head, Members, Target
+from gateway.contract.framing import eventstream, sse
+from gateway.contract.registry import discover
+from gateway.testkit import scenarios
+from tests.helpers.gateway import HAIKU, KEY, NOVA, bedrock, gate
+from tests.helpers.hostile_http import post
+from tests.helpers.raw_http import Raw
 
 CHAT = {"messages": [{"role": "user", "content": "hi"}], "stream": True}
 MESSAGES = {"max_tokens": 50, "messages": [{"role": "user", "content": "hi"}], "stream": True}

@@ -12,8 +12,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.gates import EVERYTHING, HAIKU, KEY, NOVA, bedrock, gate
-from tests.processes import served
+from tests.helpers.gateway import EVERYTHING, HAIKU, KEY, NOVA, bedrock, gate
+from tests.helpers.processes import served
 
 TOGETHER = 8
 LOCKED_SECONDS = 3

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 import aiohttp
 import pytest
 
-from tests.processes import ROOT, Served, environment
+from tests.helpers.processes import ROOT, Served, environment
 
 SCRIPT = str(ROOT / "deploy/try-tailnet")
 AUTH_KEY = "tskey-auth-canary"

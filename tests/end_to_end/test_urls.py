@@ -9,7 +9,7 @@ import pytest
 
 from tests.attacks.test_fetch import PNG, host, reply
 from tests.end_to_end.test_providers import anthropic
-from tests.gates import HAIKU, NOVA, bedrock, gate
+from tests.helpers.gateway import HAIKU, NOVA, bedrock, gate
 
 PDF = b"%PDF-1.7\n%%EOF\n"
 PNG_64 = base64.b64encode(PNG).decode()

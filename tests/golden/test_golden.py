@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.caps import capabilities
-from gateway.errors import Refused
-from tests.ways import WAYS, Mask, encoded, refusal, without_padding
+from gateway.contract.capabilities import capabilities
+from gateway.contract.errors import Refused
+from tests.helpers.conversion import WAYS, Mask, encoded, refusal, without_padding
 
 FOLDER = Path(__file__).parent
 INPUTS = FOLDER / "inputs"

@@ -12,12 +12,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.caps import Caps, capabilities
-from gateway.errors import BadFrame, Problem, Truncated, UpstreamFailed
-from gateway.flag import OPAQUE, Ask, Event, Head, Members, Target
-from gateway.registry import discover
-from gateway.testkit import render_anthropic, render_chat, render_converse, render_responses
-from gateway.testkit.scenario import NAMED, Canned, Tokens, Tool
+from gateway.contract.capabilities import Caps, capabilities
+from gateway.contract.errors import BadFrame, Problem, Truncated, UpstreamFailed
+from gateway.contract.flag import OPAQUE, Ask, Event, Head, Members, Target
+from gateway.contract.registry import discover
+from gateway.testkit.render import (
+    anthropic as render_anthropic,
+)
+from gateway.testkit.render import (
+    chat as render_chat,
+)
+from gateway.testkit.render import (
+    converse as render_converse,
+)
+from gateway.testkit.render import (
+    responses as render_responses,
+)
+from gateway.testkit.scenarios import NAMED, Canned, Tokens, Tool
 
 FLAGS = discover().flags
 MEMBERS = [

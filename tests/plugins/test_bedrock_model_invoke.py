@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.caps import Caps
-from gateway.errors import BadFrame, Refused, Truncated, UpstreamFailed
-from gateway.flag import OPAQUE, Ask, Event, Head, Members, Target
-from gateway.framing import eventstream
+from gateway.contract.capabilities import Caps
+from gateway.contract.errors import BadFrame, Refused, Truncated, UpstreamFailed
+from gateway.contract.flag import OPAQUE, Ask, Event, Head, Members, Target
+from gateway.contract.framing import eventstream
 from gateway_plugins import bedrock_model_invoke as flag
 
 CLAUDE = Caps(

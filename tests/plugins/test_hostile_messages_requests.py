@@ -5,11 +5,11 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from gateway.caps import capabilities
-from gateway.errors import Refused
-from gateway.flag import Ask, Members, Target
+from gateway.contract.capabilities import capabilities
+from gateway.contract.errors import Refused
+from gateway.contract.flag import Ask, Members, Target
 from gateway_plugins import bedrock_model_invoke
-from tests.plugins.messages_roads import CHAT, CONVERSE, GPT, HAIKU, HELLO, tool
+from tests.helpers.messages_to import CHAT, CONVERSE, GPT, HAIKU, HELLO, tool
 
 ROADS = pytest.mark.parametrize(("road", "model"), [(CONVERSE, HAIKU), (CHAT, GPT)])
 

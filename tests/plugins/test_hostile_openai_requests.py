@@ -7,12 +7,12 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from gateway import plain
-from gateway.caps import Caps
-from gateway.errors import Refused
-from gateway.flag import Request, Route
-from tests.plugins import converse_request, messages_request, responses_request
-from tests.plugins.converse_request import CLAUDE, IMAGE, NEW_CLAUDE, tool, user
+from gateway.contract import json_api
+from gateway.contract.capabilities import Caps
+from gateway.contract.errors import Refused
+from gateway.contract.flag import Request, Route
+from tests.helpers import chat_to_converse, chat_to_messages, responses_to
+from tests.helpers.chat_to_converse import CLAUDE, IMAGE, NEW_CLAUDE, tool, user
 
 CACHE = {"type": "ephemeral"}
 SCHEMA = {
@@ -52,12 +52,12 @@ FORMAT = {"response_format": {"type": "json_schema", "json_schema": {"name": "x"
 
 def through_converse(body, caps):
     drops = []
-    sent = converse_request.sent(body, caps, drops)
+    sent = chat_to_converse.sent(body, caps, drops)
     return sent, drops
 
 
 def through_messages(body, caps):
-    translation, drops = messages_request.opened(body, caps)
+    translation, drops = chat_to_messages.opened(body, caps)
     return orjson.loads(translation.ask.top.body), drops
 
 
@@ -69,7 +69,7 @@ def test_an_answers_schema_is_brought_into_the_same_limits_on_both_roads_and_eac
     sent, drops = through_converse(FORMAT, NEW_CLAUDE)
     assert orjson.loads(sent["outputConfig"]["textFormat"]["structure"]["jsonSchema"]["schema"]) == KEPT
     assert drops == [at + place for place in TAKEN_OUT]
-    sent, drops = through_messages(FORMAT, replace(messages_request.CLAUDE, json_schema=True))
+    sent, drops = through_messages(FORMAT, replace(chat_to_messages.CLAUDE, json_schema=True))
     assert sent["output_config"]["format"]["schema"] == KEPT
     assert drops == [at + place for place in TAKEN_OUT]
 
@@ -79,7 +79,7 @@ def test_a_strict_tool_is_held_to_them_as_well():
     sent, drops = through_converse(body, CLAUDE)
     assert sent["toolConfig"]["tools"][0]["toolSpec"]["inputSchema"]["json"] == KEPT
     assert drops == ["/tools/0/function/parameters" + place for place in TAKEN_OUT]
-    sent, drops = through_messages(body, replace(messages_request.CLAUDE, strict_tools=True))
+    sent, drops = through_messages(body, replace(chat_to_messages.CLAUDE, strict_tools=True))
     assert sent["tools"][0]["input_schema"] == KEPT
     assert drops == ["/tools/0/function/parameters" + place for place in TAKEN_OUT]
 
@@ -150,32 +150,32 @@ def test_a_guardrail_that_is_no_object_is_a_400_rather_than_no_guardrail(road, v
     [("report.pdf", "report"), ("Dr. Who", "Dr Who"), ("Release 1.2", "Release 1 2"), ("notes.2024.txt", "notes 2024")],
 )
 def test_a_documents_name_loses_its_extension_and_no_more(filename, name):
-    data = f"data:application/pdf;base64,{converse_request.PDF}"
+    data = f"data:application/pdf;base64,{chat_to_converse.PDF}"
     part = {"type": "file", "file": {"filename": filename, "file_data": data}}
     sent, _ = through_converse({"messages": [user([part, "Read"])]}, CLAUDE)
     assert sent["messages"][0]["content"][0]["document"]["name"] == name
 
 
 def test_openais_own_scale_of_temperatures_is_kept_towards_chat():
-    assert responses_request.sent("openai_chat", {"temperature": 1.7}, Caps())["temperature"] == 1.7
-    assert responses_request.dropped("openai_chat", {"temperature": 1.7}, Caps()) == []
-    assert responses_request.dropped("bedrock_converse", {"temperature": 1.7}) == ["/temperature"]
+    assert responses_to.sent("openai_chat", {"temperature": 1.7}, Caps())["temperature"] == 1.7
+    assert responses_to.dropped("openai_chat", {"temperature": 1.7}, Caps()) == []
+    assert responses_to.dropped("bedrock_converse", {"temperature": 1.7}) == ["/temperature"]
 
 
-@responses_request.roads
+@responses_to.roads
 def test_a_tool_that_a_search_finds_again_is_offered_once(road):
     found = {"type": "function", "name": "look", "parameters": {"type": "object", "properties": {}}}
     search = {"type": "tool_search_output", "call_id": "s", "tools": [found]}
-    body = {"tools": [{**found, "defer_loading": True}], "input": [search, search, responses_request.said("Hi")]}
-    tools = responses_request.sent(road, body)
+    body = {"tools": [{**found, "defer_loading": True}], "input": [search, search, responses_to.said("Hi")]}
+    tools = responses_to.sent(road, body)
     tools = tools["toolConfig"]["tools"] if road == "bedrock_converse" else tools["tools"]
     assert len(tools) == 1
 
 
-@responses_request.roads
+@responses_to.roads
 def test_one_that_the_request_itself_offers_twice_is_still_a_400(road):
     found = {"type": "function", "name": "look", "parameters": {"type": "object", "properties": {}}}
-    assert responses_request.refusal({"tools": [found, found]}, road).param == "tools[1].name"
+    assert responses_to.refusal({"tools": [found, found]}, road).param == "tools[1].name"
 
 
 @pytest.mark.parametrize("value", [1, "true", [True]])
@@ -187,7 +187,7 @@ def test_what_must_be_true_or_false_is_a_400_if_it_is_neither(name, value):
     assert refused.value.problem.param in {"tools[0].function.strict", "parallel_tool_calls"}
     offered = {"type": "function", "name": "look", "strict": value}
     body = {"tools": [offered]} if name == "strict" else {name: value}
-    assert responses_request.refusal(body).param in {"tools[0].strict", "parallel_tool_calls"}
+    assert responses_to.refusal(body).param in {"tools[0].strict", "parallel_tool_calls"}
 
 
 @pytest.mark.parametrize("value", [1, "true", [True], {}])
@@ -195,7 +195,7 @@ def test_a_stream_that_is_neither_true_nor_false_is_a_400(value):
     body = orjson.dumps({"model": "m", "messages": [user("Hi")], "stream": value})
     route = Route("POST", "/v1/chat/completions", "generate")
     with pytest.raises(Refused) as refused:
-        plain.parse("openai_chat", "openai_chat", Request(route, route.path, "", {}, {}, body))
+        json_api.parse("openai_chat", "openai_chat", Request(route, route.path, "", {}, {}, body))
     assert refused.value.problem.param == "stream"
 
 
@@ -225,8 +225,8 @@ GUARDRAIL = {"guardrailIdentifier": "g", "guardrailVersion": "2", "trace": "enab
 
 
 def test_a_chats_guardrail_goes_along_to_invoke_model():
-    ask = messages_request.ask({"guardrailConfig": GUARDRAIL})
-    translation = messages_request.road.open(ask, messages_request.target(), pytest.fail)
+    ask = chat_to_messages.ask({"guardrailConfig": GUARDRAIL})
+    translation = chat_to_messages.openai_chat__anthropic_messages.open(ask, chat_to_messages.target(), pytest.fail)
     assert translation.ask.headers == {
         "x-amzn-bedrock-guardrailidentifier": "g",
         "x-amzn-bedrock-guardrailversion": "2",
@@ -235,9 +235,11 @@ def test_a_chats_guardrail_goes_along_to_invoke_model():
 
 
 def test_where_nobody_guards_it_is_a_400_rather_than_an_unguarded_answer():
-    target = replace(messages_request.target(), flag="anthropic_messages")
+    target = replace(chat_to_messages.target(), flag="anthropic_messages")
     with pytest.raises(Refused) as refused:
-        messages_request.road.open(messages_request.ask({"guardrailConfig": GUARDRAIL}), target, pytest.fail)
+        chat_to_messages.openai_chat__anthropic_messages.open(
+            chat_to_messages.ask({"guardrailConfig": GUARDRAIL}), target, pytest.fail
+        )
     assert refused.value.problem.param == "guardrailConfig"
 
 
@@ -263,7 +265,7 @@ TREE = {
 
 @ROADS
 def test_a_strict_tool_whose_schema_leads_back_to_itself_is_not_strict_and_that_is_reported(road):
-    caps = replace(messages_request.CLAUDE, strict_tools=True)
+    caps = replace(chat_to_messages.CLAUDE, strict_tools=True)
     sent, drops = road({"tools": [tool(parameters=TREE, strict=True)]}, caps)
     made = (sent.get("toolConfig") or sent)["tools"][0]
     assert made.get("toolSpec", made).get("strict") is None
@@ -273,7 +275,7 @@ def test_a_strict_tool_whose_schema_leads_back_to_itself_is_not_strict_and_that_
 @ROADS
 @pytest.mark.parametrize("schema", [TREE, {"type": "object", "properties": {"again": {"$ref": "#"}}}])
 def test_an_answers_schema_that_leads_back_to_itself_is_that_of_a_tool(road, schema):
-    caps = replace(messages_request.CLAUDE, json_schema=True)
+    caps = replace(chat_to_messages.CLAUDE, json_schema=True)
     asked = {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}}
     sent, _ = road(asked, caps)
     assert len((sent.get("toolConfig") or sent)["tools"]) == 1

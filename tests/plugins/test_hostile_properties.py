@@ -5,13 +5,13 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from gateway.caps import capabilities
-from gateway.flag import event
+from gateway.contract.capabilities import capabilities
+from gateway.contract.flag import event
 from gateway.testkit.judge import judge
-from gateway.testkit.rules_claude import claude_fault
-from gateway.testkit.rules_converse import converse_fault
-from tests.plugins import converse_request, messages_request
-from tests.plugins.converse_request import called, result, tool, user
+from gateway.testkit.rules.claude import claude_fault
+from gateway.testkit.rules.converse import converse_fault
+from tests.helpers import chat_to_converse, chat_to_messages
+from tests.helpers.chat_to_converse import called, result, tool, user
 
 OPUS_4_1, HAIKU = (capabilities(f"anthropic.claude-{name}") for name in ("opus-4-1-20250805-v1:0", "haiku-4-5"))
 LONG = "settings__" * 8
@@ -36,8 +36,8 @@ FORMAT = {"response_format": {"type": "json_schema", "json_schema": {"name": "x"
 
 class Messages:
     def __init__(self, body, caps=HAIKU):
-        self.translation = messages_request.road.open(
-            messages_request.ask(body), messages_request.target(caps), [].append
+        self.translation = chat_to_messages.road.open(
+            chat_to_messages.ask(body), chat_to_messages.target(caps), [].append
         )
         sent = orjson.loads(self.translation.ask.top.body)
         self.fault = claude_fault(sent, caps, bedrock=False)
@@ -63,7 +63,7 @@ class Messages:
 
 class Converse:
     def __init__(self, body, caps=HAIKU):
-        self.translation = converse_request.opened(body, caps)
+        self.translation = chat_to_converse.opened(body, caps)
         sent = orjson.loads(self.translation.ask.top.body)
         self.fault = judge("Converse", sent) or converse_fault(sent, caps)
         self.schemas = [each["toolSpec"]["inputSchema"]["json"] for each in sent["toolConfig"]["tools"]]

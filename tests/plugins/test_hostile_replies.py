@@ -5,13 +5,14 @@ import json
 
 import pytest
 
-from gateway.errors import BadFrame, Truncated
-from gateway.flag import Event, Head, Usage, event
-from gateway.testkit import render_anthropic, render_converse
-from gateway.testkit.scenario import Canned
+from gateway.contract.errors import BadFrame, Truncated
+from gateway.contract.flag import Event, Head, Usage, event
+from gateway.testkit.render import anthropic as render_anthropic
+from gateway.testkit.render import converse as render_converse
+from gateway.testkit.scenarios import Canned
 from gateway_plugins import bedrock_model_invoke, openai_chat
-from gateway_plugins.parts import bedrock
-from tests.ways import WAYS
+from gateway_plugins.dialects.bedrock import runtime_api
+from tests.helpers.conversion import WAYS
 
 HELLO = {
     "openai_chat": {"messages": [{"role": "user", "content": "Hi"}]},
@@ -105,13 +106,13 @@ def test_a_stream_of_nothing_but_its_end_is_an_error(way):
 def test_an_answer_that_begins_with_aws_word_for_an_error_is_an_answer():
     said = Canned(text=("UnknownOperationException means that the path is wrong.",))
     for whole in (render_converse.whole(said, 10), render_anthropic.message(said, "m", 10)):
-        assert bedrock.problem(Head(200, {}), json.dumps(whole).encode()) is None
+        assert runtime_api.problem(Head(200, {}), json.dumps(whole).encode()) is None
     first = b'{"output":{"message":{"role":"assistant","content":[{"text":"\\"__type\\": \\"UnknownOperationException\\""}]}}}'
-    assert bedrock.problem(Head(200, {}), first) is None
+    assert runtime_api.problem(Head(200, {}), first) is None
 
 
 def test_an_error_of_aws_without_words_says_its_status():
-    assert bedrock.problem(Head(503, {}), b"{}").message == "the provider answered 503 without a message"
+    assert runtime_api.problem(Head(503, {}), b"{}").message == "the provider answered 503 without a message"
 
 
 @pytest.mark.parametrize(
@@ -191,7 +192,7 @@ def test_a_block_of_converse_that_begins_with_an_empty_start_is_told(way):
         ("contentBlockDelta", {"contentBlockIndex": 1, "delta": {"toolUse": {"input": "{}"}}}),
         ("messageStop", {"stopReason": "end_turn"}),
     ]
-    events = passed.events(b"".join(bedrock.message(kind, json.dumps(data).encode()) for kind, data in stream))
+    events = passed.events(b"".join(runtime_api.message(kind, json.dumps(data).encode()) for kind, data in stream))
     assert "Hi" in "".join(each.payload.decode() for each in events)
     assert passed.reply_lost == ["/reply/toolUse"]
 
@@ -263,7 +264,7 @@ def test_what_is_no_json_beside_half_a_letter_is_a_bad_frame(payload):
 )
 def test_a_conversation_that_is_too_long_has_openais_code_at_which_agents_shorten_it(words):
     body = json.dumps({"message": words}).encode()
-    problem = bedrock.problem(Head(400, {"x-amzn-errortype": "ValidationException"}), body)
+    problem = runtime_api.problem(Head(400, {"x-amzn-errortype": "ValidationException"}), body)
     assert json.loads(openai_chat.error(problem)[2])["error"]["code"] == "context_length_exceeded"
     passed = WAYS["openai_responses__bedrock_converse"].call(HELLO["openai_responses"])
     failed = passed.way.client.encoder(passed.client_ask).fail(problem)
@@ -275,7 +276,7 @@ def test_an_event_of_several_lines_is_one_event_in_another_envelope():
     passed = WAYS["anthropic_messages__bedrock_model_invoke"].call(HELLO["anthropic_messages"], stream=True)
     stop = {"type": "message_stop", "note": "a"}
     inner = base64.b64encode(json.dumps(stop, indent=1).replace("\n ", "\r\n ").encode()).decode()
-    data = bedrock.message("chunk", json.dumps({"bytes": inner}).encode())
+    data = runtime_api.message("chunk", json.dumps({"bytes": inner}).encode())
     (event_,) = passed.events(data)
     assert event_.data == stop
 

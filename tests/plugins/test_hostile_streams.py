@@ -9,10 +9,10 @@ import openai
 import pytest
 from botocore.exceptions import ClientError
 
-from gateway.testkit import scenario as scenarios
+from gateway.testkit import scenarios
 from gateway.testkit.openai import OpenAISim
 from tests.clients.aws import CLAUDE, HELLO, connect, converse_stream, message_of, provider
-from tests.gates import KEY, gate
+from tests.helpers.gateway import KEY, gate
 
 GPT = "gpt-4o"
 HI = [{"role": "user", "content": "Hi"}]

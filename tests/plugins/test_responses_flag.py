@@ -7,15 +7,15 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from gateway import errors
-from gateway.errors import Problem, Truncated, UpstreamFailed
-from gateway.flag import Caps, Head, Members, Target
-from gateway.framing import sse
-from gateway.testkit import render_responses
-from gateway.testkit.scenario import NAMED, Canned, Tokens, Tool
+from gateway.contract import errors
+from gateway.contract.errors import Problem, Truncated, UpstreamFailed
+from gateway.contract.flag import Caps, Head, Members, Target
+from gateway.contract.framing import sse
+from gateway.testkit.render import responses as render_responses
+from gateway.testkit.scenarios import NAMED, Canned, Tokens, Tool
 from gateway_plugins import openai_responses as flag
-from gateway_plugins.parts.responses_reasoning import packed
-from tests.plugins.responses_request import ask, said, valid_response
+from gateway_plugins.dialects.openai_responses.reasoning import packed
+from tests.helpers.responses_to import ask, said, valid_response
 
 HEAD = Head(200, {"content-type": "text/event-stream"})
 OURS = {

@@ -5,12 +5,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from gateway import errors
-from gateway.caps import Caps
-from gateway.errors import Problem, Refused, Truncated, UpstreamFailed
-from gateway.flag import Ask, Event, Head, Members, Target
-from gateway.framing import sse
-from gateway.registry import plugin
+from gateway.contract import errors
+from gateway.contract.capabilities import Caps
+from gateway.contract.errors import Problem, Refused, Truncated, UpstreamFailed
+from gateway.contract.flag import Ask, Event, Head, Members, Target
+from gateway.contract.framing import sse
+from gateway.contract.registry import plugin
 from gateway_plugins import anthropic_messages, bedrock_converse, bedrock_model_invoke, openai_chat
 
 HEAD = Head(200, {"content-type": "text/event-stream"})

@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from gateway.capture import Capture
+from gateway.call.capture import Capture
 from gateway.store import bodies as module
 from gateway.store.base import StoreFailed
 from gateway.store.bodies import Bodies
-from tests.records import logger
+from tests.helpers.records import logger
 
 CANARY = b"canary-in-a-body"
 ALICE = "alice@example.com"

@@ -8,10 +8,10 @@ import pytest
 from gateway.store.base import Place
 from gateway.store.entries import Entry
 from gateway.store.file import connect, prepare
-from gateway.store.keeper import EXPIRE_AT_ONCE
+from gateway.store.follower import EXPIRE_AT_ONCE
 from gateway.store.sums import DAY
 from gateway.store.writing import expire, write
-from tests.records import NOON, record
+from tests.helpers.records import NOON, record
 
 DAYS, KEPT, CALLS = 100, 30, 300
 """Days that pass, days for which calls are kept, and calls of a day."""

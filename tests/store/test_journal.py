@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from gateway.store.base import Place, StoreFailed
 from gateway.store.journal import Journal, see_that_it_is_free
-from tests.records import logger
+from tests.helpers.records import logger
 
 LINES = [b'{"a": %d}' % number for number in range(100)]
 

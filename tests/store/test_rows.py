@@ -7,13 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from gateway.flag import USAGE_KINDS, Usage
+from gateway.contract.flag import USAGE_KINDS, Usage
 from gateway.store import rows, writing
 from gateway.store.base import BadCursor, Place, StoreFailed
 from gateway.store.calls import record_of
 from gateway.store.entries import Entry, decode, encode
 from gateway.store.schema import MIGRATIONS, migrate
-from tests.records import NOON, record
+from tests.helpers.records import NOON, record
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from gateway.store import file
 from gateway.store.base import Ambiguous, BadCursor, Place, StoreFailed, UsageQuery
 from gateway.store.entries import Balance, Entry
 from gateway.store.sqlite import SqliteStore
-from tests.records import NOON, Kept, record
+from tests.helpers.records import NOON, Kept, record
 
 
 @pytest.fixture

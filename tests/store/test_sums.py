@@ -8,13 +8,13 @@ from contextlib import closing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.flag import USAGE_KINDS, Usage
+from gateway.contract.flag import USAGE_KINDS, Usage
 from gateway.store.base import Place
 from gateway.store.entries import MAX_INTEGER, Entry, decode, encode
 from gateway.store.schema import migrate
 from gateway.store.sums import DAY, HOUR
 from gateway.store.writing import write
-from tests.records import NOON, record
+from tests.helpers.records import NOON, record
 
 # a few of each, so that groups have more than one call; halves of surrogate pairs, and more than is kept of a text
 NAMES = st.sampled_from(["ada@example.com", "bob@example.com", "", "\udc80", "\x00\n", "é" * 1500, "é" * 1499 + "a"])

@@ -1,9 +1,9 @@
 """Anthropic Messages to Bedrock Converse, and what Converse answers back to Messages.
 
-This file only maps. How messages become turns is in `messages_to_converse.py`; what Converse demands of everyone
-in `to_bedrock_converse.py` and `parts/converse_*.py`; what parameters mean for a model in `settings.py`. No
-model is named here: `target.caps` tells. Sources: Anthropic's API reference, botocore's service model, recorded
-traffic; bedrock.md 3.2 and 3.3.
+This file only maps. How messages become turns is in `mappings/messages_to_converse.py`; what Converse demands of
+everyone in `dialects/bedrock_converse/demand.py` and `parts/converse_*.py`; what parameters mean for a model in
+`shared/settings.py`. No model is named here: `target.caps` tells. Sources: Anthropic's API reference, botocore's
+service model, recorded traffic; bedrock.md 3.2 and 3.3.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from gateway.errors import invalid
-from gateway.flag import Ask, Drop, Target
-from gateway_plugins.parts.claude import anthropic_betas as betas
-from gateway_plugins.parts.replies import emit_anthropic_messages as write
-from gateway_plugins.parts.replies import walk_bedrock_converse as reply
-from gateway_plugins.parts.replies.verbs import Translation
-from gateway_plugins.parts.requests import converse_output as format_
-from gateway_plugins.parts.requests import read_anthropic_options as options
-from gateway_plugins.parts.requests import settings as decided
-from gateway_plugins.parts.requests.converse_options import inference, response_fields, thinking
-from gateway_plugins.parts.requests.converse_tools import Choice, make_strict, tool_config, tool_spec
-from gateway_plugins.parts.requests.messages_to_converse import Conversation
-from gateway_plugins.parts.requests.settings import Wish
-from gateway_plugins.parts.requests.to_bedrock_converse import CachePoints, arrange, is_unsigned_loop
-from gateway_plugins.parts.requests.turns import Block, Turn
-from gateway_plugins.parts.tools import Names
+from gateway.contract.errors import invalid
+from gateway.contract.flag import Ask, Drop, Target
+from gateway_plugins.dialects.anthropic_messages import betas as messages_betas
+from gateway_plugins.dialects.anthropic_messages import emit as messages_emit
+from gateway_plugins.dialects.anthropic_messages import read_options as messages_read_options
+from gateway_plugins.dialects.bedrock_converse import output as converse_output
+from gateway_plugins.dialects.bedrock_converse import walk as converse_walk
+from gateway_plugins.dialects.bedrock_converse.demand import CachePoints, arrange, is_unsigned_loop
+from gateway_plugins.dialects.bedrock_converse.options import inference, response_fields, thinking
+from gateway_plugins.dialects.bedrock_converse.tools import Choice, make_strict, tool_config, tool_spec
+from gateway_plugins.mappings.messages_to_converse import Conversation
+from gateway_plugins.shared import settings
+from gateway_plugins.shared.reply_events import Translation
+from gateway_plugins.shared.settings import Wish
+from gateway_plugins.shared.tools import Names
+from gateway_plugins.shared.turns import Block, Turn
 
 api = 1
 operations = ("generate", "count_tokens")
@@ -37,9 +37,9 @@ def open(ask: Ask, target: Target, drop: Drop) -> Translation:  # noqa: A001 (th
     body = request.body()
     return Translation(
         ask.with_body("bedrock_converse", body),
-        reply.Reader(request.names, request.stand_in, target.caps.family, drop),
-        write.Stream(ask.model),
-        partial(write.Whole, ask.model),
+        converse_walk.Reader(request.names, request.stand_in, target.caps.family, drop),
+        messages_emit.Stream(ask.model),
+        partial(messages_emit.Whole, ask.model),
     )
 
 
@@ -61,22 +61,22 @@ class _Request:
 
     def body(self) -> Block:
         top, caps, drop = self._top, self._caps, self._drop
-        options.leftovers(top, drop)
+        messages_read_options.leftovers(top, drop)
         told = Conversation(caps, self.names, self._points, drop)
         self._system, self._turns = told.read(top)
-        self._points.mark_last(self._turns, options.ttl(top, drop))
-        wish = options.wish(top, caps, drop)
-        asked = decided.allowed_limit(options.limit(top), caps, drop, "/max_tokens")
-        thought = decided.thought(wish, asked, caps, drop, unsigned_loop=is_unsigned_loop(self._turns))
+        self._points.mark_last(self._turns, messages_read_options.ttl(top, drop))
+        wish = messages_read_options.wish(top, caps, drop)
+        asked = settings.allowed_limit(messages_read_options.limit(top), caps, drop, "/max_tokens")
+        thought = settings.thought(wish, asked, caps, drop, unsigned_loop=is_unsigned_loop(self._turns))
         thinks = thought.is_claudes
         output, tools, fields = self._tools(told.called, thinks=thinks)
-        sampled = decided.sampling(options.sampling(top), caps, drop, thinks=thinks)
-        stops = decided.stops(options.stops(top), caps, drop, "/stop_sequences")
-        limit = decided.output_limit(asked, thought, caps, demanded=False)
+        sampled = settings.sampling(messages_read_options.sampling(top), caps, drop, thinks=thinks)
+        stops = settings.stops(messages_read_options.stops(top), caps, drop, "/stop_sequences")
+        limit = settings.output_limit(asked, thought, caps, demanded=False)
         config, top_k = inference(limit, sampled, stops, caps, drop)
         messages = arrange(self._turns, caps, drop, prefill=caps.prefill and not thinks)
         self._points.limit(tools["tools"] if tools else [], self._system, messages)
-        tier = options.service_tier(top)
+        tier = messages_read_options.service_tier(top)
         members = {
             "messages": messages,
             "system": self._system,
@@ -91,7 +91,7 @@ class _Request:
 
     def _tools(self, called: Sequence[str], *, thinks: bool) -> tuple[Block, Block | None, Block]:
         """outputConfig, toolConfig, and the fields that go with the latter."""
-        wanted, caps, drop = options.tools(self._top, self._drop), self._caps, self._drop
+        wanted, caps, drop = messages_read_options.tools(self._top, self._drop), self._caps, self._drop
         if wanted.offered and not caps.tools:
             raise invalid("tools: this model calls no tools; leave them out", "tools")
         specs: list[Block] = []
@@ -103,14 +103,14 @@ class _Request:
             self._points.mark(specs, tool.ttl, tool.at, tool=True)
         name = self.names.alias(wanted.name) if wanted.name else ""
         choice = Choice(wanted.mode, name, wanted.parallel, parallel_path="/tool_choice/disable_parallel_tool_use")
-        found = format_.output(self._format(), specs, choice, caps, drop, thinks=thinks)
+        found = converse_output.output(self._format(), specs, choice, caps, drop, thinks=thinks)
         self.stand_in = found.stand_in
         self._hint(found.hint)
         return found.config, *tool_config([*found.specs], called, found.choice, caps, drop, thinking=thinks)
 
-    def _format(self) -> format_.Format | None:
-        wanted = options.format_(self._top, self._drop)
-        return None if wanted is None else format_.Format(wanted.schema, f"{wanted.at}/schema")
+    def _format(self) -> converse_output.Format | None:
+        wanted = messages_read_options.format_(self._top, self._drop)
+        return None if wanted is None else converse_output.Format(wanted.schema, f"{wanted.at}/schema")
 
     def _hint(self, text: str) -> None:
         if text and self._caps.system:
@@ -120,14 +120,14 @@ class _Request:
 
     def _claudes(self, wish: Wish) -> Block:
         """What only Claude has: betas, and an effort that does not come with thinking."""
-        caps, drop, named = self._caps, self._drop, betas.of_both(self._ask)
+        caps, drop, named = self._caps, self._drop, messages_betas.of_both(self._ask)
         if not caps.tool_choice_fields:
             for name in named:
-                drop(f"/{betas.HEADER}/{name}")
+                drop(f"/{messages_betas.HEADER}/{name}")
             return {}
-        taken = betas.taken(named, "converse", self._target.options, drop)
+        taken = messages_betas.taken(named, "converse", self._target.options, drop)
         fields: Block = {}
-        effort = options.effort_alone(self._top, wish, caps, drop)
+        effort = messages_read_options.effort_alone(self._top, wish, caps, drop)
         if effort:
             fields["output_config"] = {"effort": effort}
             taken += [beta for beta in (caps.effort_beta,) if beta and beta not in taken]

@@ -1,30 +1,30 @@
 """Chat Completions to Bedrock Converse, and what Converse answers back to Chat.
 
-How the request is read is in `read_openai_chat.py`, what becomes of it in `openai_to_converse.py`; how a
-reply is read and written in `walk_bedrock_converse.py` and `emit_openai_chat.py`.
+How the request is read is in `dialects/openai_chat/read.py`, what becomes of it in `mappings/openai_to_converse.py`;
+how a reply is read and written in `dialects/bedrock_converse/walk.py` and `dialects/openai_chat/emit.py`.
 """
 
 from __future__ import annotations
 
 from functools import partial
 
-from gateway.flag import Ask, Drop, Target
-from gateway_plugins.parts.replies import emit_openai_chat as write
-from gateway_plugins.parts.replies import walk_bedrock_converse as reply
-from gateway_plugins.parts.replies.verbs import Translation
-from gateway_plugins.parts.requests import openai_to_converse as to
-from gateway_plugins.parts.requests import read_openai_options as read
+from gateway.contract.flag import Ask, Drop, Target
+from gateway_plugins.dialects.bedrock_converse import walk as converse_walk
+from gateway_plugins.dialects.openai_chat import emit as chat_emit
+from gateway_plugins.dialects.openai_chat import read_options as chat_read_options
+from gateway_plugins.mappings import openai_to_converse
+from gateway_plugins.shared.reply_events import Translation
 
 api = 1
 operations = ("generate",)
 
 
 def open(ask: Ask, target: Target, drop: Drop) -> Translation:  # noqa: A001 (the contract's name)
-    made = to.request(read.asked(ask.top, drop), target, drop, stream=ask.stream)
-    include_usage = read.include_usage(ask.top, drop)
+    made = openai_to_converse.request(chat_read_options.asked(ask.top, drop), target, drop, stream=ask.stream)
+    include_usage = chat_read_options.include_usage(ask.top, drop)
     return Translation(
         ask.with_body("bedrock_converse", made.body),
-        reply.Reader(made.names, made.stand_in, target.caps.family, drop),
-        write.Stream(ask.model, drop, include_usage=include_usage),
-        partial(write.Whole, ask.model, drop),
+        converse_walk.Reader(made.names, made.stand_in, target.caps.family, drop),
+        chat_emit.Stream(ask.model, drop, include_usage=include_usage),
+        partial(chat_emit.Whole, ask.model, drop),
     )

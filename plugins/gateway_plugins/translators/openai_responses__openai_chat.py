@@ -1,30 +1,30 @@
 """OpenAI Responses to OpenAI Chat Completions, and the replies back.
 
-How the request is read is in `read_openai_responses.py`, what becomes of it in `openai_to_chat.py`; how
-a reply is read and written in `walk_openai_chat.py` and `emit_openai_responses.py`.
+How the request is read is in `dialects/openai_responses/read.py`, what becomes of it in `mappings/openai_to_chat.py`;
+how a reply is read and written in `dialects/openai_chat/walk.py` and `dialects/openai_responses/emit.py`.
 """
 
 from __future__ import annotations
 
 from functools import partial
 
-from gateway.flag import Ask, Drop, Target
-from gateway_plugins.parts.replies import emit_openai_responses as write
-from gateway_plugins.parts.replies import walk_openai_chat as reply
-from gateway_plugins.parts.replies.verbs import Translation
-from gateway_plugins.parts.requests import openai_to_chat as to
-from gateway_plugins.parts.requests import read_openai_responses_options as read
+from gateway.contract.flag import Ask, Drop, Target
+from gateway_plugins.dialects.openai_chat import walk as chat_walk
+from gateway_plugins.dialects.openai_responses import emit as responses_emit
+from gateway_plugins.dialects.openai_responses import read_options as responses_read_options
+from gateway_plugins.mappings import openai_to_chat
+from gateway_plugins.shared.reply_events import Translation
 
 api = 1
 operations = ("generate",)
 
 
 def open(ask: Ask, target: Target, drop: Drop) -> Translation:  # noqa: A001 (the contract's name)
-    asked, origins = read.asked(ask.top, drop)
-    made = to.request(asked, target, drop, stream=ask.stream)
+    asked, origins = responses_read_options.asked(ask.top, drop)
+    made = openai_to_chat.request(asked, target, drop, stream=ask.stream)
     return Translation(
         ask.with_body("openai_chat", made.body),
-        reply.Reader(made.names, made.stand_in, target.caps.family, drop),
-        write.Stream(ask, origins, drop),
-        partial(write.Whole, ask, origins, drop),
+        chat_walk.Reader(made.names, made.stand_in, target.caps.family, drop),
+        responses_emit.Stream(ask, origins, drop),
+        partial(responses_emit.Whole, ask, origins, drop),
     )

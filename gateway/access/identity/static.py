@@ -1,0 +1,20 @@
+"""The two modes in which the listener itself says who is calling.
+
+`loopback`: whoever can reach 127.0.0.1 or ::1 of this machine is `(loopback)`. `static`: the configuration names the
+caller, as for a listener that only one service can reach. What the client sends plays no part in either.
+"""
+
+from __future__ import annotations
+
+from gateway.access.identity.caller import Caller, Identity
+
+
+class Static:
+    """Everyone who comes is the same one."""
+
+    def __init__(self, identity: Identity) -> None:
+        self._identity = identity
+
+    async def __call__(self, caller: Caller) -> Identity:
+        _ = caller
+        return self._identity

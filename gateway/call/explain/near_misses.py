@@ -1,0 +1,125 @@
+"""What nearly lets somebody use a model: grants written for somebody else, or a letter beside what was meant.
+
+Read from the configuration as it stands, for administrators: it names other callers and other models. What really lets
+a caller through is decided in `access/grants.py`, and nothing here decides anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final, Literal
+
+from gateway.access.grants import sources
+from gateway.access.identity.caller import Identity
+from gateway.config.model import Capability, Grant
+from gateway.contract.globs import matches
+
+Kind = Literal["tags", "case", "spelling", "other", "segment", "provider"]
+
+MOST: Final = 8
+"""Near misses that are told; whoever has more of them needs to see the configuration."""
+MOST_SOURCES: Final = 5
+"""Sources of one grant that are named."""
+
+
+@dataclass(frozen=True, slots=True)
+class NearMiss:
+    """One thing that was written and does not help here."""
+
+    kind: Kind
+    written: str
+    """The source or the pattern; of `other`, the sources joined by ", "."""
+    origin: str
+    """Where the capability is written (`Capability.origin`)."""
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a caller lacks for a model."""
+
+    role: bool
+    names: Collection[str]
+    """The model at each provider that has it (`provider/model`), if no pattern of the caller's covers one."""
+
+    def given_by(self, capability: Capability) -> bool:
+        return (self.role and capability.role is not None) or any(
+            matches(pattern, name) for pattern in capability.models for name in self.names
+        )
+
+
+def near_misses(
+    grants: Sequence[Grant], identity: Identity, own: Sequence[Capability], wanted: Wanted
+) -> tuple[NearMiss, ...]:
+    """Those of the caller's own capabilities first, then slips in a source, then grants for others."""
+    helpful = [
+        (grant, capability) for grant in grants for capability in grant.capabilities if wanted.given_by(capability)
+    ]
+    mine = sources(identity)
+    helpful = [(grant, capability) for grant, capability in helpful if not mine.intersection(grant.src)]
+    found = (*_patterns(own, wanted.names), *_slips(helpful, identity), *_others(helpful, identity))
+    return tuple(islice(dict.fromkeys(found), MOST))
+
+
+def _patterns(own: Sequence[Capability], names: Collection[str]) -> Iterator[NearMiss]:
+    """Patterns of the caller's own that would cover a model if they were written a little otherwise."""
+    for capability in own:
+        for pattern in capability.models:
+            for kind, meant in _MEANT.items():
+                name = next((name for name in names if meant(pattern, name)), None)
+                if name is not None:
+                    message = f'models "{pattern}" does not cover "{name}": {_WHY[kind]}'
+                    yield NearMiss(kind, pattern, capability.origin, message)
+                    break
+
+
+_MEANT: Final[Mapping[Kind, Callable[[str, str], bool]]] = {
+    "case": lambda pattern, name: matches(pattern.casefold(), name.casefold()),
+    "segment": lambda pattern, name: pattern.endswith("*") and matches(f"{pattern}/**", name),
+    "provider": lambda pattern, name: matches(f"*/{pattern}", name),
+}
+_WHY: Final[Mapping[Kind, str]] = {
+    "case": "they differ in letter case",
+    "segment": 'a "*" ends at the next "/"; end the pattern in "/**"',
+    "provider": 'a pattern begins with the provider, as in "provider/model"',
+}
+
+
+def _slips(helpful: Sequence[tuple[Grant, Capability]], identity: Identity) -> Iterator[NearMiss]:
+    for grant, capability in helpful:
+        for source in grant.src:
+            if (slip := _slip(source, identity)) is not None:
+                yield NearMiss(slip[0], source, capability.origin, f'src "{source}" {slip[1]}')
+
+
+def _slip(source: str, identity: Identity) -> tuple[Kind, str] | None:
+    """Why a source that looks like the caller's is not."""
+    if set(source.split(",")) & set(identity.tags):
+        whole = ",".join(sorted(identity.tags))
+        return "tags", f'does not match this node: a source must be all its tags, sorted and joined: "{whole}"'
+    known = sorted(sources(identity))
+    if same := [mine for mine in known if source.casefold() == mine.casefold()]:
+        return "case", f'differs from "{same[0]}" in letter case'
+    if same := [mine for mine in known if _bare(source) == _bare(mine)]:
+        return "spelling", f'is not how the caller is known: write "{same[0]}"'
+    return None
+
+
+def _bare(source: str) -> str:
+    return source.strip().removeprefix("group:").casefold()
+
+
+def _others(helpful: Sequence[tuple[Grant, Capability]], identity: Identity) -> Iterator[NearMiss]:
+    """Grants of the same for others; what each capability gives is told once."""
+    for grant, capability in helpful:
+        others = [source for source in grant.src if _slip(source, identity) is None]
+        if not others:
+            continue
+        shown = ", ".join(f'"{source}"' for source in others[:MOST_SOURCES])
+        more = f" and {len(others) - MOST_SOURCES} more" if len(others) > MOST_SOURCES else ""
+        given = [f'models "{pattern}"' for pattern in capability.models]
+        given += [f'role "{capability.role}"'] if capability.role else []
+        message = f"{' and '.join(given)}: only for {shown}{more}"
+        yield NearMiss("other", ", ".join(others[:MOST_SOURCES]), capability.origin, message)

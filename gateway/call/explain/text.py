@@ -1,0 +1,85 @@
+"""An explanation in words, for people at a terminal. What it says is found in `explain.py`, and only there."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from gateway.call.explain.explain import Explanation, Offered, Reason, State
+from gateway.call.explain.near_misses import Kind
+
+_CAPABILITY: Final = re.compile(r'\.(?:app\."[^"]*"|grants)\[\d+\](?= |$)')
+"""Which capability of a grant it is: the line and column beside it say that too."""
+_REASONS: Final[Mapping[Reason, str]] = {
+    "granted": "",
+    "no_role": "no grant gives a role, and without one nothing works",
+    "not_granted": "no grant covers it",
+    "disabled": "its provider is disabled",
+    "unknown": "no provider has it",
+    "not_found": "it is unknown or not granted",
+}
+_STATES: Final[Mapping[State, str]] = {
+    "allowed": "no grant names it",
+    "no_role": "a role is missing",
+    "not_granted": "not granted",
+    "disabled": 'disabled by "disabled": true',
+    "unknown": "has no such model",
+}
+_MISSES: Final[Mapping[Kind, str]] = {"other": "given to others"}
+
+
+def worded(said: Explanation) -> str:
+    """Several lines, without a newline at the end."""
+    return "\n".join(_lines(said))
+
+
+def _lines(said: Explanation) -> Iterator[str]:
+    verdict = "may use" if said.allowed else "may not use"
+    why = _REASONS[said.reason]
+    yield f"{_who(said)} {verdict} {_quoted(said.model)}:{f' {why}' if why else ''}"
+    yield f'  role "{said.role}"{_by(said.role_by)}' if said.role else "  no role"
+    if said.alias:
+        yield f"  an alias; which of its targets gets a call: {said.alias}"
+    for offer in said.offers:
+        yield from _offer(offer, by_name=bool(said.alias))
+    if said.near:
+        yield f"  did you mean {', '.join(map(_quoted, said.near))}?"
+    for miss in said.near_misses:
+        yield f"  {_MISSES.get(miss.kind, 'near miss')}, {_place(miss.origin)}: {miss.message}"
+    if said.grant:
+        yield 'To allow it, add to "grants":'
+        yield f"  {said.grant},"
+    yield from filter(None, (said.policy, said.note))
+
+
+def _who(said: Explanation) -> str:
+    """Groups and tags are named where they say more than the login."""
+    more = [f"group {group}" for group in said.groups]
+    more += [] if said.login == ",".join(said.tags) else [f"tag {tag}" for tag in said.tags]
+    return said.login + (f" ({', '.join(more)})" if more else "")
+
+
+def _offer(offer: Offered, *, by_name: bool) -> Iterator[str]:
+    head = f"  {_quoted(offer.name)}" if by_name else f'  provider "{offer.provider}"'
+    if not offer.by:
+        yield f"{head}: {_STATES[offer.state]}"
+    for pattern in offer.by:
+        lacking = "" if offer.state == "allowed" else f"; {_STATES[offer.state]}"
+        yield f"{head}: models {_quoted(pattern.models)}{_by((pattern.origin,))}{lacking}"
+    if offer.headers:
+        yield f"    adds {', '.join(offer.headers)}"
+
+
+def _by(origins: tuple[str, ...]) -> str:
+    known = [_place(origin) for origin in origins if origin]
+    return f" by {' and '.join(known)}" if known else ""
+
+
+def _place(origin: str) -> str:
+    return _CAPABILITY.sub("", origin, count=1) or "a grant"
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)

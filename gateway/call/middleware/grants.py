@@ -1,0 +1,28 @@
+"""Who may use what: deny by default, and say the same of what does not exist and of what is not granted.
+
+The record of a refused call is the caller's to read. So it has the name as it was asked for, and only a call that is
+let through is named by the model that serves it.
+"""
+
+from __future__ import annotations
+
+from gateway.call.chain import Answer, Call, Next
+from gateway.contract.errors import NOT_FOUND, PERMISSION, Problem, Refused
+
+
+async def grants(call: Call, following: Next) -> Answer:
+    """Keep the offers that are granted. Raises `Refused` when the caller has no role, or none is left."""
+    identity = call.require_identity()
+    decide = call.runtime.grants
+    if decide.role(identity) is None:
+        raise Refused(Problem(PERMISSION, "access denied: no role granted"))
+    call.offers = [offer for offer in call.offers if decide.allows(identity, offer.provider_id, offer.model)]
+    if not call.offers:
+        name = call.require_ask().model
+        near = call.runtime.catalog.near(name, decide, identity)
+        hint = f"; did you mean {', '.join(near)}?" if near else ""
+        raise Refused(Problem(NOT_FOUND, f'model "{name}" not found or not granted{hint}', param="model"))
+    call.model = call.offers[0].model
+    # of a name that is two models' the first one that is granted is meant, whether or not the other exists
+    call.offers = [offer for offer in call.offers if offer.model == call.model]
+    return await following(call)

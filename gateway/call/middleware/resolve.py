@@ -1,0 +1,29 @@
+"""From the name in the request to the offers of that model.
+
+What the call is known by stays the name as it was asked for; what it means here is nobody's to know before `grants`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gateway.call.chain import Answer, Call, Next
+from gateway.upstream.catalog import Aliased, Offer
+
+
+async def resolve(call: Call, following: Next) -> Answer:
+    """An unknown name leaves no offers; `grants` refuses it in the same words as one that is not granted."""
+    name = call.require_ask().model
+    catalog = call.runtime.catalog
+    alias = catalog.aliases.get(name)
+    call.offers = catalog.find(name) if alias is None else _picked(call, alias)
+    call.model = name
+    return await following(call)
+
+
+def _picked(call: Call, alias: Aliased) -> Sequence[Offer]:
+    """One target, and one that is granted: which of several a strategy picks is not for the caller to stumble over."""
+    identity = call.require_identity()
+    allows = call.runtime.grants.allows
+    granted = [offer for offer in alias.offers if allows(identity, offer.provider_id, offer.model)]
+    return [alias.pick(granted, call.session_id)] if granted else ()

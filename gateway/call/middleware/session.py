@@ -1,0 +1,23 @@
+"""Which calls belong together: the call gets the id of its session before anything can refuse it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway.call.chain import Answer, Call, Next
+from gateway.call.sessions import session_id
+from gateway.upstream.process_pool import breathe
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    key: bytes
+    """Keys the fingerprint of a chat, so that an id tells nothing of its text."""
+
+    async def __call__(self, call: Call, following: Next) -> Answer:
+        ask = call.require_ask()
+        # reading a large body took its time already, and looking for where its conversation begins will take some more
+        await breathe(len(ask.top.body))
+        call.session_id = session_id(ask, call.require_identity().login, self.key)
+        await breathe(len(ask.top.body))
+        return await following(call)

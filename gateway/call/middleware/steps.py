@@ -1,0 +1,104 @@
+"""The I/O that a plugin needs before a request can be built, asked for by its `steps`.
+
+Twice an attempt: the client's flag, in its own dialect, before `translate`; the provider's flag, in the upstream's
+dialect, after it. A plugin yields what it wants sent or fetched and gets the reply back; it opens nothing itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Generator
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from gateway.call.chain import Answer, Attempt, Call, Next
+from gateway.call.middleware.send import without_keys
+from gateway.contract.errors import INTERNAL, Problem, UpstreamFailed
+from gateway.contract.flag import Ask, Fetch, Head, Reply, Send
+from gateway.contract.registry import Plugin
+from gateway.telemetry.log import Logger
+from gateway.telemetry.metrics import Metrics
+from gateway.upstream.client import MAX_BODY, Upstream
+from gateway.upstream.fetch.client import Fetcher
+from gateway.upstream.fetch.fetches import MAX_FILES, Fetches
+
+MAX_STEPS: Final = MAX_FILES + 12
+"""Of one attempt: more are a plugin that does not come to an end."""
+
+Sender = Callable[[Send], Awaitable[Reply]]
+Getter = Callable[[Fetch], Awaitable[Reply]]
+
+
+@dataclass(frozen=True, slots=True)
+class Fetching:
+    """Reads what a call's plugins want fetched."""
+
+    fetcher: Fetcher
+    metrics: Metrics
+    log: Logger
+
+    async def get(self, call: Call, attempt: Attempt, fetch: Fetch) -> Reply:
+        """Raises `Refused`."""
+        if call.fetches is None:
+            call.fetches = Fetches(self.fetcher, call.runtime.config, self.metrics, self.log)
+            call.stack.push_async_callback(call.fetches.close)
+        return await attempt.wait(call.fetches.get(fetch, call.id))
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """Drives the steps of one side's flag."""
+
+    upstream: Upstream
+    fetching: Fetching
+    flag_of: Callable[[Call, Attempt], Plugin]
+
+    async def __call__(self, call: Call, following: Next) -> Answer:
+        attempt = call.require_attempt()
+        candidate = attempt.candidate
+
+        async def sender(send: Send) -> Reply:
+            timeouts = call.runtime.config.resilience.timeouts
+            opening = self.upstream.open(candidate.offer.provider, send, attempt.headers, timeouts)
+            reply = await attempt.wait(opening)
+            call.stack.callback(reply.close)
+            body = await attempt.wait(reply.read(MAX_BODY))
+            if reply.head.status >= 400:
+                body = without_keys(body, attempt.headers)
+            return Reply(reply.head.status, reply.head.headers, body)
+
+        flag = self.flag_of(call, attempt)
+        found = await drive(
+            flag.steps(attempt.ask, candidate.target, attempt.drop), sender, partial(self.fetching.get, call, attempt)
+        )
+        if isinstance(found, Reply):
+            attempt.head = Head(found.status, found.headers)
+            return Answer(found.status, dict(found.headers), body=found.body)
+        attempt.ask = found
+        return await following(call)
+
+
+def clients(call: Call, _attempt: Attempt) -> Plugin:
+    return call.flag
+
+
+def providers(_call: Call, attempt: Attempt) -> Plugin:
+    return attempt.candidate.flag
+
+
+async def drive(steps: Generator[Send | Fetch, Reply, Ask | Reply], sender: Sender, getter: Getter) -> Ask | Reply:
+    """Run the steps to their end.
+
+    Raises `Refused` for a file that cannot be had, `UpstreamFailed` for steps without an end.
+    """
+    try:
+        wanted = next(steps)
+        for _ in range(MAX_STEPS):
+            reply = await (getter(wanted) if isinstance(wanted, Fetch) else sender(wanted))
+            wanted = steps.send(reply)
+    except StopIteration as end:
+        found: Ask | Reply = end.value
+        return found
+    finally:
+        steps.close()
+    raise UpstreamFailed(Problem(INTERNAL, f"the provider's plugin asked for more than {MAX_STEPS} steps"))

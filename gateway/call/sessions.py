@@ -1,0 +1,229 @@
+"""Which session a call belongs to, and which client made it.
+
+A session's id comes from the client where it sends one (Claude Code, Codex and opencode do), else it is a keyed
+fingerprint of how the chat begins, else it is random. Ids are told apart by caller, so one that is made up reaches
+nothing of others. Nothing here keeps anything.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import orjson
+
+from gateway.contract.errors import Refused
+from gateway.contract.flag import Ask, Members
+
+ID_HEADERS: Final = (
+    "x-claude-code-session-id",
+    "session-id",  # Codex from 0.169
+    "session_id",  # Codex before
+    "thread-id",
+    "x-session-affinity",  # opencode
+    "x-session-id",
+)
+KEY_BYTES: Final = 32
+
+_TELLING: Final = 1024 * 1024
+"""Bytes of a text that tell it from others, with its length; all of 20 MB would hold the event loop for 30 ms."""
+_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
+_OLD_CLAUDE_ID: Final = re.compile(r"_session_([0-9a-fA-F-]{36})$")
+_ITEMS: Final = msgspec.json.Decoder(list[msgspec.Raw])
+
+AGENTS: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
+    (re.compile(pattern, re.IGNORECASE), family)
+    for pattern, family in (
+        (r"claude-cli/", "claude-cli"),
+        (r"codex", "codex"),
+        (r".*\bopencode/", "opencode"),
+        (r"GeminiCLI", "gemini-cli"),
+        (r"litellm/", "litellm"),
+        (r"langchain", "langchain"),
+        (r"(Async)?Anthropic\w*/Python", "Anthropic/Python"),
+        (r"Anthropic\w*/JS", "Anthropic/JS"),
+        (r"(Async)?(Azure)?OpenAI/Python", "OpenAI/Python"),
+        (r"(Azure)?OpenAI/JS", "OpenAI/JS"),
+        (r"Boto3/|Botocore/|aiobotocore/", "Boto3"),
+        (r"aws-sdk-js/", "aws-sdk-js"),
+        (r"aws-cli/", "aws-cli"),
+        (r"google-genai-sdk/", "google-genai"),
+        (r".*\bai-sdk/|ai/", "ai-sdk"),
+        (r"curl/", "curl"),
+        (r"python-httpx/", "httpx"),
+        (r"python-requests/", "requests"),
+        (r"Python/[\d.]+ aiohttp/", "aiohttp"),
+        (r"Go-http-client/", "go"),
+        (r"node|undici", "node"),
+        (r"Mozilla/", "browser"),
+    )
+)
+"""Start of a user agent to the family's name, the particular before the general: SDKs are parts of agents."""
+
+
+def agent(headers: Mapping[str, str]) -> str:
+    """The family of the client, one of a bounded set: "other" for a stranger, "" for a client that says nothing."""
+    name = headers.get("user-agent", "")
+    return next((family for pattern, family in AGENTS if pattern.match(name)), "other" if name else "")
+
+
+def session_id(ask: Ask, identity: str, key: bytes) -> str:
+    """The id of the call's session among those of one caller."""
+    return _from_client(ask) or fingerprint(ask, identity, key) or f"r_{secrets.token_hex(8)}"
+
+
+def _from_client(ask: Ask) -> str:
+    for name in ID_HEADERS:
+        if found := _checked(ask.headers.get(name)):
+            return found
+    if found := _claude_code_id(ask.top):
+        return found
+    # other clients share one cache key between conversations
+    return _checked(_decoded(ask.top, "prompt_cache_key")) if agent(ask.headers) == "codex" else ""
+
+
+def _claude_code_id(top: Members) -> str:
+    """From `metadata.user_id`: JSON text with a session_id, or the older `user_..._session_<uuid>`."""
+    metadata = _decoded(top, "metadata")
+    user = metadata.get("user_id") if isinstance(metadata, dict) else None
+    if not isinstance(user, str):
+        return ""
+    if old := _OLD_CLAUDE_ID.search(user):
+        return old[1]
+    with suppress(ValueError):
+        data = orjson.loads(user)
+        return _checked(data.get("session_id")) if isinstance(data, dict) else ""
+    return ""
+
+
+def _checked(value: Any) -> str:
+    """The id, or "" for what could not stand in a path, a log or a table."""
+    return value if isinstance(value, str) and _ID.fullmatch(value) else ""
+
+
+def _decoded(top: Members, name: str) -> Any:
+    """A member's value; None where it is missing, or is JSON that only a lenient parser reads."""
+    try:
+        return top.decode(name)
+    except Refused:
+        return None
+
+
+def fingerprint(ask: Ask, identity: str, key: bytes) -> str:
+    """`fp_` and 16 hex digits of the caller, the system prompt and the first user message; "" for no chat.
+
+    Only texts count: cache marks move from turn to turn. Keyed, since a short prompt could be guessed from its hash.
+    """
+    read = _READERS.get(ask.dialect)
+    try:
+        opening = read(ask.top) if read else None
+    except ValueError:
+        # JSON that only a lenient parser reads; whoever needs the message will say so
+        return ""
+    if opening is None:
+        return ""
+    digest = blake2b(key=key, digest_size=8)
+    for part in (identity, *opening):
+        data = part.encode("utf-8", "replace")
+        digest.update(len(data).to_bytes(8, "big") + data[:_TELLING])
+    return f"fp_{digest.hexdigest()}"
+
+
+Opening = tuple[str, str]
+"""System prompt and first user message of a chat."""
+
+
+def _messages(top: Members) -> Opening | None:
+    """OpenAI's chat, Anthropic's and Converse's messages: `system` beside them or as the first of them."""
+    return _opening(_text(_decoded(top, "system")), _items(top, "messages"))
+
+
+def _responses(top: Members) -> Opening | None:
+    system = _text(_decoded(top, "instructions"))
+    text = _decoded(top, "input")
+    return (system, text) if isinstance(text, str) else _opening(system, _items(top, "input"))
+
+
+def _gemini(top: Members) -> Opening | None:
+    system = _decoded(top, "systemInstruction") or _decoded(top, "system_instruction")
+    return _opening(_text(system), _items(top, "contents"))
+
+
+def _opening(system: str, items: Iterator[bytes]) -> Opening | None:
+    for raw in items:
+        item = orjson.loads(raw)
+        role = item.get("role", "user") if isinstance(item, dict) else ""
+        if role in ("system", "developer"):  # compared, not hashed: it may be any JSON
+            system += _text(item)
+        elif role == "user":
+            # an image alone has no text; the whole message tells it from other images
+            return system, _text(item) or raw.decode()
+    return None
+
+
+def _items(top: Members, name: str) -> Iterator[bytes]:
+    """The entries of a list, still encoded: a long chat is skipped, not read, to find its beginning."""
+    try:
+        return map(bytes, _ITEMS.decode(top.get(name, b"[]")))
+    except msgspec.DecodeError:
+        return iter(())
+
+
+def _text(value: Any, depth: int = 4) -> str:
+    """The texts of a message or of its content, in any of the dialects: a string, blocks with `text`, `parts`.
+
+    No dialect nests them deeper, and a body that does must not exhaust the stack.
+    """
+    if isinstance(value, str):
+        return value
+    if depth and isinstance(value, list):
+        return "".join(_text(entry, depth - 1) for entry in value)
+    if depth and isinstance(value, dict):
+        return next((_text(value[name], depth - 1) for name in ("content", "parts", "text") if name in value), "")
+    return ""
+
+
+_READERS: Final[Mapping[str, Callable[[Members], Opening | None]]] = {
+    "openai_chat": _messages,
+    "anthropic_messages": _messages,
+    "bedrock_converse": _messages,
+    "openai_responses": _responses,
+    "gemini_generate_content": _gemini,
+}
+
+
+def load_key(state: Path) -> bytes:
+    """The key of this gateway's fingerprints, made at the first start. Raises `OSError`, or `ValueError` if damaged."""
+    path = state / "session.key"
+    with suppress(FileNotFoundError):
+        return _read_key(path)
+    state.mkdir(parents=True, exist_ok=True)
+    made = state / f".session.key.{secrets.token_hex(8)}"
+    descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_bytes(KEY_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        # a link, unlike a rename, leaves the key of a process that was faster
+        with suppress(FileExistsError):
+            path.hardlink_to(made)
+    finally:
+        made.unlink()
+    return _read_key(path)
+
+
+def _read_key(path: Path) -> bytes:
+    key = path.read_bytes()
+    if len(key) != KEY_BYTES:
+        raise ValueError(
+            f"{path}: a session key is {KEY_BYTES} bytes, this file has {len(key)}; delete it for a new one"
+        )
+    return key

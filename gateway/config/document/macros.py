@@ -1,0 +1,83 @@
+"""Macros: `${NAME}` in a string of the document stands for a variable of the environment.
+
+They are put in before anything is checked, in values and never in keys, and what they bring is not searched for macros
+again. They may stand in keys and addresses alone (`PLACES`): whoever may edit the document is not to read the
+environment by it, and a name, a description or a model is shown to others. The document as it was read keeps them, so
+whatever shows it shows names and no values. Source of the message about unknown ones: aperture.md sections 1.1 and
+1.12; the form of a macro is nowhere documented, this one is the shell's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from gateway.config.document.hujson import Document, Path
+from gateway.config.document.path_patterns import fits
+
+MACRO: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+PLACES: Final = (
+    ("providers", "*", "apikey"),
+    ("providers", "*", "baseurl"),
+    ("providers", "*", "add_headers", "*"),
+    ("grants", "*", "app", "*", "*", "add_headers", "*"),
+    ("temp_grants", "*", "app", "*", "*", "add_headers", "*"),
+    ("temp_grants", "*", "grants", "*", "add_headers", "*"),
+    ("hooks", "*", "apikey"),
+    ("hooks", "*", "url"),
+    ("exporters", "s3", "access_key_id"),
+    ("exporters", "s3", "access_secret"),
+    ("mcp", "servers", "*", "url"),
+    ("connectors", "servers", "*", "url"),
+    ("connectors", "servers", "*", "auth", "**"),
+    ("server", "listeners", "*", "listen"),
+    ("server", "listeners", "*", "tailscaled"),
+    ("metrics", "listen"),
+    ("storage", "url"),
+)
+"""Where the gateway needs a value and shows it to no caller."""
+MISPLACED: Final = (
+    "macros may only stand where a value is not shown: in apikey, baseurl, url and add_headers, in the secrets of "
+    "exporters and connectors, in listen, tailscaled and storage.url; write the value itself"
+)
+
+
+@dataclass(slots=True)
+class Substitution:
+    """One pass over a document."""
+
+    environ: Mapping[str, str]
+    faults: list[tuple[Path, str]] = field(default_factory=list)
+    """Places of strings with macros that are unknown or may not stand there, and what to say of each."""
+    values: dict[str, str] = field(default_factory=dict)
+    """What was put in, by value: the macro."""
+
+    def of(self, document: Document) -> Document:
+        return replace(document, value=self._value(document.value, ()))
+
+    def _value(self, value: Any, path: Path) -> Any:
+        if isinstance(value, str):
+            return self._text(value, path) if "${" in value else value
+        if isinstance(value, dict):
+            return {key: self._value(item, (*path, key)) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self._value(item, (*path, index)) for index, item in enumerate(value)]
+        return value
+
+    def _text(self, text: str, path: Path) -> str:
+        """Unchanged where a macro is unknown, or may not stand."""
+        names = list(dict.fromkeys(MACRO.findall(text)))
+        if not names:
+            return text
+        if not fits(path, PLACES):
+            # whether there is such a variable is not said either
+            self.faults.append((path, MISPLACED))
+            return text
+        if unknown := [name for name in names if name not in self.environ]:
+            self.faults.append((path, f"unsubstituted macros: [{', '.join(unknown)}]"))
+            return text
+        self.values.update({self.environ[name]: f"${{{name}}}" for name in names})
+        return MACRO.sub(lambda match: self.environ[match[1]], text)

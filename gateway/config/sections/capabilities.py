@@ -1,0 +1,120 @@
+"""The section `capabilities` of a provider: what its models can do, where the gateway's own data are wrong or silent.
+
+Its keys are the fields of `gateway.contract.capabilities.Caps`, which says more of each; a test holds the two together.
+A key that is not written leaves what `contract/capabilities.json` says. The section `anthropic_betas` stands beside it:
+what a provider takes of them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from gateway.config.section import Section
+
+_Names = Annotated[tuple[str, ...], Field(strict=False)]
+_Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+_Efforts = Annotated[tuple[_Effort, ...], Field(strict=False)]
+_Tokens = Annotated[int, Field(ge=0)]
+
+
+class CapabilitiesSection(Section):
+    """What some models can do."""
+
+    is_open: ClassVar[bool] = True  # an unknown name is an error, which lists those that there are (`providers.py`)
+
+    family: str | None = Field(None, description='Who made them: "claude", "nova", "llama" or another word.')
+    invoke_dialect: Literal["opaque", "anthropic_messages", "openai_chat"] | None = Field(
+        None, description='Whose bodies they take on InvokeModel: "anthropic_messages"; "opaque" is passed through.'
+    )
+    anthropic_versions: _Names | None = Field(
+        None, description='Values of anthropic_version on InvokeModel, the default first: ["bedrock-2023-05-31"].'
+    )
+    max_output: _Tokens | None = Field(None, description="Tokens to ask for where a limit is demanded, such as 32000.")
+    needs_max_tokens: bool | None = Field(None, description="Whether a limit is always sent: true or false.")
+    min_max_tokens: _Tokens | None = Field(None, description="The smallest output limit that is taken, such as 16.")
+    max_completion_tokens: bool | None = Field(
+        None, description="Whether the limit of a chat is called max_completion_tokens: true or false."
+    )
+    sampling: Literal["both", "one", "none"] | None = Field(
+        None, description='What is taken of temperature and top_p: "both", "one" of them, or "none".'
+    )
+    top_k: Literal["", "field", "inference_config"] | None = Field(
+        None, description='Where Converse takes top_k: "field", "inference_config", or "" for nowhere.'
+    )
+    stop_sequences: bool | None = Field(None, description="Whether stop sequences are taken: true or false.")
+    blank_stops: bool | None = Field(None, description="Whether one may be nothing but spaces: true or false.")
+    reasoning: (
+        Literal[
+            "none", "always", "budget", "adaptive", "reasoning_effort", "reasoning.effort", "reasoning_config", "nova"
+        ]
+        | None
+    ) = Field(None, description='How thinking is asked for: "none", "budget", "adaptive", "reasoning_effort", ...')
+    efforts: _Efforts | None = Field(None, description='Efforts, weakest first: ["low", "medium", "high"].')
+    effort_beta: str | None = Field(
+        None, description='The beta under which an effort is taken beside a budget: "effort-2025-11-24"; "" for none.'
+    )
+    thinking_display: bool | None = Field(
+        None, description="Whether thinking is left out of replies unless it is asked for: true or false."
+    )
+    signed_reasoning: bool | None = Field(None, description="Whether thinking is signed: true or false.")
+    redacted_reasoning: bool | None = Field(None, description="Whether hidden thinking is taken back: true or false.")
+    reasoning_content: bool | None = Field(
+        None, description="Whether a chat gets earlier thinking back as reasoning_content: true or false."
+    )
+    tools: bool | None = Field(None, description="Whether tools are taken: true or false.")
+    strict_tools: bool | None = Field(None, description="Whether strict is taken on a tool: true or false.")
+    forced_tool_choice: bool | None = Field(None, description="Whether a tool may be demanded: true or false.")
+    tool_choice_fields: bool | None = Field(
+        None, description="Whether Converse takes Anthropic's tool_choice among the model's own fields: true or false."
+    )
+    additional_properties: bool | None = Field(
+        None, description="Whether additionalProperties is taken in a tool's schema: true or false."
+    )
+    plain_properties: bool | None = Field(
+        None, description="Whether a tool's properties need names of letters, digits, _, . and -: true or false."
+    )
+    tool_result_alone: bool | None = Field(
+        None, description="Whether results of tools stand alone in their turn: true or false."
+    )
+    tool_result_status: bool | None = Field(None, description="Whether a result may carry a status: true or false.")
+    tool_result_json: bool | None = Field(None, description="Whether results are given as JSON: true or false.")
+    tool_result_images: bool | None = Field(None, description="Whether a result may hold images: true or false.")
+    tool_id_alphanumeric: _Tokens | None = Field(
+        None, description="The length of a tool's id where only letters and digits are taken, such as 9; 0 for any."
+    )
+    system: bool | None = Field(None, description="Whether a system prompt is taken: true or false.")
+    mid_system: bool | None = Field(
+        None, description="Whether a system message may stand between turns: true or false."
+    )
+    leading_assistant: bool | None = Field(
+        None, description="Whether the first turn may be the assistant's: true or false."
+    )
+    prefill: bool | None = Field(None, description="Whether the last turn may be the assistant's: true or false.")
+    images: bool | None = Field(None, description="Whether images are taken: true or false.")
+    documents: bool | None = Field(None, description="Whether documents are taken: true or false.")
+    citations: bool | None = Field(
+        None, description="Whether documents and search results are cited where that is asked for: true or false."
+    )
+    remote_media: bool | None = Field(
+        None, description="Whether the provider reads images and documents by their URL: true or false."
+    )
+    stop_sequence_named: bool | None = Field(
+        None, description="Whether Converse can be asked which stop sequence was met: true or false."
+    )
+    json_schema: bool | None = Field(None, description="Whether structured output is native: true or false.")
+    cache_points: bool | None = Field(None, description="Whether a prompt can be cached: true or false.")
+    tool_cache_points: bool | None = Field(None, description="Whether tools can be cached: true or false.")
+    cache_ttl: bool | None = Field(None, description="Whether a cache mark may carry a lifetime: true or false.")
+
+
+class BetasSection(Section):
+    """Which of Anthropic's betas a provider takes, beside what the gateway's own data say."""
+
+    envelope: Literal["messages", "mantle"] | None = Field(
+        None,
+        description='Whose Messages API it is: Anthropic\'s own ("messages") or Bedrock\'s ("mantle").',
+    )
+    allow: _Names = Field((), description='Betas that are sent as they are, by name or pattern: ["context-1m-*"].')
+    drop: _Names = Field((), description='Betas that are left out, and told: ["interleaved-thinking-*"].')

@@ -1,0 +1,58 @@
+"""The section `server.fetch` of the document: whether files that clients name by URL are fetched, and from where.
+
+What is made of it is in `server.py`; what of the internet is never connected to is in
+`gateway/upstream/fetch/guard.py`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from contextlib import suppress
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, Field
+
+from gateway.config.fields import Bytes, Seconds
+from gateway.config.model import Fetching
+from gateway.config.section import Section
+
+_NAME: Final = r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?"
+_PATTERN: Final = re.compile(rf"(\*\.)?{_NAME}")
+_INSIDE: Final = re.compile(rf"{_NAME}(:[1-9][0-9]{{0,4}})?")
+
+
+def _host_pattern(value: str) -> str:
+    if not _PATTERN.fullmatch(value.lower()):
+        raise ValueError(f'{json.dumps(value[:80])} is no name of hosts; write "images.example.com" or "*.example.com"')
+    return value.lower()
+
+
+def _host_inside(value: str) -> str:
+    with suppress(ValueError):
+        return str(ipaddress.ip_address(value))
+    if not _INSIDE.fullmatch(value.lower()):
+        example = 'write "files.example.ts.net", or "files.example.ts.net:8080" for that port alone'
+        raise ValueError(f"{json.dumps(value[:80])} is no host; {example}")
+    return value.lower()
+
+
+_Patterns = Annotated[tuple[Annotated[str, AfterValidator(_host_pattern)], ...], Field(strict=False)]
+_Inside = Annotated[tuple[Annotated[str, AfterValidator(_host_inside)], ...], Field(strict=False)]
+
+
+class FetchSection(Section):
+    """Images and documents that a client names by URL, for providers that take only the files themselves."""
+
+    enabled: bool = Field(Fetching().enabled, description="Whether they are fetched: true or false.")
+    max_bytes: Bytes = Field(Fetching().max_bytes, description="Bytes of one file, such as 10485760.")
+    timeout_seconds: Seconds = Field(
+        Fetching().timeout_seconds, description="Seconds for one file, with redirects, such as 20."
+    )
+    allow_hosts: _Patterns = Field(
+        (), description='Hosts that may be named, where not all of the internet\'s: ["*.example.com"].'
+    )
+    private_hosts: _Inside = Field(
+        (), description='Hosts inside, which otherwise never are connected to: ["files.example.ts.net:8080"].'
+    )

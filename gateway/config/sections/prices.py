@@ -1,0 +1,132 @@
+"""Reads what a configuration says of prices: `model_cost_map` of a provider, and the operator's price file (`prices`).
+
+The file is HuJSON with `rows` as in `gateway/money/prices/table.json`. Its faults are told with their places in it,
+beside those of the configuration; it is followed for changes as the files of secrets are. A row replaces those of its
+model, or adds one; where it has a `from`, the prices before that day stay. What a price is used for is in
+`gateway/prices`.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Sequence
+from pathlib import Path as FilePath
+from typing import Any, Final
+
+from gateway.config.check import check
+from gateway.config.document.hujson import Document, HujsonError, Path, parse
+from gateway.config.document.watch import stamps
+from gateway.config.findings import Report
+from gateway.config.reading import Reading
+from gateway.config.sections.prices_model import (
+    OWN_TIERS,
+    CostRuleSection,
+    PricesSection,
+    RatesSection,
+    RowSection,
+    StepSection,
+    TierSection,
+)
+from gateway.contract.capabilities import base_id, geo
+from gateway.money.prices.rates import KINDS
+from gateway.money.prices.rows import Entry
+from gateway.money.prices.table import CostRule
+
+_NAMED: Final = ("book", "model", "geo", "from")
+"""What tells rows apart."""
+MAX_BYTES: Final = 8 * 1024 * 1024
+"""Of a price file: the gateway's own has a twentieth of it."""
+
+
+def read_cost_rules(raw: Sequence[Any], path: Path, reading: Reading) -> tuple[CostRule, ...]:
+    """Those without faults, in their order."""
+    sections = (reading.section(CostRuleSection, rule, (*path, index)) for index, rule in enumerate(raw))
+    return tuple(CostRule(rule.match, rule.priced_as, rule.adjustment) for rule in sections if rule)
+
+
+def read_prices(name: str, reading: Reading) -> tuple[Entry, ...]:
+    """The rows of the file that the configuration names; () if it names none."""
+    if not name:
+        return ()
+    path = reading.folder / name
+    reading.files |= stamps([path])
+    text = _text(path, reading.report)
+    if text is None:
+        return ()
+    try:
+        document = parse(text)
+    except HujsonError as error:
+        report = Report(str(path), Document(text, None, {}))
+        line, column = report.document.place(error.offset)
+        reading.report.error(("prices",), f"{path}:{line}:{column}: {error}")
+        return ()
+    report = Report(str(path), document)
+    for twice in document.duplicates:
+        report.error(twice.path, f'duplicate key "{twice.path[-1]}"; keep one of them')
+    section = check(PricesSection, document.value, (), report)
+    rows = [_row(raw, ("rows", index), report) for index, raw in enumerate(section.rows if section else ())]
+    _check_once(rows, report)
+    reading.report.found.extend(report.found)
+    return tuple(row for row in rows if row)
+
+
+def _check_once(rows: Sequence[Entry | None], report: Report) -> None:
+    """Of two rows for the same model, region and day nobody could tell which one counts."""
+    seen: dict[tuple[str, ...], int] = {}
+    for index, row in enumerate(rows):
+        first = index if row is None else seen.setdefault(tuple(row[name] for name in _NAMED), index)
+        if first != index:
+            report.error(("rows", index), f"is of the same model, region and day as rows[{first}]; keep one of them")
+
+
+def _text(path: FilePath, report: Report) -> str | None:
+    try:
+        # reading from a pipe or a device could wait for ever
+        if not stat.S_ISREG(path.stat().st_mode):
+            report.error(("prices",), f"{path} is no regular file; write the prices into one")
+            return None
+        with path.open("rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            report.error(("prices",), f"{path} is larger than {MAX_BYTES} bytes")
+            return None
+        return data.decode("utf-8-sig")
+    except OSError as error:
+        report.error(("prices",), f"{path} cannot be read: {error.strerror}")
+    except UnicodeDecodeError:
+        report.error(("prices",), f"{path} is not UTF-8 text")
+    return None
+
+
+def _row(raw: Any, path: Path, report: Report) -> Entry | None:
+    """A row as `money/prices/table.json` has it; None after its faults were told."""
+    section = check(RowSection, raw, path, report)
+    if section is None:
+        return None
+    prices = _tier(section, path, report)
+    tiers = {name: check(TierSection, getattr(section, name), (*path, name), report) for name in OWN_TIERS}
+    found = {name: _tier(tier, (*path, name), report) for name, tier in tiers.items() if tier and name in raw}
+    if not prices and not found:
+        report.error(path, 'has no price; write some, such as "input": "3.30", "output": "16.50"')
+    bedrock = section.book == "bedrock"
+    return {
+        "book": section.book,
+        "model": base_id(section.model) if bedrock else section.model,
+        "geo": section.geo or (geo(section.model) if bedrock else ""),
+        "from": section.since,
+        "source": section.source or report.file,
+        **prices,
+        **found,
+    }
+
+
+def _tier(section: TierSection, path: Path, report: Report) -> dict[str, Any]:
+    found: dict[str, Any] = _rates(section)
+    steps = [check(StepSection, raw, (*path, "above", index), report) for index, raw in enumerate(section.above)]
+    if steps:
+        found["above"] = [{"tokens": step.tokens, **_rates(step)} for step in steps if step]
+    return found
+
+
+def _rates(section: RatesSection) -> dict[str, str]:
+    return {kind: price for kind in KINDS if (price := getattr(section, kind)) is not None}

@@ -1,0 +1,81 @@
+"""Server-sent events (WHATWG HTML, 9.2), kept whole: every byte of the stream belongs to exactly one frame.
+
+A frame ends with its blank line. Comments and keep-alives are frames too, with an empty payload, so that the native way
+can forward them as they came.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from gateway.contract.errors import BadFrame
+from gateway.contract.flag import Frame
+
+MAX_EVENT: Final = 32 * 1024 * 1024
+"""Bytes of one event; a provider that sends more without a blank line is broken or hostile."""
+
+_END: Final = re.compile(rb"\r\n\r\n|\n\n|\r\r|\n\r\n|\r\n\n")
+_LINE: Final = re.compile(rb"\r\n|\n|\r")
+_BOM: Final = b"\xef\xbb\xbf"
+_LONGEST_END: Final = 4
+
+
+class Decoder:
+    """Bytes to frames, in any chunking. Raises `BadFrame` when an event grows past `MAX_EVENT`."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._searched = 0
+
+    @property
+    def pending(self) -> int:
+        """Bytes of an event that is not complete yet."""
+        return len(self._buffer)
+
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        buffer = self._buffer
+        buffer += data
+        at = 0
+        search = self._searched
+        try:
+            while (end := _END.search(buffer, search)) is not None:
+                # "\r\n\r" at the end of what has come may be half of "\r\n\r\n"
+                if end.end() == len(buffer) and buffer.endswith(b"\r") and end[0] == b"\r\r":
+                    break
+                raw = bytes(buffer[at : end.end()])
+                at = search = end.end()
+                yield _frame(raw)
+        finally:
+            del buffer[:at]
+            # an event that comes in many reads is searched once, but for what may be half of its end
+            self._searched = max(0, len(buffer) - _LONGEST_END)
+        if len(buffer) > MAX_EVENT:
+            raise BadFrame(f"the provider's stream has an event of more than {MAX_EVENT} bytes")
+
+
+def _frame(raw: bytes) -> Frame:
+    headers: dict[str, str] = {}
+    data: list[bytes] = []
+    for line in _LINE.split(raw.removeprefix(_BOM)):
+        name, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if name == b"data":
+            data.append(value)
+        elif name:
+            headers[name.decode("utf-8", "replace")] = value.decode("utf-8", "replace")
+    return Frame(headers, b"\n".join(data), raw)
+
+
+def encode(payload: bytes, event: str = "") -> bytes:
+    """One event. JSON that a provider wrote in several lines stays so: a bare line break would end the data."""
+    if b"\n" in payload or b"\r" in payload:
+        payload = b"\ndata: ".join(payload.splitlines())
+    name = b"event: " + event.encode() + b"\n" if event else b""
+    return name + b"data: " + payload + b"\n\n"
+
+
+def comment(text: str) -> bytes:
+    """A line that clients skip; it keeps a connection from looking dead."""
+    return b": " + text.encode() + b"\n\n"

@@ -1,0 +1,163 @@
+"""`irisgate demo`: the gateway in front of a simulated Bedrock, or of the real one when that was asked for.
+
+The configuration is written to the state folder like anybody's, so that what the README says of it (save it, and the
+next call uses it) can be tried on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+from contextlib import AsyncExitStack, closing
+from dataclasses import replace
+from pathlib import Path
+from textwrap import dedent
+from typing import Final, NamedTuple
+
+import orjson
+
+from gateway.config.load import load
+from gateway.config.model import Listener
+from gateway.contract.registry import Registry
+from gateway.process.serve import CannotStart, serve
+from gateway.telemetry.log import configure
+from gateway.testkit.bedrock import BedrockSim
+
+CLAUDE: Final = (
+    "anthropic.claude-haiku-4-5-20251001-v1:0",
+    "anthropic.claude-sonnet-4-5-20250929-v1:0",
+    "anthropic.claude-opus-4-5-20251101-v1:0",
+    "anthropic.claude-opus-4-6-v1",
+)
+NOVA: Final = ("amazon.nova-micro-v1:0", "amazon.nova-lite-v1:0", "amazon.nova-pro-v1:0")
+
+
+class Places(NamedTuple):
+    """What models are called in some regions."""
+
+    region: str
+    """How the regions' names begin."""
+    claude: str
+    """Prefix of Claude's inference profiles from 4.5 on; older ones are called by `apac` in Asia."""
+    nova: str
+    """Prefix of Nova's; "" where it is called by its own id."""
+    cost_basis: str
+
+
+PLACES: Final = (
+    Places("us-gov-", "us-gov", "", "bedrock"),
+    Places("us-", "us", "us", "bedrock-us"),
+    Places("eu-", "eu", "eu", "bedrock-eu"),
+    Places("ap-northeast-1", "jp", "apac", "bedrock-ap"),
+    Places("ap-southeast-2", "au", "apac", "bedrock-ap"),
+    Places("ap-", "global", "apac", "bedrock-ap"),
+    Places("ca-", "ca", "", "bedrock"),
+    Places("", "global", "", "bedrock"),
+)
+"""The first that fits counts. Source: bedrock.md section 4."""
+
+_SIMULATED_KEY: Final = "demo-key"
+_PORTS_TRIED: Final = 50
+
+
+def demo(registry: Registry, *, state: Path, listen: Listener | None, real: bool) -> int:
+    """Run the demo until it is stopped. Gives the exit status; what is missing for the real one is said in a line."""
+    missing = [name for name in ("AWS_BEARER_TOKEN_BEDROCK", "AWS_REGION") if real and not os.environ.get(name)]
+    if missing:
+        print(f"irisgate demo --real: set {' and '.join(missing)}", file=sys.stderr)  # noqa: T201 (the command line)
+        return 2
+    asyncio.run(_demo(registry, state, _free(listen or Listener()), real=real))
+    return 0
+
+
+async def _demo(registry: Registry, state: Path, listener: Listener, *, real: bool) -> None:
+    async with AsyncExitStack() as stack:
+        region = os.environ["AWS_REGION"] if real else "us-east-1"
+        models, cost_basis = offered(region)
+        if real:
+            url, key = f"https://bedrock-runtime.{region}.amazonaws.com", "env:AWS_BEARER_TOKEN_BEDROCK"
+        else:
+            simulated = await stack.enter_async_context(BedrockSim(keys={_SIMULATED_KEY}))
+            url, key = simulated.url, _SIMULATED_KEY
+        path = state / "demo.hujson"
+        try:
+            path.write_text(_config(url, key, models, cost_basis))
+            path.chmod(0o600)
+        except OSError as error:
+            raise CannotStart(f"{path}: {error.strerror}") from None
+        where = f"the real Amazon Bedrock in {region}: calls cost money" if real else "a simulated Amazon Bedrock"
+        await serve(
+            path,
+            load(path, known_flags=registry.flags),
+            registry,
+            state=state,
+            log=configure(),
+            listener=listener,
+            hints=lambda ours: _hints(ours, models[0], models[1], where, path),
+        )
+
+
+def offered(region: str) -> tuple[list[str], str]:
+    """The names of the demo's models in a region, and the price list there."""
+    place = next(place for place in PLACES if region.startswith(place.region))
+    models = [f"{place.claude}.{model}" for model in CLAUDE]
+    models += [f"{place.nova}.{model}" if place.nova else model for model in NOVA]
+    return models, place.cost_basis
+
+
+def _config(url: str, key: str, models: list[str], cost_basis: str) -> str:
+    provider = {
+        "baseurl": url,
+        "apikey": key,
+        "authorization": "bearer",
+        "models": models,
+        "cost_basis": cost_basis,
+        "compatibility": {"bedrock_model_invoke": True, "bedrock_converse": True},
+    }
+    capabilities = [{"role": "admin"}, {"models": "**"}, {"read_metrics": True}]
+    grant = {"src": ["(loopback)"], "app": {"tailscale.com/cap/aperture": capabilities}}
+    document = {"providers": {"bedrock": provider}, "grants": [grant]}
+    text = orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()
+    return f"// Written by `irisgate demo` at each start; a change is taken over while it runs.\n{text}\n"
+
+
+def _free(listener: Listener) -> Listener:
+    """The listener with the next port that is free, its own first."""
+    for port in range(listener.port, min(listener.port + _PORTS_TRIED, 65536)):
+        family = socket.AF_INET6 if ":" in listener.host else socket.AF_INET
+        with closing(socket.socket(family)) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((listener.host, port))
+            except OSError:
+                continue
+            return replace(listener, port=port)
+    return listener
+
+
+def _hints(url: str, model: str, agent_model: str, where: str, config: Path) -> str:
+    return dedent(
+        f"""
+
+        Irisgate in front of {where}.
+
+        Try it:
+          curl {url}/v1/chat/completions \\
+            -H "Content-Type: application/json" \\
+            -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "hello"}}]}}'
+
+        Claude Code:
+          CLAUDE_CODE_USE_BEDROCK=1 CLAUDE_CODE_SKIP_BEDROCK_AUTH=1 AWS_REGION=us-east-1 \\
+            ANTHROPIC_BEDROCK_BASE_URL={url}/bedrock ANTHROPIC_MODEL={agent_model} claude
+        boto3:
+          boto3.client("bedrock-runtime", endpoint_url="{url}/bedrock", region_name="us-east-1",
+                       aws_access_key_id="-", aws_secret_access_key="-")
+        OpenAI SDK:
+          openai.OpenAI(base_url="{url}/v1", api_key="-")
+
+        Pages:   {url}/ui/
+        Config:  {config}
+        """
+    ).rstrip()

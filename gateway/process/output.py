@@ -1,0 +1,64 @@
+"""What the commands say on standard output and standard error, and what becomes of it when nobody can take it.
+
+A full disk, a pipe that was closed or an encoding without the letters is a fault like others: a line on standard error
+and an exit status, never a traceback, and never a status that means something else. The log has an output of its own,
+see `telemetry/log.py`; what is said is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TextIO
+
+
+class OutputFailed(Exception):
+    """Standard output does not take what it was given; the message says why."""
+
+
+def say(text: str | bytes) -> None:
+    """A text and the end of its line, or bytes as they are, on standard output. Raises `OutputFailed`."""
+    with writing():
+        if isinstance(text, str):
+            print(text)  # noqa: T201 (the one place)
+        elif sys.stdout is not None:
+            sys.stdout.flush()
+            sys.stdout.buffer.write(text)
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """What is written to standard output within is out at the end, or `OutputFailed` is raised.
+
+    A standard output that was closed before the start is no fault: nobody listens.
+    """
+    try:
+        try:
+            yield
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except OSError as error:
+        _abandon(sys.stdout)
+        raise OutputFailed(f"cannot write to standard output: {error.strerror}") from None
+    except UnicodeEncodeError as error:
+        sign = error.object[error.start]
+        raise OutputFailed(f"standard output cannot show {sign!a} in {error.encoding}; set PYTHONUTF8=1") from None
+
+
+def complain(text: str) -> None:
+    """A line on standard error, where that can be written."""
+    try:
+        print(text, file=sys.stderr, flush=True)  # noqa: T201 (the one place)
+    except OSError:
+        _abandon(sys.stderr)
+
+
+def _abandon(stream: TextIO) -> None:
+    """What is still in its buffer goes nowhere: the interpreter would try again at its end, and say so there."""
+    with suppress(OSError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)

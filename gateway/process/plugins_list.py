@@ -1,0 +1,47 @@
+"""What `irisgate plugins list` prints: flags with their routes, and the roads between them by how much they lose."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from gateway.contract.conversions import Road, roads
+from gateway.contract.losses import loss
+from gateway.contract.registry import Plugin, Registry
+
+
+def listing(registry: Registry) -> str:
+    """The flags, the roads and the observers of a registry, as text."""
+    flags = _table(("FLAG", "DIALECTS", "OPERATION", "ROUTE"), _flags(registry.flags.values()))
+    found = [_road(road) for road in roads(registry)]
+    ways = _table(("CLIENT", "ITS DIALECT", "PROVIDER", "SPOKEN TO IN", "WAY", "ORDER", "OPERATIONS", "LOSES"), found)
+    local = loss("estimate", "", "")
+    parts = [
+        flags,
+        "Of several roads to a provider the one of the lowest order is taken.",
+        ways,
+        f"Where none counts tokens, the gateway does (order {local.order}); it loses {local.loses}.",
+    ]
+    if registry.observers:
+        parts.append(f"Observers: {', '.join(registry.observers)}")
+    return "\n\n".join(parts)
+
+
+def _flags(flags: Iterable[Plugin]) -> Iterator[tuple[str, ...]]:
+    """A row for each route; those of one flag are told apart by their last columns alone."""
+    for flag in flags:
+        first = (flag.name, ", ".join(flag.dialects))
+        routes = [(route.operation, f"{route.method} {route.path}") for route in flag.routes]
+        for operation, path in routes or [("generate", "(none: only providers speak it)")]:
+            yield (*first, operation, path)
+            first = ("", "")
+
+
+def _road(road: Road) -> tuple[str, ...]:
+    names = (road.client, road.dialect, road.provider, road.upstream, road.way)
+    return (*names, str(road.loss.order), ", ".join(road.operations), road.loss.loses)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [tuple(head), *map(tuple, rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)

@@ -1,0 +1,228 @@
+"""The life of the process: listen, serve, drain.
+
+SIGHUP reloads the configuration (`reload.py`), SIGTERM and SIGINT stop accepting and let calls finish; a second one of
+them ends the calls at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from aiohttp import web
+
+from gateway.access.identity.modes import Modes
+from gateway.call.context import GATEWAY, Gateway
+from gateway.call.sessions import load_key
+from gateway.config.load import Loaded
+from gateway.config.model import Config, Listener
+from gateway.contract.registry import Registry
+from gateway.process.app import build
+from gateway.process.output import say
+from gateway.process.reload import Reloader, with_listener
+from gateway.process.sockets import Bound, CannotListen, bind
+from gateway.store.base import StoreFailed
+from gateway.telemetry.http_log import server_logger
+from gateway.telemetry.log import Logger
+from gateway.web.admin.metrics import serving
+
+LAST_WORD_SECONDS: Final = 1.0
+"""For calls that are ended by force: to say so to their clients, and to be recorded."""
+CLOSE_SECONDS: Final = 0.5
+"""For what is left on connections then: pages, and replies whose last bytes are on their way."""
+
+
+class CannotStart(Exception):
+    """What keeps the gateway from serving; the message names the address, file or folder."""
+
+
+@dataclass(slots=True)
+class Running:
+    """A gateway that listens."""
+
+    app: web.Application
+    urls: list[str] = field(default_factory=list)
+    metrics_url: str = ""
+    """Of the metrics' own listener, where there is one."""
+    hurry: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set by who does not want to wait for calls in flight."""
+
+    @property
+    def gateway(self) -> Gateway:
+        return self.app[GATEWAY]
+
+
+@asynccontextmanager
+async def listening(
+    config: Config, registry: Registry, *, state: Path, log: Logger, **options: Any
+) -> AsyncIterator[Running]:
+    """Open all listeners; on leaving, stop accepting, wait for calls in flight, then end what is left.
+
+    Raises `CannotStart`.
+    """
+    modes = Modes(log)
+    app = _built(config, registry, state=state, log=log, modes=modes, **options)
+    limits = config.server.limits
+    runner = web.AppRunner(
+        app,
+        handler_cancellation=True,
+        shutdown_timeout=CLOSE_SECONDS,
+        access_log=None,
+        logger=server_logger(log),
+        auto_decompress=False,
+        max_line_size=limits.header_bytes,
+        max_field_size=limits.header_bytes,
+    )
+    try:
+        await runner.setup()
+    except StoreFailed as error:
+        raise CannotStart(str(error)) from None
+    running = Running(app)
+    bounds: list[Bound] = []
+    try:
+        for listener in config.server.listeners:
+            bounds.append(_bound(listener))
+            modes.listen(bounds[-1].endpoint, listener)
+            running.urls.append(bounds[-1].url)
+        for bound in bounds:
+            await Site(runner, bound, modes).start()
+        async with _metrics(running, config):
+            yield running
+    finally:
+        running.gateway.draining = True
+        for bound in bounds:
+            bound.remove_file()
+        try:
+            await _stopped(runner)
+            await _drained(running, config.server.drain_seconds)
+        finally:
+            await runner.cleanup()
+            await modes.close()
+            for bound in bounds:
+                bound.socket.close()
+
+
+@asynccontextmanager
+async def _metrics(running: Running, config: Config) -> AsyncIterator[None]:
+    """The listener of the metrics' own, if there is one. Raises `CannotStart`."""
+    if (listener := config.metrics.listener) is None:
+        yield
+        return
+    bound = _bound(listener)
+    with bound.socket:
+        async with serving(running.gateway, bound):
+            running.metrics_url = f"{bound.url}/metrics"
+            running.gateway.log.info("metrics.listening", url=running.metrics_url)
+            yield
+
+
+class Site(web.SockSite):
+    """A socket that accepts connections for the application, by way of what its listener's mode puts before HTTP."""
+
+    def __init__(self, runner: web.AppRunner, bound: Bound, modes: Modes) -> None:
+        super().__init__(runner, bound.socket)
+        self._bound = bound
+        self._modes = modes
+
+    async def start(self) -> None:
+        await web.BaseSite.start(self)
+        server = self._runner.server
+        assert server is not None
+        factory = self._modes.protocol(self._bound.listener, server)
+        self._server = await asyncio.get_running_loop().create_server(factory, sock=self._bound.socket)
+
+
+def _built(config: Config, registry: Registry, *, state: Path, **options: Any) -> web.Application:
+    try:
+        return build(config, registry, state=state, **options)
+    except OSError as error:
+        raise CannotStart(f"{error.filename or state}: {error.strerror or error}") from None
+    except (StoreFailed, ValueError) as error:
+        raise CannotStart(str(error)) from None
+
+
+def _bound(listener: Listener) -> Bound:
+    try:
+        return bind(listener)
+    except CannotListen as error:
+        raise CannotStart(str(error)) from None
+
+
+async def _stopped(runner: web.AppRunner) -> None:
+    """Accept no more connections, and no more requests on those that are there."""
+    for site in runner.sites:
+        await site.stop()
+    # what has just come in begins, as `AppRunner.cleanup` has it
+    await asyncio.sleep(0)
+    if runner.server is not None:
+        runner.server.pre_shutdown()
+
+
+async def _drained(running: Running, seconds: float) -> None:
+    """Wait for calls in flight as long as that is wanted, then end the rest; each may still say so to its client."""
+    calls = running.gateway.open_calls
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
+    hurry = asyncio.create_task(running.hurry.wait())
+    while (waiting := _unfinished(calls)) and not hurry.done() and (left := end - loop.time()) > 0:
+        await asyncio.wait({*waiting, hurry}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+    hurry.cancel()
+    if rest := _unfinished(calls):
+        for task in rest:
+            task.cancel()
+        await asyncio.wait(rest, timeout=LAST_WORD_SECONDS)
+
+
+def _unfinished(calls: set[asyncio.Task[Any]]) -> set[asyncio.Task[Any]]:
+    return {task for task in calls if not task.done()}
+
+
+async def serve(
+    path: Path,
+    loaded: Loaded,
+    registry: Registry,
+    *,
+    state: Path,
+    log: Logger,
+    listener: Listener | None = None,
+    hints: Callable[[str], str] = lambda _url: "",
+) -> None:
+    """Serve until SIGTERM or SIGINT. Prints `listening on URL` for each listener when it is ready, then the hints.
+
+    Raises `CannotStart`, and `OutputFailed` where nobody can be told.
+    """
+    config = with_listener(loaded.config, listener)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    async with AsyncExitStack() as stack:
+        running = await stack.enter_async_context(listening(config, registry, state=state, log=log))
+        reloader = running.gateway.reloader = Reloader(path, running.gateway, listener, loaded, load_key(state))
+
+        def end() -> None:
+            (running.hurry if stop.is_set() else stop).set()
+
+        for name in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(name, end)
+        loop.add_signal_handler(signal.SIGHUP, reloader.ask)
+        following = asyncio.create_task(reloader.follow())
+        stack.push_async_callback(_cancelled, following)
+        for url in running.urls:
+            say(f"listening on {url}{hints(url)}")
+        # what is there by now stays as long as the process: a full collection of garbage need not walk through it
+        gc.freeze()
+        log.info("gateway.started", urls=running.urls, providers=list(config.providers))
+        await stop.wait()
+        log.info("gateway.draining", seconds=config.server.drain_seconds)
+    log.info("gateway.stopped")
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    """End a task; what it may have died of is no reason to stop in disorder."""
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,332 @@
+"""Prometheus metrics of the gateway, in a registry of its own.
+
+Labels are bounded by the configuration: a model that nobody configured counts as `other`, a call that reached no
+provider as `none`; callers are a label only where the configuration says so, and only so many of them. The series of a
+call are looked up by one key each, since `labels()` costs more than counting. What is counted comes from the record of
+a call; other parts tell only what no record holds. The words are those of `deploy/vocabulary.md`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from time import monotonic, time
+from typing import Final, Protocol
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from gateway import __version__
+from gateway.contract.errors import STATUS
+from gateway.contract.flag import USAGE_KINDS
+from gateway.contract.record import NANODOLLARS, Record
+
+DURATION_BUCKETS: Final = (
+    *(0.01 * 2**power for power in range(14)), 163.84, 327.68, 600.0,
+)  # fmt: skip
+"""Seconds: from a refusal to an agent's longest turn."""
+FIRST_EVENT_BUCKETS: Final = (
+    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 45.0,
+    60.0,
+)  # fmt: skip
+"""Seconds, the same as Envoy AI Gateway's time_to_first_token, so that dashboards compare."""
+OVERHEAD_BUCKETS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
+"""Seconds."""
+ACTIVE_SECONDS: Final = 300.0
+MAX_ACTIVE: Final = 100_000
+"""Sessions that are remembered for the count of active ones; at a few hundred bytes each."""
+OTHER: Final = "other"
+NONE: Final = "none"
+
+# a second series for each counter, which says when it was made, doubles the exposition and is read by nobody
+disable_created_metrics()  # type: ignore[no-untyped-call]  # the library's own annotation is missing
+
+
+class HasModels(Protocol):
+    @property
+    def models(self) -> tuple[str, ...]: ...
+
+
+class HasUsers(Protocol):
+    @property
+    def users(self) -> int: ...
+
+
+class Bounds(Protocol):
+    """What of the configuration bounds the labels."""
+
+    @property
+    def providers(self) -> Mapping[str, HasModels]: ...
+
+    @property
+    def metrics(self) -> HasUsers: ...
+
+
+class Journalling(Protocol):
+    """What is asked of the keeper, in the thread that renders."""
+
+    @property
+    def lag(self) -> int: ...
+
+    @property
+    def failing(self) -> bool: ...
+
+    @property
+    def full(self) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Series:
+    """The series of one provider, model and client API."""
+
+    duration: Histogram
+    first_event: Histogram
+    tokens: tuple[tuple[str, Counter], ...]
+    cost: Counter
+    unpriced: Counter
+    dropped: Counter
+
+
+class Metrics:
+    """All metrics; `observe` once a call, on the event loop."""
+
+    def __init__(self, config: Bounds, *, version: str = __version__) -> None:
+        self._models: frozenset[tuple[str, str]] = frozenset()
+        self._any_model: frozenset[str] = frozenset()
+        self._series: dict[tuple[str, str, str], _Series] = {}
+        self._counts: dict[tuple[str, str, str, int, str], Counter] = {}
+        self._users: dict[str, tuple[Counter, Counter]] = {}
+        self._max_users = 0
+        self._active = _Active()
+        self.registry = CollectorRegistry()
+        self._define_calls()
+        self._define_providers()
+        self._define_process(version)
+        self.configured(config)
+
+    def _define_calls(self) -> None:
+        where = ("provider", "model", "api")
+        self._requests = self._counter("requests", "Calls by what became of them.", (*where, "status", "outcome"))
+        self._duration = Histogram(
+            "irisgate_request_duration_seconds", "Time from a request's arrival to the last byte of its reply.", where,
+            buckets=DURATION_BUCKETS, registry=self.registry,
+        )  # fmt: skip
+        self._first_event = Histogram(
+            "irisgate_time_to_first_event_seconds", "Time from a request's arrival to the first event of its stream.",
+            where, buckets=FIRST_EVENT_BUCKETS, registry=self.registry,
+        )  # fmt: skip
+        self._tokens = self._counter(
+            "tokens", "Tokens as providers reported them; reasoning is a part of output.", ("provider", "model", "kind")
+        )
+        self._cost = self._counter("cost_usd", "US dollars, of calls whose price is known.", ("provider", "model"))
+        self._unpriced = self._counter("unpriced_calls", "Calls whose cost is not known.", ("provider", "model"))
+        self._dropped = self._counter(
+            "fields_dropped", "Fields of requests and replies that were not carried to the other side.", ("provider",)
+        )
+
+        self._user_cost = self._counter(
+            "user_cost_usd", "US dollars by caller, of calls whose price is known; off unless configured.", ("user",)
+        )
+        self._user_tokens = self._counter(
+            "user_tokens", "Tokens of all kinds by caller; off unless configured.", ("user",)
+        )
+
+    def _define_providers(self) -> None:
+        self._overhead = Histogram(
+            "irisgate_overhead_seconds",
+            "Time between a request's last byte and its reply's end, or its stream's first event, without the waits "
+            "for the provider.",
+            ("api",), buckets=OVERHEAD_BUCKETS, registry=self.registry,
+        )  # fmt: skip
+        self._auth_failures = self._counter(
+            "upstream_auth_failures", "Calls for which a provider refused the gateway's key.", ("provider",)
+        )
+        self._upstream_errors = self._counter(
+            "upstream_errors", "Tries that ended with an error of a provider, or on the way to it.",
+            ("provider", "code"),
+        )  # fmt: skip
+        self._fetches = self._counter(
+            "fetches", "Files that clients named by URL: read, or refused for whatever reason.", ("outcome",)
+        )
+
+    def _define_process(self, version: str) -> None:
+        self._reloads = self._counter("config_reloads", "Changes of the configuration file, by result.", ("result",))
+        self._reloaded = self._gauge("config_last_reload_successful", "1 when the last change was taken over, else 0.")
+        self._reloaded_at = self._gauge(
+            "config_last_reload_timestamp_seconds", "Unix time at which the configuration in use was taken over."
+        )
+        self.open_streams = self._gauge("open_streams", "Streams that are being sent to clients.")
+        sessions = self._gauge("sessions_active", "Sessions with a call in the last five minutes.")
+        sessions.set_function(self._active.count)
+        Info("irisgate_build", "The release that runs.", registry=self.registry).info({"version": version})
+        self._reloaded.set(1)
+        self._reloaded_at.set(time())
+        for result in _RESULTS.values():
+            self._reloads.labels(result)
+
+    def _counter(self, name: str, text: str, labels: tuple[str, ...]) -> Counter:
+        return Counter(f"irisgate_{name}_total", text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str) -> Gauge:
+        return Gauge(f"irisgate_{name}", text, registry=self.registry)
+
+    def journal(self, keeper: Journalling) -> None:
+        """Show how far the store is behind, and whether it can be written."""
+        shown: tuple[tuple[str, str, Callable[[], float]], ...] = (
+            ("journal_lag_bytes", "Bytes of the journal that the store has not taken over.", lambda: keeper.lag),
+            ("journal_full", "1 while the disk takes nothing and memory is at its bound, else 0.", lambda: keeper.full),
+            ("store_failing", "1 while the store refuses what it is given, else 0.", lambda: keeper.failing),
+        )
+        for name, text, read in shown:
+            self._gauge(name, text).set_function(read)
+
+    def quotas(self, used: Callable[[], Mapping[str, float]]) -> None:
+        """Show the used part of each quota, by the name of its definition. `used` is asked in the rendering thread."""
+        self.registry.register(_Used(used))
+
+    def configured(self, config: Bounds) -> None:
+        """Take the names that may be labels from a configuration; series of names that left stay."""
+        self._max_users = config.metrics.users
+        self._models = frozenset(
+            (name, model) for name, provider in config.providers.items() for model in provider.models
+        )
+        self._any_model = frozenset(model for _, model in self._models)
+
+    def observe(self, record: Record) -> None:
+        """Count a call that is over."""
+        provider, model = record.provider or NONE, self._model(record)
+        key = (provider, model, record.api)
+        series = self._series.get(key) or self._open(key)
+        self._count(key, record.status // 100, record.outcome).inc()
+        series.duration.observe(record.duration_ms / 1000)
+        if record.first_event_ms is not None:
+            series.first_event.observe(record.first_event_ms / 1000)
+        for kind, tokens in series.tokens:
+            if amount := getattr(record.usage, kind):
+                tokens.inc(amount)
+        if record.cost is None:
+            series.unpriced.inc()
+        elif record.cost:
+            series.cost.inc(record.cost / NANODOLLARS)
+        if record.dropped:
+            series.dropped.inc(len(record.dropped))
+        if self._max_users and record.identity:
+            self._count_user(record)
+        if record.session_id:
+            self._active.note((record.identity, record.session_id))
+
+    def _model(self, record: Record) -> str:
+        if not record.provider:
+            return record.model if record.model in self._any_model else OTHER if record.model else NONE
+        return record.model if (record.provider, record.model) in self._models else OTHER
+
+    def _open(self, key: tuple[str, str, str]) -> _Series:
+        provider, model, _ = key
+        self._series[key] = series = _Series(
+            duration=self._duration.labels(*key),
+            first_event=self._first_event.labels(*key),
+            tokens=tuple((kind, self._tokens.labels(provider, model, kind)) for kind in USAGE_KINDS),
+            cost=self._cost.labels(provider, model),
+            unpriced=self._unpriced.labels(provider, model),
+            dropped=self._dropped.labels(provider),
+        )
+        return series
+
+    def _count_user(self, record: Record) -> None:
+        """The first callers by name, so that their number is bounded, and all later ones together."""
+        user = record.identity
+        if user not in self._users and len(self._users) >= self._max_users:
+            user = OTHER
+        cost, tokens = self._users.get(user) or (self._user_cost.labels(user), self._user_tokens.labels(user))
+        if user != OTHER:
+            self._users[user] = cost, tokens
+        if record.cost:
+            cost.inc(record.cost / NANODOLLARS)
+        # reasoning is a part of output
+        tokens.inc(sum(getattr(record.usage, kind) for kind in USAGE_KINDS if kind != "reasoning"))
+
+    def _count(self, key: tuple[str, str, str], hundreds: int, outcome: str) -> Counter:
+        found = self._counts.get((*key, hundreds, outcome))
+        if found is None:
+            found = self._counts[(*key, hundreds, outcome)] = self._requests.labels(*key, f"{hundreds}xx", outcome)
+        return found
+
+    def overhead(self, api: str, seconds: float) -> None:
+        """Note what a call that reached a provider cost beside waiting for it (`Call.overhead`)."""
+        self._overhead.labels(api).observe(seconds)
+
+    def upstream_error(self, provider: str, code: str) -> None:
+        """Count a failed try; `code` is one of `contract/errors.py`."""
+        self._upstream_errors.labels(provider, code if code in STATUS else OTHER).inc()
+
+    def fetched(self, outcome: str) -> None:
+        """Count a URL of a client's request; `outcome` is ok or refused."""
+        self._fetches.labels(outcome).inc()
+
+    def upstream_auth_failure(self, provider: str) -> None:
+        self._auth_failures.labels(provider).inc()
+
+    def config_reloaded(self, *, successful: bool) -> None:
+        self._reloads.labels(_RESULTS[successful]).inc()
+        self._reloaded.set(int(successful))
+        if successful:
+            self._reloaded_at.set(time())
+
+    def render(self) -> bytes:
+        """The exposition; slow with many series (100 ms for 7000 lines), so call it in a thread."""
+        return generate_latest(self.registry)
+
+
+_RESULTS: Final = {True: "success", False: "failure"}
+
+
+class _Used(Collector):
+    """The levels of quotas as they are when somebody asks; a definition that is gone leaves no series behind."""
+
+    def __init__(self, used: Callable[[], Mapping[str, float]]) -> None:
+        self._used = used
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        text = "The used part of a quota, of its emptiest bucket; above 1 where more was spent than was there."
+        family = GaugeMetricFamily("irisgate_quota_used_ratio", text, labels=["quota"])
+        for name, ratio in self._used().items():
+            family.add_metric([name], ratio)
+        yield family
+
+
+class _Active:
+    """When each session was last seen, oldest first. Counted in the thread that renders, hence the lock."""
+
+    def __init__(self) -> None:
+        self._seen: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def note(self, session: tuple[str, str]) -> None:
+        now = monotonic()
+        with self._lock:
+            self._seen[session] = now
+            self._seen.move_to_end(session)
+            # two at most: what a call adds is taken away by the next ones, and no call pays for all
+            for _ in range(2):
+                oldest = next(iter(self._seen))
+                if self._seen[oldest] > now - ACTIVE_SECONDS and len(self._seen) <= MAX_ACTIVE:
+                    break
+                del self._seen[oldest]
+
+    def count(self) -> int:
+        limit = monotonic() - ACTIVE_SECONDS
+        with self._lock:
+            while self._seen and next(iter(self._seen.values())) <= limit:
+                self._seen.popitem(last=False)
+            return len(self._seen)

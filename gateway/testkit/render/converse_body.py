@@ -1,0 +1,57 @@
+"""How the rules of Converse look at a body: its messages, tools and blocks, each with the place where it stands.
+
+For bodies that `testkit/judge.py` has passed: nothing here checks a type again, and nothing here is a rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from gateway.testkit.rules.common import Block, Body
+
+
+class Placed(NamedTuple):
+    """A content block, where it stands."""
+
+    at: str
+    role: str
+    kind: str
+    value: Any
+
+
+def messages(body: Body) -> Sequence[Block]:
+    return body.get("messages") or ()
+
+
+def kind_of(block: Block) -> str:
+    return next(name for name, value in block.items() if value is not None)
+
+
+def content(message: Block, number: int) -> list[Placed]:
+    return [
+        Placed(f"messages.{number}.content.{index}", message["role"], kind_of(block), block[kind_of(block)])
+        for index, block in enumerate(message["content"])
+    ]
+
+
+def placed(body: Body) -> Iterator[Placed]:
+    for number, message in enumerate(messages(body)):
+        yield from content(message, number)
+
+
+def in_results(body: Body) -> Iterator[Placed]:
+    """Blocks inside of tool results."""
+    for at, role, kind, value in placed(body):
+        if kind == "toolResult":
+            for index, block in enumerate(value["content"]):
+                yield Placed(f"{at}.toolResult.content.{index}", role, kind_of(block), block[kind_of(block)])
+
+
+def tools(body: Body) -> Sequence[Block]:
+    return (body.get("toolConfig") or {}).get("tools") or ()
+
+
+def extra_fields(body: Body) -> Body:
+    found = body.get("additionalModelRequestFields")
+    return found if isinstance(found, dict) else {}

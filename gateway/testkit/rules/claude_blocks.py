@@ -1,0 +1,243 @@
+"""What Anthropic refuses in the content of messages: unknown blocks and members, blank texts, sources, thinking.
+
+Part of the table in `claude.py`, which says what these rules rely on. The known members are data, in
+`claude_members.py`.
+"""
+
+from __future__ import annotations
+
+import binascii
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+from gateway.contract.capabilities import Caps
+from gateway.testkit.rules import claude_members
+from gateway.testkit.rules import common as rules
+from gateway.testkit.rules.claude_members import Platform
+from gateway.testkit.rules.common import Block, Body
+
+_IMAGES: Final = ("image/jpeg", "image/png", "image/gif", "image/webp")
+_THINKING: Final = frozenset({"thinking", "redacted_thinking"})
+
+
+class Turn(NamedTuple):
+    """Messages of one role in a row, which Anthropic takes for one."""
+
+    number: int
+    """Of its first message."""
+    role: str
+    blocks: list[Block]
+
+
+def blocks_of(message: Block) -> list[Block]:
+    content = message["content"]
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
+
+
+def turns(body: Body) -> list[Turn]:
+    found: list[Turn] = []
+    for number, message in enumerate(body["messages"]):
+        if found and found[-1].role == message["role"]:
+            found[-1].blocks.extend(blocks_of(message))
+        else:
+            found.append(Turn(number, message["role"], [*blocks_of(message)]))
+    return found
+
+
+def messages(body: Body, caps: Caps, platform: Platform) -> Iterator[str]:
+    """Shapes of messages and of all their blocks; rules behind this one find no surprise."""
+    _ = caps
+    if not body["messages"]:
+        yield "messages: at least one message is required"
+    for number, message in enumerate(body["messages"]):
+        at = f"messages.{number}"
+        yield from claude_members.MESSAGE.faults(message, at)
+        if message["role"] not in {"user", "assistant", "system"}:
+            yield f"{at}.role: Input should be 'user' or 'assistant'"
+        if isinstance(message["content"], list):
+            for index, block in enumerate(message["content"]):
+                yield from _block(block, f"{at}.content.{index}", platform)
+
+
+def _block(block: Any, at: str, platform: Platform, only: frozenset[str] | None = None) -> Iterator[str]:
+    tag = rules.tag_of(block)
+    allowed = only or claude_members.BLOCKS.keys() | platform.other_blocks
+    if tag not in allowed:
+        yield claude_members.wrong_tag(tag, at, allowed)
+        return
+    if tag not in claude_members.BLOCKS:
+        return
+    at = f"{at}.{tag}"
+    yield from claude_members.BLOCKS[tag].faults(block, at)
+    if tag == "image":
+        yield from _image(block["source"], f"{at}.source", platform)
+    if tag == "document":
+        yield from _source(block["source"], f"{at}.source", platform.document_sources)
+    if tag == "tool_result":
+        yield from _result(block, at, platform)
+
+
+def _result(block: Block, at: str, platform: Platform) -> Iterator[str]:
+    content = block.get("content")
+    if block.get("is_error") and not content:  # aws-samples orchestration#15
+        yield f"{at}.content: content cannot be empty if `is_error` is true"
+    if isinstance(content, list):
+        for index, inner in enumerate(content):
+            yield from _block(inner, f"{at}.content.{index}", platform, claude_members.IN_RESULTS)
+
+
+def _source(source: Block, at: str, allowed: frozenset[str]) -> Iterator[str]:
+    tag = rules.tag_of(source)
+    if tag not in allowed:
+        yield claude_members.wrong_tag(tag, at, allowed)
+        return
+    yield from claude_members.SOURCES[tag].faults(source, f"{at}.{tag}")
+    if tag == "base64" and not _is_base64(source["data"]):
+        yield f"{at}.base64.data: Input should be a valid base64 string"
+
+
+def _is_base64(data: str) -> bool:
+    try:
+        return bool(binascii.a2b_base64(data, strict_mode=True))
+    except ValueError:
+        return False
+
+
+def _image(source: Block, at: str, platform: Platform) -> Iterator[str]:
+    yield from _source(source, at, platform.image_sources)
+    if rules.tag_of(source) != "base64":
+        return
+    media_type = source["media_type"]
+    if media_type not in _IMAGES:
+        yield f"{at}.base64.media_type: Input should be {', '.join(repr(name) for name in _IMAGES)}"
+    if rules.mistaken_image(source["data"], media_type.removeprefix("image/")):
+        yield f"{at}.base64.data: Image does not match the provided media type {media_type}"
+
+
+def roles(body: Body, caps: Caps, platform: Platform) -> Iterator[str]:
+    _ = platform
+    if body["messages"][0]["role"] != "user":
+        yield 'messages: first message must use the "user" role'
+    for number, role, blocks in turns(body):
+        if role == "system" and not caps.mid_system:
+            yield (
+                'messages: Unexpected role "system". The Messages API accepts a top-level `system` parameter,'
+                ' not "system" as an input message role.'
+            )
+        for block in blocks:
+            if claude_members.ROLES.get(block["type"], role) != role:
+                owner = claude_members.ROLES[block["type"]]
+                yield f"messages.{number}: `{block['type']}` blocks can only be in `{owner}` messages"
+
+
+def texts(body: Body, caps: Caps, platform: Platform) -> Iterator[str]:
+    """Only the final assistant message may be empty."""
+    _ = caps, platform
+    last = len(body["messages"]) - 1
+    for number, message in enumerate(body["messages"]):
+        prefill = number == last and message["role"] == "assistant"
+        if not message["content"] and not prefill:
+            yield (
+                f"messages.{number}: all messages must have non-empty content"
+                " except for the optional final assistant message"
+            )
+        if message["content"]:
+            yield from blank_texts(blocks_of(message), "messages")
+
+
+def blank_texts(blocks: list[Block], where: str) -> Iterator[str]:
+    for block in blocks:
+        text = block["text"] if block["type"] == "text" else "."
+        if not text:
+            yield f"{where}: text content blocks must be non-empty"
+        if rules.is_blank(text):
+            yield f"{where}: text content blocks must contain non-whitespace text"
+        if block["type"] == "tool_result" and isinstance(block.get("content"), list):
+            yield from blank_texts(block["content"], where)
+
+
+def tool_pairs(body: Body, caps: Caps, platform: Platform) -> Iterator[str]:
+    """Calls are answered at the beginning of the very next turn, all of them and nothing else."""
+    _ = caps, platform
+    waiting: list[str] = []
+    before = 0
+    for number, _role, blocks in turns(body):
+        results = _leading_results(blocks)
+        for block in blocks:
+            if block["type"] == "tool_result" and block["tool_use_id"] not in waiting:
+                yield (
+                    f"messages.{number}.content: unexpected `tool_use_id` found in `tool_result` blocks:"
+                    f" {block['tool_use_id']}. Each `tool_result` block must have a corresponding `tool_use` block in"
+                    " the previous message."
+                )
+        yield from _unanswered(before, [made for made in waiting if made not in results])
+        if len(set(results)) < len(results):
+            yield f"messages.{number}.content: each tool_use must have a single result"
+        waiting = [block["id"] for block in blocks if block["type"] == "tool_use"]
+        before = number
+        if len(set(waiting)) < len(waiting):
+            yield f"messages.{number}.content: `tool_use` ids must be unique"
+    yield from _unanswered(before, waiting)
+
+
+def _leading_results(blocks: list[Block]) -> list[str]:
+    results = []
+    for block in blocks:
+        if block["type"] != "tool_result":
+            break
+        results.append(block["tool_use_id"])
+    return results
+
+
+def _unanswered(number: int, missing: list[str]) -> Iterator[str]:
+    if missing:
+        yield (
+            f"messages.{number}: `tool_use` ids were found without `tool_result` blocks immediately after:"
+            f" {', '.join(missing)}. Each `tool_use` block must have a corresponding `tool_result` block in the next"
+            " message."
+        )
+
+
+def thinking(body: Body, caps: Caps, platform: Platform) -> Iterator[str]:
+    """Thinking opens its turn, does not end it, and comes back signed by the model that thought (RooCode#11238)."""
+    _ = platform
+    for number, role, blocks in turns(body):
+        kinds = [block["type"] for block in blocks]
+        if role == "assistant" and _THINKING.intersection(kinds):
+            if kinds[0] not in _THINKING and "server_tool_use" not in kinds:
+                yield _expected_thinking(number, kinds[0])
+            if kinds[-1] in _THINKING:
+                yield f"messages.{number}: The final block in an assistant message cannot be `thinking`."
+        for index, block in enumerate(blocks):
+            yield from _signed(block, f"messages.{number}.content.{index}", caps)
+    yield from _tool_loop(body)
+
+
+def _expected_thinking(number: int, found: str) -> str:
+    return (
+        f"messages.{number}.content.0.type: Expected `thinking` or `redacted_thinking`, but found `{found}`. When"
+        " `thinking` is enabled, a final `assistant` message must start with a thinking block."
+    )
+
+
+def _signed(block: Block, at: str, caps: Caps) -> Iterator[str]:
+    if block["type"] == "thinking" and caps.signed_reasoning and rules.bad_signature(block["signature"]):
+        yield f"{at}: Invalid `signature` in `thinking` block"
+    if block["type"] == "redacted_thinking" and not _is_base64(block["data"]):
+        yield f"{at}: Invalid `data` in `redacted_thinking` block"
+
+
+def _tool_loop(body: Body) -> Iterator[str]:
+    """With a budget, the thinking that led to the calls must come back with their results.
+
+    Not so with interleaved thinking: Claude Code 2.1.197 asks for it and leaves the thinking out in its Bedrock mode.
+    """
+    asked: Mapping[str, Any] = body.get("thinking") or {}
+    found = turns(body)
+    if asked.get("type") != "enabled" or rules.interleaves(body.get("anthropic_beta")):
+        return
+    if len(found) < 2 or not _leading_results(found[-1].blocks):
+        return
+    kind = found[-2].blocks[0]["type"]
+    if kind not in _THINKING:
+        yield _expected_thinking(found[-2].number, kind)

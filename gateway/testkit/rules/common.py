@@ -1,0 +1,261 @@
+"""What the rules of several dialects share: how a rule looks, and what Claude says of thinking and sampling.
+
+A rule is a generator of faults over a body; a dialect's judgement is the first fault of its table of rules. Later rules
+may rely on what earlier ones demand, since they do not run once a fault was found. What belongs to one dialect is in
+`converse.py`, `claude.py` and `chat.py`.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from gateway.contract.capabilities import Caps
+from gateway.testkit.scenarios import SIGNATURE
+
+Body = Mapping[str, Any]
+Block = Mapping[str, Any]
+Rule = Callable[[Body, Caps], Iterator[str]]
+
+MODEL_SAYS: Final = "The model returned the following errors: "
+"""What Converse puts before a model's own words."""
+AGAIN: Final = "and try again."
+MAX_CACHE_POINTS: Final = 4
+_PROPERTY: Final = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
+MIN_BUDGET: Final = 1024
+MIN_TOP_P: Final = 0.95
+"""Beside thinking."""
+PREFILL: Final = "This model does not support assistant message prefill. The conversation must end with a user message."
+TRAILING_SPACE: Final = "messages: final assistant content cannot end with trailing whitespace"
+TTL_ORDER: Final = (
+    "a ttl='1h' cache_control block must not come after a ttl='5m' cache_control block. Note that blocks are processed"
+    " in the following order: `tools`, `system`, `messages`."
+)
+ROOT_CHOICES: Final = "input_schema does not support oneOf, allOf, or anyOf at the top level"
+
+_UNKNOWN: Final = Caps(
+    redacted_reasoning=True,
+    strict_tools=True,
+    mid_system=True,
+    leading_assistant=True,
+    json_schema=True,
+    cache_points=True,
+    tool_cache_points=True,
+    cache_ttl=True,
+)
+_BAD_BETAS: Final = (
+    "claude-code-", "code-execution-", "fast-mode-", "files-api-", "mcp-", "prompt-caching-scope-", "skills-", "web-",
+)  # fmt: skip
+"""Families of betas that Bedrock answers with "invalid beta flag" (LiteLLM's maintained map; claude-code#56595)."""
+_MAGIC: Final[Mapping[str, bytes]] = {
+    "png": rb"\x89PNG",
+    "jpeg": rb"\xff\xd8\xff",
+    "gif": rb"GIF8",
+    "webp": rb"RIFF[\x00-\xff]{4}WEBP",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Thinking and sampling of a request, by Anthropic's names, wherever the dialect keeps them."""
+
+    thinking: Any = None
+    effort: Any = None
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: Any = None
+    forced: bool = False
+    betas: tuple[str, ...] = ()
+
+    @property
+    def thinks(self) -> bool:
+        return tag_of(self.thinking) in {"enabled", "adaptive"}
+
+
+def first(faults: Iterable[str]) -> str | None:
+    return next(iter(faults), None)
+
+
+def judged(rules: Iterable[Rule], body: Body, caps: Caps) -> str | None:
+    return first(fault for rule in rules for fault in rule(body, caps))
+
+
+def tag_of(value: Any) -> str:
+    """An object's `type`; "" for whatever has none."""
+    tag = value.get("type") if isinstance(value, dict) else None
+    return tag if isinstance(tag, str) else ""
+
+
+def member(value: Any, name: str) -> Any:
+    """A member of what may be no object."""
+    return value.get(name) if isinstance(value, dict) else None
+
+
+def permitting(caps: Caps) -> Caps:
+    """Of a model that no rule names (an application profile's ARN) nothing is known that could be refused."""
+    return caps if caps.family else _UNKNOWN
+
+
+def interleaves(betas: Iterable[str] | None) -> bool:
+    """The beta under which a model thinks between its calls; the budget may then exceed the output's limit."""
+    return any(beta.startswith("interleaved-thinking-") for beta in betas or ())
+
+
+def is_blank(text: str) -> bool:
+    return not text.strip()
+
+
+def bad_signature(signature: Any) -> bool:
+    """Signatures of other models, and invented ones, do not come back as the simulator's own."""
+    return not (isinstance(signature, str) and signature.startswith(SIGNATURE))
+
+
+def mistaken_image(data: str, declared: str) -> str:
+    """The format that an image's bytes have, when they are plainly of another one than declared; else ""."""
+    head = base64.b64decode(data[:24])
+    found = [name for name, magic in _MAGIC.items() if re.match(magic, head, re.DOTALL)]
+    return "" if not found or declared in found else found[0]
+
+
+def sampling_faults(settings: Settings, caps: Caps) -> Iterator[str]:
+    """What a model takes of temperature, top_p and top_k (litellm#15070)."""
+    given = [name for name in ("temperature", "top_p", "top_k") if getattr(settings, name) is not None]
+    if caps.sampling == "none" and given:
+        yield f"`{given[0]}` is deprecated for this model."
+    if caps.sampling == "one" and {"temperature", "top_p"} <= set(given):
+        yield "`temperature` and `top_p` cannot both be specified for this model. Please use only one."
+
+
+def thinking_faults(settings: Settings, caps: Caps) -> Iterator[str]:
+    """Anthropic's thinking: its forms by model, its budget, and what it does not take beside it."""
+    thinking = settings.thinking
+    if thinking is None:
+        return
+    if tag_of(thinking) not in {"enabled", "adaptive", "disabled"}:
+        yield "thinking: Input tag must be one of 'adaptive', 'disabled', 'enabled'"
+        return
+    for name in thinking.keys() - {"type", "budget_tokens", "display", "between_tools"}:
+        yield f"thinking.{thinking['type']}.{name}: Extra inputs are not permitted"
+    yield from _form_faults(thinking["type"], caps)
+    if thinking["type"] == "enabled":
+        yield from _budget_faults(thinking.get("budget_tokens"), settings)
+    if settings.thinks:
+        yield from _beside_thinking(settings)
+
+
+def _form_faults(form: str, caps: Caps) -> Iterator[str]:
+    if form == "disabled":
+        return
+    if caps.reasoning == "none" and caps.family:
+        yield "thinking: Extra inputs are not permitted"
+    if form == "adaptive" and caps.reasoning == "budget":
+        yield "adaptive thinking is not supported on this model"
+    if form == "enabled" and caps.reasoning == "adaptive" and caps.sampling == "none":
+        # Opus 4.7 gave up budgets and sampling at once; 4.6 takes both forms
+        yield (
+            '"thinking.type.enabled" is not supported for this model. Use "thinking.type.adaptive" and'
+            ' "output_config.effort" to control thinking behavior.'
+        )
+
+
+def _budget_faults(budget: Any, settings: Settings) -> Iterator[str]:
+    if not isinstance(budget, int) or isinstance(budget, bool):
+        yield "thinking.enabled.budget_tokens: Field required"
+        return
+    if budget < MIN_BUDGET:
+        yield f"thinking.enabled.budget_tokens: Input should be greater than or equal to {MIN_BUDGET}"
+    if settings.max_tokens is not None and budget >= settings.max_tokens and not interleaves(settings.betas):
+        yield "`max_tokens` must be greater than `thinking.budget_tokens`."
+
+
+def _beside_thinking(settings: Settings) -> Iterator[str]:
+    if settings.forced:
+        yield "Thinking may not be enabled when tool_choice forces tool use."
+    if settings.temperature not in {None, 1}:
+        yield "`temperature` may only be set to 1 when thinking is enabled."
+    if settings.top_p is not None and settings.top_p < MIN_TOP_P:
+        yield f"`top_p` must be greater than or equal to {MIN_TOP_P} or unset when thinking is enabled."
+    if settings.top_k is not None:
+        yield "`top_k` must be unset when thinking is enabled."
+
+
+def effort_faults(settings: Settings, caps: Caps) -> Iterator[str]:
+    """Efforts beyond a model's ceiling; older models take some with a beta, which is not asked here."""
+    if settings.effort is not None and not isinstance(settings.effort, str):
+        yield "output_config.effort: Input should be a valid string"
+    elif settings.effort is not None and caps.reasoning == "adaptive" and settings.effort not in caps.efforts:
+        allowed = ", ".join(f"'{effort}'" for effort in caps.efforts)
+        yield f"output_config.effort: Input should be {allowed}"
+
+
+def ttl_faults(ttls: Iterable[str | None]) -> Iterator[str]:
+    """Cache points in the order in which they count: the longer lifetime stands first."""
+    seen = list(ttls)
+    if "1h" in seen and any(ttl != "1h" for ttl in seen[: len(seen) - seen[::-1].index("1h")]):
+        yield TTL_ORDER
+
+
+def beta_faults(betas: Any) -> Iterator[str]:
+    """`anthropic_beta` in a body for Bedrock."""
+    if betas is None:
+        return
+    if not isinstance(betas, list) or not all(isinstance(beta, str) for beta in betas):
+        yield "anthropic_beta: Input should be a valid list"
+    elif any(beta.startswith(_BAD_BETAS) for beta in betas):
+        yield "invalid beta flag"
+
+
+def schema_faults(schema: Any, at: str) -> Iterator[str]:
+    """The root of a tool's schema (pi#8279, kiro-gateway#232; bifrost#1720 for `properties: null`)."""
+    if not isinstance(schema, dict):
+        yield f"{at}: Input should be a valid dictionary"
+        return
+    if "type" not in schema:
+        yield f"{at}.type: Field required"
+    elif schema["type"] != "object":
+        yield f"{at}.type: Input should be 'object'"
+    if any(name in schema for name in ("oneOf", "allOf", "anyOf")):
+        yield f"{at}: {ROOT_CHOICES}"
+    if not isinstance(schema.get("properties", {}), dict):
+        yield f"{at}.properties: Input should be a valid dictionary"
+
+
+def property_faults(schema: Any, at: str) -> Iterator[str]:
+    """Names of a tool's properties at its root, of which Claude takes not all (goose#1804, claude-code#79418)."""
+    properties = schema.get("properties") if isinstance(schema, dict) else None
+    if isinstance(properties, dict) and not all(map(_PROPERTY.fullmatch, properties)):
+        yield f"{at}.properties: Property keys should match pattern '^{_PROPERTY.pattern}$'"
+
+
+__all__ = [
+    "AGAIN",
+    "MAX_CACHE_POINTS",
+    "MODEL_SAYS",
+    "PREFILL",
+    "SIGNATURE",
+    "TRAILING_SPACE",
+    "Block",
+    "Body",
+    "Rule",
+    "Settings",
+    "bad_signature",
+    "beta_faults",
+    "effort_faults",
+    "first",
+    "interleaves",
+    "is_blank",
+    "judged",
+    "member",
+    "mistaken_image",
+    "permitting",
+    "property_faults",
+    "sampling_faults",
+    "schema_faults",
+    "tag_of",
+    "thinking_faults",
+    "ttl_faults",
+]

@@ -1,0 +1,162 @@
+"""Which provider offers which model: an index by model name, and what of it a caller may see.
+
+Built once for each configuration. Names match exactly; an alias stands before a model of its name, and `provider/model`
+is accepted wherever a model is named.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from functools import lru_cache
+from heapq import nlargest
+from itertools import count, islice
+from typing import Any, Final
+from zlib import crc32
+
+from gateway.access.grants import Grants
+from gateway.access.identity.caller import Identity
+from gateway.config.model import Alias, Config, Provider, Strategy
+from gateway.contract.capabilities import capabilities, fits
+from gateway.contract.flag import Caps
+
+LISTS: Final = 256
+"""Callers whose lists of models are remembered."""
+COMPARED: Final = 40
+"""Names that are compared letter by letter with one that was not found: a comparison takes some 50 microseconds."""
+LOOKED_AT: Final = 500
+"""Names that are looked at before, word by word: a microsecond each."""
+_WORD: Final = re.compile(r"[a-z0-9]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One model at one provider."""
+
+    provider: Provider
+    model: str
+    caps: Caps
+    base: str
+    """The model behind the name: another one where the name tells nothing and the configuration does."""
+
+    @property
+    def provider_id(self) -> str:
+        return self.provider.id
+
+    @property
+    def name(self) -> str:
+        return f"{self.provider.id}/{self.model}"
+
+
+@dataclass(frozen=True, slots=True)
+class Aliased:
+    """An alias and those of its targets that are offered."""
+
+    strategy: Strategy
+    offers: Sequence[Offer]
+    _turn: count[int] = field(default_factory=count)
+
+    def pick(self, offers: Sequence[Offer], session: str) -> Offer:
+        """One of `offers`, which are some of this alias."""
+        return offers[_PICKS[self.strategy](self._turn, session) % len(offers)]
+
+
+_PICKS: Final[Mapping[Strategy, Callable[[count[int], str], int]]] = {
+    "first": lambda _turn, _session: 0,
+    "random": lambda _turn, _session: random.getrandbits(32),
+    "round_robin": lambda turn, _session: next(turn),
+    # one conversation stays with one provider, which has its prompt in a cache
+    "session": lambda _turn, session: crc32(session.encode()),
+}
+
+
+class Catalog:
+    """The offers of all enabled providers, those of higher preference first and the config's order within."""
+
+    def __init__(self, config: Config) -> None:
+        offers = [_offer(provider, model) for provider in config.providers.values() for model in _models(provider)]
+        offers.sort(key=lambda offer: -offer.provider.preference)
+        self.offers: Sequence[Offer] = offers
+        self._by_model: Mapping[str, Sequence[Offer]] = _grouped(offers)
+        self._by_both = {(offer.provider_id, offer.model): offer for offer in offers}
+        self.aliases: Mapping[str, Aliased] = {name: self._aliased(alias) for name, alias in config.aliases.items()}
+        self._visible = lru_cache(LISTS)(self._find_visible)
+
+    def find(self, name: str) -> Sequence[Offer]:
+        """The offers of a model, then the one of `provider/model`; () for a name that is neither.
+
+        Few names are both, as where a reseller calls a model `anthropic/claude-x` beside a provider `anthropic`. Which
+        one is meant depends on what is granted (`call/middleware/grants.py`).
+        """
+        found = self._by_model.get(name, ())
+        provider, _, model = name.partition("/")
+        offer = self._by_both.get((provider, model))
+        return found if offer is None else (*found, offer)
+
+    def visible(self, grants: Grants, identity: Identity) -> Sequence[Offer]:
+        """What a caller may use; nothing without a role."""
+        return self._visible(grants, identity)
+
+    def visible_aliases(self, grants: Grants, identity: Identity) -> dict[str, list[Offer]]:
+        """The aliases of which a caller may use a target, with those targets."""
+        if not self.aliases:
+            return {}
+        granted = {offer.name for offer in self.visible(grants, identity)}
+        return {
+            name: mine
+            for name, alias in self.aliases.items()
+            if (mine := [offer for offer in alias.offers if offer.name in granted])
+        }
+
+    def near(self, name: str, grants: Grants, identity: Identity) -> list[str]:
+        """Up to three names like this one, among those that the caller may use."""
+        names = dict.fromkeys(offer.model for offer in self.visible(grants, identity))
+        names |= dict.fromkeys(self.visible_aliases(grants, identity))
+        return alike(name, names)
+
+    def _find_visible(self, grants: Grants, identity: Identity) -> Sequence[Offer]:
+        if grants.role(identity) is None:
+            return ()
+        return [offer for offer in self.offers if grants.decide(identity, offer.provider_id, offer.model)]
+
+    def _aliased(self, alias: Alias) -> Aliased:
+        return Aliased(alias.strategy, [self._by_both[target] for target in alias.targets if target in self._by_both])
+
+
+def alike(name: str, names: Iterable[str]) -> list[str]:
+    """Up to three of the names that are like this one."""
+    return get_close_matches(name, _likely(name, names), n=3, cutoff=0.6)
+
+
+def _models(provider: Provider) -> Sequence[str]:
+    return () if provider.disabled else provider.models
+
+
+def _offer(provider: Provider, model: str) -> Offer:
+    base = provider.base_models.get(model, model)
+    overrides: dict[str, Any] = {}
+    for pattern, fields in provider.capabilities:
+        if fits(pattern, model, base):
+            overrides |= fields
+    return Offer(provider, model, capabilities(base, overrides), base)
+
+
+def _likely(name: str, names: Iterable[str]) -> list[str]:
+    """Those worth comparing where there are many: that have most words in common with what was asked for."""
+    found = list(names)
+    if len(found) <= COMPARED:
+        return found
+    words = set(_WORD.findall(name.lower()))
+    longest = max(words, key=len, default="")
+    holding = islice((other for other in found if longest in other.lower()), LOOKED_AT)
+    return nlargest(COMPARED, holding, key=lambda other: len(words.intersection(_WORD.findall(other.lower()))))
+
+
+def _grouped(offers: Iterable[Offer]) -> dict[str, list[Offer]]:
+    groups: dict[str, list[Offer]] = {}
+    for offer in offers:
+        groups.setdefault(offer.model, []).append(offer)
+    return groups

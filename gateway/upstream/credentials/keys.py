@@ -1,0 +1,60 @@
+"""Whose credential a provider is shown, and how: its own by the scheme of the configuration, the client's, or none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Final
+
+from gateway.config.model import Authorization, Provider
+from gateway.contract.flag import Ask, Drop, Members
+
+_SCHEMES: Final[Mapping[Authorization, Callable[[str], tuple[str, str]]]] = {
+    "bearer": lambda key: ("authorization", f"Bearer {key}"),
+    "x-api-key": lambda key: ("x-api-key", key),
+    "x-goog-api-key": lambda key: ("x-goog-api-key", key),
+}
+_CLIENTS: Final = ("authorization", "x-api-key", "x-goog-api-key")
+"""Headers by which clients show a key; the last one is not in the hosted product's text."""
+_SIGNED: Final = "AWS4-"
+"""How a signature begins that holds for the name by which the gateway was called, and for no other host."""
+
+_MEMBERS: Final = frozenset(
+    {
+        "api_key", "api_base", "base_url", "aws_access_key_id", "aws_secret_access_key", "aws_session_token",
+        "aws_region_name", "aws_profile_name", "aws_role_name", "aws_web_identity_token", "aws_sts_endpoint",
+        "aws_bedrock_runtime_endpoint", "azure_ad_token", "custom_llm_provider", "extra_headers", "vertex_credentials",
+    }
+)  # fmt: skip
+"""Members by which clients of LiteLLM name a key or a place; no provider's own API has them, and a provider that is
+itself such a proxy would obey them (CVE-2024-6587)."""
+
+
+def without_own(ask: Ask, drop: Drop) -> Ask:
+    """The ask without a client's keys and addresses in its body, each dropped aloud."""
+    if _MEMBERS.isdisjoint(ask.top):
+        return ask
+    named = [name for name in ask.top if name in _MEMBERS]
+    for name in named:
+        drop(f"/{name}")
+    return replace(ask, top=Members(ask.top.spliced(dict.fromkeys(named))))
+
+
+def headers(provider: Provider, client: Mapping[str, str]) -> dict[str, str]:
+    """The credential headers for a request to `provider`; `client` are the client's headers, names in lower case.
+
+    With `auth_mode: "passthrough"` the client's own go on unchanged, and the provider's key is for clients that have
+    none (aperture.md 1.3).
+    """
+    if provider.auth_mode == "none":
+        return {}
+    if provider.auth_mode == "passthrough":
+        own = {name: client[name] for name in _CLIENTS if client.get(name) and not client[name].startswith(_SIGNED)}
+        return own or _key(provider)
+    return _key(provider)
+
+
+def _key(provider: Provider) -> dict[str, str]:
+    """None for an empty key, as of a local server that asks for none."""
+    key = provider.apikey.value
+    return dict([_SCHEMES[provider.authorization](key)]) if key else {}

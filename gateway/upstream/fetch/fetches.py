@@ -1,0 +1,79 @@
+"""The fetches of one call: each URL once, at most so many, and so many bytes together.
+
+An attempt that follows another, and a file that stands in a conversation twice, find what has been read. How a file is
+read is in `client.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+from typing import Final
+
+from gateway.config.model import Config
+from gateway.contract.errors import Refused, invalid
+from gateway.contract.flag import Fetch, Reply
+from gateway.telemetry.log import Logger
+from gateway.telemetry.metrics import Metrics
+from gateway.upstream.fetch.client import Allowance, Fetcher
+from gateway.upstream.fetch.guard import host_of
+
+MAX_FILES: Final = 20
+"""Of one call: as many images as Bedrock takes in one request (API reference of Converse, ContentBlock)."""
+AT_ONCE: Final = 5
+"""Of one call, so that a few calls with slow hosts do not take the turns of all others (`client.AT_ONCE`)."""
+_BASE64: Final = (3, 4)
+"""Bytes of a file to letters in the body that it comes to stand in."""
+
+
+class Fetches:
+    """What a call has asked for. `close` gives up what has not come."""
+
+    def __init__(self, fetcher: Fetcher, config: Config, metrics: Metrics, log: Logger) -> None:
+        self._fetcher = fetcher
+        self._rules = config.server.fetch
+        self._metrics = metrics
+        self._log = log
+        room, letters = _BASE64
+        self._allowance = Allowance(config.server.limits.body_bytes * room // letters)
+        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._tasks: dict[str, asyncio.Task[Reply]] = {}
+
+    async def get(self, fetch: Fetch, request_id: str) -> Reply:
+        """The file; what is `ahead` is begun as well. Raises `Refused`."""
+        for each in (fetch, *fetch.ahead):
+            if each.url in self._tasks:
+                continue
+            if len(self._tasks) >= MAX_FILES:
+                field = f"{each.param}: " if each.param else ""
+                raise invalid(f"{field}at most {MAX_FILES} different URLs are fetched for one request", each.param)
+            self._tasks[each.url] = asyncio.create_task(self._in_turn(each, request_id))
+        # a client that leaves cancels this wait; the task ends with the call, by `close`
+        return await asyncio.shield(self._tasks[fetch.url])
+
+    async def close(self) -> None:
+        """Nothing is being read any more once this returns."""
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    async def _in_turn(self, fetch: Fetch, request_id: str) -> Reply:
+        async with self._turns:
+            return await self._read(fetch, request_id)
+
+    async def _read(self, fetch: Fetch, request_id: str) -> Reply:
+        begun = monotonic()
+        said: dict[str, object] = {"host": host_of(fetch.url), "request_id": request_id}
+        try:
+            reply = await self._fetcher.fetch(fetch, self._rules, self._allowance)
+        except Refused as error:
+            self._metrics.fetched("refused")
+            self._log.info("fetch.refused", duration_ms=_since(begun), reason=error.problem.message, **said)
+            raise
+        self._metrics.fetched("ok")
+        self._log.info("fetch.finished", duration_ms=_since(begun), bytes=len(reply.body), **said)
+        return reply
+
+
+def _since(begun: float) -> int:
+    return round((monotonic() - begun) * 1000)

@@ -1,0 +1,30 @@
+"""GET /api/calls/{id}/bodies: what a call's client sent and got, where the configuration has bodies kept.
+
+The caller's own; an admin may read any, and the log says that it was done. A call that is absent, somebody else's, or
+without bodies is the same 404, so that nothing is told by the difference.
+"""
+
+from __future__ import annotations
+
+import orjson
+from aiohttp import web
+
+from gateway.call.context import GATEWAY
+from gateway.web.admin.sessions import Missing, scope, told
+
+
+def routes() -> list[web.RouteDef]:
+    return [web.get("/api/calls/{id}/bodies", told(bodies))]
+
+
+async def bodies(request: web.Request) -> web.Response:
+    seen = scope(request)
+    gateway = request.app[GATEWAY]
+    name = request.match_info["id"]
+    found = await gateway.bodies.of(name, seen.identity)
+    if found is None:
+        raise Missing(f'no bodies of a call "{name[:200]}" are kept')
+    if found.identity != seen.login:
+        gateway.log.info("bodies.read", request_id=found.id, identity=found.identity, by=seen.login)
+    body = orjson.dumps({"request": found.request.as_dict(), "reply": found.reply.as_dict()})
+    return web.Response(body=body, content_type="application/json", headers={"cache-control": "no-store"})

@@ -1,0 +1,279 @@
+"""GET and PUT /aperture/config, POST /aperture/config:validate: the configuration, for admins (aperture.md section 9).
+
+Keys are never shown: marks stand in their place (`config/document/redact.py`), and a text with marks can be saved
+again. A save names the text that it is based on (`If-Match`), so nobody overwrites by mistake what they have not seen;
+`*` says that this is meant. Whoever loses the role while a save is under way saves nothing. Writing and taking over are
+the reloader's work, judging a text is `config/edit.py`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import wraps
+from typing import Any, Final
+
+import orjson
+from aiohttp import web
+
+from gateway.access.identity.caller import Identity
+from gateway.call.context import GATEWAY, REQUEST_ID, identity_of
+from gateway.call.guard import cross_site
+from gateway.call.runtime import runtime
+from gateway.config.document import atomic_file
+from gateway.config.document.hujson import HujsonError, parse
+from gateway.config.document.redact import Known, active_secrets, redact, scrub
+from gateway.config.edit import Proposal, propose
+from gateway.config.findings import ConfigError, Finding
+from gateway.config.load import Loaded
+from gateway.process.reload import NotTaken, Reloader, Who, with_listener
+from gateway.web.admin.problems import Refusal, said
+
+MAX_BODY: Final = 1024 * 1024
+"""Bytes of a text to be checked: a large tailnet's has some ten thousand, and checking holds a thread."""
+BODY_SECONDS: Final = 30.0
+"""For the whole body to arrive."""
+MAX_PATHS: Final = 100
+"""Places of faults that the log names."""
+
+Handler = Callable[[web.Request], Awaitable[web.Response]]
+
+
+def routes() -> list[web.RouteDef]:
+    return [
+        web.get("/aperture/config", _told(show)),
+        web.put("/aperture/config", _told(_audited(save))),
+        web.post("/aperture/config:validate", _told(validate)),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """The file as an admin may see it."""
+
+    data: bytes
+    text: str
+    error: str
+    etag: str
+    known: Mapping[str, Known]
+    active: frozenset[str]
+
+
+async def show(request: web.Request) -> web.Response:
+    """{"config": text, "error": ""}, or why the text is not what is served."""
+    _, reloader = _admin(request)
+    return _answer(await _shown(reloader), request)
+
+
+async def save(request: web.Request) -> web.Response:
+    """The saved text, or a refusal that changed nothing."""
+    identity, reloader, text = await _asked(request)
+    shown = await _shown(reloader)
+    _match(request, shown.etag)
+    who = Who(identity.login, identity.node, request[REQUEST_ID])
+    try:
+        await asyncio.to_thread(atomic_file.check, reloader.path)
+        proposal = await asyncio.to_thread(_proposal, text, shown, request, identity, reloader)
+        if proposal.errors:
+            raise _invalid(proposal.errors)
+        await reloader.save(proposal.text, shown.data, who, lambda: _admin(request))
+    except ConfigError as error:
+        # the file was sound a moment ago: a secret that it names has just gone
+        raise _invalid(tuple(_without_secrets(finding, shown) for finding in error.findings)) from None
+    except atomic_file.Changed as error:
+        raise Refusal(412, f"{error}; read it again") from None
+    except atomic_file.NotWritable as error:
+        raise Refusal(409, str(error)) from None
+    except atomic_file.NoSpace as error:
+        raise Refusal(507, str(error)) from None
+    except NotTaken as error:
+        raise Refusal(500, str(error)) from None
+    except OSError as error:
+        raise Refusal(500, f"the file cannot be written: {error.strerror}") from None
+    return _answer(await _shown(reloader))
+
+
+async def validate(request: web.Request) -> web.Response:
+    """{"valid": bool, "errors": []}, by the rules of a save."""
+    identity, reloader, text = await _asked(request)
+    shown = await _shown(reloader)
+    proposal = await asyncio.to_thread(_proposal, text, shown, request, identity, reloader)
+    return _json({"valid": not proposal.errors, "errors": list(map(_error, proposal.errors))})
+
+
+def _admin(request: web.Request) -> tuple[Identity, Reloader]:
+    gateway = request.app[GATEWAY]
+    identity = identity_of(request)
+    role = gateway.runtime.grants.role(identity) if identity else None
+    if identity is None or role is None:
+        raise Refusal(403, "access denied: no role granted")
+    if role != "admin":
+        raise Refusal(403, "access denied: only an admin may see or change the configuration")
+    if gateway.reloader is None:
+        raise Refusal(409, "the configuration was not read from a file, so there is none to show or to change")
+    return identity, gateway.reloader
+
+
+async def _asked(request: web.Request) -> tuple[Identity, Reloader, str]:
+    """An admin, and the text that they sent."""
+    _admin(request)
+    text = await _text(request)
+    # a body may take its time, and the role may be gone by now
+    return *_admin(request), text
+
+
+async def _shown(reloader: Reloader) -> _Shown:
+    """The file's text if it can be read as HuJSON, else the last good one. Raises `Refusal`."""
+    gateway, served = reloader.gateway, reloader.loaded
+    error, active = gateway.config_error, active_secrets(gateway.runtime.config)
+    try:
+        data = await asyncio.to_thread(atomic_file.read, reloader.path)
+    except (OSError, ValueError) as unread:
+        raise Refusal(409, f"{reloader.path} cannot be read: {getattr(unread, 'strerror', None) or unread}") from None
+    return await asyncio.to_thread(_read_as, data, reloader, served, error, active)
+
+
+def _read_as(data: bytes, reloader: Reloader, served: Loaded, error: str, active: frozenset[str]) -> _Shown:
+    tag = reloader.etag(data, error)
+    try:
+        document = parse(data.decode())
+    except (UnicodeDecodeError, HujsonError) as broken:
+        document = served.document
+        error = error or f"{reloader.path}: {broken}"
+    if not error and data != served.text.encode():
+        error = "the file has changed and is not taken over yet"
+    of_served = redact(served.document, reloader.key, active)
+    shown = of_served if document.text == served.text else redact(document, reloader.key, active)
+    known = {**of_served.known, **shown.known}
+    return _Shown(data, shown.text, _scrubbed(error, active, known), tag, known, active)
+
+
+def _without_secrets(finding: Finding, shown: _Shown) -> Finding:
+    path, message = (_scrubbed(text, shown.active, shown.known) for text in (finding.path, finding.message))
+    return replace(finding, path=path, message=message)
+
+
+def _scrubbed(text: str, active: frozenset[str], known: Mapping[str, Known]) -> str:
+    return scrub(text, {*active, *(entry.text for entry in known.values())})
+
+
+def _proposal(text: str, shown: _Shown, request: web.Request, identity: Identity, reloader: Reloader) -> Proposal:
+    def judge(loaded: Loaded) -> dict[str, str]:
+        """Nobody shuts themselves out: they would need this very way to change it back."""
+        against = {}
+        if runtime(with_listener(loaded.config, reloader.overlay)).grants.role(identity) != "admin":
+            against["grants"] = f'"{identity.login}" would no longer be an admin, and could not change this back'
+        if cross_site(request.headers, loaded.config.server.hosts) is not None:
+            host = request.headers["Host"]
+            against["server.hosts"] = f'"{host}", as which you called the gateway, would no longer be one of its names'
+        return against
+
+    flags = reloader.gateway.registry.flags
+    return propose(text, reloader.path, shown.known, active=shown.active, flags=flags, judge=judge)
+
+
+async def _text(request: web.Request) -> str:
+    """The member `config` of the body. Raises `Refusal`."""
+    if request.content_type != "application/json" or request.headers.get("Content-Encoding", "identity") != "identity":
+        # a form of another page can send neither this type nor an uncommon method without being asked first
+        raise Refusal(415, "the body must be application/json, not compressed")
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            body = await _read(request)
+    except TimeoutError:
+        raise Refusal(408, f"the body did not arrive within {BODY_SECONDS:g} seconds") from None
+    try:
+        given = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise Refusal(400, f"the body is no JSON: {error.msg} at {error.lineno}:{error.colno}") from None
+    text = given.get("config") if isinstance(given, dict) else None
+    if not isinstance(text, str):
+        raise Refusal(400, 'the body must be {"config": "..."}, with the configuration\'s text')
+    return text
+
+
+async def _read(request: web.Request) -> bytes:
+    """The limit is not the configuration's own for calls: a small one there could not be made larger again."""
+    body = bytearray()
+    if (request.content_length or 0) <= MAX_BODY:
+        while data := await request.content.readany():
+            body += data
+            if len(body) > MAX_BODY:
+                break
+        else:
+            return bytes(body)
+    raise Refusal(413, f"the body is larger than {MAX_BODY} bytes")
+
+
+def _match(request: web.Request, etag: str) -> None:
+    """`If-Match` with the current tag, or `*`. A weak tag never matches (RFC 9110, 13.1.1)."""
+    given = request.headers.get("If-Match")
+    if given is None:
+        raise Refusal(428, "If-Match is missing; send the ETag of the configuration that this one is made from")
+    if given.strip() == "*":
+        return
+    if not any(tag.value == etag and not tag.is_weak for tag in request.if_match or ()):
+        raise Refusal(412, "the configuration is another one by now; read it again", headers={"etag": f'"{etag}"'})
+
+
+def _answer(shown: _Shown, request: web.Request | None = None) -> web.Response:
+    headers = {"etag": f'"{shown.etag}"', "cache-control": "no-store"}
+    if request is not None and not shown.error:
+        given = request.headers.get("If-None-Match", "").strip()
+        if given == "*" or any(tag.value == shown.etag for tag in request.if_none_match or ()):
+            return web.Response(status=304, headers=headers)
+    return _json({"config": shown.text, "error": shown.error}, headers)
+
+
+def _invalid(errors: tuple[Finding, ...]) -> Refusal:
+    return Refusal(422, f"the configuration is not valid: {errors[0].message}", list(map(_error, errors)))
+
+
+def _error(finding: Finding) -> dict[str, Any]:
+    return {
+        "path": finding.path,
+        "line": finding.line,
+        "column": finding.column,
+        "severity": finding.severity,
+        "message": finding.message,
+    }
+
+
+def _audited(handler: Handler) -> Handler:
+    """The handler, with its refusals in the log."""
+
+    @wraps(handler)
+    async def auditing(request: web.Request) -> web.Response:
+        try:
+            return await handler(request)
+        except Refusal as refusal:
+            identity = identity_of(request)
+            request.app[GATEWAY].log.warning(
+                "config.save_refused",
+                who=identity.login if identity else "",
+                node=identity.node if identity else "",
+                request_id=request[REQUEST_ID],
+                status=refusal.status,
+                reason=refusal.detail,
+                paths=[error["path"] for error in refusal.errors or ()][:MAX_PATHS],
+            )
+            raise
+
+    return auditing
+
+
+def _told(handler: Handler) -> Handler:
+    @wraps(handler)
+    async def telling(request: web.Request) -> web.Response:
+        try:
+            return await handler(request)
+        except Refusal as refusal:
+            return said(refusal)
+
+    return telling
+
+
+def _json(data: Any, headers: Mapping[str, str] | None = None) -> web.Response:
+    headers = {"cache-control": "no-store", **(headers or {})}
+    return web.Response(body=orjson.dumps(data), content_type="application/json", headers=headers)

@@ -1,0 +1,101 @@
+"""GET /api/explain and /api/whoami: who the caller is to this gateway, and why a model may be used or not.
+
+Both answer callers without a role, who need them most. What is told to whom is decided here and worded in
+`gateway.call.explain.explain`; who is no caller at all was refused by the guard before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import orjson
+from aiohttp import web
+
+from gateway.access.identity.caller import Identity
+from gateway.access.identity.modes import Modes
+from gateway.call.context import GATEWAY, identity_of
+from gateway.call.explain.explain import (
+    POLICY_UNKNOWN,
+    Explanation,
+    NoSuchCaller,
+    explain,
+    own_view,
+    somebody,
+)
+from gateway.call.guard import json_error
+from gateway.call.runtime import Runtime
+
+PARAMETERS: Final = frozenset({"model", "as", "group", "tag"})
+
+Handler = Callable[[web.Request], Awaitable[web.Response]]
+
+
+def routes(modes: Modes) -> list[web.RouteDef]:
+    """`modes` know the listener that a request came to."""
+    return [web.get("/api/explain", explained), web.get("/api/whoami", _whoami(modes))]
+
+
+async def explained(request: web.Request) -> web.Response:
+    caller = identity_of(request)
+    if caller is None:
+        return json_error(403, "access denied: no role granted")
+    if unknown := sorted(set(request.query) - PARAMETERS):
+        return json_error(400, f"{unknown[0][:50]}: is no parameter; there are model, as, group and tag")
+    model = request.query.get("model", "")
+    if not model:
+        return json_error(400, "model: is missing; ask for /api/explain?model=NAME")
+    runtime = request.app[GATEWAY].runtime
+    admin = runtime.grants.role(caller) == "admin"
+    if _is_self(request, caller):
+        return _json(await _whole(runtime, caller, model) if admin else own_view(runtime, caller, model))
+    if not admin:
+        return json_error(403, "access denied: only an admin may ask about others; leave out as, group and tag")
+    query = request.query
+    try:
+        other = somebody(query.get("as", ""), query.getall("group", []), query.getall("tag", []))
+    except NoSuchCaller as error:
+        return json_error(400, f"as: {error}")
+    return _json(await _whole(runtime, other, model, note=POLICY_UNKNOWN))
+
+
+async def _whole(runtime: Runtime, identity: Identity, model: str, *, note: str = "") -> Explanation:
+    """Off the event loop, since every grant there is is looked at; only admins may have so much done for them."""
+    return await asyncio.to_thread(explain, runtime, identity, model, note=note)
+
+
+def _is_self(request: web.Request, caller: Identity) -> bool:
+    """Whether nobody else is meant. Somebody's own login counts, for then more is known than the login."""
+    named = {"group", "tag"} & set(request.query)
+    return not named and request.query.get("as", caller.login) == caller.login
+
+
+def _whoami(modes: Modes) -> Handler:
+    async def whoami(request: web.Request) -> web.Response:
+        caller = identity_of(request)
+        if caller is None:
+            return json_error(403, "access denied: no role granted")
+        runtime = request.app[GATEWAY].runtime
+        transport = request.transport
+        listener = modes.listener(transport.get_extra_info("sockname")) if transport else None
+        usable = {offer.model for offer in runtime.catalog.visible(runtime.grants, caller)}
+        return _json(
+            {
+                "login": caller.login,
+                "groups": caller.groups,
+                "tags": caller.tags,
+                "node": caller.node,
+                "mode": listener.identity if listener else None,
+                "role": runtime.grants.role(caller),
+                "models": len(usable),
+                "policy_grants": len(caller.capabilities),
+            }
+        )
+
+    return whoami
+
+
+def _json(data: Explanation | dict[str, Any]) -> web.Response:
+    headers = {"cache-control": "no-store"}
+    return web.Response(body=orjson.dumps(data), content_type="application/json", headers=headers)

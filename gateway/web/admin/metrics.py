@@ -1,0 +1,67 @@
+"""GET /metrics, for callers whose grants say `read_metrics`; being an admin is not enough (aperture.md 1.4).
+
+A listener of the metrics' own (`"metrics": {"listen": ...}`) asks for no grant: it is on an address that only this
+machine reaches, and serves nothing else but health. Web pages of other sites are kept out of it all the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from gateway.call.context import GATEWAY, Gateway, identity_of
+from gateway.call.guard import ambiguous, cross_site, json_error
+from gateway.process.sockets import Bound
+from gateway.telemetry.http_log import server_logger
+from gateway.web.discovery import alive, ready
+
+CLOSE_SECONDS = 0.5
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def routes() -> list[web.RouteDef]:
+    return [web.get("/metrics", metrics)]
+
+
+async def metrics(request: web.Request) -> web.Response:
+    """Prometheus' text format, where a grant says so."""
+    gateway = request.app[GATEWAY]
+    identity = identity_of(request)
+    if identity is None or not gateway.runtime.grants.may(identity, "read_metrics"):
+        return json_error(403, 'access denied: no grant says "read_metrics"')
+    return await _rendered(request)
+
+
+async def _rendered(request: web.Request) -> web.Response:
+    """Rendered in a thread, for thousands of series take longer than a call may wait."""
+    body = await asyncio.to_thread(request.app[GATEWAY].metrics.render)
+    return web.Response(body=body, headers={"content-type": CONTENT_TYPE_LATEST})
+
+
+@asynccontextmanager
+async def serving(gateway: Gateway, bound: Bound) -> AsyncIterator[None]:
+    """Serve the metrics alone on a socket that listens."""
+    app = web.Application(middlewares=[_own_machine])
+    app[GATEWAY] = gateway
+    app.add_routes([web.get("/metrics", _rendered), web.get("/healthz", alive), web.get("/readyz", ready)])
+    logger = server_logger(gateway.log)
+    runner = web.AppRunner(app, access_log=None, logger=logger, shutdown_timeout=CLOSE_SECONDS)
+    await runner.setup()
+    try:
+        await web.SockSite(runner, bound.socket).start()
+        yield
+    finally:
+        await runner.cleanup()
+
+
+@web.middleware
+async def _own_machine(request: web.Request, handler: Handler) -> web.StreamResponse:
+    if fault := ambiguous(request):
+        return json_error(400, fault)
+    refused = cross_site(request.headers, request.app[GATEWAY].runtime.config.server.hosts)
+    return json_error(403, refused.problem.message) if refused else await handler(request)

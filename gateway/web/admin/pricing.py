@@ -1,0 +1,62 @@
+"""GET /aperture/pricing and /aperture/pricing/{model}: what the models cost that the caller is granted.
+
+For callers whose grants say `read_pricing`; being an admin is not enough (aperture.md 1.4, 9). Which price a model has
+is decided in `gateway/prices`; this only shows it.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Any, Final
+
+import orjson
+from aiohttp import web
+
+from gateway.call.context import GATEWAY, identity_of
+from gateway.money.prices.shown import per_million
+from gateway.money.prices.table import Prices
+from gateway.upstream.catalog import Offer
+from gateway.web.admin.problems import Refusal, said
+
+UNIT: Final = "USD for 1M tokens or searches"
+
+
+def routes() -> list[web.RouteDef]:
+    return [web.get("/aperture/pricing", pricing), web.get("/aperture/pricing/{model:.+}", pricing)]
+
+
+async def pricing(request: web.Request) -> web.Response:
+    """All granted models, or the offers of one, by its name or `provider/model`."""
+    identity = identity_of(request)
+    runtime = request.app[GATEWAY].runtime
+    if identity is None or not runtime.grants.may(identity, "read_pricing"):
+        return said(Refusal(403, 'access denied: no grant says "read_pricing"'))
+    name = request.match_info.get("model")
+    granted = runtime.catalog.visible(runtime.grants, identity)
+    offers = [offer for offer in granted if name is None or name in {offer.model, offer.name}]
+    if name is not None and not offers:
+        return said(Refusal(404, "no such model, or it is not granted"))
+    models = [_entry(offer, runtime.prices) for offer in offers]
+    return _tagged(request, orjson.dumps({"unit": UNIT, "models": models}))
+
+
+def _entry(offer: Offer, prices: Prices) -> dict[str, Any]:
+    priced = prices.of(offer)
+    return {
+        "model": offer.model,
+        "provider": offer.provider_id,
+        "cost_basis": priced.name if priced else None,
+        "cost_basis_source": prices.source(offer.provider),
+        "adjustment": f"{priced.adjustment:f}" if priced else None,
+        "pricing": per_million(priced) if priced else None,
+    }
+
+
+def _tagged(request: web.Request, body: bytes) -> web.Response:
+    """With an entity tag of what is said, so that a tool that asks again is told if nothing has changed."""
+    tag = blake2b(body, digest_size=16).hexdigest()
+    headers = {"cache-control": "no-cache", "etag": f'"{tag}"'}
+    given = request.headers.get("If-None-Match", "").strip()
+    if given == "*" or any(known.value == tag for known in request.if_none_match or ()):
+        return web.Response(status=304, headers=headers)
+    return web.Response(body=body, content_type="application/json", headers=headers)

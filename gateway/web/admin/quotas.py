@@ -1,0 +1,177 @@
+"""GET /api/quotas and POST /api/quotas/refill: what is left in buckets, and putting something in.
+
+Users see the buckets that their own calls are charged to, admins all that are not full; only an admin refills. What a
+bucket holds is `gateway.money.quotas`' affair; metrics and headers tell of it elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from heapq import nsmallest
+from typing import Any, Final
+
+import orjson
+from aiohttp import web
+
+from gateway.access.identity.caller import Identity
+from gateway.call.context import GATEWAY, REQUEST_ID, Gateway, identity_of
+from gateway.call.guard import json_error
+from gateway.config.sections.quotas import nanodollars
+from gateway.contract.record import dollars
+from gateway.money.quotas.book import Quotas, UnknownBucket, bucket_of
+from gateway.money.quotas.ledger import Level
+from gateway.store.base import rfc3339
+
+MAX_ROWS: Final = 1_000
+"""Of one answer; the emptiest come first."""
+MAX_BODY: Final = 4_096
+MAX_BUCKET: Final = 2_048
+"""Letters of a bucket's name: a definition's and a login."""
+LATEST: Final = 250_000_000_000.0
+"""Unix time in the year 9892: what is full again later than a date can say will never be."""
+BODY_SECONDS: Final = 10.0
+PARAMETERS: Final = frozenset({"bucket"})
+
+
+def routes() -> list[web.RouteDef]:
+    return [web.get("/api/quotas", show), web.post("/api/quotas/refill", refill)]
+
+
+async def show(request: web.Request) -> web.Response:
+    """{"quotas": [...]}, the emptiest first; at most `MAX_ROWS` of them."""
+    gateway = request.app[GATEWAY]
+    identity = identity_of(request)
+    role = gateway.runtime.grants.role(identity) if identity else None
+    if identity is None or role is None:
+        return json_error(403, "access denied: no role granted")
+    if unknown := sorted(set(request.query) - PARAMETERS):
+        return json_error(400, f"{unknown[0][:50]}: is no parameter; there is bucket")
+    mine = _mine(gateway, identity)
+    wanted = request.query.get("bucket")
+    if wanted is None:
+        levels = await asyncio.to_thread(_levels, gateway.quotas, mine, everybody=role == "admin")
+    elif role != "admin" and wanted not in mine:
+        return json_error(403, "bucket: access denied: only an admin may see what others are charged to")
+    else:
+        try:
+            levels = [gateway.quotas.level(wanted)]
+        except UnknownBucket:
+            return _unknown(wanted)
+    return _json({"quotas": [_row(level, gateway.quotas) for level in levels]})
+
+
+async def refill(request: web.Request) -> web.Response:
+    """Put {"amount": "$5.00"} into a {"bucket"}, up to its capacity; the answer is the bucket."""
+    gateway = request.app[GATEWAY]
+    identity = identity_of(request)
+    if identity is None or gateway.runtime.grants.role(identity) != "admin":
+        return json_error(403, "access denied: only an admin may refill a quota")
+    if request.content_type != "application/json" or request.headers.get("Content-Encoding", "identity") != "identity":
+        # a form of another page cannot send this type without being asked first
+        return json_error(415, "the body must be application/json, not compressed")
+    try:
+        bucket, amount = _asked(await _body(request))
+        charge = gateway.quotas.refill(bucket, amount)
+    except _Wrong as error:
+        return json_error(error.status, str(error))
+    except UnknownBucket:
+        return _unknown(bucket)
+    gateway.log.info(
+        "quota.refilled",
+        who=identity.login,
+        node=identity.node,
+        request_id=request[REQUEST_ID],
+        bucket=bucket,
+        amount_usd=dollars(-charge.amount),
+        balance_usd=dollars(charge.balance),
+    )
+    return _json(_row(gateway.quotas.level(bucket), gateway.quotas))
+
+
+class _Wrong(ValueError):
+    """The body is not what it should be; the message names the field."""
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+async def _body(request: web.Request) -> bytes:
+    body = b""
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            while data := await request.content.readany():
+                body += data
+                if len(body) > MAX_BODY:
+                    raise _Wrong(f"the body is larger than {MAX_BODY} bytes", 413)
+    except TimeoutError:
+        raise _Wrong(f"the body did not arrive within {BODY_SECONDS:g} seconds", 408) from None
+    return body
+
+
+def _asked(body: bytes) -> tuple[str, int]:
+    """Bucket and nanodollars. Raises `_Wrong`."""
+    try:
+        given = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise _Wrong(f"the body is no JSON: {error.msg} at {error.lineno}:{error.colno}") from None
+    if not isinstance(given, dict):
+        raise _Wrong('the body must be {"bucket": "daily:alice@example.com", "amount": "$5.00"}')
+    if unknown := sorted(set(given) - {"bucket", "amount"}):
+        raise _Wrong(f"{unknown[0][:50]}: is no member; there are bucket and amount")
+    bucket = given.get("bucket")
+    if not isinstance(bucket, str) or not 0 < len(bucket) <= MAX_BUCKET:
+        raise _Wrong('bucket: must be the name of a bucket, such as "daily:alice@example.com"')
+    try:
+        amount = nanodollars(given.get("amount", ""))
+    except ValueError as error:
+        raise _Wrong(f"amount: {error}") from None
+    if not amount:
+        raise _Wrong('amount: must be above zero, such as "$5.00"')
+    return bucket, amount
+
+
+def _mine(gateway: Gateway, identity: Identity) -> dict[str, None]:
+    """The buckets that a caller's own requests are charged to, for one model or another."""
+    access = gateway.runtime.grants.access(identity)
+    names = (name for capability in access.charged for name in capability.quotas)
+    return dict.fromkeys(bucket_of(name, identity) for name in names if name in gateway.quotas.rules)
+
+
+def _levels(quotas: Quotas, mine: Iterable[str], *, everybody: bool) -> Sequence[Level]:
+    """In a thread: of many buckets this takes longer than a call may wait."""
+    found = {name: quotas.level(name) for name in (*mine, *(quotas.shared() if everybody else ()))}
+    if everybody:
+        found |= {level.bucket: level for level in quotas.levels()}
+    return nsmallest(MAX_ROWS, found.values(), key=_left)
+
+
+def _left(level: Level) -> tuple[int, str]:
+    """Millionths of the capacity that are there."""
+    capacity = level.rule.capacity
+    return (level.balance * 1_000_000 // capacity if capacity else 0), level.bucket
+
+
+def _row(level: Level, quotas: Quotas) -> dict[str, Any]:
+    quota = quotas.definitions.get(level.rule.name)
+    return {
+        "bucket": level.bucket,
+        "definition": level.rule.name,
+        "capacity_usd": dollars(level.rule.capacity),
+        "balance_usd": dollars(level.balance),
+        "reserved_usd": dollars(level.reserved),
+        "rate": (quota.rate if quota else "") or None,
+        "refills_at": None if level.full_at is None or level.full_at > LATEST else rfc3339(level.full_at),
+        "on_exceed": "notify" if level.rule.notify else "reject",
+    }
+
+
+def _unknown(bucket: str) -> web.Response:
+    shown = bucket[:200].encode("utf-8", "replace").decode()
+    return json_error(404, f'bucket: no quota has a bucket "{shown}"; GET /api/quotas names those that there are')
+
+
+def _json(data: Any) -> web.Response:
+    headers = {"cache-control": "no-store"}
+    return web.Response(body=orjson.dumps(data), content_type="application/json", headers=headers)

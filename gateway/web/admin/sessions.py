@@ -1,0 +1,159 @@
+"""GET /api/sessions and /api/calls: what was called, own rows for users and everybody's for admins.
+
+Lists are `{"sessions": [...], "next": CURSOR | null}`, newest first, with `?limit=` and `?cursor=`; an admin may narrow
+them by `?identity=`. Who may see which rows is decided here (`scope`) for these routes, for usage and for the pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, Final
+
+import orjson
+from aiohttp import web
+
+from gateway.call.context import GATEWAY, identity_of
+from gateway.contract.record import Record
+from gateway.store.base import Ambiguous, BadCursor, Page, StoreFailed, rfc3339
+
+DEFAULT_LIMIT: Final = 50
+MAX_LIMIT: Final = 200
+NO_ROLE: Final = "access denied: no role granted"
+
+Handler = Callable[[web.Request], Awaitable[web.Response]]
+
+
+def routes() -> list[web.RouteDef]:
+    return [
+        web.get("/api/sessions", told(sessions)),
+        web.get("/api/sessions/{id}", told(session)),
+        web.get("/api/sessions/{id}/calls", told(calls)),
+        web.get("/api/calls", told(calls)),
+        web.get("/api/calls/{id}", told(call)),
+    ]
+
+
+class Denied(PermissionError):
+    """The caller may not read this."""
+
+
+class Missing(LookupError):
+    """No such session or call, or one of somebody else: the two look alike."""
+
+
+class BadQuery(ValueError):
+    """A parameter is wrong; the message names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Whose rows a request is about."""
+
+    login: str
+    role: str
+    identity: str | None
+    """None is everybody."""
+
+    @property
+    def admin(self) -> bool:
+        return self.role == "admin"
+
+
+def scope(request: web.Request, parameter: str = "identity") -> Scope:
+    """Whose rows are asked for, by the query's `parameter`.
+
+    Raises `Denied` for a caller without a role, and for a user who asks for somebody else's rows.
+    """
+    identity = identity_of(request)
+    role = request.app[GATEWAY].runtime.grants.role(identity) if identity else None
+    if identity is None or role is None:
+        raise Denied(NO_ROLE)
+    wanted = request.query.get(parameter)
+    if role == "admin":
+        return Scope(identity.login, role, wanted)
+    if wanted not in {None, identity.login}:
+        raise Denied("access denied: only an admin may read what others called")
+    return Scope(identity.login, role, identity.login)
+
+
+def limit_of(query: Mapping[str, str]) -> int:
+    """Raises `BadQuery`."""
+    text = query.get("limit", str(DEFAULT_LIMIT))
+    if not (text.isascii() and text.isdigit() and len(text) < 5 and 1 <= int(text) <= MAX_LIMIT):
+        raise BadQuery(f'limit: "{text[:50]}" is not a whole number from 1 to {MAX_LIMIT}')
+    return int(text)
+
+
+async def sessions(request: web.Request) -> web.Response:
+    seen = scope(request)
+    store = request.app[GATEWAY].store
+    page = await store.sessions(seen.identity, limit_of(request.query), request.query.get("cursor"))
+    return _json({"sessions": [row.as_dict() for row in page.rows], "next": page.next})
+
+
+async def session(request: web.Request) -> web.Response:
+    seen = scope(request)
+    name = request.match_info["id"]
+    found = await request.app[GATEWAY].store.session(seen.identity, name)
+    if found is None:
+        raise Missing(f'session "{name[:200]}" not found')
+    return _json(found.as_dict())
+
+
+async def calls(request: web.Request) -> web.Response:
+    """Of one session, or of all."""
+    seen = scope(request)
+    store = request.app[GATEWAY].store
+    page: Page[Record] = await store.calls(
+        seen.identity, request.match_info.get("id"), limit_of(request.query), request.query.get("cursor")
+    )
+    return _json({"calls": [_call(row) for row in page.rows], "next": page.next})
+
+
+async def call(request: web.Request) -> web.Response:
+    """One call, with everything that is kept of it."""
+    seen = scope(request)
+    name = request.match_info["id"]
+    found = await request.app[GATEWAY].store.call(seen.identity, name)
+    if found is None:
+        raise Missing(f'call "{name[:200]}" not found')
+    return _json(_call(found))
+
+
+def _call(record: Record) -> dict[str, Any]:
+    return {**record.as_dict(), "at": rfc3339(record.at)}
+
+
+def told(handler: Handler) -> Handler:
+    """The handler, with what it raises said in JSON."""
+
+    @wraps(handler)
+    async def telling(request: web.Request) -> web.Response:
+        try:
+            return await handler(request)
+        except Denied as error:
+            return _json({"error": str(error)}, 403)
+        except Missing as error:
+            return _json({"error": {"message": str(error)}}, 404)
+        except BadCursor as error:
+            return _json({"error": {"message": f"cursor: {error}"}}, 400)
+        except BadQuery as error:
+            return _json({"error": {"message": str(error)}}, 400)
+        except Ambiguous as error:
+            return _json({"error": {"message": ambiguous(error), "identities": list(error.identities)}}, 409)
+        except StoreFailed as error:
+            request.app[GATEWAY].log.error("store.read_failed", reason=str(error))
+            return _json({"error": {"message": "the store cannot be read now; the gateway's log says why"}}, 503)
+
+    return telling
+
+
+def ambiguous(error: Ambiguous) -> str:
+    return f"{error}: add ?identity= with one of {', '.join(error.identities)}"
+
+
+def _json(data: Any, status: int = 200) -> web.Response:
+    headers = {"cache-control": "no-store"}
+    return web.Response(status=status, body=orjson.dumps(data), content_type="application/json", headers=headers)

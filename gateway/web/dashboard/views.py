@@ -1,0 +1,103 @@
+"""What the pages show, as plain values made from plain values. How it looks is in the templates."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+import orjson
+
+from gateway.config.model import Provider
+from gateway.money.prices.table import Prices
+from gateway.web.dashboard import words
+
+_REGION: Final = re.compile(r"(?:^|\.)([a-z]{2,3}(?:-[a-z]+)+-\d)(?:\.|$)")
+"""A cloud region as a label of a host name, such as the us-east-1 of bedrock-runtime.us-east-1.amazonaws.com."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelLine:
+    name: str
+    input: str
+    """Dollars per million tokens, or "unknown"."""
+    output: str
+    granted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderCard:
+    """One provider as its card shows it. Of its URL the host is all that is shown."""
+
+    id: str
+    name: str
+    description: str
+    host: str
+    region: str
+    flags: tuple[str, ...]
+    cost_basis: str
+    disabled: bool
+    models: tuple[ModelLine, ...]
+
+
+def provider_cards(
+    providers: Iterable[Provider], granted: Collection[tuple[str, str]], prices: Prices, *, everything: bool
+) -> list[ProviderCard]:
+    """Cards in the configuration's order: of all that is configured (`everything`), or of what is granted.
+
+    `granted` are (provider id, model) that the caller may use; those of a disabled provider are none.
+    """
+    cards = []
+    for provider in providers:
+        lines = tuple(
+            _line(provider, model, prices, granted=(provider.id, model) in granted)
+            for model in provider.models
+            if everything or (provider.id, model) in granted
+        )
+        if lines or everything:
+            cards.append(_card(provider, lines))
+    return cards
+
+
+def _card(provider: Provider, lines: tuple[ModelLine, ...]) -> ProviderCard:
+    host = urlsplit(provider.baseurl).hostname or ""
+    return ProviderCard(
+        id=provider.id,
+        name=provider.name or provider.id,
+        description=provider.description,
+        host=host,
+        region=region(host),
+        flags=tuple(provider.flags),
+        cost_basis=provider.cost_basis or "",
+        disabled=provider.disabled,
+        models=lines,
+    )
+
+
+def _line(provider: Provider, model: str, prices: Prices, *, granted: bool) -> ModelLine:
+    priced = prices.of_model(provider, model)
+    return ModelLine(
+        name=model,
+        input=words.price(priced.unit("input") if priced else None),
+        output=words.price(priced.unit("output") if priced else None),
+        granted=granted,
+    )
+
+
+def region(host: str) -> str:
+    """The region that a host's name tells; "" if none."""
+    found = _REGION.search(host)
+    return found[1] if found else ""
+
+
+def curl(base: str, model: str) -> str:
+    """A call to try, to be pasted into a shell."""
+    body = orjson.dumps({"model": model, "messages": [{"role": "user", "content": "hello"}]}).decode()
+    return (
+        f"curl {shlex.quote(base + '/v1/chat/completions')} \\\n"
+        '  -H "Content-Type: application/json" \\\n'
+        f"  -d {shlex.quote(body)}"
+    )

@@ -1,0 +1,67 @@
+"""Values as people read them: money, counts and times, for the templates. An unknown cost is never shown as $0."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+
+from gateway.contract.record import NANODOLLARS
+
+UNKNOWN: Final = "unknown"
+
+_AGES: Final = (
+    (60, 1, "s"),
+    (3600, 60, "min"),
+    (86400, 3600, "h"),
+    (30 * 86400, 86400, "d"),
+)
+"""Below how many seconds an age is told in which unit."""
+_NOW: Final = 5
+
+
+def money(nanodollars: int | None) -> str:
+    """Dollars with as many digits as say something: two above a dollar, four below."""
+    if nanodollars is None:
+        return UNKNOWN
+    if 0 < nanodollars < NANODOLLARS // 10_000:
+        return "< $0.0001"
+    digits = 2 if nanodollars == 0 or nanodollars >= NANODOLLARS else 4
+    return f"${nanodollars / NANODOLLARS:,.{digits}f}"
+
+
+def exact(nanodollars: int | None) -> str:
+    """All digits that are known."""
+    return UNKNOWN if nanodollars is None else f"${nanodollars // NANODOLLARS}.{nanodollars % NANODOLLARS:09d}"
+
+
+def price(unit: int | None) -> str:
+    """A price of 1e-15 dollars a token, as dollars per million tokens; all its digits, two at least."""
+    if unit is None:
+        return UNKNOWN
+    dollars, rest = divmod(unit, NANODOLLARS)
+    return f"${dollars:,}.{f'{rest:09d}'.rstrip('0'):0<2}"
+
+
+def count(number: int) -> str:
+    return f"{number:,}"
+
+
+def utc(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def ago(at: float, now: float) -> str:
+    """How long ago, roughly; a date says more when it is long."""
+    age = now - at
+    if age < _NOW:
+        return "just now"
+    for below, unit, name in _AGES:
+        if age < below:
+            return f"{int(age // unit)} {name} ago"
+    return datetime.fromtimestamp(at, UTC).strftime("%d %b %Y")
+
+
+def seconds(milliseconds: float | None) -> str:
+    if milliseconds is None:
+        return "–"
+    return f"{milliseconds:,.0f} ms" if milliseconds < 1000 else f"{milliseconds / 1000:,.1f} s"

@@ -1,0 +1,217 @@
+"""What clients ask before they call: lists of models and providers, of what the caller is granted; and health."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+from urllib.parse import unquote
+
+import orjson
+from aiohttp import web
+
+from gateway.call.context import GATEWAY, identity_of
+from gateway.call.guard import json_error
+from gateway.money.prices.shown import per_token
+from gateway.money.prices.table import Prices
+from gateway.upstream.catalog import Offer
+
+_RELEASED: Final = "2026-01-01T00:00:00Z"
+"""The lists' formats demand a date of each model, and providers do not tell one."""
+_RELEASED_UNIX: Final = 1767225600
+
+
+def routes() -> list[web.RouteDef]:
+    profiles = [
+        route
+        for prefix in ("/bedrock", "")
+        for route in (
+            web.get(f"{prefix}/inference-profiles", inference_profiles),
+            web.get(f"{prefix}/inference-profiles/{{profile:.+}}", inference_profile),
+        )
+    ]
+    return [
+        web.head("/", alive),
+        web.get("/", to_pages, allow_head=False),
+        web.get("/healthz", alive),
+        web.get("/readyz", ready),
+        web.get("/v1/models", models),
+        web.get("/v1/models/{model:.+}", model),
+        web.get("/api/providers", providers),
+        *profiles,
+    ]
+
+
+async def alive(request: web.Request) -> web.Response:
+    """Claude Code asks HEAD / before its first call (clients.md 0.6)."""
+    _ = request
+    return web.Response(text="ok\n")
+
+
+async def to_pages(request: web.Request) -> web.Response:
+    _ = request
+    raise web.HTTPFound("/ui/")
+
+
+async def ready(request: web.Request) -> web.Response:
+    """503 while draining; a broken configuration file is told of, but the last good one serves."""
+    gateway = request.app[GATEWAY]
+    if gateway.draining:
+        return _json({"status": "draining"}, status=503)
+    return _json({"status": "ready", "config": "stale" if gateway.config_error else "current"})
+
+
+def _offers(request: web.Request) -> Sequence[Offer] | web.Response:
+    gateway = request.app[GATEWAY]
+    identity = identity_of(request)
+    runtime = gateway.runtime
+    if identity is None or runtime.grants.role(identity) is None:
+        return json_error(403, "access denied: no role granted")
+    return runtime.catalog.visible(runtime.grants, identity)
+
+
+async def models(request: web.Request) -> web.Response:
+    """OpenAI's list, with the members that Anthropic's SDK reads in its own."""
+    offers = _offers(request)
+    if isinstance(offers, web.Response):
+        return offers
+    data = list({**_models(offers, request.app[GATEWAY].runtime.prices), **_aliases(request)}.values())
+    ids = [entry["id"] for entry in data]
+    return _json(
+        {
+            "object": "list",
+            "data": data,
+            "has_more": False,
+            "first_id": ids[0] if ids else None,
+            "last_id": ids[-1] if ids else None,
+        }
+    )
+
+
+async def model(request: web.Request) -> web.Response:
+    offers = _offers(request)
+    if isinstance(offers, web.Response):
+        return offers
+    name = request.match_info["model"]
+    if (alias := _aliases(request).get(name)) is not None:
+        return _json(alias)
+    for offer in offers:
+        if name in {offer.model, offer.name}:
+            return _json(_model(offer.model, offer, request.app[GATEWAY].runtime.prices))
+    return json_error(404, f'model "{name}" not found or not granted')
+
+
+def _models(offers: Sequence[Offer], prices: Prices) -> dict[str, dict[str, Any]]:
+    """By name; of several providers with one model the first is told."""
+    listed: dict[str, dict[str, Any]] = {}
+    for offer in offers:
+        if offer.model not in listed:
+            listed[offer.model] = _model(offer.model, offer, prices)
+    return listed
+
+
+def _aliases(request: web.Request) -> dict[str, dict[str, Any]]:
+    """The aliases of what the caller is granted; they stand before models of their names."""
+    identity = identity_of(request)
+    runtime = request.app[GATEWAY].runtime
+    if identity is None:
+        return {}
+    listed = {}
+    for name, offers in runtime.catalog.visible_aliases(runtime.grants, identity).items():
+        listed[name] = _model(name, offers[0], runtime.prices)
+        listed[name]["metadata"]["alias_of"] = [offer.name for offer in offers]
+    return listed
+
+
+def _model(name: str, offer: Offer, prices: Prices) -> dict[str, Any]:
+    """Without `pricing` where no price is known: readers of the list take it for an object of numbers."""
+    provider = offer.provider
+    priced = prices.of(offer)
+    return {
+        "id": name,
+        "object": "model",
+        "type": "model",
+        "created": _RELEASED_UNIX,
+        "created_at": _RELEASED,
+        "display_name": name,
+        "owned_by": provider.id,
+        "metadata": {
+            "provider": {
+                "id": provider.id,
+                "name": provider.name or provider.id,
+                "description": provider.description,
+            }
+        },
+        **({"pricing": per_token(priced)} if priced else {}),
+    }
+
+
+async def providers(request: web.Request) -> web.Response:
+    """Providers of which the caller is granted a model, with those models."""
+    offers = _offers(request)
+    if isinstance(offers, web.Response):
+        return offers
+    listed: dict[str, dict[str, Any]] = {}
+    for offer in offers:
+        provider = offer.provider
+        entry = listed.setdefault(
+            provider.id,
+            {
+                "id": provider.id,
+                "name": provider.name or provider.id,
+                "description": provider.description,
+                "models": [],
+                "compatibility": dict.fromkeys(provider.flags, True),
+            },
+        )
+        entry["models"].append(offer.model)
+    return _json(list(listed.values()))
+
+
+async def inference_profiles(request: web.Request) -> web.Response:
+    """Bedrock's ListInferenceProfiles, by which Claude Code discovers models (bedrock.md 0.6)."""
+    offers = _offers(request)
+    if isinstance(offers, web.Response):
+        return offers
+    kind = request.query.get("type", "SYSTEM_DEFINED")
+    granted = [_profile(offer) for offer in offers if _is_bedrock(offer)]
+    found = granted if kind == "SYSTEM_DEFINED" else []
+    return _json({"inferenceProfileSummaries": found})
+
+
+async def inference_profile(request: web.Request) -> web.Response:
+    """Bedrock's GetInferenceProfile, which Claude Code asks for an ARN model."""
+    offers = _offers(request)
+    if isinstance(offers, web.Response):
+        return offers
+    wanted = unquote(request.match_info["profile"])
+    for offer in offers:
+        if _is_bedrock(offer) and wanted == offer.model:
+            return _json(_profile(offer))
+    message = f'inference profile "{wanted}" not found or not granted'
+    return web.Response(
+        status=404,
+        body=orjson.dumps({"message": message}),
+        headers={"x-amzn-errortype": "ResourceNotFoundException", "content-type": "application/json"},
+    )
+
+
+def _is_bedrock(offer: Offer) -> bool:
+    return any(flag.startswith("bedrock_") for flag in offer.provider.flags)
+
+
+def _profile(offer: Offer) -> dict[str, Any]:
+    """The members that botocore's service model demands of an InferenceProfileSummary."""
+    arn = offer.model if offer.model.startswith("arn:") else f"arn:aws:bedrock:::inference-profile/{offer.model}"
+    return {
+        "inferenceProfileName": offer.model,
+        "inferenceProfileId": offer.model,
+        "inferenceProfileArn": arn,
+        "description": offer.provider.description or offer.provider_id,
+        "models": [],
+        "status": "ACTIVE",
+        "type": "SYSTEM_DEFINED",
+    }
+
+
+def _json(data: Any, status: int = 200) -> web.Response:
+    return web.Response(status=status, body=orjson.dumps(data), content_type="application/json")

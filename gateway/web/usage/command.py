@@ -1,0 +1,135 @@
+"""Where `irisgate usage` gets its answer: from a running gateway, or from the state file of one that is down.
+
+Both give what /api/usage answers, as bytes. The file is opened read-only, and only in the schema of this release: an
+older one is migrated by the gateway, never by somebody who looks. Printing is the command line's affair.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sqlite3
+from collections.abc import Mapping
+from contextlib import closing
+from decimal import Decimal
+from http.client import HTTPException
+from pathlib import Path
+from time import time
+from typing import Any, Final
+from urllib.error import HTTPError, URLError
+from urllib.parse import quote, urlencode
+from urllib.request import ProxyHandler, Request, build_opener
+
+from gateway.store import usage
+from gateway.store.base import GROUPS, UsageRow
+from gateway.store.schema import MIGRATIONS
+from gateway.web.usage.question import BadUsage, Wanted, wanted
+from gateway.web.usage.shown import as_csv, as_json
+from gateway.web.usage.table import table
+
+__all__ = ["BadUsage", "NoUsage", "answer", "arguments", "ask", "decoded", "read"]
+
+SECONDS: Final = 30.0
+"""For a gateway to answer; it sums a year in milliseconds."""
+MAX_ANSWER: Final = 64 * 1024 * 1024
+_FILTERS: Final = ("user", "model", "provider", "agent")
+MAX_REASON: Final = 300
+"""Letters of a refusal that are shown."""
+
+
+class NoUsage(Exception):
+    """Why there is nothing to show; one line."""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what `answer` reads."""
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--url", default="http://127.0.0.1:8080", help="the gateway that is asked (default: %(default)s)"
+    )
+    where.add_argument("--store", type=Path, metavar="FILE", help="the state file of a gateway that is down, read-only")
+    parser.add_argument(
+        "--by", default="user,model", metavar="NAMES", help=f"some of {','.join(GROUPS)} (default: %(default)s)"
+    )
+    parser.add_argument("--from", dest="first", default="", metavar="DAY", help="the first day, such as 2026-11-01")
+    parser.add_argument("--to", dest="last", default="", metavar="DAY", help="the last day, which is included")
+    for name in _FILTERS:
+        parser.add_argument(f"--{name}", default="", help=f"the calls of one {name} only")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--csv", action="store_true", help="print CSV instead of a table")
+    form.add_argument("--json", action="store_true", help="print what GET /api/usage answers")
+
+
+def answer(options: argparse.Namespace) -> bytes:
+    """What is to be printed. Raises `NoUsage` and `BadUsage`."""
+    named = {"from": options.first, "to": options.last, "format": "csv" if options.csv else "json"}
+    given = {**named, **{name: getattr(options, name) for name in ("by", *_FILTERS)}}
+    parameters = {name: value for name, value in given.items() if value}
+    body = ask(options.url, parameters) if options.store is None else read(options.store, parameters)
+    return body if options.csv or options.json else f"{table(decoded(body))}\n".encode()
+
+
+def ask(url: str, parameters: Mapping[str, str]) -> bytes:
+    """What the gateway at `url` answers. Raises `NoUsage`, and `BadUsage` before anything is asked."""
+    wanted(parameters)
+    if not url.startswith(("http://", "https://")):
+        raise NoUsage(f"--url {url}: is no http or https URL; write one such as http://127.0.0.1:8080")
+    # the gateway is asked itself: a proxy would be who is calling
+    opener = build_opener(ProxyHandler({}))
+    try:
+        # made inside: it is here that a URL is found to be none
+        request = Request(f"{url.rstrip('/')}/api/usage?{urlencode(parameters)}")  # noqa: S310 (http or https, above)
+        with opener.open(request, timeout=SECONDS) as reply:
+            body: bytes = reply.read(MAX_ANSWER)
+    except HTTPError as error:
+        with closing(error):
+            raise NoUsage(f"{url} refuses: {_reason(error)}") from None
+    except URLError as error:
+        raise NoUsage(f"{url} cannot be reached: {error.reason}") from None
+    except (OSError, HTTPException, ValueError) as error:
+        raise NoUsage(f"{url} cannot be asked: {error or type(error).__name__}") from None
+    return body
+
+
+def read(path: Path, parameters: Mapping[str, str]) -> bytes:
+    """What the gateway of this state file would answer an admin. Raises `NoUsage` and `BadUsage`."""
+    asked = wanted(parameters, now=time())
+    try:
+        address = f"file:{quote(str(path.absolute()))}?mode=ro"
+        with closing(sqlite3.connect(address, uri=True)) as connection:
+            rows = _rows(connection, path, asked)
+    except (sqlite3.Error, ValueError) as error:
+        raise NoUsage(f"--store {path}: cannot be read: {error}") from None
+    return (as_csv if asked.format == "csv" else as_json)(asked, rows)
+
+
+def decoded(answer: bytes) -> Mapping[str, Any]:
+    """The JSON of an answer, with exact money. Raises `NoUsage` for what is none."""
+    try:
+        document = json.loads(answer, parse_float=Decimal)
+    except ValueError:
+        document = None
+    if not isinstance(document, dict) or not {"usage", "by"} <= document.keys():
+        raise NoUsage("what answered is no Irisgate of this release; look at --url")
+    return document
+
+
+def _rows(connection: sqlite3.Connection, path: Path, asked: Wanted) -> list[UsageRow]:
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version != len(MIGRATIONS):
+        raise NoUsage(
+            f"--store {path}: its schema is version {version}, and this irisgate reads version {len(MIGRATIONS)}; "
+            "serve with it once, or use the release that wrote it"
+        )
+    return [usage.row_of(asked.query, row) for row in connection.execute(*usage.select(asked.query))]
+
+
+def _reason(error: HTTPError) -> str:
+    """The message of an answer of ours, else the status; in one printable line."""
+    try:
+        said = json.loads(error.read(MAX_ANSWER))["error"]
+    except (ValueError, OSError, HTTPException, KeyError, TypeError):
+        said = None
+    message = said.get("message") if isinstance(said, dict) else said
+    text = message if isinstance(message, str) else f"status {error.code}"
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:MAX_REASON])

@@ -1,0 +1,73 @@
+"""Usage as JSON and as CSV: the API's two forms, which the command prints too.
+
+CSV is RFC 4180's, with exact decimals for money. Its cells come from clients, and end in spreadsheets: one that would
+be read as a formula there gets an apostrophe in front (OWASP, CSV injection). Nothing here asks or answers anybody.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import Any, Final
+
+import orjson
+
+from gateway.contract.flag import USAGE_KINDS
+from gateway.contract.record import NANODOLLARS
+from gateway.store.base import MAX_ROWS, UsageRow
+from gateway.web.usage.question import Wanted
+
+SUMS: Final = (
+    "calls", "failed", *USAGE_KINDS, "cost_usd", "cost_unknown_calls", "estimated_calls", "duration_ms",
+)  # fmt: skip
+"""Columns of the CSV behind those of the groups."""
+
+# the last four are the wide forms of the first, which some programs take for them
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+
+
+def truncated(rows: Sequence[UsageRow]) -> bool:
+    """There are as many rows as one answer holds, so there may be more."""
+    return len(rows) >= MAX_ROWS
+
+
+def as_json(wanted: Wanted, rows: Sequence[UsageRow]) -> bytes:
+    """{"usage": [...], "next": null, ...}; `from` and `to` are the days or hours that bound it, or null."""
+    document: dict[str, Any] = {
+        "usage": [row.as_dict() for row in rows],
+        "next": None,
+        "truncated": truncated(rows),
+        "by": list(wanted.query.by),
+        "from": wanted.first,
+        "to": wanted.last,
+    }
+    return orjson.dumps(document)
+
+
+def as_csv(wanted: Wanted, rows: Sequence[UsageRow]) -> bytes:
+    """A line of names, then one for each row; a cost that is not known is an empty cell."""
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow((*wanted.query.by, *SUMS))
+    for row in rows:
+        groups = [_safe(row.group[name]) for name in wanted.query.by]
+        tokens = row.usage.as_dict().values()
+        money = (_decimal(row.cost), row.cost_unknown_calls, row.estimated_calls, row.duration_ms)
+        writer.writerow((*groups, row.calls, row.failed, *tokens, *money))
+    return out.getvalue().encode()
+
+
+def file_name(wanted: Wanted) -> str:
+    """Such as `irisgate-usage-2026-11-01-2026-11-23.csv`; nothing of it comes from a client as it stands."""
+    parts = ["irisgate-usage", *(bound.replace(":", "") for bound in (wanted.first, wanted.last) if bound)]
+    return "-".join(parts) + ".csv"
+
+
+def _safe(text: str) -> str:
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def _decimal(cost: int | None) -> str:
+    """Nanodollars as decimal dollars, exactly."""
+    return "" if cost is None else f"{cost // NANODOLLARS}.{cost % NANODOLLARS:09d}"

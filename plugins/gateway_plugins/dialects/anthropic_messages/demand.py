@@ -1,0 +1,193 @@
+"""What the Messages dialect demands of every translator that ends in it: turn rules, tool results, cache marks.
+
+A translator maps its client's messages to `Turn`s of Messages blocks, with the client's own tool ids; `arrange` makes
+of them what the API takes. Nothing here knows the client's dialect, and nothing here depends on a model but through
+its capabilities. Sources: Anthropic's API reference; the defects of peers named beside the rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import Final
+
+from gateway.contract.flag import Caps, Drop
+from gateway_plugins.shared.fields import Ttl
+from gateway_plugins.shared.tools import ToolIds
+from gateway_plugins.shared.turns import (
+    CONTINUE,
+    NO_RESULT,
+    Block,
+    Turn,
+    native_at_end,
+    reminder,
+    side,
+)
+
+MAX_MARKS: Final = 4
+"""Cache breakpoints in one request."""
+_USUAL_TTL: Final = "5m"
+_THINKING: Final = ("thinking", "redacted_thinking")
+
+
+def text(value: str) -> Block:
+    return {"type": "text", "text": value}
+
+
+def is_blank(block: Block) -> bool:
+    """A text block without a visible character, which the API refuses."""
+    return block.get("type") == "text" and not block["text"].strip()
+
+
+def arrange(turns: Iterable[Turn], caps: Caps, drop: Drop, *, prefill: bool) -> list[Block]:
+    """The `messages` member: roles alternate, the user begins, each tool call is answered in the very next turn.
+
+    `prefill` says whether the last turn may be the assistant's (never while the model thinks).
+    """
+    runs = _runs(turns, drop)
+    if not runs or runs[0][0] == "assistant":  # only Converse lets Claude's own turn be the first
+        runs.insert(0, ("user", [Turn("user", [text(CONTINUE)], "/messages")]))
+    if runs[-1][0] == "assistant" and (not prefill or _calls(runs[-1][1])):
+        # Claude 4.6 and later refuse to continue a turn (kortix#6489); in other dialects it never meant that anyway
+        runs.append(("user", [] if _calls(runs[-1][1]) else [Turn("user", [text(CONTINUE)], "/messages")]))
+    ids = ToolIds()
+    messages: list[Block] = []
+    for role, run in runs:
+        messages += [_assistant(run, ids)] if role == "assistant" else _user(run, ids, caps)
+    if messages[-1]["role"] == "assistant":
+        _strip_end(messages[-1]["content"])
+    return messages
+
+
+def is_unsigned_loop(messages: Sequence[Block]) -> bool:
+    """The last tools were called by a turn that does not begin with its thinking."""
+    turns = [message for message in messages if message["role"] != "system"]
+    if turns[-1]["role"] != "user" or turns[-1]["content"][0]["type"] != "tool_result":
+        return False
+    return turns[-2]["content"][0]["type"] not in _THINKING
+
+
+def _runs(turns: Iterable[Turn], drop: Drop) -> list[tuple[str, list[Turn]]]:
+    """Turns of one side after the other, without what is blank; a system turn belongs to the user's side."""
+    kept = []
+    for turn in turns:
+        turn.blocks = [block for block in turn.blocks if not is_blank(block)]
+        if turn.blocks:
+            kept.append(turn)
+    runs: list[tuple[str, list[Turn]]] = []
+    for whose, group in groupby(kept, side):
+        run = list(group)
+        if whose == "assistant" and _without_last_thinking(run, drop) == 0:
+            continue
+        if runs and runs[-1][0] == whose:
+            runs[-1][1].extend(run)
+        else:
+            runs.append((whose, run))
+    return runs
+
+
+def _without_last_thinking(run: list[Turn], drop: Drop) -> int:
+    """Take away thinking that nothing follows, which the API refuses; returns how many blocks are left."""
+    while run and run[-1].blocks[-1]["type"] in _THINKING:
+        run[-1].blocks.pop()
+        drop(f"{run[-1].path}/thinking_blocks")
+        if not run[-1].blocks:
+            run.pop()
+    return len(run)
+
+
+def _calls(run: Sequence[Turn]) -> bool:
+    return any(block["type"] == "tool_use" for turn in run for block in turn.blocks)
+
+
+def _strip_end(blocks: list[Block]) -> None:
+    """A turn to be continued may not end in white space."""
+    if blocks[-1]["type"] == "text":
+        blocks[-1]["text"] = blocks[-1]["text"].rstrip()
+
+
+def _assistant(run: Sequence[Turn], ids: ToolIds) -> Block:
+    ids.assistant_turn()
+    content = [block for turn in run for block in turn.blocks]
+    for block in content:
+        if block["type"] == "tool_use":
+            block["id"] = ids.call(block["id"])
+    return {"role": "assistant", "content": content}
+
+
+def _user(run: Sequence[Turn], ids: ToolIds, caps: Caps) -> list[Block]:
+    """One user turn, results first, and the system's message behind it where the model takes one there."""
+    results: list[Block] = []
+    content: list[Block] = []
+    last = len(run) - native_at_end(run, mid_system=caps.mid_system, waiting=ids.waiting)
+    for turn in run[:last]:
+        for block in turn.blocks:
+            if block["type"] == "tool_result":
+                results += [block] if ids.answer(block, "tool_use_id", turn.path) else []
+            else:
+                content.append(_reminder(block) if turn.role == "system" else block)
+    results += [_missing(made) for made in ids.unanswered()]
+    messages: list[Block] = [{"role": "user", "content": results + content}]
+    if last < len(run):
+        messages.append({"role": "system", "content": [block for turn in run[last:] for block in turn.blocks]})
+    return messages
+
+
+def _reminder(block: Block) -> Block:
+    if block["type"] == "text":
+        block["text"] = reminder(block["text"])
+    return block
+
+
+def _missing(made: str) -> Block:
+    return {"type": "tool_result", "tool_use_id": made, "content": [text(NO_RESULT)], "is_error": True}
+
+
+class Marks:
+    """Cache breakpoints on blocks: what the model takes of each, and no more than the API takes of all."""
+
+    def __init__(self, caps: Caps, drop: Drop) -> None:
+        self._caps = caps
+        self._drop = drop
+        self._marked: dict[str, list[tuple[Block, str]]] = {"tools": [], "system": [], "messages": []}
+
+    def put(self, ttl: Ttl, blocks: Sequence[Block], section: str, path: str) -> None:
+        """Mark the last of the blocks that can carry a mark; thinking and blank text cannot."""
+        if ttl is None:
+            return
+        able = [block for block in blocks if block.get("type") not in _THINKING and not is_blank(block)]
+        allowed = self._caps.tool_cache_points if section == "tools" else self._caps.cache_points
+        if not able or not allowed:
+            self._drop(path)
+            return
+        if ttl and not self._caps.cache_ttl:
+            if ttl != _USUAL_TTL:
+                self._drop(f"{path}/ttl")
+            ttl = ""
+        made = {"type": "ephemeral", "ttl": ttl} if ttl else {"type": "ephemeral"}
+        if (own := able[-1].setdefault("cache_control", made)) is made:
+            self._marked[section].append((able[-1], path))
+        elif own != made:  # of two lifetimes the one counts that stands nearer to the block
+            self._drop(path)
+
+    def limit(self) -> None:
+        """Of too many marks the earliest in the messages go: later ones cover what those covered.
+
+        A longer lifetime must not come behind a shorter one.
+        """
+        excess = sum(map(len, self._marked.values())) - MAX_MARKS
+        for section in ("messages", "system", "tools"):
+            for block, path in self._marked[section][: max(0, excess)]:
+                del block["cache_control"]
+                self._drop(path)
+                excess -= 1
+        self._order()
+
+    def _order(self) -> None:
+        shorter = False
+        for block, path in (each for name in ("tools", "system", "messages") for each in self._marked[name]):
+            mark = block.get("cache_control", {})
+            if shorter and mark.get("ttl") == "1h":
+                del mark["ttl"]
+                self._drop(f"{path}/ttl")
+            shorter = shorter or ("cache_control" in block and mark.get("ttl") != "1h")

@@ -1,0 +1,349 @@
+"""Readers of a Messages request's conversation: what the client said, checked and in plain values, for any road.
+
+Source: Anthropic's API reference (Messages) and its SDK's types. A value that cannot be read is a 400 that names its
+field; a member that no provider of another dialect has is reported, a block that only Anthropic's servers could have
+made is refused. What a provider can take belongs to the roads; tools and parameters are in
+`read_options.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from gateway.contract.errors import invalid
+from gateway.contract.flag import Drop, Members
+from gateway_plugins.dialects.openai.read import (
+    arguments,
+    flag_of,
+    inner_leftovers,
+    list_of,
+    object_of,
+    text_of,
+)
+from gateway_plugins.shared import media
+from gateway_plugins.shared.fields import Ttl, member, param
+from gateway_plugins.shared.media import Media
+from gateway_plugins.shared.reasoning import Reasoning
+from gateway_plugins.shared.reply_events import Citation
+
+Raw = dict[str, Any]
+
+_ROLES: Final = ("user", "assistant", "system")
+_LOCATIONS: Final[Mapping[str, tuple[str, str, str, str]]] = {
+    # type: (kind, members for index, start and end)
+    "char_location": ("char", "document_index", "start_char_index", "end_char_index"),
+    "page_location": ("page", "document_index", "start_page_number", "end_page_number"),
+    "content_block_location": ("block", "document_index", "start_block_index", "end_block_index"),
+    "search_result_location": ("search_result", "search_result_index", "start_block_index", "end_block_index"),
+    "web_search_result_location": ("web", "", "", ""),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text, with its sources where it is an earlier answer of the model."""
+
+    at: str
+    """JSON pointer of the block, as in every value here."""
+    text: str
+    ttl: Ttl = None
+    citations: tuple[Citation, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """An image or a document. `texts` stand in the place of a document's bytes: parts that are cited apart."""
+
+    at: str
+    media: Media | None
+    ttl: Ttl = None
+    title: str = ""
+    context: str = ""
+    texts: tuple[str, ...] = ()
+    citations: bool = False
+    """The model is to cite it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    at: str
+    source: str
+    title: str
+    texts: tuple[str, ...]
+    ttl: Ttl = None
+    citations: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A tool call of an earlier assistant turn; `input` is always an object."""
+
+    at: str
+    id: str
+    name: str
+    input: Raw
+    ttl: Ttl = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A tool's result; its content is texts, files and search results."""
+
+    at: str
+    call_id: str
+    content: tuple[Text | File | SearchResult, ...]
+    is_error: bool = False
+    ttl: Ttl = None
+
+
+Block = Text | File | SearchResult | Reasoning | Call | Result
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message. `role` is user, assistant or system."""
+
+    role: str
+    at: str
+    content: tuple[Block, ...]
+
+
+def system(top: Members, drop: Drop) -> list[Text]:
+    """The system prompt's texts, blank ones included."""
+    blocks = _uncited(_blocks(member(top, "system"), "/system", drop, _SYSTEM), drop)
+    return [block for block in blocks if isinstance(block, Text)]
+
+
+def messages(top: Members, drop: Drop) -> list[Message]:
+    """The conversation; every result in it answers a call of the assistant's turn before."""
+    raws = member(top, "messages")
+    if not isinstance(raws, list) or not raws:
+        raise invalid('"messages" must be a list with at least one message', "messages")
+    found = []
+    for index, raw in enumerate(raws):
+        at = f"/messages/{index}"
+        role = raw.get("role") if isinstance(raw, dict) else None
+        if role not in _ROLES:
+            field = f"{param(at)}.role"
+            raise invalid(f'{field}: "{role}" is not one of {", ".join(_ROLES)}', field)
+        inner_leftovers(raw, ("role", "content"), at, drop)
+        blocks = _blocks(raw.get("content"), f"{at}/content", drop, _ALLOWED[role])
+        found.append(Message(role, at, tuple(blocks if role == "assistant" else _uncited(blocks, drop))))
+    _check_results(found)
+    return found
+
+
+def ttl_of(raw: Raw, at: str, drop: Drop) -> Ttl:
+    """`cache_control`. Its scope has no counterpart elsewhere."""
+    mark = raw.get("cache_control")
+    if mark is None:
+        return None
+    field = param(f"{at}/cache_control")
+    ttl = mark.get("ttl") if isinstance(mark, dict) else None
+    if not isinstance(mark, dict) or mark.get("type") != "ephemeral" or ttl not in (None, "5m", "1h"):
+        raise invalid(f'{field} must be {{"type": "ephemeral"}}, with a "ttl" of 5m or 1h or none', field)
+    inner_leftovers(mark, ("type", "ttl"), f"{at}/cache_control", drop)
+    return ttl or ""
+
+
+def _uncited(blocks: Iterable[Block], drop: Drop) -> list[Block]:
+    """Texts without citations, which only an answer of the model's has."""
+    kept: list[Block] = []
+    for block in blocks:
+        if isinstance(block, Text) and block.citations:
+            drop(f"{block.at}/citations")
+            kept.append(replace(block, citations=()))
+        else:
+            kept.append(block)
+    return kept
+
+
+def _check_results(found: list[Message]) -> None:
+    """A result without its call is refused here, in the client's own words for it."""
+    calls: set[str] = set()
+    before = ""
+    for message in found:
+        if message.role == "assistant":
+            calls = calls if before == "assistant" else set()
+            calls |= {block.id for block in message.content if isinstance(block, Call)}
+        for block in message.content:
+            if isinstance(block, Result) and block.call_id not in calls:
+                field = f"{param(block.at)}.tool_use_id"
+                says = f'{field}: no tool_use block of the assistant message before has the id "{block.call_id}"'
+                raise invalid(says, field)
+        before = message.role
+
+
+def _blocks(content: Any, at: str, drop: Drop, allowed: Collection[str]) -> list[Block]:
+    """Content, a string or a list of blocks. `allowed` are the types that may stand here."""
+    if content is None:
+        return []
+    if isinstance(content, str):
+        return [Text(at, content)]
+    if not isinstance(content, list):
+        raise invalid(f"{param(at)} must be a string or a list of blocks", param(at))
+    return [_block(raw, f"{at}/{index}", drop, allowed) for index, raw in enumerate(content)]
+
+
+def _block(raw: Any, at: str, drop: Drop, allowed: Collection[str]) -> Block:
+    kind = raw.get("type") if isinstance(raw, dict) else None
+    if not isinstance(kind, str) or kind not in allowed:
+        field = f"{param(at)}.type"
+        raise invalid(f'{field}: "{kind}" cannot be carried to this model; {", ".join(allowed)} can', field)
+    read, members = _READERS[kind]
+    inner_leftovers(raw, ("type", *members), at, drop)
+    return read(raw, at, drop)
+
+
+def _text(raw: Raw, at: str, drop: Drop) -> Text:
+    citations = []
+    for index, given in enumerate(list_of(raw.get("citations"), f"{at}/citations")):
+        if (citation := _citation(given)) is None:
+            drop(f"{at}/citations/{index}")
+        else:
+            citations.append(citation)
+    return Text(at, _string(raw, "text", at), ttl_of(raw, at, drop), tuple(citations))
+
+
+def _citation(given: Any) -> Citation | None:
+    """A citation of an earlier answer, as `emit.py` wrote it; None for what is none."""
+    raw = given if isinstance(given, dict) else {}
+    if (location := _LOCATIONS.get(str(raw.get("type")))) is None:
+        return None
+    kind, *names = location
+    words = [str(raw.get(name) or "") for name in ("cited_text", "document_title", "title", "url", "source")]
+    cited, document, title, url, source = words
+    numbers = [raw[name] for name in names if isinstance(raw.get(name), int)]
+    if len(numbers) < len([name for name in names if name]):
+        return None
+    return Citation(kind, cited, document or title, url or source, *numbers)
+
+
+def _image(raw: Raw, at: str, drop: Drop) -> File:
+    source, field = object_of(raw.get("source"), f"{at}/source"), f"{param(at)}.source"
+    if source.get("type") != "base64":
+        raise _not_here(source, field)
+    found = media.image(_data_url(source, f"{at}/source"), f"{field}.data")
+    return File(at, found, ttl_of(raw, at, drop))
+
+
+def _data_url(source: Raw, at: str) -> str:
+    return f"data:{text_of(source.get('media_type'), f'{at}/media_type')};base64,{_string(source, 'data', at)}"
+
+
+def _not_here(source: Raw, field: str) -> Exception:
+    kind = source.get("type")
+    return invalid(f'{field}.type: "{kind}" cannot be read here; send the data itself, as "base64"', f"{field}.type")
+
+
+def _document(raw: Raw, at: str, drop: Drop) -> File:
+    source, field = object_of(raw.get("source"), f"{at}/source"), f"{param(at)}.source"
+    kind = source.get("type")
+    title = text_of(raw.get("title"), f"{at}/title")
+    found: Media | None = None
+    texts: tuple[str, ...] = ()
+    if kind == "base64":
+        found = media.document(_data_url(source, f"{at}/source"), title, f"{field}.data")
+        if found.kind != "document":
+            raise invalid(f"{field}.data: {found.mime} is no document; send it as a block of its own", f"{field}.data")
+    elif kind == "text":
+        found = Media("text/plain", _visible(source.get("data"), f"{at}/source/data").encode(), title)
+    elif kind == "content":
+        texts = _texts(source.get("content"), f"{at}/source/content", drop)
+    else:
+        raise _not_here(source, field)
+    context = text_of(raw.get("context"), f"{at}/context")
+    return File(at, found, ttl_of(raw, at, drop), title, context, texts, _is_cited(raw, at))
+
+
+def _visible(value: Any, at: str) -> str:
+    text = text_of(value, at)
+    if not text.strip():
+        raise invalid(f"{param(at)} must hold text that can be seen", param(at))
+    return text
+
+
+def _texts(content: Any, at: str, drop: Drop) -> tuple[str, ...]:
+    """Of a document or a search result that is made of texts."""
+    blocks = _uncited(_blocks(content, at, drop, ("text",)), drop)
+    for block in blocks:
+        if isinstance(block, Text) and block.ttl is not None:  # the whole can be marked, not a part
+            drop(f"{block.at}/cache_control")
+    found = tuple(block.text for block in blocks if isinstance(block, Text) and block.text.strip())
+    if not found:
+        raise invalid(f"{param(at)} must hold text that can be seen", param(at))
+    return found
+
+
+def _is_cited(raw: Raw, at: str) -> bool:
+    citations = object_of(raw.get("citations"), f"{at}/citations")
+    return flag_of(citations.get("enabled"), f"{at}/citations/enabled") is True
+
+
+def _search_result(raw: Raw, at: str, drop: Drop) -> SearchResult:
+    texts = _texts(raw.get("content"), f"{at}/content", drop)
+    source, title = _string(raw, "source", at), _string(raw, "title", at)
+    return SearchResult(at, source, title, texts, ttl_of(raw, at, drop), _is_cited(raw, at))
+
+
+def _thinking(raw: Raw, at: str, drop: Drop) -> Reasoning:
+    _ = drop
+    signature = text_of(raw.get("signature"), f"{at}/signature")
+    return Reasoning(at, text_of(raw.get("thinking"), f"{at}/thinking"), signature)
+
+
+def _redacted(raw: Raw, at: str, drop: Drop) -> Reasoning:
+    _ = drop
+    return Reasoning(at, data=_string(raw, "data", at))
+
+
+def _call(raw: Raw, at: str, drop: Drop) -> Call:
+    if object_of(raw.get("caller"), f"{at}/caller").get("type") not in (None, "direct"):
+        drop(f"{at}/caller")
+    called = arguments(raw.get("input"))
+    return Call(at, _string(raw, "id", at), _string(raw, "name", at), called, ttl_of(raw, at, drop))
+
+
+def _result(raw: Raw, at: str, drop: Drop) -> Result:
+    content = raw.get("content")
+    blocks = _uncited(_blocks(content, f"{at}/content", drop, _IN_RESULTS), drop)
+    kept = tuple(block for block in blocks if isinstance(block, (Text, File, SearchResult)))
+    is_error = flag_of(raw.get("is_error"), f"{at}/is_error")
+    return Result(at, _string(raw, "tool_use_id", at), kept, is_error is True, ttl_of(raw, at, drop))
+
+
+def _reference(raw: Raw, at: str, drop: Drop) -> Text:
+    """A tool that a search found. All tools are there from the beginning elsewhere, so that its name says enough."""
+    return Text(at, f"Found the tool {_string(raw, 'tool_name', at)}.", ttl_of(raw, at, drop))
+
+
+def _string(raw: Raw, name: str, at: str) -> str:
+    """A member that must be there, as a string."""
+    value = raw.get(name)
+    if not isinstance(value, str):
+        raise invalid(f"{param(at)}.{name} must be a string", f"{param(at)}.{name}")
+    return value
+
+
+_SYSTEM: Final = ("text",)
+_IN_RESULTS: Final = ("text", "image", "document", "search_result", "tool_reference")
+_ALLOWED: Final[Mapping[str, tuple[str, ...]]] = {
+    "user": ("text", "image", "document", "search_result", "tool_result"),
+    "assistant": ("text", "thinking", "redacted_thinking", "tool_use"),
+    "system": _SYSTEM,
+}
+"""Types of blocks by role; of others only Anthropic's own servers know what they mean."""
+_READERS: Final[Mapping[str, tuple[Callable[[Raw, str, Drop], Block], tuple[str, ...]]]] = {
+    # type: (reader, members that it knows)
+    "text": (_text, ("text", "cache_control", "citations")),
+    "image": (_image, ("source", "cache_control")),
+    "document": (_document, ("source", "cache_control", "title", "context", "citations")),
+    "search_result": (_search_result, ("source", "title", "content", "cache_control", "citations")),
+    "thinking": (_thinking, ("thinking", "signature")),
+    "redacted_thinking": (_redacted, ("data",)),
+    "tool_use": (_call, ("id", "name", "input", "cache_control", "caller")),
+    "tool_result": (_result, ("tool_use_id", "content", "is_error", "cache_control")),
+    "tool_reference": (_reference, ("tool_name", "cache_control")),
+}

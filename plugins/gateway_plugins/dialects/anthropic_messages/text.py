@@ -1,0 +1,29 @@
+"""The text that a user sees of an event in Anthropic's dialect, the same event with another one, and its size."""
+
+from __future__ import annotations
+
+import orjson
+
+from gateway.contract import json_api
+from gateway.contract.flag import Event
+from gateway_plugins.shared.lenient import mapping
+from gateway_plugins.shared.lenient import text as text_of
+
+
+def texts(event: Event) -> str:
+    if event.kind != "content_block_delta":
+        return ""
+    return text_of(mapping(mapping(event.data).get("delta")).get("text"))
+
+
+def written(event: Event) -> int:
+    """Text, thinking and arguments of tools; of thinking that is not shown nothing can be known."""
+    if event.kind != "content_block_delta":
+        return 0
+    delta = mapping(mapping(event.data).get("delta"))
+    return json_api.size(delta.get("text"), delta.get("thinking"), delta.get("partial_json"))
+
+
+def with_text(event: Event, text: str) -> Event:
+    data = event.data
+    return Event(event.kind, orjson.dumps({**data, "delta": {**data["delta"], "text": text}}))

@@ -1,0 +1,98 @@
+"""Tokens of replies whose bodies nobody here understands: from headers, from the metrics of a stream's last chunk, and
+from the usage members that some families put into their bodies (bedrock.md 3.5: headers first, then the body, then
+the metrics; merged by maximum).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+
+from gateway.contract import json_api
+from gateway.contract.flag import Event, Facts, Headers, Usage
+from gateway_plugins.dialects.anthropic_messages.facts import INVOCATION_METRICS
+from gateway_plugins.shared.lenient import MOST, mapping, text
+
+_HEADERS: Final[Mapping[str, str]] = {
+    "input": "x-amzn-bedrock-input-token-count",
+    "output": "x-amzn-bedrock-output-token-count",
+    "cache_read": "x-amzn-bedrock-cache-read-input-token-count",
+    "cache_write_5m": "x-amzn-bedrock-cache-write-input-token-count",
+}
+_MEMBERS: Final[Mapping[str, tuple[str, ...]]] = {
+    # kind: names in usage objects (Nova, OpenAI-like), at the top of a body (Llama, DeepSeek, Titan), in the metrics
+    "input": ("inputTokens", "inputTokenCount", "prompt_tokens", "prompt_token_count", "inputTextTokenCount"),
+    "output": ("outputTokens", "outputTokenCount", "completion_tokens", "generation_token_count"),
+    "cache_read": ("cacheReadInputTokenCount", "cacheReadInputTokens"),
+    "cache_write_5m": ("cacheWriteInputTokenCount", "cacheWriteInputTokens"),
+}
+
+
+def tier_of_headers(headers: Headers) -> str:
+    """The service tier of an InvokeModel reply, or "optimized" where latency was paid for; "" if neither is told."""
+    if headers.get("x-amzn-bedrock-performanceconfig-latency") == "optimized":
+        return "optimized"
+    return headers.get("x-amzn-bedrock-service-tier", "")
+
+
+def usage_of_headers(headers: Headers) -> Usage:
+    """Bedrock's token counts in an InvokeModel reply's headers; 0 where there are none."""
+    return Usage(**{kind: _count(headers.get(name)) for kind, name in _HEADERS.items()})
+
+
+def headers_of(usage: Usage) -> dict[str, str]:
+    """The headers in which `usage_of_headers` finds it; writes to a cache as one sum."""
+    counts = {**usage.as_dict(), "cache_write_5m": usage.cache_write_5m + usage.cache_write_1h}
+    return {name: str(counts[kind]) for kind, name in _HEADERS.items()}
+
+
+def _count(value: Any) -> int:
+    digits = str(value)
+    # what has more digits is more than `MOST`, and Python reads no number of more than 4300 of them
+    found = int(digits) if digits.isdecimal() and len(digits) <= len(str(MOST)) else 0
+    return found if found <= MOST else 0
+
+
+def written(event: Event) -> int:
+    """Bytes of all texts in an event, whatever they are called: the families differ in nothing but the names."""
+    found, level = 0, [event.data]
+    while level:
+        value = level.pop()
+        if isinstance(value, dict):
+            level.extend(value.values())
+        elif isinstance(value, list):
+            level.extend(value)
+        else:
+            found += json_api.size(value)
+    return found
+
+
+class Meter:
+    def __init__(self, known: Usage, tier: str = "") -> None:
+        self._facts = Facts(usage=known, reported=known.input + known.output > 0, tier=tier)
+
+    def feed(self, event: Event) -> None:
+        if event.kind == INVOCATION_METRICS:
+            self._merge(mapping(event.data))
+
+    def whole(self, body: bytes) -> None:
+        try:
+            data = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            return
+        if not isinstance(data, dict):
+            return
+        self._facts.stop = text(data.get("stopReason")) or text(data.get("stop_reason"))
+        for source in (data, data.get("usage")):
+            if isinstance(source, dict):
+                self._merge(source)
+
+    def facts(self) -> Facts:
+        return self._facts
+
+    def _merge(self, source: Mapping[str, Any]) -> None:
+        usage = Usage(**{kind: max(_count(source.get(name)) for name in names) for kind, names in _MEMBERS.items()})
+        self._facts.usage.merge(usage)
+        self._facts.reported = self._facts.reported or usage.input + usage.output > 0

@@ -1,0 +1,4 @@
+"""Amazon Bedrock's Converse API.
+
+Import a module by its name. What all of Bedrock's flags share stands in `dialects/bedrock/`.
+"""

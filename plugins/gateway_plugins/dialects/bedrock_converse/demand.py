@@ -1,0 +1,314 @@
+"""What Converse demands of every translator that ends in it: turn rules, tool results, files, cache points.
+
+A translator maps its client's messages to `Turn`s of Converse blocks, with the client's own tool ids; `arrange` makes
+of them what Bedrock takes. Nothing here knows the client's dialect, and nothing depends on a model but through its
+capabilities. Tools and parameters are in `tools.py` and `options.py`. Sources: botocore's service
+model; recorded traffic; the defects of peers named beside the rules.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import Final
+
+import orjson
+
+from gateway.contract.errors import invalid
+from gateway.contract.flag import Caps, Drop
+from gateway_plugins.shared.fields import is_deep
+from gateway_plugins.shared.media import Media
+from gateway_plugins.shared.tools import ToolIds
+from gateway_plugins.shared.turns import (
+    CONTINUE,
+    NO_OUTPUT,
+    NO_RESULT,
+    Block,
+    Turn,
+    native_at_end,
+    reminder,
+    side,
+)
+
+FILLER: Final = "."
+"""A turn that only the rules demand; recorded traffic shows that models take it and go on as if it were not there."""
+ATTACHED: Final = "(attached)"
+"""The text that a turn with a document must have beside it (archestra#4220)."""
+
+_NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9\-()\[\] ]+")
+_EXTENSION: Final = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}$")
+"""Of a file's name. A title may have dots too, and must not end at its last one: "Dr. Who", "Release 1.2"."""
+_MAX_NAME: Final = 190
+"""Characters of a document's name, below Bedrock's 200, so that a number fits behind it."""
+
+
+def is_blank(block: Block) -> bool:
+    """A text without a visible character, which Bedrock refuses (hermes#63983)."""
+    return "text" in block and not block["text"].strip()
+
+
+def media_block(media: Media, names: DocumentNames, caps: Caps, param: str) -> Block:
+    """An image, document or audio block; a 400 where the model cannot see it."""
+    offered = {"image": caps.images, "document": caps.documents, "audio": True}
+    if not offered[media.kind]:
+        raise invalid(f"{param}: this model takes no {media.kind}s", param)
+    inner: Block = {"format": media.format, "source": {"bytes": media.base64}}
+    if media.kind == "document":
+        inner["name"] = names.take(media.name)
+    return {media.kind: inner}
+
+
+class DocumentNames:
+    """Names of documents: Bedrock's alphabet, no extension, each once in a request (bifrost#7003, opencode#19964)."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+
+    def take(self, filename: str) -> str:
+        stem = _EXTENSION.sub("", filename) or filename
+        base = " ".join(_NOT_IN_NAMES.sub(" ", stem).split())[:_MAX_NAME].strip() or "Document"
+        name, count = base, 1
+        while name in self._taken:
+            count += 1
+            name = f"{base} ({count})"
+        self._taken.add(name)
+        return name
+
+
+def arrange(turns: Iterable[Turn], caps: Caps, drop: Drop, *, prefill: bool) -> list[Block]:
+    """The `messages` member: roles alternate, each tool call is answered in the very next turn, by the user.
+
+    `prefill` says whether the last turn may be the assistant's, to be continued.
+    """
+    runs = _runs(turns, drop)
+    if not runs or (runs[0][0] == "assistant" and not caps.leading_assistant):
+        runs.insert(0, ("user", [Turn("user", [{"text": FILLER}], "/messages")]))
+    if runs[-1][0] == "assistant":
+        if _calls(runs[-1][1]):
+            runs.append(("user", []))
+        elif not prefill:
+            runs.append(("user", [Turn("user", [{"text": CONTINUE}], "/messages")]))
+    ids = ToolIds(caps.tool_id_alphanumeric)
+    messages: list[Block] = []
+    for role, run in runs:
+        messages += [_assistant(run, ids)] if role == "assistant" else _user(run, ids, caps)
+    for message in messages:
+        message["content"] = with_points_placed(message["content"], drop)
+    if messages[-1]["role"] == "assistant":
+        _strip_end(messages[-1]["content"])
+    return messages
+
+
+def _runs(turns: Iterable[Turn], drop: Drop) -> list[tuple[str, list[Turn]]]:
+    """Turns of one side after the other, without what is blank; a system turn belongs to the user's side."""
+    kept = []
+    for turn in turns:
+        turn.blocks = [block for block in turn.blocks if not is_blank(block)]
+        if turn.role == "assistant":
+            _drop_last_thinking(turn, drop)
+        if any("cachePoint" not in block for block in turn.blocks):
+            kept.append(turn)
+        else:
+            turn.blocks = with_points_placed(turn.blocks, drop)
+    return [(whose, list(run)) for whose, run in groupby(kept, side)]
+
+
+def _drop_last_thinking(turn: Turn, drop: Drop) -> None:
+    """Thinking that nothing follows is refused."""
+    said = [
+        index for index, block in enumerate(turn.blocks) if not ("reasoningContent" in block or "cachePoint" in block)
+    ]
+    tail = turn.blocks[said[-1] + 1 if said else 0 :]
+    if any("reasoningContent" in block for block in tail):
+        turn.blocks = turn.blocks[: len(turn.blocks) - len(tail)]
+        drop(f"{turn.path}/thinking_blocks")
+
+
+def _calls(run: Sequence[Turn]) -> bool:
+    return any("toolUse" in block for turn in run for block in turn.blocks)
+
+
+def _strip_end(content: list[Block]) -> None:
+    """A turn to be continued may not end in white space."""
+    if "text" in content[-1]:
+        content[-1]["text"] = content[-1]["text"].rstrip()
+
+
+def _assistant(run: Sequence[Turn], ids: ToolIds) -> Block:
+    ids.assistant_turn()
+    content = [block for turn in run for block in turn.blocks]
+    for block in content:
+        if "toolUse" in block:
+            block["toolUse"]["toolUseId"] = ids.call(block["toolUse"]["toolUseId"])
+    return {"role": "assistant", "content": content}
+
+
+def _user(run: Sequence[Turn], ids: ToolIds, caps: Caps) -> list[Block]:
+    """The user's turn, all results of the calls before it first (camel#3954); then what may not stand beside them."""
+    results: list[Block] = []
+    others: list[Block] = []
+    last = len(run) - native_at_end(run, mid_system=caps.mid_system, waiting=ids.waiting)
+    for turn in run[:last]:
+        to = others
+        for block in turn.blocks:
+            if "toolResult" in block:
+                to = results
+                results += [block] if ids.answer(block["toolResult"], "toolUseId", turn.path) else []
+            elif "cachePoint" in block:
+                to.append(block)  # behind the block that it came with, wherever that went
+            else:
+                to = others
+                others.append(_reminder(block) if turn.role == "system" else block)
+    results += [_missing(made) for made in ids.unanswered()]
+    beside = [moved for block in results if "toolResult" in block for moved in _suited(block["toolResult"], caps)]
+    messages = _split(results, beside + others, caps)
+    if last < len(run):
+        messages.append({"role": "system", "content": [block for turn in run[last:] for block in turn.blocks]})
+    return messages
+
+
+def _reminder(block: Block) -> Block:
+    return {"text": reminder(block["text"])} if "text" in block else block
+
+
+def _missing(made: str) -> Block:
+    return {"toolResult": {"toolUseId": made, "content": [{"text": NO_RESULT}], "status": "error"}}
+
+
+def _suited(result: Block, caps: Caps) -> list[Block]:
+    """Make a result what the model takes; returns the files that it takes only beside the result."""
+    content = [block for block in result["content"] if not is_blank(block)]
+    beside: list[Block] = []
+    if not caps.tool_result_images:
+        beside = [block for block in content if "image" in block or "document" in block]
+        content = [block for block in content if block not in beside]
+        if beside:
+            content.append({"text": "(see the attached files)"})
+    content = content or [{"text": NO_OUTPUT}]
+    result["content"] = [_as_json(block) for block in content] if caps.tool_result_json else content
+    if not caps.tool_result_status:
+        result.pop("status", None)
+    return beside
+
+
+def _as_json(block: Block) -> Block:
+    if "text" not in block:
+        return block
+    try:
+        value = orjson.loads(block["text"])
+    except orjson.JSONDecodeError:
+        value = None
+    return {"json": value if isinstance(value, dict) and not is_deep(value) else {"output": block["text"]}}
+
+
+def _split(results: list[Block], others: list[Block], caps: Caps) -> list[Block]:
+    """One user turn, or two with the assistant's between them.
+
+    Which blocks stand beside a result differs by family (pydantic-ai#6081, langchain-aws#141); documents never do on
+    Claude.
+    """
+    others = _with_text(others)
+    apart = caps.tool_result_alone or any("document" in block for block in others)
+    if results and apart and any("cachePoint" not in block for block in others):
+        turns = [("user", results), ("assistant", [{"text": FILLER}]), ("user", others)]
+    else:
+        turns = [("user", results + others)]
+    return [{"role": role, "content": content} for role, content in turns]
+
+
+def _with_text(content: list[Block]) -> list[Block]:
+    if any("document" in block for block in content) and not any("text" in block for block in content):
+        return [{"text": ATTACHED}, *content]
+    return content
+
+
+class CachePoint(Block):
+    """A cache point block that remembers where the client asked for it."""
+
+    def __init__(self, ttl: str, path: str) -> None:
+        super().__init__(cachePoint={"type": "default", "ttl": ttl} if ttl else {"type": "default"})
+        self.path = path
+
+
+class CachePoints:
+    """Cache points: what the model takes of each, and no more than Bedrock takes of all."""
+
+    MAX: Final = 4
+
+    def __init__(self, caps: Caps, drop: Drop) -> None:
+        self._caps = caps
+        self._drop = drop
+
+    def mark(self, blocks: list[Block], ttl: str | None, at: str, *, tool: bool = False) -> None:
+        """Put a point behind the blocks if the client marked them; `at` is the pointer of what carries the mark."""
+        path = f"{at}/cache_control"
+        if ttl is None:
+            return
+        if not blocks or not (self._caps.tool_cache_points if tool else self._caps.cache_points):
+            self._drop(path)
+            return
+        if ttl == "1h" and not self._caps.cache_ttl:
+            self._drop(f"{path}/ttl")  # 5m is what no ttl means
+        blocks.append(CachePoint(ttl if self._caps.cache_ttl else "", path))
+
+    def mark_last(self, turns: Sequence[Turn], ttl: str | None) -> None:
+        """A mark on the whole prompt is one on its last block, if the client has not marked that itself."""
+        blocks = next((turn.blocks for turn in reversed(turns) if turn.blocks), [])
+        if not (blocks and isinstance(blocks[-1], CachePoint)):
+            self.mark(blocks, ttl, "")
+
+    def limit(self, tools: list[Block], system: list[Block], messages: list[Block]) -> None:
+        """Take out what is too much, the earliest in the messages first: later points cover what those covered.
+
+        A longer lifetime must not come behind a shorter one.
+        """
+        contents = [message["content"] for message in messages]
+        where = [*((content, block) for content in contents for block in content if isinstance(block, CachePoint))]
+        where += [(part, block) for part in (system, tools) for block in part if isinstance(block, CachePoint)]
+        for content, point in where[: max(0, len(where) - self.MAX)]:
+            content[:] = [block for block in content if block is not point]
+            self._drop(point.path)
+        shortest = False
+        for point in (block for part in (tools, system, *contents) for block in part if isinstance(block, CachePoint)):
+            if shortest and point["cachePoint"].get("ttl") == "1h":
+                point["cachePoint"] = {"type": "default"}
+                self._drop(f"{point.path}/ttl")
+            shortest = shortest or point["cachePoint"].get("ttl") != "1h"
+
+
+def with_points_placed(content: list[Block], drop: Drop) -> list[Block]:
+    """Points moved before the blocks that none may follow (opencode#17300), or dropped where nothing is before them."""
+    placed: list[Block] = []
+    for block in content:
+        if not isinstance(block, CachePoint):
+            placed.append(block)
+            continue
+        at = len(placed)
+        while at and _takes_no_point(placed[at - 1]):
+            at -= 1
+        if at and "cachePoint" not in placed[at - 1]:
+            placed.insert(at, block)
+        else:
+            drop(block.path)
+    return placed
+
+
+def _takes_no_point(block: Block) -> bool:
+    return "reasoningContent" in block or ("document" in block and block["document"]["format"] != "pdf")
+
+
+def is_unsigned_loop(turns: Sequence[Turn]) -> bool:
+    """The last assistant turn calls tools and does not begin with thinking: with a budget, that is refused.
+
+    It happens when a client does not send its thinking back (RooCode#11238).
+    """
+    first: list[Block] = []
+    calls = False
+    for turn in reversed(turns):
+        if turn.role == "assistant":
+            first = turn.blocks or first
+            calls = calls or any("toolUse" in block for block in turn.blocks)
+        elif first:
+            break
+    return calls and "reasoningContent" not in first[0]

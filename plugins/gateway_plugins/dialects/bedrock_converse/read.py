@@ -1,0 +1,350 @@
+"""Readers of a Converse request's conversation: what the client said, checked and in plain values, for any road.
+
+Source: botocore's service model (Message, ContentBlock and what is inside). A value that cannot be read is a 400 that
+names its field; a member that the model does not have is reported. Files come as bytes: what lies in a bucket, the
+gateway cannot read. What a provider can take belongs to the roads, parameters to `read_options.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Final
+
+from gateway.contract.errors import invalid
+from gateway.contract.flag import Drop, Members
+from gateway_plugins.dialects.bedrock_converse.emit import PLACES
+from gateway_plugins.dialects.bedrock_converse.values import (
+    Block,
+    CachePoint,
+    Call,
+    Document,
+    File,
+    Json,
+    Message,
+    Result,
+    SearchResult,
+    Text,
+    ToolChange,
+)
+from gateway_plugins.dialects.openai.read import arguments
+from gateway_plugins.shared import media
+from gateway_plugins.shared.fields import escaped, member, param
+from gateway_plugins.shared.media import Media
+from gateway_plugins.shared.reasoning import Reasoning
+from gateway_plugins.shared.reply_events import Citation
+
+_ROLES: Final = ("user", "assistant", "system")
+_TTLS: Final = ("5m", "1h")
+_SOUNDS: Final[Mapping[str, str]] = {"mpeg": "mp3", "mpga": "mp3"}
+"""Converse's other words for a format of sound."""
+_LOCATIONS: Final[Mapping[str, tuple[str, str]]] = {name: (kind, index) for kind, (name, index) in PLACES.items()}
+"""Location to the kind of a citation, and its index."""
+
+
+_ANYWHERE: Final = (Text, CachePoint, ToolChange)
+_SIDES: Final[Mapping[str, tuple[type, ...]]] = {
+    "user": (*_ANYWHERE, File, Document, SearchResult, Result),
+    "assistant": (*_ANYWHERE, Reasoning, Call),
+    "system": _ANYWHERE,
+}
+"""What a message of a role may hold: what the other dialects have a place for."""
+
+
+def messages(top: Members, drop: Drop) -> list[Message]:
+    """The conversation, without what a provider's own tools did in it, which is reported."""
+    servers: set[str] = set()
+    found = []
+    for index, raw in enumerate(listed(member(top, "messages"), "/messages")):
+        at = f"/messages/{index}"
+        message = struct(raw, at, ("role", "content"), drop)
+        role = message.get("role")
+        if role not in _ROLES:
+            raise invalid(f'{param(at)}.role: "{role}" is not one of {", ".join(_ROLES)}', f"{param(at)}.role")
+        blocks = _blocks(message.get("content"), f"{at}/content", _BLOCKS, drop)
+        found.append(Message(str(role), at, _placed(_without_servers(blocks, servers, drop), str(role))))
+    return found
+
+
+def system(top: Members, drop: Drop) -> list[Block]:
+    """The system prompt: texts and cache points."""
+    return _placed(_blocks(member(top, "system"), "/system", _SYSTEM, drop), "system")
+
+
+def _without_servers(blocks: list[Block], servers: set[str], drop: Drop) -> list[Block]:
+    """Without the calls of tools that another provider ran itself, and their results; `servers` are their ids."""
+    kept = []
+    for block in blocks:
+        if isinstance(block, Call) and block.is_servers:
+            servers.add(block.id)
+        if isinstance(block, Call | Result) and block.id in servers:
+            drop(block.at)
+        else:
+            kept.append(block)
+    return kept
+
+
+def _placed(blocks: list[Block], role: str) -> list[Block]:
+    for block in blocks:
+        if not isinstance(block, _SIDES[role]):
+            field = param(block.at)
+            raise invalid(f"{field}: this cannot stand in a message of role {role} here; leave it out", field)
+    return blocks
+
+
+def struct(value: Any, at: str, known: Collection[str], drop: Drop) -> dict[str, Any]:
+    """An object; members that are not known are reported."""
+    if not isinstance(value, dict):
+        raise invalid(f"{param(at)} must be an object", param(at))
+    for name, inner in value.items():
+        if name not in known and inner is not None:
+            drop(f"{at}/{escaped(name)}")
+    return value
+
+
+def union(value: Any, at: str, known: Collection[str]) -> tuple[str, Any]:
+    """Name and value of the one member that a union has set."""
+    given = {name: inner for name, inner in value.items() if inner is not None} if isinstance(value, dict) else {}
+    if len(given) != 1 or not given.keys() <= set(known):
+        said = f", not {', '.join(given)}" if given else ""
+        raise invalid(f"{param(at)} must have exactly one of {', '.join(known)}{said}", param(at))
+    return next(iter(given.items()))
+
+
+def listed(value: Any, at: str) -> list[Any]:
+    """A member that must be a list; null reads as none."""
+    if value is not None and not isinstance(value, list):
+        raise invalid(f"{param(at)} must be a list", param(at))
+    return value or []
+
+
+def text_at(inner: Mapping[str, Any], name: str, at: str, *, needed: bool = False) -> str:
+    """A member of the object at `at` that must be a string; null reads as "" unless it is needed."""
+    value = inner.get(name)
+    if value is None and not needed:
+        return ""
+    if not isinstance(value, str):
+        field = f"{param(at)}.{name}"
+        raise invalid(f"{field} must be a string", field)
+    return value
+
+
+def cache_point(value: Any, at: str, drop: Drop) -> CachePoint:
+    """A cache point; `at` is the pointer of its block."""
+    inner = struct(value, f"{at}/cachePoint", ("type", "ttl"), drop)
+    ttl = inner.get("ttl")
+    if ttl not in (None, *_TTLS):
+        field = f"{param(at)}.cachePoint.ttl"
+        raise invalid(f'{field}: "{ttl}" is not one of {", ".join(_TTLS)}', field)
+    return CachePoint(f"{at}/cachePoint", str(ttl or ""))
+
+
+_Read = Callable[[Any, str, Drop], Block]
+
+
+def _blocks(value: Any, at: str, known: Mapping[str, _Read], drop: Drop) -> list[Block]:
+    found = []
+    for index, raw in enumerate(listed(value, at)):
+        kind, inner = union(raw, f"{at}/{index}", known)
+        found.append(known[kind](inner, f"{at}/{index}", drop))
+    return found
+
+
+def _text(value: Any, at: str, drop: Drop) -> Text:
+    _ = drop
+    return Text(at, text_at({"text": value}, "text", at, needed=True))
+
+
+def _bytes(value: Any, at: str, others: Collection[str] = ()) -> tuple[str, Any]:
+    """The member that a source has set. Raises `Refused` for one that only AWS can read."""
+    kind, inner = union(value, f"{at}/source", ("bytes", *others, "s3Location"))
+    if kind == "s3Location":
+        field = f"{param(at)}.source.s3Location"
+        raise invalid(f"{field}: this provider reads no S3 buckets; send the file itself as source.bytes", field)
+    if kind == "bytes" and not isinstance(inner, str):
+        raise invalid(f"{param(at)}.source.bytes must be base64 text", f"{param(at)}.source.bytes")
+    return kind, inner
+
+
+def _image(value: Any, at: str, drop: Drop) -> File:
+    at = f"{at}/image"
+    inner = struct(value, at, ("format", "source"), drop)
+    field = f"{param(at)}.source.bytes"
+    data = media.decoded(_bytes(inner.get("source"), at)[1], field)
+    mime = media.sniffed(data) or ""
+    if not mime.startswith("image/"):
+        raise invalid(f"{field}: this is no png, jpeg, gif or webp image", field)
+    return File(at, Media(mime, data))
+
+
+def _sound(value: Any, at: str, drop: Drop) -> File:
+    at = f"{at}/audio"
+    inner = struct(value, at, ("format", "source"), drop)
+    format_ = text_at(inner, "format", at, needed=True)
+    sound = _bytes(inner.get("source"), at)[1]
+    return File(at, media.audio(sound, _SOUNDS.get(format_, format_), param(at)))
+
+
+def _video(value: Any, at: str, drop: Drop) -> Block:
+    _ = value, drop
+    raise invalid(f"{param(at)}.video: this provider takes no video; leave it out", f"{param(at)}.video")
+
+
+def _document(value: Any, at: str, drop: Drop) -> Document:
+    at = f"{at}/document"
+    inner = struct(value, at, ("format", "name", "source", "context", "citations"), drop)
+    name = text_at(inner, "name", at)
+    kind, source = _bytes(inner.get("source"), at, ("text", "content"))
+    file: Media | None = None
+    texts: tuple[str, ...] = ()
+    if kind == "bytes":
+        # the extension tells what the bytes do not
+        read = media.document(source, f"x.{text_at(inner, 'format', at)}", f"{param(at)}.source.bytes")
+        file = Media(read.mime, read.data, name)
+    else:
+        texts = _texts(source if kind == "content" else [{"text": source}], f"{at}/source/{kind}", drop)
+    context, citations = text_at(inner, "context", at), _cites(inner, at, drop)
+    return Document(at, name, file, texts, kind == "content", context, citations)
+
+
+def _texts(value: Any, at: str, drop: Drop) -> tuple[str, ...]:
+    parts = enumerate(listed(value, at))
+    return tuple(
+        text_at(struct(part, f"{at}/{index}", ("text",), drop), "text", f"{at}/{index}", needed=True)
+        for index, part in parts
+    )
+
+
+def _cites(inner: Mapping[str, Any], at: str, drop: Drop) -> bool:
+    config = inner.get("citations")
+    return config is not None and struct(config, f"{at}/citations", ("enabled",), drop).get("enabled") is True
+
+
+def _search_result(value: Any, at: str, drop: Drop) -> SearchResult:
+    at = f"{at}/searchResult"
+    inner = struct(value, at, ("source", "title", "content", "citations"), drop)
+    texts = _texts(inner.get("content"), f"{at}/content", drop)
+    source, title = text_at(inner, "source", at, needed=True), text_at(inner, "title", at, needed=True)
+    return SearchResult(at, source, title, texts, _cites(inner, at, drop))
+
+
+def _guarded(value: Any, at: str, drop: Drop) -> Block:
+    """Content that a guardrail is to look at. Without one it is content like any other."""
+    at = f"{at}/guardContent"
+    kind, inner = union(value, at, ("text", "image"))
+    if kind == "image":
+        return _image(inner, at, drop)
+    text = struct(inner, f"{at}/text", ("text",), drop)
+    return Text(at, text_at(text, "text", f"{at}/text", needed=True))
+
+
+def _cache_point(value: Any, at: str, drop: Drop) -> CachePoint:
+    return cache_point(value, at, drop)
+
+
+def _thinking(value: Any, at: str, drop: Drop) -> Reasoning:
+    at = f"{at}/reasoningContent"
+    kind, inner = union(value, at, ("reasoningText", "redactedContent"))
+    if kind == "redactedContent":
+        # the bytes are Anthropic's base64 text (recorded traffic, thinking_part_redacted)
+        encoded = text_at(value, kind, at)
+        return Reasoning(at, data=media.decoded(encoded, f"{param(at)}.redactedContent").decode("latin-1"))
+    text = struct(inner, f"{at}/reasoningText", ("text", "signature"), drop)
+    at = f"{at}/reasoningText"
+    return Reasoning(at, text_at(text, "text", at), text_at(text, "signature", at))
+
+
+def _cited(value: Any, at: str, drop: Drop) -> Text:
+    """An answer with its sources, as a reply brought it."""
+    at = f"{at}/citationsContent"
+    inner = struct(value, at, ("content", "citations"), drop)
+    said = "".join(_texts(inner.get("content"), f"{at}/content", drop))
+    raws = enumerate(listed(inner.get("citations"), f"{at}/citations"))
+    found = (_citation(raw, f"{at}/citations/{index}", drop) for index, raw in raws)
+    return Text(at, said, tuple(filter(None, found)))
+
+
+def _citation(value: Any, at: str, drop: Drop) -> Citation | None:
+    """None for one without a place, which only Bedrock has; it is reported."""
+    inner = struct(value, at, ("title", "source", "sourceContent", "location"), drop)
+    cited = "".join(_texts(inner.get("sourceContent"), f"{at}/sourceContent", drop))
+    title, source = text_at(inner, "title", at), text_at(inner, "source", at)
+    location = f"{at}/location"
+    if inner.get("location") is None:
+        drop(at)
+        return None
+    kind, place = union(inner.get("location"), location, ("web", *_LOCATIONS))
+    if kind == "web":
+        url = text_at(struct(place, f"{location}/web", ("url", "domain"), drop), "url", f"{location}/web")
+        return Citation("web", cited, title, url or source)
+    named, index = _LOCATIONS[kind]
+    place = struct(place, f"{location}/{kind}", (index, "start", "end"), drop)
+    numbers = [_number(place.get(name), f"{location}/{kind}/{name}") for name in (index, "start", "end")]
+    return Citation(named, cited, title, source, *numbers)
+
+
+def _number(value: Any, at: str) -> int:
+    if value is not None and type(value) is not int:
+        raise invalid(f"{param(at)} must be a whole number", param(at))
+    return value or 0
+
+
+def _call(value: Any, at: str, drop: Drop) -> Call:
+    at = f"{at}/toolUse"
+    inner = struct(value, at, ("toolUseId", "name", "input", "type"), drop)
+    given = inner.get("input")
+    if given is not None and not isinstance(given, dict):
+        raise invalid(f"{param(at)}.input must be an object", f"{param(at)}.input")
+    tool_id, name = text_at(inner, "toolUseId", at, needed=True), text_at(inner, "name", at, needed=True)
+    return Call(at, tool_id, name, arguments(given), inner.get("type") == "server_tool_use")
+
+
+def _result(value: Any, at: str, drop: Drop) -> Result:
+    at = f"{at}/toolResult"
+    inner = struct(value, at, ("toolUseId", "content", "status", "type"), drop)
+    status = inner.get("status")
+    if status not in (None, "success", "error"):
+        raise invalid(f'{param(at)}.status: "{status}" is not one of success, error', f"{param(at)}.status")
+    content = _blocks(inner.get("content"), f"{at}/content", _IN_RESULTS, drop)
+    return Result(at, text_at(inner, "toolUseId", at, needed=True), content, status == "error")
+
+
+def _json(value: Any, at: str, drop: Drop) -> Json:
+    _ = drop
+    return Json(f"{at}/json", value)
+
+
+def _tool_change(value: Any, at: str, drop: Drop, *, added: bool) -> ToolChange:
+    inner = struct(value, at, ("tool",), drop)
+    tool = struct(inner.get("tool"), f"{at}/tool", ("type", "name", "serverName"), drop)
+    kind, name, server = (text_at(tool, member, f"{at}/tool") for member in ("type", "name", "serverName"))
+    return ToolChange(at, added, kind or "tool_reference", name, server)
+
+
+def _tool_addition(value: Any, at: str, drop: Drop) -> ToolChange:
+    return _tool_change(value, f"{at}/toolAddition", drop, added=True)
+
+
+def _tool_removal(value: Any, at: str, drop: Drop) -> ToolChange:
+    return _tool_change(value, f"{at}/toolRemoval", drop, added=False)
+
+
+_FILES: Final[Mapping[str, _Read]] = {
+    "text": _text,
+    "image": _image,
+    "document": _document,
+    "video": _video,
+    "searchResult": _search_result,
+}
+_SYSTEM: Final[Mapping[str, _Read]] = {"text": _text, "guardContent": _guarded, "cachePoint": _cache_point}
+_IN_RESULTS: Final[Mapping[str, _Read]] = {**_FILES, "json": _json}
+_BLOCKS: Final[Mapping[str, _Read]] = {
+    **_FILES,
+    **_SYSTEM,
+    "audio": _sound,
+    "toolUse": _call,
+    "toolResult": _result,
+    "reasoningContent": _thinking,
+    "citationsContent": _cited,
+    "toolAddition": _tool_addition,
+    "toolRemoval": _tool_removal,
+}

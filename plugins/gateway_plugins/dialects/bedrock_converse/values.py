@@ -1,0 +1,118 @@
+"""What a Converse request's messages hold, in plain values: for the roads from it.
+
+`read.py` reads them, each with its JSON pointer in the client's body; what becomes of them at a
+provider belongs to `converse_to_*.py`. Nothing here reads or decides. Source: botocore's service model (ContentBlock).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from gateway_plugins.shared.fields import Ttl
+from gateway_plugins.shared.media import Media
+from gateway_plugins.shared.reasoning import Reasoning
+from gateway_plugins.shared.reply_events import Citation
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text, with its sources where it is an earlier answer of the model."""
+
+    at: str
+    """JSON pointer of the block, as in every value here."""
+    text: str
+    citations: tuple[Citation, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """An image or sound."""
+
+    at: str
+    media: Media
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A file, or texts in its place: one, or several that can be cited apart from each other."""
+
+    at: str
+    name: str
+    media: Media | None = None
+    texts: tuple[str, ...] = ()
+    is_split: bool = False
+    context: str = ""
+    citations: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    at: str
+    source: str
+    title: str
+    texts: tuple[str, ...]
+    citations: bool = False
+
+    @property
+    def plain(self) -> str:
+        """As text, for models that know no search results."""
+        return "\n".join([f"{self.title} ({self.source})", *self.texts])
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A tool call of an earlier turn. `is_servers`: a tool that the provider ran itself."""
+
+    at: str
+    id: str
+    name: str
+    input: dict[str, Any]
+    is_servers: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a tool answered: texts, files, documents, search results."""
+
+    at: str
+    id: str
+    content: list[Block]
+    is_error: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Json:
+    """A value of a tool's result."""
+
+    at: str
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class CachePoint:
+    at: str
+    ttl: Ttl
+
+
+@dataclass(frozen=True, slots=True)
+class ToolChange:
+    """From here on a tool is offered, or is not any more. `server` is that of an MCP tool."""
+
+    at: str
+    added: bool
+    kind: str
+    name: str
+    server: str
+
+
+Block = Text | File | Document | SearchResult | Reasoning | Call | Result | Json | CachePoint | ToolChange
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message; `role` is user, assistant or system."""
+
+    role: str
+    at: str
+    blocks: list[Block]

@@ -1,0 +1,85 @@
+"""Errors as OpenAI says them, for both of its dialects: statuses, types and codes.
+
+Source: OpenAI's API reference (Errors). How an error stands in a stream differs, and belongs to the flags.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+import orjson
+
+from gateway.contract import errors, json_api
+from gateway.contract.errors import Problem
+from gateway_plugins.shared.lenient import mapping, text, whole_number
+
+TOO_LONG: Final = "context_length_exceeded"
+_ERROR_STATUS: Final = 400
+_NO_STATUS: Final = 600
+"""Numbers of errors; OpenRouter has them in `code`."""
+
+_ERRORS: Final = {
+    errors.INVALID_REQUEST: (400, "invalid_request_error", None),
+    errors.PERMISSION: (403, "permission_error", "permission_denied"),
+    errors.NOT_FOUND: (404, "invalid_request_error", "model_not_found"),
+    errors.TOO_LARGE: (413, "invalid_request_error", "request_too_large"),
+    errors.TIMEOUT: (504, "server_error", "timeout"),
+    errors.RATE_LIMIT: (429, "rate_limit_error", "rate_limit_exceeded"),
+    errors.QUOTA: (429, "insufficient_quota", "insufficient_quota"),
+    errors.OVERLOADED: (503, "server_error", "overloaded"),
+    errors.UNAVAILABLE: (503, "server_error", "unavailable"),
+    errors.INTERNAL: (500, "server_error", None),
+}
+
+
+_CODES: Final = {
+    "invalid_request_error": errors.INVALID_REQUEST,
+    "invalid_prompt": errors.INVALID_REQUEST,
+    TOO_LONG: errors.INVALID_REQUEST,
+    "permission_error": errors.PERMISSION,
+    "model_not_found": errors.NOT_FOUND,
+    "rate_limit_error": errors.RATE_LIMIT,
+    "rate_limit_exceeded": errors.RATE_LIMIT,
+    "insufficient_quota": errors.QUOTA,
+    "overloaded": errors.OVERLOADED,
+    "overloaded_error": errors.OVERLOADED,
+    "timeout": errors.TIMEOUT,
+}
+
+
+def stream_problem(value: Any) -> Problem:
+    """An `error` in a stream, where no status tells what it is: its code does, or its type, or a status as its code."""
+    said = mapping(value)
+    number = whole_number(said.get("code"))
+    names = [name for name in (text(said.get("code")), text(said.get("type"))) if name]
+    code = next((_CODES[name] for name in names if name in _CODES), errors.INTERNAL)
+    if _ERROR_STATUS <= number < _NO_STATUS:
+        code = json_api.code_of(number)
+    message = text(said.get("message")) or text(value) or "the provider failed without a message"
+    retryable = code not in {errors.INVALID_REQUEST, errors.PERMISSION, errors.NOT_FOUND}
+    return Problem(code, message, names[0] if names else "", errors.STATUS[code], retryable=retryable)
+
+
+_TOO_LONG: Final = re.compile(
+    "input is too long|prompt is too long|exceeds? context limit|too many total text bytes|maximum context length",
+    re.IGNORECASE,
+)
+"""How providers say it where they have no code for it (bedrock.md 1.4). At OpenAI's, agents shorten their history."""
+
+
+def is_too_long(problem: Problem) -> bool:
+    """Whether the conversation does not fit into the model's context."""
+    return problem.code == errors.INVALID_REQUEST and _TOO_LONG.search(problem.message) is not None
+
+
+def inner(problem: Problem) -> dict[str, Any]:
+    """What stands under `error`."""
+    _, kind, code = _ERRORS[problem.code]
+    code = TOO_LONG if is_too_long(problem) else code
+    return {"message": problem.message, "type": kind, "param": problem.param or None, "code": code}
+
+
+def error(problem: Problem) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers and body of an error reply."""
+    return _ERRORS[problem.code][0], json_api.error_headers(problem), orjson.dumps({"error": inner(problem)})

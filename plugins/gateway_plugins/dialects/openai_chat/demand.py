@@ -1,0 +1,203 @@
+"""What Chat Completions demands of every translator that ends in it: an answer to each call, parts by role, files.
+
+A translator tells a `Conversation` what its client said, in order and with the client's own tool ids; it becomes the
+`messages` that OpenAI and its many compatible servers take. Tools and parameters are in `options.py`.
+Nothing here knows the client's dialect, and nothing depends on a model but through its capabilities. Source: OpenAI's
+API reference (Chat); the defects of peers named beside the rules.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+import orjson
+
+from gateway.contract.errors import invalid
+from gateway.contract.flag import Caps, Drop
+from gateway_plugins.shared.media import Media
+from gateway_plugins.shared.tools import ToolIds, tool_id
+from gateway_plugins.shared.turns import CONTINUE, NO_OUTPUT, NO_RESULT, Block, titled
+
+Call = tuple[str, str, dict[str, Any]]
+"""Of a tool: the client's id, the name (as `tools.Names` gives it), the input."""
+
+BETWEEN: Final = "."
+"""The assistant's word between a tool's result and the user's, for models that take nothing beside results."""
+ATTACHED: Final = "(the files of this result follow in the next message)"
+_FILES_OF: Final = "The files of the tool result {}:"
+_FAILED: Final = "Error: "
+"""Begins a result that is an error, which Chat has no member for."""
+
+_ID: Final = re.compile(r"[a-zA-Z0-9_-]{1,40}")
+"""Ids of calls; OpenAI refuses longer ones."""
+_TEXTS: Final = frozenset({"txt", "md", "csv", "html"})
+
+
+def text(value: str) -> Block:
+    return {"type": "text", "text": value}
+
+
+def is_blank(part: Block) -> bool:
+    """A text without a visible character, which says nothing and which some servers refuse."""
+    return part.get("type") == "text" and not part["text"].strip()
+
+
+def media_part(media: Media, caps: Caps, field: str) -> Block:
+    """A file as a part of a user message; a 400 that names `field` where the model cannot see it.
+
+    A text document goes as text, which every server reads; a PDF and its like as OpenAI's `file`.
+    """
+    offered = {"image": caps.images, "document": caps.documents, "audio": True}
+    if not offered[media.kind]:
+        raise invalid(f"{field}: this model takes no {media.kind}s", field)
+    if media.kind == "audio":
+        return {"type": "input_audio", "input_audio": {"data": media.base64, "format": media.format}}
+    if media.format in _TEXTS:
+        return document_text(media, field)
+    url = f"data:{media.mime};base64,{media.base64}"
+    if media.kind == "image":
+        return {"type": "image_url", "image_url": {"url": url}}
+    return {"type": "file", "file": {"filename": _filename(media), "file_data": url}}
+
+
+def document_text(media: Media, field: str) -> Block:
+    try:
+        content = media.data.decode()
+    except UnicodeDecodeError:
+        raise invalid(f"{field}: the text is not UTF-8", field) from None
+    return text(titled(content, media.name))
+
+
+def _filename(media: Media) -> str:
+    """With the extension by which OpenAI tells a file's type."""
+    name = media.name.strip() or "document"
+    return name if name.lower().endswith(f".{media.format}") else f"{name}.{media.format}"
+
+
+class Conversation:
+    """The `messages` member, told in the client's order."""
+
+    def __init__(self, caps: Caps, drop: Drop) -> None:
+        self._caps = caps
+        self._drop = drop
+        self._ids = ToolIds(caps.tool_id_alphanumeric)
+        self._messages: list[Block] = []
+        self._results: list[Block] = []
+        self._others: list[Block] = []
+        """What the user's side said since the assistant's last turn; results go first."""
+
+    def system(self, value: str) -> None:
+        """System text, where it stands in the conversation."""
+        if value.strip():
+            role = "system" if self._caps.system else "user"
+            self._others.append({"role": role, "content": value})
+
+    def hint(self, value: str) -> None:
+        """What we ask of the model ourselves, beside the system text that begins the conversation; "" for nothing."""
+        if not value:
+            return
+        self._flush()
+        first = self._messages[0] if self._messages else {}
+        if first.get("role") == "system":
+            first["content"] = f"{first['content']}\n\n{value}"
+        else:
+            self._messages.insert(0, {"role": "system" if self._caps.system else "user", "content": value})
+
+    def user(self, parts: Sequence[Block], at: str) -> None:
+        """Chat parts of a user message; `at` is the JSON pointer of the client's."""
+        _ = at
+        kept = [part for part in parts if not is_blank(part)]
+        if kept:
+            self._others.append({"role": "user", "content": _content(kept)})
+
+    def assistant(self, value: str, calls: Sequence[Call], at: str, reasoning: str = "", refusal: str = "") -> None:
+        """A turn of the assistant. Two in a row become one, since the answers to their calls come behind both.
+
+        `reasoning` is thinking as text; it goes back to the few models that read it, and is reported for all others.
+        """
+        if reasoning and not self._caps.reasoning_content:
+            self._drop(f"{at}/reasoning")
+            reasoning = ""
+        if not (value.strip() or calls or refusal.strip()):
+            return
+        message = self._assistant_message()
+        for name, piece in (("content", value), ("refusal", refusal), ("reasoning_content", reasoning)):
+            if piece.strip():
+                message[name] = f"{message[name]}\n\n{piece}" if message.get(name) else piece
+        for given, called, arguments in calls:
+            function = {"name": called, "arguments": orjson.dumps(arguments).decode()}
+            made = self._ids.call(_short(given or f"{at}#{called}"))
+            message.setdefault("tool_calls", []).append({"id": made, "type": "function", "function": function})
+
+    def _assistant_message(self) -> Block:
+        if self._messages and self._messages[-1]["role"] == "assistant" and not (self._results or self._others):
+            return self._messages[-1]
+        self._flush()
+        self._messages.append({"role": "assistant", "content": None})
+        return self._messages[-1]
+
+    def result(self, call_id: str, parts: Sequence[Block], at: str, *, is_error: bool = False) -> None:
+        """A tool's result, in Chat parts. Raises `Refused` where no call of the turn before has this id."""
+        content = [part for part in parts if not is_blank(part)]
+        if is_error and not _says_so(content):
+            content = _failed(content)
+        made: Block = {"role": "tool", "tool_call_id": _short(call_id), "content": content}
+        if self._ids.answer(made, "tool_call_id", at):
+            self._results.append(made)
+
+    def messages(self) -> list[Block]:
+        """What was told. A conversation that ends with calls gets their results, and one of no turns a user's."""
+        self._flush()
+        trailing = self._messages and self._messages[-1]["role"] == "assistant" and not self._caps.prefill
+        if trailing or all(message["role"] == "system" for message in self._messages):
+            self._messages.append({"role": "user", "content": CONTINUE})
+        return self._messages
+
+    def _flush(self) -> None:
+        """The user's side: each call answered once and directly behind it, then the files, then all else."""
+        files: list[Block] = []
+        results = [*self._results, *map(_missing, self._ids.unanswered())]
+        for result in results:
+            files += _texts_only(result)
+        others = [{"role": "user", "content": files}] if files else []
+        others += self._others
+        if results and others and self._caps.tool_result_alone:
+            others.insert(0, {"role": "assistant", "content": BETWEEN})
+        self._messages += [*results, *others]
+        self._results, self._others = [], []
+        self._ids.assistant_turn()
+
+
+def _short(given: str) -> str:
+    """The client's id, or another one that stands for it wherever it is used."""
+    return given if _ID.fullmatch(given) else tool_id(f"{given}\n")
+
+
+def _failed(content: list[Block]) -> list[Block]:
+    """The content with the error said in its first text."""
+    said = [*(part["text"] for part in content if part["type"] == "text"), NO_OUTPUT]
+    return [text(_FAILED + said[0]), *(part for part in content if part.get("text") != said[0])]
+
+
+def _says_so(content: Sequence[Block]) -> bool:
+    first = content[0] if content else {}
+    return "error" in str(first.get("text", ""))[:80].lower()
+
+
+def _content(parts: list[Block]) -> str | list[Block]:
+    """One text as a string, which servers take that know no parts."""
+    return str(parts[0]["text"]) if len(parts) == 1 and parts[0]["type"] == "text" else parts
+
+
+def _missing(made: str) -> Block:
+    return {"role": "tool", "tool_call_id": made, "content": [text(f"{_FAILED}{NO_RESULT}")]}
+
+
+def _texts_only(result: Block) -> list[Block]:
+    """Make a result's content a string, all that a tool's message takes; returns the files for a user's message."""
+    files = [part for part in result["content"] if part["type"] != "text"]
+    texts = [part["text"] for part in result["content"] if part["type"] == "text"]
+    result["content"] = "\n".join([*texts, *([ATTACHED] if files else [])]) or NO_OUTPUT
+    return [text(_FILES_OF.format(result["tool_call_id"])), *files] if files else []

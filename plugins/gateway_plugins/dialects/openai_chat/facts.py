@@ -1,0 +1,64 @@
+"""Facts of a reply in the Chat dialect: its usage in the gateway's vocabulary, and what stands in a content.
+
+Source: OpenAI's API reference (Chat, usage). Which chunks carry it is known to the flag's meter and to the reader.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from gateway.contract.flag import Usage
+from gateway_plugins.shared.lenient import count, mapping, text
+
+
+def usage_of(reported: dict[str, Any]) -> Usage:
+    """OpenAI's usage in kinds that do not overlap."""
+    prompt = mapping(reported.get("prompt_tokens_details"))
+    completion = mapping(reported.get("completion_tokens_details"))
+    read = count(prompt.get("cached_tokens")) or 0
+    written = count(prompt.get("cache_write_tokens")) or count(prompt.get("cache_creation_tokens")) or 0
+    return Usage(
+        input=max(0, (count(reported.get("prompt_tokens")) or 0) - read - written),
+        output=count(reported.get("completion_tokens")) or 0,
+        cache_read=read,
+        cache_write_5m=written,
+        reasoning=count(completion.get("reasoning_tokens")) or 0,
+    )
+
+
+def parts_of(content: Any) -> tuple[list[str], list[str], list[str]]:
+    """What a `content` has: its texts, its thoughts, and the types of the parts that are neither.
+
+    It is a text, or parts with texts as some servers have them; Mistral's parts of thinking have parts inside.
+    """
+    if not isinstance(content, list):
+        return [text(content)], [], []
+    texts, thoughts, others = [], [], []
+    for part in map(mapping, content):
+        if "thinking" in part:
+            inner = part["thinking"]
+            thoughts += parts_of(inner)[0] if isinstance(inner, list) else [text(inner)]
+        elif "text" in part:
+            texts.append(text(part["text"]))
+        else:
+            others.append(text(part.get("type")) or "part")
+    return texts, thoughts, others
+
+
+def is_told(reported: dict[str, Any]) -> bool:
+    """Whether usage has any token: some servers send an empty one, or one of nulls or zeros."""
+    return any(count(reported.get(name)) for name in ("prompt_tokens", "completion_tokens"))
+
+
+_MEDIA: Final = {
+    "image_input": ("prompt_tokens_details", "image_tokens"),
+    "audio_input": ("prompt_tokens_details", "audio_tokens"),
+    "image_output": ("completion_tokens_details", "image_tokens"),
+    "audio_output": ("completion_tokens_details", "audio_tokens"),
+}
+
+
+def media_of(reported: dict[str, Any]) -> dict[str, int]:
+    """Tokens of images and sound, which are inside of the prompt's and the completion's."""
+    counts = {kind: count(mapping(reported.get(part)).get(name)) for kind, (part, name) in _MEDIA.items()}
+    return {kind: found for kind, found in counts.items() if found}

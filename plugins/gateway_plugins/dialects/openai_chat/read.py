@@ -1,0 +1,186 @@
+"""Reader of a Chat Completions request's messages: what the client said, as `openai_values.Message`s.
+
+Source: OpenAI's API reference (Chat); the extensions `cache_control` as opencode and `thinking_blocks` as LiteLLM
+sends them. A value that cannot be read is a 400 that names its field. Tools and parameters are in
+`read_options.py`; what a provider can take, and what becomes of a value there, belongs to the roads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from gateway.contract.errors import invalid
+from gateway.contract.flag import Drop, Members
+from gateway_plugins.dialects.openai.read import arguments, inner_leftovers, list_of, refuse_files, text_of
+from gateway_plugins.dialects.openai.values import Call, Message, Part
+from gateway_plugins.shared import media
+from gateway_plugins.shared.fields import Ttl, member, param
+from gateway_plugins.shared.media import Media
+from gateway_plugins.shared.reasoning import Reasoning
+
+_ROLES: Final = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "tool": "tool",
+    "function": "tool",
+}
+_COMMON: Final = frozenset({"role", "content", "cache_control"})
+_CARRIED: Final[Mapping[str, frozenset[str]]] = {
+    "system": _COMMON,
+    "user": _COMMON,
+    "assistant": _COMMON | {"tool_calls", "refusal", "thinking_blocks"},
+    "tool": _COMMON | {"tool_call_id", "name"},  # the call names it already
+}
+_UNSIGNED: Final = frozenset({"reasoning_content", "reasoning"})
+"""Thinking as text alone, which no provider takes back; beside `thinking_blocks` it repeats them."""
+
+
+def messages(top: Members, drop: Drop) -> list[Message]:
+    """The conversation. Legacy function calls are read as tool calls."""
+    raws = member(top, "messages")
+    if not isinstance(raws, list) or not raws:
+        raise invalid('"messages" must be a list with at least one message', "messages")
+    found = []
+    legacy: dict[str, str] = {}
+    for index, raw in enumerate(raws):
+        at = f"/messages/{index}"
+        role = str(raw.get("role")) if isinstance(raw, dict) else ""
+        if role not in _ROLES:
+            raise invalid(f'{param(at)}.role: "{role}" is not one of {", ".join(_ROLES)}', f"{param(at)}.role")
+        found.append(_message(_ROLES[role], _modern(raw, index, legacy), at, drop))
+    return found
+
+
+def _message(role: str, raw: dict[str, Any], at: str, drop: Drop) -> Message:
+    replayed = _UNSIGNED if raw.get("thinking_blocks") else frozenset()
+    inner_leftovers(raw, _CARRIED[role] | replayed, at, drop)
+    parts = _parts(raw.get("content"), f"{at}/content", drop)
+    if role in {"system", "assistant"}:
+        refuse_files(parts, role)
+    content: list[Part | Call | Reasoning] = [*parts]
+    ttl = cache_ttl(raw, at)
+    if role == "tool":
+        return Message(role, at, content, ttl, _tool_call_id(raw, at))
+    if role == "assistant":
+        content = [*_thinking(raw, at), *content]
+        refusal = Part(f"{at}/refusal", text_of(raw.get("refusal"), f"{at}/refusal"))
+        said = {part.text for part in content if isinstance(part, Part)}
+        if refusal.text and refusal.text not in said:  # it may stand in the content too
+            content.append(refusal)
+        content += _calls(raw, at)
+    return Message(role, at, content, ttl)
+
+
+def _modern(raw: dict[str, Any], index: int, legacy: dict[str, str]) -> dict[str, Any]:
+    """`function_call` as a tool call with an id of our own; `role: function` as the result of the last of that name."""
+    call = raw.get("function_call")
+    if isinstance(call, dict) and not raw.get("tool_calls"):
+        tool_id = legacy[str(call.get("name"))] = f"call_{index}"
+        rest = {name: value for name, value in raw.items() if name != "function_call"}
+        return {**rest, "tool_calls": [{"id": tool_id, "type": "function", "function": call}]}
+    if raw["role"] == "function":
+        rest = {name: value for name, value in raw.items() if name != "name"}
+        return {**rest, "tool_call_id": legacy.get(str(raw.get("name")), str(raw.get("name")))}
+    return raw
+
+
+def cache_ttl(raw: dict[str, Any], at: str) -> Ttl:
+    """Anthropic's `cache_control`, which opencode sends on messages, parts and tools."""
+    mark = raw.get("cache_control")
+    if mark is None:
+        return None
+    ttl = mark.get("ttl") if isinstance(mark, dict) else None
+    if not isinstance(mark, dict) or ttl not in (None, "5m", "1h"):
+        field = param(f"{at}/cache_control")
+        raise invalid(f'{field} must be {{"type": "ephemeral"}}, with a "ttl" of 5m or 1h or none', field)
+    return ttl or ""
+
+
+def _parts(content: Any, at: str, drop: Drop) -> list[Part]:
+    """Content as parts, blank texts included."""
+    if content is None:
+        return []
+    if isinstance(content, str):
+        return [Part(at, content)]
+    if not isinstance(content, list):
+        raise invalid(f"{param(at)} must be a string or a list of parts", param(at))
+    return [_part(raw, f"{at}/{index}", drop) for index, raw in enumerate(content)]
+
+
+def _part(raw: Any, at: str, drop: Drop) -> Part:
+    if isinstance(raw, str):
+        return Part(at, raw)
+    kind = str(raw.get("type")) if isinstance(raw, dict) else ""
+    if isinstance(raw, dict):
+        inner_leftovers(raw, ("type", kind, "cache_control"), at, drop)
+    if kind in {"text", "refusal"}:
+        return Part(at, text_of(raw.get(kind), f"{at}/{kind}"), ttl=cache_ttl(raw, at))
+    if kind not in _FILES:
+        known = ", ".join(("text", *_FILES))
+        raise invalid(f'{param(at)}.type: "{kind}" is not one of {known}', f"{param(at)}.type")
+    return Part(at, media=_FILES[kind](raw, at, drop), ttl=cache_ttl(raw, at))
+
+
+def _image(raw: dict[str, Any], at: str, drop: Drop) -> Media:
+    image = raw.get("image_url")
+    inner = image if isinstance(image, dict) else {"url": image}
+    if inner.get("detail") not in (None, "auto"):
+        drop(f"{at}/image_url/detail")
+    return media.image(text_of(inner.get("url"), f"{at}/image_url/url"), f"{param(at)}.image_url.url")
+
+
+def _file(raw: dict[str, Any], at: str, drop: Drop) -> Media:
+    _ = drop
+    file = raw.get("file")
+    data = file.get("file_data") if isinstance(file, dict) else None
+    if not isinstance(file, dict) or not data:
+        field = f"{param(at)}.file.file_data"
+        raise invalid(f"{field}: the file itself must be here, as a data: URL; no files are stored", field)
+    name = text_of(file.get("filename"), f"{at}/file/filename")
+    return media.document(text_of(data, f"{at}/file/file_data"), name, f"{param(at)}.file.file_data")
+
+
+def _audio(raw: dict[str, Any], at: str, drop: Drop) -> Media:
+    _ = drop
+    audio = raw.get("input_audio")
+    inner = audio if isinstance(audio, dict) else {}
+    data = text_of(inner.get("data"), f"{at}/input_audio/data")
+    return media.audio(data, str(inner.get("format")), f"{param(at)}.input_audio")
+
+
+_FILES: Final = {"image_url": _image, "file": _file, "input_audio": _audio}
+
+
+def _thinking(raw: dict[str, Any], message: str) -> Iterator[Reasoning]:
+    """The `thinking_blocks` that an earlier reply brought; entries without signature and data are yielded empty."""
+    for index, block in enumerate(list_of(raw.get("thinking_blocks"), f"{message}/thinking_blocks")):
+        at = f"{message}/thinking_blocks/{index}"
+        inner = block if isinstance(block, dict) else {}
+        if inner.get("type") == "redacted_thinking":
+            yield Reasoning(at, data=text_of(inner.get("data"), f"{at}/data"))
+        else:
+            text = text_of(inner.get("thinking"), f"{at}/thinking")
+            yield Reasoning(at, text, text_of(inner.get("signature"), f"{at}/signature"))
+
+
+def _calls(raw: dict[str, Any], message: str) -> Iterator[Call]:
+    """The tool calls of an assistant message."""
+    for index, call in enumerate(list_of(raw.get("tool_calls"), f"{message}/tool_calls")):
+        at = f"{message}/tool_calls/{index}"
+        function = call.get("function") if isinstance(call, dict) else None
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            raise invalid(f"{param(at)} must be a call of a function, with its name", param(at))
+        called = arguments(function.get("arguments"))
+        yield Call(at, str(call.get("id") or ""), function["name"], called, cache_ttl(call, at))
+
+
+def _tool_call_id(raw: dict[str, Any], at: str) -> str:
+    """Whose result a tool message is."""
+    found = raw.get("tool_call_id")
+    if not isinstance(found, str) or not found:
+        field = f"{param(at)}.tool_call_id"
+        raise invalid(f"{field} must name the tool call that this answers", field)
+    return found

@@ -1,0 +1,181 @@
+"""Readers of a Chat Completions request's tools and parameters, and of the request as a whole.
+
+The second half of `read.py`; the same rules hold. Every member is carried, refused, or reported as dropped.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from gateway.contract.errors import invalid
+from gateway.contract.flag import Drop, Members
+from gateway_plugins.dialects.bedrock_converse.read_options import guardrail
+from gateway_plugins.dialects.openai import read as openai_read
+from gateway_plugins.dialects.openai.values import Asked, Format, Tool, ToolChoice, Tools
+from gateway_plugins.dialects.openai_chat.read import cache_ttl, messages
+from gateway_plugins.shared.fields import escaped, member, param
+from gateway_plugins.shared.settings import SAMPLING, Wish, own_thinking
+
+_CARRIED: Final = frozenset({
+    "model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "tools", "functions",
+    "tool_choice", "function_call", "parallel_tool_calls", "stop", "temperature", "top_p", "top_k",
+    "reasoning_effort", "thinking", "response_format", "cache_control", "service_tier", "guardrailConfig",
+})  # fmt: skip
+_NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
+    # values that ask for nothing, so that leaving them out loses nothing
+    "frequency_penalty": (0,),
+    "presence_penalty": (0,),
+    "logit_bias": ({},),
+    "metadata": ({},),
+    "modalities": (["text"],),
+    "n": (1,),
+    "logprobs": (False,),
+    "top_logprobs": (0,),
+    "store": (False,),
+    "verbosity": ("medium",),
+}
+_MEANING: Final = {
+    # what cannot be left out without changing what the client gets, and what to do instead
+    "n": "only one choice can be made: send n=1, or the request several times",
+    "logprobs": "log probabilities are not available from this model: leave it out",
+    "top_logprobs": "log probabilities are not available from this model: leave it out",
+    "audio": "this model answers in text only: leave it out",
+    "modalities": 'this model answers in text only: send ["text"]',
+    "web_search_options": "no search runs on the server's side for this model: leave it out",
+}
+
+
+def asked(top: Members, drop: Drop) -> Asked:
+    """The request. Raises `Refused`."""
+    openai_read.refuse(top, _MEANING, _NEUTRAL)
+    openai_read.leftovers(top, _CARRIED, _NEUTRAL, drop)
+    limit, limit_at = _limit(top)
+    return Asked(
+        messages=messages(top, drop),
+        tools=_offer(top),
+        wish=Wish(
+            openai_read.effort(member(top, "reasoning_effort"), "reasoning_effort"),
+            own_thinking(member(top, "thinking")),
+        ),
+        format=_format(top),
+        limit=limit,
+        limit_at=limit_at,
+        sampling=openai_read.numbers(top, SAMPLING),
+        tier=openai_read.service_tier(top),
+        stops=_stops(top),
+        ttl=cache_ttl({"cache_control": member(top, "cache_control")}, ""),
+        guardrail=guardrail(top, drop),
+    )
+
+
+def stream_options(top: Members) -> dict[str, Any]:
+    """`stream_options`, {} when nothing is said."""
+    options = member(top, "stream_options")
+    if options is None:
+        return {}
+    if not isinstance(options, dict):
+        raise invalid('stream_options must be an object, such as {"include_usage": true}', "stream_options")
+    return options
+
+
+def include_usage(top: Members, drop: Drop) -> bool:
+    """The client asked for the chunk with the usage."""
+    options = stream_options(top)
+    for name, value in options.items():
+        if name != "include_usage" and value:
+            drop(f"/stream_options/{escaped(name)}")
+    return openai_read.flag_of(options.get("include_usage"), "/stream_options/include_usage") is True
+
+
+def _limit(top: Members) -> tuple[int | None, str]:
+    """The output limit and where it stands; the newer name wins."""
+    newer = openai_read.limit(top, "max_completion_tokens")
+    return (openai_read.limit(top, "max_tokens"), "/max_tokens") if newer is None else (newer, "/max_completion_tokens")
+
+
+def _stops(top: Members) -> list[str]:
+    """`stop` as a list. Empty ones are left out: they stop nothing, and are refused upstream."""
+    value = member(top, "stop")
+    found = [value] if isinstance(value, str) else value or []
+    if not isinstance(found, list) or not all(isinstance(stop, str) for stop in found):
+        raise invalid("stop must be a string or a list of strings", "stop")
+    return [stop for stop in found if stop]
+
+
+def _format(top: Members) -> Format:
+    value = member(top, "response_format")
+    if value is None:
+        return Format()
+    kind = str(value.get("type")) if isinstance(value, dict) else ""
+    if kind in {"text", "json_object"}:
+        return Format(kind)
+    inner = value.get("json_schema") if kind == "json_schema" else None
+    if not isinstance(inner, dict) or not isinstance(inner.get("schema"), dict):
+        field = "response_format"
+        raise invalid(f"{field} must be of type text, json_object, or json_schema with a json_schema.schema", field)
+    return Format("json_schema", str(inner.get("name") or ""), str(inner.get("description") or ""), inner["schema"])
+
+
+def _offer(top: Members) -> Tools:
+    choice, field = _tool_choice(top)
+    return openai_read.offer(_tools(top), choice, top, field)
+
+
+def _tools(top: Members) -> list[Tool]:
+    """The functions offered, by `tools` or by the older `functions`."""
+    raws = [(f"/tools/{index}", raw) for index, raw in enumerate(openai_read.list_of(member(top, "tools"), "/tools"))]
+    functions = openai_read.list_of(member(top, "functions"), "/functions")
+    raws += [(f"/functions/{index}", {"type": "function", "function": raw}) for index, raw in enumerate(functions)]
+    return [_tool(raw, at) for at, raw in raws]
+
+
+def _tool(raw: Any, at: str) -> Tool:
+    kind = raw.get("type", "function") if isinstance(raw, dict) else None
+    function = raw.get("function") if isinstance(raw, dict) else None
+    if kind != "function" or not isinstance(function, dict):
+        raise invalid(
+            f'{param(at)}: a tool of type "{kind}" cannot be offered to this model, only functions', param(at)
+        )
+    name = function.get("name")
+    if not isinstance(name, str) or not name.strip():
+        raise invalid(f"{param(at)}.function.name must not be empty", f"{param(at)}.function.name")
+    mark = cache_ttl(raw, at)
+    return Tool(
+        at=at,
+        name=name,
+        description=openai_read.text_of(function.get("description"), f"{at}/function/description"),
+        schema=function.get("parameters"),
+        schema_at=f"{at}/function/parameters",
+        strict=openai_read.flag_of(function.get("strict"), f"{at}/function/strict") is True,
+        strict_at=f"{at}/function/strict",
+        ttl=cache_ttl(function, f"{at}/function") if mark is None else mark,
+    )
+
+
+def _tool_choice(top: Members) -> tuple[ToolChoice, str]:
+    """`tool_choice`, or the older `function_call`; and which of the two it is."""
+    older = top.decode("tool_choice") is None and "function_call" in top
+    field = "function_call" if older else "tool_choice"
+    value = member(top, field)
+    if value is None:
+        return ToolChoice(), field
+    if isinstance(value, str) and value in openai_read.MODES:
+        return ToolChoice(openai_read.MODES[value]), field
+    inner = value if isinstance(value, dict) else {}
+    if inner.get("type") == "allowed_tools":
+        return _allowed(inner.get("allowed_tools")), field
+    function = inner.get("function") or inner
+    name = function.get("name") if isinstance(function, dict) else None
+    if not isinstance(name, str) or not name:
+        raise invalid(f"{field} must be auto, none, required, or name one function", field)
+    return ToolChoice("tool", name), field
+
+
+def _allowed(value: Any) -> ToolChoice:
+    inner = value if isinstance(value, dict) else {}
+    names = tuple(
+        str(tool["function"].get("name"))
+        for tool in openai_read.list_of(inner.get("tools"), "/tool_choice/allowed_tools/tools")
+        if isinstance(tool, dict) and isinstance(tool.get("function"), dict)
+    )
+    return ToolChoice(openai_read.MODES.get(str(inner.get("mode")), "auto"), allowed=names)

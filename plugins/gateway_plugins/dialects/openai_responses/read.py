@@ -1,0 +1,251 @@
+"""Reader of a Responses request's `instructions` and `input`: what the client said, as `openai_values.Message`s.
+
+Source: OpenAI's API reference (Responses, create) and the openai SDK's types of input items; what Codex sends is in
+recorded requests of it. The items of one turn of the assistant, such as reasoning, text and calls, become one message.
+A value that cannot be read is a 400 that names its field. Tools are in `read_tools.py`, parameters in
+`read_options.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from gateway.contract.errors import invalid
+from gateway.contract.flag import Drop, Members
+from gateway_plugins.dialects.openai.read import (
+    arguments,
+    inner_leftovers,
+    list_of,
+    object_of,
+    refuse_files,
+    text_of,
+)
+from gateway_plugins.dialects.openai.values import Call, Message, Part
+from gateway_plugins.dialects.openai_responses import reasoning as responses_reasoning
+from gateway_plugins.dialects.openai_responses.names import LOCAL_SHELL, flat
+from gateway_plugins.shared import media
+from gateway_plugins.shared.fields import member, param
+from gateway_plugins.shared.media import Media
+from gateway_plugins.shared.reasoning import Reasoning
+
+_ROLES: Final = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+_TEXTS: Final = frozenset({"input_text", "output_text", "text", "refusal"})
+_ITEM: Final = frozenset({"type", "id", "status"})
+_DROPPED: Final = frozenset({"web_search_call", "tool_search_call", "tool_search_output"})
+"""Items that only tell what OpenAI's server did; what came of it stands in the messages behind them."""
+_ADDED: Final = frozenset({"additional_tools", "tool_search_output"})
+"""Items with tools in them, which `read_tools.py` reads."""
+
+
+def messages(top: Members, drop: Drop) -> list[Message]:
+    """The conversation. Each result stands behind the turn that called, wherever the client put it."""
+    reader = _Items(drop)
+    if instructions := text_of(member(top, "instructions"), "/instructions"):
+        reader.add(Message("system", "/instructions", [Part("/instructions", instructions)]))
+    given = member(top, "input")
+    if isinstance(given, str):
+        return [*reader.found, Message("user", "/input", [Part("/input", given)])]
+    if not isinstance(given, list):
+        raise invalid("input must be a string or a list of items", "input")
+    for index, raw in enumerate(given):
+        reader.read(raw, f"/input/{index}")
+    return reader.messages()
+
+
+@dataclass(slots=True)
+class _Items:
+    """Items on their way to messages."""
+
+    drop: Drop
+    found: list[Message] = field(default_factory=list)
+    _turn: list[Part | Call | Reasoning] = field(default_factory=list)
+    """Content of the assistant's turn that is open."""
+    _results: dict[str, list[Message]] = field(default_factory=dict)
+    """Call id to the results of its turn."""
+    _groups: dict[int, list[Message]] = field(default_factory=dict)
+    """Index of an assistant's message to the results of its calls."""
+    _shells: dict[str, str] = field(default_factory=dict)
+    """Item id of a local shell call to its call id: the outputs name the former."""
+
+    def read(self, raw: Any, at: str) -> None:
+        if not isinstance(raw, dict):
+            raise invalid(f"{param(at)} must be an item, as an object", param(at))
+        kind = str(raw.get("type") or ("message" if "role" in raw else "item_reference" if "id" in raw else ""))
+        if kind in _ADDED or kind in _DROPPED:
+            if kind in _DROPPED:
+                self.drop(at)
+            return
+        read = _KINDS.get(kind)
+        if read is None:
+            known = ", ".join(_KINDS)
+            raise invalid(f'{param(at)}.type: "{kind}" is not one of {known}', f"{param(at)}.type")
+        read(self, raw, at)
+
+    def add(self, message: Message) -> None:
+        self._close()
+        self.found.append(message)
+
+    def messages(self) -> list[Message]:
+        self._close()
+        placed = []
+        for index, message in enumerate(self.found):
+            placed += [message, *self._groups.get(index, ())]
+        return placed
+
+    def _close(self) -> None:
+        """End the assistant's turn. Thinking that nothing follows is taken back by nobody."""
+        turn, self._turn = self._turn, []
+        while turn and isinstance(turn[-1], Reasoning):
+            self.drop(turn.pop().at)
+        if not turn:
+            return
+        results: list[Message] = []
+        self._groups[len(self.found)] = results
+        self._results |= {part.id: results for part in turn if isinstance(part, Call)}
+        first = turn[0].at.split("/")
+        self.found.append(Message("assistant", "/".join(first[:3]), turn))
+
+    def message(self, raw: dict[str, Any], at: str) -> None:
+        role = raw.get("role")
+        if not isinstance(role, str) or role not in _ROLES:
+            field_ = f"{param(at)}.role"
+            raise invalid(f'{field_}: "{role}" is not one of {", ".join(_ROLES)}', field_)
+        inner_leftovers(raw, _ITEM | {"role", "content"}, at, self.drop)
+        parts = _parts(raw.get("content"), f"{at}/content", self.drop)
+        if role != "user":
+            refuse_files(parts, role)
+        if role == "assistant":
+            self._turn += parts
+        else:
+            self.add(Message(_ROLES[role], at, parts))
+
+    def reasoning(self, raw: dict[str, Any], at: str) -> None:
+        """Ours are opened; those of another server are of no use to any provider that this road leads to."""
+        inner_leftovers(raw, _ITEM | {"summary", "content", "encrypted_content"}, at, self.drop)
+        blocks = responses_reasoning.unpacked(text_of(raw.get("encrypted_content"), f"{at}/encrypted_content"))
+        if blocks is None:
+            self.drop(at)
+        for block in blocks or ():
+            text, signature, data = (block.get(name, "") for name in ("thinking", "signature", "data"))
+            self._turn.append(Reasoning(at, text, signature, data))
+
+    def function_call(self, raw: dict[str, Any], at: str) -> None:
+        inner_leftovers(raw, _ITEM | {"call_id", "name", "namespace", "arguments"}, at, self.drop)
+        self._call(raw, at, arguments(text_of(raw.get("arguments"), f"{at}/arguments")))
+
+    def custom_tool_call(self, raw: dict[str, Any], at: str) -> None:
+        inner_leftovers(raw, _ITEM | {"call_id", "name", "namespace", "input"}, at, self.drop)
+        self._call(raw, at, {"input": text_of(raw.get("input"), f"{at}/input")})
+
+    def local_shell_call(self, raw: dict[str, Any], at: str) -> None:
+        action = object_of(raw.get("action"), f"{at}/action")
+        given = {name: value for name, value in action.items() if name != "type" and value is not None}
+        self._call({**raw, "name": LOCAL_SHELL}, at, arguments(given))
+        self._shells[text_of(raw.get("id"), f"{at}/id")] = _required(raw, "call_id", at)
+
+    def _call(self, raw: dict[str, Any], at: str, given: dict[str, Any]) -> None:
+        name = flat(text_of(raw.get("namespace"), f"{at}/namespace"), _required(raw, "name", at))
+        self._turn.append(Call(at, _required(raw, "call_id", at), name, given))
+
+    def output(self, raw: dict[str, Any], at: str) -> None:
+        inner_leftovers(raw, _ITEM | {"call_id", "output", "name", "namespace"}, at, self.drop)
+        self._result(_required(raw, "call_id", at), raw, at)
+
+    def local_shell_output(self, raw: dict[str, Any], at: str) -> None:
+        given = raw.get("call_id") or raw.get("id")
+        call_id = text_of(given, f"{at}/id")
+        self._result(self._shells.get(call_id, call_id), raw, at)
+
+    def _result(self, call_id: str, raw: dict[str, Any], at: str) -> None:
+        self._close()
+        group = self._results.get(call_id)
+        if group is None:
+            field_ = f"{param(at)}.call_id"
+            raise invalid(f'{field_}: "{call_id}" answers no call that stands before it in the input', field_)
+        group.append(Message("tool", at, _parts(raw.get("output"), f"{at}/output", self.drop), call_id=call_id))
+
+    def refuse_reference(self, raw: dict[str, Any], at: str) -> None:
+        _ = raw
+        said = 'no items are stored here; send the item itself, not its id, as clients do under "store": false'
+        raise invalid(f"{param(at)}: {said}", param(at))
+
+
+_KINDS: Final[Mapping[str, Callable[[_Items, dict[str, Any], str], None]]] = {
+    "message": _Items.message,
+    "reasoning": _Items.reasoning,
+    "function_call": _Items.function_call,
+    "function_call_output": _Items.output,
+    "custom_tool_call": _Items.custom_tool_call,
+    "custom_tool_call_output": _Items.output,
+    "local_shell_call": _Items.local_shell_call,
+    "local_shell_call_output": _Items.local_shell_output,
+    "item_reference": _Items.refuse_reference,
+}
+
+
+def _required(raw: Mapping[str, Any], name: str, at: str) -> str:
+    value = raw.get(name)
+    if not isinstance(value, str) or not value:
+        field_ = f"{param(at)}.{name}"
+        raise invalid(f"{field_} must be a string, and not empty", field_)
+    return value
+
+
+def _parts(content: Any, at: str, drop: Drop) -> list[Part]:
+    """Content as parts, blank texts included."""
+    if isinstance(content, str):
+        return [Part(at, content)]
+    return [_part(raw, f"{at}/{index}", drop) for index, raw in enumerate(list_of(content, at))]
+
+
+def _part(raw: Any, at: str, drop: Drop) -> Part:
+    kind = str(raw.get("type")) if isinstance(raw, dict) else ""
+    if kind in _TEXTS:
+        name = "refusal" if kind == "refusal" else "text"
+        inner_leftovers(raw, {"type", name, "logprobs"}, at, drop)
+        return Part(at, text_of(raw.get(name), f"{at}/{name}"))
+    read = _FILES.get(kind)
+    if read is None:
+        known = ", ".join(("input_text", "output_text", "refusal", *_FILES))
+        raise invalid(f'{param(at)}.type: "{kind}" is not one of {known}', f"{param(at)}.type")
+    return Part(at, media=read(raw, at, drop))
+
+
+def _image(raw: dict[str, Any], at: str, drop: Drop) -> Media:
+    inner_leftovers(raw, {"type", "image_url", "detail", "file_id"}, at, drop)
+    if raw.get("detail") not in (None, "auto"):
+        drop(f"{at}/detail")
+    url = text_of(raw.get("image_url"), f"{at}/image_url")
+    if not url:
+        raise _absent(f"{param(at)}.image_url", "image")
+    return media.image(url, f"{param(at)}.image_url")
+
+
+def _file(raw: dict[str, Any], at: str, drop: Drop) -> Media:
+    inner_leftovers(raw, {"type", "file_data", "filename", "file_id", "file_url", "detail"}, at, drop)
+    if raw.get("detail") not in (None, "auto"):
+        drop(f"{at}/detail")
+    data = text_of(raw.get("file_data"), f"{at}/file_data")
+    if not data:
+        raise _absent(f"{param(at)}.file_data", "file")
+    return media.document(data, text_of(raw.get("filename"), f"{at}/filename"), f"{param(at)}.file_data")
+
+
+def _audio(raw: dict[str, Any], at: str, drop: Drop) -> Media:
+    _ = drop
+    inner = object_of(raw.get("input_audio"), f"{at}/input_audio")
+    data = text_of(inner.get("data"), f"{at}/input_audio/data")
+    return media.audio(data, str(inner.get("format")), f"{param(at)}.input_audio")
+
+
+_FILES: Final[Mapping[str, Callable[[dict[str, Any], str, Drop], Media]]] = {
+    "input_image": _image,
+    "input_file": _file,
+    "input_audio": _audio,
+}
+
+
+def _absent(field_: str, what: str) -> Exception:
+    return invalid(f"{field_}: send the {what} itself, as a data: URL, or its http(s) URL; no files are stored", field_)

@@ -1,0 +1,105 @@
+"""Readers of a Responses request's parameters, and of the request as a whole.
+
+The third part of `read.py`; the same rules hold. Nothing is stored here: what leans on stored
+responses, conversations or prompts is a 400 that says to send the items themselves.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from gateway.contract.errors import invalid
+from gateway.contract.flag import Drop, Members
+from gateway_plugins.dialects.openai import read as openai_read
+from gateway_plugins.dialects.openai.values import Asked, Format
+from gateway_plugins.dialects.openai_responses.names import Origins
+from gateway_plugins.dialects.openai_responses.read import messages
+from gateway_plugins.dialects.openai_responses.read_tools import tools
+from gateway_plugins.shared.fields import member
+from gateway_plugins.shared.settings import Wish
+
+_CARRIED: Final = frozenset({
+    "model", "input", "instructions", "stream", "tools", "tool_choice", "parallel_tool_calls", "reasoning", "text",
+    "max_output_tokens", "temperature", "top_p", "service_tier", "include",
+})  # fmt: skip
+_NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
+    # values that ask for nothing, so that leaving them out loses nothing
+    "background": (False,),
+    "store": (False,),
+    "metadata": ({},),
+    "client_metadata": ({},),
+    "truncation": ("disabled",),
+    "top_logprobs": (0,),
+    "stream_options": ({}, {"include_obfuscation": False}),
+}
+_MEANING: Final = {
+    # what cannot be left out without changing what the client gets, and what to do instead
+    "previous_response_id": "no responses are stored here: send the whole conversation as input",
+    "conversation": "no conversations are stored here: send the whole conversation as input",
+    "background": "no responses are stored here to be asked for later: leave it out",
+    "prompt": "no prompts are stored here: send instructions and input",
+    "top_logprobs": "log probabilities are not available from this model: leave it out",
+}
+_ENCRYPTED: Final = "reasoning.encrypted_content"
+_LOGPROBS: Final = "message.output_text.logprobs"
+_FORMAT_AT: Final = "/text/format"
+
+
+def asked(top: Members, drop: Drop) -> tuple[Asked, Origins]:
+    """The request, and the names by which its tools are known in the reply. Raises `Refused`."""
+    openai_read.refuse(top, _MEANING, _NEUTRAL)
+    openai_read.leftovers(top, _CARRIED, _NEUTRAL, drop)
+    _include(top, drop)
+    offered, origins = tools(top, drop)
+    request = Asked(
+        messages=messages(top, drop),
+        tools=offered,
+        wish=_wish(top, drop),
+        format=_format(top, drop),
+        limit=openai_read.limit(top, "max_output_tokens"),
+        limit_at="/max_output_tokens",
+        sampling=openai_read.numbers(top, ("temperature", "top_p")),
+        tier=openai_read.service_tier(top),
+    )
+    return request, origins
+
+
+def _include(top: Members, drop: Drop) -> None:
+    """Encrypted reasoning always comes; of the rest only log probabilities would be missed by whoever asks."""
+    for index, name in enumerate(openai_read.list_of(member(top, "include"), "/include")):
+        if name == _LOGPROBS:
+            raise invalid(f"include: {_LOGPROBS} is not available from this model: leave it out", "include")
+        if name != _ENCRYPTED:
+            drop(f"/include/{index}")
+
+
+def _wish(top: Members, drop: Drop) -> Wish:
+    """What is said of thinking. A summary is what the reply shows of it in any case; its length cannot be chosen."""
+    reasoning = openai_read.object_of(member(top, "reasoning"), "/reasoning")
+    for name, value in reasoning.items():
+        if name != "effort" and value not in (None, "auto", "none"):
+            drop(f"/reasoning/{name}")
+    return Wish(openai_read.effort(reasoning.get("effort"), "reasoning.effort"), effort_at="/reasoning/effort")
+
+
+def _format(top: Members, drop: Drop) -> Format:
+    text = openai_read.object_of(member(top, "text"), "/text")
+    for name, value in text.items():
+        if name != "format" and value not in (None, "medium"):
+            drop(f"/text/{name}")
+    form = openai_read.object_of(text.get("format"), _FORMAT_AT) or {"type": "text"}
+    kind = form.get("type")
+    if kind in ("text", "json_object"):
+        return Format(kind, at=_FORMAT_AT)
+    if kind != "json_schema" or not isinstance(form.get("schema"), dict):
+        field = "text.format"
+        raise invalid(f"{field} must be of type text, json_object, or json_schema with a schema", field)
+    return Format(
+        "json_schema",
+        openai_read.text_of(form.get("name"), f"{_FORMAT_AT}/name"),
+        openai_read.text_of(form.get("description"), f"{_FORMAT_AT}/description"),
+        form["schema"],
+        form.get("strict") if isinstance(form.get("strict"), bool) else None,
+        _FORMAT_AT,
+        f"{_FORMAT_AT}/schema",
+    )

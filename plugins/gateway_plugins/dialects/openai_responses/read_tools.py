@@ -1,0 +1,175 @@
+"""Readers of a Responses request's tools and of the choice among them.
+
+A namespace's functions are flattened, a custom tool becomes a function of one text, the local shell a function of its
+action; the client gets its own forms back (`names.py`). What OpenAI's servers run for their clients cannot
+run here: asking for it is a 400, but for what Codex offers in every request. Source: the openai SDK's types of tools.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from gateway.contract.errors import invalid
+from gateway.contract.flag import Drop, Members
+from gateway_plugins.dialects.openai.read import (
+    MODES,
+    flag_of,
+    inner_leftovers,
+    list_of,
+    object_of,
+    offer,
+    text_of,
+)
+from gateway_plugins.dialects.openai.values import Tool, ToolChoice, Tools
+from gateway_plugins.dialects.openai_responses.names import CUSTOM, FUNCTION, LOCAL_SHELL, Origin, Origins, flat
+from gateway_plugins.shared.fields import member, param
+
+_UNASKED: Final = frozenset({"web_search", "tool_search"})
+"""Tools of the server's that Codex offers whether they are wanted or not; left out aloud."""
+_COMMON: Final = frozenset({"type", "name", "description", "defer_loading"})
+"""`defer_loading` only saves tokens: a tool that is there at once is there."""
+_CARRIED: Final = {
+    FUNCTION: _COMMON | {"parameters", "strict"},
+    CUSTOM: _COMMON | {"format"},
+}
+_INPUT: Final = {
+    "type": "object",
+    "properties": {"input": {"type": "string", "description": "The whole input of the tool, as plain text."}},
+    "required": ["input"],
+    "additionalProperties": False,
+}
+_SHELL_SAYS: Final = "Runs a command on the user's machine and returns its output."
+_SHELL: Final = {
+    "type": "object",
+    "properties": {
+        "command": {"type": "array", "items": {"type": "string"}, "description": "The program and its arguments."},
+        "working_directory": {"type": "string"},
+        "timeout_ms": {"type": "integer"},
+        "env": {"type": "object", "additionalProperties": {"type": "string"}},
+    },
+    "required": ["command"],
+}
+_IN_CONVERSATION: Final = "/input/"
+_ABOUT: Final = "Of all tools whose names begin with {}: {}"
+_GRAMMAR: Final = "The input must follow this {} grammar:\n{}"
+
+
+@dataclass(slots=True)
+class _Offered:
+    drop: Drop
+    tools: list[Tool] = field(default_factory=list)
+    origins: dict[str, Origin] = field(default_factory=dict)
+
+    def read(self, raw: Any, at: str, namespace: str = "") -> None:
+        kind = str(raw.get("type")) if isinstance(raw, dict) else ""
+        if kind == "namespace" and not namespace:
+            self._namespace(raw, at)
+        elif kind in _CARRIED:
+            self._named(raw, at, namespace)
+        elif kind == LOCAL_SHELL and not namespace:
+            self._add(Origin(LOCAL_SHELL, LOCAL_SHELL), Tool(at, LOCAL_SHELL, _SHELL_SAYS, _SHELL, at, False, at))
+        elif kind in _UNASKED:
+            self.drop(at)
+        else:
+            field_ = f"{param(at)}.type"
+            raise invalid(f'{field_}: a tool of type "{kind}" does not run here: offer function or custom', field_)
+
+    def _namespace(self, raw: dict[str, Any], at: str) -> None:
+        """Its description is told with its first tool, once."""
+        inner_leftovers(raw, {"type", "name", "tools", "description"}, at, self.drop)
+        name, first = _name(raw, at), len(self.tools)
+        for index, inner in enumerate(list_of(raw.get("tools"), f"{at}/tools")):
+            self.read(inner, f"{at}/tools/{index}", name)
+        about = text_of(raw.get("description"), f"{at}/description").strip()
+        if about and len(self.tools) > first:
+            own = self.tools[first]
+            told = f"{own.description}\n\n{_ABOUT.format(flat(name, ''), about)}".strip()
+            self.tools[first] = replace(own, description=told)
+
+    def _named(self, raw: dict[str, Any], at: str, namespace: str) -> None:
+        kind = raw["type"]
+        inner_leftovers(raw, _CARRIED[kind], at, self.drop)
+        name = _name(raw, at)
+        description = text_of(raw.get("description"), f"{at}/description")
+        strict = flag_of(raw.get("strict"), f"{at}/strict") is True
+        schema, schema_at = raw.get("parameters"), f"{at}/parameters"
+        if kind == CUSTOM:
+            schema, schema_at, strict = _INPUT, at, False
+            description = self._with_grammar(description, raw, at)
+        made = Tool(at, flat(namespace, name), description, schema, schema_at, strict, f"{at}/strict")
+        self._add(Origin(kind, name, namespace), made)
+
+    def _with_grammar(self, description: str, raw: dict[str, Any], at: str) -> str:
+        """A grammar cannot be enforced; the model is told of it, and the field is reported."""
+        form = object_of(raw.get("format"), f"{at}/format")
+        if form.get("type") in (None, "text"):
+            return description
+        self.drop(f"{at}/format")
+        definition = text_of(form.get("definition"), f"{at}/format/definition")
+        syntax = text_of(form.get("syntax"), f"{at}/format/syntax")
+        return f"{description}\n\n{_GRAMMAR.format(syntax, definition)}".strip()
+
+    def _add(self, origin: Origin, tool: Tool) -> None:
+        """A tool that a search has found in the conversation may be offered already, or have been found before."""
+        if tool.name in self.origins and tool.at.startswith(_IN_CONVERSATION):
+            return
+        if tool.name in self.origins:
+            field_ = f"{param(tool.at)}.name"
+            raise invalid(f'{field_}: "{tool.name}" is offered twice', field_)
+        self.origins[tool.name] = origin
+        self.tools.append(tool)
+
+
+def _name(raw: dict[str, Any], at: str) -> str:
+    name = raw.get("name")
+    if not isinstance(name, str) or not name.strip():
+        raise invalid(f"{param(at)}.name must not be empty", f"{param(at)}.name")
+    return name
+
+
+def tools(top: Members, drop: Drop) -> tuple[Tools, Origins]:
+    """What may be called, and how calls of it are named in the reply. Raises `Refused` for a server's own tools."""
+    offered = _Offered(drop)
+    for raw, at in _raws(top):
+        offered.read(raw, at)
+    return offer(offered.tools, _choice(member(top, "tool_choice")), top), offered.origins
+
+
+def _raws(top: Members) -> Iterator[tuple[Any, str]]:
+    """Tools of the request, then those that came in the course of the conversation."""
+    for index, raw in enumerate(list_of(member(top, "tools"), "/tools")):
+        yield raw, f"/tools/{index}"
+    items = member(top, "input")
+    for index, item in enumerate(items if isinstance(items, list) else ()):
+        if isinstance(item, dict) and item.get("type") in ("additional_tools", "tool_search_output"):
+            at = f"/input/{index}/tools"
+            for number, raw in enumerate(list_of(item.get("tools"), at)):
+                yield raw, f"{at}/{number}"
+
+
+def _choice(value: Any) -> ToolChoice:
+    if value is None:
+        return ToolChoice()
+    if isinstance(value, str) and value in MODES:
+        return ToolChoice(MODES[value])
+    inner = value if isinstance(value, dict) else {}
+    if inner.get("type") == "allowed_tools":
+        mode = inner.get("mode")
+        if mode not in ("auto", "required"):
+            raise invalid(f'tool_choice.mode: "{mode}" is not one of auto, required', "tool_choice.mode")
+        listed = list_of(inner.get("tools"), "/tool_choice/tools")
+        return ToolChoice(MODES[mode], allowed=tuple(_chosen(tool) for tool in listed))
+    return ToolChoice("tool", _chosen(inner))
+
+
+def _chosen(value: Any) -> str:
+    inner = value if isinstance(value, dict) else {}
+    if inner.get("type") == LOCAL_SHELL:
+        return LOCAL_SHELL
+    name, namespace = inner.get("name"), inner.get("namespace") or ""
+    if inner.get("type") not in (FUNCTION, CUSTOM) or not isinstance(name, str) or not isinstance(namespace, str):
+        message = "tool_choice must be auto, none, required, allowed_tools, or name one function or custom tool"
+        raise invalid(message, "tool_choice")
+    return flat(namespace, name)

@@ -1,0 +1,96 @@
+"""Messages of a Messages request as those of Chat Completions.
+
+Each message is told to a `to_openai_chat.Conversation`, which knows what must stand where. Chat has no word for a cache
+mark, a citation or a document's context: what can be said in text is, the rest is reported. Source: the API references
+of both; bedrock.md 3.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from gateway.contract.flag import Caps, Drop, Members
+from gateway_plugins.dialects.anthropic_messages import read as messages_read
+from gateway_plugins.dialects.anthropic_messages.read import Call, File, Message, Result, SearchResult, Text
+from gateway_plugins.dialects.openai_chat.demand import Conversation, media_part, text
+from gateway_plugins.shared.fields import param
+from gateway_plugins.shared.reasoning import Reasoning, untagged
+from gateway_plugins.shared.tools import Names
+from gateway_plugins.shared.turns import Block, titled
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """What mapping a message needs to know."""
+
+    caps: Caps
+    names: Names
+    drop: Drop
+
+    def read(self, top: Members, to: Conversation) -> None:
+        """Tell the whole conversation, the system prompt first."""
+        system = messages_read.system(top, self.drop)
+        self._unmarked(system)
+        to.system("\n\n".join(block.text for block in system if block.text.strip()))
+        for message in messages_read.messages(top, self.drop):
+            self._unmarked(message.content)
+            if message.role == "system":
+                to.system("\n\n".join(block.text for block in message.content if isinstance(block, Text)))
+            elif message.role == "assistant":
+                self._assistant(message, to)
+            else:
+                self._user(message, to)
+
+    def _unmarked(self, blocks: Iterable[messages_read.Block]) -> None:
+        """Cache marks have no counterpart: where Chat's servers cache, they do it by themselves."""
+        for block in blocks:
+            if not isinstance(block, Reasoning) and block.ttl is not None:
+                self.drop(f"{block.at}/cache_control")
+            if isinstance(block, Result):
+                self._unmarked(block.content)
+
+    def _user(self, message: Message, to: Conversation) -> None:
+        parts: list[Block] = []
+        for block in message.content:
+            if isinstance(block, Result):
+                content = [self._part(part) for part in block.content]
+                to.result(block.call_id, content, block.at, is_error=block.is_error)
+            elif isinstance(block, (Text, File, SearchResult)):
+                parts.append(self._part(block))
+        to.user(parts, message.at)
+
+    def _part(self, block: Text | File | SearchResult) -> Block:
+        if isinstance(block, Text):
+            return text(block.text)
+        if block.citations:
+            self.drop(f"{block.at}/citations")
+        if isinstance(block, SearchResult):
+            return text(titled("\n\n".join(block.texts), f"{block.title} ({block.source})"))
+        if block.context:
+            self.drop(f"{block.at}/context")
+        if block.media is None:
+            return text(titled("\n\n".join(block.texts), block.title))
+        return media_part(block.media, self.caps, param(block.at))
+
+    def _assistant(self, message: Message, to: Conversation) -> None:
+        said: list[str] = []
+        thought: list[str] = []
+        calls = []
+        for block in message.content:
+            if isinstance(block, Text):
+                said.append(block.text)
+                if block.citations:
+                    self.drop(f"{block.at}/citations")
+            elif isinstance(block, Reasoning):
+                thought += self._thinking(block)
+            elif isinstance(block, Call):
+                calls.append((block.id, self.names.alias(block.name or "unnamed"), block.input))
+        to.assistant("".join(said), calls, message.at, reasoning="".join(thought))
+
+    def _thinking(self, block: Reasoning) -> list[str]:
+        """Its text, where the model reads it again; what is signed was made for another dialect."""
+        if block.data or untagged(self.caps.family, block.signature) != "" or not self.caps.reasoning_content:
+            self.drop(block.at)
+            return []
+        return [block.text]

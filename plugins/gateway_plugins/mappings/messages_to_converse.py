@@ -1,0 +1,148 @@
+"""Messages of a Messages request as turns of the Converse dialect, with their cache points.
+
+Each block is mapped by itself; what the turns must look like together is `to_bedrock_converse.arrange`. Source:
+botocore's service model and Anthropic's API reference, member by member; bedrock.md 3.2.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from gateway.contract.flag import Caps, Drop, Members
+from gateway_plugins.dialects.anthropic_messages import read as messages_read
+from gateway_plugins.dialects.anthropic_messages.read import Call, File, Result, SearchResult, Text
+from gateway_plugins.dialects.bedrock_converse.demand import (
+    CachePoints,
+    DocumentNames,
+    is_blank,
+    media_block,
+    with_points_placed,
+)
+from gateway_plugins.dialects.bedrock_converse.emit import citation_of
+from gateway_plugins.shared.fields import param
+from gateway_plugins.shared.media import Media
+from gateway_plugins.shared.reasoning import Reasoning, untagged
+from gateway_plugins.shared.tools import Names
+from gateway_plugins.shared.turns import Block, Turn, titled
+
+
+@dataclass(slots=True)
+class Conversation:
+    """What mapping a block needs to know, and what it found on the way."""
+
+    caps: Caps
+    names: Names
+    points: CachePoints
+    drop: Drop
+    called: list[str] = field(default_factory=list)
+    """Names of the tools that the history calls."""
+    _documents: DocumentNames = field(default_factory=DocumentNames)
+
+    def read(self, top: Members) -> tuple[list[Block], list[Turn]]:
+        """The system prompt, and the turns. A model without system prompts gets it as the user's first words."""
+        system = [block for block in self._blocks(messages_read.system(top, self.drop)) if not is_blank(block)]
+        turns = [
+            Turn(message.role, self._blocks(message.content), message.at)
+            for message in messages_read.messages(top, self.drop)
+        ]
+        if not self.caps.system:
+            return [], [Turn("user", system, "/system"), *turns]
+        return with_points_placed(system, self.drop), turns
+
+    def _blocks(self, content: Iterable[messages_read.Block]) -> list[Block]:
+        """Blocks, each with the cache point that the client put on it."""
+        blocks: list[Block] = []
+        for block in content:
+            made = _MAPPED[type(block)](self, block)
+            blocks += made
+            if not isinstance(block, Reasoning) and (block.ttl is not None):
+                self.points.mark(blocks, block.ttl, block.at)
+        return blocks
+
+    def text(self, block: Text) -> list[Block]:
+        if block.citations and not self.caps.citations:
+            self.drop(f"{block.at}/citations")
+        elif block.citations and block.text.strip():
+            cited = [citation_of(citation) for citation in block.citations]
+            return [{"citationsContent": {"content": [{"text": block.text}], "citations": cited}}]
+        return [{"text": block.text}]
+
+    def file(self, block: File) -> list[Block]:
+        if block.media is None and self.caps.citations:
+            made = self._document_of_texts(block)
+        else:  # parts that need not be told apart are one text
+            media = block.media or Media("text/plain", "\n\n".join(block.texts).encode(), block.title)
+            made = media_block(media, self._documents, self.caps, param(block.at))
+        document = made.get("document")
+        if document is None:
+            return [made]
+        if block.context:
+            document["context"] = block.context
+        return [{"document": document | self._cited(block)}]
+
+    def _document_of_texts(self, block: File) -> Block:
+        source = {"content": [{"text": text} for text in block.texts]}
+        return {"document": {"format": "txt", "name": self._documents.take(block.title), "source": source}}
+
+    def search_result(self, block: SearchResult) -> list[Block]:
+        cited = self._cited(block)
+        if not self.caps.citations:
+            text = "\n\n".join(block.texts)
+            return [{"text": titled(text, f"{block.title} ({block.source})")}]
+        content = [{"text": text} for text in block.texts]
+        return [{"searchResult": {"source": block.source, "title": block.title, "content": content, **cited}}]
+
+    def _cited(self, block: File | SearchResult) -> Block:
+        if not block.citations:
+            return {}
+        if not self.caps.citations:
+            self.drop(f"{block.at}/citations")
+            return {}
+        return {"citations": {"enabled": True}}
+
+    def thinking(self, block: Reasoning) -> list[Block]:
+        """Thinking exactly as it came, where this family made it; any other is dropped aloud."""
+        taken = self.caps.redacted_reasoning if block.data else self.caps.signed_reasoning
+        own = untagged(self.caps.family, block.data or block.signature)
+        if not taken or not own:
+            self.drop(block.at)
+            return []
+        if block.data:
+            # Converse wraps Anthropic's base64 text in base64 once more
+            return [{"reasoningContent": {"redactedContent": b64encode(own.encode("latin-1", "replace")).decode()}}]
+        return [{"reasoningContent": {"reasoningText": {"text": block.text, "signature": own}}}]
+
+    def call(self, block: Call) -> list[Block]:
+        name = self.names.alias(block.name or "unnamed")
+        self.called.append(name)
+        return [{"toolUse": {"toolUseId": block.id, "name": name, "input": block.input}}]
+
+    def result(self, block: Result) -> list[Block]:
+        content: list[Block] = []
+        marked = None
+        for part in block.content:
+            content += _MAPPED[type(part)](self, part)
+            if part.ttl is not None:
+                if marked is not None:  # a result takes one point, behind it
+                    self.drop(f"{marked.at}/cache_control")
+                marked = part
+        status = "error" if block.is_error else "success"
+        made: list[Block] = [{"toolResult": {"toolUseId": block.call_id, "content": content, "status": status}}]
+        if marked is not None and block.ttl is None:
+            self.points.mark(made, marked.ttl, marked.at)
+        elif marked is not None:
+            self.drop(f"{marked.at}/cache_control")
+        return made
+
+
+_MAPPED: Final[Mapping[type, Callable[[Conversation, Any], list[Block]]]] = {
+    Text: Conversation.text,
+    File: Conversation.file,
+    SearchResult: Conversation.search_result,
+    Reasoning: Conversation.thinking,
+    Call: Conversation.call,
+    Result: Conversation.result,
+}

@@ -1,1 +1,0 @@
-"""Anthropic's dialect in Bedrock's envelopes: what of it Claude takes there, and the betas that go along."""

@@ -1,0 +1,155 @@
+"""Images, documents and sound that a client sends inside its request: data: URLs and base64, decoded and recognised.
+
+What a file is gets decided by its first bytes where they tell, since declared types lie, and Bedrock and Anthropic
+refuse the lie (hermes#55429, QwenPaw#3313). Nothing here fetches a URL, and nothing knows how a dialect carries a file.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+from gateway.contract.errors import invalid
+
+_MAGIC: Final = (
+    (b"\x89PNG\r\n\x1a\n", "image/png"),
+    (b"\xff\xd8\xff", "image/jpeg"),
+    (b"GIF87a", "image/gif"),
+    (b"GIF89a", "image/gif"),
+    (b"%PDF-", "application/pdf"),
+)
+
+_FORMATS: Final = {
+    "image/png": "png",
+    "image/jpeg": "jpeg",
+    "image/gif": "gif",
+    "image/webp": "webp",
+    "application/pdf": "pdf",
+    "text/csv": "csv",
+    "application/msword": "doc",
+    "application/vnd.openxmlformats-officedocument.wordprocessingml.document": "docx",
+    "application/vnd.ms-excel": "xls",
+    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": "xlsx",
+    "text/html": "html",
+    "text/plain": "txt",
+    "text/markdown": "md",
+    "audio/wav": "wav",
+    "audio/mpeg": "mp3",
+}
+_MIMES: Final = {format_: mime for mime, format_ in _FORMATS.items()}
+_OTHER_NAMES: Final = {
+    "image/jpg": "image/jpeg",
+    "image/pjpeg": "image/jpeg",
+    "application/x-pdf": "application/pdf",
+    "text/x-markdown": "text/markdown",
+    "application/csv": "text/csv",
+    "htm": "html",
+    "markdown": "md",
+    "text": "txt",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """One file, as bytes, with what it was recognised as."""
+
+    mime: str
+    data: bytes
+    name: str = ""
+    """The file's name as the client gave it."""
+
+    @property
+    def format(self) -> str:
+        """Bedrock's word for the type: png, jpeg, pdf, txt, ..."""
+        return _FORMATS[self.mime]
+
+    @property
+    def kind(self) -> str:
+        """image, document or audio."""
+        family = self.mime.partition("/")[0]
+        return family if family in {"image", "audio"} else "document"
+
+    @property
+    def base64(self) -> str:
+        return base64.b64encode(self.data).decode()
+
+
+def image(url: str, param: str) -> Media:
+    """The image (or the PDF, which some clients send in an image's place) of a data: URL."""
+    declared, data = data_url(url, param)
+    mime = sniffed(data)
+    if mime is None:
+        raise invalid(f'{param}: "{declared}" is no png, jpeg, gif or webp image', param)
+    return Media(mime, data)
+
+
+def document(text: str, name: str, param: str) -> Media:
+    """A file of a data: URL or of plain base64; the name's extension tells what neither bytes nor URL do."""
+    declared, data = data_url(text, param) if text[:5].lower() == "data:" else ("", decoded(text, param))
+    return file(data, declared, name, param)
+
+
+def file(data: bytes, declared: str, name: str, param: str) -> Media:
+    """A document as bytes, with the type that is declared for it; "" for none."""
+    if not data:
+        raise invalid(f"{param}: the file is empty", param)
+    extension = name.rpartition(".")[2].lower() if "." in name else ""
+    mime = sniffed(data) or _mime_of(declared) or _mime_of(_MIMES.get(_OTHER_NAMES.get(extension, extension), ""))
+    if not mime and declared.startswith("text/"):
+        mime = "text/plain"
+    if not mime:
+        known = ", ".join(sorted(_FORMATS.values()))
+        raise invalid(f'{param}: a file of type "{declared or extension}" is not one of {known}', param)
+    return Media(mime, data, name)
+
+
+def audio(text: str, format_: str, param: str) -> Media:
+    """Sound, as Chat's input_audio has it: base64 and a format."""
+    if format_ not in {"wav", "mp3"}:
+        raise invalid(f'{param}: audio of format "{format_}" is not wav or mp3', param)
+    data = decoded(text, param)
+    if not data:
+        raise invalid(f"{param}: the audio is empty", param)
+    return Media(_MIMES[format_], data)
+
+
+def data_url(url: str, param: str) -> tuple[str, bytes]:
+    """Type (in lower case, without parameters) and bytes of a data: URL (RFC 2397); any other is refused."""
+    if url[:5].lower() != "data:":
+        raise invalid(f"{param}: only data: URLs are taken here; send the file itself as data:TYPE;base64,...", param)
+    head, comma, body = url[5:].partition(",")
+    if not comma:
+        raise invalid(f"{param}: the data: URL has no comma before its data", param)
+    mime, *parameters = (word.strip().lower() for word in head.split(";"))
+    if "base64" in parameters:
+        return mime, decoded(body, param)
+    return mime, unquote_to_bytes(body)
+
+
+def decoded(text: str, param: str) -> bytes:
+    """Base64 in either alphabet, with or without padding and line breaks."""
+    plain = "".join(unquote_to_bytes(text).decode("latin-1").split()) if "%" in text else "".join(text.split())
+    plain = plain.translate(_URLSAFE).rstrip("=")
+    try:
+        return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        raise invalid(f"{param}: the data is not base64", param) from None
+
+
+_URLSAFE: Final = str.maketrans("-_", "+/")
+
+
+def sniffed(data: bytes) -> str | None:
+    """The type that the first bytes tell; None if they tell none."""
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "image/webp"
+    return next((mime for magic, mime in _MAGIC if data.startswith(magic)), None)
+
+
+def _mime_of(declared: str) -> str:
+    mime = _OTHER_NAMES.get(declared, declared)
+    # a declared image that is none by its bytes would be refused upstream with a worse message
+    return mime if mime in _FORMATS and not mime.startswith(("image/", "audio/")) and mime != "application/pdf" else ""

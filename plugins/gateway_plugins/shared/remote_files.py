@@ -1,0 +1,254 @@
+"""`steps` of the flags whose bodies name images and documents by URL: read, and put into the body themselves.
+
+Bedrock reads no URL, and a translated road carries the files alone; so they stand in the body before anything else
+looks at it. Only the members that named a URL change: all other bytes stay. What may be fetched, and how, is the
+gateway's (`gateway/fetch/`); what a road makes of a file is the road's.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
+
+import msgspec
+import orjson
+
+from gateway.contract.errors import invalid
+from gateway.contract.flag import Ask, Drop, Fetch, Members, Reply, Send, Target
+from gateway_plugins.shared import media
+from gateway_plugins.shared.fields import member, param
+from gateway_plugins.shared.media import Media
+
+MAX_BYTES: Final = 32 * 1024 * 1024
+"""Of one file: Anthropic's limit of a request with a PDF. The configuration's own is lower unless it says otherwise."""
+
+Path = tuple[str | int, ...]
+Changes = Mapping[Path, bytes | None]
+"""Places in a body to the bytes of their new values; None takes a member out."""
+
+_RAWS: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_BEGINNING: Final = b'"http'
+"""Of every URL, as clients write them; looking for more costs a large body milliseconds."""
+_MARK: Final = re.compile(rb"\0(\d+)\0")
+_MAX_TYPE: Final = 100
+"""Letters of a type; the longest that is known here has 71."""
+_IMAGES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
+_PDF: Final = "application/pdf"
+_PAGES: Final = frozenset({"text/html", "application/xhtml+xml"})
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a URL stands, and what takes its place."""
+
+    url: str
+    at: Path
+    """Of the URL itself."""
+    filled: Callable[[Place, Reply], Changes]
+
+    @property
+    def field(self) -> str:
+        """Its name in errors: `messages[0].content[1].image_url.url`."""
+        return param("".join(f"/{step}" for step in self.at))
+
+
+def steps(ask: Ask, target: Target, drop: Drop) -> Generator[Send | Fetch, Reply, Ask | Reply]:
+    """The ask with the files of its URLs in it. Raises `Refused` for one that is no file of a kind its place takes.
+
+    Nothing is done where the provider speaks the client's dialect and reads URLs by itself (`caps.remote_media`).
+    """
+    _ = drop
+    if ask.dialect == target.dialect and target.caps.remote_media:
+        return ask
+    places = list(_places(ask))
+    wanted = {place.url: Fetch(place.url, MAX_BYTES, place.field) for place in reversed(places)}
+    order = [wanted[url] for url in dict.fromkeys(place.url for place in places)]
+    files: dict[str, Reply] = {}
+    for index, fetch in enumerate(order):
+        files[fetch.url] = yield replace(fetch, ahead=tuple(order[index + 1 :]))
+    changes: dict[Path, bytes | None] = {}
+    for place in places:
+        changes |= place.filled(place, files[place.url])
+    return replace(ask, top=_with(ask.top, changes)) if changes else ask
+
+
+def _with(top: Members, changes: Changes) -> Members:
+    """The members with files in one of them, which are copied once: megabytes take milliseconds each time."""
+    name = str(next(iter(changes))[0])
+    files = [value for value in changes.values() if value is not None]
+    marks = iter(range(len(files)))
+    marked = {path[1:]: None if value is None else b"\0%d\0" % next(marks) for path, value in changes.items()}
+    # no JSON has a zero byte
+    pieces = _MARK.split(patched(top[name], marked))
+    pieces[1::2] = [files[int(number)] for number in pieces[1::2]]
+    return top.replaced(name, b"".join(pieces))
+
+
+def patched(body: bytes, changes: Changes) -> bytes:
+    """JSON with the values at some places replaced, added or taken out; all other bytes as they are."""
+    if () in changes:
+        return changes[()] or b"null"
+    inner: dict[str | int, dict[Path, bytes | None]] = {}
+    for (step, *rest), value in changes.items():
+        inner.setdefault(step, {})[tuple(rest)] = value
+    if all(isinstance(step, int) for step in inner):
+        parts = [bytes(raw) for raw in _RAWS.decode(body)]
+        return b"[" + b",".join(patched(raw, inner[at]) if at in inner else raw for at, raw in enumerate(parts)) + b"]"
+    top = Members(body)
+    return top.spliced(
+        {str(step): within[()] if () in within else patched(top[str(step)], within) for step, within in inner.items()}
+    )
+
+
+def _places(ask: Ask) -> Iterator[Place]:
+    """The places of a body that name a URL; a body that has none is not decoded."""
+    finder = _FINDERS.get(ask.dialect)
+    if finder is None or _BEGINNING not in ask.top.body:
+        return
+    name, find = finder
+    items = member(ask.top, name)
+    for index, item in enumerate(items if isinstance(items, list) else ()):
+        if isinstance(item, dict):
+            yield from find(item, (name, index))
+
+
+def _is_url(value: Any) -> bool:
+    return isinstance(value, str) and value[:8].lower().startswith(("http://", "https://"))
+
+
+def _each(blocks: Any, at: Path) -> Iterator[tuple[dict[str, Any], Path]]:
+    for index, block in enumerate(blocks if isinstance(blocks, list) else ()):
+        if isinstance(block, dict):
+            yield block, (*at, index)
+
+
+def _in_chat(message: dict[str, Any], at: Path) -> Iterator[Place]:
+    """`image_url`, as an object or a bare string, and `file_data` that is a URL, as OpenRouter takes it."""
+    for part, here in _each(message.get("content"), (*at, "content")):
+        image = part.get("image_url")
+        if _is_url(image):
+            yield Place(str(image), (*here, "image_url"), _image_as_url)
+        elif isinstance(image, dict) and _is_url(image.get("url")):
+            yield Place(image["url"], (*here, "image_url", "url"), _image_as_url)
+        file = part.get("file")
+        if isinstance(file, dict) and _is_url(file.get("file_data")):
+            named = bool(file.get("filename"))
+            yield Place(file["file_data"], (*here, "file", "file_data"), _file if named else _named_file)
+
+
+def _in_messages(message: dict[str, Any], at: Path) -> Iterator[Place]:
+    """Sources of images and documents, also those inside of tool results and of documents made of blocks."""
+    for block, here in _each(message.get("content"), (*at, "content")):
+        yield from _in_messages(block, here)
+        source = block.get("source")
+        if not isinstance(source, dict):
+            continue
+        if source.get("type") == "url" and _is_url(source.get("url")):
+            yield Place(source["url"], (*here, "source", "url"), _SOURCES.get(str(block.get("type")), _document_source))
+        else:
+            yield from _in_messages(source, (*here, "source"))
+
+
+def _in_responses(item: dict[str, Any], at: Path) -> Iterator[Place]:
+    """Parts of messages and of tools' outputs; an output may be one part rather than a list (a screenshot)."""
+    output = item.get("output")
+    single = [(output, (*at, "output"))] if isinstance(output, dict) else []
+    parts = [*_each(item.get("content"), (*at, "content")), *_each(output, (*at, "output")), *single]
+    for part, here in parts:
+        if _is_url(part.get("image_url")):
+            yield Place(part["image_url"], (*here, "image_url"), _image_as_url)
+        if _is_url(part.get("file_url")):
+            named = bool(part.get("filename"))
+            yield Place(part["file_url"], (*here, "file_url"), _file_by_url if named else _named_file_by_url)
+
+
+_FINDERS: Final[Mapping[str, tuple[str, Callable[[dict[str, Any], Path], Iterator[Place]]]]] = {
+    "openai_chat": ("messages", _in_chat),
+    "anthropic_messages": ("messages", _in_messages),
+    "openai_responses": ("input", _in_responses),
+}
+
+
+def _image(place: Place, reply: Reply, *, pdf: bool) -> Media:
+    """What the bytes are, whatever the host says of them."""
+    mime = media.sniffed(reply.body)
+    if mime not in _IMAGES and not (pdf and mime == _PDF):
+        found = mime or _declared(reply) or "file of no known type"
+        raise invalid(f"{place.field}: what the URL leads to ({found}) is no png, jpeg, gif or webp image", place.field)
+    return Media(str(mime), reply.body)
+
+
+def _document(place: Place, reply: Reply) -> Media:
+    """A web page is refused: it is nearly always one that asks to log in, or says that there is no such file."""
+    declared = _declared(reply)
+    if declared in _PAGES and media.sniffed(reply.body) is None:
+        raise invalid(f"{place.field}: the URL leads to a web page ({declared}), not to a document", place.field)
+    return media.file(reply.body, declared, _name(place.url), place.field)
+
+
+def _declared(reply: Reply) -> str:
+    """The type that the host says, which may say anything."""
+    return reply.headers.get("content-type", "").partition(";")[0].strip().lower()[:_MAX_TYPE]
+
+
+def _name(url: str) -> str:
+    """The last step of a URL's path, as the name of the file."""
+    return unquote(urlsplit(url).path.rpartition("/")[2])
+
+
+def _data_url(file: Media) -> bytes:
+    return b'"data:%b;base64,%b"' % (file.mime.encode(), base64.b64encode(file.data))
+
+
+def _image_as_url(place: Place, reply: Reply) -> Changes:
+    # a PDF in an image's place is what some clients of this dialect send (`media.image`)
+    return {place.at: _data_url(_image(place, reply, pdf=True))}
+
+
+def _file(place: Place, reply: Reply) -> Changes:
+    return {place.at: _data_url(_document(place, reply))}
+
+
+def _named_file(place: Place, reply: Reply) -> Changes:
+    return {**_file(place, reply), (*place.at[:-1], "filename"): orjson.dumps(_name(place.url))}
+
+
+def _file_by_url(place: Place, reply: Reply) -> Changes:
+    return {place.at: None, (*place.at[:-1], "file_data"): _data_url(_document(place, reply))}
+
+
+def _named_file_by_url(place: Place, reply: Reply) -> Changes:
+    return {**_file_by_url(place, reply), (*place.at[:-1], "filename"): orjson.dumps(_name(place.url))}
+
+
+def _image_source(place: Place, reply: Reply) -> Changes:
+    return {place.at[:-1]: _base64(_image(place, reply, pdf=False))}
+
+
+def _document_source(place: Place, reply: Reply) -> Changes:
+    """A PDF as it is; the API takes any other document as text alone."""
+    file = _document(place, reply)
+    if file.mime == _PDF:
+        return {place.at[:-1]: _base64(file)}
+    try:
+        text = file.data.decode()
+    except UnicodeDecodeError:
+        text = ""
+    if not text or not file.mime.startswith("text/"):
+        raise invalid(
+            f"{place.field}: what the URL leads to ({file.mime}) is neither a PDF nor text in UTF-8", place.field
+        )
+    return {place.at[:-1]: orjson.dumps({"type": "text", "media_type": "text/plain", "data": text})}
+
+
+_SOURCES: Final = {"image": _image_source}
+"""Any other block with a source is a document."""
+
+
+def _base64(file: Media) -> bytes:
+    head = b'{"type":"base64","media_type":"%b","data":"%b"}'
+    return head % (file.mime.encode(), base64.b64encode(file.data))

@@ -1,0 +1,92 @@
+"""JSON schemas that a model's grammar is held to: of an answer, and of a strict tool.
+
+Anthropic and Bedrock keep to a part of JSON Schema and refuse the rest with a 400. Here a schema is brought into that
+part: every object is closed, and what is refused is taken out, reported, and told in the description, where the model
+still reads it. OpenAI's own part is another one (`openai_chat_options.fits_strict`). Sources: Anthropic's API reference
+(Structured outputs, JSON schema limitations) and its SDK's transform; litellm's list for Converse.
+"""
+
+from __future__ import annotations
+
+from graphlib import CycleError, TopologicalSorter
+from typing import Any, Final
+
+from gateway.contract.flag import Drop
+from gateway_plugins.shared.fields import escaped
+
+Schema = dict[str, Any]
+
+_NOT_TAKEN: Final = frozenset({
+    "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength",
+    "maxItems", "uniqueItems", "minProperties", "maxProperties",
+})  # fmt: skip
+_NAMED: Final = frozenset({"properties", "$defs", "definitions"})
+_LISTS: Final = frozenset({"anyOf", "oneOf", "allOf", "prefixItems"})
+_LOOKAROUND: Final = ("(?=", "(?!", "(?<=", "(?<!")
+
+
+def kept(schema: Any, drop: Drop, at: str) -> Any:
+    """The schema as it is taken; `at` is its JSON pointer in the client's request."""
+    if not isinstance(schema, dict):
+        return schema
+    made: Schema = {}
+    told = []
+    for name, value in schema.items():
+        path = f"{at}/{escaped(name)}"
+        if name in _NAMED and isinstance(value, dict):
+            made[name] = {key: kept(inner, drop, f"{path}/{escaped(key)}") for key, inner in value.items()}
+        elif name in _LISTS and isinstance(value, list):
+            # oneOf is refused; of choices that exclude each other anyOf says the same
+            inner = [kept(each, drop, f"{path}/{index}") for index, each in enumerate(value)]
+            made["anyOf" if name == "oneOf" else name] = inner
+        elif name == "items":
+            made[name] = kept(value, drop, path)
+        elif _is_refused(name, value):
+            told.append(f"{name}: {value}")
+            drop(path)
+        elif name != "$schema":
+            made[name] = value
+    if "object" in _types(made) or "properties" in made:
+        made["additionalProperties"] = False  # demanded of every object (future-agi#412)
+    if told:
+        own = made.get("description")
+        made["description"] = " ".join([*([own] if isinstance(own, str) else []), f"({', '.join(told)})"])
+    return made
+
+
+def is_recursive(schema: Any) -> bool:
+    """A definition leads back to itself, which no grammar here can hold: such a schema can only be asked for."""
+    defined: dict[str, set[str]] = {"#": _references(schema)}
+    for section in ("$defs", "definitions"):
+        named = schema.get(section) if isinstance(schema, dict) else None
+        for name, inner in named.items() if isinstance(named, dict) else ():
+            defined[f"#/{section}/{escaped(name)}"] = _references(inner)
+    try:
+        TopologicalSorter(defined).prepare()
+    except CycleError:
+        return True
+    return False
+
+
+def _references(value: Any) -> set[str]:
+    """What a schema refers to, but for what stands in its own definitions."""
+    if isinstance(value, list):
+        return {found for each in value for found in _references(each)}
+    if not isinstance(value, dict):
+        return set()
+    own = {value["$ref"]} if isinstance(value.get("$ref"), str) else set()
+    inner = [each for name, each in value.items() if name not in ("$defs", "definitions")]
+    return own | _references(inner)
+
+
+def _is_refused(name: str, value: Any) -> bool:
+    if name == "minItems":
+        return value not in (0, 1)
+    if name == "additionalProperties":  # a schema for members of any name: a closed object has none
+        return isinstance(value, dict)
+    return name in _NOT_TAKEN or (name == "pattern" and any(mark in str(value) for mark in _LOOKAROUND))
+
+
+def _types(schema: Schema) -> list[Any]:
+    kind = schema.get("type")
+    return kind if isinstance(kind, list) else [kind]

@@ -1,0 +1,85 @@
+"""Who may speak for others by the PROXY protocol, on connections that are real."""
+
+import asyncio
+
+import pytest
+
+from gateway.access.identity.caller import Caller
+from gateway.access.identity.proxy_protocol import Handover, Sources, trusted
+from gateway.telemetry.log import configure
+from tests.helpers.gateway import Lines
+
+HEADER = b"PROXY TCP4 100.64.0.7 127.0.0.1 4711 80\r\n"
+LOCAL, LOCAL_6, OTHER, PROXY = ("127.0.0.1", 1), ("::1", 1, 0, 0), ("127.0.0.2", 1), ("10.0.0.2", 1)
+
+
+class Following(asyncio.Protocol):
+    """The protocol that is handed over to: says whose connection it is."""
+
+    def __init__(self, sources):
+        self.sources = sources
+
+    def connection_made(self, transport):
+        address, port = self.sources.of(Caller(transport, None, None, ()))
+        transport.write(f"{address}:{port}".encode())
+        transport.close()
+
+
+async def said(proxies, local):
+    """What a connection from `local` is told after its header, and the log."""
+    sources, lines = Sources(), Lines()
+    log = configure(lines)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(
+        lambda: Handover(lambda: Following(sources), sources, frozenset(proxies), log), "127.0.0.1", 0
+    )
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(local, 0))
+        writer.write(HEADER)
+        try:
+            found = await asyncio.wait_for(reader.read(), 10)
+        except ConnectionError:
+            found = b""
+        writer.close()
+    return found.decode(), lines
+
+
+@pytest.mark.parametrize(("proxies", "local"), [((), "127.0.0.1"), ((), "127.0.0.2"), (("127.0.0.2",), "127.0.0.2")])
+async def test_a_proxy_of_the_listener_may_say_whose_connection_it_is(proxies, local):
+    found, _ = await said(proxies, local)
+    assert found == "100.64.0.7:4711"
+
+
+@pytest.mark.parametrize("proxies", [("127.0.0.2",), ("10.0.0.2",), ("::1",)])
+async def test_a_process_of_this_machine_is_refused_where_others_are_named(proxies):
+    found, lines = await said(proxies, "127.0.0.1")
+    assert found == ""
+    for _ in range(100):
+        if told := lines.entries("identity.proxy_refused"):
+            break
+        await asyncio.sleep(0.01)
+    assert [entry["reason"] for entry in told] == ["the connection comes from no proxy of this listener"]
+
+
+@pytest.mark.parametrize(
+    ("peer", "proxies", "expected"),
+    [
+        (LOCAL, (), True),
+        (LOCAL_6, (), True),
+        (("::ffff:127.0.0.1", 1, 0, 0), (), True),
+        ("", (), True),
+        ("", {"10.0.0.2"}, True),
+        (PROXY, (), False),
+        (PROXY, {"10.0.0.2"}, True),
+        (("::ffff:10.0.0.2", 1, 0, 0), {"10.0.0.2"}, True),
+        (("fe80::2%eth0", 1, 0, 2), {"fe80::2"}, True),
+        (("100.64.0.7", 1), {"10.0.0.2"}, False),
+        (LOCAL, {"10.0.0.2"}, False),
+        (LOCAL_6, {"10.0.0.2"}, False),
+        (LOCAL, {"10.0.0.2", "127.0.0.1"}, True),
+        (OTHER, {"127.0.0.1"}, False),
+    ],
+)
+def test_only_named_proxies_may_speak_for_others_or_this_machine_where_none_is_named(peer, proxies, expected):
+    assert trusted(peer, proxies) is expected

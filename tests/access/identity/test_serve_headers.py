@@ -1,0 +1,124 @@
+"""The headers of `tailscale serve`, on the listener that trusts them."""
+
+import asyncio
+import json
+
+import pytest
+
+from gateway.access.identity.caller import Caller, Identity
+from gateway.access.identity.serve_headers import ServeHeaders
+from gateway.contract.errors import PERMISSION, Refused
+from gateway.telemetry.log import configure
+from tests.helpers.gateway import CAP, Lines
+
+LOGIN = "Tailscale-User-Login"
+ALICE = (LOGIN, "alice@example.com")
+
+
+def asking(*headers):
+    return Caller(object(), "", "/run/irisgate.sock", headers)
+
+
+async def identity_by(*headers, lines=None):
+    return await ServeHeaders(configure(lines or Lines()))(asking(*headers))
+
+
+async def test_a_caller_is_the_user_that_serve_names():
+    name = ("Tailscale-User-Name", "Alice")
+    assert await identity_by(("Host", "ai"), ALICE, name) == Identity("alice@example.com")
+
+
+@pytest.mark.parametrize(
+    ("value", "login"),
+    [
+        ("=?utf-8?q?j=C3=BCrgen@example.com?=", "jürgen@example.com"),
+        ("=?UTF-8?Q?=E5=BC=A0=E4=BC=9F?= =?utf-8?q?@example.com?=", "张伟@example.com"),
+        ("=?utf-8?q?j=C3=BC?=   =?utf-8?b?cmdlbkBhLmI=?=", "jürgen@a.b"),
+        ("alice@github", "alice@github"),
+    ],
+)
+async def test_a_login_outside_ascii_is_decoded_by_rfc_2047(value, login):
+    assert (await identity_by((LOGIN, value))).login == login
+
+
+@pytest.mark.parametrize(
+    "login",
+    [
+        "=?utf-8?q?ali?=ce@example.com",
+        "=?utf-8?q?alice@example.com?= ",
+        "=?utf-8?q?ali?= ce@example.com",
+        "ali =?utf-8?q?ce?=",
+        "=?utf-8?q?al?==?utf-8?q?ice?=",
+        "=?utf-8?q?al?ice?=",
+        "=?utf-8?x?alice?=",
+    ],
+)
+async def test_a_login_that_only_holds_an_encoded_word_is_not_decoded_into_another_ones(login):
+    assert (await identity_by((LOGIN, login))).login == login
+
+
+async def test_one_connection_of_serve_carries_many_callers():
+    serve = ServeHeaders(configure(Lines()))
+    connection = object()
+    for name in ("alice", "bob", "alice"):
+        caller = Caller(connection, "", "", ((LOGIN, f"{name}@example.com"),))
+        assert (await serve(caller)).login == f"{name}@example.com"
+
+
+async def test_grants_of_the_policy_come_with_the_headers_that_serve_was_told_to_add():
+    caps = ("Tailscale-App-Capabilities", json.dumps({CAP: [{"role": "user"}, {"models": "b/**"}]}))
+    found = (await identity_by(ALICE, caps)).capabilities
+    assert [(capability.role, capability.models) for capability in found] == [("user", ()), (None, ("b/**",))]
+
+
+async def test_a_wrong_grant_of_the_policy_gives_nothing_and_is_told():
+    lines = Lines()
+    caps = ("Tailscale-App-Capabilities", json.dumps({CAP: [{"role": "root"}, {"models": "b/**"}]}))
+    found = (await identity_by(ALICE, caps, lines=lines)).capabilities
+    assert [capability.models for capability in found] == [("b/**",)]
+    assert await until_told(lines)
+
+
+async def until_told(lines):
+    for _ in range(100):
+        if found := lines.entries("identity.policy_grant_ignored"):
+            return found
+        await asyncio.sleep(0.01)
+    return []
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        (),
+        ((LOGIN, ""),),
+        (ALICE, ALICE),
+        (ALICE, ("tailscale-user-login", "bob@example.com")),
+        (ALICE, ("Tailscale_User_Login", "bob@example.com")),
+        (("Tailscale_User_Login", "bob@example.com"),),
+        (("TAILSCALE-USER_LOGIN", "bob@example.com"),),
+        (ALICE, ("Tailscale-User_Name", "x")),
+        (ALICE, ("Tailscale-Funnel-Request", "?1")),
+        (ALICE, ("tailscale-funnel-request", "")),
+        (ALICE, ("Tailscale-Funnel-Request", "?0")),
+        (("X-Forwarded-User", "alice@example.com"),),
+        (("Tailscale-User-Name", "alice@example.com"),),
+        ((LOGIN, "tag:prod"),),
+        ((LOGIN, "(loopback)"),),
+        ((LOGIN, "*"),),
+        ((LOGIN, "group:admins"),),
+        ((LOGIN, "tagged-devices"),),
+        ((LOGIN, "=?utf-8?q?=ff?="),),
+        ((LOGIN, "=?no-such-charset?q?alice?="),),
+        ((LOGIN, "=?utf-8?b?!!!!?="),),
+        ((LOGIN, "=?utf-8?q?alice=0Abob?="),),
+        ((LOGIN, "jürgen@example.com"),),
+        ((LOGIN, "a" * 2000),),
+        (ALICE, ("Tailscale-App-Capabilities", "{")),
+        (ALICE, ("Tailscale-App-Capabilities", "[]")),
+    ],
+)
+async def test_anything_else_is_nobody(headers):
+    with pytest.raises(Refused) as refused:
+        await identity_by(*headers)
+    assert refused.value.problem.code == PERMISSION

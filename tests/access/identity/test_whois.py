@@ -1,0 +1,372 @@
+"""Asking tailscaled who is calling: what its answers mean, and what happens without one."""
+
+import asyncio
+import gc
+import json
+import time
+from contextlib import suppress
+
+import pytest
+
+from gateway.access.identity import localapi as localapi_module
+from gateway.access.identity import whois as whois_module
+from gateway.access.identity.caller import Caller, Identity
+from gateway.access.identity.localapi import LocalApi, LocalApiFailed
+from gateway.access.identity.whois import Whois, arrived_by_tailnet, connecting, joined
+from gateway.contract.errors import PERMISSION, UNAVAILABLE, Refused
+from gateway.telemetry.log import configure
+from gateway.testkit.localapi import LocalApiSim, Node, User
+from tests.helpers.gateway import CAP, Lines
+
+HERE = ("127.0.0.1", 8080)
+ALICE = Node("laptop.example.ts.net", ("100.64.0.7", "fd7a:115c:a1e0::7"), User("alice@example.com"))
+BOB = Node("phone.example.ts.net", ("100.64.0.8",), User("bob@example.com"))
+
+
+SOMEBODY = b'{"Node": {"StableID": "n1"}, "UserProfile": {"LoginName": "alice@example.com"}}'
+
+
+class Connection:
+    """What stands for a connection: it can be referred to weakly, as a transport can."""
+
+
+def caller(connection, peer, local=("100.64.0.1", 80)):
+    return Caller(connection, peer, local, ())
+
+
+@pytest.fixture
+async def sim(tmp_path):
+    async with LocalApiSim(tmp_path / "tailscaled.sock") as running:
+        running.add(ALICE)
+        running.add(BOB)
+        yield running
+
+
+@pytest.fixture
+async def asking(sim):
+    """Identities by this tailscaled, and the log's lines."""
+    api = LocalApi(str(sim.path))
+    lines = Lines()
+    whois = Whois(api, configure(lines), service="", peer=connecting)
+    yield whois, lines
+    await api.close()
+
+
+async def test_a_user_is_known_by_login_and_node(asking):
+    whois, _ = asking
+    found = await whois(caller(Connection(), ("100.64.0.7", 4711)))
+    assert found == Identity("alice@example.com", node=ALICE.stable_id)
+
+
+async def test_an_ipv6_address_is_asked_in_brackets_and_without_its_zone(asking, sim):
+    whois, _ = asking
+    found = await whois(caller(Connection(), ("fd7a:115c:a1e0::7%3", 4711, 0, 3), ("fd7a:115c:a1e0::1", 80, 0, 0)))
+    assert found.login == "alice@example.com"
+    assert sim.asked[-1] == {"addr": "[fd7a:115c:a1e0::7]:4711", "proto": "tcp"}
+
+
+async def test_an_ipv4_caller_of_an_ipv6_listener_is_asked_for_as_one(asking):
+    whois, _ = asking
+    found = await whois(caller(Connection(), ("::ffff:100.64.0.7", 4711, 0, 0), ("::ffff:100.64.0.1", 80, 0, 0)))
+    assert found.login == "alice@example.com"
+
+
+async def test_a_tagged_node_is_all_its_tags_and_nobodys(asking, sim):
+    sim.add(Node("ci.example.ts.net", ("100.64.0.9",), User("alice@example.com"), tags=("tag:prod", "tag:api")))
+    whois, _ = asking
+    found = await whois(caller(Connection(), ("100.64.0.9", 4711)))
+    assert (found.login, found.tags, found.groups) == ("tag:api,tag:prod", ("tag:api", "tag:prod"), ())
+
+
+@pytest.mark.parametrize("tag", ["alice@example.com", "(loopback)", "*", "group:eng", "prod", "TAG:prod"])
+async def test_what_does_not_begin_as_a_tag_does_makes_a_node_nobody(asking, sim, tag):
+    """A grant's source would take it for somebody else."""
+    whois, _ = asking
+    sim.answer = (200, json.dumps({"Node": {"Tags": [tag]}, "UserProfile": {"LoginName": "a"}}).encode())
+    assert await code(whois, caller(Connection(), ("100.64.0.7", 4711))) == PERMISSION
+
+
+async def test_groups_are_known_where_the_tailnet_shows_them(asking, sim):
+    groups = ("group:eng", "team@example.com", "(loopback)", "tag:prod", "*", "")
+    sim.add(Node("desk.example.ts.net", ("100.64.0.10",), User("carol@example.com", groups)))
+    whois, _ = asking
+    found = await whois(caller(Connection(), ("100.64.0.10", 1)))
+    assert found.groups == ("group:eng", "team@example.com")
+
+
+async def test_grants_of_the_tailnet_policy_come_with_the_caller(asking, sim):
+    caps = {CAP: [{"role": "user"}], "irisgate.dev/cap/irisgate": [{"models": "b/**"}], "other.example/cap": [1]}
+    sim.add(Node("desk.example.ts.net", ("100.64.0.10",), User("carol@example.com"), caps=caps))
+    whois, _ = asking
+    found = (await whois(caller(Connection(), ("100.64.0.10", 1)))).capabilities
+    assert [(capability.role, capability.models) for capability in found] == [("user", ()), (None, ("b/**",))]
+
+
+async def test_while_a_large_policy_is_read_others_are_served(tmp_path):
+    values = [{"models": f"provider-{number}/**"} for number in range(6_000)]
+    answer = json.loads(SOMEBODY) | {"CapMap": {CAP: values}}
+    lines = Lines()
+    async with Tailscaled(tmp_path / "tailscaled.sock", json.dumps(answer).encode()) as server:
+        whois = Whois(LocalApi(str(server.path)), configure(lines), service="", peer=connecting)
+        begun = time.thread_time()
+        whois._read_policy(((CAP, json.dumps(values).encode()),))
+        takes = time.thread_time() - begun
+        task = asyncio.create_task(whois(caller(Connection(), ("100.64.0.7", 4711))))
+        longest, last = 0.0, time.thread_time()
+        while not task.done():
+            await asyncio.sleep(0)
+            longest, last = max(longest, (now := time.thread_time()) - last), now
+        await whois._api.close()
+    assert len((await task).capabilities) == len(values)
+    assert longest < takes / 2
+
+
+class Tailscaled:
+    """Says the same to every question, and notes what it was asked; at the worst moment it goes away."""
+
+    def __init__(self, path, body, *, head=b"HTTP/1.1 200 OK", answers=None):
+        self.path = path
+        self.reply = head + b"\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+        self.answers = answers
+        """How many questions of a connection are answered; the next one is read, and the connection closed."""
+        self.asked = []
+
+    async def __aenter__(self):
+        self.server = await asyncio.start_unix_server(self._serve, self.path)
+        return self
+
+    async def __aexit__(self, *_):
+        self.server.close()
+        await self.server.wait_closed()
+
+    async def _serve(self, reader, writer):
+        answered = 0
+        with suppress(asyncio.IncompleteReadError):
+            while True:
+                self.asked.append((await reader.readuntil(b"\r\n\r\n")).split()[1].decode())
+                if answered == self.answers:
+                    break
+                writer.write(self.reply)
+                answered += 1
+        writer.close()
+
+
+async def test_a_question_that_kept_connections_take_to_their_graves_is_asked_again(tmp_path):
+    """A tailscaled that stops does so, after many have asked at once. (aiohttp asks again by itself, but once.)"""
+    async with Tailscaled(tmp_path / "s", SOMEBODY, answers=1) as server:
+        api = LocalApi(str(server.path))
+        await asyncio.gather(*(api.whois("100.64.0.7:1") for _ in range(2)))
+        assert len(server.asked) == 2
+        assert (await api.whois("100.64.0.7:1")).UserProfile.LoginName == "alice@example.com"
+        await api.close()
+    assert len(server.asked) == 5
+
+
+async def test_a_question_that_is_never_answered_is_not_asked_for_ever(tmp_path):
+    async with Tailscaled(tmp_path / "s", SOMEBODY, answers=0) as server:
+        api = LocalApi(str(server.path))
+        with pytest.raises(LocalApiFailed):
+            await api.whois("100.64.0.7:1")
+        await api.close()
+    assert len(server.asked) <= 4
+
+
+async def test_an_answer_that_leads_elsewhere_is_not_followed(tmp_path):
+    head = b"HTTP/1.1 302 Found\r\nLocation: http://local-tailscaled.sock/elsewhere"
+    async with Tailscaled(tmp_path / "s", b"", head=head) as server:
+        api = LocalApi(str(server.path))
+        with pytest.raises(LocalApiFailed, match="with 302"):
+            await api.whois("100.64.0.7:1")
+        await api.close()
+    assert [path.partition("?")[0] for path in server.asked] == ["/localapi/v0/whois"]
+
+
+async def test_grants_of_the_policy_that_cannot_be_read_give_nothing_and_are_told(asking, sim):
+    whois, lines = asking
+    large, own = b'[{"role": ' + b"9" * 5000 + b"}]", b'[{"role": "user"}]'
+    caps = b'{"%b": %b, "irisgate.dev/cap/irisgate": %b}' % (CAP.encode(), large, own)
+    sim.answer = (200, b'{"Node": {"StableID": "n1"}, "UserProfile": {"LoginName": "a@b"}, "CapMap": %b}' % caps)
+    found = await whois(caller(Connection(), ("100.64.0.7", 4711)))
+    assert [capability.role for capability in found.capabilities] == ["user"]
+    await asyncio.sleep(0.05)
+    (told,) = lines.entries("identity.policy_grant_ignored")
+    assert CAP in told["finding"]
+
+
+async def test_an_answer_that_is_nested_without_end_is_none(asking, sim):
+    whois, _ = asking
+    deep = b"[" * 200_000 + b"]" * 200_000
+    sim.answer = (200, b'{"Node": {}, "UserProfile": {"LoginName": "a@b"}, "CapMap": {"x.y/z": %b}}' % deep)
+    assert await code(whois, caller(Connection(), ("100.64.0.7", 4711))) == UNAVAILABLE
+
+
+async def test_a_service_has_grants_of_its_own(sim):
+    sim.add(
+        Node(
+            "desk.example.ts.net",
+            ("100.64.0.10",),
+            User("carol@example.com"),
+            caps={CAP: [{"role": "admin"}]},
+            service_caps={"svc:ai": {CAP: [{"role": "user"}]}},
+        )
+    )
+    api = LocalApi(str(sim.path))
+    whois = Whois(api, configure(Lines()), service="svc:ai", peer=connecting)
+    found = await whois(caller(Connection(), ("100.64.0.10", 1)))
+    await api.close()
+    assert [capability.role for capability in found.capabilities] == ["user"]
+
+
+async def test_with_userspace_networking_the_port_tells_callers_apart(asking, sim):
+    sim.proxied(5001, ALICE)
+    sim.proxied(5002, BOB)
+    whois, _ = asking
+    assert (await whois(caller(Connection(), ("127.0.0.1", 5001), HERE))).login == "alice@example.com"
+    assert (await whois(caller(Connection(), ("127.0.0.1", 5002), HERE))).login == "bob@example.com"
+
+
+async def test_a_port_that_is_used_again_is_its_new_callers(asking, sim):
+    whois, _ = asking
+    sim.proxied(5001, ALICE)
+    assert (await whois(caller(Connection(), ("127.0.0.1", 5001), HERE))).login == "alice@example.com"
+    sim.proxied(5001, BOB)
+    assert (await whois(caller(Connection(), ("127.0.0.1", 5001), HERE))).login == "bob@example.com"
+
+
+async def test_a_connection_is_asked_for_once(asking, sim):
+    whois, _ = asking
+    connection = Connection()
+    for _ in range(5):
+        await whois(caller(connection, ("100.64.0.7", 4711)))
+    assert len(sim.asked) == 1
+
+
+async def test_an_answer_is_forgotten_with_its_connection(asking):
+    whois, _ = asking
+    for _ in range(100):
+        await whois(caller(Connection(), ("100.64.0.7", 4711)))
+    gc.collect()
+    assert not len(whois._known)
+
+
+async def test_after_its_life_an_answer_is_asked_for_anew_on_the_same_connection(asking, sim, monkeypatch):
+    monkeypatch.setattr(whois_module, "LIFE_SECONDS", 0.05)
+    whois, _ = asking
+    connection = Connection()
+    sim.proxied(5001, ALICE)
+    assert (await whois(caller(connection, ("127.0.0.1", 5001), HERE))).login == "alice@example.com"
+    sim.proxied(5001, BOB)
+    await asyncio.sleep(0.06)
+    assert (await whois(caller(connection, ("127.0.0.1", 5001), HERE))).login == "bob@example.com"
+
+
+async def test_who_has_left_the_tailnet_is_refused_after_the_life_of_the_answer(asking, sim, monkeypatch):
+    monkeypatch.setattr(whois_module, "LIFE_SECONDS", 0.05)
+    whois, _ = asking
+    connection = Connection()
+    await whois(caller(connection, ("100.64.0.7", 4711)))
+    sim.remove(ALICE)
+    await asyncio.sleep(0.06)
+    assert await code(whois, caller(connection, ("100.64.0.7", 4711))) == PERMISSION
+
+
+async def test_no_identity_outlives_its_answer_while_tailscaled_is_away(asking, sim, monkeypatch):
+    monkeypatch.setattr(whois_module, "LIFE_SECONDS", 0.05)
+    whois, lines = asking
+    connection = Connection()
+    await whois(caller(connection, ("100.64.0.7", 4711)))
+    await sim.stop()
+    await asyncio.sleep(0.06)
+    for _ in range(3):
+        assert await code(whois, caller(connection, ("100.64.0.7", 4711))) == UNAVAILABLE
+    await sim.start()
+    assert (await whois(caller(connection, ("100.64.0.7", 4711)))).login == "alice@example.com"
+    await asyncio.sleep(0.05)
+    assert len(lines.entries("identity.unavailable")) == len(lines.entries("identity.available")) == 1
+
+
+async def test_a_kept_connection_to_a_tailscaled_that_was_restarted_costs_nobody_a_call(asking, sim):
+    whois, _ = asking
+    for _ in range(5):
+        await whois(caller(Connection(), ("100.64.0.7", 4711)))
+        await sim.stop()
+        await sim.start()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (200, b""),
+        (200, b"<html>"),
+        (200, b"null"),
+        (200, b"[]"),
+        (200, b"{}"),
+        (200, b'{"Node": null, "UserProfile": null}'),
+        (200, b'{"Node": {}}'),
+        (200, b'{"Node": {"Tags": "tag:x"}, "UserProfile": {"LoginName": "alice@example.com"}}'),
+        (200, b'{"Node": {}, "UserProfile": {"LoginName": 7}}'),
+        (200, b'{"Node": {}, "UserProfile": {"LoginName": "a"}, "CapMap": []}'),
+        (200, b'{"Node": {"StableID": "n1"}, "UserProfile": {"LoginName": "al'),
+        (200, SOMEBODY + b" " * localapi_module.MAX_ANSWER),
+        (500, b"boom"),
+        (403, b"invalid localapi request"),
+        (400, b"missing 'addr' parameter"),
+        (302, SOMEBODY),
+    ],
+)
+async def test_an_answer_that_cannot_be_read_is_no_identity_and_no_refusal_for_good(asking, sim, answer):
+    whois, _ = asking
+    sim.answer = answer
+    assert await code(whois, caller(Connection(), ("100.64.0.7", 4711))) == UNAVAILABLE
+
+
+@pytest.mark.parametrize("login", ["", "tagged-devices", "tag:prod", "(loopback)", "*", "group:x", "a\nb", "a" * 2000])
+async def test_a_login_that_no_grant_could_mean_is_nobody(asking, sim, login):
+    whois, _ = asking
+    sim.answer = (200, json.dumps({"Node": {"StableID": "n1"}, "UserProfile": {"LoginName": login}}).encode())
+    assert await code(whois, caller(Connection(), ("100.64.0.7", 4711))) == PERMISSION
+
+
+async def test_a_tailscaled_that_hangs_is_waited_for_so_long_and_no_longer(asking, sim, monkeypatch):
+    monkeypatch.setattr(localapi_module, "ANSWER_SECONDS", 0.1)
+    sim.delay = 5
+    whois, _ = asking
+    begun = asyncio.get_running_loop().time()
+    assert await code(whois, caller(Connection(), ("100.64.0.7", 4711))) == UNAVAILABLE
+    assert asyncio.get_running_loop().time() - begun < 2
+    sim.delay = 0
+    assert (await whois(caller(Connection(), ("100.64.0.7", 4711)))).login == "alice@example.com"
+
+
+@pytest.mark.parametrize(
+    "peer",
+    [("100.64.0.99", 1), ("100.127.255.255", 1), ("192.168.1.7", 1), ("127.0.0.1", 1)],
+)
+async def test_an_address_that_nobody_has_is_nobody_whatever_range_it_lies_in(asking, peer):
+    whois, _ = asking
+    assert await code(whois, caller(Connection(), peer, HERE)) == PERMISSION
+
+
+@pytest.mark.parametrize("local", [("192.168.1.10", 80), ("8.8.8.8", 80), ("fe80::1", 80, 0, 2), "/run/irisgate.sock"])
+async def test_a_connection_that_did_not_come_by_the_tailnet_is_not_asked_for(asking, sim, local):
+    whois, _ = asking
+    assert await code(whois, caller(Connection(), ("100.64.0.7", 4711), local)) == PERMISSION
+    assert sim.asked == []
+
+
+def test_the_tailnets_own_addresses_and_loopback_are_where_tailscaled_hands_callers_to():
+    assert all(map(arrived_by_tailnet, ["127.0.0.1", "::1", "100.64.0.1", "100.127.0.9", "fd7a:115c:a1e0:ab12::1"]))
+    assert not any(map(arrived_by_tailnet, ["10.0.0.1", "100.63.0.1", "100.128.0.1", "fd7a:115c:a1e1::1", "0.0.0.0"]))
+
+
+def test_a_socket_without_an_address_cannot_be_asked_for():
+    with pytest.raises(Refused):
+        joined("")
+
+
+async def code(whois, who):
+    with pytest.raises(Refused) as refused:
+        await whois(who)
+    problem = refused.value.problem
+    assert (problem.retry_after is not None) == (problem.code == UNAVAILABLE)
+    return problem.code

@@ -1,0 +1,82 @@
+"""What a call's bodies become before they are written: cut, without secrets, text or base64."""
+
+import pytest
+
+from gateway.call.capture import Capture, Part, shown
+from tests.helpers.cpu_time import cpu_seconds
+
+OF = ("call", "alice@example.com", 1.0)
+
+
+def test_each_body_is_cut_at_the_limit_and_says_so():
+    capture = Capture(OF, 4, {}, b"12345")
+    for data in (b"ab", b"cd", b"ef"):
+        capture.feed(data)
+    kept = capture.kept()
+    assert (kept.request.body, kept.request.cut) == (b"1234", True)
+    assert (kept.reply.body, kept.reply.cut) == (b"abcd", True)
+    assert capture.size == 8
+
+
+def test_bodies_that_just_fit_are_not_called_cut():
+    capture = Capture(OF, 4, {}, b"1234")
+    capture.feed(b"abcd")
+    kept = capture.kept()
+    assert (kept.request.cut, kept.reply.cut) == (False, False)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Authorization", "Proxy-Authorization", "X-API-Key", "x-goog-api-key", "api-key", "Cookie", "Set-Cookie",
+        "X-Amz-Security-Token", "x-auth", "X-Client-Secret", "x-my-password", "X-Amz-Signature", "x-credentials",
+        "X-PassWd", "x-pwd", "x-bearer", "X-JWT",
+    ],
+)  # fmt: skip
+def test_a_header_that_may_hold_a_secret_is_redacted_by_its_name(name):
+    assert shown({name: "canary"}) == {name.lower(): "[redacted]"}
+
+
+def test_a_credential_in_the_value_of_any_header_is_redacted():
+    assert "canary" not in str(shown({"x-forwarded-note": "was Bearer canary-canary"}))
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        ("https://h/p?api_key=canary&page=2", "https://h/p?api_key=[redacted]&page=2"),
+        ("https://h/?a=1&X-Amz-Signature=canary#top", "https://h/?a=1&X-Amz-Signature=[redacted]#top"),
+        ("/p?KEY=canary", "/p?KEY=[redacted]"),
+        ("http://ada:canary@h/p", "http://[redacted]@h/p"),
+        ("https://h/p?page=2&of=3", "https://h/p?page=2&of=3"),
+        ("<ada@example.com>; q=1", "<ada@example.com>; q=1"),
+    ],
+)
+def test_a_secret_in_an_address_is_redacted(value, kept):
+    assert shown({"referer": value}) == {"referer": kept}
+
+
+@pytest.mark.parametrize("begins", ["?", "//", "&key", "?a", "//a", "?key=", "/", "a@//"])
+def test_a_long_header_takes_no_longer_than_its_length_asks_for(begins):
+    headers = {"referer": begins * (60_000 // len(begins)), "location": begins + "a" * 60_000}
+    assert cpu_seconds(lambda: shown(headers)) < 0.5
+
+
+def test_other_headers_are_kept_with_names_in_lower_case_and_bytes_that_are_no_text_replaced():
+    assert shown({"User-Agent": "claude-cli/2", "x-odd": "a\udcffb"}) == {"user-agent": "claude-cli/2", "x-odd": "a?b"}
+
+
+def test_a_body_is_text_where_it_is_utf_8_also_where_a_letter_was_cut():
+    assert Part({}, "grün".encode(), False).as_dict()["body"] == "grün"
+    assert Part({}, "grü".encode()[:-1], True).as_dict() == {
+        "headers": {},
+        "body": "gr",
+        "encoding": "utf-8",
+        "cut": True,
+    }
+
+
+def test_a_body_that_is_no_text_is_base64():
+    shown_as = Part({}, b"\xff\x00", False).as_dict()
+    assert (shown_as["body"], shown_as["encoding"]) == ("/wA=", "base64")
+    assert Part({}, "ü".encode()[:1], False).as_dict()["encoding"] == "base64"

@@ -1,0 +1,150 @@
+"""Watching: every way in which a file is replaced is noticed, within two seconds, and nothing else is."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterable
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+
+from gateway.config.document.watch import folders, stamps, watch
+
+SECONDS = 2.0
+
+
+async def change_is_seen(
+    path: Path, change: Callable[[], object], every: float = 1.0, beside: Iterable[Path] = ()
+) -> bool:
+    """A change a moment after the watch began (not before it: the folders must be watched already)."""
+    async with aclosing(watch(lambda: [*beside, path], every=every)) as changes:
+        waiting = asyncio.ensure_future(anext(changes))
+        await asyncio.sleep(0.1)
+        change()
+        done, _ = await asyncio.wait([waiting], timeout=SECONDS)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+    return bool(done)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "config.hujson"
+    path.write_text("{}")
+    return path
+
+
+async def test_a_file_written_in_place_is_noticed(config: Path) -> None:
+    assert await change_is_seen(config, lambda: config.write_text("{ }"))
+
+
+async def test_a_file_replaced_by_a_rename_is_noticed(config: Path) -> None:
+    new = config.with_suffix(".tmp")
+    new.write_text("{}")
+    assert await change_is_seen(config, lambda: new.replace(config))
+
+
+async def test_a_file_that_goes_is_noticed(config: Path) -> None:
+    assert await change_is_seen(config, config.unlink)
+
+
+async def test_a_file_that_comes_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "later" / "key"
+
+    def come() -> None:
+        path.parent.mkdir()
+        path.write_text("x")
+
+    assert await change_is_seen(path, come, every=0.3)
+
+
+async def test_a_swap_of_the_links_that_kubernetes_mounts_is_noticed(tmp_path: Path) -> None:
+    for version in ("v1", "v2"):
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "config.hujson").write_text(version)
+    (tmp_path / "..data").symlink_to("v1")
+    path = tmp_path / "config.hujson"
+    path.symlink_to("..data/config.hujson")
+    (tmp_path / "..data_tmp").symlink_to("v2")
+    assert await change_is_seen(path, lambda: (tmp_path / "..data_tmp").rename(tmp_path / "..data"))
+
+
+async def test_a_change_that_nothing_reports_is_noticed(tmp_path: Path) -> None:
+    """Beside a link's target two links away no folder is watched, as on a network's file system."""
+    (tmp_path / "far" / "v1").mkdir(parents=True)
+    (tmp_path / "far" / "v1" / "key").write_text("1")
+    (tmp_path / "far" / "v2").mkdir()
+    (tmp_path / "far" / "v2" / "key").write_text("2")
+    (tmp_path / "far" / "now").symlink_to("v1")
+    (tmp_path / "near").mkdir()
+    path = tmp_path / "near" / "key"
+    path.symlink_to("../far/now/key")
+
+    def swap() -> None:
+        (tmp_path / "far" / "next").symlink_to("v2")
+        (tmp_path / "far" / "next").rename(tmp_path / "far" / "now")
+
+    assert (tmp_path / "far") not in folders([path])
+    assert await change_is_seen(path, swap)
+
+
+async def test_other_files_in_the_folder_are_no_change(config: Path) -> None:
+    async with aclosing(watch(lambda: [config], every=0.1)) as changes:
+        waiting = asyncio.ensure_future(anext(changes))
+        for name in (".config.hujson.swp", "4913", "config.hujson~"):
+            config.with_name(name).write_text("x")
+            await asyncio.sleep(0.1)
+        assert not waiting.done()
+        waiting.cancel()
+        await asyncio.wait([waiting])
+
+
+async def test_what_changed_since_the_given_stamps_is_told_at_once(config: Path) -> None:
+    before = {config: (1, 2, 3)}
+    assert before != stamps([config])
+    async with aclosing(watch(lambda: [config], since=before)) as changes:
+        await asyncio.wait_for(anext(changes), SECONDS)
+
+
+async def test_a_file_that_a_change_brings_in_is_watched_from_then_on(config: Path) -> None:
+    key = config.with_name("key")
+    files = [config]
+    async with aclosing(watch(lambda: files, every=0.2)) as changes:
+        waiting = asyncio.ensure_future(anext(changes))
+        await asyncio.sleep(0.1)
+        files.append(key)
+        await asyncio.wait_for(waiting, SECONDS)
+        waiting = asyncio.ensure_future(anext(changes))
+        await asyncio.sleep(0.1)
+        key.write_text("x")
+        await asyncio.wait_for(waiting, SECONDS)
+
+
+async def test_half_a_file_is_not_told(config: Path) -> None:
+    written = []
+    async with aclosing(watch(lambda: [config], every=0.2)) as changes:
+
+        async def written_when_told() -> str:
+            await anext(changes)
+            return "".join(written)
+
+        waiting = asyncio.ensure_future(written_when_told())
+        await asyncio.sleep(0.1)
+        with config.open("w") as stream:
+            for part in ("{", '"a"', ": 1", "}"):
+                written.append(part)
+                stream.write(part)
+                stream.flush()
+                os.fsync(stream.fileno())
+                await asyncio.sleep(0.03)
+        assert await asyncio.wait_for(waiting, SECONDS) == '{"a": 1}'
+
+
+async def test_a_path_that_cannot_be_looked_at_hides_no_change_of_another(config: Path) -> None:
+    circle = config.with_name("circle")
+    circle.symlink_to("circle")
+    odd = [config.with_name("x" * 300), circle, circle / "key", config.with_name("a\0b")]
+    assert folders([*odd, config]) == {config.parent}
+    assert await change_is_seen(config, lambda: config.write_text("{ }"), beside=odd)

@@ -1,0 +1,105 @@
+"""`capabilities` and `anthropic_betas` of a provider: read with places, used by the catalog, told to plugins."""
+
+from dataclasses import fields
+
+import pytest
+
+from gateway.config.load import loads
+from gateway.config.section import keys
+from gateway.config.sections.capabilities import BetasSection, CapabilitiesSection
+from gateway.contract.capabilities import Caps, capabilities
+from gateway.upstream.catalog import Catalog
+from tests.config.examples import config, errors, provider, warnings
+
+CLAUDE = "us.anthropic.claude-opus-4-6-v1"
+ARN = "arn:aws:bedrock:us-east-1:1:application-inference-profile/abc"
+
+
+def caps_of(model=CLAUDE, **members):
+    loaded = loads(config({"models": [model], **members}))
+    (offer,) = Catalog(loaded.config).offers
+    return offer.caps
+
+
+@pytest.mark.parametrize("pattern", [CLAUDE, "*", "us.anthropic.*", "anthropic.claude-opus-4-6*"])
+def test_a_pattern_means_a_model_by_its_name_or_by_its_base_id(pattern):
+    assert not capabilities(CLAUDE).prefill
+    assert caps_of(capabilities={pattern: {"prefill": True}}).prefill
+    assert caps_of(capabilities={pattern: {"prefill": True}}).family == "claude"
+
+
+def test_of_two_patterns_that_fit_the_later_one_wins_field_by_field():
+    rules = {"*": {"efforts": ["low"], "images": False}, "*opus*": {"efforts": ["low", "max"]}}
+    found = caps_of(capabilities=rules)
+    assert (found.efforts, found.images) == (("low", "max"), False)
+
+
+def test_a_pattern_reaches_the_model_behind_a_name_that_tells_nothing():
+    found = caps_of(ARN, base_models={ARN: CLAUDE}, capabilities={"anthropic.claude-opus-*": {"max_output": 5}})
+    assert (found.max_output, found.family) == (5, "claude")
+
+
+def test_the_keys_are_the_fields_of_the_capabilities():
+    assert list(keys(CapabilitiesSection)) == [field.name for field in fields(Caps)]
+
+
+def test_every_key_can_be_written_as_the_data_have_it():
+    values = {name: getattr(capabilities(CLAUDE), name) for name in keys(CapabilitiesSection)}
+    assert caps_of(capabilities={"*": values}) == capabilities(CLAUDE)
+
+
+@pytest.mark.parametrize(
+    ("rules", "said"),
+    [
+        ({"*": {"prefil": True}}, 'providers.p.capabilities."*".prefil: is no capability; did you mean "prefill"?; there are family, '),
+        ({"*": {"prefill": "no"}}, 'providers.p.capabilities."*".prefill: must be true or false, not a string'),
+        ({"*": {"sampling": "some"}}, 'providers.p.capabilities."*".sampling: "some" is not one of both, one, none'),
+        ({"*": {"efforts": ["low", "great"]}}, 'providers.p.capabilities."*".efforts[1]: "great" is not one of none, '),
+        ({"*": {"max_output": -1}}, 'providers.p.capabilities."*".max_output: must be at least 0'),
+        ({"*": []}, 'providers.p.capabilities."*": must be an object, not a list'),
+        ([], "providers.p.capabilities: must be an object, not a list"),
+    ],
+)  # fmt: skip
+def test_a_fault_is_told_at_its_place_with_what_would_be_right(rules, said):
+    (found,) = errors(config({"capabilities": rules}))
+    assert said in found, found
+    assert found.startswith("config.hujson:")
+
+
+def test_a_pattern_that_fits_no_model_is_told():
+    said = 'providers.p.capabilities.nova: fits none of the provider\'s "models"; it has no effect'
+    assert said in warnings(config({"capabilities": {"nova": {"images": False}}}))
+
+
+@pytest.mark.parametrize(
+    ("baseurl", "betas", "told"),
+    [
+        ("https://api.anthropic.com", {}, None),
+        ("https://bedrock-runtime.us-east-1.amazonaws.com/anthropic", {}, {"envelope": "mantle"}),
+        ("https://bedrock-mantle.us-east-1.api.aws/anthropic", {}, {"envelope": "mantle"}),
+        ("https://ai.example", {"envelope": "mantle"}, {"envelope": "mantle"}),
+        ("https://bedrock-mantle.us-east-1.api.aws", {"envelope": "messages"}, {"envelope": "messages"}),
+        ("https://ai.example", {"allow": ["a-*"], "drop": ["b"]}, {"allow": ("a-*",), "drop": ("b",)}),
+    ],
+)
+def test_plugins_are_told_of_betas_what_the_configuration_or_the_address_says(baseurl, betas, told):
+    found = provider(baseurl=baseurl, anthropic_betas=betas, options={"x": 1})
+    assert found.options == {"x": 1, **({"anthropic_betas": told} if told else {})}
+
+
+@pytest.mark.parametrize(
+    ("betas", "said"),
+    [
+        ({"drop": "x"}, "providers.p.anthropic_betas.drop: must be a list, not a string"),
+        ({"allow": [1]}, "providers.p.anthropic_betas.allow[0]: must be a string, not a number"),
+        ({"envelope": "invoke"}, 'providers.p.anthropic_betas.envelope: "invoke" is not one of messages, mantle'),
+    ],
+)
+def test_faults_of_betas_are_told_at_their_place(betas, said):
+    assert said in errors(config({"anthropic_betas": betas}))[0]
+
+
+def test_an_unknown_key_of_betas_is_told():
+    (said,) = [line for line in warnings(config({"anthropic_betas": {"alow": []}})) if "betas" in line]
+    assert said == 'providers.p.anthropic_betas.alow: unknown key; it has no effect; did you mean "allow"?'
+    assert set(keys(BetasSection)) == {"envelope", "allow", "drop"}

@@ -1,0 +1,141 @@
+"""The roads by how much they lose: data, the chain's choice by them, and what the command prints."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import gateway.contract.losses
+from gateway.call.middleware.route import Route
+from gateway.config.model import Provider
+from gateway.contract.capabilities import capabilities
+from gateway.contract.conversions import roads
+from gateway.contract.flag import Send
+from gateway.contract.losses import is_known, loss
+from gateway.contract.registry import PluginError, discover
+from gateway.process.plugins_list import listing
+from gateway.upstream.catalog import Offer
+from gateway.upstream.client import url
+from tests.helpers.gateway import HAIKU, NOVA
+from tests.helpers.processes import irisgate
+
+REGISTRY = discover()
+DATA = json.loads(Path(gateway.contract.losses.__file__).with_name("conversions.json").read_bytes())
+
+
+def chosen(flag, dialect, operation, model, *flags):
+    """(provider's flag, way) of the road to a provider with these flags."""
+    provider = Provider("p", "https://x", flags=flags)
+    offer = Offer(provider, model, capabilities(model), model)
+    ask = SimpleNamespace(flag=flag, dialect=dialect, operation=operation)
+    road = Route(REGISTRY)._best(ask, offer)
+    way = "estimate" if road.estimated else "native" if road.native else "translated" if road.translator else "envelope"
+    return road.flag.name, way
+
+
+ALL = ("openai_chat", "bedrock_converse", "bedrock_model_invoke", "anthropic_messages")
+
+
+@pytest.mark.parametrize(
+    ("client", "model", "flags", "found"),
+    [
+        ("anthropic_messages", HAIKU, ALL, ("anthropic_messages", "native")),
+        ("anthropic_messages", HAIKU, ALL[:3], ("bedrock_model_invoke", "envelope")),
+        ("anthropic_messages", HAIKU, ALL[:2], ("bedrock_converse", "translated")),
+        ("anthropic_messages", HAIKU, ALL[:1], ("openai_chat", "translated")),
+        ("openai_chat", HAIKU, ALL[1:3], ("bedrock_model_invoke", "translated")),
+        ("openai_chat", NOVA, ALL[1:3], ("bedrock_converse", "translated")),
+        ("bedrock_converse", HAIKU, ALL, ("bedrock_converse", "native")),
+        ("bedrock_converse", HAIKU, ("openai_chat", "bedrock_model_invoke"), ("bedrock_model_invoke", "translated")),
+    ],
+)
+def test_of_several_ways_to_a_provider_the_least_lossy_is_taken_whatever_their_order_in_the_configuration(
+    client, model, flags, found
+):
+    for order in (flags, flags[::-1]):
+        assert chosen(client, client, "generate", model, *order) == found
+
+
+@pytest.mark.parametrize(
+    ("dialect", "flags", "found"),
+    [
+        ("anthropic_messages", ("bedrock_converse", "bedrock_model_invoke"), ("bedrock_model_invoke", "envelope")),
+        ("anthropic_messages", ("bedrock_converse",), ("bedrock_converse", "translated")),
+        ("anthropic_messages", ("openai_chat",), ("openai_chat", "estimate")),
+    ],
+)
+def test_tokens_are_counted_by_the_nearest_that_counts_and_else_estimated(dialect, flags, found):
+    assert chosen("anthropic_messages", dialect, "count_tokens", HAIKU, *flags) == found
+
+
+@pytest.mark.parametrize("dialect", ["bedrock_converse", "anthropic_messages", "opaque"])
+def test_bedrocks_count_tokens_is_native_to_bedrock_whatever_it_wraps_and_reaches_others_or_is_estimated(dialect):
+    client = ("bedrock_model_invoke", dialect, "count_tokens", HAIKU)
+    assert chosen(*client, "bedrock_model_invoke")[1] == "native"
+    assert chosen(*client, "bedrock_converse")[1] == "native"
+    ways = {"bedrock_converse": "translated", "anthropic_messages": "envelope", "opaque": "estimate"}
+    assert chosen(*client, "anthropic_messages")[1] == ways[dialect]
+    assert chosen(*client, "openai_chat")[1] == "estimate"
+
+
+def test_every_built_in_translator_stands_in_the_data_and_every_row_is_one():
+    assert {f"{client}__{upstream}" for client, upstream in REGISTRY.translators} == set(DATA["roads"])
+    for row in (*DATA["same"].values(), *DATA["roads"].values()):
+        assert row["loses"]
+
+
+def test_nothing_loses_less_than_the_native_way_nor_more_than_an_estimate():
+    orders = [row["order"] for row in DATA["roads"].values()]
+    native, envelope, estimate = (loss(way, "", "").order for way in ("native", "envelope", "estimate"))
+    assert native < envelope < min(orders) <= max(orders) < estimate
+
+
+def test_a_translator_that_the_data_do_not_name_says_its_own_number(tmp_path):
+    (tmp_path / "a__b.py").write_text('api = 1\noperations = ("generate",)\ndef open(ask, target, drop): ...\n')
+    with pytest.raises(PluginError, match='plugin a__b: a translator needs "loses", a number, and "operations"'):
+        discover(tmp_path)
+    assert not is_known("a__b")
+    assert loss("translated", "a", "b", SimpleNamespace(loses=7)).order == 7
+
+
+def test_the_listing_shows_every_flag_route_and_road_of_each_client_the_least_lossy_first():
+    text = listing(REGISTRY)
+    for flag in REGISTRY.flags.values():
+        for route in flag.routes:
+            assert f"{route.method} {route.path}" in text
+    found = list(roads(REGISTRY))
+    assert [road.loss.order for road in found if road.client == "openai_chat"] == sorted(
+        road.loss.order for road in found if road.client == "openai_chat"
+    )
+    assert {(road.dialect, road.upstream) for road in found if road.way == "translated"} == set(REGISTRY.translators)
+    assert all(road.loss.loses in text for road in found)
+
+
+async def test_the_command_prints_the_listing(tmp_path):
+    status, out, err = await irisgate(tmp_path, "plugins", "list")
+    assert (status, out.strip(), err) == (0, listing(REGISTRY), "")
+
+
+async def test_the_command_lists_plugins_of_a_folder_too(tmp_path):
+    (tmp_path / "watcher.py").write_text("api = 1\ndef seen(record): ...\n")
+    status, out, _ = await irisgate(tmp_path, "plugins", "list", "--plugins", ".")
+    assert (status, out.splitlines()[-1]) == (0, "Observers: watcher")
+
+
+@pytest.mark.parametrize(
+    ("baseurl", "path", "joined"),
+    [
+        ("https://api.anthropic.com", "/v1/messages", "https://api.anthropic.com/v1/messages"),
+        ("https://api.anthropic.com/v1/", "/v1/messages", "https://api.anthropic.com/v1/messages"),
+        ("https://b.example/anthropic", "/v1/messages", "https://b.example/anthropic/v1/messages"),
+        ("https://b.example/anthropic/v1", "/v1/messages", "https://b.example/anthropic/v1/messages"),
+        ("https://b.example/openai/v1", "/v1/chat/completions", "https://b.example/openai/v1/chat/completions"),
+        ("https://z.example/paas/v4", "/v1/chat/completions", "https://z.example/paas/v4/chat/completions"),
+        ("https://b.example", "/model/a%3A0/invoke", "https://b.example/model/a%3A0/invoke"),
+        ("https://b.example/v1", "/v1beta/models/x", "https://b.example/v1/models/x"),
+    ],
+)
+def test_a_path_is_joined_to_a_base_url_without_a_second_version(baseurl, path, joined):
+    assert str(url(baseurl, replace(Send("POST", "/", b""), path=path))) == joined

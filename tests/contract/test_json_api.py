@@ -1,0 +1,72 @@
+"""The bricks of plain flags: what a header or a name from outside may say."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.contract import errors, json_api
+from gateway.contract.errors import Problem, Refused
+from gateway.contract.flag import Head, Members, Request
+from gateway_plugins import bedrock_converse, bedrock_model_invoke
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        ("7", 7.0), ("0.5", 0.5), ("-3", 0.0), ("1e300", 86_400), ("999999", 86_400),
+        ("inf", None), ("-inf", None), ("nan", None), ("1e999", None), ("soon", None), ("", None),
+    ],
+)  # fmt: skip
+def test_retry_after_is_a_number_of_seconds_within_a_day(said, seconds):
+    assert json_api.retry_after(Head(429, {"retry-after": said})) == seconds
+
+
+@given(st.floats() | st.integers() | st.just(10**400))
+def test_every_number_of_seconds_can_be_told_to_a_client(seconds):
+    said = json_api.error_headers(Problem(errors.RATE_LIMIT, "x", retry_after=seconds))["retry-after"]
+    assert 1 <= int(said) <= 86_400
+
+
+def test_a_delay_that_is_no_number_is_told_as_the_shortest():
+    assert json_api.error_headers(Problem(errors.RATE_LIMIT, "x", retry_after=math.nan))["retry-after"] == "1"
+
+
+def in_the_body(name):
+    return json_api.model_of(Members(b'{"model":"' + name.encode() + b'"}'))
+
+
+def in_the_path(flag, last):
+    def parse(name):
+        (route,) = (route for route in flag.routes if route.path == f"/model/{{model:.+}}/{last}")
+        return flag.parse(Request(route, f"/model/x/{last}", "", {}, {"model": name}, b"{}")).model
+
+    return parse
+
+
+roads = pytest.mark.parametrize(
+    "read", [in_the_body, in_the_path(bedrock_converse, "converse"), in_the_path(bedrock_model_invoke, "invoke")]
+)
+
+
+@roads
+@pytest.mark.parametrize("name", ["m", "é" * 2048, "arn:aws:bedrock:us-east-1::inference-profile/us.x:0"])
+def test_a_name_up_to_the_longest_of_bedrocks_is_taken_as_it_is(read, name):
+    assert read(name) == name
+
+
+@roads
+def test_a_longer_name_is_refused_without_being_repeated_whole(read):
+    with pytest.raises(Refused, match="has 2049 letters; at most 2048 are taken") as refused:
+        read("x" * 2049)
+    assert refused.value.problem.message.count("x") <= 101
+    assert refused.value.problem.param == "model"
+
+
+@pytest.mark.parametrize("letter", ["\n", "\x00", "\x1b", "\x7f", "\x85", "\u2028", "\ud800"])
+def test_a_name_with_control_characters_is_refused_without_repeating_them(letter):
+    with pytest.raises(Refused, match="control characters") as refused:
+        json_api.model_name(f"a{letter}" + "b" * 500)
+    assert letter not in refused.value.problem.message
+    assert refused.value.problem.message.count("b") <= 100

@@ -1,0 +1,106 @@
+"""What a plugin's author relies on beyond a plain flag: steps before the request, observers after the call."""
+
+import json
+
+import pytest
+
+from gateway.call.middleware.steps import MAX_STEPS, drive
+from tests.helpers.gateway import HAIKU, NOVA, bedrock, gate
+
+STEPPING = """
+from gateway.contract.flag import Send
+from gateway_plugins.openai_chat import *
+
+
+routes = ()
+dialects = ("openai_chat",)
+
+
+def steps(ask, target, drop):
+    reply = yield Send("POST", "/model/amazon.nova-lite-v1%3A0/count-tokens", COUNT)
+    return ask.with_body(ask.dialect, {"model": ask.model, "messages": [{"role": "user", "content": reply.body.decode()}]})
+
+
+COUNT = b'{"input":{"converse":{"messages":[{"role":"user","content":[{"text":"hi"}]}]}}}'
+"""
+OBSERVING = """
+import json
+from pathlib import Path
+
+api = 1
+
+
+def seen(record):
+    with Path(__file__).with_suffix(".seen").open("a") as file:
+        file.write(json.dumps(record) + "\\n")
+"""
+FAILING = """
+api = 1
+
+
+def seen(record):
+    raise ValueError("observers may fail")
+"""
+CHAT = {"messages": [{"role": "user", "content": "hello"}]}
+
+
+async def test_a_plugins_steps_are_sent_to_its_provider_before_the_request(tmp_path, bedrock_sim):
+    plugins = tmp_path / "plugins"
+    plugins.mkdir()
+    (plugins / "stepping.py").write_text(STEPPING)
+    provider = bedrock(bedrock_sim.url, flags=["stepping"])
+    async with gate(tmp_path, {"b": provider}, plugins=plugins) as gw:
+        await gw.post("/v1/chat/completions", {"model": NOVA, **CHAT})
+        counted, asked = bedrock_sim.requests
+        assert counted.path.endswith("/count-tokens")
+        assert "inputTokens" in asked.json["messages"][0]["content"]
+        assert asked.headers["authorization"] == counted.headers["authorization"]
+
+
+async def test_steps_without_an_end_are_stopped():
+    from gateway.contract.errors import UpstreamFailed
+    from gateway.contract.flag import Reply, Send
+
+    sent = []
+
+    def endless():
+        while True:
+            yield Send("POST", "/", b"")
+
+    async def sender(send):
+        sent.append(send)
+        return Reply(200, {}, b"")
+
+    with pytest.raises(UpstreamFailed, match="more than"):
+        await drive(endless(), sender, None)
+    assert len(sent) == MAX_STEPS
+
+
+async def test_a_url_that_a_plugin_wants_fetched_comes_back_as_a_reply():
+    from gateway.contract.flag import Fetch, Reply
+
+    def fetching():
+        reply = yield Fetch("https://images.example.com/cat.png", 1000)
+        return reply
+
+    async def getter(fetch):
+        return Reply(200, {}, fetch.url.encode())
+
+    found = await drive(fetching(), None, getter)
+    assert found.body == b"https://images.example.com/cat.png"
+
+
+async def test_an_observer_sees_every_call_once_whatever_another_one_does(tmp_path, bedrock_sim):
+    plugins = tmp_path / "plugins"
+    plugins.mkdir()
+    (plugins / "watching.py").write_text(OBSERVING)
+    (plugins / "another.py").write_text(FAILING)
+    async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}, plugins=plugins) as gw:
+        for model in (HAIKU, "unknown"):
+            await gw.post("/v1/chat/completions", {"model": model, **CHAT})
+        ids = [record["id"] for record in await gw.calls(2)]
+    seen = [json.loads(line) for line in (plugins / "watching.seen").read_text().splitlines()]
+    assert [record["id"] for record in seen] == ids
+    assert [record["outcome"] for record in seen] == ["ok", "refused"]
+    failed = gw.lines.entries("observer.failed")
+    assert [line["observer"] for line in failed] == ["another"] * 2

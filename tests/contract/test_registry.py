@@ -1,0 +1,126 @@
+"""Plugins are found by name, checked when they are loaded, and completed with the defaults."""
+
+import types
+
+import pytest
+
+from gateway.contract.flag import Head, Members, Request, Route
+from gateway.contract.registry import PluginError, discover, plugin
+
+MINIMAL = '''
+"""A plain API: what a flag must say, and nothing else."""
+
+from gateway.contract.flag import Facts, Route, Send
+
+api = 1
+dialects = ("example_chat",)
+routes = (Route("POST", "/example/chat", "generate"),)
+
+
+def build(ask, target, drop):
+    return Send("POST", "/chat", ask.top.body, headers={"content-type": "application/json"})
+
+
+class Meter:
+    def __init__(self):
+        self._facts = Facts()
+
+    def feed(self, event):
+        self._usage(event.data)
+
+    def whole(self, body):
+        pass
+
+    def facts(self):
+        return self._facts
+
+    def _usage(self, data):
+        self._facts.usage.output = max(self._facts.usage.output, data.get("tokens", 0))
+
+
+def meter(ask, target, head):
+    return Meter()
+'''
+
+
+def test_the_built_in_flags_are_named_as_their_files():
+    assert set(discover().flags) == {
+        "anthropic_messages", "bedrock_converse", "bedrock_model_invoke", "openai_chat", "openai_responses",
+    }  # fmt: skip
+
+
+def test_the_built_in_roads_are_named_as_their_pairs_of_dialects():
+    ways = {
+        "anthropic_messages": {"bedrock_converse", "openai_chat"},
+        "bedrock_converse": {"anthropic_messages", "openai_chat"},
+        "openai_chat": {"anthropic_messages", "bedrock_converse"},
+        "openai_responses": {"anthropic_messages", "bedrock_converse", "openai_chat"},
+    }
+    assert set(discover().translators) == {(client, upstream) for client in ways for upstream in ways[client]}
+
+
+def test_a_single_file_of_a_folder_is_a_flag_of_under_forty_lines(tmp_path):
+    assert len(MINIMAL.strip().splitlines()) < 40
+    (tmp_path / "example_chat.py").write_text(MINIMAL)
+    flag = discover(tmp_path).flags["example_chat"]
+    request = Request(flag.routes[0], "/example/chat", "", {}, {}, b'{"model":"m","stream":true}')
+    ask = flag.parse(request)
+    assert (ask.flag, ask.dialect, ask.model, ask.stream) == ("example_chat", "example_chat", "m", True)
+    assert flag.problem(Head(503, {}), b'{"error":{"message":"busy"}}').message == "busy"
+    assert flag.content_type == "text/event-stream"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"api": 99}, "api = 99; this gateway speaks 1"),
+        ({"build": lambda ask: None}, "build must take 3 argument"),
+        ({"parse": "x"}, "parse is not a function"),
+        ({"meter": None}, 'has no "meter"'),
+    ],
+)
+def test_a_plugin_that_does_not_fit_is_refused_by_name(changes, message):
+    module = types.ModuleType("broken")
+    exec(MINIMAL, module.__dict__)
+    for name, value in changes.items():
+        if value is None:
+            delattr(module, name)
+        else:
+            setattr(module, name, value)
+    with pytest.raises(PluginError, match=message) as error:
+        plugin("broken", module)
+    assert "plugin broken" in str(error.value)
+
+
+def test_two_flags_with_one_route_are_an_error_that_names_both(tmp_path):
+    (tmp_path / "first.py").write_text(MINIMAL)
+    (tmp_path / "second.py").write_text(MINIMAL)
+    with pytest.raises(PluginError, match="plugins first and second both claim POST /example/chat"):
+        list(discover(tmp_path).routes())
+
+
+def test_a_file_that_does_not_load_is_named_with_its_fault(tmp_path):
+    (tmp_path / "sick.py").write_text("1 / 0")
+    with pytest.raises(PluginError, match=r"sick.py: ZeroDivisionError: division by zero"):
+        discover(tmp_path)
+
+
+def test_a_file_may_not_take_the_name_of_a_built_in(tmp_path):
+    (tmp_path / "openai_chat.py").write_text(MINIMAL)
+    with pytest.raises(PluginError, match="openai_chat: there is one of that name already"):
+        discover(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"Model":"a"}', b'{"model":"a","MODEL":"b"}', b'{"model":1}', b'{"model":""}', b"{}"]
+)
+def test_a_body_whose_model_is_unclear_is_refused(body):
+    flag = discover().flags["openai_chat"]
+    from gateway.contract.errors import Refused
+
+    with pytest.raises(Refused, match="model"):
+        flag.parse(Request(Route("POST", "/", "generate"), "/", "", {}, {}, body))
+
+
+def test_members_of_inner_objects_may_be_called_model_twice():
+    assert Members(b'{"model":"a","tools":[{"model":1},{"model":2}]}').decode("model") == "a"

@@ -1,0 +1,247 @@
+"""What the tests of the road from Chat to Converse share: asks, capabilities, and botocore's service model as the judge.
+
+Every request that `sent` returns has passed botocore's own validation, the patterns and enums that botocore leaves to
+the server, and the turn rules of Converse.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from itertools import pairwise
+from typing import Any
+
+import botocore.session
+import orjson
+from botocore.validate import ParamValidator
+
+from gateway.contract.flag import Ask, Caps, Event, Members, Target, event
+from gateway_plugins.translators import openai_chat__bedrock_converse
+
+CLAUDE = Caps(
+    family="claude", max_output=32_000, sampling="one", top_k="field", reasoning="budget", signed_reasoning=True,
+    redacted_reasoning=True, tool_choice_fields=True, leading_assistant=True, strict_tools=True, cache_points=True,
+    tool_cache_points=True, cache_ttl=True,
+)  # fmt: skip
+NEW_CLAUDE = Caps(
+    family="claude", sampling="none", reasoning="adaptive", efforts=("low", "medium", "high", "max"),
+    thinking_display=True, signed_reasoning=True, redacted_reasoning=True, tool_choice_fields=True, mid_system=True,
+    leading_assistant=True, prefill=False, json_schema=True, cache_points=True, tool_cache_points=True, cache_ttl=True,
+)  # fmt: skip
+NOVA = Caps(family="nova", top_k="inference_config", reasoning="nova", cache_points=True)
+LLAMA = Caps(family="llama", additional_properties=False, tool_result_alone=True, forced_tool_choice=False)
+MISTRAL = Caps(
+    family="mistral", additional_properties=False, tool_result_alone=True, tool_result_json=True,
+    tool_result_images=False, tool_id_alphanumeric=9,
+)  # fmt: skip
+WRITER = Caps(family="writer", tool_result_alone=True, tool_result_status=False)
+GPT_OSS = Caps(family="openai", reasoning="reasoning_effort", tool_result_images=False)
+ALL = (CLAUDE, NEW_CLAUDE, NOVA, LLAMA, MISTRAL, WRITER, GPT_OSS)
+
+PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+PDF = "JVBERi0xLjQKJcOkw7zDtsOfCg=="
+IMAGE = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}"}}
+_TEXT_DOCUMENTS = {"csv", "txt", "md", "html", "docx", "xlsx", "xls", "doc"}
+
+
+def user(content: Any) -> dict[str, Any]:
+    return {"role": "user", "content": content}
+
+
+def called(*calls: tuple[str, str, str], **more: Any) -> dict[str, Any]:
+    """An assistant message with calls of (id, name, arguments)."""
+    made = [{"id": i, "type": "function", "function": {"name": n, "arguments": a}} for i, n, a in calls]
+    return {"role": "assistant", "content": None, "tool_calls": made, **more}
+
+
+def result(tool_id: str, content: Any = "done") -> dict[str, Any]:
+    return {"role": "tool", "tool_call_id": tool_id, "content": content}
+
+
+def tool(name: str = "look", parameters: Any = None, **more: Any) -> dict[str, Any]:
+    function = {"name": name, "parameters": parameters or {"type": "object", "properties": {}}, **more}
+    return {"type": "function", "function": function}
+
+
+def ask(body: dict[str, Any], *, stream: bool = False) -> Ask:
+    body = {"model": "m", "messages": [user("Hi")], **body}
+    top = Members(orjson.dumps(body))
+    return Ask("openai_chat", "openai_chat", "generate", "POST", "/v1/chat/completions", "", {}, top, "m", stream)
+
+
+def opened(body: dict[str, Any], caps: Caps = CLAUDE, drops: list[str] | None = None, *, stream: bool = False):
+    target = Target("bedrock", "bedrock_converse", "some.model-v1:0", "bedrock_converse", caps)
+    return openai_chat__bedrock_converse.open(
+        ask(body, stream=stream), target, (drops if drops is not None else []).append
+    )
+
+
+def sent(body: dict[str, Any], caps: Caps = CLAUDE, drops: list[str] | None = None, *, stream: bool = False) -> Any:
+    translation = opened(body, caps, drops, stream=stream)
+    assert translation.ask.dialect == "bedrock_converse"
+    converse = orjson.loads(translation.ask.top.body)
+    assert_valid(converse, stream=stream)
+    assert_turns(converse, caps)
+    return converse
+
+
+def dropped(body: dict[str, Any], caps: Caps = CLAUDE) -> list[str]:
+    drops: list[str] = []
+    sent(body, caps, drops)
+    return drops
+
+
+@cache
+def _shape(stream: bool) -> Any:
+    model = botocore.session.get_session().get_service_model("bedrock-runtime")
+    return model.shape_for("ConverseStreamRequest" if stream else "ConverseRequest")
+
+
+def assert_valid(converse: dict[str, Any], *, stream: bool = False) -> None:
+    report = ParamValidator().validate({"modelId": "some.model-v1:0", **converse}, _shape(stream))
+    assert not report.has_errors(), report.generate_report()
+    _check(converse, _shape(stream))
+
+
+def _check(value: Any, shape: Any) -> None:
+    """Patterns and enums, which botocore leaves to the server."""
+    if shape.type_name == "structure" and not shape.metadata.get("document"):
+        for name, inner in value.items():
+            _check(inner, shape.members[name])
+    elif shape.type_name == "list":
+        for inner in value:
+            _check(inner, shape.member)
+    elif shape.type_name == "string":
+        assert value in shape.enum or not shape.enum, value
+        pattern = shape.metadata.get("pattern")
+        assert not pattern or re.fullmatch(pattern, value), (shape.name, value)
+
+
+def assert_turns(converse: dict[str, Any], caps: Caps) -> None:
+    messages = converse["messages"]
+    roles = [message["role"] for message in messages if message["role"] != "system"]
+    assert roles[0] == "user" or caps.leading_assistant
+    assert roles[-1] == "user" or caps.prefill
+    assert all(one != other for one, other in pairwise(roles)), roles
+    asked: list[str] = []
+    seen: set[str] = set()
+    for message in messages:
+        content = message["content"]
+        answered = [block["toolResult"]["toolUseId"] for block in content if "toolResult" in block]
+        if message["role"] == "user":
+            assert sorted(answered) == sorted(asked)
+            asked = []
+        else:
+            assert not answered
+            assert not asked
+        asked += [block["toolUse"]["toolUseId"] for block in content if "toolUse" in block]
+        assert seen.isdisjoint(asked)
+        assert len(set(asked)) == len(asked)
+        seen |= set(asked)
+        _assert_content(content, caps)
+    assert not asked
+    called_tools = any("toolUse" in block for message in messages for block in message["content"])
+    assert not called_tools or "toolConfig" in converse
+    points = [*converse.get("system", ()), *(converse.get("toolConfig") or {}).get("tools", ())]
+    points += [block for message in messages for block in message["content"]]
+    assert sum("cachePoint" in block for block in points) <= 4
+
+
+def _assert_content(content: list[dict[str, Any]], caps: Caps) -> None:
+    assert content
+    texts = [block["text"] for block in content if "text" in block]
+    assert all(text.strip() for text in texts)
+    kinds = [next(iter(block)) for block in content]
+    if "document" in kinds:
+        assert texts
+        assert "toolResult" not in kinds
+        names = [block["document"]["name"] for block in content if "document" in block]
+        assert len(set(names)) == len(names)
+        assert all(re.fullmatch(r"[A-Za-z0-9 \-()\[\]]+", name) and "  " not in name for name in names)
+    if "toolResult" in kinds:
+        first_other = next((i for i, kind in enumerate(kinds) if kind not in {"toolResult", "cachePoint"}), len(kinds))
+        assert "toolResult" not in kinds[first_other:]
+        assert first_other == len(kinds) or not caps.tool_result_alone
+    for before, block in zip([None, *content], content, strict=False):
+        if "cachePoint" in block:
+            assert before
+            assert "reasoningContent" not in before
+            assert "cachePoint" not in before
+            assert "document" not in before or before["document"]["format"] not in _TEXT_DOCUMENTS
+
+
+def stream_of(content: list[dict[str, Any]], stop: str, usage: dict[str, Any]) -> list[Event]:
+    """The events in which Converse would stream a reply, text and inputs in two pieces, as recorded streams have them."""
+    events = [event("messageStart", {"role": "assistant", "p": "abc"})]
+    for index, block in enumerate(content):
+        (kind, value), *_ = block.items()
+        if kind == "toolUse":
+            start = {key: inner for key, inner in value.items() if key != "input"}
+            events.append(event("contentBlockStart", {"contentBlockIndex": index, "start": {"toolUse": start}}))
+        events += [
+            event("contentBlockDelta", {"contentBlockIndex": index, "delta": delta, "p": "abcd"})
+            for delta in _deltas(kind, value)
+        ]
+        events.append(event("contentBlockStop", {"contentBlockIndex": index}))
+    events.append(event("messageStop", {"stopReason": stop}))
+    events.append(event("metadata", {"usage": usage, "metrics": {"latencyMs": 1}}))
+    return events
+
+
+def _deltas(kind: str, value: Any) -> list[dict[str, Any]]:
+    if kind == "text":
+        return [{"text": value[:2]}, {"text": value[2:]}]
+    if kind == "toolUse":
+        text = orjson.dumps(value["input"]).decode() if value["input"] else ""
+        return [{"toolUse": {"input": piece}} for piece in (text[:3], text[3:])]
+    if "redactedContent" in value:
+        return [{"reasoningContent": value}]
+    inner = value["reasoningText"]
+    deltas = [{"reasoningContent": {"text": inner["text"]}}]
+    return deltas + ([{"reasoningContent": {"signature": inner["signature"]}}] if "signature" in inner else [])
+
+
+def folded(chunks: list[Event]) -> dict[str, Any]:
+    """A stream's chunks put together as a client does it, in the shape of a whole reply's choice."""
+    message: dict[str, Any] = {"content": "", "reasoning_content": "", "thinking_blocks": [], "tool_calls": []}
+    found: dict[str, Any] = {"message": message, "finish_reason": None, "usage": None}
+    for chunk in (chunk.data for chunk in chunks):
+        if not chunk["choices"]:
+            found["usage"] = chunk["usage"]
+            continue
+        choice = chunk["choices"][0]
+        assert choice["index"] == 0
+        assert found["finish_reason"] is None
+        found["finish_reason"] = choice["finish_reason"]
+        found["native_finish_reason"] = choice.get("native_finish_reason")
+        delta = choice["delta"]
+        message["content"] += delta.get("content") or ""
+        message["reasoning_content"] += delta.get("reasoning_content") or ""
+        for block in delta.get("thinking_blocks") or []:
+            assert block.pop("index") == len(message["thinking_blocks"])
+            message["thinking_blocks"].append(block)
+        for call in delta.get("tool_calls") or []:
+            if "id" in call:
+                assert call["index"] == len(message["tool_calls"])
+                message["tool_calls"].append(call)
+            else:
+                message["tool_calls"][call["index"]]["function"]["arguments"] += call["function"]["arguments"]
+    return found
+
+
+def replied(translation: Any, content: list[dict[str, Any]], stop: str, usage: dict[str, Any]) -> dict[str, Any]:
+    """The choice and usage of a whole reply, in the shape of `folded`."""
+    output = {"message": {"role": "assistant", "content": content}}
+    body = orjson.loads(translation.whole(orjson.dumps({"output": output, "stopReason": stop, "usage": usage})))
+    message = body["choices"][0]["message"]
+    return {
+        "message": {
+            "content": message["content"] or "",
+            "reasoning_content": message.get("reasoning_content", ""),
+            "thinking_blocks": message.get("thinking_blocks", []),
+            "tool_calls": message.get("tool_calls", []),
+        },
+        "finish_reason": body["choices"][0]["finish_reason"],
+        "native_finish_reason": body["choices"][0]["native_finish_reason"],
+        "usage": body["usage"],
+    }

@@ -1,0 +1,159 @@
+"""What the tests of roads to the Messages dialect share: asks, and Anthropic's SDK as the judge of what is sent.
+
+The SDK's types are TypedDicts: pydantic checks their values, and their annotations say which members there are.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, get_type_hints
+
+import orjson
+import pytest
+from anthropic import types
+from pydantic import TypeAdapter
+
+from gateway.contract.errors import Refused
+from gateway.contract.flag import Ask, Caps, Members, Target
+from gateway_plugins.translators import openai_chat__anthropic_messages
+
+CLAUDE = Caps(
+    family="claude", max_output=32_000, sampling="one", reasoning="budget", signed_reasoning=True,
+    redacted_reasoning=True, cache_points=True, tool_cache_points=True, cache_ttl=True,
+)  # fmt: skip
+PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+
+HISTORY = [
+    {"role": "user", "content": "Hi"},
+    {
+        "role": "assistant",
+        "tool_calls": [{"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+    },
+    {"role": "tool", "tool_call_id": "a", "content": "ok"},
+]
+
+_BLOCKS = {
+    "text": types.TextBlockParam,
+    "image": types.ImageBlockParam,
+    "document": types.DocumentBlockParam,
+    "thinking": types.ThinkingBlockParam,
+    "redacted_thinking": types.RedactedThinkingBlockParam,
+    "tool_use": types.ToolUseBlockParam,
+    "tool_result": types.ToolResultBlockParam,
+}
+_CHOICES = {
+    "auto": types.ToolChoiceAutoParam,
+    "any": types.ToolChoiceAnyParam,
+    "tool": types.ToolChoiceToolParam,
+    "none": types.ToolChoiceNoneParam,
+}
+_THINKING = {
+    "enabled": types.ThinkingConfigEnabledParam,
+    "adaptive": types.ThinkingConfigAdaptiveParam,
+    "disabled": types.ThinkingConfigDisabledParam,
+}
+_MEMBERS = {
+    "model", "max_tokens", "messages", "system", "tools", "tool_choice", "thinking", "output_config", "stop_sequences",
+    "temperature", "top_p", "top_k", "stream", "service_tier",
+}  # fmt: skip
+
+
+def ask(body: dict[str, Any], *, stream: bool = False) -> Ask:
+    body = {"model": "claude", "messages": [{"role": "user", "content": "Hi"}], **body}
+    top = Members(orjson.dumps(body))
+    return Ask("openai_chat", "openai_chat", "generate", "POST", "/v1/chat/completions", "", {}, top, "claude", stream)
+
+
+def target(caps: Caps = CLAUDE) -> Target:
+    return Target("bedrock", "bedrock_model_invoke", "anthropic.claude-x", "anthropic_messages", caps)
+
+
+def opened(body: dict[str, Any], caps: Caps = CLAUDE, *, stream: bool = False):
+    """The translation of a chat body, and the list into which it drops."""
+    drops: list[str] = []
+    translation = openai_chat__anthropic_messages.open(ask(body, stream=stream), target(caps), drops.append)
+    judge(orjson.loads(translation.ask.top.body))
+    return translation, drops
+
+
+def sent(body: dict[str, Any], caps: Caps = CLAUDE, *, stream: bool = False) -> dict[str, Any]:
+    """The Messages body that a chat body becomes."""
+    return orjson.loads(opened(body, caps, stream=stream)[0].ask.top.body)
+
+
+def dropped(body: dict[str, Any], caps: Caps = CLAUDE) -> list[str]:
+    return opened(body, caps)[1]
+
+
+def refusal(body, caps=CLAUDE):
+    with pytest.raises(Refused) as refused:
+        opened(body, caps)
+    return refused.value.problem
+
+
+def judge(body: dict[str, Any]) -> None:
+    assert body.keys() <= _MEMBERS
+    assert body["max_tokens"] >= 1
+    for block in body.get("system", []):
+        _valid(types.TextBlockParam, block)
+    for tool in body.get("tools", []):
+        _valid(types.ToolParam, tool)
+        assert tool["input_schema"]["type"] == "object"
+    if "tool_choice" in body:
+        assert body["tools"]
+        _valid(_CHOICES[body["tool_choice"]["type"]], body["tool_choice"])
+    if "thinking" in body:
+        _valid(_THINKING[body["thinking"]["type"]], body["thinking"])
+        assert 1024 <= body["thinking"].get("budget_tokens", 1024) < max(body["max_tokens"], 1025)
+    if "output_config" in body:
+        _valid(types.OutputConfigParam, body["output_config"])
+    judge_turns(body["messages"])
+
+
+def judge_turns(messages: list[dict[str, Any]]) -> None:
+    """Roles alternate, the user begins, calls are answered at once and first, nothing is blank."""
+    assert messages[0]["role"] == "user"
+    ids: list[str] = []
+    waiting: list[str] = []
+    before = "assistant"
+    for message in messages:
+        role, content = message["role"], message["content"]
+        assert content
+        assert (before, role) in {
+            ("assistant", "user"), ("user", "assistant"), ("user", "system"), ("system", "assistant"),
+        }  # fmt: skip
+        before = role
+        results = [block["tool_use_id"] for block in content if block["type"] == "tool_result"]
+        if role == "user":
+            assert sorted(results) == sorted(waiting)
+            assert [block["type"] for block in content[: len(results)]] == ["tool_result"] * len(results)
+        else:
+            assert not results
+        waiting = [block["id"] for block in content if block["type"] == "tool_use"] if role == "assistant" else []
+        if role == "assistant":
+            assert content[-1]["type"] not in {"thinking", "redacted_thinking"}
+        ids += waiting
+        for block in content:
+            _judge_block(block)
+    assert not waiting
+    assert len(set(ids)) == len(ids)
+
+
+def _judge_block(block: dict[str, Any]) -> None:
+    _valid(_BLOCKS[block["type"]], block)
+    if block["type"] == "text":
+        assert block["text"].strip()
+    if block["type"] == "tool_result":
+        assert block["content"]
+        for inner in block["content"]:
+            _judge_block(inner)
+
+
+def _valid(kind: Any, value: dict[str, Any]) -> None:
+    assert value.keys() <= get_type_hints(kind).keys()
+    _adapter(kind).validate_python(value)
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)

@@ -1,0 +1,250 @@
+"""The way of a call through a road without sockets: what is sent for a client's body, what becomes of the reply.
+
+The steps and their order are the chain's (`gateway/call/server.py`, `middleware/`); here nothing waits, files are fetched
+from nowhere, and every loss is kept. The roads come from the registry; what stands here of a dialect is how clients of
+it ask, which model is asked for, and the judge of what arrives. What a reply should be is for the tests to say.
+"""
+
+import base64
+import re
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import orjson
+
+from gateway.contract.capabilities import Caps, capabilities
+from gateway.contract.conversions import GENERATE, roads
+from gateway.contract.errors import Refused
+from gateway.contract.flag import (
+    OPAQUE,
+    Ask,
+    Event,
+    Fetch,
+    Head,
+    Members,
+    Reply,
+    Request,
+    Target,
+)
+from gateway.contract.registry import Plugin, discover
+from gateway.testkit.judge import judge
+from gateway.testkit.rules.chat import chat_fault
+from gateway.testkit.rules.claude import claude_fault
+from gateway.testkit.rules.converse import converse_fault
+from gateway.testkit.rules.responses import responses_fault
+
+REGISTRY = discover()
+CLAUDE = "us.anthropic.claude-haiku-4-5-20251001-v1:0"
+GPT = "gpt-4o"
+MODELS = {"openai_chat": GPT, "openai_responses": GPT}
+"""By the upstream's dialect; all others get Claude."""
+PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+"""What every URL in these tests leads to: one pixel."""
+IN_PATH = {
+    "bedrock_converse": ("/model/{model:.+}/converse", "/model/{model:.+}/converse-stream"),
+    "bedrock_model_invoke": ("/model/{model:.+}/invoke", "/model/{model:.+}/invoke-with-response-stream"),
+}
+"""Clients that name the model in the path: whole, streamed."""
+
+
+def _claudes(bedrock):
+    return lambda body, caps: claude_fault(body, caps, bedrock=bedrock)
+
+
+JUDGES = {
+    "anthropic_messages": _claudes(False),
+    "bedrock_model_invoke": _claudes(True),
+    "bedrock_converse": lambda body, caps: judge("Converse", body) or converse_fault(body, caps),
+    "openai_chat": lambda body, _: chat_fault(body),
+    "openai_responses": lambda body, _: responses_fault(body),
+}
+"""By flag."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """A road that changes something: re-enveloped or translated."""
+
+    client: Plugin
+    dialect: str
+    provider: Plugin
+    upstream: str
+    way: str
+
+    @property
+    def name(self):
+        return f"{self.client.name}__{self.provider.name}"
+
+    @property
+    def translator(self):
+        return REGISTRY.translators.get((self.dialect, self.upstream)) if self.way == "translated" else None
+
+    @property
+    def model(self):
+        return MODELS.get(self.upstream, CLAUDE)
+
+    def target(self, caps=None):
+        return Target("p", self.provider.name, self.model, self.upstream, caps or capabilities(self.model))
+
+    def fault(self, body, caps=None):
+        return JUDGES[self.provider.name](body, caps or capabilities(self.model))
+
+    def call(self, body, *, stream=False, caps=None, headers=None):
+        """Raises `Refused`."""
+        return Passed(self, body, stream, caps, headers or {})
+
+
+WAYS = {
+    way.name: way
+    for road in roads(REGISTRY)
+    if GENERATE in road.operations and road.way != "native" and road.dialect != OPAQUE
+    for way in [Way(REGISTRY.flags[road.client], road.dialect, REGISTRY.flags[road.provider], road.upstream, road.way)]
+}
+
+
+def request_of(flag, body, *, stream=False, model=CLAUDE, headers=None):
+    """A client's request with this body, whose `model` and `stream` go where the flag has them."""
+    path = flag.routes[0].path
+    params = {}
+    if flag.name in IN_PATH:
+        path = IN_PATH[flag.name][stream]
+        params = {"model": model}
+    else:
+        body = {"model": model, **body} | ({"stream": True} if stream else {})
+    if flag.name == "bedrock_model_invoke":
+        body = {"anthropic_version": "bedrock-2023-05-31", **body}
+    route = next(route for route in flag.routes if route.path.endswith(path))
+    return Request(route, path, "", headers or {}, params, orjson.dumps(body))
+
+
+@dataclass
+class Passed:
+    """A request that went through, and the way back from it."""
+
+    way: Way
+    body: dict
+    stream: bool
+    caps: Caps | None
+    headers: dict
+    lost: list = field(default_factory=list)
+    reply_lost: list = field(default_factory=list)
+
+    def __post_init__(self):
+        self._losing = self.lost
+        self.target = self.way.target(self.caps)
+        request = request_of(self.way.client, self.body, stream=self.stream, model=self.way.model, headers=self.headers)
+        self.client_ask = self.way.client.parse(request)
+        ask = self._stepped(self.way.client, self.client_ask)
+        self.translation = None
+        if self.way.translator is not None:
+            self.translation = self.way.translator.open(ask, self.target, self._drop)
+            ask = self.translation.ask
+        self.ask = self._stepped(self.way.provider, ask)
+        self.send = self.way.provider.build(self.ask, self.target, self._drop)
+        self.meter = self.way.provider.meter(self.ask, self.target, HEAD)
+        self._losing = self.reply_lost  # from here on
+
+    def _drop(self, path):
+        if path not in self._losing:
+            self._losing.append(path)
+
+    def _stepped(self, flag, ask):
+        steps = flag.steps(ask, self.target, self._drop)
+        try:
+            wanted = next(steps)
+            while True:
+                assert isinstance(wanted, Fetch)
+                wanted = steps.send(Reply(200, {"content-type": "image/png"}, base64.b64decode(PNG)))
+        except StopIteration as end:
+            return end.value
+
+    @cached_property
+    def sent(self):
+        return orjson.loads(self.send.body)
+
+    @property
+    def fault(self):
+        return self.way.fault(self.sent, self.caps)
+
+    def whole(self, body):
+        """The client's body for a provider's."""
+        body = orjson.dumps(body) if isinstance(body, dict) else body
+        body = self.way.provider.decoder(self.ask, self.target, HEAD).whole(body)
+        self.meter.whole(body)
+        if self.translation is not None:
+            body = self.translation.whole(body)
+        return orjson.loads(self.way.client.encoder(self.client_ask).whole(body))
+
+    def streamed(self, *chunks):
+        """The client's bytes for a provider's. Raises `UpstreamFailed`."""
+        decoder = self.way.provider.decoder(self.ask, self.target, HEAD)
+        encoder = self.way.client.encoder(self.client_ask)
+        out = []
+        for chunk in chunks:
+            for event in decoder.feed(chunk):
+                self.meter.feed(event)
+                out += [encoder.feed(each) for each in self._translated(event)]
+        out += [encoder.feed(each) for event in decoder.close() for each in self._translated(event)]
+        if self.translation is not None:
+            out += [encoder.feed(each) for each in self.translation.close()]
+        return b"".join([*out, encoder.close()])
+
+    def _translated(self, event):
+        return [event] if self.translation is None else self.translation.feed(event)
+
+    def events(self, *chunks):
+        """The same as the client reads them."""
+        return read_events(self.way.client, self.way.dialect, self.streamed(*chunks))
+
+
+HEAD = Head(200, {})
+
+
+def _own_ask(flag, dialect):
+    top = Members(b'{"model":"m","stream":true,"stream_options":{"include_usage":true}}')
+    return Ask(flag.name, dialect, GENERATE, "POST", "/", "", {}, top, "m", True)
+
+
+def read_events(flag, dialect, data):
+    """Bytes of a flag's stream as events, without those that no client is shown."""
+    decoder = flag.decoder(_own_ask(flag, dialect), Target("p", flag.name, "m", dialect, Caps()), HEAD)
+    events = [*decoder.feed(data), *decoder.close()]
+    return [event for event in events if event.raw != b"" and event.kind and event.payload.startswith(b"{")]
+
+
+def encoded(flag, dialect, events):
+    """(kind, data) of a dialect as bytes of a provider's stream."""
+    encoder = flag.encoder(_own_ask(flag, dialect))
+    return b"".join(encoder.feed(Event(kind, orjson.dumps(data))) for kind, data in events) + encoder.close()
+
+
+_IDS = re.compile(r"\b(chatcmpl-|msg_|resp_|rs_|fc_|ctc_|call_|toolu_|tooluse_|irisgate_)(?:bdrk_)?[0-9A-Za-z]{16,}\b")
+_TIMES = re.compile(r'("(?:created|created_at|completed_at)": ?)\d{10}(?:\.\d+)?')
+
+
+class Mask:
+    """Takes out what is made anew each time; the same id becomes the same number within one mask."""
+
+    def __init__(self):
+        self._numbers = {}
+
+    def __call__(self, text):
+        text = _TIMES.sub(r"\g<1>0", text)
+        return _IDS.sub(self._number, text)
+
+    def _number(self, found):
+        number = self._numbers.setdefault(found[0], len(self._numbers) + 1)
+        return f"{found[1]}made-{number}"
+
+
+_OURS = re.compile(r'("p": ?")[^"]*|("latencyMs": ?)\d+')
+
+
+def without_padding(text):
+    """Without what hides the lengths of Bedrock's events, nor how long it took."""
+    return _OURS.sub(lambda found: found[1] or f"{found[2]}0", text)
+
+
+def refusal(error: Refused):
+    problem = error.problem
+    return {"code": problem.code, "param": problem.param, "message": problem.message}

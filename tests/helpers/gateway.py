@@ -1,0 +1,115 @@
+"""A gateway that listens, for tests that talk to it as clients do."""
+
+import asyncio
+import io
+import json
+from contextlib import asynccontextmanager
+
+import aiohttp
+
+from gateway.config.load import loads
+from gateway.contract.registry import discover
+from gateway.process.serve import listening
+from gateway.telemetry.log import configure
+
+HAIKU = "us.anthropic.claude-haiku-4-5-20251001-v1:0"
+SONNET = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
+NOVA = "us.amazon.nova-lite-v1:0"
+KEY = "bedrock-key-for-tests"
+CAP = "tailscale.com/cap/aperture"
+EVERYTHING = [{"src": ["*"], "app": {CAP: [{"role": "admin"}, {"models": "**"}, {"read_metrics": True}]}}]
+
+
+class Lines:
+    """An output for the log that keeps its lines."""
+
+    def __init__(self):
+        self.data = b""
+
+    def write(self, data):
+        self.data += bytes(data)
+        return len(data)
+
+    def isatty(self):
+        return False
+
+    def entries(self, event):
+        return [entry for line in self.data.splitlines() if (entry := json.loads(line))["event"] == event]
+
+
+class Reply:
+    """A reply that has been read to its end, with the methods of aiohttp's."""
+
+    def __init__(self, response, body):
+        self.status = response.status
+        self.headers = response.headers
+        self.body = body
+
+    async def read(self):
+        return self.body
+
+    async def text(self):
+        return self.body.decode()
+
+    async def json(self):
+        return json.loads(self.body)
+
+
+class Gate:
+    """A running gateway and a client of its own."""
+
+    def __init__(self, running, session, lines):
+        self.running = running
+        self.url = running.urls[0]
+        self.session = session
+        self.lines = lines
+
+    async def get(self, path, **options):
+        async with self.session.get(self.url + path, **options) as response:
+            return Reply(response, await response.read())
+
+    async def post(self, path, body, **options):
+        data = io.BytesIO(body if isinstance(body, bytes) else json.dumps(body).encode())
+        async with self.session.post(self.url + path, data=data, **options) as response:
+            return Reply(response, await response.read())
+
+    async def sessions(self):
+        """The sessions, once what was written has reached the store."""
+        await self.running.gateway.keeper.flush()
+        return (await (await self.get("/api/sessions")).json())["sessions"]
+
+    async def calls(self, count=1):
+        """The log's records, once there are as many as that."""
+        for _ in range(200):
+            if len(found := self.lines.entries("call.finished")) >= count:
+                return found
+            await asyncio.sleep(0.01)
+        raise AssertionError(f"{len(found)} calls were recorded, not {count}")
+
+
+def bedrock(url, *, flags=("bedrock_model_invoke", "bedrock_converse"), models=(HAIKU, SONNET, NOVA), **more):
+    return {
+        "baseurl": url,
+        "apikey": KEY,
+        "authorization": "bearer",
+        "models": list(models),
+        "cost_basis": "bedrock-us",
+        "compatibility": dict.fromkeys(flags, True),
+        **more,
+    }
+
+
+@asynccontextmanager
+async def gate(state, providers, *, grants=EVERYTHING, plugins=None, server=None, more=None, **options):
+    registry = discover(plugins)
+    listeners = {"listeners": [{"listen": "127.0.0.1:0"}]}
+    text = json.dumps(
+        {"providers": providers, "grants": grants, "server": {**listeners, **(server or {})}, **(more or {})}
+    )
+    loaded = loads(text, known_flags=registry.flags)
+    lines = Lines()
+    async with (
+        listening(loaded.config, registry, state=state, log=configure(lines), **options) as running,
+        aiohttp.ClientSession(auto_decompress=False) as session,
+    ):
+        yield Gate(running, session, lines)

@@ -1,0 +1,70 @@
+"""What an attacker's client needs: bytes of its own choice on a connection, and everything that comes back."""
+
+import asyncio
+import json
+import re
+from contextlib import suppress
+from urllib.parse import urlsplit
+
+from tests.helpers.gateway import HAIKU, NOVA
+from tests.helpers.raw_http import Raw
+
+CHAT = {"model": HAIKU, "messages": [{"role": "user", "content": "hello"}]}
+MESSAGES = {**CHAT, "max_tokens": 5}
+CONVERSE = {"messages": [{"role": "user", "content": [{"text": "hello"}]}]}
+CONVERSE_PATH = f"/bedrock/model/{NOVA}/converse"
+CLAUDE = {
+    "anthropic_version": "bedrock-2023-05-31",
+    "max_tokens": 5,
+    "messages": [{"role": "user", "content": "hello"}],
+}
+OUR_HEADERS = {"accept", "accept-encoding", "authorization", "content-length", "content-type", "host", "user-agent"}
+"""All that a request to the simulated Bedrock has, when nobody's grant or provider adds a header."""
+_STATUS = re.compile(rb"HTTP/[0-9]\.[0-9] ([0-9]{3}) [A-Z]")
+
+
+def place(running, at=0):
+    """Host and port of a listener."""
+    url = urlsplit(running.running.urls[at])
+    return url.hostname, url.port
+
+
+async def connected(running, *, at=0, **options):
+    return await Raw.open(*place(running, at), **options)
+
+
+def request(line="GET /api/whoami HTTP/1.1", *headers, host="localhost", body=b""):
+    """The bytes of a request; lines of headers as they are to stand there."""
+    named = [] if host is None else [b"Host: " + _bytes(host)]
+    return b"\r\n".join([_bytes(line), *named, *map(_bytes, headers), b"", body])
+
+
+def post(path, body, *headers):
+    data = json.dumps(body).encode()
+    return request(f"POST {path} HTTP/1.1", *headers, f"Content-Length: {len(data)}", body=data)
+
+
+def _bytes(text):
+    return text if isinstance(text, bytes) else text.encode()
+
+
+async def heard(raw, data, seconds=5):
+    """Send, and read until the other end closes."""
+    raw.writer.write(data)
+    with suppress(ConnectionError):
+        return await asyncio.wait_for(raw.reader.read(-1), seconds)
+    return b""
+
+
+def statuses(answer):
+    return [int(status) for status in _STATUS.findall(answer)]
+
+
+def text_of(seen):
+    """Everything of a request that arrived at a provider."""
+    return f"{seen.method} {seen.path}?{seen.query} {seen.headers} {seen.body!r}"
+
+
+def crashes(running):
+    """Lines of the log that tell of a fault of ours."""
+    return [entry for name in ("call.crashed", "http.error") for entry in running.lines.entries(name)]

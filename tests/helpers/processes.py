@@ -1,0 +1,85 @@
+"""The command in a process of its own, for tests that see it as operators do."""
+
+import asyncio
+import os
+import re
+import signal
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+
+from tests.helpers.gateway import HAIKU
+
+ROOT = Path(__file__).resolve().parents[2]
+CHAT = {"model": HAIKU, "messages": [{"role": "user", "content": "hello"}]}
+PAGE = re.compile(r"listening on (http://\S+)")
+
+
+def environment(tmp_path, **more):
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "XDG_", "STATE_"))}
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "plugins")])
+    return {**kept, "HOME": str(tmp_path), "PYTHONPATH": paths, "PYTHONUNBUFFERED": "1", **more}
+
+
+async def irisgate(tmp_path, *arguments, **more):
+    """Run a command to its end: status, standard output, standard error."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gateway", *arguments, cwd=tmp_path, env=environment(tmp_path, **more),
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, err = await asyncio.wait_for(process.communicate(), 30)
+    return process.returncode, out.decode(), err.decode()
+
+
+class Served:
+    """A gateway in a process of its own."""
+
+    def __init__(self, process, session):
+        self.process = process
+        self.session = session
+        self.url = ""
+        self.lines = []
+        self.reading = asyncio.create_task(self._read())
+
+    async def _read(self):
+        async for line in self.process.stdout:
+            self.lines.append(line.decode().rstrip())
+
+    async def line(self, pattern):
+        """The first line of standard output that matches, once it is there."""
+        for _ in range(500):
+            for line in self.lines:
+                if found := re.search(pattern, line):
+                    return found
+            await asyncio.sleep(0.02)
+        raise AssertionError(f"no line matches {pattern}: {self.lines}")
+
+    async def chat(self, **more):
+        async with self.session.post(self.url + "/v1/chat/completions", json={**CHAT, **more}) as reply:
+            return reply.status, await reply.read()
+
+    async def end(self):
+        self.process.send_signal(signal.SIGTERM)
+        await asyncio.wait_for(self.process.wait(), 15)
+        await self.reading
+        return self.process.returncode
+
+
+@asynccontextmanager
+async def served(tmp_path, *arguments, **more):
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gateway", *arguments, cwd=tmp_path, env=environment(tmp_path, **more),
+        stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    async with aiohttp.ClientSession() as session:
+        running = Served(process, session)
+        try:
+            running.url = (await running.line(PAGE))[1]
+            yield running
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+            await running.reading

@@ -1,0 +1,36 @@
+"""Recorded Bedrock traffic, read from beside the checkout where it is there."""
+
+import base64
+import json
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).resolve().parents[3] / "shared" / "recorded-bedrock"
+
+
+def exchanges(*operations, status=None):
+    """Parameters of a test, one for each recorded exchange of these operations; a skip where there are none.
+
+    A request that was not kept as an object was damaged when it was recorded.
+    """
+    if not FOLDER.is_dir():
+        return [
+            pytest.param(None, marks=pytest.mark.skip(reason=f"recordings: {FOLDER.name} is not beside the checkout"))
+        ]
+    return [
+        pytest.param(exchange, id=f"{path.stem}-{number}")
+        for path in sorted(FOLDER.glob("*.json"))
+        for number, exchange in enumerate(json.loads(path.read_text()))
+        if exchange["path"].rpartition("/")[2] in operations
+        and status in {None, exchange["status"]}
+        and isinstance(exchange["request"], dict)
+    ]
+
+
+def served(exchange):
+    """Bytes and content type of the recorded reply; JSON as it is written here, since its own spacing was not kept."""
+    content_type = exchange["headers"]["content-type"]
+    if "response_base64" in exchange:
+        return base64.b64decode(exchange["response_base64"]), content_type
+    return json.dumps(exchange["response"], indent=1).encode(), content_type

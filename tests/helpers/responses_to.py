@@ -1,0 +1,154 @@
+"""What the tests of the roads from the Responses API share: asks, and judges of both sides.
+
+What goes to a provider is judged by that provider's own judge; what goes to the client by the types of OpenAI's SDK.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import orjson
+import pytest
+from openai.types.responses import Response, ResponseStreamEvent
+from pydantic import TypeAdapter
+
+from gateway.contract.errors import Refused
+from gateway.contract.flag import Ask, Caps, Event, Members, Target
+from gateway.testkit.rules.chat import chat_fault
+from gateway_plugins.translators import (
+    openai_responses__anthropic_messages,
+    openai_responses__bedrock_converse,
+    openai_responses__openai_chat,
+)
+from tests.helpers import chat_to_converse, chat_to_messages
+
+CLAUDE = chat_to_converse.CLAUDE
+GPT = Caps(family="openai", json_schema=True, strict_tools=True, reasoning="reasoning_effort")
+PNG = chat_to_converse.PNG
+IMAGE = {"type": "input_image", "image_url": f"data:image/png;base64,{PNG}"}
+ROADS = {
+    "anthropic_messages": (openai_responses__anthropic_messages, CLAUDE),
+    "bedrock_converse": (openai_responses__bedrock_converse, CLAUDE),
+    "openai_chat": (openai_responses__openai_chat, GPT),
+}
+roads = pytest.mark.parametrize("road", ROADS)
+
+
+def ask(body: dict[str, Any], *, stream: bool = False) -> Ask:
+    body = {"model": "m", "input": "Hi", **body}
+    top = Members(orjson.dumps(body))
+    return Ask("openai_responses", "openai_responses", "generate", "POST", "/v1/responses", "", {}, top, "m", stream)
+
+
+def opened(road: str, body: dict[str, Any], caps: Caps | None = None, *, stream: bool = False):
+    """The translation of a Responses body, and the list into which it drops."""
+    module, usual = ROADS[road]
+    drops: list[str] = []
+    caps = caps or usual
+    target = Target("p", "f", "some.model-v1:0", road, caps)
+    translation = module.open(ask(body, stream=stream), target, drops.append)
+    assert translation.ask.dialect == road
+    _judge(road, orjson.loads(translation.ask.top.body), caps, stream=stream)
+    return translation, drops
+
+
+def sent(road: str, body: dict[str, Any], caps: Caps | None = None) -> Any:
+    return orjson.loads(opened(road, body, caps)[0].ask.top.body)
+
+
+def dropped(road: str, body: dict[str, Any], caps: Caps | None = None) -> list[str]:
+    return opened(road, body, caps)[1]
+
+
+def refusal(body: dict[str, Any], road: str = "anthropic_messages", caps: Caps | None = None):
+    with pytest.raises(Refused) as refused:
+        opened(road, body, caps)
+    return refused.value.problem
+
+
+def _judge(road: str, body: Any, caps: Caps, *, stream: bool) -> None:
+    if road == "anthropic_messages":
+        chat_to_messages.judge(body)
+    elif road == "bedrock_converse":
+        chat_to_converse.assert_valid(body, stream=stream)
+        chat_to_converse.assert_turns(body, caps)
+    else:
+        assert chat_fault(body) is None, chat_fault(body)
+
+
+def called(call_id: str, name: str = "look", arguments: str = "{}", **more: Any) -> dict[str, Any]:
+    return {"type": "function_call", "call_id": call_id, "name": name, "arguments": arguments, **more}
+
+
+def output(call_id: str, value: Any = "done") -> dict[str, Any]:
+    return {"type": "function_call_output", "call_id": call_id, "output": value}
+
+
+def said(text: str, role: str = "user") -> dict[str, Any]:
+    return {"role": role, "content": text}
+
+
+def tool(name: str = "look", **more: Any) -> dict[str, Any]:
+    return {"type": "function", "name": name, "parameters": {"type": "object", "properties": {}}, **more}
+
+
+@cache
+def _events() -> TypeAdapter[Any]:
+    return TypeAdapter(ResponseStreamEvent)
+
+
+@cache
+def _response() -> TypeAdapter[Any]:
+    return TypeAdapter(Response)
+
+
+def valid_response(response: dict[str, Any]) -> dict[str, Any]:
+    _response().validate_python(response)
+    return response
+
+
+def folded(events: list[Event]) -> dict[str, Any]:
+    """The terminal event's response, after every event was judged: types, numbers, order, and that deltas make it up."""
+    datas = [event.data for event in events]
+    assert [data["sequence_number"] for data in datas] == list(range(len(datas)))
+    assert [data["type"] for data in datas[:2]] == ["response.created", "response.in_progress"]
+    assert [event.kind for event in events] == [data["type"] for data in datas]
+    for data in datas:
+        _events().validate_python(data)
+    items: list[dict[str, Any]] = []
+    texts: dict[tuple[Any, ...], str] = {}
+    open_item = None
+    for data in datas[2:-1]:
+        kind = data["type"]
+        if kind == "response.output_item.added":
+            assert open_item is None
+            assert data["output_index"] == len(items)
+            open_item = data["item"]
+            continue
+        assert open_item is not None, kind
+        assert data["output_index"] == len(items)
+        if kind == "response.output_item.done":
+            assert data["item"]["id"] == open_item["id"]
+            items.append(data["item"])
+            open_item = None
+            continue
+        assert data["item_id"] == open_item["id"]
+        key = (len(items), data.get("content_index"), data.get("summary_index"))
+        if kind.endswith(".delta"):
+            texts[key] = texts.get(key, "") + data["delta"]
+        elif kind.endswith(".done") and "part" not in data:
+            whole = next(data[name] for name in ("text", "refusal", "arguments", "input") if name in data)
+            assert texts.get(key, "") == whole
+    assert open_item is None
+    response = datas[-1]["response"]
+    assert datas[-1]["type"] == f"response.{response['status']}"
+    assert response["output"] == items
+    return valid_response(response)
+
+
+def comparable(response: dict[str, Any]) -> dict[str, Any]:
+    """Without what differs between two replies that say the same: ids of ours and times."""
+    stripped = {key: value for key, value in response.items() if key not in {"id", "created_at", "completed_at"}}
+    stripped["output"] = [{key: value for key, value in item.items() if key != "id"} for item in response["output"]]
+    return stripped

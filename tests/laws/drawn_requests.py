@@ -1,0 +1,201 @@
+"""Requests as the vendors' own descriptions allow them: botocore's service model, and the types of both SDKs.
+
+A drawn request is a small sound one in which a few members have any value that the description allows. Texts come from
+short lists by the member's name, since a random text is seldom a picture, an address or a schema. What a gateway should
+make of such a request is for the laws to say.
+"""
+
+import json
+import re
+from functools import cache
+from types import UnionType
+from typing import Annotated, Literal, NotRequired, Required, Union, get_args, get_origin, get_type_hints
+
+from anthropic.types.message_create_params import MessageCreateParamsBase
+from botocore.loaders import Loader
+from hypothesis import assume
+from hypothesis import strategies as st
+from openai.types.chat.completion_create_params import CompletionCreateParamsBase
+from openai.types.responses.response_create_params import ResponseCreateParamsBase
+from typing_extensions import is_typeddict
+
+from tests.helpers.conversion import PNG
+
+PDF = "JVBERi0xLjQKJcOkw7zDtsOfCg=="
+SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+SCHEMAS = [
+    SCHEMA,
+    {"type": "object", "properties": {}},
+    {},
+    {"type": "string"},
+    {"anyOf": [SCHEMA, {"type": "object"}]},
+]
+MAX_DEPTH = 7
+"""Below it only what is required is drawn."""
+
+TEXTS = {
+    "bytes": [PNG, PDF, "QUJD"],
+    "data": [PNG, PDF, "irisgate1:claude:ZW5j", "some text"],
+    "file_data": [f"data:application/pdf;base64,{PDF}", PDF],
+    "url": [f"data:image/png;base64,{PNG}", "https://example.com/a.png"],
+    "image_url": [f"data:image/png;base64,{PNG}", "https://example.com/a.png"],
+    "signature": ["irisgate1:claude:sig-sim-1", "irisgate1:nova:x", "foreign"],
+    "encrypted_content": ["foreign", ""],
+    "name": ["look", "an odd/name", "Report.pdf", ""],
+    "arguments": ['{"city":"x"}', "", "[]", "{"],
+    "schema": [json.dumps(SCHEMA), "{}", "{"],
+    "format": ["png", "pdf", "wav", "txt"],
+    "filename": ["a.pdf", "Jahres_bericht  1.txt", ""],
+    "uri": ["s3://bucket/key"],
+}
+"""By a member's name; ids below."""
+_ID = re.compile(r".*_id|id|.*Id")
+_PLAIN = ["Hi", "", " ", "two\nlines", "Grüße", "END"]
+_IDS = ["a", "b", "call 1"]
+_NUMBERS = st.sampled_from([0, 1, 2, 0.5, 100, 1.5, -1, 2000])
+_INTEGERS = st.sampled_from([0, 1, 2, 20, 100, 1500, 5000, -1])
+_VALUES = st.sampled_from([{"city": "x"}, {}, "text", 1, None, ["a"]])
+_OBJECTS = {"parameters", "input_schema", "schema", "json", "definition"}
+
+BASES = {
+    "openai_chat": {"messages": [{"role": "user", "content": "Hi"}]},
+    "openai_responses": {"input": "Hi"},
+    "anthropic_messages": {"max_tokens": 2000, "messages": [{"role": "user", "content": "Hi"}]},
+    "bedrock_converse": {"messages": [{"role": "user", "content": [{"text": "Hi"}]}]},
+}
+TYPES = {
+    "openai_chat": CompletionCreateParamsBase,
+    "openai_responses": ResponseCreateParamsBase,
+    "anthropic_messages": MessageCreateParamsBase,
+}
+UNDRAWN = {"toolAddition", "toolRemoval"}
+"""Blocks of a beta that the simulated provider does not know."""
+_OFFERS = ("tools", "toolConfig", "functions")
+_IN_ENVELOPE = {"model", "modelId"}
+
+
+@cache
+def _shapes():
+    return Loader().load_service_model("bedrock-runtime", "service-2")["shapes"]
+
+
+@cache
+def members(dialect):
+    """Documented top-level member to the strategy of its values."""
+    if dialect in TYPES:
+        hints = get_type_hints(TYPES[dialect], include_extras=True)
+        found = {name: typed(hint, name, 0) for name, hint in hints.items()}
+    else:
+        given = _shapes()["ConverseRequest"]["members"]
+        found = {name: shaped(ref["shape"], name, 0) for name, ref in given.items()}
+    return {name: values for name, values in found.items() if name not in _IN_ENVELOPE}
+
+
+@st.composite
+def requests(draw, dialect, sound=()):
+    """A body on the ground of one of the sound ones. Tools of one name are left out: those every provider refuses, in plain words."""
+    known = members(dialect)
+    names = draw(st.lists(st.sampled_from(sorted(known)), min_size=1, max_size=4, unique=True))
+    body = draw(st.sampled_from([BASES[dialect], *sound])) | {name: draw(known[name]) for name in names}
+    offered = re.findall(r'"name": "([^"]*)"', json.dumps([body.get(name) for name in _OFFERS]))
+    assume(len(offered) == len(set(offered)))
+    return body
+
+
+def _text(name, pattern=None, least=0, most=100):
+    pool = _IDS if _ID.fullmatch(name) else TEXTS.get(name, _PLAIN)
+    fit = [
+        text
+        for text in pool
+        if least <= len(text) <= most and (pattern is None or re.fullmatch(pattern, text, re.ASCII))
+    ]
+    if fit:
+        return st.sampled_from(fit)
+    return st.from_regex(re.compile(pattern, re.ASCII), fullmatch=True).map(lambda text: text[:most])
+
+
+@cache
+def typed(hint, name, depth):
+    """Values of a type of an SDK; `name` is the member's that holds them."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (Annotated, Required, NotRequired):
+        return typed(inner[0], name, depth)
+    if origin is Literal:
+        return st.sampled_from(inner)
+    if origin in (Union, UnionType):
+        kinds = [typed(kind, name, depth) for kind in inner if _is_json(kind)]
+        return st.one_of(kinds)
+    if is_typeddict(hint):
+        return st.deferred(lambda: _structure(hint, depth + 1))
+    if origin is dict or hint is dict:
+        return st.sampled_from(SCHEMAS) if name in _OBJECTS else st.sampled_from([{}, {"a": "b"}])
+    if origin is not None and inner:  # any kind of list
+        return st.lists(typed(inner[0], name, depth + 1), max_size=2 if depth < MAX_DEPTH else 1)
+    return _plain(hint, name)
+
+
+def _plain(hint, name):
+    if hint is str:
+        return _text(name)
+    found = {int: _INTEGERS, float: _NUMBERS, bool: st.booleans(), type(None): st.none()}.get(hint)
+    return found if found is not None else st.sampled_from(SCHEMAS) if name in _OBJECTS else _VALUES
+
+
+def _is_json(kind):
+    """Not a reply's class, an open file or a path, which the SDKs take too."""
+    return not isinstance(kind, type) or is_typeddict(kind) or kind in (str, int, float, bool, dict, object, type(None))
+
+
+def _structure(hint, depth):
+    hints = get_type_hints(hint, include_extras=True)
+    needed = {name: typed(kind, name, depth) for name, kind in hints.items() if get_origin(kind) is Required}
+    free = {name: typed(kind, name, depth) for name, kind in hints.items() if name not in needed}
+    return _object(needed, free if depth < MAX_DEPTH else {})
+
+
+@st.composite
+def _object(draw, needed, free):
+    """What must be there, and seldom much of the rest."""
+    chosen = draw(st.lists(st.sampled_from(sorted(free)), max_size=2, unique=True)) if free else []
+    return {name: draw(values) for name, values in needed.items()} | {name: draw(free[name]) for name in chosen}
+
+
+@cache
+def shaped(name, member, depth):
+    """Values of a shape of the service model."""
+    shape = _shapes()[name]
+    kind = shape["type"]
+    if shape.get("document"):
+        return (
+            _VALUES.filter(lambda value: isinstance(value, dict))
+            if member not in _OBJECTS
+            else st.sampled_from(SCHEMAS)
+        )
+    if kind == "structure":
+        return st.deferred(lambda: _shaped_structure(shape, depth + 1))
+    if kind == "list":
+        most = min(shape.get("max", 2), 2)
+        return st.lists(
+            shaped(shape["member"]["shape"], member, depth + 1), min_size=shape.get("min", 0), max_size=most
+        )
+    if kind == "map":
+        return st.sampled_from([{}, {"a": "b"}]) if member != "promptVariables" else st.just({"a": {"text": "b"}})
+    if kind == "string":
+        if "enum" in shape:
+            return st.sampled_from(shape["enum"])
+        return _text(member, shape.get("pattern"), shape.get("min", 0), shape.get("max", 100))
+    if kind == "blob":
+        return st.sampled_from(TEXTS["bytes"])
+    if kind == "boolean":
+        return st.booleans()
+    numbers = _INTEGERS if kind in ("integer", "long") else _NUMBERS
+    return numbers.filter(lambda value: shape.get("min", value) <= value <= shape.get("max", value))
+
+
+def _shaped_structure(shape, depth):
+    given = shape["members"].items()
+    known = {name: shaped(ref["shape"], name, depth) for name, ref in given if name not in UNDRAWN}
+    if shape.get("union"):
+        return st.sampled_from(sorted(known)).flatmap(lambda name: known[name].map(lambda value: {name: value}))
+    needed = {name: known[name] for name in shape.get("required", ())}
+    return _object(needed, {name: values for name, values in known.items() if name not in needed and depth < MAX_DEPTH})

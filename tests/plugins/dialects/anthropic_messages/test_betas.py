@@ -1,0 +1,136 @@
+"""Betas: data by envelope, a provider's own rules above them, and one more try where one is not known."""
+
+import json
+
+import pytest
+
+from gateway.contract.capabilities import capabilities
+from gateway.contract.errors import INVALID_REQUEST, Problem
+from gateway.contract.flag import Ask, Members, Target
+from gateway_plugins import anthropic_messages, bedrock_converse, bedrock_model_invoke
+from gateway_plugins.dialects.anthropic_messages import betas as messages_betas
+
+CLAUDE = capabilities("us.anthropic.claude-sonnet-4-5-20250929-v1:0")
+MESSAGES = [{"role": "user", "content": "hi"}]
+UNKNOWN_TO_BEDROCK = Problem(INVALID_REQUEST, "invalid beta flag", "ValidationException", 400)
+UNKNOWN_TO_ANTHROPIC = Problem(
+    INVALID_REQUEST, "Unexpected value(s) `b-1` for the `anthropic-beta` header.", "invalid_request_error", 400
+)
+
+
+def ask(body, client, dialect="anthropic_messages", **headers):
+    top = Members(json.dumps(body).encode())
+    return Ask(client, dialect, "generate", "POST", "/", "", headers, top, "m", False)
+
+
+def target(flag, **options):
+    name = flag.__name__.rpartition(".")[2]
+    return Target("p", name, "m", flag.dialects[0], CLAUDE, {"anthropic_betas": options} if options else {})
+
+
+def taken(envelope, *names, **options):
+    dropped = []
+    return messages_betas.taken(names, envelope, {"anthropic_betas": options}, dropped.append), dropped
+
+
+@pytest.mark.parametrize(
+    ("envelope", "found"),
+    [
+        ("messages", ["context-1m-2025-08-07", "claude-code-20250219", "advanced-tool-use-2025-11-20"]),
+        ("mantle", ["context-1m-2025-08-07", "claude-code-20250219", "tool-search-tool-2025-10-19", "tool-examples-2025-10-29"]),
+        ("invoke", ["context-1m-2025-08-07", "tool-search-tool-2025-10-19", "tool-examples-2025-10-29"]),
+        ("converse", ["context-1m-2025-08-07"]),
+    ],
+)  # fmt: skip
+def test_each_envelope_takes_its_own_betas_by_the_names_that_it_has_for_them(envelope, found):
+    asked = ("context-1m-2025-08-07", "claude-code-20250219", "advanced-tool-use-2025-11-20")
+    assert taken(envelope, *asked)[0] == found
+
+
+def test_the_configuration_stands_above_the_data_and_its_drops_above_what_it_allows():
+    asked = ("context-1m-2025-08-07", "new-thing-2027-01-01", "web-search-2025-03-05")
+    found, dropped = taken("invoke", *asked, allow=["new-*", "web-*"], drop=["context-*", "web-*"])
+    assert found == ["new-thing-2027-01-01"]
+    assert dropped == ["/anthropic-beta/context-1m-2025-08-07", "/anthropic-beta/web-search-2025-03-05"]
+
+
+@pytest.mark.parametrize("header", ["a-1,b-2", "a-1, b-2", '["a-1", "b-2"]', "a-1,a-1, b-2"])
+def test_a_header_is_read_in_every_form_that_clients_send(header):
+    assert messages_betas.of_header({"anthropic-beta": header}) == ["a-1", "b-2"]
+
+
+def test_a_native_invoke_body_loses_only_what_the_configuration_drops():
+    body = {"anthropic_version": "bedrock-2023-05-31", "anthropic_beta": ["a-1", "b-1"]}
+    the_ask = ask(body, "bedrock_model_invoke", **{"anthropic-beta": "c-1"})
+    dropped = []
+    send = bedrock_model_invoke.build(the_ask, target(bedrock_model_invoke, drop=["a-*"]), dropped.append)
+    assert (json.loads(send.body)["anthropic_beta"], dropped) == (["b-1"], ["/anthropic-beta/a-1"])
+    assert (
+        bedrock_model_invoke.build(the_ask, target(bedrock_model_invoke, allow=["x"]), print).body == the_ask.top.body
+    )
+
+
+def test_a_beta_that_the_configuration_drops_goes_also_where_it_was_the_only_one():
+    the_ask = ask({"max_tokens": 1, "messages": MESSAGES, "anthropic_beta": ["a-1"]}, "anthropic_messages")
+    dropped = []
+    send = bedrock_model_invoke.build(the_ask, target(bedrock_model_invoke, drop=["a-*"]), dropped.append)
+    assert ("anthropic_beta" in json.loads(send.body), dropped) == (False, ["/anthropic-beta/a-1"])
+
+
+def test_bedrocks_messages_api_gets_only_the_betas_that_it_takes():
+    header = {"anthropic-beta": "claude-code-20250219,prompt-caching-scope-2026-01-05"}
+    the_ask = ask({"model": "m", "messages": MESSAGES}, "anthropic_messages", **header)
+    dropped = []
+    send = anthropic_messages.build(the_ask, target(anthropic_messages, envelope="mantle"), dropped.append)
+    assert send.headers["anthropic-beta"] == "claude-code-20250219"
+    assert dropped == ["/anthropic-beta/prompt-caching-scope-2026-01-05"]
+    send = anthropic_messages.build(the_ask, target(anthropic_messages), pytest.fail)
+    assert send.headers["anthropic-beta"] == "claude-code-20250219,prompt-caching-scope-2026-01-05"
+
+
+@pytest.mark.parametrize("client", ["anthropic_messages", "bedrock_model_invoke"])
+def test_after_an_invalid_beta_flag_the_invoke_body_goes_once_more_without_betas(client):
+    tool = {"name": "f", "input_schema": {"type": "object"}, "eager_input_streaming": True}
+    body = {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 5, "messages": MESSAGES, "tools": [tool]}
+    the_ask = ask({**body, "anthropic_beta": ["a-1"]}, client, **{"anthropic-beta": "effort-2025-11-24"})
+    dropped = []
+    again = bedrock_model_invoke.again(the_ask, target(bedrock_model_invoke), UNKNOWN_TO_BEDROCK, dropped.append)
+    sent = json.loads(bedrock_model_invoke.build(again, target(bedrock_model_invoke), pytest.fail).body)
+    assert "anthropic_beta" not in sent
+    assert "eager_input_streaming" not in sent["tools"][0]
+    assert {"/anthropic-beta/a-1", "/tools/0/eager_input_streaming"} <= set(dropped)
+    # a Bedrock client's header was never sent
+    assert ("/anthropic-beta/effort-2025-11-24" in dropped) == (client == "anthropic_messages")
+
+
+def test_after_anthropic_refused_a_beta_the_header_goes_once_more_without_any():
+    the_ask = ask({"model": "m", "messages": MESSAGES}, "anthropic_messages", **{"anthropic-beta": "b-1"})
+    dropped = []
+    again = anthropic_messages.again(the_ask, target(anthropic_messages), UNKNOWN_TO_ANTHROPIC, dropped.append)
+    assert "anthropic-beta" not in anthropic_messages.build(again, target(anthropic_messages), pytest.fail).headers
+    assert dropped == ["/anthropic-beta/b-1"]
+
+
+def test_after_an_invalid_beta_flag_a_converse_body_goes_once_more_without_it():
+    body = {"messages": [], "additionalModelRequestFields": {"anthropic_beta": ["b-1"], "top_k": 5}}
+    dropped = []
+    the_ask = ask(body, "bedrock_converse", "bedrock_converse")
+    again = bedrock_converse.again(the_ask, target(bedrock_converse), UNKNOWN_TO_BEDROCK, dropped.append)
+    assert json.loads(again.top.body) == {"messages": [], "additionalModelRequestFields": {"top_k": 5}}
+    assert dropped == ["/anthropic-beta/b-1"]
+
+
+@pytest.mark.parametrize("flag", [anthropic_messages, bedrock_model_invoke, bedrock_converse])
+def test_a_request_without_betas_is_not_tried_again_nor_is_one_that_was_refused_for_something_else(flag):
+    plain = ask({"messages": MESSAGES, "max_tokens": 1}, flag.__name__.rpartition(".")[2], flag.dialects[0])
+    assert flag.again(plain, target(flag), UNKNOWN_TO_BEDROCK, pytest.fail) is None
+    other = Problem(INVALID_REQUEST, "max_tokens: Field required")
+    betaed = ask({"messages": MESSAGES, "anthropic_beta": ["a"]}, "anthropic_messages", flag.dialects[0])
+    assert flag.again(betaed, target(flag), other, pytest.fail) is None
+
+
+def test_every_envelope_of_the_data_names_its_source():
+    data = messages_betas._data()
+    assert set(data["envelopes"]) == {"messages", "invoke", "converse", "mantle"}
+    for part in (*data["envelopes"].values(), data["features"], data["refusals"]):
+        assert part["source"]

@@ -1,0 +1,30 @@
+"""Converse's counts of tokens in the gateway's vocabulary."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway_plugins.dialects.bedrock_converse.facts import usage_of
+
+
+@pytest.mark.parametrize(
+    ("written", "details", "expected"),
+    [
+        (8, [], (8, 0)),
+        (8, [("5m", 8)], (8, 0)),
+        (8, [("5m", 3), ("1h", 5)], (3, 5)),
+        (8, [("1h", 8)], (0, 8)),
+        (None, [("5m", 2), ("5m", 3)], (5, 0)),
+        (None, [("5m", 2), ("1h", 3)], (2, 3)),
+        (2, [("1h", 8)], (0, 8)),
+    ],
+)
+def test_cache_writes_are_told_apart_by_their_lifetime_also_without_their_sum(written, details, expected):
+    reported = {"inputTokens": 1, "cacheDetails": [{"ttl": ttl, "inputTokens": count} for ttl, count in details]}
+    usage = usage_of(reported | ({} if written is None else {"cacheWriteInputTokens": written}))
+    assert (usage.cache_write_5m, usage.cache_write_1h) == expected
+
+
+@pytest.mark.parametrize("details", [None, "x", [1], [{"ttl": "5m"}], [{"ttl": "5m", "inputTokens": "7"}]])
+def test_details_of_a_wrong_type_count_as_missing(details):
+    assert usage_of({"cacheDetails": details, "cacheWriteInputTokens": 4}).cache_write_5m == 4

@@ -1,0 +1,95 @@
+"""A reply's token counts are the same by kind on every road, streamed and not, and those that the provider reported.
+
+For the simulated providers' replies, and for every recorded reply of the real Bedrock in each client's dialect. What
+the call's record says is checked beside it: it is what is paid for.
+"""
+
+import json
+from urllib.parse import unquote
+
+import pytest
+
+from gateway.testkit import scenarios
+from gateway.testkit.bedrock import BedrockSim
+from gateway.testkit.scenarios import Canned, Scenario, Tokens
+from tests.defects.conversions import OPENAIS, both_ways
+from tests.defects.speakers import SPEAKERS
+from tests.defects.wires import line, wires
+from tests.end_to_end.test_recordings import streamed
+from tests.helpers.folding import FOLDS, events_of
+from tests.helpers.gateway import KEY, bedrock, gate
+from tests.helpers.recordings import exchanges, served
+
+REPLY = Canned(
+    text=("Hello", " you"), tokens=Tokens(input=3, output=7, cache_read=1000, cache_write_5m=200, cache_write_1h=50)
+)
+KINDS = ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h")
+BY_KIND = (3, 7, 1000, 200, 50)
+WITHOUT_WRITES = (253, 7, 1000, 0, 0)
+"""What OpenAI's dialects report of it: they have no word for what is written to a cache."""
+
+
+def counts(heard):
+    return {"input": heard.input, "read": heard.read, "written": heard.written, "output": heard.output}
+
+
+def told(tokens):
+    """By the names of `counts`, from a call's record."""
+    written = tokens["cache_write_5m"] + tokens["cache_write_1h"]
+    return {"input": tokens["input"], "read": tokens["cache_read"], "written": written, "output": tokens["output"]}
+
+
+@both_ways
+@wires()
+async def test_a_reply_has_the_same_counts_on_every_road(wire, stream, tmp_path):
+    async with line(wire, tmp_path) as opened:
+        opened.simulated.script(Scenario(REPLY))
+        body = await opened.told(wire.say.body(wire.say.user(wire.say.text("Hi"))), stream=stream)
+        (record,) = await opened.gw.calls()
+    expected = WITHOUT_WRITES if wire.provider in OPENAIS else BY_KIND
+    assert tuple(record["tokens"][kind] for kind in KINDS) == expected
+    assert counts(wire.say.heard(body)) == told(record["tokens"])
+    if wire.say.dialect == "anthropic_messages" and wire.provider not in OPENAIS and not stream:
+        written = body["usage"]["cache_creation"]
+        assert (written["ephemeral_5m_input_tokens"], written["ephemeral_1h_input_tokens"]) == (200, 50)
+
+
+def reported(exchange):
+    """Counts of a recorded reply, as the real Bedrock said them."""
+    if "response" in exchange:
+        usage = exchange["response"]["usage"]
+    else:
+        (usage,) = [data["usage"] for kind, data in streamed(exchange) if kind == "metadata"]
+    return {
+        "input": usage["inputTokens"],
+        "read": usage.get("cacheReadInputTokens", 0),
+        "written": usage.get("cacheWriteInputTokens", 0),
+        "output": usage["outputTokens"],
+    }
+
+
+@pytest.mark.parametrize("exchange", exchanges("converse", "converse-stream", status=200))
+async def test_every_client_of_a_recorded_reply_is_told_what_bedrock_counted(exchange, tmp_path):
+    model = unquote(exchange["path"].split("/")[2])
+    stream = "response_base64" in exchange
+    data, content_type = served(exchange)
+    found = {}
+    async with (
+        BedrockSim(keys={KEY}, models={model}) as simulated,
+        gate(tmp_path, {"b": bedrock(simulated.url, models=[model], flags=["bedrock_converse"])}) as gw,
+    ):
+        for flag, say in SPEAKERS.items():
+            simulated.script(scenarios.raw(data, content_type))
+            body = say.body(say.user(say.text("Hi")))
+            if "model" in body:
+                body |= {"model": model, "stream": stream}
+            if stream and flag == "openai_chat":
+                body["stream_options"] = {"include_usage": True}
+            reply = await gw.post(say.path(model, stream=stream), body)
+            assert reply.status == 200, reply.body
+            whole = json.loads(reply.body) if not stream else None
+            found[flag] = whole or FOLDS[say.dialect](events_of(reply.body, reply.headers["content-type"]))
+        records = await gw.calls(len(SPEAKERS))
+    expected = reported(exchange)
+    assert {flag: counts(SPEAKERS[flag].heard(body)) for flag, body in found.items()} == dict.fromkeys(found, expected)
+    assert [told(record["tokens"]) for record in records] == [expected] * len(found)

@@ -1,0 +1,68 @@
+"""Names, ids and schemas of tools, which no dialect owns."""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+import pytest
+
+from gateway.contract.errors import Refused
+from gateway_plugins.shared.tools import ToolIds, tool_schema, unused
+
+
+def root(schema):
+    return tool_schema(schema, "look", "/tools/0/function/parameters")
+
+
+@pytest.mark.parametrize("kind", [None, "object", "custom", ["object", "null"]])
+def test_a_root_that_can_be_an_object_becomes_one(kind):
+    assert root({"type": kind, "properties": {"a": {}}}) == {"type": "object", "properties": {"a": {}}}
+
+
+@pytest.mark.parametrize("kind", ["array", "objects", 1, True, ["string"], {"a": 1}, [["object"]]])
+def test_a_root_of_another_type_is_refused_by_its_field(kind):
+    with pytest.raises(Refused, match="must be") as refused:
+        root({"type": kind})
+    assert refused.value.problem.param == "tools[0].function.parameters"
+
+
+@pytest.mark.parametrize("properties", [1, "x", ["a"], True])
+def test_properties_that_are_no_object_are_refused(properties):
+    with pytest.raises(Refused, match="properties"):
+        root({"properties": properties})
+
+
+@pytest.mark.parametrize("required", [None, True, "a", {"a": 1}])
+def test_a_required_that_is_no_list_is_left_out(required):
+    assert "required" not in root({"properties": {"a": {}}, "required": required})
+
+
+def test_what_all_parts_demand_is_demanded_once_and_what_one_of_them_demands_is_not():
+    schema = {
+        "required": ["a"],
+        "allOf": [{"required": ["a", "b"], "properties": {"b": {}}}, {"required": None, "properties": None}],
+        "anyOf": [{"required": ["c"], "properties": {"c": {}}}, {"properties": 7}],
+    }
+    assert root(schema) == {"type": "object", "required": ["a", "b"], "properties": {"b": {}, "c": {}}}
+
+
+def test_references_that_lead_in_circles_cost_no_more_than_the_schema_is_long():
+    circle = {"allOf": [{"$ref": "#/$defs/a"}] * 300, "properties": {"x": {}}}
+    began = perf_counter()
+    assert root({"$defs": {"a": circle}, **circle})["properties"] == {"x": {}}
+    assert perf_counter() - began < 1
+
+
+def test_a_name_of_ours_stays_clear_of_the_clients():
+    assert unused("answer", {"answer", "answer_"}) == "answer__"
+
+
+def test_an_id_of_an_earlier_turn_answers_nothing_any_more():
+    ids = ToolIds()
+    ids.assistant_turn()
+    ids.call("a")
+    assert ids.waiting
+    assert ids.answer({"id": "a", "content": []}, "id", "/messages/1")
+    ids.assistant_turn()
+    with pytest.raises(Refused, match="answers no tool call"):
+        ids.answer({"id": "a", "content": []}, "id", "/messages/3")

@@ -1,0 +1,95 @@
+"""Requests drawn from botocore's own service model: each is carried validly, or refused with the name of a field."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+from botocore.loaders import Loader
+from botocore.model import ServiceModel
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from gateway.contract.errors import Refused
+from tests.helpers.converse_to import CHAT, FORMAT, MESSAGES, PDF, PNG, SCHEMA, blob
+
+ROADS = {"messages": MESSAGES, "chat": CHAT}
+TOP = (
+    "messages", "system", "inferenceConfig", "toolConfig", "additionalModelResponseFieldPaths", "requestMetadata",
+    "performanceConfig", "serviceTier",
+)  # fmt: skip
+WORDS = st.sampled_from(["Hi", "and more", "Grüße", " ", ""])
+FIXED = {
+    # values that only make sense as they are
+    "json": st.just(SCHEMA),
+    "input": st.just({"a": 1}),
+    "toolUseId": st.sampled_from(["a", "b.c:d", "x" * 64]),
+    "name": st.sampled_from(["look", "find"]),
+    "url": st.just("https://example.com"),
+    "jsonSchema": st.just(FORMAT["textFormat"]["structure"]["jsonSchema"]),
+}
+BYTES = {"ImageSource": PNG, "DocumentSource": PDF, "GuardrailConverseImageSource": PNG}
+
+UNDRAWN = {"s3Location", "toolAddition", "toolRemoval", "reasoningContent"}
+"""What is always refused; blocks of betas, which the judge does not know; thinking, whose place in a turn is one that
+nothing in the service model tells.
+"""
+
+
+@cache
+def service():
+    return ServiceModel(Loader().load_service_model("bedrock-runtime", "service-2"))
+
+
+@st.composite
+def drawn(draw, shape, *, owner=""):
+    """A value of a shape."""
+    kind = shape.type_name
+    if kind == "structure":
+        return draw(structures(shape))
+    if kind == "list":
+        return draw(st.lists(drawn(shape.member), min_size=shape.metadata.get("min", 0), max_size=3))
+    if kind == "map":
+        return {"team": "a"}
+    if kind == "blob":
+        return BYTES.get(owner, blob("bytes"))
+    if kind == "string":
+        return draw(st.sampled_from(shape.enum) if shape.enum else WORDS)
+    return draw({"integer": st.integers(1, 9), "float": st.sampled_from([0, 0.5, 1]), "boolean": st.booleans()}[kind])
+
+
+@st.composite
+def structures(draw, shape):
+    members = list(shape.members)
+    if shape.is_tagged_union:
+        chosen = [draw(st.sampled_from([name for name in members if name not in UNDRAWN]))]
+    else:
+        chosen = [name for name in members if name in shape.required_members or draw(st.booleans())]
+    found = {}
+    for name in chosen:
+        member = shape.members[name]
+        scalar = member.type_name in {"string", "blob", "structure"}
+        found[name] = draw(FIXED[name] if name in FIXED and scalar else drawn(member, owner=shape.name))
+    return found
+
+
+@st.composite
+def requests(draw):
+    shape = service().shape_for("ConverseStreamRequest")
+    found = {name: draw(drawn(shape.members[name])) for name in TOP if name == "messages" or draw(st.booleans())}
+    named = [tool["toolSpec"]["name"] for tool in found.get("toolConfig", {}).get("tools", ()) if "toolSpec" in tool]
+    assume(len(named) == len(set(named)))  # Converse refuses two of a name as well
+    return found
+
+
+@pytest.mark.parametrize("road", ROADS)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(body=requests(), stream=st.booleans())
+def test_a_request_of_the_service_model_is_carried_or_refused(road, body, stream):
+    try:
+        ROADS[road].opened(body, stream=stream)
+    except Refused as refused:
+        param = refused.problem.param
+    else:
+        param = "none"
+    assert param

@@ -1,0 +1,111 @@
+"""Faults at every place of a Converse request: each is carried validly, dropped, or refused in words, never a crash."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.contract.errors import Refused
+from tests.helpers.converse_to import (
+    ADAPTIVE,
+    CHAT,
+    DOCUMENT,
+    FORMAT,
+    IMAGE,
+    INVOKE,
+    MESSAGES,
+    MINE,
+    POINT,
+    THINKER,
+    TOOL,
+    assistant,
+    blob,
+    call,
+    result,
+    system,
+    user,
+)
+from tests.helpers.json_faults import MISSING, changed, paths
+
+CITED = {
+    "content": [{"text": "So."}],
+    "citations": [
+        {
+            "title": "paper",
+            "source": "s",
+            "sourceContent": [{"text": "words"}],
+            "location": {"documentChar": {"documentIndex": 0, "start": 0, "end": 1}},
+        },
+        {"location": {"web": {"url": "https://example.com", "domain": "example.com"}}},
+    ],
+}
+SEARCH = {"searchResult": {"source": "s", "title": "t", "content": [{"text": "x"}], "citations": {"enabled": True}}}
+TEXT = {
+    "document": {"name": "n", "source": {"content": [{"text": "one"}]}, "context": "c", "citations": {"enabled": True}}
+}
+EVERYTHING = {
+    "modelId": "m",
+    "system": [{"text": "Be brief."}, {"guardContent": {"text": {"text": "x", "qualifiers": ["query"]}}}, POINT],
+    "messages": [
+        user({"text": "Hi"}, IMAGE, DOCUMENT, TEXT, SEARCH, POINT),
+        assistant(
+            {"reasoningContent": {"reasoningText": {"text": "Hm.", "signature": MINE}}},
+            {"reasoningContent": {"redactedContent": blob("irisgate1:claude:ZW5j")}},
+            {"text": "So"},
+            call(city="Bern"),
+            call("b", "find"),
+        ),
+        user(
+            result({"text": "x"}, {"json": {"a": [1]}}, IMAGE, SEARCH, status="success"),
+            result({"text": "y"}, tool_id="b", status="error", type="x"),
+            {"guardContent": {"text": {"text": "And?"}}},
+        ),
+        system({"text": "Go on."}),
+        assistant({"citationsContent": CITED}),
+        user({"text": "And?"}, {"cachePoint": {"type": "default", "ttl": "1h"}}),
+    ],
+    "inferenceConfig": {"maxTokens": 4000, "temperature": 0.5, "topP": 0.9, "stopSequences": ["END"]},
+    "toolConfig": {"tools": [TOOL, POINT, {"toolSpec": {"name": "find", "strict": True}}], "toolChoice": {"any": {}}},
+    "additionalModelRequestFields": {
+        "thinking": {"type": "enabled", "budget_tokens": 2000, "display": "summarized"},
+        "top_k": 5,
+        "tool_choice": {"type": "auto", "disable_parallel_tool_use": True},
+        "anthropic_beta": ["a"],
+        "output_config": {"effort": "low"},
+        "reasoningConfig": {"type": "enabled", "maxReasoningEffort": "low"},
+        "inferenceConfig": {"topK": 5},
+    },
+    "additionalModelResponseFieldPaths": ["/stop_sequence"],
+    "requestMetadata": {"a": "b"},
+    "performanceConfig": {"latency": "optimized"},
+    "serviceTier": {"type": "priority"},
+    "outputConfig": {**FORMAT, "effort": "low"},
+}
+JUNK = [MISSING, None, 0, 1.5, True, "junk", [], {"a": 1}, [1]]
+ROADS = {"messages": MESSAGES, "adaptive": ADAPTIVE, "invoke": INVOKE, "chat": CHAT, "thinker": THINKER}
+
+
+@pytest.mark.parametrize("road", ROADS)
+def test_everything_at_once_is_carried(road):
+    ROADS[road].opened(EVERYTHING)
+
+
+FOREIGN = {"signature", "redactedContent"}
+"""What comes from elsewhere is not ours to judge."""
+
+
+def outcome(road, body, *, stream):
+    """The field of a refusal, or "" where the body is carried and the judge has nothing against it."""
+    try:
+        road.opened(body, stream=stream)
+    except Refused as refused:
+        return refused.problem.param or "no field is named"
+    return ""
+
+
+@pytest.mark.parametrize("road", ROADS)
+def test_a_fault_anywhere_is_carried_dropped_or_refused(road):
+    for number, path in enumerate(paths(EVERYTHING)):
+        for junk in JUNK:
+            if not (junk == "junk" and path[-1] in FOREIGN):
+                body = changed(EVERYTHING, path, junk)
+                assert outcome(ROADS[road], body, stream=number % 2 == 0) != "no field is named"

@@ -1,0 +1,52 @@
+"""Recorded requests of the real Converse on the roads away from it: whatever it took is carried, or refused by name."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from gateway.contract.errors import Refused
+from tests.helpers.converse_to import CHAT, MESSAGES
+from tests.helpers.recordings import exchanges
+
+recorded = pytest.mark.parametrize("exchange", exchanges("converse", "converse-stream", status=200))
+ROADS = {"messages": MESSAGES, "chat": CHAT}
+
+REFUSED = ("s3Location", "systemTool", "video", "promptVariables", "docx", "xlsx", "toolConfig.tools")
+"""What only Bedrock has, and types of files that the other two do not read."""
+
+
+def text_of(value):
+    """All texts of a body, wherever they stand."""
+    if isinstance(value, dict):
+        return "".join(text_of(inner) for inner in value.values())
+    if isinstance(value, list):
+        return "".join(map(text_of, value))
+    return value if isinstance(value, str) else ""
+
+
+def said(exchange):
+    """Texts that the client wrote, which a model must see."""
+    return [
+        block["text"]
+        for message in exchange["request"]["messages"]
+        for block in message["content"]
+        if block.get("text", "").strip()
+    ]
+
+
+@recorded
+@pytest.mark.parametrize("road", ROADS)
+def test_a_recorded_request_is_carried_or_refused_by_name(exchange, road):
+    body = exchange["request"]
+    judged = "signature" not in json.dumps(body) and "redactedContent" not in json.dumps(body)
+    try:
+        translation, _ = ROADS[road].opened(body, judged=judged)
+    except Refused as refused:
+        problem = refused.problem
+    else:
+        problem = None
+        carried = text_of(json.loads(translation.ask.top.body))
+        assert all(text.strip() in carried for text in said(exchange))
+    assert problem is None or any(name in f"{problem.param} {problem.message}" for name in REFUSED)

@@ -1,0 +1,99 @@
+"""The gateway's life in one process: a stop with calls in flight, and what it leaves behind."""
+
+import asyncio
+import json
+import time
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest
+
+from gateway.config.load import loads
+from gateway.contract.registry import discover
+from gateway.process.serve import CannotStart, listening
+from gateway.telemetry.log import configure
+from gateway.testkit import scenarios
+from tests.helpers.gateway import EVERYTHING, HAIKU, Lines, bedrock, gate
+
+CHAT = {"model": HAIKU, "messages": [{"role": "user", "content": "hello"}], "stream": True}
+
+
+def document(url="http://127.0.0.1:9", drain=0.2, **more):
+    return {
+        "providers": {"b": bedrock(url, **more)},
+        "grants": EVERYTHING,
+        "server": {"listeners": [{"listen": "127.0.0.1:0"}], "drain_seconds": drain},
+    }
+
+
+@asynccontextmanager
+async def held_stream(state, simulated, drain):
+    """A gateway, and a stream through it that goes no further than its first bytes."""
+    simulated.script(scenarios.replace(scenarios.NAMED["text"], gate=scenarios.Gate()))
+    loaded = loads(json.dumps(document(simulated.url, drain)))
+    lines = Lines()
+    async with aiohttp.ClientSession() as session:
+        running_context = listening(loaded.config, discover(), state=state, log=configure(lines))
+        running = await running_context.__aenter__()
+        async with session.post(f"{running.urls[0]}/v1/chat/completions", json=CHAT) as reply:
+            await reply.content.readany()
+            stopping = asyncio.create_task(running_context.__aexit__(None, None, None))
+            yield running, reply, stopping, lines
+            await stopping
+
+
+async def until(lines, event, count=1):
+    for _ in range(150):
+        if len(found := lines.entries(event)) >= count:
+            return found
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"no {event}: {lines.data!r}")
+
+
+async def test_a_stop_takes_no_longer_than_the_time_for_draining_and_says_so_to_the_client(tmp_path, bedrock_sim):
+    begun = time.monotonic()
+    async with held_stream(tmp_path, bedrock_sim, 0.3) as (_, reply, stopping, lines):
+        rest = await reply.content.read()
+        await stopping
+    assert 0.3 <= time.monotonic() - begun < 15
+    assert b'"error"' in rest
+    (call,) = await until(lines, "call.finished")
+    assert call["outcome"] == "failed"
+
+
+async def test_who_is_in_a_hurry_does_not_wait_for_calls(tmp_path, bedrock_sim):
+    begun = time.monotonic()
+    async with held_stream(tmp_path, bedrock_sim, 60) as (running, _, stopping, _):
+        await asyncio.sleep(0.1)
+        assert not stopping.done()
+        running.hurry.set()
+    assert time.monotonic() - begun < 30
+
+
+async def test_a_connection_without_a_call_delays_no_stop(tmp_path):
+    begun = time.monotonic()
+    async with gate(tmp_path, {}, server={"drain_seconds": 60}) as gw:
+        await gw.get("/healthz")
+    assert time.monotonic() - begun < 30
+
+
+async def test_the_file_of_a_unix_socket_goes_with_the_gateway(tmp_path):
+    path = tmp_path / "s"
+    listeners = [{"listen": f"unix:{path}", "identity": "loopback"}]
+    async with gate(tmp_path, {}, server={"listeners": listeners}):
+        assert path.is_socket()
+        with pytest.raises(CannotStart, match="address in use"):
+            async with gate(tmp_path / "other", {}, server={"listeners": listeners}):
+                pass
+        assert path.is_socket()
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("name", ["session.key", "irisgate.db"])
+async def test_what_cannot_be_used_in_the_state_folder_is_named(tmp_path, name):
+    (tmp_path / name).mkdir()
+    with pytest.raises(CannotStart) as caught:
+        async with gate(tmp_path, {}):
+            pass
+    assert str(tmp_path / name) in str(caught.value)
+    assert "\n" not in str(caught.value)

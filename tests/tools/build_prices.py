@@ -1,0 +1,234 @@
+"""Builds `money/prices/table.json` from two published price maps. Run by hand, never by the gateway.
+
+    python -m venv VENV && VENV/bin/pip install litellm genai-prices
+    VENV/bin/python -m tests.tools.build_prices
+
+Each row says where it comes from, and where the two maps disagree also which was taken and what the other one says.
+The grounds for each choice are `REASONS`, which the table carries too. How the maps are read is in `price_sources.py`, how a
+row is found and used in `money/prices/rows.py` and `money/prices/table.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+from gateway.money.prices import table
+from tests.tools.price_sources import (
+    GEOS,
+    INPUT,
+    NAMES,
+    Genai,
+    History,
+    Key,
+    Prices,
+    Row,
+    litellm,
+    undated,
+)
+
+TABLE: Final = Path(table.__file__).with_name("table.json")
+
+REASONS: Final[Mapping[str, str]] = {
+    "in-region": "The regional price taken: that of genai-prices, or of the us row. A bare id is served inside one "
+    "region, and AWS charges 10 % more for regional than for global endpoints since Claude 4.5; LiteLLM gives most "
+    "bare ids the global price.",
+    "own-row": "litellm taken. It has a row for this very id, read from the provider's price list; genai-prices has "
+    "one rule for several ids or regions.",
+    "dated": "genai-prices taken. LiteLLM has the price from before a change of which genai-prices knows the day.",
+    "ahead": "genai-prices taken until the day that it names. LiteLLM has the price of later already.",
+    "tier": "The price for long prompts is kept where either map has one: where the limit is lower, it never applies.",
+    "derived": "In neither map. Claude since 4.5: 1.10 times the global price in a region, 1.20 in GovCloud; older "
+    "Claude: one price everywhere; Nova: jp, au and in as apac, ca as the bare id, GovCloud 1.20 (the "
+    "ratios of all rows that the maps do have).",
+    "history": "A price of another time, which genai-prices alone has.",
+}
+
+_REGIONS: Final[Mapping[str, tuple[str, ...]]] = {
+    "us": ("us-east-1", "us-west-2", "us-east-2"),
+    "eu": ("eu-west-1", "eu-central-1", "eu-north-1", "eu-west-3", "eu-west-2"),
+    "apac": ("ap-northeast-1", "ap-southeast-2", "ap-southeast-3", "ap-south-1"),
+    "ca": ("ca-central-1",),
+    "us-gov": ("us-gov-west-1", "us-gov-east-1"),
+}
+"""For models without inference profiles: the region whose price stands for the scope, the first one that has any."""
+_FINEST: Final = Decimal("1e-9")
+"""USD for 1M: what a unit can hold. A few prices have more digits, thirds that somebody divided out."""
+_NEW_CLAUDE: Final = re.compile(r"anthropic\.claude-(?!3|v\d|instant|sonnet-4-2|opus-4-2|opus-4-1-|mythos-preview)")
+
+
+def merged(where: Key, ours: Row, theirs: History | None, sources: tuple[str, str]) -> Row:
+    """One row of two for today, with the choice recorded where they disagree."""
+    first, second = sources
+    if theirs is None:
+        return replace(ours, source=first)
+    both = f"{first}, {second}"
+    if not ours.differs(theirs.now):
+        joined = Row(theirs.now.prices | ours.prices, both)
+        if _steps(ours) != _steps(theirs.now):
+            joined.why, joined.other = (
+                "tier",
+                f"{second if len(_steps(ours)) > len(_steps(theirs.now)) else first}: no tier",
+            )
+        return joined
+    for since, row in theirs.others.items():
+        if not ours.differs(row):
+            why = "ahead" if since > theirs.since else "dated"
+            return Row(theirs.now.prices, second, why, f"{first}: {_spoken(ours)}")
+    if not where.geo and theirs.now.prices[INPUT] == ours.prices[INPUT] * Decimal("1.1"):
+        return ours.times(Decimal("1.1"), second, "in-region", f"{first}: {_spoken(ours)}")
+    return replace(ours, source=first, why="own-row", other=f"{second}: {_spoken(theirs.now, ours)}")
+
+
+def _steps(row: Row) -> set[int]:
+    return {kind.above for kind in row.prices if not kind.tier}
+
+
+def _spoken(row: Row, beside: Row | None = None) -> str:
+    """The prices of a row, or those that are others beside another one."""
+    shown = {
+        kind: price for kind, price in row.prices.items() if beside is None or beside.prices.get(kind, price) != price
+    }
+    if beside is None:
+        shown = {kind: price for kind, price in shown.items() if not kind.tier and not kind.above}
+    words = ((kind.name, kind.tier, f"above {kind.above}" if kind.above else "", _text(p)) for kind, p in shown.items())
+    return ", ".join(" ".join(filter(None, said)) for said in words)
+
+
+def collected(today: date) -> dict[Key, Row]:
+    sources = (f"litellm {version('litellm')}", f"genai-prices {version('genai-prices')}")
+    genai = Genai(today)
+    rows: dict[Key, Row] = {}
+    regional: dict[tuple[Key, str], Row] = {}
+    dated: dict[Key, Row] = {}
+    for where, row, place in litellm():
+        if place:
+            regional[where, place] = row
+            continue
+        history = genai.find(where)
+        rows[where] = merged(where, row, history, sources)
+        if history is not None and sources[1] in rows[where].source:
+            dated |= _dates(where, history, sources[1])
+    for where, row in _scoped(regional, sources[0]):
+        rows.setdefault(where, row)
+    for where, history in genai.unknown(rows):
+        if where not in rows:
+            rows[where] = replace(history.now, source=sources[1])
+            dated |= _dates(where, history, sources[1])
+    for where, row in list(_derived(rows)):
+        rows.setdefault(where, row)
+    rows |= dict(_in_region(rows))
+    return _with_dates({where: row for where, row in rows.items() if not _repeats(where, row, rows, dated)}, dated)
+
+
+def _dates(where: Key, history: History, source: str) -> dict[Key, Row]:
+    """The prices of other times; and the day since which today's holds, as a row without prices."""
+    found = {
+        replace(where, since=since): replace(row, source=source, why="history") for since, row in history.others.items()
+    }
+    return found | {replace(where, since=history.since): Row({})} if history.since else found
+
+
+def _with_dates(rows: Mapping[Key, Row], dated: Mapping[Key, Row]) -> dict[Key, Row]:
+    found = dict(rows)
+    for where, row in dated.items():
+        always = replace(where, since="")
+        if row.prices or always not in rows:
+            continue
+        found[where] = rows[always]
+    return found | {where: row for where, row in dated.items() if row.prices and replace(where, since="") in rows}
+
+
+def _scoped(regional: Mapping[tuple[Key, str], Row], source: str) -> Iterator[tuple[Key, Row]]:
+    """Rows of ids that name a region or the Mantle endpoint, under the scope that the place stands for."""
+    for (where, place), row in regional.items():
+        if place == "mantle":
+            yield where, replace(row, source=f"{source}, bedrock_mantle")
+    for geo, places in _REGIONS.items():
+        for place in places:
+            for (where, found), row in regional.items():
+                if found == place and not where.geo:
+                    yield replace(where, geo=geo), replace(row, source=f"{source}, {place}")
+
+
+def _in_region(rows: Mapping[Key, Row]) -> Iterator[tuple[Key, Row]]:
+    """Bare ids that are left at the global price although a region costs more."""
+    for where, row in rows.items():
+        listed, us = (rows.get(replace(where, geo=geo)) for geo in ("global", "us"))
+        if where.geo or where.book != "bedrock" or not listed or not us:
+            continue
+        if row.prices[INPUT] == listed.prices[INPUT] < us.prices[INPUT]:
+            yield where, us.times(Decimal(1), us.source, "in-region", f"{row.source}: {_spoken(row)}")
+
+
+def _derived(rows: Mapping[Key, Row]) -> Iterator[tuple[Key, Row]]:
+    for where, row in rows.items():
+        ours = where.book == "bedrock" and where.model.startswith(("anthropic.claude-", "amazon.nova-"))
+        if where.geo or not ours:
+            continue
+        listed = rows.get(replace(where, geo="global"))
+        for geo in GEOS:
+            factor, base = _ratio(where, geo, row, listed, rows)
+            if base is not None:
+                yield replace(where, geo=geo), base.times(factor)
+
+
+def _ratio(where: Key, geo: str, bare: Row, listed: Row | None, rows: Mapping[Key, Row]) -> tuple[Decimal, Row | None]:
+    one, gov = Decimal(1), Decimal("1.2")
+    if where.model.startswith("amazon.nova-"):
+        like = {"jp": "apac", "au": "apac", "in": "apac"}.get(geo, "")
+        found = rows.get(replace(where, geo=like)) if geo in {"jp", "au", "in", "ca", "us-gov"} else None
+        return (gov if geo == "us-gov" else one), found
+    if not _NEW_CLAUDE.match(where.model):
+        return one, None if geo == "us-gov" else bare
+    return {"global": one, "us-gov": gov}.get(geo, Decimal("1.1")), listed
+
+
+def _repeats(where: Key, row: Row, rows: Mapping[Key, Row], dated: Mapping[Key, Row]) -> bool:
+    """A dated id that costs what the undated one costs: `money/prices/rows.py` finds it under that."""
+    short = undated(where)
+    plain = rows.get(short)
+    if plain is None or plain is row or plain.prices != row.prices:
+        return False
+    return all(replace(short, since=other.since) in dated for other in dated if replace(other, since="") == where)
+
+
+def _text(price: Decimal) -> str:
+    return f"{price.quantize(_FINEST).normalize():f}"
+
+
+def _rates(prices: Prices, tier: str, above: int) -> dict[str, str]:
+    found = {kind.name: _text(price) for kind, price in prices.items() if (kind.tier, kind.above) == (tier, above)}
+    return {name: found[name] for name in NAMES if name in found}
+
+
+def _line(where: Key, row: Row) -> str:
+    out: dict[str, Any] = {"book": where.book, "model": where.model}
+    out |= {name: value for name, value in (("geo", where.geo), ("from", where.since)) if value}
+    for tier in ("", *sorted({kind.tier for kind in row.prices} - {""})):
+        rates: dict[str, Any] = dict(_rates(row.prices, tier, 0))
+        steps = sorted({kind.above for kind in row.prices if kind.tier == tier} - {0})
+        if steps:
+            rates["above"] = [{"tokens": step, **_rates(row.prices, tier, step)} for step in steps]
+        out |= {tier: rates} if tier else rates
+    out |= {name: value for name, value in vars(row).items() if name != "prices" and value}
+    return "  " + json.dumps(out)
+
+
+def main() -> None:
+    today = datetime.now(UTC).date()
+    lines = [_line(where, row) for where, row in sorted(collected(today).items(), key=lambda pair: pair[0])]
+    head = {"unit": "USD for 1M tokens or searches", "as_of": today.isoformat(), "reasons": REASONS}
+    body = json.dumps(head, indent=1)[:-2] + ',\n "rows": [\n' + ",\n".join(lines) + "\n ]\n}\n"
+    TABLE.write_text(body, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

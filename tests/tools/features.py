@@ -1,0 +1,394 @@
+"""What each road does with each feature of a client's dialect: found by asking, for the README's table.
+
+A feature is a pair of requests, without it and with it. A road that names the difference among its losses drops it
+aloud; one that sends something else carries it; both at once is a part of it. The model is one that has the feature,
+since what a model lacks is no matter of the road. No road is named here.
+"""
+
+from collections import defaultdict
+
+from gateway.contract.capabilities import capabilities
+from gateway.contract.conversions import roads
+from gateway.contract.errors import Refused
+from gateway_plugins.dialects.openai_responses.reasoning import packed
+from tests.helpers.conversion import PNG, REGISTRY, WAYS
+from tests.laws.drawn_requests import BASES, PDF, SCHEMA
+from tests.laws.member_values import TOOL
+
+LABELS = {
+    "openai_chat": "Chat",
+    "openai_responses": "Responses",
+    "anthropic_messages": "Messages",
+    "bedrock_model_invoke": "InvokeModel",
+    "bedrock_converse": "Converse",
+}
+ABLE = {
+    "openai_chat": {"reasoning": "reasoning_effort"},
+    "anthropic_messages": {"mid_system": True},
+    "bedrock_converse": {"mid_system": True},
+}
+"""Over the models of `tests/helpers/conversion.py`, by the upstream's dialect."""
+NONE, CARRIED, PART, DROPPED, REFUSED = "–", "carried", "in part", "dropped", "refused"
+
+CHAT, RESPONSES, MESSAGES, CONVERSE = BASES
+SIGNED, HIDDEN = "irisgate1:claude:sig-sim-1", "irisgate1:claude:ZW5j"
+DATA_URL = f"data:image/png;base64,{PNG}"
+EPHEMERAL, HOUR = {"type": "ephemeral"}, {"type": "ephemeral", "ttl": "1h"}
+CLOSED = SCHEMA | {"additionalProperties": False}
+LOOK = {"name": "look", "parameters": CLOSED}
+SPEC = {"name": "look", "inputSchema": {"json": CLOSED}}
+ASKED, ANSWER = {"type": "text", "text": "Hi"}, {"type": "text", "text": "Hello"}
+
+
+def _talk(*turns):
+    """Messages of turns, the client's first."""
+    return {"messages": [{"role": ("user", "assistant")[at % 2], "content": turn} for at, turn in enumerate(turns)]}
+
+
+def _tools(dialect, more=None, **others):
+    tool = {**TOOL[dialect], **(more or {})}
+    return {"toolConfig": {"tools": [tool], **others}} if dialect == CONVERSE else {"tools": [tool], **others}
+
+
+def _chat(*parts):
+    return {"messages": [{"role": "user", "content": [ASKED, *parts]}]}
+
+
+def _input(*parts):
+    return {"input": [{"role": "user", "content": [{"type": "input_text", "text": "Hi"}, *parts]}]}
+
+
+def _said(*blocks):
+    return _talk([{"text": "Hi"}, *blocks])
+
+
+def _chat_calls():
+    calls = [{"id": f"c{n}", "type": "function", "function": {"name": "look", "arguments": "{}"}} for n in (1, 2)]
+    told = [{"role": "tool", "tool_call_id": f"c{n}", "content": "Here."} for n in (1, 2)]
+    return _tools(CHAT) | {"messages": [*BASES[CHAT]["messages"], {"role": "assistant", "tool_calls": calls}, *told]}
+
+
+def _input_calls():
+    calls = [{"type": "function_call", "call_id": f"c{n}", "name": "look", "arguments": "{}"} for n in (1, 2)]
+    told = [{"type": "function_call_output", "call_id": f"c{n}", "output": "Here."} for n in (1, 2)]
+    return _tools(RESPONSES) | {"input": [{"role": "user", "content": "Hi"}, *calls, *told]}
+
+
+def _messages_calls(**more):
+    calls = [{"type": "tool_use", "id": f"c{n}", "name": "look", "input": {}} for n in (1, 2)]
+    told = [{"type": "tool_result", "tool_use_id": f"c{n}", "content": "Here.", **more} for n in (1, 2)]
+    return _tools(MESSAGES) | _talk("Hi", calls, told)
+
+
+def _converse_calls(**more):
+    calls = [{"toolUse": {"toolUseId": f"c{n}", "name": "look", "input": {}}} for n in (1, 2)]
+    told = [{"toolResult": {"toolUseId": f"c{n}", "content": [{"text": "Here."}], **more}} for n in (1, 2)]
+    return _tools(CONVERSE) | _talk([{"text": "Hi"}], calls, told)
+
+
+def _thought(*blocks):
+    """Chat's history with signed thinking, as its clients have it of us."""
+    talk = _talk("Hi", "Hello", "And?")
+    if blocks:
+        talk["messages"][1]["thinking_blocks"] = list(blocks)
+    return talk
+
+
+def _reasoned(*blocks):
+    item = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": packed(blocks)} if blocks else None
+    turns = [{"role": "user", "content": "Hi"}, item, {"role": "assistant", "content": "Hello"}]
+    return {"input": [*filter(None, turns), {"role": "user", "content": "And?"}]}
+
+
+def _spoken(*blocks):
+    return _talk([ASKED], [*blocks, ANSWER], [ASKED])
+
+
+def _uttered(*blocks):
+    return _talk([{"text": "Hi"}], [*blocks, {"text": "Hello"}], [{"text": "And?"}])
+
+
+THINKING = {"type": "thinking", "thinking": "So.", "signature": SIGNED}
+REDACTED = {"type": "redacted_thinking", "data": HIDDEN}
+PAPER = {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": PDF}}
+PAGES = {"document": {"format": "pdf", "name": "paper", "source": {"bytes": PDF}}}
+MARKED = {"type": "text", "text": "Long."}
+HEARD = {"role": "user", "content": [{"type": "text", "text": "Long."}]}
+
+
+def _image(source):
+    return {"type": "image", "source": source}
+
+
+def _file(data):
+    return {"type": "file", "file": {"filename": "paper.pdf", "file_data": f"data:application/pdf;base64,{data}"}}
+
+
+def _input_file(data):
+    return {"type": "input_file", "filename": "paper.pdf", "file_data": f"data:application/pdf;base64,{data}"}
+
+
+def _later(role, text="Be brief."):
+    return [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Hello"},
+        {"role": role, "content": text},
+    ]
+
+
+def _schema(dialect):
+    text = {
+        "type": "json_schema",
+        "structure": {"jsonSchema": {"schema": '{"type":"object","additionalProperties":false}'}},
+    }
+    named = {"name": "place", "schema": CLOSED}
+    return {
+        CHAT: {"response_format": {"type": "json_schema", "json_schema": named}},
+        RESPONSES: {"text": {"format": {"type": "json_schema", **named}}},
+        MESSAGES: {"output_config": {"format": {"type": "json_schema", "schema": CLOSED}}},
+        CONVERSE: {"outputConfig": {"textFormat": text}},
+    }[dialect]
+
+
+FEATURES = {
+    # feature: dialect to (with it, without it); the second may be left out
+    "tools": {dialect: (_tools(dialect),) for dialect in BASES},
+    "parallel calls and their results": {
+        CHAT: (_chat_calls(), _tools(CHAT)),
+        RESPONSES: (_input_calls(), _tools(RESPONSES)),
+        MESSAGES: (_messages_calls(), _tools(MESSAGES)),
+        CONVERSE: (_converse_calls(), _tools(CONVERSE)),
+    },
+    "a result that is an error": {
+        MESSAGES: (_messages_calls(is_error=True), _messages_calls()),
+        CONVERSE: (_converse_calls(status="error"), _converse_calls()),
+    },
+    "one call at a time": {
+        CHAT: (_tools(CHAT, parallel_tool_calls=False), _tools(CHAT)),
+        RESPONSES: (_tools(RESPONSES, parallel_tool_calls=False), _tools(RESPONSES)),
+        MESSAGES: (
+            _tools(MESSAGES, tool_choice={"type": "auto", "disable_parallel_tool_use": True}),
+            _tools(MESSAGES),
+        ),
+        CONVERSE: (
+            _tools(CONVERSE) | {"additionalModelRequestFields": {"tool_choice": {"disable_parallel_tool_use": True}}},
+            _tools(CONVERSE),
+        ),
+    },
+    "a demanded tool": {
+        CHAT: (_tools(CHAT, tool_choice="required"), _tools(CHAT)),
+        RESPONSES: (_tools(RESPONSES, tool_choice="required"), _tools(RESPONSES)),
+        MESSAGES: (_tools(MESSAGES, tool_choice={"type": "any"}), _tools(MESSAGES)),
+        CONVERSE: (_tools(CONVERSE, toolChoice={"any": {}}), _tools(CONVERSE)),
+    },
+    "strict tools": {
+        CHAT: (_tools(CHAT, {"function": {**LOOK, "strict": True}}), _tools(CHAT, {"function": LOOK})),
+        RESPONSES: (
+            _tools(RESPONSES, {"parameters": CLOSED, "strict": True}),
+            _tools(RESPONSES, {"parameters": CLOSED}),
+        ),
+        MESSAGES: (
+            _tools(MESSAGES, {"input_schema": CLOSED, "strict": True}),
+            _tools(MESSAGES, {"input_schema": CLOSED}),
+        ),
+        CONVERSE: (_tools(CONVERSE, {"toolSpec": {**SPEC, "strict": True}}), _tools(CONVERSE, {"toolSpec": SPEC})),
+    },
+    "custom (freeform) tools": {RESPONSES: ({"tools": [{"type": "custom", "name": "patch"}]},)},
+    "tools that the provider's servers run": {
+        CHAT: ({"web_search_options": {}},),
+        RESPONSES: ({"tools": [{"type": "code_interpreter", "container": {"type": "auto"}}]},),
+        MESSAGES: ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]},),
+        CONVERSE: ({"toolConfig": {"tools": [{"systemTool": {"name": "nova_grounding"}}]}},),
+    },
+    "web search as Codex offers it": {
+        RESPONSES: ({"tools": [TOOL[RESPONSES], {"type": "web_search"}]}, _tools(RESPONSES))
+    },
+    "images": {
+        CHAT: (_chat({"type": "image_url", "image_url": {"url": DATA_URL}}),),
+        RESPONSES: (_input({"type": "input_image", "image_url": DATA_URL}),),
+        MESSAGES: (_talk([ASKED, _image({"type": "base64", "media_type": "image/png", "data": PNG})]),),
+        CONVERSE: (_said({"image": {"format": "png", "source": {"bytes": PNG}}}),),
+    },
+    "images by URL (fetched here)": {
+        CHAT: (_chat({"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}),),
+        RESPONSES: (_input({"type": "input_image", "image_url": "https://example.com/a.png"}),),
+        MESSAGES: (_talk([ASKED, _image({"type": "url", "url": "https://example.com/a.png"})]),),
+    },
+    "documents": {
+        CHAT: (_chat(_file(PDF)),),
+        RESPONSES: (_input(_input_file(PDF)),),
+        MESSAGES: (_talk([ASKED, PAPER]),),
+        CONVERSE: (_said(PAGES),),
+    },
+    "files by id or in S3": {
+        CHAT: (_chat({"type": "file", "file": {"file_id": "file-1"}}),),
+        RESPONSES: (_input({"type": "input_file", "file_id": "file-1"}),),
+        MESSAGES: (_talk([ASKED, _image({"type": "file", "file_id": "file_1"})]),),
+        CONVERSE: (_said({"image": {"format": "png", "source": {"s3Location": {"uri": "s3://bucket/key"}}}}),),
+    },
+    "sound": {
+        CHAT: (_chat({"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}),),
+        CONVERSE: (_said({"audio": {"format": "wav", "source": {"bytes": "AAAA"}}}),),
+    },
+    "citations": {
+        MESSAGES: (_talk([{**PAPER, "citations": {"enabled": True}}, ASKED]), _talk([PAPER, ASKED])),
+        CONVERSE: (
+            _talk([{"document": {**PAGES["document"], "citations": {"enabled": True}}}, {"text": "Hi"}]),
+            _talk([PAGES, {"text": "Hi"}]),
+        ),
+    },
+    "thinking: an effort": {
+        CHAT: ({"reasoning_effort": "high", "max_completion_tokens": 40_000}, {"max_completion_tokens": 40_000}),
+        RESPONSES: ({"reasoning": {"effort": "high"}, "max_output_tokens": 40_000}, {"max_output_tokens": 40_000}),
+    },
+    "thinking: a budget": {
+        MESSAGES: ({"thinking": {"type": "enabled", "budget_tokens": 1024}},),
+        CONVERSE: ({"additionalModelRequestFields": {"thinking": {"type": "enabled", "budget_tokens": 1024}}},),
+    },
+    "signed thinking, sent back": {
+        CHAT: (_thought(THINKING), _thought()),
+        RESPONSES: (_reasoned({"thinking": "So.", "signature": SIGNED}), _reasoned()),
+        MESSAGES: (_spoken(THINKING), _spoken()),
+        CONVERSE: (
+            _uttered({"reasoningContent": {"reasoningText": {"text": "So.", "signature": SIGNED}}}),
+            _uttered(),
+        ),
+    },
+    "redacted thinking, sent back": {
+        CHAT: (_thought(REDACTED), _thought()),
+        RESPONSES: (_reasoned({"data": HIDDEN}), _reasoned()),
+        MESSAGES: (_spoken(REDACTED), _spoken()),
+        CONVERSE: (_uttered({"reasoningContent": {"redactedContent": "aXJpc2dhdGUxOmNsYXVkZTpaVzVq"}}), _uttered()),
+    },
+    "cache marks": {
+        CHAT: (
+            {"messages": [{"role": "user", "content": [{**MARKED, "cache_control": EPHEMERAL}]}]},
+            {"messages": [HEARD]},
+        ),
+        MESSAGES: (_talk([{**MARKED, "cache_control": EPHEMERAL}]), _talk([MARKED])),
+        CONVERSE: (_said({"cachePoint": {"type": "default"}}), _said()),
+    },
+    "cache marks for an hour": {
+        CHAT: (
+            {"messages": [{"role": "user", "content": [{**MARKED, "cache_control": HOUR}]}]},
+            {"messages": [HEARD]},
+        ),
+        MESSAGES: (_talk([{**MARKED, "cache_control": HOUR}]), _talk([MARKED])),
+        CONVERSE: (_said({"cachePoint": {"type": "default", "ttl": "1h"}}), _said()),
+    },
+    "an answer by a JSON schema": {dialect: (_schema(dialect),) for dialect in BASES},
+    "an answer that is any JSON object": {
+        CHAT: ({"response_format": {"type": "json_object"}},),
+        RESPONSES: ({"text": {"format": {"type": "json_object"}}},),
+    },
+    "a system message between turns": {
+        CHAT: ({"messages": _later("system")}, {"messages": _later("user")}),
+        RESPONSES: ({"input": _later("developer")}, {"input": _later("user")}),
+        MESSAGES: ({"messages": _later("system")}, {"messages": _later("user")}),
+        CONVERSE: (
+            {"messages": [{**each, "content": [{"text": each["content"]}]} for each in _later("system")]},
+            {"messages": [{**each, "content": [{"text": each["content"]}]} for each in _later("user")]},
+        ),
+    },
+    "stop sequences": {
+        CHAT: ({"stop": ["END"]},),
+        MESSAGES: ({"stop_sequences": ["END"]},),
+        CONVERSE: ({"inferenceConfig": {"stopSequences": ["END"]}},),
+    },
+    "temperature": {
+        CHAT: ({"temperature": 0.5},),
+        RESPONSES: ({"temperature": 0.5},),
+        MESSAGES: ({"temperature": 0.5},),
+        CONVERSE: ({"inferenceConfig": {"temperature": 0.5}},),
+    },
+    "top_k": {
+        CHAT: ({"top_k": 5},),
+        MESSAGES: ({"top_k": 5},),
+        CONVERSE: ({"additionalModelRequestFields": {"top_k": 5}},),
+    },
+    "service tier flex": {
+        CHAT: ({"service_tier": "flex"},),
+        RESPONSES: ({"service_tier": "flex"},),
+        CONVERSE: ({"serviceTier": {"type": "flex"}},),
+    },
+    "guardrails": {
+        CHAT: ({"guardrailConfig": {"guardrailIdentifier": "g", "guardrailVersion": "1"}},),
+        CONVERSE: ({"guardrailConfig": {"guardrailIdentifier": "g", "guardrailVersion": "1"}},),
+    },
+    "seed, penalties, logit_bias": {
+        CHAT: ({"seed": 1, "presence_penalty": 1, "logit_bias": {"1": 2}},),
+    },
+    "n > 1": {CHAT: ({"n": 2},)},
+    "logprobs": {CHAT: ({"logprobs": True},), RESPONSES: ({"top_logprobs": 2},)},
+    "who asks (user, metadata)": {
+        CHAT: ({"user": "ann", "metadata": {"team": "red"}},),
+        RESPONSES: ({"user": "ann", "metadata": {"team": "red"}},),
+        CONVERSE: ({"requestMetadata": {"team": "red"}},),
+    },
+    "store": {CHAT: ({"store": True},), RESPONSES: ({"store": True},)},
+    "previous_response_id, conversation": {RESPONSES: ({"previous_response_id": "resp_1"},)},
+    "background": {RESPONSES: ({"background": True},)},
+    "context management": {
+        RESPONSES: ({"context_management": [{"type": "compaction", "compact_threshold": 1000}]},),
+        MESSAGES: ({"context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]}},),
+    },
+}
+
+
+BY_HEADERS = {
+    ("bedrock_model_invoke", "service tier flex"): {"x-amzn-bedrock-service-tier": "flex"},
+    ("bedrock_model_invoke", "guardrails"): {
+        "x-amzn-bedrock-guardrailidentifier": "g",
+        "x-amzn-bedrock-guardrailversion": "1",
+    },
+    ("bedrock_model_invoke", "who asks (user, metadata)"): {"x-amzn-bedrock-request-metadata": '{"team":"red"}'},
+}
+"""Features that clients of a flag ask for in headers."""
+
+
+def verdict(way, name):
+    """One of the five words."""
+    headers = BY_HEADERS.get((way.client.name, name))
+    if headers is None and way.dialect not in FEATURES[name]:
+        return NONE
+    with_it, *without = FEATURES[name].get(way.dialect, ({},))
+    caps = capabilities(way.model, ABLE.get(way.upstream, {}))
+    base = BASES[way.dialect]
+    plain = way.call(base | (without[0] if without else {}), caps=caps)
+    try:
+        asked = way.call(base | with_it, caps=caps, headers=headers)
+    except Refused:
+        return REFUSED
+    assert asked.fault is None, asked.fault
+    lost = set(asked.lost) - set(plain.lost)
+    carried = (asked.sent, asked.send.headers) != (plain.sent, plain.send.headers)
+    assert lost or carried, "neither carried nor told"
+    return PART if lost and carried else DROPPED if lost else CARRIED
+
+
+def table():
+    """The README's lines: a row for each feature, a column for each client; what differs by provider is named."""
+    clients = list(dict.fromkeys(way.client.name for way in WAYS.values()))
+    clients.sort(key=list(LABELS).index)
+    lines = [f"| | {' | '.join(LABELS[name] for name in clients)} |", "|---" * (len(clients) + 1) + "|"]
+    for name in FEATURES:
+        cells = [_cell([way for way in WAYS.values() if way.client.name == client], name) for client in clients]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(found, name):
+    by_word = defaultdict(list)
+    for way in found:
+        by_word[verdict(way, name)].append(LABELS[way.provider.name])
+    words = sorted(by_word, key=lambda word: -len(by_word[word]))
+    return "; ".join([words[0], *(f"{', '.join(by_word[word])}: {word}" for word in words[1:])])
+
+
+def losses():
+    """Road's name to (its order in the data, features that do not get through whole)."""
+    orders = {f"{road.client}__{road.provider}": road.loss.order for road in roads(REGISTRY)}
+    return {
+        name: (orders[name], [feature for feature in FEATURES if verdict(way, feature) not in (NONE, CARRIED)])
+        for name, way in WAYS.items()
+    }

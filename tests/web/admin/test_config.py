@@ -1,0 +1,389 @@
+"""The configuration over HTTP: shown without keys, saved as a whole or not at all."""
+
+import asyncio
+import io
+import json
+
+import pytest
+
+from gateway.config.document import atomic_file
+from gateway.process import reload
+from tests.helpers.gateway import CAP, EVERYTHING, HAIKU, gate
+from tests.helpers.processes import served as served_process
+from tests.web.admin.conftest import CANARY, TEXT, from_file
+
+JSON = {"Content-Type": "application/json"}
+
+
+def is_problem(response, said, status):
+    assert (response.status, response.content_type) == (status, "application/problem+json"), said
+    assert said["status"] == status
+    assert {"type", "title", "detail"} <= said.keys()
+    assert response.headers["x-request-id"].startswith("req_")
+    return said["detail"]
+
+
+async def test_the_text_is_shown_with_comments_and_layout_and_without_keys(served):
+    response, said = await served.config()
+    assert response.status == 200
+    assert response.headers["cache-control"] == "no-store"
+    assert said["error"] == ""
+    lines, shown = TEXT.splitlines(), said["config"].splitlines()
+    assert len(lines) == len(shown)
+    changed = [at for at, (line, other) in enumerate(zip(lines, shown, strict=True)) if line != other]
+    assert [lines[at].split()[:2] for at in changed] == [
+        ['"apikey":', f'"{CANARY}",'],
+        ["//", '"apikey":'],
+        ['"add_headers":', '["X-Team-Key:'],
+        ["//", CANARY],
+    ]
+    assert "/* from the vault */" in said["config"]
+
+
+async def test_what_was_shown_can_be_saved_and_leaves_the_file_as_it_was(served):
+    _, shown = await served.config()
+    response, said = await served.put(shown["config"])
+    assert (response.status, said) == (200, shown)
+    assert served.path.read_text() == TEXT
+
+
+async def test_a_change_is_saved_taken_over_and_answered_with_its_tag(served):
+    before, shown = await served.config()
+    response, said = await served.put(shown["config"].replace('"bedrock":', '"renamed":', 1))
+    assert response.status == 200, said
+    assert response.headers["etag"] != before.headers["etag"]
+    assert served.path.read_text() == TEXT.replace('"bedrock":', '"renamed":', 1)
+    provider = served.running.gateway.runtime.config.providers["renamed"]
+    assert provider.apikey.value == CANARY
+    again, shown = await served.config()
+    assert (again.headers["etag"], shown) == (response.headers["etag"], said)
+
+
+async def test_a_tag_that_is_still_right_needs_no_body(served):
+    first, _ = await served.config()
+    for tag, status in ((first.headers["etag"], 304), (f"W/{first.headers['etag']}", 304), ('"other"', 200)):
+        response, _ = await served.config(**{"If-None-Match": tag})
+        assert (response.status, response.headers["etag"]) == (status, first.headers["etag"])
+
+
+async def test_a_save_says_what_it_is_based_on(served):
+    current = (await served.config())[0].headers["etag"]
+    response, said = await served.put(TEXT, "")
+    assert "If-Match is missing" in is_problem(response, said, 428)
+    for tag in ('"another"', f"W/{current}", '"*"', "nonsense"):
+        response, said = await served.put(TEXT, tag)
+        is_problem(response, said, 412)
+    for tag in ("*", f'"another", {current}'):
+        response, _ = await served.put(TEXT, tag)
+        assert response.status == 200
+    assert len(served.lines.entries("config.save_refused")) == 5
+
+
+async def test_a_file_that_somebody_has_edited_is_not_overwritten(served):
+    tag = (await served.config())[0].headers["etag"]
+    served.path.write_text(TEXT + "// by hand\n")
+    response, said = await served.put(TEXT, tag)
+    is_problem(response, said, 412)
+    assert served.path.read_text().endswith("// by hand\n")
+    _, shown = await served.config()
+    assert "not taken over yet" in shown["error"]
+
+
+async def test_of_two_savers_at_once_one_wins(served):
+    _, shown = await served.config()
+    tag = (await served.config())[0].headers["etag"]
+    texts = [shown["config"].replace("nobody listens there", f"saver {number}") for number in range(2)]
+    answers = await asyncio.gather(*(served.put(text, tag) for text in texts))
+    assert sorted(response.status for response, _ in answers) == [200, 412]
+    winner = next(number for number, (response, _) in enumerate(answers) if response.status == 200)
+    assert f"saver {winner}" in served.path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "path", "place", "message"),
+    [
+        ('"bedrock-us"', "7", "providers.bedrock.cost_basis", (9, 7), "must be a string"),
+        ('"cost_basis"', '"costbasis"', "providers.bedrock.costbasis", (9, 7), "unknown key"),
+        ('"role": "admin"', '"role": "amdin"', f'grants[0].app."{CAP}"[0].role', (16, 63), "is not one of"),
+        ("// the team's gateway", "{", "", (2, 1), "expected a key"),
+    ],
+)
+async def test_every_fault_of_a_text_is_told_with_its_place_and_nothing_is_changed(
+    served, old, new, path, place, message
+):
+    _, shown = await served.config()
+    text = shown["config"].replace(old, new)
+    response, said = await served.put(text)
+    is_problem(response, said, 422)
+    found = next(error for error in said["errors"] if error["path"] == path)
+    assert (found["line"], found["column"]) == place
+    assert message in found["message"]
+    _, judged = await served.validate(text)
+    assert judged == {"valid": False, "errors": said["errors"]}
+    assert served.path.read_text() == TEXT
+    (line,) = await served.until("config.save_refused")
+    assert (line["who"], line["status"]) == ("(loopback)", 422)
+    assert path in line["paths"]
+
+
+async def test_a_column_is_that_of_the_text_as_it_was_sent(served):
+    _, shown = await served.config()
+    text = shown["config"].replace(", /* from the vault */", ', "nme": 1, /* from the vault */')
+    _, said = await served.put(text)
+    (found,) = said["errors"]
+    line = text.splitlines()[found["line"] - 1]
+    assert line[found["column"] - 1 :].startswith('"nme"')
+
+
+@pytest.mark.parametrize("text", ["", " \n", "// nothing\n", "{ /* nothing */ }"])
+async def test_an_empty_configuration_is_not_saved(served, text):
+    response, said = await served.put(text)
+    is_problem(response, said, 422)
+    assert [error["message"] for error in said["errors"]] == ["config must not be empty"]
+
+
+async def test_nobody_saves_what_takes_the_right_to_save_from_them(served):
+    _, shown = await served.config()
+    text = shown["config"].replace('"src": ["*"]', '"src": ["boss@example.com"]')
+    response, said = await served.put(text)
+    assert '"(loopback)" would no longer be an admin' in is_problem(response, said, 422)
+    assert (await served.validate(text))[1]["valid"] is False
+    assert served.path.read_text() == TEXT
+
+
+async def test_a_mark_of_no_known_key_is_refused_at_its_place(served):
+    _, shown = await served.config()
+    text = shown["config"].replace('"cost_basis"', '"name": "redacted:' + "0" * 32 + '", "cost_basis"')
+    response, said = await served.put(text)
+    is_problem(response, said, 422)
+    (found,) = said["errors"]
+    assert (found["line"], found["column"]) == (9, 16)
+    assert "stands for no key" in found["message"]
+
+
+async def test_a_key_cannot_be_read_by_moving_its_mark(served):
+    """Into what others may see, or into what an error quotes."""
+    _, shown = await served.config()
+    mark = next(word for word in shown["config"].split('"') if word.startswith("redacted:"))
+    header = shown["config"].partition("X-Team-Key: ")[2][:41]
+    for text in (
+        shown["config"].replace('"cost_basis"', f'"name": "{header}", "cost_basis"'),
+        shown["config"].replace('"cost_basis": "bedrock-us"', f'"cost_basis": "{header}"'),
+        shown["config"].replace('"cost_basis"', f'"{header}"'),
+        shown["config"].replace(f'"{mark}"', f'"file:{header}"'),
+        shown["config"].replace(f'"{mark}"', f'"env:{header}"'),
+        shown["config"].replace("http://127.0.0.1:9", f"http://127.0.0.1:9/{header}"),
+    ):
+        response, said = await served.put(text)
+        is_problem(response, said, 422)
+        assert "may only stand in place of a key" in said["errors"][0]["message"]
+    # this one stands in a comment and so may stand anywhere, but no answer and no line of the log says it
+    for text in (
+        shown["config"].replace('"cost_basis"', f'"{mark}": 1, "cost_basis"'),
+        shown["config"].replace('"models": [', f'"authorization": "{mark}", "models": ['),
+    ):
+        assert (await served.put(text))[0].status == 422
+
+
+async def test_keys_may_be_moved_to_another_provider(served):
+    _, shown = await served.config()
+    document = shown["config"].partition('"bedrock": {')
+    second = document[2].partition("\n    },")[0].replace(HAIKU, "us.amazon.nova-lite-v1:0")
+    text = shown["config"].replace('"bedrock": {', '"second": {' + second + '\n    },\n    "bedrock": {')
+    response, said = await served.put(text)
+    assert response.status == 200, said
+    providers = served.running.gateway.runtime.config.providers.values()
+    assert {provider.apikey.value for provider in providers} == {CANARY}
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status"),
+    [
+        (b"{", JSON, 400),
+        (b"[]", JSON, 400),
+        (b'{"config": 1}', JSON, 400),
+        (b'{"config": "\\ud800"}', JSON, 400),
+        (b"{}", {"Content-Type": "text/plain"}, 415),
+        (b"config=x", {"Content-Type": "application/x-www-form-urlencoded"}, 415),
+        (b"{}", {**JSON, "Content-Encoding": "gzip"}, 415),
+        (b" " * (1024 * 1024 + 1), JSON, 413),
+    ],
+)
+async def test_a_body_that_is_no_text_of_a_configuration_is_refused(served, body, headers, status):
+    for method, path in (("PUT", "/aperture/config"), ("POST", "/aperture/config:validate")):
+        response, said = await served.ask(method, path, data=io.BytesIO(body), headers={"If-Match": "*", **headers})
+        is_problem(response, said, status)
+    async with served.session.put(
+        served.url + "/aperture/config", data=chunks(body), headers={"If-Match": "*", **headers}
+    ) as response:
+        assert response.status == status
+
+
+async def chunks(body):
+    yield body
+
+
+async def test_a_form_of_another_page_reaches_nothing(served):
+    for headers in ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
+        response, said = await served.put(TEXT, "*", **headers)
+        is_problem(response, said, 403)
+
+
+async def test_what_nobody_serves_below_aperture_is_a_problem_too(served):
+    assert is_problem(*await served.ask("GET", "/aperture/nothing"), 404)
+    response, said = await served.ask("DELETE", "/aperture/config")
+    is_problem(response, said, 405)
+    assert "PUT" in response.headers["allow"]
+    other, said = await served.ask("GET", "/nothing")
+    assert (other.content_type, list(said)) == ("application/json", ["error"])
+
+
+async def test_who_is_no_admin_sees_and_changes_nothing(config_file):
+    config_file.write_text(TEXT.replace('"role": "admin"', '"role": "user"'))
+    async with from_file(config_file) as served:
+        is_problem(*await served.config(), 403)
+        is_problem(*await served.put(TEXT, "*"), 403)
+        is_problem(*await served.validate(TEXT), 403)
+        (line,) = await served.until("config.save_refused")
+        assert line["reason"] == "access denied: only an admin may see or change the configuration"
+
+
+async def test_a_configuration_that_came_from_no_file_is_neither_shown_nor_changed(tmp_path):
+    async with gate(tmp_path, {}, grants=EVERYTHING) as gw:
+        reply = await gw.get("/aperture/config")
+        assert (reply.status, reply.headers["content-type"]) == (409, "application/problem+json")
+        assert "not read from a file" in await reply.text()
+
+
+async def test_a_broken_file_is_told_of_beside_the_last_good_text(served):
+    before, shown = await served.config()
+    served.path.write_text(TEXT.replace("{", "{{", 1))
+    await served.reloader.reload()
+    response, said = await served.config(**{"If-None-Match": before.headers["etag"]})
+    assert response.status == 200
+    assert said["config"] == shown["config"]
+    assert "expected a key" in said["error"]
+    # it is repaired by saving over it, with the marks of the last good one
+    response, said = await served.put(said["config"])
+    assert (response.status, said) == (200, shown)
+    assert served.path.read_text() == TEXT
+
+
+async def test_a_file_that_was_refused_is_shown_as_it_is(served):
+    served.path.write_text(TEXT.replace('"cost_basis": "bedrock-us"', '"cost_basis": 7'))
+    await served.reloader.reload()
+    _, said = await served.config()
+    assert '"cost_basis": 7' in said["config"]
+    assert "providers.bedrock.cost_basis" in said["error"]
+
+
+async def test_a_file_that_is_gone_cannot_be_saved_over(served):
+    served.path.unlink()
+    is_problem(*await served.config(), 409)
+    is_problem(*await served.put(TEXT, "*"), 409)
+
+
+@pytest.mark.parametrize("which", ["file", "folder"])
+async def test_what_is_mounted_read_only_is_edited_elsewhere(served, which):
+    place = served.path if which == "file" else served.path.parent
+    mode = place.stat().st_mode
+    place.chmod(mode & ~0o222)
+    response, said = await served.put(TEXT)
+    place.chmod(mode)
+    assert "edit it where it is mounted" in is_problem(response, said, 409)
+    assert served.path.read_text() == TEXT
+
+
+@pytest.mark.parametrize(("errno", "status"), [("ENOSPC", 507), ("EROFS", 409), ("EBUSY", 409), ("EIO", 500)])
+async def test_a_disk_that_fails_leaves_the_old_file_and_nothing_beside_it(served, monkeypatch, errno, status):
+    def failing(*_):
+        raise OSError(getattr(atomic_file.errno, errno), "the disk says no")
+
+    beside = sorted(served.path.parent.iterdir())
+    monkeypatch.setattr(atomic_file.os, "replace", failing)
+    _, shown = await served.config()
+    response, said = await served.put(shown["config"].replace("nobody", "somebody"))
+    is_problem(response, said, status)
+    assert served.path.read_text() == TEXT
+    assert sorted(served.path.parent.iterdir()) == beside
+    assert not served.lines.entries("config.changed")
+
+
+async def test_what_only_fails_once_it_is_written_is_taken_back(served, monkeypatch):
+    """A secret's file goes in the moment between the check and the reload."""
+    key = served.path.with_name("key")
+    key.write_text("sk-of-the-file")
+    sync = atomic_file._sync
+
+    def late(folder):
+        sync(folder)
+        key.unlink(missing_ok=True)
+
+    monkeypatch.setattr(atomic_file, "_sync", late)
+    _, shown = await served.config()
+    mark = next(word for word in shown["config"].split('"') if word.startswith("redacted:"))
+    response, said = await served.put(shown["config"].replace(f'"{mark}"', '"file:key"'))
+    is_problem(response, said, 422)
+    assert said["errors"][0]["path"] == "providers.bedrock.apikey"
+    assert served.path.read_text() == TEXT
+    assert (await served.config())[1] == shown
+    assert served.running.gateway.runtime.config.providers["bedrock"].apikey.value == CANARY
+
+
+async def test_what_somebody_else_has_written_meanwhile_is_not_taken_back(served, monkeypatch):
+    sync = atomic_file._sync
+
+    def late(folder):
+        sync(folder)
+        served.path.write_text("{ // by hand, and broken")
+
+    monkeypatch.setattr(atomic_file, "_sync", late)
+    _, shown = await served.config()
+    is_problem(*await served.put(shown["config"]), 422)
+    assert served.path.read_text() == "{ // by hand, and broken"
+    assert served.running.gateway.runtime.config.providers["bedrock"].apikey.value == CANARY
+
+
+async def test_what_cannot_be_made_ready_is_taken_back(served, monkeypatch):
+    def failing(_):
+        raise RuntimeError("a table is damaged")
+
+    monkeypatch.setattr(reload, "runtime", failing)
+    _, shown = await served.config()
+    response, said = await served.put(shown["config"].replace("nobody", "somebody"))
+    assert "RuntimeError" in is_problem(response, said, 500)
+    assert served.path.read_text() == TEXT
+    await served.until("config.reload_failed")
+
+
+async def test_the_answer_to_a_save_that_names_a_secrets_file_shows_its_name_only(served):
+    served.path.with_name("key").write_text("sk-of-the-file")
+    _, shown = await served.config()
+    mark = next(word for word in shown["config"].split('"') if word.startswith("redacted:"))
+    text = shown["config"].replace(f'"{mark}"', '"file:key"').replace("nobody", "sk-of-the-file is read by nobody")
+    response, said = await served.put(text)
+    assert response.status == 200
+    assert '"file:key"' in said["config"]
+    assert b"sk-of-the-file" not in b"".join(served.heard)
+    assert "sk-of-the-file is read" in served.path.read_text()
+
+
+async def test_tags_and_marks_stay_valid_over_a_restart(config_file, tmp_path):
+    shown = []
+    for _ in range(2):
+        async with (
+            served_process(tmp_path, "serve", "--config", config_file, "--state", tmp_path / "state") as running,
+            running.session.get(running.url + "/aperture/config") as reply,
+        ):
+            shown.append((reply.headers["etag"], (await reply.json())["config"]))
+            await running.end()
+    assert shown[0] == shown[1]
+
+
+async def test_the_description_needs_no_role_and_names_every_operation(config_file):
+    config_file.write_text(TEXT.replace('"src": ["*"]', '"src": ["nobody@example.com"]'))
+    async with from_file(config_file) as served:
+        response, said = await served.ask("GET", "/aperture/openapi.json")
+        assert (response.status, said["openapi"]) == (200, "3.1.0")
+        assert {"/aperture/config", "/aperture/config:validate", "/api/explain"} <= said["paths"].keys()
+        assert json.dumps(said).count("operationId") == sum(map(len, said["paths"].values()))

@@ -1,0 +1,214 @@
+"""Ways to read a key through the configuration's HTTP API, to keep a role that is gone, and to shut oneself out."""
+
+import asyncio
+import json
+
+import pytest
+
+from gateway.config.document import atomic_file
+from gateway.web.admin import config as api
+from tests.helpers.gateway import HAIKU
+from tests.web.admin.conftest import CANARY, TEXT, from_file
+
+KEY = "corp-gateway-key-1"
+"""A key that begins as no well-known one does."""
+
+
+@pytest.fixture
+async def keyed(config_file):
+    config_file.write_text(TEXT.replace(CANARY, KEY))
+    async with from_file(config_file) as running:
+        yield running
+        assert KEY.encode() not in b"".join(running.heard) + running.lines.data
+
+
+def mark_of(text):
+    return text.partition('"apikey": "')[2][:41]
+
+
+async def test_a_key_that_is_rotated_is_not_shown_by_the_comment_that_names_it(keyed):
+    _, shown = await keyed.config()
+    response, said = await keyed.put(shown["config"].replace(mark_of(shown["config"]), "another-key-2", 1))
+    assert response.status == 200, said
+    assert keyed.running.gateway.runtime.config.providers["bedrock"].apikey.value == "another-key-2"
+    assert KEY not in keyed.path.read_text()
+    assert (await keyed.config())[1] == said
+
+
+async def test_a_mark_in_a_new_comment_does_not_bring_the_key_back(keyed):
+    _, shown = await keyed.config()
+    mark = mark_of(shown["config"])
+    text = shown["config"].replace(f'"apikey": "{mark}"', '"apikey": "another-key-2"').replace("nobody", f"{mark} ")
+    response, said = await keyed.put(text)
+    assert response.status == 200, said
+    assert KEY not in keyed.path.read_text()
+
+
+async def test_a_key_is_not_shown_to_others_as_the_password_of_a_url(keyed):
+    _, shown = await keyed.config()
+    for member in ('"description": "https://x:%s@h"', '"name": "https://%s@h"', '"models": ["https://x:%s@h"]'):
+        text = shown["config"].replace(
+            '"cost_basis"', f'{member.replace("%s", mark_of(shown["config"]))}, "cost_basis"'
+        )
+        response, said = await keyed.put(text)
+        assert (response.status, said["errors"][0]["path"]) == (422, "")
+    for page in ("/api/providers", "/v1/models"):
+        await keyed.ask("GET", page)
+
+
+async def test_the_environment_is_not_read_by_a_macro_that_others_see(served, monkeypatch):
+    monkeypatch.setenv("OF_THE_GATEWAY", "environment-of-the-gateway")
+    for old, new in (
+        ('"cost_basis"', '"description": "${OF_THE_GATEWAY}", "cost_basis"'),
+        (f'"{HAIKU}"', f'"{HAIKU}", "${{OF_THE_GATEWAY}}"'),
+    ):
+        response, said = await served.put(TEXT.replace(old, new, 1))
+        assert response.status == 422
+        assert "macros may only stand" in said["errors"][0]["message"]
+    assert b"environment-of-the-gateway" not in b"".join(served.heard)
+
+
+class Slow:
+    """A request whose body is held back."""
+
+    @classmethod
+    async def begin(cls, served, text, asked="PUT /aperture/config"):
+        held = cls()
+        host, port = served.url.removeprefix("http://").split(":")
+        held.body = json.dumps({"config": text}).encode()
+        held.reader, held.writer = await asyncio.open_connection(host, int(port))
+        head = f"{asked} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nIf-Match: *\r\n"
+        held.writer.write(f"{head}Content-Length: {len(held.body)}\r\n\r\n".encode() + held.body[:10])
+        await held.writer.drain()
+        await asyncio.sleep(0.1)
+        return held
+
+    async def end(self, *, send=True):
+        if send:
+            self.writer.write(self.body[10:])
+        line = await asyncio.wait_for(self.reader.readline(), 5)
+        self.writer.close()
+        return int(line.split()[1])
+
+
+async def demote(served):
+    served.path.write_text(TEXT.replace('"role": "admin"', '"role": "user"'))
+    await served.reloader.reload()
+
+
+async def test_who_loses_the_role_while_a_body_is_on_its_way_saves_nothing(served):
+    held = await Slow.begin(served, TEXT)
+    await demote(served)
+    assert await held.end() == 403
+    assert '"role": "user"' in served.path.read_text()
+    assert (await served.config())[0].status == 403
+
+
+async def test_who_loses_the_role_while_a_body_is_on_its_way_has_nothing_checked(served):
+    """What is wrong with a text says what there is on this machine: files, variables."""
+    held = await Slow.begin(served, TEXT, "POST /aperture/config:validate")
+    await demote(served)
+    assert await held.end() == 403
+
+
+async def test_who_loses_the_role_while_a_save_waits_for_another_change_saves_nothing(served, monkeypatch):
+    """The other change holds the lock, and the text was judged before it was made."""
+    judged, may_go_on = asyncio.Event(), asyncio.Event()
+    save = served.reloader.save
+
+    async def late(*given):
+        judged.set()
+        await may_go_on.wait()
+        await save(*given)
+
+    monkeypatch.setattr(type(served.reloader), "save", lambda _, *given: late(*given))
+    saving = asyncio.create_task(served.put(TEXT + "// more\n", "*"))
+    await judged.wait()
+    await demote(served)
+    may_go_on.set()
+    response, _ = await saving
+    assert response.status == 403
+    assert '"role": "user"' in served.path.read_text()
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(served, monkeypatch):
+    monkeypatch.setattr(api, "BODY_SECONDS", 0.2)
+    held = await Slow.begin(served, TEXT)
+    assert await held.end(send=False) == 408
+    assert served.path.read_text() == TEXT
+
+
+async def test_a_small_limit_of_bodies_can_be_made_larger_again(served):
+    served.path.write_text(TEXT + f"// {'x' * 1000}\n")
+    await served.reloader.reload()
+    for old, new in (("65536", "1024"), ("1024", "65536")):
+        _, shown = await served.config()
+        response, said = await served.put(shown["config"].replace(old, new))
+        assert response.status == 200, said
+
+
+async def test_nobody_saves_what_no_longer_knows_the_name_by_which_they_came(served):
+    _, shown = await served.config()
+    named = {"Host": "ai.example.ts.net"}
+    text = shown["config"].replace('"limits"', '"hosts": ["ai.example.ts.net", "ai"], "limits"')
+    assert (await served.put(text))[0].status == 200
+    tag = (await served.config())[0].headers["etag"]
+    for hosts in ("", '"ai"', '"b.example"'):
+        other = text.replace('"ai.example.ts.net", "ai"', hosts)
+        response, said = await served.put(other, tag, **named)
+        assert (response.status, said["errors"][0]["path"]) == (422, "server.hosts")
+        assert '"ai.example.ts.net", as which you called' in said["detail"]
+    # who came by an address is not shut out
+    assert (await served.put(text.replace('"ai.example.ts.net", ', ""), tag))[0].status == 200
+
+
+async def test_no_error_that_is_shown_holds_a_key_whoever_wrote_it(served):
+    served.running.gateway.config_error = f"providers.{CANARY}: unknown key"
+    _, said = await served.config()
+    assert said["error"] == "providers.[redacted]: unknown key"
+
+
+async def test_a_key_in_a_name_is_not_shown_by_what_only_fails_once_it_is_written(config_file, monkeypatch):
+    secret, sync = config_file.with_name("key"), atomic_file._sync
+    secret.write_text("sk-of-the-file")
+    config_file.write_text(
+        TEXT.replace(
+            '"bedrock": {',
+            f'"{CANARY}": {{"baseurl": "http://h", "models": ["m"], "cost_basis": "bedrock", "apikey": "file:key"}}, "bedrock": {{',
+            1,
+        )
+    )
+
+    def late(folder):
+        sync(folder)
+        secret.unlink(missing_ok=True)
+
+    async with from_file(config_file) as served:
+        monkeypatch.setattr(atomic_file, "_sync", late)
+        _, shown = await served.config()
+        response, said = await served.put(shown["config"])
+        assert response.status == 422, said
+        assert [error["path"] for error in said["errors"]] == ["providers.[redacted].apikey"]
+        assert CANARY.encode() not in b"".join(served.heard) + served.lines.data
+
+
+async def test_the_tag_says_whether_the_file_is_in_use_too(served):
+    """A save on top of a file that was in use a moment ago, and is not any more, is a save on something else."""
+    secret = served.path.with_name("key")
+    secret.write_text("sk-of-the-file")
+    served.path.write_text(TEXT.replace(f'"apikey": "{CANARY}"', '"apikey": "file:key"'))
+    await served.reloader.reload()
+    before, shown = await served.config()
+    secret.unlink()
+    await served.reloader.reload()
+    after, broken = await served.config()
+    assert (broken["config"], bool(broken["error"])) == (shown["config"], True)
+    assert after.headers["etag"] != before.headers["etag"]
+    assert (await served.put(TEXT, before.headers["etag"]))[0].status == 412
+
+
+async def test_a_tag_tells_nothing_to_who_does_not_know_the_gateways_key(served):
+    data = served.path.read_bytes()
+    mine = served.reloader.etag(data)
+    served.reloader.key = b"another key"
+    assert served.reloader.etag(data) != mine

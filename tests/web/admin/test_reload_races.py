@@ -1,0 +1,115 @@
+"""What happens to a save, or to a change of a file, while another one is under way."""
+
+import asyncio
+import threading
+from contextlib import contextmanager
+
+import pytest
+
+from gateway.config.document import atomic_file
+from gateway.process import reload
+from gateway.process.reload import Who
+from tests.web.admin.conftest import CANARY, TEXT, from_file
+
+
+@contextmanager
+def held(monkeypatch):
+    """A save that has written its file waits until it may go on."""
+    reached, may_go_on, sync = threading.Event(), threading.Event(), atomic_file._sync
+
+    def waiting(folder):
+        sync(folder)
+        reached.set()
+        assert may_go_on.wait(5)
+
+    monkeypatch.setattr(atomic_file, "_sync", waiting)
+    try:
+        yield reached, may_go_on
+    finally:
+        may_go_on.set()
+
+
+def saving(served, text):
+    return asyncio.create_task(served.reloader.save(text, TEXT.encode(), Who("me")))
+
+
+async def test_a_save_is_done_to_the_end_when_its_caller_is_gone(served, monkeypatch):
+    with held(monkeypatch) as (reached, may_go_on):
+        task = saving(served, TEXT.replace('"bedrock":', '"renamed":'))
+        await asyncio.to_thread(reached.wait, 5)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        may_go_on.set()
+        (line,) = await served.until("config.changed")
+    assert line["who"] == "me"
+    assert list(served.running.gateway.runtime.config.providers) == ["renamed"]
+
+
+async def test_nothing_is_reloaded_while_a_save_is_under_way(served, monkeypatch):
+    with held(monkeypatch) as (reached, may_go_on):
+        task = saving(served, TEXT.replace('"bedrock":', '"renamed":'))
+        await asyncio.to_thread(reached.wait, 5)
+        reloading = asyncio.create_task(served.reloader.reload())
+        await asyncio.sleep(0.1)
+        assert not served.lines.entries("config.reloaded")
+        may_go_on.set()
+        await asyncio.gather(task, reloading)
+    lines = await served.until("config.changed")
+    assert [line["who"] for line in lines] == ["me"]
+
+
+async def test_a_key_that_is_rotated_while_a_save_fails_is_taken(config_file, monkeypatch):
+    """Emptied before the new configuration is read, and written while the old one is put back."""
+    key, sync = config_file.with_name("key"), atomic_file._sync
+    key.write_text("first-key")
+    config_file.write_text(TEXT.replace(CANARY, "file:key", 1))
+    contents = iter(("", "second-key"))
+
+    def rotating(folder):
+        sync(folder)
+        key.write_text(next(contents))
+
+    async with from_file(config_file, follow=True) as served:
+        _, shown = await served.config()
+        monkeypatch.setattr(atomic_file, "_sync", rotating)
+        assert (await served.put(shown["config"] + "// more\n"))[0].status == 422
+        for _ in range(300):
+            if served.running.gateway.runtime.config.providers["bedrock"].apikey.value == "second-key":
+                break
+            await asyncio.sleep(0.01)
+        else:
+            raise AssertionError(served.running.gateway.config_error)
+
+
+async def test_two_documents_are_compared_beside_the_event_loop(served, monkeypatch):
+    seen = []
+
+    def comparing(before, after):
+        seen.append(threading.current_thread())
+        return ["a.path"]
+
+    monkeypatch.setattr(reload, "changes", comparing)
+    await served.reloader.reload()
+    (line,) = await served.until("config.changed")
+    assert line["changed"] == ["a.path"]
+    assert seen != [threading.main_thread()]
+
+
+async def test_a_key_that_has_slipped_into_a_name_is_in_no_line_of_a_change(served):
+    served.path.write_text(TEXT.replace('"cost_basis"', f'"{CANARY}": 1, "cost_basis"'))
+    await served.reloader.reload()
+    (line,) = await served.until("config.changed")
+    assert line["changed"] == ["providers.bedrock.[redacted]"]
+
+
+async def test_a_new_key_that_has_slipped_into_a_name_is_in_no_line_of_a_refusal(served):
+    new = "corp-gateway-key-1"
+    text = TEXT.replace(CANARY, new).replace(
+        '"cost_basis": "bedrock-us"', f'"{new}": 1, "{CANARY}": 1, "cost_basis": 7'
+    )
+    served.path.write_text(text)
+    await served.reloader.reload()
+    await served.until("config.refused")
+    data = served.lines.data + served.running.gateway.config_error.encode()
+    assert (new.encode() in data, b"[redacted]" in data) == (False, True)

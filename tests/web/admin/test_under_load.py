@@ -1,0 +1,100 @@
+"""A hundred changes of the configuration while clients call without pause, a third of the changes broken."""
+
+import asyncio
+import json
+import re
+
+from gateway.testkit.bedrock import BedrockSim
+from tests.helpers.gateway import EVERYTHING, HAIKU, NOVA, bedrock
+from tests.web.admin.conftest import from_file
+
+CHANGES = 100
+CLIENTS = 8
+ASKED = {"model": HAIKU, "messages": [{"role": "user", "content": "hello"}]}
+WAYS = ("api", "file", "api", "api", "signal", "api", "api", "signal", "api", "api", "signal")
+FAULTS = (
+    lambda text: text.replace("{", "{{", 1),
+    lambda text: text.replace('"bearer"', '"beaer"'),
+    lambda text: text[: len(text) // 2],
+    lambda text: text.replace('"models"', '"models": 1, "models"'),
+)
+
+
+class Watching(BedrockSim):
+    """Looks whether what arrives belongs together: the path, the key and the header of one configuration."""
+
+    def __init__(self):
+        super().__init__()
+        self.arrived = []
+
+    async def respond(self, seen, request):
+        found = re.fullmatch(r"/g(\d+)(/.*)", seen.path)
+        key = seen.headers["authorization"].removeprefix("Bearer key-of-")
+        self.arrived.append((found[1], key, seen.headers["x-generation"]))
+        seen.path = found[2]
+        return await super().respond(seen, request)
+
+
+def text_of(simulated, number):
+    provider = bedrock(f"{simulated.url}/g{number}", models=[HAIKU] if number % 2 else [HAIKU, NOVA])
+    provider |= {"apikey": f"key-of-{number}", "add_headers": [f"X-Generation: {number}"]}
+    listeners = {"listeners": [{"listen": "127.0.0.1:0"}]}
+    document = {"providers": {"b": provider}, "grants": EVERYTHING, "server": listeners}
+    return f"// generation {number}\n{json.dumps(document, indent=2)}\n"
+
+
+async def client(served, number, ended, answers):
+    stream = bool(number % 2)
+    while not ended.is_set():
+        async with served.session.post(
+            served.url + "/v1/chat/completions", json={**ASKED, "stream": stream}
+        ) as response:
+            body = await response.read()
+        answers.append((response.status == 200 and (not stream or body.endswith(b"[DONE]\n\n"))) or body)
+
+
+async def change(served, way, text, sound, tag):
+    """Make one change, and wait until it is taken over or refused; the tag that is known then."""
+    if way == "api":
+        response, said = await served.put(text, tag)
+        assert response.status == (200 if sound else 422), said
+        return response.headers.get("etag", tag)
+    event = "config.changed" if sound else "config.refused"
+    wanted = served.logged(event) + 1
+    served.path.write_text(text)
+    if way == "signal":
+        served.reloader.ask()
+    for _ in range(500):
+        if served.logged(event) >= wanted:
+            return None
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"change by {way} was not noticed")
+
+
+async def test_no_call_fails_and_none_mixes_two_configurations(tmp_path):
+    path = tmp_path / "config.hujson"
+    (tmp_path / "state").mkdir()
+    async with Watching() as simulated:
+        path.write_text(text_of(simulated, 0))
+        async with from_file(path, follow=True) as served:
+            ended, answers, good, tag = asyncio.Event(), [], [0], None
+            clients = [asyncio.create_task(client(served, at, ended, answers)) for at in range(CLIENTS)]
+            for number in range(1, CHANGES + 1):
+                sound = number % 3 != 2
+                text = text_of(simulated, number)
+                if sound:
+                    good.append(number)
+                else:
+                    text = FAULTS[number // 3 % len(FAULTS)](text)
+                tag = await change(served, WAYS[number % len(WAYS)], text, sound, tag)
+            ended.set()
+            await asyncio.gather(*clients)
+            async with served.session.post(served.url + "/v1/chat/completions", json=ASKED) as response:
+                assert response.status == 200
+    assert [answer for answer in answers if answer is not True] == []
+    assert len(answers) > CHANGES
+    assert [seen for seen in simulated.arrived if len(set(seen)) > 1] == []
+    used = {int(generation) for generation, _, _ in simulated.arrived}
+    assert used <= set(good)
+    assert len(used) > len(good) / 2
+    assert simulated.arrived[-1][0] == str(good[-1])

@@ -1,0 +1,75 @@
+"""A gateway for the pages and lists: real store, catalog, grants and prices, and a caller chosen by a header."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+from aiohttp import web
+
+from gateway.access.grants import Grants
+from gateway.access.identity.caller import Identity
+from gateway.call.context import GATEWAY, IDENTITY, Gateway
+from gateway.config.document.secrets import Secret
+from gateway.config.model import Capability, Config, Grant, Provider
+from gateway.money.prices.table import Prices
+from gateway.store.base import StoreFailed
+from gateway.store.sqlite import SqliteStore
+from gateway.upstream.catalog import Catalog
+from gateway.web.admin import sessions
+from gateway.web.dashboard import pages
+from tests.helpers.records import HAIKU, logger
+
+ADMIN, USER, POOR, NOBODY = "root@example.com", "ada@example.com", "poor@example.com", "nobody@example.com"
+KEY = "ABSK-very-secret"
+
+CONFIG = Config(
+    providers={
+        provider.id: provider
+        for provider in (
+            Provider(
+                id="bedrock",
+                baseurl="https://bedrock-runtime.us-east-1.amazonaws.com",
+                models=(HAIKU, "us.anthropic.claude-opus-4-6-v1"),
+                apikey=Secret(KEY),
+                cost_basis="bedrock-us",
+                flags=("bedrock_model_invoke", "bedrock_converse"),
+                name="Amazon Bedrock",
+                description="Claude in <Virginia> & elsewhere",
+            ),
+            Provider(id="old", baseurl="http://127.0.0.1:9/v1", models=("x'y",), disabled=True),
+            Provider(id="lab", baseurl="http://lab.internal:8000", models=("tiny",), flags=("openai_chat",)),
+        )
+    },
+    grants=(
+        Grant((ADMIN,), (Capability("admin", ("bedrock/**",)),)),
+        Grant((USER,), (Capability("user", (f"bedrock/{HAIKU}",)),)),
+        Grant((POOR,), (Capability("user", ()),)),
+    ),
+)
+
+
+class Broken:
+    """A store whose file cannot be read."""
+
+    async def sessions(self, *_: Any) -> Any:
+        raise StoreFailed("/var/lib/irisgate.db: disk I/O error")
+
+    session = calls = sessions
+
+
+@web.middleware
+async def caller(request: web.Request, handler: Any) -> web.StreamResponse:
+    if login := request.headers.get("x-test-login"):
+        request[IDENTITY] = Identity(login)
+    return cast("web.StreamResponse", await handler(request))
+
+
+def application(store: SqliteStore | Broken, config: Config = CONFIG) -> web.Application:
+    runtime = SimpleNamespace(
+        config=config, grants=Grants(config.grants, config.providers), catalog=Catalog(config), prices=Prices.load()
+    )
+    app = web.Application(middlewares=[caller])
+    app[GATEWAY] = cast("Gateway", SimpleNamespace(runtime=runtime, store=store, log=logger()[0], config_error=""))
+    app.add_routes([*sessions.routes(), *pages.routes()])
+    return app

@@ -1,0 +1,30 @@
+"""A client of the pages and lists, with a store of its own."""
+
+import pytest
+
+from tests.helpers.records import Kept
+from tests.web.dashboard.application import application
+
+
+@pytest.fixture
+async def store(tmp_path):
+    store = Kept(tmp_path / "irisgate.db")
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def client(store, aiohttp_client):
+    return await aiohttp_client(application(store))
+
+
+@pytest.fixture
+def get(client):
+    """GET a path as a caller: status and body, decoded where it is JSON."""
+
+    async def get(path, login="ada@example.com"):
+        async with client.get(path, headers={"x-test-login": login}, allow_redirects=False) as response:
+            is_json = response.content_type == "application/json"
+            return response.status, await response.json() if is_json else await response.text()
+
+    return get

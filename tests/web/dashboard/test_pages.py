@@ -1,0 +1,284 @@
+"""The pages: what they show to whom, that nothing on them is live, and that they help on when they are empty."""
+
+import re
+from dataclasses import replace
+from html import unescape
+from html.parser import HTMLParser
+
+import pytest
+
+from gateway.config.model import Config
+from gateway.web.dashboard.pages import ASSETS
+from tests.helpers.records import HAIKU, NOON, record
+from tests.web.dashboard.application import ADMIN, CONFIG, KEY, NOBODY, POOR, USER, Broken, application
+
+BOB = "bob@example.com"
+NASTY = "<img src=x onerror=alert(1)>\"'&"
+
+
+class Page(HTMLParser):
+    """Checks that elements are closed, and gathers tags, attributes and text."""
+
+    EMPTY = frozenset({"meta", "link", "input", "circle", "path", "br"})
+
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.tags, self.attributes, self.links, self.parts = [], set(), set(), [], []
+        self.feed(html)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+        self.links += [value for name, value in attrs if name == "href"]
+        if tag not in self.EMPTY:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.add(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.parts.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.parts).split())
+
+
+@pytest.fixture
+def page(get):
+    async def page(path, login=USER, status=200):
+        found, html = await get(path, login)
+        assert found == status
+        return Page(html)
+
+    return page
+
+
+async def test_the_providers_page_lists_what_the_caller_may_use(page):
+    shown = (await page("/ui/")).text
+    assert HAIKU in shown
+    assert "us-east-1" in shown
+    assert "bedrock-us" in shown
+    assert "bedrock_converse" in shown
+    assert "opus" not in shown
+    assert "disabled" not in shown
+
+
+async def test_an_admin_sees_every_provider_and_which_models_are_not_granted(page):
+    shown = (await page("/ui/", ADMIN)).text
+    assert "disabled" in shown
+    assert "tiny not granted to you" in shown
+
+
+async def test_no_page_shows_a_key(get, store):
+    store.put(record())
+    await store.flush()
+    for path in ("/ui/", "/ui/sessions", "/ui/sessions/s1"):
+        assert KEY not in (await get(path, ADMIN))[1]
+
+
+async def test_the_call_to_try_names_this_gateway_and_a_granted_model(page, client):
+    shown = (await page("/ui/")).text
+    assert f"curl http://127.0.0.1:{client.port}/v1/chat/completions" in shown
+    assert f'"model":"{HAIKU}"' in shown
+
+
+async def test_the_session_list_shows_model_tokens_and_time(store, page):
+    store.put(record())
+    await store.flush()
+    shown = (await page("/ui/sessions")).text
+    for part in (HAIKU, "100", "20", "2026-11-23 12:00:01 UTC", "$0.0012"):
+        assert part in shown
+
+
+async def test_an_unknown_cost_is_never_shown_as_nothing(store, page):
+    store.put(record(cost=None))
+    await store.flush()
+    for path in ("/ui/sessions", "/ui/sessions/s1"):
+        shown = (await page(path)).text
+        assert "unknown" in shown
+        assert "$0" not in shown
+
+
+async def test_a_cost_that_is_known_in_part_says_so(store, page):
+    store.put(record(id="a", cost=2_000_000_000))
+    store.put(record(id="b", cost=None))
+    await store.flush()
+    assert "≥ $2.00 + 1 unpriced" in (await page("/ui/sessions")).text
+
+
+async def test_a_user_sees_own_sessions_and_an_admin_everybodys(store, page):
+    store.put(record(id="a"))
+    store.put(record(id="b", identity=BOB, session_id="s2"))
+    await store.flush()
+    assert BOB not in (await page("/ui/sessions")).text
+    assert BOB in (await page("/ui/sessions", ADMIN)).text
+    assert USER not in (await page(f"/ui/sessions?identity={BOB}", ADMIN)).text
+    assert USER in (await page("/ui/sessions?identity=", ADMIN)).text
+
+
+async def test_the_page_of_a_session_lists_its_calls(store, page):
+    store.put(record(id="a"))
+    store.put(record(id="b", outcome="failed", status=503, error="overloaded", error_native="ServiceUnavailable"))
+    await store.flush()
+    shown = (await page("/ui/sessions/s1")).text
+    assert "503 failed" in shown
+    assert "ServiceUnavailable" in shown
+    assert "openai_chat → bedrock_converse" in shown
+
+
+async def test_every_link_of_a_page_leads_somewhere(store, get, page):
+    for number in range(3):
+        store.put(record(id=str(number), session_id=f"s:{number}", at=NOON + number, identity="tag:a,tag:b"))
+    await store.flush()
+    todo, seen = ["/ui/", "/ui/sessions?limit=1"], set()
+    while todo:
+        path = todo.pop()
+        seen.add(path)
+        status, body = await get(path, ADMIN)
+        assert status == 200, path
+        if "/static/" not in path:
+            links = Page(body).links
+            todo += [link for link in links if link.startswith("/") and link not in seen | set(todo)]
+    assert any("cursor=" in path for path in seen)
+    assert any(path.startswith("/ui/sessions/s") for path in seen)
+
+
+async def test_what_clients_make_up_is_shown_and_not_run(store, get):
+    store.put(
+        record(model=NASTY, identity=USER, agent=NASTY, stop=NASTY, error=NASTY, dropped=(NASTY,), provider=NASTY)
+    )
+    await store.flush()
+    for path in ("/ui/sessions", "/ui/sessions/s1", "/ui/sessions/%3Cimg%20src=x%3E", "/ui/sessions?cursor=<img>"):
+        _, html = await get(path, ADMIN)
+        assert "<img" not in html
+        assert "onerror" not in Page(html).attributes
+    assert NASTY in unescape((await get("/ui/sessions/s1", ADMIN))[1])
+
+
+async def test_no_page_needs_a_script_or_a_style_of_its_own(store, page):
+    store.put(record())
+    await store.flush()
+    for path in ("/ui/", "/ui/sessions", "/ui/sessions/s1"):
+        shown = await page(path, ADMIN)
+        assert not shown.tags & {"script", "style", "iframe"}
+        assert "style" not in shown.attributes
+        assert all(link.startswith(("/ui/", "#")) for link in shown.links)
+
+
+@pytest.mark.parametrize(("path", "status"), [("/ui/", 200), ("/ui/sessions", 200), ("/ui/sessions/none", 404)])
+async def test_every_page_forbids_what_it_does_not_need(client, path, status):
+    async with client.get(path, headers={"x-test-login": USER}) as response:
+        assert response.status == status
+        policy = response.headers["content-security-policy"]
+        assert policy.startswith("default-src 'none'; style-src 'self'")
+        assert "unsafe" not in policy
+        assert response.headers["x-content-type-options"] == "nosniff"
+        assert response.headers["cache-control"] == "no-store"
+
+
+async def test_an_empty_list_says_how_to_begin(page):
+    shown = (await page("/ui/sessions")).text
+    assert "No sessions yet" in shown
+    assert HAIKU in shown
+
+
+async def test_a_caller_without_models_is_told_whom_to_ask_for_what(page):
+    shown = (await page("/ui/", POOR)).text
+    assert "No model is granted to you" in shown
+    assert POOR in shown
+
+
+async def test_a_configuration_without_providers_says_what_to_add(store, aiohttp_client):
+    client = await aiohttp_client(application(store, Config(grants=CONFIG.grants)))
+    async with client.get("/ui/", headers={"x-test-login": ADMIN}) as response:
+        assert "No provider yet" in await response.text()
+
+
+async def test_a_provider_without_models_says_so_to_an_admin(store, aiohttp_client):
+    bare = replace(CONFIG.providers["bedrock"], models=())
+    client = await aiohttp_client(application(store, replace(CONFIG, providers={"bedrock": bare})))
+    async with client.get("/ui/", headers={"x-test-login": ADMIN}) as response:
+        assert "No model is listed" in await response.text()
+
+
+@pytest.mark.parametrize("path", ["/ui/", "/ui/sessions", "/ui/sessions/s1"])
+async def test_a_caller_without_a_role_is_told_who_they_are(page, path):
+    shown = (await page(path, NOBODY, 403)).text
+    assert "access denied: no role granted" in shown
+    assert NOBODY in shown
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/ui/sessions?limit=0", 400),
+        ("/ui/sessions?cursor=x", 400),
+        ("/ui/sessions/none", 404),
+        (f"/ui/sessions?identity={BOB}", 403),
+    ],
+)
+async def test_a_wrong_address_is_told_on_a_page(page, path, status):
+    await page(path, USER, status)
+
+
+async def test_an_id_of_two_callers_offers_both(store, page):
+    store.put(record(id="a"))
+    store.put(record(id="b", identity=BOB))
+    await store.flush()
+    shown = await page("/ui/sessions/s1", ADMIN, 409)
+    assert {"/ui/sessions/s1?identity=bob%40example.com", "/ui/sessions/s1?identity=ada%40example.com"} <= set(
+        shown.links
+    )
+
+
+async def test_a_store_that_cannot_be_read_leaves_the_providers_page(aiohttp_client):
+    client = await aiohttp_client(application(Broken()))
+    async with client.get("/ui/sessions", headers={"x-test-login": USER}) as response:
+        assert response.status == 503
+        assert "disk" not in await response.text()
+    async with client.get("/ui/", headers={"x-test-login": USER}) as response:
+        assert response.status == 200
+
+
+async def test_the_bare_address_leads_to_the_first_page(client):
+    async with client.get("/ui", headers={"x-test-login": USER}, allow_redirects=False) as response:
+        assert (response.status, response.headers["location"]) == (302, "/ui/")
+
+
+async def test_assets_are_kept_by_version_and_others_are_not_found(client):
+    asset = ASSETS["style.css"]
+    async with client.get(f"/ui/static/style.css?v={asset.version}") as response:
+        assert response.content_type == "text/css"
+        assert "immutable" in response.headers["cache-control"]
+        assert await response.read() == asset.body
+    async with client.get("/ui/static/style.css?v=old") as response:
+        assert response.headers["cache-control"] == "no-cache"
+    async with client.get("/ui/static/layout.html") as response:
+        assert response.status == 404
+
+
+def _luminance(colour):
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+_PAIRS = [
+    *((text, ground) for text in ("text", "muted", "accent") for ground in ("page", "surface", "sunken")),
+    ("accent", "accent-soft"), ("good", "good-soft"), ("bad", "bad-soft"), ("bad", "surface"), ("text", "warn-soft"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "ground"), _PAIRS)
+def test_text_stands_out_from_its_ground_in_light_and_dark(text, ground):
+    css = ASSETS["style.css"].body.decode()
+    light, dark = (dict(re.findall(r"--([\w-]+): (#\w{6});", part)) for part in css.split("prefers-color-scheme")[:2])
+    assert set(light) == set(dark)
+    for tokens in (light, dark):
+        high, low = sorted((_luminance(tokens[text]), _luminance(tokens[ground])), reverse=True)
+        assert (high + 0.05) / (low + 0.05) >= 4.5  # WCAG 2.2, AA

@@ -25,7 +25,7 @@ from gateway.config.model import Listener
 from gateway.config.sections.listen import loopback_listener
 from gateway.contract.registry import PluginError, Registry, discover
 from gateway.process.output import OutputFailed, complain, say, writing
-from gateway.process.plugins_list import listing
+from gateway.process.plugins_list import plugins_list
 from gateway.process.serve import CannotStart, serve
 from gateway.telemetry.log import configure
 from gateway.web.usage import command as usage
@@ -103,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     plugins = commands.add_parser("plugins", help="about the plugins that are found")
     about = plugins.add_subparsers(dest="about", required=True, metavar="WHAT")
     listed = about.add_parser(
-        "list", help="print the flags, their routes, and the roads from each client to each provider"
+        "list", help="print the flags, their routes, and the conversions from each client to each provider"
     )
     listed.add_argument("--plugins", type=_path, metavar="DIR", help="a folder of plugin files")
     listed.set_defaults(run=_plugins)
@@ -233,7 +233,7 @@ def _schema(options: argparse.Namespace) -> int:
 
 
 def _plugins(options: argparse.Namespace) -> int:
-    say(listing(_registry(options)))
+    say(plugins_list(_registry(options)))
     return 0
 
 

@@ -81,13 +81,13 @@ def test_the_flags_table_names_the_routes_of_a_flag(name):
     assert told == routes
 
 
-def test_the_table_of_roads_has_every_flag_as_a_provider():
+def test_the_table_of_conversions_has_every_flag_as_a_provider():
     heads = [row for row in rows(section("Compatibility flags")) if row[0].startswith("client, down")]
     assert {cell.strip("`") for cell in heads[0][1:]} == set(REGISTRY.flags)
 
 
 @pytest.mark.parametrize("kind", ["native", "re-enveloped", "translated"])
-def test_the_table_of_roads_knows_the_ways_of_a_reply(kind):
+def test_the_table_of_conversions_knows_the_ways_of_a_reply(kind):
     assert kind in section("Compatibility flags")
     assert f"*{kind}*" in section("Architecture")
 
@@ -95,7 +95,7 @@ def test_the_table_of_roads_knows_the_ways_of_a_reply(kind):
 FEATURES = re.compile(r"(?<=<!-- features -->\n).*?(?=<!-- /features -->)", re.DOTALL)
 
 
-def test_the_table_of_features_is_what_the_roads_do(rewriting):
+def test_the_table_of_features_is_what_the_conversions_do(rewriting):
     table = features.table() + "\n"
     if rewriting:
         # read again: the file may have changed since this module was loaded
@@ -104,12 +104,12 @@ def test_the_table_of_features_is_what_the_roads_do(rewriting):
     assert FEATURES.findall((ROOT / "README.md").read_text()) == [table]
 
 
-def test_every_flag_with_a_road_has_a_name_in_the_table_of_features():
+def test_every_flag_with_a_conversion_has_a_name_in_the_table_of_features():
     assert set(features.LABELS) == set(REGISTRY.flags)
 
 
-def test_by_the_data_envelopes_lose_least_and_the_last_roads_most():
-    """`gateway/contract/conversions.json` against what becomes of the table's features; roads between the two ends are near each other."""
+def test_by_the_data_envelopes_lose_least_and_the_last_conversions_most():
+    """`gateway/contract/conversions.json` against what becomes of the table's features; conversions between the two ends are near each other."""
     losses = features.losses()
     first, last = loss("envelope", "", "").order, max(order for order, _ in losses.values())
     for name, (order, lost) in losses.items():

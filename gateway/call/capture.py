@@ -40,7 +40,7 @@ class Part(msgspec.Struct, frozen=True):
     def as_dict(self) -> dict[str, Any]:
         """For JSON: the body as text, or base64 (`encoding` says which) where it is no UTF-8."""
         try:
-            # where it was cut, a letter at the end may be half there
+            # where it was cut, a character at the end may be half there
             text, encoding = codecs.getincrementaldecoder("utf-8")().decode(self.body, not self.cut), "utf-8"
         except UnicodeDecodeError:
             text, encoding = base64.b64encode(self.body).decode(), "base64"
@@ -48,7 +48,7 @@ class Part(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class CapturedBodies:
     """The bodies of one call, as they are written down."""
 
     id: str
@@ -90,10 +90,10 @@ class Capture:
             self._reply += data[: self._limit - self._size]
         self._size += len(data)
 
-    def kept(self) -> Kept:
+    def kept(self) -> CapturedBodies:
         """What may be written down; to be asked for once the call is over."""
         call, identity, at = self.of
-        return Kept(
+        return CapturedBodies(
             call,
             identity,
             at,

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from gateway.access.identity.caller import Identity
 from gateway.contract.errors import Problem
-from gateway.contract.flag import Ask, Event, Facts, Head, Meter, Target, Translator
+from gateway.contract.flag import ClientRequest, Event, Facts, Head, Meter, Target, Translator
 from gateway.contract.registry import Plugin
 
 if TYPE_CHECKING:
     from gateway.call.capture import Capture
     from gateway.call.runtime import Runtime
-    from gateway.money.quotas.book import Held
+    from gateway.money.quotas.book import CallReservation
     from gateway.money.quotas.ledger import Charge
     from gateway.upstream.catalog import Offer
     from gateway.upstream.fetch.fetches import Fetches
@@ -36,7 +36,7 @@ Items = AsyncGenerator[Sequence[Event], None]
 MAX_DROPPED = 100
 """Fields that are named when they are not carried; a body can have any number of them."""
 MAX_POINTER = 200
-"""Letters of such a name."""
+"""Characters of such a name."""
 
 
 @dataclass(slots=True)
@@ -68,7 +68,7 @@ class Attempt:
     """One try of a call at one candidate, opened fresh from the unchanged ask."""
 
     candidate: Candidate
-    ask: Ask
+    ask: ClientRequest
     """In the upstream's dialect, once `translate` has been there."""
     headers: Mapping[str, str] = field(repr=False)
     """What the configuration adds to the request, names in lower case: grants' and provider's headers, a credential."""
@@ -109,13 +109,13 @@ class Call:
     operation: str
     agent: str
     identity: Identity | None = None
-    ask: Ask | None = None
+    ask: ClientRequest | None = None
     session_id: str = ""
     model: str = ""
     offers: Sequence[Offer] = ()
     candidates: Sequence[Candidate] = ()
     attempts: list[Attempt] = field(default_factory=list)
-    reservation: Held | None = None
+    reservation: CallReservation | None = None
     """What it holds of quotas and rate limits; None where none applies."""
     charges: tuple[Charge, ...] = ()
     """What it took from quota buckets, once it is settled."""
@@ -156,7 +156,7 @@ class Call:
         end = now if self.first_event is None else self.first_event
         return max(0.0, end - self.received - sum(attempt.waited for attempt in self.attempts))
 
-    def require_ask(self) -> Ask:
+    def require_ask(self) -> ClientRequest:
         """The ask of a call inside the chain, where there always is one."""
         assert self.ask is not None
         return self.ask

@@ -16,13 +16,13 @@ from gateway.contract.registry import Registry
 from gateway.money.quotas.book import Quotas
 from gateway.store.base import Store
 from gateway.store.bodies import Bodies
-from gateway.store.follower import Keeper
+from gateway.store.follower import JournalFollower
 from gateway.telemetry.log import Logger
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.observers import Observers
 from gateway.upstream.client import Upstream
 from gateway.upstream.fetch.client import Fetcher
-from gateway.upstream.process_pool import Pool
+from gateway.upstream.process_pool import ProcessPool
 
 if TYPE_CHECKING:
     from gateway.process.reload import Reloader
@@ -35,7 +35,7 @@ class Gateway:
     runtime: Runtime
     registry: Registry
     store: Store
-    keeper: Keeper
+    keeper: JournalFollower
     """Writes down what is to be kept, and sees that the store takes it over."""
     bodies: Bodies
     quotas: Quotas
@@ -44,7 +44,7 @@ class Gateway:
     observers: Observers
     upstream: Upstream
     fetcher: Fetcher
-    pool: Pool
+    pool: ProcessPool
     chain: Next
     open_calls: set[asyncio.Task[Any]] = field(default_factory=set)
     """The tasks of calls in flight, for a stop that lets them finish."""

@@ -14,7 +14,7 @@ from gateway.contract.flag import Facts, Usage
 from gateway.money.prices.rates import Priced
 from gateway.money.quotas.estimate import BYTES_PER_TOKEN, input_tokens
 
-FREE: Final = frozenset({400, 401, 403, 404, 405, 413, 415, 422, 429, 500, 503, 529})
+UNBILLED_STATUSES: Final = frozenset({400, 401, 403, 404, 405, 413, 415, 422, 429, 500, 503, 529})
 """Statuses with which a provider refuses a request; with others (408, 424, 504) a model may have run before."""
 
 
@@ -54,7 +54,7 @@ def cost_of(call: Call, facts: Facts, *, complete: bool) -> Cost:
             return Cost(None, "", cut)
         usage = _delivered(facts.usage, attempt.delivered or 0) if cut else facts.usage
         return Cost(priced.cost(usage, tier=facts.tier, extra=facts.extra, at=call.at), priced.row(call.at), cut)
-    if attempt.head is not None and attempt.head.status in FREE:
+    if attempt.head is not None and attempt.head.status in UNBILLED_STATUSES:
         return NOTHING
     return _estimated(call, attempt, facts, priced)
 

@@ -11,7 +11,7 @@ from gateway.contract.flag import Facts
 from gateway.contract.record import Record
 from gateway.money.quotas.book import settle
 from gateway.store.entries import Balance, Entry
-from gateway.store.follower import Keeper
+from gateway.store.follower import JournalFollower
 from gateway.telemetry.log import Logger
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.observers import Observers
@@ -19,7 +19,7 @@ from gateway.telemetry.observers import Observers
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    keeper: Keeper
+    keeper: JournalFollower
     metrics: Metrics
     log: Logger
     observers: Observers

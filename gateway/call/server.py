@@ -32,14 +32,14 @@ from gateway.contract.errors import (
     UpstreamFailed,
     invalid,
 )
-from gateway.contract.flag import Encoder, Event, Request, Route
+from gateway.contract.flag import Encoder, Event, HttpRequest, Route
 from gateway.contract.registry import Plugin
 
 PING_SECONDS: Final = 15.0
 """Of silence in a stream before a ping: some clients' runtimes drop a connection after 30 s without a byte."""
 
 MAX_HEADER: Final = 2000
-"""Letters of the header that names dropped fields; the record has them all."""
+"""Characters of the header that names dropped fields; the record has them all."""
 
 BODY_SECONDS: Final = 60.0
 """For which a client may send nothing of a body that it has begun."""
@@ -216,12 +216,12 @@ class Server:
         return _CRASHED
 
 
-def _request(route: Route, request: web.Request, body: bytes) -> Request:
+def _request(route: Route, request: web.Request, body: bytes) -> HttpRequest:
     headers: dict[str, str] = {}
     for name, value in request.headers.items():
         key = name.lower()
         headers[key] = f"{headers[key]}, {value}" if key in headers else value
-    return Request(
+    return HttpRequest(
         route=route,
         path=request.raw_path.partition("?")[0],
         query=request.rel_url.raw_query_string,
@@ -231,7 +231,7 @@ def _request(route: Route, request: web.Request, body: bytes) -> Request:
     )
 
 
-def _capture(call: Call, asked: Request) -> Capture | None:
+def _capture(call: Call, asked: HttpRequest) -> Capture | None:
     """None where bodies are not kept."""
     limit = call.runtime.config.bodies.limit
     if not limit:

@@ -20,7 +20,7 @@ import msgspec
 import orjson
 
 from gateway.contract.errors import Refused
-from gateway.contract.flag import Ask, Members
+from gateway.contract.flag import ClientRequest, Members
 
 ID_HEADERS: Final = (
     "x-claude-code-session-id",
@@ -74,12 +74,12 @@ def agent(headers: Mapping[str, str]) -> str:
     return next((family for pattern, family in AGENTS if pattern.match(name)), "other" if name else "")
 
 
-def session_id(ask: Ask, identity: str, key: bytes) -> str:
+def session_id(ask: ClientRequest, identity: str, key: bytes) -> str:
     """The id of the call's session among those of one caller."""
     return _from_client(ask) or fingerprint(ask, identity, key) or f"r_{secrets.token_hex(8)}"
 
 
-def _from_client(ask: Ask) -> str:
+def _from_client(ask: ClientRequest) -> str:
     for name in ID_HEADERS:
         if found := _checked(ask.headers.get(name)):
             return found
@@ -116,7 +116,7 @@ def _decoded(top: Members, name: str) -> Any:
         return None
 
 
-def fingerprint(ask: Ask, identity: str, key: bytes) -> str:
+def fingerprint(ask: ClientRequest, identity: str, key: bytes) -> str:
     """`fp_` and 16 hex digits of the caller, the system prompt and the first user message; "" for no chat.
 
     Only texts count: cache marks move from turn to turn. Keyed, since a short prompt could be guessed from its hash.

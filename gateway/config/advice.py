@@ -14,7 +14,7 @@ from gateway.config.findings import Report
 from gateway.config.model import Config, Mode, Provider
 from gateway.contract.capabilities import geo
 from gateway.contract.globs import covers_provider
-from gateway.money.prices.table import BASES, REGIONAL, Prices, glob, inferred, looked_up
+from gateway.money.prices.table import BASES, REGIONAL, Prices, compile_glob, inferred, looked_up
 
 REGIONS: Final[Mapping[str, frozenset[str]]] = {
     "bedrock-us": frozenset({"", "us", "global"}),
@@ -123,7 +123,7 @@ def _idle_rules(provider: Provider, config: Config, prices: Prices, report: Repo
         if not report.patient(len(left) + index):
             return
         path: Path = ("providers", provider.id, "model_cost_map", index)
-        mine = [model for model in left if glob(rule.match).fullmatch(model)]
+        mine = [model for model in left if compile_glob(rule.match).fullmatch(model)]
         if not mine:
             report.warn((*path, "match"), "matches no model of the provider that a rule before it does not match")
         elif rule.priced_as and not any(

@@ -58,7 +58,7 @@ def _baseurl(value: str) -> str:
 
 
 def _printable(value: str) -> bool:
-    return all("!" <= letter <= "~" for letter in value)
+    return all("!" <= character <= "~" for character in value)
 
 
 def _header(value: Any) -> tuple[str, str]:

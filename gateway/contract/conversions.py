@@ -1,4 +1,4 @@
-"""All roads from what clients speak to what providers speak, as `irisgate plugins list` prints them.
+"""All conversions from what clients speak to what providers speak, as `irisgate plugins list` prints them.
 
 Which one a call takes is decided in `call/middleware/route.py`, for one model; here stand the ways that there are for
 any. How much each loses is in `losses.py`. Nothing here knows a flag's or a dialect's name.
@@ -19,7 +19,7 @@ GENERATE: Final = "generate"
 
 
 @dataclass(frozen=True, slots=True)
-class Road:
+class Conversion:
     """One way from a client's flag and dialect to a provider's."""
 
     client: str
@@ -42,19 +42,22 @@ def upstreams(provider: Plugin) -> tuple[str, ...]:
     return tuple(dict.fromkeys(provider.dialect_for(Caps(invoke_dialect=name)) for name in invoke_dialects()))
 
 
-def roads(registry: Registry) -> Iterator[Road]:
+def conversions(registry: Registry) -> Iterator[Conversion]:
     """All ways that there are, each client's least lossy first, whatever model is asked for."""
     found = [
-        road
+        conversion
         for client in registry.flags.values()
         if client.routes
         for provider in registry.flags.values()
-        for road in _between(registry, client, provider)
+        for conversion in _between(registry, client, provider)
     ]
-    yield from sorted(found, key=lambda road: (road.client, road.dialect, road.loss.order, road.provider))
+    yield from sorted(
+        found,
+        key=lambda conversion: (conversion.client, conversion.dialect, conversion.loss.order, conversion.provider),
+    )
 
 
-def _between(registry: Registry, client: Plugin, provider: Plugin) -> Iterator[Road]:
+def _between(registry: Registry, client: Plugin, provider: Plugin) -> Iterator[Conversion]:
     asked = tuple(dict.fromkeys(route.operation for route in client.routes))
     for dialect in client.dialects:
         for upstream in upstreams(provider):
@@ -63,7 +66,7 @@ def _between(registry: Registry, client: Plugin, provider: Plugin) -> Iterator[R
             if way and operations:
                 translator = registry.translators.get((dialect, upstream)) if way == "translated" else None
                 lost = loss(way, dialect, upstream, translator)
-                yield Road(client.name, dialect, provider.name, upstream, way, operations, lost)
+                yield Conversion(client.name, dialect, provider.name, upstream, way, operations, lost)
 
 
 def _way(
@@ -73,7 +76,7 @@ def _way(
     if dialect == upstream:
         if client.name == provider.name:
             return "native", tuple(route.operation for route in client.routes)
-        taken = tuple(operation for flag, operation in provider.takes if flag == client.name)
+        taken = tuple(operation for flag, operation in provider.accepts if flag == client.name)
         if taken:
             return "native", taken
         if dialect != OPAQUE:

@@ -93,7 +93,7 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class HttpRequest:
     """A client's request as `parse` gets it: whole, and with nothing of aiohttp in it."""
 
     route: Route
@@ -108,7 +108,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class ClientRequest:
     """What a client asks for. Immutable: every attempt starts from the same one."""
 
     flag: str
@@ -123,7 +123,7 @@ class Ask:
     model: str
     stream: bool
 
-    def with_body(self, dialect: str, body: Any) -> Ask:
+    def with_body(self, dialect: str, body: Any) -> ClientRequest:
         """The same ask in another dialect; `body` is encoded."""
         return replace(self, dialect=dialect, top=Members(orjson.dumps(body)))
 
@@ -145,7 +145,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Send:
+class UpstreamRequest:
     """A request to a provider. `path` is percent-encoded and goes behind the provider's base URL."""
 
     method: str
@@ -172,8 +172,8 @@ class Fetch:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """What came back for a `Send` or `Fetch` of `steps`."""
+class StepResponse:
+    """What came back for a `UpstreamRequest` or `Fetch` of `steps`."""
 
     status: int
     headers: Headers
@@ -242,7 +242,7 @@ class Encoder(Protocol):
 class Translation(Protocol):
     """One translated attempt: the ask for the upstream, and the way back for what it answers. State lives here."""
 
-    ask: Ask
+    ask: ClientRequest
 
     def feed(self, event: Event) -> Sequence[Event]: ...
 
@@ -267,50 +267,52 @@ class Flag(Protocol):
         """() for a flag that only providers speak."""
 
     @property
-    def takes(self) -> tuple[tuple[str, str], ...]:
+    def accepts(self) -> tuple[tuple[str, str], ...]:
         """(flag, operation) of other flags whose requests go to such a provider natively."""
 
     @property
     def content_type(self) -> str:
         """Of a streamed reply to a client."""
 
-    def parse(self, request: Request) -> Ask:
+    def parse(self, request: HttpRequest) -> ClientRequest:
         """Raises `Refused` for a request that cannot be read."""
 
     def dialect_for(self, caps: Caps) -> str:
         """The dialect in which such a model is spoken to; `opaque` if unknown."""
 
-    def build(self, ask: Ask, target: Target, drop: Drop) -> Send:
+    def build(self, ask: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest:
         """The request to the provider. Raises `Refused` for what it cannot carry without changing the meaning."""
 
-    def steps(self, ask: Ask, target: Target, drop: Drop) -> Generator[Send | Fetch, Reply, Ask | Reply]:
+    def steps(
+        self, ask: ClientRequest, target: Target, drop: Drop
+    ) -> Generator[UpstreamRequest | Fetch, StepResponse, ClientRequest | StepResponse]:
         """What must be asked or fetched before the request is built.
 
         Run for the client's flag in its own dialect, and for the provider's flag in the upstream's. Returns the ask to
         go on with, or a reply in that dialect that answers the client without asking the provider (an estimate).
         """
 
-    def again(self, ask: Ask, target: Target, problem: Problem, drop: Drop) -> Ask | None:
+    def retry(self, ask: ClientRequest, target: Target, problem: Problem, drop: Drop) -> ClientRequest | None:
         """Another try after the provider's refusal, such as one without betas; None for most. Tried once."""
 
-    def limit(self, ask: Ask) -> int | None:
+    def limit(self, ask: ClientRequest) -> int | None:
         """The most output tokens that the client allows; None if it sets no limit. For estimates before a call."""
 
     def problem(self, head: Head, body: bytes) -> Problem | None:
         """What a reply's body says went wrong, also under a 200; None if nothing did."""
 
-    def decoder(self, ask: Ask, target: Target, head: Head) -> Decoder: ...
+    def decoder(self, ask: ClientRequest, target: Target, head: Head) -> Decoder: ...
 
-    def meter(self, ask: Ask, target: Target, head: Head) -> Meter: ...
+    def meter(self, ask: ClientRequest, target: Target, head: Head) -> Meter: ...
 
-    def encoder(self, ask: Ask) -> Encoder: ...
+    def encoder(self, ask: ClientRequest) -> Encoder: ...
 
     def texts(self, event: Event) -> str:
         """The text that a user would see of this event; "" if it has none."""
 
     def with_text(self, event: Event, text: str) -> Event: ...
 
-    def written(self, event: Event) -> int:
+    def output_bytes(self, event: Event) -> int:
         """Bytes of what the model wrote in this event: text, thinking, arguments of tools. For streams that are cut
         before the provider says how many tokens it was. Raises `BadFrame` for an event that is not JSON.
         """
@@ -341,7 +343,7 @@ class Translator(Protocol):
     @property
     def operations(self) -> tuple[str, ...]: ...
 
-    def open(self, ask: Ask, target: Target, drop: Drop) -> Translation:
+    def open(self, ask: ClientRequest, target: Target, drop: Drop) -> Translation:
         """Raises `Refused` for what cannot be carried without changing the meaning."""
 
 
@@ -355,7 +357,33 @@ class Observer(Protocol):
 
 
 __all__ = [
-    "API", "COUNT_TOKENS", "OPAQUE", "USAGE_KINDS", "Ask", "Caps", "Decoder", "Drop", "Encoder", "Event", "Facts",
-    "Fetch", "Flag", "Frame", "Head", "Headers", "Members", "Meter", "Observer", "Problem", "Reply", "Request", "Route",
-    "Send", "Target", "Translation", "Translator", "Usage", "event",
+    "API",
+    "COUNT_TOKENS",
+    "OPAQUE",
+    "USAGE_KINDS",
+    "Caps",
+    "ClientRequest",
+    "Decoder",
+    "Drop",
+    "Encoder",
+    "Event",
+    "Facts",
+    "Fetch",
+    "Flag",
+    "Frame",
+    "Head",
+    "Headers",
+    "HttpRequest",
+    "Members",
+    "Meter",
+    "Observer",
+    "Problem",
+    "Route",
+    "StepResponse",
+    "Target",
+    "Translation",
+    "Translator",
+    "UpstreamRequest",
+    "Usage",
+    "event",
 ]  # fmt: skip

@@ -23,16 +23,16 @@ from gateway.contract.errors import (
     invalid,
 )
 from gateway.contract.flag import (
-    Ask,
+    ClientRequest,
     Drop,
     Event,
     Fetch,
     Head,
+    HttpRequest,
     Members,
-    Reply,
-    Request,
-    Send,
+    StepResponse,
     Target,
+    UpstreamRequest,
     Usage,
 )
 from gateway.contract.framing import sse
@@ -40,11 +40,11 @@ from gateway.contract.framing import sse
 CONTENT_TYPE: Final = "text/event-stream"
 
 MAX_MODEL: Final = 2048
-"""Letters of a model's name: the limit of Bedrock's `modelId` (botocore service model)."""
+"""Characters of a model's name: the limit of Bedrock's `modelId` (botocore service model)."""
 _UNNAMABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-"""Control characters, line ends and halves of letters: what no log, header or table should have to hold."""
+"""Control characters, line ends and halves of characters: what no log, header or table should have to hold."""
 _SHOWN: Final = 100
-"""Letters of such a name that a refusal repeats."""
+"""Characters of such a name that a refusal repeats."""
 
 UNLIMITED: Final = 64_000
 """Tokens that one answer without a limit may have: what Claude's models can write, more than most, thinking included. A
@@ -54,7 +54,7 @@ MAX_RETRY_AFTER: Final = 86_400
 """Seconds; a provider that says more, or what is no number of seconds, would have clients wait for ever."""
 
 
-def parse(flag: str, dialect: str, request: Request) -> Ask:
+def parse(flag: str, dialect: str, request: HttpRequest) -> ClientRequest:
     """An ask whose body names model and stream at its top level."""
     top = Members(request.body)
     stream = top.decode("stream")
@@ -63,9 +63,9 @@ def parse(flag: str, dialect: str, request: Request) -> Ask:
     return asked(flag, dialect, request, top, model=model_of(top), stream=stream is True)
 
 
-def asked(flag: str, dialect: str, request: Request, top: Members, *, model: str, stream: bool) -> Ask:
+def asked(flag: str, dialect: str, request: HttpRequest, top: Members, *, model: str, stream: bool) -> ClientRequest:
     """An ask of a request whose model and way of answering have been found, wherever they stand."""
-    return Ask(
+    return ClientRequest(
         flag=flag,
         dialect=dialect,
         operation=request.route.operation,
@@ -85,7 +85,7 @@ def kept(query: str, names: Collection[str]) -> str:
 
 
 def model_of(top: Members) -> str:
-    """The body's model. A variant in other letters is refused: a provider may read it where we did not."""
+    """The body's model. A variant in other characters is refused: a provider may read it where we did not."""
     for name in top:
         if name != "model" and name.lower() == "model":
             raise invalid(f'the body has "{name}"; write "model"', name)
@@ -99,32 +99,34 @@ def model_name(name: str) -> str:
     """The name as it came, from a body or a path. Raises `Refused` for one that no provider could have."""
     if len(name) > MAX_MODEL:
         shown = _UNNAMABLE.sub("?", name[:_SHOWN])
-        raise invalid(f'model: "{shown}..." has {len(name)} letters; at most {MAX_MODEL} are taken', "model")
+        raise invalid(f'model: "{shown}..." has {len(name)} characters; at most {MAX_MODEL} are taken', "model")
     if _UNNAMABLE.search(name):
         shown = _UNNAMABLE.sub("?", name[:_SHOWN])
         raise invalid(f'model: "{shown}" has control characters; send the name without them', "model")
     return name
 
 
-def no_steps(ask: Ask, target: Target, drop: Drop) -> Generator[Send | Fetch, Reply, Ask | Reply]:
+def no_steps(
+    ask: ClientRequest, target: Target, drop: Drop
+) -> Generator[UpstreamRequest | Fetch, StepResponse, ClientRequest | StepResponse]:
     """Nothing is asked or fetched before `build`."""
     _ = target, drop
     yield from ()
     return ask
 
 
-def not_again(ask: Ask, target: Target, problem: Problem, drop: Drop) -> Ask | None:
+def no_retry(ask: ClientRequest, target: Target, problem: Problem, drop: Drop) -> ClientRequest | None:
     """A refusal is a refusal."""
     _ = ask, target, problem, drop
     return None
 
 
-def limit(ask: Ask) -> int | None:
+def limit(ask: ClientRequest) -> int | None:
     """The limit of a body in OpenAI's or Anthropic's manner."""
     return limit_of(ask, "max_completion_tokens", "max_tokens", "max_output_tokens")
 
 
-def limit_of(ask: Ask, *names: str) -> int | None:
+def limit_of(ask: ClientRequest, *names: str) -> int | None:
     """The number that stands under one of the names; the largest of several, whichever a provider goes by."""
     values = map(ask.top.decode, names)
     return max((value for value in values if isinstance(value, int) and not isinstance(value, bool)), default=None)
@@ -301,10 +303,10 @@ ESTIMATED: Final = "x-irisgate-estimated"
 """A header of replies whose count of tokens was made here."""
 
 
-def estimated(tokens: int) -> Reply:
+def estimated(tokens: int) -> StepResponse:
     """The answer to `count_tokens` where no provider counts: `{"input_tokens": N}`, and a header that says so."""
     headers = {"content-type": "application/json", ESTIMATED: "true"}
-    return Reply(200, headers, orjson.dumps({"input_tokens": tokens}))
+    return StepResponse(200, headers, orjson.dumps({"input_tokens": tokens}))
 
 
 def no_text(event: Event) -> str:
@@ -312,8 +314,8 @@ def no_text(event: Event) -> str:
     return ""
 
 
-def written(texts: Callable[[Event], str]) -> Callable[[Event], int]:
-    """`written` of a flag that shows only its texts."""
+def output_bytes(texts: Callable[[Event], str]) -> Callable[[Event], int]:
+    """`output_bytes` of a flag that shows only its texts."""
     return lambda event: size(texts(event))
 
 

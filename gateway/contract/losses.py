@@ -35,7 +35,7 @@ def _data() -> tuple[Mapping[str, Loss], Mapping[str, Loss]]:
     """Those of ways without a translator, and those of translators by their name."""
     data = json.loads(_DATA.read_bytes())
     same = {name: Loss(**row) for name, row in data["same"].items()}
-    return same, {name: Loss(**row) for name, row in data["roads"].items()}
+    return same, {name: Loss(**row) for name, row in data["conversions"].items()}
 
 
 def is_known(translator: str) -> bool:
@@ -45,7 +45,7 @@ def is_known(translator: str) -> bool:
 
 def loss(way: Way, dialect: str, upstream: str, translator: Translator | None = None) -> Loss:
     """Of the way from a client's dialect to an upstream's; `translator` is the one of a translated way."""
-    same, roads = _data()
+    same, conversions = _data()
     if translator is None:
         return same[way]
-    return roads.get(f"{dialect}__{upstream}") or Loss(translator.loses, "")
+    return conversions.get(f"{dialect}__{upstream}") or Loss(translator.loses, "")

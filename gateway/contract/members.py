@@ -23,7 +23,7 @@ _GAP: Final = re.compile(rb"\s*")
 MAX_MEMBERS: Final = 1_000
 """Every member costs a walk in Python; the richest dialect has about fifty."""
 _SHOWN: Final = 100
-"""Letters of a name that a refusal repeats."""
+"""Characters of a name that a refusal repeats."""
 
 
 class Members(Mapping[str, bytes]):

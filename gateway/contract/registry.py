@@ -22,22 +22,22 @@ from gateway.contract import flag as contract
 from gateway.contract import json_api
 from gateway.contract.errors import Problem
 from gateway.contract.flag import (
-    Ask,
     Caps,
+    ClientRequest,
     Decoder,
     Encoder,
     Event,
     Fetch,
     Flag,
     Head,
+    HttpRequest,
     Meter,
     Observer,
-    Reply,
-    Request,
     Route,
-    Send,
+    StepResponse,
     Target,
     Translator,
+    UpstreamRequest,
     Usage,
 )
 from gateway.contract.losses import is_known
@@ -60,21 +60,24 @@ class Plugin:
     api: int
     dialects: tuple[str, ...]
     routes: tuple[Route, ...]
-    takes: tuple[tuple[str, str], ...]
+    accepts: tuple[tuple[str, str], ...]
     content_type: str
-    parse: Callable[[Request], Ask]
+    parse: Callable[[HttpRequest], ClientRequest]
     dialect_for: Callable[[Caps], str]
-    build: Callable[[Ask, Target, contract.Drop], Send]
-    steps: Callable[[Ask, Target, contract.Drop], Generator[Send | Fetch, Reply, Ask | Reply]]
-    again: Callable[[Ask, Target, Problem, contract.Drop], Ask | None]
-    limit: Callable[[Ask], int | None]
+    build: Callable[[ClientRequest, Target, contract.Drop], UpstreamRequest]
+    steps: Callable[
+        [ClientRequest, Target, contract.Drop],
+        Generator[UpstreamRequest | Fetch, StepResponse, ClientRequest | StepResponse],
+    ]
+    retry: Callable[[ClientRequest, Target, Problem, contract.Drop], ClientRequest | None]
+    limit: Callable[[ClientRequest], int | None]
     problem: Callable[[Head, bytes], Problem | None]
-    decoder: Callable[[Ask, Target, Head], Decoder]
-    meter: Callable[[Ask, Target, Head], Meter]
-    encoder: Callable[[Ask], Encoder]
+    decoder: Callable[[ClientRequest, Target, Head], Decoder]
+    meter: Callable[[ClientRequest, Target, Head], Meter]
+    encoder: Callable[[ClientRequest], Encoder]
     texts: Callable[[Event], str]
     with_text: Callable[[Event, str], Event]
-    written: Callable[[Event], int]
+    output_bytes: Callable[[Event], int]
     error: Callable[[Problem], tuple[int, dict[str, str], bytes]]
     reply_headers: Callable[[str, Usage | None], dict[str, str]]
 
@@ -85,7 +88,7 @@ _ARGUMENTS: Final[Mapping[str, int]] = {
     "dialect_for": 1,
     "build": 3,
     "steps": 3,
-    "again": 4,
+    "retry": 4,
     "limit": 1,
     "problem": 2,
     "decoder": 3,
@@ -93,13 +96,13 @@ _ARGUMENTS: Final[Mapping[str, int]] = {
     "encoder": 1,
     "texts": 1,
     "with_text": 2,
-    "written": 1,
+    "output_bytes": 1,
     "error": 1,
     "reply_headers": 2,
 }
 
 
-def plugin(name: str, module: Any) -> Plugin:
+def load_plugin(name: str, module: Any) -> Plugin:
     """A module, checked and completed. Raises `PluginError`."""
     for attribute in _DEMANDED:
         if getattr(module, attribute, None) is None:
@@ -112,19 +115,19 @@ def plugin(name: str, module: Any) -> Plugin:
             _check_arguments(name, attribute, function, count)
     dialect = module.dialects[0]
     defaults: dict[str, Any] = {
-        "takes": (),
+        "accepts": (),
         "content_type": json_api.CONTENT_TYPE,
         "parse": partial(json_api.parse, name, dialect),
         "dialect_for": lambda _caps: dialect,
         "steps": json_api.no_steps,
-        "again": json_api.not_again,
+        "retry": json_api.no_retry,
         "limit": json_api.limit,
         "problem": json_api.problem_of,
         "decoder": _plain_decoder,
         "encoder": lambda _ask: json_api.SseEncoder(),
         "texts": json_api.no_text,
         "with_text": json_api.same_event,
-        "written": json_api.written(getattr(module, "texts", json_api.no_text)),
+        "output_bytes": json_api.output_bytes(getattr(module, "texts", json_api.no_text)),
         "error": json_api.error,
         "reply_headers": json_api.reply_headers,
     }
@@ -134,7 +137,7 @@ def plugin(name: str, module: Any) -> Plugin:
     return Plugin(name=name, **parts)
 
 
-def _plain_decoder(_ask: Ask, _target: Target, _head: Head) -> Decoder:
+def _plain_decoder(_ask: ClientRequest, _target: Target, _head: Head) -> Decoder:
     return json_api.SseDecoder(lambda name, _payload: name or "message", lambda event: event.payload == b"[DONE]")
 
 
@@ -198,7 +201,7 @@ def discover(folder: Path | None = None) -> Registry:
             _check_arguments(name, "seen", module.seen, 1)
             observers[name] = cast("Observer", module)
         else:
-            flags[name] = plugin(name, cast("Flag", module))
+            flags[name] = load_plugin(name, cast("Flag", module))
     return Registry(flags, translators, observers)
 
 

@@ -21,7 +21,7 @@ from gateway.call.middleware.meter import cost
 from gateway.call.middleware.quota import Quota
 from gateway.call.middleware.resolve import resolve
 from gateway.call.middleware.route import Route
-from gateway.call.middleware.send import SendOn
+from gateway.call.middleware.send import CallProvider
 from gateway.call.middleware.session import Session
 from gateway.call.middleware.steps import Fetching, Steps, clients, providers
 from gateway.call.middleware.timing import Timing
@@ -34,7 +34,7 @@ from gateway.contract.registry import Registry
 from gateway.money.quotas.book import Quotas
 from gateway.store.bodies import Bodies
 from gateway.store.entries import Balance, Entry
-from gateway.store.follower import Keeper
+from gateway.store.follower import JournalFollower
 from gateway.store.journal import Journal, see_that_it_is_free
 from gateway.store.sqlite import SqliteStore
 from gateway.telemetry.log import Logger
@@ -42,7 +42,7 @@ from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.observers import Observers
 from gateway.upstream.client import Upstream
 from gateway.upstream.fetch.client import Fetcher
-from gateway.upstream.process_pool import Pool
+from gateway.upstream.process_pool import ProcessPool
 from gateway.web import discovery
 from gateway.web.admin import bodies as bodies_route
 from gateway.web.admin import config as config_routes
@@ -104,7 +104,7 @@ def _gateway(config: Config, registry: Registry, state: Path, log: Logger) -> Ga
     see_that_it_is_free(state / "journal")
     store = SqliteStore(database)
     journal = Journal(state / "journal", log, after=store.begun.segment)
-    keeper = Keeper(journal, store, log, retention=lambda: gateway.runtime.config.storage.retention)
+    keeper = JournalFollower(journal, store, log, retention=lambda: gateway.runtime.config.storage.retention)
     bodies = Bodies(database.with_name(f"{database.name}-bodies"), log, lambda: gateway.runtime.config.bodies.retention)
     quotas = Quotas(refilled=lambda charge: keeper.put(Entry(balances=(Balance(*charge.left),))))
     quotas.configured(config.quotas)
@@ -113,7 +113,7 @@ def _gateway(config: Config, registry: Registry, state: Path, log: Logger) -> Ga
     observers = Observers(registry.observers, log)
     upstream = Upstream()
     fetcher = Fetcher()
-    pool = Pool()
+    pool = ProcessPool()
     fetching = Fetching(fetcher, metrics, log)
     key = load_key(state)
     steps = chain(
@@ -129,7 +129,7 @@ def _gateway(config: Config, registry: Registry, state: Path, log: Logger) -> Ga
         Translate(pool),
         Steps(upstream, fetching, providers),
         cost,
-        last=SendOn(upstream, pool, metrics, log),
+        last=CallProvider(upstream, pool, metrics, log),
     )
     gateway = Gateway(
         observers=observers,

@@ -1,8 +1,8 @@
 """What the commands say on standard output and standard error, and what becomes of it when nobody can take it.
 
-A full disk, a pipe that was closed or an encoding without the letters is a fault like others: a line on standard error
-and an exit status, never a traceback, and never a status that means something else. The log has an output of its own,
-see `telemetry/log.py`; what is said is decided elsewhere.
+A full disk, a pipe that was closed or an encoding without the characters is a fault like others: a line on standard
+error and an exit status, never a traceback, and never a status that means something else. The log has an output of its
+own, see `telemetry/log.py`; what is said is decided elsewhere.
 """
 
 from __future__ import annotations

@@ -1,23 +1,23 @@
-"""What `irisgate plugins list` prints: flags with their routes, and the roads between them by how much they lose."""
+"""Prints flags, their routes and the conversions between them, by how much they lose: `irisgate plugins list`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from gateway.contract.conversions import Road, roads
+from gateway.contract.conversions import Conversion, conversions
 from gateway.contract.losses import loss
 from gateway.contract.registry import Plugin, Registry
 
 
-def listing(registry: Registry) -> str:
-    """The flags, the roads and the observers of a registry, as text."""
+def plugins_list(registry: Registry) -> str:
+    """The flags, the conversions and the observers of a registry, as text."""
     flags = _table(("FLAG", "DIALECTS", "OPERATION", "ROUTE"), _flags(registry.flags.values()))
-    found = [_road(road) for road in roads(registry)]
+    found = [_conversion(conversion) for conversion in conversions(registry)]
     ways = _table(("CLIENT", "ITS DIALECT", "PROVIDER", "SPOKEN TO IN", "WAY", "ORDER", "OPERATIONS", "LOSES"), found)
     local = loss("estimate", "", "")
     parts = [
         flags,
-        "Of several roads to a provider the one of the lowest order is taken.",
+        "Of several conversions to a provider the one of the lowest order is taken.",
         ways,
         f"Where none counts tokens, the gateway does (order {local.order}); it loses {local.loses}.",
     ]
@@ -36,9 +36,9 @@ def _flags(flags: Iterable[Plugin]) -> Iterator[tuple[str, ...]]:
             first = ("", "")
 
 
-def _road(road: Road) -> tuple[str, ...]:
-    names = (road.client, road.dialect, road.provider, road.upstream, road.way)
-    return (*names, str(road.loss.order), ", ".join(road.operations), road.loss.loses)
+def _conversion(conversion: Conversion) -> tuple[str, ...]:
+    names = (conversion.client, conversion.dialect, conversion.provider, conversion.upstream, conversion.way)
+    return (*names, str(conversion.loss.order), ", ".join(conversion.operations), conversion.loss.loses)
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -110,7 +110,7 @@ class Page(Generic[T]):
     """Opaque; None at the end of the list."""
 
 
-class Place(NamedTuple):
+class JournalOffset(NamedTuple):
     """Where a line of the journal begins: the number of its file, and the bytes before it."""
 
     segment: int = 0
@@ -159,10 +159,10 @@ class Store(Protocol):
     """
 
     @property
-    def begun(self) -> Place:
+    def begun(self) -> JournalOffset:
         """Up to where the journal had been taken over when the store was opened."""
 
-    async def write(self, entries: Sequence[Entry], place: Place) -> None:
+    async def write(self, entries: Sequence[Entry], place: JournalOffset) -> None:
         """Take entries over, and that the journal was read up to `place`: all of it or nothing. A call counts once.
 
         Texts and lists are bounded, as `entries.decode` gives them.

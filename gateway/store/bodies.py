@@ -21,7 +21,7 @@ from typing import Final
 
 import msgspec
 
-from gateway.call.capture import Capture, Kept, Part
+from gateway.call.capture import Capture, CapturedBodies, Part
 from gateway.store.base import StoreFailed
 from gateway.store.file import BUSY_SECONDS
 from gateway.telemetry.log import Logger
@@ -93,7 +93,7 @@ class Bodies:
         self._put_bytes += size
         self._queue.put(capture)
 
-    async def of(self, call: str, identity: str | None) -> Kept | None:
+    async def of(self, call: str, identity: str | None) -> CapturedBodies | None:
         """The bodies of a call of this login, or of anybody's for None. Raises `StoreFailed`."""
         return await asyncio.to_thread(self._read, call, identity)
 
@@ -170,7 +170,7 @@ class Bodies:
             return EXPIRE_EVERY
         return GATHER_SECONDS if deleted == BATCH else EXPIRE_EVERY
 
-    def _read(self, call: str, identity: str | None) -> Kept | None:
+    def _read(self, call: str, identity: str | None) -> CapturedBodies | None:
         retention = self._retention()
         if retention == 0 or not self._path.exists():
             return None
@@ -180,7 +180,7 @@ class Bodies:
             row = connection.execute(_SELECT, (call, since)).fetchone()
         if row is None or identity not in {None, row[1]}:
             return None
-        return Kept(row[0], row[1], row[2], _part(*row[3:6]), _part(*row[6:9]))
+        return CapturedBodies(row[0], row[1], row[2], _part(*row[3:6]), _part(*row[6:9]))
 
     @contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:
@@ -223,7 +223,7 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
         yield
 
 
-def _row(kept: Kept) -> tuple[object, ...]:
+def _row(kept: CapturedBodies) -> tuple[object, ...]:
     head = (kept.id, kept.identity, kept.at)
     return (*head, *_columns(kept.request), *_columns(kept.reply))
 

@@ -15,7 +15,7 @@ import msgspec
 from gateway.contract.record import Record
 
 MAX_TEXT: Final = 1024
-"""Letters kept of one text; the longest honest ones are ARNs and error names."""
+"""Characters kept of one text; the longest honest ones are ARNs and error names."""
 MAX_LIST: Final = 256
 """Entries kept of a call's tools, or of its dropped fields."""
 MAX_INTEGER: Final = 2**53

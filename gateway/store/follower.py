@@ -12,7 +12,7 @@ from collections.abc import Callable
 from time import monotonic, time
 from typing import Final
 
-from gateway.store.base import Place, Store, StoreFailed
+from gateway.store.base import JournalOffset, Store, StoreFailed
 from gateway.store.entries import Entry, decode, encode
 from gateway.store.journal import Journal
 from gateway.telemetry.log import Logger
@@ -29,7 +29,7 @@ EXPIRE_AT_ONCE: Final = 2000
 """Calls that are deleted in one transaction."""
 
 
-class Keeper:
+class JournalFollower:
     """Owns the journal; the store is given. `retention` gives the seconds for which calls are kept, None for ever."""
 
     def __init__(
@@ -133,7 +133,7 @@ class Keeper:
             await self._reach(place)
         await self._reach(self._place)
 
-    async def _reach(self, place: Place) -> None:
+    async def _reach(self, place: JournalOffset) -> None:
         async with self._taken_over:
             self._place = place
             self._taken_over.notify_all()

@@ -17,7 +17,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Final
 
-from gateway.store.base import Place, StoreFailed
+from gateway.store.base import JournalOffset, StoreFailed
 from gateway.telemetry.log import Logger
 
 SEGMENT_BYTES: Final = 16 * 1024 * 1024
@@ -52,7 +52,7 @@ class Journal:
         self._waiting: deque[bytes] = deque()
         self._waits = 0
         self._file = -1
-        self._place = Place()
+        self._place = JournalOffset()
         self._begun = 0.0
         self._gone = False
         try:
@@ -68,7 +68,7 @@ class Journal:
         return self._waits >= self._waiting_bytes
 
     @property
-    def end(self) -> Place:
+    def end(self) -> JournalOffset:
         """Where the next line will begin."""
         return self._place
 
@@ -110,7 +110,7 @@ class Journal:
                 return False
         except OSError:
             return False
-        self._place = Place(self._place.segment, self._place.offset + written)
+        self._place = JournalOffset(self._place.segment, self._place.offset + written)
         return True
 
     def _go_on_elsewhere_if_gone(self) -> None:
@@ -144,7 +144,7 @@ class Journal:
             raise StoreFailed(f"{self._path(_HIGHEST)}: no file can follow this one; move it out of the journal")
         before = self._file
         self._file = os.open(self._path(number), os.O_CREAT | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        self._place = Place(number, 0)
+        self._place = JournalOffset(number, 0)
         self._begun = monotonic()
         if before >= 0:
             os.close(before)
@@ -158,7 +158,7 @@ class Journal:
             with suppress(OSError):
                 self._begin(self._place.segment + 1)
 
-    def read(self, place: Place, limit: int) -> tuple[list[bytes], Place]:
+    def read(self, place: JournalOffset, limit: int) -> tuple[list[bytes], JournalOffset]:
         """Whole lines from `place` on, about `limit` bytes of them, and where the next ones begin. For any thread.
 
         Raises `StoreFailed` when a file cannot be read.
@@ -167,17 +167,17 @@ class Journal:
         while True:
             data = self._read(place, limit)
             if lines := data.rfind(b"\n") + 1:
-                return data[: lines - 1].split(b"\n"), Place(place.segment, place.offset + lines)
+                return data[: lines - 1].split(b"\n"), JournalOffset(place.segment, place.offset + lines)
             if len(data) == limit:
                 limit *= 2
             elif (later := min((number for number in self._numbers() if number > place.segment), default=0)) == 0:
-                return [], max(place, Place(end.segment, 0))
+                return [], max(place, JournalOffset(end.segment, 0))
             else:
                 if data:
                     self._log.error("journal.torn_line", file=str(self._path(place.segment)), bytes=len(data))
-                place = Place(later, 0)
+                place = JournalOffset(later, 0)
 
-    def _read(self, place: Place, limit: int) -> bytes:
+    def _read(self, place: JournalOffset, limit: int) -> bytes:
         try:
             with self._path(place.segment).open("rb") as file:
                 file.seek(place.offset)
@@ -187,7 +187,7 @@ class Journal:
         except OSError as error:
             raise StoreFailed(f"{error.filename}: the journal cannot be read: {error.strerror}") from None
 
-    def discard(self, before: Place) -> None:
+    def discard(self, before: JournalOffset) -> None:
         """Delete the files that end before `before`. For any thread."""
         for number in self._numbers():
             if number < min(before.segment, self._place.segment):

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 
 from gateway.contract.record import Record
 from gateway.store import rows, usage
-from gateway.store.base import Ambiguous, Page, Place, Session, StoreFailed, UsageQuery, UsageRow
+from gateway.store.base import Ambiguous, JournalOffset, Page, Session, StoreFailed, UsageQuery, UsageRow
 from gateway.store.calls import record_of
 from gateway.store.entries import Balance, Entry
 from gateway.store.file import connect, prepare
@@ -37,13 +37,13 @@ class SqliteStore:
         self._writing = _Thread(path, "store-writer")
         self._reading = _Thread(path, "store-reader")
         with closing(connect(path)) as connection:
-            self._begun = Place(*connection.execute("SELECT segment, offset FROM place").fetchone())
+            self._begun = JournalOffset(*connection.execute("SELECT segment, offset FROM place").fetchone())
 
     @property
-    def begun(self) -> Place:
+    def begun(self) -> JournalOffset:
         return self._begun
 
-    async def write(self, entries: Sequence[Entry], place: Place) -> None:
+    async def write(self, entries: Sequence[Entry], place: JournalOffset) -> None:
         await self._writing.run(partial(write, entries=entries, place=place))
 
     async def sessions(self, identity: str | None, limit: int, cursor: str | None = None) -> Page[Session]:

@@ -14,12 +14,12 @@ import orjson
 
 from gateway.contract.record import Record
 from gateway.store import rows
-from gateway.store.base import Place
+from gateway.store.base import JournalOffset
 from gateway.store.calls import INSERT_CALL, call_row
 from gateway.store.entries import Balance, Entry, Version
 from gateway.store.sums import Group, Sums, days, gathered
 
-_AT_ONCE: Final = 500
+_LOOKUP_ROWS: Final = 500
 """Rows that are looked for in one statement."""
 _LARGEST: Final = 2**63 - 1
 """That a column holds; in nanodollars, nine thousand million dollars."""
@@ -33,7 +33,7 @@ _EXPIRE_CALLS: Final = (
 _ENDED: Final = "SELECT n FROM sessions INDEXED BY sessions_by_time WHERE last_at < ? ORDER BY last_at, n LIMIT ?"
 
 
-def write(connection: sqlite3.Connection, entries: Sequence[Entry], place: Place) -> None:
+def write(connection: sqlite3.Connection, entries: Sequence[Entry], place: JournalOffset) -> None:
     """Raises `sqlite3.Error`, with nothing written."""
     connection.execute("BEGIN IMMEDIATE")
     try:
@@ -84,8 +84,8 @@ def _add(connection: sqlite3.Connection, sums: Sums) -> None:
 def _numbers(connection: sqlite3.Connection, keys: list[tuple[str, str]]) -> dict[tuple[str, str], int]:
     """The sessions' own numbers, by identity and id."""
     found: dict[tuple[str, str], int] = {}
-    for start in range(0, len(keys), _AT_ONCE):
-        some = keys[start : start + _AT_ONCE]
+    for start in range(0, len(keys), _LOOKUP_ROWS):
+        some = keys[start : start + _LOOKUP_ROWS]
         marks = ", ".join("(?, ?)" for _ in some)
         # a join in this order: given as `(identity, id) IN (...)`, SQLite reads the whole table
         statement = (

@@ -24,7 +24,7 @@ import structlog
 MAX_LINES: Final = 10_000
 """Lines kept for an output that blocks: some 10 MB; later ones are counted, and the count is logged."""
 MAX_TEXT: Final = 8192
-"""Letters kept of one value: enough for a traceback, and a client's megabyte of model name is not a log line."""
+"""Characters kept of one value: enough for a traceback, and a client's megabyte of model name is not a log line."""
 GATHER_SECONDS: Final = 0.01
 """How long a line waits for others: a write and a change of threads for each would cost a call more than its line."""
 CLOSE_SECONDS: Final = 2.0

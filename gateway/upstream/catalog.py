@@ -26,7 +26,7 @@ from gateway.contract.flag import Caps
 LISTS: Final = 256
 """Callers whose lists of models are remembered."""
 COMPARED: Final = 40
-"""Names that are compared letter by letter with one that was not found: a comparison takes some 50 microseconds."""
+"""Names that are compared with one that was not found: each comparison takes some 50 microseconds."""
 LOOKED_AT: Final = 500
 """Names that are looked at before, word by word: a microsecond each."""
 _WORD: Final = re.compile(r"[a-z0-9]+")

@@ -24,12 +24,12 @@ from gateway.contract.errors import (
     Truncated,
     UpstreamFailed,
 )
-from gateway.contract.flag import Head, Send
+from gateway.contract.flag import Head, UpstreamRequest
 
 MAX_BODY: Final = 64 * 1024 * 1024
 """Bytes of a reply that is not streamed; a larger one is a fault, and would be held in memory whole."""
 
-AT_ONCE: Final = 1024 * 1024
+WRITE_CHUNK_BYTES: Final = 1024 * 1024
 """Bytes of a body that are written in one go; a longer one goes piece by piece and lets others run in between."""
 
 _VERSION_AT_END: Final = re.compile(r"/v[0-9]+[a-z0-9]*$")
@@ -39,7 +39,7 @@ _OWN_HEADERS: Final = {"accept-encoding": "identity", "user-agent": f"irisgate/{
 """identity: a compressed stream cannot be forwarded event by event."""
 
 
-class Reply:
+class UpstreamResponse:
     """An open reply. Closing it closes the connection unless the body has been read to its end."""
 
     def __init__(self, response: aiohttp.ClientResponse, provider: str, read_seconds: float) -> None:
@@ -92,7 +92,9 @@ class Upstream:
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
 
-    async def open(self, provider: Provider, send: Send, added: Mapping[str, str], timeouts: Timeouts) -> Reply:
+    async def open(
+        self, provider: Provider, send: UpstreamRequest, added: Mapping[str, str], timeouts: Timeouts
+    ) -> UpstreamResponse:
         """Send a request, with the headers `added` to its own, and await the head of its reply.
 
         Raises `UpstreamFailed` (unavailable or timeout) when there is none.
@@ -110,10 +112,10 @@ class Upstream:
         except (aiohttp.ClientError, OSError) as error:
             message = f"{provider.id} broke off before it answered: {type(error).__name__}"
             raise UpstreamFailed(Problem(UNAVAILABLE, message, retryable=True)) from None
-        return Reply(response, provider.id, timeouts.read_seconds)
+        return UpstreamResponse(response, provider.id, timeouts.read_seconds)
 
     async def _request(
-        self, provider: Provider, send: Send, headers: dict[str, str], limits: aiohttp.ClientTimeout
+        self, provider: Provider, send: UpstreamRequest, headers: dict[str, str], limits: aiohttp.ClientTimeout
     ) -> aiohttp.ClientResponse:
         """The request; once more on a fresh connection when a kept one turns out to have been closed meanwhile.
 
@@ -125,7 +127,7 @@ class Upstream:
                 return await self._client().request(
                     send.method,
                     url(provider.baseurl, send),
-                    data=send.body if len(send.body) <= AT_ONCE else io.BytesIO(send.body),
+                    data=send.body if len(send.body) <= WRITE_CHUNK_BYTES else io.BytesIO(send.body),
                     headers=headers,
                     timeout=limits,
                     allow_redirects=False,
@@ -164,7 +166,7 @@ def _noting_reuse() -> aiohttp.TraceConfig:
     return config
 
 
-def url(baseurl: str, send: Send) -> URL:
+def url(baseurl: str, send: UpstreamRequest) -> URL:
     """Base URL and path, joined so that neither a slash nor a version is doubled; the path stays encoded as it is.
 
     A base URL that ends with a version says which one: with `https://x/v1` and `https://x/api/paas/v4` the path's own

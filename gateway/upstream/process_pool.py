@@ -37,13 +37,13 @@ WORKERS: Final = max(1, min(4, os.cpu_count() or 1))
 R = TypeVar("R")
 
 
-async def breathe(size: int) -> None:
+async def yield_to_loop(size: int) -> None:
     """Between two pieces of work on a large body: all others of the loop get their turn. `size` is in bytes."""
     if size >= LARGE:
         await asyncio.sleep(0)
 
 
-class Relay:
+class DropRelay:
     """Tells of dropped fields (`flag.Drop`), wherever the one who drops them runs."""
 
     def __init__(self, drop: Callable[[str], None]) -> None:
@@ -53,14 +53,14 @@ class Relay:
         self._drop(path)
 
 
-class Pool:
+class ProcessPool:
     """The processes; one for all of a gateway's calls. Nothing is begun before the first large body."""
 
     def __init__(self, large: int = LARGE) -> None:
         self._large = large
         self._executor: ProcessPoolExecutor | None = None
 
-    async def run(self, size: int, drop: Relay, function: Callable[..., R], *args: Any) -> R:
+    async def run(self, size: int, drop: DropRelay, function: Callable[..., R], *args: Any) -> R:
         """`function(*args)`, in another process when `size`, in bytes, is large.
 
         `drop` may be among the arguments, or inside of one. Raises what the function raises, and `GatewayError` when
@@ -69,7 +69,7 @@ class Pool:
         if size < self._large:
             return function(*args)
         shared = (drop, *args)
-        await breathe(size)
+        await yield_to_loop(size)
         try:
             work = _packed((function, args), shared[:1])
         except _CANNOT_TRAVEL:
@@ -82,7 +82,7 @@ class Pool:
             raise GatewayError(_ENDED) from None
         if packed is None:
             return function(*args)
-        await breathe(size)
+        await yield_to_loop(size)
         dropped, error, result = _unpacked(packed, shared)
         for path in dropped:
             drop(path)
@@ -128,7 +128,7 @@ def _end_with(sentinel: int) -> None:
 def _work(packed: bytes) -> bytes | None:
     """In the other process: the call, and what came of it. None for a result that cannot travel back."""
     dropped: list[str] = []
-    drop = Relay(dropped.append)
+    drop = DropRelay(dropped.append)
     function, args = _unpacked(packed, (drop,))
     found: tuple[list[str], GatewayError | None, Any]
     # a body of many small values would have it look through all of them again and again, which doubles the time

@@ -16,15 +16,15 @@ from gateway.contract import errors, json_api
 from gateway.contract.errors import Problem
 from gateway.contract.flag import (
     COUNT_TOKENS,
-    Ask,
+    ClientRequest,
     Decoder,
     Drop,
     Event,
     Head,
     Meter,
     Route,
-    Send,
     Target,
+    UpstreamRequest,
     Usage,
 )
 from gateway.contract.framing import sse
@@ -46,7 +46,7 @@ routes = tuple(
 )
 texts = messages_text.texts
 with_text = messages_text.with_text
-written = messages_text.written
+output_bytes = messages_text.output_bytes
 parse = partial(json_api.parse, _OWN, _OWN)
 steps = remote_files.steps
 
@@ -84,7 +84,7 @@ _CODES: Final = {
 }
 
 
-def build(ask: Ask, target: Target, drop: Drop) -> Send:
+def build(ask: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest:
     counting_it = ask.operation == COUNT_TOKENS
     own = ask.flag == _OWN
     # what came from another flag may have members that this operation refuses
@@ -107,26 +107,26 @@ def build(ask: Ask, target: Target, drop: Drop) -> Send:
         headers[messages_betas.HEADER] = ",".join(betas)
     path = "/v1/messages/count_tokens" if counting_it else "/v1/messages"
     body = ask.top.spliced(changes) if changes else ask.top.body
-    return Send("POST", path, body, json_api.kept(ask.query, _QUERY) if own else "", headers)
+    return UpstreamRequest("POST", path, body, json_api.kept(ask.query, _QUERY) if own else "", headers)
 
 
-def _betas(ask: Ask, target: Target, drop: Drop) -> list[str]:
+def _betas(ask: ClientRequest, target: Target, drop: Drop) -> list[str]:
     """Of the body and of the header: clients of Bedrock name different ones there (bedrock.md 0.7)."""
     envelope = mapping(target.options.get(messages_betas.OPTION)).get("envelope", "messages")
     return messages_betas.taken(messages_betas.of_both(ask), envelope, target.options, drop)
 
 
-def again(ask: Ask, target: Target, problem: Problem, drop: Drop) -> Ask | None:
+def retry(ask: ClientRequest, target: Target, problem: Problem, drop: Drop) -> ClientRequest | None:
     """Without betas, where one of them is not known."""
     _ = target
     return messages_betas.without(ask, drop) if messages_betas.is_refusal(problem) else None
 
 
-def limit(ask: Ask) -> int | None:
+def limit(ask: ClientRequest) -> int | None:
     return json_api.limit_of(ask, "max_tokens")
 
 
-def decoder(ask: Ask, target: Target, head: Head) -> Decoder:
+def decoder(ask: ClientRequest, target: Target, head: Head) -> Decoder:
     _ = ask, target, head
     return json_api.SseDecoder(
         lambda name, _payload: name or "message",
@@ -141,7 +141,7 @@ def _failure(event: Event) -> Problem:
     return Problem(code, message, native, errors.STATUS[code], retryable=code != errors.INVALID_REQUEST)
 
 
-def meter(ask: Ask, target: Target, head: Head) -> Meter:
+def meter(ask: ClientRequest, target: Target, head: Head) -> Meter:
     _ = ask, target, head
     return messages_facts.Meter()
 
@@ -149,7 +149,7 @@ def meter(ask: Ask, target: Target, head: Head) -> Meter:
 class Encoder(json_api.SseEncoder):
     """Named events; a reply from another envelope gets the name of the model that was asked for."""
 
-    def __init__(self, ask: Ask) -> None:
+    def __init__(self, ask: ClientRequest) -> None:
         self._model = ask.model
 
     def feed(self, event: Event) -> bytes:
@@ -174,7 +174,7 @@ class Encoder(json_api.SseEncoder):
         return sse.encode(error(problem)[2], "error")
 
 
-def encoder(ask: Ask) -> Encoder:
+def encoder(ask: ClientRequest) -> Encoder:
     return Encoder(ask)
 
 

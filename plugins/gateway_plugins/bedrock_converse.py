@@ -16,19 +16,19 @@ from gateway.contract import json_api
 from gateway.contract.errors import Problem, Truncated
 from gateway.contract.flag import (
     COUNT_TOKENS,
-    Ask,
+    ClientRequest,
     Decoder,
     Drop,
     Event,
     Facts,
     Fetch,
     Head,
+    HttpRequest,
     Members,
     Meter,
-    Reply,
-    Request,
-    Send,
+    StepResponse,
     Target,
+    UpstreamRequest,
 )
 from gateway.contract.framing import eventstream
 from gateway_plugins.dialects.anthropic_messages import betas as messages_betas
@@ -42,24 +42,26 @@ _MORE: Final = "additionalModelRequestFields"
 api = 1
 dialects = (_OWN,)
 routes = runtime_api.routes(("converse", "generate"), ("converse-stream", "generate"))
-takes = (("bedrock_model_invoke", COUNT_TOKENS),)
+accepts = (("bedrock_model_invoke", COUNT_TOKENS),)
 content_type = runtime_api.CONTENT_TYPE
-problem = runtime_api.problem
+problem = runtime_api.problem_for
 error = runtime_api.error
 reply_headers = runtime_api.reply_headers
 
 
-def parse(request: Request) -> Ask:
+def parse(request: HttpRequest) -> ClientRequest:
     return runtime_api.parse("bedrock_converse", "bedrock_converse", request, Members(request.body))
 
 
-def steps(ask: Ask, target: Target, drop: Drop) -> Generator[Send | Fetch, Reply, Ask | Reply]:
+def steps(
+    ask: ClientRequest, target: Target, drop: Drop
+) -> Generator[UpstreamRequest | Fetch, StepResponse, ClientRequest | StepResponse]:
     if ask.operation == COUNT_TOKENS and target.flag == _OWN:
         return counting.steps(ask, target, drop)
     return json_api.no_steps(ask, target, drop)
 
 
-def build(ask: Ask, target: Target, drop: Drop) -> Send:
+def build(ask: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest:
     if ask.operation == COUNT_TOKENS:
         return counting.send(ask, target, drop)
     changes = tagged_history.of_converse(ask.top, target.caps.family, drop)
@@ -72,7 +74,7 @@ def build(ask: Ask, target: Target, drop: Drop) -> Send:
     return runtime_api.send(target, "converse-stream" if ask.stream else "converse", body, headers)
 
 
-def _betas(ask: Ask, target: Target, drop: Drop) -> dict[str, bytes | None]:
+def _betas(ask: ClientRequest, target: Target, drop: Drop) -> dict[str, bytes | None]:
     """Changes where the configuration drops a beta that the body names."""
     if not messages_betas.drops_any(target.options) or messages_betas.MEMBER.encode() not in ask.top.get(_MORE, b""):
         return {}
@@ -84,7 +86,7 @@ def _betas(ask: Ask, target: Target, drop: Drop) -> dict[str, bytes | None]:
     return {_MORE: more.spliced({messages_betas.MEMBER: orjson.dumps(kept) if kept else None})}
 
 
-def again(ask: Ask, target: Target, problem: Problem, drop: Drop) -> Ask | None:
+def retry(ask: ClientRequest, target: Target, problem: Problem, drop: Drop) -> ClientRequest | None:
     """The request without betas, where one of them is not known; they stand among the fields of the model's own."""
     _ = target
     if not messages_betas.is_refusal(problem) or _MORE not in ask.top:
@@ -98,7 +100,7 @@ def _more(top: Members) -> Members:
     return Members(top.get(_MORE, b"{}"))
 
 
-def limit(ask: Ask) -> int | None:
+def limit(ask: ClientRequest) -> int | None:
     """Converse's own, or one that is handed to the model past it; the largest of several."""
     found = (runtime_api.limit(ask, *path) for path in _LIMITS)
     return max((limit for limit in found if limit is not None), default=None)
@@ -111,7 +113,7 @@ _LIMITS: Final = (
 )
 
 
-def decoder(ask: Ask, target: Target, head: Head) -> Decoder:
+def decoder(ask: ClientRequest, target: Target, head: Head) -> Decoder:
     _ = target, head
     return ConverseDecoder(ask.operation)
 
@@ -191,7 +193,7 @@ _READERS: Final = {
 }
 
 
-def meter(ask: Ask, target: Target, head: Head) -> Meter:
+def meter(ask: ClientRequest, target: Target, head: Head) -> Meter:
     _ = ask, head
     return ConverseMeter(target.model)
 
@@ -215,7 +217,7 @@ class Encoder:
         return b""
 
 
-def encoder(ask: Ask) -> Encoder:
+def encoder(ask: ClientRequest) -> Encoder:
     _ = ask
     return Encoder()
 
@@ -226,7 +228,7 @@ def texts(event: Event) -> str:
     return lenient.text(lenient.mapping(lenient.mapping(event.data).get("delta")).get("text"))
 
 
-def written(event: Event) -> int:
+def output_bytes(event: Event) -> int:
     """Text, thinking and arguments of tools."""
     if event.kind != "contentBlockDelta":
         return 0

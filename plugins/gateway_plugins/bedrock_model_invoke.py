@@ -22,19 +22,19 @@ from gateway.contract.errors import BadFrame, Problem, Truncated
 from gateway.contract.flag import (
     COUNT_TOKENS,
     OPAQUE,
-    Ask,
     Caps,
+    ClientRequest,
     Decoder,
     Drop,
     Event,
     Fetch,
     Head,
+    HttpRequest,
     Members,
     Meter,
-    Reply,
-    Request,
-    Send,
+    StepResponse,
     Target,
+    UpstreamRequest,
     Usage,
 )
 from gateway.contract.framing import eventstream
@@ -51,7 +51,7 @@ routes = runtime_api.routes(
     ("invoke", "generate"), ("invoke-with-response-stream", "generate"), ("count-tokens", COUNT_TOKENS)
 )
 content_type = runtime_api.CONTENT_TYPE
-problem = runtime_api.problem
+problem = runtime_api.problem_for
 error = runtime_api.error
 texts = messages_text.texts
 with_text = messages_text.with_text
@@ -63,7 +63,7 @@ _CLAUDES: Final = "anthropic_messages"
 _TYPE: Final = re.compile(rb'\s*\{\s*"type"\s*:\s*"([a-z_]+)"')
 
 
-def parse(request: Request) -> Ask:
+def parse(request: HttpRequest) -> ClientRequest:
     if request.route.operation == COUNT_TOKENS:
         return counting.parse(_OWN, request)
     top = Members(request.body)
@@ -76,13 +76,15 @@ def dialect_for(caps: Caps) -> str:
     return caps.invoke_dialect if caps.invoke_dialect == _CLAUDES else OPAQUE
 
 
-def steps(ask: Ask, target: Target, drop: Drop) -> Generator[Send | Fetch, Reply, Ask | Reply]:
+def steps(
+    ask: ClientRequest, target: Target, drop: Drop
+) -> Generator[UpstreamRequest | Fetch, StepResponse, ClientRequest | StepResponse]:
     """Files are fetched; tokens are counted, since one refusal is not the end of it.
 
     A client's headers that its provider has no words for are lost aloud.
     """
     found = yield from remote_files.steps(ask, target, drop)
-    if isinstance(found, Reply):
+    if isinstance(found, StepResponse):
         return found
     if target.flag != _OWN:
         runtime_api.lose_headers(found.headers, target.flag, drop)
@@ -91,7 +93,7 @@ def steps(ask: Ask, target: Target, drop: Drop) -> Generator[Send | Fetch, Reply
     return found
 
 
-def build(ask: Ask, target: Target, drop: Drop) -> Send:
+def build(ask: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest:
     if ask.operation == COUNT_TOKENS:
         return counting.send(ask, target, drop)
     headers = runtime_api.request_headers(ask.headers)
@@ -103,7 +105,7 @@ def build(ask: Ask, target: Target, drop: Drop) -> Send:
     return runtime_api.send(target, "invoke-with-response-stream" if ask.stream else "invoke", body, headers)
 
 
-def again(ask: Ask, target: Target, problem: Problem, drop: Drop) -> Ask | None:
+def retry(ask: ClientRequest, target: Target, problem: Problem, drop: Drop) -> ClientRequest | None:
     """The body as it was sent, without its betas, where one of them is not known (claude-code#56595)."""
     if target.dialect == OPAQUE or not messages_betas.is_refusal(problem):
         return None
@@ -112,7 +114,7 @@ def again(ask: Ask, target: Target, problem: Problem, drop: Drop) -> Ask | None:
     return messages_betas.without(replace(ask, flag=_OWN, headers=sent.headers, top=Members(sent.body)), drop)
 
 
-def limit(ask: Ask) -> int | None:
+def limit(ask: ClientRequest) -> int | None:
     """Anthropic's and most others' member, or the one of the model's family; the largest of several."""
     found = (json_api.limit(ask), *(runtime_api.limit(ask, *path) for path in _LIMITS))
     return max((limit for limit in found if limit is not None), default=None)
@@ -128,7 +130,7 @@ _LIMITS: Final = (
 """Where Nova, Titan, Llama and Jamba have it (AWS user guide, inference parameters of each model)."""
 
 
-def decoder(ask: Ask, target: Target, head: Head) -> Decoder:
+def decoder(ask: ClientRequest, target: Target, head: Head) -> Decoder:
     _ = head
     return InvokeDecoder(ask.operation, target.dialect)
 
@@ -211,12 +213,12 @@ def _kind(inner: bytes) -> str:
     return lenient.text(lenient.mapping(Event("", inner).data).get("type"))
 
 
-def written(event: Event) -> int:
+def output_bytes(event: Event) -> int:
     """What a model wrote; in an event that nobody here understands, all its texts."""
-    return opaque_facts.written(event) if event.kind == CHUNK else messages_text.written(event)
+    return opaque_facts.output_bytes(event) if event.kind == CHUNK else messages_text.output_bytes(event)
 
 
-def meter(ask: Ask, target: Target, head: Head) -> Meter:
+def meter(ask: ClientRequest, target: Target, head: Head) -> Meter:
     _ = ask
     known = opaque_facts.usage_of_headers(head.headers)
     tier = opaque_facts.tier_of_headers(head.headers)
@@ -226,7 +228,7 @@ def meter(ask: Ask, target: Target, head: Head) -> Meter:
 class Encoder:
     """Events of Anthropic's dialect to chunks, with the metrics that Bedrock puts into the last one."""
 
-    def __init__(self, ask: Ask) -> None:
+    def __init__(self, ask: ClientRequest) -> None:
         self._ask = ask
         self._meter = AnthropicMeter()
 
@@ -270,5 +272,5 @@ def reply_headers(request_id: str, usage: Usage | None) -> dict[str, str]:
     return {**runtime_api.reply_headers(request_id, usage), **counts}
 
 
-def encoder(ask: Ask) -> Encoder:
+def encoder(ask: ClientRequest) -> Encoder:
     return Encoder(ask)

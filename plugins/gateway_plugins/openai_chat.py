@@ -15,7 +15,7 @@ import orjson
 from gateway.contract import json_api
 from gateway.contract.errors import Problem
 from gateway.contract.flag import (
-    Ask,
+    ClientRequest,
     Decoder,
     Drop,
     Event,
@@ -23,8 +23,8 @@ from gateway.contract.flag import (
     Head,
     Meter,
     Route,
-    Send,
     Target,
+    UpstreamRequest,
 )
 from gateway.contract.framing import sse
 from gateway_plugins.dialects.bedrock import tagged_history
@@ -50,7 +50,7 @@ _QUERY: Final = ("api-version",)
 """What is taken in a query: by Azure, where it serves OpenAI's API."""
 
 
-def build(ask: Ask, target: Target, drop: Drop) -> Send:
+def build(ask: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest:
     changes: dict[str, bytes | None] = tagged_history.of_chat(ask.top, target.caps.family, drop)
     if ask.top.decode("model") != target.model:
         changes["model"] = orjson.dumps(target.model)
@@ -58,10 +58,10 @@ def build(ask: Ask, target: Target, drop: Drop) -> Send:
         changes["stream_options"] = orjson.dumps({**stream_options(ask.top), "include_usage": True})
     body = ask.top.spliced(changes) if changes else ask.top.body
     query = json_api.kept(ask.query, _QUERY) if ask.flag == "openai_chat" else ""
-    return Send("POST", "/v1/chat/completions", body, query, {"content-type": "application/json"})
+    return UpstreamRequest("POST", "/v1/chat/completions", body, query, {"content-type": "application/json"})
 
 
-def limit(ask: Ask) -> int | None:
+def limit(ask: ClientRequest) -> int | None:
     """Of all the answers together that the client asks for."""
     one = json_api.limit_of(ask, "max_completion_tokens", "max_tokens")
     answers = whole_number(ask.top.decode("n"))
@@ -70,12 +70,12 @@ def limit(ask: Ask) -> int | None:
     return answers * (one if one is not None and one > 0 else json_api.UNLIMITED)
 
 
-def wants_usage(ask: Ask) -> bool:
+def wants_usage(ask: ClientRequest) -> bool:
     """The client asked for the chunk with the usage. Raises `Refused` for options that are none."""
     return stream_options(ask.top).get("include_usage") is True
 
 
-def decoder(ask: Ask, target: Target, head: Head) -> Decoder:
+def decoder(ask: ClientRequest, target: Target, head: Head) -> Decoder:
     _ = target, head
     return ChatDecoder(hide_usage=not wants_usage(ask), answers=whole_number(ask.top.decode("n")))
 
@@ -170,7 +170,7 @@ def _choices(data: Any) -> list[dict[str, Any]]:
     return [mapping(choice) for choice in sequence(mapping(data).get("choices"))]
 
 
-def meter(ask: Ask, target: Target, head: Head) -> Meter:
+def meter(ask: ClientRequest, target: Target, head: Head) -> Meter:
     _ = ask, target, head
     return ChatMeter()
 
@@ -188,7 +188,7 @@ class Encoder(json_api.SseEncoder):
         return sse.encode(b"[DONE]")
 
 
-def encoder(ask: Ask) -> Encoder:
+def encoder(ask: ClientRequest) -> Encoder:
     _ = ask
     return Encoder()
 
@@ -199,7 +199,7 @@ def texts(event: Event) -> str:
     return "".join(text(mapping(choice.get("delta")).get("content")) for choice in _choices(event.data))
 
 
-def written(event: Event) -> int:
+def output_bytes(event: Event) -> int:
     """Text, refusals, thinking by the names that servers give it, and arguments of tools."""
     return sum(map(_written, _choices(event.data))) if event.kind == CHUNK else 0
 

@@ -14,7 +14,7 @@ import orjson
 
 from gateway.contract import errors, json_api
 from gateway.contract.errors import Problem, UpstreamFailed
-from gateway.contract.flag import Ask, Decoder, Drop, Event, Head, Meter, Route, Send, Target
+from gateway.contract.flag import ClientRequest, Decoder, Drop, Event, Head, Meter, Route, Target, UpstreamRequest
 from gateway.contract.framing import sse
 from gateway_plugins.dialects.openai import errors as openai_errors
 from gateway_plugins.dialects.openai_responses import facts as responses_facts
@@ -34,7 +34,7 @@ parse = partial(json_api.parse, "openai_responses", "openai_responses")
 steps = remote_files.steps
 texts = responses_facts.texts
 with_text = responses_facts.with_text
-written = responses_facts.written
+output_bytes = responses_facts.output_bytes
 
 _QUERY: Final = ("api-version",)
 """What is taken in a query: by Azure, where it serves OpenAI's API."""
@@ -50,16 +50,16 @@ _SAID: Final = {
 """Codes of a failed response; of all others it is `server_error`."""
 
 
-def build(ask: Ask, target: Target, drop: Drop) -> Send:
+def build(ask: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest:
     changes: dict[str, bytes | None] = responses_reasoning.without_ours(ask.top, drop)
     if ask.top.decode("model") != target.model:
         changes["model"] = orjson.dumps(target.model)
     body = ask.top.spliced(changes) if changes else ask.top.body
     query = json_api.kept(ask.query, _QUERY)
-    return Send("POST", "/v1/responses", body, query, {"content-type": "application/json"})
+    return UpstreamRequest("POST", "/v1/responses", body, query, {"content-type": "application/json"})
 
 
-def decoder(ask: Ask, target: Target, head: Head) -> Decoder:
+def decoder(ask: ClientRequest, target: Target, head: Head) -> Decoder:
     _ = ask, target, head
     return ResponsesDecoder()
 
@@ -97,7 +97,7 @@ def _kind(name: str, payload: bytes) -> str:
         return "message"
 
 
-def meter(ask: Ask, target: Target, head: Head) -> Meter:
+def meter(ask: ClientRequest, target: Target, head: Head) -> Meter:
     _ = ask, target, head
     return responses_facts.Meter()
 
@@ -108,7 +108,7 @@ class Encoder(json_api.SseEncoder):
     Of a provider's own events, which pass by here, it knows neither.
     """
 
-    def __init__(self, ask: Ask) -> None:
+    def __init__(self, ask: ClientRequest) -> None:
         self._ask = ask
         self._sequence = 0
         self._created: Event | None = None
@@ -138,5 +138,5 @@ class Encoder(json_api.SseEncoder):
         return sse.encode(orjson.dumps(data), kind)
 
 
-def encoder(ask: Ask) -> Encoder:
+def encoder(ask: ClientRequest) -> Encoder:
     return Encoder(ask)

@@ -13,7 +13,7 @@ from gateway.config.document.secrets import Secret
 from gateway.config.load import load
 from gateway.config.model import Provider
 from gateway.contract.capabilities import capabilities
-from gateway.contract.flag import Request, Route, Target
+from gateway.contract.flag import HttpRequest, Route, Target
 from gateway.contract.registry import discover
 from gateway.upstream.catalog import Offer
 from tests.helpers.gateway import CAP, HAIKU, NOVA, SONNET
@@ -204,7 +204,7 @@ async def test_no_secret_is_in_the_repr_of_a_value_that_holds_it(tmp_path, monke
 def test_no_secret_is_in_the_repr_of_a_call_that_brings_or_shows_it():
     route = Route("POST", "/v1/messages", "generate")
     headers = {"authorization": f"Bearer {CANARIES['client']}"}
-    asked = Request(route, "/v1/messages", "", headers, {}, json.dumps({**CHAT, "max_tokens": 5}).encode())
+    asked = HttpRequest(route, "/v1/messages", "", headers, {}, json.dumps({**CHAT, "max_tokens": 5}).encode())
     flags = discover().flags
     flag = flags["anthropic_messages"]
     provider = Provider("p", "http://127.0.0.1:9", (HAIKU,), Secret(CANARIES["literal"]))

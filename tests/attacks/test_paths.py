@@ -19,7 +19,7 @@ OPERATIONS = {
     "invoke-with-response-stream": CLAUDE,
     "count-tokens": COUNT,
 }
-WIDE = "".join(chr(ord(letter) + 0xFEE0) if letter.isalpha() else letter for letter in HAIKU)
+WIDE = "".join(chr(ord(character) + 0xFEE0) if character.isalpha() else character for character in HAIKU)
 HONEST = [HAIKU, quote(HAIKU, safe=""), HAIKU.replace("u", "%75"), f"b/{HAIKU}", f"b%2F{HAIKU}", f"%62/{HAIKU}"]
 """All mean the model that is granted."""
 HOSTILE = [

@@ -15,7 +15,7 @@ from statistics import median
 from urllib.parse import quote
 
 from gateway.contract.flag import Usage
-from gateway.store.base import GROUPS, Place, rfc3339
+from gateway.store.base import GROUPS, JournalOffset, rfc3339
 from gateway.store.entries import Entry
 from gateway.store.file import connect, prepare
 from gateway.store.sqlite import SqliteStore
@@ -68,7 +68,7 @@ def build(path, count):
     connection = connect(path)
     for start in range(0, count, BATCH):
         numbers = range(start, min(start + BATCH, count))
-        write(connection, [Entry(call=one(number, count)) for number in numbers], Place())
+        write(connection, [Entry(call=one(number, count)) for number in numbers], JournalOffset())
     connection.close()
     return time.monotonic() - began
 

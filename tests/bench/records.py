@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 
 from gateway.config.load import loads
-from gateway.store.base import Place
+from gateway.store.base import JournalOffset
 from gateway.store.entries import Entry, decode, encode
-from gateway.store.follower import BATCH_BYTES, Keeper
+from gateway.store.follower import BATCH_BYTES, JournalFollower
 from gateway.store.journal import Journal
 from gateway.store.sqlite import SqliteStore
 from gateway.telemetry.log import configure
@@ -47,7 +47,7 @@ def path(folder, calls):
     log = configure(Nowhere())
     store = SqliteStore(folder / "irisgate.db")
     journal = Journal(folder / "journal", log)
-    keeper, metrics = Keeper(journal, store, log), Metrics(_config())
+    keeper, metrics = JournalFollower(journal, store, log), Metrics(_config())
     steps = {
         "written to the journal": lambda each: keeper.put(Entry(call=each)),
         "counted": metrics.observe,
@@ -75,7 +75,7 @@ def behind(folder, calls):
         journal.append(encode(Entry(call=each)))
 
     async def take_over():
-        place = Place()
+        place = JournalOffset()
         while place < journal.end:
             lines, place = journal.read(place, BATCH_BYTES)
             await store.write(decode(lines)[0], place)

@@ -12,7 +12,7 @@ from gateway.access.identity.caller import Caller, Identity
 from gateway.call.chain import Call
 from gateway.call.runtime import Runtime
 from gateway.config.model import Capability, Config, Grant, Provider
-from gateway.contract.flag import Ask
+from gateway.contract.flag import ClientRequest
 from gateway.contract.members import Members
 from gateway.money.prices.table import Prices
 from gateway.testkit.localapi import Node, User
@@ -97,7 +97,9 @@ class Setup:
 
 def new_call(runtime, plugin, identity, name):
     top = Members(b'{"model":"%s"}' % name.encode())
-    ask = Ask("openai_chat", "openai_chat", "generate", "POST", "/v1/chat/completions", "", {}, top, name, stream=False)
+    ask = ClientRequest(
+        "openai_chat", "openai_chat", "generate", "POST", "/v1/chat/completions", "", {}, top, name, stream=False
+    )
     return Call("req_bench", runtime, plugin, "generate", "bench", identity=identity, ask=ask)
 
 

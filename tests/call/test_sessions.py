@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from gateway.call.sessions import KEY_BYTES, agent, fingerprint, load_key, session_id
-from gateway.contract.flag import OPAQUE, Ask, Members
+from gateway.contract.flag import OPAQUE, ClientRequest, Members
 
 KEY = bytes(range(32))
 UUID = "0a7c51b2-6b1f-4c8e-9a39-0c3a5a1f8c11"
@@ -18,7 +18,7 @@ CHAT = {"model": "m", "messages": [{"role": "system", "content": "Be brief."}, {
 
 
 def ask(body=CHAT, *, dialect="openai_chat", **headers):
-    return Ask(
+    return ClientRequest(
         flag=dialect,
         dialect=dialect,
         operation="generate",

@@ -47,7 +47,7 @@ REASONING = {
 }
 """How each is asked to think; the others have no field for a signature."""
 
-roads = pytest.mark.parametrize("flag", OPERATIONS, ids=["InvokeModel", "Converse"])
+conversions = pytest.mark.parametrize("flag", OPERATIONS, ids=["InvokeModel", "Converse"])
 over_converse = pytest.mark.parametrize("flag", ["bedrock_converse"], ids=["Converse"])
 ANSWER = Scenario()
 """The simulated model's own answer, about the results."""
@@ -80,7 +80,7 @@ def ai_sdk(gw):
     return talks
 
 
-@roads
+@conversions
 @pytest.mark.parametrize("name", PROVIDERS)
 async def test_two_tools_are_run_and_their_results_come_back_whole_and_streamed(ai_sdk, gw, bedrock_sim, flag, name):
     bedrock_sim.script(TWO_CALLS, ANSWER, TWO_CALLS, ANSWER)
@@ -106,7 +106,7 @@ async def test_tokens_are_told_as_they_are_booked(ai_sdk, gw, bedrock_sim, name)
         assert talk["tokens"]["input"] == 3 + 1000 + 200 + 50
 
 
-@roads
+@conversions
 @pytest.mark.parametrize("name", REASONING)
 async def test_thinking_comes_back_with_its_signature_whole_and_streamed(ai_sdk, bedrock_sim, name):
     bedrock_sim.script(THINKING, ANSWER, THINKING, ANSWER)

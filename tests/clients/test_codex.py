@@ -11,7 +11,7 @@ from tests.clients.samples import PLAIN, PNG, PNG_BASE64, SAID, THOUGHT, check_u
 from tests.helpers.gateway import HAIKU, SONNET, bedrock, gate
 
 ROADS = {"InvokeModel": "bedrock_model_invoke", "Converse": "bedrock_converse"}
-roads = pytest.mark.parametrize("gw", ROADS, indirect=True)
+conversions = pytest.mark.parametrize("gw", ROADS, indirect=True)
 over_converse = pytest.mark.parametrize("gw", ["Converse"], indirect=True)
 
 DROPPED = ["/prompt_cache_key", "/client_metadata", "/tools/8"]
@@ -53,7 +53,7 @@ def codex(tmp_path, gw):
     return Codex(programs.npm("codex", tmp_path), gw.url)
 
 
-@roads
+@conversions
 async def test_a_command_is_run_and_what_it_printed_comes_back(codex, gw, bedrock_sim):
     bedrock_sim.script(scenarios.tools(ECHO))
     said = await codex.answer("What does the shell say?")
@@ -67,7 +67,7 @@ async def test_a_command_is_run_and_what_it_printed_comes_back(codex, gw, bedroc
     check_upstream(bedrock_sim)
 
 
-@roads
+@conversions
 async def test_thinking_comes_back_with_its_signature(codex, bedrock_sim):
     bedrock_sim.script(scenarios.thinking(THOUGHT, "Let me look.", calls=(ECHO,)))
     said = await codex.answer("What does the shell say?", "-c", "model_reasoning_effort=low")
@@ -81,7 +81,7 @@ async def test_thinking_comes_back_with_its_signature(codex, bedrock_sim):
     check_upstream(bedrock_sim)
 
 
-@roads
+@conversions
 async def test_an_image_that_a_tool_looks_at_arrives_as_it_is(codex, bedrock_sim):
     (codex.folder / "dot.png").write_bytes(PNG)
     bedrock_sim.script(scenarios.tools(Tool("view_image", {"path": str(codex.folder / "dot.png")})))

@@ -36,8 +36,8 @@ ROADS = {
     "Claude over Converse": (f"converse/{HAIKU}", "converse", "converse-stream"),
     "Nova over Converse": (NOVA, "converse", "converse-stream"),
 }
-roads = pytest.mark.parametrize("road", ROADS)
-claude_roads = pytest.mark.parametrize("road", list(ROADS)[:2])
+conversions = pytest.mark.parametrize("conversion", ROADS)
+claude_conversions = pytest.mark.parametrize("conversion", list(ROADS)[:2])
 either_way = pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
 
 
@@ -61,25 +61,25 @@ def connect(gw):
     return openai.AsyncOpenAI(base_url=gw.url + "/v1", api_key="-", max_retries=0)
 
 
-async def answer(client, road, *, streamed, **given):
+async def answer(client, conversion, *, streamed, **given):
     """The completion, whole or put together by the SDK from its stream."""
-    given = {"model": ROADS[road][0], "messages": HELLO, **given}
+    given = {"model": ROADS[conversion][0], "messages": HELLO, **given}
     if not streamed:
         return await client.chat.completions.create(**given)
     async with client.chat.completions.stream(**given, stream_options={"include_usage": True}) as stream:
         return await stream.get_final_completion()
 
 
-@roads
+@conversions
 @either_way
-async def test_a_chat_is_answered(client, gw, bedrock_sim, road, streamed):
+async def test_a_chat_is_answered(client, gw, bedrock_sim, conversion, streamed):
     bedrock_sim.script(PLAIN)
-    completion = await answer(client, road, streamed=streamed)
+    completion = await answer(client, conversion, streamed=streamed)
     choice = completion.choices[0]
     assert (choice.message.content, choice.finish_reason) == (SAID, "stop")
     assert (completion.usage.prompt_tokens, completion.usage.completion_tokens) == (12, 7)
     (seen,) = bedrock_sim.requests
-    model, *operations = ROADS[road]
+    model, *operations = ROADS[conversion]
     assert seen.path == f"/model/{model.removeprefix('converse/').replace(':', '%3A')}/{operations[streamed]}"
     (record,) = await gw.calls()
     assert (record["agent"], record["outcome"], record["tokens"]["output"]) == ("OpenAI/Python", "ok", 7)
@@ -94,21 +94,21 @@ async def test_the_client_without_async_works_too(gw, bedrock_sim):
     assert completion.choices[0].message.content == SAID
 
 
-@roads
-async def test_a_stream_comes_in_its_deltas_and_without_usage_unless_asked(client, bedrock_sim, road):
+@conversions
+async def test_a_stream_comes_in_its_deltas_and_without_usage_unless_asked(client, bedrock_sim, conversion):
     bedrock_sim.script(PLAIN)
-    given = {"model": ROADS[road][0], "messages": HELLO, "stream": True}
+    given = {"model": ROADS[conversion][0], "messages": HELLO, "stream": True}
     chunks = [chunk async for chunk in await client.chat.completions.create(**given)]
     texts = [chunk.choices[0].delta.content for chunk in chunks]
     assert [text for text in texts if text] == ["Hello", " from", " a simulated", " model."]
     assert all(chunk.usage is None for chunk in chunks)
 
 
-@roads
+@conversions
 @either_way
-async def test_two_tools_at_once_are_called_and_their_results_arrive(client, gw, bedrock_sim, road, streamed):
+async def test_two_tools_at_once_are_called_and_their_results_arrive(client, gw, bedrock_sim, conversion, streamed):
     bedrock_sim.script(TWO_CALLS)
-    choice = (await answer(client, road, streamed=streamed, tools=FUNCTIONS)).choices[0]
+    choice = (await answer(client, conversion, streamed=streamed, tools=FUNCTIONS)).choices[0]
     calls = choice.message.tool_calls
     assert (choice.finish_reason, choice.message.content) == ("tool_calls", "Let me look.")
     assert [(call.function.name, json.loads(call.function.arguments)) for call in calls] == [
@@ -117,46 +117,46 @@ async def test_two_tools_at_once_are_called_and_their_results_arrive(client, gw,
     ]
     results = [{"role": "tool", "tool_call_id": call.id, "content": RESULTS[call.function.name]} for call in calls]
     history = [*HELLO, choice.message, *results]
-    choice = (await answer(client, road, streamed=streamed, tools=FUNCTIONS, messages=history)).choices[0]
+    choice = (await answer(client, conversion, streamed=streamed, tools=FUNCTIONS, messages=history)).choices[0]
     assert (choice.message.content, choice.finish_reason) == (SAID_OF_THE_RESULTS, "stop")
     assert (await gw.calls(2))[0]["tools"] == ["get_weather", "get_time"]
     check_upstream(bedrock_sim)
 
 
-@roads
+@conversions
 @either_way
-async def test_a_tool_without_arguments_is_called_with_an_empty_object(client, bedrock_sim, road, streamed):
+async def test_a_tool_without_arguments_is_called_with_an_empty_object(client, bedrock_sim, conversion, streamed):
     bedrock_sim.script(scenarios.tools(Tool("now"), Tool("now")))
     now = {"type": "function", "function": {"name": "now"}}
-    calls = (await answer(client, road, streamed=streamed, tools=[now])).choices[0].message.tool_calls
+    calls = (await answer(client, conversion, streamed=streamed, tools=[now])).choices[0].message.tool_calls
     assert [call.function.arguments for call in calls] == ["{}", "{}"]
     check_upstream(bedrock_sim)
 
 
-@claude_roads
+@claude_conversions
 @either_way
-async def test_thinking_is_taken_back_in_the_next_turn(client, bedrock_sim, road, streamed):
+async def test_thinking_is_taken_back_in_the_next_turn(client, bedrock_sim, conversion, streamed):
     bedrock_sim.script(THINKING)
     given = {"tools": FUNCTIONS, "reasoning_effort": "low"}
-    message = (await answer(client, road, streamed=streamed, **given)).choices[0].message
+    message = (await answer(client, conversion, streamed=streamed, **given)).choices[0].message
     assert message.reasoning_content == THOUGHT
     history = [*HELLO, message, {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": "09:41"}]
-    message = (await answer(client, road, streamed=streamed, messages=history, **given)).choices[0].message
+    message = (await answer(client, conversion, streamed=streamed, messages=history, **given)).choices[0].message
     assert message.content == "The tool said: 09:41"
     assert THOUGHT in bedrock_sim.requests[1].body.decode()
     assert "sig-sim-" in bedrock_sim.requests[1].body.decode()
     check_upstream(bedrock_sim)
 
 
-@claude_roads
+@claude_conversions
 @either_way
-async def test_encrypted_thinking_is_taken_back_beside_the_readable(client, bedrock_sim, road, streamed):
+async def test_encrypted_thinking_is_taken_back_beside_the_readable(client, bedrock_sim, conversion, streamed):
     call = Tool("get_time", {"city": "Tokyo"})
     bedrock_sim.script(Scenario(Canned(thinking=THOUGHT, redacted="ZW5jcnlwdGVkIHRob3VnaHQ=", tools=(call,))))
     given = {"tools": FUNCTIONS, "reasoning_effort": "low"}
-    message = (await answer(client, road, streamed=streamed, **given)).choices[0].message
+    message = (await answer(client, conversion, streamed=streamed, **given)).choices[0].message
     history = [*HELLO, message, {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": "09:41"}]
-    await answer(client, road, streamed=streamed, messages=history, **given)
+    await answer(client, conversion, streamed=streamed, messages=history, **given)
     sent = bedrock_sim.requests[1].json["messages"][1]["content"]
     assert [next(iter(block)) if "type" not in block else block["type"] for block in sent] in (
         ["thinking", "redacted_thinking", "tool_use"],
@@ -165,11 +165,11 @@ async def test_encrypted_thinking_is_taken_back_beside_the_readable(client, bedr
     check_upstream(bedrock_sim)
 
 
-@roads
-async def test_an_image_arrives_as_it_is(client, bedrock_sim, road):
+@conversions
+async def test_an_image_arrives_as_it_is(client, bedrock_sim, conversion):
     image = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG_BASE64}"}}
     content = [{"type": "text", "text": "What is this?"}, image]
-    await answer(client, road, streamed=False, messages=[{"role": "user", "content": content}])
+    await answer(client, conversion, streamed=False, messages=[{"role": "user", "content": content}])
     sent = bedrock_sim.requests[0].json["messages"][0]["content"]
     assert sent[1] in (
         {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG_BASE64}},
@@ -178,13 +178,13 @@ async def test_an_image_arrives_as_it_is(client, bedrock_sim, road):
     check_upstream(bedrock_sim)
 
 
-@claude_roads
+@claude_conversions
 @either_way
-async def test_cached_tokens_are_told_and_counted(client, gw, bedrock_sim, road, streamed):
+async def test_cached_tokens_are_told_and_counted(client, gw, bedrock_sim, conversion, streamed):
     bedrock_sim.script(CACHED)
     marked = [{"type": "text", "text": "long " * 2000, "cache_control": {"type": "ephemeral"}}]
     history = [{"role": "system", "content": marked}, *HELLO]
-    usage = (await answer(client, road, streamed=streamed, messages=history)).usage
+    usage = (await answer(client, conversion, streamed=streamed, messages=history)).usage
     assert (usage.prompt_tokens, usage.prompt_tokens_details.cached_tokens) == (1253, 1000)
     tokens = (await gw.calls())[0]["tokens"]
     assert (tokens["cache_read"], tokens["cache_write_5m"], tokens["cache_write_1h"]) == (1000, 200, 50)
@@ -196,10 +196,10 @@ class Place(BaseModel):
     city: str
 
 
-@claude_roads
-async def test_an_answer_by_a_schema_is_parsed_by_the_sdk(client, bedrock_sim, road):
+@claude_conversions
+async def test_an_answer_by_a_schema_is_parsed_by_the_sdk(client, bedrock_sim, conversion):
     bedrock_sim.script(scenarios.text('{"city": "Tokyo"}'))
-    given = {"model": ROADS[road][0], "messages": HELLO, "response_format": Place}
+    given = {"model": ROADS[conversion][0], "messages": HELLO, "response_format": Place}
     completion = await client.chat.completions.parse(**given)
     assert completion.choices[0].message.parsed == Place(city="Tokyo")
     check_upstream(bedrock_sim)
@@ -232,12 +232,12 @@ ERRORS = {
 
 
 @pytest.mark.parametrize(("name", "expected"), ERRORS.items(), ids=ERRORS)
-@roads
+@conversions
 @either_way
-async def test_an_error_of_bedrock_has_its_own_class(client, bedrock_sim, road, name, expected, streamed):
+async def test_an_error_of_bedrock_has_its_own_class(client, bedrock_sim, conversion, name, expected, streamed):
     bedrock_sim.script(scenarios.error(name, "in AWS's own words"))
     with pytest.raises(expected, match="in AWS's own words"):
-        await answer(client, road, streamed=streamed)
+        await answer(client, conversion, streamed=streamed)
 
 
 async def test_a_model_that_is_not_there_is_not_found(client):
@@ -262,12 +262,12 @@ BROKEN = {
 }
 
 
-@roads
+@conversions
 @pytest.mark.parametrize("fault", BROKEN)
-async def test_a_stream_that_breaks_is_an_error_and_no_completion(client, bedrock_sim, road, fault):
+async def test_a_stream_that_breaks_is_an_error_and_no_completion(client, bedrock_sim, conversion, fault):
     bedrock_sim.script(BROKEN[fault])
     with pytest.raises(openai.APIError) as raised:
-        await answer(client, road, streamed=True)
+        await answer(client, conversion, streamed=True)
     assert ("Too many tokens" in str(raised.value)) == (fault == "an exception")
 
 
@@ -276,10 +276,10 @@ async def test_a_provider_that_is_openai_itself_is_reached(tmp_path, openai_upst
     provider = {"baseurl": openai_upstream.url, "apikey": KEY, "models": ["gpt-x"]}
     async with gate(tmp_path, {"openai": provider}) as gw, connect(gw) as client:
         openai_upstream.script(PLAIN, TWO_CALLS)
-        road = {"model": "gpt-x"}
-        completion = await answer(client, "Nova over Converse", streamed=streamed, **road)
+        conversion = {"model": "gpt-x"}
+        completion = await answer(client, "Nova over Converse", streamed=streamed, **conversion)
         assert (completion.choices[0].message.content, completion.usage.prompt_tokens) == (SAID, 12)
-        completion = await answer(client, "Nova over Converse", streamed=streamed, tools=FUNCTIONS, **road)
+        completion = await answer(client, "Nova over Converse", streamed=streamed, tools=FUNCTIONS, **conversion)
         assert len(completion.choices[0].message.tool_calls) == 2
         assert {seen.headers["authorization"] for seen in openai_upstream.requests} == {f"Bearer {KEY}"}
         assert {(seen.refused, *seen.leaked("authorization")) for seen in openai_upstream.requests} == {("",)}

@@ -45,8 +45,10 @@ ROADS = {
         {"apikey": KEY, "models": ["gpt-x"], "compatibility": {"openai_chat": True, "openai_responses": True}},
     ),
 }
-roads = pytest.mark.parametrize("road", ROADS)
-claude_roads = pytest.mark.parametrize("road", [road for road in ROADS if "Claude" in road or road == "Anthropic"])
+conversions = pytest.mark.parametrize("conversion", ROADS)
+claude_conversions = pytest.mark.parametrize(
+    "conversion", [conversion for conversion in ROADS if "Claude" in conversion or conversion == "Anthropic"]
+)
 either_way = pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
 
 
@@ -75,8 +77,8 @@ class Way:
 
 
 @pytest.fixture
-async def way(tmp_path, road):
-    kind, model, provider = ROADS[road]
+async def way(tmp_path, conversion):
+    kind, model, provider = ROADS[conversion]
     async with kind(keys={KEY}) as simulated:
         plain = {"baseurl": simulated.url, **provider}
         made = bedrock(simulated.url, **provider) if kind is BedrockSim else plain
@@ -88,7 +90,7 @@ def connect(gw):
     return openai.AsyncOpenAI(base_url=gw.url + "/v1", api_key="-", max_retries=0)
 
 
-@roads
+@conversions
 @either_way
 async def test_a_question_is_answered(way, streamed):
     way.simulated.script(PLAIN)
@@ -100,7 +102,7 @@ async def test_a_question_is_answered(way, streamed):
     way.check()
 
 
-@roads
+@conversions
 async def test_a_stream_comes_in_its_deltas(way):
     way.simulated.script(PLAIN)
     events = [event async for event in await way.client.responses.create(model=way.model, input="hi", stream=True)]
@@ -110,7 +112,7 @@ async def test_a_stream_comes_in_its_deltas(way):
     assert (events[0].type, events[-1].type) == ("response.created", "response.completed")
 
 
-@roads
+@conversions
 @either_way
 async def test_two_tools_at_once_are_called_and_their_results_arrive(way, streamed):
     way.simulated.script(TWO_CALLS)
@@ -131,7 +133,7 @@ async def test_two_tools_at_once_are_called_and_their_results_arrive(way, stream
     way.check()
 
 
-@claude_roads
+@claude_conversions
 @either_way
 async def test_thinking_is_taken_back_in_the_next_turn(way, streamed):
     way.simulated.script(THINKING)
@@ -153,7 +155,7 @@ async def test_thinking_is_taken_back_in_the_next_turn(way, streamed):
     way.check()
 
 
-@claude_roads
+@claude_conversions
 @either_way
 async def test_encrypted_thinking_is_taken_back_beside_the_readable(way, streamed):
     call = Tool("get_time", {"city": "Tokyo"})
@@ -172,7 +174,7 @@ async def test_encrypted_thinking_is_taken_back_beside_the_readable(way, streame
     way.check()
 
 
-@pytest.mark.parametrize("road", ["OpenAI"])
+@pytest.mark.parametrize("conversion", ["OpenAI"])
 async def test_thinking_of_another_family_is_left_out_for_openai_itself(way, tmp_path):
     async with BedrockSim(keys={KEY}) as simulated:
         simulated.script(THINKING)
@@ -186,7 +188,7 @@ async def test_thinking_of_another_family_is_left_out_for_openai_itself(way, tmp
     way.check()
 
 
-@roads
+@conversions
 async def test_an_image_arrives_as_it_is(way):
     image = {"type": "input_image", "image_url": f"data:image/png;base64,{PNG_BASE64}", "detail": "auto"}
     content = [{"type": "input_text", "text": "What is this?"}, image]
@@ -195,7 +197,7 @@ async def test_an_image_arrives_as_it_is(way):
     way.check()
 
 
-@roads
+@conversions
 @either_way
 async def test_cached_tokens_are_told_and_counted(way, streamed):
     way.simulated.script(CACHED)
@@ -208,7 +210,7 @@ class Place(BaseModel):
     city: str
 
 
-@claude_roads
+@claude_conversions
 async def test_an_answer_by_a_schema_is_parsed_by_the_sdk(way):
     way.simulated.script(scenarios.text('{"city": "Tokyo"}'))
     response = await way.client.responses.parse(model=way.model, input="where?", text_format=Place)
@@ -216,7 +218,7 @@ async def test_an_answer_by_a_schema_is_parsed_by_the_sdk(way):
     way.check()
 
 
-@pytest.mark.parametrize("road", ["Nova on Converse"])
+@pytest.mark.parametrize("conversion", ["Nova on Converse"])
 @either_way
 async def test_a_model_without_structured_output_answers_by_a_schema_too(way, streamed):
     """It is made to call a tool of the schema's, and the arguments come back as text."""
@@ -229,7 +231,7 @@ async def test_a_model_without_structured_output_answers_by_a_schema_too(way, st
     way.check()
 
 
-@roads
+@conversions
 @either_way
 async def test_an_answer_that_was_cut_short_says_so(way, streamed):
     way.simulated.script(scenarios.NAMED["max_tokens"])
@@ -250,7 +252,7 @@ BROKEN = {
 }
 
 
-@roads
+@conversions
 @pytest.mark.parametrize("fault", BROKEN)
 async def test_a_stream_that_breaks_is_an_error_and_no_completion(way, fault):
     way.simulated.script(BROKEN[fault])
@@ -264,14 +266,14 @@ async def test_a_stream_that_breaks_is_an_error_and_no_completion(way, fault):
     assert record["outcome"] != "ok"
 
 
-@roads
+@conversions
 async def test_an_error_before_the_first_byte_has_its_own_class(way):
     way.simulated.script(scenarios.error("ThrottlingException", "in the provider's words"))
     with pytest.raises(openai.RateLimitError, match="in the provider's words"):
         await way.answer(streamed=True)
 
 
-@pytest.mark.parametrize("road", ["Anthropic"])
+@pytest.mark.parametrize("conversion", ["Anthropic"])
 async def test_what_would_change_the_meaning_is_a_bad_request_that_names_the_field(way):
     with pytest.raises(openai.BadRequestError) as raised:
         await way.answer(streamed=False, previous_response_id="resp_1")

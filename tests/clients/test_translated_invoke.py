@@ -47,7 +47,7 @@ ROADS = {
 
 
 @pytest.fixture(params=ROADS)
-async def road(request, tmp_path):
+async def conversion(request, tmp_path):
     """Both clients, the model that they ask for, and the provider behind the gateway."""
     simulator, model, entry = ROADS[request.param]
     async with simulator(keys={KEY}) as upstream, gate(tmp_path, {"provider": entry(upstream.url)}) as gw:
@@ -60,29 +60,29 @@ async def road(request, tmp_path):
 
 
 def on(*names):
-    return pytest.mark.parametrize("road", names, indirect=True)
+    return pytest.mark.parametrize("conversion", names, indirect=True)
 
 
-async def message(road, *, streamed, **given):
+async def message(conversion, *, streamed, **given):
     """The message that Anthropic's client gets, whole or put together from the stream."""
-    given = {"model": road.model, "max_tokens": 50, "messages": HELLO, **given}
+    given = {"model": conversion.model, "max_tokens": 50, "messages": HELLO, **given}
     if not streamed:
-        return await road.sdk.messages.create(**given)
-    async with road.sdk.messages.stream(**given) as stream:
+        return await conversion.sdk.messages.create(**given)
+    async with conversion.sdk.messages.stream(**given) as stream:
         return await stream.get_final_message()
 
 
-async def test_boto3_gets_a_whole_body(road):
-    road.upstream.script(PLAIN)
-    reply = await invoke(road.aws, CLAUDE, road.model)
+async def test_boto3_gets_a_whole_body(conversion):
+    conversion.upstream.script(PLAIN)
+    reply = await invoke(conversion.aws, CLAUDE, conversion.model)
     assert (reply["type"], reply["role"], reply["stop_reason"]) == ("message", "assistant", "end_turn")
     assert [(block["type"], block["text"]) for block in reply["content"]] == [("text", SAID)]
     assert (reply["usage"]["input_tokens"], reply["usage"]["output_tokens"]) == (12, 7)
 
 
-async def test_boto3_gets_chunks_that_end_with_the_metrics(road):
-    road.upstream.script(PLAIN)
-    chunks = await invoke_stream(road.aws, CLAUDE, road.model)
+async def test_boto3_gets_chunks_that_end_with_the_metrics(conversion):
+    conversion.upstream.script(PLAIN)
+    chunks = await invoke_stream(conversion.aws, CLAUDE, conversion.model)
     assert [chunk["type"] for chunk in chunks] == [
         "message_start",
         "content_block_start",
@@ -99,17 +99,17 @@ async def test_boto3_gets_chunks_that_end_with_the_metrics(road):
 
 
 @either_way
-async def test_anthropics_client_gets_a_message(road, streamed):
-    road.upstream.script(PLAIN)
-    said = await message(road, streamed=streamed)
+async def test_anthropics_client_gets_a_message(conversion, streamed):
+    conversion.upstream.script(PLAIN)
+    said = await message(conversion, streamed=streamed)
     assert (said.content[0].text, said.stop_reason) == (SAID, "end_turn")
     assert (said.usage.input_tokens, said.usage.output_tokens) == (12, 7)
 
 
 @either_way
-async def test_two_tools_at_once_are_called_and_their_results_arrive(road, streamed):
-    road.upstream.script(TWO_CALLS)
-    said = await message(road, streamed=streamed, tools=TOOL_PARAMS)
+async def test_two_tools_at_once_are_called_and_their_results_arrive(conversion, streamed):
+    conversion.upstream.script(TWO_CALLS)
+    said = await message(conversion, streamed=streamed, tools=TOOL_PARAMS)
     calls = [block for block in said.content if block.type == "tool_use"]
     assert said.stop_reason == "tool_use"
     assert [(call.name, call.input) for call in calls] == [
@@ -118,28 +118,28 @@ async def test_two_tools_at_once_are_called_and_their_results_arrive(road, strea
     ]
     results = [{"type": "tool_result", "tool_use_id": call.id, "content": RESULTS[call.name]} for call in calls]
     history = [*HELLO, {"role": "assistant", "content": said.content}, {"role": "user", "content": results}]
-    said = await message(road, streamed=streamed, tools=TOOL_PARAMS, messages=history)
+    said = await message(conversion, streamed=streamed, tools=TOOL_PARAMS, messages=history)
     assert said.stop_reason == "end_turn"
-    if road.name != "openai":  # there each result is a message, and the simulated model repeats the last one
+    if conversion.name != "openai":  # there each result is a message, and the simulated model repeats the last one
         assert said.content[0].text == SAID_OF_THE_RESULTS
 
 
 @either_way
 @on("converse", "anthropic")
-async def test_signed_thinking_is_taken_back_in_the_next_turn(road, streamed):
-    road.upstream.script(THINKING)
+async def test_signed_thinking_is_taken_back_in_the_next_turn(conversion, streamed):
+    conversion.upstream.script(THINKING)
     given = {"tools": TOOL_PARAMS, "max_tokens": 2000, "thinking": {"type": "enabled", "budget_tokens": 1024}}
-    said = await message(road, streamed=streamed, **given)
+    said = await message(conversion, streamed=streamed, **given)
     assert said.content[0].thinking == THOUGHT
     (call,) = (block for block in said.content if block.type == "tool_use")
     result = {"type": "tool_result", "tool_use_id": call.id, "content": "09:41"}
     history = [*HELLO, {"role": "assistant", "content": said.content}, {"role": "user", "content": [result]}]
-    said = await message(road, streamed=streamed, messages=history, **given)
+    said = await message(conversion, streamed=streamed, messages=history, **given)
     assert said.content[0].text == "The tool said: 09:41"
-    assert [seen.refused for seen in road.upstream.requests] == ["", ""]
+    assert [seen.refused for seen in conversion.upstream.requests] == ["", ""]
 
 
-async def test_images_and_documents_arrive(road):
+async def test_images_and_documents_arrive(conversion):
     source = {"type": "base64", "media_type": "image/png", "data": PNG_BASE64}
     pdf = {"type": "base64", "media_type": "application/pdf", "data": "JVBERi0xLjQKJcOkw7zDtsOfCg=="}
     content = [
@@ -147,27 +147,27 @@ async def test_images_and_documents_arrive(road):
         {"type": "document", "source": pdf, "title": "paper"},
         {"type": "text", "text": "What is this?"},
     ]
-    await message(road, streamed=False, messages=[{"role": "user", "content": content}])
-    sent = road.upstream.requests[0].body
+    await message(conversion, streamed=False, messages=[{"role": "user", "content": content}])
+    sent = conversion.upstream.requests[0].body
     assert PNG_BASE64.encode() in sent
     assert b"JVBERi0xLjQK" in sent
-    assert road.upstream.requests[0].refused == ""
+    assert conversion.upstream.requests[0].refused == ""
 
 
 @on("converse")
-async def test_cache_marks_become_cache_points_and_counts_come_back(road):
-    road.upstream.script(CACHED, CACHED)
+async def test_cache_marks_become_cache_points_and_counts_come_back(conversion):
+    conversion.upstream.script(CACHED, CACHED)
     mark = {"cache_control": {"type": "ephemeral"}}
     system = [{"type": "text", "text": "long " * 2000, **mark}]
     for streamed in (False, True):
-        usage = (await message(road, streamed=streamed, system=system)).usage
+        usage = (await message(conversion, streamed=streamed, system=system)).usage
         assert (usage.input_tokens, usage.cache_read_input_tokens, usage.cache_creation_input_tokens) == (3, 1000, 250)
-    assert road.upstream.requests[0].json["system"][1] == {"cachePoint": {"type": "default"}}
+    assert conversion.upstream.requests[0].json["system"][1] == {"cachePoint": {"type": "default"}}
 
 
-async def test_the_metrics_hold_what_was_read_from_a_cache(road):
-    road.upstream.script(CACHED)
-    chunks = await invoke_stream(road.aws, CLAUDE, road.model)
+async def test_the_metrics_hold_what_was_read_from_a_cache(conversion):
+    conversion.upstream.script(CACHED)
+    chunks = await invoke_stream(conversion.aws, CLAUDE, conversion.model)
     assert chunks[-1][METRICS]["cacheReadInputTokenCount"] == 1000
 
 
@@ -180,25 +180,25 @@ ERRORS = {
 
 
 @pytest.mark.parametrize(("name", "expected"), ERRORS.items())
-async def test_a_providers_error_has_its_own_class(road, name, expected):
+async def test_a_providers_error_has_its_own_class(conversion, name, expected):
     status, of_the_sdk = expected
     for call in (invoke, invoke_stream):
-        road.upstream.script(scenarios.error(name, "in words like AWS's own"))
-        with pytest.raises(getattr(road.aws.exceptions, name), match="in words like AWS's own") as raised:
-            await call(road.aws, CLAUDE, road.model)
+        conversion.upstream.script(scenarios.error(name, "in words like AWS's own"))
+        with pytest.raises(getattr(conversion.aws.exceptions, name), match="in words like AWS's own") as raised:
+            await call(conversion.aws, CLAUDE, conversion.model)
         assert raised.value.response["ResponseMetadata"]["HTTPStatusCode"] == status
-    road.upstream.script(scenarios.error(name, "in words like AWS's own"))
+    conversion.upstream.script(scenarios.error(name, "in words like AWS's own"))
     with pytest.raises(of_the_sdk, match="in words like AWS's own"):
-        await message(road, streamed=False)
+        await message(conversion, streamed=False)
 
 
-async def test_an_error_in_mid_stream_is_an_event_stream_error(road):
-    road.upstream.script(scenarios.error_in_stream("ThrottlingException", message="Too many tokens"))
+async def test_an_error_in_mid_stream_is_an_event_stream_error(conversion):
+    conversion.upstream.script(scenarios.error_in_stream("ThrottlingException", message="Too many tokens"))
     # OpenAI's errors in a stream have no status, and its simulator tells all as errors of the server
-    expected = "internalServerException" if road.name == "openai" else "throttlingException"
+    expected = "internalServerException" if conversion.name == "openai" else "throttlingException"
     with pytest.raises(EventStreamError, match=rf"{expected}.*Too many tokens"):
-        await invoke_stream(road.aws, CLAUDE, road.model)
-    road.upstream.script(scenarios.error_in_stream("ThrottlingException", message="Too many tokens"))
+        await invoke_stream(conversion.aws, CLAUDE, conversion.model)
+    conversion.upstream.script(scenarios.error_in_stream("ThrottlingException", message="Too many tokens"))
     with pytest.raises(anthropic.APIStatusError, match="Too many tokens") as raised:
-        await message(road, streamed=True)
+        await message(conversion, streamed=True)
     assert expected in json.dumps(raised.value.body)

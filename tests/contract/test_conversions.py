@@ -1,4 +1,4 @@
-"""The roads by how much they lose: data, the chain's choice by them, and what the command prints."""
+"""The conversions by how much they lose: data, the chain's choice by them, and what the command prints."""
 
 import json
 from dataclasses import replace
@@ -11,11 +11,11 @@ import gateway.contract.losses
 from gateway.call.middleware.route import Route
 from gateway.config.model import Provider
 from gateway.contract.capabilities import capabilities
-from gateway.contract.conversions import roads
-from gateway.contract.flag import Send
+from gateway.contract.conversions import conversions
+from gateway.contract.flag import UpstreamRequest
 from gateway.contract.losses import is_known, loss
 from gateway.contract.registry import PluginError, discover
-from gateway.process.plugins_list import listing
+from gateway.process.plugins_list import plugins_list
 from gateway.upstream.catalog import Offer
 from gateway.upstream.client import url
 from tests.helpers.gateway import HAIKU, NOVA
@@ -26,13 +26,21 @@ DATA = json.loads(Path(gateway.contract.losses.__file__).with_name("conversions.
 
 
 def chosen(flag, dialect, operation, model, *flags):
-    """(provider's flag, way) of the road to a provider with these flags."""
+    """(provider's flag, way) of the conversion to a provider with these flags."""
     provider = Provider("p", "https://x", flags=flags)
     offer = Offer(provider, model, capabilities(model), model)
     ask = SimpleNamespace(flag=flag, dialect=dialect, operation=operation)
-    road = Route(REGISTRY)._best(ask, offer)
-    way = "estimate" if road.estimated else "native" if road.native else "translated" if road.translator else "envelope"
-    return road.flag.name, way
+    conversion = Route(REGISTRY)._best(ask, offer)
+    way = (
+        "estimate"
+        if conversion.estimated
+        else "native"
+        if conversion.native
+        else "translated"
+        if conversion.translator
+        else "envelope"
+    )
+    return conversion.flag.name, way
 
 
 ALL = ("openai_chat", "bedrock_converse", "bedrock_model_invoke", "anthropic_messages")
@@ -81,13 +89,13 @@ def test_bedrocks_count_tokens_is_native_to_bedrock_whatever_it_wraps_and_reache
 
 
 def test_every_built_in_translator_stands_in_the_data_and_every_row_is_one():
-    assert {f"{client}__{upstream}" for client, upstream in REGISTRY.translators} == set(DATA["roads"])
-    for row in (*DATA["same"].values(), *DATA["roads"].values()):
+    assert {f"{client}__{upstream}" for client, upstream in REGISTRY.translators} == set(DATA["conversions"])
+    for row in (*DATA["same"].values(), *DATA["conversions"].values()):
         assert row["loses"]
 
 
 def test_nothing_loses_less_than_the_native_way_nor_more_than_an_estimate():
-    orders = [row["order"] for row in DATA["roads"].values()]
+    orders = [row["order"] for row in DATA["conversions"].values()]
     native, envelope, estimate = (loss(way, "", "").order for way in ("native", "envelope", "estimate"))
     assert native < envelope < min(orders) <= max(orders) < estimate
 
@@ -100,22 +108,24 @@ def test_a_translator_that_the_data_do_not_name_says_its_own_number(tmp_path):
     assert loss("translated", "a", "b", SimpleNamespace(loses=7)).order == 7
 
 
-def test_the_listing_shows_every_flag_route_and_road_of_each_client_the_least_lossy_first():
-    text = listing(REGISTRY)
+def test_the_listing_shows_every_flag_route_and_conversion_of_each_client_the_least_lossy_first():
+    text = plugins_list(REGISTRY)
     for flag in REGISTRY.flags.values():
         for route in flag.routes:
             assert f"{route.method} {route.path}" in text
-    found = list(roads(REGISTRY))
-    assert [road.loss.order for road in found if road.client == "openai_chat"] == sorted(
-        road.loss.order for road in found if road.client == "openai_chat"
+    found = list(conversions(REGISTRY))
+    assert [conversion.loss.order for conversion in found if conversion.client == "openai_chat"] == sorted(
+        conversion.loss.order for conversion in found if conversion.client == "openai_chat"
     )
-    assert {(road.dialect, road.upstream) for road in found if road.way == "translated"} == set(REGISTRY.translators)
-    assert all(road.loss.loses in text for road in found)
+    assert {(conversion.dialect, conversion.upstream) for conversion in found if conversion.way == "translated"} == set(
+        REGISTRY.translators
+    )
+    assert all(conversion.loss.loses in text for conversion in found)
 
 
 async def test_the_command_prints_the_listing(tmp_path):
     status, out, err = await irisgate(tmp_path, "plugins", "list")
-    assert (status, out.strip(), err) == (0, listing(REGISTRY), "")
+    assert (status, out.strip(), err) == (0, plugins_list(REGISTRY), "")
 
 
 async def test_the_command_lists_plugins_of_a_folder_too(tmp_path):
@@ -138,4 +148,4 @@ async def test_the_command_lists_plugins_of_a_folder_too(tmp_path):
     ],
 )
 def test_a_path_is_joined_to_a_base_url_without_a_second_version(baseurl, path, joined):
-    assert str(url(baseurl, replace(Send("POST", "/", b""), path=path))) == joined
+    assert str(url(baseurl, replace(UpstreamRequest("POST", "/", b""), path=path))) == joined

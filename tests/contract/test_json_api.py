@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gateway.contract import errors, json_api
 from gateway.contract.errors import Problem, Refused
-from gateway.contract.flag import Head, Members, Request
+from gateway.contract.flag import Head, HttpRequest, Members
 from gateway_plugins import bedrock_converse, bedrock_model_invoke
 
 
@@ -40,33 +40,33 @@ def in_the_body(name):
 def in_the_path(flag, last):
     def parse(name):
         (route,) = (route for route in flag.routes if route.path == f"/model/{{model:.+}}/{last}")
-        return flag.parse(Request(route, f"/model/x/{last}", "", {}, {"model": name}, b"{}")).model
+        return flag.parse(HttpRequest(route, f"/model/x/{last}", "", {}, {"model": name}, b"{}")).model
 
     return parse
 
 
-roads = pytest.mark.parametrize(
+conversions = pytest.mark.parametrize(
     "read", [in_the_body, in_the_path(bedrock_converse, "converse"), in_the_path(bedrock_model_invoke, "invoke")]
 )
 
 
-@roads
+@conversions
 @pytest.mark.parametrize("name", ["m", "é" * 2048, "arn:aws:bedrock:us-east-1::inference-profile/us.x:0"])
 def test_a_name_up_to_the_longest_of_bedrocks_is_taken_as_it_is(read, name):
     assert read(name) == name
 
 
-@roads
+@conversions
 def test_a_longer_name_is_refused_without_being_repeated_whole(read):
-    with pytest.raises(Refused, match="has 2049 letters; at most 2048 are taken") as refused:
+    with pytest.raises(Refused, match="has 2049 characters; at most 2048 are taken") as refused:
         read("x" * 2049)
     assert refused.value.problem.message.count("x") <= 101
     assert refused.value.problem.param == "model"
 
 
-@pytest.mark.parametrize("letter", ["\n", "\x00", "\x1b", "\x7f", "\x85", "\u2028", "\ud800"])
-def test_a_name_with_control_characters_is_refused_without_repeating_them(letter):
+@pytest.mark.parametrize("character", ["\n", "\x00", "\x1b", "\x7f", "\x85", "\u2028", "\ud800"])
+def test_a_name_with_control_characters_is_refused_without_repeating_them(character):
     with pytest.raises(Refused, match="control characters") as refused:
-        json_api.model_name(f"a{letter}" + "b" * 500)
-    assert letter not in refused.value.problem.message
+        json_api.model_name(f"a{character}" + "b" * 500)
+    assert character not in refused.value.problem.message
     assert refused.value.problem.message.count("b") <= 100

@@ -39,7 +39,7 @@ def test_every_member_decodes_to_what_json_says(data, how, ascii_only):
 def test_a_member_named_twice_is_refused_wherever_it_stands(data, draw):
     name = draw.draw(st.sampled_from(list(data)))
     parts = [f"{json.dumps(key)}:{json.dumps(value)}" for key, value in data.items()]
-    escaped = "".join(f"\\u{ord(letter):04x}" for letter in name)
+    escaped = "".join(f"\\u{ord(character):04x}" for character in name)
     again = draw.draw(st.sampled_from([json.dumps(name), f'"{escaped}"']))
     parts.insert(draw.draw(st.integers(0, len(parts))), f"{again}:{json.dumps(draw.draw(values))}")
     with pytest.raises(Refused) as refused:

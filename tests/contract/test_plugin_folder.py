@@ -8,7 +8,7 @@ from gateway.call.middleware.steps import MAX_STEPS, drive
 from tests.helpers.gateway import HAIKU, NOVA, bedrock, gate
 
 STEPPING = """
-from gateway.contract.flag import Send
+from gateway.contract.flag import UpstreamRequest
 from gateway_plugins.openai_chat import *
 
 
@@ -17,7 +17,7 @@ dialects = ("openai_chat",)
 
 
 def steps(ask, target, drop):
-    reply = yield Send("POST", "/model/amazon.nova-lite-v1%3A0/count-tokens", COUNT)
+    reply = yield UpstreamRequest("POST", "/model/amazon.nova-lite-v1%3A0/count-tokens", COUNT)
     return ask.with_body(ask.dialect, {"model": ask.model, "messages": [{"role": "user", "content": reply.body.decode()}]})
 
 
@@ -59,17 +59,17 @@ async def test_a_plugins_steps_are_sent_to_its_provider_before_the_request(tmp_p
 
 async def test_steps_without_an_end_are_stopped():
     from gateway.contract.errors import UpstreamFailed
-    from gateway.contract.flag import Reply, Send
+    from gateway.contract.flag import StepResponse, UpstreamRequest
 
     sent = []
 
     def endless():
         while True:
-            yield Send("POST", "/", b"")
+            yield UpstreamRequest("POST", "/", b"")
 
     async def sender(send):
         sent.append(send)
-        return Reply(200, {}, b"")
+        return StepResponse(200, {}, b"")
 
     with pytest.raises(UpstreamFailed, match="more than"):
         await drive(endless(), sender, None)
@@ -77,14 +77,14 @@ async def test_steps_without_an_end_are_stopped():
 
 
 async def test_a_url_that_a_plugin_wants_fetched_comes_back_as_a_reply():
-    from gateway.contract.flag import Fetch, Reply
+    from gateway.contract.flag import Fetch, StepResponse
 
     def fetching():
         reply = yield Fetch("https://images.example.com/cat.png", 1000)
         return reply
 
     async def getter(fetch):
-        return Reply(200, {}, fetch.url.encode())
+        return StepResponse(200, {}, fetch.url.encode())
 
     found = await drive(fetching(), None, getter)
     assert found.body == b"https://images.example.com/cat.png"

@@ -4,13 +4,13 @@ import types
 
 import pytest
 
-from gateway.contract.flag import Head, Members, Request, Route
-from gateway.contract.registry import PluginError, discover, plugin
+from gateway.contract.flag import Head, HttpRequest, Members, Route
+from gateway.contract.registry import PluginError, discover, load_plugin
 
 MINIMAL = '''
 """A plain API: what a flag must say, and nothing else."""
 
-from gateway.contract.flag import Facts, Route, Send
+from gateway.contract.flag import Facts, Route, UpstreamRequest
 
 api = 1
 dialects = ("example_chat",)
@@ -18,7 +18,7 @@ routes = (Route("POST", "/example/chat", "generate"),)
 
 
 def build(ask, target, drop):
-    return Send("POST", "/chat", ask.top.body, headers={"content-type": "application/json"})
+    return UpstreamRequest("POST", "/chat", ask.top.body, headers={"content-type": "application/json"})
 
 
 class Meter:
@@ -49,7 +49,7 @@ def test_the_built_in_flags_are_named_as_their_files():
     }  # fmt: skip
 
 
-def test_the_built_in_roads_are_named_as_their_pairs_of_dialects():
+def test_the_built_in_conversions_are_named_as_their_pairs_of_dialects():
     ways = {
         "anthropic_messages": {"bedrock_converse", "openai_chat"},
         "bedrock_converse": {"anthropic_messages", "openai_chat"},
@@ -63,7 +63,7 @@ def test_a_single_file_of_a_folder_is_a_flag_of_under_forty_lines(tmp_path):
     assert len(MINIMAL.strip().splitlines()) < 40
     (tmp_path / "example_chat.py").write_text(MINIMAL)
     flag = discover(tmp_path).flags["example_chat"]
-    request = Request(flag.routes[0], "/example/chat", "", {}, {}, b'{"model":"m","stream":true}')
+    request = HttpRequest(flag.routes[0], "/example/chat", "", {}, {}, b'{"model":"m","stream":true}')
     ask = flag.parse(request)
     assert (ask.flag, ask.dialect, ask.model, ask.stream) == ("example_chat", "example_chat", "m", True)
     assert flag.problem(Head(503, {}), b'{"error":{"message":"busy"}}').message == "busy"
@@ -88,7 +88,7 @@ def test_a_plugin_that_does_not_fit_is_refused_by_name(changes, message):
         else:
             setattr(module, name, value)
     with pytest.raises(PluginError, match=message) as error:
-        plugin("broken", module)
+        load_plugin("broken", module)
     assert "plugin broken" in str(error.value)
 
 
@@ -119,7 +119,7 @@ def test_a_body_whose_model_is_unclear_is_refused(body):
     from gateway.contract.errors import Refused
 
     with pytest.raises(Refused, match="model"):
-        flag.parse(Request(Route("POST", "/", "generate"), "/", "", {}, {}, body))
+        flag.parse(HttpRequest(Route("POST", "/", "generate"), "/", "", {}, {}, body))
 
 
 def test_members_of_inner_objects_may_be_called_model_twice():

@@ -1,7 +1,7 @@
-"""The nine roads between dialects, without a network: what a client says is judged and read as the provider gets it.
+"""The nine conversions between dialects, without a network: what a client says is judged and read as the provider gets it.
 
-`Road.sent` translates a request and lets the simulated provider's rules judge it; `view` reads what was sent in plain
-values, so that one test holds for every dialect; `Road.told` translates a provider's reply, streamed and whole.
+`Conversion.sent` translates a request and lets the simulated provider's rules judge it; `view` reads what was sent in plain
+values, so that one test holds for every dialect; `Conversion.told` translates a provider's reply, streamed and whole.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pytest
 
 from gateway.contract.capabilities import capabilities
 from gateway.contract.errors import Refused
-from gateway.contract.flag import Ask, Members, Target, event
+from gateway.contract.flag import ClientRequest, Members, Target, event
 from gateway.contract.registry import discover
 from gateway.testkit.judge import judge
 from gateway.testkit.render import (
@@ -47,11 +47,11 @@ TRANSLATORS = discover().translators
 class Sent:
     """A translated request: its body, what was dropped, and the translation for the reply."""
 
-    def __init__(self, road, translation, dropped):
+    def __init__(self, conversion, translation, dropped):
         self.translation = translation
         self.dropped = dropped
         self.body = json.loads(translation.ask.top.body)
-        self.turns = list(view(road.upstream, self.body))
+        self.turns = list(view(conversion.upstream, self.body))
 
     def parts(self, kind):
         return [part for _, parts in self.turns for part in parts if part[0] == kind]
@@ -62,7 +62,7 @@ class Sent:
         return offered(self.body)
 
 
-class Road:
+class Conversion:
     def __init__(self, client, upstream):
         self.say = SPEAKERS[client]
         self.client = client
@@ -72,7 +72,7 @@ class Road:
         model = model or MODELS[self.upstream]
         caps = capabilities(model, caps)
         top = Members(json.dumps(body).encode())
-        ask = Ask(
+        ask = ClientRequest(
             self.say.flag, self.client, "generate", "POST", self.say.path("m", stream=stream), "", headers or {}, top, "m", stream
         )  # fmt: skip
         dropped = []
@@ -262,14 +262,16 @@ PAIRS = [
 ]
 
 
-def roads(*, clients=None, upstreams=None):
-    """A parameter `road` of a test: each road between these dialects, by default all."""
+def conversions(*, clients=None, upstreams=None):
+    """A parameter `conversion` of a test: each conversion between these dialects, by default all."""
     found = [
-        Road(client, upstream)
+        Conversion(client, upstream)
         for client, upstream in PAIRS
         if (clients is None or client in clients) and (upstreams is None or upstream in upstreams)
     ]
-    return pytest.mark.parametrize("road", found, ids=[f"{road.client}-{road.upstream}" for road in found])
+    return pytest.mark.parametrize(
+        "conversion", found, ids=[f"{conversion.client}-{conversion.upstream}" for conversion in found]
+    )
 
 
 CLAUDES = ("anthropic_messages", "bedrock_converse")

@@ -1,19 +1,19 @@
-"""Defects of peers in betas and guardrails, 47 and 62, on the roads that translate (`defect_NN` is the list's row)."""
+"""Defects of peers in betas and guardrails, 47 and 62, on the conversions that translate (`defect_NN` is the list's row)."""
 
 import json
 
 import pytest
 
-from tests.defects.conversions import roads
+from tests.defects.conversions import conversions
 from tests.defects.wires import line, wires
 
 BETAS = "claude-code-20250219,interleaved-thinking-2025-05-14,effort-2025-11-24"
 GUARDRAIL = {"guardrailIdentifier": "g", "guardrailVersion": "2", "trace": "enabled"}
 
 
-@roads(clients=("anthropic_messages",))
-def test_defect_47_betas_of_the_header_that_bedrock_does_not_know_stay_out_of_the_body(road):
-    sent = road.sent(road.say.user(road.say.text("Hi")), headers={"anthropic-beta": BETAS})
+@conversions(clients=("anthropic_messages",))
+def test_defect_47_betas_of_the_header_that_bedrock_does_not_know_stay_out_of_the_body(conversion):
+    sent = conversion.sent(conversion.say.user(conversion.say.text("Hi")), headers={"anthropic-beta": BETAS})
     assert "claude-code" not in json.dumps(sent.body)
     assert "interleaved" not in json.dumps(sent.body)
 

@@ -7,14 +7,14 @@ import base64
 
 import pytest
 
-from tests.defects.conversions import CLAUDES, HAIKU, LLAMA, MISTRAL, OPENAIS, WRITER, roads
+from tests.defects.conversions import CLAUDES, HAIKU, LLAMA, MISTRAL, OPENAIS, WRITER, conversions
 from tests.defects.samples import CITY, PDF, PNG
 
 JPEG = base64.b64encode(b"\xff\xd8\xff\xe0" + bytes(16)).decode()
 SVG = base64.b64encode(b"<svg xmlns='http://www.w3.org/2000/svg'/>").decode()
 TEXT = base64.b64encode(b"hello").decode()
 CALL = ("a", "look", {})
-to_converse = roads(upstreams=("bedrock_converse",))
+to_converse = conversions(upstreams=("bedrock_converse",))
 
 
 def answered(say, *parts, **more):
@@ -23,96 +23,96 @@ def answered(say, *parts, **more):
 
 @to_converse
 @pytest.mark.parametrize("model", [LLAMA, MISTRAL, WRITER])
-def test_defect_04_and_05_text_stands_apart_from_results_where_the_family_demands_it(road, model):
-    say = road.say
-    sent = road.sent([*answered(say, say.text("1")), *say.user(say.text("And?"))], model, tools=[say.tool()])
+def test_defect_04_and_05_text_stands_apart_from_results_where_the_family_demands_it(conversion, model):
+    say = conversion.say
+    sent = conversion.sent([*answered(say, say.text("1")), *say.user(say.text("And?"))], model, tools=[say.tool()])
     assert [role for role, _ in sent.turns] == ["user", "assistant", "user", "assistant", "user"]
     assert sent.turns[-1] == ("user", [("text", "And?")])
 
 
-@roads(clients=("anthropic_messages", *OPENAIS), upstreams=("openai_chat",))
-def test_defect_04_text_stands_apart_from_results_behind_chat_too(road):
-    say = road.say
+@conversions(clients=("anthropic_messages", *OPENAIS), upstreams=("openai_chat",))
+def test_defect_04_text_stands_apart_from_results_behind_chat_too(conversion):
+    say = conversion.say
     conversation = [*answered(say, say.text("1")), *say.user(say.text("And?"))]
-    sent = road.sent(conversation, caps={"tool_result_alone": True}, tools=[say.tool()])
+    sent = conversion.sent(conversation, caps={"tool_result_alone": True}, tools=[say.tool()])
     assert [message["role"] for message in sent.body["messages"]][-3:] == ["tool", "assistant", "user"]
 
 
 @to_converse
-def test_defect_04_a_document_stands_apart_from_results_on_every_model(road):
-    say = road.say
+def test_defect_04_a_document_stands_apart_from_results_on_every_model(conversion):
+    say = conversion.say
     conversation = [*answered(say, say.text("1")), *say.user(say.text("Read"), say.document())]
-    sent = road.sent(conversation, tools=[say.tool()])
+    sent = conversion.sent(conversation, tools=[say.tool()])
     assert [part[0] for part in sent.turns[-1][1]] == ["text", "document"]
     assert [role for role, _ in sent.turns] == ["user", "assistant", "user", "assistant", "user"]
 
 
 @to_converse
 @pytest.mark.parametrize("model", [LLAMA, MISTRAL])
-def test_defect_15_additional_properties_are_taken_out_where_the_family_refuses_them(road, model):
+def test_defect_15_additional_properties_are_taken_out_where_the_family_refuses_them(conversion, model):
     schema = {**CITY, "additionalProperties": False}
-    hello = road.say.user(road.say.text("Hi"))
+    hello = conversion.say.user(conversion.say.text("Hi"))
     for chosen, there in ((model, False), (HAIKU, True)):
-        sent = road.sent(hello, chosen, tools=[road.say.tool(schema=schema)])
+        sent = conversion.sent(hello, chosen, tools=[conversion.say.tool(schema=schema)])
         assert ("additionalProperties" in sent.tools["look"].schema) is there
 
 
-@roads(upstreams=CLAUDES)
-def test_defect_16_every_object_of_an_answers_schema_is_closed(road):
+@conversions(upstreams=CLAUDES)
+def test_defect_16_every_object_of_an_answers_schema_is_closed(conversion):
     """Chat gets the schema without `strict`, which alone would demand it there."""
     schema = {"type": "object", "properties": {"inner": CITY}, "required": ["inner"]}
-    sent = road.sent(road.say.user(road.say.text("Hi")), caps={"json_schema": True}, schema=schema)
+    sent = conversion.sent(conversion.say.user(conversion.say.text("Hi")), caps={"json_schema": True}, schema=schema)
     assert str(sent.body).replace('"', "'").replace("false", "False").count("'additionalProperties'") == 2
 
 
-@roads()
+@conversions()
 @pytest.mark.parametrize("blank", ["", " \n"])
-def test_defect_21_and_23_a_result_that_is_blank_says_so_in_words(road, blank):
-    sent = road.sent(answered(road.say, road.say.text(blank)), tools=[road.say.tool()])
+def test_defect_21_and_23_a_result_that_is_blank_says_so_in_words(conversion, blank):
+    sent = conversion.sent(answered(conversion.say, conversion.say.text(blank)), tools=[conversion.say.tool()])
     assert sent.parts("result") == [("result", "a", [("text", "(no output)")])]
 
 
-@roads()
-def test_defect_21_a_result_of_nothing_says_so_in_words(road):
-    sent = road.sent(answered(road.say), tools=[road.say.tool()])
+@conversions()
+def test_defect_21_a_result_of_nothing_says_so_in_words(conversion):
+    sent = conversion.sent(answered(conversion.say), tools=[conversion.say.tool()])
     assert sent.parts("result") == [("result", "a", [("text", "(no output)")])]
 
 
-@roads(clients=("anthropic_messages", "bedrock_converse"))
-def test_defect_22_an_error_without_words_has_some(road):
-    sent = road.sent(answered(road.say, error=True), tools=[road.say.tool()])
+@conversions(clients=("anthropic_messages", "bedrock_converse"))
+def test_defect_22_an_error_without_words_has_some(conversion):
+    sent = conversion.sent(answered(conversion.say, error=True), tools=[conversion.say.tool()])
     ((_, _, ((_, said),)),) = sent.parts("result")
     assert "(no output)" in said
     assert "rror" in str(sent.body["messages"])
 
 
-@roads()
+@conversions()
 @pytest.mark.parametrize("blank", ["", " "])
-def test_defect_24_blank_text_beside_an_image_is_left_out(road, blank):
-    sent = road.sent(road.say.user(road.say.text(blank), road.say.image()))
+def test_defect_24_blank_text_beside_an_image_is_left_out(conversion, blank):
+    sent = conversion.sent(conversion.say.user(conversion.say.text(blank), conversion.say.image()))
     assert [part[0] for part in sent.turns[0][1]] == ["image"]
 
 
-@roads()
-def test_defect_25_a_document_alone_arrives_and_has_text_beside_it_where_that_is_demanded(road):
-    sent = road.sent(road.say.user(road.say.document()))
+@conversions()
+def test_defect_25_a_document_alone_arrives_and_has_text_beside_it_where_that_is_demanded(conversion):
+    sent = conversion.sent(conversion.say.user(conversion.say.document()))
     kinds = [part[0] for part in sent.turns[0][1]]
-    assert kinds == (["text", "document"] if road.upstream == "bedrock_converse" else ["document"])
+    assert kinds == (["text", "document"] if conversion.upstream == "bedrock_converse" else ["document"])
 
 
-@roads()
-def test_defect_25_a_message_of_nothing_is_left_out(road):
-    say = road.say
+@conversions()
+def test_defect_25_a_message_of_nothing_is_left_out(conversion):
+    say = conversion.say
     nothing = [*say.user(), *say.assistant("")]
-    sent = road.sent([*say.user(say.text("Hi")), *nothing, *say.user(say.text("Well?"))])
+    sent = conversion.sent([*say.user(say.text("Hi")), *nothing, *say.user(say.text("Well?"))])
     said = [part for _, parts in sent.turns for part in parts]
     assert said == [("text", "Hi"), ("text", "Well?")]
 
 
-@roads(clients=("anthropic_messages", *OPENAIS), upstreams=("bedrock_converse",))
-def test_defect_26_documents_without_a_title_get_different_names(road):
-    say = road.say
-    sent = road.sent(say.user(say.text("Read"), say.document(), say.document()))
+@conversions(clients=("anthropic_messages", *OPENAIS), upstreams=("bedrock_converse",))
+def test_defect_26_documents_without_a_title_get_different_names(conversion):
+    say = conversion.say
+    sent = conversion.sent(say.user(say.text("Read"), say.document(), say.document()))
     assert len({part[1] for part in sent.parts("document")}) == 2
 
 
@@ -120,48 +120,56 @@ def test_defect_26_documents_without_a_title_get_different_names(road):
 @pytest.mark.parametrize(
     ("given", "name"), [("a_b.v2.pdf", "a b v2"), ("Übersicht\u3000 2.pdf", "bersicht 2"), ("報告", "Document")]
 )
-def test_defect_27_a_documents_name_has_the_letters_that_bedrock_takes(road, given, name):
-    sent = road.sent(road.say.user(road.say.text("Read"), road.say.document(name=given)))
+def test_defect_27_a_documents_name_has_the_letters_that_bedrock_takes(conversion, given, name):
+    sent = conversion.sent(conversion.say.user(conversion.say.text("Read"), conversion.say.document(name=given)))
     assert sent.parts("document") == [("document", name)]
 
 
-@roads(clients=("anthropic_messages", *OPENAIS), upstreams=("bedrock_converse",))
-def test_defect_28_a_document_in_a_result_has_a_name(road):
-    sent = road.sent(answered(road.say, road.say.document()), tools=[road.say.tool()])
+@conversions(clients=("anthropic_messages", *OPENAIS), upstreams=("bedrock_converse",))
+def test_defect_28_a_document_in_a_result_has_a_name(conversion):
+    sent = conversion.sent(answered(conversion.say, conversion.say.document()), tools=[conversion.say.tool()])
     ((_, _, inner),) = sent.parts("result")
     assert inner == [("document", "Document")]
 
 
-@roads()
+@conversions()
 @pytest.mark.parametrize(("data", "mime", "kind"), [(JPEG, "image/jpg", "jpeg"), (PNG, "image/jpeg", "png")])
-def test_defect_29_an_image_is_what_its_bytes_say(road, data, mime, kind):
-    sent = road.sent(road.say.user(road.say.text("See"), road.say.image(data, mime)))
+def test_defect_29_an_image_is_what_its_bytes_say(conversion, data, mime, kind):
+    sent = conversion.sent(conversion.say.user(conversion.say.text("See"), conversion.say.image(data, mime)))
     assert sent.parts("image") == [("image", kind)]
 
 
-@roads()
-def test_defect_29_an_image_of_a_kind_that_no_model_sees_is_refused_by_its_field(road):
-    problem = road.refusal(road.say.user(road.say.text("See"), road.say.image(SVG, "image/svg+xml")))
+@conversions()
+def test_defect_29_an_image_of_a_kind_that_no_model_sees_is_refused_by_its_field(conversion):
+    problem = conversion.refusal(
+        conversion.say.user(conversion.say.text("See"), conversion.say.image(SVG, "image/svg+xml"))
+    )
     assert problem.code == "invalid_request"
     assert "content[1]" in problem.param
 
 
-@roads(clients=("anthropic_messages", *OPENAIS))
+@conversions(clients=("anthropic_messages", *OPENAIS))
 @pytest.mark.parametrize("mime", ["image/png; charset=utf-8", "IMAGE/PNG", ""])
-def test_defect_30_parameters_of_a_media_type_lose_no_image(road, mime):
-    sent = road.sent(road.say.user(road.say.text("See"), road.say.image(PNG, mime)))
+def test_defect_30_parameters_of_a_media_type_lose_no_image(conversion, mime):
+    sent = conversion.sent(conversion.say.user(conversion.say.text("See"), conversion.say.image(PNG, mime)))
     assert sent.parts("image") == [("image", "png")]
-    sent = road.sent(road.say.user(road.say.text("Read"), road.say.document(PDF, "a.pdf", "application/pdf; x=y")))
+    sent = conversion.sent(
+        conversion.say.user(conversion.say.text("Read"), conversion.say.document(PDF, "a.pdf", "application/pdf; x=y"))
+    )
     assert len(sent.parts("document")) == 1
 
 
-@roads(clients=("anthropic_messages", *OPENAIS), upstreams=("bedrock_converse",))
-def test_defect_30_a_document_is_of_its_media_type_whatever_parameters_it_has(road):
-    sent = road.sent(road.say.user(road.say.text("Read"), road.say.document(TEXT, "", "text/csv; charset=utf-8")))
+@conversions(clients=("anthropic_messages", *OPENAIS), upstreams=("bedrock_converse",))
+def test_defect_30_a_document_is_of_its_media_type_whatever_parameters_it_has(conversion):
+    sent = conversion.sent(
+        conversion.say.user(conversion.say.text("Read"), conversion.say.document(TEXT, "", "text/csv; charset=utf-8"))
+    )
     assert sent.body["messages"][0]["content"][1]["document"]["format"] == "csv"
 
 
-@roads(clients=CLAUDES, upstreams=CLAUDES)
-def test_defect_29_an_image_in_a_result_is_what_its_bytes_say(road):
-    sent = road.sent(answered(road.say, road.say.image(JPEG, "image/png")), tools=[road.say.tool()])
+@conversions(clients=CLAUDES, upstreams=CLAUDES)
+def test_defect_29_an_image_in_a_result_is_what_its_bytes_say(conversion):
+    sent = conversion.sent(
+        answered(conversion.say, conversion.say.image(JPEG, "image/png")), tools=[conversion.say.tool()]
+    )
     assert sent.parts("result") == [("result", "a", [("image", "jpeg")])]

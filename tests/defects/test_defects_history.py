@@ -1,4 +1,4 @@
-"""Defects of peers in what a conversation carries, 44 to 46, 48 to 52, 59, 60 and 63, on every road that has it.
+"""Defects of peers in what a conversation carries, 44 to 46, 48 to 52, 59, 60 and 63, on every conversion that has it.
 
 Cache marks, thinking that comes back, how a model is asked to think, sampling, tiers, the end of a conversation.
 `defect_NN` is the row of the list of them.
@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 
 from gateway.testkit.scenarios import Canned, Tool
-from tests.defects.conversions import CLAUDES, GPT_OSS, OPUS, both_ways, roads, system_of
+from tests.defects.conversions import CLAUDES, GPT_OSS, OPUS, both_ways, conversions, system_of
 from tests.defects.samples import CITY
 
 TEXT = base64.b64encode(b"hello").decode()
@@ -21,18 +21,18 @@ ADAPTIVE = {"anthropic_messages": "claude-opus-5", "bedrock_converse": OPUS}
 MARKS = ("tools", "system", "text", "call", "result")
 
 
-def marked(road, places, ttl=""):
+def marked(conversion, places, ttl=""):
     """A request whose parts at these places have cache marks, as (conversation, wishes)."""
-    say = road.say
+    say = conversion.say
     ttls = {place: ttl if place in places else None for place in MARKS}
     wishes = {"tools": [say.tool(schema=CITY, ttl=ttls["tools"])]}
     turns = [say.user(say.text("Hi", ttls["text"])), say.called(("a", "look", {"city": "Ulm"}))]
     turns.append(say.answered("a", say.text("1"), ttl=ttls["result"]))
-    if road.client == "openai_chat":
+    if conversion.client == "openai_chat":
         turns.insert(0, say.system("Be brief.", ttls["system"]))
         if "call" in places:
             turns[2][0]["tool_calls"][0]["cache_control"] = turns[0][0].get("cache_control") or _control(ttl)
-    elif road.client == "anthropic_messages":
+    elif conversion.client == "anthropic_messages":
         block = {"type": "text", "text": "Be brief."}
         wishes["system"] = [block if ttls["system"] is None else {**block, "cache_control": _control(ttl)}]
         if "call" in places:
@@ -61,155 +61,161 @@ def marks(sent):
     return found
 
 
-@roads(clients=("openai_chat", *CLAUDES), upstreams=CLAUDES)
+@conversions(clients=("openai_chat", *CLAUDES), upstreams=CLAUDES)
 @pytest.mark.parametrize("place", MARKS)
-def test_defect_44_a_cache_mark_stays_where_the_client_put_it(road, place):
-    conversation, wishes = marked(road, [place])
-    assert marks(road.sent(conversation, **wishes)) == {place: ""}
+def test_defect_44_a_cache_mark_stays_where_the_client_put_it(conversion, place):
+    conversation, wishes = marked(conversion, [place])
+    assert marks(conversion.sent(conversation, **wishes)) == {place: ""}
 
 
-@roads(clients=("openai_chat", *CLAUDES), upstreams=CLAUDES)
+@conversions(clients=("openai_chat", *CLAUDES), upstreams=CLAUDES)
 @pytest.mark.parametrize("place", MARKS)
-def test_defect_45_a_cache_marks_lifetime_is_carried(road, place):
-    conversation, wishes = marked(road, [place], "1h")
-    assert marks(road.sent(conversation, **wishes)) == {place: "1h"}
+def test_defect_45_a_cache_marks_lifetime_is_carried(conversion, place):
+    conversation, wishes = marked(conversion, [place], "1h")
+    assert marks(conversion.sent(conversation, **wishes)) == {place: "1h"}
 
 
-@roads(clients=("anthropic_messages", "bedrock_converse"), upstreams=("openai_chat",))
+@conversions(clients=("anthropic_messages", "bedrock_converse"), upstreams=("openai_chat",))
 @pytest.mark.parametrize("place", MARKS)
-def test_defect_44_a_cache_mark_that_chat_has_no_word_for_is_dropped_aloud(road, place):
-    conversation, wishes = marked(road, [place])
-    (dropped,) = road.sent(conversation, **wishes).dropped
+def test_defect_44_a_cache_mark_that_chat_has_no_word_for_is_dropped_aloud(conversion, place):
+    conversation, wishes = marked(conversion, [place])
+    (dropped,) = conversion.sent(conversation, **wishes).dropped
     assert dropped.endswith(("cache_control", "cachePoint"))
 
 
-@roads(clients=("openai_chat", "anthropic_messages"), upstreams=("bedrock_converse",))
-def test_defect_46_a_cache_mark_on_a_text_document_stands_before_it(road):
-    say = road.say
+@conversions(clients=("openai_chat", "anthropic_messages"), upstreams=("bedrock_converse",))
+def test_defect_46_a_cache_mark_on_a_text_document_stands_before_it(conversion):
+    say = conversion.say
     document = {**say.document(TEXT, "a.txt", "text/plain"), "cache_control": {"type": "ephemeral"}}
-    sent = road.sent(say.user(say.text("Read"), document))
+    sent = conversion.sent(say.user(say.text("Read"), document))
     assert [part[0] for part in sent.turns[0][1]] == ["text", "mark", "document"]
     pdf = {**say.document(), "cache_control": {"type": "ephemeral"}}
-    assert [part[0] for part in road.sent(say.user(say.text("Read"), pdf)).turns[0][1]] == ["text", "document", "mark"]
+    assert [part[0] for part in conversion.sent(say.user(say.text("Read"), pdf)).turns[0][1]] == [
+        "text",
+        "document",
+        "mark",
+    ]
 
 
-def second_turn(road, canned, *, stream, model=None):
+def second_turn(conversion, canned, *, stream, model=None):
     """What the provider gets when the client sends a reply back with the result of its call."""
-    say = road.say
+    say = conversion.say
     wishes = {"tools": [say.tool(schema=CITY)], **say.thinking(1024), "limit": 4000}
-    reply = road.told(canned, stream=stream, **wishes)
+    reply = conversion.told(canned, stream=stream, **wishes)
     ((tool_id, _, _),) = say.heard(reply).calls
     conversation = [*say.user(say.text("Hi")), *say.again(reply), *say.answered(tool_id, say.text("Sun."))]
-    return road.sent(conversation, model, **wishes)
+    return conversion.sent(conversation, model, **wishes)
 
 
 @both_ways
-@roads(upstreams=CLAUDES)
-def test_defect_48_and_60_thinking_comes_back_with_its_signature_before_the_call(road, stream):
-    sent = second_turn(road, THOUGHT, stream=stream)
+@conversions(upstreams=CLAUDES)
+def test_defect_48_and_60_thinking_comes_back_with_its_signature_before_the_call(conversion, stream):
+    sent = second_turn(conversion, THOUGHT, stream=stream)
     assert sent.turns[1][1][0] == SIGNED
     assert [part[0] for part in sent.turns[1][1]] == ["thinking", "text", "call"]
     assert sent.dropped == []
 
 
 @both_ways
-@roads(upstreams=CLAUDES)
-def test_defect_49_and_60_redacted_thinking_comes_back_as_it_was(road, stream):
-    sent = second_turn(road, HIDDEN, stream=stream)
+@conversions(upstreams=CLAUDES)
+def test_defect_49_and_60_redacted_thinking_comes_back_as_it_was(conversion, stream):
+    sent = second_turn(conversion, HIDDEN, stream=stream)
     assert sent.turns[1][1][0] == ("redacted", "ZW5jcnlwdGVkIHRob3VnaHQ=")
     assert sent.dropped == []
 
 
-@roads(upstreams=CLAUDES)
-def test_defect_48_thinking_of_another_family_is_dropped_aloud(road):
-    say = road.say
-    reply = road.told(THOUGHT, stream=False, tools=[say.tool(schema=CITY)])
+@conversions(upstreams=CLAUDES)
+def test_defect_48_thinking_of_another_family_is_dropped_aloud(conversion):
+    say = conversion.say
+    reply = conversion.told(THOUGHT, stream=False, tools=[say.tool(schema=CITY)])
     ((tool_id, _, _),) = say.heard(reply).calls
     conversation = [*say.user(say.text("Hi")), *say.again(reply), *say.answered(tool_id, say.text("Sun."))]
-    sent = road.sent(conversation, caps={"family": "other"}, tools=[say.tool(schema=CITY)])
+    sent = conversion.sent(conversation, caps={"family": "other"}, tools=[say.tool(schema=CITY)])
     assert [part[0] for part in sent.turns[1][1]] == ["text", "call"]
     assert len(sent.dropped) == 1
 
 
-@roads(upstreams=("bedrock_converse",))
-def test_defect_50_an_effort_goes_to_each_family_in_its_own_field(road):
-    say = road.say
+@conversions(upstreams=("bedrock_converse",))
+def test_defect_50_an_effort_goes_to_each_family_in_its_own_field(conversion):
+    say = conversion.say
     fields = "additionalModelRequestFields"
-    asked = {"bedrock_converse": {fields: {"reasoning_effort": "low"}}}.get(road.client, say.effort("low"))
+    asked = {"bedrock_converse": {fields: {"reasoning_effort": "low"}}}.get(conversion.client, say.effort("low"))
     hello = say.user(say.text("Hi"))
-    assert road.sent(hello, GPT_OSS, **asked).body[fields] == {"reasoning_effort": "low"}
-    assert road.sent(hello, OPUS, **asked).body[fields]["output_config"] == {"effort": "low"}
-    none = road.sent(hello, "us.amazon.nova-pro-v1:0", **asked)
+    assert conversion.sent(hello, GPT_OSS, **asked).body[fields] == {"reasoning_effort": "low"}
+    assert conversion.sent(hello, OPUS, **asked).body[fields]["output_config"] == {"effort": "low"}
+    none = conversion.sent(hello, "us.amazon.nova-pro-v1:0", **asked)
     assert (fields in none.body, len(none.dropped) > 0) == (False, True)
 
 
-@roads(upstreams=("openai_chat",))
-def test_defect_50_an_effort_is_openais_own_behind_chat(road):
+@conversions(upstreams=("openai_chat",))
+def test_defect_50_an_effort_is_openais_own_behind_chat(conversion):
     asked = {"additionalModelRequestFields": {"reasoning_effort": "low"}}
-    sent = road.sent(
-        road.say.user(road.say.text("Hi")),
+    sent = conversion.sent(
+        conversion.say.user(conversion.say.text("Hi")),
         "gpt-5",
-        **(asked if road.client == "bedrock_converse" else road.say.effort("low")),
+        **(asked if conversion.client == "bedrock_converse" else conversion.say.effort("low")),
     )
     assert sent.body["reasoning_effort"] == "low"
     assert "thinking" not in sent.body
 
 
-@roads(upstreams=CLAUDES)
-def test_defect_51_the_text_of_thinking_is_asked_for_where_a_model_leaves_it_out(road):
-    sent = road.sent(road.say.user(road.say.text("Hi")), ADAPTIVE[road.upstream], **road.say.effort("low"))
+@conversions(upstreams=CLAUDES)
+def test_defect_51_the_text_of_thinking_is_asked_for_where_a_model_leaves_it_out(conversion):
+    sent = conversion.sent(
+        conversion.say.user(conversion.say.text("Hi")), ADAPTIVE[conversion.upstream], **conversion.say.effort("low")
+    )
     fields = sent.body.get("additionalModelRequestFields", sent.body)
     assert fields["thinking"] == {"type": "adaptive", "display": "summarized"}
 
 
-@roads(clients=("openai_chat", *CLAUDES), upstreams=CLAUDES)
-def test_defect_51_the_clients_own_display_is_forwarded(road):
+@conversions(clients=("openai_chat", *CLAUDES), upstreams=CLAUDES)
+def test_defect_51_the_clients_own_display_is_forwarded(conversion):
     thinking = {"thinking": {"type": "adaptive", "display": "omitted"}}
-    asked = {"additionalModelRequestFields": thinking} if road.client == "bedrock_converse" else thinking
-    sent = road.sent(road.say.user(road.say.text("Hi")), ADAPTIVE[road.upstream], **asked)
+    asked = {"additionalModelRequestFields": thinking} if conversion.client == "bedrock_converse" else thinking
+    sent = conversion.sent(conversion.say.user(conversion.say.text("Hi")), ADAPTIVE[conversion.upstream], **asked)
     assert sent.body.get("additionalModelRequestFields", sent.body)["thinking"]["display"] == "omitted"
 
 
-@roads(upstreams=CLAUDES)
-def test_defect_52_of_temperature_and_top_p_the_temperature_stays(road):
-    sent = road.sent(road.say.user(road.say.text("Hi")), **road.say.sampled(0.5, 0.9))
+@conversions(upstreams=CLAUDES)
+def test_defect_52_of_temperature_and_top_p_the_temperature_stays(conversion):
+    sent = conversion.sent(conversion.say.user(conversion.say.text("Hi")), **conversion.say.sampled(0.5, 0.9))
     assert sent.body.get("inferenceConfig", sent.body)["temperature"] == 0.5
     assert "0.9" not in str(sent.body)
     assert [at.rpartition("/")[2].lower().replace("_", "") for at in sent.dropped] == ["topp"]
 
 
-@roads(clients=("openai_chat", "openai_responses"))
-def test_defect_59_a_tier_that_asks_for_nothing_is_left_out_and_an_unknown_one_refused(road):
-    hello = road.say.user(road.say.text("Hi"))
-    assert "tier" not in str(road.sent(hello, service_tier="auto").body).lower()
-    assert road.refusal(hello, service_tier="scale").param == "service_tier"
+@conversions(clients=("openai_chat", "openai_responses"))
+def test_defect_59_a_tier_that_asks_for_nothing_is_left_out_and_an_unknown_one_refused(conversion):
+    hello = conversion.say.user(conversion.say.text("Hi"))
+    assert "tier" not in str(conversion.sent(hello, service_tier="auto").body).lower()
+    assert conversion.refusal(hello, service_tier="scale").param == "service_tier"
 
 
-@roads(clients=("anthropic_messages",))
-def test_defect_59_anthropics_tiers_ask_for_nothing_elsewhere(road):
-    hello = road.say.user(road.say.text("Hi"))
+@conversions(clients=("anthropic_messages",))
+def test_defect_59_anthropics_tiers_ask_for_nothing_elsewhere(conversion):
+    hello = conversion.say.user(conversion.say.text("Hi"))
     for tier in ("auto", "standard_only"):
-        assert "tier" not in str(road.sent(hello, service_tier=tier).body).lower()
+        assert "tier" not in str(conversion.sent(hello, service_tier=tier).body).lower()
 
 
-@roads(clients=("bedrock_converse",))
-def test_defect_59_converses_usual_tier_asks_for_nothing_and_what_a_provider_lacks_is_dropped_aloud(road):
-    hello = road.say.user(road.say.text("Hi"))
-    assert road.sent(hello, serviceTier={"type": "default"}).dropped == []
-    sent = road.sent(hello, serviceTier={"type": "reserved"})
+@conversions(clients=("bedrock_converse",))
+def test_defect_59_converses_usual_tier_asks_for_nothing_and_what_a_provider_lacks_is_dropped_aloud(conversion):
+    hello = conversion.say.user(conversion.say.text("Hi"))
+    assert conversion.sent(hello, serviceTier={"type": "default"}).dropped == []
+    sent = conversion.sent(hello, serviceTier={"type": "reserved"})
     assert "tier" not in str(sent.body).lower()
     assert sent.dropped == ["/serviceTier"]
 
 
-@roads(upstreams=CLAUDES)
-def test_defect_63_a_trailing_turn_of_the_assistants_gets_a_users_where_the_model_goes_on_with_none(road):
-    say = road.say
-    sent = road.sent([*say.user(say.text("Hi")), *say.assistant("The answer is ")], ADAPTIVE[road.upstream])
+@conversions(upstreams=CLAUDES)
+def test_defect_63_a_trailing_turn_of_the_assistants_gets_a_users_where_the_model_goes_on_with_none(conversion):
+    say = conversion.say
+    sent = conversion.sent([*say.user(say.text("Hi")), *say.assistant("The answer is ")], ADAPTIVE[conversion.upstream])
     assert sent.turns[-1] == ("user", [("text", "Continue.")])
 
 
-@roads(clients=CLAUDES, upstreams=CLAUDES)
-def test_defect_63_a_trailing_turn_of_the_assistants_is_continued_where_the_model_does_that(road):
-    say = road.say
-    sent = road.sent([*say.user(say.text("Hi")), *say.assistant("The answer is ")], caps={"prefill": True})
+@conversions(clients=CLAUDES, upstreams=CLAUDES)
+def test_defect_63_a_trailing_turn_of_the_assistants_is_continued_where_the_model_does_that(conversion):
+    say = conversion.say
+    sent = conversion.sent([*say.user(say.text("Hi")), *say.assistant("The answer is ")], caps={"prefill": True})
     assert sent.turns[-1] == ("assistant", [("text", "The answer is")])

@@ -1,4 +1,4 @@
-"""Defects of peers in replies, 31 to 36 and 40 to 43: indexes, reasons of the end, token counts, on every road.
+"""Defects of peers in replies, 31 to 36 and 40 to 43: indexes, reasons of the end, token counts, on every conversion.
 
 `defect_NN` is the row of the list of them.
 """
@@ -8,7 +8,7 @@ import json
 import pytest
 
 from gateway.testkit.scenarios import Canned, Tokens, Tool
-from tests.defects.conversions import PAIRS, Road, both_ways, rendered, roads
+from tests.defects.conversions import PAIRS, Conversion, both_ways, conversions, rendered
 from tests.helpers.folding import FOLDS
 
 TWO_CALLS = Canned(
@@ -75,21 +75,24 @@ def ended(upstream, canned, word):
     return events, whole
 
 
-def heard_stop(road, reply, *, stream, **wishes):
-    found = road.heard(reply, stream=stream, **wishes).stop
-    assert found in REASONS[road.client]
+def heard_stop(conversion, reply, *, stream, **wishes):
+    found = conversion.heard(reply, stream=stream, **wishes).stop
+    assert found in REASONS[conversion.client]
     return found
 
 
-def word_of(road, said):
-    return dict(zip(REASONS, SAID[said], strict=True))[road.client]
+def word_of(conversion, said):
+    return dict(zip(REASONS, SAID[said], strict=True))[conversion.client]
 
 
-@roads(clients=("openai_chat",))
-def test_defect_31_and_32_calls_are_numbered_from_0_and_so_are_choices_whatever_stands_before_them(road):
-    body = {**road.say.body(road.say.user(road.say.text("Hi")), tools=[road.say.tool()]), "stream": True}
-    translation = road.opened(body, stream=True).translation
-    chunks = [data for _, data in road.events(translation, rendered(road.upstream, TWO_CALLS)[0])]
+@conversions(clients=("openai_chat",))
+def test_defect_31_and_32_calls_are_numbered_from_0_and_so_are_choices_whatever_stands_before_them(conversion):
+    body = {
+        **conversion.say.body(conversion.say.user(conversion.say.text("Hi")), tools=[conversion.say.tool()]),
+        "stream": True,
+    }
+    translation = conversion.opened(body, stream=True).translation
+    chunks = [data for _, data in conversion.events(translation, rendered(conversion.upstream, TWO_CALLS)[0])]
     choices = [choice for chunk in chunks for choice in chunk["choices"]]
     calls = [call for choice in choices for call in choice["delta"].get("tool_calls") or ()]
     assert {choice["index"] for choice in choices} == {0}
@@ -97,108 +100,116 @@ def test_defect_31_and_32_calls_are_numbered_from_0_and_so_are_choices_whatever_
     assert [call["index"] for call in calls if "id" in call] == [0, 1]
 
 
-@roads(upstreams=("openai_chat",))
-def test_defect_31_calls_that_a_provider_numbers_from_1_are_told_apart(road):
+@conversions(upstreams=("openai_chat",))
+def test_defect_31_calls_that_a_provider_numbers_from_1_are_told_apart(conversion):
     events, _ = rendered("openai_chat", TWO_CALLS)
     for _, chunk in events:
         for choice in chunk["choices"]:
             for call in choice["delta"].get("tool_calls") or ():
                 call["index"] += 1
-    translation = road.opened(road.say.body(road.say.user(road.say.text("Hi"))), stream=True).translation
-    heard = road.say.heard(FOLDS[road.client](road.events(translation, events)))
+    translation = conversion.opened(
+        conversion.say.body(conversion.say.user(conversion.say.text("Hi"))), stream=True
+    ).translation
+    heard = conversion.say.heard(FOLDS[conversion.client](conversion.events(translation, events)))
     assert [given for _, _, given in heard.calls] == [{"city": "Ulm"}, {"city": "Bern"}]
 
 
 @both_ways
-@roads()
-def test_defect_33_a_reply_with_calls_says_that_there_is_something_to_do(road, stream):
-    assert heard_stop(road, TWO_CALLS, stream=stream, tools=[road.say.tool()]) == word_of(road, "calls")
+@conversions()
+def test_defect_33_a_reply_with_calls_says_that_there_is_something_to_do(conversion, stream):
+    assert heard_stop(conversion, TWO_CALLS, stream=stream, tools=[conversion.say.tool()]) == word_of(
+        conversion, "calls"
+    )
 
 
 @both_ways
-@roads()
-def test_defect_33_a_call_counts_although_the_provider_says_that_the_turn_is_over(road, stream):
-    reply = ended(road.upstream, TWO_CALLS, "stop" if road.upstream == "openai_chat" else "end_turn")
-    assert heard_stop(road, reply, stream=stream, tools=[road.say.tool()]) == word_of(road, "calls")
+@conversions()
+def test_defect_33_a_call_counts_although_the_provider_says_that_the_turn_is_over(conversion, stream):
+    reply = ended(conversion.upstream, TWO_CALLS, "stop" if conversion.upstream == "openai_chat" else "end_turn")
+    assert heard_stop(conversion, reply, stream=stream, tools=[conversion.say.tool()]) == word_of(conversion, "calls")
 
 
 @both_ways
 @pytest.mark.parametrize(
-    ("road", "word", "said"),
+    ("conversion", "word", "said"),
     [
-        pytest.param(Road(client, upstream), word, said, id=f"{client}-{upstream}-{word}")
+        pytest.param(Conversion(client, upstream), word, said, id=f"{client}-{upstream}-{word}")
         for client, upstream in PAIRS
         for dialect, word, said in NATIVE
         if dialect == upstream
     ],
 )
-def test_defect_34_every_reason_has_a_word_that_the_client_knows(road, word, said, stream):
-    reply = ended(road.upstream, Canned(text=("Well.",)), word)
-    assert heard_stop(road, reply, stream=stream) == word_of(road, said)
+def test_defect_34_every_reason_has_a_word_that_the_client_knows(conversion, word, said, stream):
+    reply = ended(conversion.upstream, Canned(text=("Well.",)), word)
+    assert heard_stop(conversion, reply, stream=stream) == word_of(conversion, said)
 
 
 @both_ways
-@roads(clients=("anthropic_messages", "bedrock_converse"))
-def test_defect_35_the_stop_sequence_that_was_met_is_named(road, stream):
-    events, whole = ended(road.upstream, Canned(text=("Well.",)), "stop_sequence")
+@conversions(clients=("anthropic_messages", "bedrock_converse"))
+def test_defect_35_the_stop_sequence_that_was_met_is_named(conversion, stream):
+    events, whole = ended(conversion.upstream, Canned(text=("Well.",)), "stop_sequence")
     text = json.dumps([events, whole]).replace('"stop_sequence": null', '"stop_sequence": "END"')
     text = text.replace('"stopReason": "stop_sequence"', '"stopReason": "stop_sequence", "additionalModelResponseFields": {"stop_sequence": "END"}')  # fmt: skip
     text = text.replace('"finish_reason": "stop_sequence"', '"finish_reason": "stop", "stop_reason": "END"')
-    asked = {"additionalModelResponseFieldPaths": ["/stop_sequence"]} if road.client == "bedrock_converse" else {}
-    body = road.told(tuple(json.loads(text)), stream=stream, **asked)
-    assert road.say.heard(body).stop == "stop_sequence"
+    asked = {"additionalModelResponseFieldPaths": ["/stop_sequence"]} if conversion.client == "bedrock_converse" else {}
+    body = conversion.told(tuple(json.loads(text)), stream=stream, **asked)
+    assert conversion.say.heard(body).stop == "stop_sequence"
     assert (body.get("stop_sequence") or body["additionalModelResponseFields"]["stop_sequence"]) == "END"
 
 
 @both_ways
-@roads(clients=("openai_chat",))
-def test_defect_35_the_providers_own_word_is_told_beside_openais(road, stream):
-    reply = ended(road.upstream, Canned(text=("Well.",)), "stop_sequence")
+@conversions(clients=("openai_chat",))
+def test_defect_35_the_providers_own_word_is_told_beside_openais(conversion, stream):
+    reply = ended(conversion.upstream, Canned(text=("Well.",)), "stop_sequence")
     events, _ = reply
-    body = {**road.say.body(road.say.user(road.say.text("Hi"))), "stream": stream}
-    translation = road.opened(body, stream=stream).translation
+    body = {**conversion.say.body(conversion.say.user(conversion.say.text("Hi"))), "stream": stream}
+    translation = conversion.opened(body, stream=stream).translation
     told = json.dumps(
-        road.events(translation, events) if stream else json.loads(translation.whole(json.dumps(reply[1]).encode()))
+        conversion.events(translation, events)
+        if stream
+        else json.loads(translation.whole(json.dumps(reply[1]).encode()))
     )
     assert '"native_finish_reason": "stop_sequence"' in told
 
 
 @both_ways
-@roads()
-def test_defect_36_calls_that_the_limit_cut_off_end_by_the_limit(road, stream):
-    reply = ended(road.upstream, TWO_CALLS, "length" if road.upstream == "openai_chat" else "max_tokens")
-    assert heard_stop(road, reply, stream=stream, tools=[road.say.tool()]) == word_of(road, "limit")
+@conversions()
+def test_defect_36_calls_that_the_limit_cut_off_end_by_the_limit(conversion, stream):
+    reply = ended(conversion.upstream, TWO_CALLS, "length" if conversion.upstream == "openai_chat" else "max_tokens")
+    assert heard_stop(conversion, reply, stream=stream, tools=[conversion.say.tool()]) == word_of(conversion, "limit")
 
 
 @both_ways
-@roads()
-def test_defect_40_and_41_counts_of_the_cache_arrive_apart_from_the_inputs(road, stream):
-    heard = road.heard(COUNTED, stream=stream)
-    written = 0 if road.upstream == "openai_chat" else 250
+@conversions()
+def test_defect_40_and_41_counts_of_the_cache_arrive_apart_from_the_inputs(conversion, stream):
+    heard = conversion.heard(COUNTED, stream=stream)
+    written = 0 if conversion.upstream == "openai_chat" else 250
     assert (heard.input, heard.read, heard.written, heard.output) == (253 - written, 1000, written, 7)
 
 
-@roads(clients=("anthropic_messages",))
-def test_defect_42_the_last_delta_has_the_counts_of_the_input_and_of_the_cache(road):
-    translation = road.opened(road.say.body(road.say.user(road.say.text("Hi"))), stream=True).translation
-    told = road.events(translation, rendered(road.upstream, COUNTED)[0])
+@conversions(clients=("anthropic_messages",))
+def test_defect_42_the_last_delta_has_the_counts_of_the_input_and_of_the_cache(conversion):
+    translation = conversion.opened(
+        conversion.say.body(conversion.say.user(conversion.say.text("Hi"))), stream=True
+    ).translation
+    told = conversion.events(translation, rendered(conversion.upstream, COUNTED)[0])
     (usage,) = [data["usage"] for kind, data in told if kind == "message_delta"]
     assert usage["input_tokens"] in {3, 253}
     assert (usage["cache_read_input_tokens"], usage["output_tokens"]) == (1000, 7)
 
 
-@roads(upstreams=("anthropic_messages",))
-def test_defect_43_counts_of_the_first_and_of_the_last_event_are_not_summed(road):
-    events, _ = rendered(road.upstream, COUNTED)
+@conversions(upstreams=("anthropic_messages",))
+def test_defect_43_counts_of_the_first_and_of_the_last_event_are_not_summed(conversion):
+    events, _ = rendered(conversion.upstream, COUNTED)
     usage = events[0][1]["message"]["usage"]
     events = [(kind, {**data, "usage": {**usage, "output_tokens": 7}}) if kind == "message_delta" else (kind, data) for kind, data in events]  # fmt: skip
-    heard = road.heard((events, None), stream=True)
+    heard = conversion.heard((events, None), stream=True)
     assert (heard.input, heard.read, heard.written, heard.output) == (3, 1000, 250, 7)
 
 
-@roads(upstreams=("openai_chat",))
-def test_defect_43_counts_that_come_with_every_chunk_are_not_summed(road):
-    events, _ = rendered(road.upstream, COUNTED)
+@conversions(upstreams=("openai_chat",))
+def test_defect_43_counts_that_come_with_every_chunk_are_not_summed(conversion):
+    events, _ = rendered(conversion.upstream, COUNTED)
     usage = events[-1][1]["usage"]
-    heard = road.heard(([(kind, {**chunk, "usage": usage}) for kind, chunk in events], None), stream=True)
+    heard = conversion.heard(([(kind, {**chunk, "usage": usage}) for kind, chunk in events], None), stream=True)
     assert (heard.input, heard.read, heard.output) == (253, 1000, 7)

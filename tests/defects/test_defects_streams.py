@@ -1,4 +1,4 @@
-"""Defects of peers on the wire, 37 to 39 and 58: broken streams, their statuses, keys; every road, over sockets.
+"""Defects of peers on the wire, 37 to 39 and 58: broken streams, their statuses, keys; every conversion, over sockets.
 
 `defect_NN` is the row of the list of them.
 """

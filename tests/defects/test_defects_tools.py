@@ -1,11 +1,11 @@
-"""Defects of peers in tools and calls, 1 to 20, on every road (`defect_NN` is the row of the list of them)."""
+"""Defects of peers in tools and calls, 1 to 20, on every conversion (`defect_NN` is the row of the list of them)."""
 
 import json
 
 import pytest
 
 from gateway.testkit.scenarios import Canned, Tool
-from tests.defects.conversions import CLAUDES, HAIKU, OPENAIS, both_ways, rendered, roads
+from tests.defects.conversions import CLAUDES, HAIKU, OPENAIS, both_ways, conversions, rendered
 from tests.defects.samples import CITY, NO_INPUT
 
 TWO = (("a", "look", {"city": "Ulm"}), ("b", "look", {"city": "Bern"}))
@@ -17,52 +17,52 @@ def asked(say, *calls):
     return [*say.user(say.text("Hi")), *say.called(*calls)]
 
 
-@roads()
-def test_defect_01_results_of_parallel_calls_in_messages_of_their_own_answer_in_one_turn(road):
-    say = road.say
+@conversions()
+def test_defect_01_results_of_parallel_calls_in_messages_of_their_own_answer_in_one_turn(conversion):
+    say = conversion.say
     conversation = [*asked(say, *TWO), *say.answered("a", say.text("1")), *say.answered("b", say.text("2"))]
-    sent = road.sent(conversation, tools=[say.tool(schema=CITY)])
+    sent = conversion.sent(conversation, tools=[say.tool(schema=CITY)])
     assert [role for role, _ in sent.turns] == ["user", "assistant", "user"]
     assert [part[:2] for part in sent.turns[2][1]] == [("result", "a"), ("result", "b")]
 
 
-@roads()
-def test_defect_02_a_tools_result_stays_one(road):
-    say = road.say
-    sent = road.sent([*asked(say, *ONE), *say.answered("a", say.text("21 degrees"))], tools=[say.tool()])
+@conversions()
+def test_defect_02_a_tools_result_stays_one(conversion):
+    say = conversion.say
+    sent = conversion.sent([*asked(say, *ONE), *say.answered("a", say.text("21 degrees"))], tools=[say.tool()])
     assert sent.turns[2] == ("user", [("result", "a", [("text", "21 degrees")])])
 
 
-@roads()
-def test_defect_03_what_the_user_says_behind_a_result_joins_its_turn(road):
-    say = road.say
+@conversions()
+def test_defect_03_what_the_user_says_behind_a_result_joins_its_turn(conversion):
+    say = conversion.say
     conversation = [*asked(say, *ONE), *say.answered("a", say.text("1")), *say.user(say.text("And now?"))]
-    sent = road.sent([*conversation, *say.user(say.text("Well?"))], tools=[say.tool()])
+    sent = conversion.sent([*conversation, *say.user(say.text("Well?"))], tools=[say.tool()])
     assert [role for role, _ in sent.turns] == ["user", "assistant", "user"]
     assert [part[0] for part in sent.turns[2][1]] == ["result", "text", "text"]
 
 
-@roads(upstreams=CLAUDES)
-def test_defect_06_a_history_of_calls_has_its_tools_although_none_are_offered(road):
-    say = road.say
-    sent = road.sent([*asked(say, *ONE), *say.answered("a", say.text("1"))])
+@conversions(upstreams=CLAUDES)
+def test_defect_06_a_history_of_calls_has_its_tools_although_none_are_offered(conversion):
+    say = conversion.say
+    sent = conversion.sent([*asked(say, *ONE), *say.answered("a", say.text("1"))])
     assert list(sent.tools) == ["look"]
 
 
-@roads(clients=("anthropic_messages", *OPENAIS))
-def test_defect_06_and_07_empty_tools_beside_a_history_of_calls_are_taken(road):
-    say = road.say
-    sent = road.sent([*asked(say, *ONE), *say.answered("a", say.text("1"))], tools=[])
+@conversions(clients=("anthropic_messages", *OPENAIS))
+def test_defect_06_and_07_empty_tools_beside_a_history_of_calls_are_taken(conversion):
+    say = conversion.say
+    sent = conversion.sent([*asked(say, *ONE), *say.answered("a", say.text("1"))], tools=[])
     assert [part[:3] for part in sent.parts("call")] == [("call", "a", "look")]
 
 
-@roads(clients=("anthropic_messages", *OPENAIS))
-def test_defect_07_no_tool_is_called_where_the_client_forbids_it(road):
-    say = road.say
-    without = road.sent(say.user(say.text("Hi")), tools=[say.tool()], choice="none")
+@conversions(clients=("anthropic_messages", *OPENAIS))
+def test_defect_07_no_tool_is_called_where_the_client_forbids_it(conversion):
+    say = conversion.say
+    without = conversion.sent(say.user(say.text("Hi")), tools=[say.tool()], choice="none")
     assert not without.tools or forbids(without.body)
     history = [*asked(say, *ONE), *say.answered("a", say.text("1"))]
-    assert forbids(road.sent(history, tools=[say.tool()], choice="none").body)
+    assert forbids(conversion.sent(history, tools=[say.tool()], choice="none").body)
 
 
 def forbids(body):
@@ -72,132 +72,143 @@ def forbids(body):
 
 
 @both_ways
-@roads()
+@conversions()
 @pytest.mark.parametrize("name", [LONG, "mcp.files/read", "größe"])
-def test_defect_08_and_09_a_name_that_providers_refuse_has_another_there_and_comes_back_as_it_was(road, name, stream):
-    say = road.say
-    sent = road.sent([*asked(say, ("a", name, {})), *say.answered("a", say.text("1"))], tools=[say.tool(name)])
+def test_defect_08_and_09_a_name_that_providers_refuse_has_another_there_and_comes_back_as_it_was(
+    conversion, name, stream
+):
+    say = conversion.say
+    sent = conversion.sent([*asked(say, ("a", name, {})), *say.answered("a", say.text("1"))], tools=[say.tool(name)])
     (alias,) = sent.tools
     assert [part[2] for part in sent.parts("call")] == [alias]
-    heard = road.heard(Canned(tools=(Tool(alias, {"x": 1}),)), stream=stream, tools=[say.tool(name)])
+    heard = conversion.heard(Canned(tools=(Tool(alias, {"x": 1}),)), stream=stream, tools=[say.tool(name)])
     assert [call[1:] for call in heard.calls] == [(name, {"x": 1})]
 
 
-@roads()
-def test_defect_08_a_demanded_tool_has_its_other_name_too(road):
-    sent = road.sent(road.say.user(road.say.text("Hi")), tools=[road.say.tool(LONG)], choice=LONG)
+@conversions()
+def test_defect_08_a_demanded_tool_has_its_other_name_too(conversion):
+    sent = conversion.sent(
+        conversion.say.user(conversion.say.text("Hi")), tools=[conversion.say.tool(LONG)], choice=LONG
+    )
     (alias,) = sent.tools
     assert alias in str(sent.body.get("tool_choice") or sent.body["toolConfig"]["toolChoice"])
 
 
-@roads()
-def test_defect_10_a_tool_that_the_model_made_up_is_replayed_by_a_name_that_is_taken(road):
-    say = road.say
+@conversions()
+def test_defect_10_a_tool_that_the_model_made_up_is_replayed_by_a_name_that_is_taken(conversion):
+    say = conversion.say
     conversation = [*asked(say, ("a", "made up: tool", {})), *say.answered("a", say.text("No such tool."))]
-    sent = road.sent(conversation, tools=[say.tool()])
+    sent = conversion.sent(conversation, tools=[say.tool()])
     (call,) = sent.parts("call")
     assert call[2].startswith("made_up_tool_")
 
 
-@roads()
+@conversions()
 @pytest.mark.parametrize("given", ["x" * 80, "fc|a b/1", "functions.look:0"])
-def test_defect_11_an_id_that_providers_refuse_is_replaced_at_the_call_and_its_result_always_alike(road, given):
-    say = road.say
+def test_defect_11_an_id_that_providers_refuse_is_replaced_at_the_call_and_its_result_always_alike(conversion, given):
+    say = conversion.say
     conversation = [*asked(say, (given, "look", {})), *say.answered(given, say.text("1"))]
-    first, second = (road.sent(conversation, tools=[say.tool()]) for _ in range(2))
+    first, second = (conversion.sent(conversation, tools=[say.tool()]) for _ in range(2))
     (call,), (result,) = first.parts("call"), first.parts("result")
     assert call[1] == result[1] != given
     assert second.turns == first.turns
 
 
-@roads(upstreams=("openai_chat",))
-def test_defect_11_an_id_that_only_openai_refuses_is_replaced_there(road):
-    say = road.say
+@conversions(upstreams=("openai_chat",))
+def test_defect_11_an_id_that_only_openai_refuses_is_replaced_there(conversion):
+    say = conversion.say
     given = "x" * 50
-    sent = road.sent([*asked(say, (given, "look", {})), *say.answered(given, say.text("1"))], tools=[say.tool()])
+    sent = conversion.sent([*asked(say, (given, "look", {})), *say.answered(given, say.text("1"))], tools=[say.tool()])
     ((_, made, *_),) = sent.parts("call")
     assert made == sent.parts("result")[0][1]
     assert len(made) <= 40
 
 
-@roads()
-def test_defect_11_ids_that_begin_anew_in_every_turn_stay_apart(road):
-    say = road.say
+@conversions()
+def test_defect_11_ids_that_begin_anew_in_every_turn_stay_apart(conversion):
+    say = conversion.say
     turn = [*say.called(("call_0", "look", {})), *say.answered("call_0", say.text("1"))]
-    sent = road.sent([*say.user(say.text("Hi")), *turn, *turn], tools=[say.tool()])
+    sent = conversion.sent([*say.user(say.text("Hi")), *turn, *turn], tools=[say.tool()])
     calls, results = ([part[1] for part in sent.parts(kind)] for kind in ("call", "result"))
     assert calls == results
     assert len(set(calls)) == 2
 
 
-@roads()
-def test_defect_12_a_tool_without_a_name_is_refused_and_an_empty_description_is_left_out(road):
-    say = road.say
-    problem = road.refusal(say.user(say.text("Hi")), tools=[say.tool("")])
+@conversions()
+def test_defect_12_a_tool_without_a_name_is_refused_and_an_empty_description_is_left_out(conversion):
+    say = conversion.say
+    problem = conversion.refusal(say.user(say.text("Hi")), tools=[say.tool("")])
     assert "name" in problem.param
-    sent = road.sent(say.user(say.text("Hi")), tools=[say.tool(description="")])
+    sent = conversion.sent(say.user(say.text("Hi")), tools=[say.tool(description="")])
     assert sent.tools["look"].description is None
 
 
-@roads()
-def test_defect_13_properties_that_are_null_are_none(road):
-    sent = road.sent(
-        road.say.user(road.say.text("Hi")), tools=[road.say.tool(schema={"type": "object", "properties": None})]
+@conversions()
+def test_defect_13_properties_that_are_null_are_none(conversion):
+    sent = conversion.sent(
+        conversion.say.user(conversion.say.text("Hi")),
+        tools=[conversion.say.tool(schema={"type": "object", "properties": None})],
     )
     assert sent.tools["look"].schema == NO_INPUT
 
 
-@roads()
+@conversions()
 @pytest.mark.parametrize("word", ["anyOf", "oneOf", "allOf"])
-def test_defect_14_a_schema_that_combines_others_becomes_one_object(road, word):
+def test_defect_14_a_schema_that_combines_others_becomes_one_object(conversion, word):
     schema = {word: [CITY, {"type": "object", "properties": {"zip": {"type": "string"}}}]}
-    found = road.sent(road.say.user(road.say.text("Hi")), tools=[road.say.tool(schema=schema)]).tools["look"].schema
+    found = (
+        conversion.sent(conversion.say.user(conversion.say.text("Hi")), tools=[conversion.say.tool(schema=schema)])
+        .tools["look"]
+        .schema
+    )
     assert found["type"] == "object"
     assert word not in found
     assert found["properties"].keys() == {"city", "zip"}
 
 
-@roads()
-def test_defect_14_a_schema_without_a_type_is_an_object_and_one_of_another_type_is_refused_by_the_tools_name(road):
-    say = road.say
-    found = road.sent(say.user(say.text("Hi")), tools=[say.tool(schema={"properties": {}})])
+@conversions()
+def test_defect_14_a_schema_without_a_type_is_an_object_and_one_of_another_type_is_refused_by_the_tools_name(
+    conversion,
+):
+    say = conversion.say
+    found = conversion.sent(say.user(say.text("Hi")), tools=[say.tool(schema={"properties": {}})])
     assert found.tools["look"].schema == NO_INPUT
-    problem = road.refusal(say.user(say.text("Hi")), tools=[say.tool("count", {"type": "array"})])
+    problem = conversion.refusal(say.user(say.text("Hi")), tools=[say.tool("count", {"type": "array"})])
     assert '"count"' in problem.message
 
 
-@roads(upstreams=CLAUDES)
-def test_defect_17_strict_tools_are_dropped_aloud_where_the_model_refuses_them(road):
-    say = road.say
+@conversions(upstreams=CLAUDES)
+def test_defect_17_strict_tools_are_dropped_aloud_where_the_model_refuses_them(conversion):
+    say = conversion.say
     given = {"tools": [say.tool(strict=True)]}
-    taken = road.sent(say.user(say.text("Hi")), HAIKU, caps={"strict_tools": True}, **given)
-    refused = road.sent(say.user(say.text("Hi")), HAIKU, caps={"strict_tools": False}, **given)
+    taken = conversion.sent(say.user(say.text("Hi")), HAIKU, caps={"strict_tools": True}, **given)
+    refused = conversion.sent(say.user(say.text("Hi")), HAIKU, caps={"strict_tools": False}, **given)
     assert (taken.tools["look"].strict, refused.tools["look"].strict) == (True, None)
     assert [at.rpartition("/")[2] for at in refused.dropped] == ["strict"]
     assert taken.dropped == []
 
 
 @both_ways
-@roads()
-def test_defect_18_a_call_without_arguments_has_an_empty_object(road, stream):
+@conversions()
+def test_defect_18_a_call_without_arguments_has_an_empty_object(conversion, stream):
     reply = Canned(text=("So.",), tools=(Tool("look"), Tool("look", {"x": 1})))
-    heard = road.heard(reply, stream=stream, tools=[road.say.tool()])
+    heard = conversion.heard(reply, stream=stream, tools=[conversion.say.tool()])
     assert [given for _, _, given in heard.calls] == [{}, {"x": 1}]
-    if road.client in OPENAIS:
-        body = str(road.told(reply, stream=stream, tools=[road.say.tool()]))
+    if conversion.client in OPENAIS:
+        body = str(conversion.told(reply, stream=stream, tools=[conversion.say.tool()]))
         assert "'arguments': '{}'" in body
 
 
 @both_ways
-@roads(upstreams=("openai_chat",))
-def test_defect_18_arguments_that_a_server_leaves_empty_are_an_empty_object(road, stream):
+@conversions(upstreams=("openai_chat",))
+def test_defect_18_arguments_that_a_server_leaves_empty_are_an_empty_object(conversion, stream):
     events, whole = rendered("openai_chat", Canned(tools=(Tool("look"),)))
     reply = json.loads(json.dumps([events, whole]).replace('"arguments": "{}"', '"arguments": ""'))
     silent = [pair for pair in reply[0] if not continues_a_call(pair[1])]
-    heard = road.heard((silent, reply[1]), stream=stream, tools=[road.say.tool()])
+    heard = conversion.heard((silent, reply[1]), stream=stream, tools=[conversion.say.tool()])
     assert [given for _, _, given in heard.calls] == [{}]
     if stream:
-        assert fragments(road, silent) == "{}"
+        assert fragments(conversion, silent) == "{}"
 
 
 def continues_a_call(chunk):
@@ -205,10 +216,12 @@ def continues_a_call(chunk):
     return any("id" not in call for call in calls)
 
 
-def fragments(road, events):
+def fragments(conversion, events):
     """The JSON of a call's input, as a client of a stream puts it together."""
-    translation = road.opened(road.say.body(road.say.user(road.say.text("Hi"))), stream=True).translation
-    deltas = [data.get("delta") for _, data in road.events(translation, events) if data.get("delta")]
+    translation = conversion.opened(
+        conversion.say.body(conversion.say.user(conversion.say.text("Hi"))), stream=True
+    ).translation
+    deltas = [data.get("delta") for _, data in conversion.events(translation, events) if data.get("delta")]
     pieces = [
         delta if isinstance(delta, str) else delta.get("partial_json") or delta.get("toolUse", {}).get("input", "")
         for delta in deltas
@@ -216,28 +229,30 @@ def fragments(road, events):
     return "".join(pieces)
 
 
-@roads(clients=("anthropic_messages", *OPENAIS))
+@conversions(clients=("anthropic_messages", *OPENAIS))
 @pytest.mark.parametrize(
     ("given", "expected"),
     [("", {}), ('""', {}), ('{"x":', {"rawInvalidInput": '{"x":'}), ('"{\\"x\\": 1}"', {"x": 1}), ("[1]", None)],
 )
-def test_defect_19_arguments_that_are_no_object_become_one(road, given, expected):
-    say = road.say
-    sent = road.sent([*asked(say, ("a", "look", given)), *say.answered("a", say.text("1"))], tools=[say.tool()])
+def test_defect_19_arguments_that_are_no_object_become_one(conversion, given, expected):
+    say = conversion.say
+    sent = conversion.sent([*asked(say, ("a", "look", given)), *say.answered("a", say.text("1"))], tools=[say.tool()])
     (call,) = sent.parts("call")
     assert call[3] == ({"rawInvalidInput": "[1]"} if expected is None else expected)
 
 
-@roads(clients=("bedrock_converse",))
-def test_defect_19_converses_own_clients_are_told_that_an_input_is_an_object(road):
-    say = road.say
-    problem = road.refusal([*asked(say, ("a", "look", "")), *say.answered("a", say.text("1"))], tools=[say.tool()])
+@conversions(clients=("bedrock_converse",))
+def test_defect_19_converses_own_clients_are_told_that_an_input_is_an_object(conversion):
+    say = conversion.say
+    problem = conversion.refusal(
+        [*asked(say, ("a", "look", "")), *say.answered("a", say.text("1"))], tools=[say.tool()]
+    )
     assert problem.param == "messages[1].content[0].toolUse.input"
 
 
-@roads()
-def test_defect_20_members_without_a_name_are_taken_out_of_arguments(road):
-    say = road.say
+@conversions()
+def test_defect_20_members_without_a_name_are_taken_out_of_arguments(conversion):
+    say = conversion.say
     call = ("a", "look", {"": 1, "b": [{"": 2, "c": 3}]})
-    sent = road.sent([*asked(say, call), *say.answered("a", say.text("1"))], tools=[say.tool()])
+    sent = conversion.sent([*asked(say, call), *say.answered("a", say.text("1"))], tools=[say.tool()])
     assert [part[3] for part in sent.parts("call")] == [{"b": [{"c": 3}]}]

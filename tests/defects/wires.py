@@ -1,6 +1,6 @@
-"""Every road through the whole gateway: each client's dialect to a simulated provider of each flag, over sockets.
+"""Every conversion through the whole gateway: each client's dialect to a simulated provider of each flag, over sockets.
 
-The roads are those that the gateway itself lists, so that a new one is tried without being named here.
+The conversions are those that the gateway itself lists, so that a new one is tried without being named here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from gateway.contract.conversions import GENERATE
-from gateway.contract.conversions import roads as listed
+from gateway.contract.conversions import conversions as listed
 from gateway.contract.framing import eventstream, sse
 from gateway.contract.registry import discover
 from gateway.testkit.anthropic import AnthropicSim
@@ -36,7 +36,7 @@ CLAUDES = ("anthropic_messages", "bedrock_model_invoke", "bedrock_converse")
 
 @dataclass(frozen=True)
 class Wire:
-    """A road: the client's flag, the provider's, and the dialect in which the provider is spoken to."""
+    """A conversion: the client's flag, the provider's, and the dialect in which the provider is spoken to."""
 
     client: str
     provider: str
@@ -52,14 +52,14 @@ class Wire:
 
 
 WIRES = [
-    Wire(road.client, road.provider, road.upstream)
-    for road in listed(discover())
-    if GENERATE in road.operations and road.dialect in FOLDS and road.provider in PROVIDERS
+    Wire(conversion.client, conversion.provider, conversion.upstream)
+    for conversion in listed(discover())
+    if GENERATE in conversion.operations and conversion.dialect in FOLDS and conversion.provider in PROVIDERS
 ]
 
 
 def wires(*, clients=None, providers=None):
-    """A parameter `wire` of a test: each road between these flags, by default all."""
+    """A parameter `wire` of a test: each conversion between these flags, by default all."""
     found = [
         wire
         for wire in WIRES
@@ -69,7 +69,7 @@ def wires(*, clients=None, providers=None):
 
 
 class Line:
-    """One road that is open: the gateway, and the provider behind it."""
+    """One conversion that is open: the gateway, and the provider behind it."""
 
     def __init__(self, wire, gw, simulated):
         self.wire = wire

@@ -1,4 +1,4 @@
-"""Bodies of calls through a whole gateway: nothing by default, on every road where asked for, and for whom."""
+"""Bodies of calls through a whole gateway: nothing by default, on every conversion where asked for, and for whom."""
 
 import asyncio
 import base64
@@ -11,7 +11,7 @@ import pytest
 from gateway.call.runtime import runtime
 from gateway.testkit import scenarios
 from tests.end_to_end.test_quotas import BOSS, SERVER, USER
-from tests.end_to_end.test_streams import ROADS, roads
+from tests.end_to_end.test_streams import ROADS, conversions
 from tests.helpers.gateway import CAP, HAIKU, KEY, NOVA, bedrock, gate
 
 OTHER = "other@example.com"
@@ -115,7 +115,7 @@ async def test_what_the_client_sent_and_got_is_kept_byte_for_byte_without_its_ke
     assert KEY.encode() not in written
 
 
-@roads
+@conversions
 async def test_a_stream_is_kept_as_its_bytes_went_out(tmp_path, bedrock_sim, path, body):
     async with kept(tmp_path, bedrock_sim) as gw:
         reply = await gw.post(path, body)
@@ -148,10 +148,10 @@ async def test_an_error_is_kept_as_the_client_saw_it(tmp_path, bedrock_sim):
         assert raw(found["reply"]) == reply.body
 
 
-@pytest.mark.parametrize("road", ["whole", "stream"])
-async def test_each_body_is_cut_at_its_size_and_the_call_is_not(tmp_path, bedrock_sim, road):
+@pytest.mark.parametrize("conversion", ["whole", "stream"])
+async def test_each_body_is_cut_at_its_size_and_the_call_is_not(tmp_path, bedrock_sim, conversion):
     bedrock_sim.default = scenarios.text(*["word " * 100] * 10)
-    body = {"model": NOVA, "messages": [{"role": "user", "content": "x" * 5000}], "stream": road == "stream"}
+    body = {"model": NOVA, "messages": [{"role": "user", "content": "x" * 5000}], "stream": conversion == "stream"}
     async with kept(tmp_path, bedrock_sim, max_bytes=1024) as gw:
         reply = await gw.post("/v1/chat/completions", body)
         found = await bodies(gw, reply.headers["x-request-id"])

@@ -247,7 +247,7 @@ async def test_metrics_count_calls_tokens_and_dollars(tmp_path, bedrock_sim):
         assert "irisgate_sessions_active 1.0" in text
 
 
-async def test_cost_of_cached_tokens_is_the_same_on_every_road(tmp_path, bedrock_sim):
+async def test_cost_of_cached_tokens_is_the_same_on_every_conversion(tmp_path, bedrock_sim):
     """3 in, 7 out, 1000 read, 200 written for 5 minutes, 50 for an hour, at Haiku 4.5's US prices."""
     expected = (3 * 1.1 + 7 * 5.5 + 1000 * 0.11 + 200 * 1.375 + 50 * 2.2) / 1e6
     asks = [

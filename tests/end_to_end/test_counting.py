@@ -54,7 +54,7 @@ async def counted(gw, client, model):
 
 @pytest.mark.parametrize("client", CLIENTS)
 @pytest.mark.parametrize(("model", "estimated"), [(HAIKU, None), (SONNET, None), (CLAUDE, None), (GPT, "true")])
-async def test_tokens_are_counted_on_every_road(gw, client, model, estimated):
+async def test_tokens_are_counted_on_every_conversion(gw, client, model, estimated):
     tokens, marked = await counted(gw, client, model)
     assert tokens > 5
     assert marked == estimated

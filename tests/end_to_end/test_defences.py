@@ -148,7 +148,7 @@ from gateway_plugins.bedrock_converse import *
 routes = ()
 
 
-def again(ask, target, problem, drop):
+def retry(ask, target, problem, drop):
     drop("/requestMetadata")
     return ask.with_body(ask.dialect, {"messages": ask.top.decode("messages")})
 """
@@ -169,16 +169,16 @@ async def test_a_plugin_may_try_once_more_after_a_refusal(tmp_path, bedrock_sim)
 
 
 ESTIMATING = """
-from gateway.contract.flag import Reply
+from gateway.contract.flag import StepResponse
 from gateway_plugins.bedrock_model_invoke import *
 
 routes = ()
-takes = (("bedrock_model_invoke", "count_tokens"),)
+accepts = (("bedrock_model_invoke", "count_tokens"),)
 
 
 def steps(ask, target, drop):
     yield from ()
-    return Reply(200, {"content-type": "application/json"}, b'{"inputTokens": 42}')
+    return StepResponse(200, {"content-type": "application/json"}, b'{"inputTokens": 42}')
 """
 
 

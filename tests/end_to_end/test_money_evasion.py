@@ -68,7 +68,7 @@ async def test_who_leaves_when_all_is_written_and_nothing_reported_has_had_nothi
 
 
 async def count_of_frames(gw, sim, reply, path, body):
-    """Of the reply on this road: each event passes a gate by itself."""
+    """Of the reply on this conversion: each event passes a gate by itself."""
     passed = Counting()
     sim.script(scenarios.Scenario(reply, gate=passed))
     await gw.post(path, body)

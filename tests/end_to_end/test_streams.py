@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from gateway.contract.capabilities import capabilities
-from gateway.contract.flag import Ask, Head, Members, Target
+from gateway.contract.flag import ClientRequest, Head, Members, Target
 from gateway.contract.framing import eventstream, sse
 from gateway.contract.registry import discover
 from gateway.testkit import scenarios
@@ -29,7 +29,7 @@ ROADS = {
     "chat to invoke": ("/v1/chat/completions", {"model": HAIKU, **CHAT}),
     "chat to converse": ("/v1/chat/completions", {"model": NOVA, **CHAT}),
 }
-roads = pytest.mark.parametrize(("path", "body"), ROADS.values(), ids=ROADS)
+conversions = pytest.mark.parametrize(("path", "body"), ROADS.values(), ids=ROADS)
 
 
 def says_normal_end(path, data):
@@ -51,7 +51,7 @@ def says_error(path, data):
     return "error" in json.loads(last.payload)
 
 
-@roads
+@conversions
 async def test_the_first_event_leaves_before_the_second_has_come(tmp_path, bedrock_sim, path, body):
     held = scenarios.Gate()
     bedrock_sim.script(replace(scenarios.NAMED["text"], gate=held))
@@ -67,7 +67,7 @@ async def test_the_first_event_leaves_before_the_second_has_come(tmp_path, bedro
         assert says_normal_end(path, first + rest)
 
 
-@roads
+@conversions
 @pytest.mark.parametrize("when", ["in the middle", "while the provider is silent", "before the first event"])
 async def test_a_client_that_goes_away_closes_the_provider_within_a_second(tmp_path, bedrock_sim, path, body, when):
     scenario = replace(scenarios.NAMED["long"], stall_after=3) if when != "in the middle" else scenarios.NAMED["long"]
@@ -94,7 +94,7 @@ async def test_a_client_that_goes_away_closes_the_provider_within_a_second(tmp_p
         assert record["tokens"]["input"] > 0 if known else record["tokens"]["input"] == 0
 
 
-@roads
+@conversions
 @pytest.mark.parametrize("fault", ["exception", "cut", "no end", "half a frame"])
 async def test_a_broken_stream_ends_with_an_error_and_never_normally(tmp_path, bedrock_sim, path, body, fault):
     whole = await whole_stream(bedrock_sim, path, body)
@@ -118,9 +118,9 @@ async def test_a_broken_stream_ends_with_an_error_and_never_normally(tmp_path, b
             assert record["error_native"] == "ThrottlingException"
 
 
-@pytest.mark.parametrize("road", ["native converse", "chat to converse"])
-async def test_a_message_without_its_usage_is_complete_and_its_cost_an_estimate(tmp_path, bedrock_sim, road):
-    path, body = ROADS[road]
+@pytest.mark.parametrize("conversion", ["native converse", "chat to converse"])
+async def test_a_message_without_its_usage_is_complete_and_its_cost_an_estimate(tmp_path, bedrock_sim, conversion):
+    path, body = ROADS[conversion]
     whole = await whole_stream(bedrock_sim, path, body)
     bedrock_sim.script(scenarios.raw(whole[: terminal_ends(path, body, whole)], EVENTS))
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
@@ -130,10 +130,10 @@ async def test_a_message_without_its_usage_is_complete_and_its_cost_an_estimate(
         assert record["cost_usd"] > 0
 
 
-@pytest.mark.parametrize("road", ["native converse", "chat to converse"])
+@pytest.mark.parametrize("conversion", ["native converse", "chat to converse"])
 @pytest.mark.parametrize("cut", [1, 30])
-async def test_half_a_frame_is_an_error_also_after_the_last_event(tmp_path, bedrock_sim, road, cut):
-    path, body = ROADS[road]
+async def test_half_a_frame_is_an_error_also_after_the_last_event(tmp_path, bedrock_sim, conversion, cut):
+    path, body = ROADS[conversion]
     whole = await whole_stream(bedrock_sim, path, body)
     bedrock_sim.script(scenarios.raw(whole[:-cut], EVENTS))
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
@@ -143,7 +143,7 @@ async def test_half_a_frame_is_an_error_also_after_the_last_event(tmp_path, bedr
 
 
 async def whole_stream(simulated, path, body):
-    """The bytes of a good stream of the provider that this road leads to."""
+    """The bytes of a good stream of the provider that this conversion leads to."""
     model = model_of(path, body)
     operation, sent = ("converse-stream", CONVERSE) if model == NOVA else ("invoke-with-response-stream", CLAUDE)
     simulated.script(scenarios.NAMED["text"])
@@ -156,10 +156,10 @@ async def whole_stream(simulated, path, body):
         return await reply.read()
 
 
-@pytest.mark.parametrize("road", ["native converse", "chat to invoke", "chat to converse"])
-async def test_a_stream_cut_at_any_byte_is_an_error(tmp_path, bedrock_sim, road):
+@pytest.mark.parametrize("conversion", ["native converse", "chat to invoke", "chat to converse"])
+async def test_a_stream_cut_at_any_byte_is_an_error(tmp_path, bedrock_sim, conversion):
     """Every position up to the last frame's end, in steps that no frame's length divides."""
-    path, body = ROADS[road]
+    path, body = ROADS[conversion]
     whole = await whole_stream(bedrock_sim, path, body)
     last = terminal_ends(path, body, whole)
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
@@ -184,7 +184,7 @@ def terminal_ends(path, body, whole):
     name = "bedrock_converse" if model == NOVA else "bedrock_model_invoke"
     flag = discover().flags[name]
     caps = capabilities(model)
-    ask = Ask(name, "", "generate", "POST", "/", "", {}, Members(b"{}"), model, stream=True)
+    ask = ClientRequest(name, "", "generate", "POST", "/", "", {}, Members(b"{}"), model, stream=True)
     decoder = flag.decoder(ask, Target("b", name, model, flag.dialect_for(caps), caps), Head(200, {}))
     position = 0
     for event in decoder.feed(whole):
@@ -194,7 +194,7 @@ def terminal_ends(path, body, whole):
     raise AssertionError("the stream has no terminal event")
 
 
-@roads
+@conversions
 async def test_letters_cut_between_bytes_arrive_whole(tmp_path, bedrock_sim, path, body):
     bedrock_sim.script(scenarios.NAMED["unicode"])
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
@@ -225,9 +225,9 @@ async def test_a_silent_stream_is_pinged_in_the_dialects_that_have_pings(tmp_pat
         assert says_normal_end("/v1/messages", data)
 
 
-@pytest.mark.parametrize("road", ["native converse", "chat to converse"])
-async def test_a_client_that_takes_nothing_any_more_is_left_and_its_upstream_with_it(tmp_path, bedrock_sim, road):
-    path, body = ROADS[road]
+@pytest.mark.parametrize("conversion", ["native converse", "chat to converse"])
+async def test_a_client_that_takes_nothing_any_more_is_left_and_its_upstream_with_it(tmp_path, bedrock_sim, conversion):
+    path, body = ROADS[conversion]
     bedrock_sim.script(scenarios.text(*["x" * 500_000] * 60))
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}, stalled_seconds=0.3) as gw:
         client = await Raw.open("127.0.0.1", int(gw.url.rpartition(":")[2]))

@@ -1,8 +1,8 @@
-"""Every road as data: what is sent for a client's request, and what the client gets for a provider's reply.
+"""Every conversion as data: what is sent for a client's request, and what the client gets for a provider's reply.
 
 `inputs/<dialect>/<case>/` has what is written by hand: a client's request, a provider's reply and its stream. The
-folders of the roads have what comes of it, and are written by `pytest --rewrite-golden tests/golden`; their diff is
-read as data. A case without a request of its own takes that of `text`. A translated road over InvokeModel has no folder:
+folders of the conversions have what comes of it, and are written by `pytest --rewrite-golden tests/golden`; their diff is
+read as data. A case without a request of its own takes that of `text`. A translated conversion over InvokeModel has no folder:
 it is the translator's, in the envelope of `anthropic_messages__bedrock_model_invoke`.
 """
 
@@ -81,7 +81,7 @@ def _masked(text, mask):
 
 
 @pytest.mark.parametrize(("name", "case"), CASES)
-def test_a_road_makes_of_a_case_what_its_files_say(name, case, rewriting):
+def test_a_conversion_makes_of_a_case_what_its_files_say(name, case, rewriting):
     folder = FOLDER / name / case
     files = made(ROADS[name], case)
     if rewriting:
@@ -92,6 +92,6 @@ def test_a_road_makes_of_a_case_what_its_files_say(name, case, rewriting):
     assert {path.name: path.read_text() for path in folder.iterdir()} == files
 
 
-def test_every_folder_is_a_case_of_a_road():
+def test_every_folder_is_a_case_of_a_conversion():
     there = {f"{path.parent.name}-{path.name}" for path in FOLDER.glob("*__*/*") if path.is_dir()}
     assert there == {case.id for case in CASES}

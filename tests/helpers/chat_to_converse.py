@@ -1,4 +1,4 @@
-"""What the tests of the road from Chat to Converse share: asks, capabilities, and botocore's service model as the judge.
+"""What the tests of the conversion from Chat to Converse share: asks, capabilities, and botocore's service model as the judge.
 
 Every request that `sent` returns has passed botocore's own validation, the patterns and enums that botocore leaves to
 the server, and the turn rules of Converse.
@@ -15,7 +15,7 @@ import botocore.session
 import orjson
 from botocore.validate import ParamValidator
 
-from gateway.contract.flag import Ask, Caps, Event, Members, Target, event
+from gateway.contract.flag import Caps, ClientRequest, Event, Members, Target, event
 from gateway_plugins.translators import openai_chat__bedrock_converse
 
 CLAUDE = Caps(
@@ -63,10 +63,12 @@ def tool(name: str = "look", parameters: Any = None, **more: Any) -> dict[str, A
     return {"type": "function", "function": function}
 
 
-def ask(body: dict[str, Any], *, stream: bool = False) -> Ask:
+def ask(body: dict[str, Any], *, stream: bool = False) -> ClientRequest:
     body = {"model": "m", "messages": [user("Hi")], **body}
     top = Members(orjson.dumps(body))
-    return Ask("openai_chat", "openai_chat", "generate", "POST", "/v1/chat/completions", "", {}, top, "m", stream)
+    return ClientRequest(
+        "openai_chat", "openai_chat", "generate", "POST", "/v1/chat/completions", "", {}, top, "m", stream
+    )
 
 
 def opened(body: dict[str, Any], caps: Caps = CLAUDE, drops: list[str] | None = None, *, stream: bool = False):

@@ -1,4 +1,4 @@
-"""What the tests of roads to the Messages dialect share: asks, and Anthropic's SDK as the judge of what is sent.
+"""What the tests of conversions to the Messages dialect share: asks, and Anthropic's SDK as the judge of what is sent.
 
 The SDK's types are TypedDicts: pydantic checks their values, and their annotations say which members there are.
 """
@@ -14,7 +14,7 @@ from anthropic import types
 from pydantic import TypeAdapter
 
 from gateway.contract.errors import Refused
-from gateway.contract.flag import Ask, Caps, Members, Target
+from gateway.contract.flag import Caps, ClientRequest, Members, Target
 from gateway_plugins.translators import openai_chat__anthropic_messages
 
 CLAUDE = Caps(
@@ -58,10 +58,12 @@ _MEMBERS = {
 }  # fmt: skip
 
 
-def ask(body: dict[str, Any], *, stream: bool = False) -> Ask:
+def ask(body: dict[str, Any], *, stream: bool = False) -> ClientRequest:
     body = {"model": "claude", "messages": [{"role": "user", "content": "Hi"}], **body}
     top = Members(orjson.dumps(body))
-    return Ask("openai_chat", "openai_chat", "generate", "POST", "/v1/chat/completions", "", {}, top, "claude", stream)
+    return ClientRequest(
+        "openai_chat", "openai_chat", "generate", "POST", "/v1/chat/completions", "", {}, top, "claude", stream
+    )
 
 
 def target(caps: Caps = CLAUDE) -> Target:

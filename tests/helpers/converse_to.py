@@ -1,4 +1,4 @@
-"""What the tests of the roads from Converse share: asks, and the simulated providers' rules as judges of what is sent."""
+"""What the tests of the conversions from Converse share: asks, and the simulated providers' rules as judges of what is sent."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from gateway.contract.capabilities import Caps, capabilities
 from gateway.contract.errors import Refused
-from gateway.contract.flag import Ask, Members, Target
+from gateway.contract.flag import ClientRequest, Members, Target
 from gateway.testkit.rules.chat import chat_fault
 from gateway.testkit.rules.claude import claude_fault
 from gateway_plugins.translators import bedrock_converse__anthropic_messages, bedrock_converse__openai_chat
@@ -62,8 +62,8 @@ def result(*content: dict[str, Any], tool_id: str = "a", **more: Any) -> dict[st
     return {"toolResult": {"toolUseId": tool_id, "content": list(content), **more}}
 
 
-class Road:
-    """One of the two roads, to a model; `flag` is the provider's."""
+class Conversion:
+    """One of the two conversions, to a model; `flag` is the provider's."""
 
     def __init__(self, translator: Any, dialect: str, model: str, flag: str = "") -> None:
         self.translator = translator
@@ -78,7 +78,9 @@ class Road:
         path = "/model/m/converse-stream" if stream else "/model/m/converse"
         top = Members(orjson.dumps(body))
         headers: dict[str, str] = {}
-        ask = Ask("bedrock_converse", "bedrock_converse", "generate", "POST", path, "", headers, top, "m", stream)
+        ask = ClientRequest(
+            "bedrock_converse", "bedrock_converse", "generate", "POST", path, "", headers, top, "m", stream
+        )
         caps = caps or capabilities(self.model)
         translation = self.translator.open(ask, Target("p", self.flag, self.model, self.dialect, caps), drops.append)
         if judged:
@@ -108,13 +110,13 @@ class Road:
         return self.sent({"messages": list(messages), **more}, caps)["messages"]
 
 
-MESSAGES = Road(bedrock_converse__anthropic_messages, "anthropic_messages", HAIKU)
-ADAPTIVE = Road(bedrock_converse__anthropic_messages, "anthropic_messages", OPUS)
-INVOKE = Road(
+MESSAGES = Conversion(bedrock_converse__anthropic_messages, "anthropic_messages", HAIKU)
+ADAPTIVE = Conversion(bedrock_converse__anthropic_messages, "anthropic_messages", OPUS)
+INVOKE = Conversion(
     bedrock_converse__anthropic_messages,
     "anthropic_messages",
     "us.anthropic.claude-haiku-4-5-20251001-v1:0",
     "bedrock_model_invoke",
 )
-CHAT = Road(bedrock_converse__openai_chat, "openai_chat", GPT)
-THINKER = Road(bedrock_converse__openai_chat, "openai_chat", "gpt-5")
+CHAT = Conversion(bedrock_converse__openai_chat, "openai_chat", GPT)
+THINKER = Conversion(bedrock_converse__openai_chat, "openai_chat", "gpt-5")

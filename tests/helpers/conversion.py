@@ -1,7 +1,7 @@
-"""The way of a call through a road without sockets: what is sent for a client's body, what becomes of the reply.
+"""The way of a call through a conversion without sockets: what is sent for a client's body, what becomes of the reply.
 
 The steps and their order are the chain's (`gateway/call/server.py`, `middleware/`); here nothing waits, files are fetched
-from nowhere, and every loss is kept. The roads come from the registry; what stands here of a dialect is how clients of
+from nowhere, and every loss is kept. The conversions come from the registry; what stands here of a dialect is how clients of
 it ask, which model is asked for, and the judge of what arrives. What a reply should be is for the tests to say.
 """
 
@@ -13,17 +13,17 @@ from functools import cached_property
 import orjson
 
 from gateway.contract.capabilities import Caps, capabilities
-from gateway.contract.conversions import GENERATE, roads
+from gateway.contract.conversions import GENERATE, conversions
 from gateway.contract.errors import Refused
 from gateway.contract.flag import (
     OPAQUE,
-    Ask,
+    ClientRequest,
     Event,
     Fetch,
     Head,
+    HttpRequest,
     Members,
-    Reply,
-    Request,
+    StepResponse,
     Target,
 )
 from gateway.contract.registry import Plugin, discover
@@ -63,7 +63,7 @@ JUDGES = {
 
 @dataclass(frozen=True)
 class Way:
-    """A road that changes something: re-enveloped or translated."""
+    """A conversion that changes something: re-enveloped or translated."""
 
     client: Plugin
     dialect: str
@@ -96,9 +96,17 @@ class Way:
 
 WAYS = {
     way.name: way
-    for road in roads(REGISTRY)
-    if GENERATE in road.operations and road.way != "native" and road.dialect != OPAQUE
-    for way in [Way(REGISTRY.flags[road.client], road.dialect, REGISTRY.flags[road.provider], road.upstream, road.way)]
+    for conversion in conversions(REGISTRY)
+    if GENERATE in conversion.operations and conversion.way != "native" and conversion.dialect != OPAQUE
+    for way in [
+        Way(
+            REGISTRY.flags[conversion.client],
+            conversion.dialect,
+            REGISTRY.flags[conversion.provider],
+            conversion.upstream,
+            conversion.way,
+        )
+    ]
 }
 
 
@@ -114,7 +122,7 @@ def request_of(flag, body, *, stream=False, model=CLAUDE, headers=None):
     if flag.name == "bedrock_model_invoke":
         body = {"anthropic_version": "bedrock-2023-05-31", **body}
     route = next(route for route in flag.routes if route.path.endswith(path))
-    return Request(route, path, "", headers or {}, params, orjson.dumps(body))
+    return HttpRequest(route, path, "", headers or {}, params, orjson.dumps(body))
 
 
 @dataclass
@@ -154,7 +162,7 @@ class Passed:
             wanted = next(steps)
             while True:
                 assert isinstance(wanted, Fetch)
-                wanted = steps.send(Reply(200, {"content-type": "image/png"}, base64.b64decode(PNG)))
+                wanted = steps.send(StepResponse(200, {"content-type": "image/png"}, base64.b64decode(PNG)))
         except StopIteration as end:
             return end.value
 
@@ -202,7 +210,7 @@ HEAD = Head(200, {})
 
 def _own_ask(flag, dialect):
     top = Members(b'{"model":"m","stream":true,"stream_options":{"include_usage":true}}')
-    return Ask(flag.name, dialect, GENERATE, "POST", "/", "", {}, top, "m", True)
+    return ClientRequest(flag.name, dialect, GENERATE, "POST", "/", "", {}, top, "m", True)
 
 
 def read_events(flag, dialect, data):

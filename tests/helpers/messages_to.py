@@ -1,4 +1,4 @@
-"""What the tests of the roads from Messages share: asks, and simulated providers' rules as the judges of what is sent."""
+"""What the tests of the conversions from Messages share: asks, and simulated providers' rules as the judges of what is sent."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from gateway.contract.capabilities import Caps, capabilities
-from gateway.contract.flag import Ask, Event, Members, Target, event
+from gateway.contract.flag import ClientRequest, Event, Members, Target, event
 from gateway.testkit.judge import judge
 from gateway.testkit.rules.chat import chat_fault
 from gateway.testkit.rules.converse import converse_fault
@@ -61,14 +61,14 @@ def tool(name: str = "look", **more: Any) -> dict[str, Any]:
     return {"name": name, "input_schema": {"type": "object", "properties": {}}, **more}
 
 
-def ask(body: dict[str, Any], *, stream: bool = False, headers: dict[str, str] | None = None) -> Ask:
+def ask(body: dict[str, Any], *, stream: bool = False, headers: dict[str, str] | None = None) -> ClientRequest:
     body = {"model": "m", "max_tokens": 5000, "messages": [HELLO], **body}
     top = Members(orjson.dumps(body))
     flag = "anthropic_messages"
-    return Ask(flag, flag, "generate", "POST", "/v1/messages", "", headers or {}, top, "m", stream)
+    return ClientRequest(flag, flag, "generate", "POST", "/v1/messages", "", headers or {}, top, "m", stream)
 
 
-class Road:
+class Conversion:
     """One of the two, with its judge."""
 
     def __init__(self, module: Any, dialect: str) -> None:
@@ -100,8 +100,8 @@ class Road:
         return judge("ConverseStream" if stream else "Converse", made) or converse_fault(made, caps)
 
 
-CONVERSE = Road(anthropic_messages__bedrock_converse, "bedrock_converse")
-CHAT = Road(anthropic_messages__openai_chat, "openai_chat")
+CONVERSE = Conversion(anthropic_messages__bedrock_converse, "bedrock_converse")
+CHAT = Conversion(anthropic_messages__openai_chat, "openai_chat")
 
 
 def streamed(translation: Any, *events: tuple[str, Any]) -> list[Event]:

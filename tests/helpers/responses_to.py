@@ -1,4 +1,4 @@
-"""What the tests of the roads from the Responses API share: asks, and judges of both sides.
+"""What the tests of the conversions from the Responses API share: asks, and judges of both sides.
 
 What goes to a provider is judged by that provider's own judge; what goes to the client by the types of OpenAI's SDK.
 """
@@ -14,7 +14,7 @@ from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
 from gateway.contract.errors import Refused
-from gateway.contract.flag import Ask, Caps, Event, Members, Target
+from gateway.contract.flag import Caps, ClientRequest, Event, Members, Target
 from gateway.testkit.rules.chat import chat_fault
 from gateway_plugins.translators import (
     openai_responses__anthropic_messages,
@@ -32,45 +32,47 @@ ROADS = {
     "bedrock_converse": (openai_responses__bedrock_converse, CLAUDE),
     "openai_chat": (openai_responses__openai_chat, GPT),
 }
-roads = pytest.mark.parametrize("road", ROADS)
+conversions = pytest.mark.parametrize("conversion", ROADS)
 
 
-def ask(body: dict[str, Any], *, stream: bool = False) -> Ask:
+def ask(body: dict[str, Any], *, stream: bool = False) -> ClientRequest:
     body = {"model": "m", "input": "Hi", **body}
     top = Members(orjson.dumps(body))
-    return Ask("openai_responses", "openai_responses", "generate", "POST", "/v1/responses", "", {}, top, "m", stream)
+    return ClientRequest(
+        "openai_responses", "openai_responses", "generate", "POST", "/v1/responses", "", {}, top, "m", stream
+    )
 
 
-def opened(road: str, body: dict[str, Any], caps: Caps | None = None, *, stream: bool = False):
+def opened(conversion: str, body: dict[str, Any], caps: Caps | None = None, *, stream: bool = False):
     """The translation of a Responses body, and the list into which it drops."""
-    module, usual = ROADS[road]
+    module, usual = ROADS[conversion]
     drops: list[str] = []
     caps = caps or usual
-    target = Target("p", "f", "some.model-v1:0", road, caps)
+    target = Target("p", "f", "some.model-v1:0", conversion, caps)
     translation = module.open(ask(body, stream=stream), target, drops.append)
-    assert translation.ask.dialect == road
-    _judge(road, orjson.loads(translation.ask.top.body), caps, stream=stream)
+    assert translation.ask.dialect == conversion
+    _judge(conversion, orjson.loads(translation.ask.top.body), caps, stream=stream)
     return translation, drops
 
 
-def sent(road: str, body: dict[str, Any], caps: Caps | None = None) -> Any:
-    return orjson.loads(opened(road, body, caps)[0].ask.top.body)
+def sent(conversion: str, body: dict[str, Any], caps: Caps | None = None) -> Any:
+    return orjson.loads(opened(conversion, body, caps)[0].ask.top.body)
 
 
-def dropped(road: str, body: dict[str, Any], caps: Caps | None = None) -> list[str]:
-    return opened(road, body, caps)[1]
+def dropped(conversion: str, body: dict[str, Any], caps: Caps | None = None) -> list[str]:
+    return opened(conversion, body, caps)[1]
 
 
-def refusal(body: dict[str, Any], road: str = "anthropic_messages", caps: Caps | None = None):
+def refusal(body: dict[str, Any], conversion: str = "anthropic_messages", caps: Caps | None = None):
     with pytest.raises(Refused) as refused:
-        opened(road, body, caps)
+        opened(conversion, body, caps)
     return refused.value.problem
 
 
-def _judge(road: str, body: Any, caps: Caps, *, stream: bool) -> None:
-    if road == "anthropic_messages":
+def _judge(conversion: str, body: Any, caps: Caps, *, stream: bool) -> None:
+    if conversion == "anthropic_messages":
         chat_to_messages.judge(body)
-    elif road == "bedrock_converse":
+    elif conversion == "bedrock_converse":
         chat_to_converse.assert_valid(body, stream=stream)
         chat_to_converse.assert_turns(body, caps)
     else:

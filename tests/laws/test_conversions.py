@@ -1,6 +1,6 @@
-"""What holds for every road that the registry finds: bodies of any allowed kind, no silent loss, one truth both ways.
+"""What holds for every conversion that the registry finds: bodies of any allowed kind, no silent loss, one truth both ways.
 
-The roads are found, not named. Requests are drawn from the vendors' own descriptions (`drawn_requests.py`), or are those of the
+The conversions are found, not named. Requests are drawn from the vendors' own descriptions (`drawn_requests.py`), or are those of the
 golden files; replies are the golden files' too.
 """
 

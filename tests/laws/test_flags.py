@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from gateway.contract.capabilities import Caps, capabilities
 from gateway.contract.errors import BadFrame, Problem, Truncated, UpstreamFailed
-from gateway.contract.flag import OPAQUE, Ask, Event, Head, Members, Target
+from gateway.contract.flag import OPAQUE, ClientRequest, Event, Head, Members, Target
 from gateway.contract.registry import discover
 from gateway.testkit.render import (
     anthropic as render_anthropic,
@@ -49,7 +49,7 @@ INCLUDE_USAGE = b'{"model":"m","stream":true,"stream_options":{"include_usage":t
 
 
 def ask(flag, dialect, *, stream=True):
-    return Ask(flag.name, dialect, "generate", "POST", "/", "", {}, Members(INCLUDE_USAGE), "m", stream)
+    return ClientRequest(flag.name, dialect, "generate", "POST", "/", "", {}, Members(INCLUDE_USAGE), "m", stream)
 
 
 def target(flag, dialect):

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.contract.capabilities import Caps
 from gateway.contract.errors import BadFrame, Refused, Truncated, UpstreamFailed
-from gateway.contract.flag import OPAQUE, Ask, Event, Head, Members, Target
+from gateway.contract.flag import OPAQUE, ClientRequest, Event, Head, Members, Target
 from gateway.contract.framing import eventstream
 from gateway_plugins import bedrock_model_invoke as flag
 
@@ -21,7 +21,7 @@ HEAD = Head(200, {"content-type": "application/vnd.amazon.eventstream"})
 def ask(body, *, client="anthropic_messages", dialect="anthropic_messages", operation="generate", **headers):
     top = Members(json.dumps(body).encode())
     stream = bool(body.get("stream"))
-    return Ask(client, dialect, operation, "POST", "/", "", headers, top, body.get("model", "m"), stream)
+    return ClientRequest(client, dialect, operation, "POST", "/", "", headers, top, body.get("model", "m"), stream)
 
 
 def target(caps=CLAUDE, model="us.anthropic.claude-x-v1:0"):
@@ -82,7 +82,7 @@ def test_a_version_that_the_model_does_not_take_is_replaced_in_a_bedrock_clients
 
 def test_a_bedrock_clients_body_is_not_touched_otherwise():
     body = b'{ "anthropic_version":"bedrock-2023-05-31", "temperature": 1.0, "x": {"scope": 1} }'
-    the_ask = Ask(
+    the_ask = ClientRequest(
         "bedrock_model_invoke", "anthropic_messages", "generate", "POST", "/", "", {}, Members(body), "m", False
     )
     assert flag.build(the_ask, target(), print).body == body

@@ -7,18 +7,18 @@ import pytest
 
 from gateway.contract.capabilities import capabilities
 from gateway.contract.errors import Refused
-from gateway.contract.flag import Ask, Members, Target
+from gateway.contract.flag import ClientRequest, Members, Target
 from gateway_plugins import bedrock_model_invoke
 from tests.helpers.messages_to import CHAT, CONVERSE, GPT, HAIKU, HELLO, tool
 
-ROADS = pytest.mark.parametrize(("road", "model"), [(CONVERSE, HAIKU), (CHAT, GPT)])
+ROADS = pytest.mark.parametrize(("conversion", "model"), [(CONVERSE, HAIKU), (CHAT, GPT)])
 
 
 def on_invoke(**body):
     """The InvokeModel body of a Messages request, and what it drops."""
     top = Members(orjson.dumps({"model": "m", "max_tokens": 50, "messages": [HELLO], **body}))
     flag = "anthropic_messages"
-    ask = Ask(flag, flag, "generate", "POST", "/v1/messages", "", {}, top, "m", stream=False)
+    ask = ClientRequest(flag, flag, "generate", "POST", "/v1/messages", "", {}, top, "m", stream=False)
     dropped = []
     target = Target("b", "bedrock_model_invoke", HAIKU, flag, capabilities(HAIKU))
     return orjson.loads(bedrock_model_invoke.build(ask, target, dropped.append).body), dropped
@@ -32,9 +32,9 @@ def refused(call):
 
 @ROADS
 @pytest.mark.parametrize("name", [["look"], {"a": 1}, 5, None])
-def test_a_tool_demanded_by_what_is_no_name_is_a_400(road, model, name):
+def test_a_tool_demanded_by_what_is_no_name_is_a_400(conversion, model, name):
     body = {"tools": [tool()], "tool_choice": {"type": "tool", "name": name}}
-    assert refused(lambda: road.sent(body, model)).param == "tool_choice.name"
+    assert refused(lambda: conversion.sent(body, model)).param == "tool_choice.name"
 
 
 ELSEWHERE = {
@@ -45,8 +45,8 @@ ELSEWHERE = {
 
 @ROADS
 @pytest.mark.parametrize("name", [*ELSEWHERE, "compaction"])
-def test_what_only_anthropics_servers_have_or_run_is_refused_rather_than_left_out(road, model, name):
-    problem = refused(lambda: road.sent({name: ELSEWHERE.get(name, {"type": "x"})}, model))
+def test_what_only_anthropics_servers_have_or_run_is_refused_rather_than_left_out(conversion, model, name):
+    problem = refused(lambda: conversion.sent({name: ELSEWHERE.get(name, {"type": "x"})}, model))
     assert (problem.code, problem.param) == ("invalid_request", name)
 
 

@@ -1,4 +1,4 @@
-"""Requests of OpenAI's clients, by someone who wished them ill: the same wish on two roads, and what went unsaid."""
+"""Requests of OpenAI's clients, by someone who wished them ill: the same wish on two conversions, and what went unsaid."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from gateway.contract import json_api
 from gateway.contract.capabilities import Caps
 from gateway.contract.errors import Refused
-from gateway.contract.flag import Request, Route
+from gateway.contract.flag import HttpRequest, Route
 from tests.helpers import chat_to_converse, chat_to_messages, responses_to
 from tests.helpers.chat_to_converse import CLAUDE, IMAGE, NEW_CLAUDE, tool, user
 
@@ -61,10 +61,10 @@ def through_messages(body, caps):
     return orjson.loads(translation.ask.top.body), drops
 
 
-ROADS = pytest.mark.parametrize("road", [through_converse, through_messages])
+ROADS = pytest.mark.parametrize("conversion", [through_converse, through_messages])
 
 
-def test_an_answers_schema_is_brought_into_the_same_limits_on_both_roads_and_each_place_is_reported():
+def test_an_answers_schema_is_brought_into_the_same_limits_on_both_conversions_and_each_place_is_reported():
     at = "/response_format/json_schema/schema"
     sent, drops = through_converse(FORMAT, NEW_CLAUDE)
     assert orjson.loads(sent["outputConfig"]["textFormat"]["structure"]["jsonSchema"]["schema"]) == KEPT
@@ -91,8 +91,8 @@ def test_a_tool_that_is_not_strict_keeps_its_schema():
 
 
 @ROADS
-def test_a_schema_that_is_only_asked_for_in_words_is_reported(road):
-    assert road(FORMAT, Caps(tools=False, forced_tool_choice=False))[1] == ["/response_format"]
+def test_a_schema_that_is_only_asked_for_in_words_is_reported(conversion):
+    assert conversion(FORMAT, Caps(tools=False, forced_tool_choice=False))[1] == ["/response_format"]
 
 
 def test_a_schema_beside_a_demanded_tool_is_reported_too():
@@ -117,31 +117,31 @@ def test_an_answer_of_a_schema_is_not_begun_by_the_client():
     caps = replace(CLAUDE, json_schema=True)
     history = {"messages": [user("Hi"), {"role": "assistant", "content": "{"}]}
     assert through_converse(history, caps)[0]["messages"][-1]["role"] == "assistant"
-    for road in (through_converse, through_messages):
-        assert road({**FORMAT, **history}, caps)[0]["messages"][-1]["role"] == "user"
+    for conversion in (through_converse, through_messages):
+        assert conversion({**FORMAT, **history}, caps)[0]["messages"][-1]["role"] == "user"
 
 
 @ROADS
-def test_a_parts_member_that_no_provider_has_is_dropped_aloud(road):
+def test_a_parts_member_that_no_provider_has_is_dropped_aloud(conversion):
     point = {"prompt_cache_breakpoint": {"mode": "explicit"}}
     parts = [{"type": "text", "text": "Hi", **point}, {**IMAGE, **point}]
-    _, drops = road({"messages": [user(parts)]}, CLAUDE)
+    _, drops = conversion({"messages": [user(parts)]}, CLAUDE)
     assert drops == [f"/messages/0/content/{index}/prompt_cache_breakpoint" for index in (0, 1)]
 
 
 @ROADS
 @pytest.mark.parametrize("role", ["system", "developer", "assistant"])
-def test_a_file_where_only_text_can_stand_is_a_400_that_names_the_part(road, role):
+def test_a_file_where_only_text_can_stand_is_a_400_that_names_the_part(conversion, role):
     with pytest.raises(Refused) as refused:
-        road({"messages": [user("Hi"), {"role": role, "content": [IMAGE]}, user("Go")]}, CLAUDE)
+        conversion({"messages": [user("Hi"), {"role": role, "content": [IMAGE]}, user("Go")]}, CLAUDE)
     assert refused.value.problem.param == "messages[1].content[0]"
 
 
 @ROADS
 @pytest.mark.parametrize("value", ["on", ["g"], 1])
-def test_a_guardrail_that_is_no_object_is_a_400_rather_than_no_guardrail(road, value):
+def test_a_guardrail_that_is_no_object_is_a_400_rather_than_no_guardrail(conversion, value):
     with pytest.raises(Refused) as refused:
-        road({"guardrailConfig": value}, CLAUDE)
+        conversion({"guardrailConfig": value}, CLAUDE)
     assert refused.value.problem.param == "guardrailConfig"
 
 
@@ -162,20 +162,20 @@ def test_openais_own_scale_of_temperatures_is_kept_towards_chat():
     assert responses_to.dropped("bedrock_converse", {"temperature": 1.7}) == ["/temperature"]
 
 
-@responses_to.roads
-def test_a_tool_that_a_search_finds_again_is_offered_once(road):
+@responses_to.conversions
+def test_a_tool_that_a_search_finds_again_is_offered_once(conversion):
     found = {"type": "function", "name": "look", "parameters": {"type": "object", "properties": {}}}
     search = {"type": "tool_search_output", "call_id": "s", "tools": [found]}
     body = {"tools": [{**found, "defer_loading": True}], "input": [search, search, responses_to.said("Hi")]}
-    tools = responses_to.sent(road, body)
-    tools = tools["toolConfig"]["tools"] if road == "bedrock_converse" else tools["tools"]
+    tools = responses_to.sent(conversion, body)
+    tools = tools["toolConfig"]["tools"] if conversion == "bedrock_converse" else tools["tools"]
     assert len(tools) == 1
 
 
-@responses_to.roads
-def test_one_that_the_request_itself_offers_twice_is_still_a_400(road):
+@responses_to.conversions
+def test_one_that_the_request_itself_offers_twice_is_still_a_400(conversion):
     found = {"type": "function", "name": "look", "parameters": {"type": "object", "properties": {}}}
-    assert responses_to.refusal({"tools": [found, found]}, road).param == "tools[1].name"
+    assert responses_to.refusal({"tools": [found, found]}, conversion).param == "tools[1].name"
 
 
 @pytest.mark.parametrize("value", [1, "true", [True]])
@@ -195,7 +195,7 @@ def test_a_stream_that_is_neither_true_nor_false_is_a_400(value):
     body = orjson.dumps({"model": "m", "messages": [user("Hi")], "stream": value})
     route = Route("POST", "/v1/chat/completions", "generate")
     with pytest.raises(Refused) as refused:
-        json_api.parse("openai_chat", "openai_chat", Request(route, route.path, "", {}, {}, body))
+        json_api.parse("openai_chat", "openai_chat", HttpRequest(route, route.path, "", {}, {}, body))
     assert refused.value.problem.param == "stream"
 
 
@@ -208,17 +208,17 @@ def test_of_two_marks_on_one_block_its_own_counts_and_the_other_is_reported():
 
 
 @ROADS
-def test_a_mark_on_a_message_that_says_nothing_is_reported(road):
+def test_a_mark_on_a_message_that_says_nothing_is_reported(conversion):
     body = {"messages": [user("Hi"), {**user(" "), "cache_control": CACHE}]}
-    assert road(body, CLAUDE)[1] == ["/messages/1/cache_control"]
+    assert conversion(body, CLAUDE)[1] == ["/messages/1/cache_control"]
 
 
 @ROADS
-def test_sampling_that_asks_for_what_happens_anyway_is_not_reported(road):
+def test_sampling_that_asks_for_what_happens_anyway_is_not_reported(conversion):
     newest = replace(NEW_CLAUDE, sampling="none")
-    assert road({"temperature": 1, "top_p": 1.0}, newest)[1] == []
-    assert sorted(road({"temperature": 0.9, "top_p": 0.9}, newest)[1]) == ["/temperature", "/top_p"]
-    assert road({"temperature": 0.5, "top_p": 1}, CLAUDE)[1] == []
+    assert conversion({"temperature": 1, "top_p": 1.0}, newest)[1] == []
+    assert sorted(conversion({"temperature": 0.9, "top_p": 0.9}, newest)[1]) == ["/temperature", "/top_p"]
+    assert conversion({"temperature": 0.5, "top_p": 1}, CLAUDE)[1] == []
 
 
 GUARDRAIL = {"guardrailIdentifier": "g", "guardrailVersion": "2", "trace": "enabled"}
@@ -244,11 +244,11 @@ def test_where_nobody_guards_it_is_a_400_rather_than_an_unguarded_answer():
 
 
 @ROADS
-def test_a_guardrails_members_are_read_as_strictly_as_the_rest(road):
+def test_a_guardrails_members_are_read_as_strictly_as_the_rest(conversion):
     with pytest.raises(Refused) as refused:
-        road({"guardrailConfig": {**GUARDRAIL, "trace": True}}, CLAUDE)
+        conversion({"guardrailConfig": {**GUARDRAIL, "trace": True}}, CLAUDE)
     assert refused.value.problem.param == "guardrailConfig.trace"
-    assert road({"guardrailConfig": {**GUARDRAIL, "more": 1}}, CLAUDE)[1] == ["/guardrailConfig/more"]
+    assert conversion({"guardrailConfig": {**GUARDRAIL, "more": 1}}, CLAUDE)[1] == ["/guardrailConfig/more"]
 
 
 TREE = {
@@ -264,9 +264,9 @@ TREE = {
 
 
 @ROADS
-def test_a_strict_tool_whose_schema_leads_back_to_itself_is_not_strict_and_that_is_reported(road):
+def test_a_strict_tool_whose_schema_leads_back_to_itself_is_not_strict_and_that_is_reported(conversion):
     caps = replace(chat_to_messages.CLAUDE, strict_tools=True)
-    sent, drops = road({"tools": [tool(parameters=TREE, strict=True)]}, caps)
+    sent, drops = conversion({"tools": [tool(parameters=TREE, strict=True)]}, caps)
     made = (sent.get("toolConfig") or sent)["tools"][0]
     assert made.get("toolSpec", made).get("strict") is None
     assert drops == ["/tools/0/function/strict"]
@@ -274,10 +274,10 @@ def test_a_strict_tool_whose_schema_leads_back_to_itself_is_not_strict_and_that_
 
 @ROADS
 @pytest.mark.parametrize("schema", [TREE, {"type": "object", "properties": {"again": {"$ref": "#"}}}])
-def test_an_answers_schema_that_leads_back_to_itself_is_that_of_a_tool(road, schema):
+def test_an_answers_schema_that_leads_back_to_itself_is_that_of_a_tool(conversion, schema):
     caps = replace(chat_to_messages.CLAUDE, json_schema=True)
     asked = {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}}
-    sent, _ = road(asked, caps)
+    sent, _ = conversion(asked, caps)
     assert len((sent.get("toolConfig") or sent)["tools"]) == 1
     assert "outputConfig" not in sent
     assert "output_config" not in sent

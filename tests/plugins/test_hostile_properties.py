@@ -36,7 +36,7 @@ FORMAT = {"response_format": {"type": "json_schema", "json_schema": {"name": "x"
 
 class Messages:
     def __init__(self, body, caps=HAIKU):
-        self.translation = chat_to_messages.road.open(
+        self.translation = chat_to_messages.openai_chat__anthropic_messages.open(
             chat_to_messages.ask(body), chat_to_messages.target(caps), [].append
         )
         sent = orjson.loads(self.translation.ask.top.body)
@@ -86,20 +86,20 @@ class Converse:
         yield event("metadata", {"usage": {"inputTokens": 1, "outputTokens": 1, "totalTokens": 2}})
 
 
-ROADS = pytest.mark.parametrize("road", [Messages, Converse])
+ROADS = pytest.mark.parametrize("conversion", [Messages, Converse])
 
 
-def streamed(road, name, pieces):
+def streamed(conversion, name, pieces):
     """The deltas of a chat stream that have arguments, put together, and how many there were."""
-    chunks = [each.data for given in road.events(name, pieces) for each in road.translation.feed(given)]
+    chunks = [each.data for given in conversion.events(name, pieces) for each in conversion.translation.feed(given)]
     deltas = [choice["delta"] for chunk in chunks for choice in chunk["choices"]]
     found = [call["function"]["arguments"] for delta in deltas for call in delta.get("tool_calls", ())]
     return "".join(found), len([piece for piece in found if piece])
 
 
 @ROADS
-def test_they_go_out_under_names_that_claude_takes_and_only_at_the_root(road):
-    asked = road(BODY)
+def test_they_go_out_under_names_that_claude_takes_and_only_at_the_root(conversion):
+    asked = conversion(BODY)
     assert asked.fault is None
     properties = asked.schemas[0]["properties"]
     assert [list(SCHEMA["properties"].values()), "plain.name" in properties] == [list(properties.values()), True]
@@ -108,32 +108,32 @@ def test_they_go_out_under_names_that_claude_takes_and_only_at_the_root(road):
 
 
 @ROADS
-def test_calls_of_the_history_have_the_same_names_as_the_schema(road):
-    asked = road(BODY)
+def test_calls_of_the_history_have_the_same_names_as_the_schema(conversion):
+    asked = conversion(BODY)
     assert [*asked.inputs[0]] == [*asked.schemas[0]["properties"], "unasked"]
     assert [*asked.inputs[0].values()] == [*GIVEN.values()]
 
 
 @ROADS
-def test_the_client_gets_its_own_names_back_whole_and_streamed(road):
-    asked = road(BODY)
+def test_the_client_gets_its_own_names_back_whole_and_streamed(conversion):
+    asked = conversion(BODY)
     made = asked.inputs[0]
     call = asked.whole("list", made)["tool_calls"][0]
     assert orjson.loads(call["function"]["arguments"]) == GIVEN
     text = orjson.dumps(made).decode()
-    told, count = streamed(road(BODY), "list", [text[:7], text[7:40], text[40:]])
+    told, count = streamed(conversion(BODY), "list", [text[:7], text[7:40], text[40:]])
     assert (orjson.loads(told), count) == (GIVEN, 1)
 
 
 @ROADS
-def test_arguments_that_the_model_wrote_badly_stay_as_they_are(road):
-    assert streamed(road(BODY), "list", ['{"a', "b"])[0] == '{"ab'
-    assert streamed(road(BODY), "list", ["[1", "]"])[0] == "[1]"
+def test_arguments_that_the_model_wrote_badly_stay_as_they_are(conversion):
+    assert streamed(conversion(BODY), "list", ['{"a', "b"])[0] == '{"ab'
+    assert streamed(conversion(BODY), "list", ["[1", "]"])[0] == "[1]"
 
 
 @ROADS
-def test_a_tool_that_stands_in_for_a_format_gets_them_too_and_the_answer_has_the_clients(road):
-    asked = road({"max_tokens": 100, **FORMAT}, OPUS_4_1)
+def test_a_tool_that_stands_in_for_a_format_gets_them_too_and_the_answer_has_the_clients(conversion):
+    asked = conversion({"max_tokens": 100, **FORMAT}, OPUS_4_1)
     assert asked.fault is None
     made = dict.fromkeys(asked.schemas[0]["properties"], 1)
     name = asked.translation.reader._calls.stand_in
@@ -141,9 +141,9 @@ def test_a_tool_that_stands_in_for_a_format_gets_them_too_and_the_answer_has_the
 
 
 @ROADS
-def test_without_such_a_name_arguments_stream_as_they_come(road):
+def test_without_such_a_name_arguments_stream_as_they_come(conversion):
     plain = {**BODY, "messages": [user("Hi")], "tools": [tool("list", {"type": "object", "properties": {"a": {}}})]}
-    assert streamed(road(plain), "list", ['{"a"', ": 1}"]) == ('{"a": 1}', 2)
+    assert streamed(conversion(plain), "list", ['{"a"', ": 1}"]) == ('{"a": 1}', 2)
 
 
 def test_other_families_get_the_names_as_they_are():

@@ -106,13 +106,13 @@ def test_a_stream_of_nothing_but_its_end_is_an_error(way):
 def test_an_answer_that_begins_with_aws_word_for_an_error_is_an_answer():
     said = Canned(text=("UnknownOperationException means that the path is wrong.",))
     for whole in (render_converse.whole(said, 10), render_anthropic.message(said, "m", 10)):
-        assert runtime_api.problem(Head(200, {}), json.dumps(whole).encode()) is None
+        assert runtime_api.problem_for(Head(200, {}), json.dumps(whole).encode()) is None
     first = b'{"output":{"message":{"role":"assistant","content":[{"text":"\\"__type\\": \\"UnknownOperationException\\""}]}}}'
-    assert runtime_api.problem(Head(200, {}), first) is None
+    assert runtime_api.problem_for(Head(200, {}), first) is None
 
 
 def test_an_error_of_aws_without_words_says_its_status():
-    assert runtime_api.problem(Head(503, {}), b"{}").message == "the provider answered 503 without a message"
+    assert runtime_api.problem_for(Head(503, {}), b"{}").message == "the provider answered 503 without a message"
 
 
 @pytest.mark.parametrize(
@@ -121,12 +121,12 @@ def test_an_error_of_aws_without_words_says_its_status():
 )
 def test_all_that_a_model_writes_in_responses_counts_as_written(part):
     flag = next(way.client for way in WAYS.values() if way.client.name == "openai_responses")
-    assert flag.written(event(f"response.{part}.delta", {"delta": "abcé"})) == 5
+    assert flag.output_bytes(event(f"response.{part}.delta", {"delta": "abcé"})) == 5
 
 
 def test_thinking_by_two_names_counts_once_and_calls_of_every_kind_count():
     def written(**delta):
-        return openai_chat.written(event(openai_chat.CHUNK, chunk(**delta)))
+        return openai_chat.output_bytes(event(openai_chat.CHUNK, chunk(**delta)))
 
     assert written(reasoning="abc", reasoning_content="abc") == 3
     assert written(function_call={"arguments": "ab"}) == 2
@@ -162,7 +162,7 @@ def test_mistrals_parts_of_thinking_and_of_text_are_both_told(way):
     assert told(events)[0] == "Hi"
     assert '"hm"' in "".join(each.payload.decode() for each in events)
     assert passed.reply_lost == ["/reply/content/reference"]
-    assert openai_chat.written(event(openai_chat.CHUNK, chunk(content=parts))) == 4
+    assert openai_chat.output_bytes(event(openai_chat.CHUNK, chunk(content=parts))) == 4
 
 
 @from_chat
@@ -264,7 +264,7 @@ def test_what_is_no_json_beside_half_a_letter_is_a_bad_frame(payload):
 )
 def test_a_conversation_that_is_too_long_has_openais_code_at_which_agents_shorten_it(words):
     body = json.dumps({"message": words}).encode()
-    problem = runtime_api.problem(Head(400, {"x-amzn-errortype": "ValidationException"}), body)
+    problem = runtime_api.problem_for(Head(400, {"x-amzn-errortype": "ValidationException"}), body)
     assert json.loads(openai_chat.error(problem)[2])["error"]["code"] == "context_length_exceeded"
     passed = WAYS["openai_responses__bedrock_converse"].call(HELLO["openai_responses"])
     failed = passed.way.client.encoder(passed.client_ask).fail(problem)

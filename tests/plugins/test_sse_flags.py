@@ -8,9 +8,9 @@ import pytest
 from gateway.contract import errors
 from gateway.contract.capabilities import Caps
 from gateway.contract.errors import Problem, Refused, Truncated, UpstreamFailed
-from gateway.contract.flag import Ask, Event, Head, Members, Target
+from gateway.contract.flag import ClientRequest, Event, Head, Members, Target
 from gateway.contract.framing import sse
-from gateway.contract.registry import plugin
+from gateway.contract.registry import load_plugin
 from gateway_plugins import anthropic_messages, bedrock_converse, bedrock_model_invoke, openai_chat
 
 HEAD = Head(200, {"content-type": "text/event-stream"})
@@ -20,7 +20,7 @@ def ask(flag, body, query="", **headers):
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     top = Members(raw)
     name = flag.__name__.rpartition(".")[2]
-    return Ask(
+    return ClientRequest(
         name,
         flag.dialects[0],
         "generate",
@@ -269,7 +269,7 @@ def test_a_minimal_flag_reads_its_stream_in_the_same_way():
     module = SimpleNamespace(
         api=1, dialects=("plain_chat",), routes=(), build=openai_chat.build, meter=openai_chat.meter
     )
-    minimal = plugin("plain_chat", module)
+    minimal = load_plugin("plain_chat", module)
     decoder = minimal.decoder(ask(openai_chat, ASKED), target(openai_chat), HEAD)
     events = [*decoder.feed(CONTENT + DONE + LATE + b"data: {"), *decoder.close()]
     assert b"".join(event.raw for event in events) == CONTENT + DONE

@@ -5,7 +5,7 @@ from contextlib import closing
 
 import pytest
 
-from gateway.store.base import Place
+from gateway.store.base import JournalOffset
 from gateway.store.entries import Entry
 from gateway.store.file import connect, prepare
 from gateway.store.follower import EXPIRE_AT_ONCE
@@ -55,7 +55,7 @@ def lived(tmp_path_factory):
     pages = []
     with closing(connect(path)) as connection:
         for day in range(DAYS):
-            write(connection, calls_of(day), Place())
+            write(connection, calls_of(day), JournalOffset())
             expired(connection, NOON + (day + 1 - KEPT) * SECONDS)
             pages.append(number(connection, "PRAGMA page_count"))
     with closing(sqlite3.connect(path)) as connection:

@@ -11,7 +11,7 @@ import pytest
 from gateway.store import follower as keeper_module
 from gateway.store.base import StoreFailed, UsageQuery
 from gateway.store.entries import Balance, Entry, Version
-from gateway.store.follower import Keeper
+from gateway.store.follower import JournalFollower
 from gateway.store.journal import Journal
 from gateway.store.sqlite import SqliteStore
 from tests.helpers.records import NOON, logger, record
@@ -25,7 +25,7 @@ class Kept:
         self.path = folder / "irisgate.db"
         self.store = SqliteStore(self.path)
         self.journal = Journal(folder / "journal", self.log, after=self.store.begun.segment)
-        self.keeper = Keeper(self.journal, self.store, self.log, **options)
+        self.keeper = JournalFollower(self.journal, self.store, self.log, **options)
 
     def put(self, *ids, **changes):
         for each in ids:
@@ -246,7 +246,7 @@ class Odd(SqliteStore):
 async def test_a_store_that_fails_in_a_way_nobody_thought_of_is_tried_again(tmp_path):
     log, out = logger()
     store = Odd(tmp_path / "irisgate.db")
-    keeper = Keeper(Journal(tmp_path / "journal", log), store, log)
+    keeper = JournalFollower(Journal(tmp_path / "journal", log), store, log)
     await keeper.start()
     store.odd = True
     keeper.put(Entry(call=record(id="a")))

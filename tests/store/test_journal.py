@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.store.base import Place, StoreFailed
+from gateway.store.base import JournalOffset, StoreFailed
 from gateway.store.journal import Journal, see_that_it_is_free
 from tests.helpers.records import logger
 
@@ -36,7 +36,7 @@ def opened(folder, **options):
         journal.close()
 
 
-START = Place()
+START = JournalOffset()
 
 
 def everything(journal, place=START, limit=1000):
@@ -86,7 +86,7 @@ def test_lines_come_back_whatever_is_read_at_a_time_and_however_small_the_files_
 def test_reading_goes_on_where_it_ended(folder):
     with opened(folder) as journal:
         journal.append(LINES[0])
-        _, place = journal.read(Place(), 1000)
+        _, place = journal.read(JournalOffset(), 1000)
         assert journal.read(place, 1000) == ([], place)
         journal.append(LINES[1])
         assert journal.read(place, 1000)[0] == [LINES[1]]
@@ -97,7 +97,7 @@ def test_files_that_were_taken_over_are_deleted_and_no_others(folder):
         for line in LINES:
             journal.append(line)
         assert len(list(folder.glob("*.jsonl"))) > 5
-        lines, place = journal.read(Place(), 450)
+        lines, place = journal.read(JournalOffset(), 450)
         while place.segment < 4:
             more, place = journal.read(place, 450)
             lines += more
@@ -180,7 +180,7 @@ def test_two_processes_do_not_write_into_one_folder(folder):
 def test_a_folder_whose_files_are_gone_goes_on_behind_what_the_store_has(folder):
     with opened(folder, after=57) as journal:
         journal.append(LINES[0])
-        assert everything(journal, Place(57, 1234)) == [LINES[0]]
+        assert everything(journal, JournalOffset(57, 1234)) == [LINES[0]]
 
 
 def test_the_files_are_nobody_elses_to_read(folder):
@@ -248,7 +248,7 @@ def test_a_file_goes_when_it_is_as_old_as_its_lines_may_be_and_taken_over(folder
         assert journal.end.segment == 1
         journal.renew(0)
         journal.renew(0)
-        assert journal.end == Place(2, 0)
+        assert journal.end == JournalOffset(2, 0)
         journal.append(b"b")
         journal.discard(journal.end)
         assert [path.read_bytes() for path in folder.glob("*.jsonl")] == [b"b\n"]

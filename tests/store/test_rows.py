@@ -9,7 +9,7 @@ from msgspec import structs
 
 from gateway.contract.flag import USAGE_KINDS, Usage
 from gateway.store import rows, writing
-from gateway.store.base import BadCursor, Place, StoreFailed
+from gateway.store.base import BadCursor, JournalOffset, StoreFailed
 from gateway.store.calls import record_of
 from gateway.store.entries import Entry, decode, encode
 from gateway.store.schema import MIGRATIONS, migrate
@@ -27,7 +27,7 @@ def connection():
 def write(connection, *records):
     entries, wrong = decode([encode(Entry(call=each)) for each in records])
     assert wrong == 0
-    writing.write(connection, entries, Place())
+    writing.write(connection, entries, JournalOffset())
 
 
 def calls(connection):

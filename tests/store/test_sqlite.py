@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 
 from gateway.store import file
-from gateway.store.base import Ambiguous, BadCursor, Place, StoreFailed, UsageQuery
+from gateway.store.base import Ambiguous, BadCursor, JournalOffset, StoreFailed, UsageQuery
 from gateway.store.entries import Balance, Entry
 from gateway.store.sqlite import SqliteStore
 from tests.helpers.records import NOON, Kept, record
@@ -111,21 +111,22 @@ async def test_a_batch_that_cannot_be_written_leaves_nothing_and_can_be_written_
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(StoreFailed, match="locked"):
-        await store.write([Entry(call=record())], Place(3, 7))
+        await store.write([Entry(call=record())], JournalOffset(3, 7))
     other.execute("ROLLBACK")
     other.close()
     assert (await store.calls(None, None, 10)).rows == ()
-    await store.write([Entry(call=record())], Place(3, 7))
+    await store.write([Entry(call=record())], JournalOffset(3, 7))
     assert len((await store.calls(None, None, 10)).rows) == 1
     again = Kept(path)
-    assert again.begun == Place(3, 7)
+    assert again.begun == JournalOffset(3, 7)
     await again.close()
 
 
 async def test_the_last_balance_of_a_bucket_is_the_one_that_counts(store):
-    await store.write([Entry(balances=(Balance("a", 5, 1, NOON), Balance("b", 7, 0, NOON)))], Place())
+    await store.write([Entry(balances=(Balance("a", 5, 1, NOON), Balance("b", 7, 0, NOON)))], JournalOffset())
     await store.write(
-        [Entry(balances=(Balance("a", 4, 2, NOON + 1),)), Entry(balances=(Balance("a", -3, 0, NOON + 2),))], Place()
+        [Entry(balances=(Balance("a", 4, 2, NOON + 1),)), Entry(balances=(Balance("a", -3, 0, NOON + 2),))],
+        JournalOffset(),
     )
     assert set(await store.balances()) == {Balance("a", -3, 0, NOON + 2), Balance("b", 7, 0, NOON)}
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.contract.flag import USAGE_KINDS, Usage
-from gateway.store.base import Place
+from gateway.store.base import JournalOffset
 from gateway.store.entries import MAX_INTEGER, Entry, decode, encode
 from gateway.store.schema import migrate
 from gateway.store.sums import DAY, HOUR
@@ -58,7 +58,7 @@ def stored(batches):
     connection.create_function("milliseconds", 1, round, deterministic=True)
     migrate(connection, "memory")
     for batch in batches:
-        write(connection, decode([encode(Entry(call=call)) for call in batch])[0], Place())
+        write(connection, decode([encode(Entry(call=call)) for call in batch])[0], JournalOffset())
     return closing(connection)
 
 

@@ -1,14 +1,14 @@
-"""What each road does with each feature of a client's dialect: found by asking, for the README's table.
+"""What each conversion does with each feature of a client's dialect: found by asking, for the README's table.
 
-A feature is a pair of requests, without it and with it. A road that names the difference among its losses drops it
+A feature is a pair of requests, without it and with it. A conversion that names the difference among its losses drops it
 aloud; one that sends something else carries it; both at once is a part of it. The model is one that has the feature,
-since what a model lacks is no matter of the road. No road is named here.
+since what a model lacks is no matter of the conversion. No conversion is named here.
 """
 
 from collections import defaultdict
 
 from gateway.contract.capabilities import capabilities
-from gateway.contract.conversions import roads
+from gateway.contract.conversions import conversions
 from gateway.contract.errors import Refused
 from gateway_plugins.dialects.openai_responses.reasoning import packed
 from tests.helpers.conversion import PNG, REGISTRY, WAYS
@@ -386,8 +386,10 @@ def _cell(found, name):
 
 
 def losses():
-    """Road's name to (its order in the data, features that do not get through whole)."""
-    orders = {f"{road.client}__{road.provider}": road.loss.order for road in roads(REGISTRY)}
+    """Conversion's name to (its order in the data, features that do not get through whole)."""
+    orders = {
+        f"{conversion.client}__{conversion.provider}": conversion.loss.order for conversion in conversions(REGISTRY)
+    }
     return {
         name: (orders[name], [feature for feature in FEATURES if verdict(way, feature) not in (NONE, CARRIED)])
         for name, way in WAYS.items()

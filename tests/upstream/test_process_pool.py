@@ -23,9 +23,9 @@ from gateway.contract.errors import (
     UpstreamFailed,
     invalid,
 )
-from gateway.contract.flag import Ask, Members, Target
+from gateway.contract.flag import ClientRequest, Members, Target
 from gateway.contract.registry import discover
-from gateway.upstream.process_pool import Pool, Relay
+from gateway.upstream.process_pool import DropRelay, ProcessPool
 from tests.helpers.gateway import HAIKU, bedrock, gate
 
 REGISTRY = discover()
@@ -57,7 +57,7 @@ REPLIES = {
 
 @pytest.fixture(scope="module")
 def shared():
-    pool = Pool()
+    pool = ProcessPool()
     yield pool
     pool.close()
 
@@ -69,12 +69,12 @@ def drops():
 
 @pytest.fixture
 def relay(drops):
-    return Relay(drops.append)
+    return DropRelay(drops.append)
 
 
 def ask(dialect="openai_chat", body=None):
     top = Members(json.dumps(BODIES[dialect] if body is None else body).encode())
-    return Ask(dialect, dialect, "generate", "POST", "/", "", {"a": "b"}, top, "m", False)
+    return ClientRequest(dialect, dialect, "generate", "POST", "/", "", {"a": "b"}, top, "m", False)
 
 
 def target(dialect, model=HAIKU):
@@ -170,7 +170,7 @@ async def test_what_cannot_travel_is_worked_on_here(shared, relay):
 
 
 async def test_a_process_that_ends_is_a_503_and_the_next_body_has_a_new_one(relay):
-    pool = Pool()
+    pool = ProcessPool()
     with pytest.raises(GatewayError, match="try again") as caught:
         await pool.run(LARGE, relay, ending)
     assert caught.value.problem.status == 503

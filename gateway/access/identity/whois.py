@@ -32,7 +32,7 @@ LIFE_SECONDS: Final = 60.0
 """For which an answer holds: so long does somebody who was taken out of the tailnet stay on an open connection."""
 POLICIES: Final = 256
 """Sets of grants of the tailnet policy that are remembered: most callers share one with others."""
-AT_ONCE: Final = 16 * 1024
+VALIDATION_CHUNK_BYTES: Final = 16 * 1024
 """Bytes of such a set that are checked in between; a larger one takes milliseconds, in which others wait."""
 RETRY_SECONDS: Final = 2
 """What a client is told to wait while tailscaled is away; it restarts in about that time."""
@@ -104,7 +104,7 @@ class Whois:
         """Callers with the same grants get the same objects, by which decisions are remembered."""
         given = answer.CapMap or {}
         policy = tuple((name, bytes(given[name])) for name in CAPABILITIES if name in given)
-        if sum(len(values) for _, values in policy) > AT_ONCE:
+        if sum(len(values) for _, values in policy) > VALIDATION_CHUNK_BYTES:
             return await asyncio.to_thread(self._granted, policy)
         return self._granted(policy)
 

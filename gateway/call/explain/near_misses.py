@@ -1,4 +1,4 @@
-"""What nearly lets somebody use a model: grants written for somebody else, or a letter beside what was meant.
+"""What nearly lets somebody use a model: grants written for somebody else, or a character beside what was meant.
 
 Read from the configuration as it stands, for administrators: it names other callers and other models. What really lets
 a caller through is decided in `access/grants.py`, and nothing here decides anything.

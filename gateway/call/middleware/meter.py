@@ -52,7 +52,7 @@ async def _metered(attempt: Attempt, meter: Meter, items: Items) -> Items:
 def _measure(attempt: Attempt, events: Sequence[Event]) -> None:
     """Add what the model wrote. What cannot be read is nobody's."""
     size = attempt.delivered or 0
-    written = attempt.candidate.flag.written
+    written = attempt.candidate.flag.output_bytes
     for event in events:
         try:
             size += written(event)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from gateway.call.chain import Answer, Call, Next
 from gateway.contract.errors import QUOTA, Problem, Refused
-from gateway.money.quotas.book import Quotas, problem
+from gateway.money.quotas.book import Quotas, problem_for
 from gateway.money.quotas.ledger import Exceeded
 from gateway.telemetry.log import Logger
 
@@ -29,7 +29,7 @@ class Quota:
         try:
             call.reservation = self.quotas.reserve(call)
         except Exceeded as exceeded:
-            self._note(call, exceeded.bucket, said := problem(exceeded))
+            self._note(call, exceeded.bucket, said := problem_for(exceeded))
             raise Refused(said) from None
         except Refused as refused:
             self._note(call, "", refused.problem)

@@ -20,19 +20,19 @@ from gateway.contract.errors import (
 from gateway.contract.flag import Decoder, Event, Head, Problem
 from gateway.telemetry.log import Logger
 from gateway.telemetry.metrics import Metrics
-from gateway.upstream.client import MAX_BODY, Reply, Upstream
-from gateway.upstream.process_pool import Pool, Relay
+from gateway.upstream.client import MAX_BODY, Upstream, UpstreamResponse
+from gateway.upstream.process_pool import DropRelay, ProcessPool
 
 AFTER_LAST: Final = 2.0
 """Seconds to read on after a stream's terminal event, for the usage that may follow it."""
 
-AT_ONCE: Final = 256
+BATCH_EVENTS: Final = 256
 """Events of one read that are handed on together; after so many, others get their turn."""
 MAX_ERROR: Final = 1024 * 1024
 """Bytes of an error's body."""
 
 SHORTEST_KEY: Final = 16
-"""Letters of a header's value that may be a key; shorter ones are words, and stand in errors for other reasons."""
+"""Characters of a header's value that may be a key; shorter ones are words, and stand in errors for other reasons."""
 
 _FORWARDED: Final = (
     "content-type", "retry-after", "request-id", "x-amzn-", "x-ratelimit-", "anthropic-", "openai-", "cf-ray",
@@ -42,9 +42,9 @@ name to its policies, as Strict-Transport-Security does."""
 
 
 @dataclass(frozen=True, slots=True)
-class SendOn:
+class CallProvider:
     upstream: Upstream
-    pool: Pool
+    pool: ProcessPool
     metrics: Metrics
     log: Logger
 
@@ -54,7 +54,7 @@ class SendOn:
             return await self._try(call, attempt)
         except UpstreamFailed as error:
             candidate = attempt.candidate
-            again = candidate.flag.again(attempt.ask, candidate.target, error.problem, attempt.drop)
+            again = candidate.flag.retry(attempt.ask, candidate.target, error.problem, attempt.drop)
             if again is None:
                 raise
             attempt.ask = again
@@ -89,13 +89,13 @@ class SendOn:
             raise Truncated("the provider answered a request for a stream with a body that is none")
         return Answer(head.status, forwarded(head), body=body)
 
-    async def _sent(self, call: Call, attempt: Attempt) -> Reply:
+    async def _sent(self, call: Call, attempt: Attempt) -> UpstreamResponse:
         """The open reply. Raises `Refused`, before anything is sent, for losses that `on_loss` forbids."""
         candidate = attempt.candidate
         provider = candidate.offer.provider
         # a native body is only spliced, which takes less time than sending it to another process
         size = 0 if candidate.native else len(attempt.ask.top.body)
-        drop = Relay(attempt.drop)
+        drop = DropRelay(attempt.drop)
         send = await self.pool.run(size, drop, candidate.flag.build, attempt.ask, candidate.target, drop)
         if attempt.dropped and provider.on_loss == "refuse":
             raise _loss(attempt)
@@ -109,7 +109,7 @@ class SendOn:
         call.stack.callback(reply.close)
         return reply
 
-    async def _decoded(self, call: Call, attempt: Attempt, reply: Reply, decoder: Decoder) -> Items:
+    async def _decoded(self, call: Call, attempt: Attempt, reply: UpstreamResponse, decoder: Decoder) -> Items:
         """The events of the stream; what had come before a fault goes out before the fault."""
         fault = None
         try:
@@ -143,7 +143,7 @@ async def _batches(events: Iterable[Event]) -> AsyncGenerator[list[Event], None]
     try:
         for event in events:
             batch.append(event)
-            if len(batch) >= AT_ONCE:
+            if len(batch) >= BATCH_EVENTS:
                 yield batch
                 batch = []
                 await asyncio.sleep(0)
@@ -165,7 +165,9 @@ def _rest(decoder: Decoder, fault: UpstreamFailed | None) -> Iterator[Event]:
         raise fault
 
 
-async def _reads(call: Call, attempt: Attempt, reply: Reply, decoder: Decoder) -> AsyncGenerator[bytes, None]:
+async def _reads(
+    call: Call, attempt: Attempt, reply: UpstreamResponse, decoder: Decoder
+) -> AsyncGenerator[bytes, None]:
     chunks = reply.chunks()
     deadline = None
     while True:

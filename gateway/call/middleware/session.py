@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from gateway.call.chain import Answer, Call, Next
 from gateway.call.sessions import session_id
-from gateway.upstream.process_pool import breathe
+from gateway.upstream.process_pool import yield_to_loop
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class Session:
     async def __call__(self, call: Call, following: Next) -> Answer:
         ask = call.require_ask()
         # reading a large body took its time already, and looking for where its conversation begins will take some more
-        await breathe(len(ask.top.body))
+        await yield_to_loop(len(ask.top.body))
         call.session_id = session_id(ask, call.require_identity().login, self.key)
-        await breathe(len(ask.top.body))
+        await yield_to_loop(len(ask.top.body))
         return await following(call)

@@ -14,7 +14,7 @@ from typing import Final
 from gateway.call.chain import Answer, Attempt, Call, Next
 from gateway.call.middleware.send import without_keys
 from gateway.contract.errors import INTERNAL, Problem, UpstreamFailed
-from gateway.contract.flag import Ask, Fetch, Head, Reply, Send
+from gateway.contract.flag import ClientRequest, Fetch, Head, StepResponse, UpstreamRequest
 from gateway.contract.registry import Plugin
 from gateway.telemetry.log import Logger
 from gateway.telemetry.metrics import Metrics
@@ -25,8 +25,8 @@ from gateway.upstream.fetch.fetches import MAX_FILES, Fetches
 MAX_STEPS: Final = MAX_FILES + 12
 """Of one attempt: more are a plugin that does not come to an end."""
 
-Sender = Callable[[Send], Awaitable[Reply]]
-Getter = Callable[[Fetch], Awaitable[Reply]]
+Sender = Callable[[UpstreamRequest], Awaitable[StepResponse]]
+Getter = Callable[[Fetch], Awaitable[StepResponse]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Fetching:
     metrics: Metrics
     log: Logger
 
-    async def get(self, call: Call, attempt: Attempt, fetch: Fetch) -> Reply:
+    async def get(self, call: Call, attempt: Attempt, fetch: Fetch) -> StepResponse:
         """Raises `Refused`."""
         if call.fetches is None:
             call.fetches = Fetches(self.fetcher, call.runtime.config, self.metrics, self.log)
@@ -57,7 +57,7 @@ class Steps:
         attempt = call.require_attempt()
         candidate = attempt.candidate
 
-        async def sender(send: Send) -> Reply:
+        async def sender(send: UpstreamRequest) -> StepResponse:
             timeouts = call.runtime.config.resilience.timeouts
             opening = self.upstream.open(candidate.offer.provider, send, attempt.headers, timeouts)
             reply = await attempt.wait(opening)
@@ -65,13 +65,13 @@ class Steps:
             body = await attempt.wait(reply.read(MAX_BODY))
             if reply.head.status >= 400:
                 body = without_keys(body, attempt.headers)
-            return Reply(reply.head.status, reply.head.headers, body)
+            return StepResponse(reply.head.status, reply.head.headers, body)
 
         flag = self.flag_of(call, attempt)
         found = await drive(
             flag.steps(attempt.ask, candidate.target, attempt.drop), sender, partial(self.fetching.get, call, attempt)
         )
-        if isinstance(found, Reply):
+        if isinstance(found, StepResponse):
             attempt.head = Head(found.status, found.headers)
             return Answer(found.status, dict(found.headers), body=found.body)
         attempt.ask = found
@@ -86,7 +86,11 @@ def providers(_call: Call, attempt: Attempt) -> Plugin:
     return attempt.candidate.flag
 
 
-async def drive(steps: Generator[Send | Fetch, Reply, Ask | Reply], sender: Sender, getter: Getter) -> Ask | Reply:
+async def drive(
+    steps: Generator[UpstreamRequest | Fetch, StepResponse, ClientRequest | StepResponse],
+    sender: Sender,
+    getter: Getter,
+) -> ClientRequest | StepResponse:
     """Run the steps to their end.
 
     Raises `Refused` for a file that cannot be had, `UpstreamFailed` for steps without an end.
@@ -97,7 +101,7 @@ async def drive(steps: Generator[Send | Fetch, Reply, Ask | Reply], sender: Send
             reply = await (getter(wanted) if isinstance(wanted, Fetch) else sender(wanted))
             wanted = steps.send(reply)
     except StopIteration as end:
-        found: Ask | Reply = end.value
+        found: ClientRequest | StepResponse = end.value
         return found
     finally:
         steps.close()

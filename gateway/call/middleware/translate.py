@@ -13,17 +13,17 @@ from dataclasses import dataclass
 from gateway.call.chain import Answer, Attempt, Call, Items, Next
 from gateway.contract.errors import UpstreamFailed
 from gateway.contract.flag import COUNT_TOKENS, Event, Translation
-from gateway.upstream.process_pool import Pool, Relay
+from gateway.upstream.process_pool import DropRelay, ProcessPool
 
 
 @dataclass(frozen=True, slots=True)
 class Translate:
-    pool: Pool
+    pool: ProcessPool
 
     async def __call__(self, call: Call, following: Next) -> Answer:
         attempt = call.require_attempt()
         candidate = attempt.candidate
-        drop = Relay(attempt.drop)
+        drop = DropRelay(attempt.drop)
         translation = None
         if candidate.translator is not None:
             ask = attempt.ask
@@ -37,7 +37,7 @@ class Translate:
             answer.items = _translated(translation, answer.items)
         return answer
 
-    async def _whole(self, attempt: Attempt, translation: Translation | None, body: bytes, drop: Relay) -> bytes:
+    async def _whole(self, attempt: Attempt, translation: Translation | None, body: bytes, drop: DropRelay) -> bytes:
         assert attempt.head is not None
         candidate = attempt.candidate
         body = candidate.flag.decoder(attempt.ask, candidate.target, attempt.head).whole(body)

@@ -338,7 +338,7 @@ def _plain(text: str) -> str:
 
 
 class _Search:
-    """Finds any of many texts in one pass: each begins with a few letters that are looked up."""
+    """Finds any of many texts in one pass: each begins with a few characters that are looked up."""
 
     def __init__(self, secrets: frozenset[str]) -> None:
         self._secrets = secrets
@@ -364,7 +364,7 @@ def _elsewhere(text: str, pieces: Iterable[Token], hidden: list[Span], search: _
 
 
 def _escaped(pieces: Iterable[Token], search: _Search) -> Iterator[Span]:
-    """Strings and names that say a secret in other letters; they are hidden as a whole."""
+    """Strings and names that say a secret in other characters; they are hidden as a whole."""
     for piece in pieces:
         if piece.kind == "string" and "\\" in piece.text and any(search(decoded(piece))):
             yield Span(piece.start + 1, piece.end - 1, "plain")

@@ -15,8 +15,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from gateway.config.fields import Name
 from gateway.config.section import Holds, Section
 from gateway.contract.capabilities import GEOS
-from gateway.money.prices.rows import unit
-from gateway.money.prices.table import FINEST, glob
+from gateway.money.prices.rows import parse_price
+from gateway.money.prices.table import FINEST, compile_glob
 
 _MOST: Final = 1000
 """An adjustment is a discount or a surcharge; what is larger is a slip."""
@@ -26,12 +26,12 @@ _List = Annotated[tuple[Any, ...], Field(strict=False)]
 
 def _price(value: str) -> str:
     """As it is written: prices are exact, and a JSON number might not be."""
-    unit(value)
+    parse_price(value)
     return value
 
 
 def _pattern(value: str) -> str:
-    glob(value)
+    compile_glob(value)
     return value
 
 

@@ -75,7 +75,7 @@ class Rows:
     def _rows(self, entries: list[Entry]) -> tuple[Row, ...]:
         """Read when they are first needed: a configuration has few of the models that there are."""
         if id(entries) not in self._read:
-            self._read[id(entries)] = tuple(sorted(map(row, entries), key=lambda one: one.since))
+            self._read[id(entries)] = tuple(sorted(map(parse_row, entries), key=lambda one: one.since))
         return self._read[id(entries)]
 
 
@@ -109,7 +109,7 @@ def _prices(entry: Entry) -> dict[str, Any]:
     return {key: value for key, value in entry.items() if key in {"from", "above", *KINDS, *TIERS}}
 
 
-def row(entry: Entry) -> Row:
+def parse_row(entry: Entry) -> Row:
     """A row as it is written. Raises `ValueError` for a price that is none, or has more digits than can be held."""
     since = entry.get("from", "")
     start = datetime.combine(date.fromisoformat(since), datetime.min.time(), UTC).timestamp() if since else 0
@@ -140,12 +140,12 @@ def _complete(steps: Steps, standard: Steps) -> Steps:
 
 
 def _units(prices: Entry, web_search: int | None) -> Units:
-    found = {kind: unit(prices[kind]) for kind in KINDS if kind in prices}
+    found = {kind: parse_price(prices[kind]) for kind in KINDS if kind in prices}
     return Units(**{"web_search": web_search, **found})
 
 
 @lru_cache(maxsize=4096)
-def unit(text: str) -> int:
+def parse_price(text: str) -> int:
     """1e-15 USD for one from USD for 1M, exactly. Raises `ValueError`."""
     try:
         price = Decimal(text).scaleb(PLACES - PER_MILLION)

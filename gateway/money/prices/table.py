@@ -164,7 +164,7 @@ def looked_up(provider: Provider, model: str, *, infer: bool) -> Iterator[Where]
     The first rule of `model_cost_map` that matches the model's name decides what it is priced as; without one that is
     the model behind the name.
     """
-    rule = next((rule for rule in provider.model_cost_map if glob(rule.match).fullmatch(model)), None)
+    rule = next((rule for rule in provider.model_cost_map if compile_glob(rule.match).fullmatch(model)), None)
     name = (rule.priced_as if rule else "") or provider.base_models.get(model, model)
     adjustment = rule.adjustment if rule else Decimal(1)
     own = (provider.cost_basis,) if provider.cost_basis else inferred(provider.flags) if infer else ()
@@ -185,7 +185,7 @@ def _priced(rows: tuple[Row, ...], adjustment: Decimal) -> Priced | None:
 
 
 @cache
-def glob(pattern: str) -> re.Pattern[str]:
+def compile_glob(pattern: str) -> re.Pattern[str]:
     """A pattern as Go's path.Match reads it: `*` and `?` do not cross "/", `[a-z]` and `[^a-z]` are classes, a
     backslash quotes. Raises `ValueError` for one that Go refuses.
     """

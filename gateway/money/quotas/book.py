@@ -20,7 +20,7 @@ from gateway.contract.flag import Usage
 from gateway.money.prices.rates import Priced
 from gateway.money.quotas.estimate import Estimate, estimate, probable, rated
 from gateway.money.quotas.ledger import (
-    NEVER,
+    MAX_RETRY_AFTER,
     SECOND,
     Charge,
     Claim,
@@ -32,7 +32,7 @@ from gateway.money.quotas.ledger import (
 )
 from gateway.upstream.catalog import Offer
 
-FREE: Final = frozenset({"count_tokens"})
+UNBILLED_OPERATIONS: Final = frozenset({"count_tokens"})
 """Operations that cost neither money nor tokens."""
 NANODOLLARS: Final = 1_000_000_000
 _LEAST: Final = Usage(input=1, output=1)
@@ -41,7 +41,7 @@ Clock = Callable[[], int]
 """Unix time in nanoseconds."""
 
 
-class Kept(Protocol):
+class StoredBalance(Protocol):
     """A bucket's last balance, as a store gives it back (`store.entries.Balance`)."""
 
     @property
@@ -59,7 +59,7 @@ class UnknownBucket(LookupError):
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class CallReservation:
     """What one call holds: of both ledgers, with what it takes to settle it."""
 
     book: Quotas
@@ -83,7 +83,7 @@ class Quotas:
     rules: Mapping[str, Rule] = field(default_factory=dict, init=False)
     """By definition."""
     definitions: Mapping[str, Quota] = field(default_factory=dict, init=False)
-    _unclaimed: dict[str, Kept] = field(default_factory=dict, init=False)
+    _unclaimed: dict[str, StoredBalance] = field(default_factory=dict, init=False)
     """What was kept of buckets whose definition is gone, should it come back."""
     _money: Ledger = field(default_factory=Ledger, init=False)
     _limits: Ledger = field(default_factory=Ledger, init=False)
@@ -97,7 +97,7 @@ class Quotas:
         self._money.reload(self.rules, self.clock())
         self.restore(self._unclaimed.values())
 
-    def restore(self, balances: Iterable[Kept]) -> None:
+    def restore(self, balances: Iterable[StoredBalance]) -> None:
         """Go on from what was kept before the process started; buckets of definitions that are gone wait for them."""
         waiting, self._unclaimed = tuple(balances), {}
         for kept in waiting:
@@ -107,12 +107,12 @@ class Quotas:
             else:
                 self._money.restore(kept.bucket, rule, kept.amount, kept.remainder, kept.at)
 
-    def reserve(self, call: Call) -> Held:
+    def reserve(self, call: Call) -> CallReservation:
         """Hold what the call may use at most. Its candidates are then those that can be charged for it.
 
         Raises `Exceeded`, and `Refused` where a quota cannot be charged: it fails closed.
         """
-        if call.operation not in FREE:
+        if call.operation not in UNBILLED_OPERATIONS:
             call.candidates = self._chargeable(call)
         while True:
             try:
@@ -123,13 +123,13 @@ class Quotas:
                     raise
                 call.candidates = left
 
-    def _held(self, call: Call) -> Held:
+    def _held(self, call: Call) -> CallReservation:
         offers = [candidate.offer for candidate in call.candidates]
         prices = [price for offer in offers if (price := call.runtime.prices.of(offer)) is not None]
         ask = call.require_ask()
         estimated = estimate(ask, call.flag.limit(ask), offers)
         requests, tokens, money = _limits(call, offers, "requests"), _limits(call, offers, "tokens"), {}
-        if call.operation in FREE:
+        if call.operation in UNBILLED_OPERATIONS:
             tokens = {}
         else:
             money = {name: rule for offer in offers for name, rule in self._quotas(call, offer).items()}
@@ -139,7 +139,7 @@ class Quotas:
             [Claim(name, rule, estimated.tokens) for name, rule in tokens.items()],
             [Claim(name, rule, cost) for name, rule in money.items()],
         )
-        return Held(self, estimated, *reserved)
+        return CallReservation(self, estimated, *reserved)
 
     def refill(self, bucket: str, amount: int) -> Charge:
         """Put nanodollars into a bucket, up to its capacity. Raises `UnknownBucket`."""
@@ -224,7 +224,7 @@ class Quotas:
             self._limits.settle(asked, 0, now)
             raise
 
-    def settle(self, held: Held, spent: Spent) -> tuple[Charge, ...]:
+    def settle(self, held: CallReservation, spent: Settlement) -> tuple[Charge, ...]:
         """Charge what a call used; only what it took of quotas is told."""
         now = self.clock()
         self._limits.settle(held.requests, spent.requests, now, only=spent.buckets)
@@ -233,7 +233,7 @@ class Quotas:
 
 
 @dataclass(frozen=True, slots=True)
-class Spent:
+class Settlement:
     """What a call used, and in which buckets it counts."""
 
     buckets: Container[str] = ()
@@ -260,22 +260,22 @@ def settle(call: Call, outcome: str, cost: int | None, estimated: bool) -> tuple
     return held.book.settle(held, replace(spent, estimated=True) if estimated else spent)
 
 
-def _spent(call: Call, held: Held, cost: int | None, *, floor: int, cut: bool) -> Spent:
+def _spent(call: Call, held: CallReservation, cost: int | None, *, floor: int, cut: bool) -> Settlement:
     """What the call used; at least `floor` nanodollars where its cost is not known."""
     attempt = call.attempt
     if attempt is None or not attempt.sent:
-        return Spent()
+        return Settlement()
     counted = _buckets(call, attempt.candidate)
     facts = call.facts
     if cost is not None and (cost == 0 or (facts is not None and facts.reported)):
-        return Spent(counted, 1, rated(facts.usage) if facts else 0, cost)
+        return Settlement(counted, 1, rated(facts.usage) if facts else 0, cost)
     told = facts is not None and facts.reported and not cut
     usage = facts.usage if facts and told else probable(facts, held.estimate, monotonic() - call.started)
     if cost is not None:
-        return Spent(counted, 1, rated(usage), cost, estimated=True)
+        return Settlement(counted, 1, rated(usage), cost, estimated=True)
     price = call.runtime.prices.of(attempt.candidate.offer)
     guess = 0 if price is None else _guess(price, usage, facts.tier if facts else "")
-    return Spent(counted, 1, rated(usage), max(floor, guess), estimated=True)
+    return Settlement(counted, 1, rated(usage), max(floor, guess), estimated=True)
 
 
 def _guess(price: Priced, usage: Usage, tier: str) -> int:
@@ -339,13 +339,13 @@ def _unpriced(offer: Offer, bucket: str) -> Refused:
 
 
 def _unusable(message: str) -> Refused:
-    return Refused(Problem(QUOTA, message, retry_after=NEVER))
+    return Refused(Problem(QUOTA, message, retry_after=MAX_RETRY_AFTER))
 
 
-def problem(exceeded: Exceeded) -> Problem:
+def problem_for(exceeded: Exceeded) -> Problem:
     """What a client is told whose call a bucket refused."""
     rule, seconds = exceeded.rule, exceeded.retry_after
-    again = f"try again in {seconds} s" if seconds < NEVER else "an admin can refill it"
+    again = f"try again in {seconds} s" if seconds < MAX_RETRY_AFTER else "an admin can refill it"
     if exceeded.bucket.startswith(("requests\n", "tokens\n")):
         return Problem(RATE_LIMIT, f"rate limit of {rule.name} reached; {again}", retry_after=seconds, retryable=True)
     left = "what is left is held by calls in flight" if exceeded.balance > 0 else "nothing is left"

@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 
 import orjson
 
-from gateway.contract.flag import Ask, Facts, Usage
+from gateway.contract.flag import ClientRequest, Facts, Usage
 from gateway.contract.json_api import UNLIMITED
 from gateway.upstream.catalog import Offer
 
@@ -88,7 +88,7 @@ class Estimate:
         return price.dearest(usage) if self.tiered else price.cost(usage)
 
 
-def estimate(ask: Ask, limit: int | None, offers: Iterable[Offer]) -> Estimate:
+def estimate(ask: ClientRequest, limit: int | None, offers: Iterable[Offer]) -> Estimate:
     """What an ask may use; `limit` is the client's own limit of the output."""
     body = ask.top.body
     usual = max((offer.caps.max_output for offer in offers), default=1)

@@ -22,12 +22,12 @@ SECOND: Final = 1_000_000_000
 """Nanoseconds."""
 MAX_BUCKETS: Final = 100_000
 """That are not full; more than a large tailnet has callers and models at work."""
-LOOKED_AT: Final = 4
+EVICTION_PROBES: Final = 4
 """Buckets that are looked at for each new one, and forgotten if they are full: two would hold the number."""
-LOOKED_AT_WHEN_CROWDED: Final = 64
+CROWDED_EVICTION_PROBES: Final = 64
 BUSY: Final = 5
 """Seconds to wait where only calls in flight stand in the way: most have ended by then."""
-NEVER: Final = 86_400
+MAX_RETRY_AFTER: Final = 86_400
 """Seconds to wait for what does not come by itself."""
 NOTICED: Final = 80
 """Hundredths of the capacity from which on a bucket that only notifies is spoken of."""
@@ -126,7 +126,7 @@ class Exceeded(Exception):
         self.balance = balance
         """Above 0 where what is left is reserved by calls in flight."""
         self.retry_after = retry_after
-        """Seconds until a call may begin, as far as can be told; from 1 to `NEVER`."""
+        """Seconds until a call may begin, as far as can be told; from 1 to `MAX_RETRY_AFTER`."""
 
 
 @dataclass(slots=True)
@@ -286,7 +286,7 @@ class Ledger:
         new = sum(name not in self._live for name in names)
         if new:
             crowded = len(self._live) + new > self._max
-            self._forget(new * (LOOKED_AT_WHEN_CROWDED if crowded else LOOKED_AT), now)
+            self._forget(new * (CROWDED_EVICTION_PROBES if crowded else EVICTION_PROBES), now)
 
     def _forget(self, count: int, now: int) -> None:
         """Of the buckets that were not touched for longest, those that are full; others get to the end of the line."""
@@ -312,7 +312,7 @@ def _exceeded(name: str, bucket: _Bucket) -> Exceeded:
         seconds = BUSY if wait is None else min(BUSY, _seconds(wait))
     else:
         wait = bucket.reaches(1)
-        seconds = NEVER if wait is None else min(NEVER, _seconds(wait))
+        seconds = MAX_RETRY_AFTER if wait is None else min(MAX_RETRY_AFTER, _seconds(wait))
     return Exceeded(name, bucket.rule, bucket.balance, seconds)
 
 

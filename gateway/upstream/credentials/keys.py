@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from gateway.config.model import Authorization, Provider
-from gateway.contract.flag import Ask, Drop, Members
+from gateway.contract.flag import ClientRequest, Drop, Members
 
 _SCHEMES: Final[Mapping[Authorization, Callable[[str], tuple[str, str]]]] = {
     "bearer": lambda key: ("authorization", f"Bearer {key}"),
@@ -30,7 +30,7 @@ _MEMBERS: Final = frozenset(
 itself such a proxy would obey them (CVE-2024-6587)."""
 
 
-def without_own(ask: Ask, drop: Drop) -> Ask:
+def without_own(ask: ClientRequest, drop: Drop) -> ClientRequest:
     """The ask without a client's keys and addresses in its body, each dropped aloud."""
     if _MEMBERS.isdisjoint(ask.top):
         return ask

@@ -24,12 +24,12 @@ from yarl import URL
 from gateway import __version__
 from gateway.config.model import Fetching
 from gateway.contract.errors import Refused, invalid
-from gateway.contract.flag import Fetch, Reply
+from gateway.contract.flag import Fetch, StepResponse
 from gateway.upstream.fetch import guard
 from gateway.upstream.fetch.guard import NotFetched, shown
 
 MAX_REDIRECTS: Final = 3
-AT_ONCE: Final = 64
+MAX_FETCHES: Final = 64
 """Fetches of the whole process at a time; others wait, within their own time."""
 LOOKUPS: Final = 8
 """Threads that resolve names. They are apart from all others: a name server that is silent holds one for seconds."""
@@ -93,13 +93,13 @@ class Fetcher:
         self._lookup = lookup
         self._judge = judge
         self._tls = tls
-        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._turns = asyncio.Semaphore(MAX_FETCHES)
         self._threads = ThreadPoolExecutor(LOOKUPS, thread_name_prefix="fetch-lookup")
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def fetch(self, fetch: Fetch, rules: Fetching, allowance: Allowance) -> Reply:
+    async def fetch(self, fetch: Fetch, rules: Fetching, allowance: Allowance) -> StepResponse:
         """The file, with its type in `content-type`. Raises `Refused`, which names the field and the URL."""
         if not rules.enabled:
             raise _refused(fetch, 'is not fetched: "server.fetch" of this gateway is off')
@@ -117,7 +117,7 @@ class Fetcher:
             reason = _NO_TLS if isinstance(error, aiohttp.ClientSSLError) else "cannot be read from its host"
             raise _refused(fetch, reason) from None
 
-    async def _followed(self, fetch: Fetch, rules: Fetching, allowance: Allowance) -> Reply:
+    async def _followed(self, fetch: Fetch, rules: Fetching, allowance: Allowance) -> StepResponse:
         """The reply at the end of its redirects."""
         url = guard.checked(fetch.url, rules)
         limit = min(rules.max_bytes, fetch.max_bytes)
@@ -125,7 +125,7 @@ class Fetcher:
             addresses = await self._addresses(url, rules)
             async with _asked(url, addresses, self._tls) as response:
                 if response.status not in _REDIRECTS:
-                    return Reply(200, _head(response), await _read(response, limit, allowance))
+                    return StepResponse(200, _head(response), await _read(response, limit, allowance))
                 url = guard.checked(_next(url, response), rules)
         raise NotFetched(f"is redirected more than {MAX_REDIRECTS} times; send the last URL")
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from gateway.config.model import Config
 from gateway.contract.errors import Refused, invalid
-from gateway.contract.flag import Fetch, Reply
+from gateway.contract.flag import Fetch, StepResponse
 from gateway.telemetry.log import Logger
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream.fetch.client import Allowance, Fetcher
@@ -20,10 +20,10 @@ from gateway.upstream.fetch.guard import host_of
 
 MAX_FILES: Final = 20
 """Of one call: as many images as Bedrock takes in one request (API reference of Converse, ContentBlock)."""
-AT_ONCE: Final = 5
-"""Of one call, so that a few calls with slow hosts do not take the turns of all others (`client.AT_ONCE`)."""
+MAX_FETCHES_PER_CALL: Final = 5
+"""Of one call, so that a few calls with slow hosts do not take the turns of all others (`client.MAX_FETCHES`)."""
 _BASE64: Final = (3, 4)
-"""Bytes of a file to letters in the body that it comes to stand in."""
+"""Bytes of a file to characters in the body that it comes to stand in."""
 
 
 class Fetches:
@@ -34,12 +34,12 @@ class Fetches:
         self._rules = config.server.fetch
         self._metrics = metrics
         self._log = log
-        room, letters = _BASE64
-        self._allowance = Allowance(config.server.limits.body_bytes * room // letters)
-        self._turns = asyncio.Semaphore(AT_ONCE)
-        self._tasks: dict[str, asyncio.Task[Reply]] = {}
+        room, characters = _BASE64
+        self._allowance = Allowance(config.server.limits.body_bytes * room // characters)
+        self._turns = asyncio.Semaphore(MAX_FETCHES_PER_CALL)
+        self._tasks: dict[str, asyncio.Task[StepResponse]] = {}
 
-    async def get(self, fetch: Fetch, request_id: str) -> Reply:
+    async def get(self, fetch: Fetch, request_id: str) -> StepResponse:
         """The file; what is `ahead` is begun as well. Raises `Refused`."""
         for each in (fetch, *fetch.ahead):
             if each.url in self._tasks:
@@ -57,11 +57,11 @@ class Fetches:
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
-    async def _in_turn(self, fetch: Fetch, request_id: str) -> Reply:
+    async def _in_turn(self, fetch: Fetch, request_id: str) -> StepResponse:
         async with self._turns:
             return await self._read(fetch, request_id)
 
-    async def _read(self, fetch: Fetch, request_id: str) -> Reply:
+    async def _read(self, fetch: Fetch, request_id: str) -> StepResponse:
         begun = monotonic()
         said: dict[str, object] = {"host": host_of(fetch.url), "request_id": request_id}
         try:

@@ -19,7 +19,7 @@ from yarl import URL
 from gateway.config.model import Fetching
 
 MAX_URL: Final = 8192
-"""Letters of a URL; signed ones of clouds' storages have about two thousand."""
+"""Characters of a URL; signed ones of clouds' storages have about two thousand."""
 _SHOWN: Final = 200
 NO_URL: Final = (ValueError, TypeError, IndexError)
 """What yarl raises for text that is none; IndexError for "http://@[" and its like (1.25)."""
@@ -64,7 +64,7 @@ class NotFetched(Exception):
 def checked(text: str, rules: Fetching) -> URL:
     """The URL as it is asked for, its host in plain form. Raises `NotFetched`."""
     if len(text) > MAX_URL or _UNSEEMLY.search(text):
-        raise NotFetched(f"is no URL; send an http or https one of at most {MAX_URL} letters, percent-encoded")
+        raise NotFetched(f"is no URL; send an http or https one of at most {MAX_URL} characters, percent-encoded")
     try:
         url = URL(text)
         port = url.port

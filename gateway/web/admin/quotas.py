@@ -27,7 +27,7 @@ MAX_ROWS: Final = 1_000
 """Of one answer; the emptiest come first."""
 MAX_BODY: Final = 4_096
 MAX_BUCKET: Final = 2_048
-"""Letters of a bucket's name: a definition's and a login."""
+"""Characters of a bucket's name: a definition's and a login."""
 LATEST: Final = 250_000_000_000.0
 """Unix time in the year 9892: what is full again later than a date can say will never be."""
 BODY_SECONDS: Final = 10.0

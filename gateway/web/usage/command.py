@@ -34,7 +34,7 @@ SECONDS: Final = 30.0
 MAX_ANSWER: Final = 64 * 1024 * 1024
 _FILTERS: Final = ("user", "model", "provider", "agent")
 MAX_REASON: Final = 300
-"""Letters of a refusal that are shown."""
+"""Characters of a refusal that are shown."""
 
 
 class NoUsage(Exception):
@@ -132,4 +132,4 @@ def _reason(error: HTTPError) -> str:
         said = None
     message = said.get("message") if isinstance(said, dict) else said
     text = message if isinstance(message, str) else f"status {error.code}"
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:MAX_REASON])
+    return "".join(character if character.isprintable() else "?" for character in text[:MAX_REASON])

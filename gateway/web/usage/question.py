@@ -21,7 +21,7 @@ FORMATS: Final = ("json", "csv")
 HOURS_OF_DAYS: Final = 7
 """Of which hours are shown where no first one is named: all hours of a year are more than anybody reads."""
 MAX_SHOWN: Final = 50
-"""Letters of a wrong value that are repeated."""
+"""Characters of a wrong value that are repeated."""
 
 _DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _HOUR: Final = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2})(?::00Z?|Z)?")

@@ -1,7 +1,7 @@
 """Usage as a table for a terminal: what the API answers, aligned, with totals.
 
-Names come from clients, so letters that a terminal would obey are shown as "?". A cost that nobody knows is said to be
-unknown, with the number of calls that it stands for, and never looks like nothing. Nothing here reads or prints.
+Names come from clients, so characters that a terminal would obey are shown as "?". A cost that nobody knows is said to
+be unknown, with the number of calls that it stands for, and never looks like nothing. Nothing here reads or prints.
 """
 
 from __future__ import annotations
@@ -84,4 +84,4 @@ def _aligned(lines: Sequence[Line], texts: int) -> str:
 
 
 def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+    return "".join(character if character.isprintable() else "?" for character in text)

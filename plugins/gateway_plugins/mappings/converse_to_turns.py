@@ -16,7 +16,7 @@ from gateway.contract.errors import invalid
 from gateway.contract.flag import Caps, Drop, Members
 from gateway_plugins.dialects.anthropic_messages import demand as messages_demand
 from gateway_plugins.dialects.anthropic_messages import files as messages_files
-from gateway_plugins.dialects.anthropic_messages.demand import Marks
+from gateway_plugins.dialects.anthropic_messages.demand import CacheBreakpoints
 from gateway_plugins.dialects.anthropic_messages.emit import citation_of
 from gateway_plugins.dialects.bedrock_converse import read as converse_read
 from gateway_plugins.dialects.bedrock_converse import values as converse_values
@@ -35,7 +35,7 @@ class Reader:
 
     caps: Caps
     names: Names
-    marks: Marks
+    marks: CacheBreakpoints
     drop: Drop
     changes_tools: bool = False
     """A tool comes or goes in the midst of the conversation."""

@@ -15,7 +15,7 @@ from gateway.contract.flag import Caps, Drop, Members
 from gateway_plugins.dialects.anthropic_messages import read as messages_read
 from gateway_plugins.dialects.anthropic_messages.read import Call, File, Result, SearchResult, Text
 from gateway_plugins.dialects.bedrock_converse.demand import (
-    CachePoints,
+    CacheBreakpoints,
     DocumentNames,
     is_blank,
     media_block,
@@ -35,7 +35,7 @@ class Conversation:
 
     caps: Caps
     names: Names
-    points: CachePoints
+    points: CacheBreakpoints
     drop: Drop
     called: list[str] = field(default_factory=list)
     """Names of the tools that the history calls."""

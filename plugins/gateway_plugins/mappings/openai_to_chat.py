@@ -1,6 +1,6 @@
 """A request of OpenAI's (`dialects/openai/values.py`) as the body of Chat Completions.
 
-For clients of Responses: one of Chat needs no road. What Chat demands of everyone is in
+For clients of Responses: one of Chat needs no conversion. What Chat demands of everyone is in
 `dialects/openai_chat/demand.py` and `dialects/openai_chat/options.py`. Source: OpenAI's API reference (Chat, Migrate to
 Responses).
 """

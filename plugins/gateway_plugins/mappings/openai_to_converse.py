@@ -14,8 +14,8 @@ from gateway.contract.errors import invalid
 from gateway.contract.flag import Caps, Drop, Target
 from gateway_plugins.dialects.bedrock_converse import output as converse_output
 from gateway_plugins.dialects.bedrock_converse.demand import (
+    CacheBreakpoints,
     CachePoint,
-    CachePoints,
     DocumentNames,
     arrange,
     is_blank,
@@ -51,7 +51,7 @@ class _Request:
         self._drop = drop
         self._stream = stream
         self._documents = DocumentNames()
-        self._points = CachePoints(caps, drop)
+        self._points = CacheBreakpoints(caps, drop)
         self._called: list[str] = []
         self._system: list[Block] = []
         self._turns: list[Turn] = []

@@ -14,7 +14,7 @@ from __future__ import annotations
 from gateway.contract.flag import Caps, Drop, Target
 from gateway_plugins.dialects.anthropic_messages import demand as messages_demand
 from gateway_plugins.dialects.anthropic_messages import settings as messages_settings
-from gateway_plugins.dialects.anthropic_messages.demand import Marks
+from gateway_plugins.dialects.anthropic_messages.demand import CacheBreakpoints
 from gateway_plugins.dialects.anthropic_messages.settings import Body
 from gateway_plugins.dialects.anthropic_messages.tools import choose, make_strict, output, tool
 from gateway_plugins.dialects.bedrock_converse.tools import Choice
@@ -30,7 +30,7 @@ from gateway_plugins.shared.turns import Block
 def request(asked: Asked, target: Target, drop: Drop, *, stream: bool) -> Made:
     """Raises `Refused` for what the model cannot be asked."""
     caps = target.caps
-    names, marks = Names(), Marks(caps, drop)
+    names, marks = Names(), CacheBreakpoints(caps, drop)
     body: Body = {"model": target.model}
     system, turns = Mapper(caps, names, marks, drop).read(asked.messages)
     native = asked.format.kind == "json_schema" and caps.json_schema
@@ -61,7 +61,7 @@ def request(asked: Asked, target: Target, drop: Drop, *, stream: bool) -> Made:
     return Made(body, names, format_.stand_in)
 
 
-def _tools(wanted: Tools, caps: Caps, names: Names, marks: Marks, drop: Drop) -> list[Block]:
+def _tools(wanted: Tools, caps: Caps, names: Names, marks: CacheBreakpoints, drop: Drop) -> list[Block]:
     tools = []
     for offered in wanted.offered:
         made = tool(names.alias(offered.name), offered.description, offered.schema, offered.schema_at)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from gateway.contract.flag import Caps, Drop
 from gateway_plugins.dialects.anthropic_messages import demand as messages_demand
-from gateway_plugins.dialects.anthropic_messages.demand import Marks
+from gateway_plugins.dialects.anthropic_messages.demand import CacheBreakpoints
 from gateway_plugins.dialects.anthropic_messages.files import media_block
 from gateway_plugins.dialects.openai.values import Call, Message, Part
 from gateway_plugins.shared import reasoning
@@ -27,7 +27,7 @@ class Mapper:
 
     caps: Caps
     names: Names
-    marks: Marks
+    marks: CacheBreakpoints
     drop: Drop
 
     def read(self, messages: Sequence[Message]) -> tuple[list[Block], list[Turn]]:

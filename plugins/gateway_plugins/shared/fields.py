@@ -1,7 +1,7 @@
 """How the readers and the targets of requests speak of fields: names in errors, cache marks, depth.
 
-Every road reads a client's body through `member`, so that no value is deeper than the walks through schemas and the
-JSON encoder bear. Nothing here knows a dialect's fields.
+Every conversion reads a client's body through `member`, so that no value is deeper than the walks through schemas and
+the JSON encoder bear. Nothing here knows a dialect's fields.
 """
 
 from __future__ import annotations

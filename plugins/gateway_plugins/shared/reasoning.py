@@ -2,7 +2,7 @@
 
 A signature (or the data of redacted thinking) is worth something only to the family of models that made it: another
 one answers 400, or reads it as noise. The client keeps the string and sends it back, so the family travels inside it:
-`irisgate1:<family>:<signature>`. Shared by all roads; nothing of a dialect's shape belongs here.
+`irisgate1:<family>:<signature>`. Shared by all conversions; nothing of a dialect's shape belongs here.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """`steps` of the flags whose bodies name images and documents by URL: read, and put into the body themselves.
 
-Bedrock reads no URL, and a translated road carries the files alone; so they stand in the body before anything else
-looks at it. Only the members that named a URL change: all other bytes stay. What may be fetched, and how, is the
-gateway's (`gateway/fetch/`); what a road makes of a file is the road's.
+Bedrock reads no URL, and a translated conversion carries the files alone; so they stand in the body before anything
+else looks at it. Only the members that named a URL change: all other bytes stay. What may be fetched, and how, is the
+gateway's (`gateway/fetch/`); what a conversion makes of a file is the conversion's.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import msgspec
 import orjson
 
 from gateway.contract.errors import invalid
-from gateway.contract.flag import Ask, Drop, Fetch, Members, Reply, Send, Target
+from gateway.contract.flag import ClientRequest, Drop, Fetch, Members, StepResponse, Target, UpstreamRequest
 from gateway_plugins.shared import media
 from gateway_plugins.shared.fields import member, param
 from gateway_plugins.shared.media import Media
@@ -35,7 +35,7 @@ _BEGINNING: Final = b'"http'
 """Of every URL, as clients write them; looking for more costs a large body milliseconds."""
 _MARK: Final = re.compile(rb"\0(\d+)\0")
 _MAX_TYPE: Final = 100
-"""Letters of a type; the longest that is known here has 71."""
+"""Characters of a type; the longest that is known here has 71."""
 _IMAGES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 _PDF: Final = "application/pdf"
 _PAGES: Final = frozenset({"text/html", "application/xhtml+xml"})
@@ -48,7 +48,7 @@ class Place:
     url: str
     at: Path
     """Of the URL itself."""
-    filled: Callable[[Place, Reply], Changes]
+    filled: Callable[[Place, StepResponse], Changes]
 
     @property
     def field(self) -> str:
@@ -56,7 +56,9 @@ class Place:
         return param("".join(f"/{step}" for step in self.at))
 
 
-def steps(ask: Ask, target: Target, drop: Drop) -> Generator[Send | Fetch, Reply, Ask | Reply]:
+def steps(
+    ask: ClientRequest, target: Target, drop: Drop
+) -> Generator[UpstreamRequest | Fetch, StepResponse, ClientRequest | StepResponse]:
     """The ask with the files of its URLs in it. Raises `Refused` for one that is no file of a kind its place takes.
 
     Nothing is done where the provider speaks the client's dialect and reads URLs by itself (`caps.remote_media`).
@@ -67,7 +69,7 @@ def steps(ask: Ask, target: Target, drop: Drop) -> Generator[Send | Fetch, Reply
     places = list(_places(ask))
     wanted = {place.url: Fetch(place.url, MAX_BYTES, place.field) for place in reversed(places)}
     order = [wanted[url] for url in dict.fromkeys(place.url for place in places)]
-    files: dict[str, Reply] = {}
+    files: dict[str, StepResponse] = {}
     for index, fetch in enumerate(order):
         files[fetch.url] = yield replace(fetch, ahead=tuple(order[index + 1 :]))
     changes: dict[Path, bytes | None] = {}
@@ -104,7 +106,7 @@ def patched(body: bytes, changes: Changes) -> bytes:
     )
 
 
-def _places(ask: Ask) -> Iterator[Place]:
+def _places(ask: ClientRequest) -> Iterator[Place]:
     """The places of a body that name a URL; a body that has none is not decoded."""
     finder = _FINDERS.get(ask.dialect)
     if finder is None or _BEGINNING not in ask.top.body:
@@ -173,7 +175,7 @@ _FINDERS: Final[Mapping[str, tuple[str, Callable[[dict[str, Any], Path], Iterato
 }
 
 
-def _image(place: Place, reply: Reply, *, pdf: bool) -> Media:
+def _image(place: Place, reply: StepResponse, *, pdf: bool) -> Media:
     """What the bytes are, whatever the host says of them."""
     mime = media.sniffed(reply.body)
     if mime not in _IMAGES and not (pdf and mime == _PDF):
@@ -182,7 +184,7 @@ def _image(place: Place, reply: Reply, *, pdf: bool) -> Media:
     return Media(str(mime), reply.body)
 
 
-def _document(place: Place, reply: Reply) -> Media:
+def _document(place: Place, reply: StepResponse) -> Media:
     """A web page is refused: it is nearly always one that asks to log in, or says that there is no such file."""
     declared = _declared(reply)
     if declared in _PAGES and media.sniffed(reply.body) is None:
@@ -190,7 +192,7 @@ def _document(place: Place, reply: Reply) -> Media:
     return media.file(reply.body, declared, _name(place.url), place.field)
 
 
-def _declared(reply: Reply) -> str:
+def _declared(reply: StepResponse) -> str:
     """The type that the host says, which may say anything."""
     return reply.headers.get("content-type", "").partition(";")[0].strip().lower()[:_MAX_TYPE]
 
@@ -204,32 +206,32 @@ def _data_url(file: Media) -> bytes:
     return b'"data:%b;base64,%b"' % (file.mime.encode(), base64.b64encode(file.data))
 
 
-def _image_as_url(place: Place, reply: Reply) -> Changes:
+def _image_as_url(place: Place, reply: StepResponse) -> Changes:
     # a PDF in an image's place is what some clients of this dialect send (`media.image`)
     return {place.at: _data_url(_image(place, reply, pdf=True))}
 
 
-def _file(place: Place, reply: Reply) -> Changes:
+def _file(place: Place, reply: StepResponse) -> Changes:
     return {place.at: _data_url(_document(place, reply))}
 
 
-def _named_file(place: Place, reply: Reply) -> Changes:
+def _named_file(place: Place, reply: StepResponse) -> Changes:
     return {**_file(place, reply), (*place.at[:-1], "filename"): orjson.dumps(_name(place.url))}
 
 
-def _file_by_url(place: Place, reply: Reply) -> Changes:
+def _file_by_url(place: Place, reply: StepResponse) -> Changes:
     return {place.at: None, (*place.at[:-1], "file_data"): _data_url(_document(place, reply))}
 
 
-def _named_file_by_url(place: Place, reply: Reply) -> Changes:
+def _named_file_by_url(place: Place, reply: StepResponse) -> Changes:
     return {**_file_by_url(place, reply), (*place.at[:-1], "filename"): orjson.dumps(_name(place.url))}
 
 
-def _image_source(place: Place, reply: Reply) -> Changes:
+def _image_source(place: Place, reply: StepResponse) -> Changes:
     return {place.at[:-1]: _base64(_image(place, reply, pdf=False))}
 
 
-def _document_source(place: Place, reply: Reply) -> Changes:
+def _document_source(place: Place, reply: StepResponse) -> Changes:
     """A PDF as it is; the API takes any other document as text alone."""
     file = _document(place, reply)
     if file.mime == _PDF:

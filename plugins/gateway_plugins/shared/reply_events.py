@@ -2,8 +2,8 @@
 
 A reader (`parts/walk_<dialect>.py`) goes through a reply, streamed or whole, and calls what it finds; a writer
 (`parts/emit_<dialect>.py`) turns the calls into events or a body at once. Nothing is kept in between: a signature, a
-cache count or a citation either has a verb here or is dropped aloud by the reader. A road joins one of each in its
-`Translation`. No dialect's words stand here but the few below, which are Anthropic's, since those tell the most.
+cache count or a citation either has a verb here or is dropped aloud by the reader. A conversion joins one of each in
+its `Translation`. No dialect's words stand here but the few below, which are Anthropic's, since those tell the most.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 import orjson
 
-from gateway.contract.flag import Ask, Event, Usage
+from gateway.contract.flag import ClientRequest, Event, Usage
 from gateway_plugins.shared.tools import Names
 
 END_TURN: Final = "end_turn"
@@ -200,7 +200,7 @@ class Calls:
 class Translation:
     """One translated attempt (`flag.Translation`), of a reader and the client's two writers."""
 
-    ask: Ask
+    ask: ClientRequest
     reader: Reader
     stream: StreamWriter
     unstreamed: Callable[[], WholeWriter]

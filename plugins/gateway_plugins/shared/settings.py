@@ -1,9 +1,9 @@
-"""What the parameters of a request mean for a model: decided here once, for every road.
+"""What the parameters of a request mean for a model: decided here once, for every conversion.
 
-A road reads what its client said, asks for a decision and writes it down in its own words; what cannot be carried is
-reported here, so that the same wish loses the same on every road. How members are read is in the readers, how decisions
-are written in `dialects/bedrock_converse/options.py` and `dialects/anthropic_messages/settings.py`. Nothing here knows
-a dialect, but that thinking is wished for in Anthropic's form or by an effort. Source: bedrock.md 3.2.
+A conversion reads what its client said, asks for a decision and writes it down in its own words; what cannot be carried
+is reported here, so that the same wish loses the same on every conversion. How members are read is in the readers, how
+decisions are written in `dialects/bedrock_converse/options.py` and `dialects/anthropic_messages/settings.py`. Nothing
+here knows a dialect, but that thinking is wished for in Anthropic's form or by an effort. Source: bedrock.md 3.2.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def own_thinking(value: Any, field: str = "thinking") -> Thinking | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class ThinkingRequest:
     """What the client said of thinking: by an effort, by Anthropic's own `thinking`, or by both."""
 
     effort: str = ""
@@ -95,7 +95,7 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
-class Thought:
+class ThinkingPlan:
     """How the model is asked to think; `form` is one of `Caps.reasoning`, or "" where it is not asked."""
 
     form: str = ""
@@ -109,7 +109,7 @@ class Thought:
         return self.form in _CLAUDE
 
 
-def thought(wished: Wish, limit: int | None, caps: Caps, drop: Drop, *, unsigned_loop: bool) -> Thought:
+def thought(wished: ThinkingRequest, limit: int | None, caps: Caps, drop: Drop, *, unsigned_loop: bool) -> ThinkingPlan:
     """The decision. `limit` is the client's own limit of the output.
 
     `unsigned_loop`: the turn that called the tools came back without its thinking. A model with a budget refuses to
@@ -125,22 +125,22 @@ def thought(wished: Wish, limit: int | None, caps: Caps, drop: Drop, *, unsigned
     return _in_tokens(wished, limit, caps, drop) if caps.reasoning == "budget" else _in_effort(wished, caps, drop)
 
 
-def _lost(wished: Wish, drop: Drop) -> Thought:
+def _lost(wished: ThinkingRequest, drop: Drop) -> ThinkingPlan:
     for at in wished.said:
         drop(at)
-    return Thought()
+    return ThinkingPlan()
 
 
-def _off(wished: Wish, caps: Caps, drop: Drop) -> Thought:
+def _off(wished: ThinkingRequest, caps: Caps, drop: Drop) -> ThinkingPlan:
     """Not asking is how thinking is turned off; `disabled` is refused by models that always think."""
     if caps.reasoning == "always":
         return _lost(wished, drop)
     if wished.said and "none" in caps.efforts and caps.reasoning not in {"none", *_CLAUDE}:
-        return Thought(caps.reasoning, "none")
-    return Thought()
+        return ThinkingPlan(caps.reasoning, "none")
+    return ThinkingPlan()
 
 
-def _in_tokens(wished: Wish, limit: int | None, caps: Caps, drop: Drop) -> Thought:
+def _in_tokens(wished: ThinkingRequest, limit: int | None, caps: Caps, drop: Drop) -> ThinkingPlan:
     """A budget that the client named is kept but for the limit; one that an effort stands for leaves room to answer."""
     if wished.tokens is not None:
         tokens = max(wished.tokens, MIN_BUDGET)
@@ -160,10 +160,10 @@ def _in_tokens(wished: Wish, limit: int | None, caps: Caps, drop: Drop) -> Thoug
         tokens = fitted(budget(effort), limit)
         if not tokens:
             return _lost(wished, drop)
-    return Thought("budget", tokens=tokens, display=_display(wished, caps))
+    return ThinkingPlan("budget", tokens=tokens, display=_display(wished, caps))
 
 
-def _in_effort(wished: Wish, caps: Caps, drop: Drop) -> Thought:
+def _in_effort(wished: ThinkingRequest, caps: Caps, drop: Drop) -> ThinkingPlan:
     if wished.tokens is not None:  # the model chooses its budget itself, and refuses one from us
         drop(f"{wished.own_at}/budget_tokens")
     claudes = caps.reasoning in _CLAUDE
@@ -175,10 +175,10 @@ def _in_effort(wished: Wish, caps: Caps, drop: Drop) -> Thought:
     nearest = nearest_effort(effort, caps.efforts) if effort and caps.efforts else effort
     if nearest != effort and wished.level:
         drop(wished.effort_at)
-    return Thought(caps.reasoning, nearest, display=_display(wished, caps) if claudes else "")
+    return ThinkingPlan(caps.reasoning, nearest, display=_display(wished, caps) if claudes else "")
 
 
-def _display(wished: Wish, caps: Caps) -> str:
+def _display(wished: ThinkingRequest, caps: Caps) -> str:
     """Newer models leave the text out unless it is asked for (agentgateway#2725)."""
     asked = wished.own.display if wished.own else ""
     return asked or ("summarized" if caps.thinking_display else "")
@@ -192,7 +192,7 @@ def allowed_limit(asked: int | None, caps: Caps, drop: Drop, at: str) -> int | N
     return caps.min_max_tokens
 
 
-def output_limit(asked: int | None, decided: Thought, caps: Caps, *, demanded: bool) -> int | None:
+def output_limit(asked: int | None, decided: ThinkingPlan, caps: Caps, *, demanded: bool) -> int | None:
     """The limit of the output to send, of an allowed one; None for none.
 
     Thinking counts into it: where the limit is ours to choose, the whole usual room for the answer stays beside it.

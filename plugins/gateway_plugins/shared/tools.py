@@ -1,7 +1,7 @@
 """Tools as no dialect's own: names and ids that providers take, their way back, and schemas with a plain root.
 
-Shared by the roads that end in Messages and in Converse, whose rules for names, ids and roots are the same. How a tool,
-a call or a result looks in a dialect belongs to its `to_<dialect>.py`.
+Shared by the conversions that end in Messages and in Converse, whose rules for names, ids and roots are the same. How a
+tool, a call or a result looks in a dialect belongs to its `to_<dialect>.py`.
 """
 
 from __future__ import annotations

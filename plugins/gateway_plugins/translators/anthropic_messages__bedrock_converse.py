@@ -12,19 +12,19 @@ from collections.abc import Sequence
 from functools import partial
 
 from gateway.contract.errors import invalid
-from gateway.contract.flag import Ask, Drop, Target
+from gateway.contract.flag import ClientRequest, Drop, Target
 from gateway_plugins.dialects.anthropic_messages import betas as messages_betas
 from gateway_plugins.dialects.anthropic_messages import emit as messages_emit
 from gateway_plugins.dialects.anthropic_messages import read_options as messages_read_options
 from gateway_plugins.dialects.bedrock_converse import output as converse_output
 from gateway_plugins.dialects.bedrock_converse import walk as converse_walk
-from gateway_plugins.dialects.bedrock_converse.demand import CachePoints, arrange, is_unsigned_loop
+from gateway_plugins.dialects.bedrock_converse.demand import CacheBreakpoints, arrange, is_unsigned_loop
 from gateway_plugins.dialects.bedrock_converse.options import inference, response_fields, thinking
 from gateway_plugins.dialects.bedrock_converse.tools import Choice, make_strict, tool_config, tool_spec
 from gateway_plugins.mappings.messages_to_converse import Conversation
 from gateway_plugins.shared import settings
 from gateway_plugins.shared.reply_events import Translation
-from gateway_plugins.shared.settings import Wish
+from gateway_plugins.shared.settings import ThinkingRequest
 from gateway_plugins.shared.tools import Names
 from gateway_plugins.shared.turns import Block, Turn
 
@@ -32,7 +32,7 @@ api = 1
 operations = ("generate", "count_tokens")
 
 
-def open(ask: Ask, target: Target, drop: Drop) -> Translation:  # noqa: A001 (the contract's word)
+def open(ask: ClientRequest, target: Target, drop: Drop) -> Translation:  # noqa: A001 (the contract's word)
     request = _Request(ask, target, drop)
     body = request.body()
     return Translation(
@@ -46,7 +46,7 @@ def open(ask: Ask, target: Target, drop: Drop) -> Translation:  # noqa: A001 (th
 class _Request:
     """One Messages request on its way to a Converse body."""
 
-    def __init__(self, ask: Ask, target: Target, drop: Drop) -> None:
+    def __init__(self, ask: ClientRequest, target: Target, drop: Drop) -> None:
         self.names = Names()
         self.stand_in = ""
         """Name of the tool that stands in for structured output; "" while there is none."""
@@ -55,7 +55,7 @@ class _Request:
         self._target = target
         self._caps = target.caps
         self._drop = drop
-        self._points = CachePoints(target.caps, drop)
+        self._points = CacheBreakpoints(target.caps, drop)
         self._system: list[Block] = []
         self._turns: list[Turn] = []
 
@@ -118,7 +118,7 @@ class _Request:
         elif text:
             self._turns.append(Turn("user", [{"text": text}], "/output_config/format"))
 
-    def _claudes(self, wish: Wish) -> Block:
+    def _claudes(self, wish: ThinkingRequest) -> Block:
         """What only Claude has: betas, and an effort that does not come with thinking."""
         caps, drop, named = self._caps, self._drop, messages_betas.of_both(self._ask)
         if not caps.tool_choice_fields:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from gateway.contract.flag import Ask, Caps, Drop, Members, Target
+from gateway.contract.flag import Caps, ClientRequest, Drop, Members, Target
 from gateway_plugins.dialects.anthropic_messages import betas as messages_betas
 from gateway_plugins.dialects.anthropic_messages import emit as messages_emit
 from gateway_plugins.dialects.anthropic_messages import read_options as messages_read_options
@@ -26,7 +26,7 @@ api = 1
 operations = ("generate",)
 
 
-def open(ask: Ask, target: Target, drop: Drop) -> Translation:  # noqa: A001 (the contract's word)
+def open(ask: ClientRequest, target: Target, drop: Drop) -> Translation:  # noqa: A001 (the contract's word)
     top, caps, names = ask.top, target.caps, Names()
     messages_read_options.leftovers(top, drop)
     for beta in messages_betas.of_both(ask):

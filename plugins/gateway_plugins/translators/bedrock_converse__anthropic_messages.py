@@ -14,11 +14,11 @@ from functools import partial
 from typing import Any, Final
 
 from gateway.contract.errors import invalid
-from gateway.contract.flag import Ask, Caps, Drop, Target, Translation
+from gateway.contract.flag import Caps, ClientRequest, Drop, Target, Translation
 from gateway_plugins.dialects.anthropic_messages import demand as messages_demand
 from gateway_plugins.dialects.anthropic_messages import settings as messages_settings
 from gateway_plugins.dialects.anthropic_messages import tools as messages_tools
-from gateway_plugins.dialects.anthropic_messages.demand import Marks
+from gateway_plugins.dialects.anthropic_messages.demand import CacheBreakpoints
 from gateway_plugins.dialects.anthropic_messages.settings import Body
 from gateway_plugins.dialects.anthropic_messages.walk import Reader
 from gateway_plugins.dialects.bedrock_converse import read_options as converse_read_options
@@ -28,7 +28,7 @@ from gateway_plugins.dialects.bedrock_converse.read_options import EXTRAS
 from gateway_plugins.mappings import converse_on_invoke
 from gateway_plugins.mappings.converse_to_turns import Reader as Turns
 from gateway_plugins.shared import reply_events, settings
-from gateway_plugins.shared.settings import Wish
+from gateway_plugins.shared.settings import ThinkingRequest
 from gateway_plugins.shared.tools import Names
 from gateway_plugins.shared.turns import Block
 
@@ -46,7 +46,7 @@ _ANSWERS_EFFORT: Final = ("/outputConfig/effort", f"{EXTRAS}/output_config/effor
 """Where an effort is one of the whole answer, which Claude has apart from thinking."""
 
 
-def open(ask: Ask, target: Target, drop: Drop) -> Translation:  # noqa: A001 (the contract's name)
+def open(ask: ClientRequest, target: Target, drop: Drop) -> Translation:  # noqa: A001 (the contract's name)
     request = _Request(ask, target, drop)
     body = request.body()
     headers = {**ask.headers, **converse_on_invoke.headers(ask.top, target, drop)}
@@ -62,7 +62,7 @@ def open(ask: Ask, target: Target, drop: Drop) -> Translation:  # noqa: A001 (th
 class _Request:
     """One Converse request on its way to a Messages body."""
 
-    def __init__(self, ask: Ask, target: Target, drop: Drop) -> None:
+    def __init__(self, ask: ClientRequest, target: Target, drop: Drop) -> None:
         self.names = Names()
         self.stand_in = ""
         """Name of the tool that stands in for structured output; "" while there is none."""
@@ -70,7 +70,7 @@ class _Request:
         self._target = target
         self._drop = drop
         self._extra = converse_read_options.extras(ask.top)
-        self._marks = Marks(target.caps, drop)
+        self._marks = CacheBreakpoints(target.caps, drop)
 
     def body(self) -> Body:
         top, caps, extra, drop = self._ask.top, self._target.caps, self._extra, self._drop
@@ -149,7 +149,7 @@ def _own_tools(extra: Mapping[str, Any]) -> list[Block]:
     return found
 
 
-def _effort(wish: Wish, caps: Caps, drop: Drop) -> tuple[Wish, Body]:
+def _effort(wish: ThinkingRequest, caps: Caps, drop: Drop) -> tuple[ThinkingRequest, Body]:
     """The wish for thinking without an effort of the whole answer, and the latter as members."""
     if wish.own or wish.effort_at not in _ANSWERS_EFFORT or caps.reasoning not in {"adaptive", "budget"}:
         return wish, {}
@@ -158,4 +158,4 @@ def _effort(wish: Wish, caps: Caps, drop: Drop) -> tuple[Wish, Body]:
     if not taken or effort != wish.effort:
         drop(wish.effort_at)
     betas = {"anthropic_beta": [caps.effort_beta]} if caps.reasoning == "budget" else {}
-    return Wish(), {"output_config": {"effort": effort}, **betas} if taken else {}
+    return ThinkingRequest(), {"output_config": {"effort": effort}, **betas} if taken else {}

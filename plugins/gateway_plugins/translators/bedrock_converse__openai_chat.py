@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Final
 
 from gateway.contract.errors import invalid
-from gateway.contract.flag import Ask, Drop, Target, Translation
+from gateway.contract.flag import ClientRequest, Drop, Target, Translation
 from gateway_plugins.dialects.bedrock_converse import read_options as converse_read_options
 from gateway_plugins.dialects.bedrock_converse.emit import FIELD_PATHS, Stream, Wanted, Whole
 from gateway_plugins.dialects.bedrock_converse.read_options import EXTRAS
@@ -34,7 +34,7 @@ _CARRIED: Final = frozenset({
 _TIERS: Final = ("default", "flex", "priority")
 
 
-def open(ask: Ask, target: Target, drop: Drop) -> Translation:  # noqa: A001 (the contract's name)
+def open(ask: ClientRequest, target: Target, drop: Drop) -> Translation:  # noqa: A001 (the contract's name)
     names = Names()
     body, stand_in = _body(ask, target, names, drop)
     wanted = Wanted(converse_read_options.field_paths(ask.top, FIELD_PATHS, drop))
@@ -42,7 +42,7 @@ def open(ask: Ask, target: Target, drop: Drop) -> Translation:  # noqa: A001 (th
     return reply_events.Translation(ask.with_body("openai_chat", body), reader, Stream(wanted), partial(Whole, wanted))
 
 
-def _body(ask: Ask, target: Target, names: Names, drop: Drop) -> tuple[Block, str]:
+def _body(ask: ClientRequest, target: Target, names: Names, drop: Drop) -> tuple[Block, str]:
     """The Chat body, and the name of the function that stands in for a format, "" if none does."""
     top, caps = ask.top, target.caps
     converse_read_options.refuse_unservable(top)
@@ -83,7 +83,7 @@ def _extras(extra: dict[str, Any], drop: Drop) -> dict[str, Any]:
     return extra
 
 
-def _report(ask: Ask, drop: Drop) -> None:
+def _report(ask: ClientRequest, drop: Drop) -> None:
     """What Chat has no word for, and what answers well without."""
     if converse_read_options.metadata(ask.top):
         drop("/requestMetadata")
@@ -91,7 +91,7 @@ def _report(ask: Ask, drop: Drop) -> None:
         drop("/performanceConfig")
 
 
-def _tier(ask: Ask, drop: Drop) -> Block:
+def _tier(ask: ClientRequest, drop: Drop) -> Block:
     tier = converse_read_options.service_tier(ask.top, drop)
     if tier in _TIERS:
         return {"service_tier": tier}
@@ -100,7 +100,7 @@ def _tier(ask: Ask, drop: Drop) -> Block:
     return {}
 
 
-def _tools(ask: Ask, extra: dict[str, Any], messages: Messages, drop: Drop) -> tuple[list[Block], Choice]:
+def _tools(ask: ClientRequest, extra: dict[str, Any], messages: Messages, drop: Drop) -> tuple[list[Block], Choice]:
     """The functions, without those that the conversation has taken away, and the choice among them."""
     given = [tool for tool in converse_read_options.tools(ask.top, drop) if tool.name not in messages.removed]
     choice = converse_read_options.choice(ask.top, extra)

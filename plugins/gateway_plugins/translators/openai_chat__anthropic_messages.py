@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from gateway.contract.flag import Ask, Drop, Target
+from gateway.contract.flag import ClientRequest, Drop, Target
 from gateway_plugins.dialects.anthropic_messages import walk as messages_walk
 from gateway_plugins.dialects.openai_chat import emit as chat_emit
 from gateway_plugins.dialects.openai_chat import read_options as chat_read_options
@@ -20,7 +20,7 @@ api = 1
 operations = ("generate",)
 
 
-def open(ask: Ask, target: Target, drop: Drop) -> Translation:  # noqa: A001 (the contract's name)
+def open(ask: ClientRequest, target: Target, drop: Drop) -> Translation:  # noqa: A001 (the contract's name)
     asked = chat_read_options.asked(ask.top, drop)
     made = openai_to_messages.request(asked, target, drop, stream=ask.stream)
     include_usage = chat_read_options.include_usage(ask.top, drop)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from gateway.contract.flag import Ask, Drop, Target
+from gateway.contract.flag import ClientRequest, Drop, Target
 from gateway_plugins.dialects.bedrock_converse import walk as converse_walk
 from gateway_plugins.dialects.openai_chat import emit as chat_emit
 from gateway_plugins.dialects.openai_chat import read_options as chat_read_options
@@ -19,7 +19,7 @@ api = 1
 operations = ("generate",)
 
 
-def open(ask: Ask, target: Target, drop: Drop) -> Translation:  # noqa: A001 (the contract's name)
+def open(ask: ClientRequest, target: Target, drop: Drop) -> Translation:  # noqa: A001 (the contract's name)
     made = openai_to_converse.request(chat_read_options.asked(ask.top, drop), target, drop, stream=ask.stream)
     include_usage = chat_read_options.include_usage(ask.top, drop)
     return Translation(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from gateway.contract.flag import Ask, Drop, Target
+from gateway.contract.flag import ClientRequest, Drop, Target
 from gateway_plugins.dialects.bedrock_converse import walk as converse_walk
 from gateway_plugins.dialects.openai_responses import emit as responses_emit
 from gateway_plugins.dialects.openai_responses import read_options as responses_read_options
@@ -20,7 +20,7 @@ api = 1
 operations = ("generate",)
 
 
-def open(ask: Ask, target: Target, drop: Drop) -> Translation:  # noqa: A001 (the contract's name)
+def open(ask: ClientRequest, target: Target, drop: Drop) -> Translation:  # noqa: A001 (the contract's name)
     asked, origins = responses_read_options.asked(ask.top, drop)
     made = openai_to_converse.request(asked, target, drop, stream=ask.stream)
     return Translation(

@@ -19,7 +19,7 @@ from gateway.call.runtime import runtime
 from gateway.config.load import loads
 from gateway.config.model import Alias, Capability, Config, Grant, Provider
 from gateway.contract.errors import NOT_FOUND, PERMISSION, Refused
-from gateway.contract.flag import Ask
+from gateway.contract.flag import ClientRequest
 from gateway.contract.members import Members
 from gateway.contract.registry import discover
 from tests.helpers.gateway import CAP
@@ -56,7 +56,9 @@ CHAIN = chain(resolve, check, last=done)
 
 def decided(ready, identity, model, told=lambda _call: ""):
     """What the chain says to a call: "" (or what is to be told of it) when it lets it through, else the problem's code."""
-    ask = Ask("openai_chat", "openai_chat", "generate", "POST", "/", "", {}, Members(b"{}"), model, stream=False)
+    ask = ClientRequest(
+        "openai_chat", "openai_chat", "generate", "POST", "/", "", {}, Members(b"{}"), model, stream=False
+    )
     call = Call("req", ready, PLUGIN, "generate", "agent", identity=identity, ask=ask)
     try:
         asyncio.run(CHAIN(call))

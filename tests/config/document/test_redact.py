@@ -162,7 +162,7 @@ def test_a_secret_is_hidden_in_every_other_place_too():
 
 
 def test_other_letters_for_the_same_secret_hide_nothing():
-    escaped = "".join(f"\\u{ord(letter):04x}" for letter in SECRET)
+    escaped = "".join(f"\\u{ord(character):04x}" for character in SECRET)
     shown = redacted(f'{{"apikey": "{SECRET}", "name": "it is {escaped}", "{escaped}": 1}}')
     assert SECRET not in json.dumps(parse(shown).value)
 

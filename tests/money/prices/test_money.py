@@ -1,4 +1,4 @@
-"""No error in money: the record of every call, on every road, costs what its provider's own report comes to.
+"""No error in money: the record of every call, on every conversion, costs what its provider's own report comes to.
 
 The expected sums are made here from literals (prices in USD for 1M tokens, by kind) and from what the upstream said,
 with nothing of the gateway's own.
@@ -65,7 +65,7 @@ FLAGS = {
     OpenAISim: ("openai_chat",),
 }
 BASES = {BedrockSim: "bedrock-us", AnthropicSim: "anthropic", OpenAISim: "openai"}
-roads = pytest.mark.parametrize("road", ROADS)
+conversions = pytest.mark.parametrize("conversion", ROADS)
 BROKEN = ("error_in_stream", "cut", "no_end")
 SOUND = [name for name in NAMED if name not in {*BROKEN, "stall"}]
 
@@ -82,7 +82,7 @@ def cost(record):
     return None if record["cost_usd"] is None else round(record["cost_usd"] * 10**9)
 
 
-def canned(road, scenario):
+def canned(conversion, scenario):
     """The scenario's reply with its tokens said; those that a dialect has no word for are left out."""
     reply = scenario.reply or Canned(text=("Hello",))
     tokens = reply.tokens
@@ -90,8 +90,8 @@ def canned(road, scenario):
         input=31 if tokens.input is None else tokens.input,
         output=17 if tokens.output is None else tokens.output,
         cache_read=tokens.cache_read,
-        cache_write_5m=0 if ROADS[road][2][3] is None else tokens.cache_write_5m,
-        cache_write_1h=0 if ROADS[road][2][4] is None else tokens.cache_write_1h,
+        cache_write_5m=0 if ROADS[conversion][2][3] is None else tokens.cache_write_5m,
+        cache_write_1h=0 if ROADS[conversion][2][4] is None else tokens.cache_write_1h,
     )
     return replace(scenario, reply=replace(reply, tokens=known))
 
@@ -101,12 +101,12 @@ def counts_of(reply):
     return tokens.input, tokens.output, tokens.cache_read, tokens.cache_write_5m, tokens.cache_write_1h
 
 
-class Road:
-    """A gateway before a simulated provider, asked by one road."""
+class Conversion:
+    """A gateway before a simulated provider, asked by one conversion."""
 
-    def __init__(self, tmp_path, road):
-        self.sim_type, self.model, self.prices, self.path, self.body, self.streaming, self.dialect = ROADS[road]
-        self.road, self.tmp_path = road, tmp_path
+    def __init__(self, tmp_path, conversion):
+        self.sim_type, self.model, self.prices, self.path, self.body, self.streaming, self.dialect = ROADS[conversion]
+        self.conversion, self.tmp_path = conversion, tmp_path
 
     async def __aenter__(self):
         self.sim = await self.sim_type(keys={KEY}).__aenter__()
@@ -141,21 +141,21 @@ class Road:
         return nanodollars(self.prices[:2], (len(body) // 3, max(1, len(delivered) // 3)))
 
 
-@roads
+@conversions
 @pytest.mark.parametrize("name", [*SOUND, "tools"])
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
-async def test_every_scenario_costs_what_the_provider_reported(tmp_path, road, name, stream):
+async def test_every_scenario_costs_what_the_provider_reported(tmp_path, conversion, name, stream):
     scenario = scenarios.tools(Tool("look", {"at": "it"})) if name == "tools" else NAMED[name]
-    told = scenario if scenario.error else canned(road, scenario)
-    async with Road(tmp_path, road) as it:
+    told = scenario if scenario.error else canned(conversion, scenario)
+    async with Conversion(tmp_path, conversion) as it:
         record = await it.record(told, stream=stream)
-    assert cost(record) == (0 if scenario.error else nanodollars(ROADS[road][2], counts_of(told.reply)))
+    assert cost(record) == (0 if scenario.error else nanodollars(ROADS[conversion][2], counts_of(told.reply)))
     assert record["estimated"] is False
 
 
-def upstream_events(road, reply):
+def upstream_events(conversion, reply):
     """(text, counts that are known with it) of each event that the provider sends; counts are None until it reports."""
-    sim_type, *_, dialect = ROADS[road]
+    sim_type, *_, dialect = ROADS[conversion]
     if dialect == "converse":
         events = render_converse.events(reply, 31)
         return [
@@ -181,15 +181,15 @@ def upstream_events(road, reply):
 
 CUT = replace(NAMED["text"], reply=replace(NAMED["text"].reply, tokens=Tokens(input=31, output=17, cache_read=1000)))
 STEPS = [
-    pytest.param(road, after, id=f"{road}-{after}")
-    for road in ROADS
-    for after in range(len(upstream_events(road, CUT.reply)))
+    pytest.param(conversion, after, id=f"{conversion}-{after}")
+    for conversion in ROADS
+    for after in range(len(upstream_events(conversion, CUT.reply)))
 ]
 
 
 def known(it, after):
     """What the call must cost whose stream was over after so many events, and whether that is an estimate."""
-    events = upstream_events(it.road, CUT.reply)[:after]
+    events = upstream_events(it.conversion, CUT.reply)[:after]
     reported = [counts for _, counts in events if counts is not None]
     delivered = "".join(text for text, _ in events)
     if not reported:
@@ -200,18 +200,18 @@ def known(it, after):
     return nanodollars(it.prices, (told, output, *cached))
 
 
-@pytest.mark.parametrize(("road", "after"), STEPS)
-async def test_a_stream_that_ends_after_any_event_has_one_record_with_what_was_known(tmp_path, road, after):
-    async with Road(tmp_path, road) as it:
+@pytest.mark.parametrize(("conversion", "after"), STEPS)
+async def test_a_stream_that_ends_after_any_event_has_one_record_with_what_was_known(tmp_path, conversion, after):
+    async with Conversion(tmp_path, conversion) as it:
         record = await it.record(replace(CUT, end_after=after), stream=True)
         assert cost(record) == known(it, after)
         assert record["estimated"] is (bool(after) and not (record["reported"] and bool(record["stop"])))
         assert len(await it.gw.calls()) == 1
 
 
-@pytest.mark.parametrize(("road", "after"), [step for step in STEPS if step.values[1]])
-async def test_a_client_that_leaves_after_any_event_has_one_record_with_what_was_known(tmp_path, road, after):
-    async with Road(tmp_path, road) as it:
+@pytest.mark.parametrize(("conversion", "after"), [step for step in STEPS if step.values[1]])
+async def test_a_client_that_leaves_after_any_event_has_one_record_with_what_was_known(tmp_path, conversion, after):
+    async with Conversion(tmp_path, conversion) as it:
         it.sim.script(replace(CUT, stall_after=after))
         path, body = it.ask(stream=True)
         with pytest.raises(TimeoutError):
@@ -223,27 +223,27 @@ async def test_a_client_that_leaves_after_any_event_has_one_record_with_what_was
         assert record["estimated"] is not (record["reported"] and bool(record["stop"]))
 
 
-@roads
+@conversions
 @pytest.mark.parametrize("name", BROKEN)
-async def test_a_stream_that_breaks_costs_what_was_known(tmp_path, road, name):
+async def test_a_stream_that_breaks_costs_what_was_known(tmp_path, conversion, name):
     faults = NAMED[name]
     scenario = replace(
         CUT, error=faults.error, fail_after=faults.fail_after, cut_at=faults.cut_at, end_after=faults.end_after
     )
-    async with Road(tmp_path, road) as it:
+    async with Conversion(tmp_path, conversion) as it:
         record = await it.record(scenario, stream=True)
-        possible = {known(it, after) for after in range(len(upstream_events(it.road, CUT.reply)))}
+        possible = {known(it, after) for after in range(len(upstream_events(it.conversion, CUT.reply)))}
         after = faults.fail_after or faults.end_after
         assert cost(record) in ({known(it, after)} if after else possible)
 
 
-@roads
+@conversions
 @pytest.mark.parametrize("name", BROKEN)
-async def test_a_whole_reply_that_breaks_costs_all_of_it_or_nobody_knows(tmp_path, road, name):
-    scenario = canned(road, NAMED[name])
-    async with Road(tmp_path, road) as it:
+async def test_a_whole_reply_that_breaks_costs_all_of_it_or_nobody_knows(tmp_path, conversion, name):
+    scenario = canned(conversion, NAMED[name])
+    async with Conversion(tmp_path, conversion) as it:
         record = await it.record(scenario, stream=False)
-    assert cost(record) in {None, nanodollars(ROADS[road][2], counts_of(scenario.reply))}
+    assert cost(record) in {None, nanodollars(ROADS[conversion][2], counts_of(scenario.reply))}
 
 
 RECORDED = {

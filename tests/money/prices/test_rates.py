@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from gateway.config.model import Provider
 from gateway.contract.flag import Usage
 from gateway.money.prices.rates import PARTS, STANDARD
-from gateway.money.prices.rows import unit
-from gateway.money.prices.table import CostRule, Prices, glob, inferred
+from gateway.money.prices.rows import parse_price
+from gateway.money.prices.table import CostRule, Prices, compile_glob, inferred
 
 DAY = "2026-11-01"
 FIRST = 1_793_491_200
@@ -166,7 +166,7 @@ def test_a_row_for_a_model_that_nobody_knows_gives_it_a_price():
 @pytest.mark.parametrize("text", ["-1", "0.0000000001", "NaN", "Infinity", "a lot", "", "1e30"])
 def test_a_price_that_cannot_be_held_is_refused(text):
     with pytest.raises(ValueError, match="is no price"):
-        unit(text)
+        parse_price(text)
 
 
 @pytest.mark.parametrize("shown", ["3.3", "0.000000001", "1000000", "0"])
@@ -252,7 +252,7 @@ def test_a_provider_without_a_price_list_has_one_only_where_that_may_be_found():
     ],
 )  # fmt: skip
 def test_a_pattern_matches_as_go_has_it(pattern, name, fits):
-    assert bool(glob(pattern).fullmatch(name)) is fits
+    assert bool(compile_glob(pattern).fullmatch(name)) is fits
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ def test_a_pattern_matches_as_go_has_it(pattern, name, fits):
 )
 def test_a_pattern_that_go_refuses_is_refused(pattern):
     with pytest.raises(ValueError, match=r"pattern|range"):
-        glob(pattern)
+        compile_glob(pattern)
 
 
 @pytest.mark.parametrize(

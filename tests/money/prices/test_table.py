@@ -11,7 +11,7 @@ import gateway.money.prices.table
 from gateway.contract.capabilities import GEOS
 from gateway.contract.flag import Usage
 from gateway.money.prices.rates import KINDS
-from gateway.money.prices.rows import BOOKS, TIERS, row
+from gateway.money.prices.rows import BOOKS, TIERS, parse_row
 from gateway.money.prices.table import BASES, Prices
 
 PRICES = Prices.load()
@@ -145,7 +145,7 @@ LISTS = {
     "bedrock": BEDROCK, "anthropic": ANTHROPIC, "openai": OPENAI, "google": GOOGLE, "vertex": VERTEX, "azure": AZURE,
     "azure-eu": AZURE_EU, "vercel": VERCEL, "openrouter": OPENROUTER,
 }  # fmt: skip
-PUBLISHED = [(basis, *row) for basis, rows in LISTS.items() for row in rows]
+PUBLISHED = [(basis, *parse_row) for basis, rows in LISTS.items() for parse_row in rows]
 NOW = 1_795_435_200
 """2026-11-23 12:00 UTC; some prices are to change."""
 CLAUDE = "anthropic.claude-sonnet-4-5-20250929-v1:0"
@@ -168,8 +168,8 @@ def cost(basis, model, **usage):
 
 @pytest.mark.parametrize(("basis", "model", "price_in", "price_out"), PUBLISHED)
 def test_a_published_price_is_charged(basis, model, price_in, price_out):
-    row = units(basis, model)
-    assert (row.input, row.output) == (int(Decimal(price_in) * 10**9), int(Decimal(price_out) * 10**9))
+    parse_row = units(basis, model)
+    assert (parse_row.input, parse_row.output) == (int(Decimal(price_in) * 10**9), int(Decimal(price_out) * 10**9))
 
 
 def test_each_token_kind_has_its_own_price():
@@ -364,7 +364,7 @@ def test_the_table_is_sorted_one_row_a_line_and_no_larger_than_a_page_of_picture
 def test_every_row_can_be_read_and_says_where_it_comes_from():
     known = {"book", "model", "geo", "from", "source", "why", "other", "above", *KINDS, *TIERS}
     for entry in TABLE["rows"]:
-        assert row(entry).source
+        assert parse_row(entry).source
         assert entry["book"] in BOOKS
         assert entry.get("geo", "us") in GEOS
         assert Decimal(entry["input"]) >= 0

@@ -7,7 +7,7 @@ import pytest
 
 from gateway.config.model import Provider
 from gateway.contract.capabilities import Caps
-from gateway.contract.flag import Facts, Request, Usage
+from gateway.contract.flag import Facts, HttpRequest, Usage
 from gateway.contract.json_api import UNLIMITED
 from gateway.contract.registry import discover
 from gateway.money.quotas.estimate import (
@@ -72,7 +72,7 @@ def asked(flag, path, **members):
     plugin = FLAGS[flag]
     route = next(route for route in plugin.routes if route.path == path)
     data = json.dumps({"model": "m", **members}).encode()
-    return plugin, plugin.parse(Request(route, path, "", {}, {"model": "m"}, data))
+    return plugin, plugin.parse(HttpRequest(route, path, "", {}, {"model": "m"}, data))
 
 
 CHAT = ("openai_chat", "/v1/chat/completions")

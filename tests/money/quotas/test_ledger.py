@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.money.quotas.ledger import BUSY, NEVER, SECOND, Charge, Claim, Exceeded, Ledger, Rule
+from gateway.money.quotas.ledger import BUSY, MAX_RETRY_AFTER, SECOND, Charge, Claim, Exceeded, Ledger, Rule
 
 DAY = 86_400 * SECOND
 TEN = 10_000_000_000
@@ -60,7 +60,7 @@ def test_only_the_buckets_that_apply_are_charged():
 
 
 def test_a_bucket_of_nothing_refuses_all():
-    assert refused(Ledger(), NONE).retry_after == NEVER
+    assert refused(Ledger(), NONE).retry_after == MAX_RETRY_AFTER
 
 
 def test_a_call_that_may_cost_more_than_there_is_may_begin_while_something_is_left():
@@ -107,8 +107,8 @@ def test_of_several_empty_buckets_the_one_with_the_longest_wait_is_named():
         (PLAIN, 5 * SECOND, 86_400),
         (Rule("m", TEN, 60, 60 * SECOND), 29, 30),
         (Rule("m", TEN, 60, 60 * SECOND), 30, 31),
-        (Rule("slow", TEN, 1, 30 * DAY), 0, NEVER),
-        (STILL, 0, NEVER),
+        (Rule("slow", TEN, 1, 30 * DAY), 0, MAX_RETRY_AFTER),
+        (STILL, 0, MAX_RETRY_AFTER),
     ],
 )
 def test_who_is_refused_is_told_when_something_will_have_flowed_in(rule, over, seconds):

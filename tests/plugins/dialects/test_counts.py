@@ -1,4 +1,4 @@
-"""A reply's token counts are the same by kind on every road, streamed and not, and those that the provider reported.
+"""A reply's token counts are the same by kind on every conversion, streamed and not, and those that the provider reported.
 
 For the simulated providers' replies, and for every recorded reply of the real Bedrock in each client's dialect. What
 the call's record says is checked beside it: it is what is paid for.
@@ -41,7 +41,7 @@ def told(tokens):
 
 @both_ways
 @wires()
-async def test_a_reply_has_the_same_counts_on_every_road(wire, stream, tmp_path):
+async def test_a_reply_has_the_same_counts_on_every_conversion(wire, stream, tmp_path):
     async with line(wire, tmp_path) as opened:
         opened.simulated.script(Scenario(REPLY))
         body = await opened.told(wire.say.body(wire.say.user(wire.say.text("Hi"))), stream=stream)

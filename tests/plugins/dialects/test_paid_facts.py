@@ -126,7 +126,7 @@ def test_more_cached_than_there_were_tokens_makes_no_input():
     ],
 )
 def test_what_a_model_wrote_is_text_thinking_and_arguments(flag, kind, data, size):
-    assert FLAGS[flag].written(Event(kind, json.dumps(data).encode())) == size
+    assert FLAGS[flag].output_bytes(Event(kind, json.dumps(data).encode())) == size
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 
 from gateway.contract.capabilities import Caps
 from gateway.contract.errors import Refused
-from gateway.contract.flag import Ask, Fetch, Members, Reply, Target
+from gateway.contract.flag import ClientRequest, Fetch, Members, StepResponse, Target
 from gateway_plugins.shared import remote_files
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
@@ -20,7 +20,7 @@ PAPER = "https://papers.test/a%20b.pdf"
 
 def ask(dialect, body):
     body = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return Ask("flag", dialect, "generate", "POST", "/", "", {}, Members(body), "m", False)
+    return ClientRequest("flag", dialect, "generate", "POST", "/", "", {}, Members(body), "m", False)
 
 
 def target(dialect="bedrock_converse", **caps):
@@ -37,7 +37,7 @@ def run(asked, to=None, files=None):
         while True:
             assert isinstance(wanted, Fetch)
             fetches.append(wanted)
-            wanted = steps.send((files or {}).get(wanted.url, Reply(200, {"content-type": "image/png"}, PNG)))
+            wanted = steps.send((files or {}).get(wanted.url, StepResponse(200, {"content-type": "image/png"}, PNG)))
     except StopIteration as end:
         assert dropped == []
         return end.value, fetches
@@ -48,7 +48,7 @@ def body_of(asked):
 
 
 def reply(data, content_type=""):
-    return Reply(200, {"content-type": content_type}, data)
+    return StepResponse(200, {"content-type": content_type}, data)
 
 
 def data_url(data, mime):

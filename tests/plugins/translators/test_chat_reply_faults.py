@@ -1,4 +1,4 @@
-"""Replies with anything anywhere, on both roads: a fault of the provider costs its member, or is a `BadFrame`."""
+"""Replies with anything anywhere, on both conversions: a fault of the provider costs its member, or is a `BadFrame`."""
 
 from __future__ import annotations
 

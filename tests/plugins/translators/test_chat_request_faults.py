@@ -1,4 +1,4 @@
-"""Chat requests with anything anywhere, on both roads: carried or a 400 of ours, never a crash."""
+"""Chat requests with anything anywhere, on both conversions: carried or a 400 of ours, never a crash."""
 
 from __future__ import annotations
 
@@ -109,23 +109,23 @@ ROADS = [(openai_chat__anthropic_messages, caps) for caps in MESSAGES] + [
 ]
 
 
-def opened(road, caps, body):
-    return road.open(chat_to_messages.ask(body), chat_to_messages.target(caps), lambda _: None)
+def opened(conversion, caps, body):
+    return conversion.open(chat_to_messages.ask(body), chat_to_messages.target(caps), lambda _: None)
 
 
-@pytest.mark.parametrize(("road", "caps"), ROADS)
-def test_the_request_that_the_faults_are_put_into_is_carried(road, caps):
+@pytest.mark.parametrize(("conversion", "caps"), ROADS)
+def test_the_request_that_the_faults_are_put_into_is_carried(conversion, caps):
     body = WHOLE if caps.tools and caps.images else {"messages": [user("Hi")]}
-    opened(road, caps, body)
+    opened(conversion, caps, body)
 
 
 @settings(max_examples=700, deadline=None)
 @given(
     st.sampled_from(list(paths(WHOLE))), st.sampled_from(JUNK), st.sampled_from(ALTERNATIVES), st.sampled_from(ROADS)
 )
-def test_a_member_of_any_wrong_type_is_carried_or_a_400_and_never_a_crash(path, junk, other, road):
+def test_a_member_of_any_wrong_type_is_carried_or_a_400_and_never_a_crash(path, junk, other, conversion):
     with suppress(Refused):
-        opened(*road, changed(WHOLE, path, junk) | {name: other[name] for name in other if name != path[0]})
+        opened(*conversion, changed(WHOLE, path, junk) | {name: other[name] for name in other if name != path[0]})
 
 
 def nested(depth, shape):
@@ -142,39 +142,41 @@ def nested(depth, shape):
     st.sampled_from(["list", "schema", "not"]),
     st.sampled_from(ROADS),
 )
-def test_nesting_of_any_depth_is_carried_or_a_400_and_never_a_crash(path, depth, shape, road):
+def test_nesting_of_any_depth_is_carried_or_a_400_and_never_a_crash(path, depth, shape, conversion):
     body = orjson.dumps(changed(WHOLE, path, "%DEEP%")).replace(b'"%DEEP%"', nested(depth, shape))
     with suppress(Refused):
         ask = chat_to_messages.ask({})
-        road[0].open(replace(ask, top=Members(body)), chat_to_messages.target(road[1]), lambda _: None)
+        conversion[0].open(replace(ask, top=Members(body)), chat_to_messages.target(conversion[1]), lambda _: None)
 
 
-@pytest.mark.parametrize(("road", "caps"), ROADS)
+@pytest.mark.parametrize(("conversion", "caps"), ROADS)
 @pytest.mark.parametrize("depth", [100, 200, 1000, 5000])
-def test_deep_json_inside_arguments_and_results_is_carried(road, caps, depth):
+def test_deep_json_inside_arguments_and_results_is_carried(conversion, caps, depth):
     deep = (b'{"a":' * depth + b"1" + b"}" * depth).decode()
     twice = orjson.dumps(deep).decode()
     history = [user("Hi"), called(("a", "look", deep), ("b", "look", twice)), result("a", deep), result("b", deep)]
-    opened(road, caps, {"messages": history} | ({"tools": [tool()]} if caps.tools else {}))
+    opened(conversion, caps, {"messages": history} | ({"tools": [tool()]} if caps.tools else {}))
 
 
-@pytest.mark.parametrize("road", [openai_chat__anthropic_messages, openai_chat__bedrock_converse])
+@pytest.mark.parametrize("conversion", [openai_chat__anthropic_messages, openai_chat__bedrock_converse])
 @pytest.mark.parametrize("name", ["messages", "tools", "response_format", "thinking", "tool_choice"])
-def test_a_member_that_is_nested_too_deeply_is_refused_by_its_name(road, name):
+def test_a_member_that_is_nested_too_deeply_is_refused_by_its_name(conversion, name):
     with pytest.raises(Refused, match="nested too deeply") as refused:
-        opened(road, chat_to_messages.CLAUDE, {name: orjson.loads(nested(200, "list"))})
+        opened(conversion, chat_to_messages.CLAUDE, {name: orjson.loads(nested(200, "list"))})
     assert (refused.value.problem.code, refused.value.problem.param) == ("invalid_request", name)
 
 
-@pytest.mark.parametrize("road", [openai_chat__anthropic_messages, openai_chat__bedrock_converse])
-def test_a_thinking_budget_that_no_provider_counts_to_is_refused(road):
+@pytest.mark.parametrize("conversion", [openai_chat__anthropic_messages, openai_chat__bedrock_converse])
+def test_a_thinking_budget_that_no_provider_counts_to_is_refused(conversion):
     with pytest.raises(Refused, match=r"thinking\.budget_tokens"):
-        opened(road, chat_to_messages.CLAUDE, {"thinking": {"type": "enabled", "budget_tokens": 2**64 - 1}})
+        opened(conversion, chat_to_messages.CLAUDE, {"thinking": {"type": "enabled", "budget_tokens": 2**64 - 1}})
 
 
-@pytest.mark.parametrize("road", [openai_chat__anthropic_messages, openai_chat__bedrock_converse])
+@pytest.mark.parametrize("conversion", [openai_chat__anthropic_messages, openai_chat__bedrock_converse])
 @pytest.mark.parametrize("options", [[1], [], "x", 0, False])
-def test_stream_options_that_are_no_object_are_refused(road, options):
+def test_stream_options_that_are_no_object_are_refused(conversion, options):
     with pytest.raises(Refused, match="stream_options must be an object") as refused:
-        opened(road, chat_to_messages.CLAUDE, {"messages": [user("Hi")], "stream": True, "stream_options": options})
+        opened(
+            conversion, chat_to_messages.CLAUDE, {"messages": [user("Hi")], "stream": True, "stream_options": options}
+        )
     assert refused.value.problem.param == "stream_options"

@@ -1,4 +1,4 @@
-"""Files and cache marks of a Chat request on the Messages road."""
+"""Files and cache marks of a Chat request on the Messages conversion."""
 
 from __future__ import annotations
 

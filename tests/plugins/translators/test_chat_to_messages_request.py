@@ -1,4 +1,4 @@
-"""The other members of a Chat request on the Messages road: tools, files, marks, parameters, what is dropped."""
+"""The other members of a Chat request on the Messages conversion: tools, files, marks, parameters, what is dropped."""
 
 from __future__ import annotations
 

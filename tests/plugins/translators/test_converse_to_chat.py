@@ -1,4 +1,4 @@
-"""Converse requests on the road to Chat: every member carried, refused, or dropped aloud."""
+"""Converse requests on the conversion to Chat: every member carried, refused, or dropped aloud."""
 
 from __future__ import annotations
 

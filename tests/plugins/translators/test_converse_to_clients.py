@@ -14,7 +14,7 @@ from botocore.validate import ParamValidator
 
 from gateway.contract.flag import Event, Usage
 from gateway.contract.framing import eventstream
-from gateway.contract.registry import plugin
+from gateway.contract.registry import load_plugin
 from gateway.testkit.render import anthropic as render_anthropic
 from gateway.testkit.render import chat as render_chat
 from gateway.testkit.scenarios import NAMED, Canned, Tokens, Tool
@@ -196,8 +196,8 @@ def test_defect_33_a_stream_ends_with_the_reason_that_the_provider_gave(reply, r
     assert stops_of(CHAT, [Event("chat.completion.chunk", orjson.dumps(chunk)) for chunk in chunks]) == [reason]
 
 
-def stops_of(road, events):
-    translation, _ = road.opened({}, stream=True)
+def stops_of(conversion, events):
+    translation, _ = conversion.opened({}, stream=True)
     found = [event for each in events for event in translation.feed(each)]
     return [event.data["stopReason"] for event in found if event.kind == "messageStop"]
 
@@ -312,11 +312,11 @@ def _add(block, delta):
             text[name] = text.get(name, "") + piece
 
 
-@pytest.mark.parametrize("road", ["messages", "chat"])
+@pytest.mark.parametrize("conversion", ["messages", "chat"])
 @pytest.mark.parametrize("name", CANNED)
-def test_a_reply_says_and_counts_the_same_streamed_and_whole(road, name):
+def test_a_reply_says_and_counts_the_same_streamed_and_whole(conversion, name):
     reply = CANNED[name]
-    if road == "messages":
+    if conversion == "messages":
         data = render_anthropic.message(reply, "m", 5)
         events = [Event(event["type"], orjson.dumps(event)) for event in render_anthropic.events(reply, "m", 5)]
         opened = MESSAGES
@@ -370,7 +370,7 @@ def test_claudes_reply_goes_back_to_it_as_it_came():
 
 
 def test_frames_are_padded_as_bedrocks_are():
-    flag = plugin("bedrock_converse", bedrock_converse)
+    flag = load_plugin("bedrock_converse", bedrock_converse)
     encoder = flag.encoder(CHAT.opened({}, stream=True)[0].ask)
     writer = Stream(Wanted())
     writer.text("Hello")

@@ -82,12 +82,12 @@ def requests(draw):
     return found
 
 
-@pytest.mark.parametrize("road", ROADS)
+@pytest.mark.parametrize("conversion", ROADS)
 @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(body=requests(), stream=st.booleans())
-def test_a_request_of_the_service_model_is_carried_or_refused(road, body, stream):
+def test_a_request_of_the_service_model_is_carried_or_refused(conversion, body, stream):
     try:
-        ROADS[road].opened(body, stream=stream)
+        ROADS[conversion].opened(body, stream=stream)
     except Refused as refused:
         param = refused.problem.param
     else:

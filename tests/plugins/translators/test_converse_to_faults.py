@@ -84,28 +84,28 @@ JUNK = [MISSING, None, 0, 1.5, True, "junk", [], {"a": 1}, [1]]
 ROADS = {"messages": MESSAGES, "adaptive": ADAPTIVE, "invoke": INVOKE, "chat": CHAT, "thinker": THINKER}
 
 
-@pytest.mark.parametrize("road", ROADS)
-def test_everything_at_once_is_carried(road):
-    ROADS[road].opened(EVERYTHING)
+@pytest.mark.parametrize("conversion", ROADS)
+def test_everything_at_once_is_carried(conversion):
+    ROADS[conversion].opened(EVERYTHING)
 
 
 FOREIGN = {"signature", "redactedContent"}
 """What comes from elsewhere is not ours to judge."""
 
 
-def outcome(road, body, *, stream):
+def outcome(conversion, body, *, stream):
     """The field of a refusal, or "" where the body is carried and the judge has nothing against it."""
     try:
-        road.opened(body, stream=stream)
+        conversion.opened(body, stream=stream)
     except Refused as refused:
         return refused.problem.param or "no field is named"
     return ""
 
 
-@pytest.mark.parametrize("road", ROADS)
-def test_a_fault_anywhere_is_carried_dropped_or_refused(road):
+@pytest.mark.parametrize("conversion", ROADS)
+def test_a_fault_anywhere_is_carried_dropped_or_refused(conversion):
     for number, path in enumerate(paths(EVERYTHING)):
         for junk in JUNK:
             if not (junk == "junk" and path[-1] in FOREIGN):
                 body = changed(EVERYTHING, path, junk)
-                assert outcome(ROADS[road], body, stream=number % 2 == 0) != "no field is named"
+                assert outcome(ROADS[conversion], body, stream=number % 2 == 0) != "no field is named"

@@ -1,4 +1,4 @@
-"""The other members of a Converse request on the road to Messages: cache points, tools, parameters, Bedrock's own."""
+"""The other members of a Converse request on the conversion to Messages: cache points, tools, parameters, Bedrock's own."""
 
 from __future__ import annotations
 

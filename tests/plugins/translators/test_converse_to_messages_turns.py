@@ -1,4 +1,4 @@
-"""Messages of a Converse request on the road to Messages: every block carried, refused, or dropped aloud."""
+"""Messages of a Converse request on the conversion to Messages: every block carried, refused, or dropped aloud."""
 
 from __future__ import annotations
 

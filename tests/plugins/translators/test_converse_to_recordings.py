@@ -1,4 +1,4 @@
-"""Recorded requests of the real Converse on the roads away from it: whatever it took is carried, or refused by name."""
+"""Recorded requests of the real Converse on the conversions away from it: whatever it took is carried, or refused by name."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def said(exchange):
 
 
 @recorded
-@pytest.mark.parametrize("road", ROADS)
-def test_a_recorded_request_is_carried_or_refused_by_name(exchange, road):
+@pytest.mark.parametrize("conversion", ROADS)
+def test_a_recorded_request_is_carried_or_refused_by_name(exchange, conversion):
     body = exchange["request"]
     judged = "signature" not in json.dumps(body) and "redactedContent" not in json.dumps(body)
     try:
-        translation, _ = ROADS[road].opened(body, judged=judged)
+        translation, _ = ROADS[conversion].opened(body, judged=judged)
     except Refused as refused:
         problem = refused.problem
     else:

@@ -1,4 +1,4 @@
-"""The two roads of Chat to Claude, through Converse and through Messages: the same is sent, and the same reported."""
+"""The two conversions of Chat to Claude, through Converse and through Messages: the same is sent, and the same reported."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def caps_of(model: str) -> Caps:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a road sends, in words of neither dialect, and what it drops."""
+    """What a conversion sends, in words of neither dialect, and what it drops."""
 
     limit: int | None
     thinking: Any
@@ -85,7 +85,7 @@ ROADS = (through_converse, through_messages)
 
 
 def agreed(body: dict[str, Any], model: str) -> Outcome:
-    one, other = (road(body, caps_of(model)) for road in ROADS)
+    one, other = (conversion(body, caps_of(model)) for conversion in ROADS)
     assert sorted(one.dropped) == sorted(other.dropped)
     assert {**vars(one), "dropped": []} == {**vars(other), "dropped": []}
     return one
@@ -142,7 +142,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("case", CASES)
-def test_both_roads_send_the_same_and_report_the_same(case, model):
+def test_both_conversions_send_the_same_and_report_the_same(case, model):
     agreed(CASES[case], model)
 
 
@@ -159,12 +159,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("case", REFUSED)
-def test_both_roads_refuse_what_cannot_be_meant_and_name_the_field(case, model):
+def test_both_conversions_refuse_what_cannot_be_meant_and_name_the_field(case, model):
     body, field = REFUSED[case]
     problems = []
-    for road in ROADS:
+    for conversion in ROADS:
         with pytest.raises(Refused) as refused:
-            road(body, caps_of(model))
+            conversion(body, caps_of(model))
         problems.append(refused.value.problem)
     assert [(problem.code, problem.param) for problem in problems] == [("invalid_request", field)] * 2
 

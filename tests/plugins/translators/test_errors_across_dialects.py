@@ -7,13 +7,13 @@ import pytest
 from gateway.contract import errors
 from gateway.contract.capabilities import Caps
 from gateway.contract.errors import Problem, UpstreamFailed
-from gateway.contract.flag import Ask, Head, Members, Target
+from gateway.contract.flag import ClientRequest, Head, Members, Target
 from gateway.contract.framing import eventstream, sse
-from gateway.contract.registry import plugin
+from gateway.contract.registry import load_plugin
 from gateway_plugins import anthropic_messages, bedrock_converse, bedrock_model_invoke, openai_chat
 
 WORDS = "Input is too long for requested model."
-FLAGS = {module.__name__.rpartition(".")[2]: plugin(module.__name__.rpartition(".")[2], module) for module in (
+FLAGS = {module.__name__.rpartition(".")[2]: load_plugin(module.__name__.rpartition(".")[2], module) for module in (
     anthropic_messages, bedrock_converse, bedrock_model_invoke, openai_chat,
 )}  # fmt: skip
 
@@ -50,7 +50,9 @@ def rendered(flag, problem):
 
 
 def ask(flag):
-    return Ask(flag, FLAGS[flag].dialects[0], "generate", "POST", "/", "", {}, Members(b'{"model":"m"}'), "m", True)
+    return ClientRequest(
+        flag, FLAGS[flag].dialects[0], "generate", "POST", "/", "", {}, Members(b'{"model":"m"}'), "m", True
+    )
 
 
 def failed(flag, problem):

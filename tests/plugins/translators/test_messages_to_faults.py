@@ -1,4 +1,4 @@
-"""Messages requests and replies with anything anywhere, on both roads: carried, a 400 of ours, or a `BadFrame`."""
+"""Messages requests and replies with anything anywhere, on both conversions: carried, a 400 of ours, or a `BadFrame`."""
 
 from __future__ import annotations
 
@@ -101,21 +101,21 @@ JUNK = [
     {"properties": 1}, [{}], [[]], 2**63, 1e300,
 ]  # fmt: skip
 ROADS = [(CONVERSE, model) for model in CONVERSE_MODELS] + [(CHAT, model) for model in (GPT, GPT_4O, HAIKU)]
-roads = pytest.mark.parametrize(("road", "model"), ROADS)
+conversions = pytest.mark.parametrize(("conversion", "model"), ROADS)
 
 
-@roads
-def test_the_request_that_the_faults_are_put_into_is_carried(road, model):
+@conversions
+def test_the_request_that_the_faults_are_put_into_is_carried(conversion, model):
     documents = {} if capabilities(model).documents else {"messages": [HELLO]}
-    assert road.sent(BODY | documents, model)
+    assert conversion.sent(BODY | documents, model)
 
 
 @settings(max_examples=700, deadline=None)
 @given(st.sampled_from(list(paths(BODY))), st.sampled_from(JUNK), st.sampled_from(ALTERNATIVES), st.sampled_from(ROADS))
-def test_a_member_of_any_wrong_type_is_carried_or_a_400_and_never_a_crash(path, junk, other, road):
+def test_a_member_of_any_wrong_type_is_carried_or_a_400_and_never_a_crash(path, junk, other, conversion):
     body = changed(BODY, path, junk) | {name: other[name] for name in other if name != path[0]}
     with suppress(Refused):
-        road[0].open(body, road[1])
+        conversion[0].open(body, conversion[1])
 
 
 def nested(depth, shape):
@@ -130,11 +130,11 @@ def nested(depth, shape):
     st.sampled_from(["list", "schema"]),
     st.sampled_from(ROADS),
 )
-def test_nesting_of_any_depth_is_carried_or_a_400_and_never_a_crash(path, depth, shape, road):
+def test_nesting_of_any_depth_is_carried_or_a_400_and_never_a_crash(path, depth, shape, conversion):
     body = orjson.dumps(changed(BODY, path, "%DEEP%")).replace(b'"%DEEP%"', nested(depth, shape))
-    target = Target("p", road[0].dialect, road[1], road[0].dialect, capabilities(road[1]))
+    target = Target("p", conversion[0].dialect, conversion[1], conversion[0].dialect, capabilities(conversion[1]))
     with suppress(Refused):
-        road[0].module.open(replace(ask({}), top=Members(body)), target, lambda _: None)
+        conversion[0].module.open(replace(ask({}), top=Members(body)), target, lambda _: None)
 
 
 FORMAT = {"output_config": {"format": {"type": "json_schema", "schema": {"type": "object"}}}}
@@ -145,10 +145,10 @@ REPLIES = [
 STREAMED = TypeAdapter(RawMessageStreamEvent)
 
 
-@pytest.mark.parametrize(("road", "model", "whole", "stream"), REPLIES)
-def test_a_reply_that_is_as_documented_is_one_that_the_sdk_knows(road, model, whole, stream):
-    Message.model_validate_json(road.open(FORMAT, model).whole(orjson.dumps(whole)), strict=True)
-    translation = road.open(FORMAT, model, stream=True)
+@pytest.mark.parametrize(("conversion", "model", "whole", "stream"), REPLIES)
+def test_a_reply_that_is_as_documented_is_one_that_the_sdk_knows(conversion, model, whole, stream):
+    Message.model_validate_json(conversion.open(FORMAT, model).whole(orjson.dumps(whole)), strict=True)
+    translation = conversion.open(FORMAT, model, stream=True)
     for kind, data in stream:
         for made in translation.feed(event(kind, data)):
             STREAMED.validate_json(made.payload, strict=True)
@@ -157,20 +157,20 @@ def test_a_reply_that_is_as_documented_is_one_that_the_sdk_knows(road, model, wh
 @settings(max_examples=400, deadline=None)
 @given(st.data())
 def test_a_whole_reply_of_any_form_is_a_message_or_a_bad_frame(data):
-    road, model, whole, _ = data.draw(st.sampled_from(REPLIES))
+    conversion, model, whole, _ = data.draw(st.sampled_from(REPLIES))
     path, junk = data.draw(st.sampled_from(list(paths(whole)))), data.draw(st.sampled_from([MISSING, *JUNK]))
     with suppress(BadFrame):
-        made = road.open(FORMAT, model).whole(orjson.dumps(changed(whole, path, junk)))
+        made = conversion.open(FORMAT, model).whole(orjson.dumps(changed(whole, path, junk)))
         Message.model_validate_json(made, strict=True)
 
 
 @settings(max_examples=400, deadline=None)
 @given(st.data())
 def test_a_stream_of_any_form_is_events_that_the_sdk_knows_or_a_bad_frame(data):
-    road, model, _, stream = data.draw(st.sampled_from(REPLIES))
+    conversion, model, _, stream = data.draw(st.sampled_from(REPLIES))
     places = [path for path in paths(stream) if len(path) > 2]
     path, junk = data.draw(st.sampled_from(places)), data.draw(st.sampled_from([MISSING, *JUNK]))
-    translation = road.open(FORMAT, model, stream=True)
+    translation = conversion.open(FORMAT, model, stream=True)
     with suppress(BadFrame):
         for kind, each in changed(stream, path, junk):
             for made in translation.feed(event(kind, each)):

@@ -113,8 +113,8 @@ CONTENT = [
 ]
 
 
-def opened(road=CONVERSE, model=HAIKU, **body):
-    return road.open(body, model, stream=True)
+def opened(conversion=CONVERSE, model=HAIKU, **body):
+    return conversion.open(body, model, stream=True)
 
 
 def data_of(events):
@@ -374,9 +374,9 @@ def test_a_whole_reply_of_nothing_is_an_empty_message():
     assert message["id"].startswith("msg_")
 
 
-@pytest.mark.parametrize(("road", "whole"), [(CONVERSE, WHOLE), (CHAT, COMPLETION)])
-def test_a_translation_travels_to_another_process_and_back(road, whole):
-    translation = pickle.loads(pickle.dumps(road.open({"tools": [tool("a.b")]}, HAIKU)))
+@pytest.mark.parametrize(("conversion", "whole"), [(CONVERSE, WHOLE), (CHAT, COMPLETION)])
+def test_a_translation_travels_to_another_process_and_back(conversion, whole):
+    translation = pickle.loads(pickle.dumps(conversion.open({"tools": [tool("a.b")]}, HAIKU)))
     assert orjson.loads(translation.whole(orjson.dumps(whole)))["stop_reason"] == "tool_use"
 
 

@@ -83,13 +83,13 @@ PAIRS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("road", CHAT_ROADS)
+@pytest.mark.parametrize("conversion", CHAT_ROADS)
 @pytest.mark.parametrize("pair", PAIRS)
-def test_what_both_dialects_can_say_reaches_the_provider_alike(road, pair):
+def test_what_both_dialects_can_say_reaches_the_provider_alike(conversion, pair):
     chat, responses = PAIRS[pair]
     target = chat_to_messages.target(CLAUDE)
-    by_chat = CHAT_ROADS[road].open(chat_to_messages.ask({"model": "m", **chat}), target, lambda _: None)
-    by_responses, _ = opened(road, {"input": [said("Hi")], **responses})
+    by_chat = CHAT_ROADS[conversion].open(chat_to_messages.ask({"model": "m", **chat}), target, lambda _: None)
+    by_responses, _ = opened(conversion, {"input": [said("Hi")], **responses})
     bodies = [orjson.loads(each.ask.top.body) for each in (by_chat, by_responses)]
     for body in bodies:
         body.pop("model", None)

@@ -1,4 +1,4 @@
-"""Responses requests and replies with anything anywhere, on every road: carried or an error of ours, never a crash."""
+"""Responses requests and replies with anything anywhere, on every conversion: carried or an error of ours, never a crash."""
 
 from __future__ import annotations
 
@@ -62,24 +62,24 @@ WHOLE: dict[str, Any] = {
     "store": False,
 }
 VARIANTS = [
-    (road, changed_caps)
-    for road, (_, caps) in ROADS.items()
+    (conversion, changed_caps)
+    for conversion, (_, caps) in ROADS.items()
     for changed_caps in (caps, replace(caps, json_schema=not caps.json_schema), replace(caps, reasoning="adaptive"))
 ]
 
 
-def opened(road, caps, top):
-    module, _ = ROADS[road]
-    return module.open(replace(ask({}), top=top), Target("p", "f", "m", road, caps), lambda _: None)
+def opened(conversion, caps, top):
+    module, _ = ROADS[conversion]
+    return module.open(replace(ask({}), top=top), Target("p", "f", "m", conversion, caps), lambda _: None)
 
 
 def members(body):
     return Members(body if isinstance(body, bytes) else orjson.dumps(body))
 
 
-@pytest.mark.parametrize(("road", "caps"), VARIANTS)
-def test_the_request_that_the_faults_are_put_into_is_carried(road, caps):
-    opened(road, caps, members(WHOLE))
+@pytest.mark.parametrize(("conversion", "caps"), VARIANTS)
+def test_the_request_that_the_faults_are_put_into_is_carried(conversion, caps):
+    opened(conversion, caps, members(WHOLE))
 
 
 @settings(max_examples=700, deadline=None)

@@ -15,10 +15,10 @@ from tests.helpers.responses_to import (
     PNG,
     ROADS,
     called,
+    conversions,
     dropped,
     output,
     refusal,
-    roads,
     said,
     sent,
     tool,
@@ -39,9 +39,9 @@ def reasoning(*blocks, **more):
     return {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": packed(blocks), **more}
 
 
-@roads
-def test_a_text_alone_is_the_users_message(road):
-    assert "Hi" in str(sent(road, {"input": "Hi"})["messages"])
+@conversions
+def test_a_text_alone_is_the_users_message(conversion):
+    assert "Hi" in str(sent(conversion, {"input": "Hi"})["messages"])
 
 
 def test_instructions_and_leading_developer_items_become_the_system_prompt():
@@ -54,10 +54,10 @@ def test_calls_in_a_row_are_one_turn_and_so_are_their_outputs():
     assert shape(found)[1:] == [("assistant", ["tool_use", "tool_use"]), ("user", ["tool_result", "tool_result"])]
 
 
-@roads
-def test_an_output_that_comes_late_goes_to_its_call(road):
+@conversions
+def test_an_output_that_comes_late_goes_to_its_call(conversion):
     items = [said("Hi"), called("a"), called("b"), output("b"), said("Wait", "assistant"), output("a"), said("Go")]
-    sent(road, {"input": items})
+    sent(conversion, {"input": items})
 
 
 def test_reasoning_text_and_calls_keep_their_order_in_a_turn():
@@ -87,18 +87,18 @@ def test_unsigned_reasoning_goes_back_as_text_to_a_chat_model_that_reads_it():
     assert dropped("openai_chat", {"input": items}, GPT) == ["/input/1"]
 
 
-@roads
-def test_reasoning_of_another_family_is_dropped_aloud(road):
+@conversions
+def test_reasoning_of_another_family_is_dropped_aloud(conversion):
     foreign = {"thinking": "hm", "signature": "irisgate1:nova:s"}
     items = [said("Hi"), reasoning(foreign), called("a"), output("a")]
-    assert dropped(road, {"input": items}) == ["/input/1"]
+    assert dropped(conversion, {"input": items}) == ["/input/1"]
 
 
-@roads
+@conversions
 @pytest.mark.parametrize("value", ["gAAAAABo", "", "irisgate1+", "irisgate1+bm8=", "irisgate1+WzFd", None])
-def test_reasoning_that_is_not_ours_is_dropped_aloud(road, value):
+def test_reasoning_that_is_not_ours_is_dropped_aloud(conversion, value):
     item = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": value}
-    assert dropped(road, {"input": [said("Hi"), item, said("Yes", "assistant"), said("Go")]}) == ["/input/1"]
+    assert dropped(conversion, {"input": [said("Hi"), item, said("Yes", "assistant"), said("Go")]}) == ["/input/1"]
 
 
 def test_reasoning_that_nothing_follows_is_dropped_aloud():
@@ -113,11 +113,11 @@ def test_an_output_may_hold_images_and_files():
     assert [block["type"] for block in result["content"]] == ["text", "image", "document"]
 
 
-@roads
-def test_custom_tool_calls_are_calls_with_one_text(road):
+@conversions
+def test_custom_tool_calls_are_calls_with_one_text(conversion):
     call = {"type": "custom_tool_call", "call_id": "a", "name": "patch", "input": "*** Begin"}
     items = [said("Hi"), call, {"type": "custom_tool_call_output", "call_id": "a", "output": "ok"}]
-    assert "*** Begin" in str(sent(road, {"input": items}))
+    assert "*** Begin" in str(sent(conversion, {"input": items}))
 
 
 def test_local_shell_calls_are_calls_of_a_function():
@@ -190,10 +190,10 @@ REFUSED = {
 }
 
 
-@roads
+@conversions
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_be_served_is_a_400_that_names_the_member(road, name):
-    assert refusal({name: REFUSED[name]}, road).param == name
+def test_what_cannot_be_served_is_a_400_that_names_the_member(conversion, name):
+    assert refusal({name: REFUSED[name]}, conversion).param == name
 
 
 ITEMS = {
@@ -239,9 +239,9 @@ NEUTRAL = {
 }
 
 
-@roads
-def test_what_asks_for_nothing_is_left_out_in_silence(road):
-    assert dropped(road, NEUTRAL) == []
+@conversions
+def test_what_asks_for_nothing_is_left_out_in_silence(conversion):
+    assert dropped(conversion, NEUTRAL) == []
 
 
 LOST = {
@@ -264,10 +264,10 @@ LOST = {
 }
 
 
-@roads
+@conversions
 @pytest.mark.parametrize("pointer", LOST)
-def test_what_is_not_carried_is_named(road, pointer):
-    assert dropped(road, LOST[pointer]) == [pointer]
+def test_what_is_not_carried_is_named(conversion, pointer):
+    assert dropped(conversion, LOST[pointer]) == [pointer]
 
 
 @pytest.mark.parametrize(
@@ -321,10 +321,10 @@ def test_a_schema_is_carried_in_each_dialects_own_way():
     assert sent("anthropic_messages", text)["tool_choice"]["type"] == "tool"
 
 
-@roads
-def test_a_json_object_is_asked_for(road):
+@conversions
+def test_a_json_object_is_asked_for(conversion):
     body = {"text": {"format": {"type": "json_object"}}}
-    assert "json" in str(sent(road, body)).lower()
+    assert "json" in str(sent(conversion, body)).lower()
 
 
 @pytest.mark.parametrize("form", [{"type": "xml"}, {"type": "json_schema", "name": "x"}])
@@ -346,11 +346,11 @@ def test_strict_tools_are_carried_or_named():
 
 def test_an_image_for_a_model_that_sees_none_is_refused():
     blind = Caps(images=False)
-    for road in ROADS:
-        problem = refusal({"input": [{"role": "user", "content": [IMAGE]}]}, road, blind)
+    for conversion in ROADS:
+        problem = refusal({"input": [{"role": "user", "content": [IMAGE]}]}, conversion, blind)
         assert problem.param == "input[0].content[0]"
 
 
-@roads
-def test_an_image_is_carried(road):
-    assert PNG in str(sent(road, {"input": [{"role": "user", "content": [IMAGE]}]}))
+@conversions
+def test_an_image_is_carried(conversion):
+    assert PNG in str(sent(conversion, {"input": [{"role": "user", "content": [IMAGE]}]}))

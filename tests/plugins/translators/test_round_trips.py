@@ -1,4 +1,4 @@
-"""A conversation goes on over two turns on every road, and the strict simulated provider takes the second one.
+"""A conversation goes on over two turns on every conversion, and the strict simulated provider takes the second one.
 
 What a model gave, and what the client sends back of it, arrives as it was: text, parallel calls with their results,
 signed and redacted thinking, images, documents, cache marks, citations.

@@ -19,7 +19,7 @@ import orjson
 
 from gateway.contract import errors
 from gateway.contract.errors import Problem, invalid
-from gateway.contract.flag import Ask, Drop, Headers, Members
+from gateway.contract.flag import ClientRequest, Drop, Headers, Members
 from gateway_plugins.shared.fields import member
 from gateway_plugins.shared.lenient import mapping
 
@@ -66,7 +66,7 @@ def of_header(headers: Headers) -> list[str]:
     return list(dict.fromkeys(name for name in names if name))
 
 
-def of_both(ask: Ask) -> list[str]:
+def of_both(ask: ClientRequest) -> list[str]:
     """The body's, then the header's. Raises as `of_body` does."""
     return list(dict.fromkeys([*of_body(ask.top), *of_header(ask.headers)]))
 
@@ -120,7 +120,7 @@ def is_refusal(problem: Problem) -> bool:
     return problem.code == errors.INVALID_REQUEST and any(word in said for word in _data()["refusals"]["words"])
 
 
-def without(ask: Ask, drop: Drop) -> Ask | None:
+def without(ask: ClientRequest, drop: Drop) -> ClientRequest | None:
     """The ask without any beta, dropped aloud, and without the members of tools that bring one; None if it has none."""
     names = of_both(ask)
     changes: dict[str, bytes | None] = {MEMBER: None} if MEMBER in ask.top else {}

@@ -143,7 +143,7 @@ def _missing(made: str) -> Block:
     return {"type": "tool_result", "tool_use_id": made, "content": [text(NO_RESULT)], "is_error": True}
 
 
-class Marks:
+class CacheBreakpoints:
     """Cache breakpoints on blocks: what the model takes of each, and no more than the API takes of all."""
 
     def __init__(self, caps: Caps, drop: Drop) -> None:

@@ -1,8 +1,8 @@
-"""Readers of a Messages request's conversation: what the client said, checked and in plain values, for any road.
+"""Readers of a Messages request's conversation: what the client said, checked and in plain values, for any conversion.
 
 Source: Anthropic's API reference (Messages) and its SDK's types. A value that cannot be read is a 400 that names its
 field; a member that no provider of another dialect has is reported, a block that only Anthropic's servers could have
-made is refused. What a provider can take belongs to the roads; tools and parameters are in
+made is refused. What a provider can take belongs to the conversions; tools and parameters are in
 `read_options.py`.
 """
 

@@ -1,4 +1,4 @@
-"""Readers of a Messages request's tools and parameters, for any road from it: the second half of
+"""Readers of a Messages request's tools and parameters, for any conversion from it: the second half of
 `read.py`, by the same rules.
 
 What parameters mean for a model is decided in `shared/settings.py`.
@@ -15,7 +15,7 @@ from gateway.contract.flag import Caps, Drop, Members
 from gateway_plugins.dialects.anthropic_messages.read import ttl_of
 from gateway_plugins.dialects.openai import read as openai_read
 from gateway_plugins.shared.fields import Ttl, member, param
-from gateway_plugins.shared.settings import SAMPLING, Wish, nearest_effort, own_thinking
+from gateway_plugins.shared.settings import SAMPLING, ThinkingRequest, nearest_effort, own_thinking
 
 _CARRIED: Final = frozenset(
     {
@@ -83,7 +83,7 @@ class Format:
 
 
 def leftovers(top: Members, drop: Drop) -> None:
-    """Report every member that no road from Messages carries and that asked for something.
+    """Report every member that no conversion from Messages carries and that asked for something.
 
     Raises `Refused` for one without which the answer would be another.
     """
@@ -156,7 +156,7 @@ def effort(top: Members) -> str:
     return openai_read.effort(config.get("effort"), "output_config.effort")
 
 
-def wish(top: Members, caps: Caps, drop: Drop) -> Wish:
+def wish(top: Members, caps: Caps, drop: Drop) -> ThinkingRequest:
     """What is said of thinking.
 
     To Claude an effort without thinking does not mean that it should think: it says how much to write. To other models
@@ -173,10 +173,10 @@ def wish(top: Members, caps: Caps, drop: Drop) -> Wish:
     thinks = own is not None and own.mode != "disabled"
     if caps.reasoning in {"budget", "adaptive"} and not (thinks and not caps.effort_beta):
         wanted = ""
-    return Wish(wanted, own, effort_at=_EFFORT_AT)
+    return ThinkingRequest(wanted, own, effort_at=_EFFORT_AT)
 
 
-def effort_alone(top: Members, wished: Wish, caps: Caps, drop: Drop) -> str:
+def effort_alone(top: Members, wished: ThinkingRequest, caps: Caps, drop: Drop) -> str:
     """The effort that a Claude is asked for beside its thinking, or without any; "" where the wish holds it."""
     wanted = effort(top)
     if not wanted or wished.effort:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway_plugins.shared.settings import Thought
+from gateway_plugins.shared.settings import ThinkingPlan
 
 Body = dict[str, Any]
 
 
-def thinking(thought: Thought) -> Body:
+def thinking(thought: ThinkingPlan) -> Body:
     """The members `thinking` and `output_config`."""
     if not thought.is_claudes:
         return {}

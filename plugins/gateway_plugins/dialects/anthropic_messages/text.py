@@ -16,7 +16,7 @@ def texts(event: Event) -> str:
     return text_of(mapping(mapping(event.data).get("delta")).get("text"))
 
 
-def written(event: Event) -> int:
+def output_bytes(event: Event) -> int:
     """Text, thinking and arguments of tools; of thinking that is not shown nothing can be known."""
     if event.kind != "content_block_delta":
         return 0

@@ -1,6 +1,6 @@
 """Tools as a Messages request has them: definitions, the choice among them, an answer's format.
 
-Shared by roads that end in Messages, like `demand.py`, which holds the turns. Nothing here knows the
+Shared by conversions that end in Messages, like `demand.py`, which holds the turns. Nothing here knows the
 client's dialect; what a model takes is read from its capabilities. Sources: Anthropic's API reference (Tool use,
 Structured outputs, Extended thinking); the defects of peers named beside the rules.
 """

@@ -14,7 +14,7 @@ from typing import Any, Final
 import orjson
 
 from gateway.contract.errors import invalid
-from gateway.contract.flag import COUNT_TOKENS, Ask, Caps, Drop, Event, Members, Target
+from gateway.contract.flag import COUNT_TOKENS, Caps, ClientRequest, Drop, Event, Members, Target
 from gateway_plugins.dialects.anthropic_messages import betas as messages_betas
 from gateway_plugins.dialects.anthropic_messages.demand import MAX_MARKS
 from gateway_plugins.dialects.anthropic_messages.read_options import MEANING
@@ -70,7 +70,7 @@ def native_body(top: Members, target: Target, drop: Drop) -> bytes:
     return top.spliced(changes) if changes else top.body
 
 
-def body(ask: Ask, target: Target, drop: Drop) -> bytes:
+def body(ask: ClientRequest, target: Target, drop: Drop) -> bytes:
     """The InvokeModel body of a Messages request.
 
     Raises `Refused` for tools that only Anthropic's servers run, for a conversation that only they have, for sources
@@ -105,7 +105,7 @@ def body(ask: Ask, target: Target, drop: Drop) -> bytes:
     return top.spliced(changes)
 
 
-def headers(ask: Ask) -> dict[str, str]:
+def headers(ask: ClientRequest) -> dict[str, str]:
     """The service tier, which Bedrock takes as a header."""
     tier = _tier(ask.top)
     return {"x-amzn-bedrock-service-tier": tier} if tier else {}
@@ -116,7 +116,7 @@ def _tier(top: Members) -> str:
     return tier if tier in _TIERS else ""
 
 
-def _betas(ask: Ask, target: Target, parts: Parts, drop: Drop) -> list[str]:
+def _betas(ask: ClientRequest, target: Target, parts: Parts, drop: Drop) -> list[str]:
     """The body's betas, then those of the header that Bedrock takes. `allow` of the configuration stands above both."""
     betas = messages_betas.kept(messages_betas.of_body(ask.top), target.options, drop)
     header = [name for name in messages_betas.of_header(ask.headers) if name not in betas]

@@ -1,6 +1,6 @@
 """What the parameters of a Messages request mean for a Claude on Bedrock, changed in place and nothing else.
 
-What is asked for is decided in `shared/settings.py`, for every road alike; here the decision is written into the
+What is asked for is decided in `shared/settings.py`, for every conversion alike; here the decision is written into the
 members that the client sent. A model of which nothing is known keeps what it was sent. Source: bedrock.md 3.1 and 3.2.
 """
 
@@ -15,7 +15,7 @@ from gateway.contract.flag import Drop, Target
 from gateway_plugins.shared import settings
 from gateway_plugins.shared.lenient import mapping, whole_number
 from gateway_plugins.shared.members_in_place import Parts
-from gateway_plugins.shared.settings import SAMPLING, Thought
+from gateway_plugins.shared.settings import SAMPLING, ThinkingPlan
 
 Changes = dict[str, bytes | None]
 
@@ -112,6 +112,6 @@ def _budget(parts: Parts) -> int:
 
 def _limit(parts: Parts, target: Target) -> int:
     """What is demanded and the client left out: room for the model's usual answer beside its thinking."""
-    limit = settings.output_limit(None, Thought(tokens=_budget(parts)), target.caps, demanded=True)
+    limit = settings.output_limit(None, ThinkingPlan(tokens=_budget(parts)), target.caps, demanded=True)
     assert limit is not None
     return limit

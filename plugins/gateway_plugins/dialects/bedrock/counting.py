@@ -22,15 +22,15 @@ from gateway.contract.capabilities import base_id
 from gateway.contract.errors import BadFrame, Problem, Refused, UpstreamFailed
 from gateway.contract.flag import (
     OPAQUE,
-    Ask,
+    ClientRequest,
     Drop,
     Fetch,
     Head,
+    HttpRequest,
     Members,
-    Reply,
-    Request,
-    Send,
+    StepResponse,
     Target,
+    UpstreamRequest,
 )
 from gateway.money.quotas.estimate import input_tokens
 from gateway_plugins.dialects.bedrock import claude_on_bedrock, runtime_api, tagged_history
@@ -57,7 +57,7 @@ _OTHER_PATH: Final = "/anthropic/v1/messages/count_tokens"
 _OTHER_VERSION: Final = "2023-06-01"
 
 
-def parse(flag: str, request: Request) -> Ask:
+def parse(flag: str, request: HttpRequest) -> ClientRequest:
     """The ask of the request inside; an opaque one of what is inside is of no dialect that is known here."""
     top = Members(request.body)
     dialect, inner = _inside(top)
@@ -80,13 +80,13 @@ def of_messages(top: Members) -> dict[str, bytes | None]:
     return {name: None for name in top if name not in _MESSAGES_COUNTED}
 
 
-def send(ask: Ask, target: Target, drop: Drop) -> Send:
+def send(ask: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest:
     """The request to CountTokens; the operation refuses ids of inference profiles."""
     base = replace(target, model=base_id(target.base or target.model))
     return runtime_api.send(base, "count-tokens", _body(ask, target, drop), runtime_api.request_headers(ask.headers))
 
 
-def _body(ask: Ask, target: Target, drop: Drop) -> bytes:
+def _body(ask: ClientRequest, target: Target, drop: Drop) -> bytes:
     if ask.dialect == CONVERSE:
         changes: dict[str, bytes | None] = {name: None for name in ask.top if name not in _CONVERSE_COUNTED}
         changes |= tagged_history.of_converse(ask.top, target.caps.family, drop)
@@ -100,11 +100,13 @@ def _body(ask: Ask, target: Target, drop: Drop) -> bytes:
     return orjson.dumps({"input": {"invokeModel": {"body": base64.b64encode(inner).decode()}}})
 
 
-def steps(ask: Ask, target: Target, drop: Drop) -> Generator[Send | Fetch, Reply, Ask | Reply]:
+def steps(
+    ask: ClientRequest, target: Target, drop: Drop
+) -> Generator[UpstreamRequest | Fetch, StepResponse, ClientRequest | StepResponse]:
     """Ask Bedrock, then what stands in for it. Returns a reply of CountTokens. Raises `UpstreamFailed`."""
     reply = yield send(ask, target, drop)
     head = Head(reply.status, reply.headers)
-    problem = runtime_api.problem(head, reply.body)
+    problem = runtime_api.problem_for(head, reply.body)
     if problem is None:
         return _reply(reply.headers, reply.body)
     if not _is_uncounted(problem):
@@ -129,16 +131,16 @@ def _is_uncounted(problem: Problem) -> bool:
     return problem.code == errors.INVALID_REQUEST and bool(_UNCOUNTED.search(problem.message))
 
 
-def _elsewhere(ask: Ask, target: Target, drop: Drop) -> Send:
+def _elsewhere(ask: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest:
     """Anthropic's own operation on Bedrock's Messages API, which counts models that have profiles only."""
     changes: dict[str, bytes | None] = of_messages(ask.top)
     changes |= tagged_history.of_messages(ask.top, target.caps.family, drop)
     changes["model"] = orjson.dumps(base_id(target.base or target.model))
     headers = {"content-type": "application/json", "anthropic-version": _OTHER_VERSION}
-    return Send("POST", _OTHER_PATH, ask.top.spliced(changes), headers=headers)
+    return UpstreamRequest("POST", _OTHER_PATH, ask.top.spliced(changes), headers=headers)
 
 
-def _counted(reply: Reply) -> int:
+def _counted(reply: StepResponse) -> int:
     """0 for whatever is no count, such as Bedrock's answer of status 200 to a path that it does not know."""
     try:
         return whole_number(mapping(json_api.decoded(reply.body)).get("input_tokens")) if reply.status == 200 else 0
@@ -146,8 +148,8 @@ def _counted(reply: Reply) -> int:
         return 0
 
 
-def _reply(headers: Any, body: bytes) -> Reply:
-    return Reply(200, {"content-type": "application/json", **_shown(headers)}, body)
+def _reply(headers: Any, body: bytes) -> StepResponse:
+    return StepResponse(200, {"content-type": "application/json", **_shown(headers)}, body)
 
 
 def _shown(headers: Any) -> dict[str, str]:

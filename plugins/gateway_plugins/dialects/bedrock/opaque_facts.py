@@ -55,7 +55,7 @@ def _count(value: Any) -> int:
     return found if found <= MOST else 0
 
 
-def written(event: Event) -> int:
+def output_bytes(event: Event) -> int:
     """Bytes of all texts in an event, whatever they are called: the families differ in nothing but the names."""
     found, level = 0, [event.data]
     while level:

@@ -16,16 +16,16 @@ import orjson
 from gateway.contract import errors, json_api
 from gateway.contract.errors import Problem, UpstreamFailed, invalid
 from gateway.contract.flag import (
-    Ask,
+    ClientRequest,
     Drop,
     Frame,
     Head,
     Headers,
+    HttpRequest,
     Members,
-    Request,
     Route,
-    Send,
     Target,
+    UpstreamRequest,
     Usage,
 )
 from gateway.contract.framing import eventstream
@@ -99,15 +99,15 @@ def last_part(path: str) -> str:
     return path.rpartition("/")[2]
 
 
-def parse(flag: str, dialect: str, request: Request, top: Members) -> Ask:
+def parse(flag: str, dialect: str, request: HttpRequest, top: Members) -> ClientRequest:
     """An ask whose model and way of answering stand in the path. Raises `Refused` for a name that cannot be one."""
     model = json_api.model_name(request.params["model"])
     return json_api.asked(flag, dialect, request, top, model=model, stream=last_part(request.route.path) in STREAMING)
 
 
-def send(target: Target, operation: str, body: bytes, headers: Headers) -> Send:
+def send(target: Target, operation: str, body: bytes, headers: Headers) -> UpstreamRequest:
     """A request to bedrock-runtime. The id is quoted whole, so that an ARN's slash cannot start a new segment."""
-    return Send("POST", f"/model/{quote(target.model, safe='')}/{operation}", body, headers=headers)
+    return UpstreamRequest("POST", f"/model/{quote(target.model, safe='')}/{operation}", body, headers=headers)
 
 
 def request_headers(client: Headers) -> dict[str, str]:
@@ -183,7 +183,7 @@ _UNKNOWN_OPERATION: Final = re.compile(
 """How AWS answers a path that it does not know, under a 200."""
 
 
-def problem(head: Head, body: bytes) -> Problem | None:
+def problem_for(head: Head, body: bytes) -> Problem | None:
     """An error reply; the code comes from the header, then `__type`, then the status.
 
     Under a 200, only an `Output` that names the exception is one: an answer may well begin with that word.
@@ -276,7 +276,7 @@ def message(kind: str, payload: bytes) -> bytes:
     return eventstream.encode(headers, payload)
 
 
-def limit(ask: Ask, *path: str) -> int | None:
+def limit(ask: ClientRequest, *path: str) -> int | None:
     """The number that stands in a body where this path leads; None if there is none."""
     value = ask.top.decode(path[0])
     for name in path[1:]:

@@ -1,8 +1,8 @@
 """Thinking that carries our tag, in requests that go to a provider in the client's own dialect.
 
-Such a history began on a translated road, whose replies tag what a provider signed (`shared/reasoning.py`). The
+Such a history began on a translated conversion, whose replies tag what a provider signed (`shared/reasoning.py`). The
 provider gets back what its own family made, without the tag; what another family made is dropped aloud. A body without
-our tag is not even decoded. Roads that translate read tags themselves.
+our tag is not even decoded. Conversions that translate read tags themselves.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gateway_plugins.shared.lenient import mapping, sequence
 Changes = dict[str, bytes | None]
 
 _IN_BASE64: Final = base64.b64encode(reasoning.PREFIX.encode()[:9])
-"""How base64 of a tagged text begins: three letters become four, so nine of the prefix are sure."""
+"""How base64 of a tagged text begins: three characters become four, so nine of the prefix are sure."""
 
 _CONTENT: Final = "content"
 

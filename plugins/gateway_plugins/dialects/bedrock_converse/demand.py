@@ -231,7 +231,7 @@ class CachePoint(Block):
         self.path = path
 
 
-class CachePoints:
+class CacheBreakpoints:
     """Cache points: what the model takes of each, and no more than Bedrock takes of all."""
 
     MAX: Final = 4

@@ -1,7 +1,8 @@
 """Decisions on a request's parameters in Converse's words: limits, sampling, stop sequences, how a family thinks.
 
-Shared by the roads that end in Converse; what is asked for is decided in `shared/settings.py`. The forms of thinking
-come from recorded traffic and LiteLLM's per-model data (agentgateway#3442: one family's form sent to another is a 400).
+Shared by the conversions that end in Converse; what is asked for is decided in `shared/settings.py`. The forms of
+thinking come from recorded traffic and LiteLLM's per-model data (agentgateway#3442: one family's form sent to another
+is a 400).
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gateway.contract.flag import Caps, Drop
-from gateway_plugins.shared.settings import Thought
+from gateway_plugins.shared.settings import ThinkingPlan
 
 Block = dict[str, Any]
 
 
-def thinking(thought: Thought) -> Block:
+def thinking(thought: ThinkingPlan) -> Block:
     """Fields of `additionalModelRequestFields`."""
     effort, shown = thought.effort, {"display": thought.display} if thought.display else {}
     forms: dict[str, Block] = {
@@ -57,7 +58,7 @@ def inference(
 
 
 def response_fields(stops: Sequence[str], caps: Caps, *, stream: bool) -> Block:
-    """`additionalModelResponseFieldPaths`, where a road has something to ask for.
+    """`additionalModelResponseFieldPaths`, where a conversion has something to ask for.
 
     Which stop sequence was met stands nowhere else in a reply (litellm#40064). The paths lead into Anthropic's own
     reply, or into its `message_delta`: /delta/stop_sequence is what Vercel's AI SDK and opencode ask for in streams.

@@ -1,7 +1,7 @@
 """An answer of a JSON schema, as a request to Converse asks for it: natively, by a tool, or by a hint.
 
-Shared by the roads that end in Converse. Where the model has no structured output, a tool whose input is the answer
-stands in for it; where no tool can be demanded, the system's text asks. Nothing here knows the client's dialect.
+Shared by the conversions that end in Converse. Where the model has no structured output, a tool whose input is the
+answer stands in for it; where no tool can be demanded, the system's text asks. Nothing here knows the client's dialect.
 """
 
 from __future__ import annotations

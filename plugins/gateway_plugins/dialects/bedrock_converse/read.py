@@ -1,8 +1,8 @@
-"""Readers of a Converse request's conversation: what the client said, checked and in plain values, for any road.
+"""Readers of a Converse request's conversation: what the client said, checked and in plain values, for any conversion.
 
 Source: botocore's service model (Message, ContentBlock and what is inside). A value that cannot be read is a 400 that
 names its field; a member that the model does not have is reported. Files come as bytes: what lies in a bucket, the
-gateway cannot read. What a provider can take belongs to the roads, parameters to `read_options.py`.
+gateway cannot read. What a provider can take belongs to the conversions, parameters to `read_options.py`.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The second half of `read.py`; the same rules hold. `additionalModelRequestFields` holds what a family
 has beyond Converse, in its own words: what several families mean alike (thinking, effort, top_k) is read here in all
-their forms, since the client does not know which provider answers; all else is the road's, by its own table.
+their forms, since the client does not know which provider answers; all else is the conversion's, by its own table.
 Sources: botocore's service model; AWS's user guide on each family's parameters; recorded traffic.
 """
 
@@ -20,7 +20,7 @@ from gateway_plugins.dialects.bedrock_converse.read import cache_point, listed, 
 from gateway_plugins.dialects.bedrock_converse.tools import Choice
 from gateway_plugins.dialects.openai_chat.options import Format
 from gateway_plugins.shared.fields import Ttl, escaped, is_deep, member, param
-from gateway_plugins.shared.settings import EFFORTS, Wish, own_thinking
+from gateway_plugins.shared.settings import EFFORTS, ThinkingRequest, own_thinking
 
 EXTRAS: Final = "/additionalModelRequestFields"
 MEMBERS: Final = frozenset(
@@ -166,7 +166,7 @@ def sampling(config: Mapping[str, Any], extra: Mapping[str, Any]) -> Sampling:
     return Sampling({name: value for name, value in given.items() if value is not None}, at)
 
 
-def wish(top: Members, extra: Mapping[str, Any], drop: Drop) -> Wish:
+def wish(top: Members, extra: Mapping[str, Any], drop: Drop) -> ThinkingRequest:
     """What is said of thinking, in any family's form; of several efforts the first counts."""
     own = own_thinking(extra.get("thinking"), f"{EXTRAS[1:]}.thinking")
     own_at = f"{EXTRAS}/thinking"
@@ -190,7 +190,7 @@ def wish(top: Members, extra: Mapping[str, Any], drop: Drop) -> Wish:
         if value != found[0][0]:
             drop(at)
     effort, effort_at = found[0] if found else ("", "")
-    return Wish(effort, own, effort_at, own_at)
+    return ThinkingRequest(effort, own, effort_at, own_at)
 
 
 def betas(extra: Mapping[str, Any]) -> list[str]:
@@ -349,7 +349,7 @@ def metadata(top: Members) -> dict[str, str]:
 
 
 def report_extras(extra: Mapping[str, Any], carried: Collection[str], drop: Drop) -> None:
-    """Extra fields that neither this file reads nor the road carries."""
+    """Extra fields that neither this file reads nor the conversion carries."""
     for name in extra:
         if name not in READ and name not in carried:
             drop(f"{EXTRAS}/{escaped(name)}")

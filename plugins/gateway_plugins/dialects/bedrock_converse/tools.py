@@ -1,6 +1,6 @@
 """Tools and schemas as Converse takes them: specs, the choice among them, structured output.
 
-Shared by the roads that end in Converse, like `demand.py`, which holds the turns. Nothing here knows the
+Shared by the conversions that end in Converse, like `demand.py`, which holds the turns. Nothing here knows the
 client's dialect; what a model takes of a schema is read from its capabilities.
 """
 

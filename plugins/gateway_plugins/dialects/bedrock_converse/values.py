@@ -1,4 +1,4 @@
-"""What a Converse request's messages hold, in plain values: for the roads from it.
+"""What a Converse request's messages hold, in plain values: for the conversions from it.
 
 `read.py` reads them, each with its JSON pointer in the client's body; what becomes of them at a
 provider belongs to `converse_to_*.py`. Nothing here reads or decides. Source: botocore's service model (ContentBlock).

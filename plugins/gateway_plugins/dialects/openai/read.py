@@ -19,7 +19,7 @@ from gateway_plugins.shared.settings import EFFORTS
 
 _TIERS: Final = ("flex", "priority")
 _MOST: Final[Mapping[str, float]] = {"top_p": 1}
-"""Largest values; a temperature above what a model takes is the road's to lower."""
+"""Largest values; a temperature above what a model takes is the conversion's to lower."""
 MODES: Final[Mapping[str, str]] = {"auto": "auto", "none": "none", "required": "any", "any": "any"}
 """`tool_choice` in words."""
 

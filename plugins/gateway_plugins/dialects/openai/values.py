@@ -16,7 +16,7 @@ from typing import Any
 from gateway_plugins.shared.fields import Ttl
 from gateway_plugins.shared.media import Media
 from gateway_plugins.shared.reasoning import Reasoning
-from gateway_plugins.shared.settings import Wish
+from gateway_plugins.shared.settings import ThinkingRequest
 from gateway_plugins.shared.tools import Names
 
 
@@ -112,7 +112,7 @@ class Asked:
 
     messages: Sequence[Message]
     tools: Tools
-    wish: Wish
+    wish: ThinkingRequest
     format: Format
     limit: int | None
     """Of the output, in tokens."""

@@ -1,6 +1,6 @@
 """Tools and parameters as Chat Completions takes them: functions, the choice among them, limits, effort, format.
 
-Shared by the roads that end in Chat, like `demand.py`, which holds the messages. What is asked for is decided in
+Shared by the conversions that end in Chat, like `demand.py`, which holds the messages. What is asked for is decided in
 `shared/settings.py`. Nothing here knows the client's dialect. Source: OpenAI's API reference (Chat, Structured outputs,
 Function calling).
 """
@@ -16,7 +16,7 @@ import orjson
 
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Caps, Drop
-from gateway_plugins.shared.settings import JSON_HINT, Thought, effort_of, nearest_effort
+from gateway_plugins.shared.settings import JSON_HINT, ThinkingPlan, effort_of, nearest_effort
 from gateway_plugins.shared.tools import Block, tool_schema, unused
 
 _USUAL_EFFORT: Final = "high"
@@ -116,7 +116,7 @@ def limit(tokens: int | None, caps: Caps) -> Block:
     return {"max_completion_tokens" if caps.max_completion_tokens else "max_tokens": tokens}
 
 
-def effort(thought: Thought, caps: Caps) -> Block:
+def effort(thought: ThinkingPlan, caps: Caps) -> Block:
     """How the model is asked to think; Chat has one word for all forms."""
     if not thought.form:
         return {}

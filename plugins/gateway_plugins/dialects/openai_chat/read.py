@@ -2,7 +2,7 @@
 
 Source: OpenAI's API reference (Chat); the extensions `cache_control` as opencode and `thinking_blocks` as LiteLLM
 sends them. A value that cannot be read is a 400 that names its field. Tools and parameters are in
-`read_options.py`; what a provider can take, and what becomes of a value there, belongs to the roads.
+`read_options.py`; what a provider can take, and what becomes of a value there, belongs to the conversions.
 """
 
 from __future__ import annotations

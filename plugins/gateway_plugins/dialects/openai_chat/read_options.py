@@ -14,7 +14,7 @@ from gateway_plugins.dialects.openai import read as openai_read
 from gateway_plugins.dialects.openai.values import Asked, Format, Tool, ToolChoice, Tools
 from gateway_plugins.dialects.openai_chat.read import cache_ttl, messages
 from gateway_plugins.shared.fields import escaped, member, param
-from gateway_plugins.shared.settings import SAMPLING, Wish, own_thinking
+from gateway_plugins.shared.settings import SAMPLING, ThinkingRequest, own_thinking
 
 _CARRIED: Final = frozenset({
     "model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "tools", "functions",
@@ -53,7 +53,7 @@ def asked(top: Members, drop: Drop) -> Asked:
     return Asked(
         messages=messages(top, drop),
         tools=_offer(top),
-        wish=Wish(
+        wish=ThinkingRequest(
             openai_read.effort(member(top, "reasoning_effort"), "reasoning_effort"),
             own_thinking(member(top, "thinking")),
         ),

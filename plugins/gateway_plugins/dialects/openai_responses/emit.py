@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 import orjson
 
 from gateway.contract.errors import Refused
-from gateway.contract.flag import Ask, Drop, Event, Usage, event
+from gateway.contract.flag import ClientRequest, Drop, Event, Usage, event
 from gateway_plugins.dialects.openai_chat.emit import told_tier
 from gateway_plugins.dialects.openai_responses.items import (
     COMPLETED,
@@ -60,7 +60,7 @@ _ECHOED: Final[Mapping[str, Any]] = {
 }
 
 
-def blank(ask: Ask) -> Json:
+def blank(ask: ClientRequest) -> Json:
     """The response before anything has come: what it repeats of the request, and nothing else."""
     echoed = {name: _given(ask, name, usual) for name, usual in _ECHOED.items()}
     reasoning, text, tools = (_given(ask, name) for name in ("reasoning", "text", "tools"))
@@ -86,7 +86,7 @@ def blank(ask: Ask) -> Json:
     }
 
 
-def _given(ask: Ask, name: str, usual: Any = None) -> Any:
+def _given(ask: ClientRequest, name: str, usual: Any = None) -> Any:
     """A member of the request, as far as it can be read and written again: this must not fail in an error's midst."""
     with suppress(Refused):
         value = ask.top.decode(name)
@@ -116,7 +116,7 @@ def usage_dict(usage: Usage) -> Json:
 class Whole:
     """One whole reply (`replies.WholeWriter`)."""
 
-    def __init__(self, ask: Ask, origins: Origins, drop: Drop) -> None:
+    def __init__(self, ask: ClientRequest, origins: Origins, drop: Drop) -> None:
         self._response = blank(ask)
         self._origins = origins
         self._drop = drop
@@ -225,7 +225,7 @@ class Whole:
 class Stream(Whole):
     """The events of one streamed reply (`replies.StreamWriter`)."""
 
-    def __init__(self, ask: Ask, origins: Origins, drop: Drop) -> None:
+    def __init__(self, ask: ClientRequest, origins: Origins, drop: Drop) -> None:
         super().__init__(ask, origins, drop)
         self._events: list[Event] = []
         self._sequence = 0

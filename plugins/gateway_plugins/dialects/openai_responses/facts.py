@@ -88,7 +88,7 @@ def texts(event: Event) -> str:
     return text(mapping(event.data).get("delta")) if event.kind == _DELTA else ""
 
 
-def written(event: Event) -> int:
+def output_bytes(event: Event) -> int:
     """Text, refusals, thinking, arguments of tools and code."""
     return json_api.size(mapping(event.data).get("delta")) if event.kind in _WRITTEN else 0
 

@@ -122,7 +122,7 @@ class _Items:
             self.add(Message(_ROLES[role], at, parts))
 
     def reasoning(self, raw: dict[str, Any], at: str) -> None:
-        """Ours are opened; those of another server are of no use to any provider that this road leads to."""
+        """Ours are opened; those of another server are of no use to any provider that this conversion leads to."""
         inner_leftovers(raw, _ITEM | {"summary", "content", "encrypted_content"}, at, self.drop)
         blocks = responses_reasoning.unpacked(text_of(raw.get("encrypted_content"), f"{at}/encrypted_content"))
         if blocks is None:

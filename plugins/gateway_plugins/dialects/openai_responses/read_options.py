@@ -16,7 +16,7 @@ from gateway_plugins.dialects.openai_responses.names import Origins
 from gateway_plugins.dialects.openai_responses.read import messages
 from gateway_plugins.dialects.openai_responses.read_tools import tools
 from gateway_plugins.shared.fields import member
-from gateway_plugins.shared.settings import Wish
+from gateway_plugins.shared.settings import ThinkingRequest
 
 _CARRIED: Final = frozenset({
     "model", "input", "instructions", "stream", "tools", "tool_choice", "parallel_tool_calls", "reasoning", "text",
@@ -73,13 +73,15 @@ def _include(top: Members, drop: Drop) -> None:
             drop(f"/include/{index}")
 
 
-def _wish(top: Members, drop: Drop) -> Wish:
+def _wish(top: Members, drop: Drop) -> ThinkingRequest:
     """What is said of thinking. A summary is what the reply shows of it in any case; its length cannot be chosen."""
     reasoning = openai_read.object_of(member(top, "reasoning"), "/reasoning")
     for name, value in reasoning.items():
         if name != "effort" and value not in (None, "auto", "none"):
             drop(f"/reasoning/{name}")
-    return Wish(openai_read.effort(reasoning.get("effort"), "reasoning.effort"), effort_at="/reasoning/effort")
+    return ThinkingRequest(
+        openai_read.effort(reasoning.get("effort"), "reasoning.effort"), effort_at="/reasoning/effort"
+    )
 
 
 def _format(top: Members, drop: Drop) -> Format:

@@ -47,7 +47,7 @@ def without_ours(top: Members, drop: Drop) -> dict[str, bytes | None]:
     """The member `input` of a request without reasoning items that we made, if it has any.
 
     For OpenAI's own models, which refuse encrypted content that is not theirs; the history of such a client began on a
-    translated road. All other items keep their bytes.
+    translated conversion. All other items keep their bytes.
     """
     if MARK.encode() not in top.get("input", b""):
         return {}

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.contract.capabilities import capabilities
 from gateway.contract.errors import INVALID_REQUEST, Problem
-from gateway.contract.flag import Ask, Members, Target
+from gateway.contract.flag import ClientRequest, Members, Target
 from gateway_plugins import anthropic_messages, bedrock_converse, bedrock_model_invoke
 from gateway_plugins.dialects.anthropic_messages import betas as messages_betas
 
@@ -20,7 +20,7 @@ UNKNOWN_TO_ANTHROPIC = Problem(
 
 def ask(body, client, dialect="anthropic_messages", **headers):
     top = Members(json.dumps(body).encode())
-    return Ask(client, dialect, "generate", "POST", "/", "", headers, top, "m", False)
+    return ClientRequest(client, dialect, "generate", "POST", "/", "", headers, top, "m", False)
 
 
 def target(flag, **options):
@@ -94,7 +94,7 @@ def test_after_an_invalid_beta_flag_the_invoke_body_goes_once_more_without_betas
     body = {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 5, "messages": MESSAGES, "tools": [tool]}
     the_ask = ask({**body, "anthropic_beta": ["a-1"]}, client, **{"anthropic-beta": "effort-2025-11-24"})
     dropped = []
-    again = bedrock_model_invoke.again(the_ask, target(bedrock_model_invoke), UNKNOWN_TO_BEDROCK, dropped.append)
+    again = bedrock_model_invoke.retry(the_ask, target(bedrock_model_invoke), UNKNOWN_TO_BEDROCK, dropped.append)
     sent = json.loads(bedrock_model_invoke.build(again, target(bedrock_model_invoke), pytest.fail).body)
     assert "anthropic_beta" not in sent
     assert "eager_input_streaming" not in sent["tools"][0]
@@ -106,7 +106,7 @@ def test_after_an_invalid_beta_flag_the_invoke_body_goes_once_more_without_betas
 def test_after_anthropic_refused_a_beta_the_header_goes_once_more_without_any():
     the_ask = ask({"model": "m", "messages": MESSAGES}, "anthropic_messages", **{"anthropic-beta": "b-1"})
     dropped = []
-    again = anthropic_messages.again(the_ask, target(anthropic_messages), UNKNOWN_TO_ANTHROPIC, dropped.append)
+    again = anthropic_messages.retry(the_ask, target(anthropic_messages), UNKNOWN_TO_ANTHROPIC, dropped.append)
     assert "anthropic-beta" not in anthropic_messages.build(again, target(anthropic_messages), pytest.fail).headers
     assert dropped == ["/anthropic-beta/b-1"]
 
@@ -115,7 +115,7 @@ def test_after_an_invalid_beta_flag_a_converse_body_goes_once_more_without_it():
     body = {"messages": [], "additionalModelRequestFields": {"anthropic_beta": ["b-1"], "top_k": 5}}
     dropped = []
     the_ask = ask(body, "bedrock_converse", "bedrock_converse")
-    again = bedrock_converse.again(the_ask, target(bedrock_converse), UNKNOWN_TO_BEDROCK, dropped.append)
+    again = bedrock_converse.retry(the_ask, target(bedrock_converse), UNKNOWN_TO_BEDROCK, dropped.append)
     assert json.loads(again.top.body) == {"messages": [], "additionalModelRequestFields": {"top_k": 5}}
     assert dropped == ["/anthropic-beta/b-1"]
 
@@ -123,10 +123,10 @@ def test_after_an_invalid_beta_flag_a_converse_body_goes_once_more_without_it():
 @pytest.mark.parametrize("flag", [anthropic_messages, bedrock_model_invoke, bedrock_converse])
 def test_a_request_without_betas_is_not_tried_again_nor_is_one_that_was_refused_for_something_else(flag):
     plain = ask({"messages": MESSAGES, "max_tokens": 1}, flag.__name__.rpartition(".")[2], flag.dialects[0])
-    assert flag.again(plain, target(flag), UNKNOWN_TO_BEDROCK, pytest.fail) is None
+    assert flag.retry(plain, target(flag), UNKNOWN_TO_BEDROCK, pytest.fail) is None
     other = Problem(INVALID_REQUEST, "max_tokens: Field required")
     betaed = ask({"messages": MESSAGES, "anthropic_beta": ["a"]}, "anthropic_messages", flag.dialects[0])
-    assert flag.again(betaed, target(flag), other, pytest.fail) is None
+    assert flag.retry(betaed, target(flag), other, pytest.fail) is None
 
 
 def test_every_envelope_of_the_data_names_its_source():

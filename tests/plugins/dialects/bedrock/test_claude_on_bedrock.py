@@ -7,7 +7,7 @@ import pytest
 
 from gateway.contract.capabilities import capabilities
 from gateway.contract.errors import Refused
-from gateway.contract.flag import Ask, Members, Target
+from gateway.contract.flag import ClientRequest, Members, Target
 from gateway.testkit.rules.claude import claude_fault
 from gateway_plugins import bedrock_model_invoke as flag
 from tests.helpers.json_faults import MISSING, changed, paths
@@ -28,7 +28,9 @@ ANSWER = {"role": "assistant", "content": "yes"}
 def built(body, caps=OLD, **headers):
     """The InvokeModel body, which the simulated Bedrock takes, and what was dropped."""
     top = Members(json.dumps({"model": "m", "max_tokens": 4000, "messages": HELLO, **body}).encode())
-    ask = Ask("anthropic_messages", "anthropic_messages", "generate", "POST", "/", "", headers, top, "m", False)
+    ask = ClientRequest(
+        "anthropic_messages", "anthropic_messages", "generate", "POST", "/", "", headers, top, "m", False
+    )
     dropped = []
     send = flag.build(ask, Target("b", "bedrock_model_invoke", "m", "anthropic_messages", caps), dropped.append)
     sent = json.loads(send.body)
@@ -124,7 +126,7 @@ def test_a_sampling_parameter_of_a_wrong_type_is_refused_by_name():
 def test_a_limit_that_is_missing_leaves_room_beside_the_thinking():
     thinking = {"type": "enabled", "budget_tokens": 10_000}
     top = Members(json.dumps({"messages": HELLO, "thinking": thinking}).encode())
-    ask = Ask("anthropic_messages", "anthropic_messages", "generate", "POST", "/", "", {}, top, "m", False)
+    ask = ClientRequest("anthropic_messages", "anthropic_messages", "generate", "POST", "/", "", {}, top, "m", False)
     place = Target("b", "bedrock_model_invoke", "m", "anthropic_messages", OLD)
     assert json.loads(flag.build(ask, place, print).body)["max_tokens"] == 10_000 + OLD.max_output
 
@@ -166,7 +168,7 @@ def test_a_model_of_which_nothing_is_known_keeps_what_it_was_sent():
     unknown = replace(capabilities("x"), invoke_dialect="anthropic_messages")
     sent = {"output_config": {"effort": "max", "format": FORMAT}, "temperature": 0.5, "top_p": 0.5}
     top = Members(json.dumps({"max_tokens": 1, "messages": HELLO, **sent}).encode())
-    ask = Ask("anthropic_messages", "anthropic_messages", "generate", "POST", "/", "", {}, top, "m", False)
+    ask = ClientRequest("anthropic_messages", "anthropic_messages", "generate", "POST", "/", "", {}, top, "m", False)
     place = Target("b", "bedrock_model_invoke", "m", "anthropic_messages", unknown)
     body = json.loads(flag.build(ask, place, pytest.fail).body)
     assert {name: body[name] for name in sent} == sent
@@ -211,7 +213,7 @@ def test_whatever_stands_in_a_request_it_is_carried_or_refused_by_name(caps, ope
 def refusal(body, operation, place):
     """The field of a refusal, or "none"; whatever else is raised fails the test."""
     top = Members(json.dumps(body).encode())
-    ask = Ask("anthropic_messages", "anthropic_messages", operation, "POST", "/", "", {}, top, "m", False)
+    ask = ClientRequest("anthropic_messages", "anthropic_messages", operation, "POST", "/", "", {}, top, "m", False)
     try:
         flag.build(ask, place, lambda _: None)
     except Refused as refused:

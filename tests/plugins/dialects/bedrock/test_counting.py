@@ -10,11 +10,11 @@ from gateway.contract.errors import UpstreamFailed
 from gateway.contract.flag import (
     COUNT_TOKENS,
     OPAQUE,
-    Ask,
+    ClientRequest,
+    HttpRequest,
     Members,
-    Reply,
-    Request,
     Route,
+    StepResponse,
     Target,
 )
 from gateway_plugins import anthropic_messages, bedrock_model_invoke
@@ -26,7 +26,9 @@ PROFILE_ONLY = "Invocation of model ID x with on-demand throughput isn't support
 
 
 def ask(body=BODY, client="anthropic_messages", dialect="anthropic_messages"):
-    return Ask(client, dialect, COUNT_TOKENS, "POST", "/", "", {}, Members(json.dumps(body).encode()), HAIKU, False)
+    return ClientRequest(
+        client, dialect, COUNT_TOKENS, "POST", "/", "", {}, Members(json.dumps(body).encode()), HAIKU, False
+    )
 
 
 def target(model=HAIKU, base=""):
@@ -35,7 +37,7 @@ def target(model=HAIKU, base=""):
 
 
 def refusal(message, name="ValidationException", status=400):
-    return Reply(status, {"x-amzn-errortype": name}, json.dumps({"message": message}).encode())
+    return StepResponse(status, {"x-amzn-errortype": name}, json.dumps({"message": message}).encode())
 
 
 def run(replies, the_ask=None, place=None):
@@ -54,14 +56,14 @@ OTHER = "/anthropic/v1/messages/count_tokens"
 
 
 def test_the_base_id_is_asked_and_its_answer_is_the_reply():
-    paths, reply = run([Reply(200, {"x-amzn-requestid": "r", "date": "d"}, b'{"inputTokens":9}')])
+    paths, reply = run([StepResponse(200, {"x-amzn-requestid": "r", "date": "d"}, b'{"inputTokens":9}')])
     assert (paths, reply.body) == ([BASE], b'{"inputTokens":9}')
     assert reply.headers == {"content-type": "application/json", "x-amzn-requestid": "r"}
 
 
 def test_the_model_behind_an_arn_is_asked():
     arn = "arn:aws:bedrock:us-east-1:1:application-inference-profile/abc"
-    assert run([Reply(200, {}, b'{"inputTokens":9}')], place=target(arn, HAIKU))[0] == [BASE]
+    assert run([StepResponse(200, {}, b'{"inputTokens":9}')], place=target(arn, HAIKU))[0] == [BASE]
 
 
 @pytest.mark.parametrize(
@@ -74,7 +76,7 @@ def test_the_model_behind_an_arn_is_asked():
     ],
 )
 def test_a_model_that_bedrock_does_not_count_is_counted_by_its_messages_api(refused):
-    paths, reply = run([refused, Reply(200, {}, b'{"input_tokens":7}')])
+    paths, reply = run([refused, StepResponse(200, {}, b'{"input_tokens":7}')])
     assert (paths, json.loads(reply.body)) == ([BASE, OTHER], {"inputTokens": 7})
     assert "x-irisgate-estimated" not in reply.headers
 
@@ -82,9 +84,11 @@ def test_a_model_that_bedrock_does_not_count_is_counted_by_its_messages_api(refu
 @pytest.mark.parametrize(
     "other",
     [
-        Reply(404, {}, b"{}"),
-        Reply(200, {}, b'{"Output":{"__type":"com.amazon.coral.service#UnknownOperationException"},"Version":"1.0"}'),
-        Reply(200, {}, b"<html>"),
+        StepResponse(404, {}, b"{}"),
+        StepResponse(
+            200, {}, b'{"Output":{"__type":"com.amazon.coral.service#UnknownOperationException"},"Version":"1.0"}'
+        ),
+        StepResponse(200, {}, b"<html>"),
     ],
 )
 def test_a_model_that_nobody_counts_is_estimated_and_the_reply_says_so(other):
@@ -127,7 +131,7 @@ def test_the_other_endpoint_gets_what_it_counts_and_nothing_else():
 def parsed(given):
     route = Route("POST", "/model/{model:.+}/count-tokens", COUNT_TOKENS)
     body = json.dumps(given).encode()
-    return bedrock_model_invoke.parse(Request(route, "/", "", {}, {"model": HAIKU}, body))
+    return bedrock_model_invoke.parse(HttpRequest(route, "/", "", {}, {"model": HAIKU}, body))
 
 
 def wrapped(inner):

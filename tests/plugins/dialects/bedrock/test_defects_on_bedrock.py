@@ -8,7 +8,7 @@ import pytest
 from gateway.config.load import loads
 from gateway.contract.capabilities import capabilities
 from gateway.contract.errors import NOT_FOUND, Truncated, UpstreamFailed
-from gateway.contract.flag import COUNT_TOKENS, Ask, Head, Members, Target
+from gateway.contract.flag import COUNT_TOKENS, ClientRequest, Head, Members, Target
 from gateway.contract.framing import eventstream
 from gateway.upstream.catalog import Catalog
 from gateway_plugins import anthropic_messages, bedrock_converse, bedrock_model_invoke
@@ -31,7 +31,7 @@ STOP = {
 
 def ask(body, client="anthropic_messages", operation="generate", **headers):
     top = Members(json.dumps(body).encode())
-    return Ask(client, "anthropic_messages", operation, "POST", "/", "", headers, top, "m", True)
+    return ClientRequest(client, "anthropic_messages", operation, "POST", "/", "", headers, top, "m", True)
 
 
 def target(flag, model="m"):
@@ -113,7 +113,7 @@ def test_defect_53_an_arns_slash_stays_in_its_segment_and_bedrocks_200_for_a_wro
     send = bedrock_model_invoke.build(ask({"max_tokens": 1}), target(bedrock_model_invoke, ARN), print)
     assert send.path.count("/") == 3
     said = b'{"Output":{"__type":"com.amazon.coral.service#UnknownOperationException"},"Version":"1.0"}'
-    assert runtime_api.problem(Head(200, {}), said).code == NOT_FOUND
+    assert runtime_api.problem_for(Head(200, {}), said).code == NOT_FOUND
 
 
 def test_defect_54_an_application_profile_has_the_abilities_of_the_model_that_the_configuration_names():

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from gateway.contract.capabilities import Caps, capabilities
-from gateway.contract.flag import Ask, Members, Target
+from gateway.contract.flag import ClientRequest, Members, Target
 from gateway_plugins import anthropic_messages, bedrock_converse, bedrock_model_invoke, openai_chat
 
 CLAUDE = capabilities("us.anthropic.claude-sonnet-4-5-20250929-v1:0")
@@ -15,7 +15,7 @@ CLAUDE = capabilities("us.anthropic.claude-sonnet-4-5-20250929-v1:0")
 def sent(flag, body, client, caps=CLAUDE):
     name = flag.__name__.rpartition(".")[2]
     dialect = flag.dialects[0]
-    ask = Ask(client or name, dialect, "generate", "POST", "/", "", {}, Members(body), "m", False)
+    ask = ClientRequest(client or name, dialect, "generate", "POST", "/", "", {}, Members(body), "m", False)
     dropped = []
     send = flag.build(ask, Target("p", name, "m", dialect, caps), dropped.append)
     return send.body, dropped

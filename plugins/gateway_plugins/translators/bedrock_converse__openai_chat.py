@@ -90,6 +90,8 @@ def _report(ask: Ask, drop: Drop) -> None:
         drop("/requestMetadata")
     if options.latency(ask.top, drop) == "optimized":
         drop("/performanceConfig")
+    if options.project(ask.top) not in {"", "default"}:
+        drop("/projectIdentifier")
 
 
 def _tier(ask: Ask, drop: Drop) -> Block:

@@ -229,7 +229,7 @@ def _locked(path: Path) -> int:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        holder = os.pread(lock, HOLDER_BYTES, 0).decode(errors="replace")
+        holder = os.pread(lock, HOLDER_BYTES, 0).decode(errors="replace") or "its number is not known"
         os.close(lock)
         raise StoreFailed(
             f"{path.parent}: another gateway keeps its records there ({holder}); give each its own --state"

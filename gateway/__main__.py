@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         "--config", type=_path, metavar="FILE", help="the configuration (HuJSON); followed for changes"
     )
     serving.add_argument("--listen", metavar="HOST:PORT", help="listen there only, instead of on the file's listeners")
-    _common(serving)
+    _common(serving, default_state())
     serving.set_defaults(run=_serve)
 
     checking = commands.add_parser("check", help="check a configuration: every error and warning, with its place")
@@ -115,17 +115,18 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--listen", metavar="HOST:PORT", default="127.0.0.1:8080", help="default: %(default)s, or the next free port"
     )
-    _common(demo)
+    # its calls stand in nobody's usage, and it runs beside a gateway
+    _common(demo, default_state() / "demo")
     demo.set_defaults(run=_demo)
     return parser
 
 
-def _common(parser: argparse.ArgumentParser) -> None:
+def _common(parser: argparse.ArgumentParser, state: Path) -> None:
     parser.add_argument(
         "--state",
         type=_path,
         metavar="DIR",
-        default=default_state(),
+        default=state,
         help="folder of what is kept: sessions and the key of their fingerprints (default: %(default)s)",
     )
     parser.add_argument("--plugins", type=_path, metavar="DIR", help="a folder of plugin files")

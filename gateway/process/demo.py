@@ -12,6 +12,7 @@ import socket
 import sys
 from contextlib import AsyncExitStack, closing
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from textwrap import dedent
 from typing import Final, NamedTuple
@@ -67,6 +68,9 @@ def demo(registry: Registry, *, state: Path, listen: Listener | None, real: bool
     missing = [name for name in ("AWS_BEARER_TOKEN_BEDROCK", "AWS_REGION") if real and not os.environ.get(name)]
     if missing:
         print(f"irisgate demo --real: set {' and '.join(missing)}", file=sys.stderr)  # noqa: T201 (the command line)
+        return 2
+    if not real and find_spec("botocore") is None:
+        print("irisgate demo: needs botocore's model of Bedrock: pip install 'irisgate[testkit]'", file=sys.stderr)  # noqa: T201 (the command line)
         return 2
     asyncio.run(_demo(registry, state, _free(listen or Listener()), real=real))
     return 0

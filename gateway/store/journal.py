@@ -11,6 +11,8 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import shlex
+import sys
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +26,8 @@ SEGMENT_BYTES: Final = 16 * 1024 * 1024
 """After which another file is begun, so that what the store has taken over can be deleted."""
 WAITING_BYTES: Final = 64 * 1024 * 1024
 """Kept in memory while the disk takes nothing: some 80,000 calls, which is more than a process makes in a minute."""
+HOLDER_BYTES: Final = 200
+"""Of the lock's file, for the number and the command of the process that has the lock: a part of one line of text."""
 _SUFFIX: Final = ".jsonl"
 _NAME: Final = re.compile(r"([0-9]{12})\.jsonl")
 """What is named otherwise is somebody else's."""
@@ -220,13 +224,21 @@ def see_that_it_is_free(folder: Path) -> None:
 
 
 def _locked(path: Path) -> int:
-    """A lock that ends with the process. Raises `StoreFailed` where another one has it."""
+    """Return a lock that ends with the process. Raises `StoreFailed`, which names the process that has it already."""
     lock = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
+        holder = os.pread(lock, HOLDER_BYTES, 0).decode(errors="replace") or "its number is not known"
         os.close(lock)
         raise StoreFailed(
-            f"{path.parent}: another gateway keeps its records there; give each its own --state"
+            f"{path.parent}: another gateway keeps its records there ({holder}); give each its own --state"
         ) from None
+    with suppress(OSError):  # a full disk keeps no gateway from starting
+        os.ftruncate(lock, 0)
+        os.pwrite(
+            lock,
+            f"process {os.getpid()}: irisgate {shlex.join(sys.argv[1:])}".encode(errors="replace")[:HOLDER_BYTES],
+            0,
+        )
     return lock

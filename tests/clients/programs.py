@@ -6,6 +6,7 @@ import signal
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from tests.clients.samples import program
 
@@ -28,22 +29,24 @@ class Program:
 
     async def run(self, *arguments):
         """Exit status and all output."""
-        process = await asyncio.create_subprocess_exec(
-            self.path, *arguments,
-            env=self.environ,
-            cwd=self.folder,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
-        )  # fmt: skip
-        try:
-            out, _ = await asyncio.wait_for(process.communicate(), TIMEOUT_SECONDS)
-        finally:
-            # whatever the program started ends with it
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
+        # opencode unpacks a library of 5.6 MB there at each start, and leaves it
+        with TemporaryDirectory() as temporary:
+            process = await asyncio.create_subprocess_exec(
+                self.path, *arguments,
+                env={**self.environ, "TMPDIR": temporary},
+                cwd=self.folder,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                start_new_session=True,
+            )  # fmt: skip
+            try:
+                out, _ = await asyncio.wait_for(process.communicate(), TIMEOUT_SECONDS)
+            finally:
+                # whatever the program started ends with it
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                await process.wait()
         return process.returncode, out.decode()
 
 

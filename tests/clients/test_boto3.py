@@ -98,6 +98,15 @@ async def test_a_body_of_another_family_passes_invoke_model(client, gw, bedrock_
     check_upstream(bedrock_sim)
 
 
+async def test_the_project_of_a_call_goes_along_as_it_came(client, bedrock_sim):
+    project = "arn:aws:bedrock:us-east-1:123456789012:project/p"
+    await asyncio.to_thread(client.converse, modelId=HAIKU, messages=HELLO, projectIdentifier=project)
+    assert bedrock_sim.requests[0].json["projectIdentifier"] == project
+    await asyncio.to_thread(client.invoke_model, modelId=HAIKU, body=json.dumps(CLAUDE), projectIdentifier=project)
+    assert bedrock_sim.requests[1].headers["x-amzn-bedrock-projectidentifier"] == project
+    check_upstream(bedrock_sim)
+
+
 async def test_count_tokens_counts(client, bedrock_sim):
     model = HAIKU
     for counted in ({"converse": {"messages": HELLO}}, {"invokeModel": {"body": json.dumps(CLAUDE)}}):

@@ -249,6 +249,7 @@ async def test_bedrocks_options_go_along_as_headers(conversion):
         "requestMetadata": {"team": "a"},
         "serviceTier": {"type": "flex"},
         "performanceConfig": {"latency": "optimized"},
+        "projectIdentifier": "proj_1",
     }
     await converse(conversion.client, modelId=conversion.model, **given)
     (seen,) = conversion.upstream.requests
@@ -260,6 +261,7 @@ async def test_bedrocks_options_go_along_as_headers(conversion):
         "x-amzn-bedrock-request-metadata": '{"team":"a"}',
         "x-amzn-bedrock-service-tier": "flex",
         "x-amzn-bedrock-performanceconfig-latency": "optimized",
+        "x-amzn-bedrock-projectidentifier": "proj_1",
     }
 
 

@@ -11,6 +11,8 @@ import shutil
 import socket
 import sys
 from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import aiohttp
 import pytest
@@ -93,13 +95,12 @@ if "status" in sys.argv:
 class Tailnet:
     """What the two programs have been asked, and where the nodes' connections end."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, temporary):
         self.folder = folder
+        self.temporary = temporary
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self.name = f"irisgate-try-1:{self.port}"
-        self.temporary = folder / "t"
-        self.temporary.mkdir()
         self.bin = folder / "bin"
         self.bin.mkdir()
         for name, source in (("tailscaled", TAILSCALED), ("tailscale", TAILSCALE)):
@@ -145,7 +146,9 @@ class Tailnet:
 
 @pytest.fixture
 def tailnet(tmp_path):
-    return Tailnet(tmp_path)
+    # tailscaled's socket is in there: the path of one has 107 letters at most, and pytest's own folders are long
+    with TemporaryDirectory() as temporary:
+        yield Tailnet(tmp_path, Path(temporary))
 
 
 async def test_each_step_of_the_recipe_answers_as_it_says(tailnet):

@@ -68,18 +68,21 @@ class Served:
 
 
 @asynccontextmanager
-async def served(tmp_path, *arguments, **more):
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gateway", *arguments, cwd=tmp_path, env=environment(tmp_path, **more),
-        stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
+async def running(*command, **options):
+    """A command that listens, with options of the process."""
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, **options)
     async with aiohttp.ClientSession() as session:
-        running = Served(process, session)
+        served = Served(process, session)
         try:
-            running.url = (await running.line(PAGE))[1]
-            yield running
+            served.url = (await served.line(PAGE))[1]
+            yield served
         finally:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
-            await running.reading
+            await served.reading
+
+
+def served(tmp_path, *arguments, **more):
+    """The gateway of this checkout, which listens."""
+    return running(sys.executable, "-m", "gateway", *arguments, cwd=tmp_path, env=environment(tmp_path, **more))

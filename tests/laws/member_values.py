@@ -120,6 +120,7 @@ TELLING = {
         "requestMetadata": {"team": "red"},
         "performanceConfig": {"latency": "optimized"},
         "serviceTier": {"type": "flex"},
+        "projectIdentifier": "proj_1",
         "outputConfig": {
             "textFormat": {
                 "type": "json_schema",

@@ -18,7 +18,12 @@ from gateway_plugins.dialects.bedrock_converse.read import text_at
 _INVOKE: Final = "bedrock_model_invoke"
 """The envelope that takes the headers."""
 _HEADER: Final = "x-amzn-bedrock-"
-_USUAL: Final = {"/serviceTier": "default", "/performanceConfig": "standard", "/requestMetadata": "{}"}
+_USUAL: Final = {
+    "/serviceTier": "default",
+    "/performanceConfig": "standard",
+    "/requestMetadata": "{}",
+    "/projectIdentifier": "default",
+}
 """What is said by saying nothing."""
 
 
@@ -29,6 +34,7 @@ def headers(top: Members, target: Target, drop: Drop) -> dict[str, str]:
         "/serviceTier": ("service-tier", converse_read_options.service_tier(top, drop)),
         "/performanceConfig": ("performanceconfig-latency", converse_read_options.latency(top, drop)),
         "/requestMetadata": ("request-metadata", metadata),
+        "/projectIdentifier": ("projectidentifier", options.project(top)),
     }
     found: dict[str, str] = {}
     for at, (name, value) in wanted.items():

@@ -89,6 +89,8 @@ def _report(ask: ClientRequest, drop: Drop) -> None:
         drop("/requestMetadata")
     if converse_read_options.latency(ask.top, drop) == "optimized":
         drop("/performanceConfig")
+    if options.project(ask.top) not in {"", "default"}:
+        drop("/projectIdentifier")
 
 
 def _tier(ask: ClientRequest, drop: Drop) -> Block:

@@ -280,7 +280,7 @@ def test_a_tier_is_carried_where_openai_has_it(tier, drops):
 
 
 def test_what_is_for_aws_alone_is_dropped_aloud_or_refused():
-    body = {"requestMetadata": {"a": "b"}, "performanceConfig": {"latency": "optimized"}}
-    assert CHAT.dropped(body) == ["/requestMetadata", "/performanceConfig"]
+    body = {"requestMetadata": {"a": "b"}, "performanceConfig": {"latency": "optimized"}, "projectIdentifier": "p"}
+    assert CHAT.dropped(body) == ["/requestMetadata", "/performanceConfig", "/projectIdentifier"]
     assert CHAT.refusal({"guardrailConfig": {"guardrailIdentifier": "g"}}).param == "guardrailConfig"
     assert CHAT.refusal({"promptVariables": {"a": {"text": "b"}}}).param == "promptVariables"

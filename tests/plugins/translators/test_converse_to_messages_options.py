@@ -239,6 +239,7 @@ def test_bedrocks_options_are_headers_of_invoke_model():
         "serviceTier": {"type": "reserved"},
         "performanceConfig": {"latency": "optimized"},
         "requestMetadata": {"a": "b"},
+        "projectIdentifier": "arn:aws:bedrock:us-east-1:123456789012:project/p",
     }
     translation, drops = INVOKE.opened(body)
     assert drops == []
@@ -249,6 +250,7 @@ def test_bedrocks_options_are_headers_of_invoke_model():
         "x-amzn-bedrock-service-tier": "reserved",
         "x-amzn-bedrock-performanceconfig-latency": "optimized",
         "x-amzn-bedrock-request-metadata": '{"a":"b"}',
+        "x-amzn-bedrock-projectidentifier": "arn:aws:bedrock:us-east-1:123456789012:project/p",
     }
 
 
@@ -257,9 +259,11 @@ def test_elsewhere_they_are_dropped_aloud_but_for_the_guardrail():
         "serviceTier": {"type": "flex"},
         "performanceConfig": {"latency": "optimized"},
         "requestMetadata": {"a": "b"},
+        "projectIdentifier": "proj_1",
     }
-    assert MESSAGES.dropped(body) == ["/serviceTier", "/performanceConfig", "/requestMetadata"]
+    assert MESSAGES.dropped(body) == ["/serviceTier", "/performanceConfig", "/requestMetadata", "/projectIdentifier"]
     usual = {"serviceTier": {"type": "default"}, "performanceConfig": {"latency": "standard"}, "requestMetadata": {}}
+    usual["projectIdentifier"] = "default"
     assert MESSAGES.dropped(usual) == []
     assert MESSAGES.refusal({"guardrailConfig": {"guardrailIdentifier": "g"}}).param == "guardrailConfig"
 
@@ -291,6 +295,7 @@ def test_response_fields_that_are_not_known_are_named():
         ("serviceTier.type", {"serviceTier": {"type": "gold"}}),
         ("performanceConfig.latency", {"performanceConfig": {"latency": "warp"}}),
         ("requestMetadata", {"requestMetadata": {"a": 1}}),
+        ("projectIdentifier", {"projectIdentifier": "a\r\nx-other: b"}),
         ("additionalModelRequestFields", {"additionalModelRequestFields": []}),
         ("additionalModelRequestFields.thinking", extra(thinking="yes")),
         ("additionalModelRequestFields.anthropic_beta", extra(anthropic_beta=[1])),

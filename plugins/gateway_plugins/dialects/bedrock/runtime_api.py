@@ -116,6 +116,8 @@ def request_headers(client: Headers) -> dict[str, str]:
     return {"content-type": "application/json", "accept": client.get("accept", "application/json"), **kept}
 
 
+_PROJECT: Final = "x-amzn-bedrock-projectidentifier"
+"""InvokeModel's header for what is the member `projectIdentifier` on Converse."""
 _GUARDRAIL: Final = "x-amzn-bedrock-guardrailidentifier"
 _HEADERS: Final[Mapping[str, tuple[str, ...]]] = {
     # a client's header for InvokeModel: values that ask for nothing
@@ -125,6 +127,7 @@ _HEADERS: Final[Mapping[str, tuple[str, ...]]] = {
     "x-amzn-bedrock-performanceconfig-latency": ("standard",),
     "x-amzn-bedrock-service-tier": ("default",),
     "x-amzn-bedrock-request-metadata": (),
+    _PROJECT: ("default",),
 }
 _TRACES: Final = {"ENABLED": "enabled", "ENABLED_FULL": "enabled_full", "DISABLED": "disabled"}
 
@@ -164,6 +167,8 @@ def as_members(headers: Mapping[str, str], top: Members) -> tuple[dict[str, str]
         members["serviceTier"] = {"type": tier}
     if metadata := given.get("x-amzn-bedrock-request-metadata"):
         members["requestMetadata"] = _metadata(metadata)
+    if project := given.get(_PROJECT):
+        members["projectIdentifier"] = project
     return rest, {name: orjson.dumps(value) for name, value in members.items() if name not in top}
 
 

@@ -8,6 +8,7 @@ Sources: botocore's service model; AWS's user guide on each family's parameters;
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -27,7 +28,7 @@ MEMBERS: Final = frozenset(
     {
         "messages", "system", "inferenceConfig", "toolConfig", "guardrailConfig", "additionalModelRequestFields",
         "promptVariables", "additionalModelResponseFieldPaths", "requestMetadata", "performanceConfig", "serviceTier",
-        "outputConfig", "modelId",
+        "outputConfig", "projectIdentifier", "modelId",
     }
 )  # fmt: skip
 """What the service model has, with the model's name, which stands in the path and which some clients repeat."""
@@ -39,6 +40,8 @@ READ: Final = frozenset(
 )  # fmt: skip
 """Extra fields that are read here."""
 
+_PROJECT: Final = re.compile("[a-zA-Z0-9:/_-]{1,2048}")
+"""Letters of an id and of an ARN; the value may become a header."""
 _TIERS: Final = ("default", "priority", "flex", "reserved")
 _LATENCIES: Final = ("standard", "optimized")
 _EFFORTS: Final = (
@@ -346,6 +349,14 @@ def metadata(top: Members) -> dict[str, str]:
     if value is not None and not (isinstance(value, dict) and all(isinstance(each, str) for each in value.values())):
         raise invalid("requestMetadata must be an object of strings", "requestMetadata")
     return value or {}
+
+
+def project(top: Members) -> str:
+    """Return `projectIdentifier`, the project that AWS books the call to; "" and "default" say nothing."""
+    value = member(top, "projectIdentifier")
+    if value is not None and not (isinstance(value, str) and _PROJECT.fullmatch(value)):
+        raise invalid("projectIdentifier must be the id or the ARN of a project", "projectIdentifier")
+    return value or ""
 
 
 def report_extras(extra: Mapping[str, Any], carried: Collection[str], drop: Drop) -> None:

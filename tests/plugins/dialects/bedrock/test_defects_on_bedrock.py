@@ -154,6 +154,7 @@ def test_defect_64_a_stream_that_is_passed_through_is_counted():
         ("performanceconfig-latency", "optimized", {"performanceConfig": {"latency": "optimized"}}),
         ("service-tier", "flex", {"serviceTier": {"type": "flex"}}),
         ("request-metadata", '{"team":"a"}', {"requestMetadata": {"team": "a"}}),
+        ("projectidentifier", "proj_1", {"projectIdentifier": "proj_1"}),
     ],
 )
 def test_other_options_of_invoke_are_members_on_converse_and_told_where_they_are_lost(header, value, member):

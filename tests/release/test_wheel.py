@@ -1,0 +1,236 @@
+"""The release as operators install it: a wheel, in an environment that has nothing else, far from the checkout.
+
+The whole suite runs on the sources, where a file that the wheel lacks is there all the same. The environment's other
+packages come from the registry, in the versions of the lock file.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+from botocore.eventstream import EventStreamBuffer
+
+from tests.helpers.gateway import EVERYTHING, HAIKU, KEY
+from tests.helpers.processes import running
+
+ROOT = Path(__file__).resolve().parents[2]
+LOCK = ROOT / "tests/locks/development.txt"
+GENERATED = shutil.ignore_patterns("__pycache__", "*.egg-info")
+BUILD_SECONDS = 60
+INSTALL_SECONDS = 120
+"""For some 30 packages from a registry."""
+COMMAND_SECONDS = 30
+TEXT = "hello"
+MESSAGES = [{"role": "user", "content": TEXT}]
+CLAUDE = {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 50, "messages": MESSAGES}
+CONVERSE = {"messages": [{"role": "user", "content": [{"text": TEXT}]}]}
+CALLS = {
+    "/v1/chat/completions": {"model": HAIKU, "messages": MESSAGES},
+    "/v1/responses": {"model": HAIKU, "input": TEXT},
+    "/v1/messages": {"model": HAIKU, "max_tokens": 50, "messages": MESSAGES},
+    f"/bedrock/model/{HAIKU}/invoke": CLAUDE,
+    f"/bedrock/model/{HAIKU}/converse": CONVERSE,
+}
+STREAMED = {
+    "/v1/chat/completions": {"model": HAIKU, "messages": MESSAGES, "stream": True},
+    "/v1/responses": {"model": HAIKU, "input": TEXT, "stream": True},
+    "/v1/messages": {"model": HAIKU, "max_tokens": 50, "messages": MESSAGES, "stream": True},
+    f"/bedrock/model/{HAIKU}/invoke-with-response-stream": CLAUDE,
+    f"/bedrock/model/{HAIKU}/converse-stream": CONVERSE,
+}
+
+
+def kinds(stream):
+    """The types of an event stream's messages, by botocore's own reader."""
+    buffer = EventStreamBuffer()
+    buffer.add_data(stream)
+    return [event.headers[":event-type"] for event in buffer]
+
+
+ENDS = {
+    "completions": lambda stream: stream.endswith(b"data: [DONE]\n\n"),
+    "responses": lambda stream: b"event: response.completed\n" in stream,
+    "messages": lambda stream: b"event: message_stop\n" in stream,
+    "invoke-with-response-stream": lambda stream: set(kinds(stream)) == {"chunk"},
+    "converse-stream": lambda stream: kinds(stream)[-2:] == ["messageStop", "metadata"],
+}
+"""By a path's last part: whether a stream is whole."""
+PLUGIN = """
+from dataclasses import replace
+
+from gateway_plugins import openai_chat
+from gateway_plugins.openai_chat import *
+
+routes = tuple(replace(route, path="/acme/chat") for route in openai_chat.routes[:1])
+"""
+PLUGIN_PROJECT = """
+[build-system]
+requires = ["setuptools"]
+build-backend = "setuptools.build_meta"
+[project]
+name = "acme"
+version = "1"
+[project.entry-points."irisgate.flags"]
+acme_chat = "acme_chat"
+[tool.setuptools]
+py-modules = ["acme_chat"]
+"""
+
+
+def run(*command, seconds=COMMAND_SECONDS, **options):
+    """A program's end: status, standard output, standard error."""
+    ended = subprocess.run(
+        list(map(str, command)), check=False, capture_output=True, text=True, timeout=seconds, **options
+    )
+    return ended.returncode, ended.stdout, ended.stderr
+
+
+def done(*command, **options):
+    status, out, err = run(*command, **options)
+    assert status == 0, out + err
+    return out
+
+
+def files(wheel):
+    """Name to content, without what the build says about the wheel itself."""
+    with zipfile.ZipFile(wheel) as archive:
+        return {name: archive.read(name) for name in archive.namelist() if ".dist-info/" not in name}
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    """A copy, since a build leaves folders beside its sources."""
+    copy = tmp_path_factory.mktemp("a copy") / "irisgate"
+    copy.mkdir()
+    for entry in ROOT.iterdir():
+        if entry.is_file() and not entry.name.startswith("."):
+            shutil.copy(entry, copy)
+    for folder in ("gateway", "plugins"):
+        shutil.copytree(ROOT / folder, copy / folder, ignore=GENERATED)
+    return copy
+
+
+def built(sources):
+    """The wheel that the source distribution builds, which is made first."""
+    done(sys.executable, "-m", "build", "--no-isolation", "--outdir", sources / "dist", sources, seconds=BUILD_SECONDS)
+    (wheel,) = (sources / "dist").glob("*.whl")
+    return wheel
+
+
+@pytest.fixture(scope="module")
+def wheel(sources):
+    return built(sources)
+
+
+class Installed:
+    """The wheel in an environment of its own."""
+
+    def __init__(self, folder, wheel):
+        self.folder = folder
+        venv.create(folder / "environment")
+        self.bin = folder / "environment/bin"
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "XDG_", "PYTHON"))}
+        kept |= {"HOME": str(folder), "PYTHONUNBUFFERED": "1"}
+        self.options = {"cwd": folder, "env": kept}
+        self.add(wheel)
+
+    def add(self, *what):
+        self._pip("install", "--no-compile", "--constraint", LOCK, *what)
+
+    def remove(self, name):
+        self._pip("uninstall", "--yes", name)
+
+    def _pip(self, command, *arguments):
+        """Run the pip of these tests on the environment, which needs none of its own."""
+        pip = [sys.executable, "-m", "pip", "--python", self.bin / "python", "--disable-pip-version-check"]
+        done(*pip, command, "--quiet", *arguments, seconds=INSTALL_SECONDS, **self.options)
+
+    def irisgate(self, *arguments):
+        return run(self.bin / "irisgate", *arguments, **self.options)
+
+    def running(self, *arguments):
+        return running(self.bin / "irisgate", *arguments, **self.options)
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    return Installed(tmp_path_factory.mktemp("far from it"), wheel)
+
+
+@pytest.fixture
+def testkit(installed, wheel):
+    """The environment with what the demo needs beside the wheel, for one test."""
+    installed.add(f"{wheel}[testkit]")
+    yield installed
+    installed.remove("botocore")
+
+
+@pytest.fixture
+def plugin(installed, tmp_path):
+    """The environment with the package of somebody else, for one test."""
+    (tmp_path / "pyproject.toml").write_text(PLUGIN_PROJECT)
+    (tmp_path / "acme_chat.py").write_text(PLUGIN)
+    installed.add(built(tmp_path))
+    yield installed
+    installed.remove("acme")
+
+
+def test_the_wheel_holds_every_file_of_both_packages_and_nothing_else(sources, wheel):
+    wanted = {}
+    for root in (sources / "gateway", sources / "plugins/gateway_plugins"):
+        within = (path for path in root.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+        wanted |= {str(path.relative_to(root.parent)): path.read_bytes() for path in within}
+    assert len(wanted) > 100
+    packed = files(wheel)
+    assert sorted(packed) == sorted(wanted)
+    assert packed == wanted
+
+
+def test_the_commands_that_need_no_server(installed, wheel):
+    version = wheel.name.split("-")[1]
+    assert installed.irisgate("--version") == (0, f"irisgate {version}\n", "")
+    _, minimal, _ = installed.irisgate("serve")
+    config = installed.folder / "minimal.hujson"
+    config.write_text(minimal)
+    assert installed.irisgate("check", config) == (0, f"{config}: 1 providers, 4 models, 0 warnings\n", "")
+    status, schema, _ = installed.irisgate("schema")
+    assert (status, "providers" in json.loads(schema)["properties"]) == (0, True)
+
+
+def test_the_demo_says_what_it_lacks(installed):
+    needed = "irisgate demo: needs botocore's model of Bedrock: pip install 'irisgate[testkit]'\n"
+    assert installed.irisgate("demo", "--listen", "127.0.0.1:0") == (2, "", needed)
+
+
+async def test_the_demo_answers_in_every_dialect_and_shows_its_pages(testkit):
+    async with testkit.running("demo", "--listen", "127.0.0.1:0") as demo:
+        for path, body in CALLS.items():
+            async with demo.session.post(demo.url + path, json=body) as reply:
+                assert (reply.status, "simulated" in await reply.text()) == (200, True), path
+        for path, body in STREAMED.items():
+            async with demo.session.post(demo.url + path, json=body) as reply:
+                assert reply.status == 200, path
+                assert ENDS[path.rpartition("/")[2]](await reply.read()), path
+        async with demo.session.get(demo.url + "/ui/") as page:
+            assert (page.status, HAIKU in await page.text()) == (200, True)
+        assert await demo.end() == 0
+
+
+async def test_the_plugin_of_another_package_is_found_and_answers(plugin, openai_upstream, tmp_path):
+    status, listed, _ = plugin.irisgate("plugins", "list")
+    assert status == 0
+    assert "POST /acme/chat" in next(line for line in listed.splitlines() if line.startswith("acme_chat "))
+    provider = {"baseurl": openai_upstream.url, "apikey": KEY, "models": ["m"], "compatibility": {"acme_chat": True}}
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"providers": {"acme": provider}, "grants": EVERYTHING}))
+    async with (
+        plugin.running("serve", "--config", config, "--listen", "127.0.0.1:0") as served,
+        served.session.post(served.url + "/acme/chat", json={"model": "m", "messages": MESSAGES}) as reply,
+    ):
+        assert (reply.status, b"simulated" in await reply.read()) == (200, True)

@@ -27,7 +27,9 @@ class RetentionSection(Section):
     """How long the bodies of calls are kept."""
 
     duration: Retention = Field(
-        "", description='How long, from "1h" to "3650d", and no longer than the call; "" is for ever, "0" not at all.'
+        "",
+        description='How long bodies are kept, from "1h" to "3650d", and no longer than their call; "" is for ever, '
+        '"0" not at all.',
     )
     require_export: Annotated[bool, PLANNED, _NO_EXPORT] = Field(
         False, description="Whether only what was exported is removed: true or false."
@@ -43,7 +45,7 @@ class DatabaseSection(Section):
     )
     save_raws: bool = Field(
         False,
-        description="Whether bodies of requests and replies are kept, as the hosted product calls it: true or false.",
+        description="Whether bodies of requests and replies are kept, by the hosted product's name: true or false.",
     )
     max_bytes: int = Field(
         MAX_BYTES, ge=1024, le=LARGEST, description="How much of each body is kept, in bytes, such as 65536."

@@ -1,4 +1,4 @@
-"""Claude Code as the README sets it up, through Bedrock's API and through Anthropic's: what reached the upstream."""
+"""Claude Code as `deploy/clients.md` sets it up, through Bedrock's API and through Anthropic's: what reached the upstream."""
 
 import json
 from uuid import uuid4
@@ -8,7 +8,7 @@ import pytest
 from gateway.testkit import scenario as scenarios
 from gateway.testkit.scenario import Tool
 from gateway_plugins.parts.claude import anthropic_betas
-from tests.clients import readme
+from tests.clients import page
 from tests.clients.programs import Program, npm
 from tests.clients.samples import PLAIN, SAID, check_upstream
 from tests.gates import HAIKU, SONNET, bedrock, gate
@@ -22,7 +22,7 @@ QUIET = {
 """Nothing but calls of the model; no test may leave this machine."""
 
 MODES = {"bedrock": "Claude Code, Bedrock", "native": "Claude Code, native"}
-"""Rows of the README's table of clients."""
+"""Headings of `deploy/clients.md`."""
 MANTLE = {"mantle": "Claude Code, Mantle"}
 modes = pytest.mark.parametrize("mode", MODES)
 NO_THINKING = json.dumps({"alwaysThinkingEnabled": False})
@@ -46,7 +46,7 @@ class ClaudeCode(Program):
 @pytest.fixture
 def claude(tmp_path):
     def configured(mode, url):
-        return npm("claude", tmp_path, ClaudeCode, **QUIET, **readme.environ((MODES | MANTLE)[mode], url))
+        return npm("claude", tmp_path, ClaudeCode, **QUIET, **page.environ((MODES | MANTLE)[mode], url))
 
     return configured
 

@@ -130,6 +130,48 @@ def test_every_code_of_a_problem_has_an_entry_and_no_other_with_its_status():
         assert f"- **`{code}`** ({status})." in OPERATION
 
 
+SAYING = frozenset(
+    {
+        "Denied", "HujsonError", "Missing", "NoUsage", "PluginError", "Problem", "Refusal", "SecretError", "StoreFailed",
+        "CannotListen", "unknown", "warn",
+    }
+)  # fmt: skip
+"""What is called with a message that a user or an operator reads. Refusals of conversions have one entry for all."""
+SHORTEST = 8
+"""Characters of a message's own words: what has fewer is made of the words of another."""
+
+
+def literal(node):
+    """The text of a message, with an ellipsis for what is put in; None for another kind of argument."""
+    if isinstance(node, ast.Constant):
+        return node.value if isinstance(node.value, str) else None
+    if isinstance(node, ast.JoinedStr):
+        return "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
+    if isinstance(node, ast.BinOp):
+        return f"{literal(node.left) or '…'}{literal(node.right) or '…'}"
+    return None
+
+
+def messages():
+    """Every sentence that is given to one of `SAYING`."""
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            name = getattr(getattr(node, "func", None), "id", "") or getattr(getattr(node, "func", None), "attr", "")
+            if isinstance(node, ast.Call) and name in SAYING:
+                for text in filter(None, map(literal, node.args)):
+                    if " " in text and len(re.sub(r"\W|…", "", text)) >= SHORTEST:
+                        yield text
+
+
+def test_every_message_that_a_user_or_an_operator_can_meet_is_on_the_page():
+    spans = re.findall(r"`([^`]+)`", " ".join(without_code(OPERATION).split()))
+    known = [[part.strip(" :;,") for part in re.split(r"…|NAME", span)] for span in spans if len(span) >= SHORTEST]
+    known = [parts for parts in known if len("".join(parts)) >= SHORTEST]
+    said = list(messages())
+    assert len(said) > 60
+    assert [text for text in said if not any(all(part in text for part in parts) for parts in known)] == []
+
+
 def test_the_events_that_are_named_elsewhere_on_the_page_exist():
     source = "\n".join(path.read_text() for path in SOURCES)
     fields = {"server.hosts", "server.limits", "storage.url", "metrics.listen"}

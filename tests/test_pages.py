@@ -55,6 +55,12 @@ def test_every_link_leads_to_a_file_and_a_heading_that_exist(path):
         assert not anchor or anchor in set(anchors(target)), link
 
 
+@page
+def test_lines_of_prose_are_of_one_length(path):
+    lines = without_code(path.read_text()).splitlines()
+    assert [line for line in lines if len(line) > 120 and not line.startswith("|")] == []
+
+
 def commands(path):
     """What a page's shell blocks and code spans say to type that begins with a command of this repository."""
     text = path.read_text()

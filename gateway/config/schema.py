@@ -58,7 +58,7 @@ STRATEGIES: Final[tuple[Strategy, ...]] = ("first", "random", "round_robin", "se
 _StrategyName = Annotated[str, WithJsonSchema({"type": "string", "enum": list(STRATEGIES)})]
 _List = Annotated[tuple[Any, ...], Field(strict=False)]
 
-_NO_HOOKS: Final = Lacking("no hook is called, so guardrails are NOT applied, and nobody is told of calls")
+_NO_HOOKS: Final = Lacking("no hook is called, so guardrails are NOT applied, and no hook learns of calls")
 _NO_EXPORT: Final = Lacking("nothing is exported")
 _NO_TOOLS: Final = Lacking("no server of tools is called, so nothing of it is allowed or refused")
 _NO_TLS: Final = Lacking("the listener speaks plain HTTP, and nothing is encrypted")
@@ -323,9 +323,9 @@ class ServerSection(Section):
 
 
 class StorageSection(Section):
-    url: SqliteUrl = Field(None, description='Where records are kept: "sqlite:/var/lib/irisgate/irisgate.db".')
+    url: SqliteUrl = Field(None, description='Where records are stored: "sqlite:/var/lib/irisgate/irisgate.db".')
     retention: Retention = Field(
-        "", description='How long calls and sessions are kept, such as "90d"; "" is for ever. Sums stay.'
+        "", description='How long calls and sessions are stored, such as "90d"; "" is for ever. Sums stay.'
     )
 
 
@@ -369,7 +369,7 @@ class TopSection(Section):
         default_factory=dict, description='Where the gateway listens, and its limits: {"hosts": ["ai"]}.'
     )
     storage: Annotated[dict[str, Any], Holds(StorageSection)] = Field(
-        default_factory=dict, description='Where records are kept: {"url": "sqlite:irisgate.db"}.'
+        default_factory=dict, description='Where records are stored: {"url": "sqlite:irisgate.db"}.'
     )
     resilience: Annotated[dict[str, Any], Holds(ResilienceSection)] = Field(
         default_factory=dict, description='Timeouts of calls upstream: {"timeouts": {"read_seconds": 600}}.'
@@ -393,7 +393,7 @@ class TopSection(Section):
     prices: FilePath = Field("", description='A file with prices of your own, beside this one: "prices.hujson".')
     database: Annotated[dict[str, Any], Holds(DatabaseSection)] = Field(
         default_factory=dict,
-        description='What is kept of bodies: {"save_raws": true, "retention": {"duration": "30d"}}.',
+        description='What is stored of bodies: {"save_raws": true, "retention": {"duration": "30d"}}.',
     )
     mcp: Annotated[dict[str, Any], Holds(McpSection), PLANNED, _NO_TOOLS] = Field(
         default_factory=dict, description='MCP servers: {"servers": {}}.'

@@ -17,7 +17,7 @@ RECORDINGS = "recordings"
 
 def pytest_addoption(parser):
     parser.addoption(
-        "--rewrite-golden", action="store_true", help="write tests/golden and the README's table anew; review the diff"
+        "--rewrite-golden", action="store_true", help="write tests/golden and the pages' tables anew; review the diff"
     )
 
 

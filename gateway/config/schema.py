@@ -58,7 +58,7 @@ STRATEGIES: Final[tuple[Strategy, ...]] = ("first", "random", "round_robin", "se
 _StrategyName = Annotated[str, WithJsonSchema({"type": "string", "enum": list(STRATEGIES)})]
 _List = Annotated[tuple[Any, ...], Field(strict=False)]
 
-_NO_HOOKS: Final = Lacking("no hook is called, so guardrails are NOT applied, and nobody is told of calls")
+_NO_HOOKS: Final = Lacking("no hook is called, so guardrails are NOT applied, and no hook learns of calls")
 _NO_EXPORT: Final = Lacking("nothing is exported")
 _NO_TOOLS: Final = Lacking("no server of tools is called, so nothing of it is allowed or refused")
 _NO_TLS: Final = Lacking("the listener speaks plain HTTP, and nothing is encrypted")
@@ -85,14 +85,15 @@ class ProviderSection(Section):
     cost_basis: str | None = Field(None, description='The price list that costs are counted by: "bedrock-us".')
     base_models: dict[str, ModelId] = Field(
         default_factory=dict,
-        description='The model behind a name that tells nothing, such as an ARN: {"arn:...": "amazon.nova-lite-v1:0"}.',
+        description='The model behind an opaque name, such as an ARN: {"arn:...": "amazon.nova-lite-v1:0"}.',
     )
     compatibility: dict[str, bool] | None = Field(
         None, description='What the provider speaks, by flag: {"bedrock_converse": true}.'
     )
     capabilities: Annotated[dict[str, Any], Holds(CapabilitiesSection, "map")] = Field(
         default_factory=dict,
-        description='What models can do, by name or pattern, the later first: {"*claude-opus-4*": {"prefill": false}}.',
+        description="What models can do, by name or pattern; a later entry wins: "
+        '{"*claude-opus-4*": {"prefill": false}}.',
     )
     anthropic_betas: Annotated[dict[str, Any], Holds(BetasSection)] = Field(
         default_factory=dict,
@@ -100,12 +101,14 @@ class ProviderSection(Section):
     )
     options: dict[str, Any] = Field(default_factory=dict, description="Settings that plugins read: {}.")
     name: str = Field("", description='A name for people: "Amazon Bedrock, Ohio".')
-    description: str = Field("", description='What it is for, for people: "the team\'s account".')
-    disabled: bool = Field(False, description="Whether it is listed but never called: true or false.")
-    preference: int = Field(0, description="Which provider gets a model that several have: the higher, such as 10.")
+    description: str = Field("", description='A sentence for people: "the team\'s account".')
+    disabled: bool = Field(False, description="Whether the provider is listed but never called: true or false.")
+    preference: int = Field(
+        0, description="Which provider serves a model that several have: the one with the higher number, such as 10."
+    )
     add_headers: Headers = Field((), description='Headers that every request upstream gets: ["X-Team: research"].')
     on_loss: Literal["report", "refuse"] = Field(
-        "report", description='What becomes of a call that cannot be translated whole: "report" or "refuse".'
+        "report", description='What happens to a call that cannot be translated whole: "report" or "refuse".'
     )
     model_cost_map: Annotated[_List, Holds(CostRuleSection, "list")] = Field(
         (), description='Prices of models by those of others: [{"match": "m-*", "as": "n", "adjustment": 1.1}].'
@@ -116,10 +119,10 @@ class ProviderSection(Section):
 
 
 class CapabilitySection(Section):
-    """What callers get whom the grant is for. Several objects add up."""
+    """What a grant gives. Several objects add up."""
 
     role: Role | None = Field(
-        None, description='"user" sees their own sessions, "admin" all; without it nothing works.'
+        None, description='"user" sees their own sessions, "admin" sees all; without a role every call is refused.'
     )
     models: Patterns = Field(
         (), description='Models, by a pattern over provider and model: "bedrock/**", or a list of them.'
@@ -134,7 +137,8 @@ class CapabilitySection(Section):
         (), description='How much may be asked for in a time: [{"requests": "60/min"}, {"tokens": "200000/min"}].'
     )
     send_hooks: Annotated[_List, Holds(SendHookSection, "list"), PLANNED, _NO_HOOKS] = Field(
-        (), description='Hooks that are told of calls: [{"name": "audit", "events": ["pre_request"]}].'
+        (),
+        description='Hooks that are called for the calls of a grant: [{"name": "audit", "events": ["pre_request"]}].',
     )
     connectors: Annotated[Patterns, PLANNED] = Field(
         (), description='Tools and resources, by connector, category and name: ["wiki/tools/*"].'
@@ -147,7 +151,7 @@ class CapabilitySection(Section):
     direct_paths: Planned = Field(None, description='Paths that may be called directly: ["/direct/**"].')
     enable_chat_ui: Annotated[bool, PLANNED] = Field(False, description="Whether the chat page opens: true or false.")
     set_cors: Annotated[bool, PLANNED] = Field(False, description="Whether CORS headers are set: true or false.")
-    cors_paths: Planned = Field(None, description='Paths that get them: ["/v1/**"].')
+    cors_paths: Planned = Field(None, description='Paths that get CORS headers: ["/v1/**"].')
     allow_origin: Planned = Field(None, alias="Access-Control-Allow-Origin", description='That CORS header: "*".')
     allow_methods: Planned = Field(None, alias="Access-Control-Allow-Methods", description='That CORS header: "GET".')
     allow_headers: Planned = Field(None, alias="Access-Control-Allow-Headers", description='That CORS header: "*".')
@@ -158,11 +162,11 @@ class GrantSection(Section):
 
     src: tuple[str, ...] = Field(
         strict=False,
-        description='Who: "*", a login, "group:NAME", "tag:NAME" or "(loopback)", such as ["group:eng"].',
+        description='The callers: "*", a login, "group:NAME", "tag:NAME" or "(loopback)", such as ["group:eng"].',
         examples=['"src": ["*"]'],
     )
     app: Annotated[dict[str, list[Any]], Holds(CapabilitySection, "lists", CAPABILITIES)] = Field(
-        description='What they get: {"tailscale.com/cap/aperture": [{"role": "user"}, {"models": "**"}]}.',
+        description='What the sources get: {"tailscale.com/cap/aperture": [{"role": "user"}, {"models": "**"}]}.',
         examples=['"app": {"tailscale.com/cap/aperture": [{"role": "user"}]}'],
     )
 
@@ -181,7 +185,7 @@ class OldItemSection(CapabilitySection):
         (), description='Models: [{"provider": "bedrock", "model": "us.amazon.nova-lite-v1:0"}].'
     )
     hook: Annotated[Planned, _NO_HOOKS] = Field(
-        None, description='A hook that is told of calls: {"hook": "audit", "match": {}}.'
+        None, description='A hook that is called for the calls of a grant: {"hook": "audit", "match": {}}.'
     )
 
 
@@ -189,13 +193,13 @@ class TempGrantSection(Section):
     """A grant of an older form: the same with `app`, or a list of capabilities."""
 
     src: tuple[str, ...] = Field(
-        strict=False, description='Who, as in grants: ["group:eng"].', examples=['"src": ["*"]']
+        strict=False, description='The callers, as in grants: ["group:eng"].', examples=['"src": ["*"]']
     )
     app: Annotated[dict[str, list[Any]] | None, Holds(CapabilitySection, "lists", CAPABILITIES)] = Field(
-        None, description='What they get, as in grants: {"tailscale.com/cap/aperture": [{"role": "user"}]}.'
+        None, description='What the sources get, as in grants: {"tailscale.com/cap/aperture": [{"role": "user"}]}.'
     )
     grants: Annotated[_List, Holds(OldItemSection, "list")] = Field(
-        (), description='What they get: [{"role": "user"}, {"providers": [{"provider": "bedrock"}]}].'
+        (), description='What the sources get: [{"role": "user"}, {"providers": [{"provider": "bedrock"}]}].'
     )
 
 
@@ -207,12 +211,16 @@ class AliasSection(Section):
         examples=['"dst": ["bedrock/us.amazon.nova-lite-v1:0"]'],
     )
     strategy: _StrategyName | None = Field(
-        None, description='How one is picked: "first", "random", "round_robin", or "session", the same for a session.'
+        None,
+        description='How one of the models is picked: "first", "random", "round_robin", or "session", which keeps '
+        "a session at one model.",
     )
 
 
 class AliasesSection(Section):
-    strategy: _StrategyName | None = Field(None, description='How one is picked where an alias says nothing: "first".')
+    strategy: _StrategyName | None = Field(
+        None, description='How one is picked where an alias has no strategy: "first".'
+    )
     models: Annotated[dict[str, Any], Holds(AliasSection, "map")] = Field(
         default_factory=dict, description='By the name that clients use: {"fast": {"dst": ["bedrock/m"]}}.'
     )
@@ -222,7 +230,7 @@ class ListenerSection(Section):
     """`identity` has no default of its own: it follows from the address, or must be said."""
 
     listen: str = Field(
-        description='Where: "127.0.0.1:8080", "[::1]:8080" or "unix:/run/irisgate/http.sock".',
+        description='The address or socket: "127.0.0.1:8080", "[::1]:8080" or "unix:/run/irisgate/http.sock".',
         examples=['"listen": "127.0.0.1:8080"'],
     )
     identity: Mode | None = Field(
@@ -230,11 +238,11 @@ class ListenerSection(Section):
         description='How callers are known: "whois" (tailscaled says), "serve-headers" (tailscale serve, on a unix '
         'socket), "proxy-protocol" (and whois), "static" (all are one), "loopback" (this machine).',
     )
-    login: Name | None = Field(None, description='Of a static identity: "ci@example.com".')
-    groups: Names = Field((), description='Of a static identity: ["eng"].')
-    tags: Names = Field((), description='Of a static identity that is a machine: ["tag:ci"].')
+    login: Name | None = Field(None, description='The login of a static identity: "ci@example.com".')
+    groups: Names = Field((), description='The groups of a static identity: ["eng"].')
+    tags: Names = Field((), description='The tags of a static identity that is a machine: ["tag:ci"].')
     tailscaled: SocketPath | None = Field(
-        None, description='The socket of tailscaled, which is asked: "/var/run/tailscale/tailscaled.sock".'
+        None, description='The socket of the tailscaled that is asked who calls: "/var/run/tailscale/tailscaled.sock".'
     )
     service: Service | None = Field(
         None, description='The Tailscale Service under which it is called: "svc:ai"; its grants count then.'
@@ -291,8 +299,10 @@ class ListenerSection(Section):
 
 
 class LimitsSection(Section):
-    body_bytes: Bytes = Field(Limits().body_bytes, description="Bytes of a request's body, such as 33554432.")
-    header_bytes: Bytes = Field(Limits().header_bytes, description="Bytes of one header line, such as 16384.")
+    body_bytes: Bytes = Field(
+        Limits().body_bytes, description="The largest body of a request in bytes, such as 33554432."
+    )
+    header_bytes: Bytes = Field(Limits().header_bytes, description="The longest header line in bytes, such as 16384.")
 
 
 class ServerSection(Section):
@@ -304,7 +314,8 @@ class ServerSection(Section):
         default_factory=dict, description='Sizes of requests in bytes: {"body_bytes": 33554432}.'
     )
     fetch: Annotated[dict[str, Any], Holds(FetchSection)] = Field(
-        default_factory=dict, description='Files that clients name by URL: {"allow_hosts": ["*.example.com"]}.'
+        default_factory=dict,
+        description='How files that clients name by URL are fetched: {"allow_hosts": ["*.example.com"]}.',
     )
     drain_seconds: float = Field(
         30, ge=0, le=86400, description="Seconds for which calls in flight may go on after a stop, such as 30."
@@ -312,9 +323,9 @@ class ServerSection(Section):
 
 
 class StorageSection(Section):
-    url: SqliteUrl = Field(None, description='Where records are kept: "sqlite:/var/lib/irisgate/irisgate.db".')
+    url: SqliteUrl = Field(None, description='Where records are stored: "sqlite:/var/lib/irisgate/irisgate.db".')
     retention: Retention = Field(
-        "", description='How long calls and sessions are kept, such as "90d"; "" is for ever. Sums stay.'
+        "", description='How long calls and sessions are stored, such as "90d"; "" is for ever. Sums stay.'
     )
 
 
@@ -355,19 +366,20 @@ class TopSection(Section):
         default_factory=dict, description='Own names for models: {"models": {"fast": {"dst": ["bedrock/m"]}}}.'
     )
     server: Annotated[dict[str, Any], Holds(ServerSection)] = Field(
-        default_factory=dict, description='Where it listens, and its limits: {"hosts": ["ai"]}.'
+        default_factory=dict, description='Where the gateway listens, and its limits: {"hosts": ["ai"]}.'
     )
     storage: Annotated[dict[str, Any], Holds(StorageSection)] = Field(
-        default_factory=dict, description='Where records are kept: {"url": "sqlite:irisgate.db"}.'
+        default_factory=dict, description='Where records are stored: {"url": "sqlite:irisgate.db"}.'
     )
     resilience: Annotated[dict[str, Any], Holds(ResilienceSection)] = Field(
-        default_factory=dict, description='How failures are met: {"timeouts": {"read_seconds": 600}}.'
+        default_factory=dict, description='Timeouts of calls upstream: {"timeouts": {"read_seconds": 600}}.'
     )
     quotas: Annotated[dict[str, Any], Holds(QuotaSection, "map")] = Field(
         default_factory=dict, description='Budgets by name: {"daily:<user>": {"capacity": "$10.00"}}.'
     )
     metrics: Annotated[dict[str, Any], Holds(MetricsSection)] = Field(
-        default_factory=dict, description='What Prometheus is told, and where: {"listen": "127.0.0.1:9090"}.'
+        default_factory=dict,
+        description='Labels of the metrics, and a listener of their own: {"listen": "127.0.0.1:9090"}.',
     )
     hooks: Annotated[dict[str, Any], Holds(HookSection, "map"), PLANNED, _NO_HOOKS] = Field(
         default_factory=dict, description='Hooks by name: {"audit": {"url": "https://hooks.example.com/seen"}}.'
@@ -381,7 +393,7 @@ class TopSection(Section):
     prices: FilePath = Field("", description='A file with prices of your own, beside this one: "prices.hujson".')
     database: Annotated[dict[str, Any], Holds(DatabaseSection)] = Field(
         default_factory=dict,
-        description='What is kept of bodies: {"save_raws": true, "retention": {"duration": "30d"}}.',
+        description='What is stored of bodies: {"save_raws": true, "retention": {"duration": "30d"}}.',
     )
     mcp: Annotated[dict[str, Any], Holds(McpSection), PLANNED, _NO_TOOLS] = Field(
         default_factory=dict, description='MCP servers: {"servers": {}}.'

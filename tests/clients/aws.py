@@ -1,4 +1,4 @@
-"""boto3 as the README sets it up, and what its replies say: for the tests of native and of translated conversions."""
+"""boto3 as `deploy/clients.md` sets it up, and what its replies say: for the tests of native and of translated conversions."""
 
 import asyncio
 import json

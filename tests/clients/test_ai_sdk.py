@@ -1,17 +1,18 @@
-"""The AI SDK as the README sets it up, by each of its providers, where Bedrock speaks InvokeModel only or Converse only.
+"""The AI SDK as `deploy/clients.md` sets it up, by each of its providers, over InvokeModel alone and over Converse alone.
 
 `node/ai_sdk.mjs` is the program; it is run in the folder of npm's packages, where its imports are found.
 """
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
 
 from gateway.testkit import scenarios
 from gateway.testkit.scenarios import Scenario
-from tests.clients import client_settings
+from tests.clients import page
 from tests.clients.programs import NOWHERE, Program
 from tests.clients.samples import (
     CACHED,
@@ -68,9 +69,9 @@ def ai_sdk(gw):
 
     async def talks(name, *streamed, **given):
         maker, method, _ = PROVIDERS[name]
-        settings = client_settings.settings("AI SDK", gw.url)
-        (provider,) = (span for span in settings if span.startswith(maker + "("))
-        (always,) = (span for span in settings if span.startswith("providerOptions")) if name == "openai" else ("",)
+        makers, call = page.settings("AI SDK", gw.url)
+        (provider,) = re.findall(rf"= ({maker}\(.*\));$", makers, re.MULTILINE)
+        (always,) = re.findall(r"^  (providerOptions: .*),$", call, re.MULTILINE) if name == "openai" else ("",)
         given |= {"provider": provider, "always": always, "method": method, "model": SONNET, "prompt": "hello"}
         given["streamed"] = streamed
         status, said = await node.run("--input-type=module", "--eval", SCRIPT.read_text(), "--", json.dumps(given))

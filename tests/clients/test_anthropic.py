@@ -1,4 +1,4 @@
-"""Anthropic's SDK, version 2, as the README sets it up: its own API and its Bedrock client, both over InvokeModel."""
+"""Anthropic's SDK, version 2, as `deploy/clients.md` sets it up: its own API and its Bedrock client, both over InvokeModel."""
 
 import asyncio
 from dataclasses import replace

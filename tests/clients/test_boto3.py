@@ -1,4 +1,4 @@
-"""boto3 as the README sets it up: plain HTTP, dummy keys; all operations of bedrock-runtime that the gateway has."""
+"""boto3 as `deploy/clients.md` sets it up: plain HTTP, dummy keys; all operations of bedrock-runtime that the gateway has."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Claude Code as the README sets it up, through Bedrock's API and through Anthropic's: what reached the upstream."""
+"""Claude Code as `deploy/clients.md` sets it up, through Bedrock's API and through Anthropic's: what reached the upstream."""
 
 import json
 from uuid import uuid4
@@ -7,8 +7,8 @@ import pytest
 
 from gateway.testkit import scenarios
 from gateway.testkit.scenarios import Tool
-from gateway_plugins.dialects.anthropic_messages import betas as messages_betas
-from tests.clients import client_settings
+from gateway_plugins.dialects.anthropic_messages import betas as anthropic_betas
+from tests.clients import page
 from tests.clients.programs import Program, npm
 from tests.clients.samples import PLAIN, SAID, check_upstream
 from tests.helpers.gateway import HAIKU, SONNET, bedrock, gate
@@ -22,7 +22,7 @@ QUIET = {
 """Nothing but calls of the model; no test may leave this machine."""
 
 MODES = {"bedrock": "Claude Code, Bedrock", "native": "Claude Code, native"}
-"""Rows of the README's table of clients."""
+"""Headings of `deploy/clients.md`."""
 MANTLE = {"mantle": "Claude Code, Mantle"}
 modes = pytest.mark.parametrize("mode", MODES)
 NO_THINKING = json.dumps({"alwaysThinkingEnabled": False})
@@ -46,7 +46,7 @@ class ClaudeCode(Program):
 @pytest.fixture
 def claude(tmp_path):
     def configured(mode, url):
-        return npm("claude", tmp_path, ClaudeCode, **QUIET, **client_settings.environ((MODES | MANTLE)[mode], url))
+        return npm("claude", tmp_path, ClaudeCode, **QUIET, **page.environ((MODES | MANTLE)[mode], url))
 
     return configured
 
@@ -74,7 +74,7 @@ async def test_what_reaches_bedrock_is_what_bedrock_takes(claude, gw, bedrock_si
     assert {"model", "stream"} & body.keys() == set()
     betas = [beta for beta in body["anthropic_beta"] if beta != "interleaved-thinking-2025-05-14"]
     dropped = []
-    assert messages_betas.taken(betas, "invoke", {}, dropped.append) == betas
+    assert anthropic_betas.taken(betas, "invoke", {}, dropped.append) == betas
     assert dropped == []
     assert b'"scope"' not in seen.body
     assert {name for name in seen.headers if name.startswith(("x-", "anthropic-"))} == set()

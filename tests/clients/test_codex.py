@@ -1,4 +1,4 @@
-"""Codex as the README sets it up, through the Responses API, where Bedrock speaks InvokeModel only or Converse only."""
+"""Codex as `deploy/clients.md` sets it up, through the Responses API, where Bedrock speaks InvokeModel only or Converse only."""
 
 import json
 
@@ -6,7 +6,7 @@ import pytest
 
 from gateway.testkit import scenarios
 from gateway.testkit.scenarios import Tool
-from tests.clients import client_settings, programs
+from tests.clients import page, programs
 from tests.clients.samples import PLAIN, PNG, PNG_BASE64, SAID, THOUGHT, check_upstream
 from tests.helpers.gateway import HAIKU, SONNET, bedrock, gate
 
@@ -22,14 +22,14 @@ PRINTED = "tur7quoise"
 
 
 class Codex:
-    """`codex exec`, with the README's lines as its configuration."""
+    """`codex exec`, with the page's block as its configuration."""
 
     def __init__(self, program, url):
         self._program = program
         self.folder = program.folder
         home = program.folder.parent / "home" / ".codex"
         home.mkdir()
-        (home / "config.toml").write_text("\n".join(client_settings.settings("Codex", url)))
+        (home / "config.toml").write_text(page.settings("Codex", url, "toml")[0])
 
     async def run(self, *arguments):
         """Exit status and all output. Its own sandbox does not start in every container, and is not what is tried."""

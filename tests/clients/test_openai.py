@@ -1,4 +1,4 @@
-"""OpenAI's SDK as the README sets it up: one base URL for Claude over InvokeModel, any model over Converse, and OpenAI."""
+"""OpenAI's SDK as `deploy/clients.md` sets it up: one base URL for Claude over InvokeModel, any model over Converse, and OpenAI."""
 
 import asyncio
 import json

@@ -1,11 +1,11 @@
-"""opencode as the README sets it up, through three APIs, where Bedrock speaks InvokeModel only or Converse only."""
+"""opencode as `deploy/clients.md` sets it up, through three APIs, where Bedrock speaks InvokeModel only or Converse only."""
 
 import pytest
 
 from gateway.testkit import scenarios
 from gateway.testkit.bedrock import BedrockSim
 from gateway.testkit.scenarios import Tool
-from tests.clients import client_settings, programs
+from tests.clients import page, programs
 from tests.clients.samples import check_upstream
 from tests.helpers.gateway import HAIKU, KEY, SONNET, bedrock, gate
 
@@ -14,7 +14,7 @@ APIS = {
     "anthropic_messages": "opencode, Messages",
     "openai_chat": "opencode, Chat Completions",
 }
-"""Rows of the README's table of clients."""
+"""Headings of `deploy/clients.md`."""
 ROADS = {"InvokeModel": "bedrock_model_invoke", "Converse": "bedrock_converse"}
 OPERATIONS = {"InvokeModel": "invoke-with-response-stream", "Converse": "converse-stream"}
 QUIET = {"OPENCODE_DISABLE_MODELS_FETCH": "1", "OPENCODE_DISABLE_AUTOUPDATE": "1"}
@@ -51,7 +51,7 @@ async def gw(request, tmp_path, bedrock_sim, titles_sim):
 @pytest.fixture
 def opencode(program, gw):
     async def answer(api, prompt):
-        (settings,) = client_settings.settings(APIS[api], gw.url)
+        (settings,) = page.settings(APIS[api], gw.url, "json")
         (program.folder / "opencode.json").write_text(settings)
         status, said = await program.run("run", prompt)
         assert status == 0, said

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from gateway.testkit import scenarios
-from tests.clients import client_settings
+from tests.clients import page
 from tests.clients.samples import CACHED, PLAIN, SAID, check_upstream, program
 from tests.clients.test_claude_code import MODES, NO_THINKING, QUIET, ClaudeCode, two_files
 from tests.helpers.gateway import KEY, SONNET, bedrock, gate
@@ -39,7 +39,7 @@ async def side(request, tmp_path, bedrock_sim, openai_upstream):
         for name in ("home", "work"):
             (tmp_path / name).mkdir()
         own = {"PATH": os.environ["PATH"], "HOME": str(tmp_path / "home")}
-        environ = {**own, **QUIET, **client_settings.environ(MODES["native"], gw.url), "ANTHROPIC_MODEL": model}
+        environ = {**own, **QUIET, **page.environ(MODES["native"], gw.url), "ANTHROPIC_MODEL": model}
         yield Side(ClaudeCode(path, tmp_path / "work", environ), gw, simulated)
 
 

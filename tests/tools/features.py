@@ -1,4 +1,4 @@
-"""What each conversion does with each feature of a client's dialect: found by asking, for the README's table.
+"""What each conversion does with each feature of a client's dialect: found by asking, for the table of `deploy/compatibility.md`.
 
 A feature is a pair of requests, without it and with it. A conversion that names the difference among its losses drops it
 aloud; one that sends something else carries it; both at once is a part of it. The model is one that has the feature,
@@ -27,7 +27,7 @@ ABLE = {
     "anthropic_messages": {"mid_system": True},
     "bedrock_converse": {"mid_system": True},
 }
-"""Over the models of `tests/helpers/conversion.py`, by the upstream's dialect."""
+"""Over the models of `ways.py`, by the upstream's dialect."""
 NONE, CARRIED, PART, DROPPED, REFUSED = "–", "carried", "in part", "dropped", "refused"
 
 CHAT, RESPONSES, MESSAGES, CONVERSE = BASES
@@ -367,7 +367,7 @@ def verdict(way, name):
 
 
 def table():
-    """The README's lines: a row for each feature, a column for each client; what differs by provider is named."""
+    """Return the lines of the table: a row for each feature, a column for each client; what differs by provider is named."""
     clients = list(dict.fromkeys(way.client.name for way in WAYS.values()))
     clients.sort(key=list(LABELS).index)
     lines = [f"| | {' | '.join(LABELS[name] for name in clients)} |", "|---" * (len(clients) + 1) + "|"]

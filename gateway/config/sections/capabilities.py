@@ -117,4 +117,4 @@ class BetasSection(Section):
         description='Whose Messages API it is: Anthropic\'s own ("messages") or Bedrock\'s ("mantle").',
     )
     allow: _Names = Field((), description='Betas that are sent as they are, by name or pattern: ["context-1m-*"].')
-    drop: _Names = Field((), description='Betas that are left out, and told: ["interleaved-thinking-*"].')
+    drop: _Names = Field((), description='Betas that are left out and reported as dropped: ["interleaved-thinking-*"].')

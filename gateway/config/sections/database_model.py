@@ -20,14 +20,16 @@ LARGEST: Final = 512 * 1024
 
 _NO_EXPORT: Final = Lacking("nothing is exported, and what is too old is removed all the same")
 _ONLY_BODIES: Final = Lacking("bodies are removed, and the names of tools stay with their calls")
-_AS_THEY_CAME: Final = Lacking("bodies are kept as they came, with everything that is in them")
+_AS_THEY_CAME: Final = Lacking("bodies are stored as they came, with everything that is in them")
 
 
 class RetentionSection(Section):
-    """How long the bodies of calls are kept."""
+    """How long the bodies of calls are stored."""
 
     duration: Retention = Field(
-        "", description='How long, from "1h" to "3650d", and no longer than the call; "" is for ever, "0" not at all.'
+        "",
+        description='How long bodies are stored, from "1h" to "3650d", and no longer than their call; "" is for ever, '
+        '"0" not at all.',
     )
     require_export: Annotated[bool, PLANNED, _NO_EXPORT] = Field(
         False, description="Whether only what was exported is removed: true or false."
@@ -39,15 +41,15 @@ class RetentionSection(Section):
 
 class DatabaseSection(Section):
     retention: Annotated[dict[str, Any], Holds(RetentionSection)] = Field(
-        default_factory=dict, description='How long bodies are kept: {"duration": "30d"}.'
+        default_factory=dict, description='How long bodies are stored: {"duration": "30d"}.'
     )
     save_raws: bool = Field(
         False,
-        description="Whether bodies of requests and replies are kept, as the hosted product calls it: true or false.",
+        description="Whether bodies of requests and replies are stored, by the hosted product's name: true or false.",
     )
     max_bytes: int = Field(
-        MAX_BYTES, ge=1024, le=LARGEST, description="How much of each body is kept, in bytes, such as 65536."
+        MAX_BYTES, ge=1024, le=LARGEST, description="How much of each body is stored, in bytes, such as 65536."
     )
     keep_encrypted_blobs: Annotated[bool, PLANNED, _AS_THEY_CAME] = Field(
-        False, description="Whether encrypted parts of bodies are kept: true or false."
+        False, description="Whether encrypted parts of bodies are stored: true or false."
     )

@@ -45,14 +45,16 @@ _Inside = Annotated[tuple[Annotated[str, AfterValidator(_host_inside)], ...], Fi
 class FetchSection(Section):
     """Images and documents that a client names by URL, for providers that take only the files themselves."""
 
-    enabled: bool = Field(Fetching().enabled, description="Whether they are fetched: true or false.")
-    max_bytes: Bytes = Field(Fetching().max_bytes, description="Bytes of one file, such as 10485760.")
+    enabled: bool = Field(
+        Fetching().enabled, description="Whether files that clients name by URL are fetched: true or false."
+    )
+    max_bytes: Bytes = Field(Fetching().max_bytes, description="The largest file in bytes, such as 10485760.")
     timeout_seconds: Seconds = Field(
-        Fetching().timeout_seconds, description="Seconds for one file, with redirects, such as 20."
+        Fetching().timeout_seconds, description="Seconds for one file with its redirects, such as 20."
     )
     allow_hosts: _Patterns = Field(
-        (), description='Hosts that may be named, where not all of the internet\'s: ["*.example.com"].'
+        (), description='The only hosts that files may be fetched from; left out, every public host: ["*.example.com"].'
     )
     private_hosts: _Inside = Field(
-        (), description='Hosts inside, which otherwise never are connected to: ["files.example.ts.net:8080"].'
+        (), description='Hosts on private addresses that files may be fetched from: ["files.example.ts.net:8080"].'
     )

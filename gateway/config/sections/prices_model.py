@@ -120,15 +120,33 @@ class RowSection(TierSection):
         "", description='The region: "us"; "" is that of ids without a region.'
     )
     since: Day | Literal[""] = Field("", alias="from", description='The first day of the price: "2026-11-01".')
-    batch: Annotated[dict[str, Any], Holds(TierSection)] = Field({}, description='Of the tier: {"input": "1.65"}.')
-    flex: Annotated[dict[str, Any], Holds(TierSection)] = Field({}, description='Of the tier: {"input": "1.65"}.')
-    priority: Annotated[dict[str, Any], Holds(TierSection)] = Field({}, description='Of the tier: {"input": "5.78"}.')
-    fast: Annotated[dict[str, Any], Holds(TierSection)] = Field({}, description='Of the tier: {"input": "6.60"}.')
-    ultrafast: Annotated[dict[str, Any], Holds(TierSection)] = Field({}, description='Of the tier: {"input": "20"}.')
-    reserved: Annotated[dict[str, Any], Holds(TierSection)] = Field({}, description='Of the tier: {"input": "0"}.')
-    optimized: Annotated[dict[str, Any], Holds(TierSection)] = Field({}, description='Of the tier: {"input": "4.4"}.')
-    us: Annotated[dict[str, Any], Holds(TierSection)] = Field({}, description='Of the tier: {"input": "5.5"}.')
-    scale: Annotated[dict[str, Any], Holds(TierSection)] = Field({}, description='Of the tier: {"input": "0"}.')
+    batch: Annotated[dict[str, Any], Holds(TierSection)] = Field(
+        {}, description='Prices of the tier "batch": {"input": "1.65"}.'
+    )
+    flex: Annotated[dict[str, Any], Holds(TierSection)] = Field(
+        {}, description='Prices of the tier "flex": {"input": "1.65"}.'
+    )
+    priority: Annotated[dict[str, Any], Holds(TierSection)] = Field(
+        {}, description='Prices of the tier "priority": {"input": "5.78"}.'
+    )
+    fast: Annotated[dict[str, Any], Holds(TierSection)] = Field(
+        {}, description='Prices of the tier "fast": {"input": "6.60"}.'
+    )
+    ultrafast: Annotated[dict[str, Any], Holds(TierSection)] = Field(
+        {}, description='Prices of the tier "ultrafast": {"input": "20"}.'
+    )
+    reserved: Annotated[dict[str, Any], Holds(TierSection)] = Field(
+        {}, description='Prices of the tier "reserved": {"input": "0"}.'
+    )
+    optimized: Annotated[dict[str, Any], Holds(TierSection)] = Field(
+        {}, description='Prices of the tier "optimized": {"input": "4.4"}.'
+    )
+    us: Annotated[dict[str, Any], Holds(TierSection)] = Field(
+        {}, description='Prices of the tier "us": {"input": "5.5"}.'
+    )
+    scale: Annotated[dict[str, Any], Holds(TierSection)] = Field(
+        {}, description='Prices of the tier "scale": {"input": "0"}.'
+    )
     source: str = Field("", description='Where the price comes from, for readers: "contract of May".')
 
 

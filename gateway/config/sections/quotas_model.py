@@ -26,7 +26,8 @@ class QuotaSection(Section):
         None, description='What flows in, in dollars per min, hour, day, week or month (30 days): "$5.00/day".'
     )
     on_exceed: OnExceed = Field(
-        "reject", description='What happens to calls when it is empty: "reject", or "notify", which lets them through.'
+        "reject",
+        description='What happens to calls when the bucket is empty: "reject", or "notify", which lets them through.',
     )
 
 

@@ -16,7 +16,7 @@ from gateway.config.section import Holds, Section
 
 
 class HookSection(Section):
-    """A web address that is told of calls."""
+    """A web address that is called when the gateway is."""
 
     url: str = Field("", description='Where the hook is called, by http or https: "https://hooks.example.com/seen".')
     apikey: str = Field("", description='The key that is sent to the hook: a literal, "env:NAME" or "file:PATH".')
@@ -69,7 +69,7 @@ class ConnectorSection(Section):
     protocol: Literal["mcp", "http"] = Field("mcp", description='What the server speaks: "mcp" or "http".')
     url: str = Field("", description='Where the server is called: "https://mcp.example.com/mcp".')
     name: Any = Field(None, description='A name for people: "Wiki".')
-    description: Any = Field(None, description='What it is for, for people: "the team\'s wiki".')
+    description: Any = Field(None, description='A sentence for people: "the team\'s wiki".')
     labels: Any = Field(None, description='Words by which grants may name it: ["docs"].')
     auth: Any = Field(None, description='How the gateway signs in: {"type": "bearer_token", "secret": "env:KEY"}.')
     disabled: Any = Field(None, description="Whether the server is left out: true or false.")
@@ -82,8 +82,8 @@ class ConnectorsSection(Section):
 
 
 class SendHookSection(Section):
-    """What is told to a hook about a capability's calls."""
+    """What a hook gets of a capability's calls."""
 
     name: str = Field(description='The name of a hook: "audit".', examples=['"name": "audit"'])
     events: Names = Field((), description='When the hook is called: ["pre_request"].')
-    send: Names = Field((), description='What it is told: ["user_message", "tools"].')
+    send: Names = Field((), description='What the hook gets: ["user_message", "tools"].')

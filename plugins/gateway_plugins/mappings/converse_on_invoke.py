@@ -34,7 +34,7 @@ def headers(top: Members, target: Target, drop: Drop) -> dict[str, str]:
         "/serviceTier": ("service-tier", converse_read_options.service_tier(top, drop)),
         "/performanceConfig": ("performanceconfig-latency", converse_read_options.latency(top, drop)),
         "/requestMetadata": ("request-metadata", metadata),
-        "/projectIdentifier": ("projectidentifier", options.project(top)),
+        "/projectIdentifier": ("projectidentifier", converse_read_options.project(top)),
     }
     found: dict[str, str] = {}
     for at, (name, value) in wanted.items():

@@ -89,7 +89,7 @@ def _report(ask: ClientRequest, drop: Drop) -> None:
         drop("/requestMetadata")
     if converse_read_options.latency(ask.top, drop) == "optimized":
         drop("/performanceConfig")
-    if options.project(ask.top) not in {"", "default"}:
+    if converse_read_options.project(ask.top) not in {"", "default"}:
         drop("/projectIdentifier")
 
 

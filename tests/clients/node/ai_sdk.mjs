@@ -1,7 +1,7 @@
 // Conversations of Vercel's AI SDK, as a program of a user's would have them. Prints a JSON list, an object for each: the
 // texts and thoughts of its steps, what the tools were asked, the tokens in all. Settings come as JSON in the last argument:
-//   provider  the expression that the README gives, such as createOpenAI({ ... })
-//   always    what the README gives for every call, such as providerOptions: { ... }; "" for nothing
+//   provider  the expression that deploy/clients.md gives, such as createOpenAI({ ... })
+//   always    what the page gives for every call, such as providerOptions: { ... }; "" for nothing
 //   method    of the provider, by which it names a model; "" for its default
 //   streamed  a boolean for each conversation
 //   model, prompt, options (providerOptions), image (base64 of a PNG), shape (answer by a schema instead of tools)

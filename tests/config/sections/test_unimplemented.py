@@ -5,11 +5,11 @@ import pytest
 from tests.config.test_messages import assert_said, capability, said
 
 LACKING = {
-    "hooks": ": no hook is called, so guardrails are NOT applied, and nobody is told of calls",
+    "hooks": ": no hook is called, so guardrails are NOT applied, and no hook learns of calls",
     "exporters": ": nothing is exported",
     "database.retention.require_export": ": nothing is exported, and what is too old is removed all the same",
     "database.retention.purge": ": bodies are removed, and the names of tools stay with their calls",
-    "database.keep_encrypted_blobs": ": bodies are kept as they came, with everything that is in them",
+    "database.keep_encrypted_blobs": ": bodies are stored as they came, with everything that is in them",
     "mcp": ": no server of tools is called, so nothing of it is allowed or refused",
     "connectors": ": no server of tools is called, so nothing of it is allowed or refused",
 }

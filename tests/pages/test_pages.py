@@ -1,0 +1,208 @@
+"""The pages beside the code: links, commands, metrics, and an entry for every message that needs one."""
+
+import ast
+import re
+import shlex
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from gateway.__main__ import _parser
+from gateway.contract import errors
+from tests.helpers.gateway import bedrock, gate
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "deploy").glob("*.md")), ROOT / "plugins" / "README.md"]
+OPERATION = (ROOT / "deploy" / "README.md").read_text()
+SOURCES = [
+    path
+    for folder in ("gateway", "plugins")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+    if "testkit" not in path.parts
+]
+LEVELS = {"warning": "warning", "error": "error", "exception": "error"}
+"""Methods of a logger to the level of their lines."""
+EVENT = re.compile(r"[a-z_]+\.[a-z_]+")
+
+page = pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+
+
+def without_code(text):
+    return re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(path):
+    """The anchors that GitHub gives to a page's headings: lower case, hyphens for spaces, no punctuation, counted."""
+    seen = {}
+    for heading in re.findall(r"^#+ (.+)$", without_code(path.read_text()), re.MULTILINE):
+        anchor = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+        count = seen[anchor] = seen.get(anchor, -1) + 1
+        yield f"{anchor}-{count}" if count else anchor
+
+
+@page
+def test_every_link_leads_to_a_file_and_a_heading_that_exist(path):
+    links = re.findall(r"\]\((?!https?:)([^)\s]*)\)", without_code(path.read_text()))
+    assert links
+    for link in links:
+        file, _, anchor = link.partition("#")
+        target = (path.parent / file).resolve() if file else path
+        assert target.is_file(), link
+        assert not anchor or anchor in set(anchors(target)), link
+
+
+@page
+def test_lines_of_prose_are_of_one_length(path):
+    lines = without_code(path.read_text()).splitlines()
+    assert [line for line in lines if len(line) > 120 and not line.startswith("|")] == []
+
+
+def commands(path):
+    """What a page's shell blocks and code spans say to type that begins with a command of this repository."""
+    text = path.read_text()
+    blocks = "\n".join(re.findall(r"^ *```sh\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL)).replace("\\\n", " ")
+    lines = [line.strip().removeprefix("$ ") for line in blocks.splitlines()]
+    spans = re.findall(r"`((?:irisgate|deploy/|tests/)[^`]*)`", without_code(text))
+    return [
+        line for line in (*lines, *spans) if line.startswith(("irisgate ", "deploy/run", "deploy/try", "tests/run"))
+    ]
+
+
+@page
+def test_every_command_is_one_that_there_is(path):
+    for command in commands(path):
+        words = shlex.split(" ".join(command.split()).partition(" > ")[0], comments=True)
+        if words[0] != "irisgate":
+            assert (ROOT / words[0]).is_file(), command
+        elif all(word.isupper() or not word.startswith("-") for word in words[2:]) and len(words) == 2:
+            # the name of a subcommand alone, in running text
+            assert words[1] in _parser().format_help(), command
+        else:
+            _parser().parse_args(words[1:])
+
+
+def test_the_pages_name_commands():
+    assert sum(len(commands(path)) for path in PAGES) > 15
+
+
+def log_events():
+    """Event name to level of every line of level warning or error that the code logs, wherever it stands."""
+    events = {}
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr in LEVELS
+                and node.args
+            ):
+                # reports of the configuration have methods of these names too; an event's name is dotted
+                name = node.args[0]
+                if isinstance(name, ast.Constant) and isinstance(name.value, str) and EVENT.fullmatch(name.value):
+                    events[name.value] = LEVELS[node.func.attr]
+            elif isinstance(node, ast.Dict):
+                entry = {
+                    key.value: value.value
+                    for key, value in zip(node.keys, node.values, strict=True)
+                    if isinstance(key, ast.Constant) and isinstance(value, ast.Constant)
+                }
+                if entry.get("level") in LEVELS and "event" in entry:
+                    events[entry["event"]] = entry["level"]
+    return events
+
+
+def entries(heading):
+    """The names that the entries below a heading of the third level begin with."""
+    _, found, rest = OPERATION.partition(f"\n### {heading}\n")
+    assert found, heading
+    text = re.split(r"\n##+ ", rest)[0]
+    return re.findall(r"^- \*\*`([^`]+)`\*\*", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("level", ["warning", "error"])
+def test_every_log_event_of_a_level_has_an_entry_and_no_other(level):
+    events = [name for name, of in log_events().items() if of == level]
+    assert len(events) > 5
+    assert entries(f"Log events of level {level}") == sorted(events)
+
+
+def test_every_code_of_a_problem_has_an_entry_and_no_other_with_its_status():
+    assert set(entries("Errors of a call, by code")) == set(errors.STATUS)
+    for code, status in errors.STATUS.items():
+        assert f"- **`{code}`** ({status})." in OPERATION
+
+
+SAYING = frozenset(
+    {
+        "Denied", "HujsonError", "Missing", "NoUsage", "PluginError", "Problem", "Refusal", "SecretError", "StoreFailed",
+        "CannotListen", "unknown", "warn",
+    }
+)  # fmt: skip
+"""What is called with a message that a user or an operator reads. Refusals of conversions have one entry for all."""
+SHORTEST = 8
+"""Characters of a message's own words: what has fewer is made of the words of another."""
+
+
+def literal(node):
+    """The text of a message, with an ellipsis for what is put in; None for another kind of argument."""
+    if isinstance(node, ast.Constant):
+        return node.value if isinstance(node.value, str) else None
+    if isinstance(node, ast.JoinedStr):
+        return "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
+    if isinstance(node, ast.BinOp):
+        return f"{literal(node.left) or '…'}{literal(node.right) or '…'}"
+    return None
+
+
+def messages():
+    """Every sentence that is given to one of `SAYING`."""
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            name = getattr(getattr(node, "func", None), "id", "") or getattr(getattr(node, "func", None), "attr", "")
+            if isinstance(node, ast.Call) and name in SAYING:
+                for text in filter(None, map(literal, node.args)):
+                    if " " in text and len(re.sub(r"\W|…", "", text)) >= SHORTEST:
+                        yield text
+
+
+def test_every_message_that_a_user_or_an_operator_can_meet_is_on_the_page():
+    spans = re.findall(r"`([^`]+)`", " ".join(without_code(OPERATION).split()))
+    known = [[part.strip(" :;,") for part in re.split(r"…|NAME", span)] for span in spans if len(span) >= SHORTEST]
+    known = [parts for parts in known if len("".join(parts)) >= SHORTEST]
+    said = list(messages())
+    assert len(said) > 60
+    assert [text for text in said if not any(all(part in text for part in parts) for parts in known)] == []
+
+
+def test_the_events_that_are_named_elsewhere_on_the_page_exist():
+    source = "\n".join(path.read_text() for path in SOURCES)
+    fields = {"server.hosts", "server.limits", "storage.url", "metrics.listen"}
+    for name in set(re.findall(r"`((?:config|call|store|journal|identity|upstream)\.[a-z_]+)`", OPERATION)) - fields:
+        assert f'"{name}"' in source, name
+
+
+async def test_every_metric_that_the_pages_name_is_exposed(tmp_path, bedrock_sim):
+    names = {name for path in PAGES for name in re.findall(r"`(irisgate_\w+)`", path.read_text())}
+    assert len(names) >= 8
+    async with gate(tmp_path, {"bedrock": bedrock(bedrock_sim.url)}) as gw:
+        text = await (await gw.get("/metrics")).text()
+    assert names <= set(re.findall(r"^# HELP (\w+)", text, re.MULTILINE))
+
+
+def test_the_backup_of_the_page_copies_a_store_that_is_being_written_to(tmp_path):
+    (line,) = re.findall(r"^python3 -c '(.*?)' irisgate.db copy.db$", OPERATION, re.MULTILINE)
+    with closing(sqlite3.connect(tmp_path / "irisgate.db", isolation_level=None)) as writer:
+        writer.execute("PRAGMA journal_mode = WAL")
+        writer.execute("CREATE TABLE calls (id)")
+        writer.execute("INSERT INTO calls VALUES (1)")
+        subprocess.run([sys.executable, "-c", line, "irisgate.db", "copy.db"], cwd=tmp_path, check=True)
+        (tmp_path / "plain.db").write_bytes((tmp_path / "irisgate.db").read_bytes())
+    with closing(sqlite3.connect(tmp_path / "copy.db")) as copy:
+        assert copy.execute("SELECT * FROM calls").fetchall() == [(1,)]
+    # which is why the page warns of a plain copy
+    with closing(sqlite3.connect(tmp_path / "plain.db")) as copy, pytest.raises(sqlite3.OperationalError):
+        copy.execute("SELECT * FROM calls")

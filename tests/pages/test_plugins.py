@@ -1,0 +1,84 @@
+"""The examples of `plugins/README.md`, run as they stand."""
+
+import re
+from pathlib import Path
+
+import orjson
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from gateway.config.load import loads
+from gateway.contract import registry
+from gateway.contract.registry import discover
+from tests.helpers.gateway import gate
+
+PAGE = (Path(__file__).resolve().parents[2] / "plugins" / "README.md").read_text()
+FLAG, OBSERVER = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+(CONFIGURATION,) = re.findall(r"^```jsonc\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+PIECES = ("Hel", "lo")
+USAGE = {"read": 3, "written": 2}
+
+
+async def text(request):
+    """Acme's API: what it was asked stands in the reply."""
+    body = await request.json()
+    if not body.get("stream"):
+        return web.json_response({"text": "".join(PIECES), "asked": body, "stop": "end", "usage": USAGE})
+    reply = web.StreamResponse(headers={"content-type": "text/event-stream"})
+    await reply.prepare(request)
+    for data in (*({"text": piece} for piece in PIECES), {"stop": "end", "usage": USAGE}):
+        await reply.write(b"data: " + orjson.dumps(data) + b"\n\n")
+    await reply.write(b"data: [DONE]\n\n")
+    return reply
+
+
+@pytest.fixture
+async def acme():
+    app = web.Application()
+    app.router.add_post("/v1/text", text)
+    async with TestServer(app) as server:
+        yield f"http://127.0.0.1:{server.port}"
+
+
+@pytest.fixture
+def plugins(tmp_path):
+    folder = tmp_path / "plugins"
+    folder.mkdir()
+    (folder / "acme_text.py").write_text(FLAG)
+    (folder / "costs.py").write_text(OBSERVER)
+    return folder
+
+
+def test_the_configuration_of_the_page_loads_without_a_warning(plugins):
+    loaded = loads(CONFIGURATION, known_flags=discover(plugins).flags, environ={"ACME_KEY": "k"})
+    assert loaded.warnings == ()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_flag_of_the_page_serves_and_counts(tmp_path, plugins, acme, stream):
+    provider = {"baseurl": acme, "apikey": "k", "models": ["acme-1"], "compatibility": {"acme_text": True}}
+    async with gate(tmp_path, {"acme": provider}, plugins=plugins) as gw:
+        asked = {"model": "acme/acme-1", "prompt": "hello", "stream": stream}
+        reply = await gw.post("/acme/v1/text", asked)
+        assert reply.status == 200
+        if stream:
+            events = [line.removeprefix(b"data: ") for line in reply.body.split(b"\n\n") if line]
+            assert [orjson.loads(event).get("text") for event in events[:2]] == list(PIECES)
+            assert events[-1] == b"[DONE]"
+        else:
+            assert orjson.loads(reply.body)["asked"] == asked | {"model": "acme-1"}
+        (record,) = await gw.calls()
+        assert (record["tokens"]["input"], record["tokens"]["output"], record["stop"]) == (3, 2, "end")
+        assert record["api"] == record["upstream_api"] == "acme_text"
+
+
+def test_the_observer_of_the_page_is_one(plugins, capsys):
+    observers = discover(plugins).observers
+    observers["costs"].seen({"identity": "ada@example.com", "model": "acme-1", "cost_usd": 0.5})
+    assert capsys.readouterr().out == "ada@example.com acme-1 0.5\n"
+
+
+def test_the_tables_name_every_hook_that_the_registry_checks():
+    named = set(re.findall(r"`(\w+)\(", PAGE)) | set(re.findall(r"^\| `(\w+)", PAGE, re.MULTILINE))
+    assert set(registry._ARGUMENTS) | set(registry._DEMANDED) <= named

@@ -1,0 +1,89 @@
+"""The README against the code: its configurations load and serve, and what it shows is what is printed."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from gateway.call.explain.explain import explain, somebody
+from gateway.call.explain.text import worded
+from gateway.call.runtime import runtime
+from gateway.config.document.hujson import parse
+from gateway.config.load import loads
+from gateway.contract.registry import discover
+from tests.helpers.gateway import KEY, gate
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+OPERATION = (ROOT / "deploy" / "README.md").read_text()
+REGISTRY = discover()
+MAX_LINES = 180
+"""What a newcomer reads in one sitting."""
+
+CONFIGURATIONS = [
+    text
+    for page in (README, OPERATION)
+    for text in re.findall(r"^```jsonc\n(\{.*?^\})\n```$", page, re.MULTILINE | re.DOTALL)
+]
+HELLO = {"messages": [{"role": "user", "content": "hello"}]}
+
+
+def test_the_readme_is_short_and_its_lines_too():
+    lines = README.splitlines()
+    assert len(lines) <= MAX_LINES
+    assert [line for line in lines if len(line) > 120 and not line.startswith("|")] == []
+
+
+def test_the_pages_show_configurations():
+    assert len(CONFIGURATIONS) >= 3
+
+
+@pytest.mark.parametrize("text", CONFIGURATIONS, ids=range(1, len(CONFIGURATIONS) + 1))
+def test_a_configuration_of_a_page_loads_and_only_what_is_left_out_is_warned_of(text, tmp_path):
+    (tmp_path / "bedrock.key").write_text("a key")
+    loaded = loads(text, known_flags=REGISTRY.flags, environ={}, folder=tmp_path)
+    expected = [] if '"providers"' in text else ["no providers defined"]
+    messages = [finding.message for finding in loaded.warnings]
+    assert len(messages) == len(expected), messages
+    assert all(message.startswith(start) for message, start in zip(messages, expected, strict=True)), messages
+
+
+async def test_the_first_call_of_the_readme_and_a_second_person(tmp_path, bedrock_sim):
+    """The sample configuration with the simulated Bedrock, and a listener that names its callers for the tailnet's."""
+    document = parse(CONFIGURATIONS[0]).value
+    provider = document["providers"]["bedrock"] | {"baseurl": bedrock_sim.url, "apikey": KEY}
+    listeners = [
+        {"listen": "127.0.0.1:0"},
+        {"listen": "127.0.0.2:0", "identity": "static", "login": "alice@example.com"},
+    ]
+    (call,) = re.findall(r"^curl http://127.0.0.1:8080(/v1/\S+) .*?-d '(.*?)'$", README, re.MULTILINE | re.DOTALL)
+    path, body = call[0], json.loads(call[1])
+    async with gate(
+        tmp_path,
+        {"bedrock": provider},
+        grants=document["grants"],
+        server={"listeners": listeners},
+        more={"model_aliases": document["model_aliases"]},
+    ) as gw:
+        assert (await gw.post(path, body)).status == 200
+        async with gw.session.post(gw.running.urls[1] + path, json=body) as reply:
+            assert reply.status == 200
+        async with gw.session.get(gw.running.urls[1] + "/api/whoami") as reply:
+            caller = await reply.json()
+        assert (caller["login"], caller["role"]) == ("alice@example.com", "user")
+        assert {record["identity"] for record in await gw.calls(2)} == {"(loopback)", "alice@example.com"}
+
+
+def test_what_explain_is_shown_to_print_is_what_it_prints(tmp_path):
+    (tmp_path / "bedrock.key").write_text("a key")
+    loaded = loads(CONFIGURATIONS[0], known_flags=REGISTRY.flags, folder=tmp_path)
+    command, *printed = re.findall(r"^\$ (irisgate explain .*)\n((?:.+\n)+?)```", OPERATION, re.MULTILINE)[0]
+    words = shlex.split(command)
+    who, model = words[words.index("--as") + 1], words[words.index("--model") + 1]
+    assert worded(explain(runtime(loaded.config), somebody(who), model)).splitlines() == printed[0].splitlines()
+
+
+def test_the_changelog_has_what_is_unreleased():
+    assert "\n## Unreleased\n" in (ROOT / "CHANGELOG.md").read_text()

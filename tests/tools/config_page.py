@@ -1,0 +1,187 @@
+"""Write `deploy/config.md`, which lists every key of the configuration: `python -m tests.tools.config_page`.
+
+The page is made from the sections of the schema and nothing else. A test compares the file with what this writes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from gateway.config.schema import ProviderSection, TopSection
+from gateway.config.section import PLANNED, Section, held, keys, lacking
+from gateway.config.sections.prices_model import PricesSection
+from gateway.contract.registry import discover
+
+PAGE: Final = Path(__file__).resolve().parents[2] / "deploy" / "config.md"
+WIDTH: Final = 120
+"""Characters of a line, as everywhere in this repository."""
+HEAD: Final = """\
+# Configuration
+
+<!-- Written by `python -m tests.tools.config_page` from the schema; a change made here is lost. -->
+
+The configuration is one file, by custom `config.hujson`. It is HuJSON: JSON with comments and trailing commas.
+`irisgate check FILE` names every error and every warning with its line and column. `irisgate schema >
+irisgate.schema.json` writes a JSON Schema; with `"$schema": "./irisgate.schema.json"` at the top of the file an editor
+completes and explains every key. A configuration of Aperture by Tailscale can be used as it is. Keys that have no
+effect yet are marked **Not supported yet** below, and `check` warns of them.
+
+## How values are read
+
+- **Reload.** The gateway reads the file again when it is saved, when a file with a key changes, and on SIGHUP. Calls in
+  flight keep the configuration that they began with. A file with an error changes nothing.
+- **Restart.** `server.listeners`, `server.drain_seconds`, `server.limits.header_bytes`, `storage.url` and
+  `metrics.listen` are read at the start only. The log names them in `config.needs_restart` when they change.
+- **Errors and warnings.** An error stops the start, or a reload. A warning does not. A save by the API takes warnings
+  for errors.
+- **Keys of providers** are written as they are, as `"env:NAME"` (an environment variable) or as `"file:PATH"` (a file
+  that holds the key alone; a relative path begins at the folder of the configuration).
+- **Macros.** `${NAME}` is replaced by an environment variable where the value is shown to no caller: `apikey`,
+  `baseurl`, `url`, `add_headers`, other secrets, `listen`, `tailscaled` and `storage.url`. A systemd credential is
+  `"file:${CREDENTIALS_DIRECTORY}/bedrock"`.
+- **Patterns** of models are globs over `provider/model`: `*` matches within a segment, `**` across segments.
+- **Names** of models are exact, with region prefix and version suffix.
+
+In the paths below, `NAME` is a key that you choose and `[]` is an element of a list.
+
+"""
+"""What stands above the keys."""
+FILE_OF_PRICES: Final = """\
+The key `prices` names a file of its own. The file is HuJSON too and holds one object. Its rows stand before the
+built-in ones. Prices are US dollars for 1,000,000 tokens, written in quotes.
+"""
+_STEPS: Final = {"one": "", "list": "[]", "map": ".NAME", "lists": '."{}"[]'}
+"""How a path goes on from a key to the objects that the key holds."""
+
+
+def page() -> str:
+    """Return the whole page."""
+    return HEAD + "\n".join(
+        [
+            *_sections(TopSection, "", {}),
+            "## The file of `prices`",
+            "",
+            FILE_OF_PRICES,
+            "",
+            *_sections(PricesSection, "", {}),
+        ]
+    )
+
+
+def _sections(section: type[Section], path: str, written: dict[type[Section], str]) -> Iterator[str]:
+    """Yield the lines of a section and of all that it holds, each section once."""
+    written[section] = path
+    if path or section is TopSection:
+        yield from (f"### `{path}`" if path else "## The document", "")
+    if (words := section.__dict__.get("__doc__")) and not words.startswith("!!!"):
+        yield from _wrapped(" ".join(words.split()))
+        yield ""
+    made = section.model_json_schema(by_alias=True)
+    inner: list[tuple[type[Section], str]] = []
+    for key, info in keys(section).items():
+        note = ""
+        if (mark := held(info)) is not None:
+            below = (path + "." if path else "") + key + _STEPS[mark.how].format(*mark.names[:1])
+            place = written.get(mark.section) or next((at for kind, at in inner if kind is mark.section), "")
+            if not place:
+                inner.append((mark.section, below))
+            note = f"Keys: [`{place or below}`](#{anchor(place or below)})."
+        if section is ProviderSection and key == "compatibility":
+            note = f"Flags: {', '.join(f'`{flag}`' for flag in sorted(discover().flags))}."
+        required = key in made.get("required", ())
+        yield from _entry(key, info.description or "", made["properties"][key], _missing(info), note, required=required)
+    yield ""
+    for kind, below in inner:
+        yield from _sections(kind, below, written)
+
+
+def _missing(info: Any) -> str:
+    """Return what must be known of a key that has no effect yet; "" for one that has."""
+    if PLANNED not in info.metadata:
+        return ""
+    words = lacking(info) or "it has no effect"
+    return f"**Not supported yet**: {words}."
+
+
+def _entry(key: str, description: str, made: dict[str, Any], missing: str, note: str, *, required: bool) -> list[str]:
+    meaning, example = _parted(description)
+    kind = _kind(made)
+    default = "required" if required else f"default {_default(made)}"
+    text = f"- **`{key}`** ({kind}, {default}): {meaning}"
+    parts = [text, f"Example: `{example}`." if example else "", missing, note]
+    return _wrapped(" ".join(part for part in parts if part), indent="  ")
+
+
+def _wrapped(text: str, indent: str = "") -> list[str]:
+    """Return the text as lines; a code span stays on one line, so that it can be found and copied."""
+    whole = re.sub(r"`[^`]*`", lambda span: span[0].replace(" ", "\0"), text)
+    lines = textwrap.wrap(whole, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return [line.replace("\0", " ") for line in lines]
+
+
+def _kind(made: dict[str, Any]) -> str:
+    """Return the type of a value in words."""
+    if "enum" in made:
+        return "one of " + ", ".join(f"`{json.dumps(value)}`" for value in made["enum"] if value != "")
+    if "anyOf" in made:
+        kinds = [_kind(part) for part in made["anyOf"] if part.get("type") != "null" and part.get("const") != ""]
+        return " or ".join(kinds)
+    kind = made.get("type")
+    if kind == "array":
+        return f"list of {_plural(made.get('items', {}))}"
+    words = {
+        "boolean": "boolean",
+        "integer": "whole number",
+        "number": "number",
+        "string": "string",
+        "object": "object",
+    }
+    return words[kind] + _bounds(made) if kind else "any value"
+
+
+def _plural(items: dict[str, Any]) -> str:
+    if "enum" in items:
+        return ", ".join(f"`{json.dumps(value)}`" for value in items["enum"])
+    return {"string": "strings", "object": "objects"}.get(items.get("type", ""), "objects")
+
+
+def _bounds(made: dict[str, Any]) -> str:
+    least, above, most = (made.get(name) for name in ("minimum", "exclusiveMinimum", "maximum"))
+    words = [f"at least {least}" if least is not None else "", f"above {above}" if above is not None else ""]
+    words.append(f"at most {most}" if most is not None else "")
+    return "".join(f", {word}" for word in words if word)
+
+
+def _default(made: dict[str, Any]) -> str:
+    if "default" not in made:
+        return "`{}`"
+    return "not set" if made["default"] is None else f"`{json.dumps(made['default'])}`"
+
+
+def _parted(description: str) -> tuple[str, str]:
+    """Return a description without the example that it ends with, and that example."""
+    if description.endswith(": true or false."):
+        return description.removesuffix(": true or false.") + ".", ""
+    for match in re.finditer(r"(: |, such as )(?=[\"\[{0-9])", description):
+        rest = description[match.end() :]
+        try:
+            _, end = json.JSONDecoder().raw_decode(rest)
+        except ValueError:
+            continue
+        if rest[end:] == ".":
+            return description[: match.start()] + ".", rest[:end]
+    return description, ""
+
+
+def anchor(heading: str) -> str:
+    """Return the anchor that a Markdown page gives to a heading: lower case, hyphens for spaces, no punctuation."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())

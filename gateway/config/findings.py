@@ -15,11 +15,10 @@ from itertools import chain
 from pathlib import Path as FilePath
 from typing import Any, Final, Literal
 
-from gateway.config.document.hujson import Document, Path
+from gateway.config.document.hujson import Document, Path, dotted
 
 Severity = Literal["error", "warning"]
 
-_PLAIN_KEY: Final = re.compile(r"[\w-]+")
 _HARMLESS: Final = re.compile(r"[a-z_-]{1,12}")
 _NO_KEY: Final = re.compile(r"[A-Za-z_-]{1,16}")
 _SHORTEST_KEY: Final = 4
@@ -151,18 +150,6 @@ def _traces(hidden: Mapping[str, str]) -> dict[str, dict[str, str]]:
         for at in range(len(value) - size + 1) if size >= _SHORTEST_KEY else ():
             traces.setdefault(value[at : at + size], {})[value] = instead
     return traces
-
-
-def dotted(path: Path) -> str:
-    """A path as people write it: `grants[0].app."tailscale.com/cap/aperture"[1].role`."""
-    text = ""
-    for step in path:
-        if isinstance(step, int):
-            text += f"[{step}]"
-        else:
-            name = step if _PLAIN_KEY.fullmatch(step) else json.dumps(step)
-            text += ("." if text else "") + (name if len(name) <= 2 * _LONGEST_NAME else f"{name[:_LONGEST_NAME]}...")
-    return text
 
 
 def printable(text: str) -> str:

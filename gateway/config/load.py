@@ -24,13 +24,13 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 from types import MappingProxyType
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO
 
 from pydantic import ValidationError
 
 from gateway.config import advice
 from gateway.config.check import check
-from gateway.config.document.hujson import Document, HujsonError, Path, parse
+from gateway.config.document.hujson import MAX_DOCUMENT_BYTES, Document, HujsonError, Path, parse
 from gateway.config.document.macros import Substitution
 from gateway.config.document.watch import Stamp, stamps
 from gateway.config.findings import ConfigError, Finding, Report
@@ -46,9 +46,6 @@ from gateway.config.sections.providers import DOCUMENTED_FLAGS, read_providers
 from gateway.config.sections.quotas import read_quotas
 from gateway.config.sections.server import read_resilience, read_server, read_storage
 from gateway.config.sections.unimplemented import check_planned
-
-MAX_BYTES: Final = 4 * 1024 * 1024
-"""Of a configuration: ten thousand grants are below two. What is larger is some other file, and no more is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +121,9 @@ def _text(path: FilePath) -> str:
 
 def _read(stream: BinaryIO, source: FilePath | str) -> str:
     try:
-        data = stream.read(MAX_BYTES + 1)
-        if len(data) > MAX_BYTES:
-            raise _unreadable(source, f"is larger than {MAX_BYTES} bytes, which is the most that is read")
+        data = stream.read(MAX_DOCUMENT_BYTES + 1)
+        if len(data) > MAX_DOCUMENT_BYTES:
+            raise _unreadable(source, f"is larger than {MAX_DOCUMENT_BYTES} bytes, which is the most that is read")
         return data.decode("utf-8-sig")
     except OSError as error:
         raise _unreadable(source, f"cannot be read: {error.strerror}") from None

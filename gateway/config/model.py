@@ -237,3 +237,12 @@ class Config:
     """The price list of a provider that names none is found by its flags."""
     prices: tuple[Entry, ...] = field(default=(), hash=False)
     """Rows of the operator's own price file, which stand before those of the gateway's."""
+
+
+def active_secrets(config: Config) -> frozenset[str]:
+    """Return the secrets that a configuration uses, wherever they came from."""
+    providers = config.providers.values()
+    headers = [provider.add_headers for provider in providers]
+    headers += [capability.add_headers for grant in config.grants for capability in grant.capabilities]
+    values = (value for entries in headers for _, value in entries)
+    return frozenset(filter(None, [*(provider.apikey.value for provider in providers), *values]))

@@ -8,17 +8,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path as FilePath
-from typing import Any, Final
+from typing import Any
 
 from gateway.config.check import check
 from gateway.config.document.hujson import Path
-from gateway.config.document.secrets import Secret, SecretError, file_of, resolve
+from gateway.config.document.secrets import KEYFILE, Secret, SecretError, file_of, resolve
 from gateway.config.document.watch import Stamp, stamps
 from gateway.config.findings import Report
 from gateway.config.section import S
-
-KEYFILE: Final = "keyfile::"
-"""Google service accounts, which need tokens made from them; as a key it would go upstream as it stands."""
 
 
 @dataclass(slots=True)

@@ -19,14 +19,14 @@ from typing import Any, Final, NamedTuple
 
 from gateway.call.context import Gateway
 from gateway.call.runtime import Runtime, runtime
+from gateway.config.changes import changes, rotated
 from gateway.config.document import atomic_file
-from gateway.config.document.changes import changes, rotated
 from gateway.config.document.hujson import parse
-from gateway.config.document.redact import active_secrets, scrubber, told
+from gateway.config.document.redact import scrubber, told
 from gateway.config.document.watch import Stamp, stamps, watch
 from gateway.config.findings import ConfigError
 from gateway.config.load import Loaded, load
-from gateway.config.model import Config, Listener
+from gateway.config.model import Config, Listener, active_secrets
 from gateway.store.entries import Entry, Version
 
 WATCH_AGAIN_SECONDS: Final = 1.0

@@ -8,9 +8,9 @@ from functools import partial
 
 import pytest
 
-from gateway.config.document.hujson import MAX_PIECES, Document, HujsonError, parse
+from gateway.config.document.hujson import MAX_DOCUMENT_BYTES, MAX_PIECES, Document, HujsonError, parse
 from gateway.config.findings import MAX_FINDINGS, PATIENCE, ConfigError, Report
-from gateway.config.load import MAX_BYTES, load, loads
+from gateway.config.load import load, loads
 from tests.helpers.cpu_time import cpu_seconds
 
 SECONDS = 6.0
@@ -93,10 +93,10 @@ def test_hints_end_with_the_patience_and_a_small_list_is_still_looked_through():
 
 def test_a_file_beyond_the_limit_is_refused_and_not_read_to_its_end(tmp_path):
     path = tmp_path / "config.hujson"
-    path.write_text("{}" + " " * (MAX_BYTES - 2))
+    path.write_text("{}" + " " * (MAX_DOCUMENT_BYTES - 2))
     load(path)
-    path.write_text("{}" + " " * (MAX_BYTES - 1))
-    with pytest.raises(ConfigError, match=f"is larger than {MAX_BYTES} bytes, which is the most that is read"):
+    path.write_text("{}" + " " * (MAX_DOCUMENT_BYTES - 1))
+    with pytest.raises(ConfigError, match=f"is larger than {MAX_DOCUMENT_BYTES} bytes, which is the most that is read"):
         load(path)
 
 

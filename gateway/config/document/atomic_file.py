@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from gateway.config.load import MAX_BYTES
+from gateway.config.document.hujson import MAX_DOCUMENT_BYTES
 
 BOM: Final = b"\xef\xbb\xbf"
 
@@ -54,9 +54,9 @@ def read(path: Path) -> bytes:
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(errno.EINVAL, "is no regular file", str(path))
     with path.open("rb") as stream:
-        data = stream.read(MAX_BYTES + 1)
-    if len(data) > MAX_BYTES:
-        raise OSError(errno.EINVAL, f"is larger than {MAX_BYTES} bytes", str(path))
+        data = stream.read(MAX_DOCUMENT_BYTES + 1)
+    if len(data) > MAX_DOCUMENT_BYTES:
+        raise OSError(errno.EINVAL, f"is larger than {MAX_DOCUMENT_BYTES} bytes", str(path))
     return data.removeprefix(BOM)
 
 

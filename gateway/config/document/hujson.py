@@ -23,6 +23,12 @@ MAX_NUMBER: Final = 400
 MAX_PIECES: Final = 600_000
 """Keys, values and marks of a text: what has more takes seconds to read. 10,000 grants have some 260,000."""
 
+MAX_DOCUMENT_BYTES: Final = 4 * 1024 * 1024
+"""Most bytes of a configuration: ten thousand grants are below two megabytes. A larger file is some other file."""
+_MAX_NAME: Final = 100
+"""Characters of a long name that a dotted path shows."""
+_PLAIN_KEY: Final = re.compile(r"[\w-]+")
+
 Path = tuple[str | int, ...]
 """Member names and element indexes, outermost first."""
 
@@ -288,3 +294,15 @@ def _word(token: Token) -> Any:
     if not math.isfinite(value):
         raise HujsonError("the number is too large", token.start)
     return value
+
+
+def dotted(path: Path) -> str:
+    """Return a path as people write it: `grants[0].app."tailscale.com/cap/aperture"[1].role`."""
+    text = ""
+    for step in path:
+        if isinstance(step, int):
+            text += f"[{step}]"
+        else:
+            name = step if _PLAIN_KEY.fullmatch(step) else json.dumps(step)
+            text += ("." if text else "") + (name if len(name) <= 2 * _MAX_NAME else f"{name[:_MAX_NAME]}...")
+    return text

@@ -20,9 +20,7 @@ from typing import Final, Literal, NamedTuple
 from gateway.config.document.hujson import Document, Path, String, Token, decoded, tokens
 from gateway.config.document.macros import MACRO
 from gateway.config.document.path_patterns import fits
-from gateway.config.document.secrets import ENVIRONMENT_NAME, file_of
-from gateway.config.model import Config
-from gateway.config.reading import KEYFILE
+from gateway.config.document.secrets import ENVIRONMENT_NAME, KEYFILE, file_of
 
 MIN_ANYWHERE: Final = 8
 """Characters from which a secret is looked for everywhere; a shorter one could be any word."""
@@ -198,15 +196,6 @@ def scrubber(secrets: Iterable[str]) -> Callable[[str], str]:
         return "".join([*parts, message[at:]])
 
     return scrubbed
-
-
-def active_secrets(config: Config) -> frozenset[str]:
-    """The secrets that a configuration uses, wherever they came from."""
-    providers = config.providers.values()
-    headers = [provider.add_headers for provider in providers]
-    headers += [capability.add_headers for grant in config.grants for capability in grant.capabilities]
-    values = (value for entries in headers for _, value in entries)
-    return frozenset(filter(None, [*(provider.apikey.value for provider in providers), *values]))
 
 
 def is_secret(path: Path) -> bool:

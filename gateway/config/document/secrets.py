@@ -15,6 +15,9 @@ from typing import Final
 MAX_BYTES: Final = 64 * 1024
 """Of a secret's file: more than any key, and a wrong path (a device, a log) is not read to its end."""
 
+KEYFILE: Final = "keyfile::"
+"""The prefix of a Google service account, from which tokens are made; as a key it would go upstream as it stands."""
+
 ENVIRONMENT_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HEADER_TEXT: Final = re.compile(r"[\x20-\x7e]*")
 

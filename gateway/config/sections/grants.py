@@ -11,8 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from gateway.config import advice
-from gateway.config.document.hujson import Path
-from gateway.config.findings import dotted
+from gateway.config.document.hujson import Path, dotted
 from gateway.config.model import Capability, Grant
 from gateway.config.reading import Reading
 from gateway.config.schema import (

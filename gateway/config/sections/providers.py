@@ -9,8 +9,9 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from gateway.config.document.hujson import Path
+from gateway.config.document.secrets import KEYFILE
 from gateway.config.model import AuthMode, Provider
-from gateway.config.reading import KEYFILE, Reading
+from gateway.config.reading import Reading
 from gateway.config.schema import ProviderSection
 from gateway.config.sections.capabilities import BetasSection, CapabilitiesSection
 from gateway.config.sections.prices import read_cost_rules

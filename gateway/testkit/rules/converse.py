@@ -14,8 +14,8 @@ from itertools import pairwise
 from typing import Final
 
 from gateway.contract.capabilities import Caps
-from gateway.testkit.render import converse_body
 from gateway.testkit.rules import common as rules
+from gateway.testkit.rules import converse_body
 from gateway.testkit.rules import converse_tools as rules_converse_tools
 from gateway.testkit.rules.common import AGAIN, MODEL_SAYS, Block, Body, Rule
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from gateway.contract.capabilities import Caps
-from gateway.testkit.render import converse_body
 from gateway.testkit.rules import common as rules
+from gateway.testkit.rules import converse_body
 from gateway.testkit.rules.common import AGAIN, MODEL_SAYS, Body, Rule
 
 

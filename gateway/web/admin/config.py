@@ -23,10 +23,11 @@ from gateway.call.guard import cross_site
 from gateway.call.runtime import runtime
 from gateway.config.document import atomic_file
 from gateway.config.document.hujson import HujsonError, parse
-from gateway.config.document.redact import Known, active_secrets, redact, scrub
+from gateway.config.document.redact import Known, redact, scrub
 from gateway.config.edit import Proposal, propose
 from gateway.config.findings import ConfigError, Finding
 from gateway.config.load import Loaded
+from gateway.config.model import active_secrets
 from gateway.process.reload import NotTaken, Reloader, Who, with_listener
 from gateway.web.admin.problems import Refusal, said
 

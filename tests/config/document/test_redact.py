@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.config.document.hujson import parse
-from gateway.config.document.redact import MARK, active_secrets, redact, scrub
+from gateway.config.document.redact import MARK, redact, scrub
 from gateway.config.edit import propose
 from gateway.config.load import loads
+from gateway.config.model import active_secrets
 from tests.helpers.cpu_time import cpu_seconds
 
 KEY = b"a key of the gateway"

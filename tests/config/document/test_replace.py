@@ -128,8 +128,8 @@ def test_nothing_is_swept_where_there_is_nothing(tmp_path):
 
 
 def test_a_file_beyond_the_limit_is_not_read(path):
-    path.write_bytes(b" " * (atomic_file.MAX_BYTES + 1))
-    with pytest.raises(OSError, match=f"is larger than {atomic_file.MAX_BYTES} bytes"):
+    path.write_bytes(b" " * (atomic_file.MAX_DOCUMENT_BYTES + 1))
+    with pytest.raises(OSError, match=f"is larger than {atomic_file.MAX_DOCUMENT_BYTES} bytes"):
         atomic_file.read(path)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.config.document.changes import MAX_CHANGES, changes, rotated
+from gateway.config.changes import MAX_CHANGES, changes, rotated
 from gateway.config.load import loads
 
 

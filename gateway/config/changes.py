@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Final
 
-from gateway.config.document.hujson import Path
-from gateway.config.findings import dotted
+from gateway.config.document.hujson import Path, dotted
 from gateway.config.model import Config
 
 MAX_CHANGES: Final = 100

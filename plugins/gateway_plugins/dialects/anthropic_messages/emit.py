@@ -15,8 +15,8 @@ from typing import Any, Final
 import orjson
 
 from gateway.contract.flag import Event, Usage, event
-from gateway_plugins.dialects.openai.read import arguments as input_of
 from gateway_plugins.shared import reply_events
+from gateway_plugins.shared.checks import arguments as input_of
 from gateway_plugins.shared.reply_events import Citation, Stop
 
 Block = dict[str, Any]

@@ -14,15 +14,8 @@ from typing import Any, Final
 
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Drop, Members
-from gateway_plugins.dialects.openai.read import (
-    arguments,
-    flag_of,
-    inner_leftovers,
-    list_of,
-    object_of,
-    text_of,
-)
 from gateway_plugins.shared import media
+from gateway_plugins.shared.checks import arguments, flag_of, inner_leftovers, list_of, object_of, text_of
 from gateway_plugins.shared.fields import Ttl, member, param
 from gateway_plugins.shared.media import Media
 from gateway_plugins.shared.reasoning import Reasoning

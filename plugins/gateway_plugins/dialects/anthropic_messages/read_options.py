@@ -13,7 +13,7 @@ from typing import Any, Final
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Caps, Drop, Members
 from gateway_plugins.dialects.anthropic_messages.read import ttl_of
-from gateway_plugins.dialects.openai import read as openai_read
+from gateway_plugins.shared import checks
 from gateway_plugins.shared.fields import Ttl, member, param
 from gateway_plugins.shared.settings import SAMPLING, ThinkingRequest, nearest_effort, own_thinking
 
@@ -87,15 +87,15 @@ def leftovers(top: Members, drop: Drop) -> None:
 
     Raises `Refused` for one without which the answer would be another.
     """
-    openai_read.refuse(top, MEANING, _NEUTRAL)
-    openai_read.leftovers(top, _CARRIED, _NEUTRAL, drop)
+    checks.refuse(top, MEANING, _NEUTRAL)
+    checks.leftovers(top, _CARRIED, _NEUTRAL, drop)
 
 
 def tools(top: Members, drop: Drop) -> Tools:
     """Raises `Refused` for a tool that Anthropic's servers would run, and for a demand that no tool can meet."""
-    raws = openai_read.list_of(member(top, "tools"), "/tools")
+    raws = checks.list_of(member(top, "tools"), "/tools")
     offered = tuple(_tool(raw, f"/tools/{index}", drop) for index, raw in enumerate(raws))
-    choice = openai_read.object_of(member(top, "tool_choice"), "/tool_choice")
+    choice = checks.object_of(member(top, "tool_choice"), "/tool_choice")
     mode, name = choice.get("type", "auto"), choice.get("name")
     if not isinstance(mode, str) or mode not in _MODES:
         raise invalid(f'tool_choice.type: "{mode}" is not one of {", ".join(_MODES)}', "tool_choice.type")
@@ -103,27 +103,27 @@ def tools(top: Members, drop: Drop) -> Tools:
         raise invalid("tool_choice: a tool is demanded but none is offered; send tools", "tool_choice")
     if mode == "tool" and name not in [tool.name for tool in offered]:  # of any type
         raise invalid(f'tool_choice.name: no tool is named "{name}"', "tool_choice.name")
-    parallel = openai_read.flag_of(choice.get("disable_parallel_tool_use"), _ALONE_AT) is not True
+    parallel = checks.flag_of(choice.get("disable_parallel_tool_use"), _ALONE_AT) is not True
     return Tools(offered, str(mode), str(name) if mode == "tool" else "", parallel)
 
 
 def _tool(raw: Any, at: str, drop: Drop) -> Tool:
-    tool = openai_read.object_of(raw, at)
+    tool = checks.object_of(raw, at)
     name = tool.get("name")
     if tool.get("type") not in (None, "custom"):
         what = f'"{name}" of type "{tool["type"]}"' if name else f'of type "{tool["type"]}"'
         raise invalid(f"{param(at)}: the tool {what} is not one that this model can call; leave it out", param(at))
     if not isinstance(name, str) or not name.strip():
         raise invalid(f"{param(at)}.name must not be empty", f"{param(at)}.name")
-    openai_read.inner_leftovers(tool, _ON_TOOLS, at, drop)
+    checks.inner_leftovers(tool, _ON_TOOLS, at, drop)
     if tool.get("allowed_callers") not in _DIRECT:
         drop(f"{at}/allowed_callers")
     return Tool(
         at=at,
         name=name,
-        description=openai_read.text_of(tool.get("description"), f"{at}/description"),
+        description=checks.text_of(tool.get("description"), f"{at}/description"),
         schema=tool.get("input_schema"),
-        strict=openai_read.flag_of(tool.get("strict"), f"{at}/strict") is True,
+        strict=checks.flag_of(tool.get("strict"), f"{at}/strict") is True,
         ttl=ttl_of(tool, at, drop),
     )
 
@@ -134,17 +134,17 @@ def ttl(top: Members, drop: Drop) -> Ttl:
 
 
 def limit(top: Members) -> int | None:
-    return openai_read.limit(top, "max_tokens")
+    return checks.limit(top, "max_tokens")
 
 
 def sampling(top: Members) -> dict[str, float]:
     """temperature, top_p and top_k, as far as they are given."""
-    return openai_read.numbers(top, SAMPLING)
+    return checks.numbers(top, SAMPLING)
 
 
 def stops(top: Members) -> list[str]:
     """Empty ones are left out: they stop nothing, and are refused upstream."""
-    found = openai_read.list_of(member(top, "stop_sequences"), "/stop_sequences")
+    found = checks.list_of(member(top, "stop_sequences"), "/stop_sequences")
     if not all(isinstance(stop, str) for stop in found):
         raise invalid("stop_sequences must be a list of strings", "stop_sequences")
     return [stop for stop in found if stop]
@@ -152,8 +152,8 @@ def stops(top: Members) -> list[str]:
 
 def effort(top: Members) -> str:
     """`output_config.effort`, "" when nothing is said."""
-    config = openai_read.object_of(member(top, "output_config"), "/output_config")
-    return openai_read.effort(config.get("effort"), "output_config.effort")
+    config = checks.object_of(member(top, "output_config"), "/output_config")
+    return checks.effort(config.get("effort"), "output_config.effort")
 
 
 def wish(top: Members, caps: Caps, drop: Drop) -> ThinkingRequest:
@@ -167,7 +167,7 @@ def wish(top: Members, caps: Caps, drop: Drop) -> ThinkingRequest:
         if raw.get("type") == "between_tools":  # thinking that is not shown, and only after calls
             drop("/thinking/type")
             raw = {"type": "adaptive"}
-        openai_read.inner_leftovers(raw, ("type", "budget_tokens", "display"), "/thinking", drop)
+        checks.inner_leftovers(raw, ("type", "budget_tokens", "display"), "/thinking", drop)
     own = own_thinking(raw)
     wanted = effort(top)
     thinks = own is not None and own.mode != "disabled"
@@ -189,8 +189,8 @@ def effort_alone(top: Members, wished: ThinkingRequest, caps: Caps, drop: Drop) 
 
 def format_(top: Members, drop: Drop) -> Format | None:
     """`output_config.format`, or `output_format`, its older name."""
-    config = openai_read.object_of(member(top, "output_config"), "/output_config")
-    openai_read.inner_leftovers(config, ("effort", "format"), "/output_config", drop)
+    config = checks.object_of(member(top, "output_config"), "/output_config")
+    checks.inner_leftovers(config, ("effort", "format"), "/output_config", drop)
     at = "/output_config/format" if config.get("format") is not None else "/output_format"
     raw = config.get("format") or member(top, "output_format")
     if raw is None:

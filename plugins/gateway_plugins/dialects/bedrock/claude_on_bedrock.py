@@ -19,7 +19,7 @@ from gateway_plugins.dialects.anthropic_messages import betas as messages_betas
 from gateway_plugins.dialects.anthropic_messages.demand import MAX_MARKS
 from gateway_plugins.dialects.anthropic_messages.read_options import MEANING
 from gateway_plugins.dialects.bedrock import claude_messages, claude_settings, tagged_history
-from gateway_plugins.dialects.openai.read import refuse
+from gateway_plugins.shared.checks import refuse
 from gateway_plugins.shared.lenient import mapping, sequence, whole_number
 from gateway_plugins.shared.members_in_place import Parts
 

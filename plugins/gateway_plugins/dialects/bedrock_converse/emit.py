@@ -19,8 +19,8 @@ from typing import Any, Final
 import orjson
 
 from gateway.contract.flag import Event, Usage, event
-from gateway_plugins.dialects.openai.read import arguments
 from gateway_plugins.shared import reply_events
+from gateway_plugins.shared.checks import arguments
 from gateway_plugins.shared.reply_events import Citation, Stop
 
 Block = dict[str, Any]

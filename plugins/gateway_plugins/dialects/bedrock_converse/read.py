@@ -26,8 +26,8 @@ from gateway_plugins.dialects.bedrock_converse.values import (
     Text,
     ToolChange,
 )
-from gateway_plugins.dialects.openai.read import arguments
 from gateway_plugins.shared import media
+from gateway_plugins.shared.checks import arguments
 from gateway_plugins.shared.fields import escaped, member, param
 from gateway_plugins.shared.media import Media
 from gateway_plugins.shared.reasoning import Reasoning

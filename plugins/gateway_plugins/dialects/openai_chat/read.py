@@ -12,9 +12,10 @@ from typing import Any, Final
 
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Drop, Members
-from gateway_plugins.dialects.openai.read import arguments, inner_leftovers, list_of, refuse_files, text_of
+from gateway_plugins.dialects.openai.read import refuse_files
 from gateway_plugins.dialects.openai.values import Call, Message, Part
 from gateway_plugins.shared import media
+from gateway_plugins.shared.checks import arguments, inner_leftovers, list_of, text_of
 from gateway_plugins.shared.fields import Ttl, member, param
 from gateway_plugins.shared.media import Media
 from gateway_plugins.shared.reasoning import Reasoning

@@ -13,6 +13,7 @@ from gateway_plugins.dialects.bedrock_converse.read_options import guardrail
 from gateway_plugins.dialects.openai import read as openai_read
 from gateway_plugins.dialects.openai.values import Asked, Format, Tool, ToolChoice, Tools
 from gateway_plugins.dialects.openai_chat.read import cache_ttl, messages
+from gateway_plugins.shared import checks
 from gateway_plugins.shared.fields import escaped, member, param
 from gateway_plugins.shared.settings import SAMPLING, ThinkingRequest, own_thinking
 
@@ -47,20 +48,20 @@ _MEANING: Final = {
 
 def asked(top: Members, drop: Drop) -> Asked:
     """The request. Raises `Refused`."""
-    openai_read.refuse(top, _MEANING, _NEUTRAL)
-    openai_read.leftovers(top, _CARRIED, _NEUTRAL, drop)
+    checks.refuse(top, _MEANING, _NEUTRAL)
+    checks.leftovers(top, _CARRIED, _NEUTRAL, drop)
     limit, limit_at = _limit(top)
     return Asked(
         messages=messages(top, drop),
         tools=_offer(top),
         wish=ThinkingRequest(
-            openai_read.effort(member(top, "reasoning_effort"), "reasoning_effort"),
+            checks.effort(member(top, "reasoning_effort"), "reasoning_effort"),
             own_thinking(member(top, "thinking")),
         ),
         format=_format(top),
         limit=limit,
         limit_at=limit_at,
-        sampling=openai_read.numbers(top, SAMPLING),
+        sampling=checks.numbers(top, SAMPLING),
         tier=openai_read.service_tier(top),
         stops=_stops(top),
         ttl=cache_ttl({"cache_control": member(top, "cache_control")}, ""),
@@ -84,13 +85,13 @@ def include_usage(top: Members, drop: Drop) -> bool:
     for name, value in options.items():
         if name != "include_usage" and value:
             drop(f"/stream_options/{escaped(name)}")
-    return openai_read.flag_of(options.get("include_usage"), "/stream_options/include_usage") is True
+    return checks.flag_of(options.get("include_usage"), "/stream_options/include_usage") is True
 
 
 def _limit(top: Members) -> tuple[int | None, str]:
     """The output limit and where it stands; the newer name wins."""
-    newer = openai_read.limit(top, "max_completion_tokens")
-    return (openai_read.limit(top, "max_tokens"), "/max_tokens") if newer is None else (newer, "/max_completion_tokens")
+    newer = checks.limit(top, "max_completion_tokens")
+    return (checks.limit(top, "max_tokens"), "/max_tokens") if newer is None else (newer, "/max_completion_tokens")
 
 
 def _stops(top: Members) -> list[str]:
@@ -123,8 +124,8 @@ def _offer(top: Members) -> Tools:
 
 def _tools(top: Members) -> list[Tool]:
     """The functions offered, by `tools` or by the older `functions`."""
-    raws = [(f"/tools/{index}", raw) for index, raw in enumerate(openai_read.list_of(member(top, "tools"), "/tools"))]
-    functions = openai_read.list_of(member(top, "functions"), "/functions")
+    raws = [(f"/tools/{index}", raw) for index, raw in enumerate(checks.list_of(member(top, "tools"), "/tools"))]
+    functions = checks.list_of(member(top, "functions"), "/functions")
     raws += [(f"/functions/{index}", {"type": "function", "function": raw}) for index, raw in enumerate(functions)]
     return [_tool(raw, at) for at, raw in raws]
 
@@ -143,10 +144,10 @@ def _tool(raw: Any, at: str) -> Tool:
     return Tool(
         at=at,
         name=name,
-        description=openai_read.text_of(function.get("description"), f"{at}/function/description"),
+        description=checks.text_of(function.get("description"), f"{at}/function/description"),
         schema=function.get("parameters"),
         schema_at=f"{at}/function/parameters",
-        strict=openai_read.flag_of(function.get("strict"), f"{at}/function/strict") is True,
+        strict=checks.flag_of(function.get("strict"), f"{at}/function/strict") is True,
         strict_at=f"{at}/function/strict",
         ttl=cache_ttl(function, f"{at}/function") if mark is None else mark,
     )
@@ -175,7 +176,7 @@ def _allowed(value: Any) -> ToolChoice:
     inner = value if isinstance(value, dict) else {}
     names = tuple(
         str(tool["function"].get("name"))
-        for tool in openai_read.list_of(inner.get("tools"), "/tool_choice/allowed_tools/tools")
+        for tool in checks.list_of(inner.get("tools"), "/tool_choice/allowed_tools/tools")
         if isinstance(tool, dict) and isinstance(tool.get("function"), dict)
     )
     return ToolChoice(openai_read.MODES.get(str(inner.get("mode")), "auto"), allowed=names)

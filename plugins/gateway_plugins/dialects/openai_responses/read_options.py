@@ -15,6 +15,7 @@ from gateway_plugins.dialects.openai.values import Asked, Format
 from gateway_plugins.dialects.openai_responses.names import Origins
 from gateway_plugins.dialects.openai_responses.read import messages
 from gateway_plugins.dialects.openai_responses.read_tools import tools
+from gateway_plugins.shared import checks
 from gateway_plugins.shared.fields import member
 from gateway_plugins.shared.settings import ThinkingRequest
 
@@ -47,8 +48,8 @@ _FORMAT_AT: Final = "/text/format"
 
 def asked(top: Members, drop: Drop) -> tuple[Asked, Origins]:
     """The request, and the names by which its tools are known in the reply. Raises `Refused`."""
-    openai_read.refuse(top, _MEANING, _NEUTRAL)
-    openai_read.leftovers(top, _CARRIED, _NEUTRAL, drop)
+    checks.refuse(top, _MEANING, _NEUTRAL)
+    checks.leftovers(top, _CARRIED, _NEUTRAL, drop)
     _include(top, drop)
     offered, origins = tools(top, drop)
     request = Asked(
@@ -56,9 +57,9 @@ def asked(top: Members, drop: Drop) -> tuple[Asked, Origins]:
         tools=offered,
         wish=_wish(top, drop),
         format=_format(top, drop),
-        limit=openai_read.limit(top, "max_output_tokens"),
+        limit=checks.limit(top, "max_output_tokens"),
         limit_at="/max_output_tokens",
-        sampling=openai_read.numbers(top, ("temperature", "top_p")),
+        sampling=checks.numbers(top, ("temperature", "top_p")),
         tier=openai_read.service_tier(top),
     )
     return request, origins
@@ -66,7 +67,7 @@ def asked(top: Members, drop: Drop) -> tuple[Asked, Origins]:
 
 def _include(top: Members, drop: Drop) -> None:
     """Encrypted reasoning always comes; of the rest only log probabilities would be missed by whoever asks."""
-    for index, name in enumerate(openai_read.list_of(member(top, "include"), "/include")):
+    for index, name in enumerate(checks.list_of(member(top, "include"), "/include")):
         if name == _LOGPROBS:
             raise invalid(f"include: {_LOGPROBS} is not available from this model: leave it out", "include")
         if name != _ENCRYPTED:
@@ -75,21 +76,19 @@ def _include(top: Members, drop: Drop) -> None:
 
 def _wish(top: Members, drop: Drop) -> ThinkingRequest:
     """What is said of thinking. A summary is what the reply shows of it in any case; its length cannot be chosen."""
-    reasoning = openai_read.object_of(member(top, "reasoning"), "/reasoning")
+    reasoning = checks.object_of(member(top, "reasoning"), "/reasoning")
     for name, value in reasoning.items():
         if name != "effort" and value not in (None, "auto", "none"):
             drop(f"/reasoning/{name}")
-    return ThinkingRequest(
-        openai_read.effort(reasoning.get("effort"), "reasoning.effort"), effort_at="/reasoning/effort"
-    )
+    return ThinkingRequest(checks.effort(reasoning.get("effort"), "reasoning.effort"), effort_at="/reasoning/effort")
 
 
 def _format(top: Members, drop: Drop) -> Format:
-    text = openai_read.object_of(member(top, "text"), "/text")
+    text = checks.object_of(member(top, "text"), "/text")
     for name, value in text.items():
         if name != "format" and value not in (None, "medium"):
             drop(f"/text/{name}")
-    form = openai_read.object_of(text.get("format"), _FORMAT_AT) or {"type": "text"}
+    form = checks.object_of(text.get("format"), _FORMAT_AT) or {"type": "text"}
     kind = form.get("type")
     if kind in ("text", "json_object"):
         return Format(kind, at=_FORMAT_AT)
@@ -98,8 +97,8 @@ def _format(top: Members, drop: Drop) -> Format:
         raise invalid(f"{field} must be of type text, json_object, or json_schema with a schema", field)
     return Format(
         "json_schema",
-        openai_read.text_of(form.get("name"), f"{_FORMAT_AT}/name"),
-        openai_read.text_of(form.get("description"), f"{_FORMAT_AT}/description"),
+        checks.text_of(form.get("name"), f"{_FORMAT_AT}/name"),
+        checks.text_of(form.get("description"), f"{_FORMAT_AT}/description"),
         form["schema"],
         form.get("strict") if isinstance(form.get("strict"), bool) else None,
         _FORMAT_AT,

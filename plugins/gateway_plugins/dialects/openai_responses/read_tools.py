@@ -13,17 +13,10 @@ from typing import Any, Final
 
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Drop, Members
-from gateway_plugins.dialects.openai.read import (
-    MODES,
-    flag_of,
-    inner_leftovers,
-    list_of,
-    object_of,
-    offer,
-    text_of,
-)
+from gateway_plugins.dialects.openai.read import MODES, offer
 from gateway_plugins.dialects.openai.values import Tool, ToolChoice, Tools
 from gateway_plugins.dialects.openai_responses.names import CUSTOM, FUNCTION, LOCAL_SHELL, Origin, Origins, flat
+from gateway_plugins.shared.checks import flag_of, inner_leftovers, list_of, object_of, text_of
 from gateway_plugins.shared.fields import member, param
 
 _UNASKED: Final = frozenset({"web_search", "tool_search"})

@@ -1,7 +1,8 @@
 """The configuration's shape as a JSON Schema, for editors: they complete keys, and mark what is misspelt.
 
-It is made from the sections of `schema.py`, so it says what the loader says, apart from what needs more than one value
-to judge. Keys that only warn are refused here: in an editor both are a line under a word. Dialect: JSON Schema 2020-12.
+It is made from the sections that the loader reads, so it says what the loader says, apart from what needs more than one
+value to judge. Keys that only warn are refused here: in an editor both are a line under a word. Dialect: JSON Schema
+2020-12.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from typing import Any, Final
 
 from pydantic.fields import FieldInfo
 
-from gateway.config.schema import ProviderSection, TopSection
+from gateway.config.root import RootSection
 from gateway.config.section import PLANNED, Holds, Section, held, keys, lacking
+from gateway.config.sections.providers import ProviderSection
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 NOT_SUPPORTED: Final = "Not supported yet"
@@ -20,7 +22,7 @@ NOT_SUPPORTED: Final = "Not supported yet"
 
 def json_schema(flags: Collection[str] = ()) -> dict[str, Any]:
     """The schema of a whole document. `flags` are those that a provider's `compatibility` may set."""
-    return {"$schema": DIALECT, "title": "Configuration of Irisgate", **_object(TopSection, flags)}
+    return {"$schema": DIALECT, "title": "Configuration of Irisgate", **_object(RootSection, flags)}
 
 
 def _object(section: type[Section], flags: Collection[str]) -> dict[str, Any]:

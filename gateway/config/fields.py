@@ -1,7 +1,7 @@
 """Types of single values: what a URL, a header, a sum of money or a duration must look like, and what to say if not.
 
 A function raises `ValueError` with what would be right, and never shows a value that may be a secret. Which key has
-which type is in `schema.py`; nothing here knows a section.
+which type is in `sections/`; nothing here knows a section.
 """
 
 from __future__ import annotations

@@ -1,19 +1,9 @@
 """Reads a configuration as a whole: text, document, macros, sections, and what is only wrong in between.
 
-All findings are collected before anything is refused, so a file is repaired in one go. What a section may hold is in
-`schema.py`, how faults are worded in `check.py`, what sections become in the file with the key's name:
-
-    providers                        providers.py
-    grants, temp_grants              grants.py
-    model_aliases                    aliases.py
-    quotas                           quotas.py
-    server, storage, resilience      server.py
-    database                         database.py
-    metrics                          metrics.py
-    prices, model_cost_map           prices.py
-    hooks, exporters, and others     planned.py: they are checked and have no effect yet
-
-Nothing here starts, watches or logs anything.
+- All findings are collected before anything is refused, so a file is repaired in one go.
+- The document's top-level keys are in `root.py`. The model and the reader of a key are in the file with the key's name
+  in `sections/`; faults are worded in `check.py`.
+- Nothing here starts, watches or logs anything.
 """
 
 from __future__ import annotations
@@ -36,16 +26,21 @@ from gateway.config.document.watch import Stamp, stamps
 from gateway.config.findings import ConfigError, Finding, Report
 from gateway.config.model import Config
 from gateway.config.reading import Reading
-from gateway.config.schema import TopSection
+from gateway.config.root import RootSection
 from gateway.config.sections.aliases import read_aliases
 from gateway.config.sections.database import read_bodies
-from gateway.config.sections.grants import read_grants
+from gateway.config.sections.exporters import check_exporters
+from gateway.config.sections.grants import Declared, read_grants
+from gateway.config.sections.hooks import check_hooks
 from gateway.config.sections.metrics import read_metrics
 from gateway.config.sections.prices import read_prices
 from gateway.config.sections.providers import DOCUMENTED_FLAGS, read_providers
 from gateway.config.sections.quotas import read_quotas
-from gateway.config.sections.server import read_resilience, read_server, read_storage
-from gateway.config.sections.unimplemented import check_planned
+from gateway.config.sections.resilience import read_resilience
+from gateway.config.sections.server import read_server
+from gateway.config.sections.storage import read_storage
+from gateway.config.sections.temp_grants import read_temp_grants
+from gateway.config.sections.tool_servers import check_tool_servers
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,18 +170,21 @@ def _tell_of_a_duplicate(report: Report, path: Path, first: int, second: int) ->
 def _config(reading: Reading) -> Config:
     """Sections that have faults are left out of it; it is only used when there are none."""
     raw = reading.report.document.value
-    top = check(TopSection, raw, (), reading.report)
+    top = check(RootSection, raw, (), reading.report)
     if top is None:
         # The other sections are still read, so that their faults are told too.
         sound = {key: value for key, value in raw.items() if _fits(key, value)} if isinstance(raw, dict) else {}
-        top = TopSection.model_validate(sound)
-    check_planned(top, reading)
+        top = RootSection.model_validate(sound)
+    check_hooks(top.hooks, reading)
+    check_exporters(top.exporters, reading)
+    tools = check_tool_servers(top.mcp, top.connectors, reading)
+    declared = Declared(providers=top.providers, quotas=top.quotas, hooks=top.hooks, tools=tools)
     providers = read_providers(top.providers, reading)
     storage = read_storage(top.storage, reading)
     return Config(
         providers=providers,
-        grants=read_grants(top, reading),
-        aliases=read_aliases(top, providers, reading),
+        grants=(*read_grants(top.grants, declared, reading), *read_temp_grants(top.temp_grants, declared, reading)),
+        aliases=read_aliases(top.model_aliases, top.providers, providers, reading),
         quotas=read_quotas(top.quotas, reading),
         server=read_server(top.server, reading),
         storage=storage,
@@ -201,7 +199,7 @@ def _config(reading: Reading) -> Config:
 def _fits(key: str, value: Any) -> bool:
     """The top-level section has the JSON type that it needs."""
     try:
-        TopSection.model_validate({key: value})
+        RootSection.model_validate({key: value})
     except ValidationError:
         return False
     return True

@@ -1,7 +1,8 @@
 """The configuration as the gateway uses it: frozen values, defaults filled in, secrets resolved.
 
-`schema.py` describes the document that people write; `load.py` makes these values from it. Nothing here reads, checks
-or warns, and nothing here is changed after it was made: a changed file gives a new `Config` as a whole.
+- `load.py` makes these values from the document; the document's keys are described in `root.py` and `sections/`.
+- Nothing here reads, checks or warns.
+- A value never changes: a changed file gives a new `Config` as a whole.
 """
 
 from __future__ import annotations

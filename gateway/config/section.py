@@ -2,7 +2,7 @@
 
 Beside its type a field may carry marks: `PLANNED`, for a key that is known and has no effect yet, with `Lacking` where
 more must be said than that, and `Holds`, for one whose value is made of further sections, which are checked one by one.
-Which sections there are is in `schema.py` and `config/sections/unimplemented_model.py`.
+The document's top level is in `root.py`, other sections in `config/sections/`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
 PLANNED: Final = "planned"
@@ -47,6 +47,9 @@ class Holds:
 
 
 S = TypeVar("S", bound=Section)
+
+Items = Annotated[tuple[Any, ...], Field(strict=False)]
+"""A list whose elements are checked one by one, usually as the sections that `Holds` names."""
 
 Planned = Annotated[Any, PLANNED]
 """A key whose value is not looked at, for nobody here knows its shape, or it is built with what needs it."""

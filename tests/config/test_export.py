@@ -5,13 +5,12 @@ import json
 import pytest
 from jsonschema import Draft202012Validator
 
-from gateway.config import schema
 from gateway.config.document.hujson import parse
 from gateway.config.example import MINIMAL
 from gateway.config.export import DIALECT, json_schema
 from gateway.config.load import loads
-from gateway.config.section import Section, keys, planned
-from gateway.config.sections import unimplemented_model
+from gateway.config.root import RootSection
+from gateway.config.section import held, keys, planned
 from tests.config.examples import HOSTED, KNOWN, config, errors
 from tests.config.sections.test_unimplemented import NOT_BUILT
 from tests.config.test_messages import ALIASES, DEFAULTS, GRANTS, LISTENERS, MARK, PROVIDERS
@@ -19,12 +18,17 @@ from tests.helpers.processes import irisgate
 
 SCHEMA = json_schema(KNOWN)
 EDITOR = Draft202012Validator(SCHEMA)
-SECTIONS = [
-    section
-    for module in (schema, unimplemented_model)
-    for section in vars(module).values()
-    if isinstance(section, type) and issubclass(section, Section) and section is not Section
-]
+
+
+def sections(section):
+    """Yield a section and all that it holds."""
+    yield section
+    for info in keys(section).values():
+        if (mark := held(info)) is not None:
+            yield from sections(mark.section)
+
+
+SECTIONS = list(dict.fromkeys(sections(RootSection)))
 
 EVERY_KEY = {
     "server": {

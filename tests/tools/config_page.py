@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.config.schema import ProviderSection, TopSection
+from gateway.config.root import RootSection
 from gateway.config.section import PLANNED, Section, held, keys, lacking
-from gateway.config.sections.prices_model import PricesSection
+from gateway.config.sections.price_rows import PricesSection
+from gateway.config.sections.providers import ProviderSection
 from gateway.contract.registry import discover
 
 PAGE: Final = Path(__file__).resolve().parents[2] / "deploy" / "config.md"
@@ -63,7 +64,7 @@ def page() -> str:
     """Return the whole page."""
     return HEAD + "\n".join(
         [
-            *_sections(TopSection, "", {}),
+            *_sections(RootSection, "", {}),
             "## The file of `prices`",
             "",
             FILE_OF_PRICES,
@@ -76,7 +77,7 @@ def page() -> str:
 def _sections(section: type[Section], path: str, written: dict[type[Section], str]) -> Iterator[str]:
     """Yield the lines of a section and of all that it holds, each section once."""
     written[section] = path
-    if path or section is TopSection:
+    if path or section is RootSection:
         yield from (f"### `{path}`" if path else "## The document", "")
     if (words := section.__dict__.get("__doc__")) and not words.startswith("!!!"):
         yield from _wrapped(" ".join(words.split()))

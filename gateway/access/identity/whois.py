@@ -23,8 +23,7 @@ from gateway.access.identity.addresses import bare
 from gateway.access.identity.caller import Caller, Identity, tagged, unknown, user
 from gateway.access.identity.localapi import LocalApi, LocalApiFailed, WhoIs
 from gateway.config.model import Capability
-from gateway.config.schema import CAPABILITIES
-from gateway.config.sections.grant_capabilities import policy_capabilities
+from gateway.config.sections.grant_capabilities import CAPABILITIES, policy_capabilities
 from gateway.contract.errors import UNAVAILABLE, Problem, Refused
 from gateway.telemetry.log import Logger
 

@@ -18,7 +18,7 @@ from gateway.access.identity.caller import LOCAL_LOGIN, LOOPBACK, Identity, tagg
 from gateway.call.explain.near_misses import NearMiss, Wanted, near_misses
 from gateway.call.runtime import Runtime
 from gateway.config.model import Config, Role, Strategy
-from gateway.config.schema import CAPABILITIES
+from gateway.config.sections.grant_capabilities import CAPABILITIES
 from gateway.contract.errors import Refused
 from gateway.contract.globs import matches
 from gateway.upstream.catalog import Offer, alike

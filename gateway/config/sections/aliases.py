@@ -1,30 +1,64 @@
-"""Reads `model_aliases`: own names for models of providers.
+"""The section `model_aliases`: own names for models of providers.
 
-An alias is an exact name, and stands before a model of the same name (aperture.md section 1.11). A target that is not
-there is kept and told of: whoever wrote it wants calls to go there, and to hear if they cannot.
+An alias is an exact name and stands before a model of the same name (aperture.md section 1.11). A target that does not
+exist is kept, with a warning: calls of the alias then fail with a message that names the target.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Annotated, Any, Final
+
+from pydantic import Field, WithJsonSchema
 
 from gateway.config.document.hujson import Path
+from gateway.config.fields import Targets
 from gateway.config.findings import quoted
 from gateway.config.model import Alias, Provider, Strategy
 from gateway.config.reading import Reading
-from gateway.config.schema import STRATEGIES, AliasesSection, AliasSection, TopSection
+from gateway.config.section import Holds, Section
 
+STRATEGIES: Final[tuple[Strategy, ...]] = ("first", "random", "round_robin", "session")
+"""An unknown one only warns, for nobody here knows the hosted product's names."""
 DEFAULT: Final[Strategy] = "first"
 
+_StrategyName = Annotated[str, WithJsonSchema({"type": "string", "enum": list(STRATEGIES)})]
 _STRATEGIES: Final[Mapping[str, Strategy]] = {strategy: strategy for strategy in STRATEGIES}
 _PATH: Final[Path] = ("model_aliases",)
 
 
-def read_aliases(top: TopSection, providers: Mapping[str, Provider], reading: Reading) -> Mapping[str, Alias]:
-    """Those without faults, by their names."""
-    section = reading.section(AliasesSection, top.model_aliases, _PATH)
+class AliasSection(Section):
+    """One name for several models of providers; every call goes to one of them."""
+
+    dst: Targets = Field(
+        description='The models, each with its provider: ["bedrock/us.amazon.nova-lite-v1:0"].',
+        examples=['"dst": ["bedrock/us.amazon.nova-lite-v1:0"]'],
+    )
+    strategy: _StrategyName | None = Field(
+        None,
+        description='How one of the models is picked: "first", "random", "round_robin", or "session", which keeps '
+        "a session at one model.",
+    )
+
+
+class AliasesSection(Section):
+    strategy: _StrategyName | None = Field(
+        None, description='How one is picked where an alias has no strategy: "first".'
+    )
+    models: Annotated[dict[str, Any], Holds(AliasSection, "map")] = Field(
+        default_factory=dict, description='By the name that clients use: {"fast": {"dst": ["bedrock/m"]}}.'
+    )
+
+
+def read_aliases(
+    raw: Any, declared: Collection[str], providers: Mapping[str, Provider], reading: Reading
+) -> Mapping[str, Alias]:
+    """Return the aliases that have no fault, by name.
+
+    `declared` are the keys of all providers in the document, `providers` those without faults.
+    """
+    section = reading.section(AliasesSection, raw, _PATH)
     if section is None:
         return MappingProxyType({})
     default = _strategy(section.strategy, DEFAULT, (*_PATH, "strategy"), reading)
@@ -33,10 +67,10 @@ def read_aliases(top: TopSection, providers: Mapping[str, Provider], reading: Re
         for model in provider.models:
             owners.setdefault(model, provider.id)
     models = {id_: frozenset(provider.models) for id_, provider in providers.items()}
-    found: dict[str, Alias] = {}
-    for name, raw in section.models.items():
+    aliases: dict[str, Alias] = {}
+    for name, item in section.models.items():
         path = (*_PATH, "models", name)
-        alias = reading.section(AliasSection, raw, path)
+        alias = reading.section(AliasSection, item, path)
         if not name.strip():
             reading.report.error(path, "an alias needs a name, which clients send as the model")
         if alias is None:
@@ -46,9 +80,9 @@ def read_aliases(top: TopSection, providers: Mapping[str, Provider], reading: Re
             reading.report.warn(path, message)
         targets = tuple(_target(text) for text in alias.dst)
         for index, target in enumerate(targets):
-            _check_target(target, (*path, "dst", index), top, models, reading)
-        found[name] = Alias(targets, _strategy(alias.strategy, default, (*path, "strategy"), reading))
-    return MappingProxyType(found)
+            _check_target(target, (*path, "dst", index), declared, models, reading)
+        aliases[name] = Alias(targets, _strategy(alias.strategy, default, (*path, "strategy"), reading))
+    return MappingProxyType(aliases)
 
 
 def _target(text: str) -> tuple[str, str]:
@@ -67,12 +101,16 @@ def _strategy(written: str | None, default: Strategy, path: Path, reading: Readi
 
 
 def _check_target(
-    target: tuple[str, str], path: Path, top: TopSection, models: Mapping[str, Collection[str]], reading: Reading
+    target: tuple[str, str],
+    path: Path,
+    declared: Collection[str],
+    models: Mapping[str, Collection[str]],
+    reading: Reading,
 ) -> None:
-    """`models` are those of each provider without faults."""
+    """Warn of a provider that is not declared, or of a model that a provider of `models` does not have."""
     id_, model = target
-    if id_ not in top.providers:
-        hint = reading.report.hint(id_, top.providers)
+    if id_ not in declared:
+        hint = reading.report.hint(id_, declared)
         reading.report.warn(path, f'dst references provider "{id_}" which is not declared{hint}')
     elif id_ in models and model not in models[id_]:
         hint = reading.report.hint(model, models[id_])

@@ -1,17 +1,27 @@
-"""The section `capabilities` of a provider: what its models can do, where the gateway's own data are wrong or silent.
+"""The sections `capabilities` and `anthropic_betas` of a provider: corrections of the gateway's data about its models.
 
-Its keys are the fields of `gateway.contract.capabilities.Caps`, which says more of each; a test holds the two together.
-A key that is not written leaves what `contract/capabilities.json` says. The section `anthropic_betas` stands beside it:
-what a provider takes of them.
+The keys of `capabilities` are the fields of `gateway.contract.capabilities.Caps`, where each is explained; a test
+compares the two. A key that is left out keeps the value of `contract/capabilities.json`.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Mapping
+from dataclasses import fields
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, Final, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field
 
+from gateway.config.document.hujson import Path
+from gateway.config.reading import Reading
 from gateway.config.section import Section
+from gateway.contract.capabilities import Caps, fits
+
+_CAPABILITIES: Final = tuple(field.name for field in fields(Caps))
+_AWS: Final = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
+"""Suffixes of the hosts of Bedrock's endpoints, both bedrock-runtime's and bedrock-mantle's."""
 
 _Names = Annotated[tuple[str, ...], Field(strict=False)]
 _Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
@@ -118,3 +128,34 @@ class BetasSection(Section):
     )
     allow: _Names = Field((), description='Betas that are sent as they are, by name or pattern: ["context-1m-*"].')
     drop: _Names = Field((), description='Betas that are left out and reported as dropped: ["interleaved-thinking-*"].')
+
+
+def read_capabilities(
+    raw: Mapping[str, Any], models: Mapping[str, str], path: Path, reading: Reading
+) -> tuple[tuple[str, Mapping[str, Any]], ...]:
+    """Return what each pattern changes, in the document's order, without patterns that have faults.
+
+    `models` are the provider's models, each with the model behind its name.
+    """
+    changes = []
+    for pattern, item in raw.items():
+        place = (*path, pattern)
+        for name in item if isinstance(item, dict) else ():
+            if name not in _CAPABILITIES:
+                hint = reading.report.hint(name, _CAPABILITIES)
+                known = ", ".join(_CAPABILITIES)
+                reading.report.error((*place, name), f"is no capability{hint}; there are {known}")
+        if reading.report.patient(len(models)) and not any(fits(pattern, *names) for names in models.items()):
+            reading.report.warn(place, 'fits none of the provider\'s "models"; it has no effect')
+        if (section := reading.section(CapabilitiesSection, item, place)) is not None:
+            changes.append((pattern, MappingProxyType(section.model_dump(exclude_none=True))))
+    return tuple(changes)
+
+
+def read_betas(raw: Mapping[str, Any], baseurl: str, path: Path, reading: Reading) -> dict[str, Any]:
+    """Return the settings of betas for plugins, or {} if the gateway's own data hold for the provider."""
+    section = reading.section(BetasSection, raw, path) or BetasSection.model_validate({})
+    settings = section.model_dump(exclude_none=True, exclude_defaults=True)
+    if section.envelope is None and (urlsplit(baseurl).hostname or "").endswith(_AWS):
+        settings["envelope"] = "mantle"
+    return settings

@@ -1,15 +1,61 @@
-"""Reads `database`: what is kept of the bodies of calls. Calls and sessions are `storage`, in `server.py`."""
+"""The section `database`: whether the bodies of calls are stored, how much of them, and for how long.
+
+The keys are the hosted product's (aperture.md section 1.9); `max_bytes` is our own. Calls and sessions are `storage`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field
 
 from gateway.config.document.hujson import Path
-from gateway.config.fields import retention_seconds
+from gateway.config.fields import Retention, retention_seconds
 from gateway.config.model import Bodies, Storage
 from gateway.config.reading import Reading
-from gateway.config.sections.database_model import DatabaseSection, RetentionSection
+from gateway.config.section import PLANNED, Holds, Lacking, Section
+
+MAX_BYTES: Final = 65536
+"""Of each body, unless the configuration says otherwise: a long conversation's head, and some 2 GB in 15,000 calls."""
+LARGEST: Final = 512 * 1024
+"""What of it may be asked for: as much is held in memory, twice, for each call in flight."""
+
+_NO_EXPORT: Final = Lacking("nothing is exported, and what is too old is removed all the same")
+_ONLY_BODIES: Final = Lacking("bodies are removed, and the names of tools stay with their calls")
+_AS_THEY_CAME: Final = Lacking("bodies are stored as they came, with everything that is in them")
+
+
+class RetentionSection(Section):
+    """How long the bodies of calls are stored."""
+
+    duration: Retention = Field(
+        "",
+        description='How long bodies are stored, from "1h" to "3650d", and no longer than their call; "" is for ever, '
+        '"0" not at all.',
+    )
+    require_export: Annotated[bool, PLANNED, _NO_EXPORT] = Field(
+        False, description="Whether only what was exported is removed: true or false."
+    )
+    purge: Annotated[tuple[Literal["captures", "tools"], ...], PLANNED, _ONLY_BODIES] = Field(
+        ("captures",), strict=False, description='What is removed then: ["captures"] or ["captures", "tools"].'
+    )
+
+
+class DatabaseSection(Section):
+    retention: Annotated[dict[str, Any], Holds(RetentionSection)] = Field(
+        default_factory=dict, description='How long bodies are stored: {"duration": "30d"}.'
+    )
+    save_raws: bool = Field(
+        False,
+        description="Whether bodies of requests and replies are stored, by the hosted product's name: true or false.",
+    )
+    max_bytes: int = Field(
+        MAX_BYTES, ge=1024, le=LARGEST, description="How much of each body is stored, in bytes, such as 65536."
+    )
+    keep_encrypted_blobs: Annotated[bool, PLANNED, _AS_THEY_CAME] = Field(
+        False, description="Whether encrypted parts of bodies are stored: true or false."
+    )
 
 
 def read_bodies(raw: Mapping[str, Any], storage: Storage, reading: Reading) -> Bodies:

@@ -8,17 +8,62 @@ gives nothing, and is told. Who is calling and what it may do is not decided her
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Annotated, Any, Final
+
+from pydantic import Field
 
 from gateway.config.check import check
 from gateway.config.document.hujson import Document, Path
+from gateway.config.fields import Headers, Patterns
 from gateway.config.findings import Report
-from gateway.config.model import Capability, Permission
-from gateway.config.schema import CAPABILITIES, CapabilitySection
-from gateway.config.sections.quotas import Charges, charges
+from gateway.config.model import Capability, Permission, Role
+from gateway.config.section import PLANNED, Holds, Items, Planned, Section
+from gateway.config.sections.charges import BucketSection, Charges, RateLimitSection, read_charges
+from gateway.config.sections.hooks import NO_HOOKS, SendHookSection
 
+CAPABILITIES: Final = ("tailscale.com/cap/aperture", "irisgate.dev/cap/irisgate")
+"""Keys of a grant's `app` that are read, the hosted product's and our own."""
 PERMISSIONS: Final[tuple[Permission, ...]] = ("read_metrics", "read_pricing")
 POLICY: Final = "tailnet policy"
+
+
+class CapabilitySection(Section):
+    """What a grant gives. Several objects add up."""
+
+    role: Role | None = Field(
+        None, description='"user" sees their own sessions, "admin" sees all; without a role every call is refused.'
+    )
+    models: Patterns = Field(
+        (), description='Models, by a pattern over provider and model: "bedrock/**", or a list of them.'
+    )
+    add_headers: Headers = Field((), description='Headers that calls of these models get: ["X-Project: a"].')
+    read_metrics: bool = Field(False, description="Whether /metrics may be read, by admins too: true or false.")
+    read_pricing: bool = Field(False, description="Whether the price list may be read, by admins too: true or false.")
+    quotas: Annotated[Items, Holds(BucketSection, "list")] = Field(
+        (), description='Quotas that calls are charged to: [{"bucket": "daily:<user>"}].'
+    )
+    rate_limits: Annotated[Items, Holds(RateLimitSection, "list")] = Field(
+        (), description='How much may be asked for in a time: [{"requests": "60/min"}, {"tokens": "200000/min"}].'
+    )
+    send_hooks: Annotated[Items, Holds(SendHookSection, "list"), PLANNED, NO_HOOKS] = Field(
+        (),
+        description='Hooks that are called for the calls of a grant: [{"name": "audit", "events": ["pre_request"]}].',
+    )
+    connectors: Annotated[Patterns, PLANNED] = Field(
+        (), description='Tools and resources, by connector, category and name: ["wiki/tools/*"].'
+    )
+    mcp_tools: Annotated[Patterns, PLANNED] = Field((), description='Tools of MCP servers: "wiki/*".')
+    mcp_resources: Annotated[Patterns, PLANNED] = Field((), description='Resources of MCP servers: "wiki/*".')
+    mcp_templates: Annotated[Patterns, PLANNED] = Field((), description='Resource templates of MCP servers: "wiki/*".')
+    skills: Planned = Field(None, description="Skills, as the hosted product has them.")
+    filterable_headers: Planned = Field(None, description='Headers by which sessions may be filtered: ["x-team"].')
+    direct_paths: Planned = Field(None, description='Paths that may be called directly: ["/direct/**"].')
+    enable_chat_ui: Annotated[bool, PLANNED] = Field(False, description="Whether the chat page opens: true or false.")
+    set_cors: Annotated[bool, PLANNED] = Field(False, description="Whether CORS headers are set: true or false.")
+    cors_paths: Planned = Field(None, description='Paths that get CORS headers: ["/v1/**"].')
+    allow_origin: Planned = Field(None, alias="Access-Control-Allow-Origin", description='That CORS header: "*".')
+    allow_methods: Planned = Field(None, alias="Access-Control-Allow-Methods", description='That CORS header: "GET".')
+    allow_headers: Planned = Field(None, alias="Access-Control-Allow-Headers", description='That CORS header: "*".')
 
 
 def capability(section: CapabilitySection, origin: str, charged: Charges | None) -> Capability:
@@ -31,6 +76,11 @@ def capability(section: CapabilitySection, origin: str, charged: Charges | None)
     permissions = frozenset(name for name in PERMISSIONS if getattr(section, name))
     given = (section.role, section.models, permissions, section.add_headers)
     return Capability(*given, quotas=charged.quotas, rate_limits=charged.rate_limits, origin=origin)
+
+
+def charges_of(section: CapabilitySection, path: Path, report: Report) -> Charges | None:
+    """Return the quotas and limits of the capability at `path`, or None after their faults were reported."""
+    return read_charges(section.quotas, section.rate_limits, path, report, by_model=bool(section.models))
 
 
 def policy_capabilities(app: Mapping[str, Any]) -> tuple[tuple[Capability, ...], tuple[str, ...]]:
@@ -57,7 +107,7 @@ def _item(raw: Any, origin: str) -> tuple[Capability | None, list[str]]:
     """Positions mean nothing here, so every part of the item stands at 0; their paths are what is told."""
     report = Report("", Document("", raw, dict.fromkeys(_paths(raw), 0)))
     section = check(CapabilitySection, raw, (), report)
-    given = capability(section, origin, charges(section, (), report)) if section else None
+    given = capability(section, origin, charges_of(section, (), report)) if section else None
     messages = [": ".join(filter(None, (origin, finding.path, finding.message))) for finding in report.found]
     return (None if report.failed else given), messages
 

@@ -1,65 +1,66 @@
-"""Reads `grants` and the older `temp_grants`: who gets which capabilities.
+"""The section `grants`: who gets which capabilities.
 
-What one capability object gives is in `grant_capabilities.py`, for the tailnet policy has such objects too; who matches
-a grant and what it then allows is in `gateway.access.grants`.
+One capability object is read in `grant_capabilities.py`, because the tailnet policy has such objects too; the older
+`temp_grants` are in `temp_grants.py`. Which grants match a caller is decided in `gateway/access/`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
-from typing import Any
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from gateway.config import advice
 from gateway.config.document.hujson import Path, dotted
 from gateway.config.model import Capability, Grant
 from gateway.config.reading import Reading
-from gateway.config.schema import (
-    CAPABILITIES,
-    CapabilitySection,
-    GrantSection,
-    OldItemSection,
-    OldModelSection,
-    TempGrantSection,
-    TopSection,
-)
-from gateway.config.sections.grant_capabilities import capability
-from gateway.config.sections.quotas import charges, check_quotas
-from gateway.config.sections.unimplemented import check_references
+from gateway.config.section import Holds, Section
+from gateway.config.sections.charges import check_quotas
+from gateway.config.sections.grant_capabilities import CAPABILITIES, CapabilitySection, capability, charges_of
+from gateway.config.sections.hooks import check_send_hooks
+from gateway.config.sections.tool_servers import ToolServers, check_tool_patterns
 
 
-def read_grants(top: TopSection, reading: Reading) -> tuple[Grant, ...]:
-    """The grants without faults, those of `temp_grants` last."""
-    if top.temp_grants:
-        reading.report.warn(("temp_grants",), 'deprecated; write it as "grants"')
-    found = [
-        *(_grant(raw, ("grants", index), top, reading) for index, raw in enumerate(top.grants)),
-        *(_temp_grant(raw, ("temp_grants", index), top, reading) for index, raw in enumerate(top.temp_grants)),
-    ]
-    return tuple(grant for grant in found if grant)
+class GrantSection(Section):
+    """Who gets which capabilities. Everything is denied that no grant allows."""
+
+    src: tuple[str, ...] = Field(
+        strict=False,
+        description='The callers: "*", a login, "group:NAME", "tag:NAME" or "(loopback)", such as ["group:eng"].',
+        examples=['"src": ["*"]'],
+    )
+    app: Annotated[dict[str, list[Any]], Holds(CapabilitySection, "lists", CAPABILITIES)] = Field(
+        description='What the sources get: {"tailscale.com/cap/aperture": [{"role": "user"}, {"models": "**"}]}.',
+        examples=['"app": {"tailscale.com/cap/aperture": [{"role": "user"}]}'],
+    )
 
 
-def _grant(raw: Any, path: Path, top: TopSection, reading: Reading) -> Grant | None:
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """Names that grants may refer to, as the other sections of the document declare them."""
+
+    providers: Collection[str]
+    quotas: Collection[str]
+    hooks: Collection[str]
+    tools: ToolServers
+
+
+def read_grants(raw: Sequence[Any], declared: Declared, reading: Reading) -> tuple[Grant, ...]:
+    """Return the grants that have no fault."""
+    grants = [_read_grant(grant, ("grants", index), declared, reading) for index, grant in enumerate(raw)]
+    return tuple(grant for grant in grants if grant)
+
+
+def _read_grant(raw: Any, path: Path, declared: Declared, reading: Reading) -> Grant | None:
     section = reading.section(GrantSection, raw, path)
     advice.idle_sources(section.src if section else (), (*path, "src"), reading.report)
-    capabilities = tuple(_capabilities(raw, path, top, reading))
+    capabilities = tuple(app_capabilities(raw, path, declared, reading))
     return Grant(section.src, capabilities) if section else None
 
 
-def _temp_grant(raw: Any, path: Path, top: TopSection, reading: Reading) -> Grant | None:
-    """Both generations: capabilities stand in `app`, as today, or in a list."""
-    section = reading.section(TempGrantSection, raw, path)
-    if section is None:
-        return None
-    advice.idle_sources(section.src, (*path, "src"), reading.report)
-    if section.app is None and not section.grants:
-        reading.report.warn(path, 'has neither "grants" nor "app"; it gives nothing')
-    old = (_old_item(item, (*path, "grants", index), top, reading) for index, item in enumerate(section.grants))
-    capabilities = (*_capabilities(raw, path, top, reading), *filter(None, old))
-    return Grant(section.src, capabilities)
-
-
-def _capabilities(raw: Any, path: Path, top: TopSection, reading: Reading) -> Iterator[Capability]:
+def app_capabilities(raw: Any, path: Path, declared: Declared, reading: Reading) -> Iterator[Capability]:
     """Of a grant's `app`, read also where the grant has other faults, so that all are told."""
     app = raw.get("app") if isinstance(raw, dict) else None
     for name, items in app.items() if isinstance(app, dict) else ():
@@ -71,29 +72,14 @@ def _capabilities(raw: Any, path: Path, top: TopSection, reading: Reading) -> It
             for index, item in enumerate(items):
                 section = reading.section(CapabilitySection, item, (*inner, index))
                 if section is not None:
-                    yield _checked(section, (*inner, index), top, reading)
+                    yield checked_capability(section, (*inner, index), declared, reading)
 
 
-def _checked(section: CapabilitySection, path: Path, top: TopSection, reading: Reading) -> Capability:
-    advice.idle_patterns(section.models, top.providers, (*path, "models"), reading.report)
-    check_references(section, path, top, reading)
-    check_quotas(section, path, top.quotas, reading.report)
+def checked_capability(section: CapabilitySection, path: Path, declared: Declared, reading: Reading) -> Capability:
+    advice.idle_patterns(section.models, declared.providers, (*path, "models"), reading.report)
+    check_send_hooks(section.send_hooks, (*path, "send_hooks"), declared.hooks, reading)
+    for key in ("mcp_tools", "mcp_resources", "mcp_templates"):
+        check_tool_patterns(key, getattr(section, key), declared.tools, (*path, key), reading.report)
+    check_quotas(section.quotas, path, declared.quotas, reading.report)
     origin = f"{dotted(path)} ({reading.report.file}:{reading.report.at(path)})"
-    return capability(section, origin, charges(section, path, reading.report))
-
-
-def _old_item(raw: Any, path: Path, top: TopSection, reading: Reading) -> Capability | None:
-    """`providers` become patterns: no model means all of a provider's, no provider means any."""
-    section = reading.section(OldItemSection, raw, path)
-    if section is None:
-        return None
-    patterns: list[str] = []
-    for index, item in enumerate(section.providers):
-        place = (*path, "providers", index)
-        named = reading.section(OldModelSection, item, place)
-        if named is not None:
-            pattern = f"{named.provider or '*'}/{named.model or '**'}"
-            advice.idle_patterns([pattern], top.providers, place, reading.report)
-            patterns.append(pattern)
-    given = _checked(section, path, top, reading)
-    return replace(given, models=(*given.models, *patterns))
+    return capability(section, origin, charges_of(section, path, reading.report))

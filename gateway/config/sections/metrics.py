@@ -1,13 +1,40 @@
-"""Reads `metrics`: how many callers are labels, and the listener of the metrics' own."""
+"""The section `metrics`: how many callers have series of their own, and the listener of the metrics.
+
+Metrics themselves are in `gateway/telemetry/`.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
 
 from gateway.config.model import MetricsSettings
 from gateway.config.reading import Reading
-from gateway.config.sections.listen import loopback_listener
-from gateway.config.sections.metrics_model import MetricsSection
+from gateway.config.section import Section
+from gateway.config.sections.listen import loopback_listener, parse_listen
+
+
+def _own_listen(value: str) -> str:
+    """Nobody is asked for a grant there, so nobody else may get there."""
+    if not parse_listen(value).loopback:
+        raise ValueError(
+            f'{json.dumps(value[:80])} can be reached by others; write an address of this machine, "127.0.0.1:9090", '
+            'or let Prometheus read /metrics of "server.listeners" and grant it "read_metrics"'
+        )
+    return value
+
+
+class MetricsSection(Section):
+    users: int = Field(
+        0, ge=0, le=10_000, description='Callers with series of their own, such as 50; all others are "other".'
+    )
+    listen: Annotated[str, AfterValidator(_own_listen)] | None = Field(
+        None,
+        description='An address of this machine where metrics are served without a grant: "127.0.0.1:9090".',
+        examples=['"listen": "127.0.0.1:9090"'],
+    )
 
 
 def read_metrics(raw: Any, reading: Reading) -> MetricsSettings:

@@ -18,9 +18,8 @@ from gateway.config.document.hujson import Document, HujsonError, Path, parse
 from gateway.config.document.watch import stamps
 from gateway.config.findings import Report
 from gateway.config.reading import Reading
-from gateway.config.sections.prices_model import (
+from gateway.config.sections.price_rows import (
     OWN_TIERS,
-    CostRuleSection,
     PricesSection,
     RatesSection,
     RowSection,
@@ -30,18 +29,11 @@ from gateway.config.sections.prices_model import (
 from gateway.contract.capabilities import base_id, geo
 from gateway.money.prices.rates import KINDS
 from gateway.money.prices.rows import Entry
-from gateway.money.prices.table import CostRule
 
 _NAMED: Final = ("book", "model", "geo", "from")
 """What tells rows apart."""
 MAX_BYTES: Final = 8 * 1024 * 1024
 """Of a price file: the gateway's own has a twentieth of it."""
-
-
-def read_cost_rules(raw: Sequence[Any], path: Path, reading: Reading) -> tuple[CostRule, ...]:
-    """Those without faults, in their order."""
-    sections = (reading.section(CostRuleSection, rule, (*path, index)) for index, rule in enumerate(raw))
-    return tuple(CostRule(rule.match, rule.priced_as, rule.adjustment) for rule in sections if rule)
 
 
 def read_prices(name: str, reading: Reading) -> tuple[Entry, ...]:

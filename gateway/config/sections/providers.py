@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import fields
 from types import MappingProxyType
-from typing import Any, Final
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field
 
 from gateway.config.document.hujson import Path
 from gateway.config.document.secrets import KEYFILE
-from gateway.config.model import AuthMode, Provider
+from gateway.config.fields import BaseUrl, Headers, ModelId, NamesOrNull
+from gateway.config.model import AuthMode, Authorization, Provider
 from gateway.config.reading import Reading
-from gateway.config.schema import ProviderSection
-from gateway.config.sections.capabilities import BetasSection, CapabilitiesSection
-from gateway.config.sections.prices import read_cost_rules
-from gateway.contract.capabilities import Caps, fits
+from gateway.config.section import Holds, Items, Planned, Section
+from gateway.config.sections.capabilities import BetasSection, CapabilitiesSection, read_betas, read_capabilities
+from gateway.config.sections.cost_rules import CostRuleSection, read_cost_rules
 
 DOCUMENTED_FLAGS: Final = (
     "openai_chat",
@@ -30,12 +30,63 @@ DOCUMENTED_FLAGS: Final = (
 )
 """Flags of the hosted product; what this gateway really has, the registry knows."""
 
-_CAPABILITIES: Final = tuple(field.name for field in fields(Caps))
-_AWS: Final = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
-"""How the hosts of Bedrock's endpoints end: bedrock-runtime's, and bedrock-mantle's."""
 
 DEFAULT_FLAG: Final = "openai_chat"
 DEFAULT_MODE: Final[AuthMode] = "override"
+
+
+class ProviderSection(Section):
+    """An upstream: where it is, which models it has, and how it is spoken to."""
+
+    baseurl: BaseUrl = Field(
+        "", description='The provider\'s address: "https://bedrock-runtime.us-east-1.amazonaws.com".'
+    )
+    models: NamesOrNull = Field(
+        (), description='The models that may be asked for, as the provider calls them: ["us.amazon.nova-lite-v1:0"].'
+    )
+    apikey: str = Field("", description='The key: a literal, "env:NAME" or "file:PATH", such as "file:bedrock.key".')
+    authorization: Authorization = Field(
+        "bearer", description='How the key is sent: "bearer" is "Authorization: Bearer KEY".'
+    )
+    auth_mode: Literal["", AuthMode] = Field(
+        "",
+        description='Whose key goes upstream: the provider\'s ("override", also meant by ""), the client\'s, or the '
+        'provider\'s where it has none ("passthrough"), or nobody\'s ("none").',
+    )
+    cost_basis: str | None = Field(None, description='The price list that costs are counted by: "bedrock-us".')
+    base_models: dict[str, ModelId] = Field(
+        default_factory=dict,
+        description='The model behind an opaque name, such as an ARN: {"arn:...": "amazon.nova-lite-v1:0"}.',
+    )
+    compatibility: dict[str, bool] | None = Field(
+        None, description='What the provider speaks, by flag: {"bedrock_converse": true}.'
+    )
+    capabilities: Annotated[dict[str, Any], Holds(CapabilitiesSection, "map")] = Field(
+        default_factory=dict,
+        description="What models can do, by name or pattern; a later entry wins: "
+        '{"*claude-opus-4*": {"prefill": false}}.',
+    )
+    anthropic_betas: Annotated[dict[str, Any], Holds(BetasSection)] = Field(
+        default_factory=dict,
+        description='Which of Anthropic\'s betas are sent, beside what is known: {"drop": ["interleaved-thinking-*"]}.',
+    )
+    options: dict[str, Any] = Field(default_factory=dict, description="Settings that plugins read: {}.")
+    name: str = Field("", description='A name for people: "Amazon Bedrock, Ohio".')
+    description: str = Field("", description='A sentence for people: "the team\'s account".')
+    disabled: bool = Field(False, description="Whether the provider is listed but never called: true or false.")
+    preference: int = Field(
+        0, description="Which provider serves a model that several have: the one with the higher number, such as 10."
+    )
+    add_headers: Headers = Field((), description='Headers that every request upstream gets: ["X-Team: research"].')
+    on_loss: Literal["report", "refuse"] = Field(
+        "report", description='What happens to a call that cannot be translated whole: "report" or "refuse".'
+    )
+    model_cost_map: Annotated[Items, Holds(CostRuleSection, "list")] = Field(
+        (), description='Prices of models by those of others: [{"match": "m-*", "as": "n", "adjustment": 1.1}].'
+    )
+    upstream: Planned = Field(None, description="Another gateway on the way, as the hosted product has it.")
+    aws: Planned = Field(None, description='Where requests are signed for AWS: {"region": "us-east-1"}.')
+    timeouts: Planned = Field(None, description='The provider\'s own timeouts in seconds: {"read_seconds": 600}.')
 
 
 def enabled_flags(compatibility: Mapping[str, bool] | None, known: Collection[str]) -> tuple[str, ...]:
@@ -67,8 +118,9 @@ def _provider(id_: str, raw: Any, reading: Reading) -> Provider | None:
         return None
     _check_flags(section.compatibility or {}, (*path, "compatibility"), reading)
     _check_base_models(section, (*path, "base_models"), reading)
-    capabilities = _capabilities(section, (*path, "capabilities"), reading)
-    betas = _betas(section, (*path, "anthropic_betas"), reading)
+    models = {model: section.base_models.get(model, model) for model in section.models}
+    capabilities = read_capabilities(section.capabilities, models, (*path, "capabilities"), reading)
+    betas = read_betas(section.anthropic_betas, section.baseurl, (*path, "anthropic_betas"), reading)
     rules = read_cost_rules(section.model_cost_map, (*path, "model_cost_map"), reading)
     usable = bool(section.baseurl) and not section.apikey.startswith(KEYFILE)
     return Provider(
@@ -110,31 +162,3 @@ def _check_base_models(section: ProviderSection, path: Path, reading: Reading) -
         if name not in models:
             hint = reading.report.hint(name, section.models)
             reading.report.warn((*path, name), f'is not among the provider\'s "models"; it has no effect{hint}')
-
-
-def _capabilities(section: ProviderSection, path: Path, reading: Reading) -> tuple[tuple[str, Mapping[str, Any]], ...]:
-    """What each pattern changes, in the document's order, without those that have faults."""
-    found = []
-    for pattern, raw in section.capabilities.items():
-        place = (*path, pattern)
-        for name in raw if isinstance(raw, dict) else ():
-            if name not in _CAPABILITIES:
-                hint = reading.report.hint(name, _CAPABILITIES)
-                known = ", ".join(_CAPABILITIES)
-                reading.report.error((*place, name), f"is no capability{hint}; there are {known}")
-        if reading.report.patient(len(section.models)) and not any(
-            fits(pattern, model, section.base_models.get(model, model)) for model in section.models
-        ):
-            reading.report.warn(place, 'fits none of the provider\'s "models"; it has no effect')
-        if (checked := reading.section(CapabilitiesSection, raw, place)) is not None:
-            found.append((pattern, MappingProxyType(checked.model_dump(exclude_none=True))))
-    return tuple(found)
-
-
-def _betas(section: ProviderSection, path: Path, reading: Reading) -> dict[str, Any]:
-    """What plugins are told of betas; {} where the provider is as any other."""
-    checked = reading.section(BetasSection, section.anthropic_betas, path) or BetasSection.model_validate({})
-    found = checked.model_dump(exclude_none=True, exclude_defaults=True)
-    if checked.envelope is None and (urlsplit(section.baseurl).hostname or "").endswith(_AWS):
-        found["envelope"] = "mantle"
-    return found

@@ -1,26 +1,23 @@
-"""Reads `quotas`, and what capabilities say of quotas and rate limits.
+"""The section `quotas`: buckets of money.
 
-What a bucket holds while calls are made is in `gateway.money.quotas`. An amount is an integer from here on:
-nanodollars, tokens or requests.
+An amount is an integer of nanodollars from here on. A balance is kept in `gateway/money/quotas/`; which calls are
+charged to a quota is in `charges.py`. Source of the keys: aperture.md section 1.6; `"notify"` is our own.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
-from gateway.config.check import check
-from gateway.config.document.hujson import Path
-from gateway.config.fields import Money
+from gateway.config.fields import Money, Rate
 from gateway.config.findings import Report
-from gateway.config.model import Quota, RateLimit
+from gateway.config.model import OnExceed, Quota
 from gateway.config.reading import Reading
-from gateway.config.schema import CapabilitySection
-from gateway.config.sections.quotas_model import BucketSection, QuotaSection, RateLimitSection
+from gateway.config.section import Section
 
 TEMPLATES: Final = ("<user>", "<node>")
 """What a quota's name may hold after a colon: a bucket for each of them."""
@@ -32,11 +29,20 @@ _TEMPLATE: Final = re.compile(r"<[^>]*>")
 _MONEY: Final = TypeAdapter[str](Money)
 
 
-class Charges(NamedTuple):
-    """What a capability's calls are charged to."""
+class QuotaSection(Section):
+    """A bucket of money that refills."""
 
-    quotas: tuple[str, ...]
-    rate_limits: tuple[RateLimit, ...]
+    capacity: Money = Field(
+        description='The most that the bucket holds, and what it starts with, in dollars: "$10.00".',
+        examples=['"capacity": "$10.00"'],
+    )
+    rate: Rate | None = Field(
+        None, description='What flows in, in dollars per min, hour, day, week or month (30 days): "$5.00/day".'
+    )
+    on_exceed: OnExceed = Field(
+        "reject",
+        description='What happens to calls when the bucket is empty: "reject", or "notify", which lets them through.',
+    )
 
 
 def nanodollars(text: str) -> int:
@@ -68,40 +74,6 @@ def read_quotas(raw: Mapping[str, Any], reading: Reading) -> Mapping[str, Quota]
                 on_exceed=section.on_exceed,
             )
     return MappingProxyType(found)
-
-
-def charges(section: CapabilitySection, path: Path, report: Report) -> Charges | None:
-    """What a capability says of quotas and limits; None after faults in it were reported."""
-    buckets = [check(BucketSection, raw, (*path, "quotas", index), report) for index, raw in enumerate(section.quotas)]
-    limits = [
-        check(RateLimitSection, raw, (*path, "rate_limits", index), report)
-        for index, raw in enumerate(section.rate_limits)
-    ]
-    if None in buckets or None in limits:
-        return None
-    quotas = dict.fromkeys(bucket.bucket for bucket in buckets if bucket)
-    return Charges(tuple(quotas), tuple(_limit(limit, section) for limit in limits if limit))
-
-
-def check_quotas(section: CapabilitySection, path: Path, defined: Collection[str], report: Report) -> None:
-    """Warn of quotas that a capability names and nobody defines."""
-    for index, raw in enumerate(section.quotas):
-        name = raw.get("bucket") if isinstance(raw, dict) else None
-        if isinstance(name, str) and name not in defined:
-            message = f'quotas references undefined quota "{name}"{report.hint(name, defined)}'
-            report.warn((*path, "quotas", index, "bucket"), message)
-
-
-def _limit(section: RateLimitSection, given: CapabilitySection) -> RateLimit:
-    rate = section.requests or section.tokens or ""
-    amount, unit = rate.split("/")
-    return RateLimit(
-        kind="requests" if section.requests else "tokens",
-        amount=int(amount),
-        period_seconds=SECONDS[unit],
-        rate=rate,
-        by_model=(section.per or ("user_model" if given.models else "user")) == "user_model",
-    )
 
 
 def _made_by(name: str, before: Mapping[str, str]) -> str:

@@ -1,70 +1,57 @@
-"""Reads `server`, `storage` and `resilience`: where the gateway listens, what it keeps, how long it waits."""
+"""The section `server`: listeners, names, limits, and files that clients name by URL.
+
+Listeners are in `listeners.py`, files in `fetch.py`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from gateway.config.document.hujson import Path
-from gateway.config.fields import retention_seconds
-from gateway.config.model import TAILSCALED, Fetching, Limits, Listener, Resilience, Server, Storage, Timeouts
+from gateway.config.fields import Bytes, Hosts
+from gateway.config.model import Limits, Server
 from gateway.config.reading import Reading
-from gateway.config.schema import (
-    LimitsSection,
-    ListenerSection,
-    ResilienceSection,
-    ServerSection,
-    StorageSection,
-    TimeoutsSection,
-)
-from gateway.config.sections.fetch_model import FetchSection
-from gateway.config.sections.listen import parse_listen
+from gateway.config.section import Holds, Items, Section
+from gateway.config.sections.fetch import FetchSection, read_fetch
+from gateway.config.sections.listeners import ListenerSection, read_listeners
+
+
+class LimitsSection(Section):
+    body_bytes: Bytes = Field(
+        Limits().body_bytes, description="The largest body of a request in bytes, such as 33554432."
+    )
+    header_bytes: Bytes = Field(Limits().header_bytes, description="The longest header line in bytes, such as 16384.")
+
+
+class ServerSection(Section):
+    listeners: Annotated[Annotated[Items, Field(min_length=1)] | None, Holds(ListenerSection, "list")] = Field(
+        None, description='Where the gateway listens: [{"listen": "127.0.0.1:8080"}].'
+    )
+    hosts: Hosts = Field((), description='Names under which it may be called: ["ai", "ai.example.ts.net"].')
+    limits: Annotated[dict[str, Any], Holds(LimitsSection)] = Field(
+        default_factory=dict, description='Sizes of requests in bytes: {"body_bytes": 33554432}.'
+    )
+    fetch: Annotated[dict[str, Any], Holds(FetchSection)] = Field(
+        default_factory=dict,
+        description='How files that clients name by URL are fetched: {"allow_hosts": ["*.example.com"]}.',
+    )
+    drain_seconds: float = Field(
+        30, ge=0, le=86400, description="Seconds for which calls in flight may go on after a stop, such as 30."
+    )
 
 
 def read_server(raw: Mapping[str, Any], reading: Reading) -> Server:
     path: Path = ("server",)
     section = reading.section(ServerSection, raw, path) or ServerSection.model_validate({})
     limits = reading.within(LimitsSection, raw, (*path, "limits"))
-    fetch = reading.within(FetchSection, raw, (*path, "fetch"))
     listeners = raw.get("listeners")
     return Server(
-        listeners=_listeners(listeners if isinstance(listeners, list) else [], (*path, "listeners"), reading),
+        listeners=read_listeners(listeners if isinstance(listeners, list) else [], (*path, "listeners"), reading),
         hosts=section.hosts,
         limits=Limits(**limits.model_dump()),
-        fetch=Fetching(**fetch.model_dump()),
+        fetch=read_fetch(raw, path, reading),
         drain_seconds=section.drain_seconds,
     )
-
-
-def _listeners(raw: list[Any], path: Path, reading: Reading) -> tuple[Listener, ...]:
-    listeners: dict[str, Listener] = {}
-    for index, item in enumerate(raw):
-        section = reading.section(ListenerSection, item, (*path, index))
-        if section is None:
-            continue
-        if section.listen in listeners:
-            reading.report.error((*path, index), f'"{section.listen}" is listened on twice; keep one of them')
-        listeners[section.listen] = Listener(
-            section.listen,
-            *parse_listen(section.listen),
-            identity=section.identity or "loopback",
-            login=section.login or ",".join(sorted(section.tags)),
-            groups=section.groups,
-            tags=section.tags,
-            tailscaled=section.tailscaled or TAILSCALED,
-            service=section.service or "",
-            proxies=frozenset(section.proxies),
-        )
-    return tuple(listeners.values()) or Server().listeners
-
-
-def read_storage(raw: Any, reading: Reading) -> Storage:
-    section = reading.section(StorageSection, raw, ("storage",))
-    return Storage(section.url, retention_seconds(section.retention)) if section else Storage()
-
-
-def read_resilience(raw: Mapping[str, Any], reading: Reading) -> Resilience:
-    path: Path = ("resilience",)
-    reading.section(ResilienceSection, raw, path)
-    timeouts = reading.within(TimeoutsSection, raw, (*path, "timeouts"))
-    return Resilience(Timeouts(**timeouts.model_dump()))

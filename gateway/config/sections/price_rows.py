@@ -1,52 +1,25 @@
-"""Sections about prices: rules of a provider's `model_cost_map`, and the rows of an operator's own price file.
+"""Rows of an operator's price file, as pydantic models.
 
-The rows have the form of those in `gateway/money/prices/table.json`. What the sections are turned into is in
-`prices.py`.
+The rows have the form of those in `gateway/money/prices/table.json`. The file is read in `prices.py`.
 """
 
 from __future__ import annotations
 
 from datetime import date
-from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, Field
 
 from gateway.config.fields import Name
-from gateway.config.section import Holds, Section
+from gateway.config.section import Holds, Items, Section
 from gateway.contract.capabilities import GEOS
 from gateway.money.prices.rows import parse_price
-from gateway.money.prices.table import FINEST, compile_glob
-
-_MOST: Final = 1000
-"""An adjustment is a discount or a surcharge; what is larger is a slip."""
-
-_List = Annotated[tuple[Any, ...], Field(strict=False)]
 
 
 def _price(value: str) -> str:
     """As it is written: prices are exact, and a JSON number might not be."""
     parse_price(value)
     return value
-
-
-def _pattern(value: str) -> str:
-    compile_glob(value)
-    return value
-
-
-def _adjustment(value: Any) -> Decimal:
-    """A number is taken for the decimal that it was written as, which `repr` gives back for up to 15 digits."""
-    wrong = f'must be a number above 0 and up to {_MOST}, with at most {FINEST} decimals, such as 0.85 or "1.1"'
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise ValueError(wrong)  # noqa: TRY004 (what pydantic takes for a fault)
-    try:
-        found = Decimal(str(value))
-    except ArithmeticError:
-        raise ValueError(wrong) from None
-    if not found.is_finite() or not 0 < found <= _MOST or found != round(found, FINEST):
-        raise ValueError(wrong)
-    return found
 
 
 def _day(value: str) -> str:
@@ -60,23 +33,7 @@ def _day(value: str) -> str:
 
 
 Price = Annotated[str, AfterValidator(_price)]
-Pattern = Annotated[str, AfterValidator(_pattern)]
-Adjustment = Annotated[
-    Decimal, BeforeValidator(_adjustment), WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string"}]})
-]
 Day = Annotated[str, AfterValidator(_day)]
-
-
-class CostRuleSection(Section):
-    """How some models of a provider are priced."""
-
-    match: Pattern = Field(
-        description='Models of the provider, by a pattern: "ft:gpt-*".', examples=['"match": "ft:gpt-*"']
-    )
-    priced_as: str = Field(
-        "", alias="as", description='The model whose price they have: "gpt-5", or "openai/gpt-5"; "" is their own.'
-    )
-    adjustment: Adjustment = Field(Decimal(1), description="What the price is multiplied by, such as 0.85.")
 
 
 class RatesSection(Section):
@@ -104,7 +61,7 @@ class StepSection(RatesSection):
 class TierSection(RatesSection):
     """Prices of a service tier."""
 
-    above: Annotated[_List, Holds(StepSection, "list")] = Field(
+    above: Annotated[Items, Holds(StepSection, "list")] = Field(
         (), description='Prices of long prompts: [{"tokens": 200000, "input": "6.60"}].'
     )
 
@@ -156,6 +113,6 @@ OWN_TIERS: Final = ("batch", "flex", "priority", "fast", "ultrafast", "reserved"
 class PricesSection(Section):
     """A file with prices of one's own."""
 
-    rows: Annotated[_List, Holds(RowSection, "list")] = Field(
+    rows: Annotated[Items, Holds(RowSection, "list")] = Field(
         (), description='Prices: [{"book": "bedrock", "model": "amazon.nova-lite-v1:0", "input": "0.06"}].'
     )

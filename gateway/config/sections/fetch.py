@@ -1,7 +1,6 @@
-"""The section `server.fetch` of the document: whether files that clients name by URL are fetched, and from where.
+"""The section `server.fetch`: whether files that clients name by URL are fetched, and from where.
 
-What is made of it is in `server.py`; what of the internet is never connected to is in
-`gateway/upstream/fetch/guard.py`.
+Addresses that are never connected to are in `gateway/upstream/fetch/guard.py`.
 """
 
 from __future__ import annotations
@@ -9,13 +8,16 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, Field
 
+from gateway.config.document.hujson import Path
 from gateway.config.fields import Bytes, Seconds
 from gateway.config.model import Fetching
+from gateway.config.reading import Reading
 from gateway.config.section import Section
 
 _NAME: Final = r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?"
@@ -58,3 +60,8 @@ class FetchSection(Section):
     private_hosts: _Inside = Field(
         (), description='Hosts on private addresses that files may be fetched from: ["files.example.ts.net:8080"].'
     )
+
+
+def read_fetch(server: Mapping[str, Any], path: Path, reading: Reading) -> Fetching:
+    """Return the settings under `fetch` of the section `server`, which stands at `path`."""
+    return Fetching(**reading.within(FetchSection, server, (*path, "fetch")).model_dump())

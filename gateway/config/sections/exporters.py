@@ -1,0 +1,48 @@
+"""The section `exporters`. Nothing is exported yet.
+
+The section is checked all the same, so that a configuration that loads today still loads once records are exported.
+Source of the keys: aperture.md section 1.8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+
+from pydantic import Field
+
+from gateway.config.document.hujson import Path
+from gateway.config.reading import Reading
+from gateway.config.section import Holds, Lacking, Section
+
+NO_EXPORT: Final = Lacking("nothing is exported")
+
+
+class S3Section(Section):
+    """Where records are exported to."""
+
+    bucket_name: str = Field("", description='The bucket; a name turns the export on: "usage".')
+    endpoint: str = Field("", description='The address of a store other than AWS: "https://s3.example.com".')
+    region: str = Field("us-east-1", description='The region of the bucket: "us-east-1".')
+    prefix: str = Field("", description='What the names of objects begin with, without a "/" at the end: "irisgate".')
+    access_key_id: str = Field("", description='The id of a static AWS key, with "access_secret": "AKIA...".')
+    access_secret: str = Field("", description='The secret of that key: a literal, "env:NAME" or "file:PATH".')
+    every: float = Field(3600, ge=0, description="Seconds between two exports, such as 3600.")
+    limit: int = Field(1000, ge=0, description="Records in one export, at most 10000, such as 1000.")
+
+
+class ExportersSection(Section):
+    s3: Annotated[dict[str, Any], Holds(S3Section)] = Field(
+        default_factory=dict, description='An export to S3 or a store like it: {"bucket_name": "usage"}.'
+    )
+
+
+def check_exporters(raw: Mapping[str, Any], reading: Reading) -> None:
+    """Report the faults of the section `exporters`."""
+    path: Path = ("exporters", "s3")
+    reading.section(ExportersSection, raw, path[:1])
+    section = reading.within(S3Section, raw, path)
+    if section.prefix.endswith("/"):
+        reading.report.warn((*path, "prefix"), "must not end with a slash")
+    if bool(section.access_key_id) != bool(section.access_secret):
+        reading.report.warn(path, '"access_key_id" and "access_secret" belong together; write both or neither')

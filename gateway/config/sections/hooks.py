@@ -1,0 +1,78 @@
+"""The section `hooks`, and `send_hooks` of a grant's capability. No hook is called yet.
+
+The sections are checked all the same, so that a configuration that loads today still loads once hooks are called.
+Wording and severity follow the hosted product (aperture.md sections 1.7 and 1.12): where it warns, this file warns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field
+
+from gateway.config.document.hujson import Path
+from gateway.config.fields import Names, Timeout
+from gateway.config.reading import Reading
+from gateway.config.section import Lacking, Section
+
+NO_HOOKS: Final = Lacking("no hook is called, so guardrails are NOT applied, and no hook learns of calls")
+
+
+class HookSection(Section):
+    """A web address that is called when the gateway is."""
+
+    url: str = Field("", description='Where the hook is called, by http or https: "https://hooks.example.com/seen".')
+    apikey: str = Field("", description='The key that is sent to the hook: a literal, "env:NAME" or "file:PATH".')
+    authorization: Literal["bearer", "x-api-key", "x-goog-api-key", "hec", "cf-aig-authorization"] = Field(
+        "bearer", description='How the key is sent: "bearer" is "Authorization: Bearer KEY".'
+    )
+    timeout: Timeout = Field("5s", description='How long the hook may take: "5s", "1m30s"; "0" is without end.')
+    disabled: bool = Field(False, description="Whether the hook is left out: true or false.")
+    fail_policy: Literal["fail_open", "fail_closed"] = Field(
+        "fail_open", description='What becomes of a call when the hook fails: "fail_open" lets it through.'
+    )
+    preference: int = Field(0, description="Which hook is called first: the higher number, such as 10.")
+
+
+class SendHookSection(Section):
+    """What a hook gets of a capability's calls."""
+
+    name: str = Field(description='The name of a hook: "audit".', examples=['"name": "audit"'])
+    events: Names = Field((), description='When the hook is called: ["pre_request"].')
+    send: Names = Field((), description='What the hook gets: ["user_message", "tools"].')
+
+
+def check_hooks(raw: Mapping[str, Any], reading: Reading) -> None:
+    """Report the faults of the section `hooks`."""
+    for name, hook in raw.items():
+        _check_hook(hook, ("hooks", name), reading)
+
+
+def check_send_hooks(raw: Sequence[Any], path: Path, declared: Collection[str], reading: Reading) -> None:
+    """Report the faults of a capability's `send_hooks`, and warn of hooks that nobody declares."""
+    for index, item in enumerate(raw):
+        place = (*path, index)
+        section = reading.section(SendHookSection, item, place)
+        if section and section.name not in declared:
+            hint = reading.report.hint(section.name, declared)
+            reading.report.warn((*place, "name"), f'send_hooks references undefined hook "{section.name}"{hint}')
+
+
+def _check_hook(raw: Any, path: Path, reading: Reading) -> None:
+    section = reading.section(HookSection, raw, path)
+    if section is None:
+        return
+    if not section.url:
+        reading.report.warn(path, "no url configured")
+    elif not _is_web_address(section.url):
+        reading.report.warn((*path, "url"), "invalid scheme; write an http or https URL")
+
+
+def _is_web_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme in {"http", "https"} and bool(parts.netloc)

@@ -1,0 +1,113 @@
+"""The section `server.listeners`: where the gateway listens, and how it learns who is calling there.
+
+Syntax of addresses is in `listen.py`. Nothing here opens a socket.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+from pydantic import Field, model_validator
+
+from gateway.config.document.hujson import Path
+from gateway.config.fields import Addresses, Name, Names, Service, SocketPath
+from gateway.config.model import TAILSCALED, Listener, Mode, Server
+from gateway.config.reading import Reading
+from gateway.config.section import Lacking, Planned, Section
+from gateway.config.sections.listen import Address, needs_mode, parse_listen
+
+_NO_TLS: Final = Lacking("the listener speaks plain HTTP, and nothing is encrypted")
+
+
+class ListenerSection(Section):
+    """`identity` has no default of its own: it follows from the address, or must be said."""
+
+    listen: str = Field(
+        description='The address or socket: "127.0.0.1:8080", "[::1]:8080" or "unix:/run/irisgate/http.sock".',
+        examples=['"listen": "127.0.0.1:8080"'],
+    )
+    identity: Mode | None = Field(
+        None,
+        description='How callers are known: "whois" (tailscaled says), "serve-headers" (tailscale serve, on a unix '
+        'socket), "proxy-protocol" (and whois), "static" (all are one), "loopback" (this machine).',
+    )
+    login: Name | None = Field(None, description='The login of a static identity: "ci@example.com".')
+    groups: Names = Field((), description='The groups of a static identity: ["eng"].')
+    tags: Names = Field((), description='The tags of a static identity that is a machine: ["tag:ci"].')
+    tailscaled: SocketPath | None = Field(
+        None, description='The socket of the tailscaled that is asked who calls: "/var/run/tailscale/tailscaled.sock".'
+    )
+    service: Service | None = Field(
+        None, description='The Tailscale Service under which it is called: "svc:ai"; its grants count then.'
+    )
+    proxies: Addresses = Field((), description='Addresses that may speak by the PROXY protocol: ["10.0.0.7"].')
+    tls: Annotated[Planned, _NO_TLS] = Field(
+        None, description='Certificate and key: {"certificate": "c.pem", "key": "k.pem"}.'
+    )
+
+    @model_validator(mode="after")
+    def _agrees(self) -> ListenerSection:
+        address = parse_listen(self.listen)
+        mode = self.identity or ("loopback" if address.loopback else None)
+        if mode is None or (mode == "loopback" and not address.loopback and not address.unix):
+            raise ValueError(needs_mode(self.listen))
+        fault = self._misplaced(mode) or self._unusable(mode, address)
+        if fault:
+            raise ValueError(fault)
+        return self
+
+    def _misplaced(self, mode: Mode) -> str | None:
+        """What is said that only another mode would read."""
+        if mode != "static" and (self.login or self.groups or self.tags):
+            who = "the login is (loopback) without" if mode == "loopback" else f'"{mode}" finds out who is calling'
+            return f'"login", "groups" and "tags" need "identity": "static"; {who}'
+        if mode not in {"whois", "proxy-protocol"} and (self.tailscaled or self.service):
+            return '"tailscaled" and "service" need "identity": "whois" or "proxy-protocol"; leave them out otherwise'
+        if mode != "proxy-protocol" and self.proxies:
+            return '"proxies" needs "identity": "proxy-protocol"; leave it out otherwise'
+        return None
+
+    def _unusable(self, mode: Mode, address: Address) -> str | None:
+        """Why the mode cannot work, or cannot be trusted, where the listener is."""
+        if mode == "static" and not self.login and not self.tags:
+            return '"identity": "static" needs a "login" (or "tags"), the caller that everyone there is'
+        if any(not tag.startswith("tag:") for tag in self.tags):
+            return 'each of "tags" starts with "tag:", as in "tag:ci"'
+        if mode == "serve-headers" and not address.unix:
+            return (
+                '"identity": "serve-headers" works on a unix socket only, since anyone could send the headers to an '
+                'address; listen on "unix:/run/irisgate/http.sock" and point tailscale serve at it'
+            )
+        if mode == "whois" and address.unix:
+            return (
+                '"identity": "whois" needs the address of the peer, and a unix socket has none; write '
+                '"serve-headers" behind tailscale serve, or listen on an address'
+            )
+        if mode == "proxy-protocol" and not (address.unix or address.loopback or self.proxies):
+            return (
+                '"identity": "proxy-protocol" believes whoever connects; name the proxies\' addresses, such as '
+                '"proxies": ["10.0.0.7"], or listen on 127.0.0.1 or a unix socket'
+            )
+        return None
+
+
+def read_listeners(raw: list[Any], path: Path, reading: Reading) -> tuple[Listener, ...]:
+    listeners: dict[str, Listener] = {}
+    for index, item in enumerate(raw):
+        section = reading.section(ListenerSection, item, (*path, index))
+        if section is None:
+            continue
+        if section.listen in listeners:
+            reading.report.error((*path, index), f'"{section.listen}" is listened on twice; keep one of them')
+        listeners[section.listen] = Listener(
+            section.listen,
+            *parse_listen(section.listen),
+            identity=section.identity or "loopback",
+            login=section.login or ",".join(sorted(section.tags)),
+            groups=section.groups,
+            tags=section.tags,
+            tailscaled=section.tailscaled or TAILSCALED,
+            service=section.service or "",
+            proxies=frozenset(section.proxies),
+        )
+    return tuple(listeners.values()) or Server().listeners

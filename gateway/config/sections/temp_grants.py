@@ -1,0 +1,92 @@
+"""The section `temp_grants`: grants of an older form of the hosted product.
+
+They are read into the same values as `grants`, and are deprecated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from gateway.config import advice
+from gateway.config.document.hujson import Path
+from gateway.config.fields import Name
+from gateway.config.model import Capability, Grant
+from gateway.config.reading import Reading
+from gateway.config.section import Holds, Items, Planned, Section
+from gateway.config.sections.grant_capabilities import CAPABILITIES, CapabilitySection
+from gateway.config.sections.grants import Declared, app_capabilities, checked_capability
+from gateway.config.sections.hooks import NO_HOOKS
+
+
+class OldModelSection(Section):
+    """Models of a provider, as grants named them once."""
+
+    provider: Name | None = Field(None, description='The provider\'s key: "bedrock"; left out, any.')
+    model: Name | None = Field(None, description='The model: "us.amazon.nova-lite-v1:0"; left out, all of them.')
+
+
+class OldItemSection(CapabilitySection):
+    """A capability of the first generation."""
+
+    providers: Annotated[Items, Holds(OldModelSection, "list")] = Field(
+        (), description='Models: [{"provider": "bedrock", "model": "us.amazon.nova-lite-v1:0"}].'
+    )
+    hook: Annotated[Planned, NO_HOOKS] = Field(
+        None, description='A hook that is called for the calls of a grant: {"hook": "audit", "match": {}}.'
+    )
+
+
+class TempGrantSection(Section):
+    """A grant of an older form: the same with `app`, or a list of capabilities."""
+
+    src: tuple[str, ...] = Field(
+        strict=False, description='The callers, as in grants: ["group:eng"].', examples=['"src": ["*"]']
+    )
+    app: Annotated[dict[str, list[Any]] | None, Holds(CapabilitySection, "lists", CAPABILITIES)] = Field(
+        None, description='What the sources get, as in grants: {"tailscale.com/cap/aperture": [{"role": "user"}]}.'
+    )
+    grants: Annotated[Items, Holds(OldItemSection, "list")] = Field(
+        (), description='What the sources get: [{"role": "user"}, {"providers": [{"provider": "bedrock"}]}].'
+    )
+
+
+def read_temp_grants(raw: Sequence[Any], declared: Declared, reading: Reading) -> tuple[Grant, ...]:
+    """Return the grants that have no fault, and warn of the older form."""
+    if raw:
+        reading.report.warn(("temp_grants",), 'deprecated; write it as "grants"')
+    grants = [_read_grant(grant, ("temp_grants", index), declared, reading) for index, grant in enumerate(raw)]
+    return tuple(grant for grant in grants if grant)
+
+
+def _read_grant(raw: Any, path: Path, declared: Declared, reading: Reading) -> Grant | None:
+    """Both generations: capabilities stand in `app`, as today, or in a list."""
+    section = reading.section(TempGrantSection, raw, path)
+    if section is None:
+        return None
+    advice.idle_sources(section.src, (*path, "src"), reading.report)
+    if section.app is None and not section.grants:
+        reading.report.warn(path, 'has neither "grants" nor "app"; it gives nothing')
+    old = (_read_item(item, (*path, "grants", index), declared, reading) for index, item in enumerate(section.grants))
+    capabilities = (*app_capabilities(raw, path, declared, reading), *filter(None, old))
+    return Grant(section.src, capabilities)
+
+
+def _read_item(raw: Any, path: Path, declared: Declared, reading: Reading) -> Capability | None:
+    """`providers` become patterns: no model means all of a provider's, no provider means any."""
+    section = reading.section(OldItemSection, raw, path)
+    if section is None:
+        return None
+    patterns: list[str] = []
+    for index, item in enumerate(section.providers):
+        place = (*path, "providers", index)
+        named = reading.section(OldModelSection, item, place)
+        if named is not None:
+            pattern = f"{named.provider or '*'}/{named.model or '**'}"
+            advice.idle_patterns([pattern], declared.providers, place, reading.report)
+            patterns.append(pattern)
+    given = checked_capability(section, path, declared, reading)
+    return replace(given, models=(*given.models, *patterns))

@@ -33,7 +33,7 @@ from gateway.contract.flag import (
 from gateway.contract.framing import eventstream
 from gateway_plugins.dialects.anthropic_messages import betas as messages_betas
 from gateway_plugins.dialects.bedrock import counting, runtime_api, tagged_history
-from gateway_plugins.dialects.bedrock_converse.facts import is_told, tier_of, usage_of
+from gateway_plugins.dialects.bedrock_converse.facts import has_tokens, tier_of, usage_of
 from gateway_plugins.shared import lenient
 
 _OWN: Final = "bedrock_converse"
@@ -180,7 +180,7 @@ class ConverseMeter:
 
     def _metadata(self, data: Any) -> None:
         usage = lenient.mapping(data.get("usage"))
-        if is_told(usage):
+        if has_tokens(usage):
             self._facts.usage.merge(usage_of(usage))
             self._facts.reported = True
         self._facts.tier = tier_of(data) or self._facts.tier

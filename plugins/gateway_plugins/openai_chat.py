@@ -29,7 +29,7 @@ from gateway.contract.flag import (
 from gateway.contract.framing import sse
 from gateway_plugins.dialects.bedrock import tagged_history
 from gateway_plugins.dialects.openai import errors as openai_errors
-from gateway_plugins.dialects.openai_chat.facts import is_told, media_of, parts_of, usage_of
+from gateway_plugins.dialects.openai_chat.facts import has_tokens, media_of, parts_of, usage_of
 from gateway_plugins.dialects.openai_chat.read_options import stream_options
 from gateway_plugins.shared import remote_files
 from gateway_plugins.shared.lenient import mapping, sequence, text, whole_number
@@ -152,7 +152,7 @@ class ChatMeter:
             facts.stop = text(choice.get("finish_reason")) or facts.stop
             for call in map(mapping, sequence(mapping(choice.get(part)).get("tool_calls"))):
                 self._call(call, whole_number(choice.get("index")))
-        if is_told(reported := mapping(mapping(data).get("usage"))):
+        if has_tokens(reported := mapping(mapping(data).get("usage"))):
             facts.usage.merge(usage_of(reported))
             facts.extra |= media_of(reported)
             facts.reported = True

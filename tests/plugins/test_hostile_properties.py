@@ -136,7 +136,7 @@ def test_a_tool_that_stands_in_for_a_format_gets_them_too_and_the_answer_has_the
     asked = conversion({"max_tokens": 100, **FORMAT}, OPUS_4_1)
     assert asked.fault is None
     made = dict.fromkeys(asked.schemas[0]["properties"], 1)
-    name = asked.translation.reader._calls.stand_in
+    name = asked.translation.reader._calls.schema_tool
     assert orjson.loads(asked.whole(name, made)["content"]) == dict.fromkeys(SCHEMA["properties"], 1)
 
 

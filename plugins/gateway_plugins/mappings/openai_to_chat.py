@@ -35,7 +35,7 @@ def request(asked: Asked, target: Target, drop: Drop, *, stream: bool) -> Made:
     body |= output.body | _parameters(asked, caps, drop)
     if asked.format.kind == "json_object":
         body["response_format"] = {"type": "json_object"}
-    return Made(body | (chat_options.streamed() if stream else {}), names, output.stand_in)
+    return Made(body | (chat_options.streamed() if stream else {}), names, output.schema_tool)
 
 
 def _alias(name: str, names: Names) -> str:

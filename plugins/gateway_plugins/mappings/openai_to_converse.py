@@ -37,7 +37,7 @@ def request(asked: Asked, target: Target, drop: Drop, *, stream: bool) -> Made:
     """Raises `Refused` for what the model cannot be asked."""
     mapper = _Request(asked, target.caps, drop, stream=stream)
     body = mapper.body()
-    return Made(body, mapper.names, mapper.stand_in)
+    return Made(body, mapper.names, mapper.schema_tool)
 
 
 class _Request:
@@ -45,7 +45,7 @@ class _Request:
 
     def __init__(self, asked: Asked, caps: Caps, drop: Drop, *, stream: bool) -> None:
         self.names = Names()
-        self.stand_in = ""
+        self.schema_tool = ""
         self._asked = asked
         self._caps = caps
         self._drop = drop
@@ -162,7 +162,7 @@ class _Request:
         name = self.names.alias(wanted.name) if wanted.name else ""
         choice = Choice(wanted.mode, name, wanted.parallel, wanted.path)
         found = converse_output.output(self._format(), specs, choice, caps, drop, thinks=thinks)
-        self.stand_in = found.stand_in
+        self.schema_tool = found.schema_tool
         self._hint(found.hint)
         for spec in found.specs if caps.plain_properties else ():
             if schema := spec.get("toolSpec", {}).get("inputSchema"):

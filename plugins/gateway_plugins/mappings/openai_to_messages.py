@@ -58,7 +58,7 @@ def request(asked: Asked, target: Target, drop: Drop, *, stream: bool) -> Made:
     body |= {name: value for name, value in more.items() if value}
     if stream:
         body["stream"] = True
-    return Made(body, names, format_.stand_in)
+    return Made(body, names, format_.schema_tool)
 
 
 def _tools(wanted: Tools, caps: Caps, names: Names, marks: CacheBreakpoints, drop: Drop) -> list[Block]:

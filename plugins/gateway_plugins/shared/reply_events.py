@@ -145,7 +145,7 @@ class Calls:
     """
 
     names: Names
-    stand_in: str
+    schema_tool: str
     """That tool's name; "" if there is none."""
     told: int = 0
     """Calls that the client got."""
@@ -161,7 +161,7 @@ class Calls:
         return self._tell is not None
 
     def begin(self, tool_id: str, name: str, to: Writer) -> None:
-        if name and name == self.stand_in:
+        if name and name == self.schema_tool:
             self._open(_as_text)
             return
         self._open(_as_arguments)
@@ -189,7 +189,7 @@ class Calls:
 
     def reason(self, reason: str) -> str:
         """Whether the client has something to do. Some families say `end_turn` behind a call, on which agents would
-        stop; and a call of the stand-in is none to the client.
+        stop; and a call of the schema tool is none to the client.
         """
         if reason in {END_TURN, TOOL_USE}:
             return TOOL_USE if self.told else END_TURN

@@ -37,7 +37,7 @@ def open(ask: ClientRequest, target: Target, drop: Drop) -> Translation:  # noqa
     body = request.body()
     return Translation(
         ask.with_body("bedrock_converse", body),
-        converse_walk.Reader(request.names, request.stand_in, target.caps.family, drop),
+        converse_walk.Reader(request.names, request.schema_tool, target.caps.family, drop),
         messages_emit.Stream(ask.model),
         partial(messages_emit.Whole, ask.model),
     )
@@ -48,7 +48,7 @@ class _Request:
 
     def __init__(self, ask: ClientRequest, target: Target, drop: Drop) -> None:
         self.names = Names()
-        self.stand_in = ""
+        self.schema_tool = ""
         """Name of the tool that stands in for structured output; "" while there is none."""
         self._ask = ask
         self._top = ask.top
@@ -104,7 +104,7 @@ class _Request:
         name = self.names.alias(wanted.name) if wanted.name else ""
         choice = Choice(wanted.mode, name, wanted.parallel, parallel_path="/tool_choice/disable_parallel_tool_use")
         found = converse_output.output(self._format(), specs, choice, caps, drop, thinks=thinks)
-        self.stand_in = found.stand_in
+        self.schema_tool = found.schema_tool
         self._hint(found.hint)
         return found.config, *tool_config([*found.specs], called, found.choice, caps, drop, thinking=thinks)
 

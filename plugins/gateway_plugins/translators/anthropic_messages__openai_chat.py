@@ -41,7 +41,7 @@ def open(ask: ClientRequest, target: Target, drop: Drop) -> Translation:  # noqa
     body |= chat_options.streamed() if ask.stream else {}
     return Translation(
         ask.with_body("openai_chat", body),
-        chat_walk.Reader(names, found.stand_in, caps.family, drop),
+        chat_walk.Reader(names, found.schema_tool, caps.family, drop),
         messages_emit.Stream(ask.model),
         partial(messages_emit.Whole, ask.model),
     )

@@ -53,7 +53,7 @@ def open(ask: ClientRequest, target: Target, drop: Drop) -> Translation:  # noqa
     wanted = Wanted(converse_read_options.field_paths(ask.top, FIELD_PATHS, drop))
     return reply_events.Translation(
         replace(ask.with_body("anthropic_messages", body), headers=headers),
-        Reader(request.names, request.stand_in, target.caps.family, drop),
+        Reader(request.names, request.schema_tool, target.caps.family, drop),
         Stream(wanted),
         partial(Whole, wanted),
     )
@@ -64,7 +64,7 @@ class _Request:
 
     def __init__(self, ask: ClientRequest, target: Target, drop: Drop) -> None:
         self.names = Names()
-        self.stand_in = ""
+        self.schema_tool = ""
         """Name of the tool that stands in for structured output; "" while there is none."""
         self._ask = ask
         self._target = target
@@ -126,7 +126,7 @@ class _Request:
         chosen = messages_tools.choose(tools, choice, messages, caps, drop, thinks=thinks)
         format_ = converse_read_options.output_format(self._ask.top, self._extra, lambda _: None)
         output = messages_tools.output(format_, chosen, caps, drop, thinks=thinks)
-        self.stand_in = output.stand_in
+        self.schema_tool = output.schema_tool
         if output.hint:
             system.append(messages_demand.text(output.hint))
         return output.body

@@ -36,9 +36,9 @@ _TIERS: Final = ("default", "flex", "priority")
 
 def open(ask: ClientRequest, target: Target, drop: Drop) -> Translation:  # noqa: A001 (the contract's name)
     names = Names()
-    body, stand_in = _body(ask, target, names, drop)
+    body, schema_tool = _body(ask, target, names, drop)
     wanted = Wanted(converse_read_options.field_paths(ask.top, FIELD_PATHS, drop))
-    reader = Reader(names, stand_in, target.caps.family, drop)
+    reader = Reader(names, schema_tool, target.caps.family, drop)
     return reply_events.Translation(ask.with_body("openai_chat", body), reader, Stream(wanted), partial(Whole, wanted))
 
 
@@ -69,7 +69,7 @@ def _body(ask: ClientRequest, target: Target, names: Names, drop: Drop) -> tuple
     body |= chat_options.limit(settings.output_limit(limit, thought, caps, demanded=False), caps)
     body |= chat_options.effort(thought, caps) | chat_options.sampling(sampled, drop, sampling.at["top_k"])
     body |= chat_options.stops(stops, drop, stops_at) | output.body | _tier(ask, drop)
-    return body | (chat_options.streamed() if ask.stream else {}), output.stand_in
+    return body | (chat_options.streamed() if ask.stream else {}), output.schema_tool
 
 
 def _extras(extra: dict[str, Any], drop: Drop) -> dict[str, Any]:

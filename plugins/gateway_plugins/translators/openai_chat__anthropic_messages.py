@@ -27,7 +27,7 @@ def open(ask: ClientRequest, target: Target, drop: Drop) -> Translation:  # noqa
     headers = {**ask.headers, **converse_on_invoke.guardrail(asked.guardrail, target, drop)}
     return Translation(
         replace(ask.with_body("anthropic_messages", made.body), headers=headers),
-        messages_walk.Reader(made.names, made.stand_in, target.caps.family, drop),
+        messages_walk.Reader(made.names, made.schema_tool, target.caps.family, drop),
         chat_emit.Stream(ask.model, drop, include_usage=include_usage),
         partial(chat_emit.Whole, ask.model, drop),
     )

@@ -24,7 +24,7 @@ def open(ask: ClientRequest, target: Target, drop: Drop) -> Translation:  # noqa
     include_usage = chat_read_options.include_usage(ask.top, drop)
     return Translation(
         ask.with_body("bedrock_converse", made.body),
-        converse_walk.Reader(made.names, made.stand_in, target.caps.family, drop),
+        converse_walk.Reader(made.names, made.schema_tool, target.caps.family, drop),
         chat_emit.Stream(ask.model, drop, include_usage=include_usage),
         partial(chat_emit.Whole, ask.model, drop),
     )

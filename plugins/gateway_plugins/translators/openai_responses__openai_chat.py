@@ -24,7 +24,7 @@ def open(ask: ClientRequest, target: Target, drop: Drop) -> Translation:  # noqa
     made = openai_to_chat.request(asked, target, drop, stream=ask.stream)
     return Translation(
         ask.with_body("openai_chat", made.body),
-        chat_walk.Reader(made.names, made.stand_in, target.caps.family, drop),
+        chat_walk.Reader(made.names, made.schema_tool, target.caps.family, drop),
         responses_emit.Stream(ask, origins, drop),
         partial(responses_emit.Whole, ask, origins, drop),
     )

@@ -31,17 +31,19 @@ class Told:
         return keep
 
 
-def streamed(walk, *events, stand_in="", drops=None):
+def streamed(walk, *events, schema_tool="", drops=None):
     names, told = Names(), Told()
-    reader = walk.Reader(names, stand_in, "fam", (drops if drops is not None else []).append)
+    reader = walk.Reader(names, schema_tool, "fam", (drops if drops is not None else []).append)
     for each in events:
         reader.event(each, told)
     return told.calls
 
 
-def whole(walk, body, stand_in="", drops=None):
+def whole(walk, body, schema_tool="", drops=None):
     told = Told()
-    walk.Reader(Names(), stand_in, "fam", (drops if drops is not None else []).append).whole(orjson.dumps(body), told)
+    walk.Reader(Names(), schema_tool, "fam", (drops if drops is not None else []).append).whole(
+        orjson.dumps(body), told
+    )
     return told.calls
 
 
@@ -180,7 +182,7 @@ def test_a_whole_chat_reply_without_a_message_is_no_reply(body):
 
 
 def test_the_input_of_the_tool_that_stands_for_a_format_is_the_text_and_no_call():
-    told = chat(called(0, '{"a":1}', "t", "answer"), chunk(finish="tool_calls"), stand_in="answer")
+    told = chat(called(0, '{"a":1}', "t", "answer"), chunk(finish="tool_calls"), schema_tool="answer")
     assert told[1:] == [("text", '{"a":1}'), ("block_end",), ("finish", Stop("end_turn", "tool_calls"))]
 
 

@@ -106,5 +106,5 @@ def _by_tool(wanted: Format, chosen: Body, schema_at: str) -> Output:
         choice = {"type": "tool", "name": name}
     elif choice["type"] == "auto":
         choice = {**choice, "type": "any"}
-    stand_in = tool(name, says, wanted.schema, schema_at)
-    return Output({**chosen, "tools": [*tools, stand_in], "tool_choice": choice}, stand_in=name)
+    schema_tool = tool(name, says, wanted.schema, schema_at)
+    return Output({**chosen, "tools": [*tools, schema_tool], "tool_choice": choice}, schema_tool=name)

@@ -52,8 +52,8 @@ _PLACES: Final[Mapping[str, tuple[str, str, str, str]]] = {
 class Reader:
     """One reply. `family` is the model's, which alone takes its signatures back."""
 
-    def __init__(self, names: Names, stand_in: str, family: str, drop: Drop) -> None:
-        self._calls = Calls(names, stand_in)
+    def __init__(self, names: Names, schema_tool: str, family: str, drop: Drop) -> None:
+        self._calls = Calls(names, schema_tool)
         self._family = family
         self._drop = drop
         self._counts = Counts()

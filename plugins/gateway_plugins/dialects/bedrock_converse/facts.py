@@ -38,7 +38,7 @@ def usage_of(reported: dict[str, Any]) -> Usage:
     )
 
 
-def is_told(reported: dict[str, Any]) -> bool:
+def has_tokens(reported: dict[str, Any]) -> bool:
     """Whether usage has a number of tokens at all."""
     return any(lenient.count(reported.get(name)) is not None for name in ("inputTokens", "outputTokens"))
 

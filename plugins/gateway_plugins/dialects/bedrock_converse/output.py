@@ -43,7 +43,7 @@ class Output:
     specs: Sequence[Block]
     config: Block = field(default_factory=dict)
     """`outputConfig`; {} for none."""
-    stand_in: str = ""
+    schema_tool: str = ""
     """The tool whose input is the answer; "" while there is none."""
     hint: str = ""
     """For the system's text; "" for none."""
@@ -70,7 +70,7 @@ def _by_tool(wanted: Format, specs: Sequence[Block], choice: Choice, caps: Caps,
     with_it = [*specs, tool_spec(name, wanted.description, wanted.schema, caps, wanted.at)]
     if thinks or not caps.forced_tool_choice:
         demanded = replace(choice, mode="auto", name="")
-        return Output(demanded, with_it, stand_in=name, hint=f"{_TOOL_HINT}{name}.")
+        return Output(demanded, with_it, schema_tool=name, hint=f"{_TOOL_HINT}{name}.")
     free = bool(offered) and choice.mode == "auto"
     demanded = replace(choice, mode="any" if free else "tool", name="" if free else name)
-    return Output(demanded, with_it, stand_in=name)
+    return Output(demanded, with_it, schema_tool=name)

@@ -13,7 +13,7 @@ from typing import Any, Final
 from gateway.contract import json_api
 from gateway.contract.errors import BadFrame
 from gateway.contract.flag import Drop, Event
-from gateway_plugins.dialects.bedrock_converse.facts import is_told, tier_of, usage_of
+from gateway_plugins.dialects.bedrock_converse.facts import has_tokens, tier_of, usage_of
 from gateway_plugins.shared import lenient, reply_events
 from gateway_plugins.shared.reasoning import tagged
 from gateway_plugins.shared.reply_events import Calls, Citation, Stop, Writer
@@ -42,8 +42,8 @@ _PLACES: Final[Mapping[str, tuple[str, str]]] = {
 class Reader:
     """One reply. `family` is the model's, which alone takes its signatures back."""
 
-    def __init__(self, names: Names, stand_in: str, family: str, drop: Drop) -> None:
-        self._calls = Calls(names, stand_in)
+    def __init__(self, names: Names, schema_tool: str, family: str, drop: Drop) -> None:
+        self._calls = Calls(names, schema_tool)
         self._family = family
         self._drop = drop
         self._index = -1
@@ -128,7 +128,7 @@ class Reader:
     def _on_metadata(self, data: Any, to: Writer) -> None:
         if data.get("trace"):
             self._drop("/reply/trace")
-        if is_told(reported := lenient.mapping(data.get("usage"))):
+        if has_tokens(reported := lenient.mapping(data.get("usage"))):
             to.usage(usage_of(reported), tier_of(data))
 
     def _text(self, value: Any, to: Writer) -> None:

@@ -135,5 +135,5 @@ class Made:
 
     body: dict[str, Any]
     names: Names
-    stand_in: str
+    schema_tool: str
     """The tool that stands in for structured output; "" if none does."""

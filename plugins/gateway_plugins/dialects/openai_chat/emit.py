@@ -59,7 +59,7 @@ def usage_dict(usage: Usage) -> dict[str, Any]:
 _TIERS: Final = frozenset({"auto", "default", "flex", "scale", "priority"})
 
 
-def told_tier(tier: str) -> str:
+def openai_tier(tier: str) -> str:
     """The service tier in OpenAI's words; those of others stand for the usual one."""
     return tier if tier in _TIERS else "default"
 
@@ -175,7 +175,7 @@ class Stream(_Said):
     def usage(self, usage: Usage, tier: str = "") -> None:
         """The last figures, once. Sent only to a client that asked, and never before the reason."""
         if tier:
-            self._base["service_tier"] = told_tier(tier)
+            self._base["service_tier"] = openai_tier(tier)
         self._usage = usage
         if self._include_usage and self._finished:
             self._include_usage = False
@@ -277,5 +277,5 @@ class Whole(_Said):
         if self._usage is not None:
             body["usage"] = usage_dict(self._usage)
         if self._tier:
-            body["service_tier"] = told_tier(self._tier)
+            body["service_tier"] = openai_tier(self._tier)
         return orjson.dumps(body)

@@ -45,7 +45,7 @@ def parts_of(content: Any) -> tuple[list[str], list[str], list[str]]:
     return texts, thoughts, others
 
 
-def is_told(reported: dict[str, Any]) -> bool:
+def has_tokens(reported: dict[str, Any]) -> bool:
     """Whether usage has any token: some servers send an empty one, or one of nulls or zeros."""
     return any(count(reported.get(name)) for name in ("prompt_tokens", "completion_tokens"))
 

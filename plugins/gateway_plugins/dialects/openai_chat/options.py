@@ -157,7 +157,7 @@ class Output:
 
     body: Block
     """Members of the request; those of `tools` are among them."""
-    stand_in: str = ""
+    schema_tool: str = ""
     """The function whose arguments are the answer; "" while there is none."""
     hint: str = ""
     """For the system's text; "" for none."""
@@ -175,10 +175,10 @@ def output(wanted: Format | None, offered: Sequence[Block], choice: Choice, caps
         return Output(tools(offered, choice, caps, drop), hint=said)
     name = unused(_OUTPUT, {tool["function"]["name"] for tool in offered})
     says = " ".join(filter(None, [_OUTPUT_SAYS, wanted.description]))
-    stand_in = function(name, says, wanted.schema, wanted.path)
+    schema_tool = function(name, says, wanted.schema, wanted.path)
     alone = not offered or choice.mode == "none"
     demanded = Choice("tool" if alone else "any", name, choice.parallel, choice.path)
-    return Output(tools([*offered, stand_in], demanded, caps, drop), stand_in=name)
+    return Output(tools([*offered, schema_tool], demanded, caps, drop), schema_tool=name)
 
 
 def _native(wanted: Format) -> Block:

@@ -17,7 +17,7 @@ import orjson
 from gateway.contract import json_api
 from gateway.contract.errors import BadFrame
 from gateway.contract.flag import Drop, Event
-from gateway_plugins.dialects.openai_chat.facts import is_told, parts_of, usage_of
+from gateway_plugins.dialects.openai_chat.facts import has_tokens, parts_of, usage_of
 from gateway_plugins.shared import lenient, reply_events
 from gateway_plugins.shared.reasoning import tagged
 from gateway_plugins.shared.reply_events import Calls, Citation, Stop, Writer
@@ -79,8 +79,8 @@ class Reader:
     while it grows, and one that begins before the one before it is complete JSON waits for the end.
     """
 
-    def __init__(self, names: Names, stand_in: str, family: str, drop: Drop) -> None:
-        self._calls = Calls(names, stand_in)
+    def __init__(self, names: Names, schema_tool: str, family: str, drop: Drop) -> None:
+        self._calls = Calls(names, schema_tool)
         self._family = family
         self._drop = drop
         self._started = self._finished = False
@@ -268,5 +268,5 @@ class Reader:
         to.finish(Stop(reason, native, sequence))
 
     def _usage(self, data: Mapping[str, Any], to: Writer) -> None:
-        if is_told(reported := lenient.mapping(data.get("usage"))):
+        if has_tokens(reported := lenient.mapping(data.get("usage"))):
             to.usage(usage_of(reported), lenient.text(data.get("service_tier")))

@@ -16,7 +16,7 @@ import orjson
 
 from gateway.contract.errors import Refused
 from gateway.contract.flag import ClientRequest, Drop, Event, Usage, event
-from gateway_plugins.dialects.openai_chat.emit import told_tier
+from gateway_plugins.dialects.openai_chat.emit import openai_tier
 from gateway_plugins.dialects.openai_responses.items import (
     COMPLETED,
     IN_PROGRESS,
@@ -177,7 +177,7 @@ class Whole:
     def usage(self, usage: Usage, tier: str = "") -> None:
         self._response["usage"] = usage_dict(usage)
         if tier:
-            self._response["service_tier"] = told_tier(tier)
+            self._response["service_tier"] = openai_tier(tier)
 
     def finish(self, stop: Stop) -> None:
         if self._finished:

@@ -12,7 +12,7 @@ import orjson
 
 from gateway.contract import json_api
 from gateway.contract.flag import Event, Facts
-from gateway_plugins.dialects.openai_chat.facts import is_told, media_of, usage_of
+from gateway_plugins.dialects.openai_chat.facts import has_tokens, media_of, usage_of
 from gateway_plugins.shared.lenient import count, mapping, sequence, text
 
 TERMINAL: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
@@ -67,7 +67,7 @@ class Meter:
         reason = text(mapping(response.get("incomplete_details")).get("reason"))
         facts.stop = reason or text(response.get("status")) or facts.stop
         reported = {_AS_CHAT.get(name, name): value for name, value in mapping(response.get("usage")).items()}
-        if is_told(reported):
+        if has_tokens(reported):
             facts.usage.merge(usage_of(reported))
             facts.extra |= media_of(reported)
             facts.reported = True

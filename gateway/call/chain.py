@@ -68,7 +68,7 @@ class Attempt:
     """One try of a call at one candidate, opened fresh from the unchanged ask."""
 
     candidate: Candidate
-    ask: ClientRequest
+    request: ClientRequest
     """In the upstream's dialect, once `translate` has been there."""
     headers: Mapping[str, str] = field(repr=False)
     """What the configuration adds to the request, names in lower case: grants' and provider's headers, a credential."""
@@ -109,7 +109,7 @@ class Call:
     operation: str
     agent: str
     identity: Identity | None = None
-    ask: ClientRequest | None = None
+    request: ClientRequest | None = None
     session_id: str = ""
     model: str = ""
     offers: Sequence[Offer] = ()
@@ -156,10 +156,10 @@ class Call:
         end = now if self.first_event is None else self.first_event
         return max(0.0, end - self.received - sum(attempt.waited for attempt in self.attempts))
 
-    def require_ask(self) -> ClientRequest:
+    def require_request(self) -> ClientRequest:
         """The ask of a call inside the chain, where there always is one."""
-        assert self.ask is not None
-        return self.ask
+        assert self.request is not None
+        return self.request
 
     def require_identity(self) -> Identity:
         assert self.identity is not None

@@ -48,7 +48,7 @@ def cost_of(call: Call, facts: Facts, *, complete: bool) -> Cost:
         return NOTHING
     priced = call.runtime.prices.of(attempt.candidate.offer)
     if facts.reported:
-        silent = attempt.ask.stream and bool(attempt.delivered and facts.usage.input) and not facts.usage.output
+        silent = attempt.request.stream and bool(attempt.delivered and facts.usage.input) and not facts.usage.output
         cut = silent or (not facts.stop and not complete)
         if priced is None:
             return Cost(None, "", cut)
@@ -79,6 +79,6 @@ def _estimated(call: Call, attempt: Attempt, facts: Facts, priced: Priced | None
     """
     if priced is None or attempt.delivered is None:
         return UNKNOWN
-    usage = Usage(input_tokens(attempt.ask.top.body), max(1, attempt.delivered // BYTES_PER_TOKEN))
+    usage = Usage(input_tokens(attempt.request.top.body), max(1, attempt.delivered // BYTES_PER_TOKEN))
     cost = priced.cost(usage, tier=facts.tier, at=call.at)
     return Cost(priced.cost(usage, at=call.at) if cost is None else cost, priced.row(call.at), estimated=True)

@@ -57,7 +57,7 @@ def _record(call: Call, status: int, outcome: str, facts: Facts, cost: Cost) -> 
         api=call.flag.name,
         upstream_api=attempt.candidate.flag.name if attempt else "",
         operation=call.operation,
-        stream=bool(call.ask and call.ask.stream),
+        stream=bool(call.request and call.request.stream),
         status=status,
         outcome=outcome,
         error=problem.code if problem else "",

@@ -93,7 +93,7 @@ class Server:
             call.received = monotonic()
             asked = _request(route, request, body)
             call.capture = _capture(call, asked)
-            call.ask = call.flag.parse(asked)
+            call.request = call.flag.parse(asked)
             answer = await self.gateway.chain(call)
             if answer.items is None:
                 return self._whole(call, answer)
@@ -146,7 +146,7 @@ class Server:
         assert answer.body is not None
         attempt = call.require_attempt()
         native = attempt.candidate.native
-        body = answer.body if native else call.flag.encoder(call.require_ask()).whole(answer.body)
+        body = answer.body if native else call.flag.encoder(call.require_request()).whole(answer.body)
         headers = _reply_headers(call, answer.headers if native else _made_here(answer.headers), made_here=not native)
         self.finish(call, answer.status, "failed" if call.problem else "ok")
         _replied(call, headers, body)
@@ -168,7 +168,7 @@ class Server:
     async def _stream(
         self, call: Call, request: web.Request, answer: Answer, first: Sequence[Event], items: Items
     ) -> web.StreamResponse:
-        encoder = call.flag.encoder(call.require_ask())
+        encoder = call.flag.encoder(call.require_request())
         native = call.require_attempt().candidate.native
         headers = answer.headers if native else {"content-type": call.flag.content_type, "cache-control": "no-cache"}
         headers = _reply_headers(call, headers)

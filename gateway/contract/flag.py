@@ -242,7 +242,7 @@ class Encoder(Protocol):
 class Translation(Protocol):
     """One translated attempt: the ask for the upstream, and the way back for what it answers. State lives here."""
 
-    ask: ClientRequest
+    request: ClientRequest
 
     def feed(self, event: Event) -> Sequence[Event]: ...
 

@@ -103,7 +103,7 @@ class Reloader:
                 self.gateway.log.exception("config.watch_failed", again_in_seconds=WATCH_AGAIN_SECONDS)
             await asyncio.sleep(WATCH_AGAIN_SECONDS)
 
-    def ask(self) -> None:
+    def reload_soon(self) -> None:
         """Reload soon; for a signal's handler, which cannot wait."""
         self._task(self.reload())
 

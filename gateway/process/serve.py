@@ -209,7 +209,7 @@ async def serve(
 
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, end)
-        loop.add_signal_handler(signal.SIGHUP, reloader.ask)
+        loop.add_signal_handler(signal.SIGHUP, reloader.reload_soon)
         following = asyncio.create_task(reloader.follow())
         stack.push_async_callback(_cancelled, following)
         for url in running.urls:

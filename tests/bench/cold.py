@@ -44,7 +44,7 @@ async def decisions(setup, plugin, through):
 async def _lists(setup, through, call):
     """The list of a caller's models, made and rendered, and a call for a model that is not in it."""
     catalog, grants = setup.runtime.catalog, setup.runtime.grants
-    call.ask = replace(call.ask, model=f"{call.ask.model}x")
+    call.request = replace(call.request, model=f"{call.request.model}x")
 
     async def made(identity):
         catalog.visible(grants, identity)

@@ -100,7 +100,7 @@ def new_call(runtime, plugin, identity, name):
     ask = ClientRequest(
         "openai_chat", "openai_chat", "generate", "POST", "/v1/chat/completions", "", {}, top, name, stream=False
     )
-    return Call("req_bench", runtime, plugin, "generate", "bench", identity=identity, ask=ask)
+    return Call("req_bench", runtime, plugin, "generate", "bench", identity=identity, request=ask)
 
 
 async def setups(size, sim, modes, request):

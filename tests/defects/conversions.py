@@ -50,7 +50,7 @@ class Sent:
     def __init__(self, conversion, translation, dropped):
         self.translation = translation
         self.dropped = dropped
-        self.body = json.loads(translation.ask.top.body)
+        self.body = json.loads(translation.request.top.body)
         self.turns = list(view(conversion.upstream, self.body))
 
     def parts(self, kind):

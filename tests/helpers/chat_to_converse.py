@@ -80,8 +80,8 @@ def opened(body: dict[str, Any], caps: Caps = CLAUDE, drops: list[str] | None = 
 
 def sent(body: dict[str, Any], caps: Caps = CLAUDE, drops: list[str] | None = None, *, stream: bool = False) -> Any:
     translation = opened(body, caps, drops, stream=stream)
-    assert translation.ask.dialect == "bedrock_converse"
-    converse = orjson.loads(translation.ask.top.body)
+    assert translation.request.dialect == "bedrock_converse"
+    converse = orjson.loads(translation.request.top.body)
     assert_valid(converse, stream=stream)
     assert_turns(converse, caps)
     return converse

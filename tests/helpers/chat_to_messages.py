@@ -74,13 +74,13 @@ def opened(body: dict[str, Any], caps: Caps = CLAUDE, *, stream: bool = False):
     """The translation of a chat body, and the list into which it drops."""
     drops: list[str] = []
     translation = openai_chat__anthropic_messages.open(ask(body, stream=stream), target(caps), drops.append)
-    judge(orjson.loads(translation.ask.top.body))
+    judge(orjson.loads(translation.request.top.body))
     return translation, drops
 
 
 def sent(body: dict[str, Any], caps: Caps = CLAUDE, *, stream: bool = False) -> dict[str, Any]:
     """The Messages body that a chat body becomes."""
-    return orjson.loads(opened(body, caps, stream=stream)[0].ask.top.body)
+    return orjson.loads(opened(body, caps, stream=stream)[0].request.top.body)
 
 
 def dropped(body: dict[str, Any], caps: Caps = CLAUDE) -> list[str]:

@@ -84,7 +84,7 @@ class Conversion:
         caps = caps or capabilities(self.model)
         translation = self.translator.open(ask, Target("p", self.flag, self.model, self.dialect, caps), drops.append)
         if judged:
-            self._judge(orjson.loads(translation.ask.top.body), caps)
+            self._judge(orjson.loads(translation.request.top.body), caps)
         return translation, drops
 
     def _judge(self, body: dict[str, Any], caps: Caps) -> None:
@@ -96,7 +96,7 @@ class Conversion:
         assert fault is None, fault
 
     def sent(self, body: dict[str, Any], caps: Caps | None = None, *, stream: bool = False) -> dict[str, Any]:
-        return orjson.loads(self.opened(body, caps, stream=stream)[0].ask.top.body)
+        return orjson.loads(self.opened(body, caps, stream=stream)[0].request.top.body)
 
     def dropped(self, body: dict[str, Any], caps: Caps | None = None) -> list[str]:
         return self.opened(body, caps)[1]

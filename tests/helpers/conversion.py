@@ -146,7 +146,7 @@ class Passed:
         self.translation = None
         if self.way.translator is not None:
             self.translation = self.way.translator.open(ask, self.target, self._drop)
-            ask = self.translation.ask
+            ask = self.translation.request
         self.ask = self._stepped(self.way.provider, ask)
         self.send = self.way.provider.build(self.ask, self.target, self._drop)
         self.meter = self.way.provider.meter(self.ask, self.target, HEAD)

@@ -83,8 +83,8 @@ class Conversion:
     def sent(self, body: dict[str, Any], model: str, drops: list[str] | None = None, **how: Any) -> Any:
         """What leaves; the provider's rules have passed it."""
         translation = self.open(body, model, drops, **how)
-        assert translation.ask.dialect == self.dialect
-        made = orjson.loads(translation.ask.top.body)
+        assert translation.request.dialect == self.dialect
+        made = orjson.loads(translation.request.top.body)
         fault = self.fault(made, how.get("caps") or capabilities(model), stream=how.get("stream", False))
         assert fault is None, fault
         return made

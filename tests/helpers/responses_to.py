@@ -50,13 +50,13 @@ def opened(conversion: str, body: dict[str, Any], caps: Caps | None = None, *, s
     caps = caps or usual
     target = Target("p", "f", "some.model-v1:0", conversion, caps)
     translation = module.open(ask(body, stream=stream), target, drops.append)
-    assert translation.ask.dialect == conversion
-    _judge(conversion, orjson.loads(translation.ask.top.body), caps, stream=stream)
+    assert translation.request.dialect == conversion
+    _judge(conversion, orjson.loads(translation.request.top.body), caps, stream=stream)
     return translation, drops
 
 
 def sent(conversion: str, body: dict[str, Any], caps: Caps | None = None) -> Any:
-    return orjson.loads(opened(conversion, body, caps)[0].ask.top.body)
+    return orjson.loads(opened(conversion, body, caps)[0].request.top.body)
 
 
 def dropped(conversion: str, body: dict[str, Any], caps: Caps | None = None) -> list[str]:

@@ -58,7 +58,7 @@ def through_converse(body, caps):
 
 def through_messages(body, caps):
     translation, drops = chat_to_messages.opened(body, caps)
-    return orjson.loads(translation.ask.top.body), drops
+    return orjson.loads(translation.request.top.body), drops
 
 
 ROADS = pytest.mark.parametrize("conversion", [through_converse, through_messages])
@@ -227,7 +227,7 @@ GUARDRAIL = {"guardrailIdentifier": "g", "guardrailVersion": "2", "trace": "enab
 def test_a_chats_guardrail_goes_along_to_invoke_model():
     ask = chat_to_messages.ask({"guardrailConfig": GUARDRAIL})
     translation = chat_to_messages.openai_chat__anthropic_messages.open(ask, chat_to_messages.target(), pytest.fail)
-    assert translation.ask.headers == {
+    assert translation.request.headers == {
         "x-amzn-bedrock-guardrailidentifier": "g",
         "x-amzn-bedrock-guardrailversion": "2",
         "x-amzn-bedrock-trace": "ENABLED",

@@ -39,7 +39,7 @@ class Messages:
         self.translation = chat_to_messages.openai_chat__anthropic_messages.open(
             chat_to_messages.ask(body), chat_to_messages.target(caps), [].append
         )
-        sent = orjson.loads(self.translation.ask.top.body)
+        sent = orjson.loads(self.translation.request.top.body)
         self.fault = claude_fault(sent, caps, bedrock=False)
         self.schemas = [each["input_schema"] for each in sent["tools"]]
         self.inputs = [block["input"] for each in sent["messages"] for block in each["content"] if "input" in block]
@@ -64,7 +64,7 @@ class Messages:
 class Converse:
     def __init__(self, body, caps=HAIKU):
         self.translation = chat_to_converse.opened(body, caps)
-        sent = orjson.loads(self.translation.ask.top.body)
+        sent = orjson.loads(self.translation.request.top.body)
         self.fault = judge("Converse", sent) or converse_fault(sent, caps)
         self.schemas = [each["toolSpec"]["inputSchema"]["json"] for each in sent["toolConfig"]["tools"]]
         blocks = [block for each in sent["messages"] for block in each["content"]]

@@ -69,8 +69,8 @@ async def test_a_secret_whose_file_cannot_be_looked_at_stops_no_later_reload(tmp
 
 async def test_reloads_come_one_after_the_other(tmp_path):
     async with reloading(tmp_path) as (_, reloader, lines):
-        reloader.ask()
-        reloader.ask()
+        reloader.reload_soon()
+        reloader.reload_soon()
         await until(lines, "config.reloaded", 2)
         assert reloader.seen == stamps(reloader.seen)
 

@@ -226,7 +226,7 @@ async def test_a_translation_can_be_opened_elsewhere_and_goes_on_here(shared, re
     opened = await shared.run(LARGE, relay, elsewhere, translator.open, ask(client), target(upstream), relay)
     assert opened[0] != os.getpid()
     there = opened[1]
-    assert there.ask.top.body == here.ask.top.body
+    assert there.request.top.body == here.request.top.body
     assert drops == told_here
     body = json.dumps(REPLIES[upstream]).encode()
     process_id, whole = await shared.run(LARGE, relay, elsewhere, there.whole, body)
@@ -274,7 +274,7 @@ async def test_a_large_chat_to_converse_leaves_the_loop_to_others(shared, relay,
         async with Monitor() as monitor:
             translation = await shared.run(size, relay, translator.open, asked, target("bedrock_converse"), relay)
         held.append(monitor.longest)
-        assert translation.ask.dialect == "bedrock_converse"
+        assert translation.request.dialect == "bedrock_converse"
     assert min(held) < 0.1
 
 

@@ -11,8 +11,8 @@ from gateway.upstream.credentials import keys
 
 async def attempt(call: Call, following: Next) -> Answer:
     candidate = call.candidates[0]
-    tried = Attempt(candidate, call.require_ask(), _added(call, candidate.offer))
-    tried.ask = keys.without_own(tried.ask, tried.drop)
+    tried = Attempt(candidate, call.require_request(), _added(call, candidate.offer))
+    tried.request = keys.without_own(tried.request, tried.drop)
     call.attempts.append(tried)
     return await following(call)
 
@@ -23,7 +23,7 @@ def _added(call: Call, offer: Offer) -> dict[str, str]:
     return {
         **_lower(granted),
         **_lower(offer.provider.add_headers),
-        **keys.headers(offer.provider, call.require_ask().headers),
+        **keys.headers(offer.provider, call.require_request().headers),
     }
 
 

@@ -22,7 +22,7 @@ class Count:
     async def __call__(self, call: Call, following: Next) -> Answer:
         attempt = call.require_attempt()
         if attempt.candidate.estimated:
-            reply = estimated(input_tokens(attempt.ask.top.body))
+            reply = estimated(input_tokens(attempt.request.top.body))
             attempt.head = Head(reply.status, reply.headers)
             answer = Answer(reply.status, dict(reply.headers), body=reply.body)
         else:

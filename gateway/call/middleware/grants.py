@@ -18,7 +18,7 @@ async def grants(call: Call, following: Next) -> Answer:
         raise Refused(Problem(PERMISSION, "access denied: no role granted"))
     call.offers = [offer for offer in call.offers if decide.allows(identity, offer.provider_id, offer.model)]
     if not call.offers:
-        name = call.require_ask().model
+        name = call.require_request().model
         near = call.runtime.catalog.near(name, decide, identity)
         hint = f"; did you mean {', '.join(near)}?" if near else ""
         raise Refused(Problem(NOT_FOUND, f'model "{name}" not found or not granted{hint}', param="model"))

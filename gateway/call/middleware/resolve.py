@@ -13,7 +13,7 @@ from gateway.upstream.catalog import Aliased, Offer
 
 async def resolve(call: Call, following: Next) -> Answer:
     """An unknown name leaves no offers; `grants` refuses it in the same words as one that is not granted."""
-    name = call.require_ask().model
+    name = call.require_request().model
     catalog = call.runtime.catalog
     alias = catalog.aliases.get(name)
     call.offers = catalog.find(name) if alias is None else _picked(call, alias)

@@ -23,7 +23,7 @@ class Route:
     registry: Registry
 
     async def __call__(self, call: Call, following: Next) -> Answer:
-        ask = call.require_ask()
+        ask = call.require_request()
         call.candidates = [conversion for offer in call.offers if (conversion := self._best(ask, offer)) is not None]
         if not call.candidates:
             raise self._no_conversion(ask, call.offers[0])

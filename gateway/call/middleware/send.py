@@ -54,10 +54,10 @@ class CallProvider:
             return await self._try(call, attempt)
         except UpstreamFailed as error:
             candidate = attempt.candidate
-            again = candidate.flag.retry(attempt.ask, candidate.target, error.problem, attempt.drop)
+            again = candidate.flag.retry(attempt.request, candidate.target, error.problem, attempt.drop)
             if again is None:
                 raise
-            attempt.ask = again
+            attempt.request = again
         return await self._try(call, attempt)
 
     async def _try(self, call: Call, attempt: Attempt) -> Answer:
@@ -71,9 +71,9 @@ class CallProvider:
         candidate = attempt.candidate
         reply = await self._sent(call, attempt)
         head = attempt.head = reply.head
-        attempt.meter = candidate.flag.meter(attempt.ask, candidate.target, head)
-        if head.status == 200 and attempt.ask.stream and not _is_json(head):
-            decoder = candidate.flag.decoder(attempt.ask, candidate.target, head)
+        attempt.meter = candidate.flag.meter(attempt.request, candidate.target, head)
+        if head.status == 200 and attempt.request.stream and not _is_json(head):
+            decoder = candidate.flag.decoder(attempt.request, candidate.target, head)
             return Answer(200, forwarded(head), items=self._decoded(call, attempt, reply, decoder))
         body = await attempt.wait(reply.read(MAX_ERROR if head.status >= 400 else MAX_BODY))
         if not 200 <= head.status < 300 and head.status < 400:
@@ -85,7 +85,7 @@ class CallProvider:
         if problem := candidate.flag.problem(head, body):
             self._note_refused_key(call, attempt, problem)
             raise UpstreamFailed(problem, body, forwarded(head), head.status)
-        if attempt.ask.stream:
+        if attempt.request.stream:
             raise Truncated("the provider answered a request for a stream with a body that is none")
         return Answer(head.status, forwarded(head), body=body)
 
@@ -94,9 +94,9 @@ class CallProvider:
         candidate = attempt.candidate
         provider = candidate.offer.provider
         # a native body is only spliced, which takes less time than sending it to another process
-        size = 0 if candidate.native else len(attempt.ask.top.body)
+        size = 0 if candidate.native else len(attempt.request.top.body)
         drop = DropRelay(attempt.drop)
-        send = await self.pool.run(size, drop, candidate.flag.build, attempt.ask, candidate.target, drop)
+        send = await self.pool.run(size, drop, candidate.flag.build, attempt.request, candidate.target, drop)
         if attempt.dropped and provider.on_loss == "refuse":
             raise _loss(attempt)
         attempt.sent = True

@@ -15,7 +15,7 @@ class Session:
     """Keys the fingerprint of a chat, so that an id tells nothing of its text."""
 
     async def __call__(self, call: Call, following: Next) -> Answer:
-        ask = call.require_ask()
+        ask = call.require_request()
         # reading a large body took its time already, and looking for where its conversation begins will take some more
         await yield_to_loop(len(ask.top.body))
         call.session_id = session_id(ask, call.require_identity().login, self.key)

@@ -69,12 +69,14 @@ class Steps:
 
         flag = self.flag_of(call, attempt)
         found = await drive(
-            flag.steps(attempt.ask, candidate.target, attempt.drop), sender, partial(self.fetching.get, call, attempt)
+            flag.steps(attempt.request, candidate.target, attempt.drop),
+            sender,
+            partial(self.fetching.get, call, attempt),
         )
         if isinstance(found, StepResponse):
             attempt.head = Head(found.status, found.headers)
             return Answer(found.status, dict(found.headers), body=found.body)
-        attempt.ask = found
+        attempt.request = found
         return await following(call)
 
 

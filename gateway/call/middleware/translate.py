@@ -26,10 +26,10 @@ class Translate:
         drop = DropRelay(attempt.drop)
         translation = None
         if candidate.translator is not None:
-            ask = attempt.ask
+            ask = attempt.request
             opening = self.pool.run(len(ask.top.body), drop, candidate.translator.open, ask, candidate.target, drop)
             translation = await opening
-            attempt.ask = translation.ask
+            attempt.request = translation.request
         answer = await following(call)
         if answer.body is not None and not candidate.native:
             answer.body = await self._whole(attempt, translation, answer.body, drop)
@@ -40,8 +40,8 @@ class Translate:
     async def _whole(self, attempt: Attempt, translation: Translation | None, body: bytes, drop: DropRelay) -> bytes:
         assert attempt.head is not None
         candidate = attempt.candidate
-        body = candidate.flag.decoder(attempt.ask, candidate.target, attempt.head).whole(body)
-        counted = attempt.ask.operation == COUNT_TOKENS  # a count is said in one way in all dialects
+        body = candidate.flag.decoder(attempt.request, candidate.target, attempt.head).whole(body)
+        counted = attempt.request.operation == COUNT_TOKENS  # a count is said in one way in all dialects
         if translation is None or counted:
             return body
         return await self.pool.run(len(body), drop, translation.whole, body)

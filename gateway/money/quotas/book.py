@@ -126,7 +126,7 @@ class Quotas:
     def _held(self, call: Call) -> CallReservation:
         offers = [candidate.offer for candidate in call.candidates]
         prices = [price for offer in offers if (price := call.runtime.prices.of(offer)) is not None]
-        ask = call.require_ask()
+        ask = call.require_request()
         estimated = estimate(ask, call.flag.limit(ask), offers)
         requests, tokens, money = _limits(call, offers, "requests"), _limits(call, offers, "tokens"), {}
         if call.operation in UNBILLED_OPERATIONS:

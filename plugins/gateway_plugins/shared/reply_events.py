@@ -200,7 +200,7 @@ class Calls:
 class Translation:
     """One translated attempt (`flag.Translation`), of a reader and the client's two writers."""
 
-    ask: ClientRequest
+    request: ClientRequest
     reader: Reader
     stream: StreamWriter
     unstreamed: Callable[[], WholeWriter]

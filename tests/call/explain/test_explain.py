@@ -59,7 +59,7 @@ def decided(ready, identity, model, told=lambda _call: ""):
     ask = ClientRequest(
         "openai_chat", "openai_chat", "generate", "POST", "/", "", {}, Members(b"{}"), model, stream=False
     )
-    call = Call("req", ready, PLUGIN, "generate", "agent", identity=identity, ask=ask)
+    call = Call("req", ready, PLUGIN, "generate", "agent", identity=identity, request=ask)
     try:
         asyncio.run(CHAIN(call))
     except Refused as error:

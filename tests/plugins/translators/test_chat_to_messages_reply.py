@@ -165,7 +165,7 @@ def test_input_that_comes_whole_at_the_beginning_is_not_lost():
 
 def test_defect_08_an_alias_is_restored_in_replies_and_streams():
     body = {"tools": [{"type": "function", "function": {"name": LONG}}], "stream": True}
-    alias = opened(body)[0].ask.top.decode("tools")[0]["name"]
+    alias = opened(body)[0].request.top.decode("tools")[0]["name"]
     whole = message(use(name=alias), stop="tool_use")
     assert complete(whole, body)["choices"][0]["message"]["tool_calls"][0]["function"]["name"] == LONG
     assert collected(streamed(whole, body))["tool_calls"][0]["function"]["name"] == LONG
@@ -256,7 +256,7 @@ def test_defect_48_what_went_out_comes_back_as_it_was():
     said = complete(message(*kept, stop="tool_use"))["choices"][0]["message"]
     history = [{"role": "user", "content": "Hi"}, said, {"role": "tool", "tool_call_id": "toolu_9", "content": "ok"}]
     translation, drops = opened({"messages": history})
-    assert translation.ask.top.decode("messages")[1]["content"] == kept
+    assert translation.request.top.decode("messages")[1]["content"] == kept
     assert drops == []
 
 

@@ -53,8 +53,8 @@ def test_stop_becomes_a_list_without_blank_entries():
 
 def test_defect_52_of_temperature_and_top_p_the_temperature_stays():
     translation, drops = opened({"temperature": 0.5, "top_p": 0.9})
-    assert translation.ask.top.decode("temperature") == 0.5
-    assert "top_p" not in translation.ask.top
+    assert translation.request.top.decode("temperature") == 0.5
+    assert "top_p" not in translation.request.top
     assert drops == ["/top_p"]
 
 
@@ -193,7 +193,7 @@ def test_defect_08_and_09_names_that_are_not_taken_get_an_alias_everywhere():
     ]
     choice = {"type": "function", "function": {"name": name}}
     translation, _ = opened({"messages": history, "tools": [tool(name)], "tool_choice": choice})
-    body = translation.ask.top
+    body = translation.request.top
     alias = body.decode("tools")[0]["name"]
     assert len(alias) <= 64
     assert alias == body.decode("messages")[1]["content"][0]["name"] == body.decode("tool_choice")["name"]
@@ -391,7 +391,7 @@ def test_every_field_that_is_not_carried_is_dropped_aloud():
 @pytest.mark.parametrize("tier", ["flex", "priority"])
 def test_a_tier_that_bedrock_sells_is_carried_to_the_envelope(tier):
     translation, drops = opened({"service_tier": tier})
-    assert (translation.ask.top.decode("service_tier"), drops) == (tier, [])
+    assert (translation.request.top.decode("service_tier"), drops) == (tier, [])
 
 
 def test_values_that_ask_for_nothing_are_no_loss():

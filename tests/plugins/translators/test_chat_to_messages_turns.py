@@ -158,7 +158,7 @@ def test_the_first_turn_is_the_users():
 def test_a_leading_assistant_turn_gets_a_users_before_it_even_where_converse_takes_it():
     body = {"messages": [{"role": "assistant", "content": "Hello"}, user()]}
     able = target(replace(CLAUDE, leading_assistant=True))
-    found = openai_chat__anthropic_messages.open(ask(body), able, [].append).ask.top.decode("messages")
+    found = openai_chat__anthropic_messages.open(ask(body), able, [].append).request.top.decode("messages")
     assert [message["role"] for message in found] == ["user", "assistant", "user"]
 
 

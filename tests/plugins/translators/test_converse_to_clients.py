@@ -371,7 +371,7 @@ def test_claudes_reply_goes_back_to_it_as_it_came():
 
 def test_frames_are_padded_as_bedrocks_are():
     flag = load_plugin("bedrock_converse", bedrock_converse)
-    encoder = flag.encoder(CHAT.opened({}, stream=True)[0].ask)
+    encoder = flag.encoder(CHAT.opened({}, stream=True)[0].request)
     writer = Stream(Wanted())
     writer.text("Hello")
     lengths = set()

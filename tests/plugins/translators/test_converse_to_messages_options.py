@@ -218,7 +218,7 @@ def test_a_json_schema_is_native_where_the_model_has_it(body):
 
 def test_elsewhere_a_json_schema_is_a_tool_that_must_be_called():
     translation, drops = MESSAGES.opened({"outputConfig": FORMAT}, replace(CAPS, json_schema=False))
-    body = json.loads(translation.ask.top.body)
+    body = json.loads(translation.request.top.body)
     assert body["tool_choice"] == {"type": "tool", "name": "json_answer"}
     assert drops == []
 
@@ -243,7 +243,7 @@ def test_bedrocks_options_are_headers_of_invoke_model():
     }
     translation, drops = INVOKE.opened(body)
     assert drops == []
-    assert translation.ask.headers == {
+    assert translation.request.headers == {
         "x-amzn-bedrock-guardrailidentifier": "g",
         "x-amzn-bedrock-guardrailversion": "1",
         "x-amzn-bedrock-trace": "ENABLED_FULL",

@@ -108,7 +108,9 @@ def test_without_citations_a_search_result_is_text_and_the_wish_is_named():
     given = {"source": "s", "title": "t", "content": [{"text": "found"}], "citations": {"enabled": True}}
     caps = replace(CAPS, citations=False)
     translation, drops = MESSAGES.opened({"messages": [user({"searchResult": given})]}, caps)
-    assert json.loads(translation.ask.top.body)["messages"][0]["content"] == [{"type": "text", "text": "t (s)\nfound"}]
+    assert json.loads(translation.request.top.body)["messages"][0]["content"] == [
+        {"type": "text", "text": "t (s)\nfound"}
+    ]
     assert drops == ["/messages/0/content/0/searchResult/citations"]
 
 
@@ -271,7 +273,7 @@ def test_tools_that_come_and_go_are_carried_with_their_beta():
     # the judge knows no blocks of betas
     translation, drops = MESSAGES.opened({"messages": [user(gone, come, {"text": "Hi"})], **TOOLS}, judged=False)
     assert drops == []
-    body = json.loads(translation.ask.top.body)
+    body = json.loads(translation.request.top.body)
     assert body["anthropic_beta"] == ["mid-conversation-tool-changes-2026-07-01"]
     assert body["messages"][0]["content"][:2] == [
         {"type": "tool_removal", "tool": {"type": "tool_reference", "name": "look"}},

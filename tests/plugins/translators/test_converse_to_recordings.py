@@ -47,6 +47,6 @@ def test_a_recorded_request_is_carried_or_refused_by_name(exchange, conversion):
         problem = refused.problem
     else:
         problem = None
-        carried = text_of(json.loads(translation.ask.top.body))
+        carried = text_of(json.loads(translation.request.top.body))
         assert all(text.strip() in carried for text in said(exchange))
     assert problem is None or any(name in f"{problem.param} {problem.message}" for name in REFUSED)

@@ -64,7 +64,7 @@ def through_converse(body: dict[str, Any], caps: Caps) -> Outcome:
 
 def through_messages(body: dict[str, Any], caps: Caps) -> Outcome:
     translation, drops = chat_to_messages.opened(body, caps)
-    sent = orjson.loads(translation.ask.top.body)
+    sent = orjson.loads(translation.request.top.body)
     output = sent.get("output_config", {})
     return Outcome(
         sent.get("max_tokens"),

@@ -442,7 +442,7 @@ def test_an_answers_format_is_native_where_the_model_has_it(body):
 
 def test_an_answers_format_is_a_tool_where_the_model_has_none():
     translation = CONVERSE.open({"output_config": FORMAT}, NOVA)
-    body = translation.ask.top.decode("toolConfig")
+    body = translation.request.top.decode("toolConfig")
     assert body["toolChoice"] == {"tool": {"name": "json_output"}}
     assert sent(NOVA, output_config=FORMAT, tools=[tool()])["toolConfig"]["toolChoice"] == {"any": {}}
 

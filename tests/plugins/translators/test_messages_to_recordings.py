@@ -25,7 +25,7 @@ def answered(exchange):
     data, content_type = served(exchange)
     translation = CONVERSE.open({}, model, stream="response_base64" in exchange)
     head = Head(200, {"content-type": content_type})
-    decoder = bedrock_converse.decoder(translation.ask, None, head)
+    decoder = bedrock_converse.decoder(translation.request, None, head)
     meter = bedrock_converse.ConverseMeter(model)
     if "response_base64" not in exchange:
         body = decoder.whole(data)
@@ -64,7 +64,7 @@ def test_a_recorded_reply_goes_back_as_it_came(exchange):
     history = [HELLO, {"role": "assistant", "content": message["content"]}, last]
     drops = []
     translation = CONVERSE.open({"messages": history, "tools": [tool(call["name"]) for call in calls]}, model, drops)
-    made = translation.ask.top.decode("messages")
+    made = translation.request.top.decode("messages")
     thinking = sum("reasoningContent" in block for turn in made for block in turn["content"])
     caps = capabilities(model)
     expected = sum(block["type"] in {"thinking", "redacted_thinking"} for block in message["content"])

@@ -90,7 +90,7 @@ def test_what_both_dialects_can_say_reaches_the_provider_alike(conversion, pair)
     target = chat_to_messages.target(CLAUDE)
     by_chat = CHAT_ROADS[conversion].open(chat_to_messages.ask({"model": "m", **chat}), target, lambda _: None)
     by_responses, _ = opened(conversion, {"input": [said("Hi")], **responses})
-    bodies = [orjson.loads(each.ask.top.body) for each in (by_chat, by_responses)]
+    bodies = [orjson.loads(each.request.top.body) for each in (by_chat, by_responses)]
     for body in bodies:
         body.pop("model", None)
     assert bodies[0] == bodies[1]

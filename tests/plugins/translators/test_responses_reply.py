@@ -253,5 +253,5 @@ def test_a_converse_reply_says_the_same_streamed_and_whole_and_can_be_sent_back(
     ]
     again = {"tools": OFFERED, "input": [{"role": "user", "content": "Hi"}, *whole["output"], *outputs]}
     translation, drops = opened("bedrock_converse", again)
-    assert orjson.loads(translation.ask.top.body)["messages"][1]["content"] == CONTENT
+    assert orjson.loads(translation.request.top.body)["messages"][1]["content"] == CONTENT
     assert drops == []

@@ -63,7 +63,7 @@ async def change(served, way, text, sound, tag):
     wanted = served.logged(event) + 1
     served.path.write_text(text)
     if way == "signal":
-        served.reloader.ask()
+        served.reloader.reload_soon()
     for _ in range(500):
         if served.logged(event) >= wanted:
             return None

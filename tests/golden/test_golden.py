@@ -1,75 +1,82 @@
-"""Every conversion as data: what is sent for a client's request, and what the client gets for a provider's reply.
+"""Every conversion as data: the request that is sent for a client's, and the reply that a client gets for a provider's.
 
-`inputs/<dialect>/<case>/` has what is written by hand: a client's request, a provider's reply and its stream. The
-folders of the conversions have what comes of it, and are written by `pytest --rewrite-golden tests/golden`; their diff is
-read as data. A case without a request of its own takes that of `text`. A translated conversion over InvokeModel has no folder:
-it is the translator's, in the envelope of `anthropic_messages__bedrock_model_invoke`.
+The files are described in `files.py`. `pytest --rewrite-golden tests/golden` writes those that hold results; their diff is
+read as data. A translated conversion to InvokeModel has no files of its own: it is the translator's, in the envelope that
+`request.to_bedrock_model_invoke.json` of Messages shows.
 """
 
 import json
 import re
-import shutil
-from pathlib import Path
+from functools import cache
 
 import pytest
 
 from gateway.contract.capabilities import capabilities
-from gateway.contract.errors import Refused
-from tests.helpers.conversion import WAYS, Mask, encoded, refusal, without_padding
+from tests.golden.files import DEFAULT_CASE, FOLDER, REPLY, REQUEST, STREAM, cases, reply, request
+from tests.helpers.conversion import CONVERSIONS, Mask, encoded, without_padding
 
-FOLDER = Path(__file__).parent
-INPUTS = FOLDER / "inputs"
 LACKING = {"structured_by_tool": {"json_schema": False}}
-"""What the model of a case lacks that those of all others have."""
+"""The capabilities that the model of a case lacks and the model of every other case has."""
 SHOWN_HEADERS = re.compile(r"anthropic-|x-amzn-bedrock-")
-ROADS = {
-    name: way for name, way in WAYS.items() if way.way != "translated" or way.provider.name != "bedrock_model_invoke"
+SHOWN = {
+    name: conversion
+    for name, conversion in CONVERSIONS.items()
+    if conversion.way != "translated" or conversion.provider.name != "bedrock_model_invoke"
 }
+"""The conversions that have files."""
+REQUESTS = [(name, case) for name, conversion in SHOWN.items() for case in cases(conversion.dialect, REQUEST)]
+REPLIES = [(name, case) for name, conversion in SHOWN.items() for case in cases(conversion.upstream, REPLY)]
 
 
-def _cases():
-    for name, way in ROADS.items():
-        asked = {path.parent.name for path in INPUTS.glob(f"{way.dialect}/*/client_request.json")}
-        replied = {path.parent.name for path in INPUTS.glob(f"{way.upstream}/*/upstream_reply.json")}
-        for case in sorted(asked | replied):
-            yield pytest.param(name, case, id=f"{name}-{case}")
-
-
-CASES = list(_cases())
-
-
-def made(way, case):
-    """File name to its text."""
-    path = INPUTS / way.dialect / case / "client_request.json"
-    body = json.loads((path if path.exists() else INPUTS / way.dialect / "text" / path.name).read_text())
-    try:
-        caps = capabilities(way.model, LACKING.get(case, {}))
-        whole, stream = way.call(body, caps=caps), way.call(body, stream=True, caps=caps)
-    except Refused as refused:
-        return {"lost.json": _text({"refused": refusal(refused)})}
-    assert sorted(whole.lost) == sorted(stream.lost)
-    lost = {"request": sorted(whole.lost)}
-    if way.way == "translated":
-        assert (whole.fault, stream.fault) == (None, None)
-    elif whole.fault:  # the client's own dialect: what it says wrongly there is the provider's to refuse
-        lost["refused_by_provider"] = whole.fault
-    files = {"upstream_request.json": _text(_request(whole.send, whole.sent))} if path.exists() else {}
-    source = INPUTS / way.upstream / case
-    if (source / "upstream_reply.json").exists():
-        files["client_reply.json"] = _text(whole.whole((source / "upstream_reply.json").read_bytes()))
-        events = [json.loads(line) for line in (source / "upstream_stream.jsonl").read_text().splitlines()]
-        told = stream.events(encoded(way.provider, way.upstream, events))
-        mask = Mask()
-        lines = (json.dumps([event.kind, event.data], ensure_ascii=False) for event in told)
-        files["client_stream.jsonl"] = "".join(_masked(line, mask) + "\n" for line in lines)
-        lost |= {"reply": sorted(whole.reply_lost), "stream": sorted(stream.reply_lost)}
-    files["lost.json"] = _text(lost)
+@cache
+def request_files(name, case):
+    """Return the files of a request: path below the folder to text."""
+    conversion = SHOWN[name]
+    call = _call(conversion, case)
+    streamed = _call(conversion, case, stream=True)
+    assert sorted(call.dropped) == sorted(streamed.dropped)
+    assert call.fault == streamed.fault
+    stem = f"{conversion.dialect}/{case}/request.to_{conversion.provider.name}"
+    files = {f"{stem}.json": _text(_shown(call.upstream_request, call.sent)), **_dropped(stem, call.dropped)}
+    if call.fault:  # only a request in the client's own dialect is passed on with its faults
+        assert conversion.way == "envelope"
+        files[f"{stem}.refused.json"] = _text({"refused_by_provider": call.fault})
     return files
 
 
-def _request(send, body):
-    headers = {name: value for name, value in send.headers.items() if SHOWN_HEADERS.match(name)}
-    return {"method": send.method, "path": send.path, "headers": headers, "body": body}
+@cache
+def reply_files(name, case):
+    """Return the files of a reply: path below the folder to text."""
+    conversion = SHOWN[name]
+    asked_case = case if _call(conversion, case).fault is None else DEFAULT_CASE
+    call, streamed = _call(conversion, asked_case), _call(conversion, asked_case, stream=True)
+    body, events = reply(conversion.upstream, case)
+    whole = call.whole(body)
+    converted = streamed.events(encoded(conversion.provider, conversion.upstream, events))
+    assert sorted(call.reply_dropped) == sorted(streamed.reply_dropped)
+    mask = Mask()
+    lines = [json.dumps([event.kind, event.data], ensure_ascii=False) for event in converted]
+    reader = conversion.client.name if conversion.way == "envelope" else conversion.dialect
+    stem = f"{conversion.upstream}/{case}/reply.to_{reader}"
+    return {
+        f"{stem}.json": _text(whole),
+        f"{stem}.jsonl": "".join(_masked(line, mask) + "\n" for line in lines),
+        **_dropped(stem, call.reply_dropped),
+    }
+
+
+def _call(conversion, case, *, stream=False):
+    caps = capabilities(conversion.model, LACKING.get(case, {}))
+    return conversion.call(request(conversion.dialect, case), stream=stream, caps=caps)
+
+
+def _dropped(stem, pointers):
+    return {f"{stem}.dropped.json": _text(sorted(pointers))} if pointers else {}
+
+
+def _shown(upstream_request, body):
+    headers = {name: value for name, value in upstream_request.headers.items() if SHOWN_HEADERS.match(name)}
+    return {"method": upstream_request.method, "path": upstream_request.path, "headers": headers, "body": body}
 
 
 def _text(value):
@@ -80,18 +87,34 @@ def _masked(text, mask):
     return without_padding(mask(text))
 
 
-@pytest.mark.parametrize(("name", "case"), CASES)
-def test_a_conversion_makes_of_a_case_what_its_files_say(name, case, rewriting):
-    folder = FOLDER / name / case
-    files = made(ROADS[name], case)
+def check(files, rewriting):
+    """Compare the files with those on the disk; write them there instead if the golden files are rewritten."""
     if rewriting:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        for file, text in files.items():
-            (folder / file).write_text(text)
-    assert {path.name: path.read_text() for path in folder.iterdir()} == files
+        stem = next(iter(files)).removesuffix(".json")
+        for old in FOLDER.glob(f"{stem}.*"):
+            old.unlink()
+        for path, text in files.items():
+            (FOLDER / path).write_text(text)
+    assert {path: (FOLDER / path).read_text() for path in files} == files
 
 
-def test_every_folder_is_a_case_of_a_conversion():
-    there = {f"{path.parent.name}-{path.name}" for path in FOLDER.glob("*__*/*") if path.is_dir()}
-    assert there == {case.id for case in CASES}
+@pytest.mark.parametrize(("name", "case"), REQUESTS)
+def test_a_request_becomes_what_its_files_say(name, case, rewriting):
+    check(request_files(name, case), rewriting)
+
+
+@pytest.mark.parametrize(("name", "case"), REPLIES)
+def test_a_reply_becomes_what_its_files_say(name, case, rewriting):
+    check(reply_files(name, case), rewriting)
+
+
+def test_every_file_is_read():
+    """A case that no conversion takes, and a result that none gives, fail here."""
+    read = {f"{SHOWN[name].dialect}/{case}/{REQUEST}" for name, case in REQUESTS}
+    read |= {f"{SHOWN[name].upstream}/{case}/{file}" for name, case in REPLIES for file in (REPLY, STREAM)}
+    for name, case in REQUESTS:
+        read |= request_files(name, case).keys()
+    for name, case in REPLIES:
+        read |= reply_files(name, case).keys()
+    there = {path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*") if path.is_file()}
+    assert {path for path in there if not path.endswith((".py", ".pyc"))} == read

@@ -62,7 +62,7 @@ JUDGES = {
 
 
 @dataclass(frozen=True)
-class Way:
+class Conversion:
     """A conversion that changes something: re-enveloped or translated."""
 
     client: Plugin
@@ -91,23 +91,24 @@ class Way:
 
     def call(self, body, *, stream=False, caps=None, headers=None):
         """Raises `Refused`."""
-        return Passed(self, body, stream, caps, headers or {})
+        return ConvertedCall(self, body, stream, caps, headers or {})
 
 
-WAYS = {
-    way.name: way
-    for conversion in conversions(REGISTRY)
-    if GENERATE in conversion.operations and conversion.way != "native" and conversion.dialect != OPAQUE
-    for way in [
-        Way(
-            REGISTRY.flags[conversion.client],
-            conversion.dialect,
-            REGISTRY.flags[conversion.provider],
-            conversion.upstream,
-            conversion.way,
+CONVERSIONS = {
+    conversion.name: conversion
+    for listed in conversions(REGISTRY)
+    if GENERATE in listed.operations and listed.way != "native" and listed.dialect != OPAQUE
+    for conversion in [
+        Conversion(
+            REGISTRY.flags[listed.client],
+            listed.dialect,
+            REGISTRY.flags[listed.provider],
+            listed.upstream,
+            listed.way,
         )
     ]
 }
+"""Every conversion that changes something, by name."""
 
 
 def request_of(flag, body, *, stream=False, model=CLAUDE, headers=None):
@@ -126,35 +127,37 @@ def request_of(flag, body, *, stream=False, model=CLAUDE, headers=None):
 
 
 @dataclass
-class Passed:
+class ConvertedCall:
     """A request that went through, and the way back from it."""
 
-    way: Way
+    conversion: Conversion
     body: dict
     stream: bool
     caps: Caps | None
     headers: dict
-    lost: list = field(default_factory=list)
-    reply_lost: list = field(default_factory=list)
+    dropped: list = field(default_factory=list)
+    reply_dropped: list = field(default_factory=list)
 
     def __post_init__(self):
-        self._losing = self.lost
-        self.target = self.way.target(self.caps)
-        request = request_of(self.way.client, self.body, stream=self.stream, model=self.way.model, headers=self.headers)
-        self.client_ask = self.way.client.parse(request)
-        ask = self._stepped(self.way.client, self.client_ask)
+        self._dropping = self.dropped
+        self.target = self.conversion.target(self.caps)
+        request = request_of(
+            self.conversion.client, self.body, stream=self.stream, model=self.conversion.model, headers=self.headers
+        )
+        self.client_request = self.conversion.client.parse(request)
+        ask = self._stepped(self.conversion.client, self.client_request)
         self.translation = None
-        if self.way.translator is not None:
-            self.translation = self.way.translator.open(ask, self.target, self._drop)
+        if self.conversion.translator is not None:
+            self.translation = self.conversion.translator.open(ask, self.target, self._drop)
             ask = self.translation.request
-        self.ask = self._stepped(self.way.provider, ask)
-        self.send = self.way.provider.build(self.ask, self.target, self._drop)
-        self.meter = self.way.provider.meter(self.ask, self.target, HEAD)
-        self._losing = self.reply_lost  # from here on
+        self.request = self._stepped(self.conversion.provider, ask)
+        self.upstream_request = self.conversion.provider.build(self.request, self.target, self._drop)
+        self.meter = self.conversion.provider.meter(self.request, self.target, HEAD)
+        self._dropping = self.reply_dropped  # from here on
 
     def _drop(self, path):
-        if path not in self._losing:
-            self._losing.append(path)
+        if path not in self._dropping:
+            self._dropping.append(path)
 
     def _stepped(self, flag, ask):
         steps = flag.steps(ask, self.target, self._drop)
@@ -168,25 +171,25 @@ class Passed:
 
     @cached_property
     def sent(self):
-        return orjson.loads(self.send.body)
+        return orjson.loads(self.upstream_request.body)
 
     @property
     def fault(self):
-        return self.way.fault(self.sent, self.caps)
+        return self.conversion.fault(self.sent, self.caps)
 
     def whole(self, body):
         """The client's body for a provider's."""
         body = orjson.dumps(body) if isinstance(body, dict) else body
-        body = self.way.provider.decoder(self.ask, self.target, HEAD).whole(body)
+        body = self.conversion.provider.decoder(self.request, self.target, HEAD).whole(body)
         self.meter.whole(body)
         if self.translation is not None:
             body = self.translation.whole(body)
-        return orjson.loads(self.way.client.encoder(self.client_ask).whole(body))
+        return orjson.loads(self.conversion.client.encoder(self.client_request).whole(body))
 
     def streamed(self, *chunks):
         """The client's bytes for a provider's. Raises `UpstreamFailed`."""
-        decoder = self.way.provider.decoder(self.ask, self.target, HEAD)
-        encoder = self.way.client.encoder(self.client_ask)
+        decoder = self.conversion.provider.decoder(self.request, self.target, HEAD)
+        encoder = self.conversion.client.encoder(self.client_request)
         out = []
         for chunk in chunks:
             for event in decoder.feed(chunk):
@@ -202,7 +205,7 @@ class Passed:
 
     def events(self, *chunks):
         """The same as the client reads them."""
-        return read_events(self.way.client, self.way.dialect, self.streamed(*chunks))
+        return read_events(self.conversion.client, self.conversion.dialect, self.streamed(*chunks))
 
 
 HEAD = Head(200, {})

@@ -5,10 +5,8 @@ golden files; replies are the golden files' too.
 """
 
 import copy
-import json
 import re
 from contextlib import suppress
-from pathlib import Path
 
 import orjson
 import pytest
@@ -18,75 +16,61 @@ from hypothesis import strategies as st
 from gateway.contract.capabilities import capabilities
 from gateway.contract.errors import INVALID_REQUEST, BadFrame, Refused, UpstreamFailed
 from gateway.contract.flag import Usage
-from tests.helpers.conversion import HEAD, JUDGES, WAYS, Mask, encoded, without_padding
+from tests.golden import files as golden
+from tests.helpers.conversion import CONVERSIONS, HEAD, JUDGES, Mask, encoded, without_padding
 from tests.helpers.reply_values import told, told_by
 from tests.laws.drawn_requests import BASES, members, requests
 from tests.laws.member_values import NEEDS, NEUTRAL, OLDER, TELLING
 
-INPUTS = Path(__file__).parents[1] / "golden" / "inputs"
-ways = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+every_conversion = pytest.mark.parametrize("conversion", CONVERSIONS.values(), ids=CONVERSIONS)
 translated = pytest.mark.parametrize(
-    "way", [way for way in WAYS.values() if way.way == "translated"], ids=lambda way: way.name
+    "conversion",
+    [conversion for conversion in CONVERSIONS.values() if conversion.way == "translated"],
+    ids=lambda conversion: conversion.name,
 )
 few = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 fewer = settings(few, max_examples=25)
 
 
-def loads(path):
-    return json.loads(path.read_text())
-
-
-def cases(name, dialect):
-    return sorted(path.parent.name for path in INPUTS.glob(f"{dialect}/*/{name}"))
-
-
-def replies(dialect):
-    """Case to (whole reply, events of its stream)."""
-    folder = INPUTS / dialect
-    return {
-        case: (
-            loads(folder / case / "upstream_reply.json"),
-            [json.loads(line) for line in (folder / case / "upstream_stream.jsonl").read_text().splitlines()],
-        )
-        for case in cases("upstream_reply.json", dialect)
-    }
-
-
-SOUND = {
-    dialect: [loads(INPUTS / dialect / case / "client_request.json") for case in cases("client_request.json", dialect)]
-    for dialect in BASES
-}
-REPLIES = {dialect: replies(dialect) for dialect in {way.upstream for way in WAYS.values()}}
+SOUND = {dialect: list(golden.requests(dialect).values()) for dialect in BASES}
+REPLIES = {dialect: golden.replies(dialect) for dialect in {conversion.upstream for conversion in CONVERSIONS.values()}}
 answered = pytest.mark.parametrize(
-    ("way", "case"),
-    [pytest.param(way, case, id=f"{way.name}-{case}") for way in WAYS.values() for case in REPLIES[way.upstream]],
+    ("conversion", "case"),
+    [
+        pytest.param(conversion, case, id=f"{conversion.name}-{case}")
+        for conversion in CONVERSIONS.values()
+        for case in REPLIES[conversion.upstream]
+    ],
 )
 
 
-def called(way, *, stream):
-    more = {"stream_options": {"include_usage": True}} if way.dialect == "openai_chat" and stream else {}
-    return way.call(BASES[way.dialect] | more, stream=stream)
+def called(conversion, *, stream):
+    more = {"stream_options": {"include_usage": True}} if conversion.dialect == "openai_chat" and stream else {}
+    return conversion.call(BASES[conversion.dialect] | more, stream=stream)
 
 
 # requests
 
 
-@ways
+@every_conversion
 @few
 @given(data=st.data())
-def test_what_a_vendors_types_allow_is_refused_by_its_field_or_taken_by_the_provider(way, data):
-    body = data.draw(requests(way.dialect, SOUND[way.dialect]))
+def test_what_a_vendors_types_allow_is_refused_by_its_field_or_taken_by_the_provider(conversion, data):
+    body = data.draw(requests(conversion.dialect, SOUND[conversion.dialect]))
     problem = None
     try:
-        passed = way.call(body)
+        passed = conversion.call(body)
     except Refused as refused:
         problem = refused.problem
     if problem is not None:
         assert problem.code == INVALID_REQUEST
         assert problem.param
-    elif way.way == "translated":
+    elif conversion.way == "translated":
         assert passed.fault is None
-    elif JUDGES[way.client.name](orjson.loads(passed.client_ask.top.body), capabilities(way.model)) is None:
+    elif (
+        JUDGES[conversion.client.name](orjson.loads(passed.client_request.top.body), capabilities(conversion.model))
+        is None
+    ):
         # what its own provider takes the other one takes too; or it names a block that only Anthropic's servers make, or
         # two marks whose lifetimes cannot stand in this order, one of them the top-level one
         assert passed.fault is None or "Input tag" in passed.fault or "a ttl='1h'" in passed.fault
@@ -101,23 +85,25 @@ def test_the_telling_values_are_of_all_documented_members(dialect):
     assert not gone, f"members that {dialect} no longer has: {', '.join(gone)}; take them out of tests/laws/telling.py"
 
 
-@ways
-def test_every_documented_member_is_carried_refused_or_dropped_aloud(way):
+@every_conversion
+def test_every_documented_member_is_carried_refused_or_dropped_aloud(conversion):
     silent = []
-    for name, value in TELLING[way.dialect].items():
-        body = BASES[way.dialect] | NEEDS.get((way.dialect, name), {})
-        if (way.dialect, name) not in NEUTRAL and outcome(way, body) == outcome(way, body | {name: value}):
+    for name, value in TELLING[conversion.dialect].items():
+        body = BASES[conversion.dialect] | NEEDS.get((conversion.dialect, name), {})
+        if (conversion.dialect, name) not in NEUTRAL and outcome(conversion, body) == outcome(
+            conversion, body | {name: value}
+        ):
             silent.append(name)
     assert silent == []
 
 
-def outcome(way, body):
+def outcome(conversion, body):
     """All that can be known of what became of a request."""
     try:
-        passed = way.call(body)
+        passed = conversion.call(body)
     except Refused as refused:
         return refused.problem.param
-    return passed.send, passed.lost
+    return passed.upstream_request, passed.dropped
 
 
 def pointers(value, at=()):
@@ -154,16 +140,15 @@ _SAYS_NOTHING = re.compile("|".join(f"(?:{pattern})" for pattern in SAYS_NOTHING
 
 
 @translated
-def test_every_member_of_the_golden_requests_counts_or_is_dropped_aloud(way):
+def test_every_member_of_the_golden_requests_counts_or_is_dropped_aloud(conversion):
     silent = []
-    for case in cases("client_request.json", way.dialect):
-        body = loads(INPUTS / way.dialect / case / "client_request.json")
-        lost = way.call(body).lost
-        whole = outcome(way, body)
+    for case, body in golden.requests(conversion.dialect).items():
+        lost = conversion.call(body).dropped
+        whole = outcome(conversion, body)
         for at in pointers(body):
             path = "/".join(map(str, at))
             reported = any(f"/{path}/".startswith(f"{pointer}/") for pointer in lost)
-            if not reported and not _SAYS_NOTHING.fullmatch(path) and outcome(way, without(body, at)) == whole:
+            if not reported and not _SAYS_NOTHING.fullmatch(path) and outcome(conversion, without(body, at)) == whole:
                 silent.append((case, path))
     assert silent == []
 
@@ -172,28 +157,28 @@ def test_every_member_of_the_golden_requests_counts_or_is_dropped_aloud(way):
 
 
 @answered
-def test_a_stream_tells_what_the_whole_reply_tells(way, case):
-    whole, events = REPLIES[way.upstream][case]
-    body = called(way, stream=False).whole(whole)
-    streamed = called(way, stream=True).events(encoded(way.provider, way.upstream, events))
-    assert told_by(way.dialect, streamed) == told(way.dialect, body)
+def test_a_stream_tells_what_the_whole_reply_tells(conversion, case):
+    whole, events = REPLIES[conversion.upstream][case]
+    body = called(conversion, stream=False).whole(whole)
+    streamed = called(conversion, stream=True).events(encoded(conversion.provider, conversion.upstream, events))
+    assert told_by(conversion.dialect, streamed) == told(conversion.dialect, body)
 
 
 @answered
 @pytest.mark.parametrize("stream", [False, True])
-def test_the_client_is_told_the_usage_that_is_charged(way, case, stream):
-    whole, events = REPLIES[way.upstream][case]
-    passed = called(way, stream=stream)
-    meter = way.client.meter(passed.client_ask, way.target(), HEAD)
+def test_the_client_is_told_the_usage_that_is_charged(conversion, case, stream):
+    whole, events = REPLIES[conversion.upstream][case]
+    passed = called(conversion, stream=stream)
+    meter = conversion.client.meter(passed.client_request, conversion.target(), HEAD)
     if stream:
-        for event in passed.events(encoded(way.provider, way.upstream, events)):
+        for event in passed.events(encoded(conversion.provider, conversion.upstream, events)):
             meter.feed(event)
     else:
         meter.whole(orjson.dumps(passed.whole(whole)))
     charged, shown = passed.meter.facts(), meter.facts()
     assert charged.reported
     assert shown.reported
-    assert kinds(shown.usage, way.dialect) == kinds(charged.usage, way.dialect)
+    assert kinds(shown.usage, conversion.dialect) == kinds(charged.usage, conversion.dialect)
     assert len(shown.tools) == len(charged.tools)
 
 
@@ -211,15 +196,15 @@ def kinds(usage: Usage, dialect):
 @answered
 @fewer
 @given(data=st.data())
-def test_any_chunking_of_the_providers_bytes_gives_the_same_events(way, case, data):
-    whole = encoded(way.provider, way.upstream, REPLIES[way.upstream][case][1])
+def test_any_chunking_of_the_providers_bytes_gives_the_same_events(conversion, case, data):
+    whole = encoded(conversion.provider, conversion.upstream, REPLIES[conversion.upstream][case][1])
     cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=6)))
     chunks = [whole[start:end] for start, end in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
-    assert shown(way, chunks) == shown(way, [whole])
+    assert shown(conversion, chunks) == shown(conversion, [whole])
 
 
-def shown(way, chunks):
-    events = called(way, stream=True).events(*chunks)
+def shown(conversion, chunks):
+    events = called(conversion, stream=True).events(*chunks)
     mask = Mask()
     return [(event.kind, mask(without_padding(event.payload.decode()))) for event in events]
 
@@ -258,26 +243,26 @@ def replaced(data, at, value):
     return data
 
 
-@ways
+@every_conversion
 @few
 @given(data=st.data())
-def test_a_damaged_stream_is_read_as_far_as_it_can_be_or_is_the_providers_failure(way, data):
-    case = data.draw(st.sampled_from(sorted(REPLIES[way.upstream])))
-    events = data.draw(damaged(REPLIES[way.upstream][case][1]))
-    passed = called(way, stream=True)
+def test_a_damaged_stream_is_read_as_far_as_it_can_be_or_is_the_providers_failure(conversion, data):
+    case = data.draw(st.sampled_from(sorted(REPLIES[conversion.upstream])))
+    events = data.draw(damaged(REPLIES[conversion.upstream][case][1]))
+    passed = called(conversion, stream=True)
     with suppress(UpstreamFailed):
-        passed.streamed(encoded(way.provider, way.upstream, events))
+        passed.streamed(encoded(conversion.provider, conversion.upstream, events))
     usage = passed.meter.facts().usage
     assert min(usage.as_dict().values()) >= 0
 
 
-@ways
+@every_conversion
 @few
 @given(data=st.data())
-def test_a_damaged_reply_is_read_as_far_as_it_can_be_or_is_the_providers_failure(way, data):
-    case = data.draw(st.sampled_from(sorted(REPLIES[way.upstream])))
-    whole = REPLIES[way.upstream][case][0]
+def test_a_damaged_reply_is_read_as_far_as_it_can_be_or_is_the_providers_failure(conversion, data):
+    case = data.draw(st.sampled_from(sorted(REPLIES[conversion.upstream])))
+    whole = REPLIES[conversion.upstream][case][0]
     place = data.draw(st.sampled_from(list(pointers(whole))))
     whole = replaced(whole, place, data.draw(odd)) if data.draw(st.booleans()) else without(whole, place)
     with suppress(BadFrame):
-        called(way, stream=False).whole(whole)
+        called(conversion, stream=False).whole(whole)

@@ -12,7 +12,7 @@ from gateway.testkit.render import converse as render_converse
 from gateway.testkit.scenarios import Canned
 from gateway_plugins import bedrock_model_invoke, openai_chat
 from gateway_plugins.dialects.bedrock import runtime_api
-from tests.helpers.conversion import WAYS
+from tests.helpers.conversion import CONVERSIONS
 
 HELLO = {
     "openai_chat": {"messages": [{"role": "user", "content": "Hi"}]},
@@ -20,8 +20,8 @@ HELLO = {
     "anthropic_messages": {"max_tokens": 100, "messages": [{"role": "user", "content": "Hi"}]},
     "bedrock_converse": {"messages": [{"role": "user", "content": [{"text": "Hi"}]}]},
 }
-FROM_CHAT = [way for way in WAYS.values() if way.upstream == "openai_chat"]
-from_chat = pytest.mark.parametrize("way", FROM_CHAT, ids=lambda way: way.name)
+FROM_CHAT = [conversion for conversion in CONVERSIONS.values() if conversion.upstream == "openai_chat"]
+from_chat = pytest.mark.parametrize("conversion", FROM_CHAT, ids=lambda conversion: conversion.name)
 ENDS = {
     "openai_responses": "response.completed",
     "anthropic_messages": "message_stop",
@@ -29,8 +29,8 @@ ENDS = {
 }
 
 
-def call(way):
-    return way.call(HELLO[way.dialect], stream=True)
+def call(conversion):
+    return conversion.call(HELLO[conversion.dialect], stream=True)
 
 
 def chunk(**delta):
@@ -67,40 +67,40 @@ def told(events):
 
 
 @from_chat
-def test_text_between_two_pieces_of_a_call_is_told_behind_it_and_the_call_stays_whole(way):
-    events = call(way).events(
+def test_text_between_two_pieces_of_a_call_is_told_behind_it_and_the_call_stays_whole(conversion):
+    events = call(conversion).events(
         sse(piece('{"a":', name="look"), chunk(content="Well"), piece(" 1}"), chunk(content="."), LAST, b"[DONE]")
     )
     assert told(events) == ("Well.", '{"a": 1}')
 
 
 @from_chat
-def test_blanks_behind_a_call_that_is_complete_are_no_fault(way):
+def test_blanks_behind_a_call_that_is_complete_are_no_fault(conversion):
     other = {"index": 1, "id": "b", "function": {"name": "look", "arguments": "{}"}}
-    events = call(way).events(
+    events = call(conversion).events(
         sse(piece('{"a": 1}', name="look"), chunk(tool_calls=[other]), piece("\n"), LAST, b"[DONE]")
     )
     assert told(events) == ("", '{"a": 1}{}')
 
 
 @from_chat
-def test_a_stream_that_ends_without_a_reason_has_an_end_as_a_whole_reply_has(way):
-    events = call(way).events(sse(chunk(content="Hi"), b"[DONE]"))
+def test_a_stream_that_ends_without_a_reason_has_an_end_as_a_whole_reply_has(conversion):
+    events = call(conversion).events(sse(chunk(content="Hi"), b"[DONE]"))
     assert told(events) == ("Hi", "")
-    assert ENDS[way.dialect] in [each.kind for each in events]
+    assert ENDS[conversion.dialect] in [each.kind for each in events]
 
 
 @from_chat
-def test_a_call_whose_stream_ends_without_a_reason_is_one_to_be_answered(way):
-    events = call(way).events(sse(piece("{}", name="look"), b"[DONE]"))
+def test_a_call_whose_stream_ends_without_a_reason_is_one_to_be_answered(conversion):
+    events = call(conversion).events(sse(piece("{}", name="look"), b"[DONE]"))
     assert told(events) == ("", "{}")
-    assert b"tool_use" in b"".join(each.payload for each in events) or way.dialect == "openai_responses"
+    assert b"tool_use" in b"".join(each.payload for each in events) or conversion.dialect == "openai_responses"
 
 
 @from_chat
-def test_a_stream_of_nothing_but_its_end_is_an_error(way):
+def test_a_stream_of_nothing_but_its_end_is_an_error(conversion):
     with pytest.raises(BadFrame):
-        call(way).events(sse(b"[DONE]"))
+        call(conversion).events(sse(b"[DONE]"))
 
 
 def test_an_answer_that_begins_with_aws_word_for_an_error_is_an_answer():
@@ -120,7 +120,9 @@ def test_an_error_of_aws_without_words_says_its_status():
     ["refusal", "reasoning_text", "reasoning_summary_text", "function_call_arguments", "custom_tool_call_input"],
 )
 def test_all_that_a_model_writes_in_responses_counts_as_written(part):
-    flag = next(way.client for way in WAYS.values() if way.client.name == "openai_responses")
+    flag = next(
+        conversion.client for conversion in CONVERSIONS.values() if conversion.client.name == "openai_responses"
+    )
     assert flag.output_bytes(event(f"response.{part}.delta", {"delta": "abcé"})) == 5
 
 
@@ -154,20 +156,20 @@ def test_a_whole_reply_of_invoke_model_that_is_made_here_has_the_counts_that_lan
 
 
 @from_chat
-def test_mistrals_parts_of_thinking_and_of_text_are_both_told(way):
+def test_mistrals_parts_of_thinking_and_of_text_are_both_told(conversion):
     thinking = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
     parts = [thinking, {"type": "text", "text": "Hi"}]
-    passed = call(way)
+    passed = call(conversion)
     events = passed.events(sse(chunk(content=parts), chunk(content=[{"type": "reference"}]), b"[DONE]"))
     assert told(events)[0] == "Hi"
     assert '"hm"' in "".join(each.payload.decode() for each in events)
-    assert passed.reply_lost == ["/reply/content/reference"]
+    assert passed.reply_dropped == ["/reply/content/reference"]
     assert openai_chat.output_bytes(event(openai_chat.CHUNK, chunk(content=parts))) == 4
 
 
 @from_chat
-def test_signatures_that_have_no_place_are_dropped_aloud(way):
-    passed = call(way)
+def test_signatures_that_have_no_place_are_dropped_aloud(conversion):
+    passed = call(conversion)
     entry = {
         "index": 0,
         "id": "a",
@@ -176,15 +178,15 @@ def test_signatures_that_have_no_place_are_dropped_aloud(way):
     }
     details = [{"type": "reasoning.encrypted", "data": "x"}]
     passed.events(sse(chunk(tool_calls=[entry]), chunk(reasoning_details=details), LAST, b"[DONE]"))
-    assert passed.reply_lost == ["/reply/tool_calls/extra_content", "/reply/reasoning_details"]
+    assert passed.reply_dropped == ["/reply/tool_calls/extra_content", "/reply/reasoning_details"]
 
 
-FROM_CONVERSE = [way for way in WAYS.values() if way.upstream == "bedrock_converse"]
+FROM_CONVERSE = [conversion for conversion in CONVERSIONS.values() if conversion.upstream == "bedrock_converse"]
 
 
-@pytest.mark.parametrize("way", FROM_CONVERSE, ids=lambda way: way.name)
-def test_a_block_of_converse_that_begins_with_an_empty_start_is_told(way):
-    passed = call(way)
+@pytest.mark.parametrize("conversion", FROM_CONVERSE, ids=lambda conversion: conversion.name)
+def test_a_block_of_converse_that_begins_with_an_empty_start_is_told(conversion):
+    passed = call(conversion)
     stream = [
         ("messageStart", {"role": "assistant"}),
         ("contentBlockStart", {"contentBlockIndex": 0, "start": {}}),
@@ -194,7 +196,7 @@ def test_a_block_of_converse_that_begins_with_an_empty_start_is_told(way):
     ]
     events = passed.events(b"".join(runtime_api.message(kind, json.dumps(data).encode()) for kind, data in stream))
     assert "Hi" in "".join(each.payload.decode() for each in events)
-    assert passed.reply_lost == ["/reply/toolUse"]
+    assert passed.reply_dropped == ["/reply/toolUse"]
 
 
 def test_of_several_answers_each_must_have_its_reason():
@@ -215,10 +217,10 @@ def test_what_claude_says_of_its_reply_that_others_have_no_place_for_is_dropped_
         "container": {"id": "c"},
         "context_management": {"applied_edits": []},
     }
-    passed = WAYS["openai_chat__anthropic_messages"].call(HELLO["openai_chat"])
+    passed = CONVERSIONS["openai_chat__anthropic_messages"].call(HELLO["openai_chat"])
     passed.whole(whole)
-    assert passed.reply_lost == ["/reply/container", "/reply/stop_details"]
-    passed = WAYS["openai_chat__anthropic_messages"].call(HELLO["openai_chat"], stream=True)
+    assert passed.reply_dropped == ["/reply/container", "/reply/stop_details"]
+    passed = CONVERSIONS["openai_chat__anthropic_messages"].call(HELLO["openai_chat"], stream=True)
     delta = {
         "type": "message_delta",
         "delta": {"stop_reason": "end_turn"},
@@ -226,25 +228,27 @@ def test_what_claude_says_of_its_reply_that_others_have_no_place_for_is_dropped_
     }
     stop = {"type": "message_stop"}
     passed.streamed(b"".join(b"event: %b\n" % each["type"].encode() + sse(each) for each in (delta, stop)))
-    assert passed.reply_lost == ["/reply/context_management"]
+    assert passed.reply_dropped == ["/reply/context_management"]
 
 
 @pytest.mark.parametrize("upstream", ["anthropic_messages", "openai_chat"])
 def test_an_earlier_answer_with_a_citation_without_a_place_is_no_bad_request(upstream):
     cited = {"content": [{"text": "So."}], "citations": [{"title": "A", "sourceContent": [{"text": "s"}]}]}
     turns = [*HELLO["bedrock_converse"]["messages"], {"role": "assistant", "content": [{"citationsContent": cited}]}]
-    passed = WAYS[f"bedrock_converse__{upstream}"].call({"messages": [*turns, turns[0]]})
-    assert "/messages/1/content/0/citationsContent/citations/0" in passed.lost
+    passed = CONVERSIONS[f"bedrock_converse__{upstream}"].call({"messages": [*turns, turns[0]]})
+    assert "/messages/1/content/0/citationsContent/citations/0" in passed.dropped
 
 
 @from_chat
 @pytest.mark.parametrize("half", [b"\\ud83d", b"\xf0\x9f"], ids=["UTF-16", "UTF-8"])
-def test_half_a_letter_costs_the_letter_and_not_the_reply(way, half):
+def test_half_a_letter_costs_the_letter_and_not_the_reply(conversion, half):
     begun = json.dumps(chunk(content="Hi %")).encode().replace(b"%", half)
-    events = call(way).events(sse(begun, chunk(content="there"), b"[DONE]"))
+    events = call(conversion).events(sse(begun, chunk(content="there"), b"[DONE]"))
     assert told(events)[0].replace("\ufffd", "") == "Hi there"
     whole = {"id": "c", "choices": [{"message": {"content": "Hi %"}, "finish_reason": "length"}]}
-    assert "Hi \ufffd" in str(way.call(HELLO[way.dialect]).whole(json.dumps(whole).encode().replace(b"%", half)))
+    assert "Hi \ufffd" in str(
+        conversion.call(HELLO[conversion.dialect]).whole(json.dumps(whole).encode().replace(b"%", half))
+    )
 
 
 @pytest.mark.parametrize("payload", [b'{"a": NaN, "b": "\\ud83d"}', b"[" * 100_000, b'"\xff', b"", b"{\\ud83d}"])
@@ -266,14 +270,14 @@ def test_a_conversation_that_is_too_long_has_openais_code_at_which_agents_shorte
     body = json.dumps({"message": words}).encode()
     problem = runtime_api.problem_for(Head(400, {"x-amzn-errortype": "ValidationException"}), body)
     assert json.loads(openai_chat.error(problem)[2])["error"]["code"] == "context_length_exceeded"
-    passed = WAYS["openai_responses__bedrock_converse"].call(HELLO["openai_responses"])
-    failed = passed.way.client.encoder(passed.client_ask).fail(problem)
+    passed = CONVERSIONS["openai_responses__bedrock_converse"].call(HELLO["openai_responses"])
+    failed = passed.conversion.client.encoder(passed.client_request).fail(problem)
     last = json.loads(failed.strip().rpartition(b"data: ")[2])
     assert last["response"]["error"] == {"code": "context_length_exceeded", "message": words}
 
 
 def test_an_event_of_several_lines_is_one_event_in_another_envelope():
-    passed = WAYS["anthropic_messages__bedrock_model_invoke"].call(HELLO["anthropic_messages"], stream=True)
+    passed = CONVERSIONS["anthropic_messages__bedrock_model_invoke"].call(HELLO["anthropic_messages"], stream=True)
     stop = {"type": "message_stop", "note": "a"}
     inner = base64.b64encode(json.dumps(stop, indent=1).replace("\n ", "\r\n ").encode()).decode()
     data = runtime_api.message("chunk", json.dumps({"bytes": inner}).encode())
@@ -310,5 +314,5 @@ def test_a_chunk_without_choices_is_hidden_only_if_it_tells_usage():
     ],
 )
 def test_arguments_that_are_json_text_already_are_not_encoded_twice(upstream, reply):
-    made = WAYS[f"openai_chat__{upstream}"].call(HELLO["openai_chat"]).whole(reply)
+    made = CONVERSIONS[f"openai_chat__{upstream}"].call(HELLO["openai_chat"]).whole(reply)
     assert made["choices"][0]["message"]["tool_calls"][0]["function"]["arguments"] == '{"a":1}'

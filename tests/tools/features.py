@@ -11,7 +11,7 @@ from gateway.contract.capabilities import capabilities
 from gateway.contract.conversions import conversions
 from gateway.contract.errors import Refused
 from gateway_plugins.dialects.openai_responses.reasoning import packed
-from tests.helpers.conversion import PNG, REGISTRY, WAYS
+from tests.helpers.conversion import CONVERSIONS, PNG, REGISTRY
 from tests.laws.drawn_requests import BASES, PDF, SCHEMA
 from tests.laws.member_values import TOOL
 
@@ -346,41 +346,44 @@ BY_HEADERS = {
 """Features that clients of a flag ask for in headers."""
 
 
-def verdict(way, name):
+def verdict(conversion, name):
     """One of the five words."""
-    headers = BY_HEADERS.get((way.client.name, name))
-    if headers is None and way.dialect not in FEATURES[name]:
+    headers = BY_HEADERS.get((conversion.client.name, name))
+    if headers is None and conversion.dialect not in FEATURES[name]:
         return NONE
-    with_it, *without = FEATURES[name].get(way.dialect, ({},))
-    caps = capabilities(way.model, ABLE.get(way.upstream, {}))
-    base = BASES[way.dialect]
-    plain = way.call(base | (without[0] if without else {}), caps=caps)
+    with_it, *without = FEATURES[name].get(conversion.dialect, ({},))
+    caps = capabilities(conversion.model, ABLE.get(conversion.upstream, {}))
+    base = BASES[conversion.dialect]
+    plain = conversion.call(base | (without[0] if without else {}), caps=caps)
     try:
-        asked = way.call(base | with_it, caps=caps, headers=headers)
+        asked = conversion.call(base | with_it, caps=caps, headers=headers)
     except Refused:
         return REFUSED
     assert asked.fault is None, asked.fault
-    lost = set(asked.lost) - set(plain.lost)
-    carried = (asked.sent, asked.send.headers) != (plain.sent, plain.send.headers)
+    lost = set(asked.dropped) - set(plain.dropped)
+    carried = (asked.sent, asked.upstream_request.headers) != (plain.sent, plain.upstream_request.headers)
     assert lost or carried, "neither carried nor told"
     return PART if lost and carried else DROPPED if lost else CARRIED
 
 
 def table():
     """Return the lines of the table: a row for each feature, a column for each client; what differs by provider is named."""
-    clients = list(dict.fromkeys(way.client.name for way in WAYS.values()))
+    clients = list(dict.fromkeys(conversion.client.name for conversion in CONVERSIONS.values()))
     clients.sort(key=list(LABELS).index)
     lines = [f"| | {' | '.join(LABELS[name] for name in clients)} |", "|---" * (len(clients) + 1) + "|"]
     for name in FEATURES:
-        cells = [_cell([way for way in WAYS.values() if way.client.name == client], name) for client in clients]
+        cells = [
+            _cell([conversion for conversion in CONVERSIONS.values() if conversion.client.name == client], name)
+            for client in clients
+        ]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def _cell(found, name):
     by_word = defaultdict(list)
-    for way in found:
-        by_word[verdict(way, name)].append(LABELS[way.provider.name])
+    for conversion in found:
+        by_word[verdict(conversion, name)].append(LABELS[conversion.provider.name])
     words = sorted(by_word, key=lambda word: -len(by_word[word]))
     return "; ".join([words[0], *(f"{', '.join(by_word[word])}: {word}" for word in words[1:])])
 
@@ -391,6 +394,6 @@ def losses():
         f"{conversion.client}__{conversion.provider}": conversion.loss.order for conversion in conversions(REGISTRY)
     }
     return {
-        name: (orders[name], [feature for feature in FEATURES if verdict(way, feature) not in (NONE, CARRIED)])
-        for name, way in WAYS.items()
+        name: (orders[name], [feature for feature in FEATURES if verdict(conversion, feature) not in (NONE, CARRIED)])
+        for name, conversion in CONVERSIONS.items()
     }

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Protocol
 
 from aiohttp import web
 
 from gateway.access.identity.caller import Identity
 from gateway.call.chain import Next
 from gateway.call.runtime import Runtime
+from gateway.config.load import Loaded
+from gateway.config.model import Config
 from gateway.contract.errors import Refused
 from gateway.contract.registry import Registry
 from gateway.money.quotas.book import Quotas
@@ -24,8 +28,47 @@ from gateway.upstream.client import Upstream
 from gateway.upstream.fetch.client import Fetcher
 from gateway.upstream.process_pool import ProcessPool
 
-if TYPE_CHECKING:
-    from gateway.process.reload import Reloader
+
+class NotTaken(Exception):
+    """A configuration that is valid, and could not be made ready; the log has the cause."""
+
+
+class Who(NamedTuple):
+    """The person who changed the configuration, for the log."""
+
+    login: str
+    node: str = ""
+    request_id: str = ""
+
+
+class ConfigReloader(Protocol):
+    """The interface by which handlers read and replace the configuration's file (`process/reload.py`)."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def key(self) -> bytes:
+        """The key of entity tags, and of the marks that stand for secrets."""
+
+    @property
+    def loaded(self) -> Loaded:
+        """The configuration that is in use, as it was read."""
+
+    @property
+    def gateway(self) -> Gateway: ...
+
+    def effective(self, config: Config) -> Config:
+        """Return the configuration with the listener of the command line, which the file does not replace."""
+
+    def etag(self, data: bytes, error: str = "") -> str:
+        """Return the entity tag of the file's bytes and of the reason for which they are refused."""
+
+    async def save(self, text: str, expected: bytes, who: Who, check: Callable[[], object] = ...) -> None:
+        """Replace the file, which holds `expected`, and use the new configuration.
+
+        Raises what `check` raises, `CannotReplace`, `OSError`, `ConfigError` and `NotTaken`.
+        """
 
 
 @dataclass(slots=True)
@@ -49,8 +92,8 @@ class Gateway:
     open_calls: set[asyncio.Task[Any]] = field(default_factory=set)
     """The tasks of calls in flight, for a stop that lets them finish."""
     draining: bool = False
-    reloader: Reloader | None = None
-    """Takes over a changed configuration; None where it was not read from a file."""
+    reloader: ConfigReloader | None = None
+    """The reloader of the configuration's file; None where the configuration was not read from a file."""
     config_error: str = ""
     """Why the last reload was refused; "" when the configuration is the file's."""
 

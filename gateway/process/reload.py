@@ -17,7 +17,7 @@ from pathlib import Path
 from time import time
 from typing import Any, Final, NamedTuple
 
-from gateway.call.context import Gateway
+from gateway.call.context import Gateway, NotTaken, Who
 from gateway.call.runtime import Runtime, runtime
 from gateway.config.changes import changes, rotated
 from gateway.config.document import atomic_file
@@ -31,18 +31,6 @@ from gateway.store.entries import Entry, Version
 
 WATCH_AGAIN_SECONDS: Final = 1.0
 """After which watching is begun anew, when it failed."""
-
-
-class NotTaken(Exception):
-    """A configuration that was found sound, and could not be made ready; the log has the cause."""
-
-
-class Who(NamedTuple):
-    """Who changed the configuration, for the log."""
-
-    login: str
-    node: str = ""
-    request_id: str = ""
 
 
 FILE: Final = Who("file")
@@ -91,6 +79,9 @@ class Reloader:
         """
         said = b"configuration tag:" + error.encode() + b"\0" + data
         return hmac.digest(self.key, said, "sha256").hex()[:32]
+
+    def effective(self, config: Config) -> Config:
+        return with_listener(config, self.overlay)
 
     async def follow(self) -> None:
         """Reload whenever the file, or a secret that it names, changes; whatever happens, go on with that."""
@@ -174,7 +165,7 @@ class Reloader:
         """In a thread of its own: a large file, or a slow disk, must not hold up calls."""
         before = self.loaded
         loaded = load(self.path, known_flags=self.gateway.registry.flags)
-        ready = runtime(with_listener(loaded.config, self.overlay))
+        ready = runtime(self.effective(loaded.config))
         differing = changes(before.document.value, loaded.document.value)
         differing += [path for path in rotated(before.config, loaded.config) if path not in differing]
         hidden = active_secrets(before.config) | active_secrets(loaded.config)

@@ -116,7 +116,7 @@ async def _metrics(running: Running, config: Config) -> AsyncIterator[None]:
         return
     bound = _bound(listener)
     with bound.socket:
-        async with serving(running.gateway, bound):
+        async with serving(running.gateway, bound.socket):
             running.metrics_url = f"{bound.url}/metrics"
             running.gateway.log.info("metrics.listening", url=running.metrics_url)
             yield

@@ -1,7 +1,7 @@
-"""Listening sockets: opened for the listeners of the configuration, named, and taken away again.
+"""Opens the listening sockets of the configuration, and removes the files of unix sockets.
 
-A connection is told apart by the address of its own end, since that is what the kernel says of it, and two listeners
-may share a port. A unix socket's file is ours only while it is the one that we made. Nothing here serves anything.
+- A unix socket's file is removed only while it is the one that was made here.
+- The names of sockets are in `access/identity/endpoints.py`; what is served on a socket is `serve.py`'s.
 """
 
 from __future__ import annotations
@@ -9,19 +9,16 @@ from __future__ import annotations
 import os
 import socket
 import stat
-from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from gateway.access.identity.endpoints import address, endpoint
 from gateway.config.model import Listener
 
 _PROBE_SECONDS = 1.0
 _SOCKET_MODE = 0o660
 """For this process's user and group; tailscaled runs as root."""
-_WILDCARDS: Mapping[int, str] = {2: "0.0.0.0", 4: "::"}  # noqa: S104 (compared with, not listened on)
-"""By the number of parts that a socket's name has: two with IPv4, four with IPv6."""
 
 
 class CannotListen(Exception):
@@ -57,34 +54,12 @@ def bind(listener: Listener) -> Bound:
         raise CannotListen(f"cannot listen on {listener.listen}: the host is no name that can be looked up") from None
 
 
-def endpoint(name: Any) -> str:
-    """The name of a socket's own end as one text: `127.0.0.1:8080`, `[::1]:8080` or `unix:/path`."""
-    if not isinstance(name, tuple):
-        return f"unix:{name}"
-    return _joined(name[0], name[1])
-
-
-def endpoints(name: Any) -> tuple[str, ...]:
-    """What the listener of a connection may be called, by the name of the connection's own end.
-
-    An IPv4 address that an IPv6 socket gives (`::ffff:127.0.0.1`) stays an IPv6 one: it came through an IPv6 listener,
-    and must not be taken for the IPv4 listener of the same address.
-    """
-    if not isinstance(name, tuple):
-        return (endpoint(name),)
-    return endpoint(name), _joined(_WILDCARDS[len(name)], name[1])
-
-
-def _joined(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 def _inet(listener: Listener) -> Bound:
     family = socket.AF_INET6 if ":" in listener.host else socket.AF_INET
     bound = socket.create_server((listener.host, listener.port), family=family)
     bound.setblocking(False)
     name = bound.getsockname()
-    return Bound(listener, bound, endpoint(name), f"http://{_joined(listener.host, name[1])}")
+    return Bound(listener, bound, endpoint(name), f"http://{address(listener.host, name[1])}")
 
 
 def _unix(listener: Listener) -> Bound:

@@ -6,9 +6,10 @@ import stat
 
 import pytest
 
+from gateway.access.identity.endpoints import endpoints
 from gateway.config.model import Listener
 from gateway.config.sections.listen import parse_listen
-from gateway.process.sockets import CannotListen, bind, endpoints
+from gateway.process.sockets import CannotListen, bind
 
 
 def listener(text):

@@ -9,13 +9,13 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 from gateway.access.identity.caller import LOOPBACK, Caller, Identify, Identity, unknown
+from gateway.access.identity.endpoints import endpoints
 from gateway.access.identity.localapi import LocalApi
 from gateway.access.identity.proxy_protocol import Handover, Sources
 from gateway.access.identity.serve_headers import ServeHeaders
 from gateway.access.identity.static import Static
 from gateway.access.identity.whois import Whois, connecting
 from gateway.config.model import Listener, Mode
-from gateway.process.sockets import endpoints
 from gateway.telemetry.log import Logger
 
 
@@ -36,7 +36,7 @@ class Modes:
         }
 
     def listen(self, endpoint: str, listener: Listener) -> None:
-        """From now on, connections to this endpoint (`process/sockets.py`) are the listener's."""
+        """From now on, connections to this endpoint (`endpoints.py`) are the listener's."""
         self._by_endpoint[endpoint] = (listener, self._modes[listener.identity](listener))
 
     def listener(self, local: object) -> Listener | None:

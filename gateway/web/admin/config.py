@@ -18,7 +18,7 @@ import orjson
 from aiohttp import web
 
 from gateway.access.identity.caller import Identity
-from gateway.call.context import GATEWAY, REQUEST_ID, identity_of
+from gateway.call.context import GATEWAY, REQUEST_ID, ConfigReloader, NotTaken, Who, identity_of
 from gateway.call.guard import cross_site
 from gateway.call.runtime import runtime
 from gateway.config.document import atomic_file
@@ -28,7 +28,6 @@ from gateway.config.edit import Proposal, propose
 from gateway.config.findings import ConfigError, Finding
 from gateway.config.load import Loaded
 from gateway.config.model import active_secrets
-from gateway.process.reload import NotTaken, Reloader, Who, with_listener
 from gateway.web.admin.problems import Refusal, said
 
 MAX_BODY: Final = 1024 * 1024
@@ -103,7 +102,7 @@ async def validate(request: web.Request) -> web.Response:
     return _json({"valid": not proposal.errors, "errors": list(map(_error, proposal.errors))})
 
 
-def _admin(request: web.Request) -> tuple[Identity, Reloader]:
+def _admin(request: web.Request) -> tuple[Identity, ConfigReloader]:
     gateway = request.app[GATEWAY]
     identity = identity_of(request)
     role = gateway.runtime.grants.role(identity) if identity else None
@@ -116,7 +115,7 @@ def _admin(request: web.Request) -> tuple[Identity, Reloader]:
     return identity, gateway.reloader
 
 
-async def _asked(request: web.Request) -> tuple[Identity, Reloader, str]:
+async def _asked(request: web.Request) -> tuple[Identity, ConfigReloader, str]:
     """An admin, and the text that they sent."""
     _admin(request)
     text = await _text(request)
@@ -124,7 +123,7 @@ async def _asked(request: web.Request) -> tuple[Identity, Reloader, str]:
     return *_admin(request), text
 
 
-async def _shown(reloader: Reloader) -> _Shown:
+async def _shown(reloader: ConfigReloader) -> _Shown:
     """The file's text if it can be read as HuJSON, else the last good one. Raises `Refusal`."""
     gateway, served = reloader.gateway, reloader.loaded
     error, active = gateway.config_error, active_secrets(gateway.runtime.config)
@@ -135,7 +134,7 @@ async def _shown(reloader: Reloader) -> _Shown:
     return await asyncio.to_thread(_read_as, data, reloader, served, error, active)
 
 
-def _read_as(data: bytes, reloader: Reloader, served: Loaded, error: str, active: frozenset[str]) -> _Shown:
+def _read_as(data: bytes, reloader: ConfigReloader, served: Loaded, error: str, active: frozenset[str]) -> _Shown:
     tag = reloader.etag(data, error)
     try:
         document = parse(data.decode())
@@ -159,11 +158,11 @@ def _scrubbed(text: str, active: frozenset[str], known: Mapping[str, Known]) -> 
     return scrub(text, {*active, *(entry.text for entry in known.values())})
 
 
-def _proposal(text: str, shown: _Shown, request: web.Request, identity: Identity, reloader: Reloader) -> Proposal:
+def _proposal(text: str, shown: _Shown, request: web.Request, identity: Identity, reloader: ConfigReloader) -> Proposal:
     def judge(loaded: Loaded) -> dict[str, str]:
         """Nobody shuts themselves out: they would need this very way to change it back."""
         against = {}
-        if runtime(with_listener(loaded.config, reloader.overlay)).grants.role(identity) != "admin":
+        if runtime(reloader.effective(loaded.config)).grants.role(identity) != "admin":
             against["grants"] = f'"{identity.login}" would no longer be an admin, and could not change this back'
         if cross_site(request.headers, loaded.config.server.hosts) is not None:
             host = request.headers["Host"]

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from socket import socket
 
 from aiohttp import web
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from gateway.call.context import GATEWAY, Gateway, identity_of
 from gateway.call.guard import ambiguous, cross_site, json_error
-from gateway.process.sockets import Bound
 from gateway.telemetry.http_log import server_logger
 from gateway.web.discovery import alive, ready
 
@@ -44,7 +44,7 @@ async def _rendered(request: web.Request) -> web.Response:
 
 
 @asynccontextmanager
-async def serving(gateway: Gateway, bound: Bound) -> AsyncIterator[None]:
+async def serving(gateway: Gateway, listening: socket) -> AsyncIterator[None]:
     """Serve the metrics alone on a socket that listens."""
     app = web.Application(middlewares=[_own_machine])
     app[GATEWAY] = gateway
@@ -53,7 +53,7 @@ async def serving(gateway: Gateway, bound: Bound) -> AsyncIterator[None]:
     runner = web.AppRunner(app, access_log=None, logger=logger, shutdown_timeout=CLOSE_SECONDS)
     await runner.setup()
     try:
-        await web.SockSite(runner, bound.socket).start()
+        await web.SockSite(runner, listening).start()
         yield
     finally:
         await runner.cleanup()

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 
 import pytest
 
+from gateway.call.context import Who
 from gateway.config.document import atomic_file
 from gateway.process import reload
-from gateway.process.reload import Who
 from tests.web.admin.conftest import CANARY, TEXT, from_file
 
 

@@ -113,13 +113,13 @@ def build(ask: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest:
 def _betas(ask: ClientRequest, target: Target, drop: Drop) -> list[str]:
     """Of the body and of the header: clients of Bedrock name different ones there (bedrock.md 0.7)."""
     envelope = mapping(target.options.get(messages_betas.OPTION)).get("envelope", "messages")
-    return messages_betas.taken(messages_betas.of_both(ask), envelope, target.options, drop)
+    return messages_betas.select_betas(messages_betas.request_betas(ask), envelope, target.options, drop)
 
 
 def retry(ask: ClientRequest, target: Target, problem: Problem, drop: Drop) -> ClientRequest | None:
     """Without betas, where one of them is not known."""
     _ = target
-    return messages_betas.without(ask, drop) if messages_betas.is_refusal(problem) else None
+    return messages_betas.retry_without_betas(ask, drop) if messages_betas.is_refusal(problem) else None
 
 
 def limit(ask: ClientRequest) -> int | None:

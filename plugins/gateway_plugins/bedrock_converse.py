@@ -79,8 +79,8 @@ def _betas(ask: ClientRequest, target: Target, drop: Drop) -> dict[str, bytes | 
     if not messages_betas.drops_any(target.options) or messages_betas.MEMBER.encode() not in ask.top.get(_MORE, b""):
         return {}
     more = _more(ask.top)
-    given = messages_betas.of_body(more)
-    kept = messages_betas.kept(given, target.options, drop)
+    given = messages_betas.body_betas(more)
+    kept = messages_betas.remove_dropped(given, target.options, drop)
     if kept == given:
         return {}
     return {_MORE: more.spliced({messages_betas.MEMBER: orjson.dumps(kept) if kept else None})}
@@ -91,7 +91,7 @@ def retry(ask: ClientRequest, target: Target, problem: Problem, drop: Drop) -> C
     _ = target
     if not messages_betas.is_refusal(problem) or _MORE not in ask.top:
         return None
-    inner = messages_betas.without(replace(ask, headers={}, top=_more(ask.top)), drop)
+    inner = messages_betas.retry_without_betas(replace(ask, headers={}, top=_more(ask.top)), drop)
     return inner and replace(ask, top=Members(ask.top.spliced({_MORE: inner.top.body})))
 
 

@@ -111,7 +111,9 @@ def retry(ask: ClientRequest, target: Target, problem: Problem, drop: Drop) -> C
         return None
     sent = build(ask, target, drop)
     # from here on a body of this envelope, which nothing is put into any more; the client's header never went along
-    return messages_betas.without(replace(ask, flag=_OWN, headers=sent.headers, top=Members(sent.body)), drop)
+    return messages_betas.retry_without_betas(
+        replace(ask, flag=_OWN, headers=sent.headers, top=Members(sent.body)), drop
+    )
 
 
 def limit(ask: ClientRequest) -> int | None:

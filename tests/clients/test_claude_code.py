@@ -74,7 +74,7 @@ async def test_what_reaches_bedrock_is_what_bedrock_takes(claude, gw, bedrock_si
     assert {"model", "stream"} & body.keys() == set()
     betas = [beta for beta in body["anthropic_beta"] if beta != "interleaved-thinking-2025-05-14"]
     dropped = []
-    assert anthropic_betas.taken(betas, "invoke", {}, dropped.append) == betas
+    assert anthropic_betas.select_betas(betas, "invoke", {}, dropped.append) == betas
     assert dropped == []
     assert b'"scope"' not in seen.body
     assert {name for name in seen.headers if name.startswith(("x-", "anthropic-"))} == set()

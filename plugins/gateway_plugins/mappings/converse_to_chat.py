@@ -21,7 +21,7 @@ from gateway_plugins.dialects.openai_chat import demand as chat_demand
 from gateway_plugins.shared.fields import param
 from gateway_plugins.shared.reasoning import Reasoning, untagged
 from gateway_plugins.shared.tools import Names
-from gateway_plugins.shared.turns import Block, titled
+from gateway_plugins.shared.turns import Block, frame_document
 
 
 @dataclass(slots=True)
@@ -97,7 +97,7 @@ class Reader:
         context = [chat_demand.text(given.context)] if given.context else []
         if given.media is not None:
             return [*context, chat_demand.media_part(given.media, self.caps, param(given.at))]
-        return [*context, chat_demand.text(titled("\n".join(given.texts), given.name))]
+        return [*context, chat_demand.text(frame_document("\n".join(given.texts), given.name))]
 
     def search_result(self, given: converse_values.SearchResult) -> list[Block]:
         if given.citations:

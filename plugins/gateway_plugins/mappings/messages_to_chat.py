@@ -17,7 +17,7 @@ from gateway_plugins.dialects.openai_chat.demand import Conversation, media_part
 from gateway_plugins.shared.fields import param
 from gateway_plugins.shared.reasoning import Reasoning, untagged
 from gateway_plugins.shared.tools import Names
-from gateway_plugins.shared.turns import Block, titled
+from gateway_plugins.shared.turns import Block, frame_document
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +66,11 @@ class Reader:
         if block.citations:
             self.drop(f"{block.at}/citations")
         if isinstance(block, SearchResult):
-            return text(titled("\n\n".join(block.texts), f"{block.title} ({block.source})"))
+            return text(frame_document("\n\n".join(block.texts), f"{block.title} ({block.source})"))
         if block.context:
             self.drop(f"{block.at}/context")
         if block.media is None:
-            return text(titled("\n\n".join(block.texts), block.title))
+            return text(frame_document("\n\n".join(block.texts), block.title))
         return media_part(block.media, self.caps, param(block.at))
 
     def _assistant(self, message: Message, to: Conversation) -> None:

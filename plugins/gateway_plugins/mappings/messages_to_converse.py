@@ -26,7 +26,7 @@ from gateway_plugins.shared.fields import param
 from gateway_plugins.shared.media import Media
 from gateway_plugins.shared.reasoning import Reasoning, untagged
 from gateway_plugins.shared.tools import Names
-from gateway_plugins.shared.turns import Block, Turn, titled
+from gateway_plugins.shared.turns import Block, Turn, frame_document
 
 
 @dataclass(slots=True)
@@ -91,7 +91,7 @@ class Conversation:
         cited = self._cited(block)
         if not self.caps.citations:
             text = "\n\n".join(block.texts)
-            return [{"text": titled(text, f"{block.title} ({block.source})")}]
+            return [{"text": frame_document(text, f"{block.title} ({block.source})")}]
         content = [{"text": text} for text in block.texts]
         return [{"searchResult": {"source": block.source, "title": block.title, "content": content, **cited}}]
 

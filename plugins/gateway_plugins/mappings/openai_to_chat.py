@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.contract.flag import Caps, Drop, Target
-from gateway_plugins.dialects.openai.values import Asked, Call, Format, Made, Message, Part, Tools
+from gateway_plugins.dialects.openai.values import Call, ConvertedRequest, Format, Message, OpenAIRequest, Part, Tools
 from gateway_plugins.dialects.openai_chat import options as chat_options
 from gateway_plugins.dialects.openai_chat.demand import Conversation, media_part, text
 from gateway_plugins.shared import settings
@@ -20,7 +20,7 @@ from gateway_plugins.shared.tools import Names
 from gateway_plugins.shared.turns import Block
 
 
-def request(asked: Asked, target: Target, drop: Drop, *, stream: bool) -> Made:
+def request(asked: OpenAIRequest, target: Target, drop: Drop, *, stream: bool) -> ConvertedRequest:
     """Raises `Refused` for what the model cannot be asked."""
     caps, names = target.caps, Names()
     told = Conversation(caps, drop)
@@ -35,7 +35,7 @@ def request(asked: Asked, target: Target, drop: Drop, *, stream: bool) -> Made:
     body |= output.body | _parameters(asked, caps, drop)
     if asked.format.kind == "json_object":
         body["response_format"] = {"type": "json_object"}
-    return Made(body | (chat_options.streamed() if stream else {}), names, output.schema_tool)
+    return ConvertedRequest(body | (chat_options.stream_members() if stream else {}), names, output.schema_tool)
 
 
 def _alias(name: str, names: Names) -> str:
@@ -89,13 +89,13 @@ def _format(wanted: Format) -> chat_options.Format | None:
     return chat_options.Format(wanted.schema, wanted.name, wanted.description, wanted.strict, wanted.at)
 
 
-def _parameters(asked: Asked, caps: Caps, drop: Drop) -> Block:
+def _parameters(asked: OpenAIRequest, caps: Caps, drop: Drop) -> Block:
     limit = settings.allowed_limit(asked.limit, caps, drop, asked.limit_at)
-    thought = settings.thought(asked.wish, limit, caps, drop, unsigned_loop=False)
-    sampled = settings.sampling(asked.sampling, caps, drop, thinks=thought.is_claudes, hottest=2)
+    thought = settings.plan_thinking(asked.thinking, limit, caps, drop, unsigned_loop=False)
+    sampled = settings.supported_sampling(asked.sampling, caps, drop, thinks=thought.is_anthropic, max_temperature=2)
     limit = settings.output_limit(limit, thought, caps, demanded=False)
     tier: Block = {"service_tier": asked.tier} if asked.tier else {}
-    stops = chat_options.stops(settings.stops(asked.stops, caps, drop, "/stop"), drop, "/stop")
+    stops = chat_options.stops(settings.supported_stops(asked.stops, caps, drop, "/stop"), drop, "/stop")
     return (
         chat_options.limit(limit, caps)
         | chat_options.effort(thought, caps)

@@ -25,7 +25,7 @@ from gateway_plugins.dialects.bedrock_converse.demand import (
 )
 from gateway_plugins.dialects.bedrock_converse.options import inference, thinking
 from gateway_plugins.dialects.bedrock_converse.tools import Choice, make_strict, tool_config, tool_spec
-from gateway_plugins.dialects.openai.values import Asked, Call, Made, Message, Part
+from gateway_plugins.dialects.openai.values import Call, ConvertedRequest, Message, OpenAIRequest, Part
 from gateway_plugins.shared import settings
 from gateway_plugins.shared.fields import param
 from gateway_plugins.shared.reasoning import Reasoning, untagged
@@ -33,17 +33,17 @@ from gateway_plugins.shared.tools import Names
 from gateway_plugins.shared.turns import Block, Turn
 
 
-def request(asked: Asked, target: Target, drop: Drop, *, stream: bool) -> Made:
+def request(asked: OpenAIRequest, target: Target, drop: Drop, *, stream: bool) -> ConvertedRequest:
     """Raises `Refused` for what the model cannot be asked."""
     mapper = _Request(asked, target.caps, drop, stream=stream)
     body = mapper.body()
-    return Made(body, mapper.names, mapper.schema_tool)
+    return ConvertedRequest(body, mapper.names, mapper.schema_tool)
 
 
 class _Request:
     """One request on its way to a Converse body."""
 
-    def __init__(self, asked: Asked, caps: Caps, drop: Drop, *, stream: bool) -> None:
+    def __init__(self, asked: OpenAIRequest, caps: Caps, drop: Drop, *, stream: bool) -> None:
         self.names = Names()
         self.schema_tool = ""
         self._asked = asked
@@ -62,12 +62,14 @@ class _Request:
         self._points.mark_last(self._turns, asked.ttl)
         loop = is_unsigned_loop(self._turns)
         limit = settings.allowed_limit(asked.limit, caps, drop, asked.limit_at)
-        thought = settings.thought(asked.wish, limit, caps, drop, unsigned_loop=loop)
-        thinks = thought.is_claudes
+        thought = settings.plan_thinking(asked.thinking, limit, caps, drop, unsigned_loop=loop)
+        thinks = thought.is_anthropic
         output, tools, tool_fields = self._tools(thinks=thinks)
-        sampled = settings.sampling(asked.sampling, caps, drop, thinks=thinks)
+        sampled = settings.supported_sampling(asked.sampling, caps, drop, thinks=thinks)
         limit = settings.output_limit(limit, thought, caps, demanded=False)
-        config, top_k = inference(limit, sampled, settings.stops(asked.stops, caps, drop, "/stop"), caps, drop)
+        config, top_k = inference(
+            limit, sampled, settings.supported_stops(asked.stops, caps, drop, "/stop"), caps, drop
+        )
         prefill = caps.prefill and not thinks and not output  # an answer of a schema is not begun by the client
         messages = arrange(self._turns, caps, drop, prefill=prefill)
         self._points.limit(tools["tools"] if tools else [], self._system, messages)

@@ -18,7 +18,7 @@ from gateway_plugins.dialects.anthropic_messages.demand import CacheBreakpoints
 from gateway_plugins.dialects.anthropic_messages.settings import Body
 from gateway_plugins.dialects.anthropic_messages.tools import choose, make_strict, output, tool
 from gateway_plugins.dialects.bedrock_converse.tools import Choice
-from gateway_plugins.dialects.openai.values import Asked, Format, Made, Tools
+from gateway_plugins.dialects.openai.values import ConvertedRequest, Format, OpenAIRequest, Tools
 from gateway_plugins.dialects.openai_chat.options import Format as Schema
 from gateway_plugins.dialects.openai_chat.options import Output
 from gateway_plugins.mappings.openai_to_turns import Mapper
@@ -27,38 +27,40 @@ from gateway_plugins.shared.tools import Names
 from gateway_plugins.shared.turns import Block
 
 
-def request(asked: Asked, target: Target, drop: Drop, *, stream: bool) -> Made:
+def request(asked: OpenAIRequest, target: Target, drop: Drop, *, stream: bool) -> ConvertedRequest:
     """Raises `Refused` for what the model cannot be asked."""
     caps = target.caps
     names, marks = Names(), CacheBreakpoints(caps, drop)
     body: Body = {"model": target.model}
     system, turns = Mapper(caps, names, marks, drop).read(asked.messages)
     native = asked.format.kind == "json_schema" and caps.json_schema
-    prefill = caps.prefill and not asked.wish.on and caps.reasoning != "always" and not native
+    prefill = caps.prefill and not asked.thinking.on and caps.reasoning != "always" and not native
     body["messages"] = messages = messages_demand.arrange(turns, caps, drop, prefill=prefill)
     limit = settings.allowed_limit(asked.limit, caps, drop, asked.limit_at)
-    thought = settings.thought(asked.wish, limit, caps, drop, unsigned_loop=messages_demand.is_unsigned_loop(messages))
+    thought = settings.plan_thinking(
+        asked.thinking, limit, caps, drop, unsigned_loop=messages_demand.is_unsigned_loop(messages)
+    )
     body["max_tokens"] = settings.output_limit(limit, thought, caps, demanded=True)
-    thinks = thought.is_claudes or caps.reasoning == "always"
+    thinks = thought.is_anthropic or caps.reasoning == "always"
     tools, wanted = _tools(asked.tools, caps, names, marks, drop), asked.tools
     choice = Choice(wanted.mode, names.alias(wanted.name) if wanted.name else "", wanted.parallel, wanted.path)
     chosen = choose(tools, choice, messages, caps, drop, thinks=thinks)
     format_ = _output(asked.format, chosen, caps, drop, thinks=thinks)
     for offered in format_.body.get("tools", ()) if caps.plain_properties else ():
         offered["input_schema"] = names.plain_schema(offered["input_schema"])
-    body |= messages_settings.merged(messages_settings.thinking(thought), format_.body)
+    body |= messages_settings.merge(messages_settings.thinking(thought), format_.body)
     system += [messages_demand.text(format_.hint)] if format_.hint else []
     if system:
         body["system"] = system
     marks.put(asked.ttl, messages[-1]["content"], "messages", "/cache_control")
     marks.limit()
-    body |= settings.sampling(asked.sampling, caps, drop, thinks=thinks)
+    body |= settings.supported_sampling(asked.sampling, caps, drop, thinks=thinks)
     # Bedrock's words for the tier; its envelope takes them out of the body, and another drops them
-    more = {"stop_sequences": settings.stops(asked.stops, caps, drop, "/stop"), "service_tier": asked.tier}
+    more = {"stop_sequences": settings.supported_stops(asked.stops, caps, drop, "/stop"), "service_tier": asked.tier}
     body |= {name: value for name, value in more.items() if value}
     if stream:
         body["stream"] = True
-    return Made(body, names, format_.schema_tool)
+    return ConvertedRequest(body, names, format_.schema_tool)
 
 
 def _tools(wanted: Tools, caps: Caps, names: Names, marks: CacheBreakpoints, drop: Drop) -> list[Block]:

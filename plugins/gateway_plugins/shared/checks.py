@@ -17,7 +17,7 @@ import orjson
 
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Drop, Members
-from gateway_plugins.shared.fields import escaped, is_deep, member, param
+from gateway_plugins.shared.fields import escape_step, is_deep, member, param
 from gateway_plugins.shared.settings import EFFORTS
 
 _MAXIMUM: Final[Mapping[str, float]] = {"top_p": 1}
@@ -126,7 +126,7 @@ def leftovers(top: Members, carried: Collection[str], neutral: Mapping[str, tupl
     """Report every member that is not carried and that asked for something."""
     for name in top:
         if name not in carried and not _is_neutral(top.decode(name), neutral.get(name, ())):
-            drop(f"/{escaped(name)}")
+            drop(f"/{escape_step(name)}")
 
 
 def _is_neutral(value: Any, neutral: tuple[Any, ...]) -> bool:
@@ -137,4 +137,4 @@ def inner_leftovers(raw: Mapping[str, Any], carried: Collection[str], at: str, d
     """Report the same for an object inside of the body: null, "", [] and false ask for nothing."""
     for name, value in raw.items():
         if name not in carried and value not in (None, "", [], False):
-            drop(f"{at}/{escaped(name)}")
+            drop(f"{at}/{escape_step(name)}")

@@ -24,7 +24,7 @@ def param(pointer: str) -> str:
     return "".join(f"[{word}]" if word.isdigit() else f".{word}" for word in words).removeprefix(".")
 
 
-def escaped(name: str) -> str:
+def escape_step(name: str) -> str:
     """A member's name as a step of a JSON pointer (RFC 6901)."""
     return name.replace("~", "~0").replace("/", "~1")
 

@@ -80,7 +80,7 @@ class Media:
 def image(url: str, param: str) -> Media:
     """The image (or the PDF, which some clients send in an image's place) of a data: URL."""
     declared, data = data_url(url, param)
-    mime = sniffed(data)
+    mime = sniff_type(data)
     if mime is None:
         raise invalid(f'{param}: "{declared}" is no png, jpeg, gif or webp image', param)
     return Media(mime, data)
@@ -88,7 +88,7 @@ def image(url: str, param: str) -> Media:
 
 def document(text: str, name: str, param: str) -> Media:
     """A file of a data: URL or of plain base64; the name's extension tells what neither bytes nor URL do."""
-    declared, data = data_url(text, param) if text[:5].lower() == "data:" else ("", decoded(text, param))
+    declared, data = data_url(text, param) if text[:5].lower() == "data:" else ("", decode_base64(text, param))
     return file(data, declared, name, param)
 
 
@@ -97,7 +97,7 @@ def file(data: bytes, declared: str, name: str, param: str) -> Media:
     if not data:
         raise invalid(f"{param}: the file is empty", param)
     extension = name.rpartition(".")[2].lower() if "." in name else ""
-    mime = sniffed(data) or _mime_of(declared) or _mime_of(_MIMES.get(_OTHER_NAMES.get(extension, extension), ""))
+    mime = sniff_type(data) or _mime_of(declared) or _mime_of(_MIMES.get(_OTHER_NAMES.get(extension, extension), ""))
     if not mime and declared.startswith("text/"):
         mime = "text/plain"
     if not mime:
@@ -110,7 +110,7 @@ def audio(text: str, format_: str, param: str) -> Media:
     """Sound, as Chat's input_audio has it: base64 and a format."""
     if format_ not in {"wav", "mp3"}:
         raise invalid(f'{param}: audio of format "{format_}" is not wav or mp3', param)
-    data = decoded(text, param)
+    data = decode_base64(text, param)
     if not data:
         raise invalid(f"{param}: the audio is empty", param)
     return Media(_MIMES[format_], data)
@@ -125,11 +125,11 @@ def data_url(url: str, param: str) -> tuple[str, bytes]:
         raise invalid(f"{param}: the data: URL has no comma before its data", param)
     mime, *parameters = (word.strip().lower() for word in head.split(";"))
     if "base64" in parameters:
-        return mime, decoded(body, param)
+        return mime, decode_base64(body, param)
     return mime, unquote_to_bytes(body)
 
 
-def decoded(text: str, param: str) -> bytes:
+def decode_base64(text: str, param: str) -> bytes:
     """Base64 in either alphabet, with or without padding and line breaks."""
     plain = "".join(unquote_to_bytes(text).decode("latin-1").split()) if "%" in text else "".join(text.split())
     plain = plain.translate(_URLSAFE).rstrip("=")
@@ -142,7 +142,7 @@ def decoded(text: str, param: str) -> bytes:
 _URLSAFE: Final = str.maketrans("-_", "+/")
 
 
-def sniffed(data: bytes) -> str | None:
+def sniff_type(data: bytes) -> str | None:
     """The type that the first bytes tell; None if they tell none."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "image/webp"

@@ -13,7 +13,7 @@ from gateway.contract.flag import Members
 from gateway_plugins.shared.fields import member
 
 
-class Parts:
+class EditedMembers:
     """Decoded members by name, None for one that is missing. Raises `Refused` for one that is nested too deeply."""
 
     def __init__(self, top: Members) -> None:

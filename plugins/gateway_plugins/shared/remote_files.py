@@ -85,12 +85,12 @@ def _with(top: Members, changes: Changes) -> Members:
     marks = iter(range(len(files)))
     marked = {path[1:]: None if value is None else b"\0%d\0" % next(marks) for path, value in changes.items()}
     # no JSON has a zero byte
-    pieces = _MARK.split(patched(top[name], marked))
+    pieces = _MARK.split(patch(top[name], marked))
     pieces[1::2] = [files[int(number)] for number in pieces[1::2]]
     return top.replaced(name, b"".join(pieces))
 
 
-def patched(body: bytes, changes: Changes) -> bytes:
+def patch(body: bytes, changes: Changes) -> bytes:
     """JSON with the values at some places replaced, added or taken out; all other bytes as they are."""
     if () in changes:
         return changes[()] or b"null"
@@ -99,10 +99,10 @@ def patched(body: bytes, changes: Changes) -> bytes:
         inner.setdefault(step, {})[tuple(rest)] = value
     if all(isinstance(step, int) for step in inner):
         parts = [bytes(raw) for raw in _RAWS.decode(body)]
-        return b"[" + b",".join(patched(raw, inner[at]) if at in inner else raw for at, raw in enumerate(parts)) + b"]"
+        return b"[" + b",".join(patch(raw, inner[at]) if at in inner else raw for at, raw in enumerate(parts)) + b"]"
     top = Members(body)
     return top.spliced(
-        {str(step): within[()] if () in within else patched(top[str(step)], within) for step, within in inner.items()}
+        {str(step): within[()] if () in within else patch(top[str(step)], within) for step, within in inner.items()}
     )
 
 
@@ -177,7 +177,7 @@ _FINDERS: Final[Mapping[str, tuple[str, Callable[[dict[str, Any], Path], Iterato
 
 def _image(place: Place, reply: StepResponse, *, pdf: bool) -> Media:
     """What the bytes are, whatever the host says of them."""
-    mime = media.sniffed(reply.body)
+    mime = media.sniff_type(reply.body)
     if mime not in _IMAGES and not (pdf and mime == _PDF):
         found = mime or _declared(reply) or "file of no known type"
         raise invalid(f"{place.field}: what the URL leads to ({found}) is no png, jpeg, gif or webp image", place.field)
@@ -187,7 +187,7 @@ def _image(place: Place, reply: StepResponse, *, pdf: bool) -> Media:
 def _document(place: Place, reply: StepResponse) -> Media:
     """A web page is refused: it is nearly always one that asks to log in, or says that there is no such file."""
     declared = _declared(reply)
-    if declared in _PAGES and media.sniffed(reply.body) is None:
+    if declared in _PAGES and media.sniff_type(reply.body) is None:
         raise invalid(f"{place.field}: the URL leads to a web page ({declared}), not to a document", place.field)
     return media.file(reply.body, declared, _name(place.url), place.field)
 

@@ -12,7 +12,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any, Final
 
 from gateway.contract.flag import Drop
-from gateway_plugins.shared.fields import escaped
+from gateway_plugins.shared.fields import escape_step
 
 Schema = dict[str, Any]
 
@@ -25,22 +25,24 @@ _LISTS: Final = frozenset({"anyOf", "oneOf", "allOf", "prefixItems"})
 _LOOKAROUND: Final = ("(?=", "(?!", "(?<=", "(?<!")
 
 
-def kept(schema: Any, drop: Drop, at: str) -> Any:
+def restrict_schema(schema: Any, drop: Drop, at: str) -> Any:
     """The schema as it is taken; `at` is its JSON pointer in the client's request."""
     if not isinstance(schema, dict):
         return schema
     made: Schema = {}
     told = []
     for name, value in schema.items():
-        path = f"{at}/{escaped(name)}"
+        path = f"{at}/{escape_step(name)}"
         if name in _NAMED and isinstance(value, dict):
-            made[name] = {key: kept(inner, drop, f"{path}/{escaped(key)}") for key, inner in value.items()}
+            made[name] = {
+                key: restrict_schema(inner, drop, f"{path}/{escape_step(key)}") for key, inner in value.items()
+            }
         elif name in _LISTS and isinstance(value, list):
             # oneOf is refused; of choices that exclude each other anyOf says the same
-            inner = [kept(each, drop, f"{path}/{index}") for index, each in enumerate(value)]
+            inner = [restrict_schema(each, drop, f"{path}/{index}") for index, each in enumerate(value)]
             made["anyOf" if name == "oneOf" else name] = inner
         elif name == "items":
-            made[name] = kept(value, drop, path)
+            made[name] = restrict_schema(value, drop, path)
         elif _is_refused(name, value):
             told.append(f"{name}: {value}")
             drop(path)
@@ -60,7 +62,7 @@ def is_recursive(schema: Any) -> bool:
     for section in ("$defs", "definitions"):
         named = schema.get(section) if isinstance(schema, dict) else None
         for name, inner in named.items() if isinstance(named, dict) else ():
-            defined[f"#/{section}/{escaped(name)}"] = _references(inner)
+            defined[f"#/{section}/{escape_step(name)}"] = _references(inner)
     try:
         TopologicalSorter(defined).prepare()
     except CycleError:

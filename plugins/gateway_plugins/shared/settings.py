@@ -40,7 +40,7 @@ _PLAIN: Final[Mapping[str, str]] = {name: f"/{name}" for name in SAMPLING}
 
 
 @dataclass(frozen=True, slots=True)
-class Thinking:
+class AnthropicThinking:
     """`thinking` in Anthropic's own form, which LiteLLM's and Vercel's clients send to Chat too."""
 
     mode: str
@@ -50,7 +50,7 @@ class Thinking:
     """summarized, omitted, or "" if nothing is said."""
 
 
-def own_thinking(value: Any, field: str = "thinking") -> Thinking | None:
+def parse_thinking(value: Any, field: str = "thinking") -> AnthropicThinking | None:
     """Anthropic's `thinking`; None when nothing is said. `field` names it in errors."""
     if value is None:
         return None
@@ -62,7 +62,7 @@ def own_thinking(value: Any, field: str = "thinking") -> Thinking | None:
     display = value.get("display")
     if display not in (None, "", "summarized", "omitted"):
         raise invalid(f"{field}.display must be summarized or omitted", f"{field}.display")
-    return Thinking(value["type"], tokens, display or "")
+    return AnthropicThinking(value["type"], tokens, display or "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,19 +71,19 @@ class ThinkingRequest:
 
     effort: str = ""
     """One of `EFFORTS`, or ""."""
-    own: Thinking | None = None
+    anthropic: AnthropicThinking | None = None
     effort_at: str = "/reasoning_effort"
     """JSON pointers of the two in the client's request."""
-    own_at: str = "/thinking"
+    anthropic_at: str = "/thinking"
 
     @property
     def said(self) -> tuple[str, ...]:
-        return tuple(at for at, given in ((self.own_at, self.own), (self.effort_at, self.effort)) if given)
+        return tuple(at for at, given in ((self.anthropic_at, self.anthropic), (self.effort_at, self.effort)) if given)
 
     @property
     def on(self) -> bool:
         """Thinking is wanted. Of two that disagree Anthropic's own member counts, which says more."""
-        return self.own.mode != "disabled" if self.own else self.effort not in {"", "none"}
+        return self.anthropic.mode != "disabled" if self.anthropic else self.effort not in {"", "none"}
 
     @property
     def level(self) -> str:
@@ -91,7 +91,7 @@ class ThinkingRequest:
 
     @property
     def tokens(self) -> int | None:
-        return self.own.budget if self.own else None
+        return self.anthropic.budget if self.anthropic else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,18 +104,20 @@ class ThinkingPlan:
     display: str = ""
 
     @property
-    def is_claudes(self) -> bool:
+    def is_anthropic(self) -> bool:
         """Anthropic's thinking, which takes no forced tool and little sampling beside it."""
         return self.form in _CLAUDE
 
 
-def thought(wished: ThinkingRequest, limit: int | None, caps: Caps, drop: Drop, *, unsigned_loop: bool) -> ThinkingPlan:
+def plan_thinking(
+    wished: ThinkingRequest, limit: int | None, caps: Caps, drop: Drop, *, unsigned_loop: bool
+) -> ThinkingPlan:
     """The decision. `limit` is the client's own limit of the output.
 
     `unsigned_loop`: the turn that called the tools came back without its thinking. A model with a budget refuses to
     think on then ("Expected thinking or redacted_thinking", RooCode#11238), so it answers without; adaptive ones go on.
     """
-    if wished.own and wished.effort and wished.on != (wished.effort != "none"):
+    if wished.anthropic and wished.effort and wished.on != (wished.effort != "none"):
         drop(wished.effort_at)
         wished = replace(wished, effort="")
     if not wished.on:
@@ -148,7 +150,7 @@ def _in_tokens(wished: ThinkingRequest, limit: int | None, caps: Caps, drop: Dro
         if tokens < MIN_BUDGET:
             return _lost(wished, drop)
         if tokens != wished.tokens:
-            drop(f"{wished.own_at}/budget_tokens")
+            drop(f"{wished.anthropic_at}/budget_tokens")
         if wished.level:
             drop(wished.effort_at)
     else:
@@ -157,7 +159,7 @@ def _in_tokens(wished: ThinkingRequest, limit: int | None, caps: Caps, drop: Dro
         if EFFORTS.index(effort) > EFFORTS.index(strongest):
             drop(wished.effort_at)
             effort = strongest
-        tokens = fitted(budget(effort), limit)
+        tokens = fit_budget(budget_for_effort(effort), limit)
         if not tokens:
             return _lost(wished, drop)
     return ThinkingPlan("budget", tokens=tokens, display=_display(wished, caps))
@@ -165,11 +167,11 @@ def _in_tokens(wished: ThinkingRequest, limit: int | None, caps: Caps, drop: Dro
 
 def _in_effort(wished: ThinkingRequest, caps: Caps, drop: Drop) -> ThinkingPlan:
     if wished.tokens is not None:  # the model chooses its budget itself, and refuses one from us
-        drop(f"{wished.own_at}/budget_tokens")
+        drop(f"{wished.anthropic_at}/budget_tokens")
     claudes = caps.reasoning in _CLAUDE
-    if wished.own and wished.own.display and not claudes:
-        drop(f"{wished.own_at}/display")
-    effort = wished.level or ("" if wished.tokens is None else effort_of(wished.tokens))
+    if wished.anthropic and wished.anthropic.display and not claudes:
+        drop(f"{wished.anthropic_at}/display")
+    effort = wished.level or ("" if wished.tokens is None else effort_for_budget(wished.tokens))
     if not effort and not claudes:
         effort = _USUAL_EFFORT
     nearest = nearest_effort(effort, caps.efforts) if effort and caps.efforts else effort
@@ -180,7 +182,7 @@ def _in_effort(wished: ThinkingRequest, caps: Caps, drop: Drop) -> ThinkingPlan:
 
 def _display(wished: ThinkingRequest, caps: Caps) -> str:
     """Newer models leave the text out unless it is asked for (agentgateway#2725)."""
-    asked = wished.own.display if wished.own else ""
+    asked = wished.anthropic.display if wished.anthropic else ""
     return asked or ("summarized" if caps.thinking_display else "")
 
 
@@ -204,19 +206,19 @@ def output_limit(asked: int | None, decided: ThinkingPlan, caps: Caps, *, demand
     return None
 
 
-def sampling(
+def supported_sampling(
     asked: Mapping[str, float],
     caps: Caps,
     drop: Drop,
     *,
     thinks: bool,
     at: Mapping[str, str] = _PLAIN,
-    hottest: float = 1,
+    max_temperature: float = 1,
 ) -> dict[str, float]:
     """What is left of temperature, top_p and top_k. `thinks`: Anthropic's thinking stands beside them.
 
-    `at` has the JSON pointer of each in the client's request; `hottest` is the end of the upstream's own scale of
-    temperatures, which is 2 for OpenAI's.
+    `at` has the JSON pointer of each in the client's request; `max_temperature` is the end of the upstream's own scale
+    of temperatures, which is 2 for OpenAI's.
     """
     taken = dict(asked)
 
@@ -233,13 +235,13 @@ def sampling(
             take_out("top_p")
     if caps.sampling == "one" and "temperature" in taken:
         take_out("top_p")  # litellm#15070: both together are refused
-    if taken.get("temperature", 0) > hottest:
-        taken["temperature"] = hottest
+    if taken.get("temperature", 0) > max_temperature:
+        taken["temperature"] = max_temperature
         drop(at["temperature"])
     return taken
 
 
-def stops(wished: Sequence[str], caps: Caps, drop: Drop, at: str) -> list[str]:
+def supported_stops(wished: Sequence[str], caps: Caps, drop: Drop, at: str) -> list[str]:
     """Stop sequences, but for those that the model refuses; `at` is their JSON pointer."""
     taken = [stop for stop in wished if caps.blank_stops or stop.strip()] if caps.stop_sequences else []
     if len(taken) < len(wished):
@@ -254,18 +256,18 @@ def nearest_effort(wanted: str, offered: Collection[str]) -> str:
     return min(offered, key=lambda name: (abs(EFFORTS.index(name) - EFFORTS.index(wanted)), EFFORTS.index(name)))
 
 
-def budget(wanted: str) -> int:
+def budget_for_effort(wanted: str) -> int:
     """Tokens of thinking for an effort."""
     return _BUDGETS[wanted]
 
 
-def fitted(tokens: int, limit: int | None) -> int:
+def fit_budget(tokens: int, limit: int | None) -> int:
     """A thinking budget that leaves half of the output limit for the answer; 0 if the limit is too small for any."""
     if limit is None:
         return max(MIN_BUDGET, tokens)
     return 0 if limit <= MIN_BUDGET else max(MIN_BUDGET, min(tokens, limit // 2))
 
 
-def effort_of(tokens: int) -> str:
+def effort_for_budget(tokens: int) -> str:
     """The strongest effort whose budget the tokens reach, for a model that takes no budget."""
     return next((name for name in reversed(_BUDGETS) if _BUDGETS[name] <= tokens), "minimal")

@@ -51,7 +51,7 @@ def reminder(text: str) -> str:
     return f"<system-reminder>\n{text}\n</system-reminder>"
 
 
-def titled(content: str, title: str) -> str:
+def frame_document(content: str, title: str) -> str:
     """A document's text in a frame, so that the model can tell it from what the user says."""
     name = " ".join(title.replace('"', "'").split())
     return f'<document title="{name}">\n{content}\n</document>' if name else f"<document>\n{content}\n</document>"

@@ -67,11 +67,11 @@ class _Request:
         self._points.mark_last(self._turns, messages_read_options.ttl(top, drop))
         wish = messages_read_options.wish(top, caps, drop)
         asked = settings.allowed_limit(messages_read_options.limit(top), caps, drop, "/max_tokens")
-        thought = settings.thought(wish, asked, caps, drop, unsigned_loop=is_unsigned_loop(self._turns))
-        thinks = thought.is_claudes
+        thought = settings.plan_thinking(wish, asked, caps, drop, unsigned_loop=is_unsigned_loop(self._turns))
+        thinks = thought.is_anthropic
         output, tools, fields = self._tools(told.called, thinks=thinks)
-        sampled = settings.sampling(messages_read_options.sampling(top), caps, drop, thinks=thinks)
-        stops = settings.stops(messages_read_options.stops(top), caps, drop, "/stop_sequences")
+        sampled = settings.supported_sampling(messages_read_options.sampling(top), caps, drop, thinks=thinks)
+        stops = settings.supported_stops(messages_read_options.stops(top), caps, drop, "/stop_sequences")
         limit = settings.output_limit(asked, thought, caps, demanded=False)
         config, top_k = inference(limit, sampled, stops, caps, drop)
         messages = arrange(self._turns, caps, drop, prefill=caps.prefill and not thinks)
@@ -120,12 +120,12 @@ class _Request:
 
     def _claudes(self, wish: ThinkingRequest) -> Block:
         """What only Claude has: betas, and an effort that does not come with thinking."""
-        caps, drop, named = self._caps, self._drop, messages_betas.of_both(self._ask)
+        caps, drop, named = self._caps, self._drop, messages_betas.request_betas(self._ask)
         if not caps.tool_choice_fields:
             for name in named:
                 drop(f"/{messages_betas.HEADER}/{name}")
             return {}
-        taken = messages_betas.taken(named, "converse", self._target.options, drop)
+        taken = messages_betas.select_betas(named, "converse", self._target.options, drop)
         fields: Block = {}
         effort = messages_read_options.effort_alone(self._top, wish, caps, drop)
         if effort:

@@ -29,7 +29,7 @@ operations = ("generate",)
 def open(ask: ClientRequest, target: Target, drop: Drop) -> Translation:  # noqa: A001 (the contract's word)
     top, caps, names = ask.top, target.caps, Names()
     messages_read_options.leftovers(top, drop)
-    for beta in messages_betas.of_both(ask):
+    for beta in messages_betas.request_betas(ask):
         drop(f"/{messages_betas.HEADER}/{beta}")
     told = Conversation(caps, drop)
     Reader(caps, names, drop).read(top, told)
@@ -38,7 +38,7 @@ def open(ask: ClientRequest, target: Target, drop: Drop) -> Translation:  # noqa
     if messages_read_options.ttl(top, drop) is not None:
         drop("/cache_control")
     body = {"model": target.model, "messages": told.messages()} | found.body | _parameters(top, caps, drop)
-    body |= chat_options.streamed() if ask.stream else {}
+    body |= chat_options.stream_members() if ask.stream else {}
     return Translation(
         ask.with_body("openai_chat", body),
         chat_walk.Reader(names, found.schema_tool, caps.family, drop),
@@ -67,12 +67,12 @@ def _tools(top: Members, names: Names, caps: Caps, drop: Drop) -> chat_options.O
 def _parameters(top: Members, caps: Caps, drop: Drop) -> Block:
     asked = settings.allowed_limit(messages_read_options.limit(top), caps, drop, "/max_tokens")
     wish = messages_read_options.wish(top, caps, drop)
-    thought = settings.thought(wish, asked, caps, drop, unsigned_loop=False)
+    thought = settings.plan_thinking(wish, asked, caps, drop, unsigned_loop=False)
     if messages_read_options.effort_alone(top, wish, caps, drop):  # Chat's effort would make a Claude think
         drop("/output_config/effort")
-    sampled = settings.sampling(messages_read_options.sampling(top), caps, drop, thinks=thought.is_claudes)
+    sampled = settings.supported_sampling(messages_read_options.sampling(top), caps, drop, thinks=thought.is_anthropic)
     limit = settings.output_limit(asked, thought, caps, demanded=False)
-    stops = settings.stops(messages_read_options.stops(top), caps, drop, "/stop_sequences")
+    stops = settings.supported_stops(messages_read_options.stops(top), caps, drop, "/stop_sequences")
     tier = messages_read_options.service_tier(top)
     return {
         **chat_options.limit(limit, caps),

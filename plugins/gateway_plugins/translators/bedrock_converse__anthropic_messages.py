@@ -83,12 +83,14 @@ class _Request:
         system, messages = self._conversation(turns, prefill=caps.prefill and not wish.on)
         limit = settings.allowed_limit(converse_read_options.limit(config), caps, drop, "/inferenceConfig/maxTokens")
         loop = messages_demand.is_unsigned_loop(messages)
-        thought = settings.thought(wish, limit, caps, drop, unsigned_loop=loop)
-        thinks = thought.is_claudes or caps.reasoning == "always"
+        thought = settings.plan_thinking(wish, limit, caps, drop, unsigned_loop=loop)
+        thinks = thought.is_anthropic or caps.reasoning == "always"
         output = self._output(messages, system, thinks=thinks)
         self._marks.limit()
         sampling = converse_read_options.sampling(config, extra)
-        stops = settings.stops(converse_read_options.stops(config), caps, drop, "/inferenceConfig/stopSequences")
+        stops = settings.supported_stops(
+            converse_read_options.stops(config), caps, drop, "/inferenceConfig/stopSequences"
+        )
         members = {
             "model": self._target.model,
             "max_tokens": settings.output_limit(limit, thought, caps, demanded=True),
@@ -98,10 +100,10 @@ class _Request:
             "stream": self._ask.stream,
         }
         body: Body = {name: value for name, value in members.items() if value}
-        body |= settings.sampling(sampling.values, caps, drop, thinks=thinks, at=sampling.at)
+        body |= settings.supported_sampling(sampling.values, caps, drop, thinks=thinks, at=sampling.at)
         betas = [*converse_read_options.betas(extra), *([_TOOL_CHANGES] if turns.changes_tools else [])]
         named = {"anthropic_beta": betas} if betas else {}
-        body |= messages_settings.merged(named, messages_settings.thinking(thought), effort, output)
+        body |= messages_settings.merge(named, messages_settings.thinking(thought), effort, output)
         return body | {name: value for name, value in extra.items() if name in _CARRIED}
 
     def _conversation(self, turns: Turns, *, prefill: bool) -> tuple[list[Block], list[Block]]:
@@ -151,7 +153,7 @@ def _own_tools(extra: Mapping[str, Any]) -> list[Block]:
 
 def _effort(wish: ThinkingRequest, caps: Caps, drop: Drop) -> tuple[ThinkingRequest, Body]:
     """The wish for thinking without an effort of the whole answer, and the latter as members."""
-    if wish.own or wish.effort_at not in _ANSWERS_EFFORT or caps.reasoning not in {"adaptive", "budget"}:
+    if wish.anthropic or wish.effort_at not in _ANSWERS_EFFORT or caps.reasoning not in {"adaptive", "budget"}:
         return wish, {}
     effort = settings.nearest_effort(wish.effort, caps.efforts)
     taken = caps.reasoning == "adaptive" or caps.effort_beta

@@ -55,21 +55,21 @@ def _body(ask: ClientRequest, target: Target, names: Names, drop: Drop) -> tuple
     told = messages.read(top)
     limit = settings.allowed_limit(converse_read_options.limit(config), caps, drop, "/inferenceConfig/maxTokens")
     wish = converse_read_options.wish(top, extra, drop)
-    thought = settings.thought(wish, limit, caps, drop, unsigned_loop=False)
+    thought = settings.plan_thinking(wish, limit, caps, drop, unsigned_loop=False)
     offered, choice = _tools(ask, extra, messages, drop)
     output = chat_options.output(converse_read_options.output_format(top, extra, drop), offered, choice, caps, drop)
     if output.hint:
         told.system(output.hint)
     sampling = converse_read_options.sampling(config, extra)
-    sampled = settings.sampling(sampling.values, caps, drop, thinks=thought.is_claudes, at=sampling.at)
+    sampled = settings.supported_sampling(sampling.values, caps, drop, thinks=thought.is_anthropic, at=sampling.at)
     stops_at = "/inferenceConfig/stopSequences"
-    stops = settings.stops(converse_read_options.stops(config), caps, drop, stops_at)
+    stops = settings.supported_stops(converse_read_options.stops(config), caps, drop, stops_at)
     body: Block = {"model": target.model, "messages": told.messages()}
     body |= {name: value for name, value in extra.items() if name in _CARRIED}
     body |= chat_options.limit(settings.output_limit(limit, thought, caps, demanded=False), caps)
     body |= chat_options.effort(thought, caps) | chat_options.sampling(sampled, drop, sampling.at["top_k"])
     body |= chat_options.stops(stops, drop, stops_at) | output.body | _tier(ask, drop)
-    return body | (chat_options.streamed() if ask.stream else {}), output.schema_tool
+    return body | (chat_options.stream_members() if ask.stream else {}), output.schema_tool
 
 
 def _extras(extra: dict[str, Any], drop: Drop) -> dict[str, Any]:

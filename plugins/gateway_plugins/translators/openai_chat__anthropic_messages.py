@@ -21,7 +21,7 @@ operations = ("generate",)
 
 
 def open(ask: ClientRequest, target: Target, drop: Drop) -> Translation:  # noqa: A001 (the contract's name)
-    asked = chat_read_options.asked(ask.top, drop)
+    asked = chat_read_options.read_request(ask.top, drop)
     made = openai_to_messages.request(asked, target, drop, stream=ask.stream)
     include_usage = chat_read_options.include_usage(ask.top, drop)
     headers = {**ask.headers, **converse_on_invoke.guardrail(asked.guardrail, target, drop)}

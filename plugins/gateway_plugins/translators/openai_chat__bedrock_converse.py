@@ -20,7 +20,7 @@ operations = ("generate",)
 
 
 def open(ask: ClientRequest, target: Target, drop: Drop) -> Translation:  # noqa: A001 (the contract's name)
-    made = openai_to_converse.request(chat_read_options.asked(ask.top, drop), target, drop, stream=ask.stream)
+    made = openai_to_converse.request(chat_read_options.read_request(ask.top, drop), target, drop, stream=ask.stream)
     include_usage = chat_read_options.include_usage(ask.top, drop)
     return Translation(
         ask.with_body("bedrock_converse", made.body),

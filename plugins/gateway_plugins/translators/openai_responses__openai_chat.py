@@ -20,7 +20,7 @@ operations = ("generate",)
 
 
 def open(ask: ClientRequest, target: Target, drop: Drop) -> Translation:  # noqa: A001 (the contract's name)
-    asked, origins = responses_read_options.asked(ask.top, drop)
+    asked, origins = responses_read_options.read_request(ask.top, drop)
     made = openai_to_chat.request(asked, target, drop, stream=ask.stream)
     return Translation(
         ask.with_body("openai_chat", made.body),

@@ -279,4 +279,4 @@ def test_formats_that_converse_takes_come_as_files_of_chat():
 def test_patching_replaces_adds_and_takes_out_members_at_any_depth():
     body = b'{"a":[1, {"b":"x","c":{"d":1.0}} ,3],"e":null}'
     changes = {("a", 1, "b"): b'"y"', ("a", 1, "c", "f"): b"2", ("e",): None, ("a", 2): b"[]"}
-    assert remote_files.patched(body, changes) == b'{"a":[1,{"b":"y","c":{"d":1.0,"f":2}},[]]}'
+    assert remote_files.patch(body, changes) == b'{"a":[1,{"b":"y","c":{"d":1.0,"f":2}},[]]}'

@@ -50,7 +50,7 @@ def _envelope(name: str) -> _Envelope:
     return _Envelope(tuple(found["take"]), found["rewrite"])
 
 
-def of_body(top: Members) -> list[str]:
+def body_betas(top: Members) -> list[str]:
     """Raises `Refused` for what is no list of names."""
     given = member(top, MEMBER)
     if given is None:
@@ -60,18 +60,18 @@ def of_body(top: Members) -> list[str]:
     return list(dict.fromkeys(given))
 
 
-def of_header(headers: Headers) -> list[str]:
+def header_betas(headers: Headers) -> list[str]:
     """A comma between names, a JSON array, or the header repeated: clients send all three."""
     names = (part.strip(' "[]') for part in headers.get(HEADER, "").split(","))
     return list(dict.fromkeys(name for name in names if name))
 
 
-def of_both(ask: ClientRequest) -> list[str]:
-    """The body's, then the header's. Raises as `of_body` does."""
-    return list(dict.fromkeys([*of_body(ask.top), *of_header(ask.headers)]))
+def request_betas(ask: ClientRequest) -> list[str]:
+    """The body's, then the header's. Raises as `body_betas` does."""
+    return list(dict.fromkeys([*body_betas(ask.top), *header_betas(ask.headers)]))
 
 
-def taken(names: Iterable[str], envelope: str, options: Mapping[str, Any], drop: Drop) -> list[str]:
+def select_betas(names: Iterable[str], envelope: str, options: Mapping[str, Any], drop: Drop) -> list[str]:
     """Those of the names that the envelope takes, by the names that it has for them; others are dropped aloud.
 
     `envelope` is one of the data's; `options` are the target's. What the configuration drops goes, what it allows stays
@@ -98,7 +98,7 @@ def drops_any(options: Mapping[str, Any]) -> bool:
     return bool(mapping(options.get(OPTION)).get("drop"))
 
 
-def kept(names: Iterable[str], options: Mapping[str, Any], drop: Drop) -> list[str]:
+def remove_dropped(names: Iterable[str], options: Mapping[str, Any], drop: Drop) -> list[str]:
     """Those of the names that the configuration does not drop: of a body that goes to the envelope it is made for."""
     found = []
     for name in names:
@@ -109,7 +109,7 @@ def kept(names: Iterable[str], options: Mapping[str, Any], drop: Drop) -> list[s
     return found
 
 
-def needed(feature: str) -> str:
+def beta_for(feature: str) -> str:
     """The beta that a member or a value of the request needs on Bedrock; "" for none."""
     return str(_data()["features"].get(feature, ""))
 
@@ -120,9 +120,9 @@ def is_refusal(problem: Problem) -> bool:
     return problem.code == errors.INVALID_REQUEST and any(word in said for word in _data()["refusals"]["words"])
 
 
-def without(ask: ClientRequest, drop: Drop) -> ClientRequest | None:
+def retry_without_betas(ask: ClientRequest, drop: Drop) -> ClientRequest | None:
     """The ask without any beta, dropped aloud, and without the members of tools that bring one; None if it has none."""
-    names = of_both(ask)
+    names = request_betas(ask)
     changes: dict[str, bytes | None] = {MEMBER: None} if MEMBER in ask.top else {}
     tools, changed = _not_eager(ask.top, drop)
     if changed:

@@ -24,7 +24,7 @@ from gateway_plugins.shared.turns import (
     side,
 )
 
-MAX_MARKS: Final = 4
+MAX_CACHE_BREAKPOINTS: Final = 4
 """Cache breakpoints in one request."""
 _USUAL_TTL: Final = "5m"
 _THINKING: Final = ("thinking", "redacted_thinking")
@@ -175,7 +175,7 @@ class CacheBreakpoints:
 
         A longer lifetime must not come behind a shorter one.
         """
-        excess = sum(map(len, self._marked.values())) - MAX_MARKS
+        excess = sum(map(len, self._marked.values())) - MAX_CACHE_BREAKPOINTS
         for section in ("messages", "system", "tools"):
             for block, path in self._marked[section][: max(0, excess)]:
                 del block["cache_control"]

@@ -15,7 +15,7 @@ from gateway.contract.flag import Caps, Drop, Members
 from gateway_plugins.dialects.anthropic_messages.read import ttl_of
 from gateway_plugins.shared import checks
 from gateway_plugins.shared.fields import Ttl, member, param
-from gateway_plugins.shared.settings import SAMPLING, ThinkingRequest, nearest_effort, own_thinking
+from gateway_plugins.shared.settings import SAMPLING, ThinkingRequest, nearest_effort, parse_thinking
 
 _CARRIED: Final = frozenset(
     {
@@ -31,7 +31,7 @@ _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "mcp_servers": ([],),
     "context_management": ({}, {"edits": []}),
 }
-MEANING: Final[Mapping[str, str]] = {
+REFUSED_MEMBERS: Final[Mapping[str, str]] = {
     # what cannot be left out without changing what the client gets, and what to do instead
     "thread": "no conversations are stored here: send the whole conversation as messages",
     "compaction": "only Anthropic's own servers compact a conversation: leave it out",
@@ -87,7 +87,7 @@ def leftovers(top: Members, drop: Drop) -> None:
 
     Raises `Refused` for one without which the answer would be another.
     """
-    checks.refuse(top, MEANING, _NEUTRAL)
+    checks.refuse(top, REFUSED_MEMBERS, _NEUTRAL)
     checks.leftovers(top, _CARRIED, _NEUTRAL, drop)
 
 
@@ -168,7 +168,7 @@ def wish(top: Members, caps: Caps, drop: Drop) -> ThinkingRequest:
             drop("/thinking/type")
             raw = {"type": "adaptive"}
         checks.inner_leftovers(raw, ("type", "budget_tokens", "display"), "/thinking", drop)
-    own = own_thinking(raw)
+    own = parse_thinking(raw)
     wanted = effort(top)
     thinks = own is not None and own.mode != "disabled"
     if caps.reasoning in {"budget", "adaptive"} and not (thinks and not caps.effort_beta):

@@ -16,7 +16,7 @@ Body = dict[str, Any]
 
 def thinking(thought: ThinkingPlan) -> Body:
     """The members `thinking` and `output_config`."""
-    if not thought.is_claudes:
+    if not thought.is_anthropic:
         return {}
     shown = {"display": thought.display} if thought.display else {}
     if thought.form == "budget":
@@ -25,12 +25,12 @@ def thinking(thought: ThinkingPlan) -> Body:
     return body | ({"output_config": {"effort": thought.effort}} if thought.effort else {})
 
 
-def merged(*bodies: Body) -> Body:
+def merge(*bodies: Body) -> Body:
     """Members of several decisions; each may have something to say in `output_config`, or need a beta."""
-    merged: Body = {}
+    merge: Body = {}
     for body in bodies:
-        config = {**merged.get("output_config", {}), **body.get("output_config", {})}
-        betas = list(dict.fromkeys([*merged.get("anthropic_beta", []), *body.get("anthropic_beta", [])]))
+        config = {**merge.get("output_config", {}), **body.get("output_config", {})}
+        betas = list(dict.fromkeys([*merge.get("anthropic_beta", []), *body.get("anthropic_beta", [])]))
         both = {"output_config": config, "anthropic_beta": betas}
-        merged |= body | {name: value for name, value in both.items() if value}
-    return merged
+        merge |= body | {name: value for name, value in both.items() if value}
+    return merge

@@ -17,7 +17,7 @@ from gateway.contract.flag import Caps, Drop
 from gateway_plugins.dialects.anthropic_messages.settings import Body
 from gateway_plugins.dialects.bedrock_converse.tools import Choice
 from gateway_plugins.dialects.openai_chat.options import Format, Output
-from gateway_plugins.shared.schemas import is_recursive, kept
+from gateway_plugins.shared.schemas import is_recursive, restrict_schema
 from gateway_plugins.shared.settings import JSON_HINT
 from gateway_plugins.shared.tools import tool_schema, unused
 from gateway_plugins.shared.turns import Block
@@ -42,7 +42,7 @@ def make_strict(tool: Block, caps: Caps, drop: Drop, at: str, schema_at: str) ->
     if not caps.strict_tools or is_recursive(tool["input_schema"]):
         drop(at)
         return
-    tool["input_schema"] = kept(tool["input_schema"], drop, schema_at)
+    tool["input_schema"] = restrict_schema(tool["input_schema"], drop, schema_at)
     tool["strict"] = True
 
 
@@ -85,7 +85,7 @@ def output(wanted: Format | None, chosen: Body, caps: Caps, drop: Drop, *, think
     if wanted is None:
         return Output(chosen)
     if caps.json_schema and not is_recursive(wanted.schema):
-        schema = kept(wanted.schema, drop, schema_at or wanted.path)
+        schema = restrict_schema(wanted.schema, drop, schema_at or wanted.path)
         if wanted.description:
             schema.setdefault("description", wanted.description)
         return Output(chosen | {"output_config": {"format": {"type": "json_schema", "schema": schema}}})

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Caps, Drop
-from gateway_plugins.shared.fields import escaped
+from gateway_plugins.shared.fields import escape_step
 from gateway_plugins.shared.lenient import mapping, sequence, text
 from gateway_plugins.shared.turns import Block, reminder
 
@@ -88,7 +88,7 @@ class Placed:
     def _blocks(self, number: int, message: Block) -> list[Block]:
         """A system message's text; all else in it belongs to a native one and is dropped aloud."""
         for name in message.keys() - _OWN_MEMBERS:
-            self._drop(f"/messages/{number}/{escaped(name)}")
+            self._drop(f"/messages/{number}/{escape_step(name)}")
         found = []
         for index, block in enumerate(_content(message)):
             if not isinstance(mapping(block).get("text"), str):

@@ -16,12 +16,12 @@ import orjson
 from gateway.contract.errors import invalid
 from gateway.contract.flag import COUNT_TOKENS, Caps, ClientRequest, Drop, Event, Members, Target
 from gateway_plugins.dialects.anthropic_messages import betas as messages_betas
-from gateway_plugins.dialects.anthropic_messages.demand import MAX_MARKS
-from gateway_plugins.dialects.anthropic_messages.read_options import MEANING
+from gateway_plugins.dialects.anthropic_messages.demand import MAX_CACHE_BREAKPOINTS
+from gateway_plugins.dialects.anthropic_messages.read_options import REFUSED_MEMBERS
 from gateway_plugins.dialects.bedrock import claude_messages, claude_settings, tagged_history
 from gateway_plugins.shared.checks import refuse
 from gateway_plugins.shared.lenient import mapping, sequence, whole_number
-from gateway_plugins.shared.members_in_place import Parts
+from gateway_plugins.shared.members_in_place import EditedMembers
 
 BEDROCK_VERSION: Final = "bedrock-2023-05-31"
 
@@ -38,7 +38,7 @@ _NOT_TAKEN: Final[Mapping[str, tuple[Any, ...]]] = {
     "fallback_credit_token": (),
     "service_tier": ("auto", "standard_only", "default", "standard"),
 }
-_MEANING: Final = {name: MEANING[name] for name in ("mcp_servers", "thread")}
+_MEANING: Final = {name: REFUSED_MEMBERS[name] for name in ("mcp_servers", "thread")}
 _INTERLEAVED: Final = "interleaved-thinking-2025-05-14"
 """Thinking between calls: from a header it is taken where it changes something, which is a budget to think with, and
 tools to call in between. Adaptive thinking needs none. A body keeps it (`dialects/anthropic_messages/betas.json`)."""
@@ -63,8 +63,8 @@ def native_body(top: Members, target: Target, drop: Drop) -> bytes:
         changes["anthropic_version"] = orjson.dumps(versions[0])
     changes |= tagged_history.of_messages(top, target.caps.family, drop)
     if messages_betas.drops_any(target.options) and messages_betas.MEMBER in top:
-        given = messages_betas.of_body(top)
-        kept = messages_betas.kept(given, target.options, drop)
+        given = messages_betas.body_betas(top)
+        kept = messages_betas.remove_dropped(given, target.options, drop)
         if kept != given:
             changes[messages_betas.MEMBER] = orjson.dumps(kept) if kept else None
     return top.spliced(changes) if changes else top.body
@@ -87,7 +87,7 @@ def body(ask: ClientRequest, target: Target, drop: Drop) -> bytes:
     versions = target.caps.anthropic_versions or (BEDROCK_VERSION,)
     if top.decode("anthropic_version") not in versions:
         changes["anthropic_version"] = orjson.dumps(versions[0])
-    parts = Parts(top)
+    parts = EditedMembers(top)
     betas = _betas(ask, target, parts, drop)
     _messages(parts, target.caps, drop)
     _tools(parts, betas)
@@ -116,24 +116,24 @@ def _tier(top: Members) -> str:
     return tier if tier in _TIERS else ""
 
 
-def _betas(ask: ClientRequest, target: Target, parts: Parts, drop: Drop) -> list[str]:
+def _betas(ask: ClientRequest, target: Target, parts: EditedMembers, drop: Drop) -> list[str]:
     """The body's betas, then those of the header that Bedrock takes. `allow` of the configuration stands above both."""
-    betas = messages_betas.kept(messages_betas.of_body(ask.top), target.options, drop)
-    header = [name for name in messages_betas.of_header(ask.headers) if name not in betas]
+    betas = messages_betas.remove_dropped(messages_betas.body_betas(ask.top), target.options, drop)
+    header = [name for name in messages_betas.header_betas(ask.headers) if name not in betas]
     if _INTERLEAVED in header and _may_interleave(parts):
         header.remove(_INTERLEAVED)
-        betas += messages_betas.kept([_INTERLEAVED], target.options, drop)
-    taken = messages_betas.taken(header, "invoke", target.options, drop)
+        betas += messages_betas.remove_dropped([_INTERLEAVED], target.options, drop)
+    taken = messages_betas.select_betas(header, "invoke", target.options, drop)
     if ask.top.get("safeguards", b"null") != b"null":
-        taken.append(messages_betas.needed("safeguards"))
+        taken.append(messages_betas.beta_for("safeguards"))
     return list(dict.fromkeys([*betas, *taken]))
 
 
-def _may_interleave(parts: Parts) -> bool:
+def _may_interleave(parts: EditedMembers) -> bool:
     return mapping(parts["thinking"]).get("type") == "enabled" and bool(parts["tools"])
 
 
-def _messages(parts: Parts, caps: Caps, drop: Drop) -> None:
+def _messages(parts: EditedMembers, caps: Caps, drop: Drop) -> None:
     raw = parts.raw("messages")
     if tagged_history.is_tagged(raw) and tagged_history.untag_messages(parts["messages"], caps.family, drop):
         parts.change("messages")
@@ -148,8 +148,8 @@ def _messages(parts: Parts, caps: Caps, drop: Drop) -> None:
             parts.put("system", [*claude_settings.system_blocks(parts["system"]), *placed.leading])
 
 
-def _tools(parts: Parts, betas: list[str]) -> None:
-    eager = messages_betas.needed("eager_input_streaming")
+def _tools(parts: EditedMembers, betas: list[str]) -> None:
+    eager = messages_betas.beta_for("eager_input_streaming")
     for index, tool in enumerate(sequence(parts["tools"])):
         if not isinstance(tool, dict):
             continue
@@ -170,12 +170,12 @@ def _tools(parts: Parts, betas: list[str]) -> None:
             raise invalid(f"tools[{index}].name: a tool needs a name", f"tools[{index}].name")
 
 
-def _context_management(parts: Parts, betas: list[str], drop: Drop) -> dict[str, bytes | None]:
+def _context_management(parts: EditedMembers, betas: list[str], drop: Drop) -> dict[str, bytes | None]:
     management = mapping(parts["context_management"])
     edits = sequence(management.get("edits"))
     kept = [edit for edit in edits if mapping(edit).get("type") not in _EDITS_NOT_TAKEN]
     for edit in kept:
-        beta = messages_betas.needed(str(mapping(edit).get("type")))
+        beta = messages_betas.beta_for(str(mapping(edit).get("type")))
         if beta and beta not in betas:
             betas.append(beta)
     if len(kept) == len(edits):
@@ -184,7 +184,7 @@ def _context_management(parts: Parts, betas: list[str], drop: Drop) -> dict[str,
     return {"context_management": orjson.dumps({**management, "edits": kept}) if kept else None}
 
 
-def _cache_controls(parts: Parts, caps: Caps, drop: Drop) -> None:
+def _cache_controls(parts: EditedMembers, caps: Caps, drop: Drop) -> None:
     """What of cache marks is refused; members without any are not even decoded."""
     suspects = (b'"scope"',) if caps.cache_ttl else (b'"scope"', b'"ttl"')
     members = ("system", "messages", "tools")
@@ -217,7 +217,7 @@ def _cleaned(control: dict[str, Any], path: str, caps: Caps, drop: Drop) -> bool
     return bool(refused)
 
 
-def _automatic_cache(parts: Parts, caps: Caps, drop: Drop) -> None:
+def _automatic_cache(parts: EditedMembers, caps: Caps, drop: Drop) -> None:
     """The top-level `cache_control`, which Bedrock does not know, as the mark that Anthropic sets for it."""
     control = parts["cache_control"]
     if control is None:
@@ -231,7 +231,7 @@ def _automatic_cache(parts: Parts, caps: Caps, drop: Drop) -> None:
         return
     if block.get("cache_control") is not None:  # marked by the client itself
         return
-    if sum(_marks(parts[name]) for name in ("system", "messages", "tools")) >= MAX_MARKS:
+    if sum(_marks(parts[name]) for name in ("system", "messages", "tools")) >= MAX_CACHE_BREAKPOINTS:
         drop("/cache_control")
         return
     block["cache_control"] = control

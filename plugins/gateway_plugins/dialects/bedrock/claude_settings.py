@@ -14,7 +14,7 @@ from gateway.contract.errors import invalid
 from gateway.contract.flag import Drop, Target
 from gateway_plugins.shared import settings
 from gateway_plugins.shared.lenient import mapping, whole_number
-from gateway_plugins.shared.members_in_place import Parts
+from gateway_plugins.shared.members_in_place import EditedMembers
 from gateway_plugins.shared.settings import SAMPLING, ThinkingPlan
 
 Changes = dict[str, bytes | None]
@@ -22,7 +22,7 @@ Changes = dict[str, bytes | None]
 _THINKS: Final = ("enabled", "adaptive")
 
 
-def apply(parts: Parts, target: Target, betas: list[str], drop: Drop) -> Changes:
+def apply(parts: EditedMembers, target: Target, betas: list[str], drop: Drop) -> Changes:
     """The members that change; `betas` gets the one that an effort needs. Raises `Refused` for a wrong type."""
     changes = _sampling(parts, target, drop)
     if target.caps.family:
@@ -33,13 +33,13 @@ def apply(parts: Parts, target: Target, betas: list[str], drop: Drop) -> Changes
     return changes
 
 
-def _sampling(parts: Parts, target: Target, drop: Drop) -> Changes:
+def _sampling(parts: EditedMembers, target: Target, drop: Drop) -> Changes:
     given = {name: parts[name] for name in SAMPLING if parts[name] is not None}
     for name, value in given.items():
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise invalid(f"{name}: must be a number, such as 0.7", name)
     thinks = mapping(parts["thinking"]).get("type") in _THINKS or target.caps.reasoning == "always"
-    kept = settings.sampling(given, target.caps, drop, thinks=thinks)
+    kept = settings.supported_sampling(given, target.caps, drop, thinks=thinks)
     return {
         name: orjson.dumps(kept[name]) if name in kept else None
         for name, value in given.items()
@@ -47,7 +47,7 @@ def _sampling(parts: Parts, target: Target, drop: Drop) -> Changes:
     }
 
 
-def _effort(parts: Parts, target: Target, betas: list[str], drop: Drop) -> None:
+def _effort(parts: EditedMembers, target: Target, betas: list[str], drop: Drop) -> None:
     """`output_config.effort`: the nearest that the model has, with its beta where it needs one; dropped elsewhere."""
     caps = target.caps
     config = mapping(parts["output_config"])
@@ -68,7 +68,7 @@ def _effort(parts: Parts, target: Target, betas: list[str], drop: Drop) -> None:
     parts.change("output_config")
 
 
-def _format(parts: Parts, target: Target, drop: Drop) -> Changes:
+def _format(parts: EditedMembers, target: Target, drop: Drop) -> Changes:
     """Structured output as `output_config.format`, the form that Bedrock relays; elsewhere the system prompt asks."""
     config = mapping(parts["output_config"])
     older = parts["output_format"]
@@ -101,16 +101,16 @@ def system_blocks(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def least_limit(parts: Parts) -> int:
+def least_limit(parts: EditedMembers) -> int:
     """The limit of a request whose tokens are only counted: one is demanded, and it must leave room beside a budget."""
     return _budget(parts) + 1
 
 
-def _budget(parts: Parts) -> int:
+def _budget(parts: EditedMembers) -> int:
     return max(0, whole_number(mapping(parts["thinking"]).get("budget_tokens")))
 
 
-def _limit(parts: Parts, target: Target) -> int:
+def _limit(parts: EditedMembers, target: Target) -> int:
     """What is demanded and the client left out: room for the model's usual answer beside its thinking."""
     limit = settings.output_limit(None, ThinkingPlan(tokens=_budget(parts)), target.caps, demanded=True)
     assert limit is not None

@@ -28,7 +28,7 @@ from gateway_plugins.dialects.bedrock_converse.values import (
 )
 from gateway_plugins.shared import media
 from gateway_plugins.shared.checks import arguments
-from gateway_plugins.shared.fields import escaped, member, param
+from gateway_plugins.shared.fields import escape_step, member, param
 from gateway_plugins.shared.media import Media
 from gateway_plugins.shared.reasoning import Reasoning
 from gateway_plugins.shared.reply_events import Citation
@@ -97,7 +97,7 @@ def struct(value: Any, at: str, known: Collection[str], drop: Drop) -> dict[str,
         raise invalid(f"{param(at)} must be an object", param(at))
     for name, inner in value.items():
         if name not in known and inner is not None:
-            drop(f"{at}/{escaped(name)}")
+            drop(f"{at}/{escape_step(name)}")
     return value
 
 
@@ -169,8 +169,8 @@ def _image(value: Any, at: str, drop: Drop) -> File:
     at = f"{at}/image"
     inner = struct(value, at, ("format", "source"), drop)
     field = f"{param(at)}.source.bytes"
-    data = media.decoded(_bytes(inner.get("source"), at)[1], field)
-    mime = media.sniffed(data) or ""
+    data = media.decode_base64(_bytes(inner.get("source"), at)[1], field)
+    mime = media.sniff_type(data) or ""
     if not mime.startswith("image/"):
         raise invalid(f"{field}: this is no png, jpeg, gif or webp image", field)
     return File(at, Media(mime, data))
@@ -247,7 +247,7 @@ def _thinking(value: Any, at: str, drop: Drop) -> Reasoning:
     if kind == "redactedContent":
         # the bytes are Anthropic's base64 text (recorded traffic, thinking_part_redacted)
         encoded = text_at(value, kind, at)
-        return Reasoning(at, data=media.decoded(encoded, f"{param(at)}.redactedContent").decode("latin-1"))
+        return Reasoning(at, data=media.decode_base64(encoded, f"{param(at)}.redactedContent").decode("latin-1"))
     text = struct(inner, f"{at}/reasoningText", ("text", "signature"), drop)
     at = f"{at}/reasoningText"
     return Reasoning(at, text_at(text, "text", at), text_at(text, "signature", at))

@@ -20,8 +20,8 @@ from gateway.contract.flag import Drop, Members
 from gateway_plugins.dialects.bedrock_converse.read import cache_point, listed, struct, text_at, union
 from gateway_plugins.dialects.bedrock_converse.tools import Choice
 from gateway_plugins.dialects.openai_chat.options import Format
-from gateway_plugins.shared.fields import Ttl, escaped, is_deep, member, param
-from gateway_plugins.shared.settings import EFFORTS, ThinkingRequest, own_thinking
+from gateway_plugins.shared.fields import Ttl, escape_step, is_deep, member, param
+from gateway_plugins.shared.settings import EFFORTS, ThinkingRequest, parse_thinking
 
 EXTRAS: Final = "/additionalModelRequestFields"
 MEMBERS: Final = frozenset(
@@ -98,7 +98,7 @@ def leftovers(top: Members, drop: Drop) -> None:
     """Report members that the service model does not have."""
     for name in top:
         if name not in MEMBERS and top.decode(name) is not None:
-            drop(f"/{escaped(name)}")
+            drop(f"/{escape_step(name)}")
 
 
 def guardrail(top: Members, drop: Drop) -> dict[str, str]:
@@ -171,7 +171,7 @@ def sampling(config: Mapping[str, Any], extra: Mapping[str, Any]) -> Sampling:
 
 def wish(top: Members, extra: Mapping[str, Any], drop: Drop) -> ThinkingRequest:
     """What is said of thinking, in any family's form; of several efforts the first counts."""
-    own = own_thinking(extra.get("thinking"), f"{EXTRAS[1:]}.thinking")
+    own = parse_thinking(extra.get("thinking"), f"{EXTRAS[1:]}.thinking")
     own_at = f"{EXTRAS}/thinking"
     if own is not None:
         struct(extra["thinking"], own_at, _THINKING, drop)
@@ -363,4 +363,4 @@ def report_extras(extra: Mapping[str, Any], carried: Collection[str], drop: Drop
     """Extra fields that neither this file reads nor the conversion carries."""
     for name in extra:
         if name not in READ and name not in carried:
-            drop(f"{EXTRAS}/{escaped(name)}")
+            drop(f"{EXTRAS}/{escape_step(name)}")

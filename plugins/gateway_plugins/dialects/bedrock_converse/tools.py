@@ -14,8 +14,8 @@ import orjson
 
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Caps, Drop
-from gateway_plugins.shared.fields import escaped, param
-from gateway_plugins.shared.schemas import is_recursive, kept
+from gateway_plugins.shared.fields import escape_step, param
+from gateway_plugins.shared.schemas import is_recursive, restrict_schema
 from gateway_plugins.shared.tools import Block, tool_schema
 
 _MAPS: Final = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
@@ -54,13 +54,13 @@ def make_strict(tool: Block, caps: Caps, drop: Drop, at: str, schema_at: str) ->
     if not caps.strict_tools or is_recursive(spec["inputSchema"]["json"]):
         drop(at)
         return
-    spec["inputSchema"] = {"json": kept(spec["inputSchema"]["json"], drop, schema_at)}
+    spec["inputSchema"] = {"json": restrict_schema(spec["inputSchema"]["json"], drop, schema_at)}
     spec["strict"] = True
 
 
 def text_format(name: str, description: str, schema: Block, drop: Drop, at: str) -> Block:
     """`outputConfig` for an answer of a schema. What is taken out of the schema is reported, place by place."""
-    defined = {"schema": orjson.dumps(kept(schema, drop, at)).decode()}
+    defined = {"schema": orjson.dumps(restrict_schema(schema, drop, at)).decode()}
     if name:
         defined["name"] = name
     if description:
@@ -79,7 +79,7 @@ def _walked(schema: Any, change: Callable[[Block, str], Block], at: str) -> Any:
         path = f"{at}/{key}"
         if key in _MAPS:
             inner = value if isinstance(value, dict) else {}
-            node[key] = {name: _walked(sub, change, f"{path}/{escaped(name)}") for name, sub in inner.items()}
+            node[key] = {name: _walked(sub, change, f"{path}/{escape_step(name)}") for name, sub in inner.items()}
         elif key in _LISTS or (key == "items" and isinstance(value, list)):
             node[key] = [
                 _walked(sub, change, f"{path}/{index}")

@@ -107,12 +107,12 @@ class Format:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class OpenAIRequest:
     """A whole request."""
 
     messages: Sequence[Message]
     tools: Tools
-    wish: ThinkingRequest
+    thinking: ThinkingRequest
     format: Format
     limit: int | None
     """Of the output, in tokens."""
@@ -130,7 +130,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class ConvertedRequest:
     """The body that a request becomes, and what its reply must be read with."""
 
     body: dict[str, Any]

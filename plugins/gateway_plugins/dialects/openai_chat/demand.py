@@ -18,7 +18,7 @@ from gateway.contract.errors import invalid
 from gateway.contract.flag import Caps, Drop
 from gateway_plugins.shared.media import Media
 from gateway_plugins.shared.tools import ToolIds, tool_id
-from gateway_plugins.shared.turns import CONTINUE, NO_OUTPUT, NO_RESULT, Block, titled
+from gateway_plugins.shared.turns import CONTINUE, NO_OUTPUT, NO_RESULT, Block, frame_document
 
 Call = tuple[str, str, dict[str, Any]]
 """Of a tool: the client's id, the name (as `tools.Names` gives it), the input."""
@@ -67,7 +67,7 @@ def document_text(media: Media, field: str) -> Block:
         content = media.data.decode()
     except UnicodeDecodeError:
         raise invalid(f"{field}: the text is not UTF-8", field) from None
-    return text(titled(content, media.name))
+    return text(frame_document(content, media.name))
 
 
 def _filename(media: Media) -> str:

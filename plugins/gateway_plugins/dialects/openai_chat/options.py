@@ -16,7 +16,7 @@ import orjson
 
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Caps, Drop
-from gateway_plugins.shared.settings import JSON_HINT, ThinkingPlan, effort_of, nearest_effort
+from gateway_plugins.shared.settings import JSON_HINT, ThinkingPlan, effort_for_budget, nearest_effort
 from gateway_plugins.shared.tools import Block, tool_schema, unused
 
 _USUAL_EFFORT: Final = "high"
@@ -30,7 +30,7 @@ _NOT_IN_NAMES: Final = re.compile(r"[^a-zA-Z0-9_-]+")
 _MAX_NAME: Final = 64
 
 
-def streamed() -> Block:
+def stream_members() -> Block:
     """Of a translated stream: usage is always asked for, since every other dialect reports it."""
     return {"stream": True, "stream_options": {"include_usage": True}}
 
@@ -120,7 +120,7 @@ def effort(thought: ThinkingPlan, caps: Caps) -> Block:
     """How the model is asked to think; Chat has one word for all forms."""
     if not thought.form:
         return {}
-    wanted = thought.effort or (effort_of(thought.tokens) if thought.tokens else _USUAL_EFFORT)
+    wanted = thought.effort or (effort_for_budget(thought.tokens) if thought.tokens else _USUAL_EFFORT)
     return {"reasoning_effort": nearest_effort(wanted, caps.efforts) if caps.efforts else wanted}
 
 

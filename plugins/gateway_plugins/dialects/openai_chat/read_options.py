@@ -11,11 +11,11 @@ from gateway.contract.errors import invalid
 from gateway.contract.flag import Drop, Members
 from gateway_plugins.dialects.bedrock_converse.read_options import guardrail
 from gateway_plugins.dialects.openai import read as openai_read
-from gateway_plugins.dialects.openai.values import Asked, Format, Tool, ToolChoice, Tools
+from gateway_plugins.dialects.openai.values import Format, OpenAIRequest, Tool, ToolChoice, Tools
 from gateway_plugins.dialects.openai_chat.read import cache_ttl, messages
 from gateway_plugins.shared import checks
-from gateway_plugins.shared.fields import escaped, member, param
-from gateway_plugins.shared.settings import SAMPLING, ThinkingRequest, own_thinking
+from gateway_plugins.shared.fields import escape_step, member, param
+from gateway_plugins.shared.settings import SAMPLING, ThinkingRequest, parse_thinking
 
 _CARRIED: Final = frozenset({
     "model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "tools", "functions",
@@ -46,17 +46,17 @@ _MEANING: Final = {
 }
 
 
-def asked(top: Members, drop: Drop) -> Asked:
+def read_request(top: Members, drop: Drop) -> OpenAIRequest:
     """The request. Raises `Refused`."""
     checks.refuse(top, _MEANING, _NEUTRAL)
     checks.leftovers(top, _CARRIED, _NEUTRAL, drop)
     limit, limit_at = _limit(top)
-    return Asked(
+    return OpenAIRequest(
         messages=messages(top, drop),
         tools=_offer(top),
-        wish=ThinkingRequest(
+        thinking=ThinkingRequest(
             checks.effort(member(top, "reasoning_effort"), "reasoning_effort"),
-            own_thinking(member(top, "thinking")),
+            parse_thinking(member(top, "thinking")),
         ),
         format=_format(top),
         limit=limit,
@@ -84,7 +84,7 @@ def include_usage(top: Members, drop: Drop) -> bool:
     options = stream_options(top)
     for name, value in options.items():
         if name != "include_usage" and value:
-            drop(f"/stream_options/{escaped(name)}")
+            drop(f"/stream_options/{escape_step(name)}")
     return checks.flag_of(options.get("include_usage"), "/stream_options/include_usage") is True
 
 

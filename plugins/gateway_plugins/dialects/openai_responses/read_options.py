@@ -11,7 +11,7 @@ from typing import Any, Final
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Drop, Members
 from gateway_plugins.dialects.openai import read as openai_read
-from gateway_plugins.dialects.openai.values import Asked, Format
+from gateway_plugins.dialects.openai.values import Format, OpenAIRequest
 from gateway_plugins.dialects.openai_responses.names import Origins
 from gateway_plugins.dialects.openai_responses.read import messages
 from gateway_plugins.dialects.openai_responses.read_tools import tools
@@ -46,16 +46,16 @@ _LOGPROBS: Final = "message.output_text.logprobs"
 _FORMAT_AT: Final = "/text/format"
 
 
-def asked(top: Members, drop: Drop) -> tuple[Asked, Origins]:
+def read_request(top: Members, drop: Drop) -> tuple[OpenAIRequest, Origins]:
     """The request, and the names by which its tools are known in the reply. Raises `Refused`."""
     checks.refuse(top, _MEANING, _NEUTRAL)
     checks.leftovers(top, _CARRIED, _NEUTRAL, drop)
     _include(top, drop)
     offered, origins = tools(top, drop)
-    request = Asked(
+    request = OpenAIRequest(
         messages=messages(top, drop),
         tools=offered,
-        wish=_wish(top, drop),
+        thinking=_wish(top, drop),
         format=_format(top, drop),
         limit=checks.limit(top, "max_output_tokens"),
         limit_at="/max_output_tokens",

@@ -30,7 +30,7 @@ def target(flag, **options):
 
 def taken(envelope, *names, **options):
     dropped = []
-    return messages_betas.taken(names, envelope, {"anthropic_betas": options}, dropped.append), dropped
+    return messages_betas.select_betas(names, envelope, {"anthropic_betas": options}, dropped.append), dropped
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_the_configuration_stands_above_the_data_and_its_drops_above_what_it_all
 
 @pytest.mark.parametrize("header", ["a-1,b-2", "a-1, b-2", '["a-1", "b-2"]', "a-1,a-1, b-2"])
 def test_a_header_is_read_in_every_form_that_clients_send(header):
-    assert messages_betas.of_header({"anthropic-beta": header}) == ["a-1", "b-2"]
+    assert messages_betas.header_betas({"anthropic-beta": header}) == ["a-1", "b-2"]
 
 
 def test_a_native_invoke_body_loses_only_what_the_configuration_drops():

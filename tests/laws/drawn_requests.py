@@ -1,9 +1,9 @@
-"""Requests as the vendors' own descriptions allow them: botocore's service model, and the types of both SDKs.
+"""Requests drawn from the vendors' own descriptions: botocore's service model, and the types of both SDKs.
 
-A drawn request is a small sound one in which a few members have any value that the description allows. A top-level
-member that has no telling value yet is left out: `test_conversions.py` asks what should become of it. Texts come from short
-lists by the member's name, since a random text is seldom a picture, an address or a schema. What a gateway should make
-of such a request is for the laws to say.
+A drawn request is a small valid one in which a few members have any value that the description allows. A top-level member
+without a value in `member_values.py` is not drawn; a law of `test_conversions.py` reports it. Texts come from short lists by the
+member's name, because a random text is seldom a picture, an address or a schema. The laws say what should become of a
+request; nothing here does.
 """
 
 import json
@@ -21,7 +21,7 @@ from openai.types.responses.response_create_params import ResponseCreateParamsBa
 from typing_extensions import is_typeddict
 
 from tests.helpers.conversion import PNG
-from tests.laws.member_values import TELLING
+from tests.laws.member_values import MEMBER_VALUES
 
 PDF = "JVBERi0xLjQKJcOkw7zDtsOfCg=="
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
@@ -33,7 +33,7 @@ SCHEMAS = [
     {"anyOf": [SCHEMA, {"type": "object"}]},
 ]
 MAX_DEPTH = 7
-"""Below it only what is required is drawn."""
+"""Deepest level at which optional members are drawn."""
 
 TEXTS = {
     "bytes": [PNG, PDF, "QUJD"],
@@ -50,7 +50,7 @@ TEXTS = {
     "filename": ["a.pdf", "Jahres_bericht  1.txt", ""],
     "uri": ["s3://bucket/key"],
 }
-"""By a member's name; ids below."""
+"""Texts by the name of the member that holds them; ids come from `_IDS`."""
 _ID = re.compile(r".*_id|id|.*Id")
 _PLAIN = ["Hi", "", " ", "two\nlines", "Grüße", "END"]
 _IDS = ["a", "b", "call 1"]
@@ -83,42 +83,42 @@ def _shapes():
 
 @cache
 def members(dialect):
-    """Documented top-level member to the strategy of its values."""
+    """Return the documented top-level members, each with the strategy of its values."""
     if dialect in TYPES:
         hints = get_type_hints(TYPES[dialect], include_extras=True)
-        found = {name: typed(hint, name, 0) for name, hint in hints.items()}
+        strategies = {name: typed(hint, name, 0) for name, hint in hints.items()}
     else:
         given = _shapes()["ConverseRequest"]["members"]
-        found = {name: shaped(ref["shape"], name, 0) for name, ref in given.items()}
-    return {name: values for name, values in found.items() if name not in _IN_ENVELOPE}
+        strategies = {name: shaped(ref["shape"], name, 0) for name, ref in given.items()}
+    return {name: values for name, values in strategies.items() if name not in _IN_ENVELOPE}
 
 
 @st.composite
-def requests(draw, dialect, sound=()):
-    """A body on the ground of one of the sound ones. Tools of one name are left out: those every provider refuses, in plain words."""
-    known = {name: values for name, values in members(dialect).items() if name in TELLING[dialect]}
+def requests(draw, dialect, valid=()):
+    """Draw a body, starting from a valid one. No two tools have the same name: every provider refuses that, and says so."""
+    known = {name: values for name, values in members(dialect).items() if name in MEMBER_VALUES[dialect]}
     names = draw(st.lists(st.sampled_from(sorted(known)), min_size=1, max_size=4, unique=True))
-    body = draw(st.sampled_from([BASES[dialect], *sound])) | {name: draw(known[name]) for name in names}
+    body = draw(st.sampled_from([BASES[dialect], *valid])) | {name: draw(known[name]) for name in names}
     offered = re.findall(r'"name": "([^"]*)"', json.dumps([body.get(name) for name in _OFFERS]))
     assume(len(offered) == len(set(offered)))
     return body
 
 
-def _text(name, pattern=None, least=0, most=100):
+def _text(name, pattern=None, shortest=0, longest=100):
     pool = _IDS if _ID.fullmatch(name) else TEXTS.get(name, _PLAIN)
     fit = [
         text
         for text in pool
-        if least <= len(text) <= most and (pattern is None or re.fullmatch(pattern, text, re.ASCII))
+        if shortest <= len(text) <= longest and (pattern is None or re.fullmatch(pattern, text, re.ASCII))
     ]
     if fit:
         return st.sampled_from(fit)
-    return st.from_regex(re.compile(pattern, re.ASCII), fullmatch=True).map(lambda text: text[:most])
+    return st.from_regex(re.compile(pattern, re.ASCII), fullmatch=True).map(lambda text: text[:longest])
 
 
 @cache
 def typed(hint, name, depth):
-    """Values of a type of an SDK; `name` is the member's that holds them."""
+    """Return the strategy of a type of an SDK; `name` is the member that holds the value."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Annotated, Required, NotRequired):
         return typed(inner[0], name, depth)
@@ -139,12 +139,12 @@ def typed(hint, name, depth):
 def _plain(hint, name):
     if hint is str:
         return _text(name)
-    found = {int: _INTEGERS, float: _NUMBERS, bool: st.booleans(), type(None): st.none()}.get(hint)
-    return found if found is not None else st.sampled_from(SCHEMAS) if name in _OBJECTS else _VALUES
+    strategy = {int: _INTEGERS, float: _NUMBERS, bool: st.booleans(), type(None): st.none()}.get(hint)
+    return strategy if strategy is not None else st.sampled_from(SCHEMAS) if name in _OBJECTS else _VALUES
 
 
 def _is_json(kind):
-    """Not a reply's class, an open file or a path, which the SDKs take too."""
+    """Report whether a type is JSON: not a reply's class, an open file or a path, which the SDKs accept too."""
     return not isinstance(kind, type) or is_typeddict(kind) or kind in (str, int, float, bool, dict, object, type(None))
 
 
@@ -157,14 +157,14 @@ def _structure(hint, depth):
 
 @st.composite
 def _object(draw, needed, free):
-    """What must be there, and seldom much of the rest."""
+    """Draw an object with all needed members and at most two of the others."""
     chosen = draw(st.lists(st.sampled_from(sorted(free)), max_size=2, unique=True)) if free else []
     return {name: draw(values) for name, values in needed.items()} | {name: draw(free[name]) for name in chosen}
 
 
 @cache
 def shaped(name, member, depth):
-    """Values of a shape of the service model."""
+    """Return the strategy of a shape of the service model."""
     shape = _shapes()[name]
     kind = shape["type"]
     if shape.get("document"):

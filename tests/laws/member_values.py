@@ -1,7 +1,7 @@
-"""For each documented top-level member of a request a value that means something, and what it needs beside it.
+"""A value for each documented top-level member of a request, and the members that it needs beside it.
 
-The laws set one alone on a small request. Where a member is carried nowhere else than in the reply, or asks for what
-happens anyway, `NEUTRAL` says so.
+A law sets each value alone on a small request and demands a difference. `NEUTRAL` names the members that make none, because
+they ask for the default or for something that only the reply shows.
 """
 
 TOOL = {
@@ -12,7 +12,7 @@ TOOL = {
 }
 FUNCTION = {"name": "look", "parameters": {"type": "object"}}
 
-TELLING = {
+MEMBER_VALUES = {
     "openai_chat": {
         "messages": [{"role": "user", "content": "Something else."}],
         "audio": {"format": "mp3", "voice": "alloy"},
@@ -129,9 +129,9 @@ TELLING = {
         },
     },
 }
-"""By dialect; none of them is what happens anyway."""
+"""By dialect; no value is the default of its member."""
 
-NEEDS = {
+NEEDED_WITH = {
     ("openai_chat", "function_call"): {"functions": [FUNCTION]},
     ("openai_chat", "tool_choice"): {"tools": [TOOL["openai_chat"]]},
     ("openai_chat", "parallel_tool_calls"): {"tools": [TOOL["openai_chat"]]},
@@ -141,12 +141,15 @@ NEEDS = {
 }
 
 OLDER = {"anthropic_messages": {"temperature", "top_k", "top_p"}}
-"""What an SDK's type leaves out since its newest models refuse it."""
+"""Members that an SDK's type no longer has, because the newest models refuse them."""
 
 NEUTRAL = {
-    ("anthropic_messages", "metadata"): "says who asks, in every request of some clients; it is nobody's business",
-    ("anthropic_messages", "service_tier"): "standard_only asks for what is given anyway",
-    ("openai_chat", "stream_options"): "asks for what the reply shows",
+    (
+        "anthropic_messages",
+        "metadata",
+    ): "names the client's own user, in every request of some clients; that is nobody's business",
+    ("anthropic_messages", "service_tier"): "standard_only asks for the default",
+    ("openai_chat", "stream_options"): "asks for something that the reply shows",
     ("openai_responses", "stream_options"): "include_obfuscation: nothing is put in to hide lengths",
 }
-"""Members of which nothing is sent and nothing is said, and why."""
+"""Members that are neither sent nor reported as dropped, each with its reason."""

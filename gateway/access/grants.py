@@ -22,8 +22,9 @@ from functools import lru_cache
 from typing import Final
 
 from gateway.access.identity.caller import Identity
-from gateway.config.model import Capability, Grant, Permission, RateLimit, Role
+from gateway.config.model import Capability, Grant, Permission, Role
 from gateway.contract.globs import matches
+from gateway.money.quotas.definitions import RateLimit
 
 CALLERS: Final = 1024
 """Identities whose access is remembered: more than a large tailnet has at work at a time."""

@@ -1,21 +1,17 @@
 """What is kept of a call's bodies, as the server sees them go by: cut at a size, with headers that hold no secret.
 
 `Capture` is what a call gathers: it copies up to its limit and nothing else, so that no call is slower or fails for
-it. `kept` makes of it what may be written down, in the thread that writes. Where that is written, and for how long, is
-`store/bodies.py`'s affair; who may read it, `web/admin/bodies.py`'s.
+it. `redacted` makes of it what may be written down, in the thread that writes. Where that is written, and for how long,
+is `store/bodies.py`'s affair; who may read it, `web/admin/bodies.py`'s.
 """
 
 from __future__ import annotations
 
-import base64
-import codecs
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-import msgspec
-
+from gateway.store.captured import CapturedBodies, CapturedBody
 from gateway.telemetry.log import REDACTED, redact
 
 _SECRET_NAMED: Final = re.compile(
@@ -25,39 +21,6 @@ _SECRET_NAMED: Final = re.compile(
 _IN_ADDRESS: Final = re.compile(r"(?P<login>(?<=//)[^/?#\s@]+(?=@))|(?<=[?&;])(?P<name>[^=?&;\s]*)=[^?&;#\s]+")
 """Who logs in, and each parameter, of addresses as `referer` and `location` have them. No part of it may match what
 begins another one, or a long header would take the square of its length."""
-
-
-class Part(msgspec.Struct, frozen=True):
-    """One direction of a call, as it is kept."""
-
-    headers: Mapping[str, str]
-    """Names in lower case; what may be a secret reads `[redacted]`."""
-    body: bytes
-    """At most as long as the configuration says."""
-    cut: bool
-    """There was more than that."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON: the body as text, or base64 (`encoding` says which) where it is no UTF-8."""
-        try:
-            # where it was cut, a character at the end may be half there
-            text, encoding = codecs.getincrementaldecoder("utf-8")().decode(self.body, not self.cut), "utf-8"
-        except UnicodeDecodeError:
-            text, encoding = base64.b64encode(self.body).decode(), "base64"
-        return {"headers": dict(self.headers), "body": text, "encoding": encoding, "cut": self.cut}
-
-
-@dataclass(frozen=True, slots=True)
-class CapturedBodies:
-    """The bodies of one call, as they are written down."""
-
-    id: str
-    identity: str
-    """Login of the caller, "" where there is none."""
-    at: float
-    """Unix time in seconds at which the request came."""
-    request: Part
-    reply: Part
 
 
 class Capture:
@@ -90,15 +53,15 @@ class Capture:
             self._reply += data[: self._limit - self._size]
         self._size += len(data)
 
-    def kept(self) -> CapturedBodies:
+    def redacted(self) -> CapturedBodies:
         """What may be written down; to be asked for once the call is over."""
         call, identity, at = self.of
         return CapturedBodies(
             call,
             identity,
             at,
-            Part(shown(self._request_headers), self._body, self._request_cut),
-            Part(shown(self._reply_headers), bytes(self._reply), self._size > self._limit),
+            CapturedBody(shown(self._request_headers), self._body, self._request_cut),
+            CapturedBody(shown(self._reply_headers), bytes(self._reply), self._size > self._limit),
         )
 
 
@@ -115,10 +78,10 @@ def shown(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def _without_secrets(value: str) -> str:
-    return _IN_ADDRESS.sub(_redacted, value)
+    return _IN_ADDRESS.sub(_mark_secret, value)
 
 
-def _redacted(found: re.Match[str]) -> str:
+def _mark_secret(found: re.Match[str]) -> str:
     if found["login"] is not None:
         return REDACTED
     return f"{found['name']}={REDACTED}" if _SECRET_NAMED.search(found["name"]) else found[0]

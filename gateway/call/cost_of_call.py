@@ -46,7 +46,7 @@ def cost_of(call: Call, facts: Facts, *, complete: bool) -> Cost:
     attempt = call.attempt
     if attempt is None or not attempt.sent or call.operation == "count_tokens":
         return NOTHING
-    priced = call.runtime.prices.of(attempt.candidate.offer)
+    priced = call.runtime.prices.of(attempt.candidate.offer.provider, attempt.candidate.offer.model)
     if facts.reported:
         silent = attempt.request.stream and bool(attempt.delivered and facts.usage.input) and not facts.usage.output
         cut = silent or (not facts.stop and not complete)

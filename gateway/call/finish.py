@@ -7,9 +7,9 @@ from time import monotonic
 
 from gateway.call.chain import Call
 from gateway.call.cost_of_call import Cost, cost_of
+from gateway.call.settlement import settle
 from gateway.contract.flag import Facts
 from gateway.contract.record import Record
-from gateway.money.quotas.book import settle
 from gateway.store.entries import Balance, Entry
 from gateway.store.follower import JournalFollower
 from gateway.telemetry.log import Logger
@@ -31,7 +31,7 @@ class Finish:
         call.finished = True
         facts = call.facts or Facts()
         cost = cost_of(call, facts, complete=outcome == "ok")
-        call.charges = settle(call, outcome, cost.nanodollars, cost.estimated)
+        call.charges = settle(call, cost, complete=outcome == "ok")
         record = _record(call, status, outcome, facts, cost)
         balances = tuple(Balance(*charge.left) for charge in call.charges)
         self.keeper.put(Entry(call=record, balances=balances))

@@ -14,7 +14,7 @@ from gateway.config.findings import Report
 from gateway.config.model import Config, Mode, Provider
 from gateway.contract.capabilities import geo
 from gateway.contract.globs import covers_provider
-from gateway.money.prices.table import BASES, REGIONAL, Prices, compile_glob, inferred, looked_up
+from gateway.money.prices.table import BASES, REGIONAL, Prices, compile_glob, inferred, price_keys
 
 REGIONS: Final[Mapping[str, frozenset[str]]] = {
     "bedrock-us": frozenset({"", "us", "global"}),
@@ -127,7 +127,7 @@ def _idle_rules(provider: Provider, config: Config, prices: Prices, report: Repo
         if not mine:
             report.warn((*path, "match"), "matches no model of the provider that a rule before it does not match")
         elif rule.priced_as and not any(
-            prices.find(*where) for where in looked_up(provider, mine[0], infer=config.auto_cost_basis)
+            prices.find(*where) for where in price_keys(provider, mine[0], infer=config.auto_cost_basis)
         ):
             report.warn((*path, "as"), 'no price is known for it; write a model of the price list, or "basis/model"')
         for model in mine:

@@ -15,13 +15,13 @@ from typing import Any, Final, Literal
 from gateway.config.document.secrets import Secret
 from gateway.money.prices.rows import Entry
 from gateway.money.prices.table import CostRule
+from gateway.money.quotas.definitions import Quota, RateLimit
 
 Authorization = Literal["bearer", "x-api-key", "x-goog-api-key"]
 Role = Literal["user", "admin"]
 Permission = Literal["read_metrics", "read_pricing"]
 AuthMode = Literal["override", "passthrough", "none"]
 Mode = Literal["loopback", "static", "whois", "serve-headers", "proxy-protocol"]
-OnExceed = Literal["reject", "notify"]
 Strategy = Literal["first", "random", "round_robin", "session"]
 
 TAILSCALED: Final = "/var/run/tailscale/tailscaled.sock"
@@ -61,35 +61,6 @@ class Provider:
     add_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """Not in the repr: some upstreams take their key in such a header."""
     on_loss: Literal["report", "refuse"] = "report"
-
-
-@dataclass(frozen=True, slots=True)
-class Quota:
-    """A definition of buckets of money: one for all, or one for each user or node."""
-
-    name: str
-    """`daily:<user>`; without a template at its end it is one bucket."""
-    capacity: int
-    """Nanodollars that a bucket holds at most, and at first."""
-    amount: int = 0
-    """Nanodollars that flow in, evenly over the period; 0: none."""
-    period_seconds: int = 1
-    rate: str = ""
-    """As written: `$5.00/day`."""
-    on_exceed: OnExceed = "reject"
-
-
-@dataclass(frozen=True, slots=True)
-class RateLimit:
-    """How many requests, or tokens, a caller may ask for in a time. A burst of all of them at once is fine."""
-
-    kind: Literal["requests", "tokens"]
-    amount: int
-    period_seconds: int
-    rate: str
-    """As written: `60/min`."""
-    by_model: bool
-    """Every model is counted apart, rather than all of the capability's together."""
 
 
 @dataclass(frozen=True, slots=True)

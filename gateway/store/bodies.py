@@ -21,8 +21,8 @@ from typing import Final
 
 import msgspec
 
-from gateway.call.capture import Capture, CapturedBodies, Part
 from gateway.store.base import StoreFailed
+from gateway.store.captured import Capture, CapturedBodies, CapturedBody
 from gateway.store.file import BUSY_SECONDS
 from gateway.telemetry.log import Logger
 
@@ -133,7 +133,7 @@ class Bodies:
         try:
             # a retention of zero may have come while they waited
             if self._retention() != 0:
-                rows = [_row(capture.kept()) for capture in captures]
+                rows = [_row(capture.redacted()) for capture in captures]
                 with self._connected() as connection, _transaction(connection):
                     connection.executemany(_INSERT, rows)
         except StoreFailed as error:
@@ -228,9 +228,9 @@ def _row(kept: CapturedBodies) -> tuple[object, ...]:
     return (*head, *_columns(kept.request), *_columns(kept.reply))
 
 
-def _columns(part: Part) -> tuple[bytes, bytes, bool]:
+def _columns(part: CapturedBody) -> tuple[bytes, bytes, bool]:
     return msgspec.json.encode(part.headers), part.body, part.cut
 
 
-def _part(headers: bytes, body: bytes, cut: int) -> Part:
-    return Part(msgspec.json.decode(headers, type=dict[str, str]), body, bool(cut))
+def _part(headers: bytes, body: bytes, cut: int) -> CapturedBody:
+    return CapturedBody(msgspec.json.decode(headers, type=dict[str, str]), body, bool(cut))

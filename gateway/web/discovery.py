@@ -125,7 +125,7 @@ def _aliases(request: web.Request) -> dict[str, dict[str, Any]]:
 def _model(name: str, offer: Offer, prices: Prices) -> dict[str, Any]:
     """Without `pricing` where no price is known: readers of the list take it for an object of numbers."""
     provider = offer.provider
-    priced = prices.of(offer)
+    priced = prices.of(offer.provider, offer.model)
     return {
         "id": name,
         "object": "model",

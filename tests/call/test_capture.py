@@ -2,7 +2,8 @@
 
 import pytest
 
-from gateway.call.capture import Capture, Part, shown
+from gateway.call.capture import Capture, shown
+from gateway.store.captured import CapturedBody
 from tests.helpers.cpu_time import cpu_seconds
 
 OF = ("call", "alice@example.com", 1.0)
@@ -12,7 +13,7 @@ def test_each_body_is_cut_at_the_limit_and_says_so():
     capture = Capture(OF, 4, {}, b"12345")
     for data in (b"ab", b"cd", b"ef"):
         capture.feed(data)
-    kept = capture.kept()
+    kept = capture.redacted()
     assert (kept.request.body, kept.request.cut) == (b"1234", True)
     assert (kept.reply.body, kept.reply.cut) == (b"abcd", True)
     assert capture.size == 8
@@ -21,7 +22,7 @@ def test_each_body_is_cut_at_the_limit_and_says_so():
 def test_bodies_that_just_fit_are_not_called_cut():
     capture = Capture(OF, 4, {}, b"1234")
     capture.feed(b"abcd")
-    kept = capture.kept()
+    kept = capture.redacted()
     assert (kept.request.cut, kept.reply.cut) == (False, False)
 
 
@@ -67,8 +68,8 @@ def test_other_headers_are_kept_with_names_in_lower_case_and_bytes_that_are_no_t
 
 
 def test_a_body_is_text_where_it_is_utf_8_also_where_a_letter_was_cut():
-    assert Part({}, "grün".encode(), False).as_dict()["body"] == "grün"
-    assert Part({}, "grü".encode()[:-1], True).as_dict() == {
+    assert CapturedBody({}, "grün".encode(), False).as_dict()["body"] == "grün"
+    assert CapturedBody({}, "grü".encode()[:-1], True).as_dict() == {
         "headers": {},
         "body": "gr",
         "encoding": "utf-8",
@@ -77,6 +78,6 @@ def test_a_body_is_text_where_it_is_utf_8_also_where_a_letter_was_cut():
 
 
 def test_a_body_that_is_no_text_is_base64():
-    shown_as = Part({}, b"\xff\x00", False).as_dict()
+    shown_as = CapturedBody({}, b"\xff\x00", False).as_dict()
     assert (shown_as["body"], shown_as["encoding"]) == ("/wA=", "base64")
-    assert Part({}, "ü".encode()[:1], False).as_dict()["encoding"] == "base64"
+    assert CapturedBody({}, "ü".encode()[:1], False).as_dict()["encoding"] == "base64"

@@ -1,6 +1,6 @@
-"""Reserve before spend: a call holds what it may cost at most in its buckets, or is refused with a time to wait.
+"""Reserve before spend: a call reserves the most that it may cost in its buckets, or is refused with a time to wait.
 
-It is settled where the call's record is made (`gateway.money.quotas.book.settle`), however the call ends.
+It is settled where the call's record is made (`gateway.call.settlement.settle`), however the call ends.
 """
 
 from __future__ import annotations
@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gateway.call.chain import Answer, Call, Next
+from gateway.call.settlement import problem_for, reserve
 from gateway.contract.errors import QUOTA, Problem, Refused
-from gateway.money.quotas.book import Quotas, problem_for
+from gateway.money.quotas.book import Quotas
 from gateway.money.quotas.ledger import Exceeded
 from gateway.telemetry.log import Logger
 
@@ -20,23 +21,21 @@ class Quota:
     log: Logger
 
     async def __call__(self, call: Call, following: Next) -> Answer:
-        """Raises `Refused`: the quota is spent, or cannot be charged; or too much was asked for in a time."""
+        """Reserve, or raise `Refused`: a quota is spent or cannot be charged, or a rate limit is reached."""
         if call.runtime.grants.metered or call.require_identity().capabilities:
-            self._reserve(call)
+            try:
+                call.reservation, call.candidates = reserve(call, self.quotas)
+            except Exceeded as exceeded:
+                problem = problem_for(exceeded)
+                self._log(call, exceeded.bucket, problem)
+                raise Refused(problem) from None
+            except Refused as refused:
+                self._log(call, "", refused.problem)
+                raise
         return await following(call)
 
-    def _reserve(self, call: Call) -> None:
-        try:
-            call.reservation = self.quotas.reserve(call)
-        except Exceeded as exceeded:
-            self._note(call, exceeded.bucket, said := problem_for(exceeded))
-            raise Refused(said) from None
-        except Refused as refused:
-            self._note(call, "", refused.problem)
-            raise
-
-    def _note(self, call: Call, bucket: str, said: Problem) -> None:
-        """Tell of quotas; that somebody is too fast is in the record of the call, and nobody's concern beyond it."""
-        if said.code == QUOTA:
+    def _log(self, call: Call, bucket: str, problem: Problem) -> None:
+        """Log a refusal by a quota; a refusal by a rate limit is in the record of the call only."""
+        if problem.code == QUOTA:
             who = {"login": call.require_identity().login, "model": call.model, "request_id": call.id}
-            self.log.warning("quota.exceeded", bucket=bucket, **who, detail=said.message)
+            self.log.warning("quota.exceeded", bucket=bucket, **who, detail=problem.message)

@@ -14,9 +14,9 @@ from gateway.config.check import check
 from gateway.config.document.hujson import Path
 from gateway.config.fields import CountRate
 from gateway.config.findings import Report
-from gateway.config.model import RateLimit
 from gateway.config.section import Section
 from gateway.config.sections.quotas import SECONDS
+from gateway.money.quotas.definitions import RateLimit
 
 
 class BucketSection(Section):

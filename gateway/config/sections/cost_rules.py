@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from gateway.config.document.hujson import Path
 from gateway.config.reading import Reading
 from gateway.config.section import Section
-from gateway.money.prices.table import FINEST, CostRule, compile_glob
+from gateway.money.prices.table import ADJUSTMENT_PLACES, CostRule, compile_glob
 
 _MOST: Final = 1000
 """An adjustment is a discount or a surcharge; what is larger is a slip."""
@@ -27,14 +27,16 @@ def _pattern(value: str) -> str:
 
 def _adjustment(value: Any) -> Decimal:
     """A number is taken for the decimal that it was written as, which `repr` gives back for up to 15 digits."""
-    wrong = f'must be a number above 0 and up to {_MOST}, with at most {FINEST} decimals, such as 0.85 or "1.1"'
+    wrong = (
+        f'must be a number above 0 and up to {_MOST}, with at most {ADJUSTMENT_PLACES} decimals, such as 0.85 or "1.1"'
+    )
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise ValueError(wrong)  # noqa: TRY004 (what pydantic takes for a fault)
     try:
         found = Decimal(str(value))
     except ArithmeticError:
         raise ValueError(wrong) from None
-    if not found.is_finite() or not 0 < found <= _MOST or found != round(found, FINEST):
+    if not found.is_finite() or not 0 < found <= _MOST or found != round(found, ADJUSTMENT_PLACES):
         raise ValueError(wrong)
     return found
 

@@ -15,15 +15,13 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from gateway.config.fields import Money, Rate
 from gateway.config.findings import Report
-from gateway.config.model import OnExceed, Quota
 from gateway.config.reading import Reading
 from gateway.config.section import Section
+from gateway.contract.record import NANODOLLARS
+from gateway.money.quotas.definitions import TEMPLATES, OnExceed, Quota
 
-TEMPLATES: Final = ("<user>", "<node>")
-"""What a quota's name may hold after a colon: a bucket for each of them."""
 SECONDS: Final[Mapping[str, int]] = {"min": 60, "hour": 3600, "day": 86_400, "week": 604_800, "month": 2_592_000}
 """Of the units of a rate; a month is 30 days (aperture.md section 1.6)."""
-NANODOLLARS: Final = 1_000_000_000
 
 _TEMPLATE: Final = re.compile(r"<[^>]*>")
 _MONEY: Final = TypeAdapter[str](Money)

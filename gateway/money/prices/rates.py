@@ -124,7 +124,7 @@ class Priced:
         scale: int = 10 ** (self.places - 9)
         return (2 * total + scale) // (2 * scale)
 
-    def dearest(self, usage: Usage) -> int | None:
+    def highest_cost(self, usage: Usage) -> int | None:
         """Nanodollars of a usage today, in the service tier that costs most; None if none has the prices for it."""
         found = (self.cost(usage, tier=tier) for tier in self.rates().tiers)
         return max((cost for cost in found if cost is not None), default=None)

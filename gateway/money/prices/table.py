@@ -1,7 +1,9 @@
-"""Which price a model of a provider has: by its price list, its own name, and what the operator says of it.
+"""Prices of a provider's models, by its price list, the model's name and the operator's own rules.
 
-A model's own region prefix decides the region; the price list (`cost_basis`) decides for ids without one. What is not
-known is None and never a guess. How a sum is made is in `rates.py`, how rows are found by a name in `rows.py`.
+- A model's own region prefix decides the region; the price list (`cost_basis`) decides for ids without one.
+- An unknown price is None, never a guess.
+
+Sums are made in `rates.py`; rows are looked up by a model's name in `rows.py`.
 """
 
 from __future__ import annotations
@@ -14,15 +16,11 @@ from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, Protocol
 
 from gateway.contract.capabilities import base_id, geo
 from gateway.money.prices.rates import PLACES, Priced
 from gateway.money.prices.rows import Entry, Row, Rows
-
-if TYPE_CHECKING:
-    from gateway.config.model import Provider
-    from gateway.upstream.catalog import Offer
 
 BASES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {
@@ -40,10 +38,12 @@ BASES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "vercel": ("vercel", ""),
     }
 )
-"""Cost basis (aperture.md section 6) to the book, and to the region of ids that name none."""
+"""Book, and region of ids that name none, by cost basis (aperture.md section 6)."""
 ONE_PRICE: Final = frozenset({"bedrock"})
-"""Books in which a model that no row names for a region has one price for all: those without inference profiles.
-Azure's data zones cost more than its global price, so there nothing can be said of a zone without a row."""
+"""Books in which a model without a row for its region has the price of the row without a region.
+
+Bedrock has such models: those without inference profiles. Azure's data zones cost more than its global price, so the
+price of a zone without a row is unknown."""
 
 INFERRED: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -56,10 +56,11 @@ INFERRED: Final[Mapping[str, str]] = MappingProxyType(
         "experimental_gemini_cli_vertex_compat": "vertex",
     }
 )
-"""The list by a flag, where the provider names none (`auto_cost_basis`). Bedrock's depends on a region that nothing
-tells, so a provider that speaks any of its flags has none."""
+"""Price list by flag, for providers that name none (`auto_cost_basis`).
+
+Bedrock's list depends on a region that nothing reports, so a provider with one of its flags has no list."""
 REGIONAL: Final = "bedrock_"
-"""How the flags begin of providers whose prices depend on the region."""
+"""Prefix of the flags of providers whose prices depend on the region."""
 
 Source = Literal["explicit", "inferred", "none"]
 
@@ -71,19 +72,34 @@ class CostRule:
     """One entry of `model_cost_map`: models that match are priced as another one, times the adjustment."""
 
     match: str
-    """A glob as Go's path.Match has it."""
+    """A glob in the syntax of Go's path.Match (`compile_glob`)."""
     priced_as: str
-    """A model of the provider's price list, or `basis/model`; "" is the model itself."""
+    """A model of the provider's price list, or `basis/model`; "" means the model itself."""
     adjustment: Decimal = Decimal(1)
-    """At most `FINEST` decimals."""
+    """A factor with at most `ADJUSTMENT_PLACES` decimals."""
 
 
-FINEST: Final = 6
-"""Decimals of an adjustment: the sums stay exact integers."""
+ADJUSTMENT_PLACES: Final = 6
+"""Most decimals of an adjustment, so that sums stay exact integers."""
 
 
-class Where(NamedTuple):
-    """What a price is looked up by."""
+class PricedProvider(Protocol):
+    """The fields of a provider that decide its prices; `gateway.config.model.Provider` has them."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def cost_basis(self) -> str | None: ...
+    @property
+    def model_cost_map(self) -> tuple[CostRule, ...]: ...
+    @property
+    def base_models(self) -> Mapping[str, str]: ...
+    @property
+    def flags(self) -> tuple[str, ...]: ...
+
+
+class PriceKey(NamedTuple):
+    """A model in a price list, and the factor on its prices."""
 
     basis: str
     model: str
@@ -91,46 +107,45 @@ class Where(NamedTuple):
 
 
 class Prices:
-    """The prices of one configuration. Its models are few, so what was found is kept for good."""
+    """The prices of one configuration. It has few models, so every result is cached for good."""
 
     def __init__(self, table: Rows, overlay: Rows, *, infer: bool = True) -> None:
         self._lists = (overlay, table)
         self._infer = infer
-        self._found: dict[Where, Priced | None] = {}
-        self._offers: dict[tuple[str, str], Priced | None] = {}
+        self._by_key: dict[PriceKey, Priced | None] = {}
+        self._by_model: dict[tuple[str, str], Priced | None] = {}
 
     @classmethod
     def load(cls, overlay: Sequence[Entry] = (), *, infer: bool = True) -> Prices:
-        """The table that comes with the gateway, and the rows of an operator's file before it."""
+        """Return the prices of the built-in table, with the rows of an operator's file before it."""
         return cls(builtin(), Rows(overlay), infer=infer)
 
-    def of(self, offer: Offer) -> Priced | None:
-        """What calls of an offer cost; None if no price is known."""
-        return self.of_model(offer.provider, offer.model)
-
-    def of_model(self, provider: Provider, model: str) -> Priced | None:
-        """The same for a model of a provider that may be disabled, and then has no offer."""
+    def of(self, provider: PricedProvider, model: str) -> Priced | None:
+        """Return the prices of a provider's model; None if they are unknown."""
         key = (provider.id, model)
-        if key not in self._offers:
-            tries = looked_up(provider, model, infer=self._infer)
-            self._offers[key] = next(filter(None, (self.find(*where) for where in tries)), None)
-        return self._offers[key]
+        if key not in self._by_model:
+            keys = price_keys(provider, model, infer=self._infer)
+            self._by_model[key] = next(filter(None, (self.find(*one) for one in keys)), None)
+        return self._by_model[key]
 
-    def source(self, provider: Provider) -> Source:
-        """Where the price list of a provider comes from."""
+    def source(self, provider: PricedProvider) -> Source:
+        """Return whether a provider's price list is configured, inferred from its flags, or missing."""
         if provider.cost_basis:
             return "explicit"
         return "inferred" if self._infer and inferred(provider.flags) else "none"
 
     def find(self, basis: str, model: str, adjustment: Decimal = Decimal(1)) -> Priced | None:
-        """By a price list and a model's name; None for what either does not know, and for ids that hide a model."""
-        key = Where(basis, model, adjustment)
-        if key not in self._found:
-            self._found[key] = _priced(tuple(self._rows(basis, model)), adjustment)
-        return self._found[key]
+        """Return the prices of a model in a price list.
+
+        None for an unknown list or model, and for ids that hide a model.
+        """
+        key = PriceKey(basis, model, adjustment)
+        if key not in self._by_key:
+            self._by_key[key] = _priced(tuple(self._rows(basis, model)), adjustment)
+        return self._by_key[key]
 
     def _rows(self, basis: str, model: str) -> list[Row]:
-        """Rows of the operator count from their first day on; before it, those of the table do."""
+        """Return the rows of a model: the operator's from their first day on, the table's before it."""
         if basis not in BASES:
             return []
         book, region = BASES[basis]
@@ -147,47 +162,49 @@ class Prices:
 
 @cache
 def builtin() -> Rows:
-    """`table.json`."""
+    """Return the rows of `table.json`."""
     return Rows(json.loads(_TABLE.read_bytes())["rows"])
 
 
 def inferred(flags: Sequence[str]) -> tuple[str, ...]:
-    """The price lists that a provider's flags tell of, in their order; () if they tell of none."""
+    """Return the price lists that a provider's flags imply, in their order; () if they imply none."""
     if any(flag.startswith(REGIONAL) for flag in flags):
         return ()
     return tuple(dict.fromkeys(INFERRED[flag] for flag in flags if flag in INFERRED))
 
 
-def looked_up(provider: Provider, model: str, *, infer: bool) -> Iterator[Where]:
-    """Where the price of a provider's model may be found, the first that is there counts.
+def price_keys(provider: PricedProvider, model: str, *, infer: bool) -> Iterator[PriceKey]:
+    """Yield the keys under which the price of a provider's model may be; the first that has a price counts.
 
-    The first rule of `model_cost_map` that matches the model's name decides what it is priced as; without one that is
-    the model behind the name.
+    The first rule of `model_cost_map` that matches the model's name decides which model's price it has; without a
+    rule that is the model behind the name.
     """
     rule = next((rule for rule in provider.model_cost_map if compile_glob(rule.match).fullmatch(model)), None)
     name = (rule.priced_as if rule else "") or provider.base_models.get(model, model)
     adjustment = rule.adjustment if rule else Decimal(1)
     own = (provider.cost_basis,) if provider.cost_basis else inferred(provider.flags) if infer else ()
     for basis in own:
-        yield Where(basis, name, adjustment)
+        yield PriceKey(basis, name, adjustment)
     basis, slash, rest = name.partition("/")
     if rule and slash and basis in BASES:
-        yield Where(basis, rest, adjustment)
+        yield PriceKey(basis, rest, adjustment)
 
 
 def _priced(rows: tuple[Row, ...], adjustment: Decimal) -> Priced | None:
     if not rows:
         return None
-    factor = int(adjustment.scaleb(FINEST)) if adjustment != 1 else 1
-    places = PLACES + (FINEST if adjustment != 1 else 0)
+    factor = int(adjustment.scaleb(ADJUSTMENT_PLACES)) if adjustment != 1 else 1
+    places = PLACES + (ADJUSTMENT_PLACES if adjustment != 1 else 0)
     periods = tuple((row.since, row.rates.times(factor) if factor != 1 else row.rates) for row in rows)
     return Priced(rows[-1].name, periods, adjustment, places)
 
 
 @cache
 def compile_glob(pattern: str) -> re.Pattern[str]:
-    """A pattern as Go's path.Match reads it: `*` and `?` do not cross "/", `[a-z]` and `[^a-z]` are classes, a
-    backslash quotes. Raises `ValueError` for one that Go refuses.
+    """Return a pattern in the syntax of Go's path.Match as a regular expression.
+
+    `*` and `?` do not cross "/", `[a-z]` and `[^a-z]` are classes, a backslash quotes. Raises `ValueError` for a
+    pattern that Go refuses.
     """
     return re.compile("".join(_translated(pattern)), re.DOTALL)
 

@@ -1,8 +1,9 @@
-"""What a call may use at most, before it is made, and what it has probably used where nobody says.
+"""Estimates of tokens: the most that a call may use before it is sent, and its probable use where nothing is reported.
 
-The input is estimated from the body's size, the output is what the client allows or else the model's own limit. Both
-err on the high side: what was reserved too much comes back when the call is settled. Where the output limit stands in a
-body is the flag's to know (`Flag.limit`), prices are the price book's.
+- Input is estimated from the size of the body; output is the client's limit, or else the model's own.
+- Both estimates err on the high side. The difference is released when the call is settled.
+
+A flag finds the output limit in a body (`Flag.limit`); prices are in `gateway.money.prices`.
 """
 
 from __future__ import annotations
@@ -17,29 +18,28 @@ import orjson
 
 from gateway.contract.flag import ClientRequest, Facts, Usage
 from gateway.contract.json_api import UNLIMITED
-from gateway.upstream.catalog import Offer
 
 BYTES_PER_TOKEN: Final = 3
-"""English text and code have about four, JSON around it included; Chinese has three bytes for about one."""
+"""Bytes of a body for each token: English text and code have about four, with JSON around them; Chinese has three."""
 MEDIUM_TOKENS: Final = 5_000
-"""For an image or a file: Anthropic's largest image is 4,784 tokens; a long PDF has more."""
+"""Tokens of an image or a file: Anthropic's largest image is 4,784 tokens; a long PDF has more."""
 SHORTEST_MEDIUM: Final = 1_000
-"""Characters below which base64 is counted as text."""
+"""Characters below which base64 counts as text, because no image or file is that small."""
 SAMPLE: Final = 64
-"""Characters at either end of a value by which base64 is told from text."""
+"""Characters at either end of a value that must all be base64 for it to count as a medium."""
 MAX_MEDIA: Final = 500
-"""Marks that are looked at of each kind; what is behind more of them counts as text."""
+"""Most marks of each kind that are examined; media behind more of them count as text."""
 MAX_OUTPUT: Final = 1_000_000
-"""Tokens: more than any model's limit, whatever a client asks for."""
+"""Most tokens of output that are estimated: more than any model's limit, whatever a client asks for."""
 TOKENS_PER_SECOND: Final = 100
-"""Of output, where a call is cut: models write 30 to 150."""
+"""Tokens of output that a model is assumed to write before a call is cut: models write 30 to 150 in a second."""
 
 _MARKS: Final = (b'"data"', b'"bytes"', b";base64,")
-"""What stands before base64 in a body of any dialect: Anthropic's and Gemini's data, Converse's bytes, data URLs."""
-_IN_PLACE: Final = token_hex(16)
-"""What stands for a medium while a body is looked through; nobody else knows it."""
+"""Texts before base64 in bodies of all dialects: Anthropic's and Gemini's data, Converse's bytes, data URLs."""
+_PLACEHOLDER: Final = token_hex(16)
+"""Text in place of a medium while a body is decoded. It is random, so that no client can write it."""
 _TEXTS: Final = frozenset({"input", "json", "input_schema", "inputSchema", "parameters"})
-"""Objects that a model reads as they are written: what tools were called with, what they answered, what they take."""
+"""Members whose objects a model reads as text: arguments of tools, their results and their schemas."""
 _CACHE_MARKS: Final = (b"cache_control", b"cachePoint")
 _TIER_MARKS: Final = (b"service_tier", b"serviceTier", b'"speed"', b'"latency"', b"inference_geo")
 _TIER_HEADERS: Final = ("x-amzn-bedrock-service-tier", "x-amzn-bedrock-performanceconfig-latency")
@@ -50,34 +50,36 @@ class Priced(Protocol):
     """The prices of one model."""
 
     def cost(self, usage: Usage) -> int | None:
-        """Nanodollars; None where a kind that was used has no price."""
+        """Return nanodollars; None where a kind that was used has no price."""
 
-    def dearest(self, usage: Usage) -> int | None:
-        """The same in the service tier that costs most."""
+    def highest_cost(self, usage: Usage) -> int | None:
+        """Return the cost in the most expensive service tier."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Tokens that a call may use at most."""
+    """Most tokens that a call may use."""
 
     input: int
     output: int
     caches: bool = False
-    """Parts of the input may be written to a cache, which costs more than reading them."""
+    """Parts of the input may be written to a cache, which costs more than plain input."""
     tiered: bool = False
-    """A service tier is asked for, which may cost more than the standard one."""
+    """The request names a service tier, which may cost more than the standard one."""
 
     usual: int = MAX_OUTPUT
-    """Of the output, what is held of a rate of tokens: without a limit few calls write what they may, and holding all
-    of that would refuse others; a rate that was passed is made up for by waiting."""
+    """Tokens of output that are reserved of a rate limit.
+
+    Few calls without a limit write all that they may, and reserving all of that would refuse other calls. A rate that
+    is exceeded is made up for by waiting."""
 
     @property
     def tokens(self) -> int:
-        """What is held of a rate."""
+        """Tokens that are reserved of a rate limit."""
         return self.input + min(self.output, self.usual)
 
     def cost(self, priced: Iterable[Priced]) -> int:
-        """Nanodollars at the dearest of the prices; 0 where nothing is known."""
+        """Return nanodollars at the highest of the prices; 0 where no price is known."""
         usages = [Usage(input=self.input, output=self.output)]
         if self.caches:
             usages.append(Usage(cache_write_5m=self.input, output=self.output))
@@ -85,60 +87,63 @@ class Estimate:
         return max((self._at(price, usage) or 0 for price in priced for usage in usages), default=0)
 
     def _at(self, price: Priced, usage: Usage) -> int | None:
-        return price.dearest(usage) if self.tiered else price.cost(usage)
+        return price.highest_cost(usage) if self.tiered else price.cost(usage)
 
 
-def estimate(ask: ClientRequest, limit: int | None, offers: Iterable[Offer]) -> Estimate:
-    """What an ask may use; `limit` is the client's own limit of the output."""
-    body = ask.top.body
-    usual = max((offer.caps.max_output for offer in offers), default=1)
+def estimate(request: ClientRequest, limit: int | None, max_outputs: Iterable[int]) -> Estimate:
+    """Return the most that a request may use.
+
+    `limit` is the client's own limit of the output, `max_outputs` are those of the models that may serve the request.
+    """
+    body = request.top.body
+    usual = max(max_outputs, default=1)
     output = max(UNLIMITED, usual)
     if limit is not None and limit > 0:
         output = usual = limit
     caches = any(mark in body for mark in _CACHE_MARKS)
-    tiered = any(mark in body for mark in _TIER_MARKS) or any(name in ask.headers for name in _TIER_HEADERS)
+    tiered = any(mark in body for mark in _TIER_MARKS) or any(name in request.headers for name in _TIER_HEADERS)
     return Estimate(input_tokens(body), min(output, MAX_OUTPUT), caches, tiered, usual)
 
 
 def input_tokens(body: bytes) -> int:
-    """Tokens of a request's body, at least 1: a third of its bytes, with each medium in base64 a constant."""
-    spans = sorted({span for mark in _MARKS for span in _media(body, mark)})
-    media = [end - start for start, end in _shown(body, spans)] if spans else []
+    """Return the tokens of a request's body, at least 1: a third of its bytes, and a constant for each medium."""
+    spans = sorted({span for mark in _MARKS for span in _base64_values(body, mark)})
+    media = [end - start for start, end in _media(body, spans)] if spans else []
     return max(1, (len(body) - sum(media)) // BYTES_PER_TOKEN + len(media) * MEDIUM_TOKENS)
 
 
 Span = tuple[int, int]
 
 
-def _shown(body: bytes, spans: Sequence[Span]) -> list[Span]:
-    """Those of the values that a model is shown as media: what stands in a tool's input or schema it reads as text.
+def _media(body: bytes, spans: Sequence[Span]) -> list[Span]:
+    """Return the spans that a model reads as media; a model reads base64 in a tool's input or schema as text.
 
-    The body is decoded for it with a word in place of each, so that this takes no longer than for one without media.
+    The body is decoded with a placeholder for each span, so that this takes no longer than for a body without media.
     """
     parts, at = [], 0
     for number, (start, end) in enumerate(spans):
-        parts.append(body[at:start] + f"{_IN_PLACE}{number}".encode())
+        parts.append(body[at:start] + f"{_PLACEHOLDER}{number}".encode())
         at = end
     try:
         level: list[Any] = [orjson.loads(b"".join((*parts, body[at:])))]
     except orjson.JSONDecodeError:
         return []
-    found: list[Span] = []
+    media: list[Span] = []
     while level:
         value = level.pop()
         if isinstance(value, list):
             level.extend(value)
         elif isinstance(value, dict):
             level.extend(inner for name, inner in value.items() if not (name in _TEXTS and isinstance(inner, dict)))
-        elif isinstance(value, str) and _IN_PLACE in value[-SAMPLE:]:
-            found.append(spans[int(value.rpartition(_IN_PLACE)[2])])
-    return found
+        elif isinstance(value, str) and _PLACEHOLDER in value[-SAMPLE:]:
+            media.append(spans[int(value.rpartition(_PLACEHOLDER)[2])])
+    return media
 
 
-def _media(body: bytes, mark: bytes) -> Iterable[Span]:
-    """Where the base64 values behind a mark begin and end.
+def _base64_values(body: bytes, mark: bytes) -> Iterable[Span]:
+    """Yield the start and end of each base64 value behind a mark.
 
-    Each is found by searching bytes, at the speed of memory: a body of 32 MB must not hold up the loop.
+    Values are located by searching bytes, at the speed of memory: a body of 32 MB must not hold up the loop.
     """
     at = 0
     for _ in range(MAX_MEDIA):
@@ -162,10 +167,10 @@ def _is_base64(sample: bytes) -> bool:
 
 
 def probable(facts: Facts | None, estimated: Estimate, seconds: float) -> Usage:
-    """What a call has probably used that ended `seconds` after it began, where the provider did not say all of it.
+    """Return the probable usage of a call that ended `seconds` after it began, where the report is not complete.
 
-    What was reported counts; a model that was cut off has written for as long as the call took, yet not more than half
-    of what it might: of a long wait most was waiting.
+    Reported tokens count. A model that was cut off is assumed to have written for as long as the call took, but at
+    most half of the output limit: most of a long call is waiting.
     """
     usage = copy(facts.usage) if facts is not None else Usage()
     if facts is None or not facts.reported:
@@ -174,8 +179,10 @@ def probable(facts: Facts | None, estimated: Estimate, seconds: float) -> Usage:
     return usage
 
 
-def rated(usage: Usage) -> int:
-    """The tokens that count towards a rate: what was read from a cache costs a provider next to nothing, and Anthropic
-    and Bedrock leave it out of theirs as well.
+def rate_limited_tokens(usage: Usage) -> int:
+    """Return the tokens that count towards a rate limit.
+
+    Tokens read from a cache do not count: they cost a provider next to nothing, and Anthropic and Bedrock leave them
+    out of their own limits as well.
     """
     return usage.input + usage.output + usage.cache_write_5m + usage.cache_write_1h

@@ -41,7 +41,7 @@ async def pricing(request: web.Request) -> web.Response:
 
 
 def _entry(offer: Offer, prices: Prices) -> dict[str, Any]:
-    priced = prices.of(offer)
+    priced = prices.of(offer.provider, offer.model)
     return {
         "model": offer.model,
         "provider": offer.provider_id,

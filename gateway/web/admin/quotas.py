@@ -19,7 +19,8 @@ from gateway.call.context import GATEWAY, REQUEST_ID, Gateway, identity_of
 from gateway.call.guard import json_error
 from gateway.config.sections.quotas import nanodollars
 from gateway.contract.record import dollars
-from gateway.money.quotas.book import Quotas, UnknownBucket, bucket_of
+from gateway.money.quotas.book import Quotas, UnknownBucket
+from gateway.money.quotas.definitions import bucket_of
 from gateway.money.quotas.ledger import Level
 from gateway.store.base import rfc3339
 
@@ -136,7 +137,9 @@ def _mine(gateway: Gateway, identity: Identity) -> dict[str, None]:
     """The buckets that a caller's own requests are charged to, for one model or another."""
     access = gateway.runtime.grants.access(identity)
     names = (name for capability in access.charged for name in capability.quotas)
-    return dict.fromkeys(bucket_of(name, identity) for name in names if name in gateway.quotas.rules)
+    return dict.fromkeys(
+        bucket_of(name, identity.login, identity.node) for name in names if name in gateway.quotas.rules
+    )
 
 
 def _levels(quotas: Quotas, mine: Iterable[str], *, everybody: bool) -> Sequence[Level]:

@@ -78,7 +78,7 @@ def _card(provider: Provider, lines: tuple[ModelLine, ...]) -> ProviderCard:
 
 
 def _line(provider: Provider, model: str, prices: Prices, *, granted: bool) -> ModelLine:
-    priced = prices.of_model(provider, model)
+    priced = prices.of(provider, model)
     return ModelLine(
         name=model,
         input=words.price(priced.unit("input") if priced else None),

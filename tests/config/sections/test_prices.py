@@ -104,7 +104,7 @@ def test_a_price_file_gives_prices_and_is_followed_for_changes(tmp_path):
     assert tmp_path / "p.hujson" in found.watched
     ready = runtime(found.config)
     (offer,) = ready.catalog.offers
-    assert ready.prices.of(offer).cost(Usage(input=1000, output=1)) == 1_503_000
+    assert ready.prices.of(offer.provider, offer.model).cost(Usage(input=1000, output=1)) == 1_503_000
 
 
 def test_a_price_file_that_is_not_there_is_followed_too(tmp_path):

@@ -3,9 +3,9 @@
 import pytest
 
 from gateway.config.load import loads
-from gateway.config.model import Quota, RateLimit
 from gateway.config.sections.grant_capabilities import policy_capabilities
 from gateway.config.sections.quotas import nanodollars
+from gateway.money.quotas.definitions import Quota, RateLimit
 from tests.config.examples import config
 from tests.config.test_messages import AT, assert_said, capability, said
 from tests.helpers.gateway import CAP

@@ -181,7 +181,7 @@ PROVIDER = Provider("p", "http://p.example.com", ("m",), cost_basis="openai")
 
 def mapped(model, *rules, prices=None, **more):
     provider = replace(PROVIDER, models=(model,), model_cost_map=rules, **more)
-    return (prices or Prices.load()).of_model(provider, model)
+    return (prices or Prices.load()).of(provider, model)
 
 
 def test_a_model_is_priced_as_the_first_rule_that_matches_says():
@@ -230,11 +230,11 @@ def test_a_price_list_is_found_by_the_flags(flags, bases):
 def test_a_provider_without_a_price_list_has_one_only_where_that_may_be_found():
     provider = replace(PROVIDER, models=("gpt-4o",), cost_basis=None, flags=("openai_chat",))
     finding, explicit = Prices.load(), Prices.load(infer=False)
-    assert (finding.of_model(provider, "gpt-4o").name, finding.source(provider)) == ("openai/gpt-4o", "inferred")
-    assert (explicit.of_model(provider, "gpt-4o"), explicit.source(provider)) == (None, "none")
+    assert (finding.of(provider, "gpt-4o").name, finding.source(provider)) == ("openai/gpt-4o", "inferred")
+    assert (explicit.of(provider, "gpt-4o"), explicit.source(provider)) == (None, "none")
     named = replace(provider, cost_basis="openai")
     explicit = Prices.load(infer=False)
-    assert (explicit.of_model(named, "gpt-4o").name, explicit.source(named)) == ("openai/gpt-4o", "explicit")
+    assert (explicit.of(named, "gpt-4o").name, explicit.source(named)) == ("openai/gpt-4o", "explicit")
 
 
 @pytest.mark.parametrize(
@@ -272,5 +272,5 @@ def test_a_record_names_the_row_of_its_day(at, row):
 
 def test_the_dearest_tier_is_that_of_the_usage_and_one_without_its_prices_is_passed_by():
     found = priced({"input": "1", "output": "1", "flex": {"input": "9"}, "priority": {"input": "2", "output": "2"}})
-    assert found.dearest(Usage(input=1000, output=1000)) == 4_000_000
-    assert found.dearest(Usage(cache_read=1)) is None
+    assert found.highest_cost(Usage(input=1000, output=1000)) == 4_000_000
+    assert found.highest_cost(Usage(cache_read=1)) is None

@@ -5,8 +5,6 @@ import json
 
 import pytest
 
-from gateway.config.model import Provider
-from gateway.contract.capabilities import Caps
 from gateway.contract.flag import Facts, HttpRequest, Usage
 from gateway.contract.json_api import UNLIMITED
 from gateway.contract.registry import discover
@@ -17,9 +15,8 @@ from gateway.money.quotas.estimate import (
     estimate,
     input_tokens,
     probable,
-    rated,
+    rate_limited_tokens,
 )
-from gateway.upstream.catalog import Offer
 from tests.helpers.cpu_time import cpu_seconds
 
 IMAGE = base64.b64encode(bytes(range(256)) * 40).decode()
@@ -112,27 +109,23 @@ def test_what_is_no_number_is_no_limit(where, members):
     assert plugin.limit(ask) is None
 
 
-def offers(*limits):
-    return [Offer(Provider("p", ""), "m", Caps(max_output=limit), "m") for limit in limits]
-
-
 @pytest.mark.parametrize(
     ("limit", "expected"), [(77, 77), (None, 128_000), (0, 128_000), (-5, 128_000), (10**12, MAX_OUTPUT)]
 )
 def test_the_output_is_what_the_client_allows_or_else_what_the_model_can(limit, expected):
     _, ask = asked(*CHAT)
-    assert estimate(ask, limit, offers(100, 128_000)).output == expected
+    assert estimate(ask, limit, [100, 128_000]).output == expected
 
 
 def test_a_call_without_a_limit_holds_more_than_is_asked_for_where_a_dialect_demands_one():
     _, ask = asked(*CHAT)
-    assert estimate(ask, None, offers(4096)).output == UNLIMITED
+    assert estimate(ask, None, [4096]).output == UNLIMITED
 
 
 @pytest.mark.parametrize(("limit", "held"), [(None, 4096), (50_000, 50_000)])
 def test_a_rate_holds_what_the_client_allows_or_else_the_usual_limit_of_the_model(limit, held):
     _, ask = asked(*CHAT)
-    found = estimate(ask, limit, offers(4096))
+    found = estimate(ask, limit, [4096])
     assert found.tokens == found.input + held
 
 
@@ -185,7 +178,7 @@ class Price:
         written = usage.cache_write_5m + 2 * usage.cache_write_1h
         return usage.input * self.units[0] + usage.output * self.units[1] + written * self.units[2]
 
-    def dearest(self, usage):
+    def highest_cost(self, usage):
         return 7 * self.cost(usage)
 
 
@@ -230,4 +223,4 @@ def test_what_was_reported_is_not_changed_by_an_estimate():
 
 
 def test_tokens_that_were_read_from_a_cache_do_not_count_towards_a_rate():
-    assert rated(Usage(1, 2, 1000, 4, 8, 2)) == 15
+    assert rate_limited_tokens(Usage(1, 2, 1000, 4, 8, 2)) == 15

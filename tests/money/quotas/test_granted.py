@@ -4,8 +4,9 @@ import pytest
 
 from gateway.access.grants import Grants
 from gateway.access.identity.caller import Identity
-from gateway.config.model import Capability, Grant, Quota, RateLimit
-from gateway.money.quotas.book import Quotas, UnknownBucket, bucket_of
+from gateway.config.model import Capability, Grant
+from gateway.money.quotas.book import Quotas, UnknownBucket
+from gateway.money.quotas.definitions import Quota, RateLimit, bucket_of
 
 ALICE = Identity("alice@example.com", node="n1")
 LIMIT = RateLimit("requests", 60, 60, "60/min", by_model=False)
@@ -49,7 +50,7 @@ def test_the_tailnet_policy_adds_its_own():
     ],
 )
 def test_a_template_makes_a_bucket_for_each_of_them(name, identity, bucket):
-    assert bucket_of(name, identity) == bucket
+    assert bucket_of(name, identity.login, identity.node) == bucket
 
 
 @pytest.mark.parametrize(

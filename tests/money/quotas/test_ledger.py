@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.money.quotas.ledger import BUSY, MAX_RETRY_AFTER, SECOND, Charge, Claim, Exceeded, Ledger, Rule
+from gateway.money.quotas.ledger import MAX_RETRY_AFTER, RETRY_AFTER_BUSY, SECOND, Charge, Claim, Exceeded, Ledger, Rule
 
 DAY = 86_400 * SECOND
 TEN = 10_000_000_000
@@ -18,7 +18,7 @@ def claim(amount, rule=PLAIN, bucket=""):
 
 def spent(ledger, amount, rule=PLAIN, now=0, bucket=""):
     held = ledger.reserve([claim(amount, rule, bucket)], now)
-    return ledger.settle(held, amount, now)
+    return ledger.charge(held, amount, now)
 
 
 def refused(ledger, rule=PLAIN, now=0, amount=1):
@@ -35,27 +35,27 @@ def test_what_was_held_too_much_comes_back_when_it_is_settled():
     ledger = Ledger()
     held = ledger.reserve([claim(7 * SECOND)], 0)
     assert ledger.level(PLAIN.name, PLAIN, 0)[2:4] == (TEN, 7 * SECOND)
-    assert ledger.settle(held, 2, 0) == (Charge(PLAIN.name, 2, TEN - 2, 0, 0.0),)
+    assert ledger.charge(held, 2, 0) == (Charge(PLAIN.name, 2, TEN - 2, 0, 0.0),)
     assert ledger.level(PLAIN.name, PLAIN, 0)[2:4] == (TEN - 2, 0)
 
 
 def test_a_second_settlement_takes_nothing_and_says_the_same():
     ledger = Ledger()
     held = ledger.reserve([claim(10)], 0)
-    first = ledger.settle(held, 4, 0)
-    assert ledger.settle(held, 9, 5) == first
+    first = ledger.charge(held, 4, 0)
+    assert ledger.charge(held, 9, 5) == first
     assert ledger.level(PLAIN.name, PLAIN, 0).balance == TEN - 4
 
 
 def test_a_call_that_cost_nothing_leaves_no_charge():
     ledger = Ledger()
-    assert ledger.settle(ledger.reserve([claim(10)], 0), 0, 0) == ()
+    assert ledger.charge(ledger.reserve([claim(10)], 0), 0, 0) == ()
 
 
 def test_only_the_buckets_that_apply_are_charged():
     ledger = Ledger()
     held = ledger.reserve([claim(5, bucket="a"), claim(5, bucket="b")], 0)
-    assert [charge.bucket for charge in ledger.settle(held, 5, 0, only={"b"})] == ["b"]
+    assert [charge.bucket for charge in ledger.charge(held, 5, 0, only={"b"})] == ["b"]
     assert [level.reserved for level in ledger.levels(0)] == [0, 0]
 
 
@@ -78,7 +78,7 @@ def test_calls_at_once_cannot_take_more_than_one_of_them_too_much():
         except Exceeded:
             continue
     for reservation in held:
-        ledger.settle(reservation, cost, 0)
+        ledger.charge(reservation, cost, 0)
     assert len(held) == 20
     assert ledger.level(PLAIN.name, PLAIN, 0).balance >= -cost
 
@@ -129,7 +129,7 @@ def test_after_the_time_that_was_told_a_call_may_begin():
 def test_where_only_calls_in_flight_stand_in_the_way_the_wait_is_short():
     ledger = Ledger()
     ledger.reserve([claim(TEN, STILL)], 0)
-    assert refused(ledger, STILL).retry_after == BUSY
+    assert refused(ledger, STILL).retry_after == RETRY_AFTER_BUSY
 
 
 @pytest.mark.parametrize("looks", [0, 1, 7, 1000])
@@ -198,14 +198,14 @@ def test_a_definition_that_comes_back_finds_its_buckets_with_what_calls_took_mea
     held = ledger.reserve([claim(5)], 0)
     ledger.reload({}, 0)
     assert len(ledger) == 0
-    assert [charge.amount for charge in ledger.settle(held, 5, 0)] == [5]
+    assert [charge.amount for charge in ledger.charge(held, 5, 0)] == [5]
     ledger.reload({PLAIN.name: PLAIN}, 0)
     assert [level.balance for level in ledger.levels(0)] == [PLAIN.capacity - 5]
 
 
 def test_a_full_bucket_of_a_definition_that_is_gone_is_forgotten():
     ledger = Ledger()
-    ledger.settle(ledger.reserve([claim(5)], 0), 0, 0)
+    ledger.charge(ledger.reserve([claim(5)], 0), 0, 0)
     ledger.reload({}, 0)
     ledger.reload({PLAIN.name: Rule(PLAIN.name, 2 * TEN)}, 0)
     assert ledger.level("daily:a", Rule(PLAIN.name, 2 * TEN), 0).balance == 2 * TEN

@@ -51,7 +51,7 @@ class Quotas(RuleBasedStateMachine):
         super().__init__()
         self.ledger, self.now, self.generation = Ledger(), 0, 0
         self.rules = {name: Rule(name, 20, 5, SECOND) for name in NAMES}
-        self.model, self.gone, self.last, self.dearest = {}, {}, {}, 0
+        self.model, self.gone, self.last, self.highest_cost = {}, {}, {}, 0
 
     def bucket(self, name):
         found = self.model.get(name)
@@ -85,7 +85,7 @@ class Quotas(RuleBasedStateMachine):
         if call is None:
             return
         cost = int(call["amount"] * part)
-        charges = self.ledger.settle(call["held"], cost, self.now)
+        charges = self.ledger.charge(call["held"], cost, self.now)
         if call["done"] is not None:
             assert charges == call["done"]
             return
@@ -97,7 +97,7 @@ class Quotas(RuleBasedStateMachine):
             if cost and (self.model.get(name) is model or self.gone.get(name) is model):
                 model.accrue(self.now)
                 model.balance -= cost
-                self.dearest = max(self.dearest, cost)
+                self.highest_cost = max(self.highest_cost, cost)
                 wanted.append((name, cost, model.balance.__floor__()))
         assert [charge[:3] for charge in charges] == wanted
         self.last |= {charge.bucket: charge for charge in charges}

@@ -32,6 +32,13 @@ MINIMAL: Final = """\
       },
     },
   },
+  // Short names that clients may use as well.
+  "model_aliases": {
+    "models": {
+      "haiku": { "dst": ["bedrock/us.anthropic.claude-haiku-4-5-20251001-v1:0"] },
+      "sonnet": { "dst": ["bedrock/us.anthropic.claude-sonnet-4-5-20250929-v1:0"] },
+    },
+  },
   // Everything is denied that no grant allows. This one lets everyone who can connect use every model.
   "grants": [
     {

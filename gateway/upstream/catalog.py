@@ -7,13 +7,10 @@ is accepted wherever a model is named.
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from functools import lru_cache
-from heapq import nlargest
-from itertools import count, islice
+from itertools import count
 from typing import Any, Final
 from zlib import crc32
 
@@ -22,14 +19,10 @@ from gateway.access.identity.caller import Identity
 from gateway.config.model import Alias, Config, Provider, Strategy
 from gateway.contract.capabilities import capabilities, fits
 from gateway.contract.flag import Caps
+from gateway.upstream.near_names import near_names
 
 LISTS: Final = 256
 """Callers whose lists of models are remembered."""
-COMPARED: Final = 40
-"""Names that are compared with one that was not found: each comparison takes some 50 microseconds."""
-LOOKED_AT: Final = 500
-"""Names that are looked at before, word by word: a microsecond each."""
-_WORD: Final = re.compile(r"[a-z0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +108,7 @@ class Catalog:
         """Up to three names like this one, among those that the caller may use."""
         names = dict.fromkeys(offer.model for offer in self.visible(grants, identity))
         names |= dict.fromkeys(self.visible_aliases(grants, identity))
-        return alike(name, names)
+        return near_names(name, names)
 
     def _find_visible(self, grants: Grants, identity: Identity) -> Sequence[Offer]:
         if grants.role(identity) is None:
@@ -124,11 +117,6 @@ class Catalog:
 
     def _aliased(self, alias: Alias) -> Aliased:
         return Aliased(alias.strategy, [self._by_both[target] for target in alias.targets if target in self._by_both])
-
-
-def alike(name: str, names: Iterable[str]) -> list[str]:
-    """Up to three of the names that are like this one."""
-    return get_close_matches(name, _likely(name, names), n=3, cutoff=0.6)
 
 
 def _models(provider: Provider) -> Sequence[str]:
@@ -142,17 +130,6 @@ def _offer(provider: Provider, model: str) -> Offer:
         if fits(pattern, model, base):
             overrides |= fields
     return Offer(provider, model, capabilities(base, overrides), base)
-
-
-def _likely(name: str, names: Iterable[str]) -> list[str]:
-    """Those worth comparing where there are many: that have most words in common with what was asked for."""
-    found = list(names)
-    if len(found) <= COMPARED:
-        return found
-    words = set(_WORD.findall(name.lower()))
-    longest = max(words, key=len, default="")
-    holding = islice((other for other in found if longest in other.lower()), LOOKED_AT)
-    return nlargest(COMPARED, holding, key=lambda other: len(words.intersection(_WORD.findall(other.lower()))))
 
 
 def _grouped(offers: Iterable[Offer]) -> dict[str, list[Offer]]:

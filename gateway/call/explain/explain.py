@@ -21,7 +21,8 @@ from gateway.config.model import Config, Role, Strategy
 from gateway.config.sections.grant_capabilities import CAPABILITIES
 from gateway.contract.errors import Refused
 from gateway.contract.globs import matches
-from gateway.upstream.catalog import Offer, alike
+from gateway.upstream.catalog import Offer
+from gateway.upstream.near_names import near_names
 
 Reason = Literal["granted", "no_role", "not_granted", "disabled", "unknown", "not_found"]
 """`not_found` is what callers are told of themselves: unknown and not granted look alike."""
@@ -116,7 +117,7 @@ def explain(runtime: Runtime, identity: Identity, model: str, *, note: str = "")
     wanted = Wanted(access.role is None, uncovered)
     return replace(
         said,
-        near=() if offers else tuple(alike(model, _names(runtime))),
+        near=() if offers else tuple(near_names(model, _names(runtime))),
         near_misses=near_misses(runtime.config.grants, identity, access.capabilities, wanted) if enabled else (),
         grant=_grant(identity, wanted.role, uncovered[:1]) if enabled else "",
         policy=_policy(identity) if enabled else "",

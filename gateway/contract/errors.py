@@ -15,24 +15,28 @@ INVALID_REQUEST: Final = (
 )
 PERMISSION: Final = "permission"  # no role, or the provider refuses the key
 NOT_FOUND: Final = "not_found"  # unknown and not granted look alike
+NO_ROUTE: Final = "no_route"  # no operation has this path or method: the message names the base URL to set
 TOO_LARGE: Final = "too_large"  # the body is over the limit
 TIMEOUT: Final = "timeout"  # the provider took too long
 RATE_LIMIT: Final = "rate_limit"  # slow down; retry_after may say how long
 QUOTA: Final = "quota"  # the money or the allowance is spent
 OVERLOADED: Final = "overloaded"  # the provider is busy or warming up
 UNAVAILABLE: Final = "unavailable"  # the gateway cannot serve now, or cannot reach the provider
+UPSTREAM: Final = "upstream"  # the provider refuses the gateway itself, whatever the client asks for
 INTERNAL: Final = "internal"  # a fault on the provider's side, or ours
 
 STATUS: Final[Mapping[str, int]] = {
     INVALID_REQUEST: 400,
     PERMISSION: 403,
     NOT_FOUND: 404,
+    NO_ROUTE: 404,
     TOO_LARGE: 413,
     TIMEOUT: 504,
     RATE_LIMIT: 429,
     QUOTA: 429,
     OVERLOADED: 503,
     UNAVAILABLE: 503,
+    UPSTREAM: 502,
     INTERNAL: 500,
 }
 """The HTTP status of each code where a dialect has no own opinion."""

@@ -19,6 +19,7 @@ import orjson
 
 from gateway.contract import lenient_json
 from gateway.contract.capabilities import Caps
+from gateway.contract.client_api import ClientApi
 from gateway.contract.errors import BadFrame, Problem
 from gateway.contract.facts import USAGE_KINDS, Facts, Usage
 from gateway.contract.members import Members
@@ -274,6 +275,10 @@ class Flag(Protocol):
     def content_type(self) -> str:
         """Of a streamed reply to a client."""
 
+    @property
+    def client_api(self) -> ClientApi | None:
+        """What tells its clients by, where a path is wrong; None: nothing."""
+
     def parse(self, request: HttpRequest) -> ClientRequest:
         """Raises `Refused` for a request that cannot be read."""
 
@@ -362,6 +367,7 @@ __all__ = [
     "OPAQUE",
     "USAGE_KINDS",
     "Caps",
+    "ClientApi",
     "ClientRequest",
     "Decoder",
     "Drop",

@@ -23,6 +23,7 @@ from gateway.contract import json_api
 from gateway.contract.errors import Problem
 from gateway.contract.flag import (
     Caps,
+    ClientApi,
     ClientRequest,
     Decoder,
     Encoder,
@@ -62,6 +63,7 @@ class Plugin:
     routes: tuple[Route, ...]
     accepts: tuple[tuple[str, str], ...]
     content_type: str
+    client_api: ClientApi | None
     parse: Callable[[HttpRequest], ClientRequest]
     dialect_for: Callable[[Caps], str]
     build: Callable[[ClientRequest, Target, contract.Drop], UpstreamRequest]
@@ -117,6 +119,7 @@ def load_plugin(name: str, module: Any) -> Plugin:
     defaults: dict[str, Any] = {
         "accepts": (),
         "content_type": json_api.CONTENT_TYPE,
+        "client_api": None,
         "parse": partial(json_api.parse, name, dialect),
         "dialect_for": lambda _caps: dialect,
         "steps": json_api.no_steps,

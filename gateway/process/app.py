@@ -55,6 +55,7 @@ from gateway.web.admin import sessions as sessions_routes
 from gateway.web.admin import usage as usage_route
 from gateway.web.admin.problems import problems
 from gateway.web.dashboard import pages
+from gateway.web.wrong_paths import wrong_paths
 
 _OWN: Final = (
     config_routes, openapi, pricing_routes, discovery, metrics_route, sessions_routes, pages, quota_routes, usage_route,
@@ -83,7 +84,7 @@ def build(
     server = Server(gateway, finish, ping_seconds, stalled_seconds)
     calls: set[web.AbstractRoute] = set()
     app = web.Application(
-        middlewares=[problems, *middlewares(calls, modes)], client_max_size=config.server.limits.body_bytes
+        middlewares=[problems, *middlewares(calls, modes), wrong_paths], client_max_size=config.server.limits.body_bytes
     )
     app[GATEWAY] = gateway
     for flag, route in registry.routes():

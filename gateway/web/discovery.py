@@ -11,9 +11,12 @@ from aiohttp import web
 
 from gateway.call.context import GATEWAY, identity_of
 from gateway.call.guard import json_error
+from gateway.contract.errors import NOT_FOUND, Problem
+from gateway.contract.json_api import MAX_MODEL
 from gateway.money.prices.shown import per_token
 from gateway.money.prices.table import Prices
 from gateway.upstream.catalog import Offer
+from gateway.web.wrong_paths import in_dialect
 
 _RELEASED: Final = "2026-01-01T00:00:00Z"
 """The lists' formats demand a date of each model, and providers do not tell one."""
@@ -29,13 +32,20 @@ def routes() -> list[web.RouteDef]:
             web.get(f"{prefix}/inference-profiles/{{profile:.+}}", inference_profile),
         )
     ]
+    lists = [
+        route
+        for prefix in ("", "/anthropic")
+        for route in (
+            web.get(f"{prefix}/v1/models", models),
+            web.get(f"{prefix}/v1/models/{{model:.+}}", model),
+        )
+    ]
     return [
         web.head("/", alive),
         web.get("/", to_pages, allow_head=False),
         web.get("/healthz", alive),
         web.get("/readyz", ready),
-        web.get("/v1/models", models),
-        web.get("/v1/models/{model:.+}", model),
+        *lists,
         web.get("/api/providers", providers),
         *profiles,
     ]
@@ -97,7 +107,18 @@ async def model(request: web.Request) -> web.Response:
     for offer in offers:
         if name in {offer.model, offer.name}:
             return _json(_model(offer.model, offer, request.app[GATEWAY].runtime.prices))
-    return json_error(404, f'model "{name}" not found or not granted')
+    return _not_found(request, name)
+
+
+def _not_found(request: web.Request, name: str) -> web.Response:
+    """Return the 404 of a model in the shape that the client's SDK reads."""
+    shown = name[:MAX_MODEL].encode("utf-8", "replace").decode()
+    identity = identity_of(request)
+    runtime = request.app[GATEWAY].runtime
+    near = runtime.catalog.near(name, runtime.grants, identity) if identity else []
+    hint = f"; did you mean {', '.join(near)}?" if near else ""
+    problem = Problem(NOT_FOUND, f'model "{shown}" not found or not granted{hint}', param="model")
+    return in_dialect(request, problem) or json_error(404, problem.message)
 
 
 def _models(offers: Sequence[Offer], prices: Prices) -> dict[str, dict[str, Any]]:

@@ -16,6 +16,7 @@ from gateway.contract import errors, json_api
 from gateway.contract.errors import Problem
 from gateway.contract.flag import (
     COUNT_TOKENS,
+    ClientApi,
     ClientRequest,
     Decoder,
     Drop,
@@ -44,6 +45,13 @@ routes = tuple(
     for prefix in ("", "/anthropic")
     for last, operation in (("", "generate"), ("/count_tokens", COUNT_TOKENS))
 )
+client_api = ClientApi(
+    bases=("", "/v1"),
+    setting="base_url or ANTHROPIC_BASE_URL",
+    # others, such as /v1/models, are OpenAI's too: the header tells whose they are
+    paths=("/v1/complete", "/v1/messages/batches", "/v1/messages/batches/{id}"),
+    headers=("anthropic-version",),
+)
 texts = messages_text.texts
 with_text = messages_text.with_text
 output_bytes = messages_text.output_bytes
@@ -63,12 +71,14 @@ _ERRORS: Final = {
     errors.INVALID_REQUEST: (400, "invalid_request_error"),
     errors.PERMISSION: (403, "permission_error"),
     errors.NOT_FOUND: (404, "not_found_error"),
+    errors.NO_ROUTE: (404, "not_found_error"),
     errors.TOO_LARGE: (413, "request_too_large"),
     errors.TIMEOUT: (504, "timeout_error"),
     errors.RATE_LIMIT: (429, "rate_limit_error"),
     errors.QUOTA: (429, "rate_limit_error"),
     errors.OVERLOADED: (529, "overloaded_error"),
     errors.UNAVAILABLE: (529, "overloaded_error"),
+    errors.UPSTREAM: (502, "api_error"),
     errors.INTERNAL: (500, "api_error"),
 }
 _CODES: Final = {

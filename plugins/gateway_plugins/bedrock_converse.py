@@ -43,6 +43,7 @@ api = 1
 dialects = (_OWN,)
 routes = runtime_api.routes(("converse", "generate"), ("converse-stream", "generate"))
 accepts = (("bedrock_model_invoke", COUNT_TOKENS),)
+client_api = runtime_api.CLIENT_API
 content_type = runtime_api.CONTENT_TYPE
 problem = runtime_api.problem_for
 error = runtime_api.error

@@ -50,6 +50,7 @@ dialects = ("anthropic_messages", OPAQUE)
 routes = runtime_api.routes(
     ("invoke", "generate"), ("invoke-with-response-stream", "generate"), ("count-tokens", COUNT_TOKENS)
 )
+client_api = runtime_api.CLIENT_API
 content_type = runtime_api.CONTENT_TYPE
 problem = runtime_api.problem_for
 error = runtime_api.error

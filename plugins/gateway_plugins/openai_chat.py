@@ -29,6 +29,7 @@ from gateway.contract.flag import (
 from gateway.contract.framing import sse
 from gateway_plugins.dialects.bedrock import tagged_history
 from gateway_plugins.dialects.openai import errors as openai_errors
+from gateway_plugins.dialects.openai.client_api import CLIENT_API
 from gateway_plugins.dialects.openai_chat.facts import has_tokens, media_of, parts_of, usage_of
 from gateway_plugins.dialects.openai_chat.read_options import stream_options
 from gateway_plugins.shared import remote_files
@@ -40,6 +41,7 @@ routes = (
     Route("POST", "/v1/chat/completions", "generate"),
     Route("POST", "/chat/completions", "generate"),
 )
+client_api = CLIENT_API
 error = openai_errors.error
 parse = partial(json_api.parse, "openai_chat", "openai_chat")
 steps = remote_files.steps

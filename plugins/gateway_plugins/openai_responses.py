@@ -17,6 +17,7 @@ from gateway.contract.errors import Problem, UpstreamFailed
 from gateway.contract.flag import ClientRequest, Decoder, Drop, Event, Head, Meter, Route, Target, UpstreamRequest
 from gateway.contract.framing import sse
 from gateway_plugins.dialects.openai import errors as openai_errors
+from gateway_plugins.dialects.openai.client_api import CLIENT_API
 from gateway_plugins.dialects.openai_responses import facts as responses_facts
 from gateway_plugins.dialects.openai_responses import reasoning as responses_reasoning
 from gateway_plugins.dialects.openai_responses.emit import FAILED, blank
@@ -29,6 +30,7 @@ routes = (
     Route("POST", "/v1/responses", "generate"),
     Route("POST", "/responses", "generate"),
 )
+client_api = CLIENT_API
 error = openai_errors.error
 parse = partial(json_api.parse, "openai_responses", "openai_responses")
 steps = remote_files.steps

@@ -16,6 +16,7 @@ import orjson
 from gateway.contract import errors, json_api
 from gateway.contract.errors import Problem, UpstreamFailed, invalid
 from gateway.contract.flag import (
+    ClientApi,
     ClientRequest,
     Drop,
     Frame,
@@ -31,6 +32,17 @@ from gateway.contract.flag import (
 from gateway.contract.framing import eventstream
 
 CONTENT_TYPE: Final = "application/vnd.amazon.eventstream"
+
+CLIENT_API: Final = ClientApi(
+    bases=("/bedrock",),
+    setting="endpoint_url or AWS_ENDPOINT_URL_BEDROCK_RUNTIME",
+    paths=(
+        "/bedrock/model/{model}/invoke-with-bidirectional-stream", "/bedrock/async-invoke",
+        "/bedrock/async-invoke/{id}", "/bedrock/guardrail/{id}/version/{version}/apply", "/bedrock/foundation-models",
+        "/bedrock/foundation-models/{id}",
+    ),
+    headers=("amz-sdk-invocation-id", "amz-sdk-request"),
+)  # fmt: skip
 
 STREAMING: Final = frozenset({"converse-stream", "invoke-with-response-stream"})
 
@@ -56,12 +68,14 @@ _OURS: Final[Mapping[str, tuple[int, str]]] = {
     errors.INVALID_REQUEST: (400, "ValidationException"),
     errors.PERMISSION: (403, "AccessDeniedException"),
     errors.NOT_FOUND: (404, "ResourceNotFoundException"),
+    errors.NO_ROUTE: (404, "UnknownOperationException"),
     errors.TOO_LARGE: (413, "ValidationException"),
     errors.TIMEOUT: (408, "ModelTimeoutException"),
     errors.RATE_LIMIT: (429, "ThrottlingException"),
     errors.QUOTA: (429, "ThrottlingException"),
     errors.OVERLOADED: (503, "ServiceUnavailableException"),
     errors.UNAVAILABLE: (503, "ServiceUnavailableException"),
+    errors.UPSTREAM: (502, "InternalServerException"),
     errors.INTERNAL: (500, "InternalServerException"),
 }
 

@@ -23,12 +23,14 @@ _ERRORS: Final = {
     errors.INVALID_REQUEST: (400, "invalid_request_error", None),
     errors.PERMISSION: (403, "permission_error", "permission_denied"),
     errors.NOT_FOUND: (404, "invalid_request_error", "model_not_found"),
+    errors.NO_ROUTE: (404, "invalid_request_error", None),
     errors.TOO_LARGE: (413, "invalid_request_error", "request_too_large"),
     errors.TIMEOUT: (504, "server_error", "timeout"),
     errors.RATE_LIMIT: (429, "rate_limit_error", "rate_limit_exceeded"),
     errors.QUOTA: (429, "insufficient_quota", "insufficient_quota"),
     errors.OVERLOADED: (503, "server_error", "overloaded"),
     errors.UNAVAILABLE: (503, "server_error", "unavailable"),
+    errors.UPSTREAM: (502, "server_error", "upstream"),
     errors.INTERNAL: (500, "server_error", None),
 }
 

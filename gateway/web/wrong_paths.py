@@ -1,0 +1,95 @@
+"""Answers for paths that no route has, in the dialect of the API that the client believes to call.
+
+- The flags say as data which paths and headers their clients use (`contract/client_api.py`).
+- The message names the path that was called, and the base URL to set, or what is served instead.
+- A path that no flag knows is left to the plain JSON error of `call/guard.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+from aiohttp import web
+
+from gateway.call.context import GATEWAY, REQUEST_ID
+from gateway.contract.client_api import ClientApi, Slip, slip_of
+from gateway.contract.errors import NO_ROUTE, Problem
+from gateway.contract.registry import Plugin, Registry
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+MAX_SHOWN: Final = 200
+"""Characters of a path that a message repeats."""
+
+
+@web.middleware
+async def wrong_paths(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer in the client's dialect where aiohttp has no route for the path or the method."""
+    try:
+        return await handler(request)
+    except (web.HTTPNotFound, web.HTTPMethodNotAllowed) as error:
+        if request.match_info.http_exception is None:
+            raise
+        answer = _answer(request, error)
+        if answer is None:
+            raise
+        return answer
+
+
+def in_dialect(request: web.Request, problem: Problem) -> web.Response | None:
+    """Return the problem as the client's SDK reads it; None if neither headers nor path tell whose client it is."""
+    plugin, _ = _recognized(request.app[GATEWAY].registry, request.path, request.headers)
+    return None if plugin is None else _said(request, plugin, problem)
+
+
+def _answer(request: web.Request, error: web.HTTPException) -> web.Response | None:
+    registry = request.app[GATEWAY].registry
+    plugin, slip = _recognized(registry, request.path, request.headers)
+    if plugin is None or plugin.client_api is None:
+        return None
+    called = _shown(f"{request.method} {request.path}")
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        response = _said(request, plugin, Problem(NO_ROUTE, f"{called}: send it with {error.headers['Allow']}"))
+        response.set_status(error.status)
+        response.headers["allow"] = error.headers["Allow"]
+        return response
+    api = plugin.client_api
+    if slip is not None and slip.template in api.paths:
+        served = ", ".join(_served(registry, api))
+        return _said(request, plugin, Problem(NO_ROUTE, f"{called} is not served by this gateway; it serves {served}"))
+    base = f"{request.scheme}://{request.host}{slip.base if slip else api.bases[0]}"
+    return _said(
+        request, plugin, Problem(NO_ROUTE, f"{called} is no path of this gateway; set {api.setting} to {base}")
+    )
+
+
+def _recognized(registry: Registry, path: str, headers: Mapping[str, str]) -> tuple[Plugin | None, Slip | None]:
+    """Return whose client sent the request, and what it meant: by headers of its own first, then by the path."""
+    known = [(plugin, plugin.client_api) for plugin in registry.flags.values() if plugin.client_api is not None]
+    marked = [(plugin, api) for plugin, api in known if any(name in headers for name in api.headers)]
+    for plugin, api in marked or known:
+        if slip := slip_of(path, [route.path for route in plugin.routes], api.bases):
+            return plugin, slip
+    for plugin, api in marked or known:
+        if slip := slip_of(path, api.paths, api.bases):
+            return plugin, slip
+    return (marked[0][0], None) if marked else (None, None)
+
+
+def _served(registry: Registry, api: ClientApi) -> list[str]:
+    """Return the operations that the clients of an API have here, under its usual base."""
+    routes = [route for plugin in registry.flags.values() if plugin.client_api == api for route in plugin.routes]
+    served = (f"{route.method} {route.path}" for route in routes if route.path.startswith(f"{api.bases[0]}/"))
+    return list(dict.fromkeys(text.replace("{model:.+}", "MODEL") for text in served))
+
+
+def _said(request: web.Request, plugin: Plugin, problem: Problem) -> web.Response:
+    status, headers, body = plugin.error(problem)
+    usual = plugin.reply_headers(request[REQUEST_ID], None)
+    return web.Response(status=status, headers={**usual, **headers}, body=body)
+
+
+def _shown(text: str) -> str:
+    safe = text.encode("ascii", "replace").decode()
+    return safe if len(safe) <= MAX_SHOWN else f"{safe[:MAX_SHOWN]}..."

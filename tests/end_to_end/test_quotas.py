@@ -343,3 +343,14 @@ async def test_a_call_that_a_quota_refuses_does_not_count_as_a_request(tmp_path,
         await refill(gw, {"bucket": "team", "amount": "$1"})
         gw.url = gw.running.urls[0]
         assert (await gw.post(*CHAT)).status == 200
+
+
+async def test_a_call_that_a_quota_refuses_holds_no_tokens(tmp_path, bedrock_sim):
+    # each call holds more than the rate has left after the first one, and uses half of it
+    item = {"rate_limits": [{"tokens": "38/hour"}]}
+    async with limited(tmp_path, bedrock_sim, quota(PRICE), item) as gw:
+        assert [(await gw.post(*CHAT)).status for _ in range(3)] == [200, 429, 429]
+        assert len(await gw.lines.until("quota.exceeded", 2)) == 2
+        await refill(gw, {"bucket": "team", "amount": "$1"})
+        gw.url = gw.running.urls[0]
+        assert (await gw.post(*CHAT)).status == 200

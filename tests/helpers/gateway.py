@@ -11,6 +11,7 @@ from gateway.config.load import loads
 from gateway.contract.registry import discover
 from gateway.process.serve import listening
 from gateway.telemetry.log import configure
+from tests.helpers.waiting import eventually
 
 HAIKU = "us.anthropic.claude-haiku-4-5-20251001-v1:0"
 SONNET = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
@@ -35,6 +36,11 @@ class Lines:
 
     def entries(self, event):
         return [entry for line in self.data.splitlines() if (entry := json.loads(line))["event"] == event]
+
+    async def until(self, event, count=1):
+        """The lines of an event, once there are as many as that; lines are written by a thread of their own."""
+        await eventually(lambda: len(self.entries(event)) >= count)
+        return self.entries(event)
 
 
 class Reply:

@@ -1,7 +1,7 @@
 """Server-sent events (WHATWG HTML, 9.2), kept whole: every byte of the stream belongs to exactly one frame.
 
-A frame ends with its blank line. Comments and keep-alives are frames too, with an empty payload, so that the native way
-can forward them as they came.
+A frame ends with its blank line. A line ends with CR LF, LF or CR, which a stream may mix. Comments and keep-alives are
+frames too, with an empty payload, so that the native way can forward them as they came.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from gateway.contract.flag import Frame
 MAX_EVENT: Final = 32 * 1024 * 1024
 """Bytes of one event; a provider that sends more without a blank line is broken or hostile."""
 
-_END: Final = re.compile(rb"\r\n\r\n|\n\n|\r\r|\n\r\n|\r\n\n")
+_END: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n?|\n)")
+"""Two line ends in a row. A CR is one by itself only where no LF follows it."""
 _LINE: Final = re.compile(rb"\r\n|\n|\r")
 _BOM: Final = b"\xef\xbb\xbf"
 _LONGEST_END: Final = 4
+_LF: Final = b"\n"
 
 
 class Decoder:
@@ -28,6 +30,8 @@ class Decoder:
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._searched = 0
+        self._ended_with_cr = False
+        """The last frame ended with a CR, whose LF may still come."""
 
     @property
     def pending(self) -> int:
@@ -40,12 +44,16 @@ class Decoder:
         at = 0
         search = self._searched
         try:
+            if self._ended_with_cr and buffer:
+                # the event went out with its CR; its LF is no line of the next event
+                self._ended_with_cr = False
+                if buffer.startswith(_LF):
+                    at = search = len(_LF)
+                    yield Frame({}, b"", _LF)
             while (end := _END.search(buffer, search)) is not None:
-                # "\r\n\r" at the end of what has come may be half of "\r\n\r\n"
-                if end.end() == len(buffer) and buffer.endswith(b"\r") and end[0] == b"\r\r":
-                    break
                 raw = bytes(buffer[at : end.end()])
                 at = search = end.end()
+                self._ended_with_cr = raw.endswith(b"\r")
                 yield _frame(raw)
         finally:
             del buffer[:at]

@@ -78,3 +78,24 @@ def test_no_bytes_do_anything_else(data):
         except BadProxyHeader:
             continue
         assert header is None or header.length <= len(start + data)
+
+
+def line_of(size):
+    """A line of version 1 with so many bytes, its end included."""
+    start, end = b"PROXY UNKNOWN ", b"\r\n"
+    return start + b"x" * (size - len(start) - len(end)) + end
+
+
+def test_the_longest_line_of_version_1_has_107_bytes_its_end_included():
+    assert read(line_of(107)) == ProxyHeader(None, 107)
+    assert read(line_of(107)[:106]) is None
+    for data in (line_of(108), line_of(108)[:107]):
+        with pytest.raises(BadProxyHeader, match="does not end"):
+            read(data)
+
+
+def test_the_longest_header_of_version_2_is_taken_and_no_longer_one():
+    longest = binary(FOUR + bytes(LONGEST - 16 - len(FOUR)))
+    assert read(longest) == ProxyHeader(("100.64.0.7", 4711), LONGEST)
+    with pytest.raises(BadProxyHeader, match="length"):
+        read(binary(FOUR + bytes(LONGEST - 15 - len(FOUR)))[:16])

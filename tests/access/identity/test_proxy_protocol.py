@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from gateway.access.identity import proxy_protocol
 from gateway.access.identity.caller import Caller
 from gateway.access.identity.proxy_protocol import Handover, Sources, trusted
 from gateway.telemetry.log import configure
@@ -55,10 +56,7 @@ async def test_a_proxy_of_the_listener_may_say_whose_connection_it_is(proxies, l
 async def test_a_process_of_this_machine_is_refused_where_others_are_named(proxies):
     found, lines = await said(proxies, "127.0.0.1")
     assert found == ""
-    for _ in range(100):
-        if told := lines.entries("identity.proxy_refused"):
-            break
-        await asyncio.sleep(0.01)
+    told = await lines.until("identity.proxy_refused")
     assert [entry["reason"] for entry in told] == ["the connection comes from no proxy of this listener"]
 
 
@@ -83,3 +81,32 @@ async def test_a_process_of_this_machine_is_refused_where_others_are_named(proxi
 )
 def test_only_named_proxies_may_speak_for_others_or_this_machine_where_none_is_named(peer, proxies, expected):
     assert trusted(peer, proxies) is expected
+
+
+class Echo(asyncio.Protocol):
+    """Sends back what it gets."""
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def data_received(self, data):
+        self.transport.write(data)
+
+
+async def test_a_connection_whose_header_came_outlives_the_headers_deadline(monkeypatch):
+    monkeypatch.setattr(proxy_protocol, "HEADER_SECONDS", 0.1)
+    loop, lines = asyncio.get_running_loop(), Lines()
+    sources, log = Sources(), configure(lines)
+    server = await loop.create_server(lambda: Handover(Echo, sources, frozenset(), log), "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        silent, leaving = await asyncio.open_connection("127.0.0.1", port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(HEADER)
+        # a connection that began before, and says nothing, is cut first: the deadline of both has then passed
+        assert await asyncio.wait_for(silent.read(), 10) == b""
+        await asyncio.sleep(0.1)
+        writer.write(b"still here")
+        assert await asyncio.wait_for(reader.readexactly(10), 10) == b"still here"
+        for each in (writer, leaving):
+            each.close()

@@ -17,6 +17,7 @@ from gateway.contract.errors import PERMISSION, UNAVAILABLE, Refused
 from gateway.telemetry.log import configure
 from gateway.testkit.localapi import LocalApiSim, Node, User
 from tests.helpers.gateway import CAP, Lines
+from tests.helpers.waiting import eventually
 
 HERE = ("127.0.0.1", 8080)
 ALICE = Node("laptop.example.ts.net", ("100.64.0.7", "fd7a:115c:a1e0::7"), User("alice@example.com"))
@@ -32,6 +33,26 @@ class Connection:
 
 def caller(connection, peer, local=("100.64.0.1", 80)):
     return Caller(connection, peer, local, ())
+
+
+class Clock:
+    """A clock that goes on where the test says so."""
+
+    now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+    def pass_by(self, seconds):
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The clock by which the age of answers is told."""
+    made = Clock()
+    monkeypatch.setattr(whois_module, "monotonic", made)
+    return made
 
 
 @pytest.fixture
@@ -188,8 +209,7 @@ async def test_grants_of_the_policy_that_cannot_be_read_give_nothing_and_are_tol
     sim.answer = (200, b'{"Node": {"StableID": "n1"}, "UserProfile": {"LoginName": "a@b"}, "CapMap": %b}' % caps)
     found = await whois(caller(Connection(), ("100.64.0.7", 4711)))
     assert [capability.role for capability in found.capabilities] == ["user"]
-    await asyncio.sleep(0.05)
-    (told,) = lines.entries("identity.policy_grant_ignored")
+    (told,) = await lines.until("identity.policy_grant_ignored")
     assert CAP in told["finding"]
 
 
@@ -249,40 +269,53 @@ async def test_an_answer_is_forgotten_with_its_connection(asking):
     assert not len(whois._known)
 
 
-async def test_after_its_life_an_answer_is_asked_for_anew_on_the_same_connection(asking, sim, monkeypatch):
-    monkeypatch.setattr(whois_module, "LIFE_SECONDS", 0.05)
+async def test_after_its_life_an_answer_is_asked_for_anew_on_the_same_connection(asking, sim, clock):
     whois, _ = asking
     connection = Connection()
     sim.proxied(5001, ALICE)
     assert (await whois(caller(connection, ("127.0.0.1", 5001), HERE))).login == "alice@example.com"
     sim.proxied(5001, BOB)
-    await asyncio.sleep(0.06)
+    clock.pass_by(whois_module.LIFE_SECONDS)
     assert (await whois(caller(connection, ("127.0.0.1", 5001), HERE))).login == "bob@example.com"
 
 
-async def test_who_has_left_the_tailnet_is_refused_after_the_life_of_the_answer(asking, sim, monkeypatch):
-    monkeypatch.setattr(whois_module, "LIFE_SECONDS", 0.05)
+async def test_the_life_of_an_answer_begins_with_the_question(asking, sim, clock):
+    """What was true when tailscaled looked is as old as the question, however long the answer took."""
+    whois, _ = asking
+    connection = Connection()
+    sim.delay = 0.1
+    first = asyncio.create_task(whois(caller(connection, ("100.64.0.7", 4711))))
+    await eventually(lambda: sim.asked)
+    clock.pass_by(whois_module.LIFE_SECONDS - 1)
+    sim.delay = 0
+    assert (await first).login == "alice@example.com"
+    sim.remove(ALICE)
+    assert (await whois(caller(connection, ("100.64.0.7", 4711)))).login == "alice@example.com"
+    clock.pass_by(2)
+    assert await code(whois, caller(connection, ("100.64.0.7", 4711))) == PERMISSION
+
+
+async def test_who_has_left_the_tailnet_is_refused_after_the_life_of_the_answer(asking, sim, clock):
     whois, _ = asking
     connection = Connection()
     await whois(caller(connection, ("100.64.0.7", 4711)))
     sim.remove(ALICE)
-    await asyncio.sleep(0.06)
+    clock.pass_by(whois_module.LIFE_SECONDS)
     assert await code(whois, caller(connection, ("100.64.0.7", 4711))) == PERMISSION
 
 
-async def test_no_identity_outlives_its_answer_while_tailscaled_is_away(asking, sim, monkeypatch):
-    monkeypatch.setattr(whois_module, "LIFE_SECONDS", 0.05)
+async def test_no_identity_outlives_its_answer_while_tailscaled_is_away(asking, sim, clock):
     whois, lines = asking
     connection = Connection()
     await whois(caller(connection, ("100.64.0.7", 4711)))
     await sim.stop()
-    await asyncio.sleep(0.06)
+    clock.pass_by(whois_module.LIFE_SECONDS)
     for _ in range(3):
         assert await code(whois, caller(connection, ("100.64.0.7", 4711))) == UNAVAILABLE
     await sim.start()
     assert (await whois(caller(connection, ("100.64.0.7", 4711)))).login == "alice@example.com"
-    await asyncio.sleep(0.05)
-    assert len(lines.entries("identity.unavailable")) == len(lines.entries("identity.available")) == 1
+    # lines are written in their order: whatever was told before the last one is there
+    assert len(await lines.until("identity.available")) == len(lines.entries("identity.unavailable")) == 1
 
 
 async def test_a_kept_connection_to_a_tailscaled_that_was_restarted_costs_nobody_a_call(asking, sim):

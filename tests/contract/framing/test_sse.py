@@ -1,5 +1,6 @@
-"""Server-sent events: any chunking gives the same frames, and no byte is lost."""
+"""Server-sent events: any chunking gives the same events, and no byte is lost."""
 
+import re
 from itertools import pairwise
 
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.contract.errors import BadFrame
+from gateway.contract.flag import Frame
 from gateway.contract.framing import sse
 from tests.helpers.cpu_time import cpu_seconds
 
@@ -33,13 +35,63 @@ def test_an_event_has_its_name_and_its_data():
     assert last.headers == {"id": "7", "retry": "10"}
 
 
+def events(found):
+    """What the frames say; those that say nothing are left out."""
+    return [(frame.headers, frame.payload) for frame in found if frame.headers or frame.payload]
+
+
+def chunked(data, cuts):
+    edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+    return [data[start:end] for start, end in pairwise(edges)]
+
+
 @given(st.lists(st.integers(0, len(STREAM)), max_size=12))
-def test_any_chunking_gives_the_same_frames(cuts):
-    edges = [0, *sorted(cuts), len(STREAM)]
-    chunks = [STREAM[start:end] for start, end in pairwise(edges)]
-    found, decoder = frames(*chunks)
-    assert found == frames(STREAM)[0]
+def test_any_chunking_gives_the_same_events(cuts):
+    found, decoder = frames(*chunked(STREAM, cuts))
+    assert events(found) == events(frames(STREAM)[0])
     assert decoder.pending == 0
+
+
+def by_the_specification(data):
+    """The events of a stream, line by line as the specification reads it; an event that has no end is left out."""
+    found, headers, payload = [], {}, []
+    for line in re.findall(rb"([^\r\n]*)(?:\r\n|\n|\r)", data):
+        name, _, value = line.partition(b":")
+        value = value[1:] if value.startswith(b" ") else value
+        if not line:
+            found.append((headers, b"\n".join(payload)))
+            headers, payload = {}, []
+        elif name == b"data":
+            payload.append(value)
+        elif name:
+            headers[name.decode()] = value.decode()
+    return [each for each in found if each != ({}, b"")]
+
+
+PIECES = [b"data: x", b"data:  y", b"data", b"event: e", b":", b"\r", b"\n", b"\r\n", b"\n\n", b"\r\r", b"\r\n\r\n"]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=20).map(b"".join), st.lists(st.integers(0, 100), max_size=12))
+def test_lines_may_end_in_all_three_ways_and_be_cut_anywhere(data, cuts):
+    found, decoder = frames(*chunked(data, cuts))
+    assert events(found) == by_the_specification(data)
+    assert b"".join(frame.raw for frame in found) == data[: len(data) - decoder.pending]
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_an_event_goes_out_with_its_blank_line_and_waits_for_no_other(end):
+    (frame,), decoder = frames(b"data: x" + end + end)
+    assert (frame.payload, decoder.pending) == (b"x", 0)
+
+
+def test_the_line_feed_of_a_blank_line_that_was_cut_in_two_is_passed_on_and_ends_nothing():
+    first, half, second = frames(b"data: x\r\n\r", b"\n", b"data: y\n\n")[0]
+    assert (first.payload, half, second.payload) == (b"x", Frame({}, b"", b"\n"), b"y")
+
+
+@pytest.mark.parametrize(("line", "payload"), [(b"data:x", b"x"), (b"data: x", b"x"), (b"data:  x", b" x")])
+def test_one_space_behind_the_colon_is_no_part_of_the_data(line, payload):
+    assert frames(line + b"\n\n")[0][0].payload == payload
 
 
 @given(st.integers(0, len(STREAM)))

@@ -78,6 +78,12 @@ def test_a_kind_without_a_known_price_makes_the_cost_unknown(kind):
     assert row.cost(Usage(**dict.fromkeys(set(KINDS) - {kind}, 1))) == 4000
 
 
+def test_reasoning_above_the_output_that_it_is_a_part_of_is_paid_for_as_all_of_it():
+    usage = Usage(output=100, reasoning=140)
+    assert priced({"output": "10", "reasoning": "3"}).cost(usage) == usd("3", 100)
+    assert priced({"output": "10", "reasoning": "30"}).cost(usage) == usd("30", 100)
+
+
 def test_reasoning_costs_as_output_unless_it_is_priced_apart():
     usage = Usage(output=100, reasoning=80)
     assert priced({"output": "10"}).cost(usage) == usd("10", 100)

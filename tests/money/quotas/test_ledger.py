@@ -268,3 +268,17 @@ def test_the_emptiest_bucket_of_a_definition_is_what_metrics_show():
     spent(ledger, TEN // 4, bucket="a")
     spent(ledger, TEN * 3 // 4, bucket="b")
     assert ledger.used(0) == {PLAIN.name: 0.75}
+
+
+HOUR = 3600 * SECOND
+
+
+@pytest.mark.parametrize(("period", "left"), [(DAY, DAY - 1), (HOUR, 0), (2 * DAY, 0)])
+def test_a_part_of_a_unit_stays_over_a_reload_unless_the_period_changes(period, left):
+    """It is counted in units of a period: that of another one would be another part, or more than a unit."""
+    rule = Rule("slow", TEN, 1, DAY)
+    ledger = Ledger()
+    spent(ledger, TEN, rule)
+    ledger.reload({"slow": Rule("slow", TEN, 1, period)}, DAY - 1)
+    after = ledger.refill("slow", rule, 1, DAY - 1)
+    assert (after.balance, after.remainder) == (1, left)

@@ -1,4 +1,4 @@
-"""What the readers of replies tell a writer, verb by verb: `parts/walk_*.py`."""
+"""What the readers of replies tell a writer, verb by verb: `dialects/<dialect>/walk.py`."""
 
 import orjson
 import pytest

@@ -84,6 +84,19 @@ def test_a_citation_of_a_page_is_an_annotation_of_its_text():
     ]
 
 
+def test_two_citations_of_one_text_are_numbered_and_those_of_the_next_text_begin_anew():
+    one, two = (Citation("web", source=f"https://example.com/{number}") for number in "12")
+    verbs = [("text", "a"), ("citation", one), ("citation", two), ("block_end",), ("text", "b"), ("citation", one)]
+    response, events, _ = written(*verbs, *DONE)
+    (message,) = response["output"]
+    assert [[each["url"] for each in part["annotations"]] for part in message["content"]] == [
+        ["https://example.com/1", "https://example.com/2"],
+        ["https://example.com/1"],
+    ]
+    told = [event.data for event in events if event.kind == "response.output_text.annotation.added"]
+    assert [(each["content_index"], each["annotation_index"]) for each in told] == [(0, 0), (0, 1), (1, 0)]
+
+
 def test_a_citation_of_a_document_is_dropped_aloud():
     _, _, drops = written(("text", "x"), ("citation", Citation("page", source="a.pdf")), *DONE)
     assert drops == ["/reply/citation"]

@@ -289,3 +289,10 @@ def test_a_system_message_between_turns_passes_where_the_model_takes_it():
 @pytest.mark.parametrize("wrong", [[], None, "text"])
 def test_a_body_that_is_no_object_is_refused(wrong):
     assert claude_fault(wrong, CLAUDE, bedrock=True) == "body: Input should be a valid dictionary"
+
+
+@pytest.mark.parametrize(("top_p", "refused"), [(0.949, True), (0.95, False), (1, False)])
+def test_beside_thinking_top_p_begins_at_095(top_p, refused):
+    fault = claude_fault(native(**{**THINK, "top_p": top_p}), CLAUDE, bedrock=False) or ""
+    assert ("`top_p` must be greater than or equal to 0.95" in fault) is refused
+    assert refused or not fault

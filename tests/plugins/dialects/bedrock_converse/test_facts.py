@@ -28,3 +28,9 @@ def test_cache_writes_are_told_apart_by_their_lifetime_also_without_their_sum(wr
 @pytest.mark.parametrize("details", [None, "x", [1], [{"ttl": "5m"}], [{"ttl": "5m", "inputTokens": "7"}]])
 def test_details_of_a_wrong_type_count_as_missing(details):
     assert usage_of({"cacheDetails": details, "cacheWriteInputTokens": 4}).cache_write_5m == 4
+
+
+@pytest.mark.parametrize("ending", ["InputTokens", "InputTokenCount"])
+def test_counts_of_the_cache_are_known_by_both_of_their_names(ending):
+    usage = usage_of({f"cacheRead{ending}": 7, f"cacheWrite{ending}": 8})
+    assert (usage.cache_read, usage.cache_write_5m) == (7, 8)

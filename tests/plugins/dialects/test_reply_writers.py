@@ -1,0 +1,74 @@
+"""What the streamed replies' writers say at the end: once, whatever a provider says twice."""
+
+import pytest
+
+from gateway.contract.flag import Usage
+from gateway_plugins.dialects.anthropic_messages import emit as messages_emit
+from gateway_plugins.dialects.bedrock_converse import emit as converse_emit
+from gateway_plugins.dialects.openai_chat import emit as chat_emit
+from gateway_plugins.dialects.openai_responses import emit as responses_emit
+from gateway_plugins.shared import reply_events
+from gateway_plugins.shared.reply_events import Stop
+from tests.helpers.responses_to import ask
+
+STREAMS = {
+    "messages": lambda: messages_emit.Stream("m"),
+    "converse": lambda: converse_emit.Stream(converse_emit.Wanted()),
+    "chat": lambda: chat_emit.Stream("m", print, include_usage=True),
+    "responses": lambda: responses_emit.Stream(ask({}), {}, print),
+}
+END = Stop(reply_events.END_TURN)
+FIRST, SECOND = Usage(input=3, output=4), Usage(input=5, output=6)
+
+
+def written(stream, *verbs):
+    """The events after each verb, as they are taken after each event of the provider's; then what the end brings."""
+    events = []
+    for name, *given in verbs:
+        getattr(stream, name)(*given)
+        events += stream.take()
+    stream.close()
+    events += stream.take()
+    stream.close()
+    return events + stream.take()
+
+
+def ends(dialect, events):
+    """Of the events those that end a reply: with the reason, and with the counts."""
+    match dialect:
+        case "messages":
+            return [event.kind for event in events if event.kind in {"message_delta", "message_stop"}]
+        case "converse":
+            return [event.kind for event in events if event.kind in {"messageStop", "metadata"}]
+        case "chat":
+            reasons = ["reason" for event in events for choice in event.data["choices"] if choice["finish_reason"]]
+            return reasons + ["usage" for event in events if event.data["usage"]]
+        case _:
+            return [event.kind for event in events if event.kind == "response.completed"]
+
+
+EXPECTED = {
+    "messages": ["message_delta", "message_stop"],
+    "converse": ["messageStop", "metadata"],
+    "chat": ["reason", "usage"],
+    "responses": ["response.completed"],
+}
+BEGIN = [("start", "r"), ("text", "a"), ("block_end",)]
+ORDERS = {
+    "ends twice": [("finish", END), ("finish", END), ("usage", FIRST)],
+    "ends again behind the counts": [("finish", END), ("usage", FIRST), ("finish", END)],
+    "counts twice": [("finish", END), ("usage", FIRST), ("usage", SECOND)],
+    "counts before and behind": [("usage", FIRST), ("finish", END), ("usage", SECOND)],
+    "says all twice": [("finish", END), ("usage", FIRST), ("finish", END), ("usage", SECOND)],
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("dialect", STREAMS)
+def test_a_reply_ends_once_whatever_a_provider_says_twice(dialect, order):
+    assert ends(dialect, written(STREAMS[dialect](), *BEGIN, *ORDERS[order])) == EXPECTED[dialect]
+
+
+@pytest.mark.parametrize("dialect", ["messages", "converse", "responses"])
+def test_a_reply_that_nobody_counts_ends_with_its_stream(dialect):
+    assert ends(dialect, written(STREAMS[dialect](), *BEGIN, ("finish", END))) == EXPECTED[dialect]

@@ -1,7 +1,7 @@
-"""What a provider's reply says, read without trust: a member of another type than documented counts as missing.
+"""Reading of providers' replies without trust: a member of another type than documented reads as a missing one.
 
-Replies are the provider's; a fault in one must cost the client that member, not the call. A client's own request is
-read strictly instead (`dialects/openai_chat/read.py`). Nothing here knows a dialect.
+A fault in a reply must cost the client that member, not the call. Requests of clients are checked strictly instead
+(`shared/checks.py`). Nothing here knows a dialect.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import orjson
 
 from gateway.contract.errors import BadFrame
 
-MOST: Final = 10**9
-"""Tokens, or searches, of one call: no model takes or writes near as many. A slip above it would cost a fortune."""
+MAX_COUNT: Final = 10**9
+"""Most tokens, or searches, of one call. No model reads or writes near as many, and a wrong count costs a fortune."""
 
 
 def mapping(value: Any) -> dict[str, Any]:
@@ -33,12 +33,12 @@ def whole_number(value: Any) -> int:
 
 
 def count(value: Any) -> int | None:
-    """A number of tokens, or of anything else that is paid for; None for what cannot be one."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST else None
+    """Return a number of tokens, or of anything else that is paid for; None if the value cannot be one."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_COUNT else None
 
 
 def encoded(value: Any) -> str:
-    """A part of a reply as JSON text. Raises `BadFrame` for one that orjson reads, but will not write."""
+    """Return a part of a reply as JSON text. Raises `BadFrame` for one that orjson reads but does not write."""
     try:
         return orjson.dumps(value).decode()
     except orjson.JSONEncodeError:  # more than 254 levels
@@ -46,5 +46,5 @@ def encoded(value: Any) -> str:
 
 
 def arguments(value: Any) -> str:
-    """Arguments of a call as JSON text, which they are already with some servers. Raises `BadFrame` as `encoded`."""
+    """Return a call's arguments as JSON text, which some servers send already. Raises `BadFrame` as `encoded` does."""
     return value if isinstance(value, str) else encoded(value or {})

@@ -1,8 +1,11 @@
-"""The tag on reasoning that a client carries for us over turns.
+"""The tag on the signature of thinking, which a client stores for the gateway from turn to turn.
 
-A signature (or the data of redacted thinking) is worth something only to the family of models that made it: another
-one answers 400, or reads it as noise. The client keeps the string and sends it back, so the family travels inside it:
-`irisgate1:<family>:<signature>`. Shared by all conversions; nothing of a dialect's shape belongs here.
+- A signature, or the data of redacted thinking, is valid only for the model family that made it: another family answers
+  400, or reads noise.
+- The client stores that string and sends it back unchanged, so the family travels inside it:
+  `irisgate1:<family>:<signature>`.
+
+All conversions share the tag. Nothing of a dialect's form belongs here.
 """
 
 from __future__ import annotations
@@ -11,34 +14,35 @@ from dataclasses import dataclass
 from typing import Final
 
 PREFIX: Final = "irisgate1:"
-"""How every tag begins; nothing without it is ours."""
+"""Start of every tag. A signature without it was not issued by a gateway of this kind."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reasoning:
-    """Thinking of an earlier turn, as the client got it from us, tags and all: text with a signature, or `data` of a
-    redacted one. Neither: it came from elsewhere, and no provider takes it back.
+    """Thinking of an earlier turn as the client sent it back, still tagged: text with a signature, or redacted `data`.
+
+    Thinking with neither came from elsewhere, and no provider takes it back.
     """
 
     at: str
-    """JSON pointer of its place in the client's request."""
+    """JSON pointer into the client's request."""
     text: str = ""
     signature: str = ""
     data: str = ""
 
 
 def tagged(family: str, value: str) -> str:
-    """The signature (or redacted data) as the client gets it."""
+    """Return a signature, or redacted data, as the client receives it."""
     return f"{PREFIX}{family}:{value}"
 
 
 def untagged(family: str, value: str) -> str | None:
-    """What `tagged` was given; None if another family made it, so that it must be dropped aloud.
+    """Return the value without its tag; None if another family made it, so that it must be reported as dropped.
 
-    A value without our tag comes from elsewhere (a history that began with another gateway): it is left as it is, and
-    the provider judges it.
+    A value without a tag comes from elsewhere, such as a history that began with another gateway. It passes unchanged,
+    and the provider judges it.
     """
     if not value.startswith(PREFIX):
         return value
-    made_by, _, signature = value[len(PREFIX) :].partition(":")
-    return signature if made_by == family else None
+    maker, _, signature = value[len(PREFIX) :].partition(":")
+    return signature if maker == family else None

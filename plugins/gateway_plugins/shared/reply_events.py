@@ -1,9 +1,19 @@
-"""The way back: what the reader of an upstream's reply tells the writer of the client's dialect.
+"""The interface between the reader of an upstream's reply and the writer of the client's reply.
 
-A reader (`parts/walk_<dialect>.py`) goes through a reply, streamed or whole, and calls what it finds; a writer
-(`parts/emit_<dialect>.py`) turns the calls into events or a body at once. Nothing is kept in between: a signature, a
-cache count or a citation either has a verb here or is dropped aloud by the reader. A conversion joins one of each in
-its `Translation`. No dialect's words stand here but the few below, which are Anthropic's, since those tell the most.
+A reader (`dialects/<dialect>/walk.py`) walks through a reply, streamed or whole, and calls one method of the writer
+(`dialects/<dialect>/emit.py`) for each thing in it. A conversion joins one reader and two writers in a `Translation`.
+
+- Nothing is stored between the two: each call becomes events, or a part of the body, at once.
+- A reader reports what has no method here through `drop`; it never puts it elsewhere.
+- Tool names, ids, signatures and redacted data arrive as the client must see them: names restored, signatures tagged
+  with the family (`shared/reasoning.py`).
+- A block begins with the first method of its kind and lasts until `block_end`, or until one of another kind.
+  Blocks never nest: a reader holds back what stands between two pieces of a tool call.
+- Stop reasons use one vocabulary, the constants below, which are Anthropic's words since those distinguish most.
+- `usage` is cumulative and may come before or after `finish`; nothing else may follow `finish`.
+- Citations count as Anthropic's do: characters and blocks from 0, pages from 1, ends exclusive.
+
+No event, member or word of another dialect belongs here.
 """
 
 from __future__ import annotations
@@ -22,183 +32,173 @@ TOOL_USE: Final = "tool_use"
 MAX_TOKENS: Final = "max_tokens"
 STOP_SEQUENCE: Final = "stop_sequence"
 REFUSAL: Final = "refusal"
-"""A content filter, a guardrail, or the model itself declined."""
+"""Reason for a reply that a content filter, a guardrail or the model itself cut short."""
 CONTEXT: Final = "model_context_window_exceeded"
 MALFORMED: Final = "malformed"
-"""What the model wrote is no answer and no call (Converse's malformed_model_output and malformed_tool_use)."""
+"""Reason for output that is neither text nor a call (Converse's malformed_model_output and malformed_tool_use)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Why a reply ended."""
+    """The reason why a reply ended."""
 
     reason: str
-    """One of the constants above; what a provider says that is not known yet is `END_TURN`."""
+    """One of the constants above; `END_TURN` for a provider's word that no reader knows."""
     native: str = ""
     """The provider's own word."""
     sequence: str = ""
-    """The stop sequence that was met, where the provider tells."""
+    """The stop sequence that was met, if the provider names it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Citation:
-    """Where a text comes from. Numbers mean what Anthropic's do: characters and blocks from 0, pages from 1, ends
-    exclusive.
-    """
+    """The source of a text, as a range in a document or search result, or as a web page."""
 
     kind: str
-    """`char`, `page`, `block` (places in a document), `search_result`, or `web`."""
+    """`char`, `page` or `block` (ranges in a document), `search_result`, or `web`."""
     cited: str = ""
-    """The words of the source."""
+    """The quoted words."""
     title: str = ""
     source: str = ""
     """URL of a web page; source of a search result."""
     index: int = 0
-    """Of the document, or of the search result, in the request."""
+    """Index of the document, or of the search result, in the request."""
     start: int = 0
     end: int = 0
 
 
 class Writer(Protocol):
-    """Writes a reply in a client's dialect. A block begins with its first call and lasts until `block_end` or until one
-    of another kind begins; ids, signatures and names come as the client is to get them.
-    """
+    """Writes a reply in a client's dialect."""
 
     def start(self, reply_id: str = "") -> None:
-        """The reply begins; called at most once, before all else, and done by the writer itself if nobody calls it."""
+        """Begin the reply. Called before all else, at most once; without it, the writer begins on its own."""
 
     def text(self, piece: str) -> None: ...
 
     def refusal(self, piece: str) -> None:
-        """Text with which the model declines; text in a dialect that has no word for it."""
+        """Write text with which the model declines; it is plain text in a dialect without a form for it."""
 
     def citation(self, citation: Citation) -> None:
-        """Belongs to the text block that is open."""
+        """Add a citation to the open text block."""
 
     def thinking(self, piece: str) -> None: ...
 
     def signature(self, value: str) -> None:
-        """Of the thinking that is open, whole, and tagged. Thinking without one is never taken back by a provider."""
+        """Sign the open thinking block with a whole signature. No provider takes back unsigned thinking."""
 
     def redacted(self, data: str) -> None:
-        """A whole block of hidden thinking: Anthropic's base64 text, tagged."""
+        """Write a whole block of hidden thinking: Anthropic's base64 text, tagged."""
 
     def tool(self, tool_id: str, name: str) -> None:
-        """A call begins."""
+        """Begin a call."""
 
     def arguments(self, fragment: str) -> None:
-        """A piece of the open call's JSON. A call that gets none has no arguments: `{}`."""
+        """Write a piece of the open call's JSON. A call without any piece has the arguments `{}`."""
 
     def block_end(self) -> None: ...
 
     def usage(self, usage: Usage, tier: str = "") -> None:
-        """The counts, whole and cumulative; before or behind `finish`, or never."""
+        """Take the counts so far, which replace those of the last call."""
 
     def finish(self, stop: Stop) -> None:
-        """All has been said; only usage may follow."""
+        """End the reply; only `usage` may follow."""
 
 
 class StreamWriter(Writer, Protocol):
     def take(self) -> list[Event]:
-        """The events since the last call."""
+        """Return the events written since the last call."""
 
     def close(self) -> None:
-        """The stream is over: what was held back for the usage goes out without it."""
+        """Write what waited for the usage: the stream is over and none will come."""
 
 
 class WholeWriter(Writer, Protocol):
     def whole(self) -> bytes:
-        """The body."""
+        """Return the body."""
 
 
 class Reader(Protocol):
-    """Reads replies of one upstream dialect, without trust."""
+    """Reads replies of one upstream dialect, leniently (`shared/lenient.py`)."""
 
-    def event(self, event: Event, to: Writer) -> None:
-        """Raises `BadFrame` for what cannot be read as the dialect."""
+    def event(self, event: Event, writer: Writer) -> None:
+        """Read one event of a stream; raise `BadFrame` if the dialect does not allow it."""
 
-    def whole(self, body: bytes, to: Writer) -> None:
-        """Raises `BadFrame` for what cannot be read as the dialect."""
-
-
-def _as_text(to: Writer, fragment: str) -> None:
-    to.text(fragment)
-
-
-def _as_arguments(to: Writer, fragment: str) -> None:
-    to.arguments(fragment)
-
-
-def _restored(made: str, names: Names) -> str:
-    """A call's input by the client's names; what is no object stays as the model wrote it."""
-    try:
-        value = orjson.loads(made)
-    except orjson.JSONDecodeError:
-        return made
-    return orjson.dumps(names.restored_input(value)).decode() if isinstance(value, dict) else made
+    def whole(self, body: bytes, writer: Writer) -> None:
+        """Read a whole body; raise `BadFrame` if the dialect does not allow it."""
 
 
 @dataclass(slots=True)
 class Calls:
-    """The model's calls as a reader tells them: by the names that the client knows, and the input of the tool that only
-    stands for a format as the answer's text.
+    """The tool calls of one reply, on their way from a reader to the writer.
+
+    Tools and properties get back the names that the client gave them. The input of the schema tool, which stands for
+    a response format, is written as text.
     """
 
     names: Names
     schema_tool: str
-    """That tool's name; "" if there is none."""
-    told: int = 0
-    """Calls that the client got."""
-    _tell: Callable[[Writer, str], None] | None = None
-    """What becomes of the open call's input; None while none is open."""
-    _held: list[str] = field(default_factory=list)
-    """Its pieces, where names of properties must be given back in it: that takes all of them."""
-    _last: Callable[[Writer, str], None] = _as_arguments
-    """What becomes of the pieces then."""
+    """Name of the schema tool; "" if there is none."""
+    is_open: bool = False
+    """A call has begun and not ended."""
+    _count: int = 0
+    """Calls that the client received."""
+    _is_schema_tool: bool = False
+    """The last call is one of the schema tool."""
+    _pieces: list[str] = field(default_factory=list)
+    """Pieces of the open call's input. Filled only if properties were renamed: restoring them takes the whole input."""
 
-    @property
-    def is_open(self) -> bool:
-        return self._tell is not None
+    def begin(self, tool_id: str, name: str, writer: Writer) -> None:
+        self.is_open = True
+        self._is_schema_tool = bool(name) and name == self.schema_tool
+        if not self._is_schema_tool:
+            self._count += 1
+            writer.tool(tool_id, self.names.restore(name))
 
-    def begin(self, tool_id: str, name: str, to: Writer) -> None:
-        if name and name == self.schema_tool:
-            self._open(_as_text)
+    def arguments(self, fragment: str, writer: Writer) -> None:
+        """Write a piece of the open call's input; ignore one that belongs to no call."""
+        if not fragment or not self.is_open:
             return
-        self._open(_as_arguments)
-        self.told += 1
-        to.tool(tool_id, self.names.restore(name))
+        if self.names.renames_properties:
+            self._pieces.append(fragment)
+        else:
+            self._write(fragment, writer)
 
-    def arguments(self, fragment: str, to: Writer) -> None:
-        """A piece of the open call's input; one that belongs to no call says nothing."""
-        if fragment and self._tell is not None:
-            self._tell(to, fragment)
-
-    def end(self, to: Writer) -> None:
-        """The open call has its whole input; without one, nothing happens."""
-        held, self._held, self._tell = "".join(self._held), [], None
-        if held:
-            self._last(to, _restored(held, self.names))
-
-    def _open(self, tell: Callable[[Writer, str], None]) -> None:
-        self._last = tell
-        self._tell = self._hold if self.names.renames_properties else tell
-
-    def _hold(self, to: Writer, fragment: str) -> None:
-        _ = to
-        self._held.append(fragment)
+    def end(self, writer: Writer) -> None:
+        """End the open call, if there is one: its input is complete."""
+        self.is_open = False
+        if self._pieces:
+            text, self._pieces = "".join(self._pieces), []
+            self._write(_restore_names(text, self.names), writer)
 
     def reason(self, reason: str) -> str:
-        """Whether the client has something to do. Some families say `end_turn` behind a call, on which agents would
-        stop; and a call of the schema tool is none to the client.
+        """Return the stop reason that tells the client whether it has a call to answer.
+
+        Some families report `end_turn` after a call, at which agents would stop; and a call of the schema tool is no
+        call to the client.
         """
         if reason in {END_TURN, TOOL_USE}:
-            return TOOL_USE if self.told else END_TURN
+            return TOOL_USE if self._count else END_TURN
         return reason
+
+    def _write(self, text: str, writer: Writer) -> None:
+        if self._is_schema_tool:
+            writer.text(text)
+        else:
+            writer.arguments(text)
+
+
+def _restore_names(text: str, names: Names) -> str:
+    """Return a call's input with the client's property names; text that is no object stays as the model wrote it."""
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
+    return orjson.dumps(names.restored_input(value)).decode() if isinstance(value, dict) else text
 
 
 @dataclass(slots=True)
 class Translation:
-    """One translated attempt (`flag.Translation`), of a reader and the client's two writers."""
+    """One translated attempt (`flag.Translation`): a reader and the client's two writers."""
 
     request: ClientRequest
     reader: Reader

@@ -1,4 +1,4 @@
-"""What the readers of replies tell a writer, verb by verb: `dialects/<dialect>/walk.py`."""
+"""The methods that each reader of replies (`dialects/*/walk.py`) calls on its writer, in order."""
 
 import orjson
 import pytest
@@ -14,37 +14,36 @@ from gateway_plugins.shared.tools import Names
 LONG = "mcp.server/" + "long" * 30
 
 
-class Told:
-    """A writer that keeps the calls, pieces of the same kind joined."""
+class RecordingWriter:
+    """A writer that records its calls, with pieces of the same kind joined."""
 
     def __init__(self):
         self.calls = []
 
-    def __getattr__(self, verb):
-        def keep(*values):
+    def __getattr__(self, method):
+        def record(*values):
             last = self.calls[-1] if self.calls else ("", "")
-            if verb in {"text", "thinking", "arguments"} and last[0] == verb:
-                self.calls[-1] = (verb, last[1] + values[0])
+            if method in {"text", "thinking", "arguments"} and last[0] == method:
+                self.calls[-1] = (method, last[1] + values[0])
             else:
-                self.calls.append((verb, *values))
+                self.calls.append((method, *values))
 
-        return keep
+        return record
 
 
-def streamed(walk, *events, schema_tool="", drops=None):
-    names, told = Names(), Told()
-    reader = walk.Reader(names, schema_tool, "fam", (drops if drops is not None else []).append)
+def streamed(walk, *events, names=None, schema_tool="", drops=None):
+    writer = RecordingWriter()
+    reader = walk.Reader(names or Names(), schema_tool, "fam", (drops if drops is not None else []).append)
     for each in events:
-        reader.event(each, told)
-    return told.calls
+        reader.event(each, writer)
+    return writer.calls
 
 
 def whole(walk, body, schema_tool="", drops=None):
-    told = Told()
-    walk.Reader(Names(), schema_tool, "fam", (drops if drops is not None else []).append).whole(
-        orjson.dumps(body), told
-    )
-    return told.calls
+    writer = RecordingWriter()
+    reader = walk.Reader(Names(), schema_tool, "fam", (drops if drops is not None else []).append)
+    reader.whole(orjson.dumps(body), writer)
+    return writer.calls
 
 
 # Chat
@@ -115,6 +114,18 @@ def test_the_call_behind_a_complete_one_is_told_at_once():
         ("block_end",),
         ("tool", "b", "g"),
         ("arguments", '{"y'),
+    ]
+
+
+def test_a_call_with_renamed_properties_has_its_input_before_the_text_behind_it():
+    names = Names()
+    (alias,) = names.plain_input({"a b": 1})
+    events = (called(0, f'{{"{alias}":1}}', "t", "f"), chunk({"content": "Hi"}), chunk(finish="tool_calls"))
+    assert chat(*events, names=names)[1:5] == [
+        ("tool", "t", "f"),
+        ("arguments", '{"a b":1}'),
+        ("block_end",),
+        ("text", "Hi"),
     ]
 
 

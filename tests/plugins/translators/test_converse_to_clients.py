@@ -252,7 +252,7 @@ def test_the_tier_is_told_in_bedrocks_words(tier, said):
 
 
 def test_the_latency_is_measured_from_the_request_on():
-    wanted = Wanted(begun=monotonic() - 1.5)
+    wanted = Wanted(started=monotonic() - 1.5)
     assert 1500 <= whole(("finish", END), wanted=wanted)["metrics"]["latencyMs"] < 60_000
 
 

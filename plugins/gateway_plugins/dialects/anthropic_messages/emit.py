@@ -1,9 +1,11 @@
-"""Writes replies in the Messages dialect (`shared/reply_events.py`): events of a stream, and the whole message.
+"""Writes replies in the Messages dialect (`shared/reply_events.py`): the events of a stream, and the whole message.
 
-Source: Anthropic's API reference (Messages, Streaming, Citations). Clients read all counts, those of the cache too,
-from `message_delta` (GoModel#726, new-api#2881), and most providers report them after the stop reason: so the reason
-waits for the counts, and one `message_delta` has both. The model's name, pings and the framing belong to the flag's
-encoder; what an upstream's events mean belongs to the readers.
+- Clients read all counts, the cache's too, from `message_delta` (GoModel#726, new-api#2881), and most providers report
+  counts after the stop reason: so the stop reason waits for the counts, and one `message_delta` has both.
+- Blocks are numbered from 0 without gaps, and each is closed before the next begins.
+
+Source: Anthropic's API reference (Messages, Streaming, Citations). The model's name, pings and framing belong to the
+flag's encoder; the meaning of an upstream's events belongs to the readers.
 """
 
 from __future__ import annotations
@@ -15,8 +17,7 @@ from typing import Any, Final
 import orjson
 
 from gateway.contract.flag import Event, Usage, event
-from gateway_plugins.shared import reply_events
-from gateway_plugins.shared.checks import arguments as input_of
+from gateway_plugins.shared import checks, reply_events
 from gateway_plugins.shared.reply_events import Citation, Stop
 
 Block = dict[str, Any]
@@ -36,9 +37,9 @@ _TIERS: Final[Mapping[str, str]] = {
     "priority": "priority",
     "batch": "batch",
 }
-"""Words for the tier that Anthropic has; others are left out."""
+"""Tiers in Anthropic's words. Any other tier is left out."""
 _AT_START: Final = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
-"""Counts of `message_start`, where none is known: those that `message_delta` replaces in Anthropic's SDKs."""
+"""Counts of `message_start`, all 0: Anthropic's SDKs replace them with those of `message_delta`."""
 _PLACES: Final[Mapping[str, tuple[str, str, str, str]]] = {
     # kind: (type, members for index, start and end)
     "char": ("char_location", "document_index", "start_char_index", "end_char_index"),
@@ -49,8 +50,8 @@ _PLACES: Final[Mapping[str, tuple[str, str, str, str]]] = {
 
 
 def usage_dict(usage: Usage, tier: str = "") -> dict[str, Any]:
-    """Anthropic's usage: input apart from what was read from a cache and written to one."""
-    told: dict[str, Any] = {
+    """Return Anthropic's usage, in which input excludes tokens read from a cache or written to one."""
+    counts: dict[str, Any] = {
         "input_tokens": usage.input,
         "cache_creation_input_tokens": usage.cache_write_5m + usage.cache_write_1h,
         "cache_read_input_tokens": usage.cache_read,
@@ -61,26 +62,26 @@ def usage_dict(usage: Usage, tier: str = "") -> dict[str, Any]:
         "output_tokens": usage.output,
     }
     if usage.reasoning:
-        told["output_tokens_details"] = {"thinking_tokens": usage.reasoning}
+        counts["output_tokens_details"] = {"thinking_tokens": usage.reasoning}
     if tier in _TIERS:
-        told["service_tier"] = _TIERS[tier]
-    return told
+        counts["service_tier"] = _TIERS[tier]
+    return counts
 
 
 def citation_of(citation: Citation) -> Block:
-    """A citation in Anthropic's words."""
-    cited = {"cited_text": citation.cited}
+    """Return a citation in Anthropic's form."""
+    quoted = {"cited_text": citation.cited}
     title = citation.title or None
     if citation.kind == "web":
         return {
-            "type": "web_search_result_location", **cited,
+            "type": "web_search_result_location", **quoted,
             "url": citation.source, "title": title, "encrypted_index": "",
         }  # fmt: skip
     kind, *members = _PLACES[citation.kind]
     numbers = dict(zip(members, (citation.index, citation.start, citation.end), strict=True))
     if citation.kind == "search_result":
-        return {"type": kind, **cited, "source": citation.source, "title": title, **numbers}
-    return {"type": kind, **cited, "document_title": title, **numbers, "file_id": None}
+        return {"type": kind, **quoted, "source": citation.source, "title": title, **numbers}
+    return {"type": kind, **quoted, "document_title": title, **numbers, "file_id": None}
 
 
 def _message(model: str, reply_id: str) -> Block:
@@ -96,30 +97,30 @@ def _message(model: str, reply_id: str) -> Block:
     }
 
 
-def _stopped(stop: Stop) -> Block:
+def _stop_members(stop: Stop) -> Block:
     return {"stop_reason": _REASONS[stop.reason], "stop_sequence": stop.sequence or None}
 
 
-def _call(tool_id: str, name: str) -> Block:
+def _tool_use(tool_id: str, name: str) -> Block:
     return {"type": "tool_use", "id": tool_id or f"toolu_{uuid.uuid4().hex}", "name": name, "input": {}}
 
 
 class Stream:
-    """Events of one streamed reply, taken as they come (`replies.StreamWriter`)."""
+    """Writes the events of one streamed reply (`reply_events.StreamWriter`)."""
 
     def __init__(self, model: str) -> None:
         self._model = model
         self._events: list[Event] = []
         self._started = False
         self._index = 0
-        """Of the open block, or of the next one; dense from 0."""
+        """Index of the open block, or of the next one."""
         self._open = ""
-        """Type of the open block."""
+        """Type of the open block; "" between blocks."""
         self._has_input = False
         self._usage: Usage | None = None
         self._tier = ""
         self._stop: Stop | None = None
-        """Held back until the counts come."""
+        """The reason, which waits for the counts."""
         self._ended = False
 
     def take(self) -> list[Event]:
@@ -129,27 +130,27 @@ class Stream:
     def start(self, reply_id: str = "") -> None:
         if not self._started:
             self._started = True
-            self._say("message_start", message=_message(self._model, reply_id))
+            self._put("message_start", message=_message(self._model, reply_id))
 
     def text(self, piece: str) -> None:
         if piece:
-            self._in("text", text="")
+            self._ensure_open("text", text="")
             self._delta("text_delta", text=piece)
 
     def refusal(self, piece: str) -> None:
         self.text(piece)
 
     def citation(self, citation: Citation) -> None:
-        self._in("text", text="")
+        self._ensure_open("text", text="")
         self._delta("citations_delta", citation=citation_of(citation))
 
     def thinking(self, piece: str) -> None:
         if piece:
-            self._in("thinking", thinking="", signature="")
+            self._ensure_open("thinking", thinking="", signature="")
             self._delta("thinking_delta", thinking=piece)
 
     def signature(self, value: str) -> None:
-        self._in("thinking", thinking="", signature="")
+        self._ensure_open("thinking", thinking="", signature="")
         self._delta("signature_delta", signature=value)
 
     def redacted(self, data: str) -> None:
@@ -157,7 +158,7 @@ class Stream:
         self.block_end()
 
     def tool(self, tool_id: str, name: str) -> None:
-        self._begin(_call(tool_id, name))
+        self._begin(_tool_use(tool_id, name))
         self._has_input = False
 
     def arguments(self, fragment: str) -> None:
@@ -170,7 +171,7 @@ class Stream:
             return
         if self._open == "tool_use" and not self._has_input:  # "" is no JSON to clients that parse it
             self._delta("input_json_delta", partial_json="{}")
-        self._say("content_block_stop", index=self._index)
+        self._put("content_block_stop", index=self._index)
         self._index += 1
         self._open = ""
 
@@ -184,17 +185,17 @@ class Stream:
         self._stop = stop
 
     def close(self) -> None:
-        """The end, with the counts that there are; nothing comes behind it."""
+        """Write the end with the counts so far; no event follows."""
         if self._stop is None or self._ended:
             return
         self.block_end()
         counts = usage_dict(self._usage or Usage(), self._tier)
-        self._say("message_delta", delta=_stopped(self._stop), usage=counts)
-        self._say("message_stop")
+        self._put("message_delta", delta=_stop_members(self._stop), usage=counts)
+        self._put("message_stop")
         self._ended = True
 
-    def _in(self, kind: str, **empty: str) -> None:
-        """Inside of a block of this kind: the open one, or a new one."""
+    def _ensure_open(self, kind: str, **empty: str) -> None:
+        """Begin a block of this type unless one is open."""
         if self._open != kind:
             self._begin({"type": kind, **empty})
 
@@ -202,25 +203,25 @@ class Stream:
         self.start()
         self.block_end()
         self._open = block["type"]
-        self._say("content_block_start", index=self._index, content_block=block)
+        self._put("content_block_start", index=self._index, content_block=block)
 
     def _delta(self, kind: str, **members: Any) -> None:
-        self._say("content_block_delta", index=self._index, delta={"type": kind, **members})
+        self._put("content_block_delta", index=self._index, delta={"type": kind, **members})
 
-    def _say(self, kind: str, **members: Any) -> None:
+    def _put(self, kind: str, **members: Any) -> None:
         if not self._ended:
             self._events.append(event(kind, {"type": kind, **members}))
 
 
 class Whole:
-    """A reply that is not streamed (`replies.WholeWriter`)."""
+    """Writes one whole reply (`reply_events.WholeWriter`)."""
 
     def __init__(self, model: str) -> None:
         self._model = model
         self._reply_id = ""
         self._content: list[Block] = []
         self._open: Block = {}
-        """The open block, which is the last one; {} between blocks."""
+        """The open block, the last of the content; {} between blocks."""
         self._input: list[str] = []
         """Pieces of the open call's JSON."""
         self._usage = Usage()
@@ -232,35 +233,35 @@ class Whole:
 
     def text(self, piece: str) -> None:
         if piece:
-            self._in("text")["text"] += piece
+            self._ensure_open("text")["text"] += piece
 
     def refusal(self, piece: str) -> None:
         self.text(piece)
 
     def citation(self, citation: Citation) -> None:
-        block = self._in("text")
+        block = self._ensure_open("text")
         block["citations"] = [*block.get("citations", ()), citation_of(citation)]
 
     def thinking(self, piece: str) -> None:
         if piece:
-            self._in("thinking")["thinking"] += piece
+            self._ensure_open("thinking")["thinking"] += piece
 
     def signature(self, value: str) -> None:
-        self._in("thinking")["signature"] = value
+        self._ensure_open("thinking")["signature"] = value
 
     def redacted(self, data: str) -> None:
         self._begin({"type": "redacted_thinking", "data": data})
         self.block_end()
 
     def tool(self, tool_id: str, name: str) -> None:
-        self._begin(_call(tool_id, name))
+        self._begin(_tool_use(tool_id, name))
 
     def arguments(self, fragment: str) -> None:
         self._input.append(fragment)
 
     def block_end(self) -> None:
         if self._open.get("type") == "tool_use":
-            self._open["input"] = input_of("".join(self._input))
+            self._open["input"] = checks.arguments("".join(self._input))
         self._open, self._input = {}, []
 
     def usage(self, usage: Usage, tier: str = "") -> None:
@@ -271,11 +272,10 @@ class Whole:
         self._stop = stop
 
     def whole(self) -> bytes:
-        """The body."""
-        body = _message(self._model, self._reply_id) | {"content": self._content} | _stopped(self._stop)
+        body = _message(self._model, self._reply_id) | {"content": self._content} | _stop_members(self._stop)
         return orjson.dumps(body | {"usage": usage_dict(self._usage, self._tier)})
 
-    def _in(self, kind: str) -> Block:
+    def _ensure_open(self, kind: str) -> Block:
         if self._open.get("type") != kind:
             empty: dict[str, Block] = {
                 # without citations there is no such member: clients refuse a null there

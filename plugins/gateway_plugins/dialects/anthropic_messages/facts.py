@@ -1,7 +1,8 @@
-"""Facts of a reply in Anthropic's dialect, whatever envelope brought it.
+"""Facts of a reply in Anthropic's dialect, in any envelope.
 
-`message_start` and `message_delta` are cumulative, and some envelopes report some kinds in one place only: kinds are
-merged by their maximum, never summed (litellm#34373, agent-framework#7143).
+- `message_start` and `message_delta` are cumulative, and some envelopes report some kinds in one place only: each kind
+  is merged by its maximum, never summed (litellm#34373, agent-framework#7143).
+- A member of a wrong type is ignored.
 """
 
 from __future__ import annotations
@@ -14,11 +15,10 @@ from gateway.contract.flag import Event, Facts, Usage
 from gateway_plugins.shared.lenient import count, mapping, sequence, text
 
 INVOCATION_METRICS: Final = "amazon-bedrock-invocationMetrics"
-"""Member of the last chunk on InvokeModel; also the kind of the event that carries it to the meter."""
-
+"""Member of InvokeModel's last chunk, and the kind of the event that carries it to the meter."""
 
 _COUNTS: Final[Mapping[str, tuple[str, ...]]] = {
-    # name of a sum here: where a report has it
+    # name of a count: path in a report
     "input": ("input_tokens",),
     "output": ("output_tokens",),
     "cache_read": ("cache_read_input_tokens",),
@@ -33,6 +33,8 @@ _METRICS: Final[Mapping[str, tuple[str, ...]]] = {
     "cache_read": ("cacheReadInputTokenCount",),
     "cache_write": ("cacheWriteInputTokenCount",),
 }
+_SURCHARGED: Final = {(True, False): "fast", (False, True): "us", (True, True): "fast-us"}
+"""Tiers with a surcharge, by (fast mode, inside the United States)."""
 
 
 def _count(report: Any, path: tuple[str, ...]) -> int | None:
@@ -42,28 +44,28 @@ def _count(report: Any, path: tuple[str, ...]) -> int | None:
 
 
 class Counts:
-    """The largest count of each kind that any report told."""
+    """The largest count of each kind in any report."""
 
     def __init__(self, known: Usage | None = None) -> None:
-        """`known` are counts from a reply's headers, where cache writes are one sum."""
+        """Begin with the counts of a reply's headers, in which cache writes are one sum."""
         self._counts = dict.fromkeys(_COUNTS, 0)
         if known is not None:
             self._counts |= {"input": known.input, "output": known.output, "cache_read": known.cache_read}
             self._counts["cache_write"] = known.cache_write_5m
-        self.told = any(self._counts.values())
+        self.reported = any(self._counts.values())
 
     def merge(self, report: Any) -> None:
-        """Anthropic's `usage`; anything that is none tells nothing."""
+        """Merge a `usage` object of Anthropic's; ignore any other value."""
         if isinstance(report, dict):
             self._merge(report, _COUNTS)
 
     def merge_metrics(self, metrics: Any) -> None:
-        """Bedrock's invocation metrics, which tell writes as one sum."""
+        """Merge Bedrock's invocation metrics, in which cache writes are one sum."""
         if isinstance(metrics, dict):
             self._merge(metrics, _METRICS)
 
     def usage(self) -> Usage:
-        """Writes that no report told apart count as those of five minutes, the default."""
+        """Return the counts; cache writes without a lifetime count as those of five minutes, the default."""
         counts = self._counts
         hour = counts["cache_write_1h"]
         return Usage(
@@ -76,23 +78,34 @@ class Counts:
         )
 
     def _merge(self, report: Any, paths: Mapping[str, tuple[str, ...]]) -> None:
-        """A report without any token has told nothing: there is no prompt of none."""
+        """Merge a report. One of zeros reports nothing: no prompt has 0 tokens."""
         for name, path in paths.items():
-            if found := _count(report, path):
-                self._counts[name] = max(self._counts[name], found)
-                self.told = True
+            if tokens := _count(report, path):
+                self._counts[name] = max(self._counts[name], tokens)
+                self.reported = True
 
 
 class Meter:
-    """Reads the few events that can hold facts. `known` are counts from the reply's headers, as is `tier`."""
+    """Reads the few events that can hold facts. `known` and `tier` come from the reply's headers."""
 
     def __init__(self, known: Usage | None = None, tier: str = "") -> None:
         self._facts = Facts(tier=tier)
         self._counts = Counts(known)
 
     def feed(self, event: Event) -> None:
-        if (read := _READERS.get(event.kind)) is not None:
-            read(self, event.data)
+        match event.kind:
+            case "message_start":
+                self._message(mapping(event.data).get("message"))
+            case "content_block_start":
+                self._block(mapping(event.data).get("content_block"))
+            case "message_delta":
+                data = mapping(event.data)
+                self._usage(data.get("usage"))
+                self._facts.stop = text(mapping(data.get("delta")).get("stop_reason")) or self._facts.stop
+            case "message_stop":
+                self._usage(mapping(event.data).get("usage"))
+            case _ if event.kind == INVOCATION_METRICS:
+                self._counts.merge_metrics(event.data)
 
     def whole(self, body: bytes) -> None:
         data = json_api.decoded(body)
@@ -102,22 +115,22 @@ class Meter:
             self._block(block)
 
     def facts(self) -> Facts:
-        """What is known so far."""
+        """Return the facts so far."""
         self._facts.usage = self._counts.usage()
-        self._facts.reported = self._counts.told
+        self._facts.reported = self._counts.reported
         return self._facts
 
     def _usage(self, report: Any) -> None:
-        """Counts, and by which price list they are.
+        """Merge the counts, and note the tier whose prices apply.
 
-        "fast" is Anthropic's fast mode, "us" inference inside the United States, which costs a tenth more (Anthropic's
-        documents, data residency).
+        "fast" is Anthropic's fast mode. "us" is inference inside the United States, which costs a tenth more
+        (Anthropic's documents, data residency).
         """
         self._counts.merge(report)
         usage = mapping(report)
-        if dearer := _DEARER[usage.get("speed") == "fast", usage.get("inference_geo") == "us"]:
-            self._facts.tier = dearer
-        elif not self._facts.tier or self._facts.tier not in _DEARER.values():
+        if surcharged := _SURCHARGED.get((usage.get("speed") == "fast", usage.get("inference_geo") == "us")):
+            self._facts.tier = surcharged
+        elif self._facts.tier not in _SURCHARGED.values():
             self._facts.tier = text(usage.get("service_tier")) or self._facts.tier
         searches = count(mapping(usage.get("server_tool_use")).get("web_search_requests")) or 0
         if searches > self._facts.extra.get("web_search", 0):
@@ -130,30 +143,3 @@ class Meter:
     def _block(self, block: Any) -> None:
         if mapping(block).get("type") == "tool_use":
             self._facts.tools.append(text(block.get("name")))
-
-    def _start(self, data: Any) -> None:
-        self._message(mapping(data).get("message"))
-
-    def _block_start(self, data: Any) -> None:
-        self._block(mapping(data).get("content_block"))
-
-    def _delta(self, data: Any) -> None:
-        self._stop(data)
-        self._facts.stop = text(mapping(mapping(data).get("delta")).get("stop_reason")) or self._facts.stop
-
-    def _stop(self, data: Any) -> None:
-        self._usage(mapping(data).get("usage"))
-
-    def _metrics(self, data: Any) -> None:
-        self._counts.merge_metrics(data)
-
-
-_DEARER: Final = {(False, False): "", (True, False): "fast", (False, True): "us", (True, True): "fast-us"}
-"""By whether it was fast, and inside the United States."""
-_READERS: Final = {
-    "message_start": Meter._start,  # noqa: SLF001 (its own table)
-    "content_block_start": Meter._block_start,  # noqa: SLF001
-    "message_delta": Meter._delta,  # noqa: SLF001
-    "message_stop": Meter._stop,  # noqa: SLF001
-    INVOCATION_METRICS: Meter._metrics,  # noqa: SLF001
-}

@@ -1,4 +1,4 @@
-"""The text that a user sees of an event in Anthropic's dialect, the same event with another one, and its size."""
+"""The text of an event in Anthropic's dialect that a user sees, its replacement, and the size of an event's output."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def texts(event: Event) -> str:
 
 
 def output_bytes(event: Event) -> int:
-    """Text, thinking and arguments of tools; of thinking that is not shown nothing can be known."""
+    """Return the bytes of text, thinking and tool arguments; hidden thinking has no size to count."""
     if event.kind != "content_block_delta":
         return 0
     delta = mapping(mapping(event.data).get("delta"))

@@ -13,7 +13,7 @@ import orjson
 from gateway.contract import json_api
 from gateway.contract.flag import Event, Facts, Headers, Usage
 from gateway_plugins.dialects.anthropic_messages.facts import INVOCATION_METRICS
-from gateway_plugins.shared.lenient import MOST, mapping, text
+from gateway_plugins.shared.lenient import MAX_COUNT, mapping, text
 
 _HEADERS: Final[Mapping[str, str]] = {
     "input": "x-amzn-bedrock-input-token-count",
@@ -50,9 +50,9 @@ def headers_of(usage: Usage) -> dict[str, str]:
 
 def _count(value: Any) -> int:
     digits = str(value)
-    # what has more digits is more than `MOST`, and Python reads no number of more than 4300 of them
-    found = int(digits) if digits.isdecimal() and len(digits) <= len(str(MOST)) else 0
-    return found if found <= MOST else 0
+    # what has more digits is more than `MAX_COUNT`, and Python reads no number of more than 4300 of them
+    found = int(digits) if digits.isdecimal() and len(digits) <= len(str(MAX_COUNT)) else 0
+    return found if found <= MAX_COUNT else 0
 
 
 def output_bytes(event: Event) -> int:

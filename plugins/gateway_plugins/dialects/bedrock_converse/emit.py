@@ -1,11 +1,11 @@
-"""Writes replies in the Converse dialect: the events of a stream, and the whole body (`replies.Writer`).
+"""Writes replies in the Converse dialect (`shared/reply_events.py`): the events of a stream, and the whole body.
 
-Source: botocore's service model, and the order of recorded streams: text and thinking begin with a bare delta, only a
-call has a start, and `metadata` comes behind `messageStop`. What a provider's events mean belongs to the readers,
+- Text and thinking begin with a bare delta, only a call has a start, and `metadata` comes after `messageStop`.
+- The service model demands `usage` and `latencyMs`, and clients rely on both: without counts from the provider they
+  are 0, and the latency is measured from the request's translation to the end of the reply.
+
+Source: botocore's service model, and recorded streams. The meaning of a provider's events belongs to the readers,
 frames and padding to the flag's encoder.
-
-The service model demands `usage` and `latencyMs`, and clients read both without asking: where the provider told no
-counts they are 0. The latency is measured: from the request's translation to the end of the reply.
 """
 
 from __future__ import annotations
@@ -19,14 +19,13 @@ from typing import Any, Final
 import orjson
 
 from gateway.contract.flag import Event, Usage, event
-from gateway_plugins.shared import reply_events
-from gateway_plugins.shared.checks import arguments
+from gateway_plugins.shared import checks, reply_events
 from gateway_plugins.shared.reply_events import Citation, Stop
 
 Block = dict[str, Any]
 
 FIELD_PATHS: Final = ("/stop_sequence", "/delta/stop_sequence", "/usage/output_tokens_details")
-"""Of `additionalModelResponseFieldPaths`, those that can be answered; the second is for streams (Vercel's AI SDK)."""
+"""Paths in `additionalModelResponseFieldPaths` that can be answered. The second is for streams (Vercel's AI SDK)."""
 
 _STOPS: Final[Mapping[str, str]] = {
     reply_events.END_TURN: "end_turn",
@@ -38,7 +37,7 @@ _STOPS: Final[Mapping[str, str]] = {
     reply_events.MALFORMED: "malformed_model_output",
 }
 _INTERVENED: Final = "guardrail_intervened"
-"""Of content filters, the one whose provider is Bedrock."""
+"""Stop reason for the one content filter that is Bedrock's own."""
 _TIERS: Final[Mapping[str, str]] = {
     "default": "default",
     "standard": "default",
@@ -46,64 +45,65 @@ _TIERS: Final[Mapping[str, str]] = {
     "flex": "flex",
     "reserved": "reserved",
 }
-"""Bedrock's word for a provider's; any other is not told."""
+"""Bedrock's word for a provider's tier. Any other tier is left out."""
 PLACES: Final[Mapping[str, tuple[str, str]]] = {
-    # kind: (location, its index)
+    # kind: (location, member with the index)
     "char": ("documentChar", "documentIndex"),
     "page": ("documentPage", "documentIndex"),
     "block": ("documentChunk", "documentIndex"),
     "search_result": ("searchResultLocation", "searchResultIndex"),
 }
-"""Where a citation stands, but for one of the web."""
+"""Locations of citations other than web pages."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What the client asked of the reply's form. `begun` is the monotonic clock's time of the request, in seconds."""
+    """The client's wishes for the form of the reply."""
 
     paths: tuple[str, ...] = ()
     """JSON pointers of `additionalModelResponseFieldPaths`, into a reply of Claude's."""
-    begun: float = field(default_factory=monotonic)
+    started: float = field(default_factory=monotonic)
+    """Time of the request on the monotonic clock, in seconds."""
 
     def metrics(self) -> Block:
-        return {"latencyMs": round((monotonic() - self.begun) * 1000)}
+        return {"latencyMs": round((monotonic() - self.started) * 1000)}
 
     def fields(self, stop: Stop, usage: Usage | None) -> Block:
-        """`additionalModelResponseFields`: what was asked for and is known, each in its own place."""
-        known = {
-            "/stop_sequence": stop.sequence,
-            "/delta/stop_sequence": stop.sequence,
-            "/usage/output_tokens_details": usage and usage.reasoning and {"thinking_tokens": usage.reasoning},
-        }
-        found: Block = {}
+        """Return `additionalModelResponseFields` with every requested field that is known, at its own path."""
+        known: dict[str, Any] = {}
+        if stop.sequence:
+            known |= {"/stop_sequence": stop.sequence, "/delta/stop_sequence": stop.sequence}
+        if usage is not None and usage.reasoning:
+            known["/usage/output_tokens_details"] = {"thinking_tokens": usage.reasoning}
+        fields: Block = {}
         for path in self.paths:
-            if value := known.get(path):
+            if path in known:
                 *steps, last = path[1:].split("/")
-                inner = found
+                inner = fields
                 for step in steps:
                     inner = inner.setdefault(step, {})
-                inner[last] = value
-        return {"additionalModelResponseFields": found} if found else {}
+                inner[last] = known[path]
+        return {"additionalModelResponseFields": fields} if fields else {}
 
 
 def usage_dict(usage: Usage) -> Block:
-    """Converse's `TokenUsage`; the total counts the cache's tokens in, as recorded replies do."""
+    """Return Converse's `TokenUsage`, whose total includes the cache's tokens as in recorded replies."""
     written = usage.cache_write_5m + usage.cache_write_1h
-    told: Block = {
+    counts: Block = {
         "inputTokens": usage.input,
         "outputTokens": usage.output,
         "totalTokens": usage.input + usage.output + usage.cache_read + written,
         "cacheReadInputTokens": usage.cache_read,
         "cacheWriteInputTokens": written,
     }
-    kept = {"5m": usage.cache_write_5m, "1h": usage.cache_write_1h}
+    writes = {"5m": usage.cache_write_5m, "1h": usage.cache_write_1h}
     if written:
-        told["cacheDetails"] = [{"ttl": ttl, "inputTokens": count} for ttl, count in kept.items() if count]
-    return told
+        counts["cacheDetails"] = [{"ttl": ttl, "inputTokens": count} for ttl, count in writes.items() if count]
+    return counts
 
 
 class Stream:
-    """The events of one streamed reply. Blocks are numbered densely from 0, each closed before the next begins."""
+    """Writes the events of one streamed reply. Blocks are numbered from 0, each closed before the next begins."""
 
     def __init__(self, wanted: Wanted) -> None:
         self._wanted = wanted
@@ -112,8 +112,8 @@ class Stream:
         self._index = -1
         self._open = ""
         """Kind of the open block; "" between blocks."""
-        self._silent = False
-        """The open call has no arguments so far."""
+        self._has_arguments = False
+        """The open call has some arguments."""
         self._finished = False
         self._usage: Usage | None = None
         self._tier = ""
@@ -128,14 +128,15 @@ class Stream:
     def close(self) -> None:
         self._end()
 
-    def start(self, reply_id: str = "") -> None:
-        _ = reply_id  # the dialect has no place for it
+    def start(self, _reply_id: str = "") -> None:
+        """Begin the reply; the dialect has no member for its id."""
         if not self._started:
             self._started = True
             self._put("messageStart", {"role": "assistant"})
 
     def text(self, piece: str) -> None:
-        self._delta("text", {"text": piece}, said=piece)
+        if piece:
+            self._delta("text", {"text": piece})
 
     refusal = text
 
@@ -143,7 +144,8 @@ class Stream:
         self._delta("text", {"citation": citation_of(citation)})
 
     def thinking(self, piece: str) -> None:
-        self._delta("thinking", {"reasoningContent": {"text": piece}}, said=piece)
+        if piece:
+            self._delta("thinking", {"reasoningContent": {"text": piece}})
 
     def signature(self, value: str) -> None:
         self._delta("thinking", {"reasoningContent": {"signature": value}})
@@ -156,19 +158,19 @@ class Stream:
     def tool(self, tool_id: str, name: str) -> None:
         self.block_end()
         self._begin("tool")
-        self._silent = True
+        self._has_arguments = False
         start = {"toolUse": {"toolUseId": tool_id, "name": name}}
         self._put("contentBlockStart", {"contentBlockIndex": self._index, "start": start})
 
     def arguments(self, fragment: str) -> None:
         if fragment and self._open == "tool":
-            self._silent = False
+            self._has_arguments = True
             self._delta("tool", {"toolUse": {"input": fragment}})
 
     def block_end(self) -> None:
         if not self._open:
             return
-        if self._open == "tool" and self._silent:
+        if self._open == "tool" and not self._has_arguments:
             self.arguments("{}")
         self._open = ""
         self._put("contentBlockStop", {"contentBlockIndex": self._index})
@@ -185,19 +187,17 @@ class Stream:
         self._put("messageStop", {"stopReason": _reason(stop), **self._wanted.fields(stop, self._usage)})
 
     def _end(self) -> None:
-        """The last event, once all of one read has been told: some providers count on from chunk to chunk."""
+        """Write `metadata`, after all events of one read: some providers raise the counts from chunk to chunk."""
         if self._finished and not self._ended:
             self._ended = True
-            self._put("metadata", _told(self._wanted, self._usage, self._tier))
+            self._put("metadata", _ending(self._wanted, self._usage, self._tier))
 
     def _begin(self, kind: str) -> None:
         self.start()
         self._open = kind
         self._index += 1
 
-    def _delta(self, kind: str, delta: Block, *, said: str = "-") -> None:
-        if not said:
-            return
+    def _delta(self, kind: str, delta: Block) -> None:
         if self._open != kind:
             self.block_end()
             self._begin(kind)
@@ -209,7 +209,7 @@ class Stream:
 
 @dataclass(slots=True)
 class _Open:
-    """A block of a whole reply, as far as it has been told."""
+    """A block of a whole reply, as far as it is written."""
 
     kind: str
     pieces: list[str] = field(default_factory=list)
@@ -218,23 +218,23 @@ class _Open:
     call: Block = field(default_factory=dict)
 
     def block(self) -> Block | None:
-        """The block; None for a text without a character, which could not be sent back."""
-        said = "".join(self.pieces)
+        """Return the block; None for an empty text, which a client could not send back."""
+        text = "".join(self.pieces)
         if self.kind == "tool":
-            return {"toolUse": {**self.call, "input": arguments(said)}}
+            return {"toolUse": {**self.call, "input": checks.arguments(text)}}
         if self.kind == "redacted":
-            return {"reasoningContent": _redacted(said)}
+            return {"reasoningContent": _redacted(text)}
         if self.kind == "thinking":
             signed = {"signature": self.signature} if self.signature else {}
-            return {"reasoningContent": {"reasoningText": {"text": said, **signed}}}
+            return {"reasoningContent": {"reasoningText": {"text": text, **signed}}}
         if self.citations:
             cited = [citation_of(citation) for citation in self.citations]
-            return {"citationsContent": {"content": [{"text": said}], "citations": cited}}
-        return {"text": said} if said else None
+            return {"citationsContent": {"content": [{"text": text}], "citations": cited}}
+        return {"text": text} if text else None
 
 
 class Whole:
-    """The body of one reply that is not streamed."""
+    """Writes one whole reply."""
 
     def __init__(self, wanted: Wanted) -> None:
         self._wanted = wanted
@@ -244,31 +244,31 @@ class Whole:
         self._usage: Usage | None = None
         self._tier = ""
 
-    def start(self, reply_id: str = "") -> None:
-        _ = self, reply_id  # the dialect has no place for it
+    def start(self, _reply_id: str = "") -> None:
+        """Begin the reply, which needs nothing: the dialect has no member for its id."""
 
     def text(self, piece: str) -> None:
-        self._in("text").pieces.append(piece)
+        self._block("text").pieces.append(piece)
 
     refusal = text
 
     def citation(self, citation: Citation) -> None:
-        self._in("text").citations.append(citation)
+        self._block("text").citations.append(citation)
 
     def thinking(self, piece: str) -> None:
-        self._in("thinking").pieces.append(piece)
+        self._block("thinking").pieces.append(piece)
 
     def signature(self, value: str) -> None:
-        self._in("thinking").signature = value
+        self._block("thinking").signature = value
 
     def redacted(self, data: str) -> None:
         self.block_end()
-        self._in("redacted").pieces.append(data)
+        self._block("redacted").pieces.append(data)
         self.block_end()
 
     def tool(self, tool_id: str, name: str) -> None:
         self.block_end()
-        self._in("tool").call = {"toolUseId": tool_id, "name": name}
+        self._block("tool").call = {"toolUseId": tool_id, "name": name}
 
     def arguments(self, fragment: str) -> None:
         if self._open is not None and self._open.kind == "tool":
@@ -291,12 +291,12 @@ class Whole:
         return orjson.dumps({
             "output": {"message": {"role": "assistant", "content": self._blocks}},
             "stopReason": _reason(self._stop),
-            **_told(self._wanted, self._usage, self._tier),
+            **_ending(self._wanted, self._usage, self._tier),
             **self._wanted.fields(self._stop, self._usage),
         })  # fmt: skip
 
-    def _in(self, kind: str) -> _Open:
-        """The open block, if it is of this kind, or a new one."""
+    def _block(self, kind: str) -> _Open:
+        """Return the open block if it is of this kind, else a new one."""
         if self._open is None or self._open.kind != kind:
             self.block_end()
             self._open = _Open(kind)
@@ -307,26 +307,27 @@ def _reason(stop: Stop) -> str:
     return _INTERVENED if stop.native == _INTERVENED else _STOPS[stop.reason]
 
 
-def _told(wanted: Wanted, usage: Usage | None, tier: str) -> Block:
-    told: Block = {"usage": usage_dict(usage or Usage()), "metrics": wanted.metrics()}
+def _ending(wanted: Wanted, usage: Usage | None, tier: str) -> Block:
+    """Return the members of `metadata`, which a whole reply has at its top."""
+    members: Block = {"usage": usage_dict(usage or Usage()), "metrics": wanted.metrics()}
     if tier in _TIERS:
-        told["serviceTier"] = {"type": _TIERS[tier]}
-    return told
+        members["serviceTier"] = {"type": _TIERS[tier]}
+    return members
 
 
 def _redacted(data: str) -> Block:
-    """Bedrock's base64 around Anthropic's base64 text (recorded traffic, thinking_part_redacted)."""
+    """Return Bedrock's base64 around Anthropic's base64 text (recorded traffic, thinking_part_redacted)."""
     return {"redactedContent": b64encode(data.encode("latin-1", "replace")).decode()}
 
 
 def citation_of(citation: Citation) -> Block:
-    told: Block = {
+    members: Block = {
         "title": citation.title,
         "source": citation.source,
         "sourceContent": [{"text": citation.cited}] if citation.cited else None,
         "location": _location(citation),
     }
-    return {name: value for name, value in told.items() if value}
+    return {name: value for name, value in members.items() if value}
 
 
 def _location(citation: Citation) -> Block:

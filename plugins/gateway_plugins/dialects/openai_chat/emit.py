@@ -1,12 +1,12 @@
-"""Writes replies in the Chat Completions dialect: chunks of a stream, and the whole completion.
+"""Writes replies in the Chat dialect (`shared/reply_events.py`): the chunks of a stream, and the whole completion.
 
-Source: OpenAI's API reference (Chat, Streaming). Defects that this file exists to avoid: an index of a tool call that
-is not dense from 0, or a choice's index that is not 0 (agentgateway#2965, litellm#19506); arguments that stay "" for
-a tool without any (vercel/ai#10859). `[DONE]` and the framing belong to the flag's encoder; what an upstream's events
-mean belongs to the translators.
+- Tool calls are numbered from 0 without gaps, and the choice is always 0 (agentgateway#2965, litellm#19506).
+- A call without arguments has `{}`, never "" (vercel/ai#10859).
+- Beyond the reference, as in other gateways: `reasoning_content` (text), `thinking_blocks` (the blocks that must come
+  back to be replayed), `native_finish_reason` (the provider's own word).
 
-Beyond the reference, as other gateways do it: `reasoning_content` (text), `thinking_blocks` (what must come back to be
-replayed), `native_finish_reason` (the provider's own word).
+Source: OpenAI's API reference (Chat, Streaming). `[DONE]` and framing belong to the flag's encoder; the meaning of an
+upstream's events belongs to the readers.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CHUNK: Final = "chat.completion.chunk"
 
 
 def new_id() -> str:
-    """For providers that do not name their replies."""
+    """Return an id for a reply without one."""
     return f"chatcmpl-{uuid.uuid4().hex}"
 
 
@@ -36,65 +36,66 @@ _REASONS: Final[Mapping[str, str]] = {
     reply_events.CONTEXT: "length",
     reply_events.REFUSAL: "content_filter",
 }
-"""Chat's reasons; all others are a plain stop, and the provider's own word stands beside it."""
+"""Finish reasons of Chat. Any other reason is "stop", with the provider's own word beside it."""
 
 
 def usage_dict(usage: Usage) -> dict[str, Any]:
-    """OpenAI's usage: prompt tokens include what was read from a cache and written to one."""
+    """Return OpenAI's usage, in which prompt tokens include those read from a cache and written to one."""
     written = usage.cache_write_5m + usage.cache_write_1h
     prompt = usage.input + usage.cache_read + written
-    told: dict[str, Any] = {
+    counts: dict[str, Any] = {
         "prompt_tokens": prompt,
         "completion_tokens": usage.output,
         "total_tokens": prompt + usage.output,
         "prompt_tokens_details": {"cached_tokens": usage.cache_read},
     }
     if written:
-        told["prompt_tokens_details"]["cache_write_tokens"] = written
+        counts["prompt_tokens_details"]["cache_write_tokens"] = written
     if usage.reasoning:
-        told["completion_tokens_details"] = {"reasoning_tokens": usage.reasoning}
-    return told
+        counts["completion_tokens_details"] = {"reasoning_tokens": usage.reasoning}
+    return counts
 
 
 _TIERS: Final = frozenset({"auto", "default", "flex", "scale", "priority"})
 
 
 def openai_tier(tier: str) -> str:
-    """The service tier in OpenAI's words; those of others stand for the usual one."""
+    """Return the service tier in OpenAI's words; "default" for a word of any other provider."""
     return tier if tier in _TIERS else "default"
 
 
-class _Said:
-    """What both kinds of reply keep of the block that is open."""
+class _OpenBlock:
+    """State of the open block, which both writers need."""
 
     def __init__(self, drop: Drop) -> None:
         self._drop = drop
         self._length = 0
-        """Characters of the answer so far."""
-        self._from = 0
-        """Where the open text block began among them."""
-        self._thought: list[str] = []
+        """Characters of the reply's text so far."""
+        self._block_start = 0
+        """Offset of the open text block in the reply's text."""
+        self._unsigned: list[str] = []
+        """Pieces of thinking that no signature has followed."""
 
-    def _signed(self, signature: str) -> dict[str, Any]:
-        thought, self._thought = "".join(self._thought), []
-        return {"type": "thinking", "thinking": thought, "signature": signature}
+    def _thinking_block(self, signature: str) -> dict[str, Any]:
+        thinking, self._unsigned = "".join(self._unsigned), []
+        return {"type": "thinking", "thinking": thinking, "signature": signature}
 
-    def _cited(self, citation: Citation) -> dict[str, Any] | None:
-        """Chat knows what has an address, pages and search results; places in documents have no form in it."""
+    def _annotation(self, citation: Citation) -> dict[str, Any] | None:
+        """Return the annotation for a source with a URL; report any other, for which Chat has no form."""
         if not citation.source.startswith(("http://", "https://")):
             self._drop("/reply/citation")
             return None
-        place = {"start_index": self._from, "end_index": self._length}
-        cited = {"url": citation.source, "title": citation.title or citation.source, **place}
+        span = {"start_index": self._block_start, "end_index": self._length}
+        cited = {"url": citation.source, "title": citation.title or citation.source, **span}
         return {"type": "url_citation", "url_citation": cited}
 
     def block_end(self) -> None:
-        self._from = self._length
-        self._thought = []
+        self._block_start = self._length
+        self._unsigned = []
 
 
-class Stream(_Said):
-    """The chunks of one streamed reply."""
+class Stream(_OpenBlock):
+    """Writes the chunks of one streamed reply."""
 
     def __init__(self, model: str, drop: Drop, *, include_usage: bool) -> None:
         super().__init__(drop)
@@ -113,10 +114,10 @@ class Stream(_Said):
         return events
 
     def close(self) -> None:
-        """Nothing is held back: a client that asked for usage and gets none sees that none was told."""
+        """Write nothing: no event waits for the usage, and a client sees by its absence that none came."""
 
     def start(self, reply_id: str = "") -> None:
-        """The chunk with the role."""
+        """Write the chunk with the role."""
         if not self._base["id"]:
             self._base["id"] = reply_id or new_id()
             self._chunk({"role": "assistant", "content": ""})
@@ -129,23 +130,22 @@ class Stream(_Said):
     refusal = text
 
     def citation(self, citation: Citation) -> None:
-        if (annotation := self._cited(citation)) is not None:
+        if (annotation := self._annotation(citation)) is not None:
             self._entry("annotations", annotation)
 
     def thinking(self, piece: str) -> None:
-        """As text; what must be replayed goes out whole behind it."""
+        """Write thinking as text; the block to replay follows whole with its signature."""
         if piece:
-            self._thought.append(piece)
+            self._unsigned.append(piece)
             self._delta({"reasoning_content": piece})
 
     def signature(self, value: str) -> None:
-        self._entry("thinking_blocks", self._signed(value))
+        self._entry("thinking_blocks", self._thinking_block(value))
 
     def redacted(self, data: str) -> None:
         self._entry("thinking_blocks", {"type": "redacted_thinking", "data": data})
 
     def tool(self, tool_id: str, name: str) -> None:
-        """A call, by an index that is dense from 0."""
         self._fill_arguments()
         index = len(self._has_arguments)
         self._has_arguments.append(False)
@@ -162,7 +162,7 @@ class Stream(_Said):
         self._fill_arguments()
 
     def finish(self, stop: Stop) -> None:
-        """The chunk with the reason, once; usage that came before goes out behind it."""
+        """Write the chunk with the reason, once, and after it the usage if that came before."""
         if self._finished:
             return
         self._fill_arguments()
@@ -173,7 +173,7 @@ class Stream(_Said):
             self.usage(self._usage)
 
     def usage(self, usage: Usage, tier: str = "") -> None:
-        """The last figures, once. Sent only to a client that asked, and never before the reason."""
+        """Write the last counts, once, after the reason, and only for a client that requested usage."""
         if tier:
             self._base["service_tier"] = openai_tier(tier)
         self._usage = usage
@@ -186,7 +186,7 @@ class Stream(_Said):
             self.arguments("{}")
 
     def _entry(self, name: str, entry: Mapping[str, Any]) -> None:
-        """An entry of a list, with its index: OpenAI's SDK gives up on a second one without (openai 3.54, _deltas)."""
+        """Write an entry of a list with its index: OpenAI's SDK fails on a second one without it (openai 3.54)."""
         index = self._entries.get(name, 0)
         self._entries[name] = index + 1
         self._delta({name: [{**entry, "index": index}]})
@@ -203,8 +203,8 @@ class Stream(_Said):
         self._events.append(event(CHUNK, {**self._base, "choices": [choice]}))
 
 
-class Whole(_Said):
-    """One whole reply."""
+class Whole(_OpenBlock):
+    """Writes one whole reply."""
 
     def __init__(self, model: str, drop: Drop) -> None:
         super().__init__(drop)
@@ -227,15 +227,15 @@ class Whole(_Said):
     refusal = text
 
     def citation(self, citation: Citation) -> None:
-        if (annotation := self._cited(citation)) is not None:
+        if (annotation := self._annotation(citation)) is not None:
             self._lists["annotations"].append(annotation)
 
     def thinking(self, piece: str) -> None:
-        self._thought.append(piece)
+        self._unsigned.append(piece)
         self._reasoning.append(piece)
 
     def signature(self, value: str) -> None:
-        self._lists["thinking_blocks"].append(self._signed(value))
+        self._lists["thinking_blocks"].append(self._thinking_block(value))
 
     def redacted(self, data: str) -> None:
         self._lists["thinking_blocks"].append({"type": "redacted_thinking", "data": data})
@@ -254,7 +254,7 @@ class Whole(_Said):
         self._stop = stop
 
     def whole(self) -> bytes:
-        """The `chat.completion` body."""
+        """Return the `chat.completion` body."""
         calls = self._lists["tool_calls"]
         for call in calls:
             call["function"]["arguments"] = call["function"]["arguments"] or "{}"

@@ -1,6 +1,7 @@
-"""Facts of a reply in the Chat dialect: its usage in the gateway's vocabulary, and what stands in a content.
+"""Facts of a reply in the Chat dialect: its usage in the gateway's vocabulary, and the parts of a `content`.
 
-Source: OpenAI's API reference (Chat, usage). Which chunks carry it is known to the flag's meter and to the reader.
+Source: OpenAI's API reference (Chat, usage). The chunks that carry usage are known to the flag's meter and to the
+reader.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from gateway_plugins.shared.lenient import count, mapping, text
 
 
 def usage_of(reported: dict[str, Any]) -> Usage:
-    """OpenAI's usage in kinds that do not overlap."""
+    """Return OpenAI's usage in kinds that do not overlap."""
     prompt = mapping(reported.get("prompt_tokens_details"))
     completion = mapping(reported.get("completion_tokens_details"))
     read = count(prompt.get("cached_tokens")) or 0
@@ -27,9 +28,9 @@ def usage_of(reported: dict[str, Any]) -> Usage:
 
 
 def parts_of(content: Any) -> tuple[list[str], list[str], list[str]]:
-    """What a `content` has: its texts, its thoughts, and the types of the parts that are neither.
+    """Return the texts of a `content`, its thoughts, and the types of its other parts.
 
-    It is a text, or parts with texts as some servers have them; Mistral's parts of thinking have parts inside.
+    A content is a text, or with some servers a list of parts. Mistral's thinking parts have parts inside.
     """
     if not isinstance(content, list):
         return [text(content)], [], []
@@ -46,7 +47,7 @@ def parts_of(content: Any) -> tuple[list[str], list[str], list[str]]:
 
 
 def has_tokens(reported: dict[str, Any]) -> bool:
-    """Whether usage has any token: some servers send an empty one, or one of nulls or zeros."""
+    """Return whether usage has any token: some servers send empty usage, or nulls or zeros."""
     return any(count(reported.get(name)) for name in ("prompt_tokens", "completion_tokens"))
 
 
@@ -59,6 +60,6 @@ _MEDIA: Final = {
 
 
 def media_of(reported: dict[str, Any]) -> dict[str, int]:
-    """Tokens of images and sound, which are inside of the prompt's and the completion's."""
+    """Return the tokens of images and sound, which the prompt's and the completion's include."""
     counts = {kind: count(mapping(reported.get(part)).get(name)) for kind, (part, name) in _MEDIA.items()}
-    return {kind: found for kind, found in counts.items() if found}
+    return {kind: tokens for kind, tokens in counts.items() if tokens}

@@ -1,8 +1,12 @@
-"""Reads replies in the Chat dialect, streamed or whole, for any client's writer (`shared/reply_events.py`).
+"""Reads replies in the Chat dialect, streamed or whole, for the writer of any client (`shared/reply_events.py`).
 
-Source: OpenAI's API reference (Chat, Streaming); beyond it what its many servers add: `reasoning_content` and
-`reasoning` (vLLM, DeepSeek, OpenRouter), `thinking_blocks` (LiteLLM), `stop_reason` with the sequence that was met
-(vLLM). How a reply is written belongs to the writers.
+- Servers add to the reference: `reasoning_content` and `reasoning` (vLLM, DeepSeek, OpenRouter), `thinking_blocks`
+  (LiteLLM), `stop_reason` with the stop sequence that was met (vLLM).
+- Calls are told apart by their index only and may come in any order, but a writer gets one after the other. A call is
+  written while it grows. One that begins before the call ahead of it is complete JSON waits for the end.
+- No writer takes one block inside of another: what stands between two pieces of a call waits for the call's end.
+
+Source: OpenAI's API reference (Chat, Streaming). The form of a client's reply belongs to the writers.
 """
 
 from __future__ import annotations
@@ -30,15 +34,7 @@ _REASONS: Final[Mapping[str, str]] = {
     "length": reply_events.MAX_TOKENS,
     "content_filter": reply_events.REFUSAL,
 }
-_READ: Final = frozenset(
-    {"role", "content", "refusal", "reasoning_content", "reasoning", "thinking_blocks", "tool_calls", "function_call",
-     "annotations", "reasoning_details"}
-)  # fmt: skip
-"""Members of a delta or message; others that say something are reported."""
-_READ_OF_A_CALL: Final = frozenset({"index", "id", "type", "function"})
-_HIDDEN: Final = "reasoning.encrypted"
-"""Of OpenRouter's `reasoning_details`, which else repeat the reasoning."""
-_SPOKEN: Final = (
+_CONTENT_MEMBERS: Final = (
     "reasoning_content",
     "reasoning",
     "thinking_blocks",
@@ -47,23 +43,30 @@ _SPOKEN: Final = (
     "annotations",
     "reasoning_details",
 )
-"""Those of them that are no calls."""
+"""Members of a delta or message that are read, other than calls."""
+_MEMBERS: Final = frozenset({"role", "tool_calls", "function_call", *_CONTENT_MEMBERS})
+"""Members of a delta or message that are read. Others are reported if they say something."""
+_CALL_MEMBERS: Final = frozenset({"index", "id", "type", "function"})
+_ENCRYPTED: Final = "reasoning.encrypted"
+"""Type of an entry in OpenRouter's `reasoning_details`. Entries of other types repeat the reasoning."""
 _DONE: Final = b"[DONE]"
 
 
 @dataclass(slots=True)
 class _Call:
-    """A call that has not been told to its end."""
+    """A tool call of the model."""
 
     id: str = ""
     name: str = ""
     pieces: list[str] = field(default_factory=list)
-    """Arguments; all of them, told or not."""
-    told: int = 0
-    """Pieces that the writer has; -1 when the call itself is not told yet."""
+    """All pieces of the arguments so far."""
+    written: int = 0
+    """Number of pieces that the writer has."""
+    ended: bool = False
+    """The writer has the whole call."""
 
     def is_complete(self) -> bool:
-        if not self.pieces or self.pieces[-1].rstrip()[-1:] != "}":  # seldom more has to be read
+        if not self.pieces or self.pieces[-1].rstrip()[-1:] != "}":  # most pieces need no parsing
             return False
         try:
             orjson.loads("".join(self.pieces))
@@ -73,11 +76,7 @@ class _Call:
 
 
 class Reader:
-    """One reply. `family` is the model's, for reasoning that comes back to it.
-
-    Calls may be told apart by their index only, in any order; a writer gets one after the other. So a call is told
-    while it grows, and one that begins before the one before it is complete JSON waits for the end.
-    """
+    """Reads one reply. `family` is the model's: only the same family takes the reply's reasoning back."""
 
     def __init__(self, names: Names, schema_tool: str, family: str, drop: Drop) -> None:
         self._calls = Calls(names, schema_tool)
@@ -85,128 +84,126 @@ class Reader:
         self._drop = drop
         self._started = self._finished = False
         self._thinking = False
-        """Thinking is open in the writer."""
+        """A thinking block is open in the writer."""
         self._refused = False
-        self._waiting: dict[int, _Call] = {}
+        self._by_index: dict[int, _Call] = {}
         self._current: _Call | None = None
-        """The call that is open in the writer."""
-        self._late: list[Mapping[str, Any]] = []
-        """What was said inside of a call, or just now."""
+        """The call that was begun last in the writer."""
+        self._waiting: list[Mapping[str, Any]] = []
+        """Deltas that came inside of a call and wait for its end."""
 
-    def event(self, event: Event, to: Writer) -> None:
+    def event(self, event: Event, writer: Writer) -> None:
         if event.payload == _DONE:
-            self._done(to)
+            self._done(writer)
             return
         data = lenient.mapping(event.data) if event.payload[:1] == b"{" else {}
         if not self._started and data:
             self._started = True
-            to.start(lenient.text(data.get("id")))
+            writer.start(lenient.text(data.get("id")))
         for choice in map(lenient.mapping, lenient.sequence(data.get("choices"))):
             if not lenient.whole_number(choice.get("index")):
-                self._read(lenient.mapping(choice.get("delta")), to)
-                self._end(choice, to)
-        self._usage(data, to)
+                self._delta(lenient.mapping(choice.get("delta")), writer)
+                self._end(choice, writer)
+        self._usage(data, writer)
 
-    def whole(self, body: bytes, to: Writer) -> None:
+    def whole(self, body: bytes, writer: Writer) -> None:
         data = json_api.decoded(body)
         choice = lenient.mapping(next(iter(lenient.sequence(data.get("choices"))), None))
         if not isinstance(choice.get("message"), dict):
             raise BadFrame("the provider's reply has no choices[0].message")
-        to.start(lenient.text(data.get("id")))
-        self._read(choice["message"], to)
-        self._end({**choice, "finish_reason": lenient.text(choice.get("finish_reason")) or "stop"}, to)
-        self._usage(data, to)
+        writer.start(lenient.text(data.get("id")))
+        self._delta(choice["message"], writer)
+        self._end({**choice, "finish_reason": lenient.text(choice.get("finish_reason")) or "stop"}, writer)
+        self._usage(data, writer)
 
-    def _done(self, to: Writer) -> None:
-        """The end of a stream, whose reason some servers leave out, as they do in whole replies."""
+    def _done(self, writer: Writer) -> None:
+        """End the stream. Some servers send no finish reason, as they do in whole replies."""
         if not self._started:
             raise BadFrame("the provider's stream has nothing but its end")
-        self._end({"finish_reason": "stop"}, to)
+        self._end({"finish_reason": "stop"}, writer)
 
-    def _read(self, said: Mapping[str, Any], to: Writer) -> None:
-        """A delta, or a whole message: thinking first, then text, then calls, as models say them.
-
-        No writer takes one block inside of another: what stands between two pieces of a call waits for the end.
-        """
-        if any(map(said.get, _SPOKEN)):
-            self._late.append(said)
-            if not self._is_inside_a_call(to):
-                self._say_late(to)
-        for entry in lenient.sequence(said.get("tool_calls")):
-            self._call(lenient.mapping(entry), to)
-        if isinstance(said.get("function_call"), dict):  # of before 2023-11
-            self._call({"index": 0, "function": said["function_call"]}, to)
-        for name, value in said.items():
-            if value and name not in _READ:
+    def _delta(self, delta: Mapping[str, Any], writer: Writer) -> None:
+        """Read a delta, or a whole message: thinking first, then text, then calls, in the order of models."""
+        if any(map(delta.get, _CONTENT_MEMBERS)):
+            self._waiting.append(delta)
+            if not self._is_inside_call(writer):
+                self._release(writer)
+        for entry in lenient.sequence(delta.get("tool_calls")):
+            self._call(lenient.mapping(entry), writer)
+        if isinstance(delta.get("function_call"), dict):  # the form of before 2023-11
+            self._call({"index": 0, "function": delta["function_call"]}, writer)
+        for name, value in delta.items():
+            if value and name not in _MEMBERS:
                 self._drop(f"/reply/{name}")
 
-    def _is_inside_a_call(self, to: Writer) -> bool:
-        """Whether the open call goes on; it ends here if it need not."""
+    def _is_inside_call(self, writer: Writer) -> bool:
+        """Return whether the open call goes on; end it here if it is complete."""
         call = self._current
-        if call is None or call.told < 0:
+        if call is None or call.ended:
             return False
         if not call.is_complete():
             return True
-        to.block_end()
-        call.told = -1
+        self._calls.end(writer)
+        writer.block_end()
+        call.ended = True
         return False
 
-    def _say_late(self, to: Writer) -> None:
-        late, self._late = self._late, []
-        for said in late:
-            self._speak(said, to)
+    def _release(self, writer: Writer) -> None:
+        waiting, self._waiting = self._waiting, []
+        for delta in waiting:
+            self._content(delta, writer)
 
-    def _speak(self, said: Mapping[str, Any], to: Writer) -> None:
-        texts, thoughts, others = parts_of(said.get("content"))
-        self._reason(said, "".join(thoughts), to)
+    def _content(self, delta: Mapping[str, Any], writer: Writer) -> None:
+        texts, thoughts, others = parts_of(delta.get("content"))
+        self._reasoning(delta, "".join(thoughts), writer)
         for text in filter(None, texts):
-            self._close_thinking(to)
-            to.text(text)
+            self._close_thinking(writer)
+            writer.text(text)
         for kind in others:
             self._drop(f"/reply/content/{kind}")
-        if refusal := lenient.text(said.get("refusal")):
-            self._close_thinking(to)
+        if refusal := lenient.text(delta.get("refusal")):
+            self._close_thinking(writer)
             self._refused = True
-            to.refusal(refusal)
-        for entry in lenient.sequence(said.get("annotations")):
-            self._annotate(lenient.mapping(entry), to)
+            writer.refusal(refusal)
+        for entry in lenient.sequence(delta.get("annotations")):
+            self._annotation(lenient.mapping(entry), writer)
 
-    def _reason(self, said: Mapping[str, Any], thought: str, to: Writer) -> None:
-        """`thought` is what the content has of it."""
-        text = lenient.text(said.get("reasoning_content")) or lenient.text(said.get("reasoning")) or thought
+    def _reasoning(self, delta: Mapping[str, Any], in_content: str, writer: Writer) -> None:
+        """Read the reasoning; `in_content` is that of the content's parts."""
+        text = lenient.text(delta.get("reasoning_content")) or lenient.text(delta.get("reasoning")) or in_content
         if text:
             self._thinking = True
-            to.thinking(text)
-        details = map(lenient.mapping, lenient.sequence(said.get("reasoning_details")))
-        if any(detail.get("type") == _HIDDEN for detail in details):
+            writer.thinking(text)
+        details = map(lenient.mapping, lenient.sequence(delta.get("reasoning_details")))
+        if any(detail.get("type") == _ENCRYPTED for detail in details):
             self._drop("/reply/reasoning_details")
-        for block in map(lenient.mapping, lenient.sequence(said.get("thinking_blocks"))):
+        for block in map(lenient.mapping, lenient.sequence(delta.get("thinking_blocks"))):
             if data := lenient.text(block.get("data")):
-                self._close_thinking(to)
-                to.redacted(tagged(self._family, data))
+                self._close_thinking(writer)
+                writer.redacted(tagged(self._family, data))
             elif signature := lenient.text(block.get("signature")):
                 if not self._thinking:
-                    to.thinking(lenient.text(block.get("thinking")))
+                    writer.thinking(lenient.text(block.get("thinking")))
                 self._thinking = False
-                to.signature(tagged(self._family, signature))
-                to.block_end()
+                writer.signature(tagged(self._family, signature))
+                writer.block_end()
 
-    def _close_thinking(self, to: Writer) -> None:
-        """Reasoning without a signature is marked by an empty one of ours, so that it is known when it comes back."""
+    def _close_thinking(self, writer: Writer) -> None:
+        """End open thinking. The tag with an empty signature marks it, so that it is known when it comes back."""
         if self._thinking:
             self._thinking = False
-            to.signature(tagged(self._family, ""))
-            to.block_end()
+            writer.signature(tagged(self._family, ""))
+            writer.block_end()
 
-    def _annotate(self, entry: Mapping[str, Any], to: Writer) -> None:
+    def _annotation(self, entry: Mapping[str, Any], writer: Writer) -> None:
         cited = lenient.mapping(entry.get("url_citation"))
         if url := lenient.text(cited.get("url")):
-            to.citation(Citation("web", title=lenient.text(cited.get("title")), source=url))
+            writer.citation(Citation("web", title=lenient.text(cited.get("title")), source=url))
         else:
             self._drop("/reply/annotations")
 
-    def _call(self, entry: Mapping[str, Any], to: Writer) -> None:
-        for name in entry.keys() - _READ_OF_A_CALL:
+    def _call(self, entry: Mapping[str, Any], writer: Writer) -> None:
+        for name in entry.keys() - _CALL_MEMBERS:
             if entry[name]:  # such as Gemini's `extra_content`, with the thought's signature
                 self._drop(f"/reply/tool_calls/{name}")
         function = lenient.mapping(entry.get("function"))
@@ -215,58 +212,58 @@ class Reader:
         call.id, call.name = call.id or tool_id, call.name or name
         given = function.get("arguments")
         piece = lenient.arguments(given) if given else ""
-        if call.told >= 0:
+        if not call.ended:
             call.pieces += [piece] if piece else []
         elif piece.strip():
             raise BadFrame("the provider's stream goes on with a tool call whose arguments were complete")
-        self._advance(to, over=False)
+        self._write_calls(writer, at_end=False)
 
     def _find(self, entry: Mapping[str, Any], tool_id: str) -> _Call:
-        """By index; some servers leave it out, and then an id of its own begins a call."""
+        """Return the call of this index. Some servers leave the index out: then an id of its own begins a call."""
         index = entry.get("index")
         if not isinstance(index, int):
-            last = max(self._waiting, default=-1)
-            again = last >= 0 and (not tool_id or tool_id == self._waiting[last].id)
-            index = last if again else last + 1
-        return self._waiting.setdefault(index, _Call())
+            last = max(self._by_index, default=-1)
+            is_last = last >= 0 and (not tool_id or tool_id == self._by_index[last].id)
+            index = last if is_last else last + 1
+        return self._by_index.setdefault(index, _Call())
 
-    def _advance(self, to: Writer, *, over: bool) -> None:
-        """Tell what can be told: the first call that is not told to its end, and those behind it if it is complete."""
-        calls = [call for call in self._waiting.values() if call.told >= 0]
-        for at, call in enumerate(calls):
+    def _write_calls(self, writer: Writer, *, at_end: bool) -> None:
+        """Write the first call that has not ended, and the calls behind it as long as those ahead are complete."""
+        calls = [call for call in self._by_index.values() if not call.ended]
+        for position, call in enumerate(calls):
             if call is not self._current:
-                if not (call.name or over):
+                if not call.name and not at_end:
                     return
-                self._close_thinking(to)
+                self._close_thinking(writer)
                 self._current = call
-                self._calls.begin(call.id or f"call_{uuid.uuid4().hex[:24]}", call.name, to)
-            for piece in call.pieces[call.told :]:
-                self._calls.arguments(piece, to)
-            call.told = len(call.pieces)
-            is_last = at == len(calls) - 1
-            if not over and (is_last or not call.is_complete()):
+                self._calls.begin(call.id or f"call_{uuid.uuid4().hex[:24]}", call.name, writer)
+            for piece in call.pieces[call.written :]:
+                self._calls.arguments(piece, writer)
+            call.written = len(call.pieces)
+            is_last = position == len(calls) - 1
+            if not at_end and (is_last or not call.is_complete()):
                 return
-            self._calls.end(to)
-            to.block_end()
-            call.told = -1
+            self._calls.end(writer)
+            writer.block_end()
+            call.ended = True
 
-    def _end(self, choice: Mapping[str, Any], to: Writer) -> None:
+    def _end(self, choice: Mapping[str, Any], writer: Writer) -> None:
         native = lenient.text(choice.get("finish_reason"))
         if not native or self._finished:
             return
         self._finished = True
-        self._close_thinking(to)
-        self._advance(to, over=True)
-        self._say_late(to)
-        self._close_thinking(to)
+        self._close_thinking(writer)
+        self._write_calls(writer, at_end=True)
+        self._release(writer)
+        self._close_thinking(writer)
         reason = self._calls.reason(_REASONS.get(native, reply_events.END_TURN))
         sequence = lenient.text(choice.get("stop_reason"))
         if reason == reply_events.END_TURN and sequence:
             reason = reply_events.STOP_SEQUENCE
         if reason == reply_events.END_TURN and self._refused:
             reason = reply_events.REFUSAL
-        to.finish(Stop(reason, native, sequence))
+        writer.finish(Stop(reason, native, sequence))
 
-    def _usage(self, data: Mapping[str, Any], to: Writer) -> None:
+    def _usage(self, data: Mapping[str, Any], writer: Writer) -> None:
         if has_tokens(reported := lenient.mapping(data.get("usage"))):
-            to.usage(usage_of(reported), lenient.text(data.get("service_tier")))
+            writer.usage(usage_of(reported), lenient.text(data.get("service_tier")))

@@ -1,8 +1,10 @@
-"""Replies in the Responses dialect: the events of a stream, and the whole response object.
+"""Writes replies in the Responses dialect (`shared/reply_events.py`): the events of a stream, and the whole response.
 
-Source: OpenAI's API reference (Responses, Streaming events) and the openai SDK's types. Both writers run the same code,
-so that the response in the terminal event of a stream is the one that a whole reply would be. Output indexes are dense
-from 0 and sequence numbers rise by one. Framing belongs to the flag's encoder, single items to `items.py`.
+- Both writers run the same code: the response in a stream's terminal event equals the whole reply.
+- Output indexes count from 0 without gaps, and sequence numbers rise by one.
+
+Source: OpenAI's API reference (Responses, Streaming events) and the openai SDK's types. Framing belongs to the flag's
+encoder, single items to `items.py`.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ _INCOMPLETE: Final[Mapping[str, str]] = {
     reply_events.REFUSAL: "content_filter",
 }
 _ECHOED: Final[Mapping[str, Any]] = {
-    # members of the request that the response repeats, and what stands there when the client said nothing
+    # member of the request that the response repeats: its value without one from the client
     "instructions": None,
     "max_output_tokens": None,
     "max_tool_calls": None,
@@ -60,10 +62,10 @@ _ECHOED: Final[Mapping[str, Any]] = {
 }
 
 
-def blank(ask: ClientRequest) -> Json:
-    """The response before anything has come: what it repeats of the request, and nothing else."""
-    echoed = {name: _given(ask, name, usual) for name, usual in _ECHOED.items()}
-    reasoning, text, tools = (_given(ask, name) for name in ("reasoning", "text", "tools"))
+def blank(request: ClientRequest) -> Json:
+    """Return the response before its first event: it repeats members of the request and has no output."""
+    echoed = {name: _given(request, name, usual) for name, usual in _ECHOED.items()}
+    reasoning, text, tools = (_given(request, name) for name in ("reasoning", "text", "tools"))
     return {
         "id": new_id("resp"),
         "object": "response",
@@ -73,35 +75,35 @@ def blank(ask: ClientRequest) -> Json:
         "completed_at": None,
         "error": None,
         "incomplete_details": None,
-        "model": ask.model,
+        "model": request.model,
         "output": [],
         "previous_response_id": None,
         "reasoning": {"effort": None, "summary": None, **(reasoning if isinstance(reasoning, dict) else {})},
         "store": False,
         "text": {"format": {"type": "text"}, **(text if isinstance(text, dict) else {})},
-        "tools": [_told(tool) for tool in tools] if isinstance(tools, list) else [],
+        "tools": [_complete(tool) for tool in tools] if isinstance(tools, list) else [],
         "top_logprobs": 0,
         "usage": None,
         **echoed,
     }
 
 
-def _given(ask: ClientRequest, name: str, usual: Any = None) -> Any:
-    """A member of the request, as far as it can be read and written again: this must not fail in an error's midst."""
+def _given(request: ClientRequest, name: str, usual: Any = None) -> Any:
+    """Return a member of the request, or `usual` if it cannot be repeated: an error's reply must not fail on it."""
     with suppress(Refused):
-        value = ask.top.decode(name)
+        value = request.top.decode(name)
         return usual if value is None or is_deep(value) else value
     return usual
 
 
-def _told(tool: Any) -> Any:
-    """A function with the members that OpenAI always tells."""
+def _complete(tool: Any) -> Any:
+    """Return a function with the members that OpenAI always states; any other tool unchanged."""
     is_function = isinstance(tool, dict) and tool.get("type") == FUNCTION
     return {"parameters": None, "strict": False, **tool} if is_function else tool
 
 
 def usage_dict(usage: Usage) -> Json:
-    """OpenAI's usage: input tokens include what was read from a cache and written to one."""
+    """Return OpenAI's usage, in which input tokens include those read from a cache and written to one."""
     written = usage.cache_write_5m + usage.cache_write_1h
     total = usage.input + usage.cache_read + written
     return {
@@ -114,14 +116,14 @@ def usage_dict(usage: Usage) -> Json:
 
 
 class Whole:
-    """One whole reply (`replies.WholeWriter`)."""
+    """Writes one whole reply (`reply_events.WholeWriter`)."""
 
-    def __init__(self, ask: ClientRequest, origins: Origins, drop: Drop) -> None:
-        self._response = blank(ask)
+    def __init__(self, request: ClientRequest, origins: Origins, drop: Drop) -> None:
+        self._response = blank(request)
         self._origins = origins
         self._drop = drop
         self._item: Item | None = None
-        """The one that is open."""
+        """The open item."""
         self._started = self._finished = self._declined = False
 
     def whole(self) -> bytes:
@@ -131,8 +133,8 @@ class Whole:
         if not self._started:
             self._started = True
             self._response["id"] = reply_id or self._response["id"]
-            self._tell("response.created", {"response": self._response})
-            self._tell("response.in_progress", {"response": self._response})
+            self._send("response.created", {"response": self._response})
+            self._send("response.in_progress", {"response": self._response})
 
     def text(self, piece: str) -> None:
         if piece:
@@ -144,7 +146,7 @@ class Whole:
             self._message().refusal(piece)
 
     def citation(self, citation: Citation) -> None:
-        """Places in documents have no form here, only addresses have."""
+        """Add a citation with a URL; report any other, for which the dialect has no form."""
         if citation.source.startswith(("http://", "https://")):
             self._message().citation(citation)
         else:
@@ -161,14 +163,14 @@ class Whole:
         self._reasoning().redacted(data)
 
     def tool(self, tool_id: str, name: str) -> None:
-        self._open(Call(tool_id, self._origins.get(name) or Origin(FUNCTION, name), self._say))
+        self._open(Call(tool_id, self._origins.get(name) or Origin(FUNCTION, name), self._send_of_item))
 
     def arguments(self, fragment: str) -> None:
         if isinstance(self._item, Call):
             self._item.arguments(fragment)
 
     def block_end(self) -> None:
-        """A call is told at once, since clients begin with it; the others go on with a block of their kind."""
+        """End the block. Only a call's item ends with it, since clients start on it; others take further blocks."""
         if isinstance(self._item, Call):
             self._close(COMPLETED)
         elif self._item is not None:
@@ -188,18 +190,18 @@ class Whole:
         reason = "" if self._declined and stop.reason == reply_events.REFUSAL else _INCOMPLETE.get(stop.reason, "")
         self._close(INCOMPLETE if reason else COMPLETED)
         if stop.reason == reply_events.MALFORMED:
-            said = f"the model's reply is neither an answer nor a call ({stop.native})"
-            response |= {"status": FAILED, "error": {"code": "server_error", "message": said}}
+            message = f"the model's reply is neither an answer nor a call ({stop.native})"
+            response |= {"status": FAILED, "error": {"code": "server_error", "message": message}}
         elif reason:
             response |= {"status": INCOMPLETE, "incomplete_details": {"reason": reason}}
         else:
             response |= {"status": COMPLETED, "completed_at": int(time.time())}
 
     def _message(self) -> Message:
-        return self._item if isinstance(self._item, Message) else self._open(Message(self._say))
+        return self._item if isinstance(self._item, Message) else self._open(Message(self._send_of_item))
 
     def _reasoning(self) -> Reasoning:
-        return self._item if isinstance(self._item, Reasoning) else self._open(Reasoning(self._say))
+        return self._item if isinstance(self._item, Reasoning) else self._open(Reasoning(self._send_of_item))
 
     def _open(self, item: T) -> T:
         self.start()
@@ -214,19 +216,19 @@ class Whole:
             self._response["output"].append(self._item.body)
             self._item = None
 
-    def _say(self, kind: str, members: Json) -> None:
-        """An event of the open item, which will stand behind those that are complete."""
-        self._tell(kind, {"output_index": len(self._response["output"]), **members})
+    def _send_of_item(self, kind: str, members: Json) -> None:
+        """Send an event of the open item, whose place is behind the complete ones."""
+        self._send(kind, {"output_index": len(self._response["output"]), **members})
 
-    def _tell(self, kind: str, members: Json) -> None:
-        """An event; nobody hears of it when the reply is whole."""
+    def _send(self, kind: str, members: Json) -> None:
+        """Send an event; a whole reply has none."""
 
 
 class Stream(Whole):
-    """The events of one streamed reply (`replies.StreamWriter`)."""
+    """Writes the events of one streamed reply (`reply_events.StreamWriter`)."""
 
-    def __init__(self, ask: ClientRequest, origins: Origins, drop: Drop) -> None:
-        super().__init__(ask, origins, drop)
+    def __init__(self, request: ClientRequest, origins: Origins, drop: Drop) -> None:
+        super().__init__(request, origins, drop)
         self._events: list[Event] = []
         self._sequence = 0
         self._over = False
@@ -243,14 +245,14 @@ class Stream(Whole):
         self._end()
 
     def _end(self) -> None:
-        """The terminal event, once all has been said: with the usage behind it, or without any at the stream's end.
+        """Write the terminal event, once, with the usage that follows `finish`, or at the stream's end without any.
 
-        Usage that came before it may not be the last: some servers report it with every chunk.
+        Usage before `finish` may not be the last: some servers report it with every chunk.
         """
         if self._finished and not self._over:
             self._over = True
-            self._tell(f"response.{self._response['status']}", {"response": self._response})
+            self._send(f"response.{self._response['status']}", {"response": self._response})
 
-    def _tell(self, kind: str, members: Json) -> None:
+    def _send(self, kind: str, members: Json) -> None:
         self._events.append(event(kind, {"type": kind, "sequence_number": self._sequence, **members}))
         self._sequence += 1

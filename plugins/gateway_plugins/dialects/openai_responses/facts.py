@@ -1,7 +1,7 @@
 """Facts of a reply in the Responses dialect, and the text that a user sees of its events.
 
-Source: OpenAI's API reference (Responses, usage). Only the last event of a stream has usage; calls are in the events
-that end an item.
+Only the last event of a stream has usage; calls stand in the events that end an item. Source: OpenAI's API reference
+(Responses, usage).
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from gateway_plugins.shared.lenient import count, mapping, sequence, text
 TERMINAL: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
 _ITEM_DONE: Final = "response.output_item.done"
 _DELTA: Final = "response.output_text.delta"
-_WRITTEN: Final = frozenset(
+_OUTPUT_DELTAS: Final = frozenset(
     f"response.{part}.delta"
     for part in (
         "output_text", "refusal", "reasoning_text", "reasoning_summary_text", "function_call_arguments",
         "custom_tool_call_input", "mcp_call_arguments", "code_interpreter_call_code",
     )
 )  # fmt: skip
-"""Events with something that the model wrote."""
+"""Events with output of the model."""
 _CALLS: Final = frozenset({"function_call", "custom_tool_call"})
 _UNNAMED: Final = frozenset({"local_shell_call", "shell_call", "apply_patch_call"})
-"""Calls of tools that have no other name than their type."""
+"""Calls of tools whose type is their only name."""
 
 
 class Meter:
@@ -81,7 +81,7 @@ _AS_CHAT: Final = {
     "input_tokens_details": "prompt_tokens_details",
     "output_tokens_details": "completion_tokens_details",
 }
-"""The same figures in Chat's words."""
+"""Members of Chat's usage by those of Responses."""
 
 
 def texts(event: Event) -> str:
@@ -89,8 +89,8 @@ def texts(event: Event) -> str:
 
 
 def output_bytes(event: Event) -> int:
-    """Text, refusals, thinking, arguments of tools and code."""
-    return json_api.size(mapping(event.data).get("delta")) if event.kind in _WRITTEN else 0
+    """Return the bytes of text, refusals, thinking, tool arguments and code in an event."""
+    return json_api.size(mapping(event.data).get("delta")) if event.kind in _OUTPUT_DELTAS else 0
 
 
 def with_text(event: Event, other: str) -> Event:

@@ -1,9 +1,11 @@
 """The items of a Responses reply while they grow: message, reasoning and the three kinds of call, with their events.
 
-An item tells its events by `say(kind, members)` and is in the end what stands in the response's `output`, so that a
-stream and a whole reply are made by the same code. Ids of items are ours: no provider has any. Which item a piece
-belongs to, and the events of the response itself, are in `emit.py`. Source: the openai SDK's types of
-items and stream events.
+- An item sends its events through `send(kind, members)`, and its `body` ends up in the response's `output`, so that the
+  same code makes a stream and a whole reply.
+- Ids of items are made here, since no provider has any.
+
+The choice of the item for a piece, and the events of the response itself, are in `emit.py`. Source: the openai SDK's
+types of items and stream events.
 """
 
 from __future__ import annotations
@@ -19,8 +21,8 @@ from gateway_plugins.dialects.openai_responses.names import CUSTOM, FUNCTION, LO
 from gateway_plugins.shared.reply_events import Citation
 
 Json = dict[str, Any]
-Say = Callable[[str, Json], None]
-"""Takes an event's type and its members, but for those that every event of the item has."""
+Send = Callable[[str, Json], None]
+"""Takes an event's type, and its members without those that all events of the item have."""
 
 IN_PROGRESS: Final = "in_progress"
 COMPLETED: Final = "completed"
@@ -32,22 +34,22 @@ def new_id(prefix: str) -> str:
 
 
 class Item:
-    """What all items have: `body` is the item as the client gets it."""
+    """An item; `body` is its form in the client's response."""
 
-    def __init__(self, body: Json, say: Say) -> None:
+    def __init__(self, body: Json, send: Send) -> None:
         self.body = body
-        self._say = say
+        self._send = send
 
     def begin(self) -> None:
-        self._say("response.output_item.added", {"item": self.body})
+        self._send("response.output_item.added", {"item": self.body})
 
     def block_end(self) -> None:
-        """A block of the provider's is over; more may come for the same item."""
+        """End a block of the provider's; more blocks may follow for the same item."""
 
     def end(self, status: str) -> None:
         self.block_end()
         self._finish(status)
-        self._say("response.output_item.done", {"item": self.body})
+        self._send("response.output_item.done", {"item": self.body})
 
     def _finish(self, status: str) -> None:
         self.body["status"] = status
@@ -56,9 +58,9 @@ class Item:
 class Message(Item):
     """The assistant's text: a part for each block, or for each run of a refusal."""
 
-    def __init__(self, say: Say) -> None:
+    def __init__(self, send: Send) -> None:
         body = {"id": new_id("msg"), "type": "message", "status": IN_PROGRESS, "role": "assistant", "content": []}
-        super().__init__(body, say)
+        super().__init__(body, send)
         self._part: Json | None = None
         self._pieces: list[str] = []
         self._citations: list[Citation] = []
@@ -66,15 +68,15 @@ class Message(Item):
     def text(self, piece: str) -> None:
         self._open("output_text", {"text": "", "annotations": [], "logprobs": []})
         self._pieces.append(piece)
-        self._tell("response.output_text.delta", {"delta": piece, "logprobs": []})
+        self._event("response.output_text.delta", {"delta": piece, "logprobs": []})
 
     def refusal(self, piece: str) -> None:
         self._open("refusal", {"refusal": ""})
         self._pieces.append(piece)
-        self._tell("response.refusal.delta", {"delta": piece})
+        self._event("response.refusal.delta", {"delta": piece})
 
     def citation(self, citation: Citation) -> None:
-        """Told when the text that it belongs to is complete: its range is in it."""
+        """Add a citation. Its event waits for the end of the text, whose length it states."""
         self._open("output_text", {"text": "", "annotations": [], "logprobs": []})
         self._citations.append(citation)
 
@@ -87,10 +89,10 @@ class Message(Item):
         for citation in self._citations:
             self._annotate(part, citation, len(text))
         if name == "text":
-            self._tell("response.output_text.done", {"text": text, "logprobs": []})
+            self._event("response.output_text.done", {"text": text, "logprobs": []})
         else:
-            self._tell("response.refusal.done", {"refusal": text})
-        self._tell("response.content_part.done", {"part": part})
+            self._event("response.refusal.done", {"refusal": text})
+        self._event("response.content_part.done", {"part": part})
         self._part, self._pieces, self._citations = None, [], []
 
     def _open(self, kind: str, empty: Json) -> None:
@@ -99,7 +101,7 @@ class Message(Item):
         self.block_end()
         self._part = {"type": kind, **empty}
         self.body["content"].append(self._part)
-        self._tell("response.content_part.added", {"part": self._part})
+        self._event("response.content_part.added", {"part": self._part})
 
     def _annotate(self, part: Json, citation: Citation, length: int) -> None:
         annotation = {
@@ -109,19 +111,19 @@ class Message(Item):
             "start_index": 0,
             "end_index": length,
         }
-        told = {"annotation": annotation, "annotation_index": len(part["annotations"])}
+        members = {"annotation": annotation, "annotation_index": len(part["annotations"])}
         part["annotations"].append(annotation)
-        self._tell("response.output_text.annotation.added", told)
+        self._event("response.output_text.annotation.added", members)
 
-    def _tell(self, kind: str, members: Json) -> None:
-        self._say(kind, {"item_id": self.body["id"], "content_index": len(self.body["content"]) - 1, **members})
+    def _event(self, kind: str, members: Json) -> None:
+        self._send(kind, {"item_id": self.body["id"], "content_index": len(self.body["content"]) - 1, **members})
 
 
 class Reasoning(Item):
-    """Thinking: a summary part for each block with text, and all that must come back in `encrypted_content`."""
+    """Thinking: a summary part for each block with text, and all blocks to replay in `encrypted_content`."""
 
-    def __init__(self, say: Say) -> None:
-        super().__init__({"id": new_id("rs"), "type": "reasoning", "summary": []}, say)
+    def __init__(self, send: Send) -> None:
+        super().__init__({"id": new_id("rs"), "type": "reasoning", "summary": []}, send)
         self._pieces: list[str] = []
         self._blocks: list[dict[str, str]] = []
 
@@ -129,9 +131,9 @@ class Reasoning(Item):
         if not self._pieces:
             part = {"type": "summary_text", "text": ""}
             self.body["summary"].append(part)
-            self._tell("response.reasoning_summary_part.added", {"part": part})
+            self._event("response.reasoning_summary_part.added", {"part": part})
         self._pieces.append(piece)
-        self._tell("response.reasoning_summary_text.delta", {"delta": piece})
+        self._event("response.reasoning_summary_text.delta", {"delta": piece})
 
     def signature(self, value: str) -> None:
         self._blocks.append({"thinking": "".join(self._pieces), "signature": value})
@@ -145,22 +147,22 @@ class Reasoning(Item):
             return
         part = self.body["summary"][-1]
         part["text"], self._pieces = "".join(self._pieces), []
-        self._tell("response.reasoning_summary_text.done", {"text": part["text"]})
-        self._tell("response.reasoning_summary_part.done", {"part": part})
+        self._event("response.reasoning_summary_text.done", {"text": part["text"]})
+        self._event("response.reasoning_summary_part.done", {"part": part})
 
-    def _finish(self, status: str) -> None:
-        _ = status  # OpenAI's own have none
+    def _finish(self, _status: str) -> None:
+        """Finish the item, which has no status at OpenAI's either."""
         if self._blocks:
             self.body["encrypted_content"] = responses_reasoning.packed(self._blocks)
 
-    def _tell(self, kind: str, members: Json) -> None:
-        self._say(kind, {"item_id": self.body["id"], "summary_index": len(self.body["summary"]) - 1, **members})
+    def _event(self, kind: str, members: Json) -> None:
+        self._send(kind, {"item_id": self.body["id"], "summary_index": len(self.body["summary"]) - 1, **members})
 
 
 class Call(Item):
-    """A call in the form in which the client offered the tool: of a function, a custom tool or the local shell."""
+    """A call of a function, a custom tool or the local shell, in the form in which the client offered the tool."""
 
-    def __init__(self, call_id: str, origin: Origin, say: Say) -> None:
+    def __init__(self, call_id: str, origin: Origin, send: Send) -> None:
         self._kind = origin.kind
         self._pieces: list[str] = []
         body: Json = {"id": new_id(_PREFIXES[origin.kind]), "call_id": call_id, "status": IN_PROGRESS}
@@ -172,24 +174,24 @@ class Call(Item):
             body |= {"type": "function_call", "name": origin.name, "arguments": ""}
         if origin.namespace:
             body["namespace"] = origin.namespace
-        super().__init__(body, say)
+        super().__init__(body, send)
 
     def arguments(self, fragment: str) -> None:
-        """A function's go out as they come; those of the others hold what the client wants inside of JSON."""
+        """Add a piece. Only a function's is sent at once: other calls hold the client's value inside of the JSON."""
         self._pieces.append(fragment)
         if self._kind == FUNCTION:
-            self._tell("response.function_call_arguments.delta", {"delta": fragment})
+            self._event("response.function_call_arguments.delta", {"delta": fragment})
 
     def _finish(self, status: str) -> None:
-        """Arguments that were cut off are told as they are, and the call as incomplete."""
+        """Finish the call. Arguments that were cut off stay as they are, and the call is incomplete."""
         if self._kind == FUNCTION and not self._pieces:
             self.arguments("{}")
         text = "".join(self._pieces)
-        given = _loaded(text)
+        given = _as_object(text)
         self.body["status"] = INCOMPLETE if given is None else status
         if self._kind == FUNCTION:
             self.body["arguments"] = text
-            self._tell("response.function_call_arguments.done", {"arguments": text, "name": self.body["name"]})
+            self._event("response.function_call_arguments.done", {"arguments": text, "name": self.body["name"]})
         elif self._kind == CUSTOM:
             self._finish_input(given, text)
         else:
@@ -197,20 +199,21 @@ class Call(Item):
 
     def _finish_input(self, given: Mapping[str, Any] | None, text: str) -> None:
         inner = (given or {}).get("input")
-        self.body["input"] = said = inner if isinstance(inner, str) else text
-        if said:
-            self._tell("response.custom_tool_call_input.delta", {"delta": said})
-        self._tell("response.custom_tool_call_input.done", {"input": said})
+        value = inner if isinstance(inner, str) else text
+        self.body["input"] = value
+        if value:
+            self._event("response.custom_tool_call_input.delta", {"delta": value})
+        self._event("response.custom_tool_call_input.done", {"input": value})
 
-    def _tell(self, kind: str, members: Json) -> None:
-        self._say(kind, {"item_id": self.body["id"], **members})
+    def _event(self, kind: str, members: Json) -> None:
+        self._send(kind, {"item_id": self.body["id"], **members})
 
 
 _PREFIXES: Final[Mapping[str, str]] = {FUNCTION: "fc", CUSTOM: "ctc", LOCAL_SHELL: "lsh"}
 
 
-def _loaded(text: str) -> Json | None:
-    """The object that arguments are; None if they are none."""
+def _as_object(text: str) -> Json | None:
+    """Return the arguments as an object; None if they are no object."""
     try:
         value = orjson.loads(text or "{}")
     except orjson.JSONDecodeError:
@@ -219,7 +222,7 @@ def _loaded(text: str) -> Json | None:
 
 
 def _action(given: Mapping[str, Any]) -> Json:
-    """What the local shell is to do; a command in one string is one for the shell."""
+    """Return the local shell's action; a command in one string runs through `sh -c`."""
     command, env = given.get("command"), given.get("env")
     if isinstance(command, str):
         command = ["sh", "-c", command]

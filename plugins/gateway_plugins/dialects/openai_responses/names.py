@@ -1,8 +1,8 @@
-"""How a Responses client's tools are called where every tool is a function, and how their calls are called again there.
+"""Flat names for the tools of a Responses client, and the way back from a flat name to the tool.
 
-Providers know functions by one name. The Responses API also has functions inside of a `namespace` (Codex's MCP
-servers), custom tools that take free text, and the client's own local shell. Each gets a flat name here; a reply's call
-is given back in its own form by the table of `Origin`s. Nothing here reads a request or writes a reply.
+Other dialects know functions with one name only. The Responses API also has functions inside of a `namespace` (Codex's
+MCP servers), custom tools that take free text, and the client's own local shell. Each gets a flat name here, and the
+table of `Origin`s gives a reply's call its own form again. Nothing here reads a request or writes a reply.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ CUSTOM: Final = "custom"
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What a flat name stands for. `kind` is `FUNCTION`, `CUSTOM` or `LOCAL_SHELL`."""
+    """The tool behind a flat name. `kind` is `FUNCTION`, `CUSTOM` or `LOCAL_SHELL`."""
 
     kind: str
     name: str
@@ -26,11 +26,11 @@ class Origin:
 
 
 Origins = Mapping[str, Origin]
-"""Flat name to what it stands for; a name that is not here is a function's own."""
+"""Tools by flat name. A name that is not in it is a function's own."""
 
 
 def flat(namespace: str, name: str) -> str:
-    """The same for a tool that is offered and for a call of it in the history, without a look at the others."""
+    """Return a tool's flat name, which depends on no other tool: offered tools and calls in the history agree on it."""
     if not namespace:
         return name
     return namespace + name if namespace.endswith("__") or name.startswith("__") else f"{namespace}__{name}"

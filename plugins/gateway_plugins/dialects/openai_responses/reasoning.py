@@ -1,9 +1,10 @@
-"""What stands in the `encrypted_content` of a reasoning item of ours: thinking as it must come back, block by block.
+"""The `encrypted_content` of a reasoning item that a conversion wrote: thinking as it must come back, block by block.
 
-Clients of the Responses API keep this string for the server and send it back unread; dropping it is what breaks tool
-loops of thinking models (litellm#36197). One item may hold several blocks, readable and redacted; each one's signature
-is tagged with the family that made it (`shared/reasoning.py`). The text is kept beside the signature, since a client
-may shorten the summary that it shows.
+- Clients of the Responses API store this string for the server and send it back unread. Without it, tool loops of
+  thinking models break (litellm#36197).
+- An item may hold several blocks, readable and redacted. Each signature is tagged with the family that made it
+  (`shared/reasoning.py`).
+- The text stands beside its signature, since a client may shorten the summary that it shows.
 """
 
 from __future__ import annotations
@@ -19,19 +20,17 @@ import orjson
 from gateway.contract.flag import Drop, Members
 
 MARK: Final = "irisgate1+"
-"""How the string begins; what begins otherwise was made elsewhere, and is unreadable here."""
-
-
+"""Start of the string. One that begins otherwise was made elsewhere, and is unreadable here."""
 _ITEMS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 def packed(blocks: Sequence[Mapping[str, str]]) -> str:
-    """Blocks are {"thinking", "signature"} or {"data"}, tagged."""
+    """Return the string for tagged blocks, each with `thinking` and `signature`, or with `data`."""
     return MARK + base64.urlsafe_b64encode(orjson.dumps(blocks)).decode()
 
 
 def unpacked(value: str) -> list[dict[str, str]] | None:
-    """What `packed` was given; None for a string that it did not make."""
+    """Return the blocks that `packed` got; None for a string that it did not make."""
     if not value.startswith(MARK):
         return None
     try:
@@ -44,33 +43,33 @@ def unpacked(value: str) -> list[dict[str, str]] | None:
 
 
 def without_ours(top: Members, drop: Drop) -> dict[str, bytes | None]:
-    """The member `input` of a request without reasoning items that we made, if it has any.
+    """Return the change that removes reasoning items with `MARK` from `input`; {} if there are none.
 
-    For OpenAI's own models, which refuse encrypted content that is not theirs; the history of such a client began on a
-    translated conversion. All other items keep their bytes.
+    OpenAI's own models refuse encrypted content that is not theirs, and such a history began on a translated
+    conversion. All other items keep their bytes.
     """
     if MARK.encode() not in top.get("input", b""):
         return {}
     try:
         items = _ITEMS.decode(top["input"])
-    except msgspec.DecodeError:  # a text, or what the provider will refuse
+    except msgspec.DecodeError:  # a text, or an input that the provider refuses
         return {}
-    kept = [bytes(item) for index, item in enumerate(items) if not _is_ours(bytes(item), index, drop)]
-    return {} if len(kept) == len(items) else {"input": b"[" + b",".join(kept) + b"]"}
+    others = [bytes(item) for index, item in enumerate(items) if not _is_marked(bytes(item), index, drop)]
+    return {} if len(others) == len(items) else {"input": b"[" + b",".join(others) + b"]"}
 
 
-def _is_ours(item: bytes, index: int, drop: Drop) -> bool:
+def _is_marked(item: bytes, index: int, drop: Drop) -> bool:
+    """Return whether a conversion wrote this reasoning item, and report it if so."""
     if MARK.encode() not in item:
         return False
     value = orjson.loads(item)
-    ours = isinstance(value, dict) and value.get("type") == "reasoning" and _begins(value.get("encrypted_content"))
-    if ours:
-        drop(f"/input/{index}")
-    return ours
-
-
-def _begins(value: Any) -> bool:
-    return isinstance(value, str) and value.startswith(MARK)
+    if not isinstance(value, dict) or value.get("type") != "reasoning":
+        return False
+    content = value.get("encrypted_content")
+    if not isinstance(content, str) or not content.startswith(MARK):
+        return False
+    drop(f"/input/{index}")
+    return True
 
 
 def _is_block(block: Any) -> bool:

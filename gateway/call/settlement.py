@@ -102,13 +102,14 @@ def _rules(call: Call, offer: Offer, quotas: Quotas) -> Rules:
     Raises `Refused` for a quota that is granted and not defined.
     """
     identity = call.require_identity()
+    access = call.runtime.grants.access(identity)
     billed = call.operation not in UNBILLED_OPERATIONS
     rules = {
         limit.bucket(identity.login, offer.model, patterns): limit.rule
-        for limit, patterns in call.runtime.grants.rate_limits(identity, offer.provider_id, offer.model)
+        for limit, patterns in access.rate_limits(offer.provider_id, offer.model)
         if billed or limit.kind == "requests"
     }
-    names = call.runtime.grants.quotas(identity, offer.provider_id, offer.model) if billed else ()
+    names = access.quotas(offer.provider_id, offer.model) if billed else ()
     for name in names:
         quota = call.runtime.config.quotas.get(name)
         if quota is None:

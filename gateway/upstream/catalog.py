@@ -14,8 +14,7 @@ from itertools import count
 from typing import Any, Final
 from zlib import crc32
 
-from gateway.access.grants import Grants
-from gateway.access.identity.caller import Identity
+from gateway.access.grants import Access
 from gateway.config.model import Alias, Config, Provider, Strategy
 from gateway.contract.capabilities import capabilities, fits
 from gateway.contract.flag import Caps
@@ -89,31 +88,30 @@ class Catalog:
         offer = self._by_both.get((provider, model))
         return found if offer is None else (*found, offer)
 
-    def visible(self, grants: Grants, identity: Identity) -> Sequence[Offer]:
+    def visible(self, access: Access) -> Sequence[Offer]:
         """What a caller may use; nothing without a role."""
-        return self._visible(grants, identity)
+        return self._visible(access)
 
-    def visible_aliases(self, grants: Grants, identity: Identity) -> dict[str, list[Offer]]:
+    def visible_aliases(self, access: Access) -> dict[str, list[Offer]]:
         """The aliases of which a caller may use a target, with those targets."""
         if not self.aliases:
             return {}
-        granted = {offer.name for offer in self.visible(grants, identity)}
+        granted = {offer.name for offer in self.visible(access)}
         return {
             name: mine
             for name, alias in self.aliases.items()
             if (mine := [offer for offer in alias.offers if offer.name in granted])
         }
 
-    def near(self, name: str, grants: Grants, identity: Identity) -> list[str]:
+    def near(self, name: str, access: Access) -> list[str]:
         """Up to three names like this one, among those that the caller may use."""
-        names = dict.fromkeys(offer.model for offer in self.visible(grants, identity))
-        names |= dict.fromkeys(self.visible_aliases(grants, identity))
+        names = dict.fromkeys(offer.model for offer in self.visible(access))
+        names |= dict.fromkeys(self.visible_aliases(access))
         return near_names(name, names)
 
-    def _find_visible(self, grants: Grants, identity: Identity) -> Sequence[Offer]:
-        if grants.role(identity) is None:
-            return ()
-        return [offer for offer in self.offers if grants.decide(identity, offer.provider_id, offer.model)]
+    def _find_visible(self, access: Access) -> Sequence[Offer]:
+        granted = access.select(self._by_both)
+        return [offer for offer in self.offers if (offer.provider_id, offer.model) in granted]
 
     def _aliased(self, alias: Alias) -> Aliased:
         return Aliased(alias.strategy, [self._by_both[target] for target in alias.targets if target in self._by_both])

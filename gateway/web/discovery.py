@@ -74,9 +74,9 @@ def _offers(request: web.Request) -> Sequence[Offer] | web.Response:
     gateway = request.app[GATEWAY]
     identity = identity_of(request)
     runtime = gateway.runtime
-    if identity is None or runtime.grants.role(identity) is None:
+    if identity is None or runtime.grants.access(identity).role is None:
         return json_error(403, "access denied: no role granted")
-    return runtime.catalog.visible(runtime.grants, identity)
+    return runtime.catalog.visible(runtime.grants.access(identity))
 
 
 async def models(request: web.Request) -> web.Response:
@@ -115,7 +115,7 @@ def _not_found(request: web.Request, name: str) -> web.Response:
     shown = name[:MAX_MODEL].encode("utf-8", "replace").decode()
     identity = identity_of(request)
     runtime = request.app[GATEWAY].runtime
-    near = runtime.catalog.near(name, runtime.grants, identity) if identity else []
+    near = runtime.catalog.near(name, runtime.grants.access(identity)) if identity else []
     hint = f"; did you mean {', '.join(near)}?" if near else ""
     problem = Problem(NOT_FOUND, f'model "{shown}" not found or not granted{hint}', param="model")
     return in_dialect(request, problem) or json_error(404, problem.message)
@@ -137,7 +137,7 @@ def _aliases(request: web.Request) -> dict[str, dict[str, Any]]:
     if identity is None:
         return {}
     listed = {}
-    for name, offers in runtime.catalog.visible_aliases(runtime.grants, identity).items():
+    for name, offers in runtime.catalog.visible_aliases(runtime.grants.access(identity)).items():
         listed[name] = _model(name, offers[0], runtime.prices)
         listed[name]["metadata"]["alias_of"] = [offer.name for offer in offers]
     return listed

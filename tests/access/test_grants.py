@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.access.grants import DECISIONS, Grants, Patterns, sources
+from gateway.access.grants import MAX_CALLERS, MAX_MODELS, Grants, Patterns, sources
 from gateway.access.identity.caller import LOOPBACK, Identity
 from gateway.config.model import Capability, Grant
 from gateway.contract.globs import covers_provider, matches
@@ -116,50 +116,51 @@ def test_a_pattern_covers_a_provider(pattern: str, provider: str, expected: bool
 
 def test_without_grants_everything_is_denied() -> None:
     grants = Grants((), ["p"])
-    assert grants.role(ALICE) is None
-    assert not grants.allows(ALICE, "p", "m")
-    assert not grants.may(ALICE, "read_metrics")
+    assert grants.access(ALICE).role is None
+    assert not grants.access(ALICE).allows("p", "m")
+    assert "read_metrics" not in grants.access(ALICE).permissions
 
 
 def test_admin_outranks_user() -> None:
     grants = Grants([Grant(("*",), (USER,)), Grant(("alice@example.com",), (ADMIN, USER))], ["p"])
-    assert grants.role(ALICE) == "admin"
-    assert grants.role(API) == "user"
+    assert grants.access(ALICE).role == "admin"
+    assert grants.access(API).role == "user"
 
 
 def test_a_role_and_a_pattern_may_come_from_different_grants() -> None:
     models = Capability(models=("p/*",))
     grants = Grants([Grant(("*",), (models,)), Grant(("tag:api",), (USER,))], ["p"])
-    assert grants.allows(API, "p", "m")
-    assert not grants.allows(ALICE, "p", "m")
+    assert grants.access(API).allows("p", "m")
+    assert not grants.access(ALICE).allows("p", "m")
 
 
 def test_a_role_alone_gives_no_model() -> None:
-    assert not Grants([Grant(("*",), (ADMIN,))], ["p"]).allows(ALICE, "p", "m")
+    assert not Grants([Grant(("*",), (ADMIN,))], ["p"]).access(ALICE).allows("p", "m")
 
 
 def test_a_model_of_a_provider_that_is_not_declared_is_not_allowed() -> None:
     grants = Grants([Grant(("*",), (USER, Capability(models=("**",))))], ["p"])
-    assert grants.allows(ALICE, "p", "m")
-    assert not grants.allows(ALICE, "q", "m")
+    assert grants.access(ALICE).allows("p", "m")
+    assert not grants.access(ALICE).allows("q", "m")
 
 
 def test_no_role_implies_a_permission() -> None:
     scraper = Capability(permissions=frozenset({"read_metrics"}))
     grants = Grants([Grant(("*",), (ADMIN,)), Grant(("tag:api",), (scraper,))], ["p"])
-    assert grants.may(API, "read_metrics")
-    assert not grants.may(API, "read_pricing")
-    assert not grants.may(ALICE, "read_metrics")
+    assert "read_metrics" in grants.access(API).permissions
+    assert "read_pricing" not in grants.access(API).permissions
+    assert "read_metrics" not in grants.access(ALICE).permissions
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    grants = Grants([Grant(("*",), (USER, Capability(models=("**",))))], ["p"])
-    for number in range(DECISIONS + 50):
-        grants.allows(ALICE, "p", f"m{number}")
-    assert grants._allows.cache_info().currsize == DECISIONS
-    before = grants._allows.cache_info().misses
-    assert grants.allows(ALICE, "p", "m" * 100_000)
-    assert grants._allows.cache_info().misses == before
+    grants = Grants([Grant(("*",), (Capability(quotas=("team",)),))], ["p"])
+    for number in range(MAX_CALLERS + 50):
+        grants.access(Identity(f"user{number}@example.com"))
+    access = grants.access(ALICE)
+    for number in range(MAX_MODELS + 50):
+        assert access.quotas("p", f"m{number}") == ("team",)
+    assert grants._access.cache_info().currsize == MAX_CALLERS
+    assert access._terms.cache_info().currsize == MAX_MODELS
 
 
 @given(

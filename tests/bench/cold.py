@@ -24,12 +24,12 @@ LISTS = ("the list of models, first", "the list of models, rendered", "a model t
 
 async def decisions(setup, plugin, through):
     """Of one setup; `through` is the chain that a call goes through."""
-    decide = setup.runtime.grants.decide
+    grants = setup.runtime.grants
     offers = setup.runtime.catalog.offers
     identity = setup.identities[0]
 
     async def unremembered(offer):
-        decide(identity, offer.provider_id, offer.model)
+        grants.access(identity).select([(offer.provider_id, offer.model)])
 
     new = [setup.calls(plugin, [fresh])[0] for fresh in setup.fresh(FRESH)]
     one = await _again([partial(unremembered, offers[at]) for at in spread(NAMED, len(offers))])
@@ -47,11 +47,15 @@ async def _lists(setup, through, call):
     call.request = replace(call.request, model=f"{call.request.model}x")
 
     async def made(identity):
-        catalog.visible(grants, identity)
+        catalog.visible(grants.access(identity))
 
     async def rendered():
         discovery._json(
-            {"data": list(discovery._models(catalog.visible(grants, call.identity), setup.runtime.prices).values())}
+            {
+                "data": list(
+                    discovery._models(catalog.visible(grants.access(call.identity)), setup.runtime.prices).values()
+                )
+            }
         )
 
     async def missing():

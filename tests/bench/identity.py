@@ -32,7 +32,7 @@ async def nothing(_call):
 async def with_headers(call):
     """As `attempt` asks for them, and then nothing."""
     offer = call.offers[0]
-    call.runtime.grants.headers(call.identity, offer.provider_id, offer.model)
+    call.runtime.grants.access(call.identity).headers(offer.provider_id, offer.model)
     return ANSWER
 
 

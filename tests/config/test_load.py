@@ -49,12 +49,12 @@ def test_the_example_loads_without_a_warning_and_grants_its_models() -> None:
     loaded = loads(MINIMAL, known_flags=KNOWN)
     grants = Grants(loaded.config.grants, loaded.config.providers)
     assert not loaded.warnings
-    assert all(grants.allows(LOOPBACK, "bedrock", model) for model in loaded.config.providers["bedrock"].models)
+    assert all(grants.access(LOOPBACK).allows("bedrock", model) for model in loaded.config.providers["bedrock"].models)
 
 
 def test_the_default_configuration_of_the_hosted_product_makes_everyone_an_admin() -> None:
     found = loads(NEW_INSTANCE).config
-    assert Grants(found.grants, found.providers).role(LOOPBACK) == "admin"
+    assert Grants(found.grants, found.providers).access(LOOPBACK).role == "admin"
     assert found.providers["anthropic"].flags == ("anthropic_messages",)
 
 

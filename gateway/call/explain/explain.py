@@ -96,7 +96,7 @@ def explain(runtime: Runtime, identity: Identity, model: str, *, note: str = "")
     access = runtime.grants.access(identity)
     alias = runtime.catalog.aliases.get(model)
     found = runtime.catalog.find(model) if alias is None else alias.offers
-    enabled = [_offered(runtime, identity, offer) for offer in found]
+    enabled = [_offered(access, offer) for offer in found]
     offers = (*enabled, *_unoffered(runtime.config, model, enabled))
     said = Explanation(
         allowed=any(offer.state == "allowed" for offer in enabled),
@@ -126,11 +126,10 @@ def explain(runtime: Runtime, identity: Identity, model: str, *, note: str = "")
 
 def own_view(runtime: Runtime, identity: Identity, model: str) -> Explanation:
     """What a caller without `admin` may learn: nothing that depends on what is not granted to them. Raises nothing."""
-    catalog, grants = runtime.catalog, runtime.grants
-    access = grants.access(identity)
+    catalog, access = runtime.catalog, runtime.grants.access(identity)
     alias = catalog.aliases.get(model)
     found = catalog.find(model) if alias is None else alias.offers
-    granted = [offer for offer in found if grants.decide(identity, offer.provider_id, offer.model)]
+    granted = [offer for offer in found if access.allows(offer.provider_id, offer.model)]
     allowed = bool(granted)
     return Explanation(
         allowed=allowed,
@@ -142,8 +141,8 @@ def own_view(runtime: Runtime, identity: Identity, model: str) -> Explanation:
         role=access.role,
         role_by=tuple(map(_path, _role_by(access))),
         alias=alias.strategy if alias and allowed else None,
-        offers=tuple(_own(_offered(runtime, identity, offer)) for offer in granted),
-        near=() if allowed else tuple(catalog.near(model, grants, identity)),
+        offers=tuple(_own(_offered(access, offer)) for offer in granted),
+        near=() if allowed else tuple(catalog.near(model, access)),
         # no grant to pass on: one that helps would tell what the name means here, and another helps nobody
         note="" if allowed else ASK_ADMIN,
     )
@@ -174,8 +173,7 @@ def somebody(login: str, groups: Sequence[str] = (), tags: Sequence[str] = ()) -
         raise NoSuchCaller(f'nobody is known as "{login or ",".join(tags)}"; tags begin with "tag:"') from None
 
 
-def _offered(runtime: Runtime, identity: Identity, offer: Offer) -> Offered:
-    access = runtime.grants.access(identity)
+def _offered(access: Access, offer: Offer) -> Offered:
     by = tuple(
         Pattern(pattern, given.origin)
         for given in access.capabilities
@@ -184,9 +182,9 @@ def _offered(runtime: Runtime, identity: Identity, offer: Offer) -> Offered:
     )
     headers: tuple[str, ...] = ()
     state: State = "no_role" if by and access.role is None else "not_granted"
-    if runtime.grants.decide(identity, offer.provider_id, offer.model):
+    if access.allows(offer.provider_id, offer.model):
         state = "allowed"
-        headers = tuple(name for name, _ in runtime.grants.headers(identity, offer.provider_id, offer.model))
+        headers = tuple(name for name, _ in access.headers(offer.provider_id, offer.model))
     return Offered(offer.provider_id, offer.model, state, by, headers)
 
 

@@ -19,7 +19,7 @@ async def attempt(call: Call, following: Next) -> Answer:
 
 def _added(call: Call, offer: Offer) -> dict[str, str]:
     """What goes upstream beside what the flag builds; a later one stands for an earlier one of its name."""
-    granted = call.runtime.grants.headers(call.require_identity(), offer.provider_id, offer.model)
+    granted = call.runtime.grants.access(call.require_identity()).headers(offer.provider_id, offer.model)
     return {
         **_lower(granted),
         **_lower(offer.provider.add_headers),

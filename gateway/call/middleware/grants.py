@@ -12,14 +12,13 @@ from gateway.contract.errors import NOT_FOUND, PERMISSION, Problem, Refused
 
 async def grants(call: Call, following: Next) -> Answer:
     """Keep the offers that are granted. Raises `Refused` when the caller has no role, or none is left."""
-    identity = call.require_identity()
-    decide = call.runtime.grants
-    if decide.role(identity) is None:
+    access = call.runtime.grants.access(call.require_identity())
+    if access.role is None:
         raise Refused(Problem(PERMISSION, "access denied: no role granted"))
-    call.offers = [offer for offer in call.offers if decide.allows(identity, offer.provider_id, offer.model)]
+    call.offers = [offer for offer in call.offers if access.allows(offer.provider_id, offer.model)]
     if not call.offers:
         name = call.require_request().model
-        near = call.runtime.catalog.near(name, decide, identity)
+        near = call.runtime.catalog.near(name, access)
         hint = f"; did you mean {', '.join(near)}?" if near else ""
         raise Refused(Problem(NOT_FOUND, f'model "{name}" not found or not granted{hint}', param="model"))
     call.model = call.offers[0].model

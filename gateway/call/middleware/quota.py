@@ -22,7 +22,7 @@ class Quota:
 
     async def __call__(self, call: Call, following: Next) -> Answer:
         """Reserve, or raise `Refused`: a quota is spent or cannot be charged, or a rate limit is reached."""
-        if call.runtime.grants.metered or call.require_identity().capabilities:
+        if call.runtime.grants.access(call.require_identity()).metered:
             try:
                 call.reservation, call.candidates = reserve(call, self.quotas)
             except Exceeded as exceeded:

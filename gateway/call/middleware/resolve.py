@@ -23,7 +23,6 @@ async def resolve(call: Call, following: Next) -> Answer:
 
 def _picked(call: Call, alias: Aliased) -> Sequence[Offer]:
     """One target, and one that is granted: which of several a strategy picks is not for the caller to stumble over."""
-    identity = call.require_identity()
-    allows = call.runtime.grants.allows
-    granted = [offer for offer in alias.offers if allows(identity, offer.provider_id, offer.model)]
+    allows = call.runtime.grants.access(call.require_identity()).allows
+    granted = [offer for offer in alias.offers if allows(offer.provider_id, offer.model)]
     return [alias.pick(granted, call.session_id)] if granted else ()

@@ -105,7 +105,7 @@ async def validate(request: web.Request) -> web.Response:
 def _admin(request: web.Request) -> tuple[Identity, ConfigReloader]:
     gateway = request.app[GATEWAY]
     identity = identity_of(request)
-    role = gateway.runtime.grants.role(identity) if identity else None
+    role = gateway.runtime.grants.access(identity).role if identity else None
     if identity is None or role is None:
         raise Refusal(403, "access denied: no role granted")
     if role != "admin":
@@ -162,7 +162,7 @@ def _proposal(text: str, shown: _Shown, request: web.Request, identity: Identity
     def judge(loaded: Loaded) -> dict[str, str]:
         """Nobody shuts themselves out: they would need this very way to change it back."""
         against = {}
-        if runtime(reloader.effective(loaded.config)).grants.role(identity) != "admin":
+        if runtime(reloader.effective(loaded.config)).grants.access(identity).role != "admin":
             against["grants"] = f'"{identity.login}" would no longer be an admin, and could not change this back'
         if cross_site(request.headers, loaded.config.server.hosts) is not None:
             host = request.headers["Host"]

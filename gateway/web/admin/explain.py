@@ -47,7 +47,7 @@ async def explained(request: web.Request) -> web.Response:
     if not model:
         return json_error(400, "model: is missing; ask for /api/explain?model=NAME")
     runtime = request.app[GATEWAY].runtime
-    admin = runtime.grants.role(caller) == "admin"
+    admin = runtime.grants.access(caller).role == "admin"
     if _is_self(request, caller):
         return _json(await _whole(runtime, caller, model) if admin else own_view(runtime, caller, model))
     if not admin:
@@ -79,7 +79,7 @@ def _whoami(modes: Modes) -> Handler:
         runtime = request.app[GATEWAY].runtime
         transport = request.transport
         listener = modes.listener(transport.get_extra_info("sockname")) if transport else None
-        usable = {offer.model for offer in runtime.catalog.visible(runtime.grants, caller)}
+        usable = {offer.model for offer in runtime.catalog.visible(runtime.grants.access(caller))}
         return _json(
             {
                 "login": caller.login,
@@ -87,7 +87,7 @@ def _whoami(modes: Modes) -> Handler:
                 "tags": caller.tags,
                 "node": caller.node,
                 "mode": listener.identity if listener else None,
-                "role": runtime.grants.role(caller),
+                "role": runtime.grants.access(caller).role,
                 "models": len(usable),
                 "policy_grants": len(caller.capabilities),
             }

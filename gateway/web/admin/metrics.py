@@ -32,7 +32,7 @@ async def metrics(request: web.Request) -> web.Response:
     """Prometheus' text format, where a grant says so."""
     gateway = request.app[GATEWAY]
     identity = identity_of(request)
-    if identity is None or not gateway.runtime.grants.may(identity, "read_metrics"):
+    if identity is None or "read_metrics" not in gateway.runtime.grants.access(identity).permissions:
         return json_error(403, 'access denied: no grant says "read_metrics"')
     return await _rendered(request)
 

@@ -29,10 +29,10 @@ async def pricing(request: web.Request) -> web.Response:
     """All granted models, or the offers of one, by its name or `provider/model`."""
     identity = identity_of(request)
     runtime = request.app[GATEWAY].runtime
-    if identity is None or not runtime.grants.may(identity, "read_pricing"):
+    if identity is None or "read_pricing" not in runtime.grants.access(identity).permissions:
         return said(Refusal(403, 'access denied: no grant says "read_pricing"'))
     name = request.match_info.get("model")
-    granted = runtime.catalog.visible(runtime.grants, identity)
+    granted = runtime.catalog.visible(runtime.grants.access(identity))
     offers = [offer for offer in granted if name is None or name in {offer.model, offer.name}]
     if name is not None and not offers:
         return said(Refusal(404, "no such model, or it is not granted"))

@@ -43,7 +43,7 @@ async def show(request: web.Request) -> web.Response:
     """{"quotas": [...]}, the emptiest first; at most `MAX_ROWS` of them."""
     gateway = request.app[GATEWAY]
     identity = identity_of(request)
-    role = gateway.runtime.grants.role(identity) if identity else None
+    role = gateway.runtime.grants.access(identity).role if identity else None
     if identity is None or role is None:
         return json_error(403, "access denied: no role granted")
     if unknown := sorted(set(request.query) - PARAMETERS):
@@ -66,7 +66,7 @@ async def refill(request: web.Request) -> web.Response:
     """Put {"amount": "$5.00"} into a {"bucket"}, up to its capacity; the answer is the bucket."""
     gateway = request.app[GATEWAY]
     identity = identity_of(request)
-    if identity is None or gateway.runtime.grants.role(identity) != "admin":
+    if identity is None or gateway.runtime.grants.access(identity).role != "admin":
         return json_error(403, "access denied: only an admin may refill a quota")
     if request.content_type != "application/json" or request.headers.get("Content-Encoding", "identity") != "identity":
         # a form of another page cannot send this type without being asked first
@@ -136,9 +136,8 @@ def _asked(body: bytes) -> tuple[str, int]:
 def _mine(gateway: Gateway, identity: Identity) -> dict[str, None]:
     """The buckets that a caller's own requests are charged to, for one model or another."""
     access = gateway.runtime.grants.access(identity)
-    names = (name for capability in access.charged for name in capability.quotas)
     return dict.fromkeys(
-        bucket_of(name, identity.login, identity.node) for name in names if name in gateway.quotas.rules
+        bucket_of(name, identity.login, identity.node) for name in access.all_quotas if name in gateway.quotas.rules
     )
 
 

@@ -67,7 +67,7 @@ def scope(request: web.Request, parameter: str = "identity") -> Scope:
     Raises `Denied` for a caller without a role, and for a user who asks for somebody else's rows.
     """
     identity = identity_of(request)
-    role = request.app[GATEWAY].runtime.grants.role(identity) if identity else None
+    role = request.app[GATEWAY].runtime.grants.access(identity).role if identity else None
     if identity is None or role is None:
         raise Denied(NO_ROLE)
     wanted = request.query.get(parameter)

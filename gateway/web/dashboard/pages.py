@@ -118,7 +118,7 @@ async def session(request: web.Request) -> web.Response:
 def _granted(request: web.Request) -> dict[tuple[str, str], None]:
     runtime = request.app[GATEWAY].runtime
     identity = identity_of(request)
-    offers = runtime.catalog.visible(runtime.grants, identity) if identity else []
+    offers = runtime.catalog.visible(runtime.grants.access(identity)) if identity else []
     return dict.fromkeys((offer.provider_id, offer.model) for offer in offers)
 
 

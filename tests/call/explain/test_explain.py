@@ -137,7 +137,7 @@ def test_a_grant_that_is_suggested_lets_the_call_through(config, identity, model
 def test_a_caller_is_told_nothing_that_rests_on_what_is_not_granted_to_them(config, identity, model):
     """Without the models, providers' states and grants that are not theirs the answer is the same."""
     made = runtime(config)
-    seen = {offer.name for offer in made.catalog.visible(made.grants, identity)}
+    seen = {offer.name for offer in made.catalog.visible(made.grants.access(identity))}
     mine = made.grants.access(identity).capabilities
     less = Config(
         providers={

@@ -23,20 +23,21 @@ def test_every_capability_that_speaks_of_the_model_adds_its_quotas_once():
         Capability(models=("p/a*",), quotas=("daily:<user>", "team")),
         Capability(models=("p/b*",), quotas=("at:<node>",)),
     )
-    assert grants.quotas(alice, "p", "a1") == ("team", "daily:<user>")
-    assert grants.quotas(alice, "p", "b1") == ("team", "at:<node>")
+    assert grants.access(alice).quotas("p", "a1") == ("team", "daily:<user>")
+    assert grants.access(alice).quotas("p", "b1") == ("team", "at:<node>")
 
 
 def test_limits_come_with_the_models_that_they_were_granted_for():
     grants, alice = granted(Capability(models=("p/a*",), rate_limits=(LIMIT,)))
-    assert grants.rate_limits(alice, "p", "a1") == ((LIMIT, ("p/a*",)),)
-    assert grants.rate_limits(alice, "p", "b1") == ()
+    assert grants.access(alice).rate_limits("p", "a1") == ((LIMIT, ("p/a*",)),)
+    assert grants.access(alice).rate_limits("p", "b1") == ()
 
 
 def test_the_tailnet_policy_adds_its_own():
     grants, alice = granted(identity=Identity("a", capabilities=(Capability(quotas=("team",)),)))
-    assert grants.quotas(alice, "p", "m") == ("team",)
-    assert not grants.metered
+    assert grants.access(alice).quotas("p", "m") == ("team",)
+    assert grants.access(alice).metered
+    assert not grants.access(ALICE).metered
 
 
 @pytest.mark.parametrize(

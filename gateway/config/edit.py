@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Final
 
 from gateway.config.document.hujson import Document, HujsonError, line_starts, parse, tokens
-from gateway.config.document.redact import MARK, Known, Ranges, Span, roles, scrubber, spans
+from gateway.config.document.redact import MARK, Known, role_lookup, scrubber
+from gateway.config.document.secret_spans import Ranges, Span, spans
 from gateway.config.findings import ConfigError, Finding
 from gateway.config.load import Loaded, loads
 
@@ -106,7 +107,7 @@ def _marks(document: Document, known: Mapping[str, Known]) -> list[_Mark]:
         return []
     comments = Ranges((piece.start, piece.end) for piece in tokens(document.text) if piece.kind == "comment")
     keys = [span for span in spans(document) if span.place == "key"]
-    places, role = Ranges((span.start, span.end) for span in keys), roles(document)
+    places, role = Ranges((span.start, span.end) for span in keys), role_lookup(document)
     found = []
     for match in MARK.finditer(document.text):
         start, end = match.span()

@@ -22,7 +22,8 @@ from gateway.call.runtime import Runtime, runtime
 from gateway.config.changes import changes, rotated
 from gateway.config.document import atomic_file
 from gateway.config.document.hujson import parse
-from gateway.config.document.redact import scrubber, told
+from gateway.config.document.redact import scrubber
+from gateway.config.document.secret_spans import secrets_in
 from gateway.config.document.watch import Stamp, stamps, watch
 from gateway.config.findings import ConfigError
 from gateway.config.load import Loaded, load
@@ -169,7 +170,7 @@ class Reloader:
         differing = changes(before.document.value, loaded.document.value)
         differing += [path for path in rotated(before.config, loaded.config) if path not in differing]
         hidden = active_secrets(before.config) | active_secrets(loaded.config)
-        scrubbed = scrubber({*hidden, *told(before.document), *told(loaded.document)})
+        scrubbed = scrubber({*hidden, *secrets_in(before.document), *secrets_in(loaded.document)})
         warnings = tuple(scrubbed(str(warning)) for warning in loaded.warnings)
         return _Ready(loaded, ready, warnings, tuple(map(scrubbed, differing)))
 
@@ -178,7 +179,7 @@ class Reloader:
         hidden = set(active_secrets(self.gateway.runtime.config))
         # what cannot be read or parsed has findings that quote nothing
         with suppress(OSError, ValueError):
-            hidden |= told(parse(atomic_file.read(self.path).decode()))
+            hidden |= secrets_in(parse(atomic_file.read(self.path).decode()))
         return [*map(scrubber(hidden), map(str, error.findings))]
 
     def _keep(self, findings: list[str]) -> None:

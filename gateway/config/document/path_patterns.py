@@ -1,7 +1,7 @@
-"""Patterns of paths: which members of a document a rule is about, wherever people chose a name.
+"""Patterns of paths: the members of a document that a rule applies to, wherever people chose a name.
 
-A pattern is a path with `*` for one step, a chosen name or an index, and `**` at its end for any number of them. Which
-patterns there are is said where they are used: `macros.py`, `redact.py`. Nothing here knows a section or a value.
+A pattern is a path with `*` for one step (a chosen name or an index) and `**` at its end for any number of steps. The
+patterns themselves are in `macros.py` and `secret_patterns.py`. Nothing here knows a section or a value.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from gateway.config.document.hujson import Path
 
 
 def fits(path: Path, patterns: Iterable[tuple[str, ...]]) -> bool:
-    """Whether a path is one of those that the patterns mean."""
+    """Return whether a path matches any of the patterns."""
     return any(_fits(path, pattern) for pattern in patterns)
 
 

@@ -1,0 +1,151 @@
+"""The patterns by which a secret is recognised: names of members and headers, parts of URLs, and texts in comments.
+
+- A pattern must read any text in linear time: a configuration may be hostile.
+- A value that says where a secret is (`env:`, `file:`, a macro) is a reference, and no secret.
+- The offsets of secrets in a document are found in `secret_spans.py`. Nothing here knows a document's text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path as FilePath
+from typing import Final
+
+from gateway.config.document.hujson import Path, String
+from gateway.config.document.macros import MACRO
+from gateway.config.document.path_patterns import fits
+from gateway.config.document.secrets import ENVIRONMENT_NAME, KEYFILE, file_of
+
+_NAME: Final = r"(?:(?:(?:api|access|private)[_-]?key|secret|passw|passphrase|pwd|credential)[\w-]{0,20}|tokens?)"
+_SECRET_NAME: Final = re.compile(rf"(?i){_NAME}$")
+_SECRET_LEAF: Final = re.compile(r"(?i)(?:^|[_-])(?:bearer|key)$")
+"""Names of secret values; an object of such a name may hold anything."""
+_AUTHORIZATION: Final = re.compile(r"(?i)(?:^|[_-])auth(?:orization)?$")
+"""Names of a header's value, or of a word that says how a key is sent."""
+_MODE: Final = re.compile(r"[a-z_-]{0,32}")
+"""Values of a provider's `authorization`; in `options` that key may be a header with its value."""
+_SECRET_HEADER: Final = re.compile(r"auth|cookie|key|token|secret|password|credential", re.IGNORECASE)
+_HEADERS: Final = "add_headers"
+_CHOSEN: Final = (
+    ("providers", "*"),
+    ("providers", "*", "base_models", "*"),
+    ("providers", "*", "capabilities", "*"),
+    ("providers", "*", "compatibility", "*"),
+    ("hooks", "*"),
+    ("quotas", "*"),
+    ("mcp", "servers", "*"),
+    ("connectors", "servers", "*"),
+    ("model_aliases", "models", "*"),
+)
+"""Members whose names people choose: a provider may be called `token`."""
+_MACRO: Final = re.compile(rf"(?i:(?:bearer|basic) )?{MACRO.pattern}")
+_KEYFILE_PATH: Final = re.compile(r"(?:\.{0,2}|~)/.*")
+
+_IN_URL: Final = (
+    # a password, or the user where there is none: a token often stands alone
+    re.compile(r"://[^/?#\s\"@:]*:(?P<secret>[^@\s\"/]+)@"),
+    re.compile(r"://(?P<secret>[^/?#\s\"@:]+):?@"),
+    re.compile(
+        r"(?i)[?&#][\w.-]{0,40}?(?:token|key|secret|passw(?:or)?d|pwd|auth|sig|signature|credential|code)[\w-]{0,20}="
+        r"(?P<secret>[^&#\s\"]+)"
+    ),
+)
+_GAP: Final = r"\s*+(?://\s*+)?"
+_LABEL: Final = rf"(?i)(?:{_NAME}|(?<![a-z])(?:bearer|key))"
+_MODE_LABEL: Final = r"(?i)(?<![a-z])auth(?:orization)?"
+_IN_QUOTES: Final = rf"[\"']?{_GAP}[:=]{_GAP}(?:\"(?P<%s>(?:[^\"\\\n]|\\.)+)\"|'(?P<%s_>[^'\n]+)')"
+# a digit that tells a key from prose is looked for after the match: a look-ahead would read on from every start
+_IN_COMMENT: Final = (
+    re.compile(_LABEL + _IN_QUOTES % ("secret", "secret")),
+    re.compile(_MODE_LABEL + _IN_QUOTES % ("mode", "mode")),
+    re.compile(rf"{_LABEL}\s*+[:=]\s*+(?P<word>[^\s\"',;]{{6,}})"),
+    re.compile(r"(?i)\b(?:bearer|basic)\s+(?P<word>[\w+/.~=-]{8,})"),
+    re.compile(r"\b(?P<secret>(?:sk-|ABSK|AKIA|ASIA|AIza|bedrock-api-key-)[\w+/=-]{12,})"),
+    *_IN_URL,
+)
+"""Members that were commented out, and the beginnings of well-known keys."""
+_DIGIT: Final = re.compile(r"[0-9]")
+_HEADER_IN_COMMENT: Final = re.compile(r"(?<!\\)\"(?P<name>[\w-]+)\s*:\s*(?P<secret>(?:[^\"\\\n]|\\.)+)\"")
+
+
+def is_chosen(path: Path) -> bool:
+    """Return whether the member at `path` has a name that somebody chose."""
+    return fits(path, _CHOSEN)
+
+
+def is_header(path: Path) -> bool:
+    """Return whether the string at `path` is an entry of `add_headers`."""
+    return _HEADERS in path
+
+
+def is_secret(path: Path) -> bool:
+    """Return whether any string at `path` is a secret, by the names of the members around it."""
+    return any(
+        isinstance(step, str) and _SECRET_NAME.search(step) and not is_chosen(path[: at + 1])
+        for at, step in enumerate(path)
+    )
+
+
+def is_secret_value(string: String) -> bool:
+    """Return whether a string is a secret by the name of its own member, and by its value where that decides."""
+    path = string.path
+    leaf = next((at for at in reversed(range(len(path))) if isinstance(path[at], str)), -1)
+    if leaf < 0 or is_chosen(path[: leaf + 1]):
+        return False
+    name = str(path[leaf])
+    in_headers = any(isinstance(step, str) and step.lower() == "headers" for step in path[:leaf])
+    if _SECRET_LEAF.search(name) or (in_headers and _SECRET_HEADER.search(name)):
+        return True
+    return bool(_AUTHORIZATION.search(name)) and not _MODE.fullmatch(string.value)
+
+
+def is_reference(value: str) -> bool:
+    """Return whether a value only says where a secret is.
+
+    `keyfile::` is followed by a path in a reference; it may also be followed by the service account itself.
+    """
+    kind, colon, rest = value.partition(":")
+    if colon and kind == "env":
+        return bool(ENVIRONMENT_NAME.fullmatch(rest))
+    if value.startswith(KEYFILE):
+        return bool(_KEYFILE_PATH.fullmatch(value, len(KEYFILE)))
+    return file_of(value, FilePath()) is not None or is_macro(value)
+
+
+def is_macro(value: str) -> bool:
+    """Return whether a value is one macro, alone or behind `Bearer` or `Basic`."""
+    return bool(_MACRO.fullmatch(value))
+
+
+def secrets_in_url(text: str) -> Iterator[tuple[int, int]]:
+    """Yield the ranges of passwords, users and query values in a text with URLs."""
+    for pattern in _IN_URL:
+        for match in pattern.finditer(text):
+            if not is_macro(match["secret"]):
+                yield match.span("secret")
+
+
+def has_secret_in_url(text: str) -> bool:
+    """Return whether a URL in a text has a part that looks like a secret, even a macro."""
+    return any(pattern.search(text) for pattern in _IN_URL)
+
+
+def secrets_in_comment(comment: str) -> Iterator[tuple[int, int]]:
+    """Yield the ranges of secrets in a comment, in no order; ranges may overlap."""
+    for pattern in _IN_COMMENT:
+        for match in pattern.finditer(comment):
+            group = match.lastgroup or ""
+            if not _is_prose(match[group], group):
+                yield match.span(group)
+    every = _HEADERS in comment
+    for match in _HEADER_IN_COMMENT.finditer(comment):
+        if (every or _SECRET_HEADER.search(match["name"])) and not is_macro(match["secret"]):
+            yield match.span("secret")
+
+
+def _is_prose(text: str, group: str) -> bool:
+    """Return whether a match in a comment is no secret: a plain word, a reference, or a mode of `authorization`."""
+    if group == "word" and not _DIGIT.search(text):
+        return True
+    return is_reference(text) or (group.startswith("mode") and bool(_MODE.fullmatch(text)))

@@ -1,0 +1,182 @@
+"""The offsets of secrets in a document's text.
+
+A secret is found by its place (`secret_patterns.py`), and then wherever else the same text stands, however it is
+spelled. Nothing here changes a text; `redact.py` puts marks in the place of secrets.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from operator import itemgetter
+from typing import Final, Literal, NamedTuple
+
+from gateway.config.document.hujson import Document, String, Token, decoded, tokens
+from gateway.config.document.secret_patterns import (
+    has_secret_in_url,
+    is_header,
+    is_macro,
+    is_reference,
+    is_secret,
+    is_secret_value,
+    secrets_in_comment,
+    secrets_in_url,
+)
+
+MIN_ANYWHERE: Final = 8
+"""Fewest characters of a secret that is looked for everywhere; a shorter one could be any word."""
+
+Place = Literal["key", "url", "comment", "plain"]
+"""A string that is secret by its key, a part of a URL in another string, a comment, or any other string or name."""
+
+_SCHEME: Final = re.compile(r"(?:bearer|basic)\s+(?=\S)", re.IGNORECASE)
+
+
+class Span(NamedTuple):
+    """A secret's text, from `start` to `end`."""
+
+    start: int
+    end: int
+    place: Place
+
+
+class Ranges:
+    """Ranges of offsets, in order and apart from each other."""
+
+    def __init__(self, ranges: Iterable[tuple[int, int]]) -> None:
+        self._ranges = list(ranges)
+
+    def holds(self, offset: int) -> bool:
+        return self.around(offset) is not None
+
+    def around(self, offset: int) -> int | None:
+        """Return the number of the range that holds an offset."""
+        at = bisect_right(self._ranges, offset, key=itemgetter(0)) - 1
+        return at if at >= 0 and offset < self._ranges[at][1] else None
+
+
+def spans(document: Document, active: Iterable[str] = ()) -> list[Span]:
+    """Return all secrets of a document in the text's order, none within another.
+
+    `active` are secrets in use, which are looked for in addition.
+    """
+    text = document.text
+    pieces = tokens(text)
+    by_place = [span for string in document.strings for span in _in_string(text, string)]
+    by_place += [
+        Span(start + left, start + right, "comment")
+        for start, end in _comments(pieces)
+        for left, right in secrets_in_comment(text[start:end])
+    ]
+    hidden = joined(by_place)
+    secrets = spellings({*active, *(text[span.start : span.end] for span in by_place)})
+    if not secrets:
+        return hidden
+    search = Search(secrets)
+    return joined([*by_place, *_elsewhere(text, pieces, hidden, search), *_escaped(pieces, search)])
+
+
+def secrets_in(document: Document) -> set[str]:
+    """Return the secrets that a document itself shows to be secret."""
+    return {document.text[span.start : span.end] for span in spans(document)}
+
+
+def spellings(secrets: Iterable[str]) -> frozenset[str]:
+    """Return the spellings of secrets, without and with escapes, that are long enough to be looked for."""
+    forms: set[str] = set()
+    for secret in secrets:
+        for text in (secret, _SCHEME.sub("", secret)):
+            forms |= {text, _unescaped(text), json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]}
+    return frozenset(form for form in forms if len(form) >= MIN_ANYWHERE)
+
+
+def joined(spans: Iterable[Span]) -> list[Span]:
+    """Return spans in order; overlapping spans become one, with the place of the first."""
+    merged: list[Span] = []
+    for span in sorted(spans, key=lambda span: (span.start, -span.end)):
+        if merged and span.start < merged[-1].end:
+            last = merged[-1]
+            merged[-1] = Span(last.start, max(last.end, span.end), last.place)
+        elif span.end > span.start:
+            merged.append(span)
+    return merged
+
+
+class Search:
+    """Finds any of many texts in one pass, by a table of their first characters."""
+
+    def __init__(self, secrets: frozenset[str]) -> None:
+        self._secrets = secrets
+        self._lengths: dict[str, set[int]] = {}
+        for secret in secrets:
+            self._lengths.setdefault(secret[:MIN_ANYWHERE], set()).add(len(secret))
+
+    def __call__(self, text: str) -> Iterator[tuple[int, int]]:
+        lengths, secrets = self._lengths, self._secrets
+        for at in range(len(text) - MIN_ANYWHERE + 1):
+            for length in lengths.get(text[at : at + MIN_ANYWHERE], ()):
+                if text[at : at + length] in secrets:
+                    yield at, at + length
+
+
+def _in_string(text: str, string: String) -> Iterator[Span]:
+    start, end = string.start + 1, string.end - 1
+    inner = text[start:end]
+    if is_header(string.path):
+        head, colon, rest = inner.partition(":")
+        if colon and "\\" not in head:
+            start = end - len(rest.lstrip())
+        # such a value is sent as it stands: `env:` means nothing there
+        if not is_macro(text[start:end]):
+            yield Span(start, end, "key")
+    elif is_secret(string.path) or is_secret_value(string):
+        if not is_reference(string.value):
+            yield Span(start, end, "key")
+    elif "\\" in inner:
+        if has_secret_in_url(string.value):
+            yield Span(start, end, "url")
+    else:
+        for left, right in secrets_in_url(inner):
+            yield Span(start + left, start + right, "url")
+
+
+def _comments(pieces: Iterable[Token]) -> Iterator[tuple[int, int]]:
+    """Yield the ranges of comments; comments with only blanks between them are one, as a commented-out block is."""
+    start = end = -1
+    for piece in pieces:
+        if piece.kind == "comment":
+            start, end = (start if start >= 0 else piece.start), piece.end
+        elif piece.kind != "blank" and start >= 0:
+            yield start, end
+            start = -1
+    if start >= 0:
+        yield start, end
+
+
+def _elsewhere(text: str, pieces: Iterable[Token], hidden: list[Span], search: Search) -> Iterator[Span]:
+    """Yield further occurrences of secrets, outside of `hidden`."""
+    comments = Ranges((piece.start, piece.end) for piece in pieces if piece.kind == "comment")
+    taken = Ranges((span.start, span.end) for span in hidden)
+    for start, end in search(text):
+        if not taken.holds(start):
+            yield Span(start, end, "comment" if comments.holds(start) else "plain")
+
+
+def _escaped(pieces: Iterable[Token], search: Search) -> Iterator[Span]:
+    """Yield strings and names, as a whole, that spell a secret with other escapes."""
+    for piece in pieces:
+        if piece.kind == "string" and "\\" in piece.text and any(search(decoded(piece))):
+            yield Span(piece.start + 1, piece.end - 1, "plain")
+
+
+def _unescaped(text: str) -> str:
+    """Return what a spelling with escapes says, or the text itself if it is no such spelling."""
+    if "\\" not in text:
+        return text
+    try:
+        value = json.loads(f'"{text}"')
+    except json.JSONDecodeError:
+        return text
+    return value if isinstance(value, str) else text

@@ -1,7 +1,7 @@
-"""The API that a flag's clients believe to call, by which a wrong base URL is recognized.
+"""Facts about the clients of a flag, by which a wrong base URL is recognised.
 
-A client adds a path of its own to the base URL that it was given. Where the base URL is wrong, the path's end still
-says which API was meant. A flag says so as data; nothing here knows a flag's name.
+A client appends a path of its API to its base URL. If the base URL is wrong, the end of the path still shows which API
+was meant. Each flag has these facts as data; nothing here knows a flag's name.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ _PLACEHOLDER: Final = re.compile(r"\{[^{}]+\}")
 
 @dataclass(frozen=True, slots=True)
 class ClientApi:
-    """What is known of the clients of a flag."""
+    """Facts about the clients of a flag."""
 
     bases: tuple[str, ...]
-    """Paths of the base URLs that clients are given, the usual one first: `("/v1",)`; "" is the root."""
+    """Paths of clients' base URLs, the usual one first: `("/v1",)`; "" is the root."""
     setting: str
-    """What clients call the base URL: `base_url or OPENAI_BASE_URL`."""
+    """The name of the base URL among clients' settings: `base_url or OPENAI_BASE_URL`."""
     paths: tuple[str, ...] = ()
     """Paths of the API that no flag serves, under the usual base, with placeholders in braces: `/v1/embeddings`."""
     headers: tuple[str, ...] = ()
@@ -30,16 +30,16 @@ class ClientApi:
 
 
 class Slip(NamedTuple):
-    """A path that is not right, and the one that was meant."""
+    """The correction of a wrong path."""
 
     base: str
     """The path of the base URL that the client needs."""
     template: str
-    """The path that it would call then, with placeholders."""
+    """The path that the client calls with that base URL, with placeholders."""
 
 
 def slip_of(path: str, templates: Sequence[str], bases: Sequence[str]) -> Slip | None:
-    """Return what was meant by a path that ends as one of the templates does behind one of the bases; else None."""
+    """Return the correction of a path that ends like one of the templates under one of the bases, or None."""
     for base in bases:
         for template in templates:
             if template.startswith(f"{base}/") and _ending(template.removeprefix(base)).search(path):

@@ -1,7 +1,7 @@
-"""One tree of exceptions, and the `Problem` that each of them carries.
+"""The tree of exceptions, and the `Problem` that each exception carries.
 
-A Problem says what went wrong in words that belong to no dialect; the client's flag renders it (`Flag.error` before
-the first byte, `Encoder.fail` after it). Nothing here knows a status code of a provider or the shape of a body.
+A `Problem` belongs to no dialect. The client's flag renders it: `Flag.error` before the first byte of a reply,
+`Encoder.fail` after it. Nothing here knows a provider's status codes or the form of an error body.
 """
 
 from __future__ import annotations
@@ -39,55 +39,55 @@ STATUS: Final[Mapping[str, int]] = {
     UPSTREAM: 502,
     INTERNAL: 500,
 }
-"""The HTTP status of each code where a dialect has no own opinion."""
+"""The HTTP status of each code, for dialects that have no status of their own for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What went wrong, in no dialect."""
+    """An error in the words of no dialect."""
 
     code: str
-    """One of the constants above."""
+    """One of this module's codes."""
     message: str
-    """For the client, as the provider worded it where it did: clients match on such texts."""
+    """The message for the client, in the provider's words if there are any: clients match on such texts."""
     native: str = ""
-    """The provider's own name for it, such as `ThrottlingException`; empty when it is ours."""
+    """The provider's own name for the error, such as `ThrottlingException`; "" for an error of the gateway."""
     status: int = 0
-    """The provider's HTTP status, or the one that belongs to `native` in a stream; 0 when it is ours."""
+    """The provider's HTTP status, or the status that belongs to `native` in a stream; 0 for an error of the gateway."""
     retry_after: float | None = None
-    """Seconds, when somebody said so."""
+    """Seconds to wait, if the provider or a quota says."""
     retryable: bool = False
     param: str = ""
-    """The field of the request that is wrong, such as `messages[0].content`; empty when none is."""
+    """The wrong field of the request, such as `messages[0].content`; "" if no field is wrong."""
 
 
 class GatewayError(Exception):
-    """Base of everything that a client may be told about."""
+    """Base of all errors that a client may see."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.message)
         self.problem = problem
 
     def __reduce__(self) -> tuple[Callable[..., GatewayError], tuple[type[GatewayError], dict[str, Any]]]:
-        """Between processes: as it is, since the kinds of errors are made of different arguments."""
-        return _again, (type(self), self.__dict__)
+        """Return the error's type and attributes, because the subclasses take different arguments."""
+        return _restored, (type(self), self.__dict__)
 
 
-def _again(kind: type[GatewayError], state: dict[str, Any]) -> GatewayError:
+def _restored(kind: type[GatewayError], state: dict[str, Any]) -> GatewayError:
     error = kind.__new__(kind, state["problem"].message)
     error.__dict__.update(state)
     return error
 
 
 class Refused(GatewayError):
-    """The gateway itself says no, before anything was sent upstream."""
+    """A refusal by the gateway itself, before anything is sent to a provider."""
 
 
 class UpstreamFailed(GatewayError):
-    """The provider answered with an error, or broke off.
+    """An error of the provider, or a reply that broke off.
 
-    `raw` holds the bytes that said so (an error body, or a whole exception frame) for clients of the same flag;
-    `headers` and `status` are those that came with an error body.
+    `raw` is the error body or the whole exception frame, for clients of the same flag; `headers` and `status` came with
+    an error body.
     """
 
     def __init__(
@@ -100,23 +100,23 @@ class UpstreamFailed(GatewayError):
 
 
 class NotReached(UpstreamFailed):
-    """No connection to the provider came about: nothing was asked, and nothing can have been spent."""
+    """A failed connection: no request was sent, so nothing can have been spent."""
 
 
 class Truncated(UpstreamFailed):
-    """A stream ended before its terminal event, or inside a frame: an error, never a quiet end."""
+    """A stream that ended before its terminal event, or inside a frame. It is an error, never a normal end."""
 
     def __init__(self, message: str = "the provider's stream ended before its final event") -> None:
         super().__init__(Problem(INTERNAL, message, retryable=True))
 
 
 class BadFrame(UpstreamFailed):
-    """The provider sent bytes that are no frame: a wrong checksum, an impossible length, a line without end."""
+    """Bytes of the provider that are no frame: a wrong checksum, an impossible length, an endless line."""
 
     def __init__(self, message: str) -> None:
         super().__init__(Problem(INTERNAL, message))
 
 
 def invalid(message: str, param: str = "") -> Refused:
-    """The refusal for a request that cannot be served as it is; say what would be right."""
+    """Return the refusal of a wrong request. `message` says what would be right, `param` names the field."""
     return Refused(Problem(INVALID_REQUEST, message, param=param))

@@ -1,6 +1,6 @@
-"""Facts of a reply: what accounting needs to know of it, in one vocabulary for every dialect.
+"""Facts of a reply, for accounting, in one vocabulary for every dialect.
 
-A part of the plugin contract, and imported from `flag.py`, which has the rest. Prices and sums belong elsewhere.
+Plugins import them from `flag.py`, with the rest of the contract. Prices and sums do not live here.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import msgspec
 
 
 class Usage(msgspec.Struct, gc=False):
-    """Tokens by kind, each kind apart: `input` holds neither cache reads nor cache writes.
+    """Tokens by kind. `input` holds neither cache reads nor cache writes.
 
-    Bedrock and Anthropic report in this way; OpenAI's `prompt_tokens` includes what was read from a cache and is split
-    by the flag that reads it. `reasoning` is a part of `output`, never added to it.
+    Bedrock and Anthropic report in this way. OpenAI's `prompt_tokens` includes cache reads; its flag subtracts them.
+    `reasoning` is a part of `output` and is never added to it.
     """
 
     input: int = 0
@@ -26,7 +26,7 @@ class Usage(msgspec.Struct, gc=False):
     reasoning: int = 0
 
     def merge(self, other: Usage) -> None:
-        """Take the larger of each kind: reports are cumulative, and some sources leave kinds out."""
+        """Take the larger number of each kind: reports are cumulative, and some of them leave kinds out."""
         for name in USAGE_KINDS:
             value = getattr(other, name)
             if value > getattr(self, name):
@@ -41,18 +41,18 @@ USAGE_KINDS: Final = ("input", "output", "cache_read", "cache_write_5m", "cache_
 
 @dataclass(slots=True)
 class Facts:
-    """What accounting needs from a reply, in one vocabulary."""
+    """Facts of one reply."""
 
     usage: Usage = field(default_factory=Usage)
     reported: bool = False
-    """The provider said how many tokens it was; if not, cost is unknown, never 0."""
+    """True if the provider reported tokens; if not, the cost is unknown, never 0."""
     stop: str = ""
-    """The provider's own stop reason; "" while there is none."""
+    """The provider's own stop reason; "" before there is one."""
     tools: list[str] = field(default_factory=list)
     """Names of the tools that the model called, in order."""
     model: str = ""
     """The model that the reply names."""
     tier: str = ""
-    """The service tier that served it, where the provider says so."""
+    """The service tier that served the call, if the provider names one."""
     extra: dict[str, int] = field(default_factory=dict)
-    """Counts of what is paid for beside tokens, such as `web_search` or `image`."""
+    """Counts of billed items other than tokens, such as `web_search` or `image`."""

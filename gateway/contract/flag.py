@@ -1,12 +1,24 @@
-"""The plugin contract: what a compatibility flag, a translator and an observer are made of.
+"""The plugin contract: protocols of flags, translators and observers, and the values between them and the gateway.
 
-A flag is a plain module whose name is the key in a provider's `compatibility` object. It speaks one wire surface: the
-routes by which clients reach it, and the way in which a provider that has it is called. What travels inside is a
-*dialect*; a flag is an envelope around one. A translator is a module named `<client dialect>__<upstream dialect>`.
+- A flag is a module whose name is the key in a provider's `compatibility` object. It speaks one wire format: the routes
+  by which clients reach it, and the requests to a provider that has the flag. The bodies inside are of a *dialect*.
+- A translator is a module named `<client dialect>__<upstream dialect>`.
+- An observer is a module with `seen`.
+- Everything here is pure: no network, no await, no configuration beyond the target.
 
-Everything here is pure: bytes and values in, bytes and values out. No network, no await, no configuration beyond the
-target. `registry.py` checks modules against these protocols when it loads them and fills in what they leave out from
-`json_api.py`: only `api`, `dialects`, `routes`, `build` and `meter` are demanded.
+`registry.py` checks modules against these protocols and takes what a flag leaves out from `defaults.py`. Only `api`,
+`dialects`, `routes`, `build` and `meter` are required, so the smallest flag is:
+
+    api = 1
+    dialects = ("acme_text",)
+    routes = (Route("POST", "/acme/v1/text", "generate"),)
+
+    def build(request, target, drop):
+        body = request.top.spliced({"model": orjson.dumps(target.model)})
+        return UpstreamRequest("POST", "/v1/text", body)
+
+    def meter(request, target, head):
+        return AcmeMeter()
 """
 
 from __future__ import annotations
@@ -25,17 +37,19 @@ from gateway.contract.facts import USAGE_KINDS, Facts, Usage
 from gateway.contract.members import Members
 
 API: Final = 1
-"""Version of this contract; a module says `api = 1`."""
+"""The version of this contract; a module has `api = 1`."""
 
 OPAQUE: Final = "opaque"
-"""The dialect of bodies that are passed through and counted, never translated."""
+"""The dialect of bodies that are passed through and counted, but never translated."""
 
 COUNT_TOKENS: Final = "count_tokens"
-"""The operation that asks how many tokens a prompt has. In every dialect a decoder's `whole` gives its answer as
-`{"input_tokens": N}`, and an encoder's `whole` takes it so: there is nothing in it to translate."""
+"""The operation that asks how many tokens a prompt has.
+
+In every dialect a decoder's `whole` returns the answer as `{"input_tokens": N}`, and an encoder's `whole` takes that
+form, so no translator handles it."""
 
 Headers = Mapping[str, str]
-"""Header names in lower case; values of a repeated header joined by ", " (RFC 9110, 5.3)."""
+"""Headers by name in lower case; values of a repeated header are joined by ", " (RFC 9110, 5.3)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +57,18 @@ class Frame:
     """One unit of a byte framing: a server-sent event, or an event-stream message."""
 
     headers: Mapping[str, str]
-    """SSE: `event`, `id`; event stream: `:message-type`, `:event-type`, ... without any change."""
+    """Headers, unchanged: `event` and `id` of an SSE frame; `:message-type` and others of an event stream."""
     payload: bytes
     raw: bytes
-    """The bytes as they came; those of all frames, one after the other, are the stream."""
+    """The bytes as they came; `raw` of all frames, one after the other, is the stream."""
 
 
 class Event:
     """One event of a dialect.
 
-    `payload` is the dialect's JSON; `raw` the bytes that carried it in the upstream's envelope. On the native way `raw`
-    goes to the client: b"" sends nothing, None means that the event was made or changed here and must be encoded.
+    `payload` is the dialect's JSON; `raw` is the bytes that carried the payload in the upstream's envelope. On the
+    native way `raw` goes to the client: b"" sends nothing; None says that the gateway made or changed the event, which
+    is then encoded.
     """
 
     __slots__ = ("_data", "kind", "payload", "raw")
@@ -66,7 +81,7 @@ class Event:
 
     @property
     def data(self) -> Any:
-        """The payload, decoded once, when first asked for. Raises `BadFrame` if it is not JSON."""
+        """The payload, decoded on first access. Raises `BadFrame` if the payload is not JSON."""
         if self._data is None:
             try:
                 self._data = lenient_json.loads(self.payload)
@@ -79,30 +94,30 @@ class Event:
 
 
 def event(kind: str, data: Any) -> Event:
-    """An event made here, from decoded data."""
+    """Return a new event with `data` encoded as JSON."""
     return Event(kind, orjson.dumps(data))
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A way in for clients. `path` is in aiohttp's resource syntax; `{model:.+}` is greedy, for ARNs."""
+    """A route for clients. `path` is in aiohttp's resource syntax; `{model:.+}` is greedy, for ARNs."""
 
     method: str
     path: str
     operation: str
-    """generate, count_tokens, ..."""
+    """`generate`, `count_tokens` or another word."""
 
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """A client's request as `parse` gets it: whole, and with nothing of aiohttp in it."""
+    """A client's whole request, as `parse` gets it."""
 
     route: Route
     path: str
-    """As it came, percent-encoded."""
+    """The path as it came, percent-encoded."""
     query: str
     headers: Headers = field(repr=False)
-    """A client's credentials are among them; so they are in no repr."""
+    """The request's headers; they are left out of the repr because a client's credentials are among them."""
     params: Mapping[str, str]
     """The route's placeholders, percent-decoded once."""
     body: bytes
@@ -110,7 +125,7 @@ class HttpRequest:
 
 @dataclass(frozen=True, slots=True)
 class ClientRequest:
-    """What a client asks for. Immutable: every attempt starts from the same one."""
+    """A client's request, read. Every attempt starts from the same immutable value."""
 
     flag: str
     dialect: str
@@ -120,34 +135,34 @@ class ClientRequest:
     query: str
     headers: Headers = field(repr=False)
     top: Members
-    """The body's top-level members; `top.body` are its bytes."""
+    """The body's top-level members; `top.body` is the body's bytes."""
     model: str
     stream: bool
 
     def with_body(self, dialect: str, body: Any) -> ClientRequest:
-        """The same ask in another dialect; `body` is encoded."""
+        """Return the same request in another dialect, with `body` encoded as JSON."""
         return replace(self, dialect=dialect, top=Members(orjson.dumps(body)))
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where one attempt goes."""
+    """The provider and model that one attempt goes to."""
 
     provider: str
     flag: str
     model: str
-    """As the provider names it."""
+    """The model, as the provider names it."""
     dialect: str
-    """What `dialect_for(caps)` of the flag says."""
+    """The dialect that the flag's `dialect_for(caps)` returned."""
     caps: Caps
     options: Mapping[str, Any] = field(default_factory=dict)
     base: str = ""
-    """The model behind the name, where the configuration says so; "" where the name says it."""
+    """The model behind an opaque name, from the configuration; "" if the name itself is the model's."""
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamRequest:
-    """A request to a provider. `path` is percent-encoded and goes behind the provider's base URL."""
+    """A request to a provider. `path` is percent-encoded and is appended to the provider's base URL."""
 
     method: str
     path: str
@@ -160,21 +175,21 @@ class UpstreamRequest:
 class Fetch:
     """A resource to be read from the network on the client's behalf, behind the SSRF guard.
 
-    The reply has status 200 and the `content-type` that its host says; whatever else became of it is a refusal, which
-    names `param`. Of one call the same URL is read once, however often it is yielded.
+    The reply has status 200 and the `content-type` that the host sent. Any other outcome is a refusal that names
+    `param`. A call reads the same URL once, however often it is yielded.
     """
 
     url: str
     max_bytes: int
     param: str = ""
-    """The field of the client's request that names it."""
+    """The field of the client's request that names the URL."""
     ahead: tuple[Fetch, ...] = ()
-    """What will be yielded next, to be read at the same time."""
+    """Resources that will be yielded next, to be read at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepResponse:
-    """What came back for a `UpstreamRequest` or `Fetch` of `steps`."""
+    """The reply to an `UpstreamRequest` or `Fetch` of `steps`."""
 
     status: int
     headers: Headers
@@ -190,31 +205,33 @@ class Head:
 
 
 class Drop(Protocol):
-    """Says that a field of the client's request (or of the reply) is not carried. `path` is a JSON pointer."""
+    """Reports that a field of the client's request, or of the reply, is not carried. `path` is a JSON pointer."""
 
     def __call__(self, path: str) -> None: ...
 
 
 class Decoder(Protocol):
-    """The provider's bytes to events of the target's dialect."""
+    """Decodes the provider's bytes to events of the target's dialect."""
 
     done: bool
-    """The terminal event has been seen."""
+    """True after the terminal event."""
 
     def feed(self, data: bytes) -> Iterable[Event]:
-        """Events that are complete now, yielded one by one; then raises `UpstreamFailed` for an error event and
-        `BadFrame` for bytes that are none, so that what came before in the same read is not lost.
+        """Yield the events that are complete now, one by one.
+
+        Raises `UpstreamFailed` at an error event and `BadFrame` at bytes that are no frame. Events before the fault are
+        yielded first, so that they are not lost.
         """
 
     def close(self) -> Iterable[Event]:
-        """The stream is over. Raises `Truncated` if it should not be."""
+        """Yield the events that only the end of the stream brings. Raises `Truncated` if the stream was cut."""
 
     def whole(self, body: bytes) -> bytes:
-        """A reply that was not streamed, in the dialect (without the envelope)."""
+        """Return a reply that was not streamed, without the flag's envelope."""
 
 
 class Meter(Protocol):
-    """Reads facts from upstream-native events; never changes them."""
+    """Reads facts from the provider's own events, which it never changes."""
 
     def feed(self, event: Event) -> None: ...
 
@@ -224,24 +241,24 @@ class Meter(Protocol):
 
 
 class Encoder(Protocol):
-    """Events of the client's dialect to the client's bytes."""
+    """Encodes events of the client's dialect to the client's bytes."""
 
     def feed(self, event: Event) -> bytes: ...
 
     def whole(self, body: bytes) -> bytes: ...
 
     def ping(self) -> bytes:
-        """Bytes that say "still here" in a stream; b"" where the dialect has none."""
+        """Return a keep-alive for a stream; b"" if the dialect has none."""
 
     def fail(self, problem: Problem) -> bytes:
-        """The error in mid-stream; the last bytes of the stream, no normal end follows."""
+        """Return an error in mid-stream. These are the stream's last bytes: no normal end follows."""
 
     def close(self) -> bytes:
-        """The normal end."""
+        """Return the normal end of a stream."""
 
 
 class Translation(Protocol):
-    """One translated attempt: the ask for the upstream, and the way back for what it answers. State lives here."""
+    """One translated attempt, with its state: the request for the provider, and the translation of the reply."""
 
     request: ClientRequest
 
@@ -250,7 +267,7 @@ class Translation(Protocol):
     def whole(self, body: bytes) -> bytes: ...
 
     def close(self) -> Sequence[Event]:
-        """The events that only the end brings."""
+        """Return the events that only the end of the stream brings."""
 
 
 class Flag(Protocol):
@@ -261,74 +278,80 @@ class Flag(Protocol):
 
     @property
     def dialects(self) -> tuple[str, ...]:
-        """Dialects of the bodies that clients send on its routes."""
+        """Dialects of the bodies that clients send on the flag's routes."""
 
     @property
     def routes(self) -> tuple[Route, ...]:
-        """() for a flag that only providers speak."""
+        """The routes for clients; () for a flag that only providers speak."""
 
     @property
     def accepts(self) -> tuple[tuple[str, str], ...]:
-        """(flag, operation) of other flags whose requests go to such a provider natively."""
+        """Pairs (flag, operation) of other flags whose requests go to a provider of this flag natively."""
 
     @property
     def content_type(self) -> str:
-        """Of a streamed reply to a client."""
+        """The content type of a streamed reply to a client."""
 
     @property
     def client_api(self) -> ClientApi | None:
-        """What tells its clients by, where a path is wrong; None: nothing."""
+        """Marks of the flag's clients, to explain a wrong path; None without any."""
 
     def parse(self, request: HttpRequest) -> ClientRequest:
-        """Raises `Refused` for a request that cannot be read."""
+        """Return the request of a client. Raises `Refused` for a request that cannot be read."""
 
     def dialect_for(self, caps: Caps) -> str:
-        """The dialect in which such a model is spoken to; `opaque` if unknown."""
+        """Return the dialect for a model with these capabilities; `opaque` if none is known."""
 
-    def build(self, ask: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest:
-        """The request to the provider. Raises `Refused` for what it cannot carry without changing the meaning."""
+    def build(self, request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest:
+        """Return the request to the provider.
 
-    def steps(
-        self, ask: ClientRequest, target: Target, drop: Drop
-    ) -> Generator[UpstreamRequest | Fetch, StepResponse, ClientRequest | StepResponse]:
-        """What must be asked or fetched before the request is built.
-
-        Run for the client's flag in its own dialect, and for the provider's flag in the upstream's. Returns the ask to
-        go on with, or a reply in that dialect that answers the client without asking the provider (an estimate).
+        Raises `Refused` for a field that it cannot carry and that would change the meaning if it were left out.
         """
 
-    def retry(self, ask: ClientRequest, target: Target, problem: Problem, drop: Drop) -> ClientRequest | None:
-        """Another try after the provider's refusal, such as one without betas; None for most. Tried once."""
+    def steps(
+        self, request: ClientRequest, target: Target, drop: Drop
+    ) -> Generator[UpstreamRequest | Fetch, StepResponse, ClientRequest | StepResponse]:
+        """Yield the requests and files that are needed before the request is built, and receive their replies.
 
-    def limit(self, ask: ClientRequest) -> int | None:
-        """The most output tokens that the client allows; None if it sets no limit. For estimates before a call."""
+        The gateway runs the steps of the client's flag in the client's dialect, and those of the provider's flag in the
+        upstream's. The generator returns the request to go on with, or a reply in that dialect, such as an estimate,
+        that answers the client without the provider.
+        """
+
+    def retry(self, request: ClientRequest, target: Target, problem: Problem, drop: Drop) -> ClientRequest | None:
+        """Return the request of one more try after the provider's refusal, such as one without betas, or None."""
+
+    def limit(self, request: ClientRequest) -> int | None:
+        """Return the most output tokens that the client allows, for estimates before a call; None without a limit."""
 
     def problem(self, head: Head, body: bytes) -> Problem | None:
-        """What a reply's body says went wrong, also under a 200; None if nothing did."""
+        """Return the problem that a reply's body reports, also under a 200, or None."""
 
-    def decoder(self, ask: ClientRequest, target: Target, head: Head) -> Decoder: ...
+    def decoder(self, request: ClientRequest, target: Target, head: Head) -> Decoder: ...
 
-    def meter(self, ask: ClientRequest, target: Target, head: Head) -> Meter: ...
+    def meter(self, request: ClientRequest, target: Target, head: Head) -> Meter: ...
 
-    def encoder(self, ask: ClientRequest) -> Encoder: ...
+    def encoder(self, request: ClientRequest) -> Encoder: ...
 
     def texts(self, event: Event) -> str:
-        """The text that a user would see of this event; "" if it has none."""
+        """Return the text of an event that a user sees; "" if there is none."""
 
     def with_text(self, event: Event, text: str) -> Event: ...
 
     def output_bytes(self, event: Event) -> int:
-        """Bytes of what the model wrote in this event: text, thinking, arguments of tools. For streams that are cut
-        before the provider says how many tokens it was. Raises `BadFrame` for an event that is not JSON.
+        """Return the bytes that the model wrote in this event: text, thinking, arguments of tools.
+
+        A stream that is cut before the provider reports tokens is charged by them. Raises `BadFrame` for an event that
+        is not JSON.
         """
 
     def error(self, problem: Problem) -> tuple[int, dict[str, str], bytes]:
-        """Status, headers and body of an error reply."""
+        """Return status, headers and body of an error reply."""
 
     def reply_headers(self, request_id: str, usage: Usage | None) -> dict[str, str]:
-        """What clients look for in the head of every reply; a provider's own, where it goes on, stands above it.
+        """Return headers that clients expect in every reply. A provider's header of the same name replaces one of them.
 
-        `usage` is that of a whole reply that was made here; None for all others.
+        `usage` is that of a whole reply that the gateway encoded; None for all other replies.
         """
 
 
@@ -340,20 +363,20 @@ class Translator(Protocol):
 
     @property
     def loses(self) -> int:
-        """How much is lost on this way: of several ways to a provider the lowest is taken.
+        """The loss of this conversion as a number: of several conversions to a provider the lowest is taken.
 
-        For translators that `conversions.json` does not name, which has those of the built-in ones from 20 to 40.
+        `conversions.json` has the numbers of the built-in translators, from 20 to 40.
         """
 
     @property
     def operations(self) -> tuple[str, ...]: ...
 
-    def open(self, ask: ClientRequest, target: Target, drop: Drop) -> Translation:
-        """Raises `Refused` for what cannot be carried without changing the meaning."""
+    def open(self, request: ClientRequest, target: Target, drop: Drop) -> Translation:
+        """Return the translation of one attempt. Raises `Refused` if dropping a field would change the meaning."""
 
 
 class Observer(Protocol):
-    """Told of every call, exactly once, off the request's path."""
+    """Gets the record of every call, exactly once, in a thread of its own."""
 
     @property
     def api(self) -> int: ...
@@ -362,34 +385,7 @@ class Observer(Protocol):
 
 
 __all__ = [
-    "API",
-    "COUNT_TOKENS",
-    "OPAQUE",
-    "USAGE_KINDS",
-    "Caps",
-    "ClientApi",
-    "ClientRequest",
-    "Decoder",
-    "Drop",
-    "Encoder",
-    "Event",
-    "Facts",
-    "Fetch",
-    "Flag",
-    "Frame",
-    "Head",
-    "Headers",
-    "HttpRequest",
-    "Members",
-    "Meter",
-    "Observer",
-    "Problem",
-    "Route",
-    "StepResponse",
-    "Target",
-    "Translation",
-    "Translator",
-    "UpstreamRequest",
-    "Usage",
-    "event",
+    "API", "COUNT_TOKENS", "OPAQUE", "USAGE_KINDS", "Caps", "ClientApi", "ClientRequest", "Decoder", "Drop", "Encoder", "Event",
+    "Facts", "Fetch", "Flag", "Frame", "Head", "Headers", "HttpRequest", "Members", "Meter", "Observer", "Problem",
+    "Route", "StepResponse", "Target", "Translation", "Translator", "UpstreamRequest", "Usage", "event",
 ]  # fmt: skip

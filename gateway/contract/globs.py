@@ -1,8 +1,8 @@
-"""Globs over "provider/model", for grants and for those who check or explain what was written.
+"""Globs over "provider/model", as grants write them.
 
-`*` is any text within one segment, `**` as a whole segment is any number of segments, none included. Model ids may
-themselves hold "/" and ":", so `bedrock/**` is what covers ARNs. Who is granted what is `access/grants.py`'s: nothing
-here knows of a caller, so that a configuration can be read without them.
+- `*` matches any text within one segment; `**` as a whole segment matches any number of segments, even none.
+- A model's id may hold "/" and ":", so only `bedrock/**` covers ARNs.
+- Grants are decided in `access/grants.py`. Nothing here knows a caller.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 
 
 def matches(pattern: str, name: str) -> bool:
-    """Whether the pattern covers this model."""
+    """Return whether the pattern covers a model, given as "provider/model"."""
     return _glob(pattern.split("/"), name.split("/"), "**", _segment_matches)
 
 
 def covers_provider(pattern: str, provider: str) -> bool:
-    """Some model of the provider could match."""
+    """Return whether the pattern could cover some model of the provider."""
     head, slash, _ = pattern.partition("/")
     return head == "**" or (bool(slash) and _segment_matches(head, provider))
 
@@ -27,7 +27,7 @@ def _segment_matches(pattern: str, text: str) -> bool:
 
 
 def _glob(pattern: Sequence[str], text: Sequence[str], star: str, same: Callable[[str, str], bool]) -> bool:
-    """Greedy matching that only ever goes back to the last star: no pattern makes it slow, as a regex could be."""
+    """Match greedily, going back to the last star alone, so that no pattern is slow, as a regex could be."""
     at = seen = resume = 0
     last_star = -1
     while seen < len(text):

@@ -1,6 +1,13 @@
-"""What a plugin gets for what it leaves out: a plain API of JSON bodies and server-sent events.
+"""Bricks for flags that speak JSON bodies and server-sent events.
 
-The classes here are also the bricks of the flags that are plain but for a detail.
+- A flag that differs from a plain JSON API in a detail takes the rest from here.
+- Functions that read a client's request raise `Refused`; functions that read a provider's reply raise `BadFrame`.
+- No flag's name and no dialect's events are known here. Hooks that a flag leaves out are in `defaults.py`.
+
+For example, a flag with event names of its own and an error in mid-stream:
+
+    def decoder(request, target, head):
+        return SseDecoder(lambda name, payload: name, lambda event: event.kind == "end", failure_of)
 """
 
 from __future__ import annotations
@@ -33,38 +40,40 @@ from gateway.contract.flag import (
     StepResponse,
     Target,
     UpstreamRequest,
-    Usage,
 )
 from gateway.contract.framing import sse
 
 CONTENT_TYPE: Final = "text/event-stream"
 
 MAX_MODEL: Final = 2048
-"""Characters of a model's name: the limit of Bedrock's `modelId` (botocore service model)."""
+"""Most characters of a model's name: the limit of Bedrock's `modelId` (botocore service model)."""
 _UNNAMABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-"""Control characters, line ends and halves of characters: what no log, header or table should have to hold."""
+"""Control characters, line ends and lone surrogates, which would break a log line, a header or a table."""
 _SHOWN: Final = 100
-"""Characters of such a name that a refusal repeats."""
+"""Characters of a refused name that the refusal repeats."""
 
 UNLIMITED: Final = 64_000
-"""Tokens that one answer without a limit may have: what Claude's models can write, more than most, thinking included. A
-translator that has to name a limit stays below it (`Caps.max_output` and a budget for thinking)."""
+"""Tokens that are assumed for an answer without a limit: the most that Claude's models write, thinking included.
+
+A translator that has to name a limit stays below this number (`Caps.max_output` and a budget for thinking)."""
 
 MAX_RETRY_AFTER: Final = 86_400
-"""Seconds; a provider that says more, or what is no number of seconds, would have clients wait for ever."""
+"""Most seconds that a client is told to wait: a provider may send any number, and clients obey it."""
 
 
 def parse(flag: str, dialect: str, request: HttpRequest) -> ClientRequest:
-    """An ask whose body names model and stream at its top level."""
+    """Return the request of a client whose body has `model` and `stream` at its top level. Raises `Refused`."""
     top = Members(request.body)
     stream = top.decode("stream")
     if stream is not None and not isinstance(stream, bool):  # a provider might take it for true where we did not
         raise invalid("stream must be true or false", "stream")
-    return asked(flag, dialect, request, top, model=model_of(top), stream=stream is True)
+    return client_request(flag, dialect, request, top, model=model_of(top), stream=stream is True)
 
 
-def asked(flag: str, dialect: str, request: HttpRequest, top: Members, *, model: str, stream: bool) -> ClientRequest:
-    """An ask of a request whose model and way of answering have been found, wherever they stand."""
+def client_request(
+    flag: str, dialect: str, request: HttpRequest, top: Members, *, model: str, stream: bool
+) -> ClientRequest:
+    """Return the request of a client, given its model and whether it streams, wherever these two stand."""
     return ClientRequest(
         flag=flag,
         dialect=dialect,
@@ -79,13 +88,13 @@ def asked(flag: str, dialect: str, request: HttpRequest, top: Members, *, model:
     )
 
 
-def kept(query: str, names: Collection[str]) -> str:
-    """Those parts of a query that a provider's API knows; any other may be a client's credential or an address."""
+def known_query(query: str, names: Collection[str]) -> str:
+    """Return the named parts of a query. Any other part may be a client's credential, and is left out."""
     return "&".join(part for part in query.split("&") if part.partition("=")[0] in names)
 
 
 def model_of(top: Members) -> str:
-    """The body's model. A variant in other characters is refused: a provider may read it where we did not."""
+    """Return the body's model. Raises `Refused` without one, or for `Model`, which some providers read as well."""
     for name in top:
         if name != "model" and name.lower() == "model":
             raise invalid(f'the body has "{name}"; write "model"', name)
@@ -96,7 +105,7 @@ def model_of(top: Members) -> str:
 
 
 def model_name(name: str) -> str:
-    """The name as it came, from a body or a path. Raises `Refused` for one that no provider could have."""
+    """Return a model's name unchanged. Raises `Refused` for a name that no provider could have."""
     if len(name) > MAX_MODEL:
         shown = _UNNAMABLE.sub("?", name[:_SHOWN])
         raise invalid(f'model: "{shown}..." has {len(name)} characters; at most {MAX_MODEL} are taken', "model")
@@ -107,35 +116,30 @@ def model_name(name: str) -> str:
 
 
 def no_steps(
-    ask: ClientRequest, target: Target, drop: Drop
+    request: ClientRequest, target: Target, drop: Drop
 ) -> Generator[UpstreamRequest | Fetch, StepResponse, ClientRequest | StepResponse]:
-    """Nothing is asked or fetched before `build`."""
+    """Ask and fetch nothing before `build`, and return the request unchanged."""
     _ = target, drop
     yield from ()
-    return ask
+    return request
 
 
-def no_retry(ask: ClientRequest, target: Target, problem: Problem, drop: Drop) -> ClientRequest | None:
-    """A refusal is a refusal."""
-    _ = ask, target, problem, drop
-    return None
+def limit(request: ClientRequest) -> int | None:
+    """Return the output limit of a body by the names that OpenAI and Anthropic use."""
+    return limit_of(request, "max_completion_tokens", "max_tokens", "max_output_tokens")
 
 
-def limit(ask: ClientRequest) -> int | None:
-    """The limit of a body in OpenAI's or Anthropic's manner."""
-    return limit_of(ask, "max_completion_tokens", "max_tokens", "max_output_tokens")
-
-
-def limit_of(ask: ClientRequest, *names: str) -> int | None:
-    """The number that stands under one of the names; the largest of several, whichever a provider goes by."""
-    values = map(ask.top.decode, names)
+def limit_of(request: ClientRequest, *names: str) -> int | None:
+    """Return the largest number under any of the names, or None: which one a provider obeys is not known."""
+    values = map(request.top.decode, names)
     return max((value for value in values if isinstance(value, int) and not isinstance(value, bool)), default=None)
 
 
 def problem_of(head: Head, body: bytes) -> Problem | None:
-    """The error of a JSON API: any status of 400 and above, with a message wherever one is customary.
+    """Return the problem that a reply reports, or None.
 
-    Also a body that begins with an `error` under a 200, as some aggregators answer when a provider of theirs failed.
+    A status of 400 and above is a problem. So is a body that begins with `error` under a 200, which some aggregators
+    send when a provider of theirs failed.
     """
     if head.status < 400:
         return None if _ERROR_FIRST.match(body) is None else replace(_error_of(Head(500, head.headers), body), status=0)
@@ -158,7 +162,7 @@ def _error_of(head: Head, body: bytes) -> Problem:
 
 
 def code_of(status: int) -> str:
-    """Our code for a provider's HTTP status."""
+    """Return the problem code for a provider's HTTP status."""
     return _CODES.get(status) or (errors.INTERNAL if status >= 500 else errors.INVALID_REQUEST)
 
 
@@ -178,7 +182,7 @@ _CODES: Final = {
 
 
 def retry_after(head: Head) -> float | None:
-    """Seconds of a Retry-After header; its date form is not used by any provider here."""
+    """Return the seconds of a Retry-After header, or None. No provider here uses its date form."""
     try:
         seconds = float(head.headers["retry-after"])
     except (KeyError, ValueError):
@@ -187,7 +191,7 @@ def retry_after(head: Head) -> float | None:
 
 
 def message_of(body: bytes) -> tuple[str, str]:
-    """Message and native name of an error body: OpenAI's, Anthropic's, FastAPI's, or plain text."""
+    """Return message and native name of an error body in OpenAI's, Anthropic's or FastAPI's form, or in plain text."""
     try:
         data = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -199,8 +203,8 @@ def message_of(body: bytes) -> tuple[str, str]:
     return str(inner), ""
 
 
-def decoded(body: bytes) -> dict[str, Any]:
-    """The JSON object of a provider's reply. Raises `BadFrame` if it is none."""
+def json_object(body: bytes) -> dict[str, Any]:
+    """Return a provider's reply as a decoded JSON object. Raises `BadFrame` if the reply is none."""
     try:
         data = lenient_json.loads(body)
     except orjson.JSONDecodeError:
@@ -210,8 +214,8 @@ def decoded(body: bytes) -> dict[str, Any]:
     return data
 
 
-def members(body: bytes) -> Members:
-    """The members of a provider's JSON object. Raises `BadFrame` if it is none."""
+def json_members(body: bytes) -> Members:
+    """Return the top-level members of a provider's JSON object. Raises `BadFrame` if the reply is none."""
     try:
         return Members(body)
     except Refused:
@@ -219,10 +223,12 @@ def members(body: bytes) -> Members:
 
 
 class SseDecoder:
-    """Server-sent events to events. What differs between dialects comes in as functions.
+    """Decodes server-sent events. Functions say in what a dialect differs.
 
-    `is_last` tells the terminal event. What comes after it is for the meter alone: it has no bytes for the client, and
-    neither an error nor half an event there makes a failure of a reply that is complete.
+    - `kind` returns an event's kind for its SSE name and its payload.
+    - `is_last` returns whether an event is the terminal one. Later events are for the meter alone: they have no bytes
+      for the client, and an error or half an event among them does not make a complete reply fail.
+    - `failure` returns the problem of an error event.
     """
 
     def __init__(
@@ -259,7 +265,7 @@ class SseDecoder:
 
 
 class SseEncoder:
-    """Events to server-sent events without names."""
+    """Encodes events as server-sent events without names."""
 
     def feed(self, event: Event) -> bytes:
         return sse.encode(event.payload) if event.payload else b""
@@ -278,7 +284,7 @@ class SseEncoder:
 
 
 def error(problem: Problem) -> tuple[int, dict[str, str], bytes]:
-    """`{"error": {...}}`, as most JSON APIs say it."""
+    """Return status, headers and the body `{"error": {...}}` that most JSON APIs send."""
     body: dict[str, Any] = {"message": problem.message, "type": problem.native or problem.code}
     if problem.param:
         body["param"] = problem.param
@@ -293,38 +299,16 @@ def error_headers(problem: Problem) -> dict[str, str]:
     return headers
 
 
-def reply_headers(request_id: str, usage: Usage | None) -> dict[str, str]:
-    """None but those that all replies have."""
-    _ = request_id, usage
-    return {}
-
-
 ESTIMATED: Final = "x-irisgate-estimated"
-"""A header of replies whose count of tokens was made here."""
+"""The header of replies whose tokens were counted by the gateway."""
 
 
-def estimated(tokens: int) -> StepResponse:
-    """The answer to `count_tokens` where no provider counts: `{"input_tokens": N}`, and a header that says so."""
+def estimated_count(tokens: int) -> StepResponse:
+    """Return the reply to `count_tokens` with the gateway's own count, and the header that marks it as an estimate."""
     headers = {"content-type": "application/json", ESTIMATED: "true"}
     return StepResponse(200, headers, orjson.dumps({"input_tokens": tokens}))
 
 
-def no_text(event: Event) -> str:
-    _ = event
-    return ""
-
-
-def output_bytes(texts: Callable[[Event], str]) -> Callable[[Event], int]:
-    """`output_bytes` of a flag that shows only its texts."""
-    return lambda event: size(texts(event))
-
-
-def size(*values: Any) -> int:
-    """Bytes of those of the values that are texts."""
+def text_bytes(*values: Any) -> int:
+    """Return the UTF-8 bytes of all values that are strings."""
     return sum(len(value.encode(errors="replace")) for value in values if isinstance(value, str))
-
-
-def same_event(event: Event, text: str) -> Event:
-    """`with_text` of a flag that shows no text: there is nothing to write it to."""
-    _ = text
-    return event

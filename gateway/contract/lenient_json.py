@@ -1,8 +1,8 @@
-"""JSON as providers send it, where a strict parser would give up a whole reply for half a character.
+"""A JSON parser for replies of providers, which reads half a character as U+FFFD.
 
-Some servers cut a stream's text by bytes or by UTF-16 units, so that an event holds one half of a character and the
-next one the other. The native way hands on the bytes; what must be read here is read with U+FFFD in such a place. A
-client's request is read strictly instead, see `members.py`.
+Some servers cut a stream's text by bytes or by UTF-16 units, so that one event has the first half of a character and
+the next event the second. The native way forwards the bytes unchanged. Requests of clients are read strictly
+(`members.py`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import orjson
 
 
 def loads(text: bytes) -> Any:
-    """The value. Raises `orjson.JSONDecodeError` for what is no JSON."""
+    """Return the decoded value. Raises `orjson.JSONDecodeError` if the text is not JSON."""
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
@@ -25,7 +25,7 @@ def loads(text: bytes) -> Any:
 
 
 def _without_halves(text: bytes) -> bytes | None:
-    """The same JSON without halves of characters, whether bytes or escapes; None for what is no JSON beside them."""
+    """Return the same JSON with U+FFFD for each half of a character, or None if the rest is not JSON."""
     try:
         value = json.loads(text.decode("utf-8", "replace"))
         return (

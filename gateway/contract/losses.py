@@ -1,8 +1,8 @@
-"""How much is lost on each way from a client's dialect to a provider's: the data of `conversions.json`.
+"""The loss of each conversion from a client's dialect to a provider's: the data of `conversions.json`.
 
-By it the chain chooses among several ways (`call/middleware/route.py`); `irisgate plugins list` prints it
-(`conversions.py`). A plugin's translator that the data do not name says its own number. Nothing here knows a flag's or
-a dialect's name.
+- `call/middleware/route.py` takes the conversion with the least loss; `irisgate plugins list` prints the losses.
+- A translator that the data do not name has its own number, `loses`.
+- Nothing here knows a flag's or a dialect's name.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ _DATA: Final = Path(__file__).with_name("conversions.json")
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """What is lost. Of several ways to a provider the one of the lowest order is taken."""
+    """The loss of a conversion. Of several conversions to a provider the one of the lowest order is taken."""
 
     order: int
     loses: str
-    """For people; "" where nobody said."""
+    """A description for people, or ""."""
 
 
 @cache
 def _data() -> tuple[Mapping[str, Loss], Mapping[str, Loss]]:
-    """Those of ways without a translator, and those of translators by their name."""
+    """Return the losses of ways without a translator by way, and those of translators by name."""
     data = json.loads(_DATA.read_bytes())
     same = {name: Loss(**row) for name, row in data["same"].items()}
     return same, {name: Loss(**row) for name, row in data["conversions"].items()}
 
 
 def is_known(translator: str) -> bool:
-    """The data say what a translator of this name loses."""
+    """Return whether the data name a translator."""
     return translator in _data()[1]
 
 
 def loss(way: Way, dialect: str, upstream: str, translator: Translator | None = None) -> Loss:
-    """Of the way from a client's dialect to an upstream's; `translator` is the one of a translated way."""
+    """Return the loss between two dialects. `translator` is the translator of a translated way."""
     same, conversions = _data()
     if translator is None:
         return same[way]

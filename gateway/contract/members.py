@@ -1,8 +1,9 @@
-"""The top-level members of a JSON object, found without decoding them.
+"""The top-level members of a JSON object, located without decoding their values.
 
-A gateway changes two or three members of a body and must leave the rest as it came, byte for byte: a JSON round trip
-turns 1.0 into 1, loses digits of big integers and costs milliseconds on a body with images. So a body is indexed once,
-and rebuilt by splicing. Nothing here knows what a member means.
+- A gateway changes two or three members of a body and must leave the rest as it came, byte for byte. A JSON round trip
+  turns 1.0 into 1, loses digits of big integers and costs milliseconds on a body with images.
+- So a body is indexed once, and rebuilt by splicing.
+- Nothing here knows the meaning of a member.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ _KEY: Final = re.compile(rb'[{,]\s*("[^"\\]*+(?:\\.[^"\\]*+)*+")\s*:\s*')
 _GAP: Final = re.compile(rb"\s*")
 
 MAX_MEMBERS: Final = 1_000
-"""Every member costs a walk in Python; the richest dialect has about fifty."""
+"""Most members of a body, because each costs a loop in Python; the richest dialect has about fifty."""
 _SHOWN: Final = 100
-"""Characters of a name that a refusal repeats."""
+"""Most characters of a name that a refusal repeats."""
 
 
 class Members(Mapping[str, bytes]):
@@ -53,7 +54,7 @@ class Members(Mapping[str, bytes]):
         return name in self._spans
 
     def decode(self, name: str, default: Any = None) -> Any:
-        """The decoded value of a member, or `default` where it is missing. Raises `Refused` for what is no JSON."""
+        """Return the decoded value of a member, or `default` without one. Raises `Refused` if the value is not JSON."""
         span = self._spans.get(name)
         if span is None:
             return default
@@ -64,7 +65,7 @@ class Members(Mapping[str, bytes]):
             raise invalid(f'the body\'s "{name}" is not valid JSON: {error}', name) from None
 
     def spliced(self, changes: Mapping[str, bytes | None]) -> bytes:
-        """The body with members replaced or added (bytes of their values) or taken out (None); all others unchanged."""
+        """Return the body with some members replaced or added (bytes of their values) or removed (None)."""
         parts = []
         for name, (key, start, end) in self._spans.items():
             if name not in changes:
@@ -79,23 +80,27 @@ class Members(Mapping[str, bytes]):
         return b"{" + b",".join(parts) + b"}"
 
     def replaced(self, name: str, value: bytes) -> Members:
-        """`spliced` with one member that is there, as members again: `value` is JSON, and is not read again."""
+        """Return the members with another value of an existing member. `value` is JSON and is not checked."""
         _, start, end = self._spans[name]
-        longer = len(value) - (end - start)
-        found = Members.__new__(Members)
-        found.body = b"".join((self.body[:start], value, self.body[end:]))
-        found._spans = {  # noqa: SLF001 (of the same class)
-            each: (key + longer * (key >= end), begin + longer * (begin >= end), last + longer * (last >= end))
-            for each, (key, begin, last) in self._spans.items()
+        growth = len(value) - (end - start)
+
+        def moved(offset: int) -> int:
+            return offset + growth if offset >= end else offset
+
+        changed = Members.__new__(Members)
+        changed.body = b"".join((self.body[:start], value, self.body[end:]))
+        changed._spans = {  # noqa: SLF001 (of the same class)
+            other: (moved(key), moved(value_start), moved(value_end))
+            for other, (key, value_start, value_end) in self._spans.items()
         }
-        return found
+        return changed
 
 
 def _spans(body: bytes) -> dict[str, tuple[int, int, int]]:
-    """Name to (offset of its key, of its value, of the value's end).
+    """Return the offsets of each member's key, value and value's end, by name. Raises `Refused`.
 
-    msgspec skips values at the speed of C and keeps the last of two equal names; walking the text beside it is what
-    notices the other one.
+    msgspec skips values at the speed of C but keeps the last of two equal names. Walking the text in parallel detects
+    the other one.
     """
     try:
         raws = _DECODER.decode(body)
@@ -131,10 +136,10 @@ def _name(key: re.Match[bytes]) -> str:
 
 
 def _twice(body: bytes, at: int, passed: dict[str, tuple[int, int, int]]) -> Refused:
-    """The refusal where the text goes on otherwise than the decoded names do.
+    """Return the refusal for a text that does not match the decoded names at `at`.
 
-    Either a name stands there that has been passed, or the last one passed has another value here than where it is
-    repeated, of which that one is the beginning (1 of 12): no other kind of value can begin another.
+    Either a name that was passed stands there again, or the last name passed has a value that is the beginning of its
+    repeated value (1 and 12): only a number can be the beginning of another value.
     """
     key = _KEY.match(body, at)
     return _repeated(next(reversed(passed), "") if key is None else _name(key))

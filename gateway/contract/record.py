@@ -1,6 +1,6 @@
 """The record of a call: one vocabulary for the log line, the store, the metrics and the API.
 
-Its fields are the words (`tests/test_vocabulary.py` holds all four to them); `as_dict` is how the outside sees it.
+The fields are that vocabulary; `tests/test_vocabulary.py` compares all four with them. `as_dict` is the public form.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ NANODOLLARS = 1_000_000_000
 
 
 _LAST: Final = 253_402_300_799
-"""The end of the year 9999, in Unix time: no later moment has a date."""
+"""Unix time of the end of the year 9999; no later moment has a date."""
 _MOST: Final = 2**53
 Moment = Annotated[float, msgspec.Meta(ge=0, le=_LAST)]
 Small = Annotated[int, msgspec.Meta(ge=0, le=_MOST)]
 Milliseconds = Annotated[float, msgspec.Meta(ge=-_MOST, le=_MOST)]
-"""What is beyond these bounds is no record where one is read: nothing could keep it, or show it."""
+"""Milliseconds. A record with a value beyond the bounds of these types is rejected: no store or page could hold it."""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What is kept of one call, whatever became of it."""
+    """The record of one call, however the call ended."""
 
     id: str
-    """Also the reply's `x-request-id`."""
+    """The call's id, which is the reply's `x-request-id` too."""
     session_id: str
     at: Moment
     """Unix time in seconds at which the request came."""
     identity: str
     node: str = ""
-    """Stable id of the node that called, where the listener's mode knows it."""
+    """The stable id of the calling node, if the listener's identity mode knows it."""
     provider: str
-    """"" when the call was refused before one was chosen."""
+    """The provider; "" if the call was refused before one was chosen."""
     model: str
-    """The model that was granted, without a provider prefix; before it was (`call/middleware/grants.py`), the name as
-    the client asked for it, an alias or one with a provider included; "" when the request could not be read."""
+    """The granted model, without a provider prefix. In a call that was refused before the grants were checked
+    (`call/middleware/grants.py`) it is the name that the client sent; "" if the request could not be read."""
     api: str
     """The flag whose route the client used."""
     upstream_api: str
@@ -48,24 +48,24 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     operation: str
     stream: bool
     status: Small
-    """HTTP status of the reply; 499 when the client left before there was one."""
+    """The HTTP status of the reply; 499 if the client left before it."""
     outcome: str
     """`ok`, `refused` (by the gateway), `failed` (by the provider), `cancelled` (by the client)."""
     error: str
-    """Code of the problem (`errors.py`), "" when all went well."""
+    """The code of the problem (`errors.py`); "" without one."""
     error_native: str
-    """The provider's own name for it."""
+    """The provider's own name for the problem."""
     usage: Usage
     extra: Mapping[str, int] = {}
-    """Counts of what is paid for beside tokens, such as `web_search`."""
+    """Counts of billed items other than tokens, such as `web_search`."""
     tier: str = ""
-    """The service tier that the provider says it was."""
+    """The service tier that the provider names."""
     reported: bool
-    """The tokens are what the provider reported."""
+    """True if the provider reported the tokens."""
     cost: int | None
-    """Nanodollars; None when unknown."""
+    """The cost in nanodollars; None if unknown."""
     cost_basis: str
-    """Price row that was used, as `book/model`, with `@` and its first day where it has one; "" when none was."""
+    """The price row, as `book/model`, with `@` and the row's first day if it has one; "" without a row."""
     estimated: bool
     charges: Mapping[str, int] = {}
     """Nanodollars that the call took from quota buckets, by bucket."""
@@ -75,12 +75,12 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     first_event_ms: Milliseconds | None
     attempts: Small
     dropped: tuple[str, ...]
-    """JSON pointers of fields that were not carried."""
+    """JSON pointers of fields that were dropped."""
     agent: str
-    """Family of the client's user agent, such as `claude-cli`."""
+    """The family of the client's user agent, such as `claude-cli`."""
 
     def as_dict(self) -> dict[str, Any]:
-        """The call as the API and the log show it: money as decimal dollars, tokens by kind."""
+        """Return the call as the API and the log show it, with money in decimal dollars and tokens by kind."""
         return {
             "id": self.id,
             "session_id": self.session_id,
@@ -116,5 +116,5 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 def dollars(nanodollars: int | None) -> float | None:
-    """Nanodollars as a decimal number of dollars, exact to the nanodollar below 9 million dollars."""
+    """Return nanodollars as dollars, exact to the nanodollar below 9 million dollars."""
     return None if nanodollars is None else nanodollars / NANODOLLARS

@@ -117,7 +117,7 @@ def build(ask: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest:
         headers[messages_betas.HEADER] = ",".join(betas)
     path = "/v1/messages/count_tokens" if counting_it else "/v1/messages"
     body = ask.top.spliced(changes) if changes else ask.top.body
-    return UpstreamRequest("POST", path, body, json_api.kept(ask.query, _QUERY) if own else "", headers)
+    return UpstreamRequest("POST", path, body, json_api.known_query(ask.query, _QUERY) if own else "", headers)
 
 
 def _betas(ask: ClientRequest, target: Target, drop: Drop) -> list[str]:
@@ -172,7 +172,7 @@ class Encoder(json_api.SseEncoder):
         return sse.encode(event.payload, event.kind)
 
     def whole(self, body: bytes) -> bytes:
-        top = json_api.members(body)
+        top = json_api.json_members(body)
         if "model" not in top or top.decode("model") == self._model:
             return body
         return top.spliced({"model": orjson.dumps(self._model)})

@@ -159,7 +159,7 @@ class ConverseMeter:
             read(self, lenient.mapping(event.data))
 
     def whole(self, body: bytes) -> None:
-        data = json_api.decoded(body)
+        data = json_api.json_object(body)
         self._metadata(data)
         self._stop(data)
         message = lenient.mapping(lenient.mapping(data.get("output")).get("message"))
@@ -235,7 +235,7 @@ def output_bytes(event: Event) -> int:
         return 0
     delta = lenient.mapping(lenient.mapping(event.data).get("delta"))
     tool, thinking = lenient.mapping(delta.get("toolUse")), lenient.mapping(delta.get("reasoningContent"))
-    return json_api.size(delta.get("text"), tool.get("input"), thinking.get("text"))
+    return json_api.text_bytes(delta.get("text"), tool.get("input"), thinking.get("text"))
 
 
 def with_text(event: Event, text: str) -> Event:

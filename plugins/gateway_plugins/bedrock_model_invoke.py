@@ -174,7 +174,7 @@ class InvokeDecoder:
     def _event(self, inner: bytes, raw: bytes) -> Iterator[Event]:
         metrics: dict[str, Any] = {}
         if INVOCATION_METRICS.encode() in inner:
-            members = json_api.members(inner)
+            members = json_api.json_members(inner)
             metrics = lenient.mapping(members.decode(INVOCATION_METRICS))
             inner = members.spliced({INVOCATION_METRICS: None})
         event = Event(_kind(inner) if self._claude else CHUNK, inner, raw)
@@ -247,7 +247,7 @@ class Encoder:
 
     def whole(self, body: bytes) -> bytes:
         if self._ask.operation == COUNT_TOKENS:
-            return orjson.dumps({"inputTokens": json_api.decoded(body).get("input_tokens", 0)})
+            return orjson.dumps({"inputTokens": json_api.json_object(body).get("input_tokens", 0)})
         return body
 
     def ping(self) -> bytes:

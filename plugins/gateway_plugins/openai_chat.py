@@ -59,7 +59,7 @@ def build(ask: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest:
     if not wants_usage(ask) and ask.stream:
         changes["stream_options"] = orjson.dumps({**stream_options(ask.top), "include_usage": True})
     body = ask.top.spliced(changes) if changes else ask.top.body
-    query = json_api.kept(ask.query, _QUERY) if ask.flag == "openai_chat" else ""
+    query = json_api.known_query(ask.query, _QUERY) if ask.flag == "openai_chat" else ""
     return UpstreamRequest("POST", "/v1/chat/completions", body, query, {"content-type": "application/json"})
 
 
@@ -141,7 +141,7 @@ class ChatMeter:
             self._read(event.data, "delta")
 
     def whole(self, body: bytes) -> None:
-        self._read(json_api.decoded(body), "message")
+        self._read(json_api.json_object(body), "message")
 
     def facts(self) -> Facts:
         return self._facts
@@ -213,9 +213,9 @@ def _written(choice: dict[str, Any]) -> int:
     functions = [mapping(call.get("function")) for call in (*calls, {"function": delta.get("function_call")})]
     arguments = (function.get("arguments") for function in functions)
     inputs = (mapping(call.get("custom")).get("input") for call in calls)
-    thinking = max(json_api.size(delta.get("reasoning_content")), json_api.size(delta.get("reasoning")))
+    thinking = max(json_api.text_bytes(delta.get("reasoning_content")), json_api.text_bytes(delta.get("reasoning")))
     texts, thoughts, _ = parts_of(delta.get("content"))
-    return thinking + json_api.size(*texts, *thoughts, delta.get("refusal"), *arguments, *inputs)
+    return thinking + json_api.text_bytes(*texts, *thoughts, delta.get("refusal"), *arguments, *inputs)
 
 
 def with_text(event: Event, other: str) -> Event:

@@ -57,7 +57,7 @@ def build(ask: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest:
     if ask.top.decode("model") != target.model:
         changes["model"] = orjson.dumps(target.model)
     body = ask.top.spliced(changes) if changes else ask.top.body
-    query = json_api.kept(ask.query, _QUERY)
+    query = json_api.known_query(ask.query, _QUERY)
     return UpstreamRequest("POST", "/v1/responses", body, query, {"content-type": "application/json"})
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from gateway.call.chain import Answer, Call, Next
 from gateway.contract.flag import Head
-from gateway.contract.json_api import ESTIMATED, estimated
+from gateway.contract.json_api import ESTIMATED, estimated_count
 from gateway.money.quotas.estimate import input_tokens
 from gateway.telemetry.log import Logger
 
@@ -22,7 +22,7 @@ class Count:
     async def __call__(self, call: Call, following: Next) -> Answer:
         attempt = call.require_attempt()
         if attempt.candidate.estimated:
-            reply = estimated(input_tokens(attempt.request.top.body))
+            reply = estimated_count(input_tokens(attempt.request.top.body))
             attempt.head = Head(reply.status, reply.headers)
             answer = Answer(reply.status, dict(reply.headers), body=reply.body)
         else:

@@ -1,4 +1,4 @@
 """Byte framings without I/O: bytes in, frames out.
 
-Import `sse` or `eventstream`. What a frame holds belongs to a dialect, not to a framing.
+Import `sse` or `eventstream`. A frame's payload is a matter of a dialect, not of a framing.
 """

@@ -16,20 +16,20 @@ from gateway.contract.errors import BadFrame
 from gateway.contract.flag import Frame
 
 MAX_MESSAGE: Final = 25_165_824 + 131_072 + 16
-"""Bytes: botocore's limits on payload and headers, and the overhead; a larger length is garbage, not a message."""
+"""Most bytes of a message: botocore's limits on payload and headers, and the overhead. A larger length is garbage."""
 
 _OVERHEAD: Final = 16
 _PRELUDE: Final = struct.Struct("!III")
 _WORD: Final = struct.Struct("!I")
 _STRING: Final = 7
 _WIDTHS: Final[Mapping[int, int]] = {0: 0, 1: 0, 2: 1, 3: 2, 4: 4, 5: 8, 8: 8, 9: 16}
-"""Bytes of a header's value by type; types 6 (bytes) and 7 (string) carry their own length."""
-_HEADERS_KEPT: Final = 256
-"""A stream has about six distinct header blocks; more than this many in one are not worth remembering."""
+"""Bytes of a header's value by type. The missing types 6 (bytes) and 7 (string) carry their own length."""
+_MAX_CACHED_HEADERS: Final = 256
+"""Most header blocks that a decoder caches; a stream has about six distinct ones."""
 
 
 class Decoder:
-    """Bytes to frames, in any chunking. Raises `BadFrame` after the frames that came before the fault."""
+    """Decodes bytes, in any chunks, to frames. `feed` yields the frames before a fault, then raises `BadFrame`."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -37,7 +37,7 @@ class Decoder:
 
     @property
     def pending(self) -> int:
-        """Bytes of a frame that is not complete yet."""
+        """The number of bytes of a frame that is not complete yet."""
         return len(self._buffer)
 
     def feed(self, data: bytes) -> Iterator[Frame]:
@@ -66,7 +66,7 @@ class Decoder:
         headers = self._headers.get(block)
         if headers is None:
             headers = _headers(block)
-            if len(self._headers) < _HEADERS_KEPT:
+            if len(self._headers) < _MAX_CACHED_HEADERS:
                 self._headers[block] = headers
         return Frame(headers, raw[12 + size : -4], raw)
 
@@ -96,7 +96,7 @@ def _headers(block: bytes) -> Mapping[str, str]:
 
 
 def encode(headers: Mapping[str, str], payload: bytes) -> bytes:
-    """One message; all header values are strings, as Bedrock's are."""
+    """Return one message. All header values are strings, as Bedrock's are."""
     block = b"".join(
         bytes((len(key := name.encode()),)) + key + b"\x07" + len(text := value.encode()).to_bytes(2, "big") + text
         for name, value in headers.items()

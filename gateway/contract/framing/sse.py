@@ -1,7 +1,7 @@
-"""Server-sent events (WHATWG HTML, 9.2), kept whole: every byte of the stream belongs to exactly one frame.
+"""Server-sent events (WHATWG HTML, 9.2). Every byte of the stream belongs to exactly one frame.
 
 A frame ends with its blank line. A line ends with CR LF, LF or CR, which a stream may mix. Comments and keep-alives are
-frames too, with an empty payload, so that the native way can forward them as they came.
+frames with an empty payload, so that the native way can forward them unchanged.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from gateway.contract.errors import BadFrame
 from gateway.contract.flag import Frame
 
 MAX_EVENT: Final = 32 * 1024 * 1024
-"""Bytes of one event; a provider that sends more without a blank line is broken or hostile."""
+"""Most bytes of one event; a provider that sends more without a blank line is broken or hostile."""
 
 _END: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n?|\n)")
-"""Two line ends in a row. A CR is one by itself only where no LF follows it."""
+"""Two line ends in a row. A CR alone is a line end only if no LF follows it."""
 _LINE: Final = re.compile(rb"\r\n|\n|\r")
 _BOM: Final = b"\xef\xbb\xbf"
 _LONGEST_END: Final = 4
@@ -25,17 +25,17 @@ _LF: Final = b"\n"
 
 
 class Decoder:
-    """Bytes to frames, in any chunking. Raises `BadFrame` when an event grows past `MAX_EVENT`."""
+    """Decodes bytes, in any chunks, to frames. `feed` raises `BadFrame` if an event grows past `MAX_EVENT`."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._searched = 0
         self._ended_with_cr = False
-        """The last frame ended with a CR, whose LF may still come."""
+        """True if the last frame ended with a CR, whose LF may still come."""
 
     @property
     def pending(self) -> int:
-        """Bytes of an event that is not complete yet."""
+        """The number of bytes of an event that is not complete yet."""
         return len(self._buffer)
 
     def feed(self, data: bytes) -> Iterator[Frame]:
@@ -77,7 +77,7 @@ def _frame(raw: bytes) -> Frame:
 
 
 def encode(payload: bytes, event: str = "") -> bytes:
-    """One event. JSON that a provider wrote in several lines stays so: a bare line break would end the data."""
+    """Return one event. Each line of a payload gets its own `data:`, because a bare line break would end the data."""
     if b"\n" in payload or b"\r" in payload:
         payload = b"\ndata: ".join(payload.splitlines())
     name = b"event: " + event.encode() + b"\n" if event else b""
@@ -85,5 +85,5 @@ def encode(payload: bytes, event: str = "") -> bytes:
 
 
 def comment(text: str) -> bytes:
-    """A line that clients skip; it keeps a connection from looking dead."""
+    """Return a line that clients skip. It shows that the connection is alive."""
     return b": " + text.encode() + b"\n\n"

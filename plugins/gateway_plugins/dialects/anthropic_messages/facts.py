@@ -108,7 +108,7 @@ class Meter:
                 self._counts.merge_metrics(event.data)
 
     def whole(self, body: bytes) -> None:
-        data = json_api.decoded(body)
+        data = json_api.json_object(body)
         self._message(data)
         self._facts.stop = text(data.get("stop_reason"))
         for block in sequence(data.get("content")):

@@ -21,7 +21,7 @@ def output_bytes(event: Event) -> int:
     if event.kind != "content_block_delta":
         return 0
     delta = mapping(mapping(event.data).get("delta"))
-    return json_api.size(delta.get("text"), delta.get("thinking"), delta.get("partial_json"))
+    return json_api.text_bytes(delta.get("text"), delta.get("thinking"), delta.get("partial_json"))
 
 
 def with_text(event: Event, text: str) -> Event:

@@ -92,7 +92,7 @@ class Reader:
                 self._finish(writer)
 
     def whole(self, body: bytes, writer: Writer) -> None:
-        data = json_api.decoded(body)
+        data = json_api.json_object(body)
         if not isinstance(data.get("content"), list) or not lenient.text(data.get("stop_reason")):
             raise BadFrame("the provider's reply has no content or no stop_reason")
         writer.start(lenient.text(data.get("id")))

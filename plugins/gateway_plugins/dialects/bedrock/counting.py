@@ -115,13 +115,13 @@ def steps(
         other = yield _elsewhere(ask, target, drop)
         if (tokens := _counted(other)) > 0:
             return _reply({}, orjson.dumps({"inputTokens": tokens}))
-    made = json_api.estimated(input_tokens(ask.top.body))
+    made = json_api.estimated_count(input_tokens(ask.top.body))
     return replace(made, body=orjson.dumps({"inputTokens": told(made.body)["input_tokens"]}))
 
 
 def told(body: bytes) -> dict[str, int]:
     """A reply's count, in the words that all dialects have for it between decoder and encoder."""
-    data = json_api.decoded(body)
+    data = json_api.json_object(body)
     return {"input_tokens": whole_number(data.get("inputTokens")) or whole_number(data.get("input_tokens"))}
 
 
@@ -143,7 +143,7 @@ def _elsewhere(ask: ClientRequest, target: Target, drop: Drop) -> UpstreamReques
 def _counted(reply: StepResponse) -> int:
     """0 for whatever is no count, such as Bedrock's answer of status 200 to a path that it does not know."""
     try:
-        return whole_number(mapping(json_api.decoded(reply.body)).get("input_tokens")) if reply.status == 200 else 0
+        return whole_number(mapping(json_api.json_object(reply.body)).get("input_tokens")) if reply.status == 200 else 0
     except BadFrame:
         return 0
 

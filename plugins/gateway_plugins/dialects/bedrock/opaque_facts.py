@@ -65,7 +65,7 @@ def output_bytes(event: Event) -> int:
         elif isinstance(value, list):
             level.extend(value)
         else:
-            found += json_api.size(value)
+            found += json_api.text_bytes(value)
     return found
 
 

@@ -116,7 +116,9 @@ def last_part(path: str) -> str:
 def parse(flag: str, dialect: str, request: HttpRequest, top: Members) -> ClientRequest:
     """An ask whose model and way of answering stand in the path. Raises `Refused` for a name that cannot be one."""
     model = json_api.model_name(request.params["model"])
-    return json_api.asked(flag, dialect, request, top, model=model, stream=last_part(request.route.path) in STREAMING)
+    return json_api.client_request(
+        flag, dialect, request, top, model=model, stream=last_part(request.route.path) in STREAMING
+    )
 
 
 def send(target: Target, operation: str, body: bytes, headers: Headers) -> UpstreamRequest:

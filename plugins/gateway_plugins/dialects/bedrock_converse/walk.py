@@ -81,7 +81,7 @@ class Reader:
                 self._metadata(data, writer)
 
     def whole(self, body: bytes, writer: Writer) -> None:
-        data = json_api.decoded(body)
+        data = json_api.json_object(body)
         message = lenient.mapping(data.get("output")).get("message")
         if not isinstance(message, dict):
             raise BadFrame("the provider's reply has no output.message")

@@ -107,7 +107,7 @@ class Reader:
         self._usage(data, writer)
 
     def whole(self, body: bytes, writer: Writer) -> None:
-        data = json_api.decoded(body)
+        data = json_api.json_object(body)
         choice = lenient.mapping(next(iter(lenient.sequence(data.get("choices"))), None))
         if not isinstance(choice.get("message"), dict):
             raise BadFrame("the provider's reply has no choices[0].message")

@@ -42,7 +42,7 @@ class Meter:
             self._response(mapping(mapping(event.data).get("response")))
 
     def whole(self, body: bytes) -> None:
-        data = json_api.decoded(body)
+        data = json_api.json_object(body)
         for item in sequence(data.get("output")):
             self._item(item)
         self._response(data)
@@ -90,7 +90,7 @@ def texts(event: Event) -> str:
 
 def output_bytes(event: Event) -> int:
     """Return the bytes of text, refusals, thinking, tool arguments and code in an event."""
-    return json_api.size(mapping(event.data).get("delta")) if event.kind in _OUTPUT_DELTAS else 0
+    return json_api.text_bytes(mapping(event.data).get("delta")) if event.kind in _OUTPUT_DELTAS else 0
 
 
 def with_text(event: Event, other: str) -> Event:

@@ -1,0 +1,87 @@
+"""The hooks of a flag that leaves them out: those of a JSON API with server-sent events.
+
+- `Defaults` has one member for each optional hook of `Flag`, under the hook's name.
+- The registry takes a member from here where a plugin's module has none.
+- The defaults are built of the bricks in `json_api.py`, which plugins use too. Nothing here is imported by a plugin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+from gateway.contract import json_api
+from gateway.contract.capabilities import Caps
+from gateway.contract.errors import Problem
+from gateway.contract.flag import (
+    ClientApi,
+    ClientRequest,
+    Drop,
+    Event,
+    Fetch,
+    Head,
+    HttpRequest,
+    StepResponse,
+    Target,
+    UpstreamRequest,
+    Usage,
+)
+
+
+class Defaults:
+    """The defaults of one flag.
+
+    They need three things of its module: the name, the first of `dialects`, and `texts` where the module has it.
+    """
+
+    accepts: tuple[tuple[str, str], ...] = ()
+    content_type = json_api.CONTENT_TYPE
+    client_api: ClientApi | None = None
+
+    def __init__(self, name: str, module: Any) -> None:
+        self._name = name
+        self._dialect: str = module.dialects[0]
+        self._texts = getattr(module, "texts", self.texts)
+
+    def parse(self, request: HttpRequest) -> ClientRequest:
+        return json_api.parse(self._name, self._dialect, request)
+
+    def dialect_for(self, _caps: Caps) -> str:
+        return self._dialect
+
+    def steps(
+        self, request: ClientRequest, target: Target, drop: Drop
+    ) -> Generator[UpstreamRequest | Fetch, StepResponse, ClientRequest | StepResponse]:
+        return json_api.no_steps(request, target, drop)
+
+    def retry(self, _request: ClientRequest, _target: Target, _problem: Problem, _drop: Drop) -> ClientRequest | None:
+        return None
+
+    def limit(self, request: ClientRequest) -> int | None:
+        return json_api.limit(request)
+
+    def problem(self, head: Head, body: bytes) -> Problem | None:
+        return json_api.problem_of(head, body)
+
+    def decoder(self, _request: ClientRequest, _target: Target, _head: Head) -> json_api.SseDecoder:
+        """Return a decoder whose events have their SSE name, or `message`; `[DONE]` is the terminal event."""
+        return json_api.SseDecoder(lambda name, _payload: name or "message", lambda event: event.payload == b"[DONE]")
+
+    def encoder(self, _request: ClientRequest) -> json_api.SseEncoder:
+        return json_api.SseEncoder()
+
+    def texts(self, _event: Event) -> str:
+        return ""
+
+    def with_text(self, event: Event, _text: str) -> Event:
+        return event
+
+    def output_bytes(self, event: Event) -> int:
+        """Return the bytes of the event's text."""
+        return json_api.text_bytes(self._texts(event))
+
+    def error(self, problem: Problem) -> tuple[int, dict[str, str], bytes]:
+        return json_api.error(problem)
+
+    def reply_headers(self, _request_id: str, _usage: Usage | None) -> dict[str, str]:
+        return {}

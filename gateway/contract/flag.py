@@ -385,7 +385,8 @@ class Observer(Protocol):
 
 
 __all__ = [
-    "API", "COUNT_TOKENS", "OPAQUE", "USAGE_KINDS", "Caps", "ClientApi", "ClientRequest", "Decoder", "Drop", "Encoder", "Event",
-    "Facts", "Fetch", "Flag", "Frame", "Head", "Headers", "HttpRequest", "Members", "Meter", "Observer", "Problem",
-    "Route", "StepResponse", "Target", "Translation", "Translator", "UpstreamRequest", "Usage", "event",
+    "API", "COUNT_TOKENS", "OPAQUE", "USAGE_KINDS", "Caps", "ClientApi", "ClientRequest", "Decoder", "Drop",
+    "Encoder", "Event", "Facts", "Fetch", "Flag", "Frame", "Head", "Headers", "HttpRequest", "Members", "Meter",
+    "Observer", "Problem", "Route", "StepResponse", "Target", "Translation", "Translator", "UpstreamRequest", "Usage",
+    "event",
 ]  # fmt: skip

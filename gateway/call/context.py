@@ -27,6 +27,7 @@ from gateway.telemetry.observers import Observers
 from gateway.upstream.client import Upstream
 from gateway.upstream.fetch.client import Fetcher
 from gateway.upstream.process_pool import ProcessPool
+from gateway.upstream.refused_keys import RefusedKeys
 
 
 class NotTaken(Exception):
@@ -88,6 +89,8 @@ class Gateway:
     upstream: Upstream
     fetcher: Fetcher
     pool: ProcessPool
+    keys: RefusedKeys
+    """The providers that refuse the gateway's key at the moment."""
     chain: Next
     open_calls: set[asyncio.Task[Any]] = field(default_factory=set)
     """The tasks of calls in flight, for a stop that lets them finish."""

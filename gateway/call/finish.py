@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from time import monotonic
+from typing import Final
 
-from gateway.call.chain import Call
+from gateway.call.chain import Attempt, Call
 from gateway.call.cost_of_call import Cost, cost_of
 from gateway.call.settlement import settle
 from gateway.contract.flag import Facts
@@ -15,6 +16,12 @@ from gateway.store.follower import JournalFollower
 from gateway.telemetry.log import Logger
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.observers import Observers
+
+MAX_MESSAGE: Final = 500
+"""Characters of an error's message that are recorded."""
+_FAILED: Final = 500
+_REQUEST_IDS: Final = ("x-amzn-requestid", "request-id", "x-request-id")
+"""Headers by which providers name a request, for their support."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +46,7 @@ class Finish:
         if (overhead := call.overhead(monotonic())) is not None:
             self.metrics.overhead(record.api, overhead)
         self.observers.put(record)
-        self.log.later("call.finished", record.as_dict)
+        self.log.later("call.finished", record.as_dict, "warning" if status >= _FAILED else "info")
 
 
 def _record(call: Call, status: int, outcome: str, facts: Facts, cost: Cost) -> Record:
@@ -61,7 +68,9 @@ def _record(call: Call, status: int, outcome: str, facts: Facts, cost: Cost) -> 
         status=status,
         outcome=outcome,
         error=problem.code if problem else "",
-        error_native=problem.native if problem else "",
+        error_native=(problem.native or problem.reason) if problem else "",
+        error_message=problem.message[:MAX_MESSAGE] if problem else "",
+        upstream_request_id=_request_id(attempt),
         usage=facts.usage,
         extra=facts.extra,
         tier=facts.tier,
@@ -78,3 +87,9 @@ def _record(call: Call, status: int, outcome: str, facts: Facts, cost: Cost) -> 
         dropped=tuple(attempt.dropped) if attempt else (),
         agent=call.agent,
     )
+
+
+def _request_id(attempt: Attempt | None) -> str:
+    """Return the provider's own id of the last try; "" if it named none."""
+    headers = attempt.head.headers if attempt and attempt.head else {}
+    return next((headers[name][:MAX_MESSAGE] for name in _REQUEST_IDS if name in headers), "")

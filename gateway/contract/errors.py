@@ -57,6 +57,10 @@ class Problem:
     retry_after: float | None = None
     """Seconds to wait, if the provider or a quota says."""
     retryable: bool = False
+    reason: str = ""
+    """A word for the record where there is no native name to pass on: `no_such_host`, `connection_refused` ..."""
+    key_refused: bool = False
+    """The provider does not accept the key that it was shown, whatever is asked for with it."""
     param: str = ""
     """The wrong field of the request, such as `messages[0].content`; "" if no field is wrong."""
 

@@ -146,6 +146,8 @@ def problem_of(head: Head, body: bytes) -> Problem | None:
     return _error_of(head, body)
 
 
+_UNAUTHORIZED: Final = 401
+"""RFC 9110, 15.5.2: the credentials are not valid; a 403 says that they do not suffice."""
 _ERROR_FIRST: Final = re.compile(rb'\s*\{\s*"error"\s*:\s*[{"]')
 
 
@@ -158,6 +160,7 @@ def _error_of(head: Head, body: bytes) -> Problem:
         status=head.status,
         retry_after=retry_after(head),
         retryable=head.status in {408, 409, 429} or head.status >= 500,
+        key_refused=head.status == _UNAUTHORIZED,
     )
 
 

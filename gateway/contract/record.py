@@ -54,7 +54,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     error: str
     """The code of the problem (`errors.py`); "" without one."""
     error_native: str
-    """The provider's own name for the problem."""
+    """The provider's own name for it, or why it could not be reached: `no_such_host`, `tls` ..."""
+    error_message: str = ""
+    """The beginning of what was said to the client, or would have been."""
+    upstream_request_id: str = ""
+    """The provider's own id of the request (`x-amzn-requestid`), for its support."""
     usage: Usage
     extra: Mapping[str, int] = {}
     """Counts of billed items other than tokens, such as `web_search`."""
@@ -97,6 +101,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             "outcome": self.outcome,
             "error": self.error,
             "error_native": self.error_native,
+            "error_message": self.error_message,
+            "upstream_request_id": self.upstream_request_id,
             "tokens": self.usage.as_dict(),
             "extra": dict(self.extra),
             "tier": self.tier,

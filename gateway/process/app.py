@@ -43,6 +43,7 @@ from gateway.telemetry.observers import Observers
 from gateway.upstream.client import Upstream
 from gateway.upstream.fetch.client import Fetcher
 from gateway.upstream.process_pool import ProcessPool
+from gateway.upstream.refused_keys import RefusedKeys
 from gateway.web import discovery
 from gateway.web.admin import bodies as bodies_route
 from gateway.web.admin import config as config_routes
@@ -115,6 +116,7 @@ def _gateway(config: Config, registry: Registry, state: Path, log: Logger) -> Ga
     upstream = Upstream()
     fetcher = Fetcher()
     pool = ProcessPool()
+    keys = RefusedKeys()
     fetching = Fetching(fetcher, metrics, log)
     key = load_key(state)
     steps = chain(
@@ -130,7 +132,7 @@ def _gateway(config: Config, registry: Registry, state: Path, log: Logger) -> Ga
         Translate(pool),
         Steps(upstream, fetching, providers),
         cost,
-        last=CallProvider(upstream, pool, metrics, log),
+        last=CallProvider(upstream, pool, metrics, keys, log),
     )
     gateway = Gateway(
         observers=observers,
@@ -145,6 +147,7 @@ def _gateway(config: Config, registry: Registry, state: Path, log: Logger) -> Ga
         upstream=upstream,
         fetcher=fetcher,
         pool=pool,
+        keys=keys,
         chain=steps,
     )
     return gateway

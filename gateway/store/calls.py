@@ -17,7 +17,8 @@ from gateway.store.entries import MAX_INTEGER
 
 _BEFORE_USAGE: Final = (
     "id", "session_id", "at", "identity", "node", "provider", "model", "api", "upstream_api", "operation", "stream",
-    "status", "outcome", "error", "error_native",
+    "status", "outcome", "error", "error_native", "error_message",
+    "upstream_request_id",
 )  # fmt: skip
 _AFTER_USAGE: Final = (
     "extra", "tier", "reported", "cost", "cost_basis", "estimated", "charges", "stop", "tools", "duration_ms",
@@ -58,6 +59,8 @@ def call_row(record: Record) -> tuple[Any, ...]:
         record.outcome,
         record.error,
         record.error_native,
+        record.error_message,
+        record.upstream_request_id,
         *_counts(
             usage.input,
             usage.output,

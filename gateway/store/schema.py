@@ -171,7 +171,12 @@ _SECOND: Final = (
     "INSERT INTO place VALUES (1, 0, 0)",
 )
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _SECOND)
+_THIRD: Final = (
+    "ALTER TABLE calls ADD COLUMN error_message TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE calls ADD COLUMN upstream_request_id TEXT NOT NULL DEFAULT ''",
+)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _SECOND, _THIRD)
 
 
 def migrate(connection: sqlite3.Connection, name: str) -> None:

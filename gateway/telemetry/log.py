@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, MutableMapping
 from functools import lru_cache, partial
 from time import sleep
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Literal, Protocol, cast
 
 import orjson
 import structlog
@@ -38,6 +38,7 @@ _SECRET_KEY: Final = re.compile(
 _SECRET_VALUE: Final = re.compile(r"(?i)\b(bearer|basic) +[\w.+/=~-]{8,}|(?<=credential=)\S+")
 
 Entry = MutableMapping[str, Any]
+Level = Literal["info", "warning", "error"]
 
 
 class Output(Protocol):
@@ -62,8 +63,8 @@ class Logger(Protocol):
     def exception(self, event: str, **fields: Any) -> None:
         """An error, with the traceback of the exception that is being handled."""
 
-    def later(self, event: str, fields: Callable[[], Mapping[str, Any]]) -> None:
-        """As `info`, made in the thread that writes: for what every call says, which must cost it next to nothing."""
+    def later(self, event: str, fields: Callable[[], Mapping[str, Any]], level: Level = "info") -> None:
+        """A line of any level, made in the thread that writes: for lines of every call, at no cost to it."""
 
 
 def configure(stream: Output | None = None, *, json: bool | None = None) -> Logger:
@@ -92,13 +93,13 @@ class _Log:
         self._lines = lines
         self._processors = processors
 
-    def later(self, event: str, fields: Callable[[], Mapping[str, Any]]) -> None:
-        self._lines.put(partial(self._rendered, event, fields))
+    def later(self, event: str, fields: Callable[[], Mapping[str, Any]], level: Level = "info") -> None:
+        self._lines.put(partial(self._rendered, event, fields, level))
 
-    def _rendered(self, event: str, fields: Callable[[], Mapping[str, Any]]) -> bytes:
+    def _rendered(self, event: str, fields: Callable[[], Mapping[str, Any]], level: Level) -> bytes:
         entry: Any = {"event": event, **fields()}
         for processor in self._processors:
-            entry = processor(None, "info", entry)
+            entry = processor(None, level, entry)
         line: bytes = entry
         return line
 

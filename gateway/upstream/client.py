@@ -25,6 +25,7 @@ from gateway.contract.errors import (
     UpstreamFailed,
 )
 from gateway.contract.flag import Head, UpstreamRequest
+from gateway.upstream.faults import unreachable
 
 MAX_BODY: Final = 64 * 1024 * 1024
 """Bytes of a reply that is not streamed; a larger one is a fault, and would be held in memory whole."""
@@ -100,12 +101,14 @@ class Upstream:
         Raises `UpstreamFailed` (unavailable or timeout) when there is none.
         """
         timeout = aiohttp.ClientTimeout(total=None, connect=timeouts.connect_seconds, sock_read=timeouts.read_seconds)
+        target = url(provider.baseurl, send)
         headers = {**_OWN_HEADERS, **send.headers, **added}
         try:
             response = await self._request(provider, send, headers, timeout)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            message = f"{provider.id} cannot be reached: {type(error).__name__}"
-            raise NotReached(Problem(UNAVAILABLE, message, retryable=True)) from None
+            why = unreachable(error, target.host or "", target.port)
+            message = f"{provider.id} cannot be reached: {why.words}"
+            raise NotReached(Problem(UNAVAILABLE, message, reason=why.name, retryable=True)) from None
         except TimeoutError as error:
             message = f"{provider.id} did not answer in time: {type(error).__name__}"
             raise UpstreamFailed(Problem(TIMEOUT, message, retryable=True)) from None

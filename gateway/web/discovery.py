@@ -63,11 +63,16 @@ async def to_pages(request: web.Request) -> web.Response:
 
 
 async def ready(request: web.Request) -> web.Response:
-    """503 while draining; a broken configuration file is told of, but the last good one serves."""
+    """503 while draining; else ready, also with a broken configuration file and with a key that a provider refused.
+
+    Neither provider nor file is named, because anybody may ask.
+    """
     gateway = request.app[GATEWAY]
     if gateway.draining:
         return _json({"status": "draining"}, status=503)
-    return _json({"status": "ready", "config": "stale" if gateway.config_error else "current"})
+    refused = any(provider in gateway.keys for provider in gateway.runtime.config.providers.values())
+    config = "stale" if gateway.config_error else "current"
+    return _json({"status": "ready", "config": config, "keys": "refused" if refused else "accepted"})
 
 
 def _offers(request: web.Request) -> Sequence[Offer] | web.Response:

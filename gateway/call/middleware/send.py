@@ -11,6 +11,7 @@ from typing import Final
 from gateway.call.chain import Answer, Attempt, Call, Items
 from gateway.contract.errors import (
     UNAVAILABLE,
+    UPSTREAM,
     NotReached,
     Refused,
     Truncated,
@@ -21,7 +22,9 @@ from gateway.contract.flag import Decoder, Event, Head, Problem
 from gateway.telemetry.log import Logger
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream.client import MAX_BODY, Upstream, UpstreamResponse
+from gateway.upstream.credentials import keys
 from gateway.upstream.process_pool import DropRelay, ProcessPool
+from gateway.upstream.refused_keys import RefusedKeys
 
 AFTER_LAST: Final = 2.0
 """Seconds to read on after a stream's terminal event, for the usage that may follow it."""
@@ -30,6 +33,8 @@ BATCH_EVENTS: Final = 256
 """Events of one read that are handed on together; after so many, others get their turn."""
 MAX_ERROR: Final = 1024 * 1024
 """Bytes of an error's body."""
+MAX_SAID: Final = 300
+"""Characters of a provider's message that the log repeats."""
 
 SHORTEST_KEY: Final = 16
 """Characters of a header's value that may be a key; shorter ones are words, and stand in errors for other reasons."""
@@ -46,6 +51,7 @@ class CallProvider:
     upstream: Upstream
     pool: ProcessPool
     metrics: Metrics
+    keys: RefusedKeys
     log: Logger
 
     async def __call__(self, call: Call) -> Answer:
@@ -73,6 +79,7 @@ class CallProvider:
         head = attempt.head = reply.head
         attempt.meter = candidate.flag.meter(attempt.request, candidate.target, head)
         if head.status == 200 and attempt.request.stream and not _is_json(head):
+            self._key_accepted(attempt)
             decoder = candidate.flag.decoder(attempt.request, candidate.target, head)
             return Answer(200, forwarded(head), items=self._decoded(call, attempt, reply, decoder))
         body = await attempt.wait(reply.read(MAX_ERROR if head.status >= 400 else MAX_BODY))
@@ -83,8 +90,10 @@ class CallProvider:
         if head.status >= 400:
             body = without_keys(body, attempt.headers)
         if problem := candidate.flag.problem(head, body):
-            self._note_refused_key(call, attempt, problem)
+            if problem.key_refused and _is_our_key(attempt):
+                raise self._key_refused(call, attempt, problem)
             raise UpstreamFailed(problem, body, forwarded(head), head.status)
+        self._key_accepted(attempt)
         if attempt.request.stream:
             raise Truncated("the provider answered a request for a stream with a body that is none")
         return Answer(head.status, forwarded(head), body=body)
@@ -103,8 +112,10 @@ class CallProvider:
         try:
             timeouts = call.runtime.config.resilience.timeouts
             reply = await attempt.wait(self.upstream.open(provider, send, attempt.headers, timeouts))
-        except NotReached:
+        except NotReached as error:
             attempt.sent = False
+            said = {"reason": error.problem.reason, "message": error.problem.message}
+            self.log.warning("upstream.unreachable", provider=provider.id, request_id=call.id, **said)
             raise
         call.stack.callback(reply.close)
         return reply
@@ -129,12 +140,24 @@ class CallProvider:
     def _note_error(self, attempt: Attempt, error: UpstreamFailed) -> None:
         self.metrics.upstream_error(attempt.candidate.offer.provider_id, error.problem.code)
 
-    def _note_refused_key(self, call: Call, attempt: Attempt, problem: Problem) -> None:
-        if problem.status in {401, 403} and attempt.candidate.offer.provider.auth_mode == "override":
-            provider = attempt.candidate.offer.provider_id
-            self.metrics.upstream_auth_failure(provider)
-            said = {"status": problem.status, "native": problem.native}
-            self.log.warning("upstream.key_refused", provider=provider, request_id=call.id, **said)
+    def _key_refused(self, call: Call, attempt: Attempt, problem: Problem) -> UpstreamFailed:
+        """Note that a provider refused the gateway's key; the caller, who cannot help it, is told whom to ask."""
+        provider = attempt.candidate.offer.provider
+        self.keys.refused(provider)
+        self.metrics.upstream_auth_failure(provider.id)
+        said = {"status": problem.status, "native": problem.native, "message": problem.message[:MAX_SAID]}
+        self.log.warning("upstream.key_refused", provider=provider.id, request_id=call.id, **said)
+        message = f"{provider.id} refused the gateway's key; tell an administrator of this gateway"
+        reason = problem.native or str(problem.status)
+        return UpstreamFailed(Problem(UPSTREAM, message, reason=reason))
+
+    def _key_accepted(self, attempt: Attempt) -> None:
+        if _is_our_key(attempt):
+            self.keys.accepted(attempt.candidate.offer.provider)
+
+
+def _is_our_key(attempt: Attempt) -> bool:
+    return keys.is_gateways(attempt.candidate.offer.provider, attempt.request.headers)
 
 
 async def _batches(events: Iterable[Event]) -> AsyncGenerator[list[Event], None]:

@@ -54,6 +54,11 @@ def headers(provider: Provider, client: Mapping[str, str]) -> dict[str, str]:
     return _key(provider)
 
 
+def is_gateways(provider: Provider, client: Mapping[str, str]) -> bool:
+    """Return whether the credential of such a request is the gateway's affair, and not the client's own."""
+    return provider.auth_mode != "passthrough" or headers(provider, client) == _key(provider)
+
+
 def _key(provider: Provider) -> dict[str, str]:
     """None for an empty key, as of a local server that asks for none."""
     key = provider.apikey.value

@@ -81,7 +81,7 @@ async def providers(request: web.Request) -> web.Response:
     gateway = request.app[GATEWAY]
     config = gateway.runtime.config
     cards = views.provider_cards(
-        config.providers.values(), _granted(request), gateway.runtime.prices, everything=seen.admin
+        config.providers.values(), _granted(request), gateway.runtime.prices, gateway.keys, everything=seen.admin
     )
     return await _page(
         request, "providers.html", seen, cards=cards, curl=_curl(request), config_error=_config_error(gateway, seen)

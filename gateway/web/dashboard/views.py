@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Container, Iterable
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
@@ -40,11 +40,18 @@ class ProviderCard:
     flags: tuple[str, ...]
     cost_basis: str
     disabled: bool
+    key_refused: bool
+    """The provider refused the gateway's key, and has served no call since."""
     models: tuple[ModelLine, ...]
 
 
 def provider_cards(
-    providers: Iterable[Provider], granted: Collection[tuple[str, str]], prices: Prices, *, everything: bool
+    providers: Iterable[Provider],
+    granted: Collection[tuple[str, str]],
+    prices: Prices,
+    keys: Container[Provider],
+    *,
+    everything: bool,
 ) -> list[ProviderCard]:
     """Cards in the configuration's order: of all that is configured (`everything`), or of what is granted.
 
@@ -58,11 +65,11 @@ def provider_cards(
             if everything or (provider.id, model) in granted
         )
         if lines or everything:
-            cards.append(_card(provider, lines))
+            cards.append(_card(provider, lines, key_refused=provider in keys))
     return cards
 
 
-def _card(provider: Provider, lines: tuple[ModelLine, ...]) -> ProviderCard:
+def _card(provider: Provider, lines: tuple[ModelLine, ...], *, key_refused: bool) -> ProviderCard:
     host = urlsplit(provider.baseurl).hostname or ""
     return ProviderCard(
         id=provider.id,
@@ -73,6 +80,7 @@ def _card(provider: Provider, lines: tuple[ModelLine, ...]) -> ProviderCard:
         flags=tuple(provider.flags),
         cost_basis=provider.cost_basis or "",
         disabled=provider.disabled,
+        key_refused=key_refused,
         models=lines,
     )
 

@@ -70,6 +70,8 @@ def application(store: SqliteStore | Broken, config: Config = CONFIG) -> web.App
         config=config, grants=Grants(config.grants, config.providers), catalog=Catalog(config), prices=Prices.load()
     )
     app = web.Application(middlewares=[caller])
-    app[GATEWAY] = cast("Gateway", SimpleNamespace(runtime=runtime, store=store, log=logger()[0], config_error=""))
+    app[GATEWAY] = cast(
+        "Gateway", SimpleNamespace(runtime=runtime, store=store, log=logger()[0], config_error="", keys=())
+    )
     app.add_routes([*sessions.routes(), *pages.routes()])
     return app

@@ -83,7 +83,7 @@ def test_a_region_is_read_from_the_host(host, region):
 
 
 def cards(granted, *, everything):
-    return views.provider_cards(CONFIG.providers.values(), granted, Prices.load(), everything=everything)
+    return views.provider_cards(CONFIG.providers.values(), granted, Prices.load(), (), everything=everything)
 
 
 def test_a_user_sees_providers_with_granted_models_only():

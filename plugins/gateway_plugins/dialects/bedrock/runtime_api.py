@@ -230,7 +230,21 @@ def problem_for(head: Head, body: bytes) -> Problem | None:
         status=head.status if head.status >= 400 else status,
         retry_after=json_api.retry_after(head),
         retryable=retryable,
+        key_refused=head.status in {401, 403} and (native in _KEY_FAULTS or _KEY_REFUSED.search(message) is not None),
     )
+
+
+_KEY_FAULTS: Final = frozenset(
+    {
+        "ExpiredTokenException", "IncompleteSignature", "InvalidClientTokenId", "InvalidSignatureException",
+        "MissingAuthenticationToken", "MissingAuthenticationTokenException", "UnrecognizedClientException",
+    }
+)  # fmt: skip
+_KEY_REFUSED: Final = re.compile(
+    "API Key|bearer token|security token|Authentication failed|CallWithBearerToken", re.IGNORECASE
+)
+"""What a 403 says of a bad key; missing access to a model, and a denied `bedrock:InvokeModel`, are other sentences of
+the same exception."""
 
 
 def stream_failure(frame: Frame) -> UpstreamFailed | None:

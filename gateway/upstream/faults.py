@@ -1,0 +1,59 @@
+"""Says in words why a provider could not be reached: host, port and reason, for the caller, the log and the record.
+
+Nothing here opens a connection or raises.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from typing import Final, NamedTuple
+
+import aiohttp
+
+_ERRNOS: Final = {
+    errno.ECONNREFUSED: ("connection_refused", "nothing listens there (connection refused)"),
+    errno.EHOSTUNREACH: ("no_route", "no route to the host"),
+    errno.ENETUNREACH: ("no_route", "no route to the network"),
+    errno.ETIMEDOUT: ("connect_timeout", "no answer in time"),
+    errno.ECONNRESET: ("connection_reset", "the connection was reset"),
+}
+_NAMELESS: Final = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
+
+
+class Unreachable(NamedTuple):
+    """Why there is no connection."""
+
+    name: str
+    """One word for the record: `no_such_host`, `connection_refused`, `tls`, `connect_timeout` ..."""
+    words: str
+    """The reason with host and port."""
+
+
+def unreachable(error: Exception, host: str, port: int | None) -> Unreachable:
+    """Return the reason of an error of aiohttp's that came before a connection did."""
+    place = f"{host}:{port}"
+    match error:
+        case aiohttp.ClientConnectorDNSError():
+            return _unresolved(error.os_error, host)
+        case aiohttp.ClientConnectorCertificateError():
+            reason = getattr(error.certificate_error, "verify_message", "") or "it does not fit"
+            return Unreachable("tls", f"the TLS certificate of {place} is not accepted: {reason}")
+        case aiohttp.ClientConnectorSSLError():
+            said = getattr(error.os_error, "reason", None) or "the handshake failed"
+            return Unreachable("tls", f"no TLS with {place}: {str(said).lower().replace('_', ' ')}")
+        case aiohttp.ClientConnectorError():
+            name, words = _ERRNOS.get(error.os_error.errno or 0) or ("connect_failed", _strerror(error.os_error))
+            return Unreachable(name, f"{place}: {words}")
+    return Unreachable("connect_timeout", f"{place}: no connection in time")
+
+
+def _unresolved(error: OSError, host: str) -> Unreachable:
+    if error.errno in _NAMELESS:
+        return Unreachable("no_such_host", f"no such host {host}")
+    return Unreachable("dns", f"the name {host} cannot be looked up: {error.strerror or 'no answer'}")
+
+
+def _strerror(error: OSError) -> str:
+    return os.strerror(error.errno) if error.errno else type(error).__name__

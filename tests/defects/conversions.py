@@ -1,7 +1,7 @@
 """The nine conversions between dialects, without a network: what a client says is judged and read as the provider gets it.
 
 `Conversion.sent` translates a request and lets the simulated provider's rules judge it; `view` reads what was sent in plain
-values, so that one test holds for every dialect; `Conversion.told` translates a provider's reply, streamed and whole.
+values, so that one test holds for every dialect; `Conversion.reply_body` translates a provider's reply, streamed and whole.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from gateway.testkit.render import (
 from gateway.testkit.rules.chat import chat_fault
 from gateway.testkit.rules.claude import claude_fault
 from gateway.testkit.rules.converse import converse_fault
-from tests.defects.speakers import SPEAKERS
-from tests.helpers.folding import FOLDS
+from tests.helpers.clients import CLIENTS
+from tests.helpers.fold import fold
 
 HAIKU = "us.anthropic.claude-haiku-4-5-20251001-v1:0"
 OPUS = "us.anthropic.claude-opus-5"
@@ -64,7 +64,7 @@ class Sent:
 
 class Conversion:
     def __init__(self, client, upstream):
-        self.say = SPEAKERS[client]
+        self.say = CLIENTS[client]
         self.client = client
         self.upstream = upstream
 
@@ -100,7 +100,7 @@ class Conversion:
             {name: value for name, value in body.items() if name != "anthropic_beta"}, caps, bedrock=False
         )
 
-    def told(self, reply, *, stream, **wishes):
+    def reply_body(self, reply, *, stream, **wishes):
         """The body that a client gets of a reply, put together from its events if it is streamed.
 
         The reply is a `Canned`, or (events, whole) in the provider's dialect.
@@ -112,15 +112,15 @@ class Conversion:
         events, whole = reply if isinstance(reply, tuple) else rendered(self.upstream, reply)
         if not stream:
             return json.loads(translation.whole(json.dumps(whole).encode()))
-        return FOLDS[self.client](self.events(translation, events))
+        return fold(self.client, self.events(translation, events))
 
     def events(self, translation, events):
         """(event type, data) of what the client gets."""
         out = [made for kind, data in events for made in translation.feed(event(kind, data))]
         return [(made.kind, made.data) for made in [*out, *translation.close()] if made.payload[:1] == b"{"]
 
-    def heard(self, reply, *, stream, **wishes):
-        return self.say.heard(self.told(reply, stream=stream, **wishes))
+    def read_reply(self, reply, *, stream, **wishes):
+        return self.say.read_reply(self.reply_body(reply, stream=stream, **wishes))
 
 
 def rendered(upstream, canned):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.defects.conversions import conversions
-from tests.defects.wires import line, wires
+from tests.helpers.wires import line, wires
 
 BETAS = "claude-code-20250219,interleaved-thinking-2025-05-14,effort-2025-11-24"
 GUARDRAIL = {"guardrailIdentifier": "g", "guardrailVersion": "2", "trace": "enabled"}

@@ -8,7 +8,7 @@ import base64
 import pytest
 
 from tests.defects.conversions import CLAUDES, HAIKU, LLAMA, MISTRAL, OPENAIS, WRITER, conversions
-from tests.defects.samples import CITY, PDF, PNG
+from tests.helpers.samples import CITY, PDF, PNG
 
 JPEG = base64.b64encode(b"\xff\xd8\xff\xe0" + bytes(16)).decode()
 SVG = base64.b64encode(b"<svg xmlns='http://www.w3.org/2000/svg'/>").decode()

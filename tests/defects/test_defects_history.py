@@ -11,7 +11,7 @@ import pytest
 
 from gateway.testkit.scenarios import Canned, Tool
 from tests.defects.conversions import CLAUDES, GPT_OSS, OPUS, both_ways, conversions, system_of
-from tests.defects.samples import CITY
+from tests.helpers.samples import CITY
 
 TEXT = base64.b64encode(b"hello").decode()
 THOUGHT = Canned(thinking="Six times seven.", text=("Let me look.",), tools=(Tool("look", {"city": "Ulm"}),))
@@ -101,9 +101,9 @@ def second_turn(conversion, canned, *, stream, model=None):
     """What the provider gets when the client sends a reply back with the result of its call."""
     say = conversion.say
     wishes = {"tools": [say.tool(schema=CITY)], **say.thinking(1024), "limit": 4000}
-    reply = conversion.told(canned, stream=stream, **wishes)
-    ((tool_id, _, _),) = say.heard(reply).calls
-    conversation = [*say.user(say.text("Hi")), *say.again(reply), *say.answered(tool_id, say.text("Sun."))]
+    reply = conversion.reply_body(canned, stream=stream, **wishes)
+    ((tool_id, _, _),) = say.read_reply(reply).calls
+    conversation = [*say.user(say.text("Hi")), *say.as_history(reply), *say.answered(tool_id, say.text("Sun."))]
     return conversion.sent(conversation, model, **wishes)
 
 
@@ -127,9 +127,9 @@ def test_defect_49_and_60_redacted_thinking_comes_back_as_it_was(conversion, str
 @conversions(upstreams=CLAUDES)
 def test_defect_48_thinking_of_another_family_is_dropped_aloud(conversion):
     say = conversion.say
-    reply = conversion.told(THOUGHT, stream=False, tools=[say.tool(schema=CITY)])
-    ((tool_id, _, _),) = say.heard(reply).calls
-    conversation = [*say.user(say.text("Hi")), *say.again(reply), *say.answered(tool_id, say.text("Sun."))]
+    reply = conversion.reply_body(THOUGHT, stream=False, tools=[say.tool(schema=CITY)])
+    ((tool_id, _, _),) = say.read_reply(reply).calls
+    conversation = [*say.user(say.text("Hi")), *say.as_history(reply), *say.answered(tool_id, say.text("Sun."))]
     sent = conversion.sent(conversation, caps={"family": "other"}, tools=[say.tool(schema=CITY)])
     assert [part[0] for part in sent.turns[1][1]] == ["text", "call"]
     assert len(sent.dropped) == 1

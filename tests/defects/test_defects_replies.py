@@ -9,7 +9,7 @@ import pytest
 
 from gateway.testkit.scenarios import Canned, Tokens, Tool
 from tests.defects.conversions import PAIRS, Conversion, both_ways, conversions, rendered
-from tests.helpers.folding import FOLDS
+from tests.helpers.fold import fold
 
 TWO_CALLS = Canned(
     thinking="Hm.", text=("Let ", "me look."), tools=(Tool("look", {"city": "Ulm"}), Tool("look", {"city": "Bern"}))
@@ -76,7 +76,7 @@ def ended(upstream, canned, word):
 
 
 def heard_stop(conversion, reply, *, stream, **wishes):
-    found = conversion.heard(reply, stream=stream, **wishes).stop
+    found = conversion.read_reply(reply, stream=stream, **wishes).stop
     assert found in REASONS[conversion.client]
     return found
 
@@ -110,7 +110,7 @@ def test_defect_31_calls_that_a_provider_numbers_from_1_are_told_apart(conversio
     translation = conversion.opened(
         conversion.say.body(conversion.say.user(conversion.say.text("Hi"))), stream=True
     ).translation
-    heard = conversion.say.heard(FOLDS[conversion.client](conversion.events(translation, events)))
+    heard = conversion.say.read_reply(fold(conversion.client, conversion.events(translation, events)))
     assert [given for _, _, given in heard.calls] == [{"city": "Ulm"}, {"city": "Bern"}]
 
 
@@ -152,8 +152,8 @@ def test_defect_35_the_stop_sequence_that_was_met_is_named(conversion, stream):
     text = text.replace('"stopReason": "stop_sequence"', '"stopReason": "stop_sequence", "additionalModelResponseFields": {"stop_sequence": "END"}')  # fmt: skip
     text = text.replace('"finish_reason": "stop_sequence"', '"finish_reason": "stop", "stop_reason": "END"')
     asked = {"additionalModelResponseFieldPaths": ["/stop_sequence"]} if conversion.client == "bedrock_converse" else {}
-    body = conversion.told(tuple(json.loads(text)), stream=stream, **asked)
-    assert conversion.say.heard(body).stop == "stop_sequence"
+    body = conversion.reply_body(tuple(json.loads(text)), stream=stream, **asked)
+    assert conversion.say.read_reply(body).stop == "stop_sequence"
     assert (body.get("stop_sequence") or body["additionalModelResponseFields"]["stop_sequence"]) == "END"
 
 
@@ -182,7 +182,7 @@ def test_defect_36_calls_that_the_limit_cut_off_end_by_the_limit(conversion, str
 @both_ways
 @conversions()
 def test_defect_40_and_41_counts_of_the_cache_arrive_apart_from_the_inputs(conversion, stream):
-    heard = conversion.heard(COUNTED, stream=stream)
+    heard = conversion.read_reply(COUNTED, stream=stream)
     written = 0 if conversion.upstream == "openai_chat" else 250
     assert (heard.input, heard.read, heard.written, heard.output) == (253 - written, 1000, written, 7)
 
@@ -203,7 +203,7 @@ def test_defect_43_counts_of_the_first_and_of_the_last_event_are_not_summed(conv
     events, _ = rendered(conversion.upstream, COUNTED)
     usage = events[0][1]["message"]["usage"]
     events = [(kind, {**data, "usage": {**usage, "output_tokens": 7}}) if kind == "message_delta" else (kind, data) for kind, data in events]  # fmt: skip
-    heard = conversion.heard((events, None), stream=True)
+    heard = conversion.read_reply((events, None), stream=True)
     assert (heard.input, heard.read, heard.written, heard.output) == (3, 1000, 250, 7)
 
 
@@ -211,5 +211,5 @@ def test_defect_43_counts_of_the_first_and_of_the_last_event_are_not_summed(conv
 def test_defect_43_counts_that_come_with_every_chunk_are_not_summed(conversion):
     events, _ = rendered(conversion.upstream, COUNTED)
     usage = events[-1][1]["usage"]
-    heard = conversion.heard(([(kind, {**chunk, "usage": usage}) for kind, chunk in events], None), stream=True)
+    heard = conversion.read_reply(([(kind, {**chunk, "usage": usage}) for kind, chunk in events], None), stream=True)
     assert (heard.input, heard.read, heard.output) == (253, 1000, 7)

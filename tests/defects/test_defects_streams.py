@@ -10,8 +10,8 @@ import pytest
 
 from gateway.testkit import scenarios
 from tests.defects.conversions import OPENAIS
-from tests.defects.wires import WIRES, line, wires
-from tests.helpers.folding import events_of
+from tests.helpers.fold import read_stream
+from tests.helpers.wires import WIRES, line, wires
 
 WORDS = "in the provider's own words"
 FAILED = scenarios.error_in_stream("ThrottlingException", message=WORDS)
@@ -45,7 +45,7 @@ async def broken(wire, state, scenario):
         reply = await opened.post(hello(wire), stream=True)
     assert reply.status == 200, reply.body
     assert DONE[wire.client] not in reply.body
-    events = events_of(reply.body, reply.headers["content-type"])
+    events = read_stream(reply.body, reply.headers["content-type"])
     assert events[-1][0] in ERRORS[wire.client]
     reasons = [choice["finish_reason"] for _, data in events for choice in (data or {}).get("choices", ())]
     assert not any(reasons)

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.testkit.scenarios import Canned, Tool
 from tests.defects.conversions import CLAUDES, HAIKU, OPENAIS, both_ways, conversions, rendered
-from tests.defects.samples import CITY, NO_INPUT
+from tests.helpers.samples import CITY, NO_INPUT
 
 TWO = (("a", "look", {"city": "Ulm"}), ("b", "look", {"city": "Bern"}))
 ONE = (("a", "look", {}),)
@@ -81,7 +81,7 @@ def test_defect_08_and_09_a_name_that_providers_refuse_has_another_there_and_com
     sent = conversion.sent([*asked(say, ("a", name, {})), *say.answered("a", say.text("1"))], tools=[say.tool(name)])
     (alias,) = sent.tools
     assert [part[2] for part in sent.parts("call")] == [alias]
-    heard = conversion.heard(Canned(tools=(Tool(alias, {"x": 1}),)), stream=stream, tools=[say.tool(name)])
+    heard = conversion.read_reply(Canned(tools=(Tool(alias, {"x": 1}),)), stream=stream, tools=[say.tool(name)])
     assert [call[1:] for call in heard.calls] == [(name, {"x": 1})]
 
 
@@ -192,10 +192,10 @@ def test_defect_17_strict_tools_are_dropped_aloud_where_the_model_refuses_them(c
 @conversions()
 def test_defect_18_a_call_without_arguments_has_an_empty_object(conversion, stream):
     reply = Canned(text=("So.",), tools=(Tool("look"), Tool("look", {"x": 1})))
-    heard = conversion.heard(reply, stream=stream, tools=[conversion.say.tool()])
+    heard = conversion.read_reply(reply, stream=stream, tools=[conversion.say.tool()])
     assert [given for _, _, given in heard.calls] == [{}, {"x": 1}]
     if conversion.client in OPENAIS:
-        body = str(conversion.told(reply, stream=stream, tools=[conversion.say.tool()]))
+        body = str(conversion.reply_body(reply, stream=stream, tools=[conversion.say.tool()]))
         assert "'arguments': '{}'" in body
 
 
@@ -205,7 +205,7 @@ def test_defect_18_arguments_that_a_server_leaves_empty_are_an_empty_object(conv
     events, whole = rendered("openai_chat", Canned(tools=(Tool("look"),)))
     reply = json.loads(json.dumps([events, whole]).replace('"arguments": "{}"', '"arguments": ""'))
     silent = [pair for pair in reply[0] if not continues_a_call(pair[1])]
-    heard = conversion.heard((silent, reply[1]), stream=stream, tools=[conversion.say.tool()])
+    heard = conversion.read_reply((silent, reply[1]), stream=stream, tools=[conversion.say.tool()])
     assert [given for _, _, given in heard.calls] == [{}]
     if stream:
         assert fragments(conversion, silent) == "{}"

@@ -203,39 +203,10 @@ def _deltas(kind: str, value: Any) -> list[dict[str, Any]]:
     return deltas + ([{"reasoningContent": {"signature": inner["signature"]}}] if "signature" in inner else [])
 
 
-def folded(chunks: list[Event]) -> dict[str, Any]:
-    """A stream's chunks put together as a client does it, in the shape of a whole reply's choice."""
-    message: dict[str, Any] = {"content": "", "reasoning_content": "", "thinking_blocks": [], "tool_calls": []}
-    found: dict[str, Any] = {"message": message, "finish_reason": None, "usage": None}
-    for chunk in (chunk.data for chunk in chunks):
-        if not chunk["choices"]:
-            found["usage"] = chunk["usage"]
-            continue
-        choice = chunk["choices"][0]
-        assert choice["index"] == 0
-        assert found["finish_reason"] is None
-        found["finish_reason"] = choice["finish_reason"]
-        found["native_finish_reason"] = choice.get("native_finish_reason")
-        delta = choice["delta"]
-        message["content"] += delta.get("content") or ""
-        message["reasoning_content"] += delta.get("reasoning_content") or ""
-        for block in delta.get("thinking_blocks") or []:
-            assert block.pop("index") == len(message["thinking_blocks"])
-            message["thinking_blocks"].append(block)
-        for call in delta.get("tool_calls") or []:
-            if "id" in call:
-                assert call["index"] == len(message["tool_calls"])
-                message["tool_calls"].append(call)
-            else:
-                message["tool_calls"][call["index"]]["function"]["arguments"] += call["function"]["arguments"]
-    return found
-
-
-def replied(translation: Any, content: list[dict[str, Any]], stop: str, usage: dict[str, Any]) -> dict[str, Any]:
-    """The choice and usage of a whole reply, in the shape of `folded`."""
-    output = {"message": {"role": "assistant", "content": content}}
-    body = orjson.loads(translation.whole(orjson.dumps({"output": output, "stopReason": stop, "usage": usage})))
-    message = body["choices"][0]["message"]
+def choice(body: dict[str, Any]) -> dict[str, Any]:
+    """Return the only choice of a whole or folded reply with its usage; members of the message that are missing are empty."""
+    (found,) = body["choices"]
+    message = found["message"]
     return {
         "message": {
             "content": message["content"] or "",
@@ -243,7 +214,13 @@ def replied(translation: Any, content: list[dict[str, Any]], stop: str, usage: d
             "thinking_blocks": message.get("thinking_blocks", []),
             "tool_calls": message.get("tool_calls", []),
         },
-        "finish_reason": body["choices"][0]["finish_reason"],
-        "native_finish_reason": body["choices"][0]["native_finish_reason"],
+        "finish_reason": found["finish_reason"],
+        "native_finish_reason": found.get("native_finish_reason"),
         "usage": body["usage"],
     }
+
+
+def whole_reply(translation: Any, content: list[dict[str, Any]], stop: str, usage: dict[str, Any]) -> dict[str, Any]:
+    """Return the client's body for a whole reply of Converse."""
+    output = {"message": {"role": "assistant", "content": content}}
+    return orjson.loads(translation.whole(orjson.dumps({"output": output, "stopReason": stop, "usage": usage})))

@@ -108,37 +108,3 @@ def streamed(translation: Any, *events: tuple[str, Any]) -> list[Event]:
     """The events for the client, the last ones included."""
     out = [made for kind, data in events for made in translation.feed(event(kind, data))]
     return [*out, *translation.close()]
-
-
-def message_of(events: list[Event]) -> Any:
-    """The message that a client puts together from a stream, as Anthropic's SDK does it."""
-    message: Any = None
-    pieces: dict[int, str] = {}
-    for each in events:
-        data = orjson.loads(each.payload)
-        assert data["type"] == each.kind
-        if each.kind == "message_start":
-            assert message is None
-            message = data["message"]
-        elif each.kind == "content_block_start":
-            assert data["index"] == len(message["content"])
-            message["content"].append(data["content_block"])
-        elif each.kind == "content_block_delta":
-            _add(message["content"][data["index"]], data["delta"], pieces, data["index"])
-        elif each.kind == "message_delta":
-            message |= data["delta"]
-            message["usage"] |= data["usage"]
-    for index, piece in pieces.items():
-        message["content"][index]["input"] = orjson.loads(piece)
-    return message
-
-
-def _add(block: Any, delta: Any, pieces: dict[int, str], index: int) -> None:
-    kind = delta["type"]
-    if kind == "input_json_delta":
-        pieces[index] = pieces.get(index, "") + delta["partial_json"]
-    elif kind == "citations_delta":
-        block.setdefault("citations", []).append(delta["citation"])
-    else:
-        name = kind.removesuffix("_delta")
-        block[name] = block[name] + delta[name]

@@ -5,16 +5,13 @@ What goes to a provider is judged by that provider's own judge; what goes to the
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import orjson
 import pytest
-from openai.types.responses import Response, ResponseStreamEvent
-from pydantic import TypeAdapter
 
 from gateway.contract.errors import Refused
-from gateway.contract.flag import Caps, ClientRequest, Event, Members, Target
+from gateway.contract.flag import Caps, ClientRequest, Members, Target
 from gateway.testkit.rules.chat import chat_fault
 from gateway_plugins.translators import (
     openai_responses__anthropic_messages,
@@ -93,60 +90,6 @@ def said(text: str, role: str = "user") -> dict[str, Any]:
 
 def tool(name: str = "look", **more: Any) -> dict[str, Any]:
     return {"type": "function", "name": name, "parameters": {"type": "object", "properties": {}}, **more}
-
-
-@cache
-def _events() -> TypeAdapter[Any]:
-    return TypeAdapter(ResponseStreamEvent)
-
-
-@cache
-def _response() -> TypeAdapter[Any]:
-    return TypeAdapter(Response)
-
-
-def valid_response(response: dict[str, Any]) -> dict[str, Any]:
-    _response().validate_python(response)
-    return response
-
-
-def folded(events: list[Event]) -> dict[str, Any]:
-    """The terminal event's response, after every event was judged: types, numbers, order, and that deltas make it up."""
-    datas = [event.data for event in events]
-    assert [data["sequence_number"] for data in datas] == list(range(len(datas)))
-    assert [data["type"] for data in datas[:2]] == ["response.created", "response.in_progress"]
-    assert [event.kind for event in events] == [data["type"] for data in datas]
-    for data in datas:
-        _events().validate_python(data)
-    items: list[dict[str, Any]] = []
-    texts: dict[tuple[Any, ...], str] = {}
-    open_item = None
-    for data in datas[2:-1]:
-        kind = data["type"]
-        if kind == "response.output_item.added":
-            assert open_item is None
-            assert data["output_index"] == len(items)
-            open_item = data["item"]
-            continue
-        assert open_item is not None, kind
-        assert data["output_index"] == len(items)
-        if kind == "response.output_item.done":
-            assert data["item"]["id"] == open_item["id"]
-            items.append(data["item"])
-            open_item = None
-            continue
-        assert data["item_id"] == open_item["id"]
-        key = (len(items), data.get("content_index"), data.get("summary_index"))
-        if kind.endswith(".delta"):
-            texts[key] = texts.get(key, "") + data["delta"]
-        elif kind.endswith(".done") and "part" not in data:
-            whole = next(data[name] for name in ("text", "refusal", "arguments", "input") if name in data)
-            assert texts.get(key, "") == whole
-    assert open_item is None
-    response = datas[-1]["response"]
-    assert datas[-1]["type"] == f"response.{response['status']}"
-    assert response["output"] == items
-    return valid_response(response)
 
 
 def comparable(response: dict[str, Any]) -> dict[str, Any]:

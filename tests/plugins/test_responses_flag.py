@@ -15,7 +15,8 @@ from gateway.testkit.render import responses as render_responses
 from gateway.testkit.scenarios import NAMED, Canned, Tokens, Tool
 from gateway_plugins import openai_responses as flag
 from gateway_plugins.dialects.openai_responses.reasoning import packed
-from tests.helpers.responses_to import ask, said, valid_response
+from tests.helpers.fold import valid_response
+from tests.helpers.responses_to import ask, said
 
 HEAD = Head(200, {"content-type": "text/event-stream"})
 OURS = {

@@ -13,12 +13,12 @@ from gateway.testkit import scenarios
 from gateway.testkit.bedrock import BedrockSim
 from gateway.testkit.scenarios import Canned, Scenario, Tokens
 from tests.defects.conversions import OPENAIS, both_ways
-from tests.defects.speakers import SPEAKERS
-from tests.defects.wires import line, wires
 from tests.end_to_end.test_recordings import streamed
-from tests.helpers.folding import FOLDS, events_of
+from tests.helpers.clients import CLIENTS
+from tests.helpers.fold import fold, read_stream
 from tests.helpers.gateway import KEY, bedrock, gate
 from tests.helpers.recordings import exchanges, served
+from tests.helpers.wires import line, wires
 
 REPLY = Canned(
     text=("Hello", " you"), tokens=Tokens(input=3, output=7, cache_read=1000, cache_write_5m=200, cache_write_1h=50)
@@ -33,7 +33,7 @@ def counts(heard):
     return {"input": heard.input, "read": heard.read, "written": heard.written, "output": heard.output}
 
 
-def told(tokens):
+def recorded(tokens):
     """By the names of `counts`, from a call's record."""
     written = tokens["cache_write_5m"] + tokens["cache_write_1h"]
     return {"input": tokens["input"], "read": tokens["cache_read"], "written": written, "output": tokens["output"]}
@@ -44,11 +44,11 @@ def told(tokens):
 async def test_a_reply_has_the_same_counts_on_every_conversion(wire, stream, tmp_path):
     async with line(wire, tmp_path) as opened:
         opened.simulated.script(Scenario(REPLY))
-        body = await opened.told(wire.say.body(wire.say.user(wire.say.text("Hi"))), stream=stream)
+        body = await opened.reply_body(wire.say.body(wire.say.user(wire.say.text("Hi"))), stream=stream)
         (record,) = await opened.gw.calls()
     expected = WITHOUT_WRITES if wire.provider in OPENAIS else BY_KIND
     assert tuple(record["tokens"][kind] for kind in KINDS) == expected
-    assert counts(wire.say.heard(body)) == told(record["tokens"])
+    assert counts(wire.say.read_reply(body)) == recorded(record["tokens"])
     if wire.say.dialect == "anthropic_messages" and wire.provider not in OPENAIS and not stream:
         written = body["usage"]["cache_creation"]
         assert (written["ephemeral_5m_input_tokens"], written["ephemeral_1h_input_tokens"]) == (200, 50)
@@ -78,7 +78,7 @@ async def test_every_client_of_a_recorded_reply_is_told_what_bedrock_counted(exc
         BedrockSim(keys={KEY}, models={model}) as simulated,
         gate(tmp_path, {"b": bedrock(simulated.url, models=[model], flags=["bedrock_converse"])}) as gw,
     ):
-        for flag, say in SPEAKERS.items():
+        for flag, say in CLIENTS.items():
             simulated.script(scenarios.raw(data, content_type))
             body = say.body(say.user(say.text("Hi")))
             if "model" in body:
@@ -88,8 +88,10 @@ async def test_every_client_of_a_recorded_reply_is_told_what_bedrock_counted(exc
             reply = await gw.post(say.path(model, stream=stream), body)
             assert reply.status == 200, reply.body
             whole = json.loads(reply.body) if not stream else None
-            found[flag] = whole or FOLDS[say.dialect](events_of(reply.body, reply.headers["content-type"]))
-        records = await gw.calls(len(SPEAKERS))
+            found[flag] = whole or fold(say.dialect, read_stream(reply.body, reply.headers["content-type"]))
+        records = await gw.calls(len(CLIENTS))
     expected = reported(exchange)
-    assert {flag: counts(SPEAKERS[flag].heard(body)) for flag, body in found.items()} == dict.fromkeys(found, expected)
-    assert [told(record["tokens"]) for record in records] == [expected] * len(found)
+    assert {flag: counts(CLIENTS[flag].read_reply(body)) for flag, body in found.items()} == dict.fromkeys(
+        found, expected
+    )
+    assert [recorded(record["tokens"]) for record in records] == [expected] * len(found)

@@ -19,16 +19,17 @@ from tests.helpers.chat_to_converse import (  # fmt: skip
     GPT_OSS,
     NOVA,
     called,
+    choice,
     dropped,
-    folded,
     opened,
-    replied,
     result,
     sent,
     stream_of,
     tool,
     user,
+    whole_reply,
 )
+from tests.helpers.fold import fold
 
 RECORDED = Path(__file__).resolve().parents[3].parent / "shared" / "recorded-bedrock"
 USAGE = {"inputTokens": 10, "outputTokens": 5, "totalTokens": 15}
@@ -49,8 +50,8 @@ def both(
 ) -> dict[str, Any]:
     """What a client gets, the same streamed and whole."""
     chunks = streamed(opened(body, stream=True), stream_of(content, stop, usage))
-    whole = replied(opened(body), content, stop, usage)
-    found = folded(chunks)
+    whole = choice(whole_reply(opened(body), content, stop, usage))
+    found = choice(fold("openai_chat", chunks))
     for answer in (found, whole):
         for call in answer["message"]["tool_calls"]:
             call.pop("index", None)
@@ -131,7 +132,7 @@ def test_a_call_behind_end_turn_is_still_a_call():
 
 def test_defects_37_and_38_a_cut_stream_gets_no_reason_from_us():
     chunks = streamed(opened(ASKED, stream=True), stream_of([{"text": "Hello"}], "end_turn", USAGE)[:-2])
-    assert folded(chunks)["finish_reason"] is None
+    assert choice(fold("openai_chat", chunks))["finish_reason"] is None
 
 
 def test_defects_40_and_41_prompt_tokens_include_what_the_cache_read_and_wrote():
@@ -277,7 +278,7 @@ def test_a_recorded_stream_keeps_text_tools_stop_and_usage(exchange):
     events = [event(frame.headers[":event-type"], orjson.loads(frame.payload)) for frame in frames]
     deltas = [each.data["delta"] for each in events if each.kind == "contentBlockDelta"]
     starts = [each.data["start"].get("toolUse", {}) for each in events if each.kind == "contentBlockStart"]
-    found = folded(streamed(opened(ASKED, stream=True), events))
+    found = choice(fold("openai_chat", streamed(opened(ASKED, stream=True), events)))
     assert found["message"]["content"] == "".join(delta.get("text", "") for delta in deltas)
     thought = "".join(delta.get("reasoningContent", {}).get("text", "") for delta in deltas)
     assert found["message"]["reasoning_content"] == thought

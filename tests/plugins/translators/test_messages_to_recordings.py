@@ -11,7 +11,8 @@ from anthropic.types import Message
 from gateway.contract.capabilities import capabilities
 from gateway.contract.flag import Head
 from gateway_plugins import bedrock_converse
-from tests.helpers.messages_to import CONVERSE, HELLO, message_of, tool
+from tests.helpers.fold import fold
+from tests.helpers.messages_to import CONVERSE, HELLO, tool
 from tests.helpers.recordings import exchanges, served
 
 recorded = pytest.mark.parametrize("exchange", exchanges("converse", "converse-stream", status=200))
@@ -35,7 +36,7 @@ def answered(exchange):
     for each in decoder.feed(data):
         meter.feed(each)
         events += translation.feed(each)
-    return model, message_of([*events, *translation.close()]), meter.facts()
+    return model, fold("anthropic_messages", [*events, *translation.close()]), meter.facts()
 
 
 @recorded

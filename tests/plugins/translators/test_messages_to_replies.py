@@ -11,13 +11,13 @@ import pytest
 from gateway.contract.flag import Usage
 from gateway_plugins.dialects.anthropic_messages.emit import Stream, Whole, citation_of, usage_dict
 from gateway_plugins.shared.reply_events import Citation, Stop
+from tests.helpers.fold import fold
 from tests.helpers.messages_to import (
     CHAT,
     CONVERSE,
     GPT_4O,
     HAIKU,
     NOVA,
-    message_of,
     streamed,
     tool,
 )
@@ -122,7 +122,7 @@ def data_of(events):
 
 
 def test_a_reply_of_converse_is_the_same_streamed_and_whole():
-    from_stream = message_of(streamed(opened(), *ALL))
+    from_stream = fold("anthropic_messages", streamed(opened(), *ALL))
     whole = orjson.loads(opened().whole(orjson.dumps(WHOLE)))
     for message in (from_stream, whole):
         assert message["content"] == CONTENT
@@ -132,7 +132,7 @@ def test_a_reply_of_converse_is_the_same_streamed_and_whole():
 
 
 def test_the_next_turn_of_such_a_reply_is_taken():
-    message = message_of(streamed(opened(), *ALL))
+    message = fold("anthropic_messages", streamed(opened(), *ALL))
     for block in message["content"]:
         if "signature" in block:
             block["signature"] = "irisgate1:claude:sig-sim-1"
@@ -181,7 +181,7 @@ def test_counts_that_never_come_do_not_hold_back_the_end():
 
 
 def test_counts_that_come_early_are_told_at_the_end():
-    message = message_of(streamed(opened(), ALL[0], ALL[-1], *ALL[1:-1]))
+    message = fold("anthropic_messages", streamed(opened(), ALL[0], ALL[-1], *ALL[1:-1]))
     assert message["usage"] == COUNTS
 
 
@@ -219,13 +219,13 @@ def test_a_call_without_arguments_gets_an_object():
 )
 def test_each_reason_to_stop_has_its_word(native, told):
     events = [ALL[0], delta(0, text="a"), stop(0), ("messageStop", {"stopReason": native}), ALL[-1]]
-    assert message_of(streamed(opened(), *events))["stop_reason"] == told
+    assert fold("anthropic_messages", streamed(opened(), *events))["stop_reason"] == told
 
 
 def test_the_stop_sequence_that_was_met_is_told():
     fields = {"delta": {"stop_sequence": "END"}}
     end = ("messageStop", {"stopReason": "stop_sequence", "additionalModelResponseFields": fields})
-    message = message_of(streamed(opened(), ALL[0], end, ALL[-1]))
+    message = fold("anthropic_messages", streamed(opened(), ALL[0], end, ALL[-1]))
     assert (message["stop_reason"], message["stop_sequence"]) == ("stop_sequence", "END")
 
 
@@ -234,7 +234,7 @@ FORMAT = {"format": {"type": "json_schema", "schema": {"type": "object"}}}
 
 def test_the_tool_that_stands_for_a_format_comes_back_as_text():
     events = [ALL[0], call(0, "t", "json_output"), delta(0, toolUse={"input": '{"n":1}'}), stop(0)]
-    message = message_of(streamed(opened(model=NOVA, output_config=FORMAT), *events, *ALL[-2:]))
+    message = fold("anthropic_messages", streamed(opened(model=NOVA, output_config=FORMAT), *events, *ALL[-2:]))
     assert [block["text"] for block in message["content"]] == ['{"n":1}']
     assert message["stop_reason"] == "end_turn"
 
@@ -285,7 +285,7 @@ COMPLETION = {
 
 def test_a_reply_of_chat_is_the_same_streamed_and_whole():
     chunks = [event for event in CHUNKS if event[1] is not None]
-    from_stream = message_of(streamed(opened(CHAT, GPT_4O), *chunks))
+    from_stream = fold("anthropic_messages", streamed(opened(CHAT, GPT_4O), *chunks))
     whole = orjson.loads(opened(CHAT, GPT_4O).whole(orjson.dumps(COMPLETION)))
     for message in (from_stream, whole):
         assert [(block["type"], block.get("text")) for block in message["content"]] == [
@@ -304,7 +304,7 @@ def test_a_reply_of_chat_is_the_same_streamed_and_whole():
 def test_thinking_of_chat_goes_back_to_the_model_that_reads_it():
     chunks = [event for event in CHUNKS if event[1] is not None]
     deepseek = "deepseek.v3-v1:0"
-    message = message_of(streamed(opened(CHAT, deepseek), *chunks))
+    message = fold("anthropic_messages", streamed(opened(CHAT, deepseek), *chunks))
     results = [{"type": "tool_result", "tool_use_id": tool_id, "content": "1"} for tool_id in ("c1", "c2")]
     history = [
         {"role": "user", "content": "Hi"},
@@ -319,7 +319,7 @@ def test_thinking_of_chat_goes_back_to_the_model_that_reads_it():
 
 def test_a_refusal_of_chat_is_text_and_a_refusal():
     events = [chunk(role="assistant", refusal="No."), chunk("stop")]
-    message = message_of(streamed(opened(CHAT, GPT_4O), *events))
+    message = fold("anthropic_messages", streamed(opened(CHAT, GPT_4O), *events))
     assert (message["content"][0]["text"], message["stop_reason"]) == ("No.", "refusal")
 
 
@@ -363,7 +363,7 @@ def test_a_writer_begins_and_ends_what_nobody_began_or_ended():
     stream.arguments("{}")
     stream.finish(Stop("end_turn"))
     stream.close()
-    message = message_of(stream.take())
+    message = fold("anthropic_messages", stream.take())
     assert [block["type"] for block in message["content"]] == ["text", "thinking", "text", "tool_use"]
     assert message["content"][3]["id"].startswith("toolu_")
 

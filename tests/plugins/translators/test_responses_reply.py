@@ -12,7 +12,8 @@ from gateway_plugins.dialects.openai_responses.reasoning import unpacked
 from gateway_plugins.shared import reply_events
 from gateway_plugins.shared.reply_events import Citation, Stop
 from tests.helpers.chat_to_converse import stream_of
-from tests.helpers.responses_to import ask, comparable, folded, opened, tool, valid_response
+from tests.helpers.fold import fold, valid_response
+from tests.helpers.responses_to import ask, comparable, opened, tool
 
 ORIGINS = {
     "patch": Origin(CUSTOM, "patch"),
@@ -42,7 +43,7 @@ def written(*verbs, body=None):
             getattr(writer, name)(*given)
     streamed.close()
     events = streamed.take()
-    response = folded(events)
+    response = fold("openai_responses", events)
     assert comparable(valid_response(orjson.loads(whole.whole()))) == comparable(response)
     return response, events, drops
 
@@ -251,7 +252,7 @@ COUNTS = {"inputTokens": 5, "outputTokens": 6, "totalTokens": 11}
 def test_a_converse_reply_says_the_same_streamed_and_whole_and_can_be_sent_back():
     translation, _ = opened("bedrock_converse", {"tools": OFFERED}, stream=True)
     events = [out for each in stream_of(CONTENT, "tool_use", COUNTS) for out in translation.feed(each)]
-    streamed = folded([*events, *translation.close()])
+    streamed = fold("openai_responses", [*events, *translation.close()])
     translation, _ = opened("bedrock_converse", {"tools": OFFERED})
     reply = {
         "output": {"message": {"role": "assistant", "content": CONTENT}},

@@ -12,8 +12,8 @@ from gateway.testkit.render import anthropic as render_anthropic
 from gateway.testkit.render import converse as render_converse
 from gateway.testkit.scenarios import Canned, Scenario, Tokens, Tool
 from tests.defects.conversions import both_ways, offered, system_of, view
-from tests.defects.samples import CITY, PDF, PNG
-from tests.defects.wires import CLAUDES, framed, line, wires
+from tests.helpers.samples import CITY, PDF, PNG
+from tests.helpers.wires import CLAUDES, framed, line, wires
 
 CITIES = ("Zürich", "Tōkyō")
 CALLS = tuple(Tool("look", {"city": city}) for city in CITIES)
@@ -39,9 +39,9 @@ class Talk:
     async def ask(self, *messages):
         """The reply to what the client adds to the conversation, of which it becomes a part."""
         self.history += messages
-        body = await self.opened.told(self.say.body(self.history, **self.wishes), stream=self.stream)
-        self.history += copy.deepcopy(self.say.again(body))
-        return self.say.heard(body)
+        body = await self.opened.reply_body(self.say.body(self.history, **self.wishes), stream=self.stream)
+        self.history += copy.deepcopy(self.say.as_history(body))
+        return self.say.read_reply(body)
 
     async def answer(self, calls):
         """Results to the calls, in the other order than that of the calls."""

@@ -1,19 +1,19 @@
-"""How clients of Messages, InvokeModel and Converse say what a test wants to say; see `speakers.py`."""
+"""Clients of Messages, InvokeModel and Converse, whose messages are turns; see `clients.py`."""
 
 from __future__ import annotations
 
 import base64
 import json
-from types import SimpleNamespace
 
-from tests.defects.samples import NO_INPUT, PDF, PNG, marked
+from tests.helpers.reply_content import ReplyContent
+from tests.helpers.samples import NO_INPUT, PDF, PNG, marked
 
 
 class Turns:
-    """What Messages and Converse have in common."""
+    """The rules that Messages and Converse share."""
 
     def joined(self, messages):
-        """The user's messages are one turn."""
+        """Return the user's messages as one turn."""
         return self.user(*(block for message in messages for block in message["content"]))
 
 
@@ -74,22 +74,23 @@ class Messages(Turns):
     def thinking(self, tokens):
         return {"thinking": {"type": "enabled", "budget_tokens": tokens}}
 
-    def heard(self, body):
+    def read_reply(self, body):
         blocks, usage = body["content"], body["usage"]
-        return SimpleNamespace(
+        return ReplyContent(
             text="".join(block["text"] for block in blocks if block["type"] == "text"),
             thinking="".join(block["thinking"] for block in blocks if block["type"] == "thinking"),
             signatures=[b["signature"] for b in blocks if b["type"] == "thinking" and b["signature"]],
             redacted=[block["data"] for block in blocks if block["type"] == "redacted_thinking"],
             calls=[(b["id"], b["name"], b["input"]) for b in blocks if b["type"] == "tool_use"],
             stop=body["stop_reason"],
+            citations=sum(len(block.get("citations") or ()) for block in blocks),
             input=usage["input_tokens"],
             read=usage["cache_read_input_tokens"],
             written=usage["cache_creation_input_tokens"],
             output=usage["output_tokens"],
         )
 
-    def again(self, body):
+    def as_history(self, body):
         return [{"role": "assistant", "content": body["content"]}]
 
 
@@ -167,14 +168,14 @@ class Converse(Turns):
     def thinking(self, tokens):
         return {"additionalModelRequestFields": {"thinking": {"type": "enabled", "budget_tokens": tokens}}}
 
-    def heard(self, body):
+    def read_reply(self, body):
         blocks, usage = body["output"]["message"]["content"], body["usage"]
         thoughts = [block["reasoningContent"] for block in blocks if "reasoningContent" in block]
         texts = [thought["reasoningText"] for thought in thoughts if "reasoningText" in thought]
         calls = [block["toolUse"] for block in blocks if "toolUse" in block]
         said = [block.get("text", "") for block in blocks]
         said += [part["text"] for b in blocks if "citationsContent" in b for part in b["citationsContent"]["content"]]
-        return SimpleNamespace(
+        return ReplyContent(
             text="".join(said),
             thinking="".join(text["text"] for text in texts),
             signatures=[text["signature"] for text in texts if text.get("signature")],
@@ -185,11 +186,12 @@ class Converse(Turns):
             ],
             calls=[(call["toolUseId"], call["name"], call["input"]) for call in calls],
             stop=body["stopReason"],
+            citations=sum(len(b["citationsContent"]["citations"]) for b in blocks if "citationsContent" in b),
             input=usage["inputTokens"],
             read=usage.get("cacheReadInputTokens", 0),
             written=usage.get("cacheWriteInputTokens", 0),
             output=usage["outputTokens"],
         )
 
-    def again(self, body):
+    def as_history(self, body):
         return [body["output"]["message"]]

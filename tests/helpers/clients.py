@@ -1,16 +1,20 @@
-"""The four dialects as clients speak them, in the same words: what a test wants to say, each says in its own way.
+"""Clients of every flag, with the same methods: each writes requests and reads replies in its own dialect.
 
-Every method that says something gives a list of messages (or items), so that a conversation is their sum. `heard` reads
-a reply in plain values, `again` is a reply as the client sends it back. Nothing of the gateway's own is used here.
+- Methods for turns (`user`, `assistant`, `called`, `answered`) give lists of messages or items, so that a conversation is their sum.
+- `body` gives a request; its options have the same names for every client.
+- `read_reply` gives a reply as `ReplyContent`; `as_history` gives it as the client sends it back.
+- Nothing of the gateway's own is used here.
+
+Clients whose messages are turns (Messages, InvokeModel, Converse) stand in `clients_of_turns.py`.
 """
 
 from __future__ import annotations
 
 import json
-from types import SimpleNamespace
 
-from tests.defects.samples import NO_INPUT, PDF, PNG, marked, object_of
-from tests.defects.speakers_turns import Converse, Invoke, Messages
+from tests.helpers.clients_of_turns import Converse, Invoke, Messages
+from tests.helpers.reply_content import ReplyContent
+from tests.helpers.samples import NO_INPUT, PDF, PNG, marked, object_of
 
 
 class Chat:
@@ -82,7 +86,7 @@ class Chat:
     def thinking(self, tokens):
         return {"thinking": {"type": "enabled", "budget_tokens": tokens}}
 
-    def heard(self, body):
+    def read_reply(self, body):
         (choice,) = body["choices"]
         message, usage = choice["message"], body["usage"]
         details = usage.get("prompt_tokens_details") or {}
@@ -90,20 +94,21 @@ class Chat:
         read = details.get("cached_tokens", 0)
         blocks = message.get("thinking_blocks") or []
         calls = message.get("tool_calls") or []
-        return SimpleNamespace(
+        return ReplyContent(
             text=message["content"] or "",
             thinking="".join(block.get("thinking", "") for block in blocks),
             signatures=[block["signature"] for block in blocks if block.get("signature")],
             redacted=[block["data"] for block in blocks if "data" in block],
             calls=[(c["id"], c["function"]["name"], object_of(c["function"]["arguments"])) for c in calls],
             stop=choice["finish_reason"],
+            citations=len(message.get("annotations") or ()),
             input=usage["prompt_tokens"] - read - written,
             read=read,
             written=written,
             output=usage["completion_tokens"],
         )
 
-    def again(self, body):
+    def as_history(self, body):
         return [body["choices"][0]["message"]]
 
 
@@ -170,7 +175,7 @@ class Responses(Chat):
         """There is no word for a budget here: an effort stands for one."""
         return {"reasoning": {"effort": "low", "summary": "auto"}, "include": ["reasoning.encrypted_content"]}
 
-    def heard(self, body):
+    def read_reply(self, body):
         items, usage = body["output"], body["usage"]
         details = usage["input_tokens_details"]
         read, written = details["cached_tokens"], details.get("cache_write_tokens", 0)
@@ -178,21 +183,22 @@ class Responses(Chat):
         parts = [part for item in items if item["type"] == "message" for part in item["content"]]
         calls = [item for item in items if item["type"] == "function_call"]
         stop = (body["incomplete_details"] or {}).get("reason") or body["status"]
-        return SimpleNamespace(
-            text="".join(part.get("text", "") for part in parts),
+        return ReplyContent(
+            text="".join(part.get("text") or part.get("refusal") or "" for part in parts),
             thinking="".join(part["text"] for item in reasoning for part in item["summary"]),
             signatures=[item["encrypted_content"] for item in reasoning if item.get("encrypted_content")],
             redacted=[],
             calls=[(item["call_id"], item["name"], object_of(item["arguments"])) for item in calls],
             stop=stop,
+            citations=sum(len(part.get("annotations") or ()) for part in parts),
             input=usage["input_tokens"] - read - written,
             read=read,
             written=written,
             output=usage["output_tokens"],
         )
 
-    def again(self, body):
+    def as_history(self, body):
         return body["output"]
 
 
-SPEAKERS = {speaker.flag: speaker for speaker in (Chat(), Responses(), Messages(), Invoke(), Converse())}
+CLIENTS = {speaker.flag: speaker for speaker in (Chat(), Responses(), Messages(), Invoke(), Converse())}

@@ -20,8 +20,8 @@ from gateway.contract.registry import discover
 from gateway.testkit.anthropic import AnthropicSim
 from gateway.testkit.bedrock import BedrockSim
 from gateway.testkit.openai import OpenAISim
-from tests.defects.speakers import SPEAKERS
-from tests.helpers.folding import FOLDS, events_of
+from tests.helpers.clients import CLIENTS
+from tests.helpers.fold import DIALECTS, fold, read_stream
 from tests.helpers.gateway import HAIKU, KEY, gate
 
 PROVIDERS = {
@@ -44,7 +44,7 @@ class Wire:
 
     @property
     def say(self) -> Any:
-        return SPEAKERS[self.client]
+        return CLIENTS[self.client]
 
     @property
     def model(self) -> str:
@@ -54,7 +54,7 @@ class Wire:
 WIRES = [
     Wire(conversion.client, conversion.provider, conversion.upstream)
     for conversion in listed(discover())
-    if GENERATE in conversion.operations and conversion.dialect in FOLDS and conversion.provider in PROVIDERS
+    if GENERATE in conversion.operations and conversion.dialect in DIALECTS and conversion.provider in PROVIDERS
 ]
 
 
@@ -83,19 +83,19 @@ class Line:
             body["stream_options"] = {"include_usage": True}
         return await self.gw.post(self.wire.say.path(self.wire.model, stream=stream), body)
 
-    async def told(self, body, *, stream):
-        """The reply as one body, put together from its events if it is streamed. The provider took the request."""
+    async def reply_body(self, body, *, stream):
+        """Return the reply as one body, folded from its events if it is streamed. The provider must have accepted the request."""
         reply = await self.post(body, stream=stream)
         assert reply.status == 200, reply.body
         assert self.simulated.requests[-1].refused == ""
         if not stream:
             return json.loads(reply.body)
-        events = events_of(reply.body, reply.headers["content-type"])
-        return FOLDS[self.wire.say.dialect](events)
+        events = read_stream(reply.body, reply.headers["content-type"])
+        return fold(self.wire.say.dialect, events)
 
     @property
     def sent(self):
-        """The provider's last request."""
+        """The last request that the provider got."""
         return self.simulated.requests[-1].json
 
 

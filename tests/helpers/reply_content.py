@@ -1,0 +1,28 @@
+"""The content of a reply in words of no dialect, so that replies of different dialects, or a stream and its whole, can be compared."""
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class ReplyContent:
+    text: str
+    thinking: str
+    signatures: list
+    redacted: list
+    calls: list
+    """Tool calls as (id, name, decoded arguments)."""
+    stop: str
+    citations: int
+    """Number of citations."""
+    input: int
+    """Input tokens that are neither read from nor written to a cache."""
+    read: int
+    """Input tokens read from a cache."""
+    written: int
+    """Input tokens written to a cache."""
+    output: int
+    """Output tokens."""
+
+    def without_ids(self):
+        """Return the content without the ids of the calls, which the gateway may make anew for each reply."""
+        return replace(self, calls=[call[1:] for call in self.calls])

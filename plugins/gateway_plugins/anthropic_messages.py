@@ -1,8 +1,10 @@
 """Anthropic's Messages API: POST /v1/messages and /v1/messages/count_tokens, server-sent events with names.
 
-Bedrock has the same API below /anthropic: clients may call it there too, and a provider whose `baseurl` ends with
-/anthropic is such a one. Source: Anthropic's API reference (Messages, Streaming, Errors). The dialect is also what
-Claude speaks on Bedrock's InvokeModel; that envelope is `bedrock_model_invoke.py`.
+- Bedrock has the same API below /anthropic: clients may call it there too, and a provider whose `baseurl` ends with
+  /anthropic is Bedrock.
+- Claude on Bedrock's InvokeModel has the same dialect in another envelope, which is `bedrock_model_invoke.py`.
+
+Source: Anthropic's API reference (Messages, Streaming, Errors).
 """
 
 from __future__ import annotations
@@ -60,13 +62,10 @@ steps = remote_files.steps
 
 _VERSION: Final = "2023-06-01"
 """anthropic-version for a client that sent none; the API demands one."""
-
 _QUERY: Final = ("beta",)
-"""What the API takes in a query; Anthropic's SDKs send `beta=true`."""
-
+"""Query parameters that the API takes; Anthropic's SDKs send `beta=true`."""
 _TIERS: Final = ("auto", "standard_only")
-"""Values of `service_tier`; translators also bring Bedrock's own, which this API refuses."""
-
+"""Values of `service_tier`. Translated requests may hold Bedrock's own, which this API refuses."""
 _ERRORS: Final = {
     errors.INVALID_REQUEST: (400, "invalid_request_error"),
     errors.PERMISSION: (403, "permission_error"),
@@ -94,50 +93,48 @@ _CODES: Final = {
 }
 
 
-def build(ask: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest:
-    counting_it = ask.operation == COUNT_TOKENS
-    own = ask.flag == _OWN
-    # what came from another flag may have members that this operation refuses
-    changes = counting.of_messages(ask.top) if counting_it and not own else {}
-    if ask.top.decode("model") != target.model:
+def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest:
+    is_count = request.operation == COUNT_TOKENS
+    own = request.flag == _OWN
+    # a request of another flag may have members that this operation refuses
+    changes = counting.without_uncounted(request.top) if is_count and not own else {}
+    if request.top.decode("model") != target.model:
         changes["model"] = orjson.dumps(target.model)
-    if ask.stream and ask.top.decode("stream") is not True:
+    if request.stream and request.top.decode("stream") is not True:
         changes["stream"] = b"true"
-    # members of Bedrock's envelope
-    changes |= {name: None for name in ("anthropic_version", messages_betas.MEMBER) if name in ask.top}
-    if not own and ask.top.decode("service_tier", "auto") not in _TIERS:
+    # Bedrock's envelope
+    changes |= {name: None for name in ("anthropic_version", messages_betas.MEMBER) if name in request.top}
+    if not own and request.top.decode("service_tier", "auto") not in _TIERS:
         changes["service_tier"] = None
         drop("/service_tier")
-    changes |= tagged_history.of_messages(ask.top, target.caps.family, drop)
+    changes |= tagged_history.of_messages(request.top, target.caps.family, drop)
     headers = {
         "content-type": "application/json",
-        "anthropic-version": ask.headers.get("anthropic-version", _VERSION),
+        "anthropic-version": request.headers.get("anthropic-version", _VERSION),
     }
-    if betas := _betas(ask, target, drop):
+    if betas := _betas(request, target, drop):
         headers[messages_betas.HEADER] = ",".join(betas)
-    path = "/v1/messages/count_tokens" if counting_it else "/v1/messages"
-    body = ask.top.spliced(changes) if changes else ask.top.body
-    return UpstreamRequest("POST", path, body, json_api.known_query(ask.query, _QUERY) if own else "", headers)
+    path = "/v1/messages/count_tokens" if is_count else "/v1/messages"
+    body = request.top.spliced(changes) if changes else request.top.body
+    return UpstreamRequest("POST", path, body, json_api.known_query(request.query, _QUERY) if own else "", headers)
 
 
-def _betas(ask: ClientRequest, target: Target, drop: Drop) -> list[str]:
-    """Of the body and of the header: clients of Bedrock name different ones there (bedrock.md 0.7)."""
+def _betas(request: ClientRequest, target: Target, drop: Drop) -> list[str]:
+    """Return the betas of body and header, in which Bedrock's clients name different ones (bedrock.md 0.7)."""
     envelope = mapping(target.options.get(messages_betas.OPTION)).get("envelope", "messages")
-    return messages_betas.select_betas(messages_betas.request_betas(ask), envelope, target.options, drop)
+    return messages_betas.select_betas(messages_betas.request_betas(request), envelope, target.options, drop)
 
 
-def retry(ask: ClientRequest, target: Target, problem: Problem, drop: Drop) -> ClientRequest | None:
-    """Without betas, where one of them is not known."""
-    _ = target
-    return messages_betas.retry_without_betas(ask, drop) if messages_betas.is_refusal(problem) else None
+def retry(request: ClientRequest, _target: Target, problem: Problem, drop: Drop) -> ClientRequest | None:
+    """Return the request without betas if the provider does not know one of them."""
+    return messages_betas.retry_without_betas(request, drop) if messages_betas.is_refusal(problem) else None
 
 
-def limit(ask: ClientRequest) -> int | None:
-    return json_api.limit_of(ask, "max_tokens")
+def limit(request: ClientRequest) -> int | None:
+    return json_api.limit_of(request, "max_tokens")
 
 
-def decoder(ask: ClientRequest, target: Target, head: Head) -> Decoder:
-    _ = ask, target, head
+def decoder(_request: ClientRequest, _target: Target, _head: Head) -> Decoder:
     return json_api.SseDecoder(
         lambda name, _payload: name or "message",
         lambda event: event.kind == "message_stop",
@@ -151,16 +148,15 @@ def _failure(event: Event) -> Problem:
     return Problem(code, message, native, errors.STATUS[code], retryable=code != errors.INVALID_REQUEST)
 
 
-def meter(ask: ClientRequest, target: Target, head: Head) -> Meter:
-    _ = ask, target, head
+def meter(_request: ClientRequest, _target: Target, _head: Head) -> Meter:
     return messages_facts.Meter()
 
 
 class Encoder(json_api.SseEncoder):
-    """Named events; a reply from another envelope gets the name of the model that was asked for."""
+    """Encodes named events. A reply from another envelope gets the model name of the request."""
 
-    def __init__(self, ask: ClientRequest) -> None:
-        self._model = ask.model
+    def __init__(self, request: ClientRequest) -> None:
+        self._model = request.model
 
     def feed(self, event: Event) -> bytes:
         if not event.payload or event.kind == messages_facts.INVOCATION_METRICS:
@@ -184,20 +180,19 @@ class Encoder(json_api.SseEncoder):
         return sse.encode(error(problem)[2], "error")
 
 
-def encoder(ask: ClientRequest) -> Encoder:
-    return Encoder(ask)
+def encoder(request: ClientRequest) -> Encoder:
+    return Encoder(request)
 
 
-def reply_headers(request_id: str, usage: Usage | None) -> dict[str, str]:
-    """Where Anthropic's SDKs find the id of a request."""
-    _ = usage
+def reply_headers(request_id: str, _usage: Usage | None) -> dict[str, str]:
+    """Return the header in which Anthropic's SDKs find the id of a request."""
     return {"request-id": request_id}
 
 
 def error(problem: Problem) -> tuple[int, dict[str, str], bytes]:
     status, kind = _ERRORS[problem.code]
     if problem.code == errors.UNAVAILABLE and not problem.native:
-        # a provider's is what the API itself would say; the gateway's own is HTTP's, and retried as well
+        # the API's own status is for a provider's problem; the gateway's is HTTP's, and SDKs retry both
         status = errors.STATUS[problem.code]
     body = {"type": "error", "error": {"type": kind, "message": problem.message}}
     return status, json_api.error_headers(problem), orjson.dumps(body)

@@ -1,7 +1,9 @@
 """Bedrock's Converse and ConverseStream: one dialect for all its models.
 
-Source: botocore's service model of bedrock-runtime; the order of a stream's events from recorded traffic. `metadata`,
-with the usage, comes after `messageStop`. CountTokens has its route in `bedrock_model_invoke.py` and is taken here too.
+- `metadata`, with the usage, comes after `messageStop`.
+- CountTokens has its route in `bedrock_model_invoke.py`; this flag accepts its requests too.
+
+Source: botocore's service model of bedrock-runtime, and recorded traffic for the order of a stream's events.
 """
 
 from __future__ import annotations
@@ -37,7 +39,14 @@ from gateway_plugins.dialects.bedrock_converse.facts import has_tokens, tier_of,
 from gateway_plugins.shared import lenient
 
 _OWN: Final = "bedrock_converse"
-_MORE: Final = "additionalModelRequestFields"
+_MODEL_FIELDS: Final = "additionalModelRequestFields"
+
+_LIMITS: Final = (
+    ("inferenceConfig", "maxTokens"),
+    *((_MODEL_FIELDS, name) for name in ("max_tokens", "max_completion_tokens", "max_gen_len")),
+    (_MODEL_FIELDS, "inferenceConfig", "max_new_tokens"),
+)
+"""Paths of output limits: Converse's own, and those of models' fields."""
 
 api = 1
 dialects = (_OWN,)
@@ -55,74 +64,67 @@ def parse(request: HttpRequest) -> ClientRequest:
 
 
 def steps(
-    ask: ClientRequest, target: Target, drop: Drop
+    request: ClientRequest, target: Target, drop: Drop
 ) -> Generator[UpstreamRequest | Fetch, StepResponse, ClientRequest | StepResponse]:
-    if ask.operation == COUNT_TOKENS and target.flag == _OWN:
-        return counting.steps(ask, target, drop)
-    return json_api.no_steps(ask, target, drop)
+    if request.operation == COUNT_TOKENS and target.flag == _OWN:
+        return counting.steps(request, target, drop)
+    return json_api.no_steps(request, target, drop)
 
 
-def build(ask: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest:
-    if ask.operation == COUNT_TOKENS:
-        return counting.send(ask, target, drop)
-    changes = tagged_history.of_converse(ask.top, target.caps.family, drop)
-    headers = runtime_api.request_headers(ask.headers)
-    if ask.flag != _OWN:
-        headers, more = runtime_api.as_members(headers, ask.top)
-        changes |= more
-    changes |= _betas(ask, target, drop)
-    body = ask.top.spliced(changes) if changes else ask.top.body
-    return runtime_api.send(target, "converse-stream" if ask.stream else "converse", body, headers)
+def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest:
+    if request.operation == COUNT_TOKENS:
+        return counting.count_request(request, target, drop)
+    changes = tagged_history.of_converse(request.top, target.caps.family, drop)
+    headers = runtime_api.request_headers(request.headers)
+    if request.flag != _OWN:
+        headers, members = runtime_api.as_members(headers, request.top)
+        changes |= members
+    changes |= _betas(request, target, drop)
+    body = request.top.spliced(changes) if changes else request.top.body
+    return runtime_api.upstream_request(target, "converse-stream" if request.stream else "converse", body, headers)
 
 
-def _betas(ask: ClientRequest, target: Target, drop: Drop) -> dict[str, bytes | None]:
-    """Changes where the configuration drops a beta that the body names."""
-    if not messages_betas.drops_any(target.options) or messages_betas.MEMBER.encode() not in ask.top.get(_MORE, b""):
+def _betas(request: ClientRequest, target: Target, drop: Drop) -> dict[str, bytes | None]:
+    """Return the change that removes betas which the configuration drops."""
+    if messages_betas.MEMBER.encode() not in request.top.get(_MODEL_FIELDS, b"") or not messages_betas.drops_any(
+        target.options
+    ):
         return {}
-    more = _more(ask.top)
-    given = messages_betas.body_betas(more)
-    kept = messages_betas.remove_dropped(given, target.options, drop)
-    if kept == given:
+    fields = _model_fields(request.top)
+    given = messages_betas.body_betas(fields)
+    betas = messages_betas.remove_dropped(given, target.options, drop)
+    if betas == given:
         return {}
-    return {_MORE: more.spliced({messages_betas.MEMBER: orjson.dumps(kept) if kept else None})}
+    return {_MODEL_FIELDS: fields.spliced({messages_betas.MEMBER: orjson.dumps(betas) if betas else None})}
 
 
-def retry(ask: ClientRequest, target: Target, problem: Problem, drop: Drop) -> ClientRequest | None:
-    """The request without betas, where one of them is not known; they stand among the fields of the model's own."""
-    _ = target
-    if not messages_betas.is_refusal(problem) or _MORE not in ask.top:
+def retry(request: ClientRequest, _target: Target, problem: Problem, drop: Drop) -> ClientRequest | None:
+    """Return the request without betas if the model does not know one; they stand among the model's own fields."""
+    if not messages_betas.is_refusal(problem) or _MODEL_FIELDS not in request.top:
         return None
-    inner = messages_betas.retry_without_betas(replace(ask, headers={}, top=_more(ask.top)), drop)
-    return inner and replace(ask, top=Members(ask.top.spliced({_MORE: inner.top.body})))
+    inner = messages_betas.retry_without_betas(replace(request, headers={}, top=_model_fields(request.top)), drop)
+    return inner and replace(request, top=Members(request.top.spliced({_MODEL_FIELDS: inner.top.body})))
 
 
-def _more(top: Members) -> Members:
-    """The fields of the model's own. Raises `Refused` for what is no object."""
-    return Members(top.get(_MORE, b"{}"))
+def _model_fields(top: Members) -> Members:
+    """Return the model's own fields. Raises `Refused` if they are no object."""
+    return Members(top.get(_MODEL_FIELDS, b"{}"))
 
 
-def limit(ask: ClientRequest) -> int | None:
-    """Converse's own, or one that is handed to the model past it; the largest of several."""
-    found = (runtime_api.limit(ask, *path) for path in _LIMITS)
-    return max((limit for limit in found if limit is not None), default=None)
+def limit(request: ClientRequest) -> int | None:
+    """Return the largest output limit, of Converse or of the model's own fields."""
+    limits = (runtime_api.limit(request, *path) for path in _LIMITS)
+    return max((limit for limit in limits if limit is not None), default=None)
 
 
-_LIMITS: Final = (
-    ("inferenceConfig", "maxTokens"),
-    *(("additionalModelRequestFields", name) for name in ("max_tokens", "max_completion_tokens", "max_gen_len")),
-    ("additionalModelRequestFields", "inferenceConfig", "max_new_tokens"),
-)
-
-
-def decoder(ask: ClientRequest, target: Target, head: Head) -> Decoder:
-    _ = target, head
-    return ConverseDecoder(ask.operation)
+def decoder(request: ClientRequest, _target: Target, _head: Head) -> Decoder:
+    return ConverseDecoder(request.operation)
 
 
 class ConverseDecoder:
-    """Frames to events; the kind is the frame's event type.
+    """Decodes frames to events, whose kind is the frame's event type.
 
-    With `messageStop` the message is complete: if the stream breaks off behind it, only the usage is unknown.
+    With `messageStop` the message is complete: if the stream ends after it, only the usage is unknown.
     """
 
     def __init__(self, operation: str = "") -> None:
@@ -139,13 +141,13 @@ class ConverseDecoder:
             yield Event(kind, frame.payload, frame.raw)
 
     def close(self) -> Iterator[Event]:
-        # half a frame is a fault wherever it stands; without any frame after the last event only the usage is missing
+        # half a frame is always a fault; without a frame after `messageStop`, only the usage is missing
         if not self.done or self._frames.pending:
             raise Truncated
         return iter(())
 
     def whole(self, body: bytes) -> bytes:
-        return orjson.dumps(counting.told(body)) if self._operation == COUNT_TOKENS else body
+        return orjson.dumps(counting.neutral_count(body)) if self._operation == COUNT_TOKENS else body
 
 
 class ConverseMeter:
@@ -155,8 +157,13 @@ class ConverseMeter:
         self._facts = Facts(model=model)
 
     def feed(self, event: Event) -> None:
-        if (read := _READERS.get(event.kind)) is not None:
-            read(self, lenient.mapping(event.data))
+        match event.kind:
+            case "contentBlockStart":
+                self._tool(lenient.mapping(event.data).get("start"))
+            case "messageStop":
+                self._stop(lenient.mapping(event.data))
+            case "metadata":
+                self._metadata(lenient.mapping(event.data))
 
     def whole(self, body: bytes) -> None:
         data = json_api.json_object(body)
@@ -169,17 +176,14 @@ class ConverseMeter:
     def facts(self) -> Facts:
         return self._facts
 
-    def _start(self, data: Any) -> None:
-        self._tool(data.get("start"))
-
     def _tool(self, block: Any) -> None:
         if tool := lenient.mapping(lenient.mapping(block).get("toolUse")):
             self._facts.tools.append(lenient.text(tool.get("name")))
 
-    def _stop(self, data: Any) -> None:
+    def _stop(self, data: dict[str, Any]) -> None:
         self._facts.stop = lenient.text(data.get("stopReason")) or self._facts.stop
 
-    def _metadata(self, data: Any) -> None:
+    def _metadata(self, data: dict[str, Any]) -> None:
         usage = lenient.mapping(data.get("usage"))
         if has_tokens(usage):
             self._facts.usage.merge(usage_of(usage))
@@ -187,20 +191,12 @@ class ConverseMeter:
         self._facts.tier = tier_of(data) or self._facts.tier
 
 
-_READERS: Final = {
-    "contentBlockStart": ConverseMeter._start,  # noqa: SLF001 (its own table)
-    "messageStop": ConverseMeter._stop,  # noqa: SLF001
-    "metadata": ConverseMeter._metadata,  # noqa: SLF001
-}
-
-
-def meter(ask: ClientRequest, target: Target, head: Head) -> Meter:
-    _ = ask, head
+def meter(_request: ClientRequest, target: Target, _head: Head) -> Meter:
     return ConverseMeter(target.model)
 
 
 class Encoder:
-    """Events of the dialect to frames."""
+    """Encodes the dialect's events to frames."""
 
     def feed(self, event: Event) -> bytes:
         return runtime_api.message(event.kind, runtime_api.padded(event.payload))
@@ -218,8 +214,7 @@ class Encoder:
         return b""
 
 
-def encoder(ask: ClientRequest) -> Encoder:
-    _ = ask
+def encoder(_request: ClientRequest) -> Encoder:
     return Encoder()
 
 
@@ -230,7 +225,7 @@ def texts(event: Event) -> str:
 
 
 def output_bytes(event: Event) -> int:
-    """Text, thinking and arguments of tools."""
+    """Return the bytes of text, thinking and tool arguments in an event."""
     if event.kind != "contentBlockDelta":
         return 0
     delta = lenient.mapping(lenient.mapping(event.data).get("delta"))

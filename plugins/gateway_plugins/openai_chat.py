@@ -1,7 +1,7 @@
 """OpenAI's Chat Completions: POST /v1/chat/completions, data-only server-sent events that close with [DONE].
 
-Source: OpenAI's API reference (Chat, Errors). A stream reports usage only when it is asked to: it always is here, and
-the chunk that then comes is kept from a client that did not ask.
+A stream reports usage only on request. This flag always requests it, and hides the usage chunk from a client that did
+not. Source: OpenAI's API reference (Chat, Errors).
 """
 
 from __future__ import annotations
@@ -49,44 +49,44 @@ steps = remote_files.steps
 CHUNK: Final = "chat.completion.chunk"
 _DONE: Final = "done"
 _QUERY: Final = ("api-version",)
-"""What is taken in a query: by Azure, where it serves OpenAI's API."""
+"""Query parameters that pass: Azure takes this one where it serves OpenAI's API."""
 
 
-def build(ask: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest:
-    changes: dict[str, bytes | None] = tagged_history.of_chat(ask.top, target.caps.family, drop)
-    if ask.top.decode("model") != target.model:
+def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest:
+    changes: dict[str, bytes | None] = tagged_history.of_chat(request.top, target.caps.family, drop)
+    if request.top.decode("model") != target.model:
         changes["model"] = orjson.dumps(target.model)
-    if not wants_usage(ask) and ask.stream:
-        changes["stream_options"] = orjson.dumps({**stream_options(ask.top), "include_usage": True})
-    body = ask.top.spliced(changes) if changes else ask.top.body
-    query = json_api.known_query(ask.query, _QUERY) if ask.flag == "openai_chat" else ""
+    if not wants_usage(request) and request.stream:
+        changes["stream_options"] = orjson.dumps({**stream_options(request.top), "include_usage": True})
+    body = request.top.spliced(changes) if changes else request.top.body
+    query = json_api.known_query(request.query, _QUERY) if request.flag == "openai_chat" else ""
     return UpstreamRequest("POST", "/v1/chat/completions", body, query, {"content-type": "application/json"})
 
 
-def limit(ask: ClientRequest) -> int | None:
-    """Of all the answers together that the client asks for."""
-    one = json_api.limit_of(ask, "max_completion_tokens", "max_tokens")
-    answers = whole_number(ask.top.decode("n"))
+def limit(request: ClientRequest) -> int | None:
+    """Return the output limit of all the answers together that the client requests."""
+    one = json_api.limit_of(request, "max_completion_tokens", "max_tokens")
+    answers = whole_number(request.top.decode("n"))
     if answers <= 1:
         return one
     return answers * (one if one is not None and one > 0 else json_api.UNLIMITED)
 
 
-def wants_usage(ask: ClientRequest) -> bool:
-    """The client asked for the chunk with the usage. Raises `Refused` for options that are none."""
-    return stream_options(ask.top).get("include_usage") is True
+def wants_usage(request: ClientRequest) -> bool:
+    """Return whether the client requests the usage chunk. Raises `Refused` for options that are no object."""
+    return stream_options(request.top).get("include_usage") is True
 
 
-def decoder(ask: ClientRequest, target: Target, head: Head) -> Decoder:
-    _ = target, head
-    return ChatDecoder(hide_usage=not wants_usage(ask), answers=whole_number(ask.top.decode("n")))
+def decoder(request: ClientRequest, _target: Target, _head: Head) -> Decoder:
+    return ChatDecoder(hide_usage=not wants_usage(request), answers=whole_number(request.top.decode("n")))
 
 
 class ChatDecoder(json_api.SseDecoder):
-    """Chunks. [DONE] ends them, and little follows a usage chunk that comes after the finish reason.
+    """Decodes chunks. The stream is done with [DONE], or with a usage chunk after the last finish reason.
 
-    The reason itself is not the end, since usage and [DONE] may be seconds behind it; but a stream that ends after it
-    is complete: some servers send neither. Of several answers, each has its reason.
+    - A finish reason alone is not the end, since usage and [DONE] may be seconds behind it. A stream that ends after
+      it is complete all the same: some servers send neither.
+    - Each of several answers has its own finish reason.
     """
 
     def __init__(self, *, hide_usage: bool, answers: int = 1) -> None:
@@ -108,7 +108,7 @@ class ChatDecoder(json_api.SseDecoder):
         if b'"finish_reason"' in event.payload and not self._is_finished():
             ended = (choice for choice in _choices(event.data) if choice.get("finish_reason"))
             self._finished |= {whole_number(choice.get("index")) for choice in ended}
-        # Azure's first chunk has no choices either, but what its filters found, and a usage of null
+        # Azure's first chunk has no choices either: it has the results of filters, and a usage of null
         if b'"usage"' in event.payload and not _choices(event.data) and mapping(mapping(event.data).get("usage")):
             self.done = self.done or self._is_finished()
             if self._hide_usage:
@@ -117,8 +117,7 @@ class ChatDecoder(json_api.SseDecoder):
         return False
 
 
-def _kind(name: str, payload: bytes) -> str:
-    _ = name
+def _kind(_name: str, payload: bytes) -> str:
     return _DONE if payload == b"[DONE]" else CHUNK
 
 
@@ -129,12 +128,12 @@ def _failure(event: Event) -> Problem | None:
 
 
 class ChatMeter:
-    """Usage of the last chunk that has it, or of the body; OpenAI counts cached tokens inside `prompt_tokens`."""
+    """Reads the usage of a body, or of the last chunk that has one."""
 
     def __init__(self) -> None:
         self._facts = Facts()
-        self._called: set[tuple[int, int]] = set()
-        """Calls by choice and index: some servers name the tool in every piece of a call."""
+        self._named: set[tuple[int, int]] = set()
+        """Choice and index of the calls that are counted: some servers name the tool in every piece of a call."""
 
     def feed(self, event: Event) -> None:
         if b'"usage"' in event.payload or b'"finish_reason"' in event.payload or b'"name"' in event.payload:
@@ -162,18 +161,17 @@ class ChatMeter:
     def _call(self, call: dict[str, Any], choice: int) -> None:
         name = text(mapping(call.get("function")).get("name"))
         place = (choice, index) if isinstance(index := call.get("index"), int) else None
-        if name and place not in self._called:
+        if name and place not in self._named:
             self._facts.tools.append(name)
         if name and place is not None:
-            self._called.add(place)
+            self._named.add(place)
 
 
 def _choices(data: Any) -> list[dict[str, Any]]:
     return [mapping(choice) for choice in sequence(mapping(data).get("choices"))]
 
 
-def meter(ask: ClientRequest, target: Target, head: Head) -> Meter:
-    _ = ask, target, head
+def meter(_request: ClientRequest, _target: Target, _head: Head) -> Meter:
     return ChatMeter()
 
 
@@ -190,8 +188,7 @@ class Encoder(json_api.SseEncoder):
         return sse.encode(b"[DONE]")
 
 
-def encoder(ask: ClientRequest) -> Encoder:
-    _ = ask
+def encoder(_request: ClientRequest) -> Encoder:
     return Encoder()
 
 
@@ -202,12 +199,12 @@ def texts(event: Event) -> str:
 
 
 def output_bytes(event: Event) -> int:
-    """Text, refusals, thinking by the names that servers give it, and arguments of tools."""
-    return sum(map(_written, _choices(event.data))) if event.kind == CHUNK else 0
+    """Return the bytes of text, refusals, thinking and tool arguments in a chunk."""
+    return sum(map(_choice_bytes, _choices(event.data))) if event.kind == CHUNK else 0
 
 
-def _written(choice: dict[str, Any]) -> int:
-    """Thinking that a server tells by two names counts once."""
+def _choice_bytes(choice: dict[str, Any]) -> int:
+    """Return the bytes of one choice; thinking that a server sends under two names counts once."""
     delta = mapping(choice.get("delta"))
     calls = [mapping(call) for call in sequence(delta.get("tool_calls"))]
     functions = [mapping(call.get("function")) for call in (*calls, {"function": delta.get("function_call")})]

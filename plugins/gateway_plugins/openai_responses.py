@@ -1,7 +1,8 @@
 """OpenAI's Responses API: POST /v1/responses, server-sent events with names and sequence numbers.
 
-Source: OpenAI's API reference (Responses, Streaming events, Errors) and the openai SDK's types. A stream ends with
-`response.completed`, `response.incomplete` or `response.failed`; before the last an event `error` may say the same.
+A stream ends with `response.completed`, `response.incomplete` or `response.failed`. An event `error` may come before
+the last of these, with the same problem. Source: OpenAI's API reference (Responses, Streaming events, Errors) and the
+openai SDK's types.
 """
 
 from __future__ import annotations
@@ -39,44 +40,47 @@ with_text = responses_facts.with_text
 output_bytes = responses_facts.output_bytes
 
 _QUERY: Final = ("api-version",)
-"""What is taken in a query: by Azure, where it serves OpenAI's API."""
+"""Query parameters that pass: Azure takes this one where it serves OpenAI's API."""
 _ERROR: Final = "error"
 _CREATED: Final = "response.created"
 _FAILED_EVENT: Final = "response.failed"
 
-_SAID: Final = {
+_FAILURE_CODES: Final = {
     errors.RATE_LIMIT: "rate_limit_exceeded",
     errors.QUOTA: "insufficient_quota",
     errors.INVALID_REQUEST: "invalid_prompt",
 }
-"""Codes of a failed response; of all others it is `server_error`."""
+"""Codes of a failed response by the gateway's code; `server_error` for any other."""
 
 
-def build(ask: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest:
-    changes: dict[str, bytes | None] = responses_reasoning.without_ours(ask.top, drop)
-    if ask.top.decode("model") != target.model:
+def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest:
+    changes: dict[str, bytes | None] = responses_reasoning.without_ours(request.top, drop)
+    if request.top.decode("model") != target.model:
         changes["model"] = orjson.dumps(target.model)
-    body = ask.top.spliced(changes) if changes else ask.top.body
-    query = json_api.known_query(ask.query, _QUERY)
+    body = request.top.spliced(changes) if changes else request.top.body
+    query = json_api.known_query(request.query, _QUERY)
     return UpstreamRequest("POST", "/v1/responses", body, query, {"content-type": "application/json"})
 
 
-def decoder(ask: ClientRequest, target: Target, head: Head) -> Decoder:
-    _ = ask, target, head
+def decoder(_request: ClientRequest, _target: Target, _head: Head) -> Decoder:
     return ResponsesDecoder()
 
 
 class ResponsesDecoder(json_api.SseDecoder):
-    """An `error` in a stream that has begun is passed on: the failed response follows it, or else it counts itself."""
+    """Decodes named events.
+
+    An event `error` in a stream that has begun passes to the client, since a failed response mostly follows. If none
+    does, the problem of that event ends the stream.
+    """
 
     def __init__(self) -> None:
         super().__init__(_kind, lambda event: event.kind in responses_facts.TERMINAL, self._failure)
         self._begun = False
-        self._told: Problem | None = None
+        self._reported: Problem | None = None
 
     def close(self) -> Iterator[Event]:
-        if self._told is not None and not self.done:
-            raise UpstreamFailed(self._told)
+        if self._reported is not None and not self.done:
+            raise UpstreamFailed(self._reported)
         return super().close()
 
     def _failure(self, event: Event) -> Problem | None:
@@ -85,12 +89,12 @@ class ResponsesDecoder(json_api.SseDecoder):
             return openai_errors.stream_problem(mapping(mapping(event.data).get("response")).get("error"))
         if event.kind != _ERROR:
             return None
-        self._told = openai_errors.stream_problem(mapping(event.data).get("error") or event.data)
-        return None if begun else self._told
+        self._reported = openai_errors.stream_problem(mapping(event.data).get("error") or event.data)
+        return None if begun else self._reported
 
 
 def _kind(name: str, payload: bytes) -> str:
-    """Some servers leave the name out, which the payload repeats."""
+    """Return an event's kind from its name, or from the payload, which repeats it: some servers send no name."""
     if name or payload[:1] != b"{":
         return name or "message"
     try:
@@ -99,19 +103,15 @@ def _kind(name: str, payload: bytes) -> str:
         return "message"
 
 
-def meter(ask: ClientRequest, target: Target, head: Head) -> Meter:
-    _ = ask, target, head
+def meter(_request: ClientRequest, _target: Target, _head: Head) -> Meter:
     return responses_facts.Meter()
 
 
 class Encoder(json_api.SseEncoder):
-    """Named events. A failure goes on with the sequence, and fails the response that was created.
+    """Encodes named events, and notes the created response and the sequence, with which a failure goes on."""
 
-    Of a provider's own events, which pass by here, it knows neither.
-    """
-
-    def __init__(self, ask: ClientRequest) -> None:
-        self._ask = ask
+    def __init__(self, request: ClientRequest) -> None:
+        self._request = request
         self._sequence = 0
         self._created: Event | None = None
 
@@ -124,15 +124,19 @@ class Encoder(json_api.SseEncoder):
         return sse.encode(event.payload, event.kind)
 
     def fail(self, problem: Problem) -> bytes:
-        """As OpenAI does it: `error`, then `response.failed`. SDKs raise at the one, Codex reads the other."""
-        said = openai_errors.inner(problem)
-        flat = {name: said[name] for name in ("message", "param", "code")}
-        response = blank(self._ask)
+        """Return `error` and `response.failed`, as OpenAI does: SDKs raise at the first, Codex reads the second."""
+        inner = openai_errors.inner(problem)
+        flat = {name: inner[name] for name in ("message", "param", "code")}
+        response = blank(self._request)
         if self._created is not None:
             response = mapping(mapping(self._created.data).get("response")) or response
-        code = openai_errors.TOO_LONG if openai_errors.is_too_long(problem) else _SAID.get(problem.code, "server_error")
+        code = (
+            openai_errors.TOO_LONG
+            if openai_errors.is_too_long(problem)
+            else _FAILURE_CODES.get(problem.code, "server_error")
+        )
         response = {**response, "status": FAILED, "error": {"code": code, "message": problem.message}}
-        return self._event(_ERROR, {**flat, "error": said}) + self._event(_FAILED_EVENT, {"response": response})
+        return self._event(_ERROR, {**flat, "error": inner}) + self._event(_FAILED_EVENT, {"response": response})
 
     def _event(self, kind: str, members: dict[str, Any]) -> bytes:
         data = {"type": kind, "sequence_number": self._sequence, **members}
@@ -140,5 +144,5 @@ class Encoder(json_api.SseEncoder):
         return sse.encode(orjson.dumps(data), kind)
 
 
-def encoder(ask: ClientRequest) -> Encoder:
-    return Encoder(ask)
+def encoder(request: ClientRequest) -> Encoder:
+    return Encoder(request)

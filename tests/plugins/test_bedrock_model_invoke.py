@@ -11,6 +11,7 @@ from gateway.contract.errors import BadFrame, Refused, Truncated, UpstreamFailed
 from gateway.contract.flag import OPAQUE, ClientRequest, Event, Head, Members, Target
 from gateway.contract.framing import eventstream
 from gateway_plugins import bedrock_model_invoke as flag
+from gateway_plugins.dialects.anthropic_messages import facts as messages_facts
 
 CLAUDE = Caps(
     invoke_dialect="anthropic_messages", anthropic_versions=("bedrock-2023-05-31",), cache_points=True, cache_ttl=True
@@ -236,9 +237,9 @@ def test_events_come_out_of_their_chunks_without_bedrocks_metrics():
     events = decode(chunk(START), chunk(DELTA), chunk(STOP))
     assert [event.kind for event in events] == [
         "message_start",
-        flag.INVOCATION_METRICS,
+        messages_facts.INVOCATION_METRICS,
         "message_delta",
-        flag.INVOCATION_METRICS,
+        messages_facts.INVOCATION_METRICS,
         "message_stop",
     ]
     assert events[-1].data == {"type": "message_stop"}
@@ -287,7 +288,7 @@ def test_an_hours_cache_write_is_not_counted_again_as_five_minutes():
     meter = flag.meter(ask({"model": "m"}), target(), HEAD)
     usage = {"input_tokens": 1, "cache_creation_input_tokens": 8, "cache_creation": {"ephemeral_1h_input_tokens": 8}}
     meter.feed(Event("message_start", json.dumps({"message": {"usage": usage}}).encode()))
-    meter.feed(Event(flag.INVOCATION_METRICS, b'{"inputTokenCount":1,"cacheWriteInputTokenCount":8}'))
+    meter.feed(Event(messages_facts.INVOCATION_METRICS, b'{"inputTokenCount":1,"cacheWriteInputTokenCount":8}'))
     found = meter.facts().usage
     assert (found.cache_write_5m, found.cache_write_1h) == (0, 8)
 
@@ -321,7 +322,7 @@ def test_an_exception_frame_is_raised_after_the_events_before_it():
     seen = []
     with pytest.raises(UpstreamFailed) as failed:
         seen.extend(decoder.feed(chunk(START) + chunk(DELTA) + exception("throttlingException", "Too many tokens")))
-    assert [event.kind for event in seen] == ["message_start", flag.INVOCATION_METRICS, "message_delta"]
+    assert [event.kind for event in seen] == ["message_start", messages_facts.INVOCATION_METRICS, "message_delta"]
     problem = failed.value.problem
     assert (problem.code, problem.native, problem.message, problem.status) == (
         "rate_limit",
@@ -388,9 +389,9 @@ def test_a_bedrock_client_of_another_provider_gets_chunks_with_metrics():
     events = decode(stream)
     assert [event.kind for event in events] == [
         "message_start",
-        flag.INVOCATION_METRICS,
+        messages_facts.INVOCATION_METRICS,
         "message_delta",
-        flag.INVOCATION_METRICS,
+        messages_facts.INVOCATION_METRICS,
         "message_stop",
     ]
     assert events[3].data["outputTokenCount"] == 9

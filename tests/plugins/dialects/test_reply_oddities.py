@@ -8,7 +8,7 @@ from gateway_plugins.dialects.bedrock_converse import walk as converse_walk
 from gateway_plugins.dialects.openai_chat import walk as chat_walk
 from gateway_plugins.shared.reply_events import Stop
 from gateway_plugins.shared.tools import Names
-from tests.plugins.dialects.test_reply_readers import Told, called, chat, chunk, streamed, whole
+from tests.plugins.dialects.test_reply_readers import RecordingWriter, called, chat, chunk, streamed, whole
 
 
 def block_start(index, start):
@@ -109,7 +109,7 @@ RENAMED = "filter[id]"
     [('{"%s":1}', '{"filter[id]":1}'), ("[1]", "[1]"), ('"a"', '"a"'), ('{"cut', '{"cut'), ("null", "null")],
 )
 def test_input_with_names_to_give_back_that_is_no_object_stays_as_the_model_wrote_it(arguments, told):
-    names, writer = Names(), Told()
+    names, writer = Names(), RecordingWriter()
     (made,) = names.plain_input({RENAMED: 1})
     reader = chat_walk.Reader(names, "", "fam", print)
     arguments = arguments.replace("%s", made)

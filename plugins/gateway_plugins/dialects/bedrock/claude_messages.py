@@ -1,8 +1,11 @@
-"""The messages of a Messages request, as Bedrock takes them where Anthropic's own API takes more.
+"""Messages of a Messages request as Bedrock takes them, where Anthropic's own API takes more.
 
-Nothing is decoded that holds no trace of such a thing. A system message between turns stays native where the model
-takes it, and is the user's reminder in its place elsewhere: hoisting it would spoil the cached prefix (bifrost#5931).
-Sources by URL or file id are refused: Bedrock reads neither. Source: bedrock.md 3.1.
+- A system message between turns stays native if the model takes it. Else it becomes a reminder of the user at the same
+  place, since hoisting it would spoil the cached prefix (bifrost#5931).
+- Sources by URL or file id are refused: Bedrock reads neither.
+- A body without a mark of either is not decoded.
+
+Source: bedrock.md 3.1.
 """
 
 from __future__ import annotations
@@ -16,27 +19,27 @@ from gateway_plugins.shared.fields import escape_step
 from gateway_plugins.shared.lenient import mapping, sequence, text
 from gateway_plugins.shared.turns import Block, reminder
 
-_SOURCES_NOT_TAKEN: Final = {
+_REFUSED_SOURCES: Final = {
     "url": "is not read from an address by Bedrock; send the data itself, as base64",
     "file": "lives on Anthropic's own servers, which Bedrock does not ask; send the data itself, as base64",
 }
 SOURCE_MARKS: Final = (b'"url"', b'"file"')
-"""One of these stands in a body with such a source."""
+"""Bytes of which every body with such a source has some."""
 SYSTEM_MARK: Final = b'"system"'
 _OWN_MEMBERS: Final = frozenset({"role", "content"})
 
 
 def refuse_sources(messages: Any) -> None:
-    """Raises `Refused` for an image or document that Bedrock would have to fetch."""
+    """Raise `Refused` for an image or document that Bedrock would have to fetch."""
     for at, block in _blocks(messages, "messages"):
         kind = text(mapping(block.get("source")).get("type"))
-        if kind in _SOURCES_NOT_TAKEN:
-            where = f"{at}.source"
-            raise invalid(f'{where}: a {block.get("type")} of type "{kind}" {_SOURCES_NOT_TAKEN[kind]}', where)
+        if kind in _REFUSED_SOURCES:
+            field = f"{at}.source"
+            raise invalid(f'{field}: a {block.get("type")} of type "{kind}" {_REFUSED_SOURCES[kind]}', field)
 
 
 def _blocks(value: Any, at: str) -> Iterator[tuple[str, Block]]:
-    """Every content block, also those in tool results and in documents made of blocks, with its place."""
+    """Yield every content block with its field name, those inside tool results and documents too."""
     for index, item in enumerate(sequence(value)):
         here = f"{at}[{index}]"
         inner = mapping(item)
@@ -46,13 +49,17 @@ def _blocks(value: Any, at: str) -> Iterator[tuple[str, Block]]:
         yield from _blocks(mapping(inner.get("source")).get("content"), f"{here}.source.content")
 
 
-class Placed:
-    """System messages of a conversation, put where the model takes them. `leading` belong to the `system` member."""
+class PlacedMessages:
+    """Messages of a conversation, with the system messages where the model takes them.
+
+    `leading` are blocks for the `system` member.
+    """
 
     def __init__(self, messages: list[Any], caps: Caps, drop: Drop) -> None:
         self.leading: list[Block] = []
         self.messages: list[Any] = []
-        self._held: list[tuple[int, Block]] = []
+        self._waiting: list[tuple[int, Block]] = []
+        """Number and message of the system messages that wait for their place."""
         self._caps = caps
         self._drop = drop
         for number, message in enumerate(messages):
@@ -63,7 +70,7 @@ class Placed:
         role = mapping(message).get("role")
         if role == "system":
             if self.messages:
-                self._held.append((number, message))
+                self._waiting.append((number, message))
             else:
                 self.leading += self._blocks(number, message)
             return
@@ -72,34 +79,34 @@ class Placed:
         self.messages.append(message)
 
     def _release(self, following: Any) -> None:
-        """Put what is held behind the last message; `following` is the next one's role, None at the end."""
-        held, self._held = self._held, []
-        if not held:
+        """Place the waiting messages after the last one; `following` is the next one's role, None at the end."""
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
             return
         before = mapping(self.messages[-1]).get("role")
         if self._caps.mid_system and before == "user" and following in (None, "assistant"):
-            self.messages.append(_joined([message for _, message in held]))
+            self.messages.append(_join([message for _, message in waiting]))
             return
-        blocks = [block for number, message in held for block in self._blocks(number, message)]
+        blocks = [block for number, message in waiting for block in self._blocks(number, message)]
         if blocks:
-            told = [{**block, "text": reminder(block["text"])} for block in blocks]
-            self.messages.append({"role": "user", "content": told})
+            reminders = [{**block, "text": reminder(block["text"])} for block in blocks]
+            self.messages.append({"role": "user", "content": reminders})
 
     def _blocks(self, number: int, message: Block) -> list[Block]:
-        """A system message's text; all else in it belongs to a native one and is dropped aloud."""
+        """Return the text blocks of a system message; report the rest, which only a native one can hold."""
         for name in message.keys() - _OWN_MEMBERS:
             self._drop(f"/messages/{number}/{escape_step(name)}")
-        found = []
+        blocks = []
         for index, block in enumerate(_content(message)):
             if not isinstance(mapping(block).get("text"), str):
                 self._drop(f"/messages/{number}/content/{index}")
             elif block["text"].strip():
-                found.append(block)
-        return found
+                blocks.append(block)
+        return blocks
 
 
-def _joined(messages: list[Block]) -> Block:
-    """One system message: two in a row are refused (maximhq/bifrost#3945)."""
+def _join(messages: list[Block]) -> Block:
+    """Return one system message: two in a row are refused (maximhq/bifrost#3945)."""
     if len(messages) == 1:
         return messages[0]
     merged: Block = {}

@@ -1,7 +1,9 @@
-"""What the parameters of a Messages request mean for a Claude on Bedrock, changed in place and nothing else.
+"""Parameters of a Messages request as Claude on Bedrock takes them, edited in the members that the client sent.
 
-What is asked for is decided in `shared/settings.py`, for every conversion alike; here the decision is written into the
-members that the client sent. A model of which nothing is known keeps what it was sent. Source: bedrock.md 3.1 and 3.2.
+- `shared/settings.py` decides, for every conversion alike; the decisions are only written here.
+- A request for a model without known capabilities keeps its thinking, effort and format.
+
+Source: bedrock.md 3.1 and 3.2.
 """
 
 from __future__ import annotations
@@ -19,99 +21,100 @@ from gateway_plugins.shared.settings import SAMPLING, ThinkingPlan
 
 Changes = dict[str, bytes | None]
 
-_THINKS: Final = ("enabled", "adaptive")
+_THINKING_TYPES: Final = ("enabled", "adaptive")
 
 
-def apply(parts: EditedMembers, target: Target, betas: list[str], drop: Drop) -> Changes:
-    """The members that change; `betas` gets the one that an effort needs. Raises `Refused` for a wrong type."""
-    changes = _sampling(parts, target, drop)
+def apply(edited: EditedMembers, target: Target, betas: list[str], drop: Drop) -> Changes:
+    """Return the changed members, and add the beta that an effort needs. Raises `Refused` for a wrong type."""
+    changes = _sampling(edited, target, drop)
     if target.caps.family:
-        _effort(parts, target, betas, drop)
-        changes |= _format(parts, target, drop)
-    if "max_tokens" not in parts.top:
-        changes["max_tokens"] = orjson.dumps(_limit(parts, target))
+        _effort(edited, target, betas, drop)
+        changes |= _format(edited, target, drop)
+    if "max_tokens" not in edited.top:
+        changes["max_tokens"] = orjson.dumps(_limit(edited, target))
     return changes
 
 
-def _sampling(parts: EditedMembers, target: Target, drop: Drop) -> Changes:
-    given = {name: parts[name] for name in SAMPLING if parts[name] is not None}
+def _sampling(edited: EditedMembers, target: Target, drop: Drop) -> Changes:
+    given = {name: edited[name] for name in SAMPLING if edited[name] is not None}
     for name, value in given.items():
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise invalid(f"{name}: must be a number, such as 0.7", name)
-    thinks = mapping(parts["thinking"]).get("type") in _THINKS or target.caps.reasoning == "always"
-    kept = settings.supported_sampling(given, target.caps, drop, thinks=thinks)
+    thinks = mapping(edited["thinking"]).get("type") in _THINKING_TYPES or target.caps.reasoning == "always"
+    supported = settings.supported_sampling(given, target.caps, drop, thinks=thinks)
     return {
-        name: orjson.dumps(kept[name]) if name in kept else None
+        name: orjson.dumps(supported[name]) if name in supported else None
         for name, value in given.items()
-        if kept.get(name) != value
+        if supported.get(name) != value
     }
 
 
-def _effort(parts: EditedMembers, target: Target, betas: list[str], drop: Drop) -> None:
-    """`output_config.effort`: the nearest that the model has, with its beta where it needs one; dropped elsewhere."""
+def _effort(edited: EditedMembers, target: Target, betas: list[str], drop: Drop) -> None:
+    """Set `output_config.effort` to the nearest that the model has, with its beta; drop it for a model without any."""
     caps = target.caps
-    config = mapping(parts["output_config"])
+    config = mapping(edited["output_config"])
     effort = config.get("effort")
     if effort not in settings.EFFORTS:
-        return  # a word that is not known here is the provider's to judge
+        return  # the provider judges an unknown word
     if caps.reasoning == "adaptive" or caps.effort_beta:
         nearest = settings.nearest_effort(effort, caps.efforts)
         if nearest != effort:
             drop("/output_config/effort")
             config["effort"] = nearest
-            parts.change("output_config")
+            edited.change("output_config")
         if caps.effort_beta and caps.effort_beta not in betas:
             betas.append(caps.effort_beta)
         return
     drop("/output_config/effort")
     del config["effort"]
-    parts.change("output_config")
+    edited.change("output_config")
 
 
-def _format(parts: EditedMembers, target: Target, drop: Drop) -> Changes:
-    """Structured output as `output_config.format`, the form that Bedrock relays; elsewhere the system prompt asks."""
-    config = mapping(parts["output_config"])
-    older = parts["output_format"]
+def _format(edited: EditedMembers, target: Target, drop: Drop) -> Changes:
+    """Write structured output as `output_config.format`, or into the system prompt of a model without schemas."""
+    config = mapping(edited["output_config"])
+    older = edited["output_format"]
     wanted = config.get("format") if older is None else older
-    changes: Changes = {"output_format": None} if "output_format" in parts.top else {}
+    changes: Changes = {"output_format": None} if "output_format" in edited.top else {}
     if wanted is None:
         return changes
     if target.caps.json_schema:
         if older is not None:
-            parts.put("output_config", {**config, "format": older})
+            edited.put("output_config", {**config, "format": older})
         return changes
     drop("/output_config/format" if older is None else "/output_format")
     if config.pop("format", None) is not None:
-        parts.change("output_config")
-    parts.put(
-        "system", [*system_blocks(parts["system"]), {"type": "text", "text": _asked(mapping(wanted).get("schema"))}]
+        edited.change("output_config")
+    edited.put(
+        "system",
+        [*system_blocks(edited["system"]), {"type": "text", "text": _schema_prompt(mapping(wanted).get("schema"))}],
     )
     return changes
 
 
-def _asked(schema: Any) -> str:
-    says = settings.JSON_HINT
-    return f"{says} It must match this JSON schema: {orjson.dumps(schema).decode()}" if schema else says
+def _schema_prompt(schema: Any) -> str:
+    hint = settings.JSON_HINT
+    return f"{hint} It must match this JSON schema: {orjson.dumps(schema).decode()}" if schema else hint
 
 
 def system_blocks(value: Any) -> list[Any]:
-    """The `system` member as blocks."""
+    """Return the `system` member as blocks."""
     if isinstance(value, str):
         return [{"type": "text", "text": value}] if value.strip() else []
     return value if isinstance(value, list) else []
 
 
-def least_limit(parts: EditedMembers) -> int:
-    """The limit of a request whose tokens are only counted: one is demanded, and it must leave room beside a budget."""
-    return _budget(parts) + 1
+def min_limit(edited: EditedMembers) -> int:
+    """Return the limit for a request whose tokens are only counted: it must exceed the thinking budget."""
+    return _budget(edited) + 1
 
 
-def _budget(parts: EditedMembers) -> int:
-    return max(0, whole_number(mapping(parts["thinking"]).get("budget_tokens")))
+def _budget(edited: EditedMembers) -> int:
+    return max(0, whole_number(mapping(edited["thinking"]).get("budget_tokens")))
 
 
-def _limit(parts: EditedMembers, target: Target) -> int:
-    """What is demanded and the client left out: room for the model's usual answer beside its thinking."""
-    limit = settings.output_limit(None, ThinkingPlan(tokens=_budget(parts)), target.caps, demanded=True)
+def _limit(edited: EditedMembers, target: Target) -> int:
+    """Return a limit for a client without one, with room for the model's usual answer beside its thinking."""
+    limit = settings.output_limit(None, ThinkingPlan(tokens=_budget(edited)), target.caps, demanded=True)
     assert limit is not None
     return limit

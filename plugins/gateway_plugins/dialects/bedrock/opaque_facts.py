@@ -1,6 +1,5 @@
-"""Tokens of replies whose bodies nobody here understands: from headers, from the metrics of a stream's last chunk, and
-from the usage members that some families put into their bodies (bedrock.md 3.5: headers first, then the body, then
-the metrics; merged by maximum).
+"""Tokens of replies with opaque bodies: from headers, from usage members that some families put into their bodies, and
+from the metrics of a stream's last chunk, merged by maximum (bedrock.md 3.5).
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ _HEADERS: Final[Mapping[str, str]] = {
     "cache_write_5m": "x-amzn-bedrock-cache-write-input-token-count",
 }
 _MEMBERS: Final[Mapping[str, tuple[str, ...]]] = {
-    # kind: names in usage objects (Nova, OpenAI-like), at the top of a body (Llama, DeepSeek, Titan), in the metrics
+    # kind: names in usage objects (Nova, OpenAI-like), at the top of a body (Llama, DeepSeek, Titan), in metrics
     "input": ("inputTokens", "inputTokenCount", "prompt_tokens", "prompt_token_count", "inputTextTokenCount"),
     "output": ("outputTokens", "outputTokenCount", "completion_tokens", "generation_token_count"),
     "cache_read": ("cacheReadInputTokenCount", "cacheReadInputTokens"),
@@ -31,42 +30,42 @@ _MEMBERS: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 def tier_of_headers(headers: Headers) -> str:
-    """The service tier of an InvokeModel reply, or "optimized" where latency was paid for; "" if neither is told."""
+    """Return "optimized" if latency was paid for, else the service tier or ""; from the headers of a reply."""
     if headers.get("x-amzn-bedrock-performanceconfig-latency") == "optimized":
         return "optimized"
     return headers.get("x-amzn-bedrock-service-tier", "")
 
 
 def usage_of_headers(headers: Headers) -> Usage:
-    """Bedrock's token counts in an InvokeModel reply's headers; 0 where there are none."""
+    """Return the token counts in the headers of an InvokeModel reply; 0 for a missing one."""
     return Usage(**{kind: _count(headers.get(name)) for kind, name in _HEADERS.items()})
 
 
 def headers_of(usage: Usage) -> dict[str, str]:
-    """The headers in which `usage_of_headers` finds it; writes to a cache as one sum."""
+    """Return the headers that `usage_of_headers` reads; cache writes are one sum."""
     counts = {**usage.as_dict(), "cache_write_5m": usage.cache_write_5m + usage.cache_write_1h}
     return {name: str(counts[kind]) for kind, name in _HEADERS.items()}
 
 
 def _count(value: Any) -> int:
     digits = str(value)
-    # what has more digits is more than `MAX_COUNT`, and Python reads no number of more than 4300 of them
-    found = int(digits) if digits.isdecimal() and len(digits) <= len(str(MAX_COUNT)) else 0
-    return found if found <= MAX_COUNT else 0
+    # a number of more digits exceeds `MAX_COUNT`, and Python reads none of more than 4300
+    number = int(digits) if digits.isdecimal() and len(digits) <= len(str(MAX_COUNT)) else 0
+    return number if number <= MAX_COUNT else 0
 
 
 def output_bytes(event: Event) -> int:
-    """Bytes of all texts in an event, whatever they are called: the families differ in nothing but the names."""
-    found, level = 0, [event.data]
-    while level:
-        value = level.pop()
+    """Return the bytes of all texts in an event under any name, since families differ in names only."""
+    size, values = 0, [event.data]
+    while values:
+        value = values.pop()
         if isinstance(value, dict):
-            level.extend(value.values())
+            values.extend(value.values())
         elif isinstance(value, list):
-            level.extend(value)
+            values.extend(value)
         else:
-            found += json_api.text_bytes(value)
-    return found
+            size += json_api.text_bytes(value)
+    return size
 
 
 class Meter:

@@ -1,6 +1,6 @@
-"""What all of bedrock-runtime has in common: paths, headers, errors, event-stream messages.
+"""Paths, headers, errors and event-stream messages, which all operations of bedrock-runtime have in common.
 
-Facts: botocore's service model of bedrock-runtime (operations, statuses of exceptions); the error header with its
+Sources: botocore's service model of bedrock-runtime (operations, statuses of exceptions); the error header with its
 suffix and the 200 that is an error from litellm#3805 and vercel/ai#17523.
 """
 
@@ -32,7 +32,6 @@ from gateway.contract.flag import (
 from gateway.contract.framing import eventstream
 
 CONTENT_TYPE: Final = "application/vnd.amazon.eventstream"
-
 CLIENT_API: Final = ClientApi(
     bases=("/bedrock",),
     setting="endpoint_url or AWS_ENDPOINT_URL_BEDROCK_RUNTIME",
@@ -43,11 +42,11 @@ CLIENT_API: Final = ClientApi(
     ),
     headers=("amz-sdk-invocation-id", "amz-sdk-request"),
 )  # fmt: skip
-
 STREAMING: Final = frozenset({"converse-stream", "invoke-with-response-stream"})
+"""Operations that stream."""
 
 _EXCEPTIONS: Final[Mapping[str, tuple[str, int, bool]]] = {
-    # exception: (our code, HTTP status in the service model, worth another try)
+    # exception: (the gateway's code, HTTP status in the service model, worth a retry)
     "ValidationException": (errors.INVALID_REQUEST, 400, False),
     "AccessDeniedException": (errors.PERMISSION, 403, False),
     "ResourceNotFoundException": (errors.NOT_FOUND, 404, False),
@@ -62,9 +61,8 @@ _EXCEPTIONS: Final[Mapping[str, tuple[str, int, bool]]] = {
     "ConflictException": (errors.INVALID_REQUEST, 400, False),
     "UnknownOperationException": (errors.NOT_FOUND, 404, False),
 }
-
-_OURS: Final[Mapping[str, tuple[int, str]]] = {
-    # our code: (status, exception) for a Bedrock client
+_BY_CODE: Final[Mapping[str, tuple[int, str]]] = {
+    # the gateway's code: (status, exception) for a Bedrock client
     errors.INVALID_REQUEST: (400, "ValidationException"),
     errors.PERMISSION: (403, "AccessDeniedException"),
     errors.NOT_FOUND: (404, "ResourceNotFoundException"),
@@ -78,9 +76,8 @@ _OURS: Final[Mapping[str, tuple[int, str]]] = {
     errors.UPSTREAM: (502, "InternalServerException"),
     errors.INTERNAL: (500, "InternalServerException"),
 }
-
 _IN_STREAM: Final[Mapping[str, str]] = {
-    # those that the service model does not know inside a stream, and what says the nearest there
+    # exception that the service model does not know inside a stream: the nearest one that it knows
     "AccessDeniedException": "ValidationException",
     "ResourceNotFoundException": "ValidationException",
     "ConflictException": "ValidationException",
@@ -90,16 +87,25 @@ _IN_STREAM: Final[Mapping[str, str]] = {
     "ModelErrorException": "ModelStreamErrorException",
 }
 _IN_CONVERSE: Final[Mapping[str, str]] = {"ModelTimeoutException": "ModelStreamErrorException"}
-"""ConverseStream does not know this one either."""
-
-
+"""The same for exceptions that only ConverseStream does not know."""
+_KEY_FAULTS: Final = frozenset(
+    {
+        "ExpiredTokenException", "IncompleteSignature", "InvalidClientTokenId", "InvalidSignatureException",
+        "MissingAuthenticationToken", "MissingAuthenticationTokenException", "UnrecognizedClientException",
+    }
+)  # fmt: skip
+_KEY_REFUSED: Final = re.compile(
+    "API Key|bearer token|security token|Authentication failed|CallWithBearerToken", re.IGNORECASE
+)
+"""Messages of a 403 for a bad key. The same exception has others for missing access to a model, and for a denied
+`bedrock:InvokeModel`."""
 _PADDING: Final = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
 
 def routes(*operations: tuple[str, str]) -> tuple[Route, ...]:
-    """Routes of (path's last part, operation), under Bedrock's own path and under /bedrock.
+    """Return routes for pairs of a path's last part and an operation, under Bedrock's own path and under /bedrock.
 
-    Ids are matched greedily: an ARN holds slashes, which some clients leave unescaped.
+    Model ids are matched greedily: an ARN holds slashes, which some clients leave unescaped.
     """
     return tuple(
         Route("POST", f"{prefix}/model/{{model:.+}}/{last}", operation)
@@ -109,34 +115,34 @@ def routes(*operations: tuple[str, str]) -> tuple[Route, ...]:
 
 
 def last_part(path: str) -> str:
-    """`converse-stream` of `/bedrock/model/x/converse-stream`."""
+    """Return the last part of a path, such as `converse-stream`."""
     return path.rpartition("/")[2]
 
 
 def parse(flag: str, dialect: str, request: HttpRequest, top: Members) -> ClientRequest:
-    """An ask whose model and way of answering stand in the path. Raises `Refused` for a name that cannot be one."""
+    """Return the request with model and streaming from the path. Raises `Refused` for an impossible model name."""
     model = json_api.model_name(request.params["model"])
     return json_api.client_request(
         flag, dialect, request, top, model=model, stream=last_part(request.route.path) in STREAMING
     )
 
 
-def send(target: Target, operation: str, body: bytes, headers: Headers) -> UpstreamRequest:
-    """A request to bedrock-runtime. The id is quoted whole, so that an ARN's slash cannot start a new segment."""
+def upstream_request(target: Target, operation: str, body: bytes, headers: Headers) -> UpstreamRequest:
+    """Return a request to bedrock-runtime, with the whole id quoted: an ARN's slash must not start a segment."""
     return UpstreamRequest("POST", f"/model/{quote(target.model, safe='')}/{operation}", body, headers=headers)
 
 
 def request_headers(client: Headers) -> dict[str, str]:
-    """What goes along from the client: Bedrock's own options. Credentials, signatures and the rest stay here."""
-    kept = {name: value for name, value in client.items() if name.startswith("x-amzn-bedrock-")}
-    return {"content-type": "application/json", "accept": client.get("accept", "application/json"), **kept}
+    """Return the headers to send: of the client's, only Bedrock's own options, so no credentials or signatures."""
+    options = {name: value for name, value in client.items() if name.startswith("x-amzn-bedrock-")}
+    return {"content-type": "application/json", "accept": client.get("accept", "application/json"), **options}
 
 
 _PROJECT: Final = "x-amzn-bedrock-projectidentifier"
-"""InvokeModel's header for what is the member `projectIdentifier` on Converse."""
+"""InvokeModel's header for Converse's member `projectIdentifier`."""
 _GUARDRAIL: Final = "x-amzn-bedrock-guardrailidentifier"
 _HEADERS: Final[Mapping[str, tuple[str, ...]]] = {
-    # a client's header for InvokeModel: values that ask for nothing
+    # header of InvokeModel: values that request nothing
     _GUARDRAIL: (),
     "x-amzn-bedrock-guardrailversion": (),
     "x-amzn-bedrock-trace": ("DISABLED",),
@@ -148,10 +154,10 @@ _HEADERS: Final[Mapping[str, tuple[str, ...]]] = {
 _TRACES: Final = {"ENABLED": "enabled", "ENABLED_FULL": "enabled_full", "DISABLED": "disabled"}
 
 
-def lose_headers(client: Headers, upstream: str, drop: Drop) -> None:
-    """Options of InvokeModel on the way to a flag that has no words for them: a guardrail is a 400, others are told.
+def drop_headers(client: Headers, upstream: str, drop: Drop) -> None:
+    """Report InvokeModel's options to a flag without them. Raises `Refused` for a guardrail.
 
-    Converse has words for all of them (`as_members`).
+    Converse has them all (`as_members`).
     """
     if upstream == "bedrock_converse":
         return
@@ -163,9 +169,9 @@ def lose_headers(client: Headers, upstream: str, drop: Drop) -> None:
 
 
 def as_members(headers: Mapping[str, str], top: Members) -> tuple[dict[str, str], dict[str, bytes | None]]:
-    """Options of InvokeModel as Converse has them, in the body (hermes#52179): other headers, and members to add.
+    """Return the other headers, and InvokeModel's options as members of a Converse body (hermes#52179).
 
-    What the body says itself stays.
+    A member that the body has already stays.
     """
     rest = {name: value for name, value in headers.items() if name not in _HEADERS}
     given = {name: headers[name] for name in _HEADERS if headers.get(name)}
@@ -197,17 +203,17 @@ def _metadata(text: str) -> Any:
 
 
 _UNKNOWN_NAME: Final = "UnknownOperationException"
-_UNKNOWN: Final = "the provider does not know this operation or path"
+_UNKNOWN_MESSAGE: Final = "the provider does not know this operation or path"
 _UNKNOWN_OPERATION: Final = re.compile(
     rb'\s*\{\s*"Output"\s*:\s*\{\s*"__type"\s*:\s*"[^"]*' + _UNKNOWN_NAME.encode() + b'"'
 )
-"""How AWS answers a path that it does not know, under a 200."""
+"""Start of AWS's answer, under status 200, to an unknown path."""
 
 
 def problem_for(head: Head, body: bytes) -> Problem | None:
-    """An error reply; the code comes from the header, then `__type`, then the status.
+    """Return the problem of an error reply, by the code in its header, its `__type`, or its status; None for no error.
 
-    Under a 200, only an `Output` that names the exception is one: an answer may well begin with that word.
+    Under status 200, only an `Output` that names the exception is an error: an answer may begin with that word.
     """
     if head.status < 400 and _UNKNOWN_OPERATION.match(body) is None:
         return None
@@ -220,8 +226,8 @@ def problem_for(head: Head, body: bytes) -> Problem | None:
     inner = output if isinstance(output, dict) else data
     native = head.headers.get("x-amzn-errortype") or str(inner.get("__type") or inner.get("code") or "")
     native = native.partition(":")[0].rpartition("#")[2]
-    silent = _UNKNOWN if native == _UNKNOWN_NAME else f"the provider answered {head.status} without a message"
-    message = str(data.get("message") or data.get("Message") or silent)
+    default = _UNKNOWN_MESSAGE if native == _UNKNOWN_NAME else f"the provider answered {head.status} without a message"
+    message = str(data.get("message") or data.get("Message") or default)
     code, status, retryable = _EXCEPTIONS.get(native, (json_api.code_of(head.status), head.status, head.status >= 500))
     return Problem(
         code=code,
@@ -234,21 +240,8 @@ def problem_for(head: Head, body: bytes) -> Problem | None:
     )
 
 
-_KEY_FAULTS: Final = frozenset(
-    {
-        "ExpiredTokenException", "IncompleteSignature", "InvalidClientTokenId", "InvalidSignatureException",
-        "MissingAuthenticationToken", "MissingAuthenticationTokenException", "UnrecognizedClientException",
-    }
-)  # fmt: skip
-_KEY_REFUSED: Final = re.compile(
-    "API Key|bearer token|security token|Authentication failed|CallWithBearerToken", re.IGNORECASE
-)
-"""What a 403 says of a bad key; missing access to a model, and a denied `bedrock:InvokeModel`, are other sentences of
-the same exception."""
-
-
 def stream_failure(frame: Frame) -> UpstreamFailed | None:
-    """The error of an exception or error frame; None for an event."""
+    """Return the failure in an exception or error frame; None for an event."""
     kind = frame.headers.get(":message-type", "event")
     if kind == "event":
         return None
@@ -263,57 +256,56 @@ def stream_failure(frame: Frame) -> UpstreamFailed | None:
     return UpstreamFailed(Problem(code, message or native, native, status, retryable=retryable), frame.raw)
 
 
-def exception_of(what: Problem) -> tuple[int, str]:
-    """Status and exception name for a Bedrock client: the provider's own where it was a Bedrock."""
-    if what.native in _EXCEPTIONS:
-        return what.status or _EXCEPTIONS[what.native][1], what.native
-    return _OURS[what.code]
+def exception_of(problem: Problem) -> tuple[int, str]:
+    """Return status and exception for a Bedrock client: the provider's own if the provider was Bedrock."""
+    if problem.native in _EXCEPTIONS:
+        return problem.status or _EXCEPTIONS[problem.native][1], problem.native
+    return _BY_CODE[problem.code]
 
 
-def reply_headers(request_id: str, usage: Usage | None) -> dict[str, str]:
-    """Where botocore finds the `RequestId`, which its users log."""
-    _ = usage
+def reply_headers(request_id: str, _usage: Usage | None) -> dict[str, str]:
+    """Return the header in which botocore finds the `RequestId`, which its users log."""
     return {"x-amzn-requestid": request_id}
 
 
-def error(what: Problem) -> tuple[int, dict[str, str], bytes]:
-    status, exception = exception_of(what)
-    headers = {**json_api.error_headers(what), "x-amzn-errortype": exception}
-    return status, headers, orjson.dumps({"message": what.message})
+def error(problem: Problem) -> tuple[int, dict[str, str], bytes]:
+    status, exception = exception_of(problem)
+    headers = {**json_api.error_headers(problem), "x-amzn-errortype": exception}
+    return status, headers, orjson.dumps({"message": problem.message})
 
 
-def failure_frame(what: Problem, *, converse: bool = False) -> bytes:
-    """The exception frame that ends a stream."""
-    exception = exception_of(what)[1]
+def failure_frame(problem: Problem, *, converse: bool = False) -> bytes:
+    """Return the exception frame that ends a stream."""
+    exception = exception_of(problem)[1]
     exception = _IN_STREAM.get(exception, exception)
     if converse:
         exception = _IN_CONVERSE.get(exception, exception)
     name = exception[:1].lower() + exception[1:]
     headers = {":exception-type": name, ":content-type": "application/json", ":message-type": "exception"}
-    return eventstream.encode(headers, orjson.dumps({"message": what.message}))
+    return eventstream.encode(headers, orjson.dumps({"message": problem.message}))
 
 
 def padded(payload: bytes) -> bytes:
-    """An event's payload with Bedrock's `p`, which hides a token's length from who sees only the lengths of frames.
+    """Return an event's payload with Bedrock's `p`, which hides a token's length from an observer of frame lengths.
 
-    It is a beginning of random length of the letters and digits (recorded traffic). One that has it stays as it is.
+    `p` is a random-length beginning of the letters and digits (recorded traffic). A payload that has it is unchanged.
     """
     if b'"p":' in payload or payload[-1:] != b"}":
         return payload
-    # salted anew in every process, so that a length tells nothing of the text
+    # hash() is salted in every process, so that the length is independent of the text
     padding = _PADDING[: 1 + hash(payload) % len(_PADDING)].encode()
     return b'%b%b"p":"%b"}' % (payload[:-1], b"" if payload == b"{}" else b",", padding)
 
 
 def message(kind: str, payload: bytes) -> bytes:
-    """One event of a stream."""
+    """Return the frame of one event."""
     headers = {":event-type": kind, ":content-type": "application/json", ":message-type": "event"}
     return eventstream.encode(headers, payload)
 
 
-def limit(ask: ClientRequest, *path: str) -> int | None:
-    """The number that stands in a body where this path leads; None if there is none."""
-    value = ask.top.decode(path[0])
+def limit(request: ClientRequest, *path: str) -> int | None:
+    """Return the number at this path of a body; None if there is none."""
+    value = request.top.decode(path[0])
     for name in path[1:]:
         value = value.get(name) if isinstance(value, dict) else None
     return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -1,8 +1,12 @@
-"""Thinking that carries our tag, in requests that go to a provider in the client's own dialect.
+"""Tagged thinking in requests that go to a provider in the client's own dialect.
 
-Such a history began on a translated conversion, whose replies tag what a provider signed (`shared/reasoning.py`). The
-provider gets back what its own family made, without the tag; what another family made is dropped aloud. A body without
-our tag is not even decoded. Conversions that translate read tags themselves.
+Such a history began on a translated conversion, whose replies tag the signatures of a provider (`shared/reasoning.py`).
+
+- The provider gets back the thinking of its own family, without the tag.
+- Thinking of another family is reported as dropped.
+- A body without a tag is not decoded.
+
+Conversions that translate read tags themselves.
 """
 
 from __future__ import annotations
@@ -22,64 +26,64 @@ from gateway_plugins.shared.lenient import mapping, sequence
 Changes = dict[str, bytes | None]
 
 _IN_BASE64: Final = base64.b64encode(reasoning.PREFIX.encode()[:9])
-"""How base64 of a tagged text begins: three characters become four, so nine of the prefix are sure."""
+"""Start of a tagged text in base64: three characters become four, so nine of the prefix are certain."""
 
 _CONTENT: Final = "content"
 
 _Block = dict[str, Any]
 _Untag = Callable[[_Block, str], bool | None]
-"""Take the tag off a block: true if there was one, None if another family made it, false for all other blocks."""
+"""Removes the tag from a block: true if it had one, None if another family made it, false for any other block."""
 
 
 def is_tagged(body: bytes) -> bool:
-    """Our tag stands somewhere; the rest need not be looked at."""
+    """Return whether a body has a tag anywhere."""
     return reasoning.PREFIX.encode() in body or _IN_BASE64 in body
 
 
 def of_messages(top: Members, family: str, drop: Drop) -> Changes:
-    """The member `messages` of a Messages body, if our tag stands in it."""
+    """Return the change to `messages` of a Messages body, {} without a tag."""
     return _changes(top, family, drop, _of_messages)
 
 
 def of_converse(top: Members, family: str, drop: Drop) -> Changes:
-    """The member `messages` of a Converse body, if our tag stands in it."""
+    """Return the change to `messages` of a Converse body, {} without a tag."""
     return _changes(top, family, drop, _of_converse)
 
 
 def of_chat(top: Members, family: str, drop: Drop) -> Changes:
-    """The member `messages` of a Chat body, whose turns carry thinking in `thinking_blocks` (LiteLLM's form)."""
+    """Return the change to `messages` of a Chat body, whose `thinking_blocks` hold thinking (LiteLLM's form)."""
     return _changes(top, family, drop, _of_messages, "thinking_blocks")
 
 
 def untag_messages(messages: Any, family: str, drop: Drop) -> bool:
-    """The decoded messages of a Messages body, in place; true if anything changed."""
+    """Remove tags from decoded messages of a Messages body; return whether anything changed."""
     return _untag(messages, family, drop, _of_messages)
 
 
 def _changes(top: Members, family: str, drop: Drop, untag: _Untag, inside: str = _CONTENT) -> Changes:
-    if not is_tagged(top.body):  # no copy of a part that may be megabytes
+    if not is_tagged(top.body):  # avoids a copy of megabytes
         return {}
     messages = member(top, "messages")
     return {"messages": orjson.dumps(messages)} if _untag(messages, family, drop, untag, inside) else {}
 
 
 def _untag(messages: Any, family: str, drop: Drop, untag: _Untag, inside: str = _CONTENT) -> bool:
-    """A message whose content was nothing but what is dropped goes as well, since none may be empty."""
+    """Remove tags; return whether anything changed. A message left without content goes too: none may be empty."""
     changed = False
     emptied = []
     for number, message in enumerate(map(mapping, sequence(messages))):
         blocks = message.get(inside)
-        kept = []
+        remaining = []
         for index, block in enumerate(sequence(blocks)):
-            found = untag(mapping(block), family)
-            if found is None:
+            result = untag(mapping(block), family)
+            if result is None:
                 drop(f"/messages/{number}/{inside}/{index}")
             else:
-                kept.append(block)
-            changed = changed or found is not False
-        if isinstance(blocks, list) and len(kept) < len(blocks):
-            message[inside] = kept
-            emptied += [number] if not kept and inside == _CONTENT else []
+                remaining.append(block)
+            changed = changed or result is not False
+        if isinstance(blocks, list) and len(remaining) < len(blocks):
+            message[inside] = remaining
+            emptied += [number] if not remaining and inside == _CONTENT else []
     for number in reversed(emptied):
         del messages[number]
     return changed
@@ -102,20 +106,20 @@ def _member(holder: _Block, name: str, family: str) -> bool | None:
     if not isinstance(value, str) or not value.startswith(reasoning.PREFIX):
         return False
     own = reasoning.untagged(family, value)
-    if not own:  # of another family, or thinking that nobody signed, which no provider of such a dialect takes back
+    if not own:  # another family's, or unsigned thinking, which no provider takes back
         return None
     holder[name] = own
     return True
 
 
 def _redacted(holder: _Block, redacted: str, family: str) -> bool | None:
-    """Converse wraps Anthropic's text, and the tag before it, into base64 once more."""
+    """Remove the tag of redacted thinking, which Converse wraps into base64 once more, tag and all."""
     try:
         value = base64.b64decode(redacted).decode()
     except (binascii.Error, UnicodeDecodeError):
         return False
     inner = {"data": value}
-    found = _member(inner, "data", family)
-    if found:
+    result = _member(inner, "data", family)
+    if result:
         holder["redactedContent"] = base64.b64encode(inner["data"].encode()).decode()
-    return found
+    return result

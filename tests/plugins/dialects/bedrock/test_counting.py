@@ -156,7 +156,7 @@ CONVERSES = {"messages": [{"role": "user", "content": [{"text": "a"}]}], "system
 def test_the_request_inside_is_what_is_asked_and_goes_to_bedrock_wrapped_as_it_came(given, dialect, inner):
     found = parsed(given)
     assert (found.dialect, json.loads(found.top.body), found.model) == (dialect, inner, HAIKU)
-    assert json.loads(counting.send(found, target(), pytest.fail).body) == given
+    assert json.loads(counting.count_request(found, target(), pytest.fail).body) == given
 
 
 def test_anthropic_gets_of_a_bedrock_clients_request_what_its_operation_takes():
@@ -169,4 +169,4 @@ def test_anthropic_gets_of_a_bedrock_clients_request_what_its_operation_takes():
 
 def test_a_whole_converse_request_is_counted_by_the_members_that_count():
     the_ask = ask({**CONVERSES, "inferenceConfig": {"maxTokens": 5}}, "anthropic_messages", counting.CONVERSE)
-    assert json.loads(counting.send(the_ask, target(), print).body) == {"input": {"converse": CONVERSES}}
+    assert json.loads(counting.count_request(the_ask, target(), print).body) == {"input": {"converse": CONVERSES}}

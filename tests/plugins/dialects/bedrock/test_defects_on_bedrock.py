@@ -124,7 +124,7 @@ def test_defect_54_an_application_profile_has_the_abilities_of_the_model_that_th
 
 def test_defect_55_tokens_are_counted_by_the_base_id_since_bedrock_refuses_profiles_there():
     place = target(bedrock_model_invoke, "us.anthropic.claude-haiku-4-5-20251001-v1:0")
-    send = counting.send(ask({"messages": []}, operation=COUNT_TOKENS), place, print)
+    send = counting.count_request(ask({"messages": []}, operation=COUNT_TOKENS), place, print)
     assert send.path == "/model/anthropic.claude-haiku-4-5-20251001-v1%3A0/count-tokens"
 
 
@@ -163,9 +163,9 @@ def test_other_options_of_invoke_are_members_on_converse_and_told_where_they_are
     assert (rest, {name: json.loads(raw) for name, raw in changes.items()}) == ({}, member)
     assert runtime_api.as_members(headers, Members(json.dumps(member).encode()))[1] == {}
     dropped = []
-    runtime_api.lose_headers(headers, "anthropic_messages", dropped.append)
+    runtime_api.drop_headers(headers, "anthropic_messages", dropped.append)
     assert dropped == [f"/x-amzn-bedrock-{header}"]
-    runtime_api.lose_headers(headers, "bedrock_converse", pytest.fail)
+    runtime_api.drop_headers(headers, "bedrock_converse", pytest.fail)
 
 
 @pytest.mark.parametrize(

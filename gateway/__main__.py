@@ -19,7 +19,7 @@ from gateway.call.runtime import runtime
 from gateway.config.document.atomic_file import sweep
 from gateway.config.example import MINIMAL
 from gateway.config.export import json_schema
-from gateway.config.findings import ConfigError, printable, shortened
+from gateway.config.findings import ConfigError, escape_control, shorten
 from gateway.config.load import Loaded, load, load_stream
 from gateway.config.model import Listener
 from gateway.config.sections.listen import loopback_listener
@@ -67,7 +67,7 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 def _told(message: str) -> str:
     """One line, whatever the names in it are made of."""
-    return printable(shortened(message))
+    return escape_control(shorten(message))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -179,7 +179,7 @@ def _check(options: argparse.Namespace) -> int:
     name, loaded = _checked(options)
     models = sum(len(provider.models) for provider in loaded.config.providers.values())
     counts = f"{len(loaded.config.providers)} providers, {models} models, {len(loaded.warnings)} warnings"
-    say("\n".join([*map(str, loaded.warnings), printable(f"{name}: {counts}")]))
+    say("\n".join([*map(str, loaded.warnings), escape_control(f"{name}: {counts}")]))
     return 1 if loaded.warnings else 0
 
 

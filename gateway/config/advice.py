@@ -1,7 +1,7 @@
-"""Warnings about a configuration that is valid, and will still not do what its author expects.
+"""Warnings about a configuration that is valid but will not do what its author expects.
 
-Each check looks at the whole: providers beside each other, grants beside providers. What is wrong within one section is
-found before, and nothing here stops a start.
+Each check compares parts of the document: providers with each other, grants with providers. Faults within one section
+are found before, and nothing here stops a start.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ REGIONS: Final[Mapping[str, frozenset[str]]] = {
     "bedrock-eu": frozenset({"", "eu", "global"}),
     "bedrock-ap": frozenset({"", "apac", "jp", "au", "in", "global"}),
 }
-"""Regions of ids that belong to a price list; ids of others are priced by their own, whatever the list."""
+"""Regions of model ids that a price list has; ids of other regions are priced by their own, whatever the list."""
 POLICY_MODES: Final[frozenset[Mode]] = frozenset({"whois", "proxy-protocol", "serve-headers"})
-"""Identity modes whose callers may have grants from the tailnet policy, which nobody sees from here."""
+"""Identity modes whose callers may have grants from the tailnet policy, which the gateway does not know."""
 POLICY_ONLY: Final = ("autogroup:", "ipset:", "svc:")
-"""Sources that mean something to tailscaled alone."""
+"""Prefixes of sources that only tailscaled understands."""
 
 
 def advise(config: Config, report: Report) -> None:
@@ -58,7 +58,7 @@ def _no_access(config: Config, report: Report) -> None:
 
 
 def _anybody(config: Config, report: Report) -> None:
-    """Where the PROXY protocol is taken from this machine because nobody said from whom."""
+    """Warn of a listener that names no proxies and so accepts the PROXY protocol from any local process."""
     if report.failed:
         # a listener with faults is missing, and the places of the others are not theirs
         return
@@ -87,8 +87,10 @@ def _unused_provider(provider: Provider, report: Report) -> None:
 
 
 def _unknown_cost(provider: Provider, config: Config, report: Report) -> None:
-    """Bedrock's prices vary by region, so its price list must be named (the product page says so), as each must where
-    none may be found by the flags; a local server has none to name.
+    """Warn of a provider whose costs are unknown.
+
+    Bedrock's prices vary by region, so its price list must be named (the product page says so). Every other list must
+    be named if none may be derived from the flags. A local server has no list to name.
     """
     path: Path = ("providers", provider.id)
     known = ", ".join(BASES)
@@ -106,7 +108,7 @@ def _unknown_cost(provider: Provider, config: Config, report: Report) -> None:
 
 
 def _other_region(provider: Provider, report: Report) -> None:
-    """A model's own prefix decides, so the list says something that is not so."""
+    """Warn of a price list that does not fit a model: the model's own prefix decides its price."""
     fitting = REGIONS.get(provider.cost_basis or "")
     other = next((model for model in provider.models if fitting and geo(model) not in fitting), None)
     if other is not None:
@@ -117,7 +119,7 @@ def _other_region(provider: Provider, report: Report) -> None:
 
 
 def _idle_rules(provider: Provider, config: Config, prices: Prices, report: Report) -> None:
-    """Rules that price nothing: no model matches, or no price is known for what they name."""
+    """Warn of rules that price nothing: no model matches, or no price is known for the named model."""
     left = dict.fromkeys(provider.models)
     for index, rule in enumerate(provider.model_cost_map):
         if not report.patient(len(left) + index):
@@ -167,7 +169,7 @@ def idle_patterns(patterns: Iterable[str], providers: Collection[str], path: Pat
 
 
 def _is_idle(pattern: str, head: str, providers: Collection[str], report: Report) -> bool:
-    """It is known that no provider could be meant."""
+    """Return whether a pattern certainly matches no provider."""
     if "*" not in head:
         return head not in providers
     if head.strip("*") == "":

@@ -1,6 +1,6 @@
-"""What differs between two configurations: paths, never values, since a value may be a secret.
+"""The differences of two configurations, as paths. Values are never shown, since a value may be a secret.
 
-Nothing here knows what a key means.
+Nothing here knows the meaning of a key.
 """
 
 from __future__ import annotations
@@ -9,24 +9,26 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Final
 
-from gateway.config.document.hujson import Path, dotted
+from gateway.config.document.hujson import Path, dotted_path
 from gateway.config.model import Config
 
 MAX_CHANGES: Final = 100
-"""Paths that are named; whoever changes more has replaced the file, and a log line is not endless."""
+"""Most paths that are named: a larger change replaces the whole file, and a log line must have an end."""
 
 _ABSENT: Final = object()
 
 
-def changes(before: Any, after: Any) -> list[str]:
-    """The dotted paths of what was added, removed or changed between two documents, outermost where one is new."""
-    return [dotted(path) for path in islice(_differing(before, after, ()), MAX_CHANGES)]
+def changed_paths(before: Any, after: Any) -> list[str]:
+    """Return the dotted paths of additions, removals and changes between two documents; of a new object only its own
+    path.
+    """
+    return [dotted_path(path) for path in islice(_differing(before, after, ()), MAX_CHANGES)]
 
 
-def rotated(before: Config, after: Config) -> list[str]:
-    """The paths of keys whose value differs, also where the document names the same file or variable as before."""
+def rotated_keys(before: Config, after: Config) -> list[str]:
+    """Return the paths of keys with another value, even if the document names the same file or variable as before."""
     return [
-        dotted(("providers", name, "apikey"))
+        dotted_path(("providers", name, "apikey"))
         for name, provider in after.providers.items()
         if name in before.providers and before.providers[name].apikey != provider.apikey
     ]

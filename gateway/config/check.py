@@ -1,7 +1,7 @@
-"""Checks one section of the document and words what is wrong with it.
+"""Checks one section of the document and words its faults.
 
-pydantic finds the faults, all of them; this file gives each its place in the document and a sentence that says what
-would be right, and warns of keys that have no effect. Nothing here knows a key by name.
+pydantic finds all faults. This file gives each fault its place in the document and a sentence that says what would be
+right, and warns of keys that have no effect. Nothing here knows a key by name.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from gateway.config.document.hujson import Path
-from gateway.config.findings import Report, quoted
-from gateway.config.section import S, Section, keys, planned
+from gateway.config.findings import Report, quote
+from gateway.config.section import S, Section, keys, planned_keys
 
 NOT_SUPPORTED: Final = "not supported yet"
 
@@ -33,7 +33,7 @@ _KINDS: Final[Mapping[type, str]] = {
 
 
 def check(model: type[S], raw: Any, path: Path, report: Report) -> S | None:
-    """The section, or None after its faults were reported."""
+    """Return the section, or None after its faults were reported."""
     if isinstance(raw, dict):
         _warn_of_keys(model, raw, path, report)
     try:
@@ -47,7 +47,7 @@ def check(model: type[S], raw: Any, path: Path, report: Report) -> S | None:
 
 
 def _warn_of_keys(model: type[Section], raw: Mapping[str, Any], path: Path, report: Report) -> None:
-    known, without_effect = keys(model), planned(model)
+    known, without_effect = keys(model), planned_keys(model)
     for key in raw:
         if key in without_effect:
             words = without_effect[key]
@@ -57,7 +57,7 @@ def _warn_of_keys(model: type[Section], raw: Mapping[str, Any], path: Path, repo
 
 
 def _place(path: Path, fault: ErrorDetails, report: Report) -> Path:
-    """A fault in a key itself is marked by pydantic with a step of its own; such steps are not in the document."""
+    """Return the path of a fault. pydantic marks a fault in a key itself with an extra step, which is removed."""
     place = (*path, *fault["loc"])
     while len(place) > len(path) and place not in report.document.offsets and fault["type"] != "missing":
         place = place[:-1]
@@ -65,7 +65,7 @@ def _place(path: Path, fault: ErrorDetails, report: Report) -> Path:
 
 
 def _follows(fault: ErrorDetails, faults: Sequence[ErrorDetails]) -> bool:
-    """A list of which every element is wrong counts as empty too."""
+    """Return whether a fault only follows from others: a list with no valid element also counts as empty."""
     loc = fault["loc"]
     return fault["type"] == "too_short" and any(other["loc"][: len(loc)] == loc != other["loc"] for other in faults)
 
@@ -95,7 +95,7 @@ def _must_be(wanted: str) -> Callable[[ErrorDetails], str]:
 
 def _one_of(fault: ErrorDetails) -> str:
     choices = [choice for choice in _EXPECTED.findall(str(fault["ctx"]["expected"])) if choice]
-    return f"{quoted(fault['input'], choices)} is not one of {', '.join(choices)}"
+    return f"{quote(fault['input'], choices)} is not one of {', '.join(choices)}"
 
 
 def _own(fault: ErrorDetails) -> str:

@@ -1,10 +1,12 @@
-"""A configuration that somebody wants to save: marks made keys again, and everything that speaks against it.
+"""A configuration that somebody wants to save: its marks become keys again, and everything wrong with it is reported.
 
-Stricter than a start: warnings count, an empty document is refused, and nobody saves what takes the right to save from
-them. A mark may stand where a key stands, in a comment, and where its own key stood before; anywhere else it would be a
-way to read what it hides, in a provider's description or in the text of an error. And no mark becomes a key again that
-the new text would show: once another key is in use, nothing but the text itself tells of the old one. Nothing here
-writes a file; see `config/document/atomic_file.py`.
+- A save is stricter than a start: warnings are errors, an empty document is refused, and nobody may take the right to
+  save from themselves.
+- A mark may stand in place of a key, in a comment, and where its own key stood before. Anywhere else, such as in a
+  provider's description or in the text of an error, it would be a way to read the key.
+- A mark does not become a key again if the new text would show that key. Once another key is in use, only the text
+  itself says that the old one is a secret.
+- Nothing here writes a file; see `config/document/atomic_file.py`.
 """
 
 from __future__ import annotations
@@ -28,12 +30,12 @@ UNKNOWN_MARK: Final = "stands for no key of the current file; write the key itse
 MISPLACED_MARK: Final = "a key's mark may only stand in place of a key"
 
 Judge = Callable[[Loaded], Mapping[str, str]]
-"""Says what speaks against a sound configuration, each sentence by the path that it is about."""
+"""A check of a valid configuration by the caller: returns the objections, each by the path that it is about."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """What would be written, and what is wrong with it; it is written only when nothing is."""
+    """The text to write, and its errors. The text is written only if there are none."""
 
     text: str
     errors: tuple[Finding, ...]
@@ -41,7 +43,7 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class _Mark:
-    """A mark of a text, and what it becomes."""
+    """A mark of a text, and the text that replaces it."""
 
     start: int
     end: int
@@ -59,7 +61,7 @@ def propose(
     flags: Collection[str],
     judge: Judge = lambda _: {},
 ) -> Proposal:
-    """What `given` would become as the file `path`. `known` are the marks that may stand in it (`redact`)."""
+    """Return the proposal of `given` for the file `path`. `known` are the marks that may stand in it (`redact`)."""
     try:
         document = parse(given)
     except HujsonError:
@@ -68,14 +70,14 @@ def propose(
         return Proposal(given, _check(given, path, flags, judge))
     marks = _marks(document, known)
     if not any(mark.fault for mark in marks):
-        marks = _settled(given, marks)
-    text = _restored(given, marks)
+        marks = _keep_hidden(given, marks)
+    text = _restore(given, marks)
     if faults := [mark for mark in marks if mark.fault]:
         return Proposal(text, tuple(_finding(document, mark, path) for mark in faults))
-    scrubbed = scrubber({*active, *(entry.text for entry in known.values())})
-    found = _check(text, path, flags, judge)
+    scrub = scrubber({*active, *(entry.text for entry in known.values())})
+    findings = _check(text, path, flags, judge)
     starts = line_starts(text)
-    return Proposal(text, tuple(_as_given(finding, document, marks, starts, scrubbed) for finding in found))
+    return Proposal(text, tuple(_as_given(finding, document, marks, starts, scrub) for finding in findings))
 
 
 def _check(text: str, path: Path, flags: Collection[str], judge: Judge) -> tuple[Finding, ...]:
@@ -94,7 +96,7 @@ def _check(text: str, path: Path, flags: Collection[str], judge: Judge) -> tuple
 
 
 def _is_empty(text: str) -> bool:
-    """Nothing but blanks and comments, or an object without members."""
+    """Return whether a text has nothing but blanks and comments, or an object without members."""
     try:
         pieces = [piece.text for piece in tokens(text) if piece.kind not in {"blank", "comment"}]
     except HujsonError:
@@ -108,28 +110,28 @@ def _marks(document: Document, known: Mapping[str, Known]) -> list[_Mark]:
     comments = Ranges((piece.start, piece.end) for piece in tokens(document.text) if piece.kind == "comment")
     keys = [span for span in spans(document) if span.place == "key"]
     places, role = Ranges((span.start, span.end) for span in keys), role_lookup(document)
-    found = []
+    marks = []
     for match in MARK.finditer(document.text):
         start, end = match.span()
         entry = known.get(match[0])
         if entry is None:
-            found.append(_Mark(start, end, match[0], UNKNOWN_MARK))
+            marks.append(_Mark(start, end, match[0], UNKNOWN_MARK))
             continue
         commented, around = comments.holds(start), places.around(start)
         fits = commented or entry.text == match[0] or role(start) in entry.roles
         if fits or (around is not None and _begins(document.text, keys[around], start)):
-            found.append(_Mark(start, end, entry.text, commented=commented))
+            marks.append(_Mark(start, end, entry.text, commented=commented))
         else:
-            found.append(_Mark(start, end, match[0], MISPLACED_MARK))
-    return found
+            marks.append(_Mark(start, end, match[0], MISPLACED_MARK))
+    return marks
 
 
 def _begins(text: str, key: Span, start: int) -> bool:
-    """Not behind `env:` or `file:`, where an error would quote what the mark became."""
+    """Return whether the key begins at `start`. A mark behind `env:` or `file:` would be quoted by an error."""
     return bool(_BEFORE.fullmatch(text, key.start, start))
 
 
-def _restored(given: str, marks: list[_Mark]) -> str:
+def _restore(given: str, marks: list[_Mark]) -> str:
     parts: list[str] = []
     at = 0
     for mark in marks:
@@ -138,35 +140,36 @@ def _restored(given: str, marks: list[_Mark]) -> str:
     return "".join([*parts, given[at:]])
 
 
-def _settled(given: str, marks: list[_Mark]) -> list[_Mark]:
-    """The marks without what would be shown once the text is saved, or with what is wrong with them.
+def _keep_hidden(given: str, marks: list[_Mark]) -> list[_Mark]:
+    """Return the marks, some of them kept as marks or with a fault, so that the saved text shows no key.
 
-    A comment that names a key which is in use no longer keeps the mark, so that a new key may take the place of an old
-    one. Anywhere else a mark that stays would be a value.
+    A comment that names a key in use stays as its mark, so that a new key may replace an old one. Anywhere else a mark
+    that stays would be a value, which is a fault.
     """
-    bare = _bare(given, marks) if marks else frozenset()
-    if not bare:
+    exposed = _exposed(given, marks) if marks else frozenset()
+    if not exposed:
         return marks
     marks = [
-        replace(mark, text=given[mark.start : mark.end]) if mark in bare and mark.commented else mark for mark in marks
+        replace(mark, text=given[mark.start : mark.end]) if mark in exposed and mark.commented else mark
+        for mark in marks
     ]
     # what stays may have hidden others; then the whole is refused
-    still = _bare(given, marks)
+    still = _exposed(given, marks)
     return [replace(mark, fault=MISPLACED_MARK) if mark in still else mark for mark in marks]
 
 
-def _bare(given: str, marks: list[_Mark]) -> frozenset[_Mark]:
-    """Marks that became what nobody would hide again, going by what the new text alone tells of.
+def _exposed(given: str, marks: list[_Mark]) -> frozenset[_Mark]:
+    """Return the marks whose keys would be visible in the new text.
 
-    What is in use now does not count: it hides a key for as long as it is in use, and the text stays.
+    Secrets in use are not considered: they hide a key only while they are in use, and the text stays.
     """
-    text = _restored(given, marks)
+    text = _restore(given, marks)
     try:
         hidden = spans(parse(text))
     except HujsonError:
         return frozenset()
     ranges = Ranges((span.start, span.end) for span in hidden)
-    bare = []
+    exposed = []
     shift = 0
     for mark in marks:
         start, length = mark.start + shift, mark.end - mark.start
@@ -174,8 +177,8 @@ def _bare(given: str, marks: list[_Mark]) -> frozenset[_Mark]:
         shift += len(mark.text) - length
         shown = around is None or hidden[around].end < start + len(mark.text)
         if shown and mark.text != given[mark.start : mark.end]:
-            bare.append(mark)
-    return frozenset(bare)
+            exposed.append(mark)
+    return frozenset(exposed)
 
 
 def _finding(document: Document, mark: _Mark, path: Path) -> Finding:
@@ -183,13 +186,13 @@ def _finding(document: Document, mark: _Mark, path: Path) -> Finding:
 
 
 def _as_given(
-    finding: Finding, document: Document, marks: list[_Mark], starts: list[int], scrubbed: Callable[[str], str]
+    finding: Finding, document: Document, marks: list[_Mark], starts: list[int], scrub: Callable[[str], str]
 ) -> Finding:
-    """A finding about the restored text, at its place in the text as it was given, without secrets."""
+    """Return a finding about the restored text at its place in the given text, without secrets."""
     line, column = finding.line, finding.column
     if line:
         line, column = document.place(_given_offset(starts[line - 1] + column - 1, marks))
-    path, message = scrubbed(finding.path), scrubbed(finding.message)
+    path, message = scrub(finding.path), scrub(finding.message)
     return replace(finding, line=line, column=column, path=path, message=message)
 
 

@@ -1,6 +1,6 @@
-"""The smallest configuration that serves somebody, as text: shown when none is given, and a start for one's own.
+"""The smallest useful configuration, as text: shown if none is given, and a start for one's own.
 
-It is the product page's provider with a grants block; a test holds that it loads.
+It is the product page's provider with a grants block; a test loads it.
 """
 
 from __future__ import annotations

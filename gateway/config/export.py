@@ -13,7 +13,7 @@ from typing import Any, Final
 from pydantic.fields import FieldInfo
 
 from gateway.config.root import RootSection
-from gateway.config.section import PLANNED, Holds, Section, held, keys, lacking
+from gateway.config.section import PLANNED, Holds, Section, holds_of, keys, lacking_words
 from gateway.config.sections.providers import ProviderSection
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -21,7 +21,7 @@ NOT_SUPPORTED: Final = "Not supported yet"
 
 
 def json_schema(flags: Collection[str] = ()) -> dict[str, Any]:
-    """The schema of a whole document. `flags` are those that a provider's `compatibility` may set."""
+    """Return the JSON Schema of a whole document. `flags` are those that a provider's `compatibility` may set."""
     return {"$schema": DIALECT, "title": "Configuration of Irisgate", **_object(RootSection, flags)}
 
 
@@ -40,19 +40,19 @@ def _object(section: type[Section], flags: Collection[str]) -> dict[str, Any]:
 
 
 def _property(info: FieldInfo, made: Mapping[str, Any], flags: Collection[str]) -> dict[str, Any]:
-    """What pydantic makes of a field, with its sections in place."""
+    """Return a field's schema with the schemas of its sections in place."""
     shape = {key: value for key, value in made.items() if key not in {"title", "examples"}}
     if shape.get("default", "") is None:
         del shape["default"]
-    missing = f" {NOT_SUPPORTED}: {lacking(info) or 'it has no effect'}." if PLANNED in info.metadata else ""
+    missing = f" {NOT_SUPPORTED}: {lacking_words(info) or 'it has no effect'}." if PLANNED in info.metadata else ""
     shape["description"] = f"{info.description or ''}{missing}"
-    if (mark := held(info)) is not None:
+    if (mark := holds_of(info)) is not None:
         _fill(shape, mark, _object(mark.section, flags))
     return shape
 
 
 def _flags(flags: Collection[str]) -> dict[str, Any]:
-    """The one object whose keys are the plugins that there are; others may follow."""
+    """Return the properties of `compatibility`, whose keys are the known flags."""
     return {
         flag: {"type": "boolean", "description": f'Whether the provider speaks "{flag}": true or false.'}
         for flag in sorted(flags)
@@ -77,5 +77,5 @@ def _fill(shape: dict[str, Any], mark: Holds, inner: dict[str, Any]) -> None:
 
 
 def _typed(shape: dict[str, Any], name: str) -> dict[str, Any]:
-    """The part of a property's schema that is for values of a type: where null is allowed too, it is one of several."""
+    """Return the part of a property's schema for values of a type. A property that allows null has several parts."""
     return next(part for part in (shape, *shape.get("anyOf", ())) if part.get("type") == name)

@@ -1,7 +1,7 @@
-"""Types of single values: what a URL, a header, a sum of money or a duration must look like, and what to say if not.
+"""Types of single values: URLs, headers, sums of money, durations and others.
 
-A function raises `ValueError` with what would be right, and never shows a value that may be a secret. Which key has
-which type is in `sections/`; nothing here knows a section.
+A check raises `ValueError` with what would be right, and never shows a value that may be a secret. The types of keys
+are chosen in `sections/`; nothing here knows a section.
 """
 
 from __future__ import annotations
@@ -39,7 +39,10 @@ _LONGEST_RETENTION: Final = 3650 * 86400
 
 
 def _baseurl(value: str) -> str:
-    """Credentials in a URL end up in logs, and a query would swallow the path that is joined on."""
+    """Return the URL.
+
+    Credentials in a URL would end up in logs, and a query would swallow the path that is appended.
+    """
     if not value:
         return value
     example = 'such as "https://bedrock-runtime.us-east-1.amazonaws.com"'
@@ -62,7 +65,7 @@ def _printable(value: str) -> bool:
 
 
 def _header(value: Any) -> tuple[str, str]:
-    """The entry is not shown: its value may be a key."""
+    """Return name and value of a header. The message does not show the entry, because its value may be a key."""
     name, colon, rest = value.partition(":") if isinstance(value, str) else ("", "", "")
     name, rest = name.strip(), rest.strip()
     if not colon or not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(rest):
@@ -73,7 +76,10 @@ def _header(value: Any) -> tuple[str, str]:
 
 
 def _one_or_many(value: Any) -> tuple[str, ...]:
-    """The documents say one string; configurations with a list are around, and mean the same."""
+    """Return one pattern or a list of them as a tuple.
+
+    The product documents a string, but configurations with a list exist.
+    """
     values = [value] if isinstance(value, str) else value
     if not isinstance(values, list) or not all(isinstance(item, str) for item in values):
         raise ValueError('must be a pattern such as "bedrock/**", or a list of them')
@@ -103,7 +109,7 @@ def _named(value: str) -> str:
 
 
 def _null_is_empty(value: Any) -> Any:
-    """The hosted product's own listing writes null for a provider without models."""
+    """Return [] for null, which the hosted product's own listing has for a provider without models."""
     return [] if value is None else value
 
 
@@ -120,7 +126,7 @@ def _service(value: str) -> str:
 
 
 def _ip(value: str) -> str:
-    """In the form in which a peer's address is told."""
+    """Return an IP address in its canonical form, as a peer's address is compared."""
     try:
         return str(ipaddress.ip_address(value))
     except ValueError:
@@ -182,12 +188,12 @@ def _retention(value: str) -> str:
 
 
 def retention_seconds(value: str) -> float | None:
-    """Of a checked retention: None for ever, 0 not at all."""
+    """Return the seconds of a valid retention: None for ever, 0 not at all."""
     return None if value == "" else _seconds(value) or 0.0
 
 
 def _seconds(text: str) -> float | None:
-    """A duration as Go writes them, and days; None for what is none."""
+    """Return the seconds of a duration in Go's form, with days; None if the text is no duration."""
     if not text or _DURATION_PART.sub("", text):
         return None
     return sum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(text))

@@ -1,7 +1,8 @@
-"""What is wrong with a configuration, where, and what would be right.
+"""Findings about a configuration: the fault, its place, and what would be right.
 
-Findings are collected while a document is read, so that all of them are told at once. A message never quotes a value
-that may be a secret; `quoted` decides. Nothing here knows what the keys mean.
+- All findings of a document are collected, so that a file is repaired in one go.
+- A message never quotes a value that may be a secret; `quote` decides.
+- Nothing here knows the meaning of a key.
 """
 
 from __future__ import annotations
@@ -15,29 +16,31 @@ from itertools import chain
 from pathlib import Path as FilePath
 from typing import Any, Final, Literal
 
-from gateway.config.document.hujson import Document, Path, dotted
+from gateway.config.document.hujson import Document, Path, dotted_path
 
 Severity = Literal["error", "warning"]
 
 _HARMLESS: Final = re.compile(r"[a-z_-]{1,12}")
 _NO_KEY: Final = re.compile(r"[A-Za-z_-]{1,16}")
 _SHORTEST_KEY: Final = 4
-"""Characters below which a value is no secret."""
+"""Fewest characters of a secret."""
 _TELLING: Final = 6
-"""Characters of a hidden value that tell of it: fewer are in any sentence."""
+"""Fewest characters of a hidden value that reveal it: fewer occur in any sentence."""
 MAX_FINDINGS: Final = 1000
-"""Of each severity: nobody reads more, and telling each costs time."""
+"""Most findings of each severity: nobody reads more, and each costs time."""
 PATIENCE: Final = 200_000
-"""Names that all checks of one document together look through, where each would look through all."""
+"""Most names that all checks of one document look through together; a check of many things against many names takes
+minutes.
+"""
 _LONGEST_NAME: Final = 100
-"""Characters of a word that is looked for among others."""
+"""Most characters of a word that is looked for among others."""
 _LONG_QUOTE: Final = re.compile(r'"([^"]{100})[^"]{100,}"')
 _LONGEST_MESSAGE: Final = 2000
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong, or worth knowing. `line` is 0 where the finding is about the file as a whole."""
+    """One fault, or one thing worth knowing. `line` is 0 if the finding is about the whole file."""
 
     severity: Severity
     path: str
@@ -50,13 +53,13 @@ class Finding:
         file = self.file if len(self.file) <= _LONGEST_MESSAGE else f"{self.file[:_LONGEST_NAME]}..."
         place = f"{file}:{self.line}:{self.column}" if self.line else file
         parts = (place, "warning" if self.severity == "warning" else "", self.path, self.message)
-        return printable(": ".join(part for part in parts if part))
+        return escape_control(": ".join(part for part in parts if part))
 
 
 class ConfigError(Exception):
     """A configuration that cannot be used. Its text is every finding, one a line.
 
-    `watched` are the files that were read or looked for, so that a change of one of them is worth another try.
+    `watched` are the files that were read or looked for: a change of one of them is worth another try.
     """
 
     def __init__(self, findings: Sequence[Finding], watched: Iterable[FilePath] = ()) -> None:
@@ -71,15 +74,15 @@ class Report:
 
     file: str
     document: Document
-    found: list[Finding] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
     hidden: Mapping[str, str] = field(default_factory=dict)
-    """Values that no message may show, with what stands in their place: they came from the environment."""
+    """Values from the environment that no message may show, with the macro that is shown instead."""
     settled: frozenset[Path] = frozenset()
-    """Places of which everything is said already."""
+    """Paths that get no further findings, because a finding already covers them."""
     _counts: dict[Severity, int] = field(default_factory=dict, init=False)
     _patience: int = field(default=PATIENCE, init=False)
     _traces: dict[str, dict[str, str]] | None = field(default=None, init=False)
-    """By a part of them that tells: the hidden values."""
+    """Hidden values by a part that reveals them."""
 
     def error(self, path: Path, message: str) -> None:
         self._add("error", path, message)
@@ -88,25 +91,25 @@ class Report:
         self._add("warning", path, message)
 
     def at(self, path: Path) -> str:
-        """Where `path` stands, for messages that name a second place."""
+        """Return line and column of `path`, for messages that name a second place."""
         return "{}:{}".format(*self.document.locate(path))
 
     @property
     def failed(self) -> bool:
-        return any(finding.severity == "error" for finding in self.found)
+        return any(finding.severity == "error" for finding in self.findings)
 
     def sorted(self) -> tuple[Finding, ...]:
-        """Errors first, each kind in the document's order: whoever shows one line shows what stops the start."""
-        return tuple(sorted(self.found, key=lambda finding: (finding.severity, finding.line, finding.column)))
+        """Return the findings, errors first, each severity in the order of the document."""
+        return tuple(sorted(self.findings, key=lambda finding: (finding.severity, finding.line, finding.column)))
 
     def hint(self, word: str, *known: Collection[str]) -> str:
-        """As `closest`, as long as there is patience for it."""
+        """Return a hint like `closest`, or "" once `PATIENCE` is used up."""
         if len(word) > _LONGEST_NAME or not self.patient(sum(map(len, known))):
             return ""
         return closest(word, chain.from_iterable(known))
 
     def patient(self, names: int) -> bool:
-        """Whether so many names may be looked through for the sake of a warning; if so, it counts as done.
+        """Return whether a check may look through so many names for a warning, and count them.
 
         A check that looks through all names for each of many things takes minutes on a file of a megabyte.
         """
@@ -118,32 +121,35 @@ class Report:
     def _add(self, severity: Severity, path: Path, message: str) -> None:
         if path in self.settled:
             return
-        told = self._counts[severity] = self._counts.get(severity, 0) + 1
-        if told > MAX_FINDINGS:
-            if told == MAX_FINDINGS + 1:
+        count = self._counts[severity] = self._counts.get(severity, 0) + 1
+        if count > MAX_FINDINGS:
+            if count == MAX_FINDINGS + 1:
                 rest = f"there are more than {MAX_FINDINGS} {severity}s; the others are not told"
-                self.found.append(Finding(severity, "", 0, 0, rest, self.file))
+                self.findings.append(Finding(severity, "", 0, 0, rest, self.file))
             return
-        message = shortened(message)
+        message = shorten(message)
         for value, instead in self._touched(message).items():
-            message = masked(message, value, instead)
-        self.found.append(Finding(severity, dotted(path), *self.document.locate(path), message, self.file))
+            message = mask(message, value, instead)
+        self.findings.append(Finding(severity, dotted_path(path), *self.document.locate(path), message, self.file))
 
     def _touched(self, message: str) -> Mapping[str, str]:
-        """The hidden values that a message may show a part of: looking for each of many in each message takes long."""
+        """Return the hidden values that a message may show a part of.
+
+        Comparing every value with every message takes too long.
+        """
         if not self.hidden:
             return self.hidden
         if self._traces is None:
             self._traces = _traces(self.hidden)
-        found: dict[str, str] = {}
+        touched: dict[str, str] = {}
         for size in range(_SHORTEST_KEY, _TELLING + 1):
             for at in range(len(message) - size + 1):
-                found |= self._traces.get(message[at : at + size], {})
-        return found
+                touched |= self._traces.get(message[at : at + size], {})
+        return touched
 
 
 def _traces(hidden: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """Parts of values that tell of them, of four to six characters, with the values that have them."""
+    """Return parts of four to six characters of each value, with the values that contain them."""
     traces: dict[str, dict[str, str]] = {}
     for value, instead in hidden.items():
         size = min(len(value), _TELLING)
@@ -152,23 +158,23 @@ def _traces(hidden: Mapping[str, str]) -> dict[str, dict[str, str]]:
     return traces
 
 
-def printable(text: str) -> str:
-    """The text as one line that a terminal shows and does not obey: line breaks and control characters are escaped."""
+def escape_control(text: str) -> str:
+    """Return the text as one line that a terminal shows and does not obey: control characters are escaped."""
     if text.isprintable():
         return text
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
-def shortened(message: str) -> str:
-    """A message in which long quotes are cut."""
+def shorten(message: str) -> str:
+    """Return a message with long quotes cut."""
     cut = _LONG_QUOTE.sub(r'"\1..."', message)
     return cut if len(cut) <= _LONGEST_MESSAGE else f"{cut[:_LONGEST_MESSAGE]}..."
 
 
-def quoted(value: Any, allowed: Iterable[str] = ()) -> str:
-    """A value as a message may show it, for a key is easily pasted into the wrong field.
+def quote(value: Any, allowed: Iterable[str] = ()) -> str:
+    """Return a value as a message may show it, because a key is easily pasted into the wrong field.
 
-    Shown are a short word in lower case and what is nearly one of the `allowed`; never what has a digit or is long.
+    A short word in lower case is shown, and a word close to one of `allowed`; never a word that has a digit or is long.
     """
     if value is None or isinstance(value, bool):
         return json.dumps(value)
@@ -178,24 +184,24 @@ def quoted(value: Any, allowed: Iterable[str] = ()) -> str:
     return f'"{value}"' if shown else "the value"
 
 
-def masked(message: str, value: str, instead: str) -> str:
-    """The message without what it shows of the value, be it a part: messages shorten what they quote."""
+def mask(message: str, value: str, instead: str) -> str:
+    """Return the message with `instead` for every part of the value: messages shorten what they quote."""
     if len(value) < _SHORTEST_KEY or harmless(value):
         return message
     same = difflib.SequenceMatcher(None, message, value, autojunk=False).find_longest_match()
     if same.size < min(len(value), _TELLING):
         return message
     before, after = message[: same.a], message[same.a + same.size :]
-    return masked(before, value, instead) + instead + masked(after, value, instead)
+    return mask(before, value, instead) + instead + mask(after, value, instead)
 
 
 def harmless(text: str) -> bool:
-    """No key looks like this."""
+    """Return whether a text cannot be a key."""
     return bool(_HARMLESS.fullmatch(text))
 
 
 def closest(word: str, known: Iterable[str]) -> str:
-    """A hint at what was probably meant; "" if nothing is near."""
+    """Return a hint at the word that was probably meant; "" if no word is close."""
     names = {name.lower(): name for name in known if len(name) <= _LONGEST_NAME}
     near = difflib.get_close_matches(word.lower(), names, n=1)
     return f'; did you mean "{names[near[0]]}"?' if near else ""

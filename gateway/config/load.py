@@ -1,6 +1,6 @@
-"""Reads a configuration as a whole: text, document, macros, sections, and what is only wrong in between.
+"""Reads a configuration as a whole: text, document, macros, sections, and faults between sections.
 
-- All findings are collected before anything is refused, so a file is repaired in one go.
+- All findings are collected before anything is refused, so that a file is repaired in one go.
 - The document's top-level keys are in `root.py`. The model and the reader of a key are in the file with the key's name
   in `sections/`; faults are worded in `check.py`.
 - Nothing here starts, watches or logs anything.
@@ -45,14 +45,14 @@ from gateway.config.sections.tool_servers import check_tool_servers
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A configuration that can be used, and what is worth knowing about it."""
+    """A usable configuration, with its warnings."""
 
     config: Config
     warnings: tuple[Finding, ...]
     stamps: Mapping[FilePath, Stamp]
     """Files that it was made from, the configuration's own and those of secrets, as they were before they were read."""
     document: Document
-    """As it was read, with its macros."""
+    """The document as it was read, with its macros."""
 
     @property
     def text(self) -> str:
@@ -67,7 +67,7 @@ class Loaded:
 def load(
     path: str | FilePath, *, known_flags: Collection[str] = DOCUMENTED_FLAGS, environ: Mapping[str, str] | None = None
 ) -> Loaded:
-    """The configuration in a file. Raises `ConfigError` with all findings."""
+    """Return the configuration in a file. Raises `ConfigError` with all findings."""
     path = FilePath(path)
     files = stamps([path])
     source = _Source(str(path), path.parent, known_flags, os.environ if environ is None else environ, files)
@@ -82,7 +82,7 @@ def loads(
     environ: Mapping[str, str] | None = None,
     folder: FilePath | None = None,
 ) -> Loaded:
-    """The configuration in a text; `folder` is where the paths of secrets start. Raises `ConfigError`."""
+    """Return the configuration in a text; paths of secrets are relative to `folder`. Raises `ConfigError`."""
     source = _Source(name, folder or FilePath(), known_flags, os.environ if environ is None else environ, {})
     return source.load(text)
 
@@ -94,9 +94,9 @@ def load_stream(
     known_flags: Collection[str] = DOCUMENTED_FLAGS,
     environ: Mapping[str, str] | None = None,
 ) -> Loaded:
-    """The configuration that a stream gives until its end, such as standard input. Raises `ConfigError`.
+    """Return the configuration that a stream gives until its end, such as standard input. Raises `ConfigError`.
 
-    Paths of secrets start in the working folder.
+    Paths of secrets are relative to the working folder.
     """
     return loads(_read(stream, name), name=name, known_flags=known_flags, environ=environ)
 
@@ -133,7 +133,7 @@ def _unreadable(source: FilePath | str, message: str) -> ConfigError:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """Where a text comes from, and what it may refer to."""
+    """A text's name and folder, and what its values may refer to."""
 
     name: str
     folder: FilePath
@@ -168,7 +168,7 @@ def _tell_of_a_duplicate(report: Report, path: Path, first: int, second: int) ->
 
 
 def _config(reading: Reading) -> Config:
-    """Sections that have faults are left out of it; it is only used when there are none."""
+    """Return the configuration without the sections that have faults. It is used only if no section has."""
     raw = reading.report.document.value
     top = check(RootSection, raw, (), reading.report)
     if top is None:
@@ -197,7 +197,7 @@ def _config(reading: Reading) -> Config:
 
 
 def _fits(key: str, value: Any) -> bool:
-    """The top-level section has the JSON type that it needs."""
+    """Return whether a top-level section has the JSON type that it needs."""
     try:
         RootSection.model_validate({key: value})
     except ValidationError:

@@ -25,64 +25,65 @@ Mode = Literal["loopback", "static", "whois", "serve-headers", "proxy-protocol"]
 Strategy = Literal["first", "random", "round_robin", "session"]
 
 TAILSCALED: Final = "/var/run/tailscale/tailscaled.sock"
-"""Where tailscaled listens on Linux unless it was told otherwise."""
+"""The path of tailscaled's socket on Linux, unless tailscaled was started with another."""
 
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """An upstream. `disabled` ones stay listed and are never called."""
+    """An upstream. A `disabled` one is listed and never called."""
 
     id: str
     baseurl: str
-    """As written; a trailing `/` or version, such as `/v1`, is dealt with where paths are joined."""
+    """The base URL as written. A trailing `/` or version, such as `/v1`, is handled where paths are appended."""
     models: tuple[str, ...] = ()
     apikey: Secret = field(default_factory=Secret)
     authorization: Authorization = "bearer"
     auth_mode: AuthMode = "override"
-    """Whose credential goes upstream: the provider's own, the client's (ours where it has none), or nobody's."""
+    """The credential that goes upstream: the provider's own, the client's (the provider's without one), or none."""
     cost_basis: str | None = None
-    """The price list; None: found by the flags where `auto_cost_basis` allows, or unknown."""
+    """The price list; None if it is derived from the flags (`auto_cost_basis`), or unknown."""
     model_cost_map: tuple[CostRule, ...] = ()
-    """The first one that matches a model decides by which model's price it is counted."""
+    """Rules for the prices of the provider's models; the first rule that matches counts."""
     base_models: Mapping[str, str] = field(default_factory=dict, hash=False)
-    """What is behind names that tell nothing, such as ARNs of inference profiles: by that name, a model id."""
+    """Models behind opaque names such as ARNs of inference profiles, by that name."""
     flags: tuple[str, ...] = ()
     """Enabled compatibility flags, in the document's order, after the default rule; unknown ones are left out."""
     capabilities: tuple[tuple[str, Mapping[str, Any]], ...] = field(default=(), hash=False)
-    """What of its models' abilities differs from the gateway's data: patterns over their names, and fields of `Caps`.
-    A later one wins."""
+    """Corrections of the gateway's data about the provider's models: patterns over their names, each with fields of
+    `Caps`. A later one wins.
+    """
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    """Settings that plugins read; among them `anthropic_betas`, where the provider's differ from what is known."""
+    """Settings for plugins. `anthropic_betas` is among them if the provider's betas differ from the gateway's data."""
     name: str = ""
     description: str = ""
     disabled: bool = False
     preference: int = 0
-    """Higher wins; equal ones go by the document's order."""
+    """The provider with the higher number serves a model that several have; equal ones go by the document's order."""
     add_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    """Not in the repr: some upstreams take their key in such a header."""
+    """Headers of every request. They are left out of the repr, because some upstreams take their key in a header."""
     on_loss: Literal["report", "refuse"] = "report"
 
 
 @dataclass(frozen=True, slots=True)
 class Capability:
-    """What one capability object of a grant gives."""
+    """Capabilities that one object of a grant gives."""
 
     role: Role | None = None
     models: tuple[str, ...] = ()
     """Globs over "provider/model"."""
     permissions: frozenset[Permission] = frozenset()
     add_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    """Added to requests that the capability applies to: those of its models, or all when it names none."""
+    """Headers added to requests that the capability applies to: those of its models, or all if it names none."""
     quotas: tuple[str, ...] = ()
-    """Names of the quotas that such requests are charged to; one that is not defined refuses them."""
+    """Names of the quotas that such requests are charged to; a quota that is not defined refuses them."""
     rate_limits: tuple[RateLimit, ...] = ()
     origin: str = field(default="", compare=False)
-    """Where it is written, for those who ask which grant lets a call through."""
+    """The place of the object, to explain which grant allows a call."""
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Who gets which capabilities. Grants only ever add."""
+    """Callers and their capabilities. A grant only ever adds."""
 
     src: tuple[str, ...]
     capabilities: tuple[Capability, ...]
@@ -93,39 +94,39 @@ class Alias:
     """One name for several offers; every call goes to one of them."""
 
     targets: tuple[tuple[str, str], ...]
-    """Provider and model of each, in the document's order."""
+    """Provider and model of each target, in the document's order."""
     strategy: Strategy = "first"
 
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """Where the gateway listens, and how it knows who is calling there."""
+    """An address or socket, and how the callers there are identified."""
 
     listen: str = "127.0.0.1:8080"
-    """As written: `HOST:PORT`, `[IPV6]:PORT` or `unix:PATH`."""
+    """The address as written: `HOST:PORT`, `[IPV6]:PORT` or `unix:PATH`."""
     host: str = "127.0.0.1"
-    """Without brackets; "" on a unix socket."""
+    """The host without brackets; "" on a unix socket."""
     port: int = 8080
     unix: str = ""
-    """Path of the socket; "" on an address."""
+    """The path of the socket; "" on an address."""
     identity: Mode = "loopback"
     login: str = ""
-    """Of the static identity, as are `groups` and `tags`; never empty there."""
+    """The login of the static identity, never empty in that mode; `groups` and `tags` belong to it too."""
     groups: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     tailscaled: str = TAILSCALED
-    """The socket that `whois` and `proxy-protocol` ask."""
+    """The tailscaled socket that `whois` and `proxy-protocol` ask."""
     service: str = ""
-    """`svc:NAME` where the gateway is called as a Tailscale Service: its grants count instead of the node's."""
+    """`svc:NAME` if the gateway is called as a Tailscale Service, whose grants then count instead of the node's."""
     proxies: frozenset[str] = frozenset()
-    """Addresses that may speak for others by the PROXY protocol; where none is named, this machine's own."""
+    """Addresses that may speak for others by the PROXY protocol; if there are none, this machine's own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     body_bytes: int = 32 * 1024 * 1024
     header_bytes: int = 16 * 1024
-    """Of one header line, and of the request line: ARNs and beta lists are long."""
+    """Most bytes of a header line and of the request line: ARNs and beta lists are long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,13 +135,13 @@ class Fetching:
 
     enabled: bool = True
     max_bytes: int = 10 * 1024 * 1024
-    """Of one file; those of one call are together no more than `Limits.body_bytes`."""
+    """Most bytes of one file; all files of a call together have at most `Limits.body_bytes`."""
     timeout_seconds: float = 20
-    """For one file, with its redirects."""
+    """Seconds for one file, with its redirects."""
     allow_hosts: tuple[str, ...] = ()
     """The only hosts that may be named, in lower case, with `*.` for all below one; () for any."""
     private_hosts: tuple[str, ...] = ()
-    """Hosts inside (`HOST`, or `HOST:PORT` for a port of its own) that may be named as well."""
+    """Hosts on private addresses that may be named as well: `HOST`, or `HOST:PORT` for that port alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,40 +152,42 @@ class Server:
     limits: Limits = Limits()
     fetch: Fetching = Fetching()
     drain_seconds: float = 30
-    """How long calls in flight may go on after a stop was asked for."""
+    """Seconds for which calls in flight may go on after a stop."""
 
 
 @dataclass(frozen=True, slots=True)
 class Storage:
     url: str | None = None
-    """`sqlite:PATH`; None means a file in the state folder."""
+    """`sqlite:PATH`; None for a file in the state folder."""
     retention: float | None = None
-    """Seconds for which calls and sessions are kept; None for ever. Sums of them stay."""
+    """Seconds for which calls and sessions are stored; None for ever. Sums stay."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bodies:
-    """What is kept of the bodies of calls."""
+    """Settings for the bodies of calls."""
 
     limit: int = 0
-    """Bytes of each, of a request's and of a reply's; 0: none are kept."""
+    """Most bytes of a request's body, and of a reply's; 0 if none are stored."""
     retention: float | None = None
-    """Seconds, never more than their calls'; None for ever, 0 not at all, also of what was kept before."""
+    """Seconds for which bodies are stored, never more than their calls; None for ever. 0 also removes bodies stored
+    before.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class MetricsSettings:
     users: int = 0
-    """Callers who have series of their own, by their login; all others are "other". 0: none, and no series at all."""
+    """Most callers that have series of their own, by login; all others are "other". 0 for no such series at all."""
     listener: Listener | None = None
-    """Where the metrics alone are served, to whoever can connect: an address that only this machine reaches."""
+    """The loopback listener that serves only the metrics, without a grant."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
     connect_seconds: float = 10
     read_seconds: float = 600
-    """Between two reads of a reply: a model may think for minutes."""
+    """Seconds between two reads of a reply: a model may think for minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,10 +198,10 @@ class Resilience:
 @dataclass(frozen=True, slots=True)
 class Config:
     providers: Mapping[str, Provider] = field(default_factory=lambda: MappingProxyType({}))
-    """In the document's order."""
+    """Providers by key, in the document's order."""
     grants: tuple[Grant, ...] = ()
     aliases: Mapping[str, Alias] = field(default_factory=lambda: MappingProxyType({}))
-    """By the name that clients use; it stands before a model of the same name."""
+    """Aliases by the name that clients use; an alias comes before a model of the same name."""
     quotas: Mapping[str, Quota] = field(default_factory=lambda: MappingProxyType({}))
     server: Server = Server()
     storage: Storage = Storage()
@@ -206,9 +209,9 @@ class Config:
     resilience: Resilience = Resilience()
     metrics: MetricsSettings = MetricsSettings()
     auto_cost_basis: bool = True
-    """The price list of a provider that names none is found by its flags."""
+    """True if the price list of a provider that names none is derived from its flags."""
     prices: tuple[Entry, ...] = field(default=(), hash=False)
-    """Rows of the operator's own price file, which stand before those of the gateway's."""
+    """Rows of the operator's own price file, which come before the gateway's rows."""
 
 
 def active_secrets(config: Config) -> frozenset[str]:

@@ -1,6 +1,6 @@
-"""What the readers of sections share: the report, the environment, and the files of secrets as they gather.
+"""The context that readers of sections share: the report, the environment, and the files of secrets.
 
-One `Reading` is one pass over one document. What a section becomes is in the file with its key's name.
+One `Reading` is one pass over one document. A section is read in the file with its key's name.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gateway.config.section import S
 
 @dataclass(slots=True)
 class Reading:
-    """A pass over a document; `files` are those of secrets, stamped before they are read."""
+    """One pass over a document. `files` are the files of secrets, stamped before they are read."""
 
     report: Report
     folder: FilePath
@@ -29,11 +29,14 @@ class Reading:
     files: dict[FilePath, Stamp]
 
     def section(self, model: type[S], raw: Any, path: Path) -> S | None:
-        """The section, or None after its faults were reported."""
+        """Return the section, or None after its faults were reported."""
         return check(model, raw, path, self.report)
 
     def within(self, model: type[S], raw: Mapping[str, Any], path: Path) -> S:
-        """A section inside of another, which has already told if it is no object; the defaults if it has faults."""
+        """Return the section under the last key of `path`, or its defaults if it has faults.
+
+        `raw` is the section around it.
+        """
         inner = raw.get(str(path[-1]))
         return (check(model, inner, path, self.report) if isinstance(inner, dict) else None) or model()
 

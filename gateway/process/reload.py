@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 
 from gateway.call.context import Gateway, NotTaken, Who
 from gateway.call.runtime import Runtime, runtime
-from gateway.config.changes import changes, rotated
+from gateway.config.changes import changed_paths, rotated_keys
 from gateway.config.document import atomic_file
 from gateway.config.document.hujson import parse
 from gateway.config.document.redact import scrubber
@@ -167,8 +167,8 @@ class Reloader:
         before = self.loaded
         loaded = load(self.path, known_flags=self.gateway.registry.flags)
         ready = runtime(self.effective(loaded.config))
-        differing = changes(before.document.value, loaded.document.value)
-        differing += [path for path in rotated(before.config, loaded.config) if path not in differing]
+        differing = changed_paths(before.document.value, loaded.document.value)
+        differing += [path for path in rotated_keys(before.config, loaded.config) if path not in differing]
         hidden = active_secrets(before.config) | active_secrets(loaded.config)
         scrubbed = scrubber({*hidden, *secrets_in(before.document), *secrets_in(loaded.document)})
         warnings = tuple(scrubbed(str(warning)) for warning in loaded.warnings)

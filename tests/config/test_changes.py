@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.config.changes import MAX_CHANGES, changes, rotated
+from gateway.config.changes import MAX_CHANGES, changed_paths, rotated_keys
 from gateway.config.load import loads
 
 
@@ -25,15 +25,15 @@ from gateway.config.load import loads
     ],
 )
 def test_what_was_added_removed_or_changed_is_named_by_its_path(before, after, paths):
-    assert changes(before, after) == paths
+    assert changed_paths(before, after) == paths
 
 
 def test_a_hundred_changes_are_named_and_no_more():
-    assert len(changes({}, {str(number): number for number in range(MAX_CHANGES + 50)})) == MAX_CHANGES
+    assert len(changed_paths({}, {str(number): number for number in range(MAX_CHANGES + 50)})) == MAX_CHANGES
 
 
 def test_a_key_that_has_another_value_under_the_same_name_is_a_change():
     text = '{"providers": {"a": {"baseurl": "http://h", "apikey": "env:K"}, "b": {"baseurl": "http://h"}}}'
     before, after = (loads(text, environ={"K": value}).config for value in ("one", "two"))
-    assert rotated(before, after) == ["providers.a.apikey"]
-    assert rotated(before, before) == []
+    assert rotated_keys(before, after) == ["providers.a.apikey"]
+    assert rotated_keys(before, before) == []

@@ -10,7 +10,7 @@ from gateway.config.example import MINIMAL
 from gateway.config.export import DIALECT, json_schema
 from gateway.config.load import loads
 from gateway.config.root import RootSection
-from gateway.config.section import held, keys, planned
+from gateway.config.section import holds_of, keys, planned_keys
 from tests.config.examples import HOSTED, KNOWN, config, errors
 from tests.config.sections.test_unimplemented import NOT_BUILT
 from tests.config.test_messages import ALIASES, DEFAULTS, GRANTS, LISTENERS, MARK, PROVIDERS
@@ -24,7 +24,7 @@ def sections(section):
     """Yield a section and all that it holds."""
     yield section
     for info in keys(section).values():
-        if (mark := held(info)) is not None:
+        if (mark := holds_of(info)) is not None:
             yield from sections(mark.section)
 
 
@@ -144,7 +144,7 @@ def test_every_key_of_a_section_is_there_and_says_whether_it_is_supported(sectio
     for key, info in keys(section).items():
         marked = ["Not supported yet: " in text for text in shapes[key] if info.description in text]
         assert marked, key
-        assert all(marked) is (key in planned(section)), key
+        assert all(marked) is (key in planned_keys(section)), key
 
 
 def test_flags_are_those_that_there_are():

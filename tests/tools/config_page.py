@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.config.root import RootSection
-from gateway.config.section import PLANNED, Section, held, keys, lacking
+from gateway.config.section import PLANNED, Section, holds_of, keys, lacking_words
 from gateway.config.sections.price_rows import PricesSection
 from gateway.config.sections.providers import ProviderSection
 from gateway.contract.registry import discover
@@ -86,7 +86,7 @@ def _sections(section: type[Section], path: str, written: dict[type[Section], st
     inner: list[tuple[type[Section], str]] = []
     for key, info in keys(section).items():
         note = ""
-        if (mark := held(info)) is not None:
+        if (mark := holds_of(info)) is not None:
             below = (path + "." if path else "") + key + _STEPS[mark.how].format(*mark.names[:1])
             place = written.get(mark.section) or next((at for kind, at in inner if kind is mark.section), "")
             if not place:
@@ -105,7 +105,7 @@ def _missing(info: Any) -> str:
     """Return what must be known of a key that has no effect yet; "" for one that has."""
     if PLANNED not in info.metadata:
         return ""
-    words = lacking(info) or "it has no effect"
+    words = lacking_words(info) or "it has no effect"
     return f"**Not supported yet**: {words}."
 
 

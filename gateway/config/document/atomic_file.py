@@ -1,9 +1,10 @@
-"""Replaces a configuration's file in one step: whoever reads it sees the old one or the new one, never a part.
+"""Replaces a configuration's file in one step: a reader sees the old file or the new one, never a part.
 
-The new text goes into a file beside it, which is renamed over it. A link stays a link, and mode and owner stay what
-they are. The file beside it may hold keys: nobody else may read it until it takes its place, and one that was left
-behind, by a process that was killed, is removed at the next start or save. What the text says is no concern of this
-file.
+- The new text is written to a temporary file in the same folder, which is then renamed over the old file.
+- A symbolic link stays a link; mode and owner stay unchanged.
+- The temporary file may hold keys. Nobody else may read it before the rename, and one that a killed process left behind
+  is removed at the next start or save.
+- The content is not looked at here.
 """
 
 from __future__ import annotations
@@ -34,23 +35,26 @@ _EDIT_THERE: Final = "edit it where it is mounted or copied from"
 
 
 class CannotReplace(Exception):
-    """The file stays as it is; the message says why."""
+    """The file was not replaced; the message says why."""
 
 
 class NotWritable(CannotReplace):
-    """The gateway is not meant to write it."""
+    """The gateway may not write the file."""
 
 
 class NoSpace(CannotReplace):
-    """There is no room for the new file beside the old one."""
+    """The disk has no room for the new file."""
 
 
 class Changed(CannotReplace):
-    """The file is another one by now than the caller knows."""
+    """The file has changed since the caller read it."""
 
 
 def read(path: Path) -> bytes:
-    """The file's bytes, without a byte order mark. Raises `OSError`; for what is no configuration by its size, too."""
+    """Return the file's bytes without a byte order mark.
+
+    Raises `OSError`, also for a file that is too large or not regular.
+    """
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(errno.EINVAL, "is no regular file", str(path))
     with path.open("rb") as stream:
@@ -61,7 +65,7 @@ def read(path: Path) -> bytes:
 
 
 def check(path: Path) -> None:
-    """Raises `NotWritable` for a file that was given to be read only, whoever the gateway runs as."""
+    """Raise `NotWritable` for a read-only file, even if the gateway runs as root."""
     target = _target(path)
     if not target.stat().st_mode & 0o222:
         raise NotWritable(f"{path} is read-only; {_EDIT_THERE}")
@@ -98,9 +102,9 @@ def replace(path: Path, data: bytes, expected: bytes) -> None:
 
 
 def sweep(path: Path) -> None:
-    """Remove what saves that were killed left beside a file: they hold its keys. What cannot be removed stays.
+    """Remove the temporary files of killed saves, because they hold keys. A file that cannot be removed stays.
 
-    One process serves a file, and saves of one process follow each other, so none of them is being written.
+    One process serves a file, and its saves follow each other, so no such file is still being written.
     """
     with suppress(OSError):
         target = _target(path)
@@ -111,12 +115,12 @@ def sweep(path: Path) -> None:
 
 
 def _prefix(target: Path) -> str:
-    """What the file beside it is called, before sixteen hexadecimal digits."""
+    """Return the first part of a temporary file's name, which sixteen hexadecimal digits follow."""
     return f".{target.name[:80]}."
 
 
 def _target(path: Path) -> Path:
-    """What a link leads to."""
+    """Return the file that a link leads to."""
     try:
         return path.resolve(strict=True)
     except RuntimeError as error:
@@ -134,7 +138,7 @@ def _write(descriptor: int, data: bytes, like: os.stat_result) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Without it the rename may be lost with the power."""
+    """Flush the folder, so that a power failure cannot undo the rename."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -17,11 +17,11 @@ from functools import cached_property
 from typing import Any, Final, NamedTuple
 
 MAX_DEPTH: Final = 64
-"""Nesting beyond this is no configuration; it would only exhaust the stack."""
+"""Deepest nesting. A configuration needs less, and a deeper text would exhaust the stack."""
 MAX_NUMBER: Final = 400
-"""Characters of a number: more than any double needs, and below Python's limit for converting digits."""
+"""Most characters of a number: more than any double needs, and below Python's limit for converting digits."""
 MAX_PIECES: Final = 600_000
-"""Keys, values and marks of a text: what has more takes seconds to read. 10,000 grants have some 260,000."""
+"""Most keys, values and marks of a text: one with more takes seconds to read. 10,000 grants have some 260,000."""
 
 MAX_DOCUMENT_BYTES: Final = 4 * 1024 * 1024
 """Most bytes of a configuration: ten thousand grants are below two megabytes. A larger file is some other file."""
@@ -57,7 +57,7 @@ _UNREADABLE: Final = (
 
 
 class HujsonError(ValueError):
-    """The text is no HuJSON. `offset` is where it stops being one."""
+    """A text that is not HuJSON. `offset` is the first character that does not fit."""
 
     def __init__(self, message: str, offset: int) -> None:
         super().__init__(message)
@@ -84,27 +84,27 @@ class String(NamedTuple):
 
 @dataclass(frozen=True)
 class Document:
-    """What a text says, and where."""
+    """A parsed text: its value, and the offsets of all members and elements."""
 
     text: str
     value: Any
     offsets: Mapping[Path, int]
-    """Of a member its key's offset, of an element its value's; `()` is the whole value."""
+    """Offsets by path: a member's is its key's, an element's is its value's; `()` is the whole value."""
     duplicates: tuple[Duplicate, ...] = ()
     strings: tuple[String, ...] = ()
-    """Every string that is a value, in the text's order; also those that a duplicate hides in `value`."""
+    """All strings that are values, in the order of the text, including those that a duplicate hides in `value`."""
 
     @cached_property
     def _lines(self) -> list[int]:
         return line_starts(self.text)
 
     def place(self, offset: int) -> tuple[int, int]:
-        """Line and column, both from 1, columns in characters."""
+        """Return line and column, both from 1; columns count characters."""
         line = bisect_right(self._lines, offset)
         return line, offset - self._lines[line - 1] + 1
 
     def locate(self, path: Path) -> tuple[int, int]:
-        """Where `path` stands, or the nearest thing around it that exists (for a member that is missing)."""
+        """Return line and column of `path`, or of the nearest existing member or element around a missing one."""
         while path and path not in self.offsets:
             path = path[:-1]
         return self.place(self.offsets.get(path, 0))
@@ -123,12 +123,12 @@ class Token(NamedTuple):
 
 
 def line_starts(text: str) -> list[int]:
-    """Offset of the first character of each line."""
+    """Return the offset of the first character of each line."""
     return [0, *(match.end() for match in re.finditer("\n", text))]
 
 
 def parse(text: str) -> Document:
-    """The value of a text. Raises `HujsonError` where it is no HuJSON; duplicates are told, and the last one counts."""
+    """Return the parsed text. Of duplicate members, which are reported, the last one counts. Raises `HujsonError`."""
     pieces = _significant(text)
     if not pieces:
         raise HujsonError("the configuration is empty; it is one object, { ... }", 0)
@@ -138,12 +138,12 @@ def parse(text: str) -> Document:
 
 
 def tokens(text: str) -> list[Token]:
-    """All pieces of a text, which joined are the text. Raises `HujsonError` where none begins."""
-    return list(_scanned(text, frozenset()))
+    """Return all pieces of a text; joined they are the text. Raises `HujsonError` where no piece begins."""
+    return list(_scan(text, frozenset()))
 
 
-def _scanned(text: str, left_out: Collection[str]) -> Iterator[Token]:
-    """The pieces, without those of some kinds."""
+def _scan(text: str, left_out: Collection[str]) -> Iterator[Token]:
+    """Yield the pieces, without the kinds in `left_out`."""
     for match in _TOKEN.finditer(text):
         kind = match.lastgroup or ""
         if kind == "comment":
@@ -155,7 +155,10 @@ def _scanned(text: str, left_out: Collection[str]) -> Iterator[Token]:
 
 
 def _check_comment(comment: str, start: int) -> None:
-    """A carriage return alone ends a line in some editors and not here: what follows would be hidden silently."""
+    """Raise `HujsonError` for a carriage return alone.
+
+    Some editors end the line there, so that they would show as a value what is a comment here.
+    """
     if comment.startswith("//") and (alone := _LONE_RETURN.search(comment.removesuffix("\r"))) is not None:
         message = "the line ends in a carriage return (CR) alone, which ends no comment; end lines with LF or CRLF"
         raise HujsonError(message, start + alone.start())
@@ -169,25 +172,28 @@ def _unreadable(text: str, at: int) -> str:
 
 
 def _significant(text: str) -> list[Token]:
-    """Without blanks, comments and trailing commas; a comma that follows no value is refused."""
-    kept: list[Token] = []
+    """Return the pieces without blanks, comments and trailing commas.
+
+    Raises `HujsonError` for a comma without a value before it.
+    """
+    significant: list[Token] = []
     last = ""
-    for token in _scanned(text, _SILENT):
-        said = token.text
-        if said == "," and last in _OPENS_WITHOUT_VALUE:
+    for token in _scan(text, _SILENT):
+        mark = token.text
+        if mark == "," and last in _OPENS_WITHOUT_VALUE:
             raise HujsonError("a comma needs a value before it", token.start)
-        if last == "," and said in _CLOSES:
-            kept.pop()
-        kept.append(token)
-        if len(kept) > MAX_PIECES:
+        if last == "," and mark in _CLOSES:
+            significant.pop()
+        significant.append(token)
+        if len(significant) > MAX_PIECES:
             message = f"the text is too large: a configuration has at most {MAX_PIECES} keys, values and marks"
             raise HujsonError(message, token.start)
-        last = said
-    return kept
+        last = mark
+    return significant
 
 
 class _Parser:
-    """Recursive descent over tokens; the depth is bounded."""
+    """A recursive descent over tokens of bounded depth."""
 
     def __init__(self, pieces: list[Token], length: int) -> None:
         self.offsets: dict[Path, int] = {(): pieces[0].start}
@@ -222,7 +228,7 @@ class _Parser:
         if token.text == "[":
             return self._array(path)
         if token.kind == "string":
-            self.strings.append(String(path, token.start, token.end, value := decoded(token)))
+            self.strings.append(String(path, token.start, token.end, value := string_value(token)))
             return value
         if token.kind == "word":
             return _word(token)
@@ -237,7 +243,7 @@ class _Parser:
             key = self._take("a key or }")
             if key.kind != "string":
                 raise HujsonError("expected a key in double quotes", key.start)
-            name = decoded(key)
+            name = string_value(key)
             inner = (*path, name)
             if name in members:
                 self.duplicates.append(Duplicate(inner, self.offsets[inner], key.start))
@@ -267,8 +273,8 @@ class _Parser:
         return token.text == bracket
 
 
-def decoded(token: Token) -> str:
-    """What a string says. Raises `HujsonError`."""
+def string_value(token: Token) -> str:
+    """Return a string token's value. Raises `HujsonError`."""
     try:
         value: str = json.loads(token.text) if "\\" in token.text else token.text[1:-1]
         if not value.isascii():
@@ -296,7 +302,7 @@ def _word(token: Token) -> Any:
     return value
 
 
-def dotted(path: Path) -> str:
+def dotted_path(path: Path) -> str:
     """Return a path as people write it: `grants[0].app."tailscale.com/cap/aperture"[1].role`."""
     text = ""
     for step in path:

@@ -1,10 +1,12 @@
-"""Macros: `${NAME}` in a string of the document stands for a variable of the environment.
+"""Macros: `${NAME}` in a string of the document stands for an environment variable.
 
-They are put in before anything is checked, in values and never in keys, and what they bring is not searched for macros
-again. They may stand in keys and addresses alone (`PLACES`): whoever may edit the document is not to read the
-environment by it, and a name, a description or a model is shown to others. The document as it was read keeps them, so
-whatever shows it shows names and no values. Source of the message about unknown ones: aperture.md sections 1.1 and
-1.12; the form of a macro is nowhere documented, this one is the shell's.
+- Macros are replaced before anything is checked, in values and never in keys. A replaced value is not searched again.
+- They may stand in keys and addresses alone (`PLACES`). Somebody who may edit the document must not read the
+  environment by it, and a name, a description or a model is shown to others.
+- The document keeps its macros, so that a page or an API that shows it shows names and no values.
+
+Source of the message about unknown macros: aperture.md sections 1.1 and 1.12. The form of a macro is documented
+nowhere; this is the shell's.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ PLACES: Final = (
     ("metrics", "listen"),
     ("storage", "url"),
 )
-"""Where the gateway needs a value and shows it to no caller."""
+"""Paths whose values the gateway needs and shows to no caller."""
 MISPLACED: Final = (
     "macros may only stand where a value is not shown: in apikey, baseurl, url and add_headers, in the secrets of "
     "exporters and connectors, in listen, tailscaled and storage.url; write the value itself"
@@ -51,9 +53,9 @@ class Substitution:
 
     environ: Mapping[str, str]
     faults: list[tuple[Path, str]] = field(default_factory=list)
-    """Places of strings with macros that are unknown or may not stand there, and what to say of each."""
+    """Paths of strings with unknown or misplaced macros, and the message for each."""
     values: dict[str, str] = field(default_factory=dict)
-    """What was put in, by value: the macro."""
+    """Macros by the value that replaced them."""
 
     def of(self, document: Document) -> Document:
         return replace(document, value=self._value(document.value, ()))
@@ -68,7 +70,7 @@ class Substitution:
         return value
 
     def _text(self, text: str, path: Path) -> str:
-        """Unchanged where a macro is unknown, or may not stand."""
+        """Return the text with its macros replaced, or unchanged if a macro is unknown or misplaced."""
         names = list(dict.fromkeys(MACRO.findall(text)))
         if not names:
             return text

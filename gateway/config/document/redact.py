@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from gateway.config.document.hujson import Document, Path, tokens
 from gateway.config.document.secret_patterns import is_chosen
-from gateway.config.document.secret_spans import Ranges, Search, Span, joined, spans, spellings
+from gateway.config.document.secret_spans import Ranges, Search, Span, join_spans, spans, spellings
 
 MARK: Final = re.compile(r"redacted:[0-9a-f]{32}")
 
@@ -88,7 +88,7 @@ def scrubber(secrets: Iterable[str]) -> Callable[[str], str]:
     def scrub_one(message: str) -> str:
         parts: list[str] = []
         at = 0
-        for start, end, _ in joined(Span(*span, "plain") for span in search(message)):
+        for start, end, _ in join_spans(Span(*span, "plain") for span in search(message)):
             parts += (message[at:start], "[redacted]")
             at = end
         return "".join([*parts, message[at:]])

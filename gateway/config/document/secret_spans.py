@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from operator import itemgetter
 from typing import Final, Literal, NamedTuple
 
-from gateway.config.document.hujson import Document, String, Token, decoded, tokens
+from gateway.config.document.hujson import Document, String, Token, string_value, tokens
 from gateway.config.document.secret_patterns import (
     has_secret_in_url,
     is_header,
@@ -70,12 +70,12 @@ def spans(document: Document, active: Iterable[str] = ()) -> list[Span]:
         for start, end in _comments(pieces)
         for left, right in secrets_in_comment(text[start:end])
     ]
-    hidden = joined(by_place)
+    hidden = join_spans(by_place)
     secrets = spellings({*active, *(text[span.start : span.end] for span in by_place)})
     if not secrets:
         return hidden
     search = Search(secrets)
-    return joined([*by_place, *_elsewhere(text, pieces, hidden, search), *_escaped(pieces, search)])
+    return join_spans([*by_place, *_elsewhere(text, pieces, hidden, search), *_escaped(pieces, search)])
 
 
 def secrets_in(document: Document) -> set[str]:
@@ -92,7 +92,7 @@ def spellings(secrets: Iterable[str]) -> frozenset[str]:
     return frozenset(form for form in forms if len(form) >= MIN_ANYWHERE)
 
 
-def joined(spans: Iterable[Span]) -> list[Span]:
+def join_spans(spans: Iterable[Span]) -> list[Span]:
     """Return spans in order; overlapping spans become one, with the place of the first."""
     merged: list[Span] = []
     for span in sorted(spans, key=lambda span: (span.start, -span.end)):
@@ -167,7 +167,7 @@ def _elsewhere(text: str, pieces: Iterable[Token], hidden: list[Span], search: S
 def _escaped(pieces: Iterable[Token], search: Search) -> Iterator[Span]:
     """Yield strings and names, as a whole, that spell a secret with other escapes."""
     for piece in pieces:
-        if piece.kind == "string" and "\\" in piece.text and any(search(decoded(piece))):
+        if piece.kind == "string" and "\\" in piece.text and any(search(string_value(piece))):
             yield Span(piece.start + 1, piece.end - 1, "plain")
 
 

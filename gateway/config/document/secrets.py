@@ -1,7 +1,7 @@
 """Secrets: a literal, `env:NAME` or `file:PATH`, resolved when the configuration is loaded.
 
-A `Secret` shows itself to nobody by accident: its repr names its source only, and whoever needs the value asks for it
-by `value`. It is no dataclass, since `dataclasses.asdict` would take it apart.
+A `Secret` cannot be shown by accident: its repr names only its source, and only `value` has the secret. It is not a
+dataclass, because `dataclasses.asdict` would copy the secret.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 MAX_BYTES: Final = 64 * 1024
-"""Of a secret's file: more than any key, and a wrong path (a device, a log) is not read to its end."""
+"""Most bytes of a secret's file: more than any key, so that a wrong path (a device, a log) is not read to its end."""
 
 KEYFILE: Final = "keyfile::"
 """The prefix of a Google service account, from which tokens are made; as a key it would go upstream as it stands."""
@@ -23,7 +23,7 @@ _HEADER_TEXT: Final = re.compile(r"[\x20-\x7e]*")
 
 
 class SecretError(ValueError):
-    """The secret cannot be had; the message says why and never what it is."""
+    """A secret that cannot be read; the message says why and never shows the secret."""
 
 
 class Secret:
@@ -34,7 +34,7 @@ class Secret:
     def __init__(self, value: str = "", source: str = "literal") -> None:
         self._value = value
         self.source = source
-        """`literal`, `env:NAME` or `file:PATH`: this much may be shown."""
+        """`literal`, `env:NAME` or `file:PATH`; the source may be shown."""
 
     @property
     def value(self) -> str:
@@ -54,13 +54,13 @@ class Secret:
 
 
 def resolve(text: str, folder: Path, environ: Mapping[str, str]) -> Secret:
-    """The secret that `text` means; paths are relative to `folder`. Raises `SecretError`."""
+    """Return the secret that `text` is or names; paths are relative to `folder`. Raises `SecretError`."""
     kind, colon, rest = text.partition(":")
     if colon and kind == "env":
         return _from_environment(rest, environ)
     if colon and kind == "file":
         return _from_file(text, folder)
-    return Secret(_checked(text, "it"))
+    return Secret(_check_header_text(text, "it"))
 
 
 def _from_environment(name: str, environ: Mapping[str, str]) -> Secret:
@@ -70,11 +70,11 @@ def _from_environment(name: str, environ: Mapping[str, str]) -> Secret:
     if not value:
         state = "empty" if name in environ else "not set"
         raise SecretError(f"the environment variable {name} is {state}; set it before the gateway starts")
-    return Secret(_checked(value, f"the environment variable {name}"), f"env:{name}")
+    return Secret(_check_header_text(value, f"the environment variable {name}"), f"env:{name}")
 
 
 def file_of(text: str, folder: Path) -> Path | None:
-    """The file that a secret's text names, if it names one."""
+    """Return the file that a secret's text names, or None."""
     kind, _, name = text.partition(":")
     return folder / name if kind == "file" and name.strip() and name.isprintable() else None
 
@@ -100,11 +100,14 @@ def _from_file(text: str, folder: Path) -> Secret:
         raise SecretError(f"the file {path} is empty; write the key into it")
     if len(content) > MAX_BYTES:
         raise SecretError(f"the file {path} is larger than {MAX_BYTES} bytes; it holds the key and nothing else")
-    return Secret(_checked(value, f"the file {path}"), f"file:{path}")
+    return Secret(_check_header_text(value, f"the file {path}"), f"file:{path}")
 
 
-def _checked(value: str, what: str) -> str:
-    """Keys travel in headers: a line break in one would be another header."""
+def _check_header_text(value: str, what: str) -> str:
+    """Return the value.
+
+    Raises `SecretError` for a line break, which would begin another header, and for other characters.
+    """
     if not _HEADER_TEXT.fullmatch(value):
         raise SecretError(f"{what} holds a line break or a character outside printable ASCII; a key has neither")
     return value

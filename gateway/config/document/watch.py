@@ -1,8 +1,9 @@
-"""Tells when files change: the configuration's own, and those of its secrets.
+"""Watches files for changes: the configuration's own file, and the files of its secrets.
 
-Editors write a temporary file and rename it over the old one, Kubernetes swaps a symbolic link two levels up, and some
-file systems report nothing at all. So folders are watched, not files; what they report is only a reason to look; and
-one looks every second anyway. What counts is what `stat` says of the files that matter. Nothing here reads or loads.
+- Editors rename a temporary file over the old one, Kubernetes swaps a symbolic link two levels up, and some file
+  systems report nothing. So folders are watched, a report is only a reason to look, and every second is one too.
+- Only a different `stat` of a file is a change.
+- Nothing here reads or loads a file.
 """
 
 from __future__ import annotations
@@ -16,40 +17,40 @@ from typing import Final
 from watchfiles import awatch
 
 EVERY: Final = 1.0
-"""Seconds between two looks where nothing is reported; a change is to be live within two."""
+"""Seconds between two looks without a report; a change must be live within two seconds."""
 SETTLE: Final = 0.1
-"""Seconds for which the files must stay the same, so that a half-written one is not loaded."""
+"""Seconds without a change before a file is loaded, so that a half-written file is not."""
 LOOKS: Final = 8
-"""Looks after which a file that does not settle is told of nevertheless."""
+"""Most looks at files that keep changing; then the change is reported all the same."""
 GROUP_MS: Final = 200
-"""Milliseconds for which reports are gathered."""
+"""Milliseconds for which reports are gathered into one."""
 
 _FINDERS: Final[tuple[Callable[[Path], Path], ...]] = (Path.absolute, Path.resolve)
 
 Stamp = tuple[int, ...]
-"""Device, inode, size and times; () for a file that is not there."""
+"""Device, inode, size and times of a file; () for a missing file."""
 
 
 def stamps(files: Iterable[Path]) -> dict[Path, Stamp]:
-    """What tells one state of the files from another."""
+    """Return the stamp of each file, by which two states of it are compared."""
     return {path: _stamp(path) for path in files}
 
 
 async def watch(
     files: Callable[[], Iterable[Path]], *, since: Mapping[Path, Stamp] | None = None, every: float = EVERY
 ) -> AsyncGenerator[None, None]:
-    """Yields after each change of a file; ends only by being closed or cancelled.
+    """Yield after each change of a file; end only by being closed or cancelled.
 
-    `files` is asked again each time, because a new configuration may name other secrets; a file that is new in it
-    counts as changed, for nobody knows what happened to it before. `since` are the stamps from which changes
-    count, for a caller that loaded some time ago.
+    `files` is called again each time, because a new configuration may name other secrets. A file that is new in it
+    counts as changed, because its earlier changes are unknown. `since` are stamps to compare with, for a caller that
+    loaded the files some time ago.
     """
     known = stamps(files()) if since is None else dict(since)
     while True:
         near = folders(files())
         async with aclosing(_hints(near, every)) as hints:
             async for _ in hints:
-                if stamps(files()) != known and (now := await _settled(files)) != known:
+                if stamps(files()) != known and (now := await _wait_until_settled(files)) != known:
                     known = now
                     yield
                 if folders(files()) != near:
@@ -57,7 +58,7 @@ async def watch(
 
 
 async def _hints(near: Iterable[Path], every: float) -> AsyncGenerator[None, None]:
-    """Yields at once, when something happens in a folder, and after `every` seconds without that."""
+    """Yield at once, on every report of a folder, and after `every` seconds without a report."""
     yield
     while True:
         reports = awatch(
@@ -79,12 +80,12 @@ async def _hints(near: Iterable[Path], every: float) -> AsyncGenerator[None, Non
 
 
 def folders(files: Iterable[Path]) -> frozenset[Path]:
-    """Where changes of the files show: beside the name as given, and beside what links lead to."""
+    """Return the folders in which changes show: of each file as named, and of the file that its links lead to."""
     return frozenset(folder for path in files for find in _FINDERS for folder in _folder(path, find))
 
 
 def _folder(path: Path, find: Callable[[Path], Path]) -> list[Path]:
-    """The folder if it is there. A name too long or links in a circle hide their own folder and nobody else's."""
+    """Return the folder if it exists, else []. A name too long, or links in a circle, hide only their own folder."""
     try:
         folder = find(path).parent
         return [folder] if folder.is_dir() else []
@@ -92,8 +93,8 @@ def _folder(path: Path, find: Callable[[Path], Path]) -> list[Path]:
         return []
 
 
-async def _settled(files: Callable[[], Iterable[Path]]) -> dict[Path, Stamp]:
-    """The stamps, once two looks agree."""
+async def _wait_until_settled(files: Callable[[], Iterable[Path]]) -> dict[Path, Stamp]:
+    """Return the stamps once two looks in a row agree."""
     before = stamps(files())
     for _ in range(LOOKS):
         await asyncio.sleep(SETTLE)

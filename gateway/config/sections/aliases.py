@@ -14,7 +14,7 @@ from pydantic import Field, WithJsonSchema
 
 from gateway.config.document.hujson import Path
 from gateway.config.fields import Targets
-from gateway.config.findings import quoted
+from gateway.config.findings import quote
 from gateway.config.model import Alias, Provider, Strategy
 from gateway.config.reading import Reading
 from gateway.config.section import Holds, Section
@@ -86,7 +86,7 @@ def read_aliases(
 
 
 def _target(text: str) -> tuple[str, str]:
-    """Models may hold slashes, provider keys none."""
+    """Return provider and model of a target. A model may hold slashes, a provider's key may not."""
     provider, _, model = text.partition("/")
     return provider, model
 
@@ -95,7 +95,7 @@ def _strategy(written: str | None, default: Strategy, path: Path, reading: Readi
     if written is None:
         return default
     if written not in _STRATEGIES:
-        message = f'{quoted(written, STRATEGIES)} is not one of {", ".join(STRATEGIES)}; "{DEFAULT}" is used'
+        message = f'{quote(written, STRATEGIES)} is not one of {", ".join(STRATEGIES)}; "{DEFAULT}" is used'
         reading.report.warn(path, message)
     return _STRATEGIES.get(written, DEFAULT)
 

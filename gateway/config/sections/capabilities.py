@@ -30,7 +30,7 @@ _Tokens = Annotated[int, Field(ge=0)]
 
 
 class CapabilitiesSection(Section):
-    """What some models can do."""
+    """Capabilities of some models."""
 
     is_open: ClassVar[bool] = True  # an unknown name is an error, which lists those that there are (`providers.py`)
 
@@ -120,7 +120,7 @@ class CapabilitiesSection(Section):
 
 
 class BetasSection(Section):
-    """Which of Anthropic's betas a provider takes, beside what the gateway's own data say."""
+    """Anthropic's betas that a provider accepts, in addition to the gateway's own data."""
 
     envelope: Literal["messages", "mantle"] | None = Field(
         None,

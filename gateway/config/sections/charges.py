@@ -26,7 +26,7 @@ class BucketSection(Section):
 
 
 class RateLimitSection(Section):
-    """How much a caller may ask for in a time."""
+    """A limit of requests or tokens that a caller may ask for in a time."""
 
     requests: CountRate | None = Field(None, description='Requests in a time: "60/min".')
     tokens: CountRate | None = Field(None, description='Tokens in a time, read and written: "200000/min".')
@@ -42,7 +42,7 @@ class RateLimitSection(Section):
 
 
 class Charges(NamedTuple):
-    """What a capability's calls are charged to."""
+    """Quotas and rate limits that a capability's calls are charged to."""
 
     quotas: tuple[str, ...]
     rate_limits: tuple[RateLimit, ...]

@@ -16,8 +16,8 @@ from gateway.config.reading import Reading
 from gateway.config.section import Section
 from gateway.money.prices.table import ADJUSTMENT_PLACES, CostRule, compile_glob
 
-_MOST: Final = 1000
-"""An adjustment is a discount or a surcharge; what is larger is a slip."""
+_MAX_ADJUSTMENT: Final = 1000
+"""Largest adjustment: it is a discount or a surcharge, and a larger number is a slip."""
 
 
 def _pattern(value: str) -> str:
@@ -26,19 +26,25 @@ def _pattern(value: str) -> str:
 
 
 def _adjustment(value: Any) -> Decimal:
-    """A number is taken for the decimal that it was written as, which `repr` gives back for up to 15 digits."""
-    wrong = (
-        f'must be a number above 0 and up to {_MOST}, with at most {ADJUSTMENT_PLACES} decimals, such as 0.85 or "1.1"'
-    )
+    """Return the decimal.
+
+    A JSON number counts as the decimal that was written, which `repr` returns for up to 15 digits.
+    """
+    bounds = f"above 0 and up to {_MAX_ADJUSTMENT}, with at most {ADJUSTMENT_PLACES} decimals"
+    wrong = f'must be a number {bounds}, such as 0.85 or "1.1"'
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise ValueError(wrong)  # noqa: TRY004 (what pydantic takes for a fault)
     try:
-        found = Decimal(str(value))
+        adjustment = Decimal(str(value))
     except ArithmeticError:
         raise ValueError(wrong) from None
-    if not found.is_finite() or not 0 < found <= _MOST or found != round(found, ADJUSTMENT_PLACES):
+    if (
+        not adjustment.is_finite()
+        or not 0 < adjustment <= _MAX_ADJUSTMENT
+        or adjustment != round(adjustment, ADJUSTMENT_PLACES)
+    ):
         raise ValueError(wrong)
-    return found
+    return adjustment
 
 
 Pattern = Annotated[str, AfterValidator(_pattern)]
@@ -48,7 +54,7 @@ Adjustment = Annotated[
 
 
 class CostRuleSection(Section):
-    """How some models of a provider are priced."""
+    """A rule for the price of some models of a provider."""
 
     match: Pattern = Field(
         description='Models of the provider, by a pattern: "ft:gpt-*".', examples=['"match": "ft:gpt-*"']
@@ -60,6 +66,6 @@ class CostRuleSection(Section):
 
 
 def read_cost_rules(raw: Sequence[Any], path: Path, reading: Reading) -> tuple[CostRule, ...]:
-    """Those without faults, in their order."""
+    """Return the rules that have no fault, in their order."""
     sections = (reading.section(CostRuleSection, rule, (*path, index)) for index, rule in enumerate(raw))
     return tuple(CostRule(rule.match, rule.priced_as, rule.adjustment) for rule in sections if rule)

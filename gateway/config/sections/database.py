@@ -17,9 +17,9 @@ from gateway.config.reading import Reading
 from gateway.config.section import PLANNED, Holds, Lacking, Section
 
 MAX_BYTES: Final = 65536
-"""Of each body, unless the configuration says otherwise: a long conversation's head, and some 2 GB in 15,000 calls."""
+"""Bytes of each body that are stored by default: a long conversation's head, and some 2 GB in 15,000 calls."""
 LARGEST: Final = 512 * 1024
-"""What of it may be asked for: as much is held in memory, twice, for each call in flight."""
+"""Most bytes of each body that may be stored: each call in flight holds twice as much in memory."""
 
 _NO_EXPORT: Final = Lacking("nothing is exported, and what is too old is removed all the same")
 _ONLY_BODIES: Final = Lacking("bodies are removed, and the names of tools stay with their calls")
@@ -27,7 +27,7 @@ _AS_THEY_CAME: Final = Lacking("bodies are stored as they came, with everything 
 
 
 class RetentionSection(Section):
-    """How long the bodies of calls are stored."""
+    """The time for which bodies of calls are stored."""
 
     duration: Retention = Field(
         "",
@@ -59,7 +59,7 @@ class DatabaseSection(Section):
 
 
 def read_bodies(raw: Mapping[str, Any], storage: Storage, reading: Reading) -> Bodies:
-    """Bodies never outlive their calls, whatever the section says."""
+    """Return the settings for bodies. Bodies never outlive their calls, whatever the section says."""
     path: Path = ("database",)
     section = reading.section(DatabaseSection, raw, path) or DatabaseSection.model_validate({})
     retention = retention_seconds(reading.within(RetentionSection, raw, (*path, "retention")).duration)

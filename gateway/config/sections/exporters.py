@@ -19,7 +19,7 @@ NO_EXPORT: Final = Lacking("nothing is exported")
 
 
 class S3Section(Section):
-    """Where records are exported to."""
+    """The destination of exported records."""
 
     bucket_name: str = Field("", description='The bucket; a name turns the export on: "usage".')
     endpoint: str = Field("", description='The address of a store other than AWS: "https://s3.example.com".')

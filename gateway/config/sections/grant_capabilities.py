@@ -1,8 +1,10 @@
-"""Capabilities: what one object of a grant gives, wherever the grant was written.
+"""The capabilities that one object of a grant gives, whether the grant stands in the file or in the tailnet policy.
 
-The tailnet policy may hold grants too; tailscaled tells them with the caller, as a map of capability names to lists of
-objects (`CapMap`). They are checked as those of the file are, but a policy is not ours to refuse: what is wrong in it
-gives nothing, and is told. Who is calling and what it may do is not decided here.
+- tailscaled sends grants of the tailnet policy with the caller, as a map of capability names to lists of objects
+  (`CapMap`).
+- Both are checked in the same way. But the gateway cannot refuse a policy: an object with a fault gives nothing, and
+  the fault is reported.
+- Who is calling, and what the caller may do, is not decided here.
 """
 
 from __future__ import annotations
@@ -22,13 +24,13 @@ from gateway.config.sections.charges import BucketSection, Charges, RateLimitSec
 from gateway.config.sections.hooks import NO_HOOKS, SendHookSection
 
 CAPABILITIES: Final = ("tailscale.com/cap/aperture", "irisgate.dev/cap/irisgate")
-"""Keys of a grant's `app` that are read, the hosted product's and our own."""
+"""Keys of a grant's `app` that are read: the hosted product's and our own."""
 PERMISSIONS: Final[tuple[Permission, ...]] = ("read_metrics", "read_pricing")
 POLICY: Final = "tailnet policy"
 
 
 class CapabilitySection(Section):
-    """What a grant gives. Several objects add up."""
+    """Capabilities that a grant gives. Several objects add up."""
 
     role: Role | None = Field(
         None, description='"user" sees their own sessions, "admin" sees all; without a role every call is refused.'
@@ -67,9 +69,9 @@ class CapabilitySection(Section):
 
 
 def capability(section: CapabilitySection, origin: str, charged: Charges | None) -> Capability:
-    """What a sound object gives. `charged` are its quotas and limits; None if one has a fault: it gives nothing then.
+    """Return the capability of a valid object. `charged` are its quotas and limits, or None if one of them has a fault.
 
-    Without a limit that somebody meant to set it would give more than it says.
+    The capability is empty then: without a limit that somebody meant to set it would give more than it says.
     """
     if charged is None:
         return Capability(origin=origin)
@@ -84,11 +86,11 @@ def charges_of(section: CapabilitySection, path: Path, report: Report) -> Charge
 
 
 def policy_capabilities(app: Mapping[str, Any]) -> tuple[tuple[Capability, ...], tuple[str, ...]]:
-    """The capabilities in a `CapMap`, and a message for each thing in it that is wrong or has no effect.
+    """Return the capabilities in a `CapMap`, and a message for each part that is wrong or has no effect.
 
-    Items with a fault give nothing; the others count. Raises nothing, whatever the shape.
+    An object with a fault gives nothing; the others count. No input makes it raise.
     """
-    found: list[Capability] = []
+    capabilities: list[Capability] = []
     messages: list[str] = []
     for name in CAPABILITIES if isinstance(app, Mapping) else ():
         items = app.get(name)
@@ -98,22 +100,25 @@ def policy_capabilities(app: Mapping[str, Any]) -> tuple[tuple[Capability, ...],
         for index, item in enumerate(items):
             origin = f"{POLICY}, {name}[{index}]"
             given, wrong = _item(item, origin)
-            found += [given] if given else []
+            capabilities += [given] if given else []
             messages += wrong
-    return tuple(found), tuple(messages)
+    return tuple(capabilities), tuple(messages)
 
 
 def _item(raw: Any, origin: str) -> tuple[Capability | None, list[str]]:
-    """Positions mean nothing here, so every part of the item stands at 0; their paths are what is told."""
+    """Return the capability of an object, or None, and messages.
+
+    Every offset is 0, because a policy has no positions.
+    """
     report = Report("", Document("", raw, dict.fromkeys(_paths(raw), 0)))
     section = check(CapabilitySection, raw, (), report)
     given = capability(section, origin, charges_of(section, (), report)) if section else None
-    messages = [": ".join(filter(None, (origin, finding.path, finding.message))) for finding in report.found]
+    messages = [": ".join(filter(None, (origin, finding.path, finding.message))) for finding in report.findings]
     return (None if report.failed else given), messages
 
 
 def _paths(raw: Any) -> Iterator[Path]:
-    """Of members, of the elements of lists in them, and of their members: no fault lies deeper."""
+    """Yield the paths of members, of their lists' elements and of these elements' members: no fault lies deeper."""
     for key, value in raw.items() if isinstance(raw, dict) else ():
         yield (key,)
         for index, item in enumerate(value) if isinstance(value, list) else ():

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from gateway.config import advice
-from gateway.config.document.hujson import Path, dotted
+from gateway.config.document.hujson import Path, dotted_path
 from gateway.config.model import Capability, Grant
 from gateway.config.reading import Reading
 from gateway.config.section import Holds, Section
@@ -24,7 +24,7 @@ from gateway.config.sections.tool_servers import ToolServers, check_tool_pattern
 
 
 class GrantSection(Section):
-    """Who gets which capabilities. Everything is denied that no grant allows."""
+    """Callers and their capabilities. Everything is denied that no grant allows."""
 
     src: tuple[str, ...] = Field(
         strict=False,
@@ -61,7 +61,7 @@ def _read_grant(raw: Any, path: Path, declared: Declared, reading: Reading) -> G
 
 
 def app_capabilities(raw: Any, path: Path, declared: Declared, reading: Reading) -> Iterator[Capability]:
-    """Of a grant's `app`, read also where the grant has other faults, so that all are told."""
+    """Yield the capabilities of a grant's `app`, even if the grant has other faults, so that all are reported."""
     app = raw.get("app") if isinstance(raw, dict) else None
     for name, items in app.items() if isinstance(app, dict) else ():
         inner = (*path, "app", name)
@@ -72,14 +72,14 @@ def app_capabilities(raw: Any, path: Path, declared: Declared, reading: Reading)
             for index, item in enumerate(items):
                 section = reading.section(CapabilitySection, item, (*inner, index))
                 if section is not None:
-                    yield checked_capability(section, (*inner, index), declared, reading)
+                    yield read_capability(section, (*inner, index), declared, reading)
 
 
-def checked_capability(section: CapabilitySection, path: Path, declared: Declared, reading: Reading) -> Capability:
+def read_capability(section: CapabilitySection, path: Path, declared: Declared, reading: Reading) -> Capability:
     advice.idle_patterns(section.models, declared.providers, (*path, "models"), reading.report)
     check_send_hooks(section.send_hooks, (*path, "send_hooks"), declared.hooks, reading)
     for key in ("mcp_tools", "mcp_resources", "mcp_templates"):
         check_tool_patterns(key, getattr(section, key), declared.tools, (*path, key), reading.report)
     check_quotas(section.quotas, path, declared.quotas, reading.report)
-    origin = f"{dotted(path)} ({reading.report.file}:{reading.report.at(path)})"
+    origin = f"{dotted_path(path)} ({reading.report.file}:{reading.report.at(path)})"
     return capability(section, origin, charges_of(section, path, reading.report))

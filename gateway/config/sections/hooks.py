@@ -37,7 +37,7 @@ class HookSection(Section):
 
 
 class SendHookSection(Section):
-    """What a hook gets of a capability's calls."""
+    """A hook that is called for a capability's calls."""
 
     name: str = Field(description='The name of a hook: "audit".', examples=['"name": "audit"'])
     events: Names = Field((), description='When the hook is called: ["pre_request"].')

@@ -1,7 +1,7 @@
-"""Listen addresses: what `listen` (and `--listen`) may say, and which of them are this machine's own.
+"""Syntax of listen addresses in `listen` and `--listen`, and which of them only this machine can reach.
 
-The identity mode of a listener is never guessed from what happens to be running; the one default, `loopback`, is for
-addresses that nobody else can reach. Nothing here opens a socket or resolves a name.
+The identity mode of a listener is never guessed from running processes. The only default, `loopback`, is for addresses
+that nobody else can reach. Nothing here opens a socket or resolves a name.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _ADDRESS: Final = re.compile(r"(?:\[(?P<six>[0-9a-fA-F:.]+)\]|(?P<host>[A-Za-z0-
 
 
 class Address(NamedTuple):
-    """Either a host and a port, or the path of a unix socket."""
+    """A host and a port, or the path of a unix socket."""
 
     host: str = ""
     port: int = 0
@@ -27,7 +27,10 @@ class Address(NamedTuple):
 
     @property
     def loopback(self) -> bool:
-        """Only this machine can connect. A unix socket is not meant: a proxy in front of it may speak for anyone."""
+        """True if only this machine can connect.
+
+        A unix socket is not meant: a proxy in front of it may speak for anyone.
+        """
         if self.host == "localhost":
             return True
         try:
@@ -37,7 +40,7 @@ class Address(NamedTuple):
 
 
 def parse_listen(text: str) -> Address:
-    """Raises `ValueError` with what would be right."""
+    """Return the address in a text. Raises `ValueError` with what would be right."""
     if text.startswith("unix:"):
         path = text.removeprefix("unix:")
         if not path or not path.isprintable():
@@ -55,7 +58,7 @@ def parse_listen(text: str) -> Address:
 
 
 def loopback_listener(listen: str) -> Listener:
-    """The listener of a bare address such as `--listen`'s. Raises `ValueError` where an identity mode must be said."""
+    """Return the listener of a bare address such as `--listen`'s. Raises `ValueError` if the address needs a mode."""
     address = parse_listen(listen)
     if not address.loopback:
         raise ValueError(needs_mode(listen))
@@ -63,7 +66,7 @@ def loopback_listener(listen: str) -> Listener:
 
 
 def needs_mode(listen: str) -> str:
-    """Why an address that others can reach does not work without a mode."""
+    """Return why an address that others can reach does not work without a mode."""
     advice = (
         '"identity": "serve-headers" behind tailscale serve'
         if listen.startswith("unix:")

@@ -57,7 +57,7 @@ class ListenerSection(Section):
         return self
 
     def _misplaced(self, mode: Mode) -> str | None:
-        """What is said that only another mode would read."""
+        """Return a message about keys that only another mode reads, or None."""
         if mode != "static" and (self.login or self.groups or self.tags):
             who = "the login is (loopback) without" if mode == "loopback" else f'"{mode}" finds out who is calling'
             return f'"login", "groups" and "tags" need "identity": "static"; {who}'
@@ -68,7 +68,7 @@ class ListenerSection(Section):
         return None
 
     def _unusable(self, mode: Mode, address: Address) -> str | None:
-        """Why the mode cannot work, or cannot be trusted, where the listener is."""
+        """Return why the mode cannot work, or cannot be trusted, at this address, or None."""
         if mode == "static" and not self.login and not self.tags:
             return '"identity": "static" needs a "login" (or "tags"), the caller that everyone there is'
         if any(not tag.startswith("tag:") for tag in self.tags):

@@ -17,7 +17,7 @@ from gateway.config.sections.listen import loopback_listener, parse_listen
 
 
 def _own_listen(value: str) -> str:
-    """Nobody is asked for a grant there, so nobody else may get there."""
+    """Return the address. It must be a loopback address, because its readers need no grant."""
     if not parse_listen(value).loopback:
         raise ValueError(
             f'{json.dumps(value[:80])} can be reached by others; write an address of this machine, "127.0.0.1:9090", '

@@ -17,7 +17,7 @@ from gateway.money.prices.rows import parse_price
 
 
 def _price(value: str) -> str:
-    """As it is written: prices are exact, and a JSON number might not be."""
+    """Return a price as it is written: prices are exact, and a JSON number might not be."""
     parse_price(value)
     return value
 

@@ -1,9 +1,10 @@
-"""Reads what a configuration says of prices: `model_cost_map` of a provider, and the operator's price file (`prices`).
+"""The section `prices`: the operator's own price file.
 
-The file is HuJSON with `rows` as in `gateway/money/prices/table.json`. Its faults are told with their places in it,
-beside those of the configuration; it is followed for changes as the files of secrets are. A row replaces those of its
-model, or adds one; where it has a `from`, the prices before that day stay. What a price is used for is in
-`gateway/prices`.
+- The file is HuJSON with `rows` as in `gateway/money/prices/table.json`; the models of its rows are in `price_rows.py`.
+- Faults are reported with their places in that file, beside those of the configuration. The file is watched like the
+  files of secrets.
+- A row replaces the rows of its model, or adds one. With a `from`, the prices before that day stay.
+- Prices are applied in `gateway/money/prices/`.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ from gateway.money.prices.rates import KINDS
 from gateway.money.prices.rows import Entry
 
 _NAMED: Final = ("book", "model", "geo", "from")
-"""What tells rows apart."""
+"""Members that distinguish rows."""
 MAX_BYTES: Final = 8 * 1024 * 1024
-"""Of a price file: the gateway's own has a twentieth of it."""
+"""Most bytes of a price file; the gateway's own has a twentieth of it."""
 
 
 def read_prices(name: str, reading: Reading) -> tuple[Entry, ...]:
-    """The rows of the file that the configuration names; () if it names none."""
+    """Return the rows of the file that the configuration names; () if it names none."""
     if not name:
         return ()
     path = reading.folder / name
@@ -58,12 +59,12 @@ def read_prices(name: str, reading: Reading) -> tuple[Entry, ...]:
     section = check(PricesSection, document.value, (), report)
     rows = [_row(raw, ("rows", index), report) for index, raw in enumerate(section.rows if section else ())]
     _check_once(rows, report)
-    reading.report.found.extend(report.found)
+    reading.report.findings.extend(report.findings)
     return tuple(row for row in rows if row)
 
 
 def _check_once(rows: Sequence[Entry | None], report: Report) -> None:
-    """Of two rows for the same model, region and day nobody could tell which one counts."""
+    """Report a second row for the same model, region and day: nobody could know which one counts."""
     seen: dict[tuple[str, ...], int] = {}
     for index, row in enumerate(rows):
         first = index if row is None else seen.setdefault(tuple(row[name] for name in _NAMED), index)
@@ -91,14 +92,14 @@ def _text(path: FilePath, report: Report) -> str | None:
 
 
 def _row(raw: Any, path: Path, report: Report) -> Entry | None:
-    """A row as `money/prices/table.json` has it; None after its faults were told."""
+    """Return a row in the form of `money/prices/table.json`, or None after its faults were reported."""
     section = check(RowSection, raw, path, report)
     if section is None:
         return None
     prices = _tier(section, path, report)
     tiers = {name: check(TierSection, getattr(section, name), (*path, name), report) for name in OWN_TIERS}
-    found = {name: _tier(tier, (*path, name), report) for name, tier in tiers.items() if tier and name in raw}
-    if not prices and not found:
+    own_tiers = {name: _tier(tier, (*path, name), report) for name, tier in tiers.items() if tier and name in raw}
+    if not prices and not own_tiers:
         report.error(path, 'has no price; write some, such as "input": "3.30", "output": "16.50"')
     bedrock = section.book == "bedrock"
     return {
@@ -108,16 +109,16 @@ def _row(raw: Any, path: Path, report: Report) -> Entry | None:
         "from": section.since,
         "source": section.source or report.file,
         **prices,
-        **found,
+        **own_tiers,
     }
 
 
 def _tier(section: TierSection, path: Path, report: Report) -> dict[str, Any]:
-    found: dict[str, Any] = _rates(section)
+    tier: dict[str, Any] = _rates(section)
     steps = [check(StepSection, raw, (*path, "above", index), report) for index, raw in enumerate(section.above)]
     if steps:
-        found["above"] = [{"tokens": step.tokens, **_rates(step)} for step in steps if step]
-    return found
+        tier["above"] = [{"tokens": step.tokens, **_rates(step)} for step in steps if step]
+    return tier
 
 
 def _rates(section: RatesSection) -> dict[str, str]:

@@ -1,4 +1,7 @@
-"""Reads `providers`: upstreams with their addresses, keys and models."""
+"""The section `providers`: upstreams with their addresses, keys and models.
+
+Sections inside of a provider have files of their own: `capabilities.py` and `cost_rules.py`.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ DOCUMENTED_FLAGS: Final = (
     "bedrock_converse",
     "experimental_gemini_cli_vertex_compat",
 )
-"""Flags of the hosted product; what this gateway really has, the registry knows."""
+"""Flags of the hosted product. The registry has the flags that this gateway supports."""
 
 
 DEFAULT_FLAG: Final = "openai_chat"
@@ -90,10 +93,10 @@ class ProviderSection(Section):
 
 
 def enabled_flags(compatibility: Mapping[str, bool] | None, known: Collection[str]) -> tuple[str, ...]:
-    """The flags that are on.
+    """Return the enabled flags.
 
-    The documents of the hosted product differ on the default; the rule that fits all of them: `openai_chat` is on
-    without a block, and off when the block sets another flag and does not mention it.
+    The hosted product's documents disagree about the default. This rule fits all of them: `openai_chat` is on without a
+    block, and off if the block enables another flag and does not mention it.
     """
     block = compatibility or {}
     on = [flag for flag, value in block.items() if value]
@@ -103,7 +106,7 @@ def enabled_flags(compatibility: Mapping[str, bool] | None, known: Collection[st
 
 
 def read_providers(raw: Mapping[str, Any], reading: Reading) -> Mapping[str, Provider]:
-    """Those without faults."""
+    """Return the providers that have no fault, by key."""
     providers = {id_: _provider(id_, value, reading) for id_, value in raw.items()}
     return MappingProxyType({id_: provider for id_, provider in providers.items() if provider})
 
@@ -146,7 +149,7 @@ def _provider(id_: str, raw: Any, reading: Reading) -> Provider | None:
 
 
 def _check_flags(compatibility: Mapping[str, bool], path: Path, reading: Reading) -> None:
-    """A flag of the hosted product that is switched off here loses nothing and needs no warning."""
+    """Warn of flags that have no effect. A documented flag that is switched off needs no warning."""
     known = ", ".join(sorted(reading.known_flags))
     for flag, value in compatibility.items():
         documented = flag in DOCUMENTED_FLAGS

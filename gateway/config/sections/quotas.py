@@ -21,7 +21,7 @@ from gateway.contract.record import NANODOLLARS
 from gateway.money.quotas.definitions import TEMPLATES, OnExceed, Quota
 
 SECONDS: Final[Mapping[str, int]] = {"min": 60, "hour": 3600, "day": 86_400, "week": 604_800, "month": 2_592_000}
-"""Of the units of a rate; a month is 30 days (aperture.md section 1.6)."""
+"""Seconds of the units of a rate; a month is 30 days (aperture.md section 1.6)."""
 
 _TEMPLATE: Final = re.compile(r"<[^>]*>")
 _MONEY: Final = TypeAdapter[str](Money)
@@ -44,7 +44,7 @@ class QuotaSection(Section):
 
 
 def nanodollars(text: str) -> int:
-    """A sum of dollars such as `$10.00`, exactly. Raises `ValueError` with what would be right."""
+    """Return a sum such as `$10.00` in nanodollars, exactly. Raises `ValueError` with what would be right."""
     try:
         _MONEY.validate_python(text, strict=True)
     except ValidationError as error:
@@ -54,8 +54,11 @@ def nanodollars(text: str) -> int:
 
 
 def read_quotas(raw: Mapping[str, Any], reading: Reading) -> Mapping[str, Quota]:
-    """Those that can be used, by name. One with a template that is not known is left out, so it refuses every call."""
-    found: dict[str, Quota] = {}
+    """Return the usable quotas, by name.
+
+    A quota with an unknown template is left out, so that its calls are refused.
+    """
+    quotas: dict[str, Quota] = {}
     prefixes: dict[str, str] = {}
     # those with a template first, since others may be called like a bucket of theirs
     for name, value in sorted(raw.items(), key=lambda item: not item[0].endswith(">")):
@@ -63,7 +66,7 @@ def read_quotas(raw: Mapping[str, Any], reading: Reading) -> Mapping[str, Quota]
         sound = _check_name(name, prefixes, reading.report)
         if section is not None and sound:
             amount, unit = section.rate.split("/") if section.rate else ("$0", "min")
-            found[name] = Quota(
+            quotas[name] = Quota(
                 name=name,
                 capacity=nanodollars(section.capacity),
                 amount=nanodollars(amount),
@@ -71,24 +74,29 @@ def read_quotas(raw: Mapping[str, Any], reading: Reading) -> Mapping[str, Quota]
                 rate=section.rate or "",
                 on_exceed=section.on_exceed,
             )
-    return MappingProxyType(found)
+    return MappingProxyType(quotas)
 
 
 def _made_by(name: str, before: Mapping[str, str]) -> str:
-    """The name with a template that makes a bucket of just this name for somebody; else the name itself."""
+    """Return the quota with a template that creates a bucket of exactly this name for some caller, else the name
+    itself.
+    """
     callers = {other: name.removeprefix(start) for start, other in before.items() if name.startswith(start)}
     made = (other for other, caller in callers.items() if "@" in caller or caller.startswith(("tag:", "(")))
     return next(made, name)
 
 
 def _check_name(name: str, before: dict[str, str], report: Report) -> bool:
-    """Whether the template of a name is one of those that there are. `before` are the names by what is before it."""
-    found = _TEMPLATE.findall(name)
-    if found and not (len(found) == 1 and found[0] in TEMPLATES and name.endswith(f":{found[0]}")):
+    """Return whether a name's template is known, and warn of a clash.
+
+    `before` has names by their text before the template.
+    """
+    templates = _TEMPLATE.findall(name)
+    if templates and not (len(templates) == 1 and templates[0] in TEMPLATES and name.endswith(f":{templates[0]}")):
         known = " or ".join(TEMPLATES)
         report.warn(("quotas", name), f'unsupported quota template; a name may end with one of {known} after a ":"')
         return False
-    other = before.setdefault(_TEMPLATE.sub("", name), name) if found else _made_by(name, before)
+    other = before.setdefault(_TEMPLATE.sub("", name), name) if templates else _made_by(name, before)
     if other != name:
         report.warn(("quotas", name), f'shares its buckets\' names with "{other}"; give them different names')
     return True

@@ -18,7 +18,7 @@ from gateway.config.model import Capability, Grant
 from gateway.config.reading import Reading
 from gateway.config.section import Holds, Items, Planned, Section
 from gateway.config.sections.grant_capabilities import CAPABILITIES, CapabilitySection
-from gateway.config.sections.grants import Declared, app_capabilities, checked_capability
+from gateway.config.sections.grants import Declared, app_capabilities, read_capability
 from gateway.config.sections.hooks import NO_HOOKS
 
 
@@ -63,7 +63,7 @@ def read_temp_grants(raw: Sequence[Any], declared: Declared, reading: Reading) -
 
 
 def _read_grant(raw: Any, path: Path, declared: Declared, reading: Reading) -> Grant | None:
-    """Both generations: capabilities stand in `app`, as today, or in a list."""
+    """Read a grant of either generation: its capabilities stand in `app`, as today, or in a list."""
     section = reading.section(TempGrantSection, raw, path)
     if section is None:
         return None
@@ -76,7 +76,10 @@ def _read_grant(raw: Any, path: Path, declared: Declared, reading: Reading) -> G
 
 
 def _read_item(raw: Any, path: Path, declared: Declared, reading: Reading) -> Capability | None:
-    """`providers` become patterns: no model means all of a provider's, no provider means any."""
+    """Read a capability of the first generation.
+
+    Its `providers` become patterns: no model means all of a provider's models, and no provider means any.
+    """
     section = reading.section(OldItemSection, raw, path)
     if section is None:
         return None
@@ -88,5 +91,5 @@ def _read_item(raw: Any, path: Path, declared: Declared, reading: Reading) -> Ca
             pattern = f"{named.provider or '*'}/{named.model or '**'}"
             advice.idle_patterns([pattern], declared.providers, place, reading.report)
             patterns.append(pattern)
-    given = checked_capability(section, path, declared, reading)
+    given = read_capability(section, path, declared, reading)
     return replace(given, models=(*given.models, *patterns))

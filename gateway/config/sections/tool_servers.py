@@ -100,6 +100,6 @@ def _check_connector(name: str, raw: Any, path: Path, reading: Reading) -> None:
 
 
 def _members(raw: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """An object inside of a section that may have faults."""
+    """Return an object inside of a section that may have faults, or {}."""
     inner = raw.get(key)
     return inner if isinstance(inner, dict) else {}

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from gateway.config.findings import masked
+from gateway.config.findings import mask
 from gateway.config.load import load, loads
 from tests.config.examples import config, errors
 
@@ -158,14 +158,14 @@ def test_a_short_word_is_shown_for_no_key_looks_like_it():
 
 
 def test_masking_leaves_a_message_without_the_value_alone():
-    assert masked("must be a string", KEY, "${KEY}") == "must be a string"
-    assert masked(f'"{KEY[:12]}" is wrong', KEY, "${KEY}") == '"${KEY}" is wrong'
+    assert mask("must be a string", KEY, "${KEY}") == "must be a string"
+    assert mask(f'"{KEY[:12]}" is wrong', KEY, "${KEY}") == '"${KEY}" is wrong'
 
 
 def test_masking_ends_also_where_the_macros_name_is_in_the_value():
-    assert masked(f"{KEY} and {KEY}", KEY, f"${{{KEY}}}") == f"${{{KEY}}} and ${{{KEY}}}"
+    assert mask(f"{KEY} and {KEY}", KEY, f"${{{KEY}}}") == f"${{{KEY}}} and ${{{KEY}}}"
 
 
 @pytest.mark.parametrize("value", ["", " ", "1", "a b"])
 def test_a_value_too_short_to_be_a_key_is_not_masked(value):
-    assert masked("must be 1 of a b", value, "${A}") == "must be 1 of a b"
+    assert mask("must be 1 of a b", value, "${A}") == "must be 1 of a b"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 from gateway.contract.flag import Usage
@@ -150,6 +151,11 @@ class UsageRow(Totals):
         return {**self.group, **self.totals(), "duration_ms": self.duration_ms}
 
 
+Filters = Mapping[str, str | int]
+"""Values that rows must have, by the name of the record's or session's field."""
+ALL_ROWS: Final[Filters] = MappingProxyType({})
+
+
 class Store(Protocol):
     """Keeps what the journal says. Every method is called on the event loop and blocks it never.
 
@@ -168,16 +174,29 @@ class Store(Protocol):
         Texts and lists are bounded, as `entries.decode` gives them.
         """
 
-    async def sessions(self, identity: str | None, limit: int, cursor: str | None = None) -> Page[Session]:
-        """Sessions of one caller, or of all (None). Raises `BadCursor`."""
+    async def sessions(
+        self, identity: str | None, limit: int, cursor: str | None = None, where: Filters = ALL_ROWS
+    ) -> Page[Session]:
+        """Return sessions of one caller, or of all (None), with a call `where` agent, provider and model are these.
+
+        Raises `BadCursor`.
+        """
 
     async def session(self, identity: str | None, session_id: str) -> Session | None:
         """One session. Raises `Ambiguous` where the identity is None and several callers have one of this id."""
 
     async def calls(
-        self, identity: str | None, session_id: str | None, limit: int, cursor: str | None = None
+        self,
+        identity: str | None,
+        session_id: str | None,
+        limit: int,
+        cursor: str | None = None,
+        where: Filters = ALL_ROWS,
     ) -> Page[Record]:
-        """Calls of one session or of all, of one caller or of all. Raises `BadCursor`."""
+        """Return calls of one session or of all, of one caller or of all, `where` fields of the record are these.
+
+        Raises `BadCursor`.
+        """
 
     async def call(self, identity: str | None, call_id: str) -> Record | None:
         """One call, of one caller or of any."""

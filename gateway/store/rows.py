@@ -69,6 +69,16 @@ _MODELS: Final = """, (
 ) """
 
 
+SESSION_FILTERS: Final = ("agent",)
+MODEL_FILTERS: Final = ("provider", "model")
+"""Columns of `session_models`: a session has a row there for each model that it used."""
+
+
+def has_model(column: str) -> str:
+    """Return the condition that a session used a certain model or provider; `column` is one of `MODEL_FILTERS`."""
+    return f"EXISTS (SELECT 1 FROM session_models f WHERE f.session = n AND f.{column} = ?)"  # noqa: S608 (our own name)
+
+
 def _select(what: str, columns: str, table: str, conditions: tuple[str, ...], time: str) -> str:
     where = "WHERE " + " AND ".join(conditions) if conditions else ""
     return " ".join([what, columns, table, where, f"ORDER BY {time} DESC, n DESC LIMIT ?"])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
@@ -16,8 +16,18 @@ from typing import Any, Final, TypeVar
 
 from gateway.contract.record import Record
 from gateway.store import rows, usage
-from gateway.store.base import Ambiguous, JournalOffset, Page, Session, StoreFailed, UsageQuery, UsageRow
-from gateway.store.calls import record_of
+from gateway.store.base import (
+    ALL_ROWS,
+    Ambiguous,
+    Filters,
+    JournalOffset,
+    Page,
+    Session,
+    StoreFailed,
+    UsageQuery,
+    UsageRow,
+)
+from gateway.store.calls import CALL_COLUMNS, record_of
 from gateway.store.entries import Balance, Entry
 from gateway.store.file import connect, prepare
 from gateway.store.writing import expire, write
@@ -46,8 +56,15 @@ class SqliteStore:
     async def write(self, entries: Sequence[Entry], place: JournalOffset) -> None:
         await self._writing.run(partial(write, entries=entries, place=place))
 
-    async def sessions(self, identity: str | None, limit: int, cursor: str | None = None) -> Page[Session]:
-        conditions, values = _conditions({"identity": identity}, cursor, "(last_at, n) < (?, ?)")
+    async def sessions(
+        self, identity: str | None, limit: int, cursor: str | None = None, where: Filters = ALL_ROWS
+    ) -> Page[Session]:
+        equal = {"identity": identity, **{name: where[name] for name in rows.SESSION_FILTERS if name in where}}
+        conditions, values = _conditions(equal, cursor, "(last_at, n) < (?, ?)")
+        for name in rows.MODEL_FILTERS:
+            if name in where:
+                conditions.append(rows.has_model(name))
+                values.append(where[name])
         return await self._page(rows.session_of, rows.select_sessions(*conditions), values, limit)
 
     async def session(self, identity: str | None, session_id: str) -> Session | None:
@@ -58,9 +75,15 @@ class SqliteStore:
         return rows.session_of(found[0]) if found else None
 
     async def calls(
-        self, identity: str | None, session_id: str | None, limit: int, cursor: str | None = None
+        self,
+        identity: str | None,
+        session_id: str | None,
+        limit: int,
+        cursor: str | None = None,
+        where: Filters = ALL_ROWS,
     ) -> Page[Record]:
-        equal = {"session_id": session_id, "identity": identity}
+        known = {name: where[name] for name in CALL_COLUMNS if name in where}
+        equal = {"session_id": session_id, "identity": identity, **known}
         conditions, values = _conditions(equal, cursor, "(at, n) < (?, ?)")
         return await self._page(record_of, rows.select_calls(*conditions), values, limit)
 
@@ -143,7 +166,7 @@ class _Thread:
 
 
 def _conditions(
-    equal: dict[str, str | None], cursor: str | None = None, behind: str = ""
+    equal: Mapping[str, str | int | None], cursor: str | None = None, behind: str = ""
 ) -> tuple[list[str], list[Any]]:
     """Conditions of a query and their values; a column that is None in `equal` may be anything."""
     wanted = {column: value for column, value in equal.items() if value is not None}

@@ -78,7 +78,7 @@ async def test_lists_hold_nothing_of_others_whatever_is_asked_for(gated):
     for path in ("/api/sessions", "/api/calls", "/ui/sessions"):
         for query in ("", "?limit=200", "?identity=bob@example.com", "?session=" + SESSION, "?role=admin"):
             status, body = await heard_by(gated, "bob", path + query)
-            assert status == 200, (path, query)
+            assert status == (400 if query.startswith(("?session", "?role")) else 200), (path, query)
             assert b"alice" not in body, (path, query)
             assert SESSION.encode() not in body, (path, query)
 

@@ -1,7 +1,8 @@
 """GET /api/sessions and /api/calls: what was called, own rows for users and everybody's for admins.
 
-Lists are `{"sessions": [...], "next": CURSOR | null}`, newest first, with `?limit=` and `?cursor=`; an admin may narrow
-them by `?identity=`. Who may see which rows is decided here (`scope`) for these routes, for usage and for the pages.
+- Lists are `{"sessions": [...], "next": CURSOR | null}`, newest first, with `?limit=` and `?cursor=`.
+- An admin may narrow them by `?identity=`, and everybody by fields such as `?model=` (`filters.py`).
+- `scope` decides who may see which rows, for these routes, for usage and for the pages.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from aiohttp import web
 from gateway.call.context import GATEWAY, identity_of
 from gateway.contract.record import Record
 from gateway.store.base import Ambiguous, BadCursor, Page, StoreFailed, rfc3339
+from gateway.web.admin.filters import CALL_FILTERS, PAGING, SESSION_FILTERS, BadQuery, check_names, filters
 
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 200
@@ -41,10 +43,6 @@ class Denied(PermissionError):
 
 class Missing(LookupError):
     """No such session or call, or one of somebody else: the two look alike."""
-
-
-class BadQuery(ValueError):
-    """A parameter is wrong; the message names it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +86,11 @@ def limit_of(query: Mapping[str, str]) -> int:
 
 async def sessions(request: web.Request) -> web.Response:
     seen = scope(request)
+    query = request.query
+    check_names(query, (*PAGING, "identity", *SESSION_FILTERS))
     store = request.app[GATEWAY].store
-    page = await store.sessions(seen.identity, limit_of(request.query), request.query.get("cursor"))
+    where = filters(query, SESSION_FILTERS)
+    page = await store.sessions(seen.identity, limit_of(query), query.get("cursor"), where)
     return _json({"sessions": [row.as_dict() for row in page.rows], "next": page.next})
 
 
@@ -106,8 +107,11 @@ async def calls(request: web.Request) -> web.Response:
     """Of one session, or of all."""
     seen = scope(request)
     store = request.app[GATEWAY].store
+    query = request.query
+    check_names(query, (*PAGING, "identity", *CALL_FILTERS))
+    where = filters(query, CALL_FILTERS)
     page: Page[Record] = await store.calls(
-        seen.identity, request.match_info.get("id"), limit_of(request.query), request.query.get("cursor")
+        seen.identity, request.match_info.get("id"), limit_of(query), query.get("cursor"), where
     )
     return _json({"calls": [_call(row) for row in page.rows], "next": page.next})
 

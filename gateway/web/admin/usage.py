@@ -15,7 +15,8 @@ from aiohttp import web
 
 from gateway.call.context import GATEWAY
 from gateway.store.base import UsageRow
-from gateway.web.admin.sessions import BadQuery, scope, told
+from gateway.web.admin.filters import BadQuery
+from gateway.web.admin.sessions import scope, told
 from gateway.web.usage.question import BadUsage, Wanted, wanted
 from gateway.web.usage.shown import as_csv, as_json, file_name, truncated
 

@@ -20,7 +20,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from gateway.call.context import GATEWAY, Gateway, identity_of
 from gateway.store.base import Ambiguous, BadCursor, StoreFailed, rfc3339
-from gateway.web.admin.sessions import BadQuery, Denied, Missing, Scope, limit_of, scope
+from gateway.web.admin.filters import PAGING, SESSION_FILTERS, BadQuery, check_names, filters
+from gateway.web.admin.sessions import Denied, Missing, Scope, limit_of, scope
 from gateway.web.dashboard import views, words
 
 HEADERS: Final[Mapping[str, str]] = {
@@ -90,16 +91,18 @@ async def providers(request: web.Request) -> web.Response:
 
 async def sessions(request: web.Request) -> web.Response:
     seen = scope(request)
+    check_names(request.query, (*PAGING, "identity", *SESSION_FILTERS))
     cursor = request.query.get("cursor")
     limit = limit_of(request.query)
+    where = filters(request.query, SESSION_FILTERS)
     # an empty field of an admin's form asks for everybody
     narrowed = (seen.identity or None) if seen.admin else seen.identity
-    page = await request.app[GATEWAY].store.sessions(narrowed, limit, cursor)
-    kept = {name: request.query[name] for name in ("identity", "limit") if request.query.get(name)}
+    page = await request.app[GATEWAY].store.sessions(narrowed, limit, cursor, where)
+    kept = {name: request.query[name] for name in ("identity", "limit", *SESSION_FILTERS) if request.query.get(name)}
     return await _page(
         request, "sessions.html", seen,
         rows=page.rows, next=page.next, cursor=cursor, kept=kept, curl=_curl(request),
-        narrowed=narrowed if seen.admin and narrowed else "",
+        narrowed=narrowed if seen.admin and narrowed else "", where=where,
     )  # fmt: skip
 
 

@@ -1,8 +1,11 @@
-"""The chain around a call, and what travels along it.
+"""The state of a call and the chain of middlewares around it.
 
-aiohttp's own middlewares get a reply back only after its last byte went out; what must see a stream is a middleware of
-this chain. A middleware is called once a call (or once an attempt), awaits the next one, and returns its answer,
-wrapped or not. Nothing here does I/O, and nothing here knows a dialect.
+- aiohttp's own middlewares see a response only after its last byte; what must see a stream is a middleware of this
+  chain. A middleware awaits the next one and returns its response, with or without changes.
+- `Middleware` is called once a call, `AttemptMiddleware` once for each attempt.
+- A stage of a stream maps events and passes a fault on; only the server raises or renders it.
+
+Nothing here does I/O, and nothing here knows a dialect.
 """
 
 from __future__ import annotations
@@ -12,175 +15,240 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic, time
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar, overload
 
 from gateway.access.identity.caller import Identity
-from gateway.contract.errors import Problem
+from gateway.call.runtime import Runtime
+from gateway.contract.errors import Problem, UpstreamFailed
 from gateway.contract.flag import ClientRequest, Event, Facts, Head, Meter, Target, Translator
+from gateway.contract.losses import Way
 from gateway.contract.registry import Plugin
-
-if TYPE_CHECKING:
-    from gateway.call.capture import Capture
-    from gateway.call.runtime import Runtime
-    from gateway.money.quotas.book import CallReservation
-    from gateway.money.quotas.ledger import Charge
-    from gateway.upstream.catalog import Offer
-    from gateway.upstream.fetch.fetches import Fetches
+from gateway.money.quotas.book import CallReservation
+from gateway.upstream.catalog import Offer
+from gateway.upstream.fetch.fetches import Fetches
 
 T = TypeVar("T")
 
-Items = AsyncGenerator[Sequence[Event], None]
-"""A streamed reply: the events of one read of the upstream at a time, so that they leave in one write."""
+MAX_DROPPED: Final = 100
+"""Most dropped fields that an attempt names, because a body can have any number of them."""
+MAX_POINTER: Final = 200
+"""Most characters of a dropped field's name."""
 
 
-MAX_DROPPED = 100
-"""Fields that are named when they are not carried; a body can have any number of them."""
-MAX_POINTER = 200
-"""Characters of such a name."""
+class Batch(NamedTuple):
+    """The events of one read of the upstream, which leave in one write."""
+
+    events: Sequence[Event]
+    fault: UpstreamFailed | None = None
+    """The failure after these events; the batch with it is the last one."""
 
 
-@dataclass(slots=True)
-class Answer:
-    """What every middleware returns: a whole body, or items."""
+Batches = AsyncGenerator[Batch, None]
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A response with a whole body."""
 
     status: int
-    headers: dict[str, str]
-    body: bytes | None = None
-    items: Items | None = None
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A response with a stream of events."""
+
+    status: int
+    headers: Mapping[str, str]
+    batches: Batches
+
+
+Response = Whole | Stream
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One way to serve a call: an offer, by one of its flags, translated or not."""
+    """An offer that can serve a call, and the conversion by which it does."""
 
     offer: Offer
     flag: Plugin
     target: Target
-    translator: Translator | None
-    native: bool
-    """Same envelope: the provider's bytes are what the client expects."""
-    estimated: bool = False
-    """Nobody is asked: what the client wants to know is estimated here (`call/middleware/count.py`)."""
+    way: Way
+    translator: Translator | None = None
+    """The translator of a translated way; None for every other way."""
 
 
 @dataclass(slots=True)
-class Attempt:
-    """One try of a call at one candidate, opened fresh from the unchanged ask."""
+class Stopwatch:
+    """Measures the seconds spent waiting for the provider, until it is stopped."""
 
-    candidate: Candidate
-    request: ClientRequest
-    """In the upstream's dialect, once `translate` has been there."""
-    headers: Mapping[str, str] = field(repr=False)
-    """What the configuration adds to the request, names in lower case: grants' and provider's headers, a credential."""
-    dropped: dict[str, None] = field(default_factory=dict)
-    """JSON pointers in the order in which they were met."""
-    sent: bool = False
-    """The provider may have the request, and may be spending on it."""
-    head: Head | None = None
-    meter: Meter | None = None
     waited: float = 0.0
-    """Seconds for which the provider was waited for, until a whole reply or a stream's first event."""
-    delivered: int | None = None
-    """Bytes of what the model wrote (of a whole reply: of its body) that came so far; None: no reply."""
+    stopped: bool = False
 
     async def wait(self, reply: Awaitable[T]) -> T:
-        """Await something of the provider's; the time counts as its own, not the gateway's."""
+        """Await a reply of the provider and count the time as the provider's."""
         begun = monotonic()
         try:
             return await reply
         finally:
             self.waited += monotonic() - begun
 
+
+@dataclass(slots=True)
+class Attempt:
+    """One try of a call at one candidate, which starts from the unchanged client's request."""
+
+    candidate: Candidate
+    request: ClientRequest
+    """The request as changed so far; in the upstream's dialect after `translate`."""
+    headers: Mapping[str, str] = field(repr=False)
+    """The headers that the configuration adds, names in lower case: of grants, of the provider, and a credential."""
+    dropped: dict[str, None] = field(default_factory=dict)
+    """JSON pointers of the fields that are not carried, in the order in which they were met."""
+    sent: int = 0
+    """Requests that the provider may have received, and may be spending on."""
+    head: Head | None = None
+    meter: Meter | None = None
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
+    delivered: int | None = None
+    """Bytes that the model wrote (of a whole reply: its body) and that have come so far; None before a reply."""
+
     def drop(self, path: str) -> None:
         """Note a field that is not carried, once (`flag.Drop`)."""
         if len(self.dropped) < MAX_DROPPED:
-            # a header may hold bytes that are no text, which neither a reply's header nor the store could hold
+            # a header may hold bytes that are no text, which neither a response's header nor the store could hold
             self.dropped[path[:MAX_POINTER].encode("utf-8", "replace").decode()] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Inbound:
+    """One HTTP request for a call, before its body is read."""
+
+    id: str
+    runtime: Runtime
+    """The configuration that was current when the request came; a reload does not change it."""
+    flag: Plugin
+    operation: str
+    agent: str
+    identity: Identity | None
+    """The caller; None where the listener's mode identified nobody."""
+    at: float = field(default_factory=time)
+    """Unix time in seconds at which the request came."""
+    started: float = field(default_factory=monotonic)
+    """The same moment by the monotonic clock."""
 
 
 @dataclass(slots=True)
 class Call:
-    """One client request on its way. Made by the server, filled in along the chain, closed by the server."""
+    """One parsed request of a known caller, in the chain and until its record is written."""
 
-    id: str
-    runtime: Runtime
-    """The configuration that was current when the call began; a reload does not touch it."""
-    flag: Plugin
-    operation: str
-    agent: str
-    identity: Identity | None = None
-    request: ClientRequest | None = None
+    inbound: Inbound
+    identity: Identity
+    request: ClientRequest
+    received: float = field(default_factory=monotonic)
+    """The moment of the request's last byte, by the monotonic clock."""
+    stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+    """All that is opened for the call; an `aclosing` of a generator that never started would run no `finally`."""
     session_id: str = ""
     model: str = ""
     offers: Sequence[Offer] = ()
     candidates: Sequence[Candidate] = ()
     attempts: list[Attempt] = field(default_factory=list)
     reservation: CallReservation | None = None
-    """What it holds of quotas and rate limits; None where none applies."""
-    charges: tuple[Charge, ...] = ()
-    """What it took from quota buckets, once it is settled."""
+    """The amounts reserved in quotas and rate limits; None where none applies."""
     problem: Problem | None = None
-    capture: Capture | None = field(default=None, repr=False)
-    """Its bodies, where they are kept."""
     fetches: Fetches | None = field(default=None, repr=False)
-    """The files that it named by URL; None while there are none."""
-    stack: AsyncExitStack = field(default_factory=AsyncExitStack)
-    """Everything opened for the call; an `aclosing` of a generator that never started would run no `finally`."""
-    at: float = field(default_factory=time)
-    started: float = field(default_factory=monotonic)
-    received: float | None = None
-    """When the request's last byte had come, by the same clock as `started`."""
+    """The files that the request names by URL; None while none was fetched."""
     first_event: float | None = None
-    finished: bool = False
-    """Its record has been written."""
+    """The moment of a stream's first event, by the monotonic clock."""
+
+    @property
+    def id(self) -> str:
+        return self.inbound.id
+
+    @property
+    def runtime(self) -> Runtime:
+        return self.inbound.runtime
+
+    @property
+    def flag(self) -> Plugin:
+        """The client's flag."""
+        return self.inbound.flag
+
+    @property
+    def operation(self) -> str:
+        return self.inbound.operation
+
+    @property
+    def at(self) -> float:
+        return self.inbound.at
+
+    @property
+    def started(self) -> float:
+        return self.inbound.started
 
     @property
     def attempt(self) -> Attempt | None:
-        """The current try."""
+        """The current attempt."""
         return self.attempts[-1] if self.attempts else None
 
     @property
+    def sent(self) -> int:
+        """Requests that providers may have received."""
+        return sum(attempt.sent for attempt in self.attempts)
+
+    @property
+    def is_native(self) -> bool:
+        """Whether the provider's bytes are what the client expects."""
+        return bool(self.attempts) and self.attempts[-1].candidate.way is Way.NATIVE
+
+    @property
     def facts(self) -> Facts | None:
-        """What is known of the reply so far."""
+        """The facts of the reply so far."""
         attempt = self.attempt
         return attempt.meter.facts() if attempt and attempt.meter else None
 
-    def overhead(self, now: float) -> float | None:
-        """Seconds that the gateway itself took, up to a stream's first event, or to `now` for what is no stream.
+    def start_stream(self) -> None:
+        """Note that a stream's first event has come, and stop measuring the waits for the provider."""
+        self.first_event = monotonic()
+        for attempt in self.attempts:
+            attempt.stopwatch.stopped = True
 
-        From the request's last byte on, without the waits for the provider; what is in them is the network's time, the
-        opening of a connection, and that of other calls on the event loop. None where no provider was asked.
+    def overhead(self, now: float) -> float | None:
+        """Return the seconds that the gateway added, or None if no provider was called.
+
+        Counted from the request's last byte to a stream's first event (else to `now`), without the time spent waiting
+        for the provider. The network, the opening of a connection and other calls on the event loop fall into waits.
         """
-        if self.received is None or not any(attempt.sent for attempt in self.attempts):
+        if not self.sent:
             return None
         end = now if self.first_event is None else self.first_event
-        return max(0.0, end - self.received - sum(attempt.waited for attempt in self.attempts))
-
-    def require_request(self) -> ClientRequest:
-        """The ask of a call inside the chain, where there always is one."""
-        assert self.request is not None
-        return self.request
-
-    def require_identity(self) -> Identity:
-        assert self.identity is not None
-        return self.identity
-
-    def require_attempt(self) -> Attempt:
-        assert self.attempts
-        return self.attempts[-1]
+        return max(0.0, end - self.received - sum(attempt.stopwatch.waited for attempt in self.attempts))
 
 
-Next = Callable[[Call], Awaitable[Answer]]
+Next = Callable[[Call], Awaitable[Response]]
+AttemptNext = Callable[[Call, Attempt], Awaitable[Response]]
 
 
 class Middleware(Protocol):
-    """One step of the chain."""
+    """One step of the chain around a call."""
 
-    async def __call__(self, call: Call, following: Next) -> Answer: ...
+    async def __call__(self, call: Call, following: Next) -> Response: ...
 
 
-def chain(*middlewares: Middleware, last: Next) -> Next:
-    """Middlewares prebound around the last step, outermost first."""
+class AttemptMiddleware(Protocol):
+    """One step of the chain around an attempt."""
+
+    async def __call__(self, call: Call, attempt: Attempt, following: AttemptNext) -> Response: ...
+
+
+@overload
+def chain(*middlewares: Middleware, last: Next) -> Next: ...
+@overload
+def chain(*middlewares: AttemptMiddleware, last: AttemptNext) -> AttemptNext: ...
+def chain(*middlewares: Any, last: Any) -> Any:
+    """Return the last step with the middlewares bound around it, outermost first."""
     following = last
     for middleware in reversed(middlewares):
         following = partial(middleware, following=following)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Final
 
-from gateway.call.chain import Attempt, Call
+from gateway.call.chain import Attempt, Call, Inbound
 from gateway.call.cost_of_call import Cost, cost_of
 from gateway.call.settlement import settle
-from gateway.contract.flag import Facts
+from gateway.contract.errors import Problem
+from gateway.contract.flag import Facts, Usage
 from gateway.contract.record import Record
+from gateway.money.quotas.ledger import Charge
 from gateway.store.entries import Balance, Entry
 from gateway.store.follower import JournalFollower
 from gateway.telemetry.log import Logger
@@ -32,24 +35,26 @@ class Finish:
     observers: Observers
 
     def __call__(self, call: Call, status: int, outcome: str) -> None:
-        """Charge the call and write its record; a second call for the same one does nothing."""
-        if call.finished:
-            return
-        call.finished = True
+        """Charge a call that is over and write its record."""
         facts = call.facts or Facts()
         cost = cost_of(call, facts, complete=outcome == "ok")
-        call.charges = settle(call, cost, complete=outcome == "ok")
-        record = _record(call, status, outcome, facts, cost)
-        balances = tuple(Balance(*charge.left) for charge in call.charges)
-        self.keeper.put(Entry(call=record, balances=balances))
-        self.metrics.observe(record)
+        charges = settle(call, cost, complete=outcome == "ok")
+        self._put(_record(call, status, outcome, facts, cost, charges), charges)
         if (overhead := call.overhead(monotonic())) is not None:
-            self.metrics.overhead(record.api, overhead)
+            self.metrics.overhead(call.flag.name, overhead)
+
+    def refused(self, inbound: Inbound, status: int, outcome: str, problem: Problem | None) -> None:
+        """Write the record of a request that ended before it became a call."""
+        self._put(_refusal(inbound, status, outcome, problem))
+
+    def _put(self, record: Record, charges: Sequence[Charge] = ()) -> None:
+        self.keeper.put(Entry(call=record, balances=tuple(Balance(*charge.left) for charge in charges)))
+        self.metrics.observe(record)
         self.observers.put(record)
-        self.log.later("call.finished", record.as_dict, "warning" if status >= _FAILED else "info")
+        self.log.later("call.finished", record.as_dict, "warning" if record.status >= _FAILED else "info")
 
 
-def _record(call: Call, status: int, outcome: str, facts: Facts, cost: Cost) -> Record:
+def _record(call: Call, status: int, outcome: str, facts: Facts, cost: Cost, charges: Sequence[Charge]) -> Record:
     attempt = call.attempt
     problem = call.problem
     first = call.first_event
@@ -57,14 +62,14 @@ def _record(call: Call, status: int, outcome: str, facts: Facts, cost: Cost) -> 
         id=call.id,
         session_id=call.session_id,
         at=call.at,
-        identity=call.identity.login if call.identity else "",
-        node=call.identity.node if call.identity else "",
+        identity=call.identity.login,
+        node=call.identity.node,
         provider=attempt.candidate.offer.provider_id if attempt else "",
         model=call.model,
         api=call.flag.name,
         upstream_api=attempt.candidate.flag.name if attempt else "",
         operation=call.operation,
-        stream=bool(call.request and call.request.stream),
+        stream=call.request.stream,
         status=status,
         outcome=outcome,
         error=problem.code if problem else "",
@@ -78,14 +83,48 @@ def _record(call: Call, status: int, outcome: str, facts: Facts, cost: Cost) -> 
         cost=cost.nanodollars,
         cost_basis=cost.basis,
         estimated=cost.estimated,
-        charges={charge.bucket: charge.amount for charge in call.charges},
+        charges={charge.bucket: charge.amount for charge in charges},
         stop=facts.stop,
         tools=tuple(facts.tools),
         duration_ms=(monotonic() - call.started) * 1000,
         first_event_ms=None if first is None else (first - call.started) * 1000,
-        attempts=len(call.attempts),
+        attempts=call.sent,
         dropped=tuple(attempt.dropped) if attempt else (),
-        agent=call.agent,
+        agent=call.inbound.agent,
+    )
+
+
+def _refusal(inbound: Inbound, status: int, outcome: str, problem: Problem | None) -> Record:
+    identity = inbound.identity
+    return Record(
+        id=inbound.id,
+        session_id="",
+        at=inbound.at,
+        identity=identity.login if identity else "",
+        node=identity.node if identity else "",
+        model="",
+        provider="",
+        api=inbound.flag.name,
+        upstream_api="",
+        operation=inbound.operation,
+        stream=False,
+        status=status,
+        outcome=outcome,
+        error=problem.code if problem else "",
+        error_native=(problem.native or problem.reason) if problem else "",
+        error_message=problem.message[:MAX_MESSAGE] if problem else "",
+        usage=Usage(),
+        reported=False,
+        cost=0,
+        cost_basis="",
+        estimated=False,
+        stop="",
+        tools=(),
+        duration_ms=(monotonic() - inbound.started) * 1000,
+        first_event_ms=None,
+        attempts=0,
+        dropped=(),
+        agent=inbound.agent,
     )
 
 

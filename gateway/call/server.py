@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing, suppress
+from contextlib import AsyncExitStack, aclosing, suppress
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
@@ -17,9 +17,11 @@ from urllib.parse import quote
 
 from aiohttp import web
 
+from gateway.access.identity.caller import unknown
 from gateway.call.capture import Capture
-from gateway.call.chain import Answer, Call, Items
+from gateway.call.chain import Batch, Batches, Call, Inbound, Stream, Whole
 from gateway.call.context import REFUSED, REQUEST_ID, Gateway, identity_of
+from gateway.call.finish import Finish
 from gateway.call.sessions import agent
 from gateway.contract.errors import (
     INTERNAL,
@@ -50,11 +52,29 @@ STALLED_SECONDS: Final = 300.0
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
+@dataclass(slots=True)
+class _Exchange:
+    """One HTTP request and its response, in the server's hands."""
+
+    inbound: Inbound
+    call: Call | None = None
+    """The call; None until the request is parsed."""
+    capture: Capture | None = None
+    """The copy of the bodies; None where none is kept."""
+    finished: bool = False
+    """Whether the record was written."""
+
+    def captured(self, headers: Mapping[str, str], body: bytes = b"") -> None:
+        """Copy the response's headers, and its body where that is whole."""
+        if self.capture is not None:
+            self.capture.replied(headers)
+            self.capture.feed(body)
+
+
 @dataclass(frozen=True, slots=True)
 class Server:
     gateway: Gateway
-    finish: Callable[[Call, int, str], None]
-    """Writes the call's record, given its status and outcome; does so once, however often it is called."""
+    finish: Finish
     ping_seconds: float = PING_SECONDS
     stalled_seconds: float = STALLED_SECONDS
 
@@ -62,7 +82,7 @@ class Server:
         return partial(self.handle, flag, route)
 
     async def handle(self, flag: Plugin, route: Route, request: web.Request) -> web.StreamResponse:
-        call = Call(
+        inbound = Inbound(
             id=request[REQUEST_ID],
             runtime=self.gateway.runtime,
             flag=flag,
@@ -70,45 +90,57 @@ class Server:
             agent=agent(request.headers),
             identity=identity_of(request),
         )
+        exchange = _Exchange(inbound)
         task = asyncio.current_task()
         assert task is not None
         self.gateway.open_calls.add(task)
         try:
-            async with call.stack:
-                return await self._serve(call, route, request)
+            async with AsyncExitStack() as stack:
+                return await self._serve(exchange, stack, route, request)
         except (asyncio.CancelledError, ConnectionError):
-            self.finish(call, 499, "cancelled")
+            self._finish(exchange, 499, "cancelled")
             raise
         except Exception:
-            self.gateway.log.exception("call.crashed", request_id=call.id)
-            return self._error(call, GatewayError(_CRASHED))
+            self.gateway.log.exception("call.crashed", request_id=inbound.id)
+            return self._error(exchange, GatewayError(_CRASHED))
         finally:
             self.gateway.open_calls.discard(task)
-            if call.capture is not None:
-                self.gateway.bodies.put(call.capture)
+            if exchange.capture is not None:
+                self.gateway.bodies.put(exchange.capture)
 
-    async def _serve(self, call: Call, route: Route, request: web.Request) -> web.StreamResponse:
+    async def _serve(
+        self, exchange: _Exchange, stack: AsyncExitStack, route: Route, request: web.Request
+    ) -> web.StreamResponse:
         try:
-            body = await self._read(call, request)
-            call.received = monotonic()
-            asked = _request(route, request, body)
-            call.capture = _capture(call, asked)
-            call.request = call.flag.parse(asked)
-            answer = await self.gateway.chain(call)
-            if answer.items is None:
-                return self._whole(call, answer)
-            items = await call.stack.enter_async_context(aclosing(answer.items))
-            first = await anext(items, ())
+            call = await self._received(exchange, stack, route, request)
+            match await self.gateway.chain(call):
+                case Whole() as whole:
+                    return self._whole(exchange, call, whole)
+                case Stream() as stream:
+                    first = await self._first(call, stream)
         except GatewayError as error:
-            return self._error(call, error)
+            return self._error(exchange, error)
         except asyncio.CancelledError:
             if not self._stopping():
                 raise
-            return self._error(call, GatewayError(_STOPPING))
-        return await self._stream(call, request, answer, first, items)
+            return self._error(exchange, GatewayError(_STOPPING))
+        return await self._stream(exchange, call, request, stream, first)
 
-    async def _read(self, call: Call, request: web.Request) -> bytes:
-        """The body. Raises `Refused`; a client that stops sending is one that left."""
+    async def _received(self, exchange: _Exchange, stack: AsyncExitStack, route: Route, request: web.Request) -> Call:
+        """Read and parse the request. Raises `Refused`."""
+        inbound = exchange.inbound
+        body = await self._read(inbound, request)
+        received = monotonic()
+        message = _request(route, request, body)
+        exchange.capture = _capture(inbound, message)
+        parsed = inbound.flag.parse(message)
+        if inbound.identity is None:
+            raise unknown("the caller is not known")
+        call = exchange.call = Call(inbound, inbound.identity, parsed, received, stack)
+        return call
+
+    async def _read(self, inbound: Inbound, request: web.Request) -> bytes:
+        """Return the body. Raises `Refused`."""
         if (refused := request.get(REFUSED)) is not None:
             raise refused
         if self.gateway.keeper.full:
@@ -116,7 +148,7 @@ class Server:
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
             # what is small on the wire could be anything in memory, and no client of this trade compresses
             raise invalid("the body is compressed; send it as it is, without Content-Encoding")
-        limit = call.runtime.config.server.limits.body_bytes
+        limit = inbound.runtime.config.server.limits.body_bytes
         if (request.content_length or 0) > limit:
             raise _too_large(limit)
         parts: list[bytes] = []
@@ -142,78 +174,104 @@ class Server:
         task.uncancel()
         return True
 
-    def _whole(self, call: Call, answer: Answer) -> web.Response:
-        assert answer.body is not None
-        attempt = call.require_attempt()
-        native = attempt.candidate.native
-        body = answer.body if native else call.flag.encoder(call.require_request()).whole(answer.body)
-        headers = _reply_headers(call, answer.headers if native else _made_here(answer.headers), made_here=not native)
-        self.finish(call, answer.status, "failed" if call.problem else "ok")
-        _replied(call, headers, body)
-        return web.Response(status=answer.status, headers=headers, body=body)
+    async def _first(self, call: Call, stream: Stream) -> Batch:
+        """Return the first batch, before which a fault can still have a status. Raises `UpstreamFailed`."""
+        open_streams = self.gateway.metrics.open_streams
+        open_streams.inc()
+        call.stack.callback(open_streams.dec)
+        batches = await call.stack.enter_async_context(aclosing(stream.batches))
+        first = await anext(batches, _EMPTY)
+        if first.events:
+            call.start_stream()
+        elif first.fault is not None:
+            raise first.fault
+        return first
 
-    def _error(self, call: Call, error: GatewayError) -> web.Response:
-        """An error that came before anything was sent; a provider's own bytes where the client speaks its language."""
-        call.problem = error.problem
-        status, headers, body = call.flag.error(error.problem)
-        attempt = call.attempt
-        native = attempt is not None and attempt.candidate.native
+    def _whole(self, exchange: _Exchange, call: Call, whole: Whole) -> web.Response:
+        native = call.is_native
+        body = whole.body if native else call.flag.encoder(call.request).whole(whole.body)
+        headers = whole.headers if native else _made_here(whole.headers)
+        headers = _reply_headers(exchange, headers, made_here=not native)
+        self._finish(exchange, whole.status, "failed" if call.problem else "ok")
+        exchange.captured(headers, body)
+        return web.Response(status=whole.status, headers=headers, body=body)
+
+    def _error(self, exchange: _Exchange, error: GatewayError) -> web.Response:
+        """Return an error from before the first byte; the provider's own bytes where the client speaks its format."""
+        status, headers, body = exchange.inbound.flag.error(error.problem)
+        native = exchange.call is not None and exchange.call.is_native
         if native and isinstance(error, UpstreamFailed) and error.headers and error.status >= 400:
             status, headers, body = error.status, dict(error.headers), error.raw
-        self.finish(call, status, "refused" if isinstance(error, Refused) else "failed")
-        headers = _reply_headers(call, headers)
-        _replied(call, headers, body)
+        self._finish(exchange, status, "refused" if isinstance(error, Refused) else "failed", error.problem)
+        headers = _reply_headers(exchange, headers)
+        exchange.captured(headers, body)
         return web.Response(status=status, headers=headers, body=body)
 
     async def _stream(
-        self, call: Call, request: web.Request, answer: Answer, first: Sequence[Event], items: Items
+        self, exchange: _Exchange, call: Call, request: web.Request, stream: Stream, first: Batch
     ) -> web.StreamResponse:
-        encoder = call.flag.encoder(call.require_request())
-        native = call.require_attempt().candidate.native
-        headers = answer.headers if native else {"content-type": call.flag.content_type, "cache-control": "no-cache"}
-        headers = _reply_headers(call, headers)
-        _replied(call, headers)
-        response = web.StreamResponse(status=answer.status, headers=headers)
+        encoder = call.flag.encoder(call.request)
+        native = call.is_native
+        headers = stream.headers if native else {"content-type": call.flag.content_type, "cache-control": "no-cache"}
+        headers = _reply_headers(exchange, headers)
+        exchange.captured(headers)
+        response = web.StreamResponse(status=stream.status, headers=headers)
         await response.prepare(request)
-        writer = _Writer(response, call.capture)
+        writer = _Writer(response, exchange.capture)
         watch = asyncio.create_task(self._watch(writer, encoder.ping(), call, request))
         call.stack.callback(watch.cancel)
-        try:
-            await writer.write(_encoded(encoder, native, first))
-            async for events in items:
-                if data := _encoded(encoder, native, events):
-                    await writer.write(data)
-            last = b"" if native else encoder.close()
-        except ConnectionError:
-            raise
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 (`_cause` logs, or raises again)
-            call.problem = self._cause(call, error)
-            raw = error.raw if native and isinstance(error, UpstreamFailed) else b""
-            last = raw or encoder.fail(call.problem)
+        last, fault = await self._events(call, writer, encoder, first, stream.batches)
         watch.cancel()
-        self.finish(call, answer.status, "ok" if call.problem is None else "failed")
+        self._finish(exchange, stream.status, "ok" if fault is None else "failed", fault)
         if last:
             await writer.write(last)
         await response.write_eof()
         return response
 
+    async def _events(
+        self, call: Call, writer: _Writer, encoder: Encoder, first: Batch, batches: Batches
+    ) -> tuple[bytes, Problem | None]:
+        """Write the events. Return the stream's last bytes, and the problem that ended it if there was one."""
+        native = call.is_native
+        fault: GatewayError | None = first.fault
+        try:
+            await writer.write(_encoded(encoder, native, first.events))
+            async for events, fault in batches:  # noqa: B007 (the last batch's fault is used below)
+                if data := _encoded(encoder, native, events):
+                    await writer.write(data)
+            if fault is None:
+                return b"" if native else encoder.close(), None
+        except ConnectionError:
+            raise
+        except GatewayError as error:
+            fault = error
+        except asyncio.CancelledError:
+            if not self._stopping():
+                raise
+            fault = GatewayError(_STOPPING)
+        except Exception:
+            self.gateway.log.exception("call.crashed", request_id=call.id)
+            fault = GatewayError(_CRASHED)
+        raw = fault.raw if native and isinstance(fault, UpstreamFailed) else b""
+        return raw or encoder.fail(fault.problem), fault.problem
+
+    def _finish(self, exchange: _Exchange, status: int, outcome: str, problem: Problem | None = None) -> None:
+        """Write the record, once, however often this is called."""
+        if exchange.finished:
+            return
+        exchange.finished = True
+        if exchange.call is None:
+            self.finish.refused(exchange.inbound, status, outcome, problem)
+        else:
+            exchange.call.problem = problem or exchange.call.problem
+            self.finish(exchange.call, status, outcome)
+
     async def _watch(self, writer: _Writer, ping: bytes, call: Call, request: web.Request) -> None:
-        """Send pings into silence, and leave a client that takes nothing any more."""
+        """Send pings into silence, and drop a client that reads nothing any more."""
         await writer.watch(ping, self.ping_seconds, self.stalled_seconds)
         self.gateway.log.warning("client.stalled", request_id=call.id, seconds=self.stalled_seconds)
         if request.transport is not None:
-            request.transport.abort()  # which ends the call as a client's leaving does
-
-    def _cause(self, call: Call, error: BaseException) -> Problem:
-        """What a client is told of an exception in mid-stream. Raises it again when the client itself has left."""
-        if isinstance(error, GatewayError):
-            return error.problem
-        if isinstance(error, asyncio.CancelledError):
-            if self._stopping():
-                return _STOPPING
-            raise error
-        self.gateway.log.error("call.crashed", request_id=call.id, exc_info=error)
-        return _CRASHED
+            request.transport.abort()  # which ends the call as if the client had left
 
 
 def _request(route: Route, request: web.Request, body: bytes) -> HttpRequest:
@@ -231,19 +289,13 @@ def _request(route: Route, request: web.Request, body: bytes) -> HttpRequest:
     )
 
 
-def _capture(call: Call, asked: HttpRequest) -> Capture | None:
-    """None where bodies are not kept."""
-    limit = call.runtime.config.bodies.limit
+def _capture(inbound: Inbound, request: HttpRequest) -> Capture | None:
+    """Return the copy of the bodies, or None where bodies are not kept."""
+    limit = inbound.runtime.config.bodies.limit
     if not limit:
         return None
-    login = call.identity.login if call.identity else ""
-    return Capture((call.id, login, call.at), limit, asked.headers, asked.body)
-
-
-def _replied(call: Call, headers: Mapping[str, str], body: bytes = b"") -> None:
-    if call.capture is not None:
-        call.capture.replied(headers)
-        call.capture.feed(body)
+    login = inbound.identity.login if inbound.identity else ""
+    return Capture((inbound.id, login, inbound.at), limit, request.headers, request.body)
 
 
 def _encoded(encoder: Encoder, native: bool, events: Sequence[Event]) -> bytes:
@@ -288,15 +340,15 @@ class _Writer:
                 await asyncio.sleep(min(turn, left) if left > 0 else turn)
 
 
-def _reply_headers(call: Call, headers: Mapping[str, str], *, made_here: bool = False) -> dict[str, str]:
-    """`made_here` is a whole reply that is not the provider's own."""
-    attempt = call.attempt
-    facts = call.facts if made_here else None
-    usual = call.flag.reply_headers(call.id, facts.usage if facts is not None and facts.reported else None)
-    own = {"x-request-id": call.id, "server": "irisgate"}
-    if attempt is not None and attempt.dropped:
-        own["x-irisgate-dropped"] = _header_value(", ".join(attempt.dropped))
-    if call.reservation is not None and call.reservation.notice:
+def _reply_headers(exchange: _Exchange, headers: Mapping[str, str], *, made_here: bool = False) -> dict[str, str]:
+    """Return the response's headers; `made_here` says that the response is whole and not the provider's own."""
+    inbound, call = exchange.inbound, exchange.call
+    facts = call.facts if made_here and call is not None else None
+    usual = inbound.flag.reply_headers(inbound.id, facts.usage if facts is not None and facts.reported else None)
+    own = {"x-request-id": inbound.id, "server": "irisgate"}
+    if call is not None and call.attempt is not None and call.attempt.dropped:
+        own["x-irisgate-dropped"] = _header_value(", ".join(call.attempt.dropped))
+    if call is not None and call.reservation is not None and call.reservation.notice:
         own["x-irisgate-quota"] = _header_value(call.reservation.notice)
     return {**usual, **headers, **own}
 
@@ -317,6 +369,7 @@ def _too_large(limit: int) -> Refused:
     return Refused(Problem(TOO_LARGE, f"the request's body is larger than {limit} bytes, the limit of this gateway"))
 
 
+_EMPTY: Final = Batch(())
 _STOPPING: Final = Problem(UNAVAILABLE, "the gateway is being stopped; try again", retryable=True)
 _NO_ROOM: Final = Problem(
     UNAVAILABLE, "the gateway cannot write its records, since its disk is full; try again later", retry_after=10

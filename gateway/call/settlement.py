@@ -101,7 +101,7 @@ def _rules(call: Call, offer: Offer, quotas: Quotas) -> Rules:
 
     Raises `Refused` for a quota that is granted and not defined.
     """
-    identity = call.require_identity()
+    identity = call.identity
     access = call.runtime.grants.access(identity)
     billed = call.operation not in UNBILLED_OPERATIONS
     rules = {
@@ -139,7 +139,7 @@ def _reserve(
     call: Call, quotas: Quotas, candidates: Sequence[Candidate], rules: Mapping[str, Rules]
 ) -> CallReservation:
     """Reserve in the buckets of all candidates, the money at the highest of their prices. Raises `Exceeded`."""
-    request = call.require_request()
+    request = call.request
     offers = [candidate.offer for candidate in candidates]
     estimated = estimate(request, call.flag.limit(request), [offer.caps.max_output for offer in offers])
     prices = [price for offer in offers if (price := call.runtime.prices.of(offer.provider, offer.model)) is not None]

@@ -64,7 +64,7 @@ def _between(registry: Registry, client: Plugin, provider: Plugin) -> Iterator[C
             way, operations = _way(registry, client, provider, dialect, upstream)
             operations = tuple(operation for operation in requested if operation in operations)
             if way and operations:
-                translator = registry.translators.get((dialect, upstream)) if way == "translated" else None
+                translator = registry.translators.get((dialect, upstream)) if way is Way.TRANSLATED else None
                 lost = loss(way, dialect, upstream, translator)
                 yield Conversion(client.name, dialect, provider.name, upstream, way, operations, lost)
 
@@ -75,12 +75,14 @@ def _way(
     """Return the way between two flags in these dialects, or None, and the operations that it serves."""
     if dialect == upstream:
         if client.name == provider.name:
-            return "native", tuple(route.operation for route in client.routes)
+            return Way.NATIVE, tuple(route.operation for route in client.routes)
         accepted = tuple(operation for flag, operation in provider.accepts if flag == client.name)
         if accepted:
-            return "native", accepted
+            return Way.NATIVE, accepted
         if dialect != OPAQUE:
-            return "envelope", tuple(operation for operation in (GENERATE, COUNT_TOKENS) if serves(provider, operation))
+            return Way.ENVELOPE, tuple(
+                operation for operation in (GENERATE, COUNT_TOKENS) if serves(provider, operation)
+            )
         return None, ()
     translator = registry.translators.get((dialect, upstream))
-    return ("translated", tuple(translator.operations)) if translator is not None else (None, ())
+    return (Way.TRANSLATED, tuple(translator.operations)) if translator is not None else (None, ())

@@ -10,13 +10,25 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cache
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from gateway.contract.flag import Translator
 
-Way = Literal["native", "envelope", "translated", "estimate"]
+
+class Way(StrEnum):
+    """The kind of a conversion."""
+
+    NATIVE = "native"
+    """The same envelope: the provider's bytes are what the client expects."""
+    ENVELOPE = "envelope"
+    """Another envelope around the same dialect."""
+    TRANSLATED = "translated"
+    ESTIMATE = "estimate"
+    """No provider is called: the gateway estimates the answer."""
+
 
 _DATA: Final = Path(__file__).with_name("conversions.json")
 

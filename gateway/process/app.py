@@ -14,17 +14,16 @@ from gateway.call.chain import chain
 from gateway.call.context import GATEWAY, Gateway
 from gateway.call.finish import Finish
 from gateway.call.guard import middlewares
-from gateway.call.middleware.attempt import attempt
+from gateway.call.middleware.attempt import Attempts
 from gateway.call.middleware.count import Count
 from gateway.call.middleware.grants import grants
-from gateway.call.middleware.meter import cost
+from gateway.call.middleware.meter import metered
 from gateway.call.middleware.quota import Quota
 from gateway.call.middleware.resolve import resolve
 from gateway.call.middleware.route import Route
 from gateway.call.middleware.send import CallProvider
 from gateway.call.middleware.session import Session
-from gateway.call.middleware.steps import Fetching, Steps, clients, providers
-from gateway.call.middleware.timing import Timing
+from gateway.call.middleware.steps import Fetching, Steps, client_flag, provider_flag
 from gateway.call.middleware.translate import Translate
 from gateway.call.runtime import runtime
 from gateway.call.server import PING_SECONDS, STALLED_SECONDS, Server
@@ -119,21 +118,15 @@ def _gateway(config: Config, registry: Registry, state: Path, log: Logger) -> Ga
     keys = RefusedKeys()
     fetching = Fetching(fetcher, metrics, log)
     key = load_key(state)
-    steps = chain(
-        Session(key),
-        Timing(metrics),
-        resolve,
-        grants,
-        Route(registry),
-        Quota(quotas, log),
-        attempt,
+    attempts = chain(
         Count(log),
-        Steps(upstream, fetching, clients),
+        Steps(upstream, fetching, client_flag),
         Translate(pool),
-        Steps(upstream, fetching, providers),
-        cost,
+        Steps(upstream, fetching, provider_flag),
+        metered,
         last=CallProvider(upstream, pool, metrics, keys, log),
     )
+    steps = chain(Session(key), resolve, grants, Route(registry), Quota(quotas, log), last=Attempts(attempts))
     gateway = Gateway(
         observers=observers,
         runtime=ready,

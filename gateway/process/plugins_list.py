@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from gateway.contract.conversions import Conversion, conversions
-from gateway.contract.losses import loss
+from gateway.contract.losses import Way, loss
 from gateway.contract.registry import Plugin, Registry
 
 
@@ -14,7 +14,7 @@ def plugins_list(registry: Registry) -> str:
     flags = _table(("FLAG", "DIALECTS", "OPERATION", "ROUTE"), _flags(registry.flags.values()))
     found = [_conversion(conversion) for conversion in conversions(registry)]
     ways = _table(("CLIENT", "ITS DIALECT", "PROVIDER", "SPOKEN TO IN", "WAY", "ORDER", "OPERATIONS", "LOSES"), found)
-    local = loss("estimate", "", "")
+    local = loss(Way.ESTIMATE, "", "")
     parts = [
         flags,
         "Of several conversions to a provider the one of the lowest order is taken.",

@@ -14,6 +14,7 @@ from gateway.config.load import load
 from gateway.config.model import Provider
 from gateway.contract.capabilities import capabilities
 from gateway.contract.flag import HttpRequest, Route, Target
+from gateway.contract.losses import Way
 from gateway.contract.registry import discover
 from gateway.upstream.catalog import Offer
 from tests.helpers.gateway import CAP, HAIKU, NOVA, SONNET
@@ -211,5 +212,5 @@ def test_no_secret_is_in_the_repr_of_a_call_that_brings_or_shows_it():
     offer = Offer(provider, HAIKU, capabilities(HAIKU), HAIKU)
     target = Target("p", flag.name, HAIKU, "anthropic_messages", offer.caps)
     ask = flag.parse(asked)
-    tried = Attempt(Candidate(offer, flag, target, None, native=True), ask, {"x-api-key": CANARIES["literal"]})
+    tried = Attempt(Candidate(offer, flag, target, Way.NATIVE), ask, {"x-api-key": CANARIES["literal"]})
     assert found_in("".join(f"{value!r} {value}" for value in (asked, ask, tried, offer, target)).encode()) == []

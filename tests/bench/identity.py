@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from gateway.call import guard
-from gateway.call.chain import Answer, chain
+from gateway.call.chain import Whole, chain
 from gateway.call.middleware.grants import grants
 from gateway.call.middleware.resolve import resolve
 from gateway.contract.registry import discover
@@ -20,7 +20,7 @@ from tests.bench.measure import cpu_us, shown, table
 from tests.bench.sizes import POLICY, setups
 
 SIZES = (10, 100, 1_000, 10_000)
-ANSWER = Answer(200, {})
+ANSWER = Whole(200, {}, b"")
 ASKING = ("whois", "proxy-protocol")
 """Modes that read the policy's grants anew for each connection; no others meet callers who are equal, yet not the same."""
 

@@ -9,7 +9,7 @@ from ipaddress import ip_address
 
 from gateway.access.grants import Grants
 from gateway.access.identity.caller import Caller, Identity
-from gateway.call.chain import Call
+from gateway.call.chain import Call, Inbound
 from gateway.call.runtime import Runtime
 from gateway.config.model import Capability, Config, Grant, Provider
 from gateway.contract.flag import ClientRequest
@@ -100,7 +100,7 @@ def new_call(runtime, plugin, identity, name):
     ask = ClientRequest(
         "openai_chat", "openai_chat", "generate", "POST", "/v1/chat/completions", "", {}, top, name, stream=False
     )
-    return Call("req_bench", runtime, plugin, "generate", "bench", identity=identity, request=ask)
+    return Call(Inbound("req_bench", runtime, plugin, "generate", "bench", identity), identity, ask)
 
 
 async def setups(size, sim, modes, request):

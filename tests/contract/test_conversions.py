@@ -31,16 +31,7 @@ def chosen(flag, dialect, operation, model, *flags):
     offer = Offer(provider, model, capabilities(model), model)
     ask = SimpleNamespace(flag=flag, dialect=dialect, operation=operation)
     conversion = Route(REGISTRY)._best(ask, offer)
-    way = (
-        "estimate"
-        if conversion.estimated
-        else "native"
-        if conversion.native
-        else "translated"
-        if conversion.translator
-        else "envelope"
-    )
-    return conversion.flag.name, way
+    return conversion.flag.name, conversion.way
 
 
 ALL = ("openai_chat", "bedrock_converse", "bedrock_model_invoke", "anthropic_messages")

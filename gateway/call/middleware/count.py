@@ -1,16 +1,17 @@
-"""Tokens that no provider of the model counts are estimated; and every such estimate is told in the log.
+"""Estimates the tokens that no provider of the model counts, and logs every estimate.
 
-A flag's `steps` may give an estimate too, where its provider counts some models and not others. The reply of either has
-the header `x-irisgate-estimated`. What an estimate is made of is in `money/quotas/estimate.py`.
+A flag's `steps` may return an estimate too, where its provider counts some models and not others. Either response has
+the header `x-irisgate-estimated`. The estimate itself is in `money/quotas/estimate.py`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gateway.call.chain import Answer, Call, Next
+from gateway.call.chain import Attempt, AttemptNext, Call, Response, Whole
 from gateway.contract.flag import Head
 from gateway.contract.json_api import ESTIMATED, estimated_count
+from gateway.contract.losses import Way
 from gateway.money.quotas.estimate import input_tokens
 from gateway.telemetry.log import Logger
 
@@ -19,15 +20,14 @@ from gateway.telemetry.log import Logger
 class Count:
     log: Logger
 
-    async def __call__(self, call: Call, following: Next) -> Answer:
-        attempt = call.require_attempt()
-        if attempt.candidate.estimated:
-            reply = estimated_count(input_tokens(attempt.request.top.body))
-            attempt.head = Head(reply.status, reply.headers)
-            answer = Answer(reply.status, dict(reply.headers), body=reply.body)
+    async def __call__(self, call: Call, attempt: Attempt, following: AttemptNext) -> Response:
+        if attempt.candidate.way is Way.ESTIMATE:
+            estimate = estimated_count(input_tokens(attempt.request.top.body))
+            attempt.head = Head(estimate.status, estimate.headers)
+            response: Response = Whole(estimate.status, estimate.headers, estimate.body)
         else:
-            answer = await following(call)
-        if ESTIMATED in answer.headers:
+            response = await following(call, attempt)
+        if ESTIMATED in response.headers:
             provider = attempt.candidate.offer.provider_id
             self.log.info("tokens.estimated", request_id=call.id, provider=provider, model=call.model)
-        return answer
+        return response

@@ -6,18 +6,18 @@ let through is named by the model that serves it.
 
 from __future__ import annotations
 
-from gateway.call.chain import Answer, Call, Next
+from gateway.call.chain import Call, Next, Response
 from gateway.contract.errors import NOT_FOUND, PERMISSION, Problem, Refused
 
 
-async def grants(call: Call, following: Next) -> Answer:
+async def grants(call: Call, following: Next) -> Response:
     """Keep the offers that are granted. Raises `Refused` when the caller has no role, or none is left."""
-    access = call.runtime.grants.access(call.require_identity())
+    access = call.runtime.grants.access(call.identity)
     if access.role is None:
         raise Refused(Problem(PERMISSION, "access denied: no role granted"))
     call.offers = [offer for offer in call.offers if access.allows(offer.provider_id, offer.model)]
     if not call.offers:
-        name = call.require_request().model
+        name = call.request.model
         near = call.runtime.catalog.near(name, access)
         hint = f"; did you mean {', '.join(near)}?" if near else ""
         raise Refused(Problem(NOT_FOUND, f'model "{name}" not found or not granted{hint}', param="model"))

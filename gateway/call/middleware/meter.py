@@ -1,61 +1,67 @@
-"""Facts of a reply are read here, from what the provider itself said, before anything translates it.
+"""Reads the facts of a reply from the provider's own events, before anything translates them.
 
-`send` makes the meter as soon as there is a head; it stays with the attempt, so that a call that is cut at any point is
-still accounted for with what was known. What the model wrote is measured as it passes: it is all that an estimate can
-go by if the call is cut, and a first report may have been made before most of it (`call/cost_of_call.py`).
+- `CallProvider` makes the meter as soon as there is a head. The meter stays with the attempt, so a call that is cut is
+  charged by what was known at that point.
+- Bytes that the model wrote are counted as they pass. They are the only ground of an estimate if the call is cut, and
+  a first report may have been made before most of them (`call/cost_of_call.py`).
+- A native client gets every event, also one that the meter cannot read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import aclosing
+from dataclasses import replace
 
-from gateway.call.chain import Answer, Attempt, Call, Items, Next
+from gateway.call.chain import Attempt, AttemptNext, Batch, Batches, Call, Response, Stream, Whole
 from gateway.contract.errors import BadFrame
 from gateway.contract.flag import Event, Meter
+from gateway.contract.losses import Way
 
 
-async def cost(call: Call, following: Next) -> Answer:
-    answer = await following(call)
-    attempt = call.require_attempt()
+async def metered(call: Call, attempt: Attempt, following: AttemptNext) -> Response:
+    response = await following(call, attempt)
     meter = attempt.meter
     assert meter is not None
-    if answer.body is not None:
-        try:
-            meter.whole(answer.body)
-            attempt.delivered = len(answer.body)
-        except BadFrame as error:
-            # a native client gets what came; that nothing could be read of it is in the record
-            call.problem = error.problem
-    if answer.items is not None:
-        answer.items = _metered(attempt, meter, answer.items)
-    return answer
+    match response:
+        case Stream(batches=batches):
+            return replace(response, batches=_metered(attempt, meter, batches))
+        case Whole(body=body):
+            try:
+                meter.whole(body)
+                attempt.delivered = len(body)
+            except BadFrame as error:
+                # a native client gets the body all the same; the record says that it could not be read
+                call.problem = error.problem
+            return response
 
 
-async def _metered(attempt: Attempt, meter: Meter, items: Items) -> Items:
-    """A native client gets what came, also where nothing can be read of it."""
-    async with aclosing(items):
-        async for events in items:
-            for at, event in enumerate(events):
+async def _metered(attempt: Attempt, meter: Meter, batches: Batches) -> Batches:
+    native = attempt.candidate.way is Way.NATIVE
+    async with aclosing(batches):
+        async for batch in batches:
+            read = batch
+            for at, event in enumerate(batch.events):
                 try:
                     meter.feed(event)
-                except BadFrame:
-                    if attempt.candidate.native:
+                except BadFrame as error:
+                    if native:
                         continue
-                    _measure(attempt, events[:at])
-                    yield events[:at]
-                    raise
-            _measure(attempt, events)
-            yield events
+                    read = Batch(batch.events[:at], error)
+                    break
+            _measure(attempt, read.events)
+            yield read
+            if read.fault is not None:
+                return
 
 
 def _measure(attempt: Attempt, events: Sequence[Event]) -> None:
-    """Add what the model wrote. What cannot be read is nobody's."""
+    """Add the bytes that the model wrote in the events; an event that cannot be read adds none."""
     size = attempt.delivered or 0
-    written = attempt.candidate.flag.output_bytes
+    output_bytes = attempt.candidate.flag.output_bytes
     for event in events:
         try:
-            size += written(event)
+            size += output_bytes(event)
         except BadFrame:
             continue
     attempt.delivered = size

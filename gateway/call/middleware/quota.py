@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gateway.call.chain import Answer, Call, Next
+from gateway.call.chain import Call, Next, Response
 from gateway.call.settlement import problem_for, reserve
 from gateway.contract.errors import QUOTA, Problem, Refused
 from gateway.money.quotas.book import Quotas
@@ -20,9 +20,9 @@ class Quota:
     quotas: Quotas
     log: Logger
 
-    async def __call__(self, call: Call, following: Next) -> Answer:
+    async def __call__(self, call: Call, following: Next) -> Response:
         """Reserve, or raise `Refused`: a quota is spent or cannot be charged, or a rate limit is reached."""
-        if call.runtime.grants.access(call.require_identity()).metered:
+        if call.runtime.grants.access(call.identity).metered:
             try:
                 call.reservation, call.candidates = reserve(call, self.quotas)
             except Exceeded as exceeded:
@@ -37,5 +37,5 @@ class Quota:
     def _log(self, call: Call, bucket: str, problem: Problem) -> None:
         """Log a refusal by a quota; a refusal by a rate limit is in the record of the call only."""
         if problem.code == QUOTA:
-            who = {"login": call.require_identity().login, "model": call.model, "request_id": call.id}
+            who = {"login": call.identity.login, "model": call.model, "request_id": call.id}
             self.log.warning("quota.exceeded", bucket=bucket, **who, detail=problem.message)

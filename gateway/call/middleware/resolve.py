@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.call.chain import Answer, Call, Next
+from gateway.call.chain import Call, Next, Response
 from gateway.upstream.catalog import Aliased, Offer
 
 
-async def resolve(call: Call, following: Next) -> Answer:
+async def resolve(call: Call, following: Next) -> Response:
     """An unknown name leaves no offers; `grants` refuses it in the same words as one that is not granted."""
-    name = call.require_request().model
+    name = call.request.model
     catalog = call.runtime.catalog
     alias = catalog.aliases.get(name)
     call.offers = catalog.find(name) if alias is None else _picked(call, alias)
@@ -23,6 +23,6 @@ async def resolve(call: Call, following: Next) -> Answer:
 
 def _picked(call: Call, alias: Aliased) -> Sequence[Offer]:
     """One target, and one that is granted: which of several a strategy picks is not for the caller to stumble over."""
-    allows = call.runtime.grants.access(call.require_identity()).allows
+    allows = call.runtime.grants.access(call.identity).allows
     granted = [offer for offer in alias.offers if allows(offer.provider_id, offer.model)]
     return [alias.pick(granted, call.session_id)] if granted else ()

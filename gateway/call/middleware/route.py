@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gateway.call.chain import Answer, Call, Candidate, Next
+from gateway.call.chain import Call, Candidate, Next, Response
 from gateway.contract.conversions import GENERATE, serves
 from gateway.contract.errors import Refused, invalid
 from gateway.contract.flag import COUNT_TOKENS, OPAQUE, ClientRequest, Target
@@ -22,41 +22,44 @@ from gateway.upstream.catalog import Offer
 class Route:
     registry: Registry
 
-    async def __call__(self, call: Call, following: Next) -> Answer:
-        ask = call.require_request()
-        call.candidates = [conversion for offer in call.offers if (conversion := self._best(ask, offer)) is not None]
+    async def __call__(self, call: Call, following: Next) -> Response:
+        request = call.request
+        call.candidates = [
+            conversion for offer in call.offers if (conversion := self._best(request, offer)) is not None
+        ]
         if not call.candidates:
-            raise self._no_conversion(ask, call.offers[0])
+            raise self._no_conversion(request, call.offers[0])
         return await following(call)
 
-    def _best(self, ask: ClientRequest, offer: Offer) -> Candidate | None:
+    def _best(self, request: ClientRequest, offer: Offer) -> Candidate | None:
         flags = [flag for name in offer.provider.flags if (flag := self.registry.flags.get(name)) is not None]
-        conversions = [conversion for flag in flags if (conversion := self._conversion(ask, offer, flag))]
-        if not conversions and flags and ask.operation == COUNT_TOKENS:
-            return Candidate(offer, flags[0], _target(offer, flags[0]), None, native=False, estimated=True)
-        return min(conversions, key=lambda conversion: _losses(ask, conversion), default=None)
+        conversions = [conversion for flag in flags if (conversion := self._conversion(request, offer, flag))]
+        if not conversions and flags and request.operation == COUNT_TOKENS:
+            return Candidate(offer, flags[0], _target(offer, flags[0]), Way.ESTIMATE)
+        return min(conversions, key=lambda conversion: _losses(request, conversion), default=None)
 
-    def _conversion(self, ask: ClientRequest, offer: Offer, flag: Plugin) -> Candidate | None:
-        native = flag.name == ask.flag or (ask.flag, ask.operation) in flag.accepts
+    def _conversion(self, request: ClientRequest, offer: Offer, flag: Plugin) -> Candidate | None:
         target = _target(offer, flag)
-        if native or (target.dialect == ask.dialect != OPAQUE and serves(flag, ask.operation)):
-            return Candidate(offer, flag, target, None, native)
-        translator = self.registry.translators.get((ask.dialect, target.dialect))
-        if translator is not None and ask.operation in translator.operations:
-            return Candidate(offer, flag, target, translator, native=False)
+        if flag.name == request.flag or (request.flag, request.operation) in flag.accepts:
+            return Candidate(offer, flag, target, Way.NATIVE)
+        if target.dialect == request.dialect != OPAQUE and serves(flag, request.operation):
+            return Candidate(offer, flag, target, Way.ENVELOPE)
+        translator = self.registry.translators.get((request.dialect, target.dialect))
+        if translator is not None and request.operation in translator.operations:
+            return Candidate(offer, flag, target, Way.TRANSLATED, translator)
         return None
 
-    def _no_conversion(self, ask: ClientRequest, offer: Offer) -> Refused:
+    def _no_conversion(self, request: ClientRequest, offer: Offer) -> Refused:
         """Name the flag that would open a conversion, the nearest relative of what the provider has."""
         enabled = offer.provider.flags
         opening = [
             name
             for name, flag in self.registry.flags.items()
-            if name not in enabled and self._conversion(ask, offer, flag) is not None
+            if name not in enabled and self._conversion(request, offer, flag) is not None
         ]
-        said = f'provider "{offer.provider_id}" cannot serve model "{offer.model}" to clients of {ask.flag}'
-        if ask.operation != GENERATE:
-            said += f" ({ask.operation})"
+        said = f'provider "{offer.provider_id}" cannot serve model "{offer.model}" to clients of {request.flag}'
+        if request.operation != GENERATE:
+            said += f" ({request.operation})"
         if not opening:
             return invalid(said, "model")
         best = max(opening, key=lambda name: max((_alike(name, other) for other in enabled), default=0))
@@ -75,6 +78,5 @@ def _target(offer: Offer, flag: Plugin) -> Target:
     return Target(provider.id, flag.name, offer.model, dialect, offer.caps, provider.options, base)
 
 
-def _losses(ask: ClientRequest, conversion: Candidate) -> int:
-    way: Way = "native" if conversion.native else "envelope" if conversion.translator is None else "translated"
-    return loss(way, ask.dialect, conversion.target.dialect, conversion.translator).order
+def _losses(request: ClientRequest, conversion: Candidate) -> int:
+    return loss(conversion.way, request.dialect, conversion.target.dialect, conversion.translator).order

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from gateway.call.chain import Answer, Attempt, Call, Next
+from gateway.call.chain import Attempt, AttemptNext, Call, Response, Whole
 from gateway.call.middleware.send import without_keys
 from gateway.contract.errors import INTERNAL, Problem, UpstreamFailed
 from gateway.contract.flag import ClientRequest, Fetch, Head, StepResponse, UpstreamRequest
@@ -42,7 +42,7 @@ class Fetching:
         if call.fetches is None:
             call.fetches = Fetches(self.fetcher, call.runtime.config, self.metrics, self.log)
             call.stack.push_async_callback(call.fetches.close)
-        return await attempt.wait(call.fetches.get(fetch, call.id))
+        return await attempt.stopwatch.wait(call.fetches.get(fetch, call.id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +53,15 @@ class Steps:
     fetching: Fetching
     flag_of: Callable[[Call, Attempt], Plugin]
 
-    async def __call__(self, call: Call, following: Next) -> Answer:
-        attempt = call.require_attempt()
+    async def __call__(self, call: Call, attempt: Attempt, following: AttemptNext) -> Response:
         candidate = attempt.candidate
 
         async def sender(send: UpstreamRequest) -> StepResponse:
             timeouts = call.runtime.config.resilience.timeouts
             opening = self.upstream.open(candidate.offer.provider, send, attempt.headers, timeouts)
-            reply = await attempt.wait(opening)
+            reply = await attempt.stopwatch.wait(opening)
             call.stack.callback(reply.close)
-            body = await attempt.wait(reply.read(MAX_BODY))
+            body = await attempt.stopwatch.wait(reply.read(MAX_BODY))
             if reply.head.status >= 400:
                 body = without_keys(body, attempt.headers)
             return StepResponse(reply.head.status, reply.head.headers, body)
@@ -75,16 +74,16 @@ class Steps:
         )
         if isinstance(found, StepResponse):
             attempt.head = Head(found.status, found.headers)
-            return Answer(found.status, dict(found.headers), body=found.body)
+            return Whole(found.status, found.headers, found.body)
         attempt.request = found
-        return await following(call)
+        return await following(call, attempt)
 
 
-def clients(call: Call, _attempt: Attempt) -> Plugin:
+def client_flag(call: Call, _attempt: Attempt) -> Plugin:
     return call.flag
 
 
-def providers(_call: Call, attempt: Attempt) -> Plugin:
+def provider_flag(_call: Call, attempt: Attempt) -> Plugin:
     return attempt.candidate.flag
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.access.identity.caller import LOOPBACK, Identity, tagged, user
-from gateway.call.chain import Answer, Call, chain
+from gateway.call.chain import Call, Inbound, Whole, chain
 from gateway.call.explain.explain import ASK_ADMIN, NoSuchCaller, explain, own_view, somebody
 from gateway.call.explain.text import worded
 from gateway.call.middleware.grants import grants as check
@@ -48,7 +48,7 @@ def misses(said):
 
 
 async def done(_call):
-    return Answer(200, {}, b"")
+    return Whole(200, {}, b"")
 
 
 CHAIN = chain(resolve, check, last=done)
@@ -59,7 +59,7 @@ def decided(ready, identity, model, told=lambda _call: ""):
     ask = ClientRequest(
         "openai_chat", "openai_chat", "generate", "POST", "/", "", {}, Members(b"{}"), model, stream=False
     )
-    call = Call("req", ready, PLUGIN, "generate", "agent", identity=identity, request=ask)
+    call = Call(Inbound("req", ready, PLUGIN, "generate", "agent", identity), identity, ask)
     try:
         asyncio.run(CHAIN(call))
     except Refused as error:

@@ -198,14 +198,14 @@ class Bodies:
 
 def _prepare(connection: sqlite3.Connection) -> None:
     """Raises `StoreFailed` for a file that a later release wrote."""
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > _VERSION:
+        raise StoreFailed(f"its schema is version {version} and this irisgate knows up to {_VERSION}")
     # what is deleted is overwritten, and what is freed given back: it was deleted for a reason
     connection.execute("PRAGMA secure_delete = ON")
     connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
-    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version > _VERSION:
-        raise StoreFailed(f"its schema is version {version} and this irisgate knows up to {_VERSION}")
     if version == _VERSION:
         return
     with _transaction(connection):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.store.base import StoreFailed
-from gateway.store.schema import migrate
+from gateway.store.schema import migrate, schema_version
 
 BUSY_SECONDS: Final = 1.0
 """How long one attempt waits for another process's lock."""
@@ -32,6 +32,8 @@ def connect(path: Path) -> sqlite3.Connection:
     """A connection for the thread that asks, in autocommit mode: transactions are begun where they are needed."""
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
     try:
+        # before the journal's mode, which stands in the file: one of a later release stays as it is
+        schema_version(connection, str(path))
         connection.execute("PRAGMA journal_mode = WAL")
         # with WAL, NORMAL loses the last commits when the machine loses power, and never damages the file
         connection.execute("PRAGMA synchronous = NORMAL")

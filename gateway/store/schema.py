@@ -181,12 +181,12 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _SECOND, _THIRD)
 
 def migrate(connection: sqlite3.Connection, name: str) -> None:
     """Bring a file to the newest version, in one transaction. Raises `StoreFailed` for a file from the future."""
-    if _version(connection, name) == len(MIGRATIONS):
+    if schema_version(connection, name) == len(MIGRATIONS):
         return
     connection.execute("BEGIN IMMEDIATE")
     try:
         # asked again under the lock: another process may have migrated in between
-        for statements in MIGRATIONS[_version(connection, name) :]:
+        for statements in MIGRATIONS[schema_version(connection, name) :]:
             for statement in statements:
                 connection.execute(statement)
         # a pragma takes no placeholder; the number is our own
@@ -197,7 +197,8 @@ def migrate(connection: sqlite3.Connection, name: str) -> None:
     connection.execute("COMMIT")
 
 
-def _version(connection: sqlite3.Connection, name: str) -> int:
+def schema_version(connection: sqlite3.Connection, name: str) -> int:
+    """Return the version of a file's schema. Raises `StoreFailed` for a file that a later release wrote."""
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > len(MIGRATIONS):
         raise StoreFailed(

@@ -1,6 +1,5 @@
 """A secret in every place that may hold one, looked for in everything that the gateway says, writes and keeps."""
 
-import asyncio
 import json
 from contextlib import asynccontextmanager
 
@@ -32,6 +31,9 @@ PAGES = (
     f"/api/explain?model={HAIKU}", "/api/explain?model=nobodys", "/v1/models", "/inference-profiles", "/metrics",
     "/healthz", "/readyz", "/aperture/config", "/aperture/openapi.json",
 )  # fmt: skip
+
+ABSENT = frozenset({"/ui/sessions/nobodys"})
+"""Those of them that there is nothing to show on."""
 
 
 def text(url, echo):
@@ -111,7 +113,8 @@ async def everything_is_asked(served):
     await served.running.gateway.keeper.flush()
     for page in PAGES:
         reply = await served.get(page)
-        assert reply.status in {200, 302, 404}, (page, reply.body)
+        # aiohttp's client follows the way from "/" to the first page
+        assert reply.status == (404 if page in ABSENT else 200), (page, reply.body)
         heard.append(reply.body + repr(reply.headers).encode())
     return b"\n".join(heard)
 
@@ -161,7 +164,7 @@ async def test_no_secret_is_in_what_is_said_of_a_configuration_that_is_refused(s
             served.heard.append((await served.get(page)).body)
         served.path.write_text(sound)
         await served.running.gateway.reloader.reload()
-    await asyncio.sleep(0.05)
+    await served.log_is_written()
     assert found_in(b"".join(served.heard)) == []
     assert found_in(served.lines.data) == []
 

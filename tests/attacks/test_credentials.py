@@ -240,7 +240,7 @@ async def test_a_client_that_breaks_off_in_its_head_leaves_its_key_nowhere(tmp_p
             raw = await connected(running)
             raw.writer.write(request("POST /v1/messages HTTP/1.1", head))
             assert (await raw.reply())[0] == 400
-        await asyncio.sleep(0.05)
+        await running.log_is_written()
         assert len(running.lines.entries("http.error")) == 4
         assert SECRET.encode() not in running.lines.data
     said = capfd.readouterr()

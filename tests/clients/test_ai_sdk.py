@@ -114,6 +114,7 @@ async def test_thinking_comes_back_with_its_signature_whole_and_streamed(ai_sdk,
     for talk in await ai_sdk(name, False, True, options=REASONING[name]):
         assert talk["thoughts"][0] == THOUGHT
         assert talk["texts"] == ["Let me check.", "The tool said: 09:41"]
+    assert len(bedrock_sim.requests) == 4
     for seen in bedrock_sim.requests[1::2]:
         answered = next(turn for turn in seen.json["messages"] if turn["role"] == "assistant")
         thought = json.dumps(answered["content"][0])

@@ -268,5 +268,6 @@ async def test_bedrocks_options_go_along_as_headers(conversion):
 @on("anthropic", "openai")
 async def test_nothing_of_the_clients_signature_reaches_the_provider(conversion):
     await asyncio.gather(*(converse(conversion.client, modelId=conversion.model) for _ in range(2)))
+    assert len(conversion.upstream.requests) == 2
     for seen in conversion.upstream.requests:
         assert seen.leaked("x-api-key" if conversion.name == "anthropic" else "authorization") == []

@@ -84,6 +84,12 @@ class Gate:
         await self.running.gateway.keeper.flush()
         return (await (await self.get("/api/sessions")).json())["sessions"]
 
+    async def log_is_written(self):
+        """Wait until all that was logged so far is among the lines: a thread of the log's own writes them in order."""
+        mark = f"test.mark_{len(self.lines.data)}"
+        self.running.gateway.log.info(mark)
+        await self.lines.until(mark)
+
     async def calls(self, count=1):
         """The log's records, once there are as many as that."""
         for _ in range(200):

@@ -156,6 +156,10 @@ async def test_a_file_of_a_later_release_is_left_alone(tmp_path):
     connection = sqlite3.connect(tmp_path / "irisgate.db-bodies")
     connection.execute("PRAGMA user_version = 2")
     connection.close()
+    before = files(tmp_path)
     async with keeping(tmp_path) as kept:
         kept.put(capture("a"))
     await told(kept, b"its schema is version 2")
+    assert before
+    assert files(tmp_path) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["irisgate.db-bodies"]

@@ -177,3 +177,15 @@ async def test_a_log_that_grew_under_a_long_reader_shrinks_when_that_one_is_done
         await put(batch)
     assert wal.stat().st_size < grown / 2
     await store.close()
+
+
+def test_a_file_of_a_later_release_stays_byte_for_byte_as_it_is(path):
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE theirs (one)")
+        connection.execute("PRAGMA user_version = 999")
+    before = path.read_bytes()
+    with pytest.raises(StoreFailed, match="schema is version 999"):
+        file.prepare(path)
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]

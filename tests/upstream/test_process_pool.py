@@ -187,10 +187,10 @@ async def test_an_interrupt_is_not_for_the_processes(shared, relay):
 
 KILLED = """
 import asyncio, time
-from gateway.upstream.process_pool import Pool, Relay
+from gateway.upstream.process_pool import DropRelay, ProcessPool
 from tests.upstream.test_process_pool import process
-pool = Pool()
-print(asyncio.run(pool.run(10_000_000, Relay(print), process)), flush=True)
+pool = ProcessPool()
+print(asyncio.run(pool.run(10_000_000, DropRelay(print), process)), flush=True)
 time.sleep(60)
 """
 

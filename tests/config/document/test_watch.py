@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Iterable
 from contextlib import aclosing
 from pathlib import Path
@@ -11,17 +10,36 @@ from pathlib import Path
 import pytest
 
 from gateway.config.document.watch import folders, stamps, watch
+from tests.helpers.waiting import eventually
 
 SECONDS = 2.0
+
+
+class Files:
+    """The files that are watched, which counts how often it was asked: a watch asks at each look."""
+
+    def __init__(self, *files: Path) -> None:
+        self.files = list(files)
+        self.looks = 0
+
+    def __call__(self) -> Iterable[Path]:
+        self.looks += 1
+        return self.files
+
+    async def looked(self, times: int = 1) -> None:
+        """Wait until the watch has looked so many times more."""
+        before = self.looks
+        await eventually(lambda: self.looks >= before + times)
 
 
 async def change_is_seen(
     path: Path, change: Callable[[], object], every: float = 1.0, beside: Iterable[Path] = ()
 ) -> bool:
-    """A change a moment after the watch began (not before it: the folders must be watched already)."""
-    async with aclosing(watch(lambda: [*beside, path], every=every)) as changes:
+    """A change after the watch has noted what there is: before that it would be none."""
+    files = Files(*beside, path)
+    async with aclosing(watch(files, every=every)) as changes:
         waiting = asyncio.ensure_future(anext(changes))
-        await asyncio.sleep(0.1)
+        await files.looked(2)
         change()
         done, _ = await asyncio.wait([waiting], timeout=SECONDS)
         waiting.cancel()
@@ -91,11 +109,14 @@ async def test_a_change_that_nothing_reports_is_noticed(tmp_path: Path) -> None:
 
 
 async def test_other_files_in_the_folder_are_no_change(config: Path) -> None:
-    async with aclosing(watch(lambda: [config], every=0.1)) as changes:
+    files = Files(config)
+    async with aclosing(watch(files, every=0.1)) as changes:
         waiting = asyncio.ensure_future(anext(changes))
+        await files.looked(2)
         for name in (".config.hujson.swp", "4913", "config.hujson~"):
             config.with_name(name).write_text("x")
-            await asyncio.sleep(0.1)
+            # each look asks twice: what the files are now, and where they lie
+            await files.looked(4)
         assert not waiting.done()
         waiting.cancel()
         await asyncio.wait([waiting])
@@ -110,36 +131,38 @@ async def test_what_changed_since_the_given_stamps_is_told_at_once(config: Path)
 
 async def test_a_file_that_a_change_brings_in_is_watched_from_then_on(config: Path) -> None:
     key = config.with_name("key")
-    files = [config]
-    async with aclosing(watch(lambda: files, every=0.2)) as changes:
+    files = Files(config)
+    async with aclosing(watch(files, every=0.2)) as changes:
         waiting = asyncio.ensure_future(anext(changes))
-        await asyncio.sleep(0.1)
-        files.append(key)
+        await files.looked(2)
+        files.files.append(key)
         await asyncio.wait_for(waiting, SECONDS)
         waiting = asyncio.ensure_future(anext(changes))
-        await asyncio.sleep(0.1)
+        await files.looked(2)
         key.write_text("x")
         await asyncio.wait_for(waiting, SECONDS)
 
 
 async def test_half_a_file_is_not_told(config: Path) -> None:
-    written = []
-    async with aclosing(watch(lambda: [config], every=0.2)) as changes:
+    parts: list[str] = []
+    written: list[str] = []
 
-        async def written_when_told() -> str:
-            await anext(changes)
-            return "".join(written)
+    class Written(Files):
+        """Between two looks of the watch another part of the file is written."""
 
-        waiting = asyncio.ensure_future(written_when_told())
-        await asyncio.sleep(0.1)
-        with config.open("w") as stream:
-            for part in ("{", '"a"', ": 1", "}"):
-                written.append(part)
-                stream.write(part)
-                stream.flush()
-                os.fsync(stream.fileno())
-                await asyncio.sleep(0.03)
-        assert await asyncio.wait_for(waiting, SECONDS) == '{"a": 1}'
+        def __call__(self) -> Iterable[Path]:
+            if parts:
+                written.append(parts.pop(0))
+                config.write_text("".join(written))
+            return super().__call__()
+
+    files = Written(config)
+    async with aclosing(watch(files, every=0.2)) as changes:
+        waiting = asyncio.ensure_future(anext(changes))
+        await files.looked(2)
+        parts += ["{", '"a"', ": 1", "}"]
+        await asyncio.wait_for(waiting, SECONDS * 2)
+        assert "".join(written) == '{"a": 1}'
 
 
 async def test_a_path_that_cannot_be_looked_at_hides_no_change_of_another(config: Path) -> None:

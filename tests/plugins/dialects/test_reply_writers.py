@@ -72,3 +72,19 @@ def test_a_reply_ends_once_whatever_a_provider_says_twice(dialect, order):
 @pytest.mark.parametrize("dialect", ["messages", "converse", "responses"])
 def test_a_reply_that_nobody_counts_ends_with_its_stream(dialect):
     assert ends(dialect, written(STREAMS[dialect](), *BEGIN, ("finish", END))) == EXPECTED[dialect]
+
+
+@pytest.mark.parametrize("dialect", ["converse", "chat", "responses"])
+def test_of_two_reasons_the_first_one_counts(dialect):
+    once, twice = (
+        written(STREAMS[dialect](), *BEGIN, ("finish", END), *more, ("usage", FIRST))
+        for more in ((), [("finish", Stop(reply_events.MAX_TOKENS))])
+    )
+    assert [reason(event.data) for event in twice] == [reason(event.data) for event in once]
+
+
+def reason(data):
+    """Why a reply ended, by the event of a dialect that says it; None by others."""
+    for choice in data.get("choices", ()):
+        return choice["finish_reason"]
+    return data.get("stopReason") or data.get("response", {}).get("status")

@@ -113,7 +113,7 @@ async def served(config_file):
     async with from_file(config_file) as running:
         yield running
         heard = b"".join(running.heard)
-        await asyncio.sleep(0.02)
+        await running.log_is_written()
         assert not [secret for secret in SECRETS if secret.encode() in heard + running.lines.data]
 
 

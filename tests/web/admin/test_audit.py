@@ -1,8 +1,8 @@
 """Who changed the configuration, and where: one line for each change, without values."""
 
-import asyncio
-
+from gateway.config.document import watch
 from tests.helpers.gateway import CAP
+from tests.helpers.waiting import eventually
 from tests.web.admin.conftest import CANARY, TEXT
 
 
@@ -52,14 +52,24 @@ async def test_a_reload_of_the_same_file_is_no_change(served):
     assert not served.lines.entries("config.changed")
 
 
-async def test_the_watcher_does_not_take_over_again_what_was_saved(followed):
+async def test_the_watcher_does_not_take_over_again_what_was_saved(followed, monkeypatch):
+    looks, stamps = [], watch.stamps
+
+    def looking(files):
+        looks.append(stamps(files))
+        return looks[-1]
+
+    monkeypatch.setattr(watch, "stamps", looking)
     _, shown = await followed.config()
     for word in ("somebody", "everybody"):
         response, shown = await followed.put(shown["config"].replace(" listens there", f" {word} listens there"))
         assert response.status == 200
     await followed.until("config.changed", 2)
-    # longer than the watcher needs to see what was saved
-    await asyncio.sleep(0.6)
+    # what the watcher finds changed it looks at again until it is still; then it would take it over
+    for _ in range(4):
+        before = len(looks)
+        await eventually(lambda: len(looks) > before)  # noqa: B023 (awaited at once)
+    await followed.log_is_written()
     assert len(followed.lines.entries("config.reloaded")) == 2
     followed.path.write_text(TEXT)
     lines = await followed.until("config.changed", 3)

@@ -1,7 +1,8 @@
-"""What a Converse request has beside the conversation, where Claude answers it by InvokeModel or by its own API.
+"""Headers for the members of a Converse request that leave the body if Claude answers it by InvokeModel.
 
-InvokeModel takes these as headers (botocore's service model, InvokeModelRequest); Anthropic's API has none of them.
-There a guardrail is a 400, since answers would be unguarded, and the rest is reported.
+InvokeModel takes tier, latency, metadata, project and guardrail as headers (botocore's service model,
+InvokeModelRequest). Anthropic's own API has none of them: there a guardrail is a 400, because answers would be
+unguarded, and the rest is reported.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ import orjson
 
 from gateway.contract.flag import Drop, Members, Target
 from gateway_plugins.dialects.bedrock_converse import read_options as converse_read_options
-from gateway_plugins.dialects.bedrock_converse.read import text_at
+from gateway_plugins.shared.checks import text_at
+from gateway_plugins.shared.guardrail import read_guardrail, unguarded
 
 _INVOKE: Final = "bedrock_model_invoke"
-"""The envelope that takes the headers."""
+"""Name of the envelope that takes the headers."""
 _HEADER: Final = "x-amzn-bedrock-"
 _USUAL: Final = {
     "/serviceTier": "default",
@@ -24,11 +26,11 @@ _USUAL: Final = {
     "/requestMetadata": "{}",
     "/projectIdentifier": "default",
 }
-"""What is said by saying nothing."""
+"""Values that mean the same as a missing member."""
 
 
 def headers(top: Members, target: Target, drop: Drop) -> dict[str, str]:
-    """Headers for the provider. Raises `Refused` for a guardrail that it does not have."""
+    """Return headers for the provider. Raises `Refused` for a guardrail that the provider does not have."""
     metadata = orjson.dumps(converse_read_options.metadata(top)).decode()
     wanted = {
         "/serviceTier": ("service-tier", converse_read_options.service_tier(top, drop)),
@@ -36,23 +38,23 @@ def headers(top: Members, target: Target, drop: Drop) -> dict[str, str]:
         "/requestMetadata": ("request-metadata", metadata),
         "/projectIdentifier": ("projectidentifier", converse_read_options.project(top)),
     }
-    found: dict[str, str] = {}
+    sent: dict[str, str] = {}
     for at, (name, value) in wanted.items():
         if value in {"", _USUAL[at]}:
             continue
         if target.flag == _INVOKE:
-            found[_HEADER + name] = value
+            sent[_HEADER + name] = value
         else:
             drop(at)
-    return found | guardrail(converse_read_options.guardrail(top, drop), target, drop)
+    return sent | guardrail_headers(read_guardrail(top, drop), target, drop)
 
 
-def guardrail(config: Mapping[str, Any], target: Target, drop: Drop) -> dict[str, str]:
-    """The headers of a `guardrailConfig`, which clients of Chat send too; {} is none. Raises `Refused` elsewhere."""
+def guardrail_headers(config: Mapping[str, Any], target: Target, drop: Drop) -> dict[str, str]:
+    """Return the headers of a `guardrailConfig`; {} is none. Raises `Refused` for a provider without guardrails."""
     if not config:
         return {}
     if target.flag != _INVOKE:
-        raise converse_read_options.unguarded()
+        raise unguarded()
     if config.get("streamProcessingMode") not in (None, "sync"):
         drop("/guardrailConfig/streamProcessingMode")
     at = "/guardrailConfig"

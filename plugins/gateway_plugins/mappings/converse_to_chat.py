@@ -1,8 +1,8 @@
-"""Messages of a Converse request as a Chat conversation.
+"""Mapping of the messages of a Converse request to those of Chat Completions.
 
-Each message is told to `to_openai_chat.Conversation`, which knows what Chat demands of all of them together. Cache
-points are reported: OpenAI and its like cache by themselves. Sources: botocore's service model and OpenAI's API
-reference, member by member.
+Each message is added to a `Conversation` (`dialects/openai_chat/demand.py`), which holds the rules for all messages
+together. Cache points are reported, because OpenAI and compatible servers cache by themselves. Sources: botocore's
+service model and OpenAI's API reference, member by member.
 """
 
 from __future__ import annotations
@@ -25,54 +25,54 @@ from gateway_plugins.shared.turns import Block, frame_document
 
 
 @dataclass(slots=True)
-class Reader:
-    """What mapping a message needs to know, and what it found on the way."""
+class Mapper:
+    """Mapper of one conversation. It collects the tools that the conversation removes."""
 
     caps: Caps
     names: Names
     drop: Drop
     removed: set[str] = field(default_factory=set)
-    """Tools that are not offered any more at the conversation's end."""
+    """Names of tools that are not offered any more at the conversation's end."""
 
     def read(self, top: Members) -> chat_demand.Conversation:
-        told = chat_demand.Conversation(self.caps, self.drop)
-        told.system(self._text(converse_read.system(top, self.drop)))
+        conversation = chat_demand.Conversation(self.caps, self.drop)
+        conversation.system(self._text(converse_read.system(top, self.drop)))
         for message in converse_read.messages(top, self.drop):
             if message.role == "system":
-                told.system(self._text(message.blocks))
+                conversation.system(self._text(message.blocks))
             elif message.role == "user":
-                self._user(message, told)
+                self._user(message, conversation)
             else:
-                self._assistant(message, told)
-        return told
+                self._assistant(message, conversation)
+        return conversation
 
     def _text(self, blocks: Sequence[converse_values.Block]) -> str:
-        """The texts of an instruction."""
+        """Return the texts of an instruction as one."""
         return "\n\n".join(part["text"] for part in self._parts(blocks) if not chat_demand.is_blank(part))
 
-    def _user(self, message: Message, told: chat_demand.Conversation) -> None:
-        """Results one by one, and what else is said at once."""
+    def _user(self, message: Message, conversation: chat_demand.Conversation) -> None:
+        """Add a user message: its results one by one, then all its other content at once."""
         others: list[Block] = []
         for each in message.blocks:
             if isinstance(each, Result):
-                told.result(each.id, self._parts(each.content), message.at, is_error=each.is_error)
+                conversation.result(each.id, self._parts(each.content), message.at, is_error=each.is_error)
             else:
                 others += self._parts([each])
-        told.user(others, message.at)
+        conversation.user(others, message.at)
 
-    def _assistant(self, message: Message, told: chat_demand.Conversation) -> None:
-        said, thoughts, calls = "", "", []
+    def _assistant(self, message: Message, conversation: chat_demand.Conversation) -> None:
+        answer, thinking, calls = "", "", []
         for each in message.blocks:
             if isinstance(each, Reasoning):
-                thoughts += self._thought(each)
+                thinking += self._thinking(each)
             elif isinstance(each, Call):
                 calls.append((each.id, self.names.alias(each.name), each.input))
             else:
-                said += "".join(part["text"] for part in self._parts([each]))
-        told.assistant(said, calls, message.at, reasoning=thoughts)
+                answer += "".join(part["text"] for part in self._parts([each]))
+        conversation.assistant(answer, calls, message.at, reasoning=thinking)
 
-    def _thought(self, given: Reasoning) -> str:
-        """The text of thinking that this family made, for models that read it; Chat has no place for what is hidden."""
+    def _thinking(self, given: Reasoning) -> str:
+        """Return the text of thinking that this model family made and reads again; other thinking is reported."""
         own = not given.data and untagged(self.caps.family, given.signature) is not None
         if not (own and self.caps.reasoning_content):
             self.drop(given.at)
@@ -80,7 +80,7 @@ class Reader:
         return given.text
 
     def _parts(self, blocks: Sequence[converse_values.Block]) -> list[Block]:
-        return [part for each in blocks for part in _READERS[type(each)](self, each)]
+        return [part for each in blocks for part in _MAPPED[type(each)](self, each)]
 
     def text(self, given: Text) -> list[Block]:
         if given.citations:
@@ -91,7 +91,7 @@ class Reader:
         return [chat_demand.media_part(given.media, self.caps, param(given.at))]
 
     def document(self, given: Document) -> list[Block]:
-        """A document, behind what the client says of it."""
+        """Return a document behind its context."""
         if given.citations:
             self.drop(f"{given.at}/citations")
         context = [chat_demand.text(given.context)] if given.context else []
@@ -113,7 +113,10 @@ class Reader:
         return []
 
     def tool_change(self, given: converse_values.ToolChange) -> list[Block]:
-        """What is offered at the end is what counts for the answer; an MCP server's tools are not ours to offer."""
+        """Collect a tool that the conversation removes or adds. Only the last change of a tool counts.
+
+        A change of an MCP server's tool is reported.
+        """
         if given.server:
             self.drop(given.at)
         elif given.added:
@@ -123,12 +126,12 @@ class Reader:
         return []
 
 
-_READERS: Final[dict[type, Callable[[Reader, Any], list[Block]]]] = {
-    Text: Reader.text,
-    File: Reader.file,
-    Document: Reader.document,
-    converse_values.SearchResult: Reader.search_result,
-    converse_values.Json: Reader.json,
-    CachePoint: Reader.cache_point,
-    converse_values.ToolChange: Reader.tool_change,
+_MAPPED: Final[dict[type, Callable[[Mapper, Any], list[Block]]]] = {
+    Text: Mapper.text,
+    File: Mapper.file,
+    Document: Mapper.document,
+    converse_values.SearchResult: Mapper.search_result,
+    converse_values.Json: Mapper.json,
+    CachePoint: Mapper.cache_point,
+    converse_values.ToolChange: Mapper.tool_change,
 }

@@ -1,6 +1,6 @@
-"""Messages of a Converse request as turns of the Messages dialect, with their cache marks.
+"""Mapping of the messages of a Converse request to turns of Messages, with their cache breakpoints.
 
-Each message is mapped by itself; what the turns must look like together is `to_anthropic_messages.arrange`. Sources:
+Each message is mapped by itself; rules for all turns together are in `dialects/anthropic_messages/demand.py`. Sources:
 botocore's service model and Anthropic's API reference, member by member; bedrock.md 3.2, read from right to left.
 """
 
@@ -30,18 +30,18 @@ from gateway_plugins.shared.turns import NO_OUTPUT, Block, Turn
 
 
 @dataclass(slots=True)
-class Reader:
-    """What mapping a message needs to know, and what it found on the way."""
+class Mapper:
+    """Mapper of one conversation. It notes whether the conversation changes its tools."""
 
     caps: Caps
     names: Names
-    marks: CacheBreakpoints
+    breakpoints: CacheBreakpoints
     drop: Drop
     changes_tools: bool = False
-    """A tool comes or goes in the midst of the conversation."""
+    """True if a tool is added or removed in the conversation."""
 
     def read(self, top: Members) -> tuple[list[Block], list[Turn]]:
-        """The system prompt, and the turns. System messages in their midst stay where they are."""
+        """Return the system prompt and the turns. System messages between the turns stay where they are."""
         system = self._content(converse_read.system(top, self.drop), "system")
         turns = [
             Turn(message.role, self._content(message.blocks, "messages"), message.at)
@@ -53,20 +53,20 @@ class Reader:
         blocks: list[Block] = []
         for each in given:
             if isinstance(each, CachePoint):
-                self.marks.put(each.ttl, blocks, section, each.at)
+                self.breakpoints.put(each.ttl, blocks, section, each.at)
             else:
-                blocks += _READERS[type(each)](self, each)
+                blocks += _MAPPED[type(each)](self, each)
         return blocks
 
     def text(self, given: Text) -> list[Block]:
         block = messages_demand.text(given.text)
         cited = [self._citation(citation, f"{given.at}/citations") for citation in given.citations]
-        if kept := [citation for citation in cited if citation]:
-            block["citations"] = kept
+        if citations := [citation for citation in cited if citation]:
+            block["citations"] = citations
         return [block]
 
     def _citation(self, citation: Citation, at: str) -> Block | None:
-        """One of the web carries a key that Converse does not have, so that it could not be sent back."""
+        """Return a citation. One of the web is reported, because Converse lacks the key with which it is sent back."""
         if citation.kind == "web":
             self.drop(at)
             return None
@@ -86,7 +86,7 @@ class Reader:
         return [self._citable(block, given)]
 
     def search_result(self, given: converse_values.SearchResult) -> list[Block]:
-        """A block of its own, or text for models that do not know it."""
+        """Return a search result, or its text for a model that takes none."""
         if not self.caps.citations:
             return [self._citable(messages_demand.text(given.plain), given)]
         texts = [messages_demand.text(text) for text in given.texts if text.strip()]
@@ -101,23 +101,23 @@ class Reader:
         return block
 
     def thinking(self, given: Reasoning) -> list[Block]:
-        """Thinking exactly as it came, where this family made it; any other is dropped aloud."""
+        """Return thinking exactly as it came if this model family made it; any other is reported as dropped."""
         carried = given.data or given.signature
-        able = self.caps.redacted_reasoning if given.data else self.caps.signed_reasoning
-        mine = reasoning.untagged(self.caps.family, carried) if carried and able else None
-        if not mine:
+        accepts = self.caps.redacted_reasoning if given.data else self.caps.signed_reasoning
+        own = reasoning.untagged(self.caps.family, carried) if carried and accepts else None
+        if not own:
             self.drop(given.at)
             return []
         if given.data:
-            return [{"type": "redacted_thinking", "data": mine}]
-        return [{"type": "thinking", "thinking": given.text, "signature": mine}]
+            return [{"type": "redacted_thinking", "data": own}]
+        return [{"type": "thinking", "thinking": given.text, "signature": own}]
 
     def call(self, given: Call) -> list[Block]:
         return [{"type": "tool_use", "id": given.id, "name": self.names.alias(given.name), "input": given.input}]
 
     def result(self, given: Result) -> list[Block]:
-        found = [block for each in given.content for block in _READERS[type(each)](self, each)]
-        content = [block for block in found if not messages_demand.is_blank(block)]
+        mapped = [block for each in given.content for block in _MAPPED[type(each)](self, each)]
+        content = [block for block in mapped if not messages_demand.is_blank(block)]
         block: Block = {
             "type": "tool_result",
             "tool_use_id": given.id,
@@ -141,14 +141,14 @@ class Reader:
         return [{"type": "tool_addition" if given.added else "tool_removal", "tool": tool}]
 
 
-_READERS: Final[dict[type, Callable[[Reader, Any], list[Block]]]] = {
-    Text: Reader.text,
-    File: Reader.file,
-    Document: Reader.document,
-    converse_values.SearchResult: Reader.search_result,
-    Reasoning: Reader.thinking,
-    Call: Reader.call,
-    Result: Reader.result,
-    converse_values.Json: Reader.json,
-    ToolChange: Reader.tool_change,
+_MAPPED: Final[dict[type, Callable[[Mapper, Any], list[Block]]]] = {
+    Text: Mapper.text,
+    File: Mapper.file,
+    Document: Mapper.document,
+    converse_values.SearchResult: Mapper.search_result,
+    Reasoning: Mapper.thinking,
+    Call: Mapper.call,
+    Result: Mapper.result,
+    converse_values.Json: Mapper.json,
+    ToolChange: Mapper.tool_change,
 }

@@ -1,8 +1,8 @@
-"""Messages of a Messages request as those of Chat Completions.
+"""Mapping of the messages of a Messages request to those of Chat Completions.
 
-Each message is told to a `to_openai_chat.Conversation`, which knows what must stand where. Chat has no word for a cache
-mark, a citation or a document's context: what can be said in text is, the rest is reported. Source: the API references
-of both; bedrock.md 3.2.
+Each message is added to a `Conversation` (`dialects/openai_chat/demand.py`), which holds the rules for all messages
+together. A document becomes text if Chat has no part for it. Cache breakpoints, citations and a document's context are
+reported. Sources: the API references of both; bedrock.md 3.2.
 """
 
 from __future__ import annotations
@@ -21,44 +21,44 @@ from gateway_plugins.shared.turns import Block, frame_document
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
-    """What mapping a message needs to know."""
+class Mapper:
+    """Mapper of one conversation."""
 
     caps: Caps
     names: Names
     drop: Drop
 
-    def read(self, top: Members, to: Conversation) -> None:
-        """Tell the whole conversation, the system prompt first."""
+    def add_messages(self, top: Members, conversation: Conversation) -> None:
+        """Add the whole conversation, the system prompt first."""
         system = messages_read.system(top, self.drop)
-        self._unmarked(system)
-        to.system("\n\n".join(block.text for block in system if block.text.strip()))
+        self._report_breakpoints(system)
+        conversation.system("\n\n".join(block.text for block in system if block.text.strip()))
         for message in messages_read.messages(top, self.drop):
-            self._unmarked(message.content)
+            self._report_breakpoints(message.content)
             if message.role == "system":
-                to.system("\n\n".join(block.text for block in message.content if isinstance(block, Text)))
+                conversation.system("\n\n".join(block.text for block in message.content if isinstance(block, Text)))
             elif message.role == "assistant":
-                self._assistant(message, to)
+                self._assistant(message, conversation)
             else:
-                self._user(message, to)
+                self._user(message, conversation)
 
-    def _unmarked(self, blocks: Iterable[messages_read.Block]) -> None:
-        """Cache marks have no counterpart: where Chat's servers cache, they do it by themselves."""
+    def _report_breakpoints(self, blocks: Iterable[messages_read.Block]) -> None:
+        """Report cache breakpoints, which have no counterpart: servers of Chat that cache do so by themselves."""
         for block in blocks:
             if not isinstance(block, Reasoning) and block.ttl is not None:
                 self.drop(f"{block.at}/cache_control")
             if isinstance(block, Result):
-                self._unmarked(block.content)
+                self._report_breakpoints(block.content)
 
-    def _user(self, message: Message, to: Conversation) -> None:
+    def _user(self, message: Message, conversation: Conversation) -> None:
         parts: list[Block] = []
         for block in message.content:
             if isinstance(block, Result):
                 content = [self._part(part) for part in block.content]
-                to.result(block.call_id, content, block.at, is_error=block.is_error)
+                conversation.result(block.call_id, content, block.at, is_error=block.is_error)
             elif isinstance(block, (Text, File, SearchResult)):
                 parts.append(self._part(block))
-        to.user(parts, message.at)
+        conversation.user(parts, message.at)
 
     def _part(self, block: Text | File | SearchResult) -> Block:
         if isinstance(block, Text):
@@ -73,23 +73,23 @@ class Reader:
             return text(frame_document("\n\n".join(block.texts), block.title))
         return media_part(block.media, self.caps, param(block.at))
 
-    def _assistant(self, message: Message, to: Conversation) -> None:
-        said: list[str] = []
-        thought: list[str] = []
+    def _assistant(self, message: Message, conversation: Conversation) -> None:
+        texts: list[str] = []
+        thinking: list[str] = []
         calls = []
         for block in message.content:
             if isinstance(block, Text):
-                said.append(block.text)
+                texts.append(block.text)
                 if block.citations:
                     self.drop(f"{block.at}/citations")
             elif isinstance(block, Reasoning):
-                thought += self._thinking(block)
+                thinking += self._thinking(block)
             elif isinstance(block, Call):
                 calls.append((block.id, self.names.alias(block.name or "unnamed"), block.input))
-        to.assistant("".join(said), calls, message.at, reasoning="".join(thought))
+        conversation.assistant("".join(texts), calls, message.at, reasoning="".join(thinking))
 
     def _thinking(self, block: Reasoning) -> list[str]:
-        """Its text, where the model reads it again; what is signed was made for another dialect."""
+        """Return the text if the model reads it again; signed thinking was made for another dialect."""
         if block.data or untagged(self.caps.family, block.signature) != "" or not self.caps.reasoning_content:
             self.drop(block.at)
             return []

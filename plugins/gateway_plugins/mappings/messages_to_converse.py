@@ -1,6 +1,6 @@
-"""Messages of a Messages request as turns of the Converse dialect, with their cache points.
+"""Mapping of the messages of a Messages request to turns of Converse, with their cache points.
 
-Each block is mapped by itself; what the turns must look like together is `to_bedrock_converse.arrange`. Source:
+Each block is mapped by itself; rules for all turns together are in `dialects/bedrock_converse/demand.py`. Sources:
 botocore's service model and Anthropic's API reference, member by member; bedrock.md 3.2.
 """
 
@@ -30,19 +30,19 @@ from gateway_plugins.shared.turns import Block, Turn, frame_document
 
 
 @dataclass(slots=True)
-class Conversation:
-    """What mapping a block needs to know, and what it found on the way."""
+class Mapper:
+    """Mapper of one conversation. It collects the names of the tools that the history calls."""
 
     caps: Caps
     names: Names
-    points: CacheBreakpoints
+    breakpoints: CacheBreakpoints
     drop: Drop
     called: list[str] = field(default_factory=list)
     """Names of the tools that the history calls."""
     _documents: DocumentNames = field(default_factory=DocumentNames)
 
     def read(self, top: Members) -> tuple[list[Block], list[Turn]]:
-        """The system prompt, and the turns. A model without system prompts gets it as the user's first words."""
+        """Return the system prompt and the turns. A model without system prompts gets it as the first user turn."""
         system = [block for block in self._blocks(messages_read.system(top, self.drop)) if not is_blank(block)]
         turns = [
             Turn(message.role, self._blocks(message.content), message.at)
@@ -53,13 +53,13 @@ class Conversation:
         return with_points_placed(system, self.drop), turns
 
     def _blocks(self, content: Iterable[messages_read.Block]) -> list[Block]:
-        """Blocks, each with the cache point that the client put on it."""
+        """Return the blocks, each with the cache point that the client put on it behind it."""
         blocks: list[Block] = []
         for block in content:
             made = _MAPPED[type(block)](self, block)
             blocks += made
             if not isinstance(block, Reasoning) and (block.ttl is not None):
-                self.points.mark(blocks, block.ttl, block.at)
+                self.breakpoints.mark(blocks, block.ttl, block.at)
         return blocks
 
     def text(self, block: Text) -> list[Block]:
@@ -73,7 +73,7 @@ class Conversation:
     def file(self, block: File) -> list[Block]:
         if block.media is None and self.caps.citations:
             made = self._document_of_texts(block)
-        else:  # parts that need not be told apart are one text
+        else:  # parts that nobody cites apart are one text
             media = block.media or Media("text/plain", "\n\n".join(block.texts).encode(), block.title)
             made = media_block(media, self._documents, self.caps, param(block.at))
         document = made.get("document")
@@ -104,10 +104,10 @@ class Conversation:
         return {"citations": {"enabled": True}}
 
     def thinking(self, block: Reasoning) -> list[Block]:
-        """Thinking exactly as it came, where this family made it; any other is dropped aloud."""
-        taken = self.caps.redacted_reasoning if block.data else self.caps.signed_reasoning
+        """Return thinking exactly as it came if this model family made it; any other is reported as dropped."""
+        accepts = self.caps.redacted_reasoning if block.data else self.caps.signed_reasoning
         own = untagged(self.caps.family, block.data or block.signature)
-        if not taken or not own:
+        if not accepts or not own:
             self.drop(block.at)
             return []
         if block.data:
@@ -132,17 +132,17 @@ class Conversation:
         status = "error" if block.is_error else "success"
         made: list[Block] = [{"toolResult": {"toolUseId": block.call_id, "content": content, "status": status}}]
         if marked is not None and block.ttl is None:
-            self.points.mark(made, marked.ttl, marked.at)
+            self.breakpoints.mark(made, marked.ttl, marked.at)
         elif marked is not None:
             self.drop(f"{marked.at}/cache_control")
         return made
 
 
-_MAPPED: Final[Mapping[type, Callable[[Conversation, Any], list[Block]]]] = {
-    Text: Conversation.text,
-    File: Conversation.file,
-    SearchResult: Conversation.search_result,
-    Reasoning: Conversation.thinking,
-    Call: Conversation.call,
-    Result: Conversation.result,
+_MAPPED: Final[Mapping[type, Callable[[Mapper, Any], list[Block]]]] = {
+    Text: Mapper.text,
+    File: Mapper.file,
+    SearchResult: Mapper.search_result,
+    Reasoning: Mapper.thinking,
+    Call: Mapper.call,
+    Result: Mapper.result,
 }

@@ -1,7 +1,7 @@
-"""OpenAI's messages (`dialects/openai/values.py`) as turns of the Messages dialect, with their cache marks.
+"""Mapping of OpenAI's messages (`dialects/openai/values.py`) to turns of Messages, with their cache breakpoints.
 
-Each message is mapped by itself; what the turns must look like together is `to_anthropic_messages.arrange`, and all
-other members are in `openai_to_messages.py`. Source: bedrock.md 3.2.
+Each message is mapped by itself; rules for all turns together are in `dialects/anthropic_messages/demand.py`. The other
+members of a request are in `openai_to_messages.py`. Source: bedrock.md 3.2.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from gateway_plugins.shared.turns import NO_OUTPUT, Block, Turn
 
 @dataclass(frozen=True, slots=True)
 class Mapper:
-    """What mapping a message needs to know."""
+    """Mapper of one conversation."""
 
     caps: Caps
     names: Names
-    marks: CacheBreakpoints
+    breakpoints: CacheBreakpoints
     drop: Drop
 
     def read(self, messages: Sequence[Message]) -> tuple[list[Block], list[Turn]]:
-        """The system prompt, and the turns that follow it. System messages in their midst stay where they are."""
+        """Return the system prompt and the turns. System messages between the turns stay where they are."""
         system: list[Block] = []
         turns: list[Turn] = []
         for message in messages:
@@ -51,31 +51,31 @@ class Mapper:
         for part in message.content:
             if isinstance(part, Part):
                 content.append(self._plain(part))
-                self.marks.put(part.ttl, [result], "messages", f"{part.at}/cache_control")
+                self.breakpoints.put(part.ttl, [result], "messages", f"{part.at}/cache_control")
         result["content"] = [block for block in content if not messages_demand.is_blank(block)] or [
             messages_demand.text(NO_OUTPUT)
         ]
-        self.marks.put(message.ttl, [result], "messages", f"{message.at}/cache_control")
+        self.breakpoints.put(message.ttl, [result], "messages", f"{message.at}/cache_control")
         return Turn("user", [result], message.at)
 
     def _blocks(self, message: Message, section: str) -> list[Block]:
-        """In the client's order: thinking exactly as it came, then text, then the calls (RooCode#11238)."""
+        """Return the blocks in the client's order: thinking, then text, then calls (RooCode#11238)."""
         blocks: list[Block] = []
         for part in message.content:
             if isinstance(part, Reasoning):
                 blocks += self._thinking(part)
                 continue
             block = self._call(part) if isinstance(part, Call) else self._plain(part)
-            self.marks.put(part.ttl, [block], section, f"{part.at}/cache_control")
+            self.breakpoints.put(part.ttl, [block], section, f"{part.at}/cache_control")
             blocks.append(block)
-        self.marks.put(message.ttl, blocks, section, f"{message.at}/cache_control")
+        self.breakpoints.put(message.ttl, blocks, section, f"{message.at}/cache_control")
         return blocks
 
     def _call(self, call: Call) -> Block:
-        # a name that the model made up is as good as any once it is one that the API takes (vercel/ai#17763)
+        # a name that the model invented may stand here if its characters are allowed (vercel/ai#17763)
         name = self.names.alias(call.name or "unnamed")
-        given = self.names.plain_input(call.input) if self.caps.plain_properties else call.input
-        return {"type": "tool_use", "id": call.id, "name": name, "input": given}
+        input_ = self.names.plain_input(call.input) if self.caps.plain_properties else call.input
+        return {"type": "tool_use", "id": call.id, "name": name, "input": input_}
 
     def _plain(self, part: Part) -> Block:
         if part.media is None:
@@ -84,11 +84,11 @@ class Mapper:
 
     def _thinking(self, entry: Reasoning) -> list[Block]:
         carried = entry.data or entry.signature
-        able = self.caps.redacted_reasoning if entry.data else self.caps.signed_reasoning
-        mine = reasoning.untagged(self.caps.family, carried) if carried and able else None
-        if not mine:
+        accepts = self.caps.redacted_reasoning if entry.data else self.caps.signed_reasoning
+        own = reasoning.untagged(self.caps.family, carried) if carried and accepts else None
+        if not own:
             self.drop(entry.at)
             return []
         if entry.data:
-            return [{"type": "redacted_thinking", "data": mine}]
-        return [{"type": "thinking", "thinking": entry.text, "signature": mine}]
+            return [{"type": "redacted_thinking", "data": own}]
+        return [{"type": "thinking", "thinking": entry.text, "signature": own}]

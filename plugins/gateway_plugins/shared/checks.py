@@ -18,7 +18,7 @@ import orjson
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Drop, Members
 from gateway_plugins.shared.fields import escape_step, is_deep, member, param
-from gateway_plugins.shared.settings import EFFORTS
+from gateway_plugins.shared.thinking import EFFORTS
 
 _MAXIMUM: Final[Mapping[str, float]] = {"top_p": 1}
 """Largest values of numeric parameters. A temperature has none here: the conversion lowers it to the model's own."""
@@ -138,3 +138,24 @@ def inner_leftovers(raw: Mapping[str, Any], carried: Collection[str], at: str, d
     for name, value in raw.items():
         if name not in carried and value not in (None, "", [], False):
             drop(f"{at}/{escape_step(name)}")
+
+
+def struct(value: Any, at: str, known: Collection[str], drop: Drop) -> dict[str, Any]:
+    """Return an object. Members that are not known are reported unless they are null."""
+    if not isinstance(value, dict):
+        raise invalid(f"{param(at)} must be an object", param(at))
+    for name, inner in value.items():
+        if name not in known and inner is not None:
+            drop(f"{at}/{escape_step(name)}")
+    return value
+
+
+def text_at(inner: Mapping[str, Any], name: str, at: str, *, needed: bool = False) -> str:
+    """Return a member of the object at `at` that must be a string; null reads as "" unless the member is needed."""
+    value = inner.get(name)
+    if value is None and not needed:
+        return ""
+    if not isinstance(value, str):
+        field = f"{param(at)}.{name}"
+        raise invalid(f"{field} must be a string", field)
+    return value

@@ -1,8 +1,8 @@
 """Anthropic Messages to OpenAI Chat Completions, and the replies back.
 
-This file only maps. How messages are told is in `mappings/messages_to_chat.py`; what Chat demands of everyone in
-`dialects/openai_chat/demand.py` and `dialects/openai_chat/options.py`; what parameters mean for a model in
-`shared/settings.py`. Sources: the API references of both; bedrock.md 3.2 and 3.3.
+This file maps the members of a request; messages are mapped in `mappings/messages_to_chat.py`. Rules that hold for
+every request to Chat are in `dialects/openai_chat/demand.py` and `dialects/openai_chat/options.py`. Sources: the API
+references of both; bedrock.md 3.2 and 3.3.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from gateway_plugins.dialects.anthropic_messages import read_options as messages
 from gateway_plugins.dialects.openai_chat import options as chat_options
 from gateway_plugins.dialects.openai_chat import walk as chat_walk
 from gateway_plugins.dialects.openai_chat.demand import Conversation
-from gateway_plugins.mappings.messages_to_chat import Reader
+from gateway_plugins.mappings.messages_to_chat import Mapper
 from gateway_plugins.shared import settings
+from gateway_plugins.shared.output_format import FormattedOutput
 from gateway_plugins.shared.reply_events import Translation
 from gateway_plugins.shared.tools import Names
 from gateway_plugins.shared.turns import Block
@@ -26,58 +27,40 @@ api = 1
 operations = ("generate",)
 
 
-def open(ask: ClientRequest, target: Target, drop: Drop) -> Translation:  # noqa: A001 (the contract's word)
-    top, caps, names = ask.top, target.caps, Names()
+def open(request: ClientRequest, target: Target, drop: Drop) -> Translation:  # noqa: A001 (the contract's name)
+    top, caps, names = request.top, target.caps, Names()
     messages_read_options.leftovers(top, drop)
-    for beta in messages_betas.request_betas(ask):
+    for beta in messages_betas.request_betas(request):
         drop(f"/{messages_betas.HEADER}/{beta}")
-    told = Conversation(caps, drop)
-    Reader(caps, names, drop).read(top, told)
-    found = _tools(top, names, caps, drop)
-    told.hint(found.hint)
+    conversation = Conversation(caps, drop)
+    Mapper(caps, names, drop).add_messages(top, conversation)
+    output = _output(top, names, caps, drop)
+    conversation.hint(output.hint)
     if messages_read_options.ttl(top, drop) is not None:
         drop("/cache_control")
-    body = {"model": target.model, "messages": told.messages()} | found.body | _parameters(top, caps, drop)
-    body |= chat_options.stream_members() if ask.stream else {}
+    body = {"model": target.model, "messages": conversation.messages()} | output.body | _parameters(top, caps, drop)
+    body |= chat_options.stream_members() if request.stream else {}
     return Translation(
-        ask.with_body("openai_chat", body),
-        chat_walk.Reader(names, found.schema_tool, caps.family, drop),
-        messages_emit.Stream(ask.model),
-        partial(messages_emit.Whole, ask.model),
+        request.with_body("openai_chat", body),
+        chat_walk.Reader(names, output.schema_tool, caps.family, drop),
+        messages_emit.Stream(request.model),
+        partial(messages_emit.Whole, request.model),
     )
 
 
-def _tools(top: Members, names: Names, caps: Caps, drop: Drop) -> chat_options.Output:
-    """The tools, the choice among them, and the answer's format, which may need one of them."""
-    wanted = messages_read_options.tools(top, drop)
-    offered = []
-    for tool in wanted.offered:
-        made = chat_options.function(names.alias(tool.name), tool.description, tool.schema, f"{tool.at}/input_schema")
-        if tool.strict:
-            chat_options.make_strict(made, caps, drop, f"{tool.at}/strict")
-        if tool.ttl is not None:
-            drop(f"{tool.at}/cache_control")
-        offered.append(made)
-    choice = chat_options.Choice(wanted.mode, names.alias(wanted.name) if wanted.name else "", wanted.parallel)
-    format_ = messages_read_options.format_(top, drop)
-    schema = None if format_ is None else chat_options.Format(format_.schema, path=f"{format_.at}/schema")
-    return chat_options.output(schema, offered, choice, caps, drop)
+def _output(top: Members, names: Names, caps: Caps, drop: Drop) -> FormattedOutput:
+    """Return the tools, the choice among them, and the answer's format, which may need one of them."""
+    offered = messages_read_options.tools(top, drop)
+    functions = chat_options.build_tools(offered.tools, names, caps, drop)
+    wanted = messages_read_options.output_format(top, drop)
+    return chat_options.build_output(wanted, functions, offered.choice.renamed(names), caps, drop)
 
 
 def _parameters(top: Members, caps: Caps, drop: Drop) -> Block:
-    asked = settings.allowed_limit(messages_read_options.limit(top), caps, drop, "/max_tokens")
-    wish = messages_read_options.wish(top, caps, drop)
-    thought = settings.plan_thinking(wish, asked, caps, drop, unsigned_loop=False)
-    if messages_read_options.effort_alone(top, wish, caps, drop):  # Chat's effort would make a Claude think
+    requested = messages_read_options.parameters(top, caps, drop)
+    decided = settings.decide(requested, caps, chat_options.RULES, drop)
+    if messages_read_options.answer_effort(top, requested.thinking, caps, drop):  # as Chat's it would make Claude think
         drop("/output_config/effort")
-    sampled = settings.supported_sampling(messages_read_options.sampling(top), caps, drop, thinks=thought.is_anthropic)
-    limit = settings.output_limit(asked, thought, caps, demanded=False)
-    stops = settings.supported_stops(messages_read_options.stops(top), caps, drop, "/stop_sequences")
     tier = messages_read_options.service_tier(top)
-    return {
-        **chat_options.limit(limit, caps),
-        **chat_options.effort(thought, caps),
-        **chat_options.sampling(sampled, drop),
-        **chat_options.stops(stops, drop, "/stop_sequences"),
-        **({"service_tier": tier} if tier else {}),
-    }
+    body = chat_options.parameters(decided, caps, drop, stops_at=requested.stops_at)
+    return body | ({"service_tier": tier} if tier else {})

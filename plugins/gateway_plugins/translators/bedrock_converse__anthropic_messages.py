@@ -1,9 +1,12 @@
 """Bedrock Converse to Anthropic Messages, and the replies back.
 
-The body that leaves is the Messages API's own; what an envelope takes or moves (Bedrock's version, model and stream) is
-that flag's. How messages become turns is in `mappings/converse_to_turns.py` and
-`dialects/anthropic_messages/demand.py`, what stands beside the conversation in `mappings/converse_on_invoke.py`; here
-stand the other members. Sources: botocore's service model, Anthropic's API reference, bedrock.md 3.2 and 3.3.
+- The body is the Messages API's own. Members that an envelope takes or moves (Bedrock's version, model and stream)
+  belong to that flag.
+- Messages are mapped in `mappings/converse_to_turns.py`, members that become headers in
+  `mappings/converse_on_invoke.py`; the other members stand here.
+- Rules that hold for every request to Messages are in `dialects/anthropic_messages/`.
+
+Sources: botocore's service model, Anthropic's API reference, bedrock.md 3.2 and 3.3.
 """
 
 from __future__ import annotations
@@ -18,17 +21,18 @@ from gateway.contract.flag import Caps, ClientRequest, Drop, Target, Translation
 from gateway_plugins.dialects.anthropic_messages import demand as messages_demand
 from gateway_plugins.dialects.anthropic_messages import settings as messages_settings
 from gateway_plugins.dialects.anthropic_messages import tools as messages_tools
+from gateway_plugins.dialects.anthropic_messages import walk as messages_walk
 from gateway_plugins.dialects.anthropic_messages.demand import CacheBreakpoints
 from gateway_plugins.dialects.anthropic_messages.settings import Body
-from gateway_plugins.dialects.anthropic_messages.walk import Reader
+from gateway_plugins.dialects.bedrock_converse import emit as converse_emit
 from gateway_plugins.dialects.bedrock_converse import read_options as converse_read_options
-from gateway_plugins.dialects.bedrock_converse.emit import FIELD_PATHS, Stream, Wanted, Whole
-from gateway_plugins.dialects.bedrock_converse.read import listed
 from gateway_plugins.dialects.bedrock_converse.read_options import EXTRAS
 from gateway_plugins.mappings import converse_on_invoke
-from gateway_plugins.mappings.converse_to_turns import Reader as Turns
+from gateway_plugins.mappings.converse_to_turns import Mapper
 from gateway_plugins.shared import reply_events, settings
-from gateway_plugins.shared.settings import ThinkingRequest
+from gateway_plugins.shared.checks import list_of
+from gateway_plugins.shared.settings import Parameters
+from gateway_plugins.shared.thinking import ThinkingRequest, nearest_effort
 from gateway_plugins.shared.tools import Names
 from gateway_plugins.shared.turns import Block
 
@@ -41,123 +45,109 @@ _CARRIED: Final = frozenset({
 })  # fmt: skip
 """Members of the Messages API that clients of Converse send as extra fields; envelopes report what they do not take."""
 _TOOL_CHANGES: Final = "mid-conversation-tool-changes-2026-07-01"
-"""The beta that Converse's toolAddition and toolRemoval are members of there."""
-_ANSWERS_EFFORT: Final = ("/outputConfig/effort", f"{EXTRAS}/output_config/effort")
-"""Where an effort is one of the whole answer, which Claude has apart from thinking."""
+"""The beta whose members are Converse's toolAddition and toolRemoval."""
+_ANSWER_EFFORT_AT: Final = ("/outputConfig/effort", f"{EXTRAS}/output_config/effort")
+"""JSON pointers of an effort of the whole answer, which Claude has apart from thinking."""
 
 
-def open(ask: ClientRequest, target: Target, drop: Drop) -> Translation:  # noqa: A001 (the contract's name)
-    request = _Request(ask, target, drop)
-    body = request.body()
-    headers = {**ask.headers, **converse_on_invoke.headers(ask.top, target, drop)}
-    wanted = Wanted(converse_read_options.field_paths(ask.top, FIELD_PATHS, drop))
+def open(request: ClientRequest, target: Target, drop: Drop) -> Translation:  # noqa: A001 (the contract's name)
+    conversion = _Conversion(request, target, drop)
+    body = conversion.body()
+    headers = {**request.headers, **converse_on_invoke.headers(request.top, target, drop)}
+    wanted = converse_emit.Wanted(converse_read_options.field_paths(request.top, converse_emit.FIELD_PATHS, drop))
     return reply_events.Translation(
-        replace(ask.with_body("anthropic_messages", body), headers=headers),
-        Reader(request.names, request.schema_tool, target.caps.family, drop),
-        Stream(wanted),
-        partial(Whole, wanted),
+        replace(request.with_body("anthropic_messages", body), headers=headers),
+        messages_walk.Reader(conversion.names, conversion.schema_tool, target.caps.family, drop),
+        converse_emit.Stream(wanted),
+        partial(converse_emit.Whole, wanted),
     )
 
 
-class _Request:
+class _Conversion:
     """One Converse request on its way to a Messages body."""
 
-    def __init__(self, ask: ClientRequest, target: Target, drop: Drop) -> None:
+    def __init__(self, request: ClientRequest, target: Target, drop: Drop) -> None:
         self.names = Names()
         self.schema_tool = ""
-        """Name of the tool that stands in for structured output; "" while there is none."""
-        self._ask = ask
+        """Name of the schema tool; "" while there is none."""
+        self._request = request
         self._target = target
         self._drop = drop
-        self._extra = converse_read_options.extras(ask.top)
-        self._marks = CacheBreakpoints(target.caps, drop)
+        self._extra = converse_read_options.extras(request.top)
+        self._breakpoints = CacheBreakpoints(target.caps, drop)
 
     def body(self) -> Body:
-        top, caps, extra, drop = self._ask.top, self._target.caps, self._extra, self._drop
+        """Return the body without members that are empty."""
+        top, caps, extra, drop = self._request.top, self._target.caps, self._extra, self._drop
         converse_read_options.refuse_unservable(top)
         converse_read_options.leftovers(top, drop)
         converse_read_options.report_extras(extra, _CARRIED | {"tools"}, drop)
-        config = converse_read_options.config(top, drop)
-        wish, effort = _effort(converse_read_options.wish(top, extra, drop), caps, drop)
-        turns = Turns(caps, self.names, self._marks, drop)
-        system, messages = self._conversation(turns, prefill=caps.prefill and not wish.on)
-        limit = settings.allowed_limit(converse_read_options.limit(config), caps, drop, "/inferenceConfig/maxTokens")
+        requested, effort = _split_effort(converse_read_options.parameters(top, extra, drop), caps, drop)
+        mapper = Mapper(caps, self.names, self._breakpoints, drop)
+        system, messages = self._conversation(mapper, prefill=caps.prefill and not requested.thinking.is_wanted)
         loop = messages_demand.is_unsigned_loop(messages)
-        thought = settings.plan_thinking(wish, limit, caps, drop, unsigned_loop=loop)
-        thinks = thought.is_anthropic or caps.reasoning == "always"
-        output = self._output(messages, system, thinks=thinks)
-        self._marks.limit()
-        sampling = converse_read_options.sampling(config, extra)
-        stops = settings.supported_stops(
-            converse_read_options.stops(config), caps, drop, "/inferenceConfig/stopSequences"
-        )
+        decided = settings.decide(requested, caps, messages_settings.RULES, drop, unsigned_loop=loop)
+        output = self._output(messages, system, thinks=decided.thinks)
+        self._breakpoints.limit()
         members = {
             "model": self._target.model,
-            "max_tokens": settings.output_limit(limit, thought, caps, demanded=True),
+            "max_tokens": decided.limit,
             "messages": messages,
             "system": system,
-            "stop_sequences": stops,
-            "stream": self._ask.stream,
+            "stop_sequences": decided.stops,
+            "stream": self._request.stream,
         }
         body: Body = {name: value for name, value in members.items() if value}
-        body |= settings.supported_sampling(sampling.values, caps, drop, thinks=thinks, at=sampling.at)
-        betas = [*converse_read_options.betas(extra), *([_TOOL_CHANGES] if turns.changes_tools else [])]
+        body |= decided.sampling
+        betas = [*converse_read_options.betas(extra), *([_TOOL_CHANGES] if mapper.changes_tools else [])]
         named = {"anthropic_beta": betas} if betas else {}
-        body |= messages_settings.merge(named, messages_settings.thinking(thought), effort, output)
+        body |= messages_settings.merge(named, messages_settings.thinking(decided.thinking), effort, output)
         return body | {name: value for name, value in extra.items() if name in _CARRIED}
 
-    def _conversation(self, turns: Turns, *, prefill: bool) -> tuple[list[Block], list[Block]]:
-        """`system` and `messages`. An answer of a schema is not begun by the client."""
+    def _conversation(self, mapper: Mapper, *, prefill: bool) -> tuple[list[Block], list[Block]]:
+        """Return `system` and `messages`. The client does not begin an answer that must match a schema."""
         caps = self._target.caps
-        format_ = converse_read_options.output_format(self._ask.top, self._extra, self._drop)
-        prefill = prefill and caps.reasoning != "always" and (format_ is None or not caps.json_schema)
-        system, said = turns.read(self._ask.top)
-        return system, messages_demand.arrange(said, caps, self._drop, prefill=prefill)
+        wanted = converse_read_options.output_format(self._request.top, self._extra, self._drop)
+        prefill = prefill and caps.reasoning != "always" and (wanted is None or not caps.json_schema)
+        system, turns = mapper.read(self._request.top)
+        return system, messages_demand.arrange(turns, caps, self._drop, prefill=prefill)
 
     def _output(self, messages: list[Block], system: list[Block], *, thinks: bool) -> Body:
-        """`tools`, `tool_choice`, and the format of `output_config`; may add a hint to the system's text."""
+        """Return `tools`, `tool_choice`, and the format of `output_config`; may add a hint to the system prompt."""
         caps, drop = self._target.caps, self._drop
-        offered = converse_read_options.tools(self._ask.top, drop)
-        choice = converse_read_options.choice(self._ask.top, self._extra)
-        own = _own_tools(self._extra)
-        if not own:
-            converse_read_options.check_choice(choice, offered)
-        tools = [*map(self._tool, offered), *own]
-        if choice.name:
-            choice = replace(choice, name=self.names.alias(choice.name))
-        chosen = messages_tools.choose(tools, choice, messages, caps, drop, thinks=thinks)
-        format_ = converse_read_options.output_format(self._ask.top, self._extra, lambda _: None)
-        output = messages_tools.output(format_, chosen, caps, drop, thinks=thinks)
+        offered = converse_read_options.tools(self._request.top, drop)
+        choice = converse_read_options.choice(self._request.top, self._extra)
+        anthropic_tools = _anthropic_tools(self._extra)
+        if not anthropic_tools:
+            converse_read_options.offer(offered, choice)
+        tools = messages_tools.build_tools(offered, self.names, self._breakpoints, caps, drop) + anthropic_tools
+        chosen = messages_tools.choose(tools, choice.renamed(self.names), messages, caps, drop, thinks=thinks)
+        wanted = converse_read_options.output_format(self._request.top, self._extra, lambda _: None)
+        output = messages_tools.build_output(wanted, chosen, caps, drop, thinks=thinks)
         self.schema_tool = output.schema_tool
         if output.hint:
             system.append(messages_demand.text(output.hint))
         return output.body
 
-    def _tool(self, offered: converse_read_options.Tool) -> Block:
-        name = self.names.alias(offered.name)
-        schema_at = f"{offered.at}/inputSchema/json"
-        made = messages_tools.tool(name, offered.description, offered.schema, schema_at)
-        if offered.strict:
-            messages_tools.make_strict(made, self._target.caps, self._drop, f"{offered.at}/strict", schema_at)
-        self._marks.put(offered.ttl, [made], "tools", offered.marked_at)
-        return made
 
-
-def _own_tools(extra: Mapping[str, Any]) -> list[Block]:
-    """Anthropic's tools, such as that for a computer's use, which Converse has no word for."""
-    found = listed(extra.get("tools"), f"{EXTRAS}/tools")
-    if not all(isinstance(tool, dict) for tool in found):
+def _anthropic_tools(extra: Mapping[str, Any]) -> list[Block]:
+    """Return Anthropic's tools, such as that for a computer's use, which Converse has no member for."""
+    tools = list_of(extra.get("tools"), f"{EXTRAS}/tools")
+    if not all(isinstance(tool, dict) for tool in tools):
         raise invalid(f"{EXTRAS[1:]}.tools must be objects", f"{EXTRAS[1:]}.tools")
-    return found
+    return tools
 
 
-def _effort(wish: ThinkingRequest, caps: Caps, drop: Drop) -> tuple[ThinkingRequest, Body]:
-    """The wish for thinking without an effort of the whole answer, and the latter as members."""
-    if wish.anthropic or wish.effort_at not in _ANSWERS_EFFORT or caps.reasoning not in {"adaptive", "budget"}:
-        return wish, {}
-    effort = settings.nearest_effort(wish.effort, caps.efforts)
-    taken = caps.reasoning == "adaptive" or caps.effort_beta
-    if not taken or effort != wish.effort:
-        drop(wish.effort_at)
+def _split_effort(requested: Parameters, caps: Caps, drop: Drop) -> tuple[Parameters, Body]:
+    """Return the parameters without an effort of the whole answer, and the members that ask for that effort."""
+    thinking = requested.thinking
+    is_claude = caps.reasoning in {"adaptive", "budget"}
+    if thinking.anthropic or thinking.effort_at not in _ANSWER_EFFORT_AT or not is_claude:
+        return requested, {}
+    effort = nearest_effort(thinking.effort, caps.efforts)
+    is_taken = caps.reasoning == "adaptive" or caps.effort_beta
+    if not is_taken or effort != thinking.effort:
+        drop(thinking.effort_at)
     betas = {"anthropic_beta": [caps.effort_beta]} if caps.reasoning == "budget" else {}
-    return ThinkingRequest(), {"output_config": {"effort": effort}, **betas} if taken else {}
+    members = {"output_config": {"effort": effort}, **betas} if is_taken else {}
+    return replace(requested, thinking=ThinkingRequest()), members

@@ -1,8 +1,8 @@
 """Bedrock Converse to OpenAI Chat Completions, and the replies back.
 
-How messages become Chat's is in `mappings/converse_to_chat.py` and `dialects/openai_chat/demand.py`, how parameters are
-said there in `dialects/openai_chat/options.py`; here stand the members of a Converse request and what becomes of each.
-Sources: botocore's service model, OpenAI's API reference, bedrock.md 3.2 and 3.3.
+This file maps the members of a request; messages are mapped in `mappings/converse_to_chat.py`. Rules that hold for
+every request to Chat are in `dialects/openai_chat/demand.py` and `dialects/openai_chat/options.py`. Sources: botocore's
+service model, OpenAI's API reference, bedrock.md 3.2 and 3.3.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import Any, Final
 
 from gateway.contract.errors import invalid
 from gateway.contract.flag import ClientRequest, Drop, Target, Translation
+from gateway_plugins.dialects.bedrock_converse import emit as converse_emit
 from gateway_plugins.dialects.bedrock_converse import read_options as converse_read_options
-from gateway_plugins.dialects.bedrock_converse.emit import FIELD_PATHS, Stream, Wanted, Whole
 from gateway_plugins.dialects.bedrock_converse.read_options import EXTRAS
 from gateway_plugins.dialects.openai_chat import options as chat_options
-from gateway_plugins.dialects.openai_chat.options import Choice
-from gateway_plugins.dialects.openai_chat.walk import Reader
-from gateway_plugins.mappings.converse_to_chat import Reader as Messages
+from gateway_plugins.dialects.openai_chat import walk as chat_walk
+from gateway_plugins.mappings.converse_to_chat import Mapper
 from gateway_plugins.shared import reply_events, settings
+from gateway_plugins.shared.output_format import FormattedOutput
 from gateway_plugins.shared.tools import Names
 from gateway_plugins.shared.turns import Block
 
@@ -34,67 +34,64 @@ _CARRIED: Final = frozenset({
 _TIERS: Final = ("default", "flex", "priority")
 
 
-def open(ask: ClientRequest, target: Target, drop: Drop) -> Translation:  # noqa: A001 (the contract's name)
+def open(request: ClientRequest, target: Target, drop: Drop) -> Translation:  # noqa: A001 (the contract's name)
     names = Names()
-    body, schema_tool = _body(ask, target, names, drop)
-    wanted = Wanted(converse_read_options.field_paths(ask.top, FIELD_PATHS, drop))
-    reader = Reader(names, schema_tool, target.caps.family, drop)
-    return reply_events.Translation(ask.with_body("openai_chat", body), reader, Stream(wanted), partial(Whole, wanted))
+    body, schema_tool = _body(request, target, names, drop)
+    wanted = converse_emit.Wanted(converse_read_options.field_paths(request.top, converse_emit.FIELD_PATHS, drop))
+    return reply_events.Translation(
+        request.with_body("openai_chat", body),
+        chat_walk.Reader(names, schema_tool, target.caps.family, drop),
+        converse_emit.Stream(wanted),
+        partial(converse_emit.Whole, wanted),
+    )
 
 
-def _body(ask: ClientRequest, target: Target, names: Names, drop: Drop) -> tuple[Block, str]:
-    """The Chat body, and the name of the function that stands in for a format, "" if none does."""
-    top, caps = ask.top, target.caps
+def _body(request: ClientRequest, target: Target, names: Names, drop: Drop) -> tuple[Block, str]:
+    """Return the body, and the name of the schema tool, "" if there is none."""
+    top, caps = request.top, target.caps
     converse_read_options.refuse_unservable(top)
     converse_read_options.refuse_guardrail(top, drop)
     converse_read_options.leftovers(top, drop)
-    extra = _extras(converse_read_options.extras(top), drop)
-    _report(ask, drop)
-    config = converse_read_options.config(top, drop)
-    messages = Messages(caps, names, drop)
-    told = messages.read(top)
-    limit = settings.allowed_limit(converse_read_options.limit(config), caps, drop, "/inferenceConfig/maxTokens")
-    wish = converse_read_options.wish(top, extra, drop)
-    thought = settings.plan_thinking(wish, limit, caps, drop, unsigned_loop=False)
-    offered, choice = _tools(ask, extra, messages, drop)
-    output = chat_options.output(converse_read_options.output_format(top, extra, drop), offered, choice, caps, drop)
+    extra = converse_read_options.extras(top)
+    _check_extras(extra, drop)
+    _report(request, drop)
+    mapper = Mapper(caps, names, drop)
+    conversation = mapper.read(top)
+    requested = converse_read_options.parameters(top, extra, drop)
+    decided = settings.decide(requested, caps, chat_options.RULES, drop)
+    output = _output(request, extra, mapper, drop)
     if output.hint:
-        told.system(output.hint)
-    sampling = converse_read_options.sampling(config, extra)
-    sampled = settings.supported_sampling(sampling.values, caps, drop, thinks=thought.is_anthropic, at=sampling.at)
-    stops_at = "/inferenceConfig/stopSequences"
-    stops = settings.supported_stops(converse_read_options.stops(config), caps, drop, stops_at)
-    body: Block = {"model": target.model, "messages": told.messages()}
+        conversation.system(output.hint)
+    body: Block = {"model": target.model, "messages": conversation.messages()}
     body |= {name: value for name, value in extra.items() if name in _CARRIED}
-    body |= chat_options.limit(settings.output_limit(limit, thought, caps, demanded=False), caps)
-    body |= chat_options.effort(thought, caps) | chat_options.sampling(sampled, drop, sampling.at["top_k"])
-    body |= chat_options.stops(stops, drop, stops_at) | output.body | _tier(ask, drop)
-    return body | (chat_options.stream_members() if ask.stream else {}), output.schema_tool
+    top_k_at = requested.sampling_at["top_k"]
+    body |= chat_options.parameters(decided, caps, drop, stops_at=requested.stops_at, top_k_at=top_k_at)
+    body |= output.body | _tier(request, drop)
+    return body | (chat_options.stream_members() if request.stream else {}), output.schema_tool
 
 
-def _extras(extra: dict[str, Any], drop: Drop) -> dict[str, Any]:
-    """The extra fields, without those that nobody reads. Raises `Refused` for tools, which the model could not call."""
+def _check_extras(extra: dict[str, Any], drop: Drop) -> None:
+    """Report extra fields that Chat lacks. Raises `Refused` for Anthropic's tools, which the model could not call."""
     if extra.get("tools"):
         field = f"{EXTRAS[1:]}.tools"
         raise invalid(f"{field}: these tools are Anthropic's own; leave them out, or use a Claude model", field)
     converse_read_options.report_extras(extra, _CARRIED, drop)
     for index, _ in enumerate(converse_read_options.betas(extra)):
         drop(f"{EXTRAS}/anthropic_beta/{index}")
-    return extra
 
 
-def _report(ask: ClientRequest, drop: Drop) -> None:
-    """What Chat has no word for, and what answers well without."""
-    if converse_read_options.metadata(ask.top):
+def _report(request: ClientRequest, drop: Drop) -> None:
+    """Report members that Chat lacks and that the answer does not depend on."""
+    if converse_read_options.metadata(request.top):
         drop("/requestMetadata")
-    if converse_read_options.latency(ask.top, drop) == "optimized":
+    if converse_read_options.latency(request.top, drop) == "optimized":
         drop("/performanceConfig")
-    if converse_read_options.project(ask.top) not in {"", "default"}:
+    if converse_read_options.project(request.top) not in {"", "default"}:
         drop("/projectIdentifier")
 
 
-def _tier(ask: ClientRequest, drop: Drop) -> Block:
-    tier = converse_read_options.service_tier(ask.top, drop)
+def _tier(request: ClientRequest, drop: Drop) -> Block:
+    tier = converse_read_options.service_tier(request.top, drop)
     if tier in _TIERS:
         return {"service_tier": tier}
     if tier:
@@ -102,20 +99,11 @@ def _tier(ask: ClientRequest, drop: Drop) -> Block:
     return {}
 
 
-def _tools(ask: ClientRequest, extra: dict[str, Any], messages: Messages, drop: Drop) -> tuple[list[Block], Choice]:
-    """The functions, without those that the conversation has taken away, and the choice among them."""
-    given = [tool for tool in converse_read_options.tools(ask.top, drop) if tool.name not in messages.removed]
-    choice = converse_read_options.choice(ask.top, extra)
-    converse_read_options.check_choice(choice, given)
-    offered = []
-    for tool in given:
-        made = chat_options.function(
-            messages.names.alias(tool.name), tool.description, tool.schema, f"{tool.at}/inputSchema/json"
-        )
-        if tool.strict:
-            chat_options.make_strict(made, messages.caps, drop, f"{tool.at}/strict")
-        if tool.ttl is not None:
-            drop(tool.marked_at)
-        offered.append(made)
-    name = messages.names.alias(choice.name) if choice.name else ""
-    return offered, Choice(choice.mode, name, choice.parallel, choice.path)
+def _output(request: ClientRequest, extra: dict[str, Any], mapper: Mapper, drop: Drop) -> FormattedOutput:
+    """Return the tools that the conversation has not removed, the choice among them, and the answer's format."""
+    tools = [tool for tool in converse_read_options.tools(request.top, drop) if tool.name not in mapper.removed]
+    offered = converse_read_options.offer(tools, converse_read_options.choice(request.top, extra))
+    functions = chat_options.build_tools(offered.tools, mapper.names, mapper.caps, drop)
+    choice = offered.choice.renamed(mapper.names)
+    wanted = converse_read_options.output_format(request.top, extra, drop)
+    return chat_options.build_output(wanted, functions, choice, mapper.caps, drop)

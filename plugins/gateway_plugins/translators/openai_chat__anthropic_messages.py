@@ -1,7 +1,6 @@
 """OpenAI Chat Completions to Anthropic Messages, and the replies back.
 
-How the request is read is in `dialects/openai_chat/read.py`, what becomes of it in `mappings/openai_to_messages.py`;
-how a reply is read and written in `dialects/anthropic_messages/walk.py` and `dialects/openai_chat/emit.py`.
+A guardrail of Bedrock's, which Converse has in the body, leaves in headers (`mappings/converse_on_invoke.py`).
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ api = 1
 operations = ("generate",)
 
 
-def open(ask: ClientRequest, target: Target, drop: Drop) -> Translation:  # noqa: A001 (the contract's name)
-    asked = chat_read_options.read_request(ask.top, drop)
-    made = openai_to_messages.request(asked, target, drop, stream=ask.stream)
-    include_usage = chat_read_options.include_usage(ask.top, drop)
-    headers = {**ask.headers, **converse_on_invoke.guardrail(asked.guardrail, target, drop)}
+def open(request: ClientRequest, target: Target, drop: Drop) -> Translation:  # noqa: A001 (the contract's name)
+    values = chat_read_options.read_request(request.top, drop)
+    converted = openai_to_messages.convert(values, target, drop, stream=request.stream)
+    include_usage = chat_read_options.include_usage(request.top, drop)
+    headers = {**request.headers, **converse_on_invoke.guardrail_headers(values.guardrail, target, drop)}
     return Translation(
-        replace(ask.with_body("anthropic_messages", made.body), headers=headers),
-        messages_walk.Reader(made.names, made.schema_tool, target.caps.family, drop),
-        chat_emit.Stream(ask.model, drop, include_usage=include_usage),
-        partial(chat_emit.Whole, ask.model, drop),
+        replace(request.with_body("anthropic_messages", converted.body), headers=headers),
+        messages_walk.Reader(converted.names, converted.schema_tool, target.caps.family, drop),
+        chat_emit.Stream(request.model, drop, include_usage=include_usage),
+        partial(chat_emit.Whole, request.model, drop),
     )

@@ -1,8 +1,4 @@
-"""Chat Completions to Bedrock Converse, and what Converse answers back to Chat.
-
-How the request is read is in `dialects/openai_chat/read.py`, what becomes of it in `mappings/openai_to_converse.py`;
-how a reply is read and written in `dialects/bedrock_converse/walk.py` and `dialects/openai_chat/emit.py`.
-"""
+"""OpenAI Chat Completions to Bedrock Converse, and the replies back."""
 
 from __future__ import annotations
 
@@ -19,12 +15,13 @@ api = 1
 operations = ("generate",)
 
 
-def open(ask: ClientRequest, target: Target, drop: Drop) -> Translation:  # noqa: A001 (the contract's name)
-    made = openai_to_converse.request(chat_read_options.read_request(ask.top, drop), target, drop, stream=ask.stream)
-    include_usage = chat_read_options.include_usage(ask.top, drop)
+def open(request: ClientRequest, target: Target, drop: Drop) -> Translation:  # noqa: A001 (the contract's name)
+    values = chat_read_options.read_request(request.top, drop)
+    converted = openai_to_converse.convert(values, target, drop, stream=request.stream)
+    include_usage = chat_read_options.include_usage(request.top, drop)
     return Translation(
-        ask.with_body("bedrock_converse", made.body),
-        converse_walk.Reader(made.names, made.schema_tool, target.caps.family, drop),
-        chat_emit.Stream(ask.model, drop, include_usage=include_usage),
-        partial(chat_emit.Whole, ask.model, drop),
+        request.with_body("bedrock_converse", converted.body),
+        converse_walk.Reader(converted.names, converted.schema_tool, target.caps.family, drop),
+        chat_emit.Stream(request.model, drop, include_usage=include_usage),
+        partial(chat_emit.Whole, request.model, drop),
     )

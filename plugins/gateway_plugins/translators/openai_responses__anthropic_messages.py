@@ -1,31 +1,21 @@
-"""OpenAI Responses to Anthropic Messages, and the replies back.
-
-How the request is read is in `dialects/openai_responses/read.py`, what becomes of it in
-`mappings/openai_to_messages.py`; how a reply is read and written in `dialects/anthropic_messages/walk.py` and
-`dialects/openai_responses/emit.py`.
-"""
+"""OpenAI Responses to Anthropic Messages, and the replies back."""
 
 from __future__ import annotations
 
-from functools import partial
-
-from gateway.contract.flag import ClientRequest, Drop, Target
+from gateway.contract.flag import ClientRequest, Drop, Target, Translation
 from gateway_plugins.dialects.anthropic_messages import walk as messages_walk
-from gateway_plugins.dialects.openai_responses import emit as responses_emit
-from gateway_plugins.dialects.openai_responses import read_options as responses_read_options
-from gateway_plugins.mappings import openai_to_messages
-from gateway_plugins.shared.reply_events import Translation
+from gateway_plugins.mappings import from_responses, openai_to_messages
 
 api = 1
 operations = ("generate",)
 
 
-def open(ask: ClientRequest, target: Target, drop: Drop) -> Translation:  # noqa: A001 (the contract's name)
-    asked, origins = responses_read_options.read_request(ask.top, drop)
-    made = openai_to_messages.request(asked, target, drop, stream=ask.stream)
-    return Translation(
-        ask.with_body("anthropic_messages", made.body),
-        messages_walk.Reader(made.names, made.schema_tool, target.caps.family, drop),
-        responses_emit.Stream(ask, origins, drop),
-        partial(responses_emit.Whole, ask, origins, drop),
+def open(request: ClientRequest, target: Target, drop: Drop) -> Translation:  # noqa: A001 (the contract's name)
+    return from_responses.translate(
+        request,
+        target,
+        drop,
+        upstream="anthropic_messages",
+        convert=openai_to_messages.convert,
+        read_reply=messages_walk.Reader,
     )

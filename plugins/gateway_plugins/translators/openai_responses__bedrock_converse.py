@@ -1,31 +1,21 @@
-"""OpenAI Responses to Bedrock Converse, and the replies back.
-
-How the request is read is in `dialects/openai_responses/read.py`, what becomes of it in
-`mappings/openai_to_converse.py`; how a reply is read and written in `dialects/bedrock_converse/walk.py` and
-`dialects/openai_responses/emit.py`.
-"""
+"""OpenAI Responses to Bedrock Converse, and the replies back."""
 
 from __future__ import annotations
 
-from functools import partial
-
-from gateway.contract.flag import ClientRequest, Drop, Target
+from gateway.contract.flag import ClientRequest, Drop, Target, Translation
 from gateway_plugins.dialects.bedrock_converse import walk as converse_walk
-from gateway_plugins.dialects.openai_responses import emit as responses_emit
-from gateway_plugins.dialects.openai_responses import read_options as responses_read_options
-from gateway_plugins.mappings import openai_to_converse
-from gateway_plugins.shared.reply_events import Translation
+from gateway_plugins.mappings import from_responses, openai_to_converse
 
 api = 1
 operations = ("generate",)
 
 
-def open(ask: ClientRequest, target: Target, drop: Drop) -> Translation:  # noqa: A001 (the contract's name)
-    asked, origins = responses_read_options.read_request(ask.top, drop)
-    made = openai_to_converse.request(asked, target, drop, stream=ask.stream)
-    return Translation(
-        ask.with_body("bedrock_converse", made.body),
-        converse_walk.Reader(made.names, made.schema_tool, target.caps.family, drop),
-        responses_emit.Stream(ask, origins, drop),
-        partial(responses_emit.Whole, ask, origins, drop),
+def open(request: ClientRequest, target: Target, drop: Drop) -> Translation:  # noqa: A001 (the contract's name)
+    return from_responses.translate(
+        request,
+        target,
+        drop,
+        upstream="bedrock_converse",
+        convert=openai_to_converse.convert,
+        read_reply=converse_walk.Reader,
     )

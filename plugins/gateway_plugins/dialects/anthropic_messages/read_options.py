@@ -1,13 +1,11 @@
-"""Readers of a Messages request's tools and parameters, for any conversion from it: the second half of
-`read.py`, by the same rules.
+"""Readers of a Messages request's tools and parameters, for any conversion from it, by the rules of `read.py`.
 
-What parameters mean for a model is decided in `shared/settings.py`.
+The settings that a model is asked for are decided in `shared/settings.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from gateway.contract.errors import invalid
@@ -15,7 +13,10 @@ from gateway.contract.flag import Caps, Drop, Members
 from gateway_plugins.dialects.anthropic_messages.read import ttl_of
 from gateway_plugins.shared import checks
 from gateway_plugins.shared.fields import Ttl, member, param
-from gateway_plugins.shared.settings import SAMPLING, ThinkingRequest, nearest_effort, parse_thinking
+from gateway_plugins.shared.offered_tools import OfferedTools, Tool, ToolChoice
+from gateway_plugins.shared.output_format import JsonFormat
+from gateway_plugins.shared.settings import SAMPLING, Parameters
+from gateway_plugins.shared.thinking import ThinkingRequest, nearest_effort, parse_thinking
 
 _CARRIED: Final = frozenset(
     {
@@ -24,7 +25,7 @@ _CARRIED: Final = frozenset(
         "thinking", "tool_choice", "tools", "top_k", "top_p",
     }
 )  # fmt: skip
-"""Members that are carried, refused, or reported by name; `metadata` says who asks, which is nobody's business."""
+"""Members that are carried, refused, or reported by name. `metadata` names the user, whom no provider needs to know."""
 _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     # values that ask for nothing, so that leaving them out loses nothing
     "speed": ("standard",),
@@ -32,79 +33,55 @@ _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "context_management": ({}, {"edits": []}),
 }
 REFUSED_MEMBERS: Final[Mapping[str, str]] = {
-    # what cannot be left out without changing what the client gets, and what to do instead
+    # members without which the client would get something else, and the advice in the error
     "thread": "no conversations are stored here: send the whole conversation as messages",
     "compaction": "only Anthropic's own servers compact a conversation: leave it out",
     "mcp_servers": "only Anthropic's own servers call MCP servers: leave it out, and offer their tools yourself",
 }
 _USUAL_TIERS: Final = (None, "auto", "standard_only")
 _TIERS: Final = ("flex", "priority")
-"""Bedrock's words for a tier, which clients may send that know where they talk to."""
+"""Bedrock's words for a tier, which clients send that know their provider."""
 _MODES: Final = ("auto", "any", "tool", "none")
-_ON_TOOLS: Final = (
+_TOOL_MEMBERS: Final = (
     "type", "name", "description", "input_schema", "strict", "cache_control", "allowed_callers",
     "eager_input_streaming",
 )  # fmt: skip
-"""The last says how soon a call's input streams, not what comes: opencode and the AI SDK send it with every tool."""
-_ALONE_AT: Final = "/tool_choice/disable_parallel_tool_use"
+"""Members of a tool that are read or mean nothing here.
+
+`eager_input_streaming` only makes a call's input stream sooner. opencode and the AI SDK send it with every tool.
+"""
+_PARALLEL_AT: Final = "/tool_choice/disable_parallel_tool_use"
 _EFFORT_AT: Final = "/output_config/effort"
-_DIRECT: Final[tuple[Any, ...]] = (None, [], ["direct"])
-
-
-@dataclass(frozen=True, slots=True)
-class Tool:
-    """A tool that the client runs."""
-
-    at: str
-    name: str
-    description: str
-    schema: Any
-    """As it came."""
-    strict: bool
-    ttl: Ttl = None
-
-
-@dataclass(frozen=True, slots=True)
-class Tools:
-    """The tools, and the choice among them: `mode` is auto, any, tool or none, `name` belongs to tool."""
-
-    offered: tuple[Tool, ...]
-    mode: str
-    name: str
-    parallel: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Format:
-    """An answer of a JSON schema. `at` is the JSON pointer of what asks for it."""
-
-    schema: dict[str, Any]
-    at: str
+_DIRECT_CALLERS: Final[tuple[Any, ...]] = (None, [], ["direct"])
 
 
 def leftovers(top: Members, drop: Drop) -> None:
     """Report every member that no conversion from Messages carries and that asked for something.
 
-    Raises `Refused` for one without which the answer would be another.
+    Raises `Refused` for a member without which the answer would be another.
     """
     checks.refuse(top, REFUSED_MEMBERS, _NEUTRAL)
     checks.leftovers(top, _CARRIED, _NEUTRAL, drop)
 
 
-def tools(top: Members, drop: Drop) -> Tools:
-    """Raises `Refused` for a tool that Anthropic's servers would run, and for a demand that no tool can meet."""
+def tools(top: Members, drop: Drop) -> OfferedTools:
+    """Return the tools, and the choice among them.
+
+    Raises `Refused` for a tool that Anthropic's servers would run, and for a choice that no tool can meet.
+    """
     raws = checks.list_of(member(top, "tools"), "/tools")
-    offered = tuple(_tool(raw, f"/tools/{index}", drop) for index, raw in enumerate(raws))
+    offered = [_tool(raw, f"/tools/{index}", drop) for index, raw in enumerate(raws)]
     choice = checks.object_of(member(top, "tool_choice"), "/tool_choice")
     mode, name = choice.get("type", "auto"), choice.get("name")
     if not isinstance(mode, str) or mode not in _MODES:
         raise invalid(f'tool_choice.type: "{mode}" is not one of {", ".join(_MODES)}', "tool_choice.type")
     if mode in {"any", "tool"} and not offered:
         raise invalid("tool_choice: a tool is demanded but none is offered; send tools", "tool_choice")
-    if mode == "tool" and name not in [tool.name for tool in offered]:  # of any type
+    if mode == "tool" and name not in [tool.name for tool in offered]:  # the name may be of any type
         raise invalid(f'tool_choice.name: no tool is named "{name}"', "tool_choice.name")
-    parallel = checks.flag_of(choice.get("disable_parallel_tool_use"), _ALONE_AT) is not True
-    return Tools(offered, str(mode), str(name) if mode == "tool" else "", parallel)
+    parallel = checks.flag_of(choice.get("disable_parallel_tool_use"), _PARALLEL_AT) is not True
+    name = str(name) if mode == "tool" else ""
+    return OfferedTools(offered, ToolChoice(mode, name, parallel, parallel_at=_PARALLEL_AT))
 
 
 def _tool(raw: Any, at: str, drop: Drop) -> Tool:
@@ -115,52 +92,58 @@ def _tool(raw: Any, at: str, drop: Drop) -> Tool:
         raise invalid(f"{param(at)}: the tool {what} is not one that this model can call; leave it out", param(at))
     if not isinstance(name, str) or not name.strip():
         raise invalid(f"{param(at)}.name must not be empty", f"{param(at)}.name")
-    checks.inner_leftovers(tool, _ON_TOOLS, at, drop)
-    if tool.get("allowed_callers") not in _DIRECT:
+    checks.inner_leftovers(tool, _TOOL_MEMBERS, at, drop)
+    if tool.get("allowed_callers") not in _DIRECT_CALLERS:
         drop(f"{at}/allowed_callers")
     return Tool(
         at=at,
         name=name,
         description=checks.text_of(tool.get("description"), f"{at}/description"),
         schema=tool.get("input_schema"),
+        schema_at=f"{at}/input_schema",
         strict=checks.flag_of(tool.get("strict"), f"{at}/strict") is True,
+        strict_at=f"{at}/strict",
         ttl=ttl_of(tool, at, drop),
+        ttl_at=f"{at}/cache_control",
     )
 
 
 def ttl(top: Members, drop: Drop) -> Ttl:
-    """A cache mark on the whole prompt."""
+    """Return the lifetime of a cache breakpoint on the whole prompt."""
     return ttl_of({"cache_control": member(top, "cache_control")}, "", drop)
 
 
-def limit(top: Members) -> int | None:
-    return checks.limit(top, "max_tokens")
+def parameters(top: Members, caps: Caps, drop: Drop) -> Parameters:
+    """Return the parameters. Raises `Refused` for one that is malformed."""
+    return Parameters(
+        thinking=_thinking(top, caps, drop),
+        limit=checks.limit(top, "max_tokens"),
+        limit_at="/max_tokens",
+        sampling=checks.numbers(top, SAMPLING),
+        stops=_stops(top),
+        stops_at="/stop_sequences",
+    )
 
 
-def sampling(top: Members) -> dict[str, float]:
-    """temperature, top_p and top_k, as far as they are given."""
-    return checks.numbers(top, SAMPLING)
-
-
-def stops(top: Members) -> list[str]:
-    """Empty ones are left out: they stop nothing, and are refused upstream."""
-    found = checks.list_of(member(top, "stop_sequences"), "/stop_sequences")
-    if not all(isinstance(stop, str) for stop in found):
+def _stops(top: Members) -> list[str]:
+    """Return the stop sequences without empty ones, which stop nothing and are refused upstream."""
+    stops = checks.list_of(member(top, "stop_sequences"), "/stop_sequences")
+    if not all(isinstance(stop, str) for stop in stops):
         raise invalid("stop_sequences must be a list of strings", "stop_sequences")
-    return [stop for stop in found if stop]
+    return [stop for stop in stops if stop]
 
 
-def effort(top: Members) -> str:
-    """`output_config.effort`, "" when nothing is said."""
+def _effort(top: Members) -> str:
+    """Return `output_config.effort`, or ""."""
     config = checks.object_of(member(top, "output_config"), "/output_config")
     return checks.effort(config.get("effort"), "output_config.effort")
 
 
-def wish(top: Members, caps: Caps, drop: Drop) -> ThinkingRequest:
-    """What is said of thinking.
+def _thinking(top: Members, caps: Caps, drop: Drop) -> ThinkingRequest:
+    """Return the thinking that is requested.
 
-    To Claude an effort without thinking does not mean that it should think: it says how much to write. To other models
-    it is the only word that they have for both.
+    An effort without thinking does not ask Claude to think: it says how much to write. Other models have no other word
+    for either.
     """
     raw = member(top, "thinking")
     if isinstance(raw, dict):
@@ -168,27 +151,27 @@ def wish(top: Members, caps: Caps, drop: Drop) -> ThinkingRequest:
             drop("/thinking/type")
             raw = {"type": "adaptive"}
         checks.inner_leftovers(raw, ("type", "budget_tokens", "display"), "/thinking", drop)
-    own = parse_thinking(raw)
-    wanted = effort(top)
-    thinks = own is not None and own.mode != "disabled"
+    anthropic = parse_thinking(raw)
+    effort = _effort(top)
+    thinks = anthropic is not None and anthropic.mode != "disabled"
     if caps.reasoning in {"budget", "adaptive"} and not (thinks and not caps.effort_beta):
-        wanted = ""
-    return ThinkingRequest(wanted, own, effort_at=_EFFORT_AT)
+        effort = ""
+    return ThinkingRequest(effort, anthropic, effort_at=_EFFORT_AT)
 
 
-def effort_alone(top: Members, wished: ThinkingRequest, caps: Caps, drop: Drop) -> str:
-    """The effort that a Claude is asked for beside its thinking, or without any; "" where the wish holds it."""
-    wanted = effort(top)
-    if not wanted or wished.effort:
+def answer_effort(top: Members, thinking: ThinkingRequest, caps: Caps, drop: Drop) -> str:
+    """Return the effort of the whole answer to ask a Claude for, or "" if the effort belongs to its thinking."""
+    effort = _effort(top)
+    if not effort or thinking.effort:
         return ""
-    nearest = nearest_effort(wanted, caps.efforts) if caps.reasoning == "adaptive" or caps.effort_beta else ""
-    if nearest != wanted:
+    nearest = nearest_effort(effort, caps.efforts) if caps.reasoning == "adaptive" or caps.effort_beta else ""
+    if nearest != effort:
         drop(_EFFORT_AT)
     return nearest
 
 
-def format_(top: Members, drop: Drop) -> Format | None:
-    """`output_config.format`, or `output_format`, its older name."""
+def output_format(top: Members, drop: Drop) -> JsonFormat | None:
+    """Return the format in `output_config.format`, or in `output_format`, its older name."""
     config = checks.object_of(member(top, "output_config"), "/output_config")
     checks.inner_leftovers(config, ("effort", "format"), "/output_config", drop)
     at = "/output_config/format" if config.get("format") is not None else "/output_format"
@@ -198,11 +181,11 @@ def format_(top: Members, drop: Drop) -> Format | None:
     schema = raw.get("schema") if isinstance(raw, dict) and raw.get("type") == "json_schema" else None
     if not isinstance(schema, dict):
         raise invalid(f"{param(at)} must be of type json_schema, with a schema", param(at))
-    return Format(schema, at)
+    return JsonFormat(schema, f"{at}/schema", f"{at}/schema")
 
 
 def service_tier(top: Members) -> str:
-    """Bedrock's `flex` or `priority`; "" for the usual one, by either of Anthropic's words."""
+    """Return Bedrock's `flex` or `priority`, or "" for the usual tier by either of Anthropic's words."""
     tier = member(top, "service_tier")
     if tier in _USUAL_TIERS:
         return ""

@@ -1,36 +1,38 @@
-"""Thinking and the answer's format in the words of a Messages request.
+"""Writers of thinking for a Messages request, and of members that several writers share.
 
-What is asked for is decided in `shared/settings.py`. Turns, tools and cache marks are in `demand.py`.
-Which part of JSON Schema a format may have is in `shared/schemas.py`. Sources: Anthropic's API reference (Messages,
-Extended thinking, Structured outputs).
+Which thinking to ask for is decided in `shared/thinking.py`. Turns and cache breakpoints are in `demand.py`, tools and
+the answer's format in `tools.py`. Sources: Anthropic's API reference (Messages, Extended thinking, Structured outputs).
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
-from gateway_plugins.shared.settings import ThinkingPlan
+from gateway_plugins.shared.settings import UpstreamRules
+from gateway_plugins.shared.thinking import ThinkingPlan
 
 Body = dict[str, Any]
 
+RULES: Final = UpstreamRules(needs_limit=True, always_thinking_restricts=True)
 
-def thinking(thought: ThinkingPlan) -> Body:
-    """The members `thinking` and `output_config`."""
-    if not thought.is_anthropic:
+
+def thinking(plan: ThinkingPlan) -> Body:
+    """Return the members `thinking` and `output_config`."""
+    if not plan.is_anthropic:
         return {}
-    shown = {"display": thought.display} if thought.display else {}
-    if thought.form == "budget":
-        return {"thinking": {"type": "enabled", "budget_tokens": thought.tokens, **shown}}
-    body: Body = {"thinking": {"type": "adaptive", **shown}}
-    return body | ({"output_config": {"effort": thought.effort}} if thought.effort else {})
+    display = {"display": plan.display} if plan.display else {}
+    if plan.form == "budget":
+        return {"thinking": {"type": "enabled", "budget_tokens": plan.tokens, **display}}
+    body: Body = {"thinking": {"type": "adaptive", **display}}
+    return body | ({"output_config": {"effort": plan.effort}} if plan.effort else {})
 
 
 def merge(*bodies: Body) -> Body:
-    """Members of several decisions; each may have something to say in `output_config`, or need a beta."""
-    merge: Body = {}
+    """Return the members of several writers. Those of `output_config` and `anthropic_beta` are joined."""
+    merged: Body = {}
     for body in bodies:
-        config = {**merge.get("output_config", {}), **body.get("output_config", {})}
-        betas = list(dict.fromkeys([*merge.get("anthropic_beta", []), *body.get("anthropic_beta", [])]))
+        config = {**merged.get("output_config", {}), **body.get("output_config", {})}
+        betas = list(dict.fromkeys([*merged.get("anthropic_beta", []), *body.get("anthropic_beta", [])]))
         both = {"output_config": config, "anthropic_beta": betas}
-        merge |= body | {name: value for name, value in both.items() if value}
-    return merge
+        merged |= body | {name: value for name, value in both.items() if value}
+    return merged

@@ -1,8 +1,8 @@
-"""Tools as a Messages request has them: definitions, the choice among them, an answer's format.
+"""Writers of tools for a Messages request: definitions, the choice among them, the answer's format.
 
-Shared by conversions that end in Messages, like `demand.py`, which holds the turns. Nothing here knows the
-client's dialect; what a model takes is read from its capabilities. Sources: Anthropic's API reference (Tool use,
-Structured outputs, Extended thinking); the defects of peers named beside the rules.
+Every conversion that ends in Messages uses them. Nothing here knows the client's dialect; the model's capabilities say
+which members it takes. Turns are in `demand.py`. Sources: Anthropic's API reference (Tool use, Structured outputs,
+Extended thinking); the defects of peers named beside the rules.
 """
 
 from __future__ import annotations
@@ -10,46 +10,57 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-import orjson
-
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Caps, Drop
+from gateway_plugins.dialects.anthropic_messages.demand import CacheBreakpoints
 from gateway_plugins.dialects.anthropic_messages.settings import Body
-from gateway_plugins.dialects.bedrock_converse.tools import Choice
-from gateway_plugins.dialects.openai_chat.options import Format, Output
+from gateway_plugins.shared.offered_tools import Tool, ToolChoice
+from gateway_plugins.shared.output_format import FormattedOutput, JsonFormat, schema_hint
 from gateway_plugins.shared.schemas import is_recursive, restrict_schema
-from gateway_plugins.shared.settings import JSON_HINT
-from gateway_plugins.shared.tools import tool_schema, unused
+from gateway_plugins.shared.tools import Names, tool_schema, unused
 from gateway_plugins.shared.turns import Block
 
-_JSON_TOOL: Final = "json_answer"
-_JSON_TOOL_SAYS: Final = "Give the final answer to the user as the input of this tool."
+_SCHEMA_TOOL: Final = "json_answer"
+_SCHEMA_TOOL_DESCRIPTION: Final = "Give the final answer to the user as the input of this tool."
 
 
-def tool(name: str, description: str, schema: Any, at: str) -> Block:
-    """A tool. `name` is as `tools.Names` gives it, `at` the JSON pointer of the schema in the client's request."""
-    made: Block = {"name": name, "input_schema": tool_schema(schema, name, at)}
+def build_tools(
+    offered: Sequence[Tool], names: Names, breakpoints: CacheBreakpoints, caps: Caps, drop: Drop
+) -> list[Block]:
+    """Return the definitions of the tools, each with the cache breakpoint that the client put on it."""
+    tools = []
+    for tool in offered:
+        made = _definition(names.alias(tool.name), tool.description, tool.schema, tool.schema_at)
+        if tool.strict:
+            _make_strict(made, tool, caps, drop)
+        breakpoints.put(tool.ttl, [made], "tools", tool.ttl_at)
+        tools.append(made)
+    return tools
+
+
+def _definition(name: str, description: str, schema: Any, schema_at: str) -> Block:
+    made: Block = {"name": name, "input_schema": tool_schema(schema, name, schema_at)}
     if description.strip():
         made["description"] = description
     return made
 
 
-def make_strict(tool: Block, caps: Caps, drop: Drop, at: str, schema_at: str) -> None:
-    """`strict` on a tool, where the model takes it: its schema is then held to the same limits as an answer's.
-
-    `at` is the JSON pointer of the client's wish, `schema_at` of the schema.
-    """
-    if not caps.strict_tools or is_recursive(tool["input_schema"]):
-        drop(at)
+def _make_strict(made: Block, tool: Tool, caps: Caps, drop: Drop) -> None:
+    """Set `strict` if the model takes it. The schema is then restricted as that of an answer."""
+    if not caps.strict_tools or is_recursive(made["input_schema"]):
+        drop(tool.strict_at)
         return
-    tool["input_schema"] = restrict_schema(tool["input_schema"], drop, schema_at)
-    tool["strict"] = True
+    made["input_schema"] = restrict_schema(made["input_schema"], drop, tool.schema_at)
+    made["strict"] = True
 
 
 def choose(
-    tools: Sequence[Block], choice: Choice, messages: Sequence[Block], caps: Caps, drop: Drop, *, thinks: bool
+    tools: Sequence[Block], choice: ToolChoice, messages: Sequence[Block], caps: Caps, drop: Drop, *, thinks: bool
 ) -> Body:
-    """`tools` and `tool_choice`. `thinks`: Anthropic's thinking stands beside them, which takes no forced tool."""
+    """Return `tools` and `tool_choice`.
+
+    `thinks` is true if Anthropic's thinking stands beside them, which takes no forced tool.
+    """
     if not tools:
         return _unoffered(messages)
     if not caps.tools:
@@ -57,8 +68,8 @@ def choose(
     made: Block = {"type": choice.mode}
     if choice.mode == "tool":
         made["name"] = choice.name
-    if choice.mode in {"any", "tool"} and (thinks or not caps.forced_tool_choice):
-        drop(choice.path)
+    if choice.is_forced and (thinks or not caps.forced_tool_choice):
+        drop(choice.at)
         made = {"type": "auto"}
     if not choice.parallel and choice.mode != "none":
         made["disable_parallel_tool_use"] = True
@@ -66,7 +77,10 @@ def choose(
 
 
 def _unoffered(messages: Sequence[Block]) -> Body:
-    """A history with tool calls demands tools (agentgateway#2192): those that it names, not to be called again."""
+    """Return definitions of the tools that the history calls, without which it is refused (agentgateway#2192).
+
+    None of them may be called again.
+    """
     called = {
         block["name"]: {"name": block["name"], "input_schema": {"type": "object", "properties": {}}}
         for message in messages
@@ -76,35 +90,34 @@ def _unoffered(messages: Sequence[Block]) -> Body:
     return {"tools": list(called.values()), "tool_choice": {"type": "none"}} if called else {}
 
 
-def output(wanted: Format | None, chosen: Body, caps: Caps, drop: Drop, *, thinks: bool, schema_at: str = "") -> Output:
-    """The format natively, by a tool that must be called, or by a hint that is reported.
-
-    `chosen` is what `choose` made; the result's body stands in its place. `schema_at` is the JSON pointer of the schema
-    where it is not that of the wish.
-    """
+def build_output(wanted: JsonFormat | None, chosen: Body, caps: Caps, drop: Drop, *, thinks: bool) -> FormattedOutput:
+    """Return the members that ask for the format. `chosen` is the result of `choose`, whose members are included."""
     if wanted is None:
-        return Output(chosen)
+        return FormattedOutput(chosen)
     if caps.json_schema and not is_recursive(wanted.schema):
-        schema = restrict_schema(wanted.schema, drop, schema_at or wanted.path)
+        schema = restrict_schema(wanted.schema, drop, wanted.schema_at)
         if wanted.description:
             schema.setdefault("description", wanted.description)
-        return Output(chosen | {"output_config": {"format": {"type": "json_schema", "schema": schema}}})
+        return FormattedOutput(chosen | {"output_config": {"format": {"type": "json_schema", "schema": schema}}})
     if not caps.tools or not caps.forced_tool_choice or thinks:
-        drop(wanted.path)
-        schema_text = orjson.dumps(wanted.schema).decode()
-        return Output(chosen, hint=f"{JSON_HINT} It must match this JSON schema: {schema_text}")
-    return _by_tool(wanted, chosen, schema_at or wanted.path)
+        drop(wanted.at)
+        return FormattedOutput(chosen, hint=schema_hint(wanted.schema))
+    return _schema_tool_output(wanted, chosen)
 
 
-def _by_tool(wanted: Format, chosen: Body, schema_at: str) -> Output:
-    """The answer as a forced tool's input. With other tools, one of all must be called; a demanded one stays so."""
+def _schema_tool_output(wanted: JsonFormat, chosen: Body) -> FormattedOutput:
+    """Return the format as a schema tool. Beside other tools the model must call one of them all.
+
+    A tool that the client demands stays demanded.
+    """
     tools = chosen.get("tools", [])
-    name = unused(_JSON_TOOL, {tool["name"] for tool in tools})
-    says = " ".join(filter(None, [_JSON_TOOL_SAYS, wanted.description]))
+    name = unused(_SCHEMA_TOOL, {tool["name"] for tool in tools})
+    description = " ".join(filter(None, [_SCHEMA_TOOL_DESCRIPTION, wanted.description]))
     choice = chosen.get("tool_choice", {"type": "auto"})
     if not tools or choice["type"] == "none":
         choice = {"type": "tool", "name": name}
     elif choice["type"] == "auto":
         choice = {**choice, "type": "any"}
-    schema_tool = tool(name, says, wanted.schema, schema_at)
-    return Output({**chosen, "tools": [*tools, schema_tool], "tool_choice": choice}, schema_tool=name)
+    schema_tool = _definition(name, description, wanted.schema, wanted.schema_at)
+    body = {**chosen, "tools": [*tools, schema_tool], "tool_choice": choice}
+    return FormattedOutput(body, schema_tool=name)

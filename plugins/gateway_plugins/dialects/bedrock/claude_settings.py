@@ -17,7 +17,9 @@ from gateway.contract.flag import Drop, Target
 from gateway_plugins.shared import settings
 from gateway_plugins.shared.lenient import mapping, whole_number
 from gateway_plugins.shared.members_in_place import EditedMembers
-from gateway_plugins.shared.settings import SAMPLING, ThinkingPlan
+from gateway_plugins.shared.output_format import JSON_HINT, schema_hint
+from gateway_plugins.shared.settings import SAMPLING
+from gateway_plugins.shared.thinking import EFFORTS, ThinkingPlan, nearest_effort
 
 Changes = dict[str, bytes | None]
 
@@ -54,10 +56,10 @@ def _effort(edited: EditedMembers, target: Target, betas: list[str], drop: Drop)
     caps = target.caps
     config = mapping(edited["output_config"])
     effort = config.get("effort")
-    if effort not in settings.EFFORTS:
+    if effort not in EFFORTS:
         return  # the provider judges an unknown word
     if caps.reasoning == "adaptive" or caps.effort_beta:
-        nearest = settings.nearest_effort(effort, caps.efforts)
+        nearest = nearest_effort(effort, caps.efforts)
         if nearest != effort:
             drop("/output_config/effort")
             config["effort"] = nearest
@@ -93,8 +95,7 @@ def _format(edited: EditedMembers, target: Target, drop: Drop) -> Changes:
 
 
 def _schema_prompt(schema: Any) -> str:
-    hint = settings.JSON_HINT
-    return f"{hint} It must match this JSON schema: {orjson.dumps(schema).decode()}" if schema else hint
+    return schema_hint(schema) if schema else JSON_HINT
 
 
 def system_blocks(value: Any) -> list[Any]:
@@ -115,6 +116,6 @@ def _budget(edited: EditedMembers) -> int:
 
 def _limit(edited: EditedMembers, target: Target) -> int:
     """Return a limit for a client without one, with room for the model's usual answer beside its thinking."""
-    limit = settings.output_limit(None, ThinkingPlan(tokens=_budget(edited)), target.caps, demanded=True)
+    limit = settings.output_limit(None, ThinkingPlan(tokens=_budget(edited)), target.caps, needed=True)
     assert limit is not None
     return limit

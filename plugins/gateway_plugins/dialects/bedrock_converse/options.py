@@ -1,29 +1,32 @@
-"""Decisions on a request's parameters in Converse's words: limits, sampling, stop sequences, how a family thinks.
+"""Writers of parameters for a Converse request: limit, sampling, stop sequences, a model family's form of thinking.
 
-Shared by the conversions that end in Converse; what is asked for is decided in `shared/settings.py`. The forms of
-thinking come from recorded traffic and LiteLLM's per-model data (agentgateway#3442: one family's form sent to another
-is a 400).
+Every conversion that ends in Converse uses them. Which settings to ask for is decided in `shared/settings.py`. The
+forms of thinking come from recorded traffic and LiteLLM's per-model data (agentgateway#3442: the form of one family
+sent to another is a 400).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
 from gateway.contract.flag import Caps, Drop
-from gateway_plugins.shared.settings import ThinkingPlan
+from gateway_plugins.shared.settings import Settings, UpstreamRules
+from gateway_plugins.shared.thinking import ThinkingPlan
 
 Block = dict[str, Any]
 
+RULES: Final = UpstreamRules()
 
-def thinking(thought: ThinkingPlan) -> Block:
-    """Fields of `additionalModelRequestFields`."""
-    effort, shown = thought.effort, {"display": thought.display} if thought.display else {}
+
+def thinking(plan: ThinkingPlan) -> Block:
+    """Return the members of `additionalModelRequestFields` that ask for thinking."""
+    effort, display = plan.effort, {"display": plan.display} if plan.display else {}
     forms: dict[str, Block] = {
         "": {},
-        "budget": {"thinking": {"type": "enabled", "budget_tokens": thought.tokens, **shown}},
+        "budget": {"thinking": {"type": "enabled", "budget_tokens": plan.tokens, **display}},
         "adaptive": {
-            "thinking": {"type": "adaptive", **shown},
+            "thinking": {"type": "adaptive", **display},
             **({"output_config": {"effort": effort}} if effort else {}),
         },
         "reasoning_effort": {"reasoning_effort": effort},
@@ -31,21 +34,19 @@ def thinking(thought: ThinkingPlan) -> Block:
         "reasoning_config": {"reasoning_config": effort},
         "nova": {"reasoningConfig": {"type": "enabled", "maxReasoningEffort": effort}},
     }
-    return forms[thought.form]
+    return forms[plan.form]
 
 
-def inference(
-    limit: int | None, sampled: Mapping[str, float], stops: Sequence[str], caps: Caps, drop: Drop
-) -> tuple[Block, Block]:
-    """`inferenceConfig`, and what of `additionalModelRequestFields` belongs to it."""
-    found = {
-        "maxTokens": limit,
-        "temperature": sampled.get("temperature"),
-        "topP": sampled.get("top_p"),
-        "stopSequences": list(stops) or None,
+def inference(settings: Settings, caps: Caps, drop: Drop) -> tuple[Block, Block]:
+    """Return `inferenceConfig`, and the members of `additionalModelRequestFields` that belong to it."""
+    members = {
+        "maxTokens": settings.limit,
+        "temperature": settings.sampling.get("temperature"),
+        "topP": settings.sampling.get("top_p"),
+        "stopSequences": list(settings.stops) or None,
     }
-    config = {name: value for name, value in found.items() if value is not None}
-    top_k = sampled.get("top_k")
+    config = {name: value for name, value in members.items() if value is not None}
+    top_k = settings.sampling.get("top_k")
     if top_k is None:
         return config, {}
     forms: dict[str, Block] = {
@@ -58,10 +59,10 @@ def inference(
 
 
 def response_fields(stops: Sequence[str], caps: Caps, *, stream: bool) -> Block:
-    """`additionalModelResponseFieldPaths`, where a conversion has something to ask for.
+    """Return `additionalModelResponseFieldPaths` with the stop sequence that was met, or {} if none can be.
 
-    Which stop sequence was met stands nowhere else in a reply (litellm#40064). The paths lead into Anthropic's own
-    reply, or into its `message_delta`: /delta/stop_sequence is what Vercel's AI SDK and opencode ask for in streams.
+    No other member of a reply names it (litellm#40064). The path leads into Anthropic's own reply, or into its
+    `message_delta`: /delta/stop_sequence is the path that Vercel's AI SDK and opencode send for streams.
     """
     if not (stops and caps.stop_sequence_named):
         return {}

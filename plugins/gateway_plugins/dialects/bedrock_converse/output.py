@@ -1,76 +1,80 @@
-"""An answer of a JSON schema, as a request to Converse asks for it: natively, by a tool, or by a hint.
+"""Writer of an answer's format for a Converse request: natively, by a schema tool, or by a hint.
 
-Shared by the conversions that end in Converse. Where the model has no structured output, a tool whose input is the
-answer stands in for it; where no tool can be demanded, the system's text asks. Nothing here knows the client's dialect.
+Every conversion that ends in Converse uses it. The three forms are explained in `shared/output_format.py`. Nothing here
+knows the client's dialect.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
 from gateway.contract.flag import Caps, Drop
-from gateway_plugins.dialects.bedrock_converse.tools import Choice, text_format, tool_spec
-from gateway_plugins.shared.schemas import is_recursive
-from gateway_plugins.shared.settings import JSON_HINT
+from gateway_plugins.dialects.bedrock_converse.tools import tool_spec
+from gateway_plugins.shared.offered_tools import ToolChoice
+from gateway_plugins.shared.output_format import JsonFormat, schema_hint
+from gateway_plugins.shared.schemas import is_recursive, restrict_schema
 from gateway_plugins.shared.tools import Block, unused
 
-_OUTPUT: Final = "json_output"
-_TOOL_HINT: Final = "Give your final answer by calling the tool "
-
-
-@dataclass(frozen=True, slots=True)
-class Format:
-    """What is wished for. `at` is the JSON pointer of the schema in the client's request, `wish_at` of the whole."""
-
-    schema: Any
-    at: str
-    name: str = ""
-    description: str = ""
-    wish_at: str = ""
-    """"" if that is `at`."""
+_SCHEMA_TOOL: Final = "json_output"
+_SCHEMA_TOOL_HINT: Final = "Give your final answer by calling the tool "
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What a wish becomes."""
+    """The tools, the choice among them, and the members that ask for a format."""
 
-    choice: Choice
-    """Among the tools, the one that stands in included."""
+    choice: ToolChoice
+    """The choice among the tools, the schema tool included."""
     specs: Sequence[Block]
+    """The tools, the schema tool included."""
     config: Block = field(default_factory=dict)
-    """`outputConfig`; {} for none."""
+    """The member `outputConfig`; {} if there is none."""
     schema_tool: str = ""
-    """The tool whose input is the answer; "" while there is none."""
+    """Name of the schema tool; "" if there is none."""
     hint: str = ""
-    """For the system's text; "" for none."""
+    """Text for the system prompt; "" if there is none."""
 
 
-def output(
-    wanted: Format | None, specs: Sequence[Block], choice: Choice, caps: Caps, drop: Drop, *, thinks: bool
+def build_output(
+    wanted: JsonFormat | None, specs: Sequence[Block], choice: ToolChoice, caps: Caps, drop: Drop, *, thinks: bool
 ) -> Output:
-    """`thinks`: Anthropic's thinking stands beside it, which takes no forced tool."""
+    """Return the format beside the tools and the choice among them.
+
+    `thinks` is true if Anthropic's thinking stands beside them, which takes no forced tool.
+    """
     if wanted is None:
         return Output(choice, specs)
     if caps.json_schema and not is_recursive(wanted.schema):
-        return Output(choice, specs, text_format(wanted.name, wanted.description, wanted.schema, drop, wanted.at))
-    if not caps.tools or choice.mode in {"any", "tool"}:
-        drop(wanted.wish_at or wanted.at)
-        said = f"{JSON_HINT} It must match this JSON schema: {orjson.dumps(wanted.schema).decode()}"
-        return Output(choice, specs, hint=said)
-    return _by_tool(wanted, specs, choice, caps, thinks=thinks)
+        return Output(choice, specs, _text_format(wanted, drop))
+    if not caps.tools or choice.is_forced:
+        drop(wanted.at)
+        return Output(choice, specs, hint=schema_hint(wanted.schema))
+    return _schema_tool_output(wanted, specs, choice, caps, thinks=thinks)
 
 
-def _by_tool(wanted: Format, specs: Sequence[Block], choice: Choice, caps: Caps, *, thinks: bool) -> Output:
+def _text_format(wanted: JsonFormat, drop: Drop) -> Block:
+    """Return `outputConfig` for the format. Each keyword that the schema loses is reported."""
+    defined = {"schema": orjson.dumps(restrict_schema(wanted.schema, drop, wanted.schema_at)).decode()}
+    if wanted.name:
+        defined["name"] = wanted.name
+    if wanted.description:
+        defined["description"] = wanted.description
+    return {"textFormat": {"type": "json_schema", "structure": {"jsonSchema": defined}}}
+
+
+def _schema_tool_output(
+    wanted: JsonFormat, specs: Sequence[Block], choice: ToolChoice, caps: Caps, *, thinks: bool
+) -> Output:
     offered = [spec for spec in specs if "toolSpec" in spec]
-    name = unused(_OUTPUT, {spec["toolSpec"]["name"] for spec in offered})
-    with_it = [*specs, tool_spec(name, wanted.description, wanted.schema, caps, wanted.at)]
+    name = unused(_SCHEMA_TOOL, {spec["toolSpec"]["name"] for spec in offered})
+    with_schema_tool = [*specs, tool_spec(name, wanted.description, wanted.schema, caps, wanted.schema_at)]
     if thinks or not caps.forced_tool_choice:
-        demanded = replace(choice, mode="auto", name="")
-        return Output(demanded, with_it, schema_tool=name, hint=f"{_TOOL_HINT}{name}.")
-    free = bool(offered) and choice.mode == "auto"
-    demanded = replace(choice, mode="any" if free else "tool", name="" if free else name)
-    return Output(demanded, with_it, schema_tool=name)
+        unforced = replace(choice, mode="auto", name="")
+        return Output(unforced, with_schema_tool, schema_tool=name, hint=f"{_SCHEMA_TOOL_HINT}{name}.")
+    any_tool = bool(offered) and choice.mode == "auto"
+    forced = replace(choice, mode="any" if any_tool else "tool", name="" if any_tool else name)
+    return Output(forced, with_schema_tool, schema_tool=name)

@@ -1,8 +1,11 @@
-"""Readers of a Converse request's conversation: what the client said, checked and in plain values, for any conversion.
+"""Readers of a Converse request's conversation into plain values (`values.py`), for any conversion from it.
 
-Source: botocore's service model (Message, ContentBlock and what is inside). A value that cannot be read is a 400 that
-names its field; a member that the model does not have is reported. Files come as bytes: what lies in a bucket, the
-gateway cannot read. What a provider can take belongs to the conversions, parameters to `read_options.py`.
+- A value that cannot be read is a 400 that names its field.
+- A member that the service model does not have is reported.
+- A file comes as bytes, because the gateway cannot read a bucket.
+
+Which values a provider takes belongs to the conversions, parameters to `read_options.py`. Source: botocore's service
+model (Message, ContentBlock and the shapes inside them).
 """
 
 from __future__ import annotations
@@ -27,8 +30,8 @@ from gateway_plugins.dialects.bedrock_converse.values import (
     ToolChange,
 )
 from gateway_plugins.shared import media
-from gateway_plugins.shared.checks import arguments
-from gateway_plugins.shared.fields import escape_step, member, param
+from gateway_plugins.shared.checks import arguments, list_of, struct, text_at
+from gateway_plugins.shared.fields import member, param
 from gateway_plugins.shared.media import Media
 from gateway_plugins.shared.reasoning import Reasoning
 from gateway_plugins.shared.reply_events import Citation
@@ -36,42 +39,43 @@ from gateway_plugins.shared.reply_events import Citation
 _ROLES: Final = ("user", "assistant", "system")
 _TTLS: Final = ("5m", "1h")
 _SOUNDS: Final[Mapping[str, str]] = {"mpeg": "mp3", "mpga": "mp3"}
-"""Converse's other words for a format of sound."""
+"""Formats of sound by the other words that Converse has for them."""
 _LOCATIONS: Final[Mapping[str, tuple[str, str]]] = {name: (kind, index) for kind, (name, index) in PLACES.items()}
-"""Location to the kind of a citation, and its index."""
-
-
+"""Kind of a citation and its index member, by the location's name."""
 _ANYWHERE: Final = (Text, CachePoint, ToolChange)
 _SIDES: Final[Mapping[str, tuple[type, ...]]] = {
     "user": (*_ANYWHERE, File, Document, SearchResult, Result),
     "assistant": (*_ANYWHERE, Reasoning, Call),
     "system": _ANYWHERE,
 }
-"""What a message of a role may hold: what the other dialects have a place for."""
+"""Values that a message of a role may hold, because the other dialects have a place for them."""
 
 
 def messages(top: Members, drop: Drop) -> list[Message]:
-    """The conversation, without what a provider's own tools did in it, which is reported."""
+    """Return the conversation. Calls and results of a provider's own tools are reported and left out."""
     servers: set[str] = set()
-    found = []
-    for index, raw in enumerate(listed(member(top, "messages"), "/messages")):
+    conversation = []
+    for index, raw in enumerate(list_of(member(top, "messages"), "/messages")):
         at = f"/messages/{index}"
         message = struct(raw, at, ("role", "content"), drop)
         role = message.get("role")
         if role not in _ROLES:
             raise invalid(f'{param(at)}.role: "{role}" is not one of {", ".join(_ROLES)}', f"{param(at)}.role")
         blocks = _blocks(message.get("content"), f"{at}/content", _BLOCKS, drop)
-        found.append(Message(str(role), at, _placed(_without_servers(blocks, servers, drop), str(role))))
-    return found
+        conversation.append(Message(str(role), at, _placed(_without_servers(blocks, servers, drop), str(role))))
+    return conversation
 
 
 def system(top: Members, drop: Drop) -> list[Block]:
-    """The system prompt: texts and cache points."""
+    """Return the texts and cache points of the system prompt."""
     return _placed(_blocks(member(top, "system"), "/system", _SYSTEM, drop), "system")
 
 
 def _without_servers(blocks: list[Block], servers: set[str], drop: Drop) -> list[Block]:
-    """Without the calls of tools that another provider ran itself, and their results; `servers` are their ids."""
+    """Return the blocks without calls of tools that another provider ran, and without their results.
+
+    `servers` collects the ids of such calls.
+    """
     kept = []
     for block in blocks:
         if isinstance(block, Call) and block.is_servers:
@@ -91,45 +95,17 @@ def _placed(blocks: list[Block], role: str) -> list[Block]:
     return blocks
 
 
-def struct(value: Any, at: str, known: Collection[str], drop: Drop) -> dict[str, Any]:
-    """An object; members that are not known are reported."""
-    if not isinstance(value, dict):
-        raise invalid(f"{param(at)} must be an object", param(at))
-    for name, inner in value.items():
-        if name not in known and inner is not None:
-            drop(f"{at}/{escape_step(name)}")
-    return value
-
-
 def union(value: Any, at: str, known: Collection[str]) -> tuple[str, Any]:
-    """Name and value of the one member that a union has set."""
+    """Return the name and value of the one member that a union sets."""
     given = {name: inner for name, inner in value.items() if inner is not None} if isinstance(value, dict) else {}
     if len(given) != 1 or not given.keys() <= set(known):
-        said = f", not {', '.join(given)}" if given else ""
-        raise invalid(f"{param(at)} must have exactly one of {', '.join(known)}{said}", param(at))
+        others = f", not {', '.join(given)}" if given else ""
+        raise invalid(f"{param(at)} must have exactly one of {', '.join(known)}{others}", param(at))
     return next(iter(given.items()))
 
 
-def listed(value: Any, at: str) -> list[Any]:
-    """A member that must be a list; null reads as none."""
-    if value is not None and not isinstance(value, list):
-        raise invalid(f"{param(at)} must be a list", param(at))
-    return value or []
-
-
-def text_at(inner: Mapping[str, Any], name: str, at: str, *, needed: bool = False) -> str:
-    """A member of the object at `at` that must be a string; null reads as "" unless it is needed."""
-    value = inner.get(name)
-    if value is None and not needed:
-        return ""
-    if not isinstance(value, str):
-        field = f"{param(at)}.{name}"
-        raise invalid(f"{field} must be a string", field)
-    return value
-
-
 def cache_point(value: Any, at: str, drop: Drop) -> CachePoint:
-    """A cache point; `at` is the pointer of its block."""
+    """Return a cache point. `at` is the JSON pointer of its block."""
     inner = struct(value, f"{at}/cachePoint", ("type", "ttl"), drop)
     ttl = inner.get("ttl")
     if ttl not in (None, *_TTLS):
@@ -142,11 +118,11 @@ _Read = Callable[[Any, str, Drop], Block]
 
 
 def _blocks(value: Any, at: str, known: Mapping[str, _Read], drop: Drop) -> list[Block]:
-    found = []
-    for index, raw in enumerate(listed(value, at)):
+    blocks = []
+    for index, raw in enumerate(list_of(value, at)):
         kind, inner = union(raw, f"{at}/{index}", known)
-        found.append(known[kind](inner, f"{at}/{index}", drop))
-    return found
+        blocks.append(known[kind](inner, f"{at}/{index}", drop))
+    return blocks
 
 
 def _text(value: Any, at: str, drop: Drop) -> Text:
@@ -155,7 +131,7 @@ def _text(value: Any, at: str, drop: Drop) -> Text:
 
 
 def _bytes(value: Any, at: str, others: Collection[str] = ()) -> tuple[str, Any]:
-    """The member that a source has set. Raises `Refused` for one that only AWS can read."""
+    """Return the name and value of the member that a source sets. Raises `Refused` for one that only AWS can read."""
     kind, inner = union(value, f"{at}/source", ("bytes", *others, "s3Location"))
     if kind == "s3Location":
         field = f"{param(at)}.source.s3Location"
@@ -207,7 +183,7 @@ def _document(value: Any, at: str, drop: Drop) -> Document:
 
 
 def _texts(value: Any, at: str, drop: Drop) -> tuple[str, ...]:
-    parts = enumerate(listed(value, at))
+    parts = enumerate(list_of(value, at))
     return tuple(
         text_at(struct(part, f"{at}/{index}", ("text",), drop), "text", f"{at}/{index}", needed=True)
         for index, part in parts
@@ -228,7 +204,7 @@ def _search_result(value: Any, at: str, drop: Drop) -> SearchResult:
 
 
 def _guarded(value: Any, at: str, drop: Drop) -> Block:
-    """Content that a guardrail is to look at. Without one it is content like any other."""
+    """Return content for a guardrail to examine. Without a guardrail it is content like any other."""
     at = f"{at}/guardContent"
     kind, inner = union(value, at, ("text", "image"))
     if kind == "image":
@@ -254,17 +230,17 @@ def _thinking(value: Any, at: str, drop: Drop) -> Reasoning:
 
 
 def _cited(value: Any, at: str, drop: Drop) -> Text:
-    """An answer with its sources, as a reply brought it."""
+    """Return an answer of an earlier turn with its sources."""
     at = f"{at}/citationsContent"
     inner = struct(value, at, ("content", "citations"), drop)
-    said = "".join(_texts(inner.get("content"), f"{at}/content", drop))
-    raws = enumerate(listed(inner.get("citations"), f"{at}/citations"))
-    found = (_citation(raw, f"{at}/citations/{index}", drop) for index, raw in raws)
-    return Text(at, said, tuple(filter(None, found)))
+    answer = "".join(_texts(inner.get("content"), f"{at}/content", drop))
+    raws = enumerate(list_of(inner.get("citations"), f"{at}/citations"))
+    citations = (_citation(raw, f"{at}/citations/{index}", drop) for index, raw in raws)
+    return Text(at, answer, tuple(filter(None, citations)))
 
 
 def _citation(value: Any, at: str, drop: Drop) -> Citation | None:
-    """None for one without a place, which only Bedrock has; it is reported."""
+    """Return a citation; one without a location, which only Bedrock has, is reported and None."""
     inner = struct(value, at, ("title", "source", "sourceContent", "location"), drop)
     cited = "".join(_texts(inner.get("sourceContent"), f"{at}/sourceContent", drop))
     title, source = text_at(inner, "title", at), text_at(inner, "source", at)
@@ -276,10 +252,10 @@ def _citation(value: Any, at: str, drop: Drop) -> Citation | None:
     if kind == "web":
         url = text_at(struct(place, f"{location}/web", ("url", "domain"), drop), "url", f"{location}/web")
         return Citation("web", cited, title, url or source)
-    named, index = _LOCATIONS[kind]
+    citation_kind, index = _LOCATIONS[kind]
     place = struct(place, f"{location}/{kind}", (index, "start", "end"), drop)
     numbers = [_number(place.get(name), f"{location}/{kind}/{name}") for name in (index, "start", "end")]
-    return Citation(named, cited, title, source, *numbers)
+    return Citation(citation_kind, cited, title, source, *numbers)
 
 
 def _number(value: Any, at: str) -> int:

@@ -1,35 +1,52 @@
-"""Tools and schemas as Converse takes them: specs, the choice among them, structured output.
+"""Writers of tools for a Converse request: specs, their schemas, the choice among them.
 
-Shared by the conversions that end in Converse, like `demand.py`, which holds the turns. Nothing here knows the
-client's dialect; what a model takes of a schema is read from its capabilities.
+Every conversion that ends in Converse uses them. Nothing here knows the client's dialect; the model's capabilities say
+which schemas it takes. Turns are in `demand.py`, the answer's format in `output.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
-
-import orjson
 
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Caps, Drop
+from gateway_plugins.dialects.bedrock_converse.demand import CacheBreakpoints
 from gateway_plugins.shared.fields import escape_step, param
+from gateway_plugins.shared.offered_tools import Tool, ToolChoice
 from gateway_plugins.shared.schemas import is_recursive, restrict_schema
-from gateway_plugins.shared.tools import Block, tool_schema
+from gateway_plugins.shared.tools import Block, Names, tool_schema
 
 _MAPS: Final = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
 _LISTS: Final = frozenset({"anyOf", "oneOf", "allOf", "prefixItems"})
 _SINGLE: Final = frozenset(
     {"items", "additionalProperties", "not", "contains", "if", "then", "else", "propertyNames", "unevaluatedProperties"}
 )
-"""Where JSON Schema has schemas inside schemas: in these places only, for a property may have any of these names."""
+"""With `_MAPS` and `_LISTS`, the keywords whose values are schemas. A property may have the name of a keyword."""
+
+
+def build_tools(
+    offered: Sequence[Tool], names: Names, breakpoints: CacheBreakpoints, caps: Caps, drop: Drop
+) -> list[Block]:
+    """Return the specs of the tools, each with the cache point that the client put on it behind it.
+
+    Raises `Refused` if the model calls no tools.
+    """
+    if offered and not caps.tools:
+        raise invalid("tools: this model calls no tools; leave them out", "tools")
+    specs: list[Block] = []
+    for tool in offered:
+        specs.append(tool_spec(names.alias(tool.name), tool.description, tool.schema, caps, tool.schema_at))
+        if tool.strict:
+            _make_strict(specs[-1]["toolSpec"], tool, caps, drop)
+        breakpoints.mark(specs, tool.ttl, tool.at, tool=True)
+    return specs
 
 
 def tool_spec(name: str, description: str, schema: Any, caps: Caps, at: str) -> Block:
-    """A tool. An empty description is refused upstream (litellm#24668), so that it is left out."""
+    """Return the spec of a tool. An empty description is left out, because it is refused (litellm#24668)."""
 
-    def cleaned(node: Block, path: str) -> Block:
+    def clean(node: Block, path: str) -> Block:
         if not isinstance(node.get("type", ""), (str, list)):
             raise invalid(f'{param(path)}.type: the schema of tool "{name}" must name a type', param(path))
         if not isinstance(node.get("required", []), list):
@@ -41,35 +58,24 @@ def tool_spec(name: str, description: str, schema: Any, caps: Caps, at: str) -> 
     spec: Block = {"name": name}
     if description.strip():
         spec["description"] = description
-    spec["inputSchema"] = {"json": tool_schema(_walked(schema, cleaned, at), name, at)}
+    spec["inputSchema"] = {"json": tool_schema(_map_schemas(schema, clean, at), name, at)}
     return {"toolSpec": spec}
 
 
-def make_strict(tool: Block, caps: Caps, drop: Drop, at: str, schema_at: str) -> None:
-    """`strict` on a tool, where the model takes it: its schema is then held to the same limits as an answer's.
-
-    `at` is the JSON pointer of the client's wish, `schema_at` of the schema.
-    """
-    spec = tool["toolSpec"]
+def _make_strict(spec: Block, tool: Tool, caps: Caps, drop: Drop) -> None:
+    """Set `strict` if the model takes it. The schema is then restricted as that of an answer."""
     if not caps.strict_tools or is_recursive(spec["inputSchema"]["json"]):
-        drop(at)
+        drop(tool.strict_at)
         return
-    spec["inputSchema"] = {"json": restrict_schema(spec["inputSchema"]["json"], drop, schema_at)}
+    spec["inputSchema"] = {"json": restrict_schema(spec["inputSchema"]["json"], drop, tool.schema_at)}
     spec["strict"] = True
 
 
-def text_format(name: str, description: str, schema: Block, drop: Drop, at: str) -> Block:
-    """`outputConfig` for an answer of a schema. What is taken out of the schema is reported, place by place."""
-    defined = {"schema": orjson.dumps(restrict_schema(schema, drop, at)).decode()}
-    if name:
-        defined["name"] = name
-    if description:
-        defined["description"] = description
-    return {"textFormat": {"type": "json_schema", "structure": {"jsonSchema": defined}}}
+def _map_schemas(schema: Any, change: Callable[[Block, str], Block], at: str) -> Any:
+    """Return a copy of the schema with `change` applied to every schema in it.
 
-
-def _walked(schema: Any, change: Callable[[Block, str], Block], at: str) -> Any:
-    """A copy of the schema with every schema in it changed. `true` and `false` become objects that mean the same."""
+    `true` and `false` become objects that mean the same.
+    """
     if isinstance(schema, bool):
         return {} if schema else {"not": {}}
     if not isinstance(schema, dict):
@@ -79,36 +85,25 @@ def _walked(schema: Any, change: Callable[[Block, str], Block], at: str) -> Any:
         path = f"{at}/{key}"
         if key in _MAPS:
             inner = value if isinstance(value, dict) else {}
-            node[key] = {name: _walked(sub, change, f"{path}/{escape_step(name)}") for name, sub in inner.items()}
+            node[key] = {name: _map_schemas(sub, change, f"{path}/{escape_step(name)}") for name, sub in inner.items()}
         elif key in _LISTS or (key == "items" and isinstance(value, list)):
             node[key] = [
-                _walked(sub, change, f"{path}/{index}")
+                _map_schemas(sub, change, f"{path}/{index}")
                 for index, sub in enumerate(value if isinstance(value, list) else ())
             ]
         elif key in _SINGLE and isinstance(value, dict):
-            node[key] = _walked(value, change, path)
+            node[key] = _map_schemas(value, change, path)
     return node
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """What the client says of calling tools. `mode` is auto, none, any or tool; `path` is where it says so."""
-
-    mode: str
-    name: str = ""
-    """As Converse gets it."""
-    parallel: bool = True
-    path: str = "/tool_choice"
-    parallel_path: str = "/parallel_tool_calls"
-
-
 def tool_config(
-    specs: list[Block], history: Sequence[str], choice: Choice, caps: Caps, drop: Drop, *, thinking: bool
+    specs: list[Block], history: Sequence[str], choice: ToolChoice, caps: Caps, drop: Drop, *, thinks: bool
 ) -> tuple[Block | None, Block]:
-    """`toolConfig`, and what of `additionalModelRequestFields` belongs to it.
+    """Return `toolConfig`, and the members of `additionalModelRequestFields` that belong to it.
 
-    A history with calls needs a toolConfig even where no tool is offered any more (vercel/ai#7528): the tools that were
-    called stand in for it. Converse has no word for "none"; Claude takes its own.
+    A history with calls needs a toolConfig even if no tool is offered any more (vercel/ai#7528): it then holds the
+    tools that were called. Converse has no word for "none"; Claude takes its own. `thinks` is true if Anthropic's
+    thinking stands beside the tools, which takes no forced tool.
     """
     mode = choice.mode
     if not specs:
@@ -120,9 +115,9 @@ def tool_config(
         if not history:
             return None, {}
         if not caps.tool_choice_fields:
-            drop(choice.path)
-    if mode in {"any", "tool"} and (thinking or not caps.forced_tool_choice):
-        drop(choice.path)
+            drop(choice.at)
+    if mode in {"any", "tool"} and (thinks or not caps.forced_tool_choice):
+        drop(choice.at)
         mode = "auto"
     config: Block = {"tools": specs}
     if mode == "any":
@@ -132,13 +127,13 @@ def tool_config(
     return config, _choice_fields(mode, choice, caps, drop)
 
 
-def _choice_fields(mode: str, choice: Choice, caps: Caps, drop: Drop) -> Block:
+def _choice_fields(mode: str, choice: ToolChoice, caps: Caps, drop: Drop) -> Block:
     if mode == "none":
         return {"tool_choice": {"type": "none"}} if caps.tool_choice_fields else {}
     if choice.parallel:
         return {}
     if not caps.tool_choice_fields:
-        drop(choice.parallel_path)
+        drop(choice.parallel_at)
         return {}
     kind = {"type": "auto"} if mode == "auto" else {}  # beside a toolChoice the type is refused
     return {"tool_choice": {**kind, "disable_parallel_tool_use": True}}

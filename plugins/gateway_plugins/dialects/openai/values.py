@@ -1,10 +1,13 @@
-"""What a client of OpenAI's asks for, in plain values: the same for Chat Completions and for Responses.
+"""A request of OpenAI's in plain values: the same for Chat Completions and for Responses.
 
-The two are one vendor's dialects for one conversation: messages, tools, a choice among them, a format, an effort. Their
-readers (`dialects/openai_chat/read.py`, `dialects/openai_responses/read.py`) put a request into these values, each
-value with its JSON pointer in the client's own body; what becomes of them at a provider belongs to `openai_to_*.py`.
-Nothing here reads or decides, and no other dialect is read into this: Anthropic's and Converse's requests say more than
-it holds.
+- Both are dialects of one vendor for one conversation, so both are read into these values, and each upstream dialect
+  has one mapping from them: `mappings/openai_to_*.py`.
+- Each value carries its JSON pointer in the client's own body.
+- The readers are `dialects/openai_chat/read.py` and `dialects/openai_responses/read.py`.
+- Requests of Messages and Converse are not read into these values, because they say more than these values hold. Each
+  pair of those dialects is mapped directly, block by block.
+
+Nothing here reads a request or decides on one.
 """
 
 from __future__ import annotations
@@ -15,8 +18,10 @@ from typing import Any
 
 from gateway_plugins.shared.fields import Ttl
 from gateway_plugins.shared.media import Media
+from gateway_plugins.shared.offered_tools import OfferedTools
+from gateway_plugins.shared.output_format import JsonFormat
 from gateway_plugins.shared.reasoning import Reasoning
-from gateway_plugins.shared.settings import ThinkingRequest
+from gateway_plugins.shared.settings import Parameters
 from gateway_plugins.shared.tools import Names
 
 
@@ -32,7 +37,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A tool call of an earlier assistant turn; `input` is always an object."""
+    """A tool call of an earlier assistant turn."""
 
     at: str
     id: str
@@ -43,67 +48,29 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message. `role` is system, user, assistant or tool; `at` its JSON pointer."""
+    """One message of the conversation."""
 
     role: str
+    """One of system, user, assistant and tool."""
     at: str
+    """JSON pointer of the message."""
     content: Sequence[Part | Call | Reasoning]
-    """In order; calls and thinking are the assistant's."""
+    """Content in the client's order. Only an assistant's message has calls and thinking."""
     ttl: Ttl = None
     call_id: str = ""
-    """Of a tool message: whose result it is."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tool:
-    """A function that the client offers."""
-
-    at: str
-    name: str
-    description: str
-    schema: Any
-    """As it came; None if there is none."""
-    schema_at: str
-    strict: bool
-    strict_at: str
-    ttl: Ttl = None
-
-
-@dataclass(frozen=True, slots=True)
-class ToolChoice:
-    """`mode` is auto, none, any or tool; `name` belongs to the last."""
-
-    mode: str = "auto"
-    name: str = ""
-    allowed: tuple[str, ...] | None = None
-    """The only tools that may be called (`allowed_tools`); None if all may."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tools:
-    """The tools that may be called, and the choice among them."""
-
-    offered: list[Tool]
-    mode: str
-    """auto, none, any or tool."""
-    name: str
-    """The demanded one, as the client calls it."""
-    path: str
-    """Where the client made the choice."""
-    parallel: bool
+    """Id of the call that a tool's message answers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """The answer's format: kind is text, json_object or json_schema; the rest belongs to the last."""
+    """The answer's format."""
 
     kind: str = "text"
-    name: str = ""
-    description: str = ""
-    schema: Any = None
-    strict: bool | None = None
+    """One of text, json_object and json_schema."""
     at: str = "/response_format"
-    schema_at: str = "/response_format/json_schema/schema"
+    """JSON pointer of the format."""
+    json: JsonFormat | None = None
+    """The schema and its names; None unless the kind is json_schema."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,29 +78,22 @@ class OpenAIRequest:
     """A whole request."""
 
     messages: Sequence[Message]
-    tools: Tools
-    thinking: ThinkingRequest
+    tools: OfferedTools
     format: Format
-    limit: int | None
-    """Of the output, in tokens."""
-    limit_at: str
-    """JSON pointer of the limit."""
-    sampling: Mapping[str, float]
-    """temperature, top_p and top_k, as far as they are given."""
+    parameters: Parameters
     tier: str = ""
-    """`flex`, `priority`, or "" for the usual one."""
-    stops: Sequence[str] = ()
+    """`flex`, `priority`, or "" for the usual tier."""
     ttl: Ttl = None
-    """A cache mark on the whole prompt (`cache_control` at Chat's top)."""
+    """Lifetime of a cache breakpoint on the whole prompt (`cache_control` at Chat's top)."""
     guardrail: Mapping[str, Any] = field(default_factory=dict)
-    """Bedrock's `guardrailConfig`, which clients that know where they talk to send in Chat's bodies."""
+    """Bedrock's `guardrailConfig`, which clients that know their provider send in Chat's bodies."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConvertedRequest:
-    """The body that a request becomes, and what its reply must be read with."""
+    """The body that a request becomes, and the names by which its reply must be read."""
 
     body: dict[str, Any]
     names: Names
     schema_tool: str
-    """The tool that stands in for structured output; "" if none does."""
+    """Name of the schema tool; "" if there is none."""

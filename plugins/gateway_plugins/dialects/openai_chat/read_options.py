@@ -1,6 +1,6 @@
-"""Readers of a Chat Completions request's tools and parameters, and of the request as a whole.
+"""Readers of a Chat Completions request's tools and parameters, and of the whole request, by the rules of `read.py`.
 
-The second half of `read.py`; the same rules hold. Every member is carried, refused, or reported as dropped.
+Every member is carried, refused, or reported as dropped.
 """
 
 from __future__ import annotations
@@ -9,13 +9,16 @@ from typing import Any, Final
 
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Drop, Members
-from gateway_plugins.dialects.bedrock_converse.read_options import guardrail
 from gateway_plugins.dialects.openai import read as openai_read
-from gateway_plugins.dialects.openai.values import Format, OpenAIRequest, Tool, ToolChoice, Tools
+from gateway_plugins.dialects.openai.values import Format, OpenAIRequest
 from gateway_plugins.dialects.openai_chat.read import cache_ttl, messages
 from gateway_plugins.shared import checks
 from gateway_plugins.shared.fields import escape_step, member, param
-from gateway_plugins.shared.settings import SAMPLING, ThinkingRequest, parse_thinking
+from gateway_plugins.shared.guardrail import read_guardrail
+from gateway_plugins.shared.offered_tools import OfferedTools, Tool
+from gateway_plugins.shared.output_format import JsonFormat
+from gateway_plugins.shared.settings import SAMPLING, Parameters
+from gateway_plugins.shared.thinking import ThinkingRequest, parse_thinking
 
 _CARRIED: Final = frozenset({
     "model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "tools", "functions",
@@ -35,8 +38,8 @@ _NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
     "store": (False,),
     "verbosity": ("medium",),
 }
-_MEANING: Final = {
-    # what cannot be left out without changing what the client gets, and what to do instead
+_REFUSED_MEMBERS: Final = {
+    # members without which the client would get something else, and the advice in the error
     "n": "only one choice can be made: send n=1, or the request several times",
     "logprobs": "log probabilities are not available from this model: leave it out",
     "top_logprobs": "log probabilities are not available from this model: leave it out",
@@ -47,30 +50,38 @@ _MEANING: Final = {
 
 
 def read_request(top: Members, drop: Drop) -> OpenAIRequest:
-    """The request. Raises `Refused`."""
-    checks.refuse(top, _MEANING, _NEUTRAL)
+    """Return the request. Raises `Refused` for one that is malformed or cannot be served."""
+    checks.refuse(top, _REFUSED_MEMBERS, _NEUTRAL)
     checks.leftovers(top, _CARRIED, _NEUTRAL, drop)
-    limit, limit_at = _limit(top)
     return OpenAIRequest(
         messages=messages(top, drop),
-        tools=_offer(top),
+        tools=_offered_tools(top),
+        format=_format(top),
+        parameters=_parameters(top),
+        tier=openai_read.service_tier(top),
+        ttl=cache_ttl({"cache_control": member(top, "cache_control")}, ""),
+        guardrail=read_guardrail(top, drop),
+    )
+
+
+def _parameters(top: Members) -> Parameters:
+    limit, limit_at = _limit(top)
+    return Parameters(
         thinking=ThinkingRequest(
             checks.effort(member(top, "reasoning_effort"), "reasoning_effort"),
             parse_thinking(member(top, "thinking")),
         ),
-        format=_format(top),
         limit=limit,
         limit_at=limit_at,
         sampling=checks.numbers(top, SAMPLING),
-        tier=openai_read.service_tier(top),
         stops=_stops(top),
-        ttl=cache_ttl({"cache_control": member(top, "cache_control")}, ""),
-        guardrail=guardrail(top, drop),
+        stops_at="/stop",
+        max_temperature=openai_read.MAX_TEMPERATURE,
     )
 
 
 def stream_options(top: Members) -> dict[str, Any]:
-    """`stream_options`, {} when nothing is said."""
+    """Return `stream_options`, or {}."""
     options = member(top, "stream_options")
     if options is None:
         return {}
@@ -80,7 +91,7 @@ def stream_options(top: Members) -> dict[str, Any]:
 
 
 def include_usage(top: Members, drop: Drop) -> bool:
-    """The client asked for the chunk with the usage."""
+    """Return whether the client asks for the chunk with the usage."""
     options = stream_options(top)
     for name, value in options.items():
         if name != "include_usage" and value:
@@ -89,18 +100,18 @@ def include_usage(top: Members, drop: Drop) -> bool:
 
 
 def _limit(top: Members) -> tuple[int | None, str]:
-    """The output limit and where it stands; the newer name wins."""
+    """Return the output limit and its JSON pointer; the newer name wins."""
     newer = checks.limit(top, "max_completion_tokens")
     return (checks.limit(top, "max_tokens"), "/max_tokens") if newer is None else (newer, "/max_completion_tokens")
 
 
 def _stops(top: Members) -> list[str]:
-    """`stop` as a list. Empty ones are left out: they stop nothing, and are refused upstream."""
+    """Return `stop` as a list without empty texts, which stop nothing and are refused upstream."""
     value = member(top, "stop")
-    found = [value] if isinstance(value, str) else value or []
-    if not isinstance(found, list) or not all(isinstance(stop, str) for stop in found):
+    stops = [value] if isinstance(value, str) else value or []
+    if not isinstance(stops, list) or not all(isinstance(stop, str) for stop in stops):
         raise invalid("stop must be a string or a list of strings", "stop")
-    return [stop for stop in found if stop]
+    return [stop for stop in stops if stop]
 
 
 def _format(top: Members) -> Format:
@@ -114,16 +125,18 @@ def _format(top: Members) -> Format:
     if not isinstance(inner, dict) or not isinstance(inner.get("schema"), dict):
         field = "response_format"
         raise invalid(f"{field} must be of type text, json_object, or json_schema with a json_schema.schema", field)
-    return Format("json_schema", str(inner.get("name") or ""), str(inner.get("description") or ""), inner["schema"])
+    name, description = str(inner.get("name") or ""), str(inner.get("description") or "")
+    at = "/response_format"
+    return Format(kind, at, JsonFormat(inner["schema"], at, f"{at}/json_schema/schema", name, description))
 
 
-def _offer(top: Members) -> Tools:
+def _offered_tools(top: Members) -> OfferedTools:
     choice, field = _tool_choice(top)
     return openai_read.offer(_tools(top), choice, top, field)
 
 
 def _tools(top: Members) -> list[Tool]:
-    """The functions offered, by `tools` or by the older `functions`."""
+    """Return the functions that `tools` and the older `functions` offer."""
     raws = [(f"/tools/{index}", raw) for index, raw in enumerate(checks.list_of(member(top, "tools"), "/tools"))]
     functions = checks.list_of(member(top, "functions"), "/functions")
     raws += [(f"/functions/{index}", {"type": "function", "function": raw}) for index, raw in enumerate(functions)]
@@ -140,7 +153,7 @@ def _tool(raw: Any, at: str) -> Tool:
     name = function.get("name")
     if not isinstance(name, str) or not name.strip():
         raise invalid(f"{param(at)}.function.name must not be empty", f"{param(at)}.function.name")
-    mark = cache_ttl(raw, at)
+    ttl = cache_ttl(raw, at)
     return Tool(
         at=at,
         name=name,
@@ -149,19 +162,20 @@ def _tool(raw: Any, at: str) -> Tool:
         schema_at=f"{at}/function/parameters",
         strict=checks.flag_of(function.get("strict"), f"{at}/function/strict") is True,
         strict_at=f"{at}/function/strict",
-        ttl=cache_ttl(function, f"{at}/function") if mark is None else mark,
+        ttl=cache_ttl(function, f"{at}/function") if ttl is None else ttl,
+        ttl_at=f"{at}/cache_control",
     )
 
 
-def _tool_choice(top: Members) -> tuple[ToolChoice, str]:
-    """`tool_choice`, or the older `function_call`; and which of the two it is."""
+def _tool_choice(top: Members) -> tuple[openai_read.ChoiceMember, str]:
+    """Return `tool_choice` or the older `function_call`, and the name of that member."""
     older = top.decode("tool_choice") is None and "function_call" in top
     field = "function_call" if older else "tool_choice"
     value = member(top, field)
     if value is None:
-        return ToolChoice(), field
+        return openai_read.ChoiceMember(), field
     if isinstance(value, str) and value in openai_read.MODES:
-        return ToolChoice(openai_read.MODES[value]), field
+        return openai_read.ChoiceMember(openai_read.MODES[value]), field
     inner = value if isinstance(value, dict) else {}
     if inner.get("type") == "allowed_tools":
         return _allowed(inner.get("allowed_tools")), field
@@ -169,14 +183,14 @@ def _tool_choice(top: Members) -> tuple[ToolChoice, str]:
     name = function.get("name") if isinstance(function, dict) else None
     if not isinstance(name, str) or not name:
         raise invalid(f"{field} must be auto, none, required, or name one function", field)
-    return ToolChoice("tool", name), field
+    return openai_read.ChoiceMember("tool", name), field
 
 
-def _allowed(value: Any) -> ToolChoice:
+def _allowed(value: Any) -> openai_read.ChoiceMember:
     inner = value if isinstance(value, dict) else {}
     names = tuple(
         str(tool["function"].get("name"))
         for tool in checks.list_of(inner.get("tools"), "/tool_choice/allowed_tools/tools")
         if isinstance(tool, dict) and isinstance(tool.get("function"), dict)
     )
-    return ToolChoice(openai_read.MODES.get(str(inner.get("mode")), "auto"), allowed=names)
+    return openai_read.ChoiceMember(openai_read.MODES.get(str(inner.get("mode")), "auto"), allowed=names)

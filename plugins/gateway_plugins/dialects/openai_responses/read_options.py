@@ -1,7 +1,7 @@
-"""Readers of a Responses request's parameters, and of the request as a whole.
+"""Readers of a Responses request's parameters, and of the whole request, by the rules of `read.py`.
 
-The third part of `read.py`; the same rules hold. Nothing is stored here: what leans on stored
-responses, conversations or prompts is a 400 that says to send the items themselves.
+Nothing is stored here: a member that refers to a stored response, conversation or prompt is a 400 that says to send the
+items themselves.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from gateway_plugins.dialects.openai_responses.read import messages
 from gateway_plugins.dialects.openai_responses.read_tools import tools
 from gateway_plugins.shared import checks
 from gateway_plugins.shared.fields import member
-from gateway_plugins.shared.settings import ThinkingRequest
+from gateway_plugins.shared.output_format import JsonFormat
+from gateway_plugins.shared.settings import Parameters
+from gateway_plugins.shared.thinking import ThinkingRequest
 
 _CARRIED: Final = frozenset({
     "model", "input", "instructions", "stream", "tools", "tool_choice", "parallel_tool_calls", "reasoning", "text",
@@ -33,8 +35,8 @@ _NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
     "top_logprobs": (0,),
     "stream_options": ({}, {"include_obfuscation": False}),
 }
-_MEANING: Final = {
-    # what cannot be left out without changing what the client gets, and what to do instead
+_REFUSED_MEMBERS: Final = {
+    # members without which the client would get something else, and the advice in the error
     "previous_response_id": "no responses are stored here: send the whole conversation as input",
     "conversation": "no conversations are stored here: send the whole conversation as input",
     "background": "no responses are stored here to be asked for later: leave it out",
@@ -47,26 +49,37 @@ _FORMAT_AT: Final = "/text/format"
 
 
 def read_request(top: Members, drop: Drop) -> tuple[OpenAIRequest, Origins]:
-    """The request, and the names by which its tools are known in the reply. Raises `Refused`."""
-    checks.refuse(top, _MEANING, _NEUTRAL)
+    """Return the request, and the names by which its tools are known in the reply.
+
+    Raises `Refused` for a request that is malformed or cannot be served.
+    """
+    checks.refuse(top, _REFUSED_MEMBERS, _NEUTRAL)
     checks.leftovers(top, _CARRIED, _NEUTRAL, drop)
     _include(top, drop)
     offered, origins = tools(top, drop)
     request = OpenAIRequest(
         messages=messages(top, drop),
         tools=offered,
-        thinking=_wish(top, drop),
         format=_format(top, drop),
-        limit=checks.limit(top, "max_output_tokens"),
-        limit_at="/max_output_tokens",
-        sampling=checks.numbers(top, ("temperature", "top_p")),
+        parameters=Parameters(
+            thinking=_thinking(top, drop),
+            limit=checks.limit(top, "max_output_tokens"),
+            limit_at="/max_output_tokens",
+            sampling=checks.numbers(top, ("temperature", "top_p")),
+            stops=(),
+            stops_at="/stop",
+            max_temperature=openai_read.MAX_TEMPERATURE,
+        ),
         tier=openai_read.service_tier(top),
     )
     return request, origins
 
 
 def _include(top: Members, drop: Drop) -> None:
-    """Encrypted reasoning always comes; of the rest only log probabilities would be missed by whoever asks."""
+    """Report the names in `include`. Raises `Refused` for log probabilities, which the client would miss.
+
+    Encrypted reasoning always comes.
+    """
     for index, name in enumerate(checks.list_of(member(top, "include"), "/include")):
         if name == _LOGPROBS:
             raise invalid(f"include: {_LOGPROBS} is not available from this model: leave it out", "include")
@@ -74,8 +87,8 @@ def _include(top: Members, drop: Drop) -> None:
             drop(f"/include/{index}")
 
 
-def _wish(top: Members, drop: Drop) -> ThinkingRequest:
-    """What is said of thinking. A summary is what the reply shows of it in any case; its length cannot be chosen."""
+def _thinking(top: Members, drop: Drop) -> ThinkingRequest:
+    """Return the thinking that is requested. The reply always shows a summary, whose length cannot be chosen."""
     reasoning = checks.object_of(member(top, "reasoning"), "/reasoning")
     for name, value in reasoning.items():
         if name != "effort" and value not in (None, "auto", "none"):
@@ -95,12 +108,12 @@ def _format(top: Members, drop: Drop) -> Format:
     if kind != "json_schema" or not isinstance(form.get("schema"), dict):
         field = "text.format"
         raise invalid(f"{field} must be of type text, json_object, or json_schema with a schema", field)
-    return Format(
-        "json_schema",
-        checks.text_of(form.get("name"), f"{_FORMAT_AT}/name"),
-        checks.text_of(form.get("description"), f"{_FORMAT_AT}/description"),
+    json = JsonFormat(
         form["schema"],
-        form.get("strict") if isinstance(form.get("strict"), bool) else None,
         _FORMAT_AT,
         f"{_FORMAT_AT}/schema",
+        checks.text_of(form.get("name"), f"{_FORMAT_AT}/name"),
+        checks.text_of(form.get("description"), f"{_FORMAT_AT}/description"),
+        form.get("strict") if isinstance(form.get("strict"), bool) else None,
     )
+    return Format(kind, _FORMAT_AT, json)

@@ -1,8 +1,10 @@
-"""Readers of a Responses request's tools and of the choice among them.
+"""Readers of a Responses request's tools and of the choice among them, by the rules of `read.py`.
 
-A namespace's functions are flattened, a custom tool becomes a function of one text, the local shell a function of its
-action; the client gets its own forms back (`names.py`). What OpenAI's servers run for their clients cannot
-run here: asking for it is a 400, but for what Codex offers in every request. Source: the openai SDK's types of tools.
+- Every tool becomes a function: one of a namespace gets a flat name, a custom tool takes one text, the local shell takes
+  its action. The client gets its own forms back (`names.py`).
+- A tool that OpenAI's servers run is a 400, except for those that Codex offers in every request.
+
+Source: the openai SDK's types of tools.
 """
 
 from __future__ import annotations
@@ -13,16 +15,16 @@ from typing import Any, Final
 
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Drop, Members
-from gateway_plugins.dialects.openai.read import MODES, offer
-from gateway_plugins.dialects.openai.values import Tool, ToolChoice, Tools
+from gateway_plugins.dialects.openai.read import MODES, ChoiceMember, offer
 from gateway_plugins.dialects.openai_responses.names import CUSTOM, FUNCTION, LOCAL_SHELL, Origin, Origins, flat
 from gateway_plugins.shared.checks import flag_of, inner_leftovers, list_of, object_of, text_of
 from gateway_plugins.shared.fields import member, param
+from gateway_plugins.shared.offered_tools import OfferedTools, Tool
 
-_UNASKED: Final = frozenset({"web_search", "tool_search"})
-"""Tools of the server's that Codex offers whether they are wanted or not; left out aloud."""
+_ALWAYS_OFFERED: Final = frozenset({"web_search", "tool_search"})
+"""Tools of OpenAI's servers that Codex offers in every request; they are left out and reported."""
 _COMMON: Final = frozenset({"type", "name", "description", "defer_loading"})
-"""`defer_loading` only saves tokens: a tool that is there at once is there."""
+"""Members of every tool. `defer_loading` means nothing here, because it only saves tokens."""
 _CARRIED: Final = {
     FUNCTION: _COMMON | {"parameters", "strict"},
     CUSTOM: _COMMON | {"format"},
@@ -33,7 +35,7 @@ _INPUT: Final = {
     "required": ["input"],
     "additionalProperties": False,
 }
-_SHELL_SAYS: Final = "Runs a command on the user's machine and returns its output."
+_SHELL_DESCRIPTION: Final = "Runs a command on the user's machine and returns its output."
 _SHELL: Final = {
     "type": "object",
     "properties": {
@@ -44,8 +46,8 @@ _SHELL: Final = {
     },
     "required": ["command"],
 }
-_IN_CONVERSATION: Final = "/input/"
-_ABOUT: Final = "Of all tools whose names begin with {}: {}"
+_CONVERSATION_AT: Final = "/input/"
+_NAMESPACE_DESCRIPTION: Final = "Of all tools whose names begin with {}: {}"
 _GRAMMAR: Final = "The input must follow this {} grammar:\n{}"
 
 
@@ -62,24 +64,26 @@ class _Offered:
         elif kind in _CARRIED:
             self._named(raw, at, namespace)
         elif kind == LOCAL_SHELL and not namespace:
-            self._add(Origin(LOCAL_SHELL, LOCAL_SHELL), Tool(at, LOCAL_SHELL, _SHELL_SAYS, _SHELL, at, False, at))
-        elif kind in _UNASKED:
+            self._add(
+                Origin(LOCAL_SHELL, LOCAL_SHELL), Tool(at, LOCAL_SHELL, _SHELL_DESCRIPTION, _SHELL, at, False, at)
+            )
+        elif kind in _ALWAYS_OFFERED:
             self.drop(at)
         else:
             field_ = f"{param(at)}.type"
             raise invalid(f'{field_}: a tool of type "{kind}" does not run here: offer function or custom', field_)
 
     def _namespace(self, raw: dict[str, Any], at: str) -> None:
-        """Its description is told with its first tool, once."""
+        """Add the tools of a namespace. Its description stands once, in that of its first tool."""
         inner_leftovers(raw, {"type", "name", "tools", "description"}, at, self.drop)
         name, first = _name(raw, at), len(self.tools)
         for index, inner in enumerate(list_of(raw.get("tools"), f"{at}/tools")):
             self.read(inner, f"{at}/tools/{index}", name)
-        about = text_of(raw.get("description"), f"{at}/description").strip()
-        if about and len(self.tools) > first:
-            own = self.tools[first]
-            told = f"{own.description}\n\n{_ABOUT.format(flat(name, ''), about)}".strip()
-            self.tools[first] = replace(own, description=told)
+        description = text_of(raw.get("description"), f"{at}/description").strip()
+        if description and len(self.tools) > first:
+            tool = self.tools[first]
+            with_namespace = f"{tool.description}\n\n{_NAMESPACE_DESCRIPTION.format(flat(name, ''), description)}"
+            self.tools[first] = replace(tool, description=with_namespace.strip())
 
     def _named(self, raw: dict[str, Any], at: str, namespace: str) -> None:
         kind = raw["type"]
@@ -95,7 +99,7 @@ class _Offered:
         self._add(Origin(kind, name, namespace), made)
 
     def _with_grammar(self, description: str, raw: dict[str, Any], at: str) -> str:
-        """A grammar cannot be enforced; the model is told of it, and the field is reported."""
+        """Return the description with the grammar of the input, which nothing enforces; the field is reported."""
         form = object_of(raw.get("format"), f"{at}/format")
         if form.get("type") in (None, "text"):
             return description
@@ -105,8 +109,8 @@ class _Offered:
         return f"{description}\n\n{_GRAMMAR.format(syntax, definition)}".strip()
 
     def _add(self, origin: Origin, tool: Tool) -> None:
-        """A tool that a search has found in the conversation may be offered already, or have been found before."""
-        if tool.name in self.origins and tool.at.startswith(_IN_CONVERSATION):
+        """Add a tool. One that a search brought into the conversation is ignored if it is already there."""
+        if tool.name in self.origins and tool.at.startswith(_CONVERSATION_AT):
             return
         if tool.name in self.origins:
             field_ = f"{param(tool.at)}.name"
@@ -122,8 +126,11 @@ def _name(raw: dict[str, Any], at: str) -> str:
     return name
 
 
-def tools(top: Members, drop: Drop) -> tuple[Tools, Origins]:
-    """What may be called, and how calls of it are named in the reply. Raises `Refused` for a server's own tools."""
+def tools(top: Members, drop: Drop) -> tuple[OfferedTools, Origins]:
+    """Return the tools, and the names of their calls in the reply.
+
+    Raises `Refused` for a tool that runs on a server.
+    """
     offered = _Offered(drop)
     for raw, at in _raws(top):
         offered.read(raw, at)
@@ -131,7 +138,7 @@ def tools(top: Members, drop: Drop) -> tuple[Tools, Origins]:
 
 
 def _raws(top: Members) -> Iterator[tuple[Any, str]]:
-    """Tools of the request, then those that came in the course of the conversation."""
+    """Yield the request's tools and their JSON pointers, then those that items of the conversation brought."""
     for index, raw in enumerate(list_of(member(top, "tools"), "/tools")):
         yield raw, f"/tools/{index}"
     items = member(top, "input")
@@ -142,22 +149,22 @@ def _raws(top: Members) -> Iterator[tuple[Any, str]]:
                 yield raw, f"{at}/{number}"
 
 
-def _choice(value: Any) -> ToolChoice:
+def _choice(value: Any) -> ChoiceMember:
     if value is None:
-        return ToolChoice()
+        return ChoiceMember()
     if isinstance(value, str) and value in MODES:
-        return ToolChoice(MODES[value])
+        return ChoiceMember(MODES[value])
     inner = value if isinstance(value, dict) else {}
     if inner.get("type") == "allowed_tools":
         mode = inner.get("mode")
         if mode not in ("auto", "required"):
             raise invalid(f'tool_choice.mode: "{mode}" is not one of auto, required', "tool_choice.mode")
-        listed = list_of(inner.get("tools"), "/tool_choice/tools")
-        return ToolChoice(MODES[mode], allowed=tuple(_chosen(tool) for tool in listed))
-    return ToolChoice("tool", _chosen(inner))
+        allowed = list_of(inner.get("tools"), "/tool_choice/tools")
+        return ChoiceMember(MODES[mode], allowed=tuple(_chosen_name(tool) for tool in allowed))
+    return ChoiceMember("tool", _chosen_name(inner))
 
 
-def _chosen(value: Any) -> str:
+def _chosen_name(value: Any) -> str:
     inner = value if isinstance(value, dict) else {}
     if inner.get("type") == LOCAL_SHELL:
         return LOCAL_SHELL

@@ -1,0 +1,45 @@
+"""The translation of a Responses request, which is the same for every upstream dialect but in three places.
+
+A translator names the places: the upstream dialect, the mapping of the request's values to its body, and the reader of
+its replies. The request is read in `dialects/openai_responses/read_options.py`, the reply is written in
+`dialects/openai_responses/emit.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+from gateway.contract.flag import ClientRequest, Drop, Target
+from gateway_plugins.dialects.openai.values import ConvertedRequest, OpenAIRequest
+from gateway_plugins.dialects.openai_responses import emit as responses_emit
+from gateway_plugins.dialects.openai_responses import read_options as responses_read_options
+from gateway_plugins.shared.reply_events import Reader, Translation
+from gateway_plugins.shared.tools import Names
+
+
+class Convert(Protocol):
+    """Mapping of a request's values to the body of an upstream dialect."""
+
+    def __call__(self, request: OpenAIRequest, target: Target, drop: Drop, *, stream: bool) -> ConvertedRequest: ...
+
+
+def translate(
+    request: ClientRequest,
+    target: Target,
+    drop: Drop,
+    *,
+    upstream: str,
+    convert: Convert,
+    read_reply: Callable[[Names, str, str, Drop], Reader],
+) -> Translation:
+    """Return the translation to the dialect `upstream`. Raises `Refused` for a request that the model cannot serve."""
+    values, origins = responses_read_options.read_request(request.top, drop)
+    converted = convert(values, target, drop, stream=request.stream)
+    return Translation(
+        request.with_body(upstream, converted.body),
+        read_reply(converted.names, converted.schema_tool, target.caps.family, drop),
+        responses_emit.Stream(request, origins, drop),
+        partial(responses_emit.Whole, request, origins, drop),
+    )

@@ -1,0 +1,28 @@
+"""Bedrock's `guardrailConfig` in a request: Converse's own member, which clients also send in Chat's bodies."""
+
+from __future__ import annotations
+
+from gateway.contract.errors import Refused, invalid
+from gateway.contract.flag import Drop, Members
+from gateway_plugins.shared.checks import struct, text_at
+from gateway_plugins.shared.fields import member
+
+_NAME = "guardrailConfig"
+_MEMBERS = ("guardrailIdentifier", "guardrailVersion", "trace", "streamProcessingMode")
+
+
+def read_guardrail(top: Members, drop: Drop) -> dict[str, str]:
+    """Return the members of `guardrailConfig`, or {} if no guardrail is named."""
+    value = member(top, _NAME)
+    if value is None:
+        return {}
+    at = f"/{_NAME}"
+    config = struct(value, at, _MEMBERS, drop)
+    texts = {name: text for name in _MEMBERS if (text := text_at(config, name, at))}
+    return texts if "guardrailIdentifier" in texts else {}
+
+
+def unguarded() -> Refused:
+    """Return the error for a provider without guardrails, whose answers would be unguarded."""
+    message = f"{_NAME}: this provider has no guardrails; leave it out, or use a provider of Bedrock"
+    return invalid(message, _NAME)

@@ -63,10 +63,11 @@ class _Conversion:
         request, caps, drop = self._request, self._caps, self._drop
         self._breakpoints.mark_last(self._turns, request.ttl)
         loop = is_unsigned_loop(self._turns)
-        decided = settings.decide(request.parameters, caps, converse_options.RULES, drop, unsigned_loop=loop)
-        output, tools, tool_fields = self._tools(thinks=decided.thinks)
+        planned = settings.plan(request.parameters, caps, converse_options.RULES, drop, unsigned_loop=loop)
+        output, tools, tool_fields = self._tools(thinks=planned.thinks)
+        decided = settings.decide(request.parameters, caps, converse_options.RULES, drop, planned=planned)
         config, top_k = converse_options.inference(decided, caps, drop)
-        prefill = caps.prefill and not decided.thinks and not output  # an answer of a schema is not begun by the client
+        prefill = caps.prefill and not planned.thinks and not output  # an answer of a schema is not begun by the client
         messages = arrange(self._turns, caps, drop, prefill=prefill)
         self._breakpoints.limit(tools["tools"] if tools else [], self._system, messages)
         members = {

@@ -33,20 +33,21 @@ def convert(request: OpenAIRequest, target: Target, drop: Drop, *, stream: bool)
     prefill = caps.prefill and not parameters.thinking.is_wanted and caps.reasoning != "always" and not is_native
     body["messages"] = messages = messages_demand.arrange(turns, caps, drop, prefill=prefill)
     loop = messages_demand.is_unsigned_loop(messages)
-    decided = settings.decide(parameters, caps, messages_settings.RULES, drop, unsigned_loop=loop)
-    body["max_tokens"] = decided.limit
+    planned = settings.plan(parameters, caps, messages_settings.RULES, drop, unsigned_loop=loop)
+    body["max_tokens"] = planned.limit
     tools = messages_tools.build_tools(request.tools.tools, names, breakpoints, caps, drop)
     choice = request.tools.choice.renamed(names)
-    chosen = messages_tools.choose(tools, choice, messages, caps, drop, thinks=decided.thinks)
-    output = _output(request.format, chosen, caps, drop, thinks=decided.thinks)
+    chosen = messages_tools.choose(tools, choice, messages, caps, drop, thinks=planned.thinks)
+    output = _output(request.format, chosen, caps, drop, thinks=planned.thinks)
     for tool in output.body.get("tools", ()) if caps.plain_properties else ():
         tool["input_schema"] = names.plain_schema(tool["input_schema"])
-    body |= messages_settings.merge(messages_settings.thinking(decided.thinking), output.body)
+    body |= messages_settings.merge(messages_settings.thinking(planned.thinking), output.body)
     system += [messages_demand.text(output.hint)] if output.hint else []
     if system:
         body["system"] = system
     breakpoints.put(request.ttl, messages[-1]["content"], "messages", "/cache_control")
     breakpoints.limit()
+    decided = settings.decide(parameters, caps, messages_settings.RULES, drop, planned=planned)
     body |= decided.sampling
     # Bedrock's words for the tier; its envelope takes them out of the body, and another drops them
     more = {"stop_sequences": decided.stops, "service_tier": request.tier}

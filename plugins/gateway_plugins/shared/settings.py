@@ -1,8 +1,9 @@
 """The parameters of a client's request, and the settings that a model is asked for: decided once, for every conversion.
 
 - A reader of a client dialect makes `Parameters`, each with its JSON pointer in the client's request.
-- `decide` makes `Settings` of them, by the model's capabilities and the rules of the upstream dialect. What the model
-  cannot do is reported through `drop`, so that the same request loses the same in every conversion.
+- `decide` makes `Settings` of them, by the model's capabilities and the rules of the upstream dialect. `plan` makes the
+  half on which tools depend. What the model cannot do is reported through `drop`, so that the same request loses the
+  same in every conversion.
 - An upstream dialect writes the settings in its own words.
 
 No member of a body is read or written here. Thinking alone is in `thinking.py`. Source: bedrock.md 3.2.
@@ -57,35 +58,54 @@ class UpstreamRules:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """The settings that the model is asked for."""
+class Plan:
+    """The first half of the settings, on which the tools of a request depend."""
 
     thinking: ThinkingPlan
     thinks: bool
     """True if Anthropic's thinking stands beside the other members, which takes no forced tool and little sampling."""
     limit: int | None
     """Most tokens of output; None if the request sets no limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings that the model is asked for."""
+
+    thinking: ThinkingPlan
+    limit: int | None
+    """Most tokens of output; None if the request sets no limit."""
     sampling: Mapping[str, float]
     stops: Sequence[str]
 
 
-def decide(
-    parameters: Parameters, caps: Caps, rules: UpstreamRules, drop: Drop, *, unsigned_loop: bool = False
-) -> Settings:
-    """Return the settings for a request. `unsigned_loop` is explained at `plan_thinking`."""
+def plan(parameters: Parameters, caps: Caps, rules: UpstreamRules, drop: Drop, *, unsigned_loop: bool = False) -> Plan:
+    """Return the thinking and the limit for a request. `unsigned_loop` is explained at `plan_thinking`."""
     limit = _raise_limit(parameters.limit, caps, drop, parameters.limit_at)
     thinking = plan_thinking(parameters.thinking, limit, caps, drop, unsigned_loop=unsigned_loop)
     thinks = thinking.is_anthropic or (rules.always_thinking_restricts and caps.reasoning == "always")
+    return Plan(thinking, thinks, output_limit(limit, thinking, caps, needed=rules.needs_limit))
+
+
+def decide(
+    parameters: Parameters, caps: Caps, rules: UpstreamRules, drop: Drop, *, planned: Plan | None = None
+) -> Settings:
+    """Return the settings for a request.
+
+    `planned` is the result of `plan`, which a conversion calls first if its tools depend on it.
+    """
+    if planned is None:
+        planned = plan(parameters, caps, rules, drop)
     sampling = supported_sampling(
         parameters.sampling,
         caps,
         drop,
-        thinks=thinks,
+        thinks=planned.thinks,
         at=parameters.sampling_at,
         max_temperature=min(parameters.max_temperature, rules.max_temperature),
     )
     stops = _supported_stops(parameters.stops, caps, drop, parameters.stops_at)
-    return Settings(thinking, thinks, output_limit(limit, thinking, caps, needed=rules.needs_limit), sampling, stops)
+    return Settings(planned.thinking, planned.limit, sampling, stops)
 
 
 def _raise_limit(limit: int | None, caps: Caps, drop: Drop, at: str) -> int | None:

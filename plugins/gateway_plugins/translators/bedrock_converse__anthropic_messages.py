@@ -86,9 +86,10 @@ class _Conversion:
         mapper = Mapper(caps, self.names, self._breakpoints, drop)
         system, messages = self._conversation(mapper, prefill=caps.prefill and not requested.thinking.is_wanted)
         loop = messages_demand.is_unsigned_loop(messages)
-        decided = settings.decide(requested, caps, messages_settings.RULES, drop, unsigned_loop=loop)
-        output = self._output(messages, system, thinks=decided.thinks)
+        planned = settings.plan(requested, caps, messages_settings.RULES, drop, unsigned_loop=loop)
+        output = self._output(messages, system, thinks=planned.thinks)
         self._breakpoints.limit()
+        decided = settings.decide(requested, caps, messages_settings.RULES, drop, planned=planned)
         members = {
             "model": self._target.model,
             "max_tokens": decided.limit,

@@ -58,12 +58,13 @@ def _body(request: ClientRequest, target: Target, names: Names, drop: Drop) -> t
     mapper = Mapper(caps, names, drop)
     conversation = mapper.read(top)
     requested = converse_read_options.parameters(top, extra, drop)
-    decided = settings.decide(requested, caps, chat_options.RULES, drop)
+    planned = settings.plan(requested, caps, chat_options.RULES, drop)
     output = _output(request, extra, mapper, drop)
     if output.hint:
         conversation.system(output.hint)
     body: Block = {"model": target.model, "messages": conversation.messages()}
     body |= {name: value for name, value in extra.items() if name in _CARRIED}
+    decided = settings.decide(requested, caps, chat_options.RULES, drop, planned=planned)
     top_k_at = requested.sampling_at["top_k"]
     body |= chat_options.parameters(decided, caps, drop, stops_at=requested.stops_at, top_k_at=top_k_at)
     body |= output.body | _tier(request, drop)

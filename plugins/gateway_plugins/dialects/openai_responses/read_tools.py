@@ -1,7 +1,7 @@
 """Readers of a Responses request's tools and of the choice among them, by the rules of `read.py`.
 
-- Every tool becomes a function: one of a namespace gets a flat name, a custom tool takes one text, the local shell takes
-  its action. The client gets its own forms back (`names.py`).
+- Every tool becomes a function: one of a namespace gets a flat name, a custom tool takes one text, the local shell
+  takes its action. The client gets its own forms back (`names.py`).
 - A tool that OpenAI's servers run is a 400, except for those that Codex offers in every request.
 
 Source: the openai SDK's types of tools.

@@ -10,8 +10,9 @@ from itertools import pairwise
 import pytest
 
 from gateway.testkit.scenarios import Canned, Tool
-from tests.defects.conversions import CLAUDES, GPT_OSS, OPUS, both_ways, conversions, system_of
+from tests.defects.conversions import CLAUDES, GPT_OSS, OPUS, both_ways, conversions
 from tests.helpers.samples import CITY
+from tests.helpers.upstream_view import system_of
 
 TEXT = base64.b64encode(b"hello").decode()
 THOUGHT = Canned(thinking="Six times seven.", text=("Let me look.",), tools=(Tool("look", {"city": "Ulm"}),))

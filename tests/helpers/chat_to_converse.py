@@ -15,8 +15,9 @@ import botocore.session
 import orjson
 from botocore.validate import ParamValidator
 
-from gateway.contract.flag import Caps, ClientRequest, Event, Members, Target, event
-from gateway_plugins.translators import openai_chat__bedrock_converse
+from gateway.contract.flag import Caps, Event, event
+from tests.helpers.samples import PNG
+from tests.helpers.translation import Translator
 
 CLAUDE = Caps(
     family="claude", max_output=32_000, sampling="one", top_k="field", reasoning="budget", signed_reasoning=True,
@@ -38,7 +39,6 @@ WRITER = Caps(family="writer", tool_result_alone=True, tool_result_status=False)
 GPT_OSS = Caps(family="openai", reasoning="reasoning_effort", tool_result_images=False)
 ALL = (CLAUDE, NEW_CLAUDE, NOVA, LLAMA, MISTRAL, WRITER, GPT_OSS)
 
-PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 PDF = "JVBERi0xLjQKJcOkw7zDtsOfCg=="
 IMAGE = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}"}}
 _TEXT_DOCUMENTS = {"csv", "txt", "md", "html", "docx", "xlsx", "xls", "doc"}
@@ -63,34 +63,21 @@ def tool(name: str = "look", parameters: Any = None, **more: Any) -> dict[str, A
     return {"type": "function", "function": function}
 
 
-def ask(body: dict[str, Any], *, stream: bool = False) -> ClientRequest:
-    body = {"model": "m", "messages": [user("Hi")], **body}
-    top = Members(orjson.dumps(body))
-    return ClientRequest(
-        "openai_chat", "openai_chat", "generate", "POST", "/v1/chat/completions", "", {}, top, "m", stream
-    )
+def check(converse: dict[str, Any], caps: Caps, *, stream: bool) -> None:
+    """Demand what botocore, the server and the turn rules of Converse demand."""
+    assert_valid(converse, stream=stream)
+    assert_turns(converse, caps)
+
+
+TRANSLATOR = Translator(
+    "openai_chat", "bedrock_converse", {"model": "m", "messages": [user("Hi")]}, CLAUDE, checks=check
+)  # fmt: skip
+ask, sent, dropped = TRANSLATOR.request, TRANSLATOR.sent, TRANSLATOR.dropped
 
 
 def opened(body: dict[str, Any], caps: Caps = CLAUDE, drops: list[str] | None = None, *, stream: bool = False):
-    target = Target("bedrock", "bedrock_converse", "some.model-v1:0", "bedrock_converse", caps)
-    return openai_chat__bedrock_converse.open(
-        ask(body, stream=stream), target, (drops if drops is not None else []).append
-    )
-
-
-def sent(body: dict[str, Any], caps: Caps = CLAUDE, drops: list[str] | None = None, *, stream: bool = False) -> Any:
-    translation = opened(body, caps, drops, stream=stream)
-    assert translation.request.dialect == "bedrock_converse"
-    converse = orjson.loads(translation.request.top.body)
-    assert_valid(converse, stream=stream)
-    assert_turns(converse, caps)
-    return converse
-
-
-def dropped(body: dict[str, Any], caps: Caps = CLAUDE) -> list[str]:
-    drops: list[str] = []
-    sent(body, caps, drops)
-    return drops
+    """Return the translation of a Chat body, without a judge."""
+    return TRANSLATOR.open(body, caps, drops, stream=stream, judged=False).translation
 
 
 @cache

@@ -8,20 +8,16 @@ from __future__ import annotations
 from functools import cache
 from typing import Any, get_type_hints
 
-import orjson
-import pytest
 from anthropic import types
 from pydantic import TypeAdapter
 
-from gateway.contract.errors import Refused
-from gateway.contract.flag import Caps, ClientRequest, Members, Target
-from gateway_plugins.translators import openai_chat__anthropic_messages
+from gateway.contract.flag import Caps
+from tests.helpers.translation import Translator
 
 CLAUDE = Caps(
     family="claude", max_output=32_000, sampling="one", reasoning="budget", signed_reasoning=True,
     redacted_reasoning=True, cache_points=True, tool_cache_points=True, cache_ttl=True,
 )  # fmt: skip
-PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 
 HISTORY = [
     {"role": "user", "content": "Hi"},
@@ -58,42 +54,8 @@ _MEMBERS = {
 }  # fmt: skip
 
 
-def ask(body: dict[str, Any], *, stream: bool = False) -> ClientRequest:
-    body = {"model": "claude", "messages": [{"role": "user", "content": "Hi"}], **body}
-    top = Members(orjson.dumps(body))
-    return ClientRequest(
-        "openai_chat", "openai_chat", "generate", "POST", "/v1/chat/completions", "", {}, top, "claude", stream
-    )
-
-
-def target(caps: Caps = CLAUDE) -> Target:
-    return Target("bedrock", "bedrock_model_invoke", "anthropic.claude-x", "anthropic_messages", caps)
-
-
-def opened(body: dict[str, Any], caps: Caps = CLAUDE, *, stream: bool = False):
-    """The translation of a chat body, and the list into which it drops."""
-    drops: list[str] = []
-    translation = openai_chat__anthropic_messages.open(ask(body, stream=stream), target(caps), drops.append)
-    judge(orjson.loads(translation.request.top.body))
-    return translation, drops
-
-
-def sent(body: dict[str, Any], caps: Caps = CLAUDE, *, stream: bool = False) -> dict[str, Any]:
-    """The Messages body that a chat body becomes."""
-    return orjson.loads(opened(body, caps, stream=stream)[0].request.top.body)
-
-
-def dropped(body: dict[str, Any], caps: Caps = CLAUDE) -> list[str]:
-    return opened(body, caps)[1]
-
-
-def refusal(body, caps=CLAUDE):
-    with pytest.raises(Refused) as refused:
-        opened(body, caps)
-    return refused.value.problem
-
-
-def judge(body: dict[str, Any]) -> None:
+def judge(body: dict[str, Any], caps: Caps = CLAUDE, *, stream: bool = False) -> None:
+    """Demand the types of Anthropic's SDK and the rules of turns."""
     assert body.keys() <= _MEMBERS
     assert body["max_tokens"] >= 1
     for block in body.get("system", []):
@@ -159,3 +121,16 @@ def _valid(kind: Any, value: dict[str, Any]) -> None:
 @cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
+
+
+TRANSLATOR = Translator(
+    "openai_chat",
+    "anthropic_messages",
+    {"model": "claude", "messages": [{"role": "user", "content": "Hi"}]},
+    CLAUDE,
+    unnamed_model="anthropic.claude-x",
+    flag="bedrock_model_invoke",
+    checks=judge,
+)
+ask, target = TRANSLATOR.request, TRANSLATOR.target
+opened, sent, dropped, refusal = TRANSLATOR.open, TRANSLATOR.sent, TRANSLATOR.dropped, TRANSLATOR.refusal

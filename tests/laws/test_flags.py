@@ -16,19 +16,8 @@ from gateway.contract.capabilities import Caps, capabilities
 from gateway.contract.errors import BadFrame, Problem, Truncated, UpstreamFailed
 from gateway.contract.flag import OPAQUE, ClientRequest, Event, Head, Members, Target
 from gateway.contract.registry import discover
-from gateway.testkit.render import (
-    anthropic as render_anthropic,
-)
-from gateway.testkit.render import (
-    chat as render_chat,
-)
-from gateway.testkit.render import (
-    converse as render_converse,
-)
-from gateway.testkit.render import (
-    responses as render_responses,
-)
 from gateway.testkit.scenarios import NAMED, Canned, Tokens, Tool
+from tests.helpers.rendered import rendered
 
 FLAGS = discover().flags
 MEMBERS = [
@@ -54,20 +43,6 @@ def ask(flag, dialect, *, stream=True):
 
 def target(flag, dialect):
     return Target("p", flag.name, "m", dialect, CLAUDE if dialect != OPAQUE else Caps())
-
-
-def rendered(dialect, reply):
-    """(events, whole) of a reply in a dialect."""
-    if dialect == "anthropic_messages":
-        events = [(event["type"], event) for event in render_anthropic.events(reply, "m", 10)]
-        return events, render_anthropic.message(reply, "m", 10)
-    if dialect == "bedrock_converse":
-        return render_converse.events(reply, 10), render_converse.whole(reply, 10)
-    if dialect == "openai_responses":
-        events = [(event["type"], event) for event in render_responses.events(reply, "m", 10)]
-        return events, render_responses.response(reply, "m", 10)
-    chunks = render_chat.chunks(reply, "m", 10, include_usage=True)
-    return [("chat.completion.chunk", chunk) for chunk in chunks], render_chat.completion(reply, "m", 10)
 
 
 def stream(flag, dialect, reply):

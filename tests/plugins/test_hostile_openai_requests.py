@@ -226,7 +226,7 @@ GUARDRAIL = {"guardrailIdentifier": "g", "guardrailVersion": "2", "trace": "enab
 
 def test_a_chats_guardrail_goes_along_to_invoke_model():
     ask = chat_to_messages.ask({"guardrailConfig": GUARDRAIL})
-    translation = chat_to_messages.openai_chat__anthropic_messages.open(ask, chat_to_messages.target(), pytest.fail)
+    translation = chat_to_messages.TRANSLATOR.module.open(ask, chat_to_messages.target(), pytest.fail)
     assert translation.request.headers == {
         "x-amzn-bedrock-guardrailidentifier": "g",
         "x-amzn-bedrock-guardrailversion": "2",
@@ -237,7 +237,7 @@ def test_a_chats_guardrail_goes_along_to_invoke_model():
 def test_where_nobody_guards_it_is_a_400_rather_than_an_unguarded_answer():
     target = replace(chat_to_messages.target(), flag="anthropic_messages")
     with pytest.raises(Refused) as refused:
-        chat_to_messages.openai_chat__anthropic_messages.open(
+        chat_to_messages.TRANSLATOR.module.open(
             chat_to_messages.ask({"guardrailConfig": GUARDRAIL}), target, pytest.fail
         )
     assert refused.value.problem.param == "guardrailConfig"

@@ -36,7 +36,7 @@ FORMAT = {"response_format": {"type": "json_schema", "json_schema": {"name": "x"
 
 class Messages:
     def __init__(self, body, caps=HAIKU):
-        self.translation = chat_to_messages.openai_chat__anthropic_messages.open(
+        self.translation = chat_to_messages.TRANSLATOR.module.open(
             chat_to_messages.ask(body), chat_to_messages.target(caps), [].append
         )
         sent = orjson.loads(self.translation.request.top.body)

@@ -20,7 +20,6 @@ from tests.helpers.chat_to_converse import (  # fmt: skip
     NEW_CLAUDE,
     NOVA,
     PDF,
-    PNG,
     WRITER,
     called,
     dropped,
@@ -30,6 +29,7 @@ from tests.helpers.chat_to_converse import (  # fmt: skip
     tool,
     user,
 )
+from tests.helpers.samples import PNG
 
 CACHE = {"type": "ephemeral"}
 POINT = {"cachePoint": {"type": "default"}}

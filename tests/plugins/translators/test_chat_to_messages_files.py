@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.helpers.chat_to_messages import CLAUDE, HISTORY, PNG, dropped, refusal, sent
+from tests.helpers.chat_to_messages import CLAUDE, HISTORY, dropped, refusal, sent
+from tests.helpers.samples import PNG
 
 MARK = {"cache_control": {"type": "ephemeral"}}
 CARRIED = {"type": "ephemeral"}

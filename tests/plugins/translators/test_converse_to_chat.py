@@ -17,7 +17,6 @@ from tests.helpers.converse_to import (
     IMAGE,
     MINE,
     PDF,
-    PNG,
     POINT,
     SCHEMA,
     THINKER,
@@ -30,6 +29,7 @@ from tests.helpers.converse_to import (
     system,
     user,
 )
+from tests.helpers.samples import PNG
 
 CAPS = capabilities(GPT)
 
@@ -141,7 +141,7 @@ def test_thinking_goes_back_as_text_to_models_that_read_it():
     caps = replace(CAPS, family="deepseek", reasoning_content=True)
     thought = {"reasoningContent": {"reasoningText": {"text": "Hm.", "signature": "irisgate1:deepseek:"}}}
     body = {"messages": [HELLO, assistant(thought, {"text": "Hi"}), HELLO]}
-    assert json.loads(CHAT.opened(body, caps, judged=False)[0].request.top.body)["messages"][1] == {
+    assert json.loads(CHAT.open(body, caps, judged=False)[0].request.top.body)["messages"][1] == {
         "role": "assistant",
         "content": "Hi",
         "reasoning_content": "Hm.",

@@ -197,7 +197,7 @@ def test_defect_33_a_stream_ends_with_the_reason_that_the_provider_gave(reply, r
 
 
 def stops_of(conversion, events):
-    translation, _ = conversion.opened({}, stream=True)
+    translation, _ = conversion.open({}, stream=True)
     found = [event for each in events for event in translation.feed(each)]
     return [event.data["stopReason"] for event in found if event.kind == "messageStop"]
 
@@ -206,7 +206,7 @@ def stops_of(conversion, events):
 def test_a_guardrail_that_stepped_in_is_told_as_converse_tells_it(last):
     reply = render_anthropic.message(Canned(text=("No.",)), "m", 5)
     action = {"amazon-bedrock-guardrailAction": "INTERVENED"}
-    body = json.loads(INVOKE.opened({})[0].whole(orjson.dumps(reply | action)))
+    body = json.loads(INVOKE.open({})[0].whole(orjson.dumps(reply | action)))
     assert body["stopReason"] == "guardrail_intervened"
     events = render_anthropic.events(Canned(text=("No.",)), "m", 5)
     events[last] |= action
@@ -325,9 +325,9 @@ def test_a_reply_says_and_counts_the_same_streamed_and_whole(conversion, name):
         chunks = render_chat.chunks(reply, "m", 5, include_usage=True)
         events = [Event("chat.completion.chunk", orjson.dumps(chunk)) for chunk in chunks]
         opened = CHAT
-    body = json.loads(opened.opened({})[0].whole(orjson.dumps(data)))
+    body = json.loads(opened.open({})[0].whole(orjson.dumps(data)))
     judge("ConverseResponse", body)
-    translation, _ = opened.opened({}, stream=True)
+    translation, _ = opened.open({}, stream=True)
     found = [event for each in events for event in translation.feed(each)] + list(translation.close())
     told_of_it = [(event.kind, event.data) for event in found]
     assert _without_ids(assembled(told_of_it)) == _without_ids(body["output"]["message"]["content"])
@@ -364,14 +364,14 @@ ANSWERED = [
 
 def test_claudes_reply_goes_back_to_it_as_it_came():
     reply = {**render_anthropic.message(Canned(), "m", 5), "content": ANSWERED, "stop_reason": "tool_use"}
-    message = json.loads(MESSAGES.opened({})[0].whole(orjson.dumps(reply)))["output"]["message"]
+    message = json.loads(MESSAGES.open({})[0].whole(orjson.dumps(reply)))["output"]["message"]
     history = [user(DOCUMENT, {"text": "Hi"}), message, user(result({"text": "x"}))]
     assert MESSAGES.messages(*history, **TOOLS)[1]["content"] == ANSWERED
 
 
 def test_frames_are_padded_as_bedrocks_are():
     flag = load_plugin("bedrock_converse", bedrock_converse)
-    encoder = flag.encoder(CHAT.opened({}, stream=True)[0].request)
+    encoder = flag.encoder(CHAT.open({}, stream=True)[0].request)
     writer = Stream(Wanted())
     writer.text("Hello")
     lengths = set()

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from gateway.contract.errors import Refused
-from tests.helpers.converse_to import CHAT, FORMAT, MESSAGES, PDF, PNG, SCHEMA, blob
+from tests.helpers.converse_to import CHAT, FORMAT, MESSAGES, PDF, SCHEMA, blob
+from tests.helpers.samples import PNG
 
 ROADS = {"messages": MESSAGES, "chat": CHAT}
 TOP = (
@@ -87,7 +88,7 @@ def requests(draw):
 @given(body=requests(), stream=st.booleans())
 def test_a_request_of_the_service_model_is_carried_or_refused(conversion, body, stream):
     try:
-        ROADS[conversion].opened(body, stream=stream)
+        ROADS[conversion].open(body, stream=stream)
     except Refused as refused:
         param = refused.problem.param
     else:

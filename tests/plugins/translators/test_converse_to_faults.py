@@ -86,7 +86,7 @@ ROADS = {"messages": MESSAGES, "adaptive": ADAPTIVE, "invoke": INVOKE, "chat": C
 
 @pytest.mark.parametrize("conversion", ROADS)
 def test_everything_at_once_is_carried(conversion):
-    ROADS[conversion].opened(EVERYTHING)
+    ROADS[conversion].open(EVERYTHING)
 
 
 FOREIGN = {"signature", "redactedContent"}
@@ -96,7 +96,7 @@ FOREIGN = {"signature", "redactedContent"}
 def outcome(conversion, body, *, stream):
     """The field of a refusal, or "" where the body is carried and the judge has nothing against it."""
     try:
-        conversion.opened(body, stream=stream)
+        conversion.open(body, stream=stream)
     except Refused as refused:
         return refused.problem.param or "no field is named"
     return ""

@@ -217,7 +217,7 @@ def test_a_json_schema_is_native_where_the_model_has_it(body):
 
 
 def test_elsewhere_a_json_schema_is_a_tool_that_must_be_called():
-    translation, drops = MESSAGES.opened({"outputConfig": FORMAT}, replace(CAPS, json_schema=False))
+    translation, drops = MESSAGES.open({"outputConfig": FORMAT}, replace(CAPS, json_schema=False))
     body = json.loads(translation.request.top.body)
     assert body["tool_choice"] == {"type": "tool", "name": "json_answer"}
     assert drops == []
@@ -241,7 +241,7 @@ def test_bedrocks_options_are_headers_of_invoke_model():
         "requestMetadata": {"a": "b"},
         "projectIdentifier": "arn:aws:bedrock:us-east-1:123456789012:project/p",
     }
-    translation, drops = INVOKE.opened(body)
+    translation, drops = INVOKE.open(body)
     assert drops == []
     assert translation.request.headers == {
         "x-amzn-bedrock-guardrailidentifier": "g",

@@ -17,7 +17,6 @@ from tests.helpers.converse_to import (
     MESSAGES,
     MINE,
     PDF,
-    PNG,
     TOOLS,
     assistant,
     blob,
@@ -26,6 +25,7 @@ from tests.helpers.converse_to import (
     system,
     user,
 )
+from tests.helpers.samples import PNG
 
 CAPS = capabilities(HAIKU)
 
@@ -107,7 +107,7 @@ def test_a_search_result_stays_one():
 def test_without_citations_a_search_result_is_text_and_the_wish_is_named():
     given = {"source": "s", "title": "t", "content": [{"text": "found"}], "citations": {"enabled": True}}
     caps = replace(CAPS, citations=False)
-    translation, drops = MESSAGES.opened({"messages": [user({"searchResult": given})]}, caps)
+    translation, drops = MESSAGES.open({"messages": [user({"searchResult": given})]}, caps)
     assert json.loads(translation.request.top.body)["messages"][0]["content"] == [
         {"type": "text", "text": "t (s)\nfound"}
     ]
@@ -271,7 +271,7 @@ def test_tools_that_come_and_go_are_carried_with_their_beta():
     gone = {"toolRemoval": {"tool": {"name": "look"}}}
     come = {"toolAddition": {"tool": {"type": "mcp_tool_reference", "name": "find", "serverName": "files"}}}
     # the judge knows no blocks of betas
-    translation, drops = MESSAGES.opened({"messages": [user(gone, come, {"text": "Hi"})], **TOOLS}, judged=False)
+    translation, drops = MESSAGES.open({"messages": [user(gone, come, {"text": "Hi"})], **TOOLS}, judged=False)
     assert drops == []
     body = json.loads(translation.request.top.body)
     assert body["anthropic_beta"] == ["mid-conversation-tool-changes-2026-07-01"]

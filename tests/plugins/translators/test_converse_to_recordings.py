@@ -42,7 +42,7 @@ def test_a_recorded_request_is_carried_or_refused_by_name(exchange, conversion):
     body = exchange["request"]
     judged = "signature" not in json.dumps(body) and "redactedContent" not in json.dumps(body)
     try:
-        translation, _ = ROADS[conversion].opened(body, judged=judged)
+        translation, _ = ROADS[conversion].open(body, judged=judged)
     except Refused as refused:
         problem = refused.problem
     else:

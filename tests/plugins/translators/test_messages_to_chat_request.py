@@ -18,7 +18,6 @@ from tests.helpers.messages_to import (
     IMAGE,
     MINE,
     PDF,
-    PNG,
     assistant,
     called,
     result,
@@ -26,6 +25,7 @@ from tests.helpers.messages_to import (
     tool,
     user,
 )
+from tests.helpers.samples import PNG
 
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
 CLOSED = {**SCHEMA, "additionalProperties": False}
@@ -49,7 +49,7 @@ def dropped(model=GPT_4O, *, headers=None, **body):
 
 def refused(model=GPT_4O, **body):
     with pytest.raises(Refused) as raised:
-        CHAT.open(body, model)
+        CHAT.unjudged(body, model)
     return raised.value.problem
 
 

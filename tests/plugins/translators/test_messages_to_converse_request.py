@@ -23,7 +23,6 @@ from tests.helpers.messages_to import (
     OPUS_4_5,
     OPUS_5,
     PDF,
-    PNG,
     assistant,
     called,
     result,
@@ -31,6 +30,7 @@ from tests.helpers.messages_to import (
     tool,
     user,
 )
+from tests.helpers.samples import PNG
 
 POINT = {"cachePoint": {"type": "default"}}
 HOUR = {"cachePoint": {"type": "default", "ttl": "1h"}}
@@ -57,7 +57,7 @@ def fields(model=HAIKU, *, headers=None, **body):
 
 def refused(model=HAIKU, **body):
     with pytest.raises(Refused) as raised:
-        CONVERSE.open(body, model)
+        CONVERSE.unjudged(body, model)
     return raised.value.problem
 
 
@@ -441,7 +441,7 @@ def test_an_answers_format_is_native_where_the_model_has_it(body):
 
 
 def test_an_answers_format_is_a_tool_where_the_model_has_none():
-    translation = CONVERSE.open({"output_config": FORMAT}, NOVA)
+    translation = CONVERSE.unjudged({"output_config": FORMAT}, NOVA)
     body = translation.request.top.decode("toolConfig")
     assert body["toolChoice"] == {"tool": {"name": "json_output"}}
     assert sent(NOVA, output_config=FORMAT, tools=[tool()])["toolConfig"]["toolChoice"] == {"any": {}}

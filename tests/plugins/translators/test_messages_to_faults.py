@@ -115,7 +115,7 @@ def test_the_request_that_the_faults_are_put_into_is_carried(conversion, model):
 def test_a_member_of_any_wrong_type_is_carried_or_a_400_and_never_a_crash(path, junk, other, conversion):
     body = changed(BODY, path, junk) | {name: other[name] for name in other if name != path[0]}
     with suppress(Refused):
-        conversion[0].open(body, conversion[1])
+        conversion[0].unjudged(body, conversion[1])
 
 
 def nested(depth, shape):
@@ -132,7 +132,7 @@ def nested(depth, shape):
 )
 def test_nesting_of_any_depth_is_carried_or_a_400_and_never_a_crash(path, depth, shape, conversion):
     body = orjson.dumps(changed(BODY, path, "%DEEP%")).replace(b'"%DEEP%"', nested(depth, shape))
-    target = Target("p", conversion[0].dialect, conversion[1], conversion[0].dialect, capabilities(conversion[1]))
+    target = Target("p", conversion[0].upstream, conversion[1], conversion[0].upstream, capabilities(conversion[1]))
     with suppress(Refused):
         conversion[0].module.open(replace(ask({}), top=Members(body)), target, lambda _: None)
 
@@ -147,8 +147,8 @@ STREAMED = TypeAdapter(RawMessageStreamEvent)
 
 @pytest.mark.parametrize(("conversion", "model", "whole", "stream"), REPLIES)
 def test_a_reply_that_is_as_documented_is_one_that_the_sdk_knows(conversion, model, whole, stream):
-    Message.model_validate_json(conversion.open(FORMAT, model).whole(orjson.dumps(whole)), strict=True)
-    translation = conversion.open(FORMAT, model, stream=True)
+    Message.model_validate_json(conversion.unjudged(FORMAT, model).whole(orjson.dumps(whole)), strict=True)
+    translation = conversion.unjudged(FORMAT, model, stream=True)
     for kind, data in stream:
         for made in translation.feed(event(kind, data)):
             STREAMED.validate_json(made.payload, strict=True)
@@ -160,7 +160,7 @@ def test_a_whole_reply_of_any_form_is_a_message_or_a_bad_frame(data):
     conversion, model, whole, _ = data.draw(st.sampled_from(REPLIES))
     path, junk = data.draw(st.sampled_from(list(paths(whole)))), data.draw(st.sampled_from([MISSING, *JUNK]))
     with suppress(BadFrame):
-        made = conversion.open(FORMAT, model).whole(orjson.dumps(changed(whole, path, junk)))
+        made = conversion.unjudged(FORMAT, model).whole(orjson.dumps(changed(whole, path, junk)))
         Message.model_validate_json(made, strict=True)
 
 
@@ -170,7 +170,7 @@ def test_a_stream_of_any_form_is_events_that_the_sdk_knows_or_a_bad_frame(data):
     conversion, model, _, stream = data.draw(st.sampled_from(REPLIES))
     places = [path for path in paths(stream) if len(path) > 2]
     path, junk = data.draw(st.sampled_from(places)), data.draw(st.sampled_from([MISSING, *JUNK]))
-    translation = conversion.open(FORMAT, model, stream=True)
+    translation = conversion.unjudged(FORMAT, model, stream=True)
     with suppress(BadFrame):
         for kind, each in changed(stream, path, junk):
             for made in translation.feed(event(kind, each)):

@@ -24,7 +24,7 @@ def answered(exchange):
     """The message that a client gets, and the facts that are charged."""
     model = unquote(exchange["path"].split("/")[2])
     data, content_type = served(exchange)
-    translation = CONVERSE.open({}, model, stream="response_base64" in exchange)
+    translation = CONVERSE.unjudged({}, model, stream="response_base64" in exchange)
     head = Head(200, {"content-type": content_type})
     decoder = bedrock_converse.decoder(translation.request, None, head)
     meter = bedrock_converse.ConverseMeter(model)
@@ -64,7 +64,9 @@ def test_a_recorded_reply_goes_back_as_it_came(exchange):
     last = {"role": "user", "content": results} if results else HELLO
     history = [HELLO, {"role": "assistant", "content": message["content"]}, last]
     drops = []
-    translation = CONVERSE.open({"messages": history, "tools": [tool(call["name"]) for call in calls]}, model, drops)
+    translation = CONVERSE.unjudged(
+        {"messages": history, "tools": [tool(call["name"]) for call in calls]}, model, drops
+    )
     made = translation.request.top.decode("messages")
     thinking = sum("reasoningContent" in block for turn in made for block in turn["content"])
     caps = capabilities(model)

@@ -114,7 +114,7 @@ CONTENT = [
 
 
 def opened(conversion=CONVERSE, model=HAIKU, **body):
-    return conversion.open(body, model, stream=True)
+    return conversion.unjudged(body, model, stream=True)
 
 
 def data_of(events):
@@ -376,7 +376,7 @@ def test_a_whole_reply_of_nothing_is_an_empty_message():
 
 @pytest.mark.parametrize(("conversion", "whole"), [(CONVERSE, WHOLE), (CHAT, COMPLETION)])
 def test_a_translation_travels_to_another_process_and_back(conversion, whole):
-    translation = pickle.loads(pickle.dumps(conversion.open({"tools": [tool("a.b")]}, HAIKU)))
+    translation = pickle.loads(pickle.dumps(conversion.unjudged({"tools": [tool("a.b")]}, HAIKU)))
     assert orjson.loads(translation.whole(orjson.dumps(whole)))["stop_reason"] == "tool_use"
 
 

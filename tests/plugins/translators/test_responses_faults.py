@@ -18,7 +18,7 @@ from gateway.testkit.scenarios import Canned, Tool
 from gateway_plugins import openai_responses
 from gateway_plugins.dialects.openai_responses.reasoning import packed
 from tests.helpers.json_faults import MISSING, changed, paths
-from tests.helpers.responses_to import CLAUDE, IMAGE, ROADS, ask, called, output, said, tool
+from tests.helpers.responses_to import CLAUDE, IMAGE, TRANSLATORS, ask, called, output, said, tool
 from tests.plugins.translators.test_chat_request_faults import JUNK, SCHEMA
 
 WHOLE: dict[str, Any] = {
@@ -63,14 +63,16 @@ WHOLE: dict[str, Any] = {
 }
 VARIANTS = [
     (conversion, changed_caps)
-    for conversion, (_, caps) in ROADS.items()
+    for conversion, translator in TRANSLATORS.items()
+    for caps in (translator.model,)
     for changed_caps in (caps, replace(caps, json_schema=not caps.json_schema), replace(caps, reasoning="adaptive"))
 ]
 
 
 def opened(conversion, caps, top):
-    module, _ = ROADS[conversion]
-    return module.open(replace(ask({}), top=top), Target("p", "f", "m", conversion, caps), lambda _: None)
+    return TRANSLATORS[conversion].module.open(
+        replace(ask({}), top=top), Target("p", "f", "m", conversion, caps), lambda _: None
+    )
 
 
 def members(body):

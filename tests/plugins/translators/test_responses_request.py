@@ -12,8 +12,7 @@ from tests.helpers.responses_to import (
     CLAUDE,
     GPT,
     IMAGE,
-    PNG,
-    ROADS,
+    TRANSLATORS,
     called,
     conversions,
     dropped,
@@ -23,6 +22,7 @@ from tests.helpers.responses_to import (
     sent,
     tool,
 )
+from tests.helpers.samples import PNG
 
 THINKER = replace(GPT, family="deepseek", reasoning_content=True)
 
@@ -346,7 +346,7 @@ def test_strict_tools_are_carried_or_named():
 
 def test_an_image_for_a_model_that_sees_none_is_refused():
     blind = Caps(images=False)
-    for conversion in ROADS:
+    for conversion in TRANSLATORS:
         problem = refusal({"input": [{"role": "user", "content": [IMAGE]}]}, conversion, blind)
         assert problem.param == "input[0].content[0]"
 

@@ -11,8 +11,9 @@ from gateway.testkit import scenarios
 from gateway.testkit.render import anthropic as render_anthropic
 from gateway.testkit.render import converse as render_converse
 from gateway.testkit.scenarios import Canned, Scenario, Tokens, Tool
-from tests.defects.conversions import both_ways, offered, system_of, view
+from tests.defects.conversions import both_ways
 from tests.helpers.samples import CITY, PDF, PNG
+from tests.helpers.upstream_view import system_of, tools_of, turns_of
 from tests.helpers.wires import CLAUDES, framed, line, wires
 
 CITIES = ("Zürich", "Tōkyō")
@@ -52,7 +53,7 @@ class Talk:
     @property
     def turns(self):
         """What the provider got of the conversation."""
-        return list(view(self.opened.wire.upstream, self.opened.sent))
+        return list(turns_of(self.opened.wire.upstream, self.opened.sent))
 
 
 def parts(turns, kind):
@@ -145,7 +146,7 @@ async def test_cache_marks_stay_where_they_are_in_both_turns(wire, stream, tmp_p
         talk = Talk(opened, stream=stream, tools=tools)
         for messages in (hello, say.user(say.text("And now?"))):
             await talk.ask(*messages)
-            assert offered(opened.sent)["look"].mark == "1h"
+            assert tools_of(opened.sent)["look"].mark == "1h"
             assert talk.turns[0][1] == [("text", "How is the weather?"), ("mark", "")]
         assert all(record["dropped"] == [] for record in await opened.gw.calls(2))
 

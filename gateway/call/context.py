@@ -11,8 +11,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from aiohttp import web
 
 from gateway.access.identity.caller import Identity
-from gateway.call.chain import Next
-from gateway.call.runtime import Runtime
+from gateway.call.runtime import Current, Runtime
 from gateway.config.load import Loaded
 from gateway.config.model import Config
 from gateway.contract.errors import Refused
@@ -23,10 +22,6 @@ from gateway.store.bodies import Bodies
 from gateway.store.follower import JournalFollower
 from gateway.telemetry.log import Logger
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.observers import Observers
-from gateway.upstream.client import Upstream
-from gateway.upstream.fetch.client import Fetcher
-from gateway.upstream.process_pool import ProcessPool
 from gateway.upstream.refused_keys import RefusedKeys
 
 
@@ -74,31 +69,31 @@ class ConfigReloader(Protocol):
 
 @dataclass(slots=True)
 class Gateway:
-    """The parts, wired by `process/app.py`. `runtime` is replaced by a reload; everything else stays."""
+    """The parts that handlers use, wired by `process/app.py`."""
 
-    runtime: Runtime
+    current: Current
     registry: Registry
     store: Store
-    keeper: JournalFollower
-    """Writes down what is to be kept, and sees that the store takes it over."""
+    follower: JournalFollower
+    """The writer of records: into the journal, and from there into the store."""
     bodies: Bodies
     quotas: Quotas
     metrics: Metrics
     log: Logger
-    observers: Observers
-    upstream: Upstream
-    fetcher: Fetcher
-    pool: ProcessPool
     keys: RefusedKeys
     """The providers that refuse the gateway's key at the moment."""
-    chain: Next
     open_calls: set[asyncio.Task[Any]] = field(default_factory=set)
     """The tasks of calls in flight, for a stop that lets them finish."""
     draining: bool = False
     reloader: ConfigReloader | None = None
     """The reloader of the configuration's file; None where the configuration was not read from a file."""
     config_error: str = ""
-    """Why the last reload was refused; "" when the configuration is the file's."""
+    """The reason for which the last reload was refused; "" when the configuration is the file's."""
+
+    @property
+    def runtime(self) -> Runtime:
+        """The current configuration, which a reload replaces."""
+        return self.current.runtime
 
 
 GATEWAY: Final = web.AppKey("gateway", Gateway)

@@ -29,7 +29,7 @@ _REQUEST_IDS: Final = ("x-amzn-requestid", "request-id", "x-request-id")
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    keeper: JournalFollower
+    follower: JournalFollower
     metrics: Metrics
     log: Logger
     observers: Observers
@@ -48,7 +48,7 @@ class Finish:
         self._put(_refusal(inbound, status, outcome, problem))
 
     def _put(self, record: Record, charges: Sequence[Charge] = ()) -> None:
-        self.keeper.put(Entry(call=record, balances=tuple(Balance(*charge.left) for charge in charges)))
+        self.follower.put(Entry(call=record, balances=tuple(Balance(*charge.left) for charge in charges)))
         self.metrics.observe(record)
         self.observers.put(record)
         self.log.later("call.finished", record.as_dict, "warning" if record.status >= _FAILED else "info")

@@ -1,4 +1,4 @@
-"""One configuration, made ready: what calls read. Replaced as a whole by a reload, never changed."""
+"""A configuration made ready for calls. A reload replaces it as a whole; it is never changed."""
 
 from __future__ import annotations
 
@@ -18,6 +18,22 @@ class Runtime:
     prices: Prices
 
 
+@dataclass(slots=True)
+class Current:
+    """The configuration that new calls get."""
+
+    runtime: Runtime
+
+    def call_retention(self) -> float | None:
+        """Return the seconds for which rows of calls are kept; None keeps them."""
+        return self.runtime.config.storage.retention
+
+    def body_retention(self) -> float | None:
+        """Return the seconds for which bodies are kept; None keeps them."""
+        return self.runtime.config.bodies.retention
+
+
 def runtime(config: Config) -> Runtime:
+    """Return a configuration made ready for calls."""
     prices = Prices.load(config.prices, infer=config.auto_cost_basis)
     return Runtime(config, Grants(config.grants, config.providers), Catalog(config), prices)

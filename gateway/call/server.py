@@ -19,7 +19,7 @@ from aiohttp import web
 
 from gateway.access.identity.caller import unknown
 from gateway.call.capture import Capture
-from gateway.call.chain import Batch, Batches, Call, Inbound, Stream, Whole
+from gateway.call.chain import Batch, Batches, Call, Inbound, Next, Stream, Whole
 from gateway.call.context import REFUSED, REQUEST_ID, Gateway, identity_of
 from gateway.call.finish import Finish
 from gateway.call.sessions import agent
@@ -74,6 +74,7 @@ class _Exchange:
 @dataclass(frozen=True, slots=True)
 class Server:
     gateway: Gateway
+    chain: Next
     finish: Finish
     ping_seconds: float = PING_SECONDS
     stalled_seconds: float = STALLED_SECONDS
@@ -113,7 +114,7 @@ class Server:
     ) -> web.StreamResponse:
         try:
             call = await self._received(exchange, stack, route, request)
-            match await self.gateway.chain(call):
+            match await self.chain(call):
                 case Whole() as whole:
                     return self._whole(exchange, call, whole)
                 case Stream() as stream:
@@ -143,7 +144,7 @@ class Server:
         """Return the body. Raises `Refused`."""
         if (refused := request.get(REFUSED)) is not None:
             raise refused
-        if self.gateway.keeper.full:
+        if self.gateway.follower.full:
             raise Refused(_NO_ROOM)
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
             # what is small on the wire could be anything in memory, and no client of this trade compresses

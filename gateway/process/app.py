@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from aiohttp import web
 
 from gateway.access.identity.modes import Modes
-from gateway.call.chain import chain
+from gateway.call.chain import Next, chain
 from gateway.call.context import GATEWAY, Gateway
 from gateway.call.finish import Finish
 from gateway.call.guard import middlewares
@@ -25,12 +28,13 @@ from gateway.call.middleware.send import CallProvider
 from gateway.call.middleware.session import Session
 from gateway.call.middleware.steps import Fetching, Steps, client_flag, provider_flag
 from gateway.call.middleware.translate import Translate
-from gateway.call.runtime import runtime
+from gateway.call.runtime import Current, runtime
 from gateway.call.server import PING_SECONDS, STALLED_SECONDS, Server
 from gateway.call.sessions import load_key
 from gateway.config.model import Config
 from gateway.contract.registry import Registry
 from gateway.money.quotas.book import Quotas
+from gateway.money.quotas.ledger import Charge
 from gateway.store.bodies import Bodies
 from gateway.store.entries import Balance, Entry
 from gateway.store.follower import JournalFollower
@@ -61,7 +65,16 @@ _OWN: Final = (
     config_routes, openapi, pricing_routes, discovery, metrics_route, sessions_routes, pages, quota_routes, usage_route,
     bodies_route,
 )  # fmt: skip
-"""The gateway's own API and its pages, but for `explain`, which must know the listeners."""
+"""The gateway's own API and its pages, except `explain`, which must know the listeners."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Outgoing:
+    """The parts that reach providers, other hosts and other processes."""
+
+    upstream: Upstream = field(default_factory=Upstream)
+    fetcher: Fetcher = field(default_factory=Fetcher)
+    pool: ProcessPool = field(default_factory=ProcessPool)
 
 
 def build(
@@ -74,14 +87,17 @@ def build(
     ping_seconds: float = PING_SECONDS,
     stalled_seconds: float = STALLED_SECONDS,
 ) -> web.Application:
-    """The application.
+    """Return the application.
 
     `state` is the folder of what outlives the process; `modes` may get its listeners later, once the ports are known.
     Raises `PluginError` when two flags claim one route.
     """
     gateway = _gateway(config, registry, state, log)
-    finish = Finish(gateway.keeper, gateway.metrics, log, gateway.observers)
-    server = Server(gateway, finish, ping_seconds, stalled_seconds)
+    observers = Observers(registry.observers, log)
+    outgoing = _Outgoing()
+    finish = Finish(gateway.follower, gateway.metrics, log, observers)
+    steps = _chain(gateway, outgoing, load_key(state))
+    server = Server(gateway, steps, finish, ping_seconds, stalled_seconds)
     calls: set[web.AbstractRoute] = set()
     app = web.Application(
         middlewares=[problems, *middlewares(calls, modes), wrong_paths], client_max_size=config.server.limits.body_bytes
@@ -92,77 +108,80 @@ def build(
     for own in _OWN:
         app.add_routes(own.routes())
     app.add_routes(explain_routes.routes(modes))
-    app.cleanup_ctx.append(_parts)
+    app.cleanup_ctx.append(partial(_run_parts, gateway, outgoing, observers))
     return app
 
 
 def _gateway(config: Config, registry: Registry, state: Path, log: Logger) -> Gateway:
-    """The parts that live as long as the process."""
-    ready = runtime(config)
-    metrics = Metrics(ready.config)
+    """Return the parts that handlers use. Raises `StoreFailed`."""
+    current = Current(runtime(config))
+    metrics = Metrics(config)
     database = _database(config, state)
     # a newer release would migrate the store under an older one's feet
     see_that_it_is_free(state / "journal")
     store = SqliteStore(database)
     journal = Journal(state / "journal", log, after=store.begun.segment)
-    keeper = JournalFollower(journal, store, log, retention=lambda: gateway.runtime.config.storage.retention)
-    bodies = Bodies(database.with_name(f"{database.name}-bodies"), log, lambda: gateway.runtime.config.bodies.retention)
-    quotas = Quotas(refilled=lambda charge: keeper.put(Entry(balances=(Balance(*charge.left),))))
+    follower = JournalFollower(journal, store, log, retention=current.call_retention)
+    bodies = Bodies(database.with_name(f"{database.name}-bodies"), log, current.body_retention)
+
+    def keep(charge: Charge) -> None:
+        follower.put(Entry(balances=(Balance(*charge.left),)))
+
+    quotas = Quotas(refilled=keep)
     quotas.configured(config.quotas)
-    metrics.journal(keeper)
+    metrics.journal(follower)
     metrics.quotas(quotas.used)
-    observers = Observers(registry.observers, log)
-    upstream = Upstream()
-    fetcher = Fetcher()
-    pool = ProcessPool()
-    keys = RefusedKeys()
-    fetching = Fetching(fetcher, metrics, log)
-    key = load_key(state)
+    return Gateway(
+        current=current,
+        registry=registry,
+        store=store,
+        follower=follower,
+        bodies=bodies,
+        quotas=quotas,
+        metrics=metrics,
+        log=log,
+        keys=RefusedKeys(),
+    )
+
+
+def _chain(gateway: Gateway, outgoing: _Outgoing, key: bytes) -> Next:
+    """Return the chain of a call; `key` keys the fingerprints of sessions."""
+    log, metrics, registry = gateway.log, gateway.metrics, gateway.registry
+    upstream, pool = outgoing.upstream, outgoing.pool
+    fetching = Fetching(outgoing.fetcher, metrics, log)
     attempts = chain(
         Count(log),
         Steps(upstream, fetching, client_flag),
         Translate(pool),
         Steps(upstream, fetching, provider_flag),
         metered,
-        last=CallProvider(upstream, pool, metrics, keys, log),
+        last=CallProvider(upstream, pool, metrics, gateway.keys, log),
     )
-    steps = chain(Session(key), resolve, grants, Route(registry), Quota(quotas, log), last=Attempts(attempts))
-    gateway = Gateway(
-        observers=observers,
-        runtime=ready,
-        registry=registry,
-        store=store,
-        keeper=keeper,
-        bodies=bodies,
-        quotas=quotas,
-        metrics=metrics,
-        log=log,
-        upstream=upstream,
-        fetcher=fetcher,
-        pool=pool,
-        keys=keys,
-        chain=steps,
-    )
-    return gateway
+    return chain(Session(key), resolve, grants, Route(registry), Quota(gateway.quotas, log), last=Attempts(attempts))
 
 
 def _database(config: Config, state: Path) -> Path:
-    """The store's file: `sqlite:PATH` of the configuration, relative to the state folder."""
+    """Return the store's file: `sqlite:PATH` of the configuration, relative to the state folder."""
     url = config.storage.url
     return state / (url.removeprefix("sqlite:") if url else "irisgate.db")
 
 
-async def _parts(app: web.Application) -> AsyncIterator[None]:
-    """What must be closed with the process: after the last call, before the loop ends."""
-    gateway = app[GATEWAY]
-    await gateway.keeper.start()
-    gateway.bodies.start()
-    gateway.quotas.restore(await gateway.store.balances())
-    yield
-    await gateway.upstream.close()
-    gateway.fetcher.close()
-    await asyncio.to_thread(gateway.pool.close)
-    await gateway.keeper.close()
-    await asyncio.to_thread(gateway.bodies.close)
-    await gateway.store.close()
-    await asyncio.to_thread(gateway.observers.close)
+async def _run_parts(
+    gateway: Gateway, outgoing: _Outgoing, observers: Observers, _app: web.Application
+) -> AsyncIterator[None]:
+    """Start the parts, and close them after the last call, before the loop ends.
+
+    They are closed in the reverse order of the lines below. A close that fails skips none of the others.
+    """
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(asyncio.to_thread, observers.close)
+        stack.push_async_callback(gateway.store.close)
+        stack.push_async_callback(asyncio.to_thread, gateway.bodies.close)
+        stack.push_async_callback(gateway.follower.close)
+        stack.push_async_callback(asyncio.to_thread, outgoing.pool.close)
+        stack.callback(outgoing.fetcher.close)
+        stack.push_async_callback(outgoing.upstream.close)
+        await gateway.follower.start()
+        gateway.bodies.start()
+        gateway.quotas.restore(await gateway.store.balances())
+        yield

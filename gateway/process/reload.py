@@ -191,7 +191,7 @@ class Reloader:
         gateway, before, loaded = self.gateway, self.loaded, ready.loaded
         config = ready.runtime.config
         self.loaded, self.seen, self._watched = loaded, loaded.stamps, loaded.watched
-        gateway.runtime = ready.runtime
+        gateway.current.runtime = ready.runtime
         gateway.metrics.configured(config)
         gateway.quotas.configured(config.quotas)
         gateway.config_error = ""
@@ -207,7 +207,7 @@ class Reloader:
     def _note(self, before: Loaded, changed: tuple[str, ...], who: Who) -> None:
         """The audit's line: who changed what, without any value."""
         after = self.etag(self.loaded.text.encode())
-        self.gateway.keeper.put(Entry(version=Version(time(), who.login, after, changed)))
+        self.gateway.follower.put(Entry(version=Version(time(), who.login, after, changed)))
         self.gateway.log.info(
             "config.changed",
             who=who.login,

@@ -102,10 +102,11 @@ async def listening(
             await _stopped(runner)
             await _drained(running, config.server.drain_seconds)
         finally:
-            await runner.cleanup()
-            await modes.close()
-            for bound in bounds:
-                bound.socket.close()
+            async with AsyncExitStack() as closing:
+                for bound in bounds:
+                    closing.callback(bound.socket.close)
+                closing.push_async_callback(modes.close)
+                closing.push_async_callback(runner.cleanup)
 
 
 @asynccontextmanager

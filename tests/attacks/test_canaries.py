@@ -110,7 +110,7 @@ async def everything_is_asked(served):
                 ):
                     reply = await served.post(path, body, headers=headers)
                     heard.append(reply.body + repr(reply.headers).encode())
-    await served.running.gateway.keeper.flush()
+    await served.running.gateway.follower.flush()
     for page in PAGES:
         reply = await served.get(page)
         # aiohttp's client follows the way from "/" to the first page

@@ -130,7 +130,7 @@ async def test_no_credential_of_a_client_reaches_a_provider_or_stays_here(tmp_pa
                 assert len(shown) == (mode == "override"), name
                 assert SECRET.encode() not in said, name
         await running.calls(5 * len(WAYS))
-        await running.running.gateway.keeper.flush()
+        await running.running.gateway.follower.flush()
         for page in ("/ui/", "/ui/sessions", "/api/sessions", "/api/calls", "/metrics", "/api/providers"):
             assert SECRET not in await (await running.get(page)).text(), page
         assert SECRET.encode() not in running.lines.data

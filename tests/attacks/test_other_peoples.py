@@ -33,7 +33,7 @@ async def gated(tmp_path, bedrock_sim):
             body = {**CHAT, "messages": [{"role": "user", "content": "the secret of alice"}]}
             status, _, _ = await alice.ask("/v1/chat/completions", body, headers=[("X-Session-Id", SESSION)])
             assert status == 200
-            await running.running.gateway.keeper.flush()
+            await running.running.gateway.follower.flush()
             yield running
 
 
@@ -102,7 +102,7 @@ async def test_a_cursor_of_an_admin_opens_nothing_to_a_user(gated):
     for _ in range(2):
         alice = await asking(gated, "alice")
         await alice.ask("/v1/chat/completions", CHAT, headers=[("X-Session-Id", f"{SESSION}-2")])
-    await gated.running.gateway.keeper.flush()
+    await gated.running.gateway.follower.flush()
     for path in ("/api/sessions", "/api/calls"):
         _, body = await heard_by(gated, "admin", f"{path}?limit=1")
         cursor = json.loads(body)["next"]
@@ -115,7 +115,7 @@ async def test_a_cursor_of_an_admin_opens_nothing_to_a_user(gated):
 async def test_a_session_id_that_bob_takes_over_is_his_own(gated):
     bob = await asking(gated, "bob")
     assert (await bob.ask("/v1/chat/completions", CHAT, headers=[("X-Session-Id", SESSION)]))[0] == 200
-    await gated.running.gateway.keeper.flush()
+    await gated.running.gateway.follower.flush()
     status, body = await heard_by(gated, "bob", f"/api/sessions/{SESSION}")
     assert (status, b"alice" in body) == (200, False)
     status, body = await heard_by(gated, "bob", f"/api/sessions/{SESSION}/calls")

@@ -184,7 +184,7 @@ async def test_a_reload_switches_keeping_on_and_off(tmp_path, bedrock_sim):
         first = (await gw.post(*WHOLE["translated"])).headers["x-request-id"]
         await bodies(gw, first)
         off = replace(gateway.runtime.config.bodies, limit=0)
-        gateway.runtime = runtime(replace(gateway.runtime.config, bodies=off))
+        gateway.current.runtime = runtime(replace(gateway.runtime.config, bodies=off))
         second = (await gw.post(*WHOLE["translated"])).headers["x-request-id"]
     async with kept(tmp_path, bedrock_sim) as gw:
         assert (await gw.get(f"/api/calls/{first}/bodies")).status == 200

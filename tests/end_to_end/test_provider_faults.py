@@ -145,7 +145,7 @@ async def test_the_record_has_the_providers_words_and_its_id_of_the_request(tmp_
         (record,) = await gw.calls()
         assert record["error_message"] == "in AWS's own words"
         assert record["upstream_request_id"] == reply.headers["x-amzn-requestid"] != record["id"]
-        await gw.running.gateway.keeper.flush()
+        await gw.running.gateway.follower.flush()
         stored = await (await gw.get(f"/api/calls/{record['id']}")).json()
         assert (stored["error_message"], stored["upstream_request_id"]) == (
             record["error_message"],

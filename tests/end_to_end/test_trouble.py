@@ -148,7 +148,7 @@ DIALECTS = {
 async def test_when_no_more_records_can_be_kept_a_call_is_told_in_its_dialect_to_come_back(tmp_path, bedrock_sim, path):
     body, message = DIALECTS[path]
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
-        journal = gw.running.gateway.keeper._journal
+        journal = gw.running.gateway.follower._journal
         journal._waits = journal._waiting_bytes
         reply = await gw.post(path, body)
         assert (reply.status, reply.headers["retry-after"]) == (503, "10")

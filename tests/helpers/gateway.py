@@ -81,7 +81,7 @@ class Gate:
 
     async def sessions(self):
         """The sessions, once what was written has reached the store."""
-        await self.running.gateway.keeper.flush()
+        await self.running.gateway.follower.flush()
         return (await (await self.get("/api/sessions")).json())["sessions"]
 
     async def log_is_written(self):

@@ -11,8 +11,10 @@ import pytest
 from gateway.config.load import loads
 from gateway.contract.registry import discover
 from gateway.process.serve import CannotStart, listening
+from gateway.store.journal import see_that_it_is_free
 from gateway.telemetry.log import configure
 from gateway.testkit import scenarios
+from gateway.upstream.client import Upstream
 from tests.helpers.gateway import EVERYTHING, HAIKU, Lines, bedrock, gate
 
 CHAT = {"model": HAIKU, "messages": [{"role": "user", "content": "hello"}], "stream": True}
@@ -68,6 +70,20 @@ async def test_who_is_in_a_hurry_does_not_wait_for_calls(tmp_path, bedrock_sim):
         assert not stopping.done()
         running.hurry.set()
     assert time.monotonic() - begun < 30
+
+
+async def test_a_part_that_fails_to_close_skips_no_other(tmp_path, monkeypatch):
+    async def fail(_upstream):
+        raise OSError("the connections do not close")
+
+    monkeypatch.setattr(Upstream, "close", fail)
+    config = loads(json.dumps(document())).config
+    with pytest.raises(OSError, match="the connections do not close"):
+        async with listening(config, discover(), state=tmp_path, log=configure(Lines())) as running:
+            port = int(running.urls[0].rpartition(":")[2])
+    see_that_it_is_free(tmp_path / "journal")
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", port)
 
 
 async def test_a_connection_without_a_call_delays_no_stop(tmp_path):

@@ -150,7 +150,7 @@ async def test_the_records_of_refused_calls_are_no_list_of_what_exists(tmp_path)
     ) as here:
         for name in names:
             await here.post("/v1/chat/completions", {"model": name, "messages": [{"role": "user", "content": "hi"}]})
-        await here.running.gateway.keeper.flush()
+        await here.running.gateway.follower.flush()
         calls = (await (await here.get("/api/calls")).json())["calls"]
     told = [(call["model"], call["outcome"]) for call in reversed(calls)]
     assert told == [*((name, "refused") for name in names[:-1]), (HAIKU, "failed")]

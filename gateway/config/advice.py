@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
+from gateway.config.advice_bedrock import advise_bedrock
+from gateway.config.advice_grants import idle_quotas
+from gateway.config.advice_keys import advise_key
 from gateway.config.document.hujson import Path
 from gateway.config.findings import Report
 from gateway.config.model import Config, Mode, Provider
@@ -24,8 +27,6 @@ REGIONS: Final[Mapping[str, frozenset[str]]] = {
 """Regions of model ids that a price list has; ids of other regions are priced by their own, whatever the list."""
 POLICY_MODES: Final[frozenset[Mode]] = frozenset({"whois", "proxy-protocol", "serve-headers"})
 """Identity modes whose callers may have grants from the tailnet policy, which the gateway does not know."""
-POLICY_ONLY: Final = ("autogroup:", "ipset:", "svc:")
-"""Prefixes of sources that only tailscaled understands."""
 
 
 def advise(config: Config, report: Report) -> None:
@@ -36,16 +37,18 @@ def advise(config: Config, report: Report) -> None:
         _unused_provider(provider, report)
         _unknown_cost(provider, config, report)
         _other_region(provider, report)
+        advise_key(provider, report)
+        advise_bedrock(provider, prices, report)
         _idle_rules(provider, config, prices, report)
     _shared_models(config, report)
+    idle_quotas(config, report, policy=_has_policy(config))
 
 
 def _no_access(config: Config, report: Report) -> None:
     if report.failed:
         # sections with faults are missing from the configuration, which says nothing about what they will hold
         return
-    policy = any(listener.identity in POLICY_MODES for listener in config.server.listeners)
-    unless = "unless the tailnet policy says otherwise, " if policy else ""
+    unless = "unless the tailnet policy says otherwise, " if _has_policy(config) else ""
     if not config.providers:
         report.warn((), "no providers defined; users will not be able to access any models")
     elif not config.grants:
@@ -55,6 +58,10 @@ def _no_access(config: Config, report: Report) -> None:
     ):
         lacking = "no grant in grants or temp_grants assigns role:admin"
         report.warn((), f"{lacking}; {unless}nobody will be able to manage this instance")
+
+
+def _has_policy(config: Config) -> bool:
+    return any(listener.identity in POLICY_MODES for listener in config.server.listeners)
 
 
 def _anybody(config: Config, report: Report) -> None:
@@ -175,9 +182,3 @@ def _is_idle(pattern: str, head: str, providers: Collection[str], report: Report
     if head.strip("*") == "":
         return not providers
     return report.patient(len(providers)) and not any(covers_provider(pattern, provider) for provider in providers)
-
-
-def idle_sources(sources: Iterable[str], path: Path, report: Report) -> None:
-    for index, source in enumerate(sources):
-        if source.startswith(POLICY_ONLY):
-            report.warn((*path, index), f'"{source}" exists in the tailnet policy only and matches nobody here')

@@ -45,10 +45,10 @@ def test_providers_keep_the_order_of_the_document() -> None:
     assert list(loads(TWO_REGIONS).config.providers) == ["bedrock-us", "bedrock-eu"]
 
 
-def test_the_example_loads_without_a_warning_and_grants_its_models() -> None:
+def test_the_example_warns_of_its_placeholder_alone_and_grants_its_models() -> None:
     loaded = loads(MINIMAL, known_flags=KNOWN)
     grants = Grants(loaded.config.grants, loaded.config.providers)
-    assert not loaded.warnings
+    assert [warning.path for warning in loaded.warnings] == ["providers.bedrock.apikey"]
     assert all(grants.access(LOOPBACK).allows("bedrock", model) for model in loaded.config.providers["bedrock"].models)
 
 

@@ -43,6 +43,7 @@ def test_the_pages_show_configurations():
 @pytest.mark.parametrize("text", CONFIGURATIONS, ids=range(1, len(CONFIGURATIONS) + 1))
 def test_a_configuration_of_a_page_loads_and_only_what_is_left_out_is_warned_of(text, tmp_path):
     (tmp_path / "bedrock.key").write_text("a key")
+    (tmp_path / "bedrock.key").chmod(0o600)
     loaded = loads(text, known_flags=REGISTRY.flags, environ={}, folder=tmp_path)
     expected = [] if '"providers"' in text else ["no providers defined"]
     messages = [finding.message for finding in loaded.warnings]

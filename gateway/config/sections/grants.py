@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from gateway.config import advice
+from gateway.config.advice_grants import idle_sources
 from gateway.config.document.hujson import Path, dotted_path
 from gateway.config.model import Capability, Grant
 from gateway.config.reading import Reading
@@ -55,7 +56,7 @@ def read_grants(raw: Sequence[Any], declared: Declared, reading: Reading) -> tup
 
 def _read_grant(raw: Any, path: Path, declared: Declared, reading: Reading) -> Grant | None:
     section = reading.section(GrantSection, raw, path)
-    advice.idle_sources(section.src if section else (), (*path, "src"), reading.report)
+    idle_sources(section.src if section else (), (*path, "src"), reading.report)
     capabilities = tuple(app_capabilities(raw, path, declared, reading))
     return Grant(section.src, capabilities) if section else None
 

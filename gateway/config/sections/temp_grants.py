@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from gateway.config import advice
+from gateway.config.advice_grants import idle_sources
 from gateway.config.document.hujson import Path
 from gateway.config.fields import Name
 from gateway.config.model import Capability, Grant
@@ -67,7 +68,7 @@ def _read_grant(raw: Any, path: Path, declared: Declared, reading: Reading) -> G
     section = reading.section(TempGrantSection, raw, path)
     if section is None:
         return None
-    advice.idle_sources(section.src, (*path, "src"), reading.report)
+    idle_sources(section.src, (*path, "src"), reading.report)
     if section.app is None and not section.grants:
         reading.report.warn(path, 'has neither "grants" nor "app"; it gives nothing')
     old = (_read_item(item, (*path, "grants", index), declared, reading) for index, item in enumerate(section.grants))

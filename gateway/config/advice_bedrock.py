@@ -1,0 +1,75 @@
+"""Warnings about providers that are Amazon Bedrock: addresses that serve no model, and models of another region.
+
+What a host's name says is read from the name alone; nothing is looked up.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import urlsplit
+
+from gateway.config.document.hujson import Path
+from gateway.config.findings import Report
+from gateway.config.model import Provider
+from gateway.contract.capabilities import geo
+from gateway.money.prices.table import Prices
+
+_HOST: Final = re.compile(r"(?P<service>bedrock[a-z-]*)\.(?P<region>[a-z0-9-]+)\.(?:amazonaws\.com(?:\.cn)?|api\.aws)")
+_SERVING: Final = ("bedrock-runtime", "bedrock-runtime-fips", "bedrock-mantle")
+_REGION: Final = re.compile(
+    r"(us|us-gov|eu|eusc|ap|sa|ca|me|af|il|mx|cn|us-iso[a-z]?|eu-iso[a-z]?)(-[a-z]{2})?"
+    r"-(north|south|east|west|central|northeast|northwest|southeast|southwest)-[0-9]"
+)
+"""Names of AWS's regions, also of those that are still to come."""
+_NEAR: Final = (
+    "us-east-1", "us-east-2", "us-west-1", "us-west-2", "us-gov-west-1", "us-gov-east-1", "ca-central-1", "sa-east-1",
+    "eu-west-1", "eu-west-2", "eu-west-3", "eu-central-1", "eu-central-2", "eu-north-1", "eu-south-1", "eu-south-2",
+    "ap-northeast-1", "ap-northeast-2", "ap-northeast-3", "ap-south-1", "ap-south-2", "ap-southeast-1",
+    "ap-southeast-2",
+)  # fmt: skip
+"""Regions that a misspelt one may mean."""
+_GEOS: Final[Mapping[str, frozenset[str]]] = {
+    "us": frozenset({"us", "us-gov"}),
+    "eu": frozenset({"eu"}),
+    "ap": frozenset({"apac", "jp", "au", "in"}),
+}
+"""Prefixes of models that are called from regions whose names begin so; of other regions nothing is said."""
+_LOCAL: Final = frozenset().union(*_GEOS.values())
+
+
+def advise_bedrock(provider: Provider, prices: Prices, report: Report) -> None:
+    path: Path = ("providers", provider.id)
+    _opaque_models(provider, prices, report)
+    url = urlsplit(provider.baseurl)
+    host = _HOST.fullmatch(url.hostname or "")
+    if host is None:
+        return
+    region = host["region"]
+    if host["service"] not in _SERVING:
+        meant = f"https://bedrock-runtime.{region}.amazonaws.com"
+        report.warn((*path, "baseurl"), f'"{host["service"]}" is an API that serves no model; write {meant}')
+    elif not _REGION.fullmatch(region):
+        report.warn((*path, "baseurl"), f'"{region}" is no region of AWS{report.hint(region, _NEAR)}')
+    elif url.path.rstrip("/").endswith("/v1") and any(flag.startswith("bedrock_") for flag in provider.flags):
+        report.warn((*path, "baseurl"), 'Bedrock\'s own paths have no "/v1"; end the address behind the host')
+    else:
+        _models_of_elsewhere(provider, region, report)
+
+
+def _models_of_elsewhere(provider: Provider, region: str, report: Report) -> None:
+    fitting = _GEOS.get(region.partition("-")[0])
+    for index, model in enumerate(provider.models):
+        prefix = geo(model)
+        if fitting and prefix in _LOCAL and prefix not in fitting:
+            place = ("providers", provider.id, "models", index)
+            report.warn(place, f'"{prefix}." is no prefix for the region {region}; models there begin with others')
+            return
+
+
+def _opaque_models(provider: Provider, prices: Prices, report: Report) -> None:
+    for index, model in enumerate(provider.models):
+        if model.startswith("arn:") and model not in provider.base_models and prices.of(provider, model) is None:
+            message = 'the ARN says neither price nor abilities; write "base_models": {"ARN": "the model behind it"}'
+            report.warn(("providers", provider.id, "models", index), message)

@@ -1,0 +1,117 @@
+"""Warnings of what would only show with the first call: keys, Bedrock's addresses, sources and quotas."""
+
+import pytest
+
+from tests.config.examples import KNOWN, config, warnings
+
+URL = "https://bedrock-runtime.{}.amazonaws.com"
+CLAUDE = "{}.anthropic.claude-haiku-4-5-20251001-v1:0"
+ARN = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/abc123"
+
+
+def told(provider=None, **sections):
+    return warnings(config(provider, **sections), known_flags=KNOWN)
+
+
+def bedrock(region="us-east-1", **members):
+    flags = {"bedrock_converse": True}
+    return {"baseurl": URL.format(region), "cost_basis": "bedrock", "compatibility": flags, **members}
+
+
+@pytest.mark.parametrize("key", ["<your-bedrock-api-key>", "your-api-key", "YOUR_KEY", "changeme", "xxxx", "..."])
+def test_a_placeholder_is_no_key(key):
+    (warning,) = told({"apikey": key})
+    assert warning.startswith("providers.p.apikey: is a placeholder; ")
+
+
+@pytest.mark.parametrize("key", ["exec:pass show bedrock", "vault:secret/x", "op://vault/item"])
+def test_a_form_of_key_that_is_not_read_is_named(key):
+    (warning,) = told({"apikey": key})
+    assert warning.startswith(f'providers.p.apikey: "{key.partition(":")[0]}:" is not read')
+    assert "show" not in warning
+
+
+@pytest.mark.parametrize(("mode", "count"), [(0o644, 1), (0o604, 1), (0o640, 0), (0o600, 0)])
+def test_a_key_file_that_everybody_reads_is_told_of(tmp_path, mode, count):
+    (tmp_path / "key").write_text("a-key-in-a-file")
+    (tmp_path / "key").chmod(mode)
+    found = told({"apikey": f"file:{tmp_path / 'key'}"})
+    assert [warning.partition(";")[0] for warning in found] == [
+        "providers.p.apikey: every user of this machine can read the key's file"
+    ] * count
+
+
+@pytest.mark.parametrize(
+    ("provider", "said"),
+    [
+        (
+            bedrock(baseurl="https://bedrock.us-east-1.amazonaws.com"),
+            "write https://bedrock-runtime.us-east-1.amazonaws",
+        ),
+        (bedrock("us-est-1"), 'baseurl: "us-est-1" is no region of AWS; did you mean "us-'),
+        (bedrock(baseurl=URL.format("us-east-1") + "/v1"), 'baseurl: Bedrock\'s own paths have no "/v1"'),
+        (bedrock("eu-west-1", models=[CLAUDE.format("us")]), 'models[0]: "us." is no prefix for the region eu-west-1'),
+        (bedrock("us-west-2", models=["m", CLAUDE.format("eu")]), 'models[1]: "eu." is no prefix'),
+        (bedrock("ap-south-1", models=[CLAUDE.format("us")]), '"us." is no prefix for the region ap-south-1'),
+        (bedrock(models=[ARN]), "models[0]: the ARN says neither price nor abilities"),
+    ],
+)
+def test_a_bedrock_that_cannot_be_called_as_it_is_written_is_told_of(provider, said):
+    (warning,) = told(provider)
+    assert said in warning
+
+
+@pytest.mark.parametrize(
+    "provider",
+    [
+        bedrock(models=[CLAUDE.format("us"), CLAUDE.format("global")]),
+        bedrock("us-gov-west-1"),
+        bedrock("eu-central-1", models=[CLAUDE.format("eu")]),
+        bedrock("ca-central-1", models=[CLAUDE.format("us")]),
+        bedrock("ap-northeast-1", models=[CLAUDE.format("apac"), CLAUDE.format("jp")]),
+        bedrock(models=[ARN], base_models={ARN: "anthropic.claude-haiku-4-5-20251001-v1:0"}),
+        bedrock(models=["arn:aws:bedrock:us-east-1:123456789012:inference-profile/" + CLAUDE.format("us")]),
+        {"baseurl": URL.format("us-east-1") + "/openai/v1", "compatibility": {"openai_chat": True}},
+        {"baseurl": "https://bedrock-mantle.us-east-1.api.aws/v1", "compatibility": {"openai_chat": True}},
+        {"baseurl": "https://vpce-0a1b.bedrock-runtime.us-east-1.vpce.amazonaws.com"},
+    ],
+)
+def test_a_bedrock_that_works_is_not_spoken_of(provider):
+    assert told(provider) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("tag:prod,tag:ci", 'tags stand in order, as in "tag:ci,tag:prod"'),
+        ("alice@", 'a login goes on behind "@"'),
+        ("100.64.0.7", "and not by address"),
+        ("fd7a:115c:a1e0::/48", "and not by address"),
+        ("*@example.com", "a source is no pattern"),
+        ("tagged-devices", "name a tag of the nodes"),
+    ],
+)
+def test_a_source_that_no_caller_can_be_is_told_of(source, said):
+    admin = {"src": ["*"], "app": {"tailscale.com/cap/aperture": [{"role": "admin"}, {"models": "**"}]}}
+    (warning,) = told(grants=[admin, {"src": ["bob@example.com", source], "app": {}}])
+    assert warning.startswith(f'grants[1].src[1]: "{source}" matches nobody')
+    assert said in warning
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["*", "alice@example.com", "alice@github", "alice", "group:eng", "tag:ci", "tag:ci,tag:prod", "(loopback)"],
+)
+def test_a_source_that_a_caller_can_be_is_not_spoken_of(source):
+    admin = {"src": ["*"], "app": {"tailscale.com/cap/aperture": [{"role": "admin"}, {"models": "**"}]}}
+    assert told(grants=[admin, {"src": [source], "app": {}}]) == []
+
+
+def test_a_quota_that_no_grant_names_is_told_of():
+    quotas = {"daily:<user>": {"capacity": "$1"}, "all": {"capacity": "$1"}}
+    capabilities = [{"role": "admin"}, {"models": "**", "quotas": [{"bucket": "daily:<user>"}]}]
+    grants = [{"src": ["*"], "app": {"tailscale.com/cap/aperture": capabilities}}]
+    assert told(quotas=quotas, grants=grants) == ["quotas.all: no grant names the quota; it has no effect"]
+    listener = [{"listen": "100.64.0.1:80", "identity": "whois"}]
+    (warning,) = told(quotas=quotas, grants=grants, server={"listeners": listener})
+    assert warning.endswith("it has no effect unless the tailnet policy does")

@@ -1,4 +1,4 @@
-"""InvokeModel as an envelope around Anthropic's dialect, and around bodies that nobody here reads."""
+"""InvokeModel as an envelope around Anthropic's dialect, and around opaque bodies."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""Replies as servers send them that keep to no reference: nothing of an answer is lost, nor an answer taken for an error."""
+"""Replies of servers that follow no reference: no part of an answer is lost, and no answer is taken for an error."""
 
 import base64
 import json
@@ -51,7 +51,7 @@ def sse(*chunks):
 
 
 def told(events):
-    """Text and arguments of a stream in any client's dialect."""
+    """Return text and arguments of a stream in any client's dialect."""
     text, arguments = "", ""
     for each in events:
         data = each.data

@@ -1,4 +1,4 @@
-"""Streams that break where it hurts, and the heads of replies, by the clients' own libraries through a real gateway."""
+"""Broken streams and heads of replies, read by the clients' own libraries through a real gateway."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ HI = [{"role": "user", "content": "Hi"}]
 
 @pytest.fixture
 async def chat(tmp_path):
-    """A gateway whose only provider speaks Chat, and that provider."""
+    """Yield a gateway whose only provider has the Chat dialect, and that provider."""
     async with (
         OpenAISim(keys={KEY}) as sim,
         gate(tmp_path, {"p": provider(sim.url, GPT, "openai_chat", "bearer")}) as gw,

@@ -1,4 +1,4 @@
-"""The Responses API as a flag: bytes kept on the native way, failures in its own words, facts that are paid for."""
+"""The Responses API as a flag: native requests keep their bytes, failures have its form, facts that are paid for."""
 
 from __future__ import annotations
 

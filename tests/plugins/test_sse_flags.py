@@ -206,7 +206,7 @@ DONE = b"data: [DONE]\n\n"
 
 
 def after(*data):
-    """Whether the stream counts as over after each piece."""
+    """Return whether the stream is done after each piece."""
     decoder = openai_chat.decoder(ask(openai_chat, ASKED), target(openai_chat), HEAD)
     found = []
     for piece in data:

@@ -13,7 +13,7 @@ A reader (`dialects/<dialect>/walk.py`) walks through a reply, streamed or whole
 - `usage` is cumulative and may come before or after `finish`; nothing else may follow `finish`.
 - Citations count as Anthropic's do: characters and blocks from 0, pages from 1, ends exclusive.
 
-No event, member or word of another dialect belongs here.
+No event or member of a dialect belongs here.
 """
 
 from __future__ import annotations

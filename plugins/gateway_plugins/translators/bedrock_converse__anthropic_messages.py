@@ -54,12 +54,14 @@ def open(request: ClientRequest, target: Target, drop: Drop) -> Translation:  # 
     conversion = _Conversion(request, target, drop)
     body = conversion.body()
     headers = {**request.headers, **converse_on_invoke.headers(request.top, target, drop)}
-    wanted = converse_emit.Wanted(converse_read_options.field_paths(request.top, converse_emit.FIELD_PATHS, drop))
+    options = converse_emit.ReplyOptions(
+        converse_read_options.field_paths(request.top, converse_emit.FIELD_PATHS, drop)
+    )
     return reply_events.Translation(
         replace(request.with_body("anthropic_messages", body), headers=headers),
         messages_walk.Reader(conversion.names, conversion.schema_tool, target.caps.family, drop),
-        converse_emit.Stream(wanted),
-        partial(converse_emit.Whole, wanted),
+        converse_emit.Stream(options),
+        partial(converse_emit.Whole, options),
     )
 
 

@@ -37,12 +37,14 @@ _TIERS: Final = ("default", "flex", "priority")
 def open(request: ClientRequest, target: Target, drop: Drop) -> Translation:  # noqa: A001 (the contract's name)
     names = Names()
     body, schema_tool = _body(request, target, names, drop)
-    wanted = converse_emit.Wanted(converse_read_options.field_paths(request.top, converse_emit.FIELD_PATHS, drop))
+    options = converse_emit.ReplyOptions(
+        converse_read_options.field_paths(request.top, converse_emit.FIELD_PATHS, drop)
+    )
     return reply_events.Translation(
         request.with_body("openai_chat", body),
         chat_walk.Reader(names, schema_tool, target.caps.family, drop),
-        converse_emit.Stream(wanted),
-        partial(converse_emit.Whole, wanted),
+        converse_emit.Stream(options),
+        partial(converse_emit.Whole, options),
     )
 
 

@@ -26,7 +26,7 @@ REPLY = Canned(
 KINDS = ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h")
 BY_KIND = (3, 7, 1000, 200, 50)
 WITHOUT_WRITES = (253, 7, 1000, 0, 0)
-"""What OpenAI's dialects report of it: they have no word for what is written to a cache."""
+"""Counts that OpenAI's dialects report; they have none for cache writes."""
 
 
 def counts(heard):
@@ -34,7 +34,7 @@ def counts(heard):
 
 
 def recorded(tokens):
-    """By the names of `counts`, from a call's record."""
+    """Return the counts in a call's record by the names of `counts`."""
     written = tokens["cache_write_5m"] + tokens["cache_write_1h"]
     return {"input": tokens["input"], "read": tokens["cache_read"], "written": written, "output": tokens["output"]}
 
@@ -55,7 +55,7 @@ async def test_a_reply_has_the_same_counts_on_every_conversion(wire, stream, tmp
 
 
 def reported(exchange):
-    """Counts of a recorded reply, as the real Bedrock said them."""
+    """Return the counts of a recorded reply of the real Bedrock."""
     if "response" in exchange:
         usage = exchange["response"]["usage"]
     else:

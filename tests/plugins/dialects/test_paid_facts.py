@@ -1,4 +1,4 @@
-"""What a reply says beside its tokens and is paid for: the service tier, searches, tokens of images and sound."""
+"""Facts of a reply that are paid for beside its tokens: the service tier, searches, tokens of images and sound."""
 
 import json
 
@@ -130,7 +130,7 @@ def test_what_a_model_wrote_is_text_thinking_and_arguments(flag, kind, data, siz
 
 
 @pytest.mark.parametrize(
-    ("said", "tier"),
+    ("members", "tier"),
     [
         ({"serviceTier": {"type": "flex"}}, "flex"),
         ({"serviceTier": {"type": "default"}, "performanceConfig": {"latency": "optimized"}}, "optimized"),
@@ -138,8 +138,8 @@ def test_what_a_model_wrote_is_text_thinking_and_arguments(flag, kind, data, siz
         ({"serviceTier": "flex"}, ""),
     ],
 )
-def test_converse_names_the_tier_in_a_reply_and_in_the_metadata_of_a_stream(said, tier):
-    data = json.dumps({"usage": {"inputTokens": 1}, **said}).encode()
+def test_converse_names_the_tier_in_a_reply_and_in_the_metadata_of_a_stream(members, tier):
+    data = json.dumps({"usage": {"inputTokens": 1}, **members}).encode()
     whole, streamed = ConverseMeter("m"), ConverseMeter("m")
     whole.whole(data)
     streamed.feed(Event("metadata", data))

@@ -1,4 +1,4 @@
-"""What the readers of replies make of providers that do not keep to their dialect."""
+"""The readers of replies with providers that do not keep to their dialect."""
 
 import pytest
 
@@ -29,7 +29,7 @@ SERVER_TOOL = {"toolUse": {"toolUseId": "t", "name": "nova_grounding", "type": "
 @pytest.mark.parametrize("start", [SERVER_TOOL, {"image": {"format": "png"}}])
 def test_a_block_of_converse_that_no_client_knows_is_dropped_with_all_its_deltas_and_no_more(start):
     drops = []
-    told = streamed(
+    calls = streamed(
         converse_walk,
         block_start(0, start),
         delta(0, {"toolUse": {"input": "{}"}}),
@@ -38,7 +38,7 @@ def test_a_block_of_converse_that_no_client_knows_is_dropped_with_all_its_deltas
         delta(1, {"text": "behind"}),
         drops=drops,
     )
-    assert told == [("block_end",), ("text", "behind")]
+    assert calls == [("block_end",), ("text", "behind")]
     assert drops == [f"/reply/{next(iter(start))}"]
 
 
@@ -46,8 +46,8 @@ def test_a_call_that_converse_makes_itself_is_none_to_the_client_in_a_whole_repl
     drops = []
     content = [{"toolUse": {**SERVER_TOOL["toolUse"], "input": {"q": 1}}}, {"text": "Yes"}]
     body = {"output": {"message": {"content": content}}, "stopReason": "tool_use"}
-    told = whole(converse_walk, body, drops=drops)
-    assert told[1:] == [
+    calls = whole(converse_walk, body, drops=drops)
+    assert calls[1:] == [
         ("block_end",),
         ("text", "Yes"),
         ("block_end",),
@@ -79,13 +79,13 @@ def test_input_outside_of_a_block_of_messages_is_dropped_aloud():
 def test_input_inside_of_a_block_of_messages_that_no_client_knows_is_dropped_with_it():
     drops = []
     server = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}
-    told = streamed(messages_walk, messages_start(server), fill('{"q":1}'), drops=drops)
-    assert (told, drops) == ([], ["/reply/server_tool_use"])
+    calls = streamed(messages_walk, messages_start(server), fill('{"q":1}'), drops=drops)
+    assert (calls, drops) == ([], ["/reply/server_tool_use"])
 
 
 def test_a_chat_stream_that_ends_twice_is_told_once():
-    told = chat(chunk({"content": "a"}), chunk(finish="stop"), chunk(finish="length"))
-    assert told[1:] == [("text", "a"), ("finish", Stop("end_turn", "stop"))]
+    calls = chat(chunk({"content": "a"}), chunk(finish="stop"), chunk(finish="length"))
+    assert calls[1:] == [("text", "a"), ("finish", Stop("end_turn", "stop"))]
 
 
 def test_a_call_of_chat_without_a_name_waits_for_it_and_for_no_longer_than_the_end():
@@ -105,25 +105,25 @@ RENAMED = "filter[id]"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "written"),
     [('{"%s":1}', '{"filter[id]":1}'), ("[1]", "[1]"), ('"a"', '"a"'), ('{"cut', '{"cut'), ("null", "null")],
 )
-def test_input_with_names_to_give_back_that_is_no_object_stays_as_the_model_wrote_it(arguments, told):
+def test_input_with_names_to_give_back_that_is_no_object_stays_as_the_model_wrote_it(arguments, written):
     names, writer = Names(), RecordingWriter()
     (made,) = names.plain_input({RENAMED: 1})
     reader = chat_walk.Reader(names, "", "fam", print)
     arguments = arguments.replace("%s", made)
     for each in (called(0, arguments, "t", "f"), chunk(finish="tool_calls")):
         reader.event(each, writer)
-    assert ("arguments", told) in writer.calls
+    assert ("arguments", written) in writer.calls
 
 
 USAGE = {"prompt_tokens": 1, "completion_tokens": 2}
 
 
 def test_usage_that_is_reported_twice_is_told_twice_and_the_writers_choose():
-    told = chat(chunk({"content": "a"}, usage=USAGE), chunk(finish="stop", usage={**USAGE, "completion_tokens": 3}))
-    assert [call for call in told if call[0] == "usage"] == [
+    calls = chat(chunk({"content": "a"}, usage=USAGE), chunk(finish="stop", usage={**USAGE, "completion_tokens": 3}))
+    assert [call for call in calls if call[0] == "usage"] == [
         ("usage", Usage(input=1, output=2), ""),
         ("usage", Usage(input=1, output=3), ""),
     ]

@@ -102,13 +102,13 @@ def test_calls_whose_pieces_come_mixed_are_told_one_after_the_other():
 
 
 def test_a_call_is_told_while_it_grows():
-    told = chat(called(0, "", "a", "f"), called(0, '{"x'))
-    assert told[1:] == [("tool", "a", "f"), ("arguments", '{"x')]
+    calls = chat(called(0, "", "a", "f"), called(0, '{"x'))
+    assert calls[1:] == [("tool", "a", "f"), ("arguments", '{"x')]
 
 
 def test_the_call_behind_a_complete_one_is_told_at_once():
-    told = chat(called(0, "{}", "a", "f"), called(1, '{"y', "b", "g"))
-    assert told[1:] == [
+    calls = chat(called(0, "{}", "a", "f"), called(1, '{"y', "b", "g"))
+    assert calls[1:] == [
         ("tool", "a", "f"),
         ("arguments", "{}"),
         ("block_end",),
@@ -136,8 +136,8 @@ def test_more_of_a_call_that_was_complete_is_an_error_and_not_lost():
 
 def test_indexes_that_begin_at_one_or_are_missing_make_calls_all_the_same():
     for first, second in ((1, 2), (None, None)):
-        told = chat(called(first, "{}", "a", "f"), called(second, "{}", "b", "g"), chunk(finish="tool_calls"))
-        assert [call for call in told if call[0] == "tool"] == [("tool", "a", "f"), ("tool", "b", "g")]
+        calls = chat(called(first, "{}", "a", "f"), called(second, "{}", "b", "g"), chunk(finish="tool_calls"))
+        assert [call for call in calls if call[0] == "tool"] == [("tool", "a", "f"), ("tool", "b", "g")]
 
 
 def test_a_call_without_an_id_gets_one():
@@ -193,8 +193,8 @@ def test_a_whole_chat_reply_without_a_message_is_no_reply(body):
 
 
 def test_the_input_of_the_tool_that_stands_for_a_format_is_the_text_and_no_call():
-    told = chat(called(0, '{"a":1}', "t", "answer"), chunk(finish="tool_calls"), schema_tool="answer")
-    assert told[1:] == [("text", '{"a":1}'), ("block_end",), ("finish", Stop("end_turn", "tool_calls"))]
+    calls = chat(called(0, '{"a":1}', "t", "answer"), chunk(finish="tool_calls"), schema_tool="answer")
+    assert calls[1:] == [("text", '{"a":1}'), ("block_end",), ("finish", Stop("end_turn", "tool_calls"))]
 
 
 # Converse and Messages, what only they have

@@ -1,4 +1,4 @@
-"""What the streamed replies' writers say at the end: once, whatever a provider says twice."""
+"""The end of a streamed reply, which a writer writes once even if the provider sends it twice."""
 
 import pytest
 
@@ -13,7 +13,7 @@ from tests.helpers.responses_to import ask
 
 STREAMS = {
     "messages": lambda: messages_emit.Stream("m"),
-    "converse": lambda: converse_emit.Stream(converse_emit.Wanted()),
+    "converse": lambda: converse_emit.Stream(converse_emit.ReplyOptions()),
     "chat": lambda: chat_emit.Stream("m", print, include_usage=True),
     "responses": lambda: responses_emit.Stream(ask({}), {}, print),
 }
@@ -21,11 +21,11 @@ END = Stop(reply_events.END_TURN)
 FIRST, SECOND = Usage(input=3, output=4), Usage(input=5, output=6)
 
 
-def written(stream, *verbs):
-    """The events after each verb, as they are taken after each event of the provider's; then what the end brings."""
+def written(stream, *calls):
+    """Return the events of all method calls, taken after each one, and those of the stream's end."""
     events = []
-    for name, *given in verbs:
-        getattr(stream, name)(*given)
+    for method, *values in calls:
+        getattr(stream, method)(*values)
         events += stream.take()
     stream.close()
     events += stream.take()
@@ -34,7 +34,7 @@ def written(stream, *verbs):
 
 
 def ends(dialect, events):
-    """Of the events those that end a reply: with the reason, and with the counts."""
+    """Return the kinds of the events that end a reply: with the reason, and with the counts."""
     match dialect:
         case "messages":
             return [event.kind for event in events if event.kind in {"message_delta", "message_stop"}]

@@ -20,7 +20,7 @@ from gateway.testkit.render import chat as render_chat
 from gateway.testkit.scenarios import NAMED, Canned, Tokens, Tool
 from gateway_plugins import bedrock_converse
 from gateway_plugins.dialects.bedrock import runtime_api
-from gateway_plugins.dialects.bedrock_converse.emit import FIELD_PATHS, Stream, Wanted, Whole, usage_dict
+from gateway_plugins.dialects.bedrock_converse.emit import FIELD_PATHS, ReplyOptions, Stream, Whole, usage_dict
 from gateway_plugins.shared import reply_events
 from gateway_plugins.shared.reply_events import Citation, Stop
 from tests.helpers.converse_to import CHAT, DOCUMENT, INVOKE, MESSAGES, TOOLS, result, user
@@ -46,9 +46,9 @@ def judge(shape, data):
     assert not report.has_errors(), report.generate_report()
 
 
-def streamed(*calls, wanted=None):
+def streamed(*calls, options=None):
     """The events that come of calls of the writer, decoded: kind and data."""
-    return told(Stream(wanted or Wanted()), *calls)
+    return told(Stream(options or ReplyOptions()), *calls)
 
 
 def told(writer, *calls):
@@ -61,8 +61,8 @@ def told(writer, *calls):
     return events
 
 
-def whole(*calls, wanted=None):
-    writer = Whole(wanted or Wanted())
+def whole(*calls, options=None):
+    writer = Whole(options or ReplyOptions())
     for name, *given in calls:
         getattr(writer, name)(*given)
     body = json.loads(writer.whole())
@@ -225,7 +225,7 @@ def test_usage_keeps_the_kinds_apart():
 
 
 def test_the_last_counts_of_a_read_are_those_that_count():
-    writer = Stream(Wanted())
+    writer = Stream(ReplyOptions())
     writer.usage(Usage(1, 1))
     writer.finish(END)
     writer.usage(Usage(1, 9))
@@ -252,8 +252,8 @@ def test_the_tier_is_told_in_bedrocks_words(tier, said):
 
 
 def test_the_latency_is_measured_from_the_request_on():
-    wanted = Wanted(started=monotonic() - 1.5)
-    assert 1500 <= whole(("finish", END), wanted=wanted)["metrics"]["latencyMs"] < 60_000
+    options = ReplyOptions(started=monotonic() - 1.5)
+    assert 1500 <= whole(("finish", END), options=options)["metrics"]["latencyMs"] < 60_000
 
 
 @pytest.mark.parametrize(
@@ -266,13 +266,13 @@ def test_the_latency_is_measured_from_the_request_on():
 )
 def test_response_fields_are_told_where_they_were_asked_for(path, fields):
     calls = [("usage", Usage(1, 9, reasoning=5)), ("finish", Stop(reply_events.STOP_SEQUENCE, sequence="END"))]
-    assert whole(*calls, wanted=Wanted((path,)))["additionalModelResponseFields"] == fields
-    assert streamed(*calls, wanted=Wanted((path,)))[1][1]["additionalModelResponseFields"] == fields
+    assert whole(*calls, options=ReplyOptions((path,)))["additionalModelResponseFields"] == fields
+    assert streamed(*calls, options=ReplyOptions((path,)))[1][1]["additionalModelResponseFields"] == fields
     assert "additionalModelResponseFields" not in whole(*calls)
 
 
 def test_response_fields_that_are_not_known_are_absent():
-    assert "additionalModelResponseFields" not in whole(("finish", END), wanted=Wanted(FIELD_PATHS))
+    assert "additionalModelResponseFields" not in whole(("finish", END), options=ReplyOptions(FIELD_PATHS))
 
 
 CANNED = {name: scenario.reply for name, scenario in NAMED.items() if scenario.reply is not None} | {
@@ -372,7 +372,7 @@ def test_claudes_reply_goes_back_to_it_as_it_came():
 def test_frames_are_padded_as_bedrocks_are():
     flag = load_plugin("bedrock_converse", bedrock_converse)
     encoder = flag.encoder(CHAT.open({}, stream=True)[0].request)
-    writer = Stream(Wanted())
+    writer = Stream(ReplyOptions())
     writer.text("Hello")
     lengths = set()
     for event in writer.take():

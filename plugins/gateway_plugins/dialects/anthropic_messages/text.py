@@ -6,21 +6,20 @@ import orjson
 
 from gateway.contract import json_api
 from gateway.contract.flag import Event
-from gateway_plugins.shared.lenient import mapping
-from gateway_plugins.shared.lenient import text as text_of
+from gateway_plugins.shared import lenient
 
 
 def texts(event: Event) -> str:
     if event.kind != "content_block_delta":
         return ""
-    return text_of(mapping(mapping(event.data).get("delta")).get("text"))
+    return lenient.text(lenient.mapping(lenient.mapping(event.data).get("delta")).get("text"))
 
 
 def output_bytes(event: Event) -> int:
     """Return the bytes of text, thinking and tool arguments; hidden thinking has no size to count."""
     if event.kind != "content_block_delta":
         return 0
-    delta = mapping(mapping(event.data).get("delta"))
+    delta = lenient.mapping(lenient.mapping(event.data).get("delta"))
     return json_api.text_bytes(delta.get("text"), delta.get("thinking"), delta.get("partial_json"))
 
 

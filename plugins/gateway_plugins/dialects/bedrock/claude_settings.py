@@ -76,9 +76,9 @@ def _format(edited: EditedMembers, target: Target, drop: Drop) -> Changes:
     """Write structured output as `output_config.format`, or into the system prompt of a model without schemas."""
     config = mapping(edited["output_config"])
     older = edited["output_format"]
-    wanted = config.get("format") if older is None else older
+    schema_format = config.get("format") if older is None else older
     changes: Changes = {"output_format": None} if "output_format" in edited.top else {}
-    if wanted is None:
+    if schema_format is None:
         return changes
     if target.caps.json_schema:
         if older is not None:
@@ -87,10 +87,8 @@ def _format(edited: EditedMembers, target: Target, drop: Drop) -> Changes:
     drop("/output_config/format" if older is None else "/output_format")
     if config.pop("format", None) is not None:
         edited.change("output_config")
-    edited.put(
-        "system",
-        [*system_blocks(edited["system"]), {"type": "text", "text": _schema_prompt(mapping(wanted).get("schema"))}],
-    )
+    prompt = {"type": "text", "text": _schema_prompt(mapping(schema_format).get("schema"))}
+    edited.put("system", [*system_blocks(edited["system"]), prompt])
     return changes
 
 

@@ -57,8 +57,8 @@ PLACES: Final[Mapping[str, tuple[str, str]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """The client's wishes for the form of the reply."""
+class ReplyOptions:
+    """Parts of a client's request that determine the form of its reply."""
 
     paths: tuple[str, ...] = ()
     """JSON pointers of `additionalModelResponseFieldPaths`, into a reply of Claude's."""
@@ -105,8 +105,8 @@ def usage_dict(usage: Usage) -> Block:
 class Stream:
     """Writes the events of one streamed reply. Blocks are numbered from 0, each closed before the next begins."""
 
-    def __init__(self, wanted: Wanted) -> None:
-        self._wanted = wanted
+    def __init__(self, options: ReplyOptions) -> None:
+        self._options = options
         self._events: list[Event] = []
         self._started = False
         self._index = -1
@@ -184,13 +184,13 @@ class Stream:
         self.start()
         self.block_end()
         self._finished = True
-        self._put("messageStop", {"stopReason": _reason(stop), **self._wanted.fields(stop, self._usage)})
+        self._put("messageStop", {"stopReason": _reason(stop), **self._options.fields(stop, self._usage)})
 
     def _end(self) -> None:
         """Write `metadata`, after all events of one read: some providers raise the counts from chunk to chunk."""
         if self._finished and not self._ended:
             self._ended = True
-            self._put("metadata", _ending(self._wanted, self._usage, self._tier))
+            self._put("metadata", _ending(self._options, self._usage, self._tier))
 
     def _begin(self, kind: str) -> None:
         self.start()
@@ -236,8 +236,8 @@ class _Open:
 class Whole:
     """Writes one whole reply."""
 
-    def __init__(self, wanted: Wanted) -> None:
-        self._wanted = wanted
+    def __init__(self, options: ReplyOptions) -> None:
+        self._options = options
         self._blocks: list[Block] = []
         self._open: _Open | None = None
         self._stop = Stop(reply_events.END_TURN)
@@ -291,8 +291,8 @@ class Whole:
         return orjson.dumps({
             "output": {"message": {"role": "assistant", "content": self._blocks}},
             "stopReason": _reason(self._stop),
-            **_ending(self._wanted, self._usage, self._tier),
-            **self._wanted.fields(self._stop, self._usage),
+            **_ending(self._options, self._usage, self._tier),
+            **self._options.fields(self._stop, self._usage),
         })  # fmt: skip
 
     def _block(self, kind: str) -> _Open:
@@ -307,9 +307,9 @@ def _reason(stop: Stop) -> str:
     return _INTERVENED if stop.native == _INTERVENED else _STOPS[stop.reason]
 
 
-def _ending(wanted: Wanted, usage: Usage | None, tier: str) -> Block:
+def _ending(options: ReplyOptions, usage: Usage | None, tier: str) -> Block:
     """Return the members of `metadata`, which a whole reply has at its top."""
-    members: Block = {"usage": usage_dict(usage or Usage()), "metrics": wanted.metrics()}
+    members: Block = {"usage": usage_dict(usage or Usage()), "metrics": options.metrics()}
     if tier in _TIERS:
         members["serviceTier"] = {"type": _TIERS[tier]}
     return members

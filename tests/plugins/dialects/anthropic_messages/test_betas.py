@@ -1,4 +1,4 @@
-"""Betas: data by envelope, a provider's own rules above them, and one more try where one is not known."""
+"""Betas: data by envelope, a provider's own rules above the data, and a retry without betas for an unknown one."""
 
 import json
 

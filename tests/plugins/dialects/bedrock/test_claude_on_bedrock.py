@@ -1,4 +1,4 @@
-"""A Messages request on its way to InvokeModel: row by row what is carried, changed, refused or dropped aloud."""
+"""Messages requests for InvokeModel: members that pass, change, are refused, or are reported as dropped."""
 
 import json
 from dataclasses import replace
@@ -26,7 +26,7 @@ ANSWER = {"role": "assistant", "content": "yes"}
 
 
 def built(body, caps=OLD, **headers):
-    """The InvokeModel body, which the simulated Bedrock takes, and what was dropped."""
+    """Return the InvokeModel body, which the simulated Bedrock accepts, and the dropped members."""
     top = Members(json.dumps({"model": "m", "max_tokens": 4000, "messages": HELLO, **body}).encode())
     ask = ClientRequest(
         "anthropic_messages", "anthropic_messages", "generate", "POST", "/", "", headers, top, "m", False
@@ -86,8 +86,8 @@ def test_two_system_messages_in_a_row_become_one_and_what_a_reminder_cannot_hold
     ],
 )
 def test_an_effort_is_the_nearest_that_the_model_has_and_dropped_aloud_where_it_has_none(caps, effort, sent, dropped):
-    body, told = built({"output_config": {"effort": effort}}, caps)
-    assert (body.get("output_config"), told) == (sent, dropped)
+    body, drops = built({"output_config": {"effort": effort}}, caps)
+    assert (body.get("output_config"), drops) == (sent, dropped)
     assert body.get("anthropic_beta", []) == (["effort-2025-11-24"] if caps is OPUS_4_5 else [])
 
 
@@ -114,8 +114,8 @@ def test_structured_output_is_native_in_one_form_and_else_asked_for_in_the_syste
     ],
 )
 def test_sampling_goes_as_far_as_the_model_takes_it_and_the_rest_is_told(caps, given, left, dropped):
-    body, told = built(given, caps)
-    assert ({name: body[name] for name in ("temperature", "top_p", "top_k") if name in body}, told) == (left, dropped)
+    body, drops = built(given, caps)
+    assert ({name: body[name] for name in ("temperature", "top_p", "top_k") if name in body}, drops) == (left, dropped)
 
 
 def test_a_sampling_parameter_of_a_wrong_type_is_refused_by_name():
@@ -211,7 +211,7 @@ def test_whatever_stands_in_a_request_it_is_carried_or_refused_by_name(caps, ope
 
 
 def refusal(body, operation, place):
-    """The field of a refusal, or "none"; whatever else is raised fails the test."""
+    """Return the field of a refusal, or "none"; any other exception fails the test."""
     top = Members(json.dumps(body).encode())
     ask = ClientRequest("anthropic_messages", "anthropic_messages", operation, "POST", "/", "", {}, top, "m", False)
     try:

@@ -1,4 +1,4 @@
-"""CountTokens: what it wraps, how Bedrock is asked, and what stands in for it, in that order."""
+"""CountTokens: the wrapped request, the request to Bedrock, and the fallbacks in their order."""
 
 import base64
 import json
@@ -41,7 +41,7 @@ def refusal(message, name="ValidationException", status=400):
 
 
 def run(replies, the_ask=None, place=None):
-    """(paths that were asked, the reply) of the steps."""
+    """Return the paths of the requests, and the reply of the steps."""
     steps = counting.steps(the_ask or ask(), place or target(), print)
     paths = [next(steps).path]
     *others, last = replies
@@ -154,9 +154,9 @@ CONVERSES = {"messages": [{"role": "user", "content": [{"text": "a"}]}], "system
     ],
 )
 def test_the_request_inside_is_what_is_asked_and_goes_to_bedrock_wrapped_as_it_came(given, dialect, inner):
-    found = parsed(given)
-    assert (found.dialect, json.loads(found.top.body), found.model) == (dialect, inner, HAIKU)
-    assert json.loads(counting.count_request(found, target(), pytest.fail).body) == given
+    request = parsed(given)
+    assert (request.dialect, json.loads(request.top.body), request.model) == (dialect, inner, HAIKU)
+    assert json.loads(counting.count_request(request, target(), pytest.fail).body) == given
 
 
 def test_anthropic_gets_of_a_bedrock_clients_request_what_its_operation_takes():

@@ -1,4 +1,4 @@
-"""Defects of peers in what surrounds Bedrock: streams, counts, ids, betas (`defect_NN` is the row of the list of them)."""
+"""Defects of other gateways around Bedrock: streams, counts, ids, betas (`defect_NN` is a row in the list of them)."""
 
 import base64
 import json
@@ -92,8 +92,8 @@ def test_defect_40_cache_tokens_are_not_lost_where_bedrocks_metrics_name_some_ki
 
 def test_defect_42_the_last_delta_has_the_counts_of_the_input_and_of_the_cache():
     (delta,) = [event for event in events(chunk(START), chunk(DELTA), chunk(STOP)) if event.kind == "message_delta"]
-    found = delta.data["usage"]
-    assert (found["input_tokens"], found["cache_read_input_tokens"], found["cache_creation_input_tokens"]) == (7, 30, 5)
+    usage = delta.data["usage"]
+    assert (usage["input_tokens"], usage["cache_read_input_tokens"], usage["cache_creation_input_tokens"]) == (7, 30, 5)
 
 
 def test_defect_43_counts_of_the_first_and_the_last_event_are_not_summed():
@@ -112,8 +112,8 @@ def test_defect_47_betas_that_bedrock_does_not_know_stay_out_of_the_body_and_cla
 def test_defect_53_an_arns_slash_stays_in_its_segment_and_bedrocks_200_for_a_wrong_path_is_an_error():
     send = bedrock_model_invoke.build(ask({"max_tokens": 1}), target(bedrock_model_invoke, ARN), print)
     assert send.path.count("/") == 3
-    said = b'{"Output":{"__type":"com.amazon.coral.service#UnknownOperationException"},"Version":"1.0"}'
-    assert runtime_api.problem_for(Head(200, {}), said).code == NOT_FOUND
+    body = b'{"Output":{"__type":"com.amazon.coral.service#UnknownOperationException"},"Version":"1.0"}'
+    assert runtime_api.problem_for(Head(200, {}), body).code == NOT_FOUND
 
 
 def test_defect_54_an_application_profile_has_the_abilities_of_the_model_that_the_configuration_names():

@@ -1,4 +1,4 @@
-"""Our tag on thinking, on ways where nothing is translated: off for its own family, and aloud away for another."""
+"""The tag on thinking in native requests: removed for its own family, and reported as dropped for another."""
 
 import base64
 import json

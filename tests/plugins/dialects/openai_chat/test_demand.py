@@ -1,4 +1,4 @@
-"""Conversations as Chat Completions takes them, whoever tells them: answers to calls, files, ids, roles."""
+"""The demands of Chat Completions on a conversation from any client: answers to calls, files, ids, roles."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ THINKER = Caps(reasoning_content=True)
 IMAGE = media_part(media.image(PNG, "f"), PLAIN, "f")
 
 
-class Told(Conversation):
-    """A conversation that keeps what was dropped, and whose messages have passed the judge."""
+class CheckedConversation(Conversation):
+    """A conversation that records what was dropped, and whose messages have passed the rules."""
 
     def __init__(self, caps=PLAIN):
         self.dropped = []
         super().__init__(caps, self.dropped.append)
 
     def messages(self):
-        made = super().messages()
-        assert (fault := chat_fault({"model": "m", "messages": made})) is None, fault
-        return made
+        messages = super().messages()
+        assert (fault := chat_fault({"model": "m", "messages": messages})) is None, fault
+        return messages
 
     def roles(self):
         return [message["role"] for message in self.messages()]
@@ -41,115 +41,115 @@ def look(*ids):
 
 
 def test_texts_are_strings_and_parts_are_lists():
-    told = Told()
-    told.system("S")
-    told.user([text("Hi")], "/0")
-    told.user([text("See"), IMAGE], "/1")
-    assert [message["content"] for message in told.messages()] == ["S", "Hi", [text("See"), IMAGE]]
+    conversation = CheckedConversation()
+    conversation.system("S")
+    conversation.user([text("Hi")], "/0")
+    conversation.user([text("See"), IMAGE], "/1")
+    assert [message["content"] for message in conversation.messages()] == ["S", "Hi", [text("See"), IMAGE]]
 
 
 def test_blank_texts_are_left_out():
-    told = Told()
-    told.system(" ")
-    told.user([text(" \n"), text("Hi")], "/0")
-    told.assistant(" ", [], "/1")
-    told.user([text("")], "/2")
-    assert told.messages() == [{"role": "user", "content": "Hi"}]
+    conversation = CheckedConversation()
+    conversation.system(" ")
+    conversation.user([text(" \n"), text("Hi")], "/0")
+    conversation.assistant(" ", [], "/1")
+    conversation.user([text("")], "/2")
+    assert conversation.messages() == [{"role": "user", "content": "Hi"}]
 
 
 def test_a_conversation_of_nothing_is_still_one():
-    told = Told()
-    told.system("S")
-    assert told.roles() == ["system", "user"]
+    conversation = CheckedConversation()
+    conversation.system("S")
+    assert conversation.roles() == ["system", "user"]
 
 
 def test_results_stand_behind_their_calls_whatever_came_first():
-    told = Told()
-    told.user([text("Hi")], "/0")
-    told.assistant("So", look("a", "b"), "/1")
-    told.system("Be brief.")
-    told.user([text("go")], "/2")
-    told.result("b", [text("2")], "/3")
-    told.result("a", [text("1")], "/4")
-    assert told.roles() == ["user", "assistant", "tool", "tool", "system", "user"]
+    conversation = CheckedConversation()
+    conversation.user([text("Hi")], "/0")
+    conversation.assistant("So", look("a", "b"), "/1")
+    conversation.system("Be brief.")
+    conversation.user([text("go")], "/2")
+    conversation.result("b", [text("2")], "/3")
+    conversation.result("a", [text("1")], "/4")
+    assert conversation.roles() == ["user", "assistant", "tool", "tool", "system", "user"]
 
 
 def test_a_call_without_a_result_gets_one():
-    told = Told()
-    told.assistant("", look("a", "b"), "/0")
-    told.result("a", [text("1")], "/1")
-    told.assistant("Well", [], "/2")
-    assert told.messages()[2]["content"] == "Error: No result was given for this tool call."
+    conversation = CheckedConversation()
+    conversation.assistant("", look("a", "b"), "/0")
+    conversation.result("a", [text("1")], "/1")
+    conversation.assistant("Well", [], "/2")
+    assert conversation.messages()[2]["content"] == "Error: No result was given for this tool call."
 
 
 def test_calls_that_end_a_conversation_are_answered_too():
-    told = Told()
-    told.assistant("", look("a"), "/0")
-    assert told.roles() == ["assistant", "tool"]
+    conversation = CheckedConversation()
+    conversation.assistant("", look("a"), "/0")
+    assert conversation.roles() == ["assistant", "tool"]
 
 
 def test_two_results_for_one_call_become_one():
-    told = Told()
-    told.assistant("", look("a"), "/0")
-    told.result("a", [text("1")], "/1")
-    told.result("a", [text("2")], "/2")
-    assert told.messages()[1]["content"] == "1\n2"
+    conversation = CheckedConversation()
+    conversation.assistant("", look("a"), "/0")
+    conversation.result("a", [text("1")], "/1")
+    conversation.result("a", [text("2")], "/2")
+    assert conversation.messages()[1]["content"] == "1\n2"
 
 
 def test_a_result_without_a_call_is_refused():
-    told = Told()
-    told.user([text("Hi")], "/0")
+    conversation = CheckedConversation()
+    conversation.user([text("Hi")], "/0")
     with pytest.raises(Refused, match="answers no tool call"):
-        told.result("a", [text("1")], "/messages/1")
+        conversation.result("a", [text("1")], "/messages/1")
 
 
 def test_two_assistants_in_a_row_become_one():
-    told = Told()
-    told.assistant("One", look("a"), "/0")
-    told.assistant("Two", look("b"), "/1")
-    told.result("a", [text("1")], "/2")
-    told.result("b", [text("2")], "/3")
-    assert told.roles() == ["assistant", "tool", "tool"]
-    assert told.messages()[0]["content"] == "One\n\nTwo"
+    conversation = CheckedConversation()
+    conversation.assistant("One", look("a"), "/0")
+    conversation.assistant("Two", look("b"), "/1")
+    conversation.result("a", [text("1")], "/2")
+    conversation.result("b", [text("2")], "/3")
+    assert conversation.roles() == ["assistant", "tool", "tool"]
+    assert conversation.messages()[0]["content"] == "One\n\nTwo"
 
 
 def test_an_id_that_comes_again_stays_unique_and_its_result_with_it():
-    told = Told()
+    conversation = CheckedConversation()
     for _ in range(2):
-        told.assistant("", look("call_0"), "/0")
-        told.result("call_0", [text("1")], "/1")
-    ids = [message["tool_call_id"] for message in told.messages() if message["role"] == "tool"]
+        conversation.assistant("", look("call_0"), "/0")
+        conversation.result("call_0", [text("1")], "/1")
+    ids = [message["tool_call_id"] for message in conversation.messages() if message["role"] == "tool"]
     assert len(set(ids)) == 2
-    assert ids == [call["id"] for message in told.messages() for call in message.get("tool_calls", ())]
+    assert ids == [call["id"] for message in conversation.messages() for call in message.get("tool_calls", ())]
 
 
 @pytest.mark.parametrize("given_id", ["tooluse_" + "x" * 40, "a b", "", "é"])
 def test_an_id_that_openai_refuses_becomes_another_on_both_sides(given_id):
-    told = Told()
-    told.assistant("", look(given_id), "/0")
+    conversation = CheckedConversation()
+    conversation.assistant("", look(given_id), "/0")
     if given_id:
-        told.result(given_id, [text("1")], "/1")
-    call, result = told.messages()
+        conversation.result(given_id, [text("1")], "/1")
+    call, result = conversation.messages()
     assert len(result["tool_call_id"]) <= 40
     assert result["tool_call_id"] == call["tool_calls"][0]["id"]
 
 
 def test_files_of_a_result_follow_in_a_users_message():
-    told = Told()
-    told.assistant("", look("a", "b"), "/0")
-    told.result("a", [text("one"), IMAGE], "/1")
-    told.result("b", [text("two")], "/2")
-    _, first, second, files = told.messages()
+    conversation = CheckedConversation()
+    conversation.assistant("", look("a", "b"), "/0")
+    conversation.result("a", [text("one"), IMAGE], "/1")
+    conversation.result("b", [text("two")], "/2")
+    _, first, second, files = conversation.messages()
     assert first["content"] == "one\n(the files of this result follow in the next message)"
     assert second["content"] == "two"
     assert files == {"role": "user", "content": [text("The files of the tool result a:"), IMAGE]}
 
 
 def test_an_empty_result_says_so():
-    told = Told()
-    told.assistant("", look("a"), "/0")
-    told.result("a", [text("")], "/1")
-    assert told.messages()[1]["content"] == "(no output)"
+    conversation = CheckedConversation()
+    conversation.assistant("", look("a"), "/0")
+    conversation.result("a", [text("")], "/1")
+    assert conversation.messages()[1]["content"] == "(no output)"
 
 
 @pytest.mark.parametrize(
@@ -162,67 +162,67 @@ def test_an_empty_result_says_so():
     ],
 )
 def test_a_failed_result_says_that_it_failed(content, said):
-    told = Told()
-    told.assistant("", look("a"), "/0")
-    told.result("a", content, "/1", is_error=True)
-    assert told.messages()[1]["content"] == said
+    conversation = CheckedConversation()
+    conversation.assistant("", look("a"), "/0")
+    conversation.result("a", content, "/1", is_error=True)
+    assert conversation.messages()[1]["content"] == said
 
 
 def test_thinking_goes_back_where_the_model_reads_it():
-    told = Told(THINKER)
-    told.assistant("So", look("a"), "/0", reasoning="Hm.")
-    assert told.messages()[0]["reasoning_content"] == "Hm."
-    assert told.dropped == []
+    conversation = CheckedConversation(THINKER)
+    conversation.assistant("So", look("a"), "/0", reasoning="Hm.")
+    assert conversation.messages()[0]["reasoning_content"] == "Hm."
+    assert conversation.dropped == []
 
 
 def test_thinking_is_dropped_aloud_elsewhere():
-    told = Told()
-    told.assistant("So", [], "/messages/0", reasoning="Hm.")
-    assert "reasoning_content" not in told.messages()[0]
-    assert told.dropped == ["/messages/0/reasoning"]
+    conversation = CheckedConversation()
+    conversation.assistant("So", [], "/messages/0", reasoning="Hm.")
+    assert "reasoning_content" not in conversation.messages()[0]
+    assert conversation.dropped == ["/messages/0/reasoning"]
 
 
 def test_a_refusal_of_the_model_is_kept():
-    told = Told()
-    told.assistant("", [], "/0", refusal="No.")
-    assert told.messages()[0]["refusal"] == "No."
+    conversation = CheckedConversation()
+    conversation.assistant("", [], "/0", refusal="No.")
+    assert conversation.messages()[0]["refusal"] == "No."
 
 
 def test_a_last_assistant_is_followed_where_the_model_continues_none():
-    told = Told(Caps(prefill=False))
-    told.assistant("So", [], "/0")
-    assert told.roles() == ["assistant", "user"]
+    conversation = CheckedConversation(Caps(prefill=False))
+    conversation.assistant("So", [], "/0")
+    assert conversation.roles() == ["assistant", "user"]
 
 
 def test_a_model_without_system_messages_gets_them_from_the_user():
-    told = Told(Caps(system=False))
-    told.system("S")
-    assert told.roles() == ["user"]
+    conversation = CheckedConversation(Caps(system=False))
+    conversation.system("S")
+    assert conversation.roles() == ["user"]
 
 
 def test_where_results_stand_alone_the_assistant_speaks_between():
-    told = Told(MISTRAL)
-    told.assistant("", look("toolu_1"), "/0")
-    told.result("toolu_1", [text("1")], "/1")
-    told.user([text("go")], "/1")
-    assert told.roles() == ["assistant", "tool", "assistant", "user"]
-    assert len(told.messages()[1]["tool_call_id"]) == 9
+    conversation = CheckedConversation(MISTRAL)
+    conversation.assistant("", look("toolu_1"), "/0")
+    conversation.result("toolu_1", [text("1")], "/1")
+    conversation.user([text("go")], "/1")
+    assert conversation.roles() == ["assistant", "tool", "assistant", "user"]
+    assert len(conversation.messages()[1]["tool_call_id"]) == 9
 
 
 def test_a_hint_of_ours_is_added_to_the_system_text():
-    told = Told()
-    told.system("S")
-    told.user([text("Hi")], "/0")
-    told.hint("H")
-    assert told.messages()[0]["content"] == "S\n\nH"
+    conversation = CheckedConversation()
+    conversation.system("S")
+    conversation.user([text("Hi")], "/0")
+    conversation.hint("H")
+    assert conversation.messages()[0]["content"] == "S\n\nH"
 
 
 def test_a_hint_stands_first_where_there_is_no_system_text():
-    told = Told()
-    told.user([text("Hi")], "/0")
-    told.assistant("", look("a"), "/1")
-    told.hint("H")
-    assert told.roles() == ["system", "user", "assistant", "tool"]
+    conversation = CheckedConversation()
+    conversation.user([text("Hi")], "/0")
+    conversation.assistant("", look("a"), "/1")
+    conversation.hint("H")
+    assert conversation.roles() == ["system", "user", "assistant", "tool"]
 
 
 def test_a_pdf_is_a_file_with_an_extension():
@@ -250,18 +250,18 @@ TURNS = st.one_of(
 
 
 @given(st.lists(TURNS, max_size=12), st.sampled_from([PLAIN, MISTRAL, THINKER, Caps(prefill=False, system=False)]))
-def test_whatever_is_told_in_any_order_the_judge_takes_it(turns, caps):
-    told = Told(caps)
+def test_turns_in_any_order_make_messages_that_pass_the_rules(turns, caps):
+    conversation = CheckedConversation(caps)
     for kind, what in turns:
         if kind == "user":
-            told.user([text(what)], "/0")
+            conversation.user([text(what)], "/0")
         elif kind == "system":
-            told.system(what)
+            conversation.system(what)
         elif kind == "assistant":
-            told.assistant("So", look(*what), "/0")
+            conversation.assistant("So", look(*what), "/0")
         else:
             try:
-                told.result(what, [text("1"), IMAGE], "/0")
+                conversation.result(what, [text("1"), IMAGE], "/0")
             except Refused:
                 continue
-    assert told.messages()
+    assert conversation.messages()

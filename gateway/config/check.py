@@ -65,8 +65,13 @@ def _place(path: Path, fault: ErrorDetails, report: Report) -> Path:
 
 
 def _follows(fault: ErrorDetails, faults: Sequence[ErrorDetails]) -> bool:
-    """Return whether a fault only follows from others: a list with no valid element also counts as empty."""
+    """Return whether a fault only follows from others.
+
+    A list with no valid element also counts as empty. A text that may also be "" has a second fault, of not being that.
+    """
     loc = fault["loc"]
+    if fault["type"] == "literal_error" and not _choices(fault):
+        return True
     return fault["type"] == "too_short" and any(other["loc"][: len(loc)] == loc != other["loc"] for other in faults)
 
 
@@ -93,8 +98,13 @@ def _must_be(wanted: str) -> Callable[[ErrorDetails], str]:
     return word
 
 
+def _choices(fault: ErrorDetails) -> list[str]:
+    """Return the words that a value may be; none where it may only be empty."""
+    return [choice for choice in _EXPECTED.findall(str(fault["ctx"]["expected"])) if choice]
+
+
 def _one_of(fault: ErrorDetails) -> str:
-    choices = [choice for choice in _EXPECTED.findall(str(fault["ctx"]["expected"])) if choice]
+    choices = _choices(fault)
     return f"{quote(fault['input'], choices)} is not one of {', '.join(choices)}"
 
 

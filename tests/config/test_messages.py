@@ -30,10 +30,10 @@ def said(section):
 
 
 def assert_said(section, expected):
-    """The finding begins so, and stands at the mark."""
+    """One finding, and no second one, begins so and stands at the mark."""
     found = said(section.replace(MARK, ""))
     place = f"2:{section.index(MARK) + 1}" if MARK in section else "1:1"
-    assert any(line.startswith(f"{place}: {expected}") for line in found), found
+    assert sum(line.startswith(f"{place}: {expected}") for line in found) == 1, found
 
 
 DEFAULTS = {

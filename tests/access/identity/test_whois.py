@@ -10,7 +10,7 @@ import pytest
 
 from gateway.access.identity import localapi as localapi_module
 from gateway.access.identity import whois as whois_module
-from gateway.access.identity.caller import Caller, Identity
+from gateway.access.identity.caller import LONGEST_LOGIN, Caller, Identity
 from gateway.access.identity.localapi import LocalApi, LocalApiFailed
 from gateway.access.identity.whois import Whois, arrived_by_tailnet, connecting, joined
 from gateway.contract.errors import PERMISSION, UNAVAILABLE, Refused
@@ -358,6 +358,17 @@ async def test_a_login_that_no_grant_could_mean_is_nobody(asking, sim, login):
     whois, _ = asking
     sim.answer = (200, json.dumps({"Node": {"StableID": "n1"}, "UserProfile": {"LoginName": login}}).encode())
     assert await code(whois, caller(Connection(), ("100.64.0.7", 4711))) == PERMISSION
+
+
+async def test_the_longest_login_is_taken_and_no_longer_one(asking, sim):
+    whois, _ = asking
+    for more in (0, 1):
+        profile = {"LoginName": "a" * (LONGEST_LOGIN + more)}
+        sim.answer = (200, json.dumps({"Node": {"StableID": "n1"}, "UserProfile": profile}).encode())
+        if more:
+            assert await code(whois, caller(Connection(), ("100.64.0.7", 4711))) == PERMISSION
+        else:
+            assert (await whois(caller(Connection(), ("100.64.0.7", 4711)))).login == profile["LoginName"]
 
 
 async def test_a_tailscaled_that_hangs_is_waited_for_so_long_and_no_longer(asking, sim, monkeypatch):

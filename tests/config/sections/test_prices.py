@@ -87,8 +87,7 @@ ROW = '{"book": "openai", "model": "gpt-9", "input": "1.5", "output": "3"}'
 )
 def test_what_is_wrong_with_a_price_file_is_said_at_its_place_in_it(tmp_path, text, expected):
     _, found = said_of(tmp_path, text)
-    assert found
-    assert any(line.removeprefix("prices.hujson:").startswith(expected) for line in found), found
+    assert sum(line.removeprefix("prices.hujson:").startswith(expected) for line in found) == 1, found
 
 
 def test_a_price_file_that_is_no_hujson_is_said_with_its_place(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.access.identity import localapi as localapi_module
 from gateway.access.identity import whois as whois_module
-from gateway.access.identity.caller import LONGEST_LOGIN, Caller, Identity
+from gateway.access.identity.caller import LONGEST_LOGIN, Caller, Identity, tagged
 from gateway.access.identity.localapi import LocalApi, LocalApiFailed
 from gateway.access.identity.whois import Whois, arrived_by_tailnet, connecting, joined
 from gateway.contract.errors import PERMISSION, UNAVAILABLE, Refused
@@ -369,6 +369,13 @@ async def test_the_longest_login_is_taken_and_no_longer_one(asking, sim):
             assert await code(whois, caller(Connection(), ("100.64.0.7", 4711))) == PERMISSION
         else:
             assert (await whois(caller(Connection(), ("100.64.0.7", 4711)))).login == profile["LoginName"]
+
+
+def test_the_longest_name_of_tags_together_is_taken_and_no_longer_one():
+    first, second = "tag:a", "tag:" + "b" * (LONGEST_LOGIN - len("tag:a,tag:"))
+    assert len(tagged((second, first)).login) == LONGEST_LOGIN
+    with pytest.raises(Refused):
+        tagged((first, second + "b"))
 
 
 async def test_a_tailscaled_that_hangs_is_waited_for_so_long_and_no_longer(asking, sim, monkeypatch):

@@ -37,7 +37,7 @@ STANDARD_INPUT = ("-", "/dev/stdin")
 
 
 class UsageError(Exception):
-    """What the command line, the configuration or a plugin has wrong; printed, and the exit status is 2."""
+    """An error in the command line, the configuration or a plugin; printed, and the exit status is 2."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,7 +66,7 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _told(message: str) -> str:
-    """One line, whatever the names in it are made of."""
+    """Return one line, whatever the names in it are made of."""
     return escape_control(shorten(message))
 
 
@@ -153,7 +153,7 @@ def _path(text: str) -> Path:
 
 
 def default_state() -> Path:
-    """The StateDirectory of systemd, else the user's state folder (XDG Base Directory, 0.8)."""
+    """Return the StateDirectory of systemd, else the user's state folder (XDG Base Directory, 0.8)."""
     if given := os.environ.get("STATE_DIRECTORY"):
         return Path(given.partition(":")[0])
     base = os.environ.get("XDG_STATE_HOME")
@@ -206,7 +206,7 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _check_names(options: argparse.Namespace) -> None:
-    """What nobody is called, and no model: said before a configuration is read."""
+    """Raise `UsageError` for names that no caller and no model has, before a configuration is read."""
     if not options.model.strip():
         raise UsageError("irisgate explain: --model: the name is empty")
     if options.login and not options.login.strip():

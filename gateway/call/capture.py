@@ -19,8 +19,8 @@ _SECRET_NAMED: Final = re.compile(
 )
 """Wider than what the log hides: these are other people's headers, and no name among them is worth a key."""
 _IN_ADDRESS: Final = re.compile(r"(?P<login>(?<=//)[^/?#\s@]+(?=@))|(?<=[?&;])(?P<name>[^=?&;\s]*)=[^?&;#\s]+")
-"""Who logs in, and each parameter, of addresses as `referer` and `location` have them. No part of it may match what
-begins another one, or a long header would take the square of its length."""
+"""The login, and each parameter, of addresses as `referer` and `location` have them. No part may match the beginning of
+another one, or a long header would take the square of its length."""
 
 
 class Capture:
@@ -48,13 +48,13 @@ class Capture:
         self._reply_headers = headers
 
     def feed(self, data: bytes) -> None:
-        """More of the reply's body."""
+        """Copy more of the response's body."""
         if self._size < self._limit:
             self._reply += data[: self._limit - self._size]
         self._size += len(data)
 
     def redacted(self) -> CapturedBodies:
-        """What may be written down; to be asked for once the call is over."""
+        """Return what may be written down, once the call is over."""
         call, identity, at = self.of
         return CapturedBodies(
             call,
@@ -66,7 +66,7 @@ class Capture:
 
 
 def shown(headers: Mapping[str, str]) -> dict[str, str]:
-    """Headers without secrets: by their name, or, as the log has it, by what their value looks like."""
+    """Return headers without secrets. A secret is known by its header's name, or by its look as in the log."""
     named = {
         # a header may hold bytes that are no text, which JSON could not say
         name.lower().encode("utf-8", "replace").decode(): (

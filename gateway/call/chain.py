@@ -115,7 +115,7 @@ class Attempt:
     """Bytes that the model wrote (of a whole reply: its body) and that have come so far; None before a reply."""
 
     def drop(self, path: str) -> None:
-        """Note a field that is not carried, once (`flag.Drop`)."""
+        """Add a field that is not carried, once (`flag.Drop`)."""
         if len(self.dropped) < MAX_DROPPED:
             # a header may hold bytes that are no text, which neither a response's header nor the store could hold
             self.dropped[path[:MAX_POINTER].encode("utf-8", "replace").decode()] = None
@@ -210,7 +210,7 @@ class Call:
         return attempt.meter.facts() if attempt and attempt.meter else None
 
     def start_stream(self) -> None:
-        """Note that a stream's first event has come, and stop measuring the waits for the provider."""
+        """Record the moment of a stream's first event, and stop measuring the waits for the provider."""
         self.first_event = monotonic()
         for attempt in self.attempts:
             attempt.stopwatch.stopped = True

@@ -78,7 +78,7 @@ _OPEN: Final = frozenset({"/healthz", "/readyz"})
 
 
 def _caller(request: web.Request) -> Caller:
-    """What the connection and the request say of who sends it. A connection that is gone has no end that is ours."""
+    """Return what the connection and the request tell about their sender. A connection that is gone has no end here."""
     transport = request.transport
     if transport is None:
         return Caller(None, "", "", ())
@@ -87,10 +87,10 @@ def _caller(request: web.Request) -> Caller:
 
 
 def ambiguous(request: web.BaseRequest) -> str:
-    """What is wrong with a request that aiohttp takes and another program on the way may read otherwise; or "".
+    """Return the fault of a request that aiohttp accepts and another program on the way may read differently; or "".
 
-    aiohttp lets these pass (peers.md 5.2): versions that do not exist here, an absolute target, whose host would stand
-    for the Host header's (RFC 9112, 3.2.2), a fragment in the target, and codings before `chunked`.
+    aiohttp lets these pass (peers.md 5.2): versions that do not exist here, an absolute target, whose host would
+    replace the Host header's (RFC 9112, 3.2.2), a fragment in the target, and codings before `chunked`.
     """
     if request.version not in _VERSIONS:
         return "the request is of a version of HTTP that is not spoken here; use HTTP/1.1"
@@ -124,24 +124,24 @@ def _refused(message: str) -> Refused:
 
 
 def _shown(value: str) -> str:
-    """A header's beginning. What was no UTF-8 in it cannot be sent back as JSON."""
+    """Return the beginning of a header. Bytes that are no UTF-8 could not be sent back as JSON."""
     return value[:100].encode("ascii", "replace").decode()
 
 
 class _Place(NamedTuple):
-    """What `Host`, or the rest of an origin, names."""
+    """The host that `Host`, or the rest of an origin, names."""
 
     name: str
-    """In lower case; an address in its shortest form."""
+    """The name in lower case; an address in its shortest form."""
     port: int | None
     address: bool
 
 
 @lru_cache(maxsize=256)
 def _place(text: str) -> _Place | None:
-    """A name, IPv4 or bracketed IPv6 address with or without a port, in ASCII; None for anything else.
+    """Return a name, IPv4 or bracketed IPv6 address with or without a port, in ASCII; None for anything else.
 
-    No URL parser is asked: they repair what they read (full-width digits, `/..`), and a browser repairs it otherwise.
+    No URL parser is used: parsers repair what they read (full-width digits, `/..`), a browser differently.
     """
     match = _PLACE.fullmatch(text)
     if match is None:
@@ -180,7 +180,7 @@ def new_id() -> str:
 
 
 def json_error(status: int, message: str) -> web.Response:
-    """An error outside of any dialect."""
+    """Return an error outside of any dialect."""
     return web.Response(status=status, body=orjson.dumps({"error": message}), content_type="application/json")
 
 
@@ -191,7 +191,7 @@ def _said(problem: Problem) -> web.Response:
 
 
 def _plain(error: web.HTTPException) -> web.StreamResponse:
-    """The answers that aiohttp gives itself (no such route, wrong method) as JSON; redirects keep where they lead to.
+    """Return aiohttp's own errors (no such route, wrong method) as JSON, and redirects with their target.
 
     An exception itself must not be returned: aiohttp deprecates that.
     """

@@ -38,16 +38,18 @@ from gateway.contract.flag import Encoder, Event, HttpRequest, Route
 from gateway.contract.registry import Plugin
 
 PING_SECONDS: Final = 15.0
-"""Of silence in a stream before a ping: some clients' runtimes drop a connection after 30 s without a byte."""
+"""Seconds of silence in a stream before a ping, because some clients' runtimes drop a connection after 30 s without a
+byte."""
 
 MAX_HEADER: Final = 2000
 """Characters of the header that names dropped fields; the record has them all."""
 
 BODY_SECONDS: Final = 60.0
-"""For which a client may send nothing of a body that it has begun."""
+"""Seconds for which a client may send nothing of a body that it has begun."""
 
 STALLED_SECONDS: Final = 300.0
-"""For which a client may take nothing of a stream: all the while it holds a provider's connection and a reservation."""
+"""Seconds after which a client that reads nothing of a stream is dropped, because it holds a provider's connection and
+a reservation."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -168,7 +170,7 @@ class Server:
             parts.append(data)
 
     def _stopping(self) -> bool:
-        """Whether a cancelled call is one that the gateway's own end cut off, and not its client."""
+        """Return whether a cancelled call was cut off by the gateway's own end, and not by its client."""
         task = asyncio.current_task()
         if not self.gateway.draining or task is None:
             return False
@@ -313,7 +315,7 @@ class _Writer:
         self._capture = capture
         self._last = monotonic()
         self._waits = False
-        """For the client to take what has been written."""
+        """Whether a write waits for the client to read."""
 
     async def write(self, data: bytes) -> None:
         self._last = monotonic()
@@ -355,13 +357,13 @@ def _reply_headers(exchange: _Exchange, headers: Mapping[str, str], *, made_here
 
 
 def _made_here(headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers of a body that this gateway wrote: of the answer's own, those that are ours too."""
+    """Return the headers of a body that this gateway wrote, with those of the response that are the gateway's own."""
     own = {name: value for name, value in headers.items() if name.startswith("x-irisgate-")}
     return {"content-type": "application/json", **own}
 
 
 def _header_value(text: str) -> str:
-    """Names of a client's members, as they may stand in a header: printable, and not endless."""
+    """Return names of a client's members as they may stand in a header: printable, and not endless."""
     safe = quote(text[:MAX_HEADER], safe="/, !#$&'()*+-.:;<=>?@[]^_`{|}~")
     return safe if len(safe) <= MAX_HEADER else f"{safe[:MAX_HEADER]}..."
 

@@ -69,13 +69,15 @@ AGENTS: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
 
 
 def agent(headers: Mapping[str, str]) -> str:
-    """The family of the client, one of a bounded set: "other" for a stranger, "" for a client that says nothing."""
+    """Return the family of the client, one of a bounded set: "other" for an unknown one, "" where no user agent was
+    sent.
+    """
     name = headers.get("user-agent", "")
     return next((family for pattern, family in AGENTS if pattern.match(name)), "other" if name else "")
 
 
 def session_id(ask: ClientRequest, identity: str, key: bytes) -> str:
-    """The id of the call's session among those of one caller."""
+    """Return the id of the call's session among those of one caller."""
     return _from_client(ask) or fingerprint(ask, identity, key) or f"r_{secrets.token_hex(8)}"
 
 
@@ -90,7 +92,7 @@ def _from_client(ask: ClientRequest) -> str:
 
 
 def _claude_code_id(top: Members) -> str:
-    """From `metadata.user_id`: JSON text with a session_id, or the older `user_..._session_<uuid>`."""
+    """Return the id in `metadata.user_id`: JSON text with a session_id, or the older `user_..._session_<uuid>`."""
     metadata = _decoded(top, "metadata")
     user = metadata.get("user_id") if isinstance(metadata, dict) else None
     if not isinstance(user, str):
@@ -104,12 +106,12 @@ def _claude_code_id(top: Members) -> str:
 
 
 def _checked(value: Any) -> str:
-    """The id, or "" for what could not stand in a path, a log or a table."""
+    """Return the id, or "" if it could not stand in a path, a log or a table."""
     return value if isinstance(value, str) and _ID.fullmatch(value) else ""
 
 
 def _decoded(top: Members, name: str) -> Any:
-    """A member's value; None where it is missing, or is JSON that only a lenient parser reads."""
+    """Return a member's value; None where it is missing, or is JSON that only a lenient parser reads."""
     try:
         return top.decode(name)
     except Refused:
@@ -141,7 +143,7 @@ Opening = tuple[str, str]
 
 
 def _messages(top: Members) -> Opening | None:
-    """OpenAI's chat, Anthropic's and Converse's messages: `system` beside them or as the first of them."""
+    """Read OpenAI's chat, Anthropic's and Converse's messages: `system` stands beside them or is the first of them."""
     return _opening(_text(_decoded(top, "system")), _items(top, "messages"))
 
 
@@ -169,7 +171,7 @@ def _opening(system: str, items: Iterator[bytes]) -> Opening | None:
 
 
 def _items(top: Members, name: str) -> Iterator[bytes]:
-    """The entries of a list, still encoded: a long chat is skipped, not read, to find its beginning."""
+    """Return the entries of a list, still encoded: a long chat is skipped, not decoded, to find its beginning."""
     try:
         return map(bytes, _ITEMS.decode(top.get(name, b"[]")))
     except msgspec.DecodeError:
@@ -177,9 +179,9 @@ def _items(top: Members, name: str) -> Iterator[bytes]:
 
 
 def _text(value: Any, depth: int = 4) -> str:
-    """The texts of a message or of its content, in any of the dialects: a string, blocks with `text`, `parts`.
+    """Return the texts of a message or of its content, in any dialect: a string, blocks with `text`, or `parts`.
 
-    No dialect nests them deeper, and a body that does must not exhaust the stack.
+    No dialect nests them deeper than `depth`, and a body that does must not exhaust the stack.
     """
     if isinstance(value, str):
         return value
@@ -200,7 +202,9 @@ _READERS: Final[Mapping[str, Callable[[Members], Opening | None]]] = {
 
 
 def load_key(state: Path) -> bytes:
-    """The key of this gateway's fingerprints, made at the first start. Raises `OSError`, or `ValueError` if damaged."""
+    """Return the key of this gateway's fingerprints, made at the first start. Raises `OSError`, or `ValueError` if
+    damaged.
+    """
     path = state / "session.key"
     with suppress(FileNotFoundError):
         return _read_key(path)

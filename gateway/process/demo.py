@@ -36,10 +36,10 @@ NOVA: Final = ("amazon.nova-micro-v1:0", "amazon.nova-lite-v1:0", "amazon.nova-p
 
 
 class Places(NamedTuple):
-    """What models are called in some regions."""
+    """The prefixes of model names in some regions."""
 
     region: str
-    """How the regions' names begin."""
+    """The start of the regions' names."""
     claude: str
     """Prefix of Claude's inference profiles from 4.5 on; older ones are called by `apac` in Asia."""
     nova: str
@@ -104,7 +104,7 @@ async def _demo(registry: Registry, state: Path, listener: Listener, *, real: bo
 
 
 def offered(region: str) -> tuple[list[str], str]:
-    """The names of the demo's models in a region, and the price list there."""
+    """Return the names of the demo's models in a region, and the price list there."""
     place = next(place for place in PLACES if region.startswith(place.region))
     models = [f"{place.claude}.{model}" for model in CLAUDE]
     models += [f"{place.nova}.{model}" if place.nova else model for model in NOVA]
@@ -128,7 +128,7 @@ def _config(url: str, key: str, models: list[str], cost_basis: str) -> str:
 
 
 def _free(listener: Listener) -> Listener:
-    """The listener with the next port that is free, its own first."""
+    """Return the listener with the next free port, its own first."""
     for port in range(listener.port, min(listener.port + _PORTS_TRIED, 65536)):
         family = socket.AF_INET6 if ":" in listener.host else socket.AF_INET
         with closing(socket.socket(family)) as probe:

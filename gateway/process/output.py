@@ -19,7 +19,7 @@ class OutputFailed(Exception):
 
 
 def say(text: str | bytes) -> None:
-    """A text and the end of its line, or bytes as they are, on standard output. Raises `OutputFailed`."""
+    """Write a text and a line end, or bytes as they are, to standard output. Raises `OutputFailed`."""
     with writing():
         if isinstance(text, str):
             print(text)  # noqa: T201 (the one place)
@@ -30,7 +30,7 @@ def say(text: str | bytes) -> None:
 
 @contextmanager
 def writing() -> Iterator[None]:
-    """What is written to standard output within is out at the end, or `OutputFailed` is raised.
+    """Flush what is written to standard output within, or raise `OutputFailed`.
 
     A standard output that was closed before the start is no fault: nobody listens.
     """
@@ -49,7 +49,7 @@ def writing() -> Iterator[None]:
 
 
 def complain(text: str) -> None:
-    """A line on standard error, where that can be written."""
+    """Write a line to standard error, where that is possible."""
     try:
         print(text, file=sys.stderr, flush=True)  # noqa: T201 (the one place)
     except OSError:
@@ -57,7 +57,7 @@ def complain(text: str) -> None:
 
 
 def _abandon(stream: TextIO) -> None:
-    """What is still in its buffer goes nowhere: the interpreter would try again at its end, and say so there."""
+    """Discard what is in the buffer: the interpreter would try again at its end, and report it there."""
     with suppress(OSError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())

@@ -10,7 +10,7 @@ from gateway.contract.registry import Plugin, Registry
 
 
 def plugins_list(registry: Registry) -> str:
-    """The flags, the conversions and the observers of a registry, as text."""
+    """Return the flags, the conversions and the observers of a registry, as text."""
     flags = _table(("FLAG", "DIALECTS", "OPERATION", "ROUTE"), _flags(registry.flags.values()))
     found = [_conversion(conversion) for conversion in conversions(registry)]
     ways = _table(("CLIENT", "ITS DIALECT", "PROVIDER", "SPOKEN TO IN", "WAY", "ORDER", "OPERATIONS", "LOSES"), found)
@@ -27,7 +27,7 @@ def plugins_list(registry: Registry) -> str:
 
 
 def _flags(flags: Iterable[Plugin]) -> Iterator[tuple[str, ...]]:
-    """A row for each route; those of one flag are told apart by their last columns alone."""
+    """Yield a row for each route; rows of one flag differ in their last columns alone."""
     for flag in flags:
         first = (flag.name, ", ".join(flag.dialects))
         routes = [(route.operation, f"{route.method} {route.path}") for route in flag.routes]

@@ -31,7 +31,7 @@ from gateway.config.model import Config, Listener, active_secrets
 from gateway.store.entries import Entry, Version
 
 WATCH_AGAIN_SECONDS: Final = 1.0
-"""After which watching is begun anew, when it failed."""
+"""Seconds after which watching starts again when it failed."""
 
 
 FILE: Final = Who("file")
@@ -59,7 +59,7 @@ class Reloader:
     loaded: Loaded
     """The configuration that is used, as it was read."""
     key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
-    """Of entity tags and marks; kept beyond the process, they stay valid over a restart."""
+    """The key of entity tags and marks; kept beyond the process, they stay valid over a restart."""
     seen: Mapping[Path, Stamp] = field(init=False)
     """The files of the configuration, as they were before they were last read."""
     started: Config = field(init=False)
@@ -74,7 +74,7 @@ class Reloader:
         self._watched = frozenset(self.seen)
 
     def etag(self, data: bytes, error: str = "") -> str:
-        """The entity tag of the file's bytes: keyed, so that it says nothing of a key to who can try many.
+        """Return the entity tag of the file's bytes: keyed, so that nobody can find a secret by trying many.
 
         A file that was refused is shown with the reason, so the reason counts too.
         """
@@ -119,7 +119,7 @@ class Reloader:
         return task
 
     async def _reload_if_changed(self) -> None:
-        """A save has written the file, and has read it again already."""
+        """Reload unless a save, which has written the file, has read it again already."""
         async with self._one_at_a_time:
             if stamps(self._watched) != self.seen:
                 await self._reload()
@@ -153,9 +153,9 @@ class Reloader:
             self._take(ready, who)
 
     async def _put_back(self, old: bytes, new: bytes) -> None:
-        """What somebody else has written by now stays, and so does what cannot be replaced: following sees to it.
+        """Restore the old file, unless somebody else has written it by now or it cannot be replaced.
 
-        It reads the old file once more, too: a secret's file may have changed since that was read.
+        The follower reads the old file once more, too: a secret's file may have changed since that was read.
         """
         try:
             await asyncio.to_thread(atomic_file.replace, self.path, old, new)
@@ -163,7 +163,7 @@ class Reloader:
             self.gateway.log.exception("config.put_back_failed")
 
     def _read(self) -> _Ready:
-        """In a thread of its own: a large file, or a slow disk, must not hold up calls."""
+        """Read the configuration, in a thread: a large file, or a slow disk, must not hold up calls."""
         before = self.loaded
         loaded = load(self.path, known_flags=self.gateway.registry.flags)
         ready = runtime(self.effective(loaded.config))
@@ -175,7 +175,7 @@ class Reloader:
         return _Ready(loaded, ready, warnings, tuple(map(scrubbed, differing)))
 
     def _shown(self, error: ConfigError) -> list[str]:
-        """The findings as they may be shown: a key that has slipped into a name stands in the path of one."""
+        """Return the findings as they may be shown: a key that has slipped into a name stands in the path of one."""
         hidden = set(active_secrets(self.gateway.runtime.config))
         # what cannot be read or parsed has findings that quote nothing
         with suppress(OSError, ValueError):
@@ -205,7 +205,7 @@ class Reloader:
             self._note(before, ready.changed, who)
 
     def _note(self, before: Loaded, changed: tuple[str, ...], who: Who) -> None:
-        """The audit's line: who changed what, without any value."""
+        """Write the audit's line: who changed what, without any value."""
         after = self.etag(self.loaded.text.encode())
         self.gateway.follower.put(Entry(version=Version(time(), who.login, after, changed)))
         self.gateway.log.info(
@@ -220,7 +220,7 @@ class Reloader:
 
 
 def fixed_changes(started: Config, now: Config) -> list[str]:
-    """The keys that differ and are read at the start only."""
+    """Return the keys that differ and are read at the start only."""
     keys = {
         "server.listeners": (started.server.listeners, now.server.listeners),
         "server.drain_seconds": (started.server.drain_seconds, now.server.drain_seconds),
@@ -232,7 +232,7 @@ def fixed_changes(started: Config, now: Config) -> list[str]:
 
 
 def with_listener(config: Config, listener: Listener | None) -> Config:
-    """The configuration with its listeners replaced by one, if there is one."""
+    """Return the configuration with its listeners replaced by one, if there is one."""
     if listener is None:
         return config
     return replace(config, server=replace(config.server, listeners=(listener,)))

@@ -33,13 +33,13 @@ from gateway.telemetry.log import Logger
 from gateway.web.admin.metrics import serving
 
 LAST_WORD_SECONDS: Final = 1.0
-"""For calls that are ended by force: to say so to their clients, and to be recorded."""
+"""Seconds for calls that are ended by force: to tell their clients, and to be recorded."""
 CLOSE_SECONDS: Final = 0.5
-"""For what is left on connections then: pages, and replies whose last bytes are on their way."""
+"""Seconds for what is left on connections then: pages, and responses whose last bytes are on their way."""
 
 
 class CannotStart(Exception):
-    """What keeps the gateway from serving; the message names the address, file or folder."""
+    """The gateway cannot serve; the message names the address, file or folder."""
 
 
 @dataclass(slots=True)
@@ -49,7 +49,7 @@ class Running:
     app: web.Application
     urls: list[str] = field(default_factory=list)
     metrics_url: str = ""
-    """Of the metrics' own listener, where there is one."""
+    """The URL of the metrics' own listener, where there is one."""
     hurry: asyncio.Event = field(default_factory=asyncio.Event)
     """Set by who does not want to wait for calls in flight."""
 
@@ -111,7 +111,7 @@ async def listening(
 
 @asynccontextmanager
 async def _metrics(running: Running, config: Config) -> AsyncIterator[None]:
-    """The listener of the metrics' own, if there is one. Raises `CannotStart`."""
+    """Serve the metrics on a listener of their own, if there is one. Raises `CannotStart`."""
     if (listener := config.metrics.listener) is None:
         yield
         return

@@ -18,7 +18,7 @@ from gateway.config.model import Listener
 
 _PROBE_SECONDS = 1.0
 _SOCKET_MODE = 0o660
-"""For this process's user and group; tailscaled runs as root."""
+"""The mode for this process's user and group; tailscaled runs as root."""
 
 
 class CannotListen(Exception):

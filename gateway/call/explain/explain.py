@@ -77,9 +77,9 @@ class Explanation:
     model: str
     role: Role | None
     role_by: tuple[str, ...]
-    """Where the role is written: every capability that gives it."""
+    """The places where the role is written: every capability that gives it."""
     alias: Strategy | None
-    """How one of the offers is picked, if the name is an alias."""
+    """The strategy that picks one of the offers, if the name is an alias."""
     offers: tuple[Offered, ...]
     near: tuple[str, ...] = ()
     """Names like the one that was asked for, where there is none such."""
@@ -87,12 +87,12 @@ class Explanation:
     grant: str = ""
     """An element for "grants" that would let the caller through, with only what is missing; "" if there is none."""
     policy: str = ""
-    """How that differs in the tailnet policy; "" if there is no grant to write."""
+    """The difference in the tailnet policy; "" if there is no grant to write."""
     note: str = ""
 
 
 def explain(runtime: Runtime, identity: Identity, model: str, *, note: str = "") -> Explanation:
-    """All of it, with the names of others: for administrators. Raises nothing."""
+    """Return the whole explanation, with the names of others: for administrators. Raises nothing."""
     access = runtime.grants.access(identity)
     alias = runtime.catalog.aliases.get(model)
     found = runtime.catalog.find(model) if alias is None else alias.offers
@@ -125,7 +125,7 @@ def explain(runtime: Runtime, identity: Identity, model: str, *, note: str = "")
 
 
 def own_view(runtime: Runtime, identity: Identity, model: str) -> Explanation:
-    """What a caller without `admin` may learn: nothing that depends on what is not granted to them. Raises nothing."""
+    """Return what a caller without `admin` may learn: nothing that depends on other people's grants. Raises nothing."""
     catalog, access = runtime.catalog, runtime.grants.access(identity)
     alias = catalog.aliases.get(model)
     found = catalog.find(model) if alias is None else alias.offers
@@ -149,9 +149,9 @@ def own_view(runtime: Runtime, identity: Identity, model: str) -> Explanation:
 
 
 def somebody(login: str, groups: Sequence[str] = (), tags: Sequence[str] = ()) -> Identity:
-    """The caller whom an operator means. A node may be named by its tags alone, joined by "," in any order.
+    """Return the caller whom an operator names. A node may be named by its tags alone, joined by "," in any order.
 
-    Without the tailnet policy's capabilities, which only tailscaled knows. Raises `NoSuchCaller`.
+    The caller has no capabilities of the tailnet policy, which only tailscaled knows. Raises `NoSuchCaller`.
     """
     if login.startswith("tag:"):
         login, tags = "", (*login.split(","), *tags)
@@ -193,7 +193,7 @@ def _role_by(access: Access) -> tuple[str, ...]:
 
 
 def _unoffered(config: Config, name: str, enabled: Sequence[Offered]) -> list[Offered]:
-    """What the name means beside what is offered: models of disabled providers, targets that are not there."""
+    """Return what the name means beside its offers: models of disabled providers, and targets that do not exist."""
     offered = {(offer.provider, offer.model) for offer in enabled}
     declared = {
         (provider.id, model): provider.disabled for provider in config.providers.values() for model in provider.models
@@ -207,7 +207,7 @@ def _unoffered(config: Config, name: str, enabled: Sequence[Offered]) -> list[Of
 
 
 def _reason(role: Role | None, offers: Sequence[Offered]) -> Reason:
-    """The first in the order in which the chain, and then whoever looks for the cause, would come to it."""
+    """Return the reason that the chain meets first, then the one that explains a missing offer."""
     states = {offer.state for offer in offers}
     if "allowed" in states:
         return "granted"
@@ -218,7 +218,7 @@ def _reason(role: Role | None, offers: Sequence[Offered]) -> Reason:
 
 
 def _names(runtime: Runtime) -> dict[str, None]:
-    """Everything that may be asked for."""
+    """Return every name that a client may send."""
     return dict.fromkeys([*runtime.catalog.aliases, *(offer.model for offer in runtime.catalog.offers)])
 
 
@@ -230,7 +230,7 @@ def _grant(identity: Identity, role: bool, patterns: Sequence[str]) -> str:
 
 
 def _policy(identity: Identity) -> str:
-    """What to add for the policy; the local machine is no node that a policy could name."""
+    """Return the note for the tailnet policy; "" for the local machine, which is no node that a policy could name."""
     if identity.login == LOCAL_LOGIN:
         return ""
     return _POLICY + (_TAG_POLICY if len(identity.tags) > 1 else "")
@@ -241,5 +241,5 @@ def _own(offer: Offered) -> Offered:
 
 
 def _path(origin: str) -> str:
-    """A capability's path in the document, without the file's place on this machine."""
+    """Return a capability's path in the document, without the file's place on this machine."""
     return origin.partition(" (")[0]

@@ -32,13 +32,13 @@ class NearMiss:
     written: str
     """The source or the pattern; of `other`, the sources joined by ", "."""
     origin: str
-    """Where the capability is written (`Capability.origin`)."""
+    """The place where the capability is written (`Capability.origin`)."""
     message: str
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a caller lacks for a model."""
+    """The role and the models that a caller lacks."""
 
     role: bool
     names: Collection[str]
@@ -53,7 +53,7 @@ class Wanted:
 def near_misses(
     grants: Sequence[Grant], identity: Identity, own: Sequence[Capability], wanted: Wanted
 ) -> tuple[NearMiss, ...]:
-    """Those of the caller's own capabilities first, then slips in a source, then grants for others."""
+    """Return near misses: the caller's own patterns first, then slips in a source, then grants for others."""
     helpful = [
         (grant, capability) for grant in grants for capability in grant.capabilities if wanted.given_by(capability)
     ]
@@ -64,7 +64,7 @@ def near_misses(
 
 
 def _patterns(own: Sequence[Capability], names: Collection[str]) -> Iterator[NearMiss]:
-    """Patterns of the caller's own that would cover a model if they were written a little otherwise."""
+    """Yield the caller's own patterns that would cover a model if they were written a little differently."""
     for capability in own:
         for pattern in capability.models:
             for kind, meant in _MEANT.items():
@@ -95,7 +95,7 @@ def _slips(helpful: Sequence[tuple[Grant, Capability]], identity: Identity) -> I
 
 
 def _slip(source: str, identity: Identity) -> tuple[Kind, str] | None:
-    """Why a source that looks like the caller's is not."""
+    """Return the kind of slip and its words, if a source looks like the caller's and is not."""
     if set(source.split(",")) & set(identity.tags):
         whole = ",".join(sorted(identity.tags))
         return "tags", f'does not match this node: a source must be all its tags, sorted and joined: "{whole}"'
@@ -112,7 +112,7 @@ def _bare(source: str) -> str:
 
 
 def _others(helpful: Sequence[tuple[Grant, Capability]], identity: Identity) -> Iterator[NearMiss]:
-    """Grants of the same for others; what each capability gives is told once."""
+    """Yield grants of the same to others, one for each capability."""
     for grant, capability in helpful:
         others = [source for source in grant.src if _slip(source, identity) is None]
         if not others:

@@ -11,7 +11,7 @@ from gateway.call.explain.explain import Explanation, Offered, Reason, State
 from gateway.call.explain.near_misses import Kind
 
 _CAPABILITY: Final = re.compile(r'\.(?:app\."[^"]*"|grants)\[\d+\](?= |$)')
-"""Which capability of a grant it is: the line and column beside it say that too."""
+"""The part of an origin that numbers the capability within a grant: the line and column beside it say the same."""
 _REASONS: Final[Mapping[Reason, str]] = {
     "granted": "",
     "no_role": "no grant gives a role, and without one nothing works",
@@ -55,7 +55,7 @@ def _lines(said: Explanation) -> Iterator[str]:
 
 
 def _who(said: Explanation) -> str:
-    """Groups and tags are named where they say more than the login."""
+    """Return the caller's name, with groups and tags where they say more than the login."""
     more = [f"group {group}" for group in said.groups]
     more += [] if said.login == ",".join(said.tags) else [f"tag {tag}" for tag in said.tags]
     return said.login + (f" ({', '.join(more)})" if more else "")

@@ -12,7 +12,9 @@ from gateway.upstream.catalog import Aliased, Offer
 
 
 async def resolve(call: Call, following: Next) -> Response:
-    """An unknown name leaves no offers; `grants` refuses it in the same words as one that is not granted."""
+    """Find the offers of the name. An unknown name leaves none; `grants` refuses it in the same words as an ungranted
+    one.
+    """
     name = call.request.model
     catalog = call.runtime.catalog
     alias = catalog.aliases.get(name)
@@ -22,7 +24,7 @@ async def resolve(call: Call, following: Next) -> Response:
 
 
 def _picked(call: Call, alias: Aliased) -> Sequence[Offer]:
-    """One target, and one that is granted: which of several a strategy picks is not for the caller to stumble over."""
+    """Return one granted target of an alias: which of several a strategy picks must not make a call fail."""
     allows = call.runtime.grants.access(call.identity).allows
     granted = [offer for offer in alias.offers if allows(offer.provider_id, offer.model)]
     return [alias.pick(granted, call.session_id)] if granted else ()

@@ -67,7 +67,7 @@ class Route:
 
 
 def _alike(name: str, other: str) -> int:
-    """How many characters two names begin with in common."""
+    """Return the number of characters that two names have in common at their start."""
     return next((at for at, (a, b) in enumerate(zip(name, other, strict=False)) if a != b), min(len(name), len(other)))
 
 

@@ -146,7 +146,7 @@ class CallProvider:
         self.metrics.upstream_error(attempt.candidate.offer.provider_id, error.problem.code)
 
     def _key_refused(self, call: Call, attempt: Attempt, problem: Problem) -> UpstreamFailed:
-        """Note that a provider refused the gateway's key; the caller, who cannot help it, is told whom to ask."""
+        """Record that a provider refused the gateway's key, and return the error, which names who can help."""
         provider = attempt.candidate.offer.provider
         self.keys.refused(provider)
         self.metrics.upstream_auth_failure(provider.id)

@@ -23,7 +23,7 @@ from gateway.upstream.fetch.client import Fetcher
 from gateway.upstream.fetch.fetches import MAX_FILES, Fetches
 
 MAX_STEPS: Final = MAX_FILES + 12
-"""Of one attempt: more are a plugin that does not come to an end."""
+"""Most steps of one attempt, because a plugin that asks for more does not come to an end."""
 
 Sender = Callable[[UpstreamRequest], Awaitable[StepResponse]]
 Getter = Callable[[Fetch], Awaitable[StepResponse]]
@@ -38,7 +38,7 @@ class Fetching:
     log: Logger
 
     async def get(self, call: Call, attempt: Attempt, fetch: Fetch) -> StepResponse:
-        """Raises `Refused`."""
+        """Return what was fetched. Raises `Refused`."""
         if call.fetches is None:
             call.fetches = Fetches(self.fetcher, call.runtime.config, self.metrics, self.log)
             call.stack.push_async_callback(call.fetches.close)

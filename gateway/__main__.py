@@ -14,7 +14,7 @@ import orjson
 
 from gateway import __version__
 from gateway.call.explain.explain import POLICY_UNKNOWN, NoSuchCaller, explain, somebody
-from gateway.call.explain.text import worded
+from gateway.call.explain.text import explanation_text
 from gateway.call.runtime import runtime
 from gateway.config.document.atomic_file import sweep
 from gateway.config.example import MINIMAL
@@ -44,9 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(arguments)
     except OutputFailed as error:
-        complain(_told(f"irisgate: {error}"))
+        complain(_one_line(f"irisgate: {error}"))
     except (UsageError, PluginError) as error:
-        complain(_told(str(error)))
+        complain(_one_line(str(error)))
     except ConfigError as error:
         complain(str(error))
     except KeyboardInterrupt:
@@ -65,7 +65,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     return status
 
 
-def _told(message: str) -> str:
+def _one_line(message: str) -> str:
     """Return one line, whatever the names in it are made of."""
     return escape_control(shorten(message))
 
@@ -176,14 +176,14 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    name, loaded = _checked(options)
+    name, loaded = _load_checked(options)
     models = sum(len(provider.models) for provider in loaded.config.providers.values())
     counts = f"{len(loaded.config.providers)} providers, {models} models, {len(loaded.warnings)} warnings"
     say("\n".join([*map(str, loaded.warnings), escape_control(f"{name}: {counts}")]))
     return 1 if loaded.warnings else 0
 
 
-def _checked(options: argparse.Namespace) -> tuple[str, Loaded]:
+def _load_checked(options: argparse.Namespace) -> tuple[str, Loaded]:
     flags = _registry(options).flags
     if str(options.file) not in STANDARD_INPUT:
         return str(options.file), load(options.file, known_flags=flags)
@@ -200,9 +200,9 @@ def _explain(options: argparse.Namespace) -> int:
     except NoSuchCaller as error:
         raise UsageError(f"irisgate explain: --as: {error}") from None
     config = load(options.config, known_flags=_registry(options).flags).config
-    said = explain(runtime(config), identity, options.model, note=POLICY_UNKNOWN)
-    say(orjson.dumps(said).decode() if options.json else worded(said))
-    return 0 if said.allowed else 1
+    explanation = explain(runtime(config), identity, options.model, note=POLICY_UNKNOWN)
+    say(orjson.dumps(explanation).decode() if options.json else explanation_text(explanation))
+    return 0 if explanation.allowed else 1
 
 
 def _check_names(options: argparse.Namespace) -> None:

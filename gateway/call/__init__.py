@@ -1,5 +1,5 @@
 """One call, from the client's request to its record.
 
-The way begins in `server.py`, which alone reads client requests and writes responses, and leads through `chain.py` and
-`middleware/` to `finish.py`. No file here opens a connection, and none knows a dialect.
+`server.py` alone reads client requests and writes responses. A call passes through `chain.py` and `middleware/`, and
+ends in `finish.py`. No file here opens a connection, and none knows a dialect.
 """

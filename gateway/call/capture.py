@@ -1,8 +1,9 @@
-"""What is kept of a call's bodies, as the server sees them go by: cut at a size, with headers that hold no secret.
+"""The copy of a call's bodies that the server makes as they pass.
 
-`Capture` is what a call gathers: it copies up to its limit and nothing else, so that no call is slower or fails for
-it. `redacted` makes of it what may be written down, in the thread that writes. Where that is written, and for how long,
-is `store/bodies.py`'s affair; who may read it, `web/admin/bodies.py`'s.
+- A copy is cut at a size, and copying neither delays a call nor makes it fail.
+- No header with a secret is written down; `redacted` sees to that in the thread that writes.
+
+`store/bodies.py` decides where bodies are written, and for how long; `web/admin/bodies.py`, who may read them.
 """
 
 from __future__ import annotations
@@ -60,12 +61,12 @@ class Capture:
             call,
             identity,
             at,
-            CapturedBody(shown(self._request_headers), self._body, self._request_cut),
-            CapturedBody(shown(self._reply_headers), bytes(self._reply), self._size > self._limit),
+            CapturedBody(without_secrets(self._request_headers), self._body, self._request_cut),
+            CapturedBody(without_secrets(self._reply_headers), bytes(self._reply), self._size > self._limit),
         )
 
 
-def shown(headers: Mapping[str, str]) -> dict[str, str]:
+def without_secrets(headers: Mapping[str, str]) -> dict[str, str]:
     """Return headers without secrets. A secret is known by its header's name, or by its look as in the log."""
     named = {
         # a header may hold bytes that are no text, which JSON could not say
@@ -81,7 +82,7 @@ def _without_secrets(value: str) -> str:
     return _IN_ADDRESS.sub(_mark_secret, value)
 
 
-def _mark_secret(found: re.Match[str]) -> str:
-    if found["login"] is not None:
+def _mark_secret(match: re.Match[str]) -> str:
+    if match["login"] is not None:
         return REDACTED
-    return f"{found['name']}={REDACTED}" if _SECRET_NAMED.search(found["name"]) else found[0]
+    return f"{match['name']}={REDACTED}" if _SECRET_NAMED.search(match["name"]) else match[0]

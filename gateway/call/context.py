@@ -1,4 +1,7 @@
-"""What handlers reach through the aiohttp application: the parts that live as long as the process."""
+"""The parts that handlers reach through the aiohttp application; they live as long as the process.
+
+Nothing here is made: `process/app.py` wires the parts, and `process/reload.py` replaces the configuration.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The end of a call: one record, written once, to everything that keeps records."""
+"""The end of a call: its charge, and one record for everything that keeps records.
+
+- The server calls this once for each request, however it ends.
+- A request that never became a call has a record too; it is charged nothing.
+"""
 
 from __future__ import annotations
 

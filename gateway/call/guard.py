@@ -44,7 +44,7 @@ def middlewares(calls: Collection[web.AbstractRoute], modes: Modes) -> list[Midd
         try:
             response = await handler(request)
         except web.HTTPException as error:
-            response = _plain(error)
+            response = _json_response(error)
         if not response.prepared:
             response.headers["x-request-id"] = request[REQUEST_ID]
             response.headers["server"] = "irisgate"
@@ -68,7 +68,7 @@ def middlewares(calls: Collection[web.AbstractRoute], modes: Modes) -> list[Midd
         if request.match_info.route in calls:
             request[REFUSED] = refused
             return await handler(request)
-        return _said(refused.problem)
+        return _response_for(refused.problem)
 
     return [request_id, guard]
 
@@ -110,20 +110,22 @@ def cross_site(headers: Mapping[str, str], hosts: Collection[str]) -> Refused | 
     host = headers.get("Host", "")
     place = _place(host)
     if place is None or not (place.name in hosts or place.name in _LOCAL or place.address):
-        return _refused(f'host "{_shown(host)}" is not one of this gateway\'s; add it to "server": {{"hosts": [...]}}')
+        return _refusal(
+            f'host "{_header_start(host)}" is not one of this gateway\'s; add it to "server": {{"hosts": [...]}}'
+        )
     origin = headers.get("Origin")
     if origin is not None and not _same(origin, place):
-        return _refused(f'origin "{_shown(origin)}" is not this gateway\'s')
+        return _refusal(f'origin "{_header_start(origin)}" is not this gateway\'s')
     if headers.get("Sec-Fetch-Site") == "cross-site":
-        return _refused("the request comes from a page of another site")
+        return _refusal("the request comes from a page of another site")
     return None
 
 
-def _refused(message: str) -> Refused:
+def _refusal(message: str) -> Refused:
     return Refused(Problem(PERMISSION, f"access denied: {message}"))
 
 
-def _shown(value: str) -> str:
+def _header_start(value: str) -> str:
     """Return the beginning of a header. Bytes that are no UTF-8 could not be sent back as JSON."""
     return value[:100].encode("ascii", "replace").decode()
 
@@ -184,13 +186,13 @@ def json_error(status: int, message: str) -> web.Response:
     return web.Response(status=status, body=orjson.dumps({"error": message}), content_type="application/json")
 
 
-def _said(problem: Problem) -> web.Response:
+def _response_for(problem: Problem) -> web.Response:
     response = json_error(STATUS[problem.code], problem.message)
     response.headers.update(error_headers(problem))
     return response
 
 
-def _plain(error: web.HTTPException) -> web.StreamResponse:
+def _json_response(error: web.HTTPException) -> web.StreamResponse:
     """Return aiohttp's own errors (no such route, wrong method) as JSON, and redirects with their target.
 
     An exception itself must not be returned: aiohttp deprecates that.

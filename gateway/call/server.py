@@ -1,7 +1,9 @@
-"""The only file that reads client requests and writes replies.
+"""The only file that reads client requests and writes responses.
 
-`handle` is the way of every call: parse, the chain, then a whole body or a stream; whatever happens, the call is
-finished once. An error before the first byte has a status; after it, the client's encoder says it as the last thing.
+- Every request passes through `handle`: parse, the chain, then a whole body or a stream.
+- Every request is finished once, whatever happens.
+- An error before the first byte has a status. A later one is the last thing that the client's encoder writes.
+- The events before a fault are written before the fault.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
-"""Which session a call belongs to, and which client made it.
+"""The session that a call belongs to, and the client that made it.
 
-A session's id comes from the client where it sends one (Claude Code, Codex and opencode do), else it is a keyed
-fingerprint of how the chat begins, else it is random. Ids are told apart by caller, so one that is made up reaches
-nothing of others. Nothing here keeps anything.
+- A session's id comes from the client where it sends one (Claude Code, Codex and opencode do), else it is a keyed
+  fingerprint of the chat's beginning, else it is random.
+- Ids of different callers are different sessions, so a made-up id reaches nothing of another caller.
+
+Nothing is stored here.
 """
 
 from __future__ import annotations
@@ -76,24 +78,24 @@ def agent(headers: Mapping[str, str]) -> str:
     return next((family for pattern, family in AGENTS if pattern.match(name)), "other" if name else "")
 
 
-def session_id(ask: ClientRequest, identity: str, key: bytes) -> str:
+def session_id(request: ClientRequest, identity: str, key: bytes) -> str:
     """Return the id of the call's session among those of one caller."""
-    return _from_client(ask) or fingerprint(ask, identity, key) or f"r_{secrets.token_hex(8)}"
+    return _from_client(request) or fingerprint(request, identity, key) or f"r_{secrets.token_hex(8)}"
 
 
-def _from_client(ask: ClientRequest) -> str:
+def _from_client(request: ClientRequest) -> str:
     for name in ID_HEADERS:
-        if found := _checked(ask.headers.get(name)):
-            return found
-    if found := _claude_code_id(ask.top):
-        return found
+        if session := _valid_id(request.headers.get(name)):
+            return session
+    if session := _claude_code_id(request.top):
+        return session
     # other clients share one cache key between conversations
-    return _checked(_decoded(ask.top, "prompt_cache_key")) if agent(ask.headers) == "codex" else ""
+    return _valid_id(_member(request.top, "prompt_cache_key")) if agent(request.headers) == "codex" else ""
 
 
 def _claude_code_id(top: Members) -> str:
     """Return the id in `metadata.user_id`: JSON text with a session_id, or the older `user_..._session_<uuid>`."""
-    metadata = _decoded(top, "metadata")
+    metadata = _member(top, "metadata")
     user = metadata.get("user_id") if isinstance(metadata, dict) else None
     if not isinstance(user, str):
         return ""
@@ -101,16 +103,16 @@ def _claude_code_id(top: Members) -> str:
         return old[1]
     with suppress(ValueError):
         data = orjson.loads(user)
-        return _checked(data.get("session_id")) if isinstance(data, dict) else ""
+        return _valid_id(data.get("session_id")) if isinstance(data, dict) else ""
     return ""
 
 
-def _checked(value: Any) -> str:
+def _valid_id(value: Any) -> str:
     """Return the id, or "" if it could not stand in a path, a log or a table."""
     return value if isinstance(value, str) and _ID.fullmatch(value) else ""
 
 
-def _decoded(top: Members, name: str) -> Any:
+def _member(top: Members, name: str) -> Any:
     """Return a member's value; None where it is missing, or is JSON that only a lenient parser reads."""
     try:
         return top.decode(name)
@@ -118,14 +120,14 @@ def _decoded(top: Members, name: str) -> Any:
         return None
 
 
-def fingerprint(ask: ClientRequest, identity: str, key: bytes) -> str:
+def fingerprint(request: ClientRequest, identity: str, key: bytes) -> str:
     """`fp_` and 16 hex digits of the caller, the system prompt and the first user message; "" for no chat.
 
     Only texts count: cache marks move from turn to turn. Keyed, since a short prompt could be guessed from its hash.
     """
-    read = _READERS.get(ask.dialect)
+    read = _READERS.get(request.dialect)
     try:
-        opening = read(ask.top) if read else None
+        opening = read(request.top) if read else None
     except ValueError:
         # JSON that only a lenient parser reads; whoever needs the message will say so
         return ""
@@ -144,17 +146,17 @@ Opening = tuple[str, str]
 
 def _messages(top: Members) -> Opening | None:
     """Read OpenAI's chat, Anthropic's and Converse's messages: `system` stands beside them or is the first of them."""
-    return _opening(_text(_decoded(top, "system")), _items(top, "messages"))
+    return _opening(_text(_member(top, "system")), _items(top, "messages"))
 
 
 def _responses(top: Members) -> Opening | None:
-    system = _text(_decoded(top, "instructions"))
-    text = _decoded(top, "input")
+    system = _text(_member(top, "instructions"))
+    text = _member(top, "input")
     return (system, text) if isinstance(text, str) else _opening(system, _items(top, "input"))
 
 
 def _gemini(top: Members) -> Opening | None:
-    system = _decoded(top, "systemInstruction") or _decoded(top, "system_instruction")
+    system = _member(top, "systemInstruction") or _member(top, "system_instruction")
     return _opening(_text(system), _items(top, "contents"))
 
 

@@ -1,4 +1,4 @@
-"""Builds the aiohttp application; the only place that wires the parts."""
+"""Builds the aiohttp application: the only place that wires the parts, and the one that closes them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""`irisgate demo`: the gateway in front of a simulated Bedrock, or of the real one when that was asked for.
+"""`irisgate demo`: the gateway in front of a simulated Bedrock, or of the real one with `--real`.
 
-The configuration is written to the state folder like anybody's, so that what the README says of it (save it, and the
-next call uses it) can be tried on it.
+The configuration is written to the state folder as a plain file, so that the README's advice (save it, and the next
+call uses it) can be tried on it.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def demo(registry: Registry, *, state: Path, listen: Listener | None, real: bool
 async def _demo(registry: Registry, state: Path, listener: Listener, *, real: bool) -> None:
     async with AsyncExitStack() as stack:
         region = os.environ["AWS_REGION"] if real else "us-east-1"
-        models, cost_basis = offered(region)
+        models, cost_basis = model_names(region)
         if real:
             url, key = f"https://bedrock-runtime.{region}.amazonaws.com", "env:AWS_BEARER_TOKEN_BEDROCK"
         else:
@@ -103,7 +103,7 @@ async def _demo(registry: Registry, state: Path, listener: Listener, *, real: bo
         )
 
 
-def offered(region: str) -> tuple[list[str], str]:
+def model_names(region: str) -> tuple[list[str], str]:
     """Return the names of the demo's models in a region, and the price list there."""
     place = next(place for place in PLACES if region.startswith(place.region))
     models = [f"{place.claude}.{model}" for model in CLAUDE]

@@ -1,8 +1,8 @@
-"""What the commands say on standard output and standard error, and what becomes of it when nobody can take it.
+"""Standard output and standard error of the commands, and failures to write to them.
 
-A full disk, a pipe that was closed or an encoding without the characters is a fault like others: a line on standard
-error and an exit status, never a traceback, and never a status that means something else. The log has an output of its
-own, see `telemetry/log.py`; what is said is decided elsewhere.
+A full disk, a closed pipe or an encoding without the characters is an error like others: a line on standard error and
+an exit status, never a traceback, and never a status with another meaning. The log has an output of its own
+(`telemetry/log.py`).
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
-"""The life of a configuration: a changed one is taken over as a whole, or the last good one serves on.
+"""Reloads the configuration: a changed one is used as a whole, or the last good one stays.
 
-Changes come from the file, when somebody edits it, and from `save`, which writes the file itself. Calls in flight keep
-the configuration that they began with. Who may save, and what speaks against a text, is decided in
-`web/admin/config.py`; how the process starts and ends is in `serve.py`.
+- A change comes from the file, when somebody edits it, or from `save`, which writes the file itself.
+- Calls in flight keep the configuration that they began with.
+
+Who may save, and which texts are refused, is decided in `web/admin/config.py`; the process starts and ends in
+`serve.py`.
 """
 
 from __future__ import annotations
@@ -78,8 +80,8 @@ class Reloader:
 
         A file that was refused is shown with the reason, so the reason counts too.
         """
-        said = b"configuration tag:" + error.encode() + b"\0" + data
-        return hmac.digest(self.key, said, "sha256").hex()[:32]
+        message = b"configuration tag:" + error.encode() + b"\0" + data
+        return hmac.digest(self.key, message, "sha256").hex()[:32]
 
     def effective(self, config: Config) -> Config:
         return with_listener(config, self.overlay)

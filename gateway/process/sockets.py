@@ -100,5 +100,5 @@ def _make_room(path: str) -> None:
 
 
 def _file(path: str) -> tuple[int, int]:
-    found = os.lstat(path)
-    return found.st_dev, found.st_ino
+    status = os.lstat(path)
+    return status.st_dev, status.st_ino

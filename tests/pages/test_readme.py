@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.call.explain.explain import explain, somebody
-from gateway.call.explain.text import worded
+from gateway.call.explain.text import explanation_text
 from gateway.call.runtime import runtime
 from gateway.config.document.hujson import parse
 from gateway.config.load import loads
@@ -83,7 +83,9 @@ def test_what_explain_is_shown_to_print_is_what_it_prints(tmp_path):
     command, *printed = re.findall(r"^\$ (irisgate explain .*)\n((?:.+\n)+?)```", OPERATION, re.MULTILINE)[0]
     words = shlex.split(command)
     who, model = words[words.index("--as") + 1], words[words.index("--model") + 1]
-    assert worded(explain(runtime(loaded.config), somebody(who), model)).splitlines() == printed[0].splitlines()
+    assert (
+        explanation_text(explain(runtime(loaded.config), somebody(who), model)).splitlines() == printed[0].splitlines()
+    )
 
 
 def test_the_changelog_has_what_is_unreleased():

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.contract.capabilities import base_id, capabilities
 from gateway.money.prices.table import BASES, Prices
-from gateway.process.demo import CLAUDE, NOVA, PLACES, offered
+from gateway.process.demo import CLAUDE, NOVA, PLACES, model_names
 
 REGIONS = {
     # region: (Claude's prefix, Nova's, price list)
@@ -25,14 +25,14 @@ REGIONS = {
 @pytest.mark.parametrize("region", REGIONS)
 def test_models_are_called_by_the_inference_profiles_of_the_region(region):
     claude, nova, cost_basis = REGIONS[region]
-    models, found = offered(region)
+    models, found = model_names(region)
     assert models == [claude + model for model in CLAUDE] + [nova + model for model in NOVA]
     assert found == cost_basis
 
 
 @pytest.mark.parametrize("region", REGIONS)
 def test_what_is_offered_is_known_and_has_a_price(region):
-    models, cost_basis = offered(region)
+    models, cost_basis = model_names(region)
     prices = Prices.load()
     for model in models:
         assert base_id(model) in (*CLAUDE, *NOVA)

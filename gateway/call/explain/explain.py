@@ -95,10 +95,10 @@ def explain(runtime: Runtime, identity: Identity, model: str, *, note: str = "")
     """Return the whole explanation, with the names of others: for administrators. Raises nothing."""
     access = runtime.grants.access(identity)
     alias = runtime.catalog.aliases.get(model)
-    found = runtime.catalog.find(model) if alias is None else alias.offers
-    enabled = [_offered(access, offer) for offer in found]
-    offers = (*enabled, *_unoffered(runtime.config, model, enabled))
-    said = Explanation(
+    offers_of_name = runtime.catalog.find(model) if alias is None else alias.offers
+    enabled = [_explain_offer(access, offer) for offer in offers_of_name]
+    offers = (*enabled, *_other_meanings(runtime.config, model, enabled))
+    explanation = Explanation(
         allowed=any(offer.state == "allowed" for offer in enabled),
         reason=_reason(access.role, offers),
         login=identity.login,
@@ -111,12 +111,12 @@ def explain(runtime: Runtime, identity: Identity, model: str, *, note: str = "")
         offers=offers,
         note=note,
     )
-    if said.allowed:
-        return said
+    if explanation.allowed:
+        return explanation
     uncovered = [] if any(offer.by for offer in enabled) else [offer.name for offer in enabled]
     wanted = Wanted(access.role is None, uncovered)
     return replace(
-        said,
+        explanation,
         near=() if offers else tuple(near_names(model, _names(runtime))),
         near_misses=near_misses(runtime.config.grants, identity, access.capabilities, wanted) if enabled else (),
         grant=_grant(identity, wanted.role, uncovered[:1]) if enabled else "",
@@ -128,8 +128,8 @@ def own_view(runtime: Runtime, identity: Identity, model: str) -> Explanation:
     """Return what a caller without `admin` may learn: nothing that depends on other people's grants. Raises nothing."""
     catalog, access = runtime.catalog, runtime.grants.access(identity)
     alias = catalog.aliases.get(model)
-    found = catalog.find(model) if alias is None else alias.offers
-    granted = [offer for offer in found if access.allows(offer.provider_id, offer.model)]
+    offers_of_name = catalog.find(model) if alias is None else alias.offers
+    granted = [offer for offer in offers_of_name if access.allows(offer.provider_id, offer.model)]
     allowed = bool(granted)
     return Explanation(
         allowed=allowed,
@@ -141,7 +141,7 @@ def own_view(runtime: Runtime, identity: Identity, model: str) -> Explanation:
         role=access.role,
         role_by=tuple(map(_path, _role_by(access))),
         alias=alias.strategy if alias and allowed else None,
-        offers=tuple(_own(_offered(access, offer)) for offer in granted),
+        offers=tuple(_without_places(_explain_offer(access, offer)) for offer in granted),
         near=() if allowed else tuple(catalog.near(model, access)),
         # no grant to pass on: one that helps would tell what the name means here, and another helps nobody
         note="" if allowed else ASK_ADMIN,
@@ -173,7 +173,7 @@ def somebody(login: str, groups: Sequence[str] = (), tags: Sequence[str] = ()) -
         raise NoSuchCaller(f'nobody is known as "{login or ",".join(tags)}"; tags begin with "tag:"') from None
 
 
-def _offered(access: Access, offer: Offer) -> Offered:
+def _explain_offer(access: Access, offer: Offer) -> Offered:
     by = tuple(
         Pattern(pattern, given.origin)
         for given in access.capabilities
@@ -192,7 +192,7 @@ def _role_by(access: Access) -> tuple[str, ...]:
     return tuple(given.origin for given in access.capabilities if access.role and given.role == access.role)
 
 
-def _unoffered(config: Config, name: str, enabled: Sequence[Offered]) -> list[Offered]:
+def _other_meanings(config: Config, name: str, enabled: Sequence[Offered]) -> list[Offered]:
     """Return what the name means beside its offers: models of disabled providers, and targets that do not exist."""
     offered = {(offer.provider, offer.model) for offer in enabled}
     declared = {
@@ -236,7 +236,7 @@ def _policy(identity: Identity) -> str:
     return _POLICY + (_TAG_POLICY if len(identity.tags) > 1 else "")
 
 
-def _own(offer: Offered) -> Offered:
+def _without_places(offer: Offered) -> Offered:
     return replace(offer, by=tuple(replace(pattern, origin=_path(pattern.origin)) for pattern in offer.by))
 
 

@@ -1,7 +1,7 @@
-"""What nearly lets somebody use a model: grants written for somebody else, or a character beside what was meant.
+"""Near misses: grants to somebody else, or with a slip in a source or pattern, that would help a caller.
 
-Read from the configuration as it stands, for administrators: it names other callers and other models. What really lets
-a caller through is decided in `access/grants.py`, and nothing here decides anything.
+They are read from the configuration, for administrators: they name other callers and other models. Access itself is
+decided in `access/grants.py`, and nothing here decides anything.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ def near_misses(
     ]
     mine = sources(identity)
     helpful = [(grant, capability) for grant, capability in helpful if not mine.intersection(grant.src)]
-    found = (*_patterns(own, wanted.names), *_slips(helpful, identity), *_others(helpful, identity))
-    return tuple(islice(dict.fromkeys(found), MOST))
+    misses = (*_patterns(own, wanted.names), *_slips(helpful, identity), *_others(helpful, identity))
+    return tuple(islice(dict.fromkeys(misses), MOST))
 
 
 def _patterns(own: Sequence[Capability], names: Collection[str]) -> Iterator[NearMiss]:
@@ -117,9 +117,9 @@ def _others(helpful: Sequence[tuple[Grant, Capability]], identity: Identity) -> 
         others = [source for source in grant.src if _slip(source, identity) is None]
         if not others:
             continue
-        shown = ", ".join(f'"{source}"' for source in others[:MOST_SOURCES])
+        names = ", ".join(f'"{source}"' for source in others[:MOST_SOURCES])
         more = f" and {len(others) - MOST_SOURCES} more" if len(others) > MOST_SOURCES else ""
         given = [f'models "{pattern}"' for pattern in capability.models]
         given += [f'role "{capability.role}"'] if capability.role else []
-        message = f"{' and '.join(given)}: only for {shown}{more}"
+        message = f"{' and '.join(given)}: only for {names}{more}"
         yield NearMiss("other", ", ".join(others[:MOST_SOURCES]), capability.origin, message)

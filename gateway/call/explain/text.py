@@ -1,4 +1,4 @@
-"""An explanation in words, for people at a terminal. What it says is found in `explain.py`, and only there."""
+"""An explanation as text for a terminal. The explanation itself is made in `explain.py`."""
 
 from __future__ import annotations
 
@@ -30,35 +30,35 @@ _STATES: Final[Mapping[State, str]] = {
 _MISSES: Final[Mapping[Kind, str]] = {"other": "given to others"}
 
 
-def worded(said: Explanation) -> str:
+def explanation_text(explanation: Explanation) -> str:
     """Several lines, without a newline at the end."""
-    return "\n".join(_lines(said))
+    return "\n".join(_lines(explanation))
 
 
-def _lines(said: Explanation) -> Iterator[str]:
-    verdict = "may use" if said.allowed else "may not use"
-    why = _REASONS[said.reason]
-    yield f"{_who(said)} {verdict} {_quoted(said.model)}:{f' {why}' if why else ''}"
-    yield f'  role "{said.role}"{_by(said.role_by)}' if said.role else "  no role"
-    if said.alias:
-        yield f"  an alias; which of its targets gets a call: {said.alias}"
-    for offer in said.offers:
-        yield from _offer(offer, by_name=bool(said.alias))
-    if said.near:
-        yield f"  did you mean {', '.join(map(_quoted, said.near))}?"
-    for miss in said.near_misses:
+def _lines(explanation: Explanation) -> Iterator[str]:
+    verdict = "may use" if explanation.allowed else "may not use"
+    why = _REASONS[explanation.reason]
+    yield f"{_who(explanation)} {verdict} {_quoted(explanation.model)}:{f' {why}' if why else ''}"
+    yield f'  role "{explanation.role}"{_by(explanation.role_by)}' if explanation.role else "  no role"
+    if explanation.alias:
+        yield f"  an alias; which of its targets gets a call: {explanation.alias}"
+    for offer in explanation.offers:
+        yield from _offer(offer, by_name=bool(explanation.alias))
+    if explanation.near:
+        yield f"  did you mean {', '.join(map(_quoted, explanation.near))}?"
+    for miss in explanation.near_misses:
         yield f"  {_MISSES.get(miss.kind, 'near miss')}, {_place(miss.origin)}: {miss.message}"
-    if said.grant:
+    if explanation.grant:
         yield 'To allow it, add to "grants":'
-        yield f"  {said.grant},"
-    yield from filter(None, (said.policy, said.note))
+        yield f"  {explanation.grant},"
+    yield from filter(None, (explanation.policy, explanation.note))
 
 
-def _who(said: Explanation) -> str:
+def _who(explanation: Explanation) -> str:
     """Return the caller's name, with groups and tags where they say more than the login."""
-    more = [f"group {group}" for group in said.groups]
-    more += [] if said.login == ",".join(said.tags) else [f"tag {tag}" for tag in said.tags]
-    return said.login + (f" ({', '.join(more)})" if more else "")
+    more = [f"group {group}" for group in explanation.groups]
+    more += [] if explanation.login == ",".join(explanation.tags) else [f"tag {tag}" for tag in explanation.tags]
+    return explanation.login + (f" ({', '.join(more)})" if more else "")
 
 
 def _offer(offer: Offered, *, by_name: bool) -> Iterator[str]:

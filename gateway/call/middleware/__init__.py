@@ -1,4 +1,4 @@
 """The middlewares of the chain, one file each; `gateway/process/app.py` puts them in order.
 
-A middleware is imported by name. None of them reads from a client or writes to one.
+None of them reads from a client or writes to one.
 """

@@ -18,13 +18,13 @@ class Attempts:
 
     async def __call__(self, call: Call) -> Response:
         candidate = call.candidates[0]
-        attempt = Attempt(candidate, call.request, _added(call, candidate.offer))
+        attempt = Attempt(candidate, call.request, _added_headers(call, candidate.offer))
         attempt.request = keys.without_own(attempt.request, attempt.drop)
         call.attempts.append(attempt)
         return await self.steps(call, attempt)
 
 
-def _added(call: Call, offer: Offer) -> dict[str, str]:
+def _added_headers(call: Call, offer: Offer) -> dict[str, str]:
     """Return the headers beside those that the flag builds; a later one replaces an earlier one of its name."""
     granted = call.runtime.grants.access(call.identity).headers(offer.provider_id, offer.model)
     return {

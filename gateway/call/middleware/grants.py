@@ -1,7 +1,7 @@
-"""Who may use what: deny by default, and say the same of what does not exist and of what is not granted.
+"""Access to models: denied by default, with the same words for a model that is missing and one that is not granted.
 
-The record of a refused call is the caller's to read. So it has the name as it was asked for, and only a call that is
-let through is named by the model that serves it.
+The caller may read the record of a refused call. So that record has the name as the client sent it; only a call that
+is let through is named by the model that serves it.
 """
 
 from __future__ import annotations

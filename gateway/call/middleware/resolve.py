@@ -1,6 +1,6 @@
-"""From the name in the request to the offers of that model.
+"""Finds the offers of the model that a request names.
 
-What the call is known by stays the name as it was asked for; what it means here is nobody's to know before `grants`.
+The call keeps the name as the client sent it: before `grants`, nothing may tell what the name means here.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ async def resolve(call: Call, following: Next) -> Response:
     name = call.request.model
     catalog = call.runtime.catalog
     alias = catalog.aliases.get(name)
-    call.offers = catalog.find(name) if alias is None else _picked(call, alias)
+    call.offers = catalog.find(name) if alias is None else _pick(call, alias)
     call.model = name
     return await following(call)
 
 
-def _picked(call: Call, alias: Aliased) -> Sequence[Offer]:
+def _pick(call: Call, alias: Aliased) -> Sequence[Offer]:
     """Return one granted target of an alias: which of several a strategy picks must not make a call fail."""
     allows = call.runtime.grants.access(call.identity).allows
     granted = [offer for offer in alias.offers if allows(offer.provider_id, offer.model)]

@@ -57,16 +57,16 @@ class Route:
             for name, flag in self.registry.flags.items()
             if name not in enabled and self._conversion(request, offer, flag) is not None
         ]
-        said = f'provider "{offer.provider_id}" cannot serve model "{offer.model}" to clients of {request.flag}'
+        message = f'provider "{offer.provider_id}" cannot serve model "{offer.model}" to clients of {request.flag}'
         if request.operation != GENERATE:
-            said += f" ({request.operation})"
+            message += f" ({request.operation})"
         if not opening:
-            return invalid(said, "model")
-        best = max(opening, key=lambda name: max((_alike(name, other) for other in enabled), default=0))
-        return invalid(f'{said}; set "{best}": true in its "compatibility"', "model")
+            return invalid(message, "model")
+        best = max(opening, key=lambda name: max((_common_prefix(name, other) for other in enabled), default=0))
+        return invalid(f'{message}; set "{best}": true in its "compatibility"', "model")
 
 
-def _alike(name: str, other: str) -> int:
+def _common_prefix(name: str, other: str) -> int:
     """Return the number of characters that two names have in common at their start."""
     return next((at for at, (a, b) in enumerate(zip(name, other, strict=False)) if a != b), min(len(name), len(other)))
 

@@ -86,7 +86,7 @@ class CallProvider:
         if head.status == 200 and attempt.request.stream and not _is_json(head):
             self._key_accepted(attempt)
             decoder = candidate.flag.decoder(attempt.request, candidate.target, head)
-            return Stream(200, forwarded(head), self._decoded(attempt, reply, decoder))
+            return Stream(200, forwarded(head), self._stream(attempt, reply, decoder))
         body = await attempt.stopwatch.wait(reply.read(MAX_ERROR if head.status >= 400 else MAX_BODY))
         if not 200 <= head.status < 300 and head.status < 400:
             # a redirect is not followed, and not handed on either: the prompt would go where it points
@@ -125,7 +125,7 @@ class CallProvider:
         call.stack.callback(reply.close)
         return reply
 
-    async def _decoded(self, attempt: Attempt, reply: UpstreamResponse, decoder: Decoder) -> Batches:
+    async def _stream(self, attempt: Attempt, reply: UpstreamResponse, decoder: Decoder) -> Batches:
         """Yield the events of the stream; a fault comes as the last batch."""
         fault = None
         try:

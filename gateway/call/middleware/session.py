@@ -1,4 +1,4 @@
-"""Which calls belong together: the call gets the id of its session before anything can refuse it."""
+"""Gives a call the id of its session, before anything can refuse the call."""
 
 from __future__ import annotations
 

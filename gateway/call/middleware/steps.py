@@ -1,7 +1,8 @@
-"""The I/O that a plugin needs before a request can be built, asked for by its `steps`.
+"""Does the I/O that a plugin's `steps` need before a request can be built.
 
-Twice an attempt: the client's flag, in its own dialect, before `translate`; the provider's flag, in the upstream's
-dialect, after it. A plugin yields what it wants sent or fetched and gets the reply back; it opens nothing itself.
+- Steps run twice an attempt: those of the client's flag, in its dialect, before `translate`; those of the provider's
+  flag, in the upstream's dialect, after it.
+- A plugin yields what is to be sent or fetched and receives the response; it opens nothing itself.
 """
 
 from __future__ import annotations
@@ -67,15 +68,15 @@ class Steps:
             return StepResponse(reply.head.status, reply.head.headers, body)
 
         flag = self.flag_of(call, attempt)
-        found = await drive(
+        result = await drive(
             flag.steps(attempt.request, candidate.target, attempt.drop),
             sender,
             partial(self.fetching.get, call, attempt),
         )
-        if isinstance(found, StepResponse):
-            attempt.head = Head(found.status, found.headers)
-            return Whole(found.status, found.headers, found.body)
-        attempt.request = found
+        if isinstance(result, StepResponse):
+            attempt.head = Head(result.status, result.headers)
+            return Whole(result.status, result.headers, result.body)
+        attempt.request = result
         return await following(call, attempt)
 
 
@@ -102,8 +103,8 @@ async def drive(
             reply = await (getter(wanted) if isinstance(wanted, Fetch) else sender(wanted))
             wanted = steps.send(reply)
     except StopIteration as end:
-        found: ClientRequest | StepResponse = end.value
-        return found
+        result: ClientRequest | StepResponse = end.value
+        return result
     finally:
         steps.close()
     raise UpstreamFailed(Problem(INTERNAL, f"the provider's plugin asked for more than {MAX_STEPS} steps"))

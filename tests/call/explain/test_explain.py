@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gateway.access.identity.caller import LOOPBACK, Identity, tagged, user
 from gateway.call.chain import Call, Inbound, Whole, chain
 from gateway.call.explain.explain import ASK_ADMIN, NoSuchCaller, explain, own_view, somebody
-from gateway.call.explain.text import worded
+from gateway.call.explain.text import explanation_text
 from gateway.call.middleware.grants import grants as check
 from gateway.call.middleware.resolve import resolve
 from gateway.call.runtime import runtime
@@ -152,7 +152,7 @@ def test_a_caller_is_told_nothing_that_rests_on_what_is_not_granted_to_them(conf
 
 def test_an_unknown_and_a_denied_model_look_alike_to_a_caller():
     made = ready(grant("*", role="user", models="bedrock/claude-haiku"), grant("bob@example.com", models="**"))
-    denied, unknown = (worded(own_view(made, ALICE, name)) for name in ("arn:x/y", "gpt-x/y"))
+    denied, unknown = (explanation_text(own_view(made, ALICE, name)) for name in ("arn:x/y", "gpt-x/y"))
     assert denied.replace("arn:x/y", "NAME") == unknown.replace("gpt-x/y", "NAME")
     assert "bob" not in denied
     assert denied.endswith(ASK_ADMIN)
@@ -229,7 +229,7 @@ def test_an_alias_of_which_nothing_is_granted_looks_like_a_name_that_means_nothi
 def test_a_caller_does_not_learn_where_the_configuration_lies():
     said = own_view(ready(grant("*", role="user", models="**")), ALICE, "claude-haiku")
     assert said.role_by == ('grants[0].app."tailscale.com/cap/aperture"[0]',)
-    assert "config.hujson" not in worded(said)
+    assert "config.hujson" not in explanation_text(said)
 
 
 def test_what_lets_a_call_through_is_named_with_its_place():
@@ -343,7 +343,9 @@ def test_a_caller_that_nobody_can_be_is_refused(asked):
 
 
 def test_the_words_tell_a_slip_from_a_grant_for_others():
-    said = worded(explain(ready(grant("Alice@example.com", "bo", role="user", models="**")), ALICE, "claude-haiku"))
+    said = explanation_text(
+        explain(ready(grant("Alice@example.com", "bo", role="user", models="**")), ALICE, "claude-haiku")
+    )
     assert "  near miss, grants[0] (config.hujson:1:" in said
     assert "  given to others, grants[0] (config.hujson:1:" in said
 
@@ -351,7 +353,7 @@ def test_the_words_tell_a_slip_from_a_grant_for_others():
 def test_the_words_name_groups_headers_and_the_targets_of_an_alias():
     aliases = {"models": {"fast": {"dst": ["bedrock/claude-haiku", "old/retired"]}}}
     made = ready(grant("*", role="user", models="**", add_headers=["X-Team: s3cret"]), model_aliases=aliases)
-    lines = worded(explain(made, ALICE, "fast")).splitlines()
+    lines = explanation_text(explain(made, ALICE, "fast")).splitlines()
     assert lines[0] == 'alice@example.com (group eng) may use "fast":'
     assert lines[2] == "  an alias; which of its targets gets a call: first"
     assert lines[3].startswith('  "bedrock/claude-haiku": models "**" by grants[0] (')

@@ -15,7 +15,7 @@ from gateway.contract.record import Record
 from gateway.store.base import GROUPS, Session, UsageRow
 from gateway.store.calls import CALL_COLUMNS
 from gateway.telemetry.metrics import Metrics
-from gateway.web.usage.shown import SUMS
+from gateway.web.usage.formats import SUMS
 from tests.helpers.records import HAIKU, logger, record
 
 TEXT = (Path(__file__).resolve().parents[1] / "deploy" / "vocabulary.md").read_text()

@@ -63,10 +63,7 @@ async def to_pages(request: web.Request) -> web.Response:
 
 
 async def ready(request: web.Request) -> web.Response:
-    """503 while draining; else ready, also with a broken configuration file and with a key that a provider refused.
-
-    Neither provider nor file is named, because anybody may ask.
-    """
+    """Return 503 while draining. A broken configuration file is reported, but the last good one serves."""
     gateway = request.app[GATEWAY]
     if gateway.draining:
         return _json({"status": "draining"}, status=503)
@@ -85,7 +82,7 @@ def _offers(request: web.Request) -> Sequence[Offer] | web.Response:
 
 
 async def models(request: web.Request) -> web.Response:
-    """OpenAI's list, with the members that Anthropic's SDK reads in its own."""
+    """Return OpenAI's list, with the members that Anthropic's SDK reads in its own list."""
     offers = _offers(request)
     if isinstance(offers, web.Response):
         return offers
@@ -127,7 +124,7 @@ def _not_found(request: web.Request, name: str) -> web.Response:
 
 
 def _models(offers: Sequence[Offer], prices: Prices) -> dict[str, dict[str, Any]]:
-    """By name; of several providers with one model the first is told."""
+    """Return the granted models by name; of several providers with one model the first counts."""
     listed: dict[str, dict[str, Any]] = {}
     for offer in offers:
         if offer.model not in listed:
@@ -136,7 +133,7 @@ def _models(offers: Sequence[Offer], prices: Prices) -> dict[str, dict[str, Any]
 
 
 def _aliases(request: web.Request) -> dict[str, dict[str, Any]]:
-    """The aliases of what the caller is granted; they stand before models of their names."""
+    """Return the aliases of granted models; an alias comes before a model of its name."""
     identity = identity_of(request)
     runtime = request.app[GATEWAY].runtime
     if identity is None:
@@ -149,7 +146,10 @@ def _aliases(request: web.Request) -> dict[str, dict[str, Any]]:
 
 
 def _model(name: str, offer: Offer, prices: Prices) -> dict[str, Any]:
-    """Without `pricing` where no price is known: readers of the list take it for an object of numbers."""
+    """Return the entry of a model.
+
+    It has no `pricing` if no price is known, since clients expect an object of numbers.
+    """
     provider = offer.provider
     priced = prices.of(offer.provider, offer.model)
     return {
@@ -172,7 +172,7 @@ def _model(name: str, offer: Offer, prices: Prices) -> dict[str, Any]:
 
 
 async def providers(request: web.Request) -> web.Response:
-    """Providers of which the caller is granted a model, with those models."""
+    """Return providers with a model that the caller is granted, with those models."""
     offers = _offers(request)
     if isinstance(offers, web.Response):
         return offers
@@ -194,18 +194,18 @@ async def providers(request: web.Request) -> web.Response:
 
 
 async def inference_profiles(request: web.Request) -> web.Response:
-    """Bedrock's ListInferenceProfiles, by which Claude Code discovers models (bedrock.md 0.6)."""
+    """Return Bedrock's ListInferenceProfiles, by which Claude Code discovers models (bedrock.md 0.6)."""
     offers = _offers(request)
     if isinstance(offers, web.Response):
         return offers
     kind = request.query.get("type", "SYSTEM_DEFINED")
     granted = [_profile(offer) for offer in offers if _is_bedrock(offer)]
-    found = granted if kind == "SYSTEM_DEFINED" else []
-    return _json({"inferenceProfileSummaries": found})
+    profiles = granted if kind == "SYSTEM_DEFINED" else []
+    return _json({"inferenceProfileSummaries": profiles})
 
 
 async def inference_profile(request: web.Request) -> web.Response:
-    """Bedrock's GetInferenceProfile, which Claude Code asks for an ARN model."""
+    """Return Bedrock's GetInferenceProfile, which Claude Code calls for an ARN model."""
     offers = _offers(request)
     if isinstance(offers, web.Response):
         return offers
@@ -226,7 +226,7 @@ def _is_bedrock(offer: Offer) -> bool:
 
 
 def _profile(offer: Offer) -> dict[str, Any]:
-    """The members that botocore's service model demands of an InferenceProfileSummary."""
+    """Return the members that botocore's service model requires in an InferenceProfileSummary."""
     arn = offer.model if offer.model.startswith("arn:") else f"arn:aws:bedrock:::inference-profile/{offer.model}"
     return {
         "inferenceProfileName": offer.model,

@@ -10,21 +10,21 @@ import orjson
 from aiohttp import web
 
 from gateway.call.context import GATEWAY
-from gateway.web.admin.sessions import Missing, scope, told
+from gateway.web.admin.sessions import Missing, errors_as_json, scope
 
 
 def routes() -> list[web.RouteDef]:
-    return [web.get("/api/calls/{id}/bodies", told(bodies))]
+    return [web.get("/api/calls/{id}/bodies", errors_as_json(bodies))]
 
 
 async def bodies(request: web.Request) -> web.Response:
     seen = scope(request)
     gateway = request.app[GATEWAY]
     name = request.match_info["id"]
-    found = await gateway.bodies.of(name, seen.identity)
-    if found is None:
+    stored = await gateway.bodies.of(name, seen.identity)
+    if stored is None:
         raise Missing(f'no bodies of a call "{name[:200]}" are kept')
-    if found.identity != seen.login:
-        gateway.log.info("bodies.read", request_id=found.id, identity=found.identity, by=seen.login)
-    body = orjson.dumps({"request": found.request.as_dict(), "reply": found.reply.as_dict()})
+    if stored.identity != seen.login:
+        gateway.log.info("bodies.read", request_id=stored.id, identity=stored.identity, by=seen.login)
+    body = orjson.dumps({"request": stored.request.as_dict(), "reply": stored.reply.as_dict()})
     return web.Response(body=body, content_type="application/json", headers={"cache-control": "no-store"})

@@ -1,9 +1,10 @@
 """GET and PUT /aperture/config, POST /aperture/config:validate: the configuration, for admins (aperture.md section 9).
 
-Keys are never shown: marks stand in their place (`config/document/redact.py`), and a text with marks can be saved
-again. A save names the text that it is based on (`If-Match`), so nobody overwrites by mistake what they have not seen;
-`*` says that this is meant. Whoever loses the role while a save is under way saves nothing. Writing and taking over are
-the reloader's work, judging a text is `config/edit.py`'s.
+- Keys are never shown: marks stand in their place (`config/document/redact.py`), and a text with marks can be saved.
+- A save names the text that it is based on (`If-Match`), so that nobody overwrites an unseen change by mistake. `*`
+  overwrites on purpose.
+- Somebody who loses the role while a save runs saves nothing.
+- The reloader writes and applies a text; `config/edit.py` judges it.
 """
 
 from __future__ import annotations
@@ -28,28 +29,28 @@ from gateway.config.edit import Proposal, propose
 from gateway.config.findings import ConfigError, Finding
 from gateway.config.load import Loaded
 from gateway.config.model import active_secrets
-from gateway.web.admin.problems import Refusal, said
+from gateway.web.admin.problems import Refusal, problem_response
 
 MAX_BODY: Final = 1024 * 1024
-"""Bytes of a text to be checked: a large tailnet's has some ten thousand, and checking holds a thread."""
+"""Most bytes of a text: a large tailnet's has some ten thousand, and checking a text occupies a thread."""
 BODY_SECONDS: Final = 30.0
-"""For the whole body to arrive."""
+"""Most seconds for the whole body to arrive."""
 MAX_PATHS: Final = 100
-"""Places of faults that the log names."""
+"""Most places of faults that the log names."""
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
 def routes() -> list[web.RouteDef]:
     return [
-        web.get("/aperture/config", _told(show)),
-        web.put("/aperture/config", _told(_audited(save))),
-        web.post("/aperture/config:validate", _told(validate)),
+        web.get("/aperture/config", _errors_as_problems(show)),
+        web.put("/aperture/config", _errors_as_problems(_audit(save))),
+        web.post("/aperture/config:validate", _errors_as_problems(validate)),
     ]
 
 
 @dataclass(frozen=True, slots=True)
-class _Shown:
+class _AdminView:
     """The file as an admin may see it."""
 
     data: bytes
@@ -61,15 +62,15 @@ class _Shown:
 
 
 async def show(request: web.Request) -> web.Response:
-    """{"config": text, "error": ""}, or why the text is not what is served."""
+    """Return {"config": text, "error": ""}; `error` says why the text is not the one in use."""
     _, reloader = _admin(request)
-    return _answer(await _shown(reloader), request)
+    return _answer(await _admin_view(reloader), request)
 
 
 async def save(request: web.Request) -> web.Response:
-    """The saved text, or a refusal that changed nothing."""
-    identity, reloader, text = await _asked(request)
-    shown = await _shown(reloader)
+    """Return the saved text. Raises `Refusal` if nothing was changed."""
+    identity, reloader, text = await _admin_and_text(request)
+    shown = await _admin_view(reloader)
     _match(request, shown.etag)
     who = Who(identity.login, identity.node, request[REQUEST_ID])
     try:
@@ -91,13 +92,13 @@ async def save(request: web.Request) -> web.Response:
         raise Refusal(500, str(error)) from None
     except OSError as error:
         raise Refusal(500, f"the file cannot be written: {error.strerror}") from None
-    return _answer(await _shown(reloader))
+    return _answer(await _admin_view(reloader))
 
 
 async def validate(request: web.Request) -> web.Response:
-    """{"valid": bool, "errors": []}, by the rules of a save."""
-    identity, reloader, text = await _asked(request)
-    shown = await _shown(reloader)
+    """Return {"valid": bool, "errors": []}, by the rules of a save."""
+    identity, reloader, text = await _admin_and_text(request)
+    shown = await _admin_view(reloader)
     proposal = await asyncio.to_thread(_proposal, text, shown, request, identity, reloader)
     return _json({"valid": not proposal.errors, "errors": list(map(_error, proposal.errors))})
 
@@ -115,16 +116,16 @@ def _admin(request: web.Request) -> tuple[Identity, ConfigReloader]:
     return identity, gateway.reloader
 
 
-async def _asked(request: web.Request) -> tuple[Identity, ConfigReloader, str]:
-    """An admin, and the text that they sent."""
+async def _admin_and_text(request: web.Request) -> tuple[Identity, ConfigReloader, str]:
+    """Return the admin, and the text in the body. Raises `Refusal`."""
     _admin(request)
     text = await _text(request)
     # a body may take its time, and the role may be gone by now
     return *_admin(request), text
 
 
-async def _shown(reloader: ConfigReloader) -> _Shown:
-    """The file's text if it can be read as HuJSON, else the last good one. Raises `Refusal`."""
+async def _admin_view(reloader: ConfigReloader) -> _AdminView:
+    """Return the file's text if it is HuJSON, else the last good text. Raises `Refusal`."""
     gateway, served = reloader.gateway, reloader.loaded
     error, active = gateway.config_error, active_secrets(gateway.runtime.config)
     try:
@@ -134,7 +135,7 @@ async def _shown(reloader: ConfigReloader) -> _Shown:
     return await asyncio.to_thread(_read_as, data, reloader, served, error, active)
 
 
-def _read_as(data: bytes, reloader: ConfigReloader, served: Loaded, error: str, active: frozenset[str]) -> _Shown:
+def _read_as(data: bytes, reloader: ConfigReloader, served: Loaded, error: str, active: frozenset[str]) -> _AdminView:
     tag = reloader.etag(data, error)
     try:
         document = parse(data.decode())
@@ -146,21 +147,23 @@ def _read_as(data: bytes, reloader: ConfigReloader, served: Loaded, error: str, 
     of_served = redact(served.document, reloader.key, active)
     shown = of_served if document.text == served.text else redact(document, reloader.key, active)
     known = {**of_served.known, **shown.known}
-    return _Shown(data, shown.text, _scrubbed(error, active, known), tag, known, active)
+    return _AdminView(data, shown.text, _scrub(error, active, known), tag, known, active)
 
 
-def _without_secrets(finding: Finding, shown: _Shown) -> Finding:
-    path, message = (_scrubbed(text, shown.active, shown.known) for text in (finding.path, finding.message))
+def _without_secrets(finding: Finding, shown: _AdminView) -> Finding:
+    path, message = (_scrub(text, shown.active, shown.known) for text in (finding.path, finding.message))
     return replace(finding, path=path, message=message)
 
 
-def _scrubbed(text: str, active: frozenset[str], known: Mapping[str, Known]) -> str:
+def _scrub(text: str, active: frozenset[str], known: Mapping[str, Known]) -> str:
     return scrub(text, {*active, *(entry.text for entry in known.values())})
 
 
-def _proposal(text: str, shown: _Shown, request: web.Request, identity: Identity, reloader: ConfigReloader) -> Proposal:
+def _proposal(
+    text: str, shown: _AdminView, request: web.Request, identity: Identity, reloader: ConfigReloader
+) -> Proposal:
     def judge(loaded: Loaded) -> dict[str, str]:
-        """Nobody shuts themselves out: they would need this very way to change it back."""
+        """Return the objections to a text that would take away the access by which it could be corrected."""
         against = {}
         if runtime(reloader.effective(loaded.config)).grants.access(identity).role != "admin":
             against["grants"] = f'"{identity.login}" would no longer be an admin, and could not change this back'
@@ -174,7 +177,7 @@ def _proposal(text: str, shown: _Shown, request: web.Request, identity: Identity
 
 
 async def _text(request: web.Request) -> str:
-    """The member `config` of the body. Raises `Refusal`."""
+    """Return the member `config` of the body. Raises `Refusal`."""
     if request.content_type != "application/json" or request.headers.get("Content-Encoding", "identity") != "identity":
         # a form of another page can send neither this type nor an uncommon method without being asked first
         raise Refusal(415, "the body must be application/json, not compressed")
@@ -194,7 +197,10 @@ async def _text(request: web.Request) -> str:
 
 
 async def _read(request: web.Request) -> bytes:
-    """The limit is not the configuration's own for calls: a small one there could not be made larger again."""
+    """Return the body. Raises `Refusal`.
+
+    The limit is not the configuration's own for calls: a limit that is too small could not be corrected.
+    """
     body = bytearray()
     if (request.content_length or 0) <= MAX_BODY:
         while data := await request.content.readany():
@@ -207,7 +213,7 @@ async def _read(request: web.Request) -> bytes:
 
 
 def _match(request: web.Request, etag: str) -> None:
-    """`If-Match` with the current tag, or `*`. A weak tag never matches (RFC 9110, 13.1.1)."""
+    """Raise `Refusal` unless `If-Match` has the current tag, or `*`. A weak tag never matches (RFC 9110, 13.1.1)."""
     given = request.headers.get("If-Match")
     if given is None:
         raise Refusal(428, "If-Match is missing; send the ETag of the configuration that this one is made from")
@@ -217,7 +223,7 @@ def _match(request: web.Request, etag: str) -> None:
         raise Refusal(412, "the configuration is another one by now; read it again", headers={"etag": f'"{etag}"'})
 
 
-def _answer(shown: _Shown, request: web.Request | None = None) -> web.Response:
+def _answer(shown: _AdminView, request: web.Request | None = None) -> web.Response:
     headers = {"etag": f'"{shown.etag}"', "cache-control": "no-store"}
     if request is not None and not shown.error:
         given = request.headers.get("If-None-Match", "").strip()
@@ -240,8 +246,8 @@ def _error(finding: Finding) -> dict[str, Any]:
     }
 
 
-def _audited(handler: Handler) -> Handler:
-    """The handler, with its refusals in the log."""
+def _audit(handler: Handler) -> Handler:
+    """Return the handler, which also logs its refusals."""
 
     @wraps(handler)
     async def auditing(request: web.Request) -> web.Response:
@@ -263,15 +269,15 @@ def _audited(handler: Handler) -> Handler:
     return auditing
 
 
-def _told(handler: Handler) -> Handler:
+def _errors_as_problems(handler: Handler) -> Handler:
     @wraps(handler)
-    async def telling(request: web.Request) -> web.Response:
+    async def answering(request: web.Request) -> web.Response:
         try:
             return await handler(request)
         except Refusal as refusal:
-            return said(refusal)
+            return problem_response(refusal)
 
-    return telling
+    return answering
 
 
 def _json(data: Any, headers: Mapping[str, str] | None = None) -> web.Response:

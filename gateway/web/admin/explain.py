@@ -1,7 +1,7 @@
-"""GET /api/explain and /api/whoami: who the caller is to this gateway, and why a model may be used or not.
+"""GET /api/explain and /api/whoami: the identity of a caller, and why a model may be used or not.
 
-Both answer callers without a role, who need them most. What is told to whom is decided here and worded in
-`gateway.call.explain.explain`; who is no caller at all was refused by the guard before.
+Both answer callers without a role, who need them most. This file decides who may ask about whom; the answer is worded
+in `gateway.call.explain.explain`. The guard has refused requests without an identity before.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
 def routes(modes: Modes) -> list[web.RouteDef]:
-    """`modes` know the listener that a request came to."""
-    return [web.get("/api/explain", explained), web.get("/api/whoami", _whoami(modes))]
+    """Return the routes. `modes` knows the listener of a request."""
+    return [web.get("/api/explain", show_explanation), web.get("/api/whoami", _whoami(modes))]
 
 
-async def explained(request: web.Request) -> web.Response:
+async def show_explanation(request: web.Request) -> web.Response:
     caller = identity_of(request)
     if caller is None:
         return json_error(403, "access denied: no role granted")
@@ -61,12 +61,15 @@ async def explained(request: web.Request) -> web.Response:
 
 
 async def _whole(runtime: Runtime, identity: Identity, model: str, *, note: str = "") -> Explanation:
-    """Off the event loop, since every grant there is is looked at; only admins may have so much done for them."""
+    """Return the explanation, made in a thread because every grant is checked. Only admins may cause that much work."""
     return await asyncio.to_thread(explain, runtime, identity, model, note=note)
 
 
 def _is_self(request: web.Request, caller: Identity) -> bool:
-    """Whether nobody else is meant. Somebody's own login counts, for then more is known than the login."""
+    """Return whether the question is about the caller.
+
+    The caller's own login counts, since more than it is known then.
+    """
     named = {"group", "tag"} & set(request.query)
     return not named and request.query.get("as", caller.login) == caller.login
 

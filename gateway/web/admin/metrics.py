@@ -1,7 +1,7 @@
-"""GET /metrics, for callers whose grants say `read_metrics`; being an admin is not enough (aperture.md 1.4).
+"""GET /metrics, for callers with a grant of `read_metrics`; the role of an admin is not enough (aperture.md 1.4).
 
-A listener of the metrics' own (`"metrics": {"listen": ...}`) asks for no grant: it is on an address that only this
-machine reaches, and serves nothing else but health. Web pages of other sites are kept out of it all the same.
+A listener of its own (`"metrics": {"listen": ...}`) needs no grant: only this machine reaches its address, and it
+serves nothing else but health. Requests from web pages of other sites are refused there too.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ def routes() -> list[web.RouteDef]:
 
 
 async def metrics(request: web.Request) -> web.Response:
-    """Prometheus' text format, where a grant says so."""
+    """Return Prometheus' text format, if a grant allows it."""
     gateway = request.app[GATEWAY]
     identity = identity_of(request)
     if identity is None or "read_metrics" not in gateway.runtime.grants.access(identity).permissions:
         return json_error(403, 'access denied: no grant says "read_metrics"')
-    return await _rendered(request)
+    return await _render(request)
 
 
-async def _rendered(request: web.Request) -> web.Response:
-    """Rendered in a thread, for thousands of series take longer than a call may wait."""
+async def _render(request: web.Request) -> web.Response:
+    """Return the metrics, rendered in a thread because thousands of series take longer than a call may wait."""
     body = await asyncio.to_thread(request.app[GATEWAY].metrics.render)
     return web.Response(body=body, headers={"content-type": CONTENT_TYPE_LATEST})
 
@@ -48,7 +48,7 @@ async def serving(gateway: Gateway, listening: socket) -> AsyncIterator[None]:
     """Serve the metrics alone on a socket that listens."""
     app = web.Application(middlewares=[_own_machine])
     app[GATEWAY] = gateway
-    app.add_routes([web.get("/metrics", _rendered), web.get("/healthz", alive), web.get("/readyz", ready)])
+    app.add_routes([web.get("/metrics", _render), web.get("/healthz", alive), web.get("/readyz", ready)])
     logger = server_logger(gateway.log)
     runner = web.AppRunner(app, access_log=None, logger=logger, shutdown_timeout=CLOSE_SECONDS)
     await runner.setup()

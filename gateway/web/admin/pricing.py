@@ -1,7 +1,7 @@
-"""GET /aperture/pricing and /aperture/pricing/{model}: what the models cost that the caller is granted.
+"""GET /aperture/pricing and /aperture/pricing/{model}: prices of the models that a caller is granted.
 
-For callers whose grants say `read_pricing`; being an admin is not enough (aperture.md 1.4, 9). Which price a model has
-is decided in `gateway/prices`; this only shows it.
+Only for callers with a grant of `read_pricing`; the role of an admin is not enough (aperture.md 1.4, 9). Prices are
+decided in `gateway/money/prices`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from gateway.call.context import GATEWAY, identity_of
 from gateway.money.prices.shown import per_million
 from gateway.money.prices.table import Prices
 from gateway.upstream.catalog import Offer
-from gateway.web.admin.problems import Refusal, said
+from gateway.web.admin.problems import Refusal, problem_response
 
 UNIT: Final = "USD for 1M tokens or searches"
 
@@ -26,18 +26,18 @@ def routes() -> list[web.RouteDef]:
 
 
 async def pricing(request: web.Request) -> web.Response:
-    """All granted models, or the offers of one, by its name or `provider/model`."""
+    """Return all granted models, or the offers of one, by its name or by `provider/model`."""
     identity = identity_of(request)
     runtime = request.app[GATEWAY].runtime
     if identity is None or "read_pricing" not in runtime.grants.access(identity).permissions:
-        return said(Refusal(403, 'access denied: no grant says "read_pricing"'))
+        return problem_response(Refusal(403, 'access denied: no grant says "read_pricing"'))
     name = request.match_info.get("model")
     granted = runtime.catalog.visible(runtime.grants.access(identity))
     offers = [offer for offer in granted if name is None or name in {offer.model, offer.name}]
     if name is not None and not offers:
-        return said(Refusal(404, "no such model, or it is not granted"))
+        return problem_response(Refusal(404, "no such model, or it is not granted"))
     models = [_entry(offer, runtime.prices) for offer in offers]
-    return _tagged(request, orjson.dumps({"unit": UNIT, "models": models}))
+    return _with_etag(request, orjson.dumps({"unit": UNIT, "models": models}))
 
 
 def _entry(offer: Offer, prices: Prices) -> dict[str, Any]:
@@ -52,8 +52,8 @@ def _entry(offer: Offer, prices: Prices) -> dict[str, Any]:
     }
 
 
-def _tagged(request: web.Request, body: bytes) -> web.Response:
-    """With an entity tag of what is said, so that a tool that asks again is told if nothing has changed."""
+def _with_etag(request: web.Request, body: bytes) -> web.Response:
+    """Return the body with an entity tag, or 304 to a caller that has the same body."""
     tag = blake2b(body, digest_size=16).hexdigest()
     headers = {"cache-control": "no-cache", "etag": f'"{tag}"'}
     given = request.headers.get("If-None-Match", "").strip()

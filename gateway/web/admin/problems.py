@@ -1,7 +1,7 @@
-"""Errors of /aperture/*: RFC 9457, `application/problem+json`, whoever found the fault.
+"""Errors of /aperture/*: RFC 9457, `application/problem+json`.
 
-The handlers there say a `Refusal`; what the guard and aiohttp themselves refuse under that path is put into the same
-form by `problems`, the outermost middleware. Other paths keep `{"error": ...}` (`guard.json_error`).
+Handlers raise or return a `Refusal`. The outermost middleware, `problems`, gives refusals of the guard and of aiohttp
+the same form. Other paths keep `{"error": ...}` (`guard.json_error`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Refusal(Exception):
-    """An answer with a status from 400 on. `errors` are what is wrong with a configuration, one object each."""
+    """An answer with a status of 400 and above. `errors` are the faults of a configuration, one object each."""
 
     def __init__(
         self,
@@ -38,20 +38,20 @@ class Refusal(Exception):
 
 @web.middleware
 async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Says what failed under /aperture/ in one form."""
+    """Give every failure under /aperture/ the same form."""
     response = await handler(request)
     if not request.path.startswith(PREFIX) or response.status < 400 or not isinstance(response, web.Response):
         return response
     if response.content_type == CONTENT_TYPE:
         return response
-    kept = {name: value for name, value in response.headers.items() if name.lower() not in _SAID_ANEW}
-    return said(Refusal(response.status, _message(response), headers=kept))
+    headers = {name: value for name, value in response.headers.items() if name.lower() not in _REPLACED_HEADERS}
+    return problem_response(Refusal(response.status, _message(response), headers=headers))
 
 
-_SAID_ANEW: Final = frozenset({"content-type", "content-length", "cache-control"})
+_REPLACED_HEADERS: Final = frozenset({"content-type", "content-length", "cache-control"})
 
 
-def said(refusal: Refusal) -> web.Response:
+def problem_response(refusal: Refusal) -> web.Response:
     body: dict[str, Any] = {
         "type": "about:blank",
         "title": HTTPStatus(refusal.status).phrase,
@@ -65,7 +65,7 @@ def said(refusal: Refusal) -> web.Response:
 
 
 def _message(response: web.Response) -> str:
-    """What `guard.json_error` says."""
+    """Return the message of an answer of `guard.json_error`, or a description of its status."""
     try:
         error = orjson.loads(response.body if isinstance(response.body, bytes) else b"").get("error")
     except (orjson.JSONDecodeError, AttributeError):

@@ -1,7 +1,7 @@
-"""GET /api/quotas and POST /api/quotas/refill: what is left in buckets, and putting something in.
+"""GET /api/quotas and POST /api/quotas/refill: balances of buckets, and refills.
 
-Users see the buckets that their own calls are charged to, admins all that are not full; only an admin refills. What a
-bucket holds is `gateway.money.quotas`' affair; metrics and headers tell of it elsewhere.
+Users see the buckets that their own calls are charged to, admins all buckets that are not full; only an admin refills.
+Balances are kept in `gateway.money.quotas`.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from gateway.money.quotas.ledger import Level
 from gateway.store.base import rfc3339
 
 MAX_ROWS: Final = 1_000
-"""Of one answer; the emptiest come first."""
+"""Most buckets of one answer; the emptiest come first."""
 MAX_BODY: Final = 4_096
 MAX_BUCKET: Final = 2_048
-"""Characters of a bucket's name: a definition's and a login."""
+"""Most characters of a bucket's name, which is a definition's name and a login."""
 LATEST: Final = 250_000_000_000.0
-"""Unix time in the year 9892: what is full again later than a date can say will never be."""
+"""Latest Unix time of a refill, in the year 9892; a bucket that is full only later counts as never full."""
 BODY_SECONDS: Final = 10.0
 PARAMETERS: Final = frozenset({"bucket"})
 
@@ -40,7 +40,7 @@ def routes() -> list[web.RouteDef]:
 
 
 async def show(request: web.Request) -> web.Response:
-    """{"quotas": [...]}, the emptiest first; at most `MAX_ROWS` of them."""
+    """Return {"quotas": [...]}, the emptiest first, at most `MAX_ROWS` of them."""
     gateway = request.app[GATEWAY]
     identity = identity_of(request)
     role = gateway.runtime.grants.access(identity).role if identity else None
@@ -63,7 +63,7 @@ async def show(request: web.Request) -> web.Response:
 
 
 async def refill(request: web.Request) -> web.Response:
-    """Put {"amount": "$5.00"} into a {"bucket"}, up to its capacity; the answer is the bucket."""
+    """Put {"amount": "$5.00"} into a {"bucket"}, up to its capacity, and return the bucket."""
     gateway = request.app[GATEWAY]
     identity = identity_of(request)
     if identity is None or gateway.runtime.grants.access(identity).role != "admin":
@@ -72,7 +72,7 @@ async def refill(request: web.Request) -> web.Response:
         # a form of another page cannot send this type without being asked first
         return json_error(415, "the body must be application/json, not compressed")
     try:
-        bucket, amount = _asked(await _body(request))
+        bucket, amount = _parse_refill(await _body(request))
         charge = gateway.quotas.refill(bucket, amount)
     except _Wrong as error:
         return json_error(error.status, str(error))
@@ -91,7 +91,7 @@ async def refill(request: web.Request) -> web.Response:
 
 
 class _Wrong(ValueError):
-    """The body is not what it should be; the message names the field."""
+    """A wrong body; the message names the field."""
 
     def __init__(self, message: str, status: int = 400) -> None:
         super().__init__(message)
@@ -111,8 +111,8 @@ async def _body(request: web.Request) -> bytes:
     return body
 
 
-def _asked(body: bytes) -> tuple[str, int]:
-    """Bucket and nanodollars. Raises `_Wrong`."""
+def _parse_refill(body: bytes) -> tuple[str, int]:
+    """Return bucket and nanodollars of the body. Raises `_Wrong`."""
     try:
         given = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -134,7 +134,7 @@ def _asked(body: bytes) -> tuple[str, int]:
 
 
 def _mine(gateway: Gateway, identity: Identity) -> dict[str, None]:
-    """The buckets that a caller's own requests are charged to, for one model or another."""
+    """Return the buckets that a caller's own requests are charged to, for any model."""
     access = gateway.runtime.grants.access(identity)
     return dict.fromkeys(
         bucket_of(name, identity.login, identity.node) for name in access.all_quotas if name in gateway.quotas.rules
@@ -142,15 +142,15 @@ def _mine(gateway: Gateway, identity: Identity) -> dict[str, None]:
 
 
 def _levels(quotas: Quotas, mine: Iterable[str], *, everybody: bool) -> Sequence[Level]:
-    """In a thread: of many buckets this takes longer than a call may wait."""
-    found = {name: quotas.level(name) for name in (*mine, *(quotas.shared() if everybody else ()))}
+    """Return the levels, emptiest first. Many buckets take longer than a call may wait, so a thread runs this."""
+    levels = {name: quotas.level(name) for name in (*mine, *(quotas.shared() if everybody else ()))}
     if everybody:
-        found |= {level.bucket: level for level in quotas.levels()}
-    return nsmallest(MAX_ROWS, found.values(), key=_left)
+        levels |= {level.bucket: level for level in quotas.levels()}
+    return nsmallest(MAX_ROWS, levels.values(), key=_left)
 
 
 def _left(level: Level) -> tuple[int, str]:
-    """Millionths of the capacity that are there."""
+    """Return the balance in millionths of the capacity, and the bucket's name."""
     capacity = level.rule.capacity
     return (level.balance * 1_000_000 // capacity if capacity else 0), level.bucket
 

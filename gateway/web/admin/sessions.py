@@ -1,4 +1,4 @@
-"""GET /api/sessions and /api/calls: what was called, own rows for users and everybody's for admins.
+"""GET /api/sessions and /api/calls: recorded calls; a user's own, or everybody's for admins.
 
 - Lists are `{"sessions": [...], "next": CURSOR | null}`, newest first, with `?limit=` and `?cursor=`.
 - An admin may narrow them by `?identity=`, and everybody by fields such as `?model=` (`filters.py`).
@@ -29,11 +29,11 @@ Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 def routes() -> list[web.RouteDef]:
     return [
-        web.get("/api/sessions", told(sessions)),
-        web.get("/api/sessions/{id}", told(session)),
-        web.get("/api/sessions/{id}/calls", told(calls)),
-        web.get("/api/calls", told(calls)),
-        web.get("/api/calls/{id}", told(call)),
+        web.get("/api/sessions", errors_as_json(sessions)),
+        web.get("/api/sessions/{id}", errors_as_json(session)),
+        web.get("/api/sessions/{id}/calls", errors_as_json(calls)),
+        web.get("/api/calls", errors_as_json(calls)),
+        web.get("/api/calls/{id}", errors_as_json(call)),
     ]
 
 
@@ -42,17 +42,17 @@ class Denied(PermissionError):
 
 
 class Missing(LookupError):
-    """No such session or call, or one of somebody else: the two look alike."""
+    """An unknown session or call, or one of somebody else: the two look alike."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Whose rows a request is about."""
+    """The caller, and the login whose rows may be read."""
 
     login: str
     role: str
     identity: str | None
-    """None is everybody."""
+    """The login whose rows are read; None for everybody."""
 
     @property
     def admin(self) -> bool:
@@ -60,7 +60,7 @@ class Scope:
 
 
 def scope(request: web.Request, parameter: str = "identity") -> Scope:
-    """Whose rows are asked for, by the query's `parameter`.
+    """Return the scope of a request that names a login by the query's `parameter`.
 
     Raises `Denied` for a caller without a role, and for a user who asks for somebody else's rows.
     """
@@ -77,7 +77,7 @@ def scope(request: web.Request, parameter: str = "identity") -> Scope:
 
 
 def limit_of(query: Mapping[str, str]) -> int:
-    """Raises `BadQuery`."""
+    """Return the number of rows to list. Raises `BadQuery`."""
     text = query.get("limit", str(DEFAULT_LIMIT))
     if not (text.isascii() and text.isdigit() and len(text) < 5 and 1 <= int(text) <= MAX_LIMIT):
         raise BadQuery(f'limit: "{text[:50]}" is not a whole number from 1 to {MAX_LIMIT}')
@@ -97,14 +97,14 @@ async def sessions(request: web.Request) -> web.Response:
 async def session(request: web.Request) -> web.Response:
     seen = scope(request)
     name = request.match_info["id"]
-    found = await request.app[GATEWAY].store.session(seen.identity, name)
-    if found is None:
+    row = await request.app[GATEWAY].store.session(seen.identity, name)
+    if row is None:
         raise Missing(f'session "{name[:200]}" not found')
-    return _json(found.as_dict())
+    return _json(row.as_dict())
 
 
 async def calls(request: web.Request) -> web.Response:
-    """Of one session, or of all."""
+    """Return the calls of one session, or of all."""
     seen = scope(request)
     store = request.app[GATEWAY].store
     query = request.query
@@ -117,24 +117,24 @@ async def calls(request: web.Request) -> web.Response:
 
 
 async def call(request: web.Request) -> web.Response:
-    """One call, with everything that is kept of it."""
+    """Return one call, with its whole record."""
     seen = scope(request)
     name = request.match_info["id"]
-    found = await request.app[GATEWAY].store.call(seen.identity, name)
-    if found is None:
+    record = await request.app[GATEWAY].store.call(seen.identity, name)
+    if record is None:
         raise Missing(f'call "{name[:200]}" not found')
-    return _json(_call(found))
+    return _json(_call(record))
 
 
 def _call(record: Record) -> dict[str, Any]:
     return {**record.as_dict(), "at": rfc3339(record.at)}
 
 
-def told(handler: Handler) -> Handler:
-    """The handler, with what it raises said in JSON."""
+def errors_as_json(handler: Handler) -> Handler:
+    """Return the handler, with its exceptions answered in JSON."""
 
     @wraps(handler)
-    async def telling(request: web.Request) -> web.Response:
+    async def answering(request: web.Request) -> web.Response:
         try:
             return await handler(request)
         except Denied as error:
@@ -151,7 +151,7 @@ def told(handler: Handler) -> Handler:
             request.app[GATEWAY].log.error("store.read_failed", reason=str(error))
             return _json({"error": {"message": "the store cannot be read now; the gateway's log says why"}}, 503)
 
-    return telling
+    return answering
 
 
 def ambiguous(error: Ambiguous) -> str:

@@ -1,7 +1,7 @@
-"""GET /api/usage: sums of calls by user, model, provider, agent, day or hour; one's own, or everybody's for admins.
+"""GET /api/usage: sums of calls by user, model, provider, agent, day or hour; a user's own, or everybody's for admins.
 
-What the parameters mean is in `gateway/web/usage/question.py`, what the answer looks like in
-`gateway/web/usage/shown.py`; whose calls a caller may see is decided by `sessions.scope`, as for every list.
+Parameters are read in `gateway/web/usage/parameters.py`, answers written in `gateway/web/usage/formats.py`.
+`sessions.scope` decides whose calls a caller may see, as for every list.
 """
 
 from __future__ import annotations
@@ -16,33 +16,33 @@ from aiohttp import web
 from gateway.call.context import GATEWAY
 from gateway.store.base import UsageRow
 from gateway.web.admin.filters import BadQuery
-from gateway.web.admin.sessions import scope, told
-from gateway.web.usage.question import BadUsage, Wanted, wanted
-from gateway.web.usage.shown import as_csv, as_json, file_name, truncated
+from gateway.web.admin.sessions import errors_as_json, scope
+from gateway.web.usage.formats import as_csv, as_json, file_name, truncated
+from gateway.web.usage.parameters import BadUsage, UsageRequest, parse_parameters
 
 
 def routes() -> list[web.RouteDef]:
-    return [web.get("/api/usage", told(usage))]
+    return [web.get("/api/usage", errors_as_json(usage))]
 
 
 async def usage(request: web.Request) -> web.Response:
     seen = scope(request, "user")
-    asked = _wanted(request)
-    query = replace(asked.query, identity=seen.identity or None)
+    wanted = _usage_request(request)
+    query = replace(wanted.query, identity=seen.identity or None)
     rows = await request.app[GATEWAY].store.usage(query)
     # thousands of rows are tens of milliseconds
-    body = await asyncio.to_thread(as_csv if asked.format == "csv" else as_json, asked, rows)
-    return _csv(body, asked, rows) if asked.format == "csv" else _json(body)
+    body = await asyncio.to_thread(as_csv if wanted.format == "csv" else as_json, wanted, rows)
+    return _csv(body, wanted, rows) if wanted.format == "csv" else _json(body)
 
 
-def _wanted(request: web.Request) -> Wanted:
-    """Raises `BadQuery`."""
+def _usage_request(request: web.Request) -> UsageRequest:
+    """Return the request that the query makes. Raises `BadQuery`."""
     query = request.query
     for name in query:
         if len(query.getall(name)) > 1:
             raise BadQuery(f"{name[:50]}: stands there more than once; keep one of them")
     try:
-        return wanted(query, now=time())
+        return parse_parameters(query, now=time())
     except BadUsage as error:
         raise BadQuery(str(error)) from None
 
@@ -51,10 +51,10 @@ def _json(body: bytes) -> web.Response:
     return web.Response(body=body, content_type="application/json", headers={"cache-control": "no-store"})
 
 
-def _csv(body: bytes, asked: Wanted, rows: Sequence[UsageRow]) -> web.Response:
+def _csv(body: bytes, wanted: UsageRequest, rows: Sequence[UsageRow]) -> web.Response:
     headers = {
         "cache-control": "no-store",
-        "content-disposition": f'attachment; filename="{file_name(asked)}"',
+        "content-disposition": f'attachment; filename="{file_name(wanted)}"',
         **({"x-irisgate-truncated": "true"} if truncated(rows) else {}),
     }
     return web.Response(body=body, content_type="text/csv", charset="utf-8", headers=headers)

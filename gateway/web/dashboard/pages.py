@@ -56,9 +56,9 @@ ASSETS: Final = {"style.css": _asset("style.css", "text/css"), "icon.svg": _asse
 def routes() -> list[web.RouteDef]:
     return [
         web.get("/ui", to_providers),
-        web.get("/ui/", _told(providers)),
-        web.get("/ui/sessions", _told(sessions)),
-        web.get("/ui/sessions/{id}", _told(session)),
+        web.get("/ui/", _errors_as_page(providers)),
+        web.get("/ui/sessions", _errors_as_page(sessions)),
+        web.get("/ui/sessions/{id}", _errors_as_page(session)),
         web.get("/ui/static/{name}", static),
     ]
 
@@ -68,7 +68,7 @@ async def to_providers(_request: web.Request) -> web.Response:
 
 
 async def static(request: web.Request) -> web.Response:
-    """Pages name an asset with its version, so that a copy may be kept for good."""
+    """Return an asset. Pages name it with its version, so that browsers may keep it for good."""
     asset = ASSETS.get(request.match_info["name"])
     if asset is None:
         raise web.HTTPNotFound
@@ -126,7 +126,7 @@ def _granted(request: web.Request) -> dict[tuple[str, str], None]:
 
 
 def _curl(request: web.Request) -> str:
-    """A call that will work for this caller."""
+    """Return a call that works for this caller."""
     model = next((model for _, model in _granted(request)), PLACEHOLDER)
     return views.curl(f"{request.scheme}://{request.host}", model)
 
@@ -145,8 +145,8 @@ _PROBLEMS: Final[Mapping[type[Exception], tuple[int, str]]] = {
 }
 
 
-def _told(handler: Handler) -> Handler:
-    """The handler, with what it raises said on a page."""
+def _errors_as_page(handler: Handler) -> Handler:
+    """Return the handler, with its exceptions answered by a page."""
 
     @wraps(handler)
     async def telling(request: web.Request) -> web.Response:

@@ -30,7 +30,7 @@ class ModelLine:
 
 @dataclass(frozen=True, slots=True)
 class ProviderCard:
-    """One provider as its card shows it. Of its URL the host is all that is shown."""
+    """One provider as its card shows it. Of its URL only the host is shown."""
 
     id: str
     name: str
@@ -53,9 +53,9 @@ def provider_cards(
     *,
     everything: bool,
 ) -> list[ProviderCard]:
-    """Cards in the configuration's order: of all that is configured (`everything`), or of what is granted.
+    """Return cards in the configuration's order, of all providers (`everything`), or of the granted ones.
 
-    `granted` are (provider id, model) that the caller may use; those of a disabled provider are none.
+    `granted` are pairs (provider id, model) that the caller may use; a disabled provider has none.
     """
     cards = []
     for provider in providers:
@@ -96,13 +96,13 @@ def _line(provider: Provider, model: str, prices: Prices, *, granted: bool) -> M
 
 
 def region(host: str) -> str:
-    """The region that a host's name tells; "" if none."""
-    found = _REGION.search(host)
-    return found[1] if found else ""
+    """Return the region in a host's name; "" if there is none."""
+    match = _REGION.search(host)
+    return match[1] if match else ""
 
 
 def curl(base: str, model: str) -> str:
-    """A call to try, to be pasted into a shell."""
+    """Return a command for a shell that makes a call."""
     body = orjson.dumps({"model": model, "messages": [{"role": "user", "content": "hello"}]}).decode()
     return (
         f"curl {shlex.quote(base + '/v1/chat/completions')} \\\n"

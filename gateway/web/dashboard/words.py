@@ -1,4 +1,7 @@
-"""Values as people read them: money, counts and times, for the templates. An unknown cost is never shown as $0."""
+"""Values in the form that people read: money, counts and times, for the templates.
+
+An unknown cost is never shown as $0.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,12 @@ _AGES: Final = (
     (86400, 3600, "h"),
     (30 * 86400, 86400, "d"),
 )
-"""Below how many seconds an age is told in which unit."""
+"""Upper bounds of ages in seconds, each with the unit for ages below it: its seconds, and its name."""
 _NOW: Final = 5
 
 
 def money(nanodollars: int | None) -> str:
-    """Dollars with as many digits as say something: two above a dollar, four below."""
+    """Return dollars with the digits that matter: two above a dollar, four below."""
     if nanodollars is None:
         return UNKNOWN
     if 0 < nanodollars < NANODOLLARS // 10_000:
@@ -30,12 +33,12 @@ def money(nanodollars: int | None) -> str:
 
 
 def exact(nanodollars: int | None) -> str:
-    """All digits that are known."""
+    """Return dollars with all known digits."""
     return UNKNOWN if nanodollars is None else f"${nanodollars // NANODOLLARS}.{nanodollars % NANODOLLARS:09d}"
 
 
 def price(unit: int | None) -> str:
-    """A price of 1e-15 dollars a token, as dollars per million tokens; all its digits, two at least."""
+    """Return a price of 1e-15 dollars a token as dollars per million tokens, with all its digits, two at least."""
     if unit is None:
         return UNKNOWN
     dollars, rest = divmod(unit, NANODOLLARS)
@@ -51,7 +54,7 @@ def utc(at: float) -> str:
 
 
 def ago(at: float, now: float) -> str:
-    """How long ago, roughly; a date says more when it is long."""
+    """Return roughly how long ago a moment was; a date if it was long ago."""
     age = now - at
     if age < _NOW:
         return "just now"

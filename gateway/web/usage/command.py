@@ -1,7 +1,7 @@
-"""Where `irisgate usage` gets its answer: from a running gateway, or from the state file of one that is down.
+"""The source of `irisgate usage`: a running gateway, or the state file of a gateway that is down.
 
-Both give what /api/usage answers, as bytes. The file is opened read-only, and only in the schema of this release: an
-older one is migrated by the gateway, never by somebody who looks. Printing is the command line's affair.
+Both give the bytes that /api/usage answers. The file is opened read-only, and only in the schema of this release: an
+older file is migrated by the gateway alone. Printing is done by the command line.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from urllib.request import ProxyHandler, Request, build_opener
 from gateway.store import usage
 from gateway.store.base import GROUPS, UsageRow
 from gateway.store.schema import MIGRATIONS
-from gateway.web.usage.question import BadUsage, Wanted, wanted
-from gateway.web.usage.shown import as_csv, as_json
+from gateway.web.usage.formats import as_csv, as_json
+from gateway.web.usage.parameters import BadUsage, UsageRequest, parse_parameters
 from gateway.web.usage.table import table
 
-__all__ = ["BadUsage", "NoUsage", "answer", "arguments", "ask", "decoded", "read"]
+__all__ = ["BadUsage", "NoUsage", "answer", "arguments", "ask", "parse_answer", "read"]
 
 SECONDS: Final = 30.0
-"""For a gateway to answer; it sums a year in milliseconds."""
+"""Most seconds to wait for the gateway, which sums a year in milliseconds."""
 MAX_ANSWER: Final = 64 * 1024 * 1024
 _FILTERS: Final = ("user", "model", "provider", "agent")
 MAX_REASON: Final = 300
-"""Characters of a refusal that are shown."""
+"""Most characters of a refusal that are shown."""
 
 
 class NoUsage(Exception):
-    """Why there is nothing to show; one line."""
+    """The reason why there is nothing to show, in one line."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,17 +61,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def answer(options: argparse.Namespace) -> bytes:
-    """What is to be printed. Raises `NoUsage` and `BadUsage`."""
+    """Return what the command prints. Raises `NoUsage` and `BadUsage`."""
     named = {"from": options.first, "to": options.last, "format": "csv" if options.csv else "json"}
     given = {**named, **{name: getattr(options, name) for name in ("by", *_FILTERS)}}
     parameters = {name: value for name, value in given.items() if value}
     body = ask(options.url, parameters) if options.store is None else read(options.store, parameters)
-    return body if options.csv or options.json else f"{table(decoded(body))}\n".encode()
+    return body if options.csv or options.json else f"{table(parse_answer(body))}\n".encode()
 
 
 def ask(url: str, parameters: Mapping[str, str]) -> bytes:
-    """What the gateway at `url` answers. Raises `NoUsage`, and `BadUsage` before anything is asked."""
-    wanted(parameters)
+    """Return the answer of the gateway at `url`. Raises `NoUsage`, and `BadUsage` before anything is sent."""
+    parse_parameters(parameters)
     if not url.startswith(("http://", "https://")):
         raise NoUsage(f"--url {url}: is no http or https URL; write one such as http://127.0.0.1:8080")
     # the gateway is asked itself: a proxy would be who is calling
@@ -92,19 +92,19 @@ def ask(url: str, parameters: Mapping[str, str]) -> bytes:
 
 
 def read(path: Path, parameters: Mapping[str, str]) -> bytes:
-    """What the gateway of this state file would answer an admin. Raises `NoUsage` and `BadUsage`."""
-    asked = wanted(parameters, now=time())
+    """Return what the gateway of this state file would answer an admin. Raises `NoUsage` and `BadUsage`."""
+    wanted = parse_parameters(parameters, now=time())
     try:
         address = f"file:{quote(str(path.absolute()))}?mode=ro"
         with closing(sqlite3.connect(address, uri=True)) as connection:
-            rows = _rows(connection, path, asked)
+            rows = _rows(connection, path, wanted)
     except (sqlite3.Error, ValueError) as error:
         raise NoUsage(f"--store {path}: cannot be read: {error}") from None
-    return (as_csv if asked.format == "csv" else as_json)(asked, rows)
+    return (as_csv if wanted.format == "csv" else as_json)(wanted, rows)
 
 
-def decoded(answer: bytes) -> Mapping[str, Any]:
-    """The JSON of an answer, with exact money. Raises `NoUsage` for what is none."""
+def parse_answer(answer: bytes) -> Mapping[str, Any]:
+    """Return the JSON of an answer, with exact money. Raises `NoUsage` if the answer has another form."""
     try:
         document = json.loads(answer, parse_float=Decimal)
     except ValueError:
@@ -114,22 +114,22 @@ def decoded(answer: bytes) -> Mapping[str, Any]:
     return document
 
 
-def _rows(connection: sqlite3.Connection, path: Path, asked: Wanted) -> list[UsageRow]:
+def _rows(connection: sqlite3.Connection, path: Path, wanted: UsageRequest) -> list[UsageRow]:
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
     if version != len(MIGRATIONS):
         raise NoUsage(
             f"--store {path}: its schema is version {version}, and this irisgate reads version {len(MIGRATIONS)}; "
             "serve with it once, or use the release that wrote it"
         )
-    return [usage.row_of(asked.query, row) for row in connection.execute(*usage.select(asked.query))]
+    return [usage.row_of(wanted.query, row) for row in connection.execute(*usage.select(wanted.query))]
 
 
 def _reason(error: HTTPError) -> str:
-    """The message of an answer of ours, else the status; in one printable line."""
+    """Return the message of a gateway's refusal, or the status, in one printable line."""
     try:
-        said = json.loads(error.read(MAX_ANSWER))["error"]
+        message = json.loads(error.read(MAX_ANSWER))["error"]
     except (ValueError, OSError, HTTPException, KeyError, TypeError):
-        said = None
-    message = said.get("message") if isinstance(said, dict) else said
+        message = None
+    message = message.get("message") if isinstance(message, dict) else message
     text = message if isinstance(message, str) else f"status {error.code}"
     return "".join(character if character.isprintable() else "?" for character in text[:MAX_REASON])

@@ -1,7 +1,7 @@
-"""Usage as a table for a terminal: what the API answers, aligned, with totals.
+"""Usage as a table for a terminal: the answer of the API, aligned, with totals.
 
-Names come from clients, so characters that a terminal would obey are shown as "?". A cost that nobody knows is said to
-be unknown, with the number of calls that it stands for, and never looks like nothing. Nothing here reads or prints.
+Names come from clients, so characters that a terminal would obey are shown as "?". An unknown cost is shown as unknown,
+with its number of calls, and never as nothing. Nothing here reads or prints.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any, Final
 CACHE_WRITE: Final = ("cache_write_5m", "cache_write_1h")
 _NUMBERS: Final = ("calls", "failed", "input", "output", "cache read", "cache write", "cost")
 _LEAST: Final = Decimal("0.0001")
-"""Dollars; the smallest sum that four digits show."""
+"""Smallest sum in dollars that four digits show."""
 
 Row = Mapping[str, Any]
 Line = tuple[str, ...]
 
 
 def table(document: Mapping[str, Any]) -> str:
-    """The answer of /api/usage, decoded with money as `Decimal`, in lines without an end of the last one."""
+    """Return the answer of /api/usage, decoded with money as `Decimal`, as lines. The last line has no end."""
     rows: Sequence[Row] = document["usage"]
     by: Sequence[str] = document["by"]
     if not any(row["calls"] for row in rows):
@@ -29,7 +29,7 @@ def table(document: Mapping[str, Any]) -> str:
     if len(rows) > 1:
         total = _total(rows)
         lines.append((*("total", *[""] * len(by))[: len(by)], *_cells(total)))
-    text = _aligned(lines, len(by))
+    text = _align(lines, len(by))
     if document.get("truncated"):
         text += f"\nonly the first {len(rows):,} rows are shown; ask for fewer days or groups"
     return text
@@ -53,11 +53,11 @@ def _cells(row: Row) -> Line:
 
 
 def _cost(dollars: Decimal | None, unknown: int) -> str:
-    said = f"unknown ({unknown:,} {'call' if unknown == 1 else 'calls'})"
+    unknown_calls = f"unknown ({unknown:,} {'call' if unknown == 1 else 'calls'})"
     if dollars is None:
-        return said
+        return unknown_calls
     known = f"<${_LEAST}" if 0 < dollars < _LEAST else f"${dollars:,.4f}"
-    return f"{known} + {said}" if unknown else known
+    return f"{known} + {unknown_calls}" if unknown else known
 
 
 def _total(rows: Sequence[Row]) -> Row:
@@ -71,8 +71,8 @@ def _total(rows: Sequence[Row]) -> Row:
     }
 
 
-def _aligned(lines: Sequence[Line], texts: int) -> str:
-    """Columns, the first `texts` of them on the left and the others, which are numbers, on the right."""
+def _align(lines: Sequence[Line], texts: int) -> str:
+    """Return aligned lines. The first `texts` columns are on the left; the others, which are numbers, on the right."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(

@@ -89,7 +89,7 @@ async def test_two_documents_are_compared_beside_the_event_loop(served, monkeypa
         seen.append(threading.current_thread())
         return ["a.path"]
 
-    monkeypatch.setattr(reload, "changes", comparing)
+    monkeypatch.setattr(reload, "changed_paths", comparing)
     await served.reloader.reload()
     (line,) = await served.until("config.changed")
     assert line["changed"] == ["a.path"]

@@ -8,8 +8,8 @@ import pytest
 from gateway.contract.flag import Usage
 from gateway.store.base import UsageRow
 from gateway.web.admin import usage as usage_route
-from gateway.web.usage import shown
-from gateway.web.usage.question import BadUsage, wanted
+from gateway.web.usage import formats
+from gateway.web.usage.parameters import BadUsage, parse_parameters
 from tests.helpers.records import HAIKU, NOON, Kept, record
 from tests.web.dashboard.application import ADMIN, NOBODY, USER, application
 
@@ -169,7 +169,7 @@ async def test_csv_has_a_line_of_names_and_exact_money(store, get):
     assert headers["content-disposition"] == 'attachment; filename="irisgate-usage-2026-11-01-2026-11-30.csv"'
     assert "x-irisgate-truncated" not in headers
     assert body.decode().split("\r\n") == [
-        ",".join(["model", *shown.SUMS]),
+        ",".join(["model", *formats.SUMS]),
         "opus,1,0,100,20,7,5,3,2,,1,0,1500",
         f"{HAIKU},1,0,100,20,7,5,3,2,0.000000001,0,0,1500",
         "",
@@ -194,7 +194,7 @@ async def test_quotes_commas_and_line_ends_in_names_stay_in_their_cell(store, ge
 
 
 async def test_an_answer_that_was_cut_says_so(store, get, monkeypatch):
-    monkeypatch.setattr(shown, "MAX_ROWS", 2)
+    monkeypatch.setattr(formats, "MAX_ROWS", 2)
     await kept(store, {}, {"model": "opus"})
     assert (await get("/api/usage?by=model"))[1]["truncated"] is True
     assert (await get("/api/usage?by=model&format=csv"))[1][0]["x-irisgate-truncated"] == "true"
@@ -204,21 +204,21 @@ async def test_an_answer_that_was_cut_says_so(store, get, monkeypatch):
 def test_money_that_no_float_could_hold_is_exact_in_csv():
     sums = {"calls": 1, "failed": 0, "cost_unknown_calls": 0, "estimated_calls": 0, "duration_ms": 0}
     row = UsageRow(group={}, usage=Usage(), known_cost=123_456_789_012_345_678, **sums)
-    assert b",123456789.012345678," in shown.as_csv(wanted({}), [row])
+    assert b",123456789.012345678," in formats.as_csv(parse_parameters({}), [row])
 
 
 def test_a_day_is_utcs_from_its_first_moment_to_its_last():
-    query = wanted({"from": "2026-11-23", "to": "2026-11-23"}).query
+    query = parse_parameters({"from": "2026-11-23", "to": "2026-11-23"}).query
     assert (query.since, query.until) == (NOON - DAY / 2, NOON + DAY / 2)
 
 
 def test_the_last_day_of_the_calendar_has_an_end():
-    assert wanted({"to": "9999-12-31"}).query.until == 253_402_300_800
+    assert parse_parameters({"to": "9999-12-31"}).query.until == 253_402_300_800
 
 
 def test_a_long_wrong_value_is_not_repeated_whole():
     with pytest.raises(BadUsage) as caught:
-        wanted({"from": "x" * 10_000})
+        parse_parameters({"from": "x" * 10_000})
     assert len(str(caught.value)) < 200
 
 
@@ -249,13 +249,13 @@ async def test_a_call_is_nothing_for_a_caller_without_a_role(get, login):
 
 def test_hours_without_a_first_one_are_those_of_the_last_week():
     now = 1_795_435_200.0  # 2026-11-23 12:00 UTC
-    asked = wanted({"by": "hour"}, now=now)
+    asked = parse_parameters({"by": "hour"}, now=now)
     assert (asked.first, asked.query.since) == ("2026-11-16", now - 7.5 * 86_400)
-    assert wanted({"by": "hour", "to": "2026-03-10"}, now=now).first == "2026-03-04"
-    assert wanted({"by": "hour", "from": "2026-01-01"}, now=now).first == "2026-01-01"
-    assert wanted({"by": "day"}, now=now).first is None
+    assert parse_parameters({"by": "hour", "to": "2026-03-10"}, now=now).first == "2026-03-04"
+    assert parse_parameters({"by": "hour", "from": "2026-01-01"}, now=now).first == "2026-01-01"
+    assert parse_parameters({"by": "day"}, now=now).first is None
 
 
 def test_hours_without_a_first_one_begin_with_the_calendar_at_the_earliest():
-    assert wanted({"by": "hour", "to": "0001-01-02"}, now=0.0).first == "0001-01-01"
-    assert wanted({"by": "hour", "to": "0100-01-02"}, now=0.0).first == "0099-12-27"
+    assert parse_parameters({"by": "hour", "to": "0001-01-02"}, now=0.0).first == "0001-01-01"
+    assert parse_parameters({"by": "hour", "to": "0100-01-02"}, now=0.0).first == "0099-12-27"

@@ -1,7 +1,7 @@
-"""Usage as JSON and as CSV: the API's two forms, which the command prints too.
+"""Usage as JSON and as CSV, for the API and the command.
 
-CSV is RFC 4180's, with exact decimals for money. Its cells come from clients, and end in spreadsheets: one that would
-be read as a formula there gets an apostrophe in front (OWASP, CSV injection). Nothing here asks or answers anybody.
+CSV is RFC 4180's, with exact decimals for money. Its cells come from clients and end in spreadsheets, so a cell that
+would be read as a formula there gets an apostrophe in front (OWASP, CSV injection). Nothing here reads or sends.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ import orjson
 from gateway.contract.flag import USAGE_KINDS
 from gateway.contract.record import NANODOLLARS
 from gateway.store.base import MAX_ROWS, UsageRow
-from gateway.web.usage.question import Wanted
+from gateway.web.usage.parameters import UsageRequest
 
 SUMS: Final = (
     "calls", "failed", *USAGE_KINDS, "cost_usd", "cost_unknown_calls", "estimated_calls", "duration_ms",
 )  # fmt: skip
-"""Columns of the CSV behind those of the groups."""
+"""Columns of the CSV after the columns of the groups."""
 
 # the last four are the wide forms of the first, which some programs take for them
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def truncated(rows: Sequence[UsageRow]) -> bool:
-    """There are as many rows as one answer holds, so there may be more."""
+    """Return whether there are as many rows as one answer holds, so that there may be more."""
     return len(rows) >= MAX_ROWS
 
 
-def as_json(wanted: Wanted, rows: Sequence[UsageRow]) -> bytes:
-    """{"usage": [...], "next": null, ...}; `from` and `to` are the days or hours that bound it, or null."""
+def as_json(wanted: UsageRequest, rows: Sequence[UsageRow]) -> bytes:
+    """Return the JSON answer. `from` and `to` are the first and last day or hour, or null."""
     document: dict[str, Any] = {
         "usage": [row.as_dict() for row in rows],
         "next": None,
@@ -45,8 +45,8 @@ def as_json(wanted: Wanted, rows: Sequence[UsageRow]) -> bytes:
     return orjson.dumps(document)
 
 
-def as_csv(wanted: Wanted, rows: Sequence[UsageRow]) -> bytes:
-    """A line of names, then one for each row; a cost that is not known is an empty cell."""
+def as_csv(wanted: UsageRequest, rows: Sequence[UsageRow]) -> bytes:
+    """Return a line of names, then a line for each row; an unknown cost is an empty cell."""
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow((*wanted.query.by, *SUMS))
@@ -58,8 +58,8 @@ def as_csv(wanted: Wanted, rows: Sequence[UsageRow]) -> bytes:
     return out.getvalue().encode()
 
 
-def file_name(wanted: Wanted) -> str:
-    """Such as `irisgate-usage-2026-11-01-2026-11-23.csv`; nothing of it comes from a client as it stands."""
+def file_name(wanted: UsageRequest) -> str:
+    """Return a name such as `irisgate-usage-2026-11-01-2026-11-23.csv`. No part of it is a client's own text."""
     parts = ["irisgate-usage", *(bound.replace(":", "") for bound in (wanted.first, wanted.last) if bound)]
     return "-".join(parts) + ".csv"
 
@@ -69,5 +69,5 @@ def _safe(text: str) -> str:
 
 
 def _decimal(cost: int | None) -> str:
-    """Nanodollars as decimal dollars, exactly."""
+    """Return nanodollars as decimal dollars, exactly."""
     return "" if cost is None else f"{cost // NANODOLLARS}.{cost % NANODOLLARS:09d}"

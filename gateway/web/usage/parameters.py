@@ -1,7 +1,7 @@
-"""What a request for usage says, made into a query: groups, days or hours, and filters.
+"""The parameters of a request for usage, read into a query: groups, days or hours, and filters.
 
-Pure: names and values in, a `Wanted` out, for the HTTP API and the command alike. Days and hours are UTC's, and both
-ends are included. Whose calls may be seen is not decided here.
+This file is pure, and serves the HTTP API and the command alike. Days and hours are UTC's, and both ends are included.
+Whose calls may be seen is not decided here.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ Format = Literal["json", "csv"]
 PARAMETERS: Final = ("by", "from", "to", "user", "model", "provider", "agent", "format")
 FORMATS: Final = ("json", "csv")
 HOURS_OF_DAYS: Final = 7
-"""Of which hours are shown where no first one is named: all hours of a year are more than anybody reads."""
+"""Days whose hours are shown if no first hour is named: nobody reads all hours of a year."""
 MAX_SHOWN: Final = 50
-"""Characters of a wrong value that are repeated."""
+"""Most characters of a wrong value that a message repeats."""
 
 _DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _HOUR: Final = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2})(?::00Z?|Z)?")
@@ -32,28 +32,28 @@ _SAMPLE_HOUR: Final = "2026-11-23T12:00Z"
 
 
 class BadUsage(ValueError):
-    """A parameter is wrong; the message begins with its name, and says what would be right."""
+    """A wrong parameter; the message begins with its name, and says what would be right."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class UsageRequest:
     """A request for usage."""
 
     query: UsageQuery
     first: str | None
-    """The first day or hour, as rows show them; None: no bound."""
+    """The first day or hour, as rows show it; None without a bound."""
     last: str | None
     """The last day or hour, which is included."""
     format: Format = "json"
 
 
-def wanted(parameters: Mapping[str, str], *, now: float | None = None) -> Wanted:
-    """The request that the parameters make; those that are empty count as left out. Raises `BadUsage`.
+def parse_parameters(parameters: Mapping[str, str], *, now: float | None = None) -> UsageRequest:
+    """Return the request that the parameters make; an empty one counts as left out. Raises `BadUsage`.
 
     Hours without a first one are those of the `HOURS_OF_DAYS` before the last one, or before `now` (Unix time).
     """
     if unknown := sorted(set(parameters) - set(PARAMETERS)):
-        raise BadUsage(f"{unknown[0][:MAX_SHOWN]}: is no parameter; there are {_listed(PARAMETERS)}")
+        raise BadUsage(f"{unknown[0][:MAX_SHOWN]}: is no parameter; there are {_list(PARAMETERS)}")
     by = _groups(parameters.get("by", ""))
     since = _time("from", parameters.get("from", ""), hours="hour" in by)
     until = _time("to", parameters.get("to", ""), hours="hour" in by)
@@ -70,7 +70,7 @@ def wanted(parameters: Mapping[str, str], *, now: float | None = None) -> Wanted
         model=parameters.get("model") or None,
         agent=parameters.get("agent") or None,
     )
-    return Wanted(
+    return UsageRequest(
         query,
         first=since.text if since else None,
         last=until.text if until else None,
@@ -82,13 +82,13 @@ def _groups(text: str) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(text.split(","))) if text else ()
     for name in names:
         if name not in GROUPS:
-            raise BadUsage(f'by: "{name[:MAX_SHOWN]}" is none of {_listed(GROUPS)}; write some of them with commas')
+            raise BadUsage(f'by: "{name[:MAX_SHOWN]}" is none of {_list(GROUPS)}; write some of them with commas')
     return names
 
 
 def _format(text: str) -> Format:
     if text and text not in FORMATS:
-        raise BadUsage(f'format: "{text[:MAX_SHOWN]}" is none of {_listed(FORMATS)}')
+        raise BadUsage(f'format: "{text[:MAX_SHOWN]}" is none of {_list(FORMATS)}')
     return cast("Format", text or "json")
 
 
@@ -96,9 +96,9 @@ class _Time(NamedTuple):
     """A day or an hour."""
 
     at: int
-    """Unix time in seconds at which it begins."""
+    """Unix time in seconds at which the day or hour begins."""
     end: int
-    """At which the next one begins."""
+    """Unix time in seconds at which the next one begins."""
     text: str
 
 
@@ -123,10 +123,10 @@ def _days_before(time: float) -> _Time:
     # no day is before the first one of the calendar
     begin = max(time - HOURS_OF_DAYS * _DAY_SECONDS, datetime.min.replace(tzinfo=UTC).timestamp())
     day = datetime.fromtimestamp(begin, UTC).date().isoformat()
-    found = _time("from", day, hours=True)
-    assert found is not None
-    return found
+    first = _time("from", day, hours=True)
+    assert first is not None
+    return first
 
 
-def _listed(names: tuple[str, ...]) -> str:
+def _list(names: tuple[str, ...]) -> str:
     return ", ".join(names)

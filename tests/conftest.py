@@ -1,4 +1,4 @@
-"""What every test may need; and, where nothing may be left out, a skip is a failure."""
+"""Fixtures of every test. Where IRISGATE_NO_SKIPS is set, a skip is a failure."""
 
 import gc
 import os
@@ -12,7 +12,7 @@ from gateway.testkit.openai import OpenAISim
 from tests.helpers.gateway import KEY
 
 RECORDINGS = "recordings"
-"""How the reason of a skip begins that is exempt: what lies beside the checkout cannot be installed."""
+"""The first word of the reason of an exempt skip: recordings beside the checkout cannot be installed."""
 
 
 def pytest_addoption(parser):
@@ -23,7 +23,7 @@ def pytest_addoption(parser):
 
 @pytest.fixture
 def rewriting(request):
-    """Files that hold what the gateway says are written, not compared."""
+    """Report whether files with expected results are written instead of compared."""
     return request.config.getoption("--rewrite-golden")
 
 
@@ -48,14 +48,14 @@ def pytest_sessionfinish(session):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-# where a failure stops a landing, the same examples each time; elsewhere new ones, which is how faults are found
+# the same examples each time where every test must pass; elsewhere new ones, which find new faults
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.register_profile("searching", deadline=None)
 hypothesis.settings.load_profile("repeatable" if os.environ.get("IRISGATE_NO_SKIPS") else "searching")
 
 
 def pytest_collection_finish():
-    """Some hundred thousand objects of pytest's own would be looked through again and again, for a second each time."""
+    """Keep the garbage collector from scanning pytest's own objects, which takes a second each time."""
     gc.collect()
     gc.freeze()
 

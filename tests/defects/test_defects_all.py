@@ -1,4 +1,4 @@
-"""All sixty-four rows of the list of peers' defects are tests, or said here to be none, with the reason."""
+"""Each of the sixty-four defects of peers has a test, or a reason here why it has none."""
 
 import re
 from pathlib import Path
@@ -14,7 +14,7 @@ _NAME = re.compile(r"def test_defects?((?:_(?:and_)?\d\d)+)_")
 def rows():
     """Numbers in the names of tests: `test_defect_08_and_09_a_name_that ...`."""
     sources = Path(__file__).parents[1].rglob("test_*.py")
-    names = [found for source in sources for found in _NAME.findall(source.read_text())]
+    names = [name for source in sources for name in _NAME.findall(source.read_text())]
     return {int(number) for name in names for number in re.findall(r"\d\d", name)}
 
 

@@ -12,7 +12,8 @@ GUARDRAIL = {"guardrailIdentifier": "g", "guardrailVersion": "2", "trace": "enab
 
 
 @conversions(clients=("anthropic_messages",))
-def test_defect_47_betas_of_the_header_that_bedrock_does_not_know_stay_out_of_the_body(conversion):
+def test_defect_47_unknown_betas_stay_out_of_the_body(conversion):
+    """Betas of the header that Bedrock does not know stay out of the body."""
     sent = conversion.sent(conversion.say.user(conversion.say.text("Hi")), headers={"anthropic-beta": BETAS})
     assert "claude-code" not in json.dumps(sent.body)
     assert "interleaved" not in json.dumps(sent.body)

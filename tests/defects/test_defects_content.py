@@ -23,7 +23,8 @@ def answered(say, *parts, **more):
 
 @to_converse
 @pytest.mark.parametrize("model", [LLAMA, MISTRAL, WRITER])
-def test_defect_04_and_05_text_stands_apart_from_results_where_the_family_demands_it(conversion, model):
+def test_defect_04_and_05_text_stands_apart_from_results(conversion, model):
+    """Text stands apart from results where the family demands it."""
     say = conversion.say
     sent = conversion.sent([*answered(say, say.text("1")), *say.user(say.text("And?"))], model, tools=[say.tool()])
     assert [role for role, _ in sent.turns] == ["user", "assistant", "user", "assistant", "user"]
@@ -49,7 +50,8 @@ def test_defect_04_a_document_stands_apart_from_results_on_every_model(conversio
 
 @to_converse
 @pytest.mark.parametrize("model", [LLAMA, MISTRAL])
-def test_defect_15_additional_properties_are_taken_out_where_the_family_refuses_them(conversion, model):
+def test_defect_15_additional_properties_are_taken_out(conversion, model):
+    """Additional properties are taken out where the family refuses them."""
     schema = {**CITY, "additionalProperties": False}
     hello = conversion.say.user(conversion.say.text("Hi"))
     for chosen, there in ((model, False), (HAIKU, True)):
@@ -94,7 +96,8 @@ def test_defect_24_blank_text_beside_an_image_is_left_out(conversion, blank):
 
 
 @conversions()
-def test_defect_25_a_document_alone_arrives_and_has_text_beside_it_where_that_is_demanded(conversion):
+def test_defect_25_a_document_alone_arrives(conversion):
+    """A document alone arrives and has text beside it where that is demanded."""
     sent = conversion.sent(conversion.say.user(conversion.say.document()))
     kinds = [part[0] for part in sent.turns[0][1]]
     assert kinds == (["text", "document"] if conversion.upstream == "bedrock_converse" else ["document"])
@@ -140,7 +143,8 @@ def test_defect_29_an_image_is_what_its_bytes_say(conversion, data, mime, kind):
 
 
 @conversions()
-def test_defect_29_an_image_of_a_kind_that_no_model_sees_is_refused_by_its_field(conversion):
+def test_defect_29_an_image_of_an_unknown_kind_is_refused(conversion):
+    """An image of a kind that no model sees is refused by its field."""
     problem = conversion.refusal(
         conversion.say.user(conversion.say.text("See"), conversion.say.image(SVG, "image/svg+xml"))
     )
@@ -160,7 +164,8 @@ def test_defect_30_parameters_of_a_media_type_lose_no_image(conversion, mime):
 
 
 @conversions(clients=("anthropic_messages", *OPENAIS), upstreams=("bedrock_converse",))
-def test_defect_30_a_document_is_of_its_media_type_whatever_parameters_it_has(conversion):
+def test_defect_30_parameters_of_a_media_type_are_ignored(conversion):
+    """A document is of its media type whatever parameters it has."""
     sent = conversion.sent(
         conversion.say.user(conversion.say.text("Read"), conversion.say.document(TEXT, "", "text/csv; charset=utf-8"))
     )

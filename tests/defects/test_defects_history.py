@@ -110,7 +110,8 @@ def second_turn(conversion, canned, *, stream, model=None):
 
 @both_ways
 @conversions(upstreams=CLAUDES)
-def test_defect_48_and_60_thinking_comes_back_with_its_signature_before_the_call(conversion, stream):
+def test_defect_48_and_60_signed_thinking_comes_before_the_call(conversion, stream):
+    """Thinking comes back with its signature before the call."""
     sent = second_turn(conversion, THOUGHT, stream=stream)
     assert sent.turns[1][1][0] == SIGNED
     assert [part[0] for part in sent.turns[1][1]] == ["thinking", "text", "call"]
@@ -161,7 +162,8 @@ def test_defect_50_an_effort_is_openais_own_behind_chat(conversion):
 
 
 @conversions(upstreams=CLAUDES)
-def test_defect_51_the_text_of_thinking_is_asked_for_where_a_model_leaves_it_out(conversion):
+def test_defect_51_the_text_of_thinking_is_requested(conversion):
+    """The text of thinking is asked for where a model leaves it out."""
     sent = conversion.sent(
         conversion.say.user(conversion.say.text("Hi")), ADAPTIVE[conversion.upstream], **conversion.say.effort("low")
     )
@@ -186,7 +188,8 @@ def test_defect_52_of_temperature_and_top_p_the_temperature_stays(conversion):
 
 
 @conversions(clients=("openai_chat", "openai_responses"))
-def test_defect_59_a_tier_that_asks_for_nothing_is_left_out_and_an_unknown_one_refused(conversion):
+def test_defect_59_a_default_tier_is_left_out(conversion):
+    """A tier that asks for nothing is left out and an unknown one refused."""
     hello = conversion.say.user(conversion.say.text("Hi"))
     assert "tier" not in str(conversion.sent(hello, service_tier="auto").body).lower()
     assert conversion.refusal(hello, service_tier="scale").param == "service_tier"
@@ -200,7 +203,8 @@ def test_defect_59_anthropics_tiers_ask_for_nothing_elsewhere(conversion):
 
 
 @conversions(clients=("bedrock_converse",))
-def test_defect_59_converses_usual_tier_asks_for_nothing_and_what_a_provider_lacks_is_dropped_aloud(conversion):
+def test_defect_59_converses_default_tier_is_left_out(conversion):
+    """Converse's usual tier asks for nothing and what a provider lacks is reported as dropped."""
     hello = conversion.say.user(conversion.say.text("Hi"))
     assert conversion.sent(hello, serviceTier={"type": "default"}).dropped == []
     sent = conversion.sent(hello, serviceTier={"type": "reserved"})
@@ -209,14 +213,16 @@ def test_defect_59_converses_usual_tier_asks_for_nothing_and_what_a_provider_lac
 
 
 @conversions(upstreams=CLAUDES)
-def test_defect_63_a_trailing_turn_of_the_assistants_gets_a_users_where_the_model_goes_on_with_none(conversion):
+def test_defect_63_a_trailing_assistant_turn_gets_a_user_turn(conversion):
+    """A trailing turn of the assistant's gets a user's where the model goes on with none."""
     say = conversion.say
     sent = conversion.sent([*say.user(say.text("Hi")), *say.assistant("The answer is ")], ADAPTIVE[conversion.upstream])
     assert sent.turns[-1] == ("user", [("text", "Continue.")])
 
 
 @conversions(clients=CLAUDES, upstreams=CLAUDES)
-def test_defect_63_a_trailing_turn_of_the_assistants_is_continued_where_the_model_does_that(conversion):
+def test_defect_63_a_trailing_assistant_turn_is_continued(conversion):
+    """A trailing turn of the assistant's is continued where the model does that."""
     say = conversion.say
     sent = conversion.sent([*say.user(say.text("Hi")), *say.assistant("The answer is ")], caps={"prefill": True})
     assert sent.turns[-1] == ("assistant", [("text", "The answer is")])

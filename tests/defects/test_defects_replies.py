@@ -87,7 +87,8 @@ def word_of(conversion, said):
 
 
 @conversions(clients=("openai_chat",))
-def test_defect_31_and_32_calls_are_numbered_from_0_and_so_are_choices_whatever_stands_before_them(conversion):
+def test_defect_31_and_32_calls_and_choices_are_numbered_from_0(conversion):
+    """Calls are numbered from 0 and so are choices whatever stands before them."""
     body = {
         **conversion.say.body(conversion.say.user(conversion.say.text("Hi")), tools=[conversion.say.tool()]),
         "stream": True,
@@ -125,7 +126,8 @@ def test_defect_33_a_reply_with_calls_says_that_there_is_something_to_do(convers
 
 @both_ways
 @conversions()
-def test_defect_33_a_call_counts_although_the_provider_says_that_the_turn_is_over(conversion, stream):
+def test_defect_33_a_call_counts_in_a_turn_that_is_over(conversion, stream):
+    """A call counts although the provider says that the turn is over."""
     reply = ended(conversion.upstream, TWO_CALLS, "stop" if conversion.upstream == "openai_chat" else "end_turn")
     assert heard_stop(conversion, reply, stream=stream, tools=[conversion.say.tool()]) == word_of(conversion, "calls")
 
@@ -165,12 +167,12 @@ def test_defect_35_the_providers_own_word_is_told_beside_openais(conversion, str
     events, _ = reply
     body = {**conversion.say.body(conversion.say.user(conversion.say.text("Hi"))), "stream": stream}
     translation = conversion.opened(body, stream=stream).translation
-    told = json.dumps(
+    text = json.dumps(
         conversion.events(translation, events)
         if stream
         else json.loads(translation.whole(json.dumps(reply[1]).encode()))
     )
-    assert '"native_finish_reason": "stop_sequence"' in told
+    assert '"native_finish_reason": "stop_sequence"' in text
 
 
 @both_ways
@@ -189,18 +191,20 @@ def test_defect_40_and_41_counts_of_the_cache_arrive_apart_from_the_inputs(conve
 
 
 @conversions(clients=("anthropic_messages",))
-def test_defect_42_the_last_delta_has_the_counts_of_the_input_and_of_the_cache(conversion):
+def test_defect_42_the_last_delta_has_all_counts(conversion):
+    """The last delta has the counts of the input and of the cache."""
     translation = conversion.opened(
         conversion.say.body(conversion.say.user(conversion.say.text("Hi"))), stream=True
     ).translation
-    told = conversion.events(translation, rendered(conversion.upstream, COUNTED)[0])
-    (usage,) = [data["usage"] for kind, data in told if kind == "message_delta"]
+    events = conversion.events(translation, rendered(conversion.upstream, COUNTED)[0])
+    (usage,) = [data["usage"] for kind, data in events if kind == "message_delta"]
     assert usage["input_tokens"] in {3, 253}
     assert (usage["cache_read_input_tokens"], usage["output_tokens"]) == (1000, 7)
 
 
 @conversions(upstreams=("anthropic_messages",))
-def test_defect_43_counts_of_the_first_and_of_the_last_event_are_not_summed(conversion):
+def test_defect_43_counts_of_two_events_are_not_summed(conversion):
+    """Counts of the first and of the last event are not summed."""
     events, _ = rendered(conversion.upstream, COUNTED)
     usage = events[0][1]["message"]["usage"]
     events = [(kind, {**data, "usage": {**usage, "output_tokens": 7}}) if kind == "message_delta" else (kind, data) for kind, data in events]  # fmt: skip

@@ -53,7 +53,8 @@ async def broken(wire, state, scenario):
 
 
 @wires()
-async def test_defect_37_an_error_inside_a_stream_is_the_last_that_the_client_hears(wire, tmp_path):
+async def test_defect_37_an_error_ends_the_clients_stream(wire, tmp_path):
+    """An error inside a stream is the last that the client hears."""
     events = await broken(wire, tmp_path, FAILED)
     assert WORDS in json.dumps(events)
 
@@ -64,7 +65,8 @@ async def test_defect_38_a_stream_that_stops_without_its_end_is_an_error(wire, t
 
 
 @wires()
-async def test_defect_39_an_exception_that_begins_a_stream_has_its_status_and_not_400(wire, tmp_path):
+async def test_defect_39_an_exception_at_the_start_keeps_its_status(wire, tmp_path):
+    """An exception that begins a stream has its status and not 400."""
     async with line(wire, tmp_path) as opened:
         opened.simulated.script(replace(FAILED, fail_after=0))
         reply = await opened.post(hello(wire), stream=True)
@@ -74,9 +76,8 @@ async def test_defect_39_an_exception_that_begins_a_stream_has_its_status_and_no
 
 @natives
 @pytest.mark.parametrize("scheme", ["bearer", "x-api-key"])
-async def test_defect_58_a_provider_without_a_key_is_shown_none_and_no_placeholder_of_the_clients(
-    wire, tmp_path, scheme
-):
+async def test_defect_58_a_provider_without_a_key_gets_none(wire, tmp_path, scheme):
+    """A provider without a key is shown none and no placeholder of the client's."""
     async with line(wire, tmp_path, apikey="", authorization=scheme) as opened:
         opened.simulated.keys = None
         reply = await opened.gw.post(

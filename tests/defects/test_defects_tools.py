@@ -19,7 +19,8 @@ def asked(say, *calls):
 
 
 @conversions()
-def test_defect_01_results_of_parallel_calls_in_messages_of_their_own_answer_in_one_turn(conversion):
+def test_defect_01_parallel_results_become_one_turn(conversion):
+    """Results of parallel calls in messages of their own answer in one turn."""
     say = conversion.say
     conversation = [*asked(say, *TWO), *say.answered("a", say.text("1")), *say.answered("b", say.text("2"))]
     sent = conversion.sent(conversation, tools=[say.tool(schema=CITY)])
@@ -44,7 +45,8 @@ def test_defect_03_what_the_user_says_behind_a_result_joins_its_turn(conversion)
 
 
 @conversions(upstreams=CLAUDES)
-def test_defect_06_a_history_of_calls_has_its_tools_although_none_are_offered(conversion):
+def test_defect_06_a_history_of_calls_keeps_its_tools(conversion):
+    """A history of calls has its tools although none are offered."""
     say = conversion.say
     sent = conversion.sent([*asked(say, *ONE), *say.answered("a", say.text("1"))])
     assert list(sent.tools) == ["look"]
@@ -75,9 +77,8 @@ def forbids(body):
 @both_ways
 @conversions()
 @pytest.mark.parametrize("name", [LONG, "mcp.files/read", "größe"])
-def test_defect_08_and_09_a_name_that_providers_refuse_has_another_there_and_comes_back_as_it_was(
-    conversion, name, stream
-):
+def test_defect_08_and_09_a_refused_name_is_replaced_and_restored(conversion, name, stream):
+    """A name that providers refuse has another there and comes back as it was."""
     say = conversion.say
     sent = conversion.sent([*asked(say, ("a", name, {})), *say.answered("a", say.text("1"))], tools=[say.tool(name)])
     (alias,) = sent.tools
@@ -96,7 +97,8 @@ def test_defect_08_a_demanded_tool_has_its_other_name_too(conversion):
 
 
 @conversions()
-def test_defect_10_a_tool_that_the_model_made_up_is_replayed_by_a_name_that_is_taken(conversion):
+def test_defect_10_a_made_up_tool_is_replayed_by_an_allowed_name(conversion):
+    """A tool that the model made up is replayed by a name that is taken."""
     say = conversion.say
     conversation = [*asked(say, ("a", "made up: tool", {})), *say.answered("a", say.text("No such tool."))]
     sent = conversion.sent(conversation, tools=[say.tool()])
@@ -106,7 +108,8 @@ def test_defect_10_a_tool_that_the_model_made_up_is_replayed_by_a_name_that_is_t
 
 @conversions()
 @pytest.mark.parametrize("given", ["x" * 80, "fc|a b/1", "functions.look:0"])
-def test_defect_11_an_id_that_providers_refuse_is_replaced_at_the_call_and_its_result_always_alike(conversion, given):
+def test_defect_11_a_refused_id_is_replaced_everywhere_alike(conversion, given):
+    """An id that providers refuse is replaced at the call and its result always alike."""
     say = conversion.say
     conversation = [*asked(say, (given, "look", {})), *say.answered(given, say.text("1"))]
     first, second = (conversion.sent(conversation, tools=[say.tool()]) for _ in range(2))
@@ -136,7 +139,8 @@ def test_defect_11_ids_that_begin_anew_in_every_turn_stay_apart(conversion):
 
 
 @conversions()
-def test_defect_12_a_tool_without_a_name_is_refused_and_an_empty_description_is_left_out(conversion):
+def test_defect_12_tools_without_a_name_or_a_description(conversion):
+    """A tool without a name is refused and an empty description is left out."""
     say = conversion.say
     problem = conversion.refusal(say.user(say.text("Hi")), tools=[say.tool("")])
     assert "name" in problem.param
@@ -168,9 +172,10 @@ def test_defect_14_a_schema_that_combines_others_becomes_one_object(conversion, 
 
 
 @conversions()
-def test_defect_14_a_schema_without_a_type_is_an_object_and_one_of_another_type_is_refused_by_the_tools_name(
+def test_defect_14_a_schema_is_an_object_or_refused(
     conversion,
 ):
+    """A schema without a type is an object and one of another type is refused by the tool's name."""
     say = conversion.say
     found = conversion.sent(say.user(say.text("Hi")), tools=[say.tool(schema={"properties": {}})])
     assert found.tools["look"].schema == NO_INPUT
@@ -179,7 +184,8 @@ def test_defect_14_a_schema_without_a_type_is_an_object_and_one_of_another_type_
 
 
 @conversions(upstreams=CLAUDES)
-def test_defect_17_strict_tools_are_dropped_aloud_where_the_model_refuses_them(conversion):
+def test_defect_17_strict_is_reported_where_a_model_refuses_it(conversion):
+    """Strict tools are reported as dropped where the model refuses them."""
     say = conversion.say
     given = {"tools": [say.tool(strict=True)]}
     taken = conversion.sent(say.user(say.text("Hi")), HAIKU, caps={"strict_tools": True}, **given)
@@ -202,7 +208,8 @@ def test_defect_18_a_call_without_arguments_has_an_empty_object(conversion, stre
 
 @both_ways
 @conversions(upstreams=("openai_chat",))
-def test_defect_18_arguments_that_a_server_leaves_empty_are_an_empty_object(conversion, stream):
+def test_defect_18_empty_arguments_are_an_empty_object(conversion, stream):
+    """Arguments that a server leaves empty are an empty object."""
     events, whole = rendered("openai_chat", Canned(tools=(Tool("look"),)))
     reply = json.loads(json.dumps([events, whole]).replace('"arguments": "{}"', '"arguments": ""'))
     silent = [pair for pair in reply[0] if not continues_a_call(pair[1])]
@@ -243,7 +250,8 @@ def test_defect_19_arguments_that_are_no_object_become_one(conversion, given, ex
 
 
 @conversions(clients=("bedrock_converse",))
-def test_defect_19_converses_own_clients_are_told_that_an_input_is_an_object(conversion):
+def test_defect_19_converse_demands_that_an_input_is_an_object(conversion):
+    """Converse's own clients are told that an input is an object."""
     say = conversion.say
     problem = conversion.refusal(
         [*asked(say, ("a", "look", "")), *say.answered("a", say.text("1"))], tools=[say.tool()]

@@ -1,4 +1,4 @@
-"""What the tests of the conversion from Chat to Converse share: asks, capabilities, and botocore's service model as the judge.
+"""Requests and capabilities for tests of Chat to Converse, and botocore's service model as the judge of what is sent.
 
 Every request that `sent` returns has passed botocore's own validation, the patterns and enums that botocore leaves to
 the server, and the turn rules of Converse.
@@ -49,7 +49,7 @@ def user(content: Any) -> dict[str, Any]:
 
 
 def called(*calls: tuple[str, str, str], **more: Any) -> dict[str, Any]:
-    """An assistant message with calls of (id, name, arguments)."""
+    """Return an assistant message with calls of (id, name, arguments)."""
     made = [{"id": i, "type": "function", "function": {"name": n, "arguments": a}} for i, n, a in calls]
     return {"role": "assistant", "content": None, "tool_calls": made, **more}
 
@@ -93,7 +93,7 @@ def assert_valid(converse: dict[str, Any], *, stream: bool = False) -> None:
 
 
 def _check(value: Any, shape: Any) -> None:
-    """Patterns and enums, which botocore leaves to the server."""
+    """Demand the patterns and enums that botocore leaves to the server."""
     if shape.type_name == "structure" and not shape.metadata.get("document"):
         for name, inner in value.items():
             _check(inner, shape.members[name])
@@ -160,7 +160,7 @@ def _assert_content(content: list[dict[str, Any]], caps: Caps) -> None:
 
 
 def stream_of(content: list[dict[str, Any]], stop: str, usage: dict[str, Any]) -> list[Event]:
-    """The events in which Converse would stream a reply, text and inputs in two pieces, as recorded streams have them."""
+    """Return the events in which Converse streams a reply: texts and inputs come in two pieces, as in recorded streams."""
     events = [event("messageStart", {"role": "assistant", "p": "abc"})]
     for index, block in enumerate(content):
         (kind, value), *_ = block.items()
@@ -192,8 +192,8 @@ def _deltas(kind: str, value: Any) -> list[dict[str, Any]]:
 
 def choice(body: dict[str, Any]) -> dict[str, Any]:
     """Return the only choice of a whole or folded reply with its usage; members of the message that are missing are empty."""
-    (found,) = body["choices"]
-    message = found["message"]
+    (only,) = body["choices"]
+    message = only["message"]
     return {
         "message": {
             "content": message["content"] or "",
@@ -201,8 +201,8 @@ def choice(body: dict[str, Any]) -> dict[str, Any]:
             "thinking_blocks": message.get("thinking_blocks", []),
             "tool_calls": message.get("tool_calls", []),
         },
-        "finish_reason": found["finish_reason"],
-        "native_finish_reason": found.get("native_finish_reason"),
+        "finish_reason": only["finish_reason"],
+        "native_finish_reason": only.get("native_finish_reason"),
         "usage": body["usage"],
     }
 

@@ -1,4 +1,4 @@
-"""What the tests of conversions to the Messages dialect share: asks, and Anthropic's SDK as the judge of what is sent.
+"""Requests for tests of Chat to Messages, and Anthropic's SDK as the judge of what is sent.
 
 The SDK's types are TypedDicts: pydantic checks their values, and their annotations say which members there are.
 """
@@ -75,7 +75,7 @@ def judge(body: dict[str, Any], caps: Caps = CLAUDE, *, stream: bool = False) ->
 
 
 def judge_turns(messages: list[dict[str, Any]]) -> None:
-    """Roles alternate, the user begins, calls are answered at once and first, nothing is blank."""
+    """Demand that roles alternate, the user begins, results come at once and first, and nothing is blank."""
     assert messages[0]["role"] == "user"
     ids: list[str] = []
     waiting: list[str] = []

@@ -1,4 +1,4 @@
-"""What the tests of the conversions from Converse share: asks, and the simulated providers' rules as judges of what is sent."""
+"""Requests for tests of the translators from Converse, judged by the simulated providers' rules."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OPUS = "claude-opus-4-6"
 GPT = "gpt-4o"
 
 MINE = "irisgate1:claude:sig-sim-1"
-"""A signature that the judges take for the simulator's own, as a client has it."""
+"""A signature that the judges accept as the simulator's own, as a client has it."""
 PDF = "JVBERi0xLjQKJcOkw7zDtsOfCg=="
 IMAGE = {"image": {"format": "png", "source": {"bytes": PNG}}}
 DOCUMENT = {"document": {"format": "pdf", "name": "paper", "source": {"bytes": PDF}}}

@@ -1,8 +1,10 @@
-"""The way of a call through a conversion without sockets: what is sent for a client's body, what becomes of the reply.
+"""A call through a whole conversion without sockets: both flags, their steps, and the translator between them.
 
-The steps and their order are the chain's (`gateway/call/server.py`, `middleware/`); here nothing waits, files are fetched
-from nowhere, and every loss is kept. The conversions come from the registry; what stands here of a dialect is how clients of
-it ask, which model is asked for, and the judge of what arrives. What a reply should be is for the tests to say.
+- The steps and their order are those of the chain (`gateway/call/server.py`, `middleware/`); nothing waits here, every fetched
+  file is one pixel, and every loss is kept.
+- The registry lists the conversions. A dialect has here only the way its clients ask, its model, and its judge.
+- The translator by itself is `translation.py`.
+- What a reply should be is for the tests to say.
 """
 
 import base64
@@ -37,14 +39,14 @@ REGISTRY = discover()
 CLAUDE = "us.anthropic.claude-haiku-4-5-20251001-v1:0"
 GPT = "gpt-4o"
 MODELS = {"openai_chat": GPT, "openai_responses": GPT}
-"""By the upstream's dialect; all others get Claude."""
+"""The model by upstream dialect; for all others it is Claude."""
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-"""What every URL in these tests leads to: one pixel."""
+"""The file behind every URL in these tests: one pixel."""
 IN_PATH = {
     "bedrock_converse": ("/model/{model:.+}/converse", "/model/{model:.+}/converse-stream"),
     "bedrock_model_invoke": ("/model/{model:.+}/invoke", "/model/{model:.+}/invoke-with-response-stream"),
 }
-"""Clients that name the model in the path: whole, streamed."""
+"""The paths, whole and streamed, of clients that name the model in the path."""
 
 
 def _claudes(bedrock):
@@ -58,7 +60,7 @@ JUDGES = {
     "openai_chat": lambda body, _: chat_fault(body),
     "openai_responses": lambda body, _: responses_fault(body),
 }
-"""By flag."""
+"""The rules that the simulated provider of each flag applies to a body."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ class Conversion:
         return JUDGES[self.provider.name](body, caps or capabilities(self.model))
 
     def call(self, body, *, stream=False, caps=None, headers=None):
-        """Raises `Refused`."""
+        """Return the call of a client's body. Raises `Refused`."""
         return ConvertedCall(self, body, stream, caps, headers or {})
 
 
@@ -112,7 +114,7 @@ CONVERSIONS = {
 
 
 def request_of(flag, body, *, stream=False, model=CLAUDE, headers=None):
-    """A client's request with this body, whose `model` and `stream` go where the flag has them."""
+    """Return a client's request with this body; `model` and `stream` go where the flag has them."""
     path = flag.routes[0].path
     params = {}
     if flag.name in IN_PATH:
@@ -128,7 +130,7 @@ def request_of(flag, body, *, stream=False, model=CLAUDE, headers=None):
 
 @dataclass
 class ConvertedCall:
-    """A request that went through, and the way back from it."""
+    """A converted request, and the conversion of its reply."""
 
     conversion: Conversion
     body: dict
@@ -178,7 +180,7 @@ class ConvertedCall:
         return self.conversion.fault(self.sent, self.caps)
 
     def whole(self, body):
-        """The client's body for a provider's."""
+        """Return the client's body for a provider's."""
         body = orjson.dumps(body) if isinstance(body, dict) else body
         body = self.conversion.provider.decoder(self.request, self.target, HEAD).whole(body)
         self.meter.whole(body)
@@ -187,7 +189,7 @@ class ConvertedCall:
         return orjson.loads(self.conversion.client.encoder(self.client_request).whole(body))
 
     def streamed(self, *chunks):
-        """The client's bytes for a provider's. Raises `UpstreamFailed`."""
+        """Return the client's bytes for a provider's. Raises `UpstreamFailed`."""
         decoder = self.conversion.provider.decoder(self.request, self.target, HEAD)
         encoder = self.conversion.client.encoder(self.client_request)
         out = []
@@ -204,7 +206,7 @@ class ConvertedCall:
         return [event] if self.translation is None else self.translation.feed(event)
 
     def events(self, *chunks):
-        """The same as the client reads them."""
+        """Return the client's events for a provider's bytes. Raises `UpstreamFailed`."""
         return read_events(self.conversion.client, self.conversion.dialect, self.streamed(*chunks))
 
 
@@ -217,14 +219,14 @@ def _own_ask(flag, dialect):
 
 
 def read_events(flag, dialect, data):
-    """Bytes of a flag's stream as events, without those that no client is shown."""
+    """Return the events of a flag's stream, without those that no client gets."""
     decoder = flag.decoder(_own_ask(flag, dialect), Target("p", flag.name, "m", dialect, Caps()), HEAD)
     events = [*decoder.feed(data), *decoder.close()]
     return [event for event in events if event.raw != b"" and event.kind and event.payload.startswith(b"{")]
 
 
 def encoded(flag, dialect, events):
-    """(kind, data) of a dialect as bytes of a provider's stream."""
+    """Return the bytes of a provider's stream of these events, (event type, data)."""
     encoder = flag.encoder(_own_ask(flag, dialect))
     return b"".join(encoder.feed(Event(kind, orjson.dumps(data))) for kind, data in events) + encoder.close()
 
@@ -234,7 +236,7 @@ _TIMES = re.compile(r'("(?:created|created_at|completed_at)": ?)\d{10}(?:\.\d+)?
 
 
 class Mask:
-    """Takes out what is made anew each time; the same id becomes the same number within one mask."""
+    """Replaces ids and times that are made anew each time; within one mask, the same id becomes the same number."""
 
     def __init__(self):
         self._numbers = {}
@@ -243,17 +245,17 @@ class Mask:
         text = _TIMES.sub(r"\g<1>0", text)
         return _IDS.sub(self._number, text)
 
-    def _number(self, found):
-        number = self._numbers.setdefault(found[0], len(self._numbers) + 1)
-        return f"{found[1]}made-{number}"
+    def _number(self, match):
+        number = self._numbers.setdefault(match[0], len(self._numbers) + 1)
+        return f"{match[1]}made-{number}"
 
 
 _OURS = re.compile(r'("p": ?")[^"]*|("latencyMs": ?)\d+')
 
 
 def without_padding(text):
-    """Without what hides the lengths of Bedrock's events, nor how long it took."""
-    return _OURS.sub(lambda found: found[1] or f"{found[2]}0", text)
+    """Return the text without the padding of Bedrock's events and without latencies."""
+    return _OURS.sub(lambda match: match[1] or f"{match[2]}0", text)
 
 
 def refusal(error: Refused):

@@ -1,10 +1,10 @@
-"""The time that a piece of work needs, whatever else the machine does: for tests of how work grows with its input."""
+"""CPU time of a piece of work, for tests of how work grows with its input."""
 
 from time import thread_time
 
 
 def cpu_seconds(work, runs=3):
-    """This thread's CPU seconds in the quickest of several runs; pauses of the garbage collector fall into others."""
+    """Return this thread's CPU seconds in the quickest of several runs, which has no pause of the garbage collector."""
     taken = []
     for _ in range(runs):
         begun = thread_time()

@@ -38,13 +38,13 @@ class Lines:
         return [entry for line in self.data.splitlines() if (entry := json.loads(line))["event"] == event]
 
     async def until(self, event, count=1):
-        """The lines of an event, once there are as many as that; lines are written by a thread of their own."""
+        """Return the lines of an event once there are `count` of them; a thread of the log writes them."""
         await eventually(lambda: len(self.entries(event)) >= count)
         return self.entries(event)
 
 
 class Reply:
-    """A reply that has been read to its end, with the methods of aiohttp's."""
+    """A reply that has been read to its end, with the methods of an aiohttp response."""
 
     def __init__(self, response, body):
         self.status = response.status
@@ -80,23 +80,23 @@ class Gate:
             return Reply(response, await response.read())
 
     async def sessions(self):
-        """The sessions, once what was written has reached the store."""
+        """Return the sessions, once all records have reached the store."""
         await self.running.gateway.follower.flush()
         return (await (await self.get("/api/sessions")).json())["sessions"]
 
     async def log_is_written(self):
-        """Wait until all that was logged so far is among the lines: a thread of the log's own writes them in order."""
+        """Wait until everything logged so far is among the lines; a thread of the log writes them in order."""
         mark = f"test.mark_{len(self.lines.data)}"
         self.running.gateway.log.info(mark)
         await self.lines.until(mark)
 
     async def calls(self, count=1):
-        """The log's records, once there are as many as that."""
+        """Return the log's records of calls once there are `count` of them."""
         for _ in range(200):
-            if len(found := self.lines.entries("call.finished")) >= count:
-                return found
+            if len(records := self.lines.entries("call.finished")) >= count:
+                return records
             await asyncio.sleep(0.01)
-        raise AssertionError(f"{len(found)} calls were recorded, not {count}")
+        raise AssertionError(f"{len(records)} calls were recorded, not {count}")
 
 
 def bedrock(url, *, flags=("bedrock_model_invoke", "bedrock_converse"), models=(HAIKU, SONNET, NOVA), **more):

@@ -1,4 +1,4 @@
-"""What an attacker's client needs: bytes of its own choice on a connection, and everything that comes back."""
+"""An attacker's client: any bytes on a connection, and everything that comes back."""
 
 import asyncio
 import json
@@ -19,12 +19,12 @@ CLAUDE = {
     "messages": [{"role": "user", "content": "hello"}],
 }
 OUR_HEADERS = {"accept", "accept-encoding", "authorization", "content-length", "content-type", "host", "user-agent"}
-"""All that a request to the simulated Bedrock has, when nobody's grant or provider adds a header."""
+"""The headers of a request to the simulated Bedrock when no grant and no provider adds one."""
 _STATUS = re.compile(rb"HTTP/[0-9]\.[0-9] ([0-9]{3}) [A-Z]")
 
 
 def place(running, at=0):
-    """Host and port of a listener."""
+    """Return host and port of a listener."""
     url = urlsplit(running.running.urls[at])
     return url.hostname, url.port
 
@@ -34,7 +34,7 @@ async def connected(running, *, at=0, **options):
 
 
 def request(line="GET /api/whoami HTTP/1.1", *headers, host="localhost", body=b""):
-    """The bytes of a request; lines of headers as they are to stand there."""
+    """Return the bytes of a request; header lines are written as they are."""
     named = [] if host is None else [b"Host: " + _bytes(host)]
     return b"\r\n".join([_bytes(line), *named, *map(_bytes, headers), b"", body])
 
@@ -49,7 +49,7 @@ def _bytes(text):
 
 
 async def heard(raw, data, seconds=5):
-    """Send, and read until the other end closes."""
+    """Send the bytes, and return everything up to the close of the other end."""
     raw.writer.write(data)
     with suppress(ConnectionError):
         return await asyncio.wait_for(raw.reader.read(-1), seconds)
@@ -61,10 +61,10 @@ def statuses(answer):
 
 
 def text_of(seen):
-    """Everything of a request that arrived at a provider."""
+    """Return everything of a request that arrived at a provider."""
     return f"{seen.method} {seen.path}?{seen.query} {seen.headers} {seen.body!r}"
 
 
 def crashes(running):
-    """Lines of the log that tell of a fault of ours."""
+    """Return the lines of the log that report a fault of the gateway."""
     return [entry for name in ("call.crashed", "http.error") for entry in running.lines.entries(name)]

@@ -1,4 +1,4 @@
-"""Faults for JSON values: every place that there is, and a copy with something else there."""
+"""Faults in JSON values: the path of every member, and a copy with another value at a path."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def paths(value: Any, path: Path = ()) -> Iterator[Path]:
 
 
 def changed(value: Any, path: Path, junk: Any) -> Any:
-    """A copy with `junk` at the path, or without what is there for `MISSING`."""
+    """Return a copy with `junk` at the path; for `MISSING` the member is removed."""
     copy = orjson.loads(orjson.dumps(value))
     inner = copy
     for name in path[:-1]:

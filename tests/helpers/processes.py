@@ -1,4 +1,4 @@
-"""The command in a process of its own, for tests that see it as operators do."""
+"""The `irisgate` command in a process of its own, as operators run it."""
 
 import asyncio
 import os
@@ -24,7 +24,7 @@ def environment(tmp_path, **more):
 
 
 async def irisgate(tmp_path, *arguments, **more):
-    """Run a command to its end: status, standard output, standard error."""
+    """Run a command to its end, and return its status, standard output and standard error."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "gateway", *arguments, cwd=tmp_path, env=environment(tmp_path, **more),
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
@@ -48,11 +48,11 @@ class Served:
             self.lines.append(line.decode().rstrip())
 
     async def line(self, pattern):
-        """The first line of standard output that matches, once it is there."""
+        """Return the first line of standard output that matches, once it is there."""
         for _ in range(500):
             for line in self.lines:
-                if found := re.search(pattern, line):
-                    return found
+                if match := re.search(pattern, line):
+                    return match
             await asyncio.sleep(0.02)
         raise AssertionError(f"no line matches {pattern}: {self.lines}")
 

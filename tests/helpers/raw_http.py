@@ -1,4 +1,4 @@
-"""HTTP over connections that a test holds in its hand: their addresses, their first bytes, their end."""
+"""HTTP over connections whose addresses, first bytes and end a test controls."""
 
 import asyncio
 import json
@@ -8,7 +8,7 @@ from contextlib import suppress
 
 
 class Raw:
-    """One connection, for one request after the other."""
+    """One connection that carries one request after the other."""
 
     opened = []  # noqa: RUF012 (of the running test; its fixture closes them)
 
@@ -42,7 +42,7 @@ class Raw:
         return self.writer.get_extra_info("sockname")[1]
 
     async def ask(self, path, body=None, *, method=None, host="127.0.0.1", headers=()):
-        """Status, headers by lower-case name, and the body."""
+        """Return the status, the headers by lower-case name, and the body."""
         data = b"" if body is None else json.dumps(body).encode() if isinstance(body, dict | list) else body
         lines = [f"{method or ('GET' if body is None else 'POST')} {path} HTTP/1.1", f"Host: {host}"]
         lines += [f"{name}: {value}" for name, value in headers]
@@ -67,7 +67,7 @@ class Raw:
         return b"".join(parts)
 
     async def ended(self):
-        """Whether the other end closes, or breaks off, without another byte."""
+        """Report whether the other end closes or breaks off without another byte."""
         try:
             return await asyncio.wait_for(self.reader.read(1), 10) == b""
         except ConnectionError:

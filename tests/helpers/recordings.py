@@ -1,4 +1,4 @@
-"""Recorded Bedrock traffic, read from beside the checkout where it is there."""
+"""Recorded Bedrock traffic, read from a folder beside the checkout if there is one."""
 
 import base64
 import json
@@ -10,7 +10,7 @@ FOLDER = Path(__file__).resolve().parents[3] / "shared" / "recorded-bedrock"
 
 
 def exchanges(*operations, status=None):
-    """Parameters of a test, one for each recorded exchange of these operations; a skip where there are none.
+    """Return the parameters of a test, one for each recorded exchange of these operations, or a skip if there are no recordings.
 
     A request that was not kept as an object was damaged when it was recorded.
     """
@@ -29,7 +29,7 @@ def exchanges(*operations, status=None):
 
 
 def served(exchange):
-    """Bytes and content type of the recorded reply; JSON as it is written here, since its own spacing was not kept."""
+    """Return the bytes and content type of the recorded reply; JSON is written anew, since its own spacing was not kept."""
     content_type = exchange["headers"]["content-type"]
     if "response_base64" in exchange:
         return base64.b64decode(exchange["response_base64"]), content_type

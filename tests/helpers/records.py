@@ -1,4 +1,4 @@
-"""Records for the tests of all that keeps or shows them."""
+"""Records of calls, and a store and a log to put them in."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def record(**changes: Any) -> Record:
 
 
 class Kept(SqliteStore):
-    """A store that is written to by hand: what is put is there after a flush."""
+    """A store that a test writes to: a record that was put is there after a flush."""
 
     def __init__(self, path) -> None:
         super().__init__(path)
@@ -67,6 +67,6 @@ class Kept(SqliteStore):
 
 
 def logger() -> tuple[Logger, io.BytesIO]:
-    """A logger, and what it wrote."""
+    """Return a logger and the output that it writes to."""
     out = io.BytesIO()
     return configure(out, json=True), out

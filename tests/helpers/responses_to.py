@@ -1,7 +1,4 @@
-"""What the tests of the conversions from the Responses API share: asks, and judges of both sides.
-
-What goes to a provider is judged by that provider's own judge; what goes to the client by the types of OpenAI's SDK.
-"""
+"""Requests for tests of the translators from the Responses API; the judges are those of the upstream dialects."""
 
 from __future__ import annotations
 
@@ -65,7 +62,7 @@ def tool(name: str = "look", **more: Any) -> dict[str, Any]:
 
 
 def comparable(response: dict[str, Any]) -> dict[str, Any]:
-    """Without what differs between two replies that say the same: ids of ours and times."""
+    """Return a response without the gateway's own ids and times, which differ between two equal replies."""
     stripped = {key: value for key, value in response.items() if key not in {"id", "created_at", "completed_at"}}
     stripped["output"] = [{key: value for key, value in item.items() if key != "id"} for item in response["output"]]
     return stripped

@@ -1,4 +1,4 @@
-"""Files and schemas that requests of every dialect hold, and what dialects have in common in writing them."""
+"""Files and schemas for requests of every dialect, and two helpers that the clients share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EPHEMERAL = {"type": "ephemeral"}
 
 
 def marked(block, ttl):
-    """A block with a cache mark: None for none, "" for one without a lifetime."""
+    """Return a block with a cache mark: None adds none, "" adds one without a lifetime."""
     if ttl is None:
         return block
     return {**block, "cache_control": {**EPHEMERAL, "ttl": ttl} if ttl else EPHEMERAL}

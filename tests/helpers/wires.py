@@ -1,6 +1,6 @@
-"""Every conversion through the whole gateway: each client's dialect to a simulated provider of each flag, over sockets.
+"""Every conversion through the whole gateway, over sockets: a client of each flag, and a simulated provider of each flag.
 
-The conversions are those that the gateway itself lists, so that a new one is tried without being named here.
+The gateway lists the conversions, so that a new one is tried without being named here.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ CLAUDES = ("anthropic_messages", "bedrock_model_invoke", "bedrock_converse")
 
 @dataclass(frozen=True)
 class Wire:
-    """A conversion: the client's flag, the provider's, and the dialect in which the provider is spoken to."""
+    """A conversion: the flags of the client and the provider, and the upstream dialect."""
 
     client: str
     provider: str
@@ -59,17 +59,17 @@ WIRES = [
 
 
 def wires(*, clients=None, providers=None):
-    """A parameter `wire` of a test: each conversion between these flags, by default all."""
-    found = [
+    """Parametrize a test with `wire`: each conversion between these flags, by default all."""
+    chosen = [
         wire
         for wire in WIRES
         if (clients is None or wire.client in clients) and (providers is None or wire.provider in providers)
     ]
-    return pytest.mark.parametrize("wire", found, ids=[f"{wire.client}-{wire.provider}" for wire in found])
+    return pytest.mark.parametrize("wire", chosen, ids=[f"{wire.client}-{wire.provider}" for wire in chosen])
 
 
 class Line:
-    """One conversion that is open: the gateway, and the provider behind it."""
+    """A running gateway with the simulated provider of one conversion."""
 
     def __init__(self, wire, gw, simulated):
         self.wire = wire
@@ -117,7 +117,7 @@ async def line(wire, state, **options):
 
 
 def framed(provider, events):
-    """Bytes and content type of a stream of this provider's; events are (type, data) in its dialect."""
+    """Return the bytes and the content type of a provider's stream; events are (event type, data) in its dialect."""
     if provider.startswith("bedrock_"):
         return b"".join(_frame(provider, kind, data) for kind, data in events), "application/vnd.amazon.eventstream"
     frames = [sse.encode(json.dumps(data).encode(), data.get("type", "")) for _, data in events]

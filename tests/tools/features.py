@@ -1,8 +1,8 @@
-"""What each conversion does with each feature of a client's dialect: found by asking, for the table of `deploy/compatibility.md`.
+"""The fate of each feature of a client's dialect on each conversion, found by trying, for the table of `deploy/compatibility.md`.
 
-A feature is a pair of requests, without it and with it. A conversion that names the difference among its losses drops it
-aloud; one that sends something else carries it; both at once is a part of it. The model is one that has the feature,
-since what a model lacks is no matter of the conversion. No conversion is named here.
+A feature is a pair of requests, without it and with it. A conversion that reports the difference drops it; one that sends
+something else carries it; one that does both carries a part of it. The model has the feature, because a model's lack is not
+the conversion's. No conversion is named here.
 """
 
 from collections import defaultdict
@@ -27,7 +27,7 @@ ABLE = {
     "anthropic_messages": {"mid_system": True},
     "bedrock_converse": {"mid_system": True},
 }
-"""Over the models of `ways.py`, by the upstream's dialect."""
+"""Capabilities that replace those of the models in `helpers/conversion.py`, by upstream dialect."""
 NONE, CARRIED, PART, DROPPED, REFUSED = "–", "carried", "in part", "dropped", "refused"
 
 CHAT, RESPONSES, MESSAGES, CONVERSE = BASES
@@ -64,26 +64,26 @@ def _said(*blocks):
 
 def _chat_calls():
     calls = [{"id": f"c{n}", "type": "function", "function": {"name": "look", "arguments": "{}"}} for n in (1, 2)]
-    told = [{"role": "tool", "tool_call_id": f"c{n}", "content": "Here."} for n in (1, 2)]
-    return _tools(CHAT) | {"messages": [*BASES[CHAT]["messages"], {"role": "assistant", "tool_calls": calls}, *told]}
+    results = [{"role": "tool", "tool_call_id": f"c{n}", "content": "Here."} for n in (1, 2)]
+    return _tools(CHAT) | {"messages": [*BASES[CHAT]["messages"], {"role": "assistant", "tool_calls": calls}, *results]}
 
 
 def _input_calls():
     calls = [{"type": "function_call", "call_id": f"c{n}", "name": "look", "arguments": "{}"} for n in (1, 2)]
-    told = [{"type": "function_call_output", "call_id": f"c{n}", "output": "Here."} for n in (1, 2)]
-    return _tools(RESPONSES) | {"input": [{"role": "user", "content": "Hi"}, *calls, *told]}
+    results = [{"type": "function_call_output", "call_id": f"c{n}", "output": "Here."} for n in (1, 2)]
+    return _tools(RESPONSES) | {"input": [{"role": "user", "content": "Hi"}, *calls, *results]}
 
 
 def _messages_calls(**more):
     calls = [{"type": "tool_use", "id": f"c{n}", "name": "look", "input": {}} for n in (1, 2)]
-    told = [{"type": "tool_result", "tool_use_id": f"c{n}", "content": "Here.", **more} for n in (1, 2)]
-    return _tools(MESSAGES) | _talk("Hi", calls, told)
+    results = [{"type": "tool_result", "tool_use_id": f"c{n}", "content": "Here.", **more} for n in (1, 2)]
+    return _tools(MESSAGES) | _talk("Hi", calls, results)
 
 
 def _converse_calls(**more):
     calls = [{"toolUse": {"toolUseId": f"c{n}", "name": "look", "input": {}}} for n in (1, 2)]
-    told = [{"toolResult": {"toolUseId": f"c{n}", "content": [{"text": "Here."}], **more}} for n in (1, 2)]
-    return _tools(CONVERSE) | _talk([{"text": "Hi"}], calls, told)
+    results = [{"toolResult": {"toolUseId": f"c{n}", "content": [{"text": "Here."}], **more}} for n in (1, 2)]
+    return _tools(CONVERSE) | _talk([{"text": "Hi"}], calls, results)
 
 
 def _thought(*blocks):
@@ -356,13 +356,13 @@ def verdict(conversion, name):
     base = BASES[conversion.dialect]
     plain = conversion.call(base | (without[0] if without else {}), caps=caps)
     try:
-        asked = conversion.call(base | with_it, caps=caps, headers=headers)
+        with_feature = conversion.call(base | with_it, caps=caps, headers=headers)
     except Refused:
         return REFUSED
-    assert asked.fault is None, asked.fault
-    lost = set(asked.dropped) - set(plain.dropped)
-    carried = (asked.sent, asked.upstream_request.headers) != (plain.sent, plain.upstream_request.headers)
-    assert lost or carried, "neither carried nor told"
+    assert with_feature.fault is None, with_feature.fault
+    lost = set(with_feature.dropped) - set(plain.dropped)
+    carried = (with_feature.sent, with_feature.upstream_request.headers) != (plain.sent, plain.upstream_request.headers)
+    assert lost or carried, "neither carried nor reported"
     return PART if lost and carried else DROPPED if lost else CARRIED
 
 
@@ -380,9 +380,9 @@ def table():
     return "\n".join(lines)
 
 
-def _cell(found, name):
+def _cell(conversions_of_client, name):
     by_word = defaultdict(list)
-    for conversion in found:
+    for conversion in conversions_of_client:
         by_word[verdict(conversion, name)].append(LABELS[conversion.provider.name])
     words = sorted(by_word, key=lambda word: -len(by_word[word]))
     return "; ".join([words[0], *(f"{', '.join(by_word[word])}: {word}" for word in words[1:])])

@@ -1,0 +1,99 @@
+"""The stages of a stream, the stopwatch of an attempt, and the number of requests that a call sent."""
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+
+from gateway.call.chain import Batch, Stopwatch
+from gateway.call.middleware import meter, translate
+from gateway.contract.errors import BadFrame, Truncated
+from gateway.contract.flag import Event
+from gateway.contract.losses import Way
+from tests.helpers.gateway import HAIKU, bedrock, gate
+
+GOOD, BAD = Event("good", b"1"), Event("bad", b"2")
+CUT = Truncated()
+
+
+def read(event):
+    if event is BAD:
+        raise BadFrame("this event cannot be read")
+    return [event]
+
+
+class Translation:
+    """Passes events on, cannot read the bad one, and adds one at the end."""
+
+    def feed(self, event):
+        return read(event)
+
+    def close(self):
+        return [GOOD]
+
+
+async def upstream(*batches):
+    for batch in batches:
+        yield batch
+
+
+async def translated(*batches):
+    return [batch async for batch in translate._translated(Translation(), upstream(*batches))]
+
+
+async def metered(way, *batches):
+    candidate = SimpleNamespace(way=way, flag=SimpleNamespace(output_bytes=lambda event: len(read(event))))
+    attempt = SimpleNamespace(candidate=candidate, delivered=None)
+    found = meter._metered(attempt, SimpleNamespace(feed=read), upstream(*batches))
+    return [batch async for batch in found], attempt.delivered
+
+
+async def test_a_translated_stream_that_is_complete_has_the_translations_end():
+    assert await translated(Batch([GOOD]), Batch([GOOD, GOOD])) == [Batch([GOOD]), Batch([GOOD, GOOD]), Batch([GOOD])]
+
+
+async def test_a_fault_of_the_upstream_passes_the_translation_behind_the_events_before_it():
+    assert await translated(Batch([GOOD], CUT)) == [Batch([GOOD], CUT)]
+    assert await translated(Batch((), CUT)) == [Batch([], CUT)]
+
+
+async def test_events_before_one_that_cannot_be_translated_are_in_the_batch_with_the_fault():
+    (batch,) = await translated(Batch([GOOD, BAD, GOOD]), Batch([GOOD]))
+    assert batch.events == [GOOD]
+    assert isinstance(batch.fault, BadFrame)
+
+
+async def test_an_event_that_the_meter_cannot_read_ends_a_conversion_and_no_native_stream():
+    (batch,), delivered = await metered(Way.TRANSLATED, Batch([GOOD, BAD, GOOD]), Batch([GOOD]))
+    assert (batch.events, type(batch.fault), delivered) == ([GOOD], BadFrame, 1)
+    batches, delivered = await metered(Way.NATIVE, Batch([GOOD, BAD, GOOD]), Batch([GOOD], CUT))
+    assert (batches, delivered) == ([Batch([GOOD, BAD, GOOD]), Batch([GOOD], CUT)], 3)
+
+
+async def test_a_stopwatch_counts_the_time_of_a_wait_that_fails():
+    async def failing():
+        await asyncio.sleep(0.02)
+        raise CUT
+
+    stopwatch = Stopwatch()
+    with pytest.raises(Truncated):
+        await stopwatch.wait(failing())
+    assert stopwatch.waited >= 0.02
+
+
+@pytest.mark.parametrize(
+    ("provider", "body", "attempts"),
+    [
+        ({}, {}, 1),
+        ({}, {"model": "unknown"}, 0),
+        ({"on_loss": "refuse"}, {"seed": 1}, 0),
+        ({"baseurl": "http://127.0.0.1:9"}, {}, 0),
+    ],
+    ids=["answered", "refused", "refused for a loss", "not reached"],
+)
+async def test_attempts_are_the_requests_that_were_sent(tmp_path, bedrock_sim, provider, body, attempts):
+    chat = {"model": HAIKU, "messages": [{"role": "user", "content": "hello"}], **body}
+    async with gate(tmp_path, {"b": bedrock(bedrock_sim.url, **provider)}) as gw:
+        await gw.post("/v1/chat/completions", chat)
+        (call,) = await gw.calls()
+    assert call["attempts"] == attempts

@@ -4,7 +4,7 @@ import re
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.contract.errors import BadFrame
@@ -71,6 +71,9 @@ def by_the_specification(data):
 PIECES = [b"data: x", b"data:  y", b"data", b"event: e", b":", b"\r", b"\n", b"\r\n", b"\n\n", b"\r\r", b"\r\n\r\n"]
 
 
+@example(b"data: x\r\ndata: y\r\n\r\n", [])
+@example(b"data: x\n\rdata: y\r\n\rdata: z\r\r", [])
+@example(b"data: x\r\n\r\ndata: y\r\n\r\n", [10, 20])
 @given(st.lists(st.sampled_from(PIECES), max_size=20).map(b"".join), st.lists(st.integers(0, 100), max_size=12))
 def test_lines_may_end_in_all_three_ways_and_be_cut_anywhere(data, cuts):
     found, decoder = frames(*chunked(data, cuts))

@@ -1,5 +1,5 @@
-"""Who is calling (`identity/`) and what they may do (`grants.py`).
+"""Identities of callers (`identity/`) and their access (`grants.py`).
 
-Import `Grants` from `grants.py` and `Identity` from `identity/caller.py`. Nothing here reads a body, knows a
-provider's address or decides how a refusal is worded.
+Import `Grants` and `Access` from `grants.py` and `Identity` from `identity/caller.py`. Nothing here reads a body, knows
+a provider's address or words a refusal of a model.
 """

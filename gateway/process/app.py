@@ -38,7 +38,7 @@ from gateway.money.quotas.ledger import Charge
 from gateway.store.bodies import Bodies
 from gateway.store.entries import Balance, Entry
 from gateway.store.follower import JournalFollower
-from gateway.store.journal import Journal, see_that_it_is_free
+from gateway.store.journal import Journal, require_unlocked
 from gateway.store.sqlite import SqliteStore
 from gateway.telemetry.log import Logger
 from gateway.telemetry.metrics import Metrics
@@ -118,9 +118,9 @@ def _gateway(config: Config, registry: Registry, state: Path, log: Logger) -> Ga
     metrics = Metrics(config)
     database = _database(config, state)
     # a newer release would migrate the store under an older one's feet
-    see_that_it_is_free(state / "journal")
+    require_unlocked(state / "journal")
     store = SqliteStore(database)
-    journal = Journal(state / "journal", log, after=store.begun.segment)
+    journal = Journal(state / "journal", log, after=store.start_offset.segment)
     follower = JournalFollower(journal, store, log, retention=current.call_retention)
     bodies = Bodies(database.with_name(f"{database.name}-bodies"), log, current.body_retention)
 

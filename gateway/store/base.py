@@ -1,6 +1,6 @@
-"""What is kept of calls and sessions, and what every store must do for it.
+"""The protocol of a store of calls and sessions, and its values.
 
-The protocol and its values; how rows lie on a disk is a store's own affair. Nothing here does I/O.
+Nothing here does I/O, and nothing here knows how rows are stored.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class StoreFailed(Exception):
 
 
 class BadCursor(ValueError):
-    """A cursor that no page ever gave out."""
+    """A cursor that no page returned."""
 
 
 class Ambiguous(LookupError):
@@ -50,11 +50,11 @@ class Totals:
 
     @property
     def cost(self) -> int | None:
-        """Nanodollars; None when nothing is known of what was spent, so that unknown never looks like free."""
+        """Nanodollars; None where no cost is known, because an unknown cost must not look like 0."""
         return None if self.cost_unknown_calls and not self.known_cost else self.known_cost
 
     def totals(self) -> dict[str, Any]:
-        """The sums as the API shows them."""
+        """Return the sums as the API shows them."""
         return {
             "calls": self.calls,
             "failed": self.failed,
@@ -67,26 +67,27 @@ class Totals:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session(Totals):
-    """The calls that belong together. The key is (identity, id): an id alone comes from the client."""
+    """Calls that belong together. The key is (identity, id), because clients choose ids."""
 
     id: str
     identity: str
     agent: str
-    """Of the last call, like `provider`."""
+    """Agent of the last call."""
     provider: str
-    """"" when every call was refused."""
+    """Provider of the last call that reached one; "" when every call was refused."""
     providers: tuple[str, ...]
-    """All that served it, the last used first, like `models`."""
+    """Providers that served the session, the last used first."""
     models: tuple[str, ...]
+    """Models that served the session, the last used first."""
     started_at: float
     """Unix time at which the first request came."""
     last_at: float
     """Unix time at which the last reply ended."""
     tools: Mapping[str, int]
-    """How often the models called each tool."""
+    """Number of calls of each tool by the models."""
 
     def as_dict(self) -> dict[str, Any]:
-        """The session as the API shows it."""
+        """Return the session as the API shows it."""
         return {
             "id": self.id,
             "identity": self.identity,
@@ -104,34 +105,36 @@ class Session(Totals):
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """Some rows of a list, newest first, and where the next ones start."""
+    """Some rows of a list, newest first, and the cursor of the next page."""
 
     rows: tuple[T, ...]
     next: str | None
-    """Opaque; None at the end of the list."""
+    """An opaque cursor; None at the end of the list."""
 
 
 class JournalOffset(NamedTuple):
-    """Where a line of the journal begins: the number of its file, and the bytes before it."""
+    """The position of a line in the journal."""
 
     segment: int = 0
-    offset: int = 0
+    """Number of the file."""
+    byte: int = 0
+    """Bytes of the file before the line."""
 
 
 GROUPS: Final = ("user", "provider", "model", "agent", "day", "hour")
-"""What usage can be grouped by."""
+"""Names of the columns by which usage can be grouped."""
 
 
 @dataclass(frozen=True, slots=True)
 class UsageQuery:
-    """Which calls are summed, and into which rows."""
+    """A selection of calls, and the columns by which their sums are grouped."""
 
     by: tuple[str, ...] = ()
-    """Some of `GROUPS`; one row for everything without any."""
+    """Some of `GROUPS`; without any, all calls are one row."""
     since: float | None = None
     """Unix time in seconds, the beginning of a day, or of an hour where hours are asked for; None: no bound."""
     until: float | None = None
-    """As `since`, and not included."""
+    """Exclusive end, in the same form as `since`."""
     identity: str | None = None
     provider: str | None = None
     model: str | None = None
@@ -143,11 +146,11 @@ class UsageRow(Totals):
     """Sums of the calls of one group."""
 
     group: Mapping[str, str]
-    """The query's `by` to this row's values; days as 2026-11-23, hours as 2026-11-23T12:00Z."""
+    """Values of the row by the query's columns; days as 2026-11-23, hours as 2026-11-23T12:00Z."""
     duration_ms: int
 
     def as_dict(self) -> dict[str, Any]:
-        """The row as the API shows it."""
+        """Return the row as the API shows it."""
         return {**self.group, **self.totals(), "duration_ms": self.duration_ms}
 
 
@@ -157,21 +160,23 @@ ALL_ROWS: Final[Filters] = MappingProxyType({})
 
 
 class Store(Protocol):
-    """Keeps what the journal says. Every method is called on the event loop and blocks it never.
+    """A store of the journal's entries.
 
-    Written so that a store outside of the process, which several gateways share, can stand in its place: all waiting
-    is awaited, rows and the place that they were read at change together, and nothing is promised about threads.
-    Everything raises `StoreFailed` where the store cannot be reached.
+    - Every method is called on the event loop and never blocks it.
+    - Every method raises `StoreFailed` where the store cannot be reached.
+    - Rows and the journal's offset change in one transaction.
+
+    Nothing is promised about threads, so that a store outside of the process, shared by several gateways, fits too.
     """
 
     @property
-    def begun(self) -> JournalOffset:
-        """Up to where the journal had been taken over when the store was opened."""
+    def start_offset(self) -> JournalOffset:
+        """Offset up to which the journal was applied when the store was opened."""
 
-    async def write(self, entries: Sequence[Entry], place: JournalOffset) -> None:
-        """Take entries over, and that the journal was read up to `place`: all of it or nothing. A call counts once.
+    async def write(self, entries: Sequence[Entry], offset: JournalOffset) -> None:
+        """Write entries, and the offset up to which the journal is applied: all of it or nothing.
 
-        Texts and lists are bounded, as `entries.decode` gives them.
+        A call counts once, however often it is written. Texts and lists are bounded by `entries.decode`.
         """
 
     async def sessions(
@@ -183,7 +188,7 @@ class Store(Protocol):
         """
 
     async def session(self, identity: str | None, session_id: str) -> Session | None:
-        """One session. Raises `Ambiguous` where the identity is None and several callers have one of this id."""
+        """Return one session. Raises `Ambiguous` if the identity is None and several callers have this id."""
 
     async def calls(
         self,
@@ -199,28 +204,28 @@ class Store(Protocol):
         """
 
     async def call(self, identity: str | None, call_id: str) -> Record | None:
-        """One call, of one caller or of any."""
+        """Return one call, of one caller or of any."""
 
     async def usage(self, query: UsageQuery) -> Sequence[UsageRow]:
-        """Sums from the roll-ups, in the order of their groups; at most `MAX_ROWS`."""
+        """Return sums from the roll-ups, in the order of their groups; at most `MAX_ROWS`."""
 
     async def balances(self) -> Sequence[Balance]:
-        """What the last change left in each quota bucket."""
+        """Return the balance of each quota bucket after its last change."""
 
     async def expire(self, before: float, limit: int) -> int:
-        """Delete at most `limit` of the calls that began before `before` (Unix time), and sessions that end there.
+        """Delete at most `limit` calls that began before `before` (Unix time), and sessions that ended before it.
 
-        Gives the number of calls. Roll-ups stay.
+        Return the number of deleted calls. Roll-ups stay.
         """
 
     async def close(self) -> None:
-        """Let go of the store."""
+        """Close the store."""
 
 
 MAX_ROWS: Final = 5_000
-"""Of one answer about usage."""
+"""Most rows of one answer about usage."""
 
 
 def rfc3339(at: float) -> str:
-    """Unix time as UTC text with milliseconds."""
+    """Return Unix time as UTC text with milliseconds."""
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

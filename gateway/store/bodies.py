@@ -1,9 +1,12 @@
-"""The bodies of calls, in an SQLite file of their own beside the store, where the configuration asks for them.
+"""Bodies of calls, in an SQLite file of their own beside the store, where the configuration asks for them.
 
-Apart from the calls, since they are large, private, and go first: a thread of this file's own writes them from a
-bounded queue. Calls are never lost; **bodies may be**: what waits when the process is killed, what comes while the
-queue is full, and what a full or broken disk refuses. The log says how many. With a retention of zero nothing is
-written, and what was there is deleted. What a capture is, is in `call/capture.py`.
+- They are apart from calls because they are large, private, and expire first.
+- A thread of this file writes them from a bounded queue.
+- Calls are never lost, but **bodies may be**: those in the queue when the process is killed, those that come while the
+  queue is full, and those that the disk refuses. The log counts them.
+- With a retention of zero nothing is written, and existing bodies are deleted.
+
+A call gathers its bodies in `call/capture.py`.
 """
 
 from __future__ import annotations
@@ -27,21 +30,21 @@ from gateway.store.file import BUSY_SECONDS
 from gateway.telemetry.log import Logger
 
 MAX_WAITING: Final = 32 * 1024 * 1024
-"""Bytes of bodies that wait for the disk; what comes on top of it is lost."""
+"""Most bytes of bodies that wait for the disk; bodies beyond that are lost."""
 OVERHEAD: Final = 4096
-"""Bytes that a capture counts for beside its bodies: its headers."""
+"""Bytes that a capture counts for beside its bodies, because it has headers."""
 GATHER_SECONDS: Final = 0.05
-"""How long a body waits for others, so that a busy second is at most 20 commits."""
+"""Seconds that a body waits for others, so that a busy second has at most 20 commits."""
 BATCH: Final = 200
-"""Bodies that are written, or deleted, in one transaction."""
-EXPIRE_EVERY: Final = 10.0
-"""Seconds between two looks for what is too old, once nothing is left to delete."""
-TELL_EVERY: Final = 10.0
+"""Most bodies that are written or deleted in one transaction, because it holds the lock."""
+EXPIRE_SECONDS: Final = 10.0
+"""Seconds between two searches for expired bodies, once all of them are deleted."""
+REPORT_SECONDS: Final = 10.0
 """Seconds between two log lines about bodies that were lost."""
 FREE_PAGES: Final = 5000
 """Pages of 4 KiB that the file gives back after a deletion."""
 CLOSE_SECONDS: Final = 5.0
-"""How long the end of the process waits for what is not written yet."""
+"""Seconds that the end of the process waits for bodies that are not written yet."""
 
 _VERSION: Final = 1
 _SCHEMA: Final = """
@@ -76,8 +79,8 @@ class Bodies:
         self._too_fast = 0
         self._unwritten = 0
         self._reason = ""
-        self._told = 0
-        self._tell_at = 0.0
+        self._reported = 0
+        self._report_at = 0.0
         self._expire_at = 0.0
         self._thread = threading.Thread(target=self._run, name="bodies", daemon=True)
 
@@ -85,7 +88,7 @@ class Bodies:
         self._thread.start()
 
     def put(self, capture: Capture) -> None:
-        """Take a call's bodies. Never raises and never waits; of the event loop's thread only."""
+        """Queue a call's bodies. Never raises and never waits; only for the event loop's thread."""
         size = capture.size + OVERHEAD
         if self._put_bytes - self._taken_bytes + size > MAX_WAITING:
             self._too_fast += 1
@@ -94,11 +97,11 @@ class Bodies:
         self._queue.put(capture)
 
     async def of(self, call: str, identity: str | None) -> CapturedBodies | None:
-        """The bodies of a call of this login, or of anybody's for None. Raises `StoreFailed`."""
+        """Return the bodies of a call, if it is of this login; None is any login. Raises `StoreFailed`."""
         return await asyncio.to_thread(self._read, call, identity)
 
     def close(self) -> None:
-        """Write what is left to write."""
+        """Write the rest of the queue, and end the thread."""
         if self._thread.is_alive():
             self._queue.put(None)
             self._thread.join(CLOSE_SECONDS)
@@ -106,15 +109,15 @@ class Bodies:
     def _run(self) -> None:
         going = True
         while going:
-            captures, going = self._gathered()
+            captures, going = self._gather()
             if captures:
                 self._write(captures)
-            self._tell(at_once=not going)
+            self._report_lost(at_once=not going)
             if monotonic() >= self._expire_at:
                 self._expire_at = monotonic() + self._expire()
 
-    def _gathered(self) -> tuple[list[Capture], bool]:
-        """What has come, after a wait for it; False when it is the last."""
+    def _gather(self) -> tuple[list[Capture], bool]:
+        """Wait for bodies and return a batch; False says that it is the last one."""
         captures: list[Capture] = []
         end = self._expire_at
         while len(captures) < BATCH:
@@ -134,7 +137,7 @@ class Bodies:
             # a retention of zero may have come while they waited
             if self._retention() != 0:
                 rows = [_row(capture.redacted()) for capture in captures]
-                with self._connected() as connection, _transaction(connection):
+                with self._connect() as connection, _transaction(connection):
                     connection.executemany(_INSERT, rows)
         except StoreFailed as error:
             self._unwritten += len(captures)
@@ -142,23 +145,23 @@ class Bodies:
         finally:
             self._taken_bytes += sum(capture.size + OVERHEAD for capture in captures)
 
-    def _tell(self, *, at_once: bool) -> None:
-        """Log what was lost since it was told last; a broken disk is not told of with every call."""
+    def _report_lost(self, *, at_once: bool) -> None:
+        """Log the bodies lost since the last report; a broken disk is not reported with every call."""
         lost = self._unwritten + self._too_fast
-        if lost > self._told and (at_once or monotonic() >= self._tell_at):
+        if lost > self._reported and (at_once or monotonic() >= self._report_at):
             reason = self._reason or "they came faster than they could be written"
-            self._log.error("bodies.lost", lost=lost - self._told, reason=reason)
-            self._told = lost
+            self._log.error("bodies.lost", lost=lost - self._reported, reason=reason)
+            self._reported = lost
             self._reason = ""
-            self._tell_at = monotonic() + TELL_EVERY
+            self._report_at = monotonic() + REPORT_SECONDS
 
     def _expire(self) -> float:
-        """Delete some of what is too old. Seconds until the next look."""
+        """Delete a batch of expired bodies; return the seconds until the next search."""
         retention = self._retention()
         if retention is None or not self._path.exists():
-            return EXPIRE_EVERY
+            return EXPIRE_SECONDS
         try:
-            with self._connected() as connection:
+            with self._connect() as connection:
                 before = time() - retention
                 with _transaction(connection):
                     deleted = connection.execute(_DELETE, (before, BATCH)).rowcount
@@ -167,24 +170,24 @@ class Bodies:
                     connection.executescript(f"PRAGMA incremental_vacuum({FREE_PAGES})")
         except StoreFailed as error:
             self._log.error("bodies.expire_failed", reason=str(error))
-            return EXPIRE_EVERY
-        return GATHER_SECONDS if deleted == BATCH else EXPIRE_EVERY
+            return EXPIRE_SECONDS
+        return GATHER_SECONDS if deleted == BATCH else EXPIRE_SECONDS
 
     def _read(self, call: str, identity: str | None) -> CapturedBodies | None:
         retention = self._retention()
         if retention == 0 or not self._path.exists():
             return None
-        # what is too old and not deleted yet is not shown
+        # expired bodies that are not deleted yet are not shown
         since = 0.0 if retention is None else time() - retention
-        with self._connected() as connection:
+        with self._connect() as connection:
             row = connection.execute(_SELECT, (call, since)).fetchone()
         if row is None or identity not in {None, row[1]}:
             return None
         return CapturedBodies(row[0], row[1], row[2], _part(*row[3:6]), _part(*row[6:9]))
 
     @contextmanager
-    def _connected(self) -> Iterator[sqlite3.Connection]:
-        """A connection of the moment; closing the last one also clears the write-ahead log. Raises `StoreFailed`."""
+    def _connect(self) -> Iterator[sqlite3.Connection]:
+        """Yield a short-lived connection; closing the last one clears the write-ahead log. Raises `StoreFailed`."""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             # SQLite gives its -wal and -shm files the mode of this one
@@ -197,11 +200,11 @@ class Bodies:
 
 
 def _prepare(connection: sqlite3.Connection) -> None:
-    """Raises `StoreFailed` for a file that a later release wrote."""
+    """Set the file's options and make its table. Raises `StoreFailed` for a file of a later release, unchanged."""
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > _VERSION:
         raise StoreFailed(f"its schema is version {version} and this irisgate knows up to {_VERSION}")
-    # what is deleted is overwritten, and what is freed given back: it was deleted for a reason
+    # deleted rows are overwritten and their pages given back: they were deleted for a reason
     connection.execute("PRAGMA secure_delete = ON")
     connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     connection.execute("PRAGMA journal_mode = WAL")
@@ -209,7 +212,7 @@ def _prepare(connection: sqlite3.Connection) -> None:
     if version == _VERSION:
         return
     with _transaction(connection):
-        # asked again under the lock: a reader may have made it in between
+        # read again under the lock: a reader may have made the table in between
         if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
             connection.execute(_SCHEMA)
             connection.execute(_INDEX)
@@ -223,9 +226,9 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
         yield
 
 
-def _row(kept: CapturedBodies) -> tuple[object, ...]:
-    head = (kept.id, kept.identity, kept.at)
-    return (*head, *_columns(kept.request), *_columns(kept.reply))
+def _row(bodies: CapturedBodies) -> tuple[object, ...]:
+    head = (bodies.id, bodies.identity, bodies.at)
+    return (*head, *_columns(bodies.request), *_columns(bodies.reply))
 
 
 def _columns(part: CapturedBody) -> tuple[bytes, bytes, bool]:

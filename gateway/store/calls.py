@@ -1,7 +1,7 @@
-"""A call as a row of the SQLite store, there and back.
+"""Conversion between the record of a call and a row of the SQLite store.
 
-Times are integer milliseconds, money integer nanodollars; texts are bounded already (`entries.py`). What is summed of
-rows is in `sums.py`, how they are found in `rows.py`.
+Times are integer milliseconds, money is integer nanodollars, texts are bounded already (`entries.py`). Sums of rows are
+in `sums.py`, queries in `rows.py`.
 """
 
 from __future__ import annotations
@@ -38,9 +38,10 @@ INSERT_CALL: Final = " ".join([
 
 
 def call_row(record: Record) -> tuple[Any, ...]:
-    """The values of `CALL_COLUMNS`, one by one: a busy gateway writes tens of thousands of them in a second.
+    """Return the values of `CALL_COLUMNS`.
 
-    Truths are given as 0 and 1: for what is no plain number or text, sqlite3 first looks for an adapter.
+    They are listed one by one, because a busy gateway writes tens of thousands of rows in a second. Booleans become 0
+    and 1: for values that are not plain numbers or texts, sqlite3 first searches for an adapter.
     """
     usage = record.usage
     return (
@@ -61,7 +62,7 @@ def call_row(record: Record) -> tuple[Any, ...]:
         record.error_native,
         record.error_message,
         record.upstream_request_id,
-        *_counts(
+        *_clamp_counts(
             usage.input,
             usage.output,
             usage.cache_read,
@@ -77,17 +78,17 @@ def call_row(record: Record) -> tuple[Any, ...]:
         +record.estimated,
         _json(record.charges) if record.charges else "{}",
         record.stop,
-        _listed(record.tools),
+        _json_list(record.tools),
         record.duration_ms,
         record.first_event_ms,
         record.attempts,
-        _listed(record.dropped),
+        _json_list(record.dropped),
         record.agent,
     )
 
 
-def _counts(*counts: int) -> tuple[int, ...]:
-    """As SQLite can hold them, and as sums can; nearly always just what was given."""
+def _clamp_counts(*counts: int) -> tuple[int, ...]:
+    """Return counts within the limits of SQLite and of sums; nearly all counts are returned as they are."""
     if min(counts) >= 0 and max(counts) <= MAX_INTEGER:
         return counts
     return tuple(max(0, min(count, MAX_INTEGER)) for count in counts)
@@ -97,12 +98,12 @@ def _json(value: Any) -> str:
     return orjson.dumps(value).decode()
 
 
-_listed: Final = lru_cache(4096)(_json)
-"""Of a call's tools, or of its dropped fields: calls of one client have the same ones."""
+_json_list: Final = lru_cache(4096)(_json)
+"""JSON of a call's tools or dropped fields, cached because calls of one client have the same ones."""
 
 
 def record_of(row: tuple[Any, ...]) -> Record:
-    """A row of `rows.select_calls` as the record that it came from."""
+    """Return the record of a row of `rows.select_calls`."""
     cells = dict(zip(CALL_COLUMNS, row[2:], strict=True))
     usage = Usage(**{name: cells.pop(name) for name in USAGE_KINDS})
     cells["at"] /= 1000

@@ -1,4 +1,4 @@
-"""The bodies of one call as they are stored, and what the store needs of a call that gathers them.
+"""The bodies of one call as they are stored, and the interface to a call that gathers them.
 
 Values only. A call gathers its bodies in `call/capture.py`; they are written in `bodies.py`.
 """
@@ -20,7 +20,7 @@ class CapturedBody(msgspec.Struct, frozen=True):
     headers: Mapping[str, str]
     """Names in lower case; a value that may be a secret is `[redacted]`."""
     body: bytes
-    """At most as many bytes as the configuration allows."""
+    """Bytes of the body, at most as many as the configuration allows."""
     cut: bool
     """The body was longer than that."""
 

@@ -1,8 +1,9 @@
-"""What a line of the journal says: a call with what it left in quota buckets, or a change that somebody made.
+"""Lines of the journal: a call with the balances that it left in quota buckets, or a change of the configuration.
 
-Encoded on the event loop, read again by whoever keeps the store; a line that an older release wrote is read as well,
-since fields are only ever added. Whatever a client or a provider made up is bounded where a line is read, so that no
-value can be one that a store refuses: a row that cannot be written would hold up all that come after it.
+- Lines are encoded on the event loop and decoded in the follower's thread.
+- Fields are only ever added, so that lines of older releases can be read.
+- Texts, lists and numbers of clients and providers are bounded when a line is read: a row that a store cannot write
+  would block all rows after it.
 """
 
 from __future__ import annotations
@@ -15,27 +16,27 @@ import msgspec
 from gateway.contract.record import Record
 
 MAX_TEXT: Final = 1024
-"""Characters kept of one text; the longest honest ones are ARNs and error names."""
+"""Most characters stored of one text; the longest honest ones are ARNs and error names."""
 MAX_LIST: Final = 256
-"""Entries kept of a call's tools, or of its dropped fields."""
+"""Most entries stored of a call's tools, or of its dropped fields."""
 MAX_INTEGER: Final = 2**53
-"""Of a count or a price: what JSON's readers take exactly, and so small that sums of very many stay in 64 bits."""
+"""Highest count or price: JSON readers take it exactly, and sums of very many stay within 64 bits."""
 
 
 class Balance(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What is in a quota bucket after something changed it. The last one of a bucket counts."""
+    """The balance of a quota bucket after a change. The last one of a bucket counts."""
 
     bucket: str
     amount: int
-    """Nanodollars; below 0 where a call cost more than was there."""
+    """Nanodollars; below 0 where a call cost more than the balance."""
     remainder: int
-    """What a refill has accrued below a nanodollar, in the ledger's own unit."""
+    """Inflow below a nanodollar, in the ledger's unit."""
     at: float
     """Unix time in seconds."""
 
 
 class Version(msgspec.Struct, frozen=True, gc=False):
-    """A configuration that was taken over."""
+    """A configuration that was applied."""
 
     at: float
     who: str
@@ -46,7 +47,7 @@ class Version(msgspec.Struct, frozen=True, gc=False):
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """One line."""
+    """One line of the journal."""
 
     call: Record | None = None
     balances: tuple[Balance, ...] = ()
@@ -58,7 +59,7 @@ _DECODER = msgspec.json.Decoder(Entry)
 
 
 def encode(entry: Entry) -> bytes:
-    """One line, without its end."""
+    """Return a line without its line end."""
     try:
         return _ENCODER.encode(entry)
     except (UnicodeEncodeError, OverflowError):
@@ -67,22 +68,22 @@ def encode(entry: Entry) -> bytes:
 
 
 def decode(lines: Iterable[bytes]) -> tuple[Sequence[Entry], int]:
-    """The entries, and how many lines were none: half a line, or somebody else's."""
+    """Return the entries of lines, and the number of lines that cannot be read."""
     entries = []
-    wrong = 0
+    unreadable = 0
     for line in lines:
         try:
             entry = _DECODER.decode(line)
-            # what is shorter than one text may be, and ASCII, holds none that is too long: that is most lines
+            # a short ASCII line holds no text that is too long; most lines are short
             short = len(line) <= MAX_TEXT and line.isascii()
             entries.append(entry if short else msgspec.convert(_bounded(msgspec.to_builtins(entry)), Entry))
         except (msgspec.DecodeError, UnicodeDecodeError):
-            wrong += 1
-    return entries, wrong
+            unreadable += 1
+    return entries, unreadable
 
 
 def _clean(value: Any) -> Any:
-    """Without what JSON cannot hold."""
+    """Return a value without texts and numbers that JSON cannot hold."""
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()
     if isinstance(value, int):
@@ -95,7 +96,7 @@ def _clean(value: Any) -> Any:
 
 
 def _bounded(value: Any) -> Any:
-    """Without what is longer than anybody reads."""
+    """Return a value with texts and lists cut to their limits."""
     if isinstance(value, str):
         return value if len(value) <= MAX_TEXT else value[: MAX_TEXT - 1] + "…"
     if isinstance(value, dict):

@@ -11,17 +11,17 @@ from gateway.store.base import StoreFailed
 from gateway.store.schema import migrate, schema_version
 
 BUSY_SECONDS: Final = 1.0
-"""How long one attempt waits for another process's lock."""
+"""Seconds that one try waits for another process's lock."""
 
 WAL_BYTES: Final = 64 * 1024 * 1024
-"""To which the write-ahead log shrinks when somebody who read for long, and so made it grow, is done."""
+"""Bytes to which the write-ahead log shrinks after a long read has made it grow."""
 
 
 def prepare(path: Path) -> None:
-    """Make the file where there is none, and migrate it. Raises `StoreFailed`, in words for whoever starts us."""
+    """Make the file if there is none, and migrate it. Raises `StoreFailed`."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # who called what is nobody else's affair; SQLite gives its -wal and -shm files the mode of this one
+        # only this user may read who called what; SQLite gives its -wal and -shm files the mode of this file
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         connect(path).close()
     except (OSError, sqlite3.Error) as error:
@@ -29,7 +29,7 @@ def prepare(path: Path) -> None:
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """A connection for the thread that asks, in autocommit mode: transactions are begun where they are needed."""
+    """Return a connection for the calling thread, in autocommit mode: transactions are begun explicitly."""
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
     try:
         # before the journal's mode, which stands in the file: one of a later release stays as it is
@@ -37,7 +37,7 @@ def connect(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         # with WAL, NORMAL loses the last commits when the machine loses power, and never damages the file
         connection.execute("PRAGMA synchronous = NORMAL")
-        # what was deleted is overwritten: it was deleted for a reason
+        # deleted rows are overwritten: they were deleted for a reason
         connection.execute("PRAGMA secure_delete = ON")
         # room for the indexes of a busy hour; and fewer, larger moves from the write-ahead log into the file
         connection.execute("PRAGMA cache_size = -16000")

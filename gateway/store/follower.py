@@ -1,8 +1,10 @@
-"""From the journal into the store: what a call leaves is written down at once and taken over a moment later.
+"""The follower of the journal: entries are written to the journal at once, and applied to the store a moment later.
 
-`put` is on the way of every call; all else happens behind it, in a task that reads the journal and gives it to the
-store, batch by batch. A store that fails is tried again for as long as it takes, and what was kept begins where it
-ended when the process comes back. What lines say is in `entries.py`, how a store keeps them is its own affair.
+- `put` is on the path of every call. Everything else is done in a task that applies the journal in batches.
+- A store that fails is tried again for as long as it takes.
+- After a restart the follower continues at the offset that the store holds.
+
+Lines of the journal are in `entries.py`; nothing here knows how a store writes them.
 """
 
 from __future__ import annotations
@@ -17,20 +19,22 @@ from gateway.store.entries import Entry, decode, encode
 from gateway.store.journal import Journal
 from gateway.telemetry.log import Logger
 
-EVERY: Final = 0.05
-"""Seconds between two looks: a call can be read well within 100 ms, and a busy second is at most 20 commits."""
+POLL_SECONDS: Final = 0.05
+"""Seconds between two batches: a call can be read well within 100 ms, and a busy second has at most 20 commits."""
 BATCH_BYTES: Final = 4 * 1024 * 1024
-"""Of the journal that are taken over in one transaction: some 6,000 calls, which bounds how long a lock is held."""
+"""Bytes of the journal that are applied in one transaction: some 6,000 calls, which bounds the time of its lock."""
 RETRY_SECONDS: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
+"""Seconds before each further try of a store that failed; the last one is repeated."""
 FLUSH_SECONDS: Final = 5.0
-"""How long a flush, or the end of the process, waits for a store that refuses."""
-EXPIRE_EVERY: Final = 10.0
-EXPIRE_AT_ONCE: Final = 2000
-"""Calls that are deleted in one transaction."""
+"""Seconds that a flush, or the end of the process, waits for a store that fails."""
+EXPIRE_SECONDS: Final = 10.0
+"""Seconds between two searches for expired calls, once all of them are deleted."""
+EXPIRE_BATCH_CALLS: Final = 2000
+"""Most calls that are deleted in one transaction, because it holds the lock."""
 
 
 class JournalFollower:
-    """Owns the journal; the store is given. `retention` gives the seconds for which calls are kept, None for ever."""
+    """Owns the journal and applies it to a store. `retention` returns the seconds that calls stay, None for ever."""
 
     def __init__(
         self, journal: Journal, store: Store, log: Logger, *, retention: Callable[[], float | None] = lambda: None
@@ -39,56 +43,56 @@ class JournalFollower:
         self._store = store
         self._log = log
         self._retention = retention
-        self._place = store.begun
+        self._offset = store.start_offset
         self._failures = 0
         self._task: asyncio.Task[None] | None = None
-        self._hurry = asyncio.Event()
-        self._taken_over = asyncio.Condition()
+        self._flush_now = asyncio.Event()
+        self._applied = asyncio.Condition()
         self._expire_at = 0.0
 
     @property
     def full(self) -> bool:
-        """The disk takes nothing, and memory is at its bound: no call should begin."""
+        """Whether the disk is full and memory is at its bound, so that no call should begin."""
         return self._journal.full
 
     @property
     def lag(self) -> int:
-        """Bytes of the journal that the store has not taken over; of one file, which is all unless it is far behind."""
+        """Bytes of the journal's newest file that are not applied yet; older files are not counted."""
         end = self._journal.end
-        behind = end.offset - (self._place.offset if self._place.segment == end.segment else 0)
+        behind = end.byte - (self._offset.byte if self._offset.segment == end.segment else 0)
         return behind + self._journal.waiting
 
     @property
     def failing(self) -> bool:
-        """The store refused the last time."""
+        """Whether the last try to write to the store failed."""
         return self._failures > 0
 
     def put(self, entry: Entry) -> None:
-        """Write an entry down. Never raises, and waits for nothing.
+        """Append an entry to the journal. Never raises, and never waits.
 
-        While nothing more fits, calls that are refused for that very reason are not kept: they would be without end.
+        While the journal is full, refused calls are left out: they are refused because it is full, without end.
         """
         if self.full and entry.call is not None and entry.call.outcome == "refused":
             return
         self._journal.append(encode(entry))
 
     async def start(self) -> None:
-        """Take over what an earlier process left, then follow. Raises `StoreFailed` where the store cannot be had."""
+        """Apply the journal of an earlier process, then follow it. Raises `StoreFailed`."""
         await self._catch_up()
         self._task = asyncio.create_task(self._follow())
 
     async def flush(self) -> None:
-        """Return when all that was put before is in the store. Raises `StoreFailed` when that takes too long."""
+        """Wait until everything put before is in the store. Raises `StoreFailed` when that takes too long."""
         end = self._journal.end
-        self._hurry.set()
+        self._flush_now.set()
         try:
-            async with asyncio.timeout(FLUSH_SECONDS), self._taken_over:
-                await self._taken_over.wait_for(lambda: self._place >= end and not self._journal.waiting)
+            async with asyncio.timeout(FLUSH_SECONDS), self._applied:
+                await self._applied.wait_for(lambda: self._offset >= end and not self._journal.waiting)
         except TimeoutError:
             raise StoreFailed(f"{self.lag} bytes of the journal could not be taken over yet") from None
 
     async def close(self) -> None:
-        """Take over what there is if the store lets us; what is left is taken over at the next start."""
+        """Apply the rest of the journal; what the store does not accept is applied at the next start."""
         if self._task is not None:
             try:
                 await self.flush()
@@ -102,53 +106,53 @@ class JournalFollower:
         while True:
             try:
                 async with asyncio.timeout(self._pause()):
-                    await self._hurry.wait()
+                    await self._flush_now.wait()
             except TimeoutError:
                 pass
-            self._hurry.clear()
+            self._flush_now.clear()
             self._journal.retry()
             try:
                 await self._catch_up()
                 await self._expire()
-            except Exception as error:  # noqa: BLE001 (whatever it is, calls must go on being taken over)
+            except Exception as error:  # noqa: BLE001 (whatever it is, the journal must be applied further)
                 self._failed(error)
             else:
                 self._succeeded()
 
     def _pause(self) -> float:
-        return EVERY if not self._failures else RETRY_SECONDS[min(self._failures, len(RETRY_SECONDS)) - 1]
+        return POLL_SECONDS if not self._failures else RETRY_SECONDS[min(self._failures, len(RETRY_SECONDS)) - 1]
 
     async def _catch_up(self) -> None:
-        """Raises `StoreFailed`, with the place where the next try begins."""
-        while self._place < self._journal.end:
-            lines, place = await asyncio.to_thread(self._journal.read, self._place, BATCH_BYTES)
-            if not lines and place == self._place:
+        """Apply the journal up to its end. Raises `StoreFailed`; the offset is then that of the next try."""
+        while self._offset < self._journal.end:
+            lines, offset = await asyncio.to_thread(self._journal.read, self._offset, BATCH_BYTES)
+            if not lines and offset == self._offset:
                 break
-            entries, wrong = await asyncio.to_thread(decode, lines)
-            if wrong:
-                self._log.error("journal.unreadable_lines", lines=wrong)
-            await self._store.write(entries, place)
-            if place.segment > self._place.segment:
-                await asyncio.to_thread(self._journal.discard, place)
-            await self._reach(place)
-        await self._reach(self._place)
+            entries, unreadable = await asyncio.to_thread(decode, lines)
+            if unreadable:
+                self._log.error("journal.unreadable_lines", lines=unreadable)
+            await self._store.write(entries, offset)
+            if offset.segment > self._offset.segment:
+                await asyncio.to_thread(self._journal.discard, offset)
+            await self._advance(offset)
+        await self._advance(self._offset)
 
-    async def _reach(self, place: JournalOffset) -> None:
-        async with self._taken_over:
-            self._place = place
-            self._taken_over.notify_all()
+    async def _advance(self, offset: JournalOffset) -> None:
+        async with self._applied:
+            self._offset = offset
+            self._applied.notify_all()
 
     async def _expire(self) -> None:
-        """Delete what is too old, a little at a time."""
+        """Delete expired calls, one batch at a time."""
         seconds = self._retention()
         # not by the clock of the day, which may be set back by hours
         now = monotonic()
         if seconds is None or now < self._expire_at:
             return
         self._journal.renew(seconds)
-        deleted = await self._store.expire(time() - seconds, EXPIRE_AT_ONCE)
-        # where there is more, the next look goes on with it
-        self._expire_at = now if deleted == EXPIRE_AT_ONCE else now + EXPIRE_EVERY
+        deleted = await self._store.expire(time() - seconds, EXPIRE_BATCH_CALLS)
+        # where there are more, the next turn deletes them
+        self._expire_at = now if deleted == EXPIRE_BATCH_CALLS else now + EXPIRE_SECONDS
 
     def _failed(self, error: Exception) -> None:
         self._failures += 1

@@ -1,9 +1,11 @@
-"""The journal: what happened, a line each, in files that only grow. It is written before a call's last byte goes out.
+"""The journal: files of lines that only grow, written before a call's last byte is sent.
 
-An append goes to the system's page cache and waits for no disk, so it survives the process being killed (a power cut
-may take the last seconds). The store follows behind, from these files alone: a slow or dead one delays no call and
-loses nothing. Where the disk is full, lines wait in memory up to a bound, and `full` says when that is reached. What
-the lines say is not known here.
+- An append goes to the system's page cache and waits for no disk. So it survives the process being killed, but a power
+  failure may lose the last seconds.
+- The store is filled from these files alone: a slow or failing store delays no call and loses nothing.
+- When the disk is full, lines wait in memory up to a bound; `full` reports that the bound is reached.
+
+Nothing here reads the content of a line.
 """
 
 from __future__ import annotations
@@ -23,21 +25,21 @@ from gateway.store.base import JournalOffset, StoreFailed
 from gateway.telemetry.log import Logger
 
 SEGMENT_BYTES: Final = 16 * 1024 * 1024
-"""After which another file is begun, so that what the store has taken over can be deleted."""
+"""Bytes of a file after which the next one begins, so that files that are applied can be deleted."""
 WAITING_BYTES: Final = 64 * 1024 * 1024
-"""Kept in memory while the disk takes nothing: some 80,000 calls, which is more than a process makes in a minute."""
+"""Bytes that wait in memory while the disk is full: some 80,000 calls, more than a process makes in a minute."""
 HOLDER_BYTES: Final = 200
-"""Of the lock's file, for the number and the command of the process that has the lock: a part of one line of text."""
+"""Bytes of the lock's file that describe the process holding the lock: a part of one line of text."""
 _SUFFIX: Final = ".jsonl"
 _NAME: Final = re.compile(r"([0-9]{12})\.jsonl")
-"""What is named otherwise is somebody else's."""
+"""Names of the journal's files; other files in the folder are left alone."""
 _HIGHEST: Final = 10**12 - 1
 
 
 class Journal:
-    """The files of one folder, which one process has for itself. Raises `StoreFailed` where that cannot be.
+    """The files of one folder, locked by one process. Raises `StoreFailed` if the folder cannot be locked or written.
 
-    New lines go to a file of a higher number than all that are there, and than `after`.
+    New lines go to a file with a higher number than all existing files, and than `after`.
     """
 
     def __init__(
@@ -54,137 +56,138 @@ class Journal:
         self._segment_bytes = segment_bytes
         self._waiting_bytes = waiting_bytes
         self._waiting: deque[bytes] = deque()
-        self._waits = 0
+        self._waiting_size = 0
         self._file = -1
-        self._place = JournalOffset()
+        self._end = JournalOffset()
         self._begun = 0.0
-        self._gone = False
+        self._removed = False
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = _locked(folder / "lock")
+            self._lock = _lock_file(folder / "lock")
             self._begin(max([*self._numbers(), after]) + 1)
         except OSError as error:
             raise StoreFailed(f"{error.filename or folder}: the journal cannot be written: {error.strerror}") from None
 
     @property
     def full(self) -> bool:
-        """So much waits in memory that nothing more should begin."""
-        return self._waits >= self._waiting_bytes
+        """Whether so many bytes wait in memory that no call should begin."""
+        return self._waiting_size >= self._waiting_bytes
 
     @property
     def end(self) -> JournalOffset:
-        """Where the next line will begin."""
-        return self._place
+        """Offset of the next line."""
+        return self._end
 
     @property
     def waiting(self) -> int:
-        """Bytes that no file has yet."""
-        return self._waits
+        """Bytes that wait in memory."""
+        return self._waiting_size
 
     def append(self, line: bytes) -> None:
-        """Write a line, or keep it until there is room. Never raises, and waits for nothing but the page cache."""
+        """Write a line, or hold it in memory until there is room. Never raises, and waits for no disk."""
         data = line + b"\n"
         if not self._waiting and self._write(data):
             return
         if not self._waiting:
             self._log.error("journal.write_failed", folder=str(self._folder), kept="in memory")
         self._waiting.append(data)
-        self._waits += len(data)
+        self._waiting_size += len(data)
         self.retry()
 
     def retry(self) -> None:
-        """Write what waits, as far as there is room; and find out whether the file that is written is still there."""
-        self._go_on_elsewhere_if_gone()
+        """Write waiting lines as far as there is room, and replace the current file if it was removed."""
+        self._replace_removed_file()
         if not self._waiting:
             return
         while self._waiting and self._write(self._waiting[0]):
-            self._waits -= len(self._waiting.popleft())
+            self._waiting_size -= len(self._waiting.popleft())
         if not self._waiting:
             self._log.info("journal.recovered", folder=str(self._folder))
 
     def _write(self, data: bytes) -> bool:
-        """All of it, or nothing of it."""
+        """Return whether the data was written: all of it or nothing."""
         try:
-            if self._place.offset >= self._segment_bytes:
-                self._begin(self._place.segment + 1)
-            written = os.write(self._file, data)
-            if written != len(data):
+            if self._end.byte >= self._segment_bytes:
+                self._begin(self._end.segment + 1)
+            size = os.write(self._file, data)
+            if size != len(data):
                 # half a line, as on a full disk, would swallow the one that comes after it
-                os.ftruncate(self._file, self._place.offset)
+                os.ftruncate(self._file, self._end.byte)
                 return False
         except OSError:
             return False
-        self._place = JournalOffset(self._place.segment, self._place.offset + written)
+        self._end = JournalOffset(self._end.segment, self._end.byte + size)
         return True
 
-    def _go_on_elsewhere_if_gone(self) -> None:
-        """A folder that somebody has removed is made again, with what its last file held: writing to it seems to work.
+    def _replace_removed_file(self) -> None:
+        """Make the folder again if it was removed, with the content of its last file.
 
-        What the store has already counts once, so the whole file may come again.
+        Writing to a removed file succeeds and would lose the lines. The store counts a call once, so the whole file may
+        be read again.
         """
         try:
-            there = self._path(self._place.segment).stat().st_ino
+            inode = self._path(self._end.segment).stat().st_ino
         except OSError:
-            there = -1
-        if there == os.fstat(self._file).st_ino:
-            self._gone = False
+            inode = -1
+        if inode == os.fstat(self._file).st_ino:
+            self._removed = False
             return
-        if not self._gone:
-            # once, not with every look, where it cannot be made again
+        if not self._removed:
+            # logged once, not with every try, where it cannot be made again
             self._log.error("journal.removed", folder=str(self._folder), kept="what its last file held")
-            self._gone = True
+            self._removed = True
         try:
-            data = os.pread(self._file, self._place.offset, 0)
+            data = os.pread(self._file, self._end.byte, 0)
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._begin(self._place.segment + 1)
+            self._begin(self._end.segment + 1)
         except OSError:
             return
         if not self._write(data):
             self._waiting.appendleft(data)
-            self._waits += len(data)
+            self._waiting_size += len(data)
 
     def _begin(self, number: int) -> None:
         if number > _HIGHEST:
             raise StoreFailed(f"{self._path(_HIGHEST)}: no file can follow this one; move it out of the journal")
         before = self._file
         self._file = os.open(self._path(number), os.O_CREAT | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        self._place = JournalOffset(number, 0)
+        self._end = JournalOffset(number, 0)
         self._begun = monotonic()
         if before >= 0:
             os.close(before)
 
     def renew(self, seconds: float) -> None:
-        """Go on in another file where this one is so old, so that it can be discarded: its calls may be kept no longer.
+        """Begin the next file if this one is older than the retention, so that it can be deleted with its calls.
 
-        Where that cannot be, as on a full disk, it is tried again the next time.
+        A failure, as on a full disk, is tried again the next time.
         """
-        if self._place.offset and monotonic() - self._begun >= seconds:
+        if self._end.byte and monotonic() - self._begun >= seconds:
             with suppress(OSError):
-                self._begin(self._place.segment + 1)
+                self._begin(self._end.segment + 1)
 
-    def read(self, place: JournalOffset, limit: int) -> tuple[list[bytes], JournalOffset]:
-        """Whole lines from `place` on, about `limit` bytes of them, and where the next ones begin. For any thread.
+    def read(self, offset: JournalOffset, limit: int) -> tuple[list[bytes], JournalOffset]:
+        """Return whole lines from an offset on, about `limit` bytes of them, and the offset after them. For any thread.
 
         Raises `StoreFailed` when a file cannot be read.
         """
-        end = self._place
+        end = self._end
         while True:
-            data = self._read(place, limit)
+            data = self._read(offset, limit)
             if lines := data.rfind(b"\n") + 1:
-                return data[: lines - 1].split(b"\n"), JournalOffset(place.segment, place.offset + lines)
+                return data[: lines - 1].split(b"\n"), JournalOffset(offset.segment, offset.byte + lines)
             if len(data) == limit:
                 limit *= 2
-            elif (later := min((number for number in self._numbers() if number > place.segment), default=0)) == 0:
-                return [], max(place, JournalOffset(end.segment, 0))
+            elif (later := min((number for number in self._numbers() if number > offset.segment), default=0)) == 0:
+                return [], max(offset, JournalOffset(end.segment, 0))
             else:
                 if data:
-                    self._log.error("journal.torn_line", file=str(self._path(place.segment)), bytes=len(data))
-                place = JournalOffset(later, 0)
+                    self._log.error("journal.torn_line", file=str(self._path(offset.segment)), bytes=len(data))
+                offset = JournalOffset(later, 0)
 
-    def _read(self, place: JournalOffset, limit: int) -> bytes:
+    def _read(self, offset: JournalOffset, limit: int) -> bytes:
         try:
-            with self._path(place.segment).open("rb") as file:
-                file.seek(place.offset)
+            with self._path(offset.segment).open("rb") as file:
+                file.seek(offset.byte)
                 return file.read(limit)
         except FileNotFoundError:
             return b""
@@ -194,12 +197,12 @@ class Journal:
     def discard(self, before: JournalOffset) -> None:
         """Delete the files that end before `before`. For any thread."""
         for number in self._numbers():
-            if number < min(before.segment, self._place.segment):
+            if number < min(before.segment, self._end.segment):
                 with suppress(OSError):
                     self._path(number).unlink()
 
     def close(self) -> None:
-        """Let go of the files. What waits in memory is lost, and counted in the log."""
+        """Close the files. Lines that still wait in memory are lost, and counted in the log."""
         self.retry()
         if self._waiting:
             self._log.error("journal.lines_lost", folder=str(self._folder), lost=len(self._waiting))
@@ -214,17 +217,17 @@ class Journal:
         return self._folder / f"{number:012d}{_SUFFIX}"
 
 
-def see_that_it_is_free(folder: Path) -> None:
-    """Raises `StoreFailed` where another process has this journal: to be asked before anything of it is touched."""
+def require_unlocked(folder: Path) -> None:
+    """Raise `StoreFailed` if another process has the journal; called before anything in the folder is changed."""
     if folder.exists():
         try:
-            os.close(_locked(folder / "lock"))
+            os.close(_lock_file(folder / "lock"))
         except OSError as error:
             raise StoreFailed(f"{error.filename}: the journal cannot be written: {error.strerror}") from None
 
 
-def _locked(path: Path) -> int:
-    """Return a lock that ends with the process. Raises `StoreFailed`, which names the process that has it already."""
+def _lock_file(path: Path) -> int:
+    """Return a lock that ends with the process. Raises `StoreFailed`, which names the process that holds it."""
     lock = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

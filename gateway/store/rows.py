@@ -1,7 +1,7 @@
-"""Sessions as rows of the SQLite store, there and back, and the statements that hold and find rows.
+"""Statements that write and read rows of the SQLite store, and conversion between sessions and rows.
 
-Times are integer milliseconds, money integer nanodollars; texts are bounded already (`entries.py`). A call as a row is
-in `calls.py`, how a batch is written in `writing.py`, how usage is asked for in `usage.py`.
+Times are integer milliseconds, money is integer nanodollars, texts are bounded already (`entries.py`). Rows of calls
+are in `calls.py`, transactions in `writing.py`, queries of usage in `usage.py`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ UPSERT_SESSION: Final = " ".join([
     "ON CONFLICT (id, identity) DO UPDATE SET",
     ", ".join(f"{name} = {name} + excluded.{name}" for name in SUMS),
     ", agent = CASE WHEN excluded.last_at >= last_at THEN excluded.agent ELSE agent END",
-    # a call that was refused says nothing of who serves the session
+    # a refused call reached no provider, so the provider stays
     ", provider = CASE WHEN excluded.provider <> '' AND (excluded.last_at >= last_at OR provider = '')",
     "THEN excluded.provider ELSE provider END",
     ", started_at = min(started_at, excluded.started_at), last_at = max(last_at, excluded.last_at)",
@@ -44,7 +44,7 @@ ON CONFLICT (session, tool) DO UPDATE SET calls = calls + excluded.calls
 
 
 def upsert_roll_up(table: str) -> str:
-    """Adds to a row of `usage_hourly` or `usage_daily`."""
+    """Return the statement that adds to a row of `usage_hourly` or `usage_daily`."""
     columns = ("time", "identity", "provider", "model", "agent", *SUMS, "duration_ms")
     added = ", ".join(f"{name} = {name} + excluded.{name}" for name in (*SUMS, "duration_ms"))
     return (
@@ -54,7 +54,7 @@ def upsert_roll_up(table: str) -> str:
 
 
 def select_calls(*conditions: str) -> str:
-    """Calls that meet all the conditions (SQL of our own, with placeholders), newest first; a limit comes last."""
+    """Return the query for calls that meet all conditions (SQL), newest first; its last value is the limit."""
     return _select("SELECT at, n,", ", ".join(CALL_COLUMNS), "FROM calls", conditions, "at")
 
 
@@ -85,12 +85,12 @@ def _select(what: str, columns: str, table: str, conditions: tuple[str, ...], ti
 
 
 def session_row(identity: str, session_id: str, share: SessionShare) -> tuple[Any, ...]:
-    """The values of `SESSION_COLUMNS` that a batch adds."""
+    """Return the values of `SESSION_COLUMNS` that a batch adds."""
     return (identity, session_id, share.agent, share.provider, *share.sums, share.started_at, share.last_at)
 
 
 def session_of(row: tuple[Any, ...]) -> Session:
-    """A row of `select_sessions`."""
+    """Return the session of a row of `select_sessions`."""
     *plain, models, tools = row[2:]
     cells = dict(zip(SESSION_COLUMNS, plain, strict=True))
     usage = Usage(**{name: cells.pop(name) for name in USAGE_KINDS})
@@ -107,7 +107,7 @@ def session_of(row: tuple[Any, ...]) -> Session:
 
 
 def cursor_of(row: tuple[Any, ...]) -> str:
-    """Where the page after this row starts: its time and its number, which tells rows of one moment apart."""
+    """Return the cursor of the page after a row: its time and its number, which orders rows of one moment."""
     return f"{row[0]}.{row[1]}"
 
 

@@ -1,7 +1,9 @@
-"""The tables of the SQLite store, and how an older file becomes a newer one.
+"""The tables of the SQLite store, and the migrations of older files.
 
-A migration is a tuple of statements; the file's `user_version` counts those that ran. A migration that was released is
-never edited: a change is a new one at the end. Queries live in `rows.py`.
+- A migration is a tuple of statements; the file's `user_version` counts the migrations that ran.
+- A released migration is never edited: a change is a new migration at the end.
+
+Queries are in `rows.py`.
 """
 
 from __future__ import annotations
@@ -117,8 +119,8 @@ def _roll_up(name: str) -> str:
     """
 
 
-def _filled(name: str, milliseconds: int) -> str:
-    """What a file had before it had roll-ups."""
+def _fill(name: str, milliseconds: int) -> str:
+    """Return the statement that fills a roll-up from the calls of a file that had none."""
     return f"""
     INSERT INTO {name}
     SELECT at - at % {milliseconds}, identity, provider, model, agent,
@@ -134,7 +136,7 @@ _SECOND: Final = (
     "ALTER TABLE calls ADD COLUMN extra TEXT NOT NULL DEFAULT '{}'",
     "ALTER TABLE calls ADD COLUMN tier TEXT NOT NULL DEFAULT ''",
     "ALTER TABLE calls ADD COLUMN charges TEXT NOT NULL DEFAULT '{}'",
-    # in the order of time for all callers of a session id as well, who are nearly always one
+    # ordered by time also across the callers of a session id; nearly always there is one
     "DROP INDEX calls_by_session",
     "CREATE INDEX calls_by_session ON calls (session_id, at, n)",
     """
@@ -147,8 +149,8 @@ _SECOND: Final = (
     """,
     _roll_up("usage_hourly"),
     _roll_up("usage_daily"),
-    _filled("usage_hourly", 3_600_000),
-    _filled("usage_daily", 86_400_000),
+    _fill("usage_hourly", 3_600_000),
+    _fill("usage_daily", 86_400_000),
     """
     CREATE TABLE balances (
         bucket TEXT PRIMARY KEY,
@@ -166,7 +168,7 @@ _SECOND: Final = (
         changed TEXT NOT NULL
     )
     """,
-    # up to where the journal has been taken over; it changes with the rows, in one transaction
+    # offset up to which the journal is applied; it changes with the rows, in one transaction
     "CREATE TABLE place (one INTEGER PRIMARY KEY CHECK (one = 1), segment INTEGER NOT NULL, offset INTEGER NOT NULL)",
     "INSERT INTO place VALUES (1, 0, 0)",
 )

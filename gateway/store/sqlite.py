@@ -1,4 +1,4 @@
-"""The store in one SQLite file: a thread that writes, and a connection in another thread that reads.
+"""The store in one SQLite file: a connection in one thread that writes, and one in another thread that reads.
 
 With the write-ahead log neither waits for the other. SQL is in `rows.py`, `writing.py`, `usage.py` and `schema.py`.
 """
@@ -34,12 +34,12 @@ from gateway.store.writing import expire, write
 
 T = TypeVar("T")
 
-_NAMED: Final = 10
-"""How many callers an ambiguous id is shown with."""
+_MAX_NAMED: Final = 10
+"""Most callers that are named for an ambiguous id."""
 
 
 class SqliteStore:
-    """A `Store` in the file `path`, which is made with its folder. Raises `StoreFailed` if that cannot be."""
+    """A `Store` in the file `path`, which is made with its folder. Raises `StoreFailed`."""
 
     def __init__(self, path: Path) -> None:
         prepare(path)
@@ -47,14 +47,14 @@ class SqliteStore:
         self._writing = _Thread(path, "store-writer")
         self._reading = _Thread(path, "store-reader")
         with closing(connect(path)) as connection:
-            self._begun = JournalOffset(*connection.execute("SELECT segment, offset FROM place").fetchone())
+            self._start_offset = JournalOffset(*connection.execute("SELECT segment, offset FROM place").fetchone())
 
     @property
-    def begun(self) -> JournalOffset:
-        return self._begun
+    def start_offset(self) -> JournalOffset:
+        return self._start_offset
 
-    async def write(self, entries: Sequence[Entry], place: JournalOffset) -> None:
-        await self._writing.run(partial(write, entries=entries, place=place))
+    async def write(self, entries: Sequence[Entry], offset: JournalOffset) -> None:
+        await self._writing.run(partial(write, entries=entries, offset=offset))
 
     async def sessions(
         self, identity: str | None, limit: int, cursor: str | None = None, where: Filters = ALL_ROWS
@@ -69,10 +69,10 @@ class SqliteStore:
 
     async def session(self, identity: str | None, session_id: str) -> Session | None:
         conditions, values = _conditions({"id": session_id, "identity": identity})
-        found = await self._read(rows.select_sessions(*conditions), [*values, _NAMED])
-        if len(found) > 1:
-            raise Ambiguous(session_id, tuple(rows.session_of(row).identity for row in found))
-        return rows.session_of(found[0]) if found else None
+        selected = await self._read(rows.select_sessions(*conditions), [*values, _MAX_NAMED])
+        if len(selected) > 1:
+            raise Ambiguous(session_id, tuple(rows.session_of(row).identity for row in selected))
+        return rows.session_of(selected[0]) if selected else None
 
     async def calls(
         self,
@@ -89,8 +89,8 @@ class SqliteStore:
 
     async def call(self, identity: str | None, call_id: str) -> Record | None:
         conditions, values = _conditions({"id": call_id, "identity": identity})
-        found = await self._read(rows.select_calls(*conditions), [*values, 1])
-        return record_of(found[0]) if found else None
+        selected = await self._read(rows.select_calls(*conditions), [*values, 1])
+        return record_of(selected[0]) if selected else None
 
     async def usage(self, query: UsageQuery) -> Sequence[UsageRow]:
         statement, values = usage.select(query)
@@ -110,17 +110,17 @@ class SqliteStore:
         await self._reading.close()
 
     async def _page(self, of: Callable[[tuple[Any, ...]], T], query: str, values: list[Any], limit: int) -> Page[T]:
-        """One row more than asked for tells whether there is a next page."""
-        found = await self._read(query, [*values, limit + 1])
-        shown = found[:limit]
-        return Page(tuple(of(row) for row in shown), rows.cursor_of(shown[-1]) if len(found) > limit else None)
+        """Return a page. One row more than `limit` is read, to know whether there is a next page."""
+        selected = await self._read(query, [*values, limit + 1])
+        shown = selected[:limit]
+        return Page(tuple(of(row) for row in shown), rows.cursor_of(shown[-1]) if len(selected) > limit else None)
 
     async def _read(self, query: str, values: list[Any]) -> list[tuple[Any, ...]]:
         return await self._reading.run(lambda connection: connection.execute(query, values).fetchall())
 
 
 class _Thread:
-    """A connection and the one thread that it belongs to."""
+    """A connection and the one thread that uses it."""
 
     def __init__(self, path: Path, name: str) -> None:
         self._path = path
@@ -129,12 +129,12 @@ class _Thread:
         self._inode = 0
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do something with the connection. Raises `StoreFailed` for what SQLite refuses."""
+        """Run a function with the connection. Raises `StoreFailed` for errors of SQLite."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, work)
 
     def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:
-            self._see_that_it_is_there()
+            self._reopen_if_replaced()
             if self._connection is None:
                 self._connection = connect(self._path)
             return work(self._connection)
@@ -143,8 +143,8 @@ class _Thread:
             self._close()
             raise StoreFailed(f"{self._path}: {error}") from error
 
-    def _see_that_it_is_there(self) -> None:
-        """A file that somebody has removed would be written to for ever; where it is another one, that one counts."""
+    def _reopen_if_replaced(self) -> None:
+        """Close the connection if the file was removed or replaced: SQLite would write to the removed file for ever."""
         try:
             now = self._path.stat().st_ino
         except OSError:
@@ -168,7 +168,7 @@ class _Thread:
 def _conditions(
     equal: Mapping[str, str | int | None], cursor: str | None = None, behind: str = ""
 ) -> tuple[list[str], list[Any]]:
-    """Conditions of a query and their values; a column that is None in `equal` may be anything."""
+    """Return conditions of a query and their values; a column that is None in `equal` may have any value."""
     wanted = {column: value for column, value in equal.items() if value is not None}
     conditions = [f"{column} = ?" for column in wanted]
     values: list[Any] = list(wanted.values())

@@ -1,6 +1,6 @@
-"""Sums of many calls at once: what a batch adds to each session and to each roll-up.
+"""Sums of a batch of calls: the amounts that it adds to each session and to each roll-up.
 
-Gathered in memory first, so that a hundred calls of one session are one statement, and a batch is committed in
+Calls are summed in memory first, so that a hundred calls of one session are one statement, and a batch is committed in
 milliseconds. Statements are in `rows.py`.
 """
 
@@ -19,11 +19,12 @@ from gateway.store.calls import CALL_COLUMNS
 from gateway.store.entries import MAX_INTEGER
 
 HOUR: Final = 3_600_000
+"""Milliseconds of an hour."""
 DAY: Final = 86_400_000
-"""Milliseconds."""
+"""Milliseconds of a day."""
 
 SUMS: Final = ("calls", "failed", *USAGE_KINDS, "known_cost", "cost_unknown_calls", "estimated_calls")
-"""What is summed of calls."""
+"""Columns that are summed over calls."""
 
 
 class Group(NamedTuple):
@@ -34,51 +35,54 @@ class Group(NamedTuple):
     identity: str
     provider: str
     model: str
-    """"" where the provider is: calls that were refused name whatever their clients like, without end."""
+    """A model, or "" where there is no provider: refused calls name whatever clients like, without end."""
     agent: str
 
 
 @dataclass(slots=True)
 class SessionShare:
-    """What a batch adds to one session."""
+    """The amounts that a batch adds to one session."""
 
     agent: str = ""
     provider: str = ""
-    """Of the last call that reached one."""
+    """Provider of the last call that reached one."""
     started_at: int = MAX_INTEGER
     last_at: int = -1
     sums: list[int] = field(default_factory=lambda: [0] * len(SUMS))
     models: dict[tuple[str, str], int] = field(default_factory=dict)
-    """Provider and model, to the milliseconds of Unix time at which the last reply ended."""
+    """Milliseconds of Unix time at which the last reply ended, by provider and model."""
     tools: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class Sums:
-    """What a batch of calls adds."""
+    """The amounts that a batch of calls adds."""
 
     sessions: dict[tuple[str, str], SessionShare] = field(default_factory=dict)
-    """By identity and session id."""
+    """Shares by identity and session id."""
     hours: dict[Group, list[int]] = field(default_factory=dict)
-    """`SUMS`, and the milliseconds of duration behind them."""
+    """The columns `SUMS`, then the milliseconds of duration."""
 
 
 Row = tuple[Any, ...]
 """A row of `CALL_COLUMNS`."""
 
-_AT: Final = CALL_COLUMNS.index("at")
-_ALIKE: Final = itemgetter(*map(CALL_COLUMNS.index, ("identity", "session_id", "provider", "model", "agent")))
+_AT_COLUMN: Final = CALL_COLUMNS.index("at")
+_GROUP_KEY: Final = itemgetter(*map(CALL_COLUMNS.index, ("identity", "session_id", "provider", "model", "agent")))
 _COUNTS: Final = slice(CALL_COLUMNS.index(USAGE_KINDS[0]), CALL_COLUMNS.index(USAGE_KINDS[-1]) + 1)
 
 
-def gathered(calls: Iterable[Row]) -> Sums:
-    """Gathers equal calls first (one caller, session, model, client and hour), which most calls of a batch are."""
+def sum_calls(calls: Iterable[Row]) -> Sums:
+    """Sum calls by session and by hour.
+
+    Calls with the same caller, session, model, client and hour are summed first: most calls of a batch are alike.
+    """
     alike: defaultdict[tuple[tuple[str, ...], int], list[Row]] = defaultdict(list)
     for row in calls:
-        alike[_ALIKE(row), row[_AT] // HOUR].append(row)
+        alike[_GROUP_KEY(row), row[_AT_COLUMN] // HOUR].append(row)
     sums = Sums()
-    for ((identity, session_id, provider, model, agent), hour), found in alike.items():
-        part = _part(found)
+    for ((identity, session_id, provider, model, agent), hour), calls_alike in alike.items():
+        part = _part(calls_alike)
         group = Group(hour * HOUR, identity, provider, model if provider else "", agent)
         _add(sums.hours, group, [*part.amounts, sum(part.ended) - sum(part.started)])
         if session_id:
@@ -88,27 +92,27 @@ def gathered(calls: Iterable[Row]) -> Sums:
 
 
 class _Part(NamedTuple):
-    """Calls that are alike."""
+    """Sums of calls that are alike."""
 
     amounts: list[int]
-    """`SUMS`."""
+    """The columns `SUMS`."""
     started: tuple[int, ...]
     ended: list[int]
     """Milliseconds of Unix time."""
     tools: Mapping[str, int]
-    """How many of them have each list of tools, which is JSON."""
+    """Number of calls by their list of tools, as JSON."""
 
 
-def _part(found: list[Row]) -> _Part:
-    """Column by column, which is several times as fast as call by call."""
-    columns = [*zip(*found, strict=True)]
+def _part(calls: list[Row]) -> _Part:
+    """Return the sums of calls that are alike, column by column: several times as fast as call by call."""
+    columns = [*zip(*calls, strict=True)]
     of = dict(zip(CALL_COLUMNS, columns, strict=True))
     started, cost = of["at"], of["cost"]
     unknown = cost.count(None)
     known = sum(filter(None, cost))
     amounts = [
-        len(found),
-        len(found) - of["outcome"].count("ok"),
+        len(calls),
+        len(calls) - of["outcome"].count("ok"),
         *map(sum, columns[_COUNTS]),
         known,
         unknown,
@@ -119,15 +123,15 @@ def _part(found: list[Row]) -> _Part:
 
 
 def days(hours: dict[Group, list[int]]) -> dict[Group, list[int]]:
-    """The same by day."""
-    found: dict[Group, list[int]] = {}
+    """Return sums by day from sums by hour."""
+    by_day: dict[Group, list[int]] = {}
     for group, amounts in hours.items():
-        _add(found, group._replace(time=group.time - group.time % DAY), amounts)
-    return found
+        _add(by_day, group._replace(time=group.time - group.time % DAY), amounts)
+    return by_day
 
 
 def _to_session(share: SessionShare, part: _Part, by: tuple[str, str, str]) -> None:
-    """`by` is the provider, the model and the agent of these calls."""
+    """Add calls to a session; `by` is their provider, model and agent."""
     provider, model, agent = by
     share.sums = _sum(share.sums, part.amounts)
     ended = max(part.ended)

@@ -1,4 +1,4 @@
-"""Usage from the roll-ups of the SQLite store: a query's SQL, and its rows."""
+"""Queries of usage from the roll-ups of the SQLite store, and their rows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SUMMED: Final = (*SUMS, "duration_ms")
 
 
 def select(query: UsageQuery) -> tuple[str, list[Any]]:
-    """The statement and its values. Names come from the tables above, everything else is a value."""
+    """Return the statement and its values. Names come from the tables above; everything else is a value."""
     columns = [_COLUMNS[name] for name in query.by]
     table = "usage_hourly" if "hour" in query.by else "usage_daily"
     conditions, values = _conditions(query)
@@ -49,7 +49,7 @@ def _conditions(query: UsageQuery) -> tuple[list[str], list[Any]]:
 
 
 def row_of(query: UsageQuery, row: tuple[Any, ...]) -> UsageRow:
-    """A row of `select`."""
+    """Return the usage of a row of `select`."""
     group = {name: _shown(name, value) for name, value in zip(query.by, row, strict=False)}
     sums = dict(zip(_SUMMED, row[len(query.by) :], strict=True))
     usage = Usage(**{name: sums.pop(name) for name in USAGE_KINDS})

@@ -1,7 +1,9 @@
-"""A batch of entries into the SQLite file: calls, sums, balances, and the place in the journal, in one transaction.
+"""Transactions of the SQLite store: a batch of entries with its sums, balances and offset in the journal; expiry.
 
-A batch is there as a whole or not at all, so what is read after a crash begins where the last one ended. A call that is
-there already (a file that was put back from a copy) adds nothing anywhere. Statements are in `rows.py`.
+- A batch is written as a whole or not at all, so the journal is read on from where the last batch ended.
+- A call that exists already (a file was restored from a copy) adds nothing anywhere.
+
+Statements are in `rows.py`.
 """
 
 from __future__ import annotations
@@ -17,12 +19,12 @@ from gateway.store import rows
 from gateway.store.base import JournalOffset
 from gateway.store.calls import INSERT_CALL, call_row
 from gateway.store.entries import Balance, Entry, Version
-from gateway.store.sums import Group, Sums, days, gathered
+from gateway.store.sums import Group, Sums, days, sum_calls
 
 _LOOKUP_ROWS: Final = 500
-"""Rows that are looked for in one statement."""
+"""Most rows that one statement looks up, because the number of its values is limited."""
 _LARGEST: Final = 2**63 - 1
-"""That a column holds; in nanodollars, nine thousand million dollars."""
+"""Highest integer of a column; in nanodollars, nine thousand million dollars."""
 _UPSERT_BALANCE: Final = """
 INSERT INTO balances (bucket, amount, remainder, at) VALUES (?, ?, ?, ?)
 ON CONFLICT (bucket) DO UPDATE SET amount = excluded.amount, remainder = excluded.remainder, at = excluded.at
@@ -33,16 +35,16 @@ _EXPIRE_CALLS: Final = (
 _ENDED: Final = "SELECT n FROM sessions INDEXED BY sessions_by_time WHERE last_at < ? ORDER BY last_at, n LIMIT ?"
 
 
-def write(connection: sqlite3.Connection, entries: Sequence[Entry], place: JournalOffset) -> None:
-    """Raises `sqlite3.Error`, with nothing written."""
+def write(connection: sqlite3.Connection, entries: Sequence[Entry], offset: JournalOffset) -> None:
+    """Write a batch. Raises `sqlite3.Error`, with nothing written."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         new = _insert(connection, [entry.call for entry in entries if entry.call is not None])
-        _add(connection, gathered(new))
-        _keep(connection, [balance for entry in entries for balance in entry.balances])
+        _add(connection, sum_calls(new))
+        _upsert_balances(connection, [balance for entry in entries for balance in entry.balances])
         for version in [entry.version for entry in entries if entry.version is not None]:
-            _note(connection, version)
-        connection.execute("UPDATE place SET segment = ?, offset = ?", place)
+            _insert_version(connection, version)
+        connection.execute("UPDATE place SET segment = ?, offset = ?", offset)
         connection.execute("COMMIT")
     except BaseException:
         # an error of the disk may have ended the transaction already
@@ -52,15 +54,15 @@ def write(connection: sqlite3.Connection, entries: Sequence[Entry], place: Journ
 
 
 def _insert(connection: sqlite3.Connection, records: Iterable[Record]) -> Sequence[tuple[Any, ...]]:
-    """The rows of those calls that were not there; of several with one id the first."""
-    found = [call_row(record) for record in records]
+    """Insert calls and return the rows of those that are new; of several with one id the first."""
+    inserted = [call_row(record) for record in records]
     top = connection.execute("SELECT coalesce(max(n), 0) FROM calls").fetchone()
-    if connection.executemany(INSERT_CALL, found).rowcount == len(found):
-        return found
-    # some were there, which is rare: those that were not have the numbers that came after the highest one
+    if connection.executemany(INSERT_CALL, inserted).rowcount == len(inserted):
+        return inserted
+    # some existed already, which is rare: the new ones have numbers above the highest one before
     new = {key for (key,) in connection.execute("SELECT id FROM calls WHERE n > ?", top)}
     first: dict[str, tuple[Any, ...]] = {}
-    for row in found:
+    for row in inserted:
         first.setdefault(row[0], row)
     return [row for key, row in first.items() if key in new]
 
@@ -82,8 +84,8 @@ def _add(connection: sqlite3.Connection, sums: Sums) -> None:
 
 
 def _numbers(connection: sqlite3.Connection, keys: list[tuple[str, str]]) -> dict[tuple[str, str], int]:
-    """The sessions' own numbers, by identity and id."""
-    found: dict[tuple[str, str], int] = {}
+    """Return the numbers of sessions' rows, by identity and id."""
+    numbers: dict[tuple[str, str], int] = {}
     for start in range(0, len(keys), _LOOKUP_ROWS):
         some = keys[start : start + _LOOKUP_ROWS]
         marks = ", ".join("(?, ?)" for _ in some)
@@ -93,28 +95,28 @@ def _numbers(connection: sqlite3.Connection, keys: list[tuple[str, str]]) -> dic
             "CROSS JOIN sessions s ON s.id = w.id AND s.identity = w.identity"
         )
         values = [text for key in some for text in key]
-        found |= {(identity, key): number for identity, key, number in connection.execute(statement, values)}
-    return found
+        numbers |= {(identity, key): number for identity, key, number in connection.execute(statement, values)}
+    return numbers
 
 
 def _roll_up(connection: sqlite3.Connection, table: str, groups: dict[Group, list[int]]) -> None:
     connection.executemany(rows.upsert_roll_up(table), [(*group, *amounts) for group, amounts in groups.items()])
 
 
-def _keep(connection: sqlite3.Connection, balances: Sequence[Balance]) -> None:
-    """The last of each bucket; a bucket may be configured to hold more than a column can."""
+def _upsert_balances(connection: sqlite3.Connection, balances: Sequence[Balance]) -> None:
+    """Write the last balance of each bucket. Balances are clamped: a bucket may hold more than a column can."""
     last = {balance.bucket: balance for balance in balances}
     connection.executemany(
         _UPSERT_BALANCE,
-        [(bucket, _fit(left.amount), _fit(left.remainder), left.at) for bucket, left in last.items()],
+        [(bucket, _clamp(left.amount), _clamp(left.remainder), left.at) for bucket, left in last.items()],
     )
 
 
-def _fit(amount: int) -> int:
+def _clamp(amount: int) -> int:
     return max(-_LARGEST, min(amount, _LARGEST))
 
 
-def _note(connection: sqlite3.Connection, version: Version) -> None:
+def _insert_version(connection: sqlite3.Connection, version: Version) -> None:
     changed = orjson.dumps(version.changed).decode()
     connection.execute(
         "INSERT INTO versions (at, who, etag, changed) VALUES (?, ?, ?, ?)",
@@ -123,7 +125,7 @@ def _note(connection: sqlite3.Connection, version: Version) -> None:
 
 
 def expire(connection: sqlite3.Connection, before: float, limit: int) -> int:
-    """Delete the oldest calls that began before then (Unix time, seconds), and sessions that ended there."""
+    """Delete the oldest calls that began before a Unix time in seconds, and sessions that ended before it."""
     time = round(before * 1000)
     connection.execute("BEGIN IMMEDIATE")
     try:
@@ -138,6 +140,6 @@ def expire(connection: sqlite3.Connection, before: float, limit: int) -> int:
             connection.execute("ROLLBACK")
         raise
     if 0 < deleted < limit:
-        # the write-ahead log would have them until it comes around; where somebody reads, the next time will do
+        # the write-ahead log would hold the rows until it wraps; if a reader blocks this, the next expiry does it
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return deleted

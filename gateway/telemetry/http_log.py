@@ -1,4 +1,4 @@
-"""What aiohttp says of malformed requests, in our own log and without the request.
+"""Errors of aiohttp about malformed requests, in the gateway's own log and without the request.
 
 Its error log prints a traceback with the offending line, which may be the one with the client's credential.
 """
@@ -21,7 +21,7 @@ class _Handler(logging.Handler):
 
 
 def server_logger(log: Logger) -> logging.Logger:
-    """A logger for aiohttp's server, of no hierarchy: nothing of it reaches standard error."""
+    """Return a logger for aiohttp's server, outside of the hierarchy: none of its lines reaches standard error."""
     logger = logging.Logger("irisgate.http", logging.WARNING)  # noqa: LOG001 (kept apart on purpose)
     logger.addHandler(_Handler(log))
     return logger

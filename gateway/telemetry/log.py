@@ -1,8 +1,11 @@
 """Structured logs: one JSON object a line on standard output, readable text on a terminal.
 
-Lines are written by a thread of their own, since standard output can block (a full pipe, a stopped terminal) and the
-event loop must not. Values of keys that name a secret are never written, whoever logs them. What is logged, and when,
-is the callers' affair; an event's name is dotted: `call.finished`, `config.reloaded`.
+- A thread writes the lines, because standard output can block (a full pipe, a stopped terminal) and the event loop
+  must not.
+- Values of keys that name a secret are never written, whoever logs them.
+- The name of an event is dotted: `call.finished`, `config.reloaded`.
+
+Nothing here decides which events are logged.
 """
 
 from __future__ import annotations
@@ -22,13 +25,13 @@ import orjson
 import structlog
 
 MAX_LINES: Final = 10_000
-"""Lines kept for an output that blocks: some 10 MB; later ones are counted, and the count is logged."""
+"""Most lines held for an output that blocks: some 10 MB; later lines are counted, and the count is logged."""
 MAX_TEXT: Final = 8192
-"""Characters kept of one value: enough for a traceback, and a client's megabyte of model name is not a log line."""
+"""Most characters of one value: enough for a traceback, and a bound for names that clients choose."""
 GATHER_SECONDS: Final = 0.01
-"""How long a line waits for others: a write and a change of threads for each would cost a call more than its line."""
+"""Seconds that a line waits for others: a write and a change of threads for each line would cost a call more."""
 CLOSE_SECONDS: Final = 2.0
-"""How long the end of the process waits for an output that blocks."""
+"""Seconds that the end of the process waits for an output that blocks."""
 REDACTED: Final = "[redacted]"
 
 _SECRET_KEY: Final = re.compile(
@@ -50,7 +53,7 @@ class Output(Protocol):
 
 
 class Logger(Protocol):
-    """What the parts log with. Names of keyword arguments are the keys of the line."""
+    """A logger. Names of keyword arguments are the keys of the line."""
 
     def debug(self, event: str, **fields: Any) -> None: ...
 
@@ -61,14 +64,14 @@ class Logger(Protocol):
     def error(self, event: str, **fields: Any) -> None: ...
 
     def exception(self, event: str, **fields: Any) -> None:
-        """An error, with the traceback of the exception that is being handled."""
+        """Log an error, with the traceback of the exception that is being handled."""
 
     def later(self, event: str, fields: Callable[[], Mapping[str, Any]], level: Level = "info") -> None:
-        """A line of any level, made in the thread that writes: for lines of every call, at no cost to it."""
+        """Log a line whose fields are computed in the writing thread; for lines of every call."""
 
 
 def configure(stream: Output | None = None, *, json: bool | None = None) -> Logger:
-    """A logger that writes to `stream`, standard output if None; JSON unless that is a terminal."""
+    """Return a logger that writes to `stream`, standard output if None; JSON unless that is a terminal."""
     lines = Lines(_standard_output() if stream is None else stream)
     atexit.register(lines.close)
     processors = _processors(not _is_terminal(stream) if json is None else json)
@@ -82,7 +85,7 @@ def configure(stream: Output | None = None, *, json: bool | None = None) -> Logg
 
 
 class _Log:
-    """structlog's logger, and beside it the way for lines that are made later."""
+    """A logger of structlog, with the method for lines whose fields are computed later."""
 
     def __init__(self, logger: Logger, lines: Lines, processors: list[Callable[..., Any]]) -> None:
         self.debug = logger.debug
@@ -94,9 +97,9 @@ class _Log:
         self._processors = processors
 
     def later(self, event: str, fields: Callable[[], Mapping[str, Any]], level: Level = "info") -> None:
-        self._lines.put(partial(self._rendered, event, fields, level))
+        self._lines.put(partial(self._render, event, fields, level))
 
-    def _rendered(self, event: str, fields: Callable[[], Mapping[str, Any]], level: Level) -> bytes:
+    def _render(self, event: str, fields: Callable[[], Mapping[str, Any]], level: Level) -> bytes:
         entry: Any = {"event": event, **fields()}
         for processor in self._processors:
             entry = processor(None, level, entry)
@@ -119,12 +122,12 @@ def _processors(as_json: bool) -> list[Callable[..., Any]]:
 
 
 def redact(_logger: object, _method: str, entry: Entry) -> Entry:
-    """The last defence: no secret is meant to come here at all."""
+    """Return an entry without secrets; the last defence, because no secret should be logged at all."""
     return {key: value if type(value) in _PLAIN else _clean(key, value) for key, value in entry.items()}
 
 
 _PLAIN: Final = frozenset({int, float, bool, type(None)})
-"""Counts and times hold no secret: `tokens` are a number here far more often than a key."""
+"""Types whose values hold no secret: `tokens` is a count far more often than a key."""
 
 
 def _clean(key: str, value: Any) -> Any:
@@ -149,7 +152,7 @@ def _is_secret(key: str) -> bool:
 
 
 def render_json(_logger: object, _method: str, entry: Entry) -> bytes:
-    """Time, level and event first, for readers of raw lines."""
+    """Return an entry as JSON, with time, level and event first for readers of raw lines."""
     ordered = {key: entry.pop(key, None) for key in ("timestamp", "level", "event")} | dict(entry)
     try:
         return orjson.dumps(ordered)
@@ -163,7 +166,7 @@ def _encode(_logger: object, _method: str, text: str) -> bytes:
 
 
 class Lines:
-    """What structlog writes to: a queue with a thread behind it. A method of a level's name takes one line."""
+    """The output of structlog: a queue that a thread writes. A method named after a level takes one line."""
 
     def __init__(self, stream: Output) -> None:
         self._stream = stream
@@ -185,22 +188,22 @@ class Lines:
     debug = info = warning = error = critical = msg = put
 
     def close(self) -> None:
-        """Write what is queued, and end the thread; give up on an output that blocks."""
+        """Write the queue and end the thread; give up on an output that blocks."""
         self._closing = True
         self._wake.set()
         self._thread.join(CLOSE_SECONDS)
 
     def _run(self) -> None:
-        told = 0
+        reported = 0
         while not self._closing or self._queue:
             self._wake.wait()
             if not self._closing:
                 sleep(GATHER_SECONDS)
             self._wake.clear()
             batch = [self._line(self._queue.popleft()) for _ in range(len(self._queue))]
-            if self._lost > told:
-                batch.append(orjson.dumps({"level": "error", "event": "log.lines_lost", "lost": self._lost - told}))
-                told = self._lost
+            if self._lost > reported:
+                batch.append(orjson.dumps({"level": "error", "event": "log.lines_lost", "lost": self._lost - reported}))
+                reported = self._lost
             if not self._write(b"".join(line + b"\n" for line in batch)):
                 return
 
@@ -208,11 +211,11 @@ class Lines:
     def _line(line: bytes | Callable[[], bytes]) -> bytes:
         try:
             return line if isinstance(line, bytes) else line()
-        except Exception as error:  # noqa: BLE001 (one line that cannot be made must not end all others)
+        except Exception as error:  # noqa: BLE001 (a line that cannot be rendered must not end the thread)
             return orjson.dumps({"level": "error", "event": "log.line_failed", "reason": type(error).__name__})
 
     def _write(self, data: bytes) -> bool:
-        """False when nobody reads any more: a gateway goes on without its log."""
+        """Write bytes; return False when the output is closed: a gateway continues without its log."""
         rest = memoryview(data)
         while rest:
             try:
@@ -227,7 +230,10 @@ class Lines:
 
 
 def _standard_output() -> Output:
-    """Unbuffered: a buffer's lock, held by a thread that blocks, would stop the interpreter from ending."""
+    """Return standard output without a buffer.
+
+    The lock of a buffer, held by a thread that blocks, would keep the interpreter from ending.
+    """
     return open(1, "wb", buffering=0, closefd=False)
 
 

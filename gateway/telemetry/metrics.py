@@ -1,9 +1,10 @@
 """Prometheus metrics of the gateway, in a registry of its own.
 
-Labels are bounded by the configuration: a model that nobody configured counts as `other`, a call that reached no
-provider as `none`; callers are a label only where the configuration says so, and only so many of them. The series of a
-call are looked up by one key each, since `labels()` costs more than counting. What is counted comes from the record of
-a call; other parts tell only what no record holds. The words are those of `deploy/vocabulary.md`.
+- Labels are bounded by the configuration: a model that is not configured counts as `other`, a call that reached no
+  provider as `none`. Callers are a label only where the configuration says so, and their number is bounded.
+- The series of a call are cached by one key each, because `labels()` costs more than counting.
+- Calls are counted from their records; other parts count only what no record holds.
+- The words are those of `deploy/vocabulary.md`.
 """
 
 from __future__ import annotations
@@ -35,21 +36,22 @@ from gateway.contract.record import NANODOLLARS, Record
 DURATION_BUCKETS: Final = (
     *(0.01 * 2**power for power in range(14)), 163.84, 327.68, 600.0,
 )  # fmt: skip
-"""Seconds: from a refusal to an agent's longest turn."""
+"""Bounds in seconds: from a refusal to an agent's longest turn."""
 FIRST_EVENT_BUCKETS: Final = (
     0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 45.0,
     60.0,
 )  # fmt: skip
-"""Seconds, the same as Envoy AI Gateway's time_to_first_token, so that dashboards compare."""
+"""Bounds in seconds, the same as Envoy AI Gateway's time_to_first_token, so that dashboards compare."""
 OVERHEAD_BUCKETS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
-"""Seconds."""
+"""Bounds in seconds."""
 ACTIVE_SECONDS: Final = 300.0
+"""Seconds after its last call for which a session counts as active."""
 MAX_ACTIVE: Final = 100_000
-"""Sessions that are remembered for the count of active ones; at a few hundred bytes each."""
+"""Most sessions held for the count of active ones, at a few hundred bytes each."""
 OTHER: Final = "other"
 NONE: Final = "none"
 
-# a second series for each counter, which says when it was made, doubles the exposition and is read by nobody
+# a second series for each counter, with the time it was made, doubles the exposition without use
 disable_created_metrics()  # type: ignore[no-untyped-call]  # the library's own annotation is missing
 
 
@@ -64,7 +66,7 @@ class HasUsers(Protocol):
 
 
 class Bounds(Protocol):
-    """What of the configuration bounds the labels."""
+    """The part of a configuration that bounds the labels."""
 
     @property
     def providers(self) -> Mapping[str, HasModels]: ...
@@ -74,7 +76,7 @@ class Bounds(Protocol):
 
 
 class Journalling(Protocol):
-    """What is asked of the keeper, in the thread that renders."""
+    """The state of the journal's follower, read in the thread that renders."""
 
     @property
     def lag(self) -> int: ...
@@ -181,22 +183,26 @@ class Metrics:
     def _gauge(self, name: str, text: str) -> Gauge:
         return Gauge(f"irisgate_{name}", text, registry=self.registry)
 
-    def journal(self, keeper: Journalling) -> None:
-        """Show how far the store is behind, and whether it can be written."""
+    def journal(self, follower: Journalling) -> None:
+        """Expose how far the store is behind the journal, and whether it can be written."""
         shown: tuple[tuple[str, str, Callable[[], float]], ...] = (
-            ("journal_lag_bytes", "Bytes of the journal that the store has not taken over.", lambda: keeper.lag),
-            ("journal_full", "1 while the disk takes nothing and memory is at its bound, else 0.", lambda: keeper.full),
-            ("store_failing", "1 while the store refuses what it is given, else 0.", lambda: keeper.failing),
+            ("journal_lag_bytes", "Bytes of the journal that the store has not taken over.", lambda: follower.lag),
+            (
+                "journal_full",
+                "1 while the disk takes nothing and memory is at its bound, else 0.",
+                lambda: follower.full,
+            ),
+            ("store_failing", "1 while the store refuses what it is given, else 0.", lambda: follower.failing),
         )
         for name, text, read in shown:
             self._gauge(name, text).set_function(read)
 
     def quotas(self, used: Callable[[], Mapping[str, float]]) -> None:
-        """Show the used part of each quota, by the name of its definition. `used` is asked in the rendering thread."""
+        """Expose the used part of each quota by its definition's name. `used` is called in the rendering thread."""
         self.registry.register(_Used(used))
 
     def configured(self, config: Bounds) -> None:
-        """Take the names that may be labels from a configuration; series of names that left stay."""
+        """Take the names that may be labels from a configuration; series of removed names stay."""
         self._max_users = config.metrics.users
         self._models = frozenset(
             (name, model) for name, provider in config.providers.items() for model in provider.models
@@ -244,7 +250,7 @@ class Metrics:
         return series
 
     def _count_user(self, record: Record) -> None:
-        """The first callers by name, so that their number is bounded, and all later ones together."""
+        """Count a call of a user: the first users by name, all later ones together, so that their number is bounded."""
         user = record.identity
         if user not in self._users and len(self._users) >= self._max_users:
             user = OTHER
@@ -257,13 +263,13 @@ class Metrics:
         tokens.inc(sum(getattr(record.usage, kind) for kind in USAGE_KINDS if kind != "reasoning"))
 
     def _count(self, key: tuple[str, str, str], hundreds: int, outcome: str) -> Counter:
-        found = self._counts.get((*key, hundreds, outcome))
-        if found is None:
-            found = self._counts[(*key, hundreds, outcome)] = self._requests.labels(*key, f"{hundreds}xx", outcome)
-        return found
+        counter = self._counts.get((*key, hundreds, outcome))
+        if counter is None:
+            counter = self._counts[(*key, hundreds, outcome)] = self._requests.labels(*key, f"{hundreds}xx", outcome)
+        return counter
 
     def overhead(self, api: str, seconds: float) -> None:
-        """Note what a call that reached a provider cost beside waiting for it (`Call.overhead`)."""
+        """Observe the time that a call took beside waiting for its provider (`Call.overhead`)."""
         self._overhead.labels(api).observe(seconds)
 
     def upstream_error(self, provider: str, code: str) -> None:
@@ -284,7 +290,7 @@ class Metrics:
             self._reloaded_at.set(time())
 
     def render(self) -> bytes:
-        """The exposition; slow with many series (100 ms for 7000 lines), so call it in a thread."""
+        """Return the exposition; slow with many series (100 ms for 7000 lines), so call it in a thread."""
         return generate_latest(self.registry)
 
 
@@ -292,7 +298,7 @@ _RESULTS: Final = {True: "success", False: "failure"}
 
 
 class _Used(Collector):
-    """The levels of quotas as they are when somebody asks; a definition that is gone leaves no series behind."""
+    """A collector of the levels of quotas at the time of a scrape; a removed definition leaves no series."""
 
     def __init__(self, used: Callable[[], Mapping[str, float]]) -> None:
         self._used = used
@@ -306,7 +312,7 @@ class _Used(Collector):
 
 
 class _Active:
-    """When each session was last seen, oldest first. Counted in the thread that renders, hence the lock."""
+    """Sessions by the time of their last call, oldest first. The rendering thread counts them, hence the lock."""
 
     def __init__(self) -> None:
         self._seen: OrderedDict[tuple[str, str], float] = OrderedDict()
@@ -317,7 +323,7 @@ class _Active:
         with self._lock:
             self._seen[session] = now
             self._seen.move_to_end(session)
-            # two at most: what a call adds is taken away by the next ones, and no call pays for all
+            # at most two: later calls remove what a call adds, and no call pays for all
             for _ in range(2):
                 oldest = next(iter(self._seen))
                 if self._seen[oldest] > now - ACTIVE_SECONDS and len(self._seen) <= MAX_ACTIVE:

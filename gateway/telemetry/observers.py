@@ -1,7 +1,8 @@
-"""Observers are told of every call exactly once, in a thread of their own: what they do delays nobody.
+"""Delivery of every call's record to the observers, exactly once and in a thread of their own.
 
-One that raises is logged and told of the next call all the same; a queue that an observer cannot keep up with is
-bounded, and what does not fit is counted in the log.
+- An observer delays no call.
+- An observer that raises is logged, and gets the next record all the same.
+- The queue is bounded; records that do not fit are counted in the log.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from gateway.contract.record import Record
 from gateway.telemetry.log import Logger
 
 MAX_WAITING: Final = 10_000
-"""Records that wait for observers; some 10 MB."""
+"""Most records that wait for observers: some 10 MB."""
 CLOSE_SECONDS: Final = 5.0
-"""How long the end of the process waits for observers."""
+"""Seconds that the end of the process waits for observers."""
 
 
 class Observers:
@@ -32,7 +33,7 @@ class Observers:
             self._thread.start()
 
     def put(self, record: Record) -> None:
-        """Never blocks."""
+        """Queue a record. Never blocks."""
         if not self._observers:
             return
         try:
@@ -41,7 +42,7 @@ class Observers:
             self._lost += 1
 
     def close(self) -> None:
-        """Tell what is left to tell."""
+        """Deliver the rest of the queue, and end the thread."""
         if self._observers:
             self._queue.put(None)
             self._thread.join(CLOSE_SECONDS)
@@ -53,9 +54,9 @@ class Observers:
                 self._log.error("observers.too_slow", lost=lost)
             seen = record.as_dict()
             for name, observer in self._observers.items():
-                self._tell(name, observer, seen)
+                self._notify(name, observer, seen)
 
-    def _tell(self, name: str, observer: Observer, seen: Mapping[str, Any]) -> None:
+    def _notify(self, name: str, observer: Observer, seen: Mapping[str, Any]) -> None:
         try:
             observer.seen(seen)
         except Exception:  # noqa: BLE001 (somebody else's code, in a thread that must go on)

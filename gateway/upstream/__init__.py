@@ -1,4 +1,4 @@
-"""Providers: which offers what (`catalog.py`), connections to them (`client.py`), credentials, and files by URL.
+"""Providers: their offers (`catalog.py`), connections (`client.py`) and credentials; files that clients name by URL.
 
-`client.py` and `fetch/client.py` alone open connections to the outside. Nothing here knows a dialect.
+Only `client.py` and `fetch/client.py` open connections to the outside. Nothing here knows a dialect.
 """

@@ -1,4 +1,4 @@
-"""Which provider offers which model: an index by model name, and what of it a caller may see.
+"""The offers of all providers: an index by model name, and the part of it that a caller may see.
 
 Built once for each configuration. Names match exactly; an alias stands before a model of its name, and `provider/model`
 is accepted wherever a model is named.
@@ -21,7 +21,7 @@ from gateway.contract.flag import Caps
 from gateway.upstream.near_names import near_names
 
 LISTS: Final = 256
-"""Callers whose lists of models are remembered."""
+"""Most callers whose lists of models are cached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Offer:
     model: str
     caps: Caps
     base: str
-    """The model behind the name: another one where the name tells nothing and the configuration does."""
+    """The model behind the name: a different one where the configuration says so for an opaque name."""
 
     @property
     def provider_id(self) -> str:
@@ -45,14 +45,14 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Aliased:
-    """An alias and those of its targets that are offered."""
+    """An alias, with the offers among its targets."""
 
     strategy: Strategy
     offers: Sequence[Offer]
     _turn: count[int] = field(default_factory=count)
 
     def pick(self, offers: Sequence[Offer], session: str) -> Offer:
-        """One of `offers`, which are some of this alias."""
+        """Return one of `offers`, which are some of this alias's, by its strategy."""
         return offers[_PICKS[self.strategy](self._turn, session) % len(offers)]
 
 
@@ -60,7 +60,7 @@ _PICKS: Final[Mapping[Strategy, Callable[[count[int], str], int]]] = {
     "first": lambda _turn, _session: 0,
     "random": lambda _turn, _session: random.getrandbits(32),
     "round_robin": lambda turn, _session: next(turn),
-    # one conversation stays with one provider, which has its prompt in a cache
+    # a conversation stays with one provider, which caches its prompt
     "session": lambda _turn, session: crc32(session.encode()),
 }
 
@@ -78,22 +78,22 @@ class Catalog:
         self._visible = lru_cache(LISTS)(self._find_visible)
 
     def find(self, name: str) -> Sequence[Offer]:
-        """The offers of a model, then the one of `provider/model`; () for a name that is neither.
+        """Return the offers of a model, then the one of `provider/model`; () for a name that is neither.
 
-        Few names are both, as where a reseller calls a model `anthropic/claude-x` beside a provider `anthropic`. Which
-        one is meant depends on what is granted (`call/middleware/grants.py`).
+        Few names are both, as where a reseller calls a model `anthropic/claude-x` beside a provider `anthropic`. The
+        grants decide between the two (`call/middleware/grants.py`).
         """
-        found = self._by_model.get(name, ())
+        offers = self._by_model.get(name, ())
         provider, _, model = name.partition("/")
         offer = self._by_both.get((provider, model))
-        return found if offer is None else (*found, offer)
+        return offers if offer is None else (*offers, offer)
 
     def visible(self, access: Access) -> Sequence[Offer]:
-        """What a caller may use; nothing without a role."""
+        """Return the offers that a caller may use."""
         return self._visible(access)
 
     def visible_aliases(self, access: Access) -> dict[str, list[Offer]]:
-        """The aliases of which a caller may use a target, with those targets."""
+        """Return the aliases with targets that a caller may use, and those targets."""
         if not self.aliases:
             return {}
         granted = {offer.name for offer in self.visible(access)}
@@ -104,7 +104,7 @@ class Catalog:
         }
 
     def near(self, name: str, access: Access) -> list[str]:
-        """Up to three names like this one, among those that the caller may use."""
+        """Return up to three similar names, among those that the caller may use."""
         names = dict.fromkeys(offer.model for offer in self.visible(access))
         names |= dict.fromkeys(self.visible_aliases(access))
         return near_names(name, names)

@@ -1,6 +1,6 @@
 """The only file that opens connections to providers.
 
-It knows URLs, timeouts and headers of HTTP; what is said in a request or a reply it does not read.
+It handles URLs, timeouts and headers of HTTP, and never reads the content of a request or a reply.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from gateway.contract.flag import Head, UpstreamRequest
 from gateway.upstream.faults import unreachable
 
 MAX_BODY: Final = 64 * 1024 * 1024
-"""Bytes of a reply that is not streamed; a larger one is a fault, and would be held in memory whole."""
+"""Most bytes of a whole reply, because it is held in memory; a larger one is a fault."""
 
 WRITE_CHUNK_BYTES: Final = 1024 * 1024
-"""Bytes of a body that are written in one go; a longer one goes piece by piece and lets others run in between."""
+"""Most bytes of a body that are written at once; a longer one is written in pieces, so that other calls run."""
 
 _VERSION_AT_END: Final = re.compile(r"/v[0-9]+[a-z0-9]*$")
 _VERSION_AT_START: Final = re.compile(r"^/v[0-9]+[a-z0-9]*(?=/)")
 
 _OWN_HEADERS: Final = {"accept-encoding": "identity", "user-agent": f"irisgate/{__version__}"}
-"""identity: a compressed stream cannot be forwarded event by event."""
+"""Headers of every request. `identity`, because a compressed stream cannot be forwarded event by event."""
 
 
 class UpstreamResponse:
@@ -53,13 +53,16 @@ class UpstreamResponse:
         )
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """What comes, as it comes. Raises `Truncated` when the connection breaks, `UpstreamFailed` on a timeout."""
+        """Yield the body's bytes as they arrive.
+
+        Raises `Truncated` when the connection breaks, `UpstreamFailed` on a timeout.
+        """
         content = self._response.content
         while True:
             try:
                 data = await content.readany()
             except aiohttp.SocketTimeoutError:
-                raise self._silent() from None
+                raise self._timed_out() from None
             except (aiohttp.ClientError, ConnectionError) as error:
                 raise Truncated(f"the connection to {self._provider} broke off: {type(error).__name__}") from None
             if not data:
@@ -67,7 +70,7 @@ class UpstreamResponse:
             yield data
 
     async def read(self, limit: int) -> bytes:
-        """The whole body. Raises as `chunks` does, and `UpstreamFailed` when it is longer than the limit."""
+        """Return the whole body. Raises as `chunks` does, and `UpstreamFailed` for a body longer than the limit."""
         parts = []
         size = 0
         async for data in self.chunks():
@@ -82,7 +85,7 @@ class UpstreamResponse:
     def close(self) -> None:
         self._response.close()
 
-    def _silent(self) -> UpstreamFailed:
+    def _timed_out(self) -> UpstreamFailed:
         message = f"{self._provider} sent nothing for {self._read_seconds:g} seconds"
         return UpstreamFailed(Problem(TIMEOUT, message, retryable=True))
 
@@ -94,17 +97,17 @@ class Upstream:
         self._session: aiohttp.ClientSession | None = None
 
     async def open(
-        self, provider: Provider, send: UpstreamRequest, added: Mapping[str, str], timeouts: Timeouts
+        self, provider: Provider, request: UpstreamRequest, added: Mapping[str, str], timeouts: Timeouts
     ) -> UpstreamResponse:
         """Send a request, with the headers `added` to its own, and await the head of its reply.
 
         Raises `UpstreamFailed` (unavailable or timeout) when there is none.
         """
         timeout = aiohttp.ClientTimeout(total=None, connect=timeouts.connect_seconds, sock_read=timeouts.read_seconds)
-        target = url(provider.baseurl, send)
-        headers = {**_OWN_HEADERS, **send.headers, **added}
+        target = url(provider.baseurl, request)
+        headers = {**_OWN_HEADERS, **request.headers, **added}
         try:
-            response = await self._request(provider, send, headers, timeout)
+            response = await self._request(provider, request, headers, timeout)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             why = unreachable(error, target.host or "", target.port)
             message = f"{provider.id} cannot be reached: {why.words}"
@@ -118,28 +121,37 @@ class Upstream:
         return UpstreamResponse(response, provider.id, timeouts.read_seconds)
 
     async def _request(
-        self, provider: Provider, send: UpstreamRequest, headers: dict[str, str], limits: aiohttp.ClientTimeout
+        self, provider: Provider, request: UpstreamRequest, headers: dict[str, str], limits: aiohttp.ClientTimeout
     ) -> aiohttp.ClientResponse:
-        """The request; once more on a fresh connection when a kept one turns out to have been closed meanwhile.
+        """Send the request; once more if its connection was an idle one that the provider had closed.
 
-        Such a connection gives no byte back, and a provider that closes an idle one has not read the request.
+        Such a connection returns no byte, and a provider that closes an idle connection has not read the request.
         """
-        for last in (False, True):
-            trace = SimpleNamespace(reused=False)
-            try:
-                return await self._client().request(
-                    send.method,
-                    url(provider.baseurl, send),
-                    data=send.body if len(send.body) <= WRITE_CHUNK_BYTES else io.BytesIO(send.body),
-                    headers=headers,
-                    timeout=limits,
-                    allow_redirects=False,
-                    trace_request_ctx=trace,
-                )
-            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-                if last or not trace.reused:
-                    raise
-        raise AssertionError
+        trace = SimpleNamespace(reused=False)
+        try:
+            return await self._request_once(provider, request, headers, limits, trace)
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+            if not trace.reused:
+                raise
+        return await self._request_once(provider, request, headers, limits, SimpleNamespace(reused=False))
+
+    async def _request_once(
+        self,
+        provider: Provider,
+        request: UpstreamRequest,
+        headers: dict[str, str],
+        limits: aiohttp.ClientTimeout,
+        trace: SimpleNamespace,
+    ) -> aiohttp.ClientResponse:
+        return await self._client().request(
+            request.method,
+            url(provider.baseurl, request),
+            data=request.body if len(request.body) <= WRITE_CHUNK_BYTES else io.BytesIO(request.body),
+            headers=headers,
+            timeout=limits,
+            allow_redirects=False,
+            trace_request_ctx=trace,
+        )
 
     async def close(self) -> None:
         if self._session is not None:
@@ -147,19 +159,19 @@ class Upstream:
 
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:
-            # no limit: how many calls run at once is decided in front of the pool, not by it; cookies are nobody's here
+            # no limit: the number of concurrent calls is bounded before the pool; cookies must not pass between callers
             connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=60)
             self._session = aiohttp.ClientSession(
                 connector=connector,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 skip_auto_headers=("Content-Type",),
-                trace_configs=[_noting_reuse()],
+                trace_configs=[_trace_reuse()],
             )
         return self._session
 
 
-def _noting_reuse() -> aiohttp.TraceConfig:
-    """Tells a request whether its connection had served another one before."""
+def _trace_reuse() -> aiohttp.TraceConfig:
+    """Return a trace that sets `reused` on a request whose connection has served another one before."""
 
     async def reused(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
         context.trace_request_ctx.reused = True
@@ -169,15 +181,15 @@ def _noting_reuse() -> aiohttp.TraceConfig:
     return config
 
 
-def url(baseurl: str, send: UpstreamRequest) -> URL:
-    """Base URL and path, joined so that neither a slash nor a version is doubled; the path stays encoded as it is.
+def url(baseurl: str, request: UpstreamRequest) -> URL:
+    """Join base URL and path so that neither a slash nor a version is doubled; the path stays encoded as it is.
 
-    A base URL that ends with a version says which one: with `https://x/v1` and `https://x/api/paas/v4` the path's own
-    is left out. So providers that put an API below a path of their own need no more than that path: Bedrock's
+    The version at the end of a base URL wins: with `https://x/v1` and `https://x/api/paas/v4` the path's own version is
+    left out. So providers with an API below a path of their own need only that path: Bedrock's
     `https://bedrock-runtime.us-east-1.amazonaws.com/anthropic` and `.../openai/v1`.
     """
     base = baseurl.rstrip("/")
-    path = send.path
+    path = request.path
     if _VERSION_AT_END.search(base):
         path = _VERSION_AT_START.sub("", path)
-    return URL(base + path + (f"?{send.query}" if send.query else ""), encoded=True)
+    return URL(base + path + (f"?{request.query}" if request.query else ""), encoded=True)

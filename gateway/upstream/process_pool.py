@@ -1,12 +1,11 @@
-"""Work of plugins on large bodies, done in processes of its own, so that the event loop serves others meanwhile.
+"""A pool of processes for plugins' work on large bodies, so that the event loop serves other calls meanwhile.
 
-A thread would not help: JSON is read and written with the interpreter's lock held. What plugins make of a request is
-plain values, so it travels: the function by its name, its arguments and what comes back as they are. Two things stay
-what they were here: whoever is told of dropped fields, and every argument that comes back as it went, such as the
-client's own ask, which is not sent a second time.
-
-What cannot travel (a plugin from a single file, a translation that holds a closure) is done on the loop, as are small
-bodies, for which the way there and back would take longer than the work.
+- A thread would not help: JSON is read and written with the interpreter's lock held.
+- A function is sent by its name; its arguments and its result are sent as values.
+- Two things are not sent back: dropped fields are reported in this process, and an argument that is part of the result,
+  such as the client's request, stays the same object.
+- Work that cannot be sent (a plugin from a single file, a translation that holds a closure) is done on the loop. So is
+  work on small bodies, which takes less time than sending them.
 """
 
 from __future__ import annotations
@@ -30,21 +29,21 @@ from typing import Any, Final, TypeVar
 from gateway.contract.errors import UNAVAILABLE, GatewayError, Problem
 
 LARGE: Final = 1024 * 1024
-"""Bytes of a body from which on it is worth it: a megabyte takes about 10 ms here, and 3 ms to be sent away."""
+"""Bytes of a body from which it is sent: a megabyte takes about 10 ms on the loop, and 3 ms to be sent."""
 WORKERS: Final = max(1, min(4, os.cpu_count() or 1))
-"""Begun one by one, when they are first needed; each takes half a second for that, and some 60 MB."""
+"""Most processes. They start one by one when they are needed; each takes half a second to start, and some 60 MB."""
 
 R = TypeVar("R")
 
 
 async def yield_to_loop(size: int) -> None:
-    """Between two pieces of work on a large body: all others of the loop get their turn. `size` is in bytes."""
+    """Let other tasks run between two pieces of work on a large body; `size` is in bytes."""
     if size >= LARGE:
         await asyncio.sleep(0)
 
 
 class DropRelay:
-    """Tells of dropped fields (`flag.Drop`), wherever the one who drops them runs."""
+    """Reports dropped fields (`flag.Drop`), from this process or from another one."""
 
     def __init__(self, drop: Callable[[str], None]) -> None:
         self._drop = drop
@@ -54,65 +53,65 @@ class DropRelay:
 
 
 class ProcessPool:
-    """The processes; one for all of a gateway's calls. Nothing is begun before the first large body."""
+    """The processes of a gateway. None is started before the first large body."""
 
     def __init__(self, large: int = LARGE) -> None:
         self._large = large
         self._executor: ProcessPoolExecutor | None = None
 
     async def run(self, size: int, drop: DropRelay, function: Callable[..., R], *args: Any) -> R:
-        """`function(*args)`, in another process when `size`, in bytes, is large.
+        """Return `function(*args)`, computed in another process when `size`, in bytes, is large.
 
         `drop` may be among the arguments, or inside of one. Raises what the function raises, and `GatewayError` when
-        its process came to an end.
+        its process has died.
         """
         if size < self._large:
             return function(*args)
         shared = (drop, *args)
         await yield_to_loop(size)
         try:
-            work = _packed((function, args), shared[:1])
-        except _CANNOT_TRAVEL:
+            work = _pack((function, args), shared[:1])
+        except _NOT_PICKLABLE:
             return function(*args)
         loop = asyncio.get_running_loop()
         try:
-            packed = await loop.run_in_executor(self._begun(), _work, work)
+            packed = await loop.run_in_executor(self._start(), _work, work)
         except BrokenProcessPool:
             self._executor = None
             raise GatewayError(_ENDED) from None
         if packed is None:
             return function(*args)
         await yield_to_loop(size)
-        dropped, error, result = _unpacked(packed, shared)
+        dropped, error, result = _unpack(packed, shared)
         for path in dropped:
             drop(path)
         if error is not None:
             raise error
-        found: R = result
-        return found
+        typed: R = result
+        return typed
 
     def close(self) -> None:
-        """Ends the processes. Blocks until they are gone."""
+        """End the processes. Blocks until they have ended."""
         if self._executor is not None:
             self._executor.shutdown(cancel_futures=True)
             self._executor = None
 
-    def _begun(self) -> ProcessPoolExecutor:
+    def _start(self) -> ProcessPoolExecutor:
         if self._executor is None:
             # not forked: a copy of a process with threads may find their locks held for ever
             context = multiprocessing.get_context("spawn")
-            self._executor = ProcessPoolExecutor(WORKERS, mp_context=context, initializer=_begin)
+            self._executor = ProcessPoolExecutor(WORKERS, mp_context=context, initializer=_initialize)
         return self._executor
 
 
-_CANNOT_TRAVEL: Final = (pickle.PicklingError, AttributeError, TypeError)
-"""What pickle raises for functions without a name to be found by, and for what holds a lock or a socket."""
+_NOT_PICKLABLE: Final = (pickle.PicklingError, AttributeError, TypeError)
+"""Exceptions of pickle for functions without an importable name, and for values that hold a lock or a socket."""
 
 _ENDED: Final = Problem(UNAVAILABLE, "the process that read this large request came to an end; try again", status=503)
 
 
-def _begin() -> None:
-    """In a new process: an interrupt of the terminal is the gateway's affair, and so is this process's end."""
+def _initialize() -> None:
+    """Prepare a new process: ignore the terminal's interrupt, and end with the gateway."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:
@@ -120,33 +119,33 @@ def _begin() -> None:
 
 
 def _end_with(sentinel: int) -> None:
-    """A gateway that was killed cannot end its processes itself."""
+    """End this process when the gateway has ended: a killed gateway cannot end its processes."""
     wait([sentinel])
     os._exit(1)
 
 
 def _work(packed: bytes) -> bytes | None:
-    """In the other process: the call, and what came of it. None for a result that cannot travel back."""
+    """Call the function in this process and return its packed outcome; None for an outcome that cannot be sent."""
     dropped: list[str] = []
     drop = DropRelay(dropped.append)
-    function, args = _unpacked(packed, (drop,))
-    found: tuple[list[str], GatewayError | None, Any]
-    # a body of many small values would have it look through all of them again and again, which doubles the time
+    function, args = _unpack(packed, (drop,))
+    outcome: tuple[list[str], GatewayError | None, Any]
+    # the collector would examine the many small values of a body again and again, which doubles the time
     gc.disable()
     try:
-        found = (dropped, None, function(*args))
+        outcome = (dropped, None, function(*args))
     except GatewayError as error:
-        found = (dropped, error, None)
+        outcome = (dropped, error, None)
     finally:
         gc.enable()
     try:
-        return _packed(found, (drop, *args))
-    except _CANNOT_TRAVEL:
+        return _pack(outcome, (drop, *args))
+    except _NOT_PICKLABLE:
         return None
 
 
 class _Pickler(pickle.Pickler):
-    """What both sides have is written as its number."""
+    """A pickler that writes objects which both processes have as numbers."""
 
     dispatch_table = copyreg.dispatch_table.copy()
 
@@ -162,7 +161,7 @@ def _read_only(values: dict[Any, Any]) -> MappingProxyType[Any, Any]:
     return MappingProxyType(values)
 
 
-# as options of a provider are; pickle knows no way for it, and its class goes by a name that is none
+# options of a provider are of this class; pickle cannot write it, and its name cannot be imported
 _Pickler.dispatch_table[MappingProxyType] = lambda proxy: (_read_only, (dict(proxy),))
 
 
@@ -175,11 +174,11 @@ class _Unpickler(pickle.Unpickler):
         return self._shared[number]
 
 
-def _packed(value: Any, shared: Sequence[Any]) -> bytes:
+def _pack(value: Any, shared: Sequence[Any]) -> bytes:
     file = io.BytesIO()
     _Pickler(file, shared).dump(value)
     return file.getvalue()
 
 
-def _unpacked(packed: bytes, shared: Sequence[Any]) -> Any:
+def _unpack(packed: bytes, shared: Sequence[Any]) -> Any:
     return _Unpickler(io.BytesIO(packed), shared).load()

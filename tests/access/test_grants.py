@@ -172,7 +172,7 @@ def test_patterns_together_match_what_any_of_them_matches(patterns: list[str], n
 
 
 def test_a_configuration_is_read_without_what_knows_of_callers() -> None:
-    """Globs are in a file of their own, so that the configuration's checks do not rest on grants and identities."""
+    """Read a configuration without grants and identities, because globs are in a file of their own."""
     code = "import sys, gateway.config.load; print(sorted({'gateway.access.grants', 'gateway.access.identity.caller'} & set(sys.modules)))"
     ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert ran.stdout == "[]\n"

@@ -15,7 +15,7 @@ from gateway.config.model import Fetching
 from gateway.contract.errors import Refused
 from gateway.contract.flag import Fetch
 from gateway.upstream.fetch.client import Allowance, Fetcher, is_own, is_reachable
-from gateway.upstream.fetch.guard import NotFetched, checked, is_host, is_public, shown
+from gateway.upstream.fetch.guard import NotFetched, check_url, is_host, is_public, shown
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(40)
 OUTSIDE = "127.0.0.2"
@@ -197,7 +197,7 @@ def test_an_address_of_this_machine_is_not_reachable_even_if_it_is_public():
 )  # fmt: skip
 def test_a_url_in_a_form_that_could_be_read_in_two_ways_is_refused(url):
     with pytest.raises(NotFetched):
-        checked(url, Fetching())
+        check_url(url, Fetching())
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_a_url_in_a_form_that_could_be_read_in_two_ways_is_refused(url):
     ],
 )  # fmt: skip
 def test_a_host_is_judged_in_its_plain_form(url, host):
-    found = checked(url, Fetching())
+    found = check_url(url, Fetching())
     assert found.raw_host == host
     assert found.fragment == ""
 
@@ -227,29 +227,29 @@ _HOSTS = st.text(st.sampled_from("a1.:[]@%x0-_。①é\u200d\u0130/\\?# "), max_
 @given(st.one_of(st.text(max_size=60), _HOSTS.map("http://{}/".format), _HOSTS.map("https://a@{}".format)))
 def test_any_text_is_a_url_with_a_plain_host_or_refused(text):
     try:
-        found = checked(text, Fetching())
+        found = check_url(text, Fetching())
     except NotFetched:
         return
     assert found.raw_host == found.raw_host.lower()
     assert found.port == {"http": 80, "https": 443}[found.scheme]
     assert "@" not in found.raw_authority
-    assert checked(str(found), Fetching()) == found
+    assert check_url(str(found), Fetching()) == found
 
 
 def test_a_path_and_query_are_asked_for_as_they_were_written():
     url = "https://images.test/a%2Fb/c%20d.png?X-Amz-Signature=a%2Bb%3D&e="
-    assert str(checked(url, Fetching())) == url
+    assert str(check_url(url, Fetching())) == url
 
 
 def test_hosts_can_be_narrowed_to_a_list():
     narrowed = Fetching(allow_hosts=("images.test", "*.cdn.test"), private_hosts=("files.test:8443",))
     for url in ("https://images.test/", "https://a.b.cdn.test/", "https://files.test:8443/"):
-        checked(url, narrowed)
+        check_url(url, narrowed)
     for url in (
         "https://cdn.test/", "https://xcdn.test/", "https://a.images.test/", "https://other.test/", "https://files.test/",
     ):  # fmt: skip
         with pytest.raises(NotFetched, match="allow_hosts"):
-            checked(url, narrowed)
+            check_url(url, narrowed)
 
 
 def test_a_url_is_shown_without_what_may_be_a_secret():

@@ -1,6 +1,6 @@
 """How long answers and pages take over a store of a million calls. Run by hand: python -m tests.bench.million
 
-Wall time over loopback, of one request after the other. The store is written batch by batch as the keeper does it; with
+Wall time over loopback, of one request after the other. The store is written batch by batch as the follower does it; with
 a folder as the second argument it is kept there, and used again.
 """
 

@@ -47,9 +47,9 @@ def path(folder, calls):
     log = configure(Nowhere())
     store = SqliteStore(folder / "irisgate.db")
     journal = Journal(folder / "journal", log)
-    keeper, metrics = JournalFollower(journal, store, log), Metrics(_config())
+    follower, metrics = JournalFollower(journal, store, log), Metrics(_config())
     steps = {
-        "written to the journal": lambda each: keeper.put(Entry(call=each)),
+        "written to the journal": lambda each: follower.put(Entry(call=each)),
         "counted": metrics.observe,
         "handed to the log": lambda each: log.later("call.finished", each.as_dict),
     }
@@ -75,10 +75,10 @@ def behind(folder, calls):
         journal.append(encode(Entry(call=each)))
 
     async def take_over():
-        place = JournalOffset()
-        while place < journal.end:
-            lines, place = journal.read(place, BATCH_BYTES)
-            await store.write(decode(lines)[0], place)
+        offset = JournalOffset()
+        while offset < journal.end:
+            lines, offset = journal.read(offset, BATCH_BYTES)
+            await store.write(decode(lines)[0], offset)
         await store.close()
 
     wall, cpu = time.monotonic(), time.process_time()

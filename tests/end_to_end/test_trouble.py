@@ -149,12 +149,12 @@ async def test_when_no_more_records_can_be_kept_a_call_is_told_in_its_dialect_to
     body, message = DIALECTS[path]
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
         journal = gw.running.gateway.follower._journal
-        journal._waits = journal._waiting_bytes
+        journal._waiting_size = journal._waiting_bytes
         reply = await gw.post(path, body)
         assert (reply.status, reply.headers["retry-after"]) == (503, "10")
         assert "its disk is full" in message(await reply.json())
         assert bedrock_sim.requests == []
-        journal._waits = 0
+        journal._waiting_size = 0
         assert (await gw.post(path, body)).status == 200
         assert len(bedrock_sim.requests) == 1
         (session,) = await gw.sessions()

@@ -63,7 +63,7 @@ class Kept(SqliteStore):
 
     async def flush(self) -> None:
         entries, self._put = self._put, []
-        await self.write(decode(map(encode, entries))[0], self.begun)
+        await self.write(decode(map(encode, entries))[0], self.start_offset)
 
 
 def logger() -> tuple[Logger, io.BytesIO]:

@@ -11,7 +11,7 @@ import pytest
 from gateway.config.load import loads
 from gateway.contract.registry import discover
 from gateway.process.serve import CannotStart, listening
-from gateway.store.journal import see_that_it_is_free
+from gateway.store.journal import require_unlocked
 from gateway.telemetry.log import configure
 from gateway.testkit import scenarios
 from gateway.upstream.client import Upstream
@@ -81,7 +81,7 @@ async def test_a_part_that_fails_to_close_skips_no_other(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="the connections do not close"):
         async with listening(config, discover(), state=tmp_path, log=configure(Lines())) as running:
             port = int(running.urls[0].rpartition(":")[2])
-    see_that_it_is_free(tmp_path / "journal")
+    require_unlocked(tmp_path / "journal")
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection("127.0.0.1", port)
 

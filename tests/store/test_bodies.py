@@ -29,14 +29,14 @@ def capture(call, *, at=None, identity=ALICE, body=CANARY):
 async def keeping(folder, retention=None, *, start=True):
     log, out = logger()
     path = folder / "irisgate.db-bodies"
-    kept = Bodies(path, log, retention if callable(retention) else lambda: retention)
-    kept.path, kept.out = path, out
+    bodies = Bodies(path, log, retention if callable(retention) else lambda: retention)
+    bodies.path, bodies.out = path, out
     if start:
-        kept.start()
+        bodies.start()
     try:
-        yield kept
+        yield bodies
     finally:
-        await asyncio.to_thread(kept.close)
+        await asyncio.to_thread(bodies.close)
 
 
 async def eventually(ask):
@@ -47,11 +47,11 @@ async def eventually(ask):
     raise AssertionError("it did not happen")
 
 
-async def told(kept, text):
-    """The log's thread writes a moment later."""
+async def logged(bodies, text):
+    """Wait for a text in the log, whose thread writes a moment later."""
 
     async def written():
-        return text in kept.out.getvalue()
+        return text in bodies.out.getvalue()
 
     await eventually(written)
 
@@ -68,88 +68,88 @@ def ids(path):
 
 
 async def test_bodies_can_be_read_by_whose_they_are_and_by_nobody_else(tmp_path):
-    async with keeping(tmp_path) as kept:
-        kept.put(capture("a"))
-        found = await eventually(lambda: kept.of("a", ALICE))
+    async with keeping(tmp_path) as bodies:
+        bodies.put(capture("a"))
+        found = await eventually(lambda: bodies.of("a", ALICE))
         assert (found.request.body, found.reply.body) == (CANARY, b"reply to a")
         assert found.reply.headers == {"content-type": "text/plain"}
-        assert await kept.of("a", None) == found
-        assert await kept.of("a", "bob@example.com") is None
-        assert await kept.of("b", None) is None
+        assert await bodies.of("a", None) == found
+        assert await bodies.of("a", "bob@example.com") is None
+        assert await bodies.of("b", None) is None
 
 
 async def test_no_file_is_made_before_there_is_a_body(tmp_path):
-    async with keeping(tmp_path, retention=3600.0) as kept:
-        assert await kept.of("a", None) is None
+    async with keeping(tmp_path, retention=3600.0) as bodies:
+        assert await bodies.of("a", None) is None
         await asyncio.sleep(0.1)
     assert list(tmp_path.iterdir()) == []
 
 
 async def test_what_waits_is_written_at_the_end_into_a_file_for_its_owner_alone(tmp_path):
-    async with keeping(tmp_path) as kept:
+    async with keeping(tmp_path) as bodies:
         for number in range(500):
-            kept.put(capture(f"{number:03}"))
-    assert len(ids(kept.path)) == 500
-    assert stat.S_IMODE(kept.path.stat().st_mode) == 0o600
+            bodies.put(capture(f"{number:03}"))
+    assert len(ids(bodies.path)) == 500
+    assert stat.S_IMODE(bodies.path.stat().st_mode) == 0o600
     assert b"secret-header" not in files(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == [kept.path.name]
+    assert [path.name for path in tmp_path.iterdir()] == [bodies.path.name]
 
 
 async def test_what_is_too_old_is_deleted_in_small_steps_and_leaves_no_trace_on_the_disk(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "BATCH", 7)
-    async with keeping(tmp_path) as kept:
+    async with keeping(tmp_path) as bodies:
         for number in range(30):
-            kept.put(capture(f"old-{number}", at=time.time() - 7200, body=CANARY * 500))
-        kept.put(capture("new", body=b"young"))
-    size = kept.path.stat().st_size
-    async with keeping(tmp_path, retention=3600.0) as kept:
-        assert await kept.of("old-1", None) is None
+            bodies.put(capture(f"old-{number}", at=time.time() - 7200, body=CANARY * 500))
+        bodies.put(capture("new", body=b"young"))
+    size = bodies.path.stat().st_size
+    async with keeping(tmp_path, retention=3600.0) as bodies:
+        assert await bodies.of("old-1", None) is None
 
         async def only_the_new():
-            return await asyncio.to_thread(ids, kept.path) == ["new"]
+            return await asyncio.to_thread(ids, bodies.path) == ["new"]
 
         await eventually(only_the_new)
     assert CANARY not in files(tmp_path)
-    assert kept.path.stat().st_size < size / 4
+    assert bodies.path.stat().st_size < size / 4
 
 
 async def test_a_retention_of_zero_deletes_what_was_there_and_writes_nothing_more(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "EXPIRE_EVERY", 0.05)
+    monkeypatch.setattr(module, "EXPIRE_SECONDS", 0.05)
     retention = {"seconds": None}
-    async with keeping(tmp_path, retention=lambda: retention["seconds"]) as kept:
-        kept.put(capture("before"))
-        await eventually(lambda: kept.of("before", None))
+    async with keeping(tmp_path, retention=lambda: retention["seconds"]) as bodies:
+        bodies.put(capture("before"))
+        await eventually(lambda: bodies.of("before", None))
         retention["seconds"] = 0.0
-        assert await kept.of("before", None) is None
-        kept.put(capture("after"))
+        assert await bodies.of("before", None) is None
+        bodies.put(capture("after"))
 
         async def empty():
-            return await asyncio.to_thread(ids, kept.path) == []
+            return await asyncio.to_thread(ids, bodies.path) == []
 
         await eventually(empty)
-    assert ids(kept.path) == []
+    assert ids(bodies.path) == []
     assert CANARY not in files(tmp_path)
 
 
 async def test_more_than_the_memory_bound_is_lost_and_counted(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "MAX_WAITING", 3 * (module.OVERHEAD + 100))
-    async with keeping(tmp_path, start=False) as kept:
+    async with keeping(tmp_path, start=False) as bodies:
         for number in range(10):
-            kept.put(capture(str(number)))
-        kept.start()
-    assert ids(kept.path) == ["0", "1", "2"]
-    await told(kept, b'"lost":7')
+            bodies.put(capture(str(number)))
+        bodies.start()
+    assert ids(bodies.path) == ["0", "1", "2"]
+    await logged(bodies, b'"lost":7')
 
 
 async def test_a_file_that_cannot_be_written_loses_bodies_and_tells_how_many(tmp_path):
     (tmp_path / "irisgate.db-bodies").mkdir()
-    async with keeping(tmp_path) as kept:
-        kept.put(capture("a"))
-        kept.put(capture("b"))
-    await told(kept, b'"lost":2')
-    assert b'"event":"bodies.lost"' in kept.out.getvalue()
+    async with keeping(tmp_path) as bodies:
+        bodies.put(capture("a"))
+        bodies.put(capture("b"))
+    await logged(bodies, b'"lost":2')
+    assert b'"event":"bodies.lost"' in bodies.out.getvalue()
     with pytest.raises(StoreFailed):
-        await kept.of("a", None)
+        await bodies.of("a", None)
 
 
 async def test_a_file_of_a_later_release_is_left_alone(tmp_path):
@@ -157,9 +157,9 @@ async def test_a_file_of_a_later_release_is_left_alone(tmp_path):
     connection.execute("PRAGMA user_version = 2")
     connection.close()
     before = files(tmp_path)
-    async with keeping(tmp_path) as kept:
-        kept.put(capture("a"))
-    await told(kept, b"its schema is version 2")
+    async with keeping(tmp_path) as bodies:
+        bodies.put(capture("a"))
+    await logged(bodies, b"its schema is version 2")
     assert before
     assert files(tmp_path) == before
     assert [path.name for path in tmp_path.iterdir()] == ["irisgate.db-bodies"]

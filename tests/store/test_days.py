@@ -8,7 +8,7 @@ import pytest
 from gateway.store.base import JournalOffset
 from gateway.store.entries import Entry
 from gateway.store.file import connect, prepare
-from gateway.store.follower import EXPIRE_AT_ONCE
+from gateway.store.follower import EXPIRE_BATCH_CALLS
 from gateway.store.sums import DAY
 from gateway.store.writing import expire, write
 from tests.helpers.records import NOON, record
@@ -21,7 +21,7 @@ SECONDS = 86_400
 
 
 def calls_of(day):
-    """Some users over four hours, sessions of ten calls."""
+    """Return calls of some users over four hours, in sessions of ten calls."""
     return [
         Entry(
             call=record(
@@ -36,11 +36,11 @@ def calls_of(day):
 
 
 def expired(connection, before):
-    """As the keeper does it: some at a time, until there are no more."""
-    found = 0
-    while (deleted := expire(connection, before, EXPIRE_AT_ONCE)) == EXPIRE_AT_ONCE:
-        found += deleted
-    return found + deleted
+    """Delete expired calls in batches, as the follower does; return their number."""
+    total = 0
+    while (deleted := expire(connection, before, EXPIRE_BATCH_CALLS)) == EXPIRE_BATCH_CALLS:
+        total += deleted
+    return total + deleted
 
 
 def number(connection, query):
@@ -49,7 +49,7 @@ def number(connection, query):
 
 @pytest.fixture(scope="module")
 def lived(tmp_path_factory):
-    """The store after all days, and the file's pages at the end of each."""
+    """Return the store after all days, and the file's pages at the end of each."""
     path = tmp_path_factory.mktemp("days") / "irisgate.db"
     prepare(path)
     pages = []

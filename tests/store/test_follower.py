@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from gateway.store import follower as keeper_module
+from gateway.store import follower as follower_module
 from gateway.store.base import StoreFailed, UsageQuery
 from gateway.store.entries import Balance, Entry, Version
 from gateway.store.follower import JournalFollower
@@ -18,18 +18,18 @@ from tests.helpers.records import NOON, logger, record
 
 
 class Kept:
-    """A keeper with its journal and store."""
+    """A follower with its journal and store."""
 
     def __init__(self, folder, **options):
         self.log, self.out = logger()
         self.path = folder / "irisgate.db"
         self.store = SqliteStore(self.path)
-        self.journal = Journal(folder / "journal", self.log, after=self.store.begun.segment)
-        self.keeper = JournalFollower(self.journal, self.store, self.log, **options)
+        self.journal = Journal(folder / "journal", self.log, after=self.store.start_offset.segment)
+        self.follower = JournalFollower(self.journal, self.store, self.log, **options)
 
     def put(self, *ids, **changes):
         for each in ids:
-            self.keeper.put(Entry(call=record(id=each, **changes)))
+            self.follower.put(Entry(call=record(id=each, **changes)))
 
     async def ids(self):
         return [row.id for row in (await self.store.calls(None, None, 1000)).rows]
@@ -45,16 +45,16 @@ class Kept:
 @asynccontextmanager
 async def keeping(folder, **options):
     kept = Kept(folder, **options)
-    await kept.keeper.start()
+    await kept.follower.start()
     try:
         yield kept
     finally:
-        await kept.keeper.close()
+        await kept.follower.close()
         await kept.store.close()
 
 
 def abandoned(kept):
-    """What a process that is killed leaves: its files."""
+    """Leave only the files, as a killed process does."""
     kept.journal.close()
 
 
@@ -82,13 +82,13 @@ async def test_what_a_killed_process_wrote_down_is_there_when_the_next_one_serve
 async def test_a_process_that_is_killed_between_the_store_and_the_journal_counts_nothing_twice(tmp_path):
     async with keeping(tmp_path) as kept:
         kept.put("a", "b")
-        await kept.keeper.flush()
+        await kept.follower.flush()
         segments = {path: path.read_bytes() for path in (tmp_path / "journal").glob("*.jsonl")}
     for path, data in segments.items():
         path.write_bytes(data)
     async with keeping(tmp_path) as kept:
         kept.put("c")
-        await kept.keeper.flush()
+        await kept.follower.flush()
         assert sorted(await kept.ids()) == ["a", "b", "c"]
         assert [row.calls for row in await kept.store.usage(UsageQuery())] == [3]
 
@@ -96,14 +96,14 @@ async def test_a_process_that_is_killed_between_the_store_and_the_journal_counts
 async def test_a_store_that_was_put_back_from_a_copy_gets_what_the_journal_still_has(tmp_path):
     async with keeping(tmp_path) as kept:
         kept.put("a")
-        await kept.keeper.flush()
+        await kept.follower.flush()
     kept.path.unlink()
     async with keeping(tmp_path) as kept:
         assert await kept.ids() == ["a"]
 
 
 async def test_a_locked_store_delays_records_and_loses_none(tmp_path, monkeypatch):
-    monkeypatch.setattr(keeper_module, "FLUSH_SECONDS", 0.1)
+    monkeypatch.setattr(follower_module, "FLUSH_SECONDS", 0.1)
     async with keeping(tmp_path) as kept:
         other = sqlite3.connect(kept.path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
@@ -112,21 +112,21 @@ async def test_a_locked_store_delays_records_and_loses_none(tmp_path, monkeypatc
             kept.put(str(number))
         assert time.monotonic() - begun < 4
         with pytest.raises(StoreFailed, match="could not be taken over yet"):
-            await kept.keeper.flush()
+            await kept.follower.flush()
         assert await kept.told("store.write_failed")
-        assert kept.keeper.failing
-        assert kept.keeper.lag > 0
+        assert kept.follower.failing
+        assert kept.follower.lag > 0
         other.execute("ROLLBACK")
         other.close()
         assert await kept.told("store.recovered")
-        monkeypatch.setattr(keeper_module, "FLUSH_SECONDS", 5)
-        await kept.keeper.flush()
+        monkeypatch.setattr(follower_module, "FLUSH_SECONDS", 5)
+        await kept.follower.flush()
         assert len(await kept.ids()) == 500
-        assert kept.keeper.lag == 0
+        assert kept.follower.lag == 0
 
 
 async def test_a_process_ends_although_the_store_refuses_and_the_next_one_takes_over(tmp_path, monkeypatch):
-    monkeypatch.setattr(keeper_module, "FLUSH_SECONDS", 0.1)
+    monkeypatch.setattr(follower_module, "FLUSH_SECONDS", 0.1)
     async with keeping(tmp_path) as kept:
         other = sqlite3.connect(kept.path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
@@ -140,12 +140,12 @@ async def test_a_process_ends_although_the_store_refuses_and_the_next_one_takes_
 async def test_a_state_folder_that_is_removed_meanwhile_is_made_again_and_nothing_written_since_is_lost(tmp_path):
     async with keeping(tmp_path / "state") as kept:
         kept.put("before")
-        await kept.keeper.flush()
+        await kept.follower.flush()
         shutil.rmtree(tmp_path / "state")
         kept.put("a", "b")
         assert await kept.told("journal.removed")
         kept.put("c")
-        await kept.keeper.flush()
+        await kept.follower.flush()
         assert {"a", "b", "c"} <= set(await kept.ids())
     async with keeping(tmp_path / "state") as kept:
         assert {"a", "b", "c"} <= set(await kept.ids())
@@ -157,16 +157,16 @@ async def test_a_line_that_is_none_is_told_and_holds_up_nothing(tmp_path):
         kept.journal.append(b"nonsense")
         kept.journal.append(b'{"call": {"id": 7}}')
         kept.put("b")
-        await kept.keeper.flush()
+        await kept.follower.flush()
         assert sorted(await kept.ids()) == ["a", "b"]
         assert await kept.told("journal.unreadable_lines")
 
 
 async def test_balances_and_versions_are_kept_beside_calls(tmp_path):
     async with keeping(tmp_path) as kept:
-        kept.keeper.put(Entry(call=record(), balances=(Balance("daily:ada", 5, 1, NOON),)))
-        kept.keeper.put(Entry(version=Version(NOON, "ada@example.com", "e1", ("providers.b.models",))))
-        await kept.keeper.flush()
+        kept.follower.put(Entry(call=record(), balances=(Balance("daily:ada", 5, 1, NOON),)))
+        kept.follower.put(Entry(version=Version(NOON, "ada@example.com", "e1", ("providers.b.models",))))
+        await kept.follower.flush()
         assert await kept.store.balances() == [Balance("daily:ada", 5, 1, NOON)]
     with sqlite3.connect(kept.path) as connection:
         assert connection.execute("SELECT who, etag, changed FROM versions").fetchall() == [
@@ -178,19 +178,19 @@ async def test_balances_and_versions_are_kept_beside_calls(tmp_path):
 async def test_what_a_client_or_a_provider_made_up_can_be_written_down(tmp_path):
     async with keeping(tmp_path) as kept:
         kept.put("a", model="\udc80\udcff", agent="\x00\n\x1b[31m", cost=2**70, session_id="s\u2028")
-        await kept.keeper.flush()
+        await kept.follower.flush()
         (found,) = (await kept.store.calls(None, None, 1)).rows
         assert (found.agent, found.session_id, found.cost) == ("\x00\n\x1b[31m", "s\u2028", 2**53)
 
 
 async def test_old_calls_are_deleted_a_little_at_a_time_and_new_ones_stay(tmp_path, monkeypatch):
-    monkeypatch.setattr(keeper_module, "EXPIRE_AT_ONCE", 3)
+    monkeypatch.setattr(follower_module, "EXPIRE_BATCH_CALLS", 3)
     now = time.time()
     async with keeping(tmp_path, retention=lambda: 3600.0) as kept:
         for number in range(10):
             kept.put(f"old{number}", at=now - 7200, session_id="old")
         kept.put("new", at=now, session_id="new")
-        await kept.keeper.flush()
+        await kept.follower.flush()
         until = time.monotonic() + 5
         while await kept.ids() != ["new"]:
             assert time.monotonic() < until
@@ -199,7 +199,7 @@ async def test_old_calls_are_deleted_a_little_at_a_time_and_new_ones_stay(tmp_pa
 
 
 async def test_what_is_kept_no_longer_is_in_no_file_any_more(tmp_path, monkeypatch):
-    monkeypatch.setattr(keeper_module, "EXPIRE_EVERY", 0.1)
+    monkeypatch.setattr(follower_module, "EXPIRE_SECONDS", 0.1)
 
     def marked():
         # a file may go between the two
@@ -209,7 +209,7 @@ async def test_what_is_kept_no_longer_is_in_no_file_any_more(tmp_path, monkeypat
         for number in range(200):
             kept.put(f"a{number}", session_id=f"marker{number}", node="marker", tools=("marker",))
         assert marked()
-        await kept.keeper.flush()
+        await kept.follower.flush()
         until = time.monotonic() + 5
         while found := marked():
             assert time.monotonic() < until, found
@@ -220,12 +220,12 @@ async def test_what_is_kept_no_longer_is_in_no_file_any_more(tmp_path, monkeypat
 
 async def test_numbers_beyond_what_a_column_holds_hold_up_nothing(tmp_path):
     async with keeping(tmp_path) as kept:
-        kept.keeper.put(Entry(balances=(Balance("vast", 2**63 + 5, 0, NOON),)))
+        kept.follower.put(Entry(balances=(Balance("vast", 2**63 + 5, 0, NOON),)))
         kept.put("a", at=1e300)
         kept.put("b", status=2**63 + 1)
         kept.put("c", duration_ms=1e300)
         kept.put("d")
-        await kept.keeper.flush()
+        await kept.follower.flush()
         assert await kept.ids() == ["d"]
         assert await kept.store.balances() == [Balance("vast", 2**63 - 1, 0, NOON)]
         assert await kept.told("journal.unreadable_lines")
@@ -236,35 +236,35 @@ class Odd(SqliteStore):
 
     odd = False
 
-    async def write(self, entries, place):
+    async def write(self, entries, offset):
         odd, self.odd = self.odd, False
         if odd:
             raise OverflowError("too large")
-        await super().write(entries, place)
+        await super().write(entries, offset)
 
 
 async def test_a_store_that_fails_in_a_way_nobody_thought_of_is_tried_again(tmp_path):
     log, out = logger()
     store = Odd(tmp_path / "irisgate.db")
-    keeper = JournalFollower(Journal(tmp_path / "journal", log), store, log)
-    await keeper.start()
+    follower = JournalFollower(Journal(tmp_path / "journal", log), store, log)
+    await follower.start()
     store.odd = True
-    keeper.put(Entry(call=record(id="a")))
-    await keeper.flush()
+    follower.put(Entry(call=record(id="a")))
+    await follower.flush()
     assert [row.id for row in (await store.calls(None, None, 10)).rows] == ["a"]
     assert b"OverflowError" in out.getvalue()
-    await keeper.close()
+    await follower.close()
     await store.close()
 
 
 async def test_old_calls_are_deleted_although_the_clock_was_set_back(tmp_path, monkeypatch):
-    monkeypatch.setattr(keeper_module, "EXPIRE_EVERY", 0.1)
+    monkeypatch.setattr(follower_module, "EXPIRE_SECONDS", 0.1)
     now = time.time()
     async with keeping(tmp_path, retention=lambda: 3600.0) as kept:
         await asyncio.sleep(0.1)
-        monkeypatch.setattr(keeper_module, "time", lambda: now - 86_400)
+        monkeypatch.setattr(follower_module, "time", lambda: now - 86_400)
         kept.put("old", at=now - 2 * 86_400)
-        await kept.keeper.flush()
+        await kept.follower.flush()
         until = time.monotonic() + 2
         while await kept.ids():
             assert time.monotonic() < until

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.store.base import JournalOffset, StoreFailed
-from gateway.store.journal import Journal, see_that_it_is_free
+from gateway.store.journal import Journal, require_unlocked
 from tests.helpers.records import logger
 from tests.helpers.waiting import eventually_without_a_loop
 
@@ -46,20 +46,20 @@ def logged(journal):
 START = JournalOffset()
 
 
-def everything(journal, place=START, limit=1000):
-    """All lines from a place on, as the keeper reads them."""
-    found = []
+def everything(journal, offset=START, limit=1000):
+    """Return all lines from an offset on, as the follower reads them."""
+    read = []
     while True:
-        lines, following = journal.read(place, limit)
-        if not lines and following == place:
-            return found
-        found += lines
-        place = following
+        lines, following = journal.read(offset, limit)
+        if not lines and following == offset:
+            return read
+        read += lines
+        offset = following
 
 
 @contextmanager
 def room(size):
-    """No file may grow beyond so many bytes: what a full disk does to a write."""
+    """Limit the size of files, so that writes fail as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -93,10 +93,10 @@ def test_lines_come_back_whatever_is_read_at_a_time_and_however_small_the_files_
 def test_reading_goes_on_where_it_ended(folder):
     with opened(folder) as journal:
         journal.append(LINES[0])
-        _, place = journal.read(JournalOffset(), 1000)
-        assert journal.read(place, 1000) == ([], place)
+        _, offset = journal.read(JournalOffset(), 1000)
+        assert journal.read(offset, 1000) == ([], offset)
         journal.append(LINES[1])
-        assert journal.read(place, 1000)[0] == [LINES[1]]
+        assert journal.read(offset, 1000)[0] == [LINES[1]]
 
 
 def test_files_that_were_taken_over_are_deleted_and_no_others(folder):
@@ -104,12 +104,12 @@ def test_files_that_were_taken_over_are_deleted_and_no_others(folder):
         for line in LINES:
             journal.append(line)
         assert len(list(folder.glob("*.jsonl"))) > 5
-        lines, place = journal.read(JournalOffset(), 450)
-        while place.segment < 4:
-            more, place = journal.read(place, 450)
+        lines, offset = journal.read(JournalOffset(), 450)
+        while offset.segment < 4:
+            more, offset = journal.read(offset, 450)
             lines += more
-        journal.discard(place)
-        assert lines + everything(journal, place) == LINES
+        journal.discard(offset)
+        assert lines + everything(journal, offset) == LINES
         journal.discard(journal.end)
         assert len(list(folder.glob("*.jsonl"))) == 1
 
@@ -261,11 +261,11 @@ def test_a_file_goes_when_it_is_as_old_as_its_lines_may_be_and_taken_over(folder
 
 
 def test_whether_another_process_has_a_journal_is_known_without_touching_it(folder):
-    see_that_it_is_free(folder)
+    require_unlocked(folder)
     assert not folder.exists()
     with opened(folder):
         before = set(folder.iterdir())
         with pytest.raises(StoreFailed, match="another gateway keeps its records there"):
-            see_that_it_is_free(folder)
+            require_unlocked(folder)
         assert set(folder.iterdir()) == before
-    see_that_it_is_free(folder)
+    require_unlocked(folder)

@@ -118,7 +118,7 @@ async def test_a_batch_that_cannot_be_written_leaves_nothing_and_can_be_written_
     await store.write([Entry(call=record())], JournalOffset(3, 7))
     assert len((await store.calls(None, None, 10)).rows) == 1
     again = Kept(path)
-    assert again.begun == JournalOffset(3, 7)
+    assert again.start_offset == JournalOffset(3, 7)
     await again.close()
 
 

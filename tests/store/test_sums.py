@@ -49,11 +49,11 @@ SUMMED = ", ".join([
 DURATION = "milliseconds(duration_ms)"
 """Python's rounding: at a half, SQLite's goes up and Python's to the even number."""
 OF_A_CALL = "identity, provider, CASE provider WHEN '' THEN '' ELSE model END, agent"
-"""What was never routed counts under no model."""
+"""Columns of a group; calls that were never routed count under no model."""
 
 
 def stored(batches):
-    """A store in memory with the batches, as the keeper reads them from the journal."""
+    """Return a store in memory with the batches, as the follower reads them from the journal."""
     connection = sqlite3.connect(":memory:", isolation_level=None)
     connection.create_function("milliseconds", 1, round, deterministic=True)
     migrate(connection, "memory")
@@ -78,7 +78,7 @@ def recounted(connection, milliseconds):
 
 
 def sessions(connection):
-    """All that does not depend on which of several calls was the last."""
+    """Return the sums that do not depend on which of several calls was the last."""
     sums = ", ".join(["calls", "failed", *USAGE_KINDS, "known_cost", "cost_unknown_calls", "estimated_calls"])
     return rows(connection, f"SELECT identity, id, {sums}, started_at, last_at FROM sessions")
 

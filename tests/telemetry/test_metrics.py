@@ -167,9 +167,9 @@ def test_overhead_is_told_in_buckets_from_a_tenth_of_a_millisecond(metrics):
 
 
 def test_the_journal_and_the_store_are_as_they_are_when_somebody_asks(metrics):
-    keeper = SimpleNamespace(lag=0, full=False, failing=False)
-    metrics.journal(keeper)
-    keeper.lag, keeper.full, keeper.failing = 4096, True, True
+    follower = SimpleNamespace(lag=0, full=False, failing=False)
+    metrics.journal(follower)
+    follower.lag, follower.full, follower.failing = 4096, True, True
     names = ("journal_lag_bytes", "journal_full", "store_failing")
     assert [value(metrics, name) for name in names] == [4096, 1, 1]
 

@@ -210,7 +210,7 @@ def test_processes_end_with_a_gateway_that_is_killed():
 
 
 def lives(process_id):
-    """Nobody may be there to take note of its end, so that its entry stays."""
+    """Return whether a process lives; a zombie, whose end nobody has read, does not."""
     try:
         return ") Z " not in Path(f"/proc/{process_id}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):

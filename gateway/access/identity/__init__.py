@@ -1,5 +1,5 @@
-"""Who is calling: one file for each mode in which a listener learns its callers.
+"""Identities of callers: one file for each mode in which a listener identifies them.
 
-Import `Identity` from `caller.py` and the modes through `modes.py`. What an identity may do is decided in
-`gateway/access/grants.py`, never here.
+Import `Identity` from `caller.py` and the modes through `modes.py`. Access is decided in `gateway/access/grants.py`,
+never here.
 """

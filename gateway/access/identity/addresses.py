@@ -1,6 +1,6 @@
-"""The address of a socket's end, in the one form in which addresses are compared and asked for.
+"""The one form in which addresses of sockets are compared and sent to tailscaled.
 
-Whose it is, and who may speak for others, is decided by those who ask.
+Nothing here decides who has an address, or whether it is trusted.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def bare(text: str) -> Address:
-    """Without a zone; an IPv4 caller of an IPv6 socket is an IPv4 one. Raises `ValueError` for what is no address."""
+    """Return an address without its zone; an IPv4 address mapped to IPv6 becomes IPv4. Raises `ValueError`."""
     address = ipaddress.ip_address(text.partition("%")[0])
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return mapped or address

@@ -1,4 +1,4 @@
-"""Who is calling: one value, whatever the listener's mode found it out by."""
+"""The identity of a caller: one value, whatever the listener's mode."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from gateway.contract.errors import PERMISSION, Problem, Refused
 
 LOCAL_LOGIN: Final = "(loopback)"
 TAGGED: Final = "tagged-devices"
-"""The login that tailscaled gives for all nodes that have tags: it names nobody (tailcfg)."""
+"""Login that tailscaled gives for every node with tags: it names nobody (tailcfg)."""
 LONGEST_LOGIN: Final = 1024
-"""Characters of a login: tags of a node are joined in one."""
+"""Most characters of a login, because all tags of a node are joined in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +27,9 @@ class Identity:
     node: str = ""
     """Stable id of the node that called, where the mode knows it."""
     capabilities: tuple[Capability, ...] = ()
-    """What the tailnet policy grants this caller here, beside the grants of the configuration."""
+    """Grants of the tailnet policy for this caller, beside the grants of the configuration."""
     _hash: int = field(init=False, repr=False, compare=False)
-    """Made once: decisions are remembered by identity, and every call asks for some."""
+    """The hash, computed once, because every call looks up its access by identity."""
 
     def __post_init__(self) -> None:
         value = hash((self.login, self.groups, self.tags, self.node, self.capabilities))
@@ -44,34 +44,37 @@ LOOPBACK: Final = Identity(LOCAL_LOGIN)
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """What a listener's mode may go by."""
+    """The facts of a request from which a listener's mode identifies its caller."""
 
     connection: object
-    """The same object for every request of a connection, and for no other's."""
+    """The same object for every request of a connection, and another one for other connections."""
     peer: Any
-    """Name of the connection's other end, as `socket.getpeername` gives it."""
+    """Name of the connection's other end, from `socket.getpeername`."""
     local: Any
-    """Name of our own end."""
+    """Name of the gateway's end."""
     headers: Sequence[tuple[str, str]]
-    """Of the request, as they came: repeated ones stand repeatedly."""
+    """The request's headers as they came, repeated ones included."""
 
 
 class Identify(Protocol):
-    """A listener's mode at work."""
+    """The mode of a listener."""
 
     async def __call__(self, caller: Caller) -> Identity:
-        """Raises `Refused`: permission for nobody that we know, unavailable when that cannot be found out now."""
+        """Return the caller's identity.
+
+        Raises `Refused`: with permission for an unknown caller, with unavailable if identification fails now.
+        """
 
 
 def unknown(message: str) -> Refused:
-    """The refusal of a caller that is nobody we know."""
+    """Return the refusal of an unknown caller."""
     return Refused(Problem(PERMISSION, f"access denied: {message}"))
 
 
 def user(
     login: str, *, groups: Sequence[str] = (), node: str = "", capabilities: Sequence[Capability] = ()
 ) -> Identity:
-    """A person. Raises `Refused` for a login that would be read as something else: a tag, a group, this machine."""
+    """Return the identity of a person. Raises `Refused` for a login that reads as a tag, a group or this machine."""
     if not login:
         raise unknown("the tailnet names no user for this caller")
     if _reserved(login) or login.startswith("group:") or not login.isprintable() or len(login) > LONGEST_LOGIN:
@@ -81,12 +84,12 @@ def user(
 
 
 def _reserved(name: str) -> bool:
-    """Whether a source of this name in a grant means somebody else, or everybody."""
+    """Return whether a source of this name in a grant means another caller, or everybody."""
     return name in {"*", LOCAL_LOGIN, TAGGED} or name.startswith("tag:")
 
 
 def tagged(tags: Sequence[str], *, node: str = "", capabilities: Sequence[Capability] = ()) -> Identity:
-    """A node that belongs to nobody: it is what all its tags say, and whose it was plays no part."""
+    """Return the identity of a node with tags: all its tags, whoever owned the node. Raises `Refused`."""
     ordered = tuple(sorted(set(tags)))
     login = ",".join(ordered)
     if not all(tag.startswith("tag:") for tag in ordered) or not login.isprintable() or len(login) > LONGEST_LOGIN:

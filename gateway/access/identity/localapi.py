@@ -1,9 +1,8 @@
-"""A client of tailscaled's LocalAPI on its unix socket: who has an address of the tailnet.
+"""A client of tailscaled's LocalAPI on its unix socket, for the question who has an address of the tailnet.
 
 Wire facts (tailscale/tailscale, ipn/localapi and client/tailscale/apitype): the request needs the Host
 `local-tailscaled.sock` and must have neither Origin nor Referer; `whois` answers 404 for an address that nobody has and
-200 with `{Node, UserProfile, CapMap}`. Asking is open to every local user. What an answer means for us is not decided
-here.
+200 with `{Node, UserProfile, CapMap}`. Every local user may ask. The answer is interpreted in `whois.py`.
 """
 
 from __future__ import annotations
@@ -14,14 +13,14 @@ import aiohttp
 import msgspec
 
 ANSWER_SECONDS: Final = 2.0
-"""For the whole of an answer: tailscaled has it in memory. A call waits for it, so a hung one is told of soon."""
+"""Seconds for a whole answer: tailscaled has it in memory, and a call waits for it."""
 MAX_ANSWER: Final = 4 * 1024 * 1024
-"""Bytes of an answer: a node's capabilities are a policy file's at most."""
+"""Most bytes of an answer: a node's capabilities are at most those of a policy file."""
 _WHOIS: Final = "http://local-tailscaled.sock/localapi/v0/whois"
 
 
 class LocalApiFailed(Exception):
-    """tailscaled gave no answer that could be used; the message says why and quotes nothing of it."""
+    """tailscaled gave no usable answer; the message says why and quotes nothing of the answer."""
 
 
 class Node(msgspec.Struct, frozen=True):
@@ -35,23 +34,23 @@ class UserProfile(msgspec.Struct, frozen=True):
 
 
 class WhoIs(msgspec.Struct, frozen=True):
-    """The members that are read of tailscaled's answer, under its names."""
+    """The members of tailscaled's answer that are used, under its names."""
 
     Node: Node
     UserProfile: UserProfile
     CapMap: dict[str, msgspec.Raw] | None = None
-    """By capability, the JSON of its values."""
+    """JSON of the values, by capability."""
 
 
 class LocalApi:
-    """One tailscaled. Connections are kept; a restarted tailscaled is found again by the next question."""
+    """A client of one tailscaled. Connections are kept; after a restart of tailscaled the next question reconnects."""
 
     def __init__(self, socket: str) -> None:
         self.socket = socket
         self._session: aiohttp.ClientSession | None = None
 
     async def whois(self, address: str, service: str = "") -> WhoIs | None:
-        """Who has `address` (`IP:port`) on the tailnet, None for nobody; with the grants for `service` if there is one.
+        """Return who has `address` (`IP:port`) on the tailnet, with the grants for `service`; None for nobody.
 
         Raises `LocalApiFailed`.
         """
@@ -69,17 +68,17 @@ class LocalApi:
     async def _get(self, query: dict[str, str]) -> tuple[int, bytes]:
         try:
             try:
-                return await self._once(query)
+                return await self._get_once(query)
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
                 # kept connections of a tailscaled that was restarted meanwhile: aiohttp itself asks anew once, but that
                 # may be on another of them; the question changes nothing there
-                return await self._once(query)
+                return await self._get_once(query)
         except TimeoutError:
             raise LocalApiFailed(f"it did not answer within {ANSWER_SECONDS:g} seconds") from None
         except (aiohttp.ClientError, OSError) as error:
             raise LocalApiFailed(f"it cannot be reached: {type(error).__name__}") from None
 
-    async def _once(self, query: dict[str, str]) -> tuple[int, bytes]:
+    async def _get_once(self, query: dict[str, str]) -> tuple[int, bytes]:
         if self._session is None:
             connector = aiohttp.UnixConnector(self.socket, limit=0)
             timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)

@@ -1,4 +1,4 @@
-"""The listeners' modes at work: by the end of a connection that is ours, who finds out who is calling.
+"""The modes of all listeners: the gateway's end of a connection selects the listener, and so the mode.
 
 The configuration alone decides the mode of a listener, never what happens to be running.
 """
@@ -20,7 +20,7 @@ from gateway.telemetry.log import Logger
 
 
 class Modes:
-    """All listeners of a process; one client for each tailscaled, however many of them ask it."""
+    """The modes of a process's listeners; listeners share one client for each tailscaled."""
 
     def __init__(self, log: Logger) -> None:
         self._log = log
@@ -36,25 +36,29 @@ class Modes:
         }
 
     def listen(self, endpoint: str, listener: Listener) -> None:
-        """From now on, connections to this endpoint (`endpoints.py`) are the listener's."""
+        """Assign connections to an endpoint (`endpoints.py`) to a listener."""
         self._by_endpoint[endpoint] = (listener, self._modes[listener.identity](listener))
 
     def listener(self, local: object) -> Listener | None:
-        """The listener whose connections have this end."""
-        found = self._at(local)
-        return None if found is None else found[0]
+        """Return the listener of a connection by the name of the gateway's end."""
+        match self._at(local):
+            case (listener, _):
+                return listener
+            case _:
+                return None
 
     async def identify(self, caller: Caller) -> Identity:
-        """Who that is. Raises `Refused`."""
-        found = self._at(caller.local)
-        if found is None:
-            raise unknown("the caller is not known")
-        return await found[1](caller)
+        """Return a caller's identity. Raises `Refused`."""
+        match self._at(caller.local):
+            case (_, mode):
+                return await mode(caller)
+            case _:
+                raise unknown("the caller is not known")
 
     def protocol(
         self, listener: Listener, server: Callable[[], asyncio.BaseProtocol]
     ) -> Callable[[], asyncio.BaseProtocol]:
-        """What makes the protocol of a new connection: HTTP's own, or what stands before it."""
+        """Return the factory of a new connection's protocol: `server`, or the PROXY header's protocol before it."""
         if listener.identity != "proxy-protocol":
             return server
         return lambda: Handover(server, self._sources, listener.proxies, self._log)
@@ -65,8 +69,8 @@ class Modes:
 
     def _at(self, local: object) -> tuple[Listener, Identify] | None:
         for endpoint in endpoints(local):
-            if (found := self._by_endpoint.get(endpoint)) is not None:
-                return found
+            if (entry := self._by_endpoint.get(endpoint)) is not None:
+                return entry
         return None
 
     def _static(self, listener: Listener) -> Identify:

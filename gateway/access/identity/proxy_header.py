@@ -1,7 +1,7 @@
-"""The PROXY protocol's header: what a proxy says of the connection that it passes on, before the connection's bytes.
+"""The header of the PROXY protocol, which names the caller of a connection before the connection's own bytes.
 
-Versions 1 (a line) and 2 (binary), as haproxy.org/download/3.0/doc/proxy-protocol.txt has them. No I/O, and no opinion
-on who may send one.
+Versions 1 (a line) and 2 (binary), after haproxy.org/download/3.0/doc/proxy-protocol.txt. No I/O; which proxies may
+send a header is decided in `proxy_protocol.py`.
 """
 
 from __future__ import annotations
@@ -13,30 +13,31 @@ from typing import Final, NamedTuple
 
 SIGNATURE: Final = b"\r\n\r\n\x00\r\nQUIT\n"
 LONGEST_LINE: Final = 107
-"""Bytes of version 1's line, its end included."""
+"""Most bytes of version 1's line, with its end."""
 LONGEST: Final = 16 + 4096
-"""Bytes of version 2's header with what proxies add to it; more is no proxy of ours."""
+"""Most bytes of version 2's header with the fields that proxies add; no known proxy sends more."""
 
 _LINE: Final = re.compile(rb"PROXY (TCP4|TCP6) (\S+) (\S+) ([0-9]{1,5}) ([0-9]{1,5})\r\n")
 _UNKNOWN: Final = re.compile(rb"PROXY UNKNOWN(?: [^\r\n]*)?\r\n")
 _FAMILIES: Final = {0x11: ("!4s4sHH", 12), 0x21: ("!16s16sHH", 36)}
-"""TCP over IPv4 and over IPv6: layout and length of the addresses. Others carry no caller that we could know."""
+"""Layout and length of the addresses for TCP over IPv4 and over IPv6; other families carry no known caller."""
 
 
 class BadProxyHeader(ValueError):
-    """The bytes are no PROXY header; the connection is not what it should be."""
+    """The connection does not begin with a valid PROXY header."""
 
 
 class ProxyHeader(NamedTuple):
-    """`source` is the caller's (address, port); None where the proxy speaks for itself or does not know."""
+    """A header that was read."""
 
     source: tuple[str, int] | None
+    """The caller's (address, port); None where the proxy speaks for itself or does not know."""
     length: int
-    """Bytes of the header; the connection's own follow."""
+    """Bytes of the header, before those of the connection itself."""
 
 
 def read(data: bytes) -> ProxyHeader | None:
-    """The header at the beginning of a connection, None while it is not whole. Raises `BadProxyHeader`."""
+    """Read the header at the beginning of a connection; None while it is incomplete. Raises `BadProxyHeader`."""
     if data[: len(SIGNATURE)] == SIGNATURE[: len(data)]:
         return _binary(data)
     if data[:6] == b"PROXY "[: len(data)]:

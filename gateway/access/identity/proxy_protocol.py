@@ -1,9 +1,9 @@
 """Connections that a trusted proxy passes on, as `tailscale serve --tcp --proxy-protocol` does.
 
-The PROXY header is read off the connection before HTTP sees a byte; then the connection is handed over, and the
-caller's address is what the header said. Whoever may connect may claim any address, so only the proxies that the
-listener names may: this machine is one of them if it is named too, or if nobody is, and then every process of it can
-speak for anybody (`config/advice.py` says so). tailscaled is asked for the address as in `whois`.
+- The PROXY header is read before HTTP sees a byte; then the connection is handed over to HTTP.
+- The caller's address is the header's. tailscaled is asked for it as in `whois`.
+- A peer that may connect can claim any address, so only the proxies that the listener names may connect. Without names
+  only this machine may, and then every process of this machine can claim any address (`config/advice.py` warns).
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from gateway.access.identity.proxy_header import BadProxyHeader, read
 from gateway.telemetry.log import Logger
 
 HEADER_SECONDS: Final = 5.0
-"""In which a proxy must have sent its header: it knows it before it connects."""
+"""Seconds in which a proxy must send its header; it knows the header before it connects."""
 
 Source = tuple[str, int] | None
 
 
 class Sources:
-    """Where the connections that proxies pass on come from, for as long as each is open."""
+    """Addresses of the callers of connections that proxies pass on, for as long as each connection is open."""
 
     def __init__(self) -> None:
         self._sources: WeakKeyDictionary[object, Source] = WeakKeyDictionary()
@@ -34,7 +34,7 @@ class Sources:
         self._sources[connection] = source
 
     def of(self, caller: Caller) -> Source:
-        """Raises `Refused` where the proxy named nobody, as in its own health checks."""
+        """Return the caller's address. Raises `Refused` if the proxy named none, as in its own health checks."""
         source = self._sources.get(caller.connection)
         if source is None:
             raise unknown("the proxy does not say whose connection this is")
@@ -42,7 +42,7 @@ class Sources:
 
 
 class Handover(asyncio.Protocol):
-    """Reads the header, then gives the connection to another protocol as if it had just begun."""
+    """Reads the header, then gives the connection to another protocol as if it were new."""
 
     def __init__(
         self, following: Callable[[], asyncio.BaseProtocol], sources: Sources, proxies: Collection[str], log: Logger
@@ -101,9 +101,9 @@ class Handover(asyncio.Protocol):
 
 
 def trusted(peer: Any, proxies: Collection[str]) -> bool:
-    """Whether the other end may speak for others: a proxy that is named, or where none is, this machine.
+    """Return whether a peer may name callers: a proxy that is configured, or this machine if none is.
 
-    Who may connect to a unix socket, its file says.
+    Access to a unix socket is decided by the mode of its file.
     """
     if not isinstance(peer, tuple):
         return True

@@ -1,9 +1,10 @@
-"""Identity by the headers that `tailscale serve` adds. Only behind a unix socket, where nobody else can connect.
+"""Identity by the headers that `tailscale serve` adds. Only behind a unix socket, to which only serve connects.
 
-serve takes away what a client sends under these names and adds its own (tailscale.com/kb/1312): the login, encoded by
-RFC 2047 where it is not ASCII, and the grants of capabilities named by `--accept-app-caps`. There are none for tagged
-nodes and none for Funnel, which is the open internet. A header that is there twice, or under a name that some software
-takes for the same, is nobody's honest request. Groups are in no header.
+- serve removes a client's headers of these names and adds its own (tailscale.com/kb/1312): the login, encoded by
+  RFC 2047 where it is not ASCII, and the grants of capabilities named by `--accept-app-caps`.
+- There are no headers for tagged nodes, and none for Funnel, which is the open internet.
+- A repeated header, or one with a name that some software reads as the same, is refused.
+- Groups are in no header.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ LOGIN: Final = "tailscale-user-login"
 CAPABILITIES: Final = "tailscale-app-capabilities"
 FUNNEL: Final = "tailscale-funnel-request"
 REMEMBERED: Final = 1024
-"""Readings of these headers that are kept: the same callers come again with the same ones."""
+"""Most identities cached by their headers: the same callers come again with the same ones."""
 _OURS: Final = "tailscale"
-"""What follows is a hyphen, or an underscore that some software takes for one."""
+"""Prefix of Tailscale's headers, before a hyphen, or an underscore that some software reads as a hyphen."""
 _PLAIN: Final = re.compile(r"[\x20-\x7e]*")
 _WORD: Final = r"=\?[!->@-~]+\?[bBqQ]\?[!->@-~]*\?="
 _ENCODED: Final = re.compile(rf"{_WORD}(?: +{_WORD})*")
@@ -36,11 +37,11 @@ _ENCODED: Final = re.compile(rf"{_WORD}(?: +{_WORD})*")
 
 
 class ServeHeaders:
-    """`identity: "serve-headers"`. Every request is looked at for itself: serve keeps connections for many callers."""
+    """`identity: "serve-headers"`. Every request is identified by itself: serve shares connections among callers."""
 
     def __init__(self, log: Logger) -> None:
         self._log = log
-        self._remembered = lru_cache(REMEMBERED)(self._identity)
+        self._identities = lru_cache(REMEMBERED)(self._identity)
 
     async def __call__(self, caller: Caller) -> Identity:
         headers = _headers(caller.headers)
@@ -48,16 +49,16 @@ class ServeHeaders:
             raise unknown("the request came by Tailscale Funnel, from outside of the tailnet")
         if LOGIN not in headers:
             raise unknown('tailscale serve named no user; tagged nodes need a listener with "identity": "whois"')
-        return self._remembered(headers[LOGIN], headers.get(CAPABILITIES, ""))
+        return self._identities(headers[LOGIN], headers.get(CAPABILITIES, ""))
 
     def _identity(self, login: str, capabilities: str) -> Identity:
-        return user(_decoded(login), capabilities=self._capabilities(capabilities))
+        return user(_decode(login), capabilities=self._capabilities(capabilities))
 
     def _capabilities(self, value: str) -> tuple[Capability, ...]:
         if not value:
             return ()
         try:
-            app = orjson.loads(_decoded(value))
+            app = orjson.loads(_decode(value))
         except orjson.JSONDecodeError:
             app = None
         if not isinstance(app, dict):
@@ -69,24 +70,23 @@ class ServeHeaders:
 
 
 def _headers(headers: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """Tailscale's headers by lower-case name. Raises `Refused` for look-alikes and repetitions."""
-    found: dict[str, str] = {}
+    """Return Tailscale's headers by lower-case name. Raises `Refused` for look-alikes and repetitions."""
+    ours: dict[str, str] = {}
     for written, value in headers:
         if written[: len(_OURS)].lower() != _OURS:
             continue
         name = written.lower()
-        if "_" in name or name in found:
+        if "_" in name or name in ours:
             raise unknown("a Tailscale header is there twice, or under a name that only looks like one")
-        found[name] = value
-    return found
+        ours[name] = value
+    return ours
 
 
-def _decoded(value: str) -> str:
-    """The text of a value, encoded or as it stands. Raises `Refused` for anything that tailscaled does not write.
+def _decode(value: str) -> str:
+    """Return the text of a header's value. Raises `Refused` for a value that tailscaled does not write.
 
-    What has an encoded word in it somewhere is not encoded: "=?" may stand in the local part of a mail address, and
-    somebody whose address decodes to another's is not that one. (No address is an encoded word as a whole: a host's
-    name does not end in "?=".)
+    A value is decoded only if all of it is encoded words. A mail address may hold "=?" in its local part, and must not
+    decode to another caller's address. No address is encoded words as a whole: a host's name does not end in "?=".
     """
     if not _PLAIN.fullmatch(value):
         raise unknown("a Tailscale header is no ASCII text")

@@ -1,7 +1,7 @@
-"""The two modes in which the listener itself says who is calling.
+"""The two modes in which the listener alone decides the identity.
 
-`loopback`: whoever can reach 127.0.0.1 or ::1 of this machine is `(loopback)`. `static`: the configuration names the
-caller, as for a listener that only one service can reach. What the client sends plays no part in either.
+`loopback`: a caller that reaches 127.0.0.1 or ::1 of this machine is `(loopback)`. `static`: the configuration names
+the caller, as for a listener that only one service can reach. Nothing that the client sends is used in either.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from gateway.access.identity.caller import Caller, Identity
 
 
 class Static:
-    """Everyone who comes is the same one."""
+    """Every caller has the same identity."""
 
     def __init__(self, identity: Identity) -> None:
         self._identity = identity

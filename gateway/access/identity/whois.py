@@ -1,9 +1,10 @@
-"""Identity by tailscaled's word: who has the address that a connection comes from.
+"""Identity by tailscaled: it is asked who has the address that a connection comes from.
 
-The answer is kept for the connection that it was asked for, and for `LIFE_SECONDS` at most. So callers that share an
-address are never taken for one another (with userspace networking all come from 127.0.0.1 and differ by port alone, and
-a port is soon another caller's), and who is taken out of the tailnet is out soon. Without an answer nobody is let in,
-and nobody stays who they were. That an address lies in 100.64.0.0/10 says nothing: carriers use that range too.
+- An answer holds for its connection only, and for at most `LIFE_SECONDS`. So callers that share an address are never
+  confused (with userspace networking all come from 127.0.0.1 and differ by port alone, and ports are soon reused), and
+  a caller that is removed from the tailnet loses access soon.
+- Without an answer a request is refused; an expired answer is never used.
+- An address in 100.64.0.0/10 is no identity: carriers use that range too.
 """
 
 from __future__ import annotations
@@ -28,22 +29,22 @@ from gateway.contract.errors import UNAVAILABLE, Problem, Refused
 from gateway.telemetry.log import Logger
 
 LIFE_SECONDS: Final = 60.0
-"""For which an answer holds: so long does somebody who was taken out of the tailnet stay on an open connection."""
+"""Seconds that an answer holds: a caller removed from the tailnet keeps an open connection that long."""
 POLICIES: Final = 256
-"""Sets of grants of the tailnet policy that are remembered: most callers share one with others."""
+"""Most sets of the tailnet policy's grants that are cached: most callers share a set with others."""
 VALIDATION_CHUNK_BYTES: Final = 16 * 1024
-"""Bytes of such a set that are checked in between; a larger one takes milliseconds, in which others wait."""
+"""Most bytes of a set that are validated on the event loop; a larger set takes milliseconds, and goes to a thread."""
 RETRY_SECONDS: Final = 2
-"""What a client is told to wait while tailscaled is away; it restarts in about that time."""
+"""Seconds that a client is asked to wait while tailscaled does not answer; it restarts in about that time."""
 
 _OURS: Final = (
     ipaddress.ip_network("100.64.0.0/10"),
     ipaddress.ip_network("fd7a:115c:a1e0::/48"),
 )
-"""Where a tailnet's nodes and services have their addresses (tailscale.com/kb/1015)."""
+"""Networks of the addresses of a tailnet's nodes and services (tailscale.com/kb/1015)."""
 
 Peer = Callable[[Caller], Any]
-"""Name of the end that a connection comes from: the connection's own word, or a trusted proxy's."""
+"""Function that returns the address a connection comes from: its own peer, or the one that a proxy names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +62,15 @@ class Whois:
         self._service = service
         self._peer = peer
         self._known: WeakKeyDictionary[object, _Known] = WeakKeyDictionary()
-        self._away = False
-        self._granted = lru_cache(POLICIES)(self._read_policy)
+        self._failing = False
+        self._policies = lru_cache(POLICIES)(self._read_policy)
 
     async def __call__(self, caller: Caller) -> Identity:
         known = self._known.get(caller.connection)
         if known is not None and monotonic() < known.until:
             return known.identity
         self._known.pop(caller.connection, None)
-        address = joined(self._peer(caller))
+        address = whois_address(self._peer(caller))
         until = monotonic() + LIFE_SECONDS
         identity = await self._read(await self._ask(address))
         self._known[caller.connection] = _Known(identity, until)
@@ -79,14 +80,14 @@ class Whois:
         try:
             answer = await self._api.whois(address, self._service)
         except LocalApiFailed as error:
-            if not self._away:
+            if not self._failing:
                 self._log.error("identity.unavailable", tailscaled=self._api.socket, reason=str(error))
-            self._away = True
+            self._failing = True
             message = "who is calling cannot be found out at the moment, since tailscaled does not answer; try again"
             raise Refused(Problem(UNAVAILABLE, message, retry_after=RETRY_SECONDS, retryable=True)) from None
-        if self._away:
+        if self._failing:
             self._log.info("identity.available", tailscaled=self._api.socket)
-        self._away = False
+        self._failing = False
         return answer
 
     async def _read(self, answer: WhoIs | None) -> Identity:
@@ -100,12 +101,12 @@ class Whois:
         return user(profile.LoginName, groups=profile.Groups or (), node=node.StableID, capabilities=capabilities)
 
     async def _capabilities(self, answer: WhoIs) -> tuple[Capability, ...]:
-        """Callers with the same grants get the same objects, by which decisions are remembered."""
+        """Return the policy's capabilities; callers with the same grants share the same objects."""
         given = answer.CapMap or {}
         policy = tuple((name, bytes(given[name])) for name in CAPABILITIES if name in given)
         if sum(len(values) for _, values in policy) > VALIDATION_CHUNK_BYTES:
-            return await asyncio.to_thread(self._granted, policy)
-        return self._granted(policy)
+            return await asyncio.to_thread(self._policies, policy)
+        return self._policies(policy)
 
     def _read_policy(self, policy: tuple[tuple[str, bytes], ...]) -> tuple[Capability, ...]:
         app, faults = {}, []
@@ -121,10 +122,10 @@ class Whois:
 
 
 def connecting(caller: Caller) -> Any:
-    """The connection's other end.
+    """Return the connection's other end.
 
-    Raises `Refused` when it came to an address that is neither the tailnet's nor this machine's own: there, a sender
-    could give itself any address of the tailnet (peers.md 5.3, number 21).
+    Raises `Refused` for a connection to an address that is neither the tailnet's nor this machine's own: on other
+    networks a sender can give itself any address of the tailnet (peers.md 5.3, number 21).
     """
     if not isinstance(caller.local, tuple) or not arrived_by_tailnet(caller.local[0]):
         raise unknown("the connection did not come by the tailnet; call the gateway by its tailnet name or address")
@@ -132,15 +133,15 @@ def connecting(caller: Caller) -> Any:
 
 
 def arrived_by_tailnet(local: str) -> bool:
-    """Whether our end of a connection is one that tailscaled hands callers to; in userspace it does so by loopback."""
+    """Return whether tailscaled passes callers to this address of ours; in userspace mode it uses loopback."""
     address = bare(local)
     return address.is_loopback or any(address in network for network in _OURS if network.version == address.version)
 
 
-def joined(name: Any) -> str:
-    """The name of a socket's end as whois takes it: `100.64.0.7:4711` or `[fd7a:115c:a1e0::7]:4711`.
+def whois_address(name: Any) -> str:
+    """Return the name of a socket's end for whois: `100.64.0.7:4711` or `[fd7a:115c:a1e0::7]:4711`.
 
-    Raises `Refused` for an end that has no address.
+    Raises `Refused` for an end without an address.
     """
     if not isinstance(name, tuple):
         raise unknown("the connection has no address to ask for")

@@ -1,8 +1,10 @@
-"""Exact prices and sums: what a model's tokens cost, on a day, in a service tier, for a prompt of a length.
+"""Exact prices and sums of one model: by day, service tier and length of the prompt.
 
-Units are integers from the moment a price is read, and a sum is rounded half up once, at its end; no float ever holds
-money. A kind that was used and has no known price makes the cost unknown (None), never 0. Which model a call's price
-belongs to is decided in `table.py`; the rows come from `rows.py`.
+- Units are integers from the moment a price is read; no float ever holds money.
+- A sum is rounded half up once, at its end.
+- A kind that was used and has no known price makes the cost unknown (None), never 0.
+
+Prices are looked up in `table.py`; rows are parsed in `rows.py`.
 """
 
 from __future__ import annotations
@@ -19,11 +21,12 @@ from typing import Final, NamedTuple
 from gateway.contract.flag import Usage
 
 PLACES: Final = 15
-"""Units are 1e-15 USD for a token or a search: nine decimals of USD for 1M of them fit."""
+"""Decimals of a unit: 1e-15 USD for a token or a search holds nine decimals of USD for 1M of them."""
 PER_MILLION: Final = 6
+"""Power of ten of the number of tokens that published prices are for."""
 
 STANDARD: Final = frozenset({"", "standard", "default", "auto", "on_demand"})
-"""What providers call the tier that is used when nothing is asked for.
+"""Providers' names of the tier that serves requests without a tier.
 
 Any other name is a tier of its own, and unknown where the price list has none of that name: Anthropic's "priority",
 OpenAI's "scale" and Bedrock's "reserved" are paid for by contract, Bedrock's latency-optimised inference ("optimized")
@@ -38,8 +41,9 @@ PARTS: Final[Mapping[str, tuple[str, bool]]] = MappingProxyType(
         "audio_output": ("output", False),
     }
 )
-"""Tokens that a reply counts apart and inside another kind; whether they cost as that where they have no own price:
-images do, as tokens of text, sound never does."""
+"""Tokens that a reply counts both apart and inside another kind, with that kind.
+
+The boolean says whether they cost as that kind where they have no price of their own: images do, sound never does."""
 
 NOTHING: Final[Mapping[str, int]] = MappingProxyType({})
 
@@ -67,7 +71,7 @@ KINDS: Final = Units._fields
 UNKNOWN: Final = Units()
 
 Steps = tuple[tuple[int, Units], ...]
-"""By the length of the prompt, ascending: from one token more than the number on, the whole call costs these."""
+"""Prices by length of the prompt, ascending: a call whose prompt has more tokens than the number costs these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,25 +91,24 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class Priced:
-    """What one model's calls cost. Made once for an offer; a sum takes about a microsecond."""
+    """The prices of one model. Made once for each provider's model; a sum takes about a microsecond."""
 
     name: str
-    """The rows that are used: `bedrock/us.anthropic.claude-opus-4-6-v1`."""
+    """Name of the rows: `bedrock/us.anthropic.claude-opus-4-6-v1`."""
     periods: Sequence[tuple[float, Rates]]
     """Prices by the Unix time from which they hold, ascending; the first ones hold from the beginning."""
     adjustment: Decimal = Decimal(1)
-    """What the configuration multiplies the list price by; it is in the rates already."""
+    """Factor of the configuration on the list price; the rates include it."""
     places: int = PLACES
     """Units of the rates are 10**-places USD."""
 
     def cost(
         self, usage: Usage, *, tier: str = "", extra: Mapping[str, int] = NOTHING, at: float | None = None
     ) -> int | None:
-        """Nanodollars, exact and rounded half up once; None if a kind was used whose price is unknown.
+        """Return nanodollars, exact and rounded half up once; None if a kind was used whose price is unknown.
 
         `extra` are counts beside the tokens of `usage`: `web_search`, and the parts of input and output that `PARTS`
-        names. `at` is the Unix time of the call, now by default. A name in `extra` that nobody here knows is not paid
-        for.
+        names. Other names in `extra` cost nothing. `at` is the Unix time of the call, now by default.
         """
         steps = self.rates(at).steps(tier)
         if steps is None:
@@ -118,27 +121,27 @@ class Priced:
                     units = more
         total = _tokens(usage, units)
         if total is not None and extra:
-            total = _beside(total, usage, extra, units)
+            total = _add_extra(total, usage, extra, units)
         if total is None:
             return None
         scale: int = 10 ** (self.places - 9)
         return (2 * total + scale) // (2 * scale)
 
     def highest_cost(self, usage: Usage) -> int | None:
-        """Nanodollars of a usage today, in the service tier that costs most; None if none has the prices for it."""
-        found = (self.cost(usage, tier=tier) for tier in self.rates().tiers)
-        return max((cost for cost in found if cost is not None), default=None)
+        """Return nanodollars today, in the most expensive service tier; None if no tier has the prices."""
+        costs = (self.cost(usage, tier=tier) for tier in self.rates().tiers)
+        return max((cost for cost in costs if cost is not None), default=None)
 
     def row(self, at: float) -> str:
-        """The row that holds at a Unix time, with its first day if it has one: `bedrock/openai.gpt-5.6-sol@2026-08-21`.
+        """Return the name of the row for a Unix time, with its first day: `bedrock/openai.gpt-5.6-sol@2026-08-21`.
 
-        So a record says by which of a model's prices its sum was made.
+        A record holds this name, so that its sum can be checked.
         """
         since = _start(self._period(at))
         return f"{self.name}@{datetime.fromtimestamp(since, UTC).date()}" if since else self.name
 
     def rates(self, at: float | None = None) -> Rates:
-        """Those that hold at a Unix time, now by default."""
+        """Return the prices at a Unix time, now by default."""
         return self._period(at)[1]
 
     def _period(self, at: float | None) -> tuple[float, Rates]:
@@ -148,13 +151,13 @@ class Priced:
         return periods[bisect_right(periods, time() if at is None else at, lo=1, key=_start) - 1]
 
     def unit(self, kind: str) -> int | None:
-        """Today's standard price of one token of a kind (`KINDS`), for showing: in 1e-15 USD; None if unknown."""
-        found: int | None = getattr(self.rates().tiers[""][0][1], kind)
+        """Return today's standard price of one token of a kind (`KINDS`) in 1e-15 USD; None if unknown."""
+        unit: int | None = getattr(self.rates().tiers[""][0][1], kind)
         scale: int = 10 ** (self.places - PLACES)
-        return None if found is None else found // scale
+        return None if unit is None else unit // scale
 
     def usd(self, unit: int, per: int = 0) -> str:
-        """A unit of the rates as a decimal number of USD, for 10**per tokens."""
+        """Return a unit of the rates as a decimal number of USD, for 10**per tokens."""
         with localcontext(prec=60):
             return f"{Decimal(unit).scaleb(per - self.places).normalize():f}"
 
@@ -181,17 +184,17 @@ def _tokens(usage: Usage, units: Units) -> int | None:
     return total
 
 
-def _beside(total: int, usage: Usage, extra: Mapping[str, int], units: Units) -> int | None:
-    """The sum with searches, and with the parts of input and output that have a price of their own."""
+def _add_extra(total: int, usage: Usage, extra: Mapping[str, int], units: Units) -> int | None:
+    """Return the sum with searches, and with the parts of input and output that have a price of their own."""
     if searches := extra.get("web_search", 0):
         if units.web_search is None:
             return None
         total += searches * units.web_search
-    for part, (whole, same) in PARTS.items():
+    for part, (whole, costs_as_whole) in PARTS.items():
         count = min(extra.get(part, 0), getattr(usage, whole))
         own, plain = getattr(units, part), getattr(units, whole)
         if count and own is not None:
             total += count * (own - plain)
-        elif count and not same:
+        elif count and not costs_as_whole:
             return None
     return total

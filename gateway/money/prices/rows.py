@@ -1,8 +1,8 @@
-"""Rows of a price list, `table.json` or an operator's file, and how one is found by a model's name.
+"""Rows of a price list, `table.json` or an operator's file, and their lookup by a model's name.
 
 A row is the prices of one model in one region, from a day on. Prices are decimal strings in USD for 1M tokens (or
-searches). Which list and region a call belongs to is decided in `table.py`, what it costs in `rates.py`; where the
-rows of `table.json` come from is `tests/tools/build_prices.py`'s matter.
+searches). List and region are decided in `table.py`, sums are made in `rates.py`. `tests/tools/build_prices.py` builds
+`table.json`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gateway.money.prices.rates import KINDS, PER_MILLION, PLACES, UNKNOWN, Rate
 
 BOOKS: Final = ("anthropic", "openai", "google", "vertex", "bedrock", "azure", "openrouter", "vercel")
 TIERS: Final = ("batch", "flex", "priority", "fast", "ultrafast")
-"""Service tiers that the published maps have prices of."""
+"""Service tiers with prices in the published maps."""
 
 _SPELLINGS: Final = (
     re.compile(r"[-@](latest|default)$"),
@@ -27,9 +27,9 @@ _SPELLINGS: Final = (
     re.compile(r"[-@](\d{8}|\d{4}-\d{2}-\d{2})$"),
     re.compile(r"(?<=-\d)-0$"),
 )
-"""What ids of one model differ in, taken off one after the other: alias, version, date, and the 0 of `opus-4-0`."""
+"""Endings in which ids of one model differ, removed one by one: alias, version, date, and the 0 of `opus-4-0`."""
 _LARGEST: Final = 10**9
-"""USD for 1M: no price is near it, and what is larger is a slip."""
+"""Highest price in USD for 1M: no price is near it, so a larger one is a slip."""
 
 Entry = Mapping[str, Any]
 
@@ -48,12 +48,12 @@ class Row:
 
     @property
     def name(self) -> str:
-        """As records show it: `bedrock/us.anthropic.claude-opus-4-6-v1`."""
+        """The row in records: `bedrock/us.anthropic.claude-opus-4-6-v1`."""
         return f"{self.book}/{self.geo}.{self.model}" if self.geo else f"{self.book}/{self.model}"
 
 
 class Rows:
-    """Rows by their names; those of one model in the order of their days."""
+    """Rows by the names of their models; rows of one model in the order of their days."""
 
     def __init__(self, entries: Iterable[Entry]) -> None:
         grouped: dict[tuple[str, str, str], list[Entry]] = {}
@@ -61,48 +61,48 @@ class Rows:
             grouped.setdefault((entry["book"], entry.get("geo", ""), entry["model"]), []).append(entry)
         self._exact = grouped
         self._alias = _aliases(grouped)
-        self._read: dict[int, tuple[Row, ...]] = {}
+        self._parsed: dict[int, tuple[Row, ...]] = {}
 
     def find(self, book: str, geo: str, model: str) -> tuple[Row, ...]:
-        """The rows of a model, by any spelling of its id; () if there are none."""
+        """Return the rows of a model, by any spelling of its id; () if there are none."""
         for spelling in _spellings(model):
             key = (book, geo, spelling)
-            found = self._exact.get(key) or self._alias.get(key)
-            if found is not None:
-                return self._rows(found)
+            entries = self._exact.get(key) or self._alias.get(key)
+            if entries is not None:
+                return self._rows(entries)
         return ()
 
     def _rows(self, entries: list[Entry]) -> tuple[Row, ...]:
-        """Read when they are first needed: a configuration has few of the models that there are."""
-        if id(entries) not in self._read:
-            self._read[id(entries)] = tuple(sorted(map(parse_row, entries), key=lambda one: one.since))
-        return self._read[id(entries)]
+        """Parse rows when they are first used: a configuration has few of the models in the table."""
+        if id(entries) not in self._parsed:
+            self._parsed[id(entries)] = tuple(sorted(map(parse_row, entries), key=lambda one: one.since))
+        return self._parsed[id(entries)]
 
 
 def _spellings(name: str) -> list[str]:
-    """The id, and what is left of it step by step."""
-    found = [name]
+    """Return the id, and the id after each ending that is removed."""
+    spellings = [name]
     for ending in _SPELLINGS:
-        shorter = ending.sub("", found[-1])
-        if shorter != found[-1]:
-            found.append(shorter)
-    return found
+        shorter = ending.sub("", spellings[-1])
+        if shorter != spellings[-1]:
+            spellings.append(shorter)
+    return spellings
 
 
 _Grouped = dict[tuple[str, str, str], list[Entry]]
 
 
 def _aliases(grouped: _Grouped) -> _Grouped:
-    """Shorter spellings that name one price only; where two models share one, neither is found by it."""
-    found: _Grouped = {}
+    """Return entries by shorter spellings; a spelling that two models with different prices share is left out."""
+    aliases: _Grouped = {}
     ambiguous = set()
     for (book, geo, model), entries in grouped.items():
         for spelling in _spellings(model)[1:]:
             key = (book, geo, spelling)
-            other = found.setdefault(key, entries)
+            other = aliases.setdefault(key, entries)
             if other is not entries and list(map(_prices, other)) != list(map(_prices, entries)):
                 ambiguous.add(key)
-    return {key: entries for key, entries in found.items() if key not in ambiguous}
+    return {key: entries for key, entries in aliases.items() if key not in ambiguous}
 
 
 def _prices(entry: Entry) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def _prices(entry: Entry) -> dict[str, Any]:
 
 
 def parse_row(entry: Entry) -> Row:
-    """A row as it is written. Raises `ValueError` for a price that is none, or has more digits than can be held."""
+    """Parse a row. Raises `ValueError` for a price that is malformed, or has too many digits."""
     since = entry.get("from", "")
     start = datetime.combine(date.fromisoformat(since), datetime.min.time(), UTC).timestamp() if since else 0
     return Row(entry["book"], entry["model"], entry.get("geo", ""), start, _rates(entry), entry.get("source", ""))
@@ -126,27 +126,30 @@ def _rates(entry: Entry) -> Rates:
 
 
 def _steps(prices: Entry, standard: Units) -> Steps:
-    """Searches cost the same in each tier (Anthropic's and OpenAI's price pages), and for prompts of any length."""
+    """Return prices by length of the prompt.
+
+    Searches cost the same in each tier (Anthropic's and OpenAI's price pages) and for prompts of any length.
+    """
     base = _units(prices, standard.web_search)
     longer = ((step["tokens"], _units(step, base.web_search)) for step in prices.get("above", ()))
     return ((0, base), *sorted(longer, key=lambda step: step[0]))
 
 
 def _complete(steps: Steps, standard: Steps) -> Steps:
-    """A tier has no known price for lengths of prompts that the standard prices tell apart and its own do not."""
+    """Return a tier's prices, unknown for the lengths of prompts that only the standard prices distinguish."""
     known = {above for above, _ in steps}
     missing = [(above, UNKNOWN) for above, _ in standard if above not in known]
     return tuple(sorted([*steps, *missing], key=lambda step: step[0]))
 
 
 def _units(prices: Entry, web_search: int | None) -> Units:
-    found = {kind: parse_price(prices[kind]) for kind in KINDS if kind in prices}
-    return Units(**{"web_search": web_search, **found})
+    known = {kind: parse_price(prices[kind]) for kind in KINDS if kind in prices}
+    return Units(**{"web_search": web_search, **known})
 
 
 @lru_cache(maxsize=4096)
 def parse_price(text: str) -> int:
-    """1e-15 USD for one from USD for 1M, exactly. Raises `ValueError`."""
+    """Return a price in 1e-15 USD for one from USD for 1M, exactly. Raises `ValueError`."""
     try:
         price = Decimal(text).scaleb(PLACES - PER_MILLION)
     except InvalidOperation:

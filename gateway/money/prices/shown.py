@@ -1,4 +1,4 @@
-"""Prices as clients are shown them: decimal strings of USD, under the names of the hosted product (aperture.md 3, 6).
+"""Prices in the API: decimal strings of USD, under the names of the hosted product (aperture.md 3, 6).
 
 Nothing here decides what a call costs.
 """
@@ -30,24 +30,24 @@ _BRIEF: Final = ("input", "output", "cache_read", "cache_write_5m", "cache_write
 
 
 def per_token(priced: Priced) -> dict[str, str]:
-    """Today's standard prices of one token, or one search, in USD: what an entry of /v1/models shows."""
+    """Return today's standard prices of one token, or one search, in USD, for an entry of /v1/models."""
     units = priced.rates().tiers[""][0][1]
     return _named(priced, units, 0, _BRIEF)
 
 
 def per_million(priced: Priced) -> dict[str, Any]:
-    """Today's prices in USD for 1M tokens (or searches), those of long prompts and of service tiers too."""
+    """Return today's prices in USD for 1M tokens (or searches), with those of long prompts and of service tiers."""
     tiers = priced.rates().tiers
-    found: dict[str, Any] = _steps(priced, tiers[""])
+    prices: dict[str, Any] = _steps(priced, tiers[""])
     modes = {tier: _steps(priced, steps) for tier, steps in tiers.items() if tier}
-    return found | ({"modes": modes} if modes else {})
+    return prices | ({"modes": modes} if modes else {})
 
 
 def _steps(priced: Priced, steps: Steps) -> dict[str, Any]:
     (_, base), *longer = steps
-    found: dict[str, Any] = _named(priced, base, PER_MILLION, tuple(NAMES))
+    prices: dict[str, Any] = _named(priced, base, PER_MILLION, tuple(NAMES))
     above = [{"tokens": above, **_named(priced, units, PER_MILLION, tuple(NAMES))} for above, units in longer]
-    return found | ({"above": above} if above else {})
+    return prices | ({"above": above} if above else {})
 
 
 def _named(priced: Priced, units: Units, per: int, kinds: tuple[str, ...]) -> dict[str, str]:

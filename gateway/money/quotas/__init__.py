@@ -1,5 +1,9 @@
-"""Quotas and rate limits: reserve before a call is made, settle when it is over.
+"""Quotas and rate limits: a call reserves before it is sent, and is charged when it is over.
 
-`ledger.py` is the arithmetic of buckets, `estimate.py` what a call may cost at most, `book.py` which buckets a call is
-charged to. Who is granted what is decided in `gateway.access.grants`; nothing here does I/O or knows a dialect.
+- `definitions.py`: quotas and rate limits as the configuration defines them, and the names of their buckets.
+- `ledger.py`: the arithmetic of buckets.
+- `estimate.py`: the tokens that a call may use at most.
+- `book.py`: the buckets of a process.
+
+Grants are in `gateway.access.grants`, calls in `gateway.call.settlement`; nothing here does I/O or knows a dialect.
 """

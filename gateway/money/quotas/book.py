@@ -45,7 +45,7 @@ class UnknownBucket(LookupError):
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What a call has used."""
+    """Amounts that a call has used."""
 
     requests: int = 0
     tokens: int = 0
@@ -57,7 +57,7 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True)
 class CallReservation:
-    """What one call holds in the ledgers until it is charged or released."""
+    """The units that one call holds in the ledgers until it is charged or released."""
 
     quotas: Quotas
     estimate: Estimate

@@ -1,4 +1,4 @@
-"""The credentials that a provider is shown.
+"""Credentials of requests to providers.
 
-Import `keys`. Where a secret comes from is decided in `gateway/config/document/secrets.py`.
+Import `keys`. Secrets are read in `gateway/config/document/secrets.py`.
 """

@@ -1,4 +1,4 @@
-"""Whose credential a provider is shown, and how: its own by the scheme of the configuration, the client's, or none."""
+"""The credential of a request to a provider: the provider's own by its configured scheme, the client's, or none."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _SCHEMES: Final[Mapping[Authorization, Callable[[str], tuple[str, str]]]] = {
     "x-goog-api-key": lambda key: ("x-goog-api-key", key),
 }
 _CLIENTS: Final = ("authorization", "x-api-key", "x-goog-api-key")
-"""Headers by which clients show a key; the last one is not in the hosted product's text."""
+"""Headers in which clients send a key; the last one is not in the hosted product's text."""
 _SIGNED: Final = "AWS4-"
-"""How a signature begins that holds for the name by which the gateway was called, and for no other host."""
+"""Prefix of a signature, which is valid only for the host name by which the gateway was called."""
 
 _MEMBERS: Final = frozenset(
     {
@@ -26,25 +26,26 @@ _MEMBERS: Final = frozenset(
         "aws_bedrock_runtime_endpoint", "azure_ad_token", "custom_llm_provider", "extra_headers", "vertex_credentials",
     }
 )  # fmt: skip
-"""Members by which clients of LiteLLM name a key or a place; no provider's own API has them, and a provider that is
-itself such a proxy would obey them (CVE-2024-6587)."""
+"""Members in which clients of LiteLLM name a key or an address.
+
+No provider's own API has them, and a provider that is itself such a proxy would obey them (CVE-2024-6587)."""
 
 
-def without_own(ask: ClientRequest, drop: Drop) -> ClientRequest:
-    """The ask without a client's keys and addresses in its body, each dropped aloud."""
-    if _MEMBERS.isdisjoint(ask.top):
-        return ask
-    named = [name for name in ask.top if name in _MEMBERS]
+def without_own(request: ClientRequest, drop: Drop) -> ClientRequest:
+    """Return the request without a client's keys and addresses in its body, each reported as dropped."""
+    if _MEMBERS.isdisjoint(request.top):
+        return request
+    named = [name for name in request.top if name in _MEMBERS]
     for name in named:
         drop(f"/{name}")
-    return replace(ask, top=Members(ask.top.spliced(dict.fromkeys(named))))
+    return replace(request, top=Members(request.top.spliced(dict.fromkeys(named))))
 
 
 def headers(provider: Provider, client: Mapping[str, str]) -> dict[str, str]:
-    """The credential headers for a request to `provider`; `client` are the client's headers, names in lower case.
+    """Return the credential headers of a request to `provider`; `client` are the client's headers in lower case.
 
-    With `auth_mode: "passthrough"` the client's own go on unchanged, and the provider's key is for clients that have
-    none (aperture.md 1.3).
+    With `auth_mode: "passthrough"` the client's own headers are sent unchanged, and the provider's key only for
+    clients without a key (aperture.md 1.3).
     """
     if provider.auth_mode == "none":
         return {}
@@ -60,6 +61,6 @@ def is_gateways(provider: Provider, client: Mapping[str, str]) -> bool:
 
 
 def _key(provider: Provider) -> dict[str, str]:
-    """None for an empty key, as of a local server that asks for none."""
+    """Return the header of the provider's key; no header for an empty key, as for a local server."""
     key = provider.apikey.value
     return dict([_SCHEMES[provider.authorization](key)]) if key else {}

@@ -1,8 +1,11 @@
 """Fetches a client's URLs: the only file, beside `upstream/client.py`, that opens connections outwards for a call.
 
-A name is resolved once; all its addresses are judged, and the connection goes to one of those and nowhere else, while
-TLS verifies the name. A redirect is a new URL, with the whole judgement again. Nothing of the client or of a provider
-goes along: no header, no cookie, no credential, no proxy of the environment. What may be asked for is in `guard.py`.
+- A name is resolved once. All its addresses are checked, and the connection goes to one of these addresses only.
+- TLS verifies the name.
+- A redirect is checked as a new URL.
+- Nothing of the client or of a provider is sent: no header, cookie or credential, and no proxy of the environment.
+
+Allowed URLs and addresses are decided in `guard.py`.
 """
 
 from __future__ import annotations
@@ -29,10 +32,11 @@ from gateway.upstream.fetch import guard
 from gateway.upstream.fetch.guard import NotFetched, shown
 
 MAX_REDIRECTS: Final = 3
+"""Most redirects that are followed: storages of files use one or two."""
 MAX_FETCHES: Final = 64
-"""Fetches of the whole process at a time; others wait, within their own time."""
+"""Most fetches of the process at a time; others wait, within their own timeout."""
 LOOKUPS: Final = 8
-"""Threads that resolve names. They are apart from all others: a name server that is silent holds one for seconds."""
+"""Threads that resolve names. They are separate, because a name server without an answer blocks one for seconds."""
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _HEADERS: Final = {
@@ -40,48 +44,48 @@ _HEADERS: Final = {
     "accept": "image/*, application/pdf, text/*;q=0.9, */*;q=0.5",
     "accept-encoding": "identity",
 }
-"""identity: what is small on the wire could be anything in memory."""
+"""Headers of every request. `identity`, because a small compressed file could be of any size in memory."""
 
 Lookup = Callable[[str, int], Sequence[str]]
 
 
 def lookup(host: str, port: int) -> Sequence[str]:
-    """The addresses of a name, as this machine's resolver finds them. Blocks. Raises `OSError` if there are none."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(sockaddr[0]) for _, _, _, _, sockaddr in found))
+    """Return the addresses of a name from this machine's resolver. Blocks. Raises `OSError` if there are none."""
+    entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(sockaddr[0]) for _, _, _, _, sockaddr in entries))
 
 
 def is_reachable(address: str) -> bool:
-    """A public address that is not this machine's own: here also listens what no one outside gets to."""
+    """Return whether an address is public and not this machine's own, on which internal services may listen."""
     return guard.is_public(address) and not is_own(address)
 
 
 def is_own(address: str) -> bool:
-    """Whether an address is this machine's: the way to it then begins where it ends. Sends nothing."""
+    """Return whether an address is this machine's: a route to it then starts at the same address. Sends nothing."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.connect((address, 9))
             return str(probe.getsockname()[0]) == address
-    except OSError:  # there is no way at all, or not in this family
+    except OSError:  # no route at all, or none in this family
         return False
 
 
 @dataclass(slots=True)
 class Allowance:
-    """Bytes that the files of one call may have together."""
+    """The bytes that the files of one call may still have together."""
 
     left: int
 
     def take(self, size: int) -> None:
-        """Raises `NotFetched` when there are no more."""
+        """Take bytes. Raises `NotFetched` when there are not enough."""
         self.left -= size
         if self.left < 0:
             raise NotFetched("makes the request larger than this gateway takes; send fewer or smaller files")
 
 
 class Fetcher:
-    """Reads URLs. `lookup` and `judge` are what tests bring their own of: who has which address, and which are fine."""
+    """Fetches URLs. Tests replace `lookup`, which resolves names, and `judge`, which allows addresses."""
 
     def __init__(
         self,
@@ -100,12 +104,12 @@ class Fetcher:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def fetch(self, fetch: Fetch, rules: Fetching, allowance: Allowance) -> StepResponse:
-        """The file, with its type in `content-type`. Raises `Refused`, which names the field and the URL."""
+        """Return the file, with its type in `content-type`. Raises `Refused`, which names the field and the URL."""
         if not rules.enabled:
             raise _refused(fetch, 'is not fetched: "server.fetch" of this gateway is off')
         try:
             async with asyncio.timeout(rules.timeout_seconds), self._turns:
-                return await self._followed(fetch, rules, allowance)
+                return await self._follow(fetch, rules, allowance)
         except TimeoutError:
             raise _refused(fetch, f"did not come within {rules.timeout_seconds:g} seconds") from None
         except NotFetched as error:
@@ -113,48 +117,50 @@ class Fetcher:
         except ssl.SSLError:
             raise _refused(fetch, _NO_TLS) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            # ValueError: what aiohttp says of a status line or header that is none
+            # aiohttp raises ValueError for a malformed status line or header
             reason = _NO_TLS if isinstance(error, aiohttp.ClientSSLError) else "cannot be read from its host"
             raise _refused(fetch, reason) from None
 
-    async def _followed(self, fetch: Fetch, rules: Fetching, allowance: Allowance) -> StepResponse:
-        """The reply at the end of its redirects."""
-        url = guard.checked(fetch.url, rules)
+    async def _follow(self, fetch: Fetch, rules: Fetching, allowance: Allowance) -> StepResponse:
+        """Follow redirects and return the last reply."""
+        url = guard.check_url(fetch.url, rules)
         limit = min(rules.max_bytes, fetch.max_bytes)
         for _ in range(MAX_REDIRECTS + 1):
             addresses = await self._addresses(url, rules)
-            async with _asked(url, addresses, self._tls) as response:
+            async with _get(url, addresses, self._tls) as response:
                 if response.status not in _REDIRECTS:
                     return StepResponse(200, _head(response), await _read(response, limit, allowance))
-                url = guard.checked(_next(url, response), rules)
+                url = guard.check_url(_next(url, response), rules)
         raise NotFetched(f"is redirected more than {MAX_REDIRECTS} times; send the last URL")
 
     async def _addresses(self, url: URL, rules: Fetching) -> Sequence[str]:
-        """All addresses of the host, when each of them may be connected to. Raises `NotFetched`.
+        """Return all addresses of the host, if each of them is allowed. Raises `NotFetched`.
 
-        One sentence for a name that is unknown and for one inside, so that nobody learns here which ones there are.
+        Unknown and internal names have the same message, so that no client can probe which internal names exist.
         """
         host, port = str(url.raw_host), int(url.port or 0)
         judge = guard.is_host if guard.is_listed(host, port, rules) else self._judge
         loop = asyncio.get_running_loop()
         try:
-            found = await loop.run_in_executor(self._threads, partial(_judged, self._lookup, judge, host, port))
+            addresses = await loop.run_in_executor(
+                self._threads, partial(_allowed_addresses, self._lookup, judge, host, port)
+            )
         except (OSError, UnicodeError):
-            found = ()
-        if not found:
+            addresses = ()
+        if not addresses:
             raise NotFetched(f"names {host}, which has no address on the public internet")
-        return found
+        return addresses
 
 
-def _judged(lookup: Lookup, judge: Callable[[str], bool], host: str, port: int) -> Sequence[str]:
-    """The addresses, or none at all where one of them may not be connected to."""
+def _allowed_addresses(lookup: Lookup, judge: Callable[[str], bool], host: str, port: int) -> Sequence[str]:
+    """Return the addresses of a host, or none if one of them is not allowed."""
     literal = ":" in host or host.rpartition(".")[2].isdigit()
-    found = [host] if literal else lookup(host, port)
-    return found if all(judge(address) for address in found) else ()
+    addresses = [host] if literal else lookup(host, port)
+    return addresses if all(judge(address) for address in addresses) else ()
 
 
 class _Pinned(AbstractResolver):
-    """Answers with the addresses that were judged; nobody is asked again."""
+    """Resolves a name to the addresses that were checked, without asking a name server again."""
 
     def __init__(self, addresses: Sequence[str]) -> None:
         self._addresses = addresses
@@ -176,28 +182,29 @@ class _Pinned(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no connection is open."""
 
 
 def _socket_to(addresses: Sequence[str]) -> Callable[[tuple[Any, ...]], socket.socket]:
-    """Makes sockets for these addresses alone: the last gate, whatever a library above takes a host for."""
+    """Return a factory of sockets for these addresses only.
 
-    def made(info: tuple[Any, ...]) -> socket.socket:
+    It is the last check, however a library parses a host.
+    """
+
+    def make(info: tuple[Any, ...]) -> socket.socket:
         family, kind, proto, _, sockaddr = info
         if sockaddr[0] not in addresses:
-            raise OSError("an address that nobody judged")
+            raise OSError("an address that was not checked")
         made = socket.socket(family, kind, proto)
         made.setblocking(False)
         return made
 
-    return made
+    return make
 
 
 @asynccontextmanager
-async def _asked(
-    url: URL, addresses: Sequence[str], tls: ssl.SSLContext | None
-) -> AsyncIterator[aiohttp.ClientResponse]:
-    """A reply's head, over a connection of its own that is closed behind it."""
+async def _get(url: URL, addresses: Sequence[str], tls: ssl.SSLContext | None) -> AsyncIterator[aiohttp.ClientResponse]:
+    """Yield a reply whose head has arrived, over a connection of its own that is closed afterwards."""
     connector = aiohttp.TCPConnector(
         resolver=_Pinned(addresses),
         socket_factory=_socket_to(addresses),
@@ -213,26 +220,26 @@ async def _asked(
         try:
             yield response
         finally:
-            # not released: that would wait for the rest of a body that nobody wants, and raise for a broken one
+            # closed, not released: a release would wait for the rest of an unwanted body, and raise for a broken one
             response.close()
 
 
 def _next(url: URL, response: aiohttp.ClientResponse) -> str:
-    """Where a redirect leads. Raises `NotFetched` for one to nowhere, or out of TLS."""
+    """Return the target of a redirect. Raises `NotFetched` for a broken one, or one from https to http."""
     location = response.headers.get("Location", "")
     try:
-        there = url.join(URL(location))
+        target = url.join(URL(location))
     except guard.NO_URL:
-        there = URL()
-    if not location or not there.absolute:
+        target = URL()
+    if not location or not target.absolute:
         raise NotFetched("is redirected to no URL that can be read")
-    if url.scheme == "https" and there.scheme == "http":
+    if url.scheme == "https" and target.scheme == "http":
         raise NotFetched("is redirected from https to http")
-    return str(there)
+    return str(target)
 
 
 def _head(response: aiohttp.ClientResponse) -> dict[str, str]:
-    """Raises `NotFetched` for a reply that is not the file."""
+    """Return the file's headers. Raises `NotFetched` for a reply that is not the file."""
     if response.status != 200:
         raise NotFetched(f"was answered with status {response.status}")
     if response.headers.get("Content-Encoding", "identity").lower() != "identity":
@@ -241,7 +248,7 @@ def _head(response: aiohttp.ClientResponse) -> dict[str, str]:
 
 
 async def _read(response: aiohttp.ClientResponse, limit: int, allowance: Allowance) -> bytes:
-    """The body, whose length is believed before it is counted: what says that it is too long is not read."""
+    """Return the body. A reply whose declared length is above the limit is not read; other bodies are counted."""
     if (response.content_length or 0) > limit:
         raise NotFetched(_too_long(limit))
     parts = []

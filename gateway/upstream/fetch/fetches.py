@@ -1,7 +1,7 @@
-"""The fetches of one call: each URL once, at most so many, and so many bytes together.
+"""The fetches of one call: each URL is read once; the number of URLs and their bytes together are bounded.
 
-An attempt that follows another, and a file that stands in a conversation twice, find what has been read. How a file is
-read is in `client.py`.
+A later attempt, and a URL that is in a conversation twice, get the file that was read first. Files are read in
+`client.py`.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from gateway.upstream.fetch.client import Allowance, Fetcher
 from gateway.upstream.fetch.guard import host_of
 
 MAX_FILES: Final = 20
-"""Of one call: as many images as Bedrock takes in one request (API reference of Converse, ContentBlock)."""
+"""Most files of one call: Bedrock takes as many images in one request (API reference of Converse, ContentBlock)."""
 MAX_FETCHES_PER_CALL: Final = 5
-"""Of one call, so that a few calls with slow hosts do not take the turns of all others (`client.MAX_FETCHES`)."""
+"""Most concurrent fetches of one call, so that a few calls with slow hosts do not use up `client.MAX_FETCHES`."""
 _BASE64: Final = (3, 4)
-"""Bytes of a file to characters in the body that it comes to stand in."""
+"""Ratio of a file's bytes to its characters in a request's body."""
 
 
 class Fetches:
-    """What a call has asked for. `close` gives up what has not come."""
+    """The files that a call has named. `close` cancels the fetches that are not finished."""
 
     def __init__(self, fetcher: Fetcher, config: Config, metrics: Metrics, log: Logger) -> None:
         self._fetcher = fetcher
@@ -40,7 +40,7 @@ class Fetches:
         self._tasks: dict[str, asyncio.Task[StepResponse]] = {}
 
     async def get(self, fetch: Fetch, request_id: str) -> StepResponse:
-        """The file; what is `ahead` is begun as well. Raises `Refused`."""
+        """Return a file, and begin to fetch the files in its `ahead`. Raises `Refused`."""
         for each in (fetch, *fetch.ahead):
             if each.url in self._tasks:
                 continue
@@ -52,7 +52,7 @@ class Fetches:
         return await asyncio.shield(self._tasks[fetch.url])
 
     async def close(self) -> None:
-        """Nothing is being read any more once this returns."""
+        """Cancel all fetches and wait for their end."""
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
@@ -63,15 +63,15 @@ class Fetches:
 
     async def _read(self, fetch: Fetch, request_id: str) -> StepResponse:
         begun = monotonic()
-        said: dict[str, object] = {"host": host_of(fetch.url), "request_id": request_id}
+        fields: dict[str, object] = {"host": host_of(fetch.url), "request_id": request_id}
         try:
             reply = await self._fetcher.fetch(fetch, self._rules, self._allowance)
         except Refused as error:
             self._metrics.fetched("refused")
-            self._log.info("fetch.refused", duration_ms=_since(begun), reason=error.problem.message, **said)
+            self._log.info("fetch.refused", duration_ms=_since(begun), reason=error.problem.message, **fields)
             raise
         self._metrics.fetched("ok")
-        self._log.info("fetch.finished", duration_ms=_since(begun), bytes=len(reply.body), **said)
+        self._log.info("fetch.finished", duration_ms=_since(begun), bytes=len(reply.body), **fields)
         return reply
 
 

@@ -1,10 +1,13 @@
-"""What may be fetched for a client: which URLs, which hosts, and which addresses a connection may go to. Pure.
+"""The URLs, hosts and addresses from which files may be fetched for a client. Pure.
 
-Whoever names a URL makes this machine connect to it, from inside of the tailnet and of the cloud's network. So only
-addresses of the public internet are connected to, whatever their names say, and every name is judged by all the
-addresses that it has. Addresses that the whole internet agrees on are in IANA's special-purpose registries (IPv4, IPv6,
-2026), from which the tables here are. Names and ports of hosts inside are reached only where the configuration lists
-them. Nothing here resolves a name or opens a connection.
+A client that names a URL makes this machine connect to it, from inside the tailnet and the cloud's network.
+
+- Connections go to addresses of the public internet only, whatever their names are.
+- A name is allowed only if all its addresses are.
+- Internal hosts and ports are reached only where the configuration lists them.
+
+The tables of addresses are from IANA's special-purpose registries (IPv4, IPv6, 2026). Nothing here resolves a name or
+opens a connection.
 """
 
 from __future__ import annotations
@@ -19,17 +22,18 @@ from yarl import URL
 from gateway.config.model import Fetching
 
 MAX_URL: Final = 8192
-"""Characters of a URL; signed ones of clouds' storages have about two thousand."""
+"""Most characters of a URL; signed URLs of cloud storages have about two thousand."""
 _SHOWN: Final = 200
+"""Most characters of a URL in an error or a log."""
 NO_URL: Final = (ValueError, TypeError, IndexError)
-"""What yarl raises for text that is none; IndexError for "http://@[" and its like (1.25)."""
+"""Exceptions of yarl for text that is not a URL; IndexError for "http://@[" and the like (1.25)."""
 _PORTS: Final = {"http": 80, "https": 443}
 
 _LABEL: Final = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
-"""A last label that makes resolvers take the whole name for an address: 2130706433, 127.1, 0x7f.1."""
+"""A last label that makes resolvers read the whole name as an address: 2130706433, 127.1, 0x7f.1."""
 _UNSEEMLY: Final = re.compile("[\x00-\x20\x7f-\xa0\\\\\u2028\u2029\ud800-\udfff]")
-"""Spaces, controls and backslashes, which URL parsers disagree on."""
+"""Spaces, controls and backslashes, which URL parsers read differently."""
 
 _NOT_PUBLIC: Final = tuple(
     ipaddress.ip_network(network)
@@ -37,15 +41,17 @@ _NOT_PUBLIC: Final = tuple(
         "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
         "192.0.2.0/24", "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24", "192.168.0.0/16", "192.175.48.0/24",
         "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
-        # of the public range, and yet the metadata service of virtual machines at Azure
+        # in the public range, but the metadata service of virtual machines at Azure
         "168.63.129.16/32",
-        # inside of 2000::/3, which alone is the internet's: Teredo and other protocols, documentation, 6to4
+        # inside 2000::/3, the only range of the internet: Teredo and other protocols, documentation, 6to4
         "2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20",
     )
 )  # fmt: skip
 _INTERNET_6: Final = ipaddress.IPv6Network("2000::/3")
-"""All that is given out. What maps or translates IPv4 lies outside (::/96, ::ffff:0:0/96, 64:ff9b::/96), as do the
-private, local and tailnet's addresses (fc00::/7, fe80::/10)."""
+"""All addresses that are assigned on the internet.
+
+Mapped and translated IPv4 (::/96, ::ffff:0:0/96, 64:ff9b::/96) lies outside, and so do private, link-local and tailnet
+addresses (fc00::/7, fe80::/10)."""
 
 _NEVER: Final = tuple(
     ipaddress.ip_network(network)
@@ -54,15 +60,15 @@ _NEVER: Final = tuple(
         "240.0.0.0/4", "::/128", "fd00:ec2::/32", "fe80::/10", "ff00::/8",
     )
 )  # fmt: skip
-"""Metadata services and what is no host: not for names that the configuration lists either."""
+"""Metadata services, and addresses that are no hosts: refused also for hosts that the configuration lists."""
 
 
 class NotFetched(Exception):
-    """The message says why, and what would be right; it has no query of the URL, which may hold a signature."""
+    """A file is not fetched. The message has the reason and a remedy, without the URL's query: it may be signed."""
 
 
-def checked(text: str, rules: Fetching) -> URL:
-    """The URL as it is asked for, its host in plain form. Raises `NotFetched`."""
+def check_url(text: str, rules: Fetching) -> URL:
+    """Return the URL to request, with its host in plain form. Raises `NotFetched`."""
     if len(text) > MAX_URL or _UNSEEMLY.search(text):
         raise NotFetched(f"is no URL; send an http or https one of at most {MAX_URL} characters, percent-encoded")
     try:
@@ -83,7 +89,7 @@ def checked(text: str, rules: Fetching) -> URL:
 
 
 def _host(raw: str) -> str:
-    """The host in lower case, without the dot at its end. Raises `NotFetched` for what is read in several ways."""
+    """Return the host in lower case without its final dot. Raises `NotFetched` for an ambiguous host."""
     host = raw.lower().removesuffix(".")
     if ":" in host:
         try:
@@ -111,17 +117,17 @@ def _is_allowed(host: str, port: int | None, rules: Fetching) -> bool:
 
 
 def _matches(host: str, pattern: str) -> bool:
-    """`*.example.com` stands for every name below example.com, and not for that itself."""
+    """Return whether a host matches; `*.example.com` is every name below example.com, without itself."""
     return host.endswith(pattern[1:]) if pattern.startswith("*.") else host == pattern
 
 
 def is_listed(host: str, port: int | None, rules: Fetching) -> bool:
-    """The configuration names this host, or this port of it, as one inside that may be reached."""
+    """Return whether the configuration lists this host, or this port of it, as an internal one."""
     return host in rules.private_hosts or f"{host}:{port}" in rules.private_hosts
 
 
 def is_public(address: str) -> bool:
-    """Whether an address of IPv4 or IPv6 is one of the public internet."""
+    """Return whether an address of IPv4 or IPv6 is on the public internet."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:  # with a zone (fe80::1%eth0) on a Python that does not read those
@@ -132,7 +138,7 @@ def is_public(address: str) -> bool:
 
 
 def is_host(address: str) -> bool:
-    """Whether an address can be that of a host inside which the configuration lists."""
+    """Return whether an address may belong to an internal host that the configuration lists."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
@@ -149,12 +155,12 @@ def _is_in(
 
 
 def host_of(text: str) -> str:
-    """The host of a URL for a log; "" where there is none that can be read."""
+    """Return the host of a URL for a log; "" if there is none."""
     return shown(text).partition("://")[2].partition("/")[0]
 
 
 def shown(text: str) -> str:
-    """A URL as it may stand in an error or a log: without user, query and fragment, and not endless."""
+    """Return a URL for an error or a log: without user, query and fragment, and cut to a length."""
     bare = re.split(r"[?#]", text, maxsplit=1)[0]
     scheme, separator, rest = bare.partition("://")
     authority, slash, path = rest.partition("/")

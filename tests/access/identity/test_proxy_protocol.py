@@ -27,7 +27,7 @@ class Following(asyncio.Protocol):
 
 
 async def said(proxies, local):
-    """What a connection from `local` is told after its header, and the log."""
+    """Return the reply to a connection from `local` after its header, and the log."""
     sources, lines = Sources(), Lines()
     log = configure(lines)
     loop = asyncio.get_running_loop()

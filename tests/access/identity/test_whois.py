@@ -12,7 +12,7 @@ from gateway.access.identity import localapi as localapi_module
 from gateway.access.identity import whois as whois_module
 from gateway.access.identity.caller import LONGEST_LOGIN, Caller, Identity, tagged
 from gateway.access.identity.localapi import LocalApi, LocalApiFailed
-from gateway.access.identity.whois import Whois, arrived_by_tailnet, connecting, joined
+from gateway.access.identity.whois import Whois, arrived_by_tailnet, connecting, whois_address
 from gateway.contract.errors import PERMISSION, UNAVAILABLE, Refused
 from gateway.telemetry.log import configure
 from gateway.testkit.localapi import LocalApiSim, Node, User
@@ -28,7 +28,7 @@ SOMEBODY = b'{"Node": {"StableID": "n1"}, "UserProfile": {"LoginName": "alice@ex
 
 
 class Connection:
-    """What stands for a connection: it can be referred to weakly, as a transport can."""
+    """A stand-in for a connection, which can be referred to weakly, as a transport can."""
 
 
 def caller(connection, peer, local=("100.64.0.1", 80)):
@@ -49,7 +49,7 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch):
-    """The clock by which the age of answers is told."""
+    """Replace the clock that measures the age of answers."""
     made = Clock()
     monkeypatch.setattr(whois_module, "monotonic", made)
     return made
@@ -65,7 +65,7 @@ async def sim(tmp_path):
 
 @pytest.fixture
 async def asking(sim):
-    """Identities by this tailscaled, and the log's lines."""
+    """Yield identities by this tailscaled, and the log's lines."""
     api = LocalApi(str(sim.path))
     lines = Lines()
     whois = Whois(api, configure(lines), service="", peer=connecting)
@@ -101,7 +101,7 @@ async def test_a_tagged_node_is_all_its_tags_and_nobodys(asking, sim):
 
 @pytest.mark.parametrize("tag", ["alice@example.com", "(loopback)", "*", "group:eng", "prod", "TAG:prod"])
 async def test_what_does_not_begin_as_a_tag_does_makes_a_node_nobody(asking, sim, tag):
-    """A grant's source would take it for somebody else."""
+    """Refuse a tag that a grant's source would read as another caller."""
     whois, _ = asking
     sim.answer = (200, json.dumps({"Node": {"Tags": [tag]}, "UserProfile": {"LoginName": "a"}}).encode())
     assert await code(whois, caller(Connection(), ("100.64.0.7", 4711))) == PERMISSION
@@ -149,7 +149,7 @@ class Tailscaled:
         self.path = path
         self.reply = head + b"\r\nContent-Length: %d\r\n\r\n" % len(body) + body
         self.answers = answers
-        """How many questions of a connection are answered; the next one is read, and the connection closed."""
+        """Number of questions that a connection answers; the next one is read, and the connection closed."""
         self.asked = []
 
     async def __aenter__(self):
@@ -173,7 +173,7 @@ class Tailscaled:
 
 
 async def test_a_question_that_kept_connections_take_to_their_graves_is_asked_again(tmp_path):
-    """A tailscaled that stops does so, after many have asked at once. (aiohttp asks again by itself, but once.)"""
+    """Ask again after a restart of tailscaled closed several connections. (aiohttp itself asks again only once.)"""
     async with Tailscaled(tmp_path / "s", SOMEBODY, answers=1) as server:
         api = LocalApi(str(server.path))
         await asyncio.gather(*(api.whois("100.64.0.7:1") for _ in range(2)))
@@ -280,7 +280,7 @@ async def test_after_its_life_an_answer_is_asked_for_anew_on_the_same_connection
 
 
 async def test_the_life_of_an_answer_begins_with_the_question(asking, sim, clock):
-    """What was true when tailscaled looked is as old as the question, however long the answer took."""
+    """Count the age of an answer from its question, however long the answer took."""
     whois, _ = asking
     connection = Connection()
     sim.delay = 0.1
@@ -412,7 +412,7 @@ def test_the_tailnets_own_addresses_and_loopback_are_where_tailscaled_hands_call
 
 def test_a_socket_without_an_address_cannot_be_asked_for():
     with pytest.raises(Refused):
-        joined("")
+        whois_address("")
 
 
 async def code(whois, who):

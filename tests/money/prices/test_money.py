@@ -71,7 +71,7 @@ SOUND = [name for name in NAMED if name not in {*BROKEN, "stall"}]
 
 
 def nanodollars(prices, counts):
-    """The exact sum, rounded half up once; None where something has no price."""
+    """Return the exact sum, rounded half up once; None where something has no price."""
     used = [(price, count) for price, count in zip(prices, counts, strict=True) if count]
     if any(price is None for price, _ in used):
         return None
@@ -83,7 +83,7 @@ def cost(record):
 
 
 def canned(conversion, scenario):
-    """The scenario's reply with its tokens said; those that a dialect has no word for are left out."""
+    """Return the scenario's reply with its tokens, without those that the dialect cannot name."""
     reply = scenario.reply or Canned(text=("Hello",))
     tokens = reply.tokens
     known = Tokens(
@@ -188,7 +188,7 @@ STEPS = [
 
 
 def known(it, after):
-    """What the call must cost whose stream was over after so many events, and whether that is an estimate."""
+    """Return the cost of a call whose stream ended after some events, and whether it is an estimate."""
     events = upstream_events(it.conversion, CUT.reply)[:after]
     reported = [counts for _, counts in events if counts is not None]
     delivered = "".join(text for text, _ in events)

@@ -21,7 +21,7 @@ KINDS = ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h")
 
 
 def listed(*rows, **more):
-    """Prices of a list that has only these rows of "openai"; the first one's model is "m"."""
+    """Return prices of a list with only these rows of "openai", whose model is "m" by default."""
     entries = [{"book": "openai", "model": "m", **row} for row in rows]
     return Prices.load(entries, **more)
 
@@ -31,7 +31,7 @@ def priced(*rows):
 
 
 def usd(price, count):
-    """Nanodollars of so many at a price in USD for 1M."""
+    """Return nanodollars of a count at a price in USD for 1M."""
     exact = Fraction(price) / 1_000_000 * count * 10**9
     return floor(exact + Fraction(1, 2))
 

@@ -316,7 +316,7 @@ def test_a_price_holds_from_its_day_on():
 
 
 def test_a_price_of_a_future_day_waits_for_it():
-    """Google's introductory price of gemini-3.6-flash ends with 2026 (genai-prices 0.2.3)."""
+    """End the introductory price of gemini-3.6-flash with 2026, as Google does (genai-prices 0.2.3)."""
     priced = found("google", "gemini-3.6-flash")
     assert priced.cost(Usage(input=1000), at=1_798_761_599) == 750_000
     assert priced.cost(Usage(input=1000), at=1_798_761_600) == 1_500_000
@@ -342,7 +342,7 @@ def test_a_service_tier_has_prices_of_its_own(basis, model, tier, price_in, pric
 
 
 def test_a_web_search_is_paid_for():
-    """$10 for 1,000 searches (Anthropic's price page, in both maps)."""
+    """Charge $10 for 1,000 searches (Anthropic's price page, in both maps)."""
     priced = found("anthropic", "claude-sonnet-4-5")
     assert priced.cost(Usage(), extra={"web_search": 3}) == 30_000_000
     assert priced.cost(Usage(), extra={"web_search": 1}, tier="batch", at=NOW) == 10_000_000

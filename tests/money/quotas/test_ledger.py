@@ -275,7 +275,7 @@ HOUR = 3600 * SECOND
 
 @pytest.mark.parametrize(("period", "left"), [(DAY, DAY - 1), (HOUR, 0), (2 * DAY, 0)])
 def test_a_part_of_a_unit_stays_over_a_reload_unless_the_period_changes(period, left):
-    """It is counted in units of a period: that of another one would be another part, or more than a unit."""
+    """Drop a remainder when the period changes: it is counted in units of the old period."""
     rule = Rule("slow", TEN, 1, DAY)
     ledger = Ledger()
     spent(ledger, TEN, rule)

@@ -136,10 +136,10 @@ class Quotas(RuleBasedStateMachine):
 
     @rule()
     def restart(self):
-        """What is kept are the last charges; what calls had reserved is nobody's any more."""
-        kept = [Charge(name, 0, *self.left(name), self.now / SECOND) for name in self.model]
+        """Restore the last charges; reservations are lost."""
+        stored = [Charge(name, 0, *self.left(name), self.now / SECOND) for name in self.model]
         self.ledger = Ledger()
-        for charge in kept:
+        for charge in stored:
             self.ledger.restore(
                 charge.bucket, self.rules[charge.bucket[0]], charge.balance, charge.remainder, charge.at
             )

@@ -102,3 +102,10 @@ def test_a_broad_except_stands_only_where_a_call_or_a_task_ends():
         "gateway/process/reload.py",
     )
     assert [place for place in broad if not place.startswith(allowed)] == []
+
+
+def test_the_package_has_no_loose_modules():
+    """A module stands in a room; pyproject.toml has the floors of the rooms, which lint-imports checks."""
+    assert {path.name for path in (ROOT / "gateway").iterdir() if path.is_file()} == {
+        "__init__.py", "__main__.py", "py.typed",
+    }  # fmt: skip

@@ -27,7 +27,7 @@ from gateway.testkit.scenarios import Canned, Scenario
 from gateway.testkit.simulator import Refusal, Seen, Simulator
 
 MAX_BODY: Final = 25_000_000
-"""Bytes, by the service model's limit on an InvokeModel body."""
+"""Most bytes of a body, by the service model's limit on an InvokeModel body."""
 
 STATUS: Final = {
     "ValidationException": 400,
@@ -47,7 +47,7 @@ _UNKNOWN_OPERATION: Final = {
     "Output": {"__type": "com.amazon.coral.service#UnknownOperationException"},
     "Version": "1.0",
 }
-"""What the real service says to a wrong path, with status 200 (litellm#3805)."""
+"""The reply of the real service to a wrong path, with status 200 (litellm#3805)."""
 _REQUEST_ID: Final = {"x-amzn-requestid": "simulated"}
 _STREAM_HEADERS: Final = {
     "content-type": "application/vnd.amazon.eventstream",
@@ -76,7 +76,7 @@ class BedrockSim(Simulator):
         super().__init__(keys)
         self.models = models
         self.profiles: dict[str, str] = {}
-        """By ARN, the model that an inference profile leads to."""
+        """Models behind inference profiles, by ARN."""
         self._any_signature = any_signature
 
     def failure(self, name: str, message: str) -> Refusal:
@@ -99,7 +99,7 @@ class BedrockSim(Simulator):
         if operation == "count-tokens" and geo(model):  # it counts base ids only (litellm#32683)
             raise aws_error("ValidationException", "The provided model identifier is invalid.")
         _refuse_if(model_id_fault(model) or _fault(operation, body, caps))
-        prompt = prompts.read(_counted(body) if operation == "count-tokens" else body)
+        prompt = prompts.read(_counted_request(body) if operation == "count-tokens" else body)
         scenario, reply = await self.choose(prompt)
         if operation == "count-tokens":
             return web.json_response({"inputTokens": prompt.tokens}, headers=_REQUEST_ID)
@@ -149,7 +149,7 @@ class BedrockSim(Simulator):
 
 
 def aws_error(name: str, message: str) -> Refusal:
-    """An error as bedrock-runtime says it, with the header's suffix."""
+    """Return an error of bedrock-runtime, with the header's suffix."""
     kind = f"{name}:http://internal.amazon.com/coral/com.amazon.bedrock/"
     return Refusal(STATUS.get(name, 500), {"message": message}, {"x-amzn-errortype": kind, **_REQUEST_ID})
 
@@ -160,7 +160,7 @@ def _refuse_if(fault: str | None) -> None:
 
 
 def _fault(operation: str, body: Any, caps: Caps) -> str | None:
-    """What the service would say of the body; bodies of InvokeModel are known for Claude only."""
+    """Return the service's fault in a body, or None. Bodies of InvokeModel are judged for Claude only."""
     if not isinstance(body, dict):
         return "Malformed input request, please reformat your input."
     if operation.startswith("converse"):
@@ -169,12 +169,12 @@ def _fault(operation: str, body: Any, caps: Caps) -> str | None:
         return claude_fault(body, caps, bedrock=True) if caps.invoke_dialect == "anthropic_messages" else None
     if fault := judge("CountTokens", body):
         return fault
-    counted = _counted(body)
+    counted = _counted_request(body)
     return converse_fault(counted, caps) if "converse" in body["input"] else claude_fault(counted, caps, bedrock=True)
 
 
-def _counted(body: dict[str, Any]) -> dict[str, Any]:
-    """The request inside a CountTokens body. Raises `Refusal`."""
+def _counted_request(body: dict[str, Any]) -> dict[str, Any]:
+    """Return the request inside a CountTokens body. Raises `Refusal`."""
     given = body["input"]
     if "converse" in given:
         return dict(given["converse"])

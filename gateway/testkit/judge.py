@@ -18,21 +18,24 @@ from typing import Any, Final
 Shape = Mapping[str, Any]
 
 _ECHOED: Final = 100
-"""Characters of a value that an error repeats; AWS leaves out what is long or sensitive."""
+"""Most characters of a value that an error repeats; AWS leaves out long or sensitive values."""
 _NOT_IN_BODY: Final = frozenset({"uri", "header", "headers", "querystring"})
 BAD_MODEL: Final = "The provided model identifier is invalid."
-"""Recorded traffic, test_bedrock_error."""
+"""The text of recorded traffic (test_bedrock_error)."""
 
 
 class TestkitError(ImportError):
-    """What the simulators need is not installed."""
+    """A missing package that the simulators need."""
 
     __test__ = False
     """Keeps pytest from taking the class for a test because of its name."""
 
 
 def judge(operation: str, body: Any) -> str | None:
-    """The first fault of a decoded body; `operation` is botocore's name. Raises `KeyError` for an unknown operation."""
+    """Return the first fault of a decoded body, or None; `operation` is botocore's name.
+
+    Raises `KeyError` for an unknown one.
+    """
     top = _service()["operations"][operation]["input"]["shape"]
     shape = _shape(top)
     if "payload" in shape:  # the body is the model's own, and no structure of Bedrock's
@@ -43,7 +46,7 @@ def judge(operation: str, body: Any) -> str | None:
 
 
 def model_id_fault(model_id: str) -> str | None:
-    """What is wrong with a model's id or ARN by its form; whether such a model exists is not asked here."""
+    """Return the fault in the form of a model's id or ARN, or None; whether the model exists is not checked here."""
     fault = next(_string(_shape("ConversationalModelId"), model_id, ("modelId",)), None)
     return BAD_MODEL if fault else None
 
@@ -187,7 +190,7 @@ def _range(shape: Shape, value: float, at: Path) -> Iterator[str]:
 
 @cache
 def _pattern(java: str) -> re.Pattern[str]:
-    r"""Java's classes such as \s know ASCII only, unlike Python's."""
+    r"""Return a Java pattern for Python. Java's classes such as \s match ASCII only."""
     return re.compile(java, re.ASCII)
 
 
@@ -207,7 +210,7 @@ def _broken(value: Any, at: Path, constraint: str) -> str:
 
 
 def _pointer(at: Path) -> str:
-    """A JSON pointer; constraints count from 1 and say `member` (Coral's way), malformed input counts from 0."""
+    """Return a JSON pointer. Constraints count from 1 and say `member` (Coral's way); malformed input counts from 0."""
     steps = [
         str(int(step) - 1) if following == "member" else step
         for step, following in pairwise((*at, ""))

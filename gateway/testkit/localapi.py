@@ -28,10 +28,10 @@ import orjson
 from aiohttp import web
 
 HOST: Final = "local-tailscaled.sock"
-"""What a client must call its host, or nothing: a page that was led here by DNS rebinding calls it otherwise."""
+"""The host that a client must name, or none: a web page that arrives by DNS rebinding names another."""
 VERSION: Final = "1.102.4-tsimulated"
 CAPABILITY: Final = "140"
-"""Of the protocol between tailscaled and its control server; clients read no meaning into it."""
+"""The version of the protocol between tailscaled and its control server, without a meaning for clients."""
 
 _EVERY_REPLY: Final = {"Tailscale-Version": VERSION, "Tailscale-Cap": CAPABILITY, "X-Content-Type-Options": "nosniff"}
 _NODE_KEY: Final = re.compile(r"nodekey:[0-9a-f]{64}")
@@ -43,27 +43,27 @@ _NEVER: Final = "0001-01-01T00:00:00Z"
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Caps = Mapping[str, Sequence[Any]]
-"""By capability, the values that the tailnet policy gives it: objects by convention, yet any JSON may come."""
+"""Values of the tailnet policy by capability: objects by convention, but any JSON may come."""
 
 
 def _number(text: str) -> int:
-    """An id that is the same in each run, as large as those that the control server gives."""
+    """Return an id that is the same in each run, as large as those of the control server."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6])
 
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Somebody of the tailnet."""
+    """A user of the tailnet."""
 
     login: str
     groups: tuple[str, ...] = ()
-    """As the policy shows them to this node; left out of the reply when there are none, which is the usual case."""
+    """Groups that the policy shows to this node; usually none, and then left out of the reply."""
     display_name: str = ""
     id: int = 0
-    """0: one made from the login."""
+    """The id; 0 for one that is made from the login."""
 
     def profile(self) -> dict[str, Any]:
-        """A `tailcfg.UserProfile`."""
+        """Return a `tailcfg.UserProfile`."""
         made: dict[str, Any] = {
             "ID": self.id or _number(self.login),
             "LoginName": self.login,
@@ -74,7 +74,7 @@ class User:
 
 
 TAGGED_DEVICES: Final = User("tagged-devices", display_name="Tagged Devices")
-"""Who stands for the owner of a tagged node: one and the same user for all of them, and so never an identity."""
+"""The owner of every tagged node: the same user for all of them, and so never an identity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,17 +82,20 @@ class Node:
     """A machine of the tailnet. Raises `ValueError` for one that neither a user nor a tag owns."""
 
     name: str
-    """Its full name, without the trailing dot that it has in a reply."""
+    """The full name, without the trailing dot that it has in a reply."""
     addresses: tuple[str, ...]
     user: User | None = None
-    """Of a tagged node: who made it, where the control server tells that; None gives `tagged-devices`."""
+    """The owner.
+
+    Of a tagged node it is the user who made it, if the control server says so; None gives `tagged-devices`.
+    """
     tags: tuple[str, ...] = ()
     stable_id: str = ""
-    """Empty: one made from the name."""
+    """The stable id; "" for one that is made from the name."""
     caps: Caps = field(default_factory=dict, hash=False)
-    """What the policy grants it on the machine that asks."""
+    """Capabilities that the policy grants the node on the machine that asks."""
     service_caps: Mapping[str, Caps] = field(default_factory=dict, hash=False)
-    """What it grants on a Tailscale Service that this machine serves, by `svc:NAME`; not part of `caps`."""
+    """Capabilities on a Tailscale Service that this machine serves, by `svc:NAME`; not part of `caps`."""
 
     def __post_init__(self) -> None:
         if self.user is None and not self.tags:
@@ -112,7 +115,7 @@ class Node:
         return self.user or TAGGED_DEVICES
 
     def whois(self, caps: Caps) -> bytes:
-        """An `apitype.WhoIsResponse`; without capabilities `CapMap` is null, as Go writes a map that was never made."""
+        """Return an `apitype.WhoIsResponse`. Without capabilities `CapMap` is null, as Go writes a nil map."""
         prefixes = [str(ipaddress.ip_network(address)) for address in self.addresses]
         node: dict[str, Any] = {
             "ID": _number(self.stable_id),
@@ -137,7 +140,7 @@ class Node:
         return _indented({"Node": node, "UserProfile": self.owner.profile(), "CapMap": dict(caps) or None})
 
     def status(self) -> dict[str, Any]:
-        """An `ipnstate.PeerStatus`."""
+        """Return an `ipnstate.PeerStatus`."""
         return {
             "ID": self.stable_id,
             "PublicKey": self.key,
@@ -164,7 +167,7 @@ class _Wrong(Exception):
 
 
 class _Pair(NamedTuple):
-    """What an `addr` says; port 0 where it says none."""
+    """The parts of an `addr`; port 0 if it has none."""
 
     address: Address
     port: int
@@ -177,13 +180,13 @@ class LocalApiSim:
         self.path = Path(path)
         self.me = me
         self.asked: list[dict[str, str]] = []
-        """The queries of every whois that passed the checks of a request, answered wrongly or not."""
+        """Queries of every whois that passed the checks of a request."""
         self.delay = 0.0
         """Seconds before each reply."""
         self.answer: tuple[int, bytes] | None = None
-        """A status and a body, as JSON, to say instead of what is so."""
+        """A status and a JSON body to send instead of the true answer."""
         self.services: dict[str, str] = {}
-        """Addresses of the Tailscale Services that this machine serves, by `svc:NAME`: what `dst_ip` may name."""
+        """Addresses of the Tailscale Services that this machine serves, by `svc:NAME`; `dst_ip` may name them."""
         self._nodes: dict[Address, Node] = {}
         self._keys: dict[str, Node] = {}
         self._proxied: dict[int, Node] = {}
@@ -191,26 +194,26 @@ class LocalApiSim:
         self.add(me)
 
     def add(self, node: Node) -> None:
-        """A machine joins, or changes: the one of the same stable id goes."""
+        """Add a machine, or replace the one of the same stable id."""
         if (known := self._keys.get(node.key)) is not None:
             self.remove(known)
         self._keys[node.key] = node
         self._nodes |= {ipaddress.ip_address(address): node for address in node.addresses}
 
     def remove(self, node: Node) -> None:
-        """A machine leaves. Its connections stay as they are, and nobody is behind them any more."""
+        """Remove a machine. Its connections stay, with nobody behind them."""
         del self._keys[node.key]
         self._nodes = {address: has for address, has in self._nodes.items() if has != node}
 
     def proxied(self, port: int, node: Node) -> None:
-        """A connection that comes from 127.0.0.1:`port` is that node's: what userspace networking registers."""
+        """Register connections from 127.0.0.1:`port` as a node's, as userspace networking does."""
         self._proxied[port] = node
 
     def unproxied(self, port: int) -> None:
         self._proxied.pop(port, None)
 
     async def start(self) -> None:
-        """Listen; a socket that one who died has left is taken away, as the real one does."""
+        """Listen, after removing the socket of a process that died, as the real one does."""
         self.path.unlink(missing_ok=True)
         listening = socket.socket(socket.AF_UNIX)
         listening.bind(str(self.path))
@@ -223,7 +226,7 @@ class LocalApiSim:
         await web.SockSite(self._runner, listening).start()
 
     async def stop(self) -> None:
-        """Die: connections break, the socket's file stays."""
+        """Stop as if killed: connections break, and the socket's file stays."""
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
@@ -246,7 +249,7 @@ class LocalApiSim:
             return _error(wrong.status, wrong.text, _EVERY_REPLY)
 
     async def _reply(self, request: web.Request) -> web.Response:
-        """Raises `_Wrong`."""
+        """Return the reply. Raises `_Wrong`."""
         served = {"/": self._root, "/localapi/v0/status": self._status, "/localapi/v0/whois": self._whois}
         if (serve := served.get(request.path)) is None:
             raise _Wrong(404, "404 page not found")
@@ -297,7 +300,9 @@ class LocalApiSim:
         return self._keys.get(asked)
 
     def _by_pair(self, pair: _Pair, query: Mapping[str, str]) -> Node | None:
-        """An address of the tailnet with whatever port; one of this machine only with a port that is registered."""
+        """Return the node behind an address of the tailnet with any port, or behind this machine's own with a
+        registered port.
+        """
         if (node := self._nodes.get(pair.address)) is not None:
             return node
         if pair.address != _LOOPBACK or query.get("proto", "") not in {"", "tcp"}:
@@ -320,7 +325,7 @@ class LocalApiSim:
 
 
 def _pair(text: str) -> _Pair:
-    """`IP`, `IPV4:port` or `[IPV6]:port`, as Go's netip reads them. Raises `_Wrong`."""
+    """Parse `IP`, `IPV4:port` or `[IPV6]:port`, as Go's netip does. Raises `_Wrong`."""
     try:
         return _Pair(ipaddress.ip_address(text), 0)
     except ValueError:
@@ -340,7 +345,7 @@ def _address(text: str, parameter: str) -> Address:
 
 
 def _error(status: int, text: str, headers: Mapping[str, str]) -> web.Response:
-    """What `http.Error` writes: the text and a line end."""
+    """Return what `http.Error` writes: the text and a line end."""
     return web.Response(status=status, text=f"{text}\n", headers={**headers, "X-Content-Type-Options": "nosniff"})
 
 

@@ -1,6 +1,6 @@
-"""What a simulator reads of a request to answer it: last user text, tool results, the tools on offer, the length.
+"""The parts of a request that a simulator answers: last user text, tool results, tools on offer, length.
 
-The dialects are near enough to one another for one reader; what is not found is "".
+The dialects are similar enough for one reader; a missing part is "".
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _CHARACTERS_A_TOKEN: Final = 4
 class Prompt:
     text: str
     result: str
-    """Text of the tool results that end the request; "" if none do."""
+    """Text of the tool results that end the request; "" without any."""
     tools: list[str]
     tokens: int
 
@@ -41,7 +41,7 @@ def read(body: Mapping[str, Any]) -> Prompt:
 
 
 def read_responses(body: Mapping[str, Any]) -> Prompt:
-    """The same of a Responses request, whose turns are items."""
+    """Read a Responses request, whose turns are items."""
     given = body.get("input")
     items = given if isinstance(given, list) else [{"content": given}]
     kinds = [str(item.get("type", "")) for item in items]

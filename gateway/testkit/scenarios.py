@@ -1,7 +1,7 @@
-"""What a simulated provider answers, in no dialect: a canned reply, and what goes wrong with it.
+"""Scenarios of simulated providers, in no dialect: a canned reply, and its faults.
 
-A scenario is chosen in three ways: queued by a test (`Sim.script`), by `[[scenario: NAME]]` in the last user text, or
-the simulator's default, which answers with something about the prompt.
+A scenario is chosen in three ways: queued by a test (`Simulator.script`), by `[[scenario: NAME]]` in the last user
+text, or as the simulator's default, which answers with something about the prompt.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 SIGNATURE: Final = "sig-sim-"
-"""How the signature of a simulated model's thinking begins; any other is refused when it comes back."""
+"""The prefix of signatures of simulated models' thinking; any other signature is refused when it comes back."""
 
 _ASKED: Final = re.compile(r"\[\[scenario:\s*([a-z_]+)\s*\]\]")
 
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A call of a tool by the model. `arguments` are None for a tool that takes none."""
+    """A tool call by the model. `arguments` is None for a tool without any."""
 
     name: str
     arguments: Mapping[str, Any] | None = None
@@ -40,7 +40,7 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class Canned:
-    """One logical answer; the simulators render it in their dialects."""
+    """One answer, which the simulators render in their dialects."""
 
     text: tuple[str, ...] = ()
     """The deltas of a stream; together, the text."""
@@ -50,7 +50,7 @@ class Canned:
     tools: tuple[Tool, ...] = ()
     tokens: Tokens = Tokens()
     stop: str = ""
-    """Anthropic's and Converse's word for it; by default `tool_use` or `end_turn`."""
+    """The stop reason in Anthropic's and Converse's words; by default `tool_use` or `end_turn`."""
 
     @property
     def stop_reason(self) -> str:
@@ -63,7 +63,7 @@ class Canned:
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """Bytes to be served exactly, as those of a recorded reply."""
+    """Bytes that are served exactly, as those of a recorded reply."""
 
     body: bytes
     status: int = 200
@@ -71,7 +71,9 @@ class Raw:
 
 
 class Gate:
-    """Holds back every event after the first until the test lets it pass: what a client has by then came before it."""
+    """Holds back every event after the first until the test lets it pass, so that earlier events reach the client
+    first.
+    """
 
     def __init__(self) -> None:
         self._permits = asyncio.Semaphore(0)
@@ -89,21 +91,21 @@ class Scenario:
     """A reply and its faults. Positions count events of a stream, or bytes of it."""
 
     reply: Canned | None = None
-    """None: the simulator's own answer to the prompt."""
+    """The reply; None for the simulator's own answer to the prompt."""
     raw: Raw | None = None
     error: str = ""
-    """Name of an AWS exception (`bedrock.STATUS` has them) to answer with before anything else."""
+    """The name of an AWS exception (`bedrock.STATUS` has them) to answer with before anything else."""
     message: str = "simulated"
     fail_after: int | None = None
-    """Events after which an error stands in the stream; its name is `error`, which then does not come before."""
+    """Events before the error in a stream. The error is `error`, which is then not sent first."""
     stall_after: int | None = None
     stall_seconds: float = 3600
     end_after: int | None = None
-    """Events after which the stream ends cleanly, without its terminal event."""
+    """Events before a clean end of the stream without its terminal event."""
     cut_at: int | None = None
-    """Bytes after which the connection is cut."""
+    """Bytes before the connection is cut."""
     split: int = 0
-    """Bytes of one write to the network; 0 for an event a write."""
+    """Bytes of one write to the network; 0 for one write per event."""
     delay: float = 0
     """Seconds before the first event."""
     gate: Gate | None = field(default=None, compare=False)
@@ -158,8 +160,8 @@ NAMED: Final[Mapping[str, Scenario]] = {
 """Scenarios that a prompt can ask for. `tools` is one too: it calls the request's own tools."""
 
 
-def asked_for(prompt: str, offered: list[str]) -> Scenario | None:
-    """The scenario that a prompt names; None if it names none that there is."""
+def named_scenario(prompt: str, offered: list[str]) -> Scenario | None:
+    """Return the scenario that a prompt names, or None if it names no existing one."""
     found = _ASKED.search(prompt)
     if found is None:
         return None
@@ -169,7 +171,7 @@ def asked_for(prompt: str, offered: list[str]) -> Scenario | None:
 
 
 def answer(prompt: str, result: str) -> Canned:
-    """The simulator's own answer: something about the prompt, or about the result of a tool."""
+    """Return the simulator's own answer: something about the prompt, or about a tool's result."""
     if result:
         return Canned(text=("The tool", f" said: {result[:200]}"))
     return Canned(text=("Hello", " from a simulated", " model.", f" You said: {prompt[:200]}"))

@@ -16,7 +16,7 @@ import orjson
 from aiohttp import web
 
 from gateway.testkit.prompts import Prompt
-from gateway.testkit.scenarios import Canned, Scenario, answer, asked_for
+from gateway.testkit.scenarios import Canned, Scenario, answer, named_scenario
 
 MAX_BODY: Final = 64 * 1024 * 1024
 
@@ -24,7 +24,7 @@ LEAKS: Final = (
     "x-amz-", "amz-sdk-", "cookie", "forwarded", "x-forwarded-", "tailscale-", "x-api-key", "authorization",
     "x-goog-api-key", "x-claude-code-", "x-stainless-", "proxy-",
 )  # fmt: skip
-"""How headers begin that belong to the client and its connection."""
+"""Prefixes of headers that belong to the client and its connection."""
 
 
 @dataclass(slots=True)
@@ -33,27 +33,27 @@ class Seen:
 
     method: str
     path: str
-    """Percent-encoded, as it came."""
+    """The path as it came, percent-encoded."""
     query: str
     headers: dict[str, str]
-    """Names in lower case."""
+    """Headers by name in lower case."""
     body: bytes
     refused: str = ""
-    """Why the simulator refused it; "" if it did not."""
+    """The refusal of the simulator; "" without one."""
     closed: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when the caller went away before the reply was over."""
+    """Set if the caller left before the end of the reply."""
 
     @property
     def json(self) -> Any:
         return orjson.loads(self.body)
 
     def leaked(self, credential: str) -> list[str]:
-        """Headers of the client that must not have come; `credential` is the one that the gateway puts in."""
+        """Return headers of the client that must not arrive; `credential` is the header that the gateway adds."""
         return [name for name in self.headers if name.startswith(LEAKS) and name != credential]
 
 
 class Refusal(Exception):
-    """The simulator says no: status, body and headers of the real service."""
+    """A refusal by the simulator, with status, body and headers of the real service."""
 
     def __init__(self, status: int, body: dict[str, Any], headers: dict[str, str] | None = None) -> None:
         super().__init__(str(body))
@@ -67,7 +67,7 @@ class Simulator(ABC):
 
     def __init__(self, keys: set[str] | None = None) -> None:
         self.keys = keys
-        """Keys that are taken; None takes any."""
+        """Accepted keys; None accepts any."""
         self.requests: list[Seen] = []
         self.default: Scenario | None = None
         self.url = ""
@@ -75,7 +75,7 @@ class Simulator(ABC):
         self._runner: web.AppRunner | None = None
 
     def script(self, *scenarios: Scenario) -> None:
-        """What to answer to the next requests, in this order."""
+        """Set the answers to the next requests, in this order."""
         self._scripted.extend(scenarios)
 
     async def __aenter__(self) -> Self:
@@ -94,11 +94,11 @@ class Simulator(ABC):
 
     @abstractmethod
     async def respond(self, seen: Seen, request: web.Request) -> web.StreamResponse:
-        """The provider's answer. Raises `Refusal`."""
+        """Return the provider's answer. Raises `Refusal`."""
 
     @abstractmethod
     def failure(self, name: str, message: str) -> Refusal:
-        """The reply that says this error before anything else."""
+        """Return the refusal for this error before anything else is sent."""
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         seen = Seen(
@@ -121,8 +121,8 @@ class Simulator(ABC):
             raise
 
     async def choose(self, prompt: Prompt) -> tuple[Scenario, Canned]:
-        """The scenario of a request and its reply. Raises `Refusal` where the scenario begins with an error."""
-        scenario = self._scripted.popleft() if self._scripted else asked_for(prompt.text, prompt.tools)
+        """Return the scenario of a request, and its reply. Raises `Refusal` if the scenario begins with an error."""
+        scenario = self._scripted.popleft() if self._scripted else named_scenario(prompt.text, prompt.tools)
         scenario = scenario or self.default or Scenario()
         if scenario.delay:
             await asyncio.sleep(scenario.delay)
@@ -133,7 +133,7 @@ class Simulator(ABC):
     async def whole(
         self, request: web.Request, scenario: Scenario, body: bytes, headers: dict[str, str]
     ) -> web.Response:
-        """A reply that is not streamed; one that is to be cut is cut in its body, one that stalls says nothing."""
+        """Return a reply that is not streamed. A cut scenario cuts its body; a stalled one sends nothing."""
         if scenario.stall_after is not None:
             await asyncio.sleep(scenario.stall_seconds)
         if scenario.raw is not None:

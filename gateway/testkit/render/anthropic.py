@@ -111,6 +111,6 @@ def _block_events(block: Json) -> Iterator[Json]:
 
 
 def halves(text: str) -> tuple[str, str]:
-    """Text in two deltas, cut where it is of no meaning."""
+    """Return a text as two deltas, cut in the middle."""
     middle = len(text) // 2
     return text[:middle], text[middle:]

@@ -53,7 +53,7 @@ def usage(reply: Canned, prompt_tokens: int) -> Json:
 
 
 def _blocks(reply: Canned) -> list[Json]:
-    """The blocks of the Messages rendering, which differ in their names only."""
+    """Return the blocks of the Messages rendering with the names of Converse."""
     return [_block(block) for block in render_anthropic.blocks(reply)]
 
 

@@ -41,7 +41,7 @@ def whole(caps: Caps, model: str, reply: Canned, prompt_tokens: int) -> Json:
 
 
 def events(caps: Caps, model: str, reply: Canned, prompt_tokens: int) -> list[Json]:
-    """What stands in the chunks; the last one holds the metrics."""
+    """Return the payloads of the chunks; the last one holds the metrics."""
     if _is_claude(caps):
         found = render_anthropic.events(reply, _own_name(model), prompt_tokens)
     elif _is_nova(caps):
@@ -74,7 +74,7 @@ def _is_nova(caps: Caps) -> bool:
 
 
 def _own_name(model: str) -> str:
-    """How Claude calls itself in a reply: `claude-...`, without Bedrock's prefixes and version."""
+    """Return Claude's name for itself in a reply: `claude-...`, without Bedrock's prefixes and version."""
     return model.rpartition("anthropic.")[2].partition("-v1")[0]
 
 

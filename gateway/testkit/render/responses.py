@@ -54,7 +54,7 @@ def events(reply: Canned, model: str, prompt_tokens: int) -> list[Json]:
 
 
 def failure(message: str, number: int) -> list[Json]:
-    """What stands in a stream that fails: the error, then the failed response."""
+    """Return the events of a stream that fails: the error, then the failed response."""
     error: Json = {
         "type": "error",
         "code": "server_error",
@@ -88,7 +88,7 @@ def _items(reply: Canned) -> Iterator[Json]:
 
 
 def _empty(item: Json) -> Json:
-    """As it stands in the event that begins it."""
+    """Return an item as it stands in the event that begins it."""
     blank = {"content": [], "summary": [], "arguments": "", "status": "in_progress"}
     return {name: blank.get(name, value) for name, value in item.items() if name != "encrypted_content"}
 

@@ -63,7 +63,7 @@ _MAX_STOPS: Final = 4
 
 
 def chat_fault(body: Any) -> str | None:
-    """The first fault of a body of /v1/chat/completions."""
+    """Return the first fault of a body of /v1/chat/completions, or None."""
     if not isinstance(body, dict):
         return "Invalid body: expected an object."
     return rules.first(fault for rule in _RULES for fault in rule(body))
@@ -161,7 +161,7 @@ def _called(function: Any, at: str) -> Iterator[str]:
 
 
 def _answers(body: Mapping[str, Any]) -> Iterator[str]:
-    """All calls of a turn are answered right behind it, each by a message of its own."""
+    """Yield faults of turns in which a call is not answered right behind it, by a message of its own."""
     waiting: list[str] = []
     for number, message in enumerate(body["messages"]):
         if message["role"] == "tool":
@@ -223,4 +223,4 @@ def _tool_choice(body: Mapping[str, Any]) -> Iterator[str]:
 
 
 _RULES: Final[tuple[ChatRule, ...]] = (_types, _together, _messages, _calls, _answers, _tools, _tool_choice)
-"""In this order: a rule may rely on those before it."""
+"""All rules, in order: a rule may rely on the rules before it."""

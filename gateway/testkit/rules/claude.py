@@ -27,7 +27,7 @@ _NO_SAMPLING_SINCE: Final = "2026-10-21"
 
 
 def claude_fault(body: Any, caps: Caps, *, bedrock: bool) -> str | None:
-    """The first fault of an InvokeModel body (`bedrock`) or of one for api.anthropic.com."""
+    """Return the first fault of an InvokeModel body (`bedrock`) or of a body for api.anthropic.com, or None."""
     platform = claude_members.BEDROCK if bedrock else claude_members.ANTHROPIC
     caps = rules.permitting(caps)
     return rules.first(fault for rule in _RULES for fault in rule(body, caps, platform))
@@ -130,7 +130,7 @@ def _cache_controls(body: Body, caps: Caps, platform: Platform) -> Iterator[str]
 
 
 def _controls(body: Body) -> Iterator[tuple[str, Block]]:
-    """All cache marks, in the order in which they count."""
+    """Yield all cache marks, in the order in which they count."""
     yield from _marks(body.get("tools"), "tools")
     yield from _marks(body.get("system"), "system")
     for number, message in enumerate(body["messages"]):
@@ -193,4 +193,4 @@ _RULES: Final[tuple[ClaudeRule, ...]] = (
     rules_claude_blocks.texts, _tools, _tool_choice, _cache_controls, rules_claude_blocks.tool_pairs,
     rules_claude_blocks.thinking, _settings, _output_format, _context_edits, _end,
 )  # fmt: skip
-"""In this order: a rule may rely on those before it."""
+"""All rules, in order: a rule may rely on the rules before it."""

@@ -24,7 +24,7 @@ class Turn(NamedTuple):
     """Messages of one role in a row, which Anthropic takes for one."""
 
     number: int
-    """Of its first message."""
+    """The number of its first message."""
     role: str
     blocks: list[Block]
 
@@ -45,7 +45,7 @@ def turns(body: Body) -> list[Turn]:
 
 
 def messages(body: Body, caps: Caps, platform: Platform) -> Iterator[str]:
-    """Shapes of messages and of all their blocks; rules behind this one find no surprise."""
+    """Yield faults in the form of messages and their blocks, so that later rules can rely on it."""
     _ = caps
     if not body["messages"]:
         yield "messages: at least one message is required"
@@ -131,7 +131,7 @@ def roles(body: Body, caps: Caps, platform: Platform) -> Iterator[str]:
 
 
 def texts(body: Body, caps: Caps, platform: Platform) -> Iterator[str]:
-    """Only the final assistant message may be empty."""
+    """Yield faults of empty messages: only the final one of the assistant may be empty."""
     _ = caps, platform
     last = len(body["messages"]) - 1
     for number, message in enumerate(body["messages"]):
@@ -157,7 +157,7 @@ def blank_texts(blocks: list[Block], where: str) -> Iterator[str]:
 
 
 def tool_pairs(body: Body, caps: Caps, platform: Platform) -> Iterator[str]:
-    """Calls are answered at the beginning of the very next turn, all of them and nothing else."""
+    """Yield faults of calls that are not answered at the beginning of the very next turn, all of them and no others."""
     _ = caps, platform
     waiting: list[str] = []
     before = 0
@@ -228,10 +228,7 @@ def _signed(block: Block, at: str, caps: Caps) -> Iterator[str]:
 
 
 def _tool_loop(body: Body) -> Iterator[str]:
-    """With a budget, the thinking that led to the calls must come back with their results.
-
-    Not so with interleaved thinking: Claude Code 2.1.197 asks for it and leaves the thinking out in its Bedrock mode.
-    """
+    """Yield a fault if thinking with a budget led to calls and does not come back with their results."""
     asked: Mapping[str, Any] = body.get("thinking") or {}
     found = turns(body)
     if asked.get("type") != "enabled" or rules.interleaves(body.get("anthropic_beta")):

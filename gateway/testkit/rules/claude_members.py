@@ -28,13 +28,13 @@ _NUMBER: Final = (float, int)
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What an object holds. An optional member may be null."""
+    """The members of an object. An optional member may be null."""
 
     required: Mapping[str, Types] = field(default_factory=dict)
     optional: Mapping[str, Types] = field(default_factory=dict)
 
     def faults(self, value: Any, at: str) -> Iterator[str]:
-        """What is missing, of a wrong type, or not known; `at` is the path, "" for the body."""
+        """Yield missing, unknown and wrongly typed members; `at` is the path, "" for the body."""
         if not isinstance(value, dict):
             yield f"{at or 'body'}: Input should be a valid dictionary"
             return
@@ -120,7 +120,7 @@ _BODY: Final[Mapping[str, Types]] = {
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """Where the two that speak Messages differ."""
+    """The differences of the two platforms that speak Messages."""
 
     body: Known
     cache_control: Known

@@ -21,13 +21,13 @@ Block = Mapping[str, Any]
 Rule = Callable[[Body, Caps], Iterator[str]]
 
 MODEL_SAYS: Final = "The model returned the following errors: "
-"""What Converse puts before a model's own words."""
+"""The text that Converse puts before a model's own words."""
 AGAIN: Final = "and try again."
 MAX_CACHE_POINTS: Final = 4
 _PROPERTY: Final = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
 MIN_BUDGET: Final = 1024
 MIN_TOP_P: Final = 0.95
-"""Beside thinking."""
+"""Smallest top_p that is accepted beside thinking."""
 PREFILL: Final = "This model does not support assistant message prefill. The conversation must end with a user message."
 TRAILING_SPACE: Final = "messages: final assistant content cannot end with trailing whitespace"
 TTL_ORDER: Final = (
@@ -85,23 +85,23 @@ def judged(rules: Iterable[Rule], body: Body, caps: Caps) -> str | None:
 
 
 def tag_of(value: Any) -> str:
-    """An object's `type`; "" for whatever has none."""
+    """Return an object's `type`; "" for anything without one."""
     tag = value.get("type") if isinstance(value, dict) else None
     return tag if isinstance(tag, str) else ""
 
 
 def member(value: Any, name: str) -> Any:
-    """A member of what may be no object."""
+    """Return a member of a value, or None if the value is no object."""
     return value.get(name) if isinstance(value, dict) else None
 
 
 def permitting(caps: Caps) -> Caps:
-    """Of a model that no rule names (an application profile's ARN) nothing is known that could be refused."""
+    """Return the capabilities, or permissive ones for a model that no rule names, such as a profile's ARN."""
     return caps if caps.family else _UNKNOWN
 
 
 def interleaves(betas: Iterable[str] | None) -> bool:
-    """The beta under which a model thinks between its calls; the budget may then exceed the output's limit."""
+    """Return whether a beta lets a model think between its calls; the budget may then exceed the output's limit."""
     return any(beta.startswith("interleaved-thinking-") for beta in betas or ())
 
 
@@ -110,19 +110,19 @@ def is_blank(text: str) -> bool:
 
 
 def bad_signature(signature: Any) -> bool:
-    """Signatures of other models, and invented ones, do not come back as the simulator's own."""
+    """Return whether a signature is not the simulator's own: those of other models, and invented ones, are refused."""
     return not (isinstance(signature, str) and signature.startswith(SIGNATURE))
 
 
 def mistaken_image(data: str, declared: str) -> str:
-    """The format that an image's bytes have, when they are plainly of another one than declared; else ""."""
+    """Return the format of an image whose bytes plainly differ from the declared format, else ""."""
     head = base64.b64decode(data[:24])
     found = [name for name, magic in _MAGIC.items() if re.match(magic, head, re.DOTALL)]
     return "" if not found or declared in found else found[0]
 
 
 def sampling_faults(settings: Settings, caps: Caps) -> Iterator[str]:
-    """What a model takes of temperature, top_p and top_k (litellm#15070)."""
+    """Yield faults of temperature, top_p and top_k (litellm#15070)."""
     given = [name for name in ("temperature", "top_p", "top_k") if getattr(settings, name) is not None]
     if caps.sampling == "none" and given:
         yield f"`{given[0]}` is deprecated for this model."
@@ -131,7 +131,7 @@ def sampling_faults(settings: Settings, caps: Caps) -> Iterator[str]:
 
 
 def thinking_faults(settings: Settings, caps: Caps) -> Iterator[str]:
-    """Anthropic's thinking: its forms by model, its budget, and what it does not take beside it."""
+    """Yield faults of Anthropic's thinking: its forms by model, its budget, and members that exclude it."""
     thinking = settings.thinking
     if thinking is None:
         return
@@ -184,7 +184,10 @@ def _beside_thinking(settings: Settings) -> Iterator[str]:
 
 
 def effort_faults(settings: Settings, caps: Caps) -> Iterator[str]:
-    """Efforts beyond a model's ceiling; older models take some with a beta, which is not asked here."""
+    """Yield faults of efforts above a model's ceiling.
+
+    Older models accept some with a beta, which is not checked here.
+    """
     if settings.effort is not None and not isinstance(settings.effort, str):
         yield "output_config.effort: Input should be a valid string"
     elif settings.effort is not None and caps.reasoning == "adaptive" and settings.effort not in caps.efforts:
@@ -193,14 +196,14 @@ def effort_faults(settings: Settings, caps: Caps) -> Iterator[str]:
 
 
 def ttl_faults(ttls: Iterable[str | None]) -> Iterator[str]:
-    """Cache points in the order in which they count: the longer lifetime stands first."""
+    """Yield a fault of cache points in a wrong order: the longer lifetime stands first."""
     seen = list(ttls)
     if "1h" in seen and any(ttl != "1h" for ttl in seen[: len(seen) - seen[::-1].index("1h")]):
         yield TTL_ORDER
 
 
 def beta_faults(betas: Any) -> Iterator[str]:
-    """`anthropic_beta` in a body for Bedrock."""
+    """Yield faults of `anthropic_beta` in a body for Bedrock."""
     if betas is None:
         return
     if not isinstance(betas, list) or not all(isinstance(beta, str) for beta in betas):
@@ -210,7 +213,7 @@ def beta_faults(betas: Any) -> Iterator[str]:
 
 
 def schema_faults(schema: Any, at: str) -> Iterator[str]:
-    """The root of a tool's schema (pi#8279, kiro-gateway#232; bifrost#1720 for `properties: null`)."""
+    """Yield faults of the root of a tool's schema (pi#8279, kiro-gateway#232; bifrost#1720 for `properties: null`)."""
     if not isinstance(schema, dict):
         yield f"{at}: Input should be a valid dictionary"
         return
@@ -225,7 +228,7 @@ def schema_faults(schema: Any, at: str) -> Iterator[str]:
 
 
 def property_faults(schema: Any, at: str) -> Iterator[str]:
-    """Names of a tool's properties at its root, of which Claude takes not all (goose#1804, claude-code#79418)."""
+    """Yield faults of property names at a tool's root; Claude refuses some (goose#1804, claude-code#79418)."""
     properties = schema.get("properties") if isinstance(schema, dict) else None
     if isinstance(properties, dict) and not all(map(_PROPERTY.fullmatch, properties)):
         yield f"{at}.properties: Property keys should match pattern '^{_PROPERTY.pattern}$'"

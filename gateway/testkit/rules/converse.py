@@ -37,7 +37,7 @@ _REASONING_FIELDS: Final = {
 
 
 def converse_fault(body: Body, caps: Caps) -> str | None:
-    """The first fault of a body of Converse, ConverseStream, or of CountTokens' `input.converse`."""
+    """Return the first fault of a body of Converse, ConverseStream, or of CountTokens' `input.converse`, or None."""
     return rules.judged(_RULES, body, rules.permitting(caps))
 
 
@@ -63,7 +63,10 @@ def _turns(body: Body, caps: Caps) -> Iterator[str]:
 
 
 def _system_turns(body: Body, caps: Caps) -> Iterator[str]:
-    """Where a model takes them at all, they stand between a user's turn and the assistant's (bifrost#3945)."""
+    """Yield faults of system turns.
+
+    If a model accepts them, they stand between a user's turn and the assistant's (bifrost#3945).
+    """
     roles = ["", *(message["role"] for message in converse_body.messages(body)), ""]
     for number in (number for number, role in enumerate(roles) if role == "system"):
         if not caps.mid_system:
@@ -86,7 +89,10 @@ def _blank(kind: str, at: str) -> str:
 
 
 def _texts(body: Body, _: Caps) -> Iterator[str]:
-    """A blank line right behind a document is taken (recorded traffic, test_bedrock_cache_write_and_read)."""
+    """Yield faults of blank texts.
+
+    One right behind a document is accepted (recorded traffic, test_bedrock_cache_write_and_read).
+    """
     before = ""
     for at, _role, kind, value in converse_body.placed(body):
         if kind == "text" and rules.is_blank(value) and not (value == "\n" and before == "document"):
@@ -154,7 +160,7 @@ def _images(body: Body, caps: Caps) -> Iterator[str]:
 
 
 def _points(body: Body) -> list[tuple[str, list[Block]]]:
-    """Lists in which cache points may stand, in the order in which they count."""
+    """Return the lists that may hold cache points, in the order in which these count."""
     lists = [("toolConfig.tools", [*converse_body.tools(body)]), ("system", [*(body.get("system") or ())])]
     contents = (
         (f"messages.{number}.content", message["content"])
@@ -207,12 +213,12 @@ def _reasoning(body: Body, caps: Caps) -> Iterator[str]:
 
 
 def _is_text(data: str) -> bool:
-    """Redacted thinking is Anthropic's base64 text in base64 once more (recorded, decoded)."""
+    """Return whether a text is Anthropic's base64 text in base64 once more (recorded, decoded)."""
     return base64.b64decode(data).isascii()
 
 
 def _thinking_in_tool_loop(body: Body, _: Caps) -> Iterator[str]:
-    """A model that thinks with a budget wants the thinking that led to its calls back (RooCode#11238)."""
+    """Yield a fault if thinking with a budget led to calls and does not come back (RooCode#11238)."""
     fields = converse_body.extra_fields(body)
     if rules.tag_of(fields.get("thinking")) != "enabled" or rules.interleaves(fields.get("anthropic_beta")):
         return
@@ -265,4 +271,4 @@ _RULES: Final[tuple[Rule, ...]] = (
     _turns, _system_turns, _system, _texts, _roles, *rules_converse_tools.RULES, _documents, _images, _cache_points,
     _reasoning, _extra_fields, _settings, _thinking_in_tool_loop, _output_format, _end,
 )  # fmt: skip
-"""In this order: a rule may rely on those before it."""
+"""All rules, in order: a rule may rely on the rules before it."""

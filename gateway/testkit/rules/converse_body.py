@@ -41,7 +41,7 @@ def placed(body: Body) -> Iterator[Placed]:
 
 
 def in_results(body: Body) -> Iterator[Placed]:
-    """Blocks inside of tool results."""
+    """Yield the blocks inside of tool results."""
     for at, role, kind, value in placed(body):
         if kind == "toolResult":
             for index, block in enumerate(value["content"]):

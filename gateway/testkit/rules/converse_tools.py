@@ -16,7 +16,7 @@ from gateway.testkit.rules.common import AGAIN, MODEL_SAYS, Body, Rule
 
 
 def _tool_pairs(body: Body, _: Caps) -> Iterator[str]:
-    """Calls are answered in exactly the next turn, all of them and nothing else (camel#3954)."""
+    """Yield faults of calls that are not answered in exactly the next turn, all of them and no others (camel#3954)."""
     messages = converse_body.messages(body)
     waiting: list[str] = []
     for number, message in enumerate(messages):
@@ -51,7 +51,7 @@ def _results(body: Body, caps: Caps) -> Iterator[str]:
 
 
 def _beside_results(body: Body, caps: Caps) -> Iterator[str]:
-    """What may share a turn with tool results differs by family (pydantic-ai#6081, langchain-aws#141)."""
+    """Yield faults of content beside tool results, which differs by family (pydantic-ai#6081, langchain-aws#141)."""
     for number, message in enumerate(converse_body.messages(body)):
         kinds = {block.kind for block in converse_body.content(message, number)} - {"cachePoint"}
         if message["role"] != "user" or "toolResult" not in kinds:

@@ -98,11 +98,11 @@ _CHOICES: Final = frozenset({"none", "auto", "required"})
 _FORMATS: Final = frozenset({"text", "json_object", "json_schema"})
 
 ENCRYPTED: Final = "gAAAAA-sim-"
-"""How the encrypted reasoning of a simulated model begins; any other is refused when it comes back."""
+"""The prefix of simulated models' encrypted reasoning; any other is refused when it comes back."""
 
 
 def responses_fault(body: Any) -> str | None:
-    """The first fault of a body of /v1/responses."""
+    """Return the first fault of a body of /v1/responses, or None."""
     if not isinstance(body, dict):
         return "Invalid body: expected an object."
     return rules.first(fault for rule in _RULES for fault in rule(body))
@@ -173,7 +173,7 @@ def _message(item: Mapping[str, Any], at: str) -> Iterator[str]:
 
 
 def _answers(body: Mapping[str, Any]) -> Iterator[str]:
-    """Each output has its call before it, each call its output; reasoning is followed by what it led to."""
+    """Yield faults of outputs without a call before them, calls without an output, and reasoning without a result."""
     items = body["input"] if isinstance(body["input"], list) else []
     called: dict[str, None] = {}
     answered = set()
@@ -229,4 +229,4 @@ def _choices(body: Mapping[str, Any]) -> Iterator[str]:
 
 
 _RULES: Final[tuple[ResponsesRule, ...]] = (_members, _items, _answers, _tools, _choices)
-"""In this order: a rule may rely on those before it."""
+"""All rules, in order: a rule may rely on the rules before it."""

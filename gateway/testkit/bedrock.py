@@ -179,12 +179,12 @@ def _counted_request(body: dict[str, Any]) -> dict[str, Any]:
     if "converse" in given:
         return dict(given["converse"])
     try:
-        found = orjson.loads(base64.b64decode(given["invokeModel"]["body"]))
+        request = orjson.loads(base64.b64decode(given["invokeModel"]["body"]))
     except ValueError:
-        found = None
-    if not isinstance(found, dict):
+        request = None
+    if not isinstance(request, dict):
         raise aws_error("ValidationException", "Malformed input request, please reformat your input.")
-    return found
+    return request
 
 
 def _event(kind: str, data: dict[str, Any]) -> bytes:

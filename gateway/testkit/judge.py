@@ -199,13 +199,13 @@ _JSON_TYPES: Final = {dict: "JSONObject", list: "JSONArray", str: "String", bool
 
 
 def _wrong_type(at: Path, expected: str, value: Any) -> str:
-    found = _JSON_TYPES.get(type(value), "Number")
-    return f"Malformed input request: {_pointer(at)}: expected type: {expected}, found: {found}, {_AGAIN}"
+    kind = _JSON_TYPES.get(type(value), "Number")
+    return f"Malformed input request: {_pointer(at)}: expected type: {expected}, found: {kind}, {_AGAIN}"
 
 
 def _broken(value: Any, at: Path, constraint: str) -> str:
-    said = str(value)
-    echoed = f"Value '{said}'" if value is not None and len(said) <= _ECHOED else "Value"
+    text = str(value)
+    echoed = f"Value '{text}'" if value is not None and len(text) <= _ECHOED else "Value"
     return f"1 validation error detected: {echoed} at '{'.'.join(at)}' failed to satisfy constraint: {constraint}"
 
 

@@ -287,9 +287,9 @@ class LocalApiSim:
         return _json(_indented(status))
 
     def _whois(self, query: Mapping[str, str]) -> web.Response:
-        if not (asked := query.get("addr", "")):
+        if not (address := query.get("addr", "")):
             raise _Wrong(400, "missing 'addr' parameter")
-        node = self._by_key(asked) if asked.startswith("nodekey:") else self._by_pair(_pair(asked), query)
+        node = self._by_key(address) if address.startswith("nodekey:") else self._by_pair(_pair(address), query)
         if node is None:
             raise _Wrong(404, "no match for IP:port")
         return _json(node.whois(self._caps(node, query)))

@@ -31,9 +31,9 @@ def read(body: Mapping[str, Any]) -> Prompt:
     results = [_result(block) for block in blocks if isinstance(block, dict)]
     result = str(content) if last.get("role") == "tool" else " ".join(filter(None, results))
     # what a tool quotes is no wish of the user's
-    said = "" if result else " ".join(str(block.get("text") or "") for block in blocks if isinstance(block, dict))
+    text = "" if result else " ".join(str(block.get("text") or "") for block in blocks if isinstance(block, dict))
     return Prompt(
-        text=said.strip() or str(body.get("prompt") or ""),
+        text=text.strip() or str(body.get("prompt") or ""),
         result=result,
         tools=list(_tools(body)),
         tokens=max(1, len(orjson.dumps(body)) // _CHARACTERS_A_TOKEN),
@@ -52,10 +52,10 @@ def read_responses(body: Mapping[str, Any]) -> Prompt:
     inner = [*(body.get("tools") or ())]
     inner += [tool for outer in inner if isinstance(outer, dict) for tool in outer.get("tools") or ()]
     functions = [tool for tool in inner if isinstance(tool, dict) and tool.get("type") in {"function", "custom"}]
-    found = read({"messages": items[-1:], "tools": functions})
+    prompt = read({"messages": items[-1:], "tools": functions})
     return replace(
-        found,
-        text="" if results else found.text,
+        prompt,
+        text="" if results else prompt.text,
         result=" ".join(results),
         tokens=max(1, len(orjson.dumps(body)) // _CHARACTERS_A_TOKEN),
     )
@@ -63,12 +63,12 @@ def read_responses(body: Mapping[str, Any]) -> Prompt:
 
 def _result(block: Mapping[str, Any]) -> str:
     if block.get("type") == "tool_result":
-        found = block
+        holder = block
     elif isinstance(block.get("toolResult"), dict):
-        found = block["toolResult"]
+        holder = block["toolResult"]
     else:
         return ""
-    content = found.get("content") or "(empty)"
+    content = holder.get("content") or "(empty)"
     if isinstance(content, str):
         return content
     return " ".join(str(part.get("text") or part.get("json") or "(media)") for part in content)

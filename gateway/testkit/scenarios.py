@@ -162,12 +162,12 @@ NAMED: Final[Mapping[str, Scenario]] = {
 
 def named_scenario(prompt: str, offered: list[str]) -> Scenario | None:
     """Return the scenario that a prompt names, or None if it names no existing one."""
-    found = _ASKED.search(prompt)
-    if found is None:
+    match = _ASKED.search(prompt)
+    if match is None:
         return None
-    if found[1] == "tools":
+    if match[1] == "tools":
         return tools(*(Tool(name, {"asked": "for"}) for name in offered[:2]), before="Let me look.")
-    return NAMED.get(found[1])
+    return NAMED.get(match[1])
 
 
 def answer(prompt: str, result: str) -> Canned:

@@ -30,46 +30,48 @@ def message(reply: Canned, model: str, prompt_tokens: int) -> Json:
 def events(reply: Canned, model: str, prompt_tokens: int) -> list[Json]:
     full = message(reply, model, prompt_tokens)
     start = {**full, "content": [], "stop_reason": None, "usage": {**full["usage"], "output_tokens": 1}}
-    found: list[Json] = [{"type": "message_start", "message": start}]
+    stream: list[Json] = [{"type": "message_start", "message": start}]
     for index, block in enumerate(blocks(reply)):
-        found += [{**event, "index": index} for event in _block_events(block)]
+        stream += [{**event, "index": index} for event in _block_events(block)]
     delta = {"stop_reason": reply.stop_reason, "stop_sequence": None}
     # Bedrock repeats nothing but the output here (new-api#2881); a gateway fills in the rest
-    found.append({"type": "message_delta", "delta": delta, "usage": {"output_tokens": full["usage"]["output_tokens"]}})
-    found.append({"type": "message_stop"})
-    return found
+    stream.append({"type": "message_delta", "delta": delta, "usage": {"output_tokens": full["usage"]["output_tokens"]}})
+    stream.append({"type": "message_stop"})
+    return stream
 
 
 def usage(reply: Canned, prompt_tokens: int) -> Json:
     given = reply.tokens
     written = given.cache_write_5m + given.cache_write_1h
     spoken = reply.whole_text + reply.thinking + "".join(str(tool.arguments) for tool in reply.tools)
-    found: Json = {
+    report: Json = {
         "input_tokens": prompt_tokens if given.input is None else given.input,
         "output_tokens": tokens(spoken) if given.output is None else given.output,
         "cache_read_input_tokens": given.cache_read,
         "cache_creation_input_tokens": written,
     }
     if written:
-        found["cache_creation"] = {
+        report["cache_creation"] = {
             "ephemeral_5m_input_tokens": given.cache_write_5m,
             "ephemeral_1h_input_tokens": given.cache_write_1h,
         }
-    return found
+    return report
 
 
 def blocks(reply: Canned) -> list[Json]:
     """Content blocks; `deltas` and `tool` are for streams only."""
-    found: list[Json] = []
+    content: list[Json] = []
     if reply.thinking:
-        found.append({"type": "thinking", "thinking": reply.thinking, "signature": f"{SIGNATURE}{len(reply.thinking)}"})
+        content.append(
+            {"type": "thinking", "thinking": reply.thinking, "signature": f"{SIGNATURE}{len(reply.thinking)}"}
+        )
     if reply.redacted:
-        found.append({"type": "redacted_thinking", "data": reply.redacted})
+        content.append({"type": "redacted_thinking", "data": reply.redacted})
     if reply.text:
-        found.append({"type": "text", "text": reply.whole_text, "deltas": reply.text})
+        content.append({"type": "text", "text": reply.whole_text, "deltas": reply.text})
     for number, tool in enumerate(reply.tools):
-        found.append(_tool(tool, number))
-    return found
+        content.append(_tool(tool, number))
+    return content
 
 
 def _tool(tool: Tool, number: int) -> Json:

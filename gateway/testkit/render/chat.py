@@ -35,12 +35,12 @@ def chunks(reply: Canned, model: str, prompt_tokens: int, *, include_usage: bool
             {"tool_calls": [{"index": index, "function": {"arguments": part}}]}
             for part in render_anthropic.halves(function["arguments"])
         ]
-    found: list[Json] = [{**head, "choices": [_choice(delta, None)]} for delta in deltas]
-    found.append({**head, "choices": [_choice({}, _finish(reply))]})
+    stream: list[Json] = [{**head, "choices": [_choice(delta, None)]} for delta in deltas]
+    stream.append({**head, "choices": [_choice({}, _finish(reply))]})
     if include_usage:
-        found = [{**chunk, "usage": None} for chunk in found]
-        found.append({**head, "choices": [], "usage": usage(reply, prompt_tokens)})
-    return found
+        stream = [{**chunk, "usage": None} for chunk in stream]
+        stream.append({**head, "choices": [], "usage": usage(reply, prompt_tokens)})
+    return stream
 
 
 def usage(reply: Canned, prompt_tokens: int) -> Json:

@@ -26,30 +26,30 @@ def whole(reply: Canned, prompt_tokens: int) -> Json:
 
 def events(reply: Canned, prompt_tokens: int) -> list[tuple[str, Json]]:
     """(event type, payload); text and reasoning have no contentBlockStart, and metadata comes last."""
-    found: list[tuple[str, Json]] = [("messageStart", {"role": "assistant"})]
+    stream: list[tuple[str, Json]] = [("messageStart", {"role": "assistant"})]
     for index, block in enumerate(_blocks(reply)):
-        found += [(kind, {"contentBlockIndex": index, **data}) for kind, data in _block_events(block)]
-    found.append(("messageStop", {"stopReason": reply.stop_reason}))
-    found.append(("metadata", {"metrics": {"latencyMs": 321}, "usage": usage(reply, prompt_tokens)}))
-    return found
+        stream += [(kind, {"contentBlockIndex": index, **data}) for kind, data in _block_events(block)]
+    stream.append(("messageStop", {"stopReason": reply.stop_reason}))
+    stream.append(("metadata", {"metrics": {"latencyMs": 321}, "usage": usage(reply, prompt_tokens)}))
+    return stream
 
 
 def usage(reply: Canned, prompt_tokens: int) -> Json:
     counts = render_anthropic.usage(reply, prompt_tokens)
     read, written = counts["cache_read_input_tokens"], counts["cache_creation_input_tokens"]
-    found: Json = {
+    report: Json = {
         "inputTokens": counts["input_tokens"],
         "outputTokens": counts["output_tokens"],
         "totalTokens": counts["input_tokens"] + counts["output_tokens"] + read + written,
         "serverToolUsage": {},
     }
     if read or written:
-        found |= {"cacheReadInputTokens": read, "cacheReadInputTokenCount": read}
-        found |= {"cacheWriteInputTokens": written, "cacheWriteInputTokenCount": written}
+        report |= {"cacheReadInputTokens": read, "cacheReadInputTokenCount": read}
+        report |= {"cacheWriteInputTokens": written, "cacheWriteInputTokenCount": written}
     if written:
         ttls = {"5m": reply.tokens.cache_write_5m, "1h": reply.tokens.cache_write_1h}
-        found["cacheDetails"] = [{"ttl": ttl, "inputTokens": count} for ttl, count in ttls.items() if count]
-    return found
+        report["cacheDetails"] = [{"ttl": ttl, "inputTokens": count} for ttl, count in ttls.items() if count]
+    return report
 
 
 def _blocks(reply: Canned) -> list[Json]:

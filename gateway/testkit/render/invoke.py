@@ -43,14 +43,14 @@ def whole(caps: Caps, model: str, reply: Canned, prompt_tokens: int) -> Json:
 def events(caps: Caps, model: str, reply: Canned, prompt_tokens: int) -> list[Json]:
     """Return the payloads of the chunks; the last one holds the metrics."""
     if _is_claude(caps):
-        found = render_anthropic.events(reply, _own_name(model), prompt_tokens)
+        payloads = render_anthropic.events(reply, _own_name(model), prompt_tokens)
     elif _is_nova(caps):
-        found = [{kind: data} for kind, data in render_converse.events(reply, prompt_tokens)]
+        payloads = [{kind: data} for kind, data in render_converse.events(reply, prompt_tokens)]
     else:
-        found = [{"generation": part, "stop_reason": None} for part in reply.text]
-        found.append({"generation": "", "stop_reason": "stop"})
+        payloads = [{"generation": part, "stop_reason": None} for part in reply.text]
+        payloads.append({"generation": "", "stop_reason": "stop"})
     metrics = _metrics(render_anthropic.usage(reply, prompt_tokens))
-    return [*found[:-1], {**found[-1], "amazon-bedrock-invocationMetrics": metrics}]
+    return [*payloads[:-1], {**payloads[-1], "amazon-bedrock-invocationMetrics": metrics}]
 
 
 def headers(reply: Canned, prompt_tokens: int) -> dict[str, str]:
@@ -79,13 +79,13 @@ def _own_name(model: str) -> str:
 
 
 def _metrics(usage: Json) -> dict[str, int]:
-    found = {
+    metrics = {
         "inputTokenCount": usage["input_tokens"],
         "outputTokenCount": usage["output_tokens"],
         "invocationLatency": 321,
         "firstByteLatency": 123,
     }
     if usage["cache_read_input_tokens"] or usage["cache_creation_input_tokens"]:
-        found["cacheReadInputTokenCount"] = usage["cache_read_input_tokens"]
-        found["cacheWriteInputTokenCount"] = usage["cache_creation_input_tokens"]
-    return found
+        metrics["cacheReadInputTokenCount"] = usage["cache_read_input_tokens"]
+        metrics["cacheWriteInputTokenCount"] = usage["cache_creation_input_tokens"]
+    return metrics

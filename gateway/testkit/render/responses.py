@@ -44,13 +44,13 @@ def response(reply: Canned, model: str, prompt_tokens: int) -> Json:
 def events(reply: Canned, model: str, prompt_tokens: int) -> list[Json]:
     whole = response(reply, model, prompt_tokens)
     begun = {**whole, "status": "in_progress", "output": [], "usage": None, "incomplete_details": None}
-    found: list[Json] = [{"type": f"response.{name}", "response": begun} for name in ("created", "in_progress")]
+    stream: list[Json] = [{"type": f"response.{name}", "response": begun} for name in ("created", "in_progress")]
     for index, item in enumerate(whole["output"]):
-        found.append({"type": "response.output_item.added", "output_index": index, "item": _empty(item)})
-        found += [{**event, "output_index": index, "item_id": item["id"]} for event in _item_events(item, reply)]
-        found.append({"type": "response.output_item.done", "output_index": index, "item": item})
-    found.append({"type": f"response.{whole['status']}", "response": whole})
-    return [{**event, "sequence_number": number} for number, event in enumerate(found)]
+        stream.append({"type": "response.output_item.added", "output_index": index, "item": _empty(item)})
+        stream += [{**event, "output_index": index, "item_id": item["id"]} for event in _item_events(item, reply)]
+        stream.append({"type": "response.output_item.done", "output_index": index, "item": item})
+    stream.append({"type": f"response.{whole['status']}", "response": whole})
+    return [{**event, "sequence_number": number} for number, event in enumerate(stream)]
 
 
 def failure(message: str, number: int) -> list[Json]:

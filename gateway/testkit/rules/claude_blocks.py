@@ -35,13 +35,13 @@ def blocks_of(message: Block) -> list[Block]:
 
 
 def turns(body: Body) -> list[Turn]:
-    found: list[Turn] = []
+    merged: list[Turn] = []
     for number, message in enumerate(body["messages"]):
-        if found and found[-1].role == message["role"]:
-            found[-1].blocks.extend(blocks_of(message))
+        if merged and merged[-1].role == message["role"]:
+            merged[-1].blocks.extend(blocks_of(message))
         else:
-            found.append(Turn(number, message["role"], [*blocks_of(message)]))
-    return found
+            merged.append(Turn(number, message["role"], [*blocks_of(message)]))
+    return merged
 
 
 def messages(body: Body, caps: Caps, platform: Platform) -> Iterator[str]:
@@ -229,12 +229,12 @@ def _signed(block: Block, at: str, caps: Caps) -> Iterator[str]:
 
 def _tool_loop(body: Body) -> Iterator[str]:
     """Yield a fault if thinking with a budget led to calls and does not come back with their results."""
-    asked: Mapping[str, Any] = body.get("thinking") or {}
-    found = turns(body)
-    if asked.get("type") != "enabled" or rules.interleaves(body.get("anthropic_beta")):
+    thinking: Mapping[str, Any] = body.get("thinking") or {}
+    merged = turns(body)
+    if thinking.get("type") != "enabled" or rules.interleaves(body.get("anthropic_beta")):
         return
-    if len(found) < 2 or not _leading_results(found[-1].blocks):
+    if len(merged) < 2 or not _leading_results(merged[-1].blocks):
         return
-    kind = found[-2].blocks[0]["type"]
+    kind = merged[-2].blocks[0]["type"]
     if kind not in _THINKING:
-        yield _expected_thinking(found[-2].number, kind)
+        yield _expected_thinking(merged[-2].number, kind)

@@ -117,8 +117,8 @@ def bad_signature(signature: Any) -> bool:
 def mistaken_image(data: str, declared: str) -> str:
     """Return the format of an image whose bytes plainly differ from the declared format, else ""."""
     head = base64.b64decode(data[:24])
-    found = [name for name, magic in _MAGIC.items() if re.match(magic, head, re.DOTALL)]
-    return "" if not found or declared in found else found[0]
+    formats = [name for name, magic in _MAGIC.items() if re.match(magic, head, re.DOTALL)]
+    return "" if not formats or declared in formats else formats[0]
 
 
 def sampling_faults(settings: Settings, caps: Caps) -> Iterator[str]:

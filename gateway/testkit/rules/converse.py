@@ -170,25 +170,25 @@ def _points(body: Body) -> list[tuple[str, list[Block]]]:
 
 
 def _cache_points(body: Body, caps: Caps) -> Iterator[str]:
-    found: list[str | None] = []
+    ttls: list[str | None] = []
     for at, blocks in _points(body):
         allowed = caps.tool_cache_points if at == "toolConfig.tools" else caps.cache_points
         for index, block in enumerate(blocks):
             if "cachePoint" not in block:
                 continue
-            found.append(block["cachePoint"].get("ttl"))
+            ttls.append(block["cachePoint"].get("ttl"))
             if not allowed:
                 yield f"You invoked an unsupported model or your request did not allow prompt caching: {at}.{index}"
-            if found[-1] and not caps.cache_ttl:
+            if ttls[-1] and not caps.cache_ttl:
                 yield f"{at}.{index}.cachePoint.ttl is not supported by this model. Remove it {AGAIN}"
             if index == 0 or _takes_no_point(blocks[index - 1]):  # opencode#17300, strands#1966
                 yield f"The cachePoint block at {at}.{index} has nothing before it that can be cached. Move it {AGAIN}"
-    if len(found) > rules.MAX_CACHE_POINTS:
+    if len(ttls) > rules.MAX_CACHE_POINTS:
         yield (
             f"{MODEL_SAYS}A maximum of {rules.MAX_CACHE_POINTS} blocks with cache_control may be provided."
-            f" Found {len(found)}."
+            f" Found {len(ttls)}."
         )
-    yield from (MODEL_SAYS + fault for fault in rules.ttl_faults(found))
+    yield from (MODEL_SAYS + fault for fault in rules.ttl_faults(ttls))
 
 
 def _takes_no_point(block: Block) -> bool:
@@ -224,9 +224,9 @@ def _thinking_in_tool_loop(body: Body, _: Caps) -> Iterator[str]:
         return
     turns = [message for message in converse_body.messages(body) if message["role"] != "system"]
     answers = turns[-1]["role"] == "user" and any("toolResult" in block for block in turns[-1]["content"])
-    found = converse_body.kind_of(turns[-2]["content"][0]) if answers and len(turns) > 1 else "reasoningContent"
-    if found != "reasoningContent":
-        yield f"{MODEL_SAYS}Expected `thinking` or `redacted_thinking`, but found `{found}`."
+    kind = converse_body.kind_of(turns[-2]["content"][0]) if answers and len(turns) > 1 else "reasoningContent"
+    if kind != "reasoningContent":
+        yield f"{MODEL_SAYS}Expected `thinking` or `redacted_thinking`, but found `{kind}`."
 
 
 def _settings(body: Body, caps: Caps) -> Iterator[str]:

@@ -53,5 +53,5 @@ def tools(body: Body) -> Sequence[Block]:
 
 
 def extra_fields(body: Body) -> Body:
-    found = body.get("additionalModelRequestFields")
-    return found if isinstance(found, dict) else {}
+    fields = body.get("additionalModelRequestFields")
+    return fields if isinstance(fields, dict) else {}

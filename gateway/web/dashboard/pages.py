@@ -72,8 +72,8 @@ async def static(request: web.Request) -> web.Response:
     asset = ASSETS.get(request.match_info["name"])
     if asset is None:
         raise web.HTTPNotFound
-    kept = "public, max-age=31536000, immutable" if request.query.get("v") == asset.version else "no-cache"
-    headers = {"cache-control": kept, "x-content-type-options": "nosniff"}
+    cache_control = "public, max-age=31536000, immutable" if request.query.get("v") == asset.version else "no-cache"
+    headers = {"cache-control": cache_control, "x-content-type-options": "nosniff"}
     return web.Response(body=asset.body, content_type=asset.content_type, headers=headers)
 
 
@@ -110,12 +110,12 @@ async def session(request: web.Request) -> web.Response:
     seen = scope(request)
     store = request.app[GATEWAY].store
     name = request.match_info["id"]
-    found = await store.session(seen.identity, name)
-    if found is None:
+    row = await store.session(seen.identity, name)
+    if row is None:
         raise Missing(f'There is no session "{name[:200]}", or it is not yours.')
     cursor = request.query.get("cursor")
-    page = await store.calls(found.identity, found.id, limit_of(request.query), cursor)
-    return await _page(request, "session.html", seen, session=found, rows=page.rows, next=page.next, cursor=cursor)
+    page = await store.calls(row.identity, row.id, limit_of(request.query), cursor)
+    return await _page(request, "session.html", seen, session=row, rows=page.rows, next=page.next, cursor=cursor)
 
 
 def _granted(request: web.Request) -> dict[tuple[str, str], None]:

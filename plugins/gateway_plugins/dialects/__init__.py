@@ -1,5 +1,8 @@
-"""What plugins know of each dialect, one folder each, with the same file names in all of them.
+"""Knowledge of each dialect, one folder each, with the same file names in all of them.
 
-`read*` takes a client's request apart, `demand` knows what a provider demands of a request, `walk` reads a reply,
-`emit` writes one, `facts` counts. A dialect does not import another one, except within a family of them.
+- `read*` reads a client's request, `demand`, `options`, `tools`, `output` and `settings` write a provider's.
+- `walk` reads a reply, `emit` writes one, `facts` counts.
+- A folder imports no other one, except within a family: Chat and Responses import `openai`, Responses imports Chat,
+  `bedrock` imports Messages. Code that several need stands in `shared/`.
+- No folder imports `mappings/` or `translators/`.
 """

@@ -1,4 +1,4 @@
-"""The turns and options of one dialect's request as another dialect says them, for translators that share a direction.
+"""Mappings from a request of one dialect to that of another, or to a part of it, for the translators.
 
-Only `translators/` imports from here. What a dialect demands or says by itself stands in `dialects/`.
+Only `translators/` imports from here. Rules, readers and writers that one dialect has by itself stand in `dialects/`.
 """

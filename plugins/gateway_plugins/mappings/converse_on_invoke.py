@@ -59,6 +59,6 @@ def guardrail_headers(config: Mapping[str, Any], target: Target, drop: Drop) -> 
         drop("/guardrailConfig/streamProcessingMode")
     at = "/guardrailConfig"
     names = {"guardrailidentifier": "guardrailIdentifier", "guardrailversion": "guardrailVersion", "trace": "trace"}
-    given = {name: text_at(config, member, at) for name, member in names.items()}
-    given["trace"] = given["trace"].upper()
-    return {_HEADER + name: value for name, value in given.items() if value}
+    texts = {name: text_at(config, member, at) for name, member in names.items()}
+    texts["trace"] = texts["trace"].upper()
+    return {_HEADER + name: value for name, value in texts.items() if value}

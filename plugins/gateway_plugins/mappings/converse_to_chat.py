@@ -71,58 +71,58 @@ class Mapper:
                 answer += "".join(part["text"] for part in self._parts([each]))
         conversation.assistant(answer, calls, message.at, reasoning=thinking)
 
-    def _thinking(self, given: Reasoning) -> str:
+    def _thinking(self, value: Reasoning) -> str:
         """Return the text of thinking that this model family made and reads again; other thinking is reported."""
-        own = not given.data and untagged(self.caps.family, given.signature) is not None
+        own = not value.data and untagged(self.caps.family, value.signature) is not None
         if not (own and self.caps.reasoning_content):
-            self.drop(given.at)
+            self.drop(value.at)
             return ""
-        return given.text
+        return value.text
 
     def _parts(self, blocks: Sequence[converse_values.Block]) -> list[Block]:
         return [part for each in blocks for part in _MAPPED[type(each)](self, each)]
 
-    def text(self, given: Text) -> list[Block]:
-        if given.citations:
-            self.drop(f"{given.at}/citations")
-        return [chat_demand.text(given.text)]
+    def text(self, value: Text) -> list[Block]:
+        if value.citations:
+            self.drop(f"{value.at}/citations")
+        return [chat_demand.text(value.text)]
 
-    def file(self, given: File) -> list[Block]:
-        return [chat_demand.media_part(given.media, self.caps, param(given.at))]
+    def file(self, value: File) -> list[Block]:
+        return [chat_demand.media_part(value.media, self.caps, param(value.at))]
 
-    def document(self, given: Document) -> list[Block]:
+    def document(self, value: Document) -> list[Block]:
         """Return a document behind its context."""
-        if given.citations:
-            self.drop(f"{given.at}/citations")
-        context = [chat_demand.text(given.context)] if given.context else []
-        if given.media is not None:
-            return [*context, chat_demand.media_part(given.media, self.caps, param(given.at))]
-        return [*context, chat_demand.text(frame_document("\n".join(given.texts), given.name))]
+        if value.citations:
+            self.drop(f"{value.at}/citations")
+        context = [chat_demand.text(value.context)] if value.context else []
+        if value.media is not None:
+            return [*context, chat_demand.media_part(value.media, self.caps, param(value.at))]
+        return [*context, chat_demand.text(frame_document("\n".join(value.texts), value.name))]
 
-    def search_result(self, given: converse_values.SearchResult) -> list[Block]:
-        if given.citations:
-            self.drop(f"{given.at}/citations")
-        return [chat_demand.text(given.plain)]
+    def search_result(self, value: converse_values.SearchResult) -> list[Block]:
+        if value.citations:
+            self.drop(f"{value.at}/citations")
+        return [chat_demand.text(value.plain)]
 
-    def json(self, given: converse_values.Json) -> list[Block]:
+    def json(self, value: converse_values.Json) -> list[Block]:
         _ = self
-        return [chat_demand.text(orjson.dumps(given.value).decode())]
+        return [chat_demand.text(orjson.dumps(value.value).decode())]
 
-    def cache_point(self, given: CachePoint) -> list[Block]:
-        self.drop(given.at)
+    def cache_point(self, value: CachePoint) -> list[Block]:
+        self.drop(value.at)
         return []
 
-    def tool_change(self, given: converse_values.ToolChange) -> list[Block]:
+    def tool_change(self, value: converse_values.ToolChange) -> list[Block]:
         """Collect a tool that the conversation removes or adds. Only the last change of a tool counts.
 
         A change of an MCP server's tool is reported.
         """
-        if given.server:
-            self.drop(given.at)
-        elif given.added:
-            self.removed.discard(given.name)
+        if value.server:
+            self.drop(value.at)
+        elif value.added:
+            self.removed.discard(value.name)
         else:
-            self.removed.add(given.name)
+            self.removed.add(value.name)
         return []
 
 

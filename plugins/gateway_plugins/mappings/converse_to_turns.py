@@ -49,18 +49,18 @@ class Mapper:
         ]
         return [block for block in system if not messages_demand.is_blank(block)], turns
 
-    def _content(self, given: Sequence[converse_values.Block], section: str) -> list[Block]:
+    def _content(self, parts: Sequence[converse_values.Block], section: str) -> list[Block]:
         blocks: list[Block] = []
-        for each in given:
-            if isinstance(each, CachePoint):
-                self.breakpoints.put(each.ttl, blocks, section, each.at)
+        for part in parts:
+            if isinstance(part, CachePoint):
+                self.breakpoints.put(part.ttl, blocks, section, part.at)
             else:
-                blocks += _MAPPED[type(each)](self, each)
+                blocks += _MAPPED[type(part)](self, part)
         return blocks
 
-    def text(self, given: Text) -> list[Block]:
-        block = messages_demand.text(given.text)
-        cited = [self._citation(citation, f"{given.at}/citations") for citation in given.citations]
+    def text(self, part: Text) -> list[Block]:
+        block = messages_demand.text(part.text)
+        cited = [self._citation(citation, f"{part.at}/citations") for citation in part.citations]
         if citations := [citation for citation in cited if citation]:
             block["citations"] = citations
         return [block]
@@ -72,73 +72,73 @@ class Mapper:
             return None
         return {name: value for name, value in citation_of(citation).items() if name != "file_id"}
 
-    def file(self, given: File) -> list[Block]:
-        return [messages_files.media_block(given.media, self.caps, param(given.at))]
+    def file(self, part: File) -> list[Block]:
+        return [messages_files.media_block(part.media, self.caps, param(part.at))]
 
-    def document(self, given: Document) -> list[Block]:
-        field = param(given.at)
-        if given.media is not None:
-            block = messages_files.media_block(given.media, self.caps, field)
+    def document(self, part: Document) -> list[Block]:
+        field = param(part.at)
+        if part.media is not None:
+            block = messages_files.media_block(part.media, self.caps, field)
         else:
-            block = messages_files.text_document(given.texts, given.name, self.caps, field, is_split=given.is_split)
-        if given.context:
-            block["context"] = given.context
-        return [self._citable(block, given)]
+            block = messages_files.text_document(part.texts, part.name, self.caps, field, is_split=part.is_split)
+        if part.context:
+            block["context"] = part.context
+        return [self._citable(block, part)]
 
-    def search_result(self, given: converse_values.SearchResult) -> list[Block]:
+    def search_result(self, part: converse_values.SearchResult) -> list[Block]:
         """Return a search result, or its text for a model that takes none."""
         if not self.caps.citations:
-            return [self._citable(messages_demand.text(given.plain), given)]
-        texts = [messages_demand.text(text) for text in given.texts if text.strip()]
-        block: Block = {"type": "search_result", "source": given.source, "title": given.title, "content": texts}
-        return [self._citable(block, given)]
+            return [self._citable(messages_demand.text(part.plain), part)]
+        texts = [messages_demand.text(text) for text in part.texts if text.strip()]
+        block: Block = {"type": "search_result", "source": part.source, "title": part.title, "content": texts}
+        return [self._citable(block, part)]
 
-    def _citable(self, block: Block, given: Document | converse_values.SearchResult) -> Block:
-        if given.citations and self.caps.citations:
+    def _citable(self, block: Block, part: Document | converse_values.SearchResult) -> Block:
+        if part.citations and self.caps.citations:
             block["citations"] = {"enabled": True}
-        elif given.citations:
-            self.drop(f"{given.at}/citations")
+        elif part.citations:
+            self.drop(f"{part.at}/citations")
         return block
 
-    def thinking(self, given: Reasoning) -> list[Block]:
+    def thinking(self, part: Reasoning) -> list[Block]:
         """Return thinking exactly as it came if this model family made it; any other is reported as dropped."""
-        carried = given.data or given.signature
-        accepts = self.caps.redacted_reasoning if given.data else self.caps.signed_reasoning
+        carried = part.data or part.signature
+        accepts = self.caps.redacted_reasoning if part.data else self.caps.signed_reasoning
         own = reasoning.untagged(self.caps.family, carried) if carried and accepts else None
         if not own:
-            self.drop(given.at)
+            self.drop(part.at)
             return []
-        if given.data:
+        if part.data:
             return [{"type": "redacted_thinking", "data": own}]
-        return [{"type": "thinking", "thinking": given.text, "signature": own}]
+        return [{"type": "thinking", "thinking": part.text, "signature": own}]
 
-    def call(self, given: Call) -> list[Block]:
-        return [{"type": "tool_use", "id": given.id, "name": self.names.alias(given.name), "input": given.input}]
+    def call(self, part: Call) -> list[Block]:
+        return [{"type": "tool_use", "id": part.id, "name": self.names.alias(part.name), "input": part.input}]
 
-    def result(self, given: Result) -> list[Block]:
-        mapped = [block for each in given.content for block in _MAPPED[type(each)](self, each)]
+    def result(self, part: Result) -> list[Block]:
+        mapped = [block for each in part.content for block in _MAPPED[type(each)](self, each)]
         content = [block for block in mapped if not messages_demand.is_blank(block)]
         block: Block = {
             "type": "tool_result",
-            "tool_use_id": given.id,
+            "tool_use_id": part.id,
             "content": content or [messages_demand.text(NO_OUTPUT)],
         }
-        if given.is_error:
+        if part.is_error:
             block["is_error"] = True
         return [block]
 
-    def json(self, given: converse_values.Json) -> list[Block]:
+    def json(self, part: converse_values.Json) -> list[Block]:
         _ = self
-        return [messages_demand.text(orjson.dumps(given.value).decode())]
+        return [messages_demand.text(orjson.dumps(part.value).decode())]
 
-    def tool_change(self, given: ToolChange) -> list[Block]:
-        if given.kind != "mcp_toolset_reference" and not given.name:
-            raise invalid(f"{param(given.at)}.tool.name must name the tool", f"{param(given.at)}.tool.name")
+    def tool_change(self, part: ToolChange) -> list[Block]:
+        if part.kind != "mcp_toolset_reference" and not part.name:
+            raise invalid(f"{param(part.at)}.tool.name must name the tool", f"{param(part.at)}.tool.name")
         self.changes_tools = True
-        name = given.name if given.server else self.names.alias(given.name)
-        members = {"type": given.kind, "name": name, "server_name": given.server}
+        name = part.name if part.server else self.names.alias(part.name)
+        members = {"type": part.kind, "name": name, "server_name": part.server}
         tool = {key: value for key, value in members.items() if value}
-        return [{"type": "tool_addition" if given.added else "tool_removal", "tool": tool}]
+        return [{"type": "tool_addition" if part.added else "tool_removal", "tool": tool}]
 
 
 _MAPPED: Final[dict[type, Callable[[Mapper, Any], list[Block]]]] = {

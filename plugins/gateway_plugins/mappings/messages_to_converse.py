@@ -19,7 +19,7 @@ from gateway_plugins.dialects.bedrock_converse.demand import (
     DocumentNames,
     is_blank,
     media_block,
-    with_points_placed,
+    place_cache_points,
 )
 from gateway_plugins.dialects.bedrock_converse.emit import citation_of
 from gateway_plugins.shared.fields import param
@@ -50,7 +50,7 @@ class Mapper:
         ]
         if not self.caps.system:
             return [], [Turn("user", system, "/system"), *turns]
-        return with_points_placed(system, self.drop), turns
+        return place_cache_points(system, self.drop), turns
 
     def _blocks(self, content: Iterable[messages_read.Block]) -> list[Block]:
         """Return the blocks, each with the cache point that the client put on it behind it."""

@@ -21,7 +21,7 @@ from gateway_plugins.dialects.bedrock_converse.demand import (
     is_blank,
     is_unsigned_loop,
     media_block,
-    with_points_placed,
+    place_cache_points,
 )
 from gateway_plugins.dialects.openai.values import Call, ConvertedRequest, Message, OpenAIRequest, Part
 from gateway_plugins.shared import settings
@@ -93,7 +93,7 @@ class _Conversion:
                 self._system += [block for block in blocks if not is_blank(block)]
             else:
                 self._turns.append(Turn("user", blocks, message.at))
-        self._system = with_points_placed(self._system, self._drop)
+        self._system = place_cache_points(self._system, self._drop)
 
     def _blocks(self, message: Message) -> list[Block]:
         """Return the content in the client's order, each part with the cache point that the client put on it."""

@@ -1,7 +1,8 @@
-"""Images, documents and sound that a client sends inside its request: data: URLs and base64, decoded and recognised.
+"""Images, documents and sound in a client's request: data: URLs and base64, decoded and recognised.
 
-What a file is gets decided by its first bytes where they tell, since declared types lie, and Bedrock and Anthropic
-refuse the lie (hermes#55429, QwenPaw#3313). Nothing here fetches a URL, and nothing knows how a dialect carries a file.
+A file's type is that of its first bytes if they identify one. Types that clients declare are often wrong, and Bedrock
+and Anthropic refuse those (hermes#55429, QwenPaw#3313). Nothing here fetches a URL, and nothing knows how a dialect
+carries a file.
 """
 
 from __future__ import annotations
@@ -54,12 +55,12 @@ _OTHER_NAMES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """One file, as bytes, with what it was recognised as."""
+    """One file as bytes, with its recognised type."""
 
     mime: str
     data: bytes
     name: str = ""
-    """The file's name as the client gave it."""
+    """The client's name for the file."""
 
     @property
     def format(self) -> str:
@@ -78,7 +79,7 @@ class Media:
 
 
 def image(url: str, param: str) -> Media:
-    """The image (or the PDF, which some clients send in an image's place) of a data: URL."""
+    """Return the image of a data: URL, or the PDF, which some clients send as an image."""
     declared, data = data_url(url, param)
     mime = sniff_type(data)
     if mime is None:
@@ -87,13 +88,16 @@ def image(url: str, param: str) -> Media:
 
 
 def document(text: str, name: str, param: str) -> Media:
-    """A file of a data: URL or of plain base64; the name's extension tells what neither bytes nor URL do."""
+    """Return a file of a data: URL or of plain base64.
+
+    The extension of its name decides on the type if neither its bytes nor the URL do.
+    """
     declared, data = data_url(text, param) if text[:5].lower() == "data:" else ("", decode_base64(text, param))
     return file(data, declared, name, param)
 
 
 def file(data: bytes, declared: str, name: str, param: str) -> Media:
-    """A document as bytes, with the type that is declared for it; "" for none."""
+    """Return a document of bytes. `declared` is the declared type, or ""."""
     if not data:
         raise invalid(f"{param}: the file is empty", param)
     extension = name.rpartition(".")[2].lower() if "." in name else ""
@@ -107,7 +111,7 @@ def file(data: bytes, declared: str, name: str, param: str) -> Media:
 
 
 def audio(text: str, format_: str, param: str) -> Media:
-    """Sound, as Chat's input_audio has it: base64 and a format."""
+    """Return the sound of Chat's input_audio: base64 and a format."""
     if format_ not in {"wav", "mp3"}:
         raise invalid(f'{param}: audio of format "{format_}" is not wav or mp3', param)
     data = decode_base64(text, param)
@@ -117,7 +121,10 @@ def audio(text: str, format_: str, param: str) -> Media:
 
 
 def data_url(url: str, param: str) -> tuple[str, bytes]:
-    """Type (in lower case, without parameters) and bytes of a data: URL (RFC 2397); any other is refused."""
+    """Return the type (in lower case, without parameters) and the bytes of a data: URL (RFC 2397).
+
+    Raises `Refused` for any other URL.
+    """
     if url[:5].lower() != "data:":
         raise invalid(f"{param}: only data: URLs are taken here; send the file itself as data:TYPE;base64,...", param)
     head, comma, body = url[5:].partition(",")
@@ -130,7 +137,7 @@ def data_url(url: str, param: str) -> tuple[str, bytes]:
 
 
 def decode_base64(text: str, param: str) -> bytes:
-    """Base64 in either alphabet, with or without padding and line breaks."""
+    """Return the bytes of base64 in either alphabet, with or without padding and line breaks."""
     plain = "".join(unquote_to_bytes(text).decode("latin-1").split()) if "%" in text else "".join(text.split())
     plain = plain.translate(_URLSAFE).rstrip("=")
     try:
@@ -143,7 +150,7 @@ _URLSAFE: Final = str.maketrans("-_", "+/")
 
 
 def sniff_type(data: bytes) -> str | None:
-    """The type that the first bytes tell; None if they tell none."""
+    """Return the type that the first bytes identify, or None."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "image/webp"
     return next((mime for magic, mime in _MAGIC if data.startswith(magic)), None)
@@ -151,5 +158,5 @@ def sniff_type(data: bytes) -> str | None:
 
 def _mime_of(declared: str) -> str:
     mime = _OTHER_NAMES.get(declared, declared)
-    # a declared image that is none by its bytes would be refused upstream with a worse message
+    # a declared image whose bytes are none would be refused upstream with a worse message
     return mime if mime in _FORMATS and not mime.startswith(("image/", "audio/")) and mime != "application/pdf" else ""

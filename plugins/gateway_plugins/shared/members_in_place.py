@@ -1,6 +1,6 @@
 """Members of a body that are changed in place, each decoded once, so that one change does not undo another.
 
-For envelopes, which hand a body on as it came but for a few members. Nothing here knows a dialect.
+Envelopes use it, which pass on a body unchanged except for a few members. Nothing here knows a dialect.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from gateway_plugins.shared.fields import member
 
 
 class EditedMembers:
-    """Decoded members by name, None for one that is missing. Raises `Refused` for one that is nested too deeply."""
+    """Decoded members by name. A missing member is None; one that is nested too deeply raises `Refused`."""
 
     def __init__(self, top: Members) -> None:
         self.top = top
@@ -27,11 +27,11 @@ class EditedMembers:
         return self._values[name]
 
     def raw(self, name: str) -> bytes:
-        """The bytes as they came, b"" for a missing member: whether something can stand in it is seen in them."""
+        """Return the bytes of the member as it came, or b"": a text that is not in them is not in the member."""
         return self.top.get(name, b"")
 
     def change(self, name: str) -> None:
-        """The decoded value was changed."""
+        """Record that the decoded value was changed."""
         self._changed[name] = None
 
     def put(self, name: str, value: Any) -> None:
@@ -39,6 +39,6 @@ class EditedMembers:
         self.change(name)
 
     def changes(self) -> dict[str, bytes | None]:
-        """For `Members.spliced`. An object or list that has nothing left in it goes."""
+        """Return the changed members for `Members.spliced`; an object or list that became empty is removed."""
         values = {name: self._values[name] for name in self._changed}
         return {name: orjson.dumps(value) if value not in ({}, []) else None for name, value in values.items()}

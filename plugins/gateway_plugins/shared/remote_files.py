@@ -1,8 +1,8 @@
-"""`steps` of the flags whose bodies name images and documents by URL: read, and put into the body themselves.
+"""Files that a body names by URL: fetched, and put into the body in place of the URL.
 
-Bedrock reads no URL, and a translated conversion carries the files alone; so they stand in the body before anything
-else looks at it. Only the members that named a URL change: all other bytes stay. What may be fetched, and how, is the
-gateway's (`gateway/fetch/`); what a conversion makes of a file is the conversion's.
+`steps` is a flag's hook of that name. Bedrock reads no URL, and a conversion carries files but no URLs, so the files
+are in the body before anything else reads it. Only members that name a URL change; all other bytes stay. The rules for
+fetching are the gateway's, the form of a file upstream is the conversion's.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from gateway_plugins.shared.fields import member, param
 from gateway_plugins.shared.media import Media
 
 MAX_BYTES: Final = 32 * 1024 * 1024
-"""Of one file: Anthropic's limit of a request with a PDF. The configuration's own is lower unless it says otherwise."""
+"""Most bytes of one file, because Anthropic refuses a larger request with a PDF. The configuration may set fewer."""
 
 Path = tuple[str | int, ...]
 Changes = Mapping[Path, bytes | None]
-"""Places in a body to the bytes of their new values; None takes a member out."""
+"""New values by their paths in a body; None removes a member."""
 
 _RAWS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _BEGINNING: Final = b'"http'
-"""Of every URL, as clients write them; looking for more costs a large body milliseconds."""
-_MARK: Final = re.compile(rb"\0(\d+)\0")
+"""Beginning of a URL as clients write it. A search for other forms costs milliseconds in a large body."""
+_PLACEHOLDER: Final = re.compile(rb"\0(\d+)\0")
 _MAX_TYPE: Final = 100
-"""Characters of a type; the longest that is known here has 71."""
+"""Most characters of a type; the longest that is known here has 71."""
 _IMAGES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 _PDF: Final = "application/pdf"
 _PAGES: Final = frozenset({"text/html", "application/xhtml+xml"})
@@ -43,30 +43,31 @@ _PAGES: Final = frozenset({"text/html", "application/xhtml+xml"})
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a URL stands, and what takes its place."""
+    """A URL in a body, and the function that replaces it with its file."""
 
     url: str
     at: Path
-    """Of the URL itself."""
-    filled: Callable[[Place, StepResponse], Changes]
+    """Path of the URL."""
+    fill: Callable[[Place, StepResponse], Changes]
 
     @property
     def field(self) -> str:
-        """Its name in errors: `messages[0].content[1].image_url.url`."""
+        """Name of the member in errors: `messages[0].content[1].image_url.url`."""
         return param("".join(f"/{step}" for step in self.at))
 
 
 def steps(
-    ask: ClientRequest, target: Target, drop: Drop
+    request: ClientRequest, target: Target, drop: Drop
 ) -> Generator[UpstreamRequest | Fetch, StepResponse, ClientRequest | StepResponse]:
-    """The ask with the files of its URLs in it. Raises `Refused` for one that is no file of a kind its place takes.
+    """Return the request with files in place of URLs, and yield the fetches that it needs.
 
-    Nothing is done where the provider speaks the client's dialect and reads URLs by itself (`caps.remote_media`).
+    Raises `Refused` for a file of a kind that its place does not take. A provider that speaks the client's dialect and
+    reads URLs itself (`caps.remote_media`) gets the request unchanged.
     """
     _ = drop
-    if ask.dialect == target.dialect and target.caps.remote_media:
-        return ask
-    places = list(_places(ask))
+    if request.dialect == target.dialect and target.caps.remote_media:
+        return request
+    places = list(_places(request))
     wanted = {place.url: Fetch(place.url, MAX_BYTES, place.field) for place in reversed(places)}
     order = [wanted[url] for url in dict.fromkeys(place.url for place in places)]
     files: dict[str, StepResponse] = {}
@@ -74,24 +75,27 @@ def steps(
         files[fetch.url] = yield replace(fetch, ahead=tuple(order[index + 1 :]))
     changes: dict[Path, bytes | None] = {}
     for place in places:
-        changes |= place.filled(place, files[place.url])
-    return replace(ask, top=_with(ask.top, changes)) if changes else ask
+        changes |= place.fill(place, files[place.url])
+    return replace(request, top=_with(request.top, changes)) if changes else request
 
 
 def _with(top: Members, changes: Changes) -> Members:
-    """The members with files in one of them, which are copied once: megabytes take milliseconds each time."""
+    """Return the members with files in one of them.
+
+    Files are copied once, because each copy of megabytes takes milliseconds.
+    """
     name = str(next(iter(changes))[0])
     files = [value for value in changes.values() if value is not None]
-    marks = iter(range(len(files)))
-    marked = {path[1:]: None if value is None else b"\0%d\0" % next(marks) for path, value in changes.items()}
+    numbers = iter(range(len(files)))
+    placed = {path[1:]: None if value is None else b"\0%d\0" % next(numbers) for path, value in changes.items()}
     # no JSON has a zero byte
-    pieces = _MARK.split(patch(top[name], marked))
+    pieces = _PLACEHOLDER.split(patch(top[name], placed))
     pieces[1::2] = [files[int(number)] for number in pieces[1::2]]
     return top.replaced(name, b"".join(pieces))
 
 
 def patch(body: bytes, changes: Changes) -> bytes:
-    """JSON with the values at some places replaced, added or taken out; all other bytes as they are."""
+    """Return JSON with the values at some paths replaced, added or removed; all other bytes stay."""
     if () in changes:
         return changes[()] or b"null"
     inner: dict[str | int, dict[Path, bytes | None]] = {}
@@ -106,13 +110,13 @@ def patch(body: bytes, changes: Changes) -> bytes:
     )
 
 
-def _places(ask: ClientRequest) -> Iterator[Place]:
-    """The places of a body that name a URL; a body that has none is not decoded."""
-    finder = _FINDERS.get(ask.dialect)
-    if finder is None or _BEGINNING not in ask.top.body:
+def _places(request: ClientRequest) -> Iterator[Place]:
+    """Yield the places of a body that name a URL; a body without a URL is not decoded."""
+    finder = _FINDERS.get(request.dialect)
+    if finder is None or _BEGINNING not in request.top.body:
         return
     name, find = finder
-    items = member(ask.top, name)
+    items = member(request.top, name)
     for index, item in enumerate(items if isinstance(items, list) else ()):
         if isinstance(item, dict):
             yield from find(item, (name, index))
@@ -129,7 +133,7 @@ def _each(blocks: Any, at: Path) -> Iterator[tuple[dict[str, Any], Path]]:
 
 
 def _in_chat(message: dict[str, Any], at: Path) -> Iterator[Place]:
-    """`image_url`, as an object or a bare string, and `file_data` that is a URL, as OpenRouter takes it."""
+    """Yield URLs in `image_url`, as an object or a string, and in `file_data`, as OpenRouter takes it."""
     for part, here in _each(message.get("content"), (*at, "content")):
         image = part.get("image_url")
         if _is_url(image):
@@ -143,7 +147,7 @@ def _in_chat(message: dict[str, Any], at: Path) -> Iterator[Place]:
 
 
 def _in_messages(message: dict[str, Any], at: Path) -> Iterator[Place]:
-    """Sources of images and documents, also those inside of tool results and of documents made of blocks."""
+    """Yield URLs of images and documents, also inside of tool results and of documents that are made of blocks."""
     for block, here in _each(message.get("content"), (*at, "content")):
         yield from _in_messages(block, here)
         source = block.get("source")
@@ -156,7 +160,7 @@ def _in_messages(message: dict[str, Any], at: Path) -> Iterator[Place]:
 
 
 def _in_responses(item: dict[str, Any], at: Path) -> Iterator[Place]:
-    """Parts of messages and of tools' outputs; an output may be one part rather than a list (a screenshot)."""
+    """Yield URLs in parts of messages and of tools' outputs. An output may be one part (a screenshot) or a list."""
     output = item.get("output")
     single = [(output, (*at, "output"))] if isinstance(output, dict) else []
     parts = [*_each(item.get("content"), (*at, "content")), *_each(output, (*at, "output")), *single]
@@ -176,16 +180,16 @@ _FINDERS: Final[Mapping[str, tuple[str, Callable[[dict[str, Any], Path], Iterato
 
 
 def _image(place: Place, reply: StepResponse, *, pdf: bool) -> Media:
-    """What the bytes are, whatever the host says of them."""
+    """Return an image of the type of its bytes, whatever type the host declares."""
     mime = media.sniff_type(reply.body)
     if mime not in _IMAGES and not (pdf and mime == _PDF):
-        found = mime or _declared(reply) or "file of no known type"
-        raise invalid(f"{place.field}: what the URL leads to ({found}) is no png, jpeg, gif or webp image", place.field)
+        kind = mime or _declared(reply) or "file of no known type"
+        raise invalid(f"{place.field}: what the URL leads to ({kind}) is no png, jpeg, gif or webp image", place.field)
     return Media(str(mime), reply.body)
 
 
 def _document(place: Place, reply: StepResponse) -> Media:
-    """A web page is refused: it is nearly always one that asks to log in, or says that there is no such file."""
+    """Return a document. Raises `Refused` for a web page, which nearly always asks to log in or says "not found"."""
     declared = _declared(reply)
     if declared in _PAGES and media.sniff_type(reply.body) is None:
         raise invalid(f"{place.field}: the URL leads to a web page ({declared}), not to a document", place.field)
@@ -193,12 +197,12 @@ def _document(place: Place, reply: StepResponse) -> Media:
 
 
 def _declared(reply: StepResponse) -> str:
-    """The type that the host says, which may say anything."""
+    """Return the type that the host declares, cut to a length for errors."""
     return reply.headers.get("content-type", "").partition(";")[0].strip().lower()[:_MAX_TYPE]
 
 
 def _name(url: str) -> str:
-    """The last step of a URL's path, as the name of the file."""
+    """Return the last step of a URL's path as the file's name."""
     return unquote(urlsplit(url).path.rpartition("/")[2])
 
 
@@ -232,7 +236,7 @@ def _image_source(place: Place, reply: StepResponse) -> Changes:
 
 
 def _document_source(place: Place, reply: StepResponse) -> Changes:
-    """A PDF as it is; the API takes any other document as text alone."""
+    """Return the source of a document. The API takes a PDF as it is, and any other document only as text."""
     file = _document(place, reply)
     if file.mime == _PDF:
         return {place.at[:-1]: _base64(file)}
@@ -248,7 +252,7 @@ def _document_source(place: Place, reply: StepResponse) -> Changes:
 
 
 _SOURCES: Final = {"image": _image_source}
-"""Any other block with a source is a document."""
+"""Sources by the type of block; a block of another type is a document."""
 
 
 def _base64(file: Media) -> bytes:

@@ -193,7 +193,7 @@ def _restore_names(text: str, names: Names) -> str:
         value = orjson.loads(text)
     except orjson.JSONDecodeError:
         return text
-    return orjson.dumps(names.restored_input(value)).decode() if isinstance(value, dict) else text
+    return orjson.dumps(names.restore_input(value)).decode() if isinstance(value, dict) else text
 
 
 @dataclass(slots=True)

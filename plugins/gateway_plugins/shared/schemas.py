@@ -1,9 +1,10 @@
-"""JSON schemas that a model's grammar is held to: of an answer, and of a strict tool.
+"""JSON schemas that the provider enforces: that of an answer, and that of a strict tool.
 
-Anthropic and Bedrock keep to a part of JSON Schema and refuse the rest with a 400. Here a schema is brought into that
-part: every object is closed, and what is refused is taken out, reported, and told in the description, where the model
-still reads it. OpenAI's own part is another one (`openai_chat_options.fits_strict`). Sources: Anthropic's API reference
-(Structured outputs, JSON schema limitations) and its SDK's transform; litellm's list for Converse.
+Anthropic and Bedrock enforce a part of JSON Schema and refuse the rest with a 400. `restrict_schema` brings a schema
+into that part: every object is closed, and a keyword that is refused is removed, reported, and written into the
+description, where the model still reads it. OpenAI enforces another part (`is_strict_schema` in
+`dialects/openai_chat/options.py`). Sources: Anthropic's API reference (Structured outputs, JSON schema limitations) and
+its SDK's transform; litellm's list for Converse.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from gateway_plugins.shared.fields import escape_step
 
 Schema = dict[str, Any]
 
-_NOT_TAKEN: Final = frozenset({
+_REFUSED: Final = frozenset({
     "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength",
     "maxItems", "uniqueItems", "minProperties", "maxProperties",
 })  # fmt: skip
@@ -26,11 +27,11 @@ _LOOKAROUND: Final = ("(?=", "(?!", "(?<=", "(?<!")
 
 
 def restrict_schema(schema: Any, drop: Drop, at: str) -> Any:
-    """The schema as it is taken; `at` is its JSON pointer in the client's request."""
+    """Return the schema without refused keywords. `at` is its JSON pointer in the client's request."""
     if not isinstance(schema, dict):
         return schema
     made: Schema = {}
-    told = []
+    removed = []
     for name, value in schema.items():
         path = f"{at}/{escape_step(name)}"
         if name in _NAMED and isinstance(value, dict):
@@ -38,26 +39,26 @@ def restrict_schema(schema: Any, drop: Drop, at: str) -> Any:
                 key: restrict_schema(inner, drop, f"{path}/{escape_step(key)}") for key, inner in value.items()
             }
         elif name in _LISTS and isinstance(value, list):
-            # oneOf is refused; of choices that exclude each other anyOf says the same
+            # oneOf is refused; if its choices exclude each other, anyOf means the same
             inner = [restrict_schema(each, drop, f"{path}/{index}") for index, each in enumerate(value)]
             made["anyOf" if name == "oneOf" else name] = inner
         elif name == "items":
             made[name] = restrict_schema(value, drop, path)
         elif _is_refused(name, value):
-            told.append(f"{name}: {value}")
+            removed.append(f"{name}: {value}")
             drop(path)
         elif name != "$schema":
             made[name] = value
     if "object" in _types(made) or "properties" in made:
-        made["additionalProperties"] = False  # demanded of every object (future-agi#412)
-    if told:
+        made["additionalProperties"] = False  # required of every object (future-agi#412)
+    if removed:
         own = made.get("description")
-        made["description"] = " ".join([*([own] if isinstance(own, str) else []), f"({', '.join(told)})"])
+        made["description"] = " ".join([*([own] if isinstance(own, str) else []), f"({', '.join(removed)})"])
     return made
 
 
 def is_recursive(schema: Any) -> bool:
-    """A definition leads back to itself, which no grammar here can hold: such a schema can only be asked for."""
+    """Return whether a definition refers to itself, which no provider here enforces."""
     defined: dict[str, set[str]] = {"#": _references(schema)}
     for section in ("$defs", "definitions"):
         named = schema.get(section) if isinstance(schema, dict) else None
@@ -71,9 +72,9 @@ def is_recursive(schema: Any) -> bool:
 
 
 def _references(value: Any) -> set[str]:
-    """What a schema refers to, but for what stands in its own definitions."""
+    """Return the references of a schema, without those in its own definitions."""
     if isinstance(value, list):
-        return {found for each in value for found in _references(each)}
+        return {reference for each in value for reference in _references(each)}
     if not isinstance(value, dict):
         return set()
     own = {value["$ref"]} if isinstance(value.get("$ref"), str) else set()
@@ -84,9 +85,9 @@ def _references(value: Any) -> set[str]:
 def _is_refused(name: str, value: Any) -> bool:
     if name == "minItems":
         return value not in (0, 1)
-    if name == "additionalProperties":  # a schema for members of any name: a closed object has none
+    if name == "additionalProperties":  # a schema for members of any name, which a closed object does not have
         return isinstance(value, dict)
-    return name in _NOT_TAKEN or (name == "pattern" and any(mark in str(value) for mark in _LOOKAROUND))
+    return name in _REFUSED or (name == "pattern" and any(mark in str(value) for mark in _LOOKAROUND))
 
 
 def _types(schema: Schema) -> list[Any]:

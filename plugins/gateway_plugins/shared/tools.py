@@ -1,7 +1,7 @@
-"""Tools as no dialect's own: names and ids that providers take, their way back, and schemas with a plain root.
+"""Names, ids and input schemas of tools as providers accept them, and the client's own names in replies.
 
-Shared by the conversions that end in Messages and in Converse, whose rules for names, ids and roots are the same. How a
-tool, a call or a result looks in a dialect belongs to its `to_<dialect>.py`.
+The rules of Messages and of Converse are the same, and OpenAI accepts what those accept. The form of a tool, a call or
+a result belongs to its dialect.
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ from gateway_plugins.shared.fields import param
 Block = dict[str, Any]
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-"""What Messages and Converse take as a tool's name, and as an id."""
+"""A tool's name or id that Messages and Converse accept."""
 _PROPERTY: Final = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
-"""What Claude takes as the name of a property at a tool's root; MCP servers have $top and filter[id] (goose#1804)."""
+"""A name of a property at a schema's root that Claude accepts; MCP servers have $top and filter[id] (goose#1804)."""
 _ALPHANUMERIC: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 _COMBINED: Final = frozenset({"anyOf", "oneOf", "allOf", "$ref", "$schema"})
 _MAX_FOLDS: Final = 8
-"""Combinations and references inside each other at a schema's root; real ones have one or two."""
+"""Most combinations and references inside each other at a schema's root; real schemas have one or two."""
 
 
 class Names:
-    """Tool names as providers take them, and back again in replies (bifrost#3788: MCP names over 64 characters)."""
+    """Aliases for tool names that providers refuse (bifrost#3788: MCP names over 64 characters)."""
 
     def __init__(self) -> None:
-        self._given: dict[str, str] = {}
+        self._client_names: dict[str, str] = {}
         self._properties: dict[str, str] = {}
 
-    def alias(self, given: str) -> str:
-        return given if _NAME.fullmatch(given) else self._aliased(given, self._given)
+    def alias(self, client_name: str) -> str:
+        return client_name if _NAME.fullmatch(client_name) else self._new_alias(client_name, self._client_names)
 
     def restore(self, made: str) -> str:
-        return self._given.get(made, made)
+        return self._client_names.get(made, made)
 
     def plain_schema(self, schema: Block) -> Block:
-        """A tool's schema, an object at its root, whose properties there have names that Claude takes."""
+        """Return a tool's schema with aliases for the properties at its root whose names Claude refuses."""
         properties, required = schema.get("properties"), schema.get("required")
         if not isinstance(properties, dict) or all(map(_PROPERTY.fullmatch, properties)):
             return schema
@@ -50,46 +50,48 @@ class Names:
             made["required"] = [self._property(name) if isinstance(name, str) else name for name in required]
         return made
 
-    def plain_input(self, given: Block) -> Block:
-        """A call's input, by the names of `plain_schema`."""
-        return {self._property(name): value for name, value in given.items()}
+    def plain_input(self, value: Block) -> Block:
+        """Return a call's input with the names of `plain_schema`."""
+        return {self._property(name): inner for name, inner in value.items()}
 
     @property
     def renames_properties(self) -> bool:
         return bool(self._properties)
 
-    def restored_input(self, made: Block) -> Block:
+    def restore_input(self, made: Block) -> Block:
         return {self._properties.get(name, name): value for name, value in made.items()}
 
-    def _property(self, given: str) -> str:
-        return given if _PROPERTY.fullmatch(given) else self._aliased(given, self._properties)
+    def _property(self, client_name: str) -> str:
+        return client_name if _PROPERTY.fullmatch(client_name) else self._new_alias(client_name, self._properties)
 
-    def _aliased(self, given: str, known: dict[str, str]) -> str:
-        stem = re.sub(r"[^a-zA-Z0-9_-]+", "_", given)[:47]
-        made = f"{stem}_{blake2b(given.encode(), digest_size=8).hexdigest()}"
-        known[made] = given
+    def _new_alias(self, client_name: str, known: dict[str, str]) -> str:
+        stem = re.sub(r"[^a-zA-Z0-9_-]+", "_", client_name)[:47]
+        made = f"{stem}_{blake2b(client_name.encode(), digest_size=8).hexdigest()}"
+        known[made] = client_name
         return made
 
 
 def unused(name: str, taken: Collection[str]) -> str:
-    """The name for a tool of ours beside the client's own."""
+    """Return the name for a tool of the gateway's that no tool of the client has."""
     while name in taken:
         name += "_"
     return name
 
 
-def tool_id(given: str, length: int = 0) -> str:
-    """An id as the model takes it (fabro#707): any other becomes a hash, so that a call and its result stay a pair.
+def tool_id(client_id: str, length: int = 0) -> str:
+    """Return an id that the model accepts (fabro#707). Any other becomes a hash, the same for a call and its result.
 
-    `length` is that of models with short alphanumeric ids. Their first characters would not do: in other servers' ids
-    they are all the same (`tooluse_`).
+    `length` is that of models with short alphanumeric ids, else 0. An id is not cut to its first characters, because
+    those are the same in all ids of some servers (`tooluse_`).
     """
     if length:
-        if len(given) == length and given.isascii() and given.isalnum():
-            return given
-        number = int.from_bytes(blake2b(given.encode(), digest_size=16).digest())
+        if len(client_id) == length and client_id.isascii() and client_id.isalnum():
+            return client_id
+        number = int.from_bytes(blake2b(client_id.encode(), digest_size=16).digest())
         return "".join(_ALPHANUMERIC[number // 36**place % 36] for place in range(length))
-    return given if _NAME.fullmatch(given) else "call_" + blake2b(given.encode(), digest_size=12).hexdigest()
+    return (
+        client_id if _NAME.fullmatch(client_id) else "call_" + blake2b(client_id.encode(), digest_size=12).hexdigest()
+    )
 
 
 @dataclass(slots=True)
@@ -102,56 +104,56 @@ class ToolIds:
     length: int = 0
     _used: set[str] = field(default_factory=set)
     _open: dict[str, list[str]] = field(default_factory=dict)
-    """The client's id to those of its calls that wait for a result."""
+    """Ids of the calls that wait for a result, by the client's id."""
     _answered: dict[str, Block] = field(default_factory=dict)
-    """The client's id to the result that has come for it in this turn."""
+    """Results of this turn, by the client's id."""
 
     @property
     def waiting(self) -> bool:
-        """Calls of the assistant's last turn have no result yet."""
+        """True if calls of the assistant's last turn have no result yet."""
         return any(self._open.values())
 
     def assistant_turn(self) -> None:
-        """An assistant's turn begins: what comes after it answers its calls only."""
+        """Begin an assistant's turn. Later results answer its calls only."""
         self._open.clear()
         self._answered.clear()
 
-    def call(self, given: str) -> str:
-        made, count = tool_id(given, self.length), 1
+    def call(self, client_id: str) -> str:
+        made, count = tool_id(client_id, self.length), 1
         while made in self._used:
             count += 1
-            made = tool_id(f"{given}#{count}", self.length)
+            made = tool_id(f"{client_id}#{count}", self.length)
         self._used.add(made)
-        self._open.setdefault(given, []).append(made)
+        self._open.setdefault(client_id, []).append(made)
         return made
 
     def answer(self, result: Block, key: str, path: str) -> bool:
-        """Give a result, whose member `key` holds the client's id, the id of its call.
+        """Set a result's member `key`, which holds the client's id, to the id of its call.
 
-        False when another one has answered that call in this turn: it has taken over the content. Raises `Refused` for
-        a result without a call; `path` is the JSON pointer of the client's message.
+        Returns False if another result answered that call in this turn; that one gets the content too. Raises `Refused`
+        for a result without a call. `path` is the JSON pointer of the client's message.
         """
-        given = result[key]
-        if waiting := self._open.get(given):
+        client_id = result[key]
+        if waiting := self._open.get(client_id):
             result[key] = waiting.pop(0)
-            self._answered[given] = result
+            self._answered[client_id] = result
             return True
-        if (first := self._answered.get(given)) is None:
+        if (first := self._answered.get(client_id)) is None:
             name = f"{param(path)}.tool_call_id"
-            raise invalid(f'{name}: "{given}" answers no tool call of the assistant message before it', name)
+            raise invalid(f'{name}: "{client_id}" answers no tool call of the assistant message before it', name)
         first["content"] = [*first["content"], *result["content"]]
         return False
 
     def unanswered(self) -> list[str]:
-        """Ids of the calls that nothing has answered when the user's turn is over."""
+        """Return the ids of calls without a result at the end of the user's turn."""
         return [made for waiting in self._open.values() for made in waiting]
 
 
 def tool_schema(schema: Any, name: str, at: str) -> Block:
-    """A tool's input schema: an object at its root, without anyOf, oneOf, allOf or a reference there (pi#8279).
+    """Return a tool's input schema: an object at its root, without anyOf, oneOf, allOf or a reference there (pi#8279).
 
-    What such a root combines is folded into one object: too wide a schema still lets every right call through. `at` is
-    the schema's JSON pointer.
+    Schemas that such a root combines are folded into one object, which allows every call that the client's schema
+    allows. `at` is the schema's JSON pointer.
     """
     if schema is None:
         return {"type": "object", "properties": {}}
@@ -171,7 +173,7 @@ def tool_schema(schema: Any, name: str, at: str) -> Block:
 
 
 def _folded(schema: Mapping[str, Any], root: Mapping[str, Any], seen: set[int], depth: int = 0) -> Block:
-    """The schema without combinations at its root. What is met again adds nothing: references may lead in circles."""
+    """Return the schema without combinations at its root. One that is met again adds nothing, so circles end."""
     own = {key: value for key, value in schema.items() if key not in _COMBINED}
     if depth > _MAX_FOLDS or id(schema) in seen:
         return own
@@ -186,7 +188,7 @@ def _folded(schema: Mapping[str, Any], root: Mapping[str, Any], seen: set[int], 
 
 
 def _add(own: Block, inner: Block, *, demanded: bool) -> None:
-    """Fold a part of a combination into the object. One that is a choice demands nothing."""
+    """Fold a part of a combination into the object. A part that is a choice requires nothing."""
     properties, more = own.get("properties") or {}, inner.get("properties") or {}
     if isinstance(properties, dict) and isinstance(more, dict):
         own["properties"] = {**more, **properties}
@@ -205,7 +207,7 @@ def _objects(value: Any) -> list[Block]:
 def _referred(reference: Any, root: Mapping[str, Any]) -> Block | None:
     if not isinstance(reference, str) or not reference.startswith("#/"):
         return None
-    found: Any = root
+    value: Any = root
     for step in reference[2:].split("/"):
-        found = found.get(step) if isinstance(found, dict) else None
-    return found if isinstance(found, dict) else None
+        value = value.get(step) if isinstance(value, dict) else None
+    return value if isinstance(value, dict) else None

@@ -1,4 +1,4 @@
 """Anthropic's Messages API.
 
-Import a module by its name. What Bedrock adds to Claude stands in `dialects/bedrock/`.
+Import a module by its name. Code for Claude on Bedrock stands in `dialects/bedrock/`.
 """

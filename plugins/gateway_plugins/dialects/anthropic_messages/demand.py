@@ -1,8 +1,8 @@
-"""What the Messages dialect demands of every translator that ends in it: turn rules, tool results, cache marks.
+"""Rules of the Messages dialect for every conversion that ends in it: turns, tool results, cache breakpoints.
 
-A translator maps its client's messages to `Turn`s of Messages blocks, with the client's own tool ids; `arrange` makes
-of them what the API takes. Nothing here knows the client's dialect, and nothing here depends on a model but through
-its capabilities. Sources: Anthropic's API reference; the defects of peers named beside the rules.
+A conversion maps its client's messages to `Turn`s of Messages blocks, with the client's own tool ids; `arrange` makes
+them a list of messages that the API accepts. Nothing here knows the client's dialect, and nothing depends on a model
+but through its capabilities. Sources: Anthropic's API reference; the defects of peers named beside the rules.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from gateway_plugins.shared.turns import (
 )
 
 MAX_CACHE_BREAKPOINTS: Final = 4
-"""Cache breakpoints in one request."""
+"""Most cache breakpoints in one request, because the API refuses more."""
 _USUAL_TTL: Final = "5m"
 _THINKING: Final = ("thinking", "redacted_thinking")
 
@@ -35,20 +35,22 @@ def text(value: str) -> Block:
 
 
 def is_blank(block: Block) -> bool:
-    """A text block without a visible character, which the API refuses."""
+    """Return whether a block is a text without a visible character, which the API refuses."""
     return block.get("type") == "text" and not block["text"].strip()
 
 
 def arrange(turns: Iterable[Turn], caps: Caps, drop: Drop, *, prefill: bool) -> list[Block]:
-    """The `messages` member: roles alternate, the user begins, each tool call is answered in the very next turn.
+    """Return the `messages` member.
 
-    `prefill` says whether the last turn may be the assistant's (never while the model thinks).
+    - Roles alternate, and the user begins.
+    - Each tool call is answered in the very next turn.
+    - The assistant's turn may be the last only if `prefill` is true, which it is not while the model thinks.
     """
     runs = _runs(turns, drop)
     if not runs or runs[0][0] == "assistant":  # only Converse lets Claude's own turn be the first
         runs.insert(0, ("user", [Turn("user", [text(CONTINUE)], "/messages")]))
     if runs[-1][0] == "assistant" and (not prefill or _calls(runs[-1][1])):
-        # Claude 4.6 and later refuse to continue a turn (kortix#6489); in other dialects it never meant that anyway
+        # Claude 4.6 and later refuse to continue a turn (kortix#6489); other dialects never meant that
         runs.append(("user", [] if _calls(runs[-1][1]) else [Turn("user", [text(CONTINUE)], "/messages")]))
     ids = ToolIds()
     messages: list[Block] = []
@@ -60,7 +62,7 @@ def arrange(turns: Iterable[Turn], caps: Caps, drop: Drop, *, prefill: bool) -> 
 
 
 def is_unsigned_loop(messages: Sequence[Block]) -> bool:
-    """The last tools were called by a turn that does not begin with its thinking."""
+    """Return whether the last turn with tool calls does not begin with its thinking."""
     turns = [message for message in messages if message["role"] != "system"]
     if turns[-1]["role"] != "user" or turns[-1]["content"][0]["type"] != "tool_result":
         return False
@@ -68,14 +70,14 @@ def is_unsigned_loop(messages: Sequence[Block]) -> bool:
 
 
 def _runs(turns: Iterable[Turn], drop: Drop) -> list[tuple[str, list[Turn]]]:
-    """Turns of one side after the other, without what is blank; a system turn belongs to the user's side."""
-    kept = []
+    """Return the turns by alternating sides, without blank blocks. A system turn belongs to the user's side."""
+    filled = []
     for turn in turns:
         turn.blocks = [block for block in turn.blocks if not is_blank(block)]
         if turn.blocks:
-            kept.append(turn)
+            filled.append(turn)
     runs: list[tuple[str, list[Turn]]] = []
-    for whose, group in groupby(kept, side):
+    for whose, group in groupby(filled, side):
         run = list(group)
         if whose == "assistant" and _without_last_thinking(run, drop) == 0:
             continue
@@ -87,7 +89,7 @@ def _runs(turns: Iterable[Turn], drop: Drop) -> list[tuple[str, list[Turn]]]:
 
 
 def _without_last_thinking(run: list[Turn], drop: Drop) -> int:
-    """Take away thinking that nothing follows, which the API refuses; returns how many blocks are left."""
+    """Remove thinking that nothing follows, which the API refuses; return the number of turns that are left."""
     while run and run[-1].blocks[-1]["type"] in _THINKING:
         run[-1].blocks.pop()
         drop(f"{run[-1].path}/thinking_blocks")
@@ -101,7 +103,7 @@ def _calls(run: Sequence[Turn]) -> bool:
 
 
 def _strip_end(blocks: list[Block]) -> None:
-    """A turn to be continued may not end in white space."""
+    """Remove white space from the end of a turn that is to be continued, which the API refuses."""
     if blocks[-1]["type"] == "text":
         blocks[-1]["text"] = blocks[-1]["text"].rstrip()
 
@@ -116,7 +118,7 @@ def _assistant(run: Sequence[Turn], ids: ToolIds) -> Block:
 
 
 def _user(run: Sequence[Turn], ids: ToolIds, caps: Caps) -> list[Block]:
-    """One user turn, results first, and the system's message behind it where the model takes one there."""
+    """Return one user turn, results first, and the system message behind it if the model takes one there."""
     results: list[Block] = []
     content: list[Block] = []
     last = len(run) - native_at_end(run, mid_system=caps.mid_system, waiting=ids.waiting)
@@ -144,7 +146,7 @@ def _missing(made: str) -> Block:
 
 
 class CacheBreakpoints:
-    """Cache breakpoints on blocks: what the model takes of each, and no more than the API takes of all."""
+    """Cache breakpoints on blocks: those that the model takes, and no more than the API takes in one request."""
 
     def __init__(self, caps: Caps, drop: Drop) -> None:
         self._caps = caps
@@ -152,7 +154,7 @@ class CacheBreakpoints:
         self._marked: dict[str, list[tuple[Block, str]]] = {"tools": [], "system": [], "messages": []}
 
     def put(self, ttl: Ttl, blocks: Sequence[Block], section: str, path: str) -> None:
-        """Mark the last of the blocks that can carry a mark; thinking and blank text cannot."""
+        """Put a breakpoint on the last block that can carry one; thinking and blank text cannot."""
         if ttl is None:
             return
         able = [block for block in blocks if block.get("type") not in _THINKING and not is_blank(block)]
@@ -167,13 +169,14 @@ class CacheBreakpoints:
         made = {"type": "ephemeral", "ttl": ttl} if ttl else {"type": "ephemeral"}
         if (own := able[-1].setdefault("cache_control", made)) is made:
             self._marked[section].append((able[-1], path))
-        elif own != made:  # of two lifetimes the one counts that stands nearer to the block
+        elif own != made:  # of two lifetimes the one that stands nearer to the block counts
             self._drop(path)
 
     def limit(self) -> None:
-        """Of too many marks the earliest in the messages go: later ones cover what those covered.
+        """Remove breakpoints beyond the limit, the earliest in the messages first.
 
-        A longer lifetime must not come behind a shorter one.
+        A later breakpoint covers all that an earlier one covered. A longer lifetime must not come behind a shorter one,
+        so it is shortened.
         """
         excess = sum(map(len, self._marked.values())) - MAX_CACHE_BREAKPOINTS
         for section in ("messages", "system", "tools"):

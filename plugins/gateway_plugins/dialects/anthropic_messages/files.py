@@ -1,7 +1,7 @@
-"""Files in the words of a Messages request: images, PDFs, and texts as documents; all else is a 400.
+"""Writers of files for a Messages request: images, PDFs, and texts as documents; any other file is a 400.
 
-Source: Anthropic's API reference (Vision, PDF support, Citations). How clients send files, and what the bytes are, is
-in `shared/media.py` and the readers.
+Files are read in the readers of the dialects and recognised in `shared/media.py`. Source: Anthropic's API reference
+(Vision, PDF support, Citations).
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from gateway_plugins.shared.turns import Block
 
 _TEXTS: Final = frozenset({"txt", "md", "csv", "html"})
 _MAX_TITLE: Final = 500
-"""Characters of a document's title that the API takes."""
+"""Most characters in a document's title, because the API refuses more."""
 
 
 def media_block(media: Media, caps: Caps, field: str) -> Block:
-    """An image or a document; a 400 that names `field` where the model cannot see it."""
+    """Return an image or a document. Raises `Refused` with the name `field` if the model cannot read it."""
     if media.kind == "image" and caps.images:
         return {"type": "image", "source": _base64(media.mime, media.base64)}
     if media.kind != "document":
@@ -29,7 +29,7 @@ def media_block(media: Media, caps: Caps, field: str) -> Block:
 
 
 def text_document(texts: Sequence[str], name: str, caps: Caps, field: str, *, is_split: bool) -> Block:
-    """A document of text; `is_split` has its parts cited apart from each other."""
+    """Return a document of text. If `is_split` is true, its parts are cited apart from each other."""
     if not any(map(str.strip, texts)):
         raise invalid(f"{field}: the document is blank", field)
     if is_split:

@@ -1,9 +1,11 @@
-"""Readers of a Messages request's conversation: what the client said, checked and in plain values, for any conversion.
+"""Readers of a Messages request's conversation into plain values, for any conversion from it.
 
-Source: Anthropic's API reference (Messages) and its SDK's types. A value that cannot be read is a 400 that names its
-field; a member that no provider of another dialect has is reported, a block that only Anthropic's servers could have
-made is refused. What a provider can take belongs to the conversions; tools and parameters are in
-`read_options.py`.
+- A value that cannot be read is a 400 that names its field.
+- A member that no provider of another dialect has is reported.
+- A block that only Anthropic's servers can have made is a 400.
+
+Which values a provider takes belongs to the conversions; tools and parameters are in `read_options.py`. Sources:
+Anthropic's API reference (Messages) and its SDK's types.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """An image or a document. `texts` stand in the place of a document's bytes: parts that are cited apart."""
+    """An image or a document."""
 
     at: str
     media: Media | None
@@ -55,8 +57,9 @@ class File:
     title: str = ""
     context: str = ""
     texts: tuple[str, ...] = ()
+    """Parts of a document that are cited apart; () if the document is in `media`."""
     citations: bool = False
-    """The model is to cite it."""
+    """True if the model is to cite the document."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ class SearchResult:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A tool call of an earlier assistant turn; `input` is always an object."""
+    """A tool call of an earlier assistant turn."""
 
     at: str
     id: str
@@ -104,17 +107,17 @@ class Message:
 
 
 def system(top: Members, drop: Drop) -> list[Text]:
-    """The system prompt's texts, blank ones included."""
+    """Return the system prompt's texts, blank ones included."""
     blocks = _uncited(_blocks(member(top, "system"), "/system", drop, _SYSTEM), drop)
     return [block for block in blocks if isinstance(block, Text)]
 
 
 def messages(top: Members, drop: Drop) -> list[Message]:
-    """The conversation; every result in it answers a call of the assistant's turn before."""
+    """Return the conversation. Raises `Refused` for a result that answers no call of the assistant's turn before."""
     raws = member(top, "messages")
     if not isinstance(raws, list) or not raws:
         raise invalid('"messages" must be a list with at least one message', "messages")
-    found = []
+    conversation = []
     for index, raw in enumerate(raws):
         at = f"/messages/{index}"
         role = raw.get("role") if isinstance(raw, dict) else None
@@ -123,13 +126,13 @@ def messages(top: Members, drop: Drop) -> list[Message]:
             raise invalid(f'{field}: "{role}" is not one of {", ".join(_ROLES)}', field)
         inner_leftovers(raw, ("role", "content"), at, drop)
         blocks = _blocks(raw.get("content"), f"{at}/content", drop, _ALLOWED[role])
-        found.append(Message(role, at, tuple(blocks if role == "assistant" else _uncited(blocks, drop))))
-    _check_results(found)
-    return found
+        conversation.append(Message(role, at, tuple(blocks if role == "assistant" else _uncited(blocks, drop))))
+    _check_results(conversation)
+    return conversation
 
 
 def ttl_of(raw: Raw, at: str, drop: Drop) -> Ttl:
-    """`cache_control`. Its scope has no counterpart elsewhere."""
+    """Return the lifetime in `cache_control`. Its scope is reported, because no other dialect has one."""
     mark = raw.get("cache_control")
     if mark is None:
         return None
@@ -142,35 +145,35 @@ def ttl_of(raw: Raw, at: str, drop: Drop) -> Ttl:
 
 
 def _uncited(blocks: Iterable[Block], drop: Drop) -> list[Block]:
-    """Texts without citations, which only an answer of the model's has."""
-    kept: list[Block] = []
+    """Return the blocks without citations, which only an answer of the model has."""
+    uncited: list[Block] = []
     for block in blocks:
         if isinstance(block, Text) and block.citations:
             drop(f"{block.at}/citations")
-            kept.append(replace(block, citations=()))
+            uncited.append(replace(block, citations=()))
         else:
-            kept.append(block)
-    return kept
+            uncited.append(block)
+    return uncited
 
 
-def _check_results(found: list[Message]) -> None:
-    """A result without its call is refused here, in the client's own words for it."""
+def _check_results(conversation: list[Message]) -> None:
+    """Raise `Refused` for a result that answers no call of the assistant's turn before."""
     calls: set[str] = set()
     before = ""
-    for message in found:
+    for message in conversation:
         if message.role == "assistant":
             calls = calls if before == "assistant" else set()
             calls |= {block.id for block in message.content if isinstance(block, Call)}
         for block in message.content:
             if isinstance(block, Result) and block.call_id not in calls:
                 field = f"{param(block.at)}.tool_use_id"
-                says = f'{field}: no tool_use block of the assistant message before has the id "{block.call_id}"'
-                raise invalid(says, field)
+                error = f'{field}: no tool_use block of the assistant message before has the id "{block.call_id}"'
+                raise invalid(error, field)
         before = message.role
 
 
 def _blocks(content: Any, at: str, drop: Drop, allowed: Collection[str]) -> list[Block]:
-    """Content, a string or a list of blocks. `allowed` are the types that may stand here."""
+    """Return the content, a string or a list of blocks. `allowed` are the types that may stand here."""
     if content is None:
         return []
     if isinstance(content, str):
@@ -192,17 +195,17 @@ def _block(raw: Any, at: str, drop: Drop, allowed: Collection[str]) -> Block:
 
 def _text(raw: Raw, at: str, drop: Drop) -> Text:
     citations = []
-    for index, given in enumerate(list_of(raw.get("citations"), f"{at}/citations")):
-        if (citation := _citation(given)) is None:
+    for index, value in enumerate(list_of(raw.get("citations"), f"{at}/citations")):
+        if (citation := _citation(value)) is None:
             drop(f"{at}/citations/{index}")
         else:
             citations.append(citation)
     return Text(at, _string(raw, "text", at), ttl_of(raw, at, drop), tuple(citations))
 
 
-def _citation(given: Any) -> Citation | None:
-    """A citation of an earlier answer, as `emit.py` wrote it; None for what is none."""
-    raw = given if isinstance(given, dict) else {}
+def _citation(value: Any) -> Citation | None:
+    """Return a citation of an earlier answer, as `emit.py` writes it; None if it is malformed."""
+    raw = value if isinstance(value, dict) else {}
     if (location := _LOCATIONS.get(str(raw.get("type")))) is None:
         return None
     kind, *names = location
@@ -218,8 +221,8 @@ def _image(raw: Raw, at: str, drop: Drop) -> File:
     source, field = object_of(raw.get("source"), f"{at}/source"), f"{param(at)}.source"
     if source.get("type") != "base64":
         raise _not_here(source, field)
-    found = media.image(_data_url(source, f"{at}/source"), f"{field}.data")
-    return File(at, found, ttl_of(raw, at, drop))
+    file = media.image(_data_url(source, f"{at}/source"), f"{field}.data")
+    return File(at, file, ttl_of(raw, at, drop))
 
 
 def _data_url(source: Raw, at: str) -> str:
@@ -235,20 +238,20 @@ def _document(raw: Raw, at: str, drop: Drop) -> File:
     source, field = object_of(raw.get("source"), f"{at}/source"), f"{param(at)}.source"
     kind = source.get("type")
     title = text_of(raw.get("title"), f"{at}/title")
-    found: Media | None = None
+    file: Media | None = None
     texts: tuple[str, ...] = ()
     if kind == "base64":
-        found = media.document(_data_url(source, f"{at}/source"), title, f"{field}.data")
-        if found.kind != "document":
-            raise invalid(f"{field}.data: {found.mime} is no document; send it as a block of its own", f"{field}.data")
+        file = media.document(_data_url(source, f"{at}/source"), title, f"{field}.data")
+        if file.kind != "document":
+            raise invalid(f"{field}.data: {file.mime} is no document; send it as a block of its own", f"{field}.data")
     elif kind == "text":
-        found = Media("text/plain", _visible(source.get("data"), f"{at}/source/data").encode(), title)
+        file = Media("text/plain", _visible(source.get("data"), f"{at}/source/data").encode(), title)
     elif kind == "content":
         texts = _texts(source.get("content"), f"{at}/source/content", drop)
     else:
         raise _not_here(source, field)
     context = text_of(raw.get("context"), f"{at}/context")
-    return File(at, found, ttl_of(raw, at, drop), title, context, texts, _is_cited(raw, at))
+    return File(at, file, ttl_of(raw, at, drop), title, context, texts, _is_cited(raw, at))
 
 
 def _visible(value: Any, at: str) -> str:
@@ -259,15 +262,15 @@ def _visible(value: Any, at: str) -> str:
 
 
 def _texts(content: Any, at: str, drop: Drop) -> tuple[str, ...]:
-    """Of a document or a search result that is made of texts."""
+    """Return the texts of a document or of a search result."""
     blocks = _uncited(_blocks(content, at, drop, ("text",)), drop)
     for block in blocks:
-        if isinstance(block, Text) and block.ttl is not None:  # the whole can be marked, not a part
+        if isinstance(block, Text) and block.ttl is not None:  # only the whole can carry a breakpoint
             drop(f"{block.at}/cache_control")
-    found = tuple(block.text for block in blocks if isinstance(block, Text) and block.text.strip())
-    if not found:
+    texts = tuple(block.text for block in blocks if isinstance(block, Text) and block.text.strip())
+    if not texts:
         raise invalid(f"{param(at)} must hold text that can be seen", param(at))
-    return found
+    return texts
 
 
 def _is_cited(raw: Raw, at: str) -> bool:
@@ -295,25 +298,25 @@ def _redacted(raw: Raw, at: str, drop: Drop) -> Reasoning:
 def _call(raw: Raw, at: str, drop: Drop) -> Call:
     if object_of(raw.get("caller"), f"{at}/caller").get("type") not in (None, "direct"):
         drop(f"{at}/caller")
-    called = arguments(raw.get("input"))
-    return Call(at, _string(raw, "id", at), _string(raw, "name", at), called, ttl_of(raw, at, drop))
+    input_ = arguments(raw.get("input"))
+    return Call(at, _string(raw, "id", at), _string(raw, "name", at), input_, ttl_of(raw, at, drop))
 
 
 def _result(raw: Raw, at: str, drop: Drop) -> Result:
     content = raw.get("content")
     blocks = _uncited(_blocks(content, f"{at}/content", drop, _IN_RESULTS), drop)
-    kept = tuple(block for block in blocks if isinstance(block, (Text, File, SearchResult)))
+    carried = tuple(block for block in blocks if isinstance(block, (Text, File, SearchResult)))
     is_error = flag_of(raw.get("is_error"), f"{at}/is_error")
-    return Result(at, _string(raw, "tool_use_id", at), kept, is_error is True, ttl_of(raw, at, drop))
+    return Result(at, _string(raw, "tool_use_id", at), carried, is_error is True, ttl_of(raw, at, drop))
 
 
 def _reference(raw: Raw, at: str, drop: Drop) -> Text:
-    """A tool that a search found. All tools are there from the beginning elsewhere, so that its name says enough."""
+    """Return a tool that a search found, as its name: other dialects offer all tools from the beginning."""
     return Text(at, f"Found the tool {_string(raw, 'tool_name', at)}.", ttl_of(raw, at, drop))
 
 
 def _string(raw: Raw, name: str, at: str) -> str:
-    """A member that must be there, as a string."""
+    """Return a member that must be a string."""
     value = raw.get(name)
     if not isinstance(value, str):
         raise invalid(f"{param(at)}.{name} must be a string", f"{param(at)}.{name}")
@@ -327,9 +330,9 @@ _ALLOWED: Final[Mapping[str, tuple[str, ...]]] = {
     "assistant": ("text", "thinking", "redacted_thinking", "tool_use"),
     "system": _SYSTEM,
 }
-"""Types of blocks by role; of others only Anthropic's own servers know what they mean."""
+"""Types of blocks by role. Only Anthropic's own servers know the others."""
 _READERS: Final[Mapping[str, tuple[Callable[[Raw, str, Drop], Block], tuple[str, ...]]]] = {
-    # type: (reader, members that it knows)
+    # type: (reader, members that the reader knows)
     "text": (_text, ("text", "cache_control", "citations")),
     "image": (_image, ("source", "cache_control")),
     "document": (_document, ("source", "cache_control", "title", "context", "citations")),

@@ -1,8 +1,8 @@
-"""What Converse demands of every translator that ends in it: turn rules, tool results, files, cache points.
+"""Rules of Converse for every conversion that ends in it: turns, tool results, files, cache points.
 
-A translator maps its client's messages to `Turn`s of Converse blocks, with the client's own tool ids; `arrange` makes
-of them what Bedrock takes. Nothing here knows the client's dialect, and nothing depends on a model but through its
-capabilities. Tools and parameters are in `tools.py` and `options.py`. Sources: botocore's service
+A conversion maps its client's messages to `Turn`s of Converse blocks, with the client's own tool ids; `arrange` makes
+them a list of messages that Bedrock accepts. Nothing here knows the client's dialect, and nothing depends on a model
+but through its capabilities. Tools and parameters are in `tools.py` and `options.py`. Sources: botocore's service
 model; recorded traffic; the defects of peers named beside the rules.
 """
 
@@ -32,24 +32,24 @@ from gateway_plugins.shared.turns import (
 )
 
 FILLER: Final = "."
-"""A turn that only the rules demand; recorded traffic shows that models take it and go on as if it were not there."""
+"""Text of a turn that only the rules require. Recorded traffic shows that models ignore it."""
 ATTACHED: Final = "(attached)"
-"""The text that a turn with a document must have beside it (archestra#4220)."""
+"""Text of a turn that has a document and no text, which is refused (archestra#4220)."""
 
 _NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9\-()\[\] ]+")
 _EXTENSION: Final = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}$")
-"""Of a file's name. A title may have dots too, and must not end at its last one: "Dr. Who", "Release 1.2"."""
+"""A file name's extension. A title may have dots too, and is kept whole: "Dr. Who", "Release 1.2"."""
 _MAX_NAME: Final = 190
-"""Characters of a document's name, below Bedrock's 200, so that a number fits behind it."""
+"""Most characters in a document's name: fewer than Bedrock's 200, so that a number fits behind it."""
 
 
 def is_blank(block: Block) -> bool:
-    """A text without a visible character, which Bedrock refuses (hermes#63983)."""
+    """Return whether a block is a text without a visible character, which Bedrock refuses (hermes#63983)."""
     return "text" in block and not block["text"].strip()
 
 
 def media_block(media: Media, names: DocumentNames, caps: Caps, param: str) -> Block:
-    """An image, document or audio block; a 400 where the model cannot see it."""
+    """Return an image, document or audio block. Raises `Refused` if the model cannot read it."""
     offered = {"image": caps.images, "document": caps.documents, "audio": True}
     if not offered[media.kind]:
         raise invalid(f"{param}: this model takes no {media.kind}s", param)
@@ -77,9 +77,11 @@ class DocumentNames:
 
 
 def arrange(turns: Iterable[Turn], caps: Caps, drop: Drop, *, prefill: bool) -> list[Block]:
-    """The `messages` member: roles alternate, each tool call is answered in the very next turn, by the user.
+    """Return the `messages` member.
 
-    `prefill` says whether the last turn may be the assistant's, to be continued.
+    - Roles alternate.
+    - Each tool call is answered in the very next turn, by the user.
+    - The assistant's turn may be the last, to be continued, only if `prefill` is true.
     """
     runs = _runs(turns, drop)
     if not runs or (runs[0][0] == "assistant" and not caps.leading_assistant):
@@ -94,32 +96,32 @@ def arrange(turns: Iterable[Turn], caps: Caps, drop: Drop, *, prefill: bool) -> 
     for role, run in runs:
         messages += [_assistant(run, ids)] if role == "assistant" else _user(run, ids, caps)
     for message in messages:
-        message["content"] = with_points_placed(message["content"], drop)
+        message["content"] = place_cache_points(message["content"], drop)
     if messages[-1]["role"] == "assistant":
         _strip_end(messages[-1]["content"])
     return messages
 
 
 def _runs(turns: Iterable[Turn], drop: Drop) -> list[tuple[str, list[Turn]]]:
-    """Turns of one side after the other, without what is blank; a system turn belongs to the user's side."""
-    kept = []
+    """Return the turns by alternating sides, without blank blocks. A system turn belongs to the user's side."""
+    filled = []
     for turn in turns:
         turn.blocks = [block for block in turn.blocks if not is_blank(block)]
         if turn.role == "assistant":
             _drop_last_thinking(turn, drop)
         if any("cachePoint" not in block for block in turn.blocks):
-            kept.append(turn)
+            filled.append(turn)
         else:
-            turn.blocks = with_points_placed(turn.blocks, drop)
-    return [(whose, list(run)) for whose, run in groupby(kept, side)]
+            turn.blocks = place_cache_points(turn.blocks, drop)
+    return [(whose, list(run)) for whose, run in groupby(filled, side)]
 
 
 def _drop_last_thinking(turn: Turn, drop: Drop) -> None:
-    """Thinking that nothing follows is refused."""
-    said = [
+    """Remove thinking that nothing follows, which Bedrock refuses."""
+    answers = [
         index for index, block in enumerate(turn.blocks) if not ("reasoningContent" in block or "cachePoint" in block)
     ]
-    tail = turn.blocks[said[-1] + 1 if said else 0 :]
+    tail = turn.blocks[answers[-1] + 1 if answers else 0 :]
     if any("reasoningContent" in block for block in tail):
         turn.blocks = turn.blocks[: len(turn.blocks) - len(tail)]
         drop(f"{turn.path}/thinking_blocks")
@@ -130,7 +132,7 @@ def _calls(run: Sequence[Turn]) -> bool:
 
 
 def _strip_end(content: list[Block]) -> None:
-    """A turn to be continued may not end in white space."""
+    """Remove white space from the end of a turn that is to be continued, which Bedrock refuses."""
     if "text" in content[-1]:
         content[-1]["text"] = content[-1]["text"].rstrip()
 
@@ -145,7 +147,7 @@ def _assistant(run: Sequence[Turn], ids: ToolIds) -> Block:
 
 
 def _user(run: Sequence[Turn], ids: ToolIds, caps: Caps) -> list[Block]:
-    """The user's turn, all results of the calls before it first (camel#3954); then what may not stand beside them."""
+    """Return the user's turn, results first (camel#3954), and further turns if it must be split."""
     results: list[Block] = []
     others: list[Block] = []
     last = len(run) - native_at_end(run, mid_system=caps.mid_system, waiting=ids.waiting)
@@ -177,7 +179,7 @@ def _missing(made: str) -> Block:
 
 
 def _suited(result: Block, caps: Caps) -> list[Block]:
-    """Make a result what the model takes; returns the files that it takes only beside the result."""
+    """Change a result to a form that the model takes; return the files that it takes only beside the result."""
     content = [block for block in result["content"] if not is_blank(block)]
     beside: list[Block] = []
     if not caps.tool_result_images:
@@ -203,10 +205,10 @@ def _as_json(block: Block) -> Block:
 
 
 def _split(results: list[Block], others: list[Block], caps: Caps) -> list[Block]:
-    """One user turn, or two with the assistant's between them.
+    """Return one user turn, or two with an assistant's turn between them.
 
-    Which blocks stand beside a result differs by family (pydantic-ai#6081, langchain-aws#141); documents never do on
-    Claude.
+    The blocks that may stand beside a result differ by family (pydantic-ai#6081, langchain-aws#141). On Claude,
+    documents never may.
     """
     others = _with_text(others)
     apart = caps.tool_result_alone or any("document" in block for block in others)
@@ -232,7 +234,7 @@ class CachePoint(Block):
 
 
 class CacheBreakpoints:
-    """Cache points: what the model takes of each, and no more than Bedrock takes of all."""
+    """Cache points: those that the model takes, and no more than Bedrock takes in one request."""
 
     MAX: Final = 4
 
@@ -241,7 +243,10 @@ class CacheBreakpoints:
         self._drop = drop
 
     def mark(self, blocks: list[Block], ttl: str | None, at: str, *, tool: bool = False) -> None:
-        """Put a point behind the blocks if the client marked them; `at` is the pointer of what carries the mark."""
+        """Put a cache point behind the blocks if the client put a breakpoint there.
+
+        `at` is the JSON pointer of the value with the client's breakpoint.
+        """
         path = f"{at}/cache_control"
         if ttl is None:
             return
@@ -253,20 +258,21 @@ class CacheBreakpoints:
         blocks.append(CachePoint(ttl if self._caps.cache_ttl else "", path))
 
     def mark_last(self, turns: Sequence[Turn], ttl: str | None) -> None:
-        """A mark on the whole prompt is one on its last block, if the client has not marked that itself."""
+        """Put a cache point behind the whole prompt, unless the client put one behind its last block."""
         blocks = next((turn.blocks for turn in reversed(turns) if turn.blocks), [])
         if not (blocks and isinstance(blocks[-1], CachePoint)):
             self.mark(blocks, ttl, "")
 
     def limit(self, tools: list[Block], system: list[Block], messages: list[Block]) -> None:
-        """Take out what is too much, the earliest in the messages first: later points cover what those covered.
+        """Remove cache points beyond the limit, the earliest in the messages first.
 
-        A longer lifetime must not come behind a shorter one.
+        A later point covers all that an earlier one covered. A longer lifetime must not come behind a shorter one, so
+        it is shortened.
         """
         contents = [message["content"] for message in messages]
-        where = [*((content, block) for content in contents for block in content if isinstance(block, CachePoint))]
-        where += [(part, block) for part in (system, tools) for block in part if isinstance(block, CachePoint)]
-        for content, point in where[: max(0, len(where) - self.MAX)]:
+        points = [*((content, block) for content in contents for block in content if isinstance(block, CachePoint))]
+        points += [(part, block) for part in (system, tools) for block in part if isinstance(block, CachePoint)]
+        for content, point in points[: max(0, len(points) - self.MAX)]:
             content[:] = [block for block in content if block is not point]
             self._drop(point.path)
         shortest = False
@@ -277,8 +283,11 @@ class CacheBreakpoints:
             shortest = shortest or point["cachePoint"].get("ttl") != "1h"
 
 
-def with_points_placed(content: list[Block], drop: Drop) -> list[Block]:
-    """Points moved before the blocks that none may follow (opencode#17300), or dropped where nothing is before them."""
+def place_cache_points(content: list[Block], drop: Drop) -> list[Block]:
+    """Return the blocks with each cache point before the blocks that no point may follow (opencode#17300).
+
+    A point with nothing before it is reported as dropped.
+    """
     placed: list[Block] = []
     for block in content:
         if not isinstance(block, CachePoint):
@@ -299,9 +308,9 @@ def _takes_no_point(block: Block) -> bool:
 
 
 def is_unsigned_loop(turns: Sequence[Turn]) -> bool:
-    """The last assistant turn calls tools and does not begin with thinking: with a budget, that is refused.
+    """Return whether the last assistant turn calls tools and does not begin with its thinking.
 
-    It happens when a client does not send its thinking back (RooCode#11238).
+    A model with a budget refuses that. It happens if a client does not send thinking back (RooCode#11238).
     """
     first: list[Block] = []
     calls = False

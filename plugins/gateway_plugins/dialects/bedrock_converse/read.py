@@ -76,15 +76,15 @@ def _without_servers(blocks: list[Block], servers: set[str], drop: Drop) -> list
 
     `servers` collects the ids of such calls.
     """
-    kept = []
+    carried = []
     for block in blocks:
         if isinstance(block, Call) and block.is_servers:
             servers.add(block.id)
         if isinstance(block, Call | Result) and block.id in servers:
             drop(block.at)
         else:
-            kept.append(block)
-    return kept
+            carried.append(block)
+    return carried
 
 
 def _placed(blocks: list[Block], role: str) -> list[Block]:
@@ -97,11 +97,11 @@ def _placed(blocks: list[Block], role: str) -> list[Block]:
 
 def union(value: Any, at: str, known: Collection[str]) -> tuple[str, Any]:
     """Return the name and value of the one member that a union sets."""
-    given = {name: inner for name, inner in value.items() if inner is not None} if isinstance(value, dict) else {}
-    if len(given) != 1 or not given.keys() <= set(known):
-        others = f", not {', '.join(given)}" if given else ""
+    members = {name: inner for name, inner in value.items() if inner is not None} if isinstance(value, dict) else {}
+    if len(members) != 1 or not members.keys() <= set(known):
+        others = f", not {', '.join(members)}" if members else ""
         raise invalid(f"{param(at)} must have exactly one of {', '.join(known)}{others}", param(at))
-    return next(iter(given.items()))
+    return next(iter(members.items()))
 
 
 def cache_point(value: Any, at: str, drop: Drop) -> CachePoint:
@@ -267,11 +267,11 @@ def _number(value: Any, at: str) -> int:
 def _call(value: Any, at: str, drop: Drop) -> Call:
     at = f"{at}/toolUse"
     inner = struct(value, at, ("toolUseId", "name", "input", "type"), drop)
-    given = inner.get("input")
-    if given is not None and not isinstance(given, dict):
+    input_ = inner.get("input")
+    if input_ is not None and not isinstance(input_, dict):
         raise invalid(f"{param(at)}.input must be an object", f"{param(at)}.input")
     tool_id, name = text_at(inner, "toolUseId", at, needed=True), text_at(inner, "name", at, needed=True)
-    return Call(at, tool_id, name, arguments(given), inner.get("type") == "server_tool_use")
+    return Call(at, tool_id, name, arguments(input_), inner.get("type") == "server_tool_use")
 
 
 def _result(value: Any, at: str, drop: Drop) -> Result:

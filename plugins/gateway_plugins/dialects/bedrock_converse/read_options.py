@@ -143,15 +143,15 @@ def _sampling(config: Mapping[str, Any], extra: Mapping[str, Any]) -> tuple[dict
     inner = extra.get("inferenceConfig")
     nova = inner.get("topK") if isinstance(inner, dict) else None
     at = {**_SAMPLING, "top_k": f"{EXTRAS}/top_k" if nova is None else f"{EXTRAS}/inferenceConfig/topK"}
-    given = {
+    values = {
         "temperature": config.get("temperature"),
         "top_p": config.get("topP"),
         "top_k": extra.get("top_k") if nova is None else nova,
     }
-    for name, value in given.items():
+    for name, value in values.items():
         if value is not None and (type(value) not in (int, float) or not 0 <= value <= _MAXIMUM[name]):
             raise invalid(f"{param(at[name])} must be a number from 0 to {_MAXIMUM[name]}", param(at[name]))
-    return {name: value for name, value in given.items() if value is not None}, at
+    return {name: value for name, value in values.items() if value is not None}, at
 
 
 def _thinking(top: Members, extra: Mapping[str, Any], drop: Drop) -> ThinkingRequest:

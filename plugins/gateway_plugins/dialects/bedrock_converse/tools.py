@@ -22,7 +22,7 @@ _LISTS: Final = frozenset({"anyOf", "oneOf", "allOf", "prefixItems"})
 _SINGLE: Final = frozenset(
     {"items", "additionalProperties", "not", "contains", "if", "then", "else", "propertyNames", "unevaluatedProperties"}
 )
-"""With `_MAPS` and `_LISTS`, the keywords whose values are schemas. A property may have the name of a keyword."""
+"""Keywords whose value is one schema; those of `_MAPS` and `_LISTS` hold several. A property may have such a name."""
 
 
 def build_tools(

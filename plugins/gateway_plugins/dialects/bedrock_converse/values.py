@@ -1,7 +1,7 @@
-"""What a Converse request's messages hold, in plain values: for the conversions from it.
+"""Plain values of the messages in a Converse request, for the conversions from it.
 
-`read.py` reads them, each with its JSON pointer in the client's body; what becomes of them at a
-provider belongs to `converse_to_*.py`. Nothing here reads or decides. Source: botocore's service model (ContentBlock).
+`read.py` reads them, each with its JSON pointer in the client's body. `mappings/converse_to_*.py` map them to the
+dialects of providers. Nothing here reads a request or decides on one. Source: botocore's service model (ContentBlock).
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ class SearchResult:
 
     @property
     def plain(self) -> str:
-        """As text, for models that know no search results."""
+        """The search result as text, for models that take none."""
         return "\n".join([f"{self.title} ({self.source})", *self.texts])
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A tool call of an earlier turn. `is_servers`: a tool that the provider ran itself."""
+    """A tool call of an earlier turn. `is_servers` is true for a tool that the provider ran itself."""
 
     at: str
     id: str
@@ -73,7 +73,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a tool answered: texts, files, documents, search results."""
+    """A tool's result: texts, files, documents, search results."""
 
     at: str
     id: str
@@ -97,7 +97,7 @@ class CachePoint:
 
 @dataclass(frozen=True, slots=True)
 class ToolChange:
-    """From here on a tool is offered, or is not any more. `server` is that of an MCP tool."""
+    """Change after which a tool is offered, or is not offered any more. `server` is that of an MCP tool."""
 
     at: str
     added: bool

@@ -1,4 +1,4 @@
-"""What OpenAI's Chat Completions and Responses have in common.
+"""Values, readers and errors that OpenAI's Chat Completions and Responses have in common.
 
-What only one of the two has stands in `dialects/openai_chat/` or `dialects/openai_responses/`.
+Code of one of the two alone stands in `dialects/openai_chat/` or `dialects/openai_responses/`.
 """

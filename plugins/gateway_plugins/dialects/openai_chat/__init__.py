@@ -1,4 +1,4 @@
 """OpenAI's Chat Completions.
 
-Import a module by its name. What the Responses API shares stands in `dialects/openai/`.
+Import a module by its name. Code that the Responses API shares stands in `dialects/openai/`.
 """

@@ -1,8 +1,8 @@
-"""What Chat Completions demands of every translator that ends in it: an answer to each call, parts by role, files.
+"""Rules of Chat Completions for every conversion that ends in it: a result for each call, parts by role, files.
 
-A translator tells a `Conversation` what its client said, in order and with the client's own tool ids; it becomes the
-`messages` that OpenAI and its many compatible servers take. Tools and parameters are in `options.py`.
-Nothing here knows the client's dialect, and nothing depends on a model but through its capabilities. Source: OpenAI's
+A conversion adds its client's messages to a `Conversation`, in order and with the client's own tool ids. The
+conversation becomes the `messages` that OpenAI and compatible servers accept. Tools and parameters are in `options.py`.
+Nothing here knows the client's dialect, and nothing depends on a model but through its capabilities. Sources: OpenAI's
 API reference (Chat); the defects of peers named beside the rules.
 """
 
@@ -21,17 +21,17 @@ from gateway_plugins.shared.tools import ToolIds, tool_id
 from gateway_plugins.shared.turns import CONTINUE, NO_OUTPUT, NO_RESULT, Block, frame_document
 
 Call = tuple[str, str, dict[str, Any]]
-"""Of a tool: the client's id, the name (as `tools.Names` gives it), the input."""
+"""A tool call: the client's id, the name (as `tools.Names` gives it), the input."""
 
 BETWEEN: Final = "."
-"""The assistant's word between a tool's result and the user's, for models that take nothing beside results."""
+"""Text of an assistant's turn between results and the user's turn, for models that take nothing beside results."""
 ATTACHED: Final = "(the files of this result follow in the next message)"
 _FILES_OF: Final = "The files of the tool result {}:"
 _FAILED: Final = "Error: "
-"""Begins a result that is an error, which Chat has no member for."""
+"""Beginning of a result that is an error, which Chat has no member for."""
 
 _ID: Final = re.compile(r"[a-zA-Z0-9_-]{1,40}")
-"""Ids of calls; OpenAI refuses longer ones."""
+"""An id of a call. OpenAI refuses a longer one."""
 _TEXTS: Final = frozenset({"txt", "md", "csv", "html"})
 
 
@@ -40,14 +40,14 @@ def text(value: str) -> Block:
 
 
 def is_blank(part: Block) -> bool:
-    """A text without a visible character, which says nothing and which some servers refuse."""
+    """Return whether a part is a text without a visible character, which some servers refuse."""
     return part.get("type") == "text" and not part["text"].strip()
 
 
 def media_part(media: Media, caps: Caps, field: str) -> Block:
-    """A file as a part of a user message; a 400 that names `field` where the model cannot see it.
+    """Return a file as a part of a user message. Raises `Refused` with the name `field` if the model cannot read it.
 
-    A text document goes as text, which every server reads; a PDF and its like as OpenAI's `file`.
+    A text document becomes text, which every server reads. Any other document becomes OpenAI's `file`.
     """
     offered = {"image": caps.images, "document": caps.documents, "audio": True}
     if not offered[media.kind]:
@@ -71,13 +71,13 @@ def document_text(media: Media, field: str) -> Block:
 
 
 def _filename(media: Media) -> str:
-    """With the extension by which OpenAI tells a file's type."""
+    """Return the file's name with the extension from which OpenAI takes the file's type."""
     name = media.name.strip() or "document"
     return name if name.lower().endswith(f".{media.format}") else f"{name}.{media.format}"
 
 
 class Conversation:
-    """The `messages` member, told in the client's order."""
+    """The `messages` member. Messages are added in the client's order."""
 
     def __init__(self, caps: Caps, drop: Drop) -> None:
         self._caps = caps
@@ -86,16 +86,16 @@ class Conversation:
         self._messages: list[Block] = []
         self._results: list[Block] = []
         self._others: list[Block] = []
-        """What the user's side said since the assistant's last turn; results go first."""
+        """Messages of the user's side since the assistant's last turn, without results, which go first."""
 
     def system(self, value: str) -> None:
-        """System text, where it stands in the conversation."""
+        """Add system text in its place in the conversation."""
         if value.strip():
             role = "system" if self._caps.system else "user"
             self._others.append({"role": role, "content": value})
 
     def hint(self, value: str) -> None:
-        """What we ask of the model ourselves, beside the system text that begins the conversation; "" for nothing."""
+        """Add an instruction of the gateway to the system text that begins the conversation; "" adds nothing."""
         if not value:
             return
         self._flush()
@@ -106,16 +106,16 @@ class Conversation:
             self._messages.insert(0, {"role": "system" if self._caps.system else "user", "content": value})
 
     def user(self, parts: Sequence[Block], at: str) -> None:
-        """Chat parts of a user message; `at` is the JSON pointer of the client's."""
+        """Add a user message of Chat parts. `at` is the JSON pointer of the client's message."""
         _ = at
-        kept = [part for part in parts if not is_blank(part)]
-        if kept:
-            self._others.append({"role": "user", "content": _content(kept)})
+        visible = [part for part in parts if not is_blank(part)]
+        if visible:
+            self._others.append({"role": "user", "content": _content(visible)})
 
     def assistant(self, value: str, calls: Sequence[Call], at: str, reasoning: str = "", refusal: str = "") -> None:
-        """A turn of the assistant. Two in a row become one, since the answers to their calls come behind both.
+        """Add a turn of the assistant. Two in a row become one, because the results of their calls come behind both.
 
-        `reasoning` is thinking as text; it goes back to the few models that read it, and is reported for all others.
+        `reasoning` is thinking as text. It goes back to the few models that read it; for others it is reported.
         """
         if reasoning and not self._caps.reasoning_content:
             self._drop(f"{at}/reasoning")
@@ -123,12 +123,12 @@ class Conversation:
         if not (value.strip() or calls or refusal.strip()):
             return
         message = self._assistant_message()
-        for name, piece in (("content", value), ("refusal", refusal), ("reasoning_content", reasoning)):
+        for member, piece in (("content", value), ("refusal", refusal), ("reasoning_content", reasoning)):
             if piece.strip():
-                message[name] = f"{message[name]}\n\n{piece}" if message.get(name) else piece
-        for given, called, arguments in calls:
-            function = {"name": called, "arguments": orjson.dumps(arguments).decode()}
-            made = self._ids.call(_short(given or f"{at}#{called}"))
+                message[member] = f"{message[member]}\n\n{piece}" if message.get(member) else piece
+        for client_id, name, arguments in calls:
+            function = {"name": name, "arguments": orjson.dumps(arguments).decode()}
+            made = self._ids.call(_short(client_id or f"{at}#{name}"))
             message.setdefault("tool_calls", []).append({"id": made, "type": "function", "function": function})
 
     def _assistant_message(self) -> Block:
@@ -139,16 +139,16 @@ class Conversation:
         return self._messages[-1]
 
     def result(self, call_id: str, parts: Sequence[Block], at: str, *, is_error: bool = False) -> None:
-        """A tool's result, in Chat parts. Raises `Refused` where no call of the turn before has this id."""
+        """Add a tool's result of Chat parts. Raises `Refused` if no call of the turn before has this id."""
         content = [part for part in parts if not is_blank(part)]
-        if is_error and not _says_so(content):
+        if is_error and not _names_error(content):
             content = _failed(content)
         made: Block = {"role": "tool", "tool_call_id": _short(call_id), "content": content}
         if self._ids.answer(made, "tool_call_id", at):
             self._results.append(made)
 
     def messages(self) -> list[Block]:
-        """What was told. A conversation that ends with calls gets their results, and one of no turns a user's."""
+        """Return the messages. Calls at the end get results, and a conversation without turns gets a user's turn."""
         self._flush()
         trailing = self._messages and self._messages[-1]["role"] == "assistant" and not self._caps.prefill
         if trailing or all(message["role"] == "system" for message in self._messages):
@@ -156,7 +156,7 @@ class Conversation:
         return self._messages
 
     def _flush(self) -> None:
-        """The user's side: each call answered once and directly behind it, then the files, then all else."""
+        """Add the user's side: one result for each call, then the files of results, then the other messages."""
         files: list[Block] = []
         results = [*self._results, *map(_missing, self._ids.unanswered())]
         for result in results:
@@ -170,24 +170,24 @@ class Conversation:
         self._ids.assistant_turn()
 
 
-def _short(given: str) -> str:
-    """The client's id, or another one that stands for it wherever it is used."""
-    return given if _ID.fullmatch(given) else tool_id(f"{given}\n")
+def _short(client_id: str) -> str:
+    """Return the client's id, or an id that replaces it in every place if OpenAI refuses the client's."""
+    return client_id if _ID.fullmatch(client_id) else tool_id(f"{client_id}\n")
 
 
 def _failed(content: list[Block]) -> list[Block]:
-    """The content with the error said in its first text."""
-    said = [*(part["text"] for part in content if part["type"] == "text"), NO_OUTPUT]
-    return [text(_FAILED + said[0]), *(part for part in content if part.get("text") != said[0])]
+    """Return the content with the mark of an error before its first text."""
+    texts = [*(part["text"] for part in content if part["type"] == "text"), NO_OUTPUT]
+    return [text(_FAILED + texts[0]), *(part for part in content if part.get("text") != texts[0])]
 
 
-def _says_so(content: Sequence[Block]) -> bool:
+def _names_error(content: Sequence[Block]) -> bool:
     first = content[0] if content else {}
     return "error" in str(first.get("text", ""))[:80].lower()
 
 
 def _content(parts: list[Block]) -> str | list[Block]:
-    """One text as a string, which servers take that know no parts."""
+    """Return the parts; one text as a string, which servers without parts take too."""
     return str(parts[0]["text"]) if len(parts) == 1 and parts[0]["type"] == "text" else parts
 
 
@@ -196,7 +196,7 @@ def _missing(made: str) -> Block:
 
 
 def _texts_only(result: Block) -> list[Block]:
-    """Make a result's content a string, all that a tool's message takes; returns the files for a user's message."""
+    """Change a result's content to a string, which a tool's message needs; return its files as user parts."""
     files = [part for part in result["content"] if part["type"] != "text"]
     texts = [part["text"] for part in result["content"] if part["type"] == "text"]
     result["content"] = "\n".join([*texts, *([ATTACHED] if files else [])]) or NO_OUTPUT

@@ -1,8 +1,10 @@
-"""Reader of a Chat Completions request's messages: what the client said, as `openai_values.Message`s.
+"""Readers of a Chat Completions request's messages into `dialects/openai/values.py`.
 
-Source: OpenAI's API reference (Chat); the extensions `cache_control` as opencode and `thinking_blocks` as LiteLLM
-sends them. A value that cannot be read is a 400 that names its field. Tools and parameters are in
-`read_options.py`; what a provider can take, and what becomes of a value there, belongs to the conversions.
+- A value that cannot be read is a 400 that names its field.
+- Two extensions are read: `cache_control` as opencode sends it, and `thinking_blocks` as LiteLLM sends them.
+
+Tools and parameters are in `read_options.py`; the values that a provider takes belong to the conversions. Source:
+OpenAI's API reference (Chat).
 """
 
 from __future__ import annotations
@@ -36,23 +38,23 @@ _CARRIED: Final[Mapping[str, frozenset[str]]] = {
     "tool": _COMMON | {"tool_call_id", "name"},  # the call names it already
 }
 _UNSIGNED: Final = frozenset({"reasoning_content", "reasoning"})
-"""Thinking as text alone, which no provider takes back; beside `thinking_blocks` it repeats them."""
+"""Members with thinking as text alone, which no provider takes back. Beside `thinking_blocks` they repeat those."""
 
 
 def messages(top: Members, drop: Drop) -> list[Message]:
-    """The conversation. Legacy function calls are read as tool calls."""
+    """Return the conversation. Legacy function calls are read as tool calls."""
     raws = member(top, "messages")
     if not isinstance(raws, list) or not raws:
         raise invalid('"messages" must be a list with at least one message', "messages")
-    found = []
+    conversation = []
     legacy: dict[str, str] = {}
     for index, raw in enumerate(raws):
         at = f"/messages/{index}"
         role = str(raw.get("role")) if isinstance(raw, dict) else ""
         if role not in _ROLES:
             raise invalid(f'{param(at)}.role: "{role}" is not one of {", ".join(_ROLES)}', f"{param(at)}.role")
-        found.append(_message(_ROLES[role], _modern(raw, index, legacy), at, drop))
-    return found
+        conversation.append(_message(_ROLES[role], _modern(raw, index, legacy), at, drop))
+    return conversation
 
 
 def _message(role: str, raw: dict[str, Any], at: str, drop: Drop) -> Message:
@@ -68,15 +70,18 @@ def _message(role: str, raw: dict[str, Any], at: str, drop: Drop) -> Message:
     if role == "assistant":
         content = [*_thinking(raw, at), *content]
         refusal = Part(f"{at}/refusal", text_of(raw.get("refusal"), f"{at}/refusal"))
-        said = {part.text for part in content if isinstance(part, Part)}
-        if refusal.text and refusal.text not in said:  # it may stand in the content too
+        texts = {part.text for part in content if isinstance(part, Part)}
+        if refusal.text and refusal.text not in texts:  # it may stand in the content too
             content.append(refusal)
         content += _calls(raw, at)
     return Message(role, at, content, ttl)
 
 
 def _modern(raw: dict[str, Any], index: int, legacy: dict[str, str]) -> dict[str, Any]:
-    """`function_call` as a tool call with an id of our own; `role: function` as the result of the last of that name."""
+    """Return a message with `function_call` as a tool call, and with role `function` as a tool's result.
+
+    A call gets an id of the gateway's. A result answers the last call of its name.
+    """
     call = raw.get("function_call")
     if isinstance(call, dict) and not raw.get("tool_calls"):
         tool_id = legacy[str(call.get("name"))] = f"call_{index}"
@@ -89,7 +94,7 @@ def _modern(raw: dict[str, Any], index: int, legacy: dict[str, str]) -> dict[str
 
 
 def cache_ttl(raw: dict[str, Any], at: str) -> Ttl:
-    """Anthropic's `cache_control`, which opencode sends on messages, parts and tools."""
+    """Return the lifetime in Anthropic's `cache_control`, which opencode sends on messages, parts and tools."""
     mark = raw.get("cache_control")
     if mark is None:
         return None
@@ -101,7 +106,7 @@ def cache_ttl(raw: dict[str, Any], at: str) -> Ttl:
 
 
 def _parts(content: Any, at: str, drop: Drop) -> list[Part]:
-    """Content as parts, blank texts included."""
+    """Return the content as parts, blank texts included."""
     if content is None:
         return []
     if isinstance(content, str):
@@ -156,7 +161,7 @@ _FILES: Final = {"image_url": _image, "file": _file, "input_audio": _audio}
 
 
 def _thinking(raw: dict[str, Any], message: str) -> Iterator[Reasoning]:
-    """The `thinking_blocks` that an earlier reply brought; entries without signature and data are yielded empty."""
+    """Yield the `thinking_blocks` of an earlier reply; one without signature and data has neither."""
     for index, block in enumerate(list_of(raw.get("thinking_blocks"), f"{message}/thinking_blocks")):
         at = f"{message}/thinking_blocks/{index}"
         inner = block if isinstance(block, dict) else {}
@@ -168,20 +173,20 @@ def _thinking(raw: dict[str, Any], message: str) -> Iterator[Reasoning]:
 
 
 def _calls(raw: dict[str, Any], message: str) -> Iterator[Call]:
-    """The tool calls of an assistant message."""
+    """Yield the tool calls of an assistant message."""
     for index, call in enumerate(list_of(raw.get("tool_calls"), f"{message}/tool_calls")):
         at = f"{message}/tool_calls/{index}"
         function = call.get("function") if isinstance(call, dict) else None
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
             raise invalid(f"{param(at)} must be a call of a function, with its name", param(at))
-        called = arguments(function.get("arguments"))
-        yield Call(at, str(call.get("id") or ""), function["name"], called, cache_ttl(call, at))
+        input_ = arguments(function.get("arguments"))
+        yield Call(at, str(call.get("id") or ""), function["name"], input_, cache_ttl(call, at))
 
 
 def _tool_call_id(raw: dict[str, Any], at: str) -> str:
-    """Whose result a tool message is."""
-    found = raw.get("tool_call_id")
-    if not isinstance(found, str) or not found:
+    """Return the id of the call that a tool's message answers."""
+    call_id = raw.get("tool_call_id")
+    if not isinstance(call_id, str) or not call_id:
         field = f"{param(at)}.tool_call_id"
         raise invalid(f"{field} must name the tool call that this answers", field)
-    return found
+    return call_id

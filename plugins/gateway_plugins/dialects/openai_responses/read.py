@@ -1,9 +1,10 @@
-"""Reader of a Responses request's `instructions` and `input`: what the client said, as `openai_values.Message`s.
+"""Readers of a Responses request's `instructions` and `input` into `dialects/openai/values.py`.
 
-Source: OpenAI's API reference (Responses, create) and the openai SDK's types of input items; what Codex sends is in
-recorded requests of it. The items of one turn of the assistant, such as reasoning, text and calls, become one message.
-A value that cannot be read is a 400 that names its field. Tools are in `read_tools.py`, parameters in
-`read_options.py`.
+- The items of one turn of the assistant, such as reasoning, text and calls, become one message.
+- A value that cannot be read is a 400 that names its field.
+
+Tools are in `read_tools.py`, parameters in `read_options.py`. Sources: OpenAI's API reference (Responses, create), the
+openai SDK's types of input items, and recorded requests of Codex.
 """
 
 from __future__ import annotations
@@ -28,22 +29,22 @@ _ROLES: Final = {"system": "system", "developer": "system", "user": "user", "ass
 _TEXTS: Final = frozenset({"input_text", "output_text", "text", "refusal"})
 _ITEM: Final = frozenset({"type", "id", "status"})
 _DROPPED: Final = frozenset({"web_search_call", "tool_search_call", "tool_search_output"})
-"""Items that only tell what OpenAI's server did; what came of it stands in the messages behind them."""
+"""Items about an action of OpenAI's server; its outcome stands in the messages behind them."""
 _ADDED: Final = frozenset({"additional_tools", "tool_search_output"})
 """Items with tools in them, which `read_tools.py` reads."""
 
 
 def messages(top: Members, drop: Drop) -> list[Message]:
-    """The conversation. Each result stands behind the turn that called, wherever the client put it."""
+    """Return the conversation. Each result stands directly behind the turn with its call."""
     reader = _Items(drop)
     if instructions := text_of(member(top, "instructions"), "/instructions"):
         reader.add(Message("system", "/instructions", [Part("/instructions", instructions)]))
-    given = member(top, "input")
-    if isinstance(given, str):
-        return [*reader.found, Message("user", "/input", [Part("/input", given)])]
-    if not isinstance(given, list):
+    items = member(top, "input")
+    if isinstance(items, str):
+        return [*reader.conversation, Message("user", "/input", [Part("/input", items)])]
+    if not isinstance(items, list):
         raise invalid("input must be a string or a list of items", "input")
-    for index, raw in enumerate(given):
+    for index, raw in enumerate(items):
         reader.read(raw, f"/input/{index}")
     return reader.messages()
 
@@ -53,9 +54,9 @@ class _Items:
     """Items on their way to messages."""
 
     drop: Drop
-    found: list[Message] = field(default_factory=list)
+    conversation: list[Message] = field(default_factory=list)
     _turn: list[Part | Call | Reasoning] = field(default_factory=list)
-    """Content of the assistant's turn that is open."""
+    """Content of the assistant's turn that has not ended."""
     _results: dict[str, list[Message]] = field(default_factory=dict)
     """Call id to the results of its turn."""
     _groups: dict[int, list[Message]] = field(default_factory=dict)
@@ -79,27 +80,27 @@ class _Items:
 
     def add(self, message: Message) -> None:
         self._close()
-        self.found.append(message)
+        self.conversation.append(message)
 
     def messages(self) -> list[Message]:
         self._close()
         placed = []
-        for index, message in enumerate(self.found):
+        for index, message in enumerate(self.conversation):
             placed += [message, *self._groups.get(index, ())]
         return placed
 
     def _close(self) -> None:
-        """End the assistant's turn. Thinking that nothing follows is taken back by nobody."""
+        """End the assistant's turn. Thinking that nothing follows is reported, because no provider takes it back."""
         turn, self._turn = self._turn, []
         while turn and isinstance(turn[-1], Reasoning):
             self.drop(turn.pop().at)
         if not turn:
             return
         results: list[Message] = []
-        self._groups[len(self.found)] = results
+        self._groups[len(self.conversation)] = results
         self._results |= {part.id: results for part in turn if isinstance(part, Call)}
         first = turn[0].at.split("/")
-        self.found.append(Message("assistant", "/".join(first[:3]), turn))
+        self.conversation.append(Message("assistant", "/".join(first[:3]), turn))
 
     def message(self, raw: dict[str, Any], at: str) -> None:
         role = raw.get("role")
@@ -116,7 +117,7 @@ class _Items:
             self.add(Message(_ROLES[role], at, parts))
 
     def reasoning(self, raw: dict[str, Any], at: str) -> None:
-        """Ours are opened; those of another server are of no use to any provider that this conversion leads to."""
+        """Read thinking that this gateway encoded; that of another server is reported, because no provider takes it."""
         inner_leftovers(raw, _ITEM | {"summary", "content", "encrypted_content"}, at, self.drop)
         blocks = responses_reasoning.unpacked(text_of(raw.get("encrypted_content"), f"{at}/encrypted_content"))
         if blocks is None:
@@ -135,21 +136,20 @@ class _Items:
 
     def local_shell_call(self, raw: dict[str, Any], at: str) -> None:
         action = object_of(raw.get("action"), f"{at}/action")
-        given = {name: value for name, value in action.items() if name != "type" and value is not None}
-        self._call({**raw, "name": LOCAL_SHELL}, at, arguments(given))
+        input_ = {name: value for name, value in action.items() if name != "type" and value is not None}
+        self._call({**raw, "name": LOCAL_SHELL}, at, arguments(input_))
         self._shells[text_of(raw.get("id"), f"{at}/id")] = _required(raw, "call_id", at)
 
-    def _call(self, raw: dict[str, Any], at: str, given: dict[str, Any]) -> None:
+    def _call(self, raw: dict[str, Any], at: str, input_: dict[str, Any]) -> None:
         name = flat(text_of(raw.get("namespace"), f"{at}/namespace"), _required(raw, "name", at))
-        self._turn.append(Call(at, _required(raw, "call_id", at), name, given))
+        self._turn.append(Call(at, _required(raw, "call_id", at), name, input_))
 
     def output(self, raw: dict[str, Any], at: str) -> None:
         inner_leftovers(raw, _ITEM | {"call_id", "output", "name", "namespace"}, at, self.drop)
         self._result(_required(raw, "call_id", at), raw, at)
 
     def local_shell_output(self, raw: dict[str, Any], at: str) -> None:
-        given = raw.get("call_id") or raw.get("id")
-        call_id = text_of(given, f"{at}/id")
+        call_id = text_of(raw.get("call_id") or raw.get("id"), f"{at}/id")
         self._result(self._shells.get(call_id, call_id), raw, at)
 
     def _result(self, call_id: str, raw: dict[str, Any], at: str) -> None:
@@ -162,8 +162,8 @@ class _Items:
 
     def refuse_reference(self, raw: dict[str, Any], at: str) -> None:
         _ = raw
-        said = 'no items are stored here; send the item itself, not its id, as clients do under "store": false'
-        raise invalid(f"{param(at)}: {said}", param(at))
+        message = 'no items are stored here; send the item itself, not its id, as clients do under "store": false'
+        raise invalid(f"{param(at)}: {message}", param(at))
 
 
 _KINDS: Final[Mapping[str, Callable[[_Items, dict[str, Any], str], None]]] = {
@@ -188,7 +188,7 @@ def _required(raw: Mapping[str, Any], name: str, at: str) -> str:
 
 
 def _parts(content: Any, at: str, drop: Drop) -> list[Part]:
-    """Content as parts, blank texts included."""
+    """Return the content as parts, blank texts included."""
     if isinstance(content, str):
         return [Part(at, content)]
     return [_part(raw, f"{at}/{index}", drop) for index, raw in enumerate(list_of(content, at))]

@@ -58,9 +58,10 @@ def _output(top: Members, names: Names, caps: Caps, drop: Drop) -> FormattedOutp
 
 def _parameters(top: Members, caps: Caps, drop: Drop) -> Block:
     requested = messages_read_options.parameters(top, caps, drop)
-    decided = settings.decide(requested, caps, chat_options.RULES, drop)
+    planned = settings.plan(requested, caps, chat_options.RULES, drop)
     if messages_read_options.answer_effort(top, requested.thinking, caps, drop):  # as Chat's it would make Claude think
         drop("/output_config/effort")
+    decided = settings.decide(requested, caps, chat_options.RULES, drop, planned=planned)
     tier = messages_read_options.service_tier(top)
     body = chat_options.parameters(decided, caps, drop, stops_at=requested.stops_at)
     return body | ({"service_tier": tier} if tier else {})

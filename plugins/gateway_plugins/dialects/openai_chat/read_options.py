@@ -56,8 +56,8 @@ def read_request(top: Members, drop: Drop) -> OpenAIRequest:
     return OpenAIRequest(
         messages=messages(top, drop),
         tools=_offered_tools(top),
-        format=_format(top),
         parameters=_parameters(top),
+        format=_format(top),
         tier=openai_read.service_tier(top),
         ttl=cache_ttl({"cache_control": member(top, "cache_control")}, ""),
         guardrail=read_guardrail(top, drop),

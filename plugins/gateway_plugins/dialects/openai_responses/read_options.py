@@ -60,7 +60,6 @@ def read_request(top: Members, drop: Drop) -> tuple[OpenAIRequest, Origins]:
     request = OpenAIRequest(
         messages=messages(top, drop),
         tools=offered,
-        format=_format(top, drop),
         parameters=Parameters(
             thinking=_thinking(top, drop),
             limit=checks.limit(top, "max_output_tokens"),
@@ -70,6 +69,7 @@ def read_request(top: Members, drop: Drop) -> tuple[OpenAIRequest, Origins]:
             stops_at="/stop",
             max_temperature=openai_read.MAX_TEMPERATURE,
         ),
+        format=_format(top, drop),
         tier=openai_read.service_tier(top),
     )
     return request, origins

@@ -1,7 +1,7 @@
-"""What a call has cost, from what its provider reported; or an estimate that says so, where it reported nothing.
+"""The cost of a call: by the provider's report, or by an estimate that says so where nothing was reported.
 
-Read once, when a call is over, for its record. What a token costs is in `money/prices/rates.py`, what a quota holds
-back before a call in `gateway/quotas`.
+It is computed once, for the record of a call that is over. The price of a token is in `money/prices/rates.py`, and the
+amount that a quota reserves before a call is decided in `settlement.py`.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ UNBILLED_STATUSES: Final = frozenset({400, 401, 403, 404, 405, 413, 415, 422, 42
 
 
 class Cost(NamedTuple):
-    """What a call has cost."""
+    """The cost of one call."""
 
     nanodollars: int | None
-    """None where nobody knows."""
+    """The amount; None where it is unknown."""
     basis: str
     """The price row that was used, as `book/model` or `book/model@day`; "" when none was."""
     estimated: bool = False
-    """Tokens were not reported, or not all of them."""
+    """Whether tokens were not reported, or not all of them."""
 
 
 NOTHING: Final = Cost(0, "")
 UNKNOWN: Final = Cost(None, "")
 
 MOST_BYTES: Final = 8
-"""Of a token, on the average of a reply: a report of fewer tokens was made before most of it was written."""
+"""Most bytes of a token on a reply's average, because a report of fewer tokens came before most of it was written."""
 
 
 def cost_of(call: Call, facts: Facts, *, complete: bool) -> Cost:
-    """By the provider's report where there is one; nothing was spent where nothing reached a model.
+    """Return the cost by the provider's report; nothing was spent where nothing reached a model.
 
     A report without an end is a lower bound, since more was to come: it is marked, unless the reply is `complete`.
-    Where much more was delivered than it tells of, as after Anthropic's first event, or where it tells of no output at
-    all, what was delivered counts.
+    The bytes that were delivered count where they are many more than were reported, as after Anthropic's first event,
+    and where no output was reported at all.
     """
     attempt = call.attempt
     if attempt is None or not attempt.sent or call.operation == "count_tokens":
@@ -60,22 +60,23 @@ def cost_of(call: Call, facts: Facts, *, complete: bool) -> Cost:
 
 
 def _delivered(usage: Usage, size: int) -> Usage:
-    """The usage with the output of a number of bytes, where it has too few tokens for that."""
+    """Return the usage, with the output tokens of `size` bytes where it has too few for them."""
     if size <= usage.output * MOST_BYTES:
         return usage
-    found = copy(usage)
-    found.output = max(usage.output, size // BYTES_PER_TOKEN)
-    return found
+    usage = copy(usage)
+    usage.output = max(usage.output, size // BYTES_PER_TOKEN)
+    return usage
 
 
 def _estimated(call: Call, attempt: Attempt, facts: Facts, priced: Priced | None) -> Cost:
-    """Where a reply has begun, and its usage never came: a client left, or a provider's report was lost.
+    """Return an estimate for a reply without usage: a client left, or a provider's report was lost.
 
-    Input is the request's body at three bytes a token, with each image or file a constant (`money/quotas/estimate.py`);
-    nothing is taken for cached. Output is what was delivered of text, thinking and arguments of tools, at three bytes a
-    token too, and one token at least: thinking that is not shown is not in it. The sum of both is near the truth and
-    never nothing. A service tier that is known counts, unless it has no price. Where no reply had begun, nobody
-    knows whether anything was spent.
+    - Input is the request's body at three bytes a token, with a constant for each image or file
+      (`money/quotas/estimate.py`). No input counts as cached.
+    - Output is the delivered text, thinking and tool arguments at three bytes a token, and at least one token. Thinking
+      that is not shown is not counted.
+    - A known service tier counts, unless it has no price.
+    - Where no reply had begun, the cost is unknown.
     """
     if priced is None or attempt.delivered is None:
         return UNKNOWN

@@ -15,7 +15,9 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic, time
-from typing import Any, Final, NamedTuple, Protocol, TypeVar, overload
+from typing import Any, Final, Protocol, TypeVar, overload
+
+import msgspec
 
 from gateway.access.identity.caller import Identity
 from gateway.call.runtime import Runtime
@@ -35,8 +37,11 @@ MAX_POINTER: Final = 200
 """Most characters of a dropped field's name."""
 
 
-class Batch(NamedTuple):
-    """The events of one read of the upstream, which leave in one write."""
+class Batch(msgspec.Struct, frozen=True):
+    """The events of one read of the upstream, which leave in one write.
+
+    A struct, because one is made for every read, and a dataclass or a tuple takes three times as long to make.
+    """
 
     events: Sequence[Event]
     fault: UpstreamFailed | None = None

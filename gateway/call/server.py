@@ -241,8 +241,9 @@ class Server:
         fault: GatewayError | None = first.fault
         try:
             await writer.write(_encoded(encoder, native, first.events))
-            async for events, fault in batches:  # noqa: B007 (the last batch's fault is used below)
-                if data := _encoded(encoder, native, events):
+            async for batch in batches:
+                fault = batch.fault
+                if data := _encoded(encoder, native, batch.events):
                     await writer.write(data)
             if fault is None:
                 return b"" if native else encoder.close(), None

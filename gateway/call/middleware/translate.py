@@ -49,11 +49,11 @@ class Translate:
 
 async def _translated(translation: Translation, batches: Batches) -> Batches:
     async with aclosing(batches):
-        async for events, upstream_fault in batches:
-            fault = upstream_fault
+        async for batch in batches:
+            fault = batch.fault
             translated: list[Event] = []
             try:
-                for event in events:
+                for event in batch.events:
                     translated += translation.feed(event)
             except UpstreamFailed as error:
                 fault = error

@@ -57,7 +57,13 @@ _SCHEMA: Final = """
     )
 """
 _INDEX: Final = "CREATE INDEX bodies_at ON bodies (at)"
-_INSERT: Final = "INSERT OR REPLACE INTO bodies VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT: Final = """
+    INSERT OR REPLACE INTO bodies (
+        id, identity, at, request_headers, request, request_cut, reply_headers, reply, reply_cut
+    ) VALUES (
+        :id, :identity, :at, :request_headers, :request, :request_cut, :reply_headers, :reply, :reply_cut
+    )
+"""
 _DELETE: Final = "DELETE FROM bodies WHERE id IN (SELECT id FROM bodies WHERE at < ? ORDER BY at LIMIT ?)"
 _SELECT: Final = "SELECT * FROM bodies WHERE id = ? AND at >= ?"
 
@@ -180,10 +186,11 @@ class Bodies:
         # expired bodies that are not deleted yet are not shown
         since = 0.0 if retention is None else time() - retention
         with self._connect() as connection:
+            connection.row_factory = sqlite3.Row
             row = connection.execute(_SELECT, (call, since)).fetchone()
-        if row is None or identity not in {None, row[1]}:
+        if row is None or identity not in {None, row["identity"]}:
             return None
-        return CapturedBodies(row[0], row[1], row[2], _part(*row[3:6]), _part(*row[6:9]))
+        return _captured(row)
 
     @contextmanager
     def _connect(self) -> Iterator[sqlite3.Connection]:
@@ -226,14 +233,25 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
         yield
 
 
-def _row(bodies: CapturedBodies) -> tuple[object, ...]:
-    head = (bodies.id, bodies.identity, bodies.at)
-    return (*head, *_columns(bodies.request), *_columns(bodies.reply))
+def _row(bodies: CapturedBodies) -> dict[str, object]:
+    return {
+        "id": bodies.id,
+        "identity": bodies.identity,
+        "at": bodies.at,
+        "request_headers": msgspec.json.encode(bodies.request.headers),
+        "request": bodies.request.body,
+        "request_cut": bodies.request.cut,
+        "reply_headers": msgspec.json.encode(bodies.reply.headers),
+        "reply": bodies.reply.body,
+        "reply_cut": bodies.reply.cut,
+    }
 
 
-def _columns(part: CapturedBody) -> tuple[bytes, bytes, bool]:
-    return msgspec.json.encode(part.headers), part.body, part.cut
-
-
-def _part(headers: bytes, body: bytes, cut: int) -> CapturedBody:
-    return CapturedBody(msgspec.json.decode(headers, type=dict[str, str]), body, bool(cut))
+def _captured(row: sqlite3.Row) -> CapturedBodies:
+    request, reply = (
+        CapturedBody(
+            msgspec.json.decode(row[f"{part}_headers"], type=dict[str, str]), row[part], bool(row[f"{part}_cut"])
+        )
+        for part in ("request", "reply")
+    )
+    return CapturedBodies(row["id"], row["identity"], row["at"], request, reply)

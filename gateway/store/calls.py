@@ -31,6 +31,7 @@ _LISTS: Final = frozenset({"tools", "dropped"})
 _OBJECTS: Final = frozenset({"extra", "charges"})
 assert set(Record.__struct_fields__) - {"usage"} == {*_BEFORE_USAGE, *_AFTER_USAGE}
 
+# by position: `sums.py` reads the same rows by column, and named values cost more for each of many rows
 INSERT_CALL: Final = " ".join([
     "INSERT INTO calls (", ", ".join(CALL_COLUMNS), ") VALUES (", ", ".join("?" for _ in CALL_COLUMNS), ")",
     "ON CONFLICT (id) DO NOTHING",

@@ -6,7 +6,7 @@ are in `calls.py`, transactions in `writing.py`, queries of usage in `usage.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -14,17 +14,17 @@ import orjson
 from gateway.contract.flag import USAGE_KINDS, Usage
 from gateway.store.base import BadCursor, Session
 from gateway.store.calls import CALL_COLUMNS
-from gateway.store.sums import SUMS, SessionShare
+from gateway.store.sums import GROUP_SUMS, SUMS, Group, SessionShare
 
 SESSION_COLUMNS: Final = ("identity", "id", "agent", "provider", *SUMS, "started_at", "last_at")
 
 
-def _marks(columns: Iterable[str]) -> str:
-    return ", ".join("?" for _ in columns)
+def _named(columns: Iterable[str]) -> str:
+    return ", ".join(f":{name}" for name in columns)
 
 
 UPSERT_SESSION: Final = " ".join([
-    "INSERT INTO sessions (", ", ".join(SESSION_COLUMNS), ") VALUES (", _marks(SESSION_COLUMNS), ")",
+    "INSERT INTO sessions (", ", ".join(SESSION_COLUMNS), ") VALUES (", _named(SESSION_COLUMNS), ")",
     "ON CONFLICT (id, identity) DO UPDATE SET",
     ", ".join(f"{name} = {name} + excluded.{name}" for name in SUMS),
     ", agent = CASE WHEN excluded.last_at >= last_at THEN excluded.agent ELSE agent END",
@@ -45,10 +45,10 @@ ON CONFLICT (session, tool) DO UPDATE SET calls = calls + excluded.calls
 
 def upsert_roll_up(table: str) -> str:
     """Return the statement that adds to a row of `usage_hourly` or `usage_daily`."""
-    columns = ("time", "identity", "provider", "model", "agent", *SUMS, "duration_ms")
-    added = ", ".join(f"{name} = {name} + excluded.{name}" for name in (*SUMS, "duration_ms"))
+    columns = (*Group._fields, *GROUP_SUMS)
+    added = ", ".join(f"{name} = {name} + excluded.{name}" for name in GROUP_SUMS)
     return (
-        f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({_marks(columns)}) "  # noqa: S608 (our own names)
+        f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({_named(columns)}) "  # noqa: S608 (our own names)
         f"ON CONFLICT (time, identity, provider, model, agent) DO UPDATE SET {added}"
     )
 
@@ -84,9 +84,22 @@ def _select(what: str, columns: str, table: str, conditions: tuple[str, ...], ti
     return " ".join([what, columns, table, where, f"ORDER BY {time} DESC, n DESC LIMIT ?"])
 
 
-def session_row(identity: str, session_id: str, share: SessionShare) -> tuple[Any, ...]:
-    """Return the values of `SESSION_COLUMNS` that a batch adds."""
-    return (identity, session_id, share.agent, share.provider, *share.sums, share.started_at, share.last_at)
+def session_row(identity: str, session_id: str, share: SessionShare) -> Mapping[str, Any]:
+    """Return the values of `UPSERT_SESSION` that a batch adds."""
+    return {
+        "identity": identity,
+        "id": session_id,
+        "agent": share.agent,
+        "provider": share.provider,
+        **dict(zip(SUMS, share.sums, strict=True)),
+        "started_at": share.started_at,
+        "last_at": share.last_at,
+    }
+
+
+def roll_up_row(group: Group, amounts: Sequence[int]) -> Mapping[str, Any]:
+    """Return the values of `upsert_roll_up` that a batch adds."""
+    return {**group._asdict(), **dict(zip(GROUP_SUMS, amounts, strict=True))}
 
 
 def session_of(row: tuple[Any, ...]) -> Session:

@@ -25,6 +25,8 @@ DAY: Final = 86_400_000
 
 SUMS: Final = ("calls", "failed", *USAGE_KINDS, "known_cost", "cost_unknown_calls", "estimated_calls")
 """Columns that are summed over calls."""
+GROUP_SUMS: Final = (*SUMS, "duration_ms")
+"""Columns that are summed over the calls of a roll-up's row."""
 
 
 class Group(NamedTuple):
@@ -61,7 +63,7 @@ class Sums:
     sessions: dict[tuple[str, str], SessionShare] = field(default_factory=dict)
     """Shares by identity and session id."""
     hours: dict[Group, list[int]] = field(default_factory=dict)
-    """The columns `SUMS`, then the milliseconds of duration."""
+    """The columns `GROUP_SUMS`."""
 
 
 Row = tuple[Any, ...]

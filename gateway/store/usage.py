@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from gateway.contract.flag import USAGE_KINDS, Usage
 from gateway.store.base import MAX_ROWS, UsageQuery, UsageRow
-from gateway.store.sums import SUMS
+from gateway.store.sums import GROUP_SUMS
 
 _COLUMNS: Final[Mapping[str, str]] = {
     "user": "identity",
@@ -20,7 +20,6 @@ _COLUMNS: Final[Mapping[str, str]] = {
     "hour": "time",
 }
 _FORMATS: Final[Mapping[str, str]] = {"day": "%Y-%m-%d", "hour": "%Y-%m-%dT%H:00Z"}
-_SUMMED: Final = (*SUMS, "duration_ms")
 
 
 def select(query: UsageQuery) -> tuple[str, list[Any]]:
@@ -29,7 +28,7 @@ def select(query: UsageQuery) -> tuple[str, list[Any]]:
     table = "usage_hourly" if "hour" in query.by else "usage_daily"
     conditions, values = _conditions(query)
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
-    summed = ", ".join(f"coalesce(sum({name}), 0)" for name in _SUMMED)
+    summed = ", ".join(f"coalesce(sum({name}), 0)" for name in GROUP_SUMS)
     group = f"GROUP BY {', '.join(columns)} ORDER BY {', '.join(columns)}" if columns else ""
     what = ", ".join([*columns, summed])
     return f"SELECT {what} FROM {table} {where} {group} LIMIT {MAX_ROWS}", values  # noqa: S608 (our own names)
@@ -51,7 +50,7 @@ def _conditions(query: UsageQuery) -> tuple[list[str], list[Any]]:
 def row_of(query: UsageQuery, row: tuple[Any, ...]) -> UsageRow:
     """Return the usage of a row of `select`."""
     group = {name: _shown(name, value) for name, value in zip(query.by, row, strict=False)}
-    sums = dict(zip(_SUMMED, row[len(query.by) :], strict=True))
+    sums = dict(zip(GROUP_SUMS, row[len(query.by) :], strict=True))
     usage = Usage(**{name: sums.pop(name) for name in USAGE_KINDS})
     return UsageRow(group=group, usage=usage, **sums)
 

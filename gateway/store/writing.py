@@ -100,7 +100,7 @@ def _numbers(connection: sqlite3.Connection, keys: list[tuple[str, str]]) -> dic
 
 
 def _roll_up(connection: sqlite3.Connection, table: str, groups: dict[Group, list[int]]) -> None:
-    connection.executemany(rows.upsert_roll_up(table), [(*group, *amounts) for group, amounts in groups.items()])
+    connection.executemany(rows.upsert_roll_up(table), [rows.roll_up_row(*item) for item in groups.items()])
 
 
 def _upsert_balances(connection: sqlite3.Connection, balances: Sequence[Balance]) -> None:

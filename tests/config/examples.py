@@ -150,7 +150,7 @@ HOSTED: Final = {
 
 
 def config(provider: dict[str, Any] | None = None, **sections: Any) -> str:
-    """A small sound configuration with the given members of its provider, and sections beside it."""
+    """Return a small valid configuration with the given members of its provider, and further sections."""
     whole = {
         "baseurl": "https://example.com",
         "apikey": "k",

@@ -33,7 +33,7 @@ def test_a_text_as_it_was_shown_becomes_what_it_was():
     ],
 )
 def test_a_short_key_goes_nowhere_where_it_would_be_shown(old, new):
-    """It is looked for in no other place, so it may stand only where a name tells of it."""
+    """Reject a short key where only a name hides it, since short secrets are searched nowhere else."""
     assert old in SHOWN.text
     found = proposed(SHOWN.text.replace(old, new))
     assert {error.message for error in found.errors} == {MISPLACED_MARK}
@@ -64,7 +64,7 @@ def judged(shown, text, *active):
 
 
 def test_a_key_that_is_rotated_does_not_come_back_in_a_comment():
-    """It is in use while the text is judged, and nothing hides it any more once it is not."""
+    """Reject a key that is in use while the text is judged, because nothing hides it afterwards."""
     shown = shown_of(f'{{"apikey": "{LONG}"}} // {LONG} since May', LONG)
     (mark,) = shown.known
     saved, faults = judged(shown, shown.text.replace(mark, "a-new-key", 1), LONG)

@@ -50,7 +50,7 @@ SOUND = {**HOSTED, "minimal": MINIMAL, "every key of our own": config({"models":
 
 
 def properties(shape, path=()):
-    """Every property's path and schema, wherever it stands."""
+    """Yield every property's path and schema, at any depth."""
     for part in (shape, *shape.get("anyOf", ())):
         for key, inner in part.get("properties", {}).items():
             yield (*path, key), inner

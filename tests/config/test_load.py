@@ -225,7 +225,7 @@ def test_a_file_is_loaded_with_its_name_and_is_watched(tmp_path: Path) -> None:
 
 
 def test_the_files_are_stamped_before_they_are_read(tmp_path: Path) -> None:
-    """A change in between would otherwise never be noticed; here, the reader of the environment makes one."""
+    """Change the file in between, through the reader of the environment; the change must be noticed later."""
     path = tmp_path / "config.hujson"
     path.write_text(config({"apikey": "env:KEY"}))
 

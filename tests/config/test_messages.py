@@ -19,7 +19,7 @@ MARK = "»"
 
 
 def said(section):
-    """The findings of a document whose second line is the section, as `LINE:COLUMN: [warning: ]path: message`."""
+    """Return the findings of a document whose second line is the section, as `LINE:COLUMN: [warning: ]path: message`."""
     rest = [line for key, line in DEFAULTS.items() if f'"{key}":' not in section.partition("{")[0]]
     text = "\n".join(["{", section + ",", *rest, "}"])
     try:
@@ -30,7 +30,7 @@ def said(section):
 
 
 def assert_said(section, expected):
-    """One finding, and no second one, begins so and stands at the mark."""
+    """Assert that exactly one finding begins so, and that it stands at the mark."""
     found = said(section.replace(MARK, ""))
     place = f"2:{section.index(MARK) + 1}" if MARK in section else "1:1"
     assert sum(line.startswith(f"{place}: {expected}") for line in found) == 1, found

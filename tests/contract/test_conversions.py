@@ -26,7 +26,7 @@ DATA = json.loads(Path(gateway.contract.losses.__file__).with_name("conversions.
 
 
 def chosen(flag, dialect, operation, model, *flags):
-    """(provider's flag, way) of the conversion to a provider with these flags."""
+    """Return (provider's flag, way) of the conversion to a provider with these flags."""
     provider = Provider("p", "https://x", flags=flags)
     offer = Offer(provider, model, capabilities(model), model)
     ask = SimpleNamespace(flag=flag, dialect=dialect, operation=operation)

@@ -71,7 +71,7 @@ async def test_anthropics_sdk_is_told_the_base_url_to_set(gw, base):
 
 
 async def test_a_base_url_that_was_told_works(gw):
-    """What the message names is what the client needs: the same call succeeds with it."""
+    """Repeat the call with the base URL that the message names; it succeeds."""
     for path in ("/x/v1/chat/completions", "/x/v1/messages", "/messages"):
         said = (await (await gw.post(path, BODY)).json())["error"]["message"]
         base = said.rpartition(" to ")[2].removeprefix(gw.url)

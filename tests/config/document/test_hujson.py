@@ -22,7 +22,7 @@ GAPS = st.sampled_from(["", " ", "\n", "\r\n\t", "// é, }\n", "/* [ */", "/* a\
 
 @st.composite
 def documents(draw: st.DrawFn) -> tuple[Any, str]:
-    """A value, and a text that says it with comments, blanks and trailing commas."""
+    """Return a value, and a text of it with comments, blanks and trailing commas."""
     value = draw(VALUES)
 
     def gap() -> str:

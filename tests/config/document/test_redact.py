@@ -25,7 +25,7 @@ def redacted(text, *active):
 
 
 def hidden(text, *active):
-    """The text with each mark as ***."""
+    """Return the text with each mark as ***."""
     return MARK.sub("***", redacted(text, *active))
 
 
@@ -138,7 +138,7 @@ def test_what_looks_like_a_reference_and_is_none_is_hidden():
     ],
 )
 def test_twice_the_text_takes_no_more_than_twice_the_time(line):
-    """Patterns hold up the whole process while they look."""
+    """Check the cost of patterns, which stop the whole process while they run."""
     taken = []
     for size in (25_000, 200_000):
         text = "".join(line.replace("%d", str(at)) for at in range(size // len(line)))

@@ -70,7 +70,7 @@ def test_a_failure_at_any_step_leaves_the_old_file_and_nothing_beside_it(path, t
 
 
 def test_a_file_whose_owner_cannot_be_kept_is_not_replaced(path, monkeypatch):
-    """Only root could give a file away: here it is the new one that seems to be somebody else's."""
+    """Simulate a new file of somebody else, because only root could give a file away."""
     fstat = os.fstat
 
     def of_somebody_else(descriptor):

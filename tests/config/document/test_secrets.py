@@ -123,7 +123,7 @@ def test_files_of_secrets_are_watched_also_while_they_are_missing(tmp_path: Path
 
 
 async def test_a_key_that_kubernetes_swaps_is_noticed_and_read_anew(tmp_path: Path) -> None:
-    """A mounted secret is a link to a link; only the one in the middle changes."""
+    """Swap the middle one of the two links of a mounted secret."""
     for version in ("v1", "v2"):
         (tmp_path / "secret" / version).mkdir(parents=True)
         (tmp_path / "secret" / version / "key").write_text(f"{KEY}-{version}")

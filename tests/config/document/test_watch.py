@@ -35,7 +35,7 @@ class Files:
 async def change_is_seen(
     path: Path, change: Callable[[], object], every: float = 1.0, beside: Iterable[Path] = ()
 ) -> bool:
-    """A change after the watch has noted what there is: before that it would be none."""
+    """Return whether a change is seen that is made after the watch has read the first state."""
     files = Files(*beside, path)
     async with aclosing(watch(files, every=every)) as changes:
         waiting = asyncio.ensure_future(anext(changes))
@@ -90,7 +90,7 @@ async def test_a_swap_of_the_links_that_kubernetes_mounts_is_noticed(tmp_path: P
 
 
 async def test_a_change_that_nothing_reports_is_noticed(tmp_path: Path) -> None:
-    """Beside a link's target two links away no folder is watched, as on a network's file system."""
+    """Change a file behind two links, whose folder is not watched, as on a network's file system."""
     (tmp_path / "far" / "v1").mkdir(parents=True)
     (tmp_path / "far" / "v1" / "key").write_text("1")
     (tmp_path / "far" / "v2").mkdir()

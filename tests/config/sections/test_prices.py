@@ -18,7 +18,7 @@ PRICE = "is no price in USD for 1M tokens with at most nine decimals"
 
 
 def said_of(tmp_path, text, **provider_keys):
-    """The findings of a configuration whose price file has this text."""
+    """Return the findings of a configuration whose price file has this text."""
     (tmp_path / "prices.hujson").write_text(text)
     path = tmp_path / "config.hujson"
     path.write_text(config(provider_keys, prices="prices.hujson"))

@@ -69,7 +69,7 @@ def test_what_is_wrong_with_a_quota_or_a_limit_is_said_at_its_place(section, exp
 
 
 def faults(text):
-    """What is said of the quotas themselves; that no grant names them is another matter."""
+    """Return the findings about the quotas themselves, without those about grants that name none of them."""
     return [line for line in said(text) if "no grant names the quota" not in line]
 
 

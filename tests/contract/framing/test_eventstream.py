@@ -48,7 +48,7 @@ def test_any_chunking_gives_the_same_frames(cuts):
 
 @given(st.integers(0, len(STREAM) - 1), st.integers(1, 255))
 def test_one_changed_byte_is_noticed_or_leaves_the_stream_unfinished(position, change):
-    """A larger length can only be noticed by what is missing; everything else by a checksum."""
+    """Change one byte. Only missing bytes reveal a larger length; a checksum reveals every other change."""
     broken = bytearray(STREAM)
     broken[position] ^= change
     decoder = eventstream.Decoder()

@@ -36,7 +36,7 @@ def test_an_event_has_its_name_and_its_data():
 
 
 def events(found):
-    """What the frames say; those that say nothing are left out."""
+    """Return the events of frames, without frames that have no event."""
     return [(frame.headers, frame.payload) for frame in found if frame.headers or frame.payload]
 
 
@@ -53,7 +53,7 @@ def test_any_chunking_gives_the_same_events(cuts):
 
 
 def by_the_specification(data):
-    """The events of a stream, line by line as the specification reads it; an event that has no end is left out."""
+    """Return the events of a stream, read line by line as in the specification, without an event that has no end."""
     found, headers, payload = [], {}, []
     for line in re.findall(rb"([^\r\n]*)(?:\r\n|\n|\r)", data):
         name, _, value = line.partition(b":")

@@ -59,7 +59,7 @@ JUDGES = {
 
 
 def places(node, found=None):
-    """All containers of a body with a key or an index in them."""
+    """Yield all containers of a body, each with a key or an index in it."""
     found = [] if found is None else found
     for key, inner in list(node.items() if isinstance(node, dict) else enumerate(node)):
         found.append((node, key))

@@ -67,7 +67,7 @@ class Served(Gate):
         return await self.ask("POST", "/aperture/config:validate", json={"config": text})
 
     def logged(self, event):
-        """How many lines of an event there are; none of them is read for it, as there may be thousands of others."""
+        """Return the number of lines of an event, without parsing them, because there may be thousands."""
         return self.lines.data.count(f'"event":"{event}"'.encode())
 
     async def until(self, event, count=1):
@@ -109,7 +109,7 @@ def config_file(tmp_path):
 
 @pytest.fixture
 async def served(config_file):
-    """Nothing follows the file: what changes in it is taken over when the test says so."""
+    """Serve a file that nothing watches: the test says when a change is applied."""
     async with from_file(config_file) as running:
         yield running
         heard = b"".join(running.heard)

@@ -310,7 +310,7 @@ async def test_a_disk_that_fails_leaves_the_old_file_and_nothing_beside_it(serve
 
 
 async def test_what_only_fails_once_it_is_written_is_taken_back(served, monkeypatch):
-    """A secret's file goes in the moment between the check and the reload."""
+    """Remove a secret's file between the check and the reload."""
     key = served.path.with_name("key")
     key.write_text("sk-of-the-file")
     sync = atomic_file._sync

@@ -105,14 +105,14 @@ async def test_who_loses_the_role_while_a_body_is_on_its_way_saves_nothing(serve
 
 
 async def test_who_loses_the_role_while_a_body_is_on_its_way_has_nothing_checked(served):
-    """What is wrong with a text says what there is on this machine: files, variables."""
+    """Check nothing for a former admin, because findings reveal files and variables of this machine."""
     held = await Slow.begin(served, TEXT, "POST /aperture/config:validate")
     await demote(served)
     assert await held.end() == 403
 
 
 async def test_who_loses_the_role_while_a_save_waits_for_another_change_saves_nothing(served, monkeypatch):
-    """The other change holds the lock, and the text was judged before it was made."""
+    """Let another change hold the lock, after the text was judged."""
     judged, may_go_on = asyncio.Event(), asyncio.Event()
     save = served.reloader.save
 
@@ -193,7 +193,7 @@ async def test_a_key_in_a_name_is_not_shown_by_what_only_fails_once_it_is_writte
 
 
 async def test_the_tag_says_whether_the_file_is_in_use_too(served):
-    """A save on top of a file that was in use a moment ago, and is not any more, is a save on something else."""
+    """Refuse a save on top of a file that went out of use after it was read."""
     secret = served.path.with_name("key")
     secret.write_text("sk-of-the-file")
     served.path.write_text(TEXT.replace(f'"apikey": "{CANARY}"', '"apikey": "file:key"'))

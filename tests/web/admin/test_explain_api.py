@@ -23,7 +23,7 @@ def listener(login):
 
 
 async def asked(tmp_path, login, *paths):
-    """What one caller is answered: status and JSON of each."""
+    """Return status and JSON of each answer to one caller."""
     async with gate(
         tmp_path, {"bedrock": bedrock("http://127.0.0.1:9")}, grants=GRANTS, server=listener(login)
     ) as here:
@@ -74,7 +74,7 @@ async def test_while_an_admin_asks_about_thousands_of_grants_others_are_served(t
 
 
 async def longest_pause(asking):
-    """Seconds of this thread's own time between two turns of the event loop, while something is asked."""
+    """Return the longest time of this thread between two turns of the event loop during a request, in seconds."""
     task = asyncio.create_task(asking)
     longest, last = 0.0, time.thread_time()
     while not task.done():
@@ -142,7 +142,7 @@ async def test_capabilities_of_the_tailnet_policy_count_for_oneself(tmp_path):
 
 
 async def test_the_records_of_refused_calls_are_no_list_of_what_exists(tmp_path):
-    """They name models as they were asked for, be there such a model or not; the granted one by its own name."""
+    """Check that records name models as the caller wrote them, whether a model exists or not."""
     names = [f"bedrock/{NOVA}", "bedrock/nothing", "bedrock/", NOVA, "fast", f"bedrock/{HAIKU}"]
     aliases = {"model_aliases": {"models": {"fast": {"dst": [f"bedrock/{NOVA}"]}}}}
     async with gate(

@@ -14,7 +14,7 @@ from tests.web.admin.conftest import CANARY, TEXT, from_file
 
 @contextmanager
 def held(monkeypatch):
-    """A save that has written its file waits until it may go on."""
+    """Hold a save that has written its file until the test lets it go on."""
     reached, may_go_on, sync = threading.Event(), threading.Event(), atomic_file._sync
 
     def waiting(folder):

@@ -357,7 +357,9 @@ async def test_what_cannot_be_made_ready_is_taken_back(served, monkeypatch):
 
 
 async def test_the_answer_to_a_save_that_names_a_secrets_file_shows_its_name_only(served):
-    served.path.with_name("key").write_text("sk-of-the-file")
+    key = served.path.with_name("key")
+    key.write_text("sk-of-the-file")
+    key.chmod(0o600)
     _, shown = await served.config()
     mark = next(word for word in shown["config"].split('"') if word.startswith("redacted:"))
     text = shown["config"].replace(f'"{mark}"', '"file:key"').replace("nobody", "sk-of-the-file is read by nobody")

@@ -63,6 +63,7 @@ async def test_a_key_that_is_rotated_while_a_save_fails_is_taken(config_file, mo
     """Emptied before the new configuration is read, and written while the old one is put back."""
     key, sync = config_file.with_name("key"), atomic_file._sync
     key.write_text("first-key")
+    key.chmod(0o600)
     config_file.write_text(TEXT.replace(CANARY, "file:key", 1))
     contents = iter(("", "second-key"))
 

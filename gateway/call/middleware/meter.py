@@ -49,7 +49,9 @@ async def _metered(attempt: Attempt, meter: Meter, batches: Batches) -> Batches:
                         continue
                     read = Batch(batch.events[:at], error)
                     break
-            _measure(attempt, read.events)
+            if batch.events or batch.fault is None:
+                # a fault before any event is no reply: `delivered` stays None, and so does the cost
+                _measure(attempt, read.events)
             yield read
             if read.fault is not None:
                 return

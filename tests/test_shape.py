@@ -22,7 +22,7 @@ _BRANCHES = (
 )  # fmt: skip
 _SERVER_SIDE = {
     "access/identity/localapi.py", "call/context.py", "call/guard.py", "call/server.py", "process/app.py",
-    "process/serve.py", "upstream/client.py", "upstream/faults.py", "upstream/fetch/client.py", "web/discovery.py", "web/wrong_paths.py",
+    "process/serve.py", "upstream/client.py", "upstream/faults.py", "upstream/fetch/client.py", "web/discovery.py", "web/providers_list.py", "web/wrong_paths.py",
 }  # fmt: skip
 
 

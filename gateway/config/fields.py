@@ -203,6 +203,19 @@ _PATTERN: Final = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"ty
 _NAMES_OR_NULL: Final = {"anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "null"}]}
 
 BaseUrl = Annotated[str, AfterValidator(_baseurl)]
+ADVERTISE: Final = ("native", "reachable")
+_ADVERTISE: Final = {"anyOf": [{"enum": list(ADVERTISE)}, {"type": "array", "items": {"type": "string"}}]}
+
+
+def _advertised(value: Any) -> tuple[str, ...]:
+    """Return a word as a tuple of it; flags of a list stay. Raises `ValueError`."""
+    if isinstance(value, str) and value in ADVERTISE:
+        return (value,)
+    if isinstance(value, list | tuple) and all(isinstance(flag, str) for flag in value):
+        return tuple(value)
+    raise ValueError('must be "native", "reachable" or a list of flags, such as ["openai_responses"]')
+
+
 Name = Annotated[str, AfterValidator(_named)]
 Names = Annotated[tuple[Name, ...], Field(strict=False)]
 NamesOrNull = Annotated[Names, BeforeValidator(_null_is_empty), WithJsonSchema(_NAMES_OR_NULL)]
@@ -210,6 +223,7 @@ Patterns = Annotated[tuple[str, ...], BeforeValidator(_one_or_many), WithJsonSch
 Header = Annotated[tuple[str, str], BeforeValidator(_header), WithJsonSchema({"type": "string"})]
 Headers = Annotated[tuple[Header, ...], Field(strict=False)]
 Hosts = Annotated[tuple[Annotated[str, AfterValidator(_host)], ...], Field(strict=False)]
+Advertise = Annotated[tuple[str, ...], BeforeValidator(_advertised), WithJsonSchema(_ADVERTISE)]
 SqliteUrl = Annotated[str | None, AfterValidator(_sqlite)]
 SocketPath = Annotated[str, AfterValidator(_socket)]
 Service = Annotated[str, AfterValidator(_service)]

@@ -62,6 +62,8 @@ class Provider:
     add_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """Headers of every request. They are left out of the repr, because some upstreams take their key in a header."""
     on_loss: Literal["report", "refuse"] = "report"
+    advertise: tuple[str, ...] = ("native",)
+    """The flags that launchers are shown: `native` or `reachable`, or the flags themselves."""
 
 
 @dataclass(frozen=True, slots=True)

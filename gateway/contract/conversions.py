@@ -6,7 +6,7 @@ possible for any model. Their losses are in `losses.py`. Nothing here knows a fl
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -54,6 +54,21 @@ def conversions(registry: Registry) -> Iterator[Conversion]:
     yield from sorted(
         unsorted,
         key=lambda conversion: (conversion.client, conversion.dialect, conversion.loss.order, conversion.provider),
+    )
+
+
+def reachable(registry: Registry, enabled: Sequence[str], caps: Caps) -> tuple[str, ...]:
+    """Return the flags whose clients can generate with a model of a provider that has the flags `enabled`."""
+    providers = [registry.flags[name] for name in enabled if name in registry.flags]
+    return tuple(
+        client.name
+        for client in registry.flags.values()
+        if client.routes
+        and any(
+            GENERATE in _way(registry, client, provider, dialect, provider.dialect_for(caps))[1]
+            for provider in providers
+            for dialect in client.dialects
+        )
     )
 
 

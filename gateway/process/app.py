@@ -47,7 +47,7 @@ from gateway.upstream.client import Upstream
 from gateway.upstream.fetch.client import Fetcher
 from gateway.upstream.process_pool import ProcessPool
 from gateway.upstream.refused_keys import RefusedKeys
-from gateway.web import discovery
+from gateway.web import discovery, providers_list
 from gateway.web.admin import bodies as bodies_route
 from gateway.web.admin import config as config_routes
 from gateway.web.admin import explain as explain_routes
@@ -62,8 +62,8 @@ from gateway.web.dashboard import pages
 from gateway.web.wrong_paths import wrong_paths
 
 _OWN: Final = (
-    config_routes, openapi, pricing_routes, discovery, metrics_route, sessions_routes, pages, quota_routes, usage_route,
-    bodies_route,
+    config_routes, openapi, pricing_routes, discovery, providers_list, metrics_route, sessions_routes, pages,
+    quota_routes, usage_route, bodies_route,
 )  # fmt: skip
 """The gateway's own API and its pages, except `explain`, which must know the listeners."""
 

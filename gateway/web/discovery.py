@@ -9,13 +9,13 @@ from urllib.parse import unquote
 import orjson
 from aiohttp import web
 
-from gateway.call.context import GATEWAY, identity_of
+from gateway.call.context import GATEWAY, Gateway, identity_of
 from gateway.call.guard import json_error
 from gateway.contract.errors import NOT_FOUND, Problem
 from gateway.contract.json_api import MAX_MODEL
 from gateway.money.prices.shown import per_token
-from gateway.money.prices.table import Prices
 from gateway.upstream.catalog import Offer
+from gateway.web.advertised import endpoints
 from gateway.web.wrong_paths import in_dialect
 
 _RELEASED: Final = "2026-01-01T00:00:00Z"
@@ -46,7 +46,6 @@ def routes() -> list[web.RouteDef]:
         web.get("/healthz", alive),
         web.get("/readyz", ready),
         *lists,
-        web.get("/api/providers", providers),
         *profiles,
     ]
 
@@ -72,7 +71,7 @@ async def ready(request: web.Request) -> web.Response:
     return _json({"status": "ready", "config": config, "keys": "refused" if refused else "accepted"})
 
 
-def _offers(request: web.Request) -> Sequence[Offer] | web.Response:
+def granted_offers(request: web.Request) -> Sequence[Offer] | web.Response:
     gateway = request.app[GATEWAY]
     identity = identity_of(request)
     runtime = gateway.runtime
@@ -83,10 +82,10 @@ def _offers(request: web.Request) -> Sequence[Offer] | web.Response:
 
 async def models(request: web.Request) -> web.Response:
     """Return OpenAI's list, with the members that Anthropic's SDK reads in its own list."""
-    offers = _offers(request)
+    offers = granted_offers(request)
     if isinstance(offers, web.Response):
         return offers
-    data = list({**_models(offers, request.app[GATEWAY].runtime.prices), **_aliases(request)}.values())
+    data = list({**_models(offers, request.app[GATEWAY]), **_aliases(request)}.values())
     ids = [entry["id"] for entry in data]
     return _json(
         {
@@ -100,7 +99,7 @@ async def models(request: web.Request) -> web.Response:
 
 
 async def model(request: web.Request) -> web.Response:
-    offers = _offers(request)
+    offers = granted_offers(request)
     if isinstance(offers, web.Response):
         return offers
     name = request.match_info["model"]
@@ -108,7 +107,7 @@ async def model(request: web.Request) -> web.Response:
         return _json(alias)
     for offer in offers:
         if name in {offer.model, offer.name}:
-            return _json(_model(offer.model, offer, request.app[GATEWAY].runtime.prices))
+            return _json(_model(offer.model, offer, request.app[GATEWAY]))
     return _not_found(request, name)
 
 
@@ -123,12 +122,12 @@ def _not_found(request: web.Request, name: str) -> web.Response:
     return in_dialect(request, problem) or json_error(404, problem.message)
 
 
-def _models(offers: Sequence[Offer], prices: Prices) -> dict[str, dict[str, Any]]:
+def _models(offers: Sequence[Offer], gateway: Gateway) -> dict[str, dict[str, Any]]:
     """Return the granted models by name; of several providers with one model the first counts."""
     listed: dict[str, dict[str, Any]] = {}
     for offer in offers:
         if offer.model not in listed:
-            listed[offer.model] = _model(offer.model, offer, prices)
+            listed[offer.model] = _model(offer.model, offer, gateway)
     return listed
 
 
@@ -140,18 +139,18 @@ def _aliases(request: web.Request) -> dict[str, dict[str, Any]]:
         return {}
     listed = {}
     for name, offers in runtime.catalog.visible_aliases(runtime.grants.access(identity)).items():
-        listed[name] = _model(name, offers[0], runtime.prices)
+        listed[name] = _model(name, offers[0], request.app[GATEWAY])
         listed[name]["metadata"]["alias_of"] = [offer.name for offer in offers]
     return listed
 
 
-def _model(name: str, offer: Offer, prices: Prices) -> dict[str, Any]:
+def _model(name: str, offer: Offer, gateway: Gateway) -> dict[str, Any]:
     """Return the entry of a model.
 
     It has no `pricing` if no price is known, since clients expect an object of numbers.
     """
     provider = offer.provider
-    priced = prices.of(offer.provider, offer.model)
+    priced = gateway.runtime.prices.of(offer.provider, offer.model)
     return {
         "id": name,
         "object": "model",
@@ -160,42 +159,24 @@ def _model(name: str, offer: Offer, prices: Prices) -> dict[str, Any]:
         "created_at": _RELEASED,
         "display_name": name,
         "owned_by": provider.id,
+        "supported_endpoints": endpoints(gateway.registry, offer),
         "metadata": {
             "provider": {
                 "id": provider.id,
                 "name": provider.name or provider.id,
                 "description": provider.description,
+                # what the hosted product has there is a name; its launcher wants one
+                "upstream": provider.id,
+                "requires_client_auth": provider.auth_mode == "passthrough" and not provider.apikey,
             }
         },
         **({"pricing": per_token(priced)} if priced else {}),
     }
 
 
-async def providers(request: web.Request) -> web.Response:
-    """Return providers with a model that the caller is granted, with those models."""
-    offers = _offers(request)
-    if isinstance(offers, web.Response):
-        return offers
-    listed: dict[str, dict[str, Any]] = {}
-    for offer in offers:
-        provider = offer.provider
-        entry = listed.setdefault(
-            provider.id,
-            {
-                "id": provider.id,
-                "name": provider.name or provider.id,
-                "description": provider.description,
-                "models": [],
-                "compatibility": dict.fromkeys(provider.flags, True),
-            },
-        )
-        entry["models"].append(offer.model)
-    return _json(list(listed.values()))
-
-
 async def inference_profiles(request: web.Request) -> web.Response:
     """Return Bedrock's ListInferenceProfiles, by which Claude Code discovers models (bedrock.md 0.6)."""
-    offers = _offers(request)
+    offers = granted_offers(request)
     if isinstance(offers, web.Response):
         return offers
     kind = request.query.get("type", "SYSTEM_DEFINED")
@@ -206,7 +187,7 @@ async def inference_profiles(request: web.Request) -> web.Response:
 
 async def inference_profile(request: web.Request) -> web.Response:
     """Return Bedrock's GetInferenceProfile, which Claude Code calls for an ARN model."""
-    offers = _offers(request)
+    offers = granted_offers(request)
     if isinstance(offers, web.Response):
         return offers
     wanted = unquote(request.match_info["profile"])

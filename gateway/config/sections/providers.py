@@ -5,7 +5,7 @@ Sections inside of a provider have files of their own: `capabilities.py` and `co
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
 
@@ -13,7 +13,7 @@ from pydantic import Field
 
 from gateway.config.document.hujson import Path
 from gateway.config.document.secrets import KEYFILE
-from gateway.config.fields import BaseUrl, Headers, ModelId, NamesOrNull
+from gateway.config.fields import ADVERTISE, Advertise, BaseUrl, Headers, ModelId, NamesOrNull
 from gateway.config.model import AuthMode, Authorization, Provider
 from gateway.config.reading import Reading
 from gateway.config.section import Holds, Items, Planned, Section
@@ -84,6 +84,11 @@ class ProviderSection(Section):
     on_loss: Literal["report", "refuse"] = Field(
         "report", description='What happens to a call that cannot be translated whole: "report" or "refuse".'
     )
+    advertise: Advertise = Field(
+        ("native",),
+        description='Which flags `/api/providers` shows to launchers: those it speaks ("native"), all by '
+        'which clients reach it ("reachable"), or the flags of a list: ["openai_responses"].',
+    )
     model_cost_map: Annotated[Items, Holds(CostRuleSection, "list")] = Field(
         (), description='Prices of models by those of others: [{"match": "m-*", "as": "n", "adjustment": 1.1}].'
     )
@@ -120,6 +125,7 @@ def _provider(id_: str, raw: Any, reading: Reading) -> Provider | None:
     if section is None:
         return None
     _check_flags(section.compatibility or {}, (*path, "compatibility"), reading)
+    _check_advertised(section.advertise, (*path, "advertise"), reading)
     _check_base_models(section, (*path, "base_models"), reading)
     models = {model: section.base_models.get(model, model) for model in section.models}
     capabilities = read_capabilities(section.capabilities, models, (*path, "capabilities"), reading)
@@ -145,6 +151,7 @@ def _provider(id_: str, raw: Any, reading: Reading) -> Provider | None:
         preference=section.preference,
         add_headers=section.add_headers,
         on_loss=section.on_loss,
+        advertise=section.advertise,
     )
 
 
@@ -157,6 +164,14 @@ def _check_flags(compatibility: Mapping[str, bool], path: Path, reading: Reading
             fault = "not supported yet" if documented else "unknown flag"
             message = f"{fault}; it has no effect; there are {known}{reading.report.hint(flag, reading.known_flags)}"
             reading.report.warn((*path, flag), message)
+
+
+def _check_advertised(flags: Sequence[str], path: Path, reading: Reading) -> None:
+    """Warn of flags that are none here; a single word of `ADVERTISE` means no flag."""
+    for index, flag in enumerate(flags):
+        if flag not in reading.known_flags and flag not in ADVERTISE:
+            hint = reading.report.hint(flag, reading.known_flags)
+            reading.report.warn((*path, index), f"unknown flag; it has no effect{hint}")
 
 
 def _check_base_models(section: ProviderSection, path: Path, reading: Reading) -> None:

@@ -1,0 +1,35 @@
+"""Which flags and paths launchers are shown for a provider, by its `advertise`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from gateway.config.model import Provider
+from gateway.contract.conversions import GENERATE, reachable
+from gateway.contract.flag import Caps
+from gateway.contract.registry import Plugin, Registry
+from gateway.upstream.catalog import Offer
+
+
+def advertised(registry: Registry, provider: Provider, models: Iterable[Caps]) -> list[str]:
+    """Return the flags to show, native ones first; never one by which no client reaches any of the models."""
+    if provider.advertise == ("native",):
+        return list(provider.flags)
+    flags = dict.fromkeys(provider.flags)
+    for caps in dict.fromkeys(models):
+        flags |= dict.fromkeys(reachable(registry, provider.flags, caps))
+    return [flag for flag in flags if provider.advertise == ("reachable",) or flag in provider.advertise]
+
+
+def endpoints(registry: Registry, offer: Offer) -> list[str]:
+    """Return the paths by which clients generate with a model, with `{model}` where its name stands."""
+    flags = advertised(registry, offer.provider, [offer.caps])
+    return [path for flag in flags if flag in registry.flags for path in _paths(registry.flags[flag])]
+
+
+def _paths(plugin: Plugin) -> list[str]:
+    """Return the paths under the usual base URL of the flag's clients."""
+    base = plugin.client_api.bases[0] if plugin.client_api else ""
+    found = [route.path for route in plugin.routes if route.operation == GENERATE]
+    usual = [path for path in found if path.startswith(f"{base}/")]
+    return [path.replace("{model:.+}", "{model}") for path in usual]

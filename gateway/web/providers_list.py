@@ -1,0 +1,48 @@
+"""GET /api/providers: the providers of which the caller is granted a model, as launchers read them.
+
+`compatibility` has the flags by which a launcher decides which clients to offer, and `speaks` those of the provider
+itself. A provider's `advertise` says how far the two differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from gateway.call.context import GATEWAY
+from gateway.contract.registry import Registry
+from gateway.upstream.catalog import Offer
+from gateway.web.advertised import advertised
+from gateway.web.discovery import granted_offers
+
+
+def routes() -> list[web.RouteDef]:
+    return [web.get("/api/providers", providers)]
+
+
+async def providers(request: web.Request) -> web.Response:
+    """Answer with providers in the order of the catalog, each with the granted models."""
+    offers = granted_offers(request)
+    if isinstance(offers, web.Response):
+        return offers
+    registry = request.app[GATEWAY].registry
+    grouped: dict[str, list[Offer]] = {}
+    for offer in offers:
+        grouped.setdefault(offer.provider_id, []).append(offer)
+    listed = [_entry(registry, granted) for granted in grouped.values()]
+    return web.Response(body=orjson.dumps(listed), content_type="application/json")
+
+
+def _entry(registry: Registry, granted: Sequence[Offer]) -> dict[str, Any]:
+    provider = granted[0].provider
+    return {
+        "id": provider.id,
+        "name": provider.name or provider.id,
+        "description": provider.description,
+        "models": [offer.model for offer in granted],
+        "compatibility": dict.fromkeys(advertised(registry, provider, [offer.caps for offer in granted]), True),
+        "speaks": list(provider.flags),
+    }

@@ -1,0 +1,149 @@
+"""Aperture's launcher: what it reads of `/api/providers`, and each client with exactly the environment that it gives.
+
+The launcher itself (tailscale/aperture-cli) is a Go program; its reading of the list and its environments stand here as
+data. It offers a client only for providers whose `compatibility` has one of the client's flags.
+"""
+
+import pytest
+
+from tests.clients.programs import Program, npm
+from tests.clients.samples import PLAIN, SAID
+from tests.clients.test_claude_code import QUIET
+from tests.helpers.gateway import HAIKU, SONNET, bedrock, gate
+
+OFFERED = {
+    "claude, anthropic": {"anthropic_messages"},
+    "claude, bedrock": {"bedrock_model_invoke", "bedrock_converse"},
+    "codex": {"openai_responses"},
+    "copilot": {"openai_chat", "openai_responses", "anthropic_messages"},
+    "gemini": {"gemini_generate_content"},
+}
+"""By client: the flags of which the launcher wants one."""
+
+
+def read(body):
+    """What the launcher keeps of the list: members of other types would be an error of its decoder."""
+    assert isinstance(body, list)
+    for entry in body:
+        assert all(isinstance(entry[name], str) for name in ("id", "name", "description"))
+        assert all(isinstance(model, str) for model in entry["models"])
+        assert all(value is True for value in entry["compatibility"].values())
+    return {entry["id"]: entry for entry in body}
+
+
+def offered(entry):
+    return {client for client, flags in OFFERED.items() if flags & set(entry["compatibility"])}
+
+
+async def listed(tmp_path, bedrock_sim, **provider):
+    async with gate(tmp_path, {"b": bedrock(bedrock_sim.url, **provider)}) as gw:
+        return read(await (await gw.get("/api/providers")).json())["b"]
+
+
+@pytest.mark.parametrize(
+    ("advertise", "clients"),
+    [
+        ({}, {"claude, bedrock"}),
+        ({"advertise": "native"}, {"claude, bedrock"}),
+        ({"advertise": "reachable"}, {"claude, anthropic", "claude, bedrock", "codex", "copilot"}),
+        ({"advertise": ["openai_responses"]}, {"codex", "copilot"}),
+        (
+            {"advertise": ["bedrock_converse", "anthropic_messages"]},
+            {"claude, anthropic", "claude, bedrock", "copilot"},
+        ),
+        ({"advertise": []}, set()),
+    ],
+)
+async def test_the_launcher_offers_what_the_operator_advertises(tmp_path, bedrock_sim, advertise, clients):
+    entry = await listed(tmp_path, bedrock_sim, **advertise)
+    assert offered(entry) == clients
+    assert entry["speaks"] == ["bedrock_model_invoke", "bedrock_converse"]
+    assert entry["models"][0] == HAIKU
+
+
+async def test_newer_launchers_find_the_same_in_the_list_of_models(tmp_path, bedrock_sim):
+    """They demand an `upstream` of each provider, and go by the paths that a model is served at."""
+    async with gate(tmp_path, {"b": bedrock(bedrock_sim.url, advertise="reachable")}) as gw:
+        body = await (await gw.get("/v1/models")).json()
+    assert body["object"] == "list"
+    for model in body["data"]:
+        provider = model["metadata"]["provider"]
+        assert (provider["id"], provider["upstream"], provider["requires_client_auth"]) == ("b", "b", False)
+        assert {
+            "/v1/messages", "/v1/responses", "/v1/chat/completions", "/bedrock/model/{model}/invoke",
+            "/bedrock/model/{model}/converse",
+        } <= set(model["supported_endpoints"])  # fmt: skip
+    async with gate(tmp_path / "native", {"b": bedrock(bedrock_sim.url)}) as gw:
+        model = (await (await gw.get("/v1/models")).json())["data"][0]
+        assert all(path.startswith("/bedrock/model/{model}/") for path in model["supported_endpoints"])
+
+
+async def test_a_flag_that_leads_to_none_of_the_models_is_not_shown(tmp_path, bedrock_sim):
+    """Bodies of other families than Claude pass InvokeModel as they are, and nothing is translated to them."""
+    nova = {"flags": ["bedrock_model_invoke"], "models": ["us.amazon.nova-lite-v1:0"]}
+    entry = await listed(tmp_path, bedrock_sim, **nova, advertise=["openai_responses", "bedrock_model_invoke"])
+    assert list(entry["compatibility"]) == ["bedrock_model_invoke"]
+
+
+async def test_every_advertised_flag_serves_a_call(tmp_path, bedrock_sim):
+    hello = [{"role": "user", "content": "hello"}]
+    calls = {
+        "anthropic_messages": ("/v1/messages", {"model": HAIKU, "max_tokens": 9, "messages": hello}),
+        "openai_chat": ("/v1/chat/completions", {"model": HAIKU, "messages": hello}),
+        "openai_responses": ("/v1/responses", {"model": HAIKU, "input": "hello"}),
+        "bedrock_converse": (
+            f"/bedrock/model/{HAIKU}/converse",
+            {"messages": [{"role": "user", "content": [{"text": "hello"}]}]},
+        ),
+        "bedrock_model_invoke": (
+            f"/bedrock/model/{HAIKU}/invoke",
+            {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 9, "messages": hello},
+        ),
+    }
+    for flag in ("bedrock_converse", "bedrock_model_invoke"):
+        async with gate(tmp_path / flag, {"b": bedrock(bedrock_sim.url, flags=[flag], advertise="reachable")}) as gw:
+            (entry,) = await (await gw.get("/api/providers")).json()
+            assert set(entry["compatibility"]) == set(calls)
+            for path, body in calls.values():
+                assert (await gw.post(path, body)).status == 200, (flag, path)
+
+
+CLAUDE = {
+    "anthropic": {"ANTHROPIC_BASE_URL": "{host}", "ANTHROPIC_AUTH_TOKEN": "-"},
+    "bedrock": {
+        "ANTHROPIC_BEDROCK_BASE_URL": "{host}/bedrock",
+        "CLAUDE_CODE_USE_BEDROCK": "1",
+        "CLAUDE_CODE_SKIP_BEDROCK_AUTH": "1",
+    },
+}
+
+
+@pytest.mark.parametrize("backend", CLAUDE)
+async def test_claude_code_works_with_the_environment_that_the_launcher_gives(tmp_path, bedrock_sim, backend):
+    async with gate(tmp_path / "state", {"b": bedrock(bedrock_sim.url, advertise="reachable")}) as gw:
+        environ = {name: value.format(host=gw.url) for name, value in CLAUDE[backend].items()}
+        models = {"ANTHROPIC_DEFAULT_SONNET_MODEL": SONNET, "ANTHROPIC_DEFAULT_HAIKU_MODEL": HAIKU}
+        claude = npm("claude", tmp_path, Program, **QUIET, **environ, **models)
+        bedrock_sim.script(PLAIN)
+        status, said = await claude.run("-p", "hello", "--model", "sonnet")
+        assert (status, said.strip()) == (0, SAID)
+        assert {call["outcome"] for call in await gw.calls()} == {"ok"}
+
+
+async def test_codex_works_with_the_arguments_and_the_environment_that_the_launcher_gives(tmp_path, bedrock_sim):
+    async with gate(tmp_path / "state", {"b": bedrock(bedrock_sim.url, advertise="reachable")}) as gw:
+        provider = (
+            f'{{ name = "Aperture", base_url = "{gw.url}/v1", env_key = "APERTURE_CODEX_API_KEY", '
+            "supports_websockets = false }"
+        )
+        configured = (
+            "--config", 'model_provider="tailscale_aperture_cli"',
+            "--config", f"model_providers.tailscale_aperture_cli={provider}",
+        )  # fmt: skip
+        codex = npm("codex", tmp_path, Program, APERTURE_CODEX_API_KEY="not-needed")
+        bedrock_sim.script(PLAIN)
+        status, said = await codex.run(*configured, "exec", "--skip-git-repo-check", "--model", SONNET, "hello")
+        assert status == 0, said
+        assert SAID in said
+        (call,) = await gw.calls()
+        assert (call["outcome"], call["api"], call["agent"]) == ("ok", "openai_responses", "codex")

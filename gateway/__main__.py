@@ -24,7 +24,7 @@ from gateway.config.load import Loaded, load, load_stream
 from gateway.config.model import Listener
 from gateway.config.sections.listen import loopback_listener
 from gateway.contract.registry import PluginError, Registry, discover
-from gateway.process.output import OutputFailed, complain, say, writing
+from gateway.process.output import OutputFailed, complain, fill_closed_outputs, say, writing
 from gateway.process.plugins_list import plugins_list
 from gateway.process.serve import CannotStart, serve
 from gateway.telemetry.log import configure
@@ -41,6 +41,7 @@ class UsageError(Exception):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    fill_closed_outputs()
     try:
         return _run(arguments)
     except OutputFailed as error:

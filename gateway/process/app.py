@@ -59,6 +59,7 @@ from gateway.web.admin import sessions as sessions_routes
 from gateway.web.admin import usage as usage_route
 from gateway.web.admin.problems import problems
 from gateway.web.dashboard import pages
+from gateway.web.dashboard.browsers import error_pages
 from gateway.web.wrong_paths import wrong_paths
 
 _OWN: Final = (
@@ -100,7 +101,8 @@ def build(
     server = Server(gateway, steps, finish, ping_seconds, stalled_seconds)
     calls: set[web.AbstractRoute] = set()
     app = web.Application(
-        middlewares=[problems, *middlewares(calls, modes), wrong_paths], client_max_size=config.server.limits.body_bytes
+        middlewares=[error_pages, problems, *middlewares(calls, modes), wrong_paths],
+        client_max_size=config.server.limits.body_bytes,
     )
     app[GATEWAY] = gateway
     for flag, route in registry.routes():

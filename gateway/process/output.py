@@ -48,6 +48,21 @@ def writing() -> Iterator[None]:
         raise OutputFailed(f"standard output cannot show {sign!a} in {error.encoding}; set PYTHONUTF8=1") from None
 
 
+def fill_closed_outputs() -> None:
+    """Open the null device where standard output or standard error was closed before the start.
+
+    Otherwise the next file that is opened gets that number, and log lines are written into it.
+    """
+    for number in (1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+
+
 def complain(text: str) -> None:
     """Write a line to standard error, where that is possible."""
     try:

@@ -22,6 +22,7 @@ from prometheus_client import (
     Gauge,
     Histogram,
     Info,
+    ProcessCollector,
     disable_created_metrics,
     generate_latest,
 )
@@ -112,6 +113,7 @@ class Metrics:
         self._max_users = 0
         self._active = _Active()
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
         self._define_calls()
         self._define_providers()
         self._define_process(version)

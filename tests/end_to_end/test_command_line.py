@@ -73,6 +73,15 @@ async def test_a_command_whose_output_is_closed_still_says_its_verdict(tmp_path,
     assert (await shell(tmp_path, "irisgate check config.hujson >&-"))[0] in {0, 1}
 
 
+async def test_a_gateway_whose_output_is_closed_serves_and_writes_its_log_nowhere(tmp_path, config):
+    """Without the null device in its place, the first file to be opened would get the log's lines."""
+    line = "irisgate serve --config config.hujson --state state >&- & sleep 8; kill -TERM $!; wait $!"
+    status, _, err = await shell(tmp_path, line)
+    assert (status, "Traceback" in err) == (0, False), err
+    for path in (tmp_path / "state").rglob("*"):
+        assert not path.is_file() or b"gateway.started" not in path.read_bytes(), path
+
+
 @pytest.mark.parametrize("name", ["-", "/dev/stdin"])
 async def test_a_configuration_may_come_from_standard_input(tmp_path, config, name):
     status, out, err = await shell(tmp_path, f"cat config.hujson | irisgate check {name}")

@@ -183,6 +183,11 @@ async def _page(
     return web.Response(status=status, text=text, content_type="text/html", headers=HEADERS)
 
 
+async def problem_page(request: web.Request, status: int, title: str, message: str) -> web.Response:
+    """Return a page that says what went wrong."""
+    return await _page(request, "problem.html", None, status, title=title, message=message, identities=())
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(

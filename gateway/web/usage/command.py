@@ -36,6 +36,9 @@ _FILTERS: Final = ("user", "model", "provider", "agent")
 MAX_REASON: Final = 300
 """Most characters of a refusal that are shown."""
 
+STORE: Final = "irisgate.db"
+"""The store's file in a state folder, unless `storage.url` names another."""
+
 
 class NoUsage(Exception):
     """The reason why there is nothing to show, in one line."""
@@ -94,6 +97,10 @@ def ask(url: str, parameters: Mapping[str, str]) -> bytes:
 def read(path: Path, parameters: Mapping[str, str]) -> bytes:
     """Return what the gateway of this state file would answer an admin. Raises `NoUsage` and `BadUsage`."""
     wanted = parse_parameters(parameters, now=time())
+    if path.is_dir():
+        if not (path / STORE).is_file():
+            raise NoUsage(f"--store {path}: is a folder: name the file {STORE} of a gateway's state folder")
+        path /= STORE
     try:
         address = f"file:{quote(str(path.absolute()))}?mode=ro"
         with closing(sqlite3.connect(address, uri=True)) as connection:

@@ -186,6 +186,18 @@ async def test_a_file_of_another_release_is_not_touched(state_file):
     assert "its schema is version 1, and this irisgate reads version " in err
 
 
+async def test_a_folder_is_the_store_in_it_or_says_which_file_to_name(tmp_path, state_file):
+    (tmp_path / "nothing").mkdir()
+    code, _, err = await run("--store", str(tmp_path / "nothing"))
+    assert code == 2
+    assert err.endswith("is a folder: name the file irisgate.db of a gateway's state folder\n")
+    (tmp_path / "state").mkdir()
+    state_file.rename(tmp_path / "state" / "irisgate.db")
+    whole = await run("--store", str(tmp_path / "state"), "--by", "user")
+    assert whole == await run("--store", str(tmp_path / "state" / "irisgate.db"), "--by", "user")
+    assert whole[0] == 0
+
+
 async def test_a_file_that_is_no_store_is_told(tmp_path):
     (tmp_path / "notes.txt").write_text("notes " * 1000)
     code, _, err = await run("--store", str(tmp_path / "notes.txt"))

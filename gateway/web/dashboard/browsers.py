@@ -1,0 +1,46 @@
+"""Errors as pages, where a browser asks: what the guard or the router refused before any page could answer.
+
+The API and the routes of calls keep their JSON, also for browsers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from typing import Final
+
+import orjson
+from aiohttp import web
+
+from gateway.web.dashboard.pages import problem_page
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_JSON_PATHS: Final = ("/api/", "/aperture/", "/v1/")
+_KEPT: Final = ("x-request-id", "server", "allow", "retry-after", "connection")
+"""Headers of the error that the page has as well."""
+_TITLES: Final[Mapping[int, str]] = {403: "Refused", 404: "Not found"}
+
+
+@web.middleware
+async def error_pages(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Put an error in JSON onto a page if a browser asked for one."""
+    response = await handler(request)
+    if not isinstance(response, web.Response) or response.status < 400 or response.content_type != "application/json":
+        return response
+    if "text/html" not in request.headers.get("Accept", "") or request.path.startswith(_JSON_PATHS):
+        return response
+    title = _TITLES.get(response.status) or HTTPStatus(response.status).phrase
+    page = await problem_page(request, response.status, title, _message(request, response))
+    page.headers.update({name: response.headers[name] for name in _KEPT if name in response.headers})
+    return page
+
+
+def _message(request: web.Request, response: web.Response) -> str:
+    if response.status == web.HTTPNotFound.status_code:
+        return f"There is no page at {request.path[:200]}."
+    try:
+        error = orjson.loads(response.body if isinstance(response.body, bytes) else b"").get("error")
+    except (orjson.JSONDecodeError, AttributeError):
+        error = None
+    return error if isinstance(error, str) else HTTPStatus(response.status).description

@@ -28,7 +28,7 @@ def target(dialect="bedrock_converse", **caps):
 
 
 def run(asked, to=None, files=None):
-    """The ask after its steps, and the fetches that they asked for."""
+    """Return the request after its steps, and the fetches that the steps yielded."""
     dropped = []
     steps = remote_files.steps(asked, to or target(), dropped.append)
     fetches = []

@@ -116,12 +116,12 @@ def streamed(translation, events):
 
 
 def places(stream):
-    """Where in its events' data a fault can be; kinds and the events themselves stay."""
+    """Return the paths in the events' data that a fault can change; kinds and the events themselves stay."""
     return [path for path in paths(stream) if len(path) > 2]
 
 
 DEMANDED = {("output",), ("output", "message"), ("content",), ("stop_reason",)}
-"""What a reply cannot be without."""
+"""Members without which a reply cannot be read."""
 WHOLE = [(to_converse, CONVERSE, path) for path in paths(CONVERSE)]
 WHOLE += [(to_messages, MESSAGES, path) for path in paths(MESSAGES)]
 STREAMS = [(to_converse, CONVERSE_STREAM, path) for path in places(CONVERSE_STREAM)]

@@ -48,7 +48,7 @@ def streamed(translation: Any, events: list[Any]) -> list[Any]:
 def both(
     content: list[dict[str, Any]], stop: str, usage: dict[str, Any] = USAGE, body: dict[str, Any] = ASKED
 ) -> dict[str, Any]:
-    """What a client gets, the same streamed and whole."""
+    """Return the reply that a client gets, which is the same streamed and whole."""
     chunks = streamed(opened(body, stream=True), stream_of(content, stop, usage))
     whole = choice(whole_reply(opened(body), content, stop, usage))
     found = choice(fold("openai_chat", chunks))

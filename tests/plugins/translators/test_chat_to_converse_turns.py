@@ -373,7 +373,7 @@ MARK = st.sampled_from([{}, {}, {"cache_control": CACHE}, {"cache_control": {**C
 
 @st.composite
 def conversations(draw):
-    """Histories as clients really send them: any order of roles, calls with some, all or no results, ids that repeat."""
+    """Draw histories as clients really send them: any order of roles, calls with some, all or no results, ids that repeat."""
     found = []
     for _ in range(draw(st.integers(1, 7))):
         role = draw(st.sampled_from(["system", "user", "assistant", "calls", "calls"]))

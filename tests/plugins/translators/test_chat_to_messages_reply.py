@@ -37,7 +37,7 @@ def message(*content, stop="end_turn", usage=USAGE):
 
 
 def _deltas(block, size):
-    """The beginning of a block, and its deltas in pieces of `size` characters."""
+    """Yield the beginning of a block, and its deltas in pieces of `size` characters."""
     match block["type"]:
         case "text":
             return {**block, "text": ""}, [{"type": "text_delta", "text": p} for p in cut(block["text"], size)]
@@ -59,7 +59,7 @@ def cut(value, size):
 
 
 def events(whole, size=3):
-    """The events in which Anthropic streams a message."""
+    """Return the events in which Anthropic streams a message."""
     start = {**whole, "content": [], "stop_reason": None, "usage": {**whole["usage"], "output_tokens": 1}}
     yield event("message_start", {"type": "message_start", "message": start})
     yield event("ping", {"type": "ping"})
@@ -93,7 +93,7 @@ def complete(whole, body=None) -> dict[str, Any]:
 
 
 def collected(chunks) -> dict[str, Any]:
-    """What a client puts together from chunks, in the shape of a completion's choice."""
+    """Return the choice of a completion that a client puts together from chunks."""
     said: dict[str, Any] = {"content": "", "reasoning_content": "", "thinking_blocks": [], "tool_calls": []}
     reason = usage = None
     for chunk in chunks:

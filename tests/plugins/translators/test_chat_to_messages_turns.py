@@ -273,7 +273,7 @@ _messages = st.one_of(
 
 
 def answered(messages):
-    """Without the results that answer nothing: those are refused, as OpenAI does."""
+    """Return the messages without results that answer no call, which are refused as OpenAI does."""
     kept, known = [], set()
     for message in messages:
         has_content = (message.get("content") or "").strip()

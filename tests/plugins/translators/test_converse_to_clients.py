@@ -47,7 +47,7 @@ def judge(shape, data):
 
 
 def streamed(*calls, options=None):
-    """The events that come of calls of the writer, decoded: kind and data."""
+    """Return the decoded events (kind and data) that calls of the writer make."""
     return told(Stream(options or ReplyOptions()), *calls)
 
 
@@ -285,7 +285,7 @@ CANNED = {name: scenario.reply for name, scenario in NAMED.items() if scenario.r
 
 
 def assembled(events):
-    """The message of a stream, as clients put it together."""
+    """Return the message that clients put together from a stream."""
     blocks: dict[int, dict] = {}
     for kind, data in events:
         index = data.get("contentBlockIndex")

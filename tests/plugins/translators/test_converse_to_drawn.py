@@ -32,8 +32,8 @@ FIXED = {
 BYTES = {"ImageSource": PNG, "DocumentSource": PDF, "GuardrailConverseImageSource": PNG}
 
 UNDRAWN = {"s3Location", "toolAddition", "toolRemoval", "reasoningContent"}
-"""What is always refused; blocks of betas, which the judge does not know; thinking, whose place in a turn is one that
-nothing in the service model tells.
+"""Blocks that are always refused, blocks of betas, which the judge does not know, and thinking, whose place in a turn the
+service model does not say.
 """
 
 
@@ -44,7 +44,7 @@ def service():
 
 @st.composite
 def drawn(draw, shape, *, owner=""):
-    """A value of a shape."""
+    """Draw a value of a shape."""
     kind = shape.type_name
     if kind == "structure":
         return draw(structures(shape))

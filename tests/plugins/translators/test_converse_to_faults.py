@@ -90,11 +90,11 @@ def test_everything_at_once_is_carried(conversion):
 
 
 FOREIGN = {"signature", "redactedContent"}
-"""What comes from elsewhere is not ours to judge."""
+"""Members from other servers, which the judge does not know."""
 
 
 def outcome(conversion, body, *, stream):
-    """The field of a refusal, or "" where the body is carried and the judge has nothing against it."""
+    """Return the field of a refusal, or "" if the body is carried and the judge accepts it."""
     try:
         conversion.open(body, stream=stream)
     except Refused as refused:

@@ -35,7 +35,7 @@ def extra(**fields):
 
 
 def only(*blocks, **more):
-    """The content that a user's blocks become."""
+    """Return the content that a user's blocks become."""
     (message,) = MESSAGES.messages(user(*blocks), **more)
     return message["content"]
 

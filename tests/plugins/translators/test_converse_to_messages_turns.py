@@ -31,7 +31,7 @@ CAPS = capabilities(HAIKU)
 
 
 def only(*blocks, **more):
-    """The content that a user's blocks become."""
+    """Return the content that a user's blocks become."""
     (message,) = MESSAGES.messages(user(*blocks), **more)
     return message["content"]
 

@@ -14,11 +14,11 @@ recorded = pytest.mark.parametrize("exchange", exchanges("converse", "converse-s
 ROADS = {"messages": MESSAGES, "chat": CHAT}
 
 REFUSED = ("s3Location", "systemTool", "video", "promptVariables", "docx", "xlsx", "toolConfig.tools")
-"""What only Bedrock has, and types of files that the other two do not read."""
+"""Members that only Bedrock has, and types of files that the other two do not read."""
 
 
 def text_of(value):
-    """All texts of a body, wherever they stand."""
+    """Return all texts of a body."""
     if isinstance(value, dict):
         return "".join(text_of(inner) for inner in value.values())
     if isinstance(value, list):
@@ -27,7 +27,7 @@ def text_of(value):
 
 
 def said(exchange):
-    """Texts that the client wrote, which a model must see."""
+    """Return the texts that the client wrote, which a model must see."""
     return [
         block["text"]
         for message in exchange["request"]["messages"]

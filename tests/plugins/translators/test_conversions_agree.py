@@ -23,7 +23,7 @@ def caps_of(model: str) -> Caps:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a conversion sends, in words of neither dialect, and what it drops."""
+    """The request that a conversion sends, in words of neither dialect, and the losses that it reports."""
 
     limit: int | None
     thinking: Any

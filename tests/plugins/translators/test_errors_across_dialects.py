@@ -38,7 +38,7 @@ bedrocks = pytest.mark.parametrize(
 
 
 def said(name):
-    """A Bedrock's error reply as the gateway reads it."""
+    """Return an error reply of Bedrock's as the gateway reads it."""
     _, status, *_ = next(row for row in BEDROCKS if row[0] == name)
     head = Head(status, {"x-amzn-errortype": f"{name}:http://internal.amazon.com/coral/com.amazon.bedrock/"})
     return bedrock_converse.problem(head, json.dumps({"message": WORDS}).encode())
@@ -56,12 +56,12 @@ def ask(flag):
 
 
 def failed(flag, problem):
-    """The last bytes of a stream that breaks with this problem."""
+    """Return the last bytes of a stream that breaks with this problem."""
     return FLAGS[flag].encoder(ask(flag)).fail(problem)
 
 
 def stream_failure(flag, data):
-    """The problem that a decoder finds in these bytes."""
+    """Return the problem that a decoder reads in these bytes."""
     target = Target("p", flag, "m", FLAGS[flag].dialects[0], Caps())
     decoder = FLAGS[flag].decoder(ask(flag), target, Head(200, {}))
     with pytest.raises(UpstreamFailed) as raised:

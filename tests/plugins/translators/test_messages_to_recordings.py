@@ -21,7 +21,7 @@ RUN_BY_AWS = ("nova_code_interpreter",)
 
 
 def answered(exchange):
-    """The message that a client gets, and the facts that are charged."""
+    """Return the message that a client gets, and the facts that are charged."""
     model = unquote(exchange["path"].split("/")[2])
     data, content_type = served(exchange)
     translation = CONVERSE.unjudged({}, model, stream="response_base64" in exchange)
@@ -55,7 +55,7 @@ def test_a_recorded_reply_is_a_message_with_all_its_counts(exchange):
 
 @recorded
 def test_a_recorded_reply_goes_back_as_it_came(exchange):
-    """But for signatures, which only the real service takes back; so only the shape is judged here."""
+    """Judge the shape of the request alone, because only the real service takes signatures back."""
     model, message, _ = answered(exchange)
     if not message["content"]:
         return

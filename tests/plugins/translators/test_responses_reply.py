@@ -34,7 +34,7 @@ BODY = {
 
 
 def written(*verbs, body=None):
-    """The response of a stream, which is the same as the whole one; and the events."""
+    """Return the response of a stream, which is the same as the whole one, and the events."""
     drops = []
     streamed = Stream(ask(body or {}), ORIGINS, drops.append)
     whole = Whole(ask(body or {}), ORIGINS, [].append)

@@ -38,21 +38,21 @@ class Talk:
         self.history = []
 
     async def ask(self, *messages):
-        """The reply to what the client adds to the conversation, of which it becomes a part."""
+        """Return the reply to the client's addition to the conversation, and add the reply to it."""
         self.history += messages
         body = await self.opened.reply_body(self.say.body(self.history, **self.wishes), stream=self.stream)
         self.history += copy.deepcopy(self.say.as_history(body))
         return self.say.read_reply(body)
 
     async def answer(self, calls):
-        """Results to the calls, in the other order than that of the calls."""
+        """Return results of the calls, in the reverse order."""
         pairs = list(zip(calls, RESULTS, strict=True))
         results = [self.say.answered(tool_id, self.say.text(text)) for (tool_id, _, _), text in reversed(pairs)]
         return await self.ask(*self.say.joined([message for result in results for message in result]))
 
     @property
     def turns(self):
-        """What the provider got of the conversation."""
+        """The turns of the conversation that the provider got."""
         return list(turns_of(self.opened.wire.upstream, self.opened.sent))
 
 
@@ -181,7 +181,7 @@ GREEN = Canned(text=("Green.",), tokens=Tokens(input=9, output=2))
 
 
 def cited(wire, *, stream):
-    """A reply that cites a document, in the provider's dialect."""
+    """Return a reply that cites a document, in the provider's dialect."""
     if wire.upstream == "bedrock_converse":
         body, events = render_converse.whole(GREEN, 9), render_converse.events(GREEN, 9)
         block = {"content": [{"text": "Green."}], "citations": [SOURCE]}
@@ -199,7 +199,7 @@ def cited(wire, *, stream):
 
 
 def sources(body):
-    """The citations in the assistant's turn of a request."""
+    """Return the citations in the assistant's turn of a request."""
     (block,) = body["messages"][1]["content"]
     return block.get("citations") or block["citationsContent"]["citations"]
 

@@ -7,7 +7,7 @@ import pytest
 
 from gateway.testkit import scenarios
 from gateway.testkit.scenarios import Tool
-from gateway_plugins.dialects.anthropic_messages import betas as anthropic_betas
+from gateway_plugins.dialects.anthropic_messages import betas as messages_betas
 from tests.clients import page
 from tests.clients.programs import Program, npm
 from tests.clients.samples import PLAIN, SAID, check_upstream
@@ -74,7 +74,7 @@ async def test_what_reaches_bedrock_is_what_bedrock_takes(claude, gw, bedrock_si
     assert {"model", "stream"} & body.keys() == set()
     betas = [beta for beta in body["anthropic_beta"] if beta != "interleaved-thinking-2025-05-14"]
     dropped = []
-    assert anthropic_betas.select_betas(betas, "invoke", {}, dropped.append) == betas
+    assert messages_betas.select_betas(betas, "invoke", {}, dropped.append) == betas
     assert dropped == []
     assert b'"scope"' not in seen.body
     assert {name for name in seen.headers if name.startswith(("x-", "anthropic-"))} == set()

@@ -3,7 +3,7 @@
 A format is asked for in one of three forms, which each upstream dialect writes in its own words:
 
 - natively, if the model has structured output;
-- by a schema tool, a tool of ours whose input is the answer, if the model can be forced to call it;
+- by a schema tool, a tool of the gateway whose input is the answer, if the model can be forced to call it;
 - by a hint in the system prompt, which nothing enforces; the format is then reported as dropped.
 
 Nothing here knows a dialect.

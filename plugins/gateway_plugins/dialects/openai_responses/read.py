@@ -58,11 +58,11 @@ class _Items:
     _turn: list[Part | Call | Reasoning] = field(default_factory=list)
     """Content of the assistant's turn that has not ended."""
     _results: dict[str, list[Message]] = field(default_factory=dict)
-    """Call id to the results of its turn."""
+    """Results of each turn, by the ids of its calls."""
     _groups: dict[int, list[Message]] = field(default_factory=dict)
-    """Index of an assistant's message to the results of its calls."""
+    """Results of each assistant's message, by its index."""
     _shells: dict[str, str] = field(default_factory=dict)
-    """Item id of a local shell call to its call id: the outputs name the former."""
+    """Call ids of local shell calls, by the item ids, which their outputs name."""
 
     def read(self, raw: Any, at: str) -> None:
         if not isinstance(raw, dict):

@@ -58,7 +58,7 @@ class Mapper:
                 conversation.result(each.id, self._parts(each.content), message.at, is_error=each.is_error)
             else:
                 others += self._parts([each])
-        conversation.user(others, message.at)
+        conversation.user(others)
 
     def _assistant(self, message: Message, conversation: chat_demand.Conversation) -> None:
         answer, thinking, calls = "", "", []
@@ -104,10 +104,6 @@ class Mapper:
             self.drop(f"{value.at}/citations")
         return [chat_demand.text(value.plain)]
 
-    def json(self, value: converse_values.Json) -> list[Block]:
-        _ = self
-        return [chat_demand.text(orjson.dumps(value.value).decode())]
-
     def cache_point(self, value: CachePoint) -> list[Block]:
         self.drop(value.at)
         return []
@@ -126,12 +122,16 @@ class Mapper:
         return []
 
 
+def _json(_mapper: Mapper, value: converse_values.Json) -> list[Block]:
+    return [chat_demand.text(orjson.dumps(value.value).decode())]
+
+
 _MAPPED: Final[dict[type, Callable[[Mapper, Any], list[Block]]]] = {
     Text: Mapper.text,
     File: Mapper.file,
     Document: Mapper.document,
     converse_values.SearchResult: Mapper.search_result,
-    converse_values.Json: Mapper.json,
+    converse_values.Json: _json,
     CachePoint: Mapper.cache_point,
     converse_values.ToolChange: Mapper.tool_change,
 }

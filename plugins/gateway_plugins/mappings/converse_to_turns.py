@@ -127,10 +127,6 @@ class Mapper:
             block["is_error"] = True
         return [block]
 
-    def json(self, part: converse_values.Json) -> list[Block]:
-        _ = self
-        return [messages_demand.text(orjson.dumps(part.value).decode())]
-
     def tool_change(self, part: ToolChange) -> list[Block]:
         if part.kind != "mcp_toolset_reference" and not part.name:
             raise invalid(f"{param(part.at)}.tool.name must name the tool", f"{param(part.at)}.tool.name")
@@ -141,6 +137,10 @@ class Mapper:
         return [{"type": "tool_addition" if part.added else "tool_removal", "tool": tool}]
 
 
+def _json(_mapper: Mapper, part: converse_values.Json) -> list[Block]:
+    return [messages_demand.text(orjson.dumps(part.value).decode())]
+
+
 _MAPPED: Final[dict[type, Callable[[Mapper, Any], list[Block]]]] = {
     Text: Mapper.text,
     File: Mapper.file,
@@ -149,6 +149,6 @@ _MAPPED: Final[dict[type, Callable[[Mapper, Any], list[Block]]]] = {
     Reasoning: Mapper.thinking,
     Call: Mapper.call,
     Result: Mapper.result,
-    converse_values.Json: Mapper.json,
+    converse_values.Json: _json,
     ToolChange: Mapper.tool_change,
 }

@@ -58,7 +58,7 @@ class Mapper:
                 conversation.result(block.call_id, content, block.at, is_error=block.is_error)
             elif isinstance(block, (Text, File, SearchResult)):
                 parts.append(self._part(block))
-        conversation.user(parts, message.at)
+        conversation.user(parts)
 
     def _part(self, block: Text | File | SearchResult) -> Block:
         if isinstance(block, Text):

@@ -56,7 +56,7 @@ def _add_message(message: Message, conversation: Conversation, names: Names, cap
     elif message.role == "tool":
         conversation.result(message.call_id, _parts(parts, caps), message.at)
     else:
-        conversation.user(_parts(parts, caps), message.at)
+        conversation.user(_parts(parts, caps))
 
 
 def _parts(parts: Sequence[Part], caps: Caps) -> list[Block]:

@@ -57,14 +57,13 @@ class Place:
 
 
 def steps(
-    request: ClientRequest, target: Target, drop: Drop
+    request: ClientRequest, target: Target, _drop: Drop
 ) -> Generator[UpstreamRequest | Fetch, StepResponse, ClientRequest | StepResponse]:
     """Return the request with files in place of URLs, and yield the fetches that it needs.
 
     Raises `Refused` for a file of a kind that its place does not take. A provider that speaks the client's dialect and
     reads URLs itself (`caps.remote_media`) gets the request unchanged.
     """
-    _ = drop
     if request.dialect == target.dialect and target.caps.remote_media:
         return request
     places = list(_places(request))

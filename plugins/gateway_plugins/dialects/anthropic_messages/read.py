@@ -284,14 +284,12 @@ def _search_result(raw: Raw, at: str, drop: Drop) -> SearchResult:
     return SearchResult(at, source, title, texts, ttl_of(raw, at, drop), _is_cited(raw, at))
 
 
-def _thinking(raw: Raw, at: str, drop: Drop) -> Reasoning:
-    _ = drop
+def _thinking(raw: Raw, at: str, _drop: Drop) -> Reasoning:
     signature = text_of(raw.get("signature"), f"{at}/signature")
     return Reasoning(at, text_of(raw.get("thinking"), f"{at}/thinking"), signature)
 
 
-def _redacted(raw: Raw, at: str, drop: Drop) -> Reasoning:
-    _ = drop
+def _redacted(raw: Raw, at: str, _drop: Drop) -> Reasoning:
     return Reasoning(at, data=_string(raw, "data", at))
 
 

@@ -125,8 +125,7 @@ def _blocks(value: Any, at: str, known: Mapping[str, _Read], drop: Drop) -> list
     return blocks
 
 
-def _text(value: Any, at: str, drop: Drop) -> Text:
-    _ = drop
+def _text(value: Any, at: str, _drop: Drop) -> Text:
     return Text(at, text_at({"text": value}, "text", at, needed=True))
 
 
@@ -160,8 +159,7 @@ def _sound(value: Any, at: str, drop: Drop) -> File:
     return File(at, media.audio(sound, _SOUNDS.get(format_, format_), param(at)))
 
 
-def _video(value: Any, at: str, drop: Drop) -> Block:
-    _ = value, drop
+def _video(_value: Any, at: str, _drop: Drop) -> Block:
     raise invalid(f"{param(at)}.video: this provider takes no video; leave it out", f"{param(at)}.video")
 
 
@@ -284,8 +282,7 @@ def _result(value: Any, at: str, drop: Drop) -> Result:
     return Result(at, text_at(inner, "toolUseId", at, needed=True), content, status == "error")
 
 
-def _json(value: Any, at: str, drop: Drop) -> Json:
-    _ = drop
+def _json(value: Any, at: str, _drop: Drop) -> Json:
     return Json(f"{at}/json", value)
 
 

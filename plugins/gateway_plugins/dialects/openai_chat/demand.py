@@ -105,9 +105,8 @@ class Conversation:
         else:
             self._messages.insert(0, {"role": "system" if self._caps.system else "user", "content": value})
 
-    def user(self, parts: Sequence[Block], at: str) -> None:
-        """Add a user message of Chat parts. `at` is the JSON pointer of the client's message."""
-        _ = at
+    def user(self, parts: Sequence[Block]) -> None:
+        """Add a user message of Chat parts."""
         visible = [part for part in parts if not is_blank(part)]
         if visible:
             self._others.append({"role": "user", "content": _content(visible)})

@@ -138,8 +138,7 @@ def _image(raw: dict[str, Any], at: str, drop: Drop) -> Media:
     return media.image(text_of(inner.get("url"), f"{at}/image_url/url"), f"{param(at)}.image_url.url")
 
 
-def _file(raw: dict[str, Any], at: str, drop: Drop) -> Media:
-    _ = drop
+def _file(raw: dict[str, Any], at: str, _drop: Drop) -> Media:
     file = raw.get("file")
     data = file.get("file_data") if isinstance(file, dict) else None
     if not isinstance(file, dict) or not data:
@@ -149,8 +148,7 @@ def _file(raw: dict[str, Any], at: str, drop: Drop) -> Media:
     return media.document(text_of(data, f"{at}/file/file_data"), name, f"{param(at)}.file.file_data")
 
 
-def _audio(raw: dict[str, Any], at: str, drop: Drop) -> Media:
-    _ = drop
+def _audio(raw: dict[str, Any], at: str, _drop: Drop) -> Media:
     audio = raw.get("input_audio")
     inner = audio if isinstance(audio, dict) else {}
     data = text_of(inner.get("data"), f"{at}/input_audio/data")

@@ -160,8 +160,7 @@ class _Items:
             raise invalid(f'{field_}: "{call_id}" answers no call that stands before it in the input', field_)
         group.append(Message("tool", at, _parts(raw.get("output"), f"{at}/output", self.drop), call_id=call_id))
 
-    def refuse_reference(self, raw: dict[str, Any], at: str) -> None:
-        _ = raw
+    def refuse_reference(self, _raw: dict[str, Any], at: str) -> None:
         message = 'no items are stored here; send the item itself, not its id, as clients do under "store": false'
         raise invalid(f"{param(at)}: {message}", param(at))
 
@@ -227,8 +226,7 @@ def _file(raw: dict[str, Any], at: str, drop: Drop) -> Media:
     return media.document(data, text_of(raw.get("filename"), f"{at}/filename"), f"{param(at)}.file_data")
 
 
-def _audio(raw: dict[str, Any], at: str, drop: Drop) -> Media:
-    _ = drop
+def _audio(raw: dict[str, Any], at: str, _drop: Drop) -> Media:
     inner = object_of(raw.get("input_audio"), f"{at}/input_audio")
     data = text_of(inner.get("data"), f"{at}/input_audio/data")
     return media.audio(data, str(inner.get("format")), f"{param(at)}.input_audio")

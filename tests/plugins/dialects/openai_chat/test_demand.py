@@ -43,17 +43,17 @@ def look(*ids):
 def test_texts_are_strings_and_parts_are_lists():
     conversation = CheckedConversation()
     conversation.system("S")
-    conversation.user([text("Hi")], "/0")
-    conversation.user([text("See"), IMAGE], "/1")
+    conversation.user([text("Hi")])
+    conversation.user([text("See"), IMAGE])
     assert [message["content"] for message in conversation.messages()] == ["S", "Hi", [text("See"), IMAGE]]
 
 
 def test_blank_texts_are_left_out():
     conversation = CheckedConversation()
     conversation.system(" ")
-    conversation.user([text(" \n"), text("Hi")], "/0")
+    conversation.user([text(" \n"), text("Hi")])
     conversation.assistant(" ", [], "/1")
-    conversation.user([text("")], "/2")
+    conversation.user([text("")])
     assert conversation.messages() == [{"role": "user", "content": "Hi"}]
 
 
@@ -65,10 +65,10 @@ def test_a_conversation_of_nothing_is_still_one():
 
 def test_results_stand_behind_their_calls_whatever_came_first():
     conversation = CheckedConversation()
-    conversation.user([text("Hi")], "/0")
+    conversation.user([text("Hi")])
     conversation.assistant("So", look("a", "b"), "/1")
     conversation.system("Be brief.")
-    conversation.user([text("go")], "/2")
+    conversation.user([text("go")])
     conversation.result("b", [text("2")], "/3")
     conversation.result("a", [text("1")], "/4")
     assert conversation.roles() == ["user", "assistant", "tool", "tool", "system", "user"]
@@ -98,7 +98,7 @@ def test_two_results_for_one_call_become_one():
 
 def test_a_result_without_a_call_is_refused():
     conversation = CheckedConversation()
-    conversation.user([text("Hi")], "/0")
+    conversation.user([text("Hi")])
     with pytest.raises(Refused, match="answers no tool call"):
         conversation.result("a", [text("1")], "/messages/1")
 
@@ -204,7 +204,7 @@ def test_where_results_stand_alone_the_assistant_speaks_between():
     conversation = CheckedConversation(MISTRAL)
     conversation.assistant("", look("toolu_1"), "/0")
     conversation.result("toolu_1", [text("1")], "/1")
-    conversation.user([text("go")], "/1")
+    conversation.user([text("go")])
     assert conversation.roles() == ["assistant", "tool", "assistant", "user"]
     assert len(conversation.messages()[1]["tool_call_id"]) == 9
 
@@ -212,14 +212,14 @@ def test_where_results_stand_alone_the_assistant_speaks_between():
 def test_a_hint_of_ours_is_added_to_the_system_text():
     conversation = CheckedConversation()
     conversation.system("S")
-    conversation.user([text("Hi")], "/0")
+    conversation.user([text("Hi")])
     conversation.hint("H")
     assert conversation.messages()[0]["content"] == "S\n\nH"
 
 
 def test_a_hint_stands_first_where_there_is_no_system_text():
     conversation = CheckedConversation()
-    conversation.user([text("Hi")], "/0")
+    conversation.user([text("Hi")])
     conversation.assistant("", look("a"), "/1")
     conversation.hint("H")
     assert conversation.roles() == ["system", "user", "assistant", "tool"]
@@ -254,7 +254,7 @@ def test_turns_in_any_order_make_messages_that_pass_the_rules(turns, caps):
     conversation = CheckedConversation(caps)
     for kind, what in turns:
         if kind == "user":
-            conversation.user([text(what)], "/0")
+            conversation.user([text(what)])
         elif kind == "system":
             conversation.system(what)
         elif kind == "assistant":

@@ -153,7 +153,7 @@ class CallProvider:
         refusal = {"status": problem.status, "native": problem.native, "message": problem.message[:MAX_LOGGED]}
         self.log.warning("upstream.key_refused", provider=provider.id, request_id=call.id, **refusal)
         message = f"{provider.id} refused the gateway's key; tell an administrator of this gateway"
-        reason = problem.native or str(problem.status)
+        reason = problem.native or "key_refused"
         return UpstreamFailed(Problem(UPSTREAM, message, reason=reason))
 
     def _key_accepted(self, attempt: Attempt) -> None:

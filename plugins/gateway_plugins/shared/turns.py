@@ -2,7 +2,7 @@
 
 A turn holds blocks of the upstream dialect with the client's own tool ids. The rules for turns that Messages and
 Converse have in common stand here, because Bedrock's rules are Anthropic's; the others stand in each dialect's
-`demand.py`. Nothing here reads a block.
+module `demand`. Nothing here reads a block.
 """
 
 from __future__ import annotations

@@ -1,0 +1,80 @@
+"""The words of the code: how docstrings begin, and that the files they name are there.
+
+What a good sentence is, no test can say; these are the habits that make a docstring a puzzle, and that a test can see.
+"""
+
+import ast
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = sorted(path for folder in ("gateway", "plugins") for path in (ROOT / folder).rglob("*.py"))
+FILES = {
+    str(path.relative_to(ROOT))
+    for folder in ("gateway", "plugins", "tests", "deploy")
+    for path in (ROOT / folder).rglob("*")
+}
+
+
+def words(text):
+    return set(text.split())
+
+
+FRAGMENTS = words(
+    "What Of How Where For Those That Which When Who Whose Whom By In With From As It Its They Them This These To At On "
+    "If So Since Until Because Than Then While And But Or Not Also Beside Besides Without Within Behind Above Below "
+    "After Before Told Kept Asked Made Shown Held Taken Given Whatever Whoever Whenever Wherever"
+)
+"""First words of a sentence that leans on another one, or on nothing."""
+NO_VERBS = FRAGMENTS | words(
+    "A An The All Every Each Some Any None No One Two Up Whether Why Same Another Both Many Most More Less Few Only "
+    "Nothing Somebody Nobody Everything Something Anything True False Our My Own Other"
+)
+"""First words of a function's docstring that are no verb."""
+
+
+def name(path):
+    return str(path.relative_to(ROOT))
+
+
+def first_word(text):
+    return text.split()[0].strip("`\"'(,.:;)")
+
+
+def docstrings(tree):
+    """(line, kind, text) of every docstring, and of every string that stands behind an assignment."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and (
+            text := ast.get_docstring(node)
+        ):
+            decorators = {ast.unparse(each) for each in node.decorator_list}
+            is_value = isinstance(node, ast.ClassDef) or decorators & {"property", "cached_property"}
+            yield node.lineno, "value" if is_value else "function", text
+        body = getattr(node, "body", None)
+        for before, here in pairwise(body) if isinstance(body, list) else ():
+            match here:
+                case ast.Expr(ast.Constant(str(text))) if isinstance(before, ast.Assign | ast.AnnAssign):
+                    yield here.lineno, "value", text
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_a_docstring_begins_with_a_word_that_stands_alone(path):
+    """A function's begins with a verb in the imperative, a value's with a noun."""
+    wrong = []
+    for line, kind, text in docstrings(ast.parse(path.read_text())):
+        word = first_word(text)
+        third_person = word.endswith("s") and not word.endswith("ss")
+        if word in FRAGMENTS or (kind == "function" and (word in NO_VERBS or third_person or not word[:1].isalpha())):
+            wrong.append(f"{name(path)}:{line}: {text.splitlines()[0]}")
+    assert wrong == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_a_file_that_the_prose_names_is_there(path):
+    """A path is that of a neighbour, or begins at a package or at the checkout."""
+    roots = (path.relative_to(ROOT).parent, Path(), Path("gateway"), Path("plugins/gateway_plugins"))
+    named = set(re.findall(r"`([\w/]+\.(?:py|json|md|html|css))`", path.read_text()))
+    assert [each for each in sorted(named) if not any(str(root / each) in FILES for root in roots)] == []

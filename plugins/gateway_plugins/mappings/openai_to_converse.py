@@ -1,7 +1,7 @@
 """Mapping of a request of OpenAI's (`dialects/openai/values.py`) to the body of Bedrock's Converse.
 
-Rules that hold for every request to Converse: turns in `dialects/bedrock_converse/demand.py`, tools in
-`tools.py`, the answer's format in `output.py`, parameters in `options.py`. No model is named here: the capabilities
+Rules that hold for every request to Converse are in `dialects/bedrock_converse/`: turns in its module `demand`, tools
+in `tools`, the answer's format in `output`, parameters in `options`. No model is named here: the capabilities
 say what it takes. Sources: botocore's service model, recorded traffic, and the defects of peers named in the tests.
 """
 

@@ -17,6 +17,7 @@ SCRIPTS = [ROOT / name for name in _SCRIPTS.split()]
 MAX_LINES = 600
 MAX_FUNCTION = 60
 MAX_COMPLEXITY = 10
+MAX_TEST_NAME = 70
 _BRANCHES = (
     ast.If, ast.For, ast.AsyncFor, ast.While, ast.ExceptHandler, ast.With, ast.AsyncWith, ast.IfExp, ast.comprehension,
 )  # fmt: skip
@@ -47,6 +48,12 @@ def test_a_function_fits_on_a_screen_and_has_few_ways(path):
         assert node.end_lineno - node.lineno < MAX_FUNCTION, f"{node.name} is too long"
         ways = 1 + sum(isinstance(part, _BRANCHES[:5]) for part in ast.walk(node))
         assert ways <= MAX_COMPLEXITY + 2, f"{node.name} has {ways} ways"
+
+
+@pytest.mark.parametrize("path", TESTS, ids=name)
+def test_a_tests_name_is_short(path):
+    names = [node.name for node in functions(path) if node.name.startswith("test_")]
+    assert [long for long in names if len(long) > MAX_TEST_NAME] == []
 
 
 @pytest.mark.parametrize("path", [path for path in SOURCES if path.stat().st_size], ids=name)

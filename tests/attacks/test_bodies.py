@@ -91,8 +91,9 @@ async def test_a_second_model_is_refused_however_it_is_spelled(gated, bedrock_si
     assert bedrock_sim.requests == []
 
 
-async def test_a_name_in_escaped_letters_is_the_name_that_is_authorised_and_forwarded(gated):
-    """JSON has many spellings of one name: alone, it means the same to every reader, and goes on as it came."""
+async def test_an_escaped_member_name_is_authorised_and_forwarded(gated):
+    """Check that a name in escaped letters is authorised and forwarded. JSON has many spellings of one name: a
+    single one means the same to every reader and is forwarded as it came."""
     messages = json.dumps(CHAT["messages"])
     body = f'{{"mod\\u0065l":"\\u006d","messages":{messages}}}'.encode()
     assert (await sent(gated, "/v1/chat/completions", body))[0] == 200
@@ -131,8 +132,9 @@ async def test_numbers_that_no_machine_holds_crash_nothing(gated, bedrock_sim):
     assert {seen.body[:1] for seen in bedrock_sim.requests} == {b"{"}
 
 
-async def test_a_model_that_is_refused_in_the_body_is_not_taken_from_anywhere_else(gated, bedrock_sim):
-    """Headers and queries by which other proxies let a client choose."""
+async def test_a_refused_model_is_not_taken_from_headers_or_queries(gated, bedrock_sim):
+    """Check that a model that is refused in the body is not taken from headers and queries by which other proxies
+    let a client choose."""
     headers = [f"{name}: {HAIKU}" for name in ("X-Model", "X-Model-Id", "OpenAI-Model", "X-Irisgate-Model")]
     for path, body in (("/v1/chat/completions", CHAT), ("/v1/messages", MESSAGES)):
         for model in ({}, {"model": "nobodys"}):
@@ -144,7 +146,8 @@ async def test_a_model_that_is_refused_in_the_body_is_not_taken_from_anywhere_el
     assert bedrock_sim.requests == []
 
 
-async def test_members_deep_in_a_body_that_only_a_reader_of_all_would_meet_crash_nothing(gated):
+async def test_deeply_nested_members_crash_nothing(gated):
+    """Check that members so deep in a body that only a full decoder would meet them crash nothing."""
     text = b'[{"role":"user","content":' * 480 + b'"x"' + b"}]" * 480
     for path, body in ROUTES.items():
         data = json.dumps({**body, "messages": 0}).encode().replace(b'"messages": 0', b'"messages":' + text)

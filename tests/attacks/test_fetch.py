@@ -300,7 +300,9 @@ async def test_an_unknown_name_and_one_inside_are_told_alike():
     assert unknown.message.replace("unknown", "inside") == inside.message
 
 
-async def test_a_name_that_changes_its_address_is_resolved_once_and_connected_to_where_it_was_judged(any_port):
+async def test_a_rebinding_name_is_resolved_once_before_connecting(any_port):
+    """Check that a name that changes its address is resolved once, and the connection goes to the address that was
+    judged."""
     async with host(reply(), INSIDE) as inside, host(reply(), OUTSIDE, inside.port) as outside:
         any_port(outside.port)
         names = Names({"images.test": [[OUTSIDE], [INSIDE], [INSIDE]]})

@@ -175,8 +175,9 @@ async def test_nothing_that_claims_an_identity_goes_on_to_a_provider(gated, sim,
 
 @pytest.mark.parametrize("mode", ["whois", "proxy-protocol"])
 @pytest.mark.parametrize("address", ["100.64.9.9", "100.127.255.254", "fd7a:115c:a1e0::99"])
-async def test_an_address_in_the_tailnets_range_is_nobody_until_tailscaled_knows_it(gated, sim, mode, address):
-    """Carriers use 100.64.0.0/10 too; on the `whois` listener the claim stands in headers, for nobody can connect so."""
+async def test_a_tailnet_address_unknown_to_tailscaled_is_nobody(gated, sim, mode, address):
+    """Check that an address in the range of tailnets is nobody until tailscaled knows it. Carriers use
+    100.64.0.0/10 too; on the `whois` listener the claim stands in headers, for nobody can connect so."""
     version = 6 if ":" in address else 4
     ends = "::1" if version == 6 else "127.0.0.1"
     first = f"PROXY TCP{version} {address} {ends} 4711 80\r\n".encode() if mode == "proxy-protocol" else b""

@@ -83,7 +83,8 @@ async def test_lists_hold_nothing_of_others_whatever_is_asked_for(gated):
             assert SESSION.encode() not in body, (path, query)
 
 
-async def test_asking_for_somebody_else_is_refused_alike_whether_they_are_there_or_not(gated):
+async def test_a_query_for_another_person_never_shows_if_they_exist(gated):
+    """Check that a query about somebody else is refused alike whether that person exists or not."""
     for path in (
         "/api/sessions",
         "/api/calls",

@@ -100,7 +100,8 @@ async def answered(gated, path, body):
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-async def test_only_the_granted_model_is_ever_asked_and_by_the_operation_of_the_route(gated, bedrock_sim, operation):
+async def test_only_the_granted_model_and_own_operation_are_sent(gated, bedrock_sim, operation):
+    """Check that only the granted model is ever requested upstream, and only by the operation of the route."""
     # CountTokens knows no inference profiles, so that the model itself is asked
     model = base_id(HAIKU) if operation == "count-tokens" else HAIKU
     asked = f"/model/{quote(model, safe='')}/{operation}"

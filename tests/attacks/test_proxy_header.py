@@ -176,7 +176,9 @@ async def test_while_many_say_nothing_others_are_served(proxied):
     assert crashes(proxied) == []
 
 
-async def test_who_says_nothing_is_let_go_and_what_was_said_before_does_not_keep_them(proxied, monkeypatch):
+async def test_a_silent_connection_is_closed_despite_earlier_bytes(proxied, monkeypatch):
+    """Check that a connection that falls silent inside its PROXY header is closed, and its earlier bytes do not
+    extend the time."""
     monkeypatch.setattr(proxy_protocol, "HEADER_SECONDS", 0.2)
     waiting = [await connected(proxied, first=first) for first in (b"", b"P", SIGNATURE, two()[:-1], ONE[:-1])]
 

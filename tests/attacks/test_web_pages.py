@@ -118,7 +118,8 @@ async def test_a_form_of_another_page_spends_nothing_whatever_its_type(served, b
     assert bedrock_sim.requests == []
 
 
-async def test_a_form_cannot_change_the_configuration_even_from_a_browser_that_says_nothing(served):
+async def test_no_form_can_change_the_configuration(served):
+    """Check that a form cannot change the configuration, even from a browser that sends no origin."""
     before = served.path.read_bytes()
     for kind in SIMPLE:
         for method in ("POST", "PUT"):

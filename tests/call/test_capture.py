@@ -63,7 +63,8 @@ def test_a_long_header_takes_no_longer_than_its_length_asks_for(begins):
     assert cpu_seconds(lambda: without_secrets(headers)) < 0.5
 
 
-def test_other_headers_are_kept_with_names_in_lower_case_and_bytes_that_are_no_text_replaced():
+def test_captured_header_names_are_lower_case_and_bytes_are_text():
+    """Check that other headers are recorded with lower-case names, and bytes that are no text are replaced."""
     assert without_secrets({"User-Agent": "claude-cli/2", "x-odd": "a\udcffb"}) == {
         "user-agent": "claude-cli/2",
         "x-odd": "a?b",

@@ -52,18 +52,21 @@ async def test_a_translated_stream_that_is_complete_has_the_translations_end():
     assert await translated(Batch([GOOD]), Batch([GOOD, GOOD])) == [Batch([GOOD]), Batch([GOOD, GOOD]), Batch([GOOD])]
 
 
-async def test_a_fault_of_the_upstream_passes_the_translation_behind_the_events_before_it():
+async def test_an_upstream_fault_follows_the_events_before_it():
+    """Check that a fault of the upstream passes the translation behind the events that came before it."""
     assert await translated(Batch([GOOD], CUT)) == [Batch([GOOD], CUT)]
     assert await translated(Batch((), CUT)) == [Batch([], CUT)]
 
 
-async def test_events_before_one_that_cannot_be_translated_are_in_the_batch_with_the_fault():
+async def test_events_before_an_untranslatable_one_share_its_batch():
+    """Check that events before one that cannot be translated are in the same batch as the fault."""
     (batch,) = await translated(Batch([GOOD, BAD, GOOD]), Batch([GOOD]))
     assert batch.events == [GOOD]
     assert isinstance(batch.fault, BadFrame)
 
 
-async def test_an_event_that_the_meter_cannot_read_ends_a_conversion_and_no_native_stream():
+async def test_an_unmeterable_event_ends_only_a_conversion():
+    """Check that an event that the meter cannot read ends a conversion, but not a native stream."""
     (batch,), delivered = await metered(Way.TRANSLATED, Batch([GOOD, BAD, GOOD]), Batch([GOOD]))
     assert (batch.events, type(batch.fault), delivered) == ([GOOD], BadFrame, 1)
     batches, delivered = await metered(Way.NATIVE, Batch([GOOD, BAD, GOOD]), Batch([GOOD], CUT))

@@ -82,7 +82,8 @@ async def test_what_reaches_bedrock_is_what_bedrock_takes(claude, gw, bedrock_si
     check_upstream(bedrock_sim)
 
 
-async def test_in_bedrock_mode_nothing_is_dropped_and_betas_of_the_header_stay_out_of_the_body(claude, gw, bedrock_sim):
+async def test_bedrock_mode_drops_nothing_and_keeps_header_betas(claude, gw, bedrock_sim):
+    """Check that in Bedrock mode nothing is dropped, and betas of the header stay out of the body."""
     await claude("bedrock", gw.url).answer("hello")
     # sent in the header only; in the body it would be an "invalid beta flag" (bedrock.md 0.7)
     assert "claude-code-20250219" not in bedrock_sim.requests[0].json["anthropic_beta"]

@@ -130,7 +130,8 @@ async def test_claude_code_works_with_the_environment_that_the_launcher_gives(tm
         assert {call["outcome"] for call in await gw.calls()} == {"ok"}
 
 
-async def test_codex_works_with_the_arguments_and_the_environment_that_the_launcher_gives(tmp_path, bedrock_sim):
+async def test_codex_works_with_the_launchers_arguments(tmp_path, bedrock_sim):
+    """Check that Codex works with the arguments and the environment that the launcher gives."""
     async with gate(tmp_path / "state", {"b": bedrock(bedrock_sim.url, advertise="reachable")}) as gw:
         provider = (
             f'{{ name = "Aperture", base_url = "{gw.url}/v1", env_key = "APERTURE_CODEX_API_KEY", '

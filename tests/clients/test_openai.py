@@ -248,7 +248,8 @@ async def test_a_model_that_is_not_there_is_not_found(client):
         await client.models.retrieve("gpt-unknown")
 
 
-async def test_what_would_change_the_meaning_is_a_bad_request_that_names_the_field(client, bedrock_sim):
+async def test_a_field_that_cannot_be_honoured_is_a_bad_request(client, bedrock_sim):
+    """Check that a field that would change the meaning is answered with a bad request that names the field."""
     with pytest.raises(openai.BadRequestError) as raised:
         await client.chat.completions.create(model=HAIKU, messages=HELLO, n=2)
     assert raised.value.param == "n"

@@ -274,7 +274,8 @@ async def test_an_error_before_the_first_byte_has_its_own_class(way):
 
 
 @pytest.mark.parametrize("conversion", ["Anthropic"])
-async def test_what_would_change_the_meaning_is_a_bad_request_that_names_the_field(way):
+async def test_a_field_that_cannot_be_honoured_is_a_bad_request(way):
+    """Check that a field that would change the meaning is answered with a bad request that names the field."""
     with pytest.raises(openai.BadRequestError) as raised:
         await way.answer(streamed=False, previous_response_id="resp_1")
     assert raised.value.param == "previous_response_id"

@@ -30,7 +30,8 @@ def test_providers_without_grants_warn_that_everyone_is_denied(text: str) -> Non
     assert found == [': providers are configured but no "grants"; everyone will be denied']
 
 
-def test_what_the_documentation_shows_whole_warns_of_nothing_but_that_nobody_manages_it() -> None:
+def test_the_smallest_documented_configuration_warns_once() -> None:
+    """Check that the whole configuration in the documentation warns of nothing but that nobody manages the gateway."""
     assert warnings(SMALLEST) == [NOBODY_MANAGES]
 
 
@@ -114,7 +115,9 @@ def test_a_provider_without_a_key_warns_unless_it_says_so() -> None:
     assert not warnings(json.dumps({"providers": {"p": {**whole, "apikey": ""}}, "grants": ADMIN}))
 
 
-def test_a_model_at_two_providers_of_equal_preference_warns_who_gets_the_calls() -> None:
+def test_a_model_at_two_equal_providers_warns_which_one_serves() -> None:
+    """Check that a model at two providers of equal preference gives a warning that says which provider gets the
+    calls."""
     whole = {"baseurl": "https://x", "apikey": "k", "models": ["a", "m"], "cost_basis": ""}
 
     def told(**changes: Any) -> list[str]:

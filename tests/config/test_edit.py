@@ -147,7 +147,8 @@ def test_a_name_that_people_chose_makes_no_place_of_a_key(member):
         assert judged(shown, text)[1] == {MISPLACED_MARK}
 
 
-def test_a_key_in_a_string_that_is_shown_to_few_does_not_move_to_one_that_is_shown_to_many():
+def test_a_key_does_not_move_to_a_string_that_more_people_see():
+    """Check that a key in a string that few people see does not move to a string that many people see."""
     shown = shown_of(f'{{"providers": {{"p": {{"apikey": "{LONG}", "options": {{"note": "{LONG}"}}}}}}}}')
     assert judged(shown, shown.text)[1] == set()
     assert judged(shown, shown.text.replace('"options": {"note": ', '"description": ').replace("}}}}", "}}}"))[1] == {

@@ -52,7 +52,8 @@ def test_the_example_warns_of_its_placeholder_alone_and_grants_its_models() -> N
     assert all(grants.access(LOOPBACK).allows("bedrock", model) for model in loaded.config.providers["bedrock"].models)
 
 
-def test_the_default_configuration_of_the_hosted_product_makes_everyone_an_admin() -> None:
+def test_the_hosted_products_default_makes_everyone_an_admin() -> None:
+    """Check that the default configuration of the hosted product makes everyone an admin."""
     found = loads(NEW_INSTANCE).config
     assert Grants(found.grants, found.providers).access(LOOPBACK).role == "admin"
     assert found.providers["anthropic"].flags == ("anthropic_messages",)

@@ -326,7 +326,8 @@ def test_nothing_is_said_of_what_is_right(section):
 
 
 @pytest.mark.parametrize("identity", ['"identity": "whois"', '"identity": "proxy-protocol", "proxies": ["10.0.0.7"]'])
-def test_where_the_tailnet_policy_may_hold_grants_missing_ones_are_told_with_that_proviso(identity):
+def test_missing_grants_are_conditional_where_a_policy_may_grant(identity):
+    """Check that where the tailnet policy may hold grants, the warning of missing grants says so."""
     on = listener(f'{{"listen": "0.0.0.0:80", {identity}}}')
     unless = "unless the tailnet policy says otherwise, "
     everyone = f'providers are configured but no "grants"; {unless}everyone will be denied'
@@ -337,7 +338,8 @@ def test_where_the_tailnet_policy_may_hold_grants_missing_ones_are_told_with_tha
 
 
 @pytest.mark.parametrize(("host", "local"), [("127.0.0.1", "127.0.0.1"), ("[::1]", "::1"), ("localhost", "127.0.0.1")])
-def test_a_listener_that_believes_this_whole_machine_is_told_of_with_what_to_write(host, local):
+def test_a_listener_without_proxies_warns_with_the_fix(host, local):
+    """Check that a listener that trusts every process of this machine gives a warning that says what to write."""
     sound = listener('{"listen": "127.0.0.1:1"}, {"listen": "%s:80", "identity": "proxy-protocol"%s}')
     (warning,) = said(sound % (host, ""))
     assert 'server.listeners[1]: no "proxies", so every process of this machine can speak for anybody' in warning

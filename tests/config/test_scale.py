@@ -73,7 +73,8 @@ def test_many_macros_and_many_findings_are_read_within_seconds():
     assert cpu_seconds(partial(loads, text, environ=environ), runs=1) < SECONDS
 
 
-def test_of_a_thousand_findings_the_rest_is_counted_in_one_line_and_errors_are_still_told():
+def test_surplus_warnings_are_counted_and_errors_still_listed():
+    """Check that of more than a thousand findings the rest is counted in one line, and errors are still listed."""
     document = {**{f"x{index}": 0 for index in range(MAX_FINDINGS + 500)}, "providers": []}
     with pytest.raises(ConfigError) as caught:
         loads(json.dumps(document))
@@ -83,7 +84,8 @@ def test_of_a_thousand_findings_the_rest_is_counted_in_one_line_and_errors_are_s
     assert len(messages) == 1 + MAX_FINDINGS + 1
 
 
-def test_hints_end_with_the_patience_and_a_small_list_is_still_looked_through():
+def test_hints_stop_at_the_patience_except_for_short_lists():
+    """Check that hints end when the patience is used up, but a short list is still searched."""
     report = Report("", Document("", None, {}))
     assert report.hint("baseURL", ["baseurl"]) == '; did you mean "baseurl"?'
     assert report.hint("baseURL", ["baseurl"], [f"p{index}" for index in range(PATIENCE)]) == ""

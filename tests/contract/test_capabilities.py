@@ -190,7 +190,8 @@ def test_an_override_replaces_one_field() -> None:
     assert capabilities(CLAUDE).efforts != ("low",)
 
 
-def test_an_override_of_an_unknown_field_is_refused_with_the_list_of_fields() -> None:
+def test_an_override_of_an_unknown_field_lists_the_fields() -> None:
+    """Check that an override of an unknown field is refused with the list of fields."""
     with pytest.raises(ValueError, match="'famly' is no capability; there are family, "):
         capabilities(CLAUDE, {"famly": "claude"})
 

@@ -50,9 +50,9 @@ ALL = ("openai_chat", "bedrock_converse", "bedrock_model_invoke", "anthropic_mes
         ("bedrock_converse", HAIKU, ("openai_chat", "bedrock_model_invoke"), ("bedrock_model_invoke", "translated")),
     ],
 )
-def test_of_several_ways_to_a_provider_the_least_lossy_is_taken_whatever_their_order_in_the_configuration(
-    client, model, flags, found
-):
+def test_the_least_lossy_conversion_wins_in_any_flag_order(client, model, flags, found):
+    """Check that of several conversions to a provider the least lossy is taken, whatever their order in the
+    configuration."""
     for order in (flags, flags[::-1]):
         assert chosen(client, client, "generate", model, *order) == found
 
@@ -70,7 +70,9 @@ def test_tokens_are_counted_by_the_nearest_that_counts_and_else_estimated(dialec
 
 
 @pytest.mark.parametrize("dialect", ["bedrock_converse", "anthropic_messages", "opaque"])
-def test_bedrocks_count_tokens_is_native_to_bedrock_whatever_it_wraps_and_reaches_others_or_is_estimated(dialect):
+def test_count_tokens_is_native_to_bedrock_and_reaches_others(dialect):
+    """Check that Bedrock's CountTokens is native to Bedrock whatever it wraps, and it reaches other providers or
+    is estimated."""
     client = ("bedrock_model_invoke", dialect, "count_tokens", HAIKU)
     assert chosen(*client, "bedrock_model_invoke")[1] == "native"
     assert chosen(*client, "bedrock_converse")[1] == "native"
@@ -99,7 +101,9 @@ def test_a_translator_that_the_data_do_not_name_says_its_own_number(tmp_path):
     assert loss("translated", "a", "b", SimpleNamespace(loses=7)).order == 7
 
 
-def test_the_listing_shows_every_flag_route_and_conversion_of_each_client_the_least_lossy_first():
+def test_the_listing_has_all_flags_routes_and_conversions():
+    """Check that the listing shows every flag, route and conversion, and the least lossy conversion of each client
+    first."""
     text = plugins_list(REGISTRY)
     for flag in REGISTRY.flags.values():
         for route in flag.routes:

@@ -53,7 +53,8 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-async def test_a_beta_that_bedrock_does_not_know_is_left_out_at_one_more_try_and_told(tmp_path, bedrock_sim, case):
+async def test_a_beta_unknown_to_bedrock_is_dropped_in_a_retry(tmp_path, bedrock_sim, case):
+    """Check that a beta that Bedrock does not know is left out in one more attempt, and the loss is reported."""
     path, body, headers = CASES[case]
     bedrock_sim.script(INVALID)
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
@@ -107,9 +108,8 @@ async def test_a_silent_provider_is_covered_by_pings_also_where_it_is_translated
         await reply.read()
 
 
-async def test_a_silent_provider_of_a_converse_client_is_not_pinged_over_since_the_format_has_none(
-    tmp_path, bedrock_sim
-):
+async def test_a_converse_client_gets_no_pings(tmp_path, bedrock_sim):
+    """Check that a converse client gets no pings while its provider is silent, because the format has none."""
     held = scenarios.Gate()
     bedrock_sim.script(scenarios.replace(scenarios.NAMED["text"], gate=held))
     async with (
@@ -128,9 +128,9 @@ GUARDED = {
 INVOKE = {"anthropic_version": "bedrock-2023-05-31", **MESSAGES}
 
 
-async def test_a_guardrail_of_an_invoke_client_is_carried_to_converse_and_refused_where_there_is_none(
-    tmp_path, bedrock_sim
-):
+async def test_a_guardrail_of_invoke_reaches_converse_or_is_refused(tmp_path, bedrock_sim):
+    """Check that a guardrail of an invoke client is carried to Converse, and refused by a provider that has no
+    guardrails."""
     async with AnthropicSim(keys={KEY}) as simulated:
         own = {
             "baseurl": simulated.url,

@@ -98,7 +98,8 @@ async def test_nothing_is_written_by_a_configuration_that_does_not_say_anything(
 
 
 @pytest.mark.parametrize(("path", "body"), WHOLE.values(), ids=WHOLE)
-async def test_what_the_client_sent_and_got_is_kept_byte_for_byte_without_its_keys(tmp_path, bedrock_sim, path, body):
+async def test_both_bodies_are_stored_byte_for_byte_without_keys(tmp_path, bedrock_sim, path, body):
+    """Check that the bodies that the client sent and received are stored byte for byte, without its keys."""
     async with kept(tmp_path, bedrock_sim) as gw:
         sent = json.dumps(body).encode()
         reply = await gw.post(path, sent, headers=HEADERS)
@@ -160,7 +161,8 @@ async def test_each_body_is_cut_at_its_size_and_the_call_is_not(tmp_path, bedroc
             assert (raw(part), part["cut"]) == (whole[:1024], True)
 
 
-async def test_a_caller_reads_their_own_an_admin_any_and_all_else_is_the_same_404(tmp_path, bedrock_sim):
+async def test_bodies_are_read_by_their_caller_and_admins_only(tmp_path, bedrock_sim):
+    """Check that a caller reads their own bodies and an admin any; every other request gets the same 404."""
     async with kept(tmp_path, bedrock_sim) as gw:
         call = (await gw.post(*WHOLE["translated"])).headers["x-request-id"]
         mine = await bodies(gw, call)

@@ -65,7 +65,8 @@ async def test_a_chat_reaches_other_models_over_converse(tmp_path, bedrock_sim, 
         assert bedrock_sim.requests[0].path.endswith("/converse")
 
 
-async def test_a_chat_to_another_model_without_converse_is_told_which_flag_to_set(tmp_path, bedrock_sim):
+async def test_a_chat_to_a_model_without_converse_names_the_flag(tmp_path, bedrock_sim):
+    """Check that a chat to another model without Converse is refused, and the error says which flag to set."""
     provider = bedrock(bedrock_sim.url, flags=["bedrock_model_invoke"])
     async with gate(tmp_path, {"b": provider}) as gw:
         reply = await gw.post("/v1/chat/completions", {"model": NOVA, **CHAT})
@@ -84,7 +85,8 @@ NATIVE = [
 
 
 @pytest.mark.parametrize(("path", "body"), NATIVE)
-async def test_credentials_of_the_client_stay_here_and_the_providers_own_is_put_in(tmp_path, bedrock_sim, path, body):
+async def test_client_credentials_are_replaced_by_the_providers(tmp_path, bedrock_sim, path, body):
+    """Check that the credentials of the client are not forwarded, and the provider's own credential is put in."""
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
         reply = await gw.post(path, body, headers=CLIENT_CREDENTIALS)
         assert reply.status == 200, await reply.text()
@@ -319,7 +321,8 @@ async def test_a_provider_that_cannot_be_reached_is_a_503(tmp_path):
         assert reply.status == 503
 
 
-async def test_a_body_of_twenty_megabytes_passes_and_one_over_the_limit_is_a_413_in_each_dialect(tmp_path, bedrock_sim):
+async def test_large_bodies_pass_and_larger_ones_are_a_413(tmp_path, bedrock_sim):
+    """Check that a body of twenty megabytes passes, and one over the limit is a 413 in each dialect."""
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
         big = {**CURL, "messages": [{"role": "user", "content": "x" * 20_000_000}]}
         assert (await gw.post("/v1/chat/completions", big)).status == 200

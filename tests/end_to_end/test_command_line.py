@@ -73,8 +73,9 @@ async def test_a_command_whose_output_is_closed_still_says_its_verdict(tmp_path,
     assert (await shell(tmp_path, "irisgate check config.hujson >&-"))[0] in {0, 1}
 
 
-async def test_a_gateway_whose_output_is_closed_serves_and_writes_its_log_nowhere(tmp_path, config):
-    """Without the null device in its place, the first file to be opened would get the log's lines."""
+async def test_a_gateway_with_a_closed_output_serves_without_a_log(tmp_path, config):
+    """Check that a gateway whose output is closed serves and writes its log nowhere: without the null device in the
+    output's place, the first file to be opened would get the log's lines."""
     line = "irisgate serve --config config.hujson --state state >&- & sleep 8; kill -TERM $!; wait $!"
     status, _, err = await shell(tmp_path, line)
     assert (status, "Traceback" in err) == (0, False), err

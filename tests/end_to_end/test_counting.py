@@ -65,7 +65,8 @@ async def test_tokens_are_counted_on_every_conversion(gw, client, model, estimat
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-async def test_a_model_that_bedrock_does_not_count_is_estimated_after_all_else_was_tried(gw, bedrock_sim, client):
+async def test_a_model_that_bedrock_cannot_count_is_estimated_last(gw, bedrock_sim, client):
+    """Check that a model that Bedrock does not count is estimated after everything else was tried."""
     bedrock_sim.script(UNCOUNTED)
     tokens, marked = await counted(gw, client, HAIKU)
     assert (tokens > 5, marked) == (True, "true")
@@ -89,14 +90,16 @@ async def test_defect_56_an_error_of_counting_comes_in_the_clients_own_shape(gw,
     assert reply.headers["x-amzn-errortype"].startswith("ThrottlingException")
 
 
-async def test_an_error_of_anthropics_counting_reaches_a_bedrock_client_as_one_of_bedrocks(gw):
+async def test_anthropics_counting_error_becomes_bedrocks(gw):
+    """Check that an error of Anthropic's counting reaches a Bedrock client as an error of Bedrock."""
     body = {"input": {"converse": {"messages": [{"role": "user", "content": [{"nothing": 1}]}]}}}
     reply = await gw.post(f"/model/{CLAUDE}/count-tokens", body)
     assert (reply.status, reply.headers["x-amzn-errortype"]) == (400, "ValidationException")
 
 
 @pytest.mark.parametrize("client", ["messages", "invoke"])
-async def test_a_key_that_a_provider_repeats_in_its_refusal_to_count_reaches_no_client(gw, bedrock_sim, client):
+async def test_a_key_in_a_refusal_to_count_reaches_no_client(gw, bedrock_sim, client):
+    """Check that a key that a provider repeats in its refusal to count reaches no client."""
     bedrock_sim.default = scenarios.error("AccessDeniedException", f"the key {KEY} may not count")
     path, body, _ = CLIENTS[client]
     reply = await gw.post(path.format(HAIKU), body(HAIKU))

@@ -19,9 +19,8 @@ INPUT, OUTPUT = 1_250, 10_000
     ("tier", "times"),
     [("default", 1), ("priority", 2), ("flex", 0.5), ("scale", 1), ("a tier of next year", 1)],
 )
-async def test_a_cut_reply_costs_what_its_tier_does_and_the_standard_price_where_the_tier_has_none(
-    tmp_path, tier, times
-):
+async def test_a_cut_reply_has_its_tiers_or_the_standard_price(tmp_path, tier, times):
+    """Check that a cut reply costs its tier's price, or the standard price where the tier has none."""
     chunk = {"choices": [{"index": 0, "delta": {"content": TEXT}, "finish_reason": None}], "service_tier": tier}
     async with OpenAISim(keys={KEY}) as sim:
         sim.script(scenarios.raw(b"data: " + json.dumps(chunk).encode() + b"\n\n", "text/event-stream"))

@@ -59,7 +59,9 @@ async def test_headers_that_bind_our_name_or_tell_of_the_connection_stay_here(tm
         assert not {"strict-transport-security", "alt-svc", "set-cookie"} & {name.lower() for name in reply.headers}
 
 
-async def test_a_reply_that_never_came_costs_an_unknown_sum_and_one_that_never_left_nothing(tmp_path):
+async def test_a_reply_that_never_came_has_an_unknown_cost(tmp_path):
+    """Check that a reply that never came has an unknown cost, and a request that was never sent costs nothing."""
+
     async def silent(_request):
         await asyncio.sleep(60)
 
@@ -85,7 +87,8 @@ async def test_what_a_stream_had_told_when_it_broke_is_accounted_and_marked(tmp_
         assert (cut["tokens"]["input"], cut["estimated"]) == (12, True)
 
 
-async def test_a_native_reply_that_cannot_be_read_is_handed_on_and_recorded_as_failed(tmp_path, bedrock_sim):
+async def test_an_unreadable_native_reply_is_passed_on_and_failed(tmp_path, bedrock_sim):
+    """Check that a native reply that cannot be read is handed on and recorded as failed."""
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
         bedrock_sim.script(scenarios.raw(b"<html>", "text/html"))
         reply = await gw.post(NATIVE, CONVERSE)
@@ -94,7 +97,8 @@ async def test_a_native_reply_that_cannot_be_read_is_handed_on_and_recorded_as_f
         assert (record["outcome"], record["cost_usd"]) == ("failed", None)
 
 
-async def test_a_kept_connection_that_the_provider_closed_is_not_the_clients_problem(tmp_path):
+async def test_a_pooled_connection_closed_by_the_provider_is_retried(tmp_path):
+    """Check that a pooled connection that the provider closed does not fail the client's call."""
     seen = []
 
     async def closing(request):

@@ -77,7 +77,9 @@ async def login(raw, **options):
     return json.loads(body)["login"] if status == 200 else status
 
 
-async def test_a_caller_is_who_tailscaled_says_and_may_use_what_that_one_is_granted(asking, sim):
+async def test_a_caller_is_who_tailscaled_says_with_those_grants(asking, sim):
+    """Check that a caller is the person that tailscaled names, and may use the models that are granted to that
+    person."""
     alice, bob = await connected(asking, sim, ALICE), await connected(asking, sim, BOB)
     assert [(await raw.ask("/v1/chat/completions", chat(HAIKU)))[0] for raw in (alice, bob)] == [200, 404]
     assert [(await raw.ask("/v1/chat/completions", chat(NOVA)))[0] for raw in (alice, bob)] == [404, 200]
@@ -159,7 +161,9 @@ async def test_every_listener_has_its_own_mode(tmp_path, sim, bedrock_sim):
         assert await login(serve) == 403
 
 
-async def test_while_tailscaled_is_away_callers_are_told_to_try_again_and_then_served_without_a_restart(asking, sim):
+async def test_an_absent_tailscaled_gives_temporary_refusals(asking, sim):
+    """Check that while tailscaled is away callers get a temporary refusal, and afterwards they are served without
+    a restart."""
     raw = await connected(asking, sim, ALICE)
     await sim.stop()
     for path, body, error in (
@@ -181,9 +185,8 @@ async def test_while_tailscaled_is_away_callers_are_told_to_try_again_and_then_s
     assert {call["outcome"] for call in (await asking.calls(4))[:3]} == {"refused"}
 
 
-async def test_a_tailscaled_that_takes_five_seconds_is_not_waited_for_and_holds_up_nobody_else(
-    asking, sim, monkeypatch
-):
+async def test_a_slow_tailscaled_holds_up_nobody_else(asking, sim, monkeypatch):
+    """Check that a tailscaled that takes five seconds is not waited for and holds up nobody else."""
     monkeypatch.setattr(localapi, "ANSWER_SECONDS", 0.3)
     known, late = await connected(asking, sim, ALICE), await connected(asking, sim, BOB)
     assert await login(known) == "alice@example.com"
@@ -207,9 +210,9 @@ async def test_after_a_reconnect_a_port_is_its_new_callers(asking, sim):
     assert await login(again) == "bob@example.com"
 
 
-async def test_who_becomes_somebody_else_on_an_open_connection_is_so_after_the_life_of_the_answer(
-    asking, sim, monkeypatch
-):
+async def test_a_changed_identity_counts_after_the_cached_one_expires(asking, sim, monkeypatch):
+    """Check that a caller whose identity changes on an open connection gets the new one when the cached answer
+    expires."""
     now = 1000.0
     monkeypatch.setattr(whois, "monotonic", lambda: now)
     raw = await connected(asking, sim, ALICE)
@@ -221,7 +224,8 @@ async def test_who_becomes_somebody_else_on_an_open_connection_is_so_after_the_l
     assert await login(raw) == "tag:ci"
 
 
-async def test_grants_of_the_tailnet_policy_count_beside_those_of_the_configuration(asking, sim):
+async def test_policy_grants_count_beside_those_of_the_configuration(asking, sim):
+    """Check that grants of the tailnet policy count beside those of the configuration."""
     caps = {CAP: [{"models": f"b/{NOVA}"}, {"read_metrics": True}]}
     sim.add(Node("laptop.example.ts.net", ("100.64.0.7",), User("alice@example.com"), caps=caps))
     raw = await connected(asking, at=1, first=version_2("100.64.0.7"))

@@ -53,7 +53,8 @@ async def listed(running):
     return found
 
 
-async def test_a_killed_process_has_every_call_whose_last_byte_went_out_and_none_twice(tmp_path, bedrock_sim):
+async def test_a_killed_process_has_each_finished_call_exactly_once(tmp_path, bedrock_sim):
+    """Check that a killed process has stored every call whose last byte was sent, and none twice."""
     config = tmp_path / "config.hujson"
     quotas = {"all": {"capacity": "$1000.00", "rate": "$0.00/day"}}
     grants = [*EVERYTHING, {"src": ["*"], "app": {CAP: [{"quotas": [{"bucket": "all"}]}]}}]

@@ -47,9 +47,9 @@ async def left(gw, path, body, *, wait=0.3):
 
 @streams
 @pytest.mark.parametrize("kind", WRITES)
-async def test_who_leaves_when_all_is_written_and_nothing_reported_has_had_nothing_for_free(
-    tmp_path, bedrock_sim, path, body, kind
-):
+async def test_leaving_before_the_usage_report_is_not_free(tmp_path, bedrock_sim, path, body, kind):
+    """Check that a client that leaves when everything is written and nothing is reported pays for what was
+    delivered."""
     # as many events as leave out the last ones, in which usage is reported
     for before_end in range(1, 4):
         state = tmp_path / str(before_end)
@@ -94,9 +94,9 @@ SILENT = [
 
 
 @pytest.mark.parametrize(("usage", "told"), SILENT)
-async def test_a_stream_whose_output_is_not_counted_costs_what_was_delivered_and_says_that_this_is_an_estimate(
-    tmp_path, usage, told
-):
+async def test_uncounted_output_costs_an_estimate_of_the_delivered(tmp_path, usage, told):
+    """Check that a stream whose output is not counted costs what was delivered, and the record says that this is
+    an estimate."""
     text = "word " * 600
     chunks = [
         {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}]},
@@ -131,9 +131,8 @@ CONVERSED = {
         (NOVA, {"usage": {"inputTokens": 10, "outputTokens": 5, "cacheWriteInputTokens": 90}}, 100 * 60 + 5 * 240),
     ],
 )
-async def test_what_has_no_price_is_charged_by_its_report_and_never_the_whole_reservation(
-    tmp_path, bedrock_sim, model, said, charged
-):
+async def test_an_unpriced_call_is_charged_by_its_report(tmp_path, bedrock_sim, model, said, charged):
+    """Check that a call without a price is charged by its report and never with the whole reservation."""
     # what takes its time is no longer for that
     bedrock_sim.script(replace(scenarios.raw(json.dumps({**CONVERSED, **said}).encode()), delay=0.3))
     async with limited(tmp_path, bedrock_sim, quota(ENOUGH)) as gw:
@@ -191,7 +190,8 @@ async def test_a_refill_takes_nothing_that_is_no_sum(tmp_path, bedrock_sim, amou
         assert (reply.status, balance(gw)) == (400, 2 * PRICE)
 
 
-async def test_who_leaves_before_the_usage_pays_for_the_time_in_which_a_model_thought_unseen(tmp_path):
+async def test_leaving_early_pays_for_the_time_of_hidden_thinking(tmp_path):
+    """Check that a client that leaves before the usage pays for the time in which the model thought unseen."""
     seconds = 0.6
     held = scenarios.Scenario(Canned(text=("a",)), delay=seconds, stall_after=3)
     grants = [{"src": ["*"], "app": {CAP: [{"role": "user"}, {"models": "**", "quotas": [{"bucket": "team"}]}]}}]

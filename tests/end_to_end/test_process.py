@@ -72,7 +72,8 @@ async def test_an_address_that_is_taken_is_one_clear_line(tmp_path, config, bedr
     assert "Traceback" not in err
 
 
-async def test_a_key_is_rotated_by_saving_the_file_and_a_broken_file_changes_nothing(tmp_path, bedrock_sim, config):
+async def test_saving_the_file_rotates_a_key_unless_it_is_broken(tmp_path, bedrock_sim, config):
+    """Check that a key is rotated by saving the file, and a broken file changes nothing."""
     async with served(tmp_path, "serve", "--config", str(config)) as running:
         assert (await running.chat())[0] == 200
         bedrock_sim.keys = {"rotated-canary-key"}

@@ -117,7 +117,8 @@ async def test_of_200_calls_at_once_a_bucket_is_overdrawn_by_one_at_most(tmp_pat
 
 
 @pytest.mark.parametrize(("path", "body"), ALL)
-async def test_one_after_the_other_as_many_calls_go_through_as_the_bucket_pays_for(tmp_path, bedrock_sim, path, body):
+async def test_sequential_calls_pass_as_long_as_the_bucket_pays(tmp_path, bedrock_sim, path, body):
+    """Check that of calls one after another as many pass as the bucket pays for."""
     async with limited(tmp_path, bedrock_sim, quota(3 * PRICE)) as gw:
         statuses = [(await gw.post(path, body)).status for _ in range(5)]
         assert statuses == [200, 200, 200, 429, 429]
@@ -175,9 +176,8 @@ STREAMS = [
 
 
 @pytest.mark.parametrize(("path", "body"), STREAMS)
-async def test_a_stream_that_its_client_leaves_is_charged_though_not_for_all_that_it_might_have_been(
-    tmp_path, bedrock_sim, path, body
-):
+async def test_an_abandoned_stream_is_charged_but_not_in_full(tmp_path, bedrock_sim, path, body):
+    """Check that a stream that its client leaves is charged, but not for everything that it could have been."""
     bedrock_sim.default = replace(TEXT, gate=(held := Gate()))
     async with limited(tmp_path, bedrock_sim, quota(10**9)) as gw:
         async with gw.session.post(gw.url + path, json=body) as response:
@@ -230,9 +230,9 @@ async def test_what_is_not_charged_to_a_quota_goes_on_when_it_is_empty(tmp_path,
         assert (await gw.post("/v1/chat/completions", {**CHAT[1], "model": NOVA})).status == 429
 
 
-async def test_only_the_quota_of_the_provider_that_serves_is_charged_and_an_empty_one_is_passed_by(
-    tmp_path, bedrock_sim
-):
+async def test_only_the_serving_providers_quota_is_charged(tmp_path, bedrock_sim):
+    """Check that only the quota of the provider that serves is charged, and a provider with an empty quota is
+    passed over."""
     bedrock_sim.default = TEXT
     capabilities = [{"models": f"{name}/**", "quotas": [{"bucket": name}]} for name in ("a", "b")]
     grants = [{"src": ["*"], "app": {CAP: [{"role": "user"}, *capabilities]}}]
@@ -256,7 +256,8 @@ async def test_a_quota_that_notifies_lets_calls_through_and_says_so_in_a_header(
         assert gw.book.used() == {"team": 1.3}
 
 
-async def test_balances_stay_over_a_reload_and_a_definition_that_goes_lets_calls_through(tmp_path, bedrock_sim):
+async def test_balances_survive_a_reload_and_a_removed_quota_allows(tmp_path, bedrock_sim):
+    """Check that balances survive a reload, and a removed definition lets calls through."""
     async with limited(tmp_path, bedrock_sim, quota(2 * PRICE)) as gw:
         assert (await gw.post(*CHAT)).status == 200
         quotas = gw.running.gateway.runtime.config.quotas

@@ -226,7 +226,8 @@ async def test_a_silent_stream_is_pinged_in_the_dialects_that_have_pings(tmp_pat
 
 
 @pytest.mark.parametrize("conversion", ["native converse", "chat to converse"])
-async def test_a_client_that_takes_nothing_any_more_is_left_and_its_upstream_with_it(tmp_path, bedrock_sim, conversion):
+async def test_a_client_that_stops_reading_ends_its_upstream_too(tmp_path, bedrock_sim, conversion):
+    """Check that a client that no longer reads is disconnected, and so is its upstream."""
     path, body = ROADS[conversion]
     bedrock_sim.script(scenarios.text(*["x" * 500_000] * 60))
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}, stalled_seconds=0.3) as gw:

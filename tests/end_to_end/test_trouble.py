@@ -91,7 +91,8 @@ async def all_there(running, ids):
     assert row["calls"] == len(ids)
 
 
-async def test_a_store_that_is_locked_for_seconds_fails_no_call_slows_none_and_gets_all_of_them(tmp_path, bedrock_sim):
+async def test_a_locked_store_fails_and_slows_no_call(tmp_path, bedrock_sim):
+    """Check that a store that is locked for seconds fails no call, slows none and gets all of them."""
     async with serving(tmp_path, bedrock_sim.url) as running:
         load = Load(running.url)
         await load.run(20)
@@ -111,7 +112,8 @@ async def test_a_store_that_is_locked_for_seconds_fails_no_call_slows_none_and_g
         await all_there(running, load.ids)
 
 
-async def test_a_full_disk_fails_no_call_and_all_are_stored_once_there_is_room_again(tmp_path, bedrock_sim):
+async def test_a_full_disk_fails_no_call_and_all_are_stored_later(tmp_path, bedrock_sim):
+    """Check that a full disk fails no call, and all calls are stored once there is room again."""
     async with serving(tmp_path, bedrock_sim.url) as running:
         pid = running.process.pid
         load = Load(running.url)
@@ -145,7 +147,8 @@ DIALECTS = {
 
 
 @pytest.mark.parametrize("path", DIALECTS)
-async def test_when_no_more_records_can_be_kept_a_call_is_told_in_its_dialect_to_come_back(tmp_path, bedrock_sim, path):
+async def test_a_full_journal_refuses_calls_in_their_dialect(tmp_path, bedrock_sim, path):
+    """Check that when no more records can be held, a call is refused in its dialect with a time to come back."""
     body, message = DIALECTS[path]
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
         journal = gw.running.gateway.follower._journal

@@ -85,7 +85,8 @@ async def test_a_chat_client_shows_claude_on_invoke_an_image_by_url(tmp_path, be
     assert source == {"type": "base64", "media_type": "image/png", "data": PNG_64}
 
 
-async def test_a_messages_client_shows_claude_on_invoke_images_and_documents_by_url(tmp_path, bedrock_sim):
+async def test_a_messages_client_sends_files_by_url_to_invoke(tmp_path, bedrock_sim):
+    """Check that a messages client can send Claude on InvokeModel images and documents by URL."""
     async with reached(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
         answer = await gw.post("/v1/messages", messages(f"{gw.site}/one.png", f"{gw.site}/paper.pdf"))
         assert answer.status == 200, answer.body
@@ -165,9 +166,8 @@ async def test_twenty_calls_at_once_get_theirs(tmp_path, bedrock_sim):
         ("/v1/responses", lambda url: responses(url, url), "input[0].content[1].image_url"),
     ],
 )
-async def test_a_url_that_leads_inside_is_a_400_in_the_clients_dialect_and_asks_no_provider(
-    tmp_path, bedrock_sim, path, body, field
-):
+async def test_a_url_that_leads_inside_is_a_400_without_a_request(tmp_path, bedrock_sim, path, body, field):
+    """Check that a URL that leads inside is a 400 in the client's dialect, and no provider gets a request."""
     async with reached(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
         for url in (
             "http://169.254.169.254/latest/meta-data/?a=secret", f"http://localhost:{gw.web.port}/one.png?a=secret",

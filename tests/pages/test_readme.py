@@ -41,7 +41,8 @@ def test_the_pages_show_configurations():
 
 
 @pytest.mark.parametrize("text", CONFIGURATIONS, ids=range(1, len(CONFIGURATIONS) + 1))
-def test_a_configuration_of_a_page_loads_and_only_what_is_left_out_is_warned_of(text, tmp_path):
+def test_a_pages_configuration_loads_and_warns_only_of_omissions(text, tmp_path):
+    """Check that a configuration on a page loads, and warnings name only the parts that the page leaves out."""
     (tmp_path / "bedrock.key").write_text("a key")
     (tmp_path / "bedrock.key").chmod(0o600)
     loaded = loads(text, known_flags=REGISTRY.flags, environ={}, folder=tmp_path)

@@ -76,7 +76,8 @@ def test_a_messages_body_loses_model_and_stream_and_gains_the_version():
     assert dropped == []
 
 
-def test_a_version_that_the_model_does_not_take_is_replaced_in_a_bedrock_clients_body():
+def test_a_wrong_version_in_a_bedrock_body_is_replaced():
+    """Check that a version that the model does not take is replaced in the body of a Bedrock client."""
     the_ask = ask({"anthropic_version": "2026-10-21", "max_tokens": 1}, client="bedrock_model_invoke")
     assert build(the_ask)[1] == {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 1}
 
@@ -131,7 +132,9 @@ def test_cache_scopes_are_taken_out_wherever_they_are():
     assert dropped == ["/system/0/cache_control/scope", "/messages/0/content/0/content/0/cache_control/scope"]
 
 
-def test_a_ttl_is_taken_out_where_the_model_has_only_the_usual_one_and_a_longer_one_is_told():
+def test_a_ttl_is_removed_and_reported_if_longer_than_usual():
+    """Check that a TTL is removed where the model has only the usual one, and the loss of a longer TTL is reported."""
+
     def marked(ttl):
         return {"type": "text", "text": "s", "cache_control": {"type": "ephemeral", "ttl": ttl}}
 
@@ -142,7 +145,8 @@ def test_a_ttl_is_taken_out_where_the_model_has_only_the_usual_one_and_a_longer_
     assert build(the_ask)[1]["tools"][0]["cache_control"]["ttl"] == "5m"
 
 
-def test_what_is_changed_in_a_tool_stays_when_its_cache_mark_is_changed_too():
+def test_a_tools_changes_survive_a_change_of_its_cache_mark():
+    """Check that the changes to a tool survive when its cache mark is changed too."""
     tool = {"custom": {"name": "f", "defer_loading": True}, "cache_control": {"type": "ephemeral", "scope": "global"}}
     _, body, dropped = build(ask({"tools": [tool]}))
     assert body["tools"] == [{"name": "f", "defer_loading": True, "cache_control": {"type": "ephemeral"}}]
@@ -166,7 +170,8 @@ CONTROL = {"type": "ephemeral", "ttl": "1h", "scope": "global"}
         ([{"type": "text", "text": "a"}, {"type": "text", "text": " "}], 0),
     ],
 )
-def test_a_cache_mark_of_the_whole_request_goes_to_the_last_block_that_can_carry_it(content, at):
+def test_a_requests_cache_mark_goes_to_the_last_able_block(content, at):
+    """Check that a cache mark of the whole request goes to the last block that can carry it."""
     _, body, dropped = build(ask({"messages": [{"role": "user", "content": content}], "cache_control": CONTROL}))
     assert "cache_control" not in body
     blocks = body["messages"][0]["content"]
@@ -175,7 +180,8 @@ def test_a_cache_mark_of_the_whole_request_goes_to_the_last_block_that_can_carry
     assert dropped == ["/cache_control/scope"]
 
 
-def test_a_cache_mark_of_the_whole_request_that_finds_no_place_is_dropped_aloud():
+def test_a_requests_cache_mark_without_a_place_is_dropped():
+    """Check that a cache mark of the whole request that fits nowhere is dropped with a report."""
     control = {"type": "ephemeral"}
     marked = {"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}}
     four = {"messages": [{"role": "user", "content": [*[marked] * 4, {"type": "text", "text": "b"}]}]}
@@ -197,14 +203,16 @@ INTERLEAVED = "interleaved-thinking-2025-05-14"
     ("thinking", "tools", "taken"),
     [("enabled", [{"name": "f"}], True), ("enabled", [], False), ("adaptive", [{"name": "f"}], False)],
 )
-def test_interleaved_thinking_of_a_header_is_taken_where_it_changes_something(thinking, tools, taken):
+def test_interleaved_thinking_in_a_header_is_taken_if_useful(thinking, tools, taken):
+    """Check that interleaved thinking in a header is taken where it changes something."""
     asked = {"thinking": {"type": thinking}, "tools": tools}
     _, body, dropped = build(ask(asked, **{"anthropic-beta": INTERLEAVED}))
     assert body.get("anthropic_beta", []) == ([INTERLEAVED] if taken else [])
     assert dropped == ([] if taken else [f"/anthropic-beta/{INTERLEAVED}"])
 
 
-def test_interleaved_thinking_of_a_body_is_kept_and_not_reported_for_the_header():
+def test_interleaved_thinking_in_a_body_covers_the_header():
+    """Check that interleaved thinking in a body stays, and the same beta in the header is not reported as dropped."""
     _, body, dropped = build(ask({"anthropic_beta": [INTERLEAVED]}, **{"anthropic-beta": INTERLEAVED}))
     assert (body["anthropic_beta"], dropped) == ([INTERLEAVED], [])
 
@@ -260,7 +268,8 @@ def test_the_last_delta_gets_the_counts_that_bedrock_reports_elsewhere():
     }
 
 
-def test_the_output_is_told_as_soon_as_it_came_though_its_event_is_held_back():
+def test_output_counts_at_once_though_its_event_is_held_back():
+    """Check that the meter has the output as soon as it came, although its event is held back."""
     decoder = flag.decoder(ask({"model": "m"}), target(), HEAD)
     meter = flag.meter(ask({"model": "m"}), target(), HEAD)
     for event in decoder.feed(chunk(START) + chunk(DELTA)):
@@ -417,7 +426,8 @@ def test_a_bedrock_client_of_another_provider_gets_chunks_with_metrics():
         ),
     ],
 )
-def test_the_exception_is_read_from_the_header_then_the_body_then_the_status(headers, body, expected):
+def test_an_exception_is_read_from_header_body_then_status(headers, body, expected):
+    """Check that the exception is read from the header, then from the body, then from the status."""
     problem = flag.problem(Head(400, headers), json.dumps(body).encode())
     assert (problem.code, problem.native, problem.message) == expected
 

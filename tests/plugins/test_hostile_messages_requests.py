@@ -45,7 +45,8 @@ ELSEWHERE = {
 
 @ROADS
 @pytest.mark.parametrize("name", [*ELSEWHERE, "compaction"])
-def test_what_only_anthropics_servers_have_or_run_is_refused_rather_than_left_out(conversion, model, name):
+def test_members_only_anthropics_servers_run_are_refused(conversion, model, name):
+    """Check that members that only Anthropic's servers have or run are refused rather than left out."""
     problem = refused(lambda: conversion.sent({name: ELSEWHERE.get(name, {"type": "x"})}, model))
     assert (problem.code, problem.param) == ("invalid_request", name)
 
@@ -55,7 +56,8 @@ def test_on_invoke_model_it_is_refused_as_well(name):
     assert refused(lambda: on_invoke(**{name: ELSEWHERE[name]})).param == name
 
 
-def test_members_of_anthropics_own_bills_and_substitutes_are_dropped_aloud_on_invoke_model():
+def test_billing_and_fallback_members_are_dropped_on_invoke():
+    """Check that members for Anthropic's own bills and fallback models are dropped with a report on InvokeModel."""
     more = {"fallbacks": [{"model": "m"}], "fallback_credit_token": "t", "billing_policy": {"bill_to": "user_profile"}}
     body, dropped = on_invoke(**more)
     assert more.keys().isdisjoint(body)
@@ -64,7 +66,8 @@ def test_members_of_anthropics_own_bills_and_substitutes_are_dropped_aloud_on_in
 
 
 @pytest.mark.parametrize("model", ["o3", "o4-mini", "gpt-5", "gpt-5.2-chat", "gpt-5.4"])
-def test_stop_sequences_are_dropped_aloud_for_openais_models_that_refuse_them(model):
+def test_stop_sequences_are_dropped_for_models_that_refuse_them(model):
+    """Check that stop sequences are dropped with a report for OpenAI's models that refuse them."""
     drops = []
     assert "stop" not in CHAT.sent({"stop_sequences": ["END"]}, model, drops)
     assert drops == ["/stop_sequences"]

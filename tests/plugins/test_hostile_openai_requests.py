@@ -64,7 +64,9 @@ def through_messages(body, caps):
 ROADS = pytest.mark.parametrize("conversion", [through_converse, through_messages])
 
 
-def test_an_answers_schema_is_brought_into_the_same_limits_on_both_conversions_and_each_place_is_reported():
+def test_an_answers_schema_has_one_set_of_limits_everywhere():
+    """Check that the schema of an answer gets the same limits on both conversions, and each changed place is
+    reported."""
     at = "/response_format/json_schema/schema"
     sent, drops = through_converse(FORMAT, NEW_CLAUDE)
     assert orjson.loads(sent["outputConfig"]["textFormat"]["structure"]["jsonSchema"]["schema"]) == KEPT
@@ -199,7 +201,8 @@ def test_a_stream_that_is_neither_true_nor_false_is_a_400(value):
     assert refused.value.problem.param == "stream"
 
 
-def test_of_two_marks_on_one_block_its_own_counts_and_the_other_is_reported():
+def test_of_two_marks_on_one_block_the_blocks_own_counts():
+    """Check that of two marks on one block the block's own counts, and the other is reported."""
     part = {"type": "text", "text": "Hi", "cache_control": {**CACHE, "ttl": "1h"}}
     body = {"cache_control": {**CACHE, "ttl": "5m"}, "messages": [user([part])]}
     sent, drops = through_messages(body, CLAUDE)
@@ -264,7 +267,8 @@ TREE = {
 
 
 @ROADS
-def test_a_strict_tool_whose_schema_leads_back_to_itself_is_not_strict_and_that_is_reported(conversion):
+def test_a_strict_tool_of_a_recursive_schema_is_not_strict(conversion):
+    """Check that a strict tool whose schema refers to itself is not strict, and that is reported."""
     caps = replace(chat_to_messages.CLAUDE, strict_tools=True)
     sent, drops = conversion({"tools": [tool(parameters=TREE, strict=True)]}, caps)
     made = (sent.get("toolConfig") or sent)["tools"][0]

@@ -132,7 +132,8 @@ def test_arguments_that_the_model_wrote_badly_stay_as_they_are(conversion):
 
 
 @ROADS
-def test_a_tool_that_stands_in_for_a_format_gets_them_too_and_the_answer_has_the_clients(conversion):
+def test_a_format_tools_properties_are_renamed_and_restored(conversion):
+    """Check that a tool that stands in for a format gets renamed properties, and the answer has the client's names."""
     asked = conversion({"max_tokens": 100, **FORMAT}, OPUS_4_1)
     assert asked.fault is None
     made = dict.fromkeys(asked.schemas[0]["properties"], 1)

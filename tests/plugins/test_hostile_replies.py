@@ -67,7 +67,8 @@ def told(events):
 
 
 @from_chat
-def test_text_between_two_pieces_of_a_call_is_told_behind_it_and_the_call_stays_whole(conversion):
+def test_text_between_pieces_of_a_call_follows_the_whole_call(conversion):
+    """Check that text between two pieces of a call comes after the call, and the call stays whole."""
     events = call(conversion).events(
         sse(piece('{"a":', name="look"), chunk(content="Well"), piece(" 1}"), chunk(content="."), LAST, b"[DONE]")
     )
@@ -84,7 +85,8 @@ def test_blanks_behind_a_call_that_is_complete_are_no_fault(conversion):
 
 
 @from_chat
-def test_a_stream_that_ends_without_a_reason_has_an_end_as_a_whole_reply_has(conversion):
+def test_a_stream_without_a_stop_reason_still_has_an_end(conversion):
+    """Check that a stream that ends without a reason has an end, as a whole reply has."""
     events = call(conversion).events(sse(chunk(content="Hi"), b"[DONE]"))
     assert told(events) == ("Hi", "")
     assert ENDS[conversion.dialect] in [each.kind for each in events]
@@ -142,7 +144,8 @@ def test_a_tool_whose_name_comes_with_every_piece_was_called_once():
     assert meter.facts().tools == ["look"]
 
 
-def test_a_whole_reply_of_invoke_model_that_is_made_here_has_the_counts_that_langchain_reads():
+def test_a_made_invoke_reply_has_langchains_count_headers():
+    """Check that a whole reply of InvokeModel that the gateway makes has the counts that LangChain reads."""
     found = bedrock_model_invoke.reply_headers(
         "req", Usage(input=3, output=4, cache_read=5, cache_write_5m=6, cache_write_1h=7)
     )
@@ -209,7 +212,8 @@ def test_of_several_answers_each_must_have_its_reason():
     assert list(decoder.close()) == []
 
 
-def test_what_claude_says_of_its_reply_that_others_have_no_place_for_is_dropped_aloud():
+def test_claudes_reply_members_without_a_place_are_dropped():
+    """Check that members of Claude's reply for which other dialects have no place are dropped with a report."""
     whole = {
         "content": [{"type": "text", "text": "Hi"}],
         "stop_reason": "refusal",
@@ -232,7 +236,8 @@ def test_what_claude_says_of_its_reply_that_others_have_no_place_for_is_dropped_
 
 
 @pytest.mark.parametrize("upstream", ["anthropic_messages", "openai_chat"])
-def test_an_earlier_answer_with_a_citation_without_a_place_is_no_bad_request(upstream):
+def test_an_earlier_citation_without_a_place_is_no_bad_request(upstream):
+    """Check that an earlier answer with a citation that has no place is no bad request."""
     cited = {"content": [{"text": "So."}], "citations": [{"title": "A", "sourceContent": [{"text": "s"}]}]}
     turns = [*HELLO["bedrock_converse"]["messages"], {"role": "assistant", "content": [{"citationsContent": cited}]}]
     passed = CONVERSIONS[f"bedrock_converse__{upstream}"].call({"messages": [*turns, turns[0]]})
@@ -266,7 +271,8 @@ def test_what_is_no_json_beside_half_a_letter_is_a_bad_frame(payload):
         "This model's maximum context length is 128000 tokens.",
     ],
 )
-def test_a_conversation_that_is_too_long_has_openais_code_at_which_agents_shorten_it(words):
+def test_a_conversation_too_long_has_openais_context_code(words):
+    """Check that a conversation that is too long gets OpenAI's error code, at which agents shorten it."""
     body = json.dumps({"message": words}).encode()
     problem = runtime_api.problem_for(Head(400, {"x-amzn-errortype": "ValidationException"}), body)
     assert json.loads(openai_chat.error(problem)[2])["error"]["code"] == "context_length_exceeded"

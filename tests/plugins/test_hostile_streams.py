@@ -48,7 +48,8 @@ def stream(data, *, cut=False):
 FINISHED = sse(chunk(role="assistant", content=""), chunk(content="Hi"), chunk("stop"))
 
 
-async def test_a_connection_that_breaks_behind_the_reason_has_brought_a_whole_reply(chat):
+async def test_a_connection_cut_after_the_reason_is_a_whole_reply(chat):
+    """Check that a connection that breaks after the stop reason has brought a whole reply."""
     gw, sim = chat
     sim.script(*[stream(FINISHED, cut=True)] * 3)
     client = connect(gw.url + "/bedrock")

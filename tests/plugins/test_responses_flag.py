@@ -59,7 +59,8 @@ def test_only_the_model_is_spliced():
     )
 
 
-def test_reasoning_that_we_packed_is_dropped_aloud_and_all_other_items_keep_their_bytes():
+def test_the_gateways_reasoning_is_dropped_and_other_bytes_stay():
+    """Check that reasoning that the gateway packed is dropped with a report, and all other items keep their bytes."""
     items = [b'{"role":"user",  "content":"hi"}', orjson.dumps(OURS), b'{"role":"user","content":1.0}']
     send, drops = built(b'{"model":"m","input":[' + b",".join(items) + b"]}")
     assert send.body == b'{"model":"m","input":[' + items[0] + b"," + items[2] + b"]}"
@@ -109,7 +110,8 @@ def test_a_failed_response_is_an_error_with_its_own_bytes(code, expected):
     assert raised.value.raw == framed([failed])
 
 
-def test_an_error_event_waits_for_the_failed_response_but_counts_without_it():
+def test_an_error_event_counts_without_a_failed_response():
+    """Check that an error event waits for the failed response, but counts without it."""
     error = {"type": "error", "code": "server_error", "message": "why", "param": None, "sequence_number": 1}
     decoder = flag.decoder(ask({}), target(), HEAD)
     begun = framed([{"type": "response.created", "response": {}}, error])
@@ -155,7 +157,8 @@ def test_calls_that_have_no_name_and_searches_are_counted():
     assert facts.usage.reasoning == 3
 
 
-def test_a_failure_goes_on_with_the_sequence_and_fails_the_response_that_was_created():
+def test_a_failure_continues_the_sequence_and_its_response():
+    """Check that a failure continues the sequence and fails the response that was created."""
     encoder = flag.encoder(ask({}))
     events = render_responses.events(NAMED["text"].reply, "m", 10)[:4]
     found = list(flag.decoder(ask({}), target(), HEAD).feed(framed(events)))

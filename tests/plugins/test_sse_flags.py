@@ -136,7 +136,8 @@ def test_a_payload_is_reframed_without_being_decoded():
     )
 
 
-def test_a_tier_of_bedrocks_that_a_translator_brings_is_dropped_aloud_before_anthropics_api():
+def test_a_translated_bedrock_tier_is_dropped_before_anthropic():
+    """Check that a tier of Bedrock that a translator brings is dropped with a report before Anthropic's API."""
     drops = []
     body = {"model": "m", "service_tier": "flex"}
     translated = ask(openai_chat, body)
@@ -187,7 +188,8 @@ def test_every_problem_has_a_body_in_every_dialect(flag, code):
 
 @pytest.mark.parametrize("options", [[1], [], "x", 1, True])
 @pytest.mark.parametrize("stream", [True, False])
-def test_stream_options_that_are_no_object_are_refused_before_anything_is_sent(options, stream):
+def test_stream_options_that_are_no_object_are_refused_at_once(options, stream):
+    """Check that stream options that are no object are refused before anything is sent."""
     the_ask = ask(openai_chat, {"model": "m", "stream": stream, "stream_options": options})
     with pytest.raises(Refused, match="stream_options must be an object") as refused:
         build(openai_chat, the_ask)
@@ -216,7 +218,8 @@ def after(*data):
     return found
 
 
-def test_a_finish_reason_is_not_the_end_of_a_chat_stream_but_the_usage_after_it_is():
+def test_a_chat_stream_is_complete_after_usage_not_the_reason():
+    """Check that a finish reason is not the end of a chat stream, but the usage after it is."""
     assert after(CONTENT, FINISH, USAGE, DONE) == [False, False, True, True]
 
 
@@ -233,7 +236,8 @@ def test_a_chat_stream_that_ends_after_its_finish_reason_is_complete(rest):
     assert after(CONTENT, FINISH, rest) == [False, False, False]
 
 
-def test_a_chat_stream_that_ends_with_usage_but_without_a_finish_reason_is_truncated():
+def test_a_chat_stream_without_a_finish_reason_is_truncated():
+    """Check that a chat stream that ends with usage but without a finish reason is truncated."""
     with pytest.raises(Truncated):
         after(CONTENT, USAGE)
 
@@ -260,7 +264,8 @@ def test_usage_after_done_is_counted_but_not_shown():
 
 @pytest.mark.parametrize("flag", [openai_chat, anthropic_messages])
 @pytest.mark.parametrize("rest", [b"data: {", b'event: error\ndata: {"error":{"message":"late"}}\n\n'])
-def test_nothing_after_the_terminal_event_makes_a_failure_of_a_complete_reply(flag, rest):
+def test_bytes_after_the_terminal_event_fail_no_reply(flag, rest):
+    """Check that nothing after the terminal event makes a failure of a complete reply."""
     end = DONE if flag is openai_chat else STOP
     assert b"".join(event.raw for event in decode(flag, ask(flag, ASKED), end + rest)) == end
 

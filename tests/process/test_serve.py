@@ -52,7 +52,8 @@ async def until(lines, event, count=1):
     raise AssertionError(f"no {event}: {lines.data!r}")
 
 
-async def test_a_stop_takes_no_longer_than_the_time_for_draining_and_says_so_to_the_client(tmp_path, bedrock_sim):
+async def test_a_stop_ends_within_the_drain_time_and_is_announced(tmp_path, bedrock_sim):
+    """Check that a stop takes no longer than the time for draining, and the client gets an error that says so."""
     begun = time.monotonic()
     async with held_stream(tmp_path, bedrock_sim, 0.3) as (_, reply, stopping, lines):
         rest = await reply.content.read()

@@ -26,7 +26,8 @@ def listener(text):
         ("", ("unix:",)),
     ],
 )
-def test_a_connection_is_known_by_its_own_end_and_by_the_wildcard_of_its_family(name, expected):
+def test_a_connection_is_known_by_its_end_and_its_wildcard(name, expected):
+    """Check that a connection is known by its own end and by the wildcard address of its family."""
     assert endpoints(name) == expected
 
 

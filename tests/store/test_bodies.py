@@ -95,7 +95,8 @@ async def test_what_waits_is_written_at_the_end_into_a_file_for_its_owner_alone(
     assert [path.name for path in tmp_path.iterdir()] == [bodies.path.name]
 
 
-async def test_what_is_too_old_is_deleted_in_small_steps_and_leaves_no_trace_on_the_disk(tmp_path, monkeypatch):
+async def test_old_bodies_are_deleted_in_steps_without_a_trace(tmp_path, monkeypatch):
+    """Check that old bodies are deleted in small steps and leave no trace on the disk."""
     monkeypatch.setattr(module, "BATCH", 7)
     async with keeping(tmp_path) as bodies:
         for number in range(30):
@@ -113,7 +114,8 @@ async def test_what_is_too_old_is_deleted_in_small_steps_and_leaves_no_trace_on_
     assert bodies.path.stat().st_size < size / 4
 
 
-async def test_a_retention_of_zero_deletes_what_was_there_and_writes_nothing_more(tmp_path, monkeypatch):
+async def test_a_retention_of_zero_deletes_all_and_writes_nothing(tmp_path, monkeypatch):
+    """Check that a retention of zero deletes the stored bodies and writes no more of them."""
     monkeypatch.setattr(module, "EXPIRE_SECONDS", 0.05)
     retention = {"seconds": None}
     async with keeping(tmp_path, retention=lambda: retention["seconds"]) as bodies:

@@ -71,7 +71,8 @@ def test_the_file_stops_growing_once_as_much_goes_as_comes(lived):
     assert number(connection, "PRAGMA freelist_count") < 0.1 * pages[-1]
 
 
-def test_calls_and_sessions_of_the_days_that_are_kept_are_all_that_is_there(lived):
+def test_only_calls_and_sessions_of_retained_days_remain(lived):
+    """Check that only the calls and sessions of the retained days remain in the store."""
     connection, _ = lived
     first = round((NOON + (DAYS - KEPT) * SECONDS) * 1000)
     assert number(connection, "SELECT count(*) FROM calls") == KEPT * CALLS

@@ -68,7 +68,8 @@ async def test_a_call_can_be_read_well_within_a_second_without_a_flush(tmp_path)
         assert (await kept.store.call(None, "a")) == record(id="a")
 
 
-async def test_what_a_killed_process_wrote_down_is_there_when_the_next_one_serves(tmp_path):
+async def test_records_of_a_killed_process_are_there_for_the_next(tmp_path):
+    """Check that the records that a killed process wrote are there when the next process serves."""
     left = Kept(tmp_path)
     left.put("a", "b", "c")
     abandoned(left)
@@ -79,7 +80,8 @@ async def test_what_a_killed_process_wrote_down_is_there_when_the_next_one_serve
         assert [row.calls for row in await kept.store.usage(UsageQuery())] == [3]
 
 
-async def test_a_process_that_is_killed_between_the_store_and_the_journal_counts_nothing_twice(tmp_path):
+async def test_a_kill_between_store_and_journal_counts_nothing_twice(tmp_path):
+    """Check that a process that is killed between the store and the journal counts nothing twice."""
     async with keeping(tmp_path) as kept:
         kept.put("a", "b")
         await kept.follower.flush()
@@ -93,7 +95,8 @@ async def test_a_process_that_is_killed_between_the_store_and_the_journal_counts
         assert [row.calls for row in await kept.store.usage(UsageQuery())] == [3]
 
 
-async def test_a_store_that_was_put_back_from_a_copy_gets_what_the_journal_still_has(tmp_path):
+async def test_a_restored_store_catches_up_from_the_journal(tmp_path):
+    """Check that a store that was restored from a copy gets the records that the journal still has."""
     async with keeping(tmp_path) as kept:
         kept.put("a")
         await kept.follower.flush()
@@ -125,7 +128,8 @@ async def test_a_locked_store_delays_records_and_loses_none(tmp_path, monkeypatc
         assert kept.follower.lag == 0
 
 
-async def test_a_process_ends_although_the_store_refuses_and_the_next_one_takes_over(tmp_path, monkeypatch):
+async def test_a_process_ends_despite_a_refusing_store(tmp_path, monkeypatch):
+    """Check that a process ends although the store refuses, and the next process takes over its records."""
     monkeypatch.setattr(follower_module, "FLUSH_SECONDS", 0.1)
     async with keeping(tmp_path) as kept:
         other = sqlite3.connect(kept.path, isolation_level=None)
@@ -137,7 +141,8 @@ async def test_a_process_ends_although_the_store_refuses_and_the_next_one_takes_
         assert await kept.ids() == ["a"]
 
 
-async def test_a_state_folder_that_is_removed_meanwhile_is_made_again_and_nothing_written_since_is_lost(tmp_path):
+async def test_a_removed_state_folder_is_made_again_without_loss(tmp_path):
+    """Check that a state folder that is removed meanwhile is made again, and nothing written since is lost."""
     async with keeping(tmp_path / "state") as kept:
         kept.put("before")
         await kept.follower.flush()

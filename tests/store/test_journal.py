@@ -83,7 +83,8 @@ def test_another_process_reads_what_an_earlier_one_wrote(folder):
 
 
 @given(st.lists(st.binary(max_size=300).map(lambda data: data.replace(b"\n", b"")), max_size=30), st.integers(1, 400))
-def test_lines_come_back_whatever_is_read_at_a_time_and_however_small_the_files_are(lines, limit):
+def test_lines_come_back_for_any_read_and_file_size(lines, limit):
+    """Check that lines come back whatever the size of a read, and however small the files are."""
     with tempfile.TemporaryDirectory() as folder, opened(Path(folder), segment_bytes=256) as journal:
         for line in lines:
             journal.append(line)
@@ -125,7 +126,8 @@ def test_half_a_line_of_a_process_that_was_killed_is_left_out_and_told(folder):
     assert logged(journal).count(b"journal.torn_line") == 1
 
 
-def test_where_the_disk_is_full_lines_wait_in_memory_and_are_written_when_there_is_room(folder):
+def test_lines_wait_in_memory_while_the_disk_is_full(folder):
+    """Check that while the disk is full lines wait in memory, and they are written when there is room."""
     with opened(folder) as journal:
         with room(95):
             for line in LINES:
@@ -260,7 +262,8 @@ def test_a_file_goes_when_it_is_as_old_as_its_lines_may_be_and_taken_over(folder
         assert [path.read_bytes() for path in folder.glob("*.jsonl")] == [b"b\n"]
 
 
-def test_whether_another_process_has_a_journal_is_known_without_touching_it(folder):
+def test_another_process_is_seen_without_touching_its_journal(folder):
+    """Check that another process that holds a journal is detected without touching the journal."""
     require_unlocked(folder)
     assert not folder.exists()
     with opened(folder):

@@ -59,7 +59,8 @@ def test_a_session_adds_up_its_calls(connection):
     assert (session.started_at, session.last_at) == (NOON, NOON + 60.5)
 
 
-def test_calls_that_arrive_out_of_order_leave_a_session_with_its_first_and_last_time(connection):
+def test_out_of_order_calls_give_a_session_its_true_times(connection):
+    """Check that calls that arrive out of order leave a session with its first and last time."""
     write(connection, record(id="late", at=NOON + 60, agent="curl", duration_ms=0.0))
     write(connection, record(id="early", at=NOON, agent="codex", duration_ms=0.0))
     (session,) = sessions(connection)
@@ -75,7 +76,8 @@ def test_models_and_providers_are_listed_once_with_the_last_used_first(connectio
     assert session.providers == ("eu", "us")
 
 
-def test_a_refused_call_counts_in_its_session_and_names_no_model_and_no_provider(connection):
+def test_a_refused_call_counts_in_its_session_without_a_model(connection):
+    """Check that a refused call counts in its session and gives it no model and no provider."""
     write(connection, record(id="a"))
     write(connection, record(id="b", provider="", model="nonsense", outcome="refused", at=NOON + 1))
     (session,) = sessions(connection)

@@ -107,7 +107,8 @@ async def test_the_file_is_nobody_elses_to_read(store, path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-async def test_a_batch_that_cannot_be_written_leaves_nothing_and_can_be_written_later(store, path):
+async def test_a_failed_batch_leaves_nothing_and_can_be_repeated(store, path):
+    """Check that a batch that cannot be written leaves nothing and can be written later."""
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(StoreFailed, match="locked"):

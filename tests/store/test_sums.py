@@ -154,7 +154,8 @@ def test_batches_that_come_again_change_nothing(batches):
             assert rolled_up(once, table) == rolled_up(twice, table)
 
 
-def test_names_that_clients_make_up_leave_one_row_of_sums_and_stay_on_their_calls():
+def test_invented_names_share_one_row_of_sums():
+    """Check that names that clients invent share one row of sums and stay on their calls."""
     made_up = [
         record(id=str(number), provider="", model=f"made-up-{number}", outcome="refused", cost=None)
         for number in range(100)
@@ -165,7 +166,8 @@ def test_names_that_clients_make_up_leave_one_row_of_sums_and_stay_on_their_call
         assert rows(connection, "SELECT count(DISTINCT model) FROM calls") == [(100,)]
 
 
-def test_of_calls_with_one_id_the_first_counts_in_a_batch_as_across_batches():
+def test_of_calls_with_one_id_only_the_first_counts():
+    """Check that of calls with one id the first counts, within a batch as across batches."""
     first, second, other = record(id="a", cost=1), record(id="a", cost=2), record(id="b", cost=4)
     with stored([[first, second, other]]) as together, stored([[first], [second, other], [other]]) as apart:
         for connection in (together, apart):

@@ -115,7 +115,8 @@ def test_the_sessions_that_are_remembered_are_bounded(metrics, monkeypatch):
     assert value(metrics, "sessions_active") == 10
 
 
-def test_the_process_tells_of_its_configuration_its_streams_and_its_release(metrics):
+def test_metrics_show_the_configuration_streams_and_release(metrics):
+    """Check that the metrics of the process show its configuration, its streams and its release."""
     metrics.config_reloaded(successful=False)
     metrics.open_streams.inc()
     metrics.upstream_auth_failure("bedrock")

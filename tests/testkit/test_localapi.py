@@ -66,7 +66,8 @@ async def test_a_node_is_found_by_each_address_with_any_port_and_by_its_key(sess
     assert (await found(session, addr=address))["Node"]["StableID"] == "nLaptop"
 
 
-async def test_a_tagged_node_has_its_tags_and_the_user_that_all_tagged_nodes_share(session):
+async def test_a_tagged_node_has_its_tags_and_the_shared_user(session):
+    """Check that a tagged node has its tags and the user that all tagged nodes share."""
     reply = await found(session, addr="100.64.0.8:1")
     assert reply["Node"]["Tags"] == ["tag:ci", "tag:prod"]
     assert reply["UserProfile"]["LoginName"] == "tagged-devices"

@@ -50,7 +50,8 @@ async def test_openais_sdk_is_told_the_base_url_to_set(gw):
     assert raised.value.code is None
 
 
-async def test_openais_sdk_is_told_that_there_are_no_embeddings_and_what_there_is(gw):
+async def test_openais_sdk_learns_which_routes_exist_instead(gw):
+    """Check that OpenAI's SDK gets the error that there are no embeddings, with the routes that exist."""
     async with openai.AsyncOpenAI(base_url=f"{gw.url}/v1", api_key="-", max_retries=0) as client:
         with pytest.raises(openai.NotFoundError) as raised:
             await client.embeddings.create(model=HAIKU, input="x")

@@ -79,7 +79,8 @@ async def test_a_process_of_this_machine_is_refused_where_others_are_named(proxi
         (OTHER, {"127.0.0.1"}, False),
     ],
 )
-def test_only_named_proxies_may_speak_for_others_or_this_machine_where_none_is_named(peer, proxies, expected):
+def test_only_named_proxies_or_else_this_machine_are_trusted(peer, proxies, expected):
+    """Check that only named proxies may speak for others, or this machine where no proxy is named."""
     assert trusted(peer, proxies) is expected
 
 

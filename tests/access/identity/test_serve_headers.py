@@ -52,7 +52,8 @@ async def test_a_login_outside_ascii_is_decoded_by_rfc_2047(value, login):
         "=?utf-8?x?alice?=",
     ],
 )
-async def test_a_login_that_only_holds_an_encoded_word_is_not_decoded_into_another_ones(login):
+async def test_a_login_of_only_an_encoded_word_is_not_decoded(login):
+    """Check that a login that is nothing but an encoded word is not decoded into another person's login."""
     assert (await identity_by((LOGIN, login))).login == login
 
 
@@ -64,7 +65,8 @@ async def test_one_connection_of_serve_carries_many_callers():
         assert (await serve(caller)).login == f"{name}@example.com"
 
 
-async def test_grants_of_the_policy_come_with_the_headers_that_serve_was_told_to_add():
+async def test_policy_grants_come_with_the_headers_of_serve():
+    """Check that grants of the tailnet policy come in the headers that `tailscale serve` is configured to add."""
     caps = ("Tailscale-App-Capabilities", json.dumps({CAP: [{"role": "user"}, {"models": "b/**"}]}))
     found = (await identity_by(ALICE, caps)).capabilities
     assert [(capability.role, capability.models) for capability in found] == [("user", ()), (None, ("b/**",))]

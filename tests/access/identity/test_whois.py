@@ -172,8 +172,9 @@ class Tailscaled:
         writer.close()
 
 
-async def test_a_question_that_kept_connections_take_to_their_graves_is_asked_again(tmp_path):
-    """Ask again after a restart of tailscaled closed several connections. (aiohttp itself asks again only once.)"""
+async def test_a_query_lost_on_closed_connections_is_repeated(tmp_path):
+    """Check that a query is repeated after a restart of tailscaled closed several connections. (aiohttp repeats it
+    only once.)"""
     async with Tailscaled(tmp_path / "s", SOMEBODY, answers=1) as server:
         api = LocalApi(str(server.path))
         await asyncio.gather(*(api.whois("100.64.0.7:1") for _ in range(2)))
@@ -202,7 +203,8 @@ async def test_an_answer_that_leads_elsewhere_is_not_followed(tmp_path):
     assert [path.partition("?")[0] for path in server.asked] == ["/localapi/v0/whois"]
 
 
-async def test_grants_of_the_policy_that_cannot_be_read_give_nothing_and_are_told(asking, sim):
+async def test_unreadable_policy_grants_give_nothing_and_are_logged(asking, sim):
+    """Check that grants of the tailnet policy that cannot be read give nothing and are logged."""
     whois, lines = asking
     large, own = b'[{"role": ' + b"9" * 5000 + b"}]", b'[{"role": "user"}]'
     caps = b'{"%b": %b, "irisgate.dev/cap/irisgate": %b}' % (CAP.encode(), large, own)
@@ -318,7 +320,8 @@ async def test_no_identity_outlives_its_answer_while_tailscaled_is_away(asking, 
     assert len(await lines.until("identity.available")) == len(lines.entries("identity.unavailable")) == 1
 
 
-async def test_a_kept_connection_to_a_tailscaled_that_was_restarted_costs_nobody_a_call(asking, sim):
+async def test_a_restart_of_tailscaled_fails_no_call(asking, sim):
+    """Check that a pooled connection to a tailscaled that was restarted fails no call."""
     whois, _ = asking
     for _ in range(5):
         await whois(caller(Connection(), ("100.64.0.7", 4711)))
@@ -347,7 +350,8 @@ async def test_a_kept_connection_to_a_tailscaled_that_was_restarted_costs_nobody
         (302, SOMEBODY),
     ],
 )
-async def test_an_answer_that_cannot_be_read_is_no_identity_and_no_refusal_for_good(asking, sim, answer):
+async def test_an_unreadable_answer_is_no_identity_but_temporary(asking, sim, answer):
+    """Check that an answer that cannot be read gives no identity, and the refusal is one that can be tried again."""
     whois, _ = asking
     sim.answer = answer
     assert await code(whois, caller(Connection(), ("100.64.0.7", 4711))) == UNAVAILABLE
@@ -405,7 +409,8 @@ async def test_a_connection_that_did_not_come_by_the_tailnet_is_not_asked_for(as
     assert sim.asked == []
 
 
-def test_the_tailnets_own_addresses_and_loopback_are_where_tailscaled_hands_callers_to():
+def test_tailnet_addresses_and_loopback_arrive_by_tailnet():
+    """Check that tailscaled hands callers to the tailnet's own addresses and to loopback only."""
     assert all(map(arrived_by_tailnet, ["127.0.0.1", "::1", "100.64.0.1", "100.127.0.9", "fd7a:115c:a1e0:ab12::1"]))
     assert not any(map(arrived_by_tailnet, ["10.0.0.1", "100.63.0.1", "100.128.0.1", "fd7a:115c:a1e1::1", "0.0.0.0"]))
 

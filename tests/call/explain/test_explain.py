@@ -134,8 +134,8 @@ def test_a_grant_that_is_suggested_lets_the_call_through(config, identity, model
 
 
 @given(CONFIGS, IDENTITIES, NAMES)
-def test_a_caller_is_told_nothing_that_rests_on_what_is_not_granted_to_them(config, identity, model):
-    """Without the models, providers' states and grants that are not theirs the answer is the same."""
+def test_an_explanation_reveals_nothing_that_is_not_granted(config, identity, model):
+    """Check that without the models, providers' states and grants that are not the caller's the answer is the same."""
     made = runtime(config)
     seen = {offer.name for offer in made.catalog.visible(made.grants.access(identity))}
     mine = made.grants.access(identity).capabilities
@@ -167,7 +167,8 @@ def test_what_a_caller_is_told_is_made_without_a_look_at_the_configuration(confi
 
 @pytest.mark.parametrize("identity", [ALICE, user("bob@example.com")])
 @pytest.mark.parametrize("model", ["m1", "nothing", "all"])
-def test_with_ten_thousand_grants_a_caller_is_answered_within_five_milliseconds(identity, model):
+def test_ten_thousand_grants_are_explained_in_five_milliseconds(identity, model):
+    """Check that with ten thousand grants a caller gets an explanation within five milliseconds."""
     others = [grant(f"u{number}@example.com", role="user", models=f"p/m{number}") for number in range(10_000)]
     made = many(grant(ALICE.login, role="user"), *others)
     made.grants.access(identity)
@@ -219,7 +220,8 @@ def test_of_a_name_that_is_two_models_the_one_is_meant_that_is_granted(patterns,
     assert decided(made, ALICE, "anthropic/claude", lambda call: [offer.provider_id for offer in call.offers]) == served
 
 
-def test_an_alias_of_which_nothing_is_granted_looks_like_a_name_that_means_nothing():
+def test_an_alias_without_a_grant_looks_like_an_unknown_name():
+    """Check that an alias of which nothing is granted looks like a name that means nothing."""
     aliases = {"models": {"fast": {"dst": ["bedrock/claude-haiku"], "strategy": "session"}}}
     made = ready(grant("*", role="user", models="bedrock/claude-sonnet"), model_aliases=aliases)
     assert own_view(made, ALICE, "fast") == replace(own_view(made, ALICE, "last"), model="fast")

@@ -93,7 +93,8 @@ def test_what_is_no_macro_stays_as_it_is(text):
     assert loads(config({"name": text}), environ={}).config.providers["p"].name == text
 
 
-def test_every_place_with_an_unknown_macro_is_an_error_and_the_known_ones_are_not_named():
+def test_every_unknown_macro_is_an_error_at_its_place():
+    """Check that every place with an unknown macro is an error, and the error does not name the known macros."""
     text = config({"baseurl": "${A}", "apikey": "${B} ${SET} ${C} ${B}"})
     found = errors(text, environ={"SET": "x"})
     assert [line.partition(": ")[2] for line in found] == [

@@ -154,7 +154,8 @@ def test_links_in_a_circle_are_an_error_like_others(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["file", "link"])
-def test_what_somebody_has_put_beside_it_under_the_new_files_name_is_not_touched(path, tmp_path, monkeypatch, kind):
+def test_another_file_under_the_temporary_name_is_not_touched(path, tmp_path, monkeypatch, kind):
+    """Check that a file that somebody else put beside it under the temporary file's name is not touched."""
     monkeypatch.setattr(atomic_file.secrets, "token_hex", lambda _: "known")
     other, beside = tmp_path / "other", tmp_path / ".config.hujson.known"
     other.write_bytes(b"theirs")

@@ -82,7 +82,8 @@ def test_a_pattern_that_fits_no_model_is_told():
         ("https://ai.example", {"allow": ["a-*"], "drop": ["b"]}, {"allow": ("a-*",), "drop": ("b",)}),
     ],
 )
-def test_plugins_are_told_of_betas_what_the_configuration_or_the_address_says(baseurl, betas, told):
+def test_betas_in_options_follow_the_configuration_or_address(baseurl, betas, told):
+    """Check that plugins get the betas of the configuration, or else those that the address implies, in the options."""
     found = provider(baseurl=baseurl, anthropic_betas=betas, options={"x": 1})
     assert found.options == {"x": 1, **({"anthropic_betas": told} if told else {})}
 

@@ -49,7 +49,8 @@ def test_other_capabilities_of_the_policy_are_not_ours():
         (None, "must be an object, not null"),
     ],
 )
-def test_an_item_that_is_wrong_gives_nothing_and_is_told_and_the_others_count(item, message):
+def test_a_wrong_policy_item_is_reported_and_the_others_count(item, message):
+    """Check that a wrong item gives nothing and is reported, and the other items count."""
     found, messages = policy_capabilities({CAP: [{"role": "user"}, item, {"models": "**"}]})
     assert [(capability.role, capability.models) for capability in found] == [("user", ()), (None, ("**",))]
     assert messages == (f"tailnet policy, {CAP}[1]: {message}",)

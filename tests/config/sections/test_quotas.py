@@ -114,7 +114,8 @@ def test_a_quota_without_a_rate_never_refills():
     assert loads(config(quotas={"q": {"capacity": "$0.00"}})).config.quotas["q"].amount == 0
 
 
-def test_a_quota_whose_template_is_not_known_is_left_out_so_that_it_refuses():
+def test_a_quota_of_an_unknown_template_is_left_out():
+    """Check that a quota whose template is not known is left out, so that it refuses calls."""
     assert loads(config(quotas={"a:<team>": {"capacity": "$1"}})).config.quotas == {}
 
 
@@ -132,7 +133,8 @@ def test_a_capability_has_its_quotas_each_once():
     ("models", "per", "by_model"),
     [([], None, False), (["p/*"], None, True), ([], "user_model", True), (["p/*"], "user", False)],
 )
-def test_a_limit_is_per_model_where_the_capability_names_models_unless_it_says_otherwise(models, per, by_model):
+def test_a_limit_is_per_model_where_models_are_named(models, per, by_model):
+    """Check that a limit is per model where the capability names models, unless the limit says otherwise."""
     limit = {"tokens": "200000/min"} | ({"per": per} if per else {})
     found = given({"models": models, "rate_limits": [limit]}).rate_limits
     assert found == (RateLimit("tokens", 200_000, 60, "200000/min", by_model),)
@@ -156,7 +158,8 @@ def test_the_tailnet_policy_may_set_quotas_and_limits_too():
         ),
     ],
 )
-def test_an_object_of_the_policy_whose_limit_has_a_fault_gives_nothing_rather_than_all(key, item, message):
+def test_a_faulty_limit_in_the_policy_grants_nothing(key, item, message):
+    """Check that an object of the tailnet policy whose limit has a fault grants nothing rather than everything."""
     found, messages = policy_capabilities({CAP: [{"role": "user"}, {"models": "**", key: [item]}]})
     assert [capability.role for capability in found] == ["user"]
     assert messages == (f"tailnet policy, {CAP}[1]: {message}",)

@@ -87,7 +87,8 @@ def test_an_event_goes_out_with_its_blank_line_and_waits_for_no_other(end):
     assert (frame.payload, decoder.pending) == (b"x", 0)
 
 
-def test_the_line_feed_of_a_blank_line_that_was_cut_in_two_is_passed_on_and_ends_nothing():
+def test_a_line_feed_cut_from_its_blank_line_ends_no_frame():
+    """Check that the line feed of a blank line that was cut in two is passed on and ends no frame."""
     first, half, second = frames(b"data: x\r\n\r", b"\n", b"data: y\n\n")[0]
     assert (first.payload, half, second.payload) == (b"x", Frame({}, b"", b"\n"), b"y")
 

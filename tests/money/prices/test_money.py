@@ -201,7 +201,8 @@ def known(it, after):
 
 
 @pytest.mark.parametrize(("conversion", "after"), STEPS)
-async def test_a_stream_that_ends_after_any_event_has_one_record_with_what_was_known(tmp_path, conversion, after):
+async def test_a_stream_cut_after_any_event_has_one_record(tmp_path, conversion, after):
+    """Check that a stream that ends after any event has one record with the counts that were known."""
     async with Conversion(tmp_path, conversion) as it:
         record = await it.record(replace(CUT, end_after=after), stream=True)
         assert cost(record) == known(it, after)
@@ -210,7 +211,8 @@ async def test_a_stream_that_ends_after_any_event_has_one_record_with_what_was_k
 
 
 @pytest.mark.parametrize(("conversion", "after"), [step for step in STEPS if step.values[1]])
-async def test_a_client_that_leaves_after_any_event_has_one_record_with_what_was_known(tmp_path, conversion, after):
+async def test_a_client_gone_after_any_event_has_one_record(tmp_path, conversion, after):
+    """Check that a client that leaves after any event has one record with the counts that were known."""
     async with Conversion(tmp_path, conversion) as it:
         it.sim.script(replace(CUT, stall_after=after))
         path, body = it.ask(stream=True)

@@ -78,7 +78,8 @@ def test_a_kind_without_a_known_price_makes_the_cost_unknown(kind):
     assert row.cost(Usage(**dict.fromkeys(set(KINDS) - {kind}, 1))) == 4000
 
 
-def test_reasoning_above_the_output_that_it_is_a_part_of_is_paid_for_as_all_of_it():
+def test_reasoning_above_the_output_is_priced_as_all_of_it():
+    """Check that reasoning that exceeds the output of which it is a part is priced as all of the output."""
     usage = Usage(output=100, reasoning=140)
     assert priced({"output": "10", "reasoning": "3"}).cost(usage) == usd("3", 100)
     assert priced({"output": "10", "reasoning": "30"}).cost(usage) == usd("30", 100)
@@ -138,7 +139,8 @@ def test_a_tier_that_has_no_price_is_unknown():
     ] * 4
 
 
-def test_a_tier_without_prices_of_long_prompts_has_none_where_the_standard_has():
+def test_a_tier_without_long_prompt_prices_has_none():
+    """Check that a tier without prices of long prompts has no price where the standard tier has such prices."""
     row = priced({"input": "2", "above": [{"tokens": 10, "input": "4"}], "batch": {"input": "1"}})
     assert row.cost(Usage(input=10), tier="batch") == usd("1", 10)
     assert row.cost(Usage(input=11), tier="batch") is None
@@ -151,7 +153,8 @@ def test_a_row_of_the_operator_stands_before_the_tables():
     assert own.find("bedrock-eu", "amazon.nova-lite-v1:0").cost(Usage(output=1000)) is not None
 
 
-def test_a_row_of_the_operator_for_a_shorter_spelling_stands_before_the_tables_too():
+def test_an_operators_row_of_a_shorter_name_precedes_the_tables():
+    """Check that an operator's row for a shorter spelling of a name takes precedence over the tables too."""
     own = Prices.load([{"book": "bedrock", "geo": "us", "model": "anthropic.claude-haiku-4-5", "input": "7"}])
     name = "us.anthropic.claude-haiku-4-5-20251001-v1:0"
     assert own.find("bedrock", name).cost(Usage(input=1000)) == usd("7", 1000)
@@ -233,7 +236,8 @@ def test_a_price_list_is_found_by_the_flags(flags, bases):
     assert inferred(flags) == bases
 
 
-def test_a_provider_without_a_price_list_has_one_only_where_that_may_be_found():
+def test_a_price_list_is_inferred_only_where_allowed():
+    """Check that a provider without a price list has one only where it may be inferred."""
     provider = replace(PROVIDER, models=("gpt-4o",), cost_basis=None, flags=("openai_chat",))
     finding, explicit = Prices.load(), Prices.load(infer=False)
     assert (finding.of(provider, "gpt-4o").name, finding.source(provider)) == ("openai/gpt-4o", "inferred")
@@ -276,7 +280,8 @@ def test_a_record_names_the_row_of_its_day(at, row):
     assert priced({"input": "1"}, {"input": "2", "from": DAY}).row(at) == row
 
 
-def test_the_dearest_tier_is_that_of_the_usage_and_one_without_its_prices_is_passed_by():
+def test_the_dearest_tier_skips_tiers_without_prices():
+    """Check that the dearest tier is chosen by the usage, and a tier without prices for that usage is passed over."""
     found = priced({"input": "1", "output": "1", "flex": {"input": "9"}, "priority": {"input": "2", "output": "2"}})
     assert found.highest_cost(Usage(input=1000, output=1000)) == 4_000_000
     assert found.highest_cost(Usage(cache_read=1)) is None

@@ -353,7 +353,8 @@ def test_no_row_is_there_twice():
     assert len(keys) == len(set(keys))
 
 
-def test_the_table_is_sorted_one_row_a_line_and_no_larger_than_a_page_of_pictures():
+def test_the_price_table_is_sorted_with_one_row_a_line():
+    """Check that the table is sorted, has one row a line, and is no larger than a page of pictures."""
     keys = [(entry["book"], entry["model"], entry.get("geo", ""), entry.get("from", "")) for entry in TABLE["rows"]]
     assert keys == sorted(keys)
     lines = FILE.read_text("utf-8").splitlines()

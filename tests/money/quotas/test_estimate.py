@@ -117,13 +117,15 @@ def test_the_output_is_what_the_client_allows_or_else_what_the_model_can(limit, 
     assert estimate(ask, limit, [100, 128_000]).output == expected
 
 
-def test_a_call_without_a_limit_holds_more_than_is_asked_for_where_a_dialect_demands_one():
+def test_a_call_without_a_limit_holds_more_than_a_demanded_limit():
+    """Check that a call without a limit holds more than the limit that a dialect demands upstream."""
     _, ask = asked(*CHAT)
     assert estimate(ask, None, [4096]).output == UNLIMITED
 
 
 @pytest.mark.parametrize(("limit", "held"), [(None, 4096), (50_000, 50_000)])
-def test_a_rate_holds_what_the_client_allows_or_else_the_usual_limit_of_the_model(limit, held):
+def test_a_rate_holds_the_clients_limit_or_the_models(limit, held):
+    """Check that a rate holds the output that the client allows, or else the usual limit of the model."""
     _, ask = asked(*CHAT)
     found = estimate(ask, limit, [4096])
     assert found.tokens == found.input + held
@@ -212,7 +214,8 @@ def reported(**usage):
         (reported(input=9, cache_read=50), 0.0, Usage(input=9, output=1, cache_read=50)),
     ],
 )
-def test_a_call_that_was_cut_has_probably_used_what_was_reported_and_written_since(facts, seconds, expected):
+def test_a_cut_calls_probable_use_is_the_report_and_text_since(facts, seconds, expected):
+    """Check that a call that was cut has probably used the reported tokens and those of the text written since."""
     assert probable(facts, Estimate(30, 1000), seconds) == expected
 
 

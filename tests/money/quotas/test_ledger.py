@@ -63,7 +63,8 @@ def test_a_bucket_of_nothing_refuses_all():
     assert refused(Ledger(), NONE).retry_after == MAX_RETRY_AFTER
 
 
-def test_a_call_that_may_cost_more_than_there_is_may_begin_while_something_is_left():
+def test_a_call_dearer_than_the_balance_may_begin():
+    """Check that a call that may cost more than the balance may begin while something is left."""
     ledger = Ledger()
     ledger.reserve([claim(3 * TEN)], 0)
     assert refused(ledger).balance == TEN
@@ -193,7 +194,8 @@ def test_what_flowed_in_before_a_reload_flowed_by_the_old_rate():
     assert ledger.level(PLAIN.name, PLAIN, 2 * DAY).balance == 6 * SECOND
 
 
-def test_a_definition_that_comes_back_finds_its_buckets_with_what_calls_took_meanwhile():
+def test_a_returning_definition_has_its_charged_buckets():
+    """Check that a definition that comes back has its buckets with the charges that calls made meanwhile."""
     ledger = Ledger()
     held = ledger.reserve([claim(5)], 0)
     ledger.reload({}, 0)
@@ -211,7 +213,8 @@ def test_a_full_bucket_of_a_definition_that_is_gone_is_forgotten():
     assert ledger.level("daily:a", Rule(PLAIN.name, 2 * TEN), 0).balance == 2 * TEN
 
 
-def test_a_call_of_the_old_configuration_takes_from_the_bucket_that_was_put_away():
+def test_a_call_of_the_old_configuration_charges_the_old_bucket():
+    """Check that a call of the old configuration charges the bucket that was put away."""
     ledger = Ledger()
     spent(ledger, 5)
     ledger.reload({}, 0)

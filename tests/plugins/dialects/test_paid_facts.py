@@ -138,7 +138,8 @@ def test_what_a_model_wrote_is_text_thinking_and_arguments(flag, kind, data, siz
         ({"serviceTier": "flex"}, ""),
     ],
 )
-def test_converse_names_the_tier_in_a_reply_and_in_the_metadata_of_a_stream(members, tier):
+def test_converses_tier_is_read_from_reply_and_metadata(members, tier):
+    """Check that Converse names the tier in a reply and in the metadata of a stream."""
     data = json.dumps({"usage": {"inputTokens": 1}, **members}).encode()
     whole, streamed = ConverseMeter("m"), ConverseMeter("m")
     whole.whole(data)

@@ -27,7 +27,8 @@ SERVER_TOOL = {"toolUse": {"toolUseId": "t", "name": "nova_grounding", "type": "
 
 
 @pytest.mark.parametrize("start", [SERVER_TOOL, {"image": {"format": "png"}}])
-def test_a_block_of_converse_that_no_client_knows_is_dropped_with_all_its_deltas_and_no_more(start):
+def test_an_unknown_converse_block_is_dropped_with_its_deltas(start):
+    """Check that a block of Converse that no client knows is dropped with all its deltas and with nothing else."""
     drops = []
     calls = streamed(
         converse_walk,
@@ -42,7 +43,8 @@ def test_a_block_of_converse_that_no_client_knows_is_dropped_with_all_its_deltas
     assert drops == [f"/reply/{next(iter(start))}"]
 
 
-def test_a_call_that_converse_makes_itself_is_none_to_the_client_in_a_whole_reply_either():
+def test_a_server_tool_call_of_converse_is_no_call_in_a_reply():
+    """Check that a call that Converse makes itself is no call for the client, in a whole reply as in a stream."""
     drops = []
     content = [{"toolUse": {**SERVER_TOOL["toolUse"], "input": {"q": 1}}}, {"text": "Yes"}]
     body = {"output": {"message": {"content": content}}, "stopReason": "tool_use"}
@@ -76,7 +78,8 @@ def test_input_outside_of_a_block_of_messages_is_dropped_aloud():
     assert drops == ["/reply/tool_use"]
 
 
-def test_input_inside_of_a_block_of_messages_that_no_client_knows_is_dropped_with_it():
+def test_input_of_an_unknown_messages_block_is_dropped_too():
+    """Check that input inside a block of Messages that no client knows is dropped with the block."""
     drops = []
     server = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}
     calls = streamed(messages_walk, messages_start(server), fill('{"q":1}'), drops=drops)
@@ -88,7 +91,8 @@ def test_a_chat_stream_that_ends_twice_is_told_once():
     assert calls[1:] == [("text", "a"), ("finish", Stop("end_turn", "stop"))]
 
 
-def test_a_call_of_chat_without_a_name_waits_for_it_and_for_no_longer_than_the_end():
+def test_a_chat_call_waits_for_its_name_until_the_end():
+    """Check that a call of Chat without a name waits for the name, and no longer than until the end."""
     late = chat(called(0, '{"a":1}', "t"), called(0, None, None, "f"))
     assert late[1:] == [("tool", "t", "f"), ("arguments", '{"a":1}')]
     assert chat(called(0, '{"a":1}', "t"))[1:] == []
@@ -108,7 +112,8 @@ RENAMED = "filter[id]"
     ("arguments", "written"),
     [('{"%s":1}', '{"filter[id]":1}'), ("[1]", "[1]"), ('"a"', '"a"'), ('{"cut', '{"cut'), ("null", "null")],
 )
-def test_input_with_names_to_give_back_that_is_no_object_stays_as_the_model_wrote_it(arguments, written):
+def test_renamed_input_that_is_no_object_stays_as_written(arguments, written):
+    """Check that input whose names would be restored, but which is no object, stays as the model wrote it."""
     names, writer = Names(), RecordingWriter()
     (made,) = names.plain_input({RENAMED: 1})
     reader = chat_walk.Reader(names, "", "fam", print)

@@ -117,7 +117,8 @@ def test_the_call_behind_a_complete_one_is_told_at_once():
     ]
 
 
-def test_a_call_with_renamed_properties_has_its_input_before_the_text_behind_it():
+def test_a_renamed_calls_input_precedes_the_text_behind_it():
+    """Check that a call with renamed properties has its input before the text that follows it."""
     names = Names()
     (alias,) = names.plain_input({"a b": 1})
     events = (called(0, f'{{"{alias}":1}}', "t", "f"), chunk({"content": "Hi"}), chunk(finish="tool_calls"))
@@ -146,7 +147,8 @@ def test_a_call_without_an_id_gets_one():
     assert name == "f"
 
 
-def test_reasoning_of_a_chat_model_is_marked_as_ours_and_ends_where_the_answer_begins():
+def test_chat_reasoning_is_marked_and_ends_at_the_answer():
+    """Check that reasoning of a chat model is marked as the gateway's own and ends where the answer begins."""
     assert chat(chunk({"reasoning_content": "Hm"}), chunk({"content": "Yes"}))[1:] == [
         ("thinking", "Hm"),
         ("signature", "irisgate1:fam:"),
@@ -192,7 +194,8 @@ def test_a_whole_chat_reply_without_a_message_is_no_reply(body):
         whole(chat_walk, body)
 
 
-def test_the_input_of_the_tool_that_stands_for_a_format_is_the_text_and_no_call():
+def test_the_input_of_the_format_tool_is_text_and_no_call():
+    """Check that the input of the tool that stands for a format is the text of the answer and no call."""
     calls = chat(called(0, '{"a":1}', "t", "answer"), chunk(finish="tool_calls"), schema_tool="answer")
     assert calls[1:] == [("text", '{"a":1}'), ("block_end",), ("finish", Stop("end_turn", "tool_calls"))]
 

@@ -81,7 +81,8 @@ def test_a_chat_image_as_a_bare_string_is_read_too():
     assert body_of(done)["messages"][0]["content"][0]["image_url"] == data_url(PNG, "image/png")
 
 
-def test_a_chat_file_gets_its_data_and_the_name_from_its_url_where_it_has_none():
+def test_a_chat_file_gets_its_data_and_a_name_from_its_url():
+    """Check that a chat file gets its data from its URL, and also its name where it has none."""
     files = {PAPER: reply(PDF, "application/octet-stream")}
     done, _ = run(chat({"type": "file", "file": {"file_data": PAPER}}), files=files)
     assert body_of(done)["messages"][0]["content"][0]["file"] == {
@@ -177,7 +178,8 @@ def test_all_other_bytes_of_the_body_stay_as_they_came():
     assert URL.encode() not in done.top.body
 
 
-def test_a_provider_that_reads_urls_in_the_clients_own_dialect_gets_them_as_they_are():
+def test_a_provider_that_reads_urls_gets_them_unchanged():
+    """Check that a provider that reads URLs in the client's own dialect gets them unchanged."""
     asked = chat({"type": "image_url", "image_url": {"url": URL}})
     assert run(asked, target("openai_chat")) == (asked, [])
 

@@ -22,7 +22,8 @@ def test_without_thinking_top_p_may_be_lower():
 
 
 @pytest.mark.parametrize(("asked", "taken"), [(1, 1), (1.01, 1), (0.99, 0.99), (0, 0)])
-def test_a_temperature_above_the_upstreams_scale_is_its_end_and_the_loss_is_told(asked, taken):
+def test_a_temperature_above_the_scale_becomes_its_end(asked, taken):
+    """Check that a temperature above the upstream's scale becomes the end of the scale, and the loss is reported."""
     assert left({"temperature": asked}, thinks=False) == ({"temperature": taken}, ["/temperature"] * (asked > taken))
 
 

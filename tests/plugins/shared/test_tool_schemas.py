@@ -37,7 +37,9 @@ def test_a_required_that_is_no_list_is_left_out(required):
     assert "required" not in root({"properties": {"a": {}}, "required": required})
 
 
-def test_what_all_parts_demand_is_demanded_once_and_what_one_of_them_demands_is_not():
+def test_a_member_is_required_only_where_all_parts_require_it():
+    """Check that a member that all parts require is required once, and a member that only one of them requires is
+    optional."""
     schema = {
         "required": ["a"],
         "allOf": [{"required": ["a", "b"], "properties": {"b": {}}}, {"required": None, "properties": None}],
@@ -46,7 +48,8 @@ def test_what_all_parts_demand_is_demanded_once_and_what_one_of_them_demands_is_
     assert root(schema) == {"type": "object", "required": ["a", "b"], "properties": {"b": {}, "c": {}}}
 
 
-def test_references_that_lead_in_circles_cost_no_more_than_the_schema_is_long():
+def test_circular_references_cost_no_more_than_the_schema():
+    """Check that references in circles cost no more than the length of the schema."""
     circle = {"allOf": [{"$ref": "#/$defs/a"}] * 300, "properties": {"x": {}}}
     began = perf_counter()
     assert root({"$defs": {"a": circle}, **circle})["properties"] == {"x": {}}

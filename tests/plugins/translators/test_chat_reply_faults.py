@@ -215,7 +215,8 @@ def decoded(data: bytes) -> list[str]:
     return [each.kind for each in (*decoder.feed(data), *decoder.close())]
 
 
-def test_half_a_frame_is_an_error_and_a_missing_one_after_message_stop_is_none():
+def test_half_a_frame_is_an_error_and_a_missing_last_one_is_not():
+    """Check that half a frame is an error, and a missing frame after messageStop is not."""
     start, stop, metadata = (frame(kind) for kind in ("messageStart", "messageStop", "metadata"))
     assert decoded(start + stop) == ["messageStart", "messageStop"]
     for broken in (start + stop[:-5], start + stop + metadata[:-5]):

@@ -54,7 +54,8 @@ def test_a_limit_below_the_models_smallest_is_raised_aloud(name):
     assert drops == [f"/{name}"]
 
 
-def test_a_family_that_needs_a_limit_gets_its_own_where_the_client_gave_none():
+def test_a_family_that_needs_a_limit_gets_its_own_by_default():
+    """Check that a family that needs a limit gets its own where the client gave none."""
     needs = replace(CLAUDE, needs_max_tokens=True)
     assert sent({}, needs)["inferenceConfig"] == {"maxTokens": 32_000}
     assert sent({"max_tokens": 9}, needs)["inferenceConfig"] == {"maxTokens": 9}
@@ -129,7 +130,8 @@ def test_effort_none_is_said_where_a_model_has_a_word_for_it():
     assert sent({"reasoning_effort": "none"}, caps)["additionalModelRequestFields"] == {"reasoning": {"effort": "none"}}
 
 
-def test_of_anthropics_thinking_another_family_takes_the_level_and_the_rest_is_reported():
+def test_another_family_takes_only_the_level_of_thinking():
+    """Check that of Anthropic's thinking another family takes the level, and the rest is reported."""
     drops: list[str] = []
     own = {"thinking": {"type": "enabled", "budget_tokens": 3000, "display": "omitted"}}
     assert sent(own, GPT_OSS, drops)["additionalModelRequestFields"] == {"reasoning_effort": "low"}
@@ -163,7 +165,8 @@ def test_thinking_takes_no_temperature_top_k_or_forced_tool():
     assert "toolChoice" not in found["toolConfig"]
 
 
-def test_defect_48_without_the_thinking_that_led_to_a_call_a_budget_is_dropped_aloud():
+def test_defect_48_a_budget_without_earlier_thinking_is_dropped():
+    """Check that without the thinking that led to a call a budget is dropped with a report."""
     body = {"messages": [user("Hi"), called(("a", "look", "{}")), result("a")], "reasoning_effort": "low"}
     drops: list[str] = []
     assert "thinking" not in sent(body, CLAUDE, drops)["additionalModelRequestFields"]
@@ -188,7 +191,9 @@ def test_defect_07_choice_none_without_calls_leaves_the_tools_out():
     assert "toolConfig" not in sent({"tools": [tool()], "tool_choice": "none"})
 
 
-def test_defect_07_choice_none_with_calls_keeps_the_tools_and_forbids_them_where_that_can_be_said():
+def test_defect_07_choice_none_keeps_tools_and_forbids_calls():
+    """Check that with calls in the history, choice `none` keeps the tools and forbids calls where that can be
+    expressed."""
     body = {
         "messages": [user("Hi"), called(("a", "look", "{}")), result("a")],
         "tools": [tool()],
@@ -218,7 +223,8 @@ def test_parallel_calls_are_forbidden_where_that_can_be_said():
     assert dropped(body, NOVA) == ["/parallel_tool_calls"]
 
 
-def test_defect_12_a_tool_without_a_name_is_refused_and_one_without_a_description_is_not():
+def test_defect_12_only_a_tool_without_a_name_is_refused():
+    """Check that a tool without a name is refused, and a tool without a description is not."""
     with pytest.raises(Refused, match=r"tools\[0\].function.name"):
         opened({"tools": [tool("")]})
     assert "description" not in spec({}, description=" ")
@@ -246,7 +252,8 @@ def test_defect_14_a_root_that_is_no_object_is_refused_by_the_tools_name():
         opened({"tools": [tool("look", {"type": "string"})]})
 
 
-def test_defect_15_additional_properties_are_stripped_by_family_and_properties_of_that_name_stay():
+def test_defect_15_additional_properties_are_stripped_by_family():
+    """Check that `additionalProperties` is stripped by family, and a property of that name stays."""
     given = {
         "type": "object",
         "properties": {"additionalProperties": {"type": "object", "additionalProperties": False}},
@@ -260,7 +267,8 @@ def test_defect_17_strict_is_dropped_aloud_where_it_is_refused():
     assert dropped({"tools": [tool(strict=True)]}, NEW_CLAUDE) == ["/tools/0/function/strict"]
 
 
-def test_defect_16_a_native_schema_closes_every_object_and_reports_what_is_refused_in_it():
+def test_defect_16_a_native_schema_closes_objects_and_reports():
+    """Check that a native schema closes every object and reports the keywords that are refused in it."""
     drops: list[str] = []
     inner = {"type": "object", "properties": {"deep": SCHEMA}}
     wanted = {"type": "json_schema", "json_schema": {"name": "Answer", "schema": inner}}
@@ -300,7 +308,8 @@ def test_a_json_object_is_asked_for_in_words_without_a_tool():
 
 
 @pytest.mark.parametrize("tier", ["flex", "priority"])
-def test_defect_59_a_service_tier_is_carried_but_for_those_that_ask_for_nothing(tier):
+def test_defect_59_a_service_tier_is_carried_unless_default(tier):
+    """Check that a service tier is carried, except for the values that ask for nothing."""
     assert sent({"service_tier": tier})["serviceTier"] == {"type": tier}
     assert "serviceTier" not in sent({"service_tier": "auto"})
     assert "serviceTier" not in sent({"service_tier": "default"})

@@ -98,7 +98,8 @@ def test_usage_that_comes_before_the_stop_reason_goes_out_behind_it():
     assert chunks[-1].data["usage"]["total_tokens"] == 15
 
 
-def test_defects_31_and_32_tool_calls_are_numbered_from_0_whatever_the_blocks_are():
+def test_defects_31_and_32_tool_calls_are_numbered_from_0():
+    """Check that tool calls are numbered from 0, whatever numbers the blocks have."""
     found = both([{"text": "Let me"}, use(x=1), use(tool_id="b", y="z")], "tool_use")
     assert [call["id"] for call in found["message"]["tool_calls"]] == ["a", "b"]
     assert found["finish_reason"] == "tool_calls"
@@ -119,7 +120,8 @@ def test_defect_18_a_call_without_arguments_has_an_empty_object():
         ("something_new", "stop"),
     ],
 )  # fmt: skip
-def test_defects_33_34_35_every_stop_reason_has_a_place_and_the_native_one_is_told(native, reason):
+def test_defects_33_34_35_every_stop_reason_is_mapped_and_shown(native, reason):
+    """Check that every stop reason has a counterpart, and the reply has the native one too."""
     found = both([{"text": "Hello"}], native)
     assert (found["finish_reason"], found["native_finish_reason"]) == (reason, native)
 
@@ -137,7 +139,8 @@ def test_defects_37_and_38_a_cut_stream_gets_no_reason_from_us():
     assert choice(fold("openai_chat", chunks))["finish_reason"] is None
 
 
-def test_defects_40_and_41_prompt_tokens_include_what_the_cache_read_and_wrote():
+def test_defects_40_and_41_prompt_tokens_include_the_cache():
+    """Check that the prompt tokens include those that the cache read and wrote."""
     usage = {**USAGE, "cacheReadInputTokens": 100, "cacheWriteInputTokens": 20}
     found = both([{"text": "Hello"}], "end_turn", usage)["usage"]
     assert (found["prompt_tokens"], found["total_tokens"]) == (130, 135)
@@ -162,7 +165,8 @@ THOUGHTS = [
 ]
 
 
-def test_defects_48_and_49_thinking_comes_back_exactly_as_the_model_wrote_it():
+def test_defects_48_and_49_thinking_comes_back_unchanged():
+    """Check that thinking comes back exactly as the model wrote it."""
     found = both([*THOUGHTS, {"text": "So"}, use(x=1)], "tool_use")["message"]
     assert found["reasoning_content"] == "Let me see"
     assert found["thinking_blocks"] == [
@@ -188,7 +192,8 @@ def test_thinking_of_another_family_is_dropped_aloud(caps):
 
 
 @pytest.mark.parametrize("signature", ["irisgate1:nova:c2ln", ""])
-def test_foreign_and_unsigned_thinking_is_dropped_aloud_by_a_family_that_signs(signature):
+def test_a_signing_family_drops_foreign_and_unsigned_thinking(signature):
+    """Check that a family that signs drops foreign and unsigned thinking with a report."""
     blocks = [{"type": "thinking", "thinking": "Hm", "signature": signature}]
     answer = {"role": "assistant", "content": "Ho", "thinking_blocks": blocks}
     assert dropped({"messages": [user("Hi"), answer, user("And?")]}) == ["/messages/1/thinking_blocks/0"]
@@ -206,7 +211,8 @@ def test_the_tool_that_stands_in_for_a_schema_comes_back_as_text():
     assert (found["message"]["content"], found["finish_reason"]) == ('{"n":1}', "stop")
 
 
-def test_a_citation_of_a_web_page_is_an_annotation_and_any_other_is_reported():
+def test_a_web_citation_is_an_annotation_and_others_are_reported():
+    """Check that a citation of a web page is an annotation, and any other citation is reported."""
     drops: list[str] = []
     web = {"title": "A", "location": {"web": {"url": "https://a.example"}}}
     page = {"title": "B", "location": {"documentPage": {"documentIndex": 0}}}

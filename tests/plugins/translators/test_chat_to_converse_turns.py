@@ -86,7 +86,8 @@ def test_defect_03_user_text_behind_a_result_joins_its_turn():
 
 
 @pytest.mark.parametrize("caps", [LLAMA, MISTRAL, WRITER])
-def test_defect_04_and_05_text_stands_apart_from_results_where_the_family_demands_it(caps):
+def test_defect_04_and_05_text_is_apart_from_results_if_demanded(caps):
+    """Check that text stands apart from results where the family demands it."""
     found = messages(user("Hi"), called(("a", "look", "{}")), result("a"), user("And?"), caps=caps)
     assert found[3:] == [{"role": "assistant", "content": [{"text": "."}]}, user([{"text": "And?"}])]
 
@@ -96,14 +97,16 @@ def test_defect_04_a_document_stands_apart_from_results_on_every_model():
     assert [message["role"] for message in found] == ["user", "assistant", "user", "assistant", "user"]
 
 
-def test_defect_06_a_history_of_calls_gets_a_tool_config_without_tools_being_offered():
+def test_defect_06_past_calls_give_a_tool_config_without_tools():
+    """Check that a history of calls gets a tool configuration although no tools are offered."""
     body = sent({"messages": [user("Hi"), called(("a", "look", "{}")), result("a")]})
     assert body["toolConfig"]["tools"][0]["toolSpec"]["name"] == "look"
     assert body["additionalModelRequestFields"] == {"tool_choice": {"type": "none"}}
 
 
 @pytest.mark.parametrize("name", ["n" * 90, "mcp.files/read", "größe"])
-def test_defects_08_09_10_names_that_bedrock_refuses_are_aliased_in_tools_and_history(name):
+def test_defects_08_09_10_refused_names_are_aliased_everywhere(name):
+    """Check that names that Bedrock refuses are aliased in tools and in the history."""
     body = sent({"messages": [user("Hi"), called(("a", name, "{}")), result("a")], "tools": [tool(name)]})
     alias = body["toolConfig"]["tools"][0]["toolSpec"]["name"]
     assert alias != name
@@ -288,19 +291,22 @@ def test_a_legacy_function_call_and_its_result_are_a_pair():
     assert found[2]["content"][0]["toolResult"]["toolUseId"] == found[1]["content"][0]["toolUse"]["toolUseId"]
 
 
-def test_a_leading_assistant_turn_gets_a_user_turn_before_it_where_demanded():
+def test_a_leading_assistant_turn_gets_a_user_turn_if_demanded():
+    """Check that a leading assistant turn gets a user turn before it where the family demands one."""
     hello = {"role": "assistant", "content": "Hello"}
     assert messages(hello, user("Hi"))[0]["role"] == "assistant"
     assert messages(hello, user("Hi"), caps=NOVA)[0] == user([{"text": "."}])
 
 
-def test_defect_63_a_trailing_assistant_turn_is_continued_only_where_the_model_does():
+def test_defect_63_a_trailing_assistant_turn_continues_if_able():
+    """Check that a trailing assistant turn is continued only where the model does so."""
     last = {"role": "assistant", "content": "The answer is "}
     assert messages(user("Hi"), last)[-1]["content"] == [{"text": "The answer is"}]
     assert messages(user("Hi"), last, caps=NEW_CLAUDE)[-1] == user([{"text": "Continue."}])
 
 
-def test_defect_44_cache_control_is_carried_from_system_messages_parts_tools_and_results():
+def test_defect_44_cache_control_is_carried_from_every_place():
+    """Check that cache control is carried from system messages, parts, tools and results."""
     body = sent(
         {
             "messages": [
@@ -330,7 +336,8 @@ def test_defect_46_a_cache_point_moves_before_a_text_document():
     assert [next(iter(block)) for block in found[0]["content"]] == ["text", "document", "cachePoint"]
 
 
-def test_of_too_many_cache_points_the_earliest_in_the_messages_are_dropped_aloud():
+def test_too_many_cache_points_drop_the_earliest_messages():
+    """Check that of too many cache points the earliest in the messages are dropped with a report."""
     marked = [user([{"type": "text", "text": "Hi", "cache_control": CACHE}])] * 5
     body = {"messages": [{"role": "system", "content": "S", "cache_control": CACHE}, *marked]}
     assert dropped(body) == ["/messages/1/content/0/cache_control", "/messages/2/content/0/cache_control"]

@@ -104,7 +104,8 @@ def test_the_detail_of_an_image_is_dropped_aloud():
     assert dropped({"messages": [{"role": "user", "content": [part]}]}) == [path]
 
 
-def test_defect_44_marks_on_tools_system_messages_parts_and_results_are_carried():
+def test_defect_44_cache_marks_are_carried_from_every_place():
+    """Check that cache marks on tools, system messages, parts and results are carried."""
     body = sent(
         {
             "tools": [{"type": "function", "function": {"name": "f"}, **MARK}],

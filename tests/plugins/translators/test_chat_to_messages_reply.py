@@ -211,7 +211,8 @@ def test_usage_comes_last_and_only_when_asked_for():
     assert [chunk for chunk in unasked if chunk.get("usage")] == []
 
 
-def test_defect_41_and_43_prompt_tokens_hold_the_cache_and_reports_are_not_summed():
+def test_defect_41_and_43_prompt_tokens_include_the_cache_once():
+    """Check that prompt tokens include the cache, and repeated reports are not summed."""
     usage = {
         "input_tokens": 10,
         "output_tokens": 7,

@@ -202,7 +202,8 @@ def test_defect_08_and_09_names_that_are_not_taken_get_an_alias_everywhere():
     assert orjson.loads(reply)["choices"][0]["message"]["tool_calls"][0]["function"]["name"] == name
 
 
-def test_defect_12_an_empty_description_is_left_out_and_an_empty_name_refused():
+def test_defect_12_only_an_empty_name_is_refused():
+    """Check that an empty description is left out, and an empty name is refused."""
     assert "description" not in sent({"tools": [tool(description=" ")]})["tools"][0]
     assert refusal({"tools": [tool("")]}).param == "tools[0].function.name"
 
@@ -297,7 +298,8 @@ def test_a_json_schema_is_native_where_the_model_has_it():
     assert output == {"format": {"type": "json_schema", "schema": {**SCHEMA, "additionalProperties": False}}}
 
 
-def test_defect_16_every_object_of_a_native_schema_is_closed_and_what_is_refused_is_told_in_words():
+def test_defect_16_a_native_schema_is_closed_with_worded_limits():
+    """Check that every object of a native schema is closed, and refused keywords are expressed in words."""
     schema = {
         "type": "object",
         "properties": {
@@ -332,7 +334,9 @@ def test_with_other_tools_one_of_all_must_be_called():
     assert body["tool_choice"] == {"type": "any", "disable_parallel_tool_use": True}
 
 
-def test_where_no_tool_can_be_forced_the_schema_is_told_in_words_and_reported():
+def test_a_schema_is_in_words_where_no_tool_can_be_forced():
+    """Check that where no tool can be forced the schema stands in words in the system prompt, and the loss is
+    reported."""
     body = {"response_format": JSON_SCHEMA, "reasoning_effort": "low"}
     assert '"city"' in sent(body)["system"][-1]["text"]
     assert dropped(body) == ["/response_format"]

@@ -142,7 +142,8 @@ def test_a_blank_text_block_is_dropped():
     assert found == [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]
 
 
-def test_defect_25_a_message_without_content_is_left_out_and_its_neighbours_join():
+def test_defect_25_an_empty_message_goes_and_neighbours_join():
+    """Check that a message without content is left out, and its neighbours join."""
     assert shape(turns(user("A"), {"role": "assistant", "content": ""}, user("B"))) == [("user", ["text", "text"])]
 
 
@@ -155,14 +156,16 @@ def test_the_first_turn_is_the_users():
     assert shape(turns({"role": "assistant", "content": "Hello"}, user()))[0] == ("user", ["text"])
 
 
-def test_a_leading_assistant_turn_gets_a_users_before_it_even_where_converse_takes_it():
+def test_a_leading_assistant_turn_always_follows_a_user_turn():
+    """Check that a leading assistant turn gets a user turn before it, even for a model whose Converse form takes it."""
     body = {"messages": [{"role": "assistant", "content": "Hello"}, user()]}
     able = target(replace(CLAUDE, leading_assistant=True))
     found = openai_chat__anthropic_messages.open(ask(body), able, [].append).request.top.decode("messages")
     assert [message["role"] for message in found] == ["user", "assistant", "user"]
 
 
-def test_the_last_assistant_turn_is_continued_without_white_space_at_its_end():
+def test_the_continued_assistant_turn_has_no_trailing_space():
+    """Check that the last assistant turn is continued without white space at its end."""
     found = turns(user(), {"role": "assistant", "content": "The answer is  "})
     assert found[-1] == {"role": "assistant", "content": [{"type": "text", "text": "The answer is"}]}
 
@@ -185,7 +188,8 @@ def test_a_system_message_never_stands_between_a_call_and_its_result():
     assert shape(found)[-1] == ("user", ["tool_result", "text"])
 
 
-def test_a_system_message_that_ends_the_users_side_is_native_where_the_model_takes_it():
+def test_a_system_message_after_a_user_turn_is_native_if_able():
+    """Check that a system message at the end of the user's side is native where the model takes it."""
     caps = replace(CLAUDE, mid_system=True)
     found = turns(user(), calls("a"), result("a"), {"role": "system", "content": "Be brief"}, caps=caps)
     assert shape(found)[-2:] == [("user", ["tool_result"]), ("system", ["text"])]

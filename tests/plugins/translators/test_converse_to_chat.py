@@ -43,7 +43,8 @@ def parts(*blocks):
     return message["content"]
 
 
-def test_the_body_names_the_providers_model_and_a_stream_asks_for_its_usage():
+def test_the_body_has_the_providers_model_and_stream_options():
+    """Check that the body names the provider's model, and a stream asks for its usage."""
     assert CHAT.sent({}) == {"model": GPT, "messages": [{"role": "user", "content": "Hi"}]}
     sent = CHAT.sent({}, stream=True)
     assert (sent["stream"], sent["stream_options"]) == (True, {"include_usage": True})
@@ -94,7 +95,8 @@ def test_wishes_for_citations_and_citations_are_dropped_aloud():
     ]
 
 
-def test_results_come_directly_behind_their_calls_and_what_is_said_besides_after_them():
+def test_results_follow_their_calls_and_other_text_follows():
+    """Check that results come directly after their calls, and other text of the turn comes after the results."""
     history = [HELLO, assistant({"text": "So"}, call(city="Bern")), user({"text": "And?"}, result({"json": {"a": 1}}))]
     _, called, answered, said = CHAT.messages(*history, **TOOLS)
     assert called == {

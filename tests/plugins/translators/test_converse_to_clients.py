@@ -94,7 +94,8 @@ def test_text_begins_with_a_bare_delta_and_the_metadata_ends_the_stream():
     assert events[-1][1]["usage"]["totalTokens"] == 3
 
 
-def test_blocks_are_closed_and_numbered_densely_even_where_nobody_ends_them():
+def test_blocks_are_closed_and_numbered_without_gaps():
+    """Check that blocks are closed and numbered without gaps even where nothing ends them."""
     events = streamed(("thinking", "t"), ("text", "a"), ("tool", "i", "f"), ("tool", "j", "g"), ("finish", END))
     assert [data["contentBlockIndex"] for kind, data in events if kind == "contentBlockStop"] == [0, 1, 2, 3]
     assert [data["contentBlockIndex"] for kind, data in events if kind == "contentBlockStart"] == [2, 3]

@@ -170,7 +170,8 @@ def test_an_effort_of_the_answer_is_no_wish_to_think(body):
     assert "thinking" not in sent
 
 
-def test_an_effort_of_the_answer_needs_a_beta_on_some_models_and_others_do_not_know_it():
+def test_an_effort_needs_a_beta_or_is_unknown_to_the_model():
+    """Check that an effort of the answer needs a beta on some models, and others do not know it."""
     body = {"outputConfig": {"effort": "low"}}
     sent = MESSAGES.sent(body, replace(CAPS, effort_beta="effort-2025-11-24"))
     assert (sent["output_config"], sent["anthropic_beta"]) == ({"effort": "low"}, ["effort-2025-11-24"])
@@ -223,7 +224,8 @@ def test_elsewhere_a_json_schema_is_a_tool_that_must_be_called():
     assert drops == []
 
 
-def test_where_no_tool_can_be_demanded_the_system_prompt_asks_for_it_and_the_field_is_named():
+def test_a_schema_is_in_the_prompt_where_no_tool_can_be_forced():
+    """Check that where no tool can be forced the system prompt asks for the format, and the lost field is reported."""
     body = {"outputConfig": FORMAT, **extra(**BUDGET)}
     caps = replace(CAPS, json_schema=False)
     assert "JSON schema" in MESSAGES.sent(body, caps)["system"][-1]["text"]

@@ -186,7 +186,8 @@ def test_both_conversions_refuse_what_cannot_be_meant_and_name_the_field(case, m
         ("an effort for a small limit", 10_000, 5000, []),
     ],
 )
-def test_a_model_with_a_budget_gets_the_clients_or_what_an_effort_stands_for(case, limit, budget, dropped):
+def test_a_budget_is_the_clients_or_comes_from_the_effort(case, limit, budget, dropped):
+    """Check that a model with a budget gets the client's budget or the one that an effort stands for."""
     outcome = agreed(CASES[case], HAIKU)
     assert (outcome.limit, (outcome.thinking or {}).get("budget_tokens")) == (limit, budget)
     assert outcome.dropped == dropped
@@ -217,7 +218,9 @@ def test_no_effort_is_no_thinking_and_no_loss(case, model):
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_what_is_refused_upstream_is_dropped_aloud_and_what_asks_for_nothing_is_not(model):
+def test_refused_settings_are_reported_unless_they_ask_nothing(model):
+    """Check that settings that the upstream refuses are dropped with a report, and settings that ask for nothing
+    without one."""
     assert (agreed(CASES["a stop of white space"], model).stops, agreed(CASES["stops"], model).stops) == ([], ["END"])
     assert agreed(CASES["a stop of white space"], model).dropped == ["/stop"]
     assert (agreed(CASES["tier default"], model).tier, agreed(CASES["tier default"], model).dropped) == (None, [])

@@ -116,9 +116,10 @@ def test_a_stream_of_invoke_model_knows_a_timeout():
 
 
 @bedrocks
-def test_an_exception_inside_a_stream_reaches_clients_of_the_other_dialects(
+def test_a_stream_exception_reaches_clients_of_other_dialects(
     name, status, anthropics, anthropics_type, openais, openais_type, streamed
 ):
+    """Check that an exception inside a stream reaches clients of the other dialects."""
     headers = {":exception-type": name[:1].lower() + name[1:], ":message-type": "exception"}
     problem = stream_failure("bedrock_converse", eventstream.encode(headers, json.dumps({"message": WORDS}).encode()))
     (event,) = sse.Decoder().feed(failed("anthropic_messages", problem))

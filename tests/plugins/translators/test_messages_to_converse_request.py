@@ -428,7 +428,8 @@ def test_an_effort_alone_makes_other_families_think():
     assert fields(GPT_OSS, output_config={"effort": "high"}) == {"reasoning_effort": "high"}
 
 
-def test_with_a_budget_calls_that_lost_their_thinking_are_answered_without_any():
+def test_calls_that_lost_their_thinking_drop_the_budget():
+    """Check that with a budget, calls that lost their thinking are answered without any thinking."""
     history = [HELLO, called("a"), user(result("a"))]
     assert dropped(messages=history, tools=[tool()], thinking=BUDGET) == ["/thinking"]
 
@@ -461,7 +462,8 @@ def test_the_tier_is_bedrocks_or_none(tier, made):
     assert sent(service_tier=tier).get("serviceTier") == made
 
 
-def test_betas_that_converse_takes_go_into_the_body_and_others_are_dropped_aloud():
+def test_converses_betas_go_into_the_body_and_others_are_dropped():
+    """Check that betas that Converse takes go into the body, and other betas are dropped with a report."""
     headers = {"anthropic-beta": "context-1m-2025-08-07,claude-code-20250219"}
     assert fields(headers=headers) == {"anthropic_beta": ["context-1m-2025-08-07"]}
     assert dropped(headers=headers) == ["/anthropic-beta/claude-code-20250219"]

@@ -104,7 +104,8 @@ def test_nesting_of_any_depth_is_carried_or_a_400_and_never_a_crash(path, depth,
 
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from(list(paths(WHOLE))), st.sampled_from([*JUNK, MISSING]))
-def test_the_native_way_builds_from_any_body_and_fails_in_the_clients_words(path, junk):
+def test_native_responses_take_any_body_and_fail_in_its_dialect(path, junk):
+    """Check that the native conversion builds from any body and fails in the client's dialect."""
     broken = replace(ask({}), top=members({"model": "m", **changed(WHOLE, path, junk)}))
     openai_responses.build(broken, Target("p", "openai_responses", "m", "openai_responses", CLAUDE), lambda _: None)
     problem = openai_responses.Problem("internal", "broken")

@@ -85,7 +85,8 @@ def test_a_citation_of_a_page_is_an_annotation_of_its_text():
     ]
 
 
-def test_two_citations_of_one_text_are_numbered_and_those_of_the_next_text_begin_anew():
+def test_citations_are_numbered_anew_in_each_text():
+    """Check that two citations of one text are numbered, and the numbers begin anew in the next text."""
     one, two = (Citation("web", source=f"https://example.com/{number}") for number in "12")
     verbs = [("text", "a"), ("citation", one), ("citation", two), ("block_end",), ("text", "b"), ("citation", one)]
     response, events, _ = written(*verbs, *DONE)
@@ -249,7 +250,8 @@ OFFERED = [
 COUNTS = {"inputTokens": 5, "outputTokens": 6, "totalTokens": 11}
 
 
-def test_a_converse_reply_says_the_same_streamed_and_whole_and_can_be_sent_back():
+def test_a_converse_reply_is_the_same_streamed_and_whole():
+    """Check that a converse reply is the same streamed and whole, and the client can send it back."""
     translation, _ = opened("bedrock_converse", {"tools": OFFERED}, stream=True)
     events = [out for each in stream_of(CONTENT, "tool_use", COUNTS) for out in translation.feed(each)]
     streamed = fold("openai_responses", [*events, *translation.close()])

@@ -218,7 +218,8 @@ async def test_citations_come_back_in_the_next_turn(wire, stream, tmp_path):
 
 @both_ways
 @wires(clients=("openai_chat", "openai_responses"), providers=CITERS)
-async def test_citations_of_documents_are_dropped_aloud_where_the_dialect_has_no_word_for_them(wire, stream, tmp_path):
+async def test_document_citations_are_dropped_where_inexpressible(wire, stream, tmp_path):
+    """Check that citations of documents are dropped with a report where the dialect cannot express them."""
     async with line(wire, tmp_path) as opened:
         talk = Talk(opened, stream=stream)
         opened.simulated.script(cited(wire, stream=stream))

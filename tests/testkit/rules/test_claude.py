@@ -246,7 +246,8 @@ def test_results_in_consecutive_messages_are_one_turn():
     assert claude_fault(body(*messages, tools=[TOOL]), CLAUDE, bedrock=True) is None
 
 
-def test_with_a_budget_the_thinking_before_the_calls_must_come_back_unless_it_is_interleaved():
+def test_a_budget_demands_earlier_thinking_unless_interleaved():
+    """Check that with a budget the thinking before the calls must come back, unless the thinking is interleaved."""
     request = body(user("a"), assistant(use()), user(result()), tools=[TOOL], **THINK)
     assert "Expected `thinking` or `redacted_thinking`" in claude_fault(request, CLAUDE, bedrock=True)
     interleaved = {**request, "anthropic_beta": ["interleaved-thinking-2025-05-14"]}

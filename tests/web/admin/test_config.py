@@ -108,9 +108,8 @@ async def test_of_two_savers_at_once_one_wins(served):
         ("// the team's gateway", "{", "", (2, 1), "expected a key"),
     ],
 )
-async def test_every_fault_of_a_text_is_told_with_its_place_and_nothing_is_changed(
-    served, old, new, path, place, message
-):
+async def test_every_fault_of_a_text_has_its_place_and_saves_nothing(served, old, new, path, place, message):
+    """Check that every fault of a text is reported with its place, and nothing is changed."""
     _, shown = await served.config()
     text = shown["config"].replace(old, new)
     response, said = await served.put(text)
@@ -248,7 +247,8 @@ async def test_who_is_no_admin_sees_and_changes_nothing(config_file):
         assert line["reason"] == "access denied: only an admin may see or change the configuration"
 
 
-async def test_a_configuration_that_came_from_no_file_is_neither_shown_nor_changed(tmp_path):
+async def test_a_configuration_without_a_file_is_not_shown_or_changed(tmp_path):
+    """Check that a configuration that came from no file is neither shown nor changed."""
     async with gate(tmp_path, {}, grants=EVERYTHING) as gw:
         reply = await gw.get("/aperture/config")
         assert (reply.status, reply.headers["content-type"]) == (409, "application/problem+json")
@@ -356,7 +356,8 @@ async def test_what_cannot_be_made_ready_is_taken_back(served, monkeypatch):
     await served.until("config.reload_failed")
 
 
-async def test_the_answer_to_a_save_that_names_a_secrets_file_shows_its_name_only(served):
+async def test_a_save_that_names_a_secrets_file_shows_only_the_name(served):
+    """Check that the answer to a save that names a secret's file shows only the name of the file."""
     key = served.path.with_name("key")
     key.write_text("sk-of-the-file")
     key.chmod(0o600)

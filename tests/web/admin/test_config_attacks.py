@@ -111,8 +111,9 @@ async def test_who_loses_the_role_while_a_body_is_on_its_way_has_nothing_checked
     assert await held.end() == 403
 
 
-async def test_who_loses_the_role_while_a_save_waits_for_another_change_saves_nothing(served, monkeypatch):
-    """Let another change hold the lock, after the text was judged."""
+async def test_losing_the_role_while_a_save_waits_saves_nothing(served, monkeypatch):
+    """Check that whoever loses the role while a save waits saves nothing: the other change holds the lock, and the
+    text was judged before it."""
     judged, may_go_on = asyncio.Event(), asyncio.Event()
     save = served.reloader.save
 
@@ -168,7 +169,8 @@ async def test_no_error_that_is_shown_holds_a_key_whoever_wrote_it(served):
     assert said["error"] == "providers.[redacted]: unknown key"
 
 
-async def test_a_key_in_a_name_is_not_shown_by_what_only_fails_once_it_is_written(config_file, monkeypatch):
+async def test_a_key_in_a_name_is_hidden_when_the_write_fails(config_file, monkeypatch):
+    """Check that a key in a name is not shown by an error that arises only after the text was written."""
     secret, sync = config_file.with_name("key"), atomic_file._sync
     secret.write_text("sk-of-the-file")
     config_file.write_text(

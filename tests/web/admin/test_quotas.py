@@ -66,9 +66,8 @@ async def test_users_see_the_buckets_that_they_are_charged_to_and_admins_all(tmp
         assert (await gw.get("/api/quotas?identity=x")).status == 400
 
 
-async def test_a_bucket_that_takes_longer_to_fill_than_there_are_dates_is_shown_as_one_that_never_does(
-    tmp_path, bedrock_sim
-):
+async def test_a_bucket_that_fills_beyond_all_dates_never_fills(tmp_path, bedrock_sim):
+    """Check that a bucket that takes longer to fill than there are dates is shown as one that never fills."""
     slow = quota(10**9, rate="$0.000000001/month")
     async with limited(tmp_path, bedrock_sim, slow) as gw:
         for _ in range(5):

@@ -135,7 +135,8 @@ async def test_another_server_is_no_gateway(aiohttp_server):
         (["--store", "not/there.db"], "--store not/there.db: cannot be read: "),
     ],
 )
-def test_what_keeps_the_command_from_an_answer_is_one_line_and_exit_status_2(capsys, arguments, message):
+def test_a_failure_of_the_command_is_one_line_and_status_2(capsys, arguments, message):
+    """Check that a fault that keeps the command from an answer is one line and exit status 2."""
     assert main(["usage", *arguments]) == 2
     out, err = capsys.readouterr()
     assert out == ""

@@ -42,12 +42,14 @@ def taken(envelope, *names, **options):
         ("converse", ["context-1m-2025-08-07"]),
     ],
 )  # fmt: skip
-def test_each_envelope_takes_its_own_betas_by_the_names_that_it_has_for_them(envelope, found):
+def test_each_envelope_takes_its_own_betas_by_its_own_names(envelope, found):
+    """Check that each envelope takes its own betas by the names that it has for them."""
     asked = ("context-1m-2025-08-07", "claude-code-20250219", "advanced-tool-use-2025-11-20")
     assert taken(envelope, *asked)[0] == found
 
 
-def test_the_configuration_stands_above_the_data_and_its_drops_above_what_it_allows():
+def test_configured_betas_precede_the_data_and_drops_precede_all():
+    """Check that the configuration takes precedence over the data, and its drops over the betas that it allows."""
     asked = ("context-1m-2025-08-07", "new-thing-2027-01-01", "web-search-2025-03-05")
     found, dropped = taken("invoke", *asked, allow=["new-*", "web-*"], drop=["context-*", "web-*"])
     assert found == ["new-thing-2027-01-01"]
@@ -70,7 +72,8 @@ def test_a_native_invoke_body_loses_only_what_the_configuration_drops():
     )
 
 
-def test_a_beta_that_the_configuration_drops_goes_also_where_it_was_the_only_one():
+def test_a_dropped_beta_goes_even_where_it_was_the_only_one():
+    """Check that a beta that the configuration drops is removed even where it was the only one."""
     the_ask = ask({"max_tokens": 1, "messages": MESSAGES, "anthropic_beta": ["a-1"]}, "anthropic_messages")
     dropped = []
     send = bedrock_model_invoke.build(the_ask, target(bedrock_model_invoke, drop=["a-*"]), dropped.append)
@@ -89,7 +92,8 @@ def test_bedrocks_messages_api_gets_only_the_betas_that_it_takes():
 
 
 @pytest.mark.parametrize("client", ["anthropic_messages", "bedrock_model_invoke"])
-def test_after_an_invalid_beta_flag_the_invoke_body_goes_once_more_without_betas(client):
+def test_an_invalid_beta_flag_retries_invoke_without_betas(client):
+    """Check that after an invalid beta flag the invoke body is sent once more without betas."""
     tool = {"name": "f", "input_schema": {"type": "object"}, "eager_input_streaming": True}
     body = {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 5, "messages": MESSAGES, "tools": [tool]}
     the_ask = ask({**body, "anthropic_beta": ["a-1"]}, client, **{"anthropic-beta": "effort-2025-11-24"})
@@ -103,7 +107,8 @@ def test_after_an_invalid_beta_flag_the_invoke_body_goes_once_more_without_betas
     assert ("/anthropic-beta/effort-2025-11-24" in dropped) == (client == "anthropic_messages")
 
 
-def test_after_anthropic_refused_a_beta_the_header_goes_once_more_without_any():
+def test_a_beta_refused_by_anthropic_retries_without_the_header():
+    """Check that after Anthropic refused a beta the request is sent once more without the beta header."""
     the_ask = ask({"model": "m", "messages": MESSAGES}, "anthropic_messages", **{"anthropic-beta": "b-1"})
     dropped = []
     again = anthropic_messages.retry(the_ask, target(anthropic_messages), UNKNOWN_TO_ANTHROPIC, dropped.append)
@@ -111,7 +116,8 @@ def test_after_anthropic_refused_a_beta_the_header_goes_once_more_without_any():
     assert dropped == ["/anthropic-beta/b-1"]
 
 
-def test_after_an_invalid_beta_flag_a_converse_body_goes_once_more_without_it():
+def test_an_invalid_beta_flag_retries_converse_without_it():
+    """Check that after an invalid beta flag a converse body is sent once more without the flag."""
     body = {"messages": [], "additionalModelRequestFields": {"anthropic_beta": ["b-1"], "top_k": 5}}
     dropped = []
     the_ask = ask(body, "bedrock_converse", "bedrock_converse")
@@ -121,7 +127,8 @@ def test_after_an_invalid_beta_flag_a_converse_body_goes_once_more_without_it():
 
 
 @pytest.mark.parametrize("flag", [anthropic_messages, bedrock_model_invoke, bedrock_converse])
-def test_a_request_without_betas_is_not_tried_again_nor_is_one_that_was_refused_for_something_else(flag):
+def test_only_a_refused_beta_is_retried(flag):
+    """Check that a request without betas is not retried, and neither is one that was refused for another reason."""
     plain = ask({"messages": MESSAGES, "max_tokens": 1}, flag.__name__.rpartition(".")[2], flag.dialects[0])
     assert flag.retry(plain, target(flag), UNKNOWN_TO_BEDROCK, pytest.fail) is None
     other = Problem(INVALID_REQUEST, "max_tokens: Field required")

@@ -49,9 +49,9 @@ def built(body, caps=OLD, **headers):
         ([*HELLO, ANSWER, SYSTEM, *HELLO], [*HELLO, ANSWER, REMINDER, *HELLO], [*HELLO, ANSWER, REMINDER, *HELLO]),
     ],
 )
-def test_a_system_message_between_turns_is_native_where_the_model_takes_it_and_a_reminder_in_its_place_elsewhere(
-    given, native, elsewhere
-):
+def test_a_system_message_between_turns_is_native_or_a_reminder(given, native, elsewhere):
+    """Check that a system message between turns is native where the model takes it; elsewhere a reminder stands in
+    its place."""
     tools = {"tools": [{"name": "f", "input_schema": {"type": "object"}}]}
     assert built({"messages": given, **tools}, NEW) == ({**built({**tools}, NEW)[0], "messages": native}, [])
     assert built({"messages": given, **tools}, OLD)[0]["messages"] == elsewhere
@@ -63,7 +63,8 @@ def test_a_system_message_before_all_turns_is_the_system_prompt():
     assert (sent["messages"], dropped) == (HELLO, [])
 
 
-def test_two_system_messages_in_a_row_become_one_and_what_a_reminder_cannot_hold_is_told():
+def test_adjacent_system_messages_join_and_losses_are_reported():
+    """Check that two system messages in a row become one, and parts that a reminder cannot hold are reported."""
     other = {"role": "system", "content": [{"type": "text", "text": "B"}, {"type": "tool_removal", "name": "f"}]}
     sent, _ = built({"messages": [*HELLO, SYSTEM, {**other, "content": other["content"][:1]}]}, NEW)
     blocks = [{"type": "text", "text": "Be brief."}, {"type": "text", "text": "B"}]
@@ -85,7 +86,9 @@ def test_two_system_messages_in_a_row_become_one_and_what_a_reminder_cannot_hold
         (OLD, "low", None, ["/output_config/effort"]),
     ],
 )
-def test_an_effort_is_the_nearest_that_the_model_has_and_dropped_aloud_where_it_has_none(caps, effort, sent, dropped):
+def test_an_effort_is_the_nearest_the_model_has_or_dropped(caps, effort, sent, dropped):
+    """Check that an effort becomes the nearest that the model has, and is dropped with a report where the model
+    has none."""
     body, drops = built({"output_config": {"effort": effort}}, caps)
     assert (body.get("output_config"), drops) == (sent, dropped)
     assert body.get("anthropic_beta", []) == (["effort-2025-11-24"] if caps is OPUS_4_5 else [])
@@ -95,7 +98,9 @@ FORMAT = {"type": "json_schema", "schema": {"type": "object", "properties": {}, 
 
 
 @pytest.mark.parametrize("given", [{"output_format": FORMAT}, {"output_config": {"format": FORMAT}}])
-def test_structured_output_is_native_in_one_form_and_else_asked_for_in_the_system_prompt_and_told(given):
+def test_structured_output_is_native_or_in_the_system_prompt(given):
+    """Check that structured output is native in one form; elsewhere the system prompt asks for it and the loss is
+    reported."""
     body, dropped = built(given, OLD)
     assert (body["output_config"], "output_format" in body, dropped) == ({"format": FORMAT}, False, [])
     body, dropped = built({**given, "system": "You help."}, CLAUDE_3)

@@ -75,7 +75,8 @@ def test_the_model_behind_an_arn_is_asked():
         refusal("no such model", "ResourceNotFoundException", 404),
     ],
 )
-def test_a_model_that_bedrock_does_not_count_is_counted_by_its_messages_api(refused):
+def test_a_model_bedrock_cannot_count_uses_its_messages_api(refused):
+    """Check that a model that Bedrock does not count is counted by its messages API."""
     paths, reply = run([refused, StepResponse(200, {}, b'{"input_tokens":7}')])
     assert (paths, json.loads(reply.body)) == ([BASE, OTHER], {"inputTokens": 7})
     assert "x-irisgate-estimated" not in reply.headers
@@ -153,13 +154,15 @@ CONVERSES = {"messages": [{"role": "user", "content": [{"text": "a"}]}], "system
         ({}, OPAQUE, {}),
     ],
 )
-def test_the_request_inside_is_what_is_asked_and_goes_to_bedrock_wrapped_as_it_came(given, dialect, inner):
+def test_the_inner_request_is_read_and_sent_wrapped_as_it_came(given, dialect, inner):
+    """Check that the request inside the wrapper is the one that is read, and Bedrock gets the wrapper as it came."""
     request = parsed(given)
     assert (request.dialect, json.loads(request.top.body), request.model) == (dialect, inner, HAIKU)
     assert json.loads(counting.count_request(request, target(), pytest.fail).body) == given
 
 
-def test_anthropic_gets_of_a_bedrock_clients_request_what_its_operation_takes():
+def test_anthropic_gets_only_what_its_counting_takes():
+    """Check that Anthropic gets the part of a Bedrock client's request that its own operation takes."""
     send = anthropic_messages.build(
         parsed(wrapped(CLAUDES)), Target("a", "anthropic_messages", "m", "", capabilities("m")), print
     )

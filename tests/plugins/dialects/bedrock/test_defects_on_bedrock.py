@@ -80,17 +80,20 @@ def test_defect_38_a_stream_that_ends_without_its_last_event_is_an_error():
         ("validationException", 400, False),
     ],
 )
-def test_defect_39_an_exception_in_a_stream_keeps_its_own_status_and_may_be_tried_again(name, status, retryable):
+def test_defect_39_a_stream_exception_has_its_status_and_retry(name, status, retryable):
+    """Check that an exception in a stream has its own status, and says whether the call may be tried again."""
     with pytest.raises(UpstreamFailed) as failed:
         events(frame(name, {"message": "m"}, "exception"))
     assert (failed.value.problem.status, failed.value.problem.retryable) == (status, retryable)
 
 
-def test_defect_40_cache_tokens_are_not_lost_where_bedrocks_metrics_name_some_kinds_only():
+def test_defect_40_cache_tokens_survive_partial_bedrock_metrics():
+    """Check that cache tokens are not lost where Bedrock's metrics name only some kinds of tokens."""
     assert (facts().usage.cache_read, facts().usage.cache_write_5m) == (30, 5)
 
 
-def test_defect_42_the_last_delta_has_the_counts_of_the_input_and_of_the_cache():
+def test_defect_42_the_last_delta_has_input_and_cache_counts():
+    """Check that the last delta has the counts of the input and of the cache."""
     (delta,) = [event for event in events(chunk(START), chunk(DELTA), chunk(STOP)) if event.kind == "message_delta"]
     usage = delta.data["usage"]
     assert (usage["input_tokens"], usage["cache_read_input_tokens"], usage["cache_creation_input_tokens"]) == (7, 30, 5)
@@ -100,7 +103,8 @@ def test_defect_43_counts_of_the_first_and_the_last_event_are_not_summed():
     assert facts().usage.output == 9
 
 
-def test_defect_47_betas_that_bedrock_does_not_know_stay_out_of_the_body_and_claude_codes_tools_are_hoisted():
+def test_defect_47_unknown_betas_stay_out_and_tools_are_hoisted():
+    """Check that betas unknown to Bedrock stay out of the body, and the tools of Claude Code are hoisted."""
     tool = {"custom": {"name": "f", "defer_loading": True, "input_schema": {"type": "object"}}}
     header = {"anthropic-beta": "claude-code-20250219,tool-search-tool-2025-10-19"}
     the_ask = ask({"max_tokens": 1, "messages": [], "tools": [tool]}, **header)
@@ -109,33 +113,38 @@ def test_defect_47_betas_that_bedrock_does_not_know_stay_out_of_the_body_and_cla
     assert body["tools"] == [tool["custom"]]
 
 
-def test_defect_53_an_arns_slash_stays_in_its_segment_and_bedrocks_200_for_a_wrong_path_is_an_error():
+def test_defect_53_an_arns_slash_is_escaped_and_false_200s_fail():
+    """Check that an ARN's slash stays in its segment, and Bedrock's 200 for a wrong path is an error."""
     send = bedrock_model_invoke.build(ask({"max_tokens": 1}), target(bedrock_model_invoke, ARN), print)
     assert send.path.count("/") == 3
     body = b'{"Output":{"__type":"com.amazon.coral.service#UnknownOperationException"},"Version":"1.0"}'
     assert runtime_api.problem_for(Head(200, {}), body).code == NOT_FOUND
 
 
-def test_defect_54_an_application_profile_has_the_abilities_of_the_model_that_the_configuration_names():
+def test_defect_54_a_profile_has_its_named_models_abilities():
+    """Check that an application profile has the abilities of the model that the configuration names."""
     loaded = loads(config({"models": [ARN], "base_models": {ARN: "us.anthropic.claude-opus-5"}}))
     (offer,) = Catalog(loaded.config).offers
     assert offer.caps == capabilities("us.anthropic.claude-opus-5")
 
 
-def test_defect_55_tokens_are_counted_by_the_base_id_since_bedrock_refuses_profiles_there():
+def test_defect_55_tokens_are_counted_by_the_base_id():
+    """Check that tokens are counted by the base id, because Bedrock refuses profiles there."""
     place = target(bedrock_model_invoke, "us.anthropic.claude-haiku-4-5-20251001-v1:0")
     send = counting.count_request(ask({"messages": []}, operation=COUNT_TOKENS), place, print)
     assert send.path == "/model/anthropic.claude-haiku-4-5-20251001-v1%3A0/count-tokens"
 
 
 @pytest.mark.parametrize("flag", [anthropic_messages, bedrock_model_invoke, bedrock_converse])
-def test_defect_57_a_clients_credential_is_not_among_the_headers_of_the_request(flag):
+def test_defect_57_a_clients_credential_is_not_forwarded(flag):
+    """Check that the client's credential is not among the headers of the request."""
     the_ask = ask({"max_tokens": 1, "messages": []}, authorization="Bearer sk-ant-oat", **{"x-api-key": "k"})
     sent = flag.build(the_ask, target(flag), print).headers
     assert {"authorization", "x-api-key"}.isdisjoint(sent)
 
 
-def test_defect_62_a_guardrail_goes_along_on_invoke_and_becomes_a_member_on_converse():
+def test_defect_62_a_guardrail_is_a_header_or_a_member():
+    """Check that a guardrail stays in the headers on InvokeModel and becomes a member on Converse."""
     given = {"x-amzn-bedrock-guardrailidentifier": "g", "x-amzn-bedrock-guardrailversion": "2"}
     the_ask = ask({"anthropic_version": "bedrock-2023-05-31"}, "bedrock_model_invoke", **given)
     assert given.items() <= bedrock_model_invoke.build(the_ask, target(bedrock_model_invoke), print).headers.items()
@@ -157,7 +166,8 @@ def test_defect_64_a_stream_that_is_passed_through_is_counted():
         ("projectidentifier", "proj_1", {"projectIdentifier": "proj_1"}),
     ],
 )
-def test_other_options_of_invoke_are_members_on_converse_and_told_where_they_are_lost(header, value, member):
+def test_invokes_other_options_become_members_or_are_reported(header, value, member):
+    """Check that other options of InvokeModel are members on Converse, and they are reported where they are lost."""
     headers = {f"x-amzn-bedrock-{header}": value}
     rest, changes = runtime_api.as_members(headers, Members(b"{}"))
     assert (rest, {name: json.loads(raw) for name, raw in changes.items()}) == ({}, member)
@@ -177,8 +187,8 @@ def test_other_options_of_invoke_are_members_on_converse_and_told_where_they_are
         ("us.amazon.nova-lite-v1:0", ["x"], True, None),
     ],
 )
-def test_converse_is_asked_which_stop_sequence_was_met_where_there_is_one_and_the_model_tells(
-    model, stops, stream, asked
-):
+def test_converse_reports_the_met_stop_sequence_where_it_can(model, stops, stream, asked):
+    """Check that the request to Converse asks which stop sequence was met where there is one and the model reports
+    it."""
     fields = {"additionalModelResponseFieldPaths": asked} if asked else {}
     assert response_fields(stops, capabilities(model), stream=stream) == fields

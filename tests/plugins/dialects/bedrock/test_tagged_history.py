@@ -54,7 +54,8 @@ def test_thinking_of_the_models_own_family_comes_back_without_our_tag(flag, clie
 
 
 @pytest.mark.parametrize(("flag", "client"), WAYS)
-def test_thinking_of_another_family_is_dropped_aloud_and_so_is_a_turn_of_nothing_else(flag, client):
+def test_another_familys_thinking_is_dropped_with_empty_turns(flag, client):
+    """Check that thinking of another family is dropped with a report, and so is a turn of nothing else."""
     given = messages(thinking("irisgate1:nova:s1"), thinking("s2"), TEXT)
     body, dropped = sent(flag, given, client)
     assert json.loads(body)["messages"][1]["content"] == [thinking("s2"), TEXT]
@@ -91,7 +92,8 @@ def test_a_model_without_a_family_gets_back_what_it_made_itself():
     assert json.loads(sent(anthropic_messages, given, "", Caps())[0])["messages"][1]["content"][0] == thinking("s1")
 
 
-def test_thinking_that_nobody_signed_does_not_go_back_to_a_provider_that_signs():
+def test_unsigned_thinking_does_not_go_to_a_signing_provider():
+    """Check that thinking without a signature does not go back to a provider that signs."""
     body, dropped = sent(anthropic_messages, messages(thinking("irisgate1:claude:"), TEXT), "")
     assert (json.loads(body)["messages"][1]["content"], dropped) == ([TEXT], ["/messages/1/content/0"])
 

@@ -19,7 +19,8 @@ from gateway_plugins.dialects.bedrock_converse.facts import usage_of
         (2, [("1h", 8)], (0, 8)),
     ],
 )
-def test_cache_writes_are_told_apart_by_their_lifetime_also_without_their_sum(written, details, expected):
+def test_cache_writes_have_lifetimes_even_without_their_sum(written, details, expected):
+    """Check that cache writes are distinguished by their lifetime even without their sum."""
     reported = {"inputTokens": 1, "cacheDetails": [{"ttl": ttl, "inputTokens": count} for ttl, count in details]}
     usage = usage_of(reported | ({} if written is None else {"cacheWriteInputTokens": written}))
     assert (usage.cache_write_5m, usage.cache_write_1h) == expected

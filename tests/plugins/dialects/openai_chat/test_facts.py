@@ -16,7 +16,8 @@ def test_of_two_counts_of_what_was_written_openais_own_counts():
     assert usage_of({"prompt_tokens": 100, "prompt_tokens_details": details}).cache_write_5m == 30
 
 
-def test_more_of_a_cache_than_there_was_of_the_prompt_leaves_no_plain_input():
+def test_more_cached_than_prompt_tokens_leave_no_plain_input():
+    """Check that a report of more cached tokens than prompt tokens leaves no plain input."""
     assert usage_of({"prompt_tokens": 10, "prompt_tokens_details": {"cached_tokens": 60}}).input == 0
 
 

@@ -47,8 +47,9 @@ async def test_serve_without_a_configuration_prints_one_that_is_good(tmp_path):
     assert "--config" in err
     (tmp_path / "minimal.hujson").write_text(out)
     status, out, err = await irisgate(tmp_path, "check", "minimal.hujson")
-    assert (status, err) == (0, "")
-    assert "1 providers, 4 models, 0 warnings" in out
+    assert (status, err) == (1, "")
+    assert "apikey: is a placeholder" in out
+    assert "1 providers, 4 models, 1 warnings" in out
 
 
 async def test_all_errors_of_a_configuration_come_at_once_with_their_places(tmp_path):

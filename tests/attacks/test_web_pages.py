@@ -68,7 +68,7 @@ def routes(running):
     return sorted(found - {(method, path) for method, path in found if path in OPEN})
 
 
-def asked(method, path, *headers, host="ai"):
+def request_bytes(method, path, *headers, host="ai"):
     body = json.dumps({**CHAT, **CONVERSE}).encode() if method in {"POST", "PUT"} else b""
     length = [f"Content-Length: {len(body)}"] if body else []
     return request(f"{method} {path} HTTP/1.1", *headers, *length, "Connection: close", host=host, body=body)
@@ -86,7 +86,7 @@ async def test_every_route_refuses_every_page_of_another_origin(served, bedrock_
     before = served.path.read_bytes()
     for method, path in routes(served):
         for what, headers in FOREIGN.items():
-            answer = await answers(served, asked(method, path, *headers))
+            answer = await answers(served, request_bytes(method, path, *headers))
             assert statuses(answer) == [403], (method, path, what, answer[:300])
     assert bedrock_sim.requests == []
     assert served.path.read_bytes() == before
@@ -95,9 +95,13 @@ async def test_every_route_refuses_every_page_of_another_origin(served, bedrock_
 async def test_every_route_refuses_a_name_that_was_bound_to_our_address(served, bedrock_sim):
     for method, path in routes(served):
         for host in REBOUND:
-            answer = await answers(served, asked(method, path, f"Origin: http://{host}", host=host))
+            answer = await answers(served, request_bytes(method, path, f"Origin: http://{host}", host=host))
             assert statuses(answer) == [403], (method, path, host)
-            assert statuses(await answers(served, asked(method, path, host=host))) == [403], (method, path, host)
+            assert statuses(await answers(served, request_bytes(method, path, host=host))) == [403], (
+                method,
+                path,
+                host,
+            )
     assert bedrock_sim.requests == []
 
 
@@ -105,7 +109,7 @@ async def test_no_preflight_is_ever_allowed(served):
     """A browser that is not told yes does not send what it asked for; `answers` looks for any such word."""
     for _, path in [*routes(served), ("GET", "/healthz"), ("GET", "/nowhere")]:
         for headers in (PREFLIGHT, PREFLIGHT[1:], ["Origin: http://ai", *PREFLIGHT[1:]]):
-            (status,) = statuses(await answers(served, asked("OPTIONS", path, *headers)))
+            (status,) = statuses(await answers(served, request_bytes("OPTIONS", path, *headers)))
             assert 400 <= status < 500, path
 
 
@@ -135,7 +139,7 @@ async def test_methods_that_stand_for_others_are_not_taken(served, bedrock_sim):
     before = served.path.read_bytes()
     for name in ("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"):
         for path in ("/aperture/config", CONVERSE_PATH):
-            await answers(served, asked("GET", f"{path}?_method=PUT", f"{name}: PUT", "If-Match: *"))
+            await answers(served, request_bytes("GET", f"{path}?_method=PUT", f"{name}: PUT", "If-Match: *"))
     assert served.path.read_bytes() == before
     assert bedrock_sim.requests == []
 
@@ -155,7 +159,7 @@ async def test_a_websocket_of_another_page_is_refused_and_ours_is_none(served):
 
 async def test_what_is_open_to_any_name_says_nothing_of_the_configuration(served):
     for path in sorted(OPEN):
-        answer = await answers(served, asked("GET", path, "Origin: https://evil.example", host="evil.example"))
+        answer = await answers(served, request_bytes("GET", path, "Origin: https://evil.example", host="evil.example"))
         assert statuses(answer) == [200]
         assert HAIKU.encode() not in answer
         assert b"loopback" not in answer
@@ -163,7 +167,7 @@ async def test_what_is_open_to_any_name_says_nothing_of_the_configuration(served
 
 async def test_pages_are_shown_in_no_frame_and_run_no_script(served):
     for path in ("/ui/", "/ui/sessions", f"/ui/sessions/{HAIKU}"):
-        answer = (await answers(served, asked("GET", path))).lower()
+        answer = (await answers(served, request_bytes("GET", path))).lower()
         assert b"frame-ancestors 'none'" in answer
         assert b"default-src 'none'" in answer
         assert b"<script" not in answer

@@ -16,7 +16,7 @@ from gateway.call.middleware.resolve import resolve
 from gateway.contract.registry import discover
 from tests.bench import cold
 from tests.bench.arrivals import arrivals
-from tests.bench.measure import cpu_us, shown, table
+from tests.bench.measure import cpu_us, rounded, table
 from tests.bench.sizes import POLICY, setups
 
 SIZES = (10, 100, 1_000, 10_000)
@@ -92,7 +92,7 @@ def report(identity, warm, once, sizes=SIZES):
     return "\n\n".join(
         [
             "CPU microseconds of the event loop's thread; columns are numbers of grants and of models",
-            table("identity, a request", [""], [(mode, [shown(value)]) for mode, value in identity.items()]),
+            table("identity, a request", [""], [(mode, [rounded(value)]) for mode, value in identity.items()]),
             table("resolve and grants, a call", heads, [_row(*row) for row in warm.items()]),
             table("sum, a call", heads, [_row(*row) for row in sums]),
             table("cold", heads, [_row("; ".join(names), values) for names, values in sorted(once.items())]),
@@ -103,7 +103,7 @@ def report(identity, warm, once, sizes=SIZES):
 def _row(name, values):
     first, last = values[0], values[-1]
     ratio = f"{last / first:,.2f}" if first and last is not None else "-"
-    return name, [*(shown(value) for value in values), ratio]
+    return name, [*(rounded(value) for value in values), ratio]
 
 
 async def main():

@@ -54,7 +54,7 @@ async def _laps(steps, count):
     return thread_time_ns() - start
 
 
-def shown(value):
+def rounded(value):
     """Microseconds as they are read: three digits, and no more than are known."""
     if value is None:
         return "-"

@@ -21,7 +21,7 @@ from gateway.config.load import loads
 from gateway.contract.registry import discover
 from gateway.process.serve import listening
 from gateway.telemetry.log import configure
-from tests.bench.measure import Nowhere, shown, table
+from tests.bench.measure import Nowhere, rounded, table
 from tests.helpers.gateway import EVERYTHING, NOVA, bedrock
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -152,7 +152,7 @@ def report(found):
     rows = [
         (
             f"{name}, {'streamed' if streamed else 'whole'}, {connections} connection{'s' * (connections > 1)}",
-            [shown(bare := found["pass-through", streamed, connections]), shown(took), f"{took / bare:.2f}"],
+            [rounded(bare := found["pass-through", streamed, connections]), rounded(took), f"{took / bare:.2f}"],
         )
         for (name, streamed, connections), took in sorted(found.items())
         if name != "pass-through"

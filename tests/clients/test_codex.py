@@ -10,8 +10,8 @@ from tests.clients import page, programs
 from tests.clients.samples import PLAIN, PNG, PNG_BASE64, SAID, THOUGHT, check_upstream
 from tests.helpers.gateway import HAIKU, SONNET, bedrock, gate
 
-ROADS = {"InvokeModel": "bedrock_model_invoke", "Converse": "bedrock_converse"}
-conversions = pytest.mark.parametrize("gw", ROADS, indirect=True)
+CONVERSIONS = {"InvokeModel": "bedrock_model_invoke", "Converse": "bedrock_converse"}
+conversions = pytest.mark.parametrize("gw", CONVERSIONS, indirect=True)
 over_converse = pytest.mark.parametrize("gw", ["Converse"], indirect=True)
 
 DROPPED = ["/prompt_cache_key", "/client_metadata", "/tools/8"]
@@ -43,7 +43,7 @@ class Codex:
 
 @pytest.fixture
 async def gw(request, tmp_path, bedrock_sim):
-    flag = ROADS[request.param]
+    flag = CONVERSIONS[request.param]
     async with gate(tmp_path / "state", {"bedrock": bedrock(bedrock_sim.url, flags=[flag])}) as running:
         yield running
 

@@ -31,13 +31,13 @@ FUNCTIONS = [
     {"type": "function", "function": {"name": name, "description": description, "parameters": CITIES}}
     for name, description in TOOLS.items()
 ]
-ROADS = {
+CONVERSIONS = {
     "Claude over InvokeModel": (HAIKU, "invoke", "invoke-with-response-stream"),
     "Claude over Converse": (f"converse/{HAIKU}", "converse", "converse-stream"),
     "Nova over Converse": (NOVA, "converse", "converse-stream"),
 }
-conversions = pytest.mark.parametrize("conversion", ROADS)
-claude_conversions = pytest.mark.parametrize("conversion", list(ROADS)[:2])
+conversions = pytest.mark.parametrize("conversion", CONVERSIONS)
+claude_conversions = pytest.mark.parametrize("conversion", list(CONVERSIONS)[:2])
 either_way = pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
 
 
@@ -63,7 +63,7 @@ def connect(gw):
 
 async def answer(client, conversion, *, streamed, **given):
     """The completion, whole or put together by the SDK from its stream."""
-    given = {"model": ROADS[conversion][0], "messages": HELLO, **given}
+    given = {"model": CONVERSIONS[conversion][0], "messages": HELLO, **given}
     if not streamed:
         return await client.chat.completions.create(**given)
     async with client.chat.completions.stream(**given, stream_options={"include_usage": True}) as stream:
@@ -79,7 +79,7 @@ async def test_a_chat_is_answered(client, gw, bedrock_sim, conversion, streamed)
     assert (choice.message.content, choice.finish_reason) == (SAID, "stop")
     assert (completion.usage.prompt_tokens, completion.usage.completion_tokens) == (12, 7)
     (seen,) = bedrock_sim.requests
-    model, *operations = ROADS[conversion]
+    model, *operations = CONVERSIONS[conversion]
     assert seen.path == f"/model/{model.removeprefix('converse/').replace(':', '%3A')}/{operations[streamed]}"
     (record,) = await gw.calls()
     assert (record["agent"], record["outcome"], record["tokens"]["output"]) == ("OpenAI/Python", "ok", 7)
@@ -97,7 +97,7 @@ async def test_the_client_without_async_works_too(gw, bedrock_sim):
 @conversions
 async def test_a_stream_comes_in_its_deltas_and_without_usage_unless_asked(client, bedrock_sim, conversion):
     bedrock_sim.script(PLAIN)
-    given = {"model": ROADS[conversion][0], "messages": HELLO, "stream": True}
+    given = {"model": CONVERSIONS[conversion][0], "messages": HELLO, "stream": True}
     chunks = [chunk async for chunk in await client.chat.completions.create(**given)]
     texts = [chunk.choices[0].delta.content for chunk in chunks]
     assert [text for text in texts if text] == ["Hello", " from", " a simulated", " model."]
@@ -199,7 +199,7 @@ class Place(BaseModel):
 @claude_conversions
 async def test_an_answer_by_a_schema_is_parsed_by_the_sdk(client, bedrock_sim, conversion):
     bedrock_sim.script(scenarios.text('{"city": "Tokyo"}'))
-    given = {"model": ROADS[conversion][0], "messages": HELLO, "response_format": Place}
+    given = {"model": CONVERSIONS[conversion][0], "messages": HELLO, "response_format": Place}
     completion = await client.chat.completions.parse(**given)
     assert completion.choices[0].message.parsed == Place(city="Tokyo")
     check_upstream(bedrock_sim)

@@ -33,7 +33,7 @@ FUNCTIONS = [
     for name, description in TOOLS.items()
 ]
 ANTHROPIC = {"apikey": KEY, "authorization": "x-api-key", "models": ["claude-haiku-4-5"]}
-ROADS = {
+CONVERSIONS = {
     "Claude on InvokeModel alone": (BedrockSim, HAIKU, {"flags": ["bedrock_model_invoke"]}),
     "Claude on Converse alone": (BedrockSim, HAIKU, {"flags": ["bedrock_converse"]}),
     "Nova on Converse": (BedrockSim, NOVA, {"flags": ["bedrock_converse"]}),
@@ -45,9 +45,9 @@ ROADS = {
         {"apikey": KEY, "models": ["gpt-x"], "compatibility": {"openai_chat": True, "openai_responses": True}},
     ),
 }
-conversions = pytest.mark.parametrize("conversion", ROADS)
+conversions = pytest.mark.parametrize("conversion", CONVERSIONS)
 claude_conversions = pytest.mark.parametrize(
-    "conversion", [conversion for conversion in ROADS if "Claude" in conversion or conversion == "Anthropic"]
+    "conversion", [conversion for conversion in CONVERSIONS if "Claude" in conversion or conversion == "Anthropic"]
 )
 either_way = pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
 
@@ -78,7 +78,7 @@ class Way:
 
 @pytest.fixture
 async def way(tmp_path, conversion):
-    kind, model, provider = ROADS[conversion]
+    kind, model, provider = CONVERSIONS[conversion]
     async with kind(keys={KEY}) as simulated:
         plain = {"baseurl": simulated.url, **provider}
         made = bedrock(simulated.url, **provider) if kind is BedrockSim else plain

@@ -15,7 +15,7 @@ APIS = {
     "openai_chat": "opencode, Chat Completions",
 }
 """Headings of `deploy/clients.md`."""
-ROADS = {"InvokeModel": "bedrock_model_invoke", "Converse": "bedrock_converse"}
+CONVERSIONS = {"InvokeModel": "bedrock_model_invoke", "Converse": "bedrock_converse"}
 OPERATIONS = {"InvokeModel": "invoke-with-response-stream", "Converse": "converse-stream"}
 QUIET = {"OPENCODE_DISABLE_MODELS_FETCH": "1", "OPENCODE_DISABLE_AUTOUPDATE": "1"}
 """It takes the list of models that it was built with."""
@@ -39,7 +39,7 @@ async def titles_sim():
 
 @pytest.fixture
 async def gw(request, tmp_path, bedrock_sim, titles_sim):
-    flags = [ROADS[request.param]]
+    flags = [CONVERSIONS[request.param]]
     providers = {
         "bedrock": bedrock(bedrock_sim.url, flags=flags, models=[SONNET]),
         "titles": bedrock(titles_sim.url, flags=flags, models=[HAIKU]),
@@ -60,7 +60,7 @@ def opencode(program, gw):
     return answer
 
 
-@pytest.mark.parametrize(("gw", "operation"), OPERATIONS.items(), ids=ROADS, indirect=["gw"])
+@pytest.mark.parametrize(("gw", "operation"), OPERATIONS.items(), ids=CONVERSIONS, indirect=["gw"])
 @pytest.mark.parametrize("api", APIS)
 async def test_a_command_is_run_and_what_it_printed_comes_back(opencode, gw, bedrock_sim, titles_sim, api, operation):
     bedrock_sim.script(scenarios.tools(ECHO))

@@ -33,7 +33,7 @@ PDF = b"%PDF-1.4 simulated"
 either_way = pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 
 
-ROADS = {
+CONVERSIONS = {
     "anthropic": (AnthropicSim, CLAUDE, lambda url: provider(url, CLAUDE, "anthropic_messages", "x-api-key")),
     "openai": (OpenAISim, GPT, lambda url: provider(url, GPT, "openai_chat", "bearer")),
     "invoke model": (BedrockSim, HAIKU, lambda url: bedrock(url, flags=("bedrock_model_invoke",))),
@@ -41,12 +41,12 @@ ROADS = {
 CLAUDES = ["anthropic", "invoke model"]
 
 
-@pytest.fixture(params=ROADS)
+@pytest.fixture(params=CONVERSIONS)
 async def conversion(request, tmp_path):
     """A client, the model that it asks for, and the provider behind the gateway. Nothing may have been refused there,
     but for what a test scripts.
     """
-    simulator, model, entry = ROADS[request.param]
+    simulator, model, entry = CONVERSIONS[request.param]
     async with simulator(keys={KEY}) as upstream, gate(tmp_path, {"provider": entry(upstream.url)}) as gw:
         client = connect(gw.url + "/bedrock")
         yield SimpleNamespace(client=client, model=model, upstream=upstream, gw=gw, name=request.param)

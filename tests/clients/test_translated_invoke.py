@@ -39,17 +39,17 @@ METRICS = "amazon-bedrock-invocationMetrics"
 either_way = pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
 
 
-ROADS = {
+CONVERSIONS = {
     "converse": (BedrockSim, HAIKU, lambda url: bedrock(url, flags=("bedrock_converse",))),
     "anthropic": (AnthropicSim, NATIVE, lambda url: provider(url, NATIVE, "anthropic_messages", "x-api-key")),
     "openai": (OpenAISim, GPT, lambda url: provider(url, GPT, "openai_chat", "bearer")),
 }
 
 
-@pytest.fixture(params=ROADS)
+@pytest.fixture(params=CONVERSIONS)
 async def conversion(request, tmp_path):
     """Both clients, the model that they ask for, and the provider behind the gateway."""
-    simulator, model, entry = ROADS[request.param]
+    simulator, model, entry = CONVERSIONS[request.param]
     async with simulator(keys={KEY}) as upstream, gate(tmp_path, {"provider": entry(upstream.url)}) as gw:
         url = gw.url + "/bedrock"
         aws = connect(url)

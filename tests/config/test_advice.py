@@ -73,12 +73,12 @@ def test_what_will_not_do_what_is_expected_warns(text: str, expected: str) -> No
 
 @pytest.mark.parametrize("flag", KNOWN)
 def test_a_bedrock_provider_without_a_price_list_warns_and_no_other(flag: str) -> None:
-    def told(cost_basis: str | None) -> list[str]:
+    def warnings_of(cost_basis: str | None) -> list[str]:
         return warnings(config({"compatibility": {flag: True}, "cost_basis": cost_basis}), known_flags=KNOWN)
 
     sign = "providers.p: no cost_basis configured, so costs are unknown; there are prices for "
-    assert [warning.startswith(sign) for warning in told(None)] == [True] * flag.startswith("bedrock_")
-    assert not told("bedrock-us")
+    assert [warning.startswith(sign) for warning in warnings_of(None)] == [True] * flag.startswith("bedrock_")
+    assert not warnings_of("bedrock-us")
 
 
 @pytest.mark.parametrize("cost_basis", ["bedrock-uss", "x"])
@@ -120,14 +120,14 @@ def test_a_model_at_two_equal_providers_warns_which_one_serves() -> None:
     calls."""
     whole = {"baseurl": "https://x", "apikey": "k", "models": ["a", "m"], "cost_basis": ""}
 
-    def told(**changes: Any) -> list[str]:
+    def warnings_of(**changes: Any) -> list[str]:
         other = {**whole, "models": ["m"], **changes}
         return warnings(json.dumps({"providers": {"one": whole, "two": other}, "grants": ADMIN}))
 
-    (warning,) = told()
+    (warning,) = warnings_of()
     assert warning.startswith('providers.two.models[0]: provider "one" has this model too')
-    assert not told(preference=1)
-    assert not told(disabled=True)
+    assert not warnings_of(preference=1)
+    assert not warnings_of(disabled=True)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ CLAUDE = "{}.anthropic.claude-haiku-4-5-20251001-v1:0"
 ARN = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/abc123"
 
 
-def told(provider=None, **sections):
+def warnings_of(provider=None, **sections):
     return warnings(config(provider, **sections), known_flags=KNOWN)
 
 
@@ -20,13 +20,13 @@ def bedrock(region="us-east-1", **members):
 
 @pytest.mark.parametrize("key", ["<your-bedrock-api-key>", "your-api-key", "YOUR_KEY", "changeme", "xxxx", "..."])
 def test_a_placeholder_is_no_key(key):
-    (warning,) = told({"apikey": key})
+    (warning,) = warnings_of({"apikey": key})
     assert warning.startswith("providers.p.apikey: is a placeholder; ")
 
 
 @pytest.mark.parametrize("key", ["exec:pass show bedrock", "vault:secret/x", "op://vault/item"])
 def test_a_form_of_key_that_is_not_read_is_named(key):
-    (warning,) = told({"apikey": key})
+    (warning,) = warnings_of({"apikey": key})
     assert warning.startswith(f'providers.p.apikey: "{key.partition(":")[0]}:" is not read')
     assert "show" not in warning
 
@@ -35,7 +35,7 @@ def test_a_form_of_key_that_is_not_read_is_named(key):
 def test_a_key_file_that_everybody_reads_is_told_of(tmp_path, mode, count):
     (tmp_path / "key").write_text("a-key-in-a-file")
     (tmp_path / "key").chmod(mode)
-    found = told({"apikey": f"file:{tmp_path / 'key'}"})
+    found = warnings_of({"apikey": f"file:{tmp_path / 'key'}"})
     assert [warning.partition(";")[0] for warning in found] == [
         "providers.p.apikey: every user of this machine can read the key's file"
     ] * count
@@ -57,7 +57,7 @@ def test_a_key_file_that_everybody_reads_is_told_of(tmp_path, mode, count):
     ],
 )
 def test_a_bedrock_that_cannot_be_called_as_it_is_written_is_told_of(provider, said):
-    (warning,) = told(provider)
+    (warning,) = warnings_of(provider)
     assert said in warning
 
 
@@ -77,7 +77,7 @@ def test_a_bedrock_that_cannot_be_called_as_it_is_written_is_told_of(provider, s
     ],
 )
 def test_a_bedrock_that_works_is_not_spoken_of(provider):
-    assert told(provider) == []
+    assert warnings_of(provider) == []
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_a_bedrock_that_works_is_not_spoken_of(provider):
 )
 def test_a_source_that_no_caller_can_be_is_told_of(source, said):
     admin = {"src": ["*"], "app": {"tailscale.com/cap/aperture": [{"role": "admin"}, {"models": "**"}]}}
-    (warning,) = told(grants=[admin, {"src": ["bob@example.com", source], "app": {}}])
+    (warning,) = warnings_of(grants=[admin, {"src": ["bob@example.com", source], "app": {}}])
     assert warning.startswith(f'grants[1].src[1]: "{source}" matches nobody')
     assert said in warning
 
@@ -104,14 +104,14 @@ def test_a_source_that_no_caller_can_be_is_told_of(source, said):
 )
 def test_a_source_that_a_caller_can_be_is_not_spoken_of(source):
     admin = {"src": ["*"], "app": {"tailscale.com/cap/aperture": [{"role": "admin"}, {"models": "**"}]}}
-    assert told(grants=[admin, {"src": [source], "app": {}}]) == []
+    assert warnings_of(grants=[admin, {"src": [source], "app": {}}]) == []
 
 
 def test_a_quota_that_no_grant_names_is_told_of():
     quotas = {"daily:<user>": {"capacity": "$1"}, "all": {"capacity": "$1"}}
     capabilities = [{"role": "admin"}, {"models": "**", "quotas": [{"bucket": "daily:<user>"}]}]
     grants = [{"src": ["*"], "app": {"tailscale.com/cap/aperture": capabilities}}]
-    assert told(quotas=quotas, grants=grants) == ["quotas.all: no grant names the quota; it has no effect"]
+    assert warnings_of(quotas=quotas, grants=grants) == ["quotas.all: no grant names the quota; it has no effect"]
     listener = [{"listen": "100.64.0.1:80", "identity": "whois"}]
-    (warning,) = told(quotas=quotas, grants=grants, server={"listeners": listener})
+    (warning,) = warnings_of(quotas=quotas, grants=grants, server={"listeners": listener})
     assert warning.endswith("it has no effect unless the tailnet policy does")

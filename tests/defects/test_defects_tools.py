@@ -14,7 +14,7 @@ ONE = (("a", "look", {}),)
 LONG = "mcp__server__" + "very_" * 20 + "long"
 
 
-def asked(say, *calls):
+def turns_with(say, *calls):
     return [*say.user(say.text("Hi")), *say.called(*calls)]
 
 
@@ -22,7 +22,7 @@ def asked(say, *calls):
 def test_defect_01_parallel_results_become_one_turn(conversion):
     """Results of parallel calls in messages of their own answer in one turn."""
     say = conversion.say
-    conversation = [*asked(say, *TWO), *say.answered("a", say.text("1")), *say.answered("b", say.text("2"))]
+    conversation = [*turns_with(say, *TWO), *say.answered("a", say.text("1")), *say.answered("b", say.text("2"))]
     sent = conversion.sent(conversation, tools=[say.tool(schema=CITY)])
     assert [role for role, _ in sent.turns] == ["user", "assistant", "user"]
     assert [part[:2] for part in sent.turns[2][1]] == [("result", "a"), ("result", "b")]
@@ -31,14 +31,14 @@ def test_defect_01_parallel_results_become_one_turn(conversion):
 @conversions()
 def test_defect_02_a_tools_result_stays_one(conversion):
     say = conversion.say
-    sent = conversion.sent([*asked(say, *ONE), *say.answered("a", say.text("21 degrees"))], tools=[say.tool()])
+    sent = conversion.sent([*turns_with(say, *ONE), *say.answered("a", say.text("21 degrees"))], tools=[say.tool()])
     assert sent.turns[2] == ("user", [("result", "a", [("text", "21 degrees")])])
 
 
 @conversions()
 def test_defect_03_what_the_user_says_behind_a_result_joins_its_turn(conversion):
     say = conversion.say
-    conversation = [*asked(say, *ONE), *say.answered("a", say.text("1")), *say.user(say.text("And now?"))]
+    conversation = [*turns_with(say, *ONE), *say.answered("a", say.text("1")), *say.user(say.text("And now?"))]
     sent = conversion.sent([*conversation, *say.user(say.text("Well?"))], tools=[say.tool()])
     assert [role for role, _ in sent.turns] == ["user", "assistant", "user"]
     assert [part[0] for part in sent.turns[2][1]] == ["result", "text", "text"]
@@ -48,14 +48,14 @@ def test_defect_03_what_the_user_says_behind_a_result_joins_its_turn(conversion)
 def test_defect_06_a_history_of_calls_keeps_its_tools(conversion):
     """A history of calls has its tools although none are offered."""
     say = conversion.say
-    sent = conversion.sent([*asked(say, *ONE), *say.answered("a", say.text("1"))])
+    sent = conversion.sent([*turns_with(say, *ONE), *say.answered("a", say.text("1"))])
     assert list(sent.tools) == ["look"]
 
 
 @conversions(clients=("anthropic_messages", *OPENAIS))
 def test_defect_06_and_07_empty_tools_beside_a_history_of_calls_are_taken(conversion):
     say = conversion.say
-    sent = conversion.sent([*asked(say, *ONE), *say.answered("a", say.text("1"))], tools=[])
+    sent = conversion.sent([*turns_with(say, *ONE), *say.answered("a", say.text("1"))], tools=[])
     assert [part[:3] for part in sent.parts("call")] == [("call", "a", "look")]
 
 
@@ -64,7 +64,7 @@ def test_defect_07_no_tool_is_called_where_the_client_forbids_it(conversion):
     say = conversion.say
     without = conversion.sent(say.user(say.text("Hi")), tools=[say.tool()], choice="none")
     assert not without.tools or forbids(without.body)
-    history = [*asked(say, *ONE), *say.answered("a", say.text("1"))]
+    history = [*turns_with(say, *ONE), *say.answered("a", say.text("1"))]
     assert forbids(conversion.sent(history, tools=[say.tool()], choice="none").body)
 
 
@@ -80,7 +80,9 @@ def forbids(body):
 def test_defect_08_and_09_a_refused_name_is_replaced_and_restored(conversion, name, stream):
     """A name that providers refuse has another there and comes back as it was."""
     say = conversion.say
-    sent = conversion.sent([*asked(say, ("a", name, {})), *say.answered("a", say.text("1"))], tools=[say.tool(name)])
+    sent = conversion.sent(
+        [*turns_with(say, ("a", name, {})), *say.answered("a", say.text("1"))], tools=[say.tool(name)]
+    )
     (alias,) = sent.tools
     assert [part[2] for part in sent.parts("call")] == [alias]
     heard = conversion.read_reply(Canned(tools=(Tool(alias, {"x": 1}),)), stream=stream, tools=[say.tool(name)])
@@ -100,7 +102,7 @@ def test_defect_08_a_demanded_tool_has_its_other_name_too(conversion):
 def test_defect_10_a_made_up_tool_is_replayed_by_an_allowed_name(conversion):
     """A tool that the model made up is replayed by a name that is taken."""
     say = conversion.say
-    conversation = [*asked(say, ("a", "made up: tool", {})), *say.answered("a", say.text("No such tool."))]
+    conversation = [*turns_with(say, ("a", "made up: tool", {})), *say.answered("a", say.text("No such tool."))]
     sent = conversion.sent(conversation, tools=[say.tool()])
     (call,) = sent.parts("call")
     assert call[2].startswith("made_up_tool_")
@@ -111,7 +113,7 @@ def test_defect_10_a_made_up_tool_is_replayed_by_an_allowed_name(conversion):
 def test_defect_11_a_refused_id_is_replaced_everywhere_alike(conversion, given):
     """An id that providers refuse is replaced at the call and its result always alike."""
     say = conversion.say
-    conversation = [*asked(say, (given, "look", {})), *say.answered(given, say.text("1"))]
+    conversation = [*turns_with(say, (given, "look", {})), *say.answered(given, say.text("1"))]
     first, second = (conversion.sent(conversation, tools=[say.tool()]) for _ in range(2))
     (call,), (result,) = first.parts("call"), first.parts("result")
     assert call[1] == result[1] != given
@@ -122,7 +124,9 @@ def test_defect_11_a_refused_id_is_replaced_everywhere_alike(conversion, given):
 def test_defect_11_an_id_that_only_openai_refuses_is_replaced_there(conversion):
     say = conversion.say
     given = "x" * 50
-    sent = conversion.sent([*asked(say, (given, "look", {})), *say.answered(given, say.text("1"))], tools=[say.tool()])
+    sent = conversion.sent(
+        [*turns_with(say, (given, "look", {})), *say.answered(given, say.text("1"))], tools=[say.tool()]
+    )
     ((_, made, *_),) = sent.parts("call")
     assert made == sent.parts("result")[0][1]
     assert len(made) <= 40
@@ -244,7 +248,9 @@ def fragments(conversion, events):
 )
 def test_defect_19_arguments_that_are_no_object_become_one(conversion, given, expected):
     say = conversion.say
-    sent = conversion.sent([*asked(say, ("a", "look", given)), *say.answered("a", say.text("1"))], tools=[say.tool()])
+    sent = conversion.sent(
+        [*turns_with(say, ("a", "look", given)), *say.answered("a", say.text("1"))], tools=[say.tool()]
+    )
     (call,) = sent.parts("call")
     assert call[3] == ({"rawInvalidInput": "[1]"} if expected is None else expected)
 
@@ -254,7 +260,7 @@ def test_defect_19_converse_demands_that_an_input_is_an_object(conversion):
     """Converse's own clients are told that an input is an object."""
     say = conversion.say
     problem = conversion.refusal(
-        [*asked(say, ("a", "look", "")), *say.answered("a", say.text("1"))], tools=[say.tool()]
+        [*turns_with(say, ("a", "look", "")), *say.answered("a", say.text("1"))], tools=[say.tool()]
     )
     assert problem.param == "messages[1].content[0].toolUse.input"
 
@@ -263,5 +269,5 @@ def test_defect_19_converse_demands_that_an_input_is_an_object(conversion):
 def test_defect_20_members_without_a_name_are_taken_out_of_arguments(conversion):
     say = conversion.say
     call = ("a", "look", {"": 1, "b": [{"": 2, "c": 3}]})
-    sent = conversion.sent([*asked(say, call), *say.answered("a", say.text("1"))], tools=[say.tool()])
+    sent = conversion.sent([*turns_with(say, call), *say.answered("a", say.text("1"))], tools=[say.tool()])
     assert [part[3] for part in sent.parts("call")] == [{"b": [{"c": 3}]}]

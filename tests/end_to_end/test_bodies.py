@@ -11,7 +11,7 @@ import pytest
 from gateway.call.runtime import runtime
 from gateway.testkit import scenarios
 from tests.end_to_end.test_quotas import BOSS, SERVER, USER
-from tests.end_to_end.test_streams import ROADS, conversions
+from tests.end_to_end.test_streams import CONVERSIONS, conversions
 from tests.helpers.gateway import CAP, HAIKU, KEY, NOVA, bedrock, gate
 
 OTHER = "other@example.com"
@@ -30,7 +30,7 @@ HEADERS = {
 
 
 @asynccontextmanager
-async def kept(state, sim, **database):
+async def capturing(state, sim, **database):
     sim.default = sim.default or scenarios.NAMED["text"]
     more = {"database": {"save_raws": True, **database}}
     server = {"listeners": LISTENERS}
@@ -77,7 +77,7 @@ WHOLE = {
 )
 async def test_nothing_of_a_body_is_written_unless_it_is_asked_for(tmp_path, bedrock_sim, database):
     bedrock_sim.default = scenarios.text("canary-in-the-reply")
-    async with kept(tmp_path, bedrock_sim, **database) as gw:
+    async with capturing(tmp_path, bedrock_sim, **database) as gw:
         for path, body in WHOLE.values():
             reply = await gw.post(path, body)
             assert reply.status == 200
@@ -100,7 +100,7 @@ async def test_nothing_is_written_by_a_configuration_that_does_not_say_anything(
 @pytest.mark.parametrize(("path", "body"), WHOLE.values(), ids=WHOLE)
 async def test_both_bodies_are_stored_byte_for_byte_without_keys(tmp_path, bedrock_sim, path, body):
     """Check that the bodies that the client sent and received are stored byte for byte, without its keys."""
-    async with kept(tmp_path, bedrock_sim) as gw:
+    async with capturing(tmp_path, bedrock_sim) as gw:
         sent = json.dumps(body).encode()
         reply = await gw.post(path, sent, headers=HEADERS)
         found = await bodies(gw, reply.headers["x-request-id"])
@@ -118,7 +118,7 @@ async def test_both_bodies_are_stored_byte_for_byte_without_keys(tmp_path, bedro
 
 @conversions
 async def test_a_stream_is_kept_as_its_bytes_went_out(tmp_path, bedrock_sim, path, body):
-    async with kept(tmp_path, bedrock_sim) as gw:
+    async with capturing(tmp_path, bedrock_sim) as gw:
         reply = await gw.post(path, body)
         found = await bodies(gw, reply.headers["x-request-id"])
         assert raw(found["reply"]) == reply.body
@@ -126,11 +126,11 @@ async def test_a_stream_is_kept_as_its_bytes_went_out(tmp_path, bedrock_sim, pat
 
 
 async def test_of_a_stream_that_its_client_left_what_went_out_is_kept(tmp_path, bedrock_sim):
-    path, body = ROADS["chat to converse"]
+    path, body = CONVERSIONS["chat to converse"]
     held = scenarios.Gate()
     held.let_pass(4)
     bedrock_sim.script(replace(scenarios.NAMED["long"], gate=held))
-    async with kept(tmp_path, bedrock_sim) as gw:
+    async with capturing(tmp_path, bedrock_sim) as gw:
         reply = await gw.session.post(gw.url + path, json=body)
         got = await asyncio.wait_for(reply.content.readany(), 5)
         reply.close()
@@ -141,7 +141,7 @@ async def test_of_a_stream_that_its_client_left_what_went_out_is_kept(tmp_path, 
 
 
 async def test_an_error_is_kept_as_the_client_saw_it(tmp_path, bedrock_sim):
-    async with kept(tmp_path, bedrock_sim) as gw:
+    async with capturing(tmp_path, bedrock_sim) as gw:
         reply = await gw.post("/v1/chat/completions", b"{ no json")
         assert reply.status == 400
         found = await bodies(gw, reply.headers["x-request-id"])
@@ -153,7 +153,7 @@ async def test_an_error_is_kept_as_the_client_saw_it(tmp_path, bedrock_sim):
 async def test_each_body_is_cut_at_its_size_and_the_call_is_not(tmp_path, bedrock_sim, conversion):
     bedrock_sim.default = scenarios.text(*["word " * 100] * 10)
     body = {"model": NOVA, "messages": [{"role": "user", "content": "x" * 5000}], "stream": conversion == "stream"}
-    async with kept(tmp_path, bedrock_sim, max_bytes=1024) as gw:
+    async with capturing(tmp_path, bedrock_sim, max_bytes=1024) as gw:
         reply = await gw.post("/v1/chat/completions", body)
         found = await bodies(gw, reply.headers["x-request-id"])
         assert len(reply.body) > 5000
@@ -163,7 +163,7 @@ async def test_each_body_is_cut_at_its_size_and_the_call_is_not(tmp_path, bedroc
 
 async def test_bodies_are_read_by_their_caller_and_admins_only(tmp_path, bedrock_sim):
     """Check that a caller reads their own bodies and an admin any; every other request gets the same 404."""
-    async with kept(tmp_path, bedrock_sim) as gw:
+    async with capturing(tmp_path, bedrock_sim) as gw:
         call = (await gw.post(*WHOLE["translated"])).headers["x-request-id"]
         mine = await bodies(gw, call)
         gw.url = gw.running.urls[1]
@@ -181,13 +181,13 @@ async def test_bodies_are_read_by_their_caller_and_admins_only(tmp_path, bedrock
 
 
 async def test_a_reload_switches_keeping_on_and_off(tmp_path, bedrock_sim):
-    async with kept(tmp_path, bedrock_sim) as gw:
+    async with capturing(tmp_path, bedrock_sim) as gw:
         gateway = gw.running.gateway
         first = (await gw.post(*WHOLE["translated"])).headers["x-request-id"]
         await bodies(gw, first)
         off = replace(gateway.runtime.config.bodies, limit=0)
         gateway.current.runtime = runtime(replace(gateway.runtime.config, bodies=off))
         second = (await gw.post(*WHOLE["translated"])).headers["x-request-id"]
-    async with kept(tmp_path, bedrock_sim) as gw:
+    async with capturing(tmp_path, bedrock_sim) as gw:
         assert (await gw.get(f"/api/calls/{first}/bodies")).status == 200
         assert (await gw.get(f"/api/calls/{second}/bodies")).status == 404

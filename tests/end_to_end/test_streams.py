@@ -22,14 +22,14 @@ CLAUDE = {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 50, "messages
 CONVERSE = {"messages": [{"role": "user", "content": [{"text": "hi"}]}]}
 EVENTS = "application/vnd.amazon.eventstream"
 
-ROADS = {
+CONVERSIONS = {
     "native converse": (f"/bedrock/model/{NOVA}/converse-stream", CONVERSE),
     "native invoke": (f"/bedrock/model/{HAIKU}/invoke-with-response-stream", CLAUDE),
     "messages to invoke": ("/v1/messages", {"model": HAIKU, **MESSAGES}),
     "chat to invoke": ("/v1/chat/completions", {"model": HAIKU, **CHAT}),
     "chat to converse": ("/v1/chat/completions", {"model": NOVA, **CHAT}),
 }
-conversions = pytest.mark.parametrize(("path", "body"), ROADS.values(), ids=ROADS)
+conversions = pytest.mark.parametrize(("path", "body"), CONVERSIONS.values(), ids=CONVERSIONS)
 
 
 def says_normal_end(path, data):
@@ -120,7 +120,7 @@ async def test_a_broken_stream_ends_with_an_error_and_never_normally(tmp_path, b
 
 @pytest.mark.parametrize("conversion", ["native converse", "chat to converse"])
 async def test_a_message_without_its_usage_is_complete_and_its_cost_an_estimate(tmp_path, bedrock_sim, conversion):
-    path, body = ROADS[conversion]
+    path, body = CONVERSIONS[conversion]
     whole = await whole_stream(bedrock_sim, path, body)
     bedrock_sim.script(scenarios.raw(whole[: terminal_ends(path, body, whole)], EVENTS))
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
@@ -133,7 +133,7 @@ async def test_a_message_without_its_usage_is_complete_and_its_cost_an_estimate(
 @pytest.mark.parametrize("conversion", ["native converse", "chat to converse"])
 @pytest.mark.parametrize("cut", [1, 30])
 async def test_half_a_frame_is_an_error_also_after_the_last_event(tmp_path, bedrock_sim, conversion, cut):
-    path, body = ROADS[conversion]
+    path, body = CONVERSIONS[conversion]
     whole = await whole_stream(bedrock_sim, path, body)
     bedrock_sim.script(scenarios.raw(whole[:-cut], EVENTS))
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
@@ -159,7 +159,7 @@ async def whole_stream(simulated, path, body):
 @pytest.mark.parametrize("conversion", ["native converse", "chat to invoke", "chat to converse"])
 async def test_a_stream_cut_at_any_byte_is_an_error(tmp_path, bedrock_sim, conversion):
     """Every position up to the last frame's end, in steps that no frame's length divides."""
-    path, body = ROADS[conversion]
+    path, body = CONVERSIONS[conversion]
     whole = await whole_stream(bedrock_sim, path, body)
     last = terminal_ends(path, body, whole)
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
@@ -220,7 +220,7 @@ def texts(path, data):
 async def test_a_silent_stream_is_pinged_in_the_dialects_that_have_pings(tmp_path, bedrock_sim):
     bedrock_sim.script(replace(scenarios.NAMED["text"], stall_after=2, stall_seconds=0.5))
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}, ping_seconds=0.1) as gw:
-        data = await (await gw.post(*ROADS["messages to invoke"])).read()
+        data = await (await gw.post(*CONVERSIONS["messages to invoke"])).read()
         assert data.count(b"event: ping") >= 2
         assert says_normal_end("/v1/messages", data)
 
@@ -228,7 +228,7 @@ async def test_a_silent_stream_is_pinged_in_the_dialects_that_have_pings(tmp_pat
 @pytest.mark.parametrize("conversion", ["native converse", "chat to converse"])
 async def test_a_client_that_stops_reading_ends_its_upstream_too(tmp_path, bedrock_sim, conversion):
     """Check that a client that no longer reads is disconnected, and so is its upstream."""
-    path, body = ROADS[conversion]
+    path, body = CONVERSIONS[conversion]
     bedrock_sim.script(scenarios.text(*["x" * 500_000] * 60))
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}, stalled_seconds=0.3) as gw:
         client = await Raw.open("127.0.0.1", int(gw.url.rpartition(":")[2]))
@@ -241,7 +241,7 @@ async def test_a_client_that_stops_reading_ends_its_upstream_too(tmp_path, bedro
 
 
 async def test_a_client_that_is_slow_but_reads_gets_its_stream_whole(tmp_path, bedrock_sim):
-    path, body = ROADS["native converse"]
+    path, body = CONVERSIONS["native converse"]
     bedrock_sim.script(scenarios.text(*["x" * 500_000] * 20))
     async with (
         gate(tmp_path, {"b": bedrock(bedrock_sim.url)}, stalled_seconds=0.5) as gw,
@@ -256,7 +256,7 @@ async def test_a_client_that_is_slow_but_reads_gets_its_stream_whole(tmp_path, b
 
 async def test_an_error_before_the_first_event_has_its_status(tmp_path, bedrock_sim):
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
-        for path, body in ROADS.values():
+        for path, body in CONVERSIONS.values():
             bedrock_sim.script(
                 replace(scenarios.NAMED["text"], error="throttlingException", fail_after=0, message="slow down")
             )

@@ -113,7 +113,7 @@ class Tailnet:
         return json.loads((self.folder / "daemon.json").read_text())
 
     @property
-    def asked(self):
+    def commands(self):
         return (self.folder / "asked").read_text().splitlines()
 
     def environment(self, **more):
@@ -175,7 +175,7 @@ async def test_at_the_end_nothing_runs_and_nothing_is_left(tailnet):
         assert (daemon["tun"], daemon["state"]) == ("userspace-networking", "mem:")
         assert os.getsid(daemon["pid"]) == daemon["pid"], "Ctrl-C does not reach it"
         assert await running.end() == 143
-    assert tailnet.asked == ["up --hostname=ai-try", "status --json", "logout"]
+    assert tailnet.commands == ["up --hostname=ai-try", "status --json", "logout"]
     assert (tailnet.folder / "ended").exists(), "tailscaled was asked to end, and waited for"
     assert list(tailnet.temporary.iterdir()) == []
 
@@ -186,7 +186,7 @@ async def test_a_kept_folder_keeps_the_machine_on_the_tailnet(tailnet):
             assert await running.end() == 143
     kept = tailnet.folder / "kept"
     assert tailnet.daemon["state"] == f"{kept}/tailscaled.state"
-    assert "logout" not in tailnet.asked
+    assert "logout" not in tailnet.commands
     config = json.loads((kept / "config.hujson").read_text())
     assert config["server"]["hosts"] == ["irisgate-try-1", "irisgate-try-1.example.ts.net"]
     (listener,) = config["server"]["listeners"]
@@ -196,7 +196,7 @@ async def test_a_kept_folder_keeps_the_machine_on_the_tailnet(tailnet):
 async def test_an_auth_key_goes_by_a_file_that_does_not_stay(tailnet):
     async with tailnet.joined("--keep", "kept", TS_AUTHKEY=AUTH_KEY) as running:
         assert (tailnet.folder / "key").read_text() == AUTH_KEY
-        assert AUTH_KEY not in "\n".join([*running.lines, *tailnet.asked])
+        assert AUTH_KEY not in "\n".join([*running.lines, *tailnet.commands])
     left = [path for path in (tailnet.folder / "kept").rglob("*") if path.is_file()]
     assert [path for path in left if AUTH_KEY.encode() in path.read_bytes()] == []
 

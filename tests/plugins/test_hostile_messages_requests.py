@@ -11,7 +11,7 @@ from gateway.contract.flag import ClientRequest, Members, Target
 from gateway_plugins import bedrock_model_invoke
 from tests.helpers.messages_to import CHAT, CONVERSE, GPT, HAIKU, HELLO, tool
 
-ROADS = pytest.mark.parametrize(("conversion", "model"), [(CONVERSE, HAIKU), (CHAT, GPT)])
+conversions = pytest.mark.parametrize(("conversion", "model"), [(CONVERSE, HAIKU), (CHAT, GPT)])
 
 
 def on_invoke(**body):
@@ -30,7 +30,7 @@ def refused(call):
     return found.value.problem
 
 
-@ROADS
+@conversions
 @pytest.mark.parametrize("name", [["look"], {"a": 1}, 5, None])
 def test_a_tool_demanded_by_what_is_no_name_is_a_400(conversion, model, name):
     body = {"tools": [tool()], "tool_choice": {"type": "tool", "name": name}}
@@ -43,7 +43,7 @@ ELSEWHERE = {
 }
 
 
-@ROADS
+@conversions
 @pytest.mark.parametrize("name", [*ELSEWHERE, "compaction"])
 def test_members_only_anthropics_servers_run_are_refused(conversion, model, name):
     """Check that members that only Anthropic's servers have or run are refused rather than left out."""

@@ -61,7 +61,7 @@ def through_messages(body, caps):
     return orjson.loads(translation.request.top.body), drops
 
 
-ROADS = pytest.mark.parametrize("conversion", [through_converse, through_messages])
+conversions = pytest.mark.parametrize("conversion", [through_converse, through_messages])
 
 
 def test_an_answers_schema_has_one_set_of_limits_everywhere():
@@ -92,7 +92,7 @@ def test_a_tool_that_is_not_strict_keeps_its_schema():
     assert drops == []
 
 
-@ROADS
+@conversions
 def test_a_schema_that_is_only_asked_for_in_words_is_reported(conversion):
     assert conversion(FORMAT, Caps(tools=False, forced_tool_choice=False))[1] == ["/response_format"]
 
@@ -123,7 +123,7 @@ def test_an_answer_of_a_schema_is_not_begun_by_the_client():
         assert conversion({**FORMAT, **history}, caps)[0]["messages"][-1]["role"] == "user"
 
 
-@ROADS
+@conversions
 def test_a_parts_member_that_no_provider_has_is_dropped_aloud(conversion):
     point = {"prompt_cache_breakpoint": {"mode": "explicit"}}
     parts = [{"type": "text", "text": "Hi", **point}, {**IMAGE, **point}]
@@ -131,7 +131,7 @@ def test_a_parts_member_that_no_provider_has_is_dropped_aloud(conversion):
     assert drops == [f"/messages/0/content/{index}/prompt_cache_breakpoint" for index in (0, 1)]
 
 
-@ROADS
+@conversions
 @pytest.mark.parametrize("role", ["system", "developer", "assistant"])
 def test_a_file_where_only_text_can_stand_is_a_400_that_names_the_part(conversion, role):
     with pytest.raises(Refused) as refused:
@@ -139,7 +139,7 @@ def test_a_file_where_only_text_can_stand_is_a_400_that_names_the_part(conversio
     assert refused.value.problem.param == "messages[1].content[0]"
 
 
-@ROADS
+@conversions
 @pytest.mark.parametrize("value", ["on", ["g"], 1])
 def test_a_guardrail_that_is_no_object_is_a_400_rather_than_no_guardrail(conversion, value):
     with pytest.raises(Refused) as refused:
@@ -210,13 +210,13 @@ def test_of_two_marks_on_one_block_the_blocks_own_counts():
     assert drops == ["/cache_control"]
 
 
-@ROADS
+@conversions
 def test_a_mark_on_a_message_that_says_nothing_is_reported(conversion):
     body = {"messages": [user("Hi"), {**user(" "), "cache_control": CACHE}]}
     assert conversion(body, CLAUDE)[1] == ["/messages/1/cache_control"]
 
 
-@ROADS
+@conversions
 def test_sampling_that_asks_for_what_happens_anyway_is_not_reported(conversion):
     newest = replace(NEW_CLAUDE, sampling="none")
     assert conversion({"temperature": 1, "top_p": 1.0}, newest)[1] == []
@@ -246,7 +246,7 @@ def test_where_nobody_guards_it_is_a_400_rather_than_an_unguarded_answer():
     assert refused.value.problem.param == "guardrailConfig"
 
 
-@ROADS
+@conversions
 def test_a_guardrails_members_are_read_as_strictly_as_the_rest(conversion):
     with pytest.raises(Refused) as refused:
         conversion({"guardrailConfig": {**GUARDRAIL, "trace": True}}, CLAUDE)
@@ -266,7 +266,7 @@ TREE = {
 }
 
 
-@ROADS
+@conversions
 def test_a_strict_tool_of_a_recursive_schema_is_not_strict(conversion):
     """Check that a strict tool whose schema refers to itself is not strict, and that is reported."""
     caps = replace(chat_to_messages.CLAUDE, strict_tools=True)
@@ -276,7 +276,7 @@ def test_a_strict_tool_of_a_recursive_schema_is_not_strict(conversion):
     assert drops == ["/tools/0/function/strict"]
 
 
-@ROADS
+@conversions
 @pytest.mark.parametrize("schema", [TREE, {"type": "object", "properties": {"again": {"$ref": "#"}}}])
 def test_an_answers_schema_that_leads_back_to_itself_is_that_of_a_tool(conversion, schema):
     caps = replace(chat_to_messages.CLAUDE, json_schema=True)

@@ -86,7 +86,7 @@ class Converse:
         yield event("metadata", {"usage": {"inputTokens": 1, "outputTokens": 1, "totalTokens": 2}})
 
 
-ROADS = pytest.mark.parametrize("conversion", [Messages, Converse])
+conversions = pytest.mark.parametrize("conversion", [Messages, Converse])
 
 
 def streamed(conversion, name, pieces):
@@ -97,7 +97,7 @@ def streamed(conversion, name, pieces):
     return "".join(found), len([piece for piece in found if piece])
 
 
-@ROADS
+@conversions
 def test_they_go_out_under_names_that_claude_takes_and_only_at_the_root(conversion):
     asked = conversion(BODY)
     assert asked.fault is None
@@ -107,14 +107,14 @@ def test_they_go_out_under_names_that_claude_takes_and_only_at_the_root(conversi
     assert asked.schemas[1] == {"type": "object", "properties": {}}
 
 
-@ROADS
+@conversions
 def test_calls_of_the_history_have_the_same_names_as_the_schema(conversion):
     asked = conversion(BODY)
     assert [*asked.inputs[0]] == [*asked.schemas[0]["properties"], "unasked"]
     assert [*asked.inputs[0].values()] == [*GIVEN.values()]
 
 
-@ROADS
+@conversions
 def test_the_client_gets_its_own_names_back_whole_and_streamed(conversion):
     asked = conversion(BODY)
     made = asked.inputs[0]
@@ -125,13 +125,13 @@ def test_the_client_gets_its_own_names_back_whole_and_streamed(conversion):
     assert (orjson.loads(told), count) == (GIVEN, 1)
 
 
-@ROADS
+@conversions
 def test_arguments_that_the_model_wrote_badly_stay_as_they_are(conversion):
     assert streamed(conversion(BODY), "list", ['{"a', "b"])[0] == '{"ab'
     assert streamed(conversion(BODY), "list", ["[1", "]"])[0] == "[1]"
 
 
-@ROADS
+@conversions
 def test_a_format_tools_properties_are_renamed_and_restored(conversion):
     """Check that a tool that stands in for a format gets renamed properties, and the answer has the client's names."""
     asked = conversion({"max_tokens": 100, **FORMAT}, OPUS_4_1)
@@ -141,7 +141,7 @@ def test_a_format_tools_properties_are_renamed_and_restored(conversion):
     assert orjson.loads(asked.whole(name, made)["content"]) == dict.fromkeys(SCHEMA["properties"], 1)
 
 
-@ROADS
+@conversions
 def test_without_such_a_name_arguments_stream_as_they_come(conversion):
     plain = {**BODY, "messages": [user("Hi")], "tools": [tool("list", {"type": "object", "properties": {"a": {}}})]}
     assert streamed(conversion(plain), "list", ['{"a"', ": 1}"]) == ('{"a": 1}', 2)

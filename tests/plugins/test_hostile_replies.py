@@ -50,7 +50,7 @@ def sse(*chunks):
     )
 
 
-def told(events):
+def text_and_arguments(events):
     """Return text and arguments of a stream in any client's dialect."""
     text, arguments = "", ""
     for each in events:
@@ -72,7 +72,7 @@ def test_text_between_pieces_of_a_call_follows_the_whole_call(conversion):
     events = call(conversion).events(
         sse(piece('{"a":', name="look"), chunk(content="Well"), piece(" 1}"), chunk(content="."), LAST, b"[DONE]")
     )
-    assert told(events) == ("Well.", '{"a": 1}')
+    assert text_and_arguments(events) == ("Well.", '{"a": 1}')
 
 
 @from_chat
@@ -81,21 +81,21 @@ def test_blanks_behind_a_call_that_is_complete_are_no_fault(conversion):
     events = call(conversion).events(
         sse(piece('{"a": 1}', name="look"), chunk(tool_calls=[other]), piece("\n"), LAST, b"[DONE]")
     )
-    assert told(events) == ("", '{"a": 1}{}')
+    assert text_and_arguments(events) == ("", '{"a": 1}{}')
 
 
 @from_chat
 def test_a_stream_without_a_stop_reason_still_has_an_end(conversion):
     """Check that a stream that ends without a reason has an end, as a whole reply has."""
     events = call(conversion).events(sse(chunk(content="Hi"), b"[DONE]"))
-    assert told(events) == ("Hi", "")
+    assert text_and_arguments(events) == ("Hi", "")
     assert ENDS[conversion.dialect] in [each.kind for each in events]
 
 
 @from_chat
 def test_a_call_whose_stream_ends_without_a_reason_is_one_to_be_answered(conversion):
     events = call(conversion).events(sse(piece("{}", name="look"), b"[DONE]"))
-    assert told(events) == ("", "{}")
+    assert text_and_arguments(events) == ("", "{}")
     assert b"tool_use" in b"".join(each.payload for each in events) or conversion.dialect == "openai_responses"
 
 
@@ -164,7 +164,7 @@ def test_mistrals_parts_of_thinking_and_of_text_are_both_told(conversion):
     parts = [thinking, {"type": "text", "text": "Hi"}]
     passed = call(conversion)
     events = passed.events(sse(chunk(content=parts), chunk(content=[{"type": "reference"}]), b"[DONE]"))
-    assert told(events)[0] == "Hi"
+    assert text_and_arguments(events)[0] == "Hi"
     assert '"hm"' in "".join(each.payload.decode() for each in events)
     assert passed.reply_dropped == ["/reply/content/reference"]
     assert openai_chat.output_bytes(event(openai_chat.CHUNK, chunk(content=parts))) == 4
@@ -249,7 +249,7 @@ def test_an_earlier_citation_without_a_place_is_no_bad_request(upstream):
 def test_half_a_letter_costs_the_letter_and_not_the_reply(conversion, half):
     begun = json.dumps(chunk(content="Hi %")).encode().replace(b"%", half)
     events = call(conversion).events(sse(begun, chunk(content="there"), b"[DONE]"))
-    assert told(events)[0].replace("\ufffd", "") == "Hi there"
+    assert text_and_arguments(events)[0].replace("\ufffd", "") == "Hi there"
     whole = {"id": "c", "choices": [{"message": {"content": "Hi %"}, "finish_reason": "length"}]}
     assert "Hi \ufffd" in str(
         conversion.call(HELLO[conversion.dialect]).whole(json.dumps(whole).encode().replace(b"%", half))

@@ -34,7 +34,7 @@ class Kept:
     async def ids(self):
         return [row.id for row in (await self.store.calls(None, None, 1000)).rows]
 
-    async def told(self, event):
+    async def logs(self, event):
         for _ in range(200):
             if event.encode() in self.out.getvalue():
                 return True
@@ -116,12 +116,12 @@ async def test_a_locked_store_delays_records_and_loses_none(tmp_path, monkeypatc
         assert time.monotonic() - begun < 4
         with pytest.raises(StoreFailed, match="could not be taken over yet"):
             await kept.follower.flush()
-        assert await kept.told("store.write_failed")
+        assert await kept.logs("store.write_failed")
         assert kept.follower.failing
         assert kept.follower.lag > 0
         other.execute("ROLLBACK")
         other.close()
-        assert await kept.told("store.recovered")
+        assert await kept.logs("store.recovered")
         monkeypatch.setattr(follower_module, "FLUSH_SECONDS", 5)
         await kept.follower.flush()
         assert len(await kept.ids()) == 500
@@ -136,7 +136,7 @@ async def test_a_process_ends_despite_a_refusing_store(tmp_path, monkeypatch):
         other.execute("BEGIN IMMEDIATE")
         kept.put("a")
     other.close()
-    assert await kept.told("store.behind")
+    assert await kept.logs("store.behind")
     async with keeping(tmp_path) as kept:
         assert await kept.ids() == ["a"]
 
@@ -148,7 +148,7 @@ async def test_a_removed_state_folder_is_made_again_without_loss(tmp_path):
         await kept.follower.flush()
         shutil.rmtree(tmp_path / "state")
         kept.put("a", "b")
-        assert await kept.told("journal.removed")
+        assert await kept.logs("journal.removed")
         kept.put("c")
         await kept.follower.flush()
         assert {"a", "b", "c"} <= set(await kept.ids())
@@ -164,7 +164,7 @@ async def test_a_line_that_is_none_is_told_and_holds_up_nothing(tmp_path):
         kept.put("b")
         await kept.follower.flush()
         assert sorted(await kept.ids()) == ["a", "b"]
-        assert await kept.told("journal.unreadable_lines")
+        assert await kept.logs("journal.unreadable_lines")
 
 
 async def test_balances_and_versions_are_kept_beside_calls(tmp_path):
@@ -233,7 +233,7 @@ async def test_numbers_beyond_what_a_column_holds_hold_up_nothing(tmp_path):
         await kept.follower.flush()
         assert await kept.ids() == ["d"]
         assert await kept.store.balances() == [Balance("vast", 2**63 - 1, 0, NOON)]
-        assert await kept.told("journal.unreadable_lines")
+        assert await kept.logs("journal.unreadable_lines")
 
 
 class Odd(SqliteStore):

@@ -35,19 +35,19 @@ async def session(sim):
         yield made
 
 
-async def asked(session, path=WHOIS, *, method="GET", headers=None, **query):
+async def answer_to(session, path=WHOIS, *, method="GET", headers=None, **query):
     async with session.request(method, path, params=query, headers=headers) as reply:
         return reply.status, await reply.text()
 
 
-async def found(session, **query):
-    status, text = await asked(session, **query)
+async def whois(session, **query):
+    status, text = await answer_to(session, **query)
     assert status == 200, text
     return json.loads(text)
 
 
 async def test_a_node_is_told_with_its_user_in_the_shape_of_tailscaled(session):
-    reply = await found(session, addr="100.64.0.7:4711", proto="tcp")
+    reply = await whois(session, addr="100.64.0.7:4711", proto="tcp")
     assert set(reply) == {"Node", "UserProfile", "CapMap"}
     node, profile = reply["Node"], reply["UserProfile"]
     assert (node["StableID"], node["Name"], node["ComputedName"]) == ("nLaptop", "laptop.example.ts.net.", "laptop")
@@ -63,12 +63,12 @@ async def test_a_node_is_told_with_its_user_in_the_shape_of_tailscaled(session):
     "address", ["100.64.0.7", "100.64.0.7:0", "100.64.0.7:65535", "fd7a:115c:a1e0::7", "[fd7a:115c:a1e0::7]:80", LAPTOP.key]
 )  # fmt: skip
 async def test_a_node_is_found_by_each_address_with_any_port_and_by_its_key(session, address):
-    assert (await found(session, addr=address))["Node"]["StableID"] == "nLaptop"
+    assert (await whois(session, addr=address))["Node"]["StableID"] == "nLaptop"
 
 
 async def test_a_tagged_node_has_its_tags_and_the_shared_user(session):
     """Check that a tagged node has its tags and the user that all tagged nodes share."""
-    reply = await found(session, addr="100.64.0.8:1")
+    reply = await whois(session, addr="100.64.0.8:1")
     assert reply["Node"]["Tags"] == ["tag:ci", "tag:prod"]
     assert reply["UserProfile"]["LoginName"] == "tagged-devices"
     assert "Groups" not in reply["UserProfile"]
@@ -76,7 +76,7 @@ async def test_a_tagged_node_has_its_tags_and_the_shared_user(session):
 
 async def test_a_tagged_node_may_be_told_with_the_user_who_made_it(sim, session):
     sim.add(Node("made.example.ts.net", ("100.64.0.10",), ALICE, tags=("tag:ci",)))
-    reply = await found(session, addr="100.64.0.10:1")
+    reply = await whois(session, addr="100.64.0.10:1")
     assert (reply["Node"]["Tags"], reply["UserProfile"]["LoginName"]) == (["tag:ci"], "alice@example.com")
 
 
@@ -98,7 +98,7 @@ async def test_capabilities_are_those_on_the_destination_that_was_asked_for(sim,
         ({"svc_name": "svc:other"}, None),
         ({"dst_ip": "100.100.0.2"}, None),
     ):
-        assert (await found(session, addr=address, **query))["CapMap"] == caps, query
+        assert (await whois(session, addr=address, **query))["CapMap"] == caps, query
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ async def test_capabilities_are_those_on_the_destination_that_was_asked_for(sim,
     ],
 )
 async def test_what_whois_cannot_answer_is_said_as_plain_text(session, query, status, text):
-    assert await asked(session, **query) == (status, f"{text}\n")
+    assert await answer_to(session, **query) == (status, f"{text}\n")
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ async def test_what_whois_cannot_answer_is_said_as_plain_text(session, query, st
 )
 @pytest.mark.parametrize("path", [WHOIS, "/localapi/v0/status", "/nothing"])
 async def test_what_a_web_page_could_have_sent_is_refused(sim, session, path, headers):
-    assert await asked(session, path, headers=headers, addr="100.64.0.7") == (403, "invalid localapi request\n")
+    assert await answer_to(session, path, headers=headers, addr="100.64.0.7") == (403, "invalid localapi request\n")
     assert sim.asked == []
 
 
@@ -151,10 +151,10 @@ async def test_a_request_without_a_host_is_taken(sim):
 
 
 async def test_an_unknown_path_is_not_found_and_another_method_not_allowed(session):
-    assert await asked(session, "/localapi/v0/nothing") == (404, "404 page not found\n")
-    assert await asked(session, "/whois") == (404, "404 page not found\n")
-    assert (await asked(session, method="POST", addr="100.64.0.7"))[0] == 405
-    assert await asked(session, "/") == (200, "tailscaled\n")
+    assert await answer_to(session, "/localapi/v0/nothing") == (404, "404 page not found\n")
+    assert await answer_to(session, "/whois") == (404, "404 page not found\n")
+    assert (await answer_to(session, method="POST", addr="100.64.0.7"))[0] == 405
+    assert await answer_to(session, "/") == (200, "tailscaled\n")
 
 
 async def test_replies_carry_the_version_and_a_refused_request_learns_nothing(session):
@@ -165,36 +165,36 @@ async def test_replies_carry_the_version_and_a_refused_request_learns_nothing(se
 
 
 async def test_status_tells_of_this_node_and_its_peers(session):
-    status = json.loads((await asked(session, "/localapi/v0/status"))[1])
+    status = json.loads((await answer_to(session, "/localapi/v0/status"))[1])
     assert (status["BackendState"], status["MagicDNSSuffix"]) == ("Running", "example.ts.net")
     assert status["Self"]["DNSName"] == "gateway.example.ts.net."
     assert status["Self"]["TailscaleIPs"] == status["TailscaleIPs"] == list(ME.addresses)
     assert status["Peer"][BUILDER.key]["Tags"] == ["tag:ci", "tag:prod"]
     assert {user["LoginName"] for user in status["User"].values()} > {"alice@example.com", "tagged-devices"}
-    alone = json.loads((await asked(session, "/localapi/v0/status", peers="false"))[1])
+    alone = json.loads((await answer_to(session, "/localapi/v0/status", peers="false"))[1])
     assert alone["Peer"] is None
 
 
 async def test_a_port_of_this_machine_is_somebodys_only_while_it_is_registered(sim, session):
     sim.proxied(4711, LAPTOP)
-    assert (await found(session, addr="127.0.0.1:4711", proto="tcp"))["Node"]["StableID"] == "nLaptop"
+    assert (await whois(session, addr="127.0.0.1:4711", proto="tcp"))["Node"]["StableID"] == "nLaptop"
     for query in ({"addr": "127.0.0.1:4712"}, {"addr": "127.0.0.1:4711", "proto": "udp"}, {"addr": "127.0.0.2:4711"}):
-        assert (await asked(session, **query))[0] == 404, query
+        assert (await answer_to(session, **query))[0] == 404, query
     sim.proxied(4711, BUILDER)
-    assert (await found(session, addr="127.0.0.1:4711"))["Node"]["Name"] == "builder.example.ts.net."
+    assert (await whois(session, addr="127.0.0.1:4711"))["Node"]["Name"] == "builder.example.ts.net."
     sim.unproxied(4711)
-    assert (await asked(session, addr="127.0.0.1:4711"))[0] == 404
+    assert (await answer_to(session, addr="127.0.0.1:4711"))[0] == 404
 
 
 async def test_a_node_that_left_is_nobody_and_one_that_changed_is_new(sim, session):
     sim.proxied(4711, LAPTOP)
     sim.remove(LAPTOP)
     for address in (*LAPTOP.addresses, LAPTOP.key, "127.0.0.1:4711"):
-        assert (await asked(session, addr=address))[0] == 404, address
+        assert (await answer_to(session, addr=address))[0] == 404, address
     sim.add(Node("laptop.example.ts.net", ("100.64.0.17",), ALICE, stable_id="nLaptop"))
     sim.add(Node("laptop.example.ts.net", ("100.64.0.7",), User("eve@example.com"), stable_id="nLaptop"))
-    assert (await found(session, addr="100.64.0.7"))["UserProfile"]["LoginName"] == "eve@example.com"
-    assert (await asked(session, addr="100.64.0.17"))[0] == 404
+    assert (await whois(session, addr="100.64.0.7"))["UserProfile"]["LoginName"] == "eve@example.com"
+    assert (await answer_to(session, addr="100.64.0.17"))[0] == 404
 
 
 @pytest.mark.parametrize(
@@ -206,29 +206,29 @@ async def test_it_answers_wrongly_as_it_is_told_and_counts_the_question(sim, ses
         assert (reply.status, await reply.read()) == answer
     assert sim.asked == [{"addr": "100.64.0.7"}]
     sim.answer = None
-    await found(session, addr="100.64.0.7")
+    await whois(session, addr="100.64.0.7")
 
 
 async def test_it_is_slow_when_told_so(sim, session):
     sim.delay = 0.05
     began = time.monotonic()
-    await found(session, addr="100.64.0.7")
+    await whois(session, addr="100.64.0.7")
     assert time.monotonic() - began >= 0.05
 
 
 async def test_a_dead_one_leaves_its_socket_behind_and_a_new_one_takes_its_place(sim, session):
-    await found(session, addr="100.64.0.7")
+    await whois(session, addr="100.64.0.7")
     await sim.stop()
     assert sim.path.is_socket()
     with pytest.raises(aiohttp.ClientConnectionError):
-        await asked(session, addr="100.64.0.7")
+        await answer_to(session, addr="100.64.0.7")
     await sim.start()
-    assert (await found(session, addr="100.64.0.7"))["Node"]["StableID"] == "nLaptop"
+    assert (await whois(session, addr="100.64.0.7"))["Node"]["StableID"] == "nLaptop"
 
 
 async def test_a_question_in_flight_breaks_when_it_dies(sim, session):
     sim.delay = 60
-    question = asyncio.create_task(asked(session, addr="100.64.0.7"))
+    question = asyncio.create_task(answer_to(session, addr="100.64.0.7"))
     for _ in range(200):
         if sim.asked:
             break
@@ -241,7 +241,7 @@ async def test_a_question_in_flight_breaks_when_it_dies(sim, session):
 async def test_thousands_of_questions_at_once_are_answered_each(sim, session):
     for port in range(1, 1001):
         sim.proxied(port, LAPTOP if port % 2 else BUILDER)
-    replies = await asyncio.gather(*(found(session, addr=f"127.0.0.1:{port}") for port in range(1, 1001)))
+    replies = await asyncio.gather(*(whois(session, addr=f"127.0.0.1:{port}") for port in range(1, 1001)))
     names = [reply["Node"]["ComputedName"] for reply in replies]
     assert names == ["laptop", "builder"] * 500
     assert len(sim.asked) == 1000

@@ -121,7 +121,7 @@ def test_the_region_of_a_row_may_stand_in_its_model(tmp_path):
     assert (entry["geo"], entry["model"]) == ("us", "amazon.nova-lite-v1:0")
 
 
-def told(**members):
+def cost_warnings(**members):
     return [warning for warning in warnings(config(members)) if "cost" in warning]
 
 
@@ -136,14 +136,14 @@ def told(**members):
     ],
 )  # fmt: skip
 def test_a_price_list_of_another_region_than_a_models_own_warns(basis, model, fits):
-    found = told(cost_basis=basis, models=[model])
+    found = cost_warnings(cost_basis=basis, models=[model])
     expected = f'providers.p.cost_basis: does not fit "{model}", which is priced by its own prefix; write "bedrock"'
     assert [warning.startswith(expected) for warning in found] == [True] * (not fits)
 
 
 def test_a_rule_that_prices_nothing_warns():
     rules = [{"match": "m", "as": "nothing"}, {"match": "*", "as": "gpt-5"}]
-    unknown, idle = told(model_cost_map=rules, models=["m"], cost_basis="openai")
+    unknown, idle = cost_warnings(model_cost_map=rules, models=["m"], cost_basis="openai")
     assert unknown.startswith("providers.p.model_cost_map[0].as: no price is known for it")
     assert idle.startswith("providers.p.model_cost_map[1].match: matches no model of the provider")
 

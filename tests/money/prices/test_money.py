@@ -46,7 +46,7 @@ DIRECT = "claude-haiku-4-5"
 
 # name: simulator, the provider's flags, model, its prices, path, body, path of a stream ("" where a member asks for it),
 # and the dialect that the upstream speaks
-ROADS = {
+CONVERSIONS = {
     "native invoke": (BedrockSim, HAIKU, HAIKU_US, "/bedrock/model/{}/invoke", CLAUDE, "-with-response-stream", "claude"),
     "native converse": (BedrockSim, HAIKU, HAIKU_US, "/bedrock/model/{}/converse", CONVERSE, "-stream", "converse"),
     "messages to invoke": (BedrockSim, HAIKU, HAIKU_US, "/v1/messages", MESSAGES, "", "claude"),
@@ -65,7 +65,7 @@ FLAGS = {
     OpenAISim: ("openai_chat",),
 }
 BASES = {BedrockSim: "bedrock-us", AnthropicSim: "anthropic", OpenAISim: "openai"}
-conversions = pytest.mark.parametrize("conversion", ROADS)
+conversions = pytest.mark.parametrize("conversion", CONVERSIONS)
 BROKEN = ("error_in_stream", "cut", "no_end")
 SOUND = [name for name in NAMED if name not in {*BROKEN, "stall"}]
 
@@ -90,8 +90,8 @@ def canned(conversion, scenario):
         input=31 if tokens.input is None else tokens.input,
         output=17 if tokens.output is None else tokens.output,
         cache_read=tokens.cache_read,
-        cache_write_5m=0 if ROADS[conversion][2][3] is None else tokens.cache_write_5m,
-        cache_write_1h=0 if ROADS[conversion][2][4] is None else tokens.cache_write_1h,
+        cache_write_5m=0 if CONVERSIONS[conversion][2][3] is None else tokens.cache_write_5m,
+        cache_write_1h=0 if CONVERSIONS[conversion][2][4] is None else tokens.cache_write_1h,
     )
     return replace(scenario, reply=replace(reply, tokens=known))
 
@@ -105,7 +105,9 @@ class Conversion:
     """A gateway before a simulated provider, asked by one conversion."""
 
     def __init__(self, tmp_path, conversion):
-        self.sim_type, self.model, self.prices, self.path, self.body, self.streaming, self.dialect = ROADS[conversion]
+        self.sim_type, self.model, self.prices, self.path, self.body, self.streaming, self.dialect = CONVERSIONS[
+            conversion
+        ]
         self.conversion, self.tmp_path = conversion, tmp_path
 
     async def __aenter__(self):
@@ -149,13 +151,13 @@ async def test_every_scenario_costs_what_the_provider_reported(tmp_path, convers
     told = scenario if scenario.error else canned(conversion, scenario)
     async with Conversion(tmp_path, conversion) as it:
         record = await it.record(told, stream=stream)
-    assert cost(record) == (0 if scenario.error else nanodollars(ROADS[conversion][2], counts_of(told.reply)))
+    assert cost(record) == (0 if scenario.error else nanodollars(CONVERSIONS[conversion][2], counts_of(told.reply)))
     assert record["estimated"] is False
 
 
 def upstream_events(conversion, reply):
     """(text, counts that are known with it) of each event that the provider sends; counts are None until it reports."""
-    sim_type, *_, dialect = ROADS[conversion]
+    sim_type, *_, dialect = CONVERSIONS[conversion]
     if dialect == "converse":
         events = render_converse.events(reply, 31)
         return [
@@ -182,7 +184,7 @@ def upstream_events(conversion, reply):
 CUT = replace(NAMED["text"], reply=replace(NAMED["text"].reply, tokens=Tokens(input=31, output=17, cache_read=1000)))
 STEPS = [
     pytest.param(conversion, after, id=f"{conversion}-{after}")
-    for conversion in ROADS
+    for conversion in CONVERSIONS
     for after in range(len(upstream_events(conversion, CUT.reply)))
 ]
 
@@ -245,7 +247,7 @@ async def test_a_whole_reply_that_breaks_costs_all_of_it_or_nobody_knows(tmp_pat
     scenario = canned(conversion, NAMED[name])
     async with Conversion(tmp_path, conversion) as it:
         record = await it.record(scenario, stream=False)
-    assert cost(record) in {None, nanodollars(ROADS[conversion][2], counts_of(scenario.reply))}
+    assert cost(record) in {None, nanodollars(CONVERSIONS[conversion][2], counts_of(scenario.reply))}
 
 
 RECORDED = {

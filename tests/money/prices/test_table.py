@@ -152,18 +152,18 @@ CLAUDE = "anthropic.claude-sonnet-4-5-20250929-v1:0"
 NOVA = "amazon.nova-lite-v1:0"
 
 
-def found(basis, model):
+def price_of(basis, model):
     priced = PRICES.find(basis, model)
     assert priced is not None, (basis, model)
     return priced
 
 
 def units(basis, model):
-    return found(basis, model).rates(NOW).tiers[""][0][1]
+    return price_of(basis, model).rates(NOW).tiers[""][0][1]
 
 
 def cost(basis, model, **usage):
-    return found(basis, model).cost(Usage(**usage), at=NOW)
+    return price_of(basis, model).cost(Usage(**usage), at=NOW)
 
 
 @pytest.mark.parametrize(("basis", "model", "price_in", "price_out"), PUBLISHED)
@@ -219,22 +219,22 @@ def test_claude_has_a_price_in_every_region(model, geo):
 @pytest.mark.parametrize("geo", [geo for geo in GEOS if geo != "global"])
 @pytest.mark.parametrize("model", [NOVA, "amazon.nova-micro-v1:0", "amazon.nova-pro-v1:0"])
 def test_nova_has_a_price_in_every_region(model, geo):
-    assert found("bedrock", f"{geo}.{model}").name == f"bedrock/{geo}.{model}"
+    assert price_of("bedrock", f"{geo}.{model}").name == f"bedrock/{geo}.{model}"
 
 
 @pytest.mark.parametrize(
     ("basis", "geo"), [("bedrock", ""), ("bedrock-us", "us"), ("bedrock-eu", "eu"), ("bedrock-ap", "apac")]
 )
 def test_the_basis_decides_the_region_of_an_id_without_prefix(basis, geo):
-    assert found(basis, NOVA).name == f"bedrock/{geo}{'.' if geo else ''}{NOVA}"
+    assert price_of(basis, NOVA).name == f"bedrock/{geo}{'.' if geo else ''}{NOVA}"
 
 
 def test_the_prefix_of_an_id_wins_over_the_basis():
-    assert found("bedrock-eu", f"us.{NOVA}").name == f"bedrock/us.{NOVA}"
+    assert price_of("bedrock-eu", f"us.{NOVA}").name == f"bedrock/us.{NOVA}"
 
 
 def test_a_model_with_one_price_for_all_regions_is_found_under_each_basis():
-    names = {found(basis, "qwen.qwen3-32b-v1:0").name for basis in BASES if basis.startswith("bedrock")}
+    names = {price_of(basis, "qwen.qwen3-32b-v1:0").name for basis in BASES if basis.startswith("bedrock")}
     assert names == {"bedrock/qwen.qwen3-32b-v1:0"}
 
 
@@ -263,7 +263,7 @@ def test_a_region_that_has_no_price_is_unknown():
     ],
 )
 def test_spellings_of_a_bedrock_id_share_a_price(model):
-    assert found("bedrock", model).name == f"bedrock/us.{CLAUDE}"
+    assert price_of("bedrock", model).name == f"bedrock/us.{CLAUDE}"
 
 
 @pytest.mark.parametrize(
@@ -277,7 +277,7 @@ def test_spellings_of_a_bedrock_id_share_a_price(model):
     ],
 )
 def test_spellings_of_an_anthropic_id_share_a_price(model):
-    assert found("anthropic", model).name == "anthropic/claude-sonnet-4-5"
+    assert price_of("anthropic", model).name == "anthropic/claude-sonnet-4-5"
 
 
 def test_a_dated_id_with_a_price_of_its_own_keeps_it():
@@ -309,7 +309,7 @@ def test_what_is_unknown_has_no_row(basis, model):
 
 def test_a_price_holds_from_its_day_on():
     """OpenAI lowered gpt-5.6-sol on 2026-08-21 (genai-prices 0.2.3)."""
-    priced = found("openai", "gpt-5.6-sol")
+    priced = price_of("openai", "gpt-5.6-sol")
     last, first = 1_787_270_399, 1_787_270_400
     assert priced.cost(Usage(input=1000, output=1000), at=last) == 5_000_000 + 30_000_000
     assert priced.cost(Usage(input=1000, output=1000), at=first) == 4_000_000 + 20_000_000
@@ -317,7 +317,7 @@ def test_a_price_holds_from_its_day_on():
 
 def test_a_price_of_a_future_day_waits_for_it():
     """End the introductory price of gemini-3.6-flash with 2026, as Google does (genai-prices 0.2.3)."""
-    priced = found("google", "gemini-3.6-flash")
+    priced = price_of("google", "gemini-3.6-flash")
     assert priced.cost(Usage(input=1000), at=1_798_761_599) == 750_000
     assert priced.cost(Usage(input=1000), at=1_798_761_600) == 1_500_000
 
@@ -336,14 +336,14 @@ def test_a_price_of_a_future_day_waits_for_it():
     ],
 )
 def test_a_service_tier_has_prices_of_its_own(basis, model, tier, price_in, price_out):
-    priced = found(basis, model)
+    priced = price_of(basis, model)
     assert priced.cost(Usage(input=10_000), tier=tier, at=NOW) == Decimal(price_in) * 10_000 * 1000
     assert priced.cost(Usage(output=10_000), tier=tier, at=NOW) == Decimal(price_out) * 10_000 * 1000
 
 
 def test_a_web_search_is_paid_for():
     """Charge $10 for 1,000 searches (Anthropic's price page, in both maps)."""
-    priced = found("anthropic", "claude-sonnet-4-5")
+    priced = price_of("anthropic", "claude-sonnet-4-5")
     assert priced.cost(Usage(), extra={"web_search": 3}) == 30_000_000
     assert priced.cost(Usage(), extra={"web_search": 1}, tier="batch", at=NOW) == 10_000_000
 

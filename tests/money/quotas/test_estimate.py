@@ -65,7 +65,7 @@ def test_a_large_body_is_estimated_in_a_moment(data):
     assert cpu_seconds(lambda: input_tokens(data)) < 0.5
 
 
-def asked(flag, path, **members):
+def request_of(flag, path, **members):
     plugin = FLAGS[flag]
     route = next(route for route in plugin.routes if route.path == path)
     data = json.dumps({"model": "m", **members}).encode()
@@ -96,7 +96,7 @@ CONVERSE = ("bedrock_converse", "/bedrock/model/{model:.+}/converse")
     ],
 )
 def test_every_flag_finds_the_clients_own_limit(where, members):
-    plugin, ask = asked(*where, **members)
+    plugin, ask = request_of(*where, **members)
     assert plugin.limit(ask) == 77
 
 
@@ -105,7 +105,7 @@ def test_every_flag_finds_the_clients_own_limit(where, members):
     "members", [{}, {"max_tokens": "77"}, {"max_tokens": True}, {"inferenceConfig": [1]}, {"inferenceConfig": {}}]
 )
 def test_what_is_no_number_is_no_limit(where, members):
-    plugin, ask = asked(*where, **members)
+    plugin, ask = request_of(*where, **members)
     assert plugin.limit(ask) is None
 
 
@@ -113,20 +113,20 @@ def test_what_is_no_number_is_no_limit(where, members):
     ("limit", "expected"), [(77, 77), (None, 128_000), (0, 128_000), (-5, 128_000), (10**12, MAX_OUTPUT)]
 )
 def test_the_output_is_what_the_client_allows_or_else_what_the_model_can(limit, expected):
-    _, ask = asked(*CHAT)
+    _, ask = request_of(*CHAT)
     assert estimate(ask, limit, [100, 128_000]).output == expected
 
 
 def test_a_call_without_a_limit_holds_more_than_a_demanded_limit():
     """Check that a call without a limit holds more than the limit that a dialect demands upstream."""
-    _, ask = asked(*CHAT)
+    _, ask = request_of(*CHAT)
     assert estimate(ask, None, [4096]).output == UNLIMITED
 
 
 @pytest.mark.parametrize(("limit", "held"), [(None, 4096), (50_000, 50_000)])
 def test_a_rate_holds_the_clients_limit_or_the_models(limit, held):
     """Check that a rate holds the output that the client allows, or else the usual limit of the model."""
-    _, ask = asked(*CHAT)
+    _, ask = request_of(*CHAT)
     found = estimate(ask, limit, [4096])
     assert found.tokens == found.input + held
 
@@ -144,7 +144,7 @@ def test_a_rate_holds_the_clients_limit_or_the_models(limit, held):
     ],
 )
 def test_of_several_limits_the_one_counts_that_the_provider_might_go_by(where, members, expected):
-    plugin, ask = asked(*where, **members)
+    plugin, ask = request_of(*where, **members)
     assert plugin.limit(ask) == expected
 
 
@@ -163,7 +163,7 @@ def test_what_a_tool_was_given_is_text_however_it_is_called(part):
 
 @pytest.mark.parametrize("asks", [{"service_tier": "priority"}, {"speed": "fast"}, {"serviceTier": {"type": "flex"}}])
 def test_a_tier_that_is_asked_for_holds_what_the_dearest_costs(asks):
-    _, ask = asked(*MESSAGES, **asks)
+    _, ask = request_of(*MESSAGES, **asks)
     found = estimate(ask, 10, [])
     assert found.cost([Price(1, 2, 3)]) == 7 * (found.input + 20)
 
@@ -189,7 +189,7 @@ def test_the_dearest_candidate_counts():
 
 
 def test_a_body_that_may_be_written_to_a_cache_costs_what_that_costs():
-    _, ask = asked(*MESSAGES, system=[{"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}])
+    _, ask = request_of(*MESSAGES, system=[{"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}])
     found = estimate(ask, 1, [])
     assert found.caches
     assert found.cost([Price(1, 1, 1)]) == 2 * found.input + 1

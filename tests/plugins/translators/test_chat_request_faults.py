@@ -104,7 +104,7 @@ MESSAGES = (
     replace(chat_to_messages.CLAUDE, cache_ttl=False, images=False, tools=False),
 )
 CONVERSE = (chat_to_converse.CLAUDE, NEW_CLAUDE, NOVA, MISTRAL)
-ROADS = [(openai_chat__anthropic_messages, caps) for caps in MESSAGES] + [
+CONVERSIONS = [(openai_chat__anthropic_messages, caps) for caps in MESSAGES] + [
     (openai_chat__bedrock_converse, caps) for caps in CONVERSE
 ]
 
@@ -113,7 +113,7 @@ def opened(conversion, caps, body):
     return conversion.open(chat_to_messages.ask(body), chat_to_messages.target(caps), lambda _: None)
 
 
-@pytest.mark.parametrize(("conversion", "caps"), ROADS)
+@pytest.mark.parametrize(("conversion", "caps"), CONVERSIONS)
 def test_the_request_that_the_faults_are_put_into_is_carried(conversion, caps):
     body = WHOLE if caps.tools and caps.images else {"messages": [user("Hi")]}
     opened(conversion, caps, body)
@@ -121,7 +121,10 @@ def test_the_request_that_the_faults_are_put_into_is_carried(conversion, caps):
 
 @settings(max_examples=700, deadline=None)
 @given(
-    st.sampled_from(list(paths(WHOLE))), st.sampled_from(JUNK), st.sampled_from(ALTERNATIVES), st.sampled_from(ROADS)
+    st.sampled_from(list(paths(WHOLE))),
+    st.sampled_from(JUNK),
+    st.sampled_from(ALTERNATIVES),
+    st.sampled_from(CONVERSIONS),
 )
 def test_a_member_of_any_wrong_type_is_carried_or_a_400_and_never_a_crash(path, junk, other, conversion):
     with suppress(Refused):
@@ -140,7 +143,7 @@ def nested(depth, shape):
     st.sampled_from(list(paths(WHOLE))),
     st.sampled_from([60, 125, 130, 300, 500, 1000, 5000]),
     st.sampled_from(["list", "schema", "not"]),
-    st.sampled_from(ROADS),
+    st.sampled_from(CONVERSIONS),
 )
 def test_nesting_of_any_depth_is_carried_or_a_400_and_never_a_crash(path, depth, shape, conversion):
     body = orjson.dumps(changed(WHOLE, path, "%DEEP%")).replace(b'"%DEEP%"', nested(depth, shape))
@@ -149,7 +152,7 @@ def test_nesting_of_any_depth_is_carried_or_a_400_and_never_a_crash(path, depth,
         conversion[0].open(replace(ask, top=Members(body)), chat_to_messages.target(conversion[1]), lambda _: None)
 
 
-@pytest.mark.parametrize(("conversion", "caps"), ROADS)
+@pytest.mark.parametrize(("conversion", "caps"), CONVERSIONS)
 @pytest.mark.parametrize("depth", [100, 200, 1000, 5000])
 def test_deep_json_inside_arguments_and_results_is_carried(conversion, caps, depth):
     deep = (b'{"a":' * depth + b"1" + b"}" * depth).decode()

@@ -48,10 +48,10 @@ def judge(shape, data):
 
 def streamed(*calls, options=None):
     """Return the decoded events (kind and data) that calls of the writer make."""
-    return told(Stream(options or ReplyOptions()), *calls)
+    return events_of(Stream(options or ReplyOptions()), *calls)
 
 
-def told(writer, *calls):
+def events_of(writer, *calls):
     for name, *given in calls:
         getattr(writer, name)(*given)
     writer.close()

@@ -14,7 +14,7 @@ from gateway.contract.errors import Refused
 from tests.helpers.converse_to import CHAT, FORMAT, MESSAGES, PDF, SCHEMA, blob
 from tests.helpers.samples import PNG
 
-ROADS = {"messages": MESSAGES, "chat": CHAT}
+CONVERSIONS = {"messages": MESSAGES, "chat": CHAT}
 TOP = (
     "messages", "system", "inferenceConfig", "toolConfig", "additionalModelResponseFieldPaths", "requestMetadata",
     "performanceConfig", "serviceTier",
@@ -83,12 +83,12 @@ def requests(draw):
     return found
 
 
-@pytest.mark.parametrize("conversion", ROADS)
+@pytest.mark.parametrize("conversion", CONVERSIONS)
 @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(body=requests(), stream=st.booleans())
 def test_a_request_of_the_service_model_is_carried_or_refused(conversion, body, stream):
     try:
-        ROADS[conversion].open(body, stream=stream)
+        CONVERSIONS[conversion].open(body, stream=stream)
     except Refused as refused:
         param = refused.problem.param
     else:

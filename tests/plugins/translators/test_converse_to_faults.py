@@ -81,12 +81,12 @@ EVERYTHING = {
     "outputConfig": {**FORMAT, "effort": "low"},
 }
 JUNK = [MISSING, None, 0, 1.5, True, "junk", [], {"a": 1}, [1]]
-ROADS = {"messages": MESSAGES, "adaptive": ADAPTIVE, "invoke": INVOKE, "chat": CHAT, "thinker": THINKER}
+CONVERSIONS = {"messages": MESSAGES, "adaptive": ADAPTIVE, "invoke": INVOKE, "chat": CHAT, "thinker": THINKER}
 
 
-@pytest.mark.parametrize("conversion", ROADS)
+@pytest.mark.parametrize("conversion", CONVERSIONS)
 def test_everything_at_once_is_carried(conversion):
-    ROADS[conversion].open(EVERYTHING)
+    CONVERSIONS[conversion].open(EVERYTHING)
 
 
 FOREIGN = {"signature", "redactedContent"}
@@ -102,10 +102,10 @@ def outcome(conversion, body, *, stream):
     return ""
 
 
-@pytest.mark.parametrize("conversion", ROADS)
+@pytest.mark.parametrize("conversion", CONVERSIONS)
 def test_a_fault_anywhere_is_carried_dropped_or_refused(conversion):
     for number, path in enumerate(paths(EVERYTHING)):
         for junk in JUNK:
             if not (junk == "junk" and path[-1] in FOREIGN):
                 body = changed(EVERYTHING, path, junk)
-                assert outcome(ROADS[conversion], body, stream=number % 2 == 0) != "no field is named"
+                assert outcome(CONVERSIONS[conversion], body, stream=number % 2 == 0) != "no field is named"

@@ -11,7 +11,7 @@ from tests.helpers.converse_to import CHAT, MESSAGES
 from tests.helpers.recordings import exchanges
 
 recorded = pytest.mark.parametrize("exchange", exchanges("converse", "converse-stream", status=200))
-ROADS = {"messages": MESSAGES, "chat": CHAT}
+CONVERSIONS = {"messages": MESSAGES, "chat": CHAT}
 
 REFUSED = ("s3Location", "systemTool", "video", "promptVariables", "docx", "xlsx", "toolConfig.tools")
 """Members that only Bedrock has, and types of files that the other two do not read."""
@@ -37,12 +37,12 @@ def said(exchange):
 
 
 @recorded
-@pytest.mark.parametrize("conversion", ROADS)
+@pytest.mark.parametrize("conversion", CONVERSIONS)
 def test_a_recorded_request_is_carried_or_refused_by_name(exchange, conversion):
     body = exchange["request"]
     judged = "signature" not in json.dumps(body) and "redactedContent" not in json.dumps(body)
     try:
-        translation, _ = ROADS[conversion].open(body, judged=judged)
+        translation, _ = CONVERSIONS[conversion].open(body, judged=judged)
     except Refused as refused:
         problem = refused.problem
     else:

@@ -81,11 +81,11 @@ def through_messages(body: dict[str, Any], caps: Caps) -> Outcome:
     )
 
 
-ROADS = (through_converse, through_messages)
+CONVERSIONS = (through_converse, through_messages)
 
 
 def agreed(body: dict[str, Any], model: str) -> Outcome:
-    one, other = (conversion(body, caps_of(model)) for conversion in ROADS)
+    one, other = (conversion(body, caps_of(model)) for conversion in CONVERSIONS)
     assert sorted(one.dropped) == sorted(other.dropped)
     assert {**vars(one), "dropped": []} == {**vars(other), "dropped": []}
     return one
@@ -162,7 +162,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 def test_both_conversions_refuse_what_cannot_be_meant_and_name_the_field(case, model):
     body, field = REFUSED[case]
     problems = []
-    for conversion in ROADS:
+    for conversion in CONVERSIONS:
         with pytest.raises(Refused) as refused:
             conversion(body, caps_of(model))
         problems.append(refused.value.problem)

@@ -100,8 +100,8 @@ JUNK = [
     None, "", 0, 1, -1.5, True, [], {}, "x", "é\n", ["x"], [None], [1], {"x": 1}, {"type": "x"}, {"type": ["object"]},
     {"properties": 1}, [{}], [[]], 2**63, 1e300,
 ]  # fmt: skip
-ROADS = [(CONVERSE, model) for model in CONVERSE_MODELS] + [(CHAT, model) for model in (GPT, GPT_4O, HAIKU)]
-conversions = pytest.mark.parametrize(("conversion", "model"), ROADS)
+CONVERSIONS = [(CONVERSE, model) for model in CONVERSE_MODELS] + [(CHAT, model) for model in (GPT, GPT_4O, HAIKU)]
+conversions = pytest.mark.parametrize(("conversion", "model"), CONVERSIONS)
 
 
 @conversions
@@ -111,7 +111,12 @@ def test_the_request_that_the_faults_are_put_into_is_carried(conversion, model):
 
 
 @settings(max_examples=700, deadline=None)
-@given(st.sampled_from(list(paths(BODY))), st.sampled_from(JUNK), st.sampled_from(ALTERNATIVES), st.sampled_from(ROADS))
+@given(
+    st.sampled_from(list(paths(BODY))),
+    st.sampled_from(JUNK),
+    st.sampled_from(ALTERNATIVES),
+    st.sampled_from(CONVERSIONS),
+)
 def test_a_member_of_any_wrong_type_is_carried_or_a_400_and_never_a_crash(path, junk, other, conversion):
     body = changed(BODY, path, junk) | {name: other[name] for name in other if name != path[0]}
     with suppress(Refused):
@@ -128,7 +133,7 @@ def nested(depth, shape):
     st.sampled_from(list(paths(BODY))),
     st.sampled_from([60, 125, 130, 300, 1000, 5000]),
     st.sampled_from(["list", "schema"]),
-    st.sampled_from(ROADS),
+    st.sampled_from(CONVERSIONS),
 )
 def test_nesting_of_any_depth_is_carried_or_a_400_and_never_a_crash(path, depth, shape, conversion):
     body = orjson.dumps(changed(BODY, path, "%DEEP%")).replace(b'"%DEEP%"', nested(depth, shape))

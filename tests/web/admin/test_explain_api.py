@@ -22,7 +22,7 @@ def listener(login):
     return {"listeners": [{"listen": "127.0.0.1:0", "identity": "static", "login": login, "groups": ["eng"]}]}
 
 
-async def asked(tmp_path, login, *paths):
+async def answers_to(tmp_path, login, *paths):
     """Return status and JSON of each answer to one caller."""
     async with gate(
         tmp_path, {"bedrock": bedrock("http://127.0.0.1:9")}, grants=GRANTS, server=listener(login)
@@ -32,13 +32,13 @@ async def asked(tmp_path, login, *paths):
 
 
 async def test_a_caller_is_told_why_they_may(tmp_path):
-    [(status, said)] = await asked(tmp_path, ALICE, f"/api/explain?model={HAIKU}")
+    [(status, said)] = await answers_to(tmp_path, ALICE, f"/api/explain?model={HAIKU}")
     assert (status, said["allowed"], said["role"], said["login"]) == (200, True, "user", ALICE)
     assert said["offers"][0]["by"][0]["models"] == f"bedrock/{HAIKU}"
 
 
 async def test_a_caller_without_a_role_is_answered_too(tmp_path):
-    [(status, said)] = await asked(tmp_path, BOB, f"/api/explain?model={HAIKU}")
+    [(status, said)] = await answers_to(tmp_path, BOB, f"/api/explain?model={HAIKU}")
     assert (status, said["allowed"], said["reason"], said["role"]) == (200, False, "no_role", None)
     assert said["offers"] == said["near_misses"] == said["near"] == []
     assert said["grant"] == said["policy"] == ""
@@ -46,7 +46,9 @@ async def test_a_caller_without_a_role_is_answered_too(tmp_path):
 
 
 async def test_a_caller_learns_nothing_of_others(tmp_path):
-    (_, denied), (_, unknown) = await asked(tmp_path, ALICE, f"/api/explain?model={NOVA}", "/api/explain?model=nothing")
+    (_, denied), (_, unknown) = await answers_to(
+        tmp_path, ALICE, f"/api/explain?model={NOVA}", "/api/explain?model=nothing"
+    )
     assert denied["reason"] == unknown["reason"] == "not_found"
     assert denied["offers"] == []
     assert "secret-team" not in str(denied)
@@ -55,7 +57,7 @@ async def test_a_caller_learns_nothing_of_others(tmp_path):
 
 @pytest.mark.parametrize("query", [f"as={BOB}", "group=secret-team", "tag=tag:ci", f"as={ALICE}&group=secret-team"])
 async def test_a_caller_without_admin_may_not_ask_about_others(tmp_path, query):
-    [(status, said)] = await asked(tmp_path, ALICE, f"/api/explain?model={HAIKU}&{query}")
+    [(status, said)] = await answers_to(tmp_path, ALICE, f"/api/explain?model={HAIKU}&{query}")
     assert (status, list(said)) == (403, ["error"])
 
 
@@ -85,7 +87,9 @@ async def longest_pause(asking):
 
 
 async def test_asking_about_oneself_by_name_is_asking_about_oneself(tmp_path):
-    named, plain = await asked(tmp_path, ALICE, f"/api/explain?model={HAIKU}&as={ALICE}", f"/api/explain?model={HAIKU}")
+    named, plain = await answers_to(
+        tmp_path, ALICE, f"/api/explain?model={HAIKU}&as={ALICE}", f"/api/explain?model={HAIKU}"
+    )
     assert named == plain
     assert plain[1]["groups"] == ["eng"]
 
@@ -93,7 +97,7 @@ async def test_asking_about_oneself_by_name_is_asking_about_oneself(tmp_path):
 async def test_an_admin_is_told_all_about_others(tmp_path):
     path = f"/api/explain?model={NOVA}"
     others = (f"{path}&as={ALICE}", f"{path}&as={BOB}&group=secret-team", f"{path}&tag=tag:b&tag=tag:a")
-    alice, bob, node = await asked(tmp_path, BOSS, *others)
+    alice, bob, node = await answers_to(tmp_path, BOSS, *others)
     assert (alice[1]["reason"], alice[1]["offers"][0]["state"]) == ("not_granted", "not_granted")
     assert "secret-team" in str(alice[1]["near_misses"])
     assert "tailnet policy" in alice[1]["note"]
@@ -112,13 +116,13 @@ async def test_an_admin_is_told_all_about_others(tmp_path):
     ],
 )
 async def test_a_wrong_question_is_a_400_that_names_the_parameter(tmp_path, query, named):
-    [(status, said)] = await asked(tmp_path, BOSS, f"/api/explain{query}")
+    [(status, said)] = await answers_to(tmp_path, BOSS, f"/api/explain{query}")
     assert status == 400
     assert said["error"].startswith(f"{named}: ")
 
 
 async def test_whoami_says_who_the_gateway_takes_the_caller_for(tmp_path):
-    alice, bob = [(await asked(tmp_path / login, login, "/api/whoami"))[0] for login in (ALICE, BOB)]
+    alice, bob = [(await answers_to(tmp_path / login, login, "/api/whoami"))[0] for login in (ALICE, BOB)]
     same = {"groups": ["eng"], "tags": [], "node": "", "mode": "static", "policy_grants": 0}
     assert alice == (200, {"login": ALICE, "role": "user", "models": 1, **same})
     assert bob == (200, {"login": BOB, "role": None, "models": 0, **same})

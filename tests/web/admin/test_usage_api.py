@@ -38,14 +38,14 @@ async def get(store, aiohttp_client):
     return get
 
 
-async def kept(store, *records):
+async def store_records(store, *records):
     for number, one in enumerate(records):
         store.put(record(**({"id": f"req_{number}"} | one)))
     await store.flush()
 
 
 async def test_usage_is_summed_as_documented(store, get):
-    await kept(store, {}, {"cost": None}, {"outcome": "failed", "at": NOON + DAY})
+    await store_records(store, {}, {"cost": None}, {"outcome": "failed", "at": NOON + DAY})
     assert await get("/api/usage?by=user,day&from=2026-11-23&to=2026-11-23") == (
         200,
         {
@@ -79,33 +79,33 @@ async def test_usage_is_summed_as_documented(store, get):
 
 
 async def test_both_ends_are_included(store, get):
-    await kept(store, *({"at": NOON + days * DAY} for days in range(4)))
+    await store_records(store, *({"at": NOON + days * DAY} for days in range(4)))
     _, body = await get("/api/usage?by=day&from=2026-11-24&to=2026-11-25")
     assert [row["day"] for row in body["usage"]] == ["2026-11-24", "2026-11-25"]
 
 
 async def test_hours_may_bound_what_is_grouped_by_hours(store, get):
-    await kept(store, *({"at": NOON + hours * 3600} for hours in range(4)))
+    await store_records(store, *({"at": NOON + hours * 3600} for hours in range(4)))
     _, body = await get("/api/usage?by=hour&from=2026-11-23T13:00Z&to=2026-11-23T14")
     assert [row["hour"] for row in body["usage"]] == ["2026-11-23T13:00Z", "2026-11-23T14:00Z"]
     assert (body["from"], body["to"]) == ("2026-11-23T13:00Z", "2026-11-23T14:00Z")
 
 
 async def test_without_groups_there_is_one_row(store, get):
-    await kept(store, {}, {"model": "opus"})
+    await store_records(store, {}, {"model": "opus"})
     _, body = await get("/api/usage")
     assert [row["calls"] for row in body["usage"]] == [2]
 
 
 async def test_filters_narrow_what_is_summed(store, get):
-    await kept(store, {}, {"model": "opus"}, {"agent": "curl"}, {"provider": "lab"})
+    await store_records(store, {}, {"model": "opus"}, {"agent": "curl"}, {"provider": "lab"})
     for name, value, calls in [("model", "opus", 1), ("agent", "curl", 1), ("provider", "lab", 1), ("model", HAIKU, 3)]:
         _, body = await get(f"/api/usage?{name}={value}")
         assert (name, body["usage"][0]["calls"]) == (name, calls)
 
 
 async def test_a_user_gets_their_own_usage_and_an_admin_everybodys(store, get):
-    await kept(store, {}, {"identity": BOB})
+    await store_records(store, {}, {"identity": BOB})
 
     async def users(path, login):
         return [row["user"] for row in (await get(path, login))[1]["usage"]]
@@ -118,7 +118,7 @@ async def test_a_user_gets_their_own_usage_and_an_admin_everybodys(store, get):
 
 @pytest.mark.parametrize("other", [BOB, "unheard-of@example.com"])
 async def test_a_user_who_asks_for_somebody_else_is_refused_without_a_hint(store, get, other):
-    await kept(store, {"identity": BOB})
+    await store_records(store, {"identity": BOB})
     refused = (403, {"error": "access denied: only an admin may read what others called"})
     assert await get(f"/api/usage?user={other}") == refused
 
@@ -156,13 +156,13 @@ async def test_a_wrong_parameter_is_named_with_what_would_be_right(get, query, m
 
 
 async def test_bytes_that_are_no_text_are_a_name_that_nobody_has(store, get):
-    await kept(store, {})
+    await store_records(store, {})
     status, body = await get("/api/usage?model=%ED%A0%80%FF")
     assert (status, body["usage"][0]["calls"]) == (200, 0)
 
 
 async def test_csv_has_a_line_of_names_and_exact_money(store, get):
-    await kept(store, {"cost": 1}, {"cost": None, "model": "opus"})
+    await store_records(store, {"cost": 1}, {"cost": None, "model": "opus"})
     status, (headers, body) = await get("/api/usage?by=model&from=2026-11-01&to=2026-11-30&format=csv")
     assert status == 200
     assert headers["content-type"] == "text/csv; charset=utf-8"
@@ -180,7 +180,7 @@ async def test_csv_has_a_line_of_names_and_exact_money(store, get):
     "name", ["=1+1", "+cmd", "-2", "@SUM(A1)", "\tx", '=HYPERLINK("http://evil")', "\n=1", "\uff1d1"]
 )
 async def test_a_cell_of_the_csv_is_never_a_formula(store, get, name):
-    await kept(store, {"model": name})
+    await store_records(store, {"model": name})
     _, (_, body) = await get("/api/usage?by=model&format=csv")
     row = list(csv.reader(io.StringIO(body.decode(), newline="")))[1]
     assert row[0] == f"'{name}"
@@ -188,14 +188,14 @@ async def test_a_cell_of_the_csv_is_never_a_formula(store, get, name):
 
 async def test_quotes_commas_and_line_ends_in_names_stay_in_their_cell(store, get):
     name = 'a,"b"\r\nc'
-    await kept(store, {"agent": name})
+    await store_records(store, {"agent": name})
     _, (_, body) = await get("/api/usage?by=agent&format=csv")
     assert [row[0] for row in csv.reader(io.StringIO(body.decode(), newline=""))] == ["agent", name]
 
 
 async def test_an_answer_that_was_cut_says_so(store, get, monkeypatch):
     monkeypatch.setattr(formats, "MAX_ROWS", 2)
-    await kept(store, {}, {"model": "opus"})
+    await store_records(store, {}, {"model": "opus"})
     assert (await get("/api/usage?by=model"))[1]["truncated"] is True
     assert (await get("/api/usage?by=model&format=csv"))[1][0]["x-irisgate-truncated"] == "true"
     assert (await get("/api/usage?by=user"))[1]["truncated"] is False
@@ -223,7 +223,7 @@ def test_a_long_wrong_value_is_not_repeated_whole():
 
 
 async def test_one_call_is_shown_with_everything(store, get):
-    await kept(store, {"id": "req_x", "node": "n1", "tier": "flex", "extra": {"web_search": 2}})
+    await store_records(store, {"id": "req_x", "node": "n1", "tier": "flex", "extra": {"web_search": 2}})
     status, call = await get("/api/calls/req_x")
     assert status == 200
     assert call == record(id="req_x", node="n1", tier="flex", extra={"web_search": 2}).as_dict() | {
@@ -232,12 +232,12 @@ async def test_one_call_is_shown_with_everything(store, get):
 
 
 async def test_an_admin_may_read_any_call(store, get):
-    await kept(store, {"id": "req_x", "identity": BOB})
+    await store_records(store, {"id": "req_x", "identity": BOB})
     assert (await get("/api/calls/req_x", ADMIN))[1]["identity"] == BOB
 
 
 async def test_a_call_of_somebody_else_looks_like_none(store, get):
-    await kept(store, {"id": "req_x", "identity": BOB})
+    await store_records(store, {"id": "req_x", "identity": BOB})
     for name in ("req_x", "req_y"):
         assert await get(f"/api/calls/{name}") == (404, {"error": {"message": f'call "{name}" not found'}})
 

@@ -24,12 +24,12 @@ def row(cost="1.5", unknown=0, **more):
     return {"user": "ada@example.com", "model": "opus", **sums, **more}
 
 
-def shown(*rows, by=("user", "model"), **more):
+def table_lines(*rows, by=("user", "model"), **more):
     return table({"usage": list(rows), "by": list(by), **more}).splitlines()
 
 
 def test_a_table_is_aligned_and_has_totals():
-    assert shown(row(), row(model="claude-haiku", calls=1200, failed=3, cost="0.00123")) == [
+    assert table_lines(row(), row(model="claude-haiku", calls=1200, failed=3, cost="0.00123")) == [
         "user             model         calls  failed      input  output  cache read  cache write     cost",
         "ada@example.com  opus              1       0  1,234,567      20           7            8  $1.5000",
         "ada@example.com  claude-haiku  1,200       3  1,234,567      20           7            8  $0.0012",
@@ -38,11 +38,11 @@ def test_a_table_is_aligned_and_has_totals():
 
 
 def test_a_single_row_is_its_own_total():
-    assert len(shown(row())) == 2
+    assert len(table_lines(row())) == 2
 
 
 def test_an_unknown_cost_is_said_to_be_unknown_with_its_calls():
-    lines = shown(row(None, 3, calls=3), row("2", 1, calls=4), row("0"))
+    lines = table_lines(row(None, 3, calls=3), row("2", 1, calls=4), row("0"))
     assert lines[1].endswith("  unknown (3 calls)")
     assert lines[2].endswith("  $2.0000 + unknown (1 call)")
     assert lines[3].endswith("  $0.0000")
@@ -50,32 +50,32 @@ def test_an_unknown_cost_is_said_to_be_unknown_with_its_calls():
 
 
 def test_where_no_cost_is_known_the_total_is_none_either():
-    assert shown(row(None, 1), row(None, 2))[-1].endswith("  unknown (3 calls)")
+    assert table_lines(row(None, 1), row(None, 2))[-1].endswith("  unknown (3 calls)")
 
 
 def test_a_cost_that_is_small_does_not_look_like_nothing():
-    assert shown(row("0.000000001"))[1].endswith("  <$0.0001")
+    assert table_lines(row("0.000000001"))[1].endswith("  <$0.0001")
 
 
 def test_a_name_cannot_move_the_cursor():
-    assert "\x1b" not in "".join(shown(row(model="\x1b[2Jopus\n")))
+    assert "\x1b" not in "".join(table_lines(row(model="\x1b[2Jopus\n")))
 
 
 def test_an_empty_name_is_a_dash():
-    assert shown(row(model=""))[1].startswith("ada@example.com  -  ")
+    assert table_lines(row(model=""))[1].startswith("ada@example.com  -  ")
 
 
 def test_totals_need_no_groups():
-    assert shown(row(), by=())[1].split()[0] == "1"
+    assert table_lines(row(), by=())[1].split()[0] == "1"
 
 
 def test_no_calls_are_said_to_be_none():
-    assert shown() == ["no calls"]
-    assert shown(row(calls=0), by=()) == ["no calls"]
+    assert table_lines() == ["no calls"]
+    assert table_lines(row(calls=0), by=()) == ["no calls"]
 
 
 def test_a_table_that_was_cut_says_so():
-    assert shown(row(), truncated=True)[-1] == "only the first 1 rows are shown; ask for fewer days or groups"
+    assert table_lines(row(), truncated=True)[-1] == "only the first 1 rows are shown; ask for fewer days or groups"
 
 
 async def run(*arguments, **environment):

@@ -93,7 +93,7 @@ if "status" in sys.argv:
 
 
 class Tailnet:
-    """What the two programs have been asked, and where the nodes' connections end."""
+    """The commands that the two programs got, and where the nodes' connections end."""
 
     def __init__(self, folder, temporary):
         self.folder = folder

@@ -131,7 +131,7 @@ async def gateway(provider, folder):
 async def measured(folder, *, rounds=ROUNDS, calls=None):
     """Microseconds of the loop's thread a call, by (way, streamed, connections)."""
     calls = calls or CALLS
-    found = {}
+    measurements = {}
     async with far() as other:
         provider = await other.line()
         async with pass_through(provider) as bare, gateway(provider, folder) as ours:
@@ -144,17 +144,17 @@ async def measured(folder, *, rounds=ROUNDS, calls=None):
                     await other.play(url=url, body=way.body, connections=connections, calls=count)
                     took = (thread_time_ns() - start) / count / 1000
                     if turn:
-                        found.setdefault((way.name, way.streamed, connections), []).append(took)
-    return {key: median(figures) for key, figures in found.items()}
+                        measurements.setdefault((way.name, way.streamed, connections), []).append(took)
+    return {key: median(figures) for key, figures in measurements.items()}
 
 
-def report(found):
+def report(measurements):
     rows = [
         (
             f"{name}, {'streamed' if streamed else 'whole'}, {connections} connection{'s' * (connections > 1)}",
-            [rounded(bare := found["pass-through", streamed, connections]), rounded(took), f"{took / bare:.2f}"],
+            [rounded(bare := measurements["pass-through", streamed, connections]), rounded(took), f"{took / bare:.2f}"],
         )
-        for (name, streamed, connections), took in sorted(found.items())
+        for (name, streamed, connections), took in sorted(measurements.items())
         if name != "pass-through"
     ]
     title = "CPU microseconds of the event loop's thread, a call"

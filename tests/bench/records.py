@@ -53,7 +53,7 @@ def path(folder, calls):
         "counted": metrics.observe,
         "handed to the log": lambda each: log.later("call.finished", each.as_dict),
     }
-    found = {}
+    measurements = {}
     for name, step in steps.items():
         best = []
         for _ in range(5):
@@ -61,10 +61,10 @@ def path(folder, calls):
             for each in calls:
                 step(each)
             best.append((time.thread_time_ns() - begun) / len(calls) / 1000)
-        found[name] = sorted(best)[len(best) // 2]
+        measurements[name] = sorted(best)[len(best) // 2]
     journal.close()
     asyncio.run(store.close())
-    return found
+    return measurements
 
 
 def behind(folder, calls):
@@ -94,8 +94,8 @@ def measured(calls=20_000):
         return path(Path(one), rows[: calls // 10]), behind(Path(other), rows)
 
 
-def report(found):
-    steps, (wall, cpu) = found
+def report(measurements):
+    steps, (wall, cpu) = measurements
     lines = [f"{name:28}{cost:8.1f} us" for name, cost in steps.items()]
     lines.append(f"{'a record, on its call':28}{sum(steps.values()):8.1f} us")
     lines.append(f"{'records taken over':28}{wall:8,.0f} a second; {cpu:,.0f} a second of CPU")

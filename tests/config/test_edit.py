@@ -88,10 +88,10 @@ def test_a_short_key_that_no_words_tell_of_stays_a_mark_in_its_comment():
 def test_a_mark_that_a_comment_keeps_stays_there_at_the_next_save():
     shown = shown_of(f'{{"apikey": "{LONG}"}} // {LONG}', LONG)
     (mark,) = shown.known
-    kept, _ = judged(shown, shown.text.replace(mark, "a-new-key", 1), LONG)
-    assert kept == f'{{"apikey": "a-new-key"}} // {mark}'
-    again = shown_of(kept, "a-new-key")
-    assert judged(again, again.text, "a-new-key") == (kept, set())
+    saved_text, _ = judged(shown, shown.text.replace(mark, "a-new-key", 1), LONG)
+    assert saved_text == f'{{"apikey": "a-new-key"}} // {mark}'
+    again = shown_of(saved_text, "a-new-key")
+    assert judged(again, again.text, "a-new-key") == (saved_text, set())
 
 
 def test_a_key_from_outside_stays_a_mark_where_nothing_tells_of_it():

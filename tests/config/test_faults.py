@@ -99,15 +99,15 @@ def test_all_errors_are_told_at_once_wherever_they_are() -> None:
     ],
 )
 def test_a_fault_in_a_provider_is_an_error(members: dict[str, Any], message: str) -> None:
-    (found,) = errors(config(members))
-    assert f"providers.p.{next(iter(members))}" in found
-    assert message in found
+    (line,) = errors(config(members))
+    assert f"providers.p.{next(iter(members))}" in line
+    assert message in line
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "a b", "*", "a\nb"])
 def test_a_provider_whose_key_cannot_stand_before_a_model_is_an_error(name: str) -> None:
-    (found,) = errors(json.dumps({"providers": {name: {"apikey": ""}}}))
-    assert "a provider's key is one word" in found
+    (line,) = errors(json.dumps({"providers": {name: {"apikey": ""}}}))
+    assert "a provider's key is one word" in line
 
 
 @pytest.mark.parametrize(
@@ -134,8 +134,8 @@ def test_a_provider_whose_key_cannot_stand_before_a_model_is_an_error(name: str)
     ],
 )
 def test_a_listener_whose_callers_are_not_known_is_an_error(listener: Any, message: str) -> None:
-    (found,) = errors(config(server={"listeners": [listener]}))
-    assert message in found
+    (line,) = errors(config(server={"listeners": [listener]}))
+    assert message in line
 
 
 @pytest.mark.parametrize(
@@ -160,14 +160,14 @@ def test_a_listener_whose_callers_are_not_known_is_an_error(listener: Any, messa
     ],
 )
 def test_a_fault_in_a_section_is_an_error(sections: dict[str, Any], path: str, message: str) -> None:
-    (found,) = errors(config(**sections))
-    assert f": {path}: " in found
-    assert message in found
+    (line,) = errors(config(**sections))
+    assert f": {path}: " in line
+    assert message in line
 
 
 def test_a_list_whose_only_element_is_wrong_is_told_of_once() -> None:
-    (found,) = errors(config(model_aliases={"models": {"a": {"dst": ["m"]}}}))
-    assert "dst[0]: must be in" in found
+    (line,) = errors(config(model_aliases={"models": {"a": {"dst": ["m"]}}}))
+    assert "dst[0]: must be in" in line
 
 
 def test_a_duplicate_key_is_an_error_that_names_both_places() -> None:

@@ -23,17 +23,17 @@ def said(section):
     rest = [line for key, line in DEFAULTS.items() if f'"{key}":' not in section.partition("{")[0]]
     text = "\n".join(["{", section + ",", *rest, "}"])
     try:
-        found = loads(text, known_flags=KNOWN, environ={"SET": "x"}).warnings
+        findings = loads(text, known_flags=KNOWN, environ={"SET": "x"}).warnings
     except ConfigError as error:
-        found = error.findings
-    return [str(finding).removeprefix("config.hujson:") for finding in found]
+        findings = error.findings
+    return [str(finding).removeprefix("config.hujson:") for finding in findings]
 
 
 def assert_said(section, expected):
     """Assert that exactly one finding begins so, and that it stands at the mark."""
-    found = said(section.replace(MARK, ""))
+    findings = said(section.replace(MARK, ""))
     place = f"2:{section.index(MARK) + 1}" if MARK in section else "1:1"
-    assert sum(line.startswith(f"{place}: {expected}") for line in found) == 1, found
+    assert sum(line.startswith(f"{place}: {expected}") for line in findings) == 1, findings
 
 
 DEFAULTS = {

@@ -38,7 +38,7 @@ ALL = ("openai_chat", "bedrock_converse", "bedrock_model_invoke", "anthropic_mes
 
 
 @pytest.mark.parametrize(
-    ("client", "model", "flags", "found"),
+    ("client", "model", "flags", "expected"),
     [
         ("anthropic_messages", HAIKU, ALL, ("anthropic_messages", "native")),
         ("anthropic_messages", HAIKU, ALL[:3], ("bedrock_model_invoke", "envelope")),
@@ -50,23 +50,23 @@ ALL = ("openai_chat", "bedrock_converse", "bedrock_model_invoke", "anthropic_mes
         ("bedrock_converse", HAIKU, ("openai_chat", "bedrock_model_invoke"), ("bedrock_model_invoke", "translated")),
     ],
 )
-def test_the_least_lossy_conversion_wins_in_any_flag_order(client, model, flags, found):
+def test_the_least_lossy_conversion_wins_in_any_flag_order(client, model, flags, expected):
     """Check that of several conversions to a provider the least lossy is taken, whatever their order in the
     configuration."""
     for order in (flags, flags[::-1]):
-        assert chosen(client, client, "generate", model, *order) == found
+        assert chosen(client, client, "generate", model, *order) == expected
 
 
 @pytest.mark.parametrize(
-    ("dialect", "flags", "found"),
+    ("dialect", "flags", "expected"),
     [
         ("anthropic_messages", ("bedrock_converse", "bedrock_model_invoke"), ("bedrock_model_invoke", "envelope")),
         ("anthropic_messages", ("bedrock_converse",), ("bedrock_converse", "translated")),
         ("anthropic_messages", ("openai_chat",), ("openai_chat", "estimate")),
     ],
 )
-def test_tokens_are_counted_by_the_nearest_that_counts_and_else_estimated(dialect, flags, found):
-    assert chosen("anthropic_messages", dialect, "count_tokens", HAIKU, *flags) == found
+def test_tokens_are_counted_by_the_nearest_that_counts_and_else_estimated(dialect, flags, expected):
+    assert chosen("anthropic_messages", dialect, "count_tokens", HAIKU, *flags) == expected
 
 
 @pytest.mark.parametrize("dialect", ["bedrock_converse", "anthropic_messages", "opaque"])
@@ -108,14 +108,14 @@ def test_the_listing_has_all_flags_routes_and_conversions():
     for flag in REGISTRY.flags.values():
         for route in flag.routes:
             assert f"{route.method} {route.path}" in text
-    found = list(conversions(REGISTRY))
-    assert [conversion.loss.order for conversion in found if conversion.client == "openai_chat"] == sorted(
-        conversion.loss.order for conversion in found if conversion.client == "openai_chat"
+    expected = list(conversions(REGISTRY))
+    assert [conversion.loss.order for conversion in expected if conversion.client == "openai_chat"] == sorted(
+        conversion.loss.order for conversion in expected if conversion.client == "openai_chat"
     )
-    assert {(conversion.dialect, conversion.upstream) for conversion in found if conversion.way == "translated"} == set(
-        REGISTRY.translators
-    )
-    assert all(conversion.loss.loses in text for conversion in found)
+    assert {
+        (conversion.dialect, conversion.upstream) for conversion in expected if conversion.way == "translated"
+    } == set(REGISTRY.translators)
+    assert all(conversion.loss.loses in text for conversion in expected)
 
 
 async def test_the_command_prints_the_listing(tmp_path):

@@ -44,28 +44,28 @@ class Kept:
 
 @asynccontextmanager
 async def keeping(folder, **options):
-    kept = Kept(folder, **options)
-    await kept.follower.start()
+    records = Kept(folder, **options)
+    await records.follower.start()
     try:
-        yield kept
+        yield records
     finally:
-        await kept.follower.close()
-        await kept.store.close()
+        await records.follower.close()
+        await records.store.close()
 
 
-def abandoned(kept):
+def abandoned(records):
     """Leave only the files, as a killed process does."""
-    kept.journal.close()
+    records.journal.close()
 
 
 async def test_a_call_can_be_read_well_within_a_second_without_a_flush(tmp_path):
-    async with keeping(tmp_path) as kept:
-        kept.put("a")
+    async with keeping(tmp_path) as records:
+        records.put("a")
         until = time.monotonic() + 2
-        while not await kept.ids():
+        while not await records.ids():
             assert time.monotonic() < until, "not taken over in time"
             await asyncio.sleep(0.01)
-        assert (await kept.store.call(None, "a")) == record(id="a")
+        assert (await records.store.call(None, "a")) == record(id="a")
 
 
 async def test_records_of_a_killed_process_are_there_for_the_next(tmp_path):
@@ -74,106 +74,106 @@ async def test_records_of_a_killed_process_are_there_for_the_next(tmp_path):
     left.put("a", "b", "c")
     abandoned(left)
     await left.store.close()
-    async with keeping(tmp_path) as kept:
-        assert sorted(await kept.ids()) == ["a", "b", "c"]
-    async with keeping(tmp_path) as kept:
-        assert [row.calls for row in await kept.store.usage(UsageQuery())] == [3]
+    async with keeping(tmp_path) as records:
+        assert sorted(await records.ids()) == ["a", "b", "c"]
+    async with keeping(tmp_path) as records:
+        assert [row.calls for row in await records.store.usage(UsageQuery())] == [3]
 
 
 async def test_a_kill_between_store_and_journal_counts_nothing_twice(tmp_path):
     """Check that a process that is killed between the store and the journal counts nothing twice."""
-    async with keeping(tmp_path) as kept:
-        kept.put("a", "b")
-        await kept.follower.flush()
+    async with keeping(tmp_path) as records:
+        records.put("a", "b")
+        await records.follower.flush()
         segments = {path: path.read_bytes() for path in (tmp_path / "journal").glob("*.jsonl")}
     for path, data in segments.items():
         path.write_bytes(data)
-    async with keeping(tmp_path) as kept:
-        kept.put("c")
-        await kept.follower.flush()
-        assert sorted(await kept.ids()) == ["a", "b", "c"]
-        assert [row.calls for row in await kept.store.usage(UsageQuery())] == [3]
+    async with keeping(tmp_path) as records:
+        records.put("c")
+        await records.follower.flush()
+        assert sorted(await records.ids()) == ["a", "b", "c"]
+        assert [row.calls for row in await records.store.usage(UsageQuery())] == [3]
 
 
 async def test_a_restored_store_catches_up_from_the_journal(tmp_path):
     """Check that a store that was restored from a copy gets the records that the journal still has."""
-    async with keeping(tmp_path) as kept:
-        kept.put("a")
-        await kept.follower.flush()
-    kept.path.unlink()
-    async with keeping(tmp_path) as kept:
-        assert await kept.ids() == ["a"]
+    async with keeping(tmp_path) as records:
+        records.put("a")
+        await records.follower.flush()
+    records.path.unlink()
+    async with keeping(tmp_path) as records:
+        assert await records.ids() == ["a"]
 
 
 async def test_a_locked_store_delays_records_and_loses_none(tmp_path, monkeypatch):
     monkeypatch.setattr(follower_module, "FLUSH_SECONDS", 0.1)
-    async with keeping(tmp_path) as kept:
-        other = sqlite3.connect(kept.path, isolation_level=None)
+    async with keeping(tmp_path) as records:
+        other = sqlite3.connect(records.path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         begun = time.monotonic()
         for number in range(500):
-            kept.put(str(number))
+            records.put(str(number))
         assert time.monotonic() - begun < 4
         with pytest.raises(StoreFailed, match="could not be taken over yet"):
-            await kept.follower.flush()
-        assert await kept.logs("store.write_failed")
-        assert kept.follower.failing
-        assert kept.follower.lag > 0
+            await records.follower.flush()
+        assert await records.logs("store.write_failed")
+        assert records.follower.failing
+        assert records.follower.lag > 0
         other.execute("ROLLBACK")
         other.close()
-        assert await kept.logs("store.recovered")
+        assert await records.logs("store.recovered")
         monkeypatch.setattr(follower_module, "FLUSH_SECONDS", 5)
-        await kept.follower.flush()
-        assert len(await kept.ids()) == 500
-        assert kept.follower.lag == 0
+        await records.follower.flush()
+        assert len(await records.ids()) == 500
+        assert records.follower.lag == 0
 
 
 async def test_a_process_ends_despite_a_refusing_store(tmp_path, monkeypatch):
     """Check that a process ends although the store refuses, and the next process takes over its records."""
     monkeypatch.setattr(follower_module, "FLUSH_SECONDS", 0.1)
-    async with keeping(tmp_path) as kept:
-        other = sqlite3.connect(kept.path, isolation_level=None)
+    async with keeping(tmp_path) as records:
+        other = sqlite3.connect(records.path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
-        kept.put("a")
+        records.put("a")
     other.close()
-    assert await kept.logs("store.behind")
-    async with keeping(tmp_path) as kept:
-        assert await kept.ids() == ["a"]
+    assert await records.logs("store.behind")
+    async with keeping(tmp_path) as records:
+        assert await records.ids() == ["a"]
 
 
 async def test_a_removed_state_folder_is_made_again_without_loss(tmp_path):
     """Check that a state folder that is removed meanwhile is made again, and nothing written since is lost."""
-    async with keeping(tmp_path / "state") as kept:
-        kept.put("before")
-        await kept.follower.flush()
+    async with keeping(tmp_path / "state") as records:
+        records.put("before")
+        await records.follower.flush()
         shutil.rmtree(tmp_path / "state")
-        kept.put("a", "b")
-        assert await kept.logs("journal.removed")
-        kept.put("c")
-        await kept.follower.flush()
-        assert {"a", "b", "c"} <= set(await kept.ids())
-    async with keeping(tmp_path / "state") as kept:
-        assert {"a", "b", "c"} <= set(await kept.ids())
+        records.put("a", "b")
+        assert await records.logs("journal.removed")
+        records.put("c")
+        await records.follower.flush()
+        assert {"a", "b", "c"} <= set(await records.ids())
+    async with keeping(tmp_path / "state") as records:
+        assert {"a", "b", "c"} <= set(await records.ids())
 
 
 async def test_a_line_that_is_none_is_told_and_holds_up_nothing(tmp_path):
-    async with keeping(tmp_path) as kept:
-        kept.put("a")
-        kept.journal.append(b"nonsense")
-        kept.journal.append(b'{"call": {"id": 7}}')
-        kept.put("b")
-        await kept.follower.flush()
-        assert sorted(await kept.ids()) == ["a", "b"]
-        assert await kept.logs("journal.unreadable_lines")
+    async with keeping(tmp_path) as records:
+        records.put("a")
+        records.journal.append(b"nonsense")
+        records.journal.append(b'{"call": {"id": 7}}')
+        records.put("b")
+        await records.follower.flush()
+        assert sorted(await records.ids()) == ["a", "b"]
+        assert await records.logs("journal.unreadable_lines")
 
 
 async def test_balances_and_versions_are_kept_beside_calls(tmp_path):
-    async with keeping(tmp_path) as kept:
-        kept.follower.put(Entry(call=record(), balances=(Balance("daily:ada", 5, 1, NOON),)))
-        kept.follower.put(Entry(version=Version(NOON, "ada@example.com", "e1", ("providers.b.models",))))
-        await kept.follower.flush()
-        assert await kept.store.balances() == [Balance("daily:ada", 5, 1, NOON)]
-    with sqlite3.connect(kept.path) as connection:
+    async with keeping(tmp_path) as records:
+        records.follower.put(Entry(call=record(), balances=(Balance("daily:ada", 5, 1, NOON),)))
+        records.follower.put(Entry(version=Version(NOON, "ada@example.com", "e1", ("providers.b.models",))))
+        await records.follower.flush()
+        assert await records.store.balances() == [Balance("daily:ada", 5, 1, NOON)]
+    with sqlite3.connect(records.path) as connection:
         assert connection.execute("SELECT who, etag, changed FROM versions").fetchall() == [
             ("ada@example.com", "e1", '["providers.b.models"]')
         ]
@@ -181,26 +181,26 @@ async def test_balances_and_versions_are_kept_beside_calls(tmp_path):
 
 
 async def test_what_a_client_or_a_provider_made_up_can_be_written_down(tmp_path):
-    async with keeping(tmp_path) as kept:
-        kept.put("a", model="\udc80\udcff", agent="\x00\n\x1b[31m", cost=2**70, session_id="s\u2028")
-        await kept.follower.flush()
-        (found,) = (await kept.store.calls(None, None, 1)).rows
+    async with keeping(tmp_path) as records:
+        records.put("a", model="\udc80\udcff", agent="\x00\n\x1b[31m", cost=2**70, session_id="s\u2028")
+        await records.follower.flush()
+        (found,) = (await records.store.calls(None, None, 1)).rows
         assert (found.agent, found.session_id, found.cost) == ("\x00\n\x1b[31m", "s\u2028", 2**53)
 
 
 async def test_old_calls_are_deleted_a_little_at_a_time_and_new_ones_stay(tmp_path, monkeypatch):
     monkeypatch.setattr(follower_module, "EXPIRE_BATCH_CALLS", 3)
     now = time.time()
-    async with keeping(tmp_path, retention=lambda: 3600.0) as kept:
+    async with keeping(tmp_path, retention=lambda: 3600.0) as records:
         for number in range(10):
-            kept.put(f"old{number}", at=now - 7200, session_id="old")
-        kept.put("new", at=now, session_id="new")
-        await kept.follower.flush()
+            records.put(f"old{number}", at=now - 7200, session_id="old")
+        records.put("new", at=now, session_id="new")
+        await records.follower.flush()
         until = time.monotonic() + 5
-        while await kept.ids() != ["new"]:
+        while await records.ids() != ["new"]:
             assert time.monotonic() < until
             await asyncio.sleep(0.02)
-        assert [session.id for session in (await kept.store.sessions(None, 10)).rows] == ["new"]
+        assert [session.id for session in (await records.store.sessions(None, 10)).rows] == ["new"]
 
 
 async def test_what_is_kept_no_longer_is_in_no_file_any_more(tmp_path, monkeypatch):
@@ -210,30 +210,30 @@ async def test_what_is_kept_no_longer_is_in_no_file_any_more(tmp_path, monkeypat
         # a file may go between the two
         return [path.name for path in tmp_path.rglob("*") if path.is_file() and b"marker" in path.read_bytes()]
 
-    async with keeping(tmp_path, retention=lambda: 0.0) as kept:
+    async with keeping(tmp_path, retention=lambda: 0.0) as records:
         for number in range(200):
-            kept.put(f"a{number}", session_id=f"marker{number}", node="marker", tools=("marker",))
+            records.put(f"a{number}", session_id=f"marker{number}", node="marker", tools=("marker",))
         assert marked()
-        await kept.follower.flush()
+        await records.follower.flush()
         until = time.monotonic() + 5
         while found := marked():
             assert time.monotonic() < until, found
             await asyncio.sleep(0.05)
-        assert await kept.ids() == []
-        assert [row.calls for row in await kept.store.usage(UsageQuery())] == [200]
+        assert await records.ids() == []
+        assert [row.calls for row in await records.store.usage(UsageQuery())] == [200]
 
 
 async def test_numbers_beyond_what_a_column_holds_hold_up_nothing(tmp_path):
-    async with keeping(tmp_path) as kept:
-        kept.follower.put(Entry(balances=(Balance("vast", 2**63 + 5, 0, NOON),)))
-        kept.put("a", at=1e300)
-        kept.put("b", status=2**63 + 1)
-        kept.put("c", duration_ms=1e300)
-        kept.put("d")
-        await kept.follower.flush()
-        assert await kept.ids() == ["d"]
-        assert await kept.store.balances() == [Balance("vast", 2**63 - 1, 0, NOON)]
-        assert await kept.logs("journal.unreadable_lines")
+    async with keeping(tmp_path) as records:
+        records.follower.put(Entry(balances=(Balance("vast", 2**63 + 5, 0, NOON),)))
+        records.put("a", at=1e300)
+        records.put("b", status=2**63 + 1)
+        records.put("c", duration_ms=1e300)
+        records.put("d")
+        await records.follower.flush()
+        assert await records.ids() == ["d"]
+        assert await records.store.balances() == [Balance("vast", 2**63 - 1, 0, NOON)]
+        assert await records.logs("journal.unreadable_lines")
 
 
 class Odd(SqliteStore):
@@ -265,12 +265,12 @@ async def test_a_store_that_fails_in_a_way_nobody_thought_of_is_tried_again(tmp_
 async def test_old_calls_are_deleted_although_the_clock_was_set_back(tmp_path, monkeypatch):
     monkeypatch.setattr(follower_module, "EXPIRE_SECONDS", 0.1)
     now = time.time()
-    async with keeping(tmp_path, retention=lambda: 3600.0) as kept:
+    async with keeping(tmp_path, retention=lambda: 3600.0) as records:
         await asyncio.sleep(0.1)
         monkeypatch.setattr(follower_module, "time", lambda: now - 86_400)
-        kept.put("old", at=now - 2 * 86_400)
-        await kept.follower.flush()
+        records.put("old", at=now - 2 * 86_400)
+        await records.follower.flush()
         until = time.monotonic() + 2
-        while await kept.ids():
+        while await records.ids():
             assert time.monotonic() < until
             await asyncio.sleep(0.02)

@@ -39,23 +39,23 @@ async def said(proxies, local):
         reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(local, 0))
         writer.write(HEADER)
         try:
-            found = await asyncio.wait_for(reader.read(), 10)
+            answer = await asyncio.wait_for(reader.read(), 10)
         except ConnectionError:
-            found = b""
+            answer = b""
         writer.close()
-    return found.decode(), lines
+    return answer.decode(), lines
 
 
 @pytest.mark.parametrize(("proxies", "local"), [((), "127.0.0.1"), ((), "127.0.0.2"), (("127.0.0.2",), "127.0.0.2")])
 async def test_a_proxy_of_the_listener_may_say_whose_connection_it_is(proxies, local):
-    found, _ = await said(proxies, local)
-    assert found == "100.64.0.7:4711"
+    answer, _ = await said(proxies, local)
+    assert answer == "100.64.0.7:4711"
 
 
 @pytest.mark.parametrize("proxies", [("127.0.0.2",), ("10.0.0.2",), ("::1",)])
 async def test_a_process_of_this_machine_is_refused_where_others_are_named(proxies):
-    found, lines = await said(proxies, "127.0.0.1")
-    assert found == ""
+    answer, lines = await said(proxies, "127.0.0.1")
+    assert answer == ""
     told = await lines.until("identity.proxy_refused")
     assert [entry["reason"] for entry in told] == ["the connection comes from no proxy of this listener"]
 

@@ -68,15 +68,15 @@ async def test_one_connection_of_serve_carries_many_callers():
 async def test_policy_grants_come_with_the_headers_of_serve():
     """Check that grants of the tailnet policy come in the headers that `tailscale serve` is configured to add."""
     caps = ("Tailscale-App-Capabilities", json.dumps({CAP: [{"role": "user"}, {"models": "b/**"}]}))
-    found = (await identity_by(ALICE, caps)).capabilities
-    assert [(capability.role, capability.models) for capability in found] == [("user", ()), (None, ("b/**",))]
+    capabilities = (await identity_by(ALICE, caps)).capabilities
+    assert [(capability.role, capability.models) for capability in capabilities] == [("user", ()), (None, ("b/**",))]
 
 
 async def test_a_wrong_grant_of_the_policy_gives_nothing_and_is_told():
     lines = Lines()
     caps = ("Tailscale-App-Capabilities", json.dumps({CAP: [{"role": "root"}, {"models": "b/**"}]}))
-    found = (await identity_by(ALICE, caps, lines=lines)).capabilities
-    assert [capability.models for capability in found] == [("b/**",)]
+    capabilities = (await identity_by(ALICE, caps, lines=lines)).capabilities
+    assert [capability.models for capability in capabilities] == [("b/**",)]
     assert len(await lines.until("identity.policy_grant_ignored")) == 1
 
 

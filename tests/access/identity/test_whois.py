@@ -75,28 +75,28 @@ async def asking(sim):
 
 async def test_a_user_is_known_by_login_and_node(asking):
     whois, _ = asking
-    found = await whois(caller(Connection(), ("100.64.0.7", 4711)))
-    assert found == Identity("alice@example.com", node=ALICE.stable_id)
+    identity = await whois(caller(Connection(), ("100.64.0.7", 4711)))
+    assert identity == Identity("alice@example.com", node=ALICE.stable_id)
 
 
 async def test_an_ipv6_address_is_asked_in_brackets_and_without_its_zone(asking, sim):
     whois, _ = asking
-    found = await whois(caller(Connection(), ("fd7a:115c:a1e0::7%3", 4711, 0, 3), ("fd7a:115c:a1e0::1", 80, 0, 0)))
-    assert found.login == "alice@example.com"
+    identity = await whois(caller(Connection(), ("fd7a:115c:a1e0::7%3", 4711, 0, 3), ("fd7a:115c:a1e0::1", 80, 0, 0)))
+    assert identity.login == "alice@example.com"
     assert sim.asked[-1] == {"addr": "[fd7a:115c:a1e0::7]:4711", "proto": "tcp"}
 
 
 async def test_an_ipv4_caller_of_an_ipv6_listener_is_asked_for_as_one(asking):
     whois, _ = asking
-    found = await whois(caller(Connection(), ("::ffff:100.64.0.7", 4711, 0, 0), ("::ffff:100.64.0.1", 80, 0, 0)))
-    assert found.login == "alice@example.com"
+    identity = await whois(caller(Connection(), ("::ffff:100.64.0.7", 4711, 0, 0), ("::ffff:100.64.0.1", 80, 0, 0)))
+    assert identity.login == "alice@example.com"
 
 
 async def test_a_tagged_node_is_all_its_tags_and_nobodys(asking, sim):
     sim.add(Node("ci.example.ts.net", ("100.64.0.9",), User("alice@example.com"), tags=("tag:prod", "tag:api")))
     whois, _ = asking
-    found = await whois(caller(Connection(), ("100.64.0.9", 4711)))
-    assert (found.login, found.tags, found.groups) == ("tag:api,tag:prod", ("tag:api", "tag:prod"), ())
+    identity = await whois(caller(Connection(), ("100.64.0.9", 4711)))
+    assert (identity.login, identity.tags, identity.groups) == ("tag:api,tag:prod", ("tag:api", "tag:prod"), ())
 
 
 @pytest.mark.parametrize("tag", ["alice@example.com", "(loopback)", "*", "group:eng", "prod", "TAG:prod"])
@@ -111,16 +111,16 @@ async def test_groups_are_known_where_the_tailnet_shows_them(asking, sim):
     groups = ("group:eng", "team@example.com", "(loopback)", "tag:prod", "*", "")
     sim.add(Node("desk.example.ts.net", ("100.64.0.10",), User("carol@example.com", groups)))
     whois, _ = asking
-    found = await whois(caller(Connection(), ("100.64.0.10", 1)))
-    assert found.groups == ("group:eng", "team@example.com")
+    identity = await whois(caller(Connection(), ("100.64.0.10", 1)))
+    assert identity.groups == ("group:eng", "team@example.com")
 
 
 async def test_grants_of_the_tailnet_policy_come_with_the_caller(asking, sim):
     caps = {CAP: [{"role": "user"}], "irisgate.dev/cap/irisgate": [{"models": "b/**"}], "other.example/cap": [1]}
     sim.add(Node("desk.example.ts.net", ("100.64.0.10",), User("carol@example.com"), caps=caps))
     whois, _ = asking
-    found = (await whois(caller(Connection(), ("100.64.0.10", 1)))).capabilities
-    assert [(capability.role, capability.models) for capability in found] == [("user", ()), (None, ("b/**",))]
+    identity = (await whois(caller(Connection(), ("100.64.0.10", 1)))).capabilities
+    assert [(capability.role, capability.models) for capability in identity] == [("user", ()), (None, ("b/**",))]
 
 
 async def test_while_a_large_policy_is_read_others_are_served(tmp_path):
@@ -209,8 +209,8 @@ async def test_unreadable_policy_grants_give_nothing_and_are_logged(asking, sim)
     large, own = b'[{"role": ' + b"9" * 5000 + b"}]", b'[{"role": "user"}]'
     caps = b'{"%b": %b, "irisgate.dev/cap/irisgate": %b}' % (CAP.encode(), large, own)
     sim.answer = (200, b'{"Node": {"StableID": "n1"}, "UserProfile": {"LoginName": "a@b"}, "CapMap": %b}' % caps)
-    found = await whois(caller(Connection(), ("100.64.0.7", 4711)))
-    assert [capability.role for capability in found.capabilities] == ["user"]
+    identity = await whois(caller(Connection(), ("100.64.0.7", 4711)))
+    assert [capability.role for capability in identity.capabilities] == ["user"]
     (told,) = await lines.until("identity.policy_grant_ignored")
     assert CAP in told["finding"]
 
@@ -234,9 +234,9 @@ async def test_a_service_has_grants_of_its_own(sim):
     )
     api = LocalApi(str(sim.path))
     whois = Whois(api, configure(Lines()), service="svc:ai", peer=connecting)
-    found = await whois(caller(Connection(), ("100.64.0.10", 1)))
+    identity = await whois(caller(Connection(), ("100.64.0.10", 1)))
     await api.close()
-    assert [capability.role for capability in found.capabilities] == ["user"]
+    assert [capability.role for capability in identity.capabilities] == ["user"]
 
 
 async def test_with_userspace_networking_the_port_tells_callers_apart(asking, sim):

@@ -12,25 +12,25 @@ def aliases(section):
 
 
 def test_an_alias_is_its_targets_in_order_and_the_first_is_taken():
-    found = aliases({"models": {"fast": {"dst": ["p/m", "p/a/b:0"]}}})
-    assert found == {"fast": Alias((("p", "m"), ("p", "a/b:0")), "first")}
+    parsed = aliases({"models": {"fast": {"dst": ["p/m", "p/a/b:0"]}}})
+    assert parsed == {"fast": Alias((("p", "m"), ("p", "a/b:0")), "first")}
 
 
 @pytest.mark.parametrize("strategy", ["first", "random", "round_robin", "session"])
 def test_a_strategy_is_for_all_or_for_one(strategy):
     one = {"a": {"dst": ["p/m"]}, "b": {"dst": ["p/m"], "strategy": "random"}}
-    found = aliases({"strategy": strategy, "models": one})
-    assert (found["a"].strategy, found["b"].strategy) == (strategy, "random")
+    parsed = aliases({"strategy": strategy, "models": one})
+    assert (parsed["a"].strategy, parsed["b"].strategy) == (strategy, "random")
 
 
 def test_an_unknown_strategy_is_the_first():
-    found = aliases({"strategy": "x", "models": {"a": {"dst": ["p/m"]}, "b": {"dst": ["p/m"], "strategy": "y"}}})
-    assert {alias.strategy for alias in found.values()} == {"first"}
+    parsed = aliases({"strategy": "x", "models": {"a": {"dst": ["p/m"]}, "b": {"dst": ["p/m"], "strategy": "y"}}})
+    assert {alias.strategy for alias in parsed.values()} == {"first"}
 
 
 def test_a_target_that_is_not_there_is_kept():
-    found = aliases({"models": {"a": {"dst": ["q/m", "p/n"]}}})
-    assert found["a"].targets == (("q", "m"), ("p", "n"))
+    parsed = aliases({"models": {"a": {"dst": ["q/m", "p/n"]}}})
+    assert parsed["a"].targets == (("q", "m"), ("p", "n"))
 
 
 def test_without_the_section_there_is_none():

@@ -12,14 +12,14 @@ OWN = "irisgate.dev/cap/irisgate"
 
 
 def test_what_the_policy_gives_is_what_the_file_would_give():
-    found, messages = policy_capabilities(
+    parsed, messages = policy_capabilities(
         {
             CAP: [{"role": "user", "models": "bedrock/**"}, {"read_metrics": True, "add_headers": ["X-A: b"]}],
             OWN: [{"models": ["a/*", "b/*"]}],
         }
     )
     assert messages == ()
-    assert found == (
+    assert parsed == (
         Capability("user", ("bedrock/**",)),
         Capability(permissions=frozenset({"read_metrics"}), add_headers=(("X-A", "b"),)),
         Capability(models=("a/*", "b/*")),
@@ -27,8 +27,8 @@ def test_what_the_policy_gives_is_what_the_file_would_give():
 
 
 def test_a_capability_says_where_in_the_policy_it_is():
-    found, _ = policy_capabilities({CAP: [{}, {"role": "user"}], OWN: [{}]})
-    assert [capability.origin for capability in found] == [
+    parsed, _ = policy_capabilities({CAP: [{}, {"role": "user"}], OWN: [{}]})
+    assert [capability.origin for capability in parsed] == [
         f"tailnet policy, {CAP}[0]",
         f"tailnet policy, {CAP}[1]",
         f"tailnet policy, {OWN}[0]",
@@ -51,14 +51,14 @@ def test_other_capabilities_of_the_policy_are_not_ours():
 )
 def test_a_wrong_policy_item_is_reported_and_the_others_count(item, message):
     """Check that a wrong item gives nothing and is reported, and the other items count."""
-    found, messages = policy_capabilities({CAP: [{"role": "user"}, item, {"models": "**"}]})
-    assert [(capability.role, capability.models) for capability in found] == [("user", ()), (None, ("**",))]
+    parsed, messages = policy_capabilities({CAP: [{"role": "user"}, item, {"models": "**"}]})
+    assert [(capability.role, capability.models) for capability in parsed] == [("user", ()), (None, ("**",))]
     assert messages == (f"tailnet policy, {CAP}[1]: {message}",)
 
 
 def test_a_key_without_effect_is_told_and_the_rest_of_its_item_counts():
-    found, messages = policy_capabilities({CAP: [{"role": "user", "model": "**", "connectors": []}]})
-    assert found == (Capability("user"),)
+    parsed, messages = policy_capabilities({CAP: [{"role": "user", "model": "**", "connectors": []}]})
+    assert parsed == (Capability("user"),)
     assert messages == (
         f'tailnet policy, {CAP}[0]: model: unknown key; it has no effect; did you mean "models"?',
         f"tailnet policy, {CAP}[0]: connectors: not supported yet; it has no effect",
@@ -90,6 +90,6 @@ JSON = st.recursive(
 @settings(max_examples=100)
 @given(JSON | st.fixed_dictionaries({CAP: JSON | st.lists(JSON, max_size=3)}))
 def test_no_shape_makes_it_fail(app):
-    found, messages = policy_capabilities(app)
-    assert isinstance(found, tuple)
+    parsed, messages = policy_capabilities(app)
+    assert isinstance(parsed, tuple)
     assert isinstance(messages, tuple)

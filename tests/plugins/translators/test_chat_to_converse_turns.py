@@ -51,50 +51,50 @@ def test_leading_system_and_developer_messages_become_the_system_member():
 
 
 def test_a_later_system_message_stays_in_its_place_as_a_reminder():
-    found = messages(user("Hi"), {"role": "system", "content": "Be brief."}, user("Go"))
-    assert found[0]["content"][1] == {"text": "<system-reminder>\nBe brief.\n</system-reminder>"}
+    outgoing = messages(user("Hi"), {"role": "system", "content": "Be brief."}, user("Go"))
+    assert outgoing[0]["content"][1] == {"text": "<system-reminder>\nBe brief.\n</system-reminder>"}
 
 
 def test_a_later_system_message_is_native_where_the_model_takes_it():
-    found = messages(user("Hi"), {"role": "system", "content": "Be brief."}, caps=NEW_CLAUDE)
-    assert found[1] == {"role": "system", "content": [{"text": "Be brief."}]}
+    outgoing = messages(user("Hi"), {"role": "system", "content": "Be brief."}, caps=NEW_CLAUDE)
+    assert outgoing[1] == {"role": "system", "content": [{"text": "Be brief."}]}
 
 
 def test_a_system_message_never_comes_between_a_call_and_its_result():
-    found = messages(user("Hi"), called(("a", "look", "{}")), {"role": "system", "content": "S"}, result("a"))
-    assert [next(iter(block)) for block in found[2]["content"]] == ["toolResult", "text"]
+    outgoing = messages(user("Hi"), called(("a", "look", "{}")), {"role": "system", "content": "S"}, result("a"))
+    assert [next(iter(block)) for block in outgoing[2]["content"]] == ["toolResult", "text"]
 
 
 def test_defect_01_parallel_results_share_one_user_turn():
-    found = messages(
+    outgoing = messages(
         user("Hi"), called(("a", "look", "{}"), ("b", "look", "{}")), result("a", "1"), result("b", "2"), tools=[tool()]
     )
-    assert [block["toolResult"]["content"] for block in found[2]["content"]] == [[{"text": "1"}], [{"text": "2"}]]
+    assert [block["toolResult"]["content"] for block in outgoing[2]["content"]] == [[{"text": "1"}], [{"text": "2"}]]
 
 
 def test_defect_02_a_tool_message_becomes_a_tool_result():
-    found = messages(user("Hi"), called(("a", "look", "{}")), result("a"))
-    assert found[2] == {
+    outgoing = messages(user("Hi"), called(("a", "look", "{}")), result("a"))
+    assert outgoing[2] == {
         "role": "user",
         "content": [{"toolResult": {"toolUseId": "a", "content": [{"text": "done"}], "status": "success"}}],
     }
 
 
 def test_defect_03_user_text_behind_a_result_joins_its_turn():
-    found = messages(user("Hi"), called(("a", "look", "{}")), result("a"), user("And?"))
-    assert found[2]["content"][1] == {"text": "And?"}
+    outgoing = messages(user("Hi"), called(("a", "look", "{}")), result("a"), user("And?"))
+    assert outgoing[2]["content"][1] == {"text": "And?"}
 
 
 @pytest.mark.parametrize("caps", [LLAMA, MISTRAL, WRITER])
 def test_defect_04_and_05_text_is_apart_from_results_if_demanded(caps):
     """Check that text stands apart from results where the family demands it."""
-    found = messages(user("Hi"), called(("a", "look", "{}")), result("a"), user("And?"), caps=caps)
-    assert found[3:] == [{"role": "assistant", "content": [{"text": "."}]}, user([{"text": "And?"}])]
+    outgoing = messages(user("Hi"), called(("a", "look", "{}")), result("a"), user("And?"), caps=caps)
+    assert outgoing[3:] == [{"role": "assistant", "content": [{"text": "."}]}, user([{"text": "And?"}])]
 
 
 def test_defect_04_a_document_stands_apart_from_results_on_every_model():
-    found = messages(user("Hi"), called(("a", "look", "{}")), result("a"), user(["Read", file(PDF)]))
-    assert [message["role"] for message in found] == ["user", "assistant", "user", "assistant", "user"]
+    outgoing = messages(user("Hi"), called(("a", "look", "{}")), result("a"), user(["Read", file(PDF)]))
+    assert [message["role"] for message in outgoing] == ["user", "assistant", "user", "assistant", "user"]
 
 
 def test_defect_06_past_calls_give_a_tool_config_without_tools():
@@ -114,25 +114,25 @@ def test_defects_08_09_10_refused_names_are_aliased_everywhere(name):
 
 
 def test_defect_11_ids_that_bedrock_refuses_are_replaced_on_both_sides():
-    found = messages(
+    outgoing = messages(
         user("Hi"), called(("x" * 80, "look", "{}"), ("fc|1", "look", "{}")), result("x" * 80), result("fc|1")
     )
-    ids = [block["toolUse"]["toolUseId"] for block in found[1]["content"]]
-    assert ids == [block["toolResult"]["toolUseId"] for block in found[2]["content"]]
+    ids = [block["toolUse"]["toolUseId"] for block in outgoing[1]["content"]]
+    assert ids == [block["toolResult"]["toolUseId"] for block in outgoing[2]["content"]]
 
 
 def test_ids_that_begin_alike_stay_apart_on_models_with_short_ids():
     calls = called(("tooluse_AAAAAAAA1", "look", "{}"), ("tooluse_AAAAAAAA2", "look", "{}"))
-    found = messages(user("Hi"), calls, result("tooluse_AAAAAAAA1"), result("tooluse_AAAAAAAA2"), caps=MISTRAL)
-    ids = [block["toolUse"]["toolUseId"] for block in found[1]["content"]]
+    outgoing = messages(user("Hi"), calls, result("tooluse_AAAAAAAA1"), result("tooluse_AAAAAAAA2"), caps=MISTRAL)
+    ids = [block["toolUse"]["toolUseId"] for block in outgoing[1]["content"]]
     assert len(set(ids)) == 2
     assert all(len(made) == 9 and made.isalnum() for made in ids)
 
 
 def test_ids_that_begin_anew_in_each_turn_are_made_unique():
     turn = (called(("call_0", "look", "{}")), result("call_0"))
-    found = messages(user("Hi"), *turn, *turn)
-    assert found[1]["content"][0]["toolUse"]["toolUseId"] != found[3]["content"][0]["toolUse"]["toolUseId"]
+    outgoing = messages(user("Hi"), *turn, *turn)
+    assert outgoing[1]["content"][0]["toolUse"]["toolUseId"] != outgoing[3]["content"][0]["toolUse"]["toolUseId"]
 
 
 @pytest.mark.parametrize(
@@ -143,24 +143,24 @@ def test_ids_that_begin_anew_in_each_turn_are_made_unique():
     ],
 )  # fmt: skip
 def test_defects_18_and_19_replayed_arguments_are_always_an_object(arguments, expected):
-    found = messages(user("Hi"), called(("a", "look", arguments)), result("a"))
-    assert found[1]["content"][0]["toolUse"]["input"] == expected
+    outgoing = messages(user("Hi"), called(("a", "look", arguments)), result("a"))
+    assert outgoing[1]["content"][0]["toolUse"]["input"] == expected
 
 
 def test_defect_20_empty_member_names_are_taken_out_of_arguments():
-    found = messages(user("Hi"), called(("a", "look", '{"": 1, "b": [{"": 2}]}')), result("a"))
-    assert found[1]["content"][0]["toolUse"]["input"] == {"b": [{}]}
+    outgoing = messages(user("Hi"), called(("a", "look", '{"": 1, "b": [{"": 2}]}')), result("a"))
+    assert outgoing[1]["content"][0]["toolUse"]["input"] == {"b": [{}]}
 
 
 @pytest.mark.parametrize("content", ["", " \n", [], None, [{"type": "text", "text": ""}]])
 def test_defects_21_22_23_an_empty_result_says_so_in_visible_text(content):
-    found = messages(user("Hi"), called(("a", "look", "{}")), result("a", content))
-    assert found[2]["content"][0]["toolResult"]["content"] == [{"text": "(no output)"}]
+    outgoing = messages(user("Hi"), called(("a", "look", "{}")), result("a", content))
+    assert outgoing[2]["content"][0]["toolResult"]["content"] == [{"text": "(no output)"}]
 
 
 def test_a_call_without_a_result_gets_an_error():
-    found = messages(user("Hi"), called(("a", "look", "{}"), ("b", "look", "{}")), result("b"), user("Go on"))
-    assert [block["toolResult"]["status"] for block in found[2]["content"][:2]] == ["success", "error"]
+    outgoing = messages(user("Hi"), called(("a", "look", "{}"), ("b", "look", "{}")), result("b"), user("Go on"))
+    assert [block["toolResult"]["status"] for block in outgoing[2]["content"][:2]] == ["success", "error"]
 
 
 def test_a_result_without_a_call_is_refused():
@@ -170,23 +170,23 @@ def test_a_result_without_a_call_is_refused():
 
 def test_results_are_json_where_the_model_wants_them_so():
     calls = called(("a", "look", "{}"), ("b", "look", "{}"))
-    found = messages(user("Hi"), calls, result("a", '{"n": 1}'), result("b", "text"), caps=MISTRAL)
-    assert [block["toolResult"]["content"] for block in found[2]["content"]] == [
+    outgoing = messages(user("Hi"), calls, result("a", '{"n": 1}'), result("b", "text"), caps=MISTRAL)
+    assert [block["toolResult"]["content"] for block in outgoing[2]["content"]] == [
         [{"json": {"n": 1}}],
         [{"json": {"output": "text"}}],
     ]
 
 
 def test_results_have_no_status_where_the_model_refuses_it():
-    found = messages(user("Hi"), called(("a", "look", "{}")), result("a"), caps=WRITER)
-    assert "status" not in found[2]["content"][0]["toolResult"]
+    outgoing = messages(user("Hi"), called(("a", "look", "{}")), result("a"), caps=WRITER)
+    assert "status" not in outgoing[2]["content"][0]["toolResult"]
 
 
 @pytest.mark.parametrize("caps", [CLAUDE, GPT_OSS, MISTRAL])
 def test_an_image_in_a_result_stays_inside_or_goes_beside_it_by_model(caps):
-    found = messages(user("Hi"), called(("a", "look", "{}")), result("a", ["Here:", IMAGE]), caps=caps)
-    inside = any("image" in block for block in found[2]["content"][0]["toolResult"]["content"])
-    beside = any("image" in block for message in found[2:] for block in message["content"])
+    outgoing = messages(user("Hi"), called(("a", "look", "{}")), result("a", ["Here:", IMAGE]), caps=caps)
+    inside = any("image" in block for block in outgoing[2]["content"][0]["toolResult"]["content"])
+    beside = any("image" in block for message in outgoing[2:] for block in message["content"])
     assert (inside, beside) == (caps.tool_result_images, not caps.tool_result_images)
 
 
@@ -197,14 +197,14 @@ def test_defect_24_a_blank_text_block_is_dropped():
 
 
 def test_defect_25_a_document_alone_gets_text_and_an_empty_message_goes():
-    found = messages(user([file(PDF)]), {"role": "assistant", "content": []}, user([]))
-    assert [next(iter(block)) for block in found[0]["content"]] == ["text", "document"]
-    assert len(found) == 1
+    outgoing = messages(user([file(PDF)]), {"role": "assistant", "content": []}, user([]))
+    assert [next(iter(block)) for block in outgoing[0]["content"]] == ["text", "document"]
+    assert len(outgoing) == 1
 
 
 def test_defect_26_untitled_documents_get_different_names():
-    found = messages(user(["Read", file(PDF), file(PDF)]))
-    assert [b["document"]["name"] for b in found[0]["content"][1:]] == ["Document", "Document (2)"]
+    outgoing = messages(user(["Read", file(PDF), file(PDF)]))
+    assert [b["document"]["name"] for b in outgoing[0]["content"][1:]] == ["Document", "Document (2)"]
 
 
 @pytest.mark.parametrize(
@@ -222,8 +222,8 @@ def test_defect_27_document_names_have_bedrocks_alphabet(filename, name):
 
 
 def test_defect_28_a_document_in_a_result_has_a_name():
-    found = messages(user("Hi"), called(("a", "look", "{}")), result("a", [file(PDF, "r.pdf")]))
-    assert found[2]["content"][0]["toolResult"]["content"][0]["document"]["name"] == "r"
+    outgoing = messages(user("Hi"), called(("a", "look", "{}")), result("a", [file(PDF, "r.pdf")]))
+    assert outgoing[2]["content"][0]["toolResult"]["content"][0]["document"]["name"] == "r"
 
 
 @pytest.mark.parametrize(
@@ -287,8 +287,8 @@ def test_sound_becomes_an_audio_block():
 
 def test_a_legacy_function_call_and_its_result_are_a_pair():
     call = {"role": "assistant", "content": None, "function_call": {"name": "look", "arguments": "{}"}}
-    found = messages(user("Hi"), call, {"role": "function", "name": "look", "content": "1"})
-    assert found[2]["content"][0]["toolResult"]["toolUseId"] == found[1]["content"][0]["toolUse"]["toolUseId"]
+    outgoing = messages(user("Hi"), call, {"role": "function", "name": "look", "content": "1"})
+    assert outgoing[2]["content"][0]["toolResult"]["toolUseId"] == outgoing[1]["content"][0]["toolUse"]["toolUseId"]
 
 
 def test_a_leading_assistant_turn_gets_a_user_turn_if_demanded():
@@ -330,10 +330,10 @@ def test_defect_45_the_lifetime_of_a_cache_point_is_carried():
 
 def test_defect_46_a_cache_point_moves_before_a_text_document():
     data = base64.b64encode(b"hello").decode()
-    found = messages({**user(["Read", file(data, "a.txt", "text/plain")]), "cache_control": CACHE})
-    assert [next(iter(block)) for block in found[0]["content"]] == ["text", "cachePoint", "document"]
-    found = messages({**user(["Read", file(PDF)]), "cache_control": CACHE})
-    assert [next(iter(block)) for block in found[0]["content"]] == ["text", "document", "cachePoint"]
+    outgoing = messages({**user(["Read", file(data, "a.txt", "text/plain")]), "cache_control": CACHE})
+    assert [next(iter(block)) for block in outgoing[0]["content"]] == ["text", "cachePoint", "document"]
+    outgoing = messages({**user(["Read", file(PDF)]), "cache_control": CACHE})
+    assert [next(iter(block)) for block in outgoing[0]["content"]] == ["text", "document", "cachePoint"]
 
 
 def test_too_many_cache_points_drop_the_earliest_messages():
@@ -381,7 +381,7 @@ MARK = st.sampled_from([{}, {}, {"cache_control": CACHE}, {"cache_control": {**C
 @st.composite
 def conversations(draw):
     """Draw histories as clients really send them: any order of roles, calls with some, all or no results, ids that repeat."""
-    found = []
+    outgoing = []
     for _ in range(draw(st.integers(1, 7))):
         role = draw(st.sampled_from(["system", "user", "assistant", "calls", "calls"]))
         mark = draw(MARK)
@@ -389,15 +389,15 @@ def conversations(draw):
             ids = draw(
                 st.lists(st.sampled_from(["call_0", "call_1", "id|2", "x" * 70]), min_size=1, max_size=3, unique=True)
             )
-            found.append({**called(*((made, "look", "{}") for made in ids)), "content": draw(TEXT), **mark})
+            outgoing.append({**called(*((made, "look", "{}") for made in ids)), "content": draw(TEXT), **mark})
             for made in ids:
                 if draw(st.booleans()):
-                    found.append({**result(made, draw(CONTENT)), **draw(MARK)})
+                    outgoing.append({**result(made, draw(CONTENT)), **draw(MARK)})
                 if draw(st.integers(0, 4)) == 0:
-                    found.append(user(draw(CONTENT)))
+                    outgoing.append(user(draw(CONTENT)))
         else:
-            found.append({"role": role, "content": draw(CONTENT if role == "user" else TEXT), **mark})
-    return found
+            outgoing.append({"role": role, "content": draw(CONTENT if role == "user" else TEXT), **mark})
+    return outgoing
 
 
 @settings(max_examples=300, deadline=None)

@@ -52,30 +52,30 @@ def test_instructions_alone_get_a_user_turn():
 
 
 def test_defect_01_parallel_results_go_into_one_user_turn():
-    found = turns(user(), calls("a", "b"), result("a"), result("b"))
-    assert shape(found)[-1] == ("user", ["tool_result", "tool_result"])
+    outgoing = turns(user(), calls("a", "b"), result("a"), result("b"))
+    assert shape(outgoing)[-1] == ("user", ["tool_result", "tool_result"])
 
 
 def test_defect_02_a_tool_message_becomes_a_tool_result():
-    found = turns(user(), calls("a"), result("a", "21 degrees"))
-    assert found[-1]["content"] == [
+    outgoing = turns(user(), calls("a"), result("a", "21 degrees"))
+    assert outgoing[-1]["content"] == [
         {"type": "tool_result", "tool_use_id": "a", "content": [{"type": "text", "text": "21 degrees"}]}
     ]
 
 
 def test_defect_03_user_text_after_a_result_joins_its_turn_behind_it():
-    found = turns(user(), calls("a"), result("a"), user("And now?"))
-    assert shape(found)[-1] == ("user", ["tool_result", "text"])
+    outgoing = turns(user(), calls("a"), result("a"), user("And now?"))
+    assert shape(outgoing)[-1] == ("user", ["tool_result", "text"])
 
 
 def test_a_result_that_comes_after_user_text_still_goes_first():
-    found = turns(user(), calls("a"), user("Wait"), result("a"))
-    assert shape(found)[-1] == ("user", ["tool_result", "text"])
+    outgoing = turns(user(), calls("a"), user("Wait"), result("a"))
+    assert shape(outgoing)[-1] == ("user", ["tool_result", "text"])
 
 
 def test_a_missing_result_is_given_as_an_error():
-    found = turns(user(), calls("a", "b"), result("b"))
-    assert [(block["tool_use_id"], block.get("is_error")) for block in found[-1]["content"]] == [
+    outgoing = turns(user(), calls("a", "b"), result("b"))
+    assert [(block["tool_use_id"], block.get("is_error")) for block in outgoing[-1]["content"]] == [
         ("b", None),
         ("a", True),
     ]
@@ -96,50 +96,50 @@ def test_a_result_without_a_call_is_refused_with_its_field():
 
 
 def test_two_results_of_one_call_become_one():
-    found = turns(user(), calls("a"), result("a", "one"), result("a", "two"))
-    assert [block["text"] for block in found[-1]["content"][0]["content"]] == ["one", "two"]
+    outgoing = turns(user(), calls("a"), result("a", "one"), result("a", "two"))
+    assert [block["text"] for block in outgoing[-1]["content"][0]["content"]] == ["one", "two"]
 
 
 def test_ids_that_come_again_in_every_turn_are_made_unique():
-    found = turns(user(), calls("call_0"), result("call_0"), calls("call_0"), result("call_0"))
-    first, second = (message["content"][0]["id"] for message in found if message["role"] == "assistant")
+    outgoing = turns(user(), calls("call_0"), result("call_0"), calls("call_0"), result("call_0"))
+    first, second = (message["content"][0]["id"] for message in outgoing if message["role"] == "assistant")
     assert first == "call_0" != second
-    assert found[-1]["content"][0]["tool_use_id"] == second
+    assert outgoing[-1]["content"][0]["tool_use_id"] == second
 
 
 def test_defect_11_a_foreign_id_is_remapped_on_both_sides_and_always_alike():
     foreign = "functions.weather:0|" + "x" * 80
-    found = turns(user(), calls(foreign), result(foreign))
+    outgoing = turns(user(), calls(foreign), result(foreign))
     again = turns(user(), calls(foreign), result(foreign))
-    assert found == again
-    assert len(found[1]["content"][0]["id"]) <= 64
+    assert outgoing == again
+    assert len(outgoing[1]["content"][0]["id"]) <= 64
 
 
 def test_defect_10_a_made_up_tool_name_is_replayed_as_one_that_is_taken():
-    found = turns(user(), {"role": "assistant", "tool_calls": [call("a", "run it now!")]}, result("a"))
-    assert found[1]["content"][0]["name"].startswith("run_it_now_")
+    outgoing = turns(user(), {"role": "assistant", "tool_calls": [call("a", "run it now!")]}, result("a"))
+    assert outgoing[1]["content"][0]["name"].startswith("run_it_now_")
 
 
 def test_defect_19_arguments_that_are_no_object_become_one():
     for arguments, expected in (("", {}), ('""', {}), ("oops", {"rawInvalidInput": "oops"}), ("null", {})):
-        found = turns(user(), {"role": "assistant", "tool_calls": [call("a", "f", arguments)]}, result("a"))
-        assert found[1]["content"][0]["input"] == expected
+        outgoing = turns(user(), {"role": "assistant", "tool_calls": [call("a", "f", arguments)]}, result("a"))
+        assert outgoing[1]["content"][0]["input"] == expected
 
 
 def test_defect_20_an_empty_member_name_in_arguments_is_left_out():
-    found = turns(user(), {"role": "assistant", "tool_calls": [call("a", "f", '{"": 1, "b": 2}')]}, result("a"))
-    assert found[1]["content"][0]["input"] == {"b": 2}
+    outgoing = turns(user(), {"role": "assistant", "tool_calls": [call("a", "f", '{"": 1, "b": 2}')]}, result("a"))
+    assert outgoing[1]["content"][0]["input"] == {"b": 2}
 
 
 @pytest.mark.parametrize("content", ["", " ", None, [], [{"type": "text", "text": ""}]])
 def test_defect_21_and_23_a_blank_tool_output_says_so(content):
-    found = turns(user(), calls("a"), result("a", content))
-    assert found[-1]["content"][0]["content"] == [{"type": "text", "text": "(no output)"}]
+    outgoing = turns(user(), calls("a"), result("a", content))
+    assert outgoing[-1]["content"][0]["content"] == [{"type": "text", "text": "(no output)"}]
 
 
 def test_a_blank_text_block_is_dropped():
-    found = turns(user([{"type": "text", "text": " "}, {"type": "text", "text": "Hi"}]))
-    assert found == [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]
+    outgoing = turns(user([{"type": "text", "text": " "}, {"type": "text", "text": "Hi"}]))
+    assert outgoing == [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]
 
 
 def test_defect_25_an_empty_message_goes_and_neighbours_join():
@@ -148,8 +148,8 @@ def test_defect_25_an_empty_message_goes_and_neighbours_join():
 
 
 def test_messages_of_one_role_are_merged():
-    found = turns(user("A"), {"role": "assistant", "content": "1"}, {"role": "assistant", "content": "2"}, user("B"))
-    assert shape(found) == [("user", ["text"]), ("assistant", ["text", "text"]), ("user", ["text"])]
+    outgoing = turns(user("A"), {"role": "assistant", "content": "1"}, {"role": "assistant", "content": "2"}, user("B"))
+    assert shape(outgoing) == [("user", ["text"]), ("assistant", ["text", "text"]), ("user", ["text"])]
 
 
 def test_the_first_turn_is_the_users():
@@ -160,66 +160,68 @@ def test_a_leading_assistant_turn_always_follows_a_user_turn():
     """Check that a leading assistant turn gets a user turn before it, even for a model whose Converse form takes it."""
     body = {"messages": [{"role": "assistant", "content": "Hello"}, user()]}
     able = target(replace(CLAUDE, leading_assistant=True))
-    found = openai_chat__anthropic_messages.open(ask(body), able, [].append).request.top.decode("messages")
-    assert [message["role"] for message in found] == ["user", "assistant", "user"]
+    outgoing = openai_chat__anthropic_messages.open(ask(body), able, [].append).request.top.decode("messages")
+    assert [message["role"] for message in outgoing] == ["user", "assistant", "user"]
 
 
 def test_the_continued_assistant_turn_has_no_trailing_space():
     """Check that the last assistant turn is continued without white space at its end."""
-    found = turns(user(), {"role": "assistant", "content": "The answer is  "})
-    assert found[-1] == {"role": "assistant", "content": [{"type": "text", "text": "The answer is"}]}
+    outgoing = turns(user(), {"role": "assistant", "content": "The answer is  "})
+    assert outgoing[-1] == {"role": "assistant", "content": [{"type": "text", "text": "The answer is"}]}
 
 
 def test_defect_63_a_model_without_prefill_gets_a_user_turn_at_the_end():
-    found = turns(user(), {"role": "assistant", "content": "The"}, caps=replace(CLAUDE, prefill=False))
-    assert shape(found)[-1] == ("user", ["text"])
+    outgoing = turns(user(), {"role": "assistant", "content": "The"}, caps=replace(CLAUDE, prefill=False))
+    assert shape(outgoing)[-1] == ("user", ["text"])
 
 
 def test_a_system_message_amid_the_turns_stays_in_place_as_a_reminder():
-    found = turns(
+    outgoing = turns(
         user("A"), {"role": "assistant", "content": "1"}, {"role": "system", "content": "Be brief"}, user("B")
     )
-    assert found[-1]["content"][0]["text"] == "<system-reminder>\nBe brief\n</system-reminder>"
-    assert shape(found)[-1] == ("user", ["text", "text"])
+    assert outgoing[-1]["content"][0]["text"] == "<system-reminder>\nBe brief\n</system-reminder>"
+    assert shape(outgoing)[-1] == ("user", ["text", "text"])
 
 
 def test_a_system_message_never_stands_between_a_call_and_its_result():
-    found = turns(user(), calls("a"), {"role": "system", "content": "Be brief"}, result("a"))
-    assert shape(found)[-1] == ("user", ["tool_result", "text"])
+    outgoing = turns(user(), calls("a"), {"role": "system", "content": "Be brief"}, result("a"))
+    assert shape(outgoing)[-1] == ("user", ["tool_result", "text"])
 
 
 def test_a_system_message_after_a_user_turn_is_native_if_able():
     """Check that a system message at the end of the user's side is native where the model takes it."""
     caps = replace(CLAUDE, mid_system=True)
-    found = turns(user(), calls("a"), result("a"), {"role": "system", "content": "Be brief"}, caps=caps)
-    assert shape(found)[-2:] == [("user", ["tool_result"]), ("system", ["text"])]
+    outgoing = turns(user(), calls("a"), result("a"), {"role": "system", "content": "Be brief"}, caps=caps)
+    assert shape(outgoing)[-2:] == [("user", ["tool_result"]), ("system", ["text"])]
 
 
 def test_a_system_message_before_user_text_is_a_reminder_even_there():
     caps = replace(CLAUDE, mid_system=True)
-    found = turns(user(), {"role": "assistant", "content": "1"}, {"role": "system", "content": "S"}, user(), caps=caps)
-    assert shape(found)[-1] == ("user", ["text", "text"])
+    outgoing = turns(
+        user(), {"role": "assistant", "content": "1"}, {"role": "system", "content": "S"}, user(), caps=caps
+    )
+    assert shape(outgoing)[-1] == ("user", ["text", "text"])
 
 
 def test_legacy_function_calls_are_tool_calls():
-    found = turns(
+    outgoing = turns(
         user(),
         {"role": "assistant", "content": None, "function_call": {"name": "weather", "arguments": '{"at": "Ulm"}'}},
         {"role": "function", "name": "weather", "content": "rain"},
     )
-    assert shape(found)[1:] == [("assistant", ["tool_use"]), ("user", ["tool_result"])]
+    assert shape(outgoing)[1:] == [("assistant", ["tool_use"]), ("user", ["tool_result"])]
 
 
 def test_defect_48_thinking_comes_back_exactly_and_before_the_calls():
     kept = {"type": "thinking", "thinking": "Hm\n ", "signature": "irisgate1:claude:EqQB+/="}
     redacted = {"type": "redacted_thinking", "data": "irisgate1:claude:EmwK"}
     message = {**calls("a", content="Let me look"), "reasoning_content": "Hm\n ", "thinking_blocks": [kept, redacted]}
-    found = turns(user(), message, result("a"))
-    assert found[1]["content"][:2] == [
+    outgoing = turns(user(), message, result("a"))
+    assert outgoing[1]["content"][:2] == [
         {"type": "thinking", "thinking": "Hm\n ", "signature": "EqQB+/="},
         {"type": "redacted_thinking", "data": "EmwK"},
     ]
-    assert shape(found)[1][1][2:] == ["text", "tool_use"]
+    assert shape(outgoing)[1][1][2:] == ["text", "tool_use"]
     assert dropped({"messages": [user(), message, result("a")]}) == []
 
 
@@ -243,8 +245,8 @@ def test_a_turn_that_is_only_thinking_is_left_out_aloud():
 
 
 def test_a_refusal_in_the_history_is_replayed_as_text():
-    found = turns(user(), {"role": "assistant", "content": None, "refusal": "I will not"}, user())
-    assert found[1]["content"] == [{"type": "text", "text": "I will not"}]
+    outgoing = turns(user(), {"role": "assistant", "content": None, "refusal": "I will not"}, user())
+    assert outgoing[1]["content"] == [{"type": "text", "text": "I will not"}]
 
 
 def test_the_name_of_a_speaker_is_dropped_aloud():
@@ -302,11 +304,11 @@ def test_any_conversation_obeys_the_turn_rules(messages, mid_system, prefill, ef
     caps = replace(CLAUDE, mid_system=mid_system, prefill=prefill)
     body = {"messages": messages} | ({"reasoning_effort": effort} if effort else {})
     try:
-        found = sent(body, caps)["messages"]
+        outgoing = sent(body, caps)["messages"]
     except Refused as refused:
         assert refused.problem.param.endswith("tool_call_id")  # noqa: PT017
         return
-    judge_turns(found)
+    judge_turns(outgoing)
     texts = [m["content"].strip() for m in messages if m["role"] == "user" and m["content"].strip()]
-    told = [b["text"] for m in found for b in m["content"] if b["type"] == "text" and m["role"] == "user"]
+    told = [b["text"] for m in outgoing for b in m["content"] if b["type"] == "text" and m["role"] == "user"]
     assert [text for text in told if not text.startswith("<system-reminder>") and text != "Continue."] == texts

@@ -78,8 +78,8 @@ def frame(data):
 def test_bedrocks_exceptions_reach_clients_of_anthropic_in_aws_words(
     name, status, anthropics, anthropics_type, openais, openais_type, streamed
 ):
-    found = rendered("anthropic_messages", said(name))
-    assert (found[0], found[2]) == (
+    rendering = rendered("anthropic_messages", said(name))
+    assert (rendering[0], rendering[2]) == (
         anthropics,
         {"type": "error", "error": {"type": anthropics_type, "message": WORDS}},
     )
@@ -89,8 +89,12 @@ def test_bedrocks_exceptions_reach_clients_of_anthropic_in_aws_words(
 def test_bedrocks_exceptions_reach_clients_of_openai_in_aws_words(
     name, status, anthropics, anthropics_type, openais, openais_type, streamed
 ):
-    found = rendered("openai_chat", said(name))
-    assert (found[0], found[2]["error"]["type"], found[2]["error"]["message"]) == (openais, openais_type, WORDS)
+    rendering = rendered("openai_chat", said(name))
+    assert (rendering[0], rendering[2]["error"]["type"], rendering[2]["error"]["message"]) == (
+        openais,
+        openais_type,
+        WORDS,
+    )
 
 
 @bedrocks
@@ -98,21 +102,21 @@ def test_bedrocks_exceptions_stay_what_they_are_between_its_own_operations(
     name, status, anthropics, anthropics_type, openais, openais_type, streamed
 ):
     for flag in ("bedrock_converse", "bedrock_model_invoke"):
-        found = rendered(flag, said(name))
-        assert (found[0], found[1]["x-amzn-errortype"], found[2]) == (status, name, {"message": WORDS})
+        rendering = rendered(flag, said(name))
+        assert (rendering[0], rendering[1]["x-amzn-errortype"], rendering[2]) == (status, name, {"message": WORDS})
 
 
 @bedrocks
 def test_a_stream_of_converse_has_only_exceptions_that_its_clients_know(
     name, status, anthropics, anthropics_type, openais, openais_type, streamed
 ):
-    found = frame(failed("bedrock_converse", said(name)))
-    assert (found.headers[":exception-type"], json.loads(found.payload)) == (streamed, {"message": WORDS})
+    rendering = frame(failed("bedrock_converse", said(name)))
+    assert (rendering.headers[":exception-type"], json.loads(rendering.payload)) == (streamed, {"message": WORDS})
 
 
 def test_a_stream_of_invoke_model_knows_a_timeout():
-    found = frame(failed("bedrock_model_invoke", said("ModelTimeoutException")))
-    assert found.headers[":exception-type"] == "modelTimeoutException"
+    rendering = frame(failed("bedrock_model_invoke", said("ModelTimeoutException")))
+    assert rendering.headers[":exception-type"] == "modelTimeoutException"
 
 
 @bedrocks
@@ -149,11 +153,15 @@ def test_anthropics_errors_are_exceptions_to_clients_of_bedrock(status, kind, be
     body = json.dumps({"type": "error", "error": {"type": kind, "message": WORDS}}).encode()
     problem = FLAGS["anthropic_messages"].problem(Head(status, {}), body)
     for flag in ("bedrock_converse", "bedrock_model_invoke"):
-        found = rendered(flag, problem)
-        assert (found[0], found[1]["x-amzn-errortype"], found[2]) == (bedrocks_status, exception, {"message": WORDS})
+        rendering = rendered(flag, problem)
+        assert (rendering[0], rendering[1]["x-amzn-errortype"], rendering[2]) == (
+            bedrocks_status,
+            exception,
+            {"message": WORDS},
+        )
     problem = stream_failure("anthropic_messages", sse.encode(body, "error"))
-    found = frame(failed("bedrock_converse", problem))
-    assert (found.headers[":exception-type"], json.loads(found.payload)) == (streamed, {"message": WORDS})
+    rendering = frame(failed("bedrock_converse", problem))
+    assert (rendering.headers[":exception-type"], json.loads(rendering.payload)) == (streamed, {"message": WORDS})
 
 
 OPENAIS = [
@@ -172,8 +180,12 @@ OPENAIS = [
 @pytest.mark.parametrize(("status", "kind", "code", "bedrocks_status", "exception"), OPENAIS)
 def test_openais_errors_are_exceptions_to_clients_of_bedrock(status, kind, code, bedrocks_status, exception):
     body = json.dumps({"error": {"message": WORDS, "type": kind, "param": None, "code": code}}).encode()
-    found = rendered("bedrock_converse", FLAGS["openai_chat"].problem(Head(status, {}), body))
-    assert (found[0], found[1]["x-amzn-errortype"], found[2]) == (bedrocks_status, exception, {"message": WORDS})
+    rendering = rendered("bedrock_converse", FLAGS["openai_chat"].problem(Head(status, {}), body))
+    assert (rendering[0], rendering[1]["x-amzn-errortype"], rendering[2]) == (
+        bedrocks_status,
+        exception,
+        {"message": WORDS},
+    )
 
 
 @pytest.mark.parametrize(
@@ -190,8 +202,8 @@ def test_openais_errors_are_exceptions_to_clients_of_bedrock(status, kind, code,
 )
 def test_an_error_inside_openais_stream_is_told_by_its_code(error, exception):
     problem = stream_failure("openai_chat", sse.encode(json.dumps({"error": {**error, "message": WORDS}}).encode()))
-    found = frame(failed("bedrock_converse", problem))
-    assert (found.headers[":exception-type"], json.loads(found.payload)) == (exception, {"message": WORDS})
+    rendering = frame(failed("bedrock_converse", problem))
+    assert (rendering.headers[":exception-type"], json.loads(rendering.payload)) == (exception, {"message": WORDS})
 
 
 def test_an_error_without_a_message_says_so():

@@ -205,7 +205,7 @@ def test_a_call_without_arguments_gets_an_object():
 
 
 @pytest.mark.parametrize(
-    ("native", "told"),
+    ("native", "expected"),
     [
         ("end_turn", "end_turn"),
         ("max_tokens", "max_tokens"),
@@ -217,9 +217,9 @@ def test_a_call_without_arguments_gets_an_object():
         ("something_new", "end_turn"),
     ],
 )
-def test_each_reason_to_stop_has_its_word(native, told):
+def test_each_reason_to_stop_has_its_word(native, expected):
     events = [ALL[0], delta(0, text="a"), stop(0), ("messageStop", {"stopReason": native}), ALL[-1]]
-    assert fold("anthropic_messages", streamed(opened(), *events))["stop_reason"] == told
+    assert fold("anthropic_messages", streamed(opened(), *events))["stop_reason"] == expected
 
 
 def test_the_stop_sequence_that_was_met_is_told():
@@ -348,10 +348,10 @@ PLACES = {
 
 
 @pytest.mark.parametrize(
-    ("tier", "told"), [("default", "standard"), ("priority", "priority"), ("flex", None), ("", None)]
+    ("tier", "expected"), [("default", "standard"), ("priority", "priority"), ("flex", None), ("", None)]
 )
-def test_the_tier_is_told_in_anthropics_words_or_not_at_all(tier, told):
-    assert usage_dict(Usage(), tier).get("service_tier") == told
+def test_the_tier_is_told_in_anthropics_words_or_not_at_all(tier, expected):
+    assert usage_dict(Usage(), tier).get("service_tier") == expected
 
 
 def test_a_writer_begins_and_ends_what_nobody_began_or_ended():

@@ -7,8 +7,8 @@ from tests.web.admin.conftest import CANARY, TEXT
 
 
 async def test_a_save_is_logged_with_who_and_what_and_no_value(served):
-    before, shown = await served.config()
-    text = shown["config"].replace('"cost_basis": "bedrock-us"', '"cost_basis": "bedrock", "name": "a name"')
+    before, answer = await served.config()
+    text = answer["config"].replace('"cost_basis": "bedrock-us"', '"cost_basis": "bedrock", "name": "a name"')
     response, _ = await served.put(text)
     (line,) = await served.until("config.changed")
     assert line["who"] == "(loopback)"
@@ -28,8 +28,8 @@ async def test_an_edit_of_the_file_is_logged_as_the_files(served):
 
 
 async def test_a_change_of_comments_is_a_change_of_no_path(served):
-    _, shown = await served.config()
-    await served.put(shown["config"].replace("nobody listens", "somebody listens"))
+    _, answer = await served.config()
+    await served.put(answer["config"].replace("nobody listens", "somebody listens"))
     (line,) = await served.until("config.changed")
     assert line["changed"] == []
 
@@ -60,9 +60,9 @@ async def test_the_watcher_does_not_take_over_again_what_was_saved(followed, mon
         return looks[-1]
 
     monkeypatch.setattr(watch, "stamps", looking)
-    _, shown = await followed.config()
+    _, answer = await followed.config()
     for word in ("somebody", "everybody"):
-        response, shown = await followed.put(shown["config"].replace(" listens there", f" {word} listens there"))
+        response, answer = await followed.put(answer["config"].replace(" listens there", f" {word} listens there"))
         assert response.status == 200
     await followed.until("config.changed", 2)
     # what the watcher finds changed it looks at again until it is still; then it would take it over
@@ -78,8 +78,8 @@ async def test_the_watcher_does_not_take_over_again_what_was_saved(followed, mon
 
 
 async def test_a_refused_save_is_logged_with_places_and_no_values(served):
-    _, shown = await served.config()
-    await served.put(shown["config"].replace('"models": "**"', '"models": "nonesuch-provider/**"'))
+    _, answer = await served.config()
+    await served.put(answer["config"].replace('"models": "**"', '"models": "nonesuch-provider/**"'))
     (line,) = await served.until("config.save_refused")
     assert line["paths"] == [f'grants[0].app."{CAP}"[1].models']
     assert line["request_id"].startswith("req_")

@@ -28,9 +28,9 @@ async def test_the_text_is_shown_with_comments_and_layout_and_without_keys(serve
     assert response.status == 200
     assert response.headers["cache-control"] == "no-store"
     assert said["error"] == ""
-    lines, shown = TEXT.splitlines(), said["config"].splitlines()
-    assert len(lines) == len(shown)
-    changed = [at for at, (line, other) in enumerate(zip(lines, shown, strict=True)) if line != other]
+    lines, answer = TEXT.splitlines(), said["config"].splitlines()
+    assert len(lines) == len(answer)
+    changed = [at for at, (line, other) in enumerate(zip(lines, answer, strict=True)) if line != other]
     assert [lines[at].split()[:2] for at in changed] == [
         ['"apikey":', f'"{CANARY}",'],
         ["//", '"apikey":'],
@@ -41,22 +41,22 @@ async def test_the_text_is_shown_with_comments_and_layout_and_without_keys(serve
 
 
 async def test_what_was_shown_can_be_saved_and_leaves_the_file_as_it_was(served):
-    _, shown = await served.config()
-    response, said = await served.put(shown["config"])
-    assert (response.status, said) == (200, shown)
+    _, answer = await served.config()
+    response, said = await served.put(answer["config"])
+    assert (response.status, said) == (200, answer)
     assert served.path.read_text() == TEXT
 
 
 async def test_a_change_is_saved_taken_over_and_answered_with_its_tag(served):
-    before, shown = await served.config()
-    response, said = await served.put(shown["config"].replace('"bedrock":', '"renamed":', 1))
+    before, answer = await served.config()
+    response, said = await served.put(answer["config"].replace('"bedrock":', '"renamed":', 1))
     assert response.status == 200, said
     assert response.headers["etag"] != before.headers["etag"]
     assert served.path.read_text() == TEXT.replace('"bedrock":', '"renamed":', 1)
     provider = served.running.gateway.runtime.config.providers["renamed"]
     assert provider.apikey.value == CANARY
-    again, shown = await served.config()
-    assert (again.headers["etag"], shown) == (response.headers["etag"], said)
+    again, answer = await served.config()
+    assert (again.headers["etag"], answer) == (response.headers["etag"], said)
 
 
 async def test_a_tag_that_is_still_right_needs_no_body(served):
@@ -85,14 +85,14 @@ async def test_a_file_that_somebody_has_edited_is_not_overwritten(served):
     response, said = await served.put(TEXT, tag)
     is_problem(response, said, 412)
     assert served.path.read_text().endswith("// by hand\n")
-    _, shown = await served.config()
-    assert "not taken over yet" in shown["error"]
+    _, answer = await served.config()
+    assert "not taken over yet" in answer["error"]
 
 
 async def test_of_two_savers_at_once_one_wins(served):
-    _, shown = await served.config()
+    _, answer = await served.config()
     tag = (await served.config())[0].headers["etag"]
-    texts = [shown["config"].replace("nobody listens there", f"saver {number}") for number in range(2)]
+    texts = [answer["config"].replace("nobody listens there", f"saver {number}") for number in range(2)]
     answers = await asyncio.gather(*(served.put(text, tag) for text in texts))
     assert sorted(response.status for response, _ in answers) == [200, 412]
     winner = next(number for number, (response, _) in enumerate(answers) if response.status == 200)
@@ -110,8 +110,8 @@ async def test_of_two_savers_at_once_one_wins(served):
 )
 async def test_every_fault_of_a_text_has_its_place_and_saves_nothing(served, old, new, path, place, message):
     """Check that every fault of a text is reported with its place, and nothing is changed."""
-    _, shown = await served.config()
-    text = shown["config"].replace(old, new)
+    _, answer = await served.config()
+    text = answer["config"].replace(old, new)
     response, said = await served.put(text)
     is_problem(response, said, 422)
     found = next(error for error in said["errors"] if error["path"] == path)
@@ -126,8 +126,8 @@ async def test_every_fault_of_a_text_has_its_place_and_saves_nothing(served, old
 
 
 async def test_a_column_is_that_of_the_text_as_it_was_sent(served):
-    _, shown = await served.config()
-    text = shown["config"].replace(", /* from the vault */", ', "nme": 1, /* from the vault */')
+    _, answer = await served.config()
+    text = answer["config"].replace(", /* from the vault */", ', "nme": 1, /* from the vault */')
     _, said = await served.put(text)
     (found,) = said["errors"]
     line = text.splitlines()[found["line"] - 1]
@@ -142,8 +142,8 @@ async def test_an_empty_configuration_is_not_saved(served, text):
 
 
 async def test_nobody_saves_what_takes_the_right_to_save_from_them(served):
-    _, shown = await served.config()
-    text = shown["config"].replace('"src": ["*"]', '"src": ["boss@example.com"]')
+    _, answer = await served.config()
+    text = answer["config"].replace('"src": ["*"]', '"src": ["boss@example.com"]')
     response, said = await served.put(text)
     assert '"(loopback)" would no longer be an admin' in is_problem(response, said, 422)
     assert (await served.validate(text))[1]["valid"] is False
@@ -151,8 +151,8 @@ async def test_nobody_saves_what_takes_the_right_to_save_from_them(served):
 
 
 async def test_a_mark_of_no_known_key_is_refused_at_its_place(served):
-    _, shown = await served.config()
-    text = shown["config"].replace('"cost_basis"', '"name": "redacted:' + "0" * 32 + '", "cost_basis"')
+    _, answer = await served.config()
+    text = answer["config"].replace('"cost_basis"', '"name": "redacted:' + "0" * 32 + '", "cost_basis"')
     response, said = await served.put(text)
     is_problem(response, said, 422)
     (found,) = said["errors"]
@@ -162,33 +162,33 @@ async def test_a_mark_of_no_known_key_is_refused_at_its_place(served):
 
 async def test_a_key_cannot_be_read_by_moving_its_mark(served):
     """Into what others may see, or into what an error quotes."""
-    _, shown = await served.config()
-    mark = next(word for word in shown["config"].split('"') if word.startswith("redacted:"))
-    header = shown["config"].partition("X-Team-Key: ")[2][:41]
+    _, answer = await served.config()
+    mark = next(word for word in answer["config"].split('"') if word.startswith("redacted:"))
+    header = answer["config"].partition("X-Team-Key: ")[2][:41]
     for text in (
-        shown["config"].replace('"cost_basis"', f'"name": "{header}", "cost_basis"'),
-        shown["config"].replace('"cost_basis": "bedrock-us"', f'"cost_basis": "{header}"'),
-        shown["config"].replace('"cost_basis"', f'"{header}"'),
-        shown["config"].replace(f'"{mark}"', f'"file:{header}"'),
-        shown["config"].replace(f'"{mark}"', f'"env:{header}"'),
-        shown["config"].replace("http://127.0.0.1:9", f"http://127.0.0.1:9/{header}"),
+        answer["config"].replace('"cost_basis"', f'"name": "{header}", "cost_basis"'),
+        answer["config"].replace('"cost_basis": "bedrock-us"', f'"cost_basis": "{header}"'),
+        answer["config"].replace('"cost_basis"', f'"{header}"'),
+        answer["config"].replace(f'"{mark}"', f'"file:{header}"'),
+        answer["config"].replace(f'"{mark}"', f'"env:{header}"'),
+        answer["config"].replace("http://127.0.0.1:9", f"http://127.0.0.1:9/{header}"),
     ):
         response, said = await served.put(text)
         is_problem(response, said, 422)
         assert "may only stand in place of a key" in said["errors"][0]["message"]
     # this one stands in a comment and so may stand anywhere, but no answer and no line of the log says it
     for text in (
-        shown["config"].replace('"cost_basis"', f'"{mark}": 1, "cost_basis"'),
-        shown["config"].replace('"models": [', f'"authorization": "{mark}", "models": ['),
+        answer["config"].replace('"cost_basis"', f'"{mark}": 1, "cost_basis"'),
+        answer["config"].replace('"models": [', f'"authorization": "{mark}", "models": ['),
     ):
         assert (await served.put(text))[0].status == 422
 
 
 async def test_keys_may_be_moved_to_another_provider(served):
-    _, shown = await served.config()
-    document = shown["config"].partition('"bedrock": {')
+    _, answer = await served.config()
+    document = answer["config"].partition('"bedrock": {')
     second = document[2].partition("\n    },")[0].replace(HAIKU, "us.amazon.nova-lite-v1:0")
-    text = shown["config"].replace('"bedrock": {', '"second": {' + second + '\n    },\n    "bedrock": {')
+    text = answer["config"].replace('"bedrock": {', '"second": {' + second + '\n    },\n    "bedrock": {')
     response, said = await served.put(text)
     assert response.status == 200, said
     providers = served.running.gateway.runtime.config.providers.values()
@@ -256,16 +256,16 @@ async def test_a_configuration_without_a_file_is_not_shown_or_changed(tmp_path):
 
 
 async def test_a_broken_file_is_told_of_beside_the_last_good_text(served):
-    before, shown = await served.config()
+    before, answer = await served.config()
     served.path.write_text(TEXT.replace("{", "{{", 1))
     await served.reloader.reload()
     response, said = await served.config(**{"If-None-Match": before.headers["etag"]})
     assert response.status == 200
-    assert said["config"] == shown["config"]
+    assert said["config"] == answer["config"]
     assert "expected a key" in said["error"]
     # it is repaired by saving over it, with the marks of the last good one
     response, said = await served.put(said["config"])
-    assert (response.status, said) == (200, shown)
+    assert (response.status, said) == (200, answer)
     assert served.path.read_text() == TEXT
 
 
@@ -301,8 +301,8 @@ async def test_a_disk_that_fails_leaves_the_old_file_and_nothing_beside_it(serve
 
     beside = sorted(served.path.parent.iterdir())
     monkeypatch.setattr(atomic_file.os, "replace", failing)
-    _, shown = await served.config()
-    response, said = await served.put(shown["config"].replace("nobody", "somebody"))
+    _, answer = await served.config()
+    response, said = await served.put(answer["config"].replace("nobody", "somebody"))
     is_problem(response, said, status)
     assert served.path.read_text() == TEXT
     assert sorted(served.path.parent.iterdir()) == beside
@@ -320,13 +320,13 @@ async def test_what_only_fails_once_it_is_written_is_taken_back(served, monkeypa
         key.unlink(missing_ok=True)
 
     monkeypatch.setattr(atomic_file, "_sync", late)
-    _, shown = await served.config()
-    mark = next(word for word in shown["config"].split('"') if word.startswith("redacted:"))
-    response, said = await served.put(shown["config"].replace(f'"{mark}"', '"file:key"'))
+    _, answer = await served.config()
+    mark = next(word for word in answer["config"].split('"') if word.startswith("redacted:"))
+    response, said = await served.put(answer["config"].replace(f'"{mark}"', '"file:key"'))
     is_problem(response, said, 422)
     assert said["errors"][0]["path"] == "providers.bedrock.apikey"
     assert served.path.read_text() == TEXT
-    assert (await served.config())[1] == shown
+    assert (await served.config())[1] == answer
     assert served.running.gateway.runtime.config.providers["bedrock"].apikey.value == CANARY
 
 
@@ -338,8 +338,8 @@ async def test_what_somebody_else_has_written_meanwhile_is_not_taken_back(served
         served.path.write_text("{ // by hand, and broken")
 
     monkeypatch.setattr(atomic_file, "_sync", late)
-    _, shown = await served.config()
-    is_problem(*await served.put(shown["config"]), 422)
+    _, answer = await served.config()
+    is_problem(*await served.put(answer["config"]), 422)
     assert served.path.read_text() == "{ // by hand, and broken"
     assert served.running.gateway.runtime.config.providers["bedrock"].apikey.value == CANARY
 
@@ -349,8 +349,8 @@ async def test_what_cannot_be_made_ready_is_taken_back(served, monkeypatch):
         raise RuntimeError("a table is damaged")
 
     monkeypatch.setattr(reload, "runtime", failing)
-    _, shown = await served.config()
-    response, said = await served.put(shown["config"].replace("nobody", "somebody"))
+    _, answer = await served.config()
+    response, said = await served.put(answer["config"].replace("nobody", "somebody"))
     assert "RuntimeError" in is_problem(response, said, 500)
     assert served.path.read_text() == TEXT
     await served.until("config.reload_failed")
@@ -361,9 +361,9 @@ async def test_a_save_that_names_a_secrets_file_shows_only_the_name(served):
     key = served.path.with_name("key")
     key.write_text("sk-of-the-file")
     key.chmod(0o600)
-    _, shown = await served.config()
-    mark = next(word for word in shown["config"].split('"') if word.startswith("redacted:"))
-    text = shown["config"].replace(f'"{mark}"', '"file:key"').replace("nobody", "sk-of-the-file is read by nobody")
+    _, answer = await served.config()
+    mark = next(word for word in answer["config"].split('"') if word.startswith("redacted:"))
+    text = answer["config"].replace(f'"{mark}"', '"file:key"').replace("nobody", "sk-of-the-file is read by nobody")
     response, said = await served.put(text)
     assert response.status == 200
     assert '"file:key"' in said["config"]
@@ -372,15 +372,15 @@ async def test_a_save_that_names_a_secrets_file_shows_only_the_name(served):
 
 
 async def test_tags_and_marks_stay_valid_over_a_restart(config_file, tmp_path):
-    shown = []
+    answer = []
     for _ in range(2):
         async with (
             served_process(tmp_path, "serve", "--config", config_file, "--state", tmp_path / "state") as running,
             running.session.get(running.url + "/aperture/config") as reply,
         ):
-            shown.append((reply.headers["etag"], (await reply.json())["config"]))
+            answer.append((reply.headers["etag"], (await reply.json())["config"]))
             await running.end()
-    assert shown[0] == shown[1]
+    assert answer[0] == answer[1]
 
 
 async def test_the_description_needs_no_role_and_names_every_operation(config_file):

@@ -27,8 +27,8 @@ def mark_of(text):
 
 
 async def test_a_key_that_is_rotated_is_not_shown_by_the_comment_that_names_it(keyed):
-    _, shown = await keyed.config()
-    response, said = await keyed.put(shown["config"].replace(mark_of(shown["config"]), "another-key-2", 1))
+    _, answer = await keyed.config()
+    response, said = await keyed.put(answer["config"].replace(mark_of(answer["config"]), "another-key-2", 1))
     assert response.status == 200, said
     assert keyed.running.gateway.runtime.config.providers["bedrock"].apikey.value == "another-key-2"
     assert KEY not in keyed.path.read_text()
@@ -36,19 +36,19 @@ async def test_a_key_that_is_rotated_is_not_shown_by_the_comment_that_names_it(k
 
 
 async def test_a_mark_in_a_new_comment_does_not_bring_the_key_back(keyed):
-    _, shown = await keyed.config()
-    mark = mark_of(shown["config"])
-    text = shown["config"].replace(f'"apikey": "{mark}"', '"apikey": "another-key-2"').replace("nobody", f"{mark} ")
+    _, answer = await keyed.config()
+    mark = mark_of(answer["config"])
+    text = answer["config"].replace(f'"apikey": "{mark}"', '"apikey": "another-key-2"').replace("nobody", f"{mark} ")
     response, said = await keyed.put(text)
     assert response.status == 200, said
     assert KEY not in keyed.path.read_text()
 
 
 async def test_a_key_is_not_shown_to_others_as_the_password_of_a_url(keyed):
-    _, shown = await keyed.config()
+    _, answer = await keyed.config()
     for member in ('"description": "https://x:%s@h"', '"name": "https://%s@h"', '"models": ["https://x:%s@h"]'):
-        text = shown["config"].replace(
-            '"cost_basis"', f'{member.replace("%s", mark_of(shown["config"]))}, "cost_basis"'
+        text = answer["config"].replace(
+            '"cost_basis"', f'{member.replace("%s", mark_of(answer["config"]))}, "cost_basis"'
         )
         response, said = await keyed.put(text)
         assert (response.status, said["errors"][0]["path"]) == (422, "")
@@ -143,15 +143,15 @@ async def test_a_small_limit_of_bodies_can_be_made_larger_again(served):
     served.path.write_text(TEXT + f"// {'x' * 1000}\n")
     await served.reloader.reload()
     for old, new in (("65536", "1024"), ("1024", "65536")):
-        _, shown = await served.config()
-        response, said = await served.put(shown["config"].replace(old, new))
+        _, answer = await served.config()
+        response, said = await served.put(answer["config"].replace(old, new))
         assert response.status == 200, said
 
 
 async def test_nobody_saves_what_no_longer_knows_the_name_by_which_they_came(served):
-    _, shown = await served.config()
+    _, answer = await served.config()
     named = {"Host": "ai.example.ts.net"}
-    text = shown["config"].replace('"limits"', '"hosts": ["ai.example.ts.net", "ai"], "limits"')
+    text = answer["config"].replace('"limits"', '"hosts": ["ai.example.ts.net", "ai"], "limits"')
     assert (await served.put(text))[0].status == 200
     tag = (await served.config())[0].headers["etag"]
     for hosts in ("", '"ai"', '"b.example"'):
@@ -187,8 +187,8 @@ async def test_a_key_in_a_name_is_hidden_when_the_write_fails(config_file, monke
 
     async with from_file(config_file) as served:
         monkeypatch.setattr(atomic_file, "_sync", late)
-        _, shown = await served.config()
-        response, said = await served.put(shown["config"])
+        _, answer = await served.config()
+        response, said = await served.put(answer["config"])
         assert response.status == 422, said
         assert [error["path"] for error in said["errors"]] == ["providers.[redacted].apikey"]
         assert CANARY.encode() not in b"".join(served.heard) + served.lines.data
@@ -200,11 +200,11 @@ async def test_the_tag_says_whether_the_file_is_in_use_too(served):
     secret.write_text("sk-of-the-file")
     served.path.write_text(TEXT.replace(f'"apikey": "{CANARY}"', '"apikey": "file:key"'))
     await served.reloader.reload()
-    before, shown = await served.config()
+    before, answer = await served.config()
     secret.unlink()
     await served.reloader.reload()
     after, broken = await served.config()
-    assert (broken["config"], bool(broken["error"])) == (shown["config"], True)
+    assert (broken["config"], bool(broken["error"])) == (answer["config"], True)
     assert after.headers["etag"] != before.headers["etag"]
     assert (await served.put(TEXT, before.headers["etag"]))[0].status == 412
 

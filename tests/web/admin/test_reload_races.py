@@ -72,9 +72,9 @@ async def test_a_key_that_is_rotated_while_a_save_fails_is_taken(config_file, mo
         key.write_text(next(contents))
 
     async with from_file(config_file, follow=True) as served:
-        _, shown = await served.config()
+        _, answer = await served.config()
         monkeypatch.setattr(atomic_file, "_sync", rotating)
-        assert (await served.put(shown["config"] + "// more\n"))[0].status == 422
+        assert (await served.put(answer["config"] + "// more\n"))[0].status == 422
         for _ in range(300):
             if served.running.gateway.runtime.config.providers["bedrock"].apikey.value == "second-key":
                 break

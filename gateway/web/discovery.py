@@ -9,11 +9,13 @@ from urllib.parse import unquote
 import orjson
 from aiohttp import web
 
-from gateway.call.context import GATEWAY, Gateway, identity_of
+from gateway.call.context import GATEWAY, identity_of
 from gateway.call.guard import json_error
 from gateway.contract.errors import NOT_FOUND, Problem
 from gateway.contract.json_api import MAX_MODEL
+from gateway.contract.registry import Registry
 from gateway.money.prices.shown import per_token
+from gateway.money.prices.table import Prices
 from gateway.upstream.catalog import Offer
 from gateway.web.advertised import endpoints
 from gateway.web.wrong_paths import in_dialect
@@ -85,7 +87,8 @@ async def models(request: web.Request) -> web.Response:
     offers = granted_offers(request)
     if isinstance(offers, web.Response):
         return offers
-    data = list({**_models(offers, request.app[GATEWAY]), **_aliases(request)}.values())
+    gateway = request.app[GATEWAY]
+    data = list({**_models(offers, gateway.registry, gateway.runtime.prices), **_aliases(request)}.values())
     ids = [entry["id"] for entry in data]
     return _json(
         {
@@ -102,12 +105,13 @@ async def model(request: web.Request) -> web.Response:
     offers = granted_offers(request)
     if isinstance(offers, web.Response):
         return offers
+    gateway = request.app[GATEWAY]
     name = request.match_info["model"]
     if (alias := _aliases(request).get(name)) is not None:
         return _json(alias)
     for offer in offers:
         if name in {offer.model, offer.name}:
-            return _json(_model(offer.model, offer, request.app[GATEWAY]))
+            return _json(_model(offer.model, offer, gateway.registry, gateway.runtime.prices))
     return _not_found(request, name)
 
 
@@ -122,35 +126,36 @@ def _not_found(request: web.Request, name: str) -> web.Response:
     return in_dialect(request, problem) or json_error(404, problem.message)
 
 
-def _models(offers: Sequence[Offer], gateway: Gateway) -> dict[str, dict[str, Any]]:
+def _models(offers: Sequence[Offer], registry: Registry, prices: Prices) -> dict[str, dict[str, Any]]:
     """Return the granted models by name; of several providers with one model the first counts."""
     listed: dict[str, dict[str, Any]] = {}
     for offer in offers:
         if offer.model not in listed:
-            listed[offer.model] = _model(offer.model, offer, gateway)
+            listed[offer.model] = _model(offer.model, offer, registry, prices)
     return listed
 
 
 def _aliases(request: web.Request) -> dict[str, dict[str, Any]]:
     """Return the aliases of granted models; an alias comes before a model of its name."""
     identity = identity_of(request)
-    runtime = request.app[GATEWAY].runtime
+    gateway = request.app[GATEWAY]
+    runtime = gateway.runtime
     if identity is None:
         return {}
     listed = {}
     for name, offers in runtime.catalog.visible_aliases(runtime.grants.access(identity)).items():
-        listed[name] = _model(name, offers[0], request.app[GATEWAY])
+        listed[name] = _model(name, offers[0], gateway.registry, runtime.prices)
         listed[name]["metadata"]["alias_of"] = [offer.name for offer in offers]
     return listed
 
 
-def _model(name: str, offer: Offer, gateway: Gateway) -> dict[str, Any]:
+def _model(name: str, offer: Offer, registry: Registry, prices: Prices) -> dict[str, Any]:
     """Return the entry of a model.
 
     It has no `pricing` if no price is known, since clients expect an object of numbers.
     """
     provider = offer.provider
-    priced = gateway.runtime.prices.of(offer.provider, offer.model)
+    priced = prices.of(offer.provider, offer.model)
     return {
         "id": name,
         "object": "model",
@@ -159,7 +164,7 @@ def _model(name: str, offer: Offer, gateway: Gateway) -> dict[str, Any]:
         "created_at": _RELEASED,
         "display_name": name,
         "owned_by": provider.id,
-        "supported_endpoints": endpoints(gateway.registry, offer),
+        "supported_endpoints": endpoints(registry, offer),
         "metadata": {
             "provider": {
                 "id": provider.id,

@@ -9,6 +9,7 @@ from functools import partial
 
 from gateway.access.grants import Grants
 from gateway.contract.errors import Refused
+from gateway.contract.registry import discover
 from gateway.upstream.catalog import Catalog
 from gateway.web import discovery
 from tests.bench.arrivals import ALICE
@@ -43,20 +44,15 @@ async def decisions(setup, plugin, through):
 
 async def _lists(setup, through, call):
     """The list of a caller's models, made and rendered, and a call for a model that is not in it."""
-    catalog, grants = setup.runtime.catalog, setup.runtime.grants
+    catalog, grants, registry = setup.runtime.catalog, setup.runtime.grants, discover()
     call.request = replace(call.request, model=f"{call.request.model}x")
 
     async def made(identity):
         catalog.visible(grants.access(identity))
 
     async def rendered():
-        discovery._json(
-            {
-                "data": list(
-                    discovery._models(catalog.visible(grants.access(call.identity)), setup.runtime.prices).values()
-                )
-            }
-        )
+        offers = catalog.visible(grants.access(call.identity))
+        discovery._json({"data": list(discovery._models(offers, registry, setup.runtime.prices).values())})
 
     async def missing():
         with suppress(Refused):

@@ -1,22 +1,23 @@
-"""Who may use what: the grants of a configuration and of the tailnet policy, and one caller's access by them.
+"""The access of each caller, computed from the grants of the configuration and of the tailnet policy.
 
-- Everything is denied that no grant allows. Grants only ever add, and `admin` outranks `user`.
-- A role and a matching pattern are both needed for a model; they may come from different grants.
-- A permission is granted by its name only: no role implies it, and it needs no role, because a scraper of metrics has
-  none.
-- A changed configuration makes a new `Grants`, so nothing here is invalidated.
+- Access is denied unless a grant allows it. A grant only ever adds access, and the role `admin` outranks `user`.
+- To use a model, a caller needs both a role and a pattern that matches the model. The two may come from different
+  grants.
+- A permission must be granted by its own name. No role includes a permission, and a permission needs no role: a scraper
+  of metrics has a permission and no role.
+- A changed configuration makes a new `Grants`, so the caches here never need to be invalidated.
 
 How a caller is identified, how a refusal is worded and which models exist is decided elsewhere.
 
-Sources of a grant (`src`), as the product documents them:
+Sources of a grant (`src`), as Aperture's documentation defines them:
 
-* `*` matches everyone, the local machine's `(loopback)` too.
-* Anything else matches the login as a whole. A tagged node has no user: its login is all its tags, sorted and joined by
-  ",", so `tag:api,tag:prod` matches a node with just these two and `tag:api` one that has no other tag. A tag does not
-  match on its own beside others ("src must equal that whole string", how-aperture-works): whoever adds a tag to a node
-  makes it somebody else, and loses access rather than gaining it.
-* `group:x` matches members of the group, by the name with or without `group:`; groups that have a mail address (SCIM)
-  match by that.
+* `*` matches every caller, including the local machine's `(loopback)`.
+* Any other source must equal the whole login. The login of a tagged node is all its tags, sorted and joined by ",". So
+  `tag:api,tag:prod` matches a node with exactly these two tags, and `tag:api` matches a node that has no other tag
+  (Aperture's documentation: "src must equal that whole string"). A node that is given another tag becomes a different
+  caller, so it loses access rather than gaining it.
+* `group:x` also matches the members of a group that the identity names `x` or `group:x`. A group may be named by its
+  mail address (SCIM).
 """
 
 from __future__ import annotations
@@ -31,21 +32,24 @@ from gateway.contract.globs import matches
 from gateway.money.quotas.definitions import RateLimit
 
 MAX_CALLERS: Final = 1024
-"""Most callers whose access is cached: more than a large tailnet has active at a time."""
+"""Maximum number of callers whose access is cached: more than are active at once in a large tailnet."""
 MAX_MODELS: Final = 64
-"""Most models of one caller whose terms are cached: more than one caller uses at a time. Names are the catalog's."""
+"""Maximum number of models per caller whose terms are cached: more than one caller uses at once."""
 
 Headers = tuple[tuple[str, str], ...]
 Limits = tuple[tuple[RateLimit, tuple[str, ...]], ...]
 
 
 class Patterns:
-    """Globs over "provider/model", indexed by the text before their first star: few of them fit a given name."""
+    """Globs over "provider/model".
+
+    They are indexed by the text before their first star, so that a name is compared with few of them.
+    """
 
     def __init__(self, patterns: Iterable[str]) -> None:
         self._exact: set[str] = set()
         self._prefixes: set[str] = set()
-        """Texts that any name may continue: those of `bedrock/**` and `**`."""
+        """Beginnings after which anything matches: "bedrock/" for the glob `bedrock/**`, and "" for `**`."""
         self._globs: dict[str, list[str]] = {}
         for pattern in dict.fromkeys(patterns):
             start, star, rest = pattern.partition("*")
@@ -75,20 +79,20 @@ class _Terms(NamedTuple):
 
 
 class Access:
-    """All that one caller is granted. Models of providers that are not declared are never allowed."""
+    """Everything that one caller is granted. A model of a provider that is not in `providers` is never allowed."""
 
     def __init__(self, capabilities: tuple[Capability, ...], providers: frozenset[str]) -> None:
         roles = {capability.role for capability in capabilities}
         self.capabilities = capabilities
         self.role: Role | None = "admin" if "admin" in roles else "user" if "user" in roles else None
-        """The higher of the granted roles; None for a caller that may do nothing at all."""
+        """The highest granted role; None for a caller without a role, who may use no model."""
         self.permissions: frozenset[Permission] = frozenset(
             name for capability in capabilities for name in capability.permissions
         )
         self.all_quotas = tuple(dict.fromkeys(name for capability in capabilities for name in capability.quotas))
-        """Definitions of quotas that the caller's requests are charged to, for one model or another."""
+        """The names of all quotas that requests of the caller are charged to, for at least one model."""
         self.metered = bool(self.all_quotas) or any(capability.rate_limits for capability in capabilities)
-        """A quota or rate limit applies to the caller, for one model or another."""
+        """Whether a quota or rate limit applies to the caller, for at least one model."""
         self._providers = providers
         self._patterns = Patterns(pattern for capability in capabilities for pattern in capability.models)
         self._with_terms = tuple(
@@ -103,19 +107,19 @@ class Access:
         return self._terms(provider, model).allowed
 
     def select(self, models: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
-        """Return those of many models, as (provider, model), that the caller may use. Leaves the cache alone."""
+        """Return the models that the caller may use, out of many (provider, model) pairs. Bypasses the cache."""
         return {model for model in models if self._is_allowed(*model)}
 
     def headers(self, provider: str, model: str) -> Headers:
-        """Return the headers that capabilities add to a request for a model, in the order in which they are written."""
+        """Return the headers that capabilities add to a request for a model, in the order of the capabilities."""
         return self._terms(provider, model).headers
 
     def quotas(self, provider: str, model: str) -> tuple[str, ...]:
-        """Return the definitions that requests for a model are charged to, each once."""
+        """Return the names of the quotas that requests for a model are charged to, without duplicates."""
         return self._terms(provider, model).quotas
 
     def rate_limits(self, provider: str, model: str) -> Limits:
-        """Return the limits for a model, each with the patterns of the capability that sets it."""
+        """Return the rate limits for a model, each with the model patterns of the capability that sets it."""
         return self._terms(provider, model).rate_limits
 
     def _is_allowed(self, provider: str, model: str) -> bool:
@@ -133,7 +137,7 @@ class Access:
 
 
 class Grants:
-    """The grants of one configuration."""
+    """The grants of one configuration, and a cache of the access that callers have by these grants."""
 
     def __init__(self, grants: Sequence[Grant], provider_ids: Iterable[str]) -> None:
         self._by_source = _by_source(grants)
@@ -155,7 +159,10 @@ class Grants:
 
 
 def _by_source(grants: Sequence[Grant]) -> dict[str, dict[tuple[int, int], Capability]]:
-    """Return each source's capabilities by their position, so that a caller's access does not try all grants."""
+    """Return the capabilities of each source, by their position in the configuration.
+
+    With this index, the access of a caller is computed without trying every grant.
+    """
     by_source: dict[str, dict[tuple[int, int], Capability]] = {}
     for outer, grant in enumerate(grants):
         for source in grant.src:
@@ -165,12 +172,15 @@ def _by_source(grants: Sequence[Grant]) -> dict[str, dict[tuple[int, int], Capab
 
 
 def sources(identity: Identity) -> frozenset[str]:
-    """Return every `src` that matches this caller."""
+    """Return every value of `src` that matches this caller."""
     joined = ",".join(sorted(identity.tags))
     groups = identity.groups
     return frozenset({"*", identity.login, *groups, *(f"group:{group}" for group in groups)} | ({joined} - {""}))
 
 
 def applies(capability: Capability, name: str) -> bool:
-    """Return whether a capability applies to a model (`provider/model`); one without patterns applies to all."""
+    """Return whether a capability applies to the model `name` (`provider/model`).
+
+    A capability without model patterns applies to all models.
+    """
     return not capability.models or any(matches(pattern, name) for pattern in capability.models)

@@ -1,6 +1,6 @@
-"""The one form in which addresses of sockets are compared and sent to tailscaled.
+"""The normal form of IP addresses, in which they are compared and sent to tailscaled.
 
-Nothing here decides who has an address, or whether it is trusted.
+Nothing here decides who has an address, or whether the address is trusted.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def bare(text: str) -> Address:
-    """Return an address without its zone; an IPv4 address mapped to IPv6 becomes IPv4. Raises `ValueError`."""
+    """Return the address in `text` without its zone (`%eth0`), and an IPv4-mapped IPv6 address as IPv4.
+
+    Raises `ValueError`.
+    """
     address = ipaddress.ip_address(text.partition("%")[0])
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return mapped or address

@@ -1,4 +1,4 @@
-"""The identity of a caller: one value, whatever the listener's mode."""
+"""The identity of a caller, in one form for all modes of listeners."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from gateway.contract.errors import PERMISSION, Problem, Refused
 
 LOCAL_LOGIN: Final = "(loopback)"
 TAGGED: Final = "tagged-devices"
-"""Login that tailscaled gives for every node with tags: it names nobody (tailcfg)."""
+"""Login that tailscaled gives for every node with tags, so it identifies no single caller (Tailscale's `tailcfg`)."""
 LONGEST_LOGIN: Final = 1024
-"""Most characters of a login, because all tags of a node are joined in it."""
+"""Maximum length of a login in characters. A tagged node's login can be long, because all its tags are joined in it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A caller. `login` is never empty: a caller without one is refused before a call exists."""
+    """A caller. `login` is never empty: a caller without a login is refused before a `Call` is made."""
 
     login: str
-    """A user's login name; for a tagged node all its tags, sorted and joined by ","; `(loopback)` on this machine."""
+    """The login name of a user; for a tagged node, all its tags, sorted and joined by ","; for a caller in mode
+    `loopback`, `(loopback)`."""
     groups: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     node: str = ""
-    """Stable id of the node that called, where the mode knows it."""
+    """The stable id of the caller's node in the tailnet; "" where the listener's mode does not tell it."""
     capabilities: tuple[Capability, ...] = ()
-    """Grants of the tailnet policy for this caller, beside the grants of the configuration."""
+    """Capabilities that the tailnet policy grants to this caller, in addition to those of the configuration."""
     _hash: int = field(init=False, repr=False, compare=False)
-    """The hash, computed once, because every call looks up its access by identity."""
+    """The hash of the identity. It is computed once, because every call looks up its caller's access by identity."""
 
     def __post_init__(self) -> None:
         value = hash((self.login, self.groups, self.tags, self.node, self.capabilities))
@@ -44,25 +45,26 @@ LOOPBACK: Final = Identity(LOCAL_LOGIN)
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The facts of a request from which a listener's mode identifies its caller."""
+    """The facts of a request from which a listener's mode identifies the caller."""
 
     connection: object
-    """The same object for every request of a connection, and another one for other connections."""
+    """An object that stands for the connection: the same for all its requests, and different for other connections."""
     peer: Any
-    """Name of the connection's other end, from `socket.getpeername`."""
+    """The address of the client's end of the connection, as `socket.getpeername` returns it."""
     local: Any
-    """Name of the gateway's end."""
+    """The address of the gateway's end of the connection, as `socket.getsockname` returns it."""
     headers: Sequence[tuple[str, str]]
-    """The request's headers as they came, repeated ones included."""
+    """The headers of the request, unchanged, with repeated headers."""
 
 
 class Identify(Protocol):
-    """The mode of a listener."""
+    """The interface of a listener's mode, which identifies the callers of the listener."""
 
     async def __call__(self, caller: Caller) -> Identity:
         """Return the caller's identity.
 
-        Raises `Refused`: with permission for an unknown caller, with unavailable if identification fails now.
+        Raises `Refused`, with the code `PERMISSION` for an unknown caller, and with `UNAVAILABLE` if identification is
+        not possible at the moment.
         """
 
 
@@ -74,7 +76,11 @@ def unknown(message: str) -> Refused:
 def user(
     login: str, *, groups: Sequence[str] = (), node: str = "", capabilities: Sequence[Capability] = ()
 ) -> Identity:
-    """Return the identity of a person. Raises `Refused` for a login that reads as a tag, a group or this machine."""
+    """Return the identity of a user. Groups whose names are reserved are left out.
+
+    Raises `Refused` for a login that a grant's source would read as a tag, a group, everybody or the local machine,
+    and for a login that is empty, too long or not printable.
+    """
     if not login:
         raise unknown("the tailnet names no user for this caller")
     if _reserved(login) or login.startswith("group:") or not login.isprintable() or len(login) > LONGEST_LOGIN:
@@ -84,12 +90,15 @@ def user(
 
 
 def _reserved(name: str) -> bool:
-    """Return whether a source of this name in a grant means another caller, or everybody."""
+    """Return whether this name, as the source of a grant, means everybody, the local machine or tagged nodes."""
     return name in {"*", LOCAL_LOGIN, TAGGED} or name.startswith("tag:")
 
 
 def tagged(tags: Sequence[str], *, node: str = "", capabilities: Sequence[Capability] = ()) -> Identity:
-    """Return the identity of a node with tags: all its tags, whoever owned the node. Raises `Refused`."""
+    """Return the identity of a node with tags, which are the whole identity: the user of the node plays no part.
+
+    Raises `Refused` for tags that no grant could name.
+    """
     ordered = tuple(sorted(set(tags)))
     login = ",".join(ordered)
     if not all(tag.startswith("tag:") for tag in ordered) or not login.isprintable() or len(login) > LONGEST_LOGIN:

@@ -1,8 +1,9 @@
-"""A client of tailscaled's LocalAPI on its unix socket, for the question who has an address of the tailnet.
+"""A client of tailscaled's LocalAPI, over its unix socket, that asks who has an address of the tailnet.
 
-Wire facts (tailscale/tailscale, ipn/localapi and client/tailscale/apitype): the request needs the Host
-`local-tailscaled.sock` and must have neither Origin nor Referer; `whois` answers 404 for an address that nobody has and
-200 with `{Node, UserProfile, CapMap}`. Every local user may ask. The answer is interpreted in `whois.py`.
+Facts of the protocol (tailscale/tailscale, ipn/localapi and client/tailscale/apitype): the request needs the Host
+`local-tailscaled.sock` and must have neither Origin nor Referer. `whois` answers with 404 for an address that nobody
+has, else with 200 and `{Node, UserProfile, CapMap}`. Every user of the machine may ask. The answer is interpreted in
+`whois.py`.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ import aiohttp
 import msgspec
 
 ANSWER_SECONDS: Final = 2.0
-"""Seconds for a whole answer: tailscaled has it in memory, and a call waits for it."""
+"""Maximum seconds for a complete answer: tailscaled answers from memory, and a call waits for the answer."""
 MAX_ANSWER: Final = 4 * 1024 * 1024
-"""Most bytes of an answer: a node's capabilities are at most those of a policy file."""
+"""Maximum number of bytes of an answer. It can be this long because it has the policy's grants for the node."""
 _WHOIS: Final = "http://local-tailscaled.sock/localapi/v0/whois"
 
 
 class LocalApiFailed(Exception):
-    """tailscaled gave no usable answer; the message says why and quotes nothing of the answer."""
+    """tailscaled gave no usable answer. The message says why, without quoting the answer."""
 
 
 class Node(msgspec.Struct, frozen=True):
@@ -34,25 +35,26 @@ class UserProfile(msgspec.Struct, frozen=True):
 
 
 class WhoIs(msgspec.Struct, frozen=True):
-    """The members of tailscaled's answer that are used, under its names."""
+    """The members of tailscaled's answer that are used, with the names that tailscaled gives them."""
 
     Node: Node
     UserProfile: UserProfile
     CapMap: dict[str, msgspec.Raw] | None = None
-    """JSON of the values, by capability."""
+    """The undecoded JSON values of each capability, by the capability's name."""
 
 
 class LocalApi:
-    """A client of one tailscaled. Connections are kept; after a restart of tailscaled the next question reconnects."""
+    """A client of one tailscaled. Connections are reused; after a restart of tailscaled the next request reconnects."""
 
     def __init__(self, socket: str) -> None:
         self.socket = socket
         self._session: aiohttp.ClientSession | None = None
 
     async def whois(self, address: str, service: str = "") -> WhoIs | None:
-        """Return who has `address` (`IP:port`) on the tailnet, with the grants for `service`; None for nobody.
+        """Return who has `address` (`IP:port`) on the tailnet; None if nobody has it.
 
-        Raises `LocalApiFailed`.
+        The answer has the grants for the Tailscale service `service`, or for this node if `service` is "". Raises
+        `LocalApiFailed`.
         """
         query = {"addr": address, "proto": "tcp"} | ({"svc_name": service} if service else {})
         status, body = await self._get(query)
@@ -70,8 +72,8 @@ class LocalApi:
             try:
                 return await self._get_once(query)
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-                # kept connections of a tailscaled that was restarted meanwhile: aiohttp itself asks anew once, but that
-                # may be on another of them; the question changes nothing there
+                # tailscaled was restarted, so the kept connections are dead. aiohttp retries once by itself, but it may
+                # pick another dead connection. Repeating the request is safe, since it changes nothing in tailscaled
                 return await self._get_once(query)
         except TimeoutError:
             raise LocalApiFailed(f"it did not answer within {ANSWER_SECONDS:g} seconds") from None

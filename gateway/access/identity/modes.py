@@ -1,6 +1,7 @@
-"""The modes of all listeners: the gateway's end of a connection selects the listener, and so the mode.
+"""The listeners of the process, and the mode by which each one identifies its callers.
 
-The configuration alone decides the mode of a listener, never what happens to be running.
+The listener of a connection is found by the address of the gateway's end. The mode of a listener is the one in the
+configuration. It does not depend on whether tailscaled is running.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from gateway.telemetry.log import Logger
 
 
 class Modes:
-    """The modes of a process's listeners; listeners share one client for each tailscaled."""
+    """The modes of all listeners of a process. Listeners with the same tailscaled share one client of it."""
 
     def __init__(self, log: Logger) -> None:
         self._log = log
@@ -36,11 +37,11 @@ class Modes:
         }
 
     def listen(self, endpoint: str, listener: Listener) -> None:
-        """Assign connections to an endpoint (`endpoints.py`) to a listener."""
+        """Record that connections to `endpoint` (a name as in `endpoints.py`) belong to `listener`."""
         self._by_endpoint[endpoint] = (listener, self._modes[listener.identity](listener))
 
     def listener(self, local: object) -> Listener | None:
-        """Return the listener of a connection by the name of the gateway's end."""
+        """Return the listener of a connection; None if there is none. `local` is the address of the gateway's end."""
         match self._at(local):
             case (listener, _):
                 return listener
@@ -58,7 +59,11 @@ class Modes:
     def protocol(
         self, listener: Listener, server: Callable[[], asyncio.BaseProtocol]
     ) -> Callable[[], asyncio.BaseProtocol]:
-        """Return the factory of a new connection's protocol: `server`, or the PROXY header's protocol before it."""
+        """Return the factory that makes the asyncio protocol of each new connection of a listener.
+
+        This is `server`, the factory of the HTTP protocol. In mode `proxy-protocol` it is the factory of a protocol
+        that reads the PROXY header and then hands the connection over to the HTTP protocol.
+        """
         if listener.identity != "proxy-protocol":
             return server
         return lambda: Handover(server, self._sources, listener.proxies, self._log)

@@ -1,7 +1,8 @@
-"""The header of the PROXY protocol, which names the caller of a connection before the connection's own bytes.
+"""A parser of the PROXY protocol's header, by which a proxy names the caller at the beginning of a connection.
 
-Versions 1 (a line) and 2 (binary), after haproxy.org/download/3.0/doc/proxy-protocol.txt. No I/O; which proxies may
-send a header is decided in `proxy_protocol.py`.
+It reads versions 1 (a line of text) and 2 (binary), as specified in
+haproxy.org/download/3.0/doc/proxy-protocol.txt. It does no I/O. Which proxies may send a header is decided in
+`proxy_protocol.py`.
 """
 
 from __future__ import annotations
@@ -13,14 +14,16 @@ from typing import Final, NamedTuple
 
 SIGNATURE: Final = b"\r\n\r\n\x00\r\nQUIT\n"
 LONGEST_LINE: Final = 107
-"""Most bytes of version 1's line, with its end."""
+"""Maximum number of bytes of a version 1 header, including the line's end (by the specification)."""
 LONGEST: Final = 16 + 4096
-"""Most bytes of version 2's header with the fields that proxies add; no known proxy sends more."""
+"""Maximum number of bytes of a version 2 header: 16 fixed bytes, then the addresses and optional fields. No known proxy
+sends more."""
 
 _LINE: Final = re.compile(rb"PROXY (TCP4|TCP6) (\S+) (\S+) ([0-9]{1,5}) ([0-9]{1,5})\r\n")
 _UNKNOWN: Final = re.compile(rb"PROXY UNKNOWN(?: [^\r\n]*)?\r\n")
 _FAMILIES: Final = {0x11: ("!4s4sHH", 12), 0x21: ("!16s16sHH", 36)}
-"""Layout and length of the addresses for TCP over IPv4 and over IPv6; other families carry no known caller."""
+"""The `struct` layout and the length in bytes of the addresses, by the header's byte for family and protocol: TCP over
+IPv4 and TCP over IPv6. The addresses of other families are not read."""
 
 
 class BadProxyHeader(ValueError):
@@ -28,16 +31,16 @@ class BadProxyHeader(ValueError):
 
 
 class ProxyHeader(NamedTuple):
-    """A header that was read."""
+    """The contents of a PROXY header."""
 
     source: tuple[str, int] | None
-    """The caller's (address, port); None where the proxy speaks for itself or does not know."""
+    """The caller's (address, port); None if the proxy itself is the caller, or gives no TCP address of the caller."""
     length: int
-    """Bytes of the header, before those of the connection itself."""
+    """The number of bytes of the header. The connection's own data follow it."""
 
 
 def read(data: bytes) -> ProxyHeader | None:
-    """Read the header at the beginning of a connection; None while it is incomplete. Raises `BadProxyHeader`."""
+    """Return the header at the beginning of `data`; None while it is incomplete. Raises `BadProxyHeader`."""
     if data[: len(SIGNATURE)] == SIGNATURE[: len(data)]:
         return _binary(data)
     if data[:6] == b"PROXY "[: len(data)]:

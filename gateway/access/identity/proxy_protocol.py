@@ -1,9 +1,10 @@
-"""Connections that a trusted proxy passes on, as `tailscale serve --tcp --proxy-protocol` does.
+"""Connections that a trusted proxy forwards, as `tailscale serve --tcp --proxy-protocol` does.
 
-- The PROXY header is read before HTTP sees a byte; then the connection is handed over to HTTP.
-- The caller's address is the header's. tailscaled is asked for it as in `whois`.
-- A peer that may connect can claim any address, so only the proxies that the listener names may connect. Without names
-  only this machine may, and then every process of this machine can claim any address (`config/advice.py` warns).
+- The PROXY header is read first. Then the connection is handed over to the HTTP protocol.
+- The address of the caller is the one in the header. tailscaled is asked who has that address, as in mode `whois`.
+- A proxy can claim any address for the caller. So only the proxies that the configuration of the listener names may
+  connect. If it names none, only this machine may connect, and then every process of this machine can claim any address
+  (`config/advice.py` warns of that).
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from gateway.access.identity.proxy_header import BadProxyHeader, read
 from gateway.telemetry.log import Logger
 
 HEADER_SECONDS: Final = 5.0
-"""Seconds in which a proxy must send its header; it knows the header before it connects."""
+"""Maximum seconds until a proxy has sent its header, which it knows before it connects."""
 
 Source = tuple[str, int] | None
 
 
 class Sources:
-    """Addresses of the callers of connections that proxies pass on, for as long as each connection is open."""
+    """The addresses of callers, by the connection that a proxy forwards. An entry lives as long as its connection."""
 
     def __init__(self) -> None:
         self._sources: WeakKeyDictionary[object, Source] = WeakKeyDictionary()
@@ -34,7 +35,10 @@ class Sources:
         self._sources[connection] = source
 
     def of(self, caller: Caller) -> Source:
-        """Return the caller's address. Raises `Refused` if the proxy named none, as in its own health checks."""
+        """Return the address that the proxy named for the caller.
+
+        Raises `Refused` if the proxy named no address, as in health checks of the proxy itself.
+        """
         source = self._sources.get(caller.connection)
         if source is None:
             raise unknown("the proxy does not say whose connection this is")
@@ -42,7 +46,7 @@ class Sources:
 
 
 class Handover(asyncio.Protocol):
-    """Reads the header, then gives the connection to another protocol as if it were new."""
+    """A protocol that reads the PROXY header, and then hands the connection to another protocol as a new connection."""
 
     def __init__(
         self, following: Callable[[], asyncio.BaseProtocol], sources: Sources, proxies: Collection[str], log: Logger
@@ -101,9 +105,9 @@ class Handover(asyncio.Protocol):
 
 
 def trusted(peer: Any, proxies: Collection[str]) -> bool:
-    """Return whether a peer may name callers: a proxy that is configured, or this machine if none is.
+    """Return whether `peer` may name callers: it is one of `proxies`, or this machine if `proxies` is empty.
 
-    Access to a unix socket is decided by the mode of its file.
+    The peer of a unix socket is always trusted, because the permissions of the socket's file decide who may connect.
     """
     if not isinstance(peer, tuple):
         return True

@@ -1,10 +1,10 @@
-"""Identity by the headers that `tailscale serve` adds. Only behind a unix socket, to which only serve connects.
+"""Identity by the headers that `tailscale serve` adds. It is safe only on a unix socket to which only serve connects.
 
-- serve removes a client's headers of these names and adds its own (tailscale.com/kb/1312): the login, encoded by
-  RFC 2047 where it is not ASCII, and the grants of capabilities named by `--accept-app-caps`.
-- There are no headers for tagged nodes, and none for Funnel, which is the open internet.
-- A repeated header, or one with a name that some software reads as the same, is refused.
-- Groups are in no header.
+- serve removes these headers from a client's request and adds its own (tailscale.com/kb/1312): the login, encoded as in
+  RFC 2047 where it is not ASCII, and the grants of the capabilities that `--accept-app-caps` names.
+- serve adds no login for tagged nodes, and none for requests from the internet (Tailscale Funnel).
+- A request is refused if one of these headers is repeated, or has a name with "_" that other software may read as "-".
+- No header names the groups of a user, so callers have no groups in this mode.
 """
 
 from __future__ import annotations
@@ -27,17 +27,21 @@ LOGIN: Final = "tailscale-user-login"
 CAPABILITIES: Final = "tailscale-app-capabilities"
 FUNNEL: Final = "tailscale-funnel-request"
 REMEMBERED: Final = 1024
-"""Most identities cached by their headers: the same callers come again with the same ones."""
+"""Maximum number of identities cached by the values of their headers, which a caller sends with every request."""
 _OURS: Final = "tailscale"
-"""Prefix of Tailscale's headers, before a hyphen, or an underscore that some software reads as a hyphen."""
+"""The first letters of Tailscale's headers. They end before the hyphen, so that names with "_" are found as well."""
 _PLAIN: Final = re.compile(r"[\x20-\x7e]*")
 _WORD: Final = r"=\?[!->@-~]+\?[bBqQ]\?[!->@-~]*\?="
 _ENCODED: Final = re.compile(rf"{_WORD}(?: +{_WORD})*")
-"""A whole value in RFC 2047's encoded words: Go's `mime` encodes all of a value or nothing (`WordEncoder.Encode`)."""
+"""A value that consists of RFC 2047's encoded words only. Go's `mime.WordEncoder.Encode`, which serve uses, encodes
+either the whole value or nothing."""
 
 
 class ServeHeaders:
-    """`identity: "serve-headers"`. Every request is identified by itself: serve shares connections among callers."""
+    """The mode `serve-headers`.
+
+    Each request is identified separately, because serve sends requests of several callers over one connection.
+    """
 
     def __init__(self, log: Logger) -> None:
         self._log = log
@@ -70,7 +74,10 @@ class ServeHeaders:
 
 
 def _headers(headers: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """Return Tailscale's headers by lower-case name. Raises `Refused` for look-alikes and repetitions."""
+    """Return Tailscale's headers by lower-case name.
+
+    Raises `Refused` for a repeated header, and for a header whose name has "_" in place of "-".
+    """
     ours: dict[str, str] = {}
     for written, value in headers:
         if written[: len(_OURS)].lower() != _OURS:
@@ -83,10 +90,11 @@ def _headers(headers: Sequence[tuple[str, str]]) -> dict[str, str]:
 
 
 def _decode(value: str) -> str:
-    """Return the text of a header's value. Raises `Refused` for a value that tailscaled does not write.
+    """Return the text of a header's value. Raises `Refused` for a value that is not ASCII or cannot be decoded.
 
-    A value is decoded only if all of it is encoded words. A mail address may hold "=?" in its local part, and must not
-    decode to another caller's address. No address is encoded words as a whole: a host's name does not end in "?=".
+    A value is decoded only if the whole value is encoded words. The local part of a mail address may contain "=?", and
+    such an address must not decode to the address of another caller. No mail address as a whole is encoded words,
+    because a host name does not end in "?=".
     """
     if not _PLAIN.fullmatch(value):
         raise unknown("a Tailscale header is no ASCII text")

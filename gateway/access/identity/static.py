@@ -1,7 +1,7 @@
-"""The two modes in which the listener alone decides the identity.
+"""The two modes in which all callers of a listener have the same identity, whatever a client sends.
 
-`loopback`: a caller that reaches 127.0.0.1 or ::1 of this machine is `(loopback)`. `static`: the configuration names
-the caller, as for a listener that only one service can reach. Nothing that the client sends is used in either.
+In mode `loopback` the caller is `(loopback)`: the listener is on 127.0.0.1 or ::1, which only this machine reaches. In
+mode `static` the configuration names the caller, for example of a listener that only one service can reach.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from gateway.access.identity.caller import Caller, Identity
 
 
 class Static:
-    """Every caller has the same identity."""
+    """A mode that gives every caller the same identity."""
 
     def __init__(self, identity: Identity) -> None:
         self._identity = identity

@@ -1,10 +1,10 @@
-"""Identity by tailscaled: it is asked who has the address that a connection comes from.
+"""Identity by tailscaled, which is asked who has the address from which a connection comes.
 
-- An answer holds for its connection only, and for at most `LIFE_SECONDS`. So callers that share an address are never
-  confused (with userspace networking all come from 127.0.0.1 and differ by port alone, and ports are soon reused), and
-  a caller that is removed from the tailnet loses access soon.
-- Without an answer a request is refused; an expired answer is never used.
-- An address in 100.64.0.0/10 is no identity: carriers use that range too.
+- An answer is used for one connection only, and for at most `LIFE_SECONDS`. So callers that share an address are never
+  confused: with userspace networking all callers come from 127.0.0.1, differ only by port, and ports are soon reused.
+  And a caller that is removed from the tailnet soon loses access.
+- If tailscaled does not answer, the request is refused. An expired answer is never used.
+- An address in 100.64.0.0/10 alone proves nothing, because network carriers use that range too.
 """
 
 from __future__ import annotations
@@ -29,22 +29,24 @@ from gateway.contract.errors import UNAVAILABLE, Problem, Refused
 from gateway.telemetry.log import Logger
 
 LIFE_SECONDS: Final = 60.0
-"""Seconds that an answer holds: a caller removed from the tailnet keeps an open connection that long."""
+"""Seconds for which an answer is used. A caller that is removed from the tailnet keeps its access over an open
+connection for at most this long."""
 POLICIES: Final = 256
-"""Most sets of the tailnet policy's grants that are cached: most callers share a set with others."""
+"""Maximum number of cached sets of grants of the tailnet policy. Many callers have the same set."""
 VALIDATION_CHUNK_BYTES: Final = 16 * 1024
-"""Most bytes of a set that are validated on the event loop; a larger set takes milliseconds, and goes to a thread."""
+"""Maximum number of bytes of a set of grants that is validated on the event loop. A larger set takes milliseconds, and
+is validated in a thread."""
 RETRY_SECONDS: Final = 2
-"""Seconds that a client is asked to wait while tailscaled does not answer; it restarts in about that time."""
+"""Seconds that a client is told to wait when tailscaled does not answer: a restart takes about that long."""
 
 _OURS: Final = (
     ipaddress.ip_network("100.64.0.0/10"),
     ipaddress.ip_network("fd7a:115c:a1e0::/48"),
 )
-"""Networks of the addresses of a tailnet's nodes and services (tailscale.com/kb/1015)."""
+"""The networks in which nodes and services of a tailnet have their addresses (tailscale.com/kb/1015)."""
 
 Peer = Callable[[Caller], Any]
-"""Function that returns the address a connection comes from: its own peer, or the one that a proxy names."""
+"""A function that returns the address of a caller: the peer of the connection, or the address that a proxy names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class _Known:
 
 
 class Whois:
-    """`identity: "whois"`, and `"proxy-protocol"` with another `peer`."""
+    """The modes `whois` and `proxy-protocol`, which differ only in `peer`, the function that finds the address."""
 
     def __init__(self, api: LocalApi, log: Logger, *, service: str, peer: Peer) -> None:
         self._api = api
@@ -101,7 +103,7 @@ class Whois:
         return user(profile.LoginName, groups=profile.Groups or (), node=node.StableID, capabilities=capabilities)
 
     async def _capabilities(self, answer: WhoIs) -> tuple[Capability, ...]:
-        """Return the policy's capabilities; callers with the same grants share the same objects."""
+        """Return the capabilities that the tailnet policy grants. Callers with the same grants get the same objects."""
         given = answer.CapMap or {}
         policy = tuple((name, bytes(given[name])) for name in CAPABILITIES if name in given)
         if sum(len(values) for _, values in policy) > VALIDATION_CHUNK_BYTES:
@@ -122,10 +124,10 @@ class Whois:
 
 
 def connecting(caller: Caller) -> Any:
-    """Return the connection's other end.
+    """Return the address of the client's end of the connection.
 
-    Raises `Refused` for a connection to an address that is neither the tailnet's nor this machine's own: on other
-    networks a sender can give itself any address of the tailnet (peers.md 5.3, number 21).
+    Raises `Refused` if the address of the gateway's end is neither in the tailnet nor a loopback address. On another
+    network, a sender could use any address of the tailnet as its own.
     """
     if not isinstance(caller.local, tuple) or not arrived_by_tailnet(caller.local[0]):
         raise unknown("the connection did not come by the tailnet; call the gateway by its tailnet name or address")
@@ -133,15 +135,18 @@ def connecting(caller: Caller) -> Any:
 
 
 def arrived_by_tailnet(local: str) -> bool:
-    """Return whether tailscaled passes callers to this address of ours; in userspace mode it uses loopback."""
+    """Return whether `local`, an address of the gateway, is one to which tailscaled delivers connections.
+
+    These are addresses of the tailnet, and loopback addresses, which tailscaled uses in userspace mode.
+    """
     address = bare(local)
     return address.is_loopback or any(address in network for network in _OURS if network.version == address.version)
 
 
 def whois_address(name: Any) -> str:
-    """Return the name of a socket's end for whois: `100.64.0.7:4711` or `[fd7a:115c:a1e0::7]:4711`.
+    """Return a socket's address in the form that whois takes: `100.64.0.7:4711` or `[fd7a:115c:a1e0::7]:4711`.
 
-    Raises `Refused` for an end without an address.
+    Raises `Refused` for a socket without an IP address.
     """
     if not isinstance(name, tuple):
         raise unknown("the connection has no address to ask for")

@@ -1,5 +1,5 @@
-"""Prices and quotas: values in, values out.
+"""Prices and quotas, as pure computations.
 
-Prices of tokens are in `prices/`, balances of buckets in `quotas/`. Nothing here does I/O while calls are made, and
-nothing knows a dialect, a grant or a call.
+`prices/` has the prices of tokens, and `quotas/` has the buckets whose balances limit callers. The only I/O of this
+package is the reading of the built-in price table. No module here knows a dialect, a grant or a call.
 """

@@ -1,4 +1,4 @@
-"""What tokens cost: the table of prices as data, and the arithmetic on it.
+"""Prices of tokens: the price table as data, and the arithmetic on it.
 
-Import `Prices` from `table.py`. A price that nobody knows is None, never 0.
+Import `Prices` from `table.py`. An unknown price is None, never 0.
 """

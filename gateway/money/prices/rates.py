@@ -1,10 +1,11 @@
-"""Exact prices and sums of one model: by day, service tier and length of the prompt.
+"""The exact prices of one model, and the cost of its calls.
 
-- Units are integers from the moment a price is read; no float ever holds money.
-- A sum is rounded half up once, at its end.
-- A kind that was used and has no known price makes the cost unknown (None), never 0.
+- A price depends on the day, the service tier and the length of the prompt.
+- Prices are integers as soon as they are parsed. No float ever holds money.
+- A cost is rounded half up once, after all amounts are added.
+- If a call used a kind of token without a known price, the cost of the call is unknown (None), never 0.
 
-Prices are looked up in `table.py`; rows are parsed in `rows.py`.
+`table.py` finds the prices of a model; `rows.py` parses the rows of a price list.
 """
 
 from __future__ import annotations
@@ -21,17 +22,19 @@ from typing import Final, NamedTuple
 from gateway.contract.flag import Usage
 
 PLACES: Final = 15
-"""Decimals of a unit: 1e-15 USD for a token or a search holds nine decimals of USD for 1M of them."""
+"""Decimal places of a price of one token or one search.
+
+The unit is 1e-15 USD, so a published price in USD for 1M tokens can have nine decimals."""
 PER_MILLION: Final = 6
-"""Power of ten of the number of tokens that published prices are for."""
+"""Power of ten of the number of tokens to which published prices refer: 10**6."""
 
 STANDARD: Final = frozenset({"", "standard", "default", "auto", "on_demand"})
-"""Providers' names of the tier that serves requests without a tier.
+"""Providers' names of the standard service tier, which serves requests that name no tier.
 
-Any other name is a tier of its own, and unknown where the price list has none of that name: Anthropic's "priority",
-OpenAI's "scale" and Bedrock's "reserved" are paid for by contract, Bedrock's latency-optimised inference ("optimized")
-costs more than the price list says, and so does Anthropic's inference inside the "us". The standard price would be
-wrong for each; an operator's file can name the right one.
+Any other name is a separate tier. Its price is unknown if the price list has no tier of that name, because the standard
+price would be wrong: Anthropic's "priority", OpenAI's "scale" and Bedrock's "reserved" are paid for by contract.
+Bedrock's latency-optimised inference ("optimized") and Anthropic's inference inside the "us" cost more than the price
+list says. An operator's price file can contain the right price.
 """
 PARTS: Final[Mapping[str, tuple[str, bool]]] = MappingProxyType(
     {
@@ -41,15 +44,19 @@ PARTS: Final[Mapping[str, tuple[str, bool]]] = MappingProxyType(
         "audio_output": ("output", False),
     }
 )
-"""Tokens that a reply counts both apart and inside another kind, with that kind.
+"""Kinds of tokens that a reply also counts in a larger kind, mapped to (the larger kind, a boolean).
 
-The boolean says whether they cost as that kind where they have no price of their own: images do, sound never does."""
+The boolean says whether the price of the larger kind applies if the model has no price for the part: True for images.
+It is False for audio, whose price is then unknown."""
 
 NOTHING: Final[Mapping[str, int]] = MappingProxyType({})
 
 
 class Units(NamedTuple):
-    """Prices of one token (or one search) by kind; None where unknown. `reasoning` is None where it costs as output."""
+    """Prices of one token, or of one search, by kind; None if unknown.
+
+    `reasoning` is None if a reasoning token has the price of an output token.
+    """
 
     input: int | None = None
     output: int | None = None
@@ -71,12 +78,14 @@ KINDS: Final = Units._fields
 UNKNOWN: Final = Units()
 
 Steps = tuple[tuple[int, Units], ...]
-"""Prices by length of the prompt, ascending: a call whose prompt has more tokens than the number costs these."""
+"""Pairs of (number of tokens, prices), ascending: the prices apply to prompts with more tokens than the number.
+
+If several pairs apply to a prompt, the last of them counts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """The prices of one model that hold on a day, by service tier; "" is the standard one."""
+    """The prices of one model that are valid on one day, by service tier; "" is the standard tier."""
 
     tiers: Mapping[str, Steps]
 
@@ -91,24 +100,30 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class Priced:
-    """The prices of one model. Made once for each provider's model; a sum takes about a microsecond."""
+    """The prices of one model over time.
+
+    The object is made once for each model of a provider. Computing the cost of a call takes about a microsecond.
+    """
 
     name: str
-    """Name of the rows: `bedrock/us.anthropic.claude-opus-4-6-v1`."""
+    """Name of the rows in the price list: `bedrock/us.anthropic.claude-opus-4-6-v1`."""
     periods: Sequence[tuple[float, Rates]]
-    """Prices by the Unix time from which they hold, ascending; the first ones hold from the beginning."""
+    """Pairs of (Unix time from which the prices are valid, prices), ascending.
+
+    The first prices are also used for earlier times."""
     adjustment: Decimal = Decimal(1)
-    """Factor of the configuration on the list price; the rates include it."""
+    """Factor by which the configuration multiplies the list price; the rates are multiplied already."""
     places: int = PLACES
-    """Units of the rates are 10**-places USD."""
+    """Decimal places of the integers in the rates: their unit is 10**-places USD."""
 
     def cost(
         self, usage: Usage, *, tier: str = "", extra: Mapping[str, int] = NOTHING, at: float | None = None
     ) -> int | None:
-        """Return nanodollars, exact and rounded half up once; None if a kind was used whose price is unknown.
+        """Return the cost of a call in nanodollars; None if the price of a kind that the call used is unknown.
 
-        `extra` are counts beside the tokens of `usage`: `web_search`, and the parts of input and output that `PARTS`
-        names. Other names in `extra` cost nothing. `at` is the Unix time of the call, now by default.
+        The cost is exact and rounded half up once. `extra` has further counts by name: `web_search`, and the parts of
+        input and output that `PARTS` lists. Other names in `extra` cost nothing. `at` is the Unix time of the call,
+        now by default.
         """
         steps = self.rates(at).steps(tier)
         if steps is None:
@@ -128,20 +143,24 @@ class Priced:
         return (2 * total + scale) // (2 * scale)
 
     def highest_cost(self, usage: Usage) -> int | None:
-        """Return nanodollars today, in the most expensive service tier; None if no tier has the prices."""
+        """Return the cost in nanodollars at today's prices in the most expensive service tier.
+
+        None if no tier has a price for every kind that `usage` contains.
+        """
         costs = (self.cost(usage, tier=tier) for tier in self.rates().tiers)
         return max((cost for cost in costs if cost is not None), default=None)
 
     def row(self, at: float) -> str:
-        """Return the name of the row for a Unix time, with its first day: `bedrock/openai.gpt-5.6-sol@2026-08-21`.
+        """Return the name of the row that is valid at a Unix time: `bedrock/openai.gpt-5.6-sol@2026-08-21`.
 
-        A record holds this name, so that its sum can be checked.
+        The date is the first day of the row; a row that has always been valid has no date in its name. The record of a
+        call contains this name, so that the cost in the record can be checked.
         """
         since = _start(self._period(at))
         return f"{self.name}@{datetime.fromtimestamp(since, UTC).date()}" if since else self.name
 
     def rates(self, at: float | None = None) -> Rates:
-        """Return the prices at a Unix time, now by default."""
+        """Return the prices that are valid at a Unix time, now by default."""
         return self._period(at)[1]
 
     def _period(self, at: float | None) -> tuple[float, Rates]:
@@ -157,7 +176,7 @@ class Priced:
         return None if unit is None else unit // scale
 
     def usd(self, unit: int, per: int = 0) -> str:
-        """Return a unit of the rates as a decimal number of USD, for 10**per tokens."""
+        """Return the price of 10**per tokens in USD as decimal text; `unit` is a price of one token in the rates."""
         with localcontext(prec=60):
             return f"{Decimal(unit).scaleb(per - self.places).normalize():f}"
 
@@ -185,7 +204,10 @@ def _tokens(usage: Usage, units: Units) -> int | None:
 
 
 def _add_extra(total: int, usage: Usage, extra: Mapping[str, int], units: Units) -> int | None:
-    """Return the sum with searches, and with the parts of input and output that have a price of their own."""
+    """Return `total` plus the cost of searches, corrected for the parts of input and output with separate prices.
+
+    None if the price of a search or of a part is unknown.
+    """
     if searches := extra.get("web_search", 0):
         if units.web_search is None:
             return None

@@ -1,8 +1,8 @@
-"""Rows of a price list, `table.json` or an operator's file, and their lookup by a model's name.
+"""Rows of a price list (`table.json` or an operator's file), and their lookup by a model's name.
 
-A row is the prices of one model in one region, from a day on. Prices are decimal strings in USD for 1M tokens (or
-searches). List and region are decided in `table.py`, sums are made in `rates.py`. `tests/tools/build_prices.py` builds
-`table.json`.
+A row has the prices of one model in one region, valid from a certain day. Prices are decimal strings in USD for 1M
+tokens or 1M searches. `table.py` decides which price list and region apply to a model, and `rates.py` computes costs.
+`tests/tools/build_prices.py` builds `table.json`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gateway.money.prices.rates import KINDS, PER_MILLION, PLACES, UNKNOWN, Rate
 
 BOOKS: Final = ("anthropic", "openai", "google", "vertex", "bedrock", "azure", "openrouter", "vercel")
 TIERS: Final = ("batch", "flex", "priority", "fast", "ultrafast")
-"""Service tiers with prices in the published maps."""
+"""Service tiers for which published price lists have prices."""
 
 _SPELLINGS: Final = (
     re.compile(r"[-@](latest|default)$"),
@@ -27,33 +27,35 @@ _SPELLINGS: Final = (
     re.compile(r"[-@](\d{8}|\d{4}-\d{2}-\d{2})$"),
     re.compile(r"(?<=-\d)-0$"),
 )
-"""Endings in which ids of one model differ, removed one by one: alias, version, date, and the 0 of `opus-4-0`."""
+"""Endings that distinguish ids of the same model: an alias, a version, a date, and the 0 of `opus-4-0`.
+
+They are removed from an id one after the other, in this order."""
 _LARGEST: Final = 10**9
-"""Highest price in USD for 1M: no price is near it, so a larger one is a slip."""
+"""Maximum price in USD for 1M tokens. Real prices are far below it, so a larger number is a mistake."""
 
 Entry = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The prices of one model in one region, from a day on."""
+    """The prices of one model in one region, valid from a certain day."""
 
     book: str
     model: str
     geo: str
     since: float
-    """Unix time; 0 if the price has always held."""
+    """Unix time from which the prices are valid; 0 if they have always been valid."""
     rates: Rates
     source: str = ""
 
     @property
     def name(self) -> str:
-        """The row in records: `bedrock/us.anthropic.claude-opus-4-6-v1`."""
+        """The name of the row in records of calls: `bedrock/us.anthropic.claude-opus-4-6-v1`."""
         return f"{self.book}/{self.geo}.{self.model}" if self.geo else f"{self.book}/{self.model}"
 
 
 class Rows:
-    """Rows by the names of their models; rows of one model in the order of their days."""
+    """The rows of one price list, by model. The rows of one model are ordered by their first day."""
 
     def __init__(self, entries: Iterable[Entry]) -> None:
         grouped: dict[tuple[str, str, str], list[Entry]] = {}
@@ -64,7 +66,7 @@ class Rows:
         self._parsed: dict[int, tuple[Row, ...]] = {}
 
     def find(self, book: str, geo: str, model: str) -> tuple[Row, ...]:
-        """Return the rows of a model, by any spelling of its id; () if there are none."""
+        """Return the rows of a model whose id may be spelled in any of the known ways; () if there are none."""
         for spelling in _spellings(model):
             key = (book, geo, spelling)
             entries = self._exact.get(key) or self._alias.get(key)
@@ -73,14 +75,14 @@ class Rows:
         return ()
 
     def _rows(self, entries: list[Entry]) -> tuple[Row, ...]:
-        """Parse rows when they are first used: a configuration has few of the models in the table."""
+        """Return parsed rows. Each is parsed when first used, because a configuration uses few models of the table."""
         if id(entries) not in self._parsed:
             self._parsed[id(entries)] = tuple(sorted(map(parse_row, entries), key=lambda one: one.since))
         return self._parsed[id(entries)]
 
 
 def _spellings(name: str) -> list[str]:
-    """Return the id, and the id after each ending that is removed."""
+    """Return the id itself, and the shorter ids that result from removing its endings (`_SPELLINGS`)."""
     spellings = [name]
     for ending in _SPELLINGS:
         shorter = ending.sub("", spellings[-1])
@@ -93,7 +95,10 @@ _Grouped = dict[tuple[str, str, str], list[Entry]]
 
 
 def _aliases(grouped: _Grouped) -> _Grouped:
-    """Return entries by shorter spellings; a spelling that two models with different prices share is left out."""
+    """Return the entries by the shorter spellings of their models' ids.
+
+    A spelling that two models with different prices share is left out.
+    """
     aliases: _Grouped = {}
     ambiguous = set()
     for (book, geo, model), entries in grouped.items():
@@ -110,7 +115,7 @@ def _prices(entry: Entry) -> dict[str, Any]:
 
 
 def parse_row(entry: Entry) -> Row:
-    """Parse a row. Raises `ValueError` for a price that is malformed, or has too many digits."""
+    """Return a parsed row. Raises `ValueError` for a malformed date, or for a price that `parse_price` refuses."""
     since = entry.get("from", "")
     start = datetime.combine(date.fromisoformat(since), datetime.min.time(), UTC).timestamp() if since else 0
     return Row(entry["book"], entry["model"], entry.get("geo", ""), start, _rates(entry), entry.get("source", ""))
@@ -126,9 +131,10 @@ def _rates(entry: Entry) -> Rates:
 
 
 def _steps(prices: Entry, standard: Units) -> Steps:
-    """Return prices by length of the prompt.
+    """Return the prices of one tier by length of the prompt.
 
-    Searches cost the same in each tier (Anthropic's and OpenAI's price pages) and for prompts of any length.
+    The price of a search is the same in each tier (Anthropic's and OpenAI's price pages) and for each length of the
+    prompt, unless `prices` contains a different one.
     """
     base = _units(prices, standard.web_search)
     longer = ((step["tokens"], _units(step, base.web_search)) for step in prices.get("above", ()))
@@ -136,7 +142,7 @@ def _steps(prices: Entry, standard: Units) -> Steps:
 
 
 def _complete(steps: Steps, standard: Steps) -> Steps:
-    """Return a tier's prices, unknown for the lengths of prompts that only the standard prices distinguish."""
+    """Return a tier's prices, with unknown prices for those lengths of prompts that only the standard tier has."""
     known = {above for above, _ in steps}
     missing = [(above, UNKNOWN) for above, _ in standard if above not in known]
     return tuple(sorted([*steps, *missing], key=lambda step: step[0]))
@@ -149,7 +155,11 @@ def _units(prices: Entry, web_search: int | None) -> Units:
 
 @lru_cache(maxsize=4096)
 def parse_price(text: str) -> int:
-    """Return a price in 1e-15 USD for one from USD for 1M, exactly. Raises `ValueError`."""
+    """Convert a price from USD for 1M tokens to an integer in 1e-15 USD for one token, exactly.
+
+    Raises `ValueError` for text that is not a number, and for a price that is negative, too high or has more than nine
+    decimals.
+    """
     try:
         price = Decimal(text).scaleb(PLACES - PER_MILLION)
     except InvalidOperation:

@@ -1,6 +1,6 @@
-"""Prices in the API: decimal strings of USD, under the names of the hosted product (aperture.md 3, 6).
+"""Prices in the API: decimal strings in USD, with the field names of Aperture's API.
 
-Nothing here decides what a call costs.
+This module only formats prices. It does not compute the cost of a call.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _BRIEF: Final = ("input", "output", "cache_read", "cache_write_5m", "cache_write
 
 
 def per_token(priced: Priced) -> dict[str, str]:
-    """Return today's standard prices of one token, or one search, in USD, for an entry of /v1/models."""
+    """Return today's prices of one token, or of one search, in USD in the standard tier, for an entry of /v1/models."""
     units = priced.rates().tiers[""][0][1]
     return _named(priced, units, 0, _BRIEF)
 
 
 def per_million(priced: Priced) -> dict[str, Any]:
-    """Return today's prices in USD for 1M tokens (or searches), with those of long prompts and of service tiers."""
+    """Return today's prices in USD for 1M tokens or 1M searches, including prices of long prompts and service tiers."""
     tiers = priced.rates().tiers
     prices: dict[str, Any] = _steps(priced, tiers[""])
     modes = {tier: _steps(priced, steps) for tier, steps in tiers.items() if tier}

@@ -1,9 +1,10 @@
-"""Prices of a provider's models, by its price list, the model's name and the operator's own rules.
+"""Prices of a provider's models, by the provider's price list, the model's name and the rules of the configuration.
 
-- A model's own region prefix decides the region; the price list (`cost_basis`) decides for ids without one.
+- The region is that of the prefix in a Bedrock model's id (`us.`); for other ids it is that of the price list
+  (`cost_basis`).
 - An unknown price is None, never a guess.
 
-Sums are made in `rates.py`; rows are looked up by a model's name in `rows.py`.
+`rates.py` computes costs; `rows.py` looks rows up by a model's name.
 """
 
 from __future__ import annotations
@@ -38,12 +39,14 @@ BASES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "vercel": ("vercel", ""),
     }
 )
-"""Book, and region of ids that name none, by cost basis (aperture.md section 6)."""
-ONE_PRICE: Final = frozenset({"bedrock"})
-"""Books in which a model without a row for its region has the price of the row without a region.
+"""Names of price lists (`cost_basis`), mapped to (book, region of models whose id has no region prefix).
 
-Bedrock has such models: those without inference profiles. Azure's data zones cost more than its global price, so the
-price of a zone without a row is unknown."""
+A book is the group of rows of one seller. The names of price lists are those of Aperture's documentation."""
+ONE_PRICE: Final = frozenset({"bedrock"})
+"""Books in which a price list's region falls back to the row without a region, if it has no row of its own.
+
+Bedrock's models without inference profiles have only a row without a region. Azure's data zones cost more than Azure's
+global price, so the price in a zone without a row is unknown."""
 
 INFERRED: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -56,9 +59,10 @@ INFERRED: Final[Mapping[str, str]] = MappingProxyType(
         "experimental_gemini_cli_vertex_compat": "vertex",
     }
 )
-"""Price list by flag, for providers that name none (`auto_cost_basis`).
+"""Price list by flag, for providers without a configured price list (`auto_cost_basis`).
 
-Bedrock's list depends on a region that nothing reports, so a provider with one of its flags has no list."""
+Bedrock's price list depends on the region, which the configuration does not contain. So a provider with one of
+Bedrock's flags has no inferred price list."""
 REGIONAL: Final = "bedrock_"
 """Prefix of the flags of providers whose prices depend on the region."""
 
@@ -69,22 +73,24 @@ _TABLE: Final = Path(__file__).with_name("table.json")
 
 @dataclass(frozen=True, slots=True)
 class CostRule:
-    """One entry of `model_cost_map`: models that match are priced as another one, times the adjustment."""
+    """One entry of `model_cost_map`: matching models have the price of another model, times the adjustment."""
 
     match: str
-    """A glob in the syntax of Go's path.Match (`compile_glob`)."""
+    """A pattern of model names in the syntax of Go's path.Match (`compile_glob`)."""
     priced_as: str
-    """A model of the provider's price list, or `basis/model`; "" means the model itself."""
+    """The model whose price applies: a model of the provider's price list, or `basis/model`.
+
+    "" means the matching model itself."""
     adjustment: Decimal = Decimal(1)
-    """A factor with at most `ADJUSTMENT_PLACES` decimals."""
+    """Factor on the price, with at most `ADJUSTMENT_PLACES` decimals."""
 
 
 ADJUSTMENT_PLACES: Final = 6
-"""Most decimals of an adjustment, so that sums stay exact integers."""
+"""Maximum number of decimals of an adjustment, so that adjusted prices remain exact integers."""
 
 
 class PricedProvider(Protocol):
-    """The fields of a provider that decide its prices; `gateway.config.model.Provider` has them."""
+    """The fields of a provider that determine its prices. `gateway.config.model.Provider` implements this protocol."""
 
     @property
     def id(self) -> str: ...
@@ -99,7 +105,7 @@ class PricedProvider(Protocol):
 
 
 class PriceKey(NamedTuple):
-    """A model in a price list, and the factor on its prices."""
+    """A model in a price list, and the factor by which the model's prices are multiplied."""
 
     basis: str
     model: str
@@ -107,7 +113,7 @@ class PriceKey(NamedTuple):
 
 
 class Prices:
-    """The prices of one configuration. It has few models, so every result is cached for good."""
+    """The prices of all models of one configuration. Every result is cached without a limit, as the models are few."""
 
     def __init__(self, table: Rows, overlay: Rows, *, infer: bool = True) -> None:
         self._lists = (overlay, table)
@@ -117,7 +123,7 @@ class Prices:
 
     @classmethod
     def load(cls, overlay: Sequence[Entry] = (), *, infer: bool = True) -> Prices:
-        """Return the prices of the built-in table, with the rows of an operator's file before it."""
+        """Return the prices of the built-in table; rows of an operator's file (`overlay`) take precedence over it."""
         return cls(builtin(), Rows(overlay), infer=infer)
 
     def of(self, provider: PricedProvider, model: str) -> Priced | None:
@@ -137,7 +143,7 @@ class Prices:
     def find(self, basis: str, model: str, adjustment: Decimal = Decimal(1)) -> Priced | None:
         """Return the prices of a model in a price list.
 
-        None for an unknown list or model, and for ids that hide a model.
+        None for an unknown list or model, and for opaque ids, which do not contain the model's name.
         """
         key = PriceKey(basis, model, adjustment)
         if key not in self._by_key:
@@ -145,7 +151,7 @@ class Prices:
         return self._by_key[key]
 
     def _rows(self, basis: str, model: str) -> list[Row]:
-        """Return the rows of a model: the operator's from their first day on, the table's before it."""
+        """Return the rows of a model: the operator's, and before them the table's that begin earlier."""
         if basis not in BASES:
             return []
         book, region = BASES[basis]
@@ -167,17 +173,17 @@ def builtin() -> Rows:
 
 
 def inferred(flags: Sequence[str]) -> tuple[str, ...]:
-    """Return the price lists that a provider's flags imply, in their order; () if they imply none."""
+    """Return the price lists that a provider's flags imply, in the order of the flags; () if they imply none."""
     if any(flag.startswith(REGIONAL) for flag in flags):
         return ()
     return tuple(dict.fromkeys(INFERRED[flag] for flag in flags if flag in INFERRED))
 
 
 def price_keys(provider: PricedProvider, model: str, *, infer: bool) -> Iterator[PriceKey]:
-    """Yield the keys under which the price of a provider's model may be; the first that has a price counts.
+    """Yield the keys under which to look for the price of a provider's model. The first key with a price is used.
 
-    The first rule of `model_cost_map` that matches the model's name decides which model's price it has; without a
-    rule that is the model behind the name.
+    The first rule of `model_cost_map` that matches the model's name decides which model's price applies. Without such a
+    rule it is the price of the underlying model (`base_models`) if one is configured, else that of the model itself.
     """
     rule = next((rule for rule in provider.model_cost_map if compile_glob(rule.match).fullmatch(model)), None)
     name = (rule.priced_as if rule else "") or provider.base_models.get(model, model)
@@ -201,10 +207,10 @@ def _priced(rows: tuple[Row, ...], adjustment: Decimal) -> Priced | None:
 
 @cache
 def compile_glob(pattern: str) -> re.Pattern[str]:
-    """Return a pattern in the syntax of Go's path.Match as a regular expression.
+    """Return the regular expression for a pattern in the syntax of Go's path.Match.
 
-    `*` and `?` do not cross "/", `[a-z]` and `[^a-z]` are classes, a backslash quotes. Raises `ValueError` for a
-    pattern that Go refuses.
+    `*` and `?` do not match "/", `[a-z]` and `[^a-z]` are character classes, and a backslash escapes the next
+    character. Raises `ValueError` for a malformed pattern.
     """
     return re.compile("".join(_translated(pattern)), re.DOTALL)
 

@@ -1,9 +1,10 @@
-"""Quotas and rate limits: a call reserves before it is sent, and is charged when it is over.
+"""Quotas and rate limits, as buckets: a call reserves an amount before it is sent, and is charged when it has ended.
 
 - `definitions.py`: quotas and rate limits as the configuration defines them, and the names of their buckets.
 - `ledger.py`: the arithmetic of buckets.
-- `estimate.py`: the tokens that a call may use at most.
-- `book.py`: the buckets of a process.
+- `estimate.py`: the maximum number of tokens that a call may use.
+- `book.py`: all buckets of the gateway's process.
 
-Grants are in `gateway.access.grants`, calls in `gateway.call.settlement`; nothing here does I/O or knows a dialect.
+`gateway.access.grants` decides which quotas apply to a caller, and `gateway.call.settlement` reserves and charges calls
+in them. No module here does I/O or knows a dialect.
 """

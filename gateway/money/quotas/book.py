@@ -1,11 +1,11 @@
-"""The buckets of a process: one ledger of money, one of requests and one of tokens.
+"""All buckets of the gateway's process: one ledger of money, one of requests and one of tokens.
 
 - A call reserves in all three ledgers, or in none.
-- A call is charged in the buckets of the offer that served it; what it holds in other buckets is released.
-- Only charges of money are returned, because only balances of money outlive the process.
+- A call is charged in the buckets of the offer that served it. Its reservations in other buckets are released.
+- Only charges of money are returned, because only balances of money are stored and outlive the process.
 
-The arithmetic is in `ledger.py`. Which buckets a call counts in, and what it has used, is decided in
-`gateway.call.settlement`: nothing here knows a call, a grant or a model.
+The arithmetic is in `ledger.py`. `gateway.call.settlement` decides in which buckets a call counts and how much it has
+used. This module does not know calls, grants or models.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from gateway.money.quotas.estimate import Estimate
 from gateway.money.quotas.ledger import Bucket, Charge, Claim, Exceeded, Kind, Ledger, Level, Reservation, Rule
 
 ORDER: Final[tuple[Kind, ...]] = ("requests", "tokens", "money")
-"""The ledgers in the order in which a call reserves in them; the first one that refuses names the reason."""
+"""Kinds of ledgers, in the order in which a call reserves in them. The first ledger that refuses gives the reason."""
 
 Clock = Callable[[], int]
-"""A source of Unix time in nanoseconds."""
+"""A function that returns the Unix time in nanoseconds."""
 
 
 class StoredBalance(Protocol):
@@ -40,58 +40,61 @@ class StoredBalance(Protocol):
 
 
 class UnknownBucket(LookupError):
-    """No definition makes a bucket of this name."""
+    """The error for a bucket whose name belongs to no defined quota."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """Amounts that a call has used."""
+    """The amounts that a call has used, which it is charged."""
 
     requests: int = 0
     tokens: int = 0
     money: int = 0
     """Nanodollars."""
     estimated: bool = False
-    """The provider did not report all of it."""
+    """True if the provider did not report everything that the call used, so that amounts are partly estimated."""
 
 
 @dataclass(frozen=True, slots=True)
 class CallReservation:
-    """The units that one call holds in the ledgers until it is charged or released."""
+    """The amounts that one call has reserved in the ledgers, until the call is charged or the amounts are released."""
 
     quotas: Quotas
     estimate: Estimate
     held: Mapping[Kind, Reservation]
     buckets: Mapping[str, Collection[Bucket]]
-    """The buckets that the call counts in, by the name of the offer that serves it."""
+    """The buckets in which the call counts, by the name of the offer that may serve it."""
 
     @property
     def notice(self) -> str:
-        """The value of the response's header: `daily:alice@example.com; used=0.83`; "" if there is none."""
+        """The value of the response header about nearly empty quotas: `daily:alice@example.com; used=0.83`.
+
+        "" if there is nothing to report.
+        """
         notices = self.held["money"].notices
         return ", ".join(f"{name}; used={used // 100}.{used % 100:02}" for name, used in notices)
 
     def charge(self, offer: str, settlement: Settlement) -> tuple[Charge, ...]:
-        """Charge the buckets of the offer that served the call, and release everything else that is held."""
+        """Charge the buckets of the offer that served the call, and release all reserved amounts."""
         return self.quotas.charge(self, self.buckets[offer], settlement)
 
     def release(self) -> tuple[Charge, ...]:
-        """Release everything that is held, and charge nothing."""
+        """Release all reserved amounts, and charge nothing."""
         return self.quotas.charge(self, (), Settlement())
 
 
 @dataclass(slots=True)
 class Quotas:
-    """The buckets of a process."""
+    """All buckets of the gateway's process, by kind and name."""
 
     clock: Clock = time_ns
     refilled: Callable[[Charge], None] = field(default=lambda _charge: None)
-    """The function that stores a refill: the only change of a balance that is not part of a call."""
+    """The function that stores an administrator's refill, the only change of a balance that no call causes."""
     rules: Mapping[str, Rule] = field(default_factory=dict, init=False)
-    """The rules of buckets of money, by the name of their definition."""
+    """Capacity and refill of the buckets of money, by the name of the quota's definition."""
     definitions: Mapping[str, Quota] = field(default_factory=dict, init=False)
     _unclaimed: dict[str, StoredBalance] = field(default_factory=dict, init=False)
-    """Stored balances of buckets without a definition, in case the definition comes back."""
+    """Stored balances of buckets whose quota is not defined, kept in case the quota is defined again."""
     _ledgers: Mapping[Kind, Ledger] = field(default_factory=lambda: {kind: Ledger() for kind in ORDER}, init=False)
 
     @property
@@ -99,10 +102,10 @@ class Quotas:
         return self._ledgers["money"]
 
     def configured(self, quotas: Mapping[str, Quota]) -> None:
-        """Apply definitions. Balances stay, and are capped.
+        """Apply the quotas of a configuration. Buckets keep their balances, limited to the new capacities.
 
-        Buckets whose definition is gone are set aside with their balance until the definition comes back: a quota is
-        not renewed by removing it for a moment.
+        A bucket whose quota is no longer defined is set aside with its balance until the quota is defined again. So
+        removing a quota from the configuration for a moment does not fill its buckets.
         """
         self.definitions = quotas
         self.rules = {name: quota.rule for name, quota in quotas.items()}
@@ -110,7 +113,10 @@ class Quotas:
         self.restore(self._unclaimed.values())
 
     def restore(self, balances: Iterable[StoredBalance]) -> None:
-        """Continue with the balances of an earlier process; those without a definition wait for one."""
+        """Set buckets to the balances that an earlier process stored.
+
+        A balance whose quota is not defined is set aside until the quota is defined.
+        """
         waiting, self._unclaimed = tuple(balances), {}
         for balance in waiting:
             rule = self.rule_of(balance.bucket)
@@ -120,7 +126,7 @@ class Quotas:
                 self._money.restore(balance.bucket, rule, balance.amount, balance.remainder, balance.at)
 
     def reserve(self, claims: Sequence[Claim]) -> Mapping[Kind, Reservation]:
-        """Reserve all claims, or none of them. Raises `Exceeded`."""
+        """Reserve all claims and return the reservations by kind. Raises `Exceeded`, with nothing reserved."""
         now = self.clock()
         held: dict[Kind, Reservation] = {}
         try:
@@ -135,7 +141,7 @@ class Quotas:
     def charge(
         self, reservation: CallReservation, buckets: Collection[Bucket], settlement: Settlement
     ) -> tuple[Charge, ...]:
-        """Charge what a call has used to `buckets`, and release what it held; return the charges of money."""
+        """Charge the used amounts to `buckets`, release what the call had reserved, and return the charges of money."""
         now = self.clock()
         used: dict[Kind, int] = {"requests": settlement.requests, "tokens": settlement.tokens}
         for kind, amount in used.items():
@@ -145,7 +151,7 @@ class Quotas:
         return self._money.charge(money, settlement.money, now, only=only, estimated=settlement.estimated)
 
     def refill(self, bucket: str, amount: int) -> Charge:
-        """Add nanodollars to a bucket, up to its capacity. Raises `UnknownBucket`."""
+        """Add nanodollars to a bucket, up to the bucket's capacity. Raises `UnknownBucket`."""
         rule = self.rule_of(bucket)
         if rule is None:
             raise UnknownBucket(bucket)
@@ -154,29 +160,35 @@ class Quotas:
         return charge
 
     def used(self) -> Mapping[str, float]:
-        """Return the used part of the emptiest bucket of each definition; for metrics, from any thread."""
+        """Return the highest used fraction among the buckets of each quota, for metrics.
+
+        Reserved amounts count as used. May be called from any thread.
+        """
         return dict.fromkeys(self.rules, 0.0) | self._money.used(self.clock())
 
     def levels(self) -> Sequence[Level]:
-        """Return every bucket of money that is not full; from any thread."""
+        """Return the state of each bucket of money in memory; the buckets that are not in memory are full.
+
+        May be called from any thread.
+        """
         return self._money.levels(self.clock())
 
     def shared(self) -> list[str]:
-        """Return the buckets of definitions without a template, which belong to no single caller."""
+        """Return the names of the buckets that all callers share: those of quotas without a template in their name."""
         return [name for name in self.rules if not template_of(name)]
 
     def level(self, bucket: str) -> Level:
-        """Return one bucket, also one that is full. Raises `UnknownBucket`."""
+        """Return the state of one bucket, even if the bucket is full and not in memory. Raises `UnknownBucket`."""
         rule = self.rule_of(bucket)
         if rule is None:
             raise UnknownBucket(bucket)
         return self._money.level(bucket, rule, self.clock())
 
     def rule_of(self, bucket: str) -> Rule | None:
-        """Return the rule of the definition that makes a bucket of this name; None if there is none.
+        """Return the rule of the quota to which a bucket of this name belongs; None if there is no such quota.
 
-        A definition of the same name counts first, then the longest template that the name begins with:
-        `team:eu:<user>` begins as `team:<user>` does.
+        A quota with exactly this name comes first. Otherwise it is the quota whose name without the template is the
+        longest prefix of the bucket's name: both `team:<user>` and `team:eu:<user>` fit `team:eu:alice`.
         """
         if bucket in self.rules and not template_of(bucket):
             return self.rules[bucket]

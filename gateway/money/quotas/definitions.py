@@ -1,10 +1,10 @@
-"""Definitions of quotas and rate limits, and the names of the buckets that they make.
+"""Definitions of quotas and rate limits, and the names of their buckets.
 
-- Amounts are integers: nanodollars of a quota, requests or tokens of a rate limit.
-- A quota's name may end with a template, `:<user>` or `:<node>`: it then has a bucket for each login or node.
-- The store keeps balances of money by these names, so a name means the same bucket in every release.
+- Amounts are integers: nanodollars in a quota, requests or tokens in a rate limit.
+- A quota's name may end with a template, `:<user>` or `:<node>`. The quota then has a bucket for each login or node.
+- Balances of money are stored under the names of their buckets, so a name must mean the same bucket in every release.
 
-The document that people write is read in `config/sections/quotas.py`; balances are in `ledger.py`.
+`config/sections/quotas.py` reads quotas from the configuration; `ledger.py` has the balances.
 """
 
 from __future__ import annotations
@@ -18,69 +18,70 @@ from gateway.money.quotas.ledger import SECOND, Bucket, Rule
 OnExceed = Literal["reject", "notify"]
 
 TEMPLATES: Final = ("<user>", "<node>")
-"""Endings of a quota's name, after a colon, that make a bucket for each user or node."""
+"""Endings of a quota's name, after a colon: the quota then has a bucket for each user or node."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """A definition of buckets of money: one for all, or one for each user or node."""
+    """The definition of a quota of money, with one bucket for all callers, or one for each user or node."""
 
     name: str
-    """`daily:<user>`; a name without a template at its end is one bucket."""
+    """Name of the definition, such as `daily:<user>`. Without a template at the end, the quota has one bucket."""
     capacity: int
-    """Most nanodollars that a bucket holds; a new bucket holds them all."""
+    """Maximum number of nanodollars in a bucket, with which a new bucket starts."""
     amount: int = 0
-    """Nanodollars that flow in, evenly over the period; 0: none."""
+    """Nanodollars that refill a bucket in each period, evenly over the period; 0: no refill."""
     period_seconds: int = 1
     rate: str = ""
-    """The refill as written: `$5.00/day`."""
+    """The refill as written in the configuration: `$5.00/day`."""
     on_exceed: OnExceed = "reject"
 
     @property
     def rule(self) -> Rule:
-        """The rule of each bucket of this definition."""
+        """The capacity and refill of every bucket of this quota."""
         return Rule(self.name, self.capacity, self.amount, self.period_seconds * SECOND, self.on_exceed == "notify")
 
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """Requests or tokens that a caller may use in a period. A burst of all of them at once is allowed."""
+    """The number of requests or tokens that a caller may use in a period. All of them may be used in one burst."""
 
     kind: Literal["requests", "tokens"]
     amount: int
     period_seconds: int
     rate: str
-    """The limit as written: `60/min`."""
+    """The limit as written in the configuration: `60/min`."""
     by_model: bool
-    """Every model is counted apart, instead of all models of the capability together."""
+    """True if each model has its own limit; False if all models of the capability share one limit."""
 
     @property
     def rule(self) -> Rule:
-        """The rule of each bucket of this limit."""
+        """The capacity and refill of every bucket of this limit."""
         name = f"{self.kind} {self.rate}"
         return Rule(name, self.amount, self.amount, self.period_seconds * SECOND, kind=self.kind)
 
     def bucket(self, login: str, model: str, patterns: tuple[str, ...]) -> Bucket:
         """Return the bucket of a caller for a model; `patterns` are those of the capability that sets the limit.
 
-        No login and no rate holds a line end, so two limits share a bucket only where all of these are equal.
+        The parts of the bucket's name are joined with line ends, which neither a login nor a rate contains. So two
+        limits share a bucket only if all parts are equal.
         """
         scope = model if self.by_model else " ".join(patterns)
         return Bucket(self.kind, "\n".join((self.rate, login, str(self.by_model), scope)))
 
 
 def bucket_of(name: str, login: str, node: str) -> str:
-    """Return the name of a definition's bucket for a caller. Where no node is known, the login stands for the node."""
+    """Return the name of a caller's bucket of the quota `name`. The login is used for the node if no node is known."""
     subjects = {"<user>": login, "<node>": node or login}
     template = template_of(name)
     return name.removesuffix(template) + subjects[template] if template else name
 
 
 def template_of(name: str) -> str:
-    """Return the template at the end of a definition's name; "" for a definition of one bucket."""
+    """Return the template at the end of a quota's name; "" if the name has none."""
     return next((template for template in TEMPLATES if name.endswith(f":{template}")), "")
 
 
 def usd(nanodollars: int) -> str:
-    """Return a sum as people read it, rounded down to a cent: $10.00."""
+    """Return an amount in USD for people, rounded down to a cent: `$10.00`."""
     return f"${nanodollars // NANODOLLARS}.{nanodollars % NANODOLLARS * 100 // NANODOLLARS:02}"

@@ -1,9 +1,10 @@
-"""Estimates of tokens: the most that a call may use before it is sent, and its probable use where nothing is reported.
+"""Estimates of a call's tokens: before it is sent, the maximum; afterwards, the probable number if not all is reported.
 
-- Input is estimated from the size of the body; output is the client's limit, or else the model's own.
-- Both estimates err on the high side. The difference is released when the call is settled.
+- Input is estimated from the size of the body. Output is estimated as the client's limit, or without one from the
+  limits of the models.
+- The estimates before the call are high. The difference is released when the call is charged.
 
-A flag finds the output limit in a body (`Flag.limit`); prices are in `gateway.money.prices`.
+A flag reads the client's output limit from the body (`Flag.limit`); prices are in `gateway.money.prices`.
 """
 
 from __future__ import annotations
@@ -20,26 +21,30 @@ from gateway.contract.flag import ClientRequest, Facts, Usage
 from gateway.contract.json_api import UNLIMITED
 
 BYTES_PER_TOKEN: Final = 3
-"""Bytes of a body for each token: English text and code have about four, with JSON around them; Chinese has three."""
+"""Bytes of a body that are counted as one token.
+
+English text and code have about four with the JSON around them; Chinese has three."""
 MEDIUM_TOKENS: Final = 5_000
-"""Tokens of an image or a file: Anthropic's largest image is 4,784 tokens; a long PDF has more."""
+"""Tokens assumed for each image or file. Anthropic's largest image has 4,784 tokens; a long PDF has more."""
 SHORTEST_MEDIUM: Final = 1_000
-"""Characters below which base64 counts as text, because no image or file is that small."""
+"""Minimum length of base64 that counts as an image or a file; shorter base64 counts as text."""
 SAMPLE: Final = 64
-"""Characters at either end of a value that must all be base64 for it to count as a medium."""
+"""Number of characters at each end of a value that are examined. If all are base64, the value counts as a medium."""
 MAX_MEDIA: Final = 500
-"""Most marks of each kind that are examined; media behind more of them count as text."""
+"""Maximum number of occurrences examined for each text in `_MARKS`; media after further occurrences count as text."""
 MAX_OUTPUT: Final = 1_000_000
-"""Most tokens of output that are estimated: more than any model's limit, whatever a client asks for."""
+"""Maximum estimate of output tokens, even if the client's limit is higher. It is above the limit of any model."""
 TOKENS_PER_SECOND: Final = 100
-"""Tokens of output that a model is assumed to write before a call is cut: models write 30 to 150 in a second."""
+"""Output tokens that a model is assumed to have written in each second of an interrupted call.
+
+Models write 30 to 150 in a second."""
 
 _MARKS: Final = (b'"data"', b'"bytes"', b";base64,")
-"""Texts before base64 in bodies of all dialects: Anthropic's and Gemini's data, Converse's bytes, data URLs."""
+"""Texts that precede base64 in request bodies: `data` of Anthropic and Gemini, `bytes` of Converse, and data URLs."""
 _PLACEHOLDER: Final = token_hex(16)
-"""Text in place of a medium while a body is decoded. It is random, so that no client can write it."""
+"""Text that replaces base64 while a body is decoded. It is random, so that no client can send the same text."""
 _TEXTS: Final = frozenset({"input", "json", "input_schema", "inputSchema", "parameters"})
-"""Members whose objects a model reads as text: arguments of tools, their results and their schemas."""
+"""Names of members whose objects a model reads as text: arguments, results and schemas of tools."""
 _CACHE_MARKS: Final = (b"cache_control", b"cachePoint")
 _TIER_MARKS: Final = (b"service_tier", b"serviceTier", b'"speed"', b'"latency"', b"inference_geo")
 _TIER_HEADERS: Final = ("x-amzn-bedrock-service-tier", "x-amzn-bedrock-performanceconfig-latency")
@@ -47,39 +52,39 @@ _BASE64: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxy
 
 
 class Priced(Protocol):
-    """The prices of one model."""
+    """The prices of one model, as this module uses them."""
 
     def cost(self, usage: Usage) -> int | None:
-        """Return nanodollars; None where a kind that was used has no price."""
+        """Return the cost in nanodollars in the standard tier; None if a kind of token in `usage` has no price."""
 
     def highest_cost(self, usage: Usage) -> int | None:
-        """Return the cost in the most expensive service tier."""
+        """Return the cost in nanodollars in the most expensive service tier; None if no tier has the prices."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Most tokens that a call may use."""
+    """The maximum number of tokens that a call may use."""
 
     input: int
     output: int
     caches: bool = False
-    """Parts of the input may be written to a cache, which costs more than plain input."""
+    """True if parts of the input may be written to a cache, which costs more than plain input."""
     tiered: bool = False
-    """The request names a service tier, which may cost more than the standard one."""
+    """True if the request may name a service tier, which may cost more than the standard tier."""
 
     usual: int = MAX_OUTPUT
-    """Tokens of output that are reserved of a rate limit.
+    """Maximum number of output tokens that are reserved in a bucket of a rate limit.
 
-    Few calls without a limit write all that they may, and reserving all of that would refuse other calls. A rate that
-    is exceeded is made up for by waiting."""
+    It may be less than `output` for calls without an output limit. Few of these write the maximum, and reserving the
+    maximum would refuse other calls. If a call exceeds the rate, later calls wait longer."""
 
     @property
     def tokens(self) -> int:
-        """Tokens that are reserved of a rate limit."""
+        """The number of tokens that are reserved in a bucket of a rate limit."""
         return self.input + min(self.output, self.usual)
 
     def cost(self, priced: Iterable[Priced]) -> int:
-        """Return nanodollars at the highest of the prices; 0 where no price is known."""
+        """Return the maximum cost in nanodollars among the prices of several models; 0 if no price is known."""
         usages = [Usage(input=self.input, output=self.output)]
         if self.caches:
             usages.append(Usage(cache_write_5m=self.input, output=self.output))
@@ -91,9 +96,10 @@ class Estimate:
 
 
 def estimate(request: ClientRequest, limit: int | None, max_outputs: Iterable[int]) -> Estimate:
-    """Return the most that a request may use.
+    """Return the maximum number of tokens that a request may use.
 
-    `limit` is the client's own limit of the output, `max_outputs` are those of the models that may serve the request.
+    `limit` is the client's own output limit. `max_outputs` are the output limits of the models that may serve the
+    request.
     """
     body = request.top.body
     usual = max(max_outputs, default=1)
@@ -106,7 +112,10 @@ def estimate(request: ClientRequest, limit: int | None, max_outputs: Iterable[in
 
 
 def input_tokens(body: bytes) -> int:
-    """Return the tokens of a request's body, at least 1: a third of its bytes, and a constant for each medium."""
+    """Return the estimated number of input tokens of a request's body, at least 1.
+
+    Each medium (an image or a file) counts as `MEDIUM_TOKENS`, and every three other bytes count as one token.
+    """
     spans = sorted({span for mark in _MARKS for span in _base64_values(body, mark)})
     media = [end - start for start, end in _media(body, spans)] if spans else []
     return max(1, (len(body) - sum(media)) // BYTES_PER_TOKEN + len(media) * MEDIUM_TOKENS)
@@ -116,9 +125,9 @@ Span = tuple[int, int]
 
 
 def _media(body: bytes, spans: Sequence[Span]) -> list[Span]:
-    """Return the spans that a model reads as media; a model reads base64 in a tool's input or schema as text.
+    """Return those spans of base64 that a model reads as media. It reads base64 in a tool's input or schema as text.
 
-    The body is decoded with a placeholder for each span, so that this takes no longer than for a body without media.
+    The body is decoded with a placeholder for each span, so that a body with media takes no longer than one without.
     """
     parts, at = [], 0
     for number, (start, end) in enumerate(spans):
@@ -141,9 +150,9 @@ def _media(body: bytes, spans: Sequence[Span]) -> list[Span]:
 
 
 def _base64_values(body: bytes, mark: bytes) -> Iterable[Span]:
-    """Yield the start and end of each base64 value behind a mark.
+    """Yield the start and end of each base64 value that follows the text `mark`.
 
-    Values are located by searching bytes, at the speed of memory: a body of 32 MB must not hold up the loop.
+    The bytes are searched without decoding JSON, which is so fast that a body of 32 MB does not block the event loop.
     """
     at = 0
     for _ in range(MAX_MEDIA):
@@ -153,7 +162,7 @@ def _base64_values(body: bytes, mark: bytes) -> Iterable[Span]:
         at += len(mark)
         start = at
         if mark.endswith(b'"'):
-            # the value of a member: `"data": "...`; anything else is a word in a text
+            # only the value of a member counts: `"data": "...`; elsewhere the mark is a word in a text
             opening = body[at : at + 4]
             start = at + opening.find(b'"') + 1 if b'"' in opening and opening.lstrip()[:1] == b":" else -1
         end = body.find(b'"', start) if start >= 0 else -1
@@ -167,10 +176,11 @@ def _is_base64(sample: bytes) -> bool:
 
 
 def probable(facts: Facts | None, estimated: Estimate, seconds: float) -> Usage:
-    """Return the probable usage of a call that ended `seconds` after it began, where the report is not complete.
+    """Return the probable usage of a call whose usage the provider did not report completely.
 
-    Reported tokens count. A model that was cut off is assumed to have written for as long as the call took, but at
-    most half of the output limit: most of a long call is waiting.
+    - Reported tokens are the minimum. Without a report, input is at least the estimate of the request.
+    - The model is assumed to have written at a constant speed (`TOKENS_PER_SECOND`) for all `seconds` of the call, but
+      at most half of the estimated output, because most of a long call is waiting.
     """
     usage = copy(facts.usage) if facts is not None else Usage()
     if facts is None or not facts.reported:
@@ -180,9 +190,9 @@ def probable(facts: Facts | None, estimated: Estimate, seconds: float) -> Usage:
 
 
 def rate_limited_tokens(usage: Usage) -> int:
-    """Return the tokens that count towards a rate limit.
+    """Return the number of tokens that count towards a rate limit.
 
-    Tokens read from a cache do not count: they cost a provider next to nothing, and Anthropic and Bedrock leave them
-    out of their own limits as well.
+    Tokens read from a cache do not count. They cost a provider almost nothing, and Anthropic and Bedrock do not count
+    them in their own limits either.
     """
     return usage.input + usage.output + usage.cache_write_5m + usage.cache_write_1h

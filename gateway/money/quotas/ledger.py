@@ -1,15 +1,15 @@
-"""Buckets that calls are charged to and that refill: a call reserves an estimate first, and is charged what it used.
+"""The exact arithmetic of quotas and rate limits: buckets that calls are charged to, and that refill over time.
 
-The arithmetic of quotas and of rate limits, exact and pure.
+A call first reserves an estimated amount in its buckets. When it has ended, it is charged the amount that it used.
 
 - Amounts are integers: nanodollars, tokens or requests. Times are integer nanoseconds of Unix time.
-- The clock is an argument.
-- A balance is an integer and a remainder below one unit, so looking at a bucket never changes what is in it.
-- A call may begin when the unreserved balance is above zero, whatever the call itself may cost. So no large call is
-  refused for ever, and a balance ends no lower than minus the cost of the most expensive single call, as long as no
-  call costs more than it reserved.
+- The current time is an argument of each function; no function reads a clock.
+- A balance is an integer and a remainder of less than one unit. So reading a balance never rounds it.
+- A call may begin if the balance minus all reserved amounts is above zero, even if the call itself costs more. So no
+  large call is refused for ever. A balance ends no lower than minus the cost of the most expensive call, if no call
+  costs more than it reserved.
 
-Names of buckets, their owners and the costs of calls are decided elsewhere.
+Other modules decide the names of buckets, whose they are, and what calls cost.
 """
 
 from __future__ import annotations
@@ -21,26 +21,30 @@ from itertools import islice
 from typing import Final, Literal, NamedTuple
 
 SECOND: Final = 1_000_000_000
-"""Nanoseconds of a second."""
+"""Number of nanoseconds in a second."""
 MAX_BUCKETS: Final = 100_000
-"""Most buckets held in memory. Only buckets that are not full are held: a large tailnet has fewer active callers."""
+"""Maximum number of buckets in memory. Full buckets are removed, and even a large tailnet has fewer active callers."""
 EVICTION_PROBES: Final = 4
-"""Buckets that are examined for each new one, and forgotten if they are full: two would keep their number constant."""
+"""Number of old buckets that are examined for each new bucket, and removed from memory if they are full.
+
+Two would keep the number of buckets constant."""
 CROWDED_EVICTION_PROBES: Final = 64
-"""Buckets that are examined for each new one when there are `MAX_BUCKETS`."""
+"""Number of old buckets that are examined for each new bucket when memory has no room for the new buckets."""
 RETRY_AFTER_BUSY: Final = 5
-"""Seconds to wait where only reservations of calls in flight refuse a call: most of them have ended by then."""
+"""Maximum `retry_after` in seconds if a call is refused only because of the reservations of calls in flight.
+
+Most of these calls have ended by then."""
 MAX_RETRY_AFTER: Final = 86_400
-"""Seconds to wait where no refill comes by itself."""
+"""Maximum `retry_after` in seconds, also used for a bucket that does not refill over time."""
 NOTICE_PERCENT: Final = 80
-"""Used percentage of the capacity from which a bucket that only notifies is reported to the client."""
+"""Percentage of used capacity from which a bucket with `Rule.notify` is reported to the client."""
 
 Kind = Literal["money", "requests", "tokens"]
-"""The unit of a bucket: nanodollars of a quota, requests or tokens of a rate limit."""
+"""The unit of a bucket: money (nanodollars) in a quota, requests or tokens in a rate limit."""
 
 
 class Bucket(NamedTuple):
-    """One bucket among those of all kinds. Names of different kinds may be equal."""
+    """The key of a bucket among the buckets of all kinds. Buckets of different kinds may have equal names."""
 
     kind: Kind
     name: str
@@ -48,46 +52,46 @@ class Bucket(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """The part of a definition that each of its buckets follows."""
+    """The capacity and refill of every bucket of one quota or rate limit."""
 
     name: str
     capacity: int
-    """Most units that a bucket holds; a new bucket holds them all."""
+    """Maximum number of units in a bucket, with which a new bucket starts."""
     amount: int = 0
-    """Units that flow in, evenly over a period; 0: none."""
+    """Units that refill a bucket in each period, evenly over the period; 0: no refill."""
     period: int = SECOND
-    """Nanoseconds."""
+    """Length of the period in nanoseconds."""
     notify: bool = False
-    """An empty bucket lets calls through and is reported to the client."""
+    """True if an empty bucket refuses no call, and a nearly empty bucket is only reported to the client."""
     kind: Kind = "money"
 
 
 class Claim(NamedTuple):
-    """Units of one bucket that a call may use at most."""
+    """The maximum amount of one bucket that a call may use, to be reserved."""
 
     bucket: str
     rule: Rule
-    """The rule of a new bucket; a bucket that exists keeps its own rule until a reload."""
+    """The rule for a new bucket; an existing bucket keeps the rule that it has until the next `Ledger.reload`."""
     amount: int
 
 
 class Charge(NamedTuple):
-    """An amount that a bucket was charged, and the balance after it, from which a bucket continues after a crash."""
+    """An amount that a bucket was charged, and the balance afterwards, which is restored after a restart."""
 
     bucket: str
     amount: int
-    """Units taken; below 0 for a refill."""
+    """Number of units taken from the bucket; negative for a refill."""
     balance: int
     remainder: int
-    """Inflow beyond the balance, in units of amount per `Rule.period`; below the period."""
+    """The fraction of a unit beyond the balance, as its numerator; the denominator is `Rule.period`."""
     at: float
     """Unix time in seconds."""
     estimated: bool = False
-    """The provider did not report what the call used."""
+    """True if the provider did not report everything that the call used, so that the amount is partly estimated."""
 
     @property
     def left(self) -> tuple[str, int, int, float]:
-        """The values to store: bucket, balance, remainder and time."""
+        """The values to store: name of the bucket, balance, remainder, and Unix time in seconds."""
         return self.bucket, self.balance, self.remainder, self.at
 
 
@@ -99,10 +103,13 @@ class _Bucket:
     at: int
     reserved: int = 0
     calls: int = 0
-    """Calls in flight with a reservation here, even one of 0."""
+    """Number of calls in flight with a reservation in this bucket, including reservations of 0 units."""
 
     def state(self, now: int) -> tuple[int, int]:
-        """Return balance and remainder at a time; a clock that was set back adds nothing."""
+        """Return the balance, and the numerator of the fraction of a unit beyond it, at the time `now`.
+
+        If the clock was set back, nothing is added.
+        """
         rule = self.rule
         if self.balance >= rule.capacity:
             return rule.capacity, 0
@@ -121,7 +128,10 @@ class _Bucket:
         return Charge(name, amount, self.balance, self.remainder, now / SECOND, estimated)
 
     def reaches(self, balance: int) -> int | None:
-        """Return the nanoseconds from the last accrual until the balance is reached; None if it never is."""
+        """Return the nanoseconds from the last accrual until the bucket's balance is at least `balance`.
+
+        None if the refill never reaches it.
+        """
         rule = self.rule
         if self.balance >= balance:
             return 0
@@ -131,61 +141,67 @@ class _Bucket:
 
 
 class Exceeded(Exception):
-    """A bucket without an unreserved balance refuses a call."""
+    """The refusal of a call by a bucket whose whole balance is used or reserved."""
 
     def __init__(self, bucket: str, rule: Rule, balance: int, retry_after: int) -> None:
         super().__init__(bucket)
         self.bucket = bucket
         self.rule = rule
         self.balance = balance
-        """Balance when the call was refused; above 0 where calls in flight reserve all of it."""
+        """The balance when the call was refused; above 0 if calls in flight had reserved all of it."""
         self.retry_after = retry_after
-        """Estimated seconds until a call may begin, from 1 to `MAX_RETRY_AFTER`."""
+        """Estimated number of seconds until a call may begin, from 1 to `MAX_RETRY_AFTER`."""
 
     @property
     def key(self) -> Bucket:
-        """The refusing bucket among those of all kinds."""
+        """The key of the bucket that refuses, among the buckets of all kinds."""
         return Bucket(self.rule.kind, self.bucket)
 
 
 @dataclass(slots=True)
 class Reservation:
-    """The units that one call holds in buckets of one ledger until it is charged or released."""
+    """The amounts that one call has reserved in buckets of one ledger, until it is charged or they are released."""
 
     parts: Sequence[tuple[str, _Bucket, int]] = field(repr=False)
     notices: tuple[tuple[str, int], ...] = ()
-    """Buckets that only notify, with the used percentage of their capacity when the call began."""
+    """Nearly empty buckets with `Rule.notify`, as pairs of (name, used percentage when the call began)."""
     charges: tuple[Charge, ...] | None = None
-    """Charges of the call; None until it is charged or released."""
+    """The charges of the call; None until the call is charged or its reservation is released."""
 
 
 class Level(NamedTuple):
-    """The state of a bucket at a moment, for the API and metrics."""
+    """The state of a bucket at one time, for the API."""
 
     bucket: str
     rule: Rule
     balance: int
     reserved: int
     full_at: float | None
-    """Unix time in seconds at which the bucket is full if nothing is taken; None if it is full or never will be."""
+    """Unix time in seconds at which the bucket will be full if nothing is taken from it.
+
+    None if it is full already, or does not refill over time."""
 
 
 class Ledger:
-    """All buckets of one kind that are not full, by name. One thread changes them; any may call `levels` and `used`."""
+    """The buckets of one kind, by name. A bucket that is not in memory is full.
+
+    All methods that change buckets must be called from one thread. `levels` and `used` may be called from any thread.
+    """
 
     def __init__(self, max_buckets: int = MAX_BUCKETS) -> None:
         self._max = max_buckets
         self._live: OrderedDict[str, _Bucket] = OrderedDict()
         self._gone: dict[str, _Bucket] = {}
-        """Buckets whose definition is gone; they continue with their balance if it comes back."""
+        """Buckets whose quota is no longer defined. They keep their balance in case the quota is defined again."""
 
     def __len__(self) -> int:
         return len(self._live)
 
     def reserve(self, claims: Sequence[Claim], now: int) -> Reservation:
-        """Hold the most that a call may use in all its buckets.
+        """Reserve the maximum amount that a call may use in each of its buckets.
 
-        Raises `Exceeded` for the bucket that takes longest to let a call begin; then nothing is held.
+        Raises `Exceeded` if a bucket refuses the call, with nothing reserved. If several buckets refuse, the exception
+        is for the bucket with the longest `retry_after`.
         """
         self._make_room([claim.bucket for claim in claims], now)
         parts = [(claim.bucket, self._bucket(claim.bucket, claim.rule, now), claim.amount) for claim in claims]
@@ -211,17 +227,17 @@ class Ledger:
         only: Container[str] | None = None,
         estimated: bool = False,
     ) -> tuple[Charge, ...]:
-        """Charge what the call used to all its buckets, or `only` some, and free what it held.
+        """Charge the amount that a call used to all of its buckets, or to those in `only`, and release its reservation.
 
-        The first charge or release counts; a second one returns the same charges. Buckets whose definition has gone
-        in the meantime are charged too.
+        Only the first charge or release of a reservation has an effect; later ones return the same charges. Buckets
+        whose quota has been removed from the configuration in the meantime are charged too.
         """
         if reservation.charges is None:
             reservation.charges = tuple(self._charges(reservation, amount, now, only, estimated))
         return reservation.charges
 
     def release(self, reservation: Reservation, now: int) -> None:
-        """Free what a call held, and charge nothing."""
+        """Release the reservation of a call, and charge nothing."""
         self.charge(reservation, 0, now)
 
     def _charges(
@@ -235,13 +251,17 @@ class Ledger:
                 yield bucket.charge(name, amount, now, estimated=estimated)
 
     def refill(self, name: str, rule: Rule, amount: int, now: int) -> Charge:
-        """Add units to a bucket, up to its capacity."""
+        """Add units to a bucket, up to its capacity, and return this as a charge with a negative amount."""
         self._make_room([name], now)
         bucket = self._bucket(name, rule, now)
         return bucket.charge(name, -min(amount, bucket.rule.capacity - bucket.balance), now)
 
     def reload(self, rules: Mapping[str, Rule], now: int) -> None:
-        """Apply changed definitions: balances are capped, and buckets without a definition are set aside unchanged."""
+        """Apply changed rules, by the name of the quota. Balances are limited to the new capacities.
+
+        Buckets without a rule are set aside with their balance. Buckets that were set aside are used again if `rules`
+        has a rule for them.
+        """
         for name, bucket in (self._gone | self._live).items():
             rule = rules.get(bucket.rule.name)
             if rule is None:
@@ -251,13 +271,13 @@ class Ledger:
             self._gone.pop(name, None)
             if rule != bucket.rule:
                 bucket.accrue(now)
-                # a part of a unit, in the old period's unit
+                # the remainder is a numerator over the old period, so it has no meaning for another period
                 bucket.remainder = bucket.remainder if rule.period == bucket.rule.period else 0
                 bucket.rule = rule
                 bucket.balance, bucket.remainder = bucket.state(now)
 
     def _set_aside(self, name: str, bucket: _Bucket, now: int) -> None:
-        """Keep the bucket of a definition that is gone, unless it is full and no call holds a reservation in it."""
+        """Set aside a bucket whose quota is no longer defined, unless it is full and has no reservation."""
         self._live.pop(name, None)
         self._gone.pop(name, None)
         if bucket.calls or bucket.state(now)[0] < bucket.rule.capacity:
@@ -267,24 +287,27 @@ class Ledger:
             del self._gone[next(iter(self._gone))]
 
     def restore(self, name: str, rule: Rule, balance: int, remainder: int, at: float) -> None:
-        """Continue a bucket from its last stored charge; a bucket that is in use stays as it is."""
+        """Set a bucket to its last stored balance. A bucket that is in memory already is not changed."""
         if balance < rule.capacity and name not in self._live:
             checked = remainder if 0 <= remainder < rule.period else 0
             self._live[name] = _Bucket(rule, balance, checked, round(at * SECOND))
 
     def levels(self, now: int) -> list[Level]:
-        """Return every bucket that is not full, or that a call holds a reservation in. Changes nothing."""
+        """Return the state of each bucket in memory, without changing any.
+
+        These are all buckets that are not full or have a reservation, and full buckets that are not removed yet.
+        """
         return [_level(name, bucket, now) for name, bucket in list(self._live.items())]
 
     def level(self, name: str, rule: Rule, now: int) -> Level:
-        """Return one bucket, also one that is full."""
+        """Return the state of one bucket, even if the bucket is full and not in memory."""
         bucket = self._live.get(name)
         return Level(name, rule, rule.capacity, 0, None) if bucket is None else _level(name, bucket, now)
 
     def used(self, now: int) -> dict[str, float]:
-        """Return the used part of the emptiest bucket of each definition, above 1 where it is overdrawn.
+        """Return the highest used fraction among the buckets of each quota; above 1 if a bucket is overdrawn.
 
-        Changes nothing.
+        Reserved amounts count as used. No bucket is changed.
         """
         percents: dict[str, int] = {}
         for bucket in list(self._live.values()):
@@ -293,7 +316,10 @@ class Ledger:
         return {name: percent / 100 for name, percent in percents.items()}
 
     def _bucket(self, name: str, rule: Rule, now: int) -> _Bucket:
-        """Return a bucket with its inflow up to now; a new one is full. Raises `Exceeded` when there are too many."""
+        """Return the bucket of this name, refilled up to the time `now`. A new bucket is full.
+
+        Raises `Exceeded` if a new bucket has no room in memory.
+        """
         bucket = self._live.get(name) or self._gone.pop(name, None)
         if bucket is not None:
             self._live[name] = bucket
@@ -306,9 +332,9 @@ class Ledger:
         return bucket
 
     def _make_room(self, names: Sequence[str], now: int) -> None:
-        """Evict full buckets for the new ones among `names`.
+        """Remove full buckets from memory, to make room for those buckets in `names` that are not in memory yet.
 
-        This happens before any of the new ones is made, because a new bucket is full and could be evicted at once.
+        This is done before a new bucket is made, because a new bucket is full and would be removed itself.
         """
         new = sum(name not in self._live for name in names)
         if new:
@@ -316,7 +342,10 @@ class Ledger:
             self._evict(new * (CROWDED_EVICTION_PROBES if crowded else EVICTION_PROBES), now)
 
     def _evict(self, count: int, now: int) -> None:
-        """Forget the full ones among the `count` least recently used buckets; the others become most recently used."""
+        """Examine the `count` least recently used buckets, and remove those that are full and have no reservation.
+
+        The others are moved to the end, so that other buckets are examined next time.
+        """
         for name in list(islice(self._live, count)):
             bucket = self._live[name]
             if not bucket.calls and bucket.state(now)[0] >= bucket.rule.capacity:
@@ -333,7 +362,10 @@ def _level(name: str, bucket: _Bucket, now: int) -> Level:
 
 
 def _exceeded(name: str, bucket: _Bucket) -> Exceeded:
-    """Return the refusal of a bucket: all of it is reserved where its balance is above zero, else it needs inflow."""
+    """Return the refusal of a bucket, with the seconds until its balance suffices.
+
+    If the balance is above 0, it is all reserved, and the end of a call in flight may free it before a refill does.
+    """
     if bucket.balance > 0:
         wait = bucket.reaches(bucket.reserved + 1)
         seconds = RETRY_AFTER_BUSY if wait is None else min(RETRY_AFTER_BUSY, _seconds(wait))
@@ -348,6 +380,6 @@ def _seconds(nanoseconds: int) -> int:
 
 
 def _used_percent(bucket: _Bucket, balance: int) -> int:
-    """Return the percentage of the capacity that is used or reserved."""
+    """Return the percentage of the bucket's capacity that is used or reserved."""
     capacity = bucket.rule.capacity
     return (capacity - balance + bucket.reserved) * 100 // capacity if capacity else 100

@@ -1,5 +1,5 @@
-"""One call, from the client's request to its record.
+"""The handling of one call, from the client's request to the record of the call.
 
-`server.py` alone reads client requests and writes responses. A call passes through `chain.py` and `middleware/`, and
-ends in `finish.py`. No file here opens a connection, and none knows a dialect.
+Only `server.py` reads the client's requests and writes responses. A call passes through a chain (`chain.py`) of the
+steps in `middleware/`, and ends in `finish.py`. No file here opens a connection, and none knows a dialect.
 """

@@ -1,9 +1,9 @@
-"""The copy of a call's bodies that the server makes as they pass.
+"""A copy of the bodies of one call, which the server makes while it reads the request and writes the reply.
 
-- A copy is cut at a size, and copying neither delays a call nor makes it fail.
-- No header with a secret is written down; `redacted` sees to that in the thread that writes.
+- A copy is cut off at a maximum size. Copying neither delays a call nor makes it fail.
+- No secret in a header is stored: `redacted` removes secrets, in the thread that writes to the disk.
 
-`store/bodies.py` decides where bodies are written, and for how long; `web/admin/bodies.py`, who may read them.
+`store/bodies.py` decides where bodies are stored and for how long. `web/admin/bodies.py` decides who may read them.
 """
 
 from __future__ import annotations
@@ -18,19 +18,21 @@ from gateway.telemetry.log import REDACTED, redact
 _SECRET_NAMED: Final = re.compile(
     r"auth|cookie|key|token|secret|passw|pwd|credential|signature|bearer|jwt", re.IGNORECASE
 )
-"""Wider than what the log hides: these are other people's headers, and no name among them is worth a key."""
+"""Names of headers and URL parameters whose values are removed. The log removes fewer; here clients choose the names,
+and hiding a harmless header is better than storing a key."""
 _IN_ADDRESS: Final = re.compile(r"(?P<login>(?<=//)[^/?#\s@]+(?=@))|(?<=[?&;])(?P<name>[^=?&;\s]*)=[^?&;#\s]+")
-"""The login, and each parameter, of addresses as `referer` and `location` have them. No part may match the beginning of
-another one, or a long header would take the square of its length."""
+"""The login (`user:password`) of a URL, or one of the URL's query parameters, as in the headers `referer` and
+`location`. No alternative may match the beginning of another one; otherwise the time would grow with the square of a
+header's length."""
 
 
 class Capture:
-    """The bodies of a call in flight. `limit` is the number of bytes that are kept of each."""
+    """The copies of the request and the reply of one call. `limit` is the maximum number of bytes of each body."""
 
     __slots__ = ("_body", "_limit", "_reply", "_reply_headers", "_request_cut", "_request_headers", "_size", "of")
 
     def __init__(self, of: tuple[str, str, float], limit: int, headers: Mapping[str, str], body: bytes) -> None:
-        """`of` is the call's id, its caller's login, and when it came."""
+        """Copy the request. `of` is the id of the call, the login of its caller, and the Unix time of its request."""
         self.of = of
         self._limit = limit
         self._request_headers = headers
@@ -42,20 +44,20 @@ class Capture:
 
     @property
     def size(self) -> int:
-        """Bytes of bodies that it holds."""
+        """The number of bytes of the copies of both bodies."""
         return len(self._body) + len(self._reply)
 
     def replied(self, headers: Mapping[str, str]) -> None:
         self._reply_headers = headers
 
     def feed(self, data: bytes) -> None:
-        """Copy more of the response's body."""
+        """Copy the next part of the response's body, up to the limit."""
         if self._size < self._limit:
             self._reply += data[: self._limit - self._size]
         self._size += len(data)
 
     def redacted(self) -> CapturedBodies:
-        """Return what may be written down, once the call is over."""
+        """Return both copies without secrets in their headers, to be stored after the call has ended."""
         call, identity, at = self.of
         return CapturedBodies(
             call,
@@ -67,9 +69,12 @@ class Capture:
 
 
 def without_secrets(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return headers without secrets. A secret is known by its header's name, or by its look as in the log."""
+    """Return the headers with secrets replaced by a mark.
+
+    A value is a secret if its name suggests so, or if the value has a form that the log also hides.
+    """
     named = {
-        # a header may hold bytes that are no text, which JSON could not say
+        # a header may contain bytes that are not UTF-8, which JSON cannot represent
         name.lower().encode("utf-8", "replace").decode(): (
             REDACTED if _SECRET_NAMED.search(name) else _without_secrets(value.encode("utf-8", "replace").decode())
         )

@@ -1,9 +1,9 @@
 """The state of a call and the chain of middlewares around it.
 
-- aiohttp's own middlewares see a response only after its last byte; what must see a stream is a middleware of this
-  chain. A middleware awaits the next one and returns its response, with or without changes.
-- `Middleware` is called once a call, `AttemptMiddleware` once for each attempt.
-- A stage of a stream maps events and passes a fault on; only the server raises or renders it.
+- aiohttp's own middlewares see a response only after its last byte. So a step that must see the events of a stream is a
+  middleware of this chain. It awaits the next step and returns the response of that step, with or without changes.
+- A `Middleware` is called once per call, an `AttemptMiddleware` once per attempt.
+- A middleware that wraps a stream maps the events and passes a fault on. Only the server turns a fault into a reply.
 
 Nothing here does I/O, and nothing here knows a dialect.
 """
@@ -32,20 +32,21 @@ from gateway.upstream.fetch.fetches import Fetches
 T = TypeVar("T")
 
 MAX_DROPPED: Final = 100
-"""Most dropped fields that an attempt names, because a body can have any number of them."""
+"""Maximum number of dropped fields that an attempt lists, because a body can have any number of such fields."""
 MAX_POINTER: Final = 200
-"""Most characters of a dropped field's name."""
+"""Maximum length in characters of the path of a dropped field."""
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """The events of one read of the upstream, which leave in one write.
+    """The events that one read from the provider gave. They are written to the client in one write.
 
-    A struct, because one is made for every read, and a dataclass or a tuple takes three times as long to make.
+    This is a msgspec struct because an instance is made for every read, and making a dataclass or a named tuple takes
+    three times as long.
     """
 
     events: Sequence[Event]
     fault: UpstreamFailed | None = None
-    """The failure after these events; the batch with it is the last one."""
+    """The failure that followed these events; None if there was none. A batch with a failure is the last batch."""
 
 
 Batches = AsyncGenerator[Batch, None]
@@ -53,7 +54,7 @@ Batches = AsyncGenerator[Batch, None]
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """A response with a whole body."""
+    """A response whose body is complete."""
 
     status: int
     headers: Mapping[str, str]
@@ -62,7 +63,7 @@ class Whole:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """A response with a stream of events."""
+    """A response whose body is a stream of events."""
 
     status: int
     headers: Mapping[str, str]
@@ -74,25 +75,26 @@ Response = Whole | Stream
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An offer that can serve a call, and the conversion by which it does."""
+    """An offer that can serve a call, with the conversion between the client's and the provider's format."""
 
     offer: Offer
     flag: Plugin
     target: Target
     way: Way
     translator: Translator | None = None
-    """The translator of a translated way; None for every other way."""
+    """The translator, if `way` is `Way.TRANSLATED`; None otherwise."""
 
 
 @dataclass(slots=True)
 class Stopwatch:
-    """Measures the seconds spent waiting for the provider, until it is stopped."""
+    """Measures the seconds that a call waits for the provider, and for files that plugins fetch."""
 
     waited: float = 0.0
     stopped: bool = False
+    """Whether the first event of a stream has come; the wait for later events is not measured."""
 
     async def wait(self, reply: Awaitable[T]) -> T:
-        """Await a reply of the provider and count the time as the provider's."""
+        """Await `reply` and add the time that this takes to `waited`."""
         begun = monotonic()
         try:
             return await reply
@@ -102,27 +104,30 @@ class Stopwatch:
 
 @dataclass(slots=True)
 class Attempt:
-    """One try of a call at one candidate, which starts from the unchanged client's request."""
+    """One attempt to serve a call by one candidate. It starts from the client's unchanged request."""
 
     candidate: Candidate
     request: ClientRequest
-    """The request as changed so far; in the upstream's dialect after `translate`."""
+    """The request with the changes of all steps so far; after the step `translate`, in the provider's dialect."""
     headers: Mapping[str, str] = field(repr=False)
-    """The headers that the configuration adds, names in lower case: of grants, of the provider, and a credential."""
+    """Headers that the gateway adds, with names in lower case: those of the grants and of the provider's configuration,
+    and the credential."""
     dropped: dict[str, None] = field(default_factory=dict)
-    """JSON pointers of the fields that are not carried, in the order in which they were met."""
+    """JSON pointers of the fields that are not sent on, in the order in which they were found. The values are unused:
+    the dict serves as an ordered set."""
     sent: int = 0
-    """Requests that the provider may have received, and may be spending on."""
+    """The number of requests that the provider may have received and may charge for, without those of `steps`."""
     head: Head | None = None
     meter: Meter | None = None
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     delivered: int | None = None
-    """Bytes that the model wrote (of a whole reply: its body) and that have come so far; None before a reply."""
+    """The number of bytes written by the model that have been received so far; for a reply that is not a stream, the
+    length of its body. None before a reply."""
 
     def drop(self, path: str) -> None:
-        """Add a field that is not carried, once (`flag.Drop`)."""
+        """Record a field that is not sent on (`flag.Drop`). Duplicates, and fields beyond the maximum, are ignored."""
         if len(self.dropped) < MAX_DROPPED:
-            # a header may hold bytes that are no text, which neither a response's header nor the store could hold
+            # the path may contain bytes that are not UTF-8, which neither a response's header nor the store can hold
             self.dropped[path[:MAX_POINTER].encode("utf-8", "replace").decode()] = None
 
 
@@ -132,41 +137,42 @@ class Inbound:
 
     id: str
     runtime: Runtime
-    """The configuration that was current when the request came; a reload does not change it."""
+    """The configuration at the time of the request. A reload does not affect calls that have begun."""
     flag: Plugin
     operation: str
     agent: str
     identity: Identity | None
-    """The caller; None where the listener's mode identified nobody."""
+    """The caller; None if the guard refused the request before or during identification."""
     at: float = field(default_factory=time)
     """Unix time in seconds at which the request came."""
     started: float = field(default_factory=monotonic)
-    """The same moment by the monotonic clock."""
+    """The same time by the monotonic clock, in seconds."""
 
 
 @dataclass(slots=True)
 class Call:
-    """One parsed request of a known caller, in the chain and until its record is written."""
+    """One parsed request of an identified caller, from its entry into the chain until its record is written."""
 
     inbound: Inbound
     identity: Identity
     request: ClientRequest
     received: float = field(default_factory=monotonic)
-    """The moment of the request's last byte, by the monotonic clock."""
+    """The time at which the last byte of the request was read, by the monotonic clock, in seconds."""
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
-    """All that is opened for the call; an `aclosing` of a generator that never started would run no `finally`."""
+    """The clean-up of everything that is opened for the call. It cannot be left to the `finally` blocks of the stream's
+    generators: closing a generator that never started runs none of its `finally` blocks."""
     session_id: str = ""
     model: str = ""
     offers: Sequence[Offer] = ()
     candidates: Sequence[Candidate] = ()
     attempts: list[Attempt] = field(default_factory=list)
     reservation: CallReservation | None = None
-    """The amounts reserved in quotas and rate limits; None where none applies."""
+    """The amounts reserved in quotas and rate limits; None if no quota or rate limit applies to the caller."""
     problem: Problem | None = None
     fetches: Fetches | None = field(default=None, repr=False)
-    """The files that the request names by URL; None while none was fetched."""
+    """The fetches of files that the request names by URL; None until a plugin asks for the first file."""
     first_event: float | None = None
-    """The moment of a stream's first event, by the monotonic clock."""
+    """The time of a stream's first event, by the monotonic clock, in seconds; None before it or without a stream."""
 
     @property
     def id(self) -> str:
@@ -178,7 +184,7 @@ class Call:
 
     @property
     def flag(self) -> Plugin:
-        """The client's flag."""
+        """The flag (API format) that the client speaks."""
         return self.inbound.flag
 
     @property
@@ -195,36 +201,37 @@ class Call:
 
     @property
     def attempt(self) -> Attempt | None:
-        """The current attempt."""
+        """The latest attempt; None before the first one."""
         return self.attempts[-1] if self.attempts else None
 
     @property
     def sent(self) -> int:
-        """Requests that providers may have received."""
+        """The number of requests of all attempts that providers may have received."""
         return sum(attempt.sent for attempt in self.attempts)
 
     @property
     def is_native(self) -> bool:
-        """Whether the provider's bytes are what the client expects."""
+        """Whether the provider's reply is passed to the client unchanged, because both speak the same format."""
         return bool(self.attempts) and self.attempts[-1].candidate.way is Way.NATIVE
 
     @property
     def facts(self) -> Facts | None:
-        """The facts of the reply so far."""
+        """The facts (usage, stop reason, ...) read from the reply so far; None before a reply."""
         attempt = self.attempt
         return attempt.meter.facts() if attempt and attempt.meter else None
 
     def start_stream(self) -> None:
-        """Record the moment of a stream's first event, and stop measuring the waits for the provider."""
+        """Record the time of a stream's first event, and stop measuring how long the call waits for the provider."""
         self.first_event = monotonic()
         for attempt in self.attempts:
             attempt.stopwatch.stopped = True
 
     def overhead(self, now: float) -> float | None:
-        """Return the seconds that the gateway added, or None if no provider was called.
+        """Return the seconds that the gateway added to the call; None if no provider was called.
 
-        Counted from the request's last byte to a stream's first event (else to `now`), without the time spent waiting
-        for the provider. The network, the opening of a connection and other calls on the event loop fall into waits.
+        This is the time from the request's last byte to a stream's first event (without a stream: to `now`), less the
+        time spent waiting for the provider. The latency of the network, the opening of a connection, and the work of
+        other calls on the event loop during a wait count as waiting.
         """
         if not self.sent:
             return None
@@ -253,7 +260,7 @@ def chain(*middlewares: Middleware, last: Next) -> Next: ...
 @overload
 def chain(*middlewares: AttemptMiddleware, last: AttemptNext) -> AttemptNext: ...
 def chain(*middlewares: Any, last: Any) -> Any:
-    """Return the last step with the middlewares bound around it, outermost first."""
+    """Return a function that runs the middlewares around the step `last`. The first middleware is the outermost."""
     following = last
     for middleware in reversed(middlewares):
         following = partial(middleware, following=following)

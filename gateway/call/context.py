@@ -1,6 +1,6 @@
-"""The parts that handlers reach through the aiohttp application; they live as long as the process.
+"""The objects that handlers use through the aiohttp application. They live as long as the process.
 
-Nothing here is made: `process/app.py` wires the parts, and `process/reload.py` replaces the configuration.
+This file only declares them: `process/app.py` makes them, and `process/reload.py` replaces the configuration.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from gateway.upstream.refused_keys import RefusedKeys
 
 
 class NotTaken(Exception):
-    """A configuration that is valid, and could not be made ready; the log has the cause."""
+    """A configuration is valid, but the gateway failed to use it. The log has the cause."""
 
 
 class Who(NamedTuple):
@@ -41,70 +41,73 @@ class Who(NamedTuple):
 
 
 class ConfigReloader(Protocol):
-    """The interface by which handlers read and replace the configuration's file (`process/reload.py`)."""
+    """The interface through which handlers read and replace the configuration file (`process/reload.py`)."""
 
     @property
     def path(self) -> Path: ...
 
     @property
     def key(self) -> bytes:
-        """The key of entity tags, and of the marks that stand for secrets."""
+        """The secret key from which entity tags, and the marks shown in place of secrets, are computed."""
 
     @property
     def loaded(self) -> Loaded:
-        """The configuration that is in use, as it was read."""
+        """The configuration in use, with the text of the file from which it was read."""
 
     @property
     def gateway(self) -> Gateway: ...
 
     def effective(self, config: Config) -> Config:
-        """Return the configuration with the listener of the command line, which the file does not replace."""
+        """Return the configuration with its listeners replaced by that of the command line, if there is one."""
 
     def etag(self, data: bytes, error: str = "") -> str:
-        """Return the entity tag of the file's bytes and of the reason for which they are refused."""
+        """Return the entity tag of `data`, the bytes of the file, and of `error`, the reason why they are refused."""
 
     async def save(self, text: str, expected: bytes, who: Who, check: Callable[[], object] = ...) -> None:
-        """Replace the file, which holds `expected`, and use the new configuration.
+        """Replace the file's content by `text`, if the content is `expected`, and use the new configuration.
 
-        Raises what `check` raises, `CannotReplace`, `OSError`, `ConfigError` and `NotTaken`.
+        Raises what `check` raises, and `CannotReplace`, `OSError`, `ConfigError` and `NotTaken`.
         """
 
 
 @dataclass(slots=True)
 class Gateway:
-    """The parts that handlers use, wired by `process/app.py`."""
+    """The objects that handlers use, made by `process/app.py`."""
 
     current: Current
     registry: Registry
     store: Store
     follower: JournalFollower
-    """The writer of records: into the journal, and from there into the store."""
+    """The writer of records. It writes them into the journal, and from the journal into the store."""
     bodies: Bodies
     quotas: Quotas
     metrics: Metrics
     log: Logger
     keys: RefusedKeys
-    """The providers that refuse the gateway's key at the moment."""
+    """The providers that currently refuse the gateway's key."""
     open_calls: set[asyncio.Task[Any]] = field(default_factory=set)
-    """The tasks of calls in flight, for a stop that lets them finish."""
+    """The tasks of the calls in flight, which a stop of the gateway waits for."""
     draining: bool = False
+    """Whether the gateway is stopping and waits for the calls in flight."""
     reloader: ConfigReloader | None = None
-    """The reloader of the configuration's file; None where the configuration was not read from a file."""
+    """The reloader of the configuration file; None if the configuration was not read from a file."""
     config_error: str = ""
-    """The reason for which the last reload was refused; "" when the configuration is the file's."""
+    """The reason why the last reload was refused; "" if the configuration in use is that of the file."""
 
     @property
     def runtime(self) -> Runtime:
-        """The current configuration, which a reload replaces."""
+        """The configuration for new calls. A reload replaces it."""
         return self.current.runtime
 
 
 GATEWAY: Final = web.AppKey("gateway", Gateway)
 IDENTITY: Final = web.RequestKey("identity", Identity)
-"""Key of the caller's `Identity` in a request; missing when the listener's mode found none."""
+"""Key of the caller's `Identity` in a request. Requests that were refused before or during identification, and requests
+for open routes such as /healthz, have none."""
 REQUEST_ID: Final = web.RequestKey("request_id", str)
 REFUSED: Final = web.RequestKey("refused", Refused)
-"""Key of a `Refused` that a guard raised for a call, to be said in the client's dialect and recorded by the server."""
+"""Key of the `Refused` with which the guard refuses a call. The server replies with it in the client's dialect, and
+records it."""
 
 
 def identity_of(request: web.Request) -> Identity | None:

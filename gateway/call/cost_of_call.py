@@ -1,7 +1,7 @@
-"""The cost of a call: by the provider's report, or by an estimate that says so where nothing was reported.
+"""The cost of a call, from the usage that the provider reports, or from an estimate if the provider reports none.
 
-It is computed once, for the record of a call that is over. The price of a token is in `money/prices/rates.py`, and the
-amount that a quota reserves before a call is decided in `settlement.py`.
+The cost is computed once, for the record of a call that has ended, and is marked if it is an estimate. Prices of tokens
+are in `money/prices/rates.py`. The amount that a quota reserves before a call is decided in `settlement.py`.
 """
 
 from __future__ import annotations
@@ -15,33 +15,35 @@ from gateway.money.prices.rates import Priced
 from gateway.money.quotas.estimate import BYTES_PER_TOKEN, input_tokens
 
 UNBILLED_STATUSES: Final = frozenset({400, 401, 403, 404, 405, 413, 415, 422, 429, 500, 503, 529})
-"""Statuses with which a provider refuses a request; with others (408, 424, 504) a model may have run before."""
+"""HTTP statuses with which a provider refuses a request before a model runs, so that nothing is charged. With other
+statuses of errors (408, 424, 504) a model may have run."""
 
 
 class Cost(NamedTuple):
     """The cost of one call."""
 
     nanodollars: int | None
-    """The amount; None where it is unknown."""
+    """The cost; None if it is unknown."""
     basis: str
-    """The price row that was used, as `book/model` or `book/model@day`; "" when none was."""
+    """The row of the price table that was used, as `book/model` or `book/model@day`; "" if none was used."""
     estimated: bool = False
-    """Whether tokens were not reported, or not all of them."""
+    """Whether the provider did not report all tokens of the call."""
 
 
 NOTHING: Final = Cost(0, "")
 UNKNOWN: Final = Cost(None, "")
 
 MOST_BYTES: Final = 8
-"""Most bytes of a token on a reply's average, because a report of fewer tokens came before most of it was written."""
+"""Maximum average number of bytes per token in a reply. If a reply has more bytes per reported token, then the report
+was made before most of the reply was written."""
 
 
 def cost_of(call: Call, facts: Facts, *, complete: bool) -> Cost:
-    """Return the cost by the provider's report; nothing was spent where nothing reached a model.
+    """Return the cost by the provider's report, else by an estimate; 0 if no request reached a model.
 
-    A report without an end is a lower bound, since more was to come: it is marked, unless the reply is `complete`.
-    The bytes that were delivered count where they are many more than were reported, as after Anthropic's first event,
-    and where no output was reported at all.
+    If the reply broke off, without a stop reason and not `complete`, the report is only a lower bound, and the cost is
+    marked as estimated. Then the output is estimated from the bytes received if they are far more than the reported
+    tokens explain, as after Anthropic's first event. The same is done for a stream that has output but reports none.
     """
     attempt = call.attempt
     if attempt is None or not attempt.sent or call.operation == "count_tokens":
@@ -60,7 +62,7 @@ def cost_of(call: Call, facts: Facts, *, complete: bool) -> Cost:
 
 
 def _delivered(usage: Usage, size: int) -> Usage:
-    """Return the usage, with the output tokens of `size` bytes where it has too few for them."""
+    """Return the usage, with its output tokens raised to an estimate if they are too few for `size` bytes of output."""
     if size <= usage.output * MOST_BYTES:
         return usage
     usage = copy(usage)
@@ -69,14 +71,14 @@ def _delivered(usage: Usage, size: int) -> Usage:
 
 
 def _estimated(call: Call, attempt: Attempt, facts: Facts, priced: Priced | None) -> Cost:
-    """Return an estimate for a reply without usage: a client left, or a provider's report was lost.
+    """Return an estimate for a reply without a usage report, as when the client left or the report was lost.
 
-    - Input is the request's body at three bytes a token, with a constant for each image or file
+    - Input tokens are the bytes of the request's body divided by three, with a constant for each image or file
       (`money/quotas/estimate.py`). No input counts as cached.
-    - Output is the delivered text, thinking and tool arguments at three bytes a token, and at least one token. Thinking
-      that is not shown is not counted.
-    - A known service tier counts, unless it has no price.
-    - Where no reply had begun, the cost is unknown.
+    - Output tokens are the bytes of the received text, thinking and tool arguments divided by three, and at least one.
+      Thinking that the provider does not send is not counted.
+    - The price is that of the service tier, if the tier is known and has a price, else that of the standard tier.
+    - If no reply had begun, or the model has no price, the cost is unknown.
     """
     if priced is None or attempt.delivered is None:
         return UNKNOWN

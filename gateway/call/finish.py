@@ -1,7 +1,7 @@
-"""The end of a call: its charge, and one record for everything that keeps records.
+"""The end of a call: the call is charged, and its record goes to the store, the metrics, the observers and the log.
 
-- The server calls this once for each request, however it ends.
-- A request that never became a call has a record too; it is charged nothing.
+- The server does this once for each request, however the request ends.
+- A request that was refused before it became a `Call` has a record too. It is charged nothing.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.observers import Observers
 
 MAX_MESSAGE: Final = 500
-"""Characters of an error's message that are recorded."""
+"""Maximum number of characters that are recorded of an error's message, and of a provider's request id."""
 _FAILED: Final = 500
 _REQUEST_IDS: Final = ("x-amzn-requestid", "request-id", "x-request-id")
-"""Headers by which providers name a request, for their support."""
+"""Headers in which providers send their own id of a request, which their support asks for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Finish:
     observers: Observers
 
     def __call__(self, call: Call, status: int, outcome: str) -> None:
-        """Charge a call that is over and write its record."""
+        """Charge a call that has ended, and write its record."""
         facts = call.facts or Facts()
         cost = cost_of(call, facts, complete=outcome == "ok")
         charges = settle(call, cost, complete=outcome == "ok")
@@ -48,7 +48,7 @@ class Finish:
             self.metrics.overhead(call.flag.name, overhead)
 
     def refused(self, inbound: Inbound, status: int, outcome: str, problem: Problem | None) -> None:
-        """Write the record of a request that ended before it became a call."""
+        """Write the record of a request that ended before it became a `Call`."""
         self._put(_refusal(inbound, status, outcome, problem))
 
     def _put(self, record: Record, charges: Sequence[Charge] = ()) -> None:
@@ -133,6 +133,6 @@ def _refusal(inbound: Inbound, status: int, outcome: str, problem: Problem | Non
 
 
 def _request_id(attempt: Attempt | None) -> str:
-    """Return the provider's own id of the last try; "" if it named none."""
+    """Return the id that the provider gave to the request of the last attempt; "" if it gave none."""
     headers = attempt.head.headers if attempt and attempt.head else {}
     return next((headers[name][:MAX_MESSAGE] for name in _REQUEST_IDS if name in headers), "")

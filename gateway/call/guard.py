@@ -1,8 +1,9 @@
 """aiohttp middlewares in front of every route: request id, cross-site guard, identity, and errors in plain JSON.
 
-What two programs could read in two ways (another host in the target, an unusual coding of the body) is a 400. And
-since the network is the identity, any web page that is open on a caller's machine is a caller too. So a Host that is
-not ours (DNS rebinding), a foreign Origin, and what a browser itself calls cross-site are refused on every route.
+A request that two programs could understand differently (another host in its target, an unusual transfer coding) is
+refused with 400. Callers are identified by their place in the network, so any web page that is open on a caller's
+machine could send requests as that caller. So every route, except the health checks, refuses a Host that is not this
+gateway's (DNS rebinding), an Origin that is not this gateway's, and requests that the browser marks as cross-site.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from gateway.contract.json_api import error_headers
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _LOCAL: Final = frozenset({"localhost"})
 _PORTS: Final[Mapping[str, int]] = {"http": 80, "https": 443}
-"""The schemes that an origin of ours may have, and the port that each means when it says none."""
+"""The schemes that an origin of this gateway may have, with the default port of each."""
 _PLACE: Final = re.compile(
     r"(?:\[(?P<six>[0-9A-Fa-f:.]{2,45})\]|(?P<name>[A-Za-z0-9](?:[A-Za-z0-9._-]{0,253}[A-Za-z0-9])?)\.?)"
     r"(?::(?P<port>[0-9]{1,5}))?"
@@ -36,7 +37,11 @@ _PLACE: Final = re.compile(
 
 
 def middlewares(calls: Collection[web.AbstractRoute], modes: Modes) -> list[Middleware]:
-    """Outermost first. `calls` are the routes whose refusals the server says in the client's dialect."""
+    """Return the middlewares, the outermost first.
+
+    `calls` are the routes of API calls. A refusal on these routes is left to the server, which words it in the client's
+    dialect.
+    """
 
     @web.middleware
     async def request_id(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -74,11 +79,11 @@ def middlewares(calls: Collection[web.AbstractRoute], modes: Modes) -> list[Midd
 
 
 _OPEN: Final = frozenset({"/healthz", "/readyz"})
-"""Say nothing of the configuration, and are asked by monitors that have no identity."""
+"""Routes without identification. Monitors without an identity use them, and they tell nothing of the configuration."""
 
 
 def _caller(request: web.Request) -> Caller:
-    """Return what the connection and the request tell about their sender. A connection that is gone has no end here."""
+    """Return the facts that identify the caller. A connection that is already closed has no addresses."""
     transport = request.transport
     if transport is None:
         return Caller(None, "", "", ())
@@ -87,10 +92,10 @@ def _caller(request: web.Request) -> Caller:
 
 
 def ambiguous(request: web.BaseRequest) -> str:
-    """Return the fault of a request that aiohttp accepts and another program on the way may read differently; or "".
+    """Return the fault of a request that aiohttp accepts but a proxy before it may read differently; "" if none.
 
-    aiohttp lets these pass (peers.md 5.2): versions that do not exist here, an absolute target, whose host would
-    replace the Host header's (RFC 9112, 3.2.2), a fragment in the target, and codings before `chunked`.
+    aiohttp accepts these: HTTP versions other than 1.0 and 1.1, an absolute target, whose host would replace that of
+    the Host header (RFC 9112, 3.2.2), a fragment in the target, and transfer codings before `chunked`.
     """
     if request.version not in _VERSIONS:
         return "the request is of a version of HTTP that is not spoken here; use HTTP/1.1"
@@ -106,7 +111,10 @@ _VERSIONS: Final = frozenset({HttpVersion10, HttpVersion11})
 
 
 def cross_site(headers: Mapping[str, str], hosts: Collection[str]) -> Refused | None:
-    """Refuse what a web page of another origin sent, and names that are not this gateway's."""
+    """Return the refusal of a request from a web page of another origin, or for a Host that is not this gateway's.
+
+    Return None for a request that is allowed.
+    """
     host = headers.get("Host", "")
     place = _place(host)
     if place is None or not (place.name in hosts or place.name in _LOCAL or place.address):
@@ -126,24 +134,25 @@ def _refusal(message: str) -> Refused:
 
 
 def _header_start(value: str) -> str:
-    """Return the beginning of a header. Bytes that are no UTF-8 could not be sent back as JSON."""
+    """Return the first 100 characters of a header, as ASCII. Bytes that are not UTF-8 could not be sent as JSON."""
     return value[:100].encode("ascii", "replace").decode()
 
 
 class _Place(NamedTuple):
-    """The host that `Host`, or the rest of an origin, names."""
+    """The host and port of a `Host` header, or of an origin after its "://"."""
 
     name: str
-    """The name in lower case; an address in its shortest form."""
+    """The host name in lower case, or the IP address in its shortest form."""
     port: int | None
     address: bool
 
 
 @lru_cache(maxsize=256)
 def _place(text: str) -> _Place | None:
-    """Return a name, IPv4 or bracketed IPv6 address with or without a port, in ASCII; None for anything else.
+    """Return the parts of `text`: a name, an IPv4 or a bracketed IPv6 address, with or without a port, in ASCII.
 
-    No URL parser is used: parsers repair what they read (full-width digits, `/..`), a browser differently.
+    Return None for anything else. No URL parser is used, because parsers accept and correct malformed input (full-width
+    digits, `/..`), and not in the way that browsers do.
     """
     match = _PLACE.fullmatch(text)
     if match is None:
@@ -177,12 +186,15 @@ def _is_address(name: str) -> bool:
 
 
 def new_id() -> str:
-    """Unique, and later ones are greater: an index of them grows at its end, not all over."""
+    """Return a unique id of a request, which begins with the time in milliseconds.
+
+    So later ids are greater, and an index of ids grows at its end only.
+    """
     return f"req_{time_ns() // 1_000_000:012x}{secrets.token_hex(6)}"
 
 
 def json_error(status: int, message: str) -> web.Response:
-    """Return an error outside of any dialect."""
+    """Return an error reply in the gateway's own form, which belongs to no dialect."""
     return web.Response(status=status, body=orjson.dumps({"error": message}), content_type="application/json")
 
 
@@ -193,9 +205,9 @@ def _response_for(problem: Problem) -> web.Response:
 
 
 def _json_response(error: web.HTTPException) -> web.StreamResponse:
-    """Return aiohttp's own errors (no such route, wrong method) as JSON, and redirects with their target.
+    """Return the reply to an exception of aiohttp: JSON for an error (no such route, wrong method), or a redirect.
 
-    An exception itself must not be returned: aiohttp deprecates that.
+    The exception itself is not returned as a reply, because aiohttp deprecates that.
     """
     if error.status < 400:
         return web.Response(status=error.status, headers={"location": error.headers["Location"]})

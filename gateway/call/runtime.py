@@ -1,4 +1,4 @@
-"""A configuration made ready for calls. A reload replaces it as a whole; it is never changed."""
+"""A configuration with the objects computed from it for calls. A reload replaces all of them at once."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ class Runtime:
 
 @dataclass(slots=True)
 class Current:
-    """The configuration that new calls get."""
+    """The holder of the current `Runtime`, which new calls use and a reload replaces."""
 
     runtime: Runtime
 
     def call_retention(self) -> float | None:
-        """Return the seconds for which rows of calls are kept; None keeps them."""
+        """Return the seconds for which the store keeps calls; None if it keeps them for ever."""
         return self.runtime.config.storage.retention
 
     def body_retention(self) -> float | None:
-        """Return the seconds for which bodies are kept; None keeps them."""
+        """Return the seconds for which bodies of calls are kept; None if they are kept for ever."""
         return self.runtime.config.bodies.retention
 
 
 def runtime(config: Config) -> Runtime:
-    """Return a configuration made ready for calls."""
+    """Return the runtime of a configuration: its grants, its catalog of models and its prices."""
     prices = Prices.load(config.prices, infer=config.auto_cost_basis)
     return Runtime(config, Grants(config.grants, config.providers), Catalog(config), prices)

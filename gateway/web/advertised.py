@@ -1,4 +1,4 @@
-"""Which flags and paths launchers are shown for a provider, by its `advertise`."""
+"""The flags and paths that launchers are shown for a provider, according to the provider's `advertise` setting."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gateway.upstream.catalog import Offer
 
 
 def advertised(registry: Registry, provider: Provider, models: Iterable[Caps]) -> list[str]:
-    """Return the flags to show, native ones first; never one by which no client reaches any of the models."""
+    """Return the flags to show, the provider's own first. Others are shown only if they reach one of the models."""
     if provider.advertise == ("native",):
         return list(provider.flags)
     flags = dict.fromkeys(provider.flags)
@@ -22,13 +22,13 @@ def advertised(registry: Registry, provider: Provider, models: Iterable[Caps]) -
 
 
 def endpoints(registry: Registry, offer: Offer) -> list[str]:
-    """Return the paths by which clients generate with a model, with `{model}` where its name stands."""
+    """Return the paths to which clients send requests to a model, with `{model}` in place of the model's name."""
     flags = advertised(registry, offer.provider, [offer.caps])
     return [path for flag in flags if flag in registry.flags for path in _paths(registry.flags[flag])]
 
 
 def _paths(plugin: Plugin) -> list[str]:
-    """Return the paths under the usual base URL of the flag's clients."""
+    """Return the flag's paths for generation, under the usual base URL of the flag's clients."""
     base = plugin.client_api.bases[0] if plugin.client_api else ""
     found = [route.path for route in plugin.routes if route.operation == GENERATE]
     usual = [path for path in found if path.startswith(f"{base}/")]

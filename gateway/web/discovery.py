@@ -1,4 +1,7 @@
-"""What clients ask before they call: lists of models and providers, of what the caller is granted; and health."""
+"""Routes that clients call before their first request: model lists, Bedrock's inference profiles, and health checks.
+
+A list contains only what the caller is granted.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ from gateway.web.advertised import endpoints
 from gateway.web.wrong_paths import in_dialect
 
 _RELEASED: Final = "2026-01-01T00:00:00Z"
-"""The lists' formats demand a date of each model, and providers do not tell one."""
+"""The date given for every model: the formats of the lists require a date, and providers do not report one."""
 _RELEASED_UNIX: Final = 1767225600
 
 
@@ -53,7 +56,7 @@ def routes() -> list[web.RouteDef]:
 
 
 async def alive(request: web.Request) -> web.Response:
-    """Claude Code asks HEAD / before its first call (clients.md 0.6)."""
+    """Return 200. Claude Code sends `HEAD /` before its first call."""
     _ = request
     return web.Response(text="ok\n")
 
@@ -64,7 +67,11 @@ async def to_pages(request: web.Request) -> web.Response:
 
 
 async def ready(request: web.Request) -> web.Response:
-    """Return 503 while draining. A broken configuration file is reported, but the last good one serves."""
+    """Return 503 while the gateway drains, else 200.
+
+    `config` is "stale" while the configuration file has an error; calls are then served with the last valid
+    configuration. `keys` is "refused" while a provider refuses the gateway's key.
+    """
     gateway = request.app[GATEWAY]
     if gateway.draining:
         return _json({"status": "draining"}, status=503)
@@ -83,7 +90,7 @@ def granted_offers(request: web.Request) -> Sequence[Offer] | web.Response:
 
 
 async def models(request: web.Request) -> web.Response:
-    """Return OpenAI's list, with the members that Anthropic's SDK reads in its own list."""
+    """Return the granted models in the format of OpenAI's list, with the members that Anthropic's SDK reads added."""
     offers = granted_offers(request)
     if isinstance(offers, web.Response):
         return offers
@@ -116,7 +123,7 @@ async def model(request: web.Request) -> web.Response:
 
 
 def _not_found(request: web.Request, name: str) -> web.Response:
-    """Return the 404 of a model in the shape that the client's SDK reads."""
+    """Return a 404 for an unknown model, in the error format of the client's API."""
     shown = name[:MAX_MODEL].encode("utf-8", "replace").decode()
     identity = identity_of(request)
     runtime = request.app[GATEWAY].runtime
@@ -127,7 +134,7 @@ def _not_found(request: web.Request, name: str) -> web.Response:
 
 
 def _models(offers: Sequence[Offer], registry: Registry, prices: Prices) -> dict[str, dict[str, Any]]:
-    """Return the granted models by name; of several providers with one model the first counts."""
+    """Return the entries of the granted models, by name. If several providers offer a model, the first one is shown."""
     listed: dict[str, dict[str, Any]] = {}
     for offer in offers:
         if offer.model not in listed:
@@ -136,7 +143,7 @@ def _models(offers: Sequence[Offer], registry: Registry, prices: Prices) -> dict
 
 
 def _aliases(request: web.Request) -> dict[str, dict[str, Any]]:
-    """Return the aliases of granted models; an alias comes before a model of its name."""
+    """Return the entries of the aliases that have a granted target, by name."""
     identity = identity_of(request)
     gateway = request.app[GATEWAY]
     runtime = gateway.runtime
@@ -150,9 +157,9 @@ def _aliases(request: web.Request) -> dict[str, dict[str, Any]]:
 
 
 def _model(name: str, offer: Offer, registry: Registry, prices: Prices) -> dict[str, Any]:
-    """Return the entry of a model.
+    """Return the entry of a model or alias in the list.
 
-    It has no `pricing` if no price is known, since clients expect an object of numbers.
+    `pricing` is left out if no price is known, since clients expect an object of numbers.
     """
     provider = offer.provider
     priced = prices.of(offer.provider, offer.model)
@@ -170,7 +177,7 @@ def _model(name: str, offer: Offer, registry: Registry, prices: Prices) -> dict[
                 "id": provider.id,
                 "name": provider.name or provider.id,
                 "description": provider.description,
-                # what the hosted product has there is a name; its launcher wants one
+                # Aperture's hosted service has a name here, and its launcher requires one
                 "upstream": provider.id,
                 "requires_client_auth": provider.auth_mode == "passthrough" and not provider.apikey,
             }
@@ -180,7 +187,7 @@ def _model(name: str, offer: Offer, registry: Registry, prices: Prices) -> dict[
 
 
 async def inference_profiles(request: web.Request) -> web.Response:
-    """Return Bedrock's ListInferenceProfiles, by which Claude Code discovers models (bedrock.md 0.6)."""
+    """Return the reply of Bedrock's ListInferenceProfiles, with which Claude Code discovers models."""
     offers = granted_offers(request)
     if isinstance(offers, web.Response):
         return offers
@@ -191,7 +198,7 @@ async def inference_profiles(request: web.Request) -> web.Response:
 
 
 async def inference_profile(request: web.Request) -> web.Response:
-    """Return Bedrock's GetInferenceProfile, which Claude Code calls for an ARN model."""
+    """Return the reply of Bedrock's GetInferenceProfile, which Claude Code calls if its model is given as an ARN."""
     offers = granted_offers(request)
     if isinstance(offers, web.Response):
         return offers
@@ -212,7 +219,7 @@ def _is_bedrock(offer: Offer) -> bool:
 
 
 def _profile(offer: Offer) -> dict[str, Any]:
-    """Return the members that botocore's service model requires in an InferenceProfileSummary."""
+    """Return an InferenceProfileSummary with the members that botocore's service model requires."""
     arn = offer.model if offer.model.startswith("arn:") else f"arn:aws:bedrock:::inference-profile/{offer.model}"
     return {
         "inferenceProfileName": offer.model,

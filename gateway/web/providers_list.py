@@ -1,7 +1,7 @@
-"""GET /api/providers: the providers of which the caller is granted a model, as launchers read them.
+"""GET /api/providers: the providers with a model that the caller is granted, in the format that launchers read.
 
-`compatibility` has the flags by which a launcher decides which clients to offer, and `speaks` those of the provider
-itself. A provider's `advertise` says how far the two differ.
+`compatibility` has the flags by which a launcher decides which clients to offer. `speaks` has the provider's own flags.
+The provider's `advertise` setting decides how the two differ.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def routes() -> list[web.RouteDef]:
 
 
 async def providers(request: web.Request) -> web.Response:
-    """Answer with providers in the order of the catalog, each with the granted models."""
+    """Return the providers in the order of the catalog, each with its granted models."""
     offers = granted_offers(request)
     if isinstance(offers, web.Response):
         return offers

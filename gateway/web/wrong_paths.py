@@ -1,8 +1,8 @@
-"""Answers for paths that no route has, in the dialect of the API that the client believes to call.
+"""Error responses for paths without a route, in the dialect of the API that the client meant to call.
 
-- The flags say as data which paths and headers their clients use (`contract/client_api.py`).
-- The message names the path that was called, and the base URL to set, or what is served instead.
-- A path that no flag knows is left to the plain JSON error of `call/guard.py`.
+- Each flag has the paths and headers of its clients as data (`contract/client_api.py`).
+- The message names the path that was called, and the base URL to set or the paths that are served.
+- For a path that no flag recognizes, the plain JSON error of `call/guard.py` is sent.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from gateway.contract.registry import Plugin, Registry
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 MAX_SHOWN: Final = 200
-"""Characters of a path that a message repeats."""
+"""Maximum number of characters of a method and path that a message repeats."""
 
 
 @web.middleware
 async def wrong_paths(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer in the client's dialect where aiohttp has no route for the path or the method."""
+    """Answer in the client's dialect if aiohttp has no route for the path or the method."""
     try:
         return await handler(request)
     except (web.HTTPNotFound, web.HTTPMethodNotAllowed) as error:
@@ -38,7 +38,7 @@ async def wrong_paths(request: web.Request, handler: Handler) -> web.StreamRespo
 
 
 def in_dialect(request: web.Request, problem: Problem) -> web.Response | None:
-    """Return the problem as the client's SDK reads it; None if neither headers nor path tell whose client it is."""
+    """Return the problem in the dialect of the client; None if neither headers nor path show which API it is for."""
     plugin, _ = _recognized(request.app[GATEWAY].registry, request.path, request.headers)
     return None if plugin is None else _said(request, plugin, problem)
 
@@ -65,7 +65,10 @@ def _answer(request: web.Request, error: web.HTTPException) -> web.Response | No
 
 
 def _recognized(registry: Registry, path: str, headers: Mapping[str, str]) -> tuple[Plugin | None, Slip | None]:
-    """Return whose client sent the request, and what it meant: by headers of its own first, then by the path."""
+    """Return the plugin whose client sent the request, and the correction of the path.
+
+    Headers that only the clients of one API send decide first. Without such a header, the path decides.
+    """
     known = [(plugin, plugin.client_api) for plugin in registry.flags.values() if plugin.client_api is not None]
     marked = [(plugin, api) for plugin, api in known if any(name in headers for name in api.headers)]
     for plugin, api in marked or known:
@@ -78,7 +81,7 @@ def _recognized(registry: Registry, path: str, headers: Mapping[str, str]) -> tu
 
 
 def _served(registry: Registry, api: ClientApi) -> list[str]:
-    """Return the operations that the clients of an API have here, under its usual base."""
+    """Return method and path of every route for the clients of an API, under the usual base URL of the API."""
     routes = [route for plugin in registry.flags.values() if plugin.client_api == api for route in plugin.routes]
     served = (f"{route.method} {route.path}" for route in routes if route.path.startswith(f"{api.bases[0]}/"))
     return list(dict.fromkeys(text.replace("{model:.+}", "MODEL") for text in served))

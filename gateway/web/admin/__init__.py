@@ -1,4 +1,4 @@
-"""The HTTP API for operators and callers: one file for each resource.
+"""The HTTP API for operators and callers, with one file for each resource.
 
-Errors are made in `problems.py`. Pages for people stand in `gateway/web/dashboard/`.
+`problems.py` has the errors of `/aperture/`. The HTML pages are in `gateway/web/dashboard/`.
 """

@@ -1,7 +1,8 @@
-"""GET /api/calls/{id}/bodies: what a call's client sent and got, where the configuration has bodies kept.
+"""GET /api/calls/{id}/bodies: the request and the reply of a call, if the configuration has bodies stored.
 
-The caller's own; an admin may read any, and the log says that it was done. A call that is absent, somebody else's, or
-without bodies is the same 404, so that nothing is told by the difference.
+Callers may read the bodies of their own calls. An admin may read the bodies of any call, and the log records it. The
+reply is the same 404 if the call does not exist, belongs to somebody else or has no bodies, so that it reveals nothing
+about the calls of others.
 """
 
 from __future__ import annotations

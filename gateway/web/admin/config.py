@@ -1,10 +1,12 @@
-"""GET and PUT /aperture/config, POST /aperture/config:validate: the configuration, for admins (aperture.md section 9).
+"""GET and PUT /aperture/config, POST /aperture/config:validate: the configuration, for admins.
 
-- Keys are never shown: marks stand in their place (`config/document/redact.py`), and a text with marks can be saved.
-- A save names the text that it is based on (`If-Match`), so that nobody overwrites an unseen change by mistake. `*`
-  overwrites on purpose.
-- Somebody who loses the role while a save runs saves nothing.
-- The reloader writes and applies a text; `config/edit.py` judges it.
+The paths are those of Aperture's documentation.
+
+- Keys are never shown: marks replace them (`config/document/redact.py`), and a text with marks can be saved.
+- A save names the text that it is based on (`If-Match`), so that nobody overwrites a change that they have not seen.
+  `If-Match: *` overwrites any text.
+- If the caller loses the admin role while a save runs, nothing is saved.
+- `config/edit.py` checks a text; the reloader writes the text to the file and applies it.
 """
 
 from __future__ import annotations
@@ -32,11 +34,14 @@ from gateway.config.model import active_secrets
 from gateway.web.admin.problems import Refusal, problem_response
 
 MAX_BODY: Final = 1024 * 1024
-"""Most bytes of a text: a large tailnet's has some ten thousand, and checking a text occupies a thread."""
+"""Maximum number of bytes of a body.
+
+The configuration of a large tailnet has some ten thousand bytes, and checking a text occupies a thread.
+"""
 BODY_SECONDS: Final = 30.0
-"""Most seconds for the whole body to arrive."""
+"""Maximum number of seconds for the whole body to arrive."""
 MAX_PATHS: Final = 100
-"""Most places of faults that the log names."""
+"""Maximum number of faults of a refused text whose paths are logged."""
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 
@@ -51,24 +56,29 @@ def routes() -> list[web.RouteDef]:
 
 @dataclass(frozen=True, slots=True)
 class _AdminView:
-    """The file as an admin may see it."""
+    """The configuration file, and what an admin may see of it."""
 
     data: bytes
+    """The bytes of the file, with its secrets."""
     text: str
+    """The text with marks in place of the secrets."""
     error: str
+    """The reason why the text is not the one in use; "" if it is."""
     etag: str
     known: Mapping[str, Known]
+    """The secret behind each mark."""
     active: frozenset[str]
+    """The secrets of the configuration in use."""
 
 
 async def show(request: web.Request) -> web.Response:
-    """Return {"config": text, "error": ""}; `error` says why the text is not the one in use."""
+    """Return {"config": text, "error": ""}. `error` says why the text is not the one in use."""
     _, reloader = _admin(request)
     return _answer(await _admin_view(reloader), request)
 
 
 async def save(request: web.Request) -> web.Response:
-    """Return the saved text. Raises `Refusal` if nothing was changed."""
+    """Save the text in the body, and return the new text and its tag. Raises `Refusal` if nothing was changed."""
     identity, reloader, text = await _admin_and_text(request)
     shown = await _admin_view(reloader)
     _match(request, shown.etag)
@@ -80,7 +90,7 @@ async def save(request: web.Request) -> web.Response:
             raise _invalid(proposal.errors)
         await reloader.save(proposal.text, shown.data, who, lambda: _admin(request))
     except ConfigError as error:
-        # the file was sound a moment ago: a secret that it names has just gone
+        # the text was valid a moment ago: a secret that it refers to has disappeared since
         raise _invalid(tuple(_without_secrets(finding, shown) for finding in error.findings)) from None
     except atomic_file.Changed as error:
         raise Refusal(412, f"{error}; read it again") from None
@@ -96,7 +106,7 @@ async def save(request: web.Request) -> web.Response:
 
 
 async def validate(request: web.Request) -> web.Response:
-    """Return {"valid": bool, "errors": []}, by the rules of a save."""
+    """Return {"valid": bool, "errors": []} for the text in the body. The rules are those of a save."""
     identity, reloader, text = await _admin_and_text(request)
     shown = await _admin_view(reloader)
     proposal = await asyncio.to_thread(_proposal, text, shown, request, identity, reloader)
@@ -117,15 +127,15 @@ def _admin(request: web.Request) -> tuple[Identity, ConfigReloader]:
 
 
 async def _admin_and_text(request: web.Request) -> tuple[Identity, ConfigReloader, str]:
-    """Return the admin, and the text in the body. Raises `Refusal`."""
+    """Return the admin, the reloader, and the text in the body. Raises `Refusal`."""
     _admin(request)
     text = await _text(request)
-    # a body may take its time, and the role may be gone by now
+    # the caller may have lost the role while the body arrived
     return *_admin(request), text
 
 
 async def _admin_view(reloader: ConfigReloader) -> _AdminView:
-    """Return the file's text if it is HuJSON, else the last good text. Raises `Refusal`."""
+    """Return the view of the file. Its text is the file's if that is HuJSON, else the text in use. Raises `Refusal`."""
     gateway, served = reloader.gateway, reloader.loaded
     error, active = gateway.config_error, active_secrets(gateway.runtime.config)
     try:
@@ -163,7 +173,7 @@ def _proposal(
     text: str, shown: _AdminView, request: web.Request, identity: Identity, reloader: ConfigReloader
 ) -> Proposal:
     def judge(loaded: Loaded) -> dict[str, str]:
-        """Return the objections to a text that would take away the access by which it could be corrected."""
+        """Return errors, by path, for a text that would take away the caller's own access to the configuration."""
         against = {}
         if runtime(reloader.effective(loaded.config)).grants.access(identity).role != "admin":
             against["grants"] = f'"{identity.login}" would no longer be an admin, and could not change this back'
@@ -179,7 +189,7 @@ def _proposal(
 async def _text(request: web.Request) -> str:
     """Return the member `config` of the body. Raises `Refusal`."""
     if request.content_type != "application/json" or request.headers.get("Content-Encoding", "identity") != "identity":
-        # a form of another page can send neither this type nor an uncommon method without being asked first
+        # without a CORS preflight request, a form on another site can send neither this content type nor PUT
         raise Refusal(415, "the body must be application/json, not compressed")
     try:
         async with asyncio.timeout(BODY_SECONDS):
@@ -199,7 +209,7 @@ async def _text(request: web.Request) -> str:
 async def _read(request: web.Request) -> bytes:
     """Return the body. Raises `Refusal`.
 
-    The limit is not the configuration's own for calls: a limit that is too small could not be corrected.
+    The configured limit of bodies of calls does not apply: if that limit were too small, no text could correct it.
     """
     body = bytearray()
     if (request.content_length or 0) <= MAX_BODY:
@@ -213,7 +223,7 @@ async def _read(request: web.Request) -> bytes:
 
 
 def _match(request: web.Request, etag: str) -> None:
-    """Raise `Refusal` unless `If-Match` has the current tag, or `*`. A weak tag never matches (RFC 9110, 13.1.1)."""
+    """Raise `Refusal` unless `If-Match` has the current tag or is `*`. A weak tag never matches (RFC 9110, 13.1.1)."""
     given = request.headers.get("If-Match")
     if given is None:
         raise Refusal(428, "If-Match is missing; send the ETag of the configuration that this one is made from")
@@ -247,7 +257,7 @@ def _error(finding: Finding) -> dict[str, Any]:
 
 
 def _audit(handler: Handler) -> Handler:
-    """Return the handler, which also logs its refusals."""
+    """Return a handler that also logs the refusals of `handler`."""
 
     @wraps(handler)
     async def auditing(request: web.Request) -> web.Response:

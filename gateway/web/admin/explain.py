@@ -1,7 +1,8 @@
-"""GET /api/explain and /api/whoami: the identity of a caller, and why a model may be used or not.
+"""GET /api/explain and /api/whoami: why a caller may use a model or not, and the identity of a caller.
 
-Both answer callers without a role, who need them most. This file decides who may ask about whom; the answer is worded
-in `gateway.call.explain.explain`. The guard has refused requests without an identity before.
+Both routes serve callers without a role too, who need them most. This file decides who may ask about whom;
+`gateway.call.explain.explain` writes the explanation. The guard refuses requests without an identity before they get
+here.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
 def routes(modes: Modes) -> list[web.RouteDef]:
-    """Return the routes. `modes` knows the listener of a request."""
+    """Return the routes. `modes` finds the listener on which a request arrived."""
     return [web.get("/api/explain", show_explanation), web.get("/api/whoami", _whoami(modes))]
 
 
@@ -61,14 +62,15 @@ async def show_explanation(request: web.Request) -> web.Response:
 
 
 async def _whole(runtime: Runtime, identity: Identity, model: str, *, note: str = "") -> Explanation:
-    """Return the explanation, made in a thread because every grant is checked. Only admins may cause that much work."""
+    """Return the full explanation, for admins only. It is made in a thread, because every grant is checked."""
     return await asyncio.to_thread(explain, runtime, identity, model, note=note)
 
 
 def _is_self(request: web.Request, caller: Identity) -> bool:
     """Return whether the question is about the caller.
 
-    The caller's own login counts, since more than it is known then.
+    That is so without `group` and `tag`, if `as` is absent or has the login of the caller. For the caller, unlike for
+    others, the groups, the tags and the grants in the tailnet policy are known.
     """
     named = {"group", "tag"} & set(request.query)
     return not named and request.query.get("as", caller.login) == caller.login

@@ -1,6 +1,6 @@
-"""Reads the parameters of lists: which rows are asked for, and a refusal for names that are no parameter.
+"""Query parameters of lists: the filters of rows, and the refusal of unknown parameters.
 
-Nothing here decides whose rows a caller may see: that is `sessions.scope`.
+`sessions.scope`, not this file, decides whose rows a caller may see.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ SESSION_FILTERS: Final = ("provider", "model", "agent")
 PAGING: Final = ("limit", "cursor")
 
 _MAX_SHOWN: Final = 50
-"""Characters of a wrong name or value that are repeated."""
+"""Maximum number of characters of a wrong name or value that an error message repeats."""
 _STATUS: Final = re.compile(r"[1-5][0-9]{2}")
 
 
 class BadQuery(ValueError):
-    """A parameter is wrong; the message names it."""
+    """A query parameter is wrong; the message names the parameter."""
 
 
 def check_names(query: MultiMapping[str], known: Sequence[str]) -> None:
-    """Raise `BadQuery` for a name that is no parameter of the list, or that stands there twice."""
+    """Raise `BadQuery` for a name that is no parameter of the list, or that is given more than once."""
     for name in query:
         if name not in known:
             raise BadQuery(f"{name[:_MAX_SHOWN]}: is no parameter; there are {', '.join(known)}")
@@ -34,7 +34,7 @@ def check_names(query: MultiMapping[str], known: Sequence[str]) -> None:
 
 
 def filters(query: Mapping[str, str], names: Sequence[str]) -> dict[str, str | int]:
-    """Return the columns that rows must have a value in; an empty value counts as left out. Raises `BadQuery`."""
+    """Return, by column, the value that rows must have. An empty parameter counts as absent. Raises `BadQuery`."""
     given: dict[str, str | int] = {name: query[name] for name in names if query.get(name)}
     if (status := query.get("status")) and "status" in names:
         if not _STATUS.fullmatch(status):

@@ -1,7 +1,7 @@
-"""GET /metrics, for callers with a grant of `read_metrics`; the role of an admin is not enough (aperture.md 1.4).
+"""GET /metrics, for callers with a grant of `read_metrics`. The admin role is not enough (Aperture's documentation).
 
-A listener of its own (`"metrics": {"listen": ...}`) needs no grant: only this machine reaches its address, and it
-serves nothing else but health. Requests from web pages of other sites are refused there too.
+A separate listener (`"metrics": {"listen": ...}`) needs no grant: only this machine reaches its address, and it serves
+only metrics and health checks. It too refuses requests from web pages of other sites.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def routes() -> list[web.RouteDef]:
 
 
 async def metrics(request: web.Request) -> web.Response:
-    """Return Prometheus' text format, if a grant allows it."""
+    """Return the metrics in Prometheus' text format if a grant allows it, else 403."""
     gateway = request.app[GATEWAY]
     identity = identity_of(request)
     if identity is None or "read_metrics" not in gateway.runtime.grants.access(identity).permissions:
@@ -38,14 +38,14 @@ async def metrics(request: web.Request) -> web.Response:
 
 
 async def _render(request: web.Request) -> web.Response:
-    """Return the metrics, rendered in a thread because thousands of series take longer than a call may wait."""
+    """Return the metrics. A thread renders them, since thousands of series would block the event loop for too long."""
     body = await asyncio.to_thread(request.app[GATEWAY].metrics.render)
     return web.Response(body=body, headers={"content-type": CONTENT_TYPE_LATEST})
 
 
 @asynccontextmanager
 async def serving(gateway: Gateway, listening: socket) -> AsyncIterator[None]:
-    """Serve the metrics alone on a socket that listens."""
+    """Serve only the metrics and health checks on a listening socket."""
     app = web.Application(middlewares=[_own_machine])
     app[GATEWAY] = gateway
     app.add_routes([web.get("/metrics", _render), web.get("/healthz", alive), web.get("/readyz", ready)])

@@ -1,7 +1,7 @@
-"""GET /aperture/openapi.json: what the HTTP API of configuration and status looks like, for tools and readers.
+"""GET /aperture/openapi.json: the OpenAPI description of the HTTP API for configuration and status.
 
-The description is data (`openapi.json`); a test asks a running gateway whether it is true. It says nothing of the
-configuration, so no role is needed.
+The description is a file (`openapi.json`); a test compares it with a running gateway. It has nothing from the
+configuration of the gateway, so no role is needed.
 """
 
 from __future__ import annotations
@@ -23,5 +23,5 @@ async def openapi(request: web.Request) -> web.Response:
 
 @cache
 def description() -> bytes:
-    """OpenAPI 3.1, in JSON."""
+    """Return the OpenAPI 3.1 description in JSON."""
     return files("gateway.web.admin").joinpath("openapi.json").read_bytes()

@@ -1,7 +1,7 @@
 """GET /aperture/pricing and /aperture/pricing/{model}: prices of the models that a caller is granted.
 
-Only for callers with a grant of `read_pricing`; the role of an admin is not enough (aperture.md 1.4, 9). Prices are
-decided in `gateway/money/prices`.
+Callers need a grant of `read_pricing`; the admin role is not enough (Aperture's documentation). `gateway/money/prices`
+finds the price of a model.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def routes() -> list[web.RouteDef]:
 
 
 async def pricing(request: web.Request) -> web.Response:
-    """Return all granted models, or the offers of one, by its name or by `provider/model`."""
+    """Return the prices of all granted models, or of the one that the path names as `model` or `provider/model`."""
     identity = identity_of(request)
     runtime = request.app[GATEWAY].runtime
     if identity is None or "read_pricing" not in runtime.grants.access(identity).permissions:
@@ -53,7 +53,7 @@ def _entry(offer: Offer, prices: Prices) -> dict[str, Any]:
 
 
 def _with_etag(request: web.Request, body: bytes) -> web.Response:
-    """Return the body with an entity tag, or 304 to a caller that has the same body."""
+    """Return the body with an entity tag, or 304 if `If-None-Match` has the same tag."""
     tag = blake2b(body, digest_size=16).hexdigest()
     headers = {"cache-control": "no-cache", "etag": f'"{tag}"'}
     given = request.headers.get("If-None-Match", "").strip()

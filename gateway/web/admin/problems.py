@@ -1,7 +1,7 @@
-"""Errors of /aperture/*: RFC 9457, `application/problem+json`.
+"""Error responses of /aperture/*, in the form of RFC 9457, `application/problem+json`.
 
-Handlers raise or return a `Refusal`. The outermost middleware, `problems`, gives refusals of the guard and of aiohttp
-the same form. Other paths keep `{"error": ...}` (`guard.json_error`).
+Handlers answer with a `Refusal`. The outermost middleware, `problems`, converts the errors of the guard and of aiohttp
+to the same form. Errors of other paths stay `{"error": ...}` (`guard.json_error`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Refusal(Exception):
-    """An answer with a status of 400 and above. `errors` are the faults of a configuration, one object each."""
+    """A response with a status of 400 or above. `errors` has one object for each fault of a configuration."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class Refusal(Exception):
 
 @web.middleware
 async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Give every failure under /aperture/ the same form."""
+    """Convert every error response under /aperture/ to `application/problem+json`."""
     response = await handler(request)
     if not request.path.startswith(PREFIX) or response.status < 400 or not isinstance(response, web.Response):
         return response
@@ -65,7 +65,7 @@ def problem_response(refusal: Refusal) -> web.Response:
 
 
 def _message(response: web.Response) -> str:
-    """Return the message of an answer of `guard.json_error`, or a description of its status."""
+    """Return the message in a response of `guard.json_error`; for other responses, the description of their status."""
     try:
         error = orjson.loads(response.body if isinstance(response.body, bytes) else b"").get("error")
     except (orjson.JSONDecodeError, AttributeError):

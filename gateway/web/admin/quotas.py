@@ -1,7 +1,8 @@
 """GET /api/quotas and POST /api/quotas/refill: balances of buckets, and refills.
 
-Users see the buckets that their own calls are charged to, admins all buckets that are not full; only an admin refills.
-Balances are kept in `gateway.money.quotas`.
+Users see the buckets that their own calls are charged to. Admins also see the buckets that all callers share, every
+bucket that is not full, and any bucket that they ask for by name. Only an admin may refill a bucket. The balances are
+kept in `gateway.money.quotas`.
 """
 
 from __future__ import annotations
@@ -25,12 +26,15 @@ from gateway.money.quotas.ledger import Level
 from gateway.store.base import rfc3339
 
 MAX_ROWS: Final = 1_000
-"""Most buckets of one answer; the emptiest come first."""
+"""Maximum number of buckets in one answer; the emptiest come first."""
 MAX_BODY: Final = 4_096
 MAX_BUCKET: Final = 2_048
-"""Most characters of a bucket's name, which is a definition's name and a login."""
+"""Maximum number of characters of a bucket's name, which consists of a definition's name and a login."""
 LATEST: Final = 250_000_000_000.0
-"""Latest Unix time of a refill, in the year 9892; a bucket that is full only later counts as never full."""
+"""Latest Unix time in seconds of `refills_at`, in the year 9892.
+
+A bucket that will be full only after it is shown as one that never will.
+"""
 BODY_SECONDS: Final = 10.0
 PARAMETERS: Final = frozenset({"bucket"})
 
@@ -40,7 +44,7 @@ def routes() -> list[web.RouteDef]:
 
 
 async def show(request: web.Request) -> web.Response:
-    """Return {"quotas": [...]}, the emptiest first, at most `MAX_ROWS` of them."""
+    """Return {"quotas": [...]}: at most `MAX_ROWS` buckets, the emptiest first."""
     gateway = request.app[GATEWAY]
     identity = identity_of(request)
     role = gateway.runtime.grants.access(identity).role if identity else None
@@ -63,13 +67,16 @@ async def show(request: web.Request) -> web.Response:
 
 
 async def refill(request: web.Request) -> web.Response:
-    """Put {"amount": "$5.00"} into a {"bucket"}, up to its capacity, and return the bucket."""
+    """Add an amount to a bucket, up to the bucket's capacity, and return the bucket.
+
+    The body is such as {"bucket": "daily:alice@example.com", "amount": "$5.00"}.
+    """
     gateway = request.app[GATEWAY]
     identity = identity_of(request)
     if identity is None or gateway.runtime.grants.access(identity).role != "admin":
         return json_error(403, "access denied: only an admin may refill a quota")
     if request.content_type != "application/json" or request.headers.get("Content-Encoding", "identity") != "identity":
-        # a form of another page cannot send this type without being asked first
+        # a form on another site cannot send this content type without a CORS preflight request
         return json_error(415, "the body must be application/json, not compressed")
     try:
         bucket, amount = _parse_refill(await _body(request))
@@ -91,7 +98,7 @@ async def refill(request: web.Request) -> web.Response:
 
 
 class _Wrong(ValueError):
-    """A wrong body; the message names the field."""
+    """A wrong body; the message says what is wrong."""
 
     def __init__(self, message: str, status: int = 400) -> None:
         super().__init__(message)
@@ -112,7 +119,7 @@ async def _body(request: web.Request) -> bytes:
 
 
 def _parse_refill(body: bytes) -> tuple[str, int]:
-    """Return bucket and nanodollars of the body. Raises `_Wrong`."""
+    """Return the bucket's name and the amount in nanodollars from the body. Raises `_Wrong`."""
     try:
         given = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -134,7 +141,7 @@ def _parse_refill(body: bytes) -> tuple[str, int]:
 
 
 def _mine(gateway: Gateway, identity: Identity) -> dict[str, None]:
-    """Return the buckets that a caller's own requests are charged to, for any model."""
+    """Return the names of the buckets that the caller's own requests are charged to, for one model or another."""
     access = gateway.runtime.grants.access(identity)
     return dict.fromkeys(
         bucket_of(name, identity.login, identity.node) for name in access.all_quotas if name in gateway.quotas.rules
@@ -142,7 +149,10 @@ def _mine(gateway: Gateway, identity: Identity) -> dict[str, None]:
 
 
 def _levels(quotas: Quotas, mine: Iterable[str], *, everybody: bool) -> Sequence[Level]:
-    """Return the levels, emptiest first. Many buckets take longer than a call may wait, so a thread runs this."""
+    """Return the balances of buckets, the emptiest first.
+
+    It runs in a thread, since many buckets would block the event loop for too long.
+    """
     levels = {name: quotas.level(name) for name in (*mine, *(quotas.shared() if everybody else ()))}
     if everybody:
         levels |= {level.bucket: level for level in quotas.levels()}
@@ -150,7 +160,7 @@ def _levels(quotas: Quotas, mine: Iterable[str], *, everybody: bool) -> Sequence
 
 
 def _left(level: Level) -> tuple[int, str]:
-    """Return the balance in millionths of the capacity, and the bucket's name."""
+    """Return the sort key of a bucket: its balance in millionths of its capacity, and its name."""
     capacity = level.rule.capacity
     return (level.balance * 1_000_000 // capacity if capacity else 0), level.bucket
 

@@ -1,8 +1,9 @@
-"""GET /api/sessions and /api/calls: recorded calls; a user's own, or everybody's for admins.
+"""GET /api/sessions and /api/calls: the recorded calls. Users read their own calls, admins those of everybody.
 
 - Lists are `{"sessions": [...], "next": CURSOR | null}`, newest first, with `?limit=` and `?cursor=`.
-- An admin may narrow them by `?identity=`, and everybody by fields such as `?model=` (`filters.py`).
-- `scope` decides who may see which rows, for these routes, for usage and for the pages.
+- An admin may restrict a list to one login by `?identity=`. Every caller may filter by fields such as `?model=`
+  (`filters.py`).
+- `scope` decides who may see which rows: for these routes, for usage and for the pages.
 """
 
 from __future__ import annotations
@@ -38,11 +39,11 @@ def routes() -> list[web.RouteDef]:
 
 
 class Denied(PermissionError):
-    """The caller may not read this."""
+    """The caller may not read the requested rows."""
 
 
 class Missing(LookupError):
-    """An unknown session or call, or one of somebody else: the two look alike."""
+    """The session or call does not exist or belongs to somebody else; the reply does not tell which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class Scope:
     login: str
     role: str
     identity: str | None
-    """The login whose rows are read; None for everybody."""
+    """The login whose rows are read; None for the rows of everybody."""
 
     @property
     def admin(self) -> bool:
@@ -60,7 +61,7 @@ class Scope:
 
 
 def scope(request: web.Request, parameter: str = "identity") -> Scope:
-    """Return the scope of a request that names a login by the query's `parameter`.
+    """Return the scope of a request. The query parameter named `parameter` has the login whose rows are asked for.
 
     Raises `Denied` for a caller without a role, and for a user who asks for somebody else's rows.
     """
@@ -77,7 +78,7 @@ def scope(request: web.Request, parameter: str = "identity") -> Scope:
 
 
 def limit_of(query: Mapping[str, str]) -> int:
-    """Return the number of rows to list. Raises `BadQuery`."""
+    """Return the maximum number of rows that the query's `limit` asks for. Raises `BadQuery`."""
     text = query.get("limit", str(DEFAULT_LIMIT))
     if not (text.isascii() and text.isdigit() and len(text) < 5 and 1 <= int(text) <= MAX_LIMIT):
         raise BadQuery(f'limit: "{text[:50]}" is not a whole number from 1 to {MAX_LIMIT}')
@@ -104,7 +105,7 @@ async def session(request: web.Request) -> web.Response:
 
 
 async def calls(request: web.Request) -> web.Response:
-    """Return the calls of one session, or of all."""
+    """Return the calls of one session, or of all sessions."""
     seen = scope(request)
     store = request.app[GATEWAY].store
     query = request.query
@@ -117,7 +118,7 @@ async def calls(request: web.Request) -> web.Response:
 
 
 async def call(request: web.Request) -> web.Response:
-    """Return one call, with its whole record."""
+    """Return the whole record of one call."""
     seen = scope(request)
     name = request.match_info["id"]
     record = await request.app[GATEWAY].store.call(seen.identity, name)
@@ -131,7 +132,7 @@ def _call(record: Record) -> dict[str, Any]:
 
 
 def errors_as_json(handler: Handler) -> Handler:
-    """Return the handler, with its exceptions answered in JSON."""
+    """Return a handler that answers the exceptions of `handler` in JSON."""
 
     @wraps(handler)
     async def answering(request: web.Request) -> web.Response:

@@ -1,7 +1,7 @@
-"""GET /api/usage: sums of calls by user, model, provider, agent, day or hour; a user's own, or everybody's for admins.
+"""GET /api/usage: sums over calls, grouped by user, model, provider, agent, day or hour.
 
-Parameters are read in `gateway/web/usage/parameters.py`, answers written in `gateway/web/usage/formats.py`.
-`sessions.scope` decides whose calls a caller may see, as for every list.
+Users see sums over their own calls, admins over those of everybody: `sessions.scope` decides, as for every list.
+`gateway/web/usage/parameters.py` reads the parameters, and `gateway/web/usage/formats.py` writes the answer.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ async def usage(request: web.Request) -> web.Response:
     wanted = _usage_request(request)
     query = replace(wanted.query, identity=seen.identity or None)
     rows = await request.app[GATEWAY].store.usage(query)
-    # thousands of rows are tens of milliseconds
+    # writing thousands of rows takes tens of milliseconds
     body = await asyncio.to_thread(as_csv if wanted.format == "csv" else as_json, wanted, rows)
     return _csv(body, wanted, rows) if wanted.format == "csv" else _json(body)
 
 
 def _usage_request(request: web.Request) -> UsageRequest:
-    """Return the request that the query makes. Raises `BadQuery`."""
+    """Return the usage request in the query parameters. Raises `BadQuery`."""
     query = request.query
     for name in query:
         if len(query.getall(name)) > 1:

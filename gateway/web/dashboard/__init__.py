@@ -1,4 +1,4 @@
-"""The pages for people, rendered on the server.
+"""The HTML pages, rendered on the server.
 
-`pages.py` has the routes, `views.py` the values that templates show. A page shows what the API shows, never more.
+`pages.py` has the routes, `views.py` the values that templates show. A page never shows more than the API.
 """

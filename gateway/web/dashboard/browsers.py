@@ -1,6 +1,6 @@
-"""Errors as pages, where a browser asks: what the guard or the router refused before any page could answer.
+"""Error pages for browsers, for requests that the guard or the router refuses before a page's handler runs.
 
-The API and the routes of calls keep their JSON, also for browsers.
+The API and the routes of calls answer in JSON, also to browsers.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _JSON_PATHS: Final = ("/api/", "/aperture/", "/v1/")
 _KEPT: Final = ("x-request-id", "server", "allow", "retry-after", "connection")
-"""Headers of the error that the page has as well."""
+"""Headers that are copied from the JSON response to the page."""
 _TITLES: Final[Mapping[int, str]] = {403: "Refused", 404: "Not found"}
 
 
 @web.middleware
 async def error_pages(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Put an error in JSON onto a page if a browser asked for one."""
+    """Replace an error in JSON by a page if the client accepts HTML."""
     response = await handler(request)
     if not isinstance(response, web.Response) or response.status < 400 or response.content_type != "application/json":
         return response

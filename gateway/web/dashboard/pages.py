@@ -1,7 +1,8 @@
 """The pages at /ui/: providers with their models, sessions, and the calls of a session.
 
-Rendered here, without a script, under a policy that forbids all: what clients made up (models, session ids, agents)
-stands on these pages, and an admin's browser is a caller too. Who sees which rows is `web/admin/sessions.py`'s to say.
+The pages show text chosen by clients (models, session ids, agents), and an admin's browser may call the gateway as an
+admin. So the pages are rendered on the server, have no script, and are sent with a Content-Security-Policy that forbids
+all but their own style and images. `web/admin/sessions.py` decides who sees which rows.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ async def to_providers(_request: web.Request) -> web.Response:
 
 
 async def static(request: web.Request) -> web.Response:
-    """Return an asset. Pages name it with its version, so that browsers may keep it for good."""
+    """Return an asset. Pages link to it with its version in the URL, so that browsers may cache it without limit."""
     asset = ASSETS.get(request.match_info["name"])
     if asset is None:
         raise web.HTTPNotFound
@@ -95,7 +96,7 @@ async def sessions(request: web.Request) -> web.Response:
     cursor = request.query.get("cursor")
     limit = limit_of(request.query)
     where = filters(request.query, SESSION_FILTERS)
-    # an empty field of an admin's form asks for everybody
+    # in an admin's form, an empty field `identity` stands for everybody
     narrowed = (seen.identity or None) if seen.admin else seen.identity
     page = await request.app[GATEWAY].store.sessions(narrowed, limit, cursor, where)
     kept = {name: request.query[name] for name in ("identity", "limit", *SESSION_FILTERS) if request.query.get(name)}
@@ -126,7 +127,7 @@ def _granted(request: web.Request) -> dict[tuple[str, str], None]:
 
 
 def _curl(request: web.Request) -> str:
-    """Return a call that works for this caller."""
+    """Return a `curl` command for a model that the caller is granted, or for `PLACEHOLDER` if there is none."""
     model = next((model for _, model in _granted(request)), PLACEHOLDER)
     return views.curl(f"{request.scheme}://{request.host}", model)
 
@@ -146,7 +147,7 @@ _PROBLEMS: Final[Mapping[type[Exception], tuple[int, str]]] = {
 
 
 def _errors_as_page(handler: Handler) -> Handler:
-    """Return the handler, with its exceptions answered by a page."""
+    """Return a handler that answers the exceptions of `handler` with a page."""
 
     @wraps(handler)
     async def telling(request: web.Request) -> web.Response:
@@ -169,7 +170,7 @@ def _errors_as_page(handler: Handler) -> Handler:
 async def _page(
     request: web.Request, template: str, seen: Scope | None, status: int = 200, **values: Any
 ) -> web.Response:
-    """Rendered in a thread: two hundred rows take longer than the loop may stand still."""
+    """Return a page. A thread renders it, since two hundred rows would block the event loop for too long."""
     identity = identity_of(request)
     common = {
         "path": request.path,

@@ -1,4 +1,4 @@
-"""What the pages show, as plain values made from plain values. How it looks is in the templates."""
+"""The values that the pages show, made from the configuration and the prices. The templates decide on the layout."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ModelLine:
 
 @dataclass(frozen=True, slots=True)
 class ProviderCard:
-    """One provider as its card shows it. Of its URL only the host is shown."""
+    """The values on the card of a provider. Only the host of the provider's URL is shown."""
 
     id: str
     name: str
@@ -41,7 +41,7 @@ class ProviderCard:
     cost_basis: str
     disabled: bool
     key_refused: bool
-    """The provider refused the gateway's key, and has served no call since."""
+    """True if the provider refused the gateway's key and has served no call since."""
     models: tuple[ModelLine, ...]
 
 
@@ -53,9 +53,10 @@ def provider_cards(
     *,
     everything: bool,
 ) -> list[ProviderCard]:
-    """Return cards in the configuration's order, of all providers (`everything`), or of the granted ones.
+    """Return the cards of providers, in the order of the configuration.
 
-    `granted` are pairs (provider id, model) that the caller may use; a disabled provider has none.
+    `granted` has the pairs (provider id, model) that the caller may use; a disabled provider has none. `everything`
+    shows all providers and models; otherwise only the granted models and their providers are shown.
     """
     cards = []
     for provider in providers:
@@ -102,7 +103,7 @@ def region(host: str) -> str:
 
 
 def curl(base: str, model: str) -> str:
-    """Return a command for a shell that makes a call."""
+    """Return a shell command that sends a chat request to a model."""
     body = orjson.dumps({"model": model, "messages": [{"role": "user", "content": "hello"}]}).decode()
     return (
         f"curl {shlex.quote(base + '/v1/chat/completions')} \\\n"

@@ -1,4 +1,4 @@
-"""Values in the form that people read: money, counts and times, for the templates.
+"""Text for money, counts and times, as filters of the templates.
 
 An unknown cost is never shown as $0.
 """
@@ -18,12 +18,13 @@ _AGES: Final = (
     (86400, 3600, "h"),
     (30 * 86400, 86400, "d"),
 )
-"""Upper bounds of ages in seconds, each with the unit for ages below it: its seconds, and its name."""
+"""Upper bounds of ages in seconds, each with the unit of ages below it: the unit's seconds and its name."""
 _NOW: Final = 5
+"""Age in seconds below which a moment is "just now"."""
 
 
 def money(nanodollars: int | None) -> str:
-    """Return dollars with the digits that matter: two above a dollar, four below."""
+    """Return an amount in dollars with two decimal places from one dollar upwards, and with four below."""
     if nanodollars is None:
         return UNKNOWN
     if 0 < nanodollars < NANODOLLARS // 10_000:
@@ -33,12 +34,15 @@ def money(nanodollars: int | None) -> str:
 
 
 def exact(nanodollars: int | None) -> str:
-    """Return dollars with all known digits."""
+    """Return an amount in dollars with all nine decimal places."""
     return UNKNOWN if nanodollars is None else f"${nanodollars // NANODOLLARS}.{nanodollars % NANODOLLARS:09d}"
 
 
 def price(unit: int | None) -> str:
-    """Return a price of 1e-15 dollars a token as dollars per million tokens, with all its digits, two at least."""
+    """Return a price in dollars per million tokens, with all its decimal places and at least two.
+
+    `unit` is the price of one token in 1e-15 dollars.
+    """
     if unit is None:
         return UNKNOWN
     dollars, rest = divmod(unit, NANODOLLARS)
@@ -54,7 +58,7 @@ def utc(at: float) -> str:
 
 
 def ago(at: float, now: float) -> str:
-    """Return roughly how long ago a moment was; a date if it was long ago."""
+    """Return the approximate age of a moment, or its date if the moment is 30 days ago or more."""
     age = now - at
     if age < _NOW:
         return "just now"

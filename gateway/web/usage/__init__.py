@@ -1,5 +1,5 @@
-"""Usage as people ask for it: parameters to a query, rows to JSON, CSV and a table, and the command that shows them.
+"""Reports of usage: the parameters of a request, the formats JSON, CSV and table, and the command `irisgate usage`.
 
-The sums themselves are the store's (`gateway/store/usage.py`); who may see whose is decided in
-`gateway/web/admin/usage.py`.
+The store computes the sums (`gateway/store/usage.py`). `gateway/web/admin/usage.py` decides whose usage a caller may
+see.
 """

@@ -1,7 +1,7 @@
-"""The source of `irisgate usage`: a running gateway, or the state file of a gateway that is down.
+"""The command `irisgate usage`: it asks a running gateway, or reads the state file of a gateway that is down.
 
-Both give the bytes that /api/usage answers. The file is opened read-only, and only in the schema of this release: an
-older file is migrated by the gateway alone. Printing is done by the command line.
+Both sources give the bytes that /api/usage answers. The state file is opened read-only and must have the schema of this
+release: only the gateway migrates an older file. The caller of `answer` prints the result.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from gateway.web.usage.table import table
 __all__ = ["BadUsage", "NoUsage", "answer", "arguments", "ask", "parse_answer", "read"]
 
 SECONDS: Final = 30.0
-"""Most seconds to wait for the gateway, which sums a year in milliseconds."""
+"""Maximum number of seconds to wait for the gateway, which adds up a year in milliseconds."""
 MAX_ANSWER: Final = 64 * 1024 * 1024
 _FILTERS: Final = ("user", "model", "provider", "agent")
 MAX_REASON: Final = 300
-"""Most characters of a refusal that are shown."""
+"""Maximum number of characters of the gateway's error message that are shown."""
 
 STORE: Final = "irisgate.db"
-"""The store's file in a state folder, unless `storage.url` names another."""
+"""The name of the store's file in a state folder, unless `storage.url` names another file."""
 
 
 class NoUsage(Exception):
@@ -45,7 +45,7 @@ class NoUsage(Exception):
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what `answer` reads."""
+    """Add the options that `answer` reads to the parser."""
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
         "--url", default="http://127.0.0.1:8080", help="the gateway that is asked (default: %(default)s)"
@@ -64,7 +64,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def answer(options: argparse.Namespace) -> bytes:
-    """Return what the command prints. Raises `NoUsage` and `BadUsage`."""
+    """Return the bytes that the command prints. Raises `NoUsage` and `BadUsage`."""
     named = {"from": options.first, "to": options.last, "format": "csv" if options.csv else "json"}
     given = {**named, **{name: getattr(options, name) for name in ("by", *_FILTERS)}}
     parameters = {name: value for name, value in given.items() if value}
@@ -77,10 +77,10 @@ def ask(url: str, parameters: Mapping[str, str]) -> bytes:
     parse_parameters(parameters)
     if not url.startswith(("http://", "https://")):
         raise NoUsage(f"--url {url}: is no http or https URL; write one such as http://127.0.0.1:8080")
-    # the gateway is asked itself: a proxy would be who is calling
+    # without a proxy, since the gateway would identify the proxy as the caller
     opener = build_opener(ProxyHandler({}))
     try:
-        # made inside: it is here that a URL is found to be none
+        # inside `try`, since `Request` raises ValueError for an invalid URL
         request = Request(f"{url.rstrip('/')}/api/usage?{urlencode(parameters)}")  # noqa: S310 (http or https, above)
         with opener.open(request, timeout=SECONDS) as reply:
             body: bytes = reply.read(MAX_ANSWER)
@@ -95,7 +95,7 @@ def ask(url: str, parameters: Mapping[str, str]) -> bytes:
 
 
 def read(path: Path, parameters: Mapping[str, str]) -> bytes:
-    """Return what the gateway of this state file would answer an admin. Raises `NoUsage` and `BadUsage`."""
+    """Return the answer that the gateway of a state file would give an admin. Raises `NoUsage` and `BadUsage`."""
     wanted = parse_parameters(parameters, now=time())
     if path.is_dir():
         if not (path / STORE).is_file():
@@ -111,7 +111,7 @@ def read(path: Path, parameters: Mapping[str, str]) -> bytes:
 
 
 def parse_answer(answer: bytes) -> Mapping[str, Any]:
-    """Return the JSON of an answer, with exact money. Raises `NoUsage` if the answer has another form."""
+    """Return the decoded JSON of an answer, with fractions as `Decimal`. Raises `NoUsage` if the form is unexpected."""
     try:
         document = json.loads(answer, parse_float=Decimal)
     except ValueError:
@@ -132,7 +132,7 @@ def _rows(connection: sqlite3.Connection, path: Path, wanted: UsageRequest) -> l
 
 
 def _reason(error: HTTPError) -> str:
-    """Return the message of a gateway's refusal, or the status, in one printable line."""
+    """Return the message of a gateway's error response, or else its status, in one printable line."""
     try:
         message = json.loads(error.read(MAX_ANSWER))["error"]
     except (ValueError, OSError, HTTPException, KeyError, TypeError):

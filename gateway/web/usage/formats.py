@@ -1,7 +1,7 @@
 """Usage as JSON and as CSV, for the API and the command.
 
-CSV is RFC 4180's, with exact decimals for money. Its cells come from clients and end in spreadsheets, so a cell that
-would be read as a formula there gets an apostrophe in front (OWASP, CSV injection). Nothing here reads or sends.
+The CSV follows RFC 4180, with exact decimals for money. Its cells have text chosen by clients and are opened in
+spreadsheets, so a cell that a spreadsheet would read as a formula gets an apostrophe in front (OWASP, CSV injection).
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ SUMS: Final = (
 )  # fmt: skip
 """Columns of the CSV after the columns of the groups."""
 
-# the last four are the wide forms of the first, which some programs take for them
+# the last four are the full-width forms of the first four, which some programs treat alike
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def truncated(rows: Sequence[UsageRow]) -> bool:
-    """Return whether there are as many rows as one answer holds, so that there may be more."""
+    """Return whether the answer has the maximum number of rows, so that further rows may be missing."""
     return len(rows) >= MAX_ROWS
 
 
 def as_json(wanted: UsageRequest, rows: Sequence[UsageRow]) -> bytes:
-    """Return the JSON answer. `from` and `to` are the first and last day or hour, or null."""
+    """Return the answer in JSON. `from` and `to` are the first and the last day or hour, or null."""
     document: dict[str, Any] = {
         "usage": [row.as_dict() for row in rows],
         "next": None,
@@ -46,7 +46,7 @@ def as_json(wanted: UsageRequest, rows: Sequence[UsageRow]) -> bytes:
 
 
 def as_csv(wanted: UsageRequest, rows: Sequence[UsageRow]) -> bytes:
-    """Return a line of names, then a line for each row; an unknown cost is an empty cell."""
+    """Return the answer in CSV: a header line, then a line for each row. An unknown cost is an empty cell."""
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow((*wanted.query.by, *SUMS))
@@ -59,7 +59,7 @@ def as_csv(wanted: UsageRequest, rows: Sequence[UsageRow]) -> bytes:
 
 
 def file_name(wanted: UsageRequest) -> str:
-    """Return a name such as `irisgate-usage-2026-11-01-2026-11-23.csv`. No part of it is a client's own text."""
+    """Return a name such as `irisgate-usage-2026-11-01-2026-11-23.csv`. No part of it is text chosen by a client."""
     parts = ["irisgate-usage", *(bound.replace(":", "") for bound in (wanted.first, wanted.last) if bound)]
     return "-".join(parts) + ".csv"
 

@@ -1,7 +1,7 @@
-"""The parameters of a request for usage, read into a query: groups, days or hours, and filters.
+"""The parameters of a request for usage, parsed to a query: groups, days or hours, and filters.
 
-This file is pure, and serves the HTTP API and the command alike. Days and hours are UTC's, and both ends are included.
-Whose calls may be seen is not decided here.
+The HTTP API and the command use the same parser. Days and hours are in UTC, and a range includes its first and its last
+day or hour. This file does not decide whose calls a caller may see.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ Format = Literal["json", "csv"]
 PARAMETERS: Final = ("by", "from", "to", "user", "model", "provider", "agent", "format")
 FORMATS: Final = ("json", "csv")
 HOURS_OF_DAYS: Final = 7
-"""Days whose hours are shown if no first hour is named: nobody reads all hours of a year."""
+"""Number of days of a report by hour that has no `from`: nobody reads all hours of a year."""
 MAX_SHOWN: Final = 50
-"""Most characters of a wrong value that a message repeats."""
+"""Maximum number of characters of a wrong value that an error message repeats."""
 
 _DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _HOUR: Final = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2})(?::00Z?|Z)?")
@@ -32,25 +32,26 @@ _SAMPLE_HOUR: Final = "2026-11-23T12:00Z"
 
 
 class BadUsage(ValueError):
-    """A wrong parameter; the message begins with its name, and says what would be right."""
+    """A wrong parameter; the message begins with the parameter's name, and says what would be right."""
 
 
 @dataclass(frozen=True, slots=True)
 class UsageRequest:
-    """A request for usage."""
+    """A request for usage: the query of the store, and what the answer repeats."""
 
     query: UsageQuery
     first: str | None
-    """The first day or hour, as rows show it; None without a bound."""
+    """The first day or hour, in the form that rows have; None if the request has no start."""
     last: str | None
-    """The last day or hour, which is included."""
+    """The last day or hour, which is included; None if the request has no end."""
     format: Format = "json"
 
 
 def parse_parameters(parameters: Mapping[str, str], *, now: float | None = None) -> UsageRequest:
-    """Return the request that the parameters make; an empty one counts as left out. Raises `BadUsage`.
+    """Return the request in the parameters. An empty parameter counts as absent. Raises `BadUsage`.
 
-    Hours without a first one are those of the `HOURS_OF_DAYS` before the last one, or before `now` (Unix time).
+    A request by hour without `from` begins with the day `HOURS_OF_DAYS` days before the end of `to`, or before `now`
+    (Unix time in seconds) if there is no `to`. If `now` is None, such a request has no start.
     """
     if unknown := sorted(set(parameters) - set(PARAMETERS)):
         raise BadUsage(f"{unknown[0][:MAX_SHOWN]}: is no parameter; there are {_list(PARAMETERS)}")
@@ -98,7 +99,7 @@ class _Time(NamedTuple):
     at: int
     """Unix time in seconds at which the day or hour begins."""
     end: int
-    """Unix time in seconds at which the next one begins."""
+    """Unix time in seconds at which the next day or hour begins."""
     text: str
 
 
@@ -120,7 +121,7 @@ def _time(name: str, text: str, *, hours: bool) -> _Time | None:
 
 
 def _days_before(time: float) -> _Time:
-    # no day is before the first one of the calendar
+    # datetime has no day before the year 1
     begin = max(time - HOURS_OF_DAYS * _DAY_SECONDS, datetime.min.replace(tzinfo=UTC).timestamp())
     day = datetime.fromtimestamp(begin, UTC).date().isoformat()
     first = _time("from", day, hours=True)

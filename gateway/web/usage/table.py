@@ -1,7 +1,7 @@
-"""Usage as a table for a terminal: the answer of the API, aligned, with totals.
+"""Usage as a table for a terminal: the rows of the API's answer in aligned columns, with totals.
 
-Names come from clients, so characters that a terminal would obey are shown as "?". An unknown cost is shown as unknown,
-with its number of calls, and never as nothing. Nothing here reads or prints.
+Names are chosen by clients, so characters that are not printable, such as a terminal's control characters, are shown as
+"?". An unknown cost is shown as "unknown" with the number of calls, and never as $0.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any, Final
 CACHE_WRITE: Final = ("cache_write_5m", "cache_write_1h")
 _NUMBERS: Final = ("calls", "failed", "input", "output", "cache read", "cache write", "cost")
 _LEAST: Final = Decimal("0.0001")
-"""Smallest sum in dollars that four digits show."""
+"""Smallest amount in dollars that four decimal places can show."""
 
 Row = Mapping[str, Any]
 Line = tuple[str, ...]
 
 
 def table(document: Mapping[str, Any]) -> str:
-    """Return the answer of /api/usage, decoded with money as `Decimal`, as lines. The last line has no end."""
+    """Return the table of a decoded answer of /api/usage, with money as `Decimal`. No newline ends the table."""
     rows: Sequence[Row] = document["usage"]
     by: Sequence[str] = document["by"]
     if not any(row["calls"] for row in rows):
@@ -72,7 +72,7 @@ def _total(rows: Sequence[Row]) -> Row:
 
 
 def _align(lines: Sequence[Line], texts: int) -> str:
-    """Return aligned lines. The first `texts` columns are on the left; the others, which are numbers, on the right."""
+    """Return the lines with aligned columns: the first `texts` columns left, the others, which are numbers, right."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(

@@ -1,7 +1,7 @@
 """Warnings about a configuration that is valid but will not do what its author expects.
 
-Each check compares parts of the document: providers with each other, grants with providers. Faults within one section
-are found before, and nothing here stops a start.
+Each check compares parts of the document: providers with each other, grants with providers. Errors within
+one section are found before these checks. A warning never stops the gateway from starting.
 """
 
 from __future__ import annotations
@@ -24,9 +24,12 @@ REGIONS: Final[Mapping[str, frozenset[str]]] = {
     "bedrock-eu": frozenset({"", "eu", "global"}),
     "bedrock-ap": frozenset({"", "apac", "jp", "au", "in", "global"}),
 }
-"""Regions of model ids that a price list has; ids of other regions are priced by their own, whatever the list."""
+"""Region prefixes of model ids that fit each price list; "" is an id without a prefix.
+
+An id with another prefix is priced by that prefix, whatever the list.
+"""
 POLICY_MODES: Final[frozenset[Mode]] = frozenset({"whois", "proxy-protocol", "serve-headers"})
-"""Identity modes whose callers may have grants from the tailnet policy, which the gateway does not know."""
+"""Identity modes in which callers may have grants from the tailnet policy, which this check cannot see."""
 
 
 def advise(config: Config, report: Report) -> None:
@@ -46,7 +49,7 @@ def advise(config: Config, report: Report) -> None:
 
 def _no_access(config: Config, report: Report) -> None:
     if report.failed:
-        # sections with faults are missing from the configuration, which says nothing about what they will hold
+        # sections with faults are left out, so a missing provider or grant may be in the document all the same
         return
     unless = "unless the tailnet policy says otherwise, " if _has_policy(config) else ""
     if not config.providers:
@@ -65,9 +68,9 @@ def _has_policy(config: Config) -> bool:
 
 
 def _anybody(config: Config, report: Report) -> None:
-    """Warn of a listener that names no proxies and so accepts the PROXY protocol from any local process."""
+    """Warn of a listener without `proxies`, which accepts the PROXY protocol from every process of this machine."""
     if report.failed:
-        # a listener with faults is missing, and the places of the others are not theirs
+        # listeners with faults are left out, so the indexes of the others differ from those in the document
         return
     for index, listener in enumerate(config.server.listeners):
         if listener.identity == "proxy-protocol" and not listener.proxies and not listener.unix:
@@ -96,8 +99,9 @@ def _unused_provider(provider: Provider, report: Report) -> None:
 def _unknown_cost(provider: Provider, config: Config, report: Report) -> None:
     """Warn of a provider whose costs are unknown.
 
-    Bedrock's prices vary by region, so its price list must be named (the product page says so). Every other list must
-    be named if none may be derived from the flags. A local server has no list to name.
+    Bedrock's prices vary by region, so a Bedrock provider must name its price list (Aperture's documentation). Another
+    provider must name a list only if its flags imply one and `auto_cost_basis` is off. A local server has no list to
+    name. A list that the gateway does not have is reported too.
     """
     path: Path = ("providers", provider.id)
     known = ", ".join(BASES)
@@ -115,7 +119,7 @@ def _unknown_cost(provider: Provider, config: Config, report: Report) -> None:
 
 
 def _other_region(provider: Provider, report: Report) -> None:
-    """Warn of a price list that does not fit a model: the model's own prefix decides its price."""
+    """Warn of a price list for another region than a model's prefix. The prefix decides the model's price."""
     fitting = REGIONS.get(provider.cost_basis or "")
     other = next((model for model in provider.models if fitting and geo(model) not in fitting), None)
     if other is not None:
@@ -126,7 +130,7 @@ def _other_region(provider: Provider, report: Report) -> None:
 
 
 def _idle_rules(provider: Provider, config: Config, prices: Prices, report: Report) -> None:
-    """Warn of rules that price nothing: no model matches, or no price is known for the named model."""
+    """Warn of cost rules without effect: no model is left to match, or no price is known for the model in `as`."""
     left = dict.fromkeys(provider.models)
     for index, rule in enumerate(provider.model_cost_map):
         if not report.patient(len(left) + index):
@@ -148,7 +152,7 @@ def _shared_models(config: Config, report: Report) -> None:
     for provider in config.providers.values():
         if provider.disabled:
             continue
-        # a model may be written twice, and the first place counts
+        # a model may be written twice; the warning points at the first place
         written = report.document.value["providers"][provider.id].get("models") or ()
         places = {model: index for index, model in reversed(list(enumerate(written)))}
         for model in provider.models:
@@ -162,7 +166,10 @@ def _shared_models(config: Config, report: Report) -> None:
 
 
 def idle_patterns(patterns: Iterable[str], providers: Collection[str], path: Path, report: Report) -> None:
-    """`path` is that of `models`, a string or a list."""
+    """Warn of patterns of a grant that match no provider.
+
+    `path` is the path of the member `models`, whose value is one pattern or a list of patterns.
+    """
     for index, pattern in enumerate(patterns):
         place = (*path, index) if (*path, index) in report.document.offsets else path
         head, slash, _ = pattern.partition("/")
@@ -176,7 +183,7 @@ def idle_patterns(patterns: Iterable[str], providers: Collection[str], path: Pat
 
 
 def _is_idle(pattern: str, head: str, providers: Collection[str], report: Report) -> bool:
-    """Return whether a pattern certainly matches no provider."""
+    """Return whether a pattern certainly matches no provider; False if the check would take too long."""
     if "*" not in head:
         return head not in providers
     if head.strip("*") == "":

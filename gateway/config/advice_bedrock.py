@@ -1,6 +1,6 @@
-"""Warnings about providers that are Amazon Bedrock: addresses that serve no model, and models of another region.
+"""Warnings about providers that are Amazon Bedrock: wrong addresses, models of another region, and opaque ARNs.
 
-What a host's name says is read from the name alone; nothing is looked up.
+The service and the region are parsed from the host's name; nothing is looked up.
 """
 
 from __future__ import annotations
@@ -22,20 +22,23 @@ _REGION: Final = re.compile(
     r"(us|us-gov|eu|eusc|ap|sa|ca|me|af|il|mx|cn|us-iso[a-z]?|eu-iso[a-z]?)(-[a-z]{2})?"
     r"-(north|south|east|west|central|northeast|northwest|southeast|southwest)-[0-9]"
 )
-"""Names of AWS's regions, also of those that are still to come."""
+"""The form of the names of AWS's regions, so that regions added by AWS later match too."""
 _NEAR: Final = (
     "us-east-1", "us-east-2", "us-west-1", "us-west-2", "us-gov-west-1", "us-gov-east-1", "ca-central-1", "sa-east-1",
     "eu-west-1", "eu-west-2", "eu-west-3", "eu-central-1", "eu-central-2", "eu-north-1", "eu-south-1", "eu-south-2",
     "ap-northeast-1", "ap-northeast-2", "ap-northeast-3", "ap-south-1", "ap-south-2", "ap-southeast-1",
     "ap-southeast-2",
 )  # fmt: skip
-"""Regions that a misspelt one may mean."""
+"""Regions that a warning about an unknown region may suggest."""
 _GEOS: Final[Mapping[str, frozenset[str]]] = {
     "us": frozenset({"us", "us-gov"}),
     "eu": frozenset({"eu"}),
     "ap": frozenset({"apac", "jp", "au", "in"}),
 }
-"""Prefixes of models that are called from regions whose names begin so; of other regions nothing is said."""
+"""Prefixes of model ids that fit a region, by the first part of the region's name (`eu` of `eu-west-1`).
+
+Models in regions with another first part are not checked.
+"""
 _LOCAL: Final = frozenset().union(*_GEOS.values())
 
 

@@ -11,7 +11,7 @@ from gateway.config.findings import Report
 from gateway.config.model import Config
 
 POLICY_ONLY: Final = ("autogroup:", "ipset:", "svc:")
-"""Sources that mean something to tailscaled alone."""
+"""Prefixes of sources that only tailscaled can resolve."""
 _TAGGED: Final = "tagged-devices"
 """The login that Tailscale shows for every tagged node."""
 
@@ -24,7 +24,10 @@ def idle_sources(sources: Iterable[str], path: Path, report: Report) -> None:
 
 
 def idle_quotas(config: Config, report: Report, *, policy: bool) -> None:
-    """Warn of quotas that nobody is charged to; `policy`: grants of the tailnet policy count too, and are not seen."""
+    """Warn of quotas that no grant names.
+
+    With `policy`, grants of the tailnet policy may name them. This check cannot see them, and the warning says so.
+    """
     if report.failed:
         return
     named = {name for grant in config.grants for capability in grant.capabilities for name in capability.quotas}
@@ -35,7 +38,7 @@ def idle_quotas(config: Config, report: Report, *, policy: bool) -> None:
 
 
 def _fault(source: str) -> str:
-    """Return why a source matches nobody; "" if it may match somebody."""
+    """Return why a source matches no caller, or "" if it may match one."""
     if source.startswith(POLICY_ONLY):
         return "exists in the tailnet policy only and matches nobody here"
     tags = source.split(",")

@@ -1,4 +1,4 @@
-"""Warnings about keys of providers: placeholders, forms that are not read, and files that everybody can read."""
+"""Warnings about the API keys of providers: placeholders, unsupported forms, and files that every user can read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gateway.config.model import Provider
 _PLACEHOLDER: Final = re.compile(r"<.*>|your[-_ ].*|change[-_ ]?me|placeholder|x{3,}|\.{3}", re.IGNORECASE)
 _OTHER_FORM: Final = re.compile(r"(exec|cmd|command|shell|vault|ssm|secretsmanager|op|keychain|aws|gcp):")
 _MOUNTED: Final = ("/run/secrets/", "/var/run/secrets/")
-"""Folders in which containers get their secrets, which are readable within the container by design."""
+"""Folders in which containers get their secrets. By design every user of the container can read them."""
 
 
 def advise_key(provider: Provider, report: Report) -> None:

@@ -1,4 +1,4 @@
-"""The differences of two configurations, as paths. Values are never shown, since a value may be a secret.
+"""The differences between two configurations, as paths. Values are never shown, because a value may be a secret.
 
 Nothing here knows the meaning of a key.
 """
@@ -13,20 +13,21 @@ from gateway.config.document.hujson import Path, dotted_path
 from gateway.config.model import Config
 
 MAX_CHANGES: Final = 100
-"""Most paths that are named: a larger change replaces the whole file, and a log line must have an end."""
+"""Maximum number of paths in a list of changes. It keeps a log line short when the whole file is replaced."""
 
 _ABSENT: Final = object()
 
 
 def changed_paths(before: Any, after: Any) -> list[str]:
-    """Return the dotted paths of additions, removals and changes between two documents; of a new object only its own
-    path.
+    """Return the dotted paths of at most `MAX_CHANGES` values that were added, removed or changed.
+
+    For an added or removed object, only the path of the object is returned, and no path inside it.
     """
     return [dotted_path(path) for path in islice(_differing(before, after, ()), MAX_CHANGES)]
 
 
 def rotated_keys(before: Config, after: Config) -> list[str]:
-    """Return the paths of keys with another value, even if the document names the same file or variable as before."""
+    """Return the paths of providers' API keys that changed, even if the document names the same file or variable."""
     return [
         dotted_path(("providers", name, "apikey"))
         for name, provider in after.providers.items()
@@ -42,7 +43,7 @@ def _differing(before: Any, after: Any, path: Path) -> Iterator[Path]:
         for index in range(max(len(before), len(after))):
             yield from _differing(_at(before, index), _at(after, index), (*path, index))
     elif type(before) is not type(after) or before != after:
-        # 1, 1.0 and true are equal to Python and not to a configuration
+        # Python takes 1, 1.0 and True as equal, but they are different values in a configuration
         yield path
 
 

@@ -1,7 +1,7 @@
-"""Checks one section of the document and words its faults.
+"""Checks one section of the document and writes the messages about its faults.
 
-pydantic finds all faults. This file gives each fault its place in the document and a sentence that says what would be
-right, and warns of keys that have no effect. Nothing here knows a key by name.
+pydantic finds all faults. This file gives each fault its place in the document and a sentence that says what is
+expected. It also warns of keys that have no effect. Nothing here knows a key by name.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _KINDS: Final[Mapping[type, str]] = {
 
 
 def check(model: type[S], raw: Any, path: Path, report: Report) -> S | None:
-    """Return the section, or None after its faults were reported."""
+    """Return the valid section. If it has faults, report them and return None."""
     if isinstance(raw, dict):
         _warn_of_keys(model, raw, path, report)
     try:
@@ -57,7 +57,10 @@ def _warn_of_keys(model: type[Section], raw: Mapping[str, Any], path: Path, repo
 
 
 def _place(path: Path, fault: ErrorDetails, report: Report) -> Path:
-    """Return the path of a fault. pydantic marks a fault in a key itself with an extra step, which is removed."""
+    """Return the path of a fault in the document.
+
+    pydantic may append steps that the document does not have, such as one for a fault in a key. They are removed.
+    """
     place = (*path, *fault["loc"])
     while len(place) > len(path) and place not in report.document.offsets and fault["type"] != "missing":
         place = place[:-1]
@@ -65,9 +68,10 @@ def _place(path: Path, fault: ErrorDetails, report: Report) -> Path:
 
 
 def _follows(fault: ErrorDetails, faults: Sequence[ErrorDetails]) -> bool:
-    """Return whether a fault only follows from others.
+    """Return whether a fault is only a consequence of another one, and so is not reported.
 
-    A list with no valid element also counts as empty. A text that may also be "" has a second fault, of not being that.
+    pydantic reports a list without a valid element a second time, as too short. It reports a wrong value a second time
+    if the value may also be "", because it is not that.
     """
     loc = fault["loc"]
     if fault["type"] == "literal_error" and not _choices(fault):
@@ -99,7 +103,7 @@ def _must_be(wanted: str) -> Callable[[ErrorDetails], str]:
 
 
 def _choices(fault: ErrorDetails) -> list[str]:
-    """Return the words that a value may be; none where it may only be empty."""
+    """Return the words that are allowed for a value, without the empty string."""
     return [choice for choice in _EXPECTED.findall(str(fault["ctx"]["expected"])) if choice]
 
 

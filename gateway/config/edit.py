@@ -1,11 +1,13 @@
-"""A configuration that somebody wants to save: its marks become keys again, and everything wrong with it is reported.
+"""Checks a configuration that somebody wants to save: marks in it become secrets again, and every fault is reported.
 
-- A save is stricter than a start: warnings are errors, an empty document is refused, and nobody may take the right to
-  save from themselves.
-- A mark may stand in place of a key, in a comment, and where its own key stood before. Anywhere else, such as in a
-  provider's description or in the text of an error, it would be a way to read the key.
-- A mark does not become a key again if the new text would show that key. Once another key is in use, only the text
-  itself says that the old one is a secret.
+A mark is the text that `document/redact.py` shows in place of a secret.
+
+- A save is stricter than a start: warnings are errors, and an empty document is refused. The caller may add objections
+  of its own (`Judge`).
+- A mark is allowed in place of a secret, in a comment, and where the same secret stood before. Anywhere else, such as
+  in a provider's description or in the text of an error, it would be a way to read the secret.
+- A mark does not become a secret again if the new text would then show the secret. A secret that is no longer in use is
+  hidden only where the text itself shows that it is one.
 - Nothing here writes a file; see `config/document/atomic_file.py`.
 """
 
@@ -30,12 +32,12 @@ UNKNOWN_MARK: Final = "stands for no key of the current file; write the key itse
 MISPLACED_MARK: Final = "a key's mark may only stand in place of a key"
 
 Judge = Callable[[Loaded], Mapping[str, str]]
-"""A check of a valid configuration by the caller: returns the objections, each by the path that it is about."""
+"""The caller's own check of a valid configuration. It returns objections by the dotted path that each is about."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """The text to write, and its errors. The text is written only if there are none."""
+    """The text to write, and the findings about it. The caller writes the text only if there are no findings."""
 
     text: str
     errors: tuple[Finding, ...]
@@ -43,7 +45,7 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class _Mark:
-    """A mark of a text, and the text that replaces it."""
+    """The place of a mark in the given text, and the text that replaces the mark."""
 
     start: int
     end: int
@@ -61,7 +63,11 @@ def propose(
     flags: Collection[str],
     judge: Judge = lambda _: {},
 ) -> Proposal:
-    """Return the proposal of `given` for the file `path`. `known` are the marks that may stand in it (`redact`)."""
+    """Return the proposal to save the text `given` as the file `path`.
+
+    `known` are the secrets by the marks that the text may hold (`redact`). `active` are the secrets in use, which no
+    finding may show.
+    """
     try:
         document = parse(given)
     except HujsonError:
@@ -96,7 +102,7 @@ def _check(text: str, path: Path, flags: Collection[str], judge: Judge) -> tuple
 
 
 def _is_empty(text: str) -> bool:
-    """Return whether a text has nothing but blanks and comments, or an object without members."""
+    """Return whether a text holds only blanks and comments, or only an object without members."""
     try:
         pieces = [piece.text for piece in tokens(text) if piece.kind not in {"blank", "comment"}]
     except HujsonError:
@@ -127,7 +133,10 @@ def _marks(document: Document, known: Mapping[str, Known]) -> list[_Mark]:
 
 
 def _begins(text: str, key: Span, start: int) -> bool:
-    """Return whether the key begins at `start`. A mark behind `env:` or `file:` would be quoted by an error."""
+    """Return whether the secret begins at `start`, apart from `Bearer` or `Basic`.
+
+    A mark after `env:` or `file:` is refused, because an error message would quote the secret as a name or path.
+    """
     return bool(_BEFORE.fullmatch(text, key.start, start))
 
 
@@ -141,10 +150,10 @@ def _restore(given: str, marks: list[_Mark]) -> str:
 
 
 def _keep_hidden(given: str, marks: list[_Mark]) -> list[_Mark]:
-    """Return the marks, some of them kept as marks or with a fault, so that the saved text shows no key.
+    """Return the marks, changed so that the saved text shows no secret.
 
-    A comment that names a key in use stays as its mark, so that a new key may replace an old one. Anywhere else a mark
-    that stays would be a value, which is a fault.
+    In a comment, a mark whose secret would be visible stays a mark, so that a new key may replace the old one.
+    Elsewhere such a mark gets a fault, because a mark must not be saved as a value.
     """
     exposed = _exposed(given, marks) if marks else frozenset()
     if not exposed:
@@ -153,15 +162,15 @@ def _keep_hidden(given: str, marks: list[_Mark]) -> list[_Mark]:
         replace(mark, text=given[mark.start : mark.end]) if mark in exposed and mark.commented else mark
         for mark in marks
     ]
-    # what stays may have hidden others; then the whole is refused
+    # a secret that is now a mark may have shown that the same text elsewhere is secret; then the text is refused
     still = _exposed(given, marks)
     return [replace(mark, fault=MISPLACED_MARK) if mark in still else mark for mark in marks]
 
 
 def _exposed(given: str, marks: list[_Mark]) -> frozenset[_Mark]:
-    """Return the marks whose keys would be visible in the new text.
+    """Return the marks whose secrets would be visible in the new text, if it was shown with its secrets redacted.
 
-    Secrets in use are not considered: they hide a key only while they are in use, and the text stays.
+    That a secret is in use now does not count, because it may go out of use while the text stays.
     """
     text = _restore(given, marks)
     try:
@@ -188,7 +197,7 @@ def _finding(document: Document, mark: _Mark, path: Path) -> Finding:
 def _as_given(
     finding: Finding, document: Document, marks: list[_Mark], starts: list[int], scrub: Callable[[str], str]
 ) -> Finding:
-    """Return a finding about the restored text at its place in the given text, without secrets."""
+    """Return a finding about the restored text with its line and column in the given text, and without secrets."""
     line, column = finding.line, finding.column
     if line:
         line, column = document.place(_given_offset(starts[line - 1] + column - 1, marks))

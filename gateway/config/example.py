@@ -1,6 +1,6 @@
-"""The smallest useful configuration, as text: shown if none is given, and a start for one's own.
+"""The smallest useful configuration, as text. It is shown to users who start the gateway without a configuration.
 
-It is the product page's provider with a grants block; a test loads it.
+It is the provider of Aperture's documentation with a block of grants. A test loads it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The configuration's shape as a JSON Schema, for editors: they complete keys, and mark what is misspelt.
+"""The configuration's shape as a JSON Schema, by which editors complete keys and mark misspelt ones.
 
-It is made from the sections that the loader reads, so it says what the loader says, apart from what needs more than one
-value to judge. Keys that only warn are refused here: in an editor both are a line under a word. Dialect: JSON Schema
-2020-12.
+The schema is made from the pydantic models that the loader validates with, so it has the same rules, except for rules
+about several values. The loader only warns of unknown keys. The schema refuses them, because an editor underlines
+errors and warnings alike. Dialect: JSON Schema 2020-12.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NOT_SUPPORTED: Final = "Not supported yet"
 
 
 def json_schema(flags: Collection[str] = ()) -> dict[str, Any]:
-    """Return the JSON Schema of a whole document. `flags` are those that a provider's `compatibility` may set."""
+    """Return the JSON Schema of a whole document. `flags` are the flags that a provider's `compatibility` may set."""
     return {"$schema": DIALECT, "title": "Configuration of Irisgate", **_object(RootSection, flags)}
 
 
@@ -40,7 +40,7 @@ def _object(section: type[Section], flags: Collection[str]) -> dict[str, Any]:
 
 
 def _property(info: FieldInfo, made: Mapping[str, Any], flags: Collection[str]) -> dict[str, Any]:
-    """Return a field's schema with the schemas of its sections in place."""
+    """Return a field's schema, which includes the schema of the section that the field holds."""
     shape = {key: value for key, value in made.items() if key not in {"title", "examples"}}
     if shape.get("default", "") is None:
         del shape["default"]
@@ -77,5 +77,8 @@ def _fill(shape: dict[str, Any], mark: Holds, inner: dict[str, Any]) -> None:
 
 
 def _typed(shape: dict[str, Any], name: str) -> dict[str, Any]:
-    """Return the part of a property's schema for values of a type. A property that allows null has several parts."""
+    """Return the part of a property's schema that describes values of the JSON type `name`.
+
+    A property that allows null has one part for each type (`anyOf`).
+    """
     return next(part for part in (shape, *shape.get("anyOf", ())) if part.get("type") == name)

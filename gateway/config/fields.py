@@ -1,7 +1,7 @@
 """Types of single values: URLs, headers, sums of money, durations and others.
 
-A check raises `ValueError` with what would be right, and never shows a value that may be a secret. The types of keys
-are chosen in `sections/`; nothing here knows a section.
+A check raises `ValueError` with a message that says what is expected and never shows a value that may be a secret. The
+files of `sections/` choose a type for each key; nothing here knows a section.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ _LONGEST_RETENTION: Final = 3650 * 86400
 
 
 def _baseurl(value: str) -> str:
-    """Return the URL.
+    """Return the URL. Raises `ValueError` if it cannot be a base URL.
 
-    Credentials in a URL would end up in logs, and a query would swallow the path that is appended.
+    Credentials in a URL would end up in logs. With a query, an appended path would become part of the query.
     """
     if not value:
         return value
@@ -65,7 +65,7 @@ def _printable(value: str) -> bool:
 
 
 def _header(value: Any) -> tuple[str, str]:
-    """Return name and value of a header. The message does not show the entry, because its value may be a key."""
+    """Return the name and value of a header. The error message does not quote the entry, which may hold a secret."""
     name, colon, rest = value.partition(":") if isinstance(value, str) else ("", "", "")
     name, rest = name.strip(), rest.strip()
     if not colon or not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(rest):
@@ -76,9 +76,9 @@ def _header(value: Any) -> tuple[str, str]:
 
 
 def _one_or_many(value: Any) -> tuple[str, ...]:
-    """Return one pattern or a list of them as a tuple.
+    """Return one pattern, or a list of patterns, as a tuple.
 
-    The product documents a string, but configurations with a list exist.
+    The hosted product's documentation has a single pattern only, but configurations with a list exist.
     """
     values = [value] if isinstance(value, str) else value
     if not isinstance(values, list) or not all(isinstance(item, str) for item in values):
@@ -109,7 +109,7 @@ def _named(value: str) -> str:
 
 
 def _null_is_empty(value: Any) -> Any:
-    """Return [] for null, which the hosted product's own listing has for a provider without models."""
+    """Return [] for null, which the hosted product writes when it lists a provider without models."""
     return [] if value is None else value
 
 
@@ -126,7 +126,7 @@ def _service(value: str) -> str:
 
 
 def _ip(value: str) -> str:
-    """Return an IP address in its canonical form, as a peer's address is compared."""
+    """Return an IP address in its canonical form, because it is compared with a peer's address as text."""
     try:
         return str(ipaddress.ip_address(value))
     except ValueError:
@@ -188,12 +188,12 @@ def _retention(value: str) -> str:
 
 
 def retention_seconds(value: str) -> float | None:
-    """Return the seconds of a valid retention: None for ever, 0 not at all."""
+    """Return a valid retention in seconds: None if records are kept for ever, 0 if none are kept."""
     return None if value == "" else _seconds(value) or 0.0
 
 
 def _seconds(text: str) -> float | None:
-    """Return the seconds of a duration in Go's form, with days; None if the text is no duration."""
+    """Return the seconds of a duration in Go's syntax, with `d` for days as well; None if the text is no duration."""
     if not text or _DURATION_PART.sub("", text):
         return None
     return sum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(text))
@@ -208,7 +208,7 @@ _ADVERTISE: Final = {"anyOf": [{"enum": list(ADVERTISE)}, {"type": "array", "ite
 
 
 def _advertised(value: Any) -> tuple[str, ...]:
-    """Return a word as a tuple of it; flags of a list stay. Raises `ValueError`."""
+    """Return one word of `ADVERTISE`, or a list of flags, as a tuple. Raises `ValueError` for anything else."""
     if isinstance(value, str) and value in ADVERTISE:
         return (value,)
     if isinstance(value, list | tuple) and all(isinstance(flag, str) for flag in value):

@@ -1,7 +1,7 @@
-"""Findings about a configuration: the fault, its place, and what would be right.
+"""Findings about a configuration: what is wrong, where, and what is expected.
 
 - All findings of a document are collected, so that a file is repaired in one go.
-- A message never quotes a value that may be a secret; `quote` decides.
+- A message never quotes a value that may be a secret; `quote` decides which values are harmless.
 - Nothing here knows the meaning of a key.
 """
 
@@ -23,24 +23,25 @@ Severity = Literal["error", "warning"]
 _HARMLESS: Final = re.compile(r"[a-z_-]{1,12}")
 _NO_KEY: Final = re.compile(r"[A-Za-z_-]{1,16}")
 _SHORTEST_KEY: Final = 4
-"""Fewest characters of a secret."""
+"""Minimum length of a secret in characters; a shorter value is not masked."""
 _TELLING: Final = 6
-"""Fewest characters of a hidden value that reveal it: fewer occur in any sentence."""
+"""Minimum length of a part of a hidden value that is masked, in characters. Shorter parts occur in any sentence."""
 MAX_FINDINGS: Final = 1000
-"""Most findings of each severity: nobody reads more, and each costs time."""
+"""Maximum number of findings of each severity. Nobody reads more, and each one takes time."""
 PATIENCE: Final = 200_000
-"""Most names that all checks of one document look through together; a check of many things against many names takes
-minutes.
+"""Maximum number of names that the checks of one document, taken together, may compare words with for warnings.
+
+A check that compares many words with many names takes minutes.
 """
 _LONGEST_NAME: Final = 100
-"""Most characters of a word that is looked for among others."""
+"""Maximum length of a word for which similar names are searched, and of such a name, in characters."""
 _LONG_QUOTE: Final = re.compile(r'"([^"]{100})[^"]{100,}"')
 _LONGEST_MESSAGE: Final = 2000
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One fault, or one thing worth knowing. `line` is 0 if the finding is about the whole file."""
+    """One error or warning. `line` is 0 if the finding is about the whole file."""
 
     severity: Severity
     path: str
@@ -57,9 +58,9 @@ class Finding:
 
 
 class ConfigError(Exception):
-    """A configuration that cannot be used. Its text is every finding, one a line.
+    """A configuration that cannot be used. The exception's text has one line for each finding.
 
-    `watched` are the files that were read or looked for: a change of one of them is worth another try.
+    `watched` are the files that were read or looked for. When one of them changes, loading may succeed.
     """
 
     def __init__(self, findings: Sequence[Finding], watched: Iterable[FilePath] = ()) -> None:
@@ -76,13 +77,13 @@ class Report:
     document: Document
     findings: list[Finding] = field(default_factory=list)
     hidden: Mapping[str, str] = field(default_factory=dict)
-    """Values from the environment that no message may show, with the macro that is shown instead."""
+    """Values from the environment that no message may show, each with the macro that is shown instead of it."""
     settled: frozenset[Path] = frozenset()
     """Paths that get no further findings, because a finding already covers them."""
     _counts: dict[Severity, int] = field(default_factory=dict, init=False)
     _patience: int = field(default=PATIENCE, init=False)
     _traces: dict[str, dict[str, str]] | None = field(default=None, init=False)
-    """Hidden values by a part that reveals them."""
+    """Hidden values and their macros, by each part that would reveal them; None until it is needed."""
 
     def error(self, path: Path, message: str) -> None:
         self._add("error", path, message)
@@ -91,7 +92,7 @@ class Report:
         self._add("warning", path, message)
 
     def at(self, path: Path) -> str:
-        """Return line and column of `path`, for messages that name a second place."""
+        """Return the line and column of `path` as `LINE:COLUMN`, for messages that name a second place."""
         return "{}:{}".format(*self.document.locate(path))
 
     @property
@@ -103,15 +104,15 @@ class Report:
         return tuple(sorted(self.findings, key=lambda finding: (finding.severity, finding.line, finding.column)))
 
     def hint(self, word: str, *known: Collection[str]) -> str:
-        """Return a hint like `closest`, or "" once `PATIENCE` is used up."""
+        """Return the hint of `closest`, or "" if the word is too long or `PATIENCE` is used up."""
         if len(word) > _LONGEST_NAME or not self.patient(sum(map(len, known))):
             return ""
         return closest(word, chain.from_iterable(known))
 
     def patient(self, names: int) -> bool:
-        """Return whether a check may look through so many names for a warning, and count them.
+        """Return whether a check may still compare `names` names for a warning. If so, take them off the budget.
 
-        A check that looks through all names for each of many things takes minutes on a file of a megabyte.
+        Without the budget `PATIENCE`, comparing many words with many names takes minutes on a file of a megabyte.
         """
         if names > self._patience:
             return False
@@ -133,9 +134,9 @@ class Report:
         self.findings.append(Finding(severity, dotted_path(path), *self.document.locate(path), message, self.file))
 
     def _touched(self, message: str) -> Mapping[str, str]:
-        """Return the hidden values that a message may show a part of.
+        """Return the hidden values of which the message shows a part, with their macros.
 
-        Comparing every value with every message takes too long.
+        Parts are looked up in a table, because comparing every value with every message takes too long.
         """
         if not self.hidden:
             return self.hidden
@@ -149,7 +150,7 @@ class Report:
 
 
 def _traces(hidden: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """Return parts of four to six characters of each value, with the values that contain them."""
+    """Return the hidden values by each of their parts. A part has six characters, or a shorter value's whole length."""
     traces: dict[str, dict[str, str]] = {}
     for value, instead in hidden.items():
         size = min(len(value), _TELLING)
@@ -159,22 +160,23 @@ def _traces(hidden: Mapping[str, str]) -> dict[str, dict[str, str]]:
 
 
 def escape_control(text: str) -> str:
-    """Return the text as one line that a terminal shows and does not obey: control characters are escaped."""
+    """Return the text as one line, with characters escaped that a terminal might take for commands or line breaks."""
     if text.isprintable():
         return text
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
 def shorten(message: str) -> str:
-    """Return a message with long quotes cut."""
+    """Return a message with quotes of 200 or more characters cut to 100, and the whole cut to `_LONGEST_MESSAGE`."""
     cut = _LONG_QUOTE.sub(r'"\1..."', message)
     return cut if len(cut) <= _LONGEST_MESSAGE else f"{cut[:_LONGEST_MESSAGE]}..."
 
 
 def quote(value: Any, allowed: Iterable[str] = ()) -> str:
-    """Return a value as a message may show it, because a key is easily pasted into the wrong field.
+    """Return the value in quotes if a message may show it, else the words `the value`.
 
-    A short word in lower case is shown, and a word close to one of `allowed`; never a word that has a digit or is long.
+    A secret is easily pasted into the wrong field. So only a short word in lower case, or a word similar to one of
+    `allowed`, is shown. A word that has a digit or is long is never shown.
     """
     if value is None or isinstance(value, bool):
         return json.dumps(value)
@@ -185,7 +187,7 @@ def quote(value: Any, allowed: Iterable[str] = ()) -> str:
 
 
 def mask(message: str, value: str, instead: str) -> str:
-    """Return the message with `instead` for every part of the value: messages shorten what they quote."""
+    """Return the message with `instead` in place of every part of the value. A shortened quote shows only a part."""
     if len(value) < _SHORTEST_KEY or harmless(value):
         return message
     same = difflib.SequenceMatcher(None, message, value, autojunk=False).find_longest_match()
@@ -196,12 +198,12 @@ def mask(message: str, value: str, instead: str) -> str:
 
 
 def harmless(text: str) -> bool:
-    """Return whether a text cannot be a key."""
+    """Return whether a text is too short and plain to be a secret."""
     return bool(_HARMLESS.fullmatch(text))
 
 
 def closest(word: str, known: Iterable[str]) -> str:
-    """Return a hint at the word that was probably meant; "" if no word is close."""
+    """Return a hint such as `; did you mean "models"?`, or "" if no known word is similar."""
     names = {name.lower(): name for name in known if len(name) <= _LONGEST_NAME}
     near = difflib.get_close_matches(word.lower(), names, n=1)
     return f'; did you mean "{names[near[0]]}"?' if near else ""

@@ -2,7 +2,7 @@
 
 - All findings are collected before anything is refused, so that a file is repaired in one go.
 - The document's top-level keys are in `root.py`. The model and the reader of a key are in the file with the key's name
-  in `sections/`; faults are worded in `check.py`.
+  in `sections/`. Messages about faults are written in `check.py`.
 - Nothing here starts, watches or logs anything.
 """
 
@@ -50,9 +50,9 @@ class Loaded:
     config: Config
     warnings: tuple[Finding, ...]
     stamps: Mapping[FilePath, Stamp]
-    """Files that it was made from, the configuration's own and those of secrets, as they were before they were read."""
+    """Stamps of all files that were read (configuration, secrets, prices), each taken before the file was read."""
     document: Document
-    """The document as it was read, with its macros."""
+    """The document as it was read, with macros not replaced."""
 
     @property
     def text(self) -> str:
@@ -94,7 +94,7 @@ def load_stream(
     known_flags: Collection[str] = DOCUMENTED_FLAGS,
     environ: Mapping[str, str] | None = None,
 ) -> Loaded:
-    """Return the configuration that a stream gives until its end, such as standard input. Raises `ConfigError`.
+    """Return the configuration read from a stream such as standard input. Raises `ConfigError` with all findings.
 
     Paths of secrets are relative to the working folder.
     """
@@ -133,7 +133,7 @@ def _unreadable(source: FilePath | str, message: str) -> ConfigError:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """A text's name and folder, and what its values may refer to."""
+    """The name and folder of a text, and the flags, environment and files that its values may refer to."""
 
     name: str
     folder: FilePath
@@ -168,11 +168,14 @@ def _tell_of_a_duplicate(report: Report, path: Path, first: int, second: int) ->
 
 
 def _config(reading: Reading) -> Config:
-    """Return the configuration without the sections that have faults. It is used only if no section has."""
+    """Return the configuration. Values with faults are left out or have their defaults.
+
+    Further checks use it even then. The gateway uses it only if no error was reported.
+    """
     raw = reading.report.document.value
     top = check(RootSection, raw, (), reading.report)
     if top is None:
-        # The other sections are still read, so that their faults are told too.
+        # the other sections are still read, so that their faults are reported too
         sound = {key: value for key, value in raw.items() if _fits(key, value)} if isinstance(raw, dict) else {}
         top = RootSection.model_validate(sound)
     check_hooks(top.hooks, reading)

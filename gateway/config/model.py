@@ -30,7 +30,7 @@ TAILSCALED: Final = "/var/run/tailscale/tailscaled.sock"
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """An upstream. A `disabled` one is listed and never called."""
+    """A provider of models. A `disabled` provider is listed and never called."""
 
     id: str
     baseurl: str
@@ -39,18 +39,20 @@ class Provider:
     apikey: Secret = field(default_factory=Secret)
     authorization: Authorization = "bearer"
     auth_mode: AuthMode = "override"
-    """The credential that goes upstream: the provider's own, the client's (the provider's without one), or none."""
+    """The credential sent upstream: the provider's (`override`), the client's if it has one and else the provider's
+    (`passthrough`), or none.
+    """
     cost_basis: str | None = None
-    """The price list; None if it is derived from the flags (`auto_cost_basis`), or unknown."""
+    """The price list as configured. If it is None, the flags may imply a list (`auto_cost_basis`)."""
     model_cost_map: tuple[CostRule, ...] = ()
     """Rules for the prices of the provider's models; the first rule that matches counts."""
     base_models: Mapping[str, str] = field(default_factory=dict, hash=False)
-    """Models behind opaque names such as ARNs of inference profiles, by that name."""
+    """The real model of each opaque name, such as the ARN of an inference profile."""
     flags: tuple[str, ...] = ()
-    """Enabled compatibility flags, in the document's order, after the default rule; unknown ones are left out."""
+    """Enabled compatibility flags in the document's order, or the default flag. Unknown flags are left out."""
     capabilities: tuple[tuple[str, Mapping[str, Any]], ...] = field(default=(), hash=False)
-    """Corrections of the gateway's data about the provider's models: patterns over their names, each with fields of
-    `Caps`. A later one wins.
+    """Corrections of the gateway's data about the provider's models: pairs of a pattern over their names and the fields
+    of `Caps` that it sets. A later pair wins.
     """
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """Settings for plugins. `anthropic_betas` is among them if the provider's betas differ from the gateway's data."""
@@ -58,12 +60,12 @@ class Provider:
     description: str = ""
     disabled: bool = False
     preference: int = 0
-    """The provider with the higher number serves a model that several have; equal ones go by the document's order."""
+    """The rank among providers that have the same model: the highest number, then the first in the document."""
     add_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    """Headers of every request. They are left out of the repr, because some upstreams take their key in a header."""
+    """Headers added to every request. The repr leaves them out, because some providers take their key in a header."""
     on_loss: Literal["report", "refuse"] = "report"
     advertise: tuple[str, ...] = ("native",)
-    """The flags that launchers are shown: `native` or `reachable`, or the flags themselves."""
+    """The flags that `/api/providers` shows to launchers: the words `native` or `reachable`, or a list of flags."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,17 +77,17 @@ class Capability:
     """Globs over "provider/model"."""
     permissions: frozenset[Permission] = frozenset()
     add_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    """Headers added to requests that the capability applies to: those of its models, or all if it names none."""
+    """Headers added to requests for the capability's models, or to all requests if it names no models."""
     quotas: tuple[str, ...] = ()
-    """Names of the quotas that such requests are charged to; a quota that is not defined refuses them."""
+    """Names of the quotas that the same requests are charged to. A quota without a definition refuses them."""
     rate_limits: tuple[RateLimit, ...] = ()
     origin: str = field(default="", compare=False)
-    """The place of the object, to explain which grant allows a call."""
+    """The place of the object in the document or the tailnet policy, to explain which grant allows a call."""
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Callers and their capabilities. A grant only ever adds."""
+    """Callers and the capabilities that they get. No grant takes a capability away."""
 
     src: tuple[str, ...]
     capabilities: tuple[Capability, ...]
@@ -93,7 +95,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Alias:
-    """One name for several offers; every call goes to one of them."""
+    """One name for one or more models of providers; every call goes to one of them."""
 
     targets: tuple[tuple[str, str], ...]
     """Provider and model of each target, in the document's order."""
@@ -107,54 +109,57 @@ class Listener:
     listen: str = "127.0.0.1:8080"
     """The address as written: `HOST:PORT`, `[IPV6]:PORT` or `unix:PATH`."""
     host: str = "127.0.0.1"
-    """The host without brackets; "" on a unix socket."""
+    """The host without brackets; "" if the listener is a unix socket."""
     port: int = 8080
     unix: str = ""
-    """The path of the socket; "" on an address."""
+    """The path of the unix socket; "" if the listener is an address."""
     identity: Mode = "loopback"
     login: str = ""
-    """The login of the static identity, never empty in that mode; `groups` and `tags` belong to it too."""
+    """The login of every caller in the mode `static`, never empty there. `groups` and `tags` are for that mode too."""
     groups: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     tailscaled: str = TAILSCALED
-    """The tailscaled socket that `whois` and `proxy-protocol` ask."""
+    """The path of the tailscaled socket through which the modes `whois` and `proxy-protocol` identify callers."""
     service: str = ""
-    """`svc:NAME` if the gateway is called as a Tailscale Service, whose grants then count instead of the node's."""
+    """`svc:NAME` if the gateway is called as a Tailscale Service. The service's grants then count, not the node's."""
     proxies: frozenset[str] = frozenset()
-    """Addresses that may speak for others by the PROXY protocol; if there are none, this machine's own."""
+    """Addresses of proxies that may connect in the mode `proxy-protocol`. Without any, only loopback peers may."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     body_bytes: int = 32 * 1024 * 1024
     header_bytes: int = 16 * 1024
-    """Most bytes of a header line and of the request line: ARNs and beta lists are long."""
+    """Maximum length of a header line and of the request line in bytes. ARNs and lists of betas are long."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fetching:
-    """Files that clients name by URL. Only addresses of the public internet are connected to, on ports 80 and 443."""
+    """Settings for fetching files that clients name by URL.
+
+    Only addresses of the public internet on ports 80 and 443 are connected to, apart from `private_hosts`.
+    """
 
     enabled: bool = True
     max_bytes: int = 10 * 1024 * 1024
-    """Most bytes of one file; all files of a call together have at most `Limits.body_bytes`."""
+    """Maximum size of one file in bytes. All files of a call together have at most `Limits.body_bytes`."""
     timeout_seconds: float = 20
-    """Seconds for one file, with its redirects."""
+    """Maximum number of seconds for fetching one file, including redirects."""
     allow_hosts: tuple[str, ...] = ()
-    """The only hosts that may be named, in lower case, with `*.` for all below one; () for any."""
+    """The only public hosts that are fetched from, in lower case; `*.NAME` is every host below NAME. () allows all."""
     private_hosts: tuple[str, ...] = ()
-    """Hosts on private addresses that may be named as well: `HOST`, or `HOST:PORT` for that port alone."""
+    """Hosts that are fetched from even on private addresses: `HOST` for ports 80 and 443, or `HOST:PORT`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
     listeners: tuple[Listener, ...] = (Listener(),)
     hosts: tuple[str, ...] = ()
-    """Names under which the gateway may be called, in lower case, without ports."""
+    """Host names under which clients may call the gateway, in lower case, without ports."""
     limits: Limits = Limits()
     fetch: Fetching = Fetching()
     drain_seconds: float = 30
-    """Seconds for which calls in flight may go on after a stop."""
+    """Maximum number of seconds for which calls in flight may continue when the gateway stops."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,34 +167,36 @@ class Storage:
     url: str | None = None
     """`sqlite:PATH`; None for a file in the state folder."""
     retention: float | None = None
-    """Seconds for which calls and sessions are stored; None for ever. Sums stay."""
+    """Seconds for which calls and sessions are stored; None for ever. Hourly and daily totals are never deleted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bodies:
-    """Settings for the bodies of calls."""
+    """Settings for storing the bodies of calls."""
 
     limit: int = 0
-    """Most bytes of a request's body, and of a reply's; 0 if none are stored."""
+    """Maximum number of bytes stored of a request's body, and of a reply's body; 0 if bodies are not stored."""
     retention: float | None = None
-    """Seconds for which bodies are stored, never more than their calls; None for ever. 0 also removes bodies stored
-    before.
+    """Seconds for which bodies are stored, never longer than their calls; None for ever. With 0, bodies that were
+    stored before are removed.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class MetricsSettings:
     users: int = 0
-    """Most callers that have series of their own, by login; all others are "other". 0 for no such series at all."""
+    """Maximum number of callers with metric series of their own, by login; all others share the series "other". 0 turns
+    series by caller off.
+    """
     listener: Listener | None = None
-    """The loopback listener that serves only the metrics, without a grant."""
+    """A loopback listener that serves only the metrics and needs no grant; None if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
     connect_seconds: float = 10
     read_seconds: float = 600
-    """Seconds between two reads of a reply: a model may think for minutes."""
+    """Maximum number of seconds between two reads of a reply. A model may think for minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,10 +207,10 @@ class Resilience:
 @dataclass(frozen=True, slots=True)
 class Config:
     providers: Mapping[str, Provider] = field(default_factory=lambda: MappingProxyType({}))
-    """Providers by key, in the document's order."""
+    """Providers by their name in the document, in the document's order."""
     grants: tuple[Grant, ...] = ()
     aliases: Mapping[str, Alias] = field(default_factory=lambda: MappingProxyType({}))
-    """Aliases by the name that clients use; an alias comes before a model of the same name."""
+    """Aliases by the name that clients send as the model. An alias comes before a model of the same name."""
     quotas: Mapping[str, Quota] = field(default_factory=lambda: MappingProxyType({}))
     server: Server = Server()
     storage: Storage = Storage()
@@ -211,13 +218,13 @@ class Config:
     resilience: Resilience = Resilience()
     metrics: MetricsSettings = MetricsSettings()
     auto_cost_basis: bool = True
-    """True if the price list of a provider that names none is derived from its flags."""
+    """True if a provider without a `cost_basis` gets the price list that its flags imply."""
     prices: tuple[Entry, ...] = field(default=(), hash=False)
-    """Rows of the operator's own price file, which come before the gateway's rows."""
+    """Rows of the operator's own price file. They take precedence over the gateway's rows."""
 
 
 def active_secrets(config: Config) -> frozenset[str]:
-    """Return the secrets that a configuration uses, wherever they came from."""
+    """Return the API keys and values of added headers in a configuration, including keys from files or variables."""
     providers = config.providers.values()
     headers = [provider.add_headers for provider in providers]
     headers += [capability.add_headers for grant in config.grants for capability in grant.capabilities]

@@ -1,6 +1,6 @@
-"""The context that readers of sections share: the report, the environment, and the files of secrets.
+"""The context that the readers of all sections share: the report, the environment, and the files that were read.
 
-One `Reading` is one pass over one document. A section is read in the file with its key's name.
+One `Reading` is one pass over one document. Each section is read in the file with its key's name.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gateway.config.section import S
 
 @dataclass(slots=True)
 class Reading:
-    """One pass over a document. `files` are the files of secrets, stamped before they are read."""
+    """One pass over a document. `files` are the files that it reads, each with a stamp taken before the read."""
 
     report: Report
     folder: FilePath
@@ -29,13 +29,13 @@ class Reading:
     files: dict[FilePath, Stamp]
 
     def section(self, model: type[S], raw: Any, path: Path) -> S | None:
-        """Return the section, or None after its faults were reported."""
+        """Return the valid section. If it has faults, report them and return None."""
         return check(model, raw, path, self.report)
 
     def within(self, model: type[S], raw: Mapping[str, Any], path: Path) -> S:
-        """Return the section under the last key of `path`, or its defaults if it has faults.
+        """Return the section at `path`, or a section of defaults if it is missing or has faults.
 
-        `raw` is the section around it.
+        `raw` is the object that the section is a member of.
         """
         inner = raw.get(str(path[-1]))
         return (check(model, inner, path, self.report) if isinstance(inner, dict) else None) or model()

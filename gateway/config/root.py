@@ -1,7 +1,7 @@
-"""The whole document as one pydantic model: its top-level keys, each with its section.
+"""The whole document as one pydantic model, with one field for each top-level key.
 
-A section's own model and reader are in the file with the key's name in `sections/`. Nothing here reads a file or the
-environment, and nothing here knows what is inside a section.
+The model and the reader of a section are in the file with the key's name in `sections/`. Nothing here reads a file or
+the environment, and nothing here knows what is inside a section.
 """
 
 from __future__ import annotations

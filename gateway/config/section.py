@@ -1,8 +1,8 @@
 """The base of all sections: one JSON object whose keys are the fields of a pydantic model.
 
-Beside its type a field may carry marks. `PLANNED` marks a known key that has no effect yet, with `Lacking` if the
-warning must say more. `Holds` marks a value that is made of further sections, which are checked one by one. The
-document's top level is in `root.py`, other sections in `config/sections/`.
+A field may have marks in its `Annotated` type. `PLANNED` marks a known key that has no effect yet, and `Lacking` adds
+a text to its warning. `Holds` marks a value that is made of further sections, which are checked one by one. The top
+level of the document is in `root.py`, other sections are in `config/sections/`.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
 PLANNED: Final = "planned"
-"""The mark of a key that has no effect yet, which warns: one of the hosted product, or one that is planned."""
+"""The mark of a key that has no effect yet: a key of the hosted product, or a planned one. Its use gives a warning."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lacking:
-    """A warning beside `PLANNED` for people who rely on the key for safety, spending or privacy."""
+    """The text of the warning for a `PLANNED` key on which people rely for safety, spending or privacy."""
 
     words: str
 
@@ -31,14 +31,15 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore", hide_input_in_errors=True)
     is_open: ClassVar[bool] = False
-    """Keys that are not listed are allowed, without a warning."""
+    """True if keys that the section does not list are allowed without a warning."""
 
 
 @dataclass(frozen=True, slots=True)
 class Holds:
-    """The mark of a field whose value is one section, a list of them, or an object of them under free keys.
+    """The mark of a field whose value is made of sections of one type.
 
-    `lists` is an object of lists of them under the given `names`; other names may hold anything.
+    The value is one section (`one`), a list of sections (`list`), or an object of sections under any names (`map`).
+    `lists` is an object with lists of sections under the given `names`; its other members may hold anything.
     """
 
     section: type[Section]
@@ -49,7 +50,7 @@ class Holds:
 S = TypeVar("S", bound=Section)
 
 Items = Annotated[tuple[Any, ...], Field(strict=False)]
-"""A list whose elements are checked one by one, usually as the sections that `Holds` names."""
+"""A list whose elements are checked one by one, usually as sections of the type that `Holds` names."""
 
 Planned = Annotated[Any, PLANNED]
 """A key whose value is not checked, because its form is unknown or not decided."""
@@ -57,21 +58,21 @@ Planned = Annotated[Any, PLANNED]
 
 @cache
 def keys(section: type[Section]) -> Mapping[str, FieldInfo]:
-    """Return the fields of a section by key, as the document spells it."""
+    """Return the fields of a section, by the key that stands in the document."""
     return {info.alias or name: info for name, info in section.model_fields.items()}
 
 
 @cache
 def planned_keys(section: type[Section]) -> Mapping[str, str]:
-    """Return the keys that have no effect yet, each with the text of its warning."""
+    """Return the keys that have no effect yet, each with the text of its `Lacking` mark, or ""."""
     return {key: lacking_words(info) for key, info in keys(section).items() if PLANNED in info.metadata}
 
 
 def lacking_words(info: FieldInfo) -> str:
-    """Return the text of the warning about a key without effect; "" if there is none beyond that."""
+    """Return the text of a field's `Lacking` mark, or "" if it has no such mark."""
     return next((mark.words for mark in info.metadata if isinstance(mark, Lacking)), "")
 
 
 def holds_of(info: FieldInfo) -> Holds | None:
-    """Return the mark of the sections that a field holds, or None."""
+    """Return a field's `Holds` mark, or None."""
     return next((mark for mark in info.metadata if isinstance(mark, Holds)), None)

@@ -1,12 +1,13 @@
 """The plugin contract: the one package of the gateway that a plugin may import.
 
-- `flag`: the protocols `Flag`, `Translator` and `Observer`, and every value between a plugin and the gateway.
-- `errors`: problems, and the exceptions that carry them; a plugin refuses a request with `invalid(message, param)`.
-- `json_api`: bricks for flags that speak JSON bodies and server-sent events.
-- `framing`: server-sent events and AWS event streams, without I/O.
-- `capabilities`: what a model can do; plugins read `target.caps`.
-- `globs`, `lenient_json`, `members`: patterns of models, JSON with lone surrogates, a body's top-level members.
+- `flag`: the protocols `Flag`, `Translator` and `Observer`, and every value that plugins and the gateway exchange.
+- `errors`: problems, and the exceptions that carry them. A plugin refuses a request with `invalid(message, param)`.
+- `json_api`: functions and classes for flags whose bodies are JSON and whose streams are server-sent events.
+- `framing`: parsers and writers of server-sent events and AWS event streams, without I/O.
+- `capabilities`: the capabilities of each model. Plugins read them from `target.caps`.
+- `globs`: patterns of model names. `lenient_json`: a parser that accepts lone surrogates. `members`: the top-level
+  members of a body.
 
-`registry`, `defaults`, `conversions`, `losses` and `record` are for the gateway itself. Everything here is pure: no
-network, no await, no configuration beyond a call's target. Nothing else of the gateway is imported.
+`registry`, `defaults`, `conversions`, `losses` and `record` are for the gateway itself. All code here is pure: no
+network, no await, and no configuration other than a call's target. It imports nothing else of the gateway.
 """

@@ -1,12 +1,12 @@
 """Capabilities of models, as plain values that plugins read instead of the model's name.
 
-- The data are in `capabilities.json`: rules in order, each with one or more globs over the model's base id, the fields
-  that the rule sets, and its source. A later rule wins, so general rules come first.
-- A model that no rule names gets the defaults below. They permit, because a provider's own 400 explains more than a
-  refusal of the gateway.
-- A base id is a model's id without its region, so that one rule is enough for all regions. It keeps the maker
-  (`anthropic.`, `meta.`); globs for Claude and GPT begin with `*`, so that they match the makers' own ids too.
-- No code compares a model's name with a literal; this file only parses the name.
+- `capabilities.json` is a list of rules. Each rule has globs that match base ids of models, the fields that it sets,
+  and the source of its facts. A later rule overrides an earlier one, so general rules come first.
+- A model that no rule matches gets the defaults of `Caps`. The defaults permit much, because a provider's own error
+  explains more than a refusal of the gateway.
+- A base id is a model's id without its region, so that one rule matches all regions. It includes the maker
+  (`anthropic.`, `meta.`). Globs for Claude and GPT begin with `*`, so that they match the makers' own ids too.
+- No code compares a model's name with a literal. This module only parses the name.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ GEOS: Final = ("us", "eu", "apac", "jp", "au", "ca", "in", "global", "us-gov")
 
 _GEO: Final = re.compile(rf"({'|'.join(GEOS)})\.(?=[a-z])")
 _ARN: Final = re.compile(r"arn:[^:]*:bedrock:[^:]*:[^:]*:(?:foundation-model|inference-profile)/(.+)")
-"""ARNs that hold a model's id; ARNs of application profiles, custom and imported models are opaque."""
+"""ARNs that contain a model's id. ARNs of application inference profiles, custom and imported models do not."""
 _CONTEXT: Final = re.compile(r"\[[^\]]*\]$|(?<=:\d):\w+$")
-"""`[1m]` of Claude Code, and Bedrock's throughput forms such as `-v1:0:51k`."""
+"""A suffix for the size of the context: `[1m]`, which Claude Code adds, and `:51k` in Bedrock's `-v1:0:51k`."""
 _DATA: Final = Path(__file__).with_name("capabilities.json")
 _NO_OVERRIDES: Final[Mapping[str, Any]] = MappingProxyType({})
 
@@ -44,98 +44,116 @@ class Caps:
     invoke_dialect: str = "opaque"
     """The dialect of the model's bodies on InvokeModel; `opaque` bodies are passed through and never translated."""
     anthropic_versions: tuple[str, ...] = ()
-    """Values of `anthropic_version` that an InvokeModel body may have, the default first; () if any may."""
+    """Values of `anthropic_version` that are allowed in an InvokeModel body, the default first; () if all are."""
 
     max_output: int = 4096
-    """Tokens to ask for if the dialect or the model requires a limit and the client sent none."""
+    """The output limit, in tokens, that is sent if one is required and the client sent none."""
     needs_max_tokens: bool = False
-    """The model requires a limit even if the dialect does not."""
+    """True if the model requires an output limit even where the dialect does not."""
     min_max_tokens: int = 1
     """The smallest output limit that the model accepts."""
     max_completion_tokens: bool = False
-    """Chat calls the limit `max_completion_tokens` and refuses `max_tokens`."""
+    """True if OpenAI Chat refuses `max_tokens` for this model and names the limit `max_completion_tokens`."""
     sampling: str = "both"
-    """`both`, `one` (temperature or top_p, not together), `none` (neither, and no top_k)."""
+    """The sampling parameters that the model accepts: `both` (temperature and top_p), `one` (either of the two),
+    `none` (neither of the two, and no top_k)."""
     top_k: str = ""
-    """The place of top_k in Converse: `field` (additionalModelRequestFields.top_k), `inference_config` (Nova), ""."""
+    """The place of top_k in a Converse request: `field` (additionalModelRequestFields.top_k), `inference_config`
+    (additionalModelRequestFields.inferenceConfig.topK, for Nova); "" if there is no place for top_k."""
     stop_sequences: bool = True
     blank_stops: bool = True
-    """A stop sequence may be nothing but white space."""
+    """True if a stop sequence may consist of white space only."""
 
     reasoning: str = "none"
-    """The form in which thinking is requested: `none`, `always` (nothing to set), `budget` (Anthropic's budget_tokens),
-    `adaptive` (Anthropic's adaptive thinking with an effort), `reasoning_effort`, `reasoning.effort`,
-    `reasoning_config` (fields of additionalModelRequestFields), `nova` (reasoningConfig)."""
+    """The form in which a request asks for thinking: `none` (the model does not think), `always` (it thinks without
+    being asked), `budget` (Anthropic's budget_tokens), `adaptive` (Anthropic's adaptive thinking with an effort),
+    `reasoning_effort`, `reasoning.effort` or `reasoning_config` (the field of that name in
+    additionalModelRequestFields), `nova` (reasoningConfig)."""
     efforts: tuple[str, ...] = ("low", "medium", "high")
-    """Efforts that the model accepts, weakest first; any other is clamped to the nearest."""
+    """Thinking efforts that the model accepts, weakest first; another effort is replaced by the nearest of these."""
     effort_beta: str = ""
-    """The beta under which `output_config.effort` is accepted beside a budget, or without thinking; "" for none."""
+    """The beta that a request must name so that `output_config.effort` is accepted together with a thinking budget or
+    without thinking; "" if there is no such beta."""
     thinking_display: bool = False
-    """The reply has no thinking text unless `display` asks for the text."""
+    """True if the reply has no thinking text unless the request asks for it with `display`."""
     signed_reasoning: bool = False
-    """Reasoning carries signatures and must come back unchanged; unsigned reasoning is not taken back."""
+    """True if the model signs its reasoning: it accepts its earlier reasoning only unchanged and with the signature."""
     redacted_reasoning: bool = False
     reasoning_content: bool = False
-    """Earlier thinking goes back as text on Chat, in the assistant message's `reasoning_content`."""
+    """True if earlier thinking is sent back as text in OpenAI Chat, as the assistant message's `reasoning_content`."""
 
     tools: bool = True
     strict_tools: bool = False
-    """A tool may have `strict`."""
+    """True if a tool's definition may have the field `strict`."""
     forced_tool_choice: bool = True
-    """A request may force the use of a tool (`any`, or one tool by name)."""
+    """True if a request may force the model to call a tool (`any`, or one tool by name)."""
     tool_choice_fields: bool = False
-    """Anthropic's tool_choice goes into additionalModelRequestFields (none, disable_parallel_tool_use)."""
+    """True if a Converse request may have Anthropic's tool_choice in additionalModelRequestFields.
+
+    Converse itself has no equivalent of the options `none` and `disable_parallel_tool_use` of tool_choice."""
     additional_properties: bool = True
-    """A tool's schema may have `additionalProperties`."""
+    """True if a tool's schema may have `additionalProperties`."""
     plain_properties: bool = False
-    """Properties at a tool's root must match [a-zA-Z0-9_.-]{1,64}; any other name makes the whole request fail."""
+    """True if the names of a tool's top-level properties must match [a-zA-Z0-9_.-]{1,64}.
+
+    The model refuses a request with any other name."""
     tool_result_alone: bool = False
-    """Tool results stand alone in their turn, with no text or image beside them."""
+    """True if a turn with tool results may not contain text or images as well."""
     tool_result_status: bool = True
     tool_result_json: bool = False
-    """Tool results are sent as `json` rather than `text`."""
+    """True if tool results are sent as `json` instead of `text`."""
     tool_result_images: bool = True
     tool_id_alphanumeric: int = 0
-    """Exact length of an alphanumeric tool id; 0 if any of [a-zA-Z0-9_-]{1,64} will do."""
+    """The exact length of a tool call's id, which is alphanumeric; 0 if any id of the form [a-zA-Z0-9_-]{1,64} is
+    accepted."""
 
     system: bool = True
     mid_system: bool = False
-    """A system message may stand between turns."""
+    """True if a system message is also accepted between turns."""
     leading_assistant: bool = False
-    """The first turn may be the assistant's."""
+    """True if the first turn may be the assistant's."""
     prefill: bool = True
-    """The last turn may be the assistant's, to be continued."""
+    """True if the last turn may be the assistant's, whose text the model then continues."""
     images: bool = True
     documents: bool = True
     citations: bool = False
-    """The model cites documents and search results on request, and search results are blocks of their own."""
+    """True if the model cites documents and search results on request, and accepts search results as blocks."""
     remote_media: bool = True
-    """The provider itself reads images and documents from URLs, in dialects that can carry URLs."""
+    """True if the provider itself downloads the images and documents that a request names by URL, in dialects that
+    allow URLs."""
     stop_sequence_named: bool = False
-    """The reply of Converse names the matched stop sequence if `additionalModelResponseFieldPaths` asks for it."""
+    """True if a Converse reply names the matched stop sequence when `additionalModelResponseFieldPaths` asks for it."""
     json_schema: bool = False
-    """Structured output is native (outputConfig.textFormat on Converse, output_config.format on Messages)."""
+    """True if the model supports a JSON schema for its output (outputConfig.textFormat on Converse,
+    output_config.format on Messages)."""
 
     cache_points: bool = False
     tool_cache_points: bool = False
     cache_ttl: bool = False
-    """A cache point may carry a ttl (5m, 1h)."""
+    """True if a cache point may have a ttl (5m, 1h)."""
 
 
 def capabilities(model: str, overrides: Mapping[str, Any] = _NO_OVERRIDES) -> Caps:
-    """Return a model's capabilities; `overrides` replace single fields. Raises `ValueError` for an unknown field."""
+    """Return a model's capabilities, with the fields in `overrides` replaced.
+
+    Raises `ValueError` for an unknown field or a value of the wrong type.
+    """
     if not overrides:
         return _by_rules(model)
     return _caps(_fields(base_id(model)) | dict(overrides))
 
 
 def fits(pattern: str, model: str, base: str) -> bool:
-    """Return whether a configuration's pattern matches a model's name, its base model, or the base model's base id."""
+    """Return whether a pattern of the configuration matches a model.
+
+    `base` is the id of the model behind an opaque name, else the name itself. The pattern is compared with the name,
+    with `base`, and with the base id of `base`.
+    """
     return any(fnmatchcase(name, pattern) for name in (model, base, base_id(base)))
 
 
 def base_id(model: str) -> str:
-    """Return a model's id without region, ARN and context suffix; an opaque ARN stays unchanged."""
+    """Return a model's id without region, ARN and context suffix. An ARN without a model's id stays unchanged."""
     name = _CONTEXT.sub("", _unwrapped(model))
     prefix = _GEO.match(name)
     return name[prefix.end() :] if prefix else name
@@ -154,7 +172,7 @@ def _unwrapped(model: str) -> str:
 
 @cache
 def invoke_dialects() -> tuple[str, ...]:
-    """Return the dialects that any model's bodies have on InvokeModel."""
+    """Return all dialects that bodies on InvokeModel can have. The dialect depends on the model."""
     named = (values["invoke_dialect"] for _, values in _rules() if "invoke_dialect" in values)
     return tuple(dict.fromkeys([Caps().invoke_dialect, *named]))
 

@@ -1,7 +1,7 @@
-"""Facts about the clients of a flag, by which a wrong base URL is recognised.
+"""Facts about the clients of a flag. With them the gateway recognises a client whose base URL is wrong.
 
-A client appends a path of its API to its base URL. If the base URL is wrong, the end of the path still shows which API
-was meant. Each flag has these facts as data; nothing here knows a flag's name.
+A client appends a path of its API to its base URL. If the base URL is wrong, the end of the requested path still shows
+which API the client uses. Each flag has these facts as data; this module names no flag.
 """
 
 from __future__ import annotations
@@ -17,29 +17,34 @@ _PLACEHOLDER: Final = re.compile(r"\{[^{}]+\}")
 
 @dataclass(frozen=True, slots=True)
 class ClientApi:
-    """Facts about the clients of a flag."""
+    """Facts about the clients of a flag, by which they are recognised and advised."""
 
     bases: tuple[str, ...]
-    """Paths of clients' base URLs, the usual one first: `("/v1",)`; "" is the root."""
+    """Correct paths of a client's base URL, the usual path first: `("/v1",)`; "" is the root."""
     setting: str
-    """The name of the base URL among clients' settings: `base_url or OPENAI_BASE_URL`."""
+    """The names of the clients' settings that hold the base URL: `base_url or OPENAI_BASE_URL`."""
     paths: tuple[str, ...] = ()
-    """Paths of the API that no flag serves, under the usual base, with placeholders in braces: `/v1/embeddings`."""
+    """Paths of the API that the gateway does not serve, with the usual base and braces for placeholders, such as
+    `/v1/embeddings`."""
     headers: tuple[str, ...] = ()
-    """Names of headers, in lower case, that only these clients send."""
+    """Names, in lower case, of headers that only these clients send."""
 
 
 class Slip(NamedTuple):
-    """The correction of a wrong path."""
+    """The correct path for a request whose base URL was wrong."""
 
     base: str
-    """The path of the base URL that the client needs."""
+    """The path that the client's base URL must have."""
     template: str
-    """The path that the client calls with that base URL, with placeholders."""
+    """The path that the client requests with the correct base URL, with placeholders."""
 
 
 def slip_of(path: str, templates: Sequence[str], bases: Sequence[str]) -> Slip | None:
-    """Return the correction of a path that ends like one of the templates under one of the bases, or None."""
+    """Return the correction of a wrong path, or None.
+
+    A path can be corrected if it ends like a template does after one of the bases. Templates outside of the bases are
+    ignored.
+    """
     for base in bases:
         for template in templates:
             if template.startswith(f"{base}/") and _ending(template.removeprefix(base)).search(path):
@@ -49,6 +54,6 @@ def slip_of(path: str, templates: Sequence[str], bases: Sequence[str]) -> Slip |
 
 @lru_cache(maxsize=512)
 def _ending(template: str) -> re.Pattern[str]:
-    """Return a pattern for the end of a path; a placeholder is anything within it."""
+    """Return a pattern for the end of a path. A placeholder matches any text, also across slashes."""
     texts = (re.escape(text) for text in _PLACEHOLDER.split(template))
     return re.compile("[^?]+".join(texts) + r"/?\Z")

@@ -1,7 +1,7 @@
-"""All conversions from clients' flags to providers' flags, as `irisgate plugins list` prints them.
+"""The possible conversions from clients' flags to providers' flags, as `irisgate plugins list` prints them.
 
-`call/middleware/route.py` chooses the conversion of one call, for one model; this file lists the conversions that are
-possible for any model. Their losses are in `losses.py`. Nothing here knows a flag's or a dialect's name.
+A conversion is listed if at least one model has it. `call/middleware/route.py` chooses the conversion of one call.
+`losses.py` has the losses. This module names no flag and no dialect.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ GENERATE: Final = "generate"
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """One conversion from a client's flag and dialect to a provider's."""
+    """One conversion from a client's flag and dialect to a provider's flag and dialect."""
 
     client: str
     dialect: str
@@ -33,17 +33,20 @@ class Conversion:
 
 
 def serves(flag: Plugin, operation: str) -> bool:
-    """Return whether a flag serves an operation. A flag without routes, which only providers speak, generates."""
+    """Return whether a provider of this flag serves an operation.
+
+    A flag without routes for clients is used for providers only, and serves `generate` alone.
+    """
     return operation in {route.operation for route in flag.routes} or (not flag.routes and operation == GENERATE)
 
 
 def upstreams(provider: Plugin) -> tuple[str, ...]:
-    """Return the dialects of requests to a provider of this flag, for any model."""
+    """Return all dialects that requests to a provider of this flag can have. The dialect depends on the model."""
     return tuple(dict.fromkeys(provider.dialect_for(Caps(invoke_dialect=name)) for name in invoke_dialects()))
 
 
 def conversions(registry: Registry) -> Iterator[Conversion]:
-    """Yield all conversions, for any model, sorted by client; of one client the least lossy first."""
+    """Yield all possible conversions, sorted by the client's flag and dialect, then by loss and provider."""
     unsorted = [
         conversion
         for client in registry.flags.values()
@@ -58,7 +61,10 @@ def conversions(registry: Registry) -> Iterator[Conversion]:
 
 
 def reachable(registry: Registry, enabled: Sequence[str], caps: Caps) -> tuple[str, ...]:
-    """Return the flags whose clients can generate with a model of a provider that has the flags `enabled`."""
+    """Return the names of the flags whose clients can call `generate` for a model.
+
+    `enabled` are the names of the flags that the model's provider has; `caps` are the model's capabilities.
+    """
     providers = [registry.flags[name] for name in enabled if name in registry.flags]
     return tuple(
         client.name
@@ -87,7 +93,10 @@ def _between(registry: Registry, client: Plugin, provider: Plugin) -> Iterator[C
 def _way(
     registry: Registry, client: Plugin, provider: Plugin, dialect: str, upstream: str
 ) -> tuple[Way | None, tuple[str, ...]]:
-    """Return the way between two flags in these dialects, or None, and the operations that it serves."""
+    """Return the kind of conversion between two flags in these dialects, and the operations that it can serve.
+
+    The kind is None if there is no conversion.
+    """
     if dialect == upstream:
         if client.name == provider.name:
             return Way.NATIVE, tuple(route.operation for route in client.routes)

@@ -1,8 +1,8 @@
-"""The hooks of a flag that leaves them out: those of a JSON API with server-sent events.
+"""Default implementations of a flag's optional members, for a JSON API with server-sent events.
 
-- `Defaults` has one member for each optional hook of `Flag`, under the hook's name.
-- The registry takes a member from here where a plugin's module has none.
-- The defaults are built of the bricks in `json_api.py`, which plugins use too. Nothing here is imported by a plugin.
+- `Defaults` has one member for each optional member of `Flag`, with the same name.
+- The registry takes a member from here if a plugin's module does not define it.
+- The defaults call `json_api.py`, which plugins call too. Plugins do not import this module.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from gateway.contract.flag import (
 
 
 class Defaults:
-    """The defaults of one flag.
+    """The default members of one flag.
 
-    They need three things of its module: the name, the first of `dialects`, and `texts` where the module has it.
+    They use the flag's name, the first of its `dialects`, and the `texts` of its module, if the module defines it.
     """
 
     accepts: tuple[tuple[str, str], ...] = ()
@@ -64,7 +64,10 @@ class Defaults:
         return json_api.problem_of(head, body)
 
     def decoder(self, _request: ClientRequest, _target: Target, _head: Head) -> json_api.SseDecoder:
-        """Return a decoder whose events have their SSE name, or `message`; `[DONE]` is the terminal event."""
+        """Return a decoder of server-sent events.
+
+        The kind of an event is its SSE name, or `message` if it has none. The terminal event is `[DONE]`.
+        """
         return json_api.SseDecoder(lambda name, _payload: name or "message", lambda event: event.payload == b"[DONE]")
 
     def encoder(self, _request: ClientRequest) -> json_api.SseEncoder:
@@ -77,7 +80,7 @@ class Defaults:
         return event
 
     def output_bytes(self, event: Event) -> int:
-        """Return the bytes of the event's text."""
+        """Return the number of bytes of the event's text."""
         return json_api.text_bytes(self._texts(event))
 
     def error(self, problem: Problem) -> tuple[int, dict[str, str], bytes]:

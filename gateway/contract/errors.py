@@ -1,7 +1,8 @@
-"""The tree of exceptions, and the `Problem` that each exception carries.
+"""The exceptions of the gateway, and the `Problem` that each of them carries.
 
-A `Problem` belongs to no dialect. The client's flag renders it: `Flag.error` before the first byte of a reply,
-`Encoder.fail` after it. Nothing here knows a provider's status codes or the form of an error body.
+A `Problem` is independent of dialects. The client's flag writes the error reply from it: `Flag.error` before the first
+byte of the reply is sent, `Encoder.fail` later. Providers' status codes and the forms of error bodies are not defined
+here.
 """
 
 from __future__ import annotations
@@ -11,19 +12,19 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 INVALID_REQUEST: Final = (
-    "invalid_request"  # the client's request is wrong: the message names field, value and what would do
+    "invalid_request"  # the client's request is wrong: the message names the field, its value and a valid value
 )
-PERMISSION: Final = "permission"  # no role, or the provider refuses the key
-NOT_FOUND: Final = "not_found"  # unknown and not granted look alike
+PERMISSION: Final = "permission"  # the caller has no role, or the provider refuses the key
+NOT_FOUND: Final = "not_found"  # unknown, or not granted: the client cannot tell which
 NO_ROUTE: Final = "no_route"  # no operation has this path or method: the message names the base URL to set
-TOO_LARGE: Final = "too_large"  # the body is over the limit
+TOO_LARGE: Final = "too_large"  # the request's body is over the limit
 TIMEOUT: Final = "timeout"  # the provider took too long
-RATE_LIMIT: Final = "rate_limit"  # slow down; retry_after may say how long
+RATE_LIMIT: Final = "rate_limit"  # too many requests; retry_after may have the seconds to wait
 QUOTA: Final = "quota"  # the money or the allowance is spent
 OVERLOADED: Final = "overloaded"  # the provider is busy or warming up
 UNAVAILABLE: Final = "unavailable"  # the gateway cannot serve now, or cannot reach the provider
-UPSTREAM: Final = "upstream"  # the provider refuses the gateway itself, whatever the client asks for
-INTERNAL: Final = "internal"  # a fault on the provider's side, or ours
+UPSTREAM: Final = "upstream"  # the provider refuses every request of the gateway, whatever the client sends
+INTERNAL: Final = "internal"  # a fault of the provider or of the gateway
 
 STATUS: Final[Mapping[str, int]] = {
     INVALID_REQUEST: 400,
@@ -39,30 +40,30 @@ STATUS: Final[Mapping[str, int]] = {
     UPSTREAM: 502,
     INTERNAL: 500,
 }
-"""The HTTP status of each code, for dialects that have no status of their own for it."""
+"""The HTTP status for each code, in dialects that do not define another status for that code."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An error in the words of no dialect."""
+    """An error, independent of any dialect."""
 
     code: str
     """One of this module's codes."""
     message: str
-    """The message for the client, in the provider's words if there are any: clients match on such texts."""
+    """The message for the client. A provider's own message is passed on, because clients search it for known texts."""
     native: str = ""
     """The provider's own name for the error, such as `ThrottlingException`; "" for an error of the gateway."""
     status: int = 0
     """The provider's HTTP status, or the status that belongs to `native` in a stream; 0 for an error of the gateway."""
     retry_after: float | None = None
-    """Seconds to wait, if the provider or a quota says."""
+    """Seconds that the client should wait before it tries again; None if unknown."""
     retryable: bool = False
     reason: str = ""
-    """A word for the record where there is no native name to pass on: `no_such_host`, `connection_refused` ..."""
+    """The cause in one word, for the call's record, if `native` is "": `no_such_host`, `connection_refused` ..."""
     key_refused: bool = False
-    """The provider does not accept the key that it was shown, whatever is asked for with it."""
+    """True if the provider does not accept the key at all, whatever the request asks for."""
     param: str = ""
-    """The wrong field of the request, such as `messages[0].content`; "" if no field is wrong."""
+    """The wrong field of the request, such as `messages[0].content`; "" if the error is not in one field."""
 
 
 class GatewayError(Exception):
@@ -73,7 +74,7 @@ class GatewayError(Exception):
         self.problem = problem
 
     def __reduce__(self) -> tuple[Callable[..., GatewayError], tuple[type[GatewayError], dict[str, Any]]]:
-        """Return the error's type and attributes, because the subclasses take different arguments."""
+        """Return the type and the attributes for pickling, because constructors of subclasses differ in arguments."""
         return _restored, (type(self), self.__dict__)
 
 
@@ -88,10 +89,10 @@ class Refused(GatewayError):
 
 
 class UpstreamFailed(GatewayError):
-    """An error of the provider, or a reply that broke off.
+    """An error that the provider reported, or a reply that ended too early.
 
-    `raw` is the error body or the whole exception frame, for clients of the same flag; `headers` and `status` came with
-    an error body.
+    `raw` is the provider's error body or its whole exception frame, which is sent unchanged to clients of the same
+    flag. `headers` and `status` are those of the reply with the error body; without such a reply they are empty and 0.
     """
 
     def __init__(
@@ -104,23 +105,26 @@ class UpstreamFailed(GatewayError):
 
 
 class NotReached(UpstreamFailed):
-    """A failed connection: no request was sent, so nothing can have been spent."""
+    """A connection that failed before the request was sent, so that the provider cannot have charged anything."""
 
 
 class Truncated(UpstreamFailed):
-    """A stream that ended before its terminal event, or inside a frame. It is an error, never a normal end."""
+    """A stream that ended before its terminal event or inside a frame. This is an error, never a normal end."""
 
     def __init__(self, message: str = "the provider's stream ended before its final event") -> None:
         super().__init__(Problem(INTERNAL, message, retryable=True))
 
 
 class BadFrame(UpstreamFailed):
-    """Bytes of the provider that are no frame: a wrong checksum, an impossible length, an endless line."""
+    """Invalid data in the provider's reply, such as a wrong checksum, an impossible length or text that is not JSON."""
 
     def __init__(self, message: str) -> None:
         super().__init__(Problem(INTERNAL, message))
 
 
 def invalid(message: str, param: str = "") -> Refused:
-    """Return the refusal of a wrong request. `message` says what would be right, `param` names the field."""
+    """Return the exception that refuses a wrong request.
+
+    `message` tells the client how to correct the request; `param` is the name of the wrong field.
+    """
     return Refused(Problem(INVALID_REQUEST, message, param=param))

@@ -1,6 +1,6 @@
-"""Facts of a reply, for accounting, in one vocabulary for every dialect.
+"""The facts that the gateway records about a reply: tokens, stop reason, tools and model, in one form for all dialects.
 
-Plugins import them from `flag.py`, with the rest of the contract. Prices and sums do not live here.
+Plugins import these classes from `flag.py`, with the rest of the contract. Prices and totals are computed elsewhere.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import msgspec
 
 
 class Usage(msgspec.Struct, gc=False):
-    """Tokens by kind. `input` holds neither cache reads nor cache writes.
+    """Numbers of tokens by kind.
 
-    Bedrock and Anthropic report in this way. OpenAI's `prompt_tokens` includes cache reads; its flag subtracts them.
-    `reasoning` is a part of `output` and is never added to it.
+    `input` includes neither cache reads nor cache writes, as in the reports of Bedrock and Anthropic. OpenAI's
+    `prompt_tokens` includes cache reads, so OpenAI's flags subtract the cache reads. `reasoning` is a part of `output`.
     """
 
     input: int = 0
@@ -26,7 +26,7 @@ class Usage(msgspec.Struct, gc=False):
     reasoning: int = 0
 
     def merge(self, other: Usage) -> None:
-        """Take the larger number of each kind: reports are cumulative, and some of them leave kinds out."""
+        """Set each kind to the larger of both numbers: reports are cumulative, and some reports leave kinds out."""
         for name in USAGE_KINDS:
             value = getattr(other, name)
             if value > getattr(self, name):
@@ -41,18 +41,18 @@ USAGE_KINDS: Final = ("input", "output", "cache_read", "cache_write_5m", "cache_
 
 @dataclass(slots=True)
 class Facts:
-    """Facts of one reply."""
+    """The tokens, stop reason, tools and model of one reply."""
 
     usage: Usage = field(default_factory=Usage)
     reported: bool = False
-    """True if the provider reported tokens; if not, the cost is unknown, never 0."""
+    """True if the provider reported tokens. If it did not, zeros in `usage` do not mean that the call was free."""
     stop: str = ""
-    """The provider's own stop reason; "" before there is one."""
+    """The provider's own stop reason; "" if there is none yet."""
     tools: list[str] = field(default_factory=list)
     """Names of the tools that the model called, in order."""
     model: str = ""
-    """The model that the reply names."""
+    """The model's name in the reply; "" if the reply names none."""
     tier: str = ""
-    """The service tier that served the call, if the provider names one."""
+    """The service tier that served the call; "" if the provider names none."""
     extra: dict[str, int] = field(default_factory=dict)
     """Counts of billed items other than tokens, such as `web_search` or `image`."""

@@ -1,13 +1,13 @@
-"""The plugin contract: protocols of flags, translators and observers, and the values between them and the gateway.
+"""The plugin contract: protocols of flags, translators and observers, and the types of their arguments and results.
 
-- A flag is a module whose name is the key in a provider's `compatibility` object. It speaks one wire format: the routes
-  by which clients reach it, and the requests to a provider that has the flag. The bodies inside are of a *dialect*.
+- A flag is a module whose name is the key in a provider's `compatibility` object. It implements one wire format: the
+  routes for clients, and the requests to providers that have the flag. The format of the bodies is called a *dialect*.
 - A translator is a module named `<client dialect>__<upstream dialect>`.
-- An observer is a module with `seen`.
-- Everything here is pure: no network, no await, no configuration beyond the target.
+- An observer is a module with a function `seen`.
+- Plugins are pure: no network, no await, and no configuration other than the target.
 
-`registry.py` checks modules against these protocols and takes what a flag leaves out from `defaults.py`. Only `api`,
-`dialects`, `routes`, `build` and `meter` are required, so the smallest flag is:
+`registry.py` checks modules against these protocols and takes optional members that a flag lacks from `defaults.py`.
+Only `api`, `dialects`, `routes`, `build` and `meter` are required, so the smallest flag is:
 
     api = 1
     dialects = ("acme_text",)
@@ -37,38 +37,38 @@ from gateway.contract.facts import USAGE_KINDS, Facts, Usage
 from gateway.contract.members import Members
 
 API: Final = 1
-"""The version of this contract; a module has `api = 1`."""
+"""The version of this contract. Every plugin declares it as `api = 1`."""
 
 OPAQUE: Final = "opaque"
-"""The dialect of bodies that are passed through and counted, but never translated."""
+"""The dialect of bodies that are forwarded and whose tokens are counted, but that are never translated."""
 
 COUNT_TOKENS: Final = "count_tokens"
-"""The operation that asks how many tokens a prompt has.
+"""The operation that returns the number of tokens of a prompt.
 
-In every dialect a decoder's `whole` returns the answer as `{"input_tokens": N}`, and an encoder's `whole` takes that
-form, so no translator handles it."""
+For this operation the decoders of all dialects return `{"input_tokens": N}` from `whole`, and encoders' `whole` takes
+that form. So the reply is never given to a translator."""
 
 Headers = Mapping[str, str]
-"""Headers by name in lower case; values of a repeated header are joined by ", " (RFC 9110, 5.3)."""
+"""Headers by their names in lower case. The values of a repeated header are joined by ", " (RFC 9110, 5.3)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One unit of a byte framing: a server-sent event, or an event-stream message."""
+    """One frame of a stream: a server-sent event or an event-stream message."""
 
     headers: Mapping[str, str]
-    """Headers, unchanged: `event` and `id` of an SSE frame; `:message-type` and others of an event stream."""
+    """Unchanged headers: `event` and `id` of a server-sent event, `:message-type` and others of an event stream."""
     payload: bytes
     raw: bytes
-    """The bytes as they came; `raw` of all frames, one after the other, is the stream."""
+    """The frame's bytes, unchanged. The `raw` of all frames together are the bytes of the stream."""
 
 
 class Event:
-    """One event of a dialect.
+    """One event of a stream.
 
-    `payload` is the dialect's JSON; `raw` is the bytes that carried the payload in the upstream's envelope. On the
-    native way `raw` goes to the client: b"" sends nothing; None says that the gateway made or changed the event, which
-    is then encoded.
+    `payload` is JSON of the dialect. `raw` is the provider's frame around the payload, which is sent unchanged to a
+    client of the same flag; b"" sends nothing. If the gateway made or changed the event, `raw` is None and the client's
+    encoder writes the event.
     """
 
     __slots__ = ("_data", "kind", "payload", "raw")
@@ -81,7 +81,7 @@ class Event:
 
     @property
     def data(self) -> Any:
-        """The payload, decoded on first access. Raises `BadFrame` if the payload is not JSON."""
+        """The payload as decoded JSON. Raises `BadFrame` if the payload is not JSON."""
         if self._data is None:
             try:
                 self._data = lenient_json.loads(self.payload)
@@ -94,38 +94,38 @@ class Event:
 
 
 def event(kind: str, data: Any) -> Event:
-    """Return a new event with `data` encoded as JSON."""
+    """Return an event of the gateway's own, whose payload is `data` as JSON."""
     return Event(kind, orjson.dumps(data))
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A route for clients. `path` is in aiohttp's resource syntax; `{model:.+}` is greedy, for ARNs."""
+    """A route for clients. `path` is in aiohttp's resource syntax; `{model:.+}` matches ARNs, which contain "/"."""
 
     method: str
     path: str
     operation: str
-    """`generate`, `count_tokens` or another word."""
+    """The name of the operation: `generate`, `count_tokens`, or a name that the flag chooses."""
 
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """A client's whole request, as `parse` gets it."""
+    """A client's complete request, which is the argument of `Flag.parse`."""
 
     route: Route
     path: str
-    """The path as it came, percent-encoded."""
+    """The path as the client sent it, percent-encoded."""
     query: str
     headers: Headers = field(repr=False)
-    """The request's headers; they are left out of the repr because a client's credentials are among them."""
+    """The request's headers. The repr leaves them out, because they contain the client's credentials."""
     params: Mapping[str, str]
-    """The route's placeholders, percent-decoded once."""
+    """The values of the route's placeholders, percent-decoded once."""
     body: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class ClientRequest:
-    """A client's request, read. Every attempt starts from the same immutable value."""
+    """A client's parsed request. It is immutable, so that every attempt starts from the same request."""
 
     flag: str
     dialect: str
@@ -135,29 +135,30 @@ class ClientRequest:
     query: str
     headers: Headers = field(repr=False)
     top: Members
-    """The body's top-level members; `top.body` is the body's bytes."""
+    """The top-level members of the body. `top.body` has all bytes of the body."""
     model: str
     stream: bool
 
     def with_body(self, dialect: str, body: Any) -> ClientRequest:
-        """Return the same request in another dialect, with `body` encoded as JSON."""
+        """Return a copy of the request with another dialect and another body. `body` is encoded as JSON."""
         return replace(self, dialect=dialect, top=Members(orjson.dumps(body)))
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The provider and model that one attempt goes to."""
+    """The provider and the model to which one attempt sends the request."""
 
     provider: str
     flag: str
     model: str
-    """The model, as the provider names it."""
+    """The provider's name of the model."""
     dialect: str
-    """The dialect that the flag's `dialect_for(caps)` returned."""
+    """The dialect of the request to the provider: the result of the flag's `dialect_for(caps)`."""
     caps: Caps
     options: Mapping[str, Any] = field(default_factory=dict)
     base: str = ""
-    """The model behind an opaque name, from the configuration; "" if the name itself is the model's."""
+    """The configured id of the model behind a name that does not show it, such as an ARN of an application inference
+    profile; "" if none is configured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,10 +174,10 @@ class UpstreamRequest:
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """A resource to be read from the network on the client's behalf, behind the SSRF guard.
+    """A file at a URL in the client's request, which the gateway downloads with protection against SSRF.
 
-    The reply has status 200 and the `content-type` that the host sent. Any other outcome is a refusal that names
-    `param`. A call reads the same URL once, however often it is yielded.
+    The reply has status 200 and the `content-type` that the host sent. If the download fails, the gateway refuses the
+    client's request and names `param`. Within one call the same URL is downloaded only once.
     """
 
     url: str
@@ -184,12 +185,12 @@ class Fetch:
     param: str = ""
     """The field of the client's request that names the URL."""
     ahead: tuple[Fetch, ...] = ()
-    """Resources that will be yielded next, to be read at the same time."""
+    """Files that will be yielded next and can be downloaded at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepResponse:
-    """The reply to an `UpstreamRequest` or `Fetch` of `steps`."""
+    """The reply to an `UpstreamRequest` or a `Fetch` that `steps` has yielded."""
 
     status: int
     headers: Headers
@@ -198,40 +199,43 @@ class StepResponse:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """Status and headers of a provider's reply."""
+    """The status and the headers of a provider's reply."""
 
     status: int
     headers: Headers
 
 
 class Drop(Protocol):
-    """Reports that a field of the client's request, or of the reply, is not carried. `path` is a JSON pointer."""
+    """A callback by which plugins report a field of the request or the reply that is left out.
+
+    `path` is the JSON pointer of the field.
+    """
 
     def __call__(self, path: str) -> None: ...
 
 
 class Decoder(Protocol):
-    """Decodes the provider's bytes to events of the target's dialect."""
+    """A decoder of the provider's bytes to events of the target's dialect."""
 
     done: bool
     """True after the terminal event."""
 
     def feed(self, data: bytes) -> Iterable[Event]:
-        """Yield the events that are complete now, one by one.
+        """Yield the events that `data` completes.
 
-        Raises `UpstreamFailed` at an error event and `BadFrame` at bytes that are no frame. Events before the fault are
-        yielded first, so that they are not lost.
+        Raises `UpstreamFailed` at an error event and `BadFrame` at invalid bytes, after it has yielded the events
+        before the error.
         """
 
     def close(self) -> Iterable[Event]:
-        """Yield the events that only the end of the stream brings. Raises `Truncated` if the stream was cut."""
+        """Yield the events that are known only at the stream's end. Raises `Truncated` if that end came too early."""
 
     def whole(self, body: bytes) -> bytes:
-        """Return a reply that was not streamed, without the flag's envelope."""
+        """Return the body of a non-streamed reply as JSON of the target's dialect."""
 
 
 class Meter(Protocol):
-    """Reads facts from the provider's own events, which it never changes."""
+    """A reader of tokens and other facts from the provider's events. It does not change the events."""
 
     def feed(self, event: Event) -> None: ...
 
@@ -241,24 +245,24 @@ class Meter(Protocol):
 
 
 class Encoder(Protocol):
-    """Encodes events of the client's dialect to the client's bytes."""
+    """An encoder of events of the client's dialect to the bytes that the client receives."""
 
     def feed(self, event: Event) -> bytes: ...
 
     def whole(self, body: bytes) -> bytes: ...
 
     def ping(self) -> bytes:
-        """Return a keep-alive for a stream; b"" if the dialect has none."""
+        """Return the bytes that keep an idle stream open; b"" if the format has no such message."""
 
     def fail(self, problem: Problem) -> bytes:
-        """Return an error in mid-stream. These are the stream's last bytes: no normal end follows."""
+        """Return the bytes that report an error within a stream. They end the stream; `close` is not called."""
 
     def close(self) -> bytes:
-        """Return the normal end of a stream."""
+        """Return the bytes that end a stream without an error."""
 
 
 class Translation(Protocol):
-    """One translated attempt, with its state: the request for the provider, and the translation of the reply."""
+    """The translation of one attempt: the translated request, and methods that translate the reply's events."""
 
     request: ClientRequest
 
@@ -267,26 +271,26 @@ class Translation(Protocol):
     def whole(self, body: bytes) -> bytes: ...
 
     def close(self) -> Sequence[Event]:
-        """Return the events that only the end of the stream brings."""
+        """Return the translated events that are known only at the stream's end."""
 
 
 class Flag(Protocol):
-    """A compatibility flag, after the registry has filled in the defaults."""
+    """A compatibility flag, with all members: the registry adds the optional ones that a module lacks."""
 
     @property
     def api(self) -> int: ...
 
     @property
     def dialects(self) -> tuple[str, ...]:
-        """Dialects of the bodies that clients send on the flag's routes."""
+        """The dialects of the bodies that clients send on the flag's routes."""
 
     @property
     def routes(self) -> tuple[Route, ...]:
-        """The routes for clients; () for a flag that only providers speak."""
+        """The routes for clients; () for a flag that is used for providers only."""
 
     @property
     def accepts(self) -> tuple[tuple[str, str], ...]:
-        """Pairs (flag, operation) of other flags whose requests go to a provider of this flag natively."""
+        """Pairs (flag, operation) of other flags' requests that a provider of this flag takes without conversion."""
 
     @property
     def content_type(self) -> str:
@@ -294,38 +298,38 @@ class Flag(Protocol):
 
     @property
     def client_api(self) -> ClientApi | None:
-        """Marks of the flag's clients, to explain a wrong path; None without any."""
+        """Facts about the flag's clients, from which the gateway explains a wrong path; None if there are none."""
 
     def parse(self, request: HttpRequest) -> ClientRequest:
-        """Return the request of a client. Raises `Refused` for a request that cannot be read."""
+        """Return a client's parsed request. Raises `Refused` if the request cannot be parsed."""
 
     def dialect_for(self, caps: Caps) -> str:
-        """Return the dialect for a model with these capabilities; `opaque` if none is known."""
+        """Return the dialect of requests for a model with these capabilities; `opaque` if the dialect is unknown."""
 
     def build(self, request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest:
         """Return the request to the provider.
 
-        Raises `Refused` for a field that it cannot carry and that would change the meaning if it were left out.
+        Raises `Refused` for a field that cannot be sent to the provider and whose loss would change the meaning.
         """
 
     def steps(
         self, request: ClientRequest, target: Target, drop: Drop
     ) -> Generator[UpstreamRequest | Fetch, StepResponse, ClientRequest | StepResponse]:
-        """Yield the requests and files that are needed before the request is built, and receive their replies.
+        """Yield the requests and downloads that must be done before `build`. `yield` returns the reply of each.
 
-        The gateway runs the steps of the client's flag in the client's dialect, and those of the provider's flag in the
-        upstream's. The generator returns the request to go on with, or a reply in that dialect, such as an estimate,
-        that answers the client without the provider.
+        The gateway runs the steps of the client's flag with the request in the client's dialect, then the steps of the
+        provider's flag with the request in the upstream's dialect. The generator returns the request to continue with.
+        It may instead return a reply in the same dialect, such as an estimate, and then the provider is not called.
         """
 
     def retry(self, request: ClientRequest, target: Target, problem: Problem, drop: Drop) -> ClientRequest | None:
-        """Return the request of one more try after the provider's refusal, such as one without betas, or None."""
+        """Return a changed request to try again after the provider's refusal, for example without betas, or None."""
 
     def limit(self, request: ClientRequest) -> int | None:
-        """Return the most output tokens that the client allows, for estimates before a call; None without a limit."""
+        """Return the maximum number of output tokens that the request allows, or None. It is used for estimates."""
 
     def problem(self, head: Head, body: bytes) -> Problem | None:
-        """Return the problem that a reply's body reports, also under a 200, or None."""
+        """Return the problem that a provider's reply reports, or None. A reply with status 200 can report one too."""
 
     def decoder(self, request: ClientRequest, target: Target, head: Head) -> Decoder: ...
 
@@ -334,38 +338,39 @@ class Flag(Protocol):
     def encoder(self, request: ClientRequest) -> Encoder: ...
 
     def texts(self, event: Event) -> str:
-        """Return the text of an event that a user sees; "" if there is none."""
+        """Return the text in an event that is shown to the user; "" if there is none."""
 
     def with_text(self, event: Event, text: str) -> Event: ...
 
     def output_bytes(self, event: Event) -> int:
-        """Return the bytes that the model wrote in this event: text, thinking, arguments of tools.
+        """Return the number of bytes that the model wrote in this event: text, thinking and arguments of tool calls.
 
-        A stream that is cut before the provider reports tokens is charged by them. Raises `BadFrame` for an event that
-        is not JSON.
+        If a stream ends before the provider reports tokens, the charge is estimated from this number. Raises `BadFrame`
+        for an event that is not JSON.
         """
 
     def error(self, problem: Problem) -> tuple[int, dict[str, str], bytes]:
-        """Return status, headers and body of an error reply."""
+        """Return the status, the headers and the body of an error reply."""
 
     def reply_headers(self, request_id: str, usage: Usage | None) -> dict[str, str]:
-        """Return headers that clients expect in every reply. A provider's header of the same name replaces one of them.
+        """Return the headers that clients expect in every reply. A header of the reply itself takes precedence.
 
-        `usage` is that of a whole reply that the gateway encoded; None for all other replies.
+        `usage` has the tokens that the provider reported for a non-streamed reply that the gateway encoded; it is None
+        for all other replies.
         """
 
 
 class Translator(Protocol):
-    """One directed pair of dialects."""
+    """A translator from one client's dialect to one upstream dialect, and of the replies in the other direction."""
 
     @property
     def api(self) -> int: ...
 
     @property
     def loses(self) -> int:
-        """The loss of this conversion as a number: of several conversions to a provider the lowest is taken.
+        """The loss of this conversion as a number. If a provider can be reached by several, the lowest number is taken.
 
-        `conversions.json` has the numbers of the built-in translators, from 20 to 40.
+        The numbers of the built-in translators are in `conversions.json`, from 20 to 40.
         """
 
     @property
@@ -376,7 +381,10 @@ class Translator(Protocol):
 
 
 class Observer(Protocol):
-    """Gets the record of every call, exactly once, in a thread of its own."""
+    """A receiver of the record of every call. `seen` runs in a thread that no call waits for.
+
+    A record is lost if the observers are so slow that the queue of records is full.
+    """
 
     @property
     def api(self) -> int: ...

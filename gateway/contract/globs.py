@@ -1,8 +1,9 @@
-"""Globs over "provider/model", as grants write them.
+"""Patterns of grants, which match names of the form "provider/model".
 
-- `*` matches any text within one segment; `**` as a whole segment matches any number of segments, even none.
-- A model's id may hold "/" and ":", so only `bedrock/**` covers ARNs.
-- Grants are decided in `access/grants.py`. Nothing here knows a caller.
+- Segments are separated by "/". `*` matches any text within one segment. A segment `**` matches any number of segments,
+  even none.
+- A model's id may contain "/" and ":". ARNs contain "/", so `bedrock/**` matches them and `bedrock/*` does not.
+- This module only matches names; `access/grants.py` decides which callers may use a model.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from collections.abc import Callable, Sequence
 
 
 def matches(pattern: str, name: str) -> bool:
-    """Return whether the pattern covers a model, given as "provider/model"."""
+    """Return whether the pattern matches `name`, which is "provider/model"."""
     return _glob(pattern.split("/"), name.split("/"), "**", _segment_matches)
 
 
 def covers_provider(pattern: str, provider: str) -> bool:
-    """Return whether the pattern could cover some model of the provider."""
+    """Return whether the pattern could match at least one model of the provider."""
     head, slash, _ = pattern.partition("/")
     return head == "**" or (bool(slash) and _segment_matches(head, provider))
 
@@ -27,7 +28,10 @@ def _segment_matches(pattern: str, text: str) -> bool:
 
 
 def _glob(pattern: Sequence[str], text: Sequence[str], star: str, same: Callable[[str, str], bool]) -> bool:
-    """Match greedily, going back to the last star alone, so that no pattern is slow, as a regex could be."""
+    """Match a text whose items `same` compares with the pattern's; `star` matches any number of items.
+
+    The match is greedy and retries only from the last star. So no pattern takes exponential time, as a regex could.
+    """
     at = seen = resume = 0
     last_star = -1
     while seen < len(text):

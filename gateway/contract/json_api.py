@@ -1,10 +1,10 @@
-"""Bricks for flags that speak JSON bodies and server-sent events.
+"""Functions and classes for flags whose bodies are JSON and whose streams are server-sent events.
 
-- A flag that differs from a plain JSON API in a detail takes the rest from here.
+- A flag that differs from a plain JSON API in some details takes everything else from here.
 - Functions that read a client's request raise `Refused`; functions that read a provider's reply raise `BadFrame`.
-- No flag's name and no dialect's events are known here. Hooks that a flag leaves out are in `defaults.py`.
+- This module names no flag and no event of a dialect. The default members of flags are in `defaults.py`.
 
-For example, a flag with event names of its own and an error in mid-stream:
+For example, the decoder of a flag that has named events, a terminal event `end`, and error events:
 
     def decoder(request, target, head):
         return SseDecoder(lambda name, payload: name, lambda event: event.kind == "end", failure_of)
@@ -46,26 +46,27 @@ from gateway.contract.framing import sse
 CONTENT_TYPE: Final = "text/event-stream"
 
 MAX_MODEL: Final = 2048
-"""Most characters of a model's name: the limit of Bedrock's `modelId` (botocore service model)."""
+"""Maximum number of characters of a model's name: the limit of Bedrock's `modelId` (botocore's service model)."""
 _UNNAMABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-"""Control characters, line ends and lone surrogates, which would break a log line, a header or a table."""
+"""Characters that a model's name may not contain, because they would break a log line, a header or a table: control
+characters, line ends and lone surrogates."""
 _SHOWN: Final = 100
-"""Characters of a refused name that the refusal repeats."""
+"""Maximum number of characters of a refused name that the error message repeats."""
 
 UNLIMITED: Final = 64_000
-"""Tokens that are assumed for an answer without a limit: the most that Claude's models write, thinking included.
+"""Output tokens, thinking included, that are assumed if a request has no output limit.
 
-A translator that has to name a limit stays below this number (`Caps.max_output` and a budget for thinking)."""
+No model of Claude writes more. A limit that a translator adds (`Caps.max_output` plus a thinking budget) is lower."""
 
 MAX_RETRY_AFTER: Final = 86_400
-"""Most seconds that a client is told to wait: a provider may send any number, and clients obey it."""
+"""Maximum of the `Retry-After` seconds that clients get: a provider may send any number, and clients obey it."""
 
 
 def parse(flag: str, dialect: str, request: HttpRequest) -> ClientRequest:
-    """Return the request of a client whose body has `model` and `stream` at its top level. Raises `Refused`."""
+    """Return a client's parsed request. `model` and `stream` are top-level members of its body. Raises `Refused`."""
     top = Members(request.body)
     stream = top.decode("stream")
-    if stream is not None and not isinstance(stream, bool):  # a provider might take it for true where we did not
+    if stream is not None and not isinstance(stream, bool):  # a provider might read it as true, the gateway as false
         raise invalid("stream must be true or false", "stream")
     return client_request(flag, dialect, request, top, model=model_of(top), stream=stream is True)
 
@@ -73,7 +74,7 @@ def parse(flag: str, dialect: str, request: HttpRequest) -> ClientRequest:
 def client_request(
     flag: str, dialect: str, request: HttpRequest, top: Members, *, model: str, stream: bool
 ) -> ClientRequest:
-    """Return the request of a client, given its model and whether it streams, wherever these two stand."""
+    """Return a client's parsed request. The caller has read `model` and `stream`, for example from the path."""
     return ClientRequest(
         flag=flag,
         dialect=dialect,
@@ -89,12 +90,19 @@ def client_request(
 
 
 def known_query(query: str, names: Collection[str]) -> str:
-    """Return the named parts of a query. Any other part may be a client's credential, and is left out."""
+    """Return the parameters of a query string whose names are in `names`, as a query string.
+
+    Other parameters are left out, because they may contain the client's credentials.
+    """
     return "&".join(part for part in query.split("&") if part.partition("=")[0] in names)
 
 
 def model_of(top: Members) -> str:
-    """Return the body's model. Raises `Refused` without one, or for `Model`, which some providers read as well."""
+    """Return the name in the body's member `model`.
+
+    Raises `Refused` if the member is missing or not a valid name. Raises it for other spellings too, such as `Model`,
+    because some providers ignore case and might serve that model instead.
+    """
     for name in top:
         if name != "model" and name.lower() == "model":
             raise invalid(f'the body has "{name}"; write "model"', name)
@@ -105,7 +113,7 @@ def model_of(top: Members) -> str:
 
 
 def model_name(name: str) -> str:
-    """Return a model's name unchanged. Raises `Refused` for a name that no provider could have."""
+    """Return a model's name unchanged. Raises `Refused` if the name is too long or has control characters."""
     if len(name) > MAX_MODEL:
         shown = _UNNAMABLE.sub("?", name[:_SHOWN])
         raise invalid(f'model: "{shown}..." has {len(name)} characters; at most {MAX_MODEL} are taken', "model")
@@ -118,28 +126,31 @@ def model_name(name: str) -> str:
 def no_steps(
     request: ClientRequest, target: Target, drop: Drop
 ) -> Generator[UpstreamRequest | Fetch, StepResponse, ClientRequest | StepResponse]:
-    """Ask and fetch nothing before `build`, and return the request unchanged."""
+    """Return the request unchanged, without any step before `build`."""
     _ = target, drop
     yield from ()
     return request
 
 
 def limit(request: ClientRequest) -> int | None:
-    """Return the output limit of a body by the names that OpenAI and Anthropic use."""
+    """Return the output limit of a body that uses OpenAI's or Anthropic's name of the field; None without a limit."""
     return limit_of(request, "max_completion_tokens", "max_tokens", "max_output_tokens")
 
 
 def limit_of(request: ClientRequest, *names: str) -> int | None:
-    """Return the largest number under any of the names, or None: which one a provider obeys is not known."""
+    """Return the largest integer among the named members of the body, or None if no member is an integer.
+
+    If there are several, it is unknown which of them the provider obeys.
+    """
     values = map(request.top.decode, names)
     return max((value for value in values if isinstance(value, int) and not isinstance(value, bool)), default=None)
 
 
 def problem_of(head: Head, body: bytes) -> Problem | None:
-    """Return the problem that a reply reports, or None.
+    """Return the problem that a provider's reply reports, or None.
 
-    A status of 400 and above is a problem. So is a body that begins with `error` under a 200, which some aggregators
-    send when a provider of theirs failed.
+    A reply with a status of 400 or above is a problem. So is a reply with a lower status whose first member is `error`,
+    which some aggregators send when the provider behind them has failed.
     """
     if head.status < 400:
         return None if _ERROR_FIRST.match(body) is None else replace(_error_of(Head(500, head.headers), body), status=0)
@@ -147,7 +158,7 @@ def problem_of(head: Head, body: bytes) -> Problem | None:
 
 
 _UNAUTHORIZED: Final = 401
-"""RFC 9110, 15.5.2: the credentials are not valid; a 403 says that they do not suffice."""
+"""The status for invalid credentials (RFC 9110, 15.5.2). Status 403 means valid credentials without the permission."""
 _ERROR_FIRST: Final = re.compile(rb'\s*\{\s*"error"\s*:\s*[{"]')
 
 
@@ -185,7 +196,10 @@ _CODES: Final = {
 
 
 def retry_after(head: Head) -> float | None:
-    """Return the seconds of a Retry-After header, or None. No provider here uses its date form."""
+    """Return the seconds of the `Retry-After` header, between 0 and `MAX_RETRY_AFTER`; None without a number.
+
+    The header's date form is not read, because no known provider uses it.
+    """
     try:
         seconds = float(head.headers["retry-after"])
     except (KeyError, ValueError):
@@ -194,7 +208,10 @@ def retry_after(head: Head) -> float | None:
 
 
 def message_of(body: bytes) -> tuple[str, str]:
-    """Return message and native name of an error body in OpenAI's, Anthropic's or FastAPI's form, or in plain text."""
+    """Return the message of an error body and the provider's name for the error, or "" for each that is missing.
+
+    Reads the forms of OpenAI, Anthropic and FastAPI, and plain text.
+    """
     try:
         data = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -207,7 +224,7 @@ def message_of(body: bytes) -> tuple[str, str]:
 
 
 def json_object(body: bytes) -> dict[str, Any]:
-    """Return a provider's reply as a decoded JSON object. Raises `BadFrame` if the reply is none."""
+    """Return a provider's reply as a decoded JSON object. Raises `BadFrame` if the reply is not a JSON object."""
     try:
         data = lenient_json.loads(body)
     except orjson.JSONDecodeError:
@@ -218,7 +235,7 @@ def json_object(body: bytes) -> dict[str, Any]:
 
 
 def json_members(body: bytes) -> Members:
-    """Return the top-level members of a provider's JSON object. Raises `BadFrame` if the reply is none."""
+    """Return the top-level members of a provider's reply. Raises `BadFrame` if the reply is not a JSON object."""
     try:
         return Members(body)
     except Refused:
@@ -226,12 +243,12 @@ def json_members(body: bytes) -> Members:
 
 
 class SseDecoder:
-    """Decodes server-sent events. Functions say in what a dialect differs.
+    """A decoder of server-sent events. Three functions define what is specific to a dialect.
 
-    - `kind` returns an event's kind for its SSE name and its payload.
-    - `is_last` returns whether an event is the terminal one. Later events are for the meter alone: they have no bytes
-      for the client, and an error or half an event among them does not make a complete reply fail.
-    - `failure` returns the problem of an error event.
+    - `kind` returns the kind of an event, given its SSE name and its payload.
+    - `is_last` returns whether an event is the terminal event. Later events are yielded for the meter, with no bytes
+      for the client. An error event or an incomplete event among them is no error, because the reply is complete.
+    - `failure` returns the problem that an event reports, or None.
     """
 
     def __init__(
@@ -268,7 +285,7 @@ class SseDecoder:
 
 
 class SseEncoder:
-    """Encodes events as server-sent events without names."""
+    """An encoder of server-sent events without names."""
 
     def feed(self, event: Event) -> bytes:
         return sse.encode(event.payload) if event.payload else b""
@@ -287,7 +304,7 @@ class SseEncoder:
 
 
 def error(problem: Problem) -> tuple[int, dict[str, str], bytes]:
-    """Return status, headers and the body `{"error": {...}}` that most JSON APIs send."""
+    """Return the status, the headers and the body of an error reply in the usual form `{"error": {...}}`."""
     body: dict[str, Any] = {"message": problem.message, "type": problem.native or problem.code}
     if problem.param:
         body["param"] = problem.param
@@ -297,21 +314,21 @@ def error(problem: Problem) -> tuple[int, dict[str, str], bytes]:
 def error_headers(problem: Problem) -> dict[str, str]:
     headers = {"content-type": "application/json"}
     if problem.retry_after is not None:
-        # in this order a NaN, which compares with nothing, becomes the 1
+        # the order of the arguments matters: max(1, NaN) is 1, while max(NaN, 1) is NaN
         headers["retry-after"] = str(round(min(MAX_RETRY_AFTER, max(1, problem.retry_after))))
     return headers
 
 
 ESTIMATED: Final = "x-irisgate-estimated"
-"""The header of replies whose tokens were counted by the gateway."""
+"""The header of a reply to `count_tokens` whose number is an estimate of the gateway."""
 
 
 def estimated_count(tokens: int) -> StepResponse:
-    """Return the reply to `count_tokens` with the gateway's own count, and the header that marks it as an estimate."""
+    """Return the reply to `count_tokens` with the gateway's own count. The `ESTIMATED` header marks the estimate."""
     headers = {"content-type": "application/json", ESTIMATED: "true"}
     return StepResponse(200, headers, orjson.dumps({"input_tokens": tokens}))
 
 
 def text_bytes(*values: Any) -> int:
-    """Return the UTF-8 bytes of all values that are strings."""
+    """Return the number of UTF-8 bytes of those values that are strings."""
     return sum(len(value.encode(errors="replace")) for value in values if isinstance(value, str))

@@ -1,8 +1,8 @@
-"""A JSON parser for replies of providers, which reads half a character as U+FFFD.
+"""A JSON parser for providers' replies, which reads a part of a character as U+FFFD instead of raising an error.
 
-Some servers cut a stream's text by bytes or by UTF-16 units, so that one event has the first half of a character and
-the next event the second. The native way forwards the bytes unchanged. Requests of clients are read strictly
-(`members.py`).
+Some servers split a stream's text between bytes or UTF-16 units, so that one event has the first part of a character
+and the next event has the rest. Bytes that are forwarded unchanged to a client of the same flag are not affected.
+Clients' requests are parsed strictly (`members.py`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import orjson
 
 
 def loads(text: bytes) -> Any:
-    """Return the decoded value. Raises `orjson.JSONDecodeError` if the text is not JSON."""
+    """Return the decoded value. Raises `orjson.JSONDecodeError` if the text is invalid apart from split characters."""
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
@@ -25,7 +25,7 @@ def loads(text: bytes) -> Any:
 
 
 def _without_halves(text: bytes) -> bytes | None:
-    """Return the same JSON with U+FFFD for each half of a character, or None if the rest is not JSON."""
+    """Return the same JSON with U+FFFD for each part of a split character, or None if the text is not JSON."""
     try:
         value = json.loads(text.decode("utf-8", "replace"))
         return (

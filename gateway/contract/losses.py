@@ -1,8 +1,8 @@
-"""The loss of each conversion from a client's dialect to a provider's: the data of `conversions.json`.
+"""The loss of each conversion from a client's dialect to a provider's dialect, read from `conversions.json`.
 
 - `call/middleware/route.py` takes the conversion with the least loss; `irisgate plugins list` prints the losses.
-- A translator that the data do not name has its own number, `loses`.
-- Nothing here knows a flag's or a dialect's name.
+- A translator that is not in the file has its loss in its member `loses`.
+- This module names no flag and no dialect.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class Way(StrEnum):
     """The kind of a conversion."""
 
     NATIVE = "native"
-    """The same envelope: the provider's bytes are what the client expects."""
+    """Client and provider use the same format, so the provider's bytes are forwarded unchanged."""
     ENVELOPE = "envelope"
-    """Another envelope around the same dialect."""
+    """Client and provider use the same dialect for bodies, but different paths, headers or framings."""
     TRANSLATED = "translated"
     ESTIMATE = "estimate"
     """No provider is called: the gateway estimates the answer."""
@@ -35,28 +35,28 @@ _DATA: Final = Path(__file__).with_name("conversions.json")
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """The loss of a conversion. Of several conversions to a provider the one of the lowest order is taken."""
+    """The loss of a conversion. If a provider can be reached by several conversions, the lowest `order` is taken."""
 
     order: int
     loses: str
-    """A description for people, or ""."""
+    """A description of what is lost, for people; "" if there is none."""
 
 
 @cache
 def _data() -> tuple[Mapping[str, Loss], Mapping[str, Loss]]:
-    """Return the losses of ways without a translator by way, and those of translators by name."""
+    """Return two mappings: losses of conversions without a translator by their `Way`, and losses by translator name."""
     data = json.loads(_DATA.read_bytes())
     same = {name: Loss(**row) for name, row in data["same"].items()}
     return same, {name: Loss(**row) for name, row in data["conversions"].items()}
 
 
 def is_known(translator: str) -> bool:
-    """Return whether the data name a translator."""
+    """Return whether the loss of a translator is in `conversions.json`."""
     return translator in _data()[1]
 
 
 def loss(way: Way, dialect: str, upstream: str, translator: Translator | None = None) -> Loss:
-    """Return the loss between two dialects. `translator` is the translator of a translated way."""
+    """Return the loss of a conversion between two dialects. `translator` is None unless the way is `TRANSLATED`."""
     same, conversions = _data()
     if translator is None:
         return same[way]

@@ -1,9 +1,9 @@
 """The top-level members of a JSON object, located without decoding their values.
 
-- A gateway changes two or three members of a body and must leave the rest as it came, byte for byte. A JSON round trip
-  turns 1.0 into 1, loses digits of big integers and costs milliseconds on a body with images.
-- So a body is indexed once, and rebuilt by splicing.
-- Nothing here knows the meaning of a member.
+- The gateway changes two or three members of a body and must send all other bytes unchanged. Decoding and encoding the
+  whole body would turn 1.0 into 1, lose digits of big integers and cost milliseconds on a body with images.
+- So the offsets of a body's members are found once, and a changed body is joined from slices of the old one.
+- Nothing here depends on the meaning of a member.
 """
 
 from __future__ import annotations
@@ -22,16 +22,19 @@ _KEY: Final = re.compile(rb'[{,]\s*("[^"\\]*+(?:\\.[^"\\]*+)*+")\s*:\s*')
 _GAP: Final = re.compile(rb"\s*")
 
 MAX_MEMBERS: Final = 1_000
-"""Most members of a body, because each costs a loop in Python; the richest dialect has about fifty."""
+"""Maximum number of a body's top-level members, because each costs one step of a Python loop.
+
+The largest dialect has about fifty members."""
 _SHOWN: Final = 100
-"""Most characters of a name that a refusal repeats."""
+"""Maximum number of characters of a member's name that an error message repeats."""
 
 
 class Members(Mapping[str, bytes]):
-    """Member name to the bytes of its value, in the document's order.
+    """A mapping from the name of each member to the bytes of its value, in the document's order.
 
-    Raises `Refused` when the body is no JSON object, or names a member twice: parsers disagree on which of two
-    counts, so what was authorised might not be what is served (agentrouter GHSA-4gph-2hhr-5mwg).
+    The constructor raises `Refused` if the body is not a JSON object or has two members of the same name. Parsers
+    disagree on which of the two to use, so the provider might serve another value than the gateway has authorised
+    (agentrouter GHSA-4gph-2hhr-5mwg).
     """
 
     __slots__ = ("_spans", "body")
@@ -54,18 +57,24 @@ class Members(Mapping[str, bytes]):
         return name in self._spans
 
     def decode(self, name: str, default: Any = None) -> Any:
-        """Return the decoded value of a member, or `default` without one. Raises `Refused` if the value is not JSON."""
+        """Return a member's decoded value, or `default` if there is no such member.
+
+        Raises `Refused` if the value is not valid JSON.
+        """
         span = self._spans.get(name)
         if span is None:
             return default
         try:
             return orjson.loads(self.body[span[1] : span[2]])
         except orjson.JSONDecodeError as error:
-            # finding a member's end is more lenient than reading it: bytes that are no UTF-8, depth
+            # the parser that finds a value's end accepts more than this one, such as invalid UTF-8 and deeper nesting
             raise invalid(f'the body\'s "{name}" is not valid JSON: {error}', name) from None
 
     def spliced(self, changes: Mapping[str, bytes | None]) -> bytes:
-        """Return the body with some members replaced or added (bytes of their values) or removed (None)."""
+        """Return the body with the members in `changes` replaced, added or removed.
+
+        A value in `changes` is the new JSON text of the member, or None to remove the member.
+        """
         parts = []
         for name, (key, start, end) in self._spans.items():
             if name not in changes:
@@ -80,7 +89,7 @@ class Members(Mapping[str, bytes]):
         return b"{" + b",".join(parts) + b"}"
 
     def replaced(self, name: str, value: bytes) -> Members:
-        """Return the members with another value of an existing member. `value` is JSON and is not checked."""
+        """Return a copy in which an existing member has another value. `value` must be JSON; this is not checked."""
         _, start, end = self._spans[name]
         growth = len(value) - (end - start)
 
@@ -97,10 +106,10 @@ class Members(Mapping[str, bytes]):
 
 
 def _spans(body: bytes) -> dict[str, tuple[int, int, int]]:
-    """Return the offsets of each member's key, value and value's end, by name. Raises `Refused`.
+    """Return, by member name, the offsets of the key's start, the value's start and the value's end. Raises `Refused`.
 
-    msgspec skips values at the speed of C but keeps the last of two equal names. Walking the text in parallel detects
-    the other one.
+    msgspec finds the values in C, but of two members with the same name it keeps only the last. The loop compares its
+    result with the text, member by member, and so finds a name that occurs twice.
     """
     try:
         raws = _DECODER.decode(body)
@@ -136,10 +145,11 @@ def _name(key: re.Match[bytes]) -> str:
 
 
 def _twice(body: bytes, at: int, passed: dict[str, tuple[int, int, int]]) -> Refused:
-    """Return the refusal for a text that does not match the decoded names at `at`.
+    """Return the refusal of a body whose text at offset `at` does not match the decoded names.
 
-    Either a name that was passed stands there again, or the last name passed has a value that is the beginning of its
-    repeated value (1 and 12): only a number can be the beginning of another value.
+    There are two cases. Usually a name that was read before begins again at `at`. Otherwise the name that was read last
+    occurs twice, and the text of its last value is the beginning of its first value, as in `{"a": 12, "a": 1}`. This
+    is possible with numbers only.
     """
     key = _KEY.match(body, at)
     return _repeated(next(reversed(passed), "") if key is None else _name(key))

@@ -1,6 +1,6 @@
-"""The record of a call: one vocabulary for the log line, the store, the metrics and the API.
+"""The record of a call, whose field names are used in the log line, the store, the metrics and the API.
 
-The fields are that vocabulary; `tests/test_vocabulary.py` compares all four with them. `as_dict` is the public form.
+`tests/test_vocabulary.py` checks that all four use the same words. `as_dict` is the form that the log and the API show.
 """
 
 from __future__ import annotations
@@ -13,34 +13,37 @@ import msgspec
 from gateway.contract.flag import Usage
 
 NANODOLLARS = 1_000_000_000
-"""Money is held in integer nanodollars (1e-9 USD), so that sums are exact."""
+"""Nanodollars in one US dollar. Money is counted in integer nanodollars, so that totals are exact."""
 
 
 _LAST: Final = 253_402_300_799
-"""Unix time of the end of the year 9999; no later moment has a date."""
+"""The last second of the year 9999 in Unix time, because Python's `datetime` has no later date."""
 _MOST: Final = 2**53
 Moment = Annotated[float, msgspec.Meta(ge=0, le=_LAST)]
 Small = Annotated[int, msgspec.Meta(ge=0, le=_MOST)]
 Milliseconds = Annotated[float, msgspec.Meta(ge=-_MOST, le=_MOST)]
-"""Milliseconds. A record with a value beyond the bounds of these types is rejected: no store or page could hold it."""
+"""A duration in milliseconds.
+
+A record that is decoded with a number beyond the bounds of these three types is rejected, because the store or the
+pages could not represent the number."""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The record of one call, however the call ended."""
 
     id: str
-    """The call's id, which is the reply's `x-request-id` too."""
+    """The call's id, which the reply has in its header `x-request-id`."""
     session_id: str
     at: Moment
-    """Unix time in seconds at which the request came."""
+    """The time at which the request arrived, in seconds of Unix time."""
     identity: str
     node: str = ""
     """The stable id of the calling node, if the listener's identity mode knows it."""
     provider: str
-    """The provider; "" if the call was refused before one was chosen."""
+    """The provider; "" if the call was refused before a provider was chosen."""
     model: str
-    """The granted model, without a provider prefix. In a call that was refused before the grants were checked
-    (`call/middleware/grants.py`) it is the name that the client sent; "" if the request could not be read."""
+    """The granted model, without a provider prefix. A call that was refused before the grants were checked
+    (`call/middleware/grants.py`) has the name that the client sent; "" if the request could not be read."""
     api: str
     """The flag whose route the client used."""
     upstream_api: str
@@ -48,43 +51,44 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     operation: str
     stream: bool
     status: Small
-    """The HTTP status of the reply; 499 if the client left before it."""
+    """The HTTP status of the reply; 499 if the client closed the connection before the end of the reply."""
     outcome: str
     """`ok`, `refused` (by the gateway), `failed` (by the provider), `cancelled` (by the client)."""
     error: str
-    """The code of the problem (`errors.py`); "" without one."""
+    """The code of the problem (`errors.py`); "" if there was no problem."""
     error_native: str
-    """The provider's own name for it, or why it could not be reached: `no_such_host`, `tls` ..."""
+    """The provider's own name for the error, or why the provider could not be reached: `no_such_host`, `tls` ..."""
     error_message: str = ""
-    """The beginning of what was said to the client, or would have been."""
+    """The first 500 characters of the error's message, even if the client had already left."""
     upstream_request_id: str = ""
-    """The provider's own id of the request (`x-amzn-requestid`), for its support."""
+    """The provider's own id of the request (`x-amzn-requestid`), which the provider's support asks for."""
     usage: Usage
     extra: Mapping[str, int] = {}
     """Counts of billed items other than tokens, such as `web_search`."""
     tier: str = ""
-    """The service tier that the provider names."""
+    """The service tier that served the call, as the provider names it; "" if the provider names none."""
     reported: bool
-    """True if the provider reported the tokens."""
+    """True if `usage` is what the provider reported."""
     cost: int | None
     """The cost in nanodollars; None if unknown."""
     cost_basis: str
-    """The price row, as `book/model`, with `@` and the row's first day if it has one; "" without a row."""
+    """The row of the price table that was used, as `book/model`, with `@` and the row's first day if it has one;
+    "" if no row was used."""
     estimated: bool
     charges: Mapping[str, int] = {}
-    """Nanodollars that the call took from quota buckets, by bucket."""
+    """Nanodollars that the call was charged in each quota bucket, by the bucket's name."""
     stop: str
     tools: tuple[str, ...]
     duration_ms: Milliseconds
     first_event_ms: Milliseconds | None
     attempts: Small
     dropped: tuple[str, ...]
-    """JSON pointers of fields that were dropped."""
+    """JSON pointers of fields that the gateway left out when it translated the request or the reply."""
     agent: str
     """The family of the client's user agent, such as `claude-cli`."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the call as the API and the log show it, with money in decimal dollars and tokens by kind."""
+        """Return the record as the API and the log show it: money in dollars, tokens by kind."""
         return {
             "id": self.id,
             "session_id": self.session_id,
@@ -122,5 +126,5 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 def dollars(nanodollars: int | None) -> float | None:
-    """Return nanodollars as dollars, exact to the nanodollar below 9 million dollars."""
+    """Return nanodollars as dollars; None stays None. Amounts below 9 million dollars are exact to the nanodollar."""
     return None if nanodollars is None else nanodollars / NANODOLLARS

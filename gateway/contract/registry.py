@@ -1,12 +1,12 @@
-"""Discovers plugins: built-in modules, entry points of installed packages, single files of a folder.
+"""Finds plugins: built-in modules, entry points of installed packages, and single files in a folder.
 
 A plugin is checked once, when it is loaded:
 
-- `api` must be this contract's version, and a required member must exist.
-- A hook must take the arguments that the Protocol in `flag.py` says.
-- A hook that a flag leaves out comes from `defaults.py`.
+- Its `api` must be the version of this contract, and the required members must exist.
+- Its functions must take the arguments that their Protocol in `flag.py` defines.
+- Optional members that a flag does not define are taken from `defaults.py`.
 
-Nothing here knows a flag's name.
+This module names no flag.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ _OBSERVERS: Final = "irisgate.observers"
 
 
 class PluginError(Exception):
-    """A plugin that cannot be used; the message names the plugin and says what would be right."""
+    """An error in a plugin. The message names the plugin and what it must provide."""
 
 
 class Plugin(Flag, Protocol):
-    """A flag with its name and with every hook, as the rest of the gateway calls it."""
+    """A flag with its name and with all members of `Flag`, which is what the rest of the gateway uses."""
 
     @property
     def name(self) -> str:
@@ -48,11 +48,11 @@ class Plugin(Flag, Protocol):
 _REQUIRED: Final = ("api", "dialects", "routes", "build", "meter")
 _MEMBERS: Final = tuple(name for name in vars(Flag) if not name.startswith("_"))
 _COMPLETED: Final = make_dataclass("Completed", ("name", *_MEMBERS), frozen=True, slots=True)
-"""A flag's members as they are called: each from its module, or from `Defaults`."""
+"""The class of loaded flags. Each member comes from the flag's module or, if it is missing there, from `Defaults`."""
 
 
 def _arguments(protocol: type) -> Mapping[str, int]:
-    """Return how many arguments each method of a protocol takes."""
+    """Return the number of arguments of each method of a protocol, by the method's name."""
     methods = {name: method for name, method in vars(protocol).items() if inspect.isfunction(method)}
     return {
         name: len(inspect.signature(method).parameters) - 1
@@ -62,7 +62,7 @@ def _arguments(protocol: type) -> Mapping[str, int]:
 
 
 def load_plugin(name: str, module: Any) -> Plugin:
-    """Return a flag's module, checked and completed. Raises `PluginError`."""
+    """Check a flag's module and return it with the default members filled in. Raises `PluginError`."""
     for member in _REQUIRED:
         if getattr(module, member, None) is None:
             raise PluginError(f'plugin {name}: has no "{member}"; a flag needs {", ".join(_REQUIRED)}')
@@ -83,7 +83,10 @@ def _check_api(name: str, module: Any) -> None:
 
 
 def _check_methods(name: str, module: Any, protocol: type, *, required: bool = False) -> None:
-    """Raise `PluginError` for a method that does not take what the protocol passes, or is missing and `required`."""
+    """Raise `PluginError` for a method that does not take the protocol's arguments.
+
+    A missing method is an error only if `required` is true.
+    """
     for method, count in _arguments(protocol).items():
         function = getattr(module, method, None)
         if function is None and not required:
@@ -102,11 +105,11 @@ class Registry:
 
     flags: Mapping[str, Plugin]
     translators: Mapping[tuple[str, str], Translator]
-    """Translators by (client's dialect, upstream's dialect)."""
+    """Translators by the pair of the client's dialect and the upstream's dialect."""
     observers: Mapping[str, Observer]
 
     def routes(self) -> Iterator[tuple[Plugin, Route]]:
-        """Yield the routes of every flag, enabled or not. Raises `PluginError` if two flags claim the same route."""
+        """Yield the routes of all flags, each with its flag. Raises `PluginError` if two flags have the same route."""
         claimed: dict[tuple[str, str], str] = {}
         for flag in self.flags.values():
             for route in flag.routes:
@@ -117,10 +120,10 @@ class Registry:
 
 
 def discover(folder: Path | None = None) -> Registry:
-    """Return the built-in plugins, those of entry points and those in a folder. Raises `PluginError`.
+    """Return all plugins: built-in modules, entry points, and the files in `folder`. Raises `PluginError`.
 
-    Two plugins may not have the same name. A name with two underscores in a row is a translator's; a module with `seen`
-    is an observer; any other module is a flag.
+    A module whose name has two underscores in a row is a translator. Of the others, a module with `seen` is an
+    observer, and any other module is a flag. Two plugins may not have the same name.
     """
     flags: dict[str, Plugin] = {}
     translators: dict[tuple[str, str], Translator] = {}
@@ -170,7 +173,7 @@ def _from_file(file: Path) -> ModuleType:
 
 
 def _load(name: str, load: Callable[[], Any]) -> Any:
-    """Return what `load` returns. Raises `PluginError` for whatever the plugin's code raises, even `SystemExit`."""
+    """Return what `load` returns. Raises `PluginError` for any exception of the plugin's code, even `SystemExit`."""
     try:
         return load()
     except (Exception, SystemExit) as error:

@@ -1,4 +1,4 @@
-"""Byte framings without I/O: bytes in, frames out.
+"""Framings of streams, without I/O: decoders from bytes to frames, and functions that write frames.
 
-Import `sse` or `eventstream`. A frame's payload is a matter of a dialect, not of a framing.
+Import `sse` or `eventstream`. The payload of a frame is not parsed here.
 """

@@ -1,8 +1,9 @@
 """application/vnd.amazon.eventstream: length-prefixed messages with typed headers and two checksums.
 
-A message is: 4 bytes total length, 4 bytes length of the headers, 4 bytes CRC32 of those eight, headers, payload,
-4 bytes CRC32 of all before; big-endian. Written from the description in botocore's `eventstream.py` and smithy's
-`aws.protocols#eventStream`; botocore's decoder is the oracle of the tests and, at a tenth of the speed, not used here.
+A message consists of the total length (4 bytes), the length of the headers (4 bytes), the CRC32 of these eight bytes,
+the headers, the payload, and the CRC32 of everything before. Numbers are big-endian. Sources: botocore's
+`eventstream.py` and smithy's `aws.protocols#eventStream`. The tests compare this decoder with botocore's, which is too
+slow to be used here: it has a tenth of the speed.
 """
 
 from __future__ import annotations
@@ -16,20 +17,25 @@ from gateway.contract.errors import BadFrame
 from gateway.contract.flag import Frame
 
 MAX_MESSAGE: Final = 25_165_824 + 131_072 + 16
-"""Most bytes of a message: botocore's limits on payload and headers, and the overhead. A larger length is garbage."""
+"""Maximum number of bytes of a message: botocore's limits of payload and headers, plus the lengths and checksums.
+
+A larger length means that the bytes are not a message."""
 
 _OVERHEAD: Final = 16
 _PRELUDE: Final = struct.Struct("!III")
 _WORD: Final = struct.Struct("!I")
 _STRING: Final = 7
 _WIDTHS: Final[Mapping[int, int]] = {0: 0, 1: 0, 2: 1, 3: 2, 4: 4, 5: 8, 8: 8, 9: 16}
-"""Bytes of a header's value by type. The missing types 6 (bytes) and 7 (string) carry their own length."""
+"""Number of bytes of a header's value, by type. Values of types 6 (bytes) and 7 (string) begin with their length."""
 _MAX_CACHED_HEADERS: Final = 256
-"""Most header blocks that a decoder caches; a stream has about six distinct ones."""
+"""Maximum number of header blocks that a decoder caches; a stream has about six different ones."""
 
 
 class Decoder:
-    """Decodes bytes, in any chunks, to frames. `feed` yields the frames before a fault, then raises `BadFrame`."""
+    """A decoder from chunks of any size to frames.
+
+    `feed` raises `BadFrame` at an invalid message, after it has yielded the frames before that message.
+    """
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -37,7 +43,7 @@ class Decoder:
 
     @property
     def pending(self) -> int:
-        """The number of bytes of a frame that is not complete yet."""
+        """The number of received bytes that belong to an incomplete frame."""
         return len(self._buffer)
 
     def feed(self, data: bytes) -> Iterator[Frame]:
@@ -96,7 +102,7 @@ def _headers(block: bytes) -> Mapping[str, str]:
 
 
 def encode(headers: Mapping[str, str], payload: bytes) -> bytes:
-    """Return one message. All header values are strings, as Bedrock's are."""
+    """Return the bytes of one message. All header values have the type string, as in Bedrock's messages."""
     block = b"".join(
         bytes((len(key := name.encode()),)) + key + b"\x07" + len(text := value.encode()).to_bytes(2, "big") + text
         for name, value in headers.items()

@@ -1,7 +1,7 @@
 """Server-sent events (WHATWG HTML, 9.2). Every byte of the stream belongs to exactly one frame.
 
-A frame ends with its blank line. A line ends with CR LF, LF or CR, which a stream may mix. Comments and keep-alives are
-frames with an empty payload, so that the native way can forward them unchanged.
+A frame ends with a blank line. Lines end with CR LF, LF or CR, and one stream may use all three. Comments and
+keep-alives are frames with an empty payload, so that they can be forwarded unchanged to a client of the same flag.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from gateway.contract.errors import BadFrame
 from gateway.contract.flag import Frame
 
 MAX_EVENT: Final = 32 * 1024 * 1024
-"""Most bytes of one event; a provider that sends more without a blank line is broken or hostile."""
+"""Maximum number of bytes of one event. A provider that sends more without a blank line is broken or hostile."""
 
 _END: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n?|\n)")
-"""Two line ends in a row. A CR alone is a line end only if no LF follows it."""
+"""Two line ends in a row. CR followed by LF is one line end, not two."""
 _LINE: Final = re.compile(rb"\r\n|\n|\r")
 _BOM: Final = b"\xef\xbb\xbf"
 _LONGEST_END: Final = 4
@@ -25,17 +25,17 @@ _LF: Final = b"\n"
 
 
 class Decoder:
-    """Decodes bytes, in any chunks, to frames. `feed` raises `BadFrame` if an event grows past `MAX_EVENT`."""
+    """A decoder from chunks of any size to frames. `feed` raises `BadFrame` if an event is longer than `MAX_EVENT`."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._searched = 0
         self._ended_with_cr = False
-        """True if the last frame ended with a CR, whose LF may still come."""
+        """True if the last frame ended with a CR: the next chunk may begin with the LF that belongs to this CR."""
 
     @property
     def pending(self) -> int:
-        """The number of bytes of an event that is not complete yet."""
+        """The number of received bytes that belong to an incomplete event."""
         return len(self._buffer)
 
     def feed(self, data: bytes) -> Iterator[Frame]:
@@ -45,7 +45,7 @@ class Decoder:
         search = self._searched
         try:
             if self._ended_with_cr and buffer:
-                # the event went out with its CR; its LF is no line of the next event
+                # the event was yielded with its CR, so an LF that follows is not a line of the next event
                 self._ended_with_cr = False
                 if buffer.startswith(_LF):
                     at = search = len(_LF)
@@ -57,7 +57,7 @@ class Decoder:
                 yield _frame(raw)
         finally:
             del buffer[:at]
-            # an event that comes in many reads is searched once, but for what may be half of its end
+            # the next search skips the bytes searched now, except the last few, which may be a part of an event's end
             self._searched = max(0, len(buffer) - _LONGEST_END)
         if len(buffer) > MAX_EVENT:
             raise BadFrame(f"the provider's stream has an event of more than {MAX_EVENT} bytes")
@@ -77,7 +77,7 @@ def _frame(raw: bytes) -> Frame:
 
 
 def encode(payload: bytes, event: str = "") -> bytes:
-    """Return one event. Each line of a payload gets its own `data:`, because a bare line break would end the data."""
+    """Return the bytes of one event. Every line of the payload gets its own `data:` field, as the format requires."""
     if b"\n" in payload or b"\r" in payload:
         payload = b"\ndata: ".join(payload.splitlines())
     name = b"event: " + event.encode() + b"\n" if event else b""
@@ -85,5 +85,5 @@ def encode(payload: bytes, event: str = "") -> bytes:
 
 
 def comment(text: str) -> bytes:
-    """Return a line that clients skip. It shows that the connection is alive."""
+    """Return the bytes of a comment, which clients ignore. Comments keep an idle connection open."""
     return b": " + text.encode() + b"\n\n"

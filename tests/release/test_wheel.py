@@ -197,7 +197,7 @@ def test_the_commands_that_need_no_server(installed, wheel):
     assert installed.irisgate("--version") == (0, f"irisgate {version}\n", "")
     _, minimal, _ = installed.irisgate("serve")
     config = installed.folder / "minimal.hujson"
-    config.write_text(minimal)
+    config.write_text(minimal.replace("<your-bedrock-api-key>", "a-key"))
     assert installed.irisgate("check", config) == (0, f"{config}: 1 providers, 4 models, 0 warnings\n", "")
     status, schema, _ = installed.irisgate("schema")
     assert (status, "providers" in json.loads(schema)["properties"]) == (0, True)

@@ -1,1 +1,1 @@
-"""The built-in plugins: one file a compatibility flag, named as its key in the configuration."""
+"""The built-in plugins. Each file is one compatibility flag, and its name is the flag's key in the configuration."""

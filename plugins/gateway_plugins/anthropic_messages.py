@@ -1,8 +1,8 @@
 """Anthropic's Messages API: POST /v1/messages and /v1/messages/count_tokens, server-sent events with names.
 
-- Bedrock has the same API below /anthropic: clients may call it there too, and a provider whose `baseurl` ends with
-  /anthropic is Bedrock.
-- Claude on Bedrock's InvokeModel has the same dialect in another envelope, which is `bedrock_model_invoke.py`.
+- Bedrock serves the same API below /anthropic. So this flag has routes there too, and a provider whose `baseurl` ends
+  with /anthropic is Bedrock.
+- InvokeModel on Bedrock wraps the same dialect for Claude. That is the flag `bedrock_model_invoke.py`.
 
 Source: Anthropic's API reference (Messages, Streaming, Errors).
 """
@@ -50,7 +50,7 @@ routes = tuple(
 client_api = ClientApi(
     bases=("", "/v1"),
     setting="base_url or ANTHROPIC_BASE_URL",
-    # others, such as /v1/models, are OpenAI's too: the header tells whose they are
+    # OpenAI's API has the other paths too, such as /v1/models: the header tells which API the client means
     paths=("/v1/complete", "/v1/messages/batches", "/v1/messages/batches/{id}"),
     headers=("anthropic-version",),
 )
@@ -61,11 +61,11 @@ parse = partial(json_api.parse, _OWN, _OWN)
 steps = remote_files.steps
 
 _VERSION: Final = "2023-06-01"
-"""anthropic-version for a client that sent none; the API demands one."""
+"""Value of `anthropic-version` for a client that sent none, because the API requires the header."""
 _QUERY: Final = ("beta",)
-"""Query parameters that the API takes; Anthropic's SDKs send `beta=true`."""
+"""Query parameters that are passed on to the provider. Anthropic's SDKs send `beta=true`."""
 _TIERS: Final = ("auto", "standard_only")
-"""Values of `service_tier`. Translated requests may hold Bedrock's own, which this API refuses."""
+"""Values of `service_tier` that this API takes. A translated request may have a tier of Bedrock's, which it refuses."""
 _ERRORS: Final = {
     errors.INVALID_REQUEST: (400, "invalid_request_error"),
     errors.PERMISSION: (403, "permission_error"),
@@ -96,13 +96,13 @@ _CODES: Final = {
 def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest:
     is_count = request.operation == COUNT_TOKENS
     own = request.flag == _OWN
-    # a request of another flag may have members that this operation refuses
+    # a request that another flag received may have members that count_tokens refuses
     changes = counting.without_uncounted(request.top) if is_count and not own else {}
     if request.top.decode("model") != target.model:
         changes["model"] = orjson.dumps(target.model)
     if request.stream and request.top.decode("stream") is not True:
         changes["stream"] = b"true"
-    # Bedrock's envelope
+    # members that only InvokeModel has
     changes |= {name: None for name in ("anthropic_version", messages_betas.MEMBER) if name in request.top}
     if not own and request.top.decode("service_tier", "auto") not in _TIERS:
         changes["service_tier"] = None
@@ -120,13 +120,13 @@ def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest
 
 
 def _betas(request: ClientRequest, target: Target, drop: Drop) -> list[str]:
-    """Return the betas of body and header, in which Bedrock's clients name different ones (bedrock.md 0.7)."""
+    """Return the betas to send, from body and header. For Bedrock, Claude Code names different betas in the two."""
     envelope = mapping(target.options.get(messages_betas.OPTION)).get("envelope", "messages")
     return messages_betas.select_betas(messages_betas.request_betas(request), envelope, target.options, drop)
 
 
 def retry(request: ClientRequest, _target: Target, problem: Problem, drop: Drop) -> ClientRequest | None:
-    """Return the request without betas if the provider does not know one of them."""
+    """Return the request without any betas if the provider refused one of them; None for any other problem."""
     return messages_betas.retry_without_betas(request, drop) if messages_betas.is_refusal(problem) else None
 
 
@@ -153,7 +153,7 @@ def meter(_request: ClientRequest, _target: Target, _head: Head) -> Meter:
 
 
 class Encoder(json_api.SseEncoder):
-    """Encodes named events. A reply from another envelope gets the model name of the request."""
+    """Encodes named events, and replaces the reply's model name by the one in the request."""
 
     def __init__(self, request: ClientRequest) -> None:
         self._model = request.model
@@ -185,14 +185,14 @@ def encoder(request: ClientRequest) -> Encoder:
 
 
 def reply_headers(request_id: str, _usage: Usage | None) -> dict[str, str]:
-    """Return the header in which Anthropic's SDKs find the id of a request."""
+    """Return the header from which Anthropic's SDKs read the id of the request."""
     return {"request-id": request_id}
 
 
 def error(problem: Problem) -> tuple[int, dict[str, str], bytes]:
     status, kind = _ERRORS[problem.code]
     if problem.code == errors.UNAVAILABLE and not problem.native:
-        # the API's own status is for a provider's problem; the gateway's is HTTP's, and SDKs retry both
+        # 529 is for a problem that a provider reported; one of the gateway's own is a 503. SDKs retry both
         status = errors.STATUS[problem.code]
     body = {"type": "error", "error": {"type": kind, "message": problem.message}}
     return status, json_api.error_headers(problem), orjson.dumps(body)

@@ -1,7 +1,7 @@
-"""Bedrock's Converse and ConverseStream: one dialect for all its models.
+"""Bedrock's Converse and ConverseStream: one dialect for all models on Bedrock.
 
 - `metadata`, with the usage, comes after `messageStop`.
-- CountTokens has its route in `bedrock_model_invoke.py`; this flag accepts its requests too.
+- The route of CountTokens is in `bedrock_model_invoke.py`. A provider with this flag serves requests to it too.
 
 Source: botocore's service model of bedrock-runtime, and recorded traffic for the order of a stream's events.
 """
@@ -46,7 +46,7 @@ _LIMITS: Final = (
     *((_MODEL_FIELDS, name) for name in ("max_tokens", "max_completion_tokens", "max_gen_len")),
     (_MODEL_FIELDS, "inferenceConfig", "max_new_tokens"),
 )
-"""Paths of output limits: Converse's own, and those of models' fields."""
+"""Paths in the body of members that limit the output: Converse's own, and those that models take as fields."""
 
 api = 1
 dialects = (_OWN,)
@@ -85,7 +85,7 @@ def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest
 
 
 def _betas(request: ClientRequest, target: Target, drop: Drop) -> dict[str, bytes | None]:
-    """Return the change that removes betas which the configuration drops."""
+    """Return the change that removes the betas that the configuration drops; {} if there are none."""
     if messages_betas.MEMBER.encode() not in request.top.get(_MODEL_FIELDS, b"") or not messages_betas.drops_any(
         target.options
     ):
@@ -99,7 +99,10 @@ def _betas(request: ClientRequest, target: Target, drop: Drop) -> dict[str, byte
 
 
 def retry(request: ClientRequest, _target: Target, problem: Problem, drop: Drop) -> ClientRequest | None:
-    """Return the request without betas if the model does not know one; they stand among the model's own fields."""
+    """Return the request without betas if the model refused one of them; None for any other problem.
+
+    Converse has betas in `additionalModelRequestFields`.
+    """
     if not messages_betas.is_refusal(problem) or _MODEL_FIELDS not in request.top:
         return None
     inner = messages_betas.retry_without_betas(replace(request, headers={}, top=_model_fields(request.top)), drop)
@@ -107,12 +110,12 @@ def retry(request: ClientRequest, _target: Target, problem: Problem, drop: Drop)
 
 
 def _model_fields(top: Members) -> Members:
-    """Return the model's own fields. Raises `Refused` if they are no object."""
+    """Return the members of `additionalModelRequestFields`. Raises `Refused` if its value is no object."""
     return Members(top.get(_MODEL_FIELDS, b"{}"))
 
 
 def limit(request: ClientRequest) -> int | None:
-    """Return the largest output limit, of Converse or of the model's own fields."""
+    """Return the largest output limit in Converse's member and the model's own fields; None if there is none."""
     limits = (runtime_api.limit(request, *path) for path in _LIMITS)
     return max((limit for limit in limits if limit is not None), default=None)
 
@@ -122,9 +125,9 @@ def decoder(request: ClientRequest, _target: Target, _head: Head) -> Decoder:
 
 
 class ConverseDecoder:
-    """Decodes frames to events, whose kind is the frame's event type.
+    """Decodes frames to events. An event's kind is the event type of its frame.
 
-    With `messageStop` the message is complete: if the stream ends after it, only the usage is unknown.
+    The reply is complete with `messageStop`. If the stream ends right after it, the usage is unknown.
     """
 
     def __init__(self, operation: str = "") -> None:
@@ -141,7 +144,7 @@ class ConverseDecoder:
             yield Event(kind, frame.payload, frame.raw)
 
     def close(self) -> Iterator[Event]:
-        # half a frame is always a fault; without a frame after `messageStop`, only the usage is missing
+        # an incomplete frame is always an error; a stream that ends with `messageStop` lacks only the usage
         if not self.done or self._frames.pending:
             raise Truncated
         return iter(())
@@ -151,7 +154,7 @@ class ConverseDecoder:
 
 
 class ConverseMeter:
-    """Usage comes with `metadata`, tools with `contentBlockStart`, the stop reason with `messageStop`."""
+    """Reads usage from `metadata`, names of tools from `contentBlockStart`, the stop reason from `messageStop`."""
 
     def __init__(self, model: str) -> None:
         self._facts = Facts(model=model)
@@ -196,7 +199,7 @@ def meter(_request: ClientRequest, target: Target, _head: Head) -> Meter:
 
 
 class Encoder:
-    """Encodes the dialect's events to frames."""
+    """Encodes events of Converse to frames."""
 
     def feed(self, event: Event) -> bytes:
         return runtime_api.message(event.kind, runtime_api.padded(event.payload))
@@ -225,7 +228,7 @@ def texts(event: Event) -> str:
 
 
 def output_bytes(event: Event) -> int:
-    """Return the bytes of text, thinking and tool arguments in an event."""
+    """Return the number of bytes of text, thinking and tool arguments in an event."""
     if event.kind != "contentBlockDelta":
         return 0
     delta = lenient.mapping(lenient.mapping(event.data).get("delta"))

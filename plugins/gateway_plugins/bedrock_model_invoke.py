@@ -1,10 +1,10 @@
 """Bedrock's InvokeModel, InvokeModelWithResponseStream and CountTokens.
 
-- For Claude, InvokeModel is an envelope around Anthropic's dialect: the model is in the path, the API version in the
-  body, and each event is base64-encoded in a `chunk`.
-- Bodies of other families are opaque: they pass unchanged, and their tokens are read from headers and from
-  `amazon-bedrock-invocationMetrics`.
-- CountTokens wraps requests of InvokeModel and of Converse; `dialects/bedrock/counting.py` has its steps.
+- For Claude, InvokeModel wraps Anthropic's dialect: the model is in the path, the API version in the body, and each
+  event is base64-encoded in a frame of type `chunk`.
+- Bodies for other model families are opaque. They pass unchanged, and their token counts are read from the reply's
+  headers, from usage members that some families write, and from `amazon-bedrock-invocationMetrics`.
+- A CountTokens body contains a whole request of InvokeModel or of Converse (`dialects/bedrock/counting.py`).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ texts = messages_text.texts
 with_text = messages_text.with_text
 
 CHUNK: Final = "chunk"
-"""Type of InvokeModel's frames, and the kind of an opaque body's events."""
+"""Event type of InvokeModel's frames, and the kind of the events of an opaque reply."""
 _OWN: Final = "bedrock_model_invoke"
 _CLAUDE_DIALECT: Final = "anthropic_messages"
 _TYPE: Final = re.compile(rb'\s*\{\s*"type"\s*:\s*"([a-z_]+)"')
@@ -69,7 +69,7 @@ _LIMITS: Final = (
     ("max_gen_len",),
     ("maxTokens",),
 )
-"""Paths of output limits in bodies of Nova, Titan, Llama and Jamba (AWS user guide, inference parameters)."""
+"""Paths of output limits in request bodies for Nova, Titan, Llama and Jamba (AWS user guide, inference parameters)."""
 
 
 def parse(request: HttpRequest) -> ClientRequest:
@@ -81,16 +81,17 @@ def parse(request: HttpRequest) -> ClientRequest:
 
 
 def dialect_for(caps: Caps) -> str:
-    """Return Anthropic's dialect for Claude. Bodies of other models are opaque, a chat's too, which some take."""
+    """Return Anthropic's dialect for Claude, and `OPAQUE` for any other model, even for one that takes Chat bodies."""
     return caps.invoke_dialect if caps.invoke_dialect == _CLAUDE_DIALECT else OPAQUE
 
 
 def steps(
     request: ClientRequest, target: Target, drop: Drop
 ) -> Generator[UpstreamRequest | Fetch, StepResponse, ClientRequest | StepResponse]:
-    """Fetch files, and count tokens, which takes several requests if Bedrock refuses the first.
+    """Fetch the files that the request names by URL. For CountTokens, also count, and return the reply.
 
-    Headers of InvokeModel for which the provider has no words are reported as dropped.
+    Counting takes several requests if Bedrock refuses the first. Headers of InvokeModel with options that the
+    provider's API lacks are reported as dropped.
     """
     result = yield from remote_files.steps(request, target, drop)
     if isinstance(result, StepResponse):
@@ -117,18 +118,21 @@ def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest
 
 
 def retry(request: ClientRequest, target: Target, problem: Problem, drop: Drop) -> ClientRequest | None:
-    """Return the request as it was sent, without betas, if Bedrock does not know one (claude-code#56595)."""
+    """Return the body that was sent, as a request without betas, if Bedrock refused a beta (claude-code#56595).
+
+    Return None for any other problem, and for an opaque body.
+    """
     if target.dialect == OPAQUE or not messages_betas.is_refusal(problem):
         return None
     sent = build(request, target, drop)
-    # the body is one of this envelope now, to which nothing is added; the client's header was never sent
+    # that body is one of InvokeModel already, so `build` adds nothing; the client's beta header was never sent
     return messages_betas.retry_without_betas(
         replace(request, flag=_OWN, headers=sent.headers, top=Members(sent.body)), drop
     )
 
 
 def limit(request: ClientRequest) -> int | None:
-    """Return the largest output limit, of the common member or of a family's own."""
+    """Return the largest output limit in the body, under the usual names or a family's own name; None without any."""
     limits = (json_api.limit(request), *(runtime_api.limit(request, *path) for path in _LIMITS))
     return max((limit for limit in limits if limit is not None), default=None)
 
@@ -140,9 +144,9 @@ def decoder(request: ClientRequest, target: Target, _head: Head) -> Decoder:
 class InvokeDecoder:
     """Decodes chunks to the events inside them.
 
-    Claude's `message_delta` waits for the next event: if cache tokens are reported only by the metrics at the very end
-    (GovCloud, litellm), clients find them in `message_delta` all the same, as with Anthropic. Its count of the output
-    goes to the meter at once, as an event of metrics that no client receives.
+    Claude's `message_delta` is held back until the next event. In GovCloud only the metrics of the last event have the
+    cache tokens (litellm). These are then added to `message_delta`, where Anthropic's clients read them. The count of
+    output tokens in `message_delta` goes to the meter at once, in an event of metrics that no client receives.
     """
 
     def __init__(self, operation: str, dialect: str) -> None:
@@ -186,7 +190,7 @@ class InvokeDecoder:
         self.done = self.done or event.kind == "message_stop" or (not self._claude and bool(metrics))
         if event.kind == "message_delta":
             self._waiting = event
-            # a client that leaves before the last event has received the whole output
+            # the output must be counted now: a client that disconnects before the last event has received all of it
             yield Event(messages_facts.INVOCATION_METRICS, orjson.dumps(_output_metrics(event)), b"")
         else:
             yield event
@@ -198,7 +202,7 @@ class InvokeDecoder:
 
 
 def _output_metrics(delta: Event) -> dict[str, Any]:
-    """Return the output tokens of a `message_delta` in the form of metrics."""
+    """Return the output tokens of a `message_delta`, in the form of Bedrock's invocation metrics."""
     return {"outputTokenCount": lenient.mapping(lenient.mapping(delta.data).get("usage")).get("output_tokens")}
 
 
@@ -216,7 +220,7 @@ def _kind(inner: bytes) -> str:
 
 
 def output_bytes(event: Event) -> int:
-    """Return the bytes of the model's output; in an opaque event, those of all its texts."""
+    """Return the number of bytes of the model's output in an event; for an opaque event, of all strings in it."""
     return opaque_facts.output_bytes(event) if event.kind == CHUNK else messages_text.output_bytes(event)
 
 
@@ -227,7 +231,7 @@ def meter(_request: ClientRequest, target: Target, head: Head) -> Meter:
 
 
 class Encoder:
-    """Encodes events of Anthropic's dialect to chunks, with Bedrock's metrics in the last one."""
+    """Encodes events of Anthropic's dialect to chunks. Adds Bedrock's invocation metrics to the last chunk."""
 
     def __init__(self, request: ClientRequest) -> None:
         self._request = request
@@ -268,7 +272,7 @@ class Encoder:
 
 
 def reply_headers(request_id: str, usage: Usage | None) -> dict[str, str]:
-    """Return the headers with the token counts too, which LangChain reads nowhere else."""
+    """Return the header with the request's id, and those with token counts, which LangChain reads from headers only."""
     counts = {} if usage is None else opaque_facts.headers_of(usage)
     return {**runtime_api.reply_headers(request_id, usage), **counts}
 

@@ -1,7 +1,7 @@
-"""OpenAI's Chat Completions: POST /v1/chat/completions, data-only server-sent events that close with [DONE].
+"""OpenAI's Chat Completions: POST /v1/chat/completions, unnamed server-sent events that end with [DONE].
 
-A stream reports usage only on request. This flag always requests it, and hides the usage chunk from a client that did
-not. Source: OpenAI's API reference (Chat, Errors).
+A stream reports usage only if the request asks for it. This flag always asks for it, and hides the usage chunk from a
+client that did not ask. Source: OpenAI's API reference (Chat, Errors).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ steps = remote_files.steps
 CHUNK: Final = "chat.completion.chunk"
 _DONE: Final = "done"
 _QUERY: Final = ("api-version",)
-"""Query parameters that pass: Azure takes this one where it serves OpenAI's API."""
+"""Query parameters that are passed on to the provider. Azure takes this one where it serves OpenAI's API."""
 
 
 def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest:
@@ -64,7 +64,7 @@ def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest
 
 
 def limit(request: ClientRequest) -> int | None:
-    """Return the output limit of all the answers together that the client requests."""
+    """Return the output limit for the whole reply: the limit of one answer times the number of answers (`n`)."""
     one = json_api.limit_of(request, "max_completion_tokens", "max_tokens")
     answers = whole_number(request.top.decode("n"))
     if answers <= 1:
@@ -73,7 +73,7 @@ def limit(request: ClientRequest) -> int | None:
 
 
 def wants_usage(request: ClientRequest) -> bool:
-    """Return whether the client requests the usage chunk. Raises `Refused` for options that are no object."""
+    """Return whether the client requests the usage chunk. Raises `Refused` if `stream_options` is no object."""
     return stream_options(request.top).get("include_usage") is True
 
 
@@ -84,9 +84,9 @@ def decoder(request: ClientRequest, _target: Target, _head: Head) -> Decoder:
 class ChatDecoder(json_api.SseDecoder):
     """Decodes chunks. The stream is done with [DONE], or with a usage chunk after the last finish reason.
 
-    - A finish reason alone is not the end, since usage and [DONE] may be seconds behind it. A stream that ends after
-      it is complete all the same: some servers send neither.
-    - Each of several answers has its own finish reason.
+    - A finish reason alone does not end the stream, because usage and [DONE] may follow seconds later. If the
+      connection closes after the finish reason, the reply is complete nevertheless: some servers send neither.
+    - If the client requested several answers, each has its own finish reason.
     """
 
     def __init__(self, *, hide_usage: bool, answers: int = 1) -> None:
@@ -108,7 +108,7 @@ class ChatDecoder(json_api.SseDecoder):
         if b'"finish_reason"' in event.payload and not self._is_finished():
             ended = (choice for choice in _choices(event.data) if choice.get("finish_reason"))
             self._finished |= {whole_number(choice.get("index")) for choice in ended}
-        # Azure's first chunk has no choices either: it has the results of filters, and a usage of null
+        # the usage must not be null: Azure's first chunk, with results of content filters, has no choices either
         if b'"usage"' in event.payload and not _choices(event.data) and mapping(mapping(event.data).get("usage")):
             self.done = self.done or self._is_finished()
             if self._hide_usage:
@@ -133,7 +133,7 @@ class ChatMeter:
     def __init__(self) -> None:
         self._facts = Facts()
         self._named: set[tuple[int, int]] = set()
-        """Choice and index of the calls that are counted: some servers name the tool in every piece of a call."""
+        """(choice, index) of each call that is counted already: some servers repeat the tool's name in every piece."""
 
     def feed(self, event: Event) -> None:
         if b'"usage"' in event.payload or b'"finish_reason"' in event.payload or b'"name"' in event.payload:
@@ -199,12 +199,12 @@ def texts(event: Event) -> str:
 
 
 def output_bytes(event: Event) -> int:
-    """Return the bytes of text, refusals, thinking and tool arguments in a chunk."""
+    """Return the number of bytes of text, refusals, thinking and tool arguments in a chunk."""
     return sum(map(_choice_bytes, _choices(event.data))) if event.kind == CHUNK else 0
 
 
 def _choice_bytes(choice: dict[str, Any]) -> int:
-    """Return the bytes of one choice; thinking that a server sends under two names counts once."""
+    """Return the number of output bytes in one choice. Thinking that a server sends under two names counts once."""
     delta = mapping(choice.get("delta"))
     calls = [mapping(call) for call in sequence(delta.get("tool_calls"))]
     functions = [mapping(call.get("function")) for call in (*calls, {"function": delta.get("function_call")})]

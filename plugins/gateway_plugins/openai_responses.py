@@ -1,7 +1,7 @@
 """OpenAI's Responses API: POST /v1/responses, server-sent events with names and sequence numbers.
 
-A stream ends with `response.completed`, `response.incomplete` or `response.failed`. An event `error` may come before
-the last of these, with the same problem. Source: OpenAI's API reference (Responses, Streaming events, Errors) and the
+A stream ends with `response.completed`, `response.incomplete` or `response.failed`. An event `error` with the same
+problem may come before `response.failed`. Source: OpenAI's API reference (Responses, Streaming events, Errors) and the
 openai SDK's types.
 """
 
@@ -40,7 +40,7 @@ with_text = responses_facts.with_text
 output_bytes = responses_facts.output_bytes
 
 _QUERY: Final = ("api-version",)
-"""Query parameters that pass: Azure takes this one where it serves OpenAI's API."""
+"""Query parameters that are passed on to the provider. Azure takes this one where it serves OpenAI's API."""
 _ERROR: Final = "error"
 _CREATED: Final = "response.created"
 _FAILED_EVENT: Final = "response.failed"
@@ -50,7 +50,7 @@ _FAILURE_CODES: Final = {
     errors.QUOTA: "insufficient_quota",
     errors.INVALID_REQUEST: "invalid_prompt",
 }
-"""Codes of a failed response by the gateway's code; `server_error` for any other."""
+"""Codes in `response.failed`, by the gateway's error code. The code for any other error is `server_error`."""
 
 
 def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest:
@@ -69,8 +69,8 @@ def decoder(_request: ClientRequest, _target: Target, _head: Head) -> Decoder:
 class ResponsesDecoder(json_api.SseDecoder):
     """Decodes named events.
 
-    An event `error` in a stream that has begun passes to the client, since a failed response mostly follows. If none
-    does, the problem of that event ends the stream.
+    An event `error` that is not the first event passes to the client, because `response.failed` mostly follows. If the
+    stream ends without it, the problem of that `error` is raised.
     """
 
     def __init__(self) -> None:
@@ -94,7 +94,7 @@ class ResponsesDecoder(json_api.SseDecoder):
 
 
 def _kind(name: str, payload: bytes) -> str:
-    """Return an event's kind from its name, or from the payload, which repeats it: some servers send no name."""
+    """Return an event's kind: its name, or the `type` in its payload, because some servers send no name."""
     if name or payload[:1] != b"{":
         return name or "message"
     try:
@@ -108,7 +108,7 @@ def meter(_request: ClientRequest, _target: Target, _head: Head) -> Meter:
 
 
 class Encoder(json_api.SseEncoder):
-    """Encodes named events, and notes the created response and the sequence, with which a failure goes on."""
+    """Encodes named events. Stores the created response and the sequence number, which the events of a failure need."""
 
     def __init__(self, request: ClientRequest) -> None:
         self._request = request
@@ -124,7 +124,10 @@ class Encoder(json_api.SseEncoder):
         return sse.encode(event.payload, event.kind)
 
     def fail(self, problem: Problem) -> bytes:
-        """Return `error` and `response.failed`, as OpenAI does: SDKs raise at the first, Codex reads the second."""
+        """Return the events `error` and `response.failed`, as OpenAI sends both.
+
+        SDKs raise an exception at `error`; Codex reads `response.failed`.
+        """
         inner = openai_errors.inner(problem)
         flat = {name: inner[name] for name in ("message", "param", "code")}
         response = blank(self._request)

@@ -1,8 +1,8 @@
-"""Knowledge of each dialect, one folder each, with the same file names in all of them.
+"""What the gateway knows about each dialect. Each has a folder, and files of one purpose have one name in all folders.
 
-- `read*` reads a client's request, `demand`, `options`, `tools`, `output` and `settings` write a provider's.
-- `walk` reads a reply, `emit` writes one, `facts` counts.
-- A folder imports no other one, except within a family: Chat and Responses import `openai`, Responses imports Chat,
-  `bedrock` imports Messages. Code that several need stands in `shared/`.
+- `read*` reads a client's request. `demand`, `options`, `tools`, `output` and `settings` write a provider's request.
+- `walk` reads a reply, `emit` writes a reply, `facts` reads a reply's usage.
+- A folder imports no other folder of these, except that Chat and Responses import `openai`, Responses imports Chat, and
+  `bedrock` imports Messages. Code that several dialects need is in `shared/`.
 - No folder imports `mappings/` or `translators/`.
 """

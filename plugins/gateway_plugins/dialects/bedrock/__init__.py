@@ -1,4 +1,4 @@
-"""What the flags of Amazon Bedrock's runtime have in common, and Claude behind them.
+"""What the flags of bedrock-runtime have in common, and the changes that Claude needs on InvokeModel.
 
-Converse as a dialect stands in `dialects/bedrock_converse/`. Nothing here is used by other providers' flags.
+The dialect of Converse is in `dialects/bedrock_converse/`.
 """

@@ -1,11 +1,9 @@
-"""Messages of a Messages request as Bedrock takes them, where Anthropic's own API takes more.
+"""Changes to the `messages` of a Messages request where Bedrock takes less than Anthropic's own API.
 
-- A system message between turns stays native if the model takes it. Else it becomes a reminder of the user at the same
-  place, since hoisting it would spoil the cached prefix (bifrost#5931).
-- Sources by URL or file id are refused: Bedrock reads neither.
-- A body without a mark of either is not decoded.
-
-Source: bedrock.md 3.1.
+- A system message between turns stays one if the model takes it there. Otherwise it becomes text of the user at the
+  same place (`reminder`). Moving it to the top would change the cached prefix of the prompt (bifrost#5931).
+- Images and documents by URL or file id are refused, because Bedrock reads neither.
+- `messages` are decoded only if their bytes can hold one of the two.
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ _REFUSED_SOURCES: Final = {
     "file": "lives on Anthropic's own servers, which Bedrock does not ask; send the data itself, as base64",
 }
 SOURCE_MARKS: Final = (b'"url"', b'"file"')
-"""Bytes of which every body with such a source has some."""
+"""Bytes of which at least one is in every body with a source by URL or file id."""
 SYSTEM_MARK: Final = b'"system"'
 _OWN_MEMBERS: Final = frozenset({"role", "content"})
 
@@ -39,7 +37,7 @@ def refuse_sources(messages: Any) -> None:
 
 
 def _blocks(value: Any, at: str) -> Iterator[tuple[str, Block]]:
-    """Yield every content block with its field name, those inside tool results and documents too."""
+    """Yield (field name, block) for every content block, also for those inside tool results and documents."""
     for index, item in enumerate(sequence(value)):
         here = f"{at}[{index}]"
         inner = mapping(item)
@@ -50,16 +48,16 @@ def _blocks(value: Any, at: str) -> Iterator[tuple[str, Block]]:
 
 
 class PlacedMessages:
-    """Messages of a conversation, with the system messages where the model takes them.
+    """Messages of a conversation, with each system message at a place where the model takes it.
 
-    `leading` are blocks for the `system` member.
+    `leading` are the blocks of system messages before the first turn, which go into the `system` member.
     """
 
     def __init__(self, messages: list[Any], caps: Caps, drop: Drop) -> None:
         self.leading: list[Block] = []
         self.messages: list[Any] = []
         self._waiting: list[tuple[int, Block]] = []
-        """Number and message of the system messages that wait for their place."""
+        """(index, message) of each system message since the last turn, until its place is known."""
         self._caps = caps
         self._drop = drop
         for number, message in enumerate(messages):
@@ -79,7 +77,10 @@ class PlacedMessages:
         self.messages.append(message)
 
     def _release(self, following: Any) -> None:
-        """Place the waiting messages after the last one; `following` is the next one's role, None at the end."""
+        """Add the waiting system messages to the end of `messages`.
+
+        `following` is the role of the turn that comes next; None at the end of the conversation.
+        """
         waiting, self._waiting = self._waiting, []
         if not waiting:
             return
@@ -93,7 +94,7 @@ class PlacedMessages:
             self.messages.append({"role": "user", "content": reminders})
 
     def _blocks(self, number: int, message: Block) -> list[Block]:
-        """Return the text blocks of a system message; report the rest, which only a native one can hold."""
+        """Return the visible text blocks of a system message, and report its other blocks and members as dropped."""
         for name in message.keys() - _OWN_MEMBERS:
             self._drop(f"/messages/{number}/{escape_step(name)}")
         blocks = []
@@ -106,7 +107,7 @@ class PlacedMessages:
 
 
 def _join(messages: list[Block]) -> Block:
-    """Return one system message: two in a row are refused (maximhq/bifrost#3945)."""
+    """Join system messages into one, because two in a row are refused (maximhq/bifrost#3945)."""
     if len(messages) == 1:
         return messages[0]
     merged: Block = {}

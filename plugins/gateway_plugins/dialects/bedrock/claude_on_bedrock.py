@@ -1,11 +1,12 @@
 """Changes to Anthropic's dialect for InvokeModel.
 
-- The model and streaming move to the path, the API version and the betas into the body.
-- Bedrock refuses members that it does not know ("Extra inputs are not permitted"). Those are reported as dropped, or
-  refused if the request would mean something else without them.
-- All other members keep their bytes.
+- The model and the wish to stream move from the body to the path. The API version and the betas move from the headers
+  into the body.
+- Bedrock refuses members that it does not know ("Extra inputs are not permitted"). Such a member is removed and
+  reported as dropped. If the request would mean something else without the member, the request is refused.
+- All other members are passed on byte for byte.
 
-Messages are in `claude_messages.py`, parameters in `claude_settings.py`. Source: bedrock.md 3.1 and 3.6.
+The changes to messages are in `claude_messages.py`, those to parameters in `claude_settings.py`.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from gateway_plugins.shared.members_in_place import EditedMembers
 BEDROCK_VERSION: Final = "bedrock-2023-05-31"
 
 _UNKNOWN: Final[Mapping[str, tuple[Any, ...]]] = {
-    # top-level members of the Messages API that InvokeModel refuses: values that ask for nothing
+    # top-level member of the Messages API that InvokeModel refuses: values that ask for nothing, so are not reported
     "container": (),
     "mcp_servers": ([],),
     "speed": ("standard",),
@@ -42,11 +43,11 @@ _UNKNOWN: Final[Mapping[str, tuple[Any, ...]]] = {
 }
 _ADVICE: Final = {name: REFUSED_MEMBERS[name] for name in ("mcp_servers", "thread")}
 _INTERLEAVED: Final = "interleaved-thinking-2025-05-14"
-"""Beta for thinking between calls. One in the header is used only with a thinking budget and tools, since it changes
-nothing otherwise; one in the body always stays (`dialects/anthropic_messages/betas.json`)."""
+"""Beta for thinking between tool calls. From the header it is taken only with a thinking budget and tools, because it
+changes nothing otherwise. In the body it always stays (`dialects/anthropic_messages/betas.json`)."""
 _UNKNOWN_EDITS: Final = ("clear_thinking_20251015",)
 _WITHOUT_BREAKPOINTS: Final = ("thinking", "redacted_thinking")
-"""Types of blocks that take no cache breakpoint."""
+"""Types of blocks that cannot carry a cache breakpoint."""
 _DEFAULT_TTL: Final = "5m"
 _SERVER_TOOLS: Final = ("advisor_", "code_execution_", "mcp_toolset", "web_fetch_", "web_search_")
 _TIERS: Final = ("flex", "priority", "reserved")
@@ -55,15 +56,16 @@ _COUNTS: Final[Mapping[str, str]] = {
     "cache_read_input_tokens": "cacheReadInputTokenCount",
     "cache_creation_input_tokens": "cacheWriteInputTokenCount",
 }
-"""Names in Anthropic's usage: those in Bedrock's metrics."""
+"""Names of counts in Bedrock's invocation metrics, by their names in Anthropic's usage."""
 
 
 def native_body(top: Members, target: Target, drop: Drop) -> bytes:
-    """Return a client's InvokeModel body with the few changes that it needs.
+    """Return the body for a client that uses InvokeModel itself, with the few changes that its body needs.
 
-    - The API version becomes one that the model takes: Anthropic's SDKs from 2.0 on send "2026-10-21", which Claude 4.6
-      and older refuse on Bedrock.
-    - Betas that the configuration drops are removed, as is the tag on thinking.
+    - An API version that the model does not take is replaced. Anthropic's SDKs from 2.0 on send "2026-10-21", which
+      Claude 4.6 and older refuse on Bedrock.
+    - Betas that the configuration drops are removed.
+    - The gateway's tags on thinking are removed (`tagged_history.py`).
     """
     changes: dict[str, bytes | None] = {}
     versions = target.caps.anthropic_versions
@@ -81,8 +83,8 @@ def native_body(top: Members, target: Target, drop: Drop) -> bytes:
 def body(request: ClientRequest, target: Target, drop: Drop) -> bytes:
     """Return the InvokeModel body of a Messages request.
 
-    Raises `Refused` for tools that only Anthropic's servers run, for a conversation that only they have, for sources
-    that Bedrock would have to fetch, and for members of a wrong type.
+    Raises `Refused` for tools that only Anthropic's servers run, for a conversation that only Anthropic's servers have
+    stored (`thread`), for sources that Bedrock would have to fetch, and for members of a wrong type.
     """
     top = request.top
     refuse(top, _ADVICE, _UNKNOWN)
@@ -114,7 +116,7 @@ def body(request: ClientRequest, target: Target, drop: Drop) -> bytes:
 
 
 def headers(request: ClientRequest) -> dict[str, str]:
-    """Return the header with the service tier, which Bedrock does not take in the body."""
+    """Return the header with the service tier, because Bedrock does not take the tier in the body."""
     tier = _tier(request.top)
     return {"x-amzn-bedrock-service-tier": tier} if tier else {}
 
@@ -125,7 +127,10 @@ def _tier(top: Members) -> str:
 
 
 def _betas(request: ClientRequest, target: Target, edited: EditedMembers, drop: Drop) -> list[str]:
-    """Return the body's betas, then the header's that Bedrock takes, but none that the configuration drops."""
+    """Return the body's betas, then those of the header that Bedrock takes, without any that the configuration drops.
+
+    The member `safeguards` adds the beta that it needs.
+    """
     betas = messages_betas.remove_dropped(messages_betas.body_betas(request.top), target.options, drop)
     header = [name for name in messages_betas.header_betas(request.headers) if name not in betas]
     if _INTERLEAVED in header and _may_interleave(edited):
@@ -193,7 +198,7 @@ def _context_management(edited: EditedMembers, betas: list[str], drop: Drop) -> 
 
 
 def _cache_controls(edited: EditedMembers, caps: Caps, drop: Drop) -> None:
-    """Remove what is refused in cache breakpoints; members without any are not decoded."""
+    """Remove what Bedrock refuses in cache breakpoints. Without the names of such members nothing is decoded."""
     suspects = (b'"scope"',) if caps.cache_ttl else (b'"scope"', b'"ttl"')
     members = ("system", "messages", "tools")
     if not any(suspect in edited.raw(name) for suspect in suspects for name in members):
@@ -204,7 +209,7 @@ def _cache_controls(edited: EditedMembers, caps: Caps, drop: Drop) -> None:
 
 
 def _clean_inside(value: Any, path: str, caps: Caps, drop: Drop) -> bool:
-    """Clean all cache breakpoints in a member; return whether any changed."""
+    """Clean all cache breakpoints in a member of the body. Return whether any changed."""
     changed = False
     if isinstance(value, dict):
         control = value.get("cache_control")
@@ -218,7 +223,7 @@ def _clean_inside(value: Any, path: str, caps: Caps, drop: Drop) -> bool:
 
 
 def _clean(control: dict[str, Any], path: str, caps: Caps, drop: Drop) -> bool:
-    """Remove the scope, and the ttl if the model has only the default one; return whether anything changed."""
+    """Remove `scope`, and also `ttl` if the model has only the default ttl. Return whether anything changed."""
     refused = [name for name in ("scope", "ttl") if name in control and not (name == "ttl" and caps.cache_ttl)]
     for name in refused:
         if control.pop(name) != _DEFAULT_TTL:
@@ -227,7 +232,10 @@ def _clean(control: dict[str, Any], path: str, caps: Caps, drop: Drop) -> bool:
 
 
 def _automatic_cache(edited: EditedMembers, caps: Caps, drop: Drop) -> None:
-    """Replace the top-level `cache_control`, unknown to Bedrock, by the breakpoint that Anthropic sets for it."""
+    """Put the cache breakpoint on the last block that a top-level `cache_control` makes Anthropic put there.
+
+    Bedrock does not know the top-level member.
+    """
     control = edited["cache_control"]
     if control is None:
         return
@@ -238,7 +246,7 @@ def _automatic_cache(edited: EditedMembers, caps: Caps, drop: Drop) -> None:
     if block is None or not caps.cache_points:
         drop("/cache_control")
         return
-    if block.get("cache_control") is not None:  # a breakpoint of the client's own
+    if block.get("cache_control") is not None:  # the client put a breakpoint there itself
         return
     if sum(_breakpoints(edited[name]) for name in ("system", "messages", "tools")) >= MAX_CACHE_BREAKPOINTS:
         drop("/cache_control")
@@ -248,7 +256,7 @@ def _automatic_cache(edited: EditedMembers, caps: Caps, drop: Drop) -> None:
 
 
 def _last_block(messages: Any) -> dict[str, Any] | None:
-    """Return the last block that takes a breakpoint, so no thinking or blank text; make a string content a block."""
+    """Return the last block that can carry a breakpoint: no thinking, no blank text. Make a string content a block."""
     for message in map(mapping, reversed(sequence(messages))):
         content = message.get("content")
         if isinstance(content, str) and content.strip():
@@ -269,7 +277,10 @@ def _breakpoints(value: Any) -> int:
 
 
 def with_counts(event: Event, start: Mapping[str, Any], metrics: Mapping[str, Any]) -> Event:
-    """Return a `message_delta` with the counts that Anthropic puts there, and Bedrock elsewhere (new-api#2881)."""
+    """Return a `message_delta` with all token counts, as Anthropic sends it (new-api#2881).
+
+    Bedrock may report them only in `message_start` (`start` is its usage) or in its metrics.
+    """
     data = mapping(event.data)
     reported = mapping(data.get("usage"))
     usage = dict(reported)

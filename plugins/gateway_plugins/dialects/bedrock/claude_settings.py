@@ -1,9 +1,7 @@
-"""Parameters of a Messages request as Claude on Bedrock takes them, edited in the members that the client sent.
+"""Changes to the parameters of a Messages request for Claude on Bedrock. Only the members concerned are rewritten.
 
-- `shared/settings.py` decides, for every conversion alike; the decisions are only written here.
-- A request for a model without known capabilities keeps its thinking, effort and format.
-
-Source: bedrock.md 3.1 and 3.2.
+- `shared/settings.py` decides about limits and sampling for all conversions. This module writes the decisions.
+- A request for a model whose family is not known keeps its effort and its format.
 """
 
 from __future__ import annotations
@@ -27,7 +25,10 @@ _THINKING_TYPES: Final = ("enabled", "adaptive")
 
 
 def apply(edited: EditedMembers, target: Target, betas: list[str], drop: Drop) -> Changes:
-    """Return the changed members, and add the beta that an effort needs. Raises `Refused` for a wrong type."""
+    """Return the changed members, and append the beta that an effort needs to `betas`.
+
+    Raises `Refused` for a sampling parameter that is no number.
+    """
     changes = _sampling(edited, target, drop)
     if target.caps.family:
         _effort(edited, target, betas, drop)
@@ -52,12 +53,15 @@ def _sampling(edited: EditedMembers, target: Target, drop: Drop) -> Changes:
 
 
 def _effort(edited: EditedMembers, target: Target, betas: list[str], drop: Drop) -> None:
-    """Set `output_config.effort` to the nearest that the model has, with its beta; drop it for a model without any."""
+    """Set `output_config.effort` to the nearest effort that the model has, and append the beta that efforts need.
+
+    The effort is dropped for a model without efforts.
+    """
     caps = target.caps
     config = mapping(edited["output_config"])
     effort = config.get("effort")
     if effort not in EFFORTS:
-        return  # the provider judges an unknown word
+        return  # an unknown word is left to the provider
     if caps.reasoning == "adaptive" or caps.effort_beta:
         nearest = nearest_effort(effort, caps.efforts)
         if nearest != effort:
@@ -73,7 +77,7 @@ def _effort(edited: EditedMembers, target: Target, betas: list[str], drop: Drop)
 
 
 def _format(edited: EditedMembers, target: Target, drop: Drop) -> Changes:
-    """Write structured output as `output_config.format`, or into the system prompt of a model without schemas."""
+    """Write a JSON format as `output_config.format`, or into the system prompt if the model takes no schemas."""
     config = mapping(edited["output_config"])
     older = edited["output_format"]
     schema_format = config.get("format") if older is None else older
@@ -104,7 +108,7 @@ def system_blocks(value: Any) -> list[Any]:
 
 
 def min_limit(edited: EditedMembers) -> int:
-    """Return the limit for a request whose tokens are only counted: it must exceed the thinking budget."""
+    """Return `max_tokens` for a request whose tokens are only counted: it must exceed the thinking budget."""
     return _budget(edited) + 1
 
 
@@ -113,7 +117,7 @@ def _budget(edited: EditedMembers) -> int:
 
 
 def _limit(edited: EditedMembers, target: Target) -> int:
-    """Return a limit for a client without one, with room for the model's usual answer beside its thinking."""
+    """Return `max_tokens` for a request that sets none: room for the thinking budget and for a usual answer."""
     limit = settings.output_limit(None, ThinkingPlan(tokens=_budget(edited)), target.caps, needed=True)
     assert limit is not None
     return limit

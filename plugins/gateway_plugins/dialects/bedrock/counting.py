@@ -1,10 +1,11 @@
-"""Bedrock's CountTokens: a client's body, the request to Bedrock, and the fallbacks for it.
+"""Bedrock's CountTokens: reading a client's body, the request to Bedrock, and what is tried if Bedrock does not count.
 
-- A CountTokens body wraps a whole request of InvokeModel or Converse. It is read as that request, so that any provider
-  can count it, and wrapped again for Bedrock.
-- Bedrock counts base ids only, and not every model. So the order is: the base id; Bedrock's own Messages API; an
-  estimate, marked as one (bedrock.md 3.1, litellm#32683, litellm#34272).
-- Any other error goes to the client.
+- A CountTokens body contains a whole request of InvokeModel or Converse. The gateway unpacks that request, so that any
+  provider can count it, and packs it again for Bedrock.
+- CountTokens takes base model ids only, and does not count every model. So the gateway tries CountTokens with the base
+  id, then (for Anthropic's dialect) the Messages API of Bedrock. If both fail, it sends its own estimate, in a reply
+  marked as an estimate (litellm#32683, litellm#34272).
+- An error other than that the model is not counted goes to the client.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ MESSAGES: Final = "anthropic_messages"
 _UNCOUNTED: Final = re.compile(
     r"(not|n't) support|identifier is invalid|inference profile|on-demand throughput", re.IGNORECASE
 )
-"""Messages for a model that Bedrock does not count, such as "The provided model identifier is invalid." (recorded)."""
+"""Error messages for a model that CountTokens does not count, such as "The provided model identifier is invalid."."""
 _CONVERSE_COUNTED: Final = frozenset({"messages", "system", "toolConfig", "additionalModelRequestFields"})
 """Members of a Converse request that CountTokens takes (botocore service model, ConverseTokensRequest)."""
 _MESSAGES_COUNTED: Final = frozenset(
@@ -58,7 +59,7 @@ _MESSAGES_VERSION: Final = "2023-06-01"
 
 
 def parse(flag: str, request: HttpRequest) -> ClientRequest:
-    """Return the request inside; an opaque one if it has no known dialect."""
+    """Return the request that a CountTokens body contains; an opaque one if its dialect is not known."""
     top = Members(request.body)
     dialect, inner = _inside(top)
     return runtime_api.parse(flag, dialect, request, inner)
@@ -76,12 +77,12 @@ def _inside(top: Members) -> tuple[str, Members]:
 
 
 def without_uncounted(top: Members) -> dict[str, bytes | None]:
-    """Return changes that remove members which Anthropic's count_tokens refuses: limits, sampling, streams."""
+    """Return the changes that remove what Anthropic's count_tokens refuses, such as `max_tokens` and `stream`."""
     return {name: None for name in top if name not in _MESSAGES_COUNTED}
 
 
 def count_request(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest:
-    """Return the request to CountTokens, by the base id: the operation refuses inference profiles."""
+    """Return the request to CountTokens, with the base model id, because CountTokens refuses inference profiles."""
     base = replace(target, model=base_id(target.base or target.model))
     return runtime_api.upstream_request(
         base, "count-tokens", _body(request, target, drop), runtime_api.request_headers(request.headers)
@@ -105,7 +106,10 @@ def _body(request: ClientRequest, target: Target, drop: Drop) -> bytes:
 def steps(
     request: ClientRequest, target: Target, drop: Drop
 ) -> Generator[UpstreamRequest | Fetch, StepResponse, ClientRequest | StepResponse]:
-    """Count with Bedrock, then with the fallbacks; return a reply of CountTokens. Raises `UpstreamFailed`."""
+    """Count with CountTokens, or in another way if it does not count the model. Return a reply in CountTokens' form.
+
+    Raises `UpstreamFailed` for any other error of CountTokens.
+    """
     reply = yield count_request(request, target, drop)
     head = Head(reply.status, reply.headers)
     problem = runtime_api.problem_for(head, reply.body)
@@ -122,7 +126,7 @@ def steps(
 
 
 def neutral_count(body: bytes) -> dict[str, int]:
-    """Return a reply's count in the form that every dialect has between decoder and encoder."""
+    """Return the count of a reply as `{"input_tokens": n}`, the form of all dialects between decoder and encoder."""
     data = json_api.json_object(body)
     return {"input_tokens": whole_number(data.get("inputTokens")) or whole_number(data.get("input_tokens"))}
 
@@ -134,7 +138,7 @@ def _is_uncounted(problem: Problem) -> bool:
 
 
 def _messages_api_request(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest:
-    """Return a request to Bedrock's Messages API, whose count_tokens counts models with profiles only."""
+    """Return a request to count_tokens of Bedrock's Messages API, which also counts models that have only profiles."""
     changes: dict[str, bytes | None] = without_uncounted(request.top)
     changes |= tagged_history.of_messages(request.top, target.caps.family, drop)
     changes["model"] = orjson.dumps(base_id(target.base or target.model))
@@ -143,7 +147,7 @@ def _messages_api_request(request: ClientRequest, target: Target, drop: Drop) ->
 
 
 def _counted_tokens(reply: StepResponse) -> int:
-    """Return the count; 0 for any other reply, such as Bedrock's of status 200 to an unknown path."""
+    """Return the count in a reply, or 0 if it has none: Bedrock answers an unknown path with status 200."""
     try:
         return whole_number(mapping(json_api.json_object(reply.body)).get("input_tokens")) if reply.status == 200 else 0
     except BadFrame:
@@ -155,5 +159,5 @@ def _reply(headers: Any, body: bytes) -> StepResponse:
 
 
 def _client_headers(headers: Any) -> dict[str, str]:
-    """Return the provider's headers that are useful to a client."""
+    """Return the provider's `x-amzn-` headers, which are useful to a client."""
     return {name: value for name, value in headers.items() if name.startswith("x-amzn-") and value.isprintable()}

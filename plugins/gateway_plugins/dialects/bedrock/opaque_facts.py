@@ -1,5 +1,7 @@
-"""Tokens of replies with opaque bodies: from headers, from usage members that some families put into their bodies, and
-from the metrics of a stream's last chunk, merged by maximum (bedrock.md 3.5).
+"""Token counts of InvokeModel replies with opaque bodies.
+
+Counts come from the reply's headers, from usage members that some model families put into their bodies, and from the
+metrics in the last chunk of a stream. Of several counts of one kind the largest is taken.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ _HEADERS: Final[Mapping[str, str]] = {
     "cache_write_5m": "x-amzn-bedrock-cache-write-input-token-count",
 }
 _MEMBERS: Final[Mapping[str, tuple[str, ...]]] = {
-    # kind: names in usage objects (Nova, OpenAI-like), at the top of a body (Llama, DeepSeek, Titan), in metrics
+    # kind: its names in usage objects (Nova, OpenAI-like), in bodies (Llama, DeepSeek, Titan), and in metrics
     "input": ("inputTokens", "inputTokenCount", "prompt_tokens", "prompt_token_count", "inputTextTokenCount"),
     "output": ("outputTokens", "outputTokenCount", "completion_tokens", "generation_token_count"),
     "cache_read": ("cacheReadInputTokenCount", "cacheReadInputTokens"),
@@ -30,32 +32,32 @@ _MEMBERS: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 def tier_of_headers(headers: Headers) -> str:
-    """Return "optimized" if latency was paid for, else the service tier or ""; from the headers of a reply."""
+    """Return "optimized" if a reply's headers report optimized latency, else their service tier, or ""."""
     if headers.get("x-amzn-bedrock-performanceconfig-latency") == "optimized":
         return "optimized"
     return headers.get("x-amzn-bedrock-service-tier", "")
 
 
 def usage_of_headers(headers: Headers) -> Usage:
-    """Return the token counts in the headers of an InvokeModel reply; 0 for a missing one."""
+    """Return the token counts in the headers of an InvokeModel reply. A missing count is 0."""
     return Usage(**{kind: _count(headers.get(name)) for kind, name in _HEADERS.items()})
 
 
 def headers_of(usage: Usage) -> dict[str, str]:
-    """Return the headers that `usage_of_headers` reads; cache writes are one sum."""
+    """Return the headers that `usage_of_headers` reads. One header has the sum of all cache writes."""
     counts = {**usage.as_dict(), "cache_write_5m": usage.cache_write_5m + usage.cache_write_1h}
     return {name: str(counts[kind]) for kind, name in _HEADERS.items()}
 
 
 def _count(value: Any) -> int:
     digits = str(value)
-    # a number of more digits exceeds `MAX_COUNT`, and Python reads none of more than 4300
+    # a number with more digits exceeds `MAX_COUNT`; int() raises for one with more than 4300 digits
     number = int(digits) if digits.isdecimal() and len(digits) <= len(str(MAX_COUNT)) else 0
     return number if number <= MAX_COUNT else 0
 
 
 def output_bytes(event: Event) -> int:
-    """Return the bytes of all texts in an event under any name, since families differ in names only."""
+    """Return the number of bytes of all strings in an event, because families name the members differently."""
     size, values = 0, [event.data]
     while values:
         value = values.pop()

@@ -1,7 +1,7 @@
-"""Paths, headers, errors and event-stream messages, which all operations of bedrock-runtime have in common.
+"""Paths, headers, errors and event-stream messages that all operations of bedrock-runtime have in common.
 
-Sources: botocore's service model of bedrock-runtime (operations, statuses of exceptions); the error header with its
-suffix and the 200 that is an error from litellm#3805 and vercel/ai#17523.
+Sources: botocore's service model of bedrock-runtime for operations and statuses of exceptions. litellm#3805 and
+vercel/ai#17523 for the suffix in the error header, and for errors that come with status 200.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ CLIENT_API: Final = ClientApi(
     headers=("amz-sdk-invocation-id", "amz-sdk-request"),
 )  # fmt: skip
 STREAMING: Final = frozenset({"converse-stream", "invoke-with-response-stream"})
-"""Operations that stream."""
+"""Last path parts of the operations that stream."""
 
 _EXCEPTIONS: Final[Mapping[str, tuple[str, int, bool]]] = {
-    # exception: (the gateway's code, HTTP status in the service model, worth a retry)
+    # exception: (the gateway's code, HTTP status in the service model, whether a retry may help)
     "ValidationException": (errors.INVALID_REQUEST, 400, False),
     "AccessDeniedException": (errors.PERMISSION, 403, False),
     "ResourceNotFoundException": (errors.NOT_FOUND, 404, False),
@@ -77,7 +77,7 @@ _BY_CODE: Final[Mapping[str, tuple[int, str]]] = {
     errors.INTERNAL: (500, "InternalServerException"),
 }
 _IN_STREAM: Final[Mapping[str, str]] = {
-    # exception that the service model does not know inside a stream: the nearest one that it knows
+    # exception that no stream has in the service model: the nearest exception that a stream has
     "AccessDeniedException": "ValidationException",
     "ResourceNotFoundException": "ValidationException",
     "ConflictException": "ValidationException",
@@ -87,7 +87,7 @@ _IN_STREAM: Final[Mapping[str, str]] = {
     "ModelErrorException": "ModelStreamErrorException",
 }
 _IN_CONVERSE: Final[Mapping[str, str]] = {"ModelTimeoutException": "ModelStreamErrorException"}
-"""The same for exceptions that only ConverseStream does not know."""
+"""Replacements, as in `_IN_STREAM`, for exceptions that InvokeModel's stream has and ConverseStream lacks."""
 _KEY_FAULTS: Final = frozenset(
     {
         "ExpiredTokenException", "IncompleteSignature", "InvalidClientTokenId", "InvalidSignatureException",
@@ -97,15 +97,15 @@ _KEY_FAULTS: Final = frozenset(
 _KEY_REFUSED: Final = re.compile(
     "API Key|bearer token|security token|Authentication failed|CallWithBearerToken", re.IGNORECASE
 )
-"""Messages of a 403 for a bad key. The same exception has others for missing access to a model, and for a denied
-`bedrock:InvokeModel`."""
+"""Words in the message of a 403 for a bad key. The same exception comes, with other messages, if the account has no
+access to the model, or if `bedrock:InvokeModel` is denied."""
 _PADDING: Final = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
 
 def routes(*operations: tuple[str, str]) -> tuple[Route, ...]:
-    """Return routes for pairs of a path's last part and an operation, under Bedrock's own path and under /bedrock.
+    """Return two routes for each (last part of the path, operation): one as on Bedrock, and one below /bedrock.
 
-    Model ids are matched greedily: an ARN holds slashes, which some clients leave unescaped.
+    A model id may contain slashes: some clients do not escape those of an ARN.
     """
     return tuple(
         Route("POST", f"{prefix}/model/{{model:.+}}/{last}", operation)
@@ -120,7 +120,7 @@ def last_part(path: str) -> str:
 
 
 def parse(flag: str, dialect: str, request: HttpRequest, top: Members) -> ClientRequest:
-    """Return the request with model and streaming from the path. Raises `Refused` for an impossible model name."""
+    """Return the request, with model and streaming from the path. Raises `Refused` for a malformed model name."""
     model = json_api.model_name(request.params["model"])
     return json_api.client_request(
         flag, dialect, request, top, model=model, stream=last_part(request.route.path) in STREAMING
@@ -128,21 +128,21 @@ def parse(flag: str, dialect: str, request: HttpRequest, top: Members) -> Client
 
 
 def upstream_request(target: Target, operation: str, body: bytes, headers: Headers) -> UpstreamRequest:
-    """Return a request to bedrock-runtime, with the whole id quoted: an ARN's slash must not start a segment."""
+    """Return a request to bedrock-runtime. Slashes of an ARN are escaped, so that it is one segment of the path."""
     return UpstreamRequest("POST", f"/model/{quote(target.model, safe='')}/{operation}", body, headers=headers)
 
 
 def request_headers(client: Headers) -> dict[str, str]:
-    """Return the headers to send: of the client's, only Bedrock's own options, so no credentials or signatures."""
+    """Return the headers to send. Only `accept` and Bedrock's options pass from the client, so no credentials do."""
     options = {name: value for name, value in client.items() if name.startswith("x-amzn-bedrock-")}
     return {"content-type": "application/json", "accept": client.get("accept", "application/json"), **options}
 
 
 _PROJECT: Final = "x-amzn-bedrock-projectidentifier"
-"""InvokeModel's header for Converse's member `projectIdentifier`."""
+"""Header of InvokeModel that is the member `projectIdentifier` in a Converse body."""
 _GUARDRAIL: Final = "x-amzn-bedrock-guardrailidentifier"
 _HEADERS: Final[Mapping[str, tuple[str, ...]]] = {
-    # header of InvokeModel: values that request nothing
+    # header of InvokeModel: values that request nothing, so are not reported
     _GUARDRAIL: (),
     "x-amzn-bedrock-guardrailversion": (),
     "x-amzn-bedrock-trace": ("DISABLED",),
@@ -155,9 +155,9 @@ _TRACES: Final = {"ENABLED": "enabled", "ENABLED_FULL": "enabled_full", "DISABLE
 
 
 def drop_headers(client: Headers, upstream: str, drop: Drop) -> None:
-    """Report InvokeModel's options to a flag without them. Raises `Refused` for a guardrail.
+    """Report InvokeModel's header options as dropped if the provider's flag, `upstream`, does not have them.
 
-    Converse has them all (`as_members`).
+    Converse has all of them (`as_members`). Raises `Refused` for a guardrail, which must not be dropped.
     """
     if upstream == "bedrock_converse":
         return
@@ -169,9 +169,9 @@ def drop_headers(client: Headers, upstream: str, drop: Drop) -> None:
 
 
 def as_members(headers: Mapping[str, str], top: Members) -> tuple[dict[str, str], dict[str, bytes | None]]:
-    """Return the other headers, and InvokeModel's options as members of a Converse body (hermes#52179).
+    """Return the headers without InvokeModel's options, and these options as members of a Converse body.
 
-    A member that the body has already stays.
+    A member that the body has already is not replaced. Source: hermes#52179.
     """
     rest = {name: value for name, value in headers.items() if name not in _HEADERS}
     given = {name: headers[name] for name in _HEADERS if headers.get(name)}
@@ -207,13 +207,14 @@ _UNKNOWN_MESSAGE: Final = "the provider does not know this operation or path"
 _UNKNOWN_OPERATION: Final = re.compile(
     rb'\s*\{\s*"Output"\s*:\s*\{\s*"__type"\s*:\s*"[^"]*' + _UNKNOWN_NAME.encode() + b'"'
 )
-"""Start of AWS's answer, under status 200, to an unknown path."""
+"""Beginning of the body with which AWS answers an unknown path. The status of that answer is 200."""
 
 
 def problem_for(head: Head, body: bytes) -> Problem | None:
-    """Return the problem of an error reply, by the code in its header, its `__type`, or its status; None for no error.
+    """Return the problem in an error reply; None if the reply is no error.
 
-    Under status 200, only an `Output` that names the exception is an error: an answer may begin with that word.
+    The problem is named by the error header, by `__type` or `code` in the body, or else by the status. With status 200
+    a reply is an error only if its `Output` names the exception, because a good reply may begin with "Output" too.
     """
     if head.status < 400 and _UNKNOWN_OPERATION.match(body) is None:
         return None
@@ -241,7 +242,7 @@ def problem_for(head: Head, body: bytes) -> Problem | None:
 
 
 def stream_failure(frame: Frame) -> UpstreamFailed | None:
-    """Return the failure in an exception or error frame; None for an event."""
+    """Return the failure that an exception frame or error frame reports; None for a frame with an event."""
     kind = frame.headers.get(":message-type", "event")
     if kind == "event":
         return None
@@ -257,14 +258,14 @@ def stream_failure(frame: Frame) -> UpstreamFailed | None:
 
 
 def exception_of(problem: Problem) -> tuple[int, str]:
-    """Return status and exception for a Bedrock client: the provider's own if the provider was Bedrock."""
+    """Return status and exception name for a Bedrock client. An exception of Bedrock is passed on as it came."""
     if problem.native in _EXCEPTIONS:
         return problem.status or _EXCEPTIONS[problem.native][1], problem.native
     return _BY_CODE[problem.code]
 
 
 def reply_headers(request_id: str, _usage: Usage | None) -> dict[str, str]:
-    """Return the header in which botocore finds the `RequestId`, which its users log."""
+    """Return the header from which botocore reads the `RequestId`, which users of botocore log."""
     return {"x-amzn-requestid": request_id}
 
 
@@ -275,7 +276,7 @@ def error(problem: Problem) -> tuple[int, dict[str, str], bytes]:
 
 
 def failure_frame(problem: Problem, *, converse: bool = False) -> bytes:
-    """Return the exception frame that ends a stream."""
+    """Return the exception frame that ends a failed stream, for ConverseStream if `converse` is true."""
     exception = exception_of(problem)[1]
     exception = _IN_STREAM.get(exception, exception)
     if converse:
@@ -286,25 +287,26 @@ def failure_frame(problem: Problem, *, converse: bool = False) -> bytes:
 
 
 def padded(payload: bytes) -> bytes:
-    """Return an event's payload with Bedrock's `p`, which hides a token's length from an observer of frame lengths.
+    """Return an event's payload with the padding `p`, so that frame lengths do not show the lengths of tokens.
 
-    `p` is a random-length beginning of the letters and digits (recorded traffic). A payload that has it is unchanged.
+    Bedrock fills `p` with the first few characters of `_PADDING`; their number is random (recorded traffic). A payload
+    that has `p` already is unchanged.
     """
     if b'"p":' in payload or payload[-1:] != b"}":
         return payload
-    # hash() is salted in every process, so that the length is independent of the text
+    # Python salts hash() of bytes in every process, so the length does not depend on the text alone
     padding = _PADDING[: 1 + hash(payload) % len(_PADDING)].encode()
     return b'%b%b"p":"%b"}' % (payload[:-1], b"" if payload == b"{}" else b",", padding)
 
 
 def message(kind: str, payload: bytes) -> bytes:
-    """Return the frame of one event."""
+    """Return the frame of one event, with its type and payload."""
     headers = {":event-type": kind, ":content-type": "application/json", ":message-type": "event"}
     return eventstream.encode(headers, payload)
 
 
 def limit(request: ClientRequest, *path: str) -> int | None:
-    """Return the number at this path of a body; None if there is none."""
+    """Return the whole number at a path of member names in the body; None if there is no such number."""
     value = request.top.decode(path[0])
     for name in path[1:]:
         value = value.get(name) if isinstance(value, dict) else None

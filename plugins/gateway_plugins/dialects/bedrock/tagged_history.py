@@ -1,12 +1,13 @@
-"""Tagged thinking in requests that go to a provider in the client's own dialect.
+"""Removal of the gateway's tags on thinking from requests that go to a provider in the client's own dialect.
 
-Such a history began on a translated conversion, whose replies tag the signatures of a provider (`shared/reasoning.py`).
+The gateway tags the signatures in translated replies (`shared/reasoning.py`). If later requests of that conversation go
+to a provider of the client's own dialect, they are not translated, and the tags are removed here.
 
-- The provider gets back the thinking of its own family, without the tag.
-- Thinking of another family is reported as dropped.
+- Thinking of the target's model family is sent without the tag.
+- Thinking of another family is removed and reported as dropped.
 - A body without a tag is not decoded.
 
-Conversions that translate read tags themselves.
+Code that translates requests reads the tags itself.
 """
 
 from __future__ import annotations
@@ -26,49 +27,57 @@ from gateway_plugins.shared.lenient import mapping, sequence
 Changes = dict[str, bytes | None]
 
 _IN_BASE64: Final = base64.b64encode(reasoning.PREFIX.encode()[:9])
-"""Start of a tagged text in base64: three characters become four, so nine of the prefix are certain."""
+"""Beginning of every tagged text in base64. Three characters become four, so nine of the prefix have a fixed form."""
 
 _CONTENT: Final = "content"
 
 _Block = dict[str, Any]
 _Untag = Callable[[_Block, str], bool | None]
-"""Removes the tag from a block: true if it had one, None if another family made it, false for any other block."""
+"""Function that removes the tag from a block of the target's model family.
+
+It returns True if it removed a tag, None if the block must be dropped, and False if the block has no tag."""
 
 
 def is_tagged(body: bytes) -> bool:
-    """Return whether a body has a tag anywhere."""
+    """Return whether a body contains a tag anywhere, plain or in base64."""
     return reasoning.PREFIX.encode() in body or _IN_BASE64 in body
 
 
 def of_messages(top: Members, family: str, drop: Drop) -> Changes:
-    """Return the change to `messages` of a Messages body, {} without a tag."""
+    """Return the change to `messages` of a Messages body; {} if nothing changes."""
     return _changes(top, family, drop, _of_messages)
 
 
 def of_converse(top: Members, family: str, drop: Drop) -> Changes:
-    """Return the change to `messages` of a Converse body, {} without a tag."""
+    """Return the change to `messages` of a Converse body; {} if nothing changes."""
     return _changes(top, family, drop, _of_converse)
 
 
 def of_chat(top: Members, family: str, drop: Drop) -> Changes:
-    """Return the change to `messages` of a Chat body, whose `thinking_blocks` hold thinking (LiteLLM's form)."""
+    """Return the change to `messages` of a Chat body; {} if nothing changes.
+
+    A Chat body has thinking in `thinking_blocks`, an extension of LiteLLM's.
+    """
     return _changes(top, family, drop, _of_messages, "thinking_blocks")
 
 
 def untag_messages(messages: Any, family: str, drop: Drop) -> bool:
-    """Remove tags from decoded messages of a Messages body; return whether anything changed."""
+    """Remove the tags from the decoded `messages` of a Messages body. Return whether anything changed."""
     return _untag(messages, family, drop, _of_messages)
 
 
 def _changes(top: Members, family: str, drop: Drop, untag: _Untag, inside: str = _CONTENT) -> Changes:
-    if not is_tagged(top.body):  # avoids a copy of megabytes
+    if not is_tagged(top.body):  # most bodies have none, and decoding takes long for a large one
         return {}
     messages = member(top, "messages")
     return {"messages": orjson.dumps(messages)} if _untag(messages, family, drop, untag, inside) else {}
 
 
 def _untag(messages: Any, family: str, drop: Drop, untag: _Untag, inside: str = _CONTENT) -> bool:
-    """Remove tags; return whether anything changed. A message left without content goes too: none may be empty."""
+    """Remove tags, and messages that have no content left, which providers refuse. Return whether anything changed.
+
+    `inside` is the member of a message that has the blocks with thinking.
+    """
     changed = False
     emptied = []
     for number, message in enumerate(map(mapping, sequence(messages))):
@@ -106,14 +115,14 @@ def _member(holder: _Block, name: str, family: str) -> bool | None:
     if not isinstance(value, str) or not value.startswith(reasoning.PREFIX):
         return False
     own = reasoning.untagged(family, value)
-    if not own:  # another family's, or unsigned thinking, which no provider takes back
+    if not own:  # thinking of another family, or without a signature, which no provider takes back
         return None
     holder[name] = own
     return True
 
 
 def _redacted(holder: _Block, redacted: str, family: str) -> bool | None:
-    """Remove the tag of redacted thinking, which Converse wraps into base64 once more, tag and all."""
+    """Remove the tag of redacted thinking. In Converse the tagged text as a whole is encoded in base64."""
     try:
         value = base64.b64decode(redacted).decode()
     except (binascii.Error, UnicodeDecodeError):

@@ -1,9 +1,11 @@
-"""The only file that reads client requests and writes responses.
+"""The handler of API calls: the only file that reads the bodies of calls and writes their responses.
 
-- Every request passes through `handle`: parse, the chain, then a whole body or a stream.
-- Every request is finished once, whatever happens.
-- An error before the first byte has a status. A later one is the last thing that the client's encoder writes.
-- The events before a fault are written before the fault.
+- Every request passes through `handle`. It is parsed and goes through the chain; then a whole body or a stream is
+  written.
+- Every request gets exactly one record, however it ends.
+- An error before the first byte of the response is sent with an HTTP status. A later error is written as the last event
+  of the stream, in the client's dialect.
+- Events that came before a fault are written before the fault.
 """
 
 from __future__ import annotations
@@ -40,36 +42,37 @@ from gateway.contract.flag import Encoder, Event, HttpRequest, Route
 from gateway.contract.registry import Plugin
 
 PING_SECONDS: Final = 15.0
-"""Seconds of silence in a stream before a ping, because some clients' runtimes drop a connection after 30 s without a
-byte."""
+"""Seconds without an event after which a ping is written into a stream. Some clients drop a connection on which nothing
+came for 30 seconds."""
 
 MAX_HEADER: Final = 2000
-"""Characters of the header that names dropped fields; the record has them all."""
+"""Maximum length in characters of a header that lists dropped fields or quotas; the record has all of an attempt's
+dropped fields."""
 
 BODY_SECONDS: Final = 60.0
-"""Seconds for which a client may send nothing of a body that it has begun."""
+"""Maximum seconds between two parts of a request's body."""
 
 STALLED_SECONDS: Final = 300.0
-"""Seconds after which a client that reads nothing of a stream is dropped, because it holds a provider's connection and
-a reservation."""
+"""Seconds after which a client that does not read its stream is disconnected, because its call holds a connection to a
+provider and a reservation in quotas."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(slots=True)
 class _Exchange:
-    """One HTTP request and its response, in the server's hands."""
+    """The state of one HTTP request and its response."""
 
     inbound: Inbound
     call: Call | None = None
     """The call; None until the request is parsed."""
     capture: Capture | None = None
-    """The copy of the bodies; None where none is kept."""
+    """The copy of the bodies; None if bodies are not kept."""
     finished: bool = False
     """Whether the record was written."""
 
     def captured(self, headers: Mapping[str, str], body: bytes = b"") -> None:
-        """Copy the response's headers, and its body where that is whole."""
+        """Copy the response's headers, and its body if the response is not a stream."""
         if self.capture is not None:
             self.capture.replied(headers)
             self.capture.feed(body)
@@ -132,7 +135,7 @@ class Server:
         return await self._stream(exchange, call, request, stream, first)
 
     async def _received(self, exchange: _Exchange, stack: AsyncExitStack, route: Route, request: web.Request) -> Call:
-        """Read and parse the request. Raises `Refused`."""
+        """Read and parse the request, and return the call. Raises `Refused`."""
         inbound = exchange.inbound
         body = await self._read(inbound, request)
         received = monotonic()
@@ -145,13 +148,13 @@ class Server:
         return call
 
     async def _read(self, inbound: Inbound, request: web.Request) -> bytes:
-        """Return the body. Raises `Refused`."""
+        """Return the request's body. Raises `Refused`."""
         if (refused := request.get(REFUSED)) is not None:
             raise refused
         if self.gateway.follower.full:
             raise Refused(_NO_ROOM)
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-            # what is small on the wire could be anything in memory, and no client of this trade compresses
+            # a small compressed body could be huge in memory, and clients of model APIs do not compress
             raise invalid("the body is compressed; send it as it is, without Content-Encoding")
         limit = inbound.runtime.config.server.limits.body_bytes
         if (request.content_length or 0) > limit:
@@ -172,7 +175,10 @@ class Server:
             parts.append(data)
 
     def _stopping(self) -> bool:
-        """Return whether a cancelled call was cut off by the gateway's own end, and not by its client."""
+        """Return whether a call was cancelled because the gateway is stopping, and not because its client left.
+
+        If so, undo the cancellation of the task, so that an error can still be sent.
+        """
         task = asyncio.current_task()
         if not self.gateway.draining or task is None:
             return False
@@ -180,7 +186,11 @@ class Server:
         return True
 
     async def _first(self, call: Call, stream: Stream) -> Batch:
-        """Return the first batch, before which a fault can still have a status. Raises `UpstreamFailed`."""
+        """Return the first batch of the stream. Raises `UpstreamFailed` if the stream failed before any event.
+
+        The server waits for the first batch before it sends a status, so that such a failure gets the status of an
+        error.
+        """
         open_streams = self.gateway.metrics.open_streams
         open_streams.inc()
         call.stack.callback(open_streams.dec)
@@ -202,7 +212,10 @@ class Server:
         return web.Response(status=whole.status, headers=headers, body=body)
 
     def _error(self, exchange: _Exchange, error: GatewayError) -> web.Response:
-        """Return an error from before the first byte; the provider's own bytes where the client speaks its format."""
+        """Return the response for an error that occurs before the first byte of the response is sent.
+
+        It is the provider's own error response if the client speaks the provider's format.
+        """
         status, headers, body = exchange.inbound.flag.error(error.problem)
         native = exchange.call is not None and exchange.call.is_native
         if native and isinstance(error, UpstreamFailed) and error.headers and error.status >= 400:
@@ -236,7 +249,11 @@ class Server:
     async def _events(
         self, call: Call, writer: _Writer, encoder: Encoder, first: Batch, batches: Batches
     ) -> tuple[bytes, Problem | None]:
-        """Write the events. Return the stream's last bytes, and the problem that ended it if there was one."""
+        """Write the events of the stream.
+
+        Return the last bytes of the stream, which are not written yet, and the problem that ended the stream; None if
+        the stream is complete.
+        """
         native = call.is_native
         fault: GatewayError | None = first.fault
         try:
@@ -262,7 +279,7 @@ class Server:
         return raw or encoder.fail(fault.problem), fault.problem
 
     def _finish(self, exchange: _Exchange, status: int, outcome: str, problem: Problem | None = None) -> None:
-        """Write the record, once, however often this is called."""
+        """Write the record of the request, unless this has been done."""
         if exchange.finished:
             return
         exchange.finished = True
@@ -273,11 +290,11 @@ class Server:
             self.finish(exchange.call, status, outcome)
 
     async def _watch(self, writer: _Writer, ping: bytes, call: Call, request: web.Request) -> None:
-        """Send pings into silence, and drop a client that reads nothing any more."""
+        """Write pings while there are no events, and disconnect a client that has stopped reading."""
         await writer.watch(ping, self.ping_seconds, self.stalled_seconds)
         self.gateway.log.warning("client.stalled", request_id=call.id, seconds=self.stalled_seconds)
         if request.transport is not None:
-            request.transport.abort()  # which ends the call as if the client had left
+            request.transport.abort()  # this ends the call in the same way as when a client leaves
 
 
 def _request(route: Route, request: web.Request, body: bytes) -> HttpRequest:
@@ -311,14 +328,17 @@ def _encoded(encoder: Encoder, native: bool, events: Sequence[Event]) -> bytes:
 
 
 class _Writer:
-    """The reply's body, and a ping into its silence; frames are written whole, so a ping falls between two."""
+    """Writes the body of a stream, with pings while there are no events.
+
+    Every write is made of complete frames, so a ping never falls inside a frame.
+    """
 
     def __init__(self, response: web.StreamResponse, capture: Capture | None) -> None:
         self._response = response
         self._capture = capture
         self._last = monotonic()
         self._waits = False
-        """Whether a write waits for the client to read."""
+        """Whether a write is waiting for the client to read."""
 
     async def write(self, data: bytes) -> None:
         self._last = monotonic()
@@ -329,9 +349,9 @@ class _Writer:
         self._waits = False
 
     async def watch(self, ping: bytes, seconds: float, patience: float) -> None:
-        """Write a ping whenever nothing has been written for `seconds`; returns when a write waits for `patience`.
+        """Write a ping whenever nothing has been written for `seconds`; return when a write has waited for `patience`.
 
-        One timer a stream looks after all of its writes.
+        `patience` is in seconds too. There is one timer for the whole stream, not one for each write.
         """
         turn = min(seconds, patience)
         while True:
@@ -347,7 +367,10 @@ class _Writer:
 
 
 def _reply_headers(exchange: _Exchange, headers: Mapping[str, str], *, made_here: bool = False) -> dict[str, str]:
-    """Return the response's headers; `made_here` says that the response is whole and not the provider's own."""
+    """Return the response's headers: those that clients expect of the flag, `headers`, and the gateway's own.
+
+    `made_here` is True for a complete response that this gateway wrote. The flag's headers may then state its usage.
+    """
     inbound, call = exchange.inbound, exchange.call
     facts = call.facts if made_here and call is not None else None
     usual = inbound.flag.reply_headers(inbound.id, facts.usage if facts is not None and facts.reported else None)
@@ -360,13 +383,13 @@ def _reply_headers(exchange: _Exchange, headers: Mapping[str, str], *, made_here
 
 
 def _made_here(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers of a body that this gateway wrote, with those of the response that are the gateway's own."""
+    """Return the headers of a response whose body this gateway wrote: of `headers`, only the gateway's own are kept."""
     own = {name: value for name, value in headers.items() if name.startswith("x-irisgate-")}
     return {"content-type": "application/json", **own}
 
 
 def _header_value(text: str) -> str:
-    """Return names of a client's members as they may stand in a header: printable, and not endless."""
+    """Return text that clients chose, such as names of fields, in a form safe for a header: quoted and cut off."""
     safe = quote(text[:MAX_HEADER], safe="/, !#$&'()*+-.:;<=>?@[]^_`{|}~")
     return safe if len(safe) <= MAX_HEADER else f"{safe[:MAX_HEADER]}..."
 

@@ -1,10 +1,10 @@
-"""The session that a call belongs to, and the client that made it.
+"""The session that a call belongs to, and the client program that made the call.
 
-- A session's id comes from the client where it sends one (Claude Code, Codex and opencode do), else it is a keyed
-  fingerprint of the chat's beginning, else it is random.
-- Ids of different callers are different sessions, so a made-up id reaches nothing of another caller.
+- The id of a session is the one that the client sends (Claude Code, Codex and opencode send one). Without one, it is a
+  keyed fingerprint of the beginning of the chat. For a request without a user message, it is random.
+- The same id from two callers means two sessions. So a client that invents an id cannot reach another caller's session.
 
-Nothing is stored here.
+Nothing is stored here, except the key of the fingerprints.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ ID_HEADERS: Final = (
 KEY_BYTES: Final = 32
 
 _TELLING: Final = 1024 * 1024
-"""Bytes of a text that tell it from others, with its length; all of 20 MB would hold the event loop for 30 ms."""
+"""Number of bytes of a text that enter the fingerprint, beside the length of the text. Hashing a text of 20 MB
+completely would block the event loop for 30 ms."""
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
 _OLD_CLAUDE_ID: Final = re.compile(r"_session_([0-9a-fA-F-]{36})$")
 _ITEMS: Final = msgspec.json.Decoder(list[msgspec.Raw])
@@ -80,19 +81,21 @@ AGENTS: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
         (r"Mozilla/", "browser"),
     )
 )
-"""Start of a user agent to the family's name, the particular before the general: SDKs are parts of agents."""
+"""Patterns for the beginning of a `User-Agent` header, with the name of the client family. The first match counts, so
+agents come before the SDKs that they are built on, and SDKs before general HTTP clients."""
 
 
 def agent(headers: Mapping[str, str]) -> str:
-    """Return the family of the client, one of a bounded set: "other" for an unknown one, "" where no user agent was
-    sent.
+    """Return the family of the client program by its `User-Agent` header: a name in `AGENTS`, or "other".
+
+    Return "" if there is no such header.
     """
     name = headers.get("user-agent", "")
     return next((family for pattern, family in AGENTS if pattern.match(name)), "other" if name else "")
 
 
 def session_id(request: ClientRequest, identity: str, key: bytes) -> str:
-    """Return the id of the call's session among those of one caller."""
+    """Return the id of the session that the call belongs to. It is unique only among the sessions of one caller."""
     return _from_client(request) or fingerprint(request, identity, key) or f"r_{secrets.token_hex(8)}"
 
 
@@ -102,12 +105,15 @@ def _from_client(request: ClientRequest) -> str:
             return session
     if session := _claude_code_id(request.top):
         return session
-    # other clients share one cache key between conversations
+    # only Codex has one cache key per conversation; other clients use one key for several
     return _valid_id(_member(request.top, "prompt_cache_key")) if agent(request.headers) == "codex" else ""
 
 
 def _claude_code_id(top: Members) -> str:
-    """Return the id in `metadata.user_id`: JSON text with a session_id, or the older `user_..._session_<uuid>`."""
+    """Return the session id of Claude Code in the member `metadata.user_id`; "" if there is none.
+
+    The member is JSON text with a `session_id`, or, in older versions, `user_..._session_<uuid>`.
+    """
     metadata = _member(top, "metadata")
     user = metadata.get("user_id") if isinstance(metadata, dict) else None
     if not isinstance(user, str):
@@ -121,12 +127,12 @@ def _claude_code_id(top: Members) -> str:
 
 
 def _valid_id(value: Any) -> str:
-    """Return the id, or "" if it could not stand in a path, a log or a table."""
+    """Return `value` if it is a valid id, which is safe in a path, a log and a table; "" otherwise."""
     return value if isinstance(value, str) and _ID.fullmatch(value) else ""
 
 
 def _member(top: Members, name: str) -> Any:
-    """Return a member's value; None where it is missing, or is JSON that only a lenient parser reads."""
+    """Return the value of a member; None if it is missing, or is not strictly valid JSON."""
     try:
         return top.decode(name)
     except Refused:
@@ -134,15 +140,16 @@ def _member(top: Members, name: str) -> Any:
 
 
 def fingerprint(request: ClientRequest, identity: str, key: bytes) -> str:
-    """`fp_` and 16 hex digits of the caller, the system prompt and the first user message; "" for no chat.
+    """Return a hash of the caller, the system prompt and the first user message; "" if the request is no chat.
 
-    Only texts count: cache marks move from turn to turn. Keyed, since a short prompt could be guessed from its hash.
+    The result is `fp_` and 16 hex digits. Only the texts of the messages are hashed, because the marks of cached parts
+    move from turn to turn. The hash is keyed, because a short prompt could be guessed from a plain hash.
     """
     read = _READERS.get(request.dialect)
     try:
         opening = read(request.top) if read else None
     except ValueError:
-        # JSON that only a lenient parser reads; whoever needs the message will say so
+        # not strictly valid JSON; the step that needs the message refuses the request
         return ""
     if opening is None:
         return ""
@@ -154,11 +161,14 @@ def fingerprint(request: ClientRequest, identity: str, key: bytes) -> str:
 
 
 Opening = tuple[str, str]
-"""System prompt and first user message of a chat."""
+"""The system prompt and the first user message of a chat."""
 
 
 def _messages(top: Members) -> Opening | None:
-    """Read OpenAI's chat, Anthropic's and Converse's messages: `system` stands beside them or is the first of them."""
+    """Read a body of OpenAI's chat API, Anthropic's API or Converse.
+
+    The system prompt is the member `system`, or the first messages of the role `system` or `developer`, or both.
+    """
     return _opening(_text(_member(top, "system")), _items(top, "messages"))
 
 
@@ -177,16 +187,16 @@ def _opening(system: str, items: Iterator[bytes]) -> Opening | None:
     for raw in items:
         item = orjson.loads(raw)
         role = item.get("role", "user") if isinstance(item, dict) else ""
-        if role in ("system", "developer"):  # compared, not hashed: it may be any JSON
+        if role in ("system", "developer"):  # a tuple, not a set: `role` may be any JSON, also a value without a hash
             system += _text(item)
         elif role == "user":
-            # an image alone has no text; the whole message tells it from other images
+            # a message that is only an image has no text; its JSON distinguishes it from other images
             return system, _text(item) or raw.decode()
     return None
 
 
 def _items(top: Members, name: str) -> Iterator[bytes]:
-    """Return the entries of a list, still encoded: a long chat is skipped, not decoded, to find its beginning."""
+    """Return the items of a list as undecoded JSON, so that only the beginning of a long chat is decoded."""
     try:
         return map(bytes, _ITEMS.decode(top.get(name, b"[]")))
     except msgspec.DecodeError:
@@ -194,9 +204,10 @@ def _items(top: Members, name: str) -> Iterator[bytes]:
 
 
 def _text(value: Any, depth: int = 4) -> str:
-    """Return the texts of a message or of its content, in any dialect: a string, blocks with `text`, or `parts`.
+    """Return the joined texts of a message or of its content, in any dialect: a string, blocks with `text`, or `parts`.
 
-    No dialect nests them deeper than `depth`, and a body that does must not exhaust the stack.
+    `depth` is the number of levels that are searched. No dialect nests texts deeper than 4 levels, and a body that does
+    must not exhaust the stack.
     """
     if isinstance(value, str):
         return value
@@ -217,8 +228,9 @@ _READERS: Final[Mapping[str, Callable[[Members], Opening | None]]] = {
 
 
 def load_key(state: Path) -> bytes:
-    """Return the key of this gateway's fingerprints, made at the first start. Raises `OSError`, or `ValueError` if
-    damaged.
+    """Return the key of this gateway's fingerprints, and create it in the folder `state` if there is none.
+
+    Raises `OSError`, and `ValueError` if the file is damaged.
     """
     path = state / "session.key"
     with suppress(FileNotFoundError):
@@ -231,7 +243,7 @@ def load_key(state: Path) -> bytes:
             file.write(secrets.token_bytes(KEY_BYTES))
             file.flush()
             os.fsync(file.fileno())
-        # a link, unlike a rename, leaves the key of a process that was faster
+        # unlike a rename, a link does not replace the key of another process that was faster
         with suppress(FileExistsError):
             path.hardlink_to(made)
     finally:

@@ -1,12 +1,13 @@
-"""What a call reserves in quotas and rate limits before it is sent, and what it is charged when it is over.
+"""The amounts that a call reserves in quotas and rate limits before it is sent, and is charged when it has ended.
 
-- Money is charged to the quotas that grants name; requests and tokens count in the rate limits of grants.
-- A call that several offers could serve reserves in the buckets of all of them, and is charged in those of the one
-  that served it.
-- A quota fails closed: a call whose price is unknown is refused, unless the quota only notifies.
+- Money is charged to the quotas that the caller's grants name. Requests and tokens are charged to the rate limits of
+  the grants.
+- A call that several offers could serve reserves in the buckets of all these offers. It is charged only to the buckets
+  of the offer that served it.
+- If the price of a call is unknown, its quotas refuse the call, except quotas that only notify.
 - A call that was never sent is charged nothing.
 
-Balances are in `gateway.money.quotas`; what a call costs is decided in `cost_of_call.py`.
+Balances are kept in `gateway.money.quotas`. The cost of a call is computed in `cost_of_call.py`.
 """
 
 from __future__ import annotations
@@ -27,17 +28,18 @@ from gateway.money.quotas.ledger import MAX_RETRY_AFTER, Bucket, Charge, Claim, 
 from gateway.upstream.catalog import Offer
 
 UNBILLED_OPERATIONS: Final = frozenset({"count_tokens"})
-"""Operations that cost neither money nor tokens."""
+"""Operations that cost no money and count no tokens."""
 _ONE_TOKEN_EACH: Final = Usage(input=1, output=1)
 
 Rules = Mapping[Bucket, Rule]
-"""The buckets that a call counts in, with their rules."""
+"""The buckets to which a call is charged, with the rule (capacity and refill) of each bucket."""
 
 
 def reserve(call: Call, quotas: Quotas) -> tuple[CallReservation, Sequence[Candidate]]:
-    """Reserve the most that a call may use; return the reservation and the candidates that can be charged for it.
+    """Reserve the maximum that a call may use. Return the reservation, and the candidates whose buckets allow the call.
 
-    Raises `Exceeded`, and `Refused` where a quota cannot be charged.
+    Raises `Exceeded` if a bucket of every candidate refuses the call, and `Refused` if a quota cannot be charged,
+    because the quota is not defined or no price is known.
     """
     rules = {candidate.offer.name: _rules(call, candidate.offer, quotas) for candidate in call.candidates}
     candidates = _chargeable(call, rules)
@@ -52,9 +54,10 @@ def reserve(call: Call, quotas: Quotas) -> tuple[CallReservation, Sequence[Candi
 
 
 def settle(call: Call, cost: Cost, *, complete: bool) -> tuple[Charge, ...]:
-    """Charge a call that is over and free what it reserved; a second time, return the same charges.
+    """Charge a call that has ended, release its reservation, and return the charges.
 
-    `cost` is the one in the call's record; `complete` says that its outcome is `ok`.
+    `cost` is the cost in the call's record. `complete` is True if the outcome of the call is `ok`. Settling a call a
+    second time charges nothing and returns the same charges.
     """
     reservation, attempt = call.reservation, call.attempt
     if reservation is None:
@@ -65,10 +68,15 @@ def settle(call: Call, cost: Cost, *, complete: bool) -> tuple[Charge, ...]:
 
 
 def _settlement(call: Call, reservation: CallReservation, attempt: Attempt, cost: Cost, complete: bool) -> Settlement:
-    """Return what a sent call has used: as measured, else priced by its estimated tokens, else as is probable.
+    """Return the amounts that a sent call is charged.
 
-    A call that was cut, or whose cost is unknown, is charged its probable use. Otherwise leaving just before the end
-    would make the output free, and so would thinking that is not shown to the client.
+    - A complete call whose usage was reported, or whose cost is 0, is charged the reported tokens and the cost in its
+      record.
+    - A complete call without a report is charged its probable tokens, and the estimated cost in its record.
+    - A call whose cost is unknown is charged the cost of its reported tokens, or else its probable ones, at the nearest
+      known prices.
+    - A call that broke off is charged its probable tokens, and at least their cost. Otherwise a client that leaves just
+      before the end would get the output for free, and thinking that is not shown would be free as well.
     """
     facts = call.facts
     reported = facts is not None and facts.reported
@@ -90,16 +98,19 @@ def _settlement(call: Call, reservation: CallReservation, attempt: Attempt, cost
 
 
 def _guess(price: Priced, usage: Usage, tier: str) -> int:
-    """Return nanodollars; a tier without a price counts as the standard one, a kind of input as plain input."""
+    """Return the cost of `usage` in nanodollars; 0 if none of the needed prices is known.
+
+    A service tier without a price is priced as the standard tier, and a kind of input without a price as plain input.
+    """
     plain = Usage(input=rate_limited_tokens(usage) - usage.output + usage.cache_read, output=usage.output)
     costs = (price.cost(usage, tier=tier), price.cost(usage), price.cost(plain))
     return next((cost for cost in costs if cost is not None), 0)
 
 
 def _rules(call: Call, offer: Offer, quotas: Quotas) -> Rules:
-    """Return the buckets that a call counts in if an offer serves it.
+    """Return the buckets to which a call is charged if `offer` serves it.
 
-    Raises `Refused` for a quota that is granted and not defined.
+    Raises `Refused` if a grant names a quota that is not defined.
     """
     identity = call.identity
     access = call.runtime.grants.access(identity)
@@ -120,7 +131,10 @@ def _rules(call: Call, offer: Offer, quotas: Quotas) -> Rules:
 
 
 def _chargeable(call: Call, rules: Mapping[str, Rules]) -> Sequence[Candidate]:
-    """Return the candidates whose price is known, or whose quotas refuse no call. Raises `Refused` if there is none."""
+    """Return the candidates whose price is known, or that have no quotas but those that only notify.
+
+    Raises `Refused` if there is no such candidate.
+    """
     refusals: list[Refused] = []
     candidates: list[Candidate] = []
     for candidate in call.candidates:
@@ -138,7 +152,10 @@ def _chargeable(call: Call, rules: Mapping[str, Rules]) -> Sequence[Candidate]:
 def _reserve(
     call: Call, quotas: Quotas, candidates: Sequence[Candidate], rules: Mapping[str, Rules]
 ) -> CallReservation:
-    """Reserve in the buckets of all candidates, the money at the highest of their prices. Raises `Exceeded`."""
+    """Reserve in the buckets of all candidates. The money reserved is the cost at the highest price among them.
+
+    Raises `Exceeded`.
+    """
     request = call.request
     offers = [candidate.offer for candidate in candidates]
     estimated = estimate(request, call.flag.limit(request), [offer.caps.max_output for offer in offers])
@@ -151,7 +168,7 @@ def _reserve(
 
 
 def _is_priced(price: Priced | None) -> bool:
-    """Return whether a call's cost can be computed: an operator's row may hold only some of the prices."""
+    """Return whether there is a price for both input and output. A price set by an operator may lack one of them."""
     return price is not None and price.cost(_ONE_TOKEN_EACH) is not None
 
 
@@ -167,7 +184,7 @@ def _unusable(message: str) -> Refused:
 
 
 def problem_for(exceeded: Exceeded) -> Problem:
-    """Return the error of a call that a bucket refused."""
+    """Return the error for a call that a bucket refused."""
     rule, seconds = exceeded.rule, exceeded.retry_after
     again = f"try again in {seconds} s" if seconds < MAX_RETRY_AFTER else "an admin can refill it"
     if rule.kind != "money":

@@ -1,9 +1,11 @@
-"""Why somebody may, or may not, use a model: the chain's decision, with the grants that it rests on.
+"""Explanations why a caller may, or may not, use a model, with the grants that lead to this decision.
 
-Everything is asked of the same functions that decide about calls (`Catalog.find`, `Grants.decide`, `matches`); nothing
-is decided here a second time. `explain` tells all, so it is for administrators. `own_view` is what a caller may learn
-about themselves: it is made from what is theirs, not cut out of the whole, so that neither its words nor the time that
-it takes tell what exists beside. How it is printed is in `text.py`, how it is asked for over HTTP in `admin/`.
+- Every decision is made by the functions that decide about calls (`Catalog.find`, `Access.allows`, `matches`).
+- `explain` includes what is granted to others, so it is for administrators.
+- `own_view` is for callers who ask about themselves. It is computed only from what is granted to the caller, instead
+  of being cut out of the full explanation. So neither its content nor the time that it takes reveals what else exists.
+
+The text form is in `text.py`, and the HTTP interface in `web/admin/explain.py`.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ from gateway.upstream.catalog import Offer
 from gateway.upstream.near_names import near_names
 
 Reason = Literal["granted", "no_role", "not_granted", "disabled", "unknown", "not_found"]
-"""`not_found` is what callers are told of themselves: unknown and not granted look alike."""
+"""The reason of a decision. `not_found` is used only in `own_view`, where an unknown model and a model that is not
+granted must look alike."""
 State = Literal["allowed", "no_role", "not_granted", "disabled", "unknown"]
 
 POLICY_UNKNOWN: Final = "Grants of the tailnet policy are known only when the caller connects; none is counted here."
@@ -38,12 +41,12 @@ ASK_ADMIN: Final = "An administrator who asks the same with &as=LOGIN is told wh
 
 
 class NoSuchCaller(ValueError):
-    """Nobody can be the caller who was asked about; the message says what is wrong."""
+    """No caller can have the login, groups and tags that were asked about. The message says what is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """A pattern that covers a model, and where it is written."""
+    """A pattern of a grant that covers a model, and the place in the configuration or policy where it is written."""
 
     models: str
     origin: str
@@ -51,14 +54,14 @@ class Pattern:
 
 @dataclass(frozen=True, slots=True)
 class Offered:
-    """A model at one provider."""
+    """The decision about one model at one provider."""
 
     provider: str
     model: str
     state: State
     by: tuple[Pattern, ...] = ()
     headers: tuple[str, ...] = ()
-    """Names of the headers that grants add to requests; never their values, which may be keys."""
+    """The names of the headers that grants add to requests. The values are left out, because they may be keys."""
 
     @property
     def name(self) -> str:
@@ -67,7 +70,7 @@ class Offered:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The answer; as JSON, its fields are the members."""
+    """An explanation. In JSON, its fields are the members of an object."""
 
     allowed: bool
     reason: Reason
@@ -77,22 +80,23 @@ class Explanation:
     model: str
     role: Role | None
     role_by: tuple[str, ...]
-    """The places where the role is written: every capability that gives it."""
+    """The place of every capability that gives the role."""
     alias: Strategy | None
-    """The strategy that picks one of the offers, if the name is an alias."""
+    """The strategy that picks one of the offers for a call, if `model` is an alias; None otherwise."""
     offers: tuple[Offered, ...]
     near: tuple[str, ...] = ()
-    """Names like the one that was asked for, where there is none such."""
+    """Names similar to `model`, if there is no model of that name."""
     near_misses: tuple[NearMiss, ...] = ()
     grant: str = ""
-    """An element for "grants" that would let the caller through, with only what is missing; "" if there is none."""
+    """A grant, as an element for "grants" in the configuration, that gives the caller exactly what is missing; "" if no
+    grant is missing or none would help."""
     policy: str = ""
-    """The difference in the tailnet policy; "" if there is no grant to write."""
+    """A note on how `grant` must be changed for the tailnet policy; "" if there is no such note."""
     note: str = ""
 
 
 def explain(runtime: Runtime, identity: Identity, model: str, *, note: str = "") -> Explanation:
-    """Return the whole explanation, with the names of others: for administrators. Raises nothing."""
+    """Return the full explanation. It has names of other callers, so it is for administrators only. Raises nothing."""
     access = runtime.grants.access(identity)
     alias = runtime.catalog.aliases.get(model)
     offers_of_name = runtime.catalog.find(model) if alias is None else alias.offers
@@ -125,7 +129,10 @@ def explain(runtime: Runtime, identity: Identity, model: str, *, note: str = "")
 
 
 def own_view(runtime: Runtime, identity: Identity, model: str) -> Explanation:
-    """Return what a caller without `admin` may learn: nothing that depends on other people's grants. Raises nothing."""
+    """Return the explanation for a caller who is not an admin. Nothing in it depends on what is granted to others.
+
+    Raises nothing.
+    """
     catalog, access = runtime.catalog, runtime.grants.access(identity)
     alias = catalog.aliases.get(model)
     offers_of_name = catalog.find(model) if alias is None else alias.offers
@@ -143,15 +150,16 @@ def own_view(runtime: Runtime, identity: Identity, model: str) -> Explanation:
         alias=alias.strategy if alias and allowed else None,
         offers=tuple(_without_places(_explain_offer(access, offer)) for offer in granted),
         near=() if allowed else tuple(catalog.near(model, access)),
-        # no grant to pass on: one that helps would tell what the name means here, and another helps nobody
+        # no `grant`: the right grant would reveal whether and where the model exists
         note="" if allowed else ASK_ADMIN,
     )
 
 
 def somebody(login: str, groups: Sequence[str] = (), tags: Sequence[str] = ()) -> Identity:
-    """Return the caller whom an operator names. A node may be named by its tags alone, joined by "," in any order.
+    """Return the identity of a caller whom an administrator asks about.
 
-    The caller has no capabilities of the tailnet policy, which only tailscaled knows. Raises `NoSuchCaller`.
+    A node may be given by `login` alone: its tags, joined by "," in any order. The identity has no capabilities of the
+    tailnet policy, because they are known only when a caller connects. Raises `NoSuchCaller`.
     """
     if login.startswith("tag:"):
         login, tags = "", (*login.split(","), *tags)
@@ -167,7 +175,7 @@ def somebody(login: str, groups: Sequence[str] = (), tags: Sequence[str] = ()) -
         if not login:
             return tagged(tags)
         person = user(login, groups=groups)
-        # a static listener may have both
+        # a caller of a static listener may have both a login and tags
         return Identity(person.login, person.groups, tagged(tags).tags) if tags else person
     except Refused:
         raise NoSuchCaller(f'nobody is known as "{login or ",".join(tags)}"; tags begin with "tag:"') from None
@@ -193,7 +201,10 @@ def _role_by(access: Access) -> tuple[str, ...]:
 
 
 def _other_meanings(config: Config, name: str, enabled: Sequence[Offered]) -> list[Offered]:
-    """Return what the name means beside its offers: models of disabled providers, and targets that do not exist."""
+    """Return models that `name` refers to but that cannot be used by anybody.
+
+    These are models of disabled providers and, for an alias, targets that are disabled or do not exist.
+    """
     offered = {(offer.provider, offer.model) for offer in enabled}
     declared = {
         (provider.id, model): provider.disabled for provider in config.providers.values() for model in provider.models
@@ -207,7 +218,10 @@ def _other_meanings(config: Config, name: str, enabled: Sequence[Offered]) -> li
 
 
 def _reason(role: Role | None, offers: Sequence[Offered]) -> Reason:
-    """Return the reason that the chain meets first, then the one that explains a missing offer."""
+    """Return the reason of the decision, in the order in which the chain would refuse a call.
+
+    If no offer is left, the reason is the one that explains best why: not granted, then disabled, then unknown.
+    """
     states = {offer.state for offer in offers}
     if "allowed" in states:
         return "granted"
@@ -218,7 +232,7 @@ def _reason(role: Role | None, offers: Sequence[Offered]) -> Reason:
 
 
 def _names(runtime: Runtime) -> dict[str, None]:
-    """Return every name that a client may send."""
+    """Return the names of all aliases and models. The values of the dict are unused; it serves as an ordered set."""
     return dict.fromkeys([*runtime.catalog.aliases, *(offer.model for offer in runtime.catalog.offers)])
 
 
@@ -230,7 +244,7 @@ def _grant(identity: Identity, role: bool, patterns: Sequence[str]) -> str:
 
 
 def _policy(identity: Identity) -> str:
-    """Return the note for the tailnet policy; "" for the local machine, which is no node that a policy could name."""
+    """Return the note on the tailnet policy; "" for the local machine, which a policy cannot name."""
     if identity.login == LOCAL_LOGIN:
         return ""
     return _POLICY + (_TAG_POLICY if len(identity.tags) > 1 else "")
@@ -241,5 +255,5 @@ def _without_places(offer: Offered) -> Offered:
 
 
 def _path(origin: str) -> str:
-    """Return a capability's path in the document, without the file's place on this machine."""
+    """Return the path of a capability within the document, without the file name, line and column in parentheses."""
     return origin.partition(" (")[0]

@@ -1,7 +1,7 @@
-"""Near misses: grants to somebody else, or with a slip in a source or pattern, that would help a caller.
+"""Near misses: grants that would give a caller access, if they were not for somebody else or did not have a mistake.
 
-They are read from the configuration, for administrators: they name other callers and other models. Access itself is
-decided in `access/grants.py`, and nothing here decides anything.
+The mistake may be in a source or in a model pattern. Near misses name other callers and other models, so they are for
+administrators only. Access itself is decided in `access/grants.py`, never here.
 """
 
 from __future__ import annotations
@@ -19,30 +19,31 @@ from gateway.contract.globs import matches
 Kind = Literal["tags", "case", "spelling", "other", "segment", "provider"]
 
 MOST: Final = 8
-"""Near misses that are told; whoever has more of them needs to see the configuration."""
+"""Maximum number of near misses in an explanation. With more of them, reading the configuration is of more help."""
 MOST_SOURCES: Final = 5
-"""Sources of one grant that are named."""
+"""Maximum number of sources of one grant that a near miss names."""
 
 
 @dataclass(frozen=True, slots=True)
 class NearMiss:
-    """One thing that was written and does not help here."""
+    """A source, or a model pattern, of a grant that does not apply to the caller or the model, but nearly does."""
 
     kind: Kind
     written: str
-    """The source or the pattern; of `other`, the sources joined by ", "."""
+    """The source or pattern as written in the grant; for the kind `other`, its sources joined by ", "."""
     origin: str
-    """The place where the capability is written (`Capability.origin`)."""
+    """The place of the capability in the configuration or policy (`Capability.origin`)."""
     message: str
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The role and the models that a caller lacks."""
+    """The access that a caller lacks."""
 
     role: bool
     names: Collection[str]
-    """The model at each provider that has it (`provider/model`), if no pattern of the caller's covers one."""
+    """The wanted model as `provider/model`, for each provider that has it; empty if a pattern of the caller already
+    covers one of these names."""
 
     def given_by(self, capability: Capability) -> bool:
         return (self.role and capability.role is not None) or any(
@@ -53,7 +54,10 @@ class Wanted:
 def near_misses(
     grants: Sequence[Grant], identity: Identity, own: Sequence[Capability], wanted: Wanted
 ) -> tuple[NearMiss, ...]:
-    """Return near misses: the caller's own patterns first, then slips in a source, then grants for others."""
+    """Return the near misses: first the caller's own patterns, then mistakes in sources, then grants for others.
+
+    `own` are the caller's capabilities.
+    """
     helpful = [
         (grant, capability) for grant in grants for capability in grant.capabilities if wanted.given_by(capability)
     ]
@@ -64,7 +68,7 @@ def near_misses(
 
 
 def _patterns(own: Sequence[Capability], names: Collection[str]) -> Iterator[NearMiss]:
-    """Yield the caller's own patterns that would cover a model if they were written a little differently."""
+    """Yield the caller's own patterns that would cover one of the names if they were written a little differently."""
     for capability in own:
         for pattern in capability.models:
             for kind, meant in _MEANT.items():
@@ -95,7 +99,10 @@ def _slips(helpful: Sequence[tuple[Grant, Capability]], identity: Identity) -> I
 
 
 def _slip(source: str, identity: Identity) -> tuple[Kind, str] | None:
-    """Return the kind of slip and its words, if a source looks like the caller's and is not."""
+    """Return the kind and the description of a mistake in a source that seems to mean the caller but does not match.
+
+    Return None for any other source.
+    """
     if set(source.split(",")) & set(identity.tags):
         whole = ",".join(sorted(identity.tags))
         return "tags", f'does not match this node: a source must be all its tags, sorted and joined: "{whole}"'
@@ -112,7 +119,7 @@ def _bare(source: str) -> str:
 
 
 def _others(helpful: Sequence[tuple[Grant, Capability]], identity: Identity) -> Iterator[NearMiss]:
-    """Yield grants of the same to others, one for each capability."""
+    """Yield one near miss for each capability in `helpful` that is granted to other callers."""
     for grant, capability in helpful:
         others = [source for source in grant.src if _slip(source, identity) is None]
         if not others:

@@ -1,4 +1,4 @@
-"""An explanation as text for a terminal. The explanation itself is made in `explain.py`."""
+"""The text form of an explanation, for a terminal. The explanation itself is made in `explain.py`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from gateway.call.explain.explain import Explanation, Offered, Reason, State
 from gateway.call.explain.near_misses import Kind
 
 _CAPABILITY: Final = re.compile(r'\.(?:app\."[^"]*"|grants)\[\d+\](?= |$)')
-"""The part of an origin that numbers the capability within a grant: the line and column beside it say the same."""
+"""The part of an origin that has the number of the capability within a grant. It is left out of the text, because the
+line and column that follow it already give the place."""
 _REASONS: Final[Mapping[Reason, str]] = {
     "granted": "",
     "no_role": "no grant gives a role, and without one nothing works",
@@ -31,7 +32,7 @@ _MISSES: Final[Mapping[Kind, str]] = {"other": "given to others"}
 
 
 def explanation_text(explanation: Explanation) -> str:
-    """Several lines, without a newline at the end."""
+    """Return the explanation as lines of text, without a newline at the end."""
     return "\n".join(_lines(explanation))
 
 
@@ -55,7 +56,7 @@ def _lines(explanation: Explanation) -> Iterator[str]:
 
 
 def _who(explanation: Explanation) -> str:
-    """Return the caller's name, with groups and tags where they say more than the login."""
+    """Return the caller's login with the groups, and with the tags unless the login already consists of the tags."""
     more = [f"group {group}" for group in explanation.groups]
     more += [] if explanation.login == ",".join(explanation.tags) else [f"tag {tag}" for tag in explanation.tags]
     return explanation.login + (f" ({', '.join(more)})" if more else "")

@@ -1,4 +1,4 @@
-"""The middlewares of the chain, one file each; `gateway/process/app.py` puts them in order.
+"""The middlewares of a call's chain, one file each. `gateway/process/app.py` defines their order.
 
-None of them reads from a client or writes to one.
+No middleware reads from a client or writes to a client.
 """

@@ -1,4 +1,4 @@
-"""Starts an attempt from the unchanged client's request, at the first candidate."""
+"""The start of an attempt, with the client's unchanged request, at the first candidate."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gateway.upstream.credentials import keys
 
 @dataclass(frozen=True, slots=True)
 class Attempts:
-    """The last step of a call's chain: it runs the chain of attempts."""
+    """The last step of a call's chain, which makes an attempt and runs the chain of attempts (`steps`) for it."""
 
     steps: AttemptNext
 
@@ -25,7 +25,10 @@ class Attempts:
 
 
 def _added_headers(call: Call, offer: Offer) -> dict[str, str]:
-    """Return the headers beside those that the flag builds; a later one replaces an earlier one of its name."""
+    """Return the headers that are sent in addition to those that the provider's flag builds.
+
+    A header of the provider's configuration replaces a grant's header of the same name, and the credential both.
+    """
     granted = call.runtime.grants.access(call.identity).headers(offer.provider_id, offer.model)
     return {
         **_lower(granted),

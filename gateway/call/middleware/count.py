@@ -1,7 +1,7 @@
-"""Estimates the tokens that no provider of the model counts, and logs every estimate.
+"""Replies to a request for a count of tokens with an estimate if the provider cannot count, and logs every estimate.
 
-A flag's `steps` may return an estimate too, where its provider counts some models and not others. Either response has
-the header `x-irisgate-estimated`. The estimate itself is in `money/quotas/estimate.py`.
+A flag's `steps` may return an estimate too, if its provider counts the tokens of some models only. Both responses have
+the header `x-irisgate-estimated`. The estimate itself is computed in `money/quotas/estimate.py`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Access to models: denied by default, with the same words for a model that is missing and one that is not granted.
+"""Access to models. A model that does not exist and a model that is not granted are refused with the same message.
 
-The caller may read the record of a refused call. So that record has the name as the client sent it; only a call that
-is let through is named by the model that serves it.
+A caller may read the record of a refused call. So the record of a refused call has the model's name as the client sent
+it, which reveals nothing. Only the record of a call that is allowed has the name of the model that serves it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from gateway.contract.errors import NOT_FOUND, PERMISSION, Problem, Refused
 
 
 async def grants(call: Call, following: Next) -> Response:
-    """Keep the offers that are granted. Raises `Refused` when the caller has no role, or none is left."""
+    """Keep the offers that are granted. Raises `Refused` if the caller has no role, or if no offer is left."""
     access = call.runtime.grants.access(call.identity)
     if access.role is None:
         raise Refused(Problem(PERMISSION, "access denied: no role granted"))
@@ -22,6 +22,6 @@ async def grants(call: Call, following: Next) -> Response:
         hint = f"; did you mean {', '.join(near)}?" if near else ""
         raise Refused(Problem(NOT_FOUND, f'model "{name}" not found or not granted{hint}', param="model"))
     call.model = call.offers[0].model
-    # of a name that is two models' the first one that is granted is meant, whether or not the other exists
+    # a name may mean two models (`Catalog.find`): the first granted one is used, whether or not the other one exists
     call.offers = [offer for offer in call.offers if offer.model == call.model]
     return await following(call)

@@ -1,10 +1,11 @@
-"""Reads the facts of a reply from the provider's own events, before anything translates them.
+"""Reads the facts of a reply (usage, stop reason, ...) from the provider's own events, before they are translated.
 
-- `CallProvider` makes the meter as soon as there is a head. The meter stays with the attempt, so a call that is cut is
-  charged by what was known at that point.
-- Bytes that the model wrote are counted as they pass. They are the only ground of an estimate if the call is cut, and
-  a first report may have been made before most of them (`call/cost_of_call.py`).
-- A native client gets every event, also one that the meter cannot read.
+- `CallProvider` makes the meter when the head of the reply has come. The meter is kept in the attempt, so a call that
+  breaks off is charged by the facts known at that point.
+- The bytes that the model wrote are counted as they are received. If the call breaks off, the estimate of its cost
+  depends on this count, because the provider has reported no usage yet, or only that of the beginning
+  (`call/cost_of_call.py`).
+- A client that speaks the provider's format gets every event, even an event that the meter cannot read.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ async def metered(call: Call, attempt: Attempt, following: AttemptNext) -> Respo
                 meter.whole(body)
                 attempt.delivered = len(body)
             except BadFrame as error:
-                # a native client gets the body all the same; the record says that it could not be read
+                # a native client still gets the body; the record says that the body could not be read
                 call.problem = error.problem
             return response
 
@@ -50,7 +51,7 @@ async def _metered(attempt: Attempt, meter: Meter, batches: Batches) -> Batches:
                     read = Batch(batch.events[:at], error)
                     break
             if batch.events or batch.fault is None:
-                # a fault before any event is no reply: `delivered` stays None, and so does the cost
+                # a fault before any event is no reply: `delivered` stays None, so the cost is unknown
                 _measure(attempt, read.events)
             yield read
             if read.fault is not None:
@@ -58,7 +59,10 @@ async def _metered(attempt: Attempt, meter: Meter, batches: Batches) -> Batches:
 
 
 def _measure(attempt: Attempt, events: Sequence[Event]) -> None:
-    """Add the bytes that the model wrote in the events; an event that cannot be read adds none."""
+    """Add the number of bytes that the model wrote in `events` to `attempt.delivered`.
+
+    An event that cannot be read adds nothing.
+    """
     size = attempt.delivered or 0
     output_bytes = attempt.candidate.flag.output_bytes
     for event in events:

@@ -1,6 +1,7 @@
-"""Reserve before spend: a call reserves the most that it may cost in its buckets, or is refused with a time to wait.
+"""Reserves the maximum that a call may cost in its quotas and rate limits before anything is sent, or refuses the call.
 
-It is settled where the call's record is made (`gateway.call.settlement.settle`), however the call ends.
+A refusal says how long to wait. The reservation is settled when the record of the call is made
+(`gateway.call.settlement.settle`), however the call ends.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ class Quota:
     log: Logger
 
     async def __call__(self, call: Call, following: Next) -> Response:
-        """Reserve, or raise `Refused`: a quota is spent or cannot be charged, or a rate limit is reached."""
+        """Reserve what the call may use, and run the next step.
+
+        Raises `Refused` if a quota is used up or cannot be charged, or if a rate limit is reached.
+        """
         if call.runtime.grants.access(call.identity).metered:
             try:
                 call.reservation, call.candidates = reserve(call, self.quotas)
@@ -35,7 +39,7 @@ class Quota:
         return await following(call)
 
     def _log(self, call: Call, bucket: str, problem: Problem) -> None:
-        """Log a refusal by a quota; a refusal by a rate limit is in the record of the call only."""
+        """Log a refusal by a quota. A refusal by a rate limit is not logged here; it is in the record of the call."""
         if problem.code == QUOTA:
             who = {"login": call.identity.login, "model": call.model, "request_id": call.id}
             self.log.warning("quota.exceeded", bucket=bucket, **who, detail=problem.message)

@@ -1,6 +1,7 @@
 """Finds the offers of the model that a request names.
 
-The call keeps the name as the client sent it: before `grants`, nothing may tell what the name means here.
+The call keeps the model's name as the client sent it. Until the step `grants` has allowed the call, nothing may reveal
+which model the name means.
 """
 
 from __future__ import annotations
@@ -12,9 +13,7 @@ from gateway.upstream.catalog import Aliased, Offer
 
 
 async def resolve(call: Call, following: Next) -> Response:
-    """Find the offers of the name. An unknown name leaves none; `grants` refuses it in the same words as an ungranted
-    one.
-    """
+    """Find the offers of the model's name. An unknown name has none, and the step `grants` refuses the call."""
     name = call.request.model
     catalog = call.runtime.catalog
     alias = catalog.aliases.get(name)
@@ -24,7 +23,10 @@ async def resolve(call: Call, following: Next) -> Response:
 
 
 def _pick(call: Call, alias: Aliased) -> Sequence[Offer]:
-    """Return one granted target of an alias: which of several a strategy picks must not make a call fail."""
+    """Return the target of an alias that its strategy picks, as the only offer; () if no target is granted.
+
+    The strategy picks among the granted targets only, so that its choice never makes a call fail.
+    """
     allows = call.runtime.grants.access(call.identity).allows
     granted = [offer for offer in alias.offers if allows(offer.provider_id, offer.model)]
     return [alias.pick(granted, call.session_id)] if granted else ()

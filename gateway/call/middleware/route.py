@@ -1,8 +1,9 @@
-"""The conversions from what the client speaks to what the provider of an offer speaks.
+"""The choice of the conversion from the client's format to that of the provider, for each offer.
 
-A conversion is native (the same flag), an envelope (another flag, the same dialect) or one translator, never two. Of
-several conversions to a provider the one that loses least is taken, by the data of `contract/losses.py`; providers keep
-the order of the catalog. Where none counts tokens, a conversion leads to the gateway's own estimate.
+A conversion is native (the same flag), an envelope (another flag with the same dialect), or a translation by exactly
+one translator. If there are several conversions to a provider, the one with the least loss is used, by the data of
+`contract/losses.py`. The order of the offers is not changed. If a request is for a count of tokens, and the provider
+cannot count, the gateway replies with its own estimate.
 """
 
 from __future__ import annotations
@@ -50,7 +51,10 @@ class Route:
         return None
 
     def _no_conversion(self, request: ClientRequest, offer: Offer) -> Refused:
-        """Name the flag that would open a conversion, the nearest relative of what the provider has."""
+        """Return the refusal of a request that the provider cannot serve. It names a flag to enable, if one would help.
+
+        If several flags would help, it names the flag that has the longest common prefix with an enabled flag.
+        """
         enabled = offer.provider.flags
         opening = [
             name
@@ -67,7 +71,7 @@ class Route:
 
 
 def _common_prefix(name: str, other: str) -> int:
-    """Return the number of characters that two names have in common at their start."""
+    """Return the length of the longest common prefix of two names."""
     return next((at for at, (a, b) in enumerate(zip(name, other, strict=False)) if a != b), min(len(name), len(other)))
 
 

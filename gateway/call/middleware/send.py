@@ -1,7 +1,7 @@
 """The last step of an attempt: builds the request in the provider's envelope, sends it, and decodes the reply.
 
-- A request is counted as sent as soon as the provider may have it.
-- The events before a fault go out before the fault.
+- A request counts as sent as soon as the provider may have received it.
+- Events that came before a fault are passed on before the fault.
 - A redirect is never followed.
 """
 
@@ -33,23 +33,25 @@ from gateway.upstream.process_pool import DropRelay, ProcessPool
 from gateway.upstream.refused_keys import RefusedKeys
 
 AFTER_LAST: Final = 2.0
-"""Seconds to read on after a stream's terminal event, because usage may follow it."""
+"""Maximum seconds for which a stream is read after its terminal event, because a report of usage may follow."""
 
 BATCH_EVENTS: Final = 256
-"""Most events that are passed on together; then other calls get their turn."""
+"""Maximum number of events in a batch. After each full batch, other tasks of the event loop may run."""
 MAX_ERROR: Final = 1024 * 1024
-"""Most bytes that are read of an error's body."""
+"""Maximum number of bytes that are read of the body of an error."""
 MAX_LOGGED: Final = 300
-"""Most characters of a provider's message that the log repeats."""
+"""Maximum number of characters of a provider's error message in the log."""
 
 SHORTEST_KEY: Final = 16
-"""Fewest characters of a value that may be a key; a shorter one is a word, which errors use for other reasons."""
+"""Minimum length in characters of a header's value that is removed from error bodies as a key. A shorter value may be
+an ordinary word of an error message."""
 
 _FORWARDED: Final = (
     "content-type", "retry-after", "request-id", "x-amzn-", "x-ratelimit-", "anthropic-", "openai-", "cf-ray",
 )  # fmt: skip
-"""Prefixes of the provider's headers that clients use. Other headers belong to the provider's connection, or would
-apply the provider's policies to this gateway's name, as Strict-Transport-Security does."""
+"""Prefixes of the provider's headers that are passed on, because clients use these headers. Other headers concern the
+connection to the provider, or would apply a policy of the provider to this gateway's host name, as
+Strict-Transport-Security does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ class CallProvider:
             return Stream(200, forwarded(head), self._stream(attempt, reply, decoder))
         body = await attempt.stopwatch.wait(reply.read(MAX_ERROR if head.status >= 400 else MAX_BODY))
         if not 200 <= head.status < 300 and head.status < 400:
-            # a redirect is not followed, and not handed on either: the prompt would go where it points
+            # a redirect is neither followed nor passed on: either way the prompt would be sent to its target
             message = f"{candidate.offer.provider_id} answered with status {head.status}"
             raise UpstreamFailed(Problem(UNAVAILABLE, message, status=502))
         if head.status >= 400:
@@ -104,10 +106,13 @@ class CallProvider:
         return Whole(head.status, forwarded(head), body)
 
     async def _send(self, call: Call, attempt: Attempt) -> UpstreamResponse:
-        """Return the open reply. Raises `Refused`, before anything is sent, for losses that `on_loss` forbids."""
+        """Build and send the request. Return the reply, whose body is not read yet.
+
+        Raises `Refused`, before anything is sent, if fields would be dropped and the provider's `on_loss` forbids that.
+        """
         candidate = attempt.candidate
         provider = candidate.offer.provider
-        # a native body is only spliced, which takes less time than sending it to another process
+        # a native body is only spliced, which takes less time than sending the body to another process
         size = 0 if candidate.way is Way.NATIVE else len(attempt.request.top.body)
         drop = DropRelay(attempt.drop)
         request = await self.pool.run(size, drop, candidate.flag.build, attempt.request, candidate.target, drop)
@@ -126,7 +131,7 @@ class CallProvider:
         return reply
 
     async def _stream(self, attempt: Attempt, reply: UpstreamResponse, decoder: Decoder) -> Batches:
-        """Yield the events of the stream; a fault comes as the last batch."""
+        """Yield the events of the stream in batches. A fault is not raised; it is in the last batch."""
         fault = None
         try:
             async with aclosing(_reads(attempt, reply, decoder)) as reads:
@@ -146,7 +151,7 @@ class CallProvider:
         self.metrics.upstream_error(attempt.candidate.offer.provider_id, error.problem.code)
 
     def _key_refused(self, call: Call, attempt: Attempt, problem: Problem) -> UpstreamFailed:
-        """Record that a provider refused the gateway's key, and return the error, which names who can help."""
+        """Record that a provider refused the gateway's key, and return an error that refers the client to an admin."""
         provider = attempt.candidate.offer.provider
         self.keys.refused(provider)
         self.metrics.upstream_auth_failure(provider.id)
@@ -166,7 +171,10 @@ def _is_our_key(attempt: Attempt) -> bool:
 
 
 async def _batches(events: Iterable[Event]) -> AsyncGenerator[Batch, None]:
-    """Yield the events of one read together. The events before a fault go out before it is raised."""
+    """Yield the events of one read in batches. If decoding fails, the events before the fault are yielded first.
+
+    Raises the `UpstreamFailed` that the iteration of `events` raises.
+    """
     batch: list[Event] = []
     try:
         for event in events:
@@ -184,7 +192,10 @@ async def _batches(events: Iterable[Event]) -> AsyncGenerator[Batch, None]:
 
 
 def _rest(decoder: Decoder, fault: UpstreamFailed | None) -> Iterator[Event]:
-    """Yield the events that a decoder held back; then raise the fault, unless the stream was complete before it."""
+    """Yield the events that the decoder still holds. Then raise the fault, if any.
+
+    A fault `Truncated` is not raised if the decoder already has the stream's final event.
+    """
     try:
         yield from decoder.close()
     except Truncated as error:
@@ -213,12 +224,15 @@ def _is_json(head: Head) -> bool:
 
 
 def forwarded(head: Head) -> dict[str, str]:
-    """Return the provider's headers for the client; none that could not stand in a response."""
+    """Return the provider's headers that are passed on to the client. Unprintable values are left out."""
     return {name: value for name, value in head.headers.items() if name.startswith(_FORWARDED) and value.isprintable()}
 
 
 def without_keys(body: bytes, headers: Mapping[str, str]) -> bytes:
-    """Return an error's body without the keys that were sent: some providers repeat a key that they refuse."""
+    """Return an error's body without the keys in `headers`, the headers of the request.
+
+    Some providers repeat a refused key in the error.
+    """
     for value in headers.values():
         key = value.rpartition(" ")[2]
         if len(key) >= SHORTEST_KEY:

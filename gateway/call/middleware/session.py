@@ -1,4 +1,4 @@
-"""Gives a call the id of its session, before anything can refuse the call."""
+"""Sets the session id of a call. This is the first step, so that the records of refused calls have a session id too."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from gateway.upstream.process_pool import yield_to_loop
 @dataclass(frozen=True, slots=True)
 class Session:
     key: bytes
-    """Keys the fingerprint of a chat, so that an id tells nothing of its text."""
+    """The key of the fingerprints of chats. Without it, the text of a chat cannot be guessed from its session id."""
 
     async def __call__(self, call: Call, following: Next) -> Response:
         request = call.request
-        # reading a large body took its time already, and looking for where its conversation begins will take some more
+        # parsing a large body has already blocked the event loop, and finding the chat's beginning will block it again
         await yield_to_loop(len(request.top.body))
         call.session_id = session_id(request, call.identity.login, self.key)
         await yield_to_loop(len(request.top.body))

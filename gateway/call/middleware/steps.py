@@ -1,8 +1,8 @@
 """Does the I/O that a plugin's `steps` need before a request can be built.
 
-- Steps run twice an attempt: those of the client's flag, in its dialect, before `translate`; those of the provider's
-  flag, in the upstream's dialect, after it.
-- A plugin yields what is to be sent or fetched and receives the response; it opens nothing itself.
+- Steps run twice in an attempt. Those of the client's flag run before the middleware `translate`, in the client's
+  dialect. Those of the provider's flag run after it, in the provider's dialect.
+- A plugin yields a request to send or a file to fetch, and receives the response. It opens no connection itself.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from gateway.upstream.fetch.client import Fetcher
 from gateway.upstream.fetch.fetches import MAX_FILES, Fetches
 
 MAX_STEPS: Final = MAX_FILES + 12
-"""Most steps of one attempt, because a plugin that asks for more does not come to an end."""
+"""Maximum number of steps of one flag in an attempt. A plugin that asks for more is assumed never to end."""
 
 Sender = Callable[[UpstreamRequest], Awaitable[StepResponse]]
 Getter = Callable[[Fetch], Awaitable[StepResponse]]
@@ -32,14 +32,14 @@ Getter = Callable[[Fetch], Awaitable[StepResponse]]
 
 @dataclass(frozen=True, slots=True)
 class Fetching:
-    """Reads what a call's plugins want fetched."""
+    """Fetches the files that plugins ask for during a call."""
 
     fetcher: Fetcher
     metrics: Metrics
     log: Logger
 
     async def get(self, call: Call, attempt: Attempt, fetch: Fetch) -> StepResponse:
-        """Return what was fetched. Raises `Refused`."""
+        """Return the fetched file. Raises `Refused`."""
         if call.fetches is None:
             call.fetches = Fetches(self.fetcher, call.runtime.config, self.metrics, self.log)
             call.stack.push_async_callback(call.fetches.close)
@@ -48,7 +48,7 @@ class Fetching:
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """Drives the steps of one side's flag."""
+    """A middleware that runs the steps of one flag: the client's or the provider's, as `flag_of` chooses."""
 
     upstream: Upstream
     fetching: Fetching
@@ -93,9 +93,10 @@ async def drive(
     sender: Sender,
     getter: Getter,
 ) -> ClientRequest | StepResponse:
-    """Run the steps to their end.
+    """Run the steps to their end, and return their result: the changed request, or a response that ends the attempt.
 
-    Raises `Refused` for a file that cannot be had, `UpstreamFailed` for steps without an end.
+    `sender` sends a request to the provider, and `getter` fetches a file. Raises `Refused` if a file cannot be fetched,
+    and `UpstreamFailed` if the provider cannot be reached or there are more than `MAX_STEPS` steps.
     """
     try:
         wanted = next(steps)

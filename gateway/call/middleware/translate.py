@@ -1,7 +1,8 @@
 """Translates requests to the upstream's dialect, and responses to the client's.
 
-On the native way nothing is touched. Otherwise at most one translator is opened for an attempt; it sees every event of
-the reply, then `close`. Whole bodies that are large are translated in another process (`upstream/process_pool.py`).
+If the client speaks the provider's format, nothing is changed. Otherwise at most one translation is opened for an
+attempt. It gets every event of the reply, and then its method `close` is called. Large bodies are translated in another
+process (`upstream/process_pool.py`).
 """
 
 from __future__ import annotations

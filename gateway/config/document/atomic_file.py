@@ -1,10 +1,10 @@
-"""Replaces a configuration's file in one step: a reader sees the old file or the new one, never a part.
+"""Replaces a configuration's file in one step: a reader sees the old file or the new file, never a part of one.
 
 - The new text is written to a temporary file in the same folder, which is then renamed over the old file.
 - A symbolic link stays a link; mode and owner stay unchanged.
-- The temporary file may hold keys. Nobody else may read it before the rename, and one that a killed process left behind
-  is removed at the next start or save.
-- The content is not looked at here.
+- The temporary file may hold secrets. Until the rename only its owner may read it. If a killed process left one
+  behind, the next start or save removes it.
+- Nothing here looks at the content.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _EDIT_THERE: Final = "edit it where it is mounted or copied from"
 
 
 class CannotReplace(Exception):
-    """The file was not replaced; the message says why."""
+    """An error that says why the file was not replaced."""
 
 
 class NotWritable(CannotReplace):
@@ -51,7 +51,7 @@ class Changed(CannotReplace):
 
 
 def read(path: Path) -> bytes:
-    """Return the file's bytes without a byte order mark.
+    """Return the file's content without a byte order mark.
 
     Raises `OSError`, also for a file that is too large or not regular.
     """
@@ -65,7 +65,7 @@ def read(path: Path) -> bytes:
 
 
 def check(path: Path) -> None:
-    """Raise `NotWritable` for a read-only file, even if the gateway runs as root."""
+    """Raise `NotWritable` if the file or its folder is read-only, even if the gateway runs as root."""
     target = _target(path)
     if not target.stat().st_mode & 0o222:
         raise NotWritable(f"{path} is read-only; {_EDIT_THERE}")
@@ -74,16 +74,17 @@ def check(path: Path) -> None:
 
 
 def replace(path: Path, data: bytes, expected: bytes) -> None:
-    """Put `data` in the place of a file that holds `expected`. Raises `CannotReplace`, or `OSError` for a failing disk.
+    """Replace the content `expected` of a file by `data`. Raises `CannotReplace`, or `OSError` for a failing disk.
 
-    When this returns the new file is on the disk; when it raises the old one is, and nothing lies beside it.
+    When this returns, the new content is on the disk. When it raises, the old content is still in place,
+    unless only the last step failed, which flushes the folder. No temporary file is left.
     """
     check(path)
     target = _target(path)
     sweep(path)
     made = target.with_name(f"{_prefix(target)}{secrets.token_hex(8)}")
     try:
-        # O_EXCL follows no link either: nobody else's file is written, whatever lies there
+        # O_EXCL fails on an existing file or link, so that no other file can be overwritten
         descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as error:
         raise _refusal(path, error) from None
@@ -91,8 +92,8 @@ def replace(path: Path, data: bytes, expected: bytes) -> None:
         _write(descriptor, data, target.stat())
         if read(target) != expected:
             raise Changed(f"{path} was changed in the meantime")
-        os.chmod(made, stat.S_IMODE(target.stat().st_mode))  # noqa: PTH101 (a seam that tests make fail)
-        os.replace(made, target)  # noqa: PTH105 (another)
+        os.chmod(made, stat.S_IMODE(target.stat().st_mode))  # noqa: PTH101 (tests make this call fail)
+        os.replace(made, target)  # noqa: PTH105 (tests make this call fail)
     except OSError as error:
         raise _refusal(path, error) from None
     finally:
@@ -102,9 +103,9 @@ def replace(path: Path, data: bytes, expected: bytes) -> None:
 
 
 def sweep(path: Path) -> None:
-    """Remove the temporary files of killed saves, because they hold keys. A file that cannot be removed stays.
+    """Remove temporary files that killed saves left behind, because they may hold secrets. Errors are ignored.
 
-    One process serves a file, and its saves follow each other, so no such file is still being written.
+    Only one process saves a file, one save after another, so no such temporary file is still being written.
     """
     with suppress(OSError):
         target = _target(path)
@@ -115,12 +116,12 @@ def sweep(path: Path) -> None:
 
 
 def _prefix(target: Path) -> str:
-    """Return the first part of a temporary file's name, which sixteen hexadecimal digits follow."""
+    """Return the prefix of the names of temporary files, which is followed by sixteen hexadecimal digits."""
     return f".{target.name[:80]}."
 
 
 def _target(path: Path) -> Path:
-    """Return the file that a link leads to."""
+    """Return the file itself, or the file that a symbolic link leads to."""
     try:
         return path.resolve(strict=True)
     except RuntimeError as error:

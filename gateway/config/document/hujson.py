@@ -1,8 +1,8 @@
 """HuJSON with positions: JSON plus `//` and `/* */` comments and trailing commas, and nothing else.
 
-One scan gives the value, the offset of every member and element (so that a finding can say line and column), and the
-members that are named twice. No library gives all three: lax parsers take broken input silently, strict ones refuse
-HuJSON. Nothing here knows what a key means, and no message quotes a value: it may be a secret.
+One parse gives the value, the offset of every member and element (so that a finding can say line and column), and the
+members that are named twice. No library gives all three: lax parsers accept broken input silently, and strict parsers
+refuse HuJSON. Nothing here knows what a key means. No message quotes a value, because it may be a secret.
 """
 
 from __future__ import annotations
@@ -17,20 +17,22 @@ from functools import cached_property
 from typing import Any, Final, NamedTuple
 
 MAX_DEPTH: Final = 64
-"""Deepest nesting. A configuration needs less, and a deeper text would exhaust the stack."""
+"""Maximum depth of nesting. A configuration needs less, and a much deeper text would exhaust the stack."""
 MAX_NUMBER: Final = 400
-"""Most characters of a number: more than any double needs, and below Python's limit for converting digits."""
+"""Maximum length of a number in characters: more than a double needs, and below Python's limit for integers."""
 MAX_PIECES: Final = 600_000
-"""Most keys, values and marks of a text: one with more takes seconds to read. 10,000 grants have some 260,000."""
+"""Maximum number of keys, values and punctuation marks in a text. 10,000 grants have about 260,000. A longer text
+takes seconds to read.
+"""
 
 MAX_DOCUMENT_BYTES: Final = 4 * 1024 * 1024
-"""Most bytes of a configuration: ten thousand grants are below two megabytes. A larger file is some other file."""
+"""Maximum size of a configuration in bytes. 10,000 grants take less than 2 MB; a larger file is not a configuration."""
 _MAX_NAME: Final = 100
-"""Characters of a long name that a dotted path shows."""
+"""Number of characters of a very long name that a dotted path shows."""
 _PLAIN_KEY: Final = re.compile(r"[\w-]+")
 
 Path = tuple[str | int, ...]
-"""Member names and element indexes, outermost first."""
+"""The place of a value in the document: names of members and indexes of elements, outermost first."""
 
 _TOKEN: Final = re.compile(
     r"""
@@ -57,7 +59,7 @@ _UNREADABLE: Final = (
 
 
 class HujsonError(ValueError):
-    """A text that is not HuJSON. `offset` is the first character that does not fit."""
+    """An error in a text that is not HuJSON. `offset` is the place of the first character that does not fit."""
 
     def __init__(self, message: str, offset: int) -> None:
         super().__init__(message)
@@ -66,7 +68,7 @@ class HujsonError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """A member that its object names a second time: readers disagree on which one counts."""
+    """A member whose name occurs twice in its object. JSON parsers disagree on which of the two values counts."""
 
     path: Path
     first: int
@@ -74,7 +76,7 @@ class Duplicate:
 
 
 class String(NamedTuple):
-    """A string that is a value, and the offsets of its first quote and behind its last one."""
+    """A string that is a value. `start` is the offset of the opening quote, `end` that after the closing quote."""
 
     path: Path
     start: int
@@ -89,29 +91,32 @@ class Document:
     text: str
     value: Any
     offsets: Mapping[Path, int]
-    """Offsets by path: a member's is its key's, an element's is its value's; `()` is the whole value."""
+    """Offsets by path: where the key of a member begins, or where the value of an element begins.
+
+    The path `()` is the whole value.
+    """
     duplicates: tuple[Duplicate, ...] = ()
     strings: tuple[String, ...] = ()
-    """All strings that are values, in the order of the text, including those that a duplicate hides in `value`."""
+    """All strings that are values, in the order of the text, even those in a duplicate that `value` lacks."""
 
     @cached_property
     def _lines(self) -> list[int]:
         return line_starts(self.text)
 
     def place(self, offset: int) -> tuple[int, int]:
-        """Return line and column, both from 1; columns count characters."""
+        """Return the line and column of an offset, both counted from 1, columns in characters."""
         line = bisect_right(self._lines, offset)
         return line, offset - self._lines[line - 1] + 1
 
     def locate(self, path: Path) -> tuple[int, int]:
-        """Return line and column of `path`, or of the nearest existing member or element around a missing one."""
+        """Return the line and column of `path`, or of its nearest existing parent if the document lacks it."""
         while path and path not in self.offsets:
             path = path[:-1]
         return self.place(self.offsets.get(path, 0))
 
 
 class Token(NamedTuple):
-    """A piece of a text. `kind` is blank, comment, string, word or mark."""
+    """A token of a text. `kind` is blank, comment, string, word (such as a number) or mark (punctuation)."""
 
     kind: str
     text: str
@@ -128,7 +133,10 @@ def line_starts(text: str) -> list[int]:
 
 
 def parse(text: str) -> Document:
-    """Return the parsed text. Of duplicate members, which are reported, the last one counts. Raises `HujsonError`."""
+    """Return the parsed text. Raises `HujsonError`.
+
+    Of members with the same name the last one is in the value, and each repetition is in `duplicates`.
+    """
     pieces = _significant(text)
     if not pieces:
         raise HujsonError("the configuration is empty; it is one object, { ... }", 0)
@@ -138,12 +146,12 @@ def parse(text: str) -> Document:
 
 
 def tokens(text: str) -> list[Token]:
-    """Return all pieces of a text; joined they are the text. Raises `HujsonError` where no piece begins."""
+    """Return all tokens of a text. Joined they are the text. Raises `HujsonError` for an unexpected character."""
     return list(_scan(text, frozenset()))
 
 
 def _scan(text: str, left_out: Collection[str]) -> Iterator[Token]:
-    """Yield the pieces, without the kinds in `left_out`."""
+    """Yield the tokens, without the kinds in `left_out`."""
     for match in _TOKEN.finditer(text):
         kind = match.lastgroup or ""
         if kind == "comment":
@@ -155,9 +163,9 @@ def _scan(text: str, left_out: Collection[str]) -> Iterator[Token]:
 
 
 def _check_comment(comment: str, start: int) -> None:
-    """Raise `HujsonError` for a carriage return alone.
+    """Raise `HujsonError` for a carriage return without a line feed in a `//` comment.
 
-    Some editors end the line there, so that they would show as a value what is a comment here.
+    Some editors begin a new line there and show the rest as a value, although it is part of the comment here.
     """
     if comment.startswith("//") and (alone := _LONE_RETURN.search(comment.removesuffix("\r"))) is not None:
         message = "the line ends in a carriage return (CR) alone, which ends no comment; end lines with LF or CRLF"
@@ -172,9 +180,9 @@ def _unreadable(text: str, at: int) -> str:
 
 
 def _significant(text: str) -> list[Token]:
-    """Return the pieces without blanks, comments and trailing commas.
+    """Return the tokens without blanks, comments and trailing commas.
 
-    Raises `HujsonError` for a comma without a value before it.
+    Raises `HujsonError` for a comma without a value before it, and for more than `MAX_PIECES` tokens.
     """
     significant: list[Token] = []
     last = ""
@@ -193,7 +201,7 @@ def _significant(text: str) -> list[Token]:
 
 
 class _Parser:
-    """A recursive descent over tokens of bounded depth."""
+    """A recursive descent parser with a maximum depth (`MAX_DEPTH`)."""
 
     def __init__(self, pieces: list[Token], length: int) -> None:
         self.offsets: dict[Path, int] = {(): pieces[0].start}
@@ -274,7 +282,7 @@ class _Parser:
 
 
 def string_value(token: Token) -> str:
-    """Return a string token's value. Raises `HujsonError`."""
+    """Return the value of a string token. Raises `HujsonError` for a wrong escape or a lone surrogate."""
     try:
         value: str = json.loads(token.text) if "\\" in token.text else token.text[1:-1]
         if not value.isascii():
@@ -303,7 +311,7 @@ def _word(token: Token) -> Any:
 
 
 def dotted_path(path: Path) -> str:
-    """Return a path as people write it: `grants[0].app."tailscale.com/cap/aperture"[1].role`."""
+    """Return a path as text: `grants[0].app."tailscale.com/cap/aperture"[1].role`."""
     text = ""
     for step in path:
         if isinstance(step, int):

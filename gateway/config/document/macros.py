@@ -1,12 +1,14 @@
-"""Macros: `${NAME}` in a string of the document stands for an environment variable.
+"""Macros: `${NAME}` in a string of the document is replaced by the value of an environment variable.
 
-- Macros are replaced before anything is checked, in values and never in keys. A replaced value is not searched again.
-- They may stand in keys and addresses alone (`PLACES`). Somebody who may edit the document must not read the
-  environment by it, and a name, a description or a model is shown to others.
-- The document keeps its macros, so that a page or an API that shows it shows names and no values.
+- Macros are replaced before anything is checked, in values and never in the names of members. Macros within an inserted
+  value are not replaced.
+- Macros are allowed only in secrets and addresses (`PLACES`). Other values, such as a name, a description or a model,
+  are shown to callers, and whoever may edit the document must not read the environment in this way.
+- The text of the document keeps its macros, so a page or an API that shows the text shows names of variables, not their
+  values.
 
-Source of the message about unknown macros: aperture.md sections 1.1 and 1.12. The form of a macro is documented
-nowhere; this is the shell's.
+The message about unknown macros is that of Aperture's documentation. It does not document the form of a macro, so the
+form of the shell is used.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ PLACES: Final = (
     ("metrics", "listen"),
     ("storage", "url"),
 )
-"""Paths whose values the gateway needs and shows to no caller."""
+"""Paths of the values in which macros are allowed, because no caller is shown them."""
 MISPLACED: Final = (
     "macros may only stand where a value is not shown: in apikey, baseurl, url and add_headers, in the secrets of "
     "exporters and connectors, in listen, tailscaled and storage.url; write the value itself"
@@ -49,13 +51,13 @@ MISPLACED: Final = (
 
 @dataclass(slots=True)
 class Substitution:
-    """One pass over a document."""
+    """The replacement of the macros in one document, with what it found."""
 
     environ: Mapping[str, str]
     faults: list[tuple[Path, str]] = field(default_factory=list)
     """Paths of strings with unknown or misplaced macros, and the message for each."""
     values: dict[str, str] = field(default_factory=dict)
-    """Macros by the value that replaced them."""
+    """The macro, such as `${NAME}`, by the value that replaced it."""
 
     def of(self, document: Document) -> Document:
         return replace(document, value=self._value(document.value, ()))
@@ -75,7 +77,7 @@ class Substitution:
         if not names:
             return text
         if not fits(path, PLACES):
-            # whether there is such a variable is not said either
+            # the message does not reveal whether the variable exists
             self.faults.append((path, MISPLACED))
             return text
         if unknown := [name for name in names if name not in self.environ]:

@@ -1,8 +1,9 @@
 """A configuration's text with marks in the place of secrets, and messages without secrets.
 
-- The text is never written anew: comments and layout stay, and only a secret becomes a mark.
-- A mark is an HMAC under a key of this gateway: equal secrets have equal marks, and trying guesses shows nothing.
-- Marks become secrets again in `config/edit.py`. Nothing here reads a file or judges a configuration.
+- Comments and layout of the text stay as they are; only secrets are replaced by marks.
+- A mark is an HMAC of the secret under a key of this gateway. Equal secrets have equal marks, and nobody can
+  test a guess without the key.
+- `config/edit.py` replaces marks by secrets again. Nothing here reads a file or checks a configuration.
 """
 
 from __future__ import annotations
@@ -20,28 +21,31 @@ from gateway.config.document.secret_spans import Ranges, Search, Span, join_span
 MARK: Final = re.compile(r"redacted:[0-9a-f]{32}")
 
 Role = tuple[str, ...]
-"""The purpose of a string: its path without the names that people chose. Names of members have roles of their own."""
+"""The purpose of a string: its path without indexes and without names that people chose.
+
+A name of a member has the role of its object, usually with the step `(name)` at the end.
+"""
 
 
 class Known(NamedTuple):
     """The secret behind a mark."""
 
     text: str
-    """The secret as it is spelled between its quotes."""
+    """The secret as it is written in the document, with escapes and without quotes."""
     roles: frozenset[Role] = frozenset()
-    """Roles of the plain strings and URLs in which the secret stands in its document."""
+    """Roles of all plain strings and URLs of the document that contain the secret."""
 
 
 @dataclass(frozen=True, slots=True)
 class Redacted:
-    """A text without its secrets, and the secrets by their marks."""
+    """A text with marks in the place of its secrets, and the secrets by their marks."""
 
     text: str
     known: Mapping[str, Known]
 
 
 def redact(document: Document, key: bytes, active: Iterable[str] = ()) -> Redacted:
-    """Return the document's text with marks; `active` are secrets in use that may stand somewhere in the text."""
+    """Return the document's text with marks. `active` are secrets in use, which are replaced wherever they occur."""
     text = document.text
     role = role_lookup(document)
     known: dict[str, Known] = {}
@@ -55,14 +59,14 @@ def redact(document: Document, key: bytes, active: Iterable[str] = ()) -> Redact
         known[mark] = Known(secret, before if own is None else before | {own})
         parts += (text[at : span.start], mark)
         at = span.end
-    # text that already looks like a mark, in a file that was made from a redacted text, stands for itself
+    # a file that was made from a redacted text holds marks of its own; each is known as standing for itself
     for match in MARK.finditer(text):
         known.setdefault(match[0], Known(match[0]))
     return Redacted("".join([*parts, text[at:]]), known)
 
 
 def role_lookup(document: Document) -> Callable[[int], Role | None]:
-    """Return a function from an offset to the role of the string or member name around it, or to None."""
+    """Return a function that returns the role of the string or member name at an offset, or None outside of strings."""
     values = {string.start: string.path for string in document.strings}
     names = {at: (*path[:-1], "(name)") for path, at in document.offsets.items() if path and isinstance(path[-1], str)}
     strings = [piece for piece in tokens(document.text) if piece.kind == "string"]
@@ -77,12 +81,12 @@ def role_lookup(document: Document) -> Callable[[int], Role | None]:
 
 
 def scrub(message: str, secrets: Iterable[str]) -> str:
-    """Return a message without the secrets that it may quote."""
+    """Return a message with the secrets replaced by `[redacted]`."""
     return scrubber(secrets)(message)
 
 
 def scrubber(secrets: Iterable[str]) -> Callable[[str], str]:
-    """Return a function that scrubs many messages; the secrets are prepared once."""
+    """Return a function that scrubs messages like `scrub`, and prepares the secrets only once for all of them."""
     search = Search(spellings(secrets))
 
     def scrub_one(message: str) -> str:

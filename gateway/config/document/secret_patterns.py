@@ -1,7 +1,7 @@
-"""The patterns by which a secret is recognised: names of members and headers, parts of URLs, and texts in comments.
+"""The patterns that recognise a secret: names of members and headers, parts of URLs, and texts in comments.
 
-- A pattern must read any text in linear time: a configuration may be hostile.
-- A value that says where a secret is (`env:`, `file:`, a macro) is a reference, and no secret.
+- A pattern must match any text in linear time, because a configuration may be hostile.
+- A value that only says where a secret is (`env:`, `file:`, a macro) is a reference and not a secret.
 - The offsets of secrets in a document are found in `secret_spans.py`. Nothing here knows a document's text.
 """
 
@@ -20,11 +20,11 @@ from gateway.config.document.secrets import ENVIRONMENT_NAME, KEYFILE, file_of
 _NAME: Final = r"(?:(?:(?:api|access|private)[_-]?key|secret|passw|passphrase|pwd|credential)[\w-]{0,20}|tokens?)"
 _SECRET_NAME: Final = re.compile(rf"(?i){_NAME}$")
 _SECRET_LEAF: Final = re.compile(r"(?i)(?:^|[_-])(?:bearer|key)$")
-"""Names of secret values; an object of such a name may hold anything."""
+"""Names of members whose own value is secret. Unlike `_SECRET_NAME`, they say nothing of values deeper inside."""
 _AUTHORIZATION: Final = re.compile(r"(?i)(?:^|[_-])auth(?:orization)?$")
-"""Names of a header's value, or of a word that says how a key is sent."""
+"""Names of members that hold either a header's value, which is secret, or a word that says how a key is sent."""
 _MODE: Final = re.compile(r"[a-z_-]{0,32}")
-"""Values of a provider's `authorization`; in `options` that key may be a header with its value."""
+"""Words that a provider's `authorization` may have. In `options` a member of that name may hold a header's value."""
 _SECRET_HEADER: Final = re.compile(r"auth|cookie|key|token|secret|password|credential", re.IGNORECASE)
 _HEADERS: Final = "add_headers"
 _CHOSEN: Final = (
@@ -38,12 +38,12 @@ _CHOSEN: Final = (
     ("connectors", "servers", "*"),
     ("model_aliases", "models", "*"),
 )
-"""Members whose names people choose: a provider may be called `token`."""
+"""Members whose names people choose, so that the name proves nothing: a provider may be called `token`."""
 _MACRO: Final = re.compile(rf"(?i:(?:bearer|basic) )?{MACRO.pattern}")
 _KEYFILE_PATH: Final = re.compile(r"(?:\.{0,2}|~)/.*")
 
 _IN_URL: Final = (
-    # a password, or the user where there is none: a token often stands alone
+    # the password, or the user name in a URL without a password, because a token is often written there
     re.compile(r"://[^/?#\s\"@:]*:(?P<secret>[^@\s\"/]+)@"),
     re.compile(r"://(?P<secret>[^/?#\s\"@:]+):?@"),
     re.compile(
@@ -55,7 +55,7 @@ _GAP: Final = r"\s*+(?://\s*+)?"
 _LABEL: Final = rf"(?i)(?:{_NAME}|(?<![a-z])(?:bearer|key))"
 _MODE_LABEL: Final = r"(?i)(?<![a-z])auth(?:orization)?"
 _IN_QUOTES: Final = rf"[\"']?{_GAP}[:=]{_GAP}(?:\"(?P<%s>(?:[^\"\\\n]|\\.)+)\"|'(?P<%s_>[^'\n]+)')"
-# a digit that tells a key from prose is looked for after the match: a look-ahead would read on from every start
+# a word is a key only if it has a digit; that is checked after the match, since a look-ahead takes quadratic time
 _IN_COMMENT: Final = (
     re.compile(_LABEL + _IN_QUOTES % ("secret", "secret")),
     re.compile(_MODE_LABEL + _IN_QUOTES % ("mode", "mode")),
@@ -64,13 +64,13 @@ _IN_COMMENT: Final = (
     re.compile(r"\b(?P<secret>(?:sk-|ABSK|AKIA|ASIA|AIza|bedrock-api-key-)[\w+/=-]{12,})"),
     *_IN_URL,
 )
-"""Members that were commented out, and the beginnings of well-known keys."""
+"""Secrets in comments: values of members that were commented out, keys with a well-known prefix, and parts of URLs."""
 _DIGIT: Final = re.compile(r"[0-9]")
 _HEADER_IN_COMMENT: Final = re.compile(r"(?<!\\)\"(?P<name>[\w-]+)\s*:\s*(?P<secret>(?:[^\"\\\n]|\\.)+)\"")
 
 
 def is_chosen(path: Path) -> bool:
-    """Return whether the member at `path` has a name that somebody chose."""
+    """Return whether the name of the member at `path` is chosen by people and not a key of the configuration."""
     return fits(path, _CHOSEN)
 
 
@@ -80,7 +80,7 @@ def is_header(path: Path) -> bool:
 
 
 def is_secret(path: Path) -> bool:
-    """Return whether any string at `path` is a secret, by the names of the members around it."""
+    """Return whether a string at `path` is a secret because of the name of its member or of one around it."""
     return any(
         isinstance(step, str) and _SECRET_NAME.search(step) and not is_chosen(path[: at + 1])
         for at, step in enumerate(path)
@@ -88,7 +88,7 @@ def is_secret(path: Path) -> bool:
 
 
 def is_secret_value(string: String) -> bool:
-    """Return whether a string is a secret by the name of its own member, and by its value where that decides."""
+    """Return whether a string is a secret by its own member's name and, for `authorization`, also by its value."""
     path = string.path
     leaf = next((at for at in reversed(range(len(path))) if isinstance(path[at], str)), -1)
     if leaf < 0 or is_chosen(path[: leaf + 1]):
@@ -103,7 +103,7 @@ def is_secret_value(string: String) -> bool:
 def is_reference(value: str) -> bool:
     """Return whether a value only says where a secret is.
 
-    `keyfile::` is followed by a path in a reference; it may also be followed by the service account itself.
+    `keyfile::` with a path is such a reference. `keyfile::` with the service account itself is a secret.
     """
     kind, colon, rest = value.partition(":")
     if colon and kind == "env":
@@ -114,12 +114,12 @@ def is_reference(value: str) -> bool:
 
 
 def is_macro(value: str) -> bool:
-    """Return whether a value is one macro, alone or behind `Bearer` or `Basic`."""
+    """Return whether a value is one macro, alone or after `Bearer` or `Basic`."""
     return bool(_MACRO.fullmatch(value))
 
 
 def secrets_in_url(text: str) -> Iterator[tuple[int, int]]:
-    """Yield the ranges of passwords, users and query values in a text with URLs."""
+    """Yield the ranges of secrets in the URLs of a text: passwords, users without a password, and query values."""
     for pattern in _IN_URL:
         for match in pattern.finditer(text):
             if not is_macro(match["secret"]):
@@ -127,12 +127,12 @@ def secrets_in_url(text: str) -> Iterator[tuple[int, int]]:
 
 
 def has_secret_in_url(text: str) -> bool:
-    """Return whether a URL in a text has a part that looks like a secret, even a macro."""
+    """Return whether a URL in a text has a part where secrets stand, even if a macro stands there."""
     return any(pattern.search(text) for pattern in _IN_URL)
 
 
 def secrets_in_comment(comment: str) -> Iterator[tuple[int, int]]:
-    """Yield the ranges of secrets in a comment, in no order; ranges may overlap."""
+    """Yield the ranges of secrets in a comment. The ranges are not sorted and may overlap."""
     for pattern in _IN_COMMENT:
         for match in pattern.finditer(comment):
             group = match.lastgroup or ""

@@ -1,7 +1,7 @@
 """The offsets of secrets in a document's text.
 
-A secret is found by its place (`secret_patterns.py`), and then wherever else the same text stands, however it is
-spelled. Nothing here changes a text; `redact.py` puts marks in the place of secrets.
+A secret is found by its place (`secret_patterns.py`). Then every other occurrence of the same text is found too, with
+or without JSON escapes. Nothing here changes a text; `redact.py` puts marks in the place of secrets.
 """
 
 from __future__ import annotations
@@ -26,16 +26,20 @@ from gateway.config.document.secret_patterns import (
 )
 
 MIN_ANYWHERE: Final = 8
-"""Fewest characters of a secret that is looked for everywhere; a shorter one could be any word."""
+"""Minimum length in characters of a secret that is searched for everywhere. A shorter one could be any word."""
 
 Place = Literal["key", "url", "comment", "plain"]
-"""A string that is secret by its key, a part of a URL in another string, a comment, or any other string or name."""
+"""The kind of place where a secret was found.
+
+The secret is in a string that is secret by its member's name (`key`), in a URL in another string (`url`), in a comment
+(`comment`), or in any other string or name (`plain`).
+"""
 
 _SCHEME: Final = re.compile(r"(?:bearer|basic)\s+(?=\S)", re.IGNORECASE)
 
 
 class Span(NamedTuple):
-    """A secret's text, from `start` to `end`."""
+    """The range of a secret in the text, from `start` to before `end`."""
 
     start: int
     end: int
@@ -43,7 +47,7 @@ class Span(NamedTuple):
 
 
 class Ranges:
-    """Ranges of offsets, in order and apart from each other."""
+    """Ranges of offsets, sorted and without overlaps."""
 
     def __init__(self, ranges: Iterable[tuple[int, int]]) -> None:
         self._ranges = list(ranges)
@@ -52,15 +56,15 @@ class Ranges:
         return self.around(offset) is not None
 
     def around(self, offset: int) -> int | None:
-        """Return the number of the range that holds an offset."""
+        """Return the index of the range that holds an offset, or None."""
         at = bisect_right(self._ranges, offset, key=itemgetter(0)) - 1
         return at if at >= 0 and offset < self._ranges[at][1] else None
 
 
 def spans(document: Document, active: Iterable[str] = ()) -> list[Span]:
-    """Return all secrets of a document in the text's order, none within another.
+    """Return the ranges of all secrets in a document's text, sorted and without overlaps.
 
-    `active` are secrets in use, which are looked for in addition.
+    `active` are secrets in use, which are searched for as well.
     """
     text = document.text
     pieces = tokens(text)
@@ -79,12 +83,15 @@ def spans(document: Document, active: Iterable[str] = ()) -> list[Span]:
 
 
 def secrets_in(document: Document) -> set[str]:
-    """Return the secrets that a document itself shows to be secret."""
+    """Return the secrets that a document's own text shows to be secret, as they are written there."""
     return {document.text[span.start : span.end] for span in spans(document)}
 
 
 def spellings(secrets: Iterable[str]) -> frozenset[str]:
-    """Return the spellings of secrets, without and with escapes, that are long enough to be looked for."""
+    """Return the ways to write the secrets, with and without JSON escapes and `Bearer` or `Basic`.
+
+    Texts shorter than `MIN_ANYWHERE` are left out.
+    """
     forms: set[str] = set()
     for secret in secrets:
         for text in (secret, _SCHEME.sub("", secret)):
@@ -93,7 +100,7 @@ def spellings(secrets: Iterable[str]) -> frozenset[str]:
 
 
 def join_spans(spans: Iterable[Span]) -> list[Span]:
-    """Return spans in order; overlapping spans become one, with the place of the first."""
+    """Return the spans sorted. Overlapping spans are joined into one, which has the place of the first."""
     merged: list[Span] = []
     for span in sorted(spans, key=lambda span: (span.start, -span.end)):
         if merged and span.start < merged[-1].end:
@@ -105,7 +112,7 @@ def join_spans(spans: Iterable[Span]) -> list[Span]:
 
 
 class Search:
-    """Finds any of many texts in one pass, by a table of their first characters."""
+    """Finds all occurrences of many secrets in one pass over a text, by a table of their first characters."""
 
     def __init__(self, secrets: frozenset[str]) -> None:
         self._secrets = secrets
@@ -128,7 +135,7 @@ def _in_string(text: str, string: String) -> Iterator[Span]:
         head, colon, rest = inner.partition(":")
         if colon and "\\" not in head:
             start = end - len(rest.lstrip())
-        # such a value is sent as it stands: `env:` means nothing there
+        # a header's value is sent as it is written, so `env:` there is no reference
         if not is_macro(text[start:end]):
             yield Span(start, end, "key")
     elif is_secret(string.path) or is_secret_value(string):
@@ -143,7 +150,7 @@ def _in_string(text: str, string: String) -> Iterator[Span]:
 
 
 def _comments(pieces: Iterable[Token]) -> Iterator[tuple[int, int]]:
-    """Yield the ranges of comments; comments with only blanks between them are one, as a commented-out block is."""
+    """Yield the ranges of comments. Comments with only blanks between them are one range."""
     start = end = -1
     for piece in pieces:
         if piece.kind == "comment":
@@ -156,7 +163,7 @@ def _comments(pieces: Iterable[Token]) -> Iterator[tuple[int, int]]:
 
 
 def _elsewhere(text: str, pieces: Iterable[Token], hidden: list[Span], search: Search) -> Iterator[Span]:
-    """Yield further occurrences of secrets, outside of `hidden`."""
+    """Yield the occurrences of secrets that begin outside of the spans in `hidden`."""
     comments = Ranges((piece.start, piece.end) for piece in pieces if piece.kind == "comment")
     taken = Ranges((span.start, span.end) for span in hidden)
     for start, end in search(text):
@@ -165,14 +172,14 @@ def _elsewhere(text: str, pieces: Iterable[Token], hidden: list[Span], search: S
 
 
 def _escaped(pieces: Iterable[Token], search: Search) -> Iterator[Span]:
-    """Yield strings and names, as a whole, that spell a secret with other escapes."""
+    """Yield whole strings and names that hold a secret once their JSON escapes are decoded."""
     for piece in pieces:
         if piece.kind == "string" and "\\" in piece.text and any(search(string_value(piece))):
             yield Span(piece.start + 1, piece.end - 1, "plain")
 
 
 def _unescaped(text: str) -> str:
-    """Return what a spelling with escapes says, or the text itself if it is no such spelling."""
+    """Return the text with its JSON escapes decoded, or unchanged if it has none or is not a valid JSON string."""
     if "\\" not in text:
         return text
     try:

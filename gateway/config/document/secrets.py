@@ -1,6 +1,6 @@
-"""Secrets: a literal, `env:NAME` or `file:PATH`, resolved when the configuration is loaded.
+"""Secrets, written as a literal, `env:NAME` or `file:PATH`, and resolved when the configuration is loaded.
 
-A `Secret` cannot be shown by accident: its repr names only its source, and only `value` has the secret. It is not a
+A `Secret` cannot be shown by accident: its repr names only its source, and only `value` returns the secret. It is not a
 dataclass, because `dataclasses.asdict` would copy the secret.
 """
 
@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Final
 
 MAX_BYTES: Final = 64 * 1024
-"""Most bytes of a secret's file: more than any key, so that a wrong path (a device, a log) is not read to its end."""
+"""Maximum size of a secret's file in bytes. Keys are shorter, and a file named by mistake may be huge."""
 
 KEYFILE: Final = "keyfile::"
-"""The prefix of a Google service account, from which tokens are made; as a key it would go upstream as it stands."""
+"""The prefix of a reference to a Google service account, which is not supported.
+
+Without this check the reference itself would be sent upstream as the key.
+"""
 
 ENVIRONMENT_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HEADER_TEXT: Final = re.compile(r"[\x20-\x7e]*")
@@ -54,7 +57,7 @@ class Secret:
 
 
 def resolve(text: str, folder: Path, environ: Mapping[str, str]) -> Secret:
-    """Return the secret that `text` is or names; paths are relative to `folder`. Raises `SecretError`."""
+    """Return the secret that `text` holds or refers to. Relative paths begin at `folder`. Raises `SecretError`."""
     kind, colon, rest = text.partition(":")
     if colon and kind == "env":
         return _from_environment(rest, environ)
@@ -74,7 +77,7 @@ def _from_environment(name: str, environ: Mapping[str, str]) -> Secret:
 
 
 def file_of(text: str, folder: Path) -> Path | None:
-    """Return the file that a secret's text names, or None."""
+    """Return the file that `file:PATH` refers to, or None if the text has another form."""
     kind, _, name = text.partition(":")
     return folder / name if kind == "file" and name.strip() and name.isprintable() else None
 
@@ -84,7 +87,7 @@ def _from_file(text: str, folder: Path) -> Secret:
     if path is None:
         raise SecretError('"file:" is followed by a path, such as "file:/run/secrets/bedrock-key"')
     try:
-        # reading from a pipe or a device could wait for ever
+        # reading from a pipe or a device could block for ever
         if not stat.S_ISREG(path.stat().st_mode):
             raise SecretError(f"{path} is no regular file; write the key into one")
         with path.open("rb") as stream:
@@ -104,9 +107,10 @@ def _from_file(text: str, folder: Path) -> Secret:
 
 
 def _check_header_text(value: str, what: str) -> str:
-    """Return the value.
+    """Return the value if it can be sent in a header.
 
-    Raises `SecretError` for a line break, which would begin another header, and for other characters.
+    Raises `SecretError` for a line break, which would begin another header, and for any other character outside
+    printable ASCII.
     """
     if not _HEADER_TEXT.fullmatch(value):
         raise SecretError(f"{what} holds a line break or a character outside printable ASCII; a key has neither")

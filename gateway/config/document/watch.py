@@ -1,8 +1,8 @@
-"""Watches files for changes: the configuration's own file, and the files of its secrets.
+"""Watches files for changes: the configuration's own file, and the files that it refers to.
 
-- Editors rename a temporary file over the old one, Kubernetes swaps a symbolic link two levels up, and some file
-  systems report nothing. So folders are watched, a report is only a reason to look, and every second is one too.
-- Only a different `stat` of a file is a change.
+- Editors rename a temporary file over the old file, Kubernetes swaps a symbolic link two levels up, and some file
+  systems report no changes. So folders are watched, and the files are compared after every report and every second.
+- A file counts as changed only if its `stat` has changed.
 - Nothing here reads or loads a file.
 """
 
@@ -17,13 +17,13 @@ from typing import Final
 from watchfiles import awatch
 
 EVERY: Final = 1.0
-"""Seconds between two looks without a report; a change must be live within two seconds."""
+"""Seconds between two comparisons without a report. A change must take effect within two seconds."""
 SETTLE: Final = 0.1
-"""Seconds without a change before a file is loaded, so that a half-written file is not."""
+"""Seconds without a change before a file is loaded, so that no half-written file is loaded."""
 LOOKS: Final = 8
-"""Most looks at files that keep changing; then the change is reported all the same."""
+"""Maximum number of comparisons while files keep changing. After them the change is reported all the same."""
 GROUP_MS: Final = 200
-"""Milliseconds for which reports are gathered into one."""
+"""Milliseconds during which reports of changes are combined into one."""
 
 _FINDERS: Final[tuple[Callable[[Path], Path], ...]] = (Path.absolute, Path.resolve)
 
@@ -32,18 +32,18 @@ Stamp = tuple[int, ...]
 
 
 def stamps(files: Iterable[Path]) -> dict[Path, Stamp]:
-    """Return the stamp of each file, by which two states of it are compared."""
+    """Return the stamp of each file. Different stamps mean that the file has changed."""
     return {path: _stamp(path) for path in files}
 
 
 async def watch(
     files: Callable[[], Iterable[Path]], *, since: Mapping[Path, Stamp] | None = None, every: float = EVERY
 ) -> AsyncGenerator[None, None]:
-    """Yield after each change of a file; end only by being closed or cancelled.
+    """Yield after each change of a file. The generator ends only when it is closed or cancelled.
 
-    `files` is called again each time, because a new configuration may name other secrets. A file that is new in it
-    counts as changed, because its earlier changes are unknown. `since` are stamps to compare with, for a caller that
-    loaded the files some time ago.
+    `files` is called again for each comparison, because a new configuration may refer to other files. A file that was
+    not among the files before counts as changed, because its earlier changes are unknown. `since` are the stamps that
+    the first comparison uses, for a caller that loaded the files some time ago.
     """
     known = stamps(files()) if since is None else dict(since)
     while True:
@@ -58,7 +58,7 @@ async def watch(
 
 
 async def _hints(near: Iterable[Path], every: float) -> AsyncGenerator[None, None]:
-    """Yield at once, on every report of a folder, and after `every` seconds without a report."""
+    """Yield at once, after every report of a change in a folder, and after `every` seconds without a report."""
     yield
     while True:
         reports = awatch(
@@ -74,18 +74,21 @@ async def _hints(near: Iterable[Path], every: float) -> AsyncGenerator[None, Non
                 async for _ in reports:
                     yield
         except (OSError, RuntimeError):
-            # the folder has just gone, or the system's limit of watches is reached: looking still works
+            # the folder was just removed, or the system's limit of watches is reached; comparing stamps still works
             await asyncio.sleep(every)
             yield
 
 
 def folders(files: Iterable[Path]) -> frozenset[Path]:
-    """Return the folders in which changes show: of each file as named, and of the file that its links lead to."""
+    """Return the folders to watch: that of each file's path as written, and that of the file that its links lead to."""
     return frozenset(folder for path in files for find in _FINDERS for folder in _folder(path, find))
 
 
 def _folder(path: Path, find: Callable[[Path], Path]) -> list[Path]:
-    """Return the folder if it exists, else []. A name too long, or links in a circle, hide only their own folder."""
+    """Return the folder of a path if the folder exists, else [].
+
+    A path with a name that is too long, or with links in a circle, gives [] too, so that other folders are watched.
+    """
     try:
         folder = find(path).parent
         return [folder] if folder.is_dir() else []
@@ -94,7 +97,7 @@ def _folder(path: Path, find: Callable[[Path], Path]) -> list[Path]:
 
 
 async def _wait_until_settled(files: Callable[[], Iterable[Path]]) -> dict[Path, Stamp]:
-    """Return the stamps once two looks in a row agree."""
+    """Return the stamps once two comparisons in a row agree, or after `LOOKS` of them."""
     before = stamps(files())
     for _ in range(LOOKS):
         await asyncio.sleep(SETTLE)

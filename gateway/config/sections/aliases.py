@@ -1,7 +1,7 @@
-"""The section `model_aliases`: own names for models of providers.
+"""The section `model_aliases`: the operator's own names for models of providers.
 
-An alias is an exact name and stands before a model of the same name (aperture.md section 1.11). A target that does not
-exist is kept, with a warning: calls of the alias then fail with a message that names the target.
+An alias is an exact name and takes precedence over a model of the same name (Aperture's documentation). A target that
+does not exist is kept, with a warning. Calls to the alias then fail with a message that names the target.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gateway.config.reading import Reading
 from gateway.config.section import Holds, Section
 
 STRATEGIES: Final[tuple[Strategy, ...]] = ("first", "random", "round_robin", "session")
-"""An unknown one only warns, for nobody here knows the hosted product's names."""
+"""Names of strategies. An unknown name is only a warning, because the names of the hosted product are not known."""
 DEFAULT: Final[Strategy] = "first"
 
 _StrategyName = Annotated[str, WithJsonSchema({"type": "string", "enum": list(STRATEGIES)})]
@@ -29,7 +29,7 @@ _PATH: Final[Path] = ("model_aliases",)
 
 
 class AliasSection(Section):
-    """One name for several models of providers; every call goes to one of them."""
+    """One name for one or more models of providers; every call goes to one of them."""
 
     dst: Targets = Field(
         description='The models, each with its provider: ["bedrock/us.amazon.nova-lite-v1:0"].',
@@ -56,7 +56,7 @@ def read_aliases(
 ) -> Mapping[str, Alias]:
     """Return the aliases that have no fault, by name.
 
-    `declared` are the keys of all providers in the document, `providers` those without faults.
+    `declared` are the names of all providers in the document, `providers` are the providers without faults.
     """
     section = reading.section(AliasesSection, raw, _PATH)
     if section is None:
@@ -86,7 +86,7 @@ def read_aliases(
 
 
 def _target(text: str) -> tuple[str, str]:
-    """Return provider and model of a target. A model may hold slashes, a provider's key may not."""
+    """Return the provider and the model of a target. A model may have slashes in its name, a provider may not."""
     provider, _, model = text.partition("/")
     return provider, model
 
@@ -107,7 +107,7 @@ def _check_target(
     models: Mapping[str, Collection[str]],
     reading: Reading,
 ) -> None:
-    """Warn of a provider that is not declared, or of a model that a provider of `models` does not have."""
+    """Warn of a target whose provider is not declared, or whose provider is in `models` without the target's model."""
     id_, model = target
     if id_ not in declared:
         hint = reading.report.hint(id_, declared)

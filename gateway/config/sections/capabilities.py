@@ -1,7 +1,7 @@
 """The sections `capabilities` and `anthropic_betas` of a provider: corrections of the gateway's data about its models.
 
-The keys of `capabilities` are the fields of `gateway.contract.capabilities.Caps`, where each is explained; a test
-compares the two. A key that is left out keeps the value of `contract/capabilities.json`.
+The keys of `capabilities` are the fields of `gateway.contract.capabilities.Caps`, where each is explained. A test
+compares the two lists. A key that is left out keeps the value of `contract/capabilities.json`.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _Tokens = Annotated[int, Field(ge=0)]
 
 
 class CapabilitiesSection(Section):
-    """Capabilities of some models."""
+    """Corrections of what the gateway knows about the models that match a name or pattern."""
 
-    is_open: ClassVar[bool] = True  # an unknown name is an error, which lists those that there are (`providers.py`)
+    is_open: ClassVar[bool] = True  # `read_capabilities` reports an unknown name as an error
 
     family: str | None = Field(None, description='Who made them: "claude", "nova", "llama" or another word.')
     invoke_dialect: Literal["opaque", "anthropic_messages", "openai_chat"] | None = Field(
@@ -120,7 +120,7 @@ class CapabilitiesSection(Section):
 
 
 class BetasSection(Section):
-    """Anthropic's betas that a provider accepts, in addition to the gateway's own data."""
+    """Corrections of what the gateway knows about the betas of Anthropic that a provider accepts."""
 
     envelope: Literal["messages", "mantle"] | None = Field(
         None,
@@ -133,9 +133,9 @@ class BetasSection(Section):
 def read_capabilities(
     raw: Mapping[str, Any], models: Mapping[str, str], path: Path, reading: Reading
 ) -> tuple[tuple[str, Mapping[str, Any]], ...]:
-    """Return what each pattern changes, in the document's order, without patterns that have faults.
+    """Return the fields that each pattern sets, in the document's order, without patterns whose fields have faults.
 
-    `models` are the provider's models, each with the model behind its name.
+    `models` has the real model for each of the provider's model names.
     """
     changes = []
     for pattern, item in raw.items():
@@ -153,7 +153,10 @@ def read_capabilities(
 
 
 def read_betas(raw: Mapping[str, Any], baseurl: str, path: Path, reading: Reading) -> dict[str, Any]:
-    """Return the settings of betas for plugins, or {} if the gateway's own data hold for the provider."""
+    """Return the settings for betas that plugins read, or {} if the gateway's own data apply to the provider.
+
+    A provider at an address of AWS gets the envelope `mantle` unless the section names one.
+    """
     section = reading.section(BetasSection, raw, path) or BetasSection.model_validate({})
     settings = section.model_dump(exclude_none=True, exclude_defaults=True)
     if section.envelope is None and (urlsplit(baseurl).hostname or "").endswith(_AWS):

@@ -1,6 +1,6 @@
-"""The keys `quotas` and `rate_limits` of a grant's capability: what its calls are charged to.
+"""The keys `quotas` and `rate_limits` of a grant's capability: what the capability's calls are charged to.
 
-Quotas are defined in `quotas.py`. Rate limits are our own.
+Quotas are defined in `quotas.py`. `rate_limits` is a key of this gateway and not of the hosted product.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class BucketSection(Section):
 
 
 class RateLimitSection(Section):
-    """A limit of requests or tokens that a caller may ask for in a time."""
+    """A limit on the requests or tokens that a caller may use in a period."""
 
     requests: CountRate | None = Field(None, description='Requests in a time: "60/min".')
     tokens: CountRate | None = Field(None, description='Tokens in a time, read and written: "200000/min".')
@@ -42,7 +42,7 @@ class RateLimitSection(Section):
 
 
 class Charges(NamedTuple):
-    """Quotas and rate limits that a capability's calls are charged to."""
+    """The names of the quotas, and the rate limits, that a capability's calls are charged to."""
 
     quotas: tuple[str, ...]
     rate_limits: tuple[RateLimit, ...]
@@ -51,9 +51,9 @@ class Charges(NamedTuple):
 def read_charges(
     quotas: Sequence[Any], rate_limits: Sequence[Any], path: Path, report: Report, *, by_model: bool
 ) -> Charges | None:
-    """Return the quotas and limits of the capability at `path`, or None after their faults were reported.
+    """Return the quotas and limits of the capability at `path`. If any has a fault, report the faults and return None.
 
-    A limit that does not say what it counts `per` counts models apart if `by_model`.
+    With `by_model`, a limit without the key `per` counts each model separately.
     """
     buckets = [check(BucketSection, raw, (*path, "quotas", index), report) for index, raw in enumerate(quotas)]
     limits = [
@@ -66,7 +66,7 @@ def read_charges(
 
 
 def check_quotas(quotas: Sequence[Any], path: Path, defined: Collection[str], report: Report) -> None:
-    """Warn of quotas that the capability at `path` names and nobody defines."""
+    """Warn of quotas that the capability at `path` names but that are not defined."""
     for index, raw in enumerate(quotas):
         name = raw.get("bucket") if isinstance(raw, dict) else None
         if isinstance(name, str) and name not in defined:

@@ -1,4 +1,4 @@
-"""The section `model_cost_map` of a provider: models that are priced as other models.
+"""The section `model_cost_map` of a provider: rules by which models are priced like other models.
 
 The operator's own price file is in `prices.py`; how a rule is applied is in `gateway/money/prices/`.
 """
@@ -17,7 +17,7 @@ from gateway.config.section import Section
 from gateway.money.prices.table import ADJUSTMENT_PLACES, CostRule, compile_glob
 
 _MAX_ADJUSTMENT: Final = 1000
-"""Largest adjustment: it is a discount or a surcharge, and a larger number is a slip."""
+"""Maximum factor of a price. The factor is a discount or a surcharge, so a larger number is a mistake."""
 
 
 def _pattern(value: str) -> str:
@@ -26,14 +26,14 @@ def _pattern(value: str) -> str:
 
 
 def _adjustment(value: Any) -> Decimal:
-    """Return the decimal.
+    """Return the factor of a price as an exact decimal. Raises `ValueError`.
 
-    A JSON number counts as the decimal that was written, which `repr` returns for up to 15 digits.
+    A JSON number counts as it was written: `str` of a float gives back the decimal if it has up to 15 digits.
     """
     bounds = f"above 0 and up to {_MAX_ADJUSTMENT}, with at most {ADJUSTMENT_PLACES} decimals"
     wrong = f'must be a number {bounds}, such as 0.85 or "1.1"'
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise ValueError(wrong)  # noqa: TRY004 (what pydantic takes for a fault)
+        raise ValueError(wrong)  # noqa: TRY004 (pydantic reports a ValueError as a fault)
     try:
         adjustment = Decimal(str(value))
     except ArithmeticError:

@@ -1,6 +1,7 @@
 """The section `database`: whether the bodies of calls are stored, how much of them, and for how long.
 
-The keys are the hosted product's (aperture.md section 1.9); `max_bytes` is our own. Calls and sessions are `storage`.
+The keys are those of Aperture's documentation, apart from `max_bytes`, which is a key of this gateway. How long calls
+and sessions are stored is in the section `storage`.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from gateway.config.reading import Reading
 from gateway.config.section import PLANNED, Holds, Lacking, Section
 
 MAX_BYTES: Final = 65536
-"""Bytes of each body that are stored by default: a long conversation's head, and some 2 GB in 15,000 calls."""
+"""Default for the maximum number of bytes stored of each body: enough for the beginning of a long conversation. 15,000
+calls then take about 2 GB.
+"""
 LARGEST: Final = 512 * 1024
-"""Most bytes of each body that may be stored: each call in flight holds twice as much in memory."""
+"""Largest allowed value of `max_bytes`. Each call in flight may hold twice this number of bytes in memory."""
 
 _NO_EXPORT: Final = Lacking("nothing is exported, and what is too old is removed all the same")
 _ONLY_BODIES: Final = Lacking("bodies are removed, and the names of tools stay with their calls")
@@ -59,7 +62,7 @@ class DatabaseSection(Section):
 
 
 def read_bodies(raw: Mapping[str, Any], storage: Storage, reading: Reading) -> Bodies:
-    """Return the settings for bodies. Bodies never outlive their calls, whatever the section says."""
+    """Return the settings for storing bodies. Bodies are never stored longer than their calls."""
     path: Path = ("database",)
     section = reading.section(DatabaseSection, raw, path) or DatabaseSection.model_validate({})
     retention = retention_seconds(reading.within(RetentionSection, raw, (*path, "retention")).duration)

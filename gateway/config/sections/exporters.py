@@ -1,7 +1,7 @@
 """The section `exporters`. Nothing is exported yet.
 
 The section is checked all the same, so that a configuration that loads today still loads once records are exported.
-Source of the keys: aperture.md section 1.8.
+The keys are those of Aperture's documentation.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ NO_EXPORT: Final = Lacking("nothing is exported")
 
 
 class S3Section(Section):
-    """The destination of exported records."""
+    """The S3 bucket to which records are exported."""
 
     bucket_name: str = Field("", description='The bucket; a name turns the export on: "usage".')
     endpoint: str = Field("", description='The address of a store other than AWS: "https://s3.example.com".')

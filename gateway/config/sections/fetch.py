@@ -1,6 +1,6 @@
 """The section `server.fetch`: whether files that clients name by URL are fetched, and from where.
 
-Addresses that are never connected to are in `gateway/upstream/fetch/guard.py`.
+The addresses that the gateway never connects to are defined in `gateway/upstream/fetch/guard.py`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _Inside = Annotated[tuple[Annotated[str, AfterValidator(_host_inside)], ...], Fi
 
 
 class FetchSection(Section):
-    """Images and documents that a client names by URL, for providers that take only the files themselves."""
+    """Images and documents that a client names by URL. The gateway fetches them for providers that need the files."""
 
     enabled: bool = Field(
         Fetching().enabled, description="Whether files that clients name by URL are fetched: true or false."
@@ -63,5 +63,5 @@ class FetchSection(Section):
 
 
 def read_fetch(server: Mapping[str, Any], path: Path, reading: Reading) -> Fetching:
-    """Return the settings under `fetch` of the section `server`, which stands at `path`."""
+    """Return the settings under `fetch` of the section `server`. `path` is the path of `server`."""
     return Fetching(**reading.within(FetchSection, server, (*path, "fetch")).model_dump())

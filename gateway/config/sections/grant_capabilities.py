@@ -1,10 +1,10 @@
-"""The capabilities that one object of a grant gives, whether the grant stands in the file or in the tailnet policy.
+"""The capabilities that one object of a grant gives. The grant is in the configuration or in the tailnet policy.
 
 - tailscaled sends grants of the tailnet policy with the caller, as a map of capability names to lists of objects
   (`CapMap`).
-- Both are checked in the same way. But the gateway cannot refuse a policy: an object with a fault gives nothing, and
-  the fault is reported.
-- Who is calling, and what the caller may do, is not decided here.
+- Objects from both places are checked in the same way. But the gateway cannot refuse a tailnet policy: an object with a
+  fault gives no capability, and the fault is reported.
+- Nothing here decides who is calling or what the caller may do.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from gateway.config.sections.charges import BucketSection, Charges, RateLimitSec
 from gateway.config.sections.hooks import NO_HOOKS, SendHookSection
 
 CAPABILITIES: Final = ("tailscale.com/cap/aperture", "irisgate.dev/cap/irisgate")
-"""Keys of a grant's `app` that are read: the hosted product's and our own."""
+"""Keys of a grant's `app` that the gateway reads: that of the hosted product and its own."""
 PERMISSIONS: Final[tuple[Permission, ...]] = ("read_metrics", "read_pricing")
 POLICY: Final = "tailnet policy"
 
 
 class CapabilitySection(Section):
-    """Capabilities that a grant gives. Several objects add up."""
+    """Capabilities that a grant gives. A caller has the capabilities of all objects together."""
 
     role: Role | None = Field(
         None, description='"user" sees their own sessions, "admin" sees all; without a role every call is refused.'
@@ -71,7 +71,7 @@ class CapabilitySection(Section):
 def capability(section: CapabilitySection, origin: str, charged: Charges | None) -> Capability:
     """Return the capability of a valid object. `charged` are its quotas and limits, or None if one of them has a fault.
 
-    The capability is empty then: without a limit that somebody meant to set it would give more than it says.
+    For None the capability is empty. Without a limit that somebody meant to set, it would allow more than intended.
     """
     if charged is None:
         return Capability(origin=origin)
@@ -81,14 +81,14 @@ def capability(section: CapabilitySection, origin: str, charged: Charges | None)
 
 
 def charges_of(section: CapabilitySection, path: Path, report: Report) -> Charges | None:
-    """Return the quotas and limits of the capability at `path`, or None after their faults were reported."""
+    """Return the quotas and limits of the capability at `path`. If any has a fault, report it and return None."""
     return read_charges(section.quotas, section.rate_limits, path, report, by_model=bool(section.models))
 
 
 def policy_capabilities(app: Mapping[str, Any]) -> tuple[tuple[Capability, ...], tuple[str, ...]]:
     """Return the capabilities in a `CapMap`, and a message for each part that is wrong or has no effect.
 
-    An object with a fault gives nothing; the others count. No input makes it raise.
+    An object with a fault gives no capability; the other objects still count. No input makes this function raise.
     """
     capabilities: list[Capability] = []
     messages: list[str] = []
@@ -106,9 +106,9 @@ def policy_capabilities(app: Mapping[str, Any]) -> tuple[tuple[Capability, ...],
 
 
 def _item(raw: Any, origin: str) -> tuple[Capability | None, list[str]]:
-    """Return the capability of an object, or None, and messages.
+    """Return the capability of an object, or None if the object has a fault, and messages about the object.
 
-    Every offset is 0, because a policy has no positions.
+    The report's document has the offset 0 for every path, because a policy has no text with lines.
     """
     report = Report("", Document("", raw, dict.fromkeys(_paths(raw), 0)))
     section = check(CapabilitySection, raw, (), report)
@@ -118,7 +118,10 @@ def _item(raw: Any, origin: str) -> tuple[Capability | None, list[str]]:
 
 
 def _paths(raw: Any) -> Iterator[Path]:
-    """Yield the paths of members, of their lists' elements and of these elements' members: no fault lies deeper."""
+    """Yield the paths of an object's members, of elements of lists in them, and of the members of these elements.
+
+    No fault is deeper than these paths.
+    """
     for key, value in raw.items() if isinstance(raw, dict) else ():
         yield (key,)
         for index, item in enumerate(value) if isinstance(value, list) else ():

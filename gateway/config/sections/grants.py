@@ -25,7 +25,7 @@ from gateway.config.sections.tool_servers import ToolServers, check_tool_pattern
 
 
 class GrantSection(Section):
-    """Callers and their capabilities. Everything is denied that no grant allows."""
+    """Callers and the capabilities that they get. What no grant allows is denied."""
 
     src: tuple[str, ...] = Field(
         strict=False,
@@ -62,7 +62,7 @@ def _read_grant(raw: Any, path: Path, declared: Declared, reading: Reading) -> G
 
 
 def app_capabilities(raw: Any, path: Path, declared: Declared, reading: Reading) -> Iterator[Capability]:
-    """Yield the capabilities of a grant's `app`, even if the grant has other faults, so that all are reported."""
+    """Yield the capabilities of a grant's `app`, even of a grant with other faults, so that all faults are reported."""
     app = raw.get("app") if isinstance(raw, dict) else None
     for name, items in app.items() if isinstance(app, dict) else ():
         inner = (*path, "app", name)

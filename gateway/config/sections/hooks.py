@@ -1,7 +1,7 @@
 """The section `hooks`, and `send_hooks` of a grant's capability. No hook is called yet.
 
 The sections are checked all the same, so that a configuration that loads today still loads once hooks are called.
-Wording and severity follow the hosted product (aperture.md sections 1.7 and 1.12): where it warns, this file warns.
+Wording and severity of messages follow Aperture's documentation: where Aperture only warns, this file only warns.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NO_HOOKS: Final = Lacking("no hook is called, so guardrails are NOT applied, and
 
 
 class HookSection(Section):
-    """A web address that is called when the gateway is."""
+    """A web address that is to be called for calls through the gateway."""
 
     url: str = Field("", description='Where the hook is called, by http or https: "https://hooks.example.com/seen".')
     apikey: str = Field("", description='The key that is sent to the hook: a literal, "env:NAME" or "file:PATH".')
@@ -37,7 +37,7 @@ class HookSection(Section):
 
 
 class SendHookSection(Section):
-    """A hook that is called for a capability's calls."""
+    """A hook that is to be called for the calls of a capability."""
 
     name: str = Field(description='The name of a hook: "audit".', examples=['"name": "audit"'])
     events: Names = Field((), description='When the hook is called: ["pre_request"].')
@@ -51,7 +51,7 @@ def check_hooks(raw: Mapping[str, Any], reading: Reading) -> None:
 
 
 def check_send_hooks(raw: Sequence[Any], path: Path, declared: Collection[str], reading: Reading) -> None:
-    """Report the faults of a capability's `send_hooks`, and warn of hooks that nobody declares."""
+    """Report the faults of a capability's `send_hooks`, and warn of hooks that are not declared."""
     for index, item in enumerate(raw):
         place = (*path, index)
         section = reading.section(SendHookSection, item, place)

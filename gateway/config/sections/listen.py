@@ -1,7 +1,7 @@
-"""Syntax of listen addresses in `listen` and `--listen`, and which of them only this machine can reach.
+"""The syntax of addresses in `listen` and `--listen`, and which addresses only this machine can reach.
 
-The identity mode of a listener is never guessed from running processes. The only default, `loopback`, is for addresses
-that nobody else can reach. Nothing here opens a socket or resolves a name.
+The only default for the identity mode of a listener is `loopback`, for addresses that only this machine can reach. The
+mode is never guessed from running processes. Nothing here opens a socket or resolves a name.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class Address(NamedTuple):
 
     @property
     def loopback(self) -> bool:
-        """True if only this machine can connect.
+        """True if only this machine can connect to the address.
 
-        A unix socket is not meant: a proxy in front of it may speak for anyone.
+        False for a unix socket, because a proxy in front of the socket may pass on requests of anyone.
         """
         if self.host == "localhost":
             return True
@@ -40,7 +40,7 @@ class Address(NamedTuple):
 
 
 def parse_listen(text: str) -> Address:
-    """Return the address in a text. Raises `ValueError` with what would be right."""
+    """Return the address in a text. Raises `ValueError` with a message that says what is expected."""
     if text.startswith("unix:"):
         path = text.removeprefix("unix:")
         if not path or not path.isprintable():
@@ -58,7 +58,10 @@ def parse_listen(text: str) -> Address:
 
 
 def loopback_listener(listen: str) -> Listener:
-    """Return the listener of a bare address such as `--listen`'s. Raises `ValueError` if the address needs a mode."""
+    """Return the listener of an address that comes without a mode, as in `--listen`.
+
+    Raises `ValueError` if others can reach the address, because the listener then needs a mode.
+    """
     address = parse_listen(listen)
     if not address.loopback:
         raise ValueError(needs_mode(listen))
@@ -66,7 +69,7 @@ def loopback_listener(listen: str) -> Listener:
 
 
 def needs_mode(listen: str) -> str:
-    """Return why an address that others can reach does not work without a mode."""
+    """Return the message about a listener without a mode whose address others can reach."""
     advice = (
         '"identity": "serve-headers" behind tailscale serve'
         if listen.startswith("unix:")

@@ -1,6 +1,6 @@
-"""The section `server.listeners`: where the gateway listens, and how it learns who is calling there.
+"""The section `server.listeners`: where the gateway listens, and how it identifies callers there.
 
-Syntax of addresses is in `listen.py`. Nothing here opens a socket.
+The syntax of addresses is in `listen.py`. Nothing here opens a socket.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ _NO_TLS: Final = Lacking("the listener speaks plain HTTP, and nothing is encrypt
 
 
 class ListenerSection(Section):
-    """`identity` has no default of its own: it follows from the address, or must be said."""
+    """An address on which the gateway listens.
+
+    On a loopback address, `identity` is "loopback" by default. On any other address or a unix socket it is required.
+    """
 
     listen: str = Field(
         description='The address or socket: "127.0.0.1:8080", "[::1]:8080" or "unix:/run/irisgate/http.sock".',
@@ -57,7 +60,7 @@ class ListenerSection(Section):
         return self
 
     def _misplaced(self, mode: Mode) -> str | None:
-        """Return a message about keys that only another mode reads, or None."""
+        """Return a message about keys that are only for other modes, or None if there are no such keys."""
         if mode != "static" and (self.login or self.groups or self.tags):
             who = "the login is (loopback) without" if mode == "loopback" else f'"{mode}" finds out who is calling'
             return f'"login", "groups" and "tags" need "identity": "static"; {who}'
@@ -68,7 +71,7 @@ class ListenerSection(Section):
         return None
 
     def _unusable(self, mode: Mode, address: Address) -> str | None:
-        """Return why the mode cannot work, or cannot be trusted, at this address, or None."""
+        """Return a message if the mode cannot work or cannot be trusted at this address, or None."""
         if mode == "static" and not self.login and not self.tags:
             return '"identity": "static" needs a "login" (or "tags"), the caller that everyone there is'
         if any(not tag.startswith("tag:") for tag in self.tags):

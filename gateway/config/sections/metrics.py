@@ -1,6 +1,6 @@
-"""The section `metrics`: how many callers have series of their own, and the listener of the metrics.
+"""The section `metrics`: how many callers have metric series of their own, and the listener that serves only metrics.
 
-Metrics themselves are in `gateway/telemetry/`.
+The metrics themselves are in `gateway/telemetry/`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gateway.config.sections.listen import loopback_listener, parse_listen
 
 
 def _own_listen(value: str) -> str:
-    """Return the address. It must be a loopback address, because its readers need no grant."""
+    """Return the address. Raises `ValueError` unless it is a loopback address, because metrics there need no grant."""
     if not parse_listen(value).loopback:
         raise ValueError(
             f'{json.dumps(value[:80])} can be reached by others; write an address of this machine, "127.0.0.1:9090", '

@@ -1,4 +1,4 @@
-"""Rows of an operator's price file, as pydantic models.
+"""The rows of an operator's price file, as pydantic models.
 
 The rows have the form of those in `gateway/money/prices/table.json`. The file is read in `prices.py`.
 """
@@ -17,7 +17,7 @@ from gateway.money.prices.rows import parse_price
 
 
 def _price(value: str) -> str:
-    """Return a price as it is written: prices are exact, and a JSON number might not be."""
+    """Return a valid price as it is written. It is a string, because prices are exact and a JSON number may not be."""
     parse_price(value)
     return value
 
@@ -37,7 +37,7 @@ Day = Annotated[str, AfterValidator(_day)]
 
 
 class RatesSection(Section):
-    """Prices in USD for 1M, in quotes."""
+    """Prices in US dollars for 1,000,000 tokens or searches, as strings."""
 
     input: Price | None = Field(None, description='Tokens of the prompt: "3.30".')
     output: Price | None = Field(None, description='Tokens of the reply: "16.50".')
@@ -53,7 +53,7 @@ class RatesSection(Section):
 
 
 class StepSection(RatesSection):
-    """Prices of long prompts."""
+    """Prices for prompts with more than a number of tokens."""
 
     tokens: int = Field(ge=1, description="The prices hold for prompts of more tokens, such as 200000.")
 
@@ -67,13 +67,13 @@ class TierSection(RatesSection):
 
 
 class RowSection(TierSection):
-    """Prices of one model."""
+    """Prices of one model in one price list."""
 
     book: Literal["anthropic", "openai", "google", "vertex", "bedrock", "azure", "openrouter", "vercel"] = Field(
         description='The price list: "bedrock".', examples=['"book": "bedrock"']
     )
     model: Name = Field(description='The model: "amazon.nova-lite-v1:0".', examples=['"model": "gpt-5"'])
-    geo: Literal["", *GEOS] = Field(  # type: ignore[valid-type]  # the one list of regions, which is no literal to mypy
+    geo: Literal["", *GEOS] = Field(  # type: ignore[valid-type]  # mypy does not know that GEOS is constant
         "", description='The region: "us"; "" is that of ids without a region.'
     )
     since: Day | Literal[""] = Field("", alias="from", description='The first day of the price: "2026-11-01".')
@@ -111,7 +111,7 @@ OWN_TIERS: Final = ("batch", "flex", "priority", "fast", "ultrafast", "reserved"
 
 
 class PricesSection(Section):
-    """A file with prices of one's own."""
+    """The operator's own price file."""
 
     rows: Annotated[Items, Holds(RowSection, "list")] = Field(
         (), description='Prices: [{"book": "bedrock", "model": "amazon.nova-lite-v1:0", "input": "0.06"}].'

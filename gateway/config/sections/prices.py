@@ -1,9 +1,10 @@
 """The section `prices`: the operator's own price file.
 
 - The file is HuJSON with `rows` as in `gateway/money/prices/table.json`; the models of its rows are in `price_rows.py`.
-- Faults are reported with their places in that file, beside those of the configuration. The file is watched like the
-  files of secrets.
-- A row replaces the rows of its model, or adds one. With a `from`, the prices before that day stay.
+- Faults are reported with their places in that file, together with the faults of the configuration. The file is watched
+  for changes like the files of secrets.
+- A row replaces the gateway's rows of the same model, or adds a model. A row with `from` leaves the gateway's prices
+  before that day in place.
 - Prices are applied in `gateway/money/prices/`.
 """
 
@@ -32,9 +33,9 @@ from gateway.money.prices.rates import KINDS
 from gateway.money.prices.rows import Entry
 
 _NAMED: Final = ("book", "model", "geo", "from")
-"""Members that distinguish rows."""
+"""Members by which a row is identified. No two rows may have the same values of all of them."""
 MAX_BYTES: Final = 8 * 1024 * 1024
-"""Most bytes of a price file; the gateway's own has a twentieth of it."""
+"""Maximum size of a price file in bytes. The gateway's own table has about a twentieth of it."""
 
 
 def read_prices(name: str, reading: Reading) -> tuple[Entry, ...]:
@@ -64,7 +65,7 @@ def read_prices(name: str, reading: Reading) -> tuple[Entry, ...]:
 
 
 def _check_once(rows: Sequence[Entry | None], report: Report) -> None:
-    """Report a second row for the same model, region and day: nobody could know which one counts."""
+    """Report a second row with the same price list, model, region and day, because only one row can count."""
     seen: dict[tuple[str, ...], int] = {}
     for index, row in enumerate(rows):
         first = index if row is None else seen.setdefault(tuple(row[name] for name in _NAMED), index)
@@ -92,7 +93,7 @@ def _text(path: FilePath, report: Report) -> str | None:
 
 
 def _row(raw: Any, path: Path, report: Report) -> Entry | None:
-    """Return a row in the form of `money/prices/table.json`, or None after its faults were reported."""
+    """Return a row in the form of `money/prices/table.json`. If it has faults, report them and return None."""
     section = check(RowSection, raw, path, report)
     if section is None:
         return None

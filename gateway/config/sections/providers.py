@@ -1,6 +1,6 @@
-"""The section `providers`: upstreams with their addresses, keys and models.
+"""The section `providers`: providers of models, with their addresses, API keys and models.
 
-Sections inside of a provider have files of their own: `capabilities.py` and `cost_rules.py`.
+Sections within a provider are in files of their own: `capabilities.py` and `cost_rules.py`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ DOCUMENTED_FLAGS: Final = (
     "bedrock_converse",
     "experimental_gemini_cli_vertex_compat",
 )
-"""Flags of the hosted product. The registry has the flags that this gateway supports."""
+"""Compatibility flags that the hosted product documents. The registry has the flags that this gateway supports."""
 
 
 DEFAULT_FLAG: Final = "openai_chat"
@@ -39,7 +39,7 @@ DEFAULT_MODE: Final[AuthMode] = "override"
 
 
 class ProviderSection(Section):
-    """An upstream: where it is, which models it has, and how it is spoken to."""
+    """A provider of models: its address, its key, its models, and the APIs that it speaks."""
 
     baseurl: BaseUrl = Field(
         "", description='The provider\'s address: "https://bedrock-runtime.us-east-1.amazonaws.com".'
@@ -98,10 +98,10 @@ class ProviderSection(Section):
 
 
 def enabled_flags(compatibility: Mapping[str, bool] | None, known: Collection[str]) -> tuple[str, ...]:
-    """Return the enabled flags.
+    """Return the enabled flags that are in `known`.
 
-    The hosted product's documents disagree about the default. This rule fits all of them: `openai_chat` is on without a
-    block, and off if the block enables another flag and does not mention it.
+    The hosted product's documents disagree about the default. This rule fits all of them: `openai_chat` is on if
+    `compatibility` enables no flag and does not mention `openai_chat`. Otherwise only the flags set to true are on.
     """
     block = compatibility or {}
     on = [flag for flag, value in block.items() if value]
@@ -111,7 +111,7 @@ def enabled_flags(compatibility: Mapping[str, bool] | None, known: Collection[st
 
 
 def read_providers(raw: Mapping[str, Any], reading: Reading) -> Mapping[str, Provider]:
-    """Return the providers that have no fault, by key."""
+    """Return the providers that have no fault, by their name in the document."""
     providers = {id_: _provider(id_, value, reading) for id_, value in raw.items()}
     return MappingProxyType({id_: provider for id_, provider in providers.items() if provider})
 
@@ -167,7 +167,7 @@ def _check_flags(compatibility: Mapping[str, bool], path: Path, reading: Reading
 
 
 def _check_advertised(flags: Sequence[str], path: Path, reading: Reading) -> None:
-    """Warn of flags that are none here; a single word of `ADVERTISE` means no flag."""
+    """Warn of unknown flags. The words of `ADVERTISE` are no flags and get no warning."""
     for index, flag in enumerate(flags):
         if flag not in reading.known_flags and flag not in ADVERTISE:
             hint = reading.report.hint(flag, reading.known_flags)

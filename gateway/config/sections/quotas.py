@@ -1,7 +1,8 @@
-"""The section `quotas`: buckets of money.
+"""The section `quotas`: budgets, which are buckets of money that refill over time.
 
-An amount is an integer of nanodollars from here on. A balance is kept in `gateway/money/quotas/`; which calls are
-charged to a quota is in `charges.py`. Source of the keys: aperture.md section 1.6; `"notify"` is our own.
+Sums of dollars become integers of nanodollars here. Balances are kept in `gateway/money/quotas/`. Which calls are
+charged to a quota is in `charges.py`. The keys are those of Aperture's documentation; the value `"notify"` is only in
+this gateway.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from gateway.contract.record import NANODOLLARS
 from gateway.money.quotas.definitions import TEMPLATES, OnExceed, Quota
 
 SECONDS: Final[Mapping[str, int]] = {"min": 60, "hour": 3600, "day": 86_400, "week": 604_800, "month": 2_592_000}
-"""Seconds of the units of a rate; a month is 30 days (aperture.md section 1.6)."""
+"""Seconds of each unit in a rate. A month is 30 days (Aperture's documentation)."""
 
 _TEMPLATE: Final = re.compile(r"<[^>]*>")
 _MONEY: Final = TypeAdapter[str](Money)
 
 
 class QuotaSection(Section):
-    """A bucket of money that refills."""
+    """A budget: a bucket of money that calls are charged to and that refills over time."""
 
     capacity: Money = Field(
         description='The most that the bucket holds, and what it starts with, in dollars: "$10.00".',
@@ -44,7 +45,7 @@ class QuotaSection(Section):
 
 
 def nanodollars(text: str) -> int:
-    """Return a sum such as `$10.00` in nanodollars, exactly. Raises `ValueError` with what would be right."""
+    """Return a sum such as `$10.00` in nanodollars, exactly. Raises `ValueError` for any other text."""
     try:
         _MONEY.validate_python(text, strict=True)
     except ValidationError as error:
@@ -56,11 +57,11 @@ def nanodollars(text: str) -> int:
 def read_quotas(raw: Mapping[str, Any], reading: Reading) -> Mapping[str, Quota]:
     """Return the usable quotas, by name.
 
-    A quota with an unknown template is left out, so that its calls are refused.
+    A quota with an unknown template is left out, so that calls charged to it are refused.
     """
     quotas: dict[str, Quota] = {}
     prefixes: dict[str, str] = {}
-    # those with a template first, since others may be called like a bucket of theirs
+    # quotas with a template come first, because another quota may have the name of one of their buckets
     for name, value in sorted(raw.items(), key=lambda item: not item[0].endswith(">")):
         section = reading.section(QuotaSection, value, ("quotas", name))
         sound = _check_name(name, prefixes, reading.report)
@@ -78,8 +79,9 @@ def read_quotas(raw: Mapping[str, Any], reading: Reading) -> Mapping[str, Quota]
 
 
 def _made_by(name: str, before: Mapping[str, str]) -> str:
-    """Return the quota with a template that creates a bucket of exactly this name for some caller, else the name
-    itself.
+    """Return the name of a quota whose template makes a bucket called `name` for some caller, or `name` itself.
+
+    `before` has quotas with a template by the part of their name before the template.
     """
     callers = {other: name.removeprefix(start) for start, other in before.items() if name.startswith(start)}
     made = (other for other, caller in callers.items() if "@" in caller or caller.startswith(("tag:", "(")))
@@ -87,9 +89,9 @@ def _made_by(name: str, before: Mapping[str, str]) -> str:
 
 
 def _check_name(name: str, before: dict[str, str], report: Report) -> bool:
-    """Return whether a name's template is known, and warn of a clash.
+    """Return whether a quota's name has no template or a known one, and warn of a clash with another quota's buckets.
 
-    `before` has names by their text before the template.
+    `before` has quotas with a template by the part of their name before the template. This quota is added to it.
     """
     templates = _TEMPLATE.findall(name)
     if templates and not (len(templates) == 1 and templates[0] in TEMPLATES and name.endswith(f":{templates[0]}")):

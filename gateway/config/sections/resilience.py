@@ -1,6 +1,6 @@
 """The section `resilience`: how long the gateway waits for providers.
 
-Retries and a circuit breaker are planned. A provider's own `timeouts` do not live here.
+Retries and a circuit breaker are planned. The key `timeouts` of a provider is in `providers.py`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The section `server`: listeners, names, limits, and files that clients name by URL.
+"""The section `server`: listeners, host names, limits, and files that clients name by URL.
 
 Listeners are in `listeners.py`, files in `fetch.py`.
 """

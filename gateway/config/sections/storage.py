@@ -1,6 +1,6 @@
 """The section `storage`: where calls and sessions are stored, and for how long.
 
-Bodies of calls are the section `database`.
+How bodies of calls are stored is in the section `database`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The section `temp_grants`: grants of an older form of the hosted product.
 
-They are read into the same values as `grants`, and are deprecated.
+The section is deprecated. Its grants become the same values as those of `grants`.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from gateway.config.sections.hooks import NO_HOOKS
 
 
 class OldModelSection(Section):
-    """Models of a provider, as grants named them once."""
+    """Models of a provider, as grants of the older form name them."""
 
     provider: Name | None = Field(None, description='The provider\'s key: "bedrock"; left out, any.')
     model: Name | None = Field(None, description='The model: "us.amazon.nova-lite-v1:0"; left out, all of them.')
 
 
 class OldItemSection(CapabilitySection):
-    """A capability of the first generation."""
+    """A capability of the older form, which names models by `providers` as well."""
 
     providers: Annotated[Items, Holds(OldModelSection, "list")] = Field(
         (), description='Models: [{"provider": "bedrock", "model": "us.amazon.nova-lite-v1:0"}].'
@@ -42,7 +42,7 @@ class OldItemSection(CapabilitySection):
 
 
 class TempGrantSection(Section):
-    """A grant of an older form: the same with `app`, or a list of capabilities."""
+    """A grant of the older form. It has capabilities in `app`, like a grant of today, or in the list `grants`."""
 
     src: tuple[str, ...] = Field(
         strict=False, description='The callers, as in grants: ["group:eng"].', examples=['"src": ["*"]']
@@ -56,7 +56,7 @@ class TempGrantSection(Section):
 
 
 def read_temp_grants(raw: Sequence[Any], declared: Declared, reading: Reading) -> tuple[Grant, ...]:
-    """Return the grants that have no fault, and warn of the older form."""
+    """Return the grants that have no fault, and warn that the section is deprecated."""
     if raw:
         reading.report.warn(("temp_grants",), 'deprecated; write it as "grants"')
     grants = [_read_grant(grant, ("temp_grants", index), declared, reading) for index, grant in enumerate(raw)]
@@ -64,7 +64,7 @@ def read_temp_grants(raw: Sequence[Any], declared: Declared, reading: Reading) -
 
 
 def _read_grant(raw: Any, path: Path, declared: Declared, reading: Reading) -> Grant | None:
-    """Read a grant of either generation: its capabilities stand in `app`, as today, or in a list."""
+    """Read a grant whose capabilities are in `app`, as in grants of today, in the list `grants`, or in both."""
     section = reading.section(TempGrantSection, raw, path)
     if section is None:
         return None
@@ -77,9 +77,10 @@ def _read_grant(raw: Any, path: Path, declared: Declared, reading: Reading) -> G
 
 
 def _read_item(raw: Any, path: Path, declared: Declared, reading: Reading) -> Capability | None:
-    """Read a capability of the first generation.
+    """Read a capability of the older form.
 
-    Its `providers` become patterns: no model means all of a provider's models, and no provider means any.
+    Its `providers` become patterns of models. An entry without `model` means all models, one without `provider` means
+    all providers.
     """
     section = reading.section(OldItemSection, raw, path)
     if section is None:

@@ -1,7 +1,7 @@
 """The sections `mcp` and `connectors`: servers of tools, resources and HTTP APIs. No such server is called yet.
 
-The sections are checked all the same, so that a configuration that loads today still loads once they are called. Source
-of the keys: aperture.md sections 1.4 and 1.10.
+The sections are checked all the same, so that a configuration that loads today still loads once servers are called. The
+keys are those of Aperture's documentation.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gateway.config.section import Holds, Lacking, Section
 
 NO_TOOLS: Final = Lacking("no server of tools is called, so nothing of it is allowed or refused")
 RESERVED: Final = ("aperture", "tailscale", "internal")
-"""Names that no connector may have."""
+"""Ids that no connector may have."""
 
 _CONNECTOR: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9]*")
 
@@ -37,7 +37,7 @@ class McpSection(Section):
 
 
 class ConnectorSection(Section):
-    """A server of tools, resources or an HTTP API. Only some of its keys are known here."""
+    """A server of tools, resources or an HTTP API. Other keys than these are allowed and not checked."""
 
     is_open = True
 
@@ -63,7 +63,7 @@ class ToolServers:
     mcp: Collection[str]
     connectors: Collection[str]
     accept_registrations: bool
-    """Servers may register themselves, so a name that nobody declared may still exist."""
+    """True if servers may register themselves, so that a name that is not declared may still exist."""
 
 
 def check_tool_servers(mcp: Mapping[str, Any], connectors: Mapping[str, Any], reading: Reading) -> ToolServers:
@@ -100,6 +100,6 @@ def _check_connector(name: str, raw: Any, path: Path, reading: Reading) -> None:
 
 
 def _members(raw: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """Return an object inside of a section that may have faults, or {}."""
+    """Return the member `key` of a section if it is an object, else {}. The section may have faults."""
     inner = raw.get(key)
     return inner if isinstance(inner, dict) else {}

@@ -1,6 +1,6 @@
 """A simulated api.anthropic.com: POST /v1/messages, streamed and not, and /v1/messages/count_tokens.
 
-The same API is there below /anthropic, where Bedrock has it.
+The same API is also served under /anthropic, where Bedrock has it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class AnthropicSim(Simulator):
         key = seen.headers.get("x-api-key") or seen.headers.get("authorization", "").removeprefix("Bearer ")
         if self.keys is not None and key not in self.keys:
             raise error(401, "authentication_error", "invalid x-api-key")
-        # below /anthropic, as Bedrock has it
+        # Bedrock has the same API under /anthropic
         path = seen.path.removeprefix("/anthropic")
         if seen.method != "POST" or path not in {"/v1/messages", "/v1/messages/count_tokens"}:
             raise error(404, "not_found_error", "Not found")
@@ -55,7 +55,7 @@ class AnthropicSim(Simulator):
             whole = render_anthropic.message(reply, model, prompt.tokens)
             return await self.whole(request, scenario, orjson.dumps(whole), {"request-id": "req_simulated"})
         events = render_anthropic.events(reply, model, prompt.tokens)
-        # after the first event, as the real service keeps its connections alive
+        # the real service sends a ping after the first event, too, to keep connections alive
         events.insert(1, {"type": "ping"})
         frames = [sse.encode(orjson.dumps(event), event["type"]) for event in events]
         status, kind = _ERRORS.get(scenario.error, (500, "api_error"))

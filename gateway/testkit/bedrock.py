@@ -1,7 +1,7 @@
-"""A simulated bedrock-runtime: InvokeModel, Converse, both streamed, and CountTokens.
+"""A simulated bedrock-runtime: InvokeModel and Converse, each with and without streaming, and CountTokens.
 
-As strict as the real one: botocore's service model and the rules beside it judge what arrives (`judge.py`,
-`rules_*.py`), bearer keys are checked, errors have AWS's shape, streams have its frames.
+It is as strict as the real service. Requests are checked by botocore's service model (`judge.py`) and by further rules
+(`rules/`), and bearer keys are checked. Errors have AWS's form, and streams consist of AWS's event stream frames.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from gateway.testkit.scenarios import Canned, Scenario
 from gateway.testkit.simulator import Refusal, Seen, Simulator
 
 MAX_BODY: Final = 25_000_000
-"""Most bytes of a body, by the service model's limit on an InvokeModel body."""
+"""Maximum number of bytes of a body: the service model's limit for an InvokeModel body."""
 
 STATUS: Final = {
     "ValidationException": 400,
@@ -65,9 +65,10 @@ _OPERATIONS: Final = {
 
 
 class BedrockSim(Simulator):
-    """`models` are the ids that exist; None means all whose family is known, and ARNs.
+    """A simulated bedrock-runtime on a port of its own.
 
-    Thinking that comes back must carry a signature of this simulator, unless `any_signature`, for recorded requests.
+    `models` are the ids of the models that exist; None stands for all ids of a known family and all ARNs. Thinking in a
+    request must have a signature of this simulator. `any_signature` turns that check off, for recorded requests.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class BedrockSim(Simulator):
         super().__init__(keys)
         self.models = models
         self.profiles: dict[str, str] = {}
-        """Models behind inference profiles, by ARN."""
+        """The id of the model behind each inference profile, by the ARN of the profile."""
         self._any_signature = any_signature
 
     def failure(self, name: str, message: str) -> Refusal:
@@ -96,7 +97,7 @@ class BedrockSim(Simulator):
         except orjson.JSONDecodeError:
             raise aws_error("ValidationException", "Malformed input request, please reformat your input.") from None
         caps = self._caps(model)
-        if operation == "count-tokens" and geo(model):  # it counts base ids only (litellm#32683)
+        if operation == "count-tokens" and geo(model):  # CountTokens accepts base ids only (litellm#32683)
             raise aws_error("ValidationException", "The provided model identifier is invalid.")
         _refuse_if(model_id_fault(model) or _fault(operation, body, caps))
         prompt = prompts.read(_counted_request(body) if operation == "count-tokens" else body)
@@ -149,7 +150,7 @@ class BedrockSim(Simulator):
 
 
 def aws_error(name: str, message: str) -> Refusal:
-    """Return an error of bedrock-runtime, with the header's suffix."""
+    """Return an error response of bedrock-runtime. As at AWS, a URL follows the name in `x-amzn-errortype`."""
     kind = f"{name}:http://internal.amazon.com/coral/com.amazon.bedrock/"
     return Refusal(STATUS.get(name, 500), {"message": message}, {"x-amzn-errortype": kind, **_REQUEST_ID})
 
@@ -160,7 +161,10 @@ def _refuse_if(fault: str | None) -> None:
 
 
 def _fault(operation: str, body: Any, caps: Caps) -> str | None:
-    """Return the service's fault in a body, or None. Bodies of InvokeModel are judged for Claude only."""
+    """Return the service's message about the first fault of a body, or None.
+
+    Bodies of InvokeModel are checked for Claude only.
+    """
     if not isinstance(body, dict):
         return "Malformed input request, please reformat your input."
     if operation.startswith("converse"):

@@ -1,8 +1,9 @@
-"""Judges a JSON body by botocore's own service model of bedrock-runtime: the first fault, in AWS's words.
+"""Validation of a JSON body by botocore's service model of bedrock-runtime. It reports the first fault in AWS's words.
 
-So a simulated Bedrock is as strict as the model that AWS publishes, without a copy of it that would age. What the model
-does not say (turn rules, what differs by model) is in `rules_*.py` and must not come here. Real services let unknown
-members pass where the model has no closed schema; here they are faults, since a translator that invents one is wrong.
+So the simulated Bedrock is as strict as the model that AWS publishes, without a copy of that model that would become
+out of date. Rules that the service model does not have (turns, differences between models) are in
+`gateway/testkit/rules/`. The real service accepts some unknown members. Here every unknown member is a fault, since a
+translator that invents a member is wrong.
 """
 
 from __future__ import annotations
@@ -18,27 +19,27 @@ from typing import Any, Final
 Shape = Mapping[str, Any]
 
 _ECHOED: Final = 100
-"""Most characters of a value that an error repeats; AWS leaves out long or sensitive values."""
+"""Maximum number of characters of a value that an error repeats; AWS leaves out long or sensitive values."""
 _NOT_IN_BODY: Final = frozenset({"uri", "header", "headers", "querystring"})
 BAD_MODEL: Final = "The provided model identifier is invalid."
-"""The text of recorded traffic (test_bedrock_error)."""
+"""The text in recorded traffic (pydantic-ai, test_bedrock_error)."""
 
 
 class TestkitError(ImportError):
-    """A missing package that the simulators need."""
+    """A package that the simulators need is missing."""
 
     __test__ = False
-    """Keeps pytest from taking the class for a test because of its name."""
+    """A mark for pytest that the class is no test, although its name begins with "Test"."""
 
 
 def judge(operation: str, body: Any) -> str | None:
-    """Return the first fault of a decoded body, or None; `operation` is botocore's name.
+    """Return the first fault of a decoded body, or None.
 
-    Raises `KeyError` for an unknown one.
+    `operation` is the operation's name in botocore, such as `Converse`. Raises `KeyError` for an unknown operation.
     """
     top = _service()["operations"][operation]["input"]["shape"]
     shape = _shape(top)
-    if "payload" in shape:  # the body is the model's own, and no structure of Bedrock's
+    if "payload" in shape:  # the model defines the body, and the service model has no structure for it
         return None
     members = {name: ref for name, ref in shape["members"].items() if ref.get("location") not in _NOT_IN_BODY}
     required = [name for name in shape.get("required", ()) if name in members]
@@ -46,7 +47,7 @@ def judge(operation: str, body: Any) -> str | None:
 
 
 def model_id_fault(model_id: str) -> str | None:
-    """Return the fault in the form of a model's id or ARN, or None; whether the model exists is not checked here."""
+    """Return the fault in the form of a model's id or ARN, or None. It does not check whether the model exists."""
     fault = next(_string(_shape("ConversationalModelId"), model_id, ("modelId",)), None)
     return BAD_MODEL if fault else None
 
@@ -72,7 +73,10 @@ Check = Callable[[Shape, Any, Path], Iterator[str]]
 
 
 _TAKEN_ALL_THE_SAME: Final = (("VideoFormat", "video/mp4"),)
-"""Values against the model that the real service takes (recorded traffic, test_video_url_input)."""
+"""Pairs of a shape and a value that the service model forbids and the real service accepts.
+
+The source is recorded traffic (pydantic-ai, test_video_url_input).
+"""
 
 
 def _faults(name: str, value: Any, at: Path) -> Iterator[str]:
@@ -190,7 +194,7 @@ def _range(shape: Shape, value: float, at: Path) -> Iterator[str]:
 
 @cache
 def _pattern(java: str) -> re.Pattern[str]:
-    r"""Return a Java pattern for Python. Java's classes such as \s match ASCII only."""
+    r"""Return a Java pattern compiled for Python. As in Java, classes such as \s match ASCII only."""
     return re.compile(java, re.ASCII)
 
 
@@ -210,7 +214,10 @@ def _broken(value: Any, at: Path, constraint: str) -> str:
 
 
 def _pointer(at: Path) -> str:
-    """Return a JSON pointer. Constraints count from 1 and say `member` (Coral's way); malformed input counts from 0."""
+    """Return a path as a JSON pointer, for messages about malformed input, which count list items from 0.
+
+    Paths count list items from 1 and have `member` after the number, as AWS's messages about constraints do.
+    """
     steps = [
         str(int(step) - 1) if following == "member" else step
         for step, following in pairwise((*at, ""))

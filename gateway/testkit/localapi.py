@@ -1,15 +1,16 @@
-"""A simulated tailscaled: the part of its LocalAPI that a gateway asks, on a unix socket of its own.
+"""A simulated tailscaled: the part of its LocalAPI that a gateway uses, on a unix socket of its own.
 
-Strict where the real one is, so that a client which is wrong about it fails here too. Facts from the source of
-tailscale/tailscale: `ipn/localapi/localapi.go` (the checks of a request, the texts of errors, the headers of a reply),
-its test of whois with `svc_name` and `dst_ip` (the former goes first), `ipn/ipnlocal` (who is behind an address),
+The simulator is as strict as the real tailscaled, so that a wrong client fails here too. Its facts come from the source
+of tailscale/tailscale: `ipn/localapi/localapi.go` (the checks of a request, the texts of errors, the headers of a
+reply) and its test of whois (`svc_name` takes precedence over `dst_ip`), `ipn/ipnlocal` (who is behind an address),
 `net/proxymap` (addresses of this machine), `tailcfg` and `client/tailscale/apitype` (the shapes).
 
-Three differences. The real whois takes any method; here only GET, which is all that its own client sends. The texts for
-a wrong `svc_name` or `dst_ip` are modelled on the others. And a port of this machine that nobody registered is answered
-at once, where the real one waits 180 ms for a registration that may be on its way.
+The simulator differs from the real tailscaled in three points. It accepts only GET for whois, the one method that
+Tailscale's own client sends; the real whois accepts any method. Its texts for a wrong `svc_name` or `dst_ip` are
+modelled on the texts of other errors. It answers at once for a port of this machine that is not registered; the real
+tailscaled waits 180 ms for a late registration.
 
-Who may do what is no business of this file: it only says who a caller is.
+This file only says who a caller is, not what a caller may do.
 """
 
 from __future__ import annotations
@@ -28,10 +29,13 @@ import orjson
 from aiohttp import web
 
 HOST: Final = "local-tailscaled.sock"
-"""The host that a client must name, or none: a web page that arrives by DNS rebinding names another."""
+"""The only accepted value of the Host header, beside "".
+
+A web page that reaches the socket by DNS rebinding sends another host.
+"""
 VERSION: Final = "1.102.4-tsimulated"
 CAPABILITY: Final = "140"
-"""The version of the protocol between tailscaled and its control server, without a meaning for clients."""
+"""The version of the protocol between tailscaled and its control server. It means nothing to clients."""
 
 _EVERY_REPLY: Final = {"Tailscale-Version": VERSION, "Tailscale-Cap": CAPABILITY, "X-Content-Type-Options": "nosniff"}
 _NODE_KEY: Final = re.compile(r"nodekey:[0-9a-f]{64}")
@@ -39,15 +43,15 @@ _SERVICE: Final = re.compile(r"svc:[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _PORT: Final = re.compile(r"[0-9]{1,5}")
 _LOOPBACK: Final = ipaddress.IPv4Address("127.0.0.1")
 _NEVER: Final = "0001-01-01T00:00:00Z"
-"""Go's zero time."""
+"""The zero time of Go, which stands for no expiry."""
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Caps = Mapping[str, Sequence[Any]]
-"""Values of the tailnet policy by capability: objects by convention, but any JSON may come."""
+"""The values that the tailnet policy gives to each capability. They are objects by convention, but may be any JSON."""
 
 
 def _number(text: str) -> int:
-    """Return an id that is the same in each run, as large as those of the control server."""
+    """Return an id for a text: the same one in each run, and as large as the ids of the control server."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6])
 
 
@@ -57,10 +61,10 @@ class User:
 
     login: str
     groups: tuple[str, ...] = ()
-    """Groups that the policy shows to this node; usually none, and then left out of the reply."""
+    """The user's groups, as far as the policy shows them to this node. Usually there are none in a reply."""
     display_name: str = ""
     id: int = 0
-    """The id; 0 for one that is made from the login."""
+    """The id of the user; 0 stands for an id that is made from the login."""
 
     def profile(self) -> dict[str, Any]:
         """Return a `tailcfg.UserProfile`."""
@@ -74,28 +78,32 @@ class User:
 
 
 TAGGED_DEVICES: Final = User("tagged-devices", display_name="Tagged Devices")
-"""The owner of every tagged node: the same user for all of them, and so never an identity."""
+"""The user in replies about tagged nodes. All of them share this user, so it identifies nobody."""
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A machine of the tailnet. Raises `ValueError` for one that neither a user nor a tag owns."""
+    """A machine of the tailnet. Raises `ValueError` for a machine without a user and without tags."""
 
     name: str
-    """The full name, without the trailing dot that it has in a reply."""
+    """The full DNS name, without the trailing dot that replies add."""
     addresses: tuple[str, ...]
     user: User | None = None
-    """The owner.
+    """The owner of the node.
 
-    Of a tagged node it is the user who made it, if the control server says so; None gives `tagged-devices`.
+    For a tagged node, this is the user who created the node, if the control server reports that user; None stands for
+    `tagged-devices`.
     """
     tags: tuple[str, ...] = ()
     stable_id: str = ""
-    """The stable id; "" for one that is made from the name."""
+    """The stable id of the node; "" stands for an id that is made from the name."""
     caps: Caps = field(default_factory=dict, hash=False)
-    """Capabilities that the policy grants the node on the machine that asks."""
+    """Capabilities that the policy grants to the node on the machine whose tailscaled is simulated."""
     service_caps: Mapping[str, Caps] = field(default_factory=dict, hash=False)
-    """Capabilities on a Tailscale Service that this machine serves, by `svc:NAME`; not part of `caps`."""
+    """Capabilities that the policy grants to the node on that machine's Tailscale Services, by `svc:NAME`.
+
+    They are not part of `caps`.
+    """
 
     def __post_init__(self) -> None:
         if self.user is None and not self.tags:
@@ -115,7 +123,7 @@ class Node:
         return self.user or TAGGED_DEVICES
 
     def whois(self, caps: Caps) -> bytes:
-        """Return an `apitype.WhoIsResponse`. Without capabilities `CapMap` is null, as Go writes a nil map."""
+        """Return an `apitype.WhoIsResponse` as JSON. Without capabilities `CapMap` is null, as Go writes a nil map."""
         prefixes = [str(ipaddress.ip_network(address)) for address in self.addresses]
         node: dict[str, Any] = {
             "ID": _number(self.stable_id),
@@ -158,7 +166,7 @@ ME: Final = Node("gateway.example.ts.net", ("100.64.0.1", "fd7a:115c:a1e0::1"), 
 
 
 class _Wrong(Exception):
-    """A reply that is no success: status and text."""
+    """An error reply, with its status and text."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
@@ -167,26 +175,26 @@ class _Wrong(Exception):
 
 
 class _Pair(NamedTuple):
-    """The parts of an `addr`; port 0 if it has none."""
+    """The address and the port in an `addr` parameter; the port is 0 if the parameter has none."""
 
     address: Address
     port: int
 
 
 class LocalApiSim:
-    """A tailscaled on a socket: `async with LocalApiSim(path) as sim: sim.add(Node(...))`."""
+    """A simulated tailscaled on a socket: `async with LocalApiSim(path) as sim: sim.add(Node(...))`."""
 
     def __init__(self, path: Path | str, me: Node = ME) -> None:
         self.path = Path(path)
         self.me = me
         self.asked: list[dict[str, str]] = []
-        """Queries of every whois that passed the checks of a request."""
+        """The query parameters of every whois request with accepted headers and method."""
         self.delay = 0.0
-        """Seconds before each reply."""
+        """Number of seconds before each reply."""
         self.answer: tuple[int, bytes] | None = None
-        """A status and a JSON body to send instead of the true answer."""
+        """A status and a JSON body to send instead of the real answer."""
         self.services: dict[str, str] = {}
-        """Addresses of the Tailscale Services that this machine serves, by `svc:NAME`; `dst_ip` may name them."""
+        """The addresses of the Tailscale Services on this machine, by `svc:NAME`; `dst_ip` may be such an address."""
         self._nodes: dict[Address, Node] = {}
         self._keys: dict[str, Node] = {}
         self._proxied: dict[int, Node] = {}
@@ -194,26 +202,26 @@ class LocalApiSim:
         self.add(me)
 
     def add(self, node: Node) -> None:
-        """Add a machine, or replace the one of the same stable id."""
+        """Add a machine, or replace the machine with the same stable id."""
         if (known := self._keys.get(node.key)) is not None:
             self.remove(known)
         self._keys[node.key] = node
         self._nodes |= {ipaddress.ip_address(address): node for address in node.addresses}
 
     def remove(self, node: Node) -> None:
-        """Remove a machine. Its connections stay, with nobody behind them."""
+        """Remove a machine. Its registered connections remain, but whois finds no node for them."""
         del self._keys[node.key]
         self._nodes = {address: has for address, has in self._nodes.items() if has != node}
 
     def proxied(self, port: int, node: Node) -> None:
-        """Register connections from 127.0.0.1:`port` as a node's, as userspace networking does."""
+        """Register connections from 127.0.0.1:`port` as connections of a node, as userspace networking does."""
         self._proxied[port] = node
 
     def unproxied(self, port: int) -> None:
         self._proxied.pop(port, None)
 
     async def start(self) -> None:
-        """Listen, after removing the socket of a process that died, as the real one does."""
+        """Listen on the socket, after removing the file that a dead process left, as the real tailscaled does."""
         self.path.unlink(missing_ok=True)
         listening = socket.socket(socket.AF_UNIX)
         listening.bind(str(self.path))
@@ -222,11 +230,11 @@ class LocalApiSim:
         app.router.add_route("*", "/{path:.*}", self._handle)
         self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.05)
         await self._runner.setup()
-        # of a socket that it was given the server leaves the file, and a killed tailscaled does so too
+        # aiohttp does not remove the file of a socket that it was given; a killed tailscaled leaves its file too
         await web.SockSite(self._runner, listening).start()
 
     async def stop(self) -> None:
-        """Stop as if killed: connections break, and the socket's file stays."""
+        """Stop as if killed: connections break, and the socket's file remains."""
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
@@ -300,8 +308,9 @@ class LocalApiSim:
         return self._keys.get(asked)
 
     def _by_pair(self, pair: _Pair, query: Mapping[str, str]) -> Node | None:
-        """Return the node behind an address of the tailnet with any port, or behind this machine's own with a
-        registered port.
+        """Return the node behind an address and port, or None.
+
+        An address of the tailnet is enough, with any port. The address 127.0.0.1 needs a port that is registered.
         """
         if (node := self._nodes.get(pair.address)) is not None:
             return node
@@ -345,7 +354,7 @@ def _address(text: str, parameter: str) -> Address:
 
 
 def _error(status: int, text: str, headers: Mapping[str, str]) -> web.Response:
-    """Return what `http.Error` writes: the text and a line end."""
+    """Return what Go's `http.Error` writes: the text and a newline."""
     return web.Response(status=status, text=f"{text}\n", headers={**headers, "X-Content-Type-Options": "nosniff"})
 
 

@@ -1,6 +1,6 @@
-"""The parts of a request that a simulator answers: last user text, tool results, tools on offer, length.
+"""The parts of a request on which a simulated reply depends: the last user text, tool results, tools and length.
 
-The dialects are similar enough for one reader; a missing part is "".
+`read` reads every dialect but Responses. A missing text is "".
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _CHARACTERS_A_TOKEN: Final = 4
 class Prompt:
     text: str
     result: str
-    """Text of the tool results that end the request; "" without any."""
+    """The text of the tool results at the end of the request; "" if there are none."""
     tools: list[str]
     tokens: int
 
@@ -30,7 +30,7 @@ def read(body: Mapping[str, Any]) -> Prompt:
     blocks = content if isinstance(content, list) else [{"text": content}]
     results = [_result(block) for block in blocks if isinstance(block, dict)]
     result = str(content) if last.get("role") == "tool" else " ".join(filter(None, results))
-    # what a tool quotes is no wish of the user's
+    # a scenario that a tool result names was not chosen by the user
     text = "" if result else " ".join(str(block.get("text") or "") for block in blocks if isinstance(block, dict))
     return Prompt(
         text=text.strip() or str(body.get("prompt") or ""),
@@ -41,7 +41,7 @@ def read(body: Mapping[str, Any]) -> Prompt:
 
 
 def read_responses(body: Mapping[str, Any]) -> Prompt:
-    """Read a Responses request, whose turns are items."""
+    """Return the prompt of a Responses request, which has a list of items instead of messages."""
     given = body.get("input")
     items = given if isinstance(given, list) else [{"content": given}]
     kinds = [str(item.get("type", "")) for item in items]

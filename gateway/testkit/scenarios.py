@@ -1,7 +1,7 @@
-"""Scenarios of simulated providers, in no dialect: a canned reply, and its faults.
+"""Scenarios of simulated providers: a canned reply and its faults, independent of any dialect.
 
-A scenario is chosen in three ways: queued by a test (`Simulator.script`), by `[[scenario: NAME]]` in the last user
-text, or as the simulator's default, which answers with something about the prompt.
+The scenario of a request is the next one that a test has queued (`Simulator.script`), else the one that the last user
+text names as `[[scenario: NAME]]`, else the simulator's `default`. Without any of them, the answer quotes the prompt.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 SIGNATURE: Final = "sig-sim-"
-"""The prefix of signatures of simulated models' thinking; any other signature is refused when it comes back."""
+"""The prefix of the signatures of simulated thinking. Thinking in a request with any other signature is refused."""
 
 _ASKED: Final = re.compile(r"\[\[scenario:\s*([a-z_]+)\s*\]\]")
 
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A tool call by the model. `arguments` is None for a tool without any."""
+    """A tool call by the model. `arguments` is None for a call without arguments."""
 
     name: str
     arguments: Mapping[str, Any] | None = None
@@ -29,7 +29,7 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Usage as reported. None is estimated from the texts."""
+    """The token counts that a reply reports. A count that is None is estimated from the texts."""
 
     input: int | None = None
     output: int | None = None
@@ -40,17 +40,17 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class Canned:
-    """One answer, which the simulators render in their dialects."""
+    """One reply, which each simulator renders in its dialect."""
 
     text: tuple[str, ...] = ()
-    """The deltas of a stream; together, the text."""
+    """The text, divided into the deltas of a stream."""
     thinking: str = ""
     redacted: str = ""
-    """Base64 of encrypted thinking."""
+    """Encrypted thinking in base64."""
     tools: tuple[Tool, ...] = ()
     tokens: Tokens = Tokens()
     stop: str = ""
-    """The stop reason in Anthropic's and Converse's words; by default `tool_use` or `end_turn`."""
+    """The stop reason, named as by Anthropic and Converse; "" stands for `tool_use` or `end_turn`."""
 
     @property
     def stop_reason(self) -> str:
@@ -63,7 +63,7 @@ class Canned:
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """Bytes that are served exactly, as those of a recorded reply."""
+    """A reply that is sent byte for byte, such as a recorded one."""
 
     body: bytes
     status: int = 200
@@ -71,8 +71,9 @@ class Raw:
 
 
 class Gate:
-    """Holds back every event after the first until the test lets it pass, so that earlier events reach the client
-    first.
+    """A gate that holds back every event after the first until the test lets the event pass.
+
+    So a test can check that the client has received the events before it.
     """
 
     def __init__(self) -> None:
@@ -88,26 +89,28 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """A reply and its faults. Positions count events of a stream, or bytes of it."""
+    """A reply and its faults."""
 
     reply: Canned | None = None
-    """The reply; None for the simulator's own answer to the prompt."""
+    """The reply; None stands for the simulator's default answer to the prompt (`answer`)."""
     raw: Raw | None = None
+    """Bytes to send instead of a rendered reply."""
     error: str = ""
-    """The name of an AWS exception (`bedrock.STATUS` has them) to answer with before anything else."""
+    """The name of an AWS exception (a key of `bedrock.STATUS`) to answer with instead of the reply; "" for none."""
     message: str = "simulated"
     fail_after: int | None = None
-    """Events before the error in a stream. The error is `error`, which is then not sent first."""
+    """Number of events of a stream before `error`, which is then sent in the stream and not as the response."""
     stall_after: int | None = None
+    """Number of events of a stream before a pause of `stall_seconds`."""
     stall_seconds: float = 3600
     end_after: int | None = None
-    """Events before a clean end of the stream without its terminal event."""
+    """Number of events before the stream ends cleanly, but without its terminal event."""
     cut_at: int | None = None
-    """Bytes before the connection is cut."""
+    """Number of bytes of a stream before the connection is cut."""
     split: int = 0
-    """Bytes of one write to the network; 0 for one write per event."""
+    """Number of bytes of each write to the network; 0 for one write per event."""
     delay: float = 0
-    """Seconds before the first event."""
+    """Number of seconds before the reply or its first event."""
     gate: Gate | None = field(default=None, compare=False)
 
 
@@ -157,11 +160,11 @@ NAMED: Final[Mapping[str, Scenario]] = {
     "cut": Scenario(_PLAIN, cut_at=400),
     "no_end": Scenario(_PLAIN, end_after=3),
 }  # fmt: skip
-"""Scenarios that a prompt can ask for. `tools` is one too: it calls the request's own tools."""
+"""The scenarios that a prompt can name, beside `tools`, which calls the first two tools of the request."""
 
 
 def named_scenario(prompt: str, offered: list[str]) -> Scenario | None:
-    """Return the scenario that a prompt names, or None if it names no existing one."""
+    """Return the scenario that a prompt names, or None if the prompt names none or an unknown one."""
     match = _ASKED.search(prompt)
     if match is None:
         return None
@@ -171,7 +174,7 @@ def named_scenario(prompt: str, offered: list[str]) -> Scenario | None:
 
 
 def answer(prompt: str, result: str) -> Canned:
-    """Return the simulator's own answer: something about the prompt, or about a tool's result."""
+    """Return the simulator's default answer, which quotes the tool result if there is one, else the prompt."""
     if result:
         return Canned(text=("The tool", f" said: {result[:200]}"))
     return Canned(text=("Hello", " from a simulated", " model.", f" You said: {prompt[:200]}"))

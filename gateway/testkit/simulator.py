@@ -1,6 +1,7 @@
-"""The engine of every simulated provider: it listens, remembers what arrives, and plays a scenario's stream.
+"""The base class of every simulated provider: it listens, records the requests, and sends the reply of a scenario.
 
-A provider's own file says what it takes, what it refuses and how it renders a reply; here are sockets and time.
+The file of each provider decides which requests are accepted or refused, and how a reply is rendered. This file has the
+server, and the delays and faults of scenarios.
 """
 
 from __future__ import annotations
@@ -24,36 +25,39 @@ LEAKS: Final = (
     "x-amz-", "amz-sdk-", "cookie", "forwarded", "x-forwarded-", "tailscale-", "x-api-key", "authorization",
     "x-goog-api-key", "x-claude-code-", "x-stainless-", "proxy-",
 )  # fmt: skip
-"""Prefixes of headers that belong to the client and its connection."""
+"""Prefixes of headers that concern only the client and the gateway, and must not reach a provider."""
 
 
 @dataclass(slots=True)
 class Seen:
-    """A request that arrived."""
+    """A request that arrived at the simulator."""
 
     method: str
     path: str
-    """The path as it came, percent-encoded."""
+    """The path as it was sent, percent-encoded."""
     query: str
     headers: dict[str, str]
     """Headers by name in lower case."""
     body: bytes
     refused: str = ""
-    """The refusal of the simulator; "" without one."""
+    """The body of the error response if the simulator refused the request; else ""."""
     closed: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set if the caller left before the end of the reply."""
+    """An event that is set if the caller disconnects before the end of the reply."""
 
     @property
     def json(self) -> Any:
         return orjson.loads(self.body)
 
     def leaked(self, credential: str) -> list[str]:
-        """Return headers of the client that must not arrive; `credential` is the header that the gateway adds."""
+        """Return the names of the client's headers that the gateway should have removed.
+
+        `credential` is the name of the header in which the gateway sends its own key.
+        """
         return [name for name in self.headers if name.startswith(LEAKS) and name != credential]
 
 
 class Refusal(Exception):
-    """A refusal by the simulator, with status, body and headers of the real service."""
+    """An error response of the simulator, with the status, body and headers of the real service."""
 
     def __init__(self, status: int, body: dict[str, Any], headers: dict[str, str] | None = None) -> None:
         super().__init__(str(body))
@@ -67,7 +71,7 @@ class Simulator(ABC):
 
     def __init__(self, keys: set[str] | None = None) -> None:
         self.keys = keys
-        """Accepted keys; None accepts any."""
+        """API keys that are accepted; None accepts any key."""
         self.requests: list[Seen] = []
         self.default: Scenario | None = None
         self.url = ""
@@ -75,7 +79,7 @@ class Simulator(ABC):
         self._runner: web.AppRunner | None = None
 
     def script(self, *scenarios: Scenario) -> None:
-        """Set the answers to the next requests, in this order."""
+        """Queue the scenarios of the next requests, in this order."""
         self._scripted.extend(scenarios)
 
     async def __aenter__(self) -> Self:
@@ -98,7 +102,7 @@ class Simulator(ABC):
 
     @abstractmethod
     def failure(self, name: str, message: str) -> Refusal:
-        """Return the refusal for this error before anything else is sent."""
+        """Return the provider's error response for the AWS exception `name`. It is sent instead of a reply."""
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         seen = Seen(
@@ -121,7 +125,7 @@ class Simulator(ABC):
             raise
 
     async def choose(self, prompt: Prompt) -> tuple[Scenario, Canned]:
-        """Return the scenario of a request, and its reply. Raises `Refusal` if the scenario begins with an error."""
+        """Return the scenario of a request, and the reply to render. Raises `Refusal` if the scenario is an error."""
         scenario = self._scripted.popleft() if self._scripted else named_scenario(prompt.text, prompt.tools)
         scenario = scenario or self.default or Scenario()
         if scenario.delay:
@@ -133,7 +137,11 @@ class Simulator(ABC):
     async def whole(
         self, request: web.Request, scenario: Scenario, body: bytes, headers: dict[str, str]
     ) -> web.Response:
-        """Return a reply that is not streamed. A cut scenario cuts its body; a stalled one sends nothing."""
+        """Return a reply that is not streamed.
+
+        A scenario with `stall_after` delays the reply by `stall_seconds`. With `cut_at`, the connection closes before
+        anything is sent.
+        """
         if scenario.stall_after is not None:
             await asyncio.sleep(scenario.stall_seconds)
         if scenario.raw is not None:
@@ -146,7 +154,10 @@ class Simulator(ABC):
     async def stream(
         self, request: web.Request, scenario: Scenario, frames: Sequence[bytes], failure: bytes, headers: dict[str, str]
     ) -> web.StreamResponse:
-        """Play the frames, one event each, with the scenario's faults; `failure` is its error as a frame."""
+        """Send the frames, each of which is one event, with the faults of the scenario.
+
+        `failure` is the frame that reports the scenario's error.
+        """
         raw = scenario.raw
         if raw is not None:
             frames, headers = [raw.body], {"content-type": raw.content_type}
@@ -166,7 +177,7 @@ class Simulator(ABC):
             for piece in _pieces(frame, scenario.split):
                 if scenario.cut_at is not None and sent + len(piece) >= scenario.cut_at:
                     await response.write(piece[: scenario.cut_at - sent])
-                    # what was written must be on its way before the connection is
+                    # give the written bytes time to be sent before the connection is closed
                     await asyncio.sleep(0.02)
                     _cut(request)
                     return response

@@ -12,7 +12,7 @@ from gateway.upstream.catalog import Offer
 
 
 def advertised(registry: Registry, provider: Provider, models: Iterable[Caps]) -> list[str]:
-    """Return the flags to show, the provider's own first. Others are shown only if they reach one of the models."""
+    """Return the flags to show, the provider's own first. Other flags are shown only if they reach a model."""
     if provider.advertise == ("native",):
         return list(provider.flags)
     flags = dict.fromkeys(provider.flags)

@@ -38,7 +38,7 @@ async def wrong_paths(request: web.Request, handler: Handler) -> web.StreamRespo
 
 
 def in_dialect(request: web.Request, problem: Problem) -> web.Response | None:
-    """Return the problem in the dialect of the client; None if neither headers nor path show which API it is for."""
+    """Return the problem in the client's dialect; None if neither the headers nor the path show the dialect."""
     plugin, _ = _recognized(request.app[GATEWAY].registry, request.path, request.headers)
     return None if plugin is None else _said(request, plugin, problem)
 

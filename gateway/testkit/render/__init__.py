@@ -1,4 +1,4 @@
-"""Replies of the simulated providers, one file for each dialect.
+"""Renderers of the simulated providers' replies, one file for each dialect.
 
-A renderer makes a reply from a scenario. What a provider refuses is in `gateway/testkit/rules/`.
+A renderer formats the canned reply of a scenario. The refusals of a provider are in `gateway/testkit/rules/`.
 """

@@ -34,7 +34,7 @@ def events(reply: Canned, model: str, prompt_tokens: int) -> list[Json]:
     for index, block in enumerate(blocks(reply)):
         stream += [{**event, "index": index} for event in _block_events(block)]
     delta = {"stop_reason": reply.stop_reason, "stop_sequence": None}
-    # Bedrock repeats nothing but the output here (new-api#2881); a gateway fills in the rest
+    # Bedrock repeats only the output tokens here (new-api#2881); a gateway adds the other counts
     stream.append({"type": "message_delta", "delta": delta, "usage": {"output_tokens": full["usage"]["output_tokens"]}})
     stream.append({"type": "message_stop"})
     return stream
@@ -59,7 +59,7 @@ def usage(reply: Canned, prompt_tokens: int) -> Json:
 
 
 def blocks(reply: Canned) -> list[Json]:
-    """Content blocks; `deltas` and `tool` are for streams only."""
+    """Return the content blocks of a reply. Their members `deltas` and `silent` are for streams only."""
     content: list[Json] = []
     if reply.thinking:
         content.append(
@@ -113,6 +113,6 @@ def _block_events(block: Json) -> Iterator[Json]:
 
 
 def halves(text: str) -> tuple[str, str]:
-    """Return a text as two deltas, cut in the middle."""
+    """Return the two halves of a text, as deltas of a stream."""
     middle = len(text) // 2
     return text[:middle], text[middle:]

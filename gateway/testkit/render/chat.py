@@ -1,4 +1,4 @@
-"""A canned reply as OpenAI's Chat Completions give it: the whole, and the chunks of its stream."""
+"""A canned reply in the format of OpenAI's Chat Completions: the whole reply, and the chunks of its stream."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def chunks(reply: Canned, model: str, prompt_tokens: int, *, include_usage: bool
 
 
 def usage(reply: Canned, prompt_tokens: int) -> Json:
-    """OpenAI counts cached tokens inside the prompt's."""
+    """Return the usage of a reply. OpenAI includes cached tokens in the count of prompt tokens."""
     counts = render_anthropic.usage(reply, prompt_tokens)
     read = counts["cache_read_input_tokens"]
     prompt = counts["input_tokens"] + read + counts["cache_creation_input_tokens"]

@@ -1,4 +1,7 @@
-"""A canned reply as Converse gives it: the whole, and the events of its stream in the order of recorded traffic."""
+"""A canned reply in the format of Converse: the whole reply, and the events of its stream.
+
+The events have the order of recorded traffic.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ def whole(reply: Canned, prompt_tokens: int) -> Json:
 
 
 def events(reply: Canned, prompt_tokens: int) -> list[tuple[str, Json]]:
-    """(event type, payload); text and reasoning have no contentBlockStart, and metadata comes last."""
+    """Return pairs of event type and payload. Text and reasoning have no contentBlockStart; metadata comes last."""
     stream: list[tuple[str, Json]] = [("messageStart", {"role": "assistant"})]
     for index, block in enumerate(_blocks(reply)):
         stream += [(kind, {"contentBlockIndex": index, **data}) for kind, data in _block_events(block)]
@@ -53,7 +56,7 @@ def usage(reply: Canned, prompt_tokens: int) -> Json:
 
 
 def _blocks(reply: Canned) -> list[Json]:
-    """Return the blocks of the Messages rendering with the names of Converse."""
+    """Return the content blocks of the Anthropic renderer, with the names of Converse."""
     return [_block(block) for block in render_anthropic.blocks(reply)]
 
 
@@ -64,7 +67,7 @@ def _block(block: Json) -> Json:
         reasoning = {"text": block["thinking"], "signature": block["signature"]}
         return {"reasoningContent": {"reasoningText": reasoning}}
     if block["type"] == "redacted_thinking":
-        # Anthropic's base64 text, wrapped in base64 once more (recorded traffic)
+        # Anthropic's base64 text, encoded in base64 once more (recorded traffic)
         return {"reasoningContent": {"redactedContent": base64.b64encode(block["data"].encode()).decode()}}
     tool = {"toolUseId": f"tooluse_{uuid4().hex[:22]}", "name": block["name"], "input": block["input"]}
     return {"toolUse": tool, "silent": block["silent"]}

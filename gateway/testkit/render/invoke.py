@@ -1,7 +1,7 @@
-"""A canned reply as InvokeModel gives it: Claude's in Anthropic's dialect, others in their own (bedrock.md 3.5).
+"""A canned reply in the format of InvokeModel, which depends on the family of the model.
 
-Of the others two shapes are simulated, Nova's and Llama's: a body whose usage is an object, and one whose counts stand
-beside the text.
+Claude replies in Anthropic's dialect. Of the other families, two formats are simulated: Nova's, in which usage is an
+object, and Llama's, in which the token counts are members beside the text.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def whole(caps: Caps, model: str, reply: Canned, prompt_tokens: int) -> Json:
 
 
 def events(caps: Caps, model: str, reply: Canned, prompt_tokens: int) -> list[Json]:
-    """Return the payloads of the chunks; the last one holds the metrics."""
+    """Return the payloads of the chunks of a stream. The last payload also has Bedrock's metrics of the call."""
     if _is_claude(caps):
         payloads = render_anthropic.events(reply, _own_name(model), prompt_tokens)
     elif _is_nova(caps):
@@ -54,7 +54,7 @@ def events(caps: Caps, model: str, reply: Canned, prompt_tokens: int) -> list[Js
 
 
 def headers(reply: Canned, prompt_tokens: int) -> dict[str, str]:
-    """Token counts as headers of a reply that is not streamed."""
+    """Return the token counts and the latency as headers of a reply that is not streamed."""
     usage = render_anthropic.usage(reply, prompt_tokens)
     return {
         "x-amzn-bedrock-input-token-count": str(usage["input_tokens"]),
@@ -74,7 +74,7 @@ def _is_nova(caps: Caps) -> bool:
 
 
 def _own_name(model: str) -> str:
-    """Return Claude's name for itself in a reply: `claude-...`, without Bedrock's prefixes and version."""
+    """Return the model's name in Claude's replies: `claude-...`, without Bedrock's prefixes and version."""
     return model.rpartition("anthropic.")[2].partition("-v1")[0]
 
 

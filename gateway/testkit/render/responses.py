@@ -1,4 +1,4 @@
-"""A canned reply as OpenAI's Responses give it: the whole response, and the events of its stream."""
+"""A canned reply in the format of OpenAI's Responses API: the whole response, and the events of its stream."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _items(reply: Canned) -> Iterator[Json]:
 
 
 def _empty(item: Json) -> Json:
-    """Return an item as it stands in the event that begins it."""
+    """Return an output item without its content, as the event `response.output_item.added` has it."""
     blank = {"content": [], "summary": [], "arguments": "", "status": "in_progress"}
     return {name: blank.get(name, value) for name, value in item.items() if name != "encrypted_content"}
 

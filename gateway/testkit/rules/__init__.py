@@ -1,4 +1,4 @@
-"""What the real providers refuse, one file for each dialect.
+"""Rules for the requests that the real providers refuse, one file for each dialect.
 
-A rule takes a request's body and names what is wrong with it. It never repairs a request.
+A rule takes the body of a request and yields what is wrong with the body. It never changes the body.
 """

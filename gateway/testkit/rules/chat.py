@@ -1,7 +1,8 @@
-"""What OpenAI's Chat Completions refuses: types, roles, tool calls without an answer, tools and choices of tools.
+"""Rules for the bodies that OpenAI's Chat Completions refuses.
 
-Unknown members pass: compatible providers have their own, and OpenAI's list is open. The texts are OpenAI's where a
-source shows them. Nothing here depends on the model.
+They refuse wrong types, roles, tools and tool choices, and tool calls without an answer. Unknown members are accepted:
+compatible providers have members of their own, and OpenAI's list is open. The texts are OpenAI's where a source shows
+them. No rule depends on the model.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ _PARTS: Final[Mapping[str, frozenset[str]]] = {
     "tool": frozenset({"text"}),
     "function": frozenset(),
 }
-"""Content parts by role."""
+"""The types of content parts that a message of each role may have."""
 _PART_VALUES: Final[Mapping[str, type]] = {
     "text": str, "refusal": str, "image_url": dict, "input_audio": dict, "file": dict,
 }  # fmt: skip
@@ -161,7 +162,10 @@ def _called(function: Any, at: str) -> Iterator[str]:
 
 
 def _answers(body: Mapping[str, Any]) -> Iterator[str]:
-    """Yield faults of turns in which a call is not answered right behind it, by a message of its own."""
+    """Yield faults of tool calls without an answer and of answers without a call.
+
+    The messages after a call must answer it, one tool message for each call, before any other message.
+    """
     waiting: list[str] = []
     for number, message in enumerate(body["messages"]):
         if message["role"] == "tool":
@@ -223,4 +227,4 @@ def _tool_choice(body: Mapping[str, Any]) -> Iterator[str]:
 
 
 _RULES: Final[tuple[ChatRule, ...]] = (_types, _together, _messages, _calls, _answers, _tools, _tool_choice)
-"""All rules, in order: a rule may rely on the rules before it."""
+"""All rules, in order. A rule may rely on what the rules before it have checked."""

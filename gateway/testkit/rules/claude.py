@@ -1,8 +1,9 @@
-"""What Anthropic refuses in a Messages body, on api.anthropic.com and on Bedrock's InvokeModel.
+"""Rules for the Messages bodies that Anthropic refuses, on api.anthropic.com and on Bedrock's InvokeModel.
 
-Members first, by the tables in `claude_members.py`, then what several of them say together. The texts are Anthropic's
-where a source shows them; what differs by model is read from its capabilities. Lenient where no source says what the
-real service does. Consecutive messages of one role are allowed: Anthropic takes them for one turn.
+The members are checked first, by the tables in `claude_members.py`; rules over several members follow. The texts are
+Anthropic's where a source shows them. Differences between models come from the capabilities of the model. Where no
+source shows what the real service does, the body is accepted. Consecutive messages of one role are accepted, since
+Anthropic treats them as one turn.
 """
 
 from __future__ import annotations
@@ -41,7 +42,10 @@ def _members(body: Body, _: Caps, platform: Platform) -> Iterator[str]:
 
 
 def _version(body: Body, caps: Caps, platform: Platform) -> Iterator[str]:
-    """Claude 4.6 and older do not take the version that anthropic SDKs send since 2.0."""
+    """Yield a fault if the model on Bedrock does not accept the API version.
+
+    Claude 4.6 and older do not accept the version that Anthropic's SDKs send since 2.0.
+    """
     allowed = caps.anthropic_versions if "anthropic_version" in platform.body.required else ()
     if allowed and body["anthropic_version"] not in allowed:
         yield f"anthropic_version: Input should be {' or '.join(repr(version) for version in allowed)}"
@@ -130,7 +134,7 @@ def _cache_controls(body: Body, caps: Caps, platform: Platform) -> Iterator[str]
 
 
 def _controls(body: Body) -> Iterator[tuple[str, Block]]:
-    """Yield all cache marks, in the order in which they count."""
+    """Yield path and `cache_control` of every block that has one, in the order in which Anthropic reads the blocks."""
     yield from _marks(body.get("tools"), "tools")
     yield from _marks(body.get("system"), "system")
     for number, message in enumerate(body["messages"]):
@@ -193,4 +197,4 @@ _RULES: Final[tuple[ClaudeRule, ...]] = (
     rules_claude_blocks.texts, _tools, _tool_choice, _cache_controls, rules_claude_blocks.tool_pairs,
     rules_claude_blocks.thinking, _settings, _output_format, _context_edits, _end,
 )  # fmt: skip
-"""All rules, in order: a rule may rely on the rules before it."""
+"""All rules, in order. A rule may rely on what the rules before it have checked."""

@@ -1,7 +1,6 @@
-"""What Anthropic refuses in the content of messages: unknown blocks and members, blank texts, sources, thinking.
+"""Rules for message content that Anthropic refuses: unknown blocks and members, blank texts, sources, thinking.
 
-Part of the table in `claude.py`, which says what these rules rely on. The known members are data, in
-`claude_members.py`.
+They are part of the table of rules in `claude.py`. The tables of known members are in `claude_members.py`.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ _THINKING: Final = frozenset({"thinking", "redacted_thinking"})
 
 
 class Turn(NamedTuple):
-    """Messages of one role in a row, which Anthropic takes for one."""
+    """Consecutive messages of one role, which Anthropic treats as one turn."""
 
     number: int
-    """The number of its first message."""
+    """The index of the turn's first message."""
     role: str
     blocks: list[Block]
 
@@ -45,7 +44,7 @@ def turns(body: Body) -> list[Turn]:
 
 
 def messages(body: Body, caps: Caps, platform: Platform) -> Iterator[str]:
-    """Yield faults in the form of messages and their blocks, so that later rules can rely on it."""
+    """Yield faults in the form of messages and their blocks. Later rules rely on this form."""
     _ = caps
     if not body["messages"]:
         yield "messages: at least one message is required"
@@ -131,7 +130,7 @@ def roles(body: Body, caps: Caps, platform: Platform) -> Iterator[str]:
 
 
 def texts(body: Body, caps: Caps, platform: Platform) -> Iterator[str]:
-    """Yield faults of empty messages: only the final one of the assistant may be empty."""
+    """Yield faults of blank texts and of empty messages. Only a final assistant message may be empty."""
     _ = caps, platform
     last = len(body["messages"]) - 1
     for number, message in enumerate(body["messages"]):
@@ -157,7 +156,10 @@ def blank_texts(blocks: list[Block], where: str) -> Iterator[str]:
 
 
 def tool_pairs(body: Body, caps: Caps, platform: Platform) -> Iterator[str]:
-    """Yield faults of calls that are not answered at the beginning of the very next turn, all of them and no others."""
+    """Yield faults of tool calls and results that do not match.
+
+    The turn after the calls must begin with one result for each of them, and may have no other results.
+    """
     _ = caps, platform
     waiting: list[str] = []
     before = 0
@@ -199,7 +201,11 @@ def _unanswered(number: int, missing: list[str]) -> Iterator[str]:
 
 
 def thinking(body: Body, caps: Caps, platform: Platform) -> Iterator[str]:
-    """Thinking opens its turn, does not end it, and comes back signed by the model that thought (RooCode#11238)."""
+    """Yield faults of thinking in a history (RooCode#11238).
+
+    A turn with thinking must begin with thinking, unless it has calls of server tools, and must not end with thinking.
+    The signature must be the model's own.
+    """
     _ = platform
     for number, role, blocks in turns(body):
         kinds = [block["type"] for block in blocks]
@@ -228,7 +234,9 @@ def _signed(block: Block, at: str, caps: Caps) -> Iterator[str]:
 
 
 def _tool_loop(body: Body) -> Iterator[str]:
-    """Yield a fault if thinking with a budget led to calls and does not come back with their results."""
+    """Yield a fault if thinking has a budget, the last turn begins with tool results, and the turn with the calls does
+    not begin with thinking.
+    """
     thinking: Mapping[str, Any] = body.get("thinking") or {}
     merged = turns(body)
     if thinking.get("type") != "enabled" or rules.interleaves(body.get("anthropic_beta")):

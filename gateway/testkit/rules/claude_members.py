@@ -1,8 +1,9 @@
-"""The members that Anthropic's Messages API knows, in one table for api.anthropic.com and one for Bedrock.
+"""Tables of the members that Anthropic's Messages API accepts on api.anthropic.com and on Bedrock.
 
-Data and the one function that holds a value against it. Anthropic refuses a member that it does not know ("Extra inputs
-are not permitted"); where it is not sure that one is refused, it stands here as known. Rules over several members are
-in `claude.py`. Sources: Anthropic's API reference; LiteLLM's lists for Bedrock; what Claude Code 2.1 sends.
+`Known.faults` checks a value against a table. Anthropic refuses an unknown member ("Extra inputs are not permitted").
+A member that the real service may or may not refuse is in the tables, so it is accepted here. Rules over several
+members are in `claude.py`. Sources: Anthropic's API reference, LiteLLM's lists for Bedrock, and the requests of Claude
+Code 2.1.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ _NUMBER: Final = (float, int)
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """The members of an object. An optional member may be null."""
+    """The members that an object must or may have, with their types. An optional member may be null."""
 
     required: Mapping[str, Types] = field(default_factory=dict)
     optional: Mapping[str, Types] = field(default_factory=dict)
 
     def faults(self, value: Any, at: str) -> Iterator[str]:
-        """Yield missing, unknown and wrongly typed members; `at` is the path, "" for the body."""
+        """Yield a fault for each missing, unknown or wrongly typed member. `at` is the path; it is "" for the body."""
         if not isinstance(value, dict):
             yield f"{at or 'body'}: Input should be a valid dictionary"
             return
@@ -50,7 +51,7 @@ class Known:
 
 
 def _is(value: Any, types: Types) -> bool:
-    """Python takes a boolean for an integer, JSON does not."""
+    """Return whether a value has one of the types. As in JSON, and unlike in Python, a boolean is no integer."""
     allowed = types if isinstance(types, tuple) else (types,)
     return isinstance(value, allowed) and (bool in allowed or not isinstance(value, bool))
 
@@ -109,7 +110,7 @@ INNER: Final[Mapping[str, Known]] = {
     "output_config": Known({}, {"effort": str, "format": dict, "task_budget": dict}),
     "context_management": Known({}, {"edits": list}),
 }
-"""Members of members of the body."""
+"""The members of some objects in the body, by the name of the object."""
 
 _BODY: Final[Mapping[str, Types]] = {
     "context_management": dict, "metadata": dict, "output_config": dict, "output_format": dict, "safeguards": _ANY,
@@ -120,17 +121,18 @@ _BODY: Final[Mapping[str, Types]] = {
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """The differences of the two platforms that speak Messages."""
+    """The differences between api.anthropic.com and Bedrock."""
 
     body: Known
     cache_control: Known
     image_sources: frozenset[str]
     document_sources: frozenset[str]
     other_blocks: frozenset[str]
-    """Blocks whose members are not looked at: what server tools leave in a history."""
+    """Types of blocks whose members are not checked. Most come from server tools."""
     typed_tools: tuple[str, ...]
-    """Beginnings of the types of tools that have no schema."""
+    """Prefixes of the types of tools that Anthropic defines, for which a request has no schema."""
     edits: tuple[str, ...]
+    """Prefixes of the types of edits in `context_management`."""
 
 
 _TOOL_SEARCH: Final = frozenset({"compaction", "server_tool_use", "tool_reference", "tool_search_tool_result"})

@@ -1,8 +1,8 @@
-"""What the rules of several dialects share: how a rule looks, and what Claude says of thinking and sampling.
+"""Parts that the rules of several dialects share: the form of a rule, and Claude's checks of thinking and sampling.
 
-A rule is a generator of faults over a body; a dialect's judgement is the first fault of its table of rules. Later rules
-may rely on what earlier ones demand, since they do not run once a fault was found. What belongs to one dialect is in
-`converse.py`, `claude.py` and `chat.py`.
+A rule is a generator of the faults of a body. Each dialect has a table of rules and reports only the first fault. So a
+rule may rely on what the rules before it have checked: it does not run if one of those has found a fault. The rules of
+single dialects are in `converse.py`, `claude.py`, `chat.py` and `responses.py`.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ Block = Mapping[str, Any]
 Rule = Callable[[Body, Caps], Iterator[str]]
 
 MODEL_SAYS: Final = "The model returned the following errors: "
-"""The text that Converse puts before a model's own words."""
+"""The text that Converse puts before an error message of the model itself."""
 AGAIN: Final = "and try again."
 MAX_CACHE_POINTS: Final = 4
 _PROPERTY: Final = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
 MIN_BUDGET: Final = 1024
 MIN_TOP_P: Final = 0.95
-"""Smallest top_p that is accepted beside thinking."""
+"""Minimum `top_p` in a request with thinking."""
 PREFILL: Final = "This model does not support assistant message prefill. The conversation must end with a user message."
 TRAILING_SPACE: Final = "messages: final assistant content cannot end with trailing whitespace"
 TTL_ORDER: Final = (
@@ -49,7 +49,7 @@ _UNKNOWN: Final = Caps(
 _BAD_BETAS: Final = (
     "claude-code-", "code-execution-", "fast-mode-", "files-api-", "mcp-", "prompt-caching-scope-", "skills-", "web-",
 )  # fmt: skip
-"""Families of betas that Bedrock answers with "invalid beta flag" (LiteLLM's maintained map; claude-code#56595)."""
+"""Prefixes of betas that Bedrock refuses as "invalid beta flag" (LiteLLM's map of betas; claude-code#56595)."""
 _MAGIC: Final[Mapping[str, bytes]] = {
     "png": rb"\x89PNG",
     "jpeg": rb"\xff\xd8\xff",
@@ -60,7 +60,7 @@ _MAGIC: Final[Mapping[str, bytes]] = {
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Thinking and sampling of a request, by Anthropic's names, wherever the dialect keeps them."""
+    """The parameters of a request for thinking and sampling, under Anthropic's names, for any dialect."""
 
     thinking: Any = None
     effort: Any = None
@@ -85,23 +85,23 @@ def judged(rules: Iterable[Rule], body: Body, caps: Caps) -> str | None:
 
 
 def tag_of(value: Any) -> str:
-    """Return an object's `type`; "" for anything without one."""
+    """Return the string `type` of an object; "" if the value is no object or has none."""
     tag = value.get("type") if isinstance(value, dict) else None
     return tag if isinstance(tag, str) else ""
 
 
 def member(value: Any, name: str) -> Any:
-    """Return a member of a value, or None if the value is no object."""
+    """Return a member of an object; None if the value is no object or lacks the member."""
     return value.get(name) if isinstance(value, dict) else None
 
 
 def permitting(caps: Caps) -> Caps:
-    """Return the capabilities, or permissive ones for a model that no rule names, such as a profile's ARN."""
+    """Return the capabilities, or permissive ones for a model of unknown family, such as an inference profile's ARN."""
     return caps if caps.family else _UNKNOWN
 
 
 def interleaves(betas: Iterable[str] | None) -> bool:
-    """Return whether a beta lets a model think between its calls; the budget may then exceed the output's limit."""
+    """Return whether a beta lets a model think between its tool calls. The budget may then exceed `max_tokens`."""
     return any(beta.startswith("interleaved-thinking-") for beta in betas or ())
 
 
@@ -110,12 +110,15 @@ def is_blank(text: str) -> bool:
 
 
 def bad_signature(signature: Any) -> bool:
-    """Return whether a signature is not the simulator's own: those of other models, and invented ones, are refused."""
+    """Return whether a signature is not one of the simulator's, but of another model or invented."""
     return not (isinstance(signature, str) and signature.startswith(SIGNATURE))
 
 
 def mistaken_image(data: str, declared: str) -> str:
-    """Return the format of an image whose bytes plainly differ from the declared format, else ""."""
+    """Return the format that an image's first bytes show if it is not the declared one; else "".
+
+    The result is also "" if the first bytes show no known format.
+    """
     head = base64.b64decode(data[:24])
     formats = [name for name, magic in _MAGIC.items() if re.match(magic, head, re.DOTALL)]
     return "" if not formats or declared in formats else formats[0]
@@ -131,7 +134,7 @@ def sampling_faults(settings: Settings, caps: Caps) -> Iterator[str]:
 
 
 def thinking_faults(settings: Settings, caps: Caps) -> Iterator[str]:
-    """Yield faults of Anthropic's thinking: its forms by model, its budget, and members that exclude it."""
+    """Yield faults of Anthropic's thinking: forms that the model lacks, a wrong budget, and excluded parameters."""
     thinking = settings.thinking
     if thinking is None:
         return
@@ -155,7 +158,7 @@ def _form_faults(form: str, caps: Caps) -> Iterator[str]:
     if form == "adaptive" and caps.reasoning == "budget":
         yield "adaptive thinking is not supported on this model"
     if form == "enabled" and caps.reasoning == "adaptive" and caps.sampling == "none":
-        # Opus 4.7 gave up budgets and sampling at once; 4.6 takes both forms
+        # Opus 4.7 dropped budgets and sampling together; Opus 4.6 accepts both forms of thinking
         yield (
             '"thinking.type.enabled" is not supported for this model. Use "thinking.type.adaptive" and'
             ' "output_config.effort" to control thinking behavior.'
@@ -184,9 +187,9 @@ def _beside_thinking(settings: Settings) -> Iterator[str]:
 
 
 def effort_faults(settings: Settings, caps: Caps) -> Iterator[str]:
-    """Yield faults of efforts above a model's ceiling.
+    """Yield a fault if the effort is no string, or if a model with adaptive thinking does not have that effort.
 
-    Older models accept some with a beta, which is not checked here.
+    Older models accept some efforts with a beta. This is not checked here.
     """
     if settings.effort is not None and not isinstance(settings.effort, str):
         yield "output_config.effort: Input should be a valid string"
@@ -196,7 +199,7 @@ def effort_faults(settings: Settings, caps: Caps) -> Iterator[str]:
 
 
 def ttl_faults(ttls: Iterable[str | None]) -> Iterator[str]:
-    """Yield a fault of cache points in a wrong order: the longer lifetime stands first."""
+    """Yield a fault if a cache point of one hour comes after one of five minutes, which is the default."""
     seen = list(ttls)
     if "1h" in seen and any(ttl != "1h" for ttl in seen[: len(seen) - seen[::-1].index("1h")]):
         yield TTL_ORDER
@@ -213,7 +216,7 @@ def beta_faults(betas: Any) -> Iterator[str]:
 
 
 def schema_faults(schema: Any, at: str) -> Iterator[str]:
-    """Yield faults of the root of a tool's schema (pi#8279, kiro-gateway#232; bifrost#1720 for `properties: null`)."""
+    """Yield faults at the root of a tool's schema (pi#8279, kiro-gateway#232; bifrost#1720 for `properties: null`)."""
     if not isinstance(schema, dict):
         yield f"{at}: Input should be a valid dictionary"
         return
@@ -228,7 +231,7 @@ def schema_faults(schema: Any, at: str) -> Iterator[str]:
 
 
 def property_faults(schema: Any, at: str) -> Iterator[str]:
-    """Yield faults of property names at a tool's root; Claude refuses some (goose#1804, claude-code#79418)."""
+    """Yield a fault if Claude refuses a property name at a schema's root (goose#1804, claude-code#79418)."""
     properties = schema.get("properties") if isinstance(schema, dict) else None
     if isinstance(properties, dict) and not all(map(_PROPERTY.fullmatch, properties)):
         yield f"{at}.properties: Property keys should match pattern '^{_PROPERTY.pattern}$'"

@@ -1,8 +1,8 @@
-"""What Converse refuses though its service model allows it: turn rules, tools, documents, cache points, thinking.
+"""Rules for bodies that the service model allows and Converse refuses: turns, documents, cache points, thinking.
 
-For bodies that `testkit/judge.py` has passed. The texts are Bedrock's where a source shows them; what differs by model
-is read from its capabilities. Sources: recorded traffic, LiteLLM, pydantic-ai, and the defects of peers named beside
-the rules.
+The rules need bodies that `testkit/judge.py` has accepted. The texts are Bedrock's where a source shows them.
+Differences between models come from the capabilities of the model. Sources: recorded traffic, LiteLLM, pydantic-ai, and
+the issues of other projects that are named beside the rules.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from gateway.testkit.rules import converse_tools as rules_converse_tools
 from gateway.testkit.rules.common import AGAIN, MODEL_SAYS, Block, Body, Rule
 
 _NO_POINT_BEHIND: Final = frozenset({"csv", "doc", "docx", "xls", "xlsx", "html", "txt", "md"})
-"""Formats of documents that are turned into text, behind which a cache point is refused (opencode#17300)."""
+"""Formats of documents that are converted to text. A cache point after such a document is refused (opencode#17300)."""
 _DOCUMENT_NAME: Final = re.compile(r"(?:[A-Za-z0-9_\-()\[\]]|\s(?!\s))+", re.ASCII)
-"""The underscore is in no documentation and was taken by the real service."""
+"""The allowed names of documents. The underscore is not documented, but the real service accepted it."""
 _CLAUDE_FIELDS: Final = frozenset(
     {"anthropic_beta", "context_management", "metadata", "output_config", "thinking", "tool_choice", "tools", "top_k"}
 )
@@ -33,7 +33,7 @@ _REASONING_FIELDS: Final = {
     "reasoning_config": {"reasoning_config"},
     "reasoningConfig": {"nova"},
 }
-"""Fields that ask for thinking, and the families' forms that have them (agentgateway#3442)."""
+"""Fields that ask for thinking, each with the values of `Caps.reasoning` that allow it (agentgateway#3442)."""
 
 
 def converse_fault(body: Body, caps: Caps) -> str | None:
@@ -63,9 +63,9 @@ def _turns(body: Body, caps: Caps) -> Iterator[str]:
 
 
 def _system_turns(body: Body, caps: Caps) -> Iterator[str]:
-    """Yield faults of system turns.
+    """Yield faults of system messages between other messages, which only some models accept.
 
-    If a model accepts them, they stand between a user's turn and the assistant's (bifrost#3945).
+    Such a message must follow a user message, and must come before an assistant message or at the end (bifrost#3945).
     """
     roles = ["", *(message["role"] for message in converse_body.messages(body)), ""]
     for number in (number for number, role in enumerate(roles) if role == "system"):
@@ -91,7 +91,7 @@ def _blank(kind: str, at: str) -> str:
 def _texts(body: Body, _: Caps) -> Iterator[str]:
     """Yield faults of blank texts.
 
-    One right behind a document is accepted (recorded traffic, test_bedrock_cache_write_and_read).
+    A newline right after a document is accepted (recorded traffic of pydantic-ai, test_bedrock_cache_write_and_read).
     """
     before = ""
     for at, _role, kind, value in converse_body.placed(body):
@@ -160,7 +160,7 @@ def _images(body: Body, caps: Caps) -> Iterator[str]:
 
 
 def _points(body: Body) -> list[tuple[str, list[Block]]]:
-    """Return the lists that may hold cache points, in the order in which these count."""
+    """Return path and blocks of each list that may have cache points, in the order in which Bedrock reads the lists."""
     lists = [("toolConfig.tools", [*converse_body.tools(body)]), ("system", [*(body.get("system") or ())])]
     contents = (
         (f"messages.{number}.content", message["content"])
@@ -213,12 +213,14 @@ def _reasoning(body: Body, caps: Caps) -> Iterator[str]:
 
 
 def _is_text(data: str) -> bool:
-    """Return whether a text is Anthropic's base64 text in base64 once more (recorded, decoded)."""
+    """Return whether base64 data decodes to ASCII: in recorded traffic, it is Anthropic's base64 text encoded again."""
     return base64.b64decode(data).isascii()
 
 
 def _thinking_in_tool_loop(body: Body, _: Caps) -> Iterator[str]:
-    """Yield a fault if thinking with a budget led to calls and does not come back (RooCode#11238)."""
+    """Yield a fault if thinking has a budget, the request ends with tool results, and the turn with the calls does not
+    begin with thinking (RooCode#11238).
+    """
     fields = converse_body.extra_fields(body)
     if rules.tag_of(fields.get("thinking")) != "enabled" or rules.interleaves(fields.get("anthropic_beta")):
         return
@@ -271,4 +273,4 @@ _RULES: Final[tuple[Rule, ...]] = (
     _turns, _system_turns, _system, _texts, _roles, *rules_converse_tools.RULES, _documents, _images, _cache_points,
     _reasoning, _extra_fields, _settings, _thinking_in_tool_loop, _output_format, _end,
 )  # fmt: skip
-"""All rules, in order: a rule may rely on the rules before it."""
+"""All rules, in order. A rule may rely on what the rules before it have checked."""

@@ -1,6 +1,6 @@
-"""How the rules of Converse look at a body: its messages, tools and blocks, each with the place where it stands.
+"""Functions by which the rules of Converse read a body: its messages, tools, and content blocks with their paths.
 
-For bodies that `testkit/judge.py` has passed: nothing here checks a type again, and nothing here is a rule.
+The bodies have been accepted by `testkit/judge.py`, so no type is checked again here.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ from gateway.testkit.rules.common import Block, Body
 
 
 class Placed(NamedTuple):
-    """A content block, where it stands."""
+    """A content block with its path."""
 
     at: str
+    """The path, such as `messages.0.content.1`."""
     role: str
+    """The role of the message."""
     kind: str
+    """The name of the block's only member, such as `toolUse`; `value` is the value of that member."""
     value: Any
 
 
@@ -41,7 +44,7 @@ def placed(body: Body) -> Iterator[Placed]:
 
 
 def in_results(body: Body) -> Iterator[Placed]:
-    """Yield the blocks inside of tool results."""
+    """Yield the content blocks inside tool results."""
     for at, role, kind, value in placed(body):
         if kind == "toolResult":
             for index, block in enumerate(value["content"]):

@@ -1,6 +1,6 @@
-"""What Converse refuses about tools though its service model allows it: their specs, their calls, their results.
+"""Rules for tools, tool calls and tool results that the service model allows and Converse refuses.
 
-Part of the table in `converse.py`, which says what all these rules rely on.
+They are part of the table in `converse.py`, and like it need bodies that `testkit/judge.py` has accepted.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from gateway.testkit.rules.common import AGAIN, MODEL_SAYS, Body, Rule
 
 
 def _tool_pairs(body: Body, _: Caps) -> Iterator[str]:
-    """Yield faults of calls that are not answered in exactly the next turn, all of them and no others (camel#3954)."""
+    """Yield faults of tool calls and results that do not match (camel#3954).
+
+    The message after the calls must have a result for each of them, and no other results.
+    """
     messages = converse_body.messages(body)
     waiting: list[str] = []
     for number, message in enumerate(messages):
@@ -51,7 +54,10 @@ def _results(body: Body, caps: Caps) -> Iterator[str]:
 
 
 def _beside_results(body: Body, caps: Caps) -> Iterator[str]:
-    """Yield faults of content beside tool results, which differs by family (pydantic-ai#6081, langchain-aws#141)."""
+    """Yield faults of content that must not be in the same message as tool results.
+
+    The model's family decides which content that is (pydantic-ai#6081, langchain-aws#141).
+    """
     for number, message in enumerate(converse_body.messages(body)):
         kinds = {block.kind for block in converse_body.content(message, number)} - {"cachePoint"}
         if message["role"] != "user" or "toolResult" not in kinds:

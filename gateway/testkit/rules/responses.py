@@ -1,7 +1,8 @@
-"""What OpenAI's Responses API refuses: unknown members and items, calls without output, foreign reasoning.
+"""Rules for the bodies that OpenAI's Responses API refuses.
 
-Unlike Chat the real service is closed here: an unknown member is a 400. The texts are OpenAI's where a source shows
-them. Nothing here depends on the model.
+They refuse unknown members and items, tool calls without output, and reasoning that other services encrypted. Unlike
+Chat Completions, the real service answers an unknown member with 400. The texts are OpenAI's where a source shows them.
+No rule depends on the model.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ _TYPES: Final[Mapping[str, tuple[type, ...]]] = {
     "truncation": (str,),
     "user": (str,),
 }
-"""All members that there are (openai 3.54, ResponseCreateParams), and Codex's `client_metadata`."""
+"""All known members of a body, with their types (openai 3.54, ResponseCreateParams; `client_metadata` is Codex's)."""
 _RANGES: Final[Mapping[str, tuple[float, float]]] = {
     "temperature": (0, 2),
     "top_p": (0, 1),
@@ -61,7 +62,7 @@ _RANGES: Final[Mapping[str, tuple[float, float]]] = {
     "top_logprobs": (0, 20),
 }
 _ITEMS: Final[Mapping[str, tuple[frozenset[str], frozenset[str]]]] = {
-    # type: members that it must have, members that it may have
+    # type of an item: its required members, its optional members
     "message": (frozenset({"role", "content"}), frozenset({"phase"})),
     "function_call": (frozenset({"call_id", "name", "arguments"}), frozenset({"namespace"})),
     "function_call_output": (frozenset({"call_id", "output"}), frozenset()),
@@ -98,7 +99,7 @@ _CHOICES: Final = frozenset({"none", "auto", "required"})
 _FORMATS: Final = frozenset({"text", "json_object", "json_schema"})
 
 ENCRYPTED: Final = "gAAAAA-sim-"
-"""The prefix of simulated models' encrypted reasoning; any other is refused when it comes back."""
+"""The prefix of simulated encrypted reasoning. Encrypted reasoning in a request without this prefix is refused."""
 
 
 def responses_fault(body: Any) -> str | None:
@@ -173,7 +174,9 @@ def _message(item: Mapping[str, Any], at: str) -> Iterator[str]:
 
 
 def _answers(body: Mapping[str, Any]) -> Iterator[str]:
-    """Yield faults of outputs without a call before them, calls without an output, and reasoning without a result."""
+    """Yield faults of tool outputs without an earlier call, of calls without an output, and of reasoning that no call,
+    message or further reasoning follows.
+    """
     items = body["input"] if isinstance(body["input"], list) else []
     called: dict[str, None] = {}
     answered = set()
@@ -229,4 +232,4 @@ def _choices(body: Mapping[str, Any]) -> Iterator[str]:
 
 
 _RULES: Final[tuple[ResponsesRule, ...]] = (_members, _items, _answers, _tools, _choices)
-"""All rules, in order: a rule may rely on the rules before it."""
+"""All rules, in order. A rule may rely on what the rules before it have checked."""

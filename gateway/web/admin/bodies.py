@@ -1,4 +1,4 @@
-"""GET /api/calls/{id}/bodies: the request and the reply of a call, if the configuration has bodies stored.
+"""GET /api/calls/{id}/bodies: the request and the reply of a call, if the gateway is configured to store bodies.
 
 Callers may read the bodies of their own calls. An admin may read the bodies of any call, and the log records it. The
 reply is the same 404 if the call does not exist, belongs to somebody else or has no bodies, so that it reveals nothing

@@ -63,7 +63,7 @@ class _AdminView:
     text: str
     """The text with marks in place of the secrets."""
     error: str
-    """The reason why the text is not the one in use; "" if it is."""
+    """The reason why the text is not the one in use; "" if the text is in use."""
     etag: str
     known: Mapping[str, Known]
     """The secret behind each mark."""
@@ -135,7 +135,7 @@ async def _admin_and_text(request: web.Request) -> tuple[Identity, ConfigReloade
 
 
 async def _admin_view(reloader: ConfigReloader) -> _AdminView:
-    """Return the view of the file. Its text is the file's if that is HuJSON, else the text in use. Raises `Refusal`."""
+    """Return the view of the file, with the text in use if the file is no HuJSON. Raises `Refusal`."""
     gateway, served = reloader.gateway, reloader.loaded
     error, active = gateway.config_error, active_secrets(gateway.runtime.config)
     try:

@@ -69,8 +69,8 @@ async def _whole(runtime: Runtime, identity: Identity, model: str, *, note: str 
 def _is_self(request: web.Request, caller: Identity) -> bool:
     """Return whether the question is about the caller.
 
-    That is so without `group` and `tag`, if `as` is absent or has the login of the caller. For the caller, unlike for
-    others, the groups, the tags and the grants in the tailnet policy are known.
+    This is true if `group` and `tag` are absent, and `as` is absent or has the caller's own login. The caller's groups,
+    tags and grants in the tailnet policy are known, unlike those of others.
     """
     named = {"group", "tag"} & set(request.query)
     return not named and request.query.get("as", caller.login) == caller.login

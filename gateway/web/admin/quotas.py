@@ -33,7 +33,7 @@ MAX_BUCKET: Final = 2_048
 LATEST: Final = 250_000_000_000.0
 """Latest Unix time in seconds of `refills_at`, in the year 9892.
 
-A bucket that will be full only after it is shown as one that never will.
+A bucket that becomes full only after this time is shown as a bucket that never becomes full.
 """
 BODY_SECONDS: Final = 10.0
 PARAMETERS: Final = frozenset({"bucket"})
@@ -151,7 +151,7 @@ def _mine(gateway: Gateway, identity: Identity) -> dict[str, None]:
 def _levels(quotas: Quotas, mine: Iterable[str], *, everybody: bool) -> Sequence[Level]:
     """Return the balances of buckets, the emptiest first.
 
-    It runs in a thread, since many buckets would block the event loop for too long.
+    Callers run this function in a thread, since many buckets would block the event loop for too long.
     """
     levels = {name: quotas.level(name) for name in (*mine, *(quotas.shared() if everybody else ()))}
     if everybody:

@@ -1,8 +1,8 @@
 """The pages at /ui/: providers with their models, sessions, and the calls of a session.
 
 The pages show text chosen by clients (models, session ids, agents), and an admin's browser may call the gateway as an
-admin. So the pages are rendered on the server, have no script, and are sent with a Content-Security-Policy that forbids
-all but their own style and images. `web/admin/sessions.py` decides who sees which rows.
+admin. So the pages are rendered on the server, have no script, and are sent with a Content-Security-Policy that allows
+only style, images and forms of the gateway. `web/admin/sessions.py` decides who sees which rows.
 """
 
 from __future__ import annotations

@@ -70,8 +70,8 @@ def _place(path: Path, fault: ErrorDetails, report: Report) -> Path:
 def _follows(fault: ErrorDetails, faults: Sequence[ErrorDetails]) -> bool:
     """Return whether a fault is only a consequence of another one, and so is not reported.
 
-    pydantic reports a list without a valid element a second time, as too short. It reports a wrong value a second time
-    if the value may also be "", because it is not that.
+    pydantic reports a list without a valid element a second time, as too short. Where "" is allowed
+    as well, it reports a second time that a wrong value is not "".
     """
     loc = fault["loc"]
     if fault["type"] == "literal_error" and not _choices(fault):

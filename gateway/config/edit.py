@@ -5,7 +5,7 @@ A mark is the text that `document/redact.py` shows in place of a secret.
 - A save is stricter than a start: warnings are errors, and an empty document is refused. The caller may add objections
   of its own (`Judge`).
 - A mark is allowed in place of a secret, in a comment, and where the same secret stood before. Anywhere else, such as
-  in a provider's description or in the text of an error, it would be a way to read the secret.
+  in a provider's description, whoever saves the text could then read the secret.
 - A mark does not become a secret again if the new text would then show the secret. A secret that is no longer in use is
   hidden only where the text itself shows that it is one.
 - Nothing here writes a file; see `config/document/atomic_file.py`.
@@ -168,9 +168,9 @@ def _keep_hidden(given: str, marks: list[_Mark]) -> list[_Mark]:
 
 
 def _exposed(given: str, marks: list[_Mark]) -> frozenset[_Mark]:
-    """Return the marks whose secrets would be visible in the new text, if it was shown with its secrets redacted.
+    """Return the marks whose secrets a reader of the new text would see, because redaction would not hide them.
 
-    That a secret is in use now does not count, because it may go out of use while the text stays.
+    Redaction is assumed not to know the secrets in use: a secret may go out of use while the text stays.
     """
     text = _restore(given, marks)
     try:

@@ -29,7 +29,7 @@ _TELLING: Final = 6
 MAX_FINDINGS: Final = 1000
 """Maximum number of findings of each severity. Nobody reads more, and each one takes time."""
 PATIENCE: Final = 200_000
-"""Maximum number of names that the checks of one document, taken together, may compare words with for warnings.
+"""Maximum number of comparisons with names, in all checks of one document together, for warnings and hints.
 
 A check that compares many words with many names takes minutes.
 """
@@ -134,7 +134,7 @@ class Report:
         self.findings.append(Finding(severity, dotted_path(path), *self.document.locate(path), message, self.file))
 
     def _touched(self, message: str) -> Mapping[str, str]:
-        """Return the hidden values of which the message shows a part, with their macros.
+        """Return the hidden values of which the message may show a part, with their macros.
 
         Parts are looked up in a table, because comparing every value with every message takes too long.
         """
@@ -150,7 +150,7 @@ class Report:
 
 
 def _traces(hidden: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """Return the hidden values by each of their parts. A part has six characters, or a shorter value's whole length."""
+    """Return the hidden values by each of their parts of six characters, or by the whole value if it is shorter."""
     traces: dict[str, dict[str, str]] = {}
     for value, instead in hidden.items():
         size = min(len(value), _TELLING)
@@ -187,7 +187,7 @@ def quote(value: Any, allowed: Iterable[str] = ()) -> str:
 
 
 def mask(message: str, value: str, instead: str) -> str:
-    """Return the message with `instead` in place of every part of the value. A shortened quote shows only a part."""
+    """Return the message with `instead` in place of the value and of parts of it, which a shortened quote may show."""
     if len(value) < _SHORTEST_KEY or harmless(value):
         return message
     same = difflib.SequenceMatcher(None, message, value, autojunk=False).find_longest_match()

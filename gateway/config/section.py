@@ -58,7 +58,7 @@ Planned = Annotated[Any, PLANNED]
 
 @cache
 def keys(section: type[Section]) -> Mapping[str, FieldInfo]:
-    """Return the fields of a section, by the key that stands in the document."""
+    """Return the fields of a section by their keys in the document."""
     return {info.alias or name: info for name, info in section.model_fields.items()}
 
 

@@ -21,8 +21,8 @@ MAX_DEPTH: Final = 64
 MAX_NUMBER: Final = 400
 """Maximum length of a number in characters: more than a double needs, and below Python's limit for integers."""
 MAX_PIECES: Final = 600_000
-"""Maximum number of keys, values and punctuation marks in a text. 10,000 grants have about 260,000. A longer text
-takes seconds to read.
+"""Maximum number of keys, values and punctuation marks in a text. 10,000 grants have about 260,000. A text
+with more than the maximum would take seconds to read.
 """
 
 MAX_DOCUMENT_BYTES: Final = 4 * 1024 * 1024

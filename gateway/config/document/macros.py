@@ -7,8 +7,8 @@
 - The text of the document keeps its macros, so a page or an API that shows the text shows names of variables, not their
   values.
 
-The message about unknown macros is that of Aperture's documentation. It does not document the form of a macro, so the
-form of the shell is used.
+The message about unknown macros is that of Aperture's documentation. Aperture does not document the form of a
+macro, so the form of the shell is used.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def redact(document: Document, key: bytes, active: Iterable[str] = ()) -> Redact
         known[mark] = Known(secret, before if own is None else before | {own})
         parts += (text[at : span.start], mark)
         at = span.end
-    # a file that was made from a redacted text holds marks of its own; each is known as standing for itself
+    # a file that was made from a redacted text holds marks of its own; each is listed as its own replacement
     for match in MARK.finditer(text):
         known.setdefault(match[0], Known(match[0]))
     return Redacted("".join([*parts, text[at:]]), known)

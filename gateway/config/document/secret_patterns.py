@@ -127,7 +127,7 @@ def secrets_in_url(text: str) -> Iterator[tuple[int, int]]:
 
 
 def has_secret_in_url(text: str) -> bool:
-    """Return whether a URL in a text has a part where secrets stand, even if a macro stands there."""
+    """Return whether a URL in a text has a part that usually is a secret, even if the part is a macro."""
     return any(pattern.search(text) for pattern in _IN_URL)
 
 

@@ -21,7 +21,7 @@ EVERY: Final = 1.0
 SETTLE: Final = 0.1
 """Seconds without a change before a file is loaded, so that no half-written file is loaded."""
 LOOKS: Final = 8
-"""Maximum number of comparisons while files keep changing. After them the change is reported all the same."""
+"""Maximum number of comparisons while files keep changing. After that the change is reported all the same."""
 GROUP_MS: Final = 200
 """Milliseconds during which reports of changes are combined into one."""
 

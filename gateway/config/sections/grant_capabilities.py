@@ -71,7 +71,7 @@ class CapabilitySection(Section):
 def capability(section: CapabilitySection, origin: str, charged: Charges | None) -> Capability:
     """Return the capability of a valid object. `charged` are its quotas and limits, or None if one of them has a fault.
 
-    For None the capability is empty. Without a limit that somebody meant to set, it would allow more than intended.
+    For None the capability is empty, because a capability without its limit would allow more than intended.
     """
     if charged is None:
         return Capability(origin=origin)

@@ -53,7 +53,7 @@ class RatesSection(Section):
 
 
 class StepSection(RatesSection):
-    """Prices for prompts with more than a number of tokens."""
+    """Prices for prompts with more tokens than the number in `tokens`."""
 
     tokens: int = Field(ge=1, description="The prices hold for prompts of more tokens, such as 200000.")
 
@@ -73,7 +73,7 @@ class RowSection(TierSection):
         description='The price list: "bedrock".', examples=['"book": "bedrock"']
     )
     model: Name = Field(description='The model: "amazon.nova-lite-v1:0".', examples=['"model": "gpt-5"'])
-    geo: Literal["", *GEOS] = Field(  # type: ignore[valid-type]  # mypy does not know that GEOS is constant
+    geo: Literal["", *GEOS] = Field(  # type: ignore[valid-type]  # mypy wants the literals written here
         "", description='The region: "us"; "" is that of ids without a region.'
     )
     since: Day | Literal[""] = Field("", alias="from", description='The first day of the price: "2026-11-01".')

@@ -143,7 +143,7 @@ def _models(offers: Sequence[Offer], registry: Registry, prices: Prices) -> dict
 
 
 def _aliases(request: web.Request) -> dict[str, dict[str, Any]]:
-    """Return the entries of the aliases that have a granted target, by name."""
+    """Return the entries of the aliases with a granted target, by name. An alias hides a model of the same name."""
     identity = identity_of(request)
     gateway = request.app[GATEWAY]
     runtime = gateway.runtime

@@ -1,4 +1,4 @@
 """Anthropic's Messages API.
 
-Import a module by its name. Code for Claude on Bedrock stands in `dialects/bedrock/`.
+Import its modules one by one: this package exports nothing. Code for Claude on Bedrock is in `dialects/bedrock/`.
 """

@@ -1,10 +1,11 @@
-"""Anthropic's betas: the names in a client's request, and those that an envelope takes.
+"""Anthropic's betas (names of features under test): those that a client requests, and those that a provider takes.
 
-- A Messages client names betas in the `anthropic-beta` header, a client of Bedrock also in the member `anthropic_beta`.
-  Claude Code names different ones in the two (bedrock.md 0.7).
-- A beta that an envelope does not take is refused with a 400, and the betas that it takes change over time. So they are
-  data, `betas.json`, and a provider's `anthropic_betas` in the configuration overrides the data.
-- The envelope itself decides whether a beta leaves in the header or in the body.
+- A client of the Messages API names betas in the header `anthropic-beta`. A client of Bedrock can also name them in the
+  member `anthropic_beta`. Claude Code names different betas in the two.
+- An envelope is the form in which a provider takes a Messages request: Anthropic's API, InvokeModel, Converse, or
+  Bedrock's Messages API ("mantle"). Each takes certain betas and answers 400 to others, and this changes over time. So
+  the names are data in `betas.json`, and a provider's `anthropic_betas` in the configuration overrides the data.
+- Whether the betas are sent in the header or in the body is decided by the flags.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from gateway_plugins.shared.fields import member
 from gateway_plugins.shared.lenient import mapping
 
 OPTION: Final = "anthropic_betas"
-"""Name of the target's option with `envelope`, `allow` and `drop`, as the configuration has them."""
+"""Name of the provider's option for betas, an object with `envelope`, `allow` and `drop`."""
 HEADER: Final = "anthropic-beta"
 MEMBER: Final = "anthropic_beta"
 
@@ -33,7 +34,7 @@ MEMBER: Final = "anthropic_beta"
 @dataclass(frozen=True, slots=True)
 class _Envelope:
     take: tuple[str, ...]
-    """Names of betas, or globs of names."""
+    """Names of the betas that the envelope takes; globs are allowed."""
     rewrite: Mapping[str, Sequence[str]]
 
 
@@ -52,7 +53,7 @@ def _envelope(name: str) -> _Envelope:
 
 
 def body_betas(top: Members) -> list[str]:
-    """Return the betas of a body. Raises `Refused` for a value that is no list of names."""
+    """Return the betas that a body names. Raises `Refused` if the member is no list of strings."""
     names = member(top, MEMBER)
     if names is None:
         return []
@@ -62,21 +63,21 @@ def body_betas(top: Members) -> list[str]:
 
 
 def header_betas(headers: Headers) -> list[str]:
-    """Return the betas of the header: names with commas, a JSON array, or the header repeated."""
+    """Return the betas that the header names, separated by commas or as a JSON array. The header may be repeated."""
     names = (part.strip(' "[]') for part in headers.get(HEADER, "").split(","))
     return list(dict.fromkeys(name for name in names if name))
 
 
 def request_betas(request: ClientRequest) -> list[str]:
-    """Return the betas of the body, then those of the header. Raises as `body_betas` does."""
+    """Return the betas of the body, then those of the header. Raises `Refused` as `body_betas` does."""
     return list(dict.fromkeys([*body_betas(request.top), *header_betas(request.headers)]))
 
 
 def select_betas(names: Iterable[str], envelope: str, options: Mapping[str, Any], drop: Drop) -> list[str]:
-    """Return the betas that the envelope takes, by its own names for them; others are reported as dropped.
+    """Return the betas that the envelope takes, under the envelope's names. Others are reported as dropped.
 
-    `envelope` is a key of the data; `options` are the target's. The configuration decides on the betas that it drops or
-    allows, the data on the others.
+    `envelope` is a key of `envelopes` in `betas.json`. `options` are the provider's: their `drop` and `allow` override
+    the data.
     """
     rules, own = _envelope(envelope), mapping(options.get(OPTION))
     selected: dict[str, None] = {}
@@ -95,12 +96,12 @@ def select_betas(names: Iterable[str], envelope: str, options: Mapping[str, Any]
 
 
 def drops_any(options: Mapping[str, Any]) -> bool:
-    """Return whether the configuration drops betas, so that a body that is passed on unchanged must be searched."""
+    """Return whether the provider's options drop any beta. If not, a body can pass without a search for betas."""
     return bool(mapping(options.get(OPTION)).get("drop"))
 
 
 def remove_dropped(names: Iterable[str], options: Mapping[str, Any], drop: Drop) -> list[str]:
-    """Return the betas that the configuration does not drop, for a body that is already made for its envelope."""
+    """Return the betas that the configuration does not drop. Whether the envelope takes the betas is not checked."""
     selected = []
     for name in names:
         if _fits(name, mapping(options.get(OPTION)).get("drop")):
@@ -111,20 +112,20 @@ def remove_dropped(names: Iterable[str], options: Mapping[str, Any], drop: Drop)
 
 
 def beta_for(feature: str) -> str:
-    """Return the beta that a member or a value of the request needs on Bedrock, or ""."""
+    """Return the beta that a feature (a member or value of a request) needs on Bedrock; "" if it needs none."""
     return str(_data()["features"].get(feature, ""))
 
 
 def is_refusal(problem: Problem) -> bool:
-    """Return whether the provider refuses a beta, in any of its words for that."""
+    """Return whether the provider refused a request because of a beta, by the words in its message."""
     message = problem.message.lower()
     return problem.code == errors.INVALID_REQUEST and any(word in message for word in _data()["refusals"]["words"])
 
 
 def retry_without_betas(request: ClientRequest, drop: Drop) -> ClientRequest | None:
-    """Return the request without betas and without the members of tools that need one; None if it has neither.
+    """Return the request without betas and without the tools' member `eager_input_streaming`, which needs a beta.
 
-    The betas and the members are reported as dropped.
+    What is removed is reported as dropped. Return None if there is nothing to remove.
     """
     names = request_betas(request)
     changes: dict[str, bytes | None] = {MEMBER: None} if MEMBER in request.top else {}

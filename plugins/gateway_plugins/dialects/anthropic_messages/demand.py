@@ -1,8 +1,8 @@
 """Rules of the Messages dialect for every conversion that ends in it: turns, tool results, cache breakpoints.
 
-A conversion maps its client's messages to `Turn`s of Messages blocks, with the client's own tool ids; `arrange` makes
-them a list of messages that the API accepts. Nothing here knows the client's dialect, and nothing depends on a model
-but through its capabilities. Sources: Anthropic's API reference; the defects of peers named beside the rules.
+A conversion maps its client's messages to `Turn`s of Messages blocks, with the client's own tool ids. `arrange` turns
+these into a list of messages that the API accepts. Nothing here knows the client's dialect. A model matters only
+through its capabilities (`Caps`). Sources: Anthropic's API reference, and issues of other gateways, named at the rules.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from gateway_plugins.shared.turns import (
 )
 
 MAX_CACHE_BREAKPOINTS: Final = 4
-"""Most cache breakpoints in one request, because the API refuses more."""
+"""Maximum number of cache breakpoints in one request. The API refuses more."""
 _USUAL_TTL: Final = "5m"
 _THINKING: Final = ("thinking", "redacted_thinking")
 
@@ -35,22 +35,23 @@ def text(value: str) -> Block:
 
 
 def is_blank(block: Block) -> bool:
-    """Return whether a block is a text without a visible character, which the API refuses."""
+    """Return whether a block is a text of white space only, which the API refuses."""
     return block.get("type") == "text" and not block["text"].strip()
 
 
 def arrange(turns: Iterable[Turn], caps: Caps, drop: Drop, *, prefill: bool) -> list[Block]:
-    """Return the `messages` member.
+    """Return the value of `messages`.
 
-    - Roles alternate, and the user begins.
-    - Each tool call is answered in the very next turn.
-    - The assistant's turn may be the last only if `prefill` is true, which it is not while the model thinks.
+    - User and assistant alternate, and the user begins.
+    - Each tool call has its result in the next user turn.
+    - A turn of the assistant is the last one only if `prefill` is true and it has no tool calls. Otherwise a user turn
+      is added.
     """
     runs = _runs(turns, drop)
-    if not runs or runs[0][0] == "assistant":  # only Converse lets Claude's own turn be the first
+    if not runs or runs[0][0] == "assistant":  # Claude takes an assistant turn as the first one on Converse only
         runs.insert(0, ("user", [Turn("user", [text(CONTINUE)], "/messages")]))
     if runs[-1][0] == "assistant" and (not prefill or _calls(runs[-1][1])):
-        # Claude 4.6 and later refuse to continue a turn (kortix#6489); other dialects never meant that
+        # Claude 4.6 and later refuse to continue a turn (kortix#6489), and clients of other dialects do not expect it
         runs.append(("user", [] if _calls(runs[-1][1]) else [Turn("user", [text(CONTINUE)], "/messages")]))
     ids = ToolIds()
     messages: list[Block] = []
@@ -62,7 +63,7 @@ def arrange(turns: Iterable[Turn], caps: Caps, drop: Drop, *, prefill: bool) -> 
 
 
 def is_unsigned_loop(messages: Sequence[Block]) -> bool:
-    """Return whether the last turn with tool calls does not begin with its thinking."""
+    """Return whether the request ends with tool results, and the turn with the calls does not begin with thinking."""
     turns = [message for message in messages if message["role"] != "system"]
     if turns[-1]["role"] != "user" or turns[-1]["content"][0]["type"] != "tool_result":
         return False
@@ -70,7 +71,10 @@ def is_unsigned_loop(messages: Sequence[Block]) -> bool:
 
 
 def _runs(turns: Iterable[Turn], drop: Drop) -> list[tuple[str, list[Turn]]]:
-    """Return the turns by alternating sides, without blank blocks. A system turn belongs to the user's side."""
+    """Return the turns without blank blocks, consecutive turns of one side (user or assistant) in one group.
+
+    A system turn belongs to the user's side.
+    """
     filled = []
     for turn in turns:
         turn.blocks = [block for block in turn.blocks if not is_blank(block)]
@@ -89,7 +93,7 @@ def _runs(turns: Iterable[Turn], drop: Drop) -> list[tuple[str, list[Turn]]]:
 
 
 def _without_last_thinking(run: list[Turn], drop: Drop) -> int:
-    """Remove thinking that nothing follows, which the API refuses; return the number of turns that are left."""
+    """Remove thinking at the end of an assistant's turns, which the API refuses. Return the number of turns left."""
     while run and run[-1].blocks[-1]["type"] in _THINKING:
         run[-1].blocks.pop()
         drop(f"{run[-1].path}/thinking_blocks")
@@ -103,7 +107,7 @@ def _calls(run: Sequence[Turn]) -> bool:
 
 
 def _strip_end(blocks: list[Block]) -> None:
-    """Remove white space from the end of a turn that is to be continued, which the API refuses."""
+    """Remove white space from the end of a turn that the model is to continue. The API refuses such white space."""
     if blocks[-1]["type"] == "text":
         blocks[-1]["text"] = blocks[-1]["text"].rstrip()
 
@@ -118,7 +122,10 @@ def _assistant(run: Sequence[Turn], ids: ToolIds) -> Block:
 
 
 def _user(run: Sequence[Turn], ids: ToolIds, caps: Caps) -> list[Block]:
-    """Return one user turn, results first, and the system message behind it if the model takes one there."""
+    """Return one user message, with tool results first, then a system message if the model takes one there.
+
+    System turns at any other place become text of the user (`reminder`).
+    """
     results: list[Block] = []
     content: list[Block] = []
     last = len(run) - native_at_end(run, mid_system=caps.mid_system, waiting=ids.waiting)
@@ -146,7 +153,7 @@ def _missing(made: str) -> Block:
 
 
 class CacheBreakpoints:
-    """Cache breakpoints on blocks: those that the model takes, and no more than the API takes in one request."""
+    """Writes cache breakpoints on blocks, as far as the model takes them and up to the API's limit for one request."""
 
     def __init__(self, caps: Caps, drop: Drop) -> None:
         self._caps = caps
@@ -154,7 +161,10 @@ class CacheBreakpoints:
         self._marked: dict[str, list[tuple[Block, str]]] = {"tools": [], "system": [], "messages": []}
 
     def put(self, ttl: Ttl, blocks: Sequence[Block], section: str, path: str) -> None:
-        """Put a breakpoint on the last block that can carry one; thinking and blank text cannot."""
+        """Put a breakpoint on the last of `blocks` that can carry one. Thinking and blank text cannot.
+
+        `section` is tools, system or messages. `path` is the JSON pointer of the client's breakpoint.
+        """
         if ttl is None:
             return
         able = [block for block in blocks if block.get("type") not in _THINKING and not is_blank(block)]
@@ -169,14 +179,14 @@ class CacheBreakpoints:
         made = {"type": "ephemeral", "ttl": ttl} if ttl else {"type": "ephemeral"}
         if (own := able[-1].setdefault("cache_control", made)) is made:
             self._marked[section].append((able[-1], path))
-        elif own != made:  # of two lifetimes the one that stands nearer to the block counts
+        elif own != made:  # of two lifetimes for a block the first stays: it is the one nearer to it
             self._drop(path)
 
     def limit(self) -> None:
-        """Remove breakpoints beyond the limit, the earliest in the messages first.
+        """Remove the breakpoints that exceed the limit, beginning with the first in the messages.
 
-        A later breakpoint covers all that an earlier one covered. A longer lifetime must not come behind a shorter one,
-        so it is shortened.
+        A later breakpoint covers all that an earlier one covers. A lifetime of one hour after a shorter lifetime is
+        shortened too, because the API refuses that order.
         """
         excess = sum(map(len, self._marked.values())) - MAX_CACHE_BREAKPOINTS
         for section in ("messages", "system", "tools"):

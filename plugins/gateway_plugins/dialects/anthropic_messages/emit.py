@@ -1,11 +1,12 @@
 """Writes replies in the Messages dialect (`shared/reply_events.py`): the events of a stream, and the whole message.
 
-- Clients read all counts, the cache's too, from `message_delta` (GoModel#726, new-api#2881), and most providers report
-  counts after the stop reason: so the stop reason waits for the counts, and one `message_delta` has both.
-- Blocks are numbered from 0 without gaps, and each is closed before the next begins.
+- Clients read all token counts, also those of the cache, from `message_delta` (GoModel#726, new-api#2881). Most
+  providers report counts after the stop reason. So the stop reason is held back until the counts are known, and one
+  `message_delta` has both.
+- Blocks are numbered from 0 without gaps. Each block is closed before the next one begins.
 
-Source: Anthropic's API reference (Messages, Streaming, Citations). The model's name, pings and framing belong to the
-flag's encoder; the meaning of an upstream's events belongs to the readers.
+Source: Anthropic's API reference (Messages, Streaming, Citations). The flag's encoder adds the model's name, pings and
+framing. The readers interpret the provider's events.
 """
 
 from __future__ import annotations
@@ -37,11 +38,11 @@ _TIERS: Final[Mapping[str, str]] = {
     "priority": "priority",
     "batch": "batch",
 }
-"""Tiers in Anthropic's words. Any other tier is left out."""
+"""Anthropic's names of service tiers, by the names that providers report. Any other tier is left out."""
 _AT_START: Final = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
-"""Counts of `message_start`, all 0: Anthropic's SDKs replace them with those of `message_delta`."""
+"""Names of the counts in `message_start`. All are 0, and Anthropic's SDKs replace them by those in `message_delta`."""
 _PLACES: Final[Mapping[str, tuple[str, str, str, str]]] = {
-    # kind: (type, members for index, start and end)
+    # kind of a citation: (its type in the API, names of its members for index, start and end)
     "char": ("char_location", "document_index", "start_char_index", "end_char_index"),
     "page": ("page_location", "document_index", "start_page_number", "end_page_number"),
     "block": ("content_block_location", "document_index", "start_block_index", "end_block_index"),
@@ -50,7 +51,7 @@ _PLACES: Final[Mapping[str, tuple[str, str, str, str]]] = {
 
 
 def usage_dict(usage: Usage, tier: str = "") -> dict[str, Any]:
-    """Return Anthropic's usage, in which input excludes tokens read from a cache or written to one."""
+    """Return usage in Anthropic's form. Its `input_tokens` exclude tokens read from the cache or written to it."""
     counts: dict[str, Any] = {
         "input_tokens": usage.input,
         "cache_creation_input_tokens": usage.cache_write_5m + usage.cache_write_1h,
@@ -69,7 +70,7 @@ def usage_dict(usage: Usage, tier: str = "") -> dict[str, Any]:
 
 
 def citation_of(citation: Citation) -> Block:
-    """Return a citation in Anthropic's form."""
+    """Return the citation in Anthropic's form."""
     quoted = {"cited_text": citation.cited}
     title = citation.title or None
     if citation.kind == "web":
@@ -113,14 +114,14 @@ class Stream:
         self._events: list[Event] = []
         self._started = False
         self._index = 0
-        """Index of the open block, or of the next one."""
+        """Index of the open block, or of the next block if none is open."""
         self._open = ""
-        """Type of the open block; "" between blocks."""
+        """Type of the open block; "" if none is open."""
         self._has_input = False
         self._usage: Usage | None = None
         self._tier = ""
         self._stop: Stop | None = None
-        """The reason, which waits for the counts."""
+        """The stop reason, held back until the counts are known; None before `finish`."""
         self._ended = False
 
     def take(self) -> list[Event]:
@@ -169,7 +170,7 @@ class Stream:
     def block_end(self) -> None:
         if not self._open:
             return
-        if self._open == "tool_use" and not self._has_input:  # "" is no JSON to clients that parse it
+        if self._open == "tool_use" and not self._has_input:  # clients parse the input, and "" is no JSON
             self._delta("input_json_delta", partial_json="{}")
         self._put("content_block_stop", index=self._index)
         self._index += 1
@@ -185,7 +186,7 @@ class Stream:
         self._stop = stop
 
     def close(self) -> None:
-        """Write the end with the counts so far; no event follows."""
+        """Write `message_delta`, with the counts so far, and `message_stop`. Nothing is written after them."""
         if self._stop is None or self._ended:
             return
         self.block_end()
@@ -195,7 +196,7 @@ class Stream:
         self._ended = True
 
     def _ensure_open(self, kind: str, **empty: str) -> None:
-        """Begin a block of this type unless one is open."""
+        """Begin a block of this type, unless the open block is of this type."""
         if self._open != kind:
             self._begin({"type": kind, **empty})
 
@@ -221,9 +222,9 @@ class Whole:
         self._reply_id = ""
         self._content: list[Block] = []
         self._open: Block = {}
-        """The open block, the last of the content; {} between blocks."""
+        """The open block, which is the last one in the content; {} if none is open."""
         self._input: list[str] = []
-        """Pieces of the open call's JSON."""
+        """Pieces of JSON with the input of the open tool call."""
         self._usage = Usage()
         self._tier = ""
         self._stop = Stop(reply_events.END_TURN)
@@ -278,7 +279,7 @@ class Whole:
     def _ensure_open(self, kind: str) -> Block:
         if self._open.get("type") != kind:
             empty: dict[str, Block] = {
-                # without citations there is no such member: clients refuse a null there
+                # no `citations` before the first citation, because clients refuse null
                 "text": {"text": ""},
                 "thinking": {"thinking": "", "signature": ""},
             }

@@ -1,7 +1,7 @@
-"""Facts of a reply in Anthropic's dialect, in any envelope.
+"""Token counts, stop reason, tier, model and called tools of a reply in Anthropic's dialect, from any provider.
 
-- `message_start` and `message_delta` are cumulative, and some envelopes report some kinds in one place only: each kind
-  is merged by its maximum, never summed (litellm#34373, agent-framework#7143).
+- The counts in `message_start` and `message_delta` are cumulative, and some providers report a kind in one of the two
+  only. So the largest count of each kind is taken, and counts are never added (litellm#34373, agent-framework#7143).
 - A member of a wrong type is ignored.
 """
 
@@ -15,10 +15,10 @@ from gateway.contract.flag import Event, Facts, Usage
 from gateway_plugins.shared.lenient import count, mapping, sequence, text
 
 INVOCATION_METRICS: Final = "amazon-bedrock-invocationMetrics"
-"""Member of InvokeModel's last chunk, and the kind of the event that carries it to the meter."""
+"""Name of the member with counts in InvokeModel's last chunk; also the kind of the event with them for the meter."""
 
 _COUNTS: Final[Mapping[str, tuple[str, ...]]] = {
-    # name of a count: path in a report
+    # kind of tokens: path of its count in Anthropic's usage
     "input": ("input_tokens",),
     "output": ("output_tokens",),
     "cache_read": ("cache_read_input_tokens",),
@@ -44,10 +44,10 @@ def _count(report: Any, path: tuple[str, ...]) -> int | None:
 
 
 class Counts:
-    """The largest count of each kind in any report."""
+    """The largest count of each kind of tokens in all reports of one reply."""
 
     def __init__(self, known: Usage | None = None) -> None:
-        """Begin with the counts of a reply's headers, in which cache writes are one sum."""
+        """Begin with the counts from a reply's headers, whose `cache_write_5m` is the sum of all cache writes."""
         self._counts = dict.fromkeys(_COUNTS, 0)
         if known is not None:
             self._counts |= {"input": known.input, "output": known.output, "cache_read": known.cache_read}
@@ -55,17 +55,17 @@ class Counts:
         self.reported = any(self._counts.values())
 
     def merge(self, report: Any) -> None:
-        """Merge a `usage` object of Anthropic's; ignore any other value."""
+        """Merge a `usage` object in Anthropic's form. Ignore any value that is no object."""
         if isinstance(report, dict):
             self._merge(report, _COUNTS)
 
     def merge_metrics(self, metrics: Any) -> None:
-        """Merge Bedrock's invocation metrics, in which cache writes are one sum."""
+        """Merge Bedrock's invocation metrics, which have one sum of all cache writes. Ignore any other value."""
         if isinstance(metrics, dict):
             self._merge(metrics, _METRICS)
 
     def usage(self) -> Usage:
-        """Return the counts; cache writes without a lifetime count as those of five minutes, the default."""
+        """Return the counts. Cache writes of unknown lifetime count as those for five minutes, the default lifetime."""
         counts = self._counts
         hour = counts["cache_write_1h"]
         return Usage(
@@ -78,7 +78,7 @@ class Counts:
         )
 
     def _merge(self, report: Any, paths: Mapping[str, tuple[str, ...]]) -> None:
-        """Merge a report. One of zeros reports nothing: no prompt has 0 tokens."""
+        """Merge the counts in a report. A report of zeros only is ignored, because no prompt has 0 tokens."""
         for name, path in paths.items():
             if tokens := _count(report, path):
                 self._counts[name] = max(self._counts[name], tokens)
@@ -86,7 +86,7 @@ class Counts:
 
 
 class Meter:
-    """Reads the few events that can hold facts. `known` and `tier` come from the reply's headers."""
+    """Reads facts from the events of a reply. `known` and `tier` come from the reply's headers."""
 
     def __init__(self, known: Usage | None = None, tier: str = "") -> None:
         self._facts = Facts(tier=tier)
@@ -121,10 +121,10 @@ class Meter:
         return self._facts
 
     def _usage(self, report: Any) -> None:
-        """Merge the counts, and note the tier whose prices apply.
+        """Merge the counts, and store the tier that determines the prices, and the number of web searches.
 
-        "fast" is Anthropic's fast mode. "us" is inference inside the United States, which costs a tenth more
-        (Anthropic's documents, data residency).
+        "fast" is Anthropic's fast mode. "us" is inference inside the United States, which costs 10 % more (Anthropic's
+        documentation, data residency).
         """
         self._counts.merge(report)
         usage = mapping(report)

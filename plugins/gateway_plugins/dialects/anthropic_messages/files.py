@@ -1,7 +1,7 @@
-"""Writers of files for a Messages request: images, PDFs, and texts as documents; any other file is a 400.
+"""Writers of files for a Messages request: images, PDFs, and texts as documents. Any other file is refused with a 400.
 
-Files are read in the readers of the dialects and recognised in `shared/media.py`. Source: Anthropic's API reference
-(Vision, PDF support, Citations).
+The readers of the clients' dialects read the files, and `shared/media.py` recognises their types. Source: Anthropic's
+API reference (Vision, PDF support, Citations).
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from gateway_plugins.shared.turns import Block
 
 _TEXTS: Final = frozenset({"txt", "md", "csv", "html"})
 _MAX_TITLE: Final = 500
-"""Most characters in a document's title, because the API refuses more."""
+"""Maximum length of a document's title in characters. The API refuses a longer title."""
 
 
 def media_block(media: Media, caps: Caps, field: str) -> Block:
-    """Return an image or a document. Raises `Refused` with the name `field` if the model cannot read it."""
+    """Return an image or document block. Raises `Refused`, which names `field`, if the model cannot read the file."""
     if media.kind == "image" and caps.images:
         return {"type": "image", "source": _base64(media.mime, media.base64)}
     if media.kind != "document":
@@ -29,7 +29,7 @@ def media_block(media: Media, caps: Caps, field: str) -> Block:
 
 
 def text_document(texts: Sequence[str], name: str, caps: Caps, field: str, *, is_split: bool) -> Block:
-    """Return a document of text. If `is_split` is true, its parts are cited apart from each other."""
+    """Return a document block of texts. If `is_split` is true, the model cites each text by itself."""
     if not any(map(str.strip, texts)):
         raise invalid(f"{field}: the document is blank", field)
     if is_split:

@@ -1,11 +1,11 @@
-"""Readers of a Messages request's conversation into plain values, for any conversion from it.
+"""Readers that turn the conversation in a Messages request into plain values, for any conversion from Messages.
 
-- A value that cannot be read is a 400 that names its field.
-- A member that no provider of another dialect has is reported.
-- A block that only Anthropic's servers can have made is a 400.
+- A value that cannot be read is refused with a 400 that names its field.
+- A member that no other dialect has is reported as dropped.
+- A block that only Anthropic's servers can have made is refused with a 400.
 
-Which values a provider takes belongs to the conversions; tools and parameters are in `read_options.py`. Sources:
-Anthropic's API reference (Messages) and its SDK's types.
+The conversions decide which values a provider takes. Tools and parameters are read in `read_options.py`. Sources:
+Anthropic's API reference (Messages) and the types of Anthropic's SDK.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Raw = dict[str, Any]
 
 _ROLES: Final = ("user", "assistant", "system")
 _LOCATIONS: Final[Mapping[str, tuple[str, str, str, str]]] = {
-    # type: (kind, members for index, start and end)
+    # type in the API: (kind of citation, names of its members for index, start and end)
     "char_location": ("char", "document_index", "start_char_index", "end_char_index"),
     "page_location": ("page", "document_index", "start_page_number", "end_page_number"),
     "content_block_location": ("block", "document_index", "start_block_index", "end_block_index"),
@@ -38,10 +38,10 @@ _LOCATIONS: Final[Mapping[str, tuple[str, str, str, str]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A text, with its sources where it is an earlier answer of the model."""
+    """A text. In an earlier answer of the model it may have citations."""
 
     at: str
-    """JSON pointer of the block, as in every value here."""
+    """JSON pointer of the block in the client's body. `at` means the same in every class here."""
     text: str
     ttl: Ttl = None
     citations: tuple[Citation, ...] = ()
@@ -57,7 +57,7 @@ class File:
     title: str = ""
     context: str = ""
     texts: tuple[str, ...] = ()
-    """Parts of a document that are cited apart; () if the document is in `media`."""
+    """Parts of a document, each of which is cited by itself; () if the document is in `media`."""
     citations: bool = False
     """True if the model is to cite the document."""
 
@@ -85,7 +85,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A tool's result; its content is texts, files and search results."""
+    """The result of a tool call."""
 
     at: str
     call_id: str
@@ -113,7 +113,7 @@ def system(top: Members, drop: Drop) -> list[Text]:
 
 
 def messages(top: Members, drop: Drop) -> list[Message]:
-    """Return the conversation. Raises `Refused` for a result that answers no call of the assistant's turn before."""
+    """Return the conversation. Raises `Refused` for a tool result without a call in the preceding assistant turn."""
     raws = member(top, "messages")
     if not isinstance(raws, list) or not raws:
         raise invalid('"messages" must be a list with at least one message', "messages")
@@ -132,7 +132,10 @@ def messages(top: Members, drop: Drop) -> list[Message]:
 
 
 def ttl_of(raw: Raw, at: str, drop: Drop) -> Ttl:
-    """Return the lifetime in `cache_control`. Its scope is reported, because no other dialect has one."""
+    """Return the lifetime in `cache_control`: None without that member, "" if it names no lifetime.
+
+    Other members of `cache_control`, such as `scope`, are reported as dropped.
+    """
     mark = raw.get("cache_control")
     if mark is None:
         return None
@@ -145,7 +148,7 @@ def ttl_of(raw: Raw, at: str, drop: Drop) -> Ttl:
 
 
 def _uncited(blocks: Iterable[Block], drop: Drop) -> list[Block]:
-    """Return the blocks without citations, which only an answer of the model has."""
+    """Return the blocks with citations removed and reported, since only answers of the model have citations."""
     uncited: list[Block] = []
     for block in blocks:
         if isinstance(block, Text) and block.citations:
@@ -157,7 +160,7 @@ def _uncited(blocks: Iterable[Block], drop: Drop) -> list[Block]:
 
 
 def _check_results(conversation: list[Message]) -> None:
-    """Raise `Refused` for a result that answers no call of the assistant's turn before."""
+    """Raise `Refused` for a tool result without a call in the preceding assistant turn."""
     calls: set[str] = set()
     before = ""
     for message in conversation:
@@ -173,7 +176,7 @@ def _check_results(conversation: list[Message]) -> None:
 
 
 def _blocks(content: Any, at: str, drop: Drop, allowed: Collection[str]) -> list[Block]:
-    """Return the content, a string or a list of blocks. `allowed` are the types that may stand here."""
+    """Return the blocks of a content, which is a string or a list. `allowed` are the types that may occur in it."""
     if content is None:
         return []
     if isinstance(content, str):
@@ -204,7 +207,7 @@ def _text(raw: Raw, at: str, drop: Drop) -> Text:
 
 
 def _citation(value: Any) -> Citation | None:
-    """Return a citation of an earlier answer, as `emit.py` writes it; None if it is malformed."""
+    """Return a citation of an earlier answer, which has the form that `emit.py` writes; None if it is malformed."""
     raw = value if isinstance(value, dict) else {}
     if (location := _LOCATIONS.get(str(raw.get("type")))) is None:
         return None
@@ -265,7 +268,7 @@ def _texts(content: Any, at: str, drop: Drop) -> tuple[str, ...]:
     """Return the texts of a document or of a search result."""
     blocks = _uncited(_blocks(content, at, drop, ("text",)), drop)
     for block in blocks:
-        if isinstance(block, Text) and block.ttl is not None:  # only the whole can carry a breakpoint
+        if isinstance(block, Text) and block.ttl is not None:  # only the block around the texts can carry a breakpoint
             drop(f"{block.at}/cache_control")
     texts = tuple(block.text for block in blocks if isinstance(block, Text) and block.text.strip())
     if not texts:
@@ -309,12 +312,12 @@ def _result(raw: Raw, at: str, drop: Drop) -> Result:
 
 
 def _reference(raw: Raw, at: str, drop: Drop) -> Text:
-    """Return a tool that a search found, as its name: other dialects offer all tools from the beginning."""
+    """Return a text with the name of a tool that a tool search found. Other dialects have no such block."""
     return Text(at, f"Found the tool {_string(raw, 'tool_name', at)}.", ttl_of(raw, at, drop))
 
 
 def _string(raw: Raw, name: str, at: str) -> str:
-    """Return a member that must be a string."""
+    """Return a member's value. Raises `Refused` if it is no string."""
     value = raw.get(name)
     if not isinstance(value, str):
         raise invalid(f"{param(at)}.{name} must be a string", f"{param(at)}.{name}")
@@ -328,7 +331,7 @@ _ALLOWED: Final[Mapping[str, tuple[str, ...]]] = {
     "assistant": ("text", "thinking", "redacted_thinking", "tool_use"),
     "system": _SYSTEM,
 }
-"""Types of blocks by role. Only Anthropic's own servers know the others."""
+"""Types of blocks that a message may have, by its role. Only Anthropic's own servers know other types."""
 _READERS: Final[Mapping[str, tuple[Callable[[Raw, str, Drop], Block], tuple[str, ...]]]] = {
     # type: (reader, members that the reader knows)
     "text": (_text, ("text", "cache_control", "citations")),

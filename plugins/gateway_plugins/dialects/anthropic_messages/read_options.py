@@ -1,6 +1,7 @@
-"""Readers of a Messages request's tools and parameters, for any conversion from it, by the rules of `read.py`.
+"""Readers of the tools and parameters in a Messages request, for any conversion from Messages.
 
-The settings that a model is asked for are decided in `shared/settings.py`.
+The rules for what is refused and reported are those of `read.py`. `shared/settings.py` decides which settings are
+requested from a model.
 """
 
 from __future__ import annotations
@@ -25,30 +26,30 @@ _CARRIED: Final = frozenset(
         "thinking", "tool_choice", "tools", "top_k", "top_p",
     }
 )  # fmt: skip
-"""Members that are carried, refused, or reported by name. `metadata` names the user, whom no provider needs to know."""
+"""Members that `leftovers` does not report. `metadata` names the user, whom no provider needs to know."""
 _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
-    # values that ask for nothing, so that leaving them out loses nothing
+    # member: values that ask for nothing, so that nothing is lost without the member
     "speed": ("standard",),
     "mcp_servers": ([],),
     "context_management": ({}, {"edits": []}),
 }
 REFUSED_MEMBERS: Final[Mapping[str, str]] = {
-    # members without which the client would get something else, and the advice in the error
+    # member without which the client would get something else: the advice in the error
     "thread": "no conversations are stored here: send the whole conversation as messages",
     "compaction": "only Anthropic's own servers compact a conversation: leave it out",
     "mcp_servers": "only Anthropic's own servers call MCP servers: leave it out, and offer their tools yourself",
 }
 _USUAL_TIERS: Final = (None, "auto", "standard_only")
 _TIERS: Final = ("flex", "priority")
-"""Bedrock's words for a tier, which clients send that know their provider."""
+"""Bedrock's names of service tiers, which a client may send if it knows that its provider is Bedrock."""
 _MODES: Final = ("auto", "any", "tool", "none")
 _TOOL_MEMBERS: Final = (
     "type", "name", "description", "input_schema", "strict", "cache_control", "allowed_callers",
     "eager_input_streaming",
 )  # fmt: skip
-"""Members of a tool that are read or mean nothing here.
+"""Members of a tool that are read, or that are left out without a report.
 
-`eager_input_streaming` only makes a call's input stream sooner. opencode and the AI SDK send it with every tool.
+`eager_input_streaming` only makes the input of a call stream sooner. opencode and the AI SDK send it with every tool.
 """
 _PARALLEL_AT: Final = "/tool_choice/disable_parallel_tool_use"
 _EFFORT_AT: Final = "/output_config/effort"
@@ -56,18 +57,18 @@ _DIRECT_CALLERS: Final[tuple[Any, ...]] = (None, [], ["direct"])
 
 
 def leftovers(top: Members, drop: Drop) -> None:
-    """Report every member that no conversion from Messages carries and that asked for something.
+    """Report every member that no conversion from Messages carries, unless its value asks for nothing.
 
-    Raises `Refused` for a member without which the answer would be another.
+    Raises `Refused` for a member without which the answer would be a different one.
     """
     checks.refuse(top, REFUSED_MEMBERS, _NEUTRAL)
     checks.leftovers(top, _CARRIED, _NEUTRAL, drop)
 
 
 def tools(top: Members, drop: Drop) -> OfferedTools:
-    """Return the tools, and the choice among them.
+    """Return the offered tools and the tool choice.
 
-    Raises `Refused` for a tool that Anthropic's servers would run, and for a choice that no tool can meet.
+    Raises `Refused` for a tool that Anthropic's servers would run, and for a choice that no offered tool can fulfil.
     """
     raws = checks.list_of(member(top, "tools"), "/tools")
     offered = [_tool(raw, f"/tools/{index}", drop) for index, raw in enumerate(raws)]
@@ -109,12 +110,12 @@ def _tool(raw: Any, at: str, drop: Drop) -> Tool:
 
 
 def ttl(top: Members, drop: Drop) -> Ttl:
-    """Return the lifetime of a cache breakpoint on the whole prompt."""
+    """Return the lifetime in the top-level `cache_control`, which is for the whole prompt."""
     return ttl_of({"cache_control": member(top, "cache_control")}, "", drop)
 
 
 def parameters(top: Members, caps: Caps, drop: Drop) -> Parameters:
-    """Return the parameters. Raises `Refused` for one that is malformed."""
+    """Return thinking, limit, sampling and stop sequences. Raises `Refused` for a malformed value."""
     return Parameters(
         thinking=_thinking(top, caps, drop),
         limit=checks.limit(top, "max_tokens"),
@@ -126,7 +127,7 @@ def parameters(top: Members, caps: Caps, drop: Drop) -> Parameters:
 
 
 def _stops(top: Members) -> list[str]:
-    """Return the stop sequences without empty ones, which stop nothing and are refused upstream."""
+    """Return the stop sequences without empty ones, which stop nothing and which providers refuse."""
     stops = checks.list_of(member(top, "stop_sequences"), "/stop_sequences")
     if not all(isinstance(stop, str) for stop in stops):
         raise invalid("stop_sequences must be a list of strings", "stop_sequences")
@@ -142,8 +143,8 @@ def _effort(top: Members) -> str:
 def _thinking(top: Members, caps: Caps, drop: Drop) -> ThinkingRequest:
     """Return the thinking that is requested.
 
-    An effort without thinking does not ask Claude to think: it says how much to write. Other models have no other word
-    for either.
+    For Claude, an effort is the effort of the whole answer (`answer_effort`) if the request has no thinking, or if the
+    model needs a beta for efforts. For other models, an effort is a request to think.
     """
     raw = member(top, "thinking")
     if isinstance(raw, dict):
@@ -160,7 +161,10 @@ def _thinking(top: Members, caps: Caps, drop: Drop) -> ThinkingRequest:
 
 
 def answer_effort(top: Members, thinking: ThinkingRequest, caps: Caps, drop: Drop) -> str:
-    """Return the effort of the whole answer to ask a Claude for, or "" if the effort belongs to its thinking."""
+    """Return the effort to request from Claude for the whole answer; "" for none.
+
+    An effort that `thinking` has already is not returned.
+    """
     effort = _effort(top)
     if not effort or thinking.effort:
         return ""
@@ -171,7 +175,7 @@ def answer_effort(top: Members, thinking: ThinkingRequest, caps: Caps, drop: Dro
 
 
 def output_format(top: Members, drop: Drop) -> JsonFormat | None:
-    """Return the format in `output_config.format`, or in `output_format`, its older name."""
+    """Return the answer's format from `output_config.format`, or from its older name `output_format`; None for none."""
     config = checks.object_of(member(top, "output_config"), "/output_config")
     checks.inner_leftovers(config, ("effort", "format"), "/output_config", drop)
     at = "/output_config/format" if config.get("format") is not None else "/output_format"
@@ -185,7 +189,7 @@ def output_format(top: Members, drop: Drop) -> JsonFormat | None:
 
 
 def service_tier(top: Members) -> str:
-    """Return Bedrock's `flex` or `priority`, or "" for the usual tier by either of Anthropic's words."""
+    """Return Bedrock's tier `flex` or `priority`; "" for Anthropic's `auto` and `standard_only`, or without a tier."""
     tier = member(top, "service_tier")
     if tier in _USUAL_TIERS:
         return ""

@@ -1,7 +1,7 @@
-"""Writers of thinking for a Messages request, and of members that several writers share.
+"""Writer of thinking for a Messages request, and `merge`, which joins the members of several writers.
 
-Which thinking to ask for is decided in `shared/thinking.py`. Turns and cache breakpoints are in `demand.py`, tools and
-the answer's format in `tools.py`. Sources: Anthropic's API reference (Messages, Extended thinking, Structured outputs).
+`shared/thinking.py` decides which thinking to request. Turns and cache breakpoints are in `demand.py`, tools and the
+answer's format in `tools.py`. Sources: Anthropic's API reference (Messages, Extended thinking, Structured outputs).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ RULES: Final = UpstreamRules(needs_limit=True, always_thinking_restricts=True)
 
 
 def thinking(plan: ThinkingPlan) -> Body:
-    """Return the members `thinking` and `output_config`."""
+    """Return the members `thinking` and `output_config` for a plan; {} if it is not for Anthropic's thinking."""
     if not plan.is_anthropic:
         return {}
     display = {"display": plan.display} if plan.display else {}
@@ -28,7 +28,7 @@ def thinking(plan: ThinkingPlan) -> Body:
 
 
 def merge(*bodies: Body) -> Body:
-    """Return the members of several writers. Those of `output_config` and `anthropic_beta` are joined."""
+    """Return the members of all bodies. The values of `output_config` and `anthropic_beta` are joined."""
     merged: Body = {}
     for body in bodies:
         config = {**merged.get("output_config", {}), **body.get("output_config", {})}

@@ -1,4 +1,4 @@
-"""The text of an event in Anthropic's dialect that a user sees, its replacement, and the size of an event's output."""
+"""Visible text of an event in Anthropic's dialect: reading it, replacing it, and measuring an event's output."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def texts(event: Event) -> str:
 
 
 def output_bytes(event: Event) -> int:
-    """Return the bytes of text, thinking and tool arguments; hidden thinking has no size to count."""
+    """Return the number of bytes of text, thinking and tool arguments in an event. Redacted thinking is not counted."""
     if event.kind != "content_block_delta":
         return 0
     delta = lenient.mapping(lenient.mapping(event.data).get("delta"))

@@ -1,8 +1,8 @@
-"""Writers of tools for a Messages request: definitions, the choice among them, the answer's format.
+"""Writers of tools for a Messages request: definitions, the tool choice, the answer's format.
 
-Every conversion that ends in Messages uses them. Nothing here knows the client's dialect; the model's capabilities say
-which members it takes. Turns are in `demand.py`. Sources: Anthropic's API reference (Tool use, Structured outputs,
-Extended thinking); the defects of peers named beside the rules.
+Every conversion that ends in Messages uses them. Nothing here knows the client's dialect. The model's capabilities
+(`Caps`) determine which members are written. Turns are in `demand.py`. Sources: Anthropic's API reference (Tool use,
+Structured outputs, Extended thinking), and issues of other gateways, named at the rules.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SCHEMA_TOOL_DESCRIPTION: Final = "Give the final answer to the user as the inpu
 def build_tools(
     offered: Sequence[Tool], names: Names, breakpoints: CacheBreakpoints, caps: Caps, drop: Drop
 ) -> list[Block]:
-    """Return the definitions of the tools, each with the cache breakpoint that the client put on it."""
+    """Return the definitions of the tools, with the cache breakpoints that the client put on them."""
     tools = []
     for tool in offered:
         made = _definition(names.alias(tool.name), tool.description, tool.schema, tool.schema_at)
@@ -46,7 +46,7 @@ def _definition(name: str, description: str, schema: Any, schema_at: str) -> Blo
 
 
 def _make_strict(made: Block, tool: Tool, caps: Caps, drop: Drop) -> None:
-    """Set `strict` if the model takes it. The schema is then restricted as that of an answer."""
+    """Set `strict`, and restrict the schema to what a strict one may have. Report `strict` if it cannot be set."""
     if not caps.strict_tools or is_recursive(made["input_schema"]):
         drop(tool.strict_at)
         return
@@ -57,9 +57,9 @@ def _make_strict(made: Block, tool: Tool, caps: Caps, drop: Drop) -> None:
 def choose(
     tools: Sequence[Block], choice: ToolChoice, messages: Sequence[Block], caps: Caps, drop: Drop, *, thinks: bool
 ) -> Body:
-    """Return `tools` and `tool_choice`.
+    """Return the members `tools` and `tool_choice`.
 
-    `thinks` is true if Anthropic's thinking stands beside them, which takes no forced tool.
+    `thinks` is true if the request has Anthropic's thinking, with which a forced tool choice is refused.
     """
     if not tools:
         return _unoffered(messages)
@@ -77,9 +77,9 @@ def choose(
 
 
 def _unoffered(messages: Sequence[Block]) -> Body:
-    """Return definitions of the tools that the history calls, without which it is refused (agentgateway#2192).
+    """Return definitions of the tools that earlier turns call, and the choice `none`, for a request without tools.
 
-    None of them may be called again.
+    A request whose earlier turns call undefined tools is refused (agentgateway#2192).
     """
     called = {
         block["name"]: {"name": block["name"], "input_schema": {"type": "object", "properties": {}}}
@@ -91,7 +91,7 @@ def _unoffered(messages: Sequence[Block]) -> Body:
 
 
 def build_output(wanted: JsonFormat | None, chosen: Body, caps: Caps, drop: Drop, *, thinks: bool) -> FormattedOutput:
-    """Return the members that ask for the format. `chosen` is the result of `choose`, whose members are included."""
+    """Return `chosen` (the result of `choose`) with the members that request the answer's format."""
     if wanted is None:
         return FormattedOutput(chosen)
     if caps.json_schema and not is_recursive(wanted.schema):
@@ -106,9 +106,10 @@ def build_output(wanted: JsonFormat | None, chosen: Body, caps: Caps, drop: Drop
 
 
 def _schema_tool_output(wanted: JsonFormat, chosen: Body) -> FormattedOutput:
-    """Return the format as a schema tool. Beside other tools the model must call one of them all.
+    """Return the members with a tool whose input is the answer (the schema tool), so that it has the wanted format.
 
-    A tool that the client demands stays demanded.
+    The model must call the schema tool, or any tool if the client offers tools too. A tool choice that is forced by the
+    client is not changed.
     """
     tools = chosen.get("tools", [])
     name = unused(_SCHEMA_TOOL, {tool["name"] for tool in tools})

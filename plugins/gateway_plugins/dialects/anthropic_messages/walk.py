@@ -1,7 +1,7 @@
 """Reads replies in the Messages dialect, streamed or whole, for the writer of any client (`shared/reply_events.py`).
 
-Source: Anthropic's API reference (Messages, Streaming, Citations). Serves the Messages API itself and Claude on
-InvokeModel, whose envelope the flag's decoder removes. The form of a client's reply belongs to the writers.
+It reads replies of the Messages API, and of Claude on InvokeModel, which the flag's decoder has unpacked. The writers
+decide the form of a client's reply. Source: Anthropic's API reference (Messages, Streaming, Citations).
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ _EVENTS: Final = frozenset({
     "message_start", "message_delta", "message_stop",
     "content_block_start", "content_block_delta", "content_block_stop",
 })  # fmt: skip
-"""Kinds of events that are read. Payloads of others, such as pings, are not even decoded."""
+"""Kinds of events that are read. The payload of any other event, such as a ping, is not decoded."""
 _GUARDRAIL: Final = "amazon-bedrock-guardrailAction"
-"""Member by which InvokeModel reports an intervention of a guardrail. The stop reason does not show it."""
+"""Member in which InvokeModel reports that a guardrail intervened. The stop reason does not show that."""
 _INTERVENED: Final = "guardrail_intervened"
-"""Converse's stop reason for the same."""
+"""Converse's stop reason for a reply in which a guardrail intervened."""
 _UNREPORTABLE: Final[Mapping[str, tuple[Any, ...]]] = {
-    # member of a message, or of its last delta: values that say nothing
+    # member of a message, or of `message_delta`: values that say nothing, so are not reported
     "container": (None,),
     "context_management": (None, {}, {"applied_edits": []}),
     "stop_details": (None, {}),
 }
-"""Members that no other dialect has."""
+"""Members of a reply that no other dialect has. They are reported as dropped."""
 _PLACES: Final[Mapping[str, tuple[str, str, str, str]]] = {
-    # type: (kind, members for index, start and end)
+    # type in the API: (kind of citation, names of its members for index, start and end)
     "char_location": ("char", "document_index", "start_char_index", "end_char_index"),
     "page_location": ("page", "document_index", "start_page_number", "end_page_number"),
     "content_block_location": ("block", "document_index", "start_block_index", "end_block_index"),
@@ -55,7 +55,7 @@ _PLACES: Final[Mapping[str, tuple[str, str, str, str]]] = {
 
 
 class Reader:
-    """Reads one reply. `family` is the model's: only the same family takes the reply's signatures back."""
+    """Reads one reply. `family` is the model's family, which alone takes the signatures in this reply back."""
 
     def __init__(self, names: Names, schema_tool: str, family: str, drop: Drop) -> None:
         self._calls = Calls(names, schema_tool)
@@ -65,9 +65,9 @@ class Reader:
         self._stop = self._sequence = self._tier = ""
         self._started = False
         self._kind = ""
-        """Type of the open block; "" between blocks."""
+        """Type of the open block; "" if none is open."""
         self._input: Any = None
-        """Input with which the open call began, the whole one unless pieces follow; None once they do."""
+        """Input in the start of the open call. It is the whole input, unless pieces follow; then it becomes None."""
         self._signature = ""
 
     def event(self, event: Event, writer: Writer) -> None:
@@ -105,12 +105,12 @@ class Reader:
 
     def _start(self, message: Mapping[str, Any], writer: Writer) -> None:
         self._note_usage(message.get("usage"))
-        if not self._started:  # a second start does not begin another reply
+        if not self._started:  # a second `message_start` is ignored
             self._started = True
             writer.start(lenient.text(message.get("id")))
 
     def _begin_block(self, block: Mapping[str, Any], writer: Writer) -> None:
-        """Begin a block with its first content: all of it in a whole reply, mostly nothing in a stream."""
+        """Begin a block with the content that it has: all content in a whole reply, mostly none in a stream."""
         self._kind = lenient.text(block.get("type"))
         match self._kind:
             case "text":

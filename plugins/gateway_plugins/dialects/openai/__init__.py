@@ -1,4 +1,4 @@
 """Values, readers and errors that OpenAI's Chat Completions and Responses have in common.
 
-Code of one of the two alone stands in `dialects/openai_chat/` or `dialects/openai_responses/`.
+Code for only one of the two is in `dialects/openai_chat/` or `dialects/openai_responses/`.
 """

@@ -1,4 +1,4 @@
-"""The API that OpenAI's clients believe to call, for both of its dialects. Source: OpenAI's API reference."""
+"""Base URL, SDK setting and paths of OpenAI's API, for Chat and Responses. Source: OpenAI's API reference."""
 
 from __future__ import annotations
 

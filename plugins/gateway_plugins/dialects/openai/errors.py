@@ -1,6 +1,7 @@
-"""Errors in OpenAI's form, for both of its dialects: statuses, types and codes.
+"""Errors in OpenAI's form, for Chat Completions and Responses: statuses, types and codes.
 
-Source: OpenAI's API reference (Errors). The event that carries an error in a stream differs, and belongs to the flags.
+The two dialects send an error in a stream in different events, which the flags write. Source: OpenAI's API reference
+(Errors).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from gateway_plugins.shared.lenient import mapping, text, whole_number
 
 TOO_LONG: Final = "context_length_exceeded"
 _ERROR_STATUSES: Final = range(400, 600)
-"""HTTP statuses of errors, which OpenRouter puts into `code`."""
+"""HTTP statuses of errors. OpenRouter puts the status into `code`."""
 
 _ERRORS: Final = {
     errors.INVALID_REQUEST: (400, "invalid_request_error", None),
@@ -32,7 +33,7 @@ _ERRORS: Final = {
     errors.UPSTREAM: (502, "server_error", "upstream"),
     errors.INTERNAL: (500, "server_error", None),
 }
-"""Status, type and code by the gateway's code."""
+"""(HTTP status, type, code) of an error in OpenAI's form, by the gateway's error code."""
 _CODES: Final = {
     "invalid_request_error": errors.INVALID_REQUEST,
     "invalid_prompt": errors.INVALID_REQUEST,
@@ -46,16 +47,18 @@ _CODES: Final = {
     "overloaded_error": errors.OVERLOADED,
     "timeout": errors.TIMEOUT,
 }
-"""The gateway's code by a provider's code or type."""
+"""The gateway's error code, by the code or type that a provider sends."""
 _TOO_LONG: Final = re.compile(
     "input is too long|prompt is too long|exceeds? context limit|too many total text bytes|maximum context length",
     re.IGNORECASE,
 )
-"""Messages of providers without a code for it (bedrock.md 1.4). At OpenAI's code, agents shorten their history."""
+"""Words in the errors of providers that have no code for a prompt that is too long.
+
+On OpenAI's code for that error, agents shorten their history."""
 
 
 def stream_problem(value: Any) -> Problem:
-    """Return the problem of an `error` in a stream, by its code, its type, or an HTTP status in `code`."""
+    """Return the problem for an `error` object in a stream, by its `code` (possibly an HTTP status) or its `type`."""
     given = mapping(value)
     number = whole_number(given.get("code"))
     names = [name for name in (text(given.get("code")), text(given.get("type"))) if name]
@@ -68,12 +71,12 @@ def stream_problem(value: Any) -> Problem:
 
 
 def is_too_long(problem: Problem) -> bool:
-    """Return whether the conversation does not fit into the model's context."""
+    """Return whether the problem is that the prompt does not fit into the model's context."""
     return problem.code == errors.INVALID_REQUEST and _TOO_LONG.search(problem.message) is not None
 
 
 def inner(problem: Problem) -> dict[str, Any]:
-    """Return the value of `error`."""
+    """Return the value of `error` in an error reply."""
     _, kind, code = _ERRORS[problem.code]
     code = TOO_LONG if is_too_long(problem) else code
     return {"message": problem.message, "type": kind, "param": problem.param or None, "code": code}

@@ -1,7 +1,7 @@
-"""Readers that Chat Completions and Responses requests have in common: files by role, the tier, the choice of tools.
+"""Readers for requests of both Chat Completions and Responses: files by role, the service tier, the tool choice.
 
-Member names that differ between the two dialects belong to their own readers, general checks of values to
-`shared/checks.py`, and the values that requests are read into to `values.py`.
+What differs between the two dialects is in their own readers. General checks are in `shared/checks.py`. The classes of
+the values that are read are in `values.py`.
 """
 
 from __future__ import annotations
@@ -19,32 +19,35 @@ from gateway_plugins.shared.offered_tools import OfferedTools, Tool, ToolChoice
 
 _TIERS: Final = ("flex", "priority")
 MODES: Final[Mapping[str, str]] = {"auto": "auto", "none": "none", "required": "any", "any": "any"}
-"""Modes by the words that `tool_choice` takes."""
+"""The gateway's mode of tool choice, by the words that clients send in `tool_choice`."""
 MAX_TEMPERATURE: Final = 2
-"""Largest temperature on OpenAI's scale."""
+"""Maximum temperature in OpenAI's API."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChoiceMember:
-    """The member `tool_choice` as the client sent it, before the tools that it allows are selected."""
+    """The client's `tool_choice`, before the offered tools are reduced to the allowed ones."""
 
     mode: str = "auto"
     """One of auto, none, any and tool."""
     name: str = ""
-    """The tool that must be called; "" unless the mode is tool."""
+    """Name of the tool that must be called; "" unless the mode is tool."""
     allowed: tuple[str, ...] | None = None
-    """The only tools that may be called (`allowed_tools`); None if all may."""
+    """Names of the only tools that may be called (`allowed_tools`); None if all tools may be called."""
 
 
 def refuse_files(parts: Iterable[Part], role: str) -> None:
-    """Raise `Refused` for a file in a message of a role that has texts only."""
+    """Raise `Refused` for a file among the parts of a message whose role may have only text."""
     for part in parts:
         if part.media is not None:
             raise invalid(f"{param(part.at)}: a message of role {role} holds text only", param(part.at))
 
 
 def service_tier(top: Members) -> str:
-    """Return the tier to request, "" for none: `auto` asks for none (bifrost#7266), and `default` is what none gets."""
+    """Return the service tier to request, or "".
+
+    `auto` requests no tier (bifrost#7266), and `default` is the tier that a request without a tier gets.
+    """
     tier = member(top, "service_tier")
     if tier in (None, "auto", "default"):
         return ""
@@ -54,9 +57,9 @@ def service_tier(top: Members) -> str:
 
 
 def offer(tools: Sequence[Tool], choice: ChoiceMember, top: Members, field: str = "tool_choice") -> OfferedTools:
-    """Return the tools that may be called, and the choice among them.
+    """Return the tools that may be called, and the tool choice.
 
-    Raises `Refused` for a choice that no tool can meet. `field` is the name of the choice in the error.
+    Raises `Refused` for a choice that no offered tool can fulfil. The error calls the choice `field`.
     """
     if choice.allowed is not None:
         tools = [tool for tool in tools if tool.name in choice.allowed]

@@ -1,13 +1,11 @@
-"""A request of OpenAI's in plain values: the same for Chat Completions and for Responses.
+"""Classes for a request of Chat Completions or Responses, after it is read and before it is mapped.
 
-- Both are dialects of one vendor for one conversation, so both are read into these values, and each upstream dialect
-  has one mapping from them: `mappings/openai_to_*.py`.
-- Each value carries its JSON pointer in the client's own body.
+- Requests of the two dialects say the same things, so both are read into these classes. Each provider's dialect has one
+  mapping from them: `mappings/openai_to_*.py`.
+- `at` is the JSON pointer of a value in the client's body.
 - The readers are `dialects/openai_chat/read.py` and `dialects/openai_responses/read.py`.
-- Requests of Messages and Converse are not read into these values, because they say more than these values hold. Each
-  pair of those dialects is mapped directly, block by block.
-
-Nothing here reads a request or decides on one.
+- Requests of Messages and Converse can say more than these classes can hold. They are mapped to each provider's dialect
+  directly, block by block.
 """
 
 from __future__ import annotations
@@ -63,19 +61,19 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """The answer's format."""
+    """The format in which the client wants the answer."""
 
     kind: str = "text"
     """One of text, json_object and json_schema."""
     at: str = "/response_format"
     """JSON pointer of the format."""
     json: JsonFormat | None = None
-    """The schema and its names; None unless the kind is json_schema."""
+    """The schema, with its name and description; None unless the kind is json_schema."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpenAIRequest:
-    """A whole request."""
+    """A whole request of Chat Completions or Responses."""
 
     messages: Sequence[Message]
     tools: OfferedTools
@@ -84,16 +82,16 @@ class OpenAIRequest:
     tier: str = ""
     """`flex`, `priority`, or "" for the usual tier."""
     ttl: Ttl = None
-    """Lifetime of a cache breakpoint on the whole prompt (`cache_control` at Chat's top)."""
+    """Lifetime in the top-level `cache_control` of a Chat body, which is for the whole prompt."""
     guardrail: Mapping[str, Any] = field(default_factory=dict)
-    """Bedrock's `guardrailConfig`, which clients that know their provider send in Chat's bodies."""
+    """Bedrock's `guardrailConfig`. A client may send it in a Chat body if it knows that its provider is Bedrock."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConvertedRequest:
-    """The body that a request becomes, and the names by which its reply must be read."""
+    """The body for the provider, and the names that are needed to read the provider's reply."""
 
     body: dict[str, Any]
     names: Names
     schema_tool: str
-    """Name of the schema tool; "" if there is none."""
+    """Name of the tool whose input is the answer in the wanted format; "" if there is no such tool."""

@@ -1,4 +1,5 @@
 """OpenAI's Chat Completions.
 
-Import a module by its name. Code that the Responses API shares stands in `dialects/openai/`.
+Import its modules one by one: this package exports nothing. Code that the Responses API needs too is in
+`dialects/openai/`.
 """

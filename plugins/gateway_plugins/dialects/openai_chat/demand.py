@@ -1,9 +1,9 @@
 """Rules of Chat Completions for every conversion that ends in it: a result for each call, parts by role, files.
 
-A conversion adds its client's messages to a `Conversation`, in order and with the client's own tool ids. The
-conversation becomes the `messages` that OpenAI and compatible servers accept. Tools and parameters are in `options.py`.
-Nothing here knows the client's dialect, and nothing depends on a model but through its capabilities. Sources: OpenAI's
-API reference (Chat); the defects of peers named beside the rules.
+A conversion adds its client's messages to a `Conversation`, in order and with the client's own tool ids. `Conversation`
+turns them into `messages` that OpenAI and compatible servers accept. Tools and parameters are in `options.py`. Nothing
+here knows the client's dialect. A model matters only through its capabilities (`Caps`). Source: OpenAI's API reference
+(Chat).
 """
 
 from __future__ import annotations
@@ -21,17 +21,19 @@ from gateway_plugins.shared.tools import ToolIds, tool_id
 from gateway_plugins.shared.turns import CONTINUE, NO_OUTPUT, NO_RESULT, Block, frame_document
 
 Call = tuple[str, str, dict[str, Any]]
-"""A tool call: the client's id, the name (as `tools.Names` gives it), the input."""
+"""A tool call: (the client's id, the tool's name as `tools.Names` changes it, the input)."""
 
 BETWEEN: Final = "."
-"""Text of an assistant's turn between results and the user's turn, for models that take nothing beside results."""
+"""Text of an assistant message between tool results and a user message.
+
+Some models do not take a user message right after tool results."""
 ATTACHED: Final = "(the files of this result follow in the next message)"
 _FILES_OF: Final = "The files of the tool result {}:"
 _FAILED: Final = "Error: "
-"""Beginning of a result that is an error, which Chat has no member for."""
+"""Beginning of a tool result that is an error. Chat has no member to mark it."""
 
 _ID: Final = re.compile(r"[a-zA-Z0-9_-]{1,40}")
-"""An id of a call. OpenAI refuses a longer one."""
+"""Pattern of a call's id. OpenAI refuses an id of more than 40 characters."""
 _TEXTS: Final = frozenset({"txt", "md", "csv", "html"})
 
 
@@ -40,14 +42,14 @@ def text(value: str) -> Block:
 
 
 def is_blank(part: Block) -> bool:
-    """Return whether a part is a text without a visible character, which some servers refuse."""
+    """Return whether a part is a text of white space only, which some servers refuse."""
     return part.get("type") == "text" and not part["text"].strip()
 
 
 def media_part(media: Media, caps: Caps, field: str) -> Block:
-    """Return a file as a part of a user message. Raises `Refused` with the name `field` if the model cannot read it.
+    """Return a file as a part of a user message. Raises `Refused`, which names `field`, if the model cannot read it.
 
-    A text document becomes text, which every server reads. Any other document becomes OpenAI's `file`.
+    A document of text becomes a text part, because every server reads text. Any other document becomes a `file` part.
     """
     offered = {"image": caps.images, "document": caps.documents, "audio": True}
     if not offered[media.kind]:
@@ -71,13 +73,13 @@ def document_text(media: Media, field: str) -> Block:
 
 
 def _filename(media: Media) -> str:
-    """Return the file's name with the extension from which OpenAI takes the file's type."""
+    """Return the file's name with its extension, from which OpenAI recognises the type of the file."""
     name = media.name.strip() or "document"
     return name if name.lower().endswith(f".{media.format}") else f"{name}.{media.format}"
 
 
 class Conversation:
-    """The `messages` member. Messages are added in the client's order."""
+    """Builds the value of `messages`. Messages must be added in the client's order."""
 
     def __init__(self, caps: Caps, drop: Drop) -> None:
         self._caps = caps
@@ -86,16 +88,16 @@ class Conversation:
         self._messages: list[Block] = []
         self._results: list[Block] = []
         self._others: list[Block] = []
-        """Messages of the user's side since the assistant's last turn, without results, which go first."""
+        """User and system messages since the assistant's last turn. Tool results are in `_results` and come first."""
 
     def system(self, value: str) -> None:
-        """Add system text in its place in the conversation."""
+        """Add system text at the end of the conversation so far."""
         if value.strip():
             role = "system" if self._caps.system else "user"
             self._others.append({"role": role, "content": value})
 
     def hint(self, value: str) -> None:
-        """Add an instruction of the gateway to the system text that begins the conversation; "" adds nothing."""
+        """Add an instruction of the gateway to the system text at the conversation's beginning. "" adds nothing."""
         if not value:
             return
         self._flush()
@@ -112,9 +114,9 @@ class Conversation:
             self._others.append({"role": "user", "content": _content(visible)})
 
     def assistant(self, value: str, calls: Sequence[Call], at: str, reasoning: str = "", refusal: str = "") -> None:
-        """Add a turn of the assistant. Two in a row become one, because the results of their calls come behind both.
+        """Add a turn of the assistant. Consecutive turns become one message, so that results come after all calls.
 
-        `reasoning` is thinking as text. It goes back to the few models that read it; for others it is reported.
+        `reasoning` is thinking as text. It is sent to the few models that read it, and reported as dropped for others.
         """
         if reasoning and not self._caps.reasoning_content:
             self._drop(f"{at}/reasoning")
@@ -138,7 +140,7 @@ class Conversation:
         return self._messages[-1]
 
     def result(self, call_id: str, parts: Sequence[Block], at: str, *, is_error: bool = False) -> None:
-        """Add a tool's result of Chat parts. Raises `Refused` if no call of the turn before has this id."""
+        """Add a tool result of Chat parts. Raises `Refused` if the last assistant turn has no call with this id."""
         content = [part for part in parts if not is_blank(part)]
         if is_error and not _names_error(content):
             content = _failed(content)
@@ -147,7 +149,11 @@ class Conversation:
             self._results.append(made)
 
     def messages(self) -> list[Block]:
-        """Return the messages. Calls at the end get results, and a conversation without turns gets a user's turn."""
+        """Return the messages. Calls without a result get one.
+
+        A user message is added if there is none of a user or assistant, or if the model does not continue a last
+        message of the assistant.
+        """
         self._flush()
         trailing = self._messages and self._messages[-1]["role"] == "assistant" and not self._caps.prefill
         if trailing or all(message["role"] == "system" for message in self._messages):
@@ -155,7 +161,7 @@ class Conversation:
         return self._messages
 
     def _flush(self) -> None:
-        """Add the user's side: one result for each call, then the files of results, then the other messages."""
+        """Add what follows the last assistant turn to the messages: a result for each call, their files, the rest."""
         files: list[Block] = []
         results = [*self._results, *map(_missing, self._ids.unanswered())]
         for result in results:
@@ -170,12 +176,12 @@ class Conversation:
 
 
 def _short(client_id: str) -> str:
-    """Return the client's id, or an id that replaces it in every place if OpenAI refuses the client's."""
+    """Return the client's id, or an id derived from it if OpenAI refuses the client's id."""
     return client_id if _ID.fullmatch(client_id) else tool_id(f"{client_id}\n")
 
 
 def _failed(content: list[Block]) -> list[Block]:
-    """Return the content with the mark of an error before its first text."""
+    """Return the content of a failed result, with "Error: " before its first text."""
     texts = [*(part["text"] for part in content if part["type"] == "text"), NO_OUTPUT]
     return [text(_FAILED + texts[0]), *(part for part in content if part.get("text") != texts[0])]
 
@@ -186,7 +192,7 @@ def _names_error(content: Sequence[Block]) -> bool:
 
 
 def _content(parts: list[Block]) -> str | list[Block]:
-    """Return the parts; one text as a string, which servers without parts take too."""
+    """Return the parts. A single text is returned as a string, because some servers do not read lists of parts."""
     return str(parts[0]["text"]) if len(parts) == 1 and parts[0]["type"] == "text" else parts
 
 
@@ -195,7 +201,7 @@ def _missing(made: str) -> Block:
 
 
 def _texts_only(result: Block) -> list[Block]:
-    """Change a result's content to a string, which a tool's message needs; return its files as user parts."""
+    """Replace the content of a tool message by a string, the only form it may have. Return its files as user parts."""
     files = [part for part in result["content"] if part["type"] != "text"]
     texts = [part["text"] for part in result["content"] if part["type"] == "text"]
     result["content"] = "\n".join([*texts, *([ATTACHED] if files else [])]) or NO_OUTPUT

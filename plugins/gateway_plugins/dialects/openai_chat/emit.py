@@ -2,11 +2,12 @@
 
 - Tool calls are numbered from 0 without gaps, and the choice is always 0 (agentgateway#2965, litellm#19506).
 - A call without arguments has `{}`, never "" (vercel/ai#10859).
-- Beyond the reference, as in other gateways: `reasoning_content` (text), `thinking_blocks` (the blocks that must come
-  back to be replayed), `native_finish_reason` (the provider's own word).
+- Three members are not in OpenAI's reference, but other gateways have them: `reasoning_content` (thinking as text),
+  `thinking_blocks` (thinking with its signature, which a client must send back), and `native_finish_reason` (the
+  provider's own stop reason).
 
-Source: OpenAI's API reference (Chat, Streaming). `[DONE]` and framing belong to the flag's encoder; the meaning of an
-upstream's events belongs to the readers.
+The flag's encoder adds framing and `[DONE]`. The readers interpret the provider's events. Source: OpenAI's API
+reference (Chat, Streaming).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ CHUNK: Final = "chat.completion.chunk"
 
 
 def new_id() -> str:
-    """Return an id for a reply without one."""
+    """Return a new id, for a reply whose provider sent none."""
     return f"chatcmpl-{uuid.uuid4().hex}"
 
 
@@ -36,11 +37,11 @@ _REASONS: Final[Mapping[str, str]] = {
     reply_events.CONTEXT: "length",
     reply_events.REFUSAL: "content_filter",
 }
-"""Finish reasons of Chat. Any other reason is "stop", with the provider's own word beside it."""
+"""Finish reasons of Chat, by the reasons of `reply_events`. Any other reason becomes "stop"."""
 
 
 def usage_dict(usage: Usage) -> dict[str, Any]:
-    """Return OpenAI's usage, in which prompt tokens include those read from a cache and written to one."""
+    """Return usage in OpenAI's form. Its `prompt_tokens` include tokens read from the cache and written to it."""
     written = usage.cache_write_5m + usage.cache_write_1h
     prompt = usage.input + usage.cache_read + written
     counts: dict[str, Any] = {
@@ -60,28 +61,28 @@ _TIERS: Final = frozenset({"auto", "default", "flex", "scale", "priority"})
 
 
 def openai_tier(tier: str) -> str:
-    """Return the service tier in OpenAI's words; "default" for a word of any other provider."""
+    """Return the service tier if OpenAI has one of that name, else "default"."""
     return tier if tier in _TIERS else "default"
 
 
 class _OpenBlock:
-    """State of the open block, which both writers need."""
+    """State of the open block, for both `Stream` and `Whole`."""
 
     def __init__(self, drop: Drop) -> None:
         self._drop = drop
         self._length = 0
-        """Characters of the reply's text so far."""
+        """Length of the reply's text so far, in characters."""
         self._block_start = 0
-        """Offset of the open text block in the reply's text."""
+        """Offset at which the open text block begins in the reply's text, in characters."""
         self._unsigned: list[str] = []
-        """Pieces of thinking that no signature has followed."""
+        """Pieces of thinking in the open block, until its signature comes."""
 
     def _thinking_block(self, signature: str) -> dict[str, Any]:
         thinking, self._unsigned = "".join(self._unsigned), []
         return {"type": "thinking", "thinking": thinking, "signature": signature}
 
     def _annotation(self, citation: Citation) -> dict[str, Any] | None:
-        """Return the annotation for a source with a URL; report any other, for which Chat has no form."""
+        """Return the annotation for a source with a URL. Report any other citation, for which Chat has no form."""
         if not citation.source.startswith(("http://", "https://")):
             self._drop("/reply/citation")
             return None
@@ -114,10 +115,10 @@ class Stream(_OpenBlock):
         return events
 
     def close(self) -> None:
-        """Write nothing: no event waits for the usage, and a client sees by its absence that none came."""
+        """Write nothing, because no event is held back until the usage comes. Without usage there is no usage chunk."""
 
     def start(self, reply_id: str = "") -> None:
-        """Write the chunk with the role."""
+        """Write the first chunk, which has the role."""
         if not self._base["id"]:
             self._base["id"] = reply_id or new_id()
             self._chunk({"role": "assistant", "content": ""})
@@ -134,7 +135,7 @@ class Stream(_OpenBlock):
             self._entry("annotations", annotation)
 
     def thinking(self, piece: str) -> None:
-        """Write thinking as text; the block to replay follows whole with its signature."""
+        """Write a piece of thinking as text. `signature` writes the whole block, for the client to send back."""
         if piece:
             self._unsigned.append(piece)
             self._delta({"reasoning_content": piece})
@@ -162,7 +163,7 @@ class Stream(_OpenBlock):
         self._fill_arguments()
 
     def finish(self, stop: Stop) -> None:
-        """Write the chunk with the reason, once, and after it the usage if that came before."""
+        """Write the chunk with the finish reason, once. Write the usage after it if the usage came first."""
         if self._finished:
             return
         self._fill_arguments()
@@ -173,7 +174,7 @@ class Stream(_OpenBlock):
             self.usage(self._usage)
 
     def usage(self, usage: Usage, tier: str = "") -> None:
-        """Write the last counts, once, after the reason, and only for a client that requested usage."""
+        """Write the usage chunk, once, if the client requested it. Before `finish`, only store the counts."""
         if tier:
             self._base["service_tier"] = openai_tier(tier)
         self._usage = usage
@@ -186,7 +187,7 @@ class Stream(_OpenBlock):
             self.arguments("{}")
 
     def _entry(self, name: str, entry: Mapping[str, Any]) -> None:
-        """Write an entry of a list with its index: OpenAI's SDK fails on a second one without it (openai 3.54)."""
+        """Write an entry of the list `name`, with its index: OpenAI's SDK 3.54 fails on a second entry without one."""
         index = self._entries.get(name, 0)
         self._entries[name] = index + 1
         self._delta({name: [{**entry, "index": index}]})

@@ -1,7 +1,6 @@
-"""Facts of a reply in the Chat dialect: its usage in the gateway's vocabulary, and the parts of a `content`.
+"""Usage of a reply in the Chat dialect as the gateway's `Usage`, and the texts and thinking in a `content`.
 
-Source: OpenAI's API reference (Chat, usage). The chunks that carry usage are known to the flag's meter and to the
-reader.
+The flag's meter and the reader in `walk.py` use both. Source: OpenAI's API reference (Chat, usage).
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from gateway_plugins.shared.lenient import count, mapping, text
 
 
 def usage_of(reported: dict[str, Any]) -> Usage:
-    """Return OpenAI's usage in kinds that do not overlap."""
+    """Return OpenAI's usage as `Usage`, whose input excludes tokens read from the cache and written to it."""
     prompt = mapping(reported.get("prompt_tokens_details"))
     completion = mapping(reported.get("completion_tokens_details"))
     read = count(prompt.get("cached_tokens")) or 0
@@ -28,9 +27,9 @@ def usage_of(reported: dict[str, Any]) -> Usage:
 
 
 def parts_of(content: Any) -> tuple[list[str], list[str], list[str]]:
-    """Return the texts of a `content`, its thoughts, and the types of its other parts.
+    """Return the texts in a `content`, its texts of thinking, and the types of its other parts.
 
-    A content is a text, or with some servers a list of parts. Mistral's thinking parts have parts inside.
+    A content is a string, or from some servers a list of parts. Mistral's parts with thinking contain parts.
     """
     if not isinstance(content, list):
         return [text(content)], [], []
@@ -47,7 +46,7 @@ def parts_of(content: Any) -> tuple[list[str], list[str], list[str]]:
 
 
 def has_tokens(reported: dict[str, Any]) -> bool:
-    """Return whether usage has any token: some servers send empty usage, or nulls or zeros."""
+    """Return whether the usage has any tokens. Some servers send usage that is empty, or has only nulls or zeros."""
     return any(count(reported.get(name)) for name in ("prompt_tokens", "completion_tokens"))
 
 
@@ -60,6 +59,6 @@ _MEDIA: Final = {
 
 
 def media_of(reported: dict[str, Any]) -> dict[str, int]:
-    """Return the tokens of images and sound, which the prompt's and the completion's include."""
+    """Return the numbers of image and audio tokens, by kind. They are part of the prompt's and completion's tokens."""
     counts = {kind: count(mapping(reported.get(part)).get(name)) for kind, (part, name) in _MEDIA.items()}
     return {kind: tokens for kind, tokens in counts.items() if tokens}

@@ -1,7 +1,7 @@
-"""Writers of tools and parameters for a Chat Completions request: functions, choice, limit, effort, answer's format.
+"""Writers of a Chat Completions request's tools, tool choice, output limit, effort, sampling and answer format.
 
-Every conversion that ends in Chat uses them. Which settings to ask for is decided in `shared/settings.py`; messages are
-in `demand.py`. Nothing here knows the client's dialect. Source: OpenAI's API reference (Chat, Structured outputs,
+Every conversion that ends in Chat uses them. `shared/settings.py` decides which settings to request. Messages are in
+`demand.py`. Nothing here knows the client's dialect. Source: OpenAI's API reference (Chat, Structured outputs,
 Function calling).
 """
 
@@ -22,25 +22,25 @@ from gateway_plugins.shared.tools import Block, Names, tool_schema, unused
 RULES: Final = UpstreamRules(max_temperature=2)
 
 _USUAL_EFFORT: Final = "high"
-"""Effort of thinking that names none, as Anthropic has it."""
+"""Effort for thinking that is requested without an effort. It is Anthropic's default too."""
 _NOT_STRICT: Final = ("allOf", "oneOf", "not", "if", "patternProperties", "dependentRequired", "dependentSchemas")
 """Keywords that OpenAI refuses in a strict schema (Structured outputs, supported schemas)."""
 _MAX_STOPS: Final = 4
-"""Most stop sequences, because OpenAI refuses more."""
+"""Maximum number of stop sequences. OpenAI refuses more."""
 _SCHEMA_TOOL: Final = "json_output"
 _SCHEMA_TOOL_DESCRIPTION: Final = "Give the final answer to the user as the arguments of this function."
 _NOT_IN_NAMES: Final = re.compile(r"[^a-zA-Z0-9_-]+")
 _MAX_NAME: Final = 64
-"""Most characters in a format's name, because OpenAI refuses more."""
+"""Maximum length of a format's name in characters. OpenAI refuses a longer name."""
 
 
 def stream_members() -> Block:
-    """Return the members of a streamed request. Usage is always asked for, because every other dialect reports it."""
+    """Return the members that request a stream with usage, because a stream of any other dialect reports usage."""
     return {"stream": True, "stream_options": {"include_usage": True}}
 
 
 def build_tools(offered: Sequence[Tool], names: Names, caps: Caps, drop: Drop) -> list[Block]:
-    """Return the functions. Cache breakpoints on them are reported, because Chat has none."""
+    """Return the definitions of the functions. Cache breakpoints are reported as dropped, because Chat has none."""
     functions = []
     for tool in offered:
         made = _function(names.alias(tool.name), tool.description, tool.schema, tool.schema_at)
@@ -63,7 +63,7 @@ def _function(name: str, description: str, schema: Any, schema_at: str) -> Block
 
 
 def is_strict_schema(schema: Any) -> bool:
-    """Return whether OpenAI takes the schema as strict: objects are closed and all their properties required."""
+    """Return whether OpenAI takes the schema as strict: no refused keyword, no optional or additional properties."""
     if isinstance(schema, list):
         return all(map(is_strict_schema, schema))
     if not isinstance(schema, dict):
@@ -85,7 +85,7 @@ def _values(named: Any) -> list[Any]:
 def _tool_members(functions: Sequence[Block], choice: ToolChoice, caps: Caps, drop: Drop) -> Block:
     """Return `tools`, `tool_choice` and `parallel_tool_calls`; {} if no function is offered.
 
-    A history with calls needs no tools here.
+    Unlike Anthropic's API, Chat takes earlier calls of tools that are not offered.
     """
     if not functions:
         return {}
@@ -106,7 +106,10 @@ def _tool_members(functions: Sequence[Block], choice: ToolChoice, caps: Caps, dr
 
 
 def parameters(settings: Settings, caps: Caps, drop: Drop, *, stops_at: str, top_k_at: str = "/top_k") -> Block:
-    """Return the members of the settings. The pointers lead to what Chat may lack in the client's request."""
+    """Return the members for limit, effort, sampling and stop sequences.
+
+    `stops_at` and `top_k_at` are the JSON pointers, in the client's body, of values that Chat may not take.
+    """
     return (
         _limit(settings.limit, caps)
         | _effort(settings.thinking, caps)
@@ -116,14 +119,14 @@ def parameters(settings: Settings, caps: Caps, drop: Drop, *, stops_at: str, top
 
 
 def _limit(tokens: int | None, caps: Caps) -> Block:
-    """Return the output limit by the name that the model takes; no server takes both names."""
+    """Return the output limit under the one name that the model takes; {} without a limit."""
     if tokens is None:
         return {}
     return {"max_completion_tokens" if caps.max_completion_tokens else "max_tokens": tokens}
 
 
 def _effort(plan: ThinkingPlan, caps: Caps) -> Block:
-    """Return `reasoning_effort`, Chat's one word for all forms of thinking."""
+    """Return `reasoning_effort`, the only member of Chat that requests thinking; {} if none is requested."""
     if not plan.form:
         return {}
     effort = plan.effort or (effort_for_budget(plan.tokens) if plan.tokens else _USUAL_EFFORT)
@@ -145,7 +148,7 @@ def _stops(stops: Sequence[str], drop: Drop, at: str) -> Block:
 def build_output(
     wanted: JsonFormat | None, functions: Sequence[Block], choice: ToolChoice, caps: Caps, drop: Drop
 ) -> FormattedOutput:
-    """Return the members of the tools, the choice among them and the format."""
+    """Return the members for the functions, the tool choice and the answer's format."""
     if wanted is None:
         return FormattedOutput(_tool_members(functions, choice, caps, drop))
     if caps.json_schema:

@@ -1,9 +1,9 @@
-"""Readers of a Chat Completions request's messages into `dialects/openai/values.py`.
+"""Readers that turn the messages of a Chat Completions request into the classes of `dialects/openai/values.py`.
 
-- A value that cannot be read is a 400 that names its field.
-- Two extensions are read: `cache_control` as opencode sends it, and `thinking_blocks` as LiteLLM sends them.
+- A value that cannot be read is refused with a 400 that names its field.
+- Two extensions of OpenAI's API are read: `cache_control` as opencode sends it, and LiteLLM's `thinking_blocks`.
 
-Tools and parameters are in `read_options.py`; the values that a provider takes belong to the conversions. Source:
+Tools and parameters are read in `read_options.py`. The conversions decide which values a provider takes. Source:
 OpenAI's API reference (Chat).
 """
 
@@ -35,14 +35,16 @@ _CARRIED: Final[Mapping[str, frozenset[str]]] = {
     "system": _COMMON,
     "user": _COMMON,
     "assistant": _COMMON | {"tool_calls", "refusal", "thinking_blocks"},
-    "tool": _COMMON | {"tool_call_id", "name"},  # the call names it already
+    "tool": _COMMON | {"tool_call_id", "name"},  # `name` is not used: the call has the tool's name already
 }
 _UNSIGNED: Final = frozenset({"reasoning_content", "reasoning"})
-"""Members with thinking as text alone, which no provider takes back. Beside `thinking_blocks` they repeat those."""
+"""Members with thinking as unsigned text, which no provider takes back.
+
+In a message with `thinking_blocks` they only repeat these, so they are not reported as dropped."""
 
 
 def messages(top: Members, drop: Drop) -> list[Message]:
-    """Return the conversation. Legacy function calls are read as tool calls."""
+    """Return the conversation. Calls in the older form (`function_call`) are read as tool calls."""
     raws = member(top, "messages")
     if not isinstance(raws, list) or not raws:
         raise invalid('"messages" must be a list with at least one message', "messages")
@@ -71,16 +73,16 @@ def _message(role: str, raw: dict[str, Any], at: str, drop: Drop) -> Message:
         content = [*_thinking(raw, at), *content]
         refusal = Part(f"{at}/refusal", text_of(raw.get("refusal"), f"{at}/refusal"))
         texts = {part.text for part in content if isinstance(part, Part)}
-        if refusal.text and refusal.text not in texts:  # it may stand in the content too
+        if refusal.text and refusal.text not in texts:  # the content may have the refusal too
             content.append(refusal)
         content += _calls(raw, at)
     return Message(role, at, content, ttl)
 
 
 def _modern(raw: dict[str, Any], index: int, legacy: dict[str, str]) -> dict[str, Any]:
-    """Return a message with `function_call` as a tool call, and with role `function` as a tool's result.
+    """Return a message in the newer form: `function_call` as a tool call, role `function` as role `tool`.
 
-    A call gets an id of the gateway's. A result answers the last call of its name.
+    A call gets an id made by the gateway. A result gets the id of the last call with its name. `legacy` has these ids.
     """
     call = raw.get("function_call")
     if isinstance(call, dict) and not raw.get("tool_calls"):
@@ -94,7 +96,10 @@ def _modern(raw: dict[str, Any], index: int, legacy: dict[str, str]) -> dict[str
 
 
 def cache_ttl(raw: dict[str, Any], at: str) -> Ttl:
-    """Return the lifetime in Anthropic's `cache_control`, which opencode sends on messages, parts and tools."""
+    """Return the lifetime in `cache_control`: None without that member, "" if it names no lifetime.
+
+    opencode sends this member of Anthropic's on messages, parts and tools.
+    """
     mark = raw.get("cache_control")
     if mark is None:
         return None
@@ -106,7 +111,7 @@ def cache_ttl(raw: dict[str, Any], at: str) -> Ttl:
 
 
 def _parts(content: Any, at: str, drop: Drop) -> list[Part]:
-    """Return the content as parts, blank texts included."""
+    """Return the parts of a content, which is a string or a list. Blank texts are kept."""
     if content is None:
         return []
     if isinstance(content, str):
@@ -159,7 +164,7 @@ _FILES: Final = {"image_url": _image, "file": _file, "input_audio": _audio}
 
 
 def _thinking(raw: dict[str, Any], message: str) -> Iterator[Reasoning]:
-    """Yield the `thinking_blocks` of an earlier reply; one without signature and data has neither."""
+    """Yield the thinking in `thinking_blocks`, which an earlier reply had."""
     for index, block in enumerate(list_of(raw.get("thinking_blocks"), f"{message}/thinking_blocks")):
         at = f"{message}/thinking_blocks/{index}"
         inner = block if isinstance(block, dict) else {}

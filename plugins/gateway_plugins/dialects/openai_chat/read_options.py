@@ -1,6 +1,6 @@
-"""Readers of a Chat Completions request's tools and parameters, and of the whole request, by the rules of `read.py`.
+"""Readers of the tools and parameters in a Chat Completions request, and of the whole request.
 
-Every member is carried, refused, or reported as dropped.
+Every member of the body is read, refused, or reported as dropped, unless its value asks for nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _CARRIED: Final = frozenset({
     "reasoning_effort", "thinking", "response_format", "cache_control", "service_tier", "guardrailConfig",
 })  # fmt: skip
 _NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
-    # values that ask for nothing, so that leaving them out loses nothing
+    # member: values that ask for nothing, so that nothing is lost without the member
     "frequency_penalty": (0,),
     "presence_penalty": (0,),
     "logit_bias": ({},),
@@ -39,7 +39,7 @@ _NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
     "verbosity": ("medium",),
 }
 _REFUSED_MEMBERS: Final = {
-    # members without which the client would get something else, and the advice in the error
+    # member without which the client would get something else: the advice in the error
     "n": "only one choice can be made: send n=1, or the request several times",
     "logprobs": "log probabilities are not available from this model: leave it out",
     "top_logprobs": "log probabilities are not available from this model: leave it out",
@@ -50,7 +50,7 @@ _REFUSED_MEMBERS: Final = {
 
 
 def read_request(top: Members, drop: Drop) -> OpenAIRequest:
-    """Return the request. Raises `Refused` for one that is malformed or cannot be served."""
+    """Return the request. Raises `Refused` if it is malformed or asks for something that cannot be converted."""
     checks.refuse(top, _REFUSED_MEMBERS, _NEUTRAL)
     checks.leftovers(top, _CARRIED, _NEUTRAL, drop)
     return OpenAIRequest(
@@ -81,7 +81,7 @@ def _parameters(top: Members) -> Parameters:
 
 
 def stream_options(top: Members) -> dict[str, Any]:
-    """Return `stream_options`, or {}."""
+    """Return `stream_options`; {} if it is missing. Raises `Refused` if it is no object."""
     options = member(top, "stream_options")
     if options is None:
         return {}
@@ -91,7 +91,7 @@ def stream_options(top: Members) -> dict[str, Any]:
 
 
 def include_usage(top: Members, drop: Drop) -> bool:
-    """Return whether the client asks for the chunk with the usage."""
+    """Return whether the client asks for the chunk with the usage. Report other stream options as dropped."""
     options = stream_options(top)
     for name, value in options.items():
         if name != "include_usage" and value:
@@ -100,13 +100,13 @@ def include_usage(top: Members, drop: Drop) -> bool:
 
 
 def _limit(top: Members) -> tuple[int | None, str]:
-    """Return the output limit and its JSON pointer; the newer name wins."""
+    """Return the output limit and its JSON pointer: `max_completion_tokens`, or else the older `max_tokens`."""
     newer = checks.limit(top, "max_completion_tokens")
     return (checks.limit(top, "max_tokens"), "/max_tokens") if newer is None else (newer, "/max_completion_tokens")
 
 
 def _stops(top: Members) -> list[str]:
-    """Return `stop` as a list without empty texts, which stop nothing and are refused upstream."""
+    """Return the stop sequences without empty ones, which stop nothing and which providers refuse."""
     value = member(top, "stop")
     stops = [value] if isinstance(value, str) else value or []
     if not isinstance(stops, list) or not all(isinstance(stop, str) for stop in stops):
@@ -136,7 +136,7 @@ def _offered_tools(top: Members) -> OfferedTools:
 
 
 def _tools(top: Members) -> list[Tool]:
-    """Return the functions that `tools` and the older `functions` offer."""
+    """Return the tools in `tools` and in the older member `functions`."""
     raws = [(f"/tools/{index}", raw) for index, raw in enumerate(checks.list_of(member(top, "tools"), "/tools"))]
     functions = checks.list_of(member(top, "functions"), "/functions")
     raws += [(f"/functions/{index}", {"type": "function", "function": raw}) for index, raw in enumerate(functions)]

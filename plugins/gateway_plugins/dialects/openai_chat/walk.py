@@ -1,12 +1,13 @@
 """Reads replies in the Chat dialect, streamed or whole, for the writer of any client (`shared/reply_events.py`).
 
-- Servers add to the reference: `reasoning_content` and `reasoning` (vLLM, DeepSeek, OpenRouter), `thinking_blocks`
-  (LiteLLM), `stop_reason` with the stop sequence that was met (vLLM).
-- Calls are told apart by their index only and may come in any order, but a writer gets one after the other. A call is
-  written while it grows. One that begins before the call ahead of it is complete JSON waits for the end.
-- No writer takes one block inside of another: what stands between two pieces of a call waits for the call's end.
+- Some members are not in OpenAI's reference: `reasoning_content` and `reasoning` (vLLM, DeepSeek, OpenRouter),
+  `thinking_blocks` (LiteLLM), `stop_reason` with the stop sequence that ended the text (vLLM).
+- The pieces of several calls may come interleaved, with an index that tells the calls apart. A writer must get the
+  calls one after the other. So a call is written while its pieces come, and the next call is held back until the
+  arguments of that call are complete JSON, or until the reply ends.
+- A writer cannot take one block inside another. So text between two pieces of a call is held back until the call ends.
 
-Source: OpenAI's API reference (Chat, Streaming). The form of a client's reply belongs to the writers.
+The writers decide the form of a client's reply. Source: OpenAI's API reference (Chat, Streaming).
 """
 
 from __future__ import annotations
@@ -43,30 +44,30 @@ _CONTENT_MEMBERS: Final = (
     "annotations",
     "reasoning_details",
 )
-"""Members of a delta or message that are read, other than calls."""
+"""Members of a delta or message that are read, without those for tool calls."""
 _MEMBERS: Final = frozenset({"role", "tool_calls", "function_call", *_CONTENT_MEMBERS})
-"""Members of a delta or message that are read. Others are reported if they say something."""
+"""Members of a delta or message that are read. Any other member is reported as dropped, unless its value is empty."""
 _CALL_MEMBERS: Final = frozenset({"index", "id", "type", "function"})
 _ENCRYPTED: Final = "reasoning.encrypted"
-"""Type of an entry in OpenRouter's `reasoning_details`. Entries of other types repeat the reasoning."""
+"""Type of the entries in OpenRouter's `reasoning_details` that are reported as dropped. Others repeat `reasoning`."""
 _DONE: Final = b"[DONE]"
 
 
 @dataclass(slots=True)
 class _Call:
-    """A tool call of the model."""
+    """State of a tool call in the reply."""
 
     id: str = ""
     name: str = ""
     pieces: list[str] = field(default_factory=list)
-    """All pieces of the arguments so far."""
+    """Pieces of the arguments that have come so far."""
     written: int = 0
-    """Number of pieces that the writer has."""
+    """Number of pieces that have been written."""
     ended: bool = False
-    """The writer has the whole call."""
+    """True if the whole call has been written."""
 
     def is_complete(self) -> bool:
-        if not self.pieces or self.pieces[-1].rstrip()[-1:] != "}":  # most pieces need no parsing
+        if not self.pieces or self.pieces[-1].rstrip()[-1:] != "}":  # avoids parsing after most pieces
             return False
         try:
             orjson.loads("".join(self.pieces))
@@ -76,7 +77,7 @@ class _Call:
 
 
 class Reader:
-    """Reads one reply. `family` is the model's: only the same family takes the reply's reasoning back."""
+    """Reads one reply. `family` is the model's family, which alone takes the thinking in this reply back."""
 
     def __init__(self, names: Names, schema_tool: str, family: str, drop: Drop) -> None:
         self._calls = Calls(names, schema_tool)
@@ -84,13 +85,13 @@ class Reader:
         self._drop = drop
         self._started = self._finished = False
         self._thinking = False
-        """A thinking block is open in the writer."""
+        """True if the writer has an open thinking block."""
         self._refused = False
         self._by_index: dict[int, _Call] = {}
         self._current: _Call | None = None
-        """The call that was begun last in the writer."""
+        """The call that the writer began last."""
         self._waiting: list[Mapping[str, Any]] = []
-        """Deltas that came inside of a call and wait for its end."""
+        """Deltas that came between the pieces of a call, held back until that call ends."""
 
     def event(self, event: Event, writer: Writer) -> None:
         if event.payload == _DONE:
@@ -117,27 +118,27 @@ class Reader:
         self._usage(data, writer)
 
     def _done(self, writer: Writer) -> None:
-        """End the stream. Some servers send no finish reason, as they do in whole replies."""
+        """End the reply with the reason `stop` if it has not ended: some servers send no finish reason."""
         if not self._started:
             raise BadFrame("the provider's stream has nothing but its end")
         self._end({"finish_reason": "stop"}, writer)
 
     def _delta(self, delta: Mapping[str, Any], writer: Writer) -> None:
-        """Read a delta, or a whole message: thinking first, then text, then calls, in the order of models."""
+        """Read a delta or a whole message, in the order in which models write: thinking, text, calls."""
         if any(map(delta.get, _CONTENT_MEMBERS)):
             self._waiting.append(delta)
             if not self._is_inside_call(writer):
                 self._release(writer)
         for entry in lenient.sequence(delta.get("tool_calls")):
             self._call(lenient.mapping(entry), writer)
-        if isinstance(delta.get("function_call"), dict):  # the form of before 2023-11
+        if isinstance(delta.get("function_call"), dict):  # the form of a call before November 2023
             self._call({"index": 0, "function": delta["function_call"]}, writer)
         for name, value in delta.items():
             if value and name not in _MEMBERS:
                 self._drop(f"/reply/{name}")
 
     def _is_inside_call(self, writer: Writer) -> bool:
-        """Return whether the open call goes on; end it here if it is complete."""
+        """Return whether a call is open and not complete. End the open call if its arguments are complete."""
         call = self._current
         if call is None or call.ended:
             return False
@@ -169,7 +170,7 @@ class Reader:
             self._annotation(lenient.mapping(entry), writer)
 
     def _reasoning(self, delta: Mapping[str, Any], in_content: str, writer: Writer) -> None:
-        """Read the reasoning; `in_content` is that of the content's parts."""
+        """Read the thinking in a delta. `in_content` is the thinking in the parts of its `content`."""
         text = lenient.text(delta.get("reasoning_content")) or lenient.text(delta.get("reasoning")) or in_content
         if text:
             self._thinking = True
@@ -189,7 +190,10 @@ class Reader:
                 writer.block_end()
 
     def _close_thinking(self, writer: Writer) -> None:
-        """End open thinking. The tag with an empty signature marks it, so that it is known when it comes back."""
+        """End an open thinking block, with a tag around an empty signature.
+
+        By the tag the gateway recognises the block as unsigned when the client sends it back.
+        """
         if self._thinking:
             self._thinking = False
             writer.signature(tagged(self._family, ""))
@@ -204,7 +208,7 @@ class Reader:
 
     def _call(self, entry: Mapping[str, Any], writer: Writer) -> None:
         for name in entry.keys() - _CALL_MEMBERS:
-            if entry[name]:  # such as Gemini's `extra_content`, with the thought's signature
+            if entry[name]:  # such as Gemini's `extra_content`, which has the signature of thinking
                 self._drop(f"/reply/tool_calls/{name}")
         function = lenient.mapping(entry.get("function"))
         tool_id, name = lenient.text(entry.get("id")), lenient.text(function.get("name"))
@@ -219,7 +223,10 @@ class Reader:
         self._write_calls(writer, at_end=False)
 
     def _find(self, entry: Mapping[str, Any], tool_id: str) -> _Call:
-        """Return the call of this index. Some servers leave the index out: then an id of its own begins a call."""
+        """Return the call to which an entry belongs, by the entry's index.
+
+        Some servers send no index. Then an entry with a new id begins a call, and any other continues the last call.
+        """
         index = entry.get("index")
         if not isinstance(index, int):
             last = max(self._by_index, default=-1)
@@ -228,7 +235,7 @@ class Reader:
         return self._by_index.setdefault(index, _Call())
 
     def _write_calls(self, writer: Writer, *, at_end: bool) -> None:
-        """Write the first call that has not ended, and the calls behind it as long as those ahead are complete."""
+        """Write the first call that has not ended, and each next call if the calls before it are complete."""
         calls = [call for call in self._by_index.values() if not call.ended]
         for position, call in enumerate(calls):
             if call is not self._current:

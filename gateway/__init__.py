@@ -1,7 +1,7 @@
 """Irisgate: a self-hosted AI gateway for a tailnet.
 
-The way of a request begins in `call/server.py`; `process/app.py` wires the parts; `contract/flag.py` is what a plugin
-is written against.
+`call/server.py` receives the requests. `process/app.py` creates and connects the parts of the gateway.
+`contract/flag.py` defines the interface of plugins.
 """
 
 from importlib.metadata import PackageNotFoundError, version

@@ -32,12 +32,12 @@ from gateway.web.usage import command as usage
 
 USAGE_ERROR = 2
 LONGEST_NAME = 1000
-"""Characters of a caller or a model that is asked about."""
+"""Maximum number of characters of the caller's name and the model's name that `irisgate explain` accepts."""
 STANDARD_INPUT = ("-", "/dev/stdin")
 
 
 class UsageError(Exception):
-    """An error in the command line, the configuration or a plugin; printed, and the exit status is 2."""
+    """An error that ends a command. The message is printed to standard error, and the exit status is 2."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None) -> int:
     with writing():
-        # help is written by argparse
+        # argparse prints the help here
         options = _parser().parse_args(arguments)
     try:
         status: int = options.run(options)
@@ -67,7 +67,7 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _one_line(message: str) -> str:
-    """Return one line, whatever the names in it are made of."""
+    """Return the message as one line that is safe to print, with long text shortened and control characters escaped."""
     return escape_control(shorten(message))
 
 
@@ -116,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--listen", metavar="HOST:PORT", default="127.0.0.1:8080", help="default: %(default)s, or the next free port"
     )
-    # its calls stand in nobody's usage, and it runs beside a gateway
+    # a state folder of its own: its calls must not count in real usage, and another gateway may run at the same time
     _common(demo, default_state() / "demo")
     demo.set_defaults(run=_demo)
     return parser
@@ -148,13 +148,13 @@ def _explaining(parser: argparse.ArgumentParser) -> None:
 
 def _path(text: str) -> Path:
     if not text:
-        # as a path it would be the working folder
+        # Path("") would be the working directory
         raise argparse.ArgumentTypeError("is empty; write a path")
     return Path(text)
 
 
 def default_state() -> Path:
-    """Return the StateDirectory of systemd, else the user's state folder (XDG Base Directory, 0.8)."""
+    """Return the default state folder: systemd's StateDirectory, else the user's (XDG Base Directory 0.8)."""
     if given := os.environ.get("STATE_DIRECTORY"):
         return Path(given.partition(":")[0])
     base = os.environ.get("XDG_STATE_HOME")
@@ -207,7 +207,10 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _check_names(options: argparse.Namespace) -> None:
-    """Raise `UsageError` for names that no caller and no model has, before a configuration is read."""
+    """Raise `UsageError` if the name of the caller or the model is blank, too long or not printable.
+
+    Called before the configuration is read.
+    """
     if not options.model.strip():
         raise UsageError("irisgate explain: --model: the name is empty")
     if options.login and not options.login.strip():
@@ -224,7 +227,7 @@ def _usage(options: argparse.Namespace) -> int:
         answer = usage.answer(options)
     except (usage.BadUsage, usage.NoUsage) as error:
         raise UsageError(f"irisgate usage: {error}") from None
-    # bytes, for CSV has ends of lines of its own, which a text stream would change
+    # bytes, because a text stream would change the line ends of CSV
     say(answer if answer.endswith(b"\n") else answer + b"\n")
     return 0
 
@@ -249,7 +252,7 @@ def _registry(options: argparse.Namespace) -> Registry:
     folder: Path | None = options.plugins
     if folder is not None:
         try:
-            # looked into and not only at: a folder that cannot be listed would look like an empty one
+            # list the folder now: glob treats a folder that cannot be listed like an empty one
             os.listdir(folder)  # noqa: PTH208 (a list, where iterdir waits to be asked)
         except OSError as error:
             raise UsageError(f"irisgate: --plugins {folder}: {error.strerror}; name a folder of plugin files") from None

@@ -1,4 +1,4 @@
-"""The life of the process: wiring (`app.py`), listening, draining, reload, and the demo.
+"""The gateway as a process: building the application, listening, shutdown, reload of the configuration, and the demo.
 
-Only the command line imports from here. Calls and pages are served by the rooms below.
+Only the command line imports this package. The application handles calls in `gateway/call` and pages in `gateway/web`.
 """

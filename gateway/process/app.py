@@ -1,4 +1,4 @@
-"""Builds the aiohttp application: the only place that wires the parts, and the one that closes them."""
+"""Builds the aiohttp application. Only this module creates the parts of the gateway, connects them and closes them."""
 
 from __future__ import annotations
 
@@ -66,12 +66,12 @@ _OWN: Final = (
     config_routes, openapi, pricing_routes, discovery, providers_list, metrics_route, sessions_routes, pages,
     quota_routes, usage_route, bodies_route,
 )  # fmt: skip
-"""The gateway's own API and its pages, except `explain`, which must know the listeners."""
+"""Modules with the routes of the gateway's own API and pages, except `explain`, whose routes need the listeners."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Outgoing:
-    """The parts that reach providers, other hosts and other processes."""
+    """The parts that connect to providers and other hosts, and the pool of worker processes."""
 
     upstream: Upstream = field(default_factory=Upstream)
     fetcher: Fetcher = field(default_factory=Fetcher)
@@ -90,8 +90,9 @@ def build(
 ) -> web.Application:
     """Return the application.
 
-    `state` is the folder of what outlives the process; `modes` may get its listeners later, once the ports are known.
-    Raises `PluginError` when two flags claim one route.
+    `state` is the folder for data that must survive a restart. Listeners may be added to `modes` later, when their
+    ports are known. Raises `PluginError` if two flags have the same route, and `StoreFailed` if the store cannot be
+    opened.
     """
     gateway = _gateway(config, registry, state, log)
     observers = Observers(registry.observers, log)
@@ -115,11 +116,11 @@ def build(
 
 
 def _gateway(config: Config, registry: Registry, state: Path, log: Logger) -> Gateway:
-    """Return the parts that handlers use. Raises `StoreFailed`."""
+    """Create the parts that request handlers use. Raises `StoreFailed`."""
     current = Current(runtime(config))
     metrics = Metrics(config)
     database = _database(config, state)
-    # a newer release would migrate the store under an older one's feet
+    # otherwise a newer release could migrate the store while a process of an older release still uses it
     require_unlocked(state / "journal")
     store = SqliteStore(database)
     journal = Journal(state / "journal", log, after=store.start_offset.segment)
@@ -147,7 +148,7 @@ def _gateway(config: Config, registry: Registry, state: Path, log: Logger) -> Ga
 
 
 def _chain(gateway: Gateway, outgoing: _Outgoing, key: bytes) -> Next:
-    """Return the chain of a call; `key` keys the fingerprints of sessions."""
+    """Return the chain of middlewares that handles a call. `key` is the secret key for the fingerprints of sessions."""
     log, metrics, registry = gateway.log, gateway.metrics, gateway.registry
     upstream, pool = outgoing.upstream, outgoing.pool
     fetching = Fetching(outgoing.fetcher, metrics, log)
@@ -163,7 +164,7 @@ def _chain(gateway: Gateway, outgoing: _Outgoing, key: bytes) -> Next:
 
 
 def _database(config: Config, state: Path) -> Path:
-    """Return the store's file: `sqlite:PATH` of the configuration, relative to the state folder."""
+    """Return the path of the database: the configured `sqlite:PATH`, relative to the state folder, or the default."""
     url = config.storage.url
     return state / (url.removeprefix("sqlite:") if url else "irisgate.db")
 
@@ -171,9 +172,10 @@ def _database(config: Config, state: Path) -> Path:
 async def _run_parts(
     gateway: Gateway, outgoing: _Outgoing, observers: Observers, _app: web.Application
 ) -> AsyncIterator[None]:
-    """Start the parts, and close them after the last call, before the loop ends.
+    """Start the parts of the gateway, and close them after the last call.
 
-    They are closed in the reverse order of the lines below. A close that fails skips none of the others.
+    The parts are closed in the reverse order of the lines below. If one part fails to close, the others are still
+    closed.
     """
     async with AsyncExitStack() as stack:
         stack.push_async_callback(asyncio.to_thread, observers.close)

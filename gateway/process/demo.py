@@ -1,7 +1,7 @@
-"""`irisgate demo`: the gateway in front of a simulated Bedrock, or of the real one with `--real`.
+"""`irisgate demo`: the gateway with a simulated Bedrock as its provider, or with the real Bedrock if `--real` is given.
 
-The configuration is written to the state folder as a plain file, so that the README's advice (save it, and the next
-call uses it) can be tried on it.
+The configuration is written to a file in the state folder. So a user can edit the file and see that the next call uses
+the change, as the README describes.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ NOVA: Final = ("amazon.nova-micro-v1:0", "amazon.nova-lite-v1:0", "amazon.nova-p
 
 
 class Places(NamedTuple):
-    """The prefixes of model names in some regions."""
+    """The prefixes of inference profiles and the price list in a group of AWS regions."""
 
     region: str
-    """The start of the regions' names."""
+    """The beginning of the names of these regions."""
     claude: str
-    """Prefix of Claude's inference profiles from 4.5 on; older ones are called by `apac` in Asia."""
+    """The prefix of the inference profiles of Claude 4.5 and later. Older Claude models have `apac` in Asia."""
     nova: str
-    """Prefix of Nova's; "" where it is called by its own id."""
+    """The prefix of Nova's inference profiles; "" where the demo calls Nova by its model id."""
     cost_basis: str
 
 
@@ -57,14 +57,18 @@ PLACES: Final = (
     Places("ca-", "ca", "", "bedrock"),
     Places("", "global", "", "bedrock"),
 )
-"""The first that fits counts. Source: bedrock.md section 4."""
+"""Groups of regions, most specific first: the first entry that matches a region's name is used."""
 
 _SIMULATED_KEY: Final = "demo-key"
 _PORTS_TRIED: Final = 50
 
 
 def demo(registry: Registry, *, state: Path, listen: Listener | None, real: bool) -> int:
-    """Run the demo until it is stopped. Gives the exit status; what is missing for the real one is said in a line."""
+    """Run the demo until it is stopped, and return the exit status.
+
+    If an environment variable for the real Bedrock is not set, or botocore is not installed for the simulated Bedrock,
+    print one line to standard error and return 2.
+    """
     missing = [name for name in ("AWS_BEARER_TOKEN_BEDROCK", "AWS_REGION") if real and not os.environ.get(name)]
     if missing:
         print(f"irisgate demo --real: set {' and '.join(missing)}", file=sys.stderr)  # noqa: T201 (the command line)
@@ -104,7 +108,7 @@ async def _demo(registry: Registry, state: Path, listener: Listener, *, real: bo
 
 
 def model_names(region: str) -> tuple[list[str], str]:
-    """Return the names of the demo's models in a region, and the price list there."""
+    """Return the names of the demo's models in an AWS region, and the name of the price list for that region."""
     place = next(place for place in PLACES if region.startswith(place.region))
     models = [f"{place.claude}.{model}" for model in CLAUDE]
     models += [f"{place.nova}.{model}" if place.nova else model for model in NOVA]
@@ -128,7 +132,10 @@ def _config(url: str, key: str, models: list[str], cost_basis: str) -> str:
 
 
 def _free(listener: Listener) -> Listener:
-    """Return the listener with the next free port, its own first."""
+    """Return the listener with the first free port, counted up from its own port.
+
+    If none of `_PORTS_TRIED` ports is free, the listener is returned unchanged.
+    """
     for port in range(listener.port, min(listener.port + _PORTS_TRIED, 65536)):
         family = socket.AF_INET6 if ":" in listener.host else socket.AF_INET
         with closing(socket.socket(family)) as probe:

@@ -1,8 +1,7 @@
-"""Standard output and standard error of the commands, and failures to write to them.
+"""Writes to standard output and standard error for the commands, and handles failures of these writes.
 
-A full disk, a closed pipe or an encoding without the characters is an error like others: a line on standard error and
-an exit status, never a traceback, and never a status with another meaning. The log has an output of its own
-(`telemetry/log.py`).
+If the disk is full, a pipe is closed or the encoding lacks a character, the command prints one line to standard error
+and exits with the status of an error. It prints no traceback. The log does not use this module (`telemetry/log.py`).
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ from typing import TextIO
 
 
 class OutputFailed(Exception):
-    """Standard output does not take what it was given; the message says why."""
+    """A failed write to standard output. The message has the reason."""
 
 
 def say(text: str | bytes) -> None:
-    """Write a text and a line end, or bytes as they are, to standard output. Raises `OutputFailed`."""
+    """Write text and a line end to standard output, or bytes without a line end. Raises `OutputFailed`."""
     with writing():
         if isinstance(text, str):
             print(text)  # noqa: T201 (the one place)
@@ -30,9 +29,9 @@ def say(text: str | bytes) -> None:
 
 @contextmanager
 def writing() -> Iterator[None]:
-    """Flush what is written to standard output within, or raise `OutputFailed`.
+    """Flush standard output at the end of the block. Raises `OutputFailed` if a write or the flush fails.
 
-    A standard output that was closed before the start is no fault: nobody listens.
+    If standard output was closed before the process started, nothing is written and nothing is raised.
     """
     try:
         try:
@@ -49,9 +48,10 @@ def writing() -> Iterator[None]:
 
 
 def fill_closed_outputs() -> None:
-    """Open the null device where standard output or standard error was closed before the start.
+    """Open the null device for standard output and standard error if they were closed before the process started.
 
-    Otherwise the next file that is opened gets that number, and log lines are written into it.
+    Otherwise the next file that is opened would get the free file descriptor 1 or 2, and log lines would be written to
+    that file.
     """
     for number in (1, 2):
         try:
@@ -64,7 +64,7 @@ def fill_closed_outputs() -> None:
 
 
 def complain(text: str) -> None:
-    """Write a line to standard error, where that is possible."""
+    """Write a line to standard error. If that fails with an `OSError`, the line is lost."""
     try:
         print(text, file=sys.stderr, flush=True)  # noqa: T201 (the one place)
     except OSError:
@@ -72,7 +72,10 @@ def complain(text: str) -> None:
 
 
 def _abandon(stream: TextIO) -> None:
-    """Discard what is in the buffer: the interpreter would try again at its end, and report it there."""
+    """Connect the stream to the null device.
+
+    Otherwise the interpreter would try at exit to write the rest of the buffer, and report a second error.
+    """
     with suppress(OSError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())

@@ -1,4 +1,4 @@
-"""Prints flags, their routes and the conversions between them, by how much they lose: `irisgate plugins list`."""
+"""The text of `irisgate plugins list`: flags, their routes, and the conversions between flags with their losses."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def plugins_list(registry: Registry) -> str:
 
 
 def _flags(flags: Iterable[Plugin]) -> Iterator[tuple[str, ...]]:
-    """Yield a row for each route; rows of one flag differ in their last columns alone."""
+    """Yield a row for each route of each flag. Only the first row of a flag has the flag's name and dialects."""
     for flag in flags:
         first = (flag.name, ", ".join(flag.dialects))
         routes = [(route.operation, f"{route.method} {route.path}") for route in flag.routes]

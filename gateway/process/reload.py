@@ -1,10 +1,9 @@
-"""Reloads the configuration: a changed one is used as a whole, or the last good one stays.
+"""Reloads the configuration: a valid new configuration replaces the old one as a whole, else the old one stays in use.
 
-- A change comes from the file, when somebody edits it, or from `save`, which writes the file itself.
-- Calls in flight keep the configuration that they began with.
+- A change is either an edit of the file by a user or a call of `save`, which writes the file itself.
+- Calls in flight keep the configuration with which they began.
 
-Who may save, and which texts are refused, is decided in `web/admin/config.py`; the process starts and ends in
-`serve.py`.
+`web/admin/config.py` decides who may save and which texts are refused. `serve.py` starts and stops the process.
 """
 
 from __future__ import annotations
@@ -33,39 +32,43 @@ from gateway.config.model import Config, Listener, active_secrets
 from gateway.store.entries import Entry, Version
 
 WATCH_AGAIN_SECONDS: Final = 1.0
-"""Seconds after which watching starts again when it failed."""
+"""Seconds to wait, after an error, before the files are watched again."""
 
 
 FILE: Final = Who("file")
-"""Somebody who edited the file, or a secret's; the file system does not say who."""
+"""The author of a change that was made by editing the configuration's file or a secret's file.
+
+The file system does not record who edited a file."""
 
 
 class _Ready(NamedTuple):
-    """A configuration that was read, and all that takes long to say of it."""
+    """A configuration that was loaded, with the results that take long to compute."""
 
     loaded: Loaded
     runtime: Runtime
     warnings: tuple[str, ...]
     changed: tuple[str, ...]
-    """Paths, without any value; a key that has slipped into a name is left out of them."""
+    """Paths of the changed members, without values. A secret that is in a path by mistake is redacted."""
 
 
 @dataclass(slots=True)
 class Reloader:
-    """Takes a changed configuration, or keeps the last good one and says why."""
+    """The part that replaces the configuration in use, or keeps it and reports why the new one is refused."""
 
     path: Path
     gateway: Gateway
     overlay: Listener | None
-    """The listener of the command line, which the file's listeners do not replace."""
+    """The listener of the command line, which is used instead of the file's listeners; None if there is none."""
     loaded: Loaded
-    """The configuration that is used, as it was read."""
+    """The configuration in use, as it was loaded from the file."""
     key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
-    """The key of entity tags and marks; kept beyond the process, they stay valid over a restart."""
+    """The secret key from which entity tags, and the marks that replace secrets, are computed.
+
+    Both stay valid after a restart if the key is the same."""
     seen: Mapping[Path, Stamp] = field(init=False)
-    """The files of the configuration, as they were before they were last read."""
+    """The stamps of the configuration's files, taken before the files were last read."""
     started: Config = field(init=False)
-    """The configuration of the start; some of it holds until the end."""
+    """The configuration with which the process started. Some of its keys cannot change while the process runs."""
     _watched: frozenset[Path] = field(init=False)
     _one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -76,9 +79,10 @@ class Reloader:
         self._watched = frozenset(self.seen)
 
     def etag(self, data: bytes, error: str = "") -> str:
-        """Return the entity tag of the file's bytes: keyed, so that nobody can find a secret by trying many.
+        """Return the entity tag of the file's bytes and of `error`, the reason why the file was refused.
 
-        A file that was refused is shown with the reason, so the reason counts too.
+        The tag depends on `error`, because the file is shown with it. The tag is computed with a secret key, so that
+        nobody can guess a secret of the file and verify the guess with the tag.
         """
         message = b"configuration tag:" + error.encode() + b"\0" + data
         return hmac.digest(self.key, message, "sha256").hex()[:32]
@@ -87,7 +91,7 @@ class Reloader:
         return with_listener(config, self.overlay)
 
     async def follow(self) -> None:
-        """Reload whenever the file, or a secret that it names, changes; whatever happens, go on with that."""
+        """Reload whenever the file, or a secret's file that it names, changes. After an error, continue to watch."""
         while True:
             try:
                 async with aclosing(watch(lambda: self._watched, since=self.seen)) as changed:
@@ -98,7 +102,7 @@ class Reloader:
             await asyncio.sleep(WATCH_AGAIN_SECONDS)
 
     def reload_soon(self) -> None:
-        """Reload soon; for a signal's handler, which cannot wait."""
+        """Start a reload and return at once, for a signal handler."""
         self._task(self.reload())
 
     async def reload(self) -> None:
@@ -106,11 +110,13 @@ class Reloader:
             await self._reload()
 
     async def save(self, text: str, expected: bytes, who: Who, check: Callable[[], object] = lambda: None) -> None:
-        """Replace the file, which holds `expected`, and take the new one over.
+        """Replace the file's content, which must be `expected`, by `text`, and use the new configuration.
 
-        `check` raises when `who` may not save any more; it is asked once nothing else can change that. A save is done
-        to the end, whatever becomes of the caller. Raises what `check` does, `CannotReplace`, `OSError`, and
-        `ConfigError` or `NotTaken` for what only showed once it was written; the old file stands there again then.
+        `check` raises an exception if `who` may no longer save. It is called when no other change can take place before
+        the write. A save that has begun is completed even if the caller is cancelled.
+
+        Raises the exceptions of `check`, `CannotReplace` and `OSError`. Raises `ConfigError` or `NotTaken` if an error
+        is found only after the write; the old content is then restored.
         """
         await asyncio.shield(self._task(self._save(text.encode(), expected, who, check)))
 
@@ -121,7 +127,7 @@ class Reloader:
         return task
 
     async def _reload_if_changed(self) -> None:
-        """Reload unless a save, which has written the file, has read it again already."""
+        """Reload if the files differ from those that were last read. After `save` they do not differ."""
         async with self._one_at_a_time:
             if stamps(self._watched) != self.seen:
                 await self._reload()
@@ -155,9 +161,9 @@ class Reloader:
             self._take(ready, who)
 
     async def _put_back(self, old: bytes, new: bytes) -> None:
-        """Restore the old file, unless somebody else has written it by now or it cannot be replaced.
+        """Restore the old content of the file, unless somebody else has changed the file or it cannot be written.
 
-        The follower reads the old file once more, too: a secret's file may have changed since that was read.
+        `follow` then loads the old content again, because a secret's file may have changed since it was last read.
         """
         try:
             await asyncio.to_thread(atomic_file.replace, self.path, old, new)
@@ -165,7 +171,7 @@ class Reloader:
             self.gateway.log.exception("config.put_back_failed")
 
     def _read(self) -> _Ready:
-        """Read the configuration, in a thread: a large file, or a slow disk, must not hold up calls."""
+        """Load the configuration. Called in a thread, because a large file or a slow disk must not delay calls."""
         before = self.loaded
         loaded = load(self.path, known_flags=self.gateway.registry.flags)
         ready = runtime(self.effective(loaded.config))
@@ -177,9 +183,9 @@ class Reloader:
         return _Ready(loaded, ready, warnings, tuple(map(scrubbed, differing)))
 
     def _shown(self, error: ConfigError) -> list[str]:
-        """Return the findings as they may be shown: a key that has slipped into a name stands in the path of one."""
+        """Return the error's findings with secrets redacted. A secret written as a member's name would be in a path."""
         hidden = set(active_secrets(self.gateway.runtime.config))
-        # what cannot be read or parsed has findings that quote nothing
+        # the findings about a file that cannot be read or parsed quote nothing of the file
         with suppress(OSError, ValueError):
             hidden |= secrets_in(parse(atomic_file.read(self.path).decode()))
         return [*map(scrubber(hidden), map(str, error.findings))]
@@ -207,7 +213,7 @@ class Reloader:
             self._note(before, ready.changed, who)
 
     def _note(self, before: Loaded, changed: tuple[str, ...], who: Who) -> None:
-        """Write the audit's line: who changed what, without any value."""
+        """Record who changed which paths of the configuration, in the store and in the log, without values."""
         after = self.etag(self.loaded.text.encode())
         self.gateway.follower.put(Entry(version=Version(time(), who.login, after, changed)))
         self.gateway.log.info(
@@ -222,7 +228,7 @@ class Reloader:
 
 
 def fixed_changes(started: Config, now: Config) -> list[str]:
-    """Return the keys that differ and are read at the start only."""
+    """Return the configuration keys that have changed since the start but are read only at the start."""
     keys = {
         "server.listeners": (started.server.listeners, now.server.listeners),
         "server.drain_seconds": (started.server.drain_seconds, now.server.drain_seconds),
@@ -234,7 +240,7 @@ def fixed_changes(started: Config, now: Config) -> list[str]:
 
 
 def with_listener(config: Config, listener: Listener | None) -> Config:
-    """Return the configuration with its listeners replaced by one, if there is one."""
+    """Return the configuration with `listener` as its only listener; unchanged if `listener` is None."""
     if listener is None:
         return config
     return replace(config, server=replace(config.server, listeners=(listener,)))

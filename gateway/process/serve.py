@@ -1,7 +1,7 @@
-"""The life of the process: listen, serve, drain.
+"""Runs the gateway: opens the listeners, serves until a signal, and shuts down in order.
 
-SIGHUP reloads the configuration (`reload.py`), SIGTERM and SIGINT stop accepting and let calls finish; a second one of
-them ends the calls at once.
+SIGHUP reloads the configuration (`reload.py`). After SIGTERM or SIGINT the gateway accepts no more connections and
+waits for calls in flight. A second SIGTERM or SIGINT ends these calls at once.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ from gateway.telemetry.log import Logger
 from gateway.web.admin.metrics import serving
 
 LAST_WORD_SECONDS: Final = 1.0
-"""Seconds for calls that are ended by force: to tell their clients, and to be recorded."""
+"""Seconds that cancelled calls get to send an error to their clients and to write their records."""
 CLOSE_SECONDS: Final = 0.5
-"""Seconds for what is left on connections then: pages, and responses whose last bytes are on their way."""
+"""Seconds that aiohttp then waits for other requests, such as pages, and for responses that are still being sent."""
 
 
 class CannotStart(Exception):
-    """The gateway cannot serve; the message names the address, file or folder."""
+    """An error that prevents the gateway from starting. The message names the address, file or folder."""
 
 
 @dataclass(slots=True)
 class Running:
-    """A gateway that listens."""
+    """A running gateway, whose listeners are open."""
 
     app: web.Application
     urls: list[str] = field(default_factory=list)
     metrics_url: str = ""
-    """The URL of the metrics' own listener, where there is one."""
+    """The URL of the metrics on a listener of their own; "" if there is no such listener."""
     hurry: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set by who does not want to wait for calls in flight."""
+    """An event that ends the wait for calls in flight; the second signal sets it."""
 
     @property
     def gateway(self) -> Gateway:
@@ -62,9 +62,10 @@ class Running:
 async def listening(
     config: Config, registry: Registry, *, state: Path, log: Logger, **options: Any
 ) -> AsyncIterator[Running]:
-    """Open all listeners; on leaving, stop accepting, wait for calls in flight, then end what is left.
+    """Build the gateway and open its listeners. Raises `CannotStart`.
 
-    Raises `CannotStart`.
+    At the end of the block, stop accepting connections, wait at most `drain_seconds` for calls in flight, cancel the
+    calls that are left, and close everything.
     """
     modes = Modes(log)
     app = _built(config, registry, state=state, log=log, modes=modes, **options)
@@ -124,7 +125,7 @@ async def _metrics(running: Running, config: Config) -> AsyncIterator[None]:
 
 
 class Site(web.SockSite):
-    """A socket that accepts connections for the application, by way of what its listener's mode puts before HTTP."""
+    """A site of aiohttp whose connections may begin with a PROXY header before HTTP, if the listener's mode says so."""
 
     def __init__(self, runner: web.AppRunner, bound: Bound, modes: Modes) -> None:
         super().__init__(runner, bound.socket)
@@ -156,17 +157,20 @@ def _bound(listener: Listener) -> Bound:
 
 
 async def _stopped(runner: web.AppRunner) -> None:
-    """Accept no more connections, and no more requests on those that are there."""
+    """Accept no more connections, and no more requests on open connections."""
     for site in runner.sites:
         await site.stop()
-    # what has just come in begins, as `AppRunner.cleanup` has it
+    # let requests that have just arrived begin, as aiohttp's `AppRunner.cleanup` does
     await asyncio.sleep(0)
     if runner.server is not None:
         runner.server.pre_shutdown()
 
 
 async def _drained(running: Running, seconds: float) -> None:
-    """Wait for calls in flight as long as that is wanted, then end the rest; each may still say so to its client."""
+    """Wait for calls in flight, at most `seconds` or until `running.hurry` is set, then cancel those that are left.
+
+    A cancelled call has `LAST_WORD_SECONDS` to report the end to its client.
+    """
     calls = running.gateway.open_calls
     loop = asyncio.get_running_loop()
     end = loop.time() + seconds
@@ -194,9 +198,10 @@ async def serve(
     listener: Listener | None = None,
     hints: Callable[[str], str] = lambda _url: "",
 ) -> None:
-    """Serve until SIGTERM or SIGINT. Prints `listening on URL` for each listener when it is ready, then the hints.
+    """Serve until SIGTERM or SIGINT.
 
-    Raises `CannotStart`, and `OutputFailed` where nobody can be told.
+    When all listeners are open, `listening on URL` is printed for each of them, followed by the text of `hints(URL)`.
+    Raises `CannotStart`, and `OutputFailed` if these lines cannot be printed.
     """
     config = with_listener(loaded.config, listener)
     stop = asyncio.Event()
@@ -215,7 +220,7 @@ async def serve(
         stack.push_async_callback(_cancelled, following)
         for url in running.urls:
             say(f"listening on {url}{hints(url)}")
-        # what is there by now stays as long as the process: a full collection of garbage need not walk through it
+        # objects that exist now live as long as the process, so garbage collection need not examine them
         gc.freeze()
         log.info("gateway.started", urls=running.urls, providers=list(config.providers))
         await stop.wait()
@@ -224,6 +229,6 @@ async def serve(
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:
-    """End a task; what it may have died of is no reason to stop in disorder."""
+    """Cancel a task and wait for its end. An exception of the task is ignored, so that the shutdown continues."""
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

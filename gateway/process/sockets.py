@@ -1,7 +1,7 @@
 """Opens the listening sockets of the configuration, and removes the files of unix sockets.
 
-- A unix socket's file is removed only while it is the one that was made here.
-- The names of sockets are in `access/identity/endpoints.py`; what is served on a socket is `serve.py`'s.
+- A unix socket's file is removed only if it is still the file that this process created.
+- `access/identity/endpoints.py` names the endpoints of sockets; `serve.py` decides what is served on a socket.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from gateway.config.model import Listener
 
 _PROBE_SECONDS = 1.0
 _SOCKET_MODE = 0o660
-"""The mode for this process's user and group; tailscaled runs as root."""
+"""The mode of a unix socket's file: access for this process's user and group. tailscaled has access as root."""
 
 
 class CannotListen(Exception):
-    """An address that cannot be listened on; the message names it and says why."""
+    """A listening socket that cannot be opened. The message has the address and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A socket that listens, and what it was opened for."""
+    """An open listening socket, with its listener, endpoint and URL."""
 
     listener: Listener
     socket: socket.socket
     endpoint: str
     url: str
     file: tuple[int, int] | None = None
-    """Device and inode of a unix socket's file."""
+    """The device and inode numbers of a unix socket's file; None for a TCP socket."""
 
     def remove_file(self) -> None:
-        """Take the file away unless another one stands there by now. To be called while the socket is open."""
+        """Remove a unix socket's file, unless the path now has another file. Call it while the socket is still open."""
         path = self.listener.unix
         with suppress(FileNotFoundError):
             if self.file is not None and _file(path) == self.file:
@@ -68,7 +68,8 @@ def _unix(listener: Listener) -> Bound:
     with ExitStack() as unless_kept:
         bound = unless_kept.enter_context(socket.socket(socket.AF_UNIX))
         bound.bind(path)
-        # before anybody can connect, and whatever the umask is: who can write here may speak for others
+        # set before `listen`, so that nobody connects earlier: a process that can write to the socket can claim to be
+        # any caller; chmod does not depend on the umask
         Path(path).chmod(_SOCKET_MODE)
         bound.listen()
         bound.setblocking(False)
@@ -77,7 +78,10 @@ def _unix(listener: Listener) -> Bound:
 
 
 def _make_room(path: str) -> None:
-    """Take away what a gateway that died has left, and nothing else: a socket that refuses connections."""
+    """Remove the socket's file that a killed gateway has left behind.
+
+    Only a socket that refuses connections is removed. Raises `CannotListen` if anything else has the path.
+    """
     try:
         mode = os.lstat(path).st_mode
     except FileNotFoundError:
@@ -94,7 +98,7 @@ def _make_room(path: str) -> None:
         except FileNotFoundError:
             return
         except OSError:
-            # full, slow, of another kind or not ours to ask: somebody has it
+            # no refusal but a full queue, a timeout, another type or missing permission: a process uses the socket
             pass
     raise CannotListen(f"cannot listen on unix:{path}: address in use by another process")
 

@@ -1,4 +1,5 @@
-"""Logs, metrics and observers: what leaves the gateway about its calls.
+"""Logs, metrics and observers: the gateway's reports about its calls to other programs.
 
-Import `Logger`, `Metrics` and `Observers`. Nothing here decides what is kept, and nothing here may delay a call.
+Import `Logger`, `Metrics` and `Observers`. This package does not decide how long data are kept, and it must not delay
+calls.
 """

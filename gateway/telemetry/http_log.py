@@ -1,6 +1,6 @@
-"""Errors of aiohttp about malformed requests, in the gateway's own log and without the request.
+"""Writes aiohttp's errors about malformed requests to the gateway's log, without any text of the request.
 
-Its error log prints a traceback with the offending line, which may be the one with the client's credential.
+aiohttp's own error log prints a traceback with the malformed line, which may contain the client's credential.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ class _Handler(logging.Handler):
 
 
 def server_logger(log: Logger) -> logging.Logger:
-    """Return a logger for aiohttp's server, outside of the hierarchy: none of its lines reaches standard error."""
+    """Return a logger for aiohttp's server that writes to `log` only.
+
+    It has no parent in the logging hierarchy, so that no other handler prints its lines to standard error.
+    """
     logger = logging.Logger("irisgate.http", logging.WARNING)  # noqa: LOG001 (kept apart on purpose)
     logger.addHandler(_Handler(log))
     return logger

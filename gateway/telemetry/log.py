@@ -1,11 +1,11 @@
-"""Structured logs: one JSON object a line on standard output, readable text on a terminal.
+"""Structured logs: one JSON object per line on standard output, or readable text if the output is a terminal.
 
 - A thread writes the lines, because standard output can block (a full pipe, a stopped terminal) and the event loop
-  must not.
-- Values of keys that name a secret are never written, whoever logs them.
-- The name of an event is dotted: `call.finished`, `config.reloaded`.
+  must not block.
+- Text and lists under keys that name a secret are replaced by `[redacted]`, in every line.
+- Names of events have dots: `call.finished`, `config.reloaded`.
 
-Nothing here decides which events are logged.
+The callers decide which events are logged.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ import orjson
 import structlog
 
 MAX_LINES: Final = 10_000
-"""Most lines held for an output that blocks: some 10 MB; later lines are counted, and the count is logged."""
+"""Maximum number of lines that are queued while the output blocks, about 10 MB. Further lines are lost and counted."""
 MAX_TEXT: Final = 8192
-"""Most characters of one value: enough for a traceback, and a bound for names that clients choose."""
+"""Maximum number of characters of one value: enough for a traceback, and a limit for names that clients choose."""
 GATHER_SECONDS: Final = 0.01
-"""Seconds that a line waits for others: a write and a change of threads for each line would cost a call more."""
+"""Seconds for which lines are collected and then written at once. One write and one thread switch per line would slow
+down calls."""
 CLOSE_SECONDS: Final = 2.0
-"""Seconds that the end of the process waits for an output that blocks."""
+"""Maximum number of seconds that the process waits at its end for an output that blocks."""
 REDACTED: Final = "[redacted]"
 
 _SECRET_KEY: Final = re.compile(
@@ -45,7 +46,7 @@ Level = Literal["info", "warning", "error"]
 
 
 class Output(Protocol):
-    """A binary file; `write` may take less than it is given, and returns None where it would have to wait."""
+    """A binary file. `write` returns the number of bytes that it wrote, or None if it would block."""
 
     def write(self, data: memoryview, /) -> int | None: ...
 
@@ -53,7 +54,7 @@ class Output(Protocol):
 
 
 class Logger(Protocol):
-    """A logger. Names of keyword arguments are the keys of the line."""
+    """A logger of structured lines. Each keyword argument is one key and value of the line."""
 
     def debug(self, event: str, **fields: Any) -> None: ...
 
@@ -67,11 +68,14 @@ class Logger(Protocol):
         """Log an error, with the traceback of the exception that is being handled."""
 
     def later(self, event: str, fields: Callable[[], Mapping[str, Any]], level: Level = "info") -> None:
-        """Log a line whose fields are computed in the writing thread; for lines of every call."""
+        """Log a line whose fields are computed later, in the thread that writes. Use it for lines of every call."""
 
 
 def configure(stream: Output | None = None, *, json: bool | None = None) -> Logger:
-    """Return a logger that writes to `stream`, standard output if None; JSON unless that is a terminal."""
+    """Return a logger that writes to `stream`, or to standard output if `stream` is None.
+
+    The lines are JSON if `json` is true. If `json` is None, they are JSON unless the output is a terminal.
+    """
     lines = Lines(_standard_output() if stream is None else stream)
     atexit.register(lines.close)
     processors = _processors(not _is_terminal(stream) if json is None else json)
@@ -85,7 +89,7 @@ def configure(stream: Output | None = None, *, json: bool | None = None) -> Logg
 
 
 class _Log:
-    """A logger of structlog, with the method for lines whose fields are computed later."""
+    """A structlog logger with the additional method `later`."""
 
     def __init__(self, logger: Logger, lines: Lines, processors: list[Callable[..., Any]]) -> None:
         self.debug = logger.debug
@@ -111,7 +115,7 @@ def _processors(as_json: bool) -> list[Callable[..., Any]]:
     common: list[Callable[..., Any]] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        # plain tracebacks: those with local variables would show keys and conversations
+        # plain tracebacks, because tracebacks with local variables would show keys and conversations
         structlog.processors.format_exc_info,
         redact,
     ]
@@ -122,12 +126,12 @@ def _processors(as_json: bool) -> list[Callable[..., Any]]:
 
 
 def redact(_logger: object, _method: str, entry: Entry) -> Entry:
-    """Return an entry without secrets; the last defence, because no secret should be logged at all."""
+    """Return an entry with its secrets replaced. This is a last safeguard: no code should log a secret."""
     return {key: value if type(value) in _PLAIN else _clean(key, value) for key, value in entry.items()}
 
 
 _PLAIN: Final = frozenset({int, float, bool, type(None)})
-"""Types whose values hold no secret: `tokens` is a count far more often than a key."""
+"""Types whose values are never redacted: a number under a key such as `token` is a count, not a secret."""
 
 
 def _clean(key: str, value: Any) -> Any:
@@ -142,7 +146,7 @@ def _clean(key: str, value: Any) -> Any:
     text = value if isinstance(value, str) else str(value)
     if len(text) > MAX_TEXT:
         text = text[: MAX_TEXT - 1] + "…"
-    # a credential in running text stands behind a space or an equals sign: most values need no search
+    # a credential within a text follows a space or an equals sign, so most values need no search
     return _SECRET_VALUE.sub(REDACTED, text) if " " in text or "=" in text else text
 
 
@@ -152,12 +156,12 @@ def _is_secret(key: str) -> bool:
 
 
 def render_json(_logger: object, _method: str, entry: Entry) -> bytes:
-    """Return an entry as JSON, with time, level and event first for readers of raw lines."""
+    """Return an entry as JSON, with time, level and event first, so that raw lines are easy to read."""
     ordered = {key: entry.pop(key, None) for key in ("timestamp", "level", "event")} | dict(entry)
     try:
         return orjson.dumps(ordered)
     except TypeError:
-        # an integer beyond 64 bits or half a surrogate pair; the standard library takes both
+        # orjson refuses integers beyond 64 bits and lone surrogates; the standard library accepts both
         return stdlib_json.dumps(ordered, default=str).encode()
 
 
@@ -166,7 +170,7 @@ def _encode(_logger: object, _method: str, text: str) -> bytes:
 
 
 class Lines:
-    """The output of structlog: a queue that a thread writes. A method named after a level takes one line."""
+    """A queue of log lines and the thread that writes them. structlog calls the method with the name of the level."""
 
     def __init__(self, stream: Output) -> None:
         self._stream = stream
@@ -188,7 +192,7 @@ class Lines:
     debug = info = warning = error = critical = msg = put
 
     def close(self) -> None:
-        """Write the queue and end the thread; give up on an output that blocks."""
+        """Write the queued lines and end the thread. If the output blocks, give up after `CLOSE_SECONDS`."""
         self._closing = True
         self._wake.set()
         self._thread.join(CLOSE_SECONDS)
@@ -215,14 +219,14 @@ class Lines:
             return orjson.dumps({"level": "error", "event": "log.line_failed", "reason": type(error).__name__})
 
     def _write(self, data: bytes) -> bool:
-        """Write bytes; return False when the output is closed: a gateway continues without its log."""
+        """Write bytes, and return False if the output fails. The gateway then continues without a log."""
         rest = memoryview(data)
         while rest:
             try:
                 written = self._stream.write(rest)
             except (OSError, ValueError):
                 return False
-            if written is None:  # an output that somebody made non-blocking is full
+            if written is None:  # the output is full and was set to non-blocking by another process
                 sleep(0.01)
             else:
                 rest = rest[written:]
@@ -232,7 +236,7 @@ class Lines:
 def _standard_output() -> Output:
     """Return standard output without a buffer.
 
-    The lock of a buffer, held by a thread that blocks, would keep the interpreter from ending.
+    A thread that blocks in a write to a buffered file holds the buffer's lock, and then the interpreter cannot exit.
     """
     return open(1, "wb", buffering=0, closefd=False)
 

@@ -1,10 +1,11 @@
 """Prometheus metrics of the gateway, in a registry of its own.
 
-- Labels are bounded by the configuration: a model that is not configured counts as `other`, a call that reached no
-  provider as `none`. Callers are a label only where the configuration says so, and their number is bounded.
-- The series of a call are cached by one key each, because `labels()` costs more than counting.
-- Calls are counted from their records; other parts count only what no record holds.
-- The words are those of `deploy/vocabulary.md`.
+- The configuration bounds the number of label values. The label of a model that is not configured is `other`; the
+  label of the provider is `none` if a call reached no provider. Callers are a label only if the configuration enables
+  it, and only up to a configured number.
+- The series of a call are cached by provider, model and API, because `labels()` takes more time than counting.
+- Calls are counted from their records. Other parts of the gateway count only what is not in a record.
+- `deploy/vocabulary.md` defines the names of the labels.
 """
 
 from __future__ import annotations
@@ -37,22 +38,24 @@ from gateway.contract.record import NANODOLLARS, Record
 DURATION_BUCKETS: Final = (
     *(0.01 * 2**power for power in range(14)), 163.84, 327.68, 600.0,
 )  # fmt: skip
-"""Bounds in seconds: from a refusal to an agent's longest turn."""
+"""Bounds of the buckets for a call's duration, in seconds: from a refusal to the longest turn of an agent."""
 FIRST_EVENT_BUCKETS: Final = (
     0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 45.0,
     60.0,
 )  # fmt: skip
-"""Bounds in seconds, the same as Envoy AI Gateway's time_to_first_token, so that dashboards compare."""
+"""Bounds of the buckets for the time to the first event, in seconds.
+
+They equal those of Envoy AI Gateway's time_to_first_token, so that both can be compared in one dashboard."""
 OVERHEAD_BUCKETS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
-"""Bounds in seconds."""
+"""Bounds of the buckets for the time that the gateway adds to a call, in seconds."""
 ACTIVE_SECONDS: Final = 300.0
 """Seconds after its last call for which a session counts as active."""
 MAX_ACTIVE: Final = 100_000
-"""Most sessions held for the count of active ones, at a few hundred bytes each."""
+"""Maximum number of sessions that are counted as active. Each takes a few hundred bytes of memory."""
 OTHER: Final = "other"
 NONE: Final = "none"
 
-# a second series for each counter, with the time it was made, doubles the exposition without use
+# the library would add a useless series `_created` to each counter, which doubles the size of the output
 disable_created_metrics()  # type: ignore[no-untyped-call]  # the library's own annotation is missing
 
 
@@ -77,7 +80,7 @@ class Bounds(Protocol):
 
 
 class Journalling(Protocol):
-    """The state of the journal's follower, read in the thread that renders."""
+    """The state of the journal's follower, which is read in the thread that runs `Metrics.render`."""
 
     @property
     def lag(self) -> int: ...
@@ -102,7 +105,7 @@ class _Series:
 
 
 class Metrics:
-    """All metrics; `observe` once a call, on the event loop."""
+    """All metrics of the gateway. Call `observe` once for each call, on the event loop."""
 
     def __init__(self, config: Bounds, *, version: str = __version__) -> None:
         self._models: frozenset[tuple[str, str]] = frozenset()
@@ -186,7 +189,7 @@ class Metrics:
         return Gauge(f"irisgate_{name}", text, registry=self.registry)
 
     def journal(self, follower: Journalling) -> None:
-        """Expose how far the store is behind the journal, and whether it can be written."""
+        """Add the metrics of the journal: bytes that the store has not read yet, full disk, and failing store."""
         shown: tuple[tuple[str, str, Callable[[], float]], ...] = (
             ("journal_lag_bytes", "Bytes of the journal that the store has not taken over.", lambda: follower.lag),
             (
@@ -200,11 +203,14 @@ class Metrics:
             self._gauge(name, text).set_function(read)
 
     def quotas(self, used: Callable[[], Mapping[str, float]]) -> None:
-        """Expose the used part of each quota by its definition's name. `used` is called in the rendering thread."""
+        """Add the metric of the used part of each quota.
+
+        `used` returns the used part by the name of the quota. It is called in the thread that runs `render`.
+        """
         self.registry.register(_Used(used))
 
     def configured(self, config: Bounds) -> None:
-        """Take the names that may be labels from a configuration; series of removed names stay."""
+        """Allow the names of a configuration as labels. Series of names that are no longer configured are kept."""
         self._max_users = config.metrics.users
         self._models = frozenset(
             (name, model) for name, provider in config.providers.items() for model in provider.models
@@ -212,7 +218,7 @@ class Metrics:
         self._any_model = frozenset(model for _, model in self._models)
 
     def observe(self, record: Record) -> None:
-        """Count a call that is over."""
+        """Count a finished call."""
         provider, model = record.provider or NONE, self._model(record)
         key = (provider, model, record.api)
         series = self._series.get(key) or self._open(key)
@@ -252,7 +258,7 @@ class Metrics:
         return series
 
     def _count_user(self, record: Record) -> None:
-        """Count a call of a user: the first users by name, all later ones together, so that their number is bounded."""
+        """Count a call for its user. After the configured number of users, all further users are counted as `other`."""
         user = record.identity
         if user not in self._users and len(self._users) >= self._max_users:
             user = OTHER
@@ -271,15 +277,15 @@ class Metrics:
         return counter
 
     def overhead(self, api: str, seconds: float) -> None:
-        """Observe the time that a call took beside waiting for its provider (`Call.overhead`)."""
+        """Record the time that the gateway added to a call (`Call.overhead`)."""
         self._overhead.labels(api).observe(seconds)
 
     def upstream_error(self, provider: str, code: str) -> None:
-        """Count a failed try; `code` is one of `contract/errors.py`."""
+        """Count a failed attempt. `code` is a problem's code from `contract/errors.py`."""
         self._upstream_errors.labels(provider, code if code in STATUS else OTHER).inc()
 
     def fetched(self, outcome: str) -> None:
-        """Count a URL of a client's request; `outcome` is ok or refused."""
+        """Count a file that a client's request names by URL. `outcome` is `ok` or `refused`."""
         self._fetches.labels(outcome).inc()
 
     def upstream_auth_failure(self, provider: str) -> None:
@@ -292,7 +298,10 @@ class Metrics:
             self._reloaded_at.set(time())
 
     def render(self) -> bytes:
-        """Return the exposition; slow with many series (100 ms for 7000 lines), so call it in a thread."""
+        """Return all metrics in Prometheus's text format.
+
+        Call it in a thread, because it takes 100 ms for 7000 lines.
+        """
         return generate_latest(self.registry)
 
 
@@ -300,7 +309,7 @@ _RESULTS: Final = {True: "success", False: "failure"}
 
 
 class _Used(Collector):
-    """A collector of the levels of quotas at the time of a scrape; a removed definition leaves no series."""
+    """A collector that reads the used part of each quota at every scrape. A removed quota leaves no series."""
 
     def __init__(self, used: Callable[[], Mapping[str, float]]) -> None:
         self._used = used
@@ -314,7 +323,10 @@ class _Used(Collector):
 
 
 class _Active:
-    """Sessions by the time of their last call, oldest first. The rendering thread counts them, hence the lock."""
+    """The active sessions with the time of their last call, oldest first.
+
+    The lock is needed, because the thread that runs `Metrics.render` counts the sessions.
+    """
 
     def __init__(self) -> None:
         self._seen: OrderedDict[tuple[str, str], float] = OrderedDict()
@@ -325,7 +337,7 @@ class _Active:
         with self._lock:
             self._seen[session] = now
             self._seen.move_to_end(session)
-            # at most two: later calls remove what a call adds, and no call pays for all
+            # a call adds one session and removes at most two, so expired sessions go away and no call takes long
             for _ in range(2):
                 oldest = next(iter(self._seen))
                 if self._seen[oldest] > now - ACTIVE_SECONDS and len(self._seen) <= MAX_ACTIVE:

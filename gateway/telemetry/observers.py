@@ -1,8 +1,8 @@
-"""Delivery of every call's record to the observers, exactly once and in a thread of their own.
+"""Delivers the record of every call to all observers, in a separate thread.
 
-- An observer delays no call.
-- An observer that raises is logged, and gets the next record all the same.
-- The queue is bounded; records that do not fit are counted in the log.
+- Observers do not delay calls.
+- If an observer raises an exception, the exception is logged, and the observer still gets the next record.
+- The queue of records is bounded. Records that do not fit are lost, and their number is logged.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from gateway.contract.record import Record
 from gateway.telemetry.log import Logger
 
 MAX_WAITING: Final = 10_000
-"""Most records that wait for observers: some 10 MB."""
+"""Maximum number of records in the queue, about 10 MB."""
 CLOSE_SECONDS: Final = 5.0
-"""Seconds that the end of the process waits for observers."""
+"""Maximum number of seconds that the process waits at its end for the thread to deliver the queue."""
 
 
 class Observers:
@@ -33,7 +33,7 @@ class Observers:
             self._thread.start()
 
     def put(self, record: Record) -> None:
-        """Queue a record. Never blocks."""
+        """Queue a record. This never blocks: if the queue is full, the record is lost."""
         if not self._observers:
             return
         try:
@@ -42,7 +42,10 @@ class Observers:
             self._lost += 1
 
     def close(self) -> None:
-        """Deliver the rest of the queue, and end the thread."""
+        """Deliver the rest of the queue and end the thread, or give up after `CLOSE_SECONDS`.
+
+        If the queue is full, first wait without a limit until it has a free place.
+        """
         if self._observers:
             self._queue.put(None)
             self._thread.join(CLOSE_SECONDS)

@@ -1,8 +1,9 @@
-"""Storage of records: the journal, the store behind it, and bodies of calls.
+"""Storage of records of calls: the journal, the store that is filled from the journal, and bodies of calls.
 
-- `journal.py` is written before a call's last byte is sent; `follower.py` applies it to the store.
-- `base.py` is the protocol of a store, `sqlite.py` the store in one file.
-- `bodies.py` stores bodies of calls in a file of their own.
+- `journal.py` writes the journal before the last byte of a reply is sent; `follower.py` applies the journal to the
+  store.
+- `base.py` is the protocol of a store, `sqlite.py` the store in one SQLite file.
+- `bodies.py` stores the bodies of calls in a separate file.
 
-Nothing here decides what is recorded of a call.
+This package does not decide what is recorded of a call.
 """

@@ -1,6 +1,6 @@
-"""The protocol of a store of calls and sessions, and its values.
+"""The protocol of a store of calls and sessions, and the types of its arguments and results.
 
-Nothing here does I/O, and nothing here knows how rows are stored.
+This module does no I/O and does not know how rows are stored.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ T = TypeVar("T")
 
 
 class StoreFailed(Exception):
-    """The store cannot be opened, read or written; the message says which file and why."""
+    """The error for a store or journal that cannot be opened, read or written. The message names the file and cause."""
 
 
 class BadCursor(ValueError):
-    """A cursor that no page returned."""
+    """The error for a malformed cursor, which cannot be the `next` of any page."""
 
 
 class Ambiguous(LookupError):
-    """Several callers have a session of this id; the caller's name must be given too."""
+    """The error for a session id that several callers have used, so that the caller's name must be given too."""
 
     def __init__(self, session_id: str, identities: tuple[str, ...]) -> None:
         super().__init__(f'"{session_id}" is a session of several callers')
@@ -37,24 +37,27 @@ class Ambiguous(LookupError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
-    """Sums of some calls."""
+    """Sums over some calls."""
 
     calls: int
     failed: int
-    """Calls whose outcome was not `ok`."""
+    """Number of calls whose outcome was not `ok`."""
     usage: Usage
     known_cost: int
-    """Nanodollars of the calls whose cost is known."""
+    """Total cost in nanodollars of the calls whose cost is known."""
     cost_unknown_calls: int
     estimated_calls: int
 
     @property
     def cost(self) -> int | None:
-        """Nanodollars; None where no cost is known, because an unknown cost must not look like 0."""
+        """The total known cost in nanodollars. None if calls have an unknown cost and the known total is 0.
+
+        An unknown cost must not look like 0.
+        """
         return None if self.cost_unknown_calls and not self.known_cost else self.known_cost
 
     def totals(self) -> dict[str, Any]:
-        """Return the sums as the API shows them."""
+        """Return the sums in the form of the API."""
         return {
             "calls": self.calls,
             "failed": self.failed,
@@ -67,27 +70,27 @@ class Totals:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session(Totals):
-    """Calls that belong together. The key is (identity, id), because clients choose ids."""
+    """A group of calls with one session id. Its key is (identity, id), because clients choose session ids freely."""
 
     id: str
     identity: str
     agent: str
     """Agent of the last call."""
     provider: str
-    """Provider of the last call that reached one; "" when every call was refused."""
+    """Provider of the last call for which a provider was chosen; "" if the gateway refused every call before that."""
     providers: tuple[str, ...]
-    """Providers that served the session, the last used first."""
+    """Providers that were used in the session, the last used first."""
     models: tuple[str, ...]
-    """Models that served the session, the last used first."""
+    """Models that were used in the session, the last used first."""
     started_at: float
     """Unix time at which the first request came."""
     last_at: float
     """Unix time at which the last reply ended."""
     tools: Mapping[str, int]
-    """Number of calls of each tool by the models."""
+    """Number of replies in which a model called the tool, by the tool's name."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the session as the API shows it."""
+        """Return the session in the form of the API."""
         return {
             "id": self.id,
             "identity": self.identity,
@@ -105,7 +108,7 @@ class Session(Totals):
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """Some rows of a list, newest first, and the cursor of the next page."""
+    """One page of a list, newest row first, and the cursor of the next page."""
 
     rows: tuple[T, ...]
     next: str | None
@@ -113,28 +116,31 @@ class Page(Generic[T]):
 
 
 class JournalOffset(NamedTuple):
-    """The position of a line in the journal."""
+    """A position in the journal, at the start of a line."""
 
     segment: int = 0
-    """Number of the file."""
+    """Number of the journal's file."""
     byte: int = 0
-    """Bytes of the file before the line."""
+    """Number of bytes before the line in that file."""
 
 
 GROUPS: Final = ("user", "provider", "model", "agent", "day", "hour")
-"""Names of the columns by which usage can be grouped."""
+"""Names by which the API can group usage."""
 
 
 @dataclass(frozen=True, slots=True)
 class UsageQuery:
-    """A selection of calls, and the columns by which their sums are grouped."""
+    """A query of usage: which calls are counted, and by which of `GROUPS` their sums are grouped.
+
+    A field that is None selects all calls.
+    """
 
     by: tuple[str, ...] = ()
-    """Some of `GROUPS`; without any, all calls are one row."""
+    """Names from `GROUPS`; if empty, the result is one row for all calls."""
     since: float | None = None
-    """Unix time in seconds, the beginning of a day, or of an hour where hours are asked for; None: no bound."""
+    """Earliest Unix time in seconds: the beginning of a day, or of an hour if `by` contains "hour"."""
     until: float | None = None
-    """Exclusive end, in the same form as `since`."""
+    """Exclusive end of the time range, in the same form as `since`."""
     identity: str | None = None
     provider: str | None = None
     model: str | None = None
@@ -143,19 +149,19 @@ class UsageQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageRow(Totals):
-    """Sums of the calls of one group."""
+    """The sums over the calls of one group."""
 
     group: Mapping[str, str]
-    """Values of the row by the query's columns; days as 2026-11-23, hours as 2026-11-23T12:00Z."""
+    """Values of the row by the names in the query's `by`; a day as 2026-11-23, an hour as 2026-11-23T12:00Z."""
     duration_ms: int
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the row as the API shows it."""
+        """Return the row in the form of the API."""
         return {**self.group, **self.totals(), "duration_ms": self.duration_ms}
 
 
 Filters = Mapping[str, str | int]
-"""Values that rows must have, by the name of the record's or session's field."""
+"""Values that rows must have, by the name of the field of `Record` or `Session`."""
 ALL_ROWS: Final[Filters] = MappingProxyType({})
 
 
@@ -163,32 +169,37 @@ class Store(Protocol):
     """A store of the journal's entries.
 
     - Every method is called on the event loop and never blocks it.
-    - Every method raises `StoreFailed` where the store cannot be reached.
+    - Every method raises `StoreFailed` if the store cannot be reached.
     - Rows and the journal's offset change in one transaction.
 
-    Nothing is promised about threads, so that a store outside of the process, shared by several gateways, fits too.
+    The protocol says nothing about threads, so a store outside of the process can implement it too.
     """
 
     @property
     def start_offset(self) -> JournalOffset:
-        """Offset up to which the journal was applied when the store was opened."""
+        """The offset up to which the journal had been applied when the store was opened."""
 
     async def write(self, entries: Sequence[Entry], offset: JournalOffset) -> None:
-        """Write entries, and the offset up to which the journal is applied: all of it or nothing.
+        """Write entries and the offset after them in one transaction.
 
-        A call counts once, however often it is written. Texts and lists are bounded by `entries.decode`.
+        A call that is written several times is stored and counted once. `entries.decode` has limited the length of
+        texts and lists.
         """
 
     async def sessions(
         self, identity: str | None, limit: int, cursor: str | None = None, where: Filters = ALL_ROWS
     ) -> Page[Session]:
-        """Return sessions of one caller, or of all (None), with a call `where` agent, provider and model are these.
+        """Return a page of the sessions of one caller, or of all callers if `identity` is None.
 
-        Raises `BadCursor`.
+        `where` may contain `agent`, the agent of the session's last call, and `provider` and `model`, which some call
+        of the session must have used. Raises `BadCursor`.
         """
 
     async def session(self, identity: str | None, session_id: str) -> Session | None:
-        """Return one session. Raises `Ambiguous` if the identity is None and several callers have this id."""
+        """Return one session; None if there is none.
+
+        Raises `Ambiguous` if `identity` is None and several callers have a session of this id.
+        """
 
     async def calls(
         self,
@@ -198,24 +209,24 @@ class Store(Protocol):
         cursor: str | None = None,
         where: Filters = ALL_ROWS,
     ) -> Page[Record]:
-        """Return calls of one session or of all, of one caller or of all, `where` fields of the record are these.
+        """Return a page of the calls of one caller in one session; None as `identity` or `session_id` selects all.
 
-        Raises `BadCursor`.
+        The fields of each record have the values in `where`. Raises `BadCursor`.
         """
 
     async def call(self, identity: str | None, call_id: str) -> Record | None:
-        """Return one call, of one caller or of any."""
+        """Return one call if it is of this caller, or of any caller if `identity` is None; None if there is none."""
 
     async def usage(self, query: UsageQuery) -> Sequence[UsageRow]:
-        """Return sums from the roll-ups, in the order of their groups; at most `MAX_ROWS`."""
+        """Return rows of the hourly or daily totals, sorted by the columns in `query.by`; at most `MAX_ROWS` rows."""
 
     async def balances(self) -> Sequence[Balance]:
-        """Return the balance of each quota bucket after its last change."""
+        """Return the stored balance of each quota bucket, which is that after the bucket's last change."""
 
     async def expire(self, before: float, limit: int) -> int:
-        """Delete at most `limit` calls that began before `before` (Unix time), and sessions that ended before it.
+        """Delete calls that began before the Unix time `before`, and sessions that ended before it, `limit` of each.
 
-        Return the number of deleted calls. Roll-ups stay.
+        Return the number of deleted calls. The hourly and daily totals are never deleted.
         """
 
     async def close(self) -> None:
@@ -223,9 +234,9 @@ class Store(Protocol):
 
 
 MAX_ROWS: Final = 5_000
-"""Most rows of one answer about usage."""
+"""Maximum number of rows in the result of one query of usage."""
 
 
 def rfc3339(at: float) -> str:
-    """Return Unix time as UTC text with milliseconds."""
+    """Return a Unix time as text in the format of RFC 3339, in UTC with milliseconds."""
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,12 +1,13 @@
-"""Bodies of calls, in an SQLite file of their own beside the store, where the configuration asks for them.
+"""Storage of the bodies of calls, in a separate SQLite file, if the configuration enables it.
 
-- They are apart from calls because they are large, private, and expire first.
-- A thread of this file writes them from a bounded queue.
-- Calls are never lost, but **bodies may be**: those in the queue when the process is killed, those that come while the
-  queue is full, and those that the disk refuses. The log counts them.
+- Bodies are stored separately from calls because they are large and private, and expire first.
+- A thread writes them from a queue of limited size.
+- Records of calls are never lost, but **bodies may be lost**: those in the queue when the process is killed, those that
+  arrive while the queue is full, and those that cannot be written to the disk. The log reports the number of the
+  latter two.
 - With a retention of zero nothing is written, and existing bodies are deleted.
 
-A call gathers its bodies in `call/capture.py`.
+`call/capture.py` collects the bodies of a call.
 """
 
 from __future__ import annotations
@@ -30,21 +31,21 @@ from gateway.store.file import BUSY_SECONDS
 from gateway.telemetry.log import Logger
 
 MAX_WAITING: Final = 32 * 1024 * 1024
-"""Most bytes of bodies that wait for the disk; bodies beyond that are lost."""
+"""Maximum number of bytes in the queue; bodies that would exceed it are lost."""
 OVERHEAD: Final = 4096
-"""Bytes that a capture counts for beside its bodies, because it has headers."""
+"""Bytes that are added to the size of each call's bodies in the queue, for its headers."""
 GATHER_SECONDS: Final = 0.05
-"""Seconds that a body waits for others, so that a busy second has at most 20 commits."""
+"""Seconds for which more bodies are collected after the first, so that there are at most about 20 commits a second."""
 BATCH: Final = 200
-"""Most bodies that are written or deleted in one transaction, because it holds the lock."""
+"""Maximum number of calls whose bodies are written or deleted in one transaction, during which the file is locked."""
 EXPIRE_SECONDS: Final = 10.0
-"""Seconds between two searches for expired bodies, once all of them are deleted."""
+"""Seconds between two searches for expired bodies, after a search that has deleted all of them."""
 REPORT_SECONDS: Final = 10.0
-"""Seconds between two log lines about bodies that were lost."""
+"""Minimum number of seconds between two log lines about lost bodies."""
 FREE_PAGES: Final = 5000
-"""Pages of 4 KiB that the file gives back after a deletion."""
+"""Maximum number of pages (of 4 KiB) by which the file shrinks after each deletion."""
 CLOSE_SECONDS: Final = 5.0
-"""Seconds that the end of the process waits for bodies that are not written yet."""
+"""Maximum number of seconds for which `Bodies.close` waits until the queue is written."""
 
 _VERSION: Final = 1
 _SCHEMA: Final = """
@@ -68,18 +69,20 @@ _DELETE: Final = "DELETE FROM bodies WHERE id IN (SELECT id FROM bodies WHERE at
 _SELECT: Final = "SELECT * FROM bodies WHERE id = ? AND at >= ?"
 
 Retention = Callable[[], float | None]
-"""Seconds for which bodies are kept, asked for anew each time; None for ever, 0 not at all."""
+"""A function that returns the number of seconds for which bodies are kept; None: for ever, 0: not at all.
+
+It is called before each write, read and deletion, because the configuration may change."""
 
 
 class Bodies:
-    """Owns the file `path`, which is made when the first body comes, and the thread that writes it."""
+    """The bodies in the file `path`, and the thread that writes them. The first body creates the file."""
 
     def __init__(self, path: Path, log: Logger, retention: Retention) -> None:
         self._path = path
         self._log = log
         self._retention = retention
         self._queue: SimpleQueue[Capture | None] = SimpleQueue()
-        # each of the two is changed by one thread only, so that neither needs a lock
+        # the event loop's thread changes the first counter and the writing thread the second, so neither needs a lock
         self._put_bytes = 0
         self._taken_bytes = 0
         self._too_fast = 0
@@ -94,7 +97,10 @@ class Bodies:
         self._thread.start()
 
     def put(self, capture: Capture) -> None:
-        """Queue a call's bodies. Never raises and never waits; only for the event loop's thread."""
+        """Queue the bodies of a call to be written. Never raises and never waits.
+
+        May be called only from the event loop's thread.
+        """
         size = capture.size + OVERHEAD
         if self._put_bytes - self._taken_bytes + size > MAX_WAITING:
             self._too_fast += 1
@@ -103,11 +109,14 @@ class Bodies:
         self._queue.put(capture)
 
     async def of(self, call: str, identity: str | None) -> CapturedBodies | None:
-        """Return the bodies of a call, if it is of this login; None is any login. Raises `StoreFailed`."""
+        """Return the bodies of a call; None if there are none, or if the call is of another login than `identity`.
+
+        An `identity` of None allows any login. Raises `StoreFailed`.
+        """
         return await asyncio.to_thread(self._read, call, identity)
 
     def close(self) -> None:
-        """Write the rest of the queue, and end the thread."""
+        """Write the rest of the queue and end the thread; wait for at most `CLOSE_SECONDS`."""
         if self._thread.is_alive():
             self._queue.put(None)
             self._thread.join(CLOSE_SECONDS)
@@ -123,7 +132,7 @@ class Bodies:
                 self._expire_at = monotonic() + self._expire()
 
     def _gather(self) -> tuple[list[Capture], bool]:
-        """Wait for bodies and return a batch; False says that it is the last one."""
+        """Wait for bodies and return a batch of them; the boolean is False for the last batch before `close`."""
         captures: list[Capture] = []
         end = self._expire_at
         while len(captures) < BATCH:
@@ -140,7 +149,7 @@ class Bodies:
 
     def _write(self, captures: Sequence[Capture]) -> None:
         try:
-            # a retention of zero may have come while they waited
+            # the retention may have been set to zero while the bodies waited
             if self._retention() != 0:
                 rows = [_row(capture.redacted()) for capture in captures]
                 with self._connect() as connection, _transaction(connection):
@@ -152,7 +161,7 @@ class Bodies:
             self._taken_bytes += sum(capture.size + OVERHEAD for capture in captures)
 
     def _report_lost(self, *, at_once: bool) -> None:
-        """Log the bodies lost since the last report; a broken disk is not reported with every call."""
+        """Log the number of bodies lost since the last report, at most every `REPORT_SECONDS` unless `at_once`."""
         lost = self._unwritten + self._too_fast
         if lost > self._reported and (at_once or monotonic() >= self._report_at):
             reason = self._reason or "they came faster than they could be written"
@@ -172,7 +181,7 @@ class Bodies:
                 with _transaction(connection):
                     deleted = connection.execute(_DELETE, (before, BATCH)).rowcount
                 if deleted:
-                    # `execute` would take the first of its steps, one page, for all of them
+                    # the pragma frees one page in each step, and `execute` would stop after the first step
                     connection.executescript(f"PRAGMA incremental_vacuum({FREE_PAGES})")
         except StoreFailed as error:
             self._log.error("bodies.expire_failed", reason=str(error))
@@ -183,7 +192,7 @@ class Bodies:
         retention = self._retention()
         if retention == 0 or not self._path.exists():
             return None
-        # expired bodies that are not deleted yet are not shown
+        # expired bodies that are not deleted yet are not returned
         since = 0.0 if retention is None else time() - retention
         with self._connect() as connection:
             connection.row_factory = sqlite3.Row
@@ -194,10 +203,13 @@ class Bodies:
 
     @contextmanager
     def _connect(self) -> Iterator[sqlite3.Connection]:
-        """Yield a short-lived connection; closing the last one clears the write-ahead log. Raises `StoreFailed`."""
+        """Yield a connection that is closed afterwards. Raises `StoreFailed`.
+
+        SQLite clears the write-ahead log when the last connection to the file is closed.
+        """
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            # SQLite gives its -wal and -shm files the mode of this one
+            # SQLite gives its -wal and -shm files the permissions of this file
             os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
             with closing(sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None)) as connection:
                 _prepare(connection)
@@ -207,11 +219,14 @@ class Bodies:
 
 
 def _prepare(connection: sqlite3.Connection) -> None:
-    """Set the file's options and make its table. Raises `StoreFailed` for a file of a later release, unchanged."""
+    """Set the options of the SQLite file, and create the table if it is missing.
+
+    Raises `StoreFailed` for a file of a later release, which is left unchanged.
+    """
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > _VERSION:
         raise StoreFailed(f"its schema is version {version} and this irisgate knows up to {_VERSION}")
-    # deleted rows are overwritten and their pages given back: they were deleted for a reason
+    # the content of deleted rows is private, so it is overwritten; free pages are returned to the file system
     connection.execute("PRAGMA secure_delete = ON")
     connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     connection.execute("PRAGMA journal_mode = WAL")
@@ -219,7 +234,7 @@ def _prepare(connection: sqlite3.Connection) -> None:
     if version == _VERSION:
         return
     with _transaction(connection):
-        # read again under the lock: a reader may have made the table in between
+        # the version is read again under the lock: another thread may have created the table in between
         if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
             connection.execute(_SCHEMA)
             connection.execute(_INDEX)

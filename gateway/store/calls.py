@@ -1,7 +1,7 @@
 """Conversion between the record of a call and a row of the SQLite store.
 
-Times are integer milliseconds, money is integer nanodollars, texts are bounded already (`entries.py`). Sums of rows are
-in `sums.py`, queries in `rows.py`.
+Times are integer milliseconds, and money is integer nanodollars. `entries.py` has limited the length of texts. Sums
+over rows are in `sums.py`, queries in `rows.py`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _LISTS: Final = frozenset({"tools", "dropped"})
 _OBJECTS: Final = frozenset({"extra", "charges"})
 assert set(Record.__struct_fields__) - {"usage"} == {*_BEFORE_USAGE, *_AFTER_USAGE}
 
-# by position: `sums.py` reads the same rows by column, and named values cost more for each of many rows
+# values are passed by position, which is faster than by name, and `sums.py` reads the same tuples by column
 INSERT_CALL: Final = " ".join([
     "INSERT INTO calls (", ", ".join(CALL_COLUMNS), ") VALUES (", ", ".join("?" for _ in CALL_COLUMNS), ")",
     "ON CONFLICT (id) DO NOTHING",
@@ -39,10 +39,10 @@ INSERT_CALL: Final = " ".join([
 
 
 def call_row(record: Record) -> tuple[Any, ...]:
-    """Return the values of `CALL_COLUMNS`.
+    """Return the values of a call's row, in the order of `CALL_COLUMNS`.
 
-    They are listed one by one, because a busy gateway writes tens of thousands of rows in a second. Booleans become 0
-    and 1: for values that are not plain numbers or texts, sqlite3 first searches for an adapter.
+    The values are listed one by one for speed, because a busy gateway writes tens of thousands of rows in a second. `+`
+    converts booleans to 0 and 1: for values that are not plain numbers or texts, sqlite3 first searches for an adapter.
     """
     usage = record.usage
     return (
@@ -89,7 +89,7 @@ def call_row(record: Record) -> tuple[Any, ...]:
 
 
 def _clamp_counts(*counts: int) -> tuple[int, ...]:
-    """Return counts within the limits of SQLite and of sums; nearly all counts are returned as they are."""
+    """Return counts limited to the range from 0 to `MAX_INTEGER`."""
     if min(counts) >= 0 and max(counts) <= MAX_INTEGER:
         return counts
     return tuple(max(0, min(count, MAX_INTEGER)) for count in counts)
@@ -100,11 +100,13 @@ def _json(value: Any) -> str:
 
 
 _json_list: Final = lru_cache(4096)(_json)
-"""JSON of a call's tools or dropped fields, cached because calls of one client have the same ones."""
+"""A function that returns the JSON of a call's tools or dropped fields.
+
+Results are cached because many calls of a client have the same tools and dropped fields."""
 
 
 def record_of(row: tuple[Any, ...]) -> Record:
-    """Return the record of a row of `rows.select_calls`."""
+    """Return the record of a call from a row of the query `rows.select_calls`."""
     cells = dict(zip(CALL_COLUMNS, row[2:], strict=True))
     usage = Usage(**{name: cells.pop(name) for name in USAGE_KINDS})
     cells["at"] /= 1000

@@ -1,6 +1,6 @@
-"""The bodies of one call as they are stored, and the interface to a call that gathers them.
+"""The bodies of one call in the form in which they are stored, and the protocol by which the store gets them.
 
-Values only. A call gathers its bodies in `call/capture.py`; they are written in `bodies.py`.
+This module only defines types. `call/capture.py` collects the bodies of a call; `bodies.py` writes them.
 """
 
 from __future__ import annotations
@@ -15,19 +15,22 @@ import msgspec
 
 
 class CapturedBody(msgspec.Struct, frozen=True):
-    """One direction of a call."""
+    """The headers and the body of a call's request or reply."""
 
     headers: Mapping[str, str]
-    """Names in lower case; a value that may be a secret is `[redacted]`."""
+    """Headers by name in lower case; a value that may be a secret is replaced by `[redacted]`."""
     body: bytes
-    """Bytes of the body, at most as many as the configuration allows."""
+    """The body, cut to the maximum length in the configuration."""
     cut: bool
-    """The body was longer than that."""
+    """True if the body was longer and has been cut."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the values for JSON: the body as text, or as base64 (`encoding` says which) if it is not UTF-8."""
+        """Return the values for JSON.
+
+        The body is text if it is valid UTF-8, else base64; `encoding` says which of the two.
+        """
         try:
-            # a body that was cut may end with half a character
+            # a body that was cut may end inside of a character; the incomplete character is left out
             text, encoding = codecs.getincrementaldecoder("utf-8")().decode(self.body, not self.cut), "utf-8"
         except UnicodeDecodeError:
             text, encoding = base64.b64encode(self.body).decode(), "base64"
@@ -36,23 +39,26 @@ class CapturedBody(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class CapturedBodies:
-    """Request and reply of one call."""
+    """The stored request and reply of one call."""
 
     id: str
     identity: str
-    """Login of the caller, "" if there is none."""
+    """Login of the caller; "" if the caller has none."""
     at: float
-    """Unix time in seconds at which the request came."""
+    """Unix time in seconds at which the request arrived."""
     request: CapturedBody
     reply: CapturedBody
 
 
 class Capture(Protocol):
-    """The bodies of a call that is over, before they are redacted."""
+    """The bodies of a call that has ended, before secrets are removed from them."""
 
     @property
     def size(self) -> int:
-        """Bytes of bodies held in memory."""
+        """The number of bytes of the two bodies in memory."""
 
     def redacted(self) -> CapturedBodies:
-        """Return the bodies as they may be stored. The store calls this in its own thread."""
+        """Return the bodies without secrets, in the form in which they are stored.
+
+        `Bodies` calls this in its writing thread.
+        """

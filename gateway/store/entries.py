@@ -1,9 +1,12 @@
-"""Lines of the journal: a call with the balances that it left in quota buckets, or a change of the configuration.
+"""Entries of the journal, one in each line, and their encoding as JSON.
 
-- Lines are encoded on the event loop and decoded in the follower's thread.
-- Fields are only ever added, so that lines of older releases can be read.
-- Texts, lists and numbers of clients and providers are bounded when a line is read: a row that a store cannot write
-  would block all rows after it.
+An entry is a call with the resulting balances of its quota buckets, a balance after a refill, or a change of the
+configuration.
+
+- Lines are encoded on the event loop and decoded in another thread.
+- New releases only add fields, so lines of older releases can be read.
+- Texts and lists that clients and providers chose are cut to a maximum length when a line is read. A row that is too
+  large for a store could not be written, and would block all rows after it.
 """
 
 from __future__ import annotations
@@ -16,38 +19,40 @@ import msgspec
 from gateway.contract.record import Record
 
 MAX_TEXT: Final = 1024
-"""Most characters stored of one text; the longest honest ones are ARNs and error names."""
+"""Maximum number of characters that are stored of one text; the longest legitimate texts are ARNs and error names."""
 MAX_LIST: Final = 256
-"""Most entries stored of a call's tools, or of its dropped fields."""
+"""Maximum number of items that are stored of one list, such as a call's tools or dropped fields."""
 MAX_INTEGER: Final = 2**53
-"""Highest count or price: JSON readers take it exactly, and sums of very many stay within 64 bits."""
+"""Maximum of a stored count or cost.
+
+JSON readers that use floats read it exactly, and sums over a thousand such numbers are within 64 bits."""
 
 
 class Balance(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The balance of a quota bucket after a change. The last one of a bucket counts."""
+    """The balance of a quota bucket after a change. The last balance in the journal is the bucket's current balance."""
 
     bucket: str
     amount: int
-    """Nanodollars; below 0 where a call cost more than the balance."""
+    """Balance in nanodollars; negative if a call cost more than the balance before it."""
     remainder: int
-    """Inflow below a nanodollar, in the ledger's unit."""
+    """The fraction of a nanodollar beyond `amount`, in the unit of the ledger (`Charge.remainder`)."""
     at: float
     """Unix time in seconds."""
 
 
 class Version(msgspec.Struct, frozen=True, gc=False):
-    """A configuration that was applied."""
+    """A change of the configuration that was applied."""
 
     at: float
     who: str
-    """A login, or "file"."""
+    """Login of the administrator who changed the configuration, or "file" if its file was changed."""
     etag: str
     changed: tuple[str, ...]
-    """Dotted paths; never a value."""
+    """Changed settings as dotted paths, without their values."""
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """One line of the journal."""
+    """The content of one line of the journal."""
 
     call: Record | None = None
     balances: tuple[Balance, ...] = ()
@@ -59,22 +64,22 @@ _DECODER = msgspec.json.Decoder(Entry)
 
 
 def encode(entry: Entry) -> bytes:
-    """Return a line without its line end."""
+    """Return an entry as a line of JSON, without the line end."""
     try:
         return _ENCODER.encode(entry)
     except (UnicodeEncodeError, OverflowError):
-        # aiohttp decodes a header's bytes that are no UTF-8 to halves of surrogate pairs; providers report any number
+        # aiohttp decodes bytes of a header that are not UTF-8 to lone surrogates; a provider may report a huge number
         return _ENCODER.encode(_clean(msgspec.to_builtins(entry)))
 
 
 def decode(lines: Iterable[bytes]) -> tuple[Sequence[Entry], int]:
-    """Return the entries of lines, and the number of lines that cannot be read."""
+    """Return the entries of the readable lines, and the number of unreadable lines."""
     entries = []
     unreadable = 0
     for line in lines:
         try:
             entry = _DECODER.decode(line)
-            # a short ASCII line holds no text that is too long; most lines are short
+            # most lines are short and ASCII, and such a line cannot contain a text that is too long
             short = len(line) <= MAX_TEXT and line.isascii()
             entries.append(entry if short else msgspec.convert(_bounded(msgspec.to_builtins(entry)), Entry))
         except (msgspec.DecodeError, UnicodeDecodeError):
@@ -83,7 +88,7 @@ def decode(lines: Iterable[bytes]) -> tuple[Sequence[Entry], int]:
 
 
 def _clean(value: Any) -> Any:
-    """Return a value without texts and numbers that JSON cannot hold."""
+    """Return a value without lone surrogates, which JSON cannot contain, and with integers limited to `MAX_INTEGER`."""
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()
     if isinstance(value, int):
@@ -96,7 +101,7 @@ def _clean(value: Any) -> Any:
 
 
 def _bounded(value: Any) -> Any:
-    """Return a value with texts and lists cut to their limits."""
+    """Return a value whose texts and lists are cut to `MAX_TEXT` characters and `MAX_LIST` items."""
     if isinstance(value, str):
         return value if len(value) <= MAX_TEXT else value[: MAX_TEXT - 1] + "…"
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""The SQLite file itself: made, opened, and brought to the newest schema."""
+"""Creation and opening of the SQLite file of the store, and its migration to the newest schema."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from gateway.store.base import StoreFailed
 from gateway.store.schema import migrate, schema_version
 
 BUSY_SECONDS: Final = 1.0
-"""Seconds that one try waits for another process's lock."""
+"""Maximum number of seconds for which a statement waits for a lock of another connection."""
 
 WAL_BYTES: Final = 64 * 1024 * 1024
-"""Bytes to which the write-ahead log shrinks after a long read has made it grow."""
+"""Size in bytes to which the write-ahead log is cut after it grew during a long read."""
 
 
 def prepare(path: Path) -> None:
-    """Make the file if there is none, and migrate it. Raises `StoreFailed`."""
+    """Create the file if it does not exist, and migrate it. Raises `StoreFailed`."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # only this user may read who called what; SQLite gives its -wal and -shm files the mode of this file
+        # only this user may read the records; SQLite gives its -wal and -shm files the permissions of this file
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         connect(path).close()
     except (OSError, sqlite3.Error) as error:
@@ -29,17 +29,20 @@ def prepare(path: Path) -> None:
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """Return a connection for the calling thread, in autocommit mode: transactions are begun explicitly."""
+    """Return a connection for the calling thread, in autocommit mode: transactions must be begun explicitly.
+
+    Migrates the file. Raises `StoreFailed` for a file of a later release, and `sqlite3.Error`.
+    """
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
     try:
-        # before the journal's mode, which stands in the file: one of a later release stays as it is
+        # checked first, because the journal mode is written to the file: a file of a later release is left unchanged
         schema_version(connection, str(path))
         connection.execute("PRAGMA journal_mode = WAL")
         # with WAL, NORMAL loses the last commits when the machine loses power, and never damages the file
         connection.execute("PRAGMA synchronous = NORMAL")
-        # deleted rows are overwritten: they were deleted for a reason
+        # the content of deleted rows is private, so it is overwritten
         connection.execute("PRAGMA secure_delete = ON")
-        # room for the indexes of a busy hour; and fewer, larger moves from the write-ahead log into the file
+        # a cache of 16 MB holds the indexes of a busy hour; checkpoints of the write-ahead log are fewer and larger
         connection.execute("PRAGMA cache_size = -16000")
         connection.execute("PRAGMA wal_autocheckpoint = 5000")
         connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")

@@ -1,10 +1,10 @@
-"""The follower of the journal: entries are written to the journal at once, and applied to the store a moment later.
+"""The follower of the journal. It writes entries to the journal at once, and applies them to the store a moment later.
 
-- `put` is on the path of every call. Everything else is done in a task that applies the journal in batches.
-- A store that fails is tried again for as long as it takes.
-- After a restart the follower continues at the offset that the store holds.
+- Every call uses `put`. A separate task applies the journal to the store in batches.
+- If the store fails, the follower retries without end.
+- After a restart the follower continues at the offset that is in the store.
 
-Lines of the journal are in `entries.py`; nothing here knows how a store writes them.
+`entries.py` defines the lines of the journal. This module does not know how a store writes them.
 """
 
 from __future__ import annotations
@@ -20,21 +20,26 @@ from gateway.store.journal import Journal
 from gateway.telemetry.log import Logger
 
 POLL_SECONDS: Final = 0.05
-"""Seconds between two batches: a call can be read well within 100 ms, and a busy second has at most 20 commits."""
+"""Seconds between two rounds of applying the journal.
+
+A call can be read from the store within 100 ms, and there are at most about 20 commits a second."""
 BATCH_BYTES: Final = 4 * 1024 * 1024
-"""Bytes of the journal that are applied in one transaction: some 6,000 calls, which bounds the time of its lock."""
+"""Bytes of the journal that are applied in one transaction, which locks the store: about 6,000 calls."""
 RETRY_SECONDS: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
-"""Seconds before each further try of a store that failed; the last one is repeated."""
+"""Seconds before the first, second and further retries after the store failed; the last number is repeated."""
 FLUSH_SECONDS: Final = 5.0
-"""Seconds that a flush, or the end of the process, waits for a store that fails."""
+"""Maximum number of seconds for which `flush` and `close` wait until the journal is applied."""
 EXPIRE_SECONDS: Final = 10.0
-"""Seconds between two searches for expired calls, once all of them are deleted."""
+"""Seconds between two searches for expired calls, after a search that has deleted all of them."""
 EXPIRE_BATCH_CALLS: Final = 2000
-"""Most calls that are deleted in one transaction, because it holds the lock."""
+"""Maximum number of calls that are deleted in one transaction, during which the store is locked."""
 
 
 class JournalFollower:
-    """Owns the journal and applies it to a store. `retention` returns the seconds that calls stay, None for ever."""
+    """The writer of the journal, which also applies it to a store.
+
+    `retention` returns the number of seconds for which calls are kept in the store; None: for ever.
+    """
 
     def __init__(
         self, journal: Journal, store: Store, log: Logger, *, retention: Callable[[], float | None] = lambda: None
@@ -52,37 +57,44 @@ class JournalFollower:
 
     @property
     def full(self) -> bool:
-        """Whether the disk is full and memory is at its bound, so that no call should begin."""
+        """Whether the journal cannot be written and its buffer in memory is full, so that no call should begin."""
         return self._journal.full
 
     @property
     def lag(self) -> int:
-        """Bytes of the journal's newest file that are not applied yet; older files are not counted."""
+        """The number of bytes in the journal's newest file and in its buffer in memory that are not applied yet.
+
+        Older files are not counted.
+        """
         end = self._journal.end
         behind = end.byte - (self._offset.byte if self._offset.segment == end.segment else 0)
         return behind + self._journal.waiting
 
     @property
     def failing(self) -> bool:
-        """Whether the last try to write to the store failed."""
+        """Whether the last attempt to write to the store failed."""
         return self._failures > 0
 
     def put(self, entry: Entry) -> None:
         """Append an entry to the journal. Never raises, and never waits.
 
-        While the journal is full, refused calls are left out: they are refused because it is full, without end.
+        While the journal is full, refused calls are left out: the gateway then refuses every call, and recording these
+        calls would need memory without a limit.
         """
         if self.full and entry.call is not None and entry.call.outcome == "refused":
             return
         self._journal.append(encode(entry))
 
     async def start(self) -> None:
-        """Apply the journal of an earlier process, then follow it. Raises `StoreFailed`."""
+        """Apply what an earlier process left in the journal, then start the task that applies new entries.
+
+        Raises `StoreFailed`.
+        """
         await self._catch_up()
         self._task = asyncio.create_task(self._follow())
 
     async def flush(self) -> None:
-        """Wait until everything put before is in the store. Raises `StoreFailed` when that takes too long."""
+        """Wait until all earlier entries are in the store. Raises `StoreFailed` after `FLUSH_SECONDS`."""
         end = self._journal.end
         self._flush_now.set()
         try:
@@ -92,7 +104,7 @@ class JournalFollower:
             raise StoreFailed(f"{self.lag} bytes of the journal could not be taken over yet") from None
 
     async def close(self) -> None:
-        """Apply the rest of the journal; what the store does not accept is applied at the next start."""
+        """Apply the rest of the journal, and close it. What cannot be applied in time is applied at the next start."""
         if self._task is not None:
             try:
                 await self.flush()
@@ -123,7 +135,7 @@ class JournalFollower:
         return POLL_SECONDS if not self._failures else RETRY_SECONDS[min(self._failures, len(RETRY_SECONDS)) - 1]
 
     async def _catch_up(self) -> None:
-        """Apply the journal up to its end. Raises `StoreFailed`; the offset is then that of the next try."""
+        """Apply the journal up to its end. Raises `StoreFailed`; the next attempt continues after the last batch."""
         while self._offset < self._journal.end:
             lines, offset = await asyncio.to_thread(self._journal.read, self._offset, BATCH_BYTES)
             if not lines and offset == self._offset:
@@ -143,15 +155,15 @@ class JournalFollower:
             self._applied.notify_all()
 
     async def _expire(self) -> None:
-        """Delete expired calls, one batch at a time."""
+        """Delete one batch of expired calls, if a search for them is due."""
         seconds = self._retention()
-        # not by the clock of the day, which may be set back by hours
+        # the system clock may be set back by hours, so the interval is measured with the monotonic clock
         now = monotonic()
         if seconds is None or now < self._expire_at:
             return
         self._journal.renew(seconds)
         deleted = await self._store.expire(time() - seconds, EXPIRE_BATCH_CALLS)
-        # where there are more, the next turn deletes them
+        # after a full batch there may be more expired calls, which the next round deletes
         self._expire_at = now if deleted == EXPIRE_BATCH_CALLS else now + EXPIRE_SECONDS
 
     def _failed(self, error: Exception) -> None:

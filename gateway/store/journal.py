@@ -1,11 +1,11 @@
-"""The journal: files of lines that only grow, written before a call's last byte is sent.
+"""The journal: append-only files, to which the line of a call is written before the last byte of its reply is sent.
 
-- An append goes to the system's page cache and waits for no disk. So it survives the process being killed, but a power
-  failure may lose the last seconds.
-- The store is filled from these files alone: a slow or failing store delays no call and loses nothing.
-- When the disk is full, lines wait in memory up to a bound; `full` reports that the bound is reached.
+- A line is written to the system's page cache, without waiting for the disk. So it is kept if the process is killed,
+  but a power failure may lose the lines of the last seconds.
+- The store is filled only from these files, so a slow or failing store delays no call and loses nothing.
+- If the disk is full, lines wait in memory up to a maximum size; `full` reports that this size is reached.
 
-Nothing here reads the content of a line.
+This module does not read the content of a line.
 """
 
 from __future__ import annotations
@@ -25,21 +25,22 @@ from gateway.store.base import JournalOffset, StoreFailed
 from gateway.telemetry.log import Logger
 
 SEGMENT_BYTES: Final = 16 * 1024 * 1024
-"""Bytes of a file after which the next one begins, so that files that are applied can be deleted."""
+"""Size in bytes at which a new file is begun, so that older files can be deleted when they are applied to the store."""
 WAITING_BYTES: Final = 64 * 1024 * 1024
-"""Bytes that wait in memory while the disk is full: some 80,000 calls, more than a process makes in a minute."""
+"""Bytes of waiting lines at which the journal is full: about 80,000 calls, more than a process makes in a minute."""
 HOLDER_BYTES: Final = 200
-"""Bytes of the lock's file that describe the process holding the lock: a part of one line of text."""
+"""Maximum number of bytes in the lock file, which has a description of the process that holds the lock."""
 _SUFFIX: Final = ".jsonl"
 _NAME: Final = re.compile(r"([0-9]{12})\.jsonl")
-"""Names of the journal's files; other files in the folder are left alone."""
+"""Pattern of the names of the journal's files; other files in the folder are ignored."""
 _HIGHEST: Final = 10**12 - 1
 
 
 class Journal:
-    """The files of one folder, locked by one process. Raises `StoreFailed` if the folder cannot be locked or written.
+    """The journal's files in one folder, which one process locks.
 
-    New lines go to a file with a higher number than all existing files, and than `after`.
+    New lines are written to a new file. Its number is higher than `after` and the numbers of all existing files. Raises
+    `StoreFailed` if the folder cannot be locked or written.
     """
 
     def __init__(
@@ -70,21 +71,21 @@ class Journal:
 
     @property
     def full(self) -> bool:
-        """Whether so many bytes wait in memory that no call should begin."""
+        """Whether the lines waiting in memory have reached their maximum size, so that no call should begin."""
         return self._waiting_size >= self._waiting_bytes
 
     @property
     def end(self) -> JournalOffset:
-        """Offset of the next line."""
+        """The offset at which the next line will be written."""
         return self._end
 
     @property
     def waiting(self) -> int:
-        """Bytes that wait in memory."""
+        """The number of bytes of lines that wait in memory to be written."""
         return self._waiting_size
 
     def append(self, line: bytes) -> None:
-        """Write a line, or hold it in memory until there is room. Never raises, and waits for no disk."""
+        """Write a line, or keep it in memory if it cannot be written. Never raises, and does not wait for the disk."""
         data = line + b"\n"
         if not self._waiting and self._write(data):
             return
@@ -95,7 +96,7 @@ class Journal:
         self.retry()
 
     def retry(self) -> None:
-        """Write waiting lines as far as there is room, and replace the current file if it was removed."""
+        """Replace the current file if it was removed, and write as many of the waiting lines as possible."""
         self._replace_removed_file()
         if not self._waiting:
             return
@@ -105,13 +106,13 @@ class Journal:
             self._log.info("journal.recovered", folder=str(self._folder))
 
     def _write(self, data: bytes) -> bool:
-        """Return whether the data was written: all of it or nothing."""
+        """Write all of the data or nothing, and return whether it was written."""
         try:
             if self._end.byte >= self._segment_bytes:
                 self._begin(self._end.segment + 1)
             size = os.write(self._file, data)
             if size != len(data):
-                # half a line, as on a full disk, would swallow the one that comes after it
+                # a partly written line, as on a full disk, is removed: the next line would be appended to it
                 os.ftruncate(self._file, self._end.byte)
                 return False
         except OSError:
@@ -120,10 +121,10 @@ class Journal:
         return True
 
     def _replace_removed_file(self) -> None:
-        """Make the folder again if it was removed, with the content of its last file.
+        """Begin a new file with the same content if the current file, or its folder, was removed.
 
-        Writing to a removed file succeeds and would lose the lines. The store counts a call once, so the whole file may
-        be read again.
+        Writing to a removed file succeeds, but the lines would be lost. The store counts each call once, so lines that
+        were applied already may be read again from the new file.
         """
         try:
             inode = self._path(self._end.segment).stat().st_ino
@@ -133,7 +134,7 @@ class Journal:
             self._removed = False
             return
         if not self._removed:
-            # logged once, not with every try, where it cannot be made again
+            # logged once, not at each attempt, if a new file cannot be made
             self._log.error("journal.removed", folder=str(self._folder), kept="what its last file held")
             self._removed = True
         try:
@@ -157,18 +158,21 @@ class Journal:
             os.close(before)
 
     def renew(self, seconds: float) -> None:
-        """Begin the next file if this one is older than the retention, so that it can be deleted with its calls.
+        """Begin a new file if the current file was begun more than `seconds` ago.
 
-        A failure, as on a full disk, is tried again the next time.
+        `seconds` is the retention of calls. The old file, which contains expired calls, can then be deleted. If a new
+        file cannot be made, as on a full disk, the next call of this method tries again.
         """
         if self._end.byte and monotonic() - self._begun >= seconds:
             with suppress(OSError):
                 self._begin(self._end.segment + 1)
 
     def read(self, offset: JournalOffset, limit: int) -> tuple[list[bytes], JournalOffset]:
-        """Return whole lines from an offset on, about `limit` bytes of them, and the offset after them. For any thread.
+        """Return complete lines that begin at `offset`, and the offset after the last of them.
 
-        Raises `StoreFailed` when a file cannot be read.
+        The lines have at most `limit` bytes together, unless the first line is longer. They are from one file: that of
+        `offset`, or a later one if that has no more complete lines. May be called from any thread. Raises `StoreFailed`
+        if a file cannot be read.
         """
         end = self._end
         while True:
@@ -195,14 +199,20 @@ class Journal:
             raise StoreFailed(f"{error.filename}: the journal cannot be read: {error.strerror}") from None
 
     def discard(self, before: JournalOffset) -> None:
-        """Delete the files that end before `before`. For any thread."""
+        """Delete the files with lower numbers than that of `before`, except the current file.
+
+        May be called from any thread.
+        """
         for number in self._numbers():
             if number < min(before.segment, self._end.segment):
                 with suppress(OSError):
                     self._path(number).unlink()
 
     def close(self) -> None:
-        """Close the files. Lines that still wait in memory are lost, and counted in the log."""
+        """Write the waiting lines if possible, and close the files.
+
+        Lines that cannot be written are lost, and their number is logged.
+        """
         self.retry()
         if self._waiting:
             self._log.error("journal.lines_lost", folder=str(self._folder), lost=len(self._waiting))
@@ -218,7 +228,7 @@ class Journal:
 
 
 def require_unlocked(folder: Path) -> None:
-    """Raise `StoreFailed` if another process has the journal; called before anything in the folder is changed."""
+    """Raise `StoreFailed` if another process has locked the journal in `folder`."""
     if folder.exists():
         try:
             os.close(_lock_file(folder / "lock"))
@@ -227,7 +237,10 @@ def require_unlocked(folder: Path) -> None:
 
 
 def _lock_file(path: Path) -> int:
-    """Return a lock that ends with the process. Raises `StoreFailed`, which names the process that holds it."""
+    """Lock a file until the process ends, and return its file descriptor.
+
+    Raises `StoreFailed` if another process holds the lock; the message names that process.
+    """
     lock = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -237,7 +250,7 @@ def _lock_file(path: Path) -> int:
         raise StoreFailed(
             f"{path.parent}: another gateway keeps its records there ({holder}); give each its own --state"
         ) from None
-    with suppress(OSError):  # a full disk keeps no gateway from starting
+    with suppress(OSError):  # the gateway must also start on a full disk
         os.ftruncate(lock, 0)
         os.pwrite(
             lock,

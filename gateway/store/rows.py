@@ -1,7 +1,7 @@
-"""Statements that write and read rows of the SQLite store, and conversion between sessions and rows.
+"""SQL statements that write and read rows of the SQLite store, and conversion between sessions and rows.
 
-Times are integer milliseconds, money is integer nanodollars, texts are bounded already (`entries.py`). Rows of calls
-are in `calls.py`, transactions in `writing.py`, queries of usage in `usage.py`.
+Times are integer milliseconds, and money is integer nanodollars. `entries.py` has limited the length of texts. Rows of
+calls are in `calls.py`, transactions in `writing.py`, queries of usage in `usage.py`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ UPSERT_SESSION: Final = " ".join([
     "ON CONFLICT (id, identity) DO UPDATE SET",
     ", ".join(f"{name} = {name} + excluded.{name}" for name in SUMS),
     ", agent = CASE WHEN excluded.last_at >= last_at THEN excluded.agent ELSE agent END",
-    # a refused call reached no provider, so the provider stays
+    # a call that was refused before a provider was chosen has the provider '', which must not replace the former one
     ", provider = CASE WHEN excluded.provider <> '' AND (excluded.last_at >= last_at OR provider = '')",
     "THEN excluded.provider ELSE provider END",
     ", started_at = min(started_at, excluded.started_at), last_at = max(last_at, excluded.last_at)",
@@ -44,7 +44,7 @@ ON CONFLICT (session, tool) DO UPDATE SET calls = calls + excluded.calls
 
 
 def upsert_roll_up(table: str) -> str:
-    """Return the statement that adds to a row of `usage_hourly` or `usage_daily`."""
+    """Return the statement that adds amounts to a row of the table `usage_hourly` or `usage_daily`."""
     columns = (*Group._fields, *GROUP_SUMS)
     added = ", ".join(f"{name} = {name} + excluded.{name}" for name in GROUP_SUMS)
     return (
@@ -54,7 +54,10 @@ def upsert_roll_up(table: str) -> str:
 
 
 def select_calls(*conditions: str) -> str:
-    """Return the query for calls that meet all conditions (SQL), newest first; its last value is the limit."""
+    """Return the query for the calls that meet all conditions (SQL), newest first.
+
+    The query's last placeholder is the maximum number of rows.
+    """
     return _select("SELECT at, n,", ", ".join(CALL_COLUMNS), "FROM calls", conditions, "at")
 
 
@@ -71,11 +74,11 @@ _MODELS: Final = """, (
 
 SESSION_FILTERS: Final = ("agent",)
 MODEL_FILTERS: Final = ("provider", "model")
-"""Columns of `session_models`: a session has a row there for each model that it used."""
+"""Columns of the table `session_models`, which has a row for each provider and model that a session used."""
 
 
 def has_model(column: str) -> str:
-    """Return the condition that a session used a certain model or provider; `column` is one of `MODEL_FILTERS`."""
+    """Return the SQL condition that a session used a certain model or provider; `column` is one of `MODEL_FILTERS`."""
     return f"EXISTS (SELECT 1 FROM session_models f WHERE f.session = n AND f.{column} = ?)"  # noqa: S608 (our own name)
 
 
@@ -85,7 +88,7 @@ def _select(what: str, columns: str, table: str, conditions: tuple[str, ...], ti
 
 
 def session_row(identity: str, session_id: str, share: SessionShare) -> Mapping[str, Any]:
-    """Return the values of `UPSERT_SESSION` that a batch adds."""
+    """Return the named values of `UPSERT_SESSION` for the amounts that a batch adds to a session."""
     return {
         "identity": identity,
         "id": session_id,
@@ -98,12 +101,12 @@ def session_row(identity: str, session_id: str, share: SessionShare) -> Mapping[
 
 
 def roll_up_row(group: Group, amounts: Sequence[int]) -> Mapping[str, Any]:
-    """Return the values of `upsert_roll_up` that a batch adds."""
+    """Return the named values of the statement of `upsert_roll_up` for the amounts that a batch adds."""
     return {**group._asdict(), **dict(zip(GROUP_SUMS, amounts, strict=True))}
 
 
 def session_of(row: tuple[Any, ...]) -> Session:
-    """Return the session of a row of `select_sessions`."""
+    """Return the session from a row of the query `select_sessions`."""
     *plain, models, tools = row[2:]
     cells = dict(zip(SESSION_COLUMNS, plain, strict=True))
     usage = Usage(**{name: cells.pop(name) for name in USAGE_KINDS})
@@ -120,7 +123,10 @@ def session_of(row: tuple[Any, ...]) -> Session:
 
 
 def cursor_of(row: tuple[Any, ...]) -> str:
-    """Return the cursor of the page after a row: its time and its number, which orders rows of one moment."""
+    """Return the cursor of the page that begins after a row: the row's time and number.
+
+    The number orders rows with the same time.
+    """
     return f"{row[0]}.{row[1]}"
 
 

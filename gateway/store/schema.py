@@ -1,7 +1,7 @@
-"""The tables of the SQLite store, and the migrations of older files.
+"""The tables of the SQLite store, and the migrations of files of older releases.
 
-- A migration is a tuple of statements; the file's `user_version` counts the migrations that ran.
-- A released migration is never edited: a change is a new migration at the end.
+- A migration is a tuple of SQL statements. `user_version` in the SQLite file is the number of migrations that ran.
+- A migration in a released version is never edited. A change of the schema is a new migration at the end.
 
 Queries are in `rows.py`.
 """
@@ -120,7 +120,7 @@ def _roll_up(name: str) -> str:
 
 
 def _fill(name: str, milliseconds: int) -> str:
-    """Return the statement that fills a roll-up from the calls of a file that had none."""
+    """Return the statement that fills a table of hourly or daily totals from the calls in an older file."""
     return f"""
     INSERT INTO {name}
     SELECT at - at % {milliseconds}, identity, provider, model, agent,
@@ -136,7 +136,7 @@ _SECOND: Final = (
     "ALTER TABLE calls ADD COLUMN extra TEXT NOT NULL DEFAULT '{}'",
     "ALTER TABLE calls ADD COLUMN tier TEXT NOT NULL DEFAULT ''",
     "ALTER TABLE calls ADD COLUMN charges TEXT NOT NULL DEFAULT '{}'",
-    # ordered by time also across the callers of a session id; nearly always there is one
+    # without the identity, so that calls of several callers with one session id are ordered by time too
     "DROP INDEX calls_by_session",
     "CREATE INDEX calls_by_session ON calls (session_id, at, n)",
     """
@@ -168,7 +168,7 @@ _SECOND: Final = (
         changed TEXT NOT NULL
     )
     """,
-    # offset up to which the journal is applied; it changes with the rows, in one transaction
+    # the offset up to which the journal is applied; it changes in the same transaction as the rows
     "CREATE TABLE place (one INTEGER PRIMARY KEY CHECK (one = 1), segment INTEGER NOT NULL, offset INTEGER NOT NULL)",
     "INSERT INTO place VALUES (1, 0, 0)",
 )
@@ -182,16 +182,19 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _SECOND, _THIRD)
 
 
 def migrate(connection: sqlite3.Connection, name: str) -> None:
-    """Bring a file to the newest version, in one transaction. Raises `StoreFailed` for a file from the future."""
+    """Bring a file to the newest version of the schema, in one transaction.
+
+    Raises `StoreFailed` for a file that a later release wrote.
+    """
     if schema_version(connection, name) == len(MIGRATIONS):
         return
     connection.execute("BEGIN IMMEDIATE")
     try:
-        # asked again under the lock: another process may have migrated in between
+        # the version is read again under the lock: another process may have migrated the file in between
         for statements in MIGRATIONS[schema_version(connection, name) :]:
             for statement in statements:
                 connection.execute(statement)
-        # a pragma takes no placeholder; the number is our own
+        # a pragma accepts no placeholder, and the number is not from outside
         connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
     except BaseException:
         connection.execute("ROLLBACK")

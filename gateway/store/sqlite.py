@@ -1,6 +1,7 @@
-"""The store in one SQLite file: a connection in one thread that writes, and one in another thread that reads.
+"""The store in one SQLite file. One thread writes and another thread reads, each with its own connection.
 
-With the write-ahead log neither waits for the other. SQL is in `rows.py`, `writing.py`, `usage.py` and `schema.py`.
+With SQLite's write-ahead log, neither thread waits for the other. SQL is in `rows.py`, `writing.py`, `usage.py` and
+`schema.py`.
 """
 
 from __future__ import annotations
@@ -35,11 +36,11 @@ from gateway.store.writing import expire, write
 T = TypeVar("T")
 
 _MAX_NAMED: Final = 10
-"""Most callers that are named for an ambiguous id."""
+"""Maximum number of callers that `Ambiguous` names."""
 
 
 class SqliteStore:
-    """A `Store` in the file `path`, which is made with its folder. Raises `StoreFailed`."""
+    """A `Store` in the SQLite file `path`. The file and its folder are created if missing. Raises `StoreFailed`."""
 
     def __init__(self, path: Path) -> None:
         prepare(path)
@@ -95,7 +96,7 @@ class SqliteStore:
     async def usage(self, query: UsageQuery) -> Sequence[UsageRow]:
         statement, values = usage.select(query)
         return await self._reading.run(
-            # made in that thread: ten thousand rows take a tenth of a second
+            # rows are converted in the reading thread, because ten thousand rows take a tenth of a second
             lambda connection: [usage.row_of(query, row) for row in connection.execute(statement, values)]
         )
 
@@ -110,7 +111,7 @@ class SqliteStore:
         await self._reading.close()
 
     async def _page(self, of: Callable[[tuple[Any, ...]], T], query: str, values: list[Any], limit: int) -> Page[T]:
-        """Return a page. One row more than `limit` is read, to know whether there is a next page."""
+        """Return a page of at most `limit` rows. One more row is read, to know whether there is a next page."""
         selected = await self._read(query, [*values, limit + 1])
         shown = selected[:limit]
         return Page(tuple(of(row) for row in shown), rows.cursor_of(shown[-1]) if len(selected) > limit else None)
@@ -120,7 +121,7 @@ class SqliteStore:
 
 
 class _Thread:
-    """A connection and the one thread that uses it."""
+    """A connection to the SQLite file, and the only thread that uses the connection."""
 
     def __init__(self, path: Path, name: str) -> None:
         self._path = path
@@ -129,7 +130,7 @@ class _Thread:
         self._inode = 0
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run a function with the connection. Raises `StoreFailed` for errors of SQLite."""
+        """Run a function with the connection as its argument, in the thread. Raises `StoreFailed` for SQLite errors."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, work)
 
     def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -139,12 +140,15 @@ class _Thread:
                 self._connection = connect(self._path)
             return work(self._connection)
         except sqlite3.Error as error:
-            # a fresh connection finds a file that was replaced or repaired
+            # the next use opens a new connection, which sees a file that was replaced or repaired
             self._close()
             raise StoreFailed(f"{self._path}: {error}") from error
 
     def _reopen_if_replaced(self) -> None:
-        """Close the connection if the file was removed or replaced: SQLite would write to the removed file for ever."""
+        """Close the connection if the file was removed or replaced, and create a removed file again.
+
+        SQLite would continue to write to the removed file.
+        """
         try:
             now = self._path.stat().st_ino
         except OSError:
@@ -168,7 +172,10 @@ class _Thread:
 def _conditions(
     equal: Mapping[str, str | int | None], cursor: str | None = None, behind: str = ""
 ) -> tuple[list[str], list[Any]]:
-    """Return conditions of a query and their values; a column that is None in `equal` may have any value."""
+    """Return the SQL conditions of a query and their values.
+
+    A column whose value in `equal` is None may have any value. `behind` is the condition for rows after the cursor.
+    """
     wanted = {column: value for column, value in equal.items() if value is not None}
     conditions = [f"{column} = ?" for column in wanted]
     values: list[Any] = list(wanted.values())

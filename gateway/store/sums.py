@@ -1,7 +1,7 @@
-"""Sums of a batch of calls: the amounts that it adds to each session and to each roll-up.
+"""Sums over a batch of calls: the amounts that the batch adds to each session and to the hourly and daily totals.
 
-Calls are summed in memory first, so that a hundred calls of one session are one statement, and a batch is committed in
-milliseconds. Statements are in `rows.py`.
+Calls are summed in memory first. So a hundred calls of one session need one statement, and a batch is committed in
+milliseconds. SQL statements are in `rows.py`.
 """
 
 from __future__ import annotations
@@ -19,25 +19,28 @@ from gateway.store.calls import CALL_COLUMNS
 from gateway.store.entries import MAX_INTEGER
 
 HOUR: Final = 3_600_000
-"""Milliseconds of an hour."""
+"""Number of milliseconds in an hour."""
 DAY: Final = 86_400_000
-"""Milliseconds of a day."""
+"""Number of milliseconds in a day."""
 
 SUMS: Final = ("calls", "failed", *USAGE_KINDS, "known_cost", "cost_unknown_calls", "estimated_calls")
-"""Columns that are summed over calls."""
+"""Columns of `sessions`, and of the hourly and daily totals, that are sums over calls."""
 GROUP_SUMS: Final = (*SUMS, "duration_ms")
-"""Columns that are summed over the calls of a roll-up's row."""
+"""Columns of the hourly and daily totals that are sums over calls."""
 
 
 class Group(NamedTuple):
-    """The key of a roll-up's row."""
+    """The key of a row of the hourly or daily totals."""
 
     time: int
-    """Milliseconds of Unix time at which the hour or the day begins."""
+    """Start of the hour or the day, as Unix time in milliseconds."""
     identity: str
     provider: str
     model: str
-    """A model, or "" where there is no provider: refused calls name whatever clients like, without end."""
+    """The model; "" for calls without a provider.
+
+    The model of a call that was refused early may be any text that a client chose, which would make rows without limit.
+    """
     agent: str
 
 
@@ -47,27 +50,27 @@ class SessionShare:
 
     agent: str = ""
     provider: str = ""
-    """Provider of the last call that reached one."""
+    """Provider of the last call for which a provider was chosen."""
     started_at: int = MAX_INTEGER
     last_at: int = -1
     sums: list[int] = field(default_factory=lambda: [0] * len(SUMS))
     models: dict[tuple[str, str], int] = field(default_factory=dict)
-    """Milliseconds of Unix time at which the last reply ended, by provider and model."""
+    """Unix time in milliseconds at which the last reply ended, by (provider, model)."""
     tools: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class Sums:
-    """The amounts that a batch of calls adds."""
+    """The amounts that a batch of calls adds to sessions and to the hourly totals."""
 
     sessions: dict[tuple[str, str], SessionShare] = field(default_factory=dict)
-    """Shares by identity and session id."""
+    """Amounts for sessions, by (identity, session id)."""
     hours: dict[Group, list[int]] = field(default_factory=dict)
-    """The columns `GROUP_SUMS`."""
+    """Amounts for the hourly totals: values of the columns `GROUP_SUMS`, by the key of the row."""
 
 
 Row = tuple[Any, ...]
-"""A row of `CALL_COLUMNS`."""
+"""The values of a call's row, in the order of `CALL_COLUMNS`."""
 
 _AT_COLUMN: Final = CALL_COLUMNS.index("at")
 _GROUP_KEY: Final = itemgetter(*map(CALL_COLUMNS.index, ("identity", "session_id", "provider", "model", "agent")))
@@ -77,7 +80,8 @@ _COUNTS: Final = slice(CALL_COLUMNS.index(USAGE_KINDS[0]), CALL_COLUMNS.index(US
 def sum_calls(calls: Iterable[Row]) -> Sums:
     """Sum calls by session and by hour.
 
-    Calls with the same caller, session, model, client and hour are summed first: most calls of a batch are alike.
+    Calls with the same caller, session, provider, model, agent and hour are summed together first, because these are
+    equal for most calls of a batch.
     """
     alike: defaultdict[tuple[tuple[str, ...], int], list[Row]] = defaultdict(list)
     for row in calls:
@@ -94,19 +98,20 @@ def sum_calls(calls: Iterable[Row]) -> Sums:
 
 
 class _Part(NamedTuple):
-    """Sums of calls that are alike."""
+    """Sums over calls with the same caller, session, provider, model, agent and hour."""
 
     amounts: list[int]
-    """The columns `SUMS`."""
+    """Values of the columns `SUMS`."""
     started: tuple[int, ...]
+    """Start of each call, as Unix time in milliseconds."""
     ended: list[int]
-    """Milliseconds of Unix time."""
+    """End of each call, as Unix time in milliseconds."""
     tools: Mapping[str, int]
-    """Number of calls by their list of tools, as JSON."""
+    """Number of calls by the JSON of their list of tools."""
 
 
 def _part(calls: list[Row]) -> _Part:
-    """Return the sums of calls that are alike, column by column: several times as fast as call by call."""
+    """Return the sums over calls that belong together. Summing column by column is much faster than call by call."""
     columns = [*zip(*calls, strict=True)]
     of = dict(zip(CALL_COLUMNS, columns, strict=True))
     started, cost = of["at"], of["cost"]
@@ -125,7 +130,7 @@ def _part(calls: list[Row]) -> _Part:
 
 
 def days(hours: dict[Group, list[int]]) -> dict[Group, list[int]]:
-    """Return sums by day from sums by hour."""
+    """Return the daily sums from the hourly sums."""
     by_day: dict[Group, list[int]] = {}
     for group, amounts in hours.items():
         _add(by_day, group._replace(time=group.time - group.time % DAY), amounts)
@@ -133,7 +138,7 @@ def days(hours: dict[Group, list[int]]) -> dict[Group, list[int]]:
 
 
 def _to_session(share: SessionShare, part: _Part, by: tuple[str, str, str]) -> None:
-    """Add calls to a session; `by` is their provider, model and agent."""
+    """Add the sums over some calls to the share of their session; `by` is the calls' provider, model and agent."""
     provider, model, agent = by
     share.sums = _sum(share.sums, part.amounts)
     ended = max(part.ended)

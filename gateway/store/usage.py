@@ -1,4 +1,4 @@
-"""Queries of usage from the roll-ups of the SQLite store, and their rows."""
+"""Queries of the hourly and daily totals in the SQLite store, and conversion of their rows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ _FORMATS: Final[Mapping[str, str]] = {"day": "%Y-%m-%d", "hour": "%Y-%m-%dT%H:00
 
 
 def select(query: UsageQuery) -> tuple[str, list[Any]]:
-    """Return the statement and its values. Names come from the tables above; everything else is a value."""
+    """Return the SQL statement of a query and the statement's values.
+
+    Names in the SQL are constants of this package; what the client sent is only in the values.
+    """
     columns = [_COLUMNS[name] for name in query.by]
     table = "usage_hourly" if "hour" in query.by else "usage_daily"
     conditions, values = _conditions(query)
@@ -48,7 +51,7 @@ def _conditions(query: UsageQuery) -> tuple[list[str], list[Any]]:
 
 
 def row_of(query: UsageQuery, row: tuple[Any, ...]) -> UsageRow:
-    """Return the usage of a row of `select`."""
+    """Return the usage from a row of the statement of `select`."""
     group = {name: _shown(name, value) for name, value in zip(query.by, row, strict=False)}
     sums = dict(zip(GROUP_SUMS, row[len(query.by) :], strict=True))
     usage = Usage(**{name: sums.pop(name) for name in USAGE_KINDS})

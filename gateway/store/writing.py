@@ -1,9 +1,10 @@
-"""Transactions of the SQLite store: a batch of entries with its sums, balances and offset in the journal; expiry.
+"""Transactions of the SQLite store: writing a batch of entries, and deleting expired calls and sessions.
 
-- A batch is written as a whole or not at all, so the journal is read on from where the last batch ended.
-- A call that exists already (a file was restored from a copy) adds nothing anywhere.
+- A batch and its offset in the journal are written in one transaction, so each entry is applied exactly once.
+- A call that is in the store already is ignored, and changes no sums. This happens, for example, after a file was
+  restored from a backup.
 
-Statements are in `rows.py`.
+Most SQL statements are in `rows.py`.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from gateway.store.entries import Balance, Entry, Version
 from gateway.store.sums import Group, Sums, days, sum_calls
 
 _LOOKUP_ROWS: Final = 500
-"""Most rows that one statement looks up, because the number of its values is limited."""
+"""Maximum number of rows that one statement looks up, because SQLite limits the number of values in a statement."""
 _LARGEST: Final = 2**63 - 1
-"""Highest integer of a column; in nanodollars, nine thousand million dollars."""
+"""Maximum integer in an SQLite column; in nanodollars it is about nine billion dollars."""
 _UPSERT_BALANCE: Final = """
 INSERT INTO balances (bucket, amount, remainder, at) VALUES (?, ?, ?, ?)
 ON CONFLICT (bucket) DO UPDATE SET amount = excluded.amount, remainder = excluded.remainder, at = excluded.at
@@ -36,7 +37,7 @@ _ENDED: Final = "SELECT n FROM sessions INDEXED BY sessions_by_time WHERE last_a
 
 
 def write(connection: sqlite3.Connection, entries: Sequence[Entry], offset: JournalOffset) -> None:
-    """Write a batch. Raises `sqlite3.Error`, with nothing written."""
+    """Write a batch of entries, and the journal's offset after them. Raises `sqlite3.Error`, with nothing written."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         new = _insert(connection, [entry.call for entry in entries if entry.call is not None])
@@ -47,19 +48,22 @@ def write(connection: sqlite3.Connection, entries: Sequence[Entry], offset: Jour
         connection.execute("UPDATE place SET segment = ?, offset = ?", offset)
         connection.execute("COMMIT")
     except BaseException:
-        # an error of the disk may have ended the transaction already
+        # SQLite may have rolled the transaction back already, as after a disk error
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
 
 
 def _insert(connection: sqlite3.Connection, records: Iterable[Record]) -> Sequence[tuple[Any, ...]]:
-    """Insert calls and return the rows of those that are new; of several with one id the first."""
+    """Insert calls, and return the rows of the calls that were not in the store yet.
+
+    Of several calls with the same id, only the first is inserted.
+    """
     inserted = [call_row(record) for record in records]
     top = connection.execute("SELECT coalesce(max(n), 0) FROM calls").fetchone()
     if connection.executemany(INSERT_CALL, inserted).rowcount == len(inserted):
         return inserted
-    # some existed already, which is rare: the new ones have numbers above the highest one before
+    # rarely, some calls are in the table already; the new calls are those with higher numbers than all former rows
     new = {key for (key,) in connection.execute("SELECT id FROM calls WHERE n > ?", top)}
     first: dict[str, tuple[Any, ...]] = {}
     for row in inserted:
@@ -84,12 +88,12 @@ def _add(connection: sqlite3.Connection, sums: Sums) -> None:
 
 
 def _numbers(connection: sqlite3.Connection, keys: list[tuple[str, str]]) -> dict[tuple[str, str], int]:
-    """Return the numbers of sessions' rows, by identity and id."""
+    """Return the row numbers of sessions, by (identity, session id)."""
     numbers: dict[tuple[str, str], int] = {}
     for start in range(0, len(keys), _LOOKUP_ROWS):
         some = keys[start : start + _LOOKUP_ROWS]
         marks = ", ".join("(?, ?)" for _ in some)
-        # a join in this order: given as `(identity, id) IN (...)`, SQLite reads the whole table
+        # a join in a fixed order uses the index; with `(identity, id) IN (...)`, SQLite reads the whole table
         statement = (
             f"WITH wanted (identity, id) AS (VALUES {marks}) SELECT s.identity, s.id, s.n FROM wanted w "  # noqa: S608
             "CROSS JOIN sessions s ON s.id = w.id AND s.identity = w.identity"
@@ -104,7 +108,7 @@ def _roll_up(connection: sqlite3.Connection, table: str, groups: dict[Group, lis
 
 
 def _upsert_balances(connection: sqlite3.Connection, balances: Sequence[Balance]) -> None:
-    """Write the last balance of each bucket. Balances are clamped: a bucket may hold more than a column can."""
+    """Write the last balance of each bucket, limited to what a column of SQLite can hold."""
     last = {balance.bucket: balance for balance in balances}
     connection.executemany(
         _UPSERT_BALANCE,
@@ -125,7 +129,10 @@ def _insert_version(connection: sqlite3.Connection, version: Version) -> None:
 
 
 def expire(connection: sqlite3.Connection, before: float, limit: int) -> int:
-    """Delete the oldest calls that began before a Unix time in seconds, and sessions that ended before it."""
+    """Delete calls that began before the Unix time `before`, and sessions that ended before it, oldest first.
+
+    At most `limit` calls and `limit` sessions are deleted. Return the number of deleted calls.
+    """
     time = round(before * 1000)
     connection.execute("BEGIN IMMEDIATE")
     try:
@@ -140,6 +147,6 @@ def expire(connection: sqlite3.Connection, before: float, limit: int) -> int:
             connection.execute("ROLLBACK")
         raise
     if 0 < deleted < limit:
-        # the write-ahead log would hold the rows until it wraps; if a reader blocks this, the next expiry does it
+        # the write-ahead log would still contain the deleted rows; if a reader blocks this, the next expiry does it
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return deleted

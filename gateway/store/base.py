@@ -87,7 +87,7 @@ class Session(Totals):
     last_at: float
     """Unix time at which the last reply ended."""
     tools: Mapping[str, int]
-    """Number of replies in which a model called the tool, by the tool's name."""
+    """Number of times that models called each tool, by the tool's name."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the session in the form of the API."""

@@ -51,14 +51,14 @@ class CapturedBodies:
 
 
 class Capture(Protocol):
-    """The bodies of a call that has ended, before secrets are removed from them."""
+    """The headers and bodies of a call that has ended, before secrets are removed from the headers."""
 
     @property
     def size(self) -> int:
         """The number of bytes of the two bodies in memory."""
 
     def redacted(self) -> CapturedBodies:
-        """Return the bodies without secrets, in the form in which they are stored.
+        """Return the headers, without secrets, and the bodies, in the form in which they are stored.
 
         `Bodies` calls this in its writing thread.
         """

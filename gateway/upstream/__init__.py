@@ -1,4 +1,5 @@
-"""Providers: their offers (`catalog.py`), connections (`client.py`) and credentials; files that clients name by URL.
+"""Everything about providers except their dialects, and the fetching of files that clients name by URL.
 
-Only `client.py` and `fetch/client.py` open connections to the outside. Nothing here knows a dialect.
+`catalog.py` has the models that providers offer, `client.py` the connections, and `credentials/` the keys. Only
+`client.py` and `fetch/client.py` open connections to other hosts.
 """

@@ -1,7 +1,7 @@
-"""The offers of all providers: an index by model name, and the part of it that a caller may see.
+"""The offers of all providers, indexed by the model's name, and the selection of those that a caller may use.
 
-Built once for each configuration. Names match exactly; an alias stands before a model of its name, and `provider/model`
-is accepted wherever a model is named.
+An offer is one model at one provider. The catalog is built once for each configuration. Names match exactly. An alias
+takes precedence over a model of the same name. `provider/model` is accepted wherever a model is named.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gateway.contract.flag import Caps
 from gateway.upstream.near_names import near_names
 
 LISTS: Final = 256
-"""Most callers whose lists of models are cached."""
+"""Maximum number of different access rights (`Access`) for which the list of usable offers is cached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Offer:
     model: str
     caps: Caps
     base: str
-    """The model behind the name: a different one where the configuration says so for an opaque name."""
+    """Name of the underlying model: that in the provider's `base_models` for an opaque name, else `model` itself."""
 
     @property
     def provider_id(self) -> str:
@@ -45,14 +45,14 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Aliased:
-    """An alias, with the offers among its targets."""
+    """An alias of the configuration, with those of its targets that enabled providers offer."""
 
     strategy: Strategy
     offers: Sequence[Offer]
     _turn: count[int] = field(default_factory=count)
 
     def pick(self, offers: Sequence[Offer], session: str) -> Offer:
-        """Return one of `offers`, which are some of this alias's, by its strategy."""
+        """Return one of `offers`, chosen by the alias's strategy; `offers` are some of the alias's own offers."""
         return offers[_PICKS[self.strategy](self._turn, session) % len(offers)]
 
 
@@ -60,13 +60,16 @@ _PICKS: Final[Mapping[Strategy, Callable[[count[int], str], int]]] = {
     "first": lambda _turn, _session: 0,
     "random": lambda _turn, _session: random.getrandbits(32),
     "round_robin": lambda turn, _session: next(turn),
-    # a conversation stays with one provider, which caches its prompt
+    # a conversation always uses the same provider, which caches the conversation's prompt
     "session": lambda _turn, session: crc32(session.encode()),
 }
 
 
 class Catalog:
-    """The offers of all enabled providers, those of higher preference first and the config's order within."""
+    """The offers of all enabled providers, ordered by the provider's preference (highest first).
+
+    Offers with the same preference have the order of the configuration.
+    """
 
     def __init__(self, config: Config) -> None:
         offers = [_offer(provider, model) for provider in config.providers.values() for model in _models(provider)]
@@ -78,10 +81,10 @@ class Catalog:
         self._visible = lru_cache(LISTS)(self._find_visible)
 
     def find(self, name: str) -> Sequence[Offer]:
-        """Return the offers of a model, then the one of `provider/model`; () for a name that is neither.
+        """Return the offers of the model `name`, then the offer if `name` is `provider/model`; () if there are none.
 
-        Few names are both, as where a reseller calls a model `anthropic/claude-x` beside a provider `anthropic`. The
-        grants decide between the two (`call/middleware/grants.py`).
+        A few names mean both: a reseller may have a model `anthropic/claude-x`, while a provider `anthropic` has a
+        model `claude-x`. The caller's grants then decide (`call/middleware/grants.py`).
         """
         offers = self._by_model.get(name, ())
         provider, _, model = name.partition("/")
@@ -93,7 +96,7 @@ class Catalog:
         return self._visible(access)
 
     def visible_aliases(self, access: Access) -> dict[str, list[Offer]]:
-        """Return the aliases with targets that a caller may use, and those targets."""
+        """Return the names of the aliases with at least one offer that the caller may use, and these offers."""
         if not self.aliases:
             return {}
         granted = {offer.name for offer in self.visible(access)}
@@ -104,7 +107,7 @@ class Catalog:
         }
 
     def near(self, name: str, access: Access) -> list[str]:
-        """Return up to three similar names, among those that the caller may use."""
+        """Return up to three names that are similar to `name`, among the models and aliases that the caller may use."""
         names = dict.fromkeys(offer.model for offer in self.visible(access))
         names |= dict.fromkeys(self.visible_aliases(access))
         return near_names(name, names)

@@ -1,6 +1,6 @@
-"""The only file that opens connections to providers.
+"""The HTTP client for requests to providers; no other module opens connections to providers.
 
-It handles URLs, timeouts and headers of HTTP, and never reads the content of a request or a reply.
+This module handles URLs, timeouts and HTTP headers. It never parses the content of a request or a reply.
 """
 
 from __future__ import annotations
@@ -28,20 +28,22 @@ from gateway.contract.flag import Head, UpstreamRequest
 from gateway.upstream.faults import unreachable
 
 MAX_BODY: Final = 64 * 1024 * 1024
-"""Most bytes of a whole reply, because it is held in memory; a larger one is a fault."""
+"""Maximum number of bytes of a reply that is read as a whole into memory; a larger reply is an error."""
 
 WRITE_CHUNK_BYTES: Final = 1024 * 1024
-"""Most bytes of a body that are written at once; a longer one is written in pieces, so that other calls run."""
+"""Maximum number of bytes of a body that are sent in one write.
+
+A longer body is sent in pieces, so that the event loop serves other calls in between."""
 
 _VERSION_AT_END: Final = re.compile(r"/v[0-9]+[a-z0-9]*$")
 _VERSION_AT_START: Final = re.compile(r"^/v[0-9]+[a-z0-9]*(?=/)")
 
 _OWN_HEADERS: Final = {"accept-encoding": "identity", "user-agent": f"irisgate/{__version__}"}
-"""Headers of every request. `identity`, because a compressed stream cannot be forwarded event by event."""
+"""Headers of every request. `identity` asks for an uncompressed reply, which can be forwarded event by event."""
 
 
 class UpstreamResponse:
-    """An open reply. Closing it closes the connection unless the body has been read to its end."""
+    """A reply whose head has arrived. `close` closes the connection unless the body has been read to its end."""
 
     def __init__(self, response: aiohttp.ClientResponse, provider: str, read_seconds: float) -> None:
         self._response = response
@@ -70,7 +72,10 @@ class UpstreamResponse:
             yield data
 
     async def read(self, limit: int) -> bytes:
-        """Return the whole body. Raises as `chunks` does, and `UpstreamFailed` for a body longer than the limit."""
+        """Return the whole body.
+
+        Raises the exceptions of `chunks`, and `UpstreamFailed` for a body with more than `limit` bytes.
+        """
         parts = []
         size = 0
         async for data in self.chunks():
@@ -91,7 +96,7 @@ class UpstreamResponse:
 
 
 class Upstream:
-    """The client side of the gateway: one pool of connections for all providers."""
+    """The HTTP client of the gateway, with one pool of connections for all providers."""
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
@@ -99,9 +104,10 @@ class Upstream:
     async def open(
         self, provider: Provider, request: UpstreamRequest, added: Mapping[str, str], timeouts: Timeouts
     ) -> UpstreamResponse:
-        """Send a request, with the headers `added` to its own, and await the head of its reply.
+        """Send a request with its own headers and those in `added`, and wait for the head of the reply.
 
-        Raises `UpstreamFailed` (unavailable or timeout) when there is none.
+        Raises `NotReached` if no connection can be made, and `UpstreamFailed` (unavailable or timeout) if no reply
+        arrives over the connection.
         """
         timeout = aiohttp.ClientTimeout(total=None, connect=timeouts.connect_seconds, sock_read=timeouts.read_seconds)
         target = url(provider.baseurl, request)
@@ -123,9 +129,9 @@ class Upstream:
     async def _request(
         self, provider: Provider, request: UpstreamRequest, headers: dict[str, str], limits: aiohttp.ClientTimeout
     ) -> aiohttp.ClientResponse:
-        """Send the request; once more if its connection was an idle one that the provider had closed.
+        """Send the request, and send it a second time if a reused connection broke before the reply.
 
-        Such a connection returns no byte, and a provider that closes an idle connection has not read the request.
+        The provider had then most likely closed the idle connection, without reading the request.
         """
         trace = SimpleNamespace(reused=False)
         try:
@@ -159,7 +165,7 @@ class Upstream:
 
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:
-            # no limit: the number of concurrent calls is bounded before the pool; cookies must not pass between callers
+            # no limit here, because the gateway limits concurrent calls elsewhere; callers must not share cookies
             connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=60)
             self._session = aiohttp.ClientSession(
                 connector=connector,
@@ -171,7 +177,7 @@ class Upstream:
 
 
 def _trace_reuse() -> aiohttp.TraceConfig:
-    """Return a trace that sets `reused` on a request whose connection has served another one before."""
+    """Return a trace that sets `reused` in the context of a request if its connection was used before."""
 
     async def reused(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
         context.trace_request_ctx.reused = True
@@ -182,10 +188,10 @@ def _trace_reuse() -> aiohttp.TraceConfig:
 
 
 def url(baseurl: str, request: UpstreamRequest) -> URL:
-    """Join base URL and path so that neither a slash nor a version is doubled; the path stays encoded as it is.
+    """Join the base URL and the request's path, without a double slash or a double version. The path is not re-encoded.
 
-    The version at the end of a base URL wins: with `https://x/v1` and `https://x/api/paas/v4` the path's own version is
-    left out. So providers with an API below a path of their own need only that path: Bedrock's
+    If the base URL ends with a version, as `https://x/v1` and `https://x/api/paas/v4` do, the version at the start of
+    the path is left out. So a base URL may contain any path before the API's own paths, as for Bedrock:
     `https://bedrock-runtime.us-east-1.amazonaws.com/anthropic` and `.../openai/v1`.
     """
     base = baseurl.rstrip("/")

@@ -1,6 +1,6 @@
-"""Says in words why a provider could not be reached: host, port and reason, for the caller, the log and the record.
+"""Descriptions of why a provider could not be reached (host, port and reason), for the caller, the log and the record.
 
-Nothing here opens a connection or raises.
+This module opens no connection and raises no exception.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ _NAMELESS: Final = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_
 
 
 class Unreachable(NamedTuple):
-    """Why there is no connection."""
+    """The reason why a connection could not be made."""
 
     name: str
-    """One word for the record: `no_such_host`, `connection_refused`, `tls`, `connect_timeout` ..."""
+    """Short identifier for the record: `no_such_host`, `connection_refused`, `tls`, `connect_timeout` ..."""
     words: str
-    """The reason with host and port."""
+    """The reason as text for people, with the host and in most cases the port."""
 
 
 def unreachable(error: Exception, host: str, port: int | None) -> Unreachable:
-    """Return the reason of an error of aiohttp's that came before a connection did."""
+    """Return the reason for an exception that aiohttp raised before there was a connection."""
     place = f"{host}:{port}"
     match error:
         case aiohttp.ClientConnectorDNSError():

@@ -1,10 +1,11 @@
-"""Finds the names that are nearly the one that was asked for.
+"""Search for names that are similar to a wanted name, such as one that a client has misspelled.
 
-- A name that ends with, begins with or contains the wanted one comes first: `haiku`, `claude-haiku-4-5`.
-- A name that has all its words in any order comes next: `claude-4.5-haiku`.
-- A name that reads like it, or has a part that does, comes last: `claude-haiku-4-6`, `cluade-haiku-4-5`.
+- Names that contain the wanted name come first, above all at an end: `claude-haiku-4-5` for `haiku`.
+- Names that contain all words of the wanted name in any order come next: `claude-haiku-4-5` for `claude-4.5-haiku`.
+- Names that the wanted name contains come next.
+- Names that are spelled alike, as a whole or in a part, come last: `claude-haiku-4-5` for `cluade-haiku-4-5`.
 
-Letter case never matters. Nothing here knows who may see a name: the caller gives only those.
+Upper and lower case are equal. This module does not check who may see a name: its callers pass only visible names.
 """
 
 from __future__ import annotations
@@ -17,23 +18,23 @@ from itertools import islice
 from typing import Final
 
 MOST_NAMES: Final = 3
-"""Most names that are suggested."""
+"""Maximum number of names in the result."""
 MAX_COMPARED: Final = 40
-"""Most names that are compared letter by letter, because each comparison takes some 100 microseconds."""
+"""Maximum number of names that are compared letter by letter; each comparison takes about 100 microseconds."""
 MAX_SCANNED: Final = 500
-"""Most names whose words are counted, because each takes a microsecond."""
+"""Maximum number of names whose words are compared with the wanted words; each name takes a microsecond."""
 MAX_LENGTH: Final = 100
-"""Characters of a name that are compared."""
+"""Maximum length of a name in comparisons; further characters are ignored."""
 LEAST_RATIO: Final = 0.7
-"""Least likeness of a name that reads like the wanted one; `gpt-5` and `gpt-down` have 0.62."""
+"""Minimum ratio of `difflib.SequenceMatcher` for names that are spelled alike; `gpt-5` and `gpt-down` have 0.62."""
 _SHORTEST: Final = 3
-"""Characters that a wanted name needs before a name that contains it, or is contained in it, is suggested."""
+"""Minimum length of a name that is searched for inside of another name."""
 _WORD: Final = re.compile(r"[a-z]+|[0-9]+")
 _NUMBER_AFTER: Final = re.compile(r"[0-9]")
 
 
 def near_names(wanted: str, names: Iterable[str]) -> list[str]:
-    """Return up to three of the names, the most likely one first; an empty list if none is near."""
+    """Return up to three of `names` that are similar to `wanted`, the most similar first; [] if none is similar."""
     text = wanted.lower()[:MAX_LENGTH]
     words = _words(text)
     likely = _likely(words, list(names))
@@ -42,7 +43,7 @@ def near_names(wanted: str, names: Iterable[str]) -> list[str]:
 
 
 def _rank(wanted: str, words: Sequence[str], name: str) -> tuple[float, float] | None:
-    """Return a pair that is smaller for a more likely name; None for a name that is not near."""
+    """Return a sort key, which is smaller for a more similar name; None for a name that is not similar."""
     text = name.lower()[:MAX_LENGTH]
     place = _place(wanted, text)
     if place is not None:
@@ -57,7 +58,10 @@ def _rank(wanted: str, words: Sequence[str], name: str) -> tuple[float, float] |
 
 
 def _place(part: str, whole: str) -> float | None:
-    """Return where the part stands: 0 it is the whole, 1 at an end, 2 at whole words, 3 anywhere; None: nowhere."""
+    """Return a number for the position of `part` in `whole`; None if `part` is not found.
+
+    0: the two are equal; 1: whole words at an end; 2: whole words in the middle; 3: parts of words.
+    """
     if part == whole:
         return 0
     at = whole.find(part) if len(part) >= _SHORTEST else -1
@@ -65,7 +69,7 @@ def _place(part: str, whole: str) -> float | None:
         return None
     before, after = whole[at - 1 : at], whole[at + len(part) : at + len(part) + 1]
     if (before.isalnum() and at > 0) or after.isalnum():
-        # the 4 of `claude-4` is not that of `claude-45`
+        # `claude-4` does not count as a part of `claude-45`, because 4 and 45 are different numbers
         cut_number = _NUMBER_AFTER.fullmatch(after) and part[-1:].isdigit()
         return None if cut_number else 3
     return 1 if at == 0 or not after else 2
@@ -79,7 +83,7 @@ def _ratio(one: str, other: str) -> float:
 
 
 def _ratio_of_part(words: Sequence[str], own: Sequence[str]) -> float:
-    """Return the likeness of the part that has as many words as the wanted name and is most like it."""
+    """Return the highest ratio between the wanted words and any sequence of as many words of a name."""
     size = len(words)
     wanted = "-".join(words)
     parts = ("-".join(own[at : at + size]) for at in range(len(own) - size + 1))
@@ -87,7 +91,10 @@ def _ratio_of_part(words: Sequence[str], own: Sequence[str]) -> float:
 
 
 def _likely(words: Sequence[str], names: Sequence[str]) -> Sequence[str]:
-    """Return the names worth comparing where there are many: those that have the most words of the wanted one."""
+    """Return at most `MAX_COMPARED` names to compare.
+
+    If there are more, only names with the longest wanted word are taken, those with the most wanted words first.
+    """
     if len(names) <= MAX_COMPARED:
         return names
     longest = max(words, key=len, default="")

@@ -1,11 +1,12 @@
-"""A pool of processes for plugins' work on large bodies, so that the event loop serves other calls meanwhile.
+"""A pool of worker processes for plugins' work on large bodies, during which the event loop serves other calls.
 
-- A thread would not help: JSON is read and written with the interpreter's lock held.
-- A function is sent by its name; its arguments and its result are sent as values.
-- Two things are not sent back: dropped fields are reported in this process, and an argument that is part of the result,
-  such as the client's request, stays the same object.
-- Work that cannot be sent (a plugin from a single file, a translation that holds a closure) is done on the loop. So is
-  work on small bodies, which takes less time than sending them.
+- Threads would not help, because JSON is parsed and written while the interpreter's lock is held.
+- A function is sent to a worker process by its name. Its arguments and its result are pickled.
+- Dropped fields are collected in the worker process, and reported in the gateway's process.
+- An argument that is part of the result, such as the client's request, is not sent back. The result then contains the
+  original object.
+- Work that cannot be pickled (a plugin from a single file, a translation that contains a closure) is done on the event
+  loop. So is work on small bodies, which takes less time than sending them.
 """
 
 from __future__ import annotations
@@ -29,21 +30,23 @@ from typing import Any, Final, TypeVar
 from gateway.contract.errors import UNAVAILABLE, GatewayError, Problem
 
 LARGE: Final = 1024 * 1024
-"""Bytes of a body from which it is sent: a megabyte takes about 10 ms on the loop, and 3 ms to be sent."""
+"""Minimum size in bytes of a body that is sent to a worker process.
+
+The work on a megabyte takes about 10 ms on the event loop; sending it takes 3 ms."""
 WORKERS: Final = max(1, min(4, os.cpu_count() or 1))
-"""Most processes. They start one by one when they are needed; each takes half a second to start, and some 60 MB."""
+"""Maximum number of worker processes. Each starts when needed, takes half a second to start, and uses about 60 MB."""
 
 R = TypeVar("R")
 
 
 async def yield_to_loop(size: int) -> None:
-    """Let other tasks run between two pieces of work on a large body; `size` is in bytes."""
+    """Let other tasks run between two pieces of work on a body of `size` bytes, if the body is large."""
     if size >= LARGE:
         await asyncio.sleep(0)
 
 
 class DropRelay:
-    """Reports dropped fields (`flag.Drop`), from this process or from another one."""
+    """A `flag.Drop` that the process pool can pass to a worker process."""
 
     def __init__(self, drop: Callable[[str], None]) -> None:
         self._drop = drop
@@ -53,17 +56,17 @@ class DropRelay:
 
 
 class ProcessPool:
-    """The processes of a gateway. None is started before the first large body."""
+    """The worker processes in which plugins' work on large bodies runs. They are not started before they are needed."""
 
     def __init__(self, large: int = LARGE) -> None:
         self._large = large
         self._executor: ProcessPoolExecutor | None = None
 
     async def run(self, size: int, drop: DropRelay, function: Callable[..., R], *args: Any) -> R:
-        """Return `function(*args)`, computed in another process when `size`, in bytes, is large.
+        """Return `function(*args)`, computed in a worker process if the body has at least `LARGE` bytes.
 
-        `drop` may be among the arguments, or inside of one. Raises what the function raises, and `GatewayError` when
-        its process has died.
+        `size` is the number of bytes of the body. `drop` may be one of the arguments, or a part of one. Raises the
+        exceptions of the function, and `GatewayError` if the worker process has died.
         """
         if size < self._large:
             return function(*args)
@@ -91,27 +94,27 @@ class ProcessPool:
         return typed
 
     def close(self) -> None:
-        """End the processes. Blocks until they have ended."""
+        """End the worker processes, and wait until they have ended."""
         if self._executor is not None:
             self._executor.shutdown(cancel_futures=True)
             self._executor = None
 
     def _start(self) -> ProcessPoolExecutor:
         if self._executor is None:
-            # not forked: a copy of a process with threads may find their locks held for ever
+            # not forked: in a copy of a process with threads, locks that another thread held stay locked for ever
             context = multiprocessing.get_context("spawn")
             self._executor = ProcessPoolExecutor(WORKERS, mp_context=context, initializer=_initialize)
         return self._executor
 
 
 _NOT_PICKLABLE: Final = (pickle.PicklingError, AttributeError, TypeError)
-"""Exceptions of pickle for functions without an importable name, and for values that hold a lock or a socket."""
+"""Exceptions of pickle for functions without an importable name, and for values that contain a lock or a socket."""
 
 _ENDED: Final = Problem(UNAVAILABLE, "the process that read this large request came to an end; try again", status=503)
 
 
 def _initialize() -> None:
-    """Prepare a new process: ignore the terminal's interrupt, and end with the gateway."""
+    """Prepare a new worker process: ignore Ctrl-C in the terminal, and end the process when the gateway ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:
@@ -119,18 +122,24 @@ def _initialize() -> None:
 
 
 def _end_with(sentinel: int) -> None:
-    """End this process when the gateway has ended: a killed gateway cannot end its processes."""
+    """Wait for the end of the gateway's process, then end this worker process.
+
+    A gateway that is killed cannot end its worker processes itself.
+    """
     wait([sentinel])
     os._exit(1)
 
 
 def _work(packed: bytes) -> bytes | None:
-    """Call the function in this process and return its packed outcome; None for an outcome that cannot be sent."""
+    """Call a packed function in this worker process, and return its packed outcome.
+
+    None if the outcome cannot be pickled.
+    """
     dropped: list[str] = []
     drop = DropRelay(dropped.append)
     function, args = _unpack(packed, (drop,))
     outcome: tuple[list[str], GatewayError | None, Any]
-    # the collector would examine the many small values of a body again and again, which doubles the time
+    # the garbage collector would examine the many small values of a body repeatedly, which doubles the time
     gc.disable()
     try:
         outcome = (dropped, None, function(*args))
@@ -145,7 +154,7 @@ def _work(packed: bytes) -> bytes | None:
 
 
 class _Pickler(pickle.Pickler):
-    """A pickler that writes objects which both processes have as numbers."""
+    """A pickler that writes a number for each object in `shared`, because the other process has these objects too."""
 
     dispatch_table = copyreg.dispatch_table.copy()
 
@@ -161,7 +170,7 @@ def _read_only(values: dict[Any, Any]) -> MappingProxyType[Any, Any]:
     return MappingProxyType(values)
 
 
-# options of a provider are of this class; pickle cannot write it, and its name cannot be imported
+# options of a provider are mapping proxies, for which pickle has no support of its own
 _Pickler.dispatch_table[MappingProxyType] = lambda proxy: (_read_only, (dict(proxy),))
 
 

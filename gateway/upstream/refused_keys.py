@@ -1,7 +1,7 @@
-"""Remembers which providers refused the gateway's own key, until one of their replies shows that the key works.
+"""A memory of the providers that refused the gateway's key, until a later reply shows that the key works.
 
-A changed configuration, such as one with another key, is a new start: what was remembered holds for the provider as it
-was configured then.
+A refusal is remembered together with the provider's configuration. If that changes, as with a new key, the refusal no
+longer counts.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from gateway.config.model import Provider
 
 @dataclass(slots=True)
 class RefusedKeys:
-    """Providers whose last word on the gateway's key was no."""
+    """The providers that refused the gateway's key, and have not accepted it since."""
 
     _refused: dict[str, Provider] = field(default_factory=dict)
 
@@ -22,7 +22,7 @@ class RefusedKeys:
         self._refused[provider.id] = provider
 
     def accepted(self, provider: Provider) -> None:
-        """Forget it, because the provider served a call with the key."""
+        """Forget an earlier refusal, because the provider has served a call with the key."""
         self._refused.pop(provider.id, None)
 
     def __contains__(self, provider: object) -> bool:

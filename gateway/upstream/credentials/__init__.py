@@ -1,4 +1,4 @@
 """Credentials of requests to providers.
 
-Import `keys`. Secrets are read in `gateway/config/document/secrets.py`.
+Import `keys`. `gateway/config/document/secrets.py` reads secrets from the configuration.
 """

@@ -1,4 +1,4 @@
-"""The credential of a request to a provider: the provider's own by its configured scheme, the client's, or none."""
+"""The credential of a request to a provider: the key that is configured for the provider, the client's own, or none."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ _SCHEMES: Final[Mapping[Authorization, Callable[[str], tuple[str, str]]]] = {
     "x-goog-api-key": lambda key: ("x-goog-api-key", key),
 }
 _CLIENTS: Final = ("authorization", "x-api-key", "x-goog-api-key")
-"""Headers in which clients send a key; the last one is not in the hosted product's text."""
+"""Headers in which clients send a key. Aperture's documentation does not name the last of them."""
 _SIGNED: Final = "AWS4-"
-"""Prefix of a signature, which is valid only for the host name by which the gateway was called."""
+"""Prefix of AWS signatures in `authorization`, which are not sent on.
+
+A signature is valid only for the host name to which the client sent the request: that of the gateway."""
 
 _MEMBERS: Final = frozenset(
     {
@@ -26,13 +28,16 @@ _MEMBERS: Final = frozenset(
         "aws_bedrock_runtime_endpoint", "azure_ad_token", "custom_llm_provider", "extra_headers", "vertex_credentials",
     }
 )  # fmt: skip
-"""Members in which clients of LiteLLM name a key or an address.
+"""Members of a request's body in which clients of LiteLLM send a key or an address.
 
-No provider's own API has them, and a provider that is itself such a proxy would obey them (CVE-2024-6587)."""
+No provider's own API has these members. A provider that is itself a LiteLLM proxy would use them (CVE-2024-6587)."""
 
 
 def without_own(request: ClientRequest, drop: Drop) -> ClientRequest:
-    """Return the request without a client's keys and addresses in its body, each reported as dropped."""
+    """Return the request without the members of its body that contain a key or an address (`_MEMBERS`).
+
+    Each removed member is reported to `drop`.
+    """
     if _MEMBERS.isdisjoint(request.top):
         return request
     named = [name for name in request.top if name in _MEMBERS]
@@ -44,8 +49,8 @@ def without_own(request: ClientRequest, drop: Drop) -> ClientRequest:
 def headers(provider: Provider, client: Mapping[str, str]) -> dict[str, str]:
     """Return the credential headers of a request to `provider`; `client` are the client's headers in lower case.
 
-    With `auth_mode: "passthrough"` the client's own headers are sent unchanged, and the provider's key only for
-    clients without a key (aperture.md 1.3).
+    With `auth_mode: "passthrough"` the client's own credential headers are sent unchanged. The provider's configured
+    key is sent only for clients without a key, as in Aperture's documentation.
     """
     if provider.auth_mode == "none":
         return {}
@@ -56,11 +61,14 @@ def headers(provider: Provider, client: Mapping[str, str]) -> dict[str, str]:
 
 
 def is_gateways(provider: Provider, client: Mapping[str, str]) -> bool:
-    """Return whether the credential of such a request is the gateway's affair, and not the client's own."""
+    """Return whether a request to `provider` has the gateway's credential (or none), and not the client's own.
+
+    `client` are the client's headers in lower case.
+    """
     return provider.auth_mode != "passthrough" or headers(provider, client) == _key(provider)
 
 
 def _key(provider: Provider) -> dict[str, str]:
-    """Return the header of the provider's key; no header for an empty key, as for a local server."""
+    """Return the header with the provider's configured key; no header if the key is empty, as for a local server."""
     key = provider.apikey.value
     return dict([_SCHEMES[provider.authorization](key)]) if key else {}

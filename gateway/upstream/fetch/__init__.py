@@ -1,4 +1,4 @@
-"""Files that a client names by URL, read from the network on its behalf.
+"""Fetching of files that a client names by URL.
 
 `guard.py` decides which URLs and addresses are allowed; only `client.py` opens connections.
 """

@@ -1,11 +1,11 @@
-"""Fetches a client's URLs: the only file, beside `upstream/client.py`, that opens connections outwards for a call.
+"""The HTTP client for files that clients name by URL.
 
-- A name is resolved once. All its addresses are checked, and the connection goes to one of these addresses only.
-- TLS verifies the name.
-- A redirect is checked as a new URL.
-- Nothing of the client or of a provider is sent: no header, cookie or credential, and no proxy of the environment.
+- A host name is resolved once. All of its addresses are checked, and the connection is made to one of them only.
+- The TLS certificate must be valid for the host name.
+- The target of a redirect is checked like any other URL.
+- No header, cookie or credential of the client or of a provider is sent. No proxy from the environment is used.
 
-Allowed URLs and addresses are decided in `guard.py`.
+`guard.py` decides which URLs and addresses are allowed.
 """
 
 from __future__ import annotations
@@ -32,11 +32,13 @@ from gateway.upstream.fetch import guard
 from gateway.upstream.fetch.guard import NotFetched, shown
 
 MAX_REDIRECTS: Final = 3
-"""Most redirects that are followed: storages of files use one or two."""
+"""Maximum number of redirects that are followed; file storage services use one or two."""
 MAX_FETCHES: Final = 64
-"""Most fetches of the process at a time; others wait, within their own timeout."""
+"""Maximum number of concurrent fetches of the process. Others wait, and their timeout includes the wait."""
 LOOKUPS: Final = 8
-"""Threads that resolve names. They are separate, because a name server without an answer blocks one for seconds."""
+"""Number of threads that resolve host names.
+
+These threads do nothing else, because a name server that does not answer blocks a thread for seconds."""
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _HEADERS: Final = {
@@ -44,24 +46,30 @@ _HEADERS: Final = {
     "accept": "image/*, application/pdf, text/*;q=0.9, */*;q=0.5",
     "accept-encoding": "identity",
 }
-"""Headers of every request. `identity`, because a small compressed file could be of any size in memory."""
+"""Headers of every request. `identity` asks for an uncompressed file, because a compressed one could expand a lot."""
 
 Lookup = Callable[[str, int], Sequence[str]]
 
 
 def lookup(host: str, port: int) -> Sequence[str]:
-    """Return the addresses of a name from this machine's resolver. Blocks. Raises `OSError` if there are none."""
+    """Return the addresses of a host name from this machine's resolver. Blocks the thread.
+
+    Raises `OSError` if there are no addresses.
+    """
     entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(sockaddr[0]) for _, _, _, _, sockaddr in entries))
 
 
 def is_reachable(address: str) -> bool:
-    """Return whether an address is public and not this machine's own, on which internal services may listen."""
+    """Return whether an address is public and not one of this machine, where internal services may listen."""
     return guard.is_public(address) and not is_own(address)
 
 
 def is_own(address: str) -> bool:
-    """Return whether an address is this machine's: a route to it then starts at the same address. Sends nothing."""
+    """Return whether an address is one of this machine. Sends nothing.
+
+    The system then uses the same address as the source of packets to it.
+    """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
@@ -73,19 +81,22 @@ def is_own(address: str) -> bool:
 
 @dataclass(slots=True)
 class Allowance:
-    """The bytes that the files of one call may still have together."""
+    """The number of bytes that the further files of one call may have together."""
 
     left: int
 
     def take(self, size: int) -> None:
-        """Take bytes. Raises `NotFetched` when there are not enough."""
+        """Subtract `size` bytes. Raises `NotFetched` if fewer are left."""
         self.left -= size
         if self.left < 0:
             raise NotFetched("makes the request larger than this gateway takes; send fewer or smaller files")
 
 
 class Fetcher:
-    """Fetches URLs. Tests replace `lookup`, which resolves names, and `judge`, which allows addresses."""
+    """A client that fetches URLs. `lookup` resolves host names, and `judge` decides whether an address is allowed.
+
+    Tests replace both.
+    """
 
     def __init__(
         self,
@@ -104,7 +115,10 @@ class Fetcher:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def fetch(self, fetch: Fetch, rules: Fetching, allowance: Allowance) -> StepResponse:
-        """Return the file, with its type in `content-type`. Raises `Refused`, which names the field and the URL."""
+        """Return the file, with its type in the header `content-type`.
+
+        Raises `Refused`; the message names the field of the request and the URL.
+        """
         if not rules.enabled:
             raise _refused(fetch, 'is not fetched: "server.fetch" of this gateway is off')
         try:
@@ -122,7 +136,7 @@ class Fetcher:
             raise _refused(fetch, reason) from None
 
     async def _follow(self, fetch: Fetch, rules: Fetching, allowance: Allowance) -> StepResponse:
-        """Follow redirects and return the last reply."""
+        """Follow redirects and return the file. Raises `NotFetched`."""
         url = guard.check_url(fetch.url, rules)
         limit = min(rules.max_bytes, fetch.max_bytes)
         for _ in range(MAX_REDIRECTS + 1):
@@ -134,9 +148,10 @@ class Fetcher:
         raise NotFetched(f"is redirected more than {MAX_REDIRECTS} times; send the last URL")
 
     async def _addresses(self, url: URL, rules: Fetching) -> Sequence[str]:
-        """Return all addresses of the host, if each of them is allowed. Raises `NotFetched`.
+        """Return all addresses of the URL's host. Raises `NotFetched` if there are none, or if one is not allowed.
 
-        Unknown and internal names have the same message, so that no client can probe which internal names exist.
+        The message is the same for unknown and for internal host names, so that no client can find out which internal
+        names exist.
         """
         host, port = str(url.raw_host), int(url.port or 0)
         judge = guard.is_host if guard.is_listed(host, port, rules) else self._judge
@@ -153,14 +168,14 @@ class Fetcher:
 
 
 def _allowed_addresses(lookup: Lookup, judge: Callable[[str], bool], host: str, port: int) -> Sequence[str]:
-    """Return the addresses of a host, or none if one of them is not allowed."""
+    """Return the addresses of a host; () if one of them is not allowed."""
     literal = ":" in host or host.rpartition(".")[2].isdigit()
     addresses = [host] if literal else lookup(host, port)
     return addresses if all(judge(address) for address in addresses) else ()
 
 
 class _Pinned(AbstractResolver):
-    """Resolves a name to the addresses that were checked, without asking a name server again."""
+    """A resolver for aiohttp that returns the addresses that were checked, without asking a name server again."""
 
     def __init__(self, addresses: Sequence[str]) -> None:
         self._addresses = addresses
@@ -182,13 +197,13 @@ class _Pinned(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Do nothing: no connection is open."""
+        """Do nothing, because this resolver has no resources to close."""
 
 
 def _socket_to(addresses: Sequence[str]) -> Callable[[tuple[Any, ...]], socket.socket]:
-    """Return a factory of sockets for these addresses only.
+    """Return a function that creates sockets for connections to `addresses`, and raises `OSError` for other addresses.
 
-    It is the last check, however a library parses a host.
+    This is the last check, in case a library parses a host in another way than `guard.py`.
     """
 
     def make(info: tuple[Any, ...]) -> socket.socket:
@@ -204,7 +219,10 @@ def _socket_to(addresses: Sequence[str]) -> Callable[[tuple[Any, ...]], socket.s
 
 @asynccontextmanager
 async def _get(url: URL, addresses: Sequence[str], tls: ssl.SSLContext | None) -> AsyncIterator[aiohttp.ClientResponse]:
-    """Yield a reply whose head has arrived, over a connection of its own that is closed afterwards."""
+    """Request a URL, and yield the reply when its head has arrived.
+
+    Each request has its own connection, which is closed afterwards.
+    """
     connector = aiohttp.TCPConnector(
         resolver=_Pinned(addresses),
         socket_factory=_socket_to(addresses),
@@ -220,12 +238,12 @@ async def _get(url: URL, addresses: Sequence[str], tls: ssl.SSLContext | None) -
         try:
             yield response
         finally:
-            # closed, not released: a release would wait for the rest of an unwanted body, and raise for a broken one
+            # closed, not released: a release would wait for the rest of an unwanted body, and raise if that is broken
             response.close()
 
 
 def _next(url: URL, response: aiohttp.ClientResponse) -> str:
-    """Return the target of a redirect. Raises `NotFetched` for a broken one, or one from https to http."""
+    """Return the target of a redirect. Raises `NotFetched` for a malformed target, and for one from https to http."""
     location = response.headers.get("Location", "")
     try:
         target = url.join(URL(location))
@@ -239,7 +257,7 @@ def _next(url: URL, response: aiohttp.ClientResponse) -> str:
 
 
 def _head(response: aiohttp.ClientResponse) -> dict[str, str]:
-    """Return the file's headers. Raises `NotFetched` for a reply that is not the file."""
+    """Return the file's type as headers. Raises `NotFetched` for a status other than 200, and for a compressed file."""
     if response.status != 200:
         raise NotFetched(f"was answered with status {response.status}")
     if response.headers.get("Content-Encoding", "identity").lower() != "identity":
@@ -248,7 +266,11 @@ def _head(response: aiohttp.ClientResponse) -> dict[str, str]:
 
 
 async def _read(response: aiohttp.ClientResponse, limit: int, allowance: Allowance) -> bytes:
-    """Return the body. A reply whose declared length is above the limit is not read; other bodies are counted."""
+    """Return the body of a reply, and subtract its size from the allowance.
+
+    Raises `NotFetched` for an empty body, and for one with more than `limit` bytes. If `Content-Length` is above the
+    limit, the body is not read.
+    """
     if (response.content_length or 0) > limit:
         raise NotFetched(_too_long(limit))
     parts = []

@@ -1,7 +1,7 @@
-"""The fetches of one call: each URL is read once; the number of URLs and their bytes together are bounded.
+"""The fetches of one call. Each URL is fetched once, and the number and total size of the files are limited.
 
-A later attempt, and a URL that is in a conversation twice, get the file that was read first. Files are read in
-`client.py`.
+If a later attempt needs the same URL, or a conversation contains a URL twice, the file of the first fetch is used.
+`client.py` does the fetching.
 """
 
 from __future__ import annotations
@@ -19,15 +19,19 @@ from gateway.upstream.fetch.client import Allowance, Fetcher
 from gateway.upstream.fetch.guard import host_of
 
 MAX_FILES: Final = 20
-"""Most files of one call: Bedrock takes as many images in one request (API reference of Converse, ContentBlock)."""
+"""Maximum number of files of one call.
+
+Bedrock accepts the same number of images in one request (AWS's API reference of Converse, ContentBlock)."""
 MAX_FETCHES_PER_CALL: Final = 5
-"""Most concurrent fetches of one call, so that a few calls with slow hosts do not use up `client.MAX_FETCHES`."""
+"""Maximum number of concurrent fetches of one call, so that a few calls with slow hosts do not block all other calls.
+
+`client.MAX_FETCHES` limits the concurrent fetches of all calls."""
 _BASE64: Final = (3, 4)
-"""Ratio of a file's bytes to its characters in a request's body."""
+"""Ratio of the number of bytes of a file to the number of its characters in base64."""
 
 
 class Fetches:
-    """The files that a call has named. `close` cancels the fetches that are not finished."""
+    """The files that one call fetches. `close` must be called at the end of the call."""
 
     def __init__(self, fetcher: Fetcher, config: Config, metrics: Metrics, log: Logger) -> None:
         self._fetcher = fetcher
@@ -40,7 +44,7 @@ class Fetches:
         self._tasks: dict[str, asyncio.Task[StepResponse]] = {}
 
     async def get(self, fetch: Fetch, request_id: str) -> StepResponse:
-        """Return a file, and begin to fetch the files in its `ahead`. Raises `Refused`."""
+        """Return a file. Also start the fetches in `fetch.ahead`, which will be needed next. Raises `Refused`."""
         for each in (fetch, *fetch.ahead):
             if each.url in self._tasks:
                 continue
@@ -48,11 +52,11 @@ class Fetches:
                 field = f"{each.param}: " if each.param else ""
                 raise invalid(f"{field}at most {MAX_FILES} different URLs are fetched for one request", each.param)
             self._tasks[each.url] = asyncio.create_task(self._in_turn(each, request_id))
-        # a client that leaves cancels this wait; the task ends with the call, by `close`
+        # if the client disconnects, only this wait is cancelled; `close` cancels the fetch at the end of the call
         return await asyncio.shield(self._tasks[fetch.url])
 
     async def close(self) -> None:
-        """Cancel all fetches and wait for their end."""
+        """Cancel all unfinished fetches, and wait until they have ended."""
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)

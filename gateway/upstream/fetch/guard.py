@@ -1,13 +1,12 @@
-"""The URLs, hosts and addresses from which files may be fetched for a client. Pure.
+"""Rules for the URLs, hosts and addresses from which files may be fetched for a client.
 
-A client that names a URL makes this machine connect to it, from inside the tailnet and the cloud's network.
+A client that sends a URL makes this machine connect to that URL, from inside the tailnet and the cloud's network.
 
-- Connections go to addresses of the public internet only, whatever their names are.
-- A name is allowed only if all its addresses are.
-- Internal hosts and ports are reached only where the configuration lists them.
+- Only addresses on the public internet are allowed, whatever the host name is.
+- Internal hosts and ports are allowed only if the configuration lists them.
 
-The tables of addresses are from IANA's special-purpose registries (IPv4, IPv6, 2026). Nothing here resolves a name or
-opens a connection.
+The tables of addresses are from IANA's special-purpose registries (IPv4, IPv6, 2026). This module does not resolve host
+names and opens no connection.
 """
 
 from __future__ import annotations
@@ -22,18 +21,18 @@ from yarl import URL
 from gateway.config.model import Fetching
 
 MAX_URL: Final = 8192
-"""Most characters of a URL; signed URLs of cloud storages have about two thousand."""
+"""Maximum length of a URL in characters; signed URLs of cloud storage services have about two thousand."""
 _SHOWN: Final = 200
-"""Most characters of a URL in an error or a log."""
+"""Maximum number of characters of a URL that are shown in an error message or in the log."""
 NO_URL: Final = (ValueError, TypeError, IndexError)
-"""Exceptions of yarl for text that is not a URL; IndexError for "http://@[" and the like (1.25)."""
+"""Exceptions that yarl raises for text that is not a URL. yarl 1.25 raises IndexError for text such as "http://@["."""
 _PORTS: Final = {"http": 80, "https": 443}
 
 _LABEL: Final = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
-"""A last label that makes resolvers read the whole name as an address: 2130706433, 127.1, 0x7f.1."""
+"""Pattern of a last label for which resolvers read the whole host name as an address: 2130706433, 127.1, 0x7f.1."""
 _UNSEEMLY: Final = re.compile("[\x00-\x20\x7f-\xa0\\\\\u2028\u2029\ud800-\udfff]")
-"""Spaces, controls and backslashes, which URL parsers read differently."""
+"""Spaces, control characters, backslashes and surrogates, which different URL parsers interpret differently."""
 
 _NOT_PUBLIC: Final = tuple(
     ipaddress.ip_network(network)
@@ -41,17 +40,17 @@ _NOT_PUBLIC: Final = tuple(
         "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
         "192.0.2.0/24", "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24", "192.168.0.0/16", "192.175.48.0/24",
         "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
-        # in the public range, but the metadata service of virtual machines at Azure
+        # an address in the public range, at which Azure's virtual machines reach platform services
         "168.63.129.16/32",
-        # inside 2000::/3, the only range of the internet: Teredo and other protocols, documentation, 6to4
+        # special ranges inside of 2000::/3: Teredo and other protocols, documentation, 6to4
         "2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20",
     )
 )  # fmt: skip
 _INTERNET_6: Final = ipaddress.IPv6Network("2000::/3")
-"""All addresses that are assigned on the internet.
+"""The range of all IPv6 addresses that are assigned on the internet.
 
-Mapped and translated IPv4 (::/96, ::ffff:0:0/96, 64:ff9b::/96) lies outside, and so do private, link-local and tailnet
-addresses (fc00::/7, fe80::/10)."""
+It contains no mapped or translated IPv4 addresses (::/96, ::ffff:0:0/96, 64:ff9b::/96), and no private, link-local or
+tailnet addresses (fc00::/7, fe80::/10)."""
 
 _NEVER: Final = tuple(
     ipaddress.ip_network(network)
@@ -60,15 +59,23 @@ _NEVER: Final = tuple(
         "240.0.0.0/4", "::/128", "fd00:ec2::/32", "fe80::/10", "ff00::/8",
     )
 )  # fmt: skip
-"""Metadata services, and addresses that are no hosts: refused also for hosts that the configuration lists."""
+"""Networks of cloud metadata services, and of addresses that belong to no host.
+
+They are refused even for internal hosts that the configuration lists."""
 
 
 class NotFetched(Exception):
-    """A file is not fetched. The message has the reason and a remedy, without the URL's query: it may be signed."""
+    """The error for a file that is not fetched. The message has the reason, and in most cases a remedy.
+
+    The message does not contain the URL's query, which may be a signature.
+    """
 
 
 def check_url(text: str, rules: Fetching) -> URL:
-    """Return the URL to request, with its host in plain form. Raises `NotFetched`."""
+    """Return the URL to request, with its host in normal form and without a fragment.
+
+    Raises `NotFetched` for a URL that is malformed or not allowed.
+    """
     if len(text) > MAX_URL or _UNSEEMLY.search(text):
         raise NotFetched(f"is no URL; send an http or https one of at most {MAX_URL} characters, percent-encoded")
     try:
@@ -89,7 +96,10 @@ def check_url(text: str, rules: Fetching) -> URL:
 
 
 def _host(raw: str) -> str:
-    """Return the host in lower case without its final dot. Raises `NotFetched` for an ambiguous host."""
+    """Return the host in normal form: in lower case, without a dot at the end.
+
+    Raises `NotFetched` for a malformed host, and for an address in an unusual form.
+    """
     host = raw.lower().removesuffix(".")
     if ":" in host:
         try:
@@ -117,17 +127,17 @@ def _is_allowed(host: str, port: int | None, rules: Fetching) -> bool:
 
 
 def _matches(host: str, pattern: str) -> bool:
-    """Return whether a host matches; `*.example.com` is every name below example.com, without itself."""
+    """Return whether a host matches a pattern; `*.example.com` matches all subdomains, but not example.com itself."""
     return host.endswith(pattern[1:]) if pattern.startswith("*.") else host == pattern
 
 
 def is_listed(host: str, port: int | None, rules: Fetching) -> bool:
-    """Return whether the configuration lists this host, or this port of it, as an internal one."""
+    """Return whether the configuration lists the host, alone or with this port, as an allowed internal host."""
     return host in rules.private_hosts or f"{host}:{port}" in rules.private_hosts
 
 
 def is_public(address: str) -> bool:
-    """Return whether an address of IPv4 or IPv6 is on the public internet."""
+    """Return whether an IPv4 or IPv6 address is on the public internet."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:  # with a zone (fe80::1%eth0) on a Python that does not read those
@@ -138,7 +148,7 @@ def is_public(address: str) -> bool:
 
 
 def is_host(address: str) -> bool:
-    """Return whether an address may belong to an internal host that the configuration lists."""
+    """Return whether an address is allowed for an internal host that the configuration lists."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
@@ -155,12 +165,12 @@ def _is_in(
 
 
 def host_of(text: str) -> str:
-    """Return the host of a URL for a log; "" if there is none."""
+    """Return the host of a URL, with its port if it has one, for the log; "" if there is none."""
     return shown(text).partition("://")[2].partition("/")[0]
 
 
 def shown(text: str) -> str:
-    """Return a URL for an error or a log: without user, query and fragment, and cut to a length."""
+    """Return a URL as shown in errors and logs: without user, query and fragment, and cut to `_SHOWN` characters."""
     bare = re.split(r"[?#]", text, maxsplit=1)[0]
     scheme, separator, rest = bare.partition("://")
     authority, slash, path = rest.partition("/")

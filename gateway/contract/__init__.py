@@ -5,7 +5,7 @@
 - `json_api`: functions and classes for flags whose bodies are JSON and whose streams are server-sent events.
 - `framing`: parsers and writers of server-sent events and AWS event streams, without I/O.
 - `capabilities`: the capabilities of each model. Plugins read them from `target.caps`.
-- `globs`: patterns of model names. `lenient_json`: a parser that accepts lone surrogates. `members`: the top-level
+- `globs`: patterns of model names. `lenient_json`: a parser that accepts parts of characters. `members`: the top-level
   members of a body.
 
 `registry`, `defaults`, `conversions`, `losses` and `record` are for the gateway itself. All code here is pure: no

@@ -28,7 +28,7 @@ GEOS: Final = ("us", "eu", "apac", "jp", "au", "ca", "in", "global", "us-gov")
 
 _GEO: Final = re.compile(rf"({'|'.join(GEOS)})\.(?=[a-z])")
 _ARN: Final = re.compile(r"arn:[^:]*:bedrock:[^:]*:[^:]*:(?:foundation-model|inference-profile)/(.+)")
-"""ARNs that contain a model's id. ARNs of application inference profiles, custom and imported models do not."""
+"""ARNs that contain a model's id. ARNs of application inference profiles, custom and imported models contain none."""
 _CONTEXT: Final = re.compile(r"\[[^\]]*\]$|(?<=:\d):\w+$")
 """A suffix for the size of the context: `[1m]`, which Claude Code adds, and `:51k` in Bedrock's `-v1:0:51k`."""
 _DATA: Final = Path(__file__).with_name("capabilities.json")

@@ -42,8 +42,8 @@ class Slip(NamedTuple):
 def slip_of(path: str, templates: Sequence[str], bases: Sequence[str]) -> Slip | None:
     """Return the correction of a wrong path, or None.
 
-    A path can be corrected if it ends like a template does after one of the bases. Templates outside of the bases are
-    ignored.
+    A path can be corrected if it ends with the part of a template that follows one of the bases. Templates that begin
+    with none of the bases are ignored.
     """
     for base in bases:
         for template in templates:

@@ -1,6 +1,6 @@
 """The possible conversions from clients' flags to providers' flags, as `irisgate plugins list` prints them.
 
-A conversion is listed if at least one model has it. `call/middleware/route.py` chooses the conversion of one call.
+A conversion is listed if it is used for at least one model. `call/middleware/route.py` chooses the one for a call.
 `losses.py` has the losses. This module names no flag and no dialect.
 """
 

@@ -275,7 +275,7 @@ class Translation(Protocol):
 
 
 class Flag(Protocol):
-    """A compatibility flag, with all members: the registry adds the optional ones that a module lacks."""
+    """A compatibility flag with all its members. The registry adds the optional members that a module lacks."""
 
     @property
     def api(self) -> int: ...
@@ -381,7 +381,7 @@ class Translator(Protocol):
 
 
 class Observer(Protocol):
-    """A receiver of the record of every call. `seen` runs in a thread that no call waits for.
+    """A receiver of the record of every call, once per call. `seen` runs in a thread that no call waits for.
 
     A record is lost if the observers are so slow that the queue of records is full.
     """

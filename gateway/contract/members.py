@@ -108,8 +108,8 @@ class Members(Mapping[str, bytes]):
 def _spans(body: bytes) -> dict[str, tuple[int, int, int]]:
     """Return, by member name, the offsets of the key's start, the value's start and the value's end. Raises `Refused`.
 
-    msgspec finds the values in C, but of two members with the same name it keeps only the last. The loop compares its
-    result with the text, member by member, and so finds a name that occurs twice.
+    msgspec finds the values in C, but of two members with the same name it keeps only the last. The loop compares the
+    result of msgspec with the text, member by member, and so finds a name that occurs twice.
     """
     try:
         raws = _DECODER.decode(body)

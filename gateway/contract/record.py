@@ -53,7 +53,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     status: Small
     """The HTTP status of the reply; 499 if the client closed the connection before the end of the reply."""
     outcome: str
-    """`ok`, `refused` (by the gateway), `failed` (by the provider), `cancelled` (by the client)."""
+    """The outcome: `ok`, `refused` (by the gateway), `failed` (by the provider) or `cancelled` (by the client)."""
     error: str
     """The code of the problem (`errors.py`); "" if there was no problem."""
     error_native: str

@@ -65,7 +65,7 @@ _VERSION: Final = "2023-06-01"
 _QUERY: Final = ("beta",)
 """Query parameters that are passed on to the provider. Anthropic's SDKs send `beta=true`."""
 _TIERS: Final = ("auto", "standard_only")
-"""Values of `service_tier` that this API takes. A translated request may have a tier of Bedrock's, which it refuses."""
+"""Values of `service_tier` that this API takes. It refuses Bedrock's tiers, which a translated request may have."""
 _ERRORS: Final = {
     errors.INVALID_REQUEST: (400, "invalid_request_error"),
     errors.PERMISSION: (403, "permission_error"),

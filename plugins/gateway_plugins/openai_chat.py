@@ -128,7 +128,7 @@ def _failure(event: Event) -> Problem | None:
 
 
 class ChatMeter:
-    """Reads the usage of a body, or of the last chunk that has one."""
+    """Reads usage, stop reason, tier, model and names of called tools from a body or from chunks."""
 
     def __init__(self) -> None:
         self._facts = Facts()

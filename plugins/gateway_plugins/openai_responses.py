@@ -69,8 +69,8 @@ def decoder(_request: ClientRequest, _target: Target, _head: Head) -> Decoder:
 class ResponsesDecoder(json_api.SseDecoder):
     """Decodes named events.
 
-    An event `error` that is not the first event passes to the client, because `response.failed` mostly follows. If the
-    stream ends without it, the problem of that `error` is raised.
+    An event `error` that is not the first event passes to the client, because `response.failed` mostly follows. If no
+    event that ends a stream follows, the problem in that `error` is raised.
     """
 
     def __init__(self) -> None:

@@ -2,7 +2,7 @@
 
 - `read*` reads a client's request. `demand`, `options`, `tools`, `output` and `settings` write a provider's request.
 - `walk` reads a reply, `emit` writes a reply, `facts` reads a reply's usage.
-- A folder imports no other folder of these, except that Chat and Responses import `openai`, Responses imports Chat, and
+- A folder imports no other folder, except that Chat and Responses import `openai`, Responses imports Chat, and
   `bedrock` imports Messages. Code that several dialects need is in `shared/`.
 - No folder imports `mappings/` or `translators/`.
 """

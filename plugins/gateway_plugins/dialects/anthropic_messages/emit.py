@@ -5,8 +5,8 @@
   `message_delta` has both.
 - Blocks are numbered from 0 without gaps. Each block is closed before the next one begins.
 
-Source: Anthropic's API reference (Messages, Streaming, Citations). The flag's encoder adds the model's name, pings and
-framing. The readers interpret the provider's events.
+Source: Anthropic's API reference (Messages, Streaming, Citations). The flag's encoder writes pings and the framing of
+events. The readers interpret the provider's events.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Token counts, stop reason, tier, model and called tools of a reply in Anthropic's dialect, from any provider.
 
-- The counts in `message_start` and `message_delta` are cumulative, and some providers report a kind in one of the two
-  only. So the largest count of each kind is taken, and counts are never added (litellm#34373, agent-framework#7143).
+- The counts in `message_start` and `message_delta` are cumulative, and some providers report some counts in one of the
+  two only. So the largest count of each kind is taken. Counts are never added (litellm#34373, agent-framework#7143).
 - A member of a wrong type is ignored.
 """
 

@@ -148,7 +148,7 @@ def _thinking(top: Members, caps: Caps, drop: Drop) -> ThinkingRequest:
     """
     raw = member(top, "thinking")
     if isinstance(raw, dict):
-        if raw.get("type") == "between_tools":  # thinking that is not shown, and only after calls
+        if raw.get("type") == "between_tools":  # thinking between tool calls, which is not shown
             drop("/thinking/type")
             raw = {"type": "adaptive"}
         checks.inner_leftovers(raw, ("type", "budget_tokens", "display"), "/thinking", drop)

@@ -77,7 +77,7 @@ class PlacedMessages:
         self.messages.append(message)
 
     def _release(self, following: Any) -> None:
-        """Add the waiting system messages to the end of `messages`.
+        """Add the waiting system messages to `messages`, as one system message or as text of the user.
 
         `following` is the role of the turn that comes next; None at the end of the conversation.
         """

@@ -198,7 +198,7 @@ def _context_management(edited: EditedMembers, betas: list[str], drop: Drop) -> 
 
 
 def _cache_controls(edited: EditedMembers, caps: Caps, drop: Drop) -> None:
-    """Remove what Bedrock refuses in cache breakpoints. Without the names of such members nothing is decoded."""
+    """Remove the members of cache breakpoints that Bedrock refuses. Nothing is decoded if no such name occurs."""
     suspects = (b'"scope"',) if caps.cache_ttl else (b'"scope"', b'"ttl"')
     members = ("system", "messages", "tools")
     if not any(suspect in edited.raw(name) for suspect in suspects for name in members):
@@ -232,9 +232,9 @@ def _clean(control: dict[str, Any], path: str, caps: Caps, drop: Drop) -> bool:
 
 
 def _automatic_cache(edited: EditedMembers, caps: Caps, drop: Drop) -> None:
-    """Put the cache breakpoint on the last block that a top-level `cache_control` makes Anthropic put there.
+    """Put a cache breakpoint on the last block if the body has a top-level `cache_control`.
 
-    Bedrock does not know the top-level member.
+    Anthropic's API does that itself; Bedrock does not know the top-level member.
     """
     control = edited["cache_control"]
     if control is None:
@@ -279,7 +279,7 @@ def _breakpoints(value: Any) -> int:
 def with_counts(event: Event, start: Mapping[str, Any], metrics: Mapping[str, Any]) -> Event:
     """Return a `message_delta` with all token counts, as Anthropic sends it (new-api#2881).
 
-    Bedrock may report them only in `message_start` (`start` is its usage) or in its metrics.
+    Bedrock may report some counts only in `message_start` (`start` is its usage) or in its metrics.
     """
     data = mapping(event.data)
     reported = mapping(data.get("usage"))

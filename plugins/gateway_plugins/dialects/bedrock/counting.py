@@ -5,7 +5,7 @@
 - CountTokens takes base model ids only, and does not count every model. So the gateway tries CountTokens with the base
   id, then (for Anthropic's dialect) the Messages API of Bedrock. If both fail, it sends its own estimate, in a reply
   marked as an estimate (litellm#32683, litellm#34272).
-- An error other than that the model is not counted goes to the client.
+- Any other error of CountTokens goes to the client.
 """
 
 from __future__ import annotations

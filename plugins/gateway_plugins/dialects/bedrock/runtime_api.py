@@ -43,7 +43,7 @@ CLIENT_API: Final = ClientApi(
     headers=("amz-sdk-invocation-id", "amz-sdk-request"),
 )  # fmt: skip
 STREAMING: Final = frozenset({"converse-stream", "invoke-with-response-stream"})
-"""Last path parts of the operations that stream."""
+"""Last part of the path of each operation that streams."""
 
 _EXCEPTIONS: Final[Mapping[str, tuple[str, int, bool]]] = {
     # exception: (the gateway's code, HTTP status in the service model, whether a retry may help)
@@ -128,7 +128,7 @@ def parse(flag: str, dialect: str, request: HttpRequest, top: Members) -> Client
 
 
 def upstream_request(target: Target, operation: str, body: bytes, headers: Headers) -> UpstreamRequest:
-    """Return a request to bedrock-runtime. Slashes of an ARN are escaped, so that it is one segment of the path."""
+    """Return a request to bedrock-runtime. Slashes of an ARN are escaped, so that the id is one path segment."""
     return UpstreamRequest("POST", f"/model/{quote(target.model, safe='')}/{operation}", body, headers=headers)
 
 
@@ -139,7 +139,7 @@ def request_headers(client: Headers) -> dict[str, str]:
 
 
 _PROJECT: Final = "x-amzn-bedrock-projectidentifier"
-"""Header of InvokeModel that is the member `projectIdentifier` in a Converse body."""
+"""Header of InvokeModel with the value that a Converse body has in `projectIdentifier`."""
 _GUARDRAIL: Final = "x-amzn-bedrock-guardrailidentifier"
 _HEADERS: Final[Mapping[str, tuple[str, ...]]] = {
     # header of InvokeModel: values that request nothing, so are not reported
@@ -214,7 +214,7 @@ def problem_for(head: Head, body: bytes) -> Problem | None:
     """Return the problem in an error reply; None if the reply is no error.
 
     The problem is named by the error header, by `__type` or `code` in the body, or else by the status. With status 200
-    a reply is an error only if its `Output` names the exception, because a good reply may begin with "Output" too.
+    a reply is an error only if its `Output` names the exception, because a model's reply may have `Output` too.
     """
     if head.status < 400 and _UNKNOWN_OPERATION.match(body) is None:
         return None

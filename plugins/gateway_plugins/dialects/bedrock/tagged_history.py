@@ -4,7 +4,7 @@ The gateway tags the signatures in translated replies (`shared/reasoning.py`). I
 to a provider of the client's own dialect, they are not translated, and the tags are removed here.
 
 - Thinking of the target's model family is sent without the tag.
-- Thinking of another family is removed and reported as dropped.
+- Thinking of another family, or without a signature inside the tag, is removed and reported as dropped.
 - A body without a tag is not decoded.
 
 Code that translates requests reads the tags itself.
@@ -33,7 +33,7 @@ _CONTENT: Final = "content"
 
 _Block = dict[str, Any]
 _Untag = Callable[[_Block, str], bool | None]
-"""Function that removes the tag from a block of the target's model family.
+"""Function that gets a block and the target's model family, and removes the gateway's tag from the block.
 
 It returns True if it removed a tag, None if the block must be dropped, and False if the block has no tag."""
 

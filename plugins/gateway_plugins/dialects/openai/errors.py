@@ -54,7 +54,7 @@ _TOO_LONG: Final = re.compile(
 )
 """Words in the errors of providers that have no code for a prompt that is too long.
 
-On OpenAI's code for that error, agents shorten their history."""
+Agents shorten their history when they get OpenAI's code for that error."""
 
 
 def stream_problem(value: Any) -> Problem:

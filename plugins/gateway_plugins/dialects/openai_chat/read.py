@@ -80,7 +80,7 @@ def _message(role: str, raw: dict[str, Any], at: str, drop: Drop) -> Message:
 
 
 def _modern(raw: dict[str, Any], index: int, legacy: dict[str, str]) -> dict[str, Any]:
-    """Return a message in the newer form: `function_call` as a tool call, role `function` as role `tool`.
+    """Return a message in the newer form: a `function_call` as `tool_calls`, its result with a `tool_call_id`.
 
     A call gets an id made by the gateway. A result gets the id of the last call with its name. `legacy` has these ids.
     """

@@ -75,7 +75,7 @@ class Session(Totals):
     id: str
     identity: str
     agent: str
-    """Agent of the last call."""
+    """Agent (client program) of the last call."""
     provider: str
     """Provider of the last call for which a provider was chosen; "" if the gateway refused every call before that."""
     providers: tuple[str, ...]
@@ -83,9 +83,9 @@ class Session(Totals):
     models: tuple[str, ...]
     """Models that were used in the session, the last used first."""
     started_at: float
-    """Unix time at which the first request came."""
+    """Unix time in seconds at which the first request arrived."""
     last_at: float
-    """Unix time at which the last reply ended."""
+    """Unix time in seconds at which the last reply ended."""
     tools: Mapping[str, int]
     """Number of times that models called each tool, by the tool's name."""
 
@@ -221,7 +221,7 @@ class Store(Protocol):
         """Return rows of the hourly or daily totals, sorted by the columns in `query.by`; at most `MAX_ROWS` rows."""
 
     async def balances(self) -> Sequence[Balance]:
-        """Return the stored balance of each quota bucket, which is that after the bucket's last change."""
+        """Return the last stored balance of each quota bucket."""
 
     async def expire(self, before: float, limit: int) -> int:
         """Delete calls that began before the Unix time `before`, and sessions that ended before it, `limit` of each.

@@ -3,8 +3,8 @@
 - Bodies are stored separately from calls because they are large and private, and expire first.
 - A thread writes them from a queue of limited size.
 - Records of calls are never lost, but **bodies may be lost**: those in the queue when the process is killed, those that
-  arrive while the queue is full, and those that cannot be written to the disk. The log reports the number of the
-  latter two.
+  arrive while the queue is full, and those that cannot be written to the disk. The log reports the number of bodies
+  lost for the last two reasons.
 - With a retention of zero nothing is written, and existing bodies are deleted.
 
 `call/capture.py` collects the bodies of a call.

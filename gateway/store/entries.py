@@ -37,7 +37,7 @@ class Balance(msgspec.Struct, frozen=True, array_like=True, gc=False):
     remainder: int
     """The fraction of a nanodollar beyond `amount`, in the unit of the ledger (`Charge.remainder`)."""
     at: float
-    """Unix time in seconds."""
+    """Unix time of the change in seconds."""
 
 
 class Version(msgspec.Struct, frozen=True, gc=False):

@@ -29,7 +29,7 @@ SEGMENT_BYTES: Final = 16 * 1024 * 1024
 WAITING_BYTES: Final = 64 * 1024 * 1024
 """Bytes of waiting lines at which the journal is full: about 80,000 calls, more than a process makes in a minute."""
 HOLDER_BYTES: Final = 200
-"""Maximum number of bytes in the lock file, which has a description of the process that holds the lock."""
+"""Maximum size in bytes of the lock file, in which the process that holds the lock writes its id and arguments."""
 _SUFFIX: Final = ".jsonl"
 _NAME: Final = re.compile(r"([0-9]{12})\.jsonl")
 """Pattern of the names of the journal's files; other files in the folder are ignored."""
@@ -171,8 +171,8 @@ class Journal:
         """Return complete lines that begin at `offset`, and the offset after the last of them.
 
         The lines have at most `limit` bytes together, unless the first line is longer. They are from one file: that of
-        `offset`, or a later one if that has no more complete lines. May be called from any thread. Raises `StoreFailed`
-        if a file cannot be read.
+        `offset`, or the next file if the file of `offset` has no more complete lines. May be called from any thread.
+        Raises `StoreFailed` if a file cannot be read.
         """
         end = self._end
         while True:

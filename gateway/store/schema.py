@@ -194,7 +194,7 @@ def migrate(connection: sqlite3.Connection, name: str) -> None:
         for statements in MIGRATIONS[schema_version(connection, name) :]:
             for statement in statements:
                 connection.execute(statement)
-        # a pragma accepts no placeholder, and the number is not from outside
+        # a pragma accepts no placeholder; the number is a constant of this module
         connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
     except BaseException:
         connection.execute("ROLLBACK")

@@ -24,9 +24,9 @@ DAY: Final = 86_400_000
 """Number of milliseconds in a day."""
 
 SUMS: Final = ("calls", "failed", *USAGE_KINDS, "known_cost", "cost_unknown_calls", "estimated_calls")
-"""Columns of `sessions`, and of the hourly and daily totals, that are sums over calls."""
+"""Columns that are sums over calls, in the table `sessions` and in the tables of hourly and daily totals."""
 GROUP_SUMS: Final = (*SUMS, "duration_ms")
-"""Columns of the hourly and daily totals that are sums over calls."""
+"""Columns that are sums over calls in the tables of hourly and daily totals."""
 
 
 class Group(NamedTuple):
@@ -111,7 +111,7 @@ class _Part(NamedTuple):
 
 
 def _part(calls: list[Row]) -> _Part:
-    """Return the sums over calls that belong together. Summing column by column is much faster than call by call."""
+    """Return the sums over the calls of one group. They are made column by column, which is several times as fast."""
     columns = [*zip(*calls, strict=True)]
     of = dict(zip(CALL_COLUMNS, columns, strict=True))
     started, cost = of["at"], of["cost"]
@@ -138,7 +138,10 @@ def days(hours: dict[Group, list[int]]) -> dict[Group, list[int]]:
 
 
 def _to_session(share: SessionShare, part: _Part, by: tuple[str, str, str]) -> None:
-    """Add the sums over some calls to the share of their session; `by` is the calls' provider, model and agent."""
+    """Add the sums over a group of calls to the share of their session.
+
+    `by` is the calls' (provider, model, agent).
+    """
     provider, model, agent = by
     share.sums = _sum(share.sums, part.amounts)
     ended = max(part.ended)

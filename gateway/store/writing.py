@@ -108,7 +108,7 @@ def _roll_up(connection: sqlite3.Connection, table: str, groups: dict[Group, lis
 
 
 def _upsert_balances(connection: sqlite3.Connection, balances: Sequence[Balance]) -> None:
-    """Write the last balance of each bucket, limited to what a column of SQLite can hold."""
+    """Write the last balance of each bucket, limited to the range of integers in SQLite."""
     last = {balance.bucket: balance for balance in balances}
     connection.executemany(
         _UPSERT_BALANCE,

@@ -66,7 +66,7 @@ class Rows:
         self._parsed: dict[int, tuple[Row, ...]] = {}
 
     def find(self, book: str, geo: str, model: str) -> tuple[Row, ...]:
-        """Return the rows of a model whose id may be spelled in any of the known ways; () if there are none."""
+        """Return the rows of a model; () if there are none. The id may have any of the known endings (`_SPELLINGS`)."""
         for spelling in _spellings(model):
             key = (book, geo, spelling)
             entries = self._exact.get(key) or self._alias.get(key)

@@ -50,7 +50,7 @@ class Settlement:
     requests: int = 0
     tokens: int = 0
     money: int = 0
-    """Nanodollars."""
+    """Cost of the call in nanodollars."""
     estimated: bool = False
     """True if the provider did not report everything that the call used, so that amounts are partly estimated."""
 
@@ -187,8 +187,9 @@ class Quotas:
     def rule_of(self, bucket: str) -> Rule | None:
         """Return the rule of the quota to which a bucket of this name belongs; None if there is no such quota.
 
-        A quota with exactly this name comes first. Otherwise it is the quota whose name without the template is the
-        longest prefix of the bucket's name: both `team:<user>` and `team:eu:<user>` fit `team:eu:alice`.
+        A quota with exactly this name is preferred. Otherwise it is the quota whose name without the template is the
+        longest prefix of the bucket's name. For example, the bucket `team:eu:alice` belongs to `team:eu:<user>`, even
+        if `team:<user>` is defined too.
         """
         if bucket in self.rules and not template_of(bucket):
             return self.rules[bucket]

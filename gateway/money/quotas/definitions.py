@@ -52,7 +52,7 @@ class RateLimit:
     rate: str
     """The limit as written in the configuration: `60/min`."""
     by_model: bool
-    """True if each model has its own limit; False if all models of the capability share one limit."""
+    """True if each model has its own limit; False if all models of the grant's capability share one limit."""
 
     @property
     def rule(self) -> Rule:
@@ -61,7 +61,9 @@ class RateLimit:
         return Rule(name, self.amount, self.amount, self.period_seconds * SECOND, kind=self.kind)
 
     def bucket(self, login: str, model: str, patterns: tuple[str, ...]) -> Bucket:
-        """Return the bucket of a caller for a model; `patterns` are those of the capability that sets the limit.
+        """Return the bucket of a caller for a model.
+
+        `patterns` are the model patterns of the grant's capability that has this limit.
 
         The parts of the bucket's name are joined with line ends, which neither a login nor a rate contains. So two
         limits share a bucket only if all parts are equal.

@@ -1,4 +1,7 @@
-"""Estimates of a call's tokens: before it is sent, the maximum; afterwards, the probable number if not all is reported.
+"""Estimates of the tokens of a call.
+
+Before the call is sent, the maximum is estimated. After the call, the probable number is estimated if the provider did
+not report the usage completely.
 
 - Input is estimated from the size of the body. Output is estimated as the client's limit, or without one from the
   limits of the models.
@@ -29,9 +32,9 @@ MEDIUM_TOKENS: Final = 5_000
 SHORTEST_MEDIUM: Final = 1_000
 """Minimum length of base64 that counts as an image or a file; shorter base64 counts as text."""
 SAMPLE: Final = 64
-"""Number of characters at each end of a value that are examined. If all are base64, the value counts as a medium."""
+"""Number of characters at each end of a text that are examined to decide whether the text is base64."""
 MAX_MEDIA: Final = 500
-"""Maximum number of occurrences examined for each text in `_MARKS`; media after further occurrences count as text."""
+"""Maximum number of occurrences examined for each text in `_MARKS`; base64 after further occurrences counts as text."""
 MAX_OUTPUT: Final = 1_000_000
 """Maximum estimate of output tokens, even if the client's limit is higher. It is above the limit of any model."""
 TOKENS_PER_SECOND: Final = 100
@@ -84,7 +87,7 @@ class Estimate:
         return self.input + min(self.output, self.usual)
 
     def cost(self, priced: Iterable[Priced]) -> int:
-        """Return the maximum cost in nanodollars among the prices of several models; 0 if no price is known."""
+        """Return the cost in nanodollars at the highest of several models' prices; 0 if no price is known."""
         usages = [Usage(input=self.input, output=self.output)]
         if self.caches:
             usages.append(Usage(cache_write_5m=self.input, output=self.output))
@@ -114,7 +117,7 @@ def estimate(request: ClientRequest, limit: int | None, max_outputs: Iterable[in
 def input_tokens(body: bytes) -> int:
     """Return the estimated number of input tokens of a request's body, at least 1.
 
-    Each medium (an image or a file) counts as `MEDIUM_TOKENS`, and every three other bytes count as one token.
+    Each image or file counts as `MEDIUM_TOKENS`, and every three other bytes count as one token.
     """
     spans = sorted({span for mark in _MARKS for span in _base64_values(body, mark)})
     media = [end - start for start, end in _media(body, spans)] if spans else []
@@ -125,9 +128,10 @@ Span = tuple[int, int]
 
 
 def _media(body: bytes, spans: Sequence[Span]) -> list[Span]:
-    """Return those spans of base64 that a model reads as media. It reads base64 in a tool's input or schema as text.
+    """Return those spans of base64 that a model reads as an image or a file.
 
-    The body is decoded with a placeholder for each span, so that a body with media takes no longer than one without.
+    A model reads base64 in a tool's input or schema as text. The body is decoded with a placeholder for each span, so
+    that decoding is as fast as without the base64.
     """
     parts, at = [], 0
     for number, (start, end) in enumerate(spans):
@@ -152,7 +156,7 @@ def _media(body: bytes, spans: Sequence[Span]) -> list[Span]:
 def _base64_values(body: bytes, mark: bytes) -> Iterable[Span]:
     """Yield the start and end of each base64 value that follows the text `mark`.
 
-    The bytes are searched without decoding JSON, which is so fast that a body of 32 MB does not block the event loop.
+    Searching the bytes without decoding JSON is so fast that even a body of 32 MB hardly delays the event loop.
     """
     at = 0
     for _ in range(MAX_MEDIA):

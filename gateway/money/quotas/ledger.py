@@ -9,7 +9,7 @@ A call first reserves an estimated amount in its buckets. When it has ended, it 
   large call is refused for ever. A balance ends no lower than minus the cost of the most expensive call, if no call
   costs more than it reserved.
 
-Other modules decide the names of buckets, whose they are, and what calls cost.
+Other modules decide the names of buckets, who owns them, and what calls cost.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Charge(NamedTuple):
     remainder: int
     """The fraction of a unit beyond the balance, as its numerator; the denominator is `Rule.period`."""
     at: float
-    """Unix time in seconds."""
+    """Unix time of the charge in seconds."""
     estimated: bool = False
     """True if the provider did not report everything that the call used, so that the amount is partly estimated."""
 
@@ -160,7 +160,7 @@ class Exceeded(Exception):
 
 @dataclass(slots=True)
 class Reservation:
-    """The amounts that one call has reserved in buckets of one ledger, until it is charged or they are released."""
+    """The amounts that one call has reserved in the buckets of one ledger, until they are charged or released."""
 
     parts: Sequence[tuple[str, _Bucket, int]] = field(repr=False)
     notices: tuple[tuple[str, int], ...] = ()
@@ -295,7 +295,8 @@ class Ledger:
     def levels(self, now: int) -> list[Level]:
         """Return the state of each bucket in memory, without changing any.
 
-        These are all buckets that are not full or have a reservation, and full buckets that are not removed yet.
+        These are all buckets of defined quotas that are not full or have a reservation, and full buckets that are not
+        removed yet.
         """
         return [_level(name, bucket, now) for name, bucket in list(self._live.items())]
 

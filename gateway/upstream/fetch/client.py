@@ -68,7 +68,7 @@ def is_reachable(address: str) -> bool:
 def is_own(address: str) -> bool:
     """Return whether an address is one of this machine. Sends nothing.
 
-    The system then uses the same address as the source of packets to it.
+    The system sends packets to an address of its own from that same address.
     """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
@@ -81,7 +81,7 @@ def is_own(address: str) -> bool:
 
 @dataclass(slots=True)
 class Allowance:
-    """The number of bytes that the further files of one call may have together."""
+    """The number of bytes that the files of one call which are not read yet may have together."""
 
     left: int
 

@@ -1,4 +1,4 @@
-"""Code that plugins of several dialects share: settings, tools, turns, media, schemas, and how values are checked.
+"""Code that several dialects use: settings, tools, turns, media, schemas, and checks of values.
 
 Nothing here belongs to one dialect, and nothing here imports from `dialects/`.
 """

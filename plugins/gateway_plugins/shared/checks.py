@@ -1,11 +1,11 @@
-"""Checks of the values in a client's request, shared by the readers of all dialects.
+"""Checks of the values in a client's request. The readers of all dialects use them.
 
-- A check raises `Refused` with status 400 and names the field as the client wrote it.
-- null reads as a missing member.
-- A member that is not carried is refused if the request would mean something else without it, else reported through
-  `drop` if it asked for something.
+- A check that fails raises `Refused` with status 400, which names the field as the client wrote it.
+- A member that is null counts as missing.
+- A member that cannot be passed on to the provider is refused if the request would mean something else without it.
+  Any other such member is reported as dropped, unless its value asks for nothing.
 
-Nothing here knows a dialect's fields. Replies are never checked: they are read with `lenient.py`.
+Nothing here knows the fields of a dialect. Replies are not checked, but read with `lenient.py`.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from gateway_plugins.shared.fields import escape_step, is_deep, member, param
 from gateway_plugins.shared.thinking import EFFORTS
 
 _MAXIMUM: Final[Mapping[str, float]] = {"top_p": 1}
-"""Largest values of numeric parameters. A temperature has none here: the conversion lowers it to the model's own."""
+"""Maximum of each numeric parameter. There is none for a temperature, because a conversion lowers a high one."""
 
 
 def text_of(value: Any, at: str) -> str:
-    """Return a member that must be a string; null reads as ""."""
+    """Return the value of a member that must be a string; "" for null."""
     if value is None:
         return ""
     if not isinstance(value, str):
@@ -34,28 +34,28 @@ def text_of(value: Any, at: str) -> str:
 
 
 def list_of(value: Any, at: str) -> list[Any]:
-    """Return a member that must be a list; null reads as []."""
+    """Return the value of a member that must be a list; [] for null."""
     if value is not None and not isinstance(value, list):
         raise invalid(f"{param(at)} must be a list", param(at))
     return value or []
 
 
 def object_of(value: Any, at: str) -> dict[str, Any]:
-    """Return a member that must be an object; null reads as {}."""
+    """Return the value of a member that must be an object; {} for null."""
     if value is not None and not isinstance(value, dict):
         raise invalid(f"{param(at)} must be an object", param(at))
     return value or {}
 
 
 def flag_of(value: Any, at: str) -> bool | None:
-    """Return a member that must be true or false; null reads as None."""
+    """Return the value of a member that must be true or false; None for null."""
     if value is not None and not isinstance(value, bool):
         raise invalid(f"{param(at)} must be true or false", param(at))
     return value
 
 
 def limit(top: Members, name: str) -> int | None:
-    """Return an output limit in tokens, or None."""
+    """Return the output limit in tokens in the member `name`, or None if the request has none."""
     value = member(top, name)
     if value is None:
         return None
@@ -65,7 +65,7 @@ def limit(top: Members, name: str) -> int | None:
 
 
 def numbers(top: Members, names: Collection[str]) -> dict[str, float]:
-    """Return the numeric parameters of these names that the request sets."""
+    """Return the values of the numeric parameters `names` that the request sets. Each must be at least 0."""
     given = {}
     for name in names:
         value = member(top, name)
@@ -80,7 +80,7 @@ def numbers(top: Members, names: Collection[str]) -> dict[str, float]:
 
 
 def effort(value: Any, field: str) -> str:
-    """Return an effort of thinking; null reads as ""."""
+    """Return an effort of thinking; "" for null. `field` is its name in errors."""
     if value is None:
         return ""
     if value not in EFFORTS:
@@ -89,10 +89,11 @@ def effort(value: Any, field: str) -> str:
 
 
 def arguments(text: Any) -> dict[str, Any]:
-    """Return a tool's arguments as the object that providers demand of a replayed call.
+    """Return the arguments of an earlier tool call as an object, because providers refuse anything else.
 
-    "" and "{}" in quotes are objects written badly (litellm#18414). Text that is no object at all stands under
-    `rawInvalidInput`, so that the model sees its own output. Empty member names are refused upstream (pi#7782).
+    An empty text becomes {}, and JSON that was encoded twice is decoded twice (litellm#18414). Text that is not an
+    object becomes the member `rawInvalidInput`, so that the model sees its own output. Members with an empty name are
+    removed, because providers refuse them (pi#7782).
     """
     value = text
     for _ in range(2):  # some clients encode the JSON twice
@@ -113,9 +114,10 @@ def _without_empty_names(value: Any) -> Any:
 
 
 def refuse(top: Members, meaning: Mapping[str, str], neutral: Mapping[str, tuple[Any, ...]]) -> None:
-    """Raise `Refused` for a member without which the request would mean something else.
+    """Raise `Refused` if the request has a member without which it would mean something else.
 
-    `meaning` maps the names of such members to the advice in the error. `neutral` holds values that ask for nothing.
+    `meaning` maps the names of these members to the advice in the error. `neutral` maps names of members to values that
+    ask for nothing, which are accepted.
     """
     for name, advice in meaning.items():
         if name in top and not _is_neutral(top.decode(name), neutral.get(name, ())):
@@ -123,7 +125,7 @@ def refuse(top: Members, meaning: Mapping[str, str], neutral: Mapping[str, tuple
 
 
 def leftovers(top: Members, carried: Collection[str], neutral: Mapping[str, tuple[Any, ...]], drop: Drop) -> None:
-    """Report every member that is not carried and that asked for something."""
+    """Report as dropped each member of the request that is not in `carried`, unless its value is in `neutral`."""
     for name in top:
         if name not in carried and not _is_neutral(top.decode(name), neutral.get(name, ())):
             drop(f"/{escape_step(name)}")
@@ -134,14 +136,17 @@ def _is_neutral(value: Any, neutral: tuple[Any, ...]) -> bool:
 
 
 def inner_leftovers(raw: Mapping[str, Any], carried: Collection[str], at: str, drop: Drop) -> None:
-    """Report the same for an object inside of the body: null, "", [] and false ask for nothing."""
+    """Report as dropped each member of the object at `at` that is not in `carried`.
+
+    Members that are null, "", [], 0 or false ask for nothing and are not reported.
+    """
     for name, value in raw.items():
         if name not in carried and value not in (None, "", [], False):
             drop(f"{at}/{escape_step(name)}")
 
 
 def struct(value: Any, at: str, known: Collection[str], drop: Drop) -> dict[str, Any]:
-    """Return an object. Members that are not known are reported unless they are null."""
+    """Return a value that must be an object. Report as dropped each member that is neither in `known` nor null."""
     if not isinstance(value, dict):
         raise invalid(f"{param(at)} must be an object", param(at))
     for name, inner in value.items():
@@ -151,7 +156,10 @@ def struct(value: Any, at: str, known: Collection[str], drop: Drop) -> dict[str,
 
 
 def text_at(inner: Mapping[str, Any], name: str, at: str, *, needed: bool = False) -> str:
-    """Return a member of the object at `at` that must be a string; null reads as "" unless the member is needed."""
+    """Return a member that must be a string. `at` is the JSON pointer of the object `inner` that has the member.
+
+    Returns "" if the member is missing or null, but raises `Refused` then if it is `needed`.
+    """
     value = inner.get(name)
     if value is None and not needed:
         return ""

@@ -1,7 +1,7 @@
-"""Fields of a client's request: names in errors, steps of JSON pointers, lifetimes of cache breakpoints, depth.
+"""Fields of a client's request: their names in errors, JSON pointers, and a limit of nesting.
 
-Every reader takes members of a body through `member`, so that no value is too deep for recursive functions or for the
-JSON encoder. Nothing here knows a dialect's fields.
+Every reader gets the members of a body from `member`, so that no value is nested too deeply for recursive functions or
+for the JSON encoder. Nothing here knows the fields of a dialect.
 """
 
 from __future__ import annotations
@@ -12,14 +12,17 @@ from gateway.contract.errors import invalid
 from gateway.contract.flag import Members
 
 Ttl = str | None
-"""Lifetime of a cache breakpoint: None for no breakpoint, "" for the provider's usual lifetime, else "5m" or "1h"."""
+"""Lifetime of a cache breakpoint: "5m", "1h", or "" for the provider's default. None if there is no breakpoint."""
 
 MAX_DEPTH: Final = 128
-"""Most levels of lists and objects in one member: orjson writes 254, and recursion takes a few frames a level."""
+"""Maximum number of nested lists and objects in one member.
+
+orjson writes at most 254 levels, and a recursive function needs several stack frames for each level.
+"""
 
 
 def param(pointer: str) -> str:
-    """Return a JSON pointer as OpenAI names fields in errors: `messages[0].content[1]` for `/messages/0/content/1`."""
+    """Return the name of a field in OpenAI's form: `messages[0].content[1]` for the pointer `/messages/0/content/1`."""
     words = pointer.lstrip("/").split("/")
     return "".join(f"[{word}]" if word.isdigit() else f".{word}" for word in words).removeprefix(".")
 
@@ -30,7 +33,7 @@ def escape_step(name: str) -> str:
 
 
 def member(top: Members, name: str) -> Any:
-    """Return a decoded member, or None if it is missing. Raises `Refused` for one that is nested too deeply."""
+    """Return the decoded value of a member, or None if it is missing. Raises `Refused` if it is nested too deeply."""
     value = top.decode(name)
     if isinstance(value, (dict, list)) and is_deep(value):
         raise invalid(f"{name} is nested too deeply: at most {MAX_DEPTH} levels are taken", name)
@@ -38,7 +41,7 @@ def member(top: Members, name: str) -> Any:
 
 
 def is_deep(value: Any) -> bool:
-    """Return whether more than `MAX_DEPTH` lists and objects are nested. Levels are counted without recursion."""
+    """Return whether lists and objects are nested more than `MAX_DEPTH` levels deep, without recursion."""
     level = [value]
     for _ in range(MAX_DEPTH + 1):
         inner: list[Any] = []

@@ -1,4 +1,4 @@
-"""Bedrock's `guardrailConfig` in a request: Converse's own member, which clients also send in Chat's bodies."""
+"""Bedrock's `guardrailConfig` in a request. It is a member of Converse that clients also send in Chat requests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MEMBERS = ("guardrailIdentifier", "guardrailVersion", "trace", "streamProcessin
 
 
 def read_guardrail(top: Members, drop: Drop) -> dict[str, str]:
-    """Return the members of `guardrailConfig`, or {} if no guardrail is named."""
+    """Return the members of `guardrailConfig` that are set, or {} if it names no guardrail."""
     value = member(top, _NAME)
     if value is None:
         return {}
@@ -23,6 +23,6 @@ def read_guardrail(top: Members, drop: Drop) -> dict[str, str]:
 
 
 def unguarded() -> Refused:
-    """Return the error for a provider without guardrails, whose answers would be unguarded."""
+    """Return the error for a request with a guardrail to a provider without guardrails."""
     message = f"{_NAME}: this provider has no guardrails; leave it out, or use a provider of Bedrock"
     return invalid(message, _NAME)

@@ -1,7 +1,7 @@
-"""Reading of providers' replies without trust: a member of another type than documented reads as a missing one.
+"""Lenient readers of values in providers' replies: a value whose type is wrong counts as missing.
 
-A fault in a reply must cost the client that member, not the call. Requests of clients are checked strictly instead
-(`shared/checks.py`). Nothing here knows a dialect.
+So a fault in a reply costs the client only the faulty member, not the whole reply. Requests of clients are checked
+strictly instead (`shared/checks.py`). Nothing here knows a dialect.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import orjson
 from gateway.contract.errors import BadFrame
 
 MAX_COUNT: Final = 10**9
-"""Most tokens, or searches, of one call. No model reads or writes near as many, and a wrong count costs a fortune."""
+"""Maximum number of tokens, or of searches, in one call. A larger count is an error, which would be billed."""
 
 
 def mapping(value: Any) -> dict[str, Any]:
@@ -33,12 +33,12 @@ def whole_number(value: Any) -> int:
 
 
 def count(value: Any) -> int | None:
-    """Return a number of tokens, or of anything else that is paid for; None if the value cannot be one."""
+    """Return a count of tokens, or of anything else that is billed; None if the value is not a plausible count."""
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_COUNT else None
 
 
 def encoded(value: Any) -> str:
-    """Return a part of a reply as JSON text. Raises `BadFrame` for one that orjson reads but does not write."""
+    """Return a part of a reply as JSON text. Raises `BadFrame` if it is nested too deeply for orjson to write."""
     try:
         return orjson.dumps(value).decode()
     except orjson.JSONEncodeError:  # more than 254 levels
@@ -46,5 +46,8 @@ def encoded(value: Any) -> str:
 
 
 def arguments(value: Any) -> str:
-    """Return a call's arguments as JSON text, which some servers send already. Raises `BadFrame` as `encoded` does."""
+    """Return the arguments of a call as JSON text. Some servers send an object, others the text itself.
+
+    Raises `BadFrame` if they are nested too deeply.
+    """
     return value if isinstance(value, str) else encoded(value or {})

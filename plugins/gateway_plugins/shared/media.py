@@ -1,8 +1,8 @@
-"""Images, documents and sound in a client's request: data: URLs and base64, decoded and recognised.
+"""Decoding of images, documents and audio in a client's request, which are data: URLs or base64.
 
-A file's type is that of its first bytes if they identify one. Types that clients declare are often wrong, and Bedrock
-and Anthropic refuse those (hermes#55429, QwenPaw#3313). Nothing here fetches a URL, and nothing knows how a dialect
-carries a file.
+The type of a file is taken from its first bytes if they identify it. The types that clients declare are often wrong,
+and Bedrock and Anthropic refuse a file with a wrong type (hermes#55429, QwenPaw#3313). Nothing here fetches a URL, or
+knows the form of a file in a dialect.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _OTHER_NAMES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """One file as bytes, with its recognised type."""
+    """The bytes of one file, with its media type."""
 
     mime: str
     data: bytes
@@ -64,12 +64,12 @@ class Media:
 
     @property
     def format(self) -> str:
-        """Bedrock's word for the type: png, jpeg, pdf, txt, ..."""
+        """Bedrock's name of the file's type: png, jpeg, pdf, txt, ..."""
         return _FORMATS[self.mime]
 
     @property
     def kind(self) -> str:
-        """image, document or audio."""
+        """Kind of the file: image, document or audio."""
         family = self.mime.partition("/")[0]
         return family if family in {"image", "audio"} else "document"
 
@@ -79,7 +79,7 @@ class Media:
 
 
 def image(url: str, param: str) -> Media:
-    """Return the image of a data: URL, or the PDF, which some clients send as an image."""
+    """Return the image in a data: URL. A PDF is accepted too, because some clients send a PDF as an image."""
     declared, data = data_url(url, param)
     mime = sniff_type(data)
     if mime is None:
@@ -88,16 +88,16 @@ def image(url: str, param: str) -> Media:
 
 
 def document(text: str, name: str, param: str) -> Media:
-    """Return a file of a data: URL or of plain base64.
+    """Return the file in a data: URL or in plain base64.
 
-    The extension of its name decides on the type if neither its bytes nor the URL do.
+    If neither the first bytes nor the URL identify the type, the extension of the file's name decides.
     """
     declared, data = data_url(text, param) if text[:5].lower() == "data:" else ("", decode_base64(text, param))
     return file(data, declared, name, param)
 
 
 def file(data: bytes, declared: str, name: str, param: str) -> Media:
-    """Return a document of bytes. `declared` is the declared type, or ""."""
+    """Return the file with the bytes `data`. `declared` is the media type that the client or host states, or ""."""
     if not data:
         raise invalid(f"{param}: the file is empty", param)
     extension = name.rpartition(".")[2].lower() if "." in name else ""
@@ -111,7 +111,7 @@ def file(data: bytes, declared: str, name: str, param: str) -> Media:
 
 
 def audio(text: str, format_: str, param: str) -> Media:
-    """Return the sound of Chat's input_audio: base64 and a format."""
+    """Return an audio file from base64 `text`. `format_` is wav or mp3."""
     if format_ not in {"wav", "mp3"}:
         raise invalid(f'{param}: audio of format "{format_}" is not wav or mp3', param)
     data = decode_base64(text, param)
@@ -121,7 +121,7 @@ def audio(text: str, format_: str, param: str) -> Media:
 
 
 def data_url(url: str, param: str) -> tuple[str, bytes]:
-    """Return the type (in lower case, without parameters) and the bytes of a data: URL (RFC 2397).
+    """Return the media type (in lower case, without parameters) and the bytes of a data: URL (RFC 2397).
 
     Raises `Refused` for any other URL.
     """
@@ -137,7 +137,7 @@ def data_url(url: str, param: str) -> tuple[str, bytes]:
 
 
 def decode_base64(text: str, param: str) -> bytes:
-    """Return the bytes of base64 in either alphabet, with or without padding and line breaks."""
+    """Return the bytes of base64 text, standard or URL-safe, with or without padding and white space."""
     plain = "".join(unquote_to_bytes(text).decode("latin-1").split()) if "%" in text else "".join(text.split())
     plain = plain.translate(_URLSAFE).rstrip("=")
     try:
@@ -150,7 +150,7 @@ _URLSAFE: Final = str.maketrans("-_", "+/")
 
 
 def sniff_type(data: bytes) -> str | None:
-    """Return the type that the first bytes identify, or None."""
+    """Return the media type that the first bytes of a file identify, or None."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "image/webp"
     return next((mime for magic, mime in _MAGIC if data.startswith(magic)), None)
@@ -158,5 +158,5 @@ def sniff_type(data: bytes) -> str | None:
 
 def _mime_of(declared: str) -> str:
     mime = _OTHER_NAMES.get(declared, declared)
-    # a declared image whose bytes are none would be refused upstream with a worse message
+    # providers answer with a worse message to a file that is declared as an image but is none
     return mime if mime in _FORMATS and not mime.startswith(("image/", "audio/")) and mime != "application/pdf" else ""

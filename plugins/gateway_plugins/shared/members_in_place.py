@@ -1,6 +1,6 @@
-"""Members of a body that are changed in place, each decoded once, so that one change does not undo another.
+"""Members of a request's body that are edited. Each is decoded once, so that a later change keeps the earlier ones.
 
-Envelopes use it, which pass on a body unchanged except for a few members. Nothing here knows a dialect.
+Used for requests whose body is passed on unchanged except for a few members. Nothing here knows a dialect.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ from gateway_plugins.shared.fields import member
 
 
 class EditedMembers:
-    """Decoded members by name. A missing member is None; one that is nested too deeply raises `Refused`."""
+    """Decoded members of a body by name. A missing member is None.
+
+    Reading a member that is nested too deeply raises `Refused`.
+    """
 
     def __init__(self, top: Members) -> None:
         self.top = top
@@ -27,11 +30,14 @@ class EditedMembers:
         return self._values[name]
 
     def raw(self, name: str) -> bytes:
-        """Return the bytes of the member as it came, or b"": a text that is not in them is not in the member."""
+        """Return the bytes of the member in the client's request, or b"" if it is missing.
+
+        Searching them for a name is a cheap test whether the member must be decoded at all.
+        """
         return self.top.get(name, b"")
 
     def change(self, name: str) -> None:
-        """Record that the decoded value was changed."""
+        """Record that the caller changed the decoded value of the member in place."""
         self._changed[name] = None
 
     def put(self, name: str, value: Any) -> None:
@@ -39,6 +45,9 @@ class EditedMembers:
         self.change(name)
 
     def changes(self) -> dict[str, bytes | None]:
-        """Return the changed members for `Members.spliced`; an object or list that became empty is removed."""
+        """Return the encoded values of the changed members, for `Members.spliced`.
+
+        A value that is an empty object or list becomes None, which removes the member.
+        """
         values = {name: self._values[name] for name in self._changed}
         return {name: orjson.dumps(value) if value not in ({}, []) else None for name, value in values.items()}

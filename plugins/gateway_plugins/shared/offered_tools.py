@@ -1,10 +1,10 @@
-"""The tools that a client offers and the choice among them, as plain values of no dialect.
+"""The tools that a client offers and the tool choice, in a form that is the same for all dialects.
 
-- A reader of a client dialect makes these values, each with its JSON pointer in the client's request.
-- `build_tools` of an upstream dialect writes the tools in that dialect's words.
-- Names are the client's own. `ToolChoice.renamed` gives the name that the provider gets.
+- The reader of the client's dialect creates these values, each with its JSON pointer in the client's request.
+- `build_tools` of the provider's dialect writes the tools in the form of that dialect.
+- Names are those of the client. `ToolChoice.renamed` replaces the client's name by the one that the provider gets.
 
-Names, ids and schemas that providers accept are in `tools.py`.
+Which names, ids and schemas providers accept is in `tools.py`.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from gateway_plugins.shared.tools import Names
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A function that the client offers. Pointers lead into the client's request."""
+    """A function that the client offers. All JSON pointers refer to the client's request."""
 
     at: str
     """JSON pointer of the tool."""
     name: str
     description: str
     schema: Any
-    """The input schema as it came; None if there is none."""
+    """The input schema as the client sent it; None if there is none."""
     schema_at: str
     """JSON pointer of the schema."""
     strict: bool
@@ -34,21 +34,21 @@ class Tool:
     strict_at: str
     """JSON pointer of `strict`."""
     ttl: Ttl = None
-    """Lifetime of the cache breakpoint behind the tool."""
+    """Lifetime of the cache breakpoint after the tool."""
     ttl_at: str = ""
     """JSON pointer of the cache breakpoint."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolChoice:
-    """The client's choice among the tools."""
+    """The tool choice: whether the model may, must or must not call a tool, and which."""
 
     mode: str = "auto"
-    """One of auto, none, any and tool."""
+    """One of auto (may call), none (must not), any (must call some tool) and tool (must call the tool `name`)."""
     name: str = ""
     """The tool that must be called; "" unless the mode is tool."""
     parallel: bool = True
-    """Whether several tools may be called at once."""
+    """Whether one reply may have several calls."""
     at: str = "/tool_choice"
     """JSON pointer of the choice."""
     parallel_at: str = "/parallel_tool_calls"
@@ -60,13 +60,13 @@ class ToolChoice:
         return self.mode in {"any", "tool"}
 
     def renamed(self, names: Names) -> ToolChoice:
-        """Return the choice with the tool's name as the provider gets it."""
+        """Return the choice with the tool's name replaced by the alias that the provider gets."""
         return replace(self, name=names.alias(self.name)) if self.name else self
 
 
 @dataclass(frozen=True, slots=True)
 class OfferedTools:
-    """The tools that may be called, and the choice among them."""
+    """The tools that the client offers, and the tool choice."""
 
     tools: Sequence[Tool]
     choice: ToolChoice

@@ -1,10 +1,10 @@
-"""An answer that must match a JSON schema: the client's format, and the form in which the provider is asked for it.
+"""The JSON schema that a client demands of an answer, and the request members that demand it from the provider.
 
-A format is asked for in one of three forms, which each upstream dialect writes in its own words:
+The provider is asked for the schema in one of three ways. Each provider's dialect writes them in its own form:
 
 - natively, if the model has structured output;
-- by a schema tool, a tool of the gateway whose input is the answer, if the model can be forced to call it;
-- by a hint in the system prompt, which nothing enforces; the format is then reported as dropped.
+- by a schema tool: the gateway adds a tool with this input schema, and the input of the call is the answer;
+- by a hint in the system prompt, which the provider does not enforce. The format is then reported as dropped.
 
 Nothing here knows a dialect.
 """
@@ -17,7 +17,7 @@ from typing import Any, Final
 import orjson
 
 JSON_HINT: Final = "Answer with one JSON object and nothing else: no other text, no code fence."
-"""Hint for `json_object`, which has no other form: a tool without a schema would be called with {} (bedrock.md 3.2)."""
+"""Hint for OpenAI's format `json_object`. A schema tool would not work: without a schema, models call it with {}."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,21 +26,21 @@ class JsonFormat:
 
     schema: dict[str, Any]
     at: str
-    """JSON pointer that is reported as dropped if the format becomes a hint."""
+    """JSON pointer of the format in the client's request. It is reported as dropped if the format becomes a hint."""
     schema_at: str
     """JSON pointer of the schema."""
     name: str = ""
     description: str = ""
     strict: bool | None = None
-    """None if the client leaves it open: as strict as the schema allows."""
+    """Whether the answer must match exactly. None if the client does not say: then as strict as the schema allows."""
 
 
 @dataclass(frozen=True, slots=True)
 class FormattedOutput:
-    """The members of a request that ask for a format."""
+    """The members of a request to a provider that ask for the answer's format."""
 
     body: dict[str, Any]
-    """Members of the request, tools and the choice among them included."""
+    """Members of the request, including the tools and the tool choice."""
     schema_tool: str = ""
     """Name of the schema tool; "" if there is none."""
     hint: str = ""
@@ -48,5 +48,5 @@ class FormattedOutput:
 
 
 def schema_hint(schema: Any) -> str:
-    """Return the text that asks for an answer that matches the schema."""
+    """Return a hint for the system prompt that asks for an answer that matches the schema."""
     return f"{JSON_HINT} It must match this JSON schema: {orjson.dumps(schema).decode()}"

@@ -1,11 +1,11 @@
-"""The tag on the signature of thinking, which a client stores for the gateway from turn to turn.
+"""The tag on the signature of thinking, which names the model family that made the signature.
 
-- A signature, or the data of redacted thinking, is valid only for the model family that made it: another family answers
-  400, or reads noise.
-- The client stores that string and sends it back unchanged, so the family travels inside it:
+- A signature, or the data of redacted thinking, is valid only for the model family that made it. Another family answers
+  400, or cannot use it.
+- The client stores the string and sends it back unchanged in the next turn. So the gateway puts the family into it:
   `irisgate1:<family>:<signature>`.
 
-All conversions share the tag. Nothing of a dialect's form belongs here.
+The tag is the same in all dialects.
 """
 
 from __future__ import annotations
@@ -14,33 +14,33 @@ from dataclasses import dataclass
 from typing import Final
 
 PREFIX: Final = "irisgate1:"
-"""Start of every tag. A signature without it was not issued by a gateway of this kind."""
+"""Beginning of every tag. A signature without a tag does not come from this gateway."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reasoning:
-    """Thinking of an earlier turn as the client sent it back, still tagged: text with a signature, or redacted `data`.
+    """Thinking of an earlier turn that the client sent back: text with a signature, or redacted `data`.
 
-    Thinking with neither came from elsewhere, and no provider takes it back.
+    The signature or data still has its tag. Providers that check signatures refuse thinking that has neither.
     """
 
     at: str
-    """JSON pointer into the client's request."""
+    """JSON pointer of the thinking in the client's request."""
     text: str = ""
     signature: str = ""
     data: str = ""
 
 
 def tagged(family: str, value: str) -> str:
-    """Return a signature, or redacted data, as the client receives it."""
+    """Return a signature, or redacted data, with the tag of the model family that made it."""
     return f"{PREFIX}{family}:{value}"
 
 
 def untagged(family: str, value: str) -> str | None:
-    """Return the value without its tag; None if another family made it, so that it must be reported as dropped.
+    """Return the signature or redacted data without its tag, or None if its tag names another family than `family`.
 
-    A value without a tag comes from elsewhere, such as a history that began with another gateway. It passes unchanged,
-    and the provider judges it.
+    The caller reports thinking of another family as dropped. A value without a tag comes from elsewhere, such as a
+    conversation that began with another gateway. It is returned unchanged, and the provider accepts or refuses it.
     """
     if not value.startswith(PREFIX):
         return value

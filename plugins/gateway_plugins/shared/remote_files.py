@@ -1,8 +1,9 @@
-"""Files that a body names by URL: fetched, and put into the body in place of the URL.
+"""Fetching of the files to which a request refers by URL. Each file replaces its URL in the body.
 
-`steps` is a flag's hook of that name. Bedrock reads no URL, and a conversion carries files but no URLs, so the files
-are in the body before anything else reads it. Only members that name a URL change; all other bytes stay. The rules for
-fetching are the gateway's, the form of a file upstream is the conversion's.
+`steps` is the hook `steps` of a flag (`gateway/contract/flag.py`). It runs before anything else reads the body,
+because Bedrock does not read URLs, and conversions accept only the files themselves. Only members with a URL change;
+all other bytes of the body stay the same. The gateway decides which URLs may be fetched, and conversions write the
+files in the form of the provider's dialect.
 """
 
 from __future__ import annotations
@@ -24,18 +25,21 @@ from gateway_plugins.shared.fields import member, param
 from gateway_plugins.shared.media import Media
 
 MAX_BYTES: Final = 32 * 1024 * 1024
-"""Most bytes of one file, because Anthropic refuses a larger request with a PDF. The configuration may set fewer."""
+"""Maximum number of bytes of one file: Anthropic's limit of a request with a PDF. The configuration may lower it."""
 
 Path = tuple[str | int, ...]
 Changes = Mapping[Path, bytes | None]
-"""New values by their paths in a body; None removes a member."""
+"""New encoded values by their paths in a body. None removes the member."""
 
 _RAWS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _BEGINNING: Final = b'"http'
-"""Beginning of a URL as clients write it. A search for other forms costs milliseconds in a large body."""
+"""Beginning of a JSON string with a URL, in the usual spelling.
+
+Other spellings, such as HTTP in capitals, are not searched for, because that takes milliseconds in a large body.
+"""
 _PLACEHOLDER: Final = re.compile(rb"\0(\d+)\0")
 _MAX_TYPE: Final = 100
-"""Most characters of a type; the longest that is known here has 71."""
+"""Maximum length of a media type in an error. The longest type that is accepted here has 71 characters."""
 _IMAGES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 _PDF: Final = "application/pdf"
 _PAGES: Final = frozenset({"text/html", "application/xhtml+xml"})
@@ -59,10 +63,10 @@ class Place:
 def steps(
     request: ClientRequest, target: Target, _drop: Drop
 ) -> Generator[UpstreamRequest | Fetch, StepResponse, ClientRequest | StepResponse]:
-    """Return the request with files in place of URLs, and yield the fetches that it needs.
+    """Yield the fetches that the request needs, and return the request with the files in place of their URLs.
 
-    Raises `Refused` for a file of a kind that its place does not take. A provider that speaks the client's dialect and
-    reads URLs itself (`caps.remote_media`) gets the request unchanged.
+    Raises `Refused` for a file of the wrong type, such as a document in place of an image. If the provider has the
+    client's dialect and reads URLs itself (`caps.remote_media`), the request is returned unchanged.
     """
     if request.dialect == target.dialect and target.caps.remote_media:
         return request
@@ -79,22 +83,26 @@ def steps(
 
 
 def _with(top: Members, changes: Changes) -> Members:
-    """Return the members with files in one of them.
+    """Return the request's members with the changes made. All of the changes must be in the same member.
 
-    Files are copied once, because each copy of megabytes takes milliseconds.
+    The changes are made with short placeholders, which are then replaced by the files. So each file is copied only
+    once; copying megabytes takes milliseconds.
     """
     name = str(next(iter(changes))[0])
     files = [value for value in changes.values() if value is not None]
     numbers = iter(range(len(files)))
     placed = {path[1:]: None if value is None else b"\0%d\0" % next(numbers) for path, value in changes.items()}
-    # no JSON has a zero byte
+    # JSON has no zero bytes, so a placeholder cannot be part of the body
     pieces = _PLACEHOLDER.split(patch(top[name], placed))
     pieces[1::2] = [files[int(number)] for number in pieces[1::2]]
     return top.replaced(name, b"".join(pieces))
 
 
 def patch(body: bytes, changes: Changes) -> bytes:
-    """Return JSON with the values at some paths replaced, added or removed; all other bytes stay."""
+    """Return the JSON text `body` with the values at the given paths replaced, added or removed.
+
+    All other bytes stay the same.
+    """
     if () in changes:
         return changes[()] or b"null"
     inner: dict[str | int, dict[Path, bytes | None]] = {}
@@ -110,7 +118,7 @@ def patch(body: bytes, changes: Changes) -> bytes:
 
 
 def _places(request: ClientRequest) -> Iterator[Place]:
-    """Yield the places of a body that name a URL; a body without a URL is not decoded."""
+    """Yield the places of the URLs in a body. A body without `_BEGINNING` is not decoded, to save time."""
     finder = _FINDERS.get(request.dialect)
     if finder is None or _BEGINNING not in request.top.body:
         return
@@ -132,7 +140,10 @@ def _each(blocks: Any, at: Path) -> Iterator[tuple[dict[str, Any], Path]]:
 
 
 def _in_chat(message: dict[str, Any], at: Path) -> Iterator[Place]:
-    """Yield URLs in `image_url`, as an object or a string, and in `file_data`, as OpenRouter takes it."""
+    """Yield the places of URLs in a Chat message.
+
+    They are in `image_url`, which is an object or a string, and in `file_data`, where OpenRouter accepts a URL.
+    """
     for part, here in _each(message.get("content"), (*at, "content")):
         image = part.get("image_url")
         if _is_url(image):
@@ -146,7 +157,10 @@ def _in_chat(message: dict[str, Any], at: Path) -> Iterator[Place]:
 
 
 def _in_messages(message: dict[str, Any], at: Path) -> Iterator[Place]:
-    """Yield URLs of images and documents, also inside of tool results and of documents that are made of blocks."""
+    """Yield the places of URLs in a Messages message: sources of images and documents.
+
+    They may also be inside tool results, and inside documents that are made of blocks.
+    """
     for block, here in _each(message.get("content"), (*at, "content")):
         yield from _in_messages(block, here)
         source = block.get("source")
@@ -159,7 +173,10 @@ def _in_messages(message: dict[str, Any], at: Path) -> Iterator[Place]:
 
 
 def _in_responses(item: dict[str, Any], at: Path) -> Iterator[Place]:
-    """Yield URLs in parts of messages and of tools' outputs. An output may be one part (a screenshot) or a list."""
+    """Yield the places of URLs in an item of Responses: in parts of a message or of a tool's output.
+
+    A tool's output may be a list of parts, or one part, such as a screenshot.
+    """
     output = item.get("output")
     single = [(output, (*at, "output"))] if isinstance(output, dict) else []
     parts = [*_each(item.get("content"), (*at, "content")), *_each(output, (*at, "output")), *single]
@@ -179,7 +196,10 @@ _FINDERS: Final[Mapping[str, tuple[str, Callable[[dict[str, Any], Path], Iterato
 
 
 def _image(place: Place, reply: StepResponse, *, pdf: bool) -> Media:
-    """Return an image of the type of its bytes, whatever type the host declares."""
+    """Return a fetched image. Its type is taken from its bytes, not from the host's `content-type`.
+
+    Raises `Refused` if it is not an image. A PDF is accepted if `pdf` is true.
+    """
     mime = media.sniff_type(reply.body)
     if mime not in _IMAGES and not (pdf and mime == _PDF):
         kind = mime or _declared(reply) or "file of no known type"
@@ -188,7 +208,7 @@ def _image(place: Place, reply: StepResponse, *, pdf: bool) -> Media:
 
 
 def _document(place: Place, reply: StepResponse) -> Media:
-    """Return a document. Raises `Refused` for a web page, which nearly always asks to log in or says "not found"."""
+    """Return a fetched document. Raises `Refused` for a web page, which is mostly a login page or "not found"."""
     declared = _declared(reply)
     if declared in _PAGES and media.sniff_type(reply.body) is None:
         raise invalid(f"{place.field}: the URL leads to a web page ({declared}), not to a document", place.field)
@@ -196,12 +216,12 @@ def _document(place: Place, reply: StepResponse) -> Media:
 
 
 def _declared(reply: StepResponse) -> str:
-    """Return the type that the host declares, cut to a length for errors."""
+    """Return the media type in the host's `content-type`, at most `_MAX_TYPE` characters of it."""
     return reply.headers.get("content-type", "").partition(";")[0].strip().lower()[:_MAX_TYPE]
 
 
 def _name(url: str) -> str:
-    """Return the last step of a URL's path as the file's name."""
+    """Return the last segment of a URL's path, as the name of the file."""
     return unquote(urlsplit(url).path.rpartition("/")[2])
 
 
@@ -210,7 +230,7 @@ def _data_url(file: Media) -> bytes:
 
 
 def _image_as_url(place: Place, reply: StepResponse) -> Changes:
-    # a PDF in an image's place is what some clients of this dialect send (`media.image`)
+    # some clients of this dialect send a PDF in place of an image (`media.image`)
     return {place.at: _data_url(_image(place, reply, pdf=True))}
 
 
@@ -235,7 +255,10 @@ def _image_source(place: Place, reply: StepResponse) -> Changes:
 
 
 def _document_source(place: Place, reply: StepResponse) -> Changes:
-    """Return the source of a document. The API takes a PDF as it is, and any other document only as text."""
+    """Return the member `source` of a document in a Messages request.
+
+    The Messages API accepts a PDF as base64, and any other document only as text.
+    """
     file = _document(place, reply)
     if file.mime == _PDF:
         return {place.at[:-1]: _base64(file)}
@@ -251,7 +274,7 @@ def _document_source(place: Place, reply: StepResponse) -> Changes:
 
 
 _SOURCES: Final = {"image": _image_source}
-"""Sources by the type of block; a block of another type is a document."""
+"""Function that writes the member `source`, by the type of its block. Other blocks use `_document_source`."""
 
 
 def _base64(file: Media) -> bytes:

@@ -1,19 +1,22 @@
-"""The interface between the reader of an upstream's reply and the writer of the client's reply.
+"""The interface between the reader of a provider's reply and the writer of the client's reply.
 
-A reader (`dialects/<dialect>/walk.py`) walks through a reply, streamed or whole, and calls one method of the writer
-(`dialects/<dialect>/emit.py`) for each thing in it. A conversion joins one reader and two writers in a `Translation`.
+A reader (`dialects/<dialect>/walk.py`) goes through a reply, streamed or whole, and calls a method of the writer
+(`dialects/<dialect>/emit.py`) for each piece of content. A `Translation` has one reader and two writers, for a stream
+and for a whole reply.
 
-- Nothing is stored between the two: each call becomes events, or a part of the body, at once.
-- A reader reports what has no method here through `drop`; it never puts it elsewhere.
-- Tool names, ids, signatures and redacted data arrive as the client must see them: names restored, signatures tagged
-  with the family (`shared/reasoning.py`).
-- A block begins with the first method of its kind and lasts until `block_end`, or until one of another kind.
-  Blocks never nest: a reader holds back what stands between two pieces of a tool call.
-- Stop reasons use one vocabulary, the constants below, which are Anthropic's words since those distinguish most.
-- `usage` is cumulative and may come before or after `finish`; nothing else may follow `finish`.
-- Citations count as Anthropic's do: characters and blocks from 0, pages from 1, ends exclusive.
+- Nothing is stored between reader and writer: the writer turns each call into events, or into a part of the body.
+- A reader reports content for which there is no method here as dropped.
+- Tool names are the client's own, and signatures and redacted data have the tag of the model family
+  (`shared/reasoning.py`), before they are passed to the writer.
+- A block begins with the first call of a method for its kind (text, thinking, tool call). It ends with `block_end`, or
+  when a block of another kind begins. Blocks never nest: if a provider sends other content between two pieces of a tool
+  call, the reader passes it on after the call.
+- A stop reason is one of the constants below. They are Anthropic's words, because Anthropic distinguishes most reasons.
+- `usage` has the counts since the beginning of the reply, and may be called before or after `finish`. No other method
+  may be called after `finish`.
+- Positions of citations are counted as in Anthropic's API: characters and blocks from 0, pages from 1, ends exclusive.
 
-No event or member of a dialect belongs here.
+Events and members of a single dialect do not belong here.
 """
 
 from __future__ import annotations
@@ -32,10 +35,10 @@ TOOL_USE: Final = "tool_use"
 MAX_TOKENS: Final = "max_tokens"
 STOP_SEQUENCE: Final = "stop_sequence"
 REFUSAL: Final = "refusal"
-"""Reason for a reply that a content filter, a guardrail or the model itself cut short."""
+"""Stop reason of a reply that a content filter, a guardrail or the model's own refusal ended."""
 CONTEXT: Final = "model_context_window_exceeded"
 MALFORMED: Final = "malformed"
-"""Reason for output that is neither text nor a call (Converse's malformed_model_output and malformed_tool_use)."""
+"""Stop reason of output that is neither text nor a call (Converse: malformed_model_output, malformed_tool_use)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,24 +46,24 @@ class Stop:
     """The reason why a reply ended."""
 
     reason: str
-    """One of the constants above; `END_TURN` for a provider's word that no reader knows."""
+    """One of the constants above. It is `END_TURN` if the reader does not know the provider's reason."""
     native: str = ""
-    """The provider's own word."""
+    """The provider's own name of the reason."""
     sequence: str = ""
-    """The stop sequence that was met, if the provider names it."""
+    """The stop sequence that ended the reply, if the provider names it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Citation:
-    """The source of a text, as a range in a document or search result, or as a web page."""
+    """The source of a text: a range in a document or in a search result, or a web page."""
 
     kind: str
     """`char`, `page` or `block` (ranges in a document), `search_result`, or `web`."""
     cited: str = ""
-    """The quoted words."""
+    """The text of the source that is cited."""
     title: str = ""
     source: str = ""
-    """URL of a web page; source of a search result."""
+    """URL of a web page, or the source that the client gave for a document or search result."""
     index: int = 0
     """Index of the document, or of the search result, in the request."""
     start: int = 0
@@ -68,15 +71,15 @@ class Citation:
 
 
 class Writer(Protocol):
-    """Writes a reply in a client's dialect."""
+    """Writer of one reply in the client's dialect."""
 
     def start(self, reply_id: str = "") -> None:
-        """Begin the reply. Called before all else, at most once; without it, the writer begins on its own."""
+        """Begin the reply. A reader may leave this call out; then the first content begins the reply."""
 
     def text(self, piece: str) -> None: ...
 
     def refusal(self, piece: str) -> None:
-        """Write text with which the model declines; it is plain text in a dialect without a form for it."""
+        """Write text with which the model declines to answer. A dialect without refusals writes it as plain text."""
 
     def citation(self, citation: Citation) -> None:
         """Add a citation to the open text block."""
@@ -84,68 +87,71 @@ class Writer(Protocol):
     def thinking(self, piece: str) -> None: ...
 
     def signature(self, value: str) -> None:
-        """Sign the open thinking block with a whole signature. No provider takes back unsigned thinking."""
+        """Add the whole signature to the open thinking block. The client must send it back with the thinking."""
 
     def redacted(self, data: str) -> None:
-        """Write a whole block of hidden thinking: Anthropic's base64 text, tagged."""
+        """Write a whole block of redacted thinking. `data` is Anthropic's base64 text with the tag of the family."""
 
     def tool(self, tool_id: str, name: str) -> None:
-        """Begin a call."""
+        """Begin a tool call."""
 
     def arguments(self, fragment: str) -> None:
-        """Write a piece of the open call's JSON. A call without any piece has the arguments `{}`."""
+        """Write a piece of the open call's arguments, which are JSON. A call without a piece has the arguments `{}`."""
 
     def block_end(self) -> None: ...
 
     def usage(self, usage: Usage, tier: str = "") -> None:
-        """Take the counts so far, which replace those of the last call."""
+        """Set the counts of the reply so far. They replace the counts that were set before."""
 
     def finish(self, stop: Stop) -> None:
-        """End the reply; only `usage` may follow."""
+        """End the reply. Only `usage` may be called after it."""
 
 
 class StreamWriter(Writer, Protocol):
     def take(self) -> list[Event]:
-        """Return the events written since the last call."""
+        """Return the events that were written since the last call of `take`."""
 
     def close(self) -> None:
-        """Write what waited for the usage: the stream is over and none will come."""
+        """Write the events that were delayed until the usage is known. The stream is over, so no usage will come."""
 
 
 class WholeWriter(Writer, Protocol):
     def whole(self) -> bytes:
-        """Return the body."""
+        """Return the body of the reply."""
 
 
 class Reader(Protocol):
-    """Reads replies of one upstream dialect, leniently (`shared/lenient.py`)."""
+    """Reader of one reply in a provider's dialect. Most faults in a reply are tolerated (`shared/lenient.py`)."""
 
     def event(self, event: Event, writer: Writer) -> None:
-        """Read one event of a stream; raise `BadFrame` if the dialect does not allow it."""
+        """Read one event of a stream. Raises `BadFrame` for an event that is not possible in the dialect."""
 
     def whole(self, body: bytes, writer: Writer) -> None:
-        """Read a whole body; raise `BadFrame` if the dialect does not allow it."""
+        """Read the body of a whole reply. Raises `BadFrame` for a body that is not possible in the dialect."""
 
 
 @dataclass(slots=True)
 class Calls:
-    """The tool calls of one reply, on their way from a reader to the writer.
+    """The tool calls of one reply. A reader passes them through this class to the writer.
 
-    Tools and properties get back the names that the client gave them. The input of the schema tool, which stands for
-    a response format, is written as text.
+    Aliases of tools and properties are replaced by the client's names. The input of the schema tool
+    (`shared/output_format.py`) is the answer, so it is written as text.
     """
 
     names: Names
     schema_tool: str
     """Name of the schema tool; "" if there is none."""
     is_open: bool = False
-    """A call has begun and not ended."""
+    """True if a call has begun and has not ended."""
     _count: int = 0
-    """Calls that the client received."""
+    """Number of calls that were written, without those of the schema tool."""
     _is_schema_tool: bool = False
-    """The last call is one of the schema tool."""
+    """True if the last call is a call of the schema tool."""
     _pieces: list[str] = field(default_factory=list)
-    """Pieces of the open call's input. Filled only if properties were renamed: restoring them takes the whole input."""
+    """Pieces of the open call's input. They are collected only if properties have aliases.
+
+    The client's names can be restored only in the whole input.
+    """
 
     def begin(self, tool_id: str, name: str, writer: Writer) -> None:
         self.is_open = True
@@ -155,7 +161,7 @@ class Calls:
             writer.tool(tool_id, self.names.restore(name))
 
     def arguments(self, fragment: str, writer: Writer) -> None:
-        """Write a piece of the open call's input; ignore one that belongs to no call."""
+        """Write a piece of the open call's input. It is ignored if no call is open."""
         if not fragment or not self.is_open:
             return
         if self.names.renames_properties:
@@ -164,17 +170,17 @@ class Calls:
             self._write(fragment, writer)
 
     def end(self, writer: Writer) -> None:
-        """End the open call, if there is one: its input is complete."""
+        """End the open call, whose input is now complete. Does nothing if no call is open."""
         self.is_open = False
         if self._pieces:
             text, self._pieces = "".join(self._pieces), []
             self._write(_restore_names(text, self.names), writer)
 
     def reason(self, reason: str) -> str:
-        """Return the stop reason that tells the client whether it has a call to answer.
+        """Return the stop reason for the client: `TOOL_USE` exactly if it received calls, instead of `END_TURN`.
 
-        Some families report `end_turn` after a call, at which agents would stop; and a call of the schema tool is no
-        call to the client.
+        Some model families report `end_turn` after a call, and agents would then stop. After a call of the schema tool
+        the provider reports `tool_use`, but the client received no call. Any other reason is returned unchanged.
         """
         if reason in {END_TURN, TOOL_USE}:
             return TOOL_USE if self._count else END_TURN
@@ -188,7 +194,7 @@ class Calls:
 
 
 def _restore_names(text: str, names: Names) -> str:
-    """Return a call's input with the client's property names; text that is no object stays as the model wrote it."""
+    """Return a call's input with the client's property names. Text that is not a JSON object is returned unchanged."""
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError:
@@ -198,7 +204,10 @@ def _restore_names(text: str, names: Names) -> str:
 
 @dataclass(slots=True)
 class Translation:
-    """One translated attempt (`flag.Translation`): a reader and the client's two writers."""
+    """The translation of one request and its reply (see `Translation` in `gateway/contract/flag.py`).
+
+    `stream` writes a streamed reply. `unstreamed` creates the writer of a whole reply.
+    """
 
     request: ClientRequest
     reader: Reader

@@ -1,10 +1,10 @@
-"""JSON schemas that the provider enforces: that of an answer, and that of a strict tool.
+"""JSON schemas that the provider enforces: the schema of an answer, and the input schema of a strict tool.
 
-Anthropic and Bedrock enforce a part of JSON Schema and refuse the rest with a 400. `restrict_schema` brings a schema
-into that part: every object is closed, and a keyword that is refused is removed, reported, and written into the
-description, where the model still reads it. OpenAI enforces another part (`is_strict_schema` in
-`dialects/openai_chat/options.py`). Sources: Anthropic's API reference (Structured outputs, JSON schema limitations) and
-its SDK's transform; litellm's list for Converse.
+Anthropic and Bedrock enforce only some keywords of JSON Schema, and refuse a schema with any other keyword with a 400.
+`restrict_schema` changes a schema so that they accept it. It forbids additional properties in every object. It removes
+each refused keyword, reports it as dropped, and adds it to the description, where the model still reads it. OpenAI
+enforces other keywords (`is_strict_schema` in `dialects/openai_chat/options.py`). Sources: Anthropic's API reference
+(Structured outputs, JSON schema limitations) and the schema transform of its SDK; litellm's list for Converse.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ _LOOKAROUND: Final = ("(?=", "(?!", "(?<=", "(?<!")
 
 
 def restrict_schema(schema: Any, drop: Drop, at: str) -> Any:
-    """Return the schema without refused keywords. `at` is its JSON pointer in the client's request."""
+    """Return the schema in a form that Anthropic and Bedrock accept. Removed keywords are reported as dropped.
+
+    `at` is the JSON pointer of the schema in the client's request.
+    """
     if not isinstance(schema, dict):
         return schema
     made: Schema = {}
@@ -58,7 +61,10 @@ def restrict_schema(schema: Any, drop: Drop, at: str) -> Any:
 
 
 def is_recursive(schema: Any) -> bool:
-    """Return whether a definition refers to itself, which no provider here enforces."""
+    """Return whether the schema, or a definition in it, refers to itself.
+
+    Anthropic and Bedrock do not enforce recursive schemas.
+    """
     defined: dict[str, set[str]] = {"#": _references(schema)}
     for section in ("$defs", "definitions"):
         named = schema.get(section) if isinstance(schema, dict) else None
@@ -72,7 +78,7 @@ def is_recursive(schema: Any) -> bool:
 
 
 def _references(value: Any) -> set[str]:
-    """Return the references of a schema, without those in its own definitions."""
+    """Return the values of `$ref` in a schema, without those in its `$defs` and `definitions`."""
     if isinstance(value, list):
         return {reference for each in value for reference in _references(each)}
     if not isinstance(value, dict):
@@ -85,7 +91,7 @@ def _references(value: Any) -> set[str]:
 def _is_refused(name: str, value: Any) -> bool:
     if name == "minItems":
         return value not in (0, 1)
-    if name == "additionalProperties":  # a schema for members of any name, which a closed object does not have
+    if name == "additionalProperties":  # a schema of additional properties is refused, because they are forbidden
         return isinstance(value, dict)
     return name in _REFUSED or (name == "pattern" and any(mark in str(value) for mark in _LOOKAROUND))
 

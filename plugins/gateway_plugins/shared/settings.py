@@ -1,12 +1,12 @@
-"""The parameters of a client's request, and the settings that a model is asked for: decided once, for every conversion.
+"""The parameters in a client's request, and the settings that are sent to the provider, for all conversions.
 
-- A reader of a client dialect makes `Parameters`, each with its JSON pointer in the client's request.
-- `decide` makes `Settings` of them, by the model's capabilities and the rules of the upstream dialect. `plan` makes the
-  half on which tools depend. What the model cannot do is reported through `drop`, so that the same request loses the
-  same in every conversion.
-- An upstream dialect writes the settings in its own words.
+- The reader of the client's dialect creates `Parameters`, with the JSON pointers of the client's request.
+- `decide` turns them into `Settings` that the model and the provider's dialect support. Parameters that the model does
+  not support are reported as dropped, the same ones in every conversion.
+- `plan` is the first half of `decide`: thinking and output limit. Conversions need these before they write tools.
+- The provider's dialect writes the settings into the body.
 
-No member of a body is read or written here. Thinking alone is in `thinking.py`. Source: bedrock.md 3.2.
+No member of a body is read or written here. Thinking is in `thinking.py`.
 """
 
 from __future__ import annotations
@@ -21,66 +21,69 @@ from gateway_plugins.shared.thinking import ThinkingPlan, ThinkingRequest, plan_
 SAMPLING: Final = ("temperature", "top_p", "top_k")
 _SAMPLING_AT: Final[Mapping[str, str]] = {name: f"/{name}" for name in SAMPLING}
 _MIN_TOP_P: Final = 0.95
-"""Smallest top_p that Anthropic takes beside thinking."""
+"""Minimum of top_p that Anthropic accepts together with thinking."""
 _NEUTRAL: Final[Mapping[str, float]] = {"temperature": 1, "top_p": 1}
-"""Values by which a model samples anyway, so that leaving them out loses nothing."""
+"""Default of each sampling parameter. A parameter with this value can be left out without any effect."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """The parameters of a request as the client sent them. Pointers lead into the client's request."""
+    """The parameters of a request as the client sent them. All JSON pointers refer to the client's request."""
 
     thinking: ThinkingRequest
     limit: int | None
-    """Most tokens of output; None if the client sets no limit."""
+    """Maximum number of output tokens; None if the client sets no limit."""
     limit_at: str
     sampling: Mapping[str, float]
-    """Values for the names in `SAMPLING` that the client sends."""
+    """Sampling parameters (names in `SAMPLING`) that the client sets."""
     stops: Sequence[str]
     """Stop sequences."""
     stops_at: str
     sampling_at: Mapping[str, str] = field(default_factory=lambda: _SAMPLING_AT)
     """JSON pointer of each name in `SAMPLING`."""
     max_temperature: float = 1
-    """Largest temperature on the client dialect's scale: 2 on OpenAI's."""
+    """Maximum temperature in the client's dialect. It is 2 in OpenAI's dialects."""
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamRules:
-    """Rules of an upstream dialect that hold for every model behind it."""
+    """Rules of a provider's dialect that are the same for all models."""
 
     needs_limit: bool = False
-    """True if every request must set a limit of the output."""
+    """True if every request must set an output limit."""
     max_temperature: float = 1
-    """Largest temperature on the upstream dialect's scale: 2 on OpenAI's."""
+    """Maximum temperature in the provider's dialect. It is 2 in OpenAI's dialects."""
     always_thinking_restricts: bool = False
-    """True if a model that always thinks takes as little beside its thinking as one that was asked to think."""
+    """True if the restrictions of `Plan.thinks` also apply to a model that thinks without being asked."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The first half of the settings, on which the tools of a request depend."""
+    """The first half of the settings: thinking and output limit. The form of the tools depends on them."""
 
     thinking: ThinkingPlan
     thinks: bool
-    """True if Anthropic's thinking stands beside the other members, which takes no forced tool and little sampling."""
+    """True if the model thinks in Anthropic's form.
+
+    A forced tool choice and most sampling parameters are then refused.
+    """
     limit: int | None
-    """Most tokens of output; None if the request sets no limit."""
+    """Maximum number of output tokens to send; None to send no limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The settings that the model is asked for."""
+    """The settings to send to the provider."""
 
     thinking: ThinkingPlan
     limit: int | None
-    """Most tokens of output; None if the request sets no limit."""
+    """Maximum number of output tokens to send; None to send no limit."""
     sampling: Mapping[str, float]
     stops: Sequence[str]
 
 
 def plan(parameters: Parameters, caps: Caps, rules: UpstreamRules, drop: Drop, *, unsigned_loop: bool = False) -> Plan:
-    """Return the thinking and the limit for a request. `unsigned_loop` is explained at `plan_thinking`."""
+    """Return the thinking and the output limit for a request. `plan_thinking` explains `unsigned_loop`."""
     limit = _raise_limit(parameters.limit, caps, drop, parameters.limit_at)
     thinking = plan_thinking(parameters.thinking, limit, caps, drop, unsigned_loop=unsigned_loop)
     thinks = thinking.is_anthropic or (rules.always_thinking_restricts and caps.reasoning == "always")
@@ -92,7 +95,7 @@ def decide(
 ) -> Settings:
     """Return the settings for a request.
 
-    `planned` is the result of `plan`, which a conversion calls first if its tools depend on it.
+    `planned` is the result of `plan` if the conversion has called it already.
     """
     if planned is None:
         planned = plan(parameters, caps, rules, drop)
@@ -109,7 +112,7 @@ def decide(
 
 
 def _raise_limit(limit: int | None, caps: Caps, drop: Drop, at: str) -> int | None:
-    """Return the client's limit of the output, or the smallest that the model takes. `at` is its JSON pointer."""
+    """Return the client's output limit, raised to the minimum that the model accepts. `at` is its JSON pointer."""
     if limit is None or limit >= caps.min_max_tokens:
         return limit
     drop(at)
@@ -117,10 +120,10 @@ def _raise_limit(limit: int | None, caps: Caps, drop: Drop, at: str) -> int | No
 
 
 def output_limit(limit: int | None, thinking: ThinkingPlan, caps: Caps, *, needed: bool) -> int | None:
-    """Return the limit of the output to send, or None to send none. `needed` is true if a request must set one.
+    """Return the output limit to send, or None to send no limit. `needed` is true if every request must set a limit.
 
-    Thinking counts into the limit. A limit that the client leaves open has the whole usual room for the answer beside
-    the thinking.
+    The limit includes the tokens of thinking. If the client sets no limit, it is the thinking budget plus the model's
+    default for the answer.
     """
     if limit is not None:
         return limit
@@ -138,10 +141,10 @@ def supported_sampling(
     at: Mapping[str, str] = _SAMPLING_AT,
     max_temperature: float = 1,
 ) -> dict[str, float]:
-    """Return temperature, top_p and top_k as far as the model takes them.
+    """Return those of temperature, top_p and top_k that the model accepts. Report the others as dropped.
 
-    `thinks` is true if Anthropic's thinking stands beside them. `at` maps each name to its JSON pointer. A temperature
-    above `max_temperature` is lowered to it.
+    `thinks` has the meaning of `Plan.thinks`. `at` maps each name to its JSON pointer. A temperature above
+    `max_temperature` is lowered to this maximum and reported.
     """
     supported = dict(sampling)
 
@@ -165,7 +168,7 @@ def supported_sampling(
 
 
 def _supported_stops(stops: Sequence[str], caps: Caps, drop: Drop, at: str) -> list[str]:
-    """Return the stop sequences that the model takes. `at` is the JSON pointer of all of them."""
+    """Return the stop sequences that the model accepts. `at` is the JSON pointer of their list."""
     supported = [stop for stop in stops if caps.blank_stops or stop.strip()] if caps.stop_sequences else []
     if len(supported) < len(stops):
         drop(at)

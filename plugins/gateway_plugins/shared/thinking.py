@@ -1,12 +1,13 @@
-"""The thinking that a client requests, and the thinking that a model is asked for.
+"""The thinking that a client requests, and the thinking that the model is then asked for.
 
-- A reader of a client dialect makes a `ThinkingRequest`. Nothing but its pointers is of the dialect.
-- `plan_thinking` makes a `ThinkingPlan` of it, by the model's capabilities. What the model cannot do is reported
-  through `drop`, so that the same request loses the same in every conversion.
-- An upstream dialect writes the plan: `dialects/bedrock_converse/options.py`, `dialects/openai_chat/options.py`,
-  `dialects/anthropic_messages/settings.py`.
+- The reader of the client's dialect creates a `ThinkingRequest`, which is the same for all dialects except for its JSON
+  pointers.
+- `plan_thinking` turns it into a `ThinkingPlan` that the model supports. Parts of the request that the model does not
+  support are reported as dropped, the same ones in every conversion.
+- The provider's dialect writes the plan into the body: `dialects/bedrock_converse/options.py`,
+  `dialects/openai_chat/options.py`, `dialects/anthropic_messages/settings.py`.
 
-No member of a body is read or written here. Source: bedrock.md 3.2.
+No member of a body is written here.
 """
 
 from __future__ import annotations
@@ -19,37 +20,43 @@ from gateway.contract.errors import invalid
 from gateway.contract.flag import Caps, Drop
 
 EFFORTS: Final = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
-"""OpenAI's reasoning efforts, weakest first, and Anthropic's `max`."""
+"""OpenAI's reasoning efforts and Anthropic's `max`, from the weakest to the strongest."""
 _MIN_BUDGET: Final = 1024
-"""Tokens in Anthropic's smallest thinking budget."""
+"""Minimum of Anthropic's thinking budget, in tokens."""
 _BUDGETS: Final = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16_384, "xhigh": 31_999, "max": 63_999}
-"""Tokens of thinking for an effort. No provider defines them; Claude Code's own steps are of this size."""
+"""Thinking budget in tokens for each effort. No provider defines these numbers; Claude Code uses similar ones."""
 _MAX_BUDGET: Final = 2**31 - 1
-"""Most tokens that a client may name: Bedrock's counts have 32 bits, and a sum with a larger one may not be JSON."""
+"""Maximum of a client's thinking budget, in tokens.
+
+Bedrock's counts have 32 bits. A sum with a much larger number could exceed the integers that orjson can write.
+"""
 _ANTHROPIC_FORMS: Final = frozenset({"budget", "adaptive"})
-"""Forms of Anthropic's `thinking`. Only these are turned off by leaving them out, and only these take a `display`."""
+"""Forms of thinking that use Anthropic's member `thinking`.
+
+Only these forms have a `display`, and only for these does leaving out the member turn thinking off.
+"""
 _USUAL_EFFORT: Final = "high"
-"""Effort of Anthropic's adaptive thinking if the request names none."""
+"""Effort for a client that requests thinking without an effort or budget. It is Anthropic's default."""
 
 
 @dataclass(frozen=True, slots=True)
 class AnthropicThinking:
-    """The member `thinking` in Anthropic's form, which LiteLLM's and Vercel's clients send to Chat too."""
+    """The member `thinking` of Anthropic's API. Clients of LiteLLM and Vercel also send it in Chat requests."""
 
     mode: str
     """One of enabled, adaptive and disabled."""
     budget: int | None
-    """Tokens."""
+    """Thinking budget in tokens; None if the client sets none."""
     display: str
-    """summarized, omitted, or "" if the client names none."""
+    """Whether the reply shows the thinking: "summarized" or "omitted"; "" if the client does not say."""
 
 
 @dataclass(frozen=True, slots=True)
 class ThinkingRequest:
-    """Thinking as the client requests it: by an effort, by Anthropic's `thinking`, or by both."""
+    """The thinking that the client requests: an effort, Anthropic's `thinking`, or both."""
 
     effort: str = ""
-    """One of `EFFORTS`, or ""."""
+    """One of `EFFORTS`, or "" if the client sets none."""
     anthropic: AnthropicThinking | None = None
     effort_at: str = "/reasoning_effort"
     """JSON pointer of the effort in the client's request."""
@@ -58,23 +65,23 @@ class ThinkingRequest:
 
     @property
     def pointers(self) -> tuple[str, ...]:
-        """JSON pointers of the members that request or forbid thinking."""
+        """JSON pointers of those of the two members that the client sets."""
         members = ((self.anthropic_at, self.anthropic), (self.effort_at, self.effort))
         return tuple(at for at, value in members if value)
 
     @property
     def is_wanted(self) -> bool:
-        """True if the model is to think. If both members are sent, Anthropic's decides, because it says more."""
+        """True if the client wants the model to think. If it sets both members, Anthropic's `thinking` decides."""
         return self.anthropic.mode != "disabled" if self.anthropic else self.effort not in {"", "none"}
 
     @property
     def level(self) -> str:
-        """The effort of thinking that is wanted, or ""."""
+        """The effort, or "" if there is none or if it is `none`."""
         return "" if self.effort == "none" else self.effort
 
     @property
     def budget(self) -> int | None:
-        """Tokens of thinking that the client names."""
+        """Thinking budget in tokens that the client sets, or None."""
         return self.anthropic.budget if self.anthropic else None
 
 
@@ -83,21 +90,25 @@ class ThinkingPlan:
     """The thinking that the model is asked for."""
 
     form: str = ""
-    """One of `Caps.reasoning`; "" if the request says nothing of thinking."""
+    """Form in which the model is asked, a value of `Caps.reasoning`; "" if the body has no member for thinking."""
     effort: str = ""
     tokens: int = 0
+    """Thinking budget; 0 if none is sent."""
     display: str = ""
 
     @property
     def is_anthropic(self) -> bool:
-        """True for Anthropic's thinking, which takes no forced tool and little sampling beside it."""
+        """True for Anthropic's form of thinking.
+
+        A forced tool choice and most sampling parameters are refused with it.
+        """
         return self.form in _ANTHROPIC_FORMS
 
 
 def parse_thinking(value: Any, field: str = "thinking") -> AnthropicThinking | None:
-    """Return Anthropic's `thinking`, or None if it is missing.
+    """Return the value of Anthropic's member `thinking`, or None if it is missing.
 
-    Raises `Refused` with the name `field` for a value that is malformed.
+    Raises `Refused` for a malformed value. `field` is the name of the member in the error.
     """
     if value is None:
         return None
@@ -115,11 +126,11 @@ def parse_thinking(value: Any, field: str = "thinking") -> AnthropicThinking | N
 def plan_thinking(
     request: ThinkingRequest, limit: int | None, caps: Caps, drop: Drop, *, unsigned_loop: bool
 ) -> ThinkingPlan:
-    """Return the thinking to ask the model for. `limit` is the client's limit of the output.
+    """Return the thinking to ask the model for. `limit` is the client's output limit.
 
-    `unsigned_loop` is true if the turn that called the tools came back without its thinking. A model with a budget
-    refuses to think then ("Expected thinking or redacted_thinking", RooCode#11238), so it answers without thinking.
-    A model with adaptive thinking accepts it.
+    `unsigned_loop` is true if the client sent back the turn with the tool calls without its thinking. A model with a
+    thinking budget refuses such a request ("Expected thinking or redacted_thinking", RooCode#11238), so it is not asked
+    to think. A model with adaptive thinking accepts it.
     """
     if request.anthropic and request.effort and request.is_wanted != (request.effort != "none"):
         drop(request.effort_at)
@@ -138,7 +149,11 @@ def _drop_request(request: ThinkingRequest, drop: Drop) -> ThinkingPlan:
 
 
 def _plan_without(request: ThinkingRequest, caps: Caps, drop: Drop) -> ThinkingPlan:
-    """Return a plan without thinking. Leaving it out turns it off; models that always think refuse `disabled`."""
+    """Return a plan without thinking.
+
+    The effort `none` is sent to a model that has it, unless it thinks in Anthropic's form. Otherwise no member is sent.
+    A model that always thinks would refuse `disabled`, so the client's members are reported as dropped.
+    """
     if caps.reasoning == "always":
         return _drop_request(request, drop)
     if request.pointers and "none" in caps.efforts and caps.reasoning not in {"none", *_ANTHROPIC_FORMS}:
@@ -147,9 +162,10 @@ def _plan_without(request: ThinkingRequest, caps: Caps, drop: Drop) -> ThinkingP
 
 
 def _plan_budget(request: ThinkingRequest, limit: int | None, caps: Caps, drop: Drop) -> ThinkingPlan:
-    """Return a plan with a budget.
+    """Return a plan with a thinking budget.
 
-    A budget that the client named is lowered only below the limit. One that stands for an effort leaves room to answer.
+    A budget that the client sets is raised to the minimum, and lowered only if it is not below the output limit. A
+    budget that is derived from an effort leaves half of the output limit for the answer.
     """
     if request.budget is not None:
         tokens = max(request.budget, _MIN_BUDGET)
@@ -173,7 +189,7 @@ def _plan_budget(request: ThinkingRequest, limit: int | None, caps: Caps, drop: 
 
 
 def _plan_effort(request: ThinkingRequest, caps: Caps, drop: Drop) -> ThinkingPlan:
-    if request.budget is not None:  # the model chooses its budget itself, and refuses one from the request
+    if request.budget is not None:  # these models refuse a budget in the request
         drop(f"{request.anthropic_at}/budget_tokens")
     is_anthropic = caps.reasoning in _ANTHROPIC_FORMS
     if request.anthropic and request.anthropic.display and not is_anthropic:
@@ -188,15 +204,15 @@ def _plan_effort(request: ThinkingRequest, caps: Caps, drop: Drop) -> ThinkingPl
 
 
 def _display(request: ThinkingRequest, caps: Caps) -> str:
-    """Return the display to ask for. Newer models leave the text out unless a request names one (agentgateway#2725)."""
+    """Return the `display` to send. Newer models omit the text of thinking if it is not set (agentgateway#2725)."""
     display = request.anthropic.display if request.anthropic else ""
     return display or ("summarized" if caps.thinking_display else "")
 
 
 def nearest_effort(effort: str, supported: Collection[str]) -> str:
-    """Return the supported effort that is nearest; of two that are equally near, the weaker.
+    """Return the supported effort that is nearest to `effort`. The weaker of two is taken if both are equally near.
 
-    An effort other than `none` becomes `none` only if the model has no other.
+    An effort other than `none` becomes `none` only if the model has no other effort.
     """
     if effort != "none":
         supported = [name for name in supported if name != "none"] or supported
@@ -204,12 +220,15 @@ def nearest_effort(effort: str, supported: Collection[str]) -> str:
 
 
 def effort_for_budget(tokens: int) -> str:
-    """Return the strongest effort whose budget the tokens reach, for a model that takes no budget."""
+    """Return the effort for a thinking budget: the strongest effort whose budget in `_BUDGETS` is not larger."""
     return next((name for name in reversed(_BUDGETS) if _BUDGETS[name] <= tokens), "minimal")
 
 
 def _fit_budget(tokens: int, limit: int | None) -> int:
-    """Return a budget that leaves half of the output limit for the answer, or 0 if the limit is too small for any."""
+    """Return a thinking budget of at most half of the output limit, but at least the minimum.
+
+    Returns 0 if the limit is too small even for the minimum.
+    """
     if limit is None:
         return max(_MIN_BUDGET, tokens)
     return 0 if limit <= _MIN_BUDGET else max(_MIN_BUDGET, min(tokens, limit // 2))

@@ -1,7 +1,7 @@
-"""Names, ids and input schemas of tools as providers accept them, and the client's own names in replies.
+"""Names, ids and input schemas of tools in a form that providers accept, and the way back to the client's names.
 
-The rules of Messages and of Converse are the same, and OpenAI accepts what those accept. The form of a tool, a call or
-a result belongs to its dialect.
+Messages and Converse have the same rules, and OpenAI accepts everything that these rules allow. The form of a tool, a
+call or a result differs by dialect and is not handled here.
 """
 
 from __future__ import annotations
@@ -18,17 +18,20 @@ from gateway_plugins.shared.fields import param
 Block = dict[str, Any]
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-"""A tool's name or id that Messages and Converse accept."""
+"""Form of a tool's name or id that Messages and Converse accept."""
 _PROPERTY: Final = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
-"""A name of a property at a schema's root that Claude accepts; MCP servers have $top and filter[id] (goose#1804)."""
+"""Form of a top-level property name that Claude accepts. Some MCP servers have $top and filter[id] (goose#1804)."""
 _ALPHANUMERIC: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 _COMBINED: Final = frozenset({"anyOf", "oneOf", "allOf", "$ref", "$schema"})
 _MAX_FOLDS: Final = 8
-"""Most combinations and references inside each other at a schema's root; real schemas have one or two."""
+"""Maximum depth of nested combinations (allOf, anyOf, oneOf, $ref) that are folded. Real schemas have one or two."""
 
 
 class Names:
-    """Aliases for tool names that providers refuse (bifrost#3788: MCP names over 64 characters)."""
+    """Aliases for names of tools and properties that providers refuse.
+
+    Names of MCP tools can have more than 64 characters (bifrost#3788).
+    """
 
     def __init__(self) -> None:
         self._client_names: dict[str, str] = {}
@@ -41,7 +44,7 @@ class Names:
         return self._client_names.get(made, made)
 
     def plain_schema(self, schema: Block) -> Block:
-        """Return a tool's schema with aliases for the properties at its root whose names Claude refuses."""
+        """Return a tool's schema with aliases for the top-level properties whose names Claude refuses."""
         properties, required = schema.get("properties"), schema.get("required")
         if not isinstance(properties, dict) or all(map(_PROPERTY.fullmatch, properties)):
             return schema
@@ -51,7 +54,7 @@ class Names:
         return made
 
     def plain_input(self, value: Block) -> Block:
-        """Return a call's input with the names of `plain_schema`."""
+        """Return a call's input with the property names that `plain_schema` gives."""
         return {self._property(name): inner for name, inner in value.items()}
 
     @property
@@ -72,17 +75,18 @@ class Names:
 
 
 def unused(name: str, taken: Collection[str]) -> str:
-    """Return the name for a tool of the gateway's that no tool of the client has."""
+    """Return the name, with underscores appended until it is not in `taken`."""
     while name in taken:
         name += "_"
     return name
 
 
 def tool_id(client_id: str, length: int = 0) -> str:
-    """Return an id that the model accepts (fabro#707). Any other becomes a hash, the same for a call and its result.
+    """Return the id of a tool call, replaced by a hash if the model does not accept it (fabro#707).
 
-    `length` is that of models with short alphanumeric ids, else 0. An id is not cut to its first characters, because
-    those are the same in all ids of some servers (`tooluse_`).
+    The hash is the same for a call and its result. `length` is the length of the ids of a model that accepts only
+    short alphanumeric ids, else 0. Shortening an id would not do, because all ids of some servers begin with the same
+    characters (`tooluse_`).
     """
     if length:
         if len(client_id) == length and client_id.isascii() and client_id.isalnum():
@@ -96,17 +100,18 @@ def tool_id(client_id: str, length: int = 0) -> str:
 
 @dataclass(slots=True)
 class ToolIds:
-    """Tool ids of one conversation: valid, unique over it, and the same in every request of it.
+    """Ids of the tool calls in one conversation, as the provider gets them.
 
-    Some servers number their calls anew in each turn (call_0, call_1); an id that comes twice is refused.
+    They are valid, unique in the conversation, and the same each time that the client sends the conversation. Some
+    servers begin with the same ids in each turn (call_0, call_1), but providers refuse an id that occurs twice.
     """
 
     length: int = 0
     _used: set[str] = field(default_factory=set)
     _open: dict[str, list[str]] = field(default_factory=dict)
-    """Ids of the calls that wait for a result, by the client's id."""
+    """The provider's ids of the calls that have no result yet, by the client's id."""
     _answered: dict[str, Block] = field(default_factory=dict)
-    """Results of this turn, by the client's id."""
+    """The results in the current turn of the user, by the client's id."""
 
     @property
     def waiting(self) -> bool:
@@ -114,7 +119,7 @@ class ToolIds:
         return any(self._open.values())
 
     def assistant_turn(self) -> None:
-        """Begin an assistant's turn. Later results answer its calls only."""
+        """Begin a turn of the assistant. Results after it can only answer calls of this turn."""
         self._open.clear()
         self._answered.clear()
 
@@ -128,10 +133,11 @@ class ToolIds:
         return made
 
     def answer(self, result: Block, key: str, path: str) -> bool:
-        """Set a result's member `key`, which holds the client's id, to the id of its call.
+        """Replace the client's id in a result, in the member `key`, by the provider's id of the call.
 
-        Returns False if another result answered that call in this turn; that one gets the content too. Raises `Refused`
-        for a result without a call. `path` is the JSON pointer of the client's message.
+        Returns True, or False if an earlier result in this turn answered the same call. The content of `result` is then
+        appended to the earlier result, and the caller leaves `result` out. Raises `Refused` for a result without a
+        call. `path` is the JSON pointer of the client's message.
         """
         client_id = result[key]
         if waiting := self._open.get(client_id):
@@ -145,15 +151,16 @@ class ToolIds:
         return False
 
     def unanswered(self) -> list[str]:
-        """Return the ids of calls without a result at the end of the user's turn."""
+        """Return the provider's ids of the calls that have no result. Called at the end of the user's turn."""
         return [made for waiting in self._open.values() for made in waiting]
 
 
 def tool_schema(schema: Any, name: str, at: str) -> Block:
-    """Return a tool's input schema: an object at its root, without anyOf, oneOf, allOf or a reference there (pi#8279).
+    """Return a tool's input schema in a form that providers accept.
 
-    Schemas that such a root combines are folded into one object, which allows every call that the client's schema
-    allows. `at` is the schema's JSON pointer.
+    Its top level is of type object and has no anyOf, oneOf, allOf or $ref (pi#8279). Schemas that are combined there
+    are folded into one object schema, which allows every input that the client's schema allows. `at` is the JSON
+    pointer of the schema.
     """
     if schema is None:
         return {"type": "object", "properties": {}}
@@ -173,7 +180,10 @@ def tool_schema(schema: Any, name: str, at: str) -> Block:
 
 
 def _folded(schema: Mapping[str, Any], root: Mapping[str, Any], seen: set[int], depth: int = 0) -> Block:
-    """Return the schema without combinations at its root. One that is met again adds nothing, so circles end."""
+    """Return the schema with the combinations at its top level folded into one object schema.
+
+    A schema that was folded before (it is in `seen`) is not folded again, so that circular references end.
+    """
     own = {key: value for key, value in schema.items() if key not in _COMBINED}
     if depth > _MAX_FOLDS or id(schema) in seen:
         return own
@@ -188,11 +198,14 @@ def _folded(schema: Mapping[str, Any], root: Mapping[str, Any], seen: set[int], 
 
 
 def _add(own: Block, inner: Block, *, demanded: bool) -> None:
-    """Fold a part of a combination into the object. A part that is a choice requires nothing."""
+    """Add the properties of `inner`, a part of a combination, to the object schema `own`.
+
+    `demanded` is false for an alternative of anyOf or oneOf. Properties that it requires do not become required.
+    """
     properties, more = own.get("properties") or {}, inner.get("properties") or {}
     if isinstance(properties, dict) and isinstance(more, dict):
         own["properties"] = {**more, **properties}
-    if not demanded:  # each of several may forbid what the other one has
+    if not demanded:  # one alternative may forbid properties that another one has
         own.pop("additionalProperties", None)
         return
     required, more = own.get("required") or [], inner.get("required")

@@ -1,8 +1,8 @@
-"""A conversation's turns, which conversions to Messages and Converse map their client's messages to.
+"""The turns of a conversation, in conversions to Messages and to Converse.
 
-A turn holds blocks of the upstream dialect with the client's own tool ids. The rules for turns that Messages and
-Converse have in common stand here, because Bedrock's rules are Anthropic's; the others stand in each dialect's
-module `demand`. Nothing here reads a block.
+The conversion maps each of the client's messages to a turn. A turn has blocks of the provider's dialect, with the
+client's own tool ids. Rules that Messages and Converse have in common are here, and the others are in the module
+`demand` of each dialect. Nothing here reads a block.
 """
 
 from __future__ import annotations
@@ -15,15 +15,21 @@ from typing import Any, Final
 Block = dict[str, Any]
 
 CONTINUE: Final = "Continue."
-"""Text of the user's turn behind an assistant's that a model does not continue (kortix#6489, hermes#101401)."""
+"""Text of a user turn that is added if the last turn is the assistant's (kortix#6489, hermes#101401).
+
+Many models refuse to continue a turn of the assistant.
+"""
 NO_OUTPUT: Final = "(no output)"
-"""Text of an empty or blank result, which is refused (hermes#55092, hermes#39829, aws-samples orchestration#15)."""
+"""Text that replaces an empty or blank tool result.
+
+Providers refuse an empty result (hermes#55092, hermes#39829, aws-samples orchestration#15).
+"""
 NO_RESULT: Final = "No result was given for this tool call."
 
 
 @dataclass(slots=True)
 class Turn:
-    """The blocks of one message. `role` is user, assistant or system; tool results are the user's."""
+    """The blocks of one message. `role` is user, assistant or system. Tool results are in turns of the user."""
 
     role: str
     blocks: list[Block]
@@ -37,24 +43,26 @@ def side(turn: Turn) -> str:
 
 
 def native_at_end(run: Sequence[Turn], *, mid_system: bool, waiting: bool) -> int:
-    """Return the number of turns at the end of the user's side that leave as one system message.
+    """Return the number of system turns at the end of `run` that can be sent as one system message.
 
-    Such a message must follow a user turn, or results of calls that are `waiting`. The assistant or nothing must follow
-    it, and two in a row are refused (maximhq/bifrost#3945). So only system turns that end the user's side can be one.
+    `run` has consecutive turns of the user's side. Providers that accept system messages in a conversation
+    (`mid_system`) accept one only directly after a user message, and only before an assistant message or at the end
+    (maximhq/bifrost#3945). If `run` has system turns only, there is no user message before them, except when calls are
+    `waiting` for results: the gateway then adds the missing results in a user message.
     """
     count = sum(1 for _ in takewhile(lambda turn: turn.role == "system", reversed(run))) if mid_system else 0
     return count if count < len(run) or waiting else 0
 
 
 def reminder(text: str) -> str:
-    """Return system text as Claude Code writes it between turns. Moving it to the top would change the cached prefix.
+    """Return the text of a system turn as text of the user, in the form that Claude Code uses between turns.
 
-    Source: bifrost#5931.
+    Moving the text into the system prompt would invalidate the prompt cache (bifrost#5931).
     """
     return f"<system-reminder>\n{text}\n</system-reminder>"
 
 
 def frame_document(content: str, title: str) -> str:
-    """Return a document's text in a frame, which sets it apart from the user's own text."""
+    """Return the text of a document between `<document>` tags, which separate it from the user's own text."""
     name = " ".join(title.replace('"', "'").split())
     return f'<document title="{name}">\n{content}\n</document>' if name else f"<document>\n{content}\n</document>"

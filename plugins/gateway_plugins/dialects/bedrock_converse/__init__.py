@@ -1,4 +1,4 @@
 """Amazon Bedrock's Converse API.
 
-Import a module by its name. Code that all of Bedrock's flags share stands in `dialects/bedrock/`.
+Import a module by its name. Code that all of Bedrock's APIs share is in `dialects/bedrock/`.
 """

@@ -1,9 +1,10 @@
-"""Rules of Converse for every conversion that ends in it: turns, tool results, files, cache points.
+"""Rules of Converse for the messages of a request: turns, tool results, files, cache points.
 
-A conversion maps its client's messages to `Turn`s of Converse blocks, with the client's own tool ids; `arrange` makes
-them a list of messages that Bedrock accepts. Nothing here knows the client's dialect, and nothing depends on a model
-but through its capabilities. Tools and parameters are in `tools.py` and `options.py`. Sources: botocore's service
-model; recorded traffic; the defects of peers named beside the rules.
+Every conversion of a request to Converse uses them. The conversion maps its client's messages to `Turn`s of Converse
+blocks, with the client's own tool ids. `arrange` turns these into a list of messages that Bedrock accepts. Nothing here
+knows the client's dialect, and a model is known only by its capabilities (`Caps`). Tools and parameters are in
+`tools.py` and `options.py`. Sources: botocore's service model; recorded traffic; the issues of other projects that are
+named beside the rules.
 """
 
 from __future__ import annotations
@@ -32,15 +33,15 @@ from gateway_plugins.shared.turns import (
 )
 
 FILLER: Final = "."
-"""Text of a turn that only the rules require. Recorded traffic shows that models ignore it."""
+"""Text of a turn that is added only to satisfy Bedrock's rules. Recorded traffic shows that models ignore it."""
 ATTACHED: Final = "(attached)"
-"""Text of a turn that has a document and no text, which is refused (archestra#4220)."""
+"""Text added to a turn that has a document but no text, because Bedrock refuses such a turn (archestra#4220)."""
 
 _NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9\-()\[\] ]+")
 _EXTENSION: Final = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}$")
-"""A file name's extension. A title may have dots too, and is kept whole: "Dr. Who", "Release 1.2"."""
+"""Extension of a file name. Other dots in a title do not match: "Dr. Who", "Release 1.2"."""
 _MAX_NAME: Final = 190
-"""Most characters in a document's name: fewer than Bedrock's 200, so that a number fits behind it."""
+"""Maximum length of a document's name. Bedrock allows 200 characters; the rest is for a number, such as " (2)"."""
 
 
 def is_blank(block: Block) -> bool:
@@ -60,7 +61,10 @@ def media_block(media: Media, names: DocumentNames, caps: Caps, param: str) -> B
 
 
 class DocumentNames:
-    """Names of documents: Bedrock's alphabet, no extension, each once in a request (bifrost#7003, opencode#19964)."""
+    """Names of the documents in one request, as Bedrock accepts them (bifrost#7003, opencode#19964).
+
+    A name has only the characters that Bedrock allows, has no extension, and is unique in the request.
+    """
 
     def __init__(self) -> None:
         self._taken: set[str] = set()
@@ -77,11 +81,11 @@ class DocumentNames:
 
 
 def arrange(turns: Iterable[Turn], caps: Caps, drop: Drop, *, prefill: bool) -> list[Block]:
-    """Return the `messages` member.
+    """Return the member `messages` of the request.
 
-    - Roles alternate.
-    - Each tool call is answered in the very next turn, by the user.
-    - The assistant's turn may be the last, to be continued, only if `prefill` is true.
+    - The roles user and assistant alternate.
+    - The user's turn after a tool call has the result of the call.
+    - The last turn may be the assistant's, for the model to continue, only if `prefill` is true.
     """
     runs = _runs(turns, drop)
     if not runs or (runs[0][0] == "assistant" and not caps.leading_assistant):
@@ -103,7 +107,10 @@ def arrange(turns: Iterable[Turn], caps: Caps, drop: Drop, *, prefill: bool) -> 
 
 
 def _runs(turns: Iterable[Turn], drop: Drop) -> list[tuple[str, list[Turn]]]:
-    """Return the turns by alternating sides, without blank blocks. A system turn belongs to the user's side."""
+    """Group consecutive turns of the same side (user or assistant), and remove blank blocks.
+
+    A system turn belongs to the user's side. A turn that has only cache points left is removed.
+    """
     filled = []
     for turn in turns:
         turn.blocks = [block for block in turn.blocks if not is_blank(block)]
@@ -117,7 +124,7 @@ def _runs(turns: Iterable[Turn], drop: Drop) -> list[tuple[str, list[Turn]]]:
 
 
 def _drop_last_thinking(turn: Turn, drop: Drop) -> None:
-    """Remove thinking that nothing follows, which Bedrock refuses."""
+    """Remove thinking at the end of an assistant's turn, with no text or call after it, because Bedrock refuses it."""
     answers = [
         index for index, block in enumerate(turn.blocks) if not ("reasoningContent" in block or "cachePoint" in block)
     ]
@@ -132,7 +139,7 @@ def _calls(run: Sequence[Turn]) -> bool:
 
 
 def _strip_end(content: list[Block]) -> None:
-    """Remove white space from the end of a turn that is to be continued, which Bedrock refuses."""
+    """Remove white space from the end of a last assistant turn, because Bedrock refuses white space there."""
     if "text" in content[-1]:
         content[-1]["text"] = content[-1]["text"].rstrip()
 
@@ -147,7 +154,10 @@ def _assistant(run: Sequence[Turn], ids: ToolIds) -> Block:
 
 
 def _user(run: Sequence[Turn], ids: ToolIds, caps: Caps) -> list[Block]:
-    """Return the user's turn, results first (camel#3954), and further turns if it must be split."""
+    """Return the messages for consecutive turns of the user's side.
+
+    This is one user message with the tool results first (camel#3954), or several messages if it must be split.
+    """
     results: list[Block] = []
     others: list[Block] = []
     last = len(run) - native_at_end(run, mid_system=caps.mid_system, waiting=ids.waiting)
@@ -158,7 +168,7 @@ def _user(run: Sequence[Turn], ids: ToolIds, caps: Caps) -> list[Block]:
                 to = results
                 results += [block] if ids.answer(block["toolResult"], "toolUseId", turn.path) else []
             elif "cachePoint" in block:
-                to.append(block)  # behind the block that it came with, wherever that went
+                to.append(block)  # follows the block after which the client put it
             else:
                 to = others
                 others.append(_reminder(block) if turn.role == "system" else block)
@@ -179,7 +189,10 @@ def _missing(made: str) -> Block:
 
 
 def _suited(result: Block, caps: Caps) -> list[Block]:
-    """Change a result to a form that the model takes; return the files that it takes only beside the result."""
+    """Change a tool result to a form that the model accepts.
+
+    Returns the files that the model does not accept inside a result. They are placed after the results.
+    """
     content = [block for block in result["content"] if not is_blank(block)]
     beside: list[Block] = []
     if not caps.tool_result_images:
@@ -205,10 +218,10 @@ def _as_json(block: Block) -> Block:
 
 
 def _split(results: list[Block], others: list[Block], caps: Caps) -> list[Block]:
-    """Return one user turn, or two with an assistant's turn between them.
+    """Return one user message, or two with an assistant's message between them.
 
-    The blocks that may stand beside a result differ by family (pydantic-ai#6081, langchain-aws#141). On Claude,
-    documents never may.
+    Which blocks a message may have besides tool results differs by model family (pydantic-ai#6081, langchain-aws#141).
+    Claude refuses a message that has both documents and tool results.
     """
     others = _with_text(others)
     apart = caps.tool_result_alone or any("document" in block for block in others)
@@ -226,7 +239,7 @@ def _with_text(content: list[Block]) -> list[Block]:
 
 
 class CachePoint(Block):
-    """A cache point block that remembers where the client asked for it."""
+    """A cache point block, with the JSON pointer of the client's breakpoint in `path`."""
 
     def __init__(self, ttl: str, path: str) -> None:
         super().__init__(cachePoint={"type": "default", "ttl": ttl} if ttl else {"type": "default"})
@@ -234,18 +247,19 @@ class CachePoint(Block):
 
 
 class CacheBreakpoints:
-    """Cache points: those that the model takes, and no more than Bedrock takes in one request."""
+    """Writer of the cache points of one request. It leaves out those that the model or Bedrock would refuse."""
 
     MAX: Final = 4
+    """Maximum number of cache points that Bedrock accepts in one request."""
 
     def __init__(self, caps: Caps, drop: Drop) -> None:
         self._caps = caps
         self._drop = drop
 
     def mark(self, blocks: list[Block], ttl: str | None, at: str, *, tool: bool = False) -> None:
-        """Put a cache point behind the blocks if the client put a breakpoint there.
+        """Append a cache point to the blocks, unless `ttl` is None: the client then put no breakpoint there.
 
-        `at` is the JSON pointer of the value with the client's breakpoint.
+        `at` is the JSON pointer of the value that has the client's breakpoint.
         """
         path = f"{at}/cache_control"
         if ttl is None:
@@ -254,20 +268,20 @@ class CacheBreakpoints:
             self._drop(path)
             return
         if ttl == "1h" and not self._caps.cache_ttl:
-            self._drop(f"{path}/ttl")  # 5m is what no ttl means
+            self._drop(f"{path}/ttl")  # without a ttl the lifetime is 5m
         blocks.append(CachePoint(ttl if self._caps.cache_ttl else "", path))
 
     def mark_last(self, turns: Sequence[Turn], ttl: str | None) -> None:
-        """Put a cache point behind the whole prompt, unless the client put one behind its last block."""
+        """Append a cache point to the last turn that has blocks, unless it already ends with a cache point."""
         blocks = next((turn.blocks for turn in reversed(turns) if turn.blocks), [])
         if not (blocks and isinstance(blocks[-1], CachePoint)):
             self.mark(blocks, ttl, "")
 
     def limit(self, tools: list[Block], system: list[Block], messages: list[Block]) -> None:
-        """Remove cache points beyond the limit, the earliest in the messages first.
+        """Remove cache points until at most `MAX` are left, beginning with the earliest in the messages.
 
-        A later point covers all that an earlier one covered. A longer lifetime must not come behind a shorter one, so
-        it is shortened.
+        This loses least, because a later cache point covers everything before it. Bedrock refuses a cache point of 1h
+        after one of 5m, so the lifetime of the later one becomes 5m.
         """
         contents = [message["content"] for message in messages]
         points = [*((content, block) for content in contents for block in content if isinstance(block, CachePoint))]
@@ -284,9 +298,10 @@ class CacheBreakpoints:
 
 
 def place_cache_points(content: list[Block], drop: Drop) -> list[Block]:
-    """Return the blocks with each cache point before the blocks that no point may follow (opencode#17300).
+    """Return the blocks with every cache point in a place that Bedrock accepts (opencode#17300).
 
-    A point with nothing before it is reported as dropped.
+    A cache point must not follow thinking, or a document other than a PDF, so it moves to before these blocks. A cache
+    point with no block before it, or with another cache point directly before it, is left out and reported as dropped.
     """
     placed: list[Block] = []
     for block in content:
@@ -308,9 +323,10 @@ def _takes_no_point(block: Block) -> bool:
 
 
 def is_unsigned_loop(turns: Sequence[Turn]) -> bool:
-    """Return whether the last assistant turn calls tools and does not begin with its thinking.
+    """Return whether the last assistant turn calls tools and does not begin with thinking.
 
-    A model with a budget refuses that. It happens if a client does not send thinking back (RooCode#11238).
+    A model with a thinking budget refuses to think after such a turn. A client that does not send thinking back
+    produces such turns (RooCode#11238).
     """
     first: list[Block] = []
     calls = False

@@ -1,11 +1,12 @@
-"""Writes replies in the Converse dialect (`shared/reply_events.py`): the events of a stream, and the whole body.
+"""Writers of replies in the Converse dialect (`shared/reply_events.py`): the events of a stream, or the whole body.
 
-- Text and thinking begin with a bare delta, only a call has a start, and `metadata` comes after `messageStop`.
-- The service model demands `usage` and `latencyMs`, and clients rely on both: without counts from the provider they
-  are 0, and the latency is measured from the request's translation to the end of the reply.
+- Text and thinking begin with a `contentBlockDelta`. Only a tool call has a `contentBlockStart`.
+- `metadata` comes after `messageStop`.
+- botocore's service model requires `usage` and `latencyMs`, and clients rely on both. If the provider sends no usage,
+  the counts are 0. The latency is measured from the translation of the request to the end of the reply.
 
-Source: botocore's service model, and recorded streams. The meaning of a provider's events belongs to the readers,
-frames and padding to the flag's encoder.
+Sources: botocore's service model, and recorded streams. Events of providers are read by the readers (`walk.py` of each
+dialect). Frames and padding of Converse's stream are written elsewhere, by the encoder of the dialect.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ from gateway_plugins.shared.reply_events import Citation, Stop
 Block = dict[str, Any]
 
 FIELD_PATHS: Final = ("/stop_sequence", "/delta/stop_sequence", "/usage/output_tokens_details")
-"""Paths in `additionalModelResponseFieldPaths` that can be answered. The second is for streams (Vercel's AI SDK)."""
+"""Paths of `additionalModelResponseFieldPaths` whose values are known here.
+
+Vercel's AI SDK sends the second one for streams.
+"""
 
 _STOPS: Final[Mapping[str, str]] = {
     reply_events.END_TURN: "end_turn",
@@ -37,7 +41,7 @@ _STOPS: Final[Mapping[str, str]] = {
     reply_events.MALFORMED: "malformed_model_output",
 }
 _INTERVENED: Final = "guardrail_intervened"
-"""Stop reason for the one content filter that is Bedrock's own."""
+"""Stop reason of Bedrock's guardrails. Every other content filter is `content_filtered`."""
 _TIERS: Final[Mapping[str, str]] = {
     "default": "default",
     "standard": "default",
@@ -45,7 +49,7 @@ _TIERS: Final[Mapping[str, str]] = {
     "flex": "flex",
     "reserved": "reserved",
 }
-"""Bedrock's word for a provider's tier. Any other tier is left out."""
+"""Bedrock's name of each service tier, by the provider's name. A tier with another name is left out of the reply."""
 PLACES: Final[Mapping[str, tuple[str, str]]] = {
     # kind: (location, member with the index)
     "char": ("documentChar", "documentIndex"),
@@ -53,15 +57,15 @@ PLACES: Final[Mapping[str, tuple[str, str]]] = {
     "block": ("documentChunk", "documentIndex"),
     "search_result": ("searchResultLocation", "searchResultIndex"),
 }
-"""Locations of citations other than web pages."""
+"""Converse's location and the name of its index member, by the kind of a citation. Web pages have another form."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyOptions:
-    """Parts of a client's request that determine the form of its reply."""
+    """The facts about a client's request that are needed to write the reply."""
 
     paths: tuple[str, ...] = ()
-    """JSON pointers of `additionalModelResponseFieldPaths`, into a reply of Claude's."""
+    """JSON pointers in `additionalModelResponseFieldPaths`. They refer to members of Anthropic's own reply."""
     started: float = field(default_factory=monotonic)
     """Time of the request on the monotonic clock, in seconds."""
 
@@ -69,7 +73,10 @@ class ReplyOptions:
         return {"latencyMs": round((monotonic() - self.started) * 1000)}
 
     def fields(self, stop: Stop, usage: Usage | None) -> Block:
-        """Return `additionalModelResponseFields` with every requested field that is known, at its own path."""
+        """Return the member `additionalModelResponseFields`, with every requested field whose value is known.
+
+        Each field is nested as its path says. Returns {} if no field is known.
+        """
         known: dict[str, Any] = {}
         if stop.sequence:
             known |= {"/stop_sequence": stop.sequence, "/delta/stop_sequence": stop.sequence}
@@ -87,7 +94,7 @@ class ReplyOptions:
 
 
 def usage_dict(usage: Usage) -> Block:
-    """Return Converse's `TokenUsage`, whose total includes the cache's tokens as in recorded replies."""
+    """Return Converse's `TokenUsage`. `totalTokens` includes cache tokens, as in recorded replies."""
     written = usage.cache_write_5m + usage.cache_write_1h
     counts: Block = {
         "inputTokens": usage.input,
@@ -103,7 +110,7 @@ def usage_dict(usage: Usage) -> Block:
 
 
 class Stream:
-    """Writes the events of one streamed reply. Blocks are numbered from 0, each closed before the next begins."""
+    """Writer of one streamed reply. Blocks are numbered from 0, and each ends before the next begins."""
 
     def __init__(self, options: ReplyOptions) -> None:
         self._options = options
@@ -113,7 +120,7 @@ class Stream:
         self._open = ""
         """Kind of the open block; "" between blocks."""
         self._has_arguments = False
-        """The open call has some arguments."""
+        """True if a piece of the open call's arguments was written."""
         self._finished = False
         self._usage: Usage | None = None
         self._tier = ""
@@ -129,7 +136,7 @@ class Stream:
         self._end()
 
     def start(self, _reply_id: str = "") -> None:
-        """Begin the reply; the dialect has no member for its id."""
+        """Write `messageStart`, once. Converse has no member for the id of a reply."""
         if not self._started:
             self._started = True
             self._put("messageStart", {"role": "assistant"})
@@ -187,7 +194,10 @@ class Stream:
         self._put("messageStop", {"stopReason": _reason(stop), **self._options.fields(stop, self._usage)})
 
     def _end(self) -> None:
-        """Write `metadata`, after all events of one read: some providers raise the counts from chunk to chunk."""
+        """Write `metadata`, once, after the end of the reply.
+
+        It is not written at the first counts, because some providers send higher counts with each chunk.
+        """
         if self._finished and not self._ended:
             self._ended = True
             self._put("metadata", _ending(self._options, self._usage, self._tier))
@@ -209,7 +219,7 @@ class Stream:
 
 @dataclass(slots=True)
 class _Open:
-    """A block of a whole reply, as far as it is written."""
+    """A block of a whole reply that is being collected."""
 
     kind: str
     pieces: list[str] = field(default_factory=list)
@@ -218,7 +228,7 @@ class _Open:
     call: Block = field(default_factory=dict)
 
     def block(self) -> Block | None:
-        """Return the block; None for an empty text, which a client could not send back."""
+        """Return the block, or None for an empty text. Bedrock refuses an empty text that a client sends back."""
         text = "".join(self.pieces)
         if self.kind == "tool":
             return {"toolUse": {**self.call, "input": checks.arguments(text)}}
@@ -234,7 +244,7 @@ class _Open:
 
 
 class Whole:
-    """Writes one whole reply."""
+    """Writer of one whole reply."""
 
     def __init__(self, options: ReplyOptions) -> None:
         self._options = options
@@ -245,7 +255,7 @@ class Whole:
         self._tier = ""
 
     def start(self, _reply_id: str = "") -> None:
-        """Begin the reply, which needs nothing: the dialect has no member for its id."""
+        """Do nothing: Converse has no member for the id of a reply."""
 
     def text(self, piece: str) -> None:
         self._block("text").pieces.append(piece)
@@ -308,7 +318,7 @@ def _reason(stop: Stop) -> str:
 
 
 def _ending(options: ReplyOptions, usage: Usage | None, tier: str) -> Block:
-    """Return the members of `metadata`, which a whole reply has at its top."""
+    """Return usage, latency and service tier, as members of `metadata` in a stream or of a whole reply."""
     members: Block = {"usage": usage_dict(usage or Usage()), "metrics": options.metrics()}
     if tier in _TIERS:
         members["serviceTier"] = {"type": _TIERS[tier]}
@@ -316,7 +326,10 @@ def _ending(options: ReplyOptions, usage: Usage | None, tier: str) -> Block:
 
 
 def _redacted(data: str) -> Block:
-    """Return Bedrock's base64 around Anthropic's base64 text (recorded traffic, thinking_part_redacted)."""
+    """Return the block of redacted thinking.
+
+    Bedrock encodes the data in base64, although Anthropic's data is base64 text already (seen in recorded traffic).
+    """
     return {"redactedContent": b64encode(data.encode("latin-1", "replace")).decode()}
 
 

@@ -1,7 +1,6 @@
-"""Facts of a reply in Converse's dialect: its usage in the gateway's vocabulary.
+"""Readers of usage and service tier in a Converse reply.
 
-Source: botocore's service model (TokenUsage, CacheDetail). The events that carry usage are known to the flag's meter
-and to the reader.
+Source: botocore's service model (TokenUsage, CacheDetail). Callers know which events have usage.
 """
 
 from __future__ import annotations
@@ -13,9 +12,10 @@ from gateway_plugins.shared import lenient
 
 
 def usage_of(reported: dict[str, Any]) -> Usage:
-    """Return the usage: `inputTokens` excludes cache tokens, and `cacheDetails` splits cache writes by ttl.
+    """Return the counts of Converse's `usage` as `Usage`.
 
-    Some replies end the names of the cache's counts with "Count", and some have details of writes without their sum.
+    `inputTokens` excludes cache tokens, and `cacheDetails` has the cache writes of each ttl. In some replies the names
+    of the cache counts end with "Count", and some replies have `cacheDetails` without the sum of the writes.
     """
 
     def count(*names: str) -> int:
@@ -38,12 +38,15 @@ def usage_of(reported: dict[str, Any]) -> Usage:
 
 
 def has_tokens(reported: dict[str, Any]) -> bool:
-    """Return whether usage has a number of tokens, even 0."""
+    """Return whether `usage` has a count of input or output tokens, even if it is 0."""
     return any(lenient.count(reported.get(name)) is not None for name in ("inputTokens", "outputTokens"))
 
 
 def tier_of(data: dict[str, Any]) -> str:
-    """Return "optimized" if latency was paid for, else the service tier or ""; from `metadata` or a whole reply."""
+    """Return "optimized" if the reply had optimized latency, which has its own price; else the service tier, or "".
+
+    `data` is the event `metadata` or a whole reply.
+    """
     latency = lenient.text(lenient.mapping(data.get("performanceConfig")).get("latency"))
     if latency == "optimized":
         return latency

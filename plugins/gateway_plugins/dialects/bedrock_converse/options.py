@@ -1,8 +1,8 @@
-"""Writers of parameters for a Converse request: limit, sampling, stop sequences, a model family's form of thinking.
+"""Writers of the parameters of a Converse request: output limit, sampling, stop sequences, thinking.
 
-Every conversion that ends in Converse uses them. Which settings to ask for is decided in `shared/settings.py`. The
-forms of thinking come from recorded traffic and LiteLLM's per-model data (agentgateway#3442: the form of one family
-sent to another is a 400).
+Every conversion of a request to Converse uses them. `shared/settings.py` decides which settings to ask for. The member
+that asks for thinking differs by model family. These forms come from recorded traffic and LiteLLM's per-model data. A
+model answers 400 to the form of another family (agentgateway#3442).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def thinking(plan: ThinkingPlan) -> Block:
 
 
 def inference(settings: Settings, caps: Caps, drop: Drop) -> tuple[Block, Block]:
-    """Return `inferenceConfig`, and the members of `additionalModelRequestFields` that belong to it."""
+    """Return `inferenceConfig`, and the members of `additionalModelRequestFields` that ask for top_k."""
     members = {
         "maxTokens": settings.limit,
         "temperature": settings.sampling.get("temperature"),
@@ -59,10 +59,11 @@ def inference(settings: Settings, caps: Caps, drop: Drop) -> tuple[Block, Block]
 
 
 def response_fields(stops: Sequence[str], caps: Caps, *, stream: bool) -> Block:
-    """Return `additionalModelResponseFieldPaths` with the stop sequence that was met, or {} if none can be.
+    """Return the member that asks for the name of the stop sequence that ended the reply, or {}.
 
-    No other member of a reply names it (litellm#40064). The path leads into Anthropic's own reply, or into its
-    `message_delta`: /delta/stop_sequence is the path that Vercel's AI SDK and opencode send for streams.
+    The member is `additionalModelResponseFieldPaths`. Without it, no member of the reply names the stop sequence
+    (litellm#40064). The path refers to Anthropic's own reply, or in a stream to Anthropic's event `message_delta`.
+    Vercel's AI SDK and opencode send the same path for streams.
     """
     if not (stops and caps.stop_sequence_named):
         return {}

@@ -1,6 +1,6 @@
-"""Writer of an answer's format for a Converse request: natively, by a schema tool, or by a hint.
+"""Writer of the answer's format (a JSON schema) in a Converse request: natively, by a schema tool, or by a hint.
 
-Every conversion that ends in Converse uses it. The three forms are explained in `shared/output_format.py`. Nothing here
+Every conversion of a request to Converse uses it. `shared/output_format.py` explains the three ways. Nothing here
 knows the client's dialect.
 """
 
@@ -25,12 +25,12 @@ _SCHEMA_TOOL_HINT: Final = "Give your final answer by calling the tool "
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """The tools, the choice among them, and the members that ask for a format."""
+    """The tools, the tool choice, and the members of a request that ask for the answer's format."""
 
     choice: ToolChoice
-    """The choice among the tools, the schema tool included."""
+    """The tool choice, which may force the schema tool."""
     specs: Sequence[Block]
-    """The tools, the schema tool included."""
+    """The specs of the tools, including the schema tool."""
     config: Block = field(default_factory=dict)
     """The member `outputConfig`; {} if there is none."""
     schema_tool: str = ""
@@ -42,9 +42,9 @@ class Output:
 def build_output(
     wanted: JsonFormat | None, specs: Sequence[Block], choice: ToolChoice, caps: Caps, drop: Drop, *, thinks: bool
 ) -> Output:
-    """Return the format beside the tools and the choice among them.
+    """Return the members that ask for the format `wanted`, together with the tools and the tool choice.
 
-    `thinks` is true if Anthropic's thinking stands beside them, which takes no forced tool.
+    `thinks` is true if the request asks for Anthropic's form of thinking, with which a forced tool choice is refused.
     """
     if wanted is None:
         return Output(choice, specs)
@@ -57,7 +57,7 @@ def build_output(
 
 
 def _text_format(wanted: JsonFormat, drop: Drop) -> Block:
-    """Return `outputConfig` for the format. Each keyword that the schema loses is reported."""
+    """Return `outputConfig` for the format. Each keyword that is removed from the schema is reported as dropped."""
     defined = {"schema": orjson.dumps(restrict_schema(wanted.schema, drop, wanted.schema_at)).decode()}
     if wanted.name:
         defined["name"] = wanted.name

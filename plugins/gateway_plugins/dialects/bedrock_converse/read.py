@@ -1,11 +1,13 @@
-"""Readers of a Converse request's conversation into plain values (`values.py`), for any conversion from it.
+"""Readers of the messages and system prompt of a Converse request.
 
-- A value that cannot be read is a 400 that names its field.
-- A member that the service model does not have is reported.
-- A file comes as bytes, because the gateway cannot read a bucket.
+The conversions from Converse to other dialects use the values that they return (`values.py`).
 
-Which values a provider takes belongs to the conversions, parameters to `read_options.py`. Source: botocore's service
-model (Message, ContentBlock and the shapes inside them).
+- A malformed value is refused with a 400 that names the field.
+- A member that botocore's service model does not have is reported as dropped.
+- A file must be sent as bytes, because the gateway cannot read S3 buckets.
+
+Each conversion decides which values its provider accepts. Parameters are read in `read_options.py`. Source: botocore's
+service model (Message, ContentBlock and the shapes inside them).
 """
 
 from __future__ import annotations
@@ -39,20 +41,20 @@ from gateway_plugins.shared.reply_events import Citation
 _ROLES: Final = ("user", "assistant", "system")
 _TTLS: Final = ("5m", "1h")
 _SOUNDS: Final[Mapping[str, str]] = {"mpeg": "mp3", "mpga": "mp3"}
-"""Formats of sound by the other words that Converse has for them."""
+"""Format of audio, by the other names that Converse has for the same format."""
 _LOCATIONS: Final[Mapping[str, tuple[str, str]]] = {name: (kind, index) for kind, (name, index) in PLACES.items()}
-"""Kind of a citation and its index member, by the location's name."""
+"""Kind of a citation and the name of its index member, by the name of Converse's location."""
 _ANYWHERE: Final = (Text, CachePoint, ToolChange)
 _SIDES: Final[Mapping[str, tuple[type, ...]]] = {
     "user": (*_ANYWHERE, File, Document, SearchResult, Result),
     "assistant": (*_ANYWHERE, Reasoning, Call),
     "system": _ANYWHERE,
 }
-"""Values that a message of a role may hold, because the other dialects have a place for them."""
+"""Values that are accepted in a message, by its role. Other dialects have no place for any other value there."""
 
 
 def messages(top: Members, drop: Drop) -> list[Message]:
-    """Return the conversation. Calls and results of a provider's own tools are reported and left out."""
+    """Return the messages. Calls and results of tools that a provider ran are left out and reported as dropped."""
     servers: set[str] = set()
     conversation = []
     for index, raw in enumerate(list_of(member(top, "messages"), "/messages")):
@@ -72,9 +74,9 @@ def system(top: Members, drop: Drop) -> list[Block]:
 
 
 def _without_servers(blocks: list[Block], servers: set[str], drop: Drop) -> list[Block]:
-    """Return the blocks without calls of tools that another provider ran, and without their results.
+    """Return the blocks without the calls of tools that a provider ran itself, and without the results of these calls.
 
-    `servers` collects the ids of such calls.
+    The ids of these calls are added to `servers`, which is kept from message to message.
     """
     carried = []
     for block in blocks:
@@ -96,7 +98,7 @@ def _placed(blocks: list[Block], role: str) -> list[Block]:
 
 
 def union(value: Any, at: str, known: Collection[str]) -> tuple[str, Any]:
-    """Return the name and value of the one member that a union sets."""
+    """Return the name and value of the one member of a union: an object with exactly one of the members `known`."""
     members = {name: inner for name, inner in value.items() if inner is not None} if isinstance(value, dict) else {}
     if len(members) != 1 or not members.keys() <= set(known):
         others = f", not {', '.join(members)}" if members else ""
@@ -105,7 +107,7 @@ def union(value: Any, at: str, known: Collection[str]) -> tuple[str, Any]:
 
 
 def cache_point(value: Any, at: str, drop: Drop) -> CachePoint:
-    """Return a cache point. `at` is the JSON pointer of its block."""
+    """Return a cache point. `at` is the JSON pointer of the block that has the member `cachePoint`."""
     inner = struct(value, f"{at}/cachePoint", ("type", "ttl"), drop)
     ttl = inner.get("ttl")
     if ttl not in (None, *_TTLS):
@@ -130,7 +132,10 @@ def _text(value: Any, at: str, _drop: Drop) -> Text:
 
 
 def _bytes(value: Any, at: str, others: Collection[str] = ()) -> tuple[str, Any]:
-    """Return the name and value of the member that a source sets. Raises `Refused` for one that only AWS can read."""
+    """Return the name and value of the one member of `source`. Raises `Refused` for a file in an S3 bucket.
+
+    `others` names the members that are allowed besides `bytes`.
+    """
     kind, inner = union(value, f"{at}/source", ("bytes", *others, "s3Location"))
     if kind == "s3Location":
         field = f"{param(at)}.source.s3Location"
@@ -171,7 +176,7 @@ def _document(value: Any, at: str, drop: Drop) -> Document:
     file: Media | None = None
     texts: tuple[str, ...] = ()
     if kind == "bytes":
-        # the extension tells what the bytes do not
+        # the file extension decides on the type if the bytes do not identify it
         read = media.document(source, f"x.{text_at(inner, 'format', at)}", f"{param(at)}.source.bytes")
         file = Media(read.mime, read.data, name)
     else:
@@ -202,7 +207,7 @@ def _search_result(value: Any, at: str, drop: Drop) -> SearchResult:
 
 
 def _guarded(value: Any, at: str, drop: Drop) -> Block:
-    """Return content for a guardrail to examine. Without a guardrail it is content like any other."""
+    """Return the text or image in `guardContent`, which marks content for a guardrail; here it is ordinary content."""
     at = f"{at}/guardContent"
     kind, inner = union(value, at, ("text", "image"))
     if kind == "image":
@@ -219,7 +224,7 @@ def _thinking(value: Any, at: str, drop: Drop) -> Reasoning:
     at = f"{at}/reasoningContent"
     kind, inner = union(value, at, ("reasoningText", "redactedContent"))
     if kind == "redactedContent":
-        # the bytes are Anthropic's base64 text (recorded traffic, thinking_part_redacted)
+        # the decoded bytes are Anthropic's data, which is base64 text itself (seen in recorded traffic)
         encoded = text_at(value, kind, at)
         return Reasoning(at, data=media.decode_base64(encoded, f"{param(at)}.redactedContent").decode("latin-1"))
     text = struct(inner, f"{at}/reasoningText", ("text", "signature"), drop)
@@ -228,7 +233,7 @@ def _thinking(value: Any, at: str, drop: Drop) -> Reasoning:
 
 
 def _cited(value: Any, at: str, drop: Drop) -> Text:
-    """Return an answer of an earlier turn with its sources."""
+    """Return the text of an earlier answer, with the citations in it."""
     at = f"{at}/citationsContent"
     inner = struct(value, at, ("content", "citations"), drop)
     answer = "".join(_texts(inner.get("content"), f"{at}/content", drop))
@@ -238,7 +243,10 @@ def _cited(value: Any, at: str, drop: Drop) -> Text:
 
 
 def _citation(value: Any, at: str, drop: Drop) -> Citation | None:
-    """Return a citation; one without a location, which only Bedrock has, is reported and None."""
+    """Return a citation, or None for a citation without a location, which is reported as dropped.
+
+    Only Bedrock has citations without a location.
+    """
     inner = struct(value, at, ("title", "source", "sourceContent", "location"), drop)
     cited = "".join(_texts(inner.get("sourceContent"), f"{at}/sourceContent", drop))
     title, source = text_at(inner, "title", at), text_at(inner, "source", at)

@@ -1,9 +1,11 @@
-"""Readers of a Converse request's parameters: everything but messages and system, by the rules of `read.py`.
+"""Readers of the parameters of a Converse request: every member except `messages` and `system`.
 
-- `additionalModelRequestFields` holds a model family's own members; these are called extra fields here.
-- An extra field that several families mean alike (thinking, effort, top_k) is read here in all their forms, because the
-  client does not know which provider answers.
-- Every other extra field is the conversion's, by its own table.
+Malformed values and unknown members are treated as in `read.py`.
+
+- `additionalModelRequestFields` holds members of the model's own API; these are called extra fields here.
+- Several model families have an extra field for thinking, effort or top_k. All of their forms are read here, because
+  the client does not know which provider answers.
+- Every other extra field is handled by the conversion, which has a table of those that it passes on.
 
 Sources: botocore's service model; AWS's user guide on each family's parameters; recorded traffic.
 """
@@ -36,7 +38,10 @@ MEMBERS: Final = frozenset(
         "outputConfig", "projectIdentifier", "modelId",
     }
 )  # fmt: skip
-"""Members of the service model. `modelId` stands in the path, and some clients repeat it in the body."""
+"""Members of a request in botocore's service model.
+
+`modelId` is part of the URL, but some clients repeat it in the body.
+"""
 _READ: Final = frozenset(
     {
         "thinking", "output_config", "reasoning_effort", "reasoning", "reasoning_config", "reasoningConfig", "top_k",
@@ -48,11 +53,11 @@ _READ: Final = frozenset(
 STOPS_AT: Final = "/inferenceConfig/stopSequences"
 """JSON pointer of the stop sequences."""
 _PROJECT: Final = re.compile("[a-zA-Z0-9:/_-]{1,2048}")
-"""Characters of an id and of an ARN; the value may become a header."""
+"""Form of a project's id or ARN. Other characters are refused, because the value may be sent as a header."""
 _TIERS: Final = ("default", "priority", "flex", "reserved")
 _LATENCIES: Final = ("standard", "optimized")
 _EFFORTS: Final = (
-    # places of an effort: steps to the object, then the member; the first that is set counts
+    # places of an effort: the path of an object, then the name of its member; the first one that is set counts
     (("outputConfig",), "effort"),
     ((EXTRAS[1:], "output_config"), "effort"),
     ((EXTRAS[1:],), "reasoning_effort"),
@@ -66,11 +71,14 @@ _SAMPLING: Final[Mapping[str, str]] = {
     "top_p": "/inferenceConfig/topP",
 }
 _MAXIMUM: Final[Mapping[str, int]] = {"temperature": 1, "top_p": 1, "top_k": 500}
-"""Largest values of the service model, and Claude's for top_k."""
+"""Maximum of each sampling parameter: botocore's service model for temperature and top_p, Claude's for top_k."""
 
 
 def refuse_unservable(top: Members) -> None:
-    """Raise `Refused` for a member that only Bedrock has and without which the request means something else."""
+    """Raise `Refused` for `promptVariables`, or for a request with neither messages nor a system prompt.
+
+    Only Bedrock can fill in `promptVariables`, and without them the request would mean something else.
+    """
     if member(top, "promptVariables"):
         message = "promptVariables: prompts that Bedrock manages are not known here; send messages with the text itself"
         raise invalid(message, "promptVariables")
@@ -79,20 +87,20 @@ def refuse_unservable(top: Members) -> None:
 
 
 def leftovers(top: Members, drop: Drop) -> None:
-    """Report members that the service model does not have."""
+    """Report as dropped each member of the request that botocore's service model does not have."""
     for name in top:
         if name not in MEMBERS and top.decode(name) is not None:
             drop(f"/{escape_step(name)}")
 
 
 def refuse_guardrail(top: Members, drop: Drop) -> None:
-    """Raise `Refused` if the request names a guardrail, for providers that have none."""
+    """Raise `Refused` if the request names a guardrail. Called for providers that have no guardrails."""
     if read_guardrail(top, drop):
         raise unguarded()
 
 
 def extras(top: Members) -> dict[str, Any]:
-    """Return `additionalModelRequestFields` without null members."""
+    """Return the extra fields (`additionalModelRequestFields`) that are not null."""
     value = member(top, "additionalModelRequestFields")
     if value is not None and not isinstance(value, dict):
         raise invalid("additionalModelRequestFields must be an object", "additionalModelRequestFields")
@@ -100,7 +108,7 @@ def extras(top: Members) -> dict[str, Any]:
 
 
 def parameters(top: Members, extra: Mapping[str, Any], drop: Drop) -> Parameters:
-    """Return the parameters. Raises `Refused` for one that is malformed."""
+    """Return the output limit, sampling, stop sequences and thinking. Raises `Refused` if one of them is malformed."""
     config = _config(top, drop)
     sampling, sampling_at = _sampling(config, extra)
     return Parameters(
@@ -136,9 +144,9 @@ def _stops(config: Mapping[str, Any]) -> list[str]:
 
 
 def _sampling(config: Mapping[str, Any], extra: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, str]]:
-    """Return temperature, top_p and top_k, and the JSON pointer of each.
+    """Return the values of temperature, top_p and top_k that the client sets, and the JSON pointer of each.
 
-    top_k is an extra field of Claude's; Nova has it in an `inferenceConfig` of its own.
+    top_k is an extra field: `top_k` for Claude, `inferenceConfig.topK` for Nova.
     """
     inner = extra.get("inferenceConfig")
     nova = inner.get("topK") if isinstance(inner, dict) else None
@@ -155,7 +163,10 @@ def _sampling(config: Mapping[str, Any], extra: Mapping[str, Any]) -> tuple[dict
 
 
 def _thinking(top: Members, extra: Mapping[str, Any], drop: Drop) -> ThinkingRequest:
-    """Return the thinking that is requested, in any family's form; of several efforts the first counts."""
+    """Return the thinking that the client requests, in the form of any model family.
+
+    The first effort in the order of `_EFFORTS` counts. A different effort elsewhere is reported as dropped.
+    """
     anthropic = parse_thinking(extra.get("thinking"), f"{EXTRAS[1:]}.thinking")
     anthropic_at = f"{EXTRAS}/thinking"
     if anthropic is not None:
@@ -182,7 +193,7 @@ def _thinking(top: Members, extra: Mapping[str, Any], drop: Drop) -> ThinkingReq
 
 
 def betas(extra: Mapping[str, Any]) -> list[str]:
-    """Return the names of Anthropic's betas."""
+    """Return the beta names in the extra field `anthropic_beta`."""
     names = list_of(extra.get("anthropic_beta"), f"{EXTRAS}/anthropic_beta")
     if not all(isinstance(beta, str) for beta in names):
         field = f"{EXTRAS[1:]}.anthropic_beta"
@@ -191,7 +202,7 @@ def betas(extra: Mapping[str, Any]) -> list[str]:
 
 
 def tools(top: Members, drop: Drop) -> list[Tool]:
-    """Return the tools. Raises `Refused` for one that only Bedrock can run."""
+    """Return the offered tools. Raises `Refused` for a `systemTool`, because only Bedrock can run it."""
     offered: list[Tool] = []
     for index, raw in enumerate(list_of(_tool_config(top, drop).get("tools"), "/toolConfig/tools")):
         at = f"/toolConfig/tools/{index}"
@@ -238,7 +249,10 @@ _MODES: Final = ("auto", "any", "tool", "none")
 
 
 def choice(top: Members, extra: Mapping[str, Any]) -> ToolChoice:
-    """Return `toolChoice`, or Claude's own `tool_choice`, which says what Converse has no word for."""
+    """Return the tool choice: Converse's `toolChoice`, else Claude's own `tool_choice`, which is an extra field.
+
+    Only `tool_choice` can ask for "none", or forbid parallel calls.
+    """
     own_at = f"{EXTRAS}/tool_choice"
     own = extra.get("tool_choice")
     own = {"type": own} if isinstance(own, str) else own or {}
@@ -256,7 +270,7 @@ def choice(top: Members, extra: Mapping[str, Any]) -> ToolChoice:
 
 
 def offer(offered: list[Tool], choice: ToolChoice) -> OfferedTools:
-    """Return the tools and the choice among them. Raises `Refused` for a choice that no tool can meet."""
+    """Return the tools with the tool choice. Raises `Refused` if the choice demands a tool that is not offered."""
     if choice.is_forced and not offered:
         raise invalid(f"{param(choice.at)}: a tool is demanded but none is offered; send tools", param(choice.at))
     if choice.mode == "tool" and choice.name not in {tool.name for tool in offered}:
@@ -265,7 +279,7 @@ def offer(offered: list[Tool], choice: ToolChoice) -> OfferedTools:
 
 
 def output_format(top: Members, extra: Mapping[str, Any], drop: Drop) -> JsonFormat | None:
-    """Return the format in `outputConfig.textFormat`, or in Claude's own `output_config.format`."""
+    """Return the answer's format: `outputConfig.textFormat`, else Claude's own `output_config.format`, else None."""
     output = member(top, "outputConfig")
     output = {} if output is None else struct(output, "/outputConfig", ("textFormat", "effort"), drop)
     if (wanted := output.get("textFormat")) is not None:
@@ -302,12 +316,12 @@ def _text_format(value: Any, at: str, drop: Drop) -> JsonFormat:
 
 
 def service_tier(top: Members, drop: Drop) -> str:
-    """Return the tier, or ""."""
+    """Return the service tier, or "" if the request names none."""
     return _word(top, "serviceTier", "type", _TIERS, drop)
 
 
 def latency(top: Members, drop: Drop) -> str:
-    """Return standard, optimized, or ""."""
+    """Return the latency that the request asks for: "standard", "optimized", or "" if it asks for none."""
     return _word(top, "performanceConfig", "latency", _LATENCIES, drop)
 
 
@@ -322,7 +336,7 @@ def _word(top: Members, name: str, key: str, known: tuple[str, ...], drop: Drop)
 
 
 def field_paths(top: Members, known: Collection[str], drop: Drop) -> tuple[str, ...]:
-    """Return the known paths of `additionalModelResponseFieldPaths`; others are reported."""
+    """Return the paths of `additionalModelResponseFieldPaths` that are in `known`. Report the others as dropped."""
     at = "additionalModelResponseFieldPaths"
     paths = list_of(member(top, at), f"/{at}")
     if not all(isinstance(path, str) for path in paths):
@@ -334,7 +348,7 @@ def field_paths(top: Members, known: Collection[str], drop: Drop) -> tuple[str, 
 
 
 def metadata(top: Members) -> dict[str, str]:
-    """Return `requestMetadata`, which is for AWS's logs of invocations."""
+    """Return `requestMetadata`, which AWS writes into its logs of model invocations."""
     value = member(top, "requestMetadata")
     if value is not None and not (isinstance(value, dict) and all(isinstance(each, str) for each in value.values())):
         raise invalid("requestMetadata must be an object of strings", "requestMetadata")
@@ -342,7 +356,7 @@ def metadata(top: Members) -> dict[str, str]:
 
 
 def project(top: Members) -> str:
-    """Return `projectIdentifier`, the project that AWS books the call to; "" and "default" say nothing."""
+    """Return `projectIdentifier`, the project to which AWS attributes the call, or "" if it is missing."""
     value = member(top, "projectIdentifier")
     if value is not None and not (isinstance(value, str) and _PROJECT.fullmatch(value)):
         raise invalid("projectIdentifier must be the id or the ARN of a project", "projectIdentifier")
@@ -350,7 +364,7 @@ def project(top: Members) -> str:
 
 
 def report_extras(extra: Mapping[str, Any], carried: Collection[str], drop: Drop) -> None:
-    """Report extra fields that neither this file reads nor the conversion carries."""
+    """Report as dropped each extra field that is neither read in this file nor in `carried`."""
     for name in extra:
         if name not in _READ and name not in carried:
             drop(f"{EXTRAS}/{escape_step(name)}")

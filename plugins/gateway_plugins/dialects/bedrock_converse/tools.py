@@ -1,7 +1,7 @@
-"""Writers of tools for a Converse request: specs, their schemas, the choice among them.
+"""Writers of the tools of a Converse request: tool specs, their input schemas, the tool choice.
 
-Every conversion that ends in Converse uses them. Nothing here knows the client's dialect; the model's capabilities say
-which schemas it takes. Turns are in `demand.py`, the answer's format in `output.py`.
+Every conversion of a request to Converse uses them. Nothing here knows the client's dialect. The model's capabilities
+decide which keywords a schema may have. Messages are in `demand.py`, the answer's format in `output.py`.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ _LISTS: Final = frozenset({"anyOf", "oneOf", "allOf", "prefixItems"})
 _SINGLE: Final = frozenset(
     {"items", "additionalProperties", "not", "contains", "if", "then", "else", "propertyNames", "unevaluatedProperties"}
 )
-"""Keywords whose value is one schema; those of `_MAPS` and `_LISTS` hold several. A property may have such a name."""
+"""Keywords whose value is one schema. The value of a keyword in `_MAPS` is an object of schemas, in `_LISTS` a list."""
 
 
 def build_tools(
     offered: Sequence[Tool], names: Names, breakpoints: CacheBreakpoints, caps: Caps, drop: Drop
 ) -> list[Block]:
-    """Return the specs of the tools, each with the cache point that the client put on it behind it.
+    """Return the specs of the tools. A tool with the client's cache breakpoint is followed by a cache point.
 
-    Raises `Refused` if the model calls no tools.
+    Raises `Refused` if tools are offered to a model that cannot call tools.
     """
     if offered and not caps.tools:
         raise invalid("tools: this model calls no tools; leave them out", "tools")
@@ -44,7 +44,7 @@ def build_tools(
 
 
 def tool_spec(name: str, description: str, schema: Any, caps: Caps, at: str) -> Block:
-    """Return the spec of a tool. An empty description is left out, because it is refused (litellm#24668)."""
+    """Return the spec of a tool. Bedrock refuses an empty description, so it is left out (litellm#24668)."""
 
     def clean(node: Block, path: str) -> Block:
         if not isinstance(node.get("type", ""), (str, list)):
@@ -63,7 +63,10 @@ def tool_spec(name: str, description: str, schema: Any, caps: Caps, at: str) -> 
 
 
 def _make_strict(spec: Block, tool: Tool, caps: Caps, drop: Drop) -> None:
-    """Set `strict` if the model takes it. The schema is then restricted as that of an answer."""
+    """Set `strict` if the model accepts it, else report it as dropped.
+
+    The schema of a strict tool is restricted (`restrict_schema`), as the schema of an answer is.
+    """
     if not caps.strict_tools or is_recursive(spec["inputSchema"]["json"]):
         drop(tool.strict_at)
         return
@@ -72,9 +75,9 @@ def _make_strict(spec: Block, tool: Tool, caps: Caps, drop: Drop) -> None:
 
 
 def _map_schemas(schema: Any, change: Callable[[Block, str], Block], at: str) -> Any:
-    """Return a copy of the schema with `change` applied to every schema in it.
+    """Return a copy of the schema with `change` applied to the schema and to every schema inside it.
 
-    `true` and `false` become objects that mean the same.
+    The schemas `true` and `false` are replaced by objects with the same meaning.
     """
     if isinstance(schema, bool):
         return {} if schema else {"not": {}}
@@ -99,11 +102,12 @@ def _map_schemas(schema: Any, change: Callable[[Block, str], Block], at: str) ->
 def tool_config(
     specs: list[Block], history: Sequence[str], choice: ToolChoice, caps: Caps, drop: Drop, *, thinks: bool
 ) -> tuple[Block | None, Block]:
-    """Return `toolConfig`, and the members of `additionalModelRequestFields` that belong to it.
+    """Return `toolConfig`, and the members of `additionalModelRequestFields` that complete the tool choice.
 
-    A history with calls needs a toolConfig even if no tool is offered any more (vercel/ai#7528): it then holds the
-    tools that were called. Converse has no word for "none"; Claude takes its own. `thinks` is true if Anthropic's
-    thinking stands beside the tools, which takes no forced tool.
+    `history` has the names of the tools that were called earlier in the conversation. Messages with calls need a
+    `toolConfig` even if no tool is offered any more (vercel/ai#7528). It then has the tools in `history`. Converse has
+    no tool choice "none", so Claude's own `tool_choice` is sent to models that accept it. `thinks` is true if the
+    request asks for Anthropic's form of thinking, with which a forced tool choice is refused.
     """
     mode = choice.mode
     if not specs:
@@ -135,5 +139,5 @@ def _choice_fields(mode: str, choice: ToolChoice, caps: Caps, drop: Drop) -> Blo
     if not caps.tool_choice_fields:
         drop(choice.parallel_at)
         return {}
-    kind = {"type": "auto"} if mode == "auto" else {}  # beside a toolChoice the type is refused
+    kind = {"type": "auto"} if mode == "auto" else {}  # the type is refused if toolChoice is set too
     return {"tool_choice": {**kind, "disable_parallel_tool_use": True}}

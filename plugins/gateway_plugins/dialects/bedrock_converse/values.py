@@ -1,7 +1,7 @@
-"""Plain values of the messages in a Converse request, for the conversions from it.
+"""Values of the content blocks and messages in a Converse request.
 
-`read.py` reads them, each with its JSON pointer in the client's body. `mappings/converse_to_*.py` map them to the
-dialects of providers. Nothing here reads a request or decides on one. Source: botocore's service model (ContentBlock).
+`read.py` creates them, each with its JSON pointer in the client's request. `mappings/converse_to_*.py` map them to the
+dialects of providers. Source: botocore's service model (ContentBlock).
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from gateway_plugins.shared.reply_events import Citation
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A text, with its sources where it is an earlier answer of the model."""
+    """A text. An earlier answer of the model may have citations."""
 
     at: str
-    """JSON pointer of the block, as in every value here."""
+    """JSON pointer of the block in the client's request, in this class and in all others of this file."""
     text: str
     citations: tuple[Citation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """An image or sound."""
+    """An image or an audio file."""
 
     at: str
     media: Media
@@ -35,7 +35,10 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A file, or texts in its place: one, or several that can be cited apart from each other."""
+    """A document: a file in `media`, or else texts.
+
+    `is_split` is true for a document made of parts, each of which can be cited. `texts` then has one text per part.
+    """
 
     at: str
     name: str
@@ -56,13 +59,13 @@ class SearchResult:
 
     @property
     def plain(self) -> str:
-        """The search result as text, for models that take none."""
+        """The search result as text, for models that do not accept search results."""
         return "\n".join([f"{self.title} ({self.source})", *self.texts])
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A tool call of an earlier turn. `is_servers` is true for a tool that the provider ran itself."""
+    """A tool call in an earlier turn. `is_servers` is true for a tool that a provider ran itself, on its servers."""
 
     at: str
     id: str
@@ -73,7 +76,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A tool's result: texts, files, documents, search results."""
+    """A tool's result: texts, files, documents, search results, JSON values."""
 
     at: str
     id: str
@@ -83,7 +86,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Json:
-    """A value of a tool's result."""
+    """A JSON value in a tool's result."""
 
     at: str
     value: Any
@@ -97,7 +100,10 @@ class CachePoint:
 
 @dataclass(frozen=True, slots=True)
 class ToolChange:
-    """Change after which a tool is offered, or is not offered any more. `server` is that of an MCP tool."""
+    """A change in the offered tools: from here on a tool is offered (`added`), or is not offered any more.
+
+    `server` is the name of the MCP server of an MCP tool, else "".
+    """
 
     at: str
     added: bool

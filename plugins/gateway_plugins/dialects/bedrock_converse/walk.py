@@ -1,9 +1,9 @@
-"""Reads Converse's replies, streamed or whole, for the writer of any client (`shared/reply_events.py`).
+"""Reader of Converse replies, streamed or whole. It calls the writer of the client's reply (`shared/reply_events.py`).
 
-- In a stream, text and thinking begin with a bare delta; only tools have a start.
-- `metadata` comes after `messageStop`, with some providers before it.
+- In a stream, text and thinking begin with a `contentBlockDelta`. Only tool calls have a `contentBlockStart`.
+- `metadata` comes after `messageStop`, but some providers send it before.
 
-Source: botocore's service model and recorded streams. The form of a client's reply belongs to the writers.
+Sources: botocore's service model and recorded streams.
 """
 
 from __future__ import annotations
@@ -44,11 +44,14 @@ _PLACES: Final[Mapping[str, tuple[str, str]]] = {
 _EVENTS: Final = frozenset({
     "messageStart", "contentBlockStart", "contentBlockDelta", "contentBlockStop", "messageStop", "metadata",
 })  # fmt: skip
-"""Kinds of events that are read. Payloads of others are not even decoded."""
+"""Kinds of events that are read. The payload of any other event is not decoded."""
 
 
 class Reader:
-    """Reads one reply. `family` is the model's: only the same family takes the reply's signatures back."""
+    """Reader of one reply.
+
+    `family` is the model family. It is added to signatures of thinking, because only the same family accepts them back.
+    """
 
     def __init__(self, names: Names, schema_tool: str, family: str, drop: Drop) -> None:
         self._calls = Calls(names, schema_tool)
@@ -57,7 +60,7 @@ class Reader:
         self._index = -1
         """Index of the open block; -1 between blocks."""
         self._hidden = False
-        """The open block is of a kind that no client's dialect has."""
+        """True if the open block is of a kind that cannot be passed on to the client."""
         self._signature = ""
         self._redacted = b""
 
@@ -105,7 +108,7 @@ class Reader:
         if self._signature:
             writer.signature(tagged(self._family, self._signature))
         if self._redacted:
-            # the bytes are Anthropic's base64 text (recorded traffic, thinking_part_redacted)
+            # the decoded bytes are Anthropic's data, which is base64 text itself (seen in recorded traffic)
             writer.redacted(tagged(self._family, self._redacted.decode("latin-1")))
         self._calls.end(writer)
         writer.block_end()
@@ -117,7 +120,7 @@ class Reader:
         tool = lenient.mapping(start.get("toolUse"))
         if tool and tool.get("type") != "server_tool_use":
             self._calls.begin(lenient.text(tool.get("toolUseId")), lenient.text(tool.get("name")), writer)
-        elif start:  # an empty one says nothing of the block's kind
+        elif start:  # if it is empty, the kind of the block is unknown
             self._hidden = True
             self._drop(f"/reply/{next(iter(start))}")
 
@@ -180,7 +183,7 @@ class Reader:
         self._signature += lenient.text(delta.get("signature"))
         try:
             self._redacted += b64decode(lenient.text(delta.get("redactedContent")))
-        except ValueError:  # no base64, so it could not be sent back
+        except ValueError:  # not base64, so the provider would not accept it back
             self._drop("/reply/reasoningContent/redactedContent")
 
     def _cite(self, value: Any, writer: Writer) -> None:
@@ -204,7 +207,10 @@ class Reader:
 
 
 def _sequence(fields: Any) -> str:
-    """Return the stop sequence, which is there if the request's `additionalModelResponseFieldPaths` names it."""
+    """Return the stop sequence that ended the reply, or "".
+
+    It is present only if the request asked for it in `additionalModelResponseFieldPaths`.
+    """
     given = lenient.mapping(fields)
     return lenient.text(given.get("stop_sequence") or lenient.mapping(given.get("delta")).get("stop_sequence"))
 

@@ -117,6 +117,8 @@ class Attempt:
     the dict serves as an ordered set."""
     sent: int = 0
     """The number of requests that the provider may have received and may charge for, without those of `steps`."""
+    stepped: int = 0
+    """The number of requests that `steps` of plugins have sent to the provider, such as for a count of tokens."""
     head: Head | None = None
     meter: Meter | None = None
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
@@ -208,6 +210,11 @@ class Call:
     def sent(self) -> int:
         """The number of requests of all attempts that providers may have received."""
         return sum(attempt.sent for attempt in self.attempts)
+
+    @property
+    def stepped(self) -> int:
+        """The number of requests that `steps` of plugins have sent to providers."""
+        return sum(attempt.stepped for attempt in self.attempts)
 
     @property
     def is_native(self) -> bool:

@@ -13,6 +13,7 @@ from typing import Final
 
 from gateway.call.chain import Attempt, Call, Inbound
 from gateway.call.cost_of_call import Cost, cost_of
+from gateway.call.middleware.send import without_keys
 from gateway.call.settlement import settle
 from gateway.contract.errors import Problem
 from gateway.contract.flag import Facts, Usage
@@ -78,7 +79,7 @@ def _record(call: Call, status: int, outcome: str, facts: Facts, cost: Cost, cha
         outcome=outcome,
         error=problem.code if problem else "",
         error_native=(problem.native or problem.reason) if problem else "",
-        error_message=problem.message[:MAX_MESSAGE] if problem else "",
+        error_message=_error_message(call),
         upstream_request_id=_request_id(attempt),
         usage=facts.usage,
         extra=facts.extra,
@@ -92,7 +93,7 @@ def _record(call: Call, status: int, outcome: str, facts: Facts, cost: Cost, cha
         tools=tuple(facts.tools),
         duration_ms=(monotonic() - call.started) * 1000,
         first_event_ms=None if first is None else (first - call.started) * 1000,
-        attempts=call.sent,
+        attempts=call.sent + call.stepped,
         dropped=tuple(attempt.dropped) if attempt else (),
         agent=call.inbound.agent,
     )
@@ -132,7 +133,17 @@ def _refusal(inbound: Inbound, status: int, outcome: str, problem: Problem | Non
     )
 
 
+def _error_message(call: Call) -> str:
+    """Return the message of the call's error, without the keys that were sent to the provider."""
+    if call.problem is None:
+        return ""
+    sent = call.attempt.headers if call.attempt else {}
+    return without_keys(call.problem.message.encode("utf-8", "replace"), sent).decode()[:MAX_MESSAGE]
+
+
 def _request_id(attempt: Attempt | None) -> str:
     """Return the id that the provider gave to the request of the last attempt; "" if it gave none."""
     headers = attempt.head.headers if attempt and attempt.head else {}
-    return next((headers[name][:MAX_MESSAGE] for name in _REQUEST_IDS if name in headers), "")
+    value = next((headers[name][:MAX_MESSAGE] for name in _REQUEST_IDS if name in headers), "")
+    # a header may hold bytes that are no text, which the log's readers could not decode
+    return value.encode("utf-8", "replace").decode()

@@ -212,6 +212,8 @@ def _json_response(error: web.HTTPException) -> web.StreamResponse:
     if error.status < 400:
         return web.Response(status=error.status, headers={"location": error.headers["Location"]})
     headers = {"allow": error.headers["Allow"]} if "Allow" in error.headers else {}
-    response = json_error(error.status, f"{error.reason or 'error'}: see the README for this gateway's routes")
+    response = json_error(
+        error.status, f"{error.reason or 'error'}: deploy/compatibility.md lists this gateway's routes"
+    )
     response.headers.update(headers)
     return response

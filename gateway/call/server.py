@@ -390,7 +390,7 @@ def _made_here(headers: Mapping[str, str]) -> dict[str, str]:
 
 def _header_value(text: str) -> str:
     """Return text that clients chose, such as names of fields, in a form safe for a header: quoted and cut off."""
-    safe = quote(text[:MAX_HEADER], safe="/, !#$&'()*+-.:;<=>?@[]^_`{|}~")
+    safe = quote(text[: MAX_HEADER + 1], safe="/, !#$&'()*+-.:;<=>?@[]^_`{|}~")
     return safe if len(safe) <= MAX_HEADER else f"{safe[:MAX_HEADER]}..."
 
 

@@ -50,10 +50,10 @@ MINIMAL: Final = """\
         ],
       },
     },
-    // Whoever works on this machine sees everybody's sessions and may manage the gateway.
+    // Whoever works on this machine sees everybody's sessions and may manage the gateway. A role gives no models.
     {
       "src": ["(loopback)"],
-      "app": { "tailscale.com/cap/aperture": [{ "role": "admin" }] },
+      "app": { "tailscale.com/cap/aperture": [{ "role": "admin" }, { "models": "bedrock/**" }] },
     },
   ],
 }

@@ -267,7 +267,9 @@ class SseDecoder:
     def feed(self, data: bytes) -> Iterator[Event]:
         for frame in self._frames.feed(data):
             kind = self._kind(frame.headers.get("event", ""), frame.payload) if frame.payload else ""
-            event = Event(kind, frame.payload, b"" if self._over else frame.raw)
+            # the LF of the terminal event's own line end may come in a read of its own
+            raw = frame.raw if not self._over or frame.raw == sse.LF else b""
+            event = Event(kind, frame.payload, raw)
             if kind and not self._over:
                 if self._failure and (problem := self._failure(event)):
                     raise UpstreamFailed(problem, frame.raw)

@@ -23,6 +23,8 @@ from gateway.config.load import load
 from gateway.config.model import Listener
 from gateway.contract.registry import Registry
 from gateway.process.serve import CannotStart, serve
+from gateway.store.base import StoreFailed
+from gateway.store.journal import require_unlocked
 from gateway.telemetry.log import configure
 from gateway.testkit.bedrock import BedrockSim
 
@@ -91,10 +93,14 @@ async def _demo(registry: Registry, state: Path, listener: Listener, *, real: bo
             url, key = simulated.url, _SIMULATED_KEY
         path = state / "demo.hujson"
         try:
+            # before the file is written, because a demo that runs there would take it over
+            require_unlocked(state / "journal")
             path.write_text(_config(url, key, models, cost_basis))
             path.chmod(0o600)
         except OSError as error:
             raise CannotStart(f"{path}: {error.strerror}") from None
+        except StoreFailed as error:
+            raise CannotStart(str(error)) from None
         where = f"the real Amazon Bedrock in {region}: calls cost money" if real else "a simulated Amazon Bedrock"
         await serve(
             path,

@@ -12,7 +12,7 @@ from typing import Final
 
 from aiohttp import web
 
-from gateway.call.context import GATEWAY, REQUEST_ID
+from gateway.call.context import GATEWAY, REQUEST_ID, identity_of
 from gateway.contract.client_api import ClientApi, Slip, slip_of
 from gateway.contract.errors import NO_ROUTE, Problem
 from gateway.contract.registry import Plugin, Registry
@@ -32,6 +32,11 @@ async def wrong_paths(request: web.Request, handler: Handler) -> web.StreamRespo
         if request.match_info.http_exception is None:
             raise
         answer = _answer(request, error)
+        # no call has begun, so no record tells of it
+        request.app[GATEWAY].log.info(
+            "request.no_route", request_id=request[REQUEST_ID], method=request.method, path=_shown(request.path),
+            status=error.status, identity=identity.login if (identity := identity_of(request)) else "",
+        )  # fmt: skip
         if answer is None:
             raise
         return answer

@@ -70,3 +70,12 @@ def test_a_name_with_control_characters_is_refused_without_repeating_them(charac
         json_api.model_name(f"a{character}" + "b" * 500)
     assert character not in refused.value.problem.message
     assert refused.value.problem.message.count("b") <= 100
+
+
+@pytest.mark.parametrize("at", range(1, 40))
+def test_every_byte_of_a_native_stream_reaches_the_client(at):
+    """Check that no split loses a byte, as of a line end whose CR and LF come in two reads."""
+    stream = b'data: {"a": 1}\r\n\r\ndata: [DONE]\r\n\r\n'
+    decoder = json_api.SseDecoder(lambda _name, _payload: "chunk", lambda event: event.payload == b"[DONE]")
+    events = [event for part in (stream[:at], stream[at:]) for event in decoder.feed(part)]
+    assert (b"".join(event.raw or b"" for event in events), decoder.done) == (stream, True)

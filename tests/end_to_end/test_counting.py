@@ -106,3 +106,10 @@ async def test_a_key_in_a_refusal_to_count_reaches_no_client(gw, bedrock_sim, cl
     assert reply.status == 403
     assert KEY not in reply.body.decode()
     assert "the key [redacted] may not count" in reply.body.decode()
+
+
+@pytest.mark.parametrize(("model", "attempts"), [(HAIKU, 1), (SONNET, 1), (CLAUDE, 1), (GPT, 0)])
+async def test_the_record_of_a_count_has_the_requests_that_were_sent(gw, model, attempts):
+    await counted(gw, "messages", model)
+    (record,) = await gw.calls()
+    assert record["attempts"] == attempts

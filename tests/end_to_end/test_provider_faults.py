@@ -1,6 +1,7 @@
 """A provider that refuses the gateway's key, or cannot be reached: who is told, in which words, and what is recorded."""
 
 import asyncio
+import json
 import socket
 from contextlib import contextmanager
 
@@ -62,7 +63,23 @@ async def test_missing_access_to_a_model_is_no_bad_key(tmp_path, bedrock_sim):
         reply = await gw.post(*CALLS[0])
         assert (reply.status, said in await reply.text()) == (403, True)
         assert (await (await gw.get("/readyz")).json())["keys"] == "accepted"
+        await gw.log_is_written()
         assert gw.lines.entries("upstream.key_refused") == []
+        (line,) = gw.lines.entries("upstream.access_denied")
+        assert (line["provider"], line["status"], line["message"]) == ("b", 403, said)
+        assert 'irisgate_upstream_auth_failures_total{provider="b"} 1.0' in await (await gw.get("/metrics")).text()
+
+
+async def test_a_key_that_a_provider_repeats_is_in_no_record(tmp_path, openai_upstream):
+    """Check that an error under a 200, as some providers send it, is recorded without the gateway's key."""
+    body = json.dumps({"error": {"message": f"Incorrect API key provided: {KEY}"}}).encode()
+    provider = {"baseurl": f"{openai_upstream.url}/v1", "apikey": KEY, "models": ["gpt-4o"]}
+    async with gate(tmp_path, {"o": provider}) as gw:
+        openai_upstream.script(scenarios.raw(body))
+        assert (await gw.post("/v1/chat/completions", {**CHAT, "model": "gpt-4o"})).status >= 400
+        (record,) = await gw.calls()
+        assert record["error_message"] == "Incorrect API key provided: [redacted]"
+        assert KEY.encode() not in gw.lines.data
 
 
 @pytest.mark.parametrize(

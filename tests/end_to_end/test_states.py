@@ -55,3 +55,15 @@ async def test_a_gateway_is_told_which_process_has_its_state(tmp_path, config):
         assert await demo.end() == 0
     async with served(tmp_path, *serve) as gateway:
         assert await gateway.end() == 0
+
+
+async def test_a_second_demo_leaves_the_first_one_as_it_is(tmp_path):
+    """Check that a demo that is refused has not written the configuration of the one that runs."""
+    state = tmp_path / "state"
+    async with served(tmp_path, "demo", "--listen", "127.0.0.1:0", "--state", str(state)) as demo:
+        before = (state / "demo.hujson").read_bytes()
+        status, _, err = await irisgate(tmp_path, "demo", "--listen", "127.0.0.1:0", "--state", str(state))
+        assert (status, "another gateway keeps its records there" in err) == (2, True)
+        assert (state / "demo.hujson").read_bytes() == before
+        assert (await demo.chat())[0] == 200
+        assert await demo.end() == 0

@@ -124,3 +124,15 @@ async def test_a_path_of_no_api_stays_a_plain_error(gw):
 async def test_an_endless_path_is_repeated_in_part(gw):
     said = (await (await gw.post(f"/{'x' * 5000}/v1/messages", BODY)).json())["error"]["message"]
     assert len(said) < 500
+
+
+@pytest.mark.parametrize("path", ["/bedrock/v1/chat/completions", "/nothing/here"])
+async def test_a_wrong_path_is_a_line_of_the_log(gw, path):
+    """Check that an operator finds path, caller and request id of a call that no record tells of."""
+    async with gw.session.get(gw.url + path) as reply:
+        assert reply.status == 404
+        request_id = reply.headers["x-request-id"]
+    await gw.log_is_written()
+    (line,) = gw.lines.entries("request.no_route")
+    assert (line["path"], line["method"], line["status"]) == (path, "GET", 404)
+    assert (line["identity"], line["request_id"]) == ("(loopback)", request_id)

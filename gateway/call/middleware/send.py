@@ -46,6 +46,9 @@ SHORTEST_KEY: Final = 16
 """Minimum length in characters of a header's value that is removed from error bodies as a key. A shorter value may be
 an ordinary word of an error message."""
 
+_AUTH_STATUSES: Final = (401, 403)
+"""Statuses with which a provider refuses a key, or refuses a model to a key."""
+
 _FORWARDED: Final = (
     "content-type", "retry-after", "request-id", "x-amzn-", "x-ratelimit-", "anthropic-", "openai-", "cf-ray",
 )  # fmt: skip
@@ -97,8 +100,10 @@ class CallProvider:
         if head.status >= 400:
             body = without_keys(body, attempt.headers)
         if problem := candidate.flag.problem(head, body):
-            if problem.key_refused and _is_our_key(attempt):
-                raise self._key_refused(call, attempt, problem)
+            if problem.status in _AUTH_STATUSES and _is_our_key(attempt):
+                self._note_auth_failure(call, attempt, problem)
+                if problem.key_refused:
+                    raise _refused_key(attempt, problem)
             raise UpstreamFailed(problem, body, forwarded(head), head.status)
         self._key_accepted(attempt)
         if attempt.request.stream:
@@ -150,20 +155,26 @@ class CallProvider:
     def _note_error(self, attempt: Attempt, error: UpstreamFailed) -> None:
         self.metrics.upstream_error(attempt.candidate.offer.provider_id, error.problem.code)
 
-    def _key_refused(self, call: Call, attempt: Attempt, problem: Problem) -> UpstreamFailed:
-        """Record that a provider refused the gateway's key, and return an error that refers the client to an admin."""
+    def _note_auth_failure(self, call: Call, attempt: Attempt, problem: Problem) -> None:
+        """Count and log that a provider refused the gateway's key, or refused something to that key."""
         provider = attempt.candidate.offer.provider
-        self.keys.refused(provider)
         self.metrics.upstream_auth_failure(provider.id)
         refusal = {"status": problem.status, "native": problem.native, "message": problem.message[:MAX_LOGGED]}
-        self.log.warning("upstream.key_refused", provider=provider.id, request_id=call.id, **refusal)
-        message = f"{provider.id} refused the gateway's key; tell an administrator of this gateway"
-        reason = problem.native or "key_refused"
-        return UpstreamFailed(Problem(UPSTREAM, message, reason=reason))
+        if problem.key_refused:
+            self.keys.refused(provider)
+            self.log.warning("upstream.key_refused", provider=provider.id, request_id=call.id, **refusal)
+        else:
+            self.log.warning("upstream.access_denied", provider=provider.id, request_id=call.id, **refusal)
 
     def _key_accepted(self, attempt: Attempt) -> None:
         if _is_our_key(attempt):
             self.keys.accepted(attempt.candidate.offer.provider)
+
+
+def _refused_key(attempt: Attempt, problem: Problem) -> UpstreamFailed:
+    """Return the error for the caller, which says who can help: the provider refused the gateway's key."""
+    message = f"{attempt.candidate.offer.provider_id} refused the gateway's key; tell an administrator of this gateway"
+    return UpstreamFailed(Problem(UPSTREAM, message, reason=problem.native or "key_refused"))
 
 
 def _is_our_key(attempt: Attempt) -> bool:

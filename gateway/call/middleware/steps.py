@@ -61,6 +61,7 @@ class Steps:
             timeouts = call.runtime.config.resilience.timeouts
             opening = self.upstream.open(candidate.offer.provider, send, attempt.headers, timeouts)
             reply = await attempt.stopwatch.wait(opening)
+            attempt.stepped += 1
             call.stack.callback(reply.close)
             body = await attempt.stopwatch.wait(reply.read(MAX_BODY))
             if reply.head.status >= 400:

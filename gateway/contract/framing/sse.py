@@ -21,7 +21,8 @@ _END: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n?|\n)")
 _LINE: Final = re.compile(rb"\r\n|\n|\r")
 _BOM: Final = b"\xef\xbb\xbf"
 _LONGEST_END: Final = 4
-_LF: Final = b"\n"
+LF: Final = b"\n"
+"""The raw bytes of the frame that follows an event whose line end was split between CR and LF."""
 
 
 class Decoder:
@@ -47,9 +48,9 @@ class Decoder:
             if self._ended_with_cr and buffer:
                 # the event was yielded with its CR, so an LF that follows is not a line of the next event
                 self._ended_with_cr = False
-                if buffer.startswith(_LF):
-                    at = search = len(_LF)
-                    yield Frame({}, b"", _LF)
+                if buffer.startswith(LF):
+                    at = search = len(LF)
+                    yield Frame({}, b"", LF)
             while (end := _END.search(buffer, search)) is not None:
                 raw = bytes(buffer[at : end.end()])
                 at = search = end.end()

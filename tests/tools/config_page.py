@@ -45,9 +45,9 @@ effect yet are marked **Not supported yet** below, and `check` warns of them.
 - **Macros.** `${NAME}` is replaced by an environment variable where the value is shown to no caller: `apikey`,
   `baseurl`, `url`, `add_headers`, other secrets, `listen`, `tailscaled` and `storage.url`. A systemd credential is
   `"file:${CREDENTIALS_DIRECTORY}/bedrock"`.
-- **Patterns** are of three kinds. In `grants`, `models` is a pattern over `provider/model`: `*` matches within a segment,
-  `**` any number of segments, and nothing else is special. In `model_cost_map`, `match` is a pattern over the model's
-  name as Go's `path.Match` has it: `*` and `?` stop at `/`, and `[a-z]` is a class. In `capabilities` and
+- **Patterns** are of three kinds. In `grants`, `models` is a pattern over `provider/model`: `*` matches within a
+  segment, `**` any number of segments, and nothing else is special. In `model_cost_map`, `match` is a pattern over the
+  model's name as Go's `path.Match` has it: `*` and `?` stop at `/`, and `[a-z]` is a class. In `capabilities` and
   `anthropic_betas`, `*` and `?` match any characters, and `[a-z]` is a class.
 - **Names** of models are exact, with region prefix and version suffix.
 

@@ -4,6 +4,7 @@ Files with the same purpose have the same name in every folder:
 
 - `read*` reads a client's request. `demand`, `options`, `tools`, `output` and `settings` write a provider's request.
 - `walk` reads a reply, `emit` writes a reply, `facts` reads a reply's usage.
+
 Imports:
 
 - The folder of one dialect does not import that of another, except that Chat and Responses import `openai`, Responses

@@ -1,4 +1,4 @@
-"""Mappings from a request of one dialect to that of another, or to a part of it, for the translators.
+"""Mappings from a request of one dialect to a request of another, or to a part of it.
 
-Only `translators/` imports from here. Rules, readers and writers that one dialect has by itself stand in `dialects/`.
+Only `translators/` imports from here. Rules, readers and writers of a single dialect are in `dialects/`.
 """

@@ -1,8 +1,8 @@
-"""Headers for the members of a Converse request that leave the body if Claude answers it by InvokeModel.
+"""Members of a Converse request that become headers if the request is sent to Claude through Bedrock's InvokeModel.
 
-InvokeModel takes tier, latency, metadata, project and guardrail as headers (botocore's service model,
-InvokeModelRequest). Anthropic's own API has none of them: there a guardrail is a 400, because answers would be
-unguarded, and the rest is reported.
+InvokeModel has headers for service tier, latency, metadata, project and guardrail (botocore's service model,
+InvokeModelRequest). Anthropic's own API has none of these. There a guardrail is refused with a 400, because answers
+would not be guarded, and the other members are reported as dropped.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gateway_plugins.shared.checks import text_at
 from gateway_plugins.shared.guardrail import read_guardrail, unguarded
 
 _INVOKE: Final = "bedrock_model_invoke"
-"""Name of the envelope that takes the headers."""
+"""Name of the flag for InvokeModel, the API that accepts the headers."""
 _HEADER: Final = "x-amzn-bedrock-"
 _USUAL: Final = {
     "/serviceTier": "default",
@@ -26,11 +26,11 @@ _USUAL: Final = {
     "/requestMetadata": "{}",
     "/projectIdentifier": "default",
 }
-"""Values that mean the same as a missing member."""
+"""Value of each member that means the same as leaving it out."""
 
 
 def headers(top: Members, target: Target, drop: Drop) -> dict[str, str]:
-    """Return headers for the provider. Raises `Refused` for a guardrail that the provider does not have."""
+    """Return the headers for the provider. Raises `Refused` for a guardrail if the provider has no guardrails."""
     metadata = orjson.dumps(converse_read_options.metadata(top)).decode()
     wanted = {
         "/serviceTier": ("service-tier", converse_read_options.service_tier(top, drop)),
@@ -50,7 +50,10 @@ def headers(top: Members, target: Target, drop: Drop) -> dict[str, str]:
 
 
 def guardrail_headers(config: Mapping[str, Any], target: Target, drop: Drop) -> dict[str, str]:
-    """Return the headers of a `guardrailConfig`; {} is none. Raises `Refused` for a provider without guardrails."""
+    """Return the headers for a `guardrailConfig`, which is {} if the request has none.
+
+    Raises `Refused` for a guardrail if the provider has no guardrails.
+    """
     if not config:
         return {}
     if target.flag != _INVOKE:

@@ -1,8 +1,8 @@
 """Mapping of the messages of a Converse request to those of Chat Completions.
 
-Each message is added to a `Conversation` (`dialects/openai_chat/demand.py`), which holds the rules for all messages
-together. Cache points are reported, because OpenAI and compatible servers cache by themselves. Sources: botocore's
-service model and OpenAI's API reference, member by member.
+Each message is added to a `Conversation` (`dialects/openai_chat/demand.py`), which applies the rules for the sequence
+of messages. Cache points are reported as dropped, because OpenAI and compatible servers cache without being asked.
+Sources: botocore's service model and OpenAI's API reference.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from gateway_plugins.shared.turns import Block, frame_document
 
 @dataclass(slots=True)
 class Mapper:
-    """Mapper of one conversation. It collects the tools that the conversation removes."""
+    """Mapper of the messages of one request. It also collects the tools that the messages remove."""
 
     caps: Caps
     names: Names
     drop: Drop
     removed: set[str] = field(default_factory=set)
-    """Names of tools that are not offered any more at the conversation's end."""
+    """Names of the tools that are no longer offered after the last message."""
 
     def read(self, top: Members) -> chat_demand.Conversation:
         conversation = chat_demand.Conversation(self.caps, self.drop)
@@ -47,11 +47,11 @@ class Mapper:
         return conversation
 
     def _text(self, blocks: Sequence[converse_values.Block]) -> str:
-        """Return the texts of an instruction as one."""
+        """Return the texts of a system prompt or system message as one text."""
         return "\n\n".join(part["text"] for part in self._parts(blocks) if not chat_demand.is_blank(part))
 
     def _user(self, message: Message, conversation: chat_demand.Conversation) -> None:
-        """Add a user message: its results one by one, then all its other content at once."""
+        """Add a user message: each tool result as a message of its own, then the other content as one message."""
         others: list[Block] = []
         for each in message.blocks:
             if isinstance(each, Result):
@@ -72,7 +72,11 @@ class Mapper:
         conversation.assistant(answer, calls, message.at, reasoning=thinking)
 
     def _thinking(self, value: Reasoning) -> str:
-        """Return the text of thinking that this model family made and reads again; other thinking is reported."""
+        """Return the text of thinking, or "" if it is reported as dropped.
+
+        Redacted thinking and thinking of another model family are dropped. All thinking is dropped for a model that
+        does not read its earlier thinking (`caps.reasoning_content`).
+        """
         own = not value.data and untagged(self.caps.family, value.signature) is not None
         if not (own and self.caps.reasoning_content):
             self.drop(value.at)
@@ -91,7 +95,7 @@ class Mapper:
         return [chat_demand.media_part(value.media, self.caps, param(value.at))]
 
     def document(self, value: Document) -> list[Block]:
-        """Return a document behind its context."""
+        """Return the context of a document as a text part, and then the document."""
         if value.citations:
             self.drop(f"{value.at}/citations")
         context = [chat_demand.text(value.context)] if value.context else []
@@ -109,9 +113,9 @@ class Mapper:
         return []
 
     def tool_change(self, value: converse_values.ToolChange) -> list[Block]:
-        """Collect a tool that the conversation removes or adds. Only the last change of a tool counts.
+        """Add or remove the name of a tool in `removed`, so that the last change of a tool counts.
 
-        A change of an MCP server's tool is reported.
+        A change of a tool of an MCP server is reported as dropped.
         """
         if value.server:
             self.drop(value.at)

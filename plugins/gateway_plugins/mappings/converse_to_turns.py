@@ -1,7 +1,7 @@
 """Mapping of the messages of a Converse request to turns of Messages, with their cache breakpoints.
 
-Each message is mapped by itself; rules for all turns together are in `dialects/anthropic_messages/demand.py`. Sources:
-botocore's service model and Anthropic's API reference, member by member; bedrock.md 3.2, read from right to left.
+Each message is mapped by itself. Rules for the sequence of turns are in `dialects/anthropic_messages/demand.py`.
+Sources: botocore's service model and Anthropic's API reference.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from gateway_plugins.shared.turns import NO_OUTPUT, Block, Turn
 
 @dataclass(slots=True)
 class Mapper:
-    """Mapper of one conversation. It notes whether the conversation changes its tools."""
+    """Mapper of the messages of one request. It also records whether the messages add or remove tools."""
 
     caps: Caps
     names: Names
     breakpoints: CacheBreakpoints
     drop: Drop
     changes_tools: bool = False
-    """True if a tool is added or removed in the conversation."""
+    """True if a message adds or removes a tool."""
 
     def read(self, top: Members) -> tuple[list[Block], list[Turn]]:
-        """Return the system prompt and the turns. System messages between the turns stay where they are."""
+        """Return the system prompt and the turns. System messages become turns of their own, in their places."""
         system = self._content(converse_read.system(top, self.drop), "system")
         turns = [
             Turn(message.role, self._content(message.blocks, "messages"), message.at)
@@ -66,7 +66,10 @@ class Mapper:
         return [block]
 
     def _citation(self, citation: Citation, at: str) -> Block | None:
-        """Return a citation. One of the web is reported, because Converse lacks the key with which it is sent back."""
+        """Return a citation, or None for a citation of a web page, which is reported as dropped.
+
+        Anthropic requires an encrypted index of such a citation, and Converse has no member for it.
+        """
         if citation.kind == "web":
             self.drop(at)
             return None
@@ -86,7 +89,7 @@ class Mapper:
         return [self._citable(block, part)]
 
     def search_result(self, part: converse_values.SearchResult) -> list[Block]:
-        """Return a search result, or its text for a model that takes none."""
+        """Return a search result, or its text for a model without citations, which does not accept search results."""
         if not self.caps.citations:
             return [self._citable(messages_demand.text(part.plain), part)]
         texts = [messages_demand.text(text) for text in part.texts if text.strip()]
@@ -101,7 +104,10 @@ class Mapper:
         return block
 
     def thinking(self, part: Reasoning) -> list[Block]:
-        """Return thinking exactly as it came if this model family made it; any other is reported as dropped."""
+        """Return thinking with its signature or redacted data, without the tag.
+
+        Thinking of another model family, or without signature and data, is left out and reported as dropped.
+        """
         carried = part.data or part.signature
         accepts = self.caps.redacted_reasoning if part.data else self.caps.signed_reasoning
         own = reasoning.untagged(self.caps.family, carried) if carried and accepts else None

@@ -1,7 +1,7 @@
-"""The translation of a Responses request, which is the same for every upstream dialect but in three places.
+"""The translation of Responses requests, which is the same for every upstream dialect except for three arguments.
 
-A translator names the places: the upstream dialect, the mapping of the request's values to its body, and the reader of
-its replies. The request is read in `dialects/openai_responses/read_options.py`, the reply is written in
+The arguments are the name of the upstream dialect, the mapping of the request's values to a body, and the reader of
+replies. The request is read in `dialects/openai_responses/read_options.py`, and the reply is written in
 `dialects/openai_responses/emit.py`.
 """
 
@@ -20,7 +20,7 @@ from gateway_plugins.shared.tools import Names
 
 
 class Convert(Protocol):
-    """Mapping of a request's values to the body of an upstream dialect."""
+    """Function that maps the values of a request to a body in an upstream dialect."""
 
     def __call__(self, request: OpenAIRequest, target: Target, drop: Drop, *, stream: bool) -> ConvertedRequest: ...
 
@@ -34,7 +34,10 @@ def translate(
     convert: Convert,
     read_reply: Callable[[Names, str, str, Drop], Reader],
 ) -> Translation:
-    """Return the translation to the dialect `upstream`. Raises `Refused` for a request that the model cannot serve."""
+    """Return the translation of a Responses request to the dialect `upstream`.
+
+    Raises `Refused` for a request that is malformed or that the model cannot serve.
+    """
     values, origins = responses_read_options.read_request(request.top, drop)
     converted = convert(values, target, drop, stream=request.stream)
     return Translation(

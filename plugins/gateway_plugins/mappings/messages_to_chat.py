@@ -1,8 +1,8 @@
 """Mapping of the messages of a Messages request to those of Chat Completions.
 
-Each message is added to a `Conversation` (`dialects/openai_chat/demand.py`), which holds the rules for all messages
-together. A document becomes text if Chat has no part for it. Cache breakpoints, citations and a document's context are
-reported. Sources: the API references of both; bedrock.md 3.2.
+Each message is added to a `Conversation` (`dialects/openai_chat/demand.py`), which applies the rules for the sequence
+of messages. A document that consists of texts becomes a text part. Cache breakpoints, citations and the context of a
+document are reported as dropped. Sources: Anthropic's and OpenAI's API references.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from gateway_plugins.shared.turns import Block, frame_document
 
 @dataclass(frozen=True, slots=True)
 class Mapper:
-    """Mapper of one conversation."""
+    """Mapper of the messages of one request."""
 
     caps: Caps
     names: Names
     drop: Drop
 
     def add_messages(self, top: Members, conversation: Conversation) -> None:
-        """Add the whole conversation, the system prompt first."""
+        """Add the system prompt and then all messages to the conversation."""
         system = messages_read.system(top, self.drop)
         self._report_breakpoints(system)
         conversation.system("\n\n".join(block.text for block in system if block.text.strip()))
@@ -43,7 +43,7 @@ class Mapper:
                 self._user(message, conversation)
 
     def _report_breakpoints(self, blocks: Iterable[messages_read.Block]) -> None:
-        """Report cache breakpoints, which have no counterpart: servers of Chat that cache do so by themselves."""
+        """Report cache breakpoints as dropped. Chat has none, because its servers cache without being asked."""
         for block in blocks:
             if not isinstance(block, Reasoning) and block.ttl is not None:
                 self.drop(f"{block.at}/cache_control")
@@ -89,7 +89,11 @@ class Mapper:
         conversation.assistant("".join(texts), calls, message.at, reasoning="".join(thinking))
 
     def _thinking(self, block: Reasoning) -> list[str]:
-        """Return the text if the model reads it again; signed thinking was made for another dialect."""
+        """Return the text of thinking, or [] if it is reported as dropped.
+
+        Signed or redacted thinking is dropped, because it comes from a provider of another dialect. All thinking is
+        dropped for a model that does not read its earlier thinking (`caps.reasoning_content`).
+        """
         if block.data or untagged(self.caps.family, block.signature) != "" or not self.caps.reasoning_content:
             self.drop(block.at)
             return []

@@ -1,7 +1,7 @@
 """Mapping of the messages of a Messages request to turns of Converse, with their cache points.
 
-Each block is mapped by itself; rules for all turns together are in `dialects/bedrock_converse/demand.py`. Sources:
-botocore's service model and Anthropic's API reference, member by member; bedrock.md 3.2.
+Each block is mapped by itself. Rules for the sequence of turns are in `dialects/bedrock_converse/demand.py`. Sources:
+botocore's service model and Anthropic's API reference.
 """
 
 from __future__ import annotations
@@ -31,18 +31,21 @@ from gateway_plugins.shared.turns import Block, Turn, frame_document
 
 @dataclass(slots=True)
 class Mapper:
-    """Mapper of one conversation. It collects the names of the tools that the history calls."""
+    """Mapper of the messages of one request. It also collects the names of the tools that the messages call."""
 
     caps: Caps
     names: Names
     breakpoints: CacheBreakpoints
     drop: Drop
     called: list[str] = field(default_factory=list)
-    """Names of the tools that the history calls."""
+    """Names of the tools that the messages call, as the provider gets them."""
     _documents: DocumentNames = field(default_factory=DocumentNames)
 
     def read(self, top: Members) -> tuple[list[Block], list[Turn]]:
-        """Return the system prompt and the turns. A model without system prompts gets it as the first user turn."""
+        """Return the system prompt and the turns.
+
+        For a model without system prompts, the system prompt becomes the first turn, a turn of the user.
+        """
         system = [block for block in self._blocks(messages_read.system(top, self.drop)) if not is_blank(block)]
         turns = [
             Turn(message.role, self._blocks(message.content), message.at)
@@ -53,7 +56,7 @@ class Mapper:
         return place_cache_points(system, self.drop), turns
 
     def _blocks(self, content: Iterable[messages_read.Block]) -> list[Block]:
-        """Return the blocks, each with the cache point that the client put on it behind it."""
+        """Return the blocks of a message. A block with the client's cache breakpoint is followed by a cache point."""
         blocks: list[Block] = []
         for block in content:
             made = _MAPPED[type(block)](self, block)
@@ -73,7 +76,7 @@ class Mapper:
     def file(self, block: File) -> list[Block]:
         if block.media is None and self.caps.citations:
             made = self._document_of_texts(block)
-        else:  # parts that nobody cites apart are one text
+        else:  # without citations, the parts of a document are joined to one text
             media = block.media or Media("text/plain", "\n\n".join(block.texts).encode(), block.title)
             made = media_block(media, self._documents, self.caps, param(block.at))
         document = made.get("document")
@@ -104,14 +107,17 @@ class Mapper:
         return {"citations": {"enabled": True}}
 
     def thinking(self, block: Reasoning) -> list[Block]:
-        """Return thinking exactly as it came if this model family made it; any other is reported as dropped."""
+        """Return thinking with its signature or redacted data, without the tag.
+
+        Thinking of another model family, or without signature and data, is left out and reported as dropped.
+        """
         accepts = self.caps.redacted_reasoning if block.data else self.caps.signed_reasoning
         own = untagged(self.caps.family, block.data or block.signature)
         if not accepts or not own:
             self.drop(block.at)
             return []
         if block.data:
-            # Converse wraps Anthropic's base64 text in base64 once more
+            # Converse encodes Anthropic's data in base64, although the data is base64 text already
             return [{"reasoningContent": {"redactedContent": b64encode(own.encode("latin-1", "replace")).decode()}}]
         return [{"reasoningContent": {"reasoningText": {"text": block.text, "signature": own}}}]
 
@@ -126,7 +132,7 @@ class Mapper:
         for part in block.content:
             content += _MAPPED[type(part)](self, part)
             if part.ttl is not None:
-                if marked is not None:  # a result takes one point, behind it
+                if marked is not None:  # a result can have only one cache point, which follows it
                     self.drop(f"{marked.at}/cache_control")
                 marked = part
         status = "error" if block.is_error else "success"

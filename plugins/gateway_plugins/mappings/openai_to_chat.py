@@ -1,6 +1,6 @@
-"""Mapping of a request of OpenAI's (`dialects/openai/values.py`) to the body of Chat Completions.
+"""Mapping of the values of an OpenAI request (`dialects/openai/values.py`) to the body of a Chat Completions request.
 
-Clients of Responses need it; a request of Chat goes to Chat without a conversion. Rules that hold for every request to
+It is used for requests of Responses; requests of Chat are sent to Chat without a conversion. Rules for every request to
 Chat are in `dialects/openai_chat/demand.py` and `dialects/openai_chat/options.py`. Source: OpenAI's API reference
 (Chat, Migrate to Responses).
 """
@@ -21,7 +21,7 @@ from gateway_plugins.shared.turns import Block
 
 
 def convert(request: OpenAIRequest, target: Target, drop: Drop, *, stream: bool) -> ConvertedRequest:
-    """Return the body. Raises `Refused` for a request that the model cannot serve."""
+    """Return the body of the Chat request. Raises `Refused` for a request that the model cannot serve."""
     caps, names = target.caps, Names()
     conversation = Conversation(caps, drop)
     for message in request.messages:
@@ -64,7 +64,11 @@ def _parts(parts: Sequence[Part], caps: Caps) -> list[Block]:
 
 
 def _thinking(thinking: Reasoning, caps: Caps, drop: Drop) -> str:
-    """Return the text if the model made it and reads it again. Chat has no member for signatures."""
+    """Return the text of thinking, or "" if it is reported as dropped.
+
+    Redacted thinking and thinking of another model family are dropped. All thinking is dropped for a model that does
+    not read its earlier thinking (`caps.reasoning_content`). Chat has no member for signatures.
+    """
     if thinking.data or not caps.reasoning_content or untagged(caps.family, thinking.signature) is None:
         drop(thinking.at)
         return ""

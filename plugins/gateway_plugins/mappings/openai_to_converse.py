@@ -1,8 +1,8 @@
-"""Mapping of a request of OpenAI's (`dialects/openai/values.py`) to the body of Bedrock's Converse.
+"""Mapping of the values of an OpenAI request (`dialects/openai/values.py`) to the body of a Bedrock Converse request.
 
-Rules that hold for every request to Converse are in `dialects/bedrock_converse/`: turns in its module `demand`, tools
-in `tools`, the answer's format in `output`, parameters in `options`. No model is named here: the capabilities
-say what it takes. Sources: botocore's service model, recorded traffic, and the defects of peers named in the tests.
+Rules for every request to Converse are in `dialects/bedrock_converse/`: turns in its module `demand`, tools in `tools`,
+the answer's format in `output`, parameters in `options`. What a model accepts is known only from its capabilities
+(`Caps`). Sources: botocore's service model, recorded traffic, and issues of other projects that the tests name.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ from gateway_plugins.shared.turns import Block, Turn
 
 
 def convert(request: OpenAIRequest, target: Target, drop: Drop, *, stream: bool) -> ConvertedRequest:
-    """Return the body. Raises `Refused` for a request that the model cannot serve."""
+    """Return the body of the Converse request. Raises `Refused` for a request that the model cannot serve."""
     conversion = _Conversion(request, target.caps, drop, stream=stream)
     body = conversion.body()
     return ConvertedRequest(body, conversion.names, conversion.schema_tool)
 
 
 class _Conversion:
-    """One request on its way to a Converse body."""
+    """Conversion of one request to the body of a Converse request."""
 
     def __init__(self, request: OpenAIRequest, caps: Caps, drop: Drop, *, stream: bool) -> None:
         self.names = Names()
         self.schema_tool = ""
-        """Name of the schema tool; "" while there is none."""
+        """Name of the schema tool (`shared/output_format.py`); "" if there is none. `body` sets it."""
         self._request = request
         self._caps = caps
         self._drop = drop
@@ -53,12 +53,12 @@ class _Conversion:
         self._documents = DocumentNames()
         self._breakpoints = CacheBreakpoints(caps, drop)
         self._called: list[str] = []
-        """Names of the tools that the history calls."""
+        """Names of the tools that the messages call, as the provider gets them."""
         self._system: list[Block] = []
         self._turns: list[Turn] = []
 
     def body(self) -> Block:
-        """Return the body without members that are empty."""
+        """Return the body of the Converse request, without empty members."""
         self._read_messages()
         request, caps, drop = self._request, self._caps, self._drop
         self._breakpoints.mark_last(self._turns, request.ttl)
@@ -67,7 +67,7 @@ class _Conversion:
         output, tools, tool_fields = self._tools(thinks=planned.thinks)
         decided = settings.decide(request.parameters, caps, converse_options.RULES, drop, planned=planned)
         config, top_k = converse_options.inference(decided, caps, drop)
-        prefill = caps.prefill and not planned.thinks and not output  # an answer of a schema is not begun by the client
+        prefill = caps.prefill and not planned.thinks and not output  # no prefill with a schema
         messages = arrange(self._turns, caps, drop, prefill=prefill)
         self._breakpoints.limit(tools["tools"] if tools else [], self._system, messages)
         members = {
@@ -96,7 +96,10 @@ class _Conversion:
         self._system = place_cache_points(self._system, self._drop)
 
     def _blocks(self, message: Message) -> list[Block]:
-        """Return the content in the client's order, each part with the cache point that the client put on it."""
+        """Return the blocks of a message, in the client's order.
+
+        A part with the client's cache breakpoint is followed by a cache point.
+        """
         blocks: list[Block] = []
         for part in message.content:
             if isinstance(part, Reasoning):
@@ -119,14 +122,17 @@ class _Conversion:
         return {"toolUse": {"toolUseId": call.id or call.at, "name": name, "input": input_}}
 
     def _thinking(self, thinking: Reasoning) -> list[Block]:
-        """Return thinking exactly as it came if this model family made it; any other is reported as dropped."""
+        """Return thinking with its signature or redacted data, without the tag.
+
+        Thinking of another model family, or without signature and data, is left out and reported as dropped.
+        """
         accepts = self._caps.redacted_reasoning if thinking.data else self._caps.signed_reasoning
         own = untagged(self._caps.family, thinking.data or thinking.signature)
         if not accepts or not own:
             self._drop(thinking.at)
             return []
         if thinking.data:
-            # Converse wraps Anthropic's base64 text in base64 once more
+            # Converse encodes Anthropic's data in base64, although the data is base64 text already
             redacted = b64encode(own.encode("latin-1", "replace")).decode()
             return [{"reasoningContent": {"redactedContent": redacted}}]
         return [{"reasoningContent": {"reasoningText": {"text": thinking.text, "signature": own}}}]
@@ -141,14 +147,14 @@ class _Conversion:
         inner = [block for block in content if not isinstance(block, CachePoint)]
         result = {"toolUseId": message.call_id, "content": inner, "status": "success"}
         blocks: list[Block] = [{"toolResult": result}, *points[-1:]]
-        for point in points[:-1]:  # a result takes one point, behind it
+        for point in points[:-1]:  # a result can have only one cache point, which follows it
             self._drop(point.path)
         if not points:
             self._breakpoints.mark(blocks, message.ttl, message.at)
         return blocks
 
     def _tools(self, *, thinks: bool) -> tuple[Block, Block | None, Block]:
-        """Return outputConfig, toolConfig, and the extra fields that belong to toolConfig."""
+        """Return `outputConfig`, `toolConfig`, and members of `additionalModelRequestFields` for the tool choice."""
         request, caps, drop = self._request, self._caps, self._drop
         specs = converse_tools.build_tools(request.tools.tools, self.names, self._breakpoints, caps, drop)
         choice = request.tools.choice.renamed(self.names)
@@ -171,6 +177,6 @@ class _Conversion:
             self._turns.append(Turn("user", [{"text": text}], self._request.format.at))
 
     def _guardrail(self) -> Block:
-        """Return the guardrail. Converse takes its `streamProcessingMode` in streams only."""
+        """Return `guardrailConfig`. Converse accepts `streamProcessingMode` in it only for streamed replies."""
         config = self._request.guardrail
         return {name: value for name, value in config.items() if self._stream or name != "streamProcessingMode"}

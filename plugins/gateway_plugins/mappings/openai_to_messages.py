@@ -1,11 +1,12 @@
-"""Mapping of a request of OpenAI's (`dialects/openai/values.py`) to the body of the Messages API.
+"""Mapping of the values of an OpenAI request (`dialects/openai/values.py`) to the body of a Messages request.
 
-- The body is the Messages API's own. Members that an envelope takes or moves (Bedrock's version, model and stream)
-  belong to that flag.
-- Messages become turns in `openai_to_turns.py`; here stand the other members.
-- `json_object` has no counterpart: the system prompt asks for JSON, and the format is reported.
+- The body is that of Anthropic's own Messages API. An envelope for another API with this body, such as Bedrock's
+  InvokeModel, changes the members that differ there (version, model and stream).
+- Messages are mapped in `openai_to_turns.py`. The other members are mapped here.
+- The Messages API has no format `json_object`. The system prompt asks for JSON instead, and the format is reported as
+  dropped.
 
-Sources: the API references of both; bedrock.md 3.2 and 3.3.
+Sources: OpenAI's and Anthropic's API references.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from gateway_plugins.shared.tools import Names
 
 
 def convert(request: OpenAIRequest, target: Target, drop: Drop, *, stream: bool) -> ConvertedRequest:
-    """Return the body. Raises `Refused` for a request that the model cannot serve."""
+    """Return the body of the Messages request. Raises `Refused` for a request that the model cannot serve."""
     caps, parameters = target.caps, request.parameters
     names, breakpoints = Names(), CacheBreakpoints(caps, drop)
     body: Body = {"model": target.model}
@@ -49,7 +50,7 @@ def convert(request: OpenAIRequest, target: Target, drop: Drop, *, stream: bool)
     breakpoints.limit()
     decided = settings.decide(parameters, caps, messages_settings.RULES, drop, planned=planned)
     body |= decided.sampling
-    # Bedrock's words for the tier; its envelope takes them out of the body, and another drops them
+    # the tier has Bedrock's name; Bedrock's envelope moves it to a header, and other envelopes drop it
     more = {"stop_sequences": decided.stops, "service_tier": request.tier}
     body |= {name: value for name, value in more.items() if value}
     if stream:

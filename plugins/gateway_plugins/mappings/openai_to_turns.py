@@ -1,7 +1,7 @@
 """Mapping of OpenAI's messages (`dialects/openai/values.py`) to turns of Messages, with their cache breakpoints.
 
-Each message is mapped by itself; rules for all turns together are in `dialects/anthropic_messages/demand.py`. The other
-members of a request are in `openai_to_messages.py`. Source: bedrock.md 3.2.
+Each message is mapped by itself. Rules for the sequence of turns are in `dialects/anthropic_messages/demand.py`. The
+other members of a request are mapped in `openai_to_messages.py`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from gateway_plugins.shared.turns import NO_OUTPUT, Block, Turn
 
 @dataclass(frozen=True, slots=True)
 class Mapper:
-    """Mapper of one conversation."""
+    """Mapper of the messages of one request."""
 
     caps: Caps
     names: Names
@@ -31,7 +31,10 @@ class Mapper:
     drop: Drop
 
     def read(self, messages: Sequence[Message]) -> tuple[list[Block], list[Turn]]:
-        """Return the system prompt and the turns. System messages between the turns stay where they are."""
+        """Return the system prompt and the turns.
+
+        System messages before the first turn become the system prompt. Later ones become turns of their own.
+        """
         system: list[Block] = []
         turns: list[Turn] = []
         for message in messages:
@@ -59,7 +62,7 @@ class Mapper:
         return Turn("user", [result], message.at)
 
     def _blocks(self, message: Message, section: str) -> list[Block]:
-        """Return the blocks in the client's order: thinking, then text, then calls (RooCode#11238)."""
+        """Return the blocks of a message in the client's order, which must not change (RooCode#11238)."""
         blocks: list[Block] = []
         for part in message.content:
             if isinstance(part, Reasoning):
@@ -72,7 +75,7 @@ class Mapper:
         return blocks
 
     def _call(self, call: Call) -> Block:
-        # a name that the model invented may stand here if its characters are allowed (vercel/ai#17763)
+        # the name may be one that the model invented; it is kept if its characters are allowed (vercel/ai#17763)
         name = self.names.alias(call.name or "unnamed")
         input_ = self.names.plain_input(call.input) if self.caps.plain_properties else call.input
         return {"type": "tool_use", "id": call.id, "name": name, "input": input_}

@@ -11,7 +11,7 @@ and for a whole reply.
 - A block begins with the first call of a method for its kind (text, thinking, tool call). It ends with `block_end`, or
   when a block of another kind begins. Blocks never nest: if a provider sends other content between two pieces of a tool
   call, the reader passes it on after the call.
-- A stop reason is one of the constants below. They are Anthropic's words, because Anthropic distinguishes most reasons.
+- A stop reason is one of the constants below. They are Anthropic's, because its API has the most reasons.
 - `usage` has the counts since the beginning of the reply, and may be called before or after `finish`. No other method
   may be called after `finish`.
 - Positions of citations are counted as in Anthropic's API: characters and blocks from 0, pages from 1, ends exclusive.
@@ -121,7 +121,7 @@ class WholeWriter(Writer, Protocol):
 
 
 class Reader(Protocol):
-    """Reader of one reply in a provider's dialect. Most faults in a reply are tolerated (`shared/lenient.py`)."""
+    """Reader of one reply in a provider's dialect. It ignores most faults in a reply (`shared/lenient.py`)."""
 
     def event(self, event: Event, writer: Writer) -> None:
         """Read one event of a stream. Raises `BadFrame` for an event that is not possible in the dialect."""

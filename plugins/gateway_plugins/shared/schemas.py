@@ -53,7 +53,7 @@ def restrict_schema(schema: Any, drop: Drop, at: str) -> Any:
         elif name != "$schema":
             made[name] = value
     if "object" in _types(made) or "properties" in made:
-        made["additionalProperties"] = False  # required of every object (future-agi#412)
+        made["additionalProperties"] = False  # Anthropic and Bedrock require it of every object (future-agi#412)
     if removed:
         own = made.get("description")
         made["description"] = " ".join([*([own] if isinstance(own, str) else []), f"({', '.join(removed)})"])

@@ -1,8 +1,8 @@
-"""Anthropic Messages to Bedrock Converse, and the replies back.
+"""Translation of Anthropic Messages requests to Bedrock Converse, and of the replies back.
 
-This file maps the members of a request; messages are mapped in `mappings/messages_to_converse.py`. Rules that hold for
-every request to Converse are in `dialects/bedrock_converse/`. No model is named here: the capabilities say what it
-takes. Sources: Anthropic's API reference, botocore's service model, recorded traffic; bedrock.md 3.2 and 3.3.
+This file maps the members of a request. Messages are mapped in `mappings/messages_to_converse.py`. Rules for every
+request to Converse are in `dialects/bedrock_converse/`. What a model accepts is known only from its capabilities
+(`Caps`). Sources: Anthropic's API reference, botocore's service model, recorded traffic.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ def open(request: ClientRequest, target: Target, drop: Drop) -> Translation:  # 
 
 
 class _Conversion:
-    """One Messages request on its way to a Converse body."""
+    """Conversion of one Messages request to the body of a Converse request."""
 
     def __init__(self, request: ClientRequest, target: Target, drop: Drop) -> None:
         self.names = Names()
         self.schema_tool = ""
-        """Name of the schema tool; "" while there is none."""
+        """Name of the schema tool (`shared/output_format.py`); "" if there is none. `body` sets it."""
         self._request = request
         self._top = request.top
         self._target = target
@@ -58,7 +58,7 @@ class _Conversion:
         self._turns: list[Turn] = []
 
     def body(self) -> Block:
-        """Return the body without members that are empty."""
+        """Return the body of the Converse request, without empty members."""
         top, caps, drop = self._top, self._caps, self._drop
         messages_read_options.leftovers(top, drop)
         mapper = Mapper(caps, self.names, self._breakpoints, drop)
@@ -87,7 +87,10 @@ class _Conversion:
         return {name: value for name, value in members.items() if value}
 
     def _tools(self, called: Sequence[str], *, thinks: bool) -> tuple[Block, Block | None, Block]:
-        """Return outputConfig, toolConfig, and the extra fields that belong to toolConfig."""
+        """Return `outputConfig`, `toolConfig`, and the members of `additionalModelRequestFields` for the tool choice.
+
+        `called` has the names of the tools that were called earlier in the conversation.
+        """
         caps, drop = self._caps, self._drop
         offered = messages_read_options.tools(self._top, drop)
         specs = converse_tools.build_tools(offered.tools, self.names, self._breakpoints, caps, drop)
@@ -106,7 +109,11 @@ class _Conversion:
             self._turns.append(Turn("user", [{"text": text}], "/output_config/format"))
 
     def _claude_fields(self, thinking: ThinkingRequest) -> Block:
-        """Return extra fields that only Claude takes: betas, and the effort of the whole answer."""
+        """Return the members of `additionalModelRequestFields` that only Claude accepts: betas, and an answer's effort.
+
+        This effort applies to the whole answer, not only to thinking. For other models the betas are reported as
+        dropped.
+        """
         caps, drop, named = self._caps, self._drop, messages_betas.request_betas(self._request)
         if not caps.tool_choice_fields:
             for name in named:

@@ -1,8 +1,8 @@
-"""Anthropic Messages to OpenAI Chat Completions, and the replies back.
+"""Translation of Anthropic Messages requests to OpenAI Chat Completions, and of the replies back.
 
-This file maps the members of a request; messages are mapped in `mappings/messages_to_chat.py`. Rules that hold for
-every request to Chat are in `dialects/openai_chat/demand.py` and `dialects/openai_chat/options.py`. Sources: the API
-references of both; bedrock.md 3.2 and 3.3.
+This file maps the members of a request. Messages are mapped in `mappings/messages_to_chat.py`. Rules for every request
+to Chat are in `dialects/openai_chat/demand.py` and `dialects/openai_chat/options.py`. Sources: Anthropic's and OpenAI's
+API references.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def open(request: ClientRequest, target: Target, drop: Drop) -> Translation:  # 
 
 
 def _output(top: Members, names: Names, caps: Caps, drop: Drop) -> FormattedOutput:
-    """Return the tools, the choice among them, and the answer's format, which may need one of them."""
+    """Return the members for the tools, the tool choice and the answer's format, which may add a tool."""
     offered = messages_read_options.tools(top, drop)
     functions = chat_options.build_tools(offered.tools, names, caps, drop)
     wanted = messages_read_options.output_format(top, drop)
@@ -59,7 +59,7 @@ def _output(top: Members, names: Names, caps: Caps, drop: Drop) -> FormattedOutp
 def _parameters(top: Members, caps: Caps, drop: Drop) -> Block:
     requested = messages_read_options.parameters(top, caps, drop)
     planned = settings.plan(requested, caps, chat_options.RULES, drop)
-    if messages_read_options.answer_effort(top, requested.thinking, caps, drop):  # as Chat's it would make Claude think
+    if messages_read_options.answer_effort(top, requested.thinking, caps, drop):  # Chat's effort makes Claude think
         drop("/output_config/effort")
     decided = settings.decide(requested, caps, chat_options.RULES, drop, planned=planned)
     tier = messages_read_options.service_tier(top)

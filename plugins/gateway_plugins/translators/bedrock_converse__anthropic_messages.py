@@ -1,12 +1,12 @@
-"""Bedrock Converse to Anthropic Messages, and the replies back.
+"""Translation of Bedrock Converse requests to Anthropic Messages, and of the replies back.
 
-- The body is the Messages API's own. Members that an envelope takes or moves (Bedrock's version, model and stream)
-  belong to that flag.
-- Messages are mapped in `mappings/converse_to_turns.py`, members that become headers in
-  `mappings/converse_on_invoke.py`; the other members stand here.
-- Rules that hold for every request to Messages are in `dialects/anthropic_messages/`.
+- The body is that of Anthropic's own Messages API. An envelope for another API with this body, such as Bedrock's
+  InvokeModel, changes the members that differ there (version, model and stream).
+- Messages are mapped in `mappings/converse_to_turns.py`, and members that become headers in
+  `mappings/converse_on_invoke.py`. The other members are mapped here.
+- Rules for every request to Messages are in `dialects/anthropic_messages/`.
 
-Sources: botocore's service model, Anthropic's API reference, bedrock.md 3.2 and 3.3.
+Sources: botocore's service model, Anthropic's API reference.
 """
 
 from __future__ import annotations
@@ -43,11 +43,14 @@ _CARRIED: Final = frozenset({
     "cache_control", "container", "context_management", "inference_geo", "mcp_servers", "metadata", "safeguards",
     "service_tier", "speed",
 })  # fmt: skip
-"""Members of the Messages API that clients of Converse send as extra fields; envelopes report what they do not take."""
+"""Members of the Messages API that clients of Converse send in `additionalModelRequestFields`.
+
+They are passed on. An envelope reports those that its API does not accept as dropped.
+"""
 _TOOL_CHANGES: Final = "mid-conversation-tool-changes-2026-07-01"
-"""The beta whose members are Converse's toolAddition and toolRemoval."""
+"""Anthropic's beta for tools that are added or removed in a conversation (Converse: toolAddition, toolRemoval)."""
 _ANSWER_EFFORT_AT: Final = ("/outputConfig/effort", f"{EXTRAS}/output_config/effort")
-"""JSON pointers of an effort of the whole answer, which Claude has apart from thinking."""
+"""JSON pointers of the effort of the whole answer. Claude distinguishes it from the effort of thinking."""
 
 
 def open(request: ClientRequest, target: Target, drop: Drop) -> Translation:  # noqa: A001 (the contract's name)
@@ -66,12 +69,12 @@ def open(request: ClientRequest, target: Target, drop: Drop) -> Translation:  # 
 
 
 class _Conversion:
-    """One Converse request on its way to a Messages body."""
+    """Conversion of one Converse request to the body of a Messages request."""
 
     def __init__(self, request: ClientRequest, target: Target, drop: Drop) -> None:
         self.names = Names()
         self.schema_tool = ""
-        """Name of the schema tool; "" while there is none."""
+        """Name of the schema tool (`shared/output_format.py`); "" if there is none. `body` sets it."""
         self._request = request
         self._target = target
         self._drop = drop
@@ -79,7 +82,7 @@ class _Conversion:
         self._breakpoints = CacheBreakpoints(target.caps, drop)
 
     def body(self) -> Body:
-        """Return the body without members that are empty."""
+        """Return the body of the Messages request, without empty members."""
         top, caps, extra, drop = self._request.top, self._target.caps, self._extra, self._drop
         converse_read_options.refuse_unservable(top)
         converse_read_options.leftovers(top, drop)
@@ -108,7 +111,10 @@ class _Conversion:
         return body | {name: value for name, value in extra.items() if name in _CARRIED}
 
     def _conversation(self, mapper: Mapper, *, prefill: bool) -> tuple[list[Block], list[Block]]:
-        """Return `system` and `messages`. The client does not begin an answer that must match a schema."""
+        """Return the members `system` and `messages`.
+
+        If the provider enforces a schema for the answer, the last message must not be the beginning of the answer.
+        """
         caps = self._target.caps
         wanted = converse_read_options.output_format(self._request.top, self._extra, self._drop)
         prefill = prefill and caps.reasoning != "always" and (wanted is None or not caps.json_schema)
@@ -116,7 +122,10 @@ class _Conversion:
         return system, messages_demand.arrange(turns, caps, self._drop, prefill=prefill)
 
     def _output(self, messages: list[Block], system: list[Block], *, thinks: bool) -> Body:
-        """Return `tools`, `tool_choice`, and the format of `output_config`; may add a hint to the system prompt."""
+        """Return the members `tools` and `tool_choice`, and `output_config` with the answer's format.
+
+        A hint that asks for the format is appended to `system` if it is needed.
+        """
         caps, drop = self._target.caps, self._drop
         offered = converse_read_options.tools(self._request.top, drop)
         choice = converse_read_options.choice(self._request.top, self._extra)
@@ -134,7 +143,10 @@ class _Conversion:
 
 
 def _anthropic_tools(extra: Mapping[str, Any]) -> list[Block]:
-    """Return Anthropic's tools, such as that for a computer's use, which Converse has no member for."""
+    """Return Anthropic's own tools, such as computer use, from `additionalModelRequestFields`.
+
+    Converse itself has no member for them.
+    """
     tools = list_of(extra.get("tools"), f"{EXTRAS}/tools")
     if not all(isinstance(tool, dict) for tool in tools):
         raise invalid(f"{EXTRAS[1:]}.tools must be objects", f"{EXTRAS[1:]}.tools")
@@ -142,7 +154,11 @@ def _anthropic_tools(extra: Mapping[str, Any]) -> list[Block]:
 
 
 def _split_effort(requested: Parameters, caps: Caps, drop: Drop) -> tuple[Parameters, Body]:
-    """Return the parameters without an effort of the whole answer, and the members that ask for that effort."""
+    """Separate the effort of the whole answer from the thinking that is requested.
+
+    Returns the parameters without this effort, and the members that ask for it. Both are unchanged or empty if the
+    request has no such effort, or if the model is not Claude.
+    """
     thinking = requested.thinking
     is_claude = caps.reasoning in {"adaptive", "budget"}
     if thinking.anthropic or thinking.effort_at not in _ANSWER_EFFORT_AT or not is_claude:

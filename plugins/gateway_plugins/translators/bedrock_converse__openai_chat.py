@@ -1,8 +1,8 @@
-"""Bedrock Converse to OpenAI Chat Completions, and the replies back.
+"""Translation of Bedrock Converse requests to OpenAI Chat Completions, and of the replies back.
 
-This file maps the members of a request; messages are mapped in `mappings/converse_to_chat.py`. Rules that hold for
-every request to Chat are in `dialects/openai_chat/demand.py` and `dialects/openai_chat/options.py`. Sources: botocore's
-service model, OpenAI's API reference, bedrock.md 3.2 and 3.3.
+This file maps the members of a request. Messages are mapped in `mappings/converse_to_chat.py`. Rules for every request
+to Chat are in `dialects/openai_chat/demand.py` and `dialects/openai_chat/options.py`. Sources: botocore's service
+model, OpenAI's API reference.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _CARRIED: Final = frozenset({
     "frequency_penalty", "logit_bias", "parallel_tool_calls", "presence_penalty", "prompt_cache_key",
     "safety_identifier", "seed", "user", "verbosity",
 })  # fmt: skip
-"""Members of Chat that clients of Converse send as extra fields to OpenAI's models and the like."""
+"""Members of Chat that clients of Converse send in `additionalModelRequestFields`. They are passed on."""
 _TIERS: Final = ("default", "flex", "priority")
 
 
@@ -49,7 +49,7 @@ def open(request: ClientRequest, target: Target, drop: Drop) -> Translation:  # 
 
 
 def _body(request: ClientRequest, target: Target, names: Names, drop: Drop) -> tuple[Block, str]:
-    """Return the body, and the name of the schema tool, "" if there is none."""
+    """Return the body of the Chat request, and the name of the schema tool, which is "" if there is none."""
     top, caps = request.top, target.caps
     converse_read_options.refuse_unservable(top)
     converse_read_options.refuse_guardrail(top, drop)
@@ -74,7 +74,10 @@ def _body(request: ClientRequest, target: Target, names: Names, drop: Drop) -> t
 
 
 def _check_extras(extra: dict[str, Any], drop: Drop) -> None:
-    """Report extra fields that Chat lacks. Raises `Refused` for Anthropic's tools, which the model could not call."""
+    """Report as dropped each member of `additionalModelRequestFields` that Chat does not have.
+
+    Raises `Refused` for Anthropic's own tools, because the model could not call them.
+    """
     if extra.get("tools"):
         field = f"{EXTRAS[1:]}.tools"
         raise invalid(f"{field}: these tools are Anthropic's own; leave them out, or use a Claude model", field)
@@ -84,7 +87,7 @@ def _check_extras(extra: dict[str, Any], drop: Drop) -> None:
 
 
 def _report(request: ClientRequest, drop: Drop) -> None:
-    """Report members that Chat lacks and that the answer does not depend on."""
+    """Report as dropped the members that Chat does not have and that do not change the answer."""
     if converse_read_options.metadata(request.top):
         drop("/requestMetadata")
     if converse_read_options.latency(request.top, drop) == "optimized":
@@ -103,7 +106,10 @@ def _tier(request: ClientRequest, drop: Drop) -> Block:
 
 
 def _output(request: ClientRequest, extra: dict[str, Any], mapper: Mapper, drop: Drop) -> FormattedOutput:
-    """Return the tools that the conversation has not removed, the choice among them, and the answer's format."""
+    """Return the members for the tools, the tool choice and the answer's format.
+
+    Tools that the conversation removed are left out.
+    """
     tools = [tool for tool in converse_read_options.tools(request.top, drop) if tool.name not in mapper.removed]
     offered = converse_read_options.offer(tools, converse_read_options.choice(request.top, extra))
     functions = chat_options.build_tools(offered.tools, mapper.names, mapper.caps, drop)

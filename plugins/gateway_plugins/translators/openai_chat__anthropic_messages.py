@@ -1,6 +1,6 @@
-"""OpenAI Chat Completions to Anthropic Messages, and the replies back.
+"""Translation of OpenAI Chat Completions requests to Anthropic Messages, and of the replies back.
 
-A guardrail of Bedrock's, which Converse has in the body, leaves in headers (`mappings/converse_on_invoke.py`).
+A guardrail of Bedrock in the client's body is sent to InvokeModel in headers (`mappings/converse_on_invoke.py`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""OpenAI Chat Completions to Bedrock Converse, and the replies back."""
+"""Translation of OpenAI Chat Completions requests to Bedrock Converse, and of the replies back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OpenAI Responses to Anthropic Messages, and the replies back."""
+"""Translation of OpenAI Responses requests to Anthropic Messages, and of the replies back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OpenAI Responses to Bedrock Converse, and the replies back."""
+"""Translation of OpenAI Responses requests to Bedrock Converse, and of the replies back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OpenAI Responses to OpenAI Chat Completions, and the replies back."""
+"""Translation of OpenAI Responses requests to OpenAI Chat Completions, and of the replies back."""
 
 from __future__ import annotations
 

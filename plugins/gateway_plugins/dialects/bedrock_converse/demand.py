@@ -3,8 +3,8 @@
 Every conversion of a request to Converse uses them. The conversion maps its client's messages to `Turn`s of Converse
 blocks, with the client's own tool ids. `arrange` turns these into a list of messages that Bedrock accepts. Nothing here
 knows the client's dialect, and a model is known only by its capabilities (`Caps`). Tools and parameters are in
-`tools.py` and `options.py`. Sources: botocore's service model; recorded traffic; the issues of other projects that are
-named beside the rules.
+`tools.py` and `options.py`. Sources: botocore's service model; recorded traffic; the issues of other projects to which
+the rules refer.
 """
 
 from __future__ import annotations

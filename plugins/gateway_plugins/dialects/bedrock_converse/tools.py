@@ -51,7 +51,7 @@ def tool_spec(name: str, description: str, schema: Any, caps: Caps, at: str) -> 
             raise invalid(f'{param(path)}.type: the schema of tool "{name}" must name a type', param(path))
         if not isinstance(node.get("required", []), list):
             del node["required"]
-        if not caps.additional_properties:  # opensre#2391
+        if not caps.additional_properties:  # some models refuse it (opensre#2391)
             node.pop("additionalProperties", None)
         return node
 

@@ -1,4 +1,4 @@
 """OpenAI's Responses API.
 
-Import a module by its name. Code that Chat Completions shares stands in `dialects/openai/`.
+Import a module by its name. Code that Chat Completions and Responses share is in `dialects/openai/`.
 """

@@ -1,10 +1,10 @@
-"""Writes replies in the Responses dialect (`shared/reply_events.py`): the events of a stream, and the whole response.
+"""Writers of replies in the Responses dialect (`shared/reply_events.py`): the events of a stream, or a whole reply.
 
-- Both writers run the same code: the response in a stream's terminal event equals the whole reply.
-- Output indexes count from 0 without gaps, and sequence numbers rise by one.
+- Both writers use the same code, so the response in the last event of a stream is the same as a whole reply.
+- The values of `output_index` and of `sequence_number` begin at 0 and have no gaps.
 
-Source: OpenAI's API reference (Responses, Streaming events) and the openai SDK's types. Framing belongs to the flag's
-encoder, single items to `items.py`.
+Single items are written in `items.py`. Sources: OpenAI's API reference (Responses, Streaming events) and the openai
+SDK's types.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _INCOMPLETE: Final[Mapping[str, str]] = {
     reply_events.REFUSAL: "content_filter",
 }
 _ECHOED: Final[Mapping[str, Any]] = {
-    # member of the request that the response repeats: its value without one from the client
+    # member of the request that the response repeats: the value in the response if the client sends none
     "instructions": None,
     "max_output_tokens": None,
     "max_tool_calls": None,
@@ -63,7 +63,7 @@ _ECHOED: Final[Mapping[str, Any]] = {
 
 
 def blank(request: ClientRequest) -> Json:
-    """Return the response before its first event: it repeats members of the request and has no output."""
+    """Return the response object at the beginning of a reply. It repeats members of the request and has no output."""
     echoed = {name: _given(request, name, usual) for name, usual in _ECHOED.items()}
     reasoning, text, tools = (_given(request, name) for name in ("reasoning", "text", "tools"))
     return {
@@ -89,7 +89,10 @@ def blank(request: ClientRequest) -> Json:
 
 
 def _given(request: ClientRequest, name: str, usual: Any = None) -> Any:
-    """Return a member of the request, or `usual` if it cannot be repeated: an error's reply must not fail on it."""
+    """Return a member of the request, or `usual` if the member is missing, malformed or nested too deeply.
+
+    A malformed member raises no error here, because the response object is also needed to report errors.
+    """
     with suppress(Refused):
         value = request.top.decode(name)
         return usual if value is None or is_deep(value) else value
@@ -97,13 +100,13 @@ def _given(request: ClientRequest, name: str, usual: Any = None) -> Any:
 
 
 def _complete(tool: Any) -> Any:
-    """Return a function with the members that OpenAI always states; any other tool unchanged."""
+    """Return a tool as OpenAI's responses repeat it: a function always has `parameters` and `strict`."""
     is_function = isinstance(tool, dict) and tool.get("type") == FUNCTION
     return {"parameters": None, "strict": False, **tool} if is_function else tool
 
 
 def usage_dict(usage: Usage) -> Json:
-    """Return OpenAI's usage, in which input tokens include those read from a cache and written to one."""
+    """Return OpenAI's `usage`. Its input tokens include the tokens that were read from or written to a cache."""
     written = usage.cache_write_5m + usage.cache_write_1h
     total = usage.input + usage.cache_read + written
     return {
@@ -116,14 +119,14 @@ def usage_dict(usage: Usage) -> Json:
 
 
 class Whole:
-    """Writes one whole reply (`reply_events.WholeWriter`)."""
+    """Writer of one whole reply (`reply_events.WholeWriter`)."""
 
     def __init__(self, request: ClientRequest, origins: Origins, drop: Drop) -> None:
         self._response = blank(request)
         self._origins = origins
         self._drop = drop
         self._item: Item | None = None
-        """The open item."""
+        """The item that is being written; None between items."""
         self._started = self._finished = self._declined = False
 
     def whole(self) -> bytes:
@@ -146,7 +149,7 @@ class Whole:
             self._message().refusal(piece)
 
     def citation(self, citation: Citation) -> None:
-        """Add a citation with a URL; report any other, for which the dialect has no form."""
+        """Add a citation of a URL. Report any other citation as dropped, because the dialect has no form for it."""
         if citation.source.startswith(("http://", "https://")):
             self._message().citation(citation)
         else:
@@ -170,7 +173,11 @@ class Whole:
             self._item.arguments(fragment)
 
     def block_end(self) -> None:
-        """End the block. Only a call's item ends with it, since clients start on it; others take further blocks."""
+        """End the block.
+
+        The item of a call ends with its block, so that the client can begin to run the call. A message or reasoning
+        item stays open, because the next block may belong to it too.
+        """
         if isinstance(self._item, Call):
             self._close(COMPLETED)
         elif self._item is not None:
@@ -217,15 +224,15 @@ class Whole:
             self._item = None
 
     def _send_of_item(self, kind: str, members: Json) -> None:
-        """Send an event of the open item, whose place is behind the complete ones."""
+        """Send an event of the open item. The index of the item is the number of complete items."""
         self._send(kind, {"output_index": len(self._response["output"]), **members})
 
     def _send(self, kind: str, members: Json) -> None:
-        """Send an event; a whole reply has none."""
+        """Send an event. This method does nothing in a whole reply, which has no events."""
 
 
 class Stream(Whole):
-    """Writes the events of one streamed reply (`reply_events.StreamWriter`)."""
+    """Writer of one streamed reply (`reply_events.StreamWriter`)."""
 
     def __init__(self, request: ClientRequest, origins: Origins, drop: Drop) -> None:
         super().__init__(request, origins, drop)
@@ -245,9 +252,9 @@ class Stream(Whole):
         self._end()
 
     def _end(self) -> None:
-        """Write the terminal event, once, with the usage that follows `finish`, or at the stream's end without any.
+        """Write the last event, once: when the usage is set after `finish`, or else when the stream is over.
 
-        Usage before `finish` may not be the last: some servers report it with every chunk.
+        Nothing is written before `finish`, because some servers report usage with every chunk.
         """
         if self._finished and not self._over:
             self._over = True

@@ -1,7 +1,7 @@
-"""Facts of a reply in the Responses dialect, and the text that a user sees of its events.
+"""Readers of usage, tool names and stop reason in a Responses reply, and of the text in its events.
 
-Only the last event of a stream has usage; calls stand in the events that end an item. Source: OpenAI's API reference
-(Responses, usage).
+In a stream, the last event has the usage, and the events `response.output_item.done` have the tool calls. Source:
+OpenAI's API reference (Responses, usage).
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _OUTPUT_DELTAS: Final = frozenset(
         "custom_tool_call_input", "mcp_call_arguments", "code_interpreter_call_code",
     )
 )  # fmt: skip
-"""Events with output of the model."""
+"""Kinds of events that have a piece of the model's output in `delta`."""
 _CALLS: Final = frozenset({"function_call", "custom_tool_call"})
 _UNNAMED: Final = frozenset({"local_shell_call", "shell_call", "apply_patch_call"})
-"""Calls of tools whose type is their only name."""
+"""Types of calls that have no member `name`. The tool's name is the type without "_call"."""
 
 
 class Meter:
@@ -81,7 +81,7 @@ _AS_CHAT: Final = {
     "input_tokens_details": "prompt_tokens_details",
     "output_tokens_details": "completion_tokens_details",
 }
-"""Members of Chat's usage by those of Responses."""
+"""Name of each usage member in Chat Completions, by its name in Responses."""
 
 
 def texts(event: Event) -> str:
@@ -89,7 +89,7 @@ def texts(event: Event) -> str:
 
 
 def output_bytes(event: Event) -> int:
-    """Return the bytes of text, refusals, thinking, tool arguments and code in an event."""
+    """Return the number of bytes of text, refusals, thinking, tool arguments and code in an event."""
     return json_api.text_bytes(mapping(event.data).get("delta")) if event.kind in _OUTPUT_DELTAS else 0
 
 

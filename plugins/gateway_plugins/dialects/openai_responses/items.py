@@ -1,11 +1,11 @@
-"""The items of a Responses reply while they grow: message, reasoning and the three kinds of call, with their events.
+"""Writers of the items in a Responses reply: message, reasoning, and three kinds of call.
 
-- An item sends its events through `send(kind, members)`, and its `body` ends up in the response's `output`, so that the
-  same code makes a stream and a whole reply.
-- Ids of items are made here, since no provider has any.
+- An item sends its events with `send(kind, members)`. Its `body` becomes a part of `output` in the response. So the
+  same code writes a stream and a whole reply.
+- Ids of items are created here, because replies in other dialects have none.
 
-The choice of the item for a piece, and the events of the response itself, are in `emit.py`. Source: the openai SDK's
-types of items and stream events.
+`emit.py` chooses the item to which a piece of a reply belongs, and sends the events of the response itself. Source: the
+openai SDK's types of items and stream events.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gateway_plugins.shared.reply_events import Citation
 
 Json = dict[str, Any]
 Send = Callable[[str, Json], None]
-"""Takes an event's type, and its members without those that all events of the item have."""
+"""Function that sends an event. It gets the type of the event, and members to which it adds `output_index`."""
 
 IN_PROGRESS: Final = "in_progress"
 COMPLETED: Final = "completed"
@@ -34,7 +34,7 @@ def new_id(prefix: str) -> str:
 
 
 class Item:
-    """An item; `body` is its form in the client's response."""
+    """An item of a reply. `body` is the item as it is in the client's response."""
 
     def __init__(self, body: Json, send: Send) -> None:
         self.body = body
@@ -44,7 +44,7 @@ class Item:
         self._send("response.output_item.added", {"item": self.body})
 
     def block_end(self) -> None:
-        """End a block of the provider's; more blocks may follow for the same item."""
+        """End one block of the provider's reply. More blocks may be added to the same item."""
 
     def end(self, status: str) -> None:
         self.block_end()
@@ -56,7 +56,7 @@ class Item:
 
 
 class Message(Item):
-    """The assistant's text: a part for each block, or for each run of a refusal."""
+    """A message of the assistant. It has one part for each block of text, or for each refusal."""
 
     def __init__(self, send: Send) -> None:
         body = {"id": new_id("msg"), "type": "message", "status": IN_PROGRESS, "role": "assistant", "content": []}
@@ -76,7 +76,7 @@ class Message(Item):
         self._event("response.refusal.delta", {"delta": piece})
 
     def citation(self, citation: Citation) -> None:
-        """Add a citation. Its event waits for the end of the text, whose length it states."""
+        """Add a citation. Its event is sent at the end of the text, because it has the length of the text."""
         self._open("output_text", {"text": "", "annotations": [], "logprobs": []})
         self._citations.append(citation)
 
@@ -120,7 +120,10 @@ class Message(Item):
 
 
 class Reasoning(Item):
-    """Thinking: a summary part for each block with text, and all blocks to replay in `encrypted_content`."""
+    """A reasoning item. Its summary has one part for each thinking block that has text.
+
+    `encrypted_content` has all signed and redacted blocks, which the client must send back in the next turn.
+    """
 
     def __init__(self, send: Send) -> None:
         super().__init__({"id": new_id("rs"), "type": "reasoning", "summary": []}, send)
@@ -151,7 +154,7 @@ class Reasoning(Item):
         self._event("response.reasoning_summary_part.done", {"part": part})
 
     def _finish(self, _status: str) -> None:
-        """Finish the item, which has no status at OpenAI's either."""
+        """Write `encrypted_content`. No status is written, because reasoning items from OpenAI have none either."""
         if self._blocks:
             self.body["encrypted_content"] = responses_reasoning.packed(self._blocks)
 
@@ -160,7 +163,7 @@ class Reasoning(Item):
 
 
 class Call(Item):
-    """A call of a function, a custom tool or the local shell, in the form in which the client offered the tool."""
+    """A call of a function, a custom tool or the local shell, in the form of the tool that the client offered."""
 
     def __init__(self, call_id: str, origin: Origin, send: Send) -> None:
         self._kind = origin.kind
@@ -177,13 +180,17 @@ class Call(Item):
         super().__init__(body, send)
 
     def arguments(self, fragment: str) -> None:
-        """Add a piece. Only a function's is sent at once: other calls hold the client's value inside of the JSON."""
+        """Add a piece of the arguments, which are JSON.
+
+        Only the arguments of a function are sent at once. For other calls, the client's value is inside the JSON, and
+        can be read only when the JSON is complete.
+        """
         self._pieces.append(fragment)
         if self._kind == FUNCTION:
             self._event("response.function_call_arguments.delta", {"delta": fragment})
 
     def _finish(self, status: str) -> None:
-        """Finish the call. Arguments that were cut off stay as they are, and the call is incomplete."""
+        """Finish the call. Arguments that are not a JSON object are kept as they are, and the status is incomplete."""
         if self._kind == FUNCTION and not self._pieces:
             self.arguments("{}")
         text = "".join(self._pieces)
@@ -213,7 +220,7 @@ _PREFIXES: Final[Mapping[str, str]] = {FUNCTION: "fc", CUSTOM: "ctc", LOCAL_SHEL
 
 
 def _as_object(text: str) -> Json | None:
-    """Return the arguments as an object; None if they are no object."""
+    """Return the arguments as an object, or None if the text is not a JSON object."""
     try:
         value = orjson.loads(text or "{}")
     except orjson.JSONDecodeError:
@@ -222,7 +229,7 @@ def _as_object(text: str) -> Json | None:
 
 
 def _action(given: Mapping[str, Any]) -> Json:
-    """Return the local shell's action; a command in one string runs through `sh -c`."""
+    """Return the member `action` of a local shell call. A command that is one string is run with `sh -c`."""
     command, env = given.get("command"), given.get("env")
     if isinstance(command, str):
         command = ["sh", "-c", command]

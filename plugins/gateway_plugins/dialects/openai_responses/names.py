@@ -1,8 +1,9 @@
 """Flat names for the tools of a Responses client, and the way back from a flat name to the tool.
 
-Other dialects know functions with one name only. The Responses API also has functions inside of a `namespace` (Codex's
-MCP servers), custom tools that take free text, and the client's own local shell. Each gets a flat name here, and the
-table of `Origin`s gives a reply's call its own form again. Nothing here reads a request or writes a reply.
+In other dialects every tool is a function with a single name. The Responses API also has functions inside a `namespace`
+(Codex uses these for MCP servers), custom tools whose input is free text, and the local shell of the client. Each of
+these gets a flat name here. The table of `Origin`s is used to write a call in the reply in the form of the client's
+tool. Nothing here reads a request or writes a reply.
 """
 
 from __future__ import annotations
@@ -26,11 +27,14 @@ class Origin:
 
 
 Origins = Mapping[str, Origin]
-"""Tools by flat name. A name that is not in it is a function's own."""
+"""Tools by flat name. A name that is missing in this table is the name of a function without a namespace."""
 
 
 def flat(namespace: str, name: str) -> str:
-    """Return a tool's flat name, which depends on no other tool: offered tools and calls in the history agree on it."""
+    """Return a tool's flat name: namespace and name, with "__" between them.
+
+    It does not depend on other tools, so a tool has the same flat name in the offered tools and in earlier calls.
+    """
     if not namespace:
         return name
     return namespace + name if namespace.endswith("__") or name.startswith("__") else f"{namespace}__{name}"

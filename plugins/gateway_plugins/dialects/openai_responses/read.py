@@ -1,7 +1,7 @@
-"""Readers of a Responses request's `instructions` and `input` into `dialects/openai/values.py`.
+"""Readers of `instructions` and `input` in a Responses request. They return values of `dialects/openai/values.py`.
 
 - The items of one turn of the assistant, such as reasoning, text and calls, become one message.
-- A value that cannot be read is a 400 that names its field.
+- A malformed value is refused with a 400 that names the field.
 
 Tools are in `read_tools.py`, parameters in `read_options.py`. Sources: OpenAI's API reference (Responses, create), the
 openai SDK's types of input items, and recorded requests of Codex.
@@ -29,13 +29,13 @@ _ROLES: Final = {"system": "system", "developer": "system", "user": "user", "ass
 _TEXTS: Final = frozenset({"input_text", "output_text", "text", "refusal"})
 _ITEM: Final = frozenset({"type", "id", "status"})
 _DROPPED: Final = frozenset({"web_search_call", "tool_search_call", "tool_search_output"})
-"""Items about an action of OpenAI's server; its outcome stands in the messages behind them."""
+"""Types of items about an action of OpenAI's servers. They are left out; later messages have the outcome."""
 _ADDED: Final = frozenset({"additional_tools", "tool_search_output"})
-"""Items with tools in them, which `read_tools.py` reads."""
+"""Types of items that offer more tools. `read_tools.py` reads the tools."""
 
 
 def messages(top: Members, drop: Drop) -> list[Message]:
-    """Return the conversation. Each result stands directly behind the turn with its call."""
+    """Return the messages. The result of a call is placed directly after the turn that has the call."""
     reader = _Items(drop)
     if instructions := text_of(member(top, "instructions"), "/instructions"):
         reader.add(Message("system", "/instructions", [Part("/instructions", instructions)]))
@@ -51,18 +51,18 @@ def messages(top: Members, drop: Drop) -> list[Message]:
 
 @dataclass(slots=True)
 class _Items:
-    """Items on their way to messages."""
+    """Reader of items, which collects the messages."""
 
     drop: Drop
     conversation: list[Message] = field(default_factory=list)
     _turn: list[Part | Call | Reasoning] = field(default_factory=list)
-    """Content of the assistant's turn that has not ended."""
+    """Content of the assistant's turn that is being read."""
     _results: dict[str, list[Message]] = field(default_factory=dict)
-    """Results of each turn, by the ids of its calls."""
+    """Results that follow a turn of the assistant, by the id of each call in the turn."""
     _groups: dict[int, list[Message]] = field(default_factory=dict)
-    """Results of each assistant's message, by its index."""
+    """The same lists of results, by the index of the assistant's message in `conversation`."""
     _shells: dict[str, str] = field(default_factory=dict)
-    """Call ids of local shell calls, by the item ids, which their outputs name."""
+    """Call ids of local shell calls by their item ids, because an output may have the item id of its call."""
 
     def read(self, raw: Any, at: str) -> None:
         if not isinstance(raw, dict):
@@ -90,7 +90,11 @@ class _Items:
         return placed
 
     def _close(self) -> None:
-        """End the assistant's turn. Thinking that nothing follows is reported, because no provider takes it back."""
+        """End the assistant's turn, and add it to the conversation.
+
+        Thinking at the end, with no text or call after it, is left out and reported as dropped, because providers
+        refuse it.
+        """
         turn, self._turn = self._turn, []
         while turn and isinstance(turn[-1], Reasoning):
             self.drop(turn.pop().at)
@@ -117,7 +121,10 @@ class _Items:
             self.add(Message(_ROLES[role], at, parts))
 
     def reasoning(self, raw: dict[str, Any], at: str) -> None:
-        """Read thinking that this gateway encoded; that of another server is reported, because no provider takes it."""
+        """Read a reasoning item whose `encrypted_content` was written by this gateway.
+
+        Any other reasoning item is reported as dropped, because providers of other dialects cannot use it.
+        """
         inner_leftovers(raw, _ITEM | {"summary", "content", "encrypted_content"}, at, self.drop)
         blocks = responses_reasoning.unpacked(text_of(raw.get("encrypted_content"), f"{at}/encrypted_content"))
         if blocks is None:
@@ -187,7 +194,7 @@ def _required(raw: Mapping[str, Any], name: str, at: str) -> str:
 
 
 def _parts(content: Any, at: str, drop: Drop) -> list[Part]:
-    """Return the content as parts, blank texts included."""
+    """Return the content as parts. Blank texts are kept."""
     if isinstance(content, str):
         return [Part(at, content)]
     return [_part(raw, f"{at}/{index}", drop) for index, raw in enumerate(list_of(content, at))]

@@ -1,7 +1,7 @@
-"""Readers of a Responses request's parameters, and of the whole request, by the rules of `read.py`.
+"""Readers of the parameters of a Responses request, and of the whole request.
 
-Nothing is stored here: a member that refers to a stored response, conversation or prompt is a 400 that says to send the
-items themselves.
+Malformed values are treated as in `read.py`. The gateway stores no responses, conversations or prompts. A member that
+refers to one of these is refused with a 400 that tells the client to send the items themselves.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _CARRIED: Final = frozenset({
     "max_output_tokens", "temperature", "top_p", "service_tier", "include",
 })  # fmt: skip
 _NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
-    # values that ask for nothing, so that leaving them out loses nothing
+    # values that ask for nothing; they are left out without a report
     "background": (False,),
     "store": (False,),
     "metadata": ({},),
@@ -36,7 +36,7 @@ _NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
     "stream_options": ({}, {"include_obfuscation": False}),
 }
 _REFUSED_MEMBERS: Final = {
-    # members without which the client would get something else, and the advice in the error
+    # members that cannot be ignored, because the client would get something else; and the advice in the error
     "previous_response_id": "no responses are stored here: send the whole conversation as input",
     "conversation": "no conversations are stored here: send the whole conversation as input",
     "background": "no responses are stored here to be asked for later: leave it out",
@@ -49,7 +49,7 @@ _FORMAT_AT: Final = "/text/format"
 
 
 def read_request(top: Members, drop: Drop) -> tuple[OpenAIRequest, Origins]:
-    """Return the request, and the names by which its tools are known in the reply.
+    """Return the values of the request, and its tools by their flat names, which the writer of the reply needs.
 
     Raises `Refused` for a request that is malformed or cannot be served.
     """
@@ -76,9 +76,9 @@ def read_request(top: Members, drop: Drop) -> tuple[OpenAIRequest, Origins]:
 
 
 def _include(top: Members, drop: Drop) -> None:
-    """Report the names in `include`. Raises `Refused` for log probabilities, which the client would miss.
+    """Report as dropped each name in `include`, except encrypted reasoning, which every reply has.
 
-    Encrypted reasoning always comes.
+    Raises `Refused` for log probabilities, because a client that asks for them depends on them.
     """
     for index, name in enumerate(checks.list_of(member(top, "include"), "/include")):
         if name == _LOGPROBS:
@@ -88,7 +88,10 @@ def _include(top: Members, drop: Drop) -> None:
 
 
 def _thinking(top: Members, drop: Drop) -> ThinkingRequest:
-    """Return the thinking that is requested. The reply always shows a summary, whose length cannot be chosen."""
+    """Return the thinking that the client requests.
+
+    The reply always has a summary, whose length cannot be chosen. So any other length is reported as dropped.
+    """
     reasoning = checks.object_of(member(top, "reasoning"), "/reasoning")
     for name, value in reasoning.items():
         if name != "effort" and value not in (None, "auto", "none"):

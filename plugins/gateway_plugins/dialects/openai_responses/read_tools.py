@@ -1,8 +1,9 @@
-"""Readers of a Responses request's tools and of the choice among them, by the rules of `read.py`.
+"""Readers of the tools and the tool choice in a Responses request. Malformed values are treated as in `read.py`.
 
-- Every tool becomes a function: one of a namespace gets a flat name, a custom tool takes one text, the local shell
-  takes its action. The client gets its own forms back (`names.py`).
-- A tool that OpenAI's servers run is a 400, except for those that Codex offers in every request.
+- Every tool becomes a function. A function in a namespace gets a flat name, the input of a custom tool becomes one
+  text property, and the members of the local shell's action become properties. In the reply, calls have the form of
+  the client's tool again (`names.py`).
+- A tool that runs on OpenAI's servers is refused with a 400, except for the tools that Codex offers in every request.
 
 Source: the openai SDK's types of tools.
 """
@@ -22,9 +23,9 @@ from gateway_plugins.shared.fields import member, param
 from gateway_plugins.shared.offered_tools import OfferedTools, Tool
 
 _ALWAYS_OFFERED: Final = frozenset({"web_search", "tool_search"})
-"""Tools of OpenAI's servers that Codex offers in every request; they are left out and reported."""
+"""Types of OpenAI's own tools that Codex offers in every request. They are left out and reported as dropped."""
 _COMMON: Final = frozenset({"type", "name", "description", "defer_loading"})
-"""Members of every tool. `defer_loading` means nothing here, because it only saves tokens."""
+"""Members that every type of tool may have. `defer_loading` is ignored, because it only saves tokens."""
 _CARRIED: Final = {
     FUNCTION: _COMMON | {"parameters", "strict"},
     CUSTOM: _COMMON | {"format"},
@@ -74,7 +75,7 @@ class _Offered:
             raise invalid(f'{field_}: a tool of type "{kind}" does not run here: offer function or custom', field_)
 
     def _namespace(self, raw: dict[str, Any], at: str) -> None:
-        """Add the tools of a namespace. Its description stands once, in that of its first tool."""
+        """Add the tools of a namespace. Its description is appended to the description of its first tool only."""
         inner_leftovers(raw, {"type", "name", "tools", "description"}, at, self.drop)
         name, first = _name(raw, at), len(self.tools)
         for index, inner in enumerate(list_of(raw.get("tools"), f"{at}/tools")):
@@ -99,7 +100,10 @@ class _Offered:
         self._add(Origin(kind, name, namespace), made)
 
     def _with_grammar(self, description: str, raw: dict[str, Any], at: str) -> str:
-        """Return the description with the grammar of the input, which nothing enforces; the field is reported."""
+        """Return the description of a custom tool, with the grammar of its input appended.
+
+        The provider does not enforce the grammar, so the member `format` is reported as dropped.
+        """
         form = object_of(raw.get("format"), f"{at}/format")
         if form.get("type") in (None, "text"):
             return description
@@ -109,7 +113,10 @@ class _Offered:
         return f"{description}\n\n{_GRAMMAR.format(syntax, definition)}".strip()
 
     def _add(self, origin: Origin, tool: Tool) -> None:
-        """Add a tool. One that a search brought into the conversation is ignored if it is already there."""
+        """Add a tool. Raises `Refused` if its name is offered already.
+
+        A tool from an item of the conversation, such as the output of a tool search, is then ignored instead.
+        """
         if tool.name in self.origins and tool.at.startswith(_CONVERSATION_AT):
             return
         if tool.name in self.origins:
@@ -127,9 +134,9 @@ def _name(raw: dict[str, Any], at: str) -> str:
 
 
 def tools(top: Members, drop: Drop) -> tuple[OfferedTools, Origins]:
-    """Return the tools, and the names of their calls in the reply.
+    """Return the tools with the tool choice, and the client's tools by their flat names.
 
-    Raises `Refused` for a tool that runs on a server.
+    Raises `Refused` for a tool that runs on OpenAI's servers.
     """
     offered = _Offered(drop)
     for raw, at in _raws(top):
@@ -138,7 +145,7 @@ def tools(top: Members, drop: Drop) -> tuple[OfferedTools, Origins]:
 
 
 def _raws(top: Members) -> Iterator[tuple[Any, str]]:
-    """Yield the request's tools and their JSON pointers, then those that items of the conversation brought."""
+    """Yield each tool with its JSON pointer: the member `tools` first, then tools in items of the conversation."""
     for index, raw in enumerate(list_of(member(top, "tools"), "/tools")):
         yield raw, f"/tools/{index}"
     items = member(top, "input")

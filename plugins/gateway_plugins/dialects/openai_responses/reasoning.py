@@ -1,10 +1,10 @@
-"""The `encrypted_content` of a reasoning item that a conversion wrote: thinking as it must come back, block by block.
+"""The member `encrypted_content` of reasoning items that the gateway writes: a list of thinking blocks, encoded.
 
-- Clients of the Responses API store this string for the server and send it back unread. Without it, tool loops of
-  thinking models break (litellm#36197).
-- An item may hold several blocks, readable and redacted. Each signature is tagged with the family that made it
+- Clients of the Responses API store this string and send it back unchanged. Without it, a thinking model cannot go on
+  after a tool call (litellm#36197).
+- The list may have several blocks, readable or redacted. Each signature has the tag of the model family that made it
   (`shared/reasoning.py`).
-- The text stands beside its signature, since a client may shorten the summary that it shows.
+- A readable block has both text and signature, because a client may shorten the summary, and the text must not change.
 """
 
 from __future__ import annotations
@@ -20,17 +20,20 @@ import orjson
 from gateway.contract.flag import Drop, Members
 
 MARK: Final = "irisgate1+"
-"""Start of the string. One that begins otherwise was made elsewhere, and is unreadable here."""
+"""Beginning of the string. A string that begins differently comes from another server, and cannot be read here."""
 _ITEMS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 def packed(blocks: Sequence[Mapping[str, str]]) -> str:
-    """Return the string for tagged blocks, each with `thinking` and `signature`, or with `data`."""
+    """Return `encrypted_content` for thinking blocks, each with `thinking` and `signature`, or with `data`.
+
+    The signatures and data must have their tags.
+    """
     return MARK + base64.urlsafe_b64encode(orjson.dumps(blocks)).decode()
 
 
 def unpacked(value: str) -> list[dict[str, str]] | None:
-    """Return the blocks that `packed` got; None for a string that it did not make."""
+    """Return the blocks from which `packed` made the string, or None if `packed` did not make it."""
     if not value.startswith(MARK):
         return None
     try:
@@ -43,10 +46,10 @@ def unpacked(value: str) -> list[dict[str, str]] | None:
 
 
 def without_ours(top: Members, drop: Drop) -> dict[str, bytes | None]:
-    """Return the change that removes reasoning items with `MARK` from `input`; {} if there are none.
+    """Return the change of `input` that removes reasoning items with `MARK`, or {} if there are none.
 
-    OpenAI's own models refuse encrypted content that is not theirs, and such a history began on a translated
-    conversion. All other items keep their bytes.
+    The conversation has such items if another provider answered earlier turns. OpenAI's own models refuse encrypted
+    content that they did not write. The bytes of all other items stay the same.
     """
     if MARK.encode() not in top.get("input", b""):
         return {}
@@ -59,7 +62,7 @@ def without_ours(top: Members, drop: Drop) -> dict[str, bytes | None]:
 
 
 def _is_marked(item: bytes, index: int, drop: Drop) -> bool:
-    """Return whether a conversion wrote this reasoning item, and report it if so."""
+    """Return whether this is a reasoning item that the gateway wrote. If so, report it as dropped."""
     if MARK.encode() not in item:
         return False
     value = orjson.loads(item)

@@ -63,7 +63,7 @@ class Citation:
     """The text of the source that is cited."""
     title: str = ""
     source: str = ""
-    """URL of a web page, or the source that the client gave for a document or search result."""
+    """URL of a web page, or the source of a search result as the client named it."""
     index: int = 0
     """Index of the document, or of the search result, in the request."""
     start: int = 0

@@ -156,8 +156,8 @@ def _anthropic_tools(extra: Mapping[str, Any]) -> list[Block]:
 def _split_effort(requested: Parameters, caps: Caps, drop: Drop) -> tuple[Parameters, Body]:
     """Separate the effort of the whole answer from the thinking that is requested.
 
-    Returns the parameters without this effort, and the members that ask for it. Both are unchanged or empty if the
-    request has no such effort, or if the model is not Claude.
+    Returns the parameters without this effort, and the members that ask for it. The parameters are unchanged, and there
+    are no members, if the request has no such effort or has Anthropic's `thinking`, or if the model is not Claude.
     """
     thinking = requested.thinking
     is_claude = caps.reasoning in {"adaptive", "budget"}

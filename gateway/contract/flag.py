@@ -140,7 +140,7 @@ class ClientRequest:
     stream: bool
 
     def with_body(self, dialect: str, body: Any) -> ClientRequest:
-        """Return a copy of the request with another dialect and another body. `body` is encoded as JSON."""
+        """Return a copy of the request with another dialect and with `body`, a JSON value that is encoded here."""
         return replace(self, dialect=dialect, top=Members(orjson.dumps(body)))
 
 

@@ -1,7 +1,7 @@
 """The section `grants`: who gets which capabilities.
 
-One capability object is read in `grant_capabilities.py`, because the tailnet policy has such objects too; the older
-`temp_grants` are in `temp_grants.py`. Which grants match a caller is decided in `gateway/access/`.
+A single capability object is read in `grant_capabilities.py`, because the tailnet policy has such objects too. The
+older `temp_grants` are read in `temp_grants.py`. Which grants match a caller is decided in `gateway/access/`.
 """
 
 from __future__ import annotations

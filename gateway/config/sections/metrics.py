@@ -17,7 +17,10 @@ from gateway.config.sections.listen import loopback_listener, parse_listen
 
 
 def _own_listen(value: str) -> str:
-    """Return the address. Raises `ValueError` unless it is a loopback address, because metrics there need no grant."""
+    """Return the address. Raises `ValueError` unless it is a loopback address.
+
+    This listener serves metrics without requiring a grant.
+    """
     if not parse_listen(value).loopback:
         raise ValueError(
             f'{json.dumps(value[:80])} can be reached by others; write an address of this machine, "127.0.0.1:9090", '

@@ -5,6 +5,6 @@
 - `estimate.py`: the maximum number of tokens that a call may use.
 - `book.py`: all buckets of the gateway's process.
 
-`gateway.access.grants` decides which quotas apply to a caller, and `gateway.call.settlement` reserves and charges calls
-in them. No module here does I/O or knows a dialect.
+`gateway.access.grants` decides which quotas apply to a caller. `gateway.call.settlement` reserves and charges the
+amounts of each call. No module here does I/O or knows a dialect.
 """

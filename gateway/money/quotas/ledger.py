@@ -6,8 +6,8 @@ A call first reserves an estimated amount in its buckets. When it has ended, it 
 - The current time is an argument of each function; no function reads a clock.
 - A balance is an integer and a remainder of less than one unit. So reading a balance never rounds it.
 - A call may begin if the balance minus all reserved amounts is above zero, even if the call itself costs more. So no
-  large call is refused for ever. A balance ends no lower than minus the cost of the most expensive call, if no call
-  costs more than it reserved.
+  large call is refused for ever. If no call costs more than it reserved, a bucket is overdrawn by no more than the cost
+  of the most expensive call.
 
 Other modules decide the names of buckets, who owns them, and what calls cost.
 """

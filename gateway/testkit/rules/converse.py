@@ -1,6 +1,6 @@
 """Rules for bodies that the service model allows and Converse refuses: turns, documents, cache points, thinking.
 
-The rules need bodies that `testkit/judge.py` has accepted. The texts are Bedrock's where a source shows them.
+The rules need bodies that `testkit/judge.py` has accepted. The wording of a fault is Bedrock's if a source shows it.
 Differences between models come from the capabilities of the model. Sources: recorded traffic, LiteLLM, pydantic-ai, and
 the issues of other projects that are named beside the rules.
 """

@@ -1,8 +1,8 @@
 """Rules for the bodies that OpenAI's Responses API refuses.
 
 They refuse unknown members and items, tool calls without output, and reasoning that other services encrypted. Unlike
-Chat Completions, the real service answers an unknown member with 400. The texts are OpenAI's where a source shows them.
-No rule depends on the model.
+Chat Completions, the real service answers an unknown member with 400. The wording of a fault is OpenAI's if a source
+shows it. No rule depends on the model.
 """
 
 from __future__ import annotations
@@ -174,8 +174,8 @@ def _message(item: Mapping[str, Any], at: str) -> Iterator[str]:
 
 
 def _answers(body: Mapping[str, Any]) -> Iterator[str]:
-    """Yield faults of tool outputs without an earlier call, of calls without an output, and of reasoning that no call,
-    message or further reasoning follows.
+    """Yield faults of tool outputs without an earlier call, of calls without an output, and of reasoning that is not
+    directly followed by a call, a message or further reasoning.
     """
     items = body["input"] if isinstance(body["input"], list) else []
     called: dict[str, None] = {}

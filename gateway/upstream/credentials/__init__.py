@@ -1,4 +1,5 @@
 """Credentials of requests to providers.
 
-Import `keys`. `gateway/config/document/secrets.py` reads secrets from the configuration.
+Other packages import the module `keys`. Secrets in the configuration are read elsewhere, in
+`gateway/config/document/secrets.py`.
 """

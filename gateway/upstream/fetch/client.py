@@ -243,7 +243,7 @@ async def _get(url: URL, addresses: Sequence[str], tls: ssl.SSLContext | None) -
 
 
 def _next(url: URL, response: aiohttp.ClientResponse) -> str:
-    """Return the target of a redirect. Raises `NotFetched` for a malformed target, and for one from https to http."""
+    """Return the target of a redirect. Raises `NotFetched` if it is malformed, or is http for an https URL."""
     location = response.headers.get("Location", "")
     try:
         target = url.join(URL(location))

@@ -207,9 +207,10 @@ async def _text(request: web.Request) -> str:
 
 
 async def _read(request: web.Request) -> bytes:
-    """Return the body. Raises `Refusal`.
+    """Return the body. Raises `Refusal` if it is larger than `MAX_BODY`.
 
-    The configured limit of bodies of calls does not apply: if that limit were too small, no text could correct it.
+    The configured limit of call bodies does not apply. If it did, a limit that is too small would also keep out the
+    configuration that corrects it.
     """
     body = bytearray()
     if (request.content_length or 0) <= MAX_BODY:

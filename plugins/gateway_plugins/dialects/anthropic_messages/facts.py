@@ -47,7 +47,7 @@ class Counts:
     """The largest count of each kind of tokens in all reports of one reply."""
 
     def __init__(self, known: Usage | None = None) -> None:
-        """Begin with the counts from a reply's headers, whose `cache_write_5m` is the sum of all cache writes."""
+        """Begin with `known`, counts from a reply's headers. Its `cache_write_5m` is the sum of all cache writes."""
         self._counts = dict.fromkeys(_COUNTS, 0)
         if known is not None:
             self._counts |= {"input": known.input, "output": known.output, "cache_read": known.cache_read}

@@ -151,8 +151,8 @@ class Conversation:
     def messages(self) -> list[Block]:
         """Return the messages. Calls without a result get one.
 
-        A user message is added if there is none of a user or assistant, or if the model does not continue a last
-        message of the assistant.
+        A user message is added at the end if there are only system messages, or if the last message is the assistant's
+        and the model cannot continue it.
         """
         self._flush()
         trailing = self._messages and self._messages[-1]["role"] == "assistant" and not self._caps.prefill

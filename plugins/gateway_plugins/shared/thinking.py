@@ -33,7 +33,8 @@ Bedrock's counts have 32 bits. A sum with a much larger number could exceed the 
 _ANTHROPIC_FORMS: Final = frozenset({"budget", "adaptive"})
 """Forms of thinking that use Anthropic's member `thinking`.
 
-Only these forms have a `display`, and only for these does leaving out the member turn thinking off.
+Only these forms have a `display`. A request that leaves out `thinking` turns these forms off. Any other form is not
+turned off by leaving out its member.
 """
 _USUAL_EFFORT: Final = "high"
 """Effort for a client that requests thinking without an effort or budget. It is Anthropic's default."""

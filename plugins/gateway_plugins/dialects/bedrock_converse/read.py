@@ -1,6 +1,6 @@
 """Readers of the messages and system prompt of a Converse request.
 
-The conversions from Converse to other dialects use the values that they return (`values.py`).
+The conversions from Converse to other dialects use the values that these readers return (see `values.py`).
 
 - A malformed value is refused with a 400 that names the field.
 - A member that botocore's service model does not have is reported as dropped.
@@ -233,7 +233,7 @@ def _thinking(value: Any, at: str, drop: Drop) -> Reasoning:
 
 
 def _cited(value: Any, at: str, drop: Drop) -> Text:
-    """Return the text of an earlier answer, with the citations in it."""
+    """Return an earlier answer as one `Text`, which holds the answer's text and its citations."""
     at = f"{at}/citationsContent"
     inner = struct(value, at, ("content", "citations"), drop)
     answer = "".join(_texts(inner.get("content"), f"{at}/content", drop))

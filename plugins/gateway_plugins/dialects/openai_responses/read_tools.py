@@ -136,7 +136,7 @@ def _name(raw: dict[str, Any], at: str) -> str:
 def tools(top: Members, drop: Drop) -> tuple[OfferedTools, Origins]:
     """Return the tools with the tool choice, and the client's tools by their flat names.
 
-    Raises `Refused` for a tool that runs on OpenAI's servers.
+    Raises `Refused` for a tool of a type that is not supported. Tools in `_ALWAYS_OFFERED` are dropped instead.
     """
     offered = _Offered(drop)
     for raw, at in _raws(top):

@@ -178,7 +178,7 @@ def _fault(operation: str, body: Any, caps: Caps) -> str | None:
 
 
 def _counted_request(body: dict[str, Any]) -> dict[str, Any]:
-    """Return the request inside a CountTokens body. Raises `Refusal`."""
+    """Return the request inside a CountTokens body. Raises `Refusal` for an InvokeModel body that is no JSON object."""
     given = body["input"]
     if "converse" in given:
         return dict(given["converse"])

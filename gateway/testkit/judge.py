@@ -22,14 +22,14 @@ _ECHOED: Final = 100
 """Maximum number of characters of a value that an error repeats; AWS leaves out long or sensitive values."""
 _NOT_IN_BODY: Final = frozenset({"uri", "header", "headers", "querystring"})
 BAD_MODEL: Final = "The provided model identifier is invalid."
-"""The text in recorded traffic (pydantic-ai, test_bedrock_error)."""
+"""The real service's error message for a wrong model id (recorded traffic of pydantic-ai, test_bedrock_error)."""
 
 
 class TestkitError(ImportError):
     """A package that the simulators need is missing."""
 
     __test__ = False
-    """A mark for pytest that the class is no test, although its name begins with "Test"."""
+    """A mark that keeps pytest from collecting this class, whose name begins with "Test", as a test."""
 
 
 def judge(operation: str, body: Any) -> str | None:
@@ -39,7 +39,7 @@ def judge(operation: str, body: Any) -> str | None:
     """
     top = _service()["operations"][operation]["input"]["shape"]
     shape = _shape(top)
-    if "payload" in shape:  # the model defines the body, and the service model has no structure for it
+    if "payload" in shape:  # each language model has its own body, which the service model does not describe
         return None
     members = {name: ref for name, ref in shape["members"].items() if ref.get("location") not in _NOT_IN_BODY}
     required = [name for name in shape.get("required", ()) if name in members]

@@ -10,7 +10,8 @@ Tailscale's own client sends; the real whois accepts any method. Its texts for a
 modelled on the texts of other errors. It answers at once for a port of this machine that is not registered; the real
 tailscaled waits 180 ms for a late registration.
 
-This file only says who a caller is, not what a caller may do.
+The simulator reports who a caller is and which capabilities the policy grants to the caller. It does not decide what
+the caller may do.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ import orjson
 from aiohttp import web
 
 HOST: Final = "local-tailscaled.sock"
-"""The only accepted value of the Host header, beside "".
+"""The only accepted value of the Host header, except for "".
 
 A web page that reaches the socket by DNS rebinding sends another host.
 """
@@ -51,7 +52,7 @@ Caps = Mapping[str, Sequence[Any]]
 
 
 def _number(text: str) -> int:
-    """Return an id for a text: the same one in each run, and as large as the ids of the control server."""
+    """Return an id made from a text. It is the same in every run, and as large as an id of the control server."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6])
 
 
@@ -78,12 +79,12 @@ class User:
 
 
 TAGGED_DEVICES: Final = User("tagged-devices", display_name="Tagged Devices")
-"""The user in replies about tagged nodes. All of them share this user, so it identifies nobody."""
+"""The user in replies about tagged nodes. All tagged nodes share this user, so the user identifies nobody."""
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A machine of the tailnet. Raises `ValueError` for a machine without a user and without tags."""
+    """A machine of the tailnet. Raises `ValueError` for a machine that has neither a user nor tags."""
 
     name: str
     """The full DNS name, without the trailing dot that replies add."""
@@ -100,9 +101,9 @@ class Node:
     caps: Caps = field(default_factory=dict, hash=False)
     """Capabilities that the policy grants to the node on the machine whose tailscaled is simulated."""
     service_caps: Mapping[str, Caps] = field(default_factory=dict, hash=False)
-    """Capabilities that the policy grants to the node on that machine's Tailscale Services, by `svc:NAME`.
+    """Capabilities that the policy grants to the node on Tailscale Services, by `svc:NAME`.
 
-    They are not part of `caps`.
+    The Services are those of the machine whose tailscaled is simulated. These capabilities are not part of `caps`.
     """
 
     def __post_init__(self) -> None:
@@ -257,7 +258,7 @@ class LocalApiSim:
             return _error(wrong.status, wrong.text, _EVERY_REPLY)
 
     async def _reply(self, request: web.Request) -> web.Response:
-        """Return the reply. Raises `_Wrong`."""
+        """Return the reply. Raises `_Wrong` if tailscaled would answer with an error."""
         served = {"/": self._root, "/localapi/v0/status": self._status, "/localapi/v0/whois": self._whois}
         if (serve := served.get(request.path)) is None:
             raise _Wrong(404, "404 page not found")
@@ -334,7 +335,7 @@ class LocalApiSim:
 
 
 def _pair(text: str) -> _Pair:
-    """Parse `IP`, `IPV4:port` or `[IPV6]:port`, as Go's netip does. Raises `_Wrong`."""
+    """Parse `IP`, `IPV4:port` or `[IPV6]:port`, as Go's netip does. Raises `_Wrong` for any other text."""
     try:
         return _Pair(ipaddress.ip_address(text), 0)
     except ValueError:

@@ -98,7 +98,7 @@ class Simulator(ABC):
 
     @abstractmethod
     async def respond(self, seen: Seen, request: web.Request) -> web.StreamResponse:
-        """Return the provider's answer. Raises `Refusal`."""
+        """Return the provider's answer. Raises `Refusal` if the provider would answer with an error."""
 
     @abstractmethod
     def failure(self, name: str, message: str) -> Refusal:

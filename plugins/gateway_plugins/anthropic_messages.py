@@ -50,7 +50,7 @@ routes = tuple(
 client_api = ClientApi(
     bases=("", "/v1"),
     setting="base_url or ANTHROPIC_BASE_URL",
-    # OpenAI's API has the other paths too, such as /v1/models: the header tells which API the client means
+    # paths such as /v1/models exist in OpenAI's API too: there the header tells which API the client means
     paths=("/v1/complete", "/v1/messages/batches", "/v1/messages/batches/{id}"),
     headers=("anthropic-version",),
 )
@@ -120,7 +120,7 @@ def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest
 
 
 def _betas(request: ClientRequest, target: Target, drop: Drop) -> list[str]:
-    """Return the betas to send, from body and header. For Bedrock, Claude Code names different betas in the two."""
+    """Return the betas to send, from body and header: Claude Code sends different betas in the two to Bedrock."""
     envelope = mapping(target.options.get(messages_betas.OPTION)).get("envelope", "messages")
     return messages_betas.select_betas(messages_betas.request_betas(request), envelope, target.options, drop)
 
@@ -192,7 +192,7 @@ def reply_headers(request_id: str, _usage: Usage | None) -> dict[str, str]:
 def error(problem: Problem) -> tuple[int, dict[str, str], bytes]:
     status, kind = _ERRORS[problem.code]
     if problem.code == errors.UNAVAILABLE and not problem.native:
-        # 529 is for a problem that a provider reported; one of the gateway's own is a 503. SDKs retry both
+        # 529 is for a problem that a provider reported, 503 for a problem of the gateway itself. SDKs retry both
         status = errors.STATUS[problem.code]
     body = {"type": "error", "error": {"type": kind, "message": problem.message}}
     return status, json_api.error_headers(problem), orjson.dumps(body)

@@ -1,7 +1,7 @@
 """Bedrock's Converse and ConverseStream: one dialect for all models on Bedrock.
 
 - `metadata`, with the usage, comes after `messageStop`.
-- The route of CountTokens is in `bedrock_model_invoke.py`. A provider with this flag serves requests to it too.
+- The route of CountTokens is in `bedrock_model_invoke.py`. A provider with this flag serves CountTokens too.
 
 Source: botocore's service model of bedrock-runtime, and recorded traffic for the order of a stream's events.
 """
@@ -46,7 +46,7 @@ _LIMITS: Final = (
     *((_MODEL_FIELDS, name) for name in ("max_tokens", "max_completion_tokens", "max_gen_len")),
     (_MODEL_FIELDS, "inferenceConfig", "max_new_tokens"),
 )
-"""Paths in the body of members that limit the output: Converse's own, and those that models take as fields."""
+"""Paths to the members of a body that limit the output: Converse's own member, and members for single models."""
 
 api = 1
 dialects = (_OWN,)

@@ -132,7 +132,7 @@ def retry(request: ClientRequest, target: Target, problem: Problem, drop: Drop) 
 
 
 def limit(request: ClientRequest) -> int | None:
-    """Return the largest output limit in the body, under the usual names or a family's own name; None without any."""
+    """Return the largest output limit in the body, under usual names or a family's own name; None if there is none."""
     limits = (json_api.limit(request), *(runtime_api.limit(request, *path) for path in _LIMITS))
     return max((limit for limit in limits if limit is not None), default=None)
 

@@ -1,8 +1,8 @@
 """Rules for the bodies that OpenAI's Chat Completions refuses.
 
 They refuse wrong types, roles, tools and tool choices, and tool calls without an answer. Unknown members are accepted:
-compatible providers have members of their own, and OpenAI's list is open. The wording of a fault is OpenAI's if a
-source shows it. No rule depends on the model.
+compatible providers have members of their own, and OpenAI's own list of members is not closed. The wording of a fault
+is OpenAI's if a source shows it. No rule depends on the model.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Tables of the members that Anthropic's Messages API accepts on api.anthropic.com and on Bedrock.
 
 `Known.faults` checks a value against a table. Anthropic refuses an unknown member ("Extra inputs are not permitted").
-A member that the real service may or may not refuse is in the tables, so it is accepted here. Rules over several
-members are in `claude.py`. Sources: Anthropic's API reference, LiteLLM's lists for Bedrock, and the requests of Claude
-Code 2.1.
+If it is not known whether the real service refuses a member, the tables contain the member, so that it is accepted
+here. Rules over several members are in `claude.py`. Sources: Anthropic's API reference, LiteLLM's lists for Bedrock,
+and the requests of Claude Code 2.1.
 """
 
 from __future__ import annotations

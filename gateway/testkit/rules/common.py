@@ -1,8 +1,8 @@
 """Parts that the rules of several dialects share: the form of a rule, and Claude's checks of thinking and sampling.
 
-A rule is a generator of the faults of a body. Each dialect has a table of rules and reports only the first fault. So a
-rule may rely on what the rules before it have checked: it does not run if one of those has found a fault. The rules of
-single dialects are in `converse.py`, `claude.py`, `chat.py` and `responses.py`.
+A rule is a generator of the faults of a body. Each dialect has a table of rules and reports only the first fault. A
+rule does not run if an earlier rule has found a fault, so it may rely on what the earlier rules have checked. The rules
+of each dialect are in `converse.py`, `claude.py`, `chat.py` or `responses.py`.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def judged(rules: Iterable[Rule], body: Body, caps: Caps) -> str | None:
 
 
 def tag_of(value: Any) -> str:
-    """Return the string `type` of an object; "" if the value is no object or has none."""
+    """Return the string `type` of an object; "" if the value is no object or `type` is no string."""
     tag = value.get("type") if isinstance(value, dict) else None
     return tag if isinstance(tag, str) else ""
 
@@ -96,7 +96,10 @@ def member(value: Any, name: str) -> Any:
 
 
 def permitting(caps: Caps) -> Caps:
-    """Return the capabilities, or permissive ones for a model of unknown family, such as an inference profile's ARN."""
+    """Return `caps` for a model of a known family, and permissive capabilities for a model of an unknown one.
+
+    The family is unknown if the model is named by the ARN of an inference profile, for example.
+    """
     return caps if caps.family else _UNKNOWN
 
 
@@ -110,14 +113,14 @@ def is_blank(text: str) -> bool:
 
 
 def bad_signature(signature: Any) -> bool:
-    """Return whether a signature is not one of the simulator's, but of another model or invented."""
+    """Return whether a signature does not come from the simulator: another model made it, or it was invented."""
     return not (isinstance(signature, str) and signature.startswith(SIGNATURE))
 
 
 def mistaken_image(data: str, declared: str) -> str:
-    """Return the format that an image's first bytes show if it is not the declared one; else "".
+    """Return the real format of an image whose declared format is wrong; "" if the declared format is right.
 
-    The result is also "" if the first bytes show no known format.
+    The first bytes of the image show the real format. The result is also "" if they show no known format.
     """
     head = base64.b64decode(data[:24])
     formats = [name for name, magic in _MAGIC.items() if re.match(magic, head, re.DOTALL)]
@@ -134,7 +137,7 @@ def sampling_faults(settings: Settings, caps: Caps) -> Iterator[str]:
 
 
 def thinking_faults(settings: Settings, caps: Caps) -> Iterator[str]:
-    """Yield faults of Anthropic's thinking: forms that the model lacks, a wrong budget, and excluded parameters."""
+    """Yield faults of Anthropic's thinking: a form that the model lacks, a wrong budget, parameters refused with it."""
     thinking = settings.thinking
     if thinking is None:
         return

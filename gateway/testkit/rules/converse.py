@@ -213,7 +213,10 @@ def _reasoning(body: Body, caps: Caps) -> Iterator[str]:
 
 
 def _is_text(data: str) -> bool:
-    """Return whether base64 data decodes to ASCII: in recorded traffic, it is Anthropic's base64 text encoded again."""
+    """Return whether base64 data decodes to ASCII.
+
+    Encrypted thinking does: in recorded traffic, Anthropic's base64 text is encoded in base64 once more.
+    """
     return base64.b64decode(data).isascii()
 
 

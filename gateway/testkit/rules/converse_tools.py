@@ -1,6 +1,7 @@
 """Rules for tools, tool calls and tool results that the service model allows and Converse refuses.
 
-They are part of the table in `converse.py`, and like it need bodies that `testkit/judge.py` has accepted.
+They are part of the table of rules in `converse.py`. All rules of that table need bodies that `testkit/judge.py` has
+accepted.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def _results(body: Body, caps: Caps) -> Iterator[str]:
 def _beside_results(body: Body, caps: Caps) -> Iterator[str]:
     """Yield faults of content that must not be in the same message as tool results.
 
-    The model's family decides which content that is (pydantic-ai#6081, langchain-aws#141).
+    The model's family decides which content is refused there (pydantic-ai#6081, langchain-aws#141).
     """
     for number, message in enumerate(converse_body.messages(body)):
         kinds = {block.kind for block in converse_body.content(message, number)} - {"cachePoint"}

@@ -1,9 +1,10 @@
 """Changes to the `messages` of a Messages request where Bedrock takes less than Anthropic's own API.
 
-- A system message between turns stays one if the model takes it there. Otherwise it becomes text of the user at the
-  same place (`reminder`). Moving it to the top would change the cached prefix of the prompt (bifrost#5931).
+- A system message between turns stays a system message if the model takes one there. Otherwise it becomes text of the
+  user at the same place (`reminder`). Moving it to the top would change the cached prefix of the prompt
+  (bifrost#5931).
 - Images and documents by URL or file id are refused, because Bedrock reads neither.
-- `messages` are decoded only if their bytes can hold one of the two.
+- `messages` are decoded only if their bytes may contain a system message or such a source.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _REFUSED_SOURCES: Final = {
     "file": "lives on Anthropic's own servers, which Bedrock does not ask; send the data itself, as base64",
 }
 SOURCE_MARKS: Final = (b'"url"', b'"file"')
-"""Bytes of which at least one is in every body with a source by URL or file id."""
+"""Byte strings to search for. A body with a source by URL or file id contains at least one of them."""
 SYSTEM_MARK: Final = b'"system"'
 _OWN_MEMBERS: Final = frozenset({"role", "content"})
 

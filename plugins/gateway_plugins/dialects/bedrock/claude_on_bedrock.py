@@ -29,7 +29,7 @@ from gateway_plugins.shared.members_in_place import EditedMembers
 BEDROCK_VERSION: Final = "bedrock-2023-05-31"
 
 _UNKNOWN: Final[Mapping[str, tuple[Any, ...]]] = {
-    # top-level member of the Messages API that InvokeModel refuses: values that ask for nothing, so are not reported
+    # top-level member that InvokeModel refuses: values that ask for nothing, so that their removal is not reported
     "container": (),
     "mcp_servers": ([],),
     "speed": ("standard",),
@@ -43,8 +43,8 @@ _UNKNOWN: Final[Mapping[str, tuple[Any, ...]]] = {
 }
 _ADVICE: Final = {name: REFUSED_MEMBERS[name] for name in ("mcp_servers", "thread")}
 _INTERLEAVED: Final = "interleaved-thinking-2025-05-14"
-"""Beta for thinking between tool calls. From the header it is taken only with a thinking budget and tools, because it
-changes nothing otherwise. In the body it always stays (`dialects/anthropic_messages/betas.json`)."""
+"""Beta for thinking between tool calls. It is taken from the header only if the request has a thinking budget and
+tools, because it changes nothing otherwise. In the body it always stays (`dialects/anthropic_messages/betas.json`)."""
 _UNKNOWN_EDITS: Final = ("clear_thinking_20251015",)
 _WITHOUT_BREAKPOINTS: Final = ("thinking", "redacted_thinking")
 """Types of blocks that cannot carry a cache breakpoint."""
@@ -198,7 +198,7 @@ def _context_management(edited: EditedMembers, betas: list[str], drop: Drop) -> 
 
 
 def _cache_controls(edited: EditedMembers, caps: Caps, drop: Drop) -> None:
-    """Remove the members of cache breakpoints that Bedrock refuses. Nothing is decoded if no such name occurs."""
+    """Remove the members of cache breakpoints that Bedrock refuses. Decode nothing if the body has no such names."""
     suspects = (b'"scope"',) if caps.cache_ttl else (b'"scope"', b'"ttl"')
     members = ("system", "messages", "tools")
     if not any(suspect in edited.raw(name) for suspect in suspects for name in members):
@@ -256,7 +256,10 @@ def _automatic_cache(edited: EditedMembers, caps: Caps, drop: Drop) -> None:
 
 
 def _last_block(messages: Any) -> dict[str, Any] | None:
-    """Return the last block that can carry a breakpoint: no thinking, no blank text. Make a string content a block."""
+    """Return the last block that can carry a breakpoint, which thinking and blank text cannot.
+
+    Content that is a string is replaced by a text block, because only a block can carry a breakpoint.
+    """
     for message in map(mapping, reversed(sequence(messages))):
         content = message.get("content")
         if isinstance(content, str) and content.strip():

@@ -77,7 +77,10 @@ def _effort(edited: EditedMembers, target: Target, betas: list[str], drop: Drop)
 
 
 def _format(edited: EditedMembers, target: Target, drop: Drop) -> Changes:
-    """Write a JSON format as `output_config.format`, or into the system prompt if the model takes no schemas."""
+    """Write the client's JSON format as `output_config.format`.
+
+    If the model takes no schemas, write it into the system prompt.
+    """
     config = mapping(edited["output_config"])
     older = edited["output_format"]
     schema_format = config.get("format") if older is None else older
@@ -108,7 +111,7 @@ def system_blocks(value: Any) -> list[Any]:
 
 
 def min_limit(edited: EditedMembers) -> int:
-    """Return `max_tokens` for a request whose tokens are only counted: it must exceed the thinking budget."""
+    """Return the smallest allowed `max_tokens`, for a request to count tokens. It must exceed the thinking budget."""
     return _budget(edited) + 1
 
 

@@ -59,7 +59,7 @@ _MESSAGES_VERSION: Final = "2023-06-01"
 
 
 def parse(flag: str, request: HttpRequest) -> ClientRequest:
-    """Return the request that a CountTokens body contains; an opaque one if its dialect is not known."""
+    """Return the request that a CountTokens body contains; an opaque request if the dialect is not known."""
     top = Members(request.body)
     dialect, inner = _inside(top)
     return runtime_api.parse(flag, dialect, request, inner)
@@ -106,7 +106,7 @@ def _body(request: ClientRequest, target: Target, drop: Drop) -> bytes:
 def steps(
     request: ClientRequest, target: Target, drop: Drop
 ) -> Generator[UpstreamRequest | Fetch, StepResponse, ClientRequest | StepResponse]:
-    """Count with CountTokens, or in another way if it does not count the model. Return a reply in CountTokens' form.
+    """Return the count as a reply of CountTokens. If CountTokens does not count the model, count in another way.
 
     Raises `UpstreamFailed` for any other error of CountTokens.
     """
@@ -126,7 +126,7 @@ def steps(
 
 
 def neutral_count(body: bytes) -> dict[str, int]:
-    """Return the count of a reply as `{"input_tokens": n}`, the form of all dialects between decoder and encoder."""
+    """Return the count of a reply as `{"input_tokens": n}`, the form in which decoders pass a count to encoders."""
     data = json_api.json_object(body)
     return {"input_tokens": whole_number(data.get("inputTokens")) or whole_number(data.get("input_tokens"))}
 
@@ -147,7 +147,10 @@ def _messages_api_request(request: ClientRequest, target: Target, drop: Drop) ->
 
 
 def _counted_tokens(reply: StepResponse) -> int:
-    """Return the count in a reply, or 0 if it has none: Bedrock answers an unknown path with status 200."""
+    """Return the count in a reply; 0 if there is none.
+
+    Status 200 does not mean that there is a count, because Bedrock sends it for an unknown path too.
+    """
     try:
         return whole_number(mapping(json_api.json_object(reply.body)).get("input_tokens")) if reply.status == 200 else 0
     except BadFrame:

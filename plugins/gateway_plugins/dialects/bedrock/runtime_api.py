@@ -105,7 +105,7 @@ _PADDING: Final = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345678
 def routes(*operations: tuple[str, str]) -> tuple[Route, ...]:
     """Return two routes for each (last part of the path, operation): one as on Bedrock, and one below /bedrock.
 
-    A model id may contain slashes: some clients do not escape those of an ARN.
+    The routes accept slashes in a model id, because some clients do not escape the slashes of an ARN.
     """
     return tuple(
         Route("POST", f"{prefix}/model/{{model:.+}}/{last}", operation)
@@ -133,7 +133,7 @@ def upstream_request(target: Target, operation: str, body: bytes, headers: Heade
 
 
 def request_headers(client: Headers) -> dict[str, str]:
-    """Return the headers to send. Only `accept` and Bedrock's options pass from the client, so no credentials do."""
+    """Return the headers to send: of the client's, only `accept` and Bedrock's options, so no credentials."""
     options = {name: value for name, value in client.items() if name.startswith("x-amzn-bedrock-")}
     return {"content-type": "application/json", "accept": client.get("accept", "application/json"), **options}
 

@@ -27,7 +27,8 @@ from gateway_plugins.shared.lenient import mapping, sequence
 Changes = dict[str, bytes | None]
 
 _IN_BASE64: Final = base64.b64encode(reasoning.PREFIX.encode()[:9])
-"""Beginning of every tagged text in base64. Three characters become four, so nine of the prefix have a fixed form."""
+"""Beginning of every tagged text in base64. Three characters become four, so the first nine of the prefix are always
+encoded alike."""
 
 _CONTENT: Final = "content"
 
@@ -67,7 +68,7 @@ def untag_messages(messages: Any, family: str, drop: Drop) -> bool:
 
 
 def _changes(top: Members, family: str, drop: Drop, untag: _Untag, inside: str = _CONTENT) -> Changes:
-    if not is_tagged(top.body):  # most bodies have none, and decoding takes long for a large one
+    if not is_tagged(top.body):  # most bodies have no tag, and decoding a large body takes long
         return {}
     messages = member(top, "messages")
     return {"messages": orjson.dumps(messages)} if _untag(messages, family, drop, untag, inside) else {}

@@ -1,4 +1,4 @@
-"""Readers for requests of both Chat Completions and Responses: files by role, the service tier, the tool choice.
+"""Readers for requests of both Chat Completions and Responses: the service tier, the tool choice, misplaced files.
 
 What differs between the two dialects is in their own readers. General checks are in `shared/checks.py`. The classes of
 the values that are read are in `values.py`.
@@ -59,7 +59,7 @@ def service_tier(top: Members) -> str:
 def offer(tools: Sequence[Tool], choice: ChoiceMember, top: Members, field: str = "tool_choice") -> OfferedTools:
     """Return the tools that may be called, and the tool choice.
 
-    Raises `Refused` for a choice that no offered tool can fulfil. The error calls the choice `field`.
+    Raises `Refused` for a choice that no offered tool can fulfil. `field` is the name of the choice in the error.
     """
     if choice.allowed is not None:
         tools = [tool for tool in tools if tool.name in choice.allowed]

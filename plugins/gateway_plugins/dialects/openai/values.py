@@ -1,7 +1,7 @@
 """Classes for a request of Chat Completions or Responses, after it is read and before it is mapped.
 
-- Requests of the two dialects say the same things, so both are read into these classes. Each provider's dialect has one
-  mapping from them: `mappings/openai_to_*.py`.
+- Requests of the two dialects have the same content, so both are read into these classes. Each provider's dialect has
+  one mapping from these classes: `mappings/openai_to_*.py`.
 - `at` is the JSON pointer of a value in the client's body.
 - The readers are `dialects/openai_chat/read.py` and `dialects/openai_responses/read.py`.
 - Requests of Messages and Converse can say more than these classes can hold. They are mapped to each provider's dialect
@@ -82,7 +82,7 @@ class OpenAIRequest:
     tier: str = ""
     """`flex`, `priority`, or "" for the usual tier."""
     ttl: Ttl = None
-    """Lifetime in the top-level `cache_control` of a Chat body, which is for the whole prompt."""
+    """Lifetime of the cache entry of the whole prompt, from the top-level `cache_control` of a Chat body."""
     guardrail: Mapping[str, Any] = field(default_factory=dict)
     """Bedrock's `guardrailConfig`. A client may send it in a Chat body if it knows that its provider is Bedrock."""
 

@@ -148,3 +148,30 @@ async def test_codex_works_with_the_launchers_arguments(tmp_path, bedrock_sim):
         assert SAID in said
         (call,) = await gw.calls()
         assert (call["outcome"], call["api"], call["agent"]) == ("ok", "openai_responses", "codex")
+
+
+COPILOT = {
+    "openai_chat": ("openai", "{host}/v1", "completions"),
+    "openai_responses": ("openai", "{host}/v1", "responses"),
+    "anthropic_messages": ("anthropic", "{host}", "completions"),
+}
+
+
+@pytest.mark.parametrize("flag", COPILOT)
+async def test_copilot_works_with_the_environment_that_the_launcher_gives(tmp_path, bedrock_sim, flag):
+    kind, base, wire = COPILOT[flag]
+    async with gate(tmp_path / "state", {"b": bedrock(bedrock_sim.url, advertise=[flag])}) as gw:
+        environ = {
+            "COPILOT_PROVIDER_TYPE": kind,
+            "COPILOT_PROVIDER_BASE_URL": base.format(host=gw.url),
+            "COPILOT_PROVIDER_WIRE_API": wire,
+            "COPILOT_PROVIDER_API_KEY": "not-needed",
+            "COPILOT_OFFLINE": "true",
+            "COPILOT_MODEL": HAIKU,
+        }
+        copilot = npm("copilot", tmp_path, Program, **environ)
+        bedrock_sim.script(PLAIN)
+        status, output = await copilot.run("-p", "hello", "--allow-all-tools")
+        assert (status, SAID in output) == (0, True), output
+        (record,) = await gw.calls()
+        assert (record["api"], record["outcome"]) == (flag, "ok")

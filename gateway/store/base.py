@@ -70,14 +70,14 @@ class Totals:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session(Totals):
-    """A group of calls with one session id. Its key is (identity, id), because clients choose session ids freely."""
+    """A group of calls with one session id. Its key is (identity, id), because two clients may choose the same id."""
 
     id: str
     identity: str
     agent: str
     """Agent (client program) of the last call."""
     provider: str
-    """Provider of the last call for which a provider was chosen; "" if the gateway refused every call before that."""
+    """Provider of the last call for which a provider was chosen; "" if no provider was chosen for any call."""
     providers: tuple[str, ...]
     """Providers that were used in the session, the last used first."""
     models: tuple[str, ...]
@@ -192,7 +192,7 @@ class Store(Protocol):
         """Return a page of the sessions of one caller, or of all callers if `identity` is None.
 
         `where` may contain `agent`, the agent of the session's last call, and `provider` and `model`, which some call
-        of the session must have used. Raises `BadCursor`.
+        of the session must have used. Raises `BadCursor` if `cursor` is malformed.
         """
 
     async def session(self, identity: str | None, session_id: str) -> Session | None:
@@ -209,13 +209,14 @@ class Store(Protocol):
         cursor: str | None = None,
         where: Filters = ALL_ROWS,
     ) -> Page[Record]:
-        """Return a page of the calls of one caller in one session; None as `identity` or `session_id` selects all.
+        """Return a page of the calls of one caller in one session.
 
-        The fields of each record have the values in `where`. Raises `BadCursor`.
+        If `identity` is None, the calls of all callers are selected; if `session_id` is None, those of all sessions.
+        The fields of each record have the values in `where`. Raises `BadCursor` if `cursor` is malformed.
         """
 
     async def call(self, identity: str | None, call_id: str) -> Record | None:
-        """Return one call if it is of this caller, or of any caller if `identity` is None; None if there is none."""
+        """Return one call of a caller, or of any caller if `identity` is None. Return None if there is no such call."""
 
     async def usage(self, query: UsageQuery) -> Sequence[UsageRow]:
         """Return rows of the hourly or daily totals, sorted by the columns in `query.by`; at most `MAX_ROWS` rows."""
@@ -224,9 +225,10 @@ class Store(Protocol):
         """Return the last stored balance of each quota bucket."""
 
     async def expire(self, before: float, limit: int) -> int:
-        """Delete calls that began before the Unix time `before`, and sessions that ended before it, `limit` of each.
+        """Delete calls that began before the Unix time `before`, and sessions that ended before this time.
 
-        Return the number of deleted calls. The hourly and daily totals are never deleted.
+        At most `limit` calls and `limit` sessions are deleted, oldest first. Return the number of deleted calls. The
+        hourly and daily totals are never deleted.
         """
 
     async def close(self) -> None:

@@ -33,7 +33,7 @@ from gateway.telemetry.log import Logger
 MAX_WAITING: Final = 32 * 1024 * 1024
 """Maximum number of bytes in the queue; bodies that would exceed it are lost."""
 OVERHEAD: Final = 4096
-"""Bytes that are added to the size of each call's bodies in the queue, for its headers."""
+"""Number of bytes that are added to the size of each call's bodies in the queue, to account for the headers."""
 GATHER_SECONDS: Final = 0.05
 """Seconds for which more bodies are collected after the first, so that there are at most about 20 commits a second."""
 BATCH: Final = 200
@@ -71,7 +71,7 @@ _SELECT: Final = "SELECT * FROM bodies WHERE id = ? AND at >= ?"
 Retention = Callable[[], float | None]
 """A function that returns the number of seconds for which bodies are kept; None: for ever, 0: not at all.
 
-It is called before each write, read and deletion, because the configuration may change."""
+The function is called before each write, read and deletion, because the configuration may change."""
 
 
 class Bodies:
@@ -111,12 +111,12 @@ class Bodies:
     async def of(self, call: str, identity: str | None) -> CapturedBodies | None:
         """Return the bodies of a call; None if there are none, or if the call is of another login than `identity`.
 
-        An `identity` of None allows any login. Raises `StoreFailed`.
+        An `identity` of None allows any login. Raises `StoreFailed` if the file cannot be read.
         """
         return await asyncio.to_thread(self._read, call, identity)
 
     def close(self) -> None:
-        """Write the rest of the queue and end the thread; wait for at most `CLOSE_SECONDS`."""
+        """Write the rest of the queue and end the thread. Return after at most `CLOSE_SECONDS`."""
         if self._thread.is_alive():
             self._queue.put(None)
             self._thread.join(CLOSE_SECONDS)
@@ -161,7 +161,10 @@ class Bodies:
             self._taken_bytes += sum(capture.size + OVERHEAD for capture in captures)
 
     def _report_lost(self, *, at_once: bool) -> None:
-        """Log the number of bodies lost since the last report, at most every `REPORT_SECONDS` unless `at_once`."""
+        """Log the number of bodies lost since the last report.
+
+        Unless `at_once` is True, there is at most one report in `REPORT_SECONDS`.
+        """
         lost = self._unwritten + self._too_fast
         if lost > self._reported and (at_once or monotonic() >= self._report_at):
             reason = self._reason or "they came faster than they could be written"
@@ -171,7 +174,7 @@ class Bodies:
             self._report_at = monotonic() + REPORT_SECONDS
 
     def _expire(self) -> float:
-        """Delete a batch of expired bodies; return the seconds until the next search."""
+        """Delete a batch of expired bodies, and return the number of seconds until the next search."""
         retention = self._retention()
         if retention is None or not self._path.exists():
             return EXPIRE_SECONDS
@@ -203,7 +206,7 @@ class Bodies:
 
     @contextmanager
     def _connect(self) -> Iterator[sqlite3.Connection]:
-        """Yield a connection that is closed afterwards. Raises `StoreFailed`.
+        """Yield a connection that is closed afterwards. Raises `StoreFailed` if the file or a statement fails.
 
         SQLite clears the write-ahead log when the last connection to the file is closed.
         """

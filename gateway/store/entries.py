@@ -33,7 +33,7 @@ class Balance(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     bucket: str
     amount: int
-    """Balance in nanodollars; negative if a call cost more than the balance before it."""
+    """Balance in nanodollars; negative if calls cost more than the bucket contained."""
     remainder: int
     """The fraction of a nanodollar beyond `amount`, in the unit of the ledger (`Charge.remainder`)."""
     at: float

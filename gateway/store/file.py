@@ -18,7 +18,7 @@ WAL_BYTES: Final = 64 * 1024 * 1024
 
 
 def prepare(path: Path) -> None:
-    """Create the file if it does not exist, and migrate it. Raises `StoreFailed`."""
+    """Create the file if it does not exist, and migrate it. Raises `StoreFailed` if the file cannot be opened."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # only this user may read the records; SQLite gives its -wal and -shm files the permissions of this file
@@ -31,7 +31,8 @@ def prepare(path: Path) -> None:
 def connect(path: Path) -> sqlite3.Connection:
     """Return a connection for the calling thread, in autocommit mode: transactions must be begun explicitly.
 
-    Migrates the file. Raises `StoreFailed` for a file of a later release, and `sqlite3.Error`.
+    Migrates the file. Raises `StoreFailed` for a file of a later release, and `sqlite3.Error` if SQLite cannot open or
+    migrate the file.
     """
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
     try:

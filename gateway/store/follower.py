@@ -24,7 +24,7 @@ POLL_SECONDS: Final = 0.05
 
 A call can be read from the store within 100 ms, and there are at most about 20 commits a second."""
 BATCH_BYTES: Final = 4 * 1024 * 1024
-"""Bytes of the journal that are applied in one transaction, which locks the store: about 6,000 calls."""
+"""Maximum number of bytes of the journal, about 6,000 calls, in one transaction, during which the store is locked."""
 RETRY_SECONDS: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
 """Seconds before the first, second and further retries after the store failed; the last number is repeated."""
 FLUSH_SECONDS: Final = 5.0
@@ -88,13 +88,16 @@ class JournalFollower:
     async def start(self) -> None:
         """Apply what an earlier process left in the journal, then start the task that applies new entries.
 
-        Raises `StoreFailed`.
+        Raises `StoreFailed` if the journal cannot be read or the store cannot be written.
         """
         await self._catch_up()
         self._task = asyncio.create_task(self._follow())
 
     async def flush(self) -> None:
-        """Wait until all earlier entries are in the store. Raises `StoreFailed` after `FLUSH_SECONDS`."""
+        """Wait until all entries that were put before are in the store.
+
+        Raises `StoreFailed` if this takes longer than `FLUSH_SECONDS`.
+        """
         end = self._journal.end
         self._flush_now.set()
         try:
@@ -135,7 +138,11 @@ class JournalFollower:
         return POLL_SECONDS if not self._failures else RETRY_SECONDS[min(self._failures, len(RETRY_SECONDS)) - 1]
 
     async def _catch_up(self) -> None:
-        """Apply the journal up to its end. Raises `StoreFailed`; the next attempt continues after the last batch."""
+        """Apply the journal up to its end.
+
+        Raises `StoreFailed` if the journal cannot be read or the store cannot be written. The next attempt continues
+        after the last batch that was applied.
+        """
         while self._offset < self._journal.end:
             lines, offset = await asyncio.to_thread(self._journal.read, self._offset, BATCH_BYTES)
             if not lines and offset == self._offset:

@@ -27,7 +27,9 @@ from gateway.telemetry.log import Logger
 SEGMENT_BYTES: Final = 16 * 1024 * 1024
 """Size in bytes at which a new file is begun, so that older files can be deleted when they are applied to the store."""
 WAITING_BYTES: Final = 64 * 1024 * 1024
-"""Bytes of waiting lines at which the journal is full: about 80,000 calls, more than a process makes in a minute."""
+"""Number of bytes of waiting lines at which the journal is full.
+
+These are about 80,000 calls, more than a process makes in a minute."""
 HOLDER_BYTES: Final = 200
 """Maximum size in bytes of the lock file, in which the process that holds the lock writes its id and arguments."""
 _SUFFIX: Final = ".jsonl"
@@ -199,7 +201,7 @@ class Journal:
             raise StoreFailed(f"{error.filename}: the journal cannot be read: {error.strerror}") from None
 
     def discard(self, before: JournalOffset) -> None:
-        """Delete the files with lower numbers than that of `before`, except the current file.
+        """Delete the files with lower numbers than the file of `before`, except the current file.
 
         May be called from any thread.
         """

@@ -40,7 +40,10 @@ _MAX_NAMED: Final = 10
 
 
 class SqliteStore:
-    """A `Store` in the SQLite file `path`. The file and its folder are created if missing. Raises `StoreFailed`."""
+    """A `Store` in the SQLite file `path`. The file and its folder are created if missing.
+
+    Raises `StoreFailed` if the file cannot be opened.
+    """
 
     def __init__(self, path: Path) -> None:
         prepare(path)
@@ -147,7 +150,7 @@ class _Thread:
     def _reopen_if_replaced(self) -> None:
         """Close the connection if the file was removed or replaced, and create a removed file again.
 
-        SQLite would continue to write to the removed file.
+        Without this, SQLite would continue to write to the removed file.
         """
         try:
             now = self._path.stat().st_ino

@@ -26,7 +26,7 @@ DAY: Final = 86_400_000
 SUMS: Final = ("calls", "failed", *USAGE_KINDS, "known_cost", "cost_unknown_calls", "estimated_calls")
 """Columns that are sums over calls, in the table `sessions` and in the tables of hourly and daily totals."""
 GROUP_SUMS: Final = (*SUMS, "duration_ms")
-"""Columns that are sums over calls in the tables of hourly and daily totals."""
+"""Columns that are sums over calls in the tables of hourly and daily totals; `sessions` has no `duration_ms`."""
 
 
 class Group(NamedTuple):
@@ -39,7 +39,8 @@ class Group(NamedTuple):
     model: str
     """The model; "" for calls without a provider.
 
-    The model of a call that was refused early may be any text that a client chose, which would make rows without limit.
+    The model of a call that was refused early may be any text that a client chose. Each such text would add a row,
+    without a limit.
     """
     agent: str
 
@@ -111,7 +112,7 @@ class _Part(NamedTuple):
 
 
 def _part(calls: list[Row]) -> _Part:
-    """Return the sums over the calls of one group. They are made column by column, which is several times as fast."""
+    """Return the sums over the calls of one group. Summing by column is several times as fast as by row."""
     columns = [*zip(*calls, strict=True)]
     of = dict(zip(CALL_COLUMNS, columns, strict=True))
     started, cost = of["at"], of["cost"]

@@ -37,7 +37,10 @@ _ENDED: Final = "SELECT n FROM sessions INDEXED BY sessions_by_time WHERE last_a
 
 
 def write(connection: sqlite3.Connection, entries: Sequence[Entry], offset: JournalOffset) -> None:
-    """Write a batch of entries, and the journal's offset after them. Raises `sqlite3.Error`, with nothing written."""
+    """Write a batch of entries, and the journal's offset after them.
+
+    Raises `sqlite3.Error` if a statement fails. Nothing is written then.
+    """
     connection.execute("BEGIN IMMEDIATE")
     try:
         new = _insert(connection, [entry.call for entry in entries if entry.call is not None])
@@ -129,7 +132,7 @@ def _insert_version(connection: sqlite3.Connection, version: Version) -> None:
 
 
 def expire(connection: sqlite3.Connection, before: float, limit: int) -> int:
-    """Delete calls that began before the Unix time `before`, and sessions that ended before it, oldest first.
+    """Delete calls that began before the Unix time `before`, and sessions that ended before this time, oldest first.
 
     At most `limit` calls and `limit` sessions are deleted. Return the number of deleted calls.
     """
@@ -147,6 +150,6 @@ def expire(connection: sqlite3.Connection, before: float, limit: int) -> int:
             connection.execute("ROLLBACK")
         raise
     if 0 < deleted < limit:
-        # the write-ahead log would still contain the deleted rows; if a reader blocks this, the next expiry does it
+        # the write-ahead log still contains the deleted rows, so empty it; a reader may delay this to a later expiry
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return deleted

@@ -55,9 +55,9 @@ class UpstreamResponse:
         )
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the body's bytes as they arrive.
+        """Yield the pieces of the body as they arrive.
 
-        Raises `Truncated` when the connection breaks, `UpstreamFailed` on a timeout.
+        Raises `Truncated` if the connection breaks, and `UpstreamFailed` if no data arrives within the read timeout.
         """
         content = self._response.content
         while True:

@@ -1,11 +1,13 @@
 """Search for names that are similar to a wanted name, such as one that a client has misspelled.
 
-- Names that contain the wanted name come first, above all at an end: `claude-haiku-4-5` for `haiku`.
+- Names that contain the wanted name come first, and among them those that begin or end with it: `claude-haiku-4-5` for
+  `claude-haiku`.
 - Names that contain all words of the wanted name in any order come next: `claude-haiku-4-5` for `claude-4.5-haiku`.
 - Names that the wanted name contains come next.
 - Names that are spelled alike, as a whole or in a part, come last: `claude-haiku-4-5` for `cluade-haiku-4-5`.
 
-Upper and lower case are equal. This module does not check who may see a name: its callers pass only visible names.
+Upper and lower case are not distinguished. This module does not check who may see a name: its callers pass only visible
+names.
 """
 
 from __future__ import annotations
@@ -83,7 +85,7 @@ def _ratio(one: str, other: str) -> float:
 
 
 def _ratio_of_part(words: Sequence[str], own: Sequence[str]) -> float:
-    """Return the highest ratio between the wanted words and any sequence of as many words of a name."""
+    """Return the highest ratio between the wanted words and any sequence of equally many words in a name."""
     size = len(words)
     wanted = "-".join(words)
     parts = ("-".join(own[at : at + size]) for at in range(len(own) - size + 1))
@@ -93,7 +95,8 @@ def _ratio_of_part(words: Sequence[str], own: Sequence[str]) -> float:
 def _likely(words: Sequence[str], names: Sequence[str]) -> Sequence[str]:
     """Return at most `MAX_COMPARED` names to compare.
 
-    If there are more, only names with the longest wanted word are taken, those with the most wanted words first.
+    If there are more names, only those that contain the longest wanted word are examined, and those with the most
+    wanted words are returned.
     """
     if len(names) <= MAX_COMPARED:
         return names

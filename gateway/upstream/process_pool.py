@@ -65,7 +65,7 @@ class ProcessPool:
     async def run(self, size: int, drop: DropRelay, function: Callable[..., R], *args: Any) -> R:
         """Return `function(*args)`, computed in a worker process if the body has at least `LARGE` bytes.
 
-        `size` is the number of bytes of the body. `drop` may be one of the arguments, or a part of one. Raises the
+        `size` is the number of bytes of the body. `drop` may be an argument, or a part of an argument. Raises the
         exceptions of the function, and `GatewayError` if the worker process has died.
         """
         if size < self._large:

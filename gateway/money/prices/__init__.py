@@ -1,4 +1,4 @@
 """Prices of tokens: the price table as data, and the arithmetic on it.
 
-Import `Prices` from `table.py`. An unknown price is None, never 0.
+Other packages import `Prices` from `table.py`. An unknown price is None, never 0.
 """

@@ -26,13 +26,13 @@ PLACES: Final = 15
 
 The unit is 1e-15 USD, so a published price in USD for 1M tokens can have nine decimals."""
 PER_MILLION: Final = 6
-"""Power of ten of the number of tokens to which published prices refer: 10**6."""
+"""Exponent of the number of tokens for which prices are published: 10**6."""
 
 STANDARD: Final = frozenset({"", "standard", "default", "auto", "on_demand"})
 """Providers' names of the standard service tier, which serves requests that name no tier.
 
-Any other name is a separate tier. Its price is unknown if the price list has no tier of that name, because the standard
-price would be wrong: Anthropic's "priority", OpenAI's "scale" and Bedrock's "reserved" are paid for by contract.
+Any other name is a separate tier. If the price list has no tier of that name, the price is unknown. The standard price
+would be wrong: Anthropic's "priority", OpenAI's "scale" and Bedrock's "reserved" are paid for by contract.
 Bedrock's latency-optimised inference ("optimized") and Anthropic's inference inside the "us" cost more than the price
 list says. An operator's price file can contain the right price.
 """
@@ -46,8 +46,8 @@ PARTS: Final[Mapping[str, tuple[str, bool]]] = MappingProxyType(
 )
 """Kinds of tokens that a reply also counts in a larger kind, mapped to (the larger kind, a boolean).
 
-The boolean says whether the price of the larger kind applies if the model has no price for the part: True for images.
-It is False for audio, whose price is then unknown."""
+The boolean is for models that have no price for the part. If it is True, as for images, the price of the larger kind
+applies. If it is False, as for audio, the price is unknown."""
 
 NOTHING: Final[Mapping[str, int]] = MappingProxyType({})
 
@@ -112,7 +112,7 @@ class Priced:
 
     The first prices are also used for earlier times."""
     adjustment: Decimal = Decimal(1)
-    """Factor by which the configuration multiplies the list price; the rates are multiplied already."""
+    """Factor by which the configuration multiplies the list price. The rates in `periods` are multiplied already."""
     places: int = PLACES
     """Decimal places of the integers in the rates: their unit is 10**-places USD."""
 
@@ -121,9 +121,9 @@ class Priced:
     ) -> int | None:
         """Return the cost of a call in nanodollars; None if the price of a kind that the call used is unknown.
 
-        The cost is exact and rounded half up once. `extra` has further counts by name: `web_search`, and the parts of
-        input and output that `PARTS` lists. Other names in `extra` cost nothing. `at` is the Unix time of the call,
-        now by default.
+        The cost is computed exactly, and then rounded half up once. `extra` has further counts by name: `web_search`,
+        and the parts of input and output that `PARTS` lists. Other names in `extra` cost nothing. `at` is the Unix time
+        of the call, now by default.
         """
         steps = self.rates(at).steps(tier)
         if steps is None:
@@ -176,7 +176,10 @@ class Priced:
         return None if unit is None else unit // scale
 
     def usd(self, unit: int, per: int = 0) -> str:
-        """Return the price of 10**per tokens in USD as decimal text; `unit` is a price of one token in the rates."""
+        """Return the price of 10**per tokens in USD as decimal text.
+
+        `unit` is the price of one token in 10**-places USD.
+        """
         with localcontext(prec=60):
             return f"{Decimal(unit).scaleb(per - self.places).normalize():f}"
 

@@ -75,7 +75,7 @@ class Rows:
         return ()
 
     def _rows(self, entries: list[Entry]) -> tuple[Row, ...]:
-        """Return parsed rows. Each is parsed when first used, because a configuration uses few models of the table."""
+        """Return the parsed rows of a model. They are parsed at their first use, because few rows are used."""
         if id(entries) not in self._parsed:
             self._parsed[id(entries)] = tuple(sorted(map(parse_row, entries), key=lambda one: one.since))
         return self._parsed[id(entries)]
@@ -134,7 +134,7 @@ def _steps(prices: Entry, standard: Units) -> Steps:
     """Return the prices of one tier by length of the prompt.
 
     The price of a search is the same in each tier (Anthropic's and OpenAI's price pages) and for each length of the
-    prompt, unless `prices` contains a different one.
+    prompt, unless `prices` contains a different price.
     """
     base = _units(prices, standard.web_search)
     longer = ((step["tokens"], _units(step, base.web_search)) for step in prices.get("above", ()))

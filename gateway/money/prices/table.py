@@ -1,7 +1,7 @@
 """Prices of a provider's models, by the provider's price list, the model's name and the rules of the configuration.
 
-- The region is that of the prefix in a Bedrock model's id (`us.`); for other ids it is that of the price list
-  (`cost_basis`).
+- If the id of a Bedrock model has a region prefix (`us.`), the prefix determines the region of the price. For every
+  other id, the price list (`cost_basis`) determines the region.
 - An unknown price is None, never a guess.
 
 `rates.py` computes costs; `rows.py` looks rows up by a model's name.
@@ -82,7 +82,7 @@ class CostRule:
 
     "" means the matching model itself."""
     adjustment: Decimal = Decimal(1)
-    """Factor on the price, with at most `ADJUSTMENT_PLACES` decimals."""
+    """Factor by which the price is multiplied, with at most `ADJUSTMENT_PLACES` decimals."""
 
 
 ADJUSTMENT_PLACES: Final = 6
@@ -151,7 +151,10 @@ class Prices:
         return self._by_key[key]
 
     def _rows(self, basis: str, model: str) -> list[Row]:
-        """Return the rows of a model: the operator's, and before them the table's that begin earlier."""
+        """Return the rows of a model, ordered by their first day.
+
+        Rows of the built-in table count only until the first day of the operator's rows.
+        """
         if basis not in BASES:
             return []
         book, region = BASES[basis]
@@ -183,7 +186,8 @@ def price_keys(provider: PricedProvider, model: str, *, infer: bool) -> Iterator
     """Yield the keys under which to look for the price of a provider's model. The first key with a price is used.
 
     The first rule of `model_cost_map` that matches the model's name decides which model's price applies. Without such a
-    rule it is the price of the underlying model (`base_models`) if one is configured, else that of the model itself.
+    rule, the price of the underlying model (`base_models`) applies. If no underlying model is configured, the price of
+    the model itself applies.
     """
     rule = next((rule for rule in provider.model_cost_map if compile_glob(rule.match).fullmatch(model)), None)
     name = (rule.priced_as if rule else "") or provider.base_models.get(model, model)

@@ -45,7 +45,7 @@ class UnknownBucket(LookupError):
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """The amounts that a call has used, which it is charged."""
+    """The amounts that a call has used, and for which it is charged."""
 
     requests: int = 0
     tokens: int = 0
@@ -89,7 +89,9 @@ class Quotas:
 
     clock: Clock = time_ns
     refilled: Callable[[Charge], None] = field(default=lambda _charge: None)
-    """The function that stores an administrator's refill, the only change of a balance that no call causes."""
+    """The function that stores the new balance after an administrator's refill.
+
+    After a call, the new balances are stored with the record of the call."""
     rules: Mapping[str, Rule] = field(default_factory=dict, init=False)
     """Capacity and refill of the buckets of money, by the name of the quota's definition."""
     definitions: Mapping[str, Quota] = field(default_factory=dict, init=False)
@@ -126,7 +128,10 @@ class Quotas:
                 self._money.restore(balance.bucket, rule, balance.amount, balance.remainder, balance.at)
 
     def reserve(self, claims: Sequence[Claim]) -> Mapping[Kind, Reservation]:
-        """Reserve all claims and return the reservations by kind. Raises `Exceeded`, with nothing reserved."""
+        """Reserve all claims and return the reservations by kind.
+
+        Raises `Exceeded` if a bucket refuses its claim. Nothing is reserved then.
+        """
         now = self.clock()
         held: dict[Kind, Reservation] = {}
         try:
@@ -151,7 +156,10 @@ class Quotas:
         return self._money.charge(money, settlement.money, now, only=only, estimated=settlement.estimated)
 
     def refill(self, bucket: str, amount: int) -> Charge:
-        """Add nanodollars to a bucket, up to the bucket's capacity. Raises `UnknownBucket`."""
+        """Add nanodollars to a bucket, up to the bucket's capacity.
+
+        Raises `UnknownBucket` if the bucket belongs to no defined quota.
+        """
         rule = self.rule_of(bucket)
         if rule is None:
             raise UnknownBucket(bucket)
@@ -167,7 +175,7 @@ class Quotas:
         return dict.fromkeys(self.rules, 0.0) | self._money.used(self.clock())
 
     def levels(self) -> Sequence[Level]:
-        """Return the state of each bucket of money in memory; the buckets that are not in memory are full.
+        """Return the state of each bucket of money in memory. Buckets that are not in memory are full.
 
         May be called from any thread.
         """
@@ -178,7 +186,10 @@ class Quotas:
         return [name for name in self.rules if not template_of(name)]
 
     def level(self, bucket: str) -> Level:
-        """Return the state of one bucket, even if the bucket is full and not in memory. Raises `UnknownBucket`."""
+        """Return the state of one bucket, even if the bucket is full and not in memory.
+
+        Raises `UnknownBucket` if the bucket belongs to no defined quota.
+        """
         rule = self.rule_of(bucket)
         if rule is None:
             raise UnknownBucket(bucket)
@@ -187,9 +198,9 @@ class Quotas:
     def rule_of(self, bucket: str) -> Rule | None:
         """Return the rule of the quota to which a bucket of this name belongs; None if there is no such quota.
 
-        A quota with exactly this name is preferred. Otherwise it is the quota whose name without the template is the
-        longest prefix of the bucket's name. For example, the bucket `team:eu:alice` belongs to `team:eu:<user>`, even
-        if `team:<user>` is defined too.
+        If a quota without a template has exactly this name, the bucket belongs to that quota. Otherwise the bucket
+        belongs to the quota whose name without the template is the longest prefix of the bucket's name. For example,
+        the bucket `team:eu:alice` belongs to `team:eu:<user>`, even if `team:<user>` is defined too.
         """
         if bucket in self.rules and not template_of(bucket):
             return self.rules[bucket]

@@ -73,7 +73,7 @@ class RateLimit:
 
 
 def bucket_of(name: str, login: str, node: str) -> str:
-    """Return the name of a caller's bucket of the quota `name`. The login is used for the node if no node is known."""
+    """Return the name of a caller's bucket of the quota `name`. If the node is unknown, the login replaces it."""
     subjects = {"<user>": login, "<node>": node or login}
     template = template_of(name)
     return name.removesuffix(template) + subjects[template] if template else name

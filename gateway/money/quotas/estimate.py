@@ -3,11 +3,11 @@
 Before the call is sent, the maximum is estimated. After the call, the probable number is estimated if the provider did
 not report the usage completely.
 
-- Input is estimated from the size of the body. Output is estimated as the client's limit, or without one from the
-  limits of the models.
-- The estimates before the call are high. The difference is released when the call is charged.
+- Input is estimated from the size of the body. The estimate of output is the client's output limit. If the client sets
+  no limit, output is estimated from the limits of the models.
+- The estimates before the call are high. What the call did not use is released when the call is charged.
 
-A flag reads the client's output limit from the body (`Flag.limit`); prices are in `gateway.money.prices`.
+A flag reads the client's output limit from the body (`Flag.limit`). Prices are in `gateway.money.prices`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from gateway.contract.json_api import UNLIMITED
 BYTES_PER_TOKEN: Final = 3
 """Bytes of a body that are counted as one token.
 
-English text and code have about four with the JSON around them; Chinese has three."""
+English text and code have about four bytes for each token, with the JSON around them. Chinese text has three."""
 MEDIUM_TOKENS: Final = 5_000
 """Tokens assumed for each image or file. Anthropic's largest image has 4,784 tokens; a long PDF has more."""
 SHORTEST_MEDIUM: Final = 1_000
@@ -61,7 +61,7 @@ class Priced(Protocol):
         """Return the cost in nanodollars in the standard tier; None if a kind of token in `usage` has no price."""
 
     def highest_cost(self, usage: Usage) -> int | None:
-        """Return the cost in nanodollars in the most expensive service tier; None if no tier has the prices."""
+        """Return the cost in nanodollars in the most expensive tier; None if no tier has a price for every kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class Estimate:
         return self.input + min(self.output, self.usual)
 
     def cost(self, priced: Iterable[Priced]) -> int:
-        """Return the cost in nanodollars at the highest of several models' prices; 0 if no price is known."""
+        """Return the cost in nanodollars for the most expensive of several models; 0 if no price is known."""
         usages = [Usage(input=self.input, output=self.output)]
         if self.caches:
             usages.append(Usage(cache_write_5m=self.input, output=self.output))
@@ -182,9 +182,10 @@ def _is_base64(sample: bytes) -> bool:
 def probable(facts: Facts | None, estimated: Estimate, seconds: float) -> Usage:
     """Return the probable usage of a call whose usage the provider did not report completely.
 
-    - Reported tokens are the minimum. Without a report, input is at least the estimate of the request.
-    - The model is assumed to have written at a constant speed (`TOKENS_PER_SECOND`) for all `seconds` of the call, but
-      at most half of the estimated output, because most of a long call is waiting.
+    - The result has at least the numbers of tokens that the provider reported. If the provider did not report the
+      usage, input is at least the estimate from before the call.
+    - The model is assumed to have written at a constant speed (`TOKENS_PER_SECOND`) for all `seconds` of the call.
+      Because most of a long call is waiting, this assumed output is at most half of the estimated output.
     """
     usage = copy(facts.usage) if facts is not None else Usage()
     if facts is None or not facts.reported:

@@ -4,7 +4,7 @@ A call first reserves an estimated amount in its buckets. When it has ended, it 
 
 - Amounts are integers: nanodollars, tokens or requests. Times are integer nanoseconds of Unix time.
 - The current time is an argument of each function; no function reads a clock.
-- A balance is an integer and a remainder of less than one unit. So reading a balance never rounds it.
+- A balance is an integer and an exact remainder of less than one unit. So a refill is never rounded.
 - A call may begin if the balance minus all reserved amounts is above zero, even if the call itself costs more. So no
   large call is refused for ever. If no call costs more than it reserved, a bucket is overdrawn by no more than the cost
   of the most expensive call.
@@ -27,13 +27,13 @@ MAX_BUCKETS: Final = 100_000
 EVICTION_PROBES: Final = 4
 """Number of old buckets that are examined for each new bucket, and removed from memory if they are full.
 
-Two would keep the number of buckets constant."""
+It is more than one, so that the number of buckets can fall although some of the examined buckets are not full."""
 CROWDED_EVICTION_PROBES: Final = 64
 """Number of old buckets that are examined for each new bucket when memory has no room for the new buckets."""
 RETRY_AFTER_BUSY: Final = 5
 """Maximum `retry_after` in seconds if a call is refused only because of the reservations of calls in flight.
 
-Most of these calls have ended by then."""
+Most of these calls have ended by then. It is also the `retry_after` if memory has no room for a new bucket."""
 MAX_RETRY_AFTER: Final = 86_400
 """Maximum `retry_after` in seconds, also used for a bucket that does not refill over time."""
 NOTICE_PERCENT: Final = 80
@@ -67,7 +67,7 @@ class Rule:
 
 
 class Claim(NamedTuple):
-    """The maximum amount of one bucket that a call may use, to be reserved."""
+    """The maximum amount that a call may use of one bucket. This amount is reserved before the call begins."""
 
     bucket: str
     rule: Rule
@@ -83,7 +83,7 @@ class Charge(NamedTuple):
     """Number of units taken from the bucket; negative for a refill."""
     balance: int
     remainder: int
-    """The fraction of a unit beyond the balance, as its numerator; the denominator is `Rule.period`."""
+    """Numerator of the fraction of a unit that the bucket has beyond `balance`. The denominator is `Rule.period`."""
     at: float
     """Unix time of the charge in seconds."""
     estimated: bool = False
@@ -130,7 +130,7 @@ class _Bucket:
     def reaches(self, balance: int) -> int | None:
         """Return the nanoseconds from the last accrual until the bucket's balance is at least `balance`.
 
-        None if the refill never reaches it.
+        None if the refill never reaches `balance`.
         """
         rule = self.rule
         if self.balance >= balance:
@@ -200,8 +200,8 @@ class Ledger:
     def reserve(self, claims: Sequence[Claim], now: int) -> Reservation:
         """Reserve the maximum amount that a call may use in each of its buckets.
 
-        Raises `Exceeded` if a bucket refuses the call, with nothing reserved. If several buckets refuse, the exception
-        is for the bucket with the longest `retry_after`.
+        Raises `Exceeded` if a bucket refuses the call. Nothing is reserved then. If several buckets refuse the call,
+        the exception names the bucket with the longest `retry_after`.
         """
         self._make_room([claim.bucket for claim in claims], now)
         parts = [(claim.bucket, self._bucket(claim.bucket, claim.rule, now), claim.amount) for claim in claims]
@@ -227,7 +227,7 @@ class Ledger:
         only: Container[str] | None = None,
         estimated: bool = False,
     ) -> tuple[Charge, ...]:
-        """Charge the amount that a call used to all of its buckets, or to those in `only`, and release its reservation.
+        """Charge the used amount to all buckets of a reservation, or to those in `only`, and release the reservation.
 
         Only the first charge or release of a reservation has an effect; later ones return the same charges. Buckets
         whose quota has been removed from the configuration in the meantime are charged too.
@@ -251,13 +251,13 @@ class Ledger:
                 yield bucket.charge(name, amount, now, estimated=estimated)
 
     def refill(self, name: str, rule: Rule, amount: int, now: int) -> Charge:
-        """Add units to a bucket, up to its capacity, and return this as a charge with a negative amount."""
+        """Add units to a bucket, up to its capacity, and return the refill as a charge with a negative amount."""
         self._make_room([name], now)
         bucket = self._bucket(name, rule, now)
         return bucket.charge(name, -min(amount, bucket.rule.capacity - bucket.balance), now)
 
     def reload(self, rules: Mapping[str, Rule], now: int) -> None:
-        """Apply changed rules, by the name of the quota. Balances are limited to the new capacities.
+        """Apply the rules of a new configuration, by the name of the quota, and limit balances to the new capacities.
 
         Buckets without a rule are set aside with their balance. Buckets that were set aside are used again if `rules`
         has a rule for them.
@@ -295,8 +295,8 @@ class Ledger:
     def levels(self, now: int) -> list[Level]:
         """Return the state of each bucket in memory, without changing any.
 
-        These are all buckets of defined quotas that are not full or have a reservation, and full buckets that are not
-        removed yet.
+        The result contains each bucket of a defined quota that is not full or has a reservation. It may also contain
+        full buckets that are not removed from memory yet.
         """
         return [_level(name, bucket, now) for name, bucket in list(self._live.items())]
 
@@ -365,7 +365,8 @@ def _level(name: str, bucket: _Bucket, now: int) -> Level:
 def _exceeded(name: str, bucket: _Bucket) -> Exceeded:
     """Return the refusal of a bucket, with the seconds until its balance suffices.
 
-    If the balance is above 0, it is all reserved, and the end of a call in flight may free it before a refill does.
+    If the balance is above 0, calls in flight have reserved all of it. When one of these calls ends, the balance may
+    suffice sooner than by the refill, so the seconds are at most `RETRY_AFTER_BUSY`.
     """
     if bucket.balance > 0:
         wait = bucket.reaches(bucket.reserved + 1)

@@ -47,7 +47,9 @@ def without_own(request: ClientRequest, drop: Drop) -> ClientRequest:
 
 
 def headers(provider: Provider, client: Mapping[str, str]) -> dict[str, str]:
-    """Return the credential headers of a request to `provider`; `client` are the client's headers in lower case.
+    """Return the credential headers of a request to `provider`.
+
+    `client` are the client's headers by name in lower case.
 
     With `auth_mode: "passthrough"` the client's own credential headers are sent unchanged. The provider's configured
     key is sent only for clients without a key, as in Aperture's documentation.
@@ -63,7 +65,7 @@ def headers(provider: Provider, client: Mapping[str, str]) -> dict[str, str]:
 def is_gateways(provider: Provider, client: Mapping[str, str]) -> bool:
     """Return whether a request to `provider` has the gateway's credential (or none), and not the client's own.
 
-    `client` are the client's headers in lower case.
+    `client` are the client's headers by name in lower case.
     """
     return provider.auth_mode != "passthrough" or headers(provider, client) == _key(provider)
 

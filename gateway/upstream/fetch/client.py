@@ -66,9 +66,9 @@ def is_reachable(address: str) -> bool:
 
 
 def is_own(address: str) -> bool:
-    """Return whether an address is one of this machine. Sends nothing.
+    """Return whether an address belongs to this machine. No packet is sent.
 
-    The system sends packets to an address of its own from that same address.
+    The operating system chooses the destination as the source address if the destination is the machine itself.
     """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
@@ -81,7 +81,7 @@ def is_own(address: str) -> bool:
 
 @dataclass(slots=True)
 class Allowance:
-    """The number of bytes that the files of one call which are not read yet may have together."""
+    """The number of bytes that may still be fetched for one call, over all files together."""
 
     left: int
 
@@ -117,7 +117,8 @@ class Fetcher:
     async def fetch(self, fetch: Fetch, rules: Fetching, allowance: Allowance) -> StepResponse:
         """Return the file, with its type in the header `content-type`.
 
-        Raises `Refused`; the message names the field of the request and the URL.
+        Raises `Refused` if the file is not allowed or cannot be fetched. The message names the field of the request and
+        the URL.
         """
         if not rules.enabled:
             raise _refused(fetch, 'is not fetched: "server.fetch" of this gateway is off')
@@ -136,7 +137,10 @@ class Fetcher:
             raise _refused(fetch, reason) from None
 
     async def _follow(self, fetch: Fetch, rules: Fetching, allowance: Allowance) -> StepResponse:
-        """Follow redirects and return the file. Raises `NotFetched`."""
+        """Follow redirects and return the file.
+
+        Raises `NotFetched` if a URL is not allowed, for too many redirects, and for a reply that cannot be used.
+        """
         url = guard.check_url(fetch.url, rules)
         limit = min(rules.max_bytes, fetch.max_bytes)
         for _ in range(MAX_REDIRECTS + 1):
@@ -268,8 +272,8 @@ def _head(response: aiohttp.ClientResponse) -> dict[str, str]:
 async def _read(response: aiohttp.ClientResponse, limit: int, allowance: Allowance) -> bytes:
     """Return the body of a reply, and subtract its size from the allowance.
 
-    Raises `NotFetched` for an empty body, and for one with more than `limit` bytes. If `Content-Length` is above the
-    limit, the body is not read.
+    Raises `NotFetched` for an empty body, and for a body with more bytes than `limit` or the allowance. If
+    `Content-Length` is above the limit, the body is not read.
     """
     if (response.content_length or 0) > limit:
         raise NotFetched(_too_long(limit))

@@ -44,7 +44,10 @@ class Fetches:
         self._tasks: dict[str, asyncio.Task[StepResponse]] = {}
 
     async def get(self, fetch: Fetch, request_id: str) -> StepResponse:
-        """Return a file. Also start the fetches in `fetch.ahead`, which will be needed next. Raises `Refused`."""
+        """Return a file. Also start the fetches in `fetch.ahead`, which will be needed next.
+
+        Raises `Refused` if the file is not fetched, or if the call has more than `MAX_FILES` different URLs.
+        """
         for each in (fetch, *fetch.ahead):
             if each.url in self._tasks:
                 continue

@@ -30,7 +30,7 @@ _PORTS: Final = {"http": 80, "https": 443}
 
 _LABEL: Final = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
-"""Pattern of a last label for which resolvers read the whole host name as an address: 2130706433, 127.1, 0x7f.1."""
+"""Pattern of the last label of a host name that resolvers read as an IPv4 address: 2130706433, 127.1, 0x7f.1."""
 _UNSEEMLY: Final = re.compile("[\x00-\x20\x7f-\xa0\\\\\u2028\u2029\ud800-\udfff]")
 """Spaces, control characters, backslashes and surrogates, which different URL parsers interpret differently."""
 

@@ -1,8 +1,8 @@
 """Members of a Converse request that become headers if the request is sent to Claude through Bedrock's InvokeModel.
 
 InvokeModel has headers for service tier, latency, metadata, project and guardrail (botocore's service model,
-InvokeModelRequest). Anthropic's own API has none of these. There a guardrail is refused with a 400, because answers
-would not be guarded, and the other members are reported as dropped.
+InvokeModelRequest). Anthropic's own API has none of these. In a request to that API, a guardrail is refused
+with a 400, because answers would not be guarded. The other members are then reported as dropped.
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ class Mapper:
         return []
 
     def tool_change(self, value: converse_values.ToolChange) -> list[Block]:
-        """Add or remove the name of a tool in `removed`, so that the last change of a tool counts.
+        """Record in `removed` that a tool is removed, or is added again. The last change of each tool counts.
 
         A change of a tool of an MCP server is reported as dropped.
         """

@@ -68,7 +68,7 @@ class Mapper:
     def _citation(self, citation: Citation, at: str) -> Block | None:
         """Return a citation, or None for a citation of a web page, which is reported as dropped.
 
-        Anthropic requires an encrypted index of such a citation, and Converse has no member for it.
+        Anthropic requires an encrypted index in a citation of a web page, and Converse has no member for this index.
         """
         if citation.kind == "web":
             self.drop(at)
@@ -89,7 +89,10 @@ class Mapper:
         return [self._citable(block, part)]
 
     def search_result(self, part: converse_values.SearchResult) -> list[Block]:
-        """Return a search result, or its text for a model without citations, which does not accept search results."""
+        """Return a search result.
+
+        For a model without citations, the search result becomes text, because such a model accepts no search results.
+        """
         if not self.caps.citations:
             return [self._citable(messages_demand.text(part.plain), part)]
         texts = [messages_demand.text(text) for text in part.texts if text.strip()]
@@ -104,9 +107,10 @@ class Mapper:
         return block
 
     def thinking(self, part: Reasoning) -> list[Block]:
-        """Return thinking with its signature or redacted data, without the tag.
+        """Return thinking with its signature or redacted data, from which the tag of the model family is removed.
 
-        Thinking of another model family, or without signature and data, is left out and reported as dropped.
+        Thinking is left out and reported as dropped if it is from another model family, if it has neither signature nor
+        data, or if the model does not accept it.
         """
         carried = part.data or part.signature
         accepts = self.caps.redacted_reasoning if part.data else self.caps.signed_reasoning

@@ -43,7 +43,7 @@ class Mapper:
                 self._user(message, conversation)
 
     def _report_breakpoints(self, blocks: Iterable[messages_read.Block]) -> None:
-        """Report cache breakpoints as dropped. Chat has none, because its servers cache without being asked."""
+        """Report cache breakpoints as dropped. Chat has no breakpoints, because servers cache without being asked."""
         for block in blocks:
             if not isinstance(block, Reasoning) and block.ttl is not None:
                 self.drop(f"{block.at}/cache_control")

@@ -107,9 +107,10 @@ class Mapper:
         return {"citations": {"enabled": True}}
 
     def thinking(self, block: Reasoning) -> list[Block]:
-        """Return thinking with its signature or redacted data, without the tag.
+        """Return thinking with its signature or redacted data, from which the tag of the model family is removed.
 
-        Thinking of another model family, or without signature and data, is left out and reported as dropped.
+        Thinking is left out and reported as dropped if it is from another model family, if it has neither signature nor
+        data, or if the model does not accept it.
         """
         accepts = self.caps.redacted_reasoning if block.data else self.caps.signed_reasoning
         own = untagged(self.caps.family, block.data or block.signature)
@@ -117,7 +118,7 @@ class Mapper:
             self.drop(block.at)
             return []
         if block.data:
-            # Converse encodes Anthropic's data in base64, although the data is base64 text already
+            # encoded in base64 as in Converse's replies, although Anthropic's data is base64 text already
             return [{"reasoningContent": {"redactedContent": b64encode(own.encode("latin-1", "replace")).decode()}}]
         return [{"reasoningContent": {"reasoningText": {"text": block.text, "signature": own}}}]
 
@@ -132,7 +133,7 @@ class Mapper:
         for part in block.content:
             content += _MAPPED[type(part)](self, part)
             if part.ttl is not None:
-                if marked is not None:  # a result can have only one cache point, which follows it
+                if marked is not None:  # a result can have only one cache point, placed after the result
                     self.drop(f"{marked.at}/cache_control")
                 marked = part
         status = "error" if block.is_error else "success"

@@ -1,8 +1,8 @@
 """Mapping of the values of an OpenAI request (`dialects/openai/values.py`) to the body of a Chat Completions request.
 
-It is used for requests of Responses; requests of Chat are sent to Chat without a conversion. Rules for every request to
-Chat are in `dialects/openai_chat/demand.py` and `dialects/openai_chat/options.py`. Source: OpenAI's API reference
-(Chat, Migrate to Responses).
+It is used only for requests of Responses, because requests of Chat are sent to Chat without a conversion. Rules for
+every request to Chat are in `dialects/openai_chat/demand.py` and `dialects/openai_chat/options.py`. Source: OpenAI's
+API reference (Chat, Migrate to Responses).
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ def _thinking(thinking: Reasoning, caps: Caps, drop: Drop) -> str:
     """Return the text of thinking, or "" if it is reported as dropped.
 
     Redacted thinking and thinking of another model family are dropped. All thinking is dropped for a model that does
-    not read its earlier thinking (`caps.reasoning_content`). Chat has no member for signatures.
+    not read its earlier thinking (`caps.reasoning_content`). Signatures are left out, because Chat has no
+    member for them.
     """
     if thinking.data or not caps.reasoning_content or untagged(caps.family, thinking.signature) is None:
         drop(thinking.at)

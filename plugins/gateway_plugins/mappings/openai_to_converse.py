@@ -122,9 +122,10 @@ class _Conversion:
         return {"toolUse": {"toolUseId": call.id or call.at, "name": name, "input": input_}}
 
     def _thinking(self, thinking: Reasoning) -> list[Block]:
-        """Return thinking with its signature or redacted data, without the tag.
+        """Return thinking with its signature or redacted data, from which the tag of the model family is removed.
 
-        Thinking of another model family, or without signature and data, is left out and reported as dropped.
+        Thinking is left out and reported as dropped if it is from another model family, if it has neither signature nor
+        data, or if the model does not accept it.
         """
         accepts = self._caps.redacted_reasoning if thinking.data else self._caps.signed_reasoning
         own = untagged(self._caps.family, thinking.data or thinking.signature)
@@ -132,7 +133,7 @@ class _Conversion:
             self._drop(thinking.at)
             return []
         if thinking.data:
-            # Converse encodes Anthropic's data in base64, although the data is base64 text already
+            # encoded in base64 as in Converse's replies, although Anthropic's data is base64 text already
             redacted = b64encode(own.encode("latin-1", "replace")).decode()
             return [{"reasoningContent": {"redactedContent": redacted}}]
         return [{"reasoningContent": {"reasoningText": {"text": thinking.text, "signature": own}}}]
@@ -147,7 +148,7 @@ class _Conversion:
         inner = [block for block in content if not isinstance(block, CachePoint)]
         result = {"toolUseId": message.call_id, "content": inner, "status": "success"}
         blocks: list[Block] = [{"toolResult": result}, *points[-1:]]
-        for point in points[:-1]:  # a result can have only one cache point, which follows it
+        for point in points[:-1]:  # a result can have only one cache point, placed after the result
             self._drop(point.path)
         if not points:
             self._breakpoints.mark(blocks, message.ttl, message.at)

@@ -33,7 +33,7 @@ class Mapper:
     def read(self, messages: Sequence[Message]) -> tuple[list[Block], list[Turn]]:
         """Return the system prompt and the turns.
 
-        System messages before the first turn become the system prompt. Later ones become turns of their own.
+        System messages before the first turn become the system prompt. Later system messages become turns of their own.
         """
         system: list[Block] = []
         turns: list[Turn] = []

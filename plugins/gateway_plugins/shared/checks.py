@@ -1,9 +1,9 @@
 """Checks of the values in a client's request. The readers of all dialects use them.
 
-- A check that fails raises `Refused` with status 400, which names the field as the client wrote it.
+- A check that fails raises `Refused` with status 400. The message names the field as the client wrote it.
 - A member that is null counts as missing.
 - A member that cannot be passed on to the provider is refused if the request would mean something else without it.
-  Any other such member is reported as dropped, unless its value asks for nothing.
+  Any other member that cannot be passed on is reported as dropped, unless its value asks for nothing.
 
 Nothing here knows the fields of a dialect. Replies are not checked, but read with `lenient.py`.
 """
@@ -21,7 +21,7 @@ from gateway_plugins.shared.fields import escape_step, is_deep, member, param
 from gateway_plugins.shared.thinking import EFFORTS
 
 _MAXIMUM: Final[Mapping[str, float]] = {"top_p": 1}
-"""Maximum of each numeric parameter. There is none for a temperature, because a conversion lowers a high one."""
+"""Maximum of each numeric parameter. Temperatures have none, because conversions lower those that are too high."""
 
 
 def text_of(value: Any, at: str) -> str:
@@ -80,7 +80,7 @@ def numbers(top: Members, names: Collection[str]) -> dict[str, float]:
 
 
 def effort(value: Any, field: str) -> str:
-    """Return an effort of thinking; "" for null. `field` is its name in errors."""
+    """Return an effort of thinking; "" for null. `field` is the name of the member in errors."""
     if value is None:
         return ""
     if value not in EFFORTS:
@@ -114,7 +114,7 @@ def _without_empty_names(value: Any) -> Any:
 
 
 def refuse(top: Members, meaning: Mapping[str, str], neutral: Mapping[str, tuple[Any, ...]]) -> None:
-    """Raise `Refused` if the request has a member without which it would mean something else.
+    """Raise `Refused` if the request has a member that is not passed on and that changes the request's meaning.
 
     `meaning` maps the names of these members to the advice in the error. `neutral` maps names of members to values that
     ask for nothing, which are accepted.
@@ -158,7 +158,7 @@ def struct(value: Any, at: str, known: Collection[str], drop: Drop) -> dict[str,
 def text_at(inner: Mapping[str, Any], name: str, at: str, *, needed: bool = False) -> str:
     """Return a member that must be a string. `at` is the JSON pointer of the object `inner` that has the member.
 
-    Returns "" if the member is missing or null, but raises `Refused` then if it is `needed`.
+    If the member is missing or null, returns "", or raises `Refused` if `needed` is true.
     """
     value = inner.get(name)
     if value is None and not needed:

@@ -23,6 +23,6 @@ def read_guardrail(top: Members, drop: Drop) -> dict[str, str]:
 
 
 def unguarded() -> Refused:
-    """Return the error for a request with a guardrail to a provider without guardrails."""
+    """Return the error for a request that names a guardrail and is sent to a provider without guardrails."""
     message = f"{_NAME}: this provider has no guardrails; leave it out, or use a provider of Bedrock"
     return invalid(message, _NAME)

@@ -1,7 +1,7 @@
 """Lenient readers of values in providers' replies: a value whose type is wrong counts as missing.
 
-So a fault in a reply costs the client only the faulty member, not the whole reply. Requests of clients are checked
-strictly instead (`shared/checks.py`). Nothing here knows a dialect.
+So the client loses only the faulty member of a reply, not the whole reply. Requests of clients are checked strictly
+instead (`shared/checks.py`). Nothing here knows a dialect.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import orjson
 from gateway.contract.errors import BadFrame
 
 MAX_COUNT: Final = 10**9
-"""Maximum number of tokens, or of searches, in one call. A larger count is an error, which would be billed."""
+"""Maximum number of tokens, or of searches, in one call. A larger count is an error and must not be billed."""
 
 
 def mapping(value: Any) -> dict[str, Any]:

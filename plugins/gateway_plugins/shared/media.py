@@ -158,5 +158,5 @@ def sniff_type(data: bytes) -> str | None:
 
 def _mime_of(declared: str) -> str:
     mime = _OTHER_NAMES.get(declared, declared)
-    # providers answer with a worse message to a file that is declared as an image but is none
+    # if a declared image or PDF is in fact something else, the error here is clearer than the provider's error
     return mime if mime in _FORMATS and not mime.startswith(("image/", "audio/")) and mime != "application/pdf" else ""

@@ -1,4 +1,4 @@
-"""Members of a request's body that are edited. Each is decoded once, so that a later change keeps the earlier ones.
+"""Members of a request's body that are edited. Each is decoded once, so that later changes keep earlier changes.
 
 Used for requests whose body is passed on unchanged except for a few members. Nothing here knows a dialect.
 """
@@ -32,7 +32,7 @@ class EditedMembers:
     def raw(self, name: str) -> bytes:
         """Return the bytes of the member in the client's request, or b"" if it is missing.
 
-        Searching them for a name is a cheap test whether the member must be decoded at all.
+        A search in these bytes is a cheap way to find out whether the member must be decoded.
         """
         return self.top.get(name, b"")
 

@@ -2,7 +2,7 @@
 
 - The reader of the client's dialect creates these values, each with its JSON pointer in the client's request.
 - `build_tools` of the provider's dialect writes the tools in the form of that dialect.
-- Names are those of the client. `ToolChoice.renamed` replaces the client's name by the one that the provider gets.
+- Names are those of the client. `ToolChoice.renamed` replaces the client's name by the alias that the provider gets.
 
 Which names, ids and schemas providers accept is in `tools.py`.
 """

@@ -26,7 +26,7 @@ class JsonFormat:
 
     schema: dict[str, Any]
     at: str
-    """JSON pointer of the format in the client's request. It is reported as dropped if the format becomes a hint."""
+    """JSON pointer of the format in the client's request. The format is reported as dropped if it becomes a hint."""
     schema_at: str
     """JSON pointer of the schema."""
     name: str = ""

@@ -2,8 +2,8 @@
 
 - A signature, or the data of redacted thinking, is valid only for the model family that made it. Another family answers
   400, or cannot use it.
-- The client stores the string and sends it back unchanged in the next turn. So the gateway puts the family into it:
-  `irisgate1:<family>:<signature>`.
+- The client stores the string and sends it back unchanged in the next turn. So the gateway puts the family into the
+  string: `irisgate1:<family>:<signature>`.
 
 The tag is the same in all dialects.
 """

@@ -86,7 +86,7 @@ def _with(top: Members, changes: Changes) -> Members:
     """Return the request's members with the changes made. All of the changes must be in the same member.
 
     The changes are made with short placeholders, which are then replaced by the files. So each file is copied only
-    once; copying megabytes takes milliseconds.
+    once. This saves time, because copying megabytes takes milliseconds.
     """
     name = str(next(iter(changes))[0])
     files = [value for value in changes.values() if value is not None]
@@ -198,7 +198,7 @@ _FINDERS: Final[Mapping[str, tuple[str, Callable[[dict[str, Any], Path], Iterato
 def _image(place: Place, reply: StepResponse, *, pdf: bool) -> Media:
     """Return a fetched image. Its type is taken from its bytes, not from the host's `content-type`.
 
-    Raises `Refused` if it is not an image. A PDF is accepted if `pdf` is true.
+    Raises `Refused` if the file is not an image. A PDF is accepted if `pdf` is true.
     """
     mime = media.sniff_type(reply.body)
     if mime not in _IMAGES and not (pdf and mime == _PDF):

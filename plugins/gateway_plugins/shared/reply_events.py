@@ -5,13 +5,13 @@ A reader (`dialects/<dialect>/walk.py`) goes through a reply, streamed or whole,
 and for a whole reply.
 
 - Nothing is stored between reader and writer: the writer turns each call into events, or into a part of the body.
-- A reader reports content for which there is no method here as dropped.
-- Tool names are the client's own, and signatures and redacted data have the tag of the model family
-  (`shared/reasoning.py`), before they are passed to the writer.
+- Content for which the writer has no method is reported as dropped by the reader.
+- The reader passes the client's own tool names to the writer. Signatures and redacted data are passed with the tag of
+  the model family (`shared/reasoning.py`).
 - A block begins with the first call of a method for its kind (text, thinking, tool call). It ends with `block_end`, or
   when a block of another kind begins. Blocks never nest: if a provider sends other content between two pieces of a tool
   call, the reader passes it on after the call.
-- A stop reason is one of the constants below. They are Anthropic's, because its API has the most reasons.
+- A stop reason is one of the constants below. Most are Anthropic's names, because Anthropic's API has the most reasons.
 - `usage` has the counts since the beginning of the reply, and may be called before or after `finish`. No other method
   may be called after `finish`.
 - Positions of citations are counted as in Anthropic's API: characters and blocks from 0, pages from 1, ends exclusive.
@@ -90,7 +90,7 @@ class Writer(Protocol):
         """Add the whole signature to the open thinking block. The client must send it back with the thinking."""
 
     def redacted(self, data: str) -> None:
-        """Write a whole block of redacted thinking. `data` is Anthropic's base64 text with the tag of the family."""
+        """Write a whole block of redacted thinking. `data` is Anthropic's base64 text with the family's tag."""
 
     def tool(self, tool_id: str, name: str) -> None:
         """Begin a tool call."""
@@ -112,7 +112,7 @@ class StreamWriter(Writer, Protocol):
         """Return the events that were written since the last call of `take`."""
 
     def close(self) -> None:
-        """Write the events that were delayed until the usage is known. The stream is over, so no usage will come."""
+        """Write the events that waited for the usage. Called at the end of the stream, when no usage can follow."""
 
 
 class WholeWriter(Writer, Protocol):
@@ -150,7 +150,7 @@ class Calls:
     _pieces: list[str] = field(default_factory=list)
     """Pieces of the open call's input. They are collected only if properties have aliases.
 
-    The client's names can be restored only in the whole input.
+    The reason is that the client's property names can be restored only when the whole input is known.
     """
 
     def begin(self, tool_id: str, name: str, writer: Writer) -> None:
@@ -177,10 +177,11 @@ class Calls:
             self._write(_restore_names(text, self.names), writer)
 
     def reason(self, reason: str) -> str:
-        """Return the stop reason for the client: `TOOL_USE` exactly if it received calls, instead of `END_TURN`.
+        """Return the stop reason for the client, in place of the provider's `reason`.
 
-        Some model families report `end_turn` after a call, and agents would then stop. After a call of the schema tool
-        the provider reports `tool_use`, but the client received no call. Any other reason is returned unchanged.
+        `END_TURN` and `TOOL_USE` are corrected: `TOOL_USE` if the client received calls, else `END_TURN`. Some model
+        families report `end_turn` after a call, and agents would then stop. After a call of the schema tool the
+        provider reports `tool_use`, but the client received no call. Any other reason is returned unchanged.
         """
         if reason in {END_TURN, TOOL_USE}:
             return TOOL_USE if self._count else END_TURN

@@ -91,7 +91,7 @@ def _references(value: Any) -> set[str]:
 def _is_refused(name: str, value: Any) -> bool:
     if name == "minItems":
         return value not in (0, 1)
-    if name == "additionalProperties":  # a schema of additional properties is refused, because they are forbidden
+    if name == "additionalProperties":  # `restrict_schema` forbids additional properties, so no schema is needed
         return isinstance(value, dict)
     return name in _REFUSED or (name == "pattern" and any(mark in str(value) for mark in _LOOKAROUND))
 

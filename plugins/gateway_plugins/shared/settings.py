@@ -2,7 +2,7 @@
 
 - The reader of the client's dialect creates `Parameters`, with the JSON pointers of the client's request.
 - `decide` turns them into `Settings` that the model and the provider's dialect support. Parameters that the model does
-  not support are reported as dropped, the same ones in every conversion.
+  not support are reported as dropped. Every conversion drops the same parameters.
 - `plan` is the first half of `decide`: thinking and output limit. Conversions need these before they write tools.
 - The provider's dialect writes the settings into the body.
 
@@ -112,7 +112,7 @@ def decide(
 
 
 def _raise_limit(limit: int | None, caps: Caps, drop: Drop, at: str) -> int | None:
-    """Return the client's output limit, raised to the minimum that the model accepts. `at` is its JSON pointer."""
+    """Return the client's output limit, raised to the model's minimum. `at` is the JSON pointer of the limit."""
     if limit is None or limit >= caps.min_max_tokens:
         return limit
     drop(at)
@@ -122,8 +122,8 @@ def _raise_limit(limit: int | None, caps: Caps, drop: Drop, at: str) -> int | No
 def output_limit(limit: int | None, thinking: ThinkingPlan, caps: Caps, *, needed: bool) -> int | None:
     """Return the output limit to send, or None to send no limit. `needed` is true if every request must set a limit.
 
-    The limit includes the tokens of thinking. If the client sets no limit, it is the thinking budget plus the model's
-    default for the answer.
+    The limit includes the tokens of thinking. If the client sets no limit but a limit must be sent, the limit is the
+    thinking budget plus the model's default for the answer.
     """
     if limit is not None:
         return limit

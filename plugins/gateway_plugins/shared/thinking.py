@@ -3,7 +3,7 @@
 - The reader of the client's dialect creates a `ThinkingRequest`, which is the same for all dialects except for its JSON
   pointers.
 - `plan_thinking` turns it into a `ThinkingPlan` that the model supports. Parts of the request that the model does not
-  support are reported as dropped, the same ones in every conversion.
+  support are reported as dropped. Every conversion drops the same parts.
 - The provider's dialect writes the plan into the body: `dialects/bedrock_converse/options.py`,
   `dialects/openai_chat/options.py`, `dialects/anthropic_messages/settings.py`.
 
@@ -33,8 +33,8 @@ Bedrock's counts have 32 bits. A sum with a much larger number could exceed the 
 _ANTHROPIC_FORMS: Final = frozenset({"budget", "adaptive"})
 """Forms of thinking that use Anthropic's member `thinking`.
 
-Only these forms have a `display`. A request that leaves out `thinking` turns these forms off. Any other form is not
-turned off by leaving out its member.
+Only these forms have a `display`. A model with one of these forms does not think if the request has no `thinking`. A
+model with any other form may think even if the request has no member for thinking.
 """
 _USUAL_EFFORT: Final = "high"
 """Effort for a client that requests thinking without an effort or budget. It is Anthropic's default."""
@@ -66,13 +66,13 @@ class ThinkingRequest:
 
     @property
     def pointers(self) -> tuple[str, ...]:
-        """JSON pointers of those of the two members that the client sets."""
+        """JSON pointers of the members that the client sets: Anthropic's `thinking`, the effort, or both."""
         members = ((self.anthropic_at, self.anthropic), (self.effort_at, self.effort))
         return tuple(at for at, value in members if value)
 
     @property
     def is_wanted(self) -> bool:
-        """True if the client wants the model to think. If it sets both members, Anthropic's `thinking` decides."""
+        """True if the client wants the model to think. If both members are set, Anthropic's `thinking` decides."""
         return self.anthropic.mode != "disabled" if self.anthropic else self.effort not in {"", "none"}
 
     @property
@@ -130,8 +130,8 @@ def plan_thinking(
     """Return the thinking to ask the model for. `limit` is the client's output limit.
 
     `unsigned_loop` is true if the client sent back the turn with the tool calls without its thinking. A model with a
-    thinking budget refuses such a request ("Expected thinking or redacted_thinking", RooCode#11238), so it is not asked
-    to think. A model with adaptive thinking accepts it.
+    thinking budget refuses such a request ("Expected thinking or redacted_thinking", RooCode#11238), so the model is
+    not asked to think. A model with adaptive thinking accepts such a request.
     """
     if request.anthropic and request.effort and request.is_wanted != (request.effort != "none"):
         drop(request.effort_at)
@@ -152,8 +152,9 @@ def _drop_request(request: ThinkingRequest, drop: Drop) -> ThinkingPlan:
 def _plan_without(request: ThinkingRequest, caps: Caps, drop: Drop) -> ThinkingPlan:
     """Return a plan without thinking.
 
-    The effort `none` is sent to a model that has it, unless it thinks in Anthropic's form. Otherwise no member is sent.
-    A model that always thinks would refuse `disabled`, so the client's members are reported as dropped.
+    If the client sets a member, the effort `none` is sent to a model that has this effort and does not think in
+    Anthropic's form. Otherwise no member is sent. A model that always thinks would refuse `disabled`, so the client's
+    members are then reported as dropped.
     """
     if caps.reasoning == "always":
         return _drop_request(request, drop)
@@ -165,8 +166,8 @@ def _plan_without(request: ThinkingRequest, caps: Caps, drop: Drop) -> ThinkingP
 def _plan_budget(request: ThinkingRequest, limit: int | None, caps: Caps, drop: Drop) -> ThinkingPlan:
     """Return a plan with a thinking budget.
 
-    A budget that the client sets is raised to the minimum, and lowered only if it is not below the output limit. A
-    budget that is derived from an effort leaves half of the output limit for the answer.
+    A budget that the client sets is raised to the minimum. If it is not below the output limit, it is lowered to one
+    token less than this limit. A budget that is derived from an effort leaves half of the output limit for the answer.
     """
     if request.budget is not None:
         tokens = max(request.budget, _MIN_BUDGET)
@@ -205,7 +206,7 @@ def _plan_effort(request: ThinkingRequest, caps: Caps, drop: Drop) -> ThinkingPl
 
 
 def _display(request: ThinkingRequest, caps: Caps) -> str:
-    """Return the `display` to send. Newer models omit the text of thinking if it is not set (agentgateway#2725)."""
+    """Return the `display` to send. Without `display`, newer models omit the text of thinking (agentgateway#2725)."""
     display = request.anthropic.display if request.anthropic else ""
     return display or ("summarized" if caps.thinking_display else "")
 

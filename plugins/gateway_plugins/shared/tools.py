@@ -1,4 +1,4 @@
-"""Names, ids and input schemas of tools in a form that providers accept, and the way back to the client's names.
+"""Names, ids and input schemas of tools in a form that providers accept, and the restoring of the client's names.
 
 Messages and Converse have the same rules, and OpenAI accepts everything that these rules allow. The form of a tool, a
 call or a result differs by dialect and is not handled here.
@@ -85,8 +85,8 @@ def tool_id(client_id: str, length: int = 0) -> str:
     """Return the id of a tool call, replaced by a hash if the model does not accept it (fabro#707).
 
     The hash is the same for a call and its result. `length` is the length of the ids of a model that accepts only
-    short alphanumeric ids, else 0. Shortening an id would not do, because all ids of some servers begin with the same
-    characters (`tooluse_`).
+    short alphanumeric ids, else 0. Shortened ids could be equal, because all ids of some servers begin
+    with the same characters (`tooluse_`).
     """
     if length:
         if len(client_id) == length and client_id.isascii() and client_id.isalnum():
@@ -158,9 +158,9 @@ class ToolIds:
 def tool_schema(schema: Any, name: str, at: str) -> Block:
     """Return a tool's input schema in a form that providers accept.
 
-    Its top level is of type object and has no anyOf, oneOf, allOf or $ref (pi#8279). Schemas that are combined there
-    are folded into one object schema, which allows every input that the client's schema allows. `at` is the JSON
-    pointer of the schema.
+    The top level of this form is of type object and has no anyOf, oneOf, allOf or $ref (pi#8279). Schemas that are
+    combined at the top level are folded into one object schema, which allows every input that the client's schema
+    allows. `at` is the JSON pointer of the schema.
     """
     if schema is None:
         return {"type": "object", "properties": {}}
@@ -200,12 +200,13 @@ def _folded(schema: Mapping[str, Any], root: Mapping[str, Any], seen: set[int], 
 def _add(own: Block, inner: Block, *, demanded: bool) -> None:
     """Add the properties of `inner`, a part of a combination, to the object schema `own`.
 
-    `demanded` is false for an alternative of anyOf or oneOf. Properties that it requires do not become required.
+    `demanded` is false for an alternative of anyOf or oneOf. Properties that an alternative requires do not become
+    required.
     """
     properties, more = own.get("properties") or {}, inner.get("properties") or {}
     if isinstance(properties, dict) and isinstance(more, dict):
         own["properties"] = {**more, **properties}
-    if not demanded:  # one alternative may forbid properties that another one has
+    if not demanded:  # an alternative may forbid properties that another alternative has
         own.pop("additionalProperties", None)
         return
     required, more = own.get("required") or [], inner.get("required")

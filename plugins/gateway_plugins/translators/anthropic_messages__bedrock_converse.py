@@ -109,7 +109,7 @@ class _Conversion:
             self._turns.append(Turn("user", [{"text": text}], "/output_config/format"))
 
     def _claude_fields(self, thinking: ThinkingRequest) -> Block:
-        """Return the members of `additionalModelRequestFields` that only Claude accepts: betas, and an answer's effort.
+        """Return the members of `additionalModelRequestFields` that only Claude accepts: betas and the answer's effort.
 
         This effort applies to the whole answer, not only to thinking. For other models the betas are reported as
         dropped.

@@ -49,7 +49,7 @@ def open(request: ClientRequest, target: Target, drop: Drop) -> Translation:  # 
 
 
 def _output(top: Members, names: Names, caps: Caps, drop: Drop) -> FormattedOutput:
-    """Return the members for the tools, the tool choice and the answer's format, which may add a tool."""
+    """Return the members for the tools, the tool choice and the answer's format. The format may add a schema tool."""
     offered = messages_read_options.tools(top, drop)
     functions = chat_options.build_tools(offered.tools, names, caps, drop)
     wanted = messages_read_options.output_format(top, drop)
@@ -59,7 +59,8 @@ def _output(top: Members, names: Names, caps: Caps, drop: Drop) -> FormattedOutp
 def _parameters(top: Members, caps: Caps, drop: Drop) -> Block:
     requested = messages_read_options.parameters(top, caps, drop)
     planned = settings.plan(requested, caps, chat_options.RULES, drop)
-    if messages_read_options.answer_effort(top, requested.thinking, caps, drop):  # Chat's effort makes Claude think
+    # this effort is not sent as Chat's effort, because Chat's effort makes Claude think
+    if messages_read_options.answer_effort(top, requested.thinking, caps, drop):
         drop("/output_config/effort")
     decided = settings.decide(requested, caps, chat_options.RULES, drop, planned=planned)
     tier = messages_read_options.service_tier(top)

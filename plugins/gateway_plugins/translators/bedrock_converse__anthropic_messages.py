@@ -45,12 +45,12 @@ _CARRIED: Final = frozenset({
 })  # fmt: skip
 """Members of the Messages API that clients of Converse send in `additionalModelRequestFields`.
 
-They are passed on. An envelope reports those that its API does not accept as dropped.
+They are passed on. An envelope reports as dropped the members that its API does not accept.
 """
 _TOOL_CHANGES: Final = "mid-conversation-tool-changes-2026-07-01"
 """Anthropic's beta for tools that are added or removed in a conversation (Converse: toolAddition, toolRemoval)."""
 _ANSWER_EFFORT_AT: Final = ("/outputConfig/effort", f"{EXTRAS}/output_config/effort")
-"""JSON pointers of the effort of the whole answer. Claude distinguishes it from the effort of thinking."""
+"""JSON pointers of the effort of the whole answer. Claude distinguishes this effort from the effort of thinking."""
 
 
 def open(request: ClientRequest, target: Target, drop: Drop) -> Translation:  # noqa: A001 (the contract's name)

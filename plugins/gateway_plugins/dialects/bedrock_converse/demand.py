@@ -1,10 +1,10 @@
 """Rules of Converse for the messages of a request: turns, tool results, files, cache points.
 
-Every conversion of a request to Converse uses them. The conversion maps its client's messages to `Turn`s of Converse
-blocks, with the client's own tool ids. `arrange` turns these into a list of messages that Bedrock accepts. Nothing here
-knows the client's dialect, and a model is known only by its capabilities (`Caps`). Tools and parameters are in
-`tools.py` and `options.py`. Sources: botocore's service model; recorded traffic; the issues of other projects to which
-the rules refer.
+Every conversion of a request to Converse uses these rules. The conversion maps the client's messages to `Turn`s of
+Converse blocks, with the client's own tool ids. From these turns, `arrange` makes a list of messages that Bedrock
+accepts. Nothing here knows the client's dialect, and a model is known only by its capabilities (`Caps`). Tools and
+parameters are in `tools.py` and `options.py`. Sources: botocore's service model; recorded traffic; the issues of other
+projects to which the rules refer.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def is_blank(block: Block) -> bool:
 
 
 def media_block(media: Media, names: DocumentNames, caps: Caps, param: str) -> Block:
-    """Return an image, document or audio block. Raises `Refused` if the model cannot read it."""
+    """Return an image, document or audio block. Raises `Refused` if the model does not accept such files."""
     offered = {"image": caps.images, "document": caps.documents, "audio": True}
     if not offered[media.kind]:
         raise invalid(f"{param}: this model takes no {media.kind}s", param)
@@ -85,7 +85,8 @@ def arrange(turns: Iterable[Turn], caps: Caps, drop: Drop, *, prefill: bool) -> 
 
     - The roles user and assistant alternate.
     - The user's turn after a tool call has the result of the call.
-    - The last turn may be the assistant's, for the model to continue, only if `prefill` is true.
+    - If `prefill` is true, the last turn may be the assistant's, and the model continues this turn. If `prefill` is
+      false, a turn of the user is added after a last turn of the assistant.
     """
     runs = _runs(turns, drop)
     if not runs or (runs[0][0] == "assistant" and not caps.leading_assistant):
@@ -109,7 +110,7 @@ def arrange(turns: Iterable[Turn], caps: Caps, drop: Drop, *, prefill: bool) -> 
 def _runs(turns: Iterable[Turn], drop: Drop) -> list[tuple[str, list[Turn]]]:
     """Group consecutive turns of the same side (user or assistant), and remove blank blocks.
 
-    A system turn belongs to the user's side. A turn that has only cache points left is removed.
+    A system turn belongs to the user's side. A turn that then has no blocks, or only cache points, is removed.
     """
     filled = []
     for turn in turns:
@@ -124,7 +125,7 @@ def _runs(turns: Iterable[Turn], drop: Drop) -> list[tuple[str, list[Turn]]]:
 
 
 def _drop_last_thinking(turn: Turn, drop: Drop) -> None:
-    """Remove thinking at the end of an assistant's turn, with no text or call after it, because Bedrock refuses it."""
+    """Remove thinking at the end of an assistant's turn. Bedrock refuses a turn that ends with thinking."""
     answers = [
         index for index, block in enumerate(turn.blocks) if not ("reasoningContent" in block or "cachePoint" in block)
     ]
@@ -139,7 +140,7 @@ def _calls(run: Sequence[Turn]) -> bool:
 
 
 def _strip_end(content: list[Block]) -> None:
-    """Remove white space from the end of a last assistant turn, because Bedrock refuses white space there."""
+    """Remove white space from the end of the last message, an assistant's message. Bedrock refuses it there."""
     if "text" in content[-1]:
         content[-1]["text"] = content[-1]["text"].rstrip()
 
@@ -168,7 +169,7 @@ def _user(run: Sequence[Turn], ids: ToolIds, caps: Caps) -> list[Block]:
                 to = results
                 results += [block] if ids.answer(block["toolResult"], "toolUseId", turn.path) else []
             elif "cachePoint" in block:
-                to.append(block)  # follows the block after which the client put it
+                to.append(block)  # it stays after the same block as in the client's message
             else:
                 to = others
                 others.append(_reminder(block) if turn.role == "system" else block)
@@ -220,7 +221,8 @@ def _as_json(block: Block) -> Block:
 def _split(results: list[Block], others: list[Block], caps: Caps) -> list[Block]:
     """Return one user message, or two with an assistant's message between them.
 
-    Which blocks a message may have besides tool results differs by model family (pydantic-ai#6081, langchain-aws#141).
+    The blocks that a message may have besides tool results differ by model family (pydantic-ai#6081,
+    langchain-aws#141).
     Claude refuses a message that has both documents and tool results.
     """
     others = _with_text(others)
@@ -257,9 +259,10 @@ class CacheBreakpoints:
         self._drop = drop
 
     def mark(self, blocks: list[Block], ttl: str | None, at: str, *, tool: bool = False) -> None:
-        """Append a cache point to the blocks, unless `ttl` is None: the client then put no breakpoint there.
+        """Append a cache point to the blocks.
 
-        `at` is the JSON pointer of the value that has the client's breakpoint.
+        Does nothing if `ttl` is None, which means that the client put no breakpoint there. `at` is the JSON pointer of
+        the value that has the client's breakpoint.
         """
         path = f"{at}/cache_control"
         if ttl is None:
@@ -278,10 +281,11 @@ class CacheBreakpoints:
             self.mark(blocks, ttl, "")
 
     def limit(self, tools: list[Block], system: list[Block], messages: list[Block]) -> None:
-        """Remove cache points until at most `MAX` are left, beginning with the earliest in the messages.
+        """Remove cache points until at most `MAX` are left, and shorten lifetimes that Bedrock would refuse.
 
-        This loses least, because a later cache point covers everything before it. Bedrock refuses a cache point of 1h
-        after one of 5m, so the lifetime of the later one becomes 5m.
+        The earliest cache points in the messages are removed first, because a later cache point covers everything
+        before it. Bedrock refuses a cache point of 1h after a cache point of 5m. The later cache point is then changed
+        to 5m.
         """
         contents = [message["content"] for message in messages]
         points = [*((content, block) for content in contents for block in content if isinstance(block, CachePoint))]
@@ -300,8 +304,9 @@ class CacheBreakpoints:
 def place_cache_points(content: list[Block], drop: Drop) -> list[Block]:
     """Return the blocks with every cache point in a place that Bedrock accepts (opencode#17300).
 
-    A cache point must not follow thinking, or a document other than a PDF, so it moves to before these blocks. A cache
-    point with no block before it, or with another cache point directly before it, is left out and reported as dropped.
+    A cache point must not directly follow thinking or a document other than a PDF. It is moved to before these blocks.
+    A cache point with no block before it, or with another cache point directly before it, is left out and reported as
+    dropped.
     """
     placed: list[Block] = []
     for block in content:

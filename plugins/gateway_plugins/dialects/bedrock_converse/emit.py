@@ -6,7 +6,7 @@
   the counts are 0. The latency is measured from the translation of the request to the end of the reply.
 
 Sources: botocore's service model, and recorded streams. Events of providers are read by the readers (`walk.py` of each
-dialect). Frames and padding of Converse's stream are written elsewhere, by the encoder of the dialect.
+dialect). Frames and padding of Converse's stream are written by the encoder of the dialect.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Block = dict[str, Any]
 FIELD_PATHS: Final = ("/stop_sequence", "/delta/stop_sequence", "/usage/output_tokens_details")
 """Paths of `additionalModelResponseFieldPaths` whose values are known here.
 
-Vercel's AI SDK sends the second one for streams.
+Vercel's AI SDK sends the second path for streams.
 """
 
 _STOPS: Final[Mapping[str, str]] = {
@@ -41,7 +41,7 @@ _STOPS: Final[Mapping[str, str]] = {
     reply_events.MALFORMED: "malformed_model_output",
 }
 _INTERVENED: Final = "guardrail_intervened"
-"""Stop reason of Bedrock's guardrails. Every other content filter is `content_filtered`."""
+"""Stop reason of Bedrock's guardrails. The stop reason for every other content filter is `content_filtered`."""
 _TIERS: Final[Mapping[str, str]] = {
     "default": "default",
     "standard": "default",
@@ -57,7 +57,10 @@ PLACES: Final[Mapping[str, tuple[str, str]]] = {
     "block": ("documentChunk", "documentIndex"),
     "search_result": ("searchResultLocation", "searchResultIndex"),
 }
-"""Converse's location and the name of its index member, by the kind of a citation. Web pages have another form."""
+"""Names of Converse's location and of the index member in it, by the kind of a citation.
+
+Citations of web pages have another form.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +199,7 @@ class Stream:
     def _end(self) -> None:
         """Write `metadata`, once, after the end of the reply.
 
-        It is not written at the first counts, because some providers send higher counts with each chunk.
+        It is not written when the first counts arrive, because some providers send higher counts with each chunk.
         """
         if self._finished and not self._ended:
             self._ended = True
@@ -318,7 +321,10 @@ def _reason(stop: Stop) -> str:
 
 
 def _ending(options: ReplyOptions, usage: Usage | None, tier: str) -> Block:
-    """Return usage, latency and service tier, as members of `metadata` in a stream or of a whole reply."""
+    """Return the members for usage, latency and service tier.
+
+    They are in the event `metadata` of a stream, and in the body of a whole reply.
+    """
     members: Block = {"usage": usage_dict(usage or Usage()), "metrics": options.metrics()}
     if tier in _TIERS:
         members["serviceTier"] = {"type": _TIERS[tier]}
@@ -328,7 +334,8 @@ def _ending(options: ReplyOptions, usage: Usage | None, tier: str) -> Block:
 def _redacted(data: str) -> Block:
     """Return the block of redacted thinking.
 
-    Bedrock encodes the data in base64, although Anthropic's data is base64 text already (seen in recorded traffic).
+    The data is encoded in base64 here, although Anthropic's data is base64 text already. Bedrock does the same (seen in
+    recorded traffic).
     """
     return {"redactedContent": b64encode(data.encode("latin-1", "replace")).decode()}
 

@@ -1,8 +1,8 @@
 """Writers of the parameters of a Converse request: output limit, sampling, stop sequences, thinking.
 
-Every conversion of a request to Converse uses them. `shared/settings.py` decides which settings to ask for. The member
-that asks for thinking differs by model family. These forms come from recorded traffic and LiteLLM's per-model data. A
-model answers 400 to the form of another family (agentgateway#3442).
+Every conversion of a request to Converse uses these writers. `shared/settings.py` decides which settings to ask for.
+The member that asks for thinking differs by model family. The forms of this member in this file come from recorded
+traffic and LiteLLM's per-model data. A model answers 400 to the form of another family (agentgateway#3442).
 """
 
 from __future__ import annotations
@@ -59,11 +59,11 @@ def inference(settings: Settings, caps: Caps, drop: Drop) -> tuple[Block, Block]
 
 
 def response_fields(stops: Sequence[str], caps: Caps, *, stream: bool) -> Block:
-    """Return the member that asks for the name of the stop sequence that ended the reply, or {}.
+    """Return `additionalModelResponseFieldPaths`, which makes the reply name the stop sequence that ended it.
 
-    The member is `additionalModelResponseFieldPaths`. Without it, no member of the reply names the stop sequence
-    (litellm#40064). The path refers to Anthropic's own reply, or in a stream to Anthropic's event `message_delta`.
-    Vercel's AI SDK and opencode send the same path for streams.
+    Without this member, the reply does not name the stop sequence (litellm#40064). The path refers to Anthropic's own
+    reply, or in a stream to Anthropic's event `message_delta`. Vercel's AI SDK and opencode send the same path for
+    streams. Returns {} if there are no stop sequences, or if the model cannot name them.
     """
     if not (stops and caps.stop_sequence_named):
         return {}

@@ -43,14 +43,14 @@ _TTLS: Final = ("5m", "1h")
 _SOUNDS: Final[Mapping[str, str]] = {"mpeg": "mp3", "mpga": "mp3"}
 """Format of audio, by the other names that Converse has for the same format."""
 _LOCATIONS: Final[Mapping[str, tuple[str, str]]] = {name: (kind, index) for kind, (name, index) in PLACES.items()}
-"""Kind of a citation and the name of its index member, by the name of Converse's location."""
+"""Kind of a citation, and name of the location's index member, by the name of Converse's location."""
 _ANYWHERE: Final = (Text, CachePoint, ToolChange)
 _SIDES: Final[Mapping[str, tuple[type, ...]]] = {
     "user": (*_ANYWHERE, File, Document, SearchResult, Result),
     "assistant": (*_ANYWHERE, Reasoning, Call),
     "system": _ANYWHERE,
 }
-"""Values that are accepted in a message, by its role. Other dialects have no place for any other value there."""
+"""Values that are accepted in a message, by the role of the message. Other dialects have no place for other values."""
 
 
 def messages(top: Members, drop: Drop) -> list[Message]:
@@ -132,7 +132,7 @@ def _text(value: Any, at: str, _drop: Drop) -> Text:
 
 
 def _bytes(value: Any, at: str, others: Collection[str] = ()) -> tuple[str, Any]:
-    """Return the name and value of the one member of `source`. Raises `Refused` for a file in an S3 bucket.
+    """Return the name and value of the only member of `source`. Raises `Refused` for a file in an S3 bucket.
 
     `others` names the members that are allowed besides `bytes`.
     """
@@ -176,7 +176,7 @@ def _document(value: Any, at: str, drop: Drop) -> Document:
     file: Media | None = None
     texts: tuple[str, ...] = ()
     if kind == "bytes":
-        # the file extension decides on the type if the bytes do not identify it
+        # `format` is passed as a file extension, which decides on the type if the bytes do not identify it
         read = media.document(source, f"x.{text_at(inner, 'format', at)}", f"{param(at)}.source.bytes")
         file = Media(read.mime, read.data, name)
     else:
@@ -207,7 +207,7 @@ def _search_result(value: Any, at: str, drop: Drop) -> SearchResult:
 
 
 def _guarded(value: Any, at: str, drop: Drop) -> Block:
-    """Return the text or image in `guardContent`, which marks content for a guardrail; here it is ordinary content."""
+    """Return the text or image in `guardContent` as ordinary content, without the mark for a guardrail."""
     at = f"{at}/guardContent"
     kind, inner = union(value, at, ("text", "image"))
     if kind == "image":

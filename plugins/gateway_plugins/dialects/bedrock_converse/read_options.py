@@ -2,10 +2,10 @@
 
 Malformed values and unknown members are treated as in `read.py`.
 
-- `additionalModelRequestFields` holds members of the model's own API; these are called extra fields here.
-- Several model families have an extra field for thinking, effort or top_k. All of their forms are read here, because
-  the client does not know which provider answers.
-- Every other extra field is handled by the conversion, which has a table of those that it passes on.
+- `additionalModelRequestFields` holds members of the model's own API. These members are called extra fields here.
+- Several model families have an extra field for thinking, effort or top_k. All of these forms are read here,
+  because the client does not know which provider answers.
+- Every other extra field is handled by the conversion, which has a table of the extra fields that it passes on.
 
 Sources: botocore's service model; AWS's user guide on each family's parameters; recorded traffic.
 """
@@ -57,7 +57,7 @@ _PROJECT: Final = re.compile("[a-zA-Z0-9:/_-]{1,2048}")
 _TIERS: Final = ("default", "priority", "flex", "reserved")
 _LATENCIES: Final = ("standard", "optimized")
 _EFFORTS: Final = (
-    # places of an effort: the path of an object, then the name of its member; the first one that is set counts
+    # places of an effort: the path of an object, then the name of its member; the first effort that is set counts
     (("outputConfig",), "effort"),
     ((EXTRAS[1:], "output_config"), "effort"),
     ((EXTRAS[1:],), "reasoning_effort"),

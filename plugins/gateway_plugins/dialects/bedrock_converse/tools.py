@@ -1,7 +1,7 @@
 """Writers of the tools of a Converse request: tool specs, their input schemas, the tool choice.
 
-Every conversion of a request to Converse uses them. Nothing here knows the client's dialect. The model's capabilities
-decide which keywords a schema may have. Messages are in `demand.py`, the answer's format in `output.py`.
+Every conversion of a request to Converse uses these writers. Nothing here knows the client's dialect. The model's
+capabilities decide which keywords a schema may have. Messages are in `demand.py`, the answer's format in `output.py`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ _LISTS: Final = frozenset({"anyOf", "oneOf", "allOf", "prefixItems"})
 _SINGLE: Final = frozenset(
     {"items", "additionalProperties", "not", "contains", "if", "then", "else", "propertyNames", "unevaluatedProperties"}
 )
-"""Keywords whose value is one schema. The value of a keyword in `_MAPS` is an object of schemas, in `_LISTS` a list."""
+"""Keywords whose value is a single schema.
+
+The value of a keyword in `_MAPS` is an object of schemas. The value of a keyword in `_LISTS` is a list of schemas.
+"""
 
 
 def build_tools(
@@ -44,7 +47,7 @@ def build_tools(
 
 
 def tool_spec(name: str, description: str, schema: Any, caps: Caps, at: str) -> Block:
-    """Return the spec of a tool. Bedrock refuses an empty description, so it is left out (litellm#24668)."""
+    """Return the spec of a tool. An empty description is left out, because Bedrock refuses it (litellm#24668)."""
 
     def clean(node: Block, path: str) -> Block:
         if not isinstance(node.get("type", ""), (str, list)):
@@ -63,7 +66,7 @@ def tool_spec(name: str, description: str, schema: Any, caps: Caps, at: str) -> 
 
 
 def _make_strict(spec: Block, tool: Tool, caps: Caps, drop: Drop) -> None:
-    """Set `strict` if the model accepts it, else report it as dropped.
+    """Set `strict`. It is reported as dropped if the model does not accept it or the schema is recursive.
 
     The schema of a strict tool is restricted (`restrict_schema`), as the schema of an answer is.
     """

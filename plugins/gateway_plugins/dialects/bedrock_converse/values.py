@@ -100,7 +100,7 @@ class CachePoint:
 
 @dataclass(frozen=True, slots=True)
 class ToolChange:
-    """A change in the offered tools: from here on a tool is offered (`added`), or is not offered any more.
+    """A change in the offered tools: from this block on a tool is offered (`added`), or is not offered any more.
 
     `server` is the name of the MCP server of an MCP tool, else "".
     """

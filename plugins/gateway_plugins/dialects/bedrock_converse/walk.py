@@ -120,7 +120,7 @@ class Reader:
         tool = lenient.mapping(start.get("toolUse"))
         if tool and tool.get("type") != "server_tool_use":
             self._calls.begin(lenient.text(tool.get("toolUseId")), lenient.text(tool.get("name")), writer)
-        elif start:  # if it is empty, the kind of the block is unknown
+        elif start:  # an empty `start` does not tell the kind of the block
             self._hidden = True
             self._drop(f"/reply/{next(iter(start))}")
 

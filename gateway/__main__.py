@@ -116,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--listen", metavar="HOST:PORT", default="127.0.0.1:8080", help="default: %(default)s, or the next free port"
     )
-    # a state folder of its own: its calls must not count in real usage, and another gateway may run at the same time
+    # the demo has its own state folder: its calls must not count as real usage, and another gateway may run meanwhile
     _common(demo, default_state() / "demo")
     demo.set_defaults(run=_demo)
     return parser

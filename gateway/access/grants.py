@@ -43,13 +43,13 @@ Limits = tuple[tuple[RateLimit, tuple[str, ...]], ...]
 class Patterns:
     """Globs over "provider/model".
 
-    They are indexed by the text before their first star, so that a name is compared with few of them.
+    They are indexed by the text before their first star, so that a name is compared with few of the globs.
     """
 
     def __init__(self, patterns: Iterable[str]) -> None:
         self._exact: set[str] = set()
         self._prefixes: set[str] = set()
-        """Beginnings after which anything matches: "bedrock/" for the glob `bedrock/**`, and "" for `**`."""
+        """Prefixes of which every continuation matches: "bedrock/" for the glob `bedrock/**`, and "" for `**`."""
         self._globs: dict[str, list[str]] = {}
         for pattern in dict.fromkeys(patterns):
             start, star, rest = pattern.partition("*")
@@ -79,7 +79,7 @@ class _Terms(NamedTuple):
 
 
 class Access:
-    """Everything that one caller is granted. A model of a provider that is not in `providers` is never allowed."""
+    """Everything that one caller is granted. A model is never allowed if its provider is not in `providers`."""
 
     def __init__(self, capabilities: tuple[Capability, ...], providers: frozenset[str]) -> None:
         roles = {capability.role for capability in capabilities}
@@ -107,7 +107,7 @@ class Access:
         return self._terms(provider, model).allowed
 
     def select(self, models: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
-        """Return the models that the caller may use, out of many (provider, model) pairs. Bypasses the cache."""
+        """Return those of the (provider, model) pairs that the caller may use. The cache is not used."""
         return {model for model in models if self._is_allowed(*model)}
 
     def headers(self, provider: str, model: str) -> Headers:
@@ -119,7 +119,7 @@ class Access:
         return self._terms(provider, model).quotas
 
     def rate_limits(self, provider: str, model: str) -> Limits:
-        """Return the rate limits for a model, each with the model patterns of the capability that sets it."""
+        """Return the rate limits for a model, each with the model patterns of the capability that sets the limit."""
         return self._terms(provider, model).rate_limits
 
     def _is_allowed(self, provider: str, model: str) -> bool:

@@ -18,8 +18,8 @@ from gateway.telemetry.log import REDACTED, redact
 _SECRET_NAMED: Final = re.compile(
     r"auth|cookie|key|token|secret|passw|pwd|credential|signature|bearer|jwt", re.IGNORECASE
 )
-"""Names of headers and URL parameters whose values are removed. The log removes fewer; here clients choose the names,
-and hiding a harmless header is better than storing a key."""
+"""Names of headers and URL parameters whose values are removed. The log removes fewer. Here more are removed, because
+clients choose the names, and hiding a harmless header is better than storing a key."""
 _IN_ADDRESS: Final = re.compile(r"(?P<login>(?<=//)[^/?#\s@]+(?=@))|(?<=[?&;])(?P<name>[^=?&;\s]*)=[^?&;#\s]+")
 """The login (`user:password`) of a URL, or one of the URL's query parameters, as in the headers `referer` and
 `location`. No alternative may match the beginning of another one; otherwise the time would grow with the square of a

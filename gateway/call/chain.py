@@ -91,7 +91,7 @@ class Stopwatch:
 
     waited: float = 0.0
     stopped: bool = False
-    """Whether the first event of a stream has come; the wait for later events is not measured."""
+    """Whether the first event of a stream has come. After that, waiting is not measured."""
 
     async def wait(self, reply: Awaitable[T]) -> T:
         """Await `reply` and add the time that this takes to `waited`."""
@@ -116,15 +116,15 @@ class Attempt:
     """JSON pointers of the fields that are not sent on, in the order in which they were found. The values are unused:
     the dict serves as an ordered set."""
     sent: int = 0
-    """The number of requests that the provider may have received and may charge for, without those of `steps`."""
+    """The number of requests, without those of `steps`, that the provider may have received and may charge for."""
     stepped: int = 0
     """The number of requests that `steps` of plugins have sent to the provider, such as for a count of tokens."""
     head: Head | None = None
     meter: Meter | None = None
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     delivered: int | None = None
-    """The number of bytes written by the model that have been received so far; for a reply that is not a stream, the
-    length of its body. None before a reply."""
+    """The number of bytes of the model's output that have been received so far; for a reply that is not a stream, the
+    number of bytes of its body. None before a reply."""
 
     def drop(self, path: str) -> None:
         """Record a field that is not sent on (`flag.Drop`). Duplicates, and fields beyond the maximum, are ignored."""
@@ -148,7 +148,7 @@ class Inbound:
     at: float = field(default_factory=time)
     """Unix time in seconds at which the request came."""
     started: float = field(default_factory=monotonic)
-    """The same time by the monotonic clock, in seconds."""
+    """The time at which the request came, by the monotonic clock, in seconds."""
 
 
 @dataclass(slots=True)
@@ -161,8 +161,8 @@ class Call:
     received: float = field(default_factory=monotonic)
     """The time at which the last byte of the request was read, by the monotonic clock, in seconds."""
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
-    """The clean-up of everything that is opened for the call. It cannot be left to the `finally` blocks of the stream's
-    generators: closing a generator that never started runs none of its `finally` blocks."""
+    """The clean-up of everything that is opened for the call. The `finally` blocks of the stream's generators
+    are not enough: if a generator is closed before it has started, none of its `finally` blocks runs."""
     session_id: str = ""
     model: str = ""
     offers: Sequence[Offer] = ()

@@ -61,12 +61,12 @@ class ConfigReloader(Protocol):
         """Return the configuration with its listeners replaced by that of the command line, if there is one."""
 
     def etag(self, data: bytes, error: str = "") -> str:
-        """Return the entity tag of `data`, the bytes of the file, and of `error`, the reason why they are refused."""
+        """Return the entity tag of `data`, the bytes of the file, and of `error`, the reason of its refusal."""
 
     async def save(self, text: str, expected: bytes, who: Who, check: Callable[[], object] = ...) -> None:
         """Replace the file's content by `text`, if the content is `expected`, and use the new configuration.
 
-        Raises what `check` raises, and `CannotReplace`, `OSError`, `ConfigError` and `NotTaken`.
+        Raises `CannotReplace`, `OSError`, `ConfigError`, `NotTaken` and the exceptions of `check`; see `Reloader.save`.
         """
 
 
@@ -86,7 +86,7 @@ class Gateway:
     keys: RefusedKeys
     """The providers that currently refuse the gateway's key."""
     open_calls: set[asyncio.Task[Any]] = field(default_factory=set)
-    """The tasks of the calls in flight, which a stop of the gateway waits for."""
+    """The tasks of the calls in flight. The gateway waits for them before it stops."""
     draining: bool = False
     """Whether the gateway is stopping and waits for the calls in flight."""
     reloader: ConfigReloader | None = None

@@ -42,8 +42,9 @@ def cost_of(call: Call, facts: Facts, *, complete: bool) -> Cost:
     """Return the cost by the provider's report, else by an estimate; 0 if no request reached a model.
 
     If the reply broke off, without a stop reason and not `complete`, the report is only a lower bound, and the cost is
-    marked as estimated. Then the output is estimated from the bytes received if they are far more than the reported
-    tokens explain, as after Anthropic's first event. The same is done for a stream that has output but reports none.
+    marked as estimated. If the reply then has far more bytes than the reported output tokens explain, as after
+    Anthropic's first event, the output is estimated from these bytes. A stream that has output, but whose report has no
+    output tokens, is treated in the same way.
     """
     attempt = call.attempt
     if attempt is None or not attempt.sent or call.operation == "count_tokens":
@@ -62,7 +63,7 @@ def cost_of(call: Call, facts: Facts, *, complete: bool) -> Cost:
 
 
 def _delivered(usage: Usage, size: int) -> Usage:
-    """Return the usage, with its output tokens raised to an estimate if they are too few for `size` bytes of output."""
+    """Return the usage. If the output tokens are too few for `size` bytes of output, they are raised to an estimate."""
     if size <= usage.output * MOST_BYTES:
         return usage
     usage = copy(usage)

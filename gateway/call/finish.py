@@ -26,7 +26,7 @@ from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.observers import Observers
 
 MAX_MESSAGE: Final = 500
-"""Maximum number of characters that are recorded of an error's message, and of a provider's request id."""
+"""Maximum number of characters of an error's message, and of a provider's request id, in a record."""
 _FAILED: Final = 500
 _REQUEST_IDS: Final = ("x-amzn-requestid", "request-id", "x-request-id")
 """Headers in which providers send their own id of a request, which their support asks for."""
@@ -145,5 +145,5 @@ def _request_id(attempt: Attempt | None) -> str:
     """Return the id that the provider gave to the request of the last attempt; "" if it gave none."""
     headers = attempt.head.headers if attempt and attempt.head else {}
     value = next((headers[name][:MAX_MESSAGE] for name in _REQUEST_IDS if name in headers), "")
-    # a header may hold bytes that are no text, which the log's readers could not decode
+    # a header may have bytes that are not valid text and that the log's readers could not decode
     return value.encode("utf-8", "replace").decode()

@@ -2,8 +2,8 @@
 
 A request that two programs could understand differently (another host in its target, an unusual transfer coding) is
 refused with 400. Callers are identified by their place in the network, so any web page that is open on a caller's
-machine could send requests as that caller. So every route, except the health checks, refuses a Host that is not this
-gateway's (DNS rebinding), an Origin that is not this gateway's, and requests that the browser marks as cross-site.
+machine could send requests as that caller. Therefore every route, except the health checks, refuses a Host that is not
+this gateway's (DNS rebinding), an Origin that is not this gateway's, and requests that the browser marks as cross-site.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def middlewares(calls: Collection[web.AbstractRoute], modes: Modes) -> list[Midd
 
 
 _OPEN: Final = frozenset({"/healthz", "/readyz"})
-"""Routes without identification. Monitors without an identity use them, and they tell nothing of the configuration."""
+"""Routes without identification, for monitors without an identity. The replies reveal nothing of the configuration."""
 
 
 def _caller(request: web.Request) -> Caller:
@@ -92,7 +92,7 @@ def _caller(request: web.Request) -> Caller:
 
 
 def ambiguous(request: web.BaseRequest) -> str:
-    """Return the fault of a request that aiohttp accepts but a proxy before it may read differently; "" if none.
+    """Return what makes a request ambiguous: aiohttp and a proxy in front of it may read it differently; "" if nothing.
 
     aiohttp accepts these: HTTP versions other than 1.0 and 1.1, an absolute target, whose host would replace that of
     the Host header (RFC 9112, 3.2.2), a fragment in the target, and transfer codings before `chunked`.
@@ -152,7 +152,7 @@ def _place(text: str) -> _Place | None:
     """Return the parts of `text`: a name, an IPv4 or a bracketed IPv6 address, with or without a port, in ASCII.
 
     Return None for anything else. No URL parser is used, because parsers accept and correct malformed input (full-width
-    digits, `/..`), and not in the way that browsers do.
+    digits, `/..`) in other ways than browsers do.
     """
     match = _PLACE.fullmatch(text)
     if match is None:

@@ -1,7 +1,6 @@
 """The handler of API calls: the only file that reads the bodies of calls and writes their responses.
 
-- Every request passes through `handle`. It is parsed and goes through the chain; then a whole body or a stream is
-  written.
+- `handle` receives every request. It parses the request, runs the chain, and then writes a whole body or a stream.
 - Every request gets exactly one record, however it ends.
 - An error before the first byte of the response is sent with an HTTP status. A later error is written as the last event
   of the stream, in the client's dialect.
@@ -43,7 +42,7 @@ from gateway.contract.registry import Plugin
 
 PING_SECONDS: Final = 15.0
 """Seconds without an event after which a ping is written into a stream. Some clients drop a connection on which nothing
-came for 30 seconds."""
+has come for 30 seconds."""
 
 MAX_HEADER: Final = 2000
 """Maximum length in characters of a header that lists dropped fields or quotas; the record has all of an attempt's
@@ -72,7 +71,7 @@ class _Exchange:
     """Whether the record was written."""
 
     def captured(self, headers: Mapping[str, str], body: bytes = b"") -> None:
-        """Copy the response's headers, and its body if the response is not a stream."""
+        """Copy the headers of the response, and the body if the response is not a stream."""
         if self.capture is not None:
             self.capture.replied(headers)
             self.capture.feed(body)
@@ -369,7 +368,7 @@ class _Writer:
 def _reply_headers(exchange: _Exchange, headers: Mapping[str, str], *, made_here: bool = False) -> dict[str, str]:
     """Return the response's headers: those that clients expect of the flag, `headers`, and the gateway's own.
 
-    `made_here` is True for a complete response that this gateway wrote. The flag's headers may then state its usage.
+    `made_here` is True for a complete response that this gateway wrote. The flag's headers may then state the usage.
     """
     inbound, call = exchange.inbound, exchange.call
     facts = call.facts if made_here and call is not None else None

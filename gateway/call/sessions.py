@@ -81,8 +81,8 @@ AGENTS: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
         (r"Mozilla/", "browser"),
     )
 )
-"""Patterns for the beginning of a `User-Agent` header, with the name of the client family. The first match counts, so
-agents come before the SDKs that they are built on, and SDKs before general HTTP clients."""
+"""Patterns for the beginning of a `User-Agent` header, each with the name of a client family. The first match is used.
+So agents come before the SDKs that they are built on, and SDKs before general HTTP clients."""
 
 
 def agent(headers: Mapping[str, str]) -> str:
@@ -105,7 +105,7 @@ def _from_client(request: ClientRequest) -> str:
             return session
     if session := _claude_code_id(request.top):
         return session
-    # only Codex has one cache key per conversation; other clients use one key for several
+    # only Codex has one cache key per conversation; other clients use the same key for several conversations
     return _valid_id(_member(request.top, "prompt_cache_key")) if agent(request.headers) == "codex" else ""
 
 
@@ -206,8 +206,8 @@ def _items(top: Members, name: str) -> Iterator[bytes]:
 def _text(value: Any, depth: int = 4) -> str:
     """Return the joined texts of a message or of its content, in any dialect: a string, blocks with `text`, or `parts`.
 
-    `depth` is the number of levels that are searched. No dialect nests texts deeper than 4 levels, and a body that does
-    must not exhaust the stack.
+    `depth` is the number of levels that are searched. No dialect nests texts deeper than 4 levels. Without a limit,
+    a body with deeper nesting could exhaust the stack.
     """
     if isinstance(value, str):
         return value
@@ -243,7 +243,7 @@ def load_key(state: Path) -> bytes:
             file.write(secrets.token_bytes(KEY_BYTES))
             file.flush()
             os.fsync(file.fileno())
-        # unlike a rename, a link does not replace the key of another process that was faster
+        # unlike a rename, a link does not replace a key that another process has created meanwhile
         with suppress(FileExistsError):
             path.hardlink_to(made)
     finally:

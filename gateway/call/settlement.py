@@ -4,7 +4,7 @@
   the grants.
 - A call that several offers could serve reserves in the buckets of all these offers. It is charged only to the buckets
   of the offer that served it.
-- If the price of a call is unknown, its quotas refuse the call, except quotas that only notify.
+- If the price of a call is unknown, its quotas refuse the call. Quotas that only notify do not refuse it.
 - A call that was never sent is charged nothing.
 
 Balances are kept in `gateway.money.quotas`. The cost of a call is computed in `cost_of_call.py`.
@@ -100,7 +100,8 @@ def _settlement(call: Call, reservation: CallReservation, attempt: Attempt, cost
 def _guess(price: Priced, usage: Usage, tier: str) -> int:
     """Return the cost of `usage` in nanodollars; 0 if none of the needed prices is known.
 
-    A service tier without a price is priced as the standard tier, and a kind of input without a price as plain input.
+    If the service tier has no price, the price of the standard tier is used. If a kind of input has no price there
+    either, all input is priced as plain input.
     """
     plain = Usage(input=rate_limited_tokens(usage) - usage.output + usage.cache_read, output=usage.output)
     costs = (price.cost(usage, tier=tier), price.cost(usage), price.cost(plain))
@@ -131,7 +132,7 @@ def _rules(call: Call, offer: Offer, quotas: Quotas) -> Rules:
 
 
 def _chargeable(call: Call, rules: Mapping[str, Rules]) -> Sequence[Candidate]:
-    """Return the candidates whose price is known, or that have no quotas but those that only notify.
+    """Return the candidates that can be charged: the price is known, or every quota only notifies.
 
     Raises `Refused` if there is no such candidate.
     """
@@ -152,9 +153,9 @@ def _chargeable(call: Call, rules: Mapping[str, Rules]) -> Sequence[Candidate]:
 def _reserve(
     call: Call, quotas: Quotas, candidates: Sequence[Candidate], rules: Mapping[str, Rules]
 ) -> CallReservation:
-    """Reserve in the buckets of all candidates. The money reserved is the cost at the highest price among them.
+    """Reserve in the buckets of all candidates. The money reserved is the cost at the candidates' highest price.
 
-    Raises `Exceeded`.
+    Raises `Exceeded` if a bucket refuses the call.
     """
     request = call.request
     offers = [candidate.offer for candidate in candidates]

@@ -28,9 +28,11 @@ GEOS: Final = ("us", "eu", "apac", "jp", "au", "ca", "in", "global", "us-gov")
 
 _GEO: Final = re.compile(rf"({'|'.join(GEOS)})\.(?=[a-z])")
 _ARN: Final = re.compile(r"arn:[^:]*:bedrock:[^:]*:[^:]*:(?:foundation-model|inference-profile)/(.+)")
-"""ARNs that contain a model's id. ARNs of application inference profiles, custom and imported models contain none."""
+"""A pattern for ARNs that contain a model's id.
+
+ARNs of application inference profiles, of custom models and of imported models contain none."""
 _CONTEXT: Final = re.compile(r"\[[^\]]*\]$|(?<=:\d):\w+$")
-"""A suffix for the size of the context: `[1m]`, which Claude Code adds, and `:51k` in Bedrock's `-v1:0:51k`."""
+"""A pattern for a suffix with the size of the context: `[1m]` of Claude Code, `:51k` in Bedrock's `-v1:0:51k`."""
 _DATA: Final = Path(__file__).with_name("capabilities.json")
 _NO_OVERRIDES: Final[Mapping[str, Any]] = MappingProxyType({})
 
@@ -53,7 +55,7 @@ class Caps:
     min_max_tokens: int = 1
     """The smallest output limit that the model accepts."""
     max_completion_tokens: bool = False
-    """True if OpenAI Chat refuses `max_tokens` for this model and names the limit `max_completion_tokens`."""
+    """True if OpenAI Chat refuses `max_tokens` for this model and accepts `max_completion_tokens` instead."""
     sampling: str = "both"
     """The sampling parameters that the model accepts: `both` (temperature and top_p), `one` (either of the two),
     `none` (neither of the two, and no top_k)."""
@@ -62,7 +64,7 @@ class Caps:
     (additionalModelRequestFields.inferenceConfig.topK, for Nova); "" if there is no place for top_k."""
     stop_sequences: bool = True
     blank_stops: bool = True
-    """True if a stop sequence may consist of white space only."""
+    """True if the model accepts a stop sequence that has only white space."""
 
     reasoning: str = "none"
     """The form in which a request asks for thinking: `none` (the model does not think), `always` (it thinks without
@@ -75,16 +77,16 @@ class Caps:
     """The beta that a request must name so that `output_config.effort` is accepted together with a thinking budget or
     without thinking; "" if there is no such beta."""
     thinking_display: bool = False
-    """True if the reply has no thinking text unless the request asks for it with `display`."""
+    """True if the reply has thinking text only if the request asks for the text with `display`."""
     signed_reasoning: bool = False
-    """True if the model signs its reasoning: it accepts its earlier reasoning only unchanged and with the signature."""
+    """True if the model signs its reasoning. Earlier reasoning is accepted only unchanged and with the signature."""
     redacted_reasoning: bool = False
     reasoning_content: bool = False
     """True if earlier thinking is sent back as text in OpenAI Chat, as the assistant message's `reasoning_content`."""
 
     tools: bool = True
     strict_tools: bool = False
-    """True if a tool's definition may have the field `strict`."""
+    """True if the model accepts the field `strict` in a tool's definition."""
     forced_tool_choice: bool = True
     """True if a request may force the model to call a tool (`any`, or one tool by name)."""
     tool_choice_fields: bool = False
@@ -113,7 +115,7 @@ class Caps:
     leading_assistant: bool = False
     """True if the first turn may be the assistant's."""
     prefill: bool = True
-    """True if the last turn may be the assistant's, whose text the model then continues."""
+    """True if the last turn may be the assistant's. The model then continues the text of this turn."""
     images: bool = True
     documents: bool = True
     citations: bool = False
@@ -146,8 +148,8 @@ def capabilities(model: str, overrides: Mapping[str, Any] = _NO_OVERRIDES) -> Ca
 def fits(pattern: str, model: str, base: str) -> bool:
     """Return whether a pattern of the configuration matches a model.
 
-    `base` is the id of the model behind an opaque name, else the name itself. The pattern is compared with the name,
-    with `base`, and with the base id of `base`.
+    `model` is the model's name. `base` is the id of the model if the name does not show it, such as an ARN; otherwise
+    it equals `model`. The pattern is compared with `model`, with `base`, and with the result of `base_id(base)`.
     """
     return any(fnmatchcase(name, pattern) for name in (model, base, base_id(base)))
 

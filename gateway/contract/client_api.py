@@ -1,4 +1,4 @@
-"""Facts about the clients of a flag. With them the gateway recognises a client whose base URL is wrong.
+"""Facts about the clients of a flag, by which the gateway recognises a client whose base URL is wrong.
 
 A client appends a path of its API to its base URL. If the base URL is wrong, the end of the requested path still shows
 which API the client uses. Each flag has these facts as data; this module names no flag.
@@ -42,8 +42,8 @@ class Slip(NamedTuple):
 def slip_of(path: str, templates: Sequence[str], bases: Sequence[str]) -> Slip | None:
     """Return the correction of a wrong path, or None.
 
-    A path can be corrected if it ends with the part of a template that follows one of the bases. Templates that begin
-    with none of the bases are ignored.
+    A template that begins with one of the bases consists of this base and a rest. A path can be corrected if it ends
+    with the rest of such a template. Other templates are ignored.
     """
     for base in bases:
         for template in templates:

@@ -1,7 +1,7 @@
 """The possible conversions from clients' flags to providers' flags, as `irisgate plugins list` prints them.
 
-A conversion is listed if it is used for at least one model. `call/middleware/route.py` chooses the one for a call.
-`losses.py` has the losses. This module names no flag and no dialect.
+A conversion is listed if at least one model can be called with it. `call/middleware/route.py` chooses the conversion of
+a call. `losses.py` has the losses. This module names no flag and no dialect.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ from gateway.contract.flag import (
 class Defaults:
     """The default members of one flag.
 
-    They use the flag's name, the first of its `dialects`, and the `texts` of its module, if the module defines it.
+    They use the flag's name, the first of the flag's `dialects`, and the module's function `texts`, if it is defined.
     """
 
     accepts: tuple[tuple[str, str], ...] = ()

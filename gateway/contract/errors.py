@@ -1,8 +1,8 @@
 """The exceptions of the gateway, and the `Problem` that each of them carries.
 
-A `Problem` is independent of dialects. The client's flag writes the error reply from it: `Flag.error` before the first
-byte of the reply is sent, `Encoder.fail` later. Providers' status codes and the forms of error bodies are not defined
-here.
+A `Problem` is independent of dialects. The client's flag writes the error reply from the `Problem`: with `Flag.error`
+before the first byte of the reply is sent, with `Encoder.fail` afterwards. Providers' status codes and the forms of
+error bodies are not defined here.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Problem:
     """Seconds that the client should wait before it tries again; None if unknown."""
     retryable: bool = False
     reason: str = ""
-    """The cause in one word, for the call's record, if `native` is "": `no_such_host`, `connection_refused` ..."""
+    """The cause in one word, such as `no_such_host`. The call's record has this word if `native` is ""."""
     key_refused: bool = False
     """True if the provider does not accept the key at all, whatever the request asks for."""
     param: str = ""
@@ -91,8 +91,9 @@ class Refused(GatewayError):
 class UpstreamFailed(GatewayError):
     """An error that the provider reported, or a reply that ended too early.
 
-    `raw` is the provider's error body or its whole exception frame, which is sent unchanged to clients of the same
-    flag. `headers` and `status` are those of the reply with the error body; without such a reply they are empty and 0.
+    `raw` is the provider's error body or the provider's whole exception frame, which is sent unchanged to clients of
+    the same flag. `headers` and `status` are those of the reply that has the error body; without such a reply,
+    `headers` is empty and `status` is 0.
     """
 
     def __init__(

@@ -26,7 +26,7 @@ class Usage(msgspec.Struct, gc=False):
     reasoning: int = 0
 
     def merge(self, other: Usage) -> None:
-        """Set each kind to the larger of both numbers: reports are cumulative, and some reports leave kinds out."""
+        """Set each kind to the larger number of the two reports. Reports are cumulative, and some leave kinds out."""
         for name in USAGE_KINDS:
             value = getattr(other, name)
             if value > getattr(self, name):

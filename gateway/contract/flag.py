@@ -40,16 +40,16 @@ API: Final = 1
 """The version of this contract. Every plugin declares it as `api = 1`."""
 
 OPAQUE: Final = "opaque"
-"""The dialect of bodies that are forwarded and whose tokens are counted, but that are never translated."""
+"""The dialect of bodies that are never translated. They are only forwarded, and their tokens are counted."""
 
 COUNT_TOKENS: Final = "count_tokens"
 """The operation that returns the number of tokens of a prompt.
 
-For this operation the decoders of all dialects return `{"input_tokens": N}` from `whole`, and encoders' `whole` takes
-that form. So the reply is never given to a translator."""
+For this operation, `Decoder.whole` returns `{"input_tokens": N}` and `Encoder.whole` takes it, in all dialects. So the
+reply is never given to a translator."""
 
 Headers = Mapping[str, str]
-"""Headers by their names in lower case. The values of a repeated header are joined by ", " (RFC 9110, 5.3)."""
+"""The values of headers by name, in lower case. The values of a repeated header are joined by ", " (RFC 9110, 5.3)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Frame:
     """Unchanged headers: `event` and `id` of a server-sent event, `:message-type` and others of an event stream."""
     payload: bytes
     raw: bytes
-    """The frame's bytes, unchanged. The `raw` of all frames together are the bytes of the stream."""
+    """The frame's bytes, unchanged. The `raw` of all frames in order, joined, is the whole stream."""
 
 
 class Event:
@@ -223,12 +223,12 @@ class Decoder(Protocol):
     def feed(self, data: bytes) -> Iterable[Event]:
         """Yield the events that `data` completes.
 
-        Raises `UpstreamFailed` at an error event and `BadFrame` at invalid bytes, after it has yielded the events
-        before the error.
+        Raises `UpstreamFailed` for an error event and `BadFrame` for invalid bytes. The events before the error are
+        yielded first.
         """
 
     def close(self) -> Iterable[Event]:
-        """Yield the events that are known only at the stream's end. Raises `Truncated` if that end came too early."""
+        """Yield the events that are known only at the end. Raises `Truncated` if the stream ended too early."""
 
     def whole(self, body: bytes) -> bytes:
         """Return the body of a non-streamed reply as JSON of the target's dialect."""
@@ -309,7 +309,7 @@ class Flag(Protocol):
     def build(self, request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest:
         """Return the request to the provider.
 
-        Raises `Refused` for a field that cannot be sent to the provider and whose loss would change the meaning.
+        Raises `Refused` if a field cannot be sent to the provider and the request without it would mean something else.
         """
 
     def steps(
@@ -323,10 +323,10 @@ class Flag(Protocol):
         """
 
     def retry(self, request: ClientRequest, target: Target, problem: Problem, drop: Drop) -> ClientRequest | None:
-        """Return a changed request to try again after the provider's refusal, for example without betas, or None."""
+        """Return a request to send after the provider's refusal, for example without betas; None to give up."""
 
     def limit(self, request: ClientRequest) -> int | None:
-        """Return the maximum number of output tokens that the request allows, or None. It is used for estimates."""
+        """Return the maximum number of output tokens that the request allows, or None. Estimates use this number."""
 
     def problem(self, head: Head, body: bytes) -> Problem | None:
         """Return the problem that a provider's reply reports, or None. A reply with status 200 can report one too."""
@@ -338,7 +338,7 @@ class Flag(Protocol):
     def encoder(self, request: ClientRequest) -> Encoder: ...
 
     def texts(self, event: Event) -> str:
-        """Return the text in an event that is shown to the user; "" if there is none."""
+        """Return the part of the event's text that is shown to the user; "" if there is none."""
 
     def with_text(self, event: Event, text: str) -> Event: ...
 
@@ -361,14 +361,14 @@ class Flag(Protocol):
 
 
 class Translator(Protocol):
-    """A translator from one client's dialect to one upstream dialect, and of the replies in the other direction."""
+    """A translator of requests from a client's dialect to an upstream dialect, and of replies in reverse."""
 
     @property
     def api(self) -> int: ...
 
     @property
     def loses(self) -> int:
-        """The loss of this conversion as a number. If a provider can be reached by several, the lowest number is taken.
+        """The loss as a number. Of several conversions to a provider, the one with the lowest number is used.
 
         The numbers of the built-in translators are in `conversions.json`, from 20 to 40.
         """

@@ -28,9 +28,10 @@ def _segment_matches(pattern: str, text: str) -> bool:
 
 
 def _glob(pattern: Sequence[str], text: Sequence[str], star: str, same: Callable[[str, str], bool]) -> bool:
-    """Match a text whose items `same` compares with the pattern's; `star` matches any number of items.
+    """Match a sequence against a pattern. `same` compares two items; the item `star` matches any number of items.
 
-    The match is greedy and retries only from the last star. So no pattern takes exponential time, as a regex could.
+    The match is greedy and retries only from the last star. So the time never grows exponentially, as it could with a
+    regex.
     """
     at = seen = resume = 0
     last_star = -1

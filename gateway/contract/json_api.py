@@ -100,8 +100,8 @@ def known_query(query: str, names: Collection[str]) -> str:
 def model_of(top: Members) -> str:
     """Return the name in the body's member `model`.
 
-    Raises `Refused` if the member is missing or not a valid name. Raises it for other spellings too, such as `Model`,
-    because some providers ignore case and might serve that model instead.
+    Raises `Refused` if the member is missing or is not a valid name. Raises `Refused` also if a member is spelt
+    differently, such as `Model`: some providers ignore case and might serve the model that this member names.
     """
     for name in top:
         if name != "model" and name.lower() == "model":
@@ -140,7 +140,7 @@ def limit(request: ClientRequest) -> int | None:
 def limit_of(request: ClientRequest, *names: str) -> int | None:
     """Return the largest integer among the named members of the body, or None if no member is an integer.
 
-    If there are several, it is unknown which of them the provider obeys.
+    The largest is taken because it is unknown which of several limits the provider obeys.
     """
     values = map(request.top.decode, names)
     return max((value for value in values if isinstance(value, int) and not isinstance(value, bool)), default=None)
@@ -208,7 +208,7 @@ def retry_after(head: Head) -> float | None:
 
 
 def message_of(body: bytes) -> tuple[str, str]:
-    """Return the message of an error body and the provider's name for the error, or "" for each that is missing.
+    """Return the message of an error body and the provider's name for the error; "" stands for a missing one.
 
     Reads the forms of OpenAI, Anthropic and FastAPI, and plain text.
     """
@@ -247,7 +247,8 @@ class SseDecoder:
 
     - `kind` returns the kind of an event, given its SSE name and its payload.
     - `is_last` returns whether an event is the terminal event. Later events are yielded for the meter, with no bytes
-      for the client. An error event or an incomplete event among them is no error, because the reply is complete.
+      for the client. If one of the later events reports an error or is incomplete, nothing is raised, because the reply
+      is complete.
     - `failure` returns the problem that an event reports, or None.
     """
 

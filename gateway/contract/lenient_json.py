@@ -1,7 +1,7 @@
-"""A JSON parser for providers' replies, which reads a part of a character as U+FFFD instead of raising an error.
+"""A JSON parser for providers' replies, which replaces an incomplete character by U+FFFD instead of raising an error.
 
 Some servers split a stream's text between bytes or UTF-16 units, so that one event has the first part of a character
-and the next event has the rest. Bytes that are forwarded unchanged to a client of the same flag are not affected.
+and the next event has the rest. Replies that are forwarded unchanged to a client of the same flag are not affected.
 Clients' requests are parsed strictly (`members.py`).
 """
 
@@ -14,7 +14,7 @@ import orjson
 
 
 def loads(text: bytes) -> Any:
-    """Return the decoded value. Raises `orjson.JSONDecodeError` if the text is invalid apart from split characters."""
+    """Return the decoded value. Raises `orjson.JSONDecodeError` if anything but a split character is invalid."""
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:

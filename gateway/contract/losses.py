@@ -22,7 +22,7 @@ class Way(StrEnum):
     """The kind of a conversion."""
 
     NATIVE = "native"
-    """Client and provider use the same format, so the provider's bytes are forwarded unchanged."""
+    """Client and provider use the same format, so the bytes of the provider's reply are forwarded unchanged."""
     ENVELOPE = "envelope"
     """Client and provider use the same dialect for bodies, but different paths, headers or framings."""
     TRANSLATED = "translated"
@@ -35,7 +35,7 @@ _DATA: Final = Path(__file__).with_name("conversions.json")
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """The loss of a conversion. If a provider can be reached by several conversions, the lowest `order` is taken."""
+    """The loss of a conversion. Of several conversions to a provider, the one with the lowest `order` is used."""
 
     order: int
     loses: str
@@ -44,7 +44,7 @@ class Loss:
 
 @cache
 def _data() -> tuple[Mapping[str, Loss], Mapping[str, Loss]]:
-    """Return two mappings: losses of conversions without a translator by their `Way`, and losses by translator name."""
+    """Return two mappings: the losses by `Way`, for conversions without a translator, and the losses by translator."""
     data = json.loads(_DATA.read_bytes())
     same = {name: Loss(**row) for name, row in data["same"].items()}
     return same, {name: Loss(**row) for name, row in data["conversions"].items()}

@@ -1,8 +1,8 @@
 """The top-level members of a JSON object, located without decoding their values.
 
 - The gateway changes two or three members of a body and must send all other bytes unchanged. Decoding and encoding the
-  whole body would turn 1.0 into 1, lose digits of big integers and cost milliseconds on a body with images.
-- So the offsets of a body's members are found once, and a changed body is joined from slices of the old one.
+  whole body would turn 1.0 into 1, lose digits of big integers and take milliseconds for a body with images.
+- So the offsets of a body's members are found once, and a changed body is joined from slices of the old body.
 - Nothing here depends on the meaning of a member.
 """
 
@@ -33,7 +33,7 @@ class Members(Mapping[str, bytes]):
     """A mapping from the name of each member to the bytes of its value, in the document's order.
 
     The constructor raises `Refused` if the body is not a JSON object or has two members of the same name. Parsers
-    disagree on which of the two to use, so the provider might serve another value than the gateway has authorised
+    disagree on which of the two to use, so the provider might use a value that the gateway has not authorised
     (agentrouter GHSA-4gph-2hhr-5mwg).
     """
 
@@ -147,9 +147,9 @@ def _name(key: re.Match[bytes]) -> str:
 def _twice(body: bytes, at: int, passed: dict[str, tuple[int, int, int]]) -> Refused:
     """Return the refusal of a body whose text at offset `at` does not match the decoded names.
 
-    There are two cases. Usually a name that was read before begins again at `at`. Otherwise the name that was read last
-    occurs twice, and the text of its last value is the beginning of its first value, as in `{"a": 12, "a": 1}`. This
-    is possible with numbers only.
+    There are two cases. Usually the text at `at` is a second occurrence of a name that was read before. Otherwise the
+    name that was read last occurs twice, and its last value is a prefix of its first value, as in `{"a": 12, "a": 1}`.
+    The second case is possible with numbers only.
     """
     key = _KEY.match(body, at)
     return _repeated(next(reversed(passed), "") if key is None else _name(key))

@@ -1,6 +1,7 @@
 """The record of a call, whose field names are used in the log line, the store, the metrics and the API.
 
-`tests/test_vocabulary.py` checks that all four use the same words. `as_dict` is the form that the log and the API show.
+`tests/test_vocabulary.py` checks that all four use the same words. `as_dict` returns the form that the log and the API
+show.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ Small = Annotated[int, msgspec.Meta(ge=0, le=_MOST)]
 Milliseconds = Annotated[float, msgspec.Meta(ge=-_MOST, le=_MOST)]
 """A duration in milliseconds.
 
-A record that is decoded with a number beyond the bounds of these three types is rejected, because the store or the
-pages could not represent the number."""
+A record with a number beyond the bounds of `Moment`, `Small` or `Milliseconds` is rejected when it is decoded, because
+the store or the pages could not represent the number."""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -3,7 +3,7 @@
 A plugin is checked once, when it is loaded:
 
 - Its `api` must be the version of this contract, and the required members must exist.
-- Its functions must take the arguments that their Protocol in `flag.py` defines.
+- Its functions must take the arguments that the protocols in `flag.py` define.
 - Optional members that a flag does not define are taken from `defaults.py`.
 
 This module names no flag.

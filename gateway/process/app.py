@@ -66,7 +66,9 @@ _OWN: Final = (
     config_routes, openapi, pricing_routes, discovery, providers_list, metrics_route, sessions_routes, pages,
     quota_routes, usage_route, bodies_route,
 )  # fmt: skip
-"""Modules with the routes of the gateway's own API and pages, except `explain`, whose routes need the listeners."""
+"""Modules with the routes of the gateway's own API and pages.
+
+`explain` is not among them, because its routes need the listeners."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,7 @@ def _gateway(config: Config, registry: Registry, state: Path, log: Logger) -> Ga
     current = Current(runtime(config))
     metrics = Metrics(config)
     database = _database(config, state)
-    # otherwise a newer release could migrate the store while a process of an older release still uses it
+    # without this check, a newer release could migrate the store while a process of an older release still uses it
     require_unlocked(state / "journal")
     store = SqliteStore(database)
     journal = Journal(state / "journal", log, after=store.start_offset.segment)

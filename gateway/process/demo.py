@@ -1,7 +1,7 @@
 """`irisgate demo`: the gateway with a simulated Bedrock as its provider, or with the real Bedrock if `--real` is given.
 
-The configuration is written to a file in the state folder. So a user can edit the file and see that the next call uses
-the change, as the README describes.
+The configuration is written to a file in the state folder, so that a user can edit the file. The next call uses the
+change, as the README describes.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ NOVA: Final = ("amazon.nova-micro-v1:0", "amazon.nova-lite-v1:0", "amazon.nova-p
 
 
 class Places(NamedTuple):
-    """The prefixes of inference profiles and the price list in a group of AWS regions."""
+    """A group of AWS regions, with its prefixes of inference profiles and its price list."""
 
     region: str
-    """The beginning of the names of these regions."""
+    """The beginning of the names of the regions in this group."""
     claude: str
     """The prefix of the inference profiles of Claude 4.5 and later. Older Claude models have `apac` in Asia."""
     nova: str
@@ -68,7 +68,7 @@ _PORTS_TRIED: Final = 50
 def demo(registry: Registry, *, state: Path, listen: Listener | None, real: bool) -> int:
     """Run the demo until it is stopped, and return the exit status.
 
-    If an environment variable for the real Bedrock is not set, or botocore is not installed for the simulated Bedrock,
+    The real Bedrock needs environment variables, and the simulated Bedrock needs botocore. If one of these is missing,
     print one line to standard error and return 2.
     """
     missing = [name for name in ("AWS_BEARER_TOKEN_BEDROCK", "AWS_REGION") if real and not os.environ.get(name)]
@@ -93,7 +93,7 @@ async def _demo(registry: Registry, state: Path, listener: Listener, *, real: bo
             url, key = simulated.url, _SIMULATED_KEY
         path = state / "demo.hujson"
         try:
-            # before the file is written, because a demo that runs there would take it over
+            # before the file is written, because a demo that already runs in this folder would load the new file
             require_unlocked(state / "journal")
             path.write_text(_config(url, key, models, cost_basis))
             path.chmod(0o600)

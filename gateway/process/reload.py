@@ -1,4 +1,4 @@
-"""Reloads the configuration: a valid new configuration replaces the old one as a whole, else the old one stays in use.
+"""Reloads the configuration. A valid new configuration replaces the old one as a whole; an invalid one is refused.
 
 - A change is either an edit of the file by a user or a call of `save`, which writes the file itself.
 - Calls in flight keep the configuration with which they began.
@@ -64,7 +64,7 @@ class Reloader:
     key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
     """The secret key from which entity tags, and the marks that replace secrets, are computed.
 
-    Both stay valid after a restart if the key is the same."""
+    Entity tags and marks stay valid after a restart if the key is the same."""
     seen: Mapping[Path, Stamp] = field(init=False)
     """The stamps of the configuration's files, taken before the files were last read."""
     started: Config = field(init=False)
@@ -112,8 +112,8 @@ class Reloader:
     async def save(self, text: str, expected: bytes, who: Who, check: Callable[[], object] = lambda: None) -> None:
         """Replace the file's content, which must be `expected`, by `text`, and use the new configuration.
 
-        `check` raises an exception if `who` may no longer save. It is called when no other change can take place before
-        the write. A save that has begun is completed even if the caller is cancelled.
+        `check` raises an exception if `who` may no longer save. From the call of `check` to the write, no other change
+        of the configuration is possible. A save that has begun is completed even if the caller is cancelled.
 
         Raises the exceptions of `check`, `CannotReplace` and `OSError`. Raises `ConfigError` or `NotTaken` if an error
         is found only after the write; the old content is then restored.
@@ -127,7 +127,7 @@ class Reloader:
         return task
 
     async def _reload_if_changed(self) -> None:
-        """Reload if the files differ from those that were last read. After `save` they do not differ."""
+        """Reload if the files have changed since they were last read. `save` counts as such a read."""
         async with self._one_at_a_time:
             if stamps(self._watched) != self.seen:
                 await self._reload()

@@ -35,7 +35,7 @@ from gateway.web.admin.metrics import serving
 LAST_WORD_SECONDS: Final = 1.0
 """Seconds that cancelled calls get to send an error to their clients and to write their records."""
 CLOSE_SECONDS: Final = 0.5
-"""Seconds that aiohttp then waits for other requests, such as pages, and for responses that are still being sent."""
+"""Seconds that aiohttp waits, after the wait for calls, for other requests and for responses still being sent."""
 
 
 class CannotStart(Exception):
@@ -125,7 +125,7 @@ async def _metrics(running: Running, config: Config) -> AsyncIterator[None]:
 
 
 class Site(web.SockSite):
-    """A site of aiohttp whose connections may begin with a PROXY header before HTTP, if the listener's mode says so."""
+    """A site of aiohttp whose connections begin with a PROXY header if the listener's mode is `proxy-protocol`."""
 
     def __init__(self, runner: web.AppRunner, bound: Bound, modes: Modes) -> None:
         super().__init__(runner, bound.socket)
@@ -169,7 +169,7 @@ async def _stopped(runner: web.AppRunner) -> None:
 async def _drained(running: Running, seconds: float) -> None:
     """Wait for calls in flight, at most `seconds` or until `running.hurry` is set, then cancel those that are left.
 
-    A cancelled call has `LAST_WORD_SECONDS` to report the end to its client.
+    A cancelled call has `LAST_WORD_SECONDS` to send an error to its client.
     """
     calls = running.gateway.open_calls
     loop = asyncio.get_running_loop()

@@ -37,7 +37,7 @@ class Bound:
     """The device and inode numbers of a unix socket's file; None for a TCP socket."""
 
     def remove_file(self) -> None:
-        """Remove a unix socket's file, unless the path now has another file. Call it while the socket is still open."""
+        """Remove the file of a unix socket that is still open, unless another file has replaced it."""
         path = self.listener.unix
         with suppress(FileNotFoundError):
             if self.file is not None and _file(path) == self.file:
@@ -80,7 +80,7 @@ def _unix(listener: Listener) -> Bound:
 def _make_room(path: str) -> None:
     """Remove the socket's file that a killed gateway has left behind.
 
-    Only a socket that refuses connections is removed. Raises `CannotListen` if anything else has the path.
+    Only a socket that refuses connections is removed. Raises `CannotListen` if anything else is at `path`.
     """
     try:
         mode = os.lstat(path).st_mode
@@ -98,7 +98,7 @@ def _make_room(path: str) -> None:
         except FileNotFoundError:
             return
         except OSError:
-            # no refusal but a full queue, a timeout, another type or missing permission: a process uses the socket
+            # another error (full queue, timeout, another type of socket, no permission): a process may use the socket
             pass
     raise CannotListen(f"cannot listen on unix:{path}: address in use by another process")
 

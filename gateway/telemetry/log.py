@@ -29,8 +29,8 @@ MAX_LINES: Final = 10_000
 MAX_TEXT: Final = 8192
 """Maximum number of characters of one value: enough for a traceback, and a limit for names that clients choose."""
 GATHER_SECONDS: Final = 0.01
-"""Seconds for which lines are collected and then written at once. One write and one thread switch per line would slow
-down calls."""
+"""Seconds for which lines are collected before they are written together. One write and one thread switch per line
+would slow down calls."""
 CLOSE_SECONDS: Final = 2.0
 """Maximum number of seconds that the process waits at its end for an output that blocks."""
 REDACTED: Final = "[redacted]"

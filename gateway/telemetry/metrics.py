@@ -45,7 +45,7 @@ FIRST_EVENT_BUCKETS: Final = (
 )  # fmt: skip
 """Bounds of the buckets for the time to the first event, in seconds.
 
-They equal those of Envoy AI Gateway's time_to_first_token, so that both can be compared in one dashboard."""
+Envoy AI Gateway's time_to_first_token has the same bounds, so that one dashboard can compare both metrics."""
 OVERHEAD_BUCKETS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
 """Bounds of the buckets for the time that the gateway adds to a call, in seconds."""
 ACTIVE_SECONDS: Final = 300.0
@@ -80,7 +80,7 @@ class Bounds(Protocol):
 
 
 class Journalling(Protocol):
-    """The state of the journal's follower, which is read in the thread that runs `Metrics.render`."""
+    """The state of the journal's follower. The thread that runs `Metrics.render` reads this state."""
 
     @property
     def lag(self) -> int: ...
@@ -337,7 +337,7 @@ class _Active:
         with self._lock:
             self._seen[session] = now
             self._seen.move_to_end(session)
-            # a call adds one session and removes at most two, so expired sessions go away and no call takes long
+            # removing two for each one added is enough to get rid of expired sessions, and no call takes long
             for _ in range(2):
                 oldest = next(iter(self._seen))
                 if self._seen[oldest] > now - ACTIVE_SECONDS and len(self._seen) <= MAX_ACTIVE:

@@ -44,7 +44,7 @@ class Observers:
     def close(self) -> None:
         """Deliver the rest of the queue and end the thread, or give up after `CLOSE_SECONDS`.
 
-        If the queue is full, first wait without a limit until it has a free place.
+        If the queue is full, first wait, without a time limit, until there is room in the queue.
         """
         if self._observers:
             self._queue.put(None)

@@ -13,7 +13,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 def bare(text: str) -> Address:
     """Return the address in `text` without its zone (`%eth0`), and an IPv4-mapped IPv6 address as IPv4.
 
-    Raises `ValueError`.
+    Raises `ValueError` if `text` is not an IP address.
     """
     address = ipaddress.ip_address(text.partition("%")[0])
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None

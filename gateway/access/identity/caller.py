@@ -11,7 +11,7 @@ from gateway.contract.errors import PERMISSION, Problem, Refused
 
 LOCAL_LOGIN: Final = "(loopback)"
 TAGGED: Final = "tagged-devices"
-"""Login that tailscaled gives for every node with tags, so it identifies no single caller (Tailscale's `tailcfg`)."""
+"""The login that tailscaled gives for every node with tags (`tailcfg`). So it identifies no particular caller."""
 LONGEST_LOGIN: Final = 1024
 """Maximum length of a login in characters. A tagged node's login can be long, because all its tags are joined in it."""
 
@@ -26,7 +26,7 @@ class Identity:
     groups: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     node: str = ""
-    """The stable id of the caller's node in the tailnet; "" where the listener's mode does not tell it."""
+    """The stable id of the caller's node in the tailnet; "" if the listener's mode does not give the id."""
     capabilities: tuple[Capability, ...] = ()
     """Capabilities that the tailnet policy grants to this caller, in addition to those of the configuration."""
     _hash: int = field(init=False, repr=False, compare=False)
@@ -48,7 +48,7 @@ class Caller:
     """The facts of a request from which a listener's mode identifies the caller."""
 
     connection: object
-    """An object that stands for the connection: the same for all its requests, and different for other connections."""
+    """An object that identifies the connection: the same object for all requests of one connection and for no other."""
     peer: Any
     """The address of the client's end of the connection, as `socket.getpeername` returns it."""
     local: Any
@@ -63,8 +63,8 @@ class Identify(Protocol):
     async def __call__(self, caller: Caller) -> Identity:
         """Return the caller's identity.
 
-        Raises `Refused`, with the code `PERMISSION` for an unknown caller, and with `UNAVAILABLE` if identification is
-        not possible at the moment.
+        Raises `Refused`: with the code `PERMISSION` if the caller is unknown, and with the code `UNAVAILABLE` if
+        identification is not possible at the moment.
         """
 
 
@@ -78,8 +78,8 @@ def user(
 ) -> Identity:
     """Return the identity of a user. Groups whose names are reserved are left out.
 
-    Raises `Refused` for a login that a grant's source would read as a tag, a group, everybody or the local machine,
-    and for a login that is empty, too long or not printable.
+    Raises `Refused` if the login is empty, too long or not printable, or if the same text as the source of a grant
+    would mean a tag, a group, everybody or the local machine.
     """
     if not login:
         raise unknown("the tailnet names no user for this caller")
@@ -97,7 +97,7 @@ def _reserved(name: str) -> bool:
 def tagged(tags: Sequence[str], *, node: str = "", capabilities: Sequence[Capability] = ()) -> Identity:
     """Return the identity of a node with tags, which are the whole identity: the user of the node plays no part.
 
-    Raises `Refused` for tags that no grant could name.
+    Raises `Refused` if no grant could name the tags.
     """
     ordered = tuple(sorted(set(tags)))
     login = ",".join(ordered)

@@ -1,7 +1,7 @@
 """The names of listening sockets, by which the listener of a connection is found.
 
-The name is made from the address of the gateway's end of a connection. It has the host as well as the port, because
-two listeners may use the same port. Sockets are opened in `process/sockets.py`, never here.
+The name is made from the address of the gateway's end of a connection. The name has the host as well as the port,
+because two listeners may use the same port. Sockets are opened in `process/sockets.py`, never here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def endpoint(name: Any) -> str:
 
 
 def endpoints(name: Any) -> tuple[str, ...]:
-    """Return the names that the listener of a connection may have: that of the exact address, then of the wildcard.
+    """Return the names that the listener of a connection may have: first for the exact address, then for the wildcard.
 
     `name` is the address of the gateway's end of the connection. An IPv4-mapped address (`::ffff:127.0.0.1`) is not
     converted to IPv4. Such a connection came through an IPv6 listener, and must not be assigned to an IPv4 listener of

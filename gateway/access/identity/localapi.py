@@ -2,8 +2,8 @@
 
 Facts of the protocol (tailscale/tailscale, ipn/localapi and client/tailscale/apitype): the request needs the Host
 `local-tailscaled.sock` and must have neither Origin nor Referer. `whois` answers with 404 for an address that nobody
-has, else with 200 and `{Node, UserProfile, CapMap}`. Every user of the machine may ask. The answer is interpreted in
-`whois.py`.
+has, otherwise with 200 and `{Node, UserProfile, CapMap}`. Every user of the machine may ask. The answer is interpreted
+in `whois.py`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 ANSWER_SECONDS: Final = 2.0
 """Maximum seconds for a complete answer: tailscaled answers from memory, and a call waits for the answer."""
 MAX_ANSWER: Final = 4 * 1024 * 1024
-"""Maximum number of bytes of an answer. It can be this long because it has the policy's grants for the node."""
+"""Maximum number of bytes of an answer. An answer can be long, because it has the policy's grants for the node."""
 _WHOIS: Final = "http://local-tailscaled.sock/localapi/v0/whois"
 
 
@@ -35,7 +35,7 @@ class UserProfile(msgspec.Struct, frozen=True):
 
 
 class WhoIs(msgspec.Struct, frozen=True):
-    """The members of tailscaled's answer that are used, with the names that tailscaled gives them."""
+    """The members of tailscaled's answer that the gateway uses. The names are those of tailscaled."""
 
     Node: Node
     UserProfile: UserProfile
@@ -54,7 +54,7 @@ class LocalApi:
         """Return who has `address` (`IP:port`) on the tailnet; None if nobody has it.
 
         The answer has the grants for the Tailscale service `service`, or for this node if `service` is "". Raises
-        `LocalApiFailed`.
+        `LocalApiFailed` if tailscaled gives no usable answer.
         """
         query = {"addr": address, "proto": "tcp"} | ({"svc_name": service} if service else {})
         status, body = await self._get(query)

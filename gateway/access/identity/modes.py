@@ -1,7 +1,7 @@
 """The listeners of the process, and the mode by which each one identifies its callers.
 
-The listener of a connection is found by the address of the gateway's end. The mode of a listener is the one in the
-configuration. It does not depend on whether tailscaled is running.
+The listener of a connection is found by the address of the gateway's end. The configuration alone sets the mode of a
+listener; the mode does not depend on whether tailscaled is running.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gateway.telemetry.log import Logger
 
 
 class Modes:
-    """The modes of all listeners of a process. Listeners with the same tailscaled share one client of it."""
+    """The modes of all listeners of a process. Listeners that use the same tailscaled share one client."""
 
     def __init__(self, log: Logger) -> None:
         self._log = log
@@ -49,7 +49,7 @@ class Modes:
                 return None
 
     async def identify(self, caller: Caller) -> Identity:
-        """Return a caller's identity. Raises `Refused`."""
+        """Return a caller's identity. Raises `Refused` if the listener's mode cannot identify the caller."""
         match self._at(caller.local):
             case (_, mode):
                 return await mode(caller)

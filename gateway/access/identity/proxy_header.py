@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 SIGNATURE: Final = b"\r\n\r\n\x00\r\nQUIT\n"
 LONGEST_LINE: Final = 107
-"""Maximum number of bytes of a version 1 header, including the line's end (by the specification)."""
+"""Maximum number of bytes of a version 1 header, including the line end. The specification gives this number."""
 LONGEST: Final = 16 + 4096
 """Maximum number of bytes of a version 2 header: 16 fixed bytes, then the addresses and optional fields. No known proxy
 sends more."""

@@ -20,13 +20,13 @@ from gateway.access.identity.proxy_header import BadProxyHeader, read
 from gateway.telemetry.log import Logger
 
 HEADER_SECONDS: Final = 5.0
-"""Maximum seconds until a proxy has sent its header, which it knows before it connects."""
+"""Maximum seconds to wait for a proxy's header. A proxy knows the header before it connects."""
 
 Source = tuple[str, int] | None
 
 
 class Sources:
-    """The addresses of callers, by the connection that a proxy forwards. An entry lives as long as its connection."""
+    """The addresses of callers, by the connection from the proxy. An entry is kept while its connection is open."""
 
     def __init__(self) -> None:
         self._sources: WeakKeyDictionary[object, Source] = WeakKeyDictionary()
@@ -105,7 +105,7 @@ class Handover(asyncio.Protocol):
 
 
 def trusted(peer: Any, proxies: Collection[str]) -> bool:
-    """Return whether `peer` may name callers: it is one of `proxies`, or this machine if `proxies` is empty.
+    """Return whether `peer` is a trusted proxy: one of `proxies`, or this machine if `proxies` is empty.
 
     The peer of a unix socket is always trusted, because the permissions of the socket's file decide who may connect.
     """

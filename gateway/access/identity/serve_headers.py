@@ -3,7 +3,8 @@
 - serve removes these headers from a client's request and adds its own (tailscale.com/kb/1312): the login, encoded as in
   RFC 2047 where it is not ASCII, and the grants of the capabilities that `--accept-app-caps` names.
 - serve adds no login for tagged nodes, and none for requests from the internet (Tailscale Funnel).
-- A request is refused if one of these headers is repeated, or has a name with "_" that other software may read as "-".
+- A request is refused if one of these headers is repeated, or if a header has one of these names with "_" for "-".
+  Other software may take the two spellings for the same header.
 - No header names the groups of a user, so callers have no groups in this mode.
 """
 
@@ -27,14 +28,14 @@ LOGIN: Final = "tailscale-user-login"
 CAPABILITIES: Final = "tailscale-app-capabilities"
 FUNNEL: Final = "tailscale-funnel-request"
 REMEMBERED: Final = 1024
-"""Maximum number of identities cached by the values of their headers, which a caller sends with every request."""
+"""Maximum number of cached identities. The key is the values of the headers, which come with every request."""
 _OURS: Final = "tailscale"
-"""The first letters of Tailscale's headers. They end before the hyphen, so that names with "_" are found as well."""
+"""The first letters of the names of Tailscale's headers, without the hyphen, so that names with "_" are found too."""
 _PLAIN: Final = re.compile(r"[\x20-\x7e]*")
 _WORD: Final = r"=\?[!->@-~]+\?[bBqQ]\?[!->@-~]*\?="
 _ENCODED: Final = re.compile(rf"{_WORD}(?: +{_WORD})*")
-"""A value that consists of RFC 2047's encoded words only. Go's `mime.WordEncoder.Encode`, which serve uses, encodes
-either the whole value or nothing."""
+"""A pattern for a value that consists only of encoded words (RFC 2047). Go's `mime.WordEncoder.Encode`, which serve
+uses, encodes either the whole value or nothing."""
 
 
 class ServeHeaders:
@@ -92,9 +93,9 @@ def _headers(headers: Sequence[tuple[str, str]]) -> dict[str, str]:
 def _decode(value: str) -> str:
     """Return the text of a header's value. Raises `Refused` for a value that is not ASCII or cannot be decoded.
 
-    A value is decoded only if the whole value is encoded words. The local part of a mail address may contain "=?", and
-    such an address must not decode to the address of another caller. No mail address as a whole is encoded words,
-    because a host name does not end in "?=".
+    A value is decoded only if it consists of encoded words and nothing else. The local part of a mail address may
+    contain "=?", and such an address must not decode to the address of another caller. A mail address never consists of
+    encoded words only, because a host name does not end in "?=".
     """
     if not _PLAIN.fullmatch(value):
         raise unknown("a Tailscale header is no ASCII text")

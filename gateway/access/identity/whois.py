@@ -2,7 +2,7 @@
 
 - An answer is used for one connection only, and for at most `LIFE_SECONDS`. So callers that share an address are never
   confused: with userspace networking all callers come from 127.0.0.1, differ only by port, and ports are soon reused.
-  And a caller that is removed from the tailnet soon loses access.
+  Because answers expire, a caller that is removed from the tailnet soon loses access.
 - If tailscaled does not answer, the request is refused. An expired answer is never used.
 - An address in 100.64.0.0/10 alone proves nothing, because network carriers use that range too.
 """
@@ -37,7 +37,7 @@ VALIDATION_CHUNK_BYTES: Final = 16 * 1024
 """Maximum number of bytes of a set of grants that is validated on the event loop. A larger set takes milliseconds, and
 is validated in a thread."""
 RETRY_SECONDS: Final = 2
-"""Seconds that a client is told to wait when tailscaled does not answer: a restart takes about that long."""
+"""Seconds that a client is told to wait when tailscaled does not answer: about the time that a restart takes."""
 
 _OURS: Final = (
     ipaddress.ip_network("100.64.0.0/10"),
@@ -126,8 +126,8 @@ class Whois:
 def connecting(caller: Caller) -> Any:
     """Return the address of the client's end of the connection.
 
-    Raises `Refused` if the address of the gateway's end is neither in the tailnet nor a loopback address. On another
-    network, a sender could use any address of the tailnet as its own.
+    Raises `Refused` if the connection did not come through tailscaled, that is, if the address of the gateway's end is
+    neither in the tailnet nor a loopback address. On another network, a sender could use any address of the tailnet.
     """
     if not isinstance(caller.local, tuple) or not arrived_by_tailnet(caller.local[0]):
         raise unknown("the connection did not come by the tailnet; call the gateway by its tailnet name or address")

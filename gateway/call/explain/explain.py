@@ -2,8 +2,8 @@
 
 - Every decision is made by the functions that decide about calls (`Catalog.find`, `Access.allows`, `matches`).
 - `explain` includes what is granted to others, so it is for administrators.
-- `own_view` is for callers who ask about themselves. It is computed only from what is granted to the caller, instead
-  of being cut out of the full explanation. So neither its content nor the time that it takes reveals what else exists.
+- `own_view` is for callers who ask about themselves. It is computed only from what is granted to the caller, and
+  is not an extract of the full explanation. So neither its content nor the time that it takes reveals what else exists.
 
 The text form is in `text.py`, and the HTTP interface in `web/admin/explain.py`.
 """
@@ -41,7 +41,7 @@ ASK_ADMIN: Final = "An administrator who asks the same with &as=LOGIN is told wh
 
 
 class NoSuchCaller(ValueError):
-    """No caller can have the login, groups and tags that were asked about. The message says what is wrong."""
+    """An error for a login, groups and tags that no caller can have. The message says what is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +88,8 @@ class Explanation:
     """Names similar to `model`, if there is no model of that name."""
     near_misses: tuple[NearMiss, ...] = ()
     grant: str = ""
-    """A grant, as an element for "grants" in the configuration, that gives the caller exactly what is missing; "" if no
-    grant is missing or none would help."""
+    """A grant that gives the caller exactly what is missing, written as an element of "grants" in the configuration;
+    "" if no grant is missing or none would help."""
     policy: str = ""
     """A note on how `grant` must be changed for the tailnet policy; "" if there is no such note."""
     note: str = ""

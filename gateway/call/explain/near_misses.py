@@ -1,4 +1,4 @@
-"""Near misses: grants that would give a caller access, if they were not for somebody else or did not have a mistake.
+"""Near misses: grants that fail to give a caller access, because they are for somebody else or have a mistake.
 
 The mistake may be in a source or in a model pattern. Near misses name other callers and other models, so they are for
 administrators only. Access itself is decided in `access/grants.py`, never here.
@@ -19,7 +19,7 @@ from gateway.contract.globs import matches
 Kind = Literal["tags", "case", "spelling", "other", "segment", "provider"]
 
 MOST: Final = 8
-"""Maximum number of near misses in an explanation. With more of them, reading the configuration is of more help."""
+"""Maximum number of near misses in an explanation. Beyond this number, reading the configuration helps more."""
 MOST_SOURCES: Final = 5
 """Maximum number of sources of one grant that a near miss names."""
 

@@ -11,8 +11,8 @@ from gateway.call.explain.explain import Explanation, Offered, Reason, State
 from gateway.call.explain.near_misses import Kind
 
 _CAPABILITY: Final = re.compile(r'\.(?:app\."[^"]*"|grants)\[\d+\](?= |$)')
-"""The part of an origin that has the number of the capability within a grant. It is left out of the text, because the
-line and column that follow it already give the place."""
+"""A pattern for the part of an origin that has the number of the capability within a grant. The text leaves this part
+out, because the line and column that follow already give the place."""
 _REASONS: Final[Mapping[Reason, str]] = {
     "granted": "",
     "no_role": "no grant gives a role, and without one nothing works",

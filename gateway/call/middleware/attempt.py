@@ -27,7 +27,8 @@ class Attempts:
 def _added_headers(call: Call, offer: Offer) -> dict[str, str]:
     """Return the headers that are sent in addition to those that the provider's flag builds.
 
-    A header of the provider's configuration replaces a grant's header of the same name, and the credential both.
+    Of headers with the same name, the credential replaces a header of the provider's configuration, and a header of the
+    provider's configuration replaces a header of a grant.
     """
     granted = call.runtime.grants.access(call.identity).headers(offer.provider_id, offer.model)
     return {

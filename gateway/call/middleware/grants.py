@@ -1,7 +1,7 @@
 """Access to models. A model that does not exist and a model that is not granted are refused with the same message.
 
 A caller may read the record of a refused call. So the record of a refused call has the model's name as the client sent
-it, which reveals nothing. Only the record of a call that is allowed has the name of the model that serves it.
+it, which reveals nothing. Only the record of an allowed call has the name of the model that serves the call.
 """
 
 from __future__ import annotations
@@ -22,6 +22,6 @@ async def grants(call: Call, following: Next) -> Response:
         hint = f"; did you mean {', '.join(near)}?" if near else ""
         raise Refused(Problem(NOT_FOUND, f'model "{name}" not found or not granted{hint}', param="model"))
     call.model = call.offers[0].model
-    # a name may mean two models (`Catalog.find`): the first granted one is used, whether or not the other one exists
+    # a name may mean two models (`Catalog.find`): the first granted model is used, whether or not the other exists
     call.offers = [offer for offer in call.offers if offer.model == call.model]
     return await following(call)

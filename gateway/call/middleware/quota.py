@@ -1,4 +1,4 @@
-"""Reserves the maximum that a call may cost in its quotas and rate limits before anything is sent, or refuses the call.
+"""Reserves the maximum that a call may use in quotas and rate limits, or refuses the call, before anything is sent.
 
 A refusal says how long to wait. The reservation is settled when the record of the call is made
 (`gateway.call.settlement.settle`), however the call ends.

@@ -13,7 +13,7 @@ from gateway.upstream.catalog import Aliased, Offer
 
 
 async def resolve(call: Call, following: Next) -> Response:
-    """Find the offers of the model's name. An unknown name has none, and the step `grants` refuses the call."""
+    """Find the offers of the model's name. If there are none, the step `grants` refuses the call."""
     name = call.request.model
     catalog = call.runtime.catalog
     alias = catalog.aliases.get(name)

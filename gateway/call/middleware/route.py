@@ -1,9 +1,9 @@
 """The choice of the conversion from the client's format to that of the provider, for each offer.
 
-A conversion is native (the same flag), an envelope (another flag with the same dialect), or a translation by exactly
-one translator. If there are several conversions to a provider, the one with the least loss is used, by the data of
-`contract/losses.py`. The order of the offers is not changed. If a request is for a count of tokens, and the provider
-cannot count, the gateway replies with its own estimate.
+A conversion is native (the same flag, or a flag whose requests the provider's flag accepts), an envelope (another flag
+with the same dialect), or a translation by exactly one translator. If there are several conversions to a provider, the
+conversion with the least loss is used (`contract/losses.py`). The order of the offers is not changed. If a request is
+for a count of tokens, and the provider cannot count, the gateway replies with its own estimate.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Route:
         return None
 
     def _no_conversion(self, request: ClientRequest, offer: Offer) -> Refused:
-        """Return the refusal of a request that the provider cannot serve. It names a flag to enable, if one would help.
+        """Return the refusal of a request that the provider cannot serve. It names a flag to enable, if any would help.
 
         If several flags would help, it names the flag that has the longest common prefix with an enabled flag.
         """

@@ -38,7 +38,7 @@ AFTER_LAST: Final = 2.0
 BATCH_EVENTS: Final = 256
 """Maximum number of events in a batch. After each full batch, other tasks of the event loop may run."""
 MAX_ERROR: Final = 1024 * 1024
-"""Maximum number of bytes that are read of the body of an error."""
+"""Maximum number of bytes that are read from the body of an error reply."""
 MAX_LOGGED: Final = 300
 """Maximum number of characters of a provider's error message in the log."""
 
@@ -172,7 +172,7 @@ class CallProvider:
 
 
 def _refused_key(attempt: Attempt, problem: Problem) -> UpstreamFailed:
-    """Return the error for the caller, which says who can help: the provider refused the gateway's key."""
+    """Return the error for a key that the provider refused. The message tells the caller who can help."""
     message = f"{attempt.candidate.offer.provider_id} refused the gateway's key; tell an administrator of this gateway"
     return UpstreamFailed(Problem(UPSTREAM, message, reason=problem.native or "key_refused"))
 
@@ -203,7 +203,7 @@ async def _batches(events: Iterable[Event]) -> AsyncGenerator[Batch, None]:
 
 
 def _rest(decoder: Decoder, fault: UpstreamFailed | None) -> Iterator[Event]:
-    """Yield the events that the decoder still holds. Then raise the fault, if any.
+    """Yield the events that the decoder has not returned yet. Then raise the fault, if there is one.
 
     A fault `Truncated` is not raised if the decoder already has the stream's final event.
     """

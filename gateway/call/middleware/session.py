@@ -12,11 +12,11 @@ from gateway.upstream.process_pool import yield_to_loop
 @dataclass(frozen=True, slots=True)
 class Session:
     key: bytes
-    """The key of the fingerprints of chats. Without it, the text of a chat cannot be guessed from its session id."""
+    """The secret key of the fingerprints. Without the key, nobody can guess the text of a chat from its session id."""
 
     async def __call__(self, call: Call, following: Next) -> Response:
         request = call.request
-        # parsing a large body has already blocked the event loop, and finding the chat's beginning will block it again
+        # parsing a large body has just blocked the event loop, and finding the chat's beginning blocks the loop again
         await yield_to_loop(len(request.top.body))
         call.session_id = session_id(request, call.identity.login, self.key)
         await yield_to_loop(len(request.top.body))

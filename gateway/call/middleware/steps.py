@@ -24,7 +24,7 @@ from gateway.upstream.fetch.client import Fetcher
 from gateway.upstream.fetch.fetches import MAX_FILES, Fetches
 
 MAX_STEPS: Final = MAX_FILES + 12
-"""Maximum number of steps of one flag in an attempt. A plugin that asks for more is assumed never to end."""
+"""Maximum number of steps of one flag in an attempt. A plugin that asks for more would probably never end."""
 
 Sender = Callable[[UpstreamRequest], Awaitable[StepResponse]]
 Getter = Callable[[Fetch], Awaitable[StepResponse]]
@@ -39,7 +39,7 @@ class Fetching:
     log: Logger
 
     async def get(self, call: Call, attempt: Attempt, fetch: Fetch) -> StepResponse:
-        """Return the fetched file. Raises `Refused`."""
+        """Return the fetched file. Raises `Refused` if the file cannot be fetched."""
         if call.fetches is None:
             call.fetches = Fetches(self.fetcher, call.runtime.config, self.metrics, self.log)
             call.stack.push_async_callback(call.fetches.close)

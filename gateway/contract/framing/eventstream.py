@@ -34,7 +34,7 @@ _MAX_CACHED_HEADERS: Final = 256
 class Decoder:
     """A decoder from chunks of any size to frames.
 
-    `feed` raises `BadFrame` at an invalid message, after it has yielded the frames before that message.
+    If a message is invalid, `feed` first yields the frames before that message and then raises `BadFrame`.
     """
 
     def __init__(self) -> None:

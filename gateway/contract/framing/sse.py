@@ -22,7 +22,7 @@ _LINE: Final = re.compile(rb"\r\n|\n|\r")
 _BOM: Final = b"\xef\xbb\xbf"
 _LONGEST_END: Final = 4
 LF: Final = b"\n"
-"""The raw bytes of the frame that follows an event whose line end was split between CR and LF."""
+"""The raw bytes of a frame of its own, which follows an event if the next chunk begins with the LF after its CR."""
 
 
 class Decoder:

@@ -1,4 +1,5 @@
 """Anthropic's Messages API.
 
-Import its modules one by one: this package exports nothing. Code for Claude on Bedrock is in `dialects/bedrock/`.
+Other packages import its modules, because this package exports nothing itself.
+Code for Claude on Bedrock is in `dialects/bedrock/`.
 """

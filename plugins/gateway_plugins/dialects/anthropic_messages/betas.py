@@ -5,7 +5,7 @@
 - An envelope is the form in which a provider takes a Messages request: Anthropic's API, InvokeModel, Converse, or
   Bedrock's Messages API ("mantle"). Each takes certain betas and answers 400 to others, and this changes over time. So
   the names are data in `betas.json`, and a provider's `anthropic_betas` in the configuration overrides the data.
-- Whether the betas are sent in the header or in the body is decided by the flags.
+- The flag of a provider decides whether the betas are sent in the header or in the body.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _envelope(name: str) -> _Envelope:
 
 
 def body_betas(top: Members) -> list[str]:
-    """Return the betas that a body names. Raises `Refused` if the member is no list of strings."""
+    """Return the betas that a body names. Raises `Refused` if `anthropic_beta` is not a list of strings."""
     names = member(top, MEMBER)
     if names is None:
         return []
@@ -69,15 +69,15 @@ def header_betas(headers: Headers) -> list[str]:
 
 
 def request_betas(request: ClientRequest) -> list[str]:
-    """Return the betas of the body, then those of the header. Raises `Refused` as `body_betas` does."""
+    """Return the betas of the body, then those of the header. Raises `Refused` if those of the body are malformed."""
     return list(dict.fromkeys([*body_betas(request.top), *header_betas(request.headers)]))
 
 
 def select_betas(names: Iterable[str], envelope: str, options: Mapping[str, Any], drop: Drop) -> list[str]:
-    """Return the betas that the envelope takes, under the envelope's names. Others are reported as dropped.
+    """Return the betas that the envelope takes, under the envelope's names. Other betas are reported as dropped.
 
-    `envelope` is a key of `envelopes` in `betas.json`. `options` are the provider's: their `drop` and `allow` override
-    the data.
+    `envelope` is a key of `envelopes` in `betas.json`. `options` are the options of the provider. The lists `drop` and
+    `allow` in their member `anthropic_betas` override the data.
     """
     rules, own = _envelope(envelope), mapping(options.get(OPTION))
     selected: dict[str, None] = {}
@@ -96,7 +96,7 @@ def select_betas(names: Iterable[str], envelope: str, options: Mapping[str, Any]
 
 
 def drops_any(options: Mapping[str, Any]) -> bool:
-    """Return whether the provider's options drop any beta. If not, a body can pass without a search for betas."""
+    """Return whether the provider's options drop any beta. If they drop none, the betas in a body need not be read."""
     return bool(mapping(options.get(OPTION)).get("drop"))
 
 
@@ -117,7 +117,7 @@ def beta_for(feature: str) -> str:
 
 
 def is_refusal(problem: Problem) -> bool:
-    """Return whether the provider refused a request because of a beta, by the words in its message."""
+    """Return whether the words of the provider's error message show that it refused a request because of a beta."""
     message = problem.message.lower()
     return problem.code == errors.INVALID_REQUEST and any(word in message for word in _data()["refusals"]["words"])
 

@@ -1,8 +1,10 @@
-"""Rules of the Messages dialect for every conversion that ends in it: turns, tool results, cache breakpoints.
+"""Rules of the Messages dialect for every conversion to it: turns, tool results, cache breakpoints.
 
 A conversion maps its client's messages to `Turn`s of Messages blocks, with the client's own tool ids. `arrange` turns
-these into a list of messages that the API accepts. Nothing here knows the client's dialect. A model matters only
-through its capabilities (`Caps`). Sources: Anthropic's API reference, and issues of other gateways, named at the rules.
+these turns into a list of messages that the API accepts. The rules are the same for all clients' dialects. They depend
+on the model only through its capabilities (`Caps`).
+
+Sources: Anthropic's API reference, and issues of other gateways, named at the rules.
 """
 
 from __future__ import annotations
@@ -44,11 +46,11 @@ def arrange(turns: Iterable[Turn], caps: Caps, drop: Drop, *, prefill: bool) -> 
 
     - User and assistant alternate, and the user begins.
     - Each tool call has its result in the next user turn.
-    - A turn of the assistant is the last one only if `prefill` is true and it has no tool calls. Otherwise a user turn
-      is added.
+    - The list ends with a turn of the assistant only if `prefill` is true and that turn has no tool calls. Otherwise a
+      user turn is added after it.
     """
     runs = _runs(turns, drop)
-    if not runs or runs[0][0] == "assistant":  # Claude takes an assistant turn as the first one on Converse only
+    if not runs or runs[0][0] == "assistant":  # only on Converse can the first turn be Claude's
         runs.insert(0, ("user", [Turn("user", [text(CONTINUE)], "/messages")]))
     if runs[-1][0] == "assistant" and (not prefill or _calls(runs[-1][1])):
         # Claude 4.6 and later refuse to continue a turn (kortix#6489), and clients of other dialects do not expect it
@@ -71,9 +73,10 @@ def is_unsigned_loop(messages: Sequence[Block]) -> bool:
 
 
 def _runs(turns: Iterable[Turn], drop: Drop) -> list[tuple[str, list[Turn]]]:
-    """Return the turns without blank blocks, consecutive turns of one side (user or assistant) in one group.
+    """Group consecutive turns of the same side (user or assistant). A system turn belongs to the user's side.
 
-    A system turn belongs to the user's side.
+    Blank blocks are removed, and so is thinking at the end of the assistant's turns. Turns that have no other blocks
+    are left out.
     """
     filled = []
     for turn in turns:
@@ -93,7 +96,10 @@ def _runs(turns: Iterable[Turn], drop: Drop) -> list[tuple[str, list[Turn]]]:
 
 
 def _without_last_thinking(run: list[Turn], drop: Drop) -> int:
-    """Remove thinking at the end of an assistant's turns, which the API refuses. Return the number of turns left."""
+    """Remove thinking from the end of a group of assistant turns, because the API refuses it there.
+
+    Returns the number of turns that are left.
+    """
     while run and run[-1].blocks[-1]["type"] in _THINKING:
         run[-1].blocks.pop()
         drop(f"{run[-1].path}/thinking_blocks")
@@ -122,9 +128,10 @@ def _assistant(run: Sequence[Turn], ids: ToolIds) -> Block:
 
 
 def _user(run: Sequence[Turn], ids: ToolIds, caps: Caps) -> list[Block]:
-    """Return one user message, with tool results first, then a system message if the model takes one there.
+    """Return one user message that begins with the tool results, and the system message that may follow it.
 
-    System turns at any other place become text of the user (`reminder`).
+    System turns at the end become that system message if the model accepts it there. All other system turns become
+    text in the user message (`reminder`).
     """
     results: list[Block] = []
     content: list[Block] = []
@@ -153,7 +160,10 @@ def _missing(made: str) -> Block:
 
 
 class CacheBreakpoints:
-    """Writes cache breakpoints on blocks, as far as the model takes them and up to the API's limit for one request."""
+    """Writes cache breakpoints on blocks.
+
+    Breakpoints that the model does not accept, or that exceed the API's limit for one request, are reported as dropped.
+    """
 
     def __init__(self, caps: Caps, drop: Drop) -> None:
         self._caps = caps
@@ -161,7 +171,7 @@ class CacheBreakpoints:
         self._marked: dict[str, list[tuple[Block, str]]] = {"tools": [], "system": [], "messages": []}
 
     def put(self, ttl: Ttl, blocks: Sequence[Block], section: str, path: str) -> None:
-        """Put a breakpoint on the last of `blocks` that can carry one. Thinking and blank text cannot.
+        """Put a breakpoint on the last block in `blocks` that can carry it. Thinking and blank text cannot.
 
         `section` is tools, system or messages. `path` is the JSON pointer of the client's breakpoint.
         """
@@ -179,14 +189,14 @@ class CacheBreakpoints:
         made = {"type": "ephemeral", "ttl": ttl} if ttl else {"type": "ephemeral"}
         if (own := able[-1].setdefault("cache_control", made)) is made:
             self._marked[section].append((able[-1], path))
-        elif own != made:  # of two lifetimes for a block the first stays: it is the one nearer to it
+        elif own != made:  # a block keeps the first of two lifetimes, which was set nearer to it
             self._drop(path)
 
     def limit(self) -> None:
-        """Remove the breakpoints that exceed the limit, beginning with the first in the messages.
+        """Remove the breakpoints that exceed the limit, and shorten lifetimes whose order the API refuses.
 
-        A later breakpoint covers all that an earlier one covers. A lifetime of one hour after a shorter lifetime is
-        shortened too, because the API refuses that order.
+        The earliest breakpoints in the messages are removed first, because a later breakpoint covers all that an
+        earlier breakpoint covers. A lifetime of one hour is shortened if it comes after a shorter lifetime.
         """
         excess = sum(map(len, self._marked.values())) - MAX_CACHE_BREAKPOINTS
         for section in ("messages", "system", "tools"):

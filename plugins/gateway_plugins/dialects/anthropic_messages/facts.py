@@ -1,7 +1,8 @@
 """Token counts, stop reason, tier, model and called tools of a reply in Anthropic's dialect, from any provider.
 
-- The counts in `message_start` and `message_delta` are cumulative, and some providers report some counts in one of the
-  two only. So the largest count of each kind is taken. Counts are never added (litellm#34373, agent-framework#7143).
+- The counts in `message_start` and `message_delta` are cumulative, and some providers report some counts in only
+  one of these events. So the largest count of each kind is taken. Counts are never added
+  (litellm#34373, agent-framework#7143).
 - A member of a wrong type is ignored.
 """
 
@@ -15,7 +16,9 @@ from gateway.contract.flag import Event, Facts, Usage
 from gateway_plugins.shared.lenient import count, mapping, sequence, text
 
 INVOCATION_METRICS: Final = "amazon-bedrock-invocationMetrics"
-"""Name of the member with counts in InvokeModel's last chunk; also the kind of the event with them for the meter."""
+"""Name of the member with the counts in InvokeModel's last chunk.
+
+The event that passes these counts to the meter has this name as its kind."""
 
 _COUNTS: Final[Mapping[str, tuple[str, ...]]] = {
     # kind of tokens: path of its count in Anthropic's usage
@@ -47,7 +50,7 @@ class Counts:
     """The largest count of each kind of tokens in all reports of one reply."""
 
     def __init__(self, known: Usage | None = None) -> None:
-        """Begin with `known`, counts from a reply's headers. Its `cache_write_5m` is the sum of all cache writes."""
+        """Begin with the counts of a reply's headers. `known.cache_write_5m` is the sum of all cache writes."""
         self._counts = dict.fromkeys(_COUNTS, 0)
         if known is not None:
             self._counts |= {"input": known.input, "output": known.output, "cache_read": known.cache_read}
@@ -60,12 +63,12 @@ class Counts:
             self._merge(report, _COUNTS)
 
     def merge_metrics(self, metrics: Any) -> None:
-        """Merge Bedrock's invocation metrics, which have one sum of all cache writes. Ignore any other value."""
+        """Merge Bedrock's invocation metrics, which have one sum of all cache writes. Ignore values of other types."""
         if isinstance(metrics, dict):
             self._merge(metrics, _METRICS)
 
     def usage(self) -> Usage:
-        """Return the counts. Cache writes of unknown lifetime count as those for five minutes, the default lifetime."""
+        """Return the counts. Cache writes of unknown lifetime are counted as five-minute writes, the default."""
         counts = self._counts
         hour = counts["cache_write_1h"]
         return Usage(
@@ -78,7 +81,7 @@ class Counts:
         )
 
     def _merge(self, report: Any, paths: Mapping[str, tuple[str, ...]]) -> None:
-        """Merge the counts in a report. A report of zeros only is ignored, because no prompt has 0 tokens."""
+        """Merge the counts in a report. A report that has only zeros is ignored, because no prompt has 0 tokens."""
         for name, path in paths.items():
             if tokens := _count(report, path):
                 self._counts[name] = max(self._counts[name], tokens)

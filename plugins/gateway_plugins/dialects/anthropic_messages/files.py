@@ -29,7 +29,7 @@ def media_block(media: Media, caps: Caps, field: str) -> Block:
 
 
 def text_document(texts: Sequence[str], name: str, caps: Caps, field: str, *, is_split: bool) -> Block:
-    """Return a document block of texts. If `is_split` is true, the model cites each text by itself."""
+    """Return a document block of texts. If `is_split` is true, the model can cite each text separately."""
     if not any(map(str.strip, texts)):
         raise invalid(f"{field}: the document is blank", field)
     if is_split:

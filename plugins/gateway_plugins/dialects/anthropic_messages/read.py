@@ -38,7 +38,7 @@ _LOCATIONS: Final[Mapping[str, tuple[str, str, str, str]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A text. In an earlier answer of the model it may have citations."""
+    """A text block. A text in an earlier answer of the model may have citations."""
 
     at: str
     """JSON pointer of the block in the client's body. `at` means the same in every class here."""
@@ -57,7 +57,7 @@ class File:
     title: str = ""
     context: str = ""
     texts: tuple[str, ...] = ()
-    """Parts of a document, each of which is cited by itself; () if the document is in `media`."""
+    """Parts of a document, which the model can cite separately; () if the document is in `media`."""
     citations: bool = False
     """True if the model is to cite the document."""
 
@@ -107,7 +107,7 @@ class Message:
 
 
 def system(top: Members, drop: Drop) -> list[Text]:
-    """Return the system prompt's texts, blank ones included."""
+    """Return the texts of the system prompt, including blank texts."""
     blocks = _uncited(_blocks(member(top, "system"), "/system", drop, _SYSTEM), drop)
     return [block for block in blocks if isinstance(block, Text)]
 
@@ -207,7 +207,7 @@ def _text(raw: Raw, at: str, drop: Drop) -> Text:
 
 
 def _citation(value: Any) -> Citation | None:
-    """Return a citation of an earlier answer, which has the form that `emit.py` writes; None if it is malformed."""
+    """Return the citation that a value in an earlier answer describes; None if the value is malformed."""
     raw = value if isinstance(value, dict) else {}
     if (location := _LOCATIONS.get(str(raw.get("type")))) is None:
         return None
@@ -312,7 +312,7 @@ def _result(raw: Raw, at: str, drop: Drop) -> Result:
 
 
 def _reference(raw: Raw, at: str, drop: Drop) -> Text:
-    """Return a text with the name of a tool that a tool search found. Other dialects have no such block."""
+    """Return a text that names a tool found by a tool search, because other dialects have no block for this."""
     return Text(at, f"Found the tool {_string(raw, 'tool_name', at)}.", ttl_of(raw, at, drop))
 
 

@@ -1,7 +1,7 @@
 """Readers of the tools and parameters in a Messages request, for any conversion from Messages.
 
-The rules for what is refused and reported are those of `read.py`. `shared/settings.py` decides which settings are
-requested from a model.
+Values are refused, and reported as dropped, by the rules at the beginning of `read.py`. `shared/settings.py` decides
+which settings are requested from a model.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _CARRIED: Final = frozenset(
         "thinking", "tool_choice", "tools", "top_k", "top_p",
     }
 )  # fmt: skip
-"""Members that `leftovers` does not report. `metadata` names the user, whom no provider needs to know."""
+"""Members that `leftovers` does not report. `metadata` is among them, because no provider needs to know the user."""
 _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     # member: values that ask for nothing, so that nothing is lost without the member
     "speed": ("standard",),
@@ -34,7 +34,7 @@ _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "context_management": ({}, {"edits": []}),
 }
 REFUSED_MEMBERS: Final[Mapping[str, str]] = {
-    # member without which the client would get something else: the advice in the error
+    # member that cannot be ignored, because the client would get something else: the advice in the error
     "thread": "no conversations are stored here: send the whole conversation as messages",
     "compaction": "only Anthropic's own servers compact a conversation: leave it out",
     "mcp_servers": "only Anthropic's own servers call MCP servers: leave it out, and offer their tools yourself",
@@ -59,7 +59,7 @@ _DIRECT_CALLERS: Final[tuple[Any, ...]] = (None, [], ["direct"])
 def leftovers(top: Members, drop: Drop) -> None:
     """Report every member that no conversion from Messages carries, unless its value asks for nothing.
 
-    Raises `Refused` for a member without which the answer would be a different one.
+    Raises `Refused` if the request has a member in `REFUSED_MEMBERS`.
     """
     checks.refuse(top, REFUSED_MEMBERS, _NEUTRAL)
     checks.leftovers(top, _CARRIED, _NEUTRAL, drop)
@@ -127,7 +127,7 @@ def parameters(top: Members, caps: Caps, drop: Drop) -> Parameters:
 
 
 def _stops(top: Members) -> list[str]:
-    """Return the stop sequences without empty ones, which stop nothing and which providers refuse."""
+    """Return the stop sequences that are not empty. An empty sequence stops nothing, and providers refuse it."""
     stops = checks.list_of(member(top, "stop_sequences"), "/stop_sequences")
     if not all(isinstance(stop, str) for stop in stops):
         raise invalid("stop_sequences must be a list of strings", "stop_sequences")
@@ -135,7 +135,7 @@ def _stops(top: Members) -> list[str]:
 
 
 def _effort(top: Members) -> str:
-    """Return `output_config.effort`, or ""."""
+    """Return `output_config.effort`, or "" if it is missing."""
     config = checks.object_of(member(top, "output_config"), "/output_config")
     return checks.effort(config.get("effort"), "output_config.effort")
 
@@ -143,8 +143,9 @@ def _effort(top: Members) -> str:
 def _thinking(top: Members, caps: Caps, drop: Drop) -> ThinkingRequest:
     """Return the thinking that is requested.
 
-    For Claude, an effort is the effort of the whole answer (`answer_effort`) if the request has no thinking, or if the
-    model needs a beta for efforts. For other models, an effort is a request to think.
+    If the model is Claude, the effort is left out here when the request has no thinking, or when the model needs a beta
+    for efforts. `answer_effort` then returns it as the effort of the whole answer. For other models, an effort is a
+    request to think.
     """
     raw = member(top, "thinking")
     if isinstance(raw, dict):
@@ -161,10 +162,7 @@ def _thinking(top: Members, caps: Caps, drop: Drop) -> ThinkingRequest:
 
 
 def answer_effort(top: Members, thinking: ThinkingRequest, caps: Caps, drop: Drop) -> str:
-    """Return the effort to request from Claude for the whole answer; "" for none.
-
-    An effort that `thinking` has already is not returned.
-    """
+    """Return the effort to request from Claude for the whole answer; "" for none, or if `thinking` has the effort."""
     effort = _effort(top)
     if not effort or thinking.effort:
         return ""

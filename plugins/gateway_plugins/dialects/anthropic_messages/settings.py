@@ -17,7 +17,7 @@ RULES: Final = UpstreamRules(needs_limit=True, always_thinking_restricts=True)
 
 
 def thinking(plan: ThinkingPlan) -> Body:
-    """Return the members `thinking` and `output_config` for a plan; {} if it is not for Anthropic's thinking."""
+    """Return the members `thinking` and `output_config` for a plan; {} if the plan is not Anthropic's thinking."""
     if not plan.is_anthropic:
         return {}
     display = {"display": plan.display} if plan.display else {}
@@ -28,7 +28,11 @@ def thinking(plan: ThinkingPlan) -> Body:
 
 
 def merge(*bodies: Body) -> Body:
-    """Return the members of all bodies. The values of `output_config` and `anthropic_beta` are joined."""
+    """Return the members of all bodies in one body.
+
+    The values of `output_config` and of `anthropic_beta` are joined. Of any other member, the value in
+    the last body is used.
+    """
     merged: Body = {}
     for body in bodies:
         config = {**merged.get("output_config", {}), **body.get("output_config", {})}

@@ -1,8 +1,10 @@
 """Writers of tools for a Messages request: definitions, the tool choice, the answer's format.
 
-Every conversion that ends in Messages uses them. Nothing here knows the client's dialect. The model's capabilities
-(`Caps`) determine which members are written. Turns are in `demand.py`. Sources: Anthropic's API reference (Tool use,
-Structured outputs, Extended thinking), and issues of other gateways, named at the rules.
+Every conversion to Messages uses them, from any client's dialect. The model's capabilities (`Caps`) determine which
+members are written. Turns are in `demand.py`.
+
+Sources: Anthropic's API reference (Tool use, Structured outputs, Extended thinking), and
+issues of other gateways, named at the rules.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ def _definition(name: str, description: str, schema: Any, schema_at: str) -> Blo
 
 
 def _make_strict(made: Block, tool: Tool, caps: Caps, drop: Drop) -> None:
-    """Set `strict`, and restrict the schema to what a strict one may have. Report `strict` if it cannot be set."""
+    """Set `strict`, and restrict the schema to what the API accepts then. Report `strict` if it cannot be set."""
     if not caps.strict_tools or is_recursive(made["input_schema"]):
         drop(tool.strict_at)
         return
@@ -106,7 +108,7 @@ def build_output(wanted: JsonFormat | None, chosen: Body, caps: Caps, drop: Drop
 
 
 def _schema_tool_output(wanted: JsonFormat, chosen: Body) -> FormattedOutput:
-    """Return the members with a tool whose input is the answer (the schema tool), so that it has the wanted format.
+    """Return the members with a tool whose input is the answer in the requested format (the schema tool).
 
     The model must call the schema tool, or any tool if the client offers tools too. A tool choice that is forced by the
     client is not changed.

@@ -1,7 +1,9 @@
 """Reads replies in the Messages dialect, streamed or whole, for the writer of any client (`shared/reply_events.py`).
 
-It reads replies of the Messages API, and of Claude on InvokeModel, which the flag's decoder has unpacked. The writers
-decide the form of a client's reply. Source: Anthropic's API reference (Messages, Streaming, Citations).
+The replies come from the Messages API, or from Claude on InvokeModel. The flag's decoder unpacks InvokeModel's chunks
+first. The writers decide the form of a client's reply.
+
+Source: Anthropic's API reference (Messages, Streaming, Citations).
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ _GUARDRAIL: Final = "amazon-bedrock-guardrailAction"
 _INTERVENED: Final = "guardrail_intervened"
 """Converse's stop reason for a reply in which a guardrail intervened."""
 _UNREPORTABLE: Final[Mapping[str, tuple[Any, ...]]] = {
-    # member of a message, or of `message_delta`: values that say nothing, so are not reported
+    # member of a message, or of `message_delta`: values that say nothing and are therefore not reported
     "container": (None,),
     "context_management": (None, {}, {"applied_edits": []}),
     "stop_details": (None, {}),
@@ -55,7 +57,7 @@ _PLACES: Final[Mapping[str, tuple[str, str, str, str]]] = {
 
 
 class Reader:
-    """Reads one reply. `family` is the model's family, which alone takes the signatures in this reply back."""
+    """Reads one reply. `family` is the model's family; models of other families refuse the signatures."""
 
     def __init__(self, names: Names, schema_tool: str, family: str, drop: Drop) -> None:
         self._calls = Calls(names, schema_tool)
@@ -67,7 +69,7 @@ class Reader:
         self._kind = ""
         """Type of the open block; "" if none is open."""
         self._input: Any = None
-        """Input in the start of the open call. It is the whole input, unless pieces follow; then it becomes None."""
+        """Input in the start of the open call; None if pieces of the input have followed, which replace it."""
         self._signature = ""
 
     def event(self, event: Event, writer: Writer) -> None:
@@ -110,7 +112,10 @@ class Reader:
             writer.start(lenient.text(message.get("id")))
 
     def _begin_block(self, block: Mapping[str, Any], writer: Writer) -> None:
-        """Begin a block with the content that it has: all content in a whole reply, mostly none in a stream."""
+        """Begin a block, and read the content in it.
+
+        A block of a whole reply has its whole content. The start of a block in a stream usually has none.
+        """
         self._kind = lenient.text(block.get("type"))
         match self._kind:
             case "text":

@@ -1,5 +1,5 @@
 """OpenAI's Chat Completions.
 
-Import its modules one by one: this package exports nothing. Code that the Responses API needs too is in
-`dialects/openai/`.
+Other packages import its modules, because this package exports nothing itself. Code that the Responses API needs too
+is in `dialects/openai/`.
 """

@@ -1,9 +1,9 @@
-"""Rules of Chat Completions for every conversion that ends in it: a result for each call, parts by role, files.
+"""Rules of Chat Completions for every conversion to it: a result for each call, parts by role, files.
 
 A conversion adds its client's messages to a `Conversation`, in order and with the client's own tool ids. `Conversation`
-turns them into `messages` that OpenAI and compatible servers accept. Tools and parameters are in `options.py`. Nothing
-here knows the client's dialect. A model matters only through its capabilities (`Caps`). Source: OpenAI's API reference
-(Chat).
+turns them into `messages` that OpenAI and compatible servers accept. Tools and parameters are in `options.py`. The
+rules are the same for all clients' dialects. They depend on the model only through its capabilities (`Caps`). Source:
+OpenAI's API reference (Chat).
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Conversation:
         self._messages: list[Block] = []
         self._results: list[Block] = []
         self._others: list[Block] = []
-        """User and system messages since the assistant's last turn. Tool results are in `_results` and come first."""
+        """User and system messages since the assistant's last turn. Tool results are in `_results`, and come first."""
 
     def system(self, value: str) -> None:
         """Add system text at the end of the conversation so far."""
@@ -114,7 +114,7 @@ class Conversation:
             self._others.append({"role": "user", "content": _content(visible)})
 
     def assistant(self, value: str, calls: Sequence[Call], at: str, reasoning: str = "", refusal: str = "") -> None:
-        """Add a turn of the assistant. Consecutive turns become one message, so that results come after all calls.
+        """Add a turn of the assistant. Consecutive turns become one message, whose results come after all its calls.
 
         `reasoning` is thinking as text. It is sent to the few models that read it, and reported as dropped for others.
         """
@@ -149,7 +149,7 @@ class Conversation:
             self._results.append(made)
 
     def messages(self) -> list[Block]:
-        """Return the messages. Calls without a result get one.
+        """Return the messages. A call without a result gets a result with an error.
 
         A user message is added at the end if there are only system messages, or if the last message is the assistant's
         and the model cannot continue it.
@@ -161,7 +161,7 @@ class Conversation:
         return self._messages
 
     def _flush(self) -> None:
-        """Add what follows the last assistant turn to the messages: a result for each call, their files, the rest."""
+        """Add to the messages what follows the last assistant turn: results with their files, then other messages."""
         files: list[Block] = []
         results = [*self._results, *map(_missing, self._ids.unanswered())]
         for result in results:
@@ -201,7 +201,10 @@ def _missing(made: str) -> Block:
 
 
 def _texts_only(result: Block) -> list[Block]:
-    """Replace the content of a tool message by a string, the only form it may have. Return its files as user parts."""
+    """Replace the content of a tool message by a string, because the message cannot have files.
+
+    Returns the files of the message as parts of a user message.
+    """
     files = [part for part in result["content"] if part["type"] != "text"]
     texts = [part["text"] for part in result["content"] if part["type"] == "text"]
     result["content"] = "\n".join([*texts, *([ATTACHED] if files else [])]) or NO_OUTPUT

@@ -1,6 +1,6 @@
 """Writes replies in the Chat dialect (`shared/reply_events.py`): the chunks of a stream, and the whole completion.
 
-- Tool calls are numbered from 0 without gaps, and the choice is always 0 (agentgateway#2965, litellm#19506).
+- Tool calls are numbered from 0 without gaps, and the choice has the index 0 (agentgateway#2965, litellm#19506).
 - A call without arguments has `{}`, never "" (vercel/ai#10859).
 - Three members are not in OpenAI's reference, but other gateways have them: `reasoning_content` (thinking as text),
   `thinking_blocks` (thinking with its signature, which a client must send back), and `native_finish_reason` (the
@@ -82,7 +82,7 @@ class _OpenBlock:
         return {"type": "thinking", "thinking": thinking, "signature": signature}
 
     def _annotation(self, citation: Citation) -> dict[str, Any] | None:
-        """Return the annotation for a source with a URL. Report any other citation, for which Chat has no form."""
+        """Return the annotation for a source with a URL. Report others, because Chat has no form for them."""
         if not citation.source.startswith(("http://", "https://")):
             self._drop("/reply/citation")
             return None
@@ -115,7 +115,7 @@ class Stream(_OpenBlock):
         return events
 
     def close(self) -> None:
-        """Write nothing, because no event is held back until the usage comes. Without usage there is no usage chunk."""
+        """Do nothing. This writer holds no event back, and writes no usage chunk for a reply without usage."""
 
     def start(self, reply_id: str = "") -> None:
         """Write the first chunk, which has the role."""
@@ -163,7 +163,7 @@ class Stream(_OpenBlock):
         self._fill_arguments()
 
     def finish(self, stop: Stop) -> None:
-        """Write the chunk with the finish reason, once. Write the usage after it if the usage came first."""
+        """Write the chunk with the finish reason, once. If the usage is known already, write its chunk too."""
         if self._finished:
             return
         self._fill_arguments()
@@ -187,7 +187,7 @@ class Stream(_OpenBlock):
             self.arguments("{}")
 
     def _entry(self, name: str, entry: Mapping[str, Any]) -> None:
-        """Write an entry of the list `name`, with its index: OpenAI's SDK 3.54 fails on a second entry without one."""
+        """Write an entry of the list `name`, with its index: OpenAI's SDK 3.54 fails if a second entry has none."""
         index = self._entries.get(name, 0)
         self._entries[name] = index + 1
         self._delta({name: [{**entry, "index": index}]})

@@ -1,6 +1,6 @@
-"""Usage of a reply in the Chat dialect as the gateway's `Usage`, and the texts and thinking in a `content`.
+"""Readers of the usage in a Chat reply, and of the texts and thinking in a `content`.
 
-The flag's meter and the reader in `walk.py` use both. Source: OpenAI's API reference (Chat, usage).
+The flag's meter and the reader in `walk.py` use these functions. Source: OpenAI's API reference (Chat, usage).
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ def usage_of(reported: dict[str, Any]) -> Usage:
 
 
 def parts_of(content: Any) -> tuple[list[str], list[str], list[str]]:
-    """Return the texts in a `content`, its texts of thinking, and the types of its other parts.
+    """Return three lists: the texts of a `content`, the texts of its thinking, and the types of all other parts.
 
-    A content is a string, or from some servers a list of parts. Mistral's parts with thinking contain parts.
+    A content is a string, or from some servers a list of parts. Mistral's servers send a part of thinking that itself
+    contains a list of parts.
     """
     if not isinstance(content, list):
         return [text(content)], [], []
@@ -59,6 +60,6 @@ _MEDIA: Final = {
 
 
 def media_of(reported: dict[str, Any]) -> dict[str, int]:
-    """Return the numbers of image and audio tokens, by kind. They are part of the prompt's and completion's tokens."""
+    """Return the numbers of image and audio tokens, by kind. Prompt and completion tokens include these tokens."""
     counts = {kind: count(mapping(reported.get(part)).get(name)) for kind, (part, name) in _MEDIA.items()}
     return {kind: tokens for kind, tokens in counts.items() if tokens}

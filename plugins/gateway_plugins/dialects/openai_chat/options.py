@@ -1,8 +1,7 @@
 """Writers of a Chat Completions request's tools, tool choice, output limit, effort, sampling and answer format.
 
-Every conversion that ends in Chat uses them. `shared/settings.py` decides which settings to request. Messages are in
-`demand.py`. Nothing here knows the client's dialect. Source: OpenAI's API reference (Chat, Structured outputs,
-Function calling).
+Every conversion to Chat uses them, from any client's dialect. `shared/settings.py` decides which settings to request.
+Messages are in `demand.py`. Source: OpenAI's API reference (Chat, Structured outputs, Function calling).
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from gateway_plugins.shared.tools import Block, Names, tool_schema, unused
 RULES: Final = UpstreamRules(max_temperature=2)
 
 _USUAL_EFFORT: Final = "high"
-"""Effort for thinking that is requested without an effort. It is Anthropic's default too."""
+"""Effort for thinking that is requested without an effort or a token budget. Anthropic's default is the same."""
 _NOT_STRICT: Final = ("allOf", "oneOf", "not", "if", "patternProperties", "dependentRequired", "dependentSchemas")
 """Keywords that OpenAI refuses in a strict schema (Structured outputs, supported schemas)."""
 _MAX_STOPS: Final = 4
@@ -35,7 +34,7 @@ _MAX_NAME: Final = 64
 
 
 def stream_members() -> Block:
-    """Return the members that request a stream with usage, because a stream of any other dialect reports usage."""
+    """Return the members that request a stream with usage, because streams in other dialects always report usage."""
     return {"stream": True, "stream_options": {"include_usage": True}}
 
 
@@ -85,7 +84,8 @@ def _values(named: Any) -> list[Any]:
 def _tool_members(functions: Sequence[Block], choice: ToolChoice, caps: Caps, drop: Drop) -> Block:
     """Return `tools`, `tool_choice` and `parallel_tool_calls`; {} if no function is offered.
 
-    Unlike Anthropic's API, Chat takes earlier calls of tools that are not offered.
+    No tools are added for calls in earlier turns. Chat accepts calls of tools that are not offered, unlike Anthropic's
+    API.
     """
     if not functions:
         return {}
@@ -108,7 +108,8 @@ def _tool_members(functions: Sequence[Block], choice: ToolChoice, caps: Caps, dr
 def parameters(settings: Settings, caps: Caps, drop: Drop, *, stops_at: str, top_k_at: str = "/top_k") -> Block:
     """Return the members for limit, effort, sampling and stop sequences.
 
-    `stops_at` and `top_k_at` are the JSON pointers, in the client's body, of values that Chat may not take.
+    `stops_at` and `top_k_at` are the JSON pointers of the stop sequences and of `top_k` in the client's body. Too many
+    stop sequences, and any `top_k`, are reported as dropped under these pointers.
     """
     return (
         _limit(settings.limit, caps)
@@ -126,7 +127,7 @@ def _limit(tokens: int | None, caps: Caps) -> Block:
 
 
 def _effort(plan: ThinkingPlan, caps: Caps) -> Block:
-    """Return `reasoning_effort`, the only member of Chat that requests thinking; {} if none is requested."""
+    """Return `reasoning_effort`, the only member of Chat that requests thinking; {} if no thinking is requested."""
     if not plan.form:
         return {}
     effort = plan.effort or (effort_for_budget(plan.tokens) if plan.tokens else _USUAL_EFFORT)

@@ -38,9 +38,9 @@ _CARRIED: Final[Mapping[str, frozenset[str]]] = {
     "tool": _COMMON | {"tool_call_id", "name"},  # `name` is not used: the call has the tool's name already
 }
 _UNSIGNED: Final = frozenset({"reasoning_content", "reasoning"})
-"""Members with thinking as unsigned text, which no provider takes back.
+"""Members with thinking as unsigned text, which no conversion from Chat sends to a provider.
 
-In a message with `thinking_blocks` they only repeat these, so they are not reported as dropped."""
+In a message with `thinking_blocks`, they only repeat the text of the blocks. So they are then not reported."""
 
 
 def messages(top: Members, drop: Drop) -> list[Message]:
@@ -80,9 +80,10 @@ def _message(role: str, raw: dict[str, Any], at: str, drop: Drop) -> Message:
 
 
 def _modern(raw: dict[str, Any], index: int, legacy: dict[str, str]) -> dict[str, Any]:
-    """Return a message in the newer form: a `function_call` as `tool_calls`, its result with a `tool_call_id`.
+    """Return a message in the newer form: `tool_calls` instead of `function_call`, and results with `tool_call_id`.
 
-    A call gets an id made by the gateway. A result gets the id of the last call with its name. `legacy` has these ids.
+    A call gets an id made by the gateway. A result gets the id of the last call of the function that the result names.
+    `legacy` has the id of that call, by the name of the function.
     """
     call = raw.get("function_call")
     if isinstance(call, dict) and not raw.get("tool_calls"):
@@ -98,7 +99,7 @@ def _modern(raw: dict[str, Any], index: int, legacy: dict[str, str]) -> dict[str
 def cache_ttl(raw: dict[str, Any], at: str) -> Ttl:
     """Return the lifetime in `cache_control`: None without that member, "" if it names no lifetime.
 
-    opencode sends this member of Anthropic's on messages, parts and tools.
+    opencode sends this member, which is Anthropic's, on messages, parts and tools.
     """
     mark = raw.get("cache_control")
     if mark is None:
@@ -164,7 +165,7 @@ _FILES: Final = {"image_url": _image, "file": _file, "input_audio": _audio}
 
 
 def _thinking(raw: dict[str, Any], message: str) -> Iterator[Reasoning]:
-    """Yield the thinking in `thinking_blocks`, which an earlier reply had."""
+    """Yield the thinking in `thinking_blocks`, which the client copied from an earlier reply."""
     for index, block in enumerate(list_of(raw.get("thinking_blocks"), f"{message}/thinking_blocks")):
         at = f"{message}/thinking_blocks/{index}"
         inner = block if isinstance(block, dict) else {}

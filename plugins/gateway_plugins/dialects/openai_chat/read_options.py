@@ -39,7 +39,7 @@ _NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
     "verbosity": ("medium",),
 }
 _REFUSED_MEMBERS: Final = {
-    # member without which the client would get something else: the advice in the error
+    # member that cannot be ignored, because the client would get something else: the advice in the error
     "n": "only one choice can be made: send n=1, or the request several times",
     "logprobs": "log probabilities are not available from this model: leave it out",
     "top_logprobs": "log probabilities are not available from this model: leave it out",
@@ -106,7 +106,7 @@ def _limit(top: Members) -> tuple[int | None, str]:
 
 
 def _stops(top: Members) -> list[str]:
-    """Return the stop sequences without empty ones, which stop nothing and which providers refuse."""
+    """Return the stop sequences that are not empty. An empty sequence stops nothing, and providers refuse it."""
     value = member(top, "stop")
     stops = [value] if isinstance(value, str) else value or []
     if not isinstance(stops, list) or not all(isinstance(stop, str) for stop in stops):

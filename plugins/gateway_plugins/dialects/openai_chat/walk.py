@@ -3,8 +3,8 @@
 - Some members are not in OpenAI's reference: `reasoning_content` and `reasoning` (vLLM, DeepSeek, OpenRouter),
   `thinking_blocks` (LiteLLM), `stop_reason` with the stop sequence that ended the text (vLLM).
 - The pieces of several calls may come interleaved, with an index that tells the calls apart. A writer must get the
-  calls one after the other. So a call is written while its pieces come, and the next call is held back until the
-  arguments of that call are complete JSON, or until the reply ends.
+  calls one after the other. So the first call is written while its pieces come. Each other call is held back until the
+  arguments of the call before it are complete JSON, or until the reply ends.
 - A writer cannot take one block inside another. So text between two pieces of a call is held back until the call ends.
 
 The writers decide the form of a client's reply. Source: OpenAI's API reference (Chat, Streaming).
@@ -44,7 +44,7 @@ _CONTENT_MEMBERS: Final = (
     "annotations",
     "reasoning_details",
 )
-"""Members of a delta or message that are read, without those for tool calls."""
+"""Members of a delta or message that are read, except those for tool calls."""
 _MEMBERS: Final = frozenset({"role", "tool_calls", "function_call", *_CONTENT_MEMBERS})
 """Members of a delta or message that are read. Any other member is reported as dropped, unless its value is empty."""
 _CALL_MEMBERS: Final = frozenset({"index", "id", "type", "function"})
@@ -77,7 +77,7 @@ class _Call:
 
 
 class Reader:
-    """Reads one reply. `family` is the model's family, which alone takes the thinking in this reply back."""
+    """Reads one reply. `family` is the model's family; models of other families refuse its thinking."""
 
     def __init__(self, names: Names, schema_tool: str, family: str, drop: Drop) -> None:
         self._calls = Calls(names, schema_tool)
@@ -89,7 +89,7 @@ class Reader:
         self._refused = False
         self._by_index: dict[int, _Call] = {}
         self._current: _Call | None = None
-        """The call that the writer began last."""
+        """The call whose beginning was written last."""
         self._waiting: list[Mapping[str, Any]] = []
         """Deltas that came between the pieces of a call, held back until that call ends."""
 
@@ -118,7 +118,7 @@ class Reader:
         self._usage(data, writer)
 
     def _done(self, writer: Writer) -> None:
-        """End the reply with the reason `stop` if it has not ended: some servers send no finish reason."""
+        """End the reply with the reason `stop` if no finish reason has come. Some servers send none."""
         if not self._started:
             raise BadFrame("the provider's stream has nothing but its end")
         self._end({"finish_reason": "stop"}, writer)
@@ -190,9 +190,9 @@ class Reader:
                 writer.block_end()
 
     def _close_thinking(self, writer: Writer) -> None:
-        """End an open thinking block, with a tag around an empty signature.
+        """End the open thinking block, if any, with an empty signature that has the tag of the model's family.
 
-        By the tag the gateway recognises the block as unsigned when the client sends it back.
+        If the client sends the block back, the gateway recognises by this tag that the block is unsigned.
         """
         if self._thinking:
             self._thinking = False
@@ -225,7 +225,7 @@ class Reader:
     def _find(self, entry: Mapping[str, Any], tool_id: str) -> _Call:
         """Return the call to which an entry belongs, by the entry's index.
 
-        Some servers send no index. Then an entry with a new id begins a call, and any other continues the last call.
+        Some servers send no index. Then an entry with a new id begins a call, and other entries continue the last call.
         """
         index = entry.get("index")
         if not isinstance(index, int):
@@ -235,7 +235,7 @@ class Reader:
         return self._by_index.setdefault(index, _Call())
 
     def _write_calls(self, writer: Writer, *, at_end: bool) -> None:
-        """Write the first call that has not ended, and each next call if the calls before it are complete."""
+        """Write the first call that has not ended, and each later call if all calls before it are complete."""
         calls = [call for call in self._by_index.values() if not call.ended]
         for position, call in enumerate(calls):
             if call is not self._current:

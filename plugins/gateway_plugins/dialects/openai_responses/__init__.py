@@ -1,4 +1,5 @@
 """OpenAI's Responses API.
 
-Import a module by its name. Code that Chat Completions and Responses share is in `dialects/openai/`.
+Other packages import its modules, because this package exports nothing itself.
+Code that Chat Completions and Responses share is in `dialects/openai/`.
 """

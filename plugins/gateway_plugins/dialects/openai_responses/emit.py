@@ -224,7 +224,7 @@ class Whole:
             self._item = None
 
     def _send_of_item(self, kind: str, members: Json) -> None:
-        """Send an event of the open item. The index of the item is the number of complete items."""
+        """Send an event of the open item. The index of the item is the number of items before it."""
         self._send(kind, {"output_index": len(self._response["output"]), **members})
 
     def _send(self, kind: str, members: Json) -> None:

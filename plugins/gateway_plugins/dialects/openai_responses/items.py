@@ -56,7 +56,7 @@ class Item:
 
 
 class Message(Item):
-    """A message of the assistant. It has one part for each block of text, or for each refusal."""
+    """A message of the assistant. It has one part for each block of text, and one for each refusal."""
 
     def __init__(self, send: Send) -> None:
         body = {"id": new_id("msg"), "type": "message", "status": IN_PROGRESS, "role": "assistant", "content": []}
@@ -76,7 +76,7 @@ class Message(Item):
         self._event("response.refusal.delta", {"delta": piece})
 
     def citation(self, citation: Citation) -> None:
-        """Add a citation. Its event is sent at the end of the text, because it has the length of the text."""
+        """Add a citation. Its event is sent at the end of the text, because the event has the length of the text."""
         self._open("output_text", {"text": "", "annotations": [], "logprobs": []})
         self._citations.append(citation)
 
@@ -182,7 +182,7 @@ class Call(Item):
     def arguments(self, fragment: str) -> None:
         """Add a piece of the arguments, which are JSON.
 
-        Only the arguments of a function are sent at once. For other calls, the client's value is inside the JSON, and
+        Only the arguments of a function are sent immediately. In other calls, the value is inside the JSON, and
         can be read only when the JSON is complete.
         """
         self._pieces.append(fragment)

@@ -33,7 +33,8 @@ Origins = Mapping[str, Origin]
 def flat(namespace: str, name: str) -> str:
     """Return a tool's flat name: namespace and name, with "__" between them.
 
-    It does not depend on other tools, so a tool has the same flat name in the offered tools and in earlier calls.
+    The flat name does not depend on other tools. So a tool has the same flat name in the offered tools and in earlier
+    calls.
     """
     if not namespace:
         return name

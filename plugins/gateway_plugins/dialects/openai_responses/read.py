@@ -29,7 +29,7 @@ _ROLES: Final = {"system": "system", "developer": "system", "user": "user", "ass
 _TEXTS: Final = frozenset({"input_text", "output_text", "text", "refusal"})
 _ITEM: Final = frozenset({"type", "id", "status"})
 _DROPPED: Final = frozenset({"web_search_call", "tool_search_call", "tool_search_output"})
-"""Types of items about an action of OpenAI's servers. They are left out; later messages have the outcome."""
+"""Types of items about an action of OpenAI's servers. They can be left out, because later messages have the outcome."""
 _ADDED: Final = frozenset({"additional_tools", "tool_search_output"})
 """Types of items that offer more tools. `read_tools.py` reads the tools."""
 
@@ -62,7 +62,7 @@ class _Items:
     _groups: dict[int, list[Message]] = field(default_factory=dict)
     """The same lists of results, by the index of the assistant's message in `conversation`."""
     _shells: dict[str, str] = field(default_factory=dict)
-    """Call ids of local shell calls by their item ids, because an output may have the item id of its call."""
+    """Call ids of local shell calls by their item ids, because an output may name a call by its item id."""
 
     def read(self, raw: Any, at: str) -> None:
         if not isinstance(raw, dict):

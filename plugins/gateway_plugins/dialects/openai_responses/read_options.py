@@ -1,6 +1,6 @@
 """Readers of the parameters of a Responses request, and of the whole request.
 
-Malformed values are treated as in `read.py`. The gateway stores no responses, conversations or prompts. A member that
+Malformed values are refused as in `read.py`. The gateway stores no responses, conversations or prompts. A member that
 refers to one of these is refused with a 400 that tells the client to send the items themselves.
 """
 
@@ -26,7 +26,7 @@ _CARRIED: Final = frozenset({
     "max_output_tokens", "temperature", "top_p", "service_tier", "include",
 })  # fmt: skip
 _NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
-    # values that ask for nothing; they are left out without a report
+    # member: values that ask for nothing, and are left out without a report
     "background": (False,),
     "store": (False,),
     "metadata": ({},),
@@ -36,7 +36,7 @@ _NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
     "stream_options": ({}, {"include_obfuscation": False}),
 }
 _REFUSED_MEMBERS: Final = {
-    # members that cannot be ignored, because the client would get something else; and the advice in the error
+    # member that cannot be ignored, because the client would get something else: the advice in the error
     "previous_response_id": "no responses are stored here: send the whole conversation as input",
     "conversation": "no conversations are stored here: send the whole conversation as input",
     "background": "no responses are stored here to be asked for later: leave it out",
@@ -90,7 +90,8 @@ def _include(top: Members, drop: Drop) -> None:
 def _thinking(top: Members, drop: Drop) -> ThinkingRequest:
     """Return the thinking that the client requests.
 
-    The reply always has a summary, whose length cannot be chosen. So any other length is reported as dropped.
+    Other members of `reasoning` than `effort` are reported as dropped, unless their value is null, `auto` or `none`. An
+    example is `summary`: the gateway cannot choose the length of the summary.
     """
     reasoning = checks.object_of(member(top, "reasoning"), "/reasoning")
     for name, value in reasoning.items():

@@ -1,9 +1,10 @@
-"""Readers of the tools and the tool choice in a Responses request. Malformed values are treated as in `read.py`.
+"""Readers of the tools and the tool choice in a Responses request. Malformed values are refused as in `read.py`.
 
 - Every tool becomes a function. A function in a namespace gets a flat name, the input of a custom tool becomes one
   text property, and the members of the local shell's action become properties. In the reply, calls have the form of
   the client's tool again (`names.py`).
-- A tool that runs on OpenAI's servers is refused with a 400, except for the tools that Codex offers in every request.
+- A tool that runs on OpenAI's servers is refused with a 400. The tools that Codex offers in every request are left out
+  instead, and reported as dropped.
 
 Source: the openai SDK's types of tools.
 """
@@ -75,7 +76,7 @@ class _Offered:
             raise invalid(f'{field_}: a tool of type "{kind}" does not run here: offer function or custom', field_)
 
     def _namespace(self, raw: dict[str, Any], at: str) -> None:
-        """Add the tools of a namespace. Its description is appended to the description of its first tool only."""
+        """Add the tools of a namespace. Append the namespace's description to the description of the first tool."""
         inner_leftovers(raw, {"type", "name", "tools", "description"}, at, self.drop)
         name, first = _name(raw, at), len(self.tools)
         for index, inner in enumerate(list_of(raw.get("tools"), f"{at}/tools")):
@@ -113,9 +114,10 @@ class _Offered:
         return f"{description}\n\n{_GRAMMAR.format(syntax, definition)}".strip()
 
     def _add(self, origin: Origin, tool: Tool) -> None:
-        """Add a tool. Raises `Refused` if its name is offered already.
+        """Add a tool. Raises `Refused` if a tool of the same flat name was added before.
 
-        A tool from an item of the conversation, such as the output of a tool search, is then ignored instead.
+        If the new tool comes from an item of the conversation, such as the output of a tool search, it is ignored
+        instead of refused.
         """
         if tool.name in self.origins and tool.at.startswith(_CONVERSATION_AT):
             return

@@ -4,7 +4,8 @@
   after a tool call (litellm#36197).
 - The list may have several blocks, readable or redacted. Each signature has the tag of the model family that made it
   (`shared/reasoning.py`).
-- A readable block has both text and signature, because a client may shorten the summary, and the text must not change.
+- A readable block has both text and signature. The provider needs the exact text, but the summary beside this string
+  may have been shortened by the client.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _ITEMS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 def packed(blocks: Sequence[Mapping[str, str]]) -> str:
     """Return `encrypted_content` for thinking blocks, each with `thinking` and `signature`, or with `data`.
 
-    The signatures and data must have their tags.
+    Each signature, and `data`, must already have the tag of its model family.
     """
     return MARK + base64.urlsafe_b64encode(orjson.dumps(blocks)).decode()
 

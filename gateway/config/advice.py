@@ -1,7 +1,7 @@
 """Warnings about a configuration that is valid but will not do what its author expects.
 
 Each check compares parts of the document: providers with each other, grants with providers. Errors within
-one section are found before these checks. A warning never stops the gateway from starting.
+one section are found earlier, when the section is read. A warning never stops the gateway from starting.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ REGIONS: Final[Mapping[str, frozenset[str]]] = {
     "bedrock-eu": frozenset({"", "eu", "global"}),
     "bedrock-ap": frozenset({"", "apac", "jp", "au", "in", "global"}),
 }
-"""Region prefixes of model ids that fit each price list; "" is an id without a prefix.
+"""Region prefixes of model ids that fit each price list; "" stands for an id without a prefix.
 
-An id with another prefix is priced by that prefix, whatever the list.
+The price of an id with another prefix is the price for that prefix, not the price of the configured list.
 """
 POLICY_MODES: Final[frozenset[Mode]] = frozenset({"whois", "proxy-protocol", "serve-headers"})
 """Identity modes in which callers may have grants from the tailnet policy, which this check cannot see."""
@@ -49,7 +49,7 @@ def advise(config: Config, report: Report) -> None:
 
 def _no_access(config: Config, report: Report) -> None:
     if report.failed:
-        # sections with faults are left out, so a missing provider or grant may be in the document all the same
+        # sections with faults are left out, so a provider or grant that is missing here may be in the document
         return
     unless = "unless the tailnet policy says otherwise, " if _has_policy(config) else ""
     if not config.providers:
@@ -101,7 +101,7 @@ def _unknown_cost(provider: Provider, config: Config, report: Report) -> None:
 
     Bedrock's prices vary by region, so a Bedrock provider must name its price list (Aperture's documentation). Another
     provider must name a list only if its flags imply one and `auto_cost_basis` is off. A local server has no list to
-    name. A list that the gateway does not have is reported too.
+    name. A price list that the gateway does not have is reported too.
     """
     path: Path = ("providers", provider.id)
     known = ", ".join(BASES)
@@ -119,7 +119,7 @@ def _unknown_cost(provider: Provider, config: Config, report: Report) -> None:
 
 
 def _other_region(provider: Provider, report: Report) -> None:
-    """Warn of a price list for another region than a model's prefix. The prefix decides the model's price."""
+    """Warn of a price list whose region differs from the prefix of a model. The prefix decides the model's price."""
     fitting = REGIONS.get(provider.cost_basis or "")
     other = next((model for model in provider.models if fitting and geo(model) not in fitting), None)
     if other is not None:
@@ -130,7 +130,10 @@ def _other_region(provider: Provider, report: Report) -> None:
 
 
 def _idle_rules(provider: Provider, config: Config, prices: Prices, report: Report) -> None:
-    """Warn of cost rules without effect: no model is left to match, or no price is known for the model in `as`."""
+    """Warn of a cost rule without effect.
+
+    The rule matches no model that earlier rules leave over, or no price is known for the model in `as`.
+    """
     left = dict.fromkeys(provider.models)
     for index, rule in enumerate(provider.model_cost_map):
         if not report.patient(len(left) + index):

@@ -22,7 +22,7 @@ _REGION: Final = re.compile(
     r"(us|us-gov|eu|eusc|ap|sa|ca|me|af|il|mx|cn|us-iso[a-z]?|eu-iso[a-z]?)(-[a-z]{2})?"
     r"-(north|south|east|west|central|northeast|northwest|southeast|southwest)-[0-9]"
 )
-"""The form of the names of AWS's regions, so that regions added by AWS later match too."""
+"""The form of the names of AWS's regions. A list of names would lack the regions that AWS adds later."""
 _NEAR: Final = (
     "us-east-1", "us-east-2", "us-west-1", "us-west-2", "us-gov-west-1", "us-gov-east-1", "ca-central-1", "sa-east-1",
     "eu-west-1", "eu-west-2", "eu-west-3", "eu-central-1", "eu-central-2", "eu-north-1", "eu-south-1", "eu-south-2",

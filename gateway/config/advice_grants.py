@@ -1,4 +1,4 @@
-"""Warnings about grants and quotas that reach nobody: sources that no caller can be, and quotas that no grant names."""
+"""Warnings about grants and quotas without effect: sources that match no caller, and quotas that no grant names."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ def idle_sources(sources: Iterable[str], path: Path, report: Report) -> None:
 def idle_quotas(config: Config, report: Report, *, policy: bool) -> None:
     """Warn of quotas that no grant names.
 
-    With `policy`, grants of the tailnet policy may name them. This check cannot see them, and the warning says so.
+    With `policy`, grants of the tailnet policy may name these quotas. This check cannot see those grants, and the
+    warning says so.
     """
     if report.failed:
         return

@@ -1,7 +1,4 @@
-"""The differences between two configurations, as paths. Values are never shown, because a value may be a secret.
-
-Nothing here knows the meaning of a key.
-"""
+"""The differences between two configurations, as paths. Values are never shown, because a value may be a secret."""
 
 from __future__ import annotations
 
@@ -27,7 +24,10 @@ def changed_paths(before: Any, after: Any) -> list[str]:
 
 
 def rotated_keys(before: Config, after: Config) -> list[str]:
-    """Return the paths of providers' API keys that changed, even if the document names the same file or variable."""
+    """Return the paths of providers' API keys whose value changed.
+
+    A value may change although the document still names the same file or variable.
+    """
     return [
         dotted_path(("providers", name, "apikey"))
         for name, provider in after.providers.items()
@@ -43,7 +43,7 @@ def _differing(before: Any, after: Any, path: Path) -> Iterator[Path]:
         for index in range(max(len(before), len(after))):
             yield from _differing(_at(before, index), _at(after, index), (*path, index))
     elif type(before) is not type(after) or before != after:
-        # Python takes 1, 1.0 and True as equal, but they are different values in a configuration
+        # 1, 1.0 and True are equal in Python, but they are different values in a configuration
         yield path
 
 

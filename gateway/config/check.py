@@ -59,7 +59,8 @@ def _warn_of_keys(model: type[Section], raw: Mapping[str, Any], path: Path, repo
 def _place(path: Path, fault: ErrorDetails, report: Report) -> Path:
     """Return the path of a fault in the document.
 
-    pydantic may append steps that the document does not have, such as one for a fault in a key. They are removed.
+    pydantic may append steps that the document does not have, such as a step for a fault in a key. Such steps are
+    removed.
     """
     place = (*path, *fault["loc"])
     while len(place) > len(path) and place not in report.document.offsets and fault["type"] != "missing":
@@ -70,8 +71,8 @@ def _place(path: Path, fault: ErrorDetails, report: Report) -> Path:
 def _follows(fault: ErrorDetails, faults: Sequence[ErrorDetails]) -> bool:
     """Return whether a fault is only a consequence of another one, and so is not reported.
 
-    pydantic reports a list without a valid element a second time, as too short. Where "" is allowed
-    as well, it reports a second time that a wrong value is not "".
+    For a list without a valid element, pydantic reports the elements, and also that the list is too short. For a wrong
+    value of a field that allows "" as well, pydantic reports also that the value is not "".
     """
     loc = fault["loc"]
     if fault["type"] == "literal_error" and not _choices(fault):

@@ -1,13 +1,13 @@
-"""Checks a configuration that somebody wants to save: marks in it become secrets again, and every fault is reported.
+"""Checks a configuration that somebody wants to save: marks become secrets again, and every fault is reported.
 
 A mark is the text that `document/redact.py` shows in place of a secret.
 
 - A save is stricter than a start: warnings are errors, and an empty document is refused. The caller may add objections
-  of its own (`Judge`).
+  (`Judge`).
 - A mark is allowed in place of a secret, in a comment, and where the same secret stood before. Anywhere else, such as
   in a provider's description, whoever saves the text could then read the secret.
-- A mark does not become a secret again if the new text would then show the secret. A secret that is no longer in use is
-  hidden only where the text itself shows that it is one.
+- A mark does not become a secret again if the new text would then show the secret. When a secret is no longer in use,
+  redaction hides it only where the text itself shows that it is a secret.
 - Nothing here writes a file; see `config/document/atomic_file.py`.
 """
 
@@ -32,12 +32,12 @@ UNKNOWN_MARK: Final = "stands for no key of the current file; write the key itse
 MISPLACED_MARK: Final = "a key's mark may only stand in place of a key"
 
 Judge = Callable[[Loaded], Mapping[str, str]]
-"""The caller's own check of a valid configuration. It returns objections by the dotted path that each is about."""
+"""The caller's own check of a valid configuration. It returns objections by the dotted path of the faulty value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """The text to write, and the findings about it. The caller writes the text only if there are no findings."""
+    """The text to write, and the findings about the text. The caller writes the text only if there are no findings."""
 
     text: str
     errors: tuple[Finding, ...]
@@ -65,8 +65,8 @@ def propose(
 ) -> Proposal:
     """Return the proposal to save the text `given` as the file `path`.
 
-    `known` are the secrets by the marks that the text may hold (`redact`). `active` are the secrets in use, which no
-    finding may show.
+    `known` has the secret behind each mark that the text may contain (from `redact`). `active` are the secrets in use,
+    which no finding may show.
     """
     try:
         document = parse(given)
@@ -133,7 +133,7 @@ def _marks(document: Document, known: Mapping[str, Known]) -> list[_Mark]:
 
 
 def _begins(text: str, key: Span, start: int) -> bool:
-    """Return whether the secret begins at `start`, apart from `Bearer` or `Basic`.
+    """Return whether nothing but `Bearer` or `Basic` stands before `start` in the value `key`.
 
     A mark after `env:` or `file:` is refused, because an error message would quote the secret as a name or path.
     """
@@ -152,8 +152,8 @@ def _restore(given: str, marks: list[_Mark]) -> str:
 def _keep_hidden(given: str, marks: list[_Mark]) -> list[_Mark]:
     """Return the marks, changed so that the saved text shows no secret.
 
-    In a comment, a mark whose secret would be visible stays a mark, so that a new key may replace the old one.
-    Elsewhere such a mark gets a fault, because a mark must not be saved as a value.
+    In a comment, a mark whose secret would be visible stays a mark, so that the text can still be saved when a new key
+    replaces the old one. Elsewhere such a mark gets a fault, because a mark must not be saved as a value.
     """
     exposed = _exposed(given, marks) if marks else frozenset()
     if not exposed:
@@ -162,7 +162,8 @@ def _keep_hidden(given: str, marks: list[_Mark]) -> list[_Mark]:
         replace(mark, text=given[mark.start : mark.end]) if mark in exposed and mark.commented else mark
         for mark in marks
     ]
-    # a secret that is now a mark may have shown that the same text elsewhere is secret; then the text is refused
+    # a secret that was put back as a mark may have been the reason that the same text is hidden elsewhere; if that
+    # text is now visible, the save is refused
     still = _exposed(given, marks)
     return [replace(mark, fault=MISPLACED_MARK) if mark in still else mark for mark in marks]
 

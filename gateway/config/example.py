@@ -1,6 +1,6 @@
 """The smallest useful configuration, as text. It is shown to users who start the gateway without a configuration.
 
-It is the provider of Aperture's documentation with a block of grants. A test loads it.
+The provider is the example of Aperture's documentation; the grants are added. A test loads the text.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The configuration's shape as a JSON Schema, by which editors complete keys and mark misspelt ones.
+"""The JSON Schema of the configuration, with which editors complete keys and mark misspelt keys.
 
-The schema is made from the pydantic models that the loader validates with, so it has the same rules, except for rules
-about several values. The loader only warns of unknown keys. The schema refuses them, because an editor underlines
-errors and warnings alike. Dialect: JSON Schema 2020-12.
+The schema is made from the pydantic models that the loader validates with. So it has the loader's rules, except for
+rules about several values together. The loader only warns of unknown keys. The schema refuses them, because an editor
+underlines errors and warnings alike. Dialect: JSON Schema 2020-12.
 """
 
 from __future__ import annotations

@@ -41,7 +41,8 @@ _LONGEST_RETENTION: Final = 3650 * 86400
 def _baseurl(value: str) -> str:
     """Return the URL. Raises `ValueError` if it cannot be a base URL.
 
-    Credentials in a URL would end up in logs. With a query, an appended path would become part of the query.
+    Credentials are refused, because they would end up in logs. A query is refused, because an appended path would
+    become part of it.
     """
     if not value:
         return value
@@ -78,7 +79,7 @@ def _header(value: Any) -> tuple[str, str]:
 def _one_or_many(value: Any) -> tuple[str, ...]:
     """Return one pattern, or a list of patterns, as a tuple.
 
-    The hosted product's documentation has a single pattern only, but configurations with a list exist.
+    The hosted product's documentation shows only a single pattern, but there are configurations with a list.
     """
     values = [value] if isinstance(value, str) else value
     if not isinstance(values, list) or not all(isinstance(item, str) for item in values):
@@ -126,7 +127,7 @@ def _service(value: str) -> str:
 
 
 def _ip(value: str) -> str:
-    """Return an IP address in its canonical form, because it is compared with a peer's address as text."""
+    """Return an IP address in its canonical form. The text is later compared with the text of a peer's address."""
     try:
         return str(ipaddress.ip_address(value))
     except ValueError:
@@ -188,12 +189,12 @@ def _retention(value: str) -> str:
 
 
 def retention_seconds(value: str) -> float | None:
-    """Return a valid retention in seconds: None if records are kept for ever, 0 if none are kept."""
+    """Return the seconds of a valid retention: None if records are kept for ever, 0 if no records are kept."""
     return None if value == "" else _seconds(value) or 0.0
 
 
 def _seconds(text: str) -> float | None:
-    """Return the seconds of a duration in Go's syntax, with `d` for days as well; None if the text is no duration."""
+    """Return the seconds of a duration in Go's syntax, extended by `d` for days; None if the text is no duration."""
     if not text or _DURATION_PART.sub("", text):
         return None
     return sum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(text))

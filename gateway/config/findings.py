@@ -1,6 +1,6 @@
 """Findings about a configuration: what is wrong, where, and what is expected.
 
-- All findings of a document are collected, so that a file is repaired in one go.
+- All findings of a document are collected, so that its author can repair them all at once.
 - A message never quotes a value that may be a secret; `quote` decides which values are harmless.
 - Nothing here knows the meaning of a key.
 """
@@ -23,15 +23,15 @@ Severity = Literal["error", "warning"]
 _HARMLESS: Final = re.compile(r"[a-z_-]{1,12}")
 _NO_KEY: Final = re.compile(r"[A-Za-z_-]{1,16}")
 _SHORTEST_KEY: Final = 4
-"""Minimum length of a secret in characters; a shorter value is not masked."""
+"""Minimum length of a secret in characters. A shorter value is not masked in messages."""
 _TELLING: Final = 6
-"""Minimum length of a part of a hidden value that is masked, in characters. Shorter parts occur in any sentence."""
+"""Minimum length in characters at which a part of a hidden value is masked. Shorter parts occur in any sentence."""
 MAX_FINDINGS: Final = 1000
 """Maximum number of findings of each severity. Nobody reads more, and each one takes time."""
 PATIENCE: Final = 200_000
-"""Maximum number of comparisons with names, in all checks of one document together, for warnings and hints.
+"""Maximum number of comparisons of words with names, in all checks of one document together, for warnings and hints.
 
-A check that compares many words with many names takes minutes.
+Without a limit, comparing many words with many names would take minutes.
 """
 _LONGEST_NAME: Final = 100
 """Maximum length of a word for which similar names are searched, and of such a name, in characters."""
@@ -60,7 +60,7 @@ class Finding:
 class ConfigError(Exception):
     """A configuration that cannot be used. The exception's text has one line for each finding.
 
-    `watched` are the files that were read or looked for. When one of them changes, loading may succeed.
+    `watched` are the files that were read or looked for. After a change of any of these files, loading may succeed.
     """
 
     def __init__(self, findings: Sequence[Finding], watched: Iterable[FilePath] = ()) -> None:
@@ -77,13 +77,13 @@ class Report:
     document: Document
     findings: list[Finding] = field(default_factory=list)
     hidden: Mapping[str, str] = field(default_factory=dict)
-    """Values from the environment that no message may show, each with the macro that is shown instead of it."""
+    """Values from the environment that no message may show, each with the macro that is shown instead."""
     settled: frozenset[Path] = frozenset()
     """Paths that get no further findings, because a finding already covers them."""
     _counts: dict[Severity, int] = field(default_factory=dict, init=False)
     _patience: int = field(default=PATIENCE, init=False)
     _traces: dict[str, dict[str, str]] | None = field(default=None, init=False)
-    """Hidden values and their macros, by each part that would reveal them; None until it is needed."""
+    """Hidden values and their macros, by each part of a value that would reveal it; None until the table is needed."""
 
     def error(self, path: Path, message: str) -> None:
         self._add("error", path, message)
@@ -100,7 +100,7 @@ class Report:
         return any(finding.severity == "error" for finding in self.findings)
 
     def sorted(self) -> tuple[Finding, ...]:
-        """Return the findings, errors first, each severity in the order of the document."""
+        """Return the findings: first the errors, then the warnings, each in the order of the document."""
         return tuple(sorted(self.findings, key=lambda finding: (finding.severity, finding.line, finding.column)))
 
     def hint(self, word: str, *known: Collection[str]) -> str:
@@ -110,7 +110,7 @@ class Report:
         return closest(word, chain.from_iterable(known))
 
     def patient(self, names: int) -> bool:
-        """Return whether a check may still compare `names` names for a warning. If so, take them off the budget.
+        """Return whether a check may still compare `names` names for a warning. If so, reduce the budget by `names`.
 
         Without the budget `PATIENCE`, comparing many words with many names takes minutes on a file of a megabyte.
         """
@@ -134,9 +134,9 @@ class Report:
         self.findings.append(Finding(severity, dotted_path(path), *self.document.locate(path), message, self.file))
 
     def _touched(self, message: str) -> Mapping[str, str]:
-        """Return the hidden values of which the message may show a part, with their macros.
+        """Return the hidden values of which the message may show a part, each with its macro.
 
-        Parts are looked up in a table, because comparing every value with every message takes too long.
+        Parts are looked up in a table, because comparing every value with every message would take too long.
         """
         if not self.hidden:
             return self.hidden
@@ -150,7 +150,10 @@ class Report:
 
 
 def _traces(hidden: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """Return the hidden values by each of their parts of six characters, or by the whole value if it is shorter."""
+    """Return the hidden values and their macros, by each part of six characters, or by the whole of a shorter value.
+
+    Values shorter than `_SHORTEST_KEY` are left out.
+    """
     traces: dict[str, dict[str, str]] = {}
     for value, instead in hidden.items():
         size = min(len(value), _TELLING)
@@ -160,14 +163,17 @@ def _traces(hidden: Mapping[str, str]) -> dict[str, dict[str, str]]:
 
 
 def escape_control(text: str) -> str:
-    """Return the text as one line, with characters escaped that a terminal might take for commands or line breaks."""
+    """Return the text as one line. Characters that a terminal might take for commands or line breaks are escaped."""
     if text.isprintable():
         return text
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
 def shorten(message: str) -> str:
-    """Return a message with quotes of 200 or more characters cut to 100, and the whole cut to `_LONGEST_MESSAGE`."""
+    """Return a message in which quotes of 200 or more characters are cut to 100.
+
+    The whole message is cut to `_LONGEST_MESSAGE` characters.
+    """
     cut = _LONG_QUOTE.sub(r'"\1..."', message)
     return cut if len(cut) <= _LONGEST_MESSAGE else f"{cut[:_LONGEST_MESSAGE]}..."
 
@@ -175,7 +181,7 @@ def shorten(message: str) -> str:
 def quote(value: Any, allowed: Iterable[str] = ()) -> str:
     """Return the value in quotes if a message may show it, else the words `the value`.
 
-    A secret is easily pasted into the wrong field. So only a short word in lower case, or a word similar to one of
+    A secret is easily pasted into the wrong field. So only a short word in lower case, or a word similar to a word of
     `allowed`, is shown. A word that has a digit or is long is never shown.
     """
     if value is None or isinstance(value, bool):
@@ -187,7 +193,10 @@ def quote(value: Any, allowed: Iterable[str] = ()) -> str:
 
 
 def mask(message: str, value: str, instead: str) -> str:
-    """Return the message with `instead` in place of the value and of parts of it, which a shortened quote may show."""
+    """Return the message with `instead` in place of the value.
+
+    Parts of the value are replaced too, because a shortened quote may show a part.
+    """
     if len(value) < _SHORTEST_KEY or harmless(value):
         return message
     same = difflib.SequenceMatcher(None, message, value, autojunk=False).find_longest_match()

@@ -1,6 +1,6 @@
 """Reads a configuration as a whole: text, document, macros, sections, and faults between sections.
 
-- All findings are collected before anything is refused, so that a file is repaired in one go.
+- All findings are collected before a document is refused, so that its author can repair them all at once.
 - The document's top-level keys are in `root.py`. The model and the reader of a key are in the file with the key's name
   in `sections/`. Messages about faults are written in `check.py`.
 - Nothing here starts, watches or logs anything.
@@ -67,7 +67,7 @@ class Loaded:
 def load(
     path: str | FilePath, *, known_flags: Collection[str] = DOCUMENTED_FLAGS, environ: Mapping[str, str] | None = None
 ) -> Loaded:
-    """Return the configuration in a file. Raises `ConfigError` with all findings."""
+    """Return the configuration in a file. Raises `ConfigError` with all findings if there is an error."""
     path = FilePath(path)
     files = stamps([path])
     source = _Source(str(path), path.parent, known_flags, os.environ if environ is None else environ, files)
@@ -82,7 +82,10 @@ def loads(
     environ: Mapping[str, str] | None = None,
     folder: FilePath | None = None,
 ) -> Loaded:
-    """Return the configuration in a text; paths of secrets are relative to `folder`. Raises `ConfigError`."""
+    """Return the configuration in a text. Paths of secrets are relative to `folder`.
+
+    Raises `ConfigError` with all findings if there is an error.
+    """
     source = _Source(name, folder or FilePath(), known_flags, os.environ if environ is None else environ, {})
     return source.load(text)
 
@@ -94,9 +97,9 @@ def load_stream(
     known_flags: Collection[str] = DOCUMENTED_FLAGS,
     environ: Mapping[str, str] | None = None,
 ) -> Loaded:
-    """Return the configuration read from a stream such as standard input. Raises `ConfigError` with all findings.
+    """Return the configuration read from a stream such as standard input.
 
-    Paths of secrets are relative to the working folder.
+    Paths of secrets are relative to the working folder. Raises `ConfigError` with all findings if there is an error.
     """
     return loads(_read(stream, name), name=name, known_flags=known_flags, environ=environ)
 
@@ -168,9 +171,9 @@ def _tell_of_a_duplicate(report: Report, path: Path, first: int, second: int) ->
 
 
 def _config(reading: Reading) -> Config:
-    """Return the configuration. Values with faults are left out or have their defaults.
+    """Return the configuration. Values with faults are left out or replaced by their defaults.
 
-    Further checks use it even then. The gateway uses it only if no error was reported.
+    Even with faults, the configuration is used for further checks. The gateway uses it only if no error was reported.
     """
     raw = reading.report.document.value
     top = check(RootSection, raw, (), reading.report)

@@ -25,7 +25,7 @@ Mode = Literal["loopback", "static", "whois", "serve-headers", "proxy-protocol"]
 Strategy = Literal["first", "random", "round_robin", "session"]
 
 TAILSCALED: Final = "/var/run/tailscale/tailscaled.sock"
-"""The path of tailscaled's socket on Linux, unless tailscaled was started with another."""
+"""The default path of tailscaled's socket on Linux."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,10 @@ class Provider:
     apikey: Secret = field(default_factory=Secret)
     authorization: Authorization = "bearer"
     auth_mode: AuthMode = "override"
-    """The credential sent upstream: the provider's (`override`), the client's if it has one and else the provider's
-    (`passthrough`), or none.
+    """The credential sent upstream.
+
+    `override` sends the provider's. `passthrough` sends the client's, or the provider's if the client sends none.
+    `none` sends no credential.
     """
     cost_basis: str | None = None
     """The price list as configured. If it is None, the flags may imply a list (`auto_cost_basis`)."""
@@ -51,8 +53,10 @@ class Provider:
     flags: tuple[str, ...] = ()
     """Enabled compatibility flags in the document's order, or the default flag. Unknown flags are left out."""
     capabilities: tuple[tuple[str, Mapping[str, Any]], ...] = field(default=(), hash=False)
-    """Corrections of the gateway's data about the provider's models: pairs of a pattern over their names and the fields
-    of `Caps` that it sets. A later pair wins.
+    """Corrections of the gateway's data about the provider's models.
+
+    Each pair is a pattern over model names, and the fields of `Caps` to set for the models that match. A later pair
+    wins.
     """
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """Settings for plugins. `anthropic_betas` is among them if the provider's betas differ from the gateway's data."""
@@ -60,7 +64,7 @@ class Provider:
     description: str = ""
     disabled: bool = False
     preference: int = 0
-    """The rank among providers that have the same model: the highest number, then the first in the document."""
+    """The rank among providers of a model: the highest number wins, and among equals the first in the document."""
     add_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """Headers added to every request. The repr leaves them out, because some providers take their key in a header."""
     on_loss: Literal["report", "refuse"] = "report"
@@ -79,7 +83,7 @@ class Capability:
     add_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """Headers added to requests for the capability's models, or to all requests if it names no models."""
     quotas: tuple[str, ...] = ()
-    """Names of the quotas that the same requests are charged to. A quota without a definition refuses them."""
+    """Names of the quotas that the same requests are charged to. A quota without a definition refuses all requests."""
     rate_limits: tuple[RateLimit, ...] = ()
     origin: str = field(default="", compare=False)
     """The place of the object in the document or the tailnet policy, to explain which grant allows a call."""
@@ -104,7 +108,7 @@ class Alias:
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """An address or socket, and how the callers there are identified."""
+    """An address or socket on which the gateway listens, and the way in which callers are identified there."""
 
     listen: str = "127.0.0.1:8080"
     """The address as written: `HOST:PORT`, `[IPV6]:PORT` or `unix:PATH`."""
@@ -115,7 +119,10 @@ class Listener:
     """The path of the unix socket; "" if the listener is an address."""
     identity: Mode = "loopback"
     login: str = ""
-    """The login of every caller in the mode `static`, never empty there. `groups` and `tags` are for that mode too."""
+    """The login of every caller in the mode `static`, in which it is never empty.
+
+    `groups` and `tags` are for this mode too.
+    """
     groups: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     tailscaled: str = TAILSCALED
@@ -123,7 +130,7 @@ class Listener:
     service: str = ""
     """`svc:NAME` if the gateway is called as a Tailscale Service. The service's grants then count, not the node's."""
     proxies: frozenset[str] = frozenset()
-    """Addresses of proxies that may connect in the mode `proxy-protocol`. Without any, only loopback peers may."""
+    """Addresses of proxies that may connect in the mode `proxy-protocol`. If empty, only loopback peers may connect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +144,7 @@ class Limits:
 class Fetching:
     """Settings for fetching files that clients name by URL.
 
-    Only addresses of the public internet on ports 80 and 443 are connected to, apart from `private_hosts`.
+    Apart from `private_hosts`, the gateway connects only to addresses of the public internet, on ports 80 and 443.
     """
 
     enabled: bool = True
@@ -146,9 +153,9 @@ class Fetching:
     timeout_seconds: float = 20
     """Maximum number of seconds for fetching one file, including redirects."""
     allow_hosts: tuple[str, ...] = ()
-    """The only public hosts that are fetched from, in lower case; `*.NAME` is every host below NAME. () allows all."""
+    """The only public hosts to fetch files from, in lower case; () allows all. `*.NAME` is every host below NAME."""
     private_hosts: tuple[str, ...] = ()
-    """Hosts that are fetched from even on private addresses: `HOST` for ports 80 and 443, or `HOST:PORT`."""
+    """Hosts from which files are fetched even on private addresses: `HOST` for ports 80 and 443, or `HOST:PORT`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,16 +184,18 @@ class Bodies:
     limit: int = 0
     """Maximum number of bytes stored of a request's body, and of a reply's body; 0 if bodies are not stored."""
     retention: float | None = None
-    """Seconds for which bodies are stored, never longer than their calls; None for ever. With 0, bodies that were
-    stored before are removed.
+    """Seconds for which bodies are stored, never longer than their calls; None for ever.
+
+    If the number is 0, the bodies that were stored earlier are removed.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class MetricsSettings:
     users: int = 0
-    """Maximum number of callers with metric series of their own, by login; all others share the series "other". 0 turns
-    series by caller off.
+    """Maximum number of callers, by login, with metric series of their own. All others share the series "other".
+
+    If the number is 0, there are no series by caller.
     """
     listener: Listener | None = None
     """A loopback listener that serves only the metrics and needs no grant; None if there is none."""
@@ -210,7 +219,7 @@ class Config:
     """Providers by their name in the document, in the document's order."""
     grants: tuple[Grant, ...] = ()
     aliases: Mapping[str, Alias] = field(default_factory=lambda: MappingProxyType({}))
-    """Aliases by the name that clients send as the model. An alias comes before a model of the same name."""
+    """Aliases by the name that clients send as the model. An alias takes precedence over a model of the same name."""
     quotas: Mapping[str, Quota] = field(default_factory=lambda: MappingProxyType({}))
     server: Server = Server()
     storage: Storage = Storage()

@@ -1,6 +1,6 @@
 """The context that the readers of all sections share: the report, the environment, and the files that were read.
 
-One `Reading` is one pass over one document. Each section is read in the file with its key's name.
+One `Reading` is one pass over one document. Each section is read in the file of `sections/` with the key's name.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gateway.config.section import S
 
 @dataclass(slots=True)
 class Reading:
-    """One pass over a document. `files` are the files that it reads, each with a stamp taken before the read."""
+    """One pass over a document. `files` are the files that the pass reads, each with a stamp taken before the read."""
 
     report: Report
     folder: FilePath
@@ -33,7 +33,7 @@ class Reading:
         return check(model, raw, path, self.report)
 
     def within(self, model: type[S], raw: Mapping[str, Any], path: Path) -> S:
-        """Return the section at `path`, or a section of defaults if it is missing or has faults.
+        """Return the section at `path`, or a section with all defaults if the section is missing or has faults.
 
         `raw` is the object that the section is a member of.
         """

@@ -1,8 +1,8 @@
 """The base of all sections: one JSON object whose keys are the fields of a pydantic model.
 
 A field may have marks in its `Annotated` type. `PLANNED` marks a known key that has no effect yet, and `Lacking` adds
-a text to its warning. `Holds` marks a value that is made of further sections, which are checked one by one. The top
-level of the document is in `root.py`, other sections are in `config/sections/`.
+a text to the warning about the key. `Holds` marks a value that is made of further sections, which are checked one by
+one. The top level of the document is in `root.py`, other sections are in `config/sections/`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
 PLANNED: Final = "planned"
-"""The mark of a key that has no effect yet: a key of the hosted product, or a planned one. Its use gives a warning."""
+"""The mark of a key that has no effect yet: a key of the hosted product or a planned key. Using it gives a warning."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,8 @@
 
 - The new text is written to a temporary file in the same folder, which is then renamed over the old file.
 - A symbolic link stays a link; mode and owner stay unchanged.
-- The temporary file may hold secrets. Until the rename only its owner may read it. If a killed process left one
-  behind, the next start or save removes it.
+- The temporary file may hold secrets. Until the rename only its owner may read it. If a killed process left a
+  temporary file behind, the next start or save removes the file.
 - Nothing here looks at the content.
 """
 
@@ -53,7 +53,7 @@ class Changed(CannotReplace):
 def read(path: Path) -> bytes:
     """Return the file's content without a byte order mark.
 
-    Raises `OSError`, also for a file that is too large or not regular.
+    Raises `OSError` if the file cannot be read, is too large or is not a regular file.
     """
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(errno.EINVAL, "is no regular file", str(path))
@@ -65,7 +65,7 @@ def read(path: Path) -> bytes:
 
 
 def check(path: Path) -> None:
-    """Raise `NotWritable` if the file or its folder is read-only, even if the gateway runs as root."""
+    """Raise `NotWritable` if the file or its folder is read-only. A read-only mode counts even if root could write."""
     target = _target(path)
     if not target.stat().st_mode & 0o222:
         raise NotWritable(f"{path} is read-only; {_EDIT_THERE}")
@@ -74,17 +74,18 @@ def check(path: Path) -> None:
 
 
 def replace(path: Path, data: bytes, expected: bytes) -> None:
-    """Replace the content `expected` of a file by `data`. Raises `CannotReplace`, or `OSError` for a failing disk.
+    """Replace the content of a file, which must be `expected`, by `data`.
 
-    When this returns, the new content is on the disk. When it raises, the old content is still in place,
-    unless only the last step failed, which flushes the folder. No temporary file is left.
+    Raises `CannotReplace` if the file has another content, may not be written, or does not fit on the disk. Raises
+    `OSError` for any other error of the disk. After an exception the old content is still in place, with one exception:
+    if flushing the folder fails, which is the last step, the new content is in place. No temporary file is left.
     """
     check(path)
     target = _target(path)
     sweep(path)
     made = target.with_name(f"{_prefix(target)}{secrets.token_hex(8)}")
     try:
-        # O_EXCL fails on an existing file or link, so that no other file can be overwritten
+        # with O_EXCL, opening an existing file or link fails, so that no other file can be overwritten
         descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as error:
         raise _refusal(path, error) from None

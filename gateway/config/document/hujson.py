@@ -1,7 +1,7 @@
 """HuJSON with positions: JSON plus `//` and `/* */` comments and trailing commas, and nothing else.
 
 One parse gives the value, the offset of every member and element (so that a finding can say line and column), and the
-members that are named twice. No library gives all three: lax parsers accept broken input silently, and strict parsers
+members that are named twice. No library gives all three. Lax parsers accept broken input silently, and strict parsers
 refuse HuJSON. Nothing here knows what a key means. No message quotes a value, because it may be a secret.
 """
 
@@ -17,18 +17,19 @@ from functools import cached_property
 from typing import Any, Final, NamedTuple
 
 MAX_DEPTH: Final = 64
-"""Maximum depth of nesting. A configuration needs less, and a much deeper text would exhaust the stack."""
+"""Maximum depth of nesting. No configuration needs this depth, and a much deeper text would exhaust the stack."""
 MAX_NUMBER: Final = 400
-"""Maximum length of a number in characters: more than a double needs, and below Python's limit for integers."""
+"""Maximum length of a number in characters. It is longer than any double, and below Python's limit for integers."""
 MAX_PIECES: Final = 600_000
-"""Maximum number of keys, values and punctuation marks in a text. 10,000 grants have about 260,000. A text
-with more than the maximum would take seconds to read.
+"""Maximum number of keys, values and punctuation marks in a text. A text with more would take seconds to read.
+
+A configuration with 10,000 grants has about 260,000.
 """
 
 MAX_DOCUMENT_BYTES: Final = 4 * 1024 * 1024
 """Maximum size of a configuration in bytes. 10,000 grants take less than 2 MB; a larger file is not a configuration."""
 _MAX_NAME: Final = 100
-"""Number of characters of a very long name that a dotted path shows."""
+"""Number of characters to which a very long name is cut in a dotted path."""
 _PLAIN_KEY: Final = re.compile(r"[\w-]+")
 
 Path = tuple[str | int, ...]
@@ -59,7 +60,7 @@ _UNREADABLE: Final = (
 
 
 class HujsonError(ValueError):
-    """An error in a text that is not HuJSON. `offset` is the place of the first character that does not fit."""
+    """An error for a text that is not valid HuJSON. `offset` is the place of the first character that does not fit."""
 
     def __init__(self, message: str, offset: int) -> None:
         super().__init__(message)
@@ -76,7 +77,7 @@ class Duplicate:
 
 
 class String(NamedTuple):
-    """A string that is a value. `start` is the offset of the opening quote, `end` that after the closing quote."""
+    """A string that is a value. `start` is the offset of the opening quote, `end` is just after the closing quote."""
 
     path: Path
     start: int
@@ -97,7 +98,7 @@ class Document:
     """
     duplicates: tuple[Duplicate, ...] = ()
     strings: tuple[String, ...] = ()
-    """All strings that are values, in the order of the text, even those in a duplicate that `value` lacks."""
+    """All strings that are values, in the order of the text. Strings in duplicates are included, unlike in `value`."""
 
     @cached_property
     def _lines(self) -> list[int]:
@@ -133,9 +134,10 @@ def line_starts(text: str) -> list[int]:
 
 
 def parse(text: str) -> Document:
-    """Return the parsed text. Raises `HujsonError`.
+    """Return the parsed text. Raises `HujsonError` if the text is not valid HuJSON.
 
-    Of members with the same name the last one is in the value, and each repetition is in `duplicates`.
+    If an object has several members with the same name, the last member is in the value, and each repetition is in
+    `duplicates`.
     """
     pieces = _significant(text)
     if not pieces:
@@ -146,12 +148,12 @@ def parse(text: str) -> Document:
 
 
 def tokens(text: str) -> list[Token]:
-    """Return all tokens of a text. Joined they are the text. Raises `HujsonError` for an unexpected character."""
+    """Return all tokens of a text, which joined are the text. Raises `HujsonError` for an unexpected character."""
     return list(_scan(text, frozenset()))
 
 
 def _scan(text: str, left_out: Collection[str]) -> Iterator[Token]:
-    """Yield the tokens, without the kinds in `left_out`."""
+    """Yield the tokens of a text, without the kinds in `left_out`."""
     for match in _TOKEN.finditer(text):
         kind = match.lastgroup or ""
         if kind == "comment":
@@ -165,7 +167,8 @@ def _scan(text: str, left_out: Collection[str]) -> Iterator[Token]:
 def _check_comment(comment: str, start: int) -> None:
     """Raise `HujsonError` for a carriage return without a line feed in a `//` comment.
 
-    Some editors begin a new line there and show the rest as a value, although it is part of the comment here.
+    Some editors begin a new line at the carriage return and show the following text as a value, although this parser
+    takes that text as part of the comment.
     """
     if comment.startswith("//") and (alone := _LONE_RETURN.search(comment.removesuffix("\r"))) is not None:
         message = "the line ends in a carriage return (CR) alone, which ends no comment; end lines with LF or CRLF"
@@ -282,7 +285,7 @@ class _Parser:
 
 
 def string_value(token: Token) -> str:
-    """Return the value of a string token. Raises `HujsonError` for a wrong escape or a lone surrogate."""
+    """Return the value of a string token. Raises `HujsonError` for an invalid escape or a lone surrogate."""
     try:
         value: str = json.loads(token.text) if "\\" in token.text else token.text[1:-1]
         if not value.isascii():

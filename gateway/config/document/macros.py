@@ -3,12 +3,12 @@
 - Macros are replaced before anything is checked, in values and never in the names of members. Macros within an inserted
   value are not replaced.
 - Macros are allowed only in secrets and addresses (`PLACES`). Other values, such as a name, a description or a model,
-  are shown to callers, and whoever may edit the document must not read the environment in this way.
+  are shown to callers. With a macro in such a value, whoever may edit the document could read the environment.
 - The text of the document keeps its macros, so a page or an API that shows the text shows names of variables, not their
   values.
 
-The message about unknown macros is that of Aperture's documentation. Aperture does not document the form of a
-macro, so the form of the shell is used.
+The message about unknown macros is taken from Aperture's documentation. Aperture does not document the syntax of a
+macro, so the syntax of the shell is used.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ PLACES: Final = (
     ("metrics", "listen"),
     ("storage", "url"),
 )
-"""Paths of the values in which macros are allowed, because no caller is shown them."""
+"""Paths of the values in which macros are allowed. These values are never shown to callers."""
 MISPLACED: Final = (
     "macros may only stand where a value is not shown: in apikey, baseurl, url and add_headers, in the secrets of "
     "exporters and connectors, in listen, tailscaled and storage.url; write the value itself"
@@ -51,13 +51,13 @@ MISPLACED: Final = (
 
 @dataclass(slots=True)
 class Substitution:
-    """The replacement of the macros in one document, with what it found."""
+    """The replacement of the macros in one document, with the faults and values that were found."""
 
     environ: Mapping[str, str]
     faults: list[tuple[Path, str]] = field(default_factory=list)
     """Paths of strings with unknown or misplaced macros, and the message for each."""
     values: dict[str, str] = field(default_factory=dict)
-    """The macro, such as `${NAME}`, by the value that replaced it."""
+    """Macros, such as `${NAME}`, by the value that replaced the macro."""
 
     def of(self, document: Document) -> Document:
         return replace(document, value=self._value(document.value, ()))

@@ -1,4 +1,4 @@
-"""Patterns of paths, which say what members of a document a rule applies to, whatever names people chose in between.
+"""Patterns of paths, which say to what members of a document a rule applies.
 
 A pattern is a path with `*` for one step (a chosen name or an index) and `**` at its end for any number of steps. The
 patterns themselves are in `macros.py` and `secret_patterns.py`. Nothing here knows a section or a value.

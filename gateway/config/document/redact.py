@@ -23,7 +23,7 @@ MARK: Final = re.compile(r"redacted:[0-9a-f]{32}")
 Role = tuple[str, ...]
 """The purpose of a string: its path without indexes and without names that people chose.
 
-A name of a member has the role of its object, usually with the step `(name)` at the end.
+The name of a member is a string too. Its role is the role of the object, usually with the step `(name)` at the end.
 """
 
 
@@ -45,7 +45,7 @@ class Redacted:
 
 
 def redact(document: Document, key: bytes, active: Iterable[str] = ()) -> Redacted:
-    """Return the document's text with marks. `active` are secrets in use, which are replaced wherever they occur."""
+    """Return the document's text with marks. `active` are secrets in use; a mark replaces them wherever they occur."""
     text = document.text
     role = role_lookup(document)
     known: dict[str, Known] = {}
@@ -59,7 +59,7 @@ def redact(document: Document, key: bytes, active: Iterable[str] = ()) -> Redact
         known[mark] = Known(secret, before if own is None else before | {own})
         parts += (text[at : span.start], mark)
         at = span.end
-    # a file that was made from a redacted text holds marks of its own; each is listed as its own replacement
+    # a file that was made from a redacted text contains marks itself; the text behind such a mark is the mark
     for match in MARK.finditer(text):
         known.setdefault(match[0], Known(match[0]))
     return Redacted("".join([*parts, text[at:]]), known)
@@ -86,7 +86,7 @@ def scrub(message: str, secrets: Iterable[str]) -> str:
 
 
 def scrubber(secrets: Iterable[str]) -> Callable[[str], str]:
-    """Return a function that scrubs messages like `scrub`, and prepares the secrets only once for all of them."""
+    """Return a function that does the same as `scrub`. The secrets are prepared only once for all messages."""
     search = Search(spellings(secrets))
 
     def scrub_one(message: str) -> str:

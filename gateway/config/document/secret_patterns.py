@@ -2,7 +2,7 @@
 
 - A pattern must match any text in linear time, because a configuration may be hostile.
 - A value that only says where a secret is (`env:`, `file:`, a macro) is a reference and not a secret.
-- The offsets of secrets in a document are found in `secret_spans.py`. Nothing here knows a document's text.
+- The offsets of secrets in a document are found in `secret_spans.py`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from gateway.config.document.secrets import ENVIRONMENT_NAME, KEYFILE, file_of
 _NAME: Final = r"(?:(?:(?:api|access|private)[_-]?key|secret|passw|passphrase|pwd|credential)[\w-]{0,20}|tokens?)"
 _SECRET_NAME: Final = re.compile(rf"(?i){_NAME}$")
 _SECRET_LEAF: Final = re.compile(r"(?i)(?:^|[_-])(?:bearer|key)$")
-"""Names of members whose own value is secret. Unlike `_SECRET_NAME`, they say nothing of values deeper inside."""
+"""Names of members whose own value is secret. Unlike for `_SECRET_NAME`, values deeper inside the member are not."""
 _AUTHORIZATION: Final = re.compile(r"(?i)(?:^|[_-])auth(?:orization)?$")
 """Names of members that hold either a header's value, which is secret, or a word that says how a key is sent."""
 _MODE: Final = re.compile(r"[a-z_-]{0,32}")
-"""Words that a provider's `authorization` may have. In `options` a member of that name may hold a header's value."""
+"""Words that say how a key is sent. Any other value of a member named `authorization` may be a header's value."""
 _SECRET_HEADER: Final = re.compile(r"auth|cookie|key|token|secret|password|credential", re.IGNORECASE)
 _HEADERS: Final = "add_headers"
 _CHOSEN: Final = (
@@ -38,7 +38,9 @@ _CHOSEN: Final = (
     ("connectors", "servers", "*"),
     ("model_aliases", "models", "*"),
 )
-"""Members whose names people choose, so that the name proves nothing: a provider may be called `token`."""
+"""Members whose names people choose. Such a name does not show that the value is secret: a provider may be called
+`token`.
+"""
 _MACRO: Final = re.compile(rf"(?i:(?:bearer|basic) )?{MACRO.pattern}")
 _KEYFILE_PATH: Final = re.compile(r"(?:\.{0,2}|~)/.*")
 
@@ -55,7 +57,7 @@ _GAP: Final = r"\s*+(?://\s*+)?"
 _LABEL: Final = rf"(?i)(?:{_NAME}|(?<![a-z])(?:bearer|key))"
 _MODE_LABEL: Final = r"(?i)(?<![a-z])auth(?:orization)?"
 _IN_QUOTES: Final = rf"[\"']?{_GAP}[:=]{_GAP}(?:\"(?P<%s>(?:[^\"\\\n]|\\.)+)\"|'(?P<%s_>[^'\n]+)')"
-# a word is a key only if it has a digit; that is checked after the match, since a look-ahead takes quadratic time
+# a word is a key only if it has a digit; this is checked after the match, since a look-ahead takes quadratic time
 _IN_COMMENT: Final = (
     re.compile(_LABEL + _IN_QUOTES % ("secret", "secret")),
     re.compile(_MODE_LABEL + _IN_QUOTES % ("mode", "mode")),
@@ -80,7 +82,7 @@ def is_header(path: Path) -> bool:
 
 
 def is_secret(path: Path) -> bool:
-    """Return whether a string at `path` is a secret because of the name of its member or of one around it."""
+    """Return whether a string at `path` is a secret because of the name of its member or of an enclosing member."""
     return any(
         isinstance(step, str) and _SECRET_NAME.search(step) and not is_chosen(path[: at + 1])
         for at, step in enumerate(path)
@@ -88,7 +90,10 @@ def is_secret(path: Path) -> bool:
 
 
 def is_secret_value(string: String) -> bool:
-    """Return whether a string is a secret by its own member's name and, for `authorization`, also by its value."""
+    """Return whether a string is a secret because of its own member's name.
+
+    For a member such as `authorization`, the value of the string decides too.
+    """
     path = string.path
     leaf = next((at for at in reversed(range(len(path))) if isinstance(path[at], str)), -1)
     if leaf < 0 or is_chosen(path[: leaf + 1]):
@@ -114,12 +119,12 @@ def is_reference(value: str) -> bool:
 
 
 def is_macro(value: str) -> bool:
-    """Return whether a value is one macro, alone or after `Bearer` or `Basic`."""
+    """Return whether a value is a single macro, alone or after `Bearer` or `Basic`."""
     return bool(_MACRO.fullmatch(value))
 
 
 def secrets_in_url(text: str) -> Iterator[tuple[int, int]]:
-    """Yield the ranges of secrets in the URLs of a text: passwords, users without a password, and query values."""
+    """Yield the ranges of secrets in the URLs of a text: passwords, user names without a password, and query values."""
     for pattern in _IN_URL:
         for match in pattern.finditer(text):
             if not is_macro(match["secret"]):
@@ -127,7 +132,7 @@ def secrets_in_url(text: str) -> Iterator[tuple[int, int]]:
 
 
 def has_secret_in_url(text: str) -> bool:
-    """Return whether a URL in a text has a part that usually is a secret, even if the part is a macro."""
+    """Return whether a URL in a text has a part that usually is a secret. A macro in such a part counts too."""
     return any(pattern.search(text) for pattern in _IN_URL)
 
 

@@ -26,7 +26,7 @@ from gateway.config.document.secret_patterns import (
 )
 
 MIN_ANYWHERE: Final = 8
-"""Minimum length in characters of a secret that is searched for everywhere. A shorter one could be any word."""
+"""Minimum length in characters of a secret that is searched for everywhere. A shorter text could be any word."""
 
 Place = Literal["key", "url", "comment", "plain"]
 """The kind of place where a secret was found.
@@ -83,12 +83,12 @@ def spans(document: Document, active: Iterable[str] = ()) -> list[Span]:
 
 
 def secrets_in(document: Document) -> set[str]:
-    """Return the secrets that a document's own text shows to be secret, as they are written there."""
+    """Return the secrets that can be found by a document's text alone, as they are written there."""
     return {document.text[span.start : span.end] for span in spans(document)}
 
 
 def spellings(secrets: Iterable[str]) -> frozenset[str]:
-    """Return the ways to write the secrets, with and without JSON escapes and `Bearer` or `Basic`.
+    """Return all spellings of the secrets: with and without JSON escapes, and with and without `Bearer` or `Basic`.
 
     Texts shorter than `MIN_ANYWHERE` are left out.
     """
@@ -100,7 +100,7 @@ def spellings(secrets: Iterable[str]) -> frozenset[str]:
 
 
 def join_spans(spans: Iterable[Span]) -> list[Span]:
-    """Return the spans sorted. Overlapping spans are joined into one, which has the place of the first."""
+    """Return the spans, sorted. Overlapping spans are joined to one span, which has the place of the first span."""
     merged: list[Span] = []
     for span in sorted(spans, key=lambda span: (span.start, -span.end)):
         if merged and span.start < merged[-1].end:
@@ -135,7 +135,7 @@ def _in_string(text: str, string: String) -> Iterator[Span]:
         head, colon, rest = inner.partition(":")
         if colon and "\\" not in head:
             start = end - len(rest.lstrip())
-        # a header's value is sent as it is written, so `env:` there is no reference
+        # a header's value is sent as it is written, so `env:` in it is no reference
         if not is_macro(text[start:end]):
             yield Span(start, end, "key")
     elif is_secret(string.path) or is_secret_value(string):
@@ -172,7 +172,7 @@ def _elsewhere(text: str, pieces: Iterable[Token], hidden: list[Span], search: S
 
 
 def _escaped(pieces: Iterable[Token], search: Search) -> Iterator[Span]:
-    """Yield whole strings and names that hold a secret once their JSON escapes are decoded."""
+    """Yield the ranges of strings and names with JSON escapes that contain a secret after decoding."""
     for piece in pieces:
         if piece.kind == "string" and "\\" in piece.text and any(search(string_value(piece))):
             yield Span(piece.start + 1, piece.end - 1, "plain")

@@ -1,4 +1,4 @@
-"""Secrets, written as a literal, `env:NAME` or `file:PATH`, and resolved when the configuration is loaded.
+"""Secrets, which are written as a literal, `env:NAME` or `file:PATH` and resolved when the configuration is loaded.
 
 A `Secret` cannot be shown by accident: its repr names only its source, and only `value` returns the secret. It is not a
 dataclass, because `dataclasses.asdict` would copy the secret.
@@ -18,7 +18,7 @@ MAX_BYTES: Final = 64 * 1024
 KEYFILE: Final = "keyfile::"
 """The prefix of a reference to a Google service account, which is not supported.
 
-Without this check the reference itself would be sent upstream as the key.
+The prefix is recognised only because the reference itself would otherwise be sent upstream as the key.
 """
 
 ENVIRONMENT_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -26,7 +26,7 @@ _HEADER_TEXT: Final = re.compile(r"[\x20-\x7e]*")
 
 
 class SecretError(ValueError):
-    """A secret that cannot be read; the message says why and never shows the secret."""
+    """An error for a secret that cannot be used. The message says why and never shows the secret."""
 
 
 class Secret:
@@ -57,7 +57,10 @@ class Secret:
 
 
 def resolve(text: str, folder: Path, environ: Mapping[str, str]) -> Secret:
-    """Return the secret that `text` holds or refers to. Relative paths begin at `folder`. Raises `SecretError`."""
+    """Return the secret that `text` is or refers to. Relative paths begin at `folder`.
+
+    Raises `SecretError` if the secret cannot be read or cannot be sent in a header.
+    """
     kind, colon, rest = text.partition(":")
     if colon and kind == "env":
         return _from_environment(rest, environ)

@@ -1,7 +1,8 @@
 """Watches files for changes: the configuration's own file, and the files that it refers to.
 
 - Editors rename a temporary file over the old file, Kubernetes swaps a symbolic link two levels up, and some file
-  systems report no changes. So folders are watched, and the files are compared after every report and every second.
+  systems report no changes. So folders are watched, and the `stat` of each file is compared with the previous one after
+  every report and every second.
 - A file counts as changed only if its `stat` has changed.
 - Nothing here reads or loads a file.
 """
@@ -17,11 +18,11 @@ from typing import Final
 from watchfiles import awatch
 
 EVERY: Final = 1.0
-"""Seconds between two comparisons without a report. A change must take effect within two seconds."""
+"""Seconds until the next comparison if no change is reported. A change must take effect within two seconds."""
 SETTLE: Final = 0.1
 """Seconds without a change before a file is loaded, so that no half-written file is loaded."""
 LOOKS: Final = 8
-"""Maximum number of comparisons while files keep changing. After that the change is reported all the same."""
+"""Maximum number of comparisons while files keep changing. After these, the change is reported nevertheless."""
 GROUP_MS: Final = 200
 """Milliseconds during which reports of changes are combined into one."""
 
@@ -42,8 +43,8 @@ async def watch(
     """Yield after each change of a file. The generator ends only when it is closed or cancelled.
 
     `files` is called again for each comparison, because a new configuration may refer to other files. A file that was
-    not among the files before counts as changed, because its earlier changes are unknown. `since` are the stamps that
-    the first comparison uses, for a caller that loaded the files some time ago.
+    not among the files before counts as changed, because its earlier changes are unknown. A caller that loaded the
+    files some time ago gives the stamps of that time as `since`, and the first comparison uses them.
     """
     known = stamps(files()) if since is None else dict(since)
     while True:
@@ -80,14 +81,14 @@ async def _hints(near: Iterable[Path], every: float) -> AsyncGenerator[None, Non
 
 
 def folders(files: Iterable[Path]) -> frozenset[Path]:
-    """Return the folders to watch: that of each file's path as written, and that of the file that its links lead to."""
+    """Return the folders to watch: the folder of each path as written, and the folder of the file that it links to."""
     return frozenset(folder for path in files for find in _FINDERS for folder in _folder(path, find))
 
 
 def _folder(path: Path, find: Callable[[Path], Path]) -> list[Path]:
     """Return the folder of a path if the folder exists, else [].
 
-    A path with a name that is too long, or with links in a circle, gives [] too, so that other folders are watched.
+    A path with a name that is too long, or with links in a circle, gives [] too. The other folders are still watched.
     """
     try:
         folder = find(path).parent
@@ -97,7 +98,7 @@ def _folder(path: Path, find: Callable[[Path], Path]) -> list[Path]:
 
 
 async def _wait_until_settled(files: Callable[[], Iterable[Path]]) -> dict[Path, Stamp]:
-    """Return the stamps once two comparisons in a row agree, or after `LOOKS` of them."""
+    """Return the stamps as soon as two in a row are equal, or after `LOOKS` comparisons."""
     before = stamps(files())
     for _ in range(LOOKS):
         await asyncio.sleep(SETTLE)

@@ -1,7 +1,7 @@
 """The sections `capabilities` and `anthropic_betas` of a provider: corrections of the gateway's data about its models.
 
-The keys of `capabilities` are the fields of `gateway.contract.capabilities.Caps`, where each is explained. A test
-compares the two lists. A key that is left out keeps the value of `contract/capabilities.json`.
+The keys of `capabilities` are the fields of `gateway.contract.capabilities.Caps`, where each field is explained. A test
+compares the two lists. For a key that is left out, the value of `contract/capabilities.json` applies.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class BetasSection(Section):
 def read_capabilities(
     raw: Mapping[str, Any], models: Mapping[str, str], path: Path, reading: Reading
 ) -> tuple[tuple[str, Mapping[str, Any]], ...]:
-    """Return the fields that each pattern sets, in the document's order, without patterns whose fields have faults.
+    """Return each pattern with the fields that it sets, in the document's order. Patterns with faults are left out.
 
     `models` has the real model for each of the provider's model names.
     """
@@ -153,7 +153,7 @@ def read_capabilities(
 
 
 def read_betas(raw: Mapping[str, Any], baseurl: str, path: Path, reading: Reading) -> dict[str, Any]:
-    """Return the settings for betas that plugins read, or {} if the gateway's own data apply to the provider.
+    """Return the settings that plugins read about betas, or {} if the gateway's own data apply to the provider.
 
     A provider at an address of AWS gets the envelope `mantle` unless the section names one.
     """

@@ -66,7 +66,7 @@ def read_charges(
 
 
 def check_quotas(quotas: Sequence[Any], path: Path, defined: Collection[str], report: Report) -> None:
-    """Warn of quotas that the capability at `path` names but that are not defined."""
+    """Warn of undefined quotas that the capability at `path` names."""
     for index, raw in enumerate(quotas):
         name = raw.get("bucket") if isinstance(raw, dict) else None
         if isinstance(name, str) and name not in defined:

@@ -1,6 +1,6 @@
 """The section `model_cost_map` of a provider: rules by which models are priced like other models.
 
-The operator's own price file is in `prices.py`; how a rule is applied is in `gateway/money/prices/`.
+The operator's own price file is read in `prices.py`. Rules are applied in `gateway/money/prices/`.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ def _pattern(value: str) -> str:
 
 
 def _adjustment(value: Any) -> Decimal:
-    """Return the factor of a price as an exact decimal. Raises `ValueError`.
+    """Return the factor of a price as an exact decimal. Raises `ValueError` if the value is no allowed factor.
 
-    A JSON number counts as it was written: `str` of a float gives back the decimal if it has up to 15 digits.
+    A JSON number of up to 15 digits is taken exactly as written, because `str` of the float gives back these digits.
     """
     bounds = f"above 0 and up to {_MAX_ADJUSTMENT}, with at most {ADJUSTMENT_PLACES} decimals"
     wrong = f'must be a number {bounds}, such as 0.85 or "1.1"'

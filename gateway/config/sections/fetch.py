@@ -45,7 +45,7 @@ _Inside = Annotated[tuple[Annotated[str, AfterValidator(_host_inside)], ...], Fi
 
 
 class FetchSection(Section):
-    """Images and documents that a client names by URL. The gateway fetches them for providers that need the files."""
+    """Images and documents that a client names by URL. The gateway fetches these files for providers that need them."""
 
     enabled: bool = Field(
         Fetching().enabled, description="Whether files that clients name by URL are fetched: true or false."

@@ -1,9 +1,9 @@
-"""The capabilities that one object of a grant gives. The grant is in the configuration or in the tailnet policy.
+"""The capabilities that an object in a grant gives. The grant is in the configuration or in the tailnet policy.
 
 - tailscaled sends grants of the tailnet policy with the caller, as a map of capability names to lists of objects
   (`CapMap`).
-- Objects from both places are checked in the same way. But the gateway cannot refuse a tailnet policy: an object with a
-  fault gives no capability, and the fault is reported.
+- Objects from both places are checked in the same way. But the gateway cannot refuse a tailnet policy. So an object
+  with a fault in a policy gives no capability, and the fault is reported.
 - Nothing here decides who is calling or what the caller may do.
 """
 
@@ -24,7 +24,7 @@ from gateway.config.sections.charges import BucketSection, Charges, RateLimitSec
 from gateway.config.sections.hooks import NO_HOOKS, SendHookSection
 
 CAPABILITIES: Final = ("tailscale.com/cap/aperture", "irisgate.dev/cap/irisgate")
-"""Keys of a grant's `app` that the gateway reads: that of the hosted product and its own."""
+"""Keys of a grant's `app` that the gateway reads: the key of the hosted product, and the gateway's own key."""
 PERMISSIONS: Final[tuple[Permission, ...]] = ("read_metrics", "read_pricing")
 POLICY: Final = "tailnet policy"
 
@@ -69,9 +69,9 @@ class CapabilitySection(Section):
 
 
 def capability(section: CapabilitySection, origin: str, charged: Charges | None) -> Capability:
-    """Return the capability of a valid object. `charged` are its quotas and limits, or None if one of them has a fault.
+    """Return the capability of a valid object. `charged` are the object's quotas and limits; None if any has a fault.
 
-    For None the capability is empty, because a capability without its limit would allow more than intended.
+    For None, the capability is empty, because a capability without its limit would allow more than intended.
     """
     if charged is None:
         return Capability(origin=origin)
@@ -81,14 +81,14 @@ def capability(section: CapabilitySection, origin: str, charged: Charges | None)
 
 
 def charges_of(section: CapabilitySection, path: Path, report: Report) -> Charges | None:
-    """Return the quotas and limits of the capability at `path`. If any has a fault, report it and return None."""
+    """Return the quotas and limits of the capability at `path`. If there are faults, report them and return None."""
     return read_charges(section.quotas, section.rate_limits, path, report, by_model=bool(section.models))
 
 
 def policy_capabilities(app: Mapping[str, Any]) -> tuple[tuple[Capability, ...], tuple[str, ...]]:
     """Return the capabilities in a `CapMap`, and a message for each part that is wrong or has no effect.
 
-    An object with a fault gives no capability; the other objects still count. No input makes this function raise.
+    An object with a fault gives no capability; the other objects still count. No input raises an exception.
     """
     capabilities: list[Capability] = []
     messages: list[str] = []
@@ -118,9 +118,9 @@ def _item(raw: Any, origin: str) -> tuple[Capability | None, list[str]]:
 
 
 def _paths(raw: Any) -> Iterator[Path]:
-    """Yield the paths of an object's members, of elements of lists in them, and of the members of these elements.
+    """Yield the paths of an object's members, of the elements of members that are lists, and of the elements' members.
 
-    No fault is deeper than these paths.
+    No fault has a deeper path.
     """
     for key, value in raw.items() if isinstance(raw, dict) else ():
         yield (key,)

@@ -1,6 +1,6 @@
 """The section `grants`: who gets which capabilities.
 
-A single capability object is read in `grant_capabilities.py`, because the tailnet policy has such objects too. The
+Each capability object is read in `grant_capabilities.py`, because the tailnet policy has such objects too. The
 older `temp_grants` are read in `temp_grants.py`. Which grants match a caller is decided in `gateway/access/`.
 """
 
@@ -62,7 +62,10 @@ def _read_grant(raw: Any, path: Path, declared: Declared, reading: Reading) -> G
 
 
 def app_capabilities(raw: Any, path: Path, declared: Declared, reading: Reading) -> Iterator[Capability]:
-    """Yield the capabilities of a grant's `app`, even of a grant with other faults, so that all faults are reported."""
+    """Yield the capabilities of a grant's `app`.
+
+    The `app` is read even if the rest of the grant has faults, so that all faults are reported.
+    """
     app = raw.get("app") if isinstance(raw, dict) else None
     for name, items in app.items() if isinstance(app, dict) else ():
         inner = (*path, "app", name)

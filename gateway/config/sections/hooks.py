@@ -1,7 +1,7 @@
 """The section `hooks`, and `send_hooks` of a grant's capability. No hook is called yet.
 
 The sections are checked all the same, so that a configuration that loads today still loads once hooks are called.
-Wording and severity of messages follow Aperture's documentation: where Aperture only warns, this file only warns.
+The wording of messages is that of Aperture's documentation. Where Aperture only warns, this file only warns.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The syntax of addresses in `listen` and `--listen`, and which addresses only this machine can reach.
 
-The only default for the identity mode of a listener is `loopback`, for addresses that only this machine can reach. The
-mode is never guessed from running processes. Nothing here opens a socket or resolves a name.
+A listener on an address that only this machine can reach has the identity mode `loopback` by default. Any other
+listener needs an explicit mode. The mode is never guessed from running processes. Nothing here opens a
+socket or resolves a name.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Address(NamedTuple):
     def loopback(self) -> bool:
         """True if only this machine can connect to the address.
 
-        False for a unix socket, because a proxy in front of the socket may pass on requests of anyone.
+        False for a unix socket, because a proxy in front of the socket may forward requests from other machines.
         """
         if self.host == "localhost":
             return True
@@ -40,7 +41,7 @@ class Address(NamedTuple):
 
 
 def parse_listen(text: str) -> Address:
-    """Return the address in a text. Raises `ValueError` with a message that says what is expected."""
+    """Return the address in a text. Raises `ValueError` with a message about the expected form if there is none."""
     if text.startswith("unix:"):
         path = text.removeprefix("unix:")
         if not path or not path.isprintable():
@@ -58,9 +59,9 @@ def parse_listen(text: str) -> Address:
 
 
 def loopback_listener(listen: str) -> Listener:
-    """Return the listener of an address that comes without a mode, as in `--listen`.
+    """Return the listener for an address that is given without a mode, as in `--listen`.
 
-    Raises `ValueError` if others can reach the address, because the listener then needs a mode.
+    Raises `ValueError` if other machines can reach the address, because the listener then needs a mode.
     """
     address = parse_listen(listen)
     if not address.loopback:
@@ -69,7 +70,7 @@ def loopback_listener(listen: str) -> Listener:
 
 
 def needs_mode(listen: str) -> str:
-    """Return the message about a listener without a mode whose address others can reach."""
+    """Return the message about a listener that has no mode although other machines can reach its address."""
     advice = (
         '"identity": "serve-headers" behind tailscale serve'
         if listen.startswith("unix:")

@@ -22,7 +22,8 @@ _NO_TLS: Final = Lacking("the listener speaks plain HTTP, and nothing is encrypt
 class ListenerSection(Section):
     """An address on which the gateway listens.
 
-    On a loopback address, `identity` is "loopback" by default. On any other address or a unix socket it is required.
+    On a loopback address, `identity` is "loopback" by default. On any other address or a unix socket, `identity` is
+    required.
     """
 
     listen: str = Field(
@@ -60,7 +61,7 @@ class ListenerSection(Section):
         return self
 
     def _misplaced(self, mode: Mode) -> str | None:
-        """Return a message about keys that are only for other modes, or None if there are no such keys."""
+        """Return a message about keys that belong to other modes, or None if there are no such keys."""
         if mode != "static" and (self.login or self.groups or self.tags):
             who = "the login is (loopback) without" if mode == "loopback" else f'"{mode}" finds out who is calling'
             return f'"login", "groups" and "tags" need "identity": "static"; {who}'
@@ -71,7 +72,7 @@ class ListenerSection(Section):
         return None
 
     def _unusable(self, mode: Mode, address: Address) -> str | None:
-        """Return a message if the mode cannot work or cannot be trusted at this address, or None."""
+        """Return a message if the mode cannot work or cannot be trusted at this address, else None."""
         if mode == "static" and not self.login and not self.tags:
             return '"identity": "static" needs a "login" (or "tags"), the caller that everyone there is'
         if any(not tag.startswith("tag:") for tag in self.tags):

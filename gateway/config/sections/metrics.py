@@ -19,7 +19,7 @@ from gateway.config.sections.listen import loopback_listener, parse_listen
 def _own_listen(value: str) -> str:
     """Return the address. Raises `ValueError` unless it is a loopback address.
 
-    This listener serves metrics without requiring a grant.
+    The listener must not be reachable by others, because it serves metrics without requiring a grant.
     """
     if not parse_listen(value).loopback:
         raise ValueError(

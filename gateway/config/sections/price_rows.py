@@ -17,7 +17,7 @@ from gateway.money.prices.rows import parse_price
 
 
 def _price(value: str) -> str:
-    """Return a valid price as it is written. It is a string, because prices are exact and a JSON number may not be."""
+    """Return a valid price as written. Prices are strings, because a JSON number may lose digits."""
     parse_price(value)
     return value
 

@@ -1,11 +1,11 @@
 """The section `prices`: the operator's own price file.
 
-- The file is HuJSON with `rows` as in `gateway/money/prices/table.json`. The pydantic models of its
+- The file is HuJSON with `rows` as in `gateway/money/prices/table.json`. The pydantic models of the
   rows are in `price_rows.py`.
 - Faults are reported with their places in that file, together with the faults of the configuration. The file is watched
   for changes like the files of secrets.
-- A row replaces the gateway's rows of the same model, or adds a model. A row with `from` leaves the gateway's prices
-  before that day in place.
+- A row replaces the gateway's rows of the same model, or adds a model. If a row has `from`, the gateway's prices still
+  apply before that day.
 - Prices are applied in `gateway/money/prices/`.
 """
 
@@ -34,9 +34,9 @@ from gateway.money.prices.rates import KINDS
 from gateway.money.prices.rows import Entry
 
 _NAMED: Final = ("book", "model", "geo", "from")
-"""Members by which a row is identified. No two rows may have the same values of all of them."""
+"""Members that identify a row. No two rows may agree in all of these members."""
 MAX_BYTES: Final = 8 * 1024 * 1024
-"""Maximum size of a price file in bytes. The gateway's own table has about a twentieth of it."""
+"""Maximum size of a price file in bytes. The gateway's own table has about a twentieth of this size."""
 
 
 def read_prices(name: str, reading: Reading) -> tuple[Entry, ...]:

@@ -1,6 +1,6 @@
 """The section `providers`: providers of models, with their addresses, API keys and models.
 
-Sections within a provider are in files of their own: `capabilities.py` and `cost_rules.py`.
+Sections within a provider are read in `capabilities.py` and `cost_rules.py`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ DOCUMENTED_FLAGS: Final = (
     "bedrock_converse",
     "experimental_gemini_cli_vertex_compat",
 )
-"""Compatibility flags that the hosted product documents. The registry has the flags that this gateway supports."""
+"""Compatibility flags in the hosted product's documentation. The registry has the flags that this gateway supports."""
 
 
 DEFAULT_FLAG: Final = "openai_chat"
@@ -167,7 +167,7 @@ def _check_flags(compatibility: Mapping[str, bool], path: Path, reading: Reading
 
 
 def _check_advertised(flags: Sequence[str], path: Path, reading: Reading) -> None:
-    """Warn of unknown flags. The words of `ADVERTISE` are no flags and get no warning."""
+    """Warn of unknown flags. The words of `ADVERTISE` are not flags, and get no warning either."""
     for index, flag in enumerate(flags):
         if flag not in reading.known_flags and flag not in ADVERTISE:
             hint = reading.report.hint(flag, reading.known_flags)

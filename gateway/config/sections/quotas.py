@@ -1,8 +1,8 @@
 """The section `quotas`: budgets, which are buckets of money that refill over time.
 
-Sums of dollars become integers of nanodollars here. Balances are kept in `gateway/money/quotas/`. Which calls are
-charged to a quota is in `charges.py`. The keys are those of Aperture's documentation; the value `"notify"` is only in
-this gateway.
+Amounts in dollars are converted to integers of nanodollars here. Balances are kept in `gateway/money/quotas/`. Which
+calls are charged to a quota is in `charges.py`. The keys are those of Aperture's documentation; the value `"notify"`
+is an addition of this gateway.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def read_quotas(raw: Mapping[str, Any], reading: Reading) -> Mapping[str, Quota]
     """
     quotas: dict[str, Quota] = {}
     prefixes: dict[str, str] = {}
-    # quotas with a template come first, because another quota may have the name of one of their buckets
+    # quotas with a template are read first, because another quota may have the same name as one of their buckets
     for name, value in sorted(raw.items(), key=lambda item: not item[0].endswith(">")):
         section = reading.section(QuotaSection, value, ("quotas", name))
         sound = _check_name(name, prefixes, reading.report)
@@ -79,9 +79,9 @@ def read_quotas(raw: Mapping[str, Any], reading: Reading) -> Mapping[str, Quota]
 
 
 def _made_by(name: str, before: Mapping[str, str]) -> str:
-    """Return the name of a quota whose template makes a bucket called `name` for some caller, or `name` itself.
+    """Return the name of a quota whose template makes a bucket called `name` for some caller, or else `name`.
 
-    `before` has quotas with a template by the part of their name before the template.
+    `before` has the quotas with a template, by the part of their name before the template.
     """
     callers = {other: name.removeprefix(start) for start, other in before.items() if name.startswith(start)}
     made = (other for other, caller in callers.items() if "@" in caller or caller.startswith(("tag:", "(")))
@@ -89,9 +89,10 @@ def _made_by(name: str, before: Mapping[str, str]) -> str:
 
 
 def _check_name(name: str, before: dict[str, str], report: Report) -> bool:
-    """Return whether a quota's name has no template or a known one, and warn of a clash with another quota's buckets.
+    """Return whether a quota's name has no template or a known template. Warn of a clash with another quota's buckets.
 
-    `before` has quotas with a template by the part of their name before the template. This quota is added to it.
+    `before` has the quotas with a template, by the part of their name before the template. This quota is added to
+    `before` if it has a template.
     """
     templates = _TEMPLATE.findall(name)
     if templates and not (len(templates) == 1 and templates[0] in TEMPLATES and name.endswith(f":{templates[0]}")):

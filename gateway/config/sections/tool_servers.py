@@ -37,7 +37,7 @@ class McpSection(Section):
 
 
 class ConnectorSection(Section):
-    """A server of tools, resources or an HTTP API. Other keys than these are allowed and not checked."""
+    """A server of tools, resources or an HTTP API. Keys that are not listed here are allowed and not checked."""
 
     is_open = True
 
@@ -67,7 +67,7 @@ class ToolServers:
 
 
 def check_tool_servers(mcp: Mapping[str, Any], connectors: Mapping[str, Any], reading: Reading) -> ToolServers:
-    """Report the faults of both sections, and return the names that they declare."""
+    """Report the faults of both sections, and return the names of the declared servers."""
     reading.section(McpSection, mcp, ("mcp",))
     for name, raw in _members(mcp, "servers").items():
         reading.section(McpServerSection, raw, ("mcp", "servers", name))
@@ -80,7 +80,7 @@ def check_tool_servers(mcp: Mapping[str, Any], connectors: Mapping[str, Any], re
 
 
 def check_tool_patterns(key: str, patterns: Iterable[str], servers: ToolServers, path: Path, report: Report) -> None:
-    """Warn of patterns that name a server that does not exist, unless servers may register themselves."""
+    """Warn of patterns that name an undeclared server, unless servers may register themselves."""
     if servers.accept_registrations:
         return
     names = (servers.mcp, servers.connectors)

@@ -103,7 +103,7 @@ async def test_no_string_of_a_client_makes_a_line_of_its_own_in_the_log(gated):
     await gated.running.gateway.follower.flush()
     await gated.log_is_written()
     found = [entry for entry in lines_of(gated) if not entry["event"].startswith("test.mark")]
-    assert {entry["event"] for entry in found} == {"call.finished", "http.error"}
+    assert {entry["event"] for entry in found} == {"call.finished", "http.error", "request.no_route"}
     assert [entry for entry in found if entry.get("identity", "(loopback)") not in {"(loopback)", ""}] == []
     assert gated.lines.entries("call.crashed") == []
 

@@ -1,4 +1,4 @@
-"""The flags and paths that launchers are shown for a provider, according to the provider's `advertise` setting."""
+"""The flags and paths that the gateway shows to launchers, according to a provider's `advertise` setting."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gateway.upstream.catalog import Offer
 
 
 def advertised(registry: Registry, provider: Provider, models: Iterable[Caps]) -> list[str]:
-    """Return the flags to show, the provider's own first. Other flags are shown only if they reach a model."""
+    """Return the flags to show, the provider's own first. Other flags are shown only if a model can be used by them."""
     if provider.advertise == ("native",):
         return list(provider.flags)
     flags = dict.fromkeys(provider.flags)

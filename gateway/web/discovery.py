@@ -1,6 +1,6 @@
 """Routes that clients call before their first request: model lists, Bedrock's inference profiles, and health checks.
 
-A list contains only what the caller is granted.
+A list contains only models that are granted to the caller.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from gateway.web.advertised import endpoints
 from gateway.web.wrong_paths import in_dialect
 
 _RELEASED: Final = "2026-01-01T00:00:00Z"
-"""The date given for every model: the formats of the lists require a date, and providers do not report one."""
+"""The date given for every model. The formats of the lists require a date, but providers report no date."""
 _RELEASED_UNIX: Final = 1767225600
 
 
@@ -90,7 +90,7 @@ def granted_offers(request: web.Request) -> Sequence[Offer] | web.Response:
 
 
 async def models(request: web.Request) -> web.Response:
-    """Return the granted models in the format of OpenAI's list, with the members that Anthropic's SDK reads added."""
+    """Return the granted models in the format of OpenAI's list, plus the members that Anthropic's SDK reads."""
     offers = granted_offers(request)
     if isinstance(offers, web.Response):
         return offers
@@ -134,7 +134,7 @@ def _not_found(request: web.Request, name: str) -> web.Response:
 
 
 def _models(offers: Sequence[Offer], registry: Registry, prices: Prices) -> dict[str, dict[str, Any]]:
-    """Return the entries of the granted models, by name. If several providers offer a model, the first one is shown."""
+    """Return the entries of the granted models, by name. If several providers offer a model, the first offer counts."""
     listed: dict[str, dict[str, Any]] = {}
     for offer in offers:
         if offer.model not in listed:
@@ -198,7 +198,7 @@ async def inference_profiles(request: web.Request) -> web.Response:
 
 
 async def inference_profile(request: web.Request) -> web.Response:
-    """Return the reply of Bedrock's GetInferenceProfile, which Claude Code calls if its model is given as an ARN."""
+    """Return the reply of Bedrock's GetInferenceProfile, which Claude Code calls if its model is set to an ARN."""
     offers = granted_offers(request)
     if isinstance(offers, web.Response):
         return offers

@@ -1,7 +1,7 @@
-"""GET /api/providers: the providers with a model that the caller is granted, in the format that launchers read.
+"""GET /api/providers: the providers with a model that is granted to the caller, in the format that launchers read.
 
 `compatibility` has the flags by which a launcher decides which clients to offer. `speaks` has the provider's own flags.
-The provider's `advertise` setting decides how the two differ.
+The provider's `advertise` setting decides how `compatibility` differs from `speaks`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Error responses for paths without a route, in the dialect of the API that the client meant to call.
 
-- Each flag has the paths and headers of its clients as data (`contract/client_api.py`).
-- The message names the path that was called, and the base URL to set or the paths that are served.
-- For a path that no flag recognizes, the plain JSON error of `call/guard.py` is sent.
+- Each flag declares the paths and headers of its clients (`contract/client_api.py`).
+- The message names the path that was called. It also names the base URL to set, or the paths that are served.
+- If no flag recognizes the path, the plain JSON error of `call/guard.py` is sent.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ async def wrong_paths(request: web.Request, handler: Handler) -> web.StreamRespo
         if request.match_info.http_exception is None:
             raise
         answer = _answer(request, error)
-        # no call has begun, so no record tells of it
+        # no call has begun, so the request has no record
         request.app[GATEWAY].log.info(
             "request.no_route", request_id=request[REQUEST_ID], method=request.method, path=_shown(request.path),
             status=error.status, identity=identity.login if (identity := identity_of(request)) else "",
@@ -43,7 +43,7 @@ async def wrong_paths(request: web.Request, handler: Handler) -> web.StreamRespo
 
 
 def in_dialect(request: web.Request, problem: Problem) -> web.Response | None:
-    """Return the problem in the client's dialect; None if neither the headers nor the path show the dialect."""
+    """Return the problem in the client's dialect, or None if headers and path do not show what the dialect is."""
     plugin, _ = _recognized(request.app[GATEWAY].registry, request.path, request.headers)
     return None if plugin is None else _said(request, plugin, problem)
 
@@ -86,7 +86,7 @@ def _recognized(registry: Registry, path: str, headers: Mapping[str, str]) -> tu
 
 
 def _served(registry: Registry, api: ClientApi) -> list[str]:
-    """Return method and path of every route for the clients of an API, under the usual base URL of the API."""
+    """Return the method and path of each route that the clients of an API use, under the usual base URL of the API."""
     routes = [route for plugin in registry.flags.values() if plugin.client_api == api for route in plugin.routes]
     served = (f"{route.method} {route.path}" for route in routes if route.path.startswith(f"{api.bases[0]}/"))
     return list(dict.fromkeys(text.replace("{model:.+}", "MODEL") for text in served))

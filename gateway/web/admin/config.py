@@ -2,8 +2,8 @@
 
 The paths are those of Aperture's documentation.
 
-- Keys are never shown: marks replace them (`config/document/redact.py`), and a text with marks can be saved.
-- A save names the text that it is based on (`If-Match`), so that nobody overwrites a change that they have not seen.
+- Keys are never shown: marks replace the keys (`config/document/redact.py`), and a text with marks can be saved.
+- A save names the text that the new text is based on (`If-Match`), so that nobody overwrites a change unseen.
   `If-Match: *` overwrites any text.
 - If the caller loses the admin role while a save runs, nothing is saved.
 - `config/edit.py` checks a text; the reloader writes the text to the file and applies it.
@@ -36,12 +36,13 @@ from gateway.web.admin.problems import Refusal, problem_response
 MAX_BODY: Final = 1024 * 1024
 """Maximum number of bytes of a body.
 
-The configuration of a large tailnet has some ten thousand bytes, and checking a text occupies a thread.
+The configuration of a large tailnet has tens of thousands of bytes. Checking a much larger text would keep a thread
+busy.
 """
 BODY_SECONDS: Final = 30.0
-"""Maximum number of seconds for the whole body to arrive."""
+"""Maximum number of seconds until the whole body has arrived."""
 MAX_PATHS: Final = 100
-"""Maximum number of faults of a refused text whose paths are logged."""
+"""Maximum number of paths of faults that are logged for one refused text."""
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 
@@ -59,11 +60,11 @@ class _AdminView:
     """The configuration file, and what an admin may see of it."""
 
     data: bytes
-    """The bytes of the file, with its secrets."""
+    """The content of the file, with its secrets."""
     text: str
     """The text with marks in place of the secrets."""
     error: str
-    """The reason why the text is not the one in use; "" if the text is in use."""
+    """The reason why the text differs from the configuration in use; "" if the text is in use."""
     etag: str
     known: Mapping[str, Known]
     """The secret behind each mark."""
@@ -72,13 +73,13 @@ class _AdminView:
 
 
 async def show(request: web.Request) -> web.Response:
-    """Return {"config": text, "error": ""}. `error` says why the text is not the one in use."""
+    """Return {"config": text, "error": ""}. `error` says why the text is not in use; "" if it is in use."""
     _, reloader = _admin(request)
     return _answer(await _admin_view(reloader), request)
 
 
 async def save(request: web.Request) -> web.Response:
-    """Save the text in the body, and return the new text and its tag. Raises `Refusal` if nothing was changed."""
+    """Save the text in the body, and return the new text and its tag. Raises `Refusal` if the text is not saved."""
     identity, reloader, text = await _admin_and_text(request)
     shown = await _admin_view(reloader)
     _match(request, shown.etag)
@@ -90,7 +91,7 @@ async def save(request: web.Request) -> web.Response:
             raise _invalid(proposal.errors)
         await reloader.save(proposal.text, shown.data, who, lambda: _admin(request))
     except ConfigError as error:
-        # the text was valid a moment ago: a secret that it refers to has disappeared since
+        # the text was valid a moment ago, but a secret to which it refers has disappeared since
         raise _invalid(tuple(_without_secrets(finding, shown) for finding in error.findings)) from None
     except atomic_file.Changed as error:
         raise Refusal(412, f"{error}; read it again") from None
@@ -106,7 +107,7 @@ async def save(request: web.Request) -> web.Response:
 
 
 async def validate(request: web.Request) -> web.Response:
-    """Return {"valid": bool, "errors": []} for the text in the body. The rules are those of a save."""
+    """Return {"valid": bool, "errors": []} for the text in the body. The rules are the same as for a save."""
     identity, reloader, text = await _admin_and_text(request)
     shown = await _admin_view(reloader)
     proposal = await asyncio.to_thread(_proposal, text, shown, request, identity, reloader)
@@ -127,7 +128,10 @@ def _admin(request: web.Request) -> tuple[Identity, ConfigReloader]:
 
 
 async def _admin_and_text(request: web.Request) -> tuple[Identity, ConfigReloader, str]:
-    """Return the admin, the reloader, and the text in the body. Raises `Refusal`."""
+    """Return the admin, the reloader, and the text in the body.
+
+    Raises `Refusal` if the caller is no admin, there is no configuration file, or the body is wrong.
+    """
     _admin(request)
     text = await _text(request)
     # the caller may have lost the role while the body arrived
@@ -135,7 +139,10 @@ async def _admin_and_text(request: web.Request) -> tuple[Identity, ConfigReloade
 
 
 async def _admin_view(reloader: ConfigReloader) -> _AdminView:
-    """Return the view of the file, with the text in use if the file is no HuJSON. Raises `Refusal`."""
+    """Return what an admin may see of the file, or of the text in use if the file is not valid HuJSON.
+
+    Raises `Refusal` if the file cannot be read.
+    """
     gateway, served = reloader.gateway, reloader.loaded
     error, active = gateway.config_error, active_secrets(gateway.runtime.config)
     try:
@@ -173,7 +180,7 @@ def _proposal(
     text: str, shown: _AdminView, request: web.Request, identity: Identity, reloader: ConfigReloader
 ) -> Proposal:
     def judge(loaded: Loaded) -> dict[str, str]:
-        """Return errors, by path, for a text that would take away the caller's own access to the configuration."""
+        """Return an error, by path, for each setting that would take away the caller's access to the configuration."""
         against = {}
         if runtime(reloader.effective(loaded.config)).grants.access(identity).role != "admin":
             against["grants"] = f'"{identity.login}" would no longer be an admin, and could not change this back'
@@ -187,7 +194,7 @@ def _proposal(
 
 
 async def _text(request: web.Request) -> str:
-    """Return the member `config` of the body. Raises `Refusal`."""
+    """Return the member `config` of the body. Raises `Refusal` if the body cannot be used."""
     if request.content_type != "application/json" or request.headers.get("Content-Encoding", "identity") != "identity":
         # without a CORS preflight request, a form on another site can send neither this content type nor PUT
         raise Refusal(415, "the body must be application/json, not compressed")
@@ -209,8 +216,8 @@ async def _text(request: web.Request) -> str:
 async def _read(request: web.Request) -> bytes:
     """Return the body. Raises `Refusal` if it is larger than `MAX_BODY`.
 
-    The configured limit of call bodies does not apply. If it did, a limit that is too small would also keep out the
-    configuration that corrects it.
+    The configured limit for the bodies of calls does not apply here. Otherwise a limit that is too small could not be
+    corrected, because the corrected configuration would be refused.
     """
     body = bytearray()
     if (request.content_length or 0) <= MAX_BODY:

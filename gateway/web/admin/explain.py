@@ -1,8 +1,8 @@
 """GET /api/explain and /api/whoami: why a caller may use a model or not, and the identity of a caller.
 
-Both routes serve callers without a role too, who need them most. This file decides who may ask about whom;
-`gateway.call.explain.explain` writes the explanation. The guard refuses requests without an identity before they get
-here.
+Both routes also serve callers without a role, because these callers need an explanation most. This file decides who may
+ask about whom; `gateway.call.explain.explain` writes the explanation. The guard refuses requests without an identity
+before they reach these routes.
 """
 
 from __future__ import annotations
@@ -62,15 +62,15 @@ async def show_explanation(request: web.Request) -> web.Response:
 
 
 async def _whole(runtime: Runtime, identity: Identity, model: str, *, note: str = "") -> Explanation:
-    """Return the full explanation, for admins only. It is made in a thread, because every grant is checked."""
+    """Return the full explanation, for admins only. A thread makes the explanation, because every grant is checked."""
     return await asyncio.to_thread(explain, runtime, identity, model, note=note)
 
 
 def _is_self(request: web.Request, caller: Identity) -> bool:
     """Return whether the question is about the caller.
 
-    This is true if `group` and `tag` are absent, and `as` is absent or has the caller's own login. The caller's groups,
-    tags and grants in the tailnet policy are known, unlike those of others.
+    This is true if `group` and `tag` are absent, and `as` is absent or has the caller's own login. Only for the caller
+    are the groups, tags and grants in the tailnet policy known.
     """
     named = {"group", "tag"} & set(request.query)
     return not named and request.query.get("as", caller.login) == caller.login

@@ -21,11 +21,11 @@ _STATUS: Final = re.compile(r"[1-5][0-9]{2}")
 
 
 class BadQuery(ValueError):
-    """A query parameter is wrong; the message names the parameter."""
+    """An error for a wrong query parameter. The message names the parameter."""
 
 
 def check_names(query: MultiMapping[str], known: Sequence[str]) -> None:
-    """Raise `BadQuery` for a name that is no parameter of the list, or that is given more than once."""
+    """Raise `BadQuery` if a parameter of the query is not in `known` or is given more than once."""
     for name in query:
         if name not in known:
             raise BadQuery(f"{name[:_MAX_SHOWN]}: is no parameter; there are {', '.join(known)}")
@@ -34,7 +34,10 @@ def check_names(query: MultiMapping[str], known: Sequence[str]) -> None:
 
 
 def filters(query: Mapping[str, str], names: Sequence[str]) -> dict[str, str | int]:
-    """Return, by column, the value that rows must have. An empty parameter counts as absent. Raises `BadQuery`."""
+    """Return, by column, the value that rows must have. An empty parameter counts as absent.
+
+    Raises `BadQuery` if `status` is no HTTP status.
+    """
     given: dict[str, str | int] = {name: query[name] for name in names if query.get(name)}
     if (status := query.get("status")) and "status" in names:
         if not _STATUS.fullmatch(status):

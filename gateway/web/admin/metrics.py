@@ -1,7 +1,7 @@
 """GET /metrics, for callers with a grant of `read_metrics`. The admin role is not enough (Aperture's documentation).
 
-A separate listener (`"metrics": {"listen": ...}`) needs no grant: only this machine reaches its address, and it serves
-only metrics and health checks. It too refuses requests from web pages of other sites.
+A separate listener (`"metrics": {"listen": ...}`) needs no grant, because only this machine can reach its address. The
+listener serves only metrics and health checks, and refuses requests from web pages of other sites.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def routes() -> list[web.RouteDef]:
 
 
 async def metrics(request: web.Request) -> web.Response:
-    """Return the metrics in Prometheus' text format if a grant allows it, else 403."""
+    """Return the metrics in Prometheus' text format, or 403 if the caller has no grant of `read_metrics`."""
     gateway = request.app[GATEWAY]
     identity = identity_of(request)
     if identity is None or "read_metrics" not in gateway.runtime.grants.access(identity).permissions:

@@ -26,7 +26,10 @@ def routes() -> list[web.RouteDef]:
 
 
 async def pricing(request: web.Request) -> web.Response:
-    """Return the prices of all granted models, or of the one that the path names as `model` or `provider/model`."""
+    """Return the prices of all granted models, or only of the model that the path names.
+
+    The path names it as `model` or `provider/model`.
+    """
     identity = identity_of(request)
     runtime = request.app[GATEWAY].runtime
     if identity is None or "read_pricing" not in runtime.grants.access(identity).permissions:

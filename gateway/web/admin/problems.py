@@ -65,7 +65,7 @@ def problem_response(refusal: Refusal) -> web.Response:
 
 
 def _message(response: web.Response) -> str:
-    """Return the message in a response of `guard.json_error`; for other responses, the description of their status."""
+    """Return the message in a response of `guard.json_error`. For other responses, return the status's description."""
     try:
         error = orjson.loads(response.body if isinstance(response.body, bytes) else b"").get("error")
     except (orjson.JSONDecodeError, AttributeError):

@@ -1,8 +1,8 @@
 """GET /api/quotas and POST /api/quotas/refill: balances of buckets, and refills.
 
 Users see the buckets that their own calls are charged to. Admins also see the buckets that all callers share, every
-bucket that is not full, and any bucket that they ask for by name. Only an admin may refill a bucket. The balances are
-kept in `gateway.money.quotas`.
+bucket that is not full, and any bucket whose name is given in the request. Only an admin may refill a bucket.
+The balances are kept in `gateway.money.quotas`.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ MAX_BODY: Final = 4_096
 MAX_BUCKET: Final = 2_048
 """Maximum number of characters of a bucket's name, which consists of a definition's name and a login."""
 LATEST: Final = 250_000_000_000.0
-"""Latest Unix time in seconds of `refills_at`, in the year 9892.
+"""Latest Unix time in seconds that `refills_at` shows, in the year 9892.
 
-A bucket that becomes full only after this time is shown as a bucket that never becomes full.
+A bucket that becomes full only after this time is shown like a bucket that never becomes full.
 """
 BODY_SECONDS: Final = 10.0
 PARAMETERS: Final = frozenset({"bucket"})
@@ -69,7 +69,7 @@ async def show(request: web.Request) -> web.Response:
 async def refill(request: web.Request) -> web.Response:
     """Add an amount to a bucket, up to the bucket's capacity, and return the bucket.
 
-    The body is such as {"bucket": "daily:alice@example.com", "amount": "$5.00"}.
+    An example of the body is {"bucket": "daily:alice@example.com", "amount": "$5.00"}.
     """
     gateway = request.app[GATEWAY]
     identity = identity_of(request)
@@ -98,7 +98,7 @@ async def refill(request: web.Request) -> web.Response:
 
 
 class _Wrong(ValueError):
-    """A wrong body; the message says what is wrong."""
+    """An error for a wrong body. The message says what is wrong."""
 
     def __init__(self, message: str, status: int = 400) -> None:
         super().__init__(message)
@@ -119,7 +119,7 @@ async def _body(request: web.Request) -> bytes:
 
 
 def _parse_refill(body: bytes) -> tuple[str, int]:
-    """Return the bucket's name and the amount in nanodollars from the body. Raises `_Wrong`."""
+    """Return the bucket's name and the amount in nanodollars. Raises `_Wrong` if the body has another form."""
     try:
         given = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -141,7 +141,7 @@ def _parse_refill(body: bytes) -> tuple[str, int]:
 
 
 def _mine(gateway: Gateway, identity: Identity) -> dict[str, None]:
-    """Return the names of the buckets that the caller's own requests are charged to, for one model or another."""
+    """Return the names of the buckets that the caller's own requests are charged to, for at least one model."""
     access = gateway.runtime.grants.access(identity)
     return dict.fromkeys(
         bucket_of(name, identity.login, identity.node) for name in access.all_quotas if name in gateway.quotas.rules
@@ -160,7 +160,7 @@ def _levels(quotas: Quotas, mine: Iterable[str], *, everybody: bool) -> Sequence
 
 
 def _left(level: Level) -> tuple[int, str]:
-    """Return the sort key of a bucket: its balance in millionths of its capacity, and its name."""
+    """Return the sort key of a bucket: the balance in millionths of the capacity, and then the name."""
     capacity = level.rule.capacity
     return (level.balance * 1_000_000 // capacity if capacity else 0), level.bucket
 

@@ -1,9 +1,9 @@
-"""GET /api/sessions and /api/calls: the recorded calls. Users read their own calls, admins those of everybody.
+"""GET /api/sessions and /api/calls: the recorded calls. Users read their own calls, admins read all calls.
 
 - Lists are `{"sessions": [...], "next": CURSOR | null}`, newest first, with `?limit=` and `?cursor=`.
 - An admin may restrict a list to one login by `?identity=`. Every caller may filter by fields such as `?model=`
   (`filters.py`).
-- `scope` decides who may see which rows: for these routes, for usage and for the pages.
+- `scope` decides who may see which rows, for these routes, for usage and for the pages.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Denied(PermissionError):
 
 
 class Missing(LookupError):
-    """The session or call does not exist or belongs to somebody else; the reply does not tell which."""
+    """The session or call does not exist or belongs to somebody else. The reply is the same in both cases."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +61,9 @@ class Scope:
 
 
 def scope(request: web.Request, parameter: str = "identity") -> Scope:
-    """Return the scope of a request. The query parameter named `parameter` has the login whose rows are asked for.
+    """Return the scope of a request. The query parameter called `parameter` has the login whose rows are requested.
 
-    Raises `Denied` for a caller without a role, and for a user who asks for somebody else's rows.
+    Raises `Denied` if the caller has no role, or is no admin and requests somebody else's rows.
     """
     identity = identity_of(request)
     role = request.app[GATEWAY].runtime.grants.access(identity).role if identity else None
@@ -78,7 +78,7 @@ def scope(request: web.Request, parameter: str = "identity") -> Scope:
 
 
 def limit_of(query: Mapping[str, str]) -> int:
-    """Return the maximum number of rows that the query's `limit` asks for. Raises `BadQuery`."""
+    """Return the query's `limit`, the maximum number of rows. Raises `BadQuery` if the text is no allowed number."""
     text = query.get("limit", str(DEFAULT_LIMIT))
     if not (text.isascii() and text.isdigit() and len(text) < 5 and 1 <= int(text) <= MAX_LIMIT):
         raise BadQuery(f'limit: "{text[:50]}" is not a whole number from 1 to {MAX_LIMIT}')
@@ -132,7 +132,7 @@ def _call(record: Record) -> dict[str, Any]:
 
 
 def errors_as_json(handler: Handler) -> Handler:
-    """Return a handler that answers the exceptions of `handler` in JSON."""
+    """Return a handler that converts the exceptions of `handler` to error responses in JSON."""
 
     @wraps(handler)
     async def answering(request: web.Request) -> web.Response:

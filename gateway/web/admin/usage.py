@@ -1,6 +1,6 @@
 """GET /api/usage: sums over calls, grouped by user, model, provider, agent, day or hour.
 
-Users see sums over their own calls, admins over those of everybody: `sessions.scope` decides, as for every list.
+Users see sums over their own calls, admins see sums over all calls. `sessions.scope` decides this, as for every list.
 `gateway/web/usage/parameters.py` reads the parameters, and `gateway/web/usage/formats.py` writes the answer.
 """
 
@@ -36,7 +36,7 @@ async def usage(request: web.Request) -> web.Response:
 
 
 def _usage_request(request: web.Request) -> UsageRequest:
-    """Return the usage request in the query parameters. Raises `BadQuery`."""
+    """Return the usage request in the query parameters. Raises `BadQuery` if a parameter is wrong."""
     query = request.query
     for name in query:
         if len(query.getall(name)) > 1:

@@ -1,6 +1,6 @@
 """Error pages for browsers, for requests that the guard or the router refuses before a page's handler runs.
 
-The API and the routes of calls answer in JSON, also to browsers.
+The API and the routes of calls return JSON even to browsers.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _TITLES: Final[Mapping[int, str]] = {403: "Refused", 404: "Not found"}
 
 @web.middleware
 async def error_pages(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Replace an error in JSON by a page if the client accepts HTML."""
+    """Replace a JSON error response by a page if the client accepts HTML and the path is not for JSON."""
     response = await handler(request)
     if not isinstance(response, web.Response) or response.status < 400 or response.content_type != "application/json":
         return response

@@ -1,8 +1,9 @@
 """The pages at /ui/: providers with their models, sessions, and the calls of a session.
 
-The pages show text chosen by clients (models, session ids, agents), and an admin's browser may call the gateway as an
-admin. So the pages are rendered on the server, have no script, and are sent with a Content-Security-Policy that allows
-only style, images and forms of the gateway. `web/admin/sessions.py` decides who sees which rows.
+The pages show text chosen by clients (models, session ids, agents). A script in such text could call the gateway as an
+admin from an admin's browser. So the pages are rendered on the server, have no script, and are sent with a
+Content-Security-Policy that allows only the gateway's own style, images and forms. `web/admin/sessions.py` decides who
+sees which rows.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ async def to_providers(_request: web.Request) -> web.Response:
 
 
 async def static(request: web.Request) -> web.Response:
-    """Return an asset. Pages link to it with its version in the URL, so that browsers may cache it without limit."""
+    """Return an asset. Pages link to assets with a version in the URL, so that browsers may cache them for a year."""
     asset = ASSETS.get(request.match_info["name"])
     if asset is None:
         raise web.HTTPNotFound
@@ -96,7 +97,7 @@ async def sessions(request: web.Request) -> web.Response:
     cursor = request.query.get("cursor")
     limit = limit_of(request.query)
     where = filters(request.query, SESSION_FILTERS)
-    # in an admin's form, an empty field `identity` stands for everybody
+    # in an admin's form, an empty field `identity` means the sessions of everybody
     narrowed = (seen.identity or None) if seen.admin else seen.identity
     page = await request.app[GATEWAY].store.sessions(narrowed, limit, cursor, where)
     kept = {name: request.query[name] for name in ("identity", "limit", *SESSION_FILTERS) if request.query.get(name)}
@@ -127,7 +128,7 @@ def _granted(request: web.Request) -> dict[tuple[str, str], None]:
 
 
 def _curl(request: web.Request) -> str:
-    """Return a `curl` command for a model that the caller is granted, or for `PLACEHOLDER` if there is none."""
+    """Return a `curl` command for a model that is granted to the caller, or for `PLACEHOLDER` if none is granted."""
     model = next((model for _, model in _granted(request)), PLACEHOLDER)
     return views.curl(f"{request.scheme}://{request.host}", model)
 
@@ -147,7 +148,7 @@ _PROBLEMS: Final[Mapping[type[Exception], tuple[int, str]]] = {
 
 
 def _errors_as_page(handler: Handler) -> Handler:
-    """Return a handler that answers the exceptions of `handler` with a page."""
+    """Return a handler that converts the exceptions of `handler` to error pages."""
 
     @wraps(handler)
     async def telling(request: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""The values that the pages show, made from the configuration and the prices. The templates decide on the layout."""
+"""The values that the pages show, made from the configuration and the prices. Templates define the layout."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gateway.money.prices.table import Prices
 from gateway.web.dashboard import words
 
 _REGION: Final = re.compile(r"(?:^|\.)([a-z]{2,3}(?:-[a-z]+)+-\d)(?:\.|$)")
-"""A cloud region as a label of a host name, such as the us-east-1 of bedrock-runtime.us-east-1.amazonaws.com."""
+"""A cloud region as a label of a host name, such as us-east-1 in bedrock-runtime.us-east-1.amazonaws.com."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +55,9 @@ def provider_cards(
 ) -> list[ProviderCard]:
     """Return the cards of providers, in the order of the configuration.
 
-    `granted` has the pairs (provider id, model) that the caller may use; a disabled provider has none. `everything`
-    shows all providers and models; otherwise only the granted models and their providers are shown.
+    `granted` has the pairs (provider id, model) that the caller may use. It has no pair of a disabled provider. If
+    `everything` is true, all providers and models are shown, otherwise only the granted models and their providers.
+    `keys` has the providers that refuse the gateway's key.
     """
     cards = []
     for provider in providers:

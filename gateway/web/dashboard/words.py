@@ -18,13 +18,13 @@ _AGES: Final = (
     (86400, 3600, "h"),
     (30 * 86400, 86400, "d"),
 )
-"""Upper bounds of ages in seconds, each with the unit of ages below it: the unit's seconds and its name."""
+"""Units of ages: the age in seconds below which a unit is used, the unit in seconds, and the unit's name."""
 _NOW: Final = 5
 """Age in seconds below which a moment is "just now"."""
 
 
 def money(nanodollars: int | None) -> str:
-    """Return an amount in dollars with two decimal places from one dollar upwards, and with four below."""
+    """Return an amount in dollars, with four decimal places between zero and one dollar, and two otherwise."""
     if nanodollars is None:
         return UNKNOWN
     if 0 < nanodollars < NANODOLLARS // 10_000:

@@ -1,7 +1,7 @@
-"""The command `irisgate usage`: it asks a running gateway, or reads the state file of a gateway that is down.
+"""The command `irisgate usage`, which asks a running gateway, or reads the state file of a gateway that is down.
 
-Both sources give the bytes that /api/usage answers. The state file is opened read-only and must have the schema of this
-release: only the gateway migrates an older file. The caller of `answer` prints the result.
+Both sources give the same output as /api/usage. The state file is opened read-only. It must have the schema of this
+release, because only the gateway migrates an older file. The caller of `answer` prints the result.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from gateway.web.usage.table import table
 __all__ = ["BadUsage", "NoUsage", "answer", "arguments", "ask", "parse_answer", "read"]
 
 SECONDS: Final = 30.0
-"""Maximum number of seconds to wait for the gateway, which adds up a year in milliseconds."""
+"""Maximum number of seconds to wait for the gateway. The sums of a year take the gateway only milliseconds."""
 MAX_ANSWER: Final = 64 * 1024 * 1024
 _FILTERS: Final = ("user", "model", "provider", "agent")
 MAX_REASON: Final = 300
@@ -41,7 +41,7 @@ STORE: Final = "irisgate.db"
 
 
 class NoUsage(Exception):
-    """The reason why there is nothing to show, in one line."""
+    """An error that says in one line why there is no usage to show."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,7 +64,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def answer(options: argparse.Namespace) -> bytes:
-    """Return the bytes that the command prints. Raises `NoUsage` and `BadUsage`."""
+    """Return the output of the command.
+
+    Raises `BadUsage` if an option has a wrong value, and `NoUsage` if the source cannot be read.
+    """
     named = {"from": options.first, "to": options.last, "format": "csv" if options.csv else "json"}
     given = {**named, **{name: getattr(options, name) for name in ("by", *_FILTERS)}}
     parameters = {name: value for name, value in given.items() if value}
@@ -73,11 +76,14 @@ def answer(options: argparse.Namespace) -> bytes:
 
 
 def ask(url: str, parameters: Mapping[str, str]) -> bytes:
-    """Return the answer of the gateway at `url`. Raises `NoUsage`, and `BadUsage` before anything is sent."""
+    """Return the answer of the gateway at `url`. Raises `NoUsage` if there is no good answer.
+
+    Raises `BadUsage` if a parameter is wrong, before anything is sent.
+    """
     parse_parameters(parameters)
     if not url.startswith(("http://", "https://")):
         raise NoUsage(f"--url {url}: is no http or https URL; write one such as http://127.0.0.1:8080")
-    # without a proxy, since the gateway would identify the proxy as the caller
+    # no proxy is used, since the gateway would identify the proxy as the caller
     opener = build_opener(ProxyHandler({}))
     try:
         # inside `try`, since `Request` raises ValueError for an invalid URL
@@ -95,7 +101,10 @@ def ask(url: str, parameters: Mapping[str, str]) -> bytes:
 
 
 def read(path: Path, parameters: Mapping[str, str]) -> bytes:
-    """Return the answer that the gateway of a state file would give an admin. Raises `NoUsage` and `BadUsage`."""
+    """Return the answer that the gateway of a state file would give to an admin.
+
+    Raises `BadUsage` if a parameter is wrong, and `NoUsage` if the file cannot be read or has another schema.
+    """
     wanted = parse_parameters(parameters, now=time())
     if path.is_dir():
         if not (path / STORE).is_file():
@@ -111,7 +120,7 @@ def read(path: Path, parameters: Mapping[str, str]) -> bytes:
 
 
 def parse_answer(answer: bytes) -> Mapping[str, Any]:
-    """Return the decoded JSON of an answer, with fractions as `Decimal`. Raises `NoUsage` if the form is unexpected."""
+    """Return the decoded JSON of an answer, with fractions as `Decimal`. Raises `NoUsage` for any other text."""
     try:
         document = json.loads(answer, parse_float=Decimal)
     except ValueError:

@@ -23,7 +23,7 @@ SUMS: Final = (
 )  # fmt: skip
 """Columns of the CSV after the columns of the groups."""
 
-# the last four are the full-width forms of the first four, which some programs treat alike
+# the last four are the full-width forms of the first four; some programs treat both forms alike
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
@@ -33,7 +33,7 @@ def truncated(rows: Sequence[UsageRow]) -> bool:
 
 
 def as_json(wanted: UsageRequest, rows: Sequence[UsageRow]) -> bytes:
-    """Return the answer in JSON. `from` and `to` are the first and the last day or hour, or null."""
+    """Return the answer in JSON. `from` is the first day or hour, `to` the last; each is null if there is no bound."""
     document: dict[str, Any] = {
         "usage": [row.as_dict() for row in rows],
         "next": None,
@@ -69,5 +69,5 @@ def _safe(text: str) -> str:
 
 
 def _decimal(cost: int | None) -> str:
-    """Return nanodollars as decimal dollars, exactly."""
+    """Return nanodollars as exact decimal dollars, or "" if the cost is unknown."""
     return "" if cost is None else f"{cost // NANODOLLARS}.{cost % NANODOLLARS:09d}"

@@ -19,7 +19,7 @@ Format = Literal["json", "csv"]
 PARAMETERS: Final = ("by", "from", "to", "user", "model", "provider", "agent", "format")
 FORMATS: Final = ("json", "csv")
 HOURS_OF_DAYS: Final = 7
-"""Number of days of a report by hour that has no `from`: nobody reads all hours of a year."""
+"""Number of days that a report by hour without `from` covers, because nobody reads all hours of a year."""
 MAX_SHOWN: Final = 50
 """Maximum number of characters of a wrong value that an error message repeats."""
 
@@ -32,23 +32,23 @@ _SAMPLE_HOUR: Final = "2026-11-23T12:00Z"
 
 
 class BadUsage(ValueError):
-    """A wrong parameter; the message begins with the parameter's name, and says what would be right."""
+    """An error for a wrong parameter. The message begins with the parameter's name and says what would be right."""
 
 
 @dataclass(frozen=True, slots=True)
 class UsageRequest:
-    """A request for usage: the query of the store, and what the answer repeats."""
+    """A request for usage: the query for the store, and the values that the answer repeats."""
 
     query: UsageQuery
     first: str | None
-    """The first day or hour, in the form that rows have; None if the request has no start."""
+    """The first day or hour, in the same form as in rows; None if the request has no start."""
     last: str | None
     """The last day or hour, which is included; None if the request has no end."""
     format: Format = "json"
 
 
 def parse_parameters(parameters: Mapping[str, str], *, now: float | None = None) -> UsageRequest:
-    """Return the request in the parameters. An empty parameter counts as absent. Raises `BadUsage`.
+    """Return the request in the parameters. An empty parameter counts as absent. Raises `BadUsage` if one is wrong.
 
     A request by hour without `from` begins with the day `HOURS_OF_DAYS` days before the end of `to`, or before `now`
     (Unix time in seconds) if there is no `to`. If `now` is None, such a request has no start.

@@ -1,6 +1,6 @@
 """Usage as a table for a terminal: the rows of the API's answer in aligned columns, with totals.
 
-Names are chosen by clients, so characters that are not printable, such as a terminal's control characters, are shown as
+Names are chosen by clients. So characters that are not printable, such as a terminal's control characters, are shown as
 "?". An unknown cost is shown as "unknown" with the number of calls, and never as $0.
 """
 
@@ -13,14 +13,17 @@ from typing import Any, Final
 CACHE_WRITE: Final = ("cache_write_5m", "cache_write_1h")
 _NUMBERS: Final = ("calls", "failed", "input", "output", "cache read", "cache write", "cost")
 _LEAST: Final = Decimal("0.0001")
-"""Smallest amount in dollars that four decimal places can show."""
+"""Smallest amount in dollars that can be shown with four decimal places."""
 
 Row = Mapping[str, Any]
 Line = tuple[str, ...]
 
 
 def table(document: Mapping[str, Any]) -> str:
-    """Return the table of a decoded answer of /api/usage, with money as `Decimal`. No newline ends the table."""
+    """Return the table of a decoded answer of /api/usage, without a newline at the end.
+
+    Money in the answer is a `Decimal`.
+    """
     rows: Sequence[Row] = document["usage"]
     by: Sequence[str] = document["by"]
     if not any(row["calls"] for row in rows):
@@ -72,7 +75,7 @@ def _total(rows: Sequence[Row]) -> Row:
 
 
 def _align(lines: Sequence[Line], texts: int) -> str:
-    """Return the lines with aligned columns: the first `texts` columns left, the others, which are numbers, right."""
+    """Return the lines with aligned columns: the first `texts` columns to the left, the numbers to the right."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(

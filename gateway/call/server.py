@@ -45,15 +45,13 @@ PING_SECONDS: Final = 15.0
 has come for 30 seconds."""
 
 MAX_HEADER: Final = 2000
-"""Maximum length in characters of a header that lists dropped fields or quotas; the record has all of an attempt's
-dropped fields."""
+"""Maximum number of characters of a header that lists dropped fields or quotas; the record has all fields."""
 
 BODY_SECONDS: Final = 60.0
 """Maximum seconds between two parts of a request's body."""
 
 STALLED_SECONDS: Final = 300.0
-"""Seconds after which a client that does not read its stream is disconnected, because its call holds a connection to a
-provider and a reservation in quotas."""
+"""Seconds after which a client that does not read is disconnected: its call holds a connection and a reservation."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -327,10 +325,7 @@ def _encoded(encoder: Encoder, native: bool, events: Sequence[Event]) -> bytes:
 
 
 class _Writer:
-    """Writes the body of a stream, with pings while there are no events.
-
-    Every write is made of complete frames, so a ping never falls inside a frame.
-    """
+    """Writes the body of a stream in complete frames, with pings between them while there are no events."""
 
     def __init__(self, response: web.StreamResponse, capture: Capture | None) -> None:
         self._response = response

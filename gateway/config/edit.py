@@ -133,9 +133,10 @@ def _marks(document: Document, known: Mapping[str, Known]) -> list[_Mark]:
 
 
 def _begins(text: str, key: Span, start: int) -> bool:
-    """Return whether nothing but `Bearer` or `Basic` stands before `start` in the value `key`.
+    """Return whether a mark at `start` begins the value at `key`, apart from a `Bearer` or `Basic` before the mark.
 
-    A mark after `env:` or `file:` is refused, because an error message would quote the secret as a name or path.
+    So a mark after `env:` or `file:` is refused: the secret would be taken for the name of a variable or for a path,
+    and error messages quote those.
     """
     return bool(_BEFORE.fullmatch(text, key.start, start))
 

@@ -176,8 +176,8 @@ class UpstreamRequest:
 class Fetch:
     """A file at a URL in the client's request, which the gateway downloads with protection against SSRF.
 
-    The reply has status 200 and the `content-type` that the host sent. If the download fails, the gateway refuses the
-    client's request and names `param`. Within one call the same URL is downloaded only once.
+    `steps` gets a `StepResponse` with status 200 and the `content-type` that the host sent. If the download fails, the
+    gateway refuses the client's request and names `param`. Within one call the same URL is downloaded only once.
     """
 
     url: str

@@ -81,8 +81,8 @@ class Reloader:
     def etag(self, data: bytes, error: str = "") -> str:
         """Return the entity tag of the file's bytes and of `error`, the reason why the file was refused.
 
-        The tag depends on `error`, because the file is shown with it. The tag is computed with a secret key, so that
-        nobody can guess a secret of the file and verify the guess with the tag.
+        The tag depends on `error`, because the error is shown together with the file. The tag is computed with a secret
+        key, so that nobody can guess a secret of the file and verify the guess with the tag.
         """
         message = b"configuration tag:" + error.encode() + b"\0" + data
         return hmac.digest(self.key, message, "sha256").hex()[:32]

@@ -35,7 +35,7 @@ from gateway.web.admin.metrics import serving
 LAST_WORD_SECONDS: Final = 1.0
 """Seconds that cancelled calls get to send an error to their clients and to write their records."""
 CLOSE_SECONDS: Final = 0.5
-"""Seconds that aiohttp waits, after the wait for calls, for other requests and for responses still being sent."""
+"""Seconds that other requests, and responses still being sent, get to finish once the wait for calls is over."""
 
 
 class CannotStart(Exception):

@@ -77,8 +77,8 @@ def replace(path: Path, data: bytes, expected: bytes) -> None:
     """Replace the content of a file, which must be `expected`, by `data`.
 
     Raises `CannotReplace` if the file has another content, may not be written, or does not fit on the disk. Raises
-    `OSError` for any other error of the disk. After an exception the old content is still in place, with one exception:
-    if flushing the folder fails, which is the last step, the new content is in place. No temporary file is left.
+    `OSError` for any other error of the disk. If it raises, the old content is still in place, unless only the last
+    step failed, the flush of the folder: then the new content is in place. No temporary file is left.
     """
     check(path)
     target = _target(path)

@@ -26,7 +26,7 @@ from gateway_plugins.shared.turns import Block, frame_document
 
 @dataclass(slots=True)
 class Mapper:
-    """Mapper of the messages of one request. It also collects the tools that the messages remove."""
+    """Mapper of the messages of one request. It also collects the tools that blocks in messages withdraw."""
 
     caps: Caps
     names: Names

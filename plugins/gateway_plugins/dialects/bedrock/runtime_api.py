@@ -103,7 +103,7 @@ _PADDING: Final = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345678
 
 
 def routes(*operations: tuple[str, str]) -> tuple[Route, ...]:
-    """Return two routes for each (last part of the path, operation): one as on Bedrock, and one below /bedrock.
+    """Return two routes for each pair of a path's last part and its operation: as on Bedrock, and below /bedrock.
 
     The routes accept slashes in a model id, because some clients do not escape the slashes of an ARN.
     """

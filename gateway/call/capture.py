@@ -18,12 +18,12 @@ from gateway.telemetry.log import REDACTED, redact
 _SECRET_NAMED: Final = re.compile(
     r"auth|cookie|key|token|secret|passw|pwd|credential|signature|bearer|jwt", re.IGNORECASE
 )
-"""Names of headers and URL parameters whose values are removed. The log removes fewer. Here more are removed, because
-clients choose the names, and hiding a harmless header is better than storing a key."""
+"""Names of headers and URL parameters whose values are removed. The log hides the values of fewer names. More names are
+used here, because clients choose names freely, and hiding a harmless header is better than storing a key."""
 _IN_ADDRESS: Final = re.compile(r"(?P<login>(?<=//)[^/?#\s@]+(?=@))|(?<=[?&;])(?P<name>[^=?&;\s]*)=[^?&;#\s]+")
 """The login (`user:password`) of a URL, or one of the URL's query parameters, as in the headers `referer` and
-`location`. No alternative may match the beginning of another one; otherwise the time would grow with the square of a
-header's length."""
+`location`. No alternative may match the beginning of another alternative. Otherwise the time of a search would grow
+with the square of a header's length."""
 
 
 class Capture:

@@ -1,7 +1,8 @@
 """The state of a call and the chain of middlewares around it.
 
 - aiohttp's own middlewares see a response only after its last byte. So a step that must see the events of a stream is a
-  middleware of this chain. It awaits the next step and returns the response of that step, with or without changes.
+  middleware of this chain. Each middleware awaits the next step, and returns the response of that step with or without
+  changes.
 - A `Middleware` is called once per call, an `AttemptMiddleware` once per attempt.
 - A middleware that wraps a stream maps the events and passes a fault on. Only the server turns a fault into a reply.
 
@@ -104,7 +105,7 @@ class Stopwatch:
 
 @dataclass(slots=True)
 class Attempt:
-    """One attempt to serve a call by one candidate. It starts from the client's unchanged request."""
+    """One attempt to serve a call by one candidate. Every attempt starts from the client's unchanged request."""
 
     candidate: Candidate
     request: ClientRequest
@@ -116,7 +117,7 @@ class Attempt:
     """JSON pointers of the fields that are not sent on, in the order in which they were found. The values are unused:
     the dict serves as an ordered set."""
     sent: int = 0
-    """The number of requests, without those of `steps`, that the provider may have received and may charge for."""
+    """The number of requests that the provider may have received and may charge for, except those in `stepped`."""
     stepped: int = 0
     """The number of requests that `steps` of plugins have sent to the provider, such as for a count of tokens."""
     head: Head | None = None
@@ -174,7 +175,7 @@ class Call:
     fetches: Fetches | None = field(default=None, repr=False)
     """The fetches of files that the request names by URL; None until a plugin asks for the first file."""
     first_event: float | None = None
-    """The time of a stream's first event, by the monotonic clock, in seconds; None before it or without a stream."""
+    """The time of a stream's first event, by the monotonic clock, in seconds; None if no event has come."""
 
     @property
     def id(self) -> str:
@@ -236,9 +237,9 @@ class Call:
     def overhead(self, now: float) -> float | None:
         """Return the seconds that the gateway added to the call; None if no provider was called.
 
-        This is the time from the request's last byte to a stream's first event (without a stream: to `now`), less the
-        time spent waiting for the provider. The latency of the network, the opening of a connection, and the work of
-        other calls on the event loop during a wait count as waiting.
+        This is the time from the request's last byte to the first event of a stream, or to `now` if there is no stream.
+        The time spent waiting for the provider is subtracted. The latency of the network, the opening of a connection,
+        and the work of other calls on the event loop during a wait count as waiting.
         """
         if not self.sent:
             return None

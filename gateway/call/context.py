@@ -29,7 +29,7 @@ from gateway.upstream.refused_keys import RefusedKeys
 
 
 class NotTaken(Exception):
-    """A configuration is valid, but the gateway failed to use it. The log has the cause."""
+    """The error for a valid configuration that the gateway failed to use. The log has the cause."""
 
 
 class Who(NamedTuple):
@@ -58,10 +58,10 @@ class ConfigReloader(Protocol):
     def gateway(self) -> Gateway: ...
 
     def effective(self, config: Config) -> Config:
-        """Return the configuration with its listeners replaced by that of the command line, if there is one."""
+        """Return the configuration with the listener of the command line, if there is one, in place of its own."""
 
     def etag(self, data: bytes, error: str = "") -> str:
-        """Return the entity tag of `data`, the bytes of the file, and of `error`, the reason of its refusal."""
+        """Return the entity tag of `data`, the file's content, and of `error`, the reason of a refusal."""
 
     async def save(self, text: str, expected: bytes, who: Who, check: Callable[[], object] = ...) -> None:
         """Replace the file's content by `text`, if the content is `expected`, and use the new configuration.

@@ -41,10 +41,10 @@ was made before most of the reply was written."""
 def cost_of(call: Call, facts: Facts, *, complete: bool) -> Cost:
     """Return the cost by the provider's report, else by an estimate; 0 if no request reached a model.
 
-    If the reply broke off, without a stop reason and not `complete`, the report is only a lower bound, and the cost is
-    marked as estimated. If the reply then has far more bytes than the reported output tokens explain, as after
-    Anthropic's first event, the output is estimated from these bytes. A stream that has output, but whose report has no
-    output tokens, is treated in the same way.
+    A reply has broken off if it is not `complete` and has no stop reason. A stream also counts as broken off if it has
+    output, and its usage report has input tokens but no output tokens. The usage report of such a reply is only a lower
+    bound, so the cost is marked as estimated. If the reply has far more bytes than the reported output tokens explain,
+    the output is estimated from these bytes. This is so if only Anthropic's first event has reported usage.
     """
     attempt = call.attempt
     if attempt is None or not attempt.sent or call.operation == "count_tokens":
@@ -63,7 +63,7 @@ def cost_of(call: Call, facts: Facts, *, complete: bool) -> Cost:
 
 
 def _delivered(usage: Usage, size: int) -> Usage:
-    """Return the usage. If the output tokens are too few for `size` bytes of output, they are raised to an estimate."""
+    """Return the usage, with estimated output tokens if the reported ones are too few for `size` bytes of output."""
     if size <= usage.output * MOST_BYTES:
         return usage
     usage = copy(usage)

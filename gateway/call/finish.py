@@ -29,7 +29,7 @@ MAX_MESSAGE: Final = 500
 """Maximum number of characters of an error's message, and of a provider's request id, in a record."""
 _FAILED: Final = 500
 _REQUEST_IDS: Final = ("x-amzn-requestid", "request-id", "x-request-id")
-"""Headers in which providers send their own id of a request, which their support asks for."""
+"""Headers in which providers send their own id of a request. The support of a provider asks for this id."""
 
 
 @dataclass(frozen=True, slots=True)

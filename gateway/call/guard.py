@@ -92,10 +92,11 @@ def _caller(request: web.Request) -> Caller:
 
 
 def ambiguous(request: web.BaseRequest) -> str:
-    """Return what makes a request ambiguous: aiohttp and a proxy in front of it may read it differently; "" if nothing.
+    """Return why aiohttp and a proxy in front of the gateway may read a request differently; "" if there is no reason.
 
-    aiohttp accepts these: HTTP versions other than 1.0 and 1.1, an absolute target, whose host would replace that of
-    the Host header (RFC 9112, 3.2.2), a fragment in the target, and transfer codings before `chunked`.
+    The reasons are forms of requests that aiohttp accepts: HTTP versions other than 1.0 and 1.1, an absolute target,
+    whose host would replace that of the Host header (RFC 9112, 3.2.2), a fragment in the target, and transfer codings
+    before `chunked`.
     """
     if request.version not in _VERSIONS:
         return "the request is of a version of HTTP that is not spoken here; use HTTP/1.1"

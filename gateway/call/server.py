@@ -1,7 +1,7 @@
 """The handler of API calls: the only file that reads the bodies of calls and writes their responses.
 
 - `handle` receives every request. It parses the request, runs the chain, and then writes a whole body or a stream.
-- Every request gets exactly one record, however it ends.
+- Every request gets exactly one record, however the request ends.
 - An error before the first byte of the response is sent with an HTTP status. A later error is written as the last event
   of the stream, in the client's dialect.
 - Events that came before a fault are written before the fault.
@@ -51,7 +51,7 @@ BODY_SECONDS: Final = 60.0
 """Maximum seconds between two parts of a request's body."""
 
 STALLED_SECONDS: Final = 300.0
-"""Seconds after which a client that does not read is disconnected: its call holds a connection and a reservation."""
+"""Seconds after which a client that does not read is disconnected, to free its connection and its reservation."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -1,7 +1,7 @@
 """The session that a call belongs to, and the client program that made the call.
 
-- The id of a session is the one that the client sends (Claude Code, Codex and opencode send one). Without one, it is a
-  keyed fingerprint of the beginning of the chat. For a request without a user message, it is random.
+- Clients such as Claude Code, Codex and opencode send the id of the session. If a client sends no id, the id is a keyed
+  fingerprint of the beginning of the chat, or a random text if the request has no user message.
 - The same id from two callers means two sessions. So a client that invents an id cannot reach another caller's session.
 
 Nothing is stored here, except the key of the fingerprints.
@@ -27,7 +27,7 @@ from gateway.contract.flag import ClientRequest, Members
 ID_HEADERS: Final = (
     "x-claude-code-session-id",
     "session-id",  # Codex from 0.169
-    "session_id",  # Codex before
+    "session_id",  # Codex before 0.169
     "thread-id",
     "x-session-affinity",  # opencode
     "x-session-id",
@@ -35,8 +35,8 @@ ID_HEADERS: Final = (
 KEY_BYTES: Final = 32
 
 _TELLING: Final = 1024 * 1024
-"""Number of bytes of a text that enter the fingerprint, beside the length of the text. Hashing a text of 20 MB
-completely would block the event loop for 30 ms."""
+"""Maximum number of bytes of a text that are hashed for the fingerprint. The length of the text is hashed too. Hashing
+a text of 20 MB completely would block the event loop for 30 ms."""
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
 _OLD_CLAUDE_ID: Final = re.compile(r"_session_([0-9a-fA-F-]{36})$")
 _ITEMS: Final = msgspec.json.Decoder(list[msgspec.Raw])

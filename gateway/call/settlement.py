@@ -73,8 +73,8 @@ def _settlement(call: Call, reservation: CallReservation, attempt: Attempt, cost
     - A complete call whose usage was reported, or whose cost is 0, is charged the reported tokens and the cost in its
       record.
     - A complete call without a report is charged its probable tokens, and the estimated cost in its record.
-    - A call whose cost is unknown is charged the cost of its reported tokens, or else its probable ones, at the nearest
-      known prices.
+    - A call whose cost is unknown is charged the cost of its reported tokens, or else of its probable tokens, at the
+      nearest known prices.
     - A call that broke off is charged its probable tokens, and at least their cost. Otherwise a client that leaves just
       before the end would get the output for free, and thinking that is not shown would be free as well.
     """

@@ -45,7 +45,7 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Aliased:
-    """An alias of the configuration, with those of its targets that enabled providers offer."""
+    """An alias of the configuration, with the targets that enabled providers offer."""
 
     strategy: Strategy
     offers: Sequence[Offer]
@@ -81,10 +81,11 @@ class Catalog:
         self._visible = lru_cache(LISTS)(self._find_visible)
 
     def find(self, name: str) -> Sequence[Offer]:
-        """Return the offers of the model `name`, then the offer if `name` is `provider/model`; () if there are none.
+        """Return the offers of the model called `name`, then the offer that `name` means in the form `provider/model`.
 
-        A few names mean both: a reseller may have a model `anthropic/claude-x`, while a provider `anthropic` has a
-        model `claude-x`. The caller's grants then decide (`call/middleware/grants.py`).
+        Return () if there are none. A few names have both meanings: a reseller may have a model `anthropic/claude-x`,
+        while a provider `anthropic` has a model `claude-x`. The caller's grants then decide
+        (`call/middleware/grants.py`).
         """
         offers = self._by_model.get(name, ())
         provider, _, model = name.partition("/")

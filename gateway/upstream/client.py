@@ -165,7 +165,7 @@ class Upstream:
 
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:
-            # no limit here, because the gateway limits concurrent calls elsewhere; callers must not share cookies
+            # calls are limited elsewhere, so connections are not; no cookies are kept, as callers would share them
             connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=60)
             self._session = aiohttp.ClientSession(
                 connector=connector,

@@ -62,7 +62,7 @@ def _rank(wanted: str, words: Sequence[str], name: str) -> tuple[float, float] |
 def _place(part: str, whole: str) -> float | None:
     """Return a number for the position of `part` in `whole`; None if `part` is not found.
 
-    0: the two are equal; 1: whole words at an end; 2: whole words in the middle; 3: parts of words.
+    0: `part` and `whole` are equal; 1: whole words at an end; 2: whole words in the middle; 3: parts of words.
     """
     if part == whole:
         return 0

@@ -6,7 +6,7 @@
 - An argument that is part of the result, such as the client's request, is not sent back. The result then contains the
   original object.
 - Work that cannot be pickled (a plugin from a single file, a translation that contains a closure) is done on the event
-  loop. So is work on small bodies, which takes less time than sending them.
+  loop. Work on small bodies is done there too, because sending the bodies would take more time.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from gateway.contract.errors import UNAVAILABLE, GatewayError, Problem
 LARGE: Final = 1024 * 1024
 """Minimum size in bytes of a body that is sent to a worker process.
 
-The work on a megabyte takes about 10 ms on the event loop; sending it takes 3 ms."""
+The work on a megabyte takes about 10 ms on the event loop; sending the megabyte takes 3 ms."""
 WORKERS: Final = max(1, min(4, os.cpu_count() or 1))
 """Maximum number of worker processes. Each starts when needed, takes half a second to start, and uses about 60 MB."""
 

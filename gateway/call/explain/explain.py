@@ -80,7 +80,7 @@ class Explanation:
     model: str
     role: Role | None
     role_by: tuple[str, ...]
-    """The place of every capability that gives the role."""
+    """The places, in the configuration or policy, of all capabilities that give the caller's role."""
     alias: Strategy | None
     """The strategy that picks one of the offers for a call, if `model` is an alias; None otherwise."""
     offers: tuple[Offered, ...]
@@ -158,8 +158,8 @@ def own_view(runtime: Runtime, identity: Identity, model: str) -> Explanation:
 def somebody(login: str, groups: Sequence[str] = (), tags: Sequence[str] = ()) -> Identity:
     """Return the identity of a caller whom an administrator asks about.
 
-    A node may be given by `login` alone: its tags, joined by "," in any order. The identity has no capabilities of the
-    tailnet policy, because they are known only when a caller connects. Raises `NoSuchCaller`.
+    For a node, `login` may be the tags of the node, joined by "," in any order. The identity has no capabilities of the
+    tailnet policy, because these capabilities are known only when a caller connects. Raises `NoSuchCaller`.
     """
     if login.startswith("tag:"):
         login, tags = "", (*login.split(","), *tags)

@@ -26,11 +26,11 @@ MOST_SOURCES: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class NearMiss:
-    """A source, or a model pattern, of a grant that does not apply to the caller or the model, but nearly does."""
+    """A source or a model pattern of a grant that nearly applies to the caller or the model, but does not."""
 
     kind: Kind
     written: str
-    """The source or pattern as written in the grant; for the kind `other`, its sources joined by ", "."""
+    """The source or pattern as written in the grant; for the kind `other`, the sources of the grant joined by ", "."""
     origin: str
     """The place of the capability in the configuration or policy (`Capability.origin`)."""
     message: str

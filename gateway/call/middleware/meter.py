@@ -2,8 +2,8 @@
 
 - `CallProvider` makes the meter when the head of the reply has come. The meter is kept in the attempt, so a call that
   breaks off is charged by the facts known at that point.
-- The bytes that the model wrote are counted as they are received. If the call breaks off, the provider has reported no
-  usage yet, or only the usage at the beginning. Then the cost is estimated from this count (`call/cost_of_call.py`).
+- The bytes that the model wrote are counted as they are received. If the call breaks off before the provider has
+  reported the final usage, the cost is estimated from this number of bytes (`call/cost_of_call.py`).
 - A client that speaks the provider's format gets every event, even an event that the meter cannot read.
 """
 

@@ -94,7 +94,7 @@ class CallProvider:
             return Stream(200, forwarded(head), self._stream(attempt, reply, decoder))
         body = await attempt.stopwatch.wait(reply.read(MAX_ERROR if head.status >= 400 else MAX_BODY))
         if not 200 <= head.status < 300 and head.status < 400:
-            # a redirect is neither followed nor passed on: either way the prompt would be sent to its target
+            # a redirect is neither followed nor passed on: either way the target would get the prompt
             message = f"{candidate.offer.provider_id} answered with status {head.status}"
             raise UpstreamFailed(Problem(UNAVAILABLE, message, status=502))
         if head.status >= 400:
@@ -113,7 +113,7 @@ class CallProvider:
     async def _send(self, call: Call, attempt: Attempt) -> UpstreamResponse:
         """Build and send the request. Return the reply, whose body is not read yet.
 
-        Raises `Refused`, before anything is sent, if fields would be dropped and the provider's `on_loss` forbids that.
+        Raises `Refused` if fields would be dropped and the provider's `on_loss` forbids that. Nothing is sent then.
         """
         candidate = attempt.candidate
         provider = candidate.offer.provider
@@ -156,7 +156,7 @@ class CallProvider:
         self.metrics.upstream_error(attempt.candidate.offer.provider_id, error.problem.code)
 
     def _note_auth_failure(self, call: Call, attempt: Attempt, problem: Problem) -> None:
-        """Count and log that a provider refused the gateway's key, or refused something to that key."""
+        """Count and log that a provider refused the gateway's key, or refused a model to that key."""
         provider = attempt.candidate.offer.provider
         self.metrics.upstream_auth_failure(provider.id)
         refusal = {"status": problem.status, "native": problem.native, "message": problem.message[:MAX_LOGGED]}

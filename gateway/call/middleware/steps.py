@@ -1,8 +1,8 @@
 """Does the I/O that a plugin's `steps` need before a request can be built.
 
-- Steps run twice in an attempt. Those of the client's flag run before the middleware `translate`, in the client's
-  dialect. Those of the provider's flag run after it, in the provider's dialect.
-- A plugin yields a request to send or a file to fetch, and receives the response. It opens no connection itself.
+- Steps run twice in an attempt. The steps of the client's flag run before the middleware `translate`, in the client's
+  dialect. The steps of the provider's flag run after `translate`, in the provider's dialect.
+- A plugin yields a request to send or a file to fetch, and receives the response. A plugin opens no connection.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Translates requests to the upstream's dialect, and responses to the client's.
 
 If the client speaks the provider's format, nothing is changed. Otherwise at most one translation is opened for an
-attempt. It gets every event of the reply, and then its method `close` is called. Large bodies are translated in another
-process (`upstream/process_pool.py`).
+attempt. This translation gets every event of the reply, and is closed at the end. Large bodies are translated in
+another process (`upstream/process_pool.py`).
 """
 
 from __future__ import annotations

@@ -28,9 +28,9 @@ class Quota:
     name: str
     """Name of the definition, such as `daily:<user>`. Without a template at the end, the quota has one bucket."""
     capacity: int
-    """Maximum number of nanodollars in a bucket, with which a new bucket starts."""
+    """Maximum number of nanodollars in a bucket. A new bucket has this number."""
     amount: int = 0
-    """Nanodollars that refill a bucket in each period, evenly over the period; 0: no refill."""
+    """Nanodollars that are added to a bucket in each period, evenly over the period; 0: no refill."""
     period_seconds: int = 1
     rate: str = ""
     """The refill as written in the configuration: `$5.00/day`."""

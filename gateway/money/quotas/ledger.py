@@ -56,9 +56,9 @@ class Rule:
 
     name: str
     capacity: int
-    """Maximum number of units in a bucket, with which a new bucket starts."""
+    """Maximum number of units in a bucket. A new bucket has this number."""
     amount: int = 0
-    """Units that refill a bucket in each period, evenly over the period; 0: no refill."""
+    """Units that are added to a bucket in each period, evenly over the period; 0: no refill."""
     period: int = SECOND
     """Length of the period in nanoseconds."""
     notify: bool = False
@@ -71,7 +71,7 @@ class Claim(NamedTuple):
 
     bucket: str
     rule: Rule
-    """The rule for a new bucket; an existing bucket keeps the rule that it has until the next `Ledger.reload`."""
+    """The rule for a new bucket; an existing bucket keeps its own rule until the next `Ledger.reload`."""
     amount: int
 
 
@@ -293,7 +293,7 @@ class Ledger:
             self._live[name] = _Bucket(rule, balance, checked, round(at * SECOND))
 
     def levels(self, now: int) -> list[Level]:
-        """Return the state of each bucket in memory, without changing any.
+        """Return the state of each bucket in memory. No bucket is changed.
 
         The result contains each bucket of a defined quota that is not full or has a reservation. It may also contain
         full buckets that are not removed from memory yet.

@@ -61,21 +61,21 @@ def lookup(host: str, port: int) -> Sequence[str]:
 
 
 def is_reachable(address: str) -> bool:
-    """Return whether an address is public and not one of this machine, where internal services may listen."""
+    """Return whether an address is public and does not belong to this machine, which may have internal services."""
     return guard.is_public(address) and not is_own(address)
 
 
 def is_own(address: str) -> bool:
     """Return whether an address belongs to this machine. No packet is sent.
 
-    The operating system chooses the destination as the source address if the destination is the machine itself.
+    For a connection to this machine, the operating system uses the same address as source and as destination.
     """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.connect((address, 9))
             return str(probe.getsockname()[0]) == address
-    except OSError:  # no route at all, or none in this family
+    except OSError:  # no route to this address
         return False
 
 
@@ -86,7 +86,7 @@ class Allowance:
     left: int
 
     def take(self, size: int) -> None:
-        """Subtract `size` bytes. Raises `NotFetched` if fewer are left."""
+        """Subtract `size` bytes. Raises `NotFetched` if fewer bytes are left."""
         self.left -= size
         if self.left < 0:
             raise NotFetched("makes the request larger than this gateway takes; send fewer or smaller files")
@@ -152,8 +152,9 @@ class Fetcher:
         raise NotFetched(f"is redirected more than {MAX_REDIRECTS} times; send the last URL")
 
     async def _addresses(self, url: URL, rules: Fetching) -> Sequence[str]:
-        """Return all addresses of the URL's host. Raises `NotFetched` if there are none, or if one is not allowed.
+        """Return all addresses of the URL's host.
 
+        Raises `NotFetched` if the host has no address, or has an address that is not allowed.
         The message is the same for unknown and for internal host names, so that no client can find out which internal
         names exist.
         """
@@ -242,7 +243,7 @@ async def _get(url: URL, addresses: Sequence[str], tls: ssl.SSLContext | None) -
         try:
             yield response
         finally:
-            # closed, not released: a release would wait for the rest of an unwanted body, and raise if that is broken
+            # closed, not released: a release would wait for the rest of an unwanted body, and could fail
             response.close()
 
 

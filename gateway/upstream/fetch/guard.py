@@ -61,7 +61,7 @@ _NEVER: Final = tuple(
 )  # fmt: skip
 """Networks of cloud metadata services, and of addresses that belong to no host.
 
-They are refused even for internal hosts that the configuration lists."""
+These networks are refused even for internal hosts that the configuration lists."""
 
 
 class NotFetched(Exception):
@@ -140,7 +140,7 @@ def is_public(address: str) -> bool:
     """Return whether an IPv4 or IPv6 address is on the public internet."""
     try:
         parsed = ipaddress.ip_address(address)
-    except ValueError:  # with a zone (fe80::1%eth0) on a Python that does not read those
+    except ValueError:  # such as a zone (fe80::1%eth0), which some versions of Python do not read
         return False
     if isinstance(parsed, ipaddress.IPv6Address) and (parsed.scope_id is not None or parsed not in _INTERNET_6):
         return False

@@ -116,7 +116,8 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--listen", metavar="HOST:PORT", default="127.0.0.1:8080", help="default: %(default)s, or the next free port"
     )
-    # the demo has its own state folder: its calls must not count as real usage, and another gateway may run meanwhile
+    # the demo has a separate state folder, because its calls must not count as real usage and because another gateway
+    # may run at the same time
     _common(demo, default_state() / "demo")
     demo.set_defaults(run=_demo)
     return parser
@@ -154,7 +155,11 @@ def _path(text: str) -> Path:
 
 
 def default_state() -> Path:
-    """Return the default state folder: systemd's StateDirectory, else the user's (XDG Base Directory 0.8)."""
+    """Return the default state folder.
+
+    This is the first folder of systemd's StateDirectory if systemd sets one. Otherwise it is the folder `irisgate` in
+    the user's state folder (XDG Base Directory 0.8).
+    """
     if given := os.environ.get("STATE_DIRECTORY"):
         return Path(given.partition(":")[0])
     base = os.environ.get("XDG_STATE_HOME")

@@ -32,24 +32,24 @@ from gateway.contract.globs import matches
 from gateway.money.quotas.definitions import RateLimit
 
 MAX_CALLERS: Final = 1024
-"""Maximum number of callers whose access is cached: more than are active at once in a large tailnet."""
+"""Maximum number of callers whose access is cached. Even a large tailnet has fewer callers active at once."""
 MAX_MODELS: Final = 64
-"""Maximum number of models per caller whose terms are cached: more than one caller uses at once."""
+"""Maximum number of models whose terms are cached for each caller. A caller uses fewer models at once."""
 
 Headers = tuple[tuple[str, str], ...]
 Limits = tuple[tuple[RateLimit, tuple[str, ...]], ...]
 
 
 class Patterns:
-    """Globs over "provider/model".
+    """Globs that match names of the form "provider/model".
 
-    They are indexed by the text before their first star, so that a name is compared with few of the globs.
+    The globs are indexed by the text before their first star, so that a name is compared with few of the globs.
     """
 
     def __init__(self, patterns: Iterable[str]) -> None:
         self._exact: set[str] = set()
         self._prefixes: set[str] = set()
-        """Prefixes of which every continuation matches: "bedrock/" for the glob `bedrock/**`, and "" for `**`."""
+        """Prefixes of globs that match every name with the prefix: "bedrock/" for `bedrock/**`, and "" for `**`."""
         self._globs: dict[str, list[str]] = {}
         for pattern in dict.fromkeys(patterns):
             start, star, rest = pattern.partition("*")
@@ -90,7 +90,7 @@ class Access:
             name for capability in capabilities for name in capability.permissions
         )
         self.all_quotas = tuple(dict.fromkeys(name for capability in capabilities for name in capability.quotas))
-        """The names of all quotas that requests of the caller are charged to, for at least one model."""
+        """The names of all quotas to which the caller's requests for at least one model are charged."""
         self.metered = bool(self.all_quotas) or any(capability.rate_limits for capability in capabilities)
         """Whether a quota or rate limit applies to the caller, for at least one model."""
         self._providers = providers
@@ -115,7 +115,7 @@ class Access:
         return self._terms(provider, model).headers
 
     def quotas(self, provider: str, model: str) -> tuple[str, ...]:
-        """Return the names of the quotas that requests for a model are charged to, without duplicates."""
+        """Return the names of the quotas to which requests for a model are charged, without duplicates."""
         return self._terms(provider, model).quotas
 
     def rate_limits(self, provider: str, model: str) -> Limits:
@@ -159,9 +159,10 @@ class Grants:
 
 
 def _by_source(grants: Sequence[Grant]) -> dict[str, dict[tuple[int, int], Capability]]:
-    """Return the capabilities of each source, by their position in the configuration.
+    """Return, for each source, the capabilities by position in the configuration.
 
-    With this index, the access of a caller is computed without trying every grant.
+    A position is the pair of the grant's index and the capability's index in that grant. With the returned mapping,
+    the access of a caller is computed without trying every grant.
     """
     by_source: dict[str, dict[tuple[int, int], Capability]] = {}
     for outer, grant in enumerate(grants):

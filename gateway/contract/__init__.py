@@ -5,9 +5,11 @@
 - `json_api`: functions and classes for flags whose bodies are JSON and whose streams are server-sent events.
 - `framing`: parsers and writers of server-sent events and AWS event streams, without I/O.
 - `capabilities`: the capabilities of each model. Plugins read them from `target.caps`.
-- `globs`: patterns of model names. `lenient_json`: a parser that accepts parts of characters. `members`: the top-level
-  members of a body.
+- `globs`: patterns of model names.
+- `lenient_json`: a parser of JSON in which a character may be incomplete.
+- `members`: the top-level members of a body.
 
 `registry`, `defaults`, `conversions`, `losses` and `record` are for the gateway itself. All code here is pure: no
-network, no await, and no configuration other than a call's target. It imports nothing else of the gateway.
+network, no await, and no configuration other than a call's target. This package imports no other package of the
+gateway.
 """

@@ -4,7 +4,7 @@
   and the source of its facts. A later rule overrides an earlier one, so general rules come first.
 - A model that no rule matches gets the defaults of `Caps`. The defaults permit much, because a provider's own error
   explains more than a refusal of the gateway.
-- A base id is a model's id without its region, so that one rule matches all regions. It includes the maker
+- A base id is a model's id without its region, so that one rule matches all regions. A base id includes the maker
   (`anthropic.`, `meta.`). Globs for Claude and GPT begin with `*`, so that they match the makers' own ids too.
 - No code compares a model's name with a literal. This module only parses the name.
 """
@@ -30,7 +30,7 @@ _GEO: Final = re.compile(rf"({'|'.join(GEOS)})\.(?=[a-z])")
 _ARN: Final = re.compile(r"arn:[^:]*:bedrock:[^:]*:[^:]*:(?:foundation-model|inference-profile)/(.+)")
 """A pattern for ARNs that contain a model's id.
 
-ARNs of application inference profiles, of custom models and of imported models contain none."""
+ARNs of application inference profiles, of custom models and of imported models contain no model's id."""
 _CONTEXT: Final = re.compile(r"\[[^\]]*\]$|(?<=:\d):\w+$")
 """A pattern for a suffix with the size of the context: `[1m]` of Claude Code, `:51k` in Bedrock's `-v1:0:51k`."""
 _DATA: Final = Path(__file__).with_name("capabilities.json")
@@ -46,10 +46,12 @@ class Caps:
     invoke_dialect: str = "opaque"
     """The dialect of the model's bodies on InvokeModel; `opaque` bodies are passed through and never translated."""
     anthropic_versions: tuple[str, ...] = ()
-    """Values of `anthropic_version` that are allowed in an InvokeModel body, the default first; () if all are."""
+    """Values of `anthropic_version` that are allowed in an InvokeModel body, the default first.
+
+    If every value is allowed, this is ()."""
 
     max_output: int = 4096
-    """The output limit, in tokens, that is sent if one is required and the client sent none."""
+    """The output limit, in tokens, that is sent if a limit is required and the client sent no limit."""
     needs_max_tokens: bool = False
     """True if the model requires an output limit even where the dialect does not."""
     min_max_tokens: int = 1
@@ -67,9 +69,9 @@ class Caps:
     """True if the model accepts a stop sequence that has only white space."""
 
     reasoning: str = "none"
-    """The form in which a request asks for thinking: `none` (the model does not think), `always` (it thinks without
-    being asked), `budget` (Anthropic's budget_tokens), `adaptive` (Anthropic's adaptive thinking with an effort),
-    `reasoning_effort`, `reasoning.effort` or `reasoning_config` (the field of that name in
+    """The form in which a request asks for thinking: `none` (the model does not think), `always` (the model thinks
+    without being asked), `budget` (Anthropic's budget_tokens), `adaptive` (Anthropic's adaptive thinking with an
+    effort), `reasoning_effort`, `reasoning.effort` or `reasoning_config` (the field of that name in
     additionalModelRequestFields), `nova` (reasoningConfig)."""
     efforts: tuple[str, ...] = ("low", "medium", "high")
     """Thinking efforts that the model accepts, weakest first; another effort is replaced by the nearest of these."""
@@ -77,7 +79,7 @@ class Caps:
     """The beta that a request must name so that `output_config.effort` is accepted together with a thinking budget or
     without thinking; "" if there is no such beta."""
     thinking_display: bool = False
-    """True if the reply has thinking text only if the request asks for the text with `display`."""
+    """True if a request must ask for thinking text with `display`. Without `display`, the reply has no such text."""
     signed_reasoning: bool = False
     """True if the model signs its reasoning. Earlier reasoning is accepted only unchanged and with the signature."""
     redacted_reasoning: bool = False

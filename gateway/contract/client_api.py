@@ -27,7 +27,7 @@ class ClientApi:
     """Paths of the API that the gateway does not serve, with the usual base and braces for placeholders, such as
     `/v1/embeddings`."""
     headers: tuple[str, ...] = ()
-    """Names, in lower case, of headers that only these clients send."""
+    """Names of headers that only these clients send, in lower case."""
 
 
 class Slip(NamedTuple):
@@ -42,8 +42,9 @@ class Slip(NamedTuple):
 def slip_of(path: str, templates: Sequence[str], bases: Sequence[str]) -> Slip | None:
     """Return the correction of a wrong path, or None.
 
-    A template that begins with one of the bases consists of this base and a rest. A path can be corrected if it ends
-    with the rest of such a template. Other templates are ignored.
+    `templates` are the paths of the clients' API; `bases` are the correct paths of the clients' base URL. A template
+    that begins with one of the bases consists of this base and a rest. A path can be corrected if it ends with the rest
+    of such a template. Other templates are ignored.
     """
     for base in bases:
         for template in templates:

@@ -31,7 +31,7 @@ from gateway.contract.flag import (
 class Defaults:
     """The default members of one flag.
 
-    They use the flag's name, the first of the flag's `dialects`, and the module's function `texts`, if it is defined.
+    They use the flag's name, the first of the flag's `dialects`, and the function `texts` if the module defines it.
     """
 
     accepts: tuple[tuple[str, str], ...] = ()
@@ -66,7 +66,7 @@ class Defaults:
     def decoder(self, _request: ClientRequest, _target: Target, _head: Head) -> json_api.SseDecoder:
         """Return a decoder of server-sent events.
 
-        The kind of an event is its SSE name, or `message` if it has none. The terminal event is `[DONE]`.
+        The kind of an event is its SSE name, or `message` if the event has no name. The terminal event is `[DONE]`.
         """
         return json_api.SseDecoder(lambda name, _payload: name or "message", lambda event: event.payload == b"[DONE]")
 

@@ -48,9 +48,11 @@ class Problem:
     """An error, independent of any dialect."""
 
     code: str
-    """One of this module's codes."""
+    """The kind of the error: one of the codes that this module defines, such as `INVALID_REQUEST`."""
     message: str
-    """The message for the client. A provider's own message is passed on, because clients search it for known texts."""
+    """The message for the client.
+
+    A provider's own message is passed on, because clients search the message for known texts."""
     native: str = ""
     """The provider's own name for the error, such as `ThrottlingException`; "" for an error of the gateway."""
     status: int = 0

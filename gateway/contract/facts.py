@@ -45,7 +45,7 @@ class Facts:
 
     usage: Usage = field(default_factory=Usage)
     reported: bool = False
-    """True if the provider reported tokens. If it did not, zeros in `usage` do not mean that the call was free."""
+    """True if the provider reported tokens. If False, zeros in `usage` do not mean that the call was free."""
     stop: str = ""
     """The provider's own stop reason; "" if there is none yet."""
     tools: list[str] = field(default_factory=list)

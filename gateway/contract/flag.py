@@ -45,8 +45,8 @@ OPAQUE: Final = "opaque"
 COUNT_TOKENS: Final = "count_tokens"
 """The operation that returns the number of tokens of a prompt.
 
-For this operation, `Decoder.whole` returns `{"input_tokens": N}` and `Encoder.whole` takes it, in all dialects. So the
-reply is never given to a translator."""
+In all dialects, `Decoder.whole` returns `{"input_tokens": N}` for this operation, and `Encoder.whole` takes the same
+form. So a reply with this number is never given to a translator."""
 
 Headers = Mapping[str, str]
 """The values of headers by name, in lower case. The values of a repeated header are joined by ", " (RFC 9110, 5.3)."""
@@ -57,7 +57,8 @@ class Frame:
     """One frame of a stream: a server-sent event or an event-stream message."""
 
     headers: Mapping[str, str]
-    """Unchanged headers: `event` and `id` of a server-sent event, `:message-type` and others of an event stream."""
+    """Headers of the frame, unchanged: `event` and `id` of a server-sent event, or `:message-type` and others of an
+    event-stream message."""
     payload: bytes
     raw: bytes
     """The frame's bytes, unchanged. The `raw` of all frames in order, joined, is the whole stream."""
@@ -66,9 +67,9 @@ class Frame:
 class Event:
     """One event of a stream.
 
-    `payload` is JSON of the dialect. `raw` is the provider's frame around the payload, which is sent unchanged to a
-    client of the same flag; b"" sends nothing. If the gateway made or changed the event, `raw` is None and the client's
-    encoder writes the event.
+    `payload` is JSON of the dialect. `raw` is the provider's frame around the payload. A client of the same flag gets
+    `raw` unchanged, or nothing if `raw` is b"". If the gateway made or changed the event, `raw` is None and the
+    client's encoder writes the event.
     """
 
     __slots__ = ("_data", "kind", "payload", "raw")
@@ -157,8 +158,8 @@ class Target:
     caps: Caps
     options: Mapping[str, Any] = field(default_factory=dict)
     base: str = ""
-    """The configured id of the model behind a name that does not show it, such as an ARN of an application inference
-    profile; "" if none is configured."""
+    """The configured id of a model whose name does not show the id, such as an ARN of an application inference
+    profile; "" if no id is configured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +299,7 @@ class Flag(Protocol):
 
     @property
     def client_api(self) -> ClientApi | None:
-        """Facts about the flag's clients, from which the gateway explains a wrong path; None if there are none."""
+        """Facts about the flag's clients, with which the gateway explains a wrong path; None if there are no facts."""
 
     def parse(self, request: HttpRequest) -> ClientRequest:
         """Return a client's parsed request. Raises `Refused` if the request cannot be parsed."""
@@ -319,7 +320,8 @@ class Flag(Protocol):
 
         The gateway runs the steps of the client's flag with the request in the client's dialect, then the steps of the
         provider's flag with the request in the upstream's dialect. The generator returns the request to continue with.
-        It may instead return a reply in the same dialect, such as an estimate, and then the provider is not called.
+        If the generator instead returns a reply in the request's dialect, such as an estimate, the provider is not
+        called.
         """
 
     def retry(self, request: ClientRequest, target: Target, problem: Problem, drop: Drop) -> ClientRequest | None:
@@ -355,8 +357,8 @@ class Flag(Protocol):
     def reply_headers(self, request_id: str, usage: Usage | None) -> dict[str, str]:
         """Return the headers that clients expect in every reply. A header of the reply itself takes precedence.
 
-        `usage` has the tokens that the provider reported for a non-streamed reply that the gateway encoded; it is None
-        for all other replies.
+        If the reply is not streamed and the gateway encoded it, `usage` has the tokens that the provider reported. For
+        all other replies `usage` is None.
         """
 
 
@@ -381,9 +383,9 @@ class Translator(Protocol):
 
 
 class Observer(Protocol):
-    """A receiver of the record of every call, once per call. `seen` runs in a thread that no call waits for.
+    """A receiver of call records. The gateway calls `seen` once for each call, in a thread that no call waits for.
 
-    A record is lost if the observers are so slow that the queue of records is full.
+    If the observers are slow and the queue of records is full, further records are lost.
     """
 
     @property

@@ -56,14 +56,20 @@ _SHOWN: Final = 100
 UNLIMITED: Final = 64_000
 """Output tokens, thinking included, that are assumed if a request has no output limit.
 
-No model of Claude writes more. A limit that a translator adds (`Caps.max_output` plus a thinking budget) is lower."""
+No Claude model writes more output tokens. A limit that a translator adds (`Caps.max_output` plus a thinking budget) is
+lower."""
 
 MAX_RETRY_AFTER: Final = 86_400
-"""Maximum of the `Retry-After` seconds that clients get: a provider may send any number, and clients obey it."""
+"""Maximum number of `Retry-After` seconds that clients get.
+
+A provider may send any number, and clients wait for that number of seconds."""
 
 
 def parse(flag: str, dialect: str, request: HttpRequest) -> ClientRequest:
-    """Return a client's parsed request. `model` and `stream` are top-level members of its body. Raises `Refused`."""
+    """Return a client's parsed request, with `model` and `stream` from the top-level members of the body.
+
+    Raises `Refused` if the body is not a JSON object or one of the two members is invalid.
+    """
     top = Members(request.body)
     stream = top.decode("stream")
     if stream is not None and not isinstance(stream, bool):  # a provider might read it as true, the gateway as false
@@ -100,8 +106,8 @@ def known_query(query: str, names: Collection[str]) -> str:
 def model_of(top: Members) -> str:
     """Return the name in the body's member `model`.
 
-    Raises `Refused` if the member is missing or is not a valid name. Raises `Refused` also if a member is spelt
-    differently, such as `Model`: some providers ignore case and might serve the model that this member names.
+    Raises `Refused` if the member is missing or is not a valid name. Raises `Refused` also for a member
+    whose name differs from `model` only in case, such as `Model`. Some providers ignore case and might use this member.
     """
     for name in top:
         if name != "model" and name.lower() == "model":
@@ -208,7 +214,7 @@ def retry_after(head: Head) -> float | None:
 
 
 def message_of(body: bytes) -> tuple[str, str]:
-    """Return the message of an error body and the provider's name for the error; "" stands for a missing one.
+    """Return the message of an error body and the provider's name for the error, each "" if missing.
 
     Reads the forms of OpenAI, Anthropic and FastAPI, and plain text.
     """
@@ -247,8 +253,8 @@ class SseDecoder:
 
     - `kind` returns the kind of an event, given its SSE name and its payload.
     - `is_last` returns whether an event is the terminal event. Later events are yielded for the meter, with no bytes
-      for the client. If one of the later events reports an error or is incomplete, nothing is raised, because the reply
-      is complete.
+      for the client. No exception is raised if a later event reports an error or is incomplete, because the reply is
+      already complete.
     - `failure` returns the problem that an event reports, or None.
     """
 
@@ -268,7 +274,7 @@ class SseDecoder:
     def feed(self, data: bytes) -> Iterator[Event]:
         for frame in self._frames.feed(data):
             kind = self._kind(frame.headers.get("event", ""), frame.payload) if frame.payload else ""
-            # the LF of the terminal event's own line end may come in a read of its own
+            # the LF that ends the terminal event's last line may arrive in a separate read
             raw = frame.raw if not self._over or frame.raw == sse.LF else b""
             event = Event(kind, frame.payload, raw)
             if kind and not self._over:

@@ -39,7 +39,7 @@ class Loss:
 
     order: int
     loses: str
-    """A description of what is lost, for people; "" if there is none."""
+    """A description of what is lost, for people; "" if there is no description."""
 
 
 @cache

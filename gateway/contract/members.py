@@ -22,9 +22,9 @@ _KEY: Final = re.compile(rb'[{,]\s*("[^"\\]*+(?:\\.[^"\\]*+)*+")\s*:\s*')
 _GAP: Final = re.compile(rb"\s*")
 
 MAX_MEMBERS: Final = 1_000
-"""Maximum number of a body's top-level members, because each costs one step of a Python loop.
+"""Maximum number of a body's top-level members. There is a limit because each member costs a step of a Python loop.
 
-The largest dialect has about fifty members."""
+A body of the largest dialect has about fifty top-level members."""
 _SHOWN: Final = 100
 """Maximum number of characters of a member's name that an error message repeats."""
 
@@ -67,7 +67,7 @@ class Members(Mapping[str, bytes]):
         try:
             return orjson.loads(self.body[span[1] : span[2]])
         except orjson.JSONDecodeError as error:
-            # the parser that finds a value's end accepts more than this one, such as invalid UTF-8 and deeper nesting
+            # msgspec, which finds the end of a value, accepts more than orjson: invalid UTF-8 and deeper nesting
             raise invalid(f'the body\'s "{name}" is not valid JSON: {error}', name) from None
 
     def spliced(self, changes: Mapping[str, bytes | None]) -> bytes:
@@ -106,9 +106,10 @@ class Members(Mapping[str, bytes]):
 
 
 def _spans(body: bytes) -> dict[str, tuple[int, int, int]]:
-    """Return, by member name, the offsets of the key's start, the value's start and the value's end. Raises `Refused`.
+    """Return three offsets for each member name: the key's start, the value's start and the value's end.
 
-    msgspec finds the values in C, but of two members with the same name it keeps only the last. The loop compares the
+    Raises `Refused` if the body is not a JSON object, has too many members, or has two members of the same name.
+    msgspec finds the values in C, but keeps only the last of several members with the same name. The loop compares the
     result of msgspec with the text, member by member, and so finds a name that occurs twice.
     """
     try:

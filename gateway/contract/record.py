@@ -1,7 +1,7 @@
-"""The record of a call, whose field names are used in the log line, the store, the metrics and the API.
+"""The record of a call. The log line, the store, the metrics and the API use the field names of the record.
 
-`tests/test_vocabulary.py` checks that all four use the same words. `as_dict` returns the form that the log and the API
-show.
+`tests/test_vocabulary.py` checks that all four use the same words. `Record.as_dict` returns the form that the log and
+the API show.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     node: str = ""
     """The stable id of the calling node, if the listener's identity mode knows it."""
     provider: str
-    """The provider; "" if the call was refused before a provider was chosen."""
+    """The provider's name; "" if the call was refused before a provider was chosen."""
     model: str
     """The granted model, without a provider prefix. A call that was refused before the grants were checked
     (`call/middleware/grants.py`) has the name that the client sent; "" if the request could not be read."""
@@ -73,8 +73,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     cost: int | None
     """The cost in nanodollars; None if unknown."""
     cost_basis: str
-    """The row of the price table that was used, as `book/model`, with `@` and the row's first day if it has one;
-    "" if no row was used."""
+    """The row of the price table that was used, as `book/model`, with `@` and the row's first day if the row
+    has a first day; "" if no row was used."""
     estimated: bool
     charges: Mapping[str, int] = {}
     """Nanodollars that the call was charged in each quota bucket, by the bucket's name."""

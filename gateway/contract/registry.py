@@ -38,7 +38,7 @@ class PluginError(Exception):
 
 
 class Plugin(Flag, Protocol):
-    """A flag with its name and with all members of `Flag`, which is what the rest of the gateway uses."""
+    """A flag with its name and with all members of `Flag`. The rest of the gateway uses flags in this form."""
 
     @property
     def name(self) -> str:
@@ -62,7 +62,7 @@ def _arguments(protocol: type) -> Mapping[str, int]:
 
 
 def load_plugin(name: str, module: Any) -> Plugin:
-    """Check a flag's module and return it with the default members filled in. Raises `PluginError`."""
+    """Check a flag's module and return the flag with all members. Raises `PluginError` if a check fails."""
     for member in _REQUIRED:
         if getattr(module, member, None) is None:
             raise PluginError(f'plugin {name}: has no "{member}"; a flag needs {", ".join(_REQUIRED)}')
@@ -120,10 +120,11 @@ class Registry:
 
 
 def discover(folder: Path | None = None) -> Registry:
-    """Return all plugins: built-in modules, entry points, and the files in `folder`. Raises `PluginError`.
+    """Return all plugins: built-in modules, entry points, and the files in `folder`.
 
-    A module whose name has two underscores in a row is a translator. Of the others, a module with `seen` is an
-    observer, and any other module is a flag. Two plugins may not have the same name.
+    A module whose name has two underscores in a row is a translator. Of the other modules, a module with `seen` is an
+    observer, and a module without `seen` is a flag. Raises `PluginError` if two plugins have the same name, or if a
+    plugin cannot be loaded or fails its check.
     """
     flags: dict[str, Plugin] = {}
     translators: dict[tuple[str, str], Translator] = {}

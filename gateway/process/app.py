@@ -68,7 +68,7 @@ _OWN: Final = (
 )  # fmt: skip
 """Modules with the routes of the gateway's own API and pages.
 
-`explain` is not among them, because its routes need the listeners."""
+The module `explain` is not in this tuple, because the routes of `explain` need the listeners."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ def build(
 
 
 def _gateway(config: Config, registry: Registry, state: Path, log: Logger) -> Gateway:
-    """Create the parts that request handlers use. Raises `StoreFailed`."""
+    """Create the parts that request handlers use. Raises `StoreFailed` if the store cannot be opened."""
     current = Current(runtime(config))
     metrics = Metrics(config)
     database = _database(config, state)

@@ -1,7 +1,7 @@
 """`irisgate demo`: the gateway with a simulated Bedrock as its provider, or with the real Bedrock if `--real` is given.
 
-The configuration is written to a file in the state folder, so that a user can edit the file. The next call uses the
-change, as the README describes.
+The configuration is written to a file in the state folder. A user can edit the file while the demo runs, and the next
+call uses the change, as the README describes.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def _config(url: str, key: str, models: list[str], cost_basis: str) -> str:
 
 
 def _free(listener: Listener) -> Listener:
-    """Return the listener with the first free port, counted up from its own port.
+    """Return the listener with the first free port that is not below the listener's own port.
 
     If none of `_PORTS_TRIED` ports is free, the listener is returned unchanged.
     """

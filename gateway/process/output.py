@@ -18,7 +18,10 @@ class OutputFailed(Exception):
 
 
 def say(text: str | bytes) -> None:
-    """Write text and a line end to standard output, or bytes without a line end. Raises `OutputFailed`."""
+    """Write text and a line end to standard output, or bytes without a line end.
+
+    Raises `OutputFailed` if the write fails.
+    """
     with writing():
         if isinstance(text, str):
             print(text)  # noqa: T201 (the one place)

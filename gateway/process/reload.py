@@ -91,7 +91,7 @@ class Reloader:
         return with_listener(config, self.overlay)
 
     async def follow(self) -> None:
-        """Reload whenever the file, or a secret's file that it names, changes. After an error, continue to watch."""
+        """Reload when the configuration's file or a secret's file has changed. After an error, continue to watch."""
         while True:
             try:
                 async with aclosing(watch(lambda: self._watched, since=self.seen)) as changed:
@@ -161,9 +161,10 @@ class Reloader:
             self._take(ready, who)
 
     async def _put_back(self, old: bytes, new: bytes) -> None:
-        """Restore the old content of the file, unless somebody else has changed the file or it cannot be written.
+        """Restore the old content of the configuration's file.
 
-        `follow` then loads the old content again, because a secret's file may have changed since it was last read.
+        If somebody else has changed the file or the file cannot be written, only log the failure. After a restore,
+        `follow` loads the old content again, because a secret's file may have changed since the last reload.
         """
         try:
             await asyncio.to_thread(atomic_file.replace, self.path, old, new)
@@ -183,7 +184,10 @@ class Reloader:
         return _Ready(loaded, ready, warnings, tuple(map(scrubbed, differing)))
 
     def _shown(self, error: ConfigError) -> list[str]:
-        """Return the error's findings with secrets redacted. A secret written as a member's name would be in a path."""
+        """Return the error's findings with secrets redacted.
+
+        A finding names the path of a member, and this path contains a secret if somebody wrote it as a member's name.
+        """
         hidden = set(active_secrets(self.gateway.runtime.config))
         # the findings about a file that cannot be read or parsed quote nothing of the file
         with suppress(OSError, ValueError):

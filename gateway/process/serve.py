@@ -35,7 +35,7 @@ from gateway.web.admin.metrics import serving
 LAST_WORD_SECONDS: Final = 1.0
 """Seconds that cancelled calls get to send an error to their clients and to write their records."""
 CLOSE_SECONDS: Final = 0.5
-"""Seconds that other requests, and responses still being sent, get to finish once the wait for calls is over."""
+"""Seconds that other requests and unfinished responses get to finish after the wait for calls is over."""
 
 
 class CannotStart(Exception):
@@ -49,7 +49,7 @@ class Running:
     app: web.Application
     urls: list[str] = field(default_factory=list)
     metrics_url: str = ""
-    """The URL of the metrics on a listener of their own; "" if there is no such listener."""
+    """The URL of the metrics on a separate listener; "" if there is no such listener."""
     hurry: asyncio.Event = field(default_factory=asyncio.Event)
     """An event that ends the wait for calls in flight; the second signal sets it."""
 
@@ -62,7 +62,7 @@ class Running:
 async def listening(
     config: Config, registry: Registry, *, state: Path, log: Logger, **options: Any
 ) -> AsyncIterator[Running]:
-    """Build the gateway and open its listeners. Raises `CannotStart`.
+    """Build the gateway and open its listeners. Raises `CannotStart` if one of these steps fails.
 
     At the end of the block, stop accepting connections, wait at most `drain_seconds` for calls in flight, cancel the
     calls that are left, and close everything.
@@ -112,7 +112,10 @@ async def listening(
 
 @asynccontextmanager
 async def _metrics(running: Running, config: Config) -> AsyncIterator[None]:
-    """Serve the metrics on a listener of their own, if there is one. Raises `CannotStart`."""
+    """Serve the metrics on a separate listener, if there is one.
+
+    Raises `CannotStart` if this listener cannot be opened.
+    """
     if (listener := config.metrics.listener) is None:
         yield
         return
@@ -201,7 +204,7 @@ async def serve(
     """Serve until SIGTERM or SIGINT.
 
     When all listeners are open, `listening on URL` is printed for each of them, followed by the text of `hints(URL)`.
-    Raises `CannotStart`, and `OutputFailed` if these lines cannot be printed.
+    Raises `CannotStart` if the gateway cannot be started, and `OutputFailed` if these lines cannot be printed.
     """
     config = with_listener(loaded.config, listener)
     stop = asyncio.Event()

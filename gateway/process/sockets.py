@@ -45,7 +45,7 @@ class Bound:
 
 
 def bind(listener: Listener) -> Bound:
-    """Open the socket of a listener. Raises `CannotListen`."""
+    """Open the socket of a listener. Raises `CannotListen` if the socket cannot be opened."""
     try:
         return _unix(listener) if listener.unix else _inet(listener)
     except OSError as error:

@@ -46,7 +46,7 @@ Level = Literal["info", "warning", "error"]
 
 
 class Output(Protocol):
-    """A binary file. `write` returns the number of bytes that it wrote, or None if it would block."""
+    """A binary file. `write` returns the number of bytes that were written, or None if the write would block."""
 
     def write(self, data: memoryview, /) -> int | None: ...
 
@@ -74,7 +74,8 @@ class Logger(Protocol):
 def configure(stream: Output | None = None, *, json: bool | None = None) -> Logger:
     """Return a logger that writes to `stream`, or to standard output if `stream` is None.
 
-    The lines are JSON if `json` is true. If `json` is None, they are JSON unless the output is a terminal.
+    The lines are JSON if `json` is true, and readable text if it is false. If `json` is None, the lines are JSON
+    unless the output is a terminal.
     """
     lines = Lines(_standard_output() if stream is None else stream)
     atexit.register(lines.close)
@@ -170,7 +171,10 @@ def _encode(_logger: object, _method: str, text: str) -> bytes:
 
 
 class Lines:
-    """A queue of log lines and the thread that writes them. structlog calls the method with the name of the level."""
+    """A queue of log lines, and the thread that writes the lines.
+
+    structlog calls the method that has the name of the line's level, such as `info`. All these methods are `put`.
+    """
 
     def __init__(self, stream: Output) -> None:
         self._stream = stream

@@ -1,8 +1,8 @@
-"""Prometheus metrics of the gateway, in a registry of its own.
+"""Prometheus metrics of the gateway, in a separate registry.
 
-- The configuration bounds the number of label values. The label of a model that is not configured is `other`; the
-  label of the provider is `none` if a call reached no provider. Callers are a label only if the configuration enables
-  it, and only up to a configured number.
+- The configuration bounds the number of label values. A model that is not configured has the label
+  `other`. A call without a provider has the provider label `none`. Callers have labels only if the configuration
+  enables these labels, and only up to a configured number of callers.
 - The series of a call are cached by provider, model and API, because `labels()` takes more time than counting.
 - Calls are counted from their records. Other parts of the gateway count only what is not in a record.
 - `deploy/vocabulary.md` defines the names of the labels.
@@ -51,7 +51,7 @@ OVERHEAD_BUCKETS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 
 ACTIVE_SECONDS: Final = 300.0
 """Seconds after its last call for which a session counts as active."""
 MAX_ACTIVE: Final = 100_000
-"""Maximum number of sessions that are counted as active. Each takes a few hundred bytes of memory."""
+"""Maximum number of sessions that are counted as active. A session takes a few hundred bytes of memory."""
 OTHER: Final = "other"
 NONE: Final = "none"
 
@@ -189,7 +189,7 @@ class Metrics:
         return Gauge(f"irisgate_{name}", text, registry=self.registry)
 
     def journal(self, follower: Journalling) -> None:
-        """Add the metrics of the journal: bytes that the store has not read yet, full disk, and failing store."""
+        """Add three metrics of the journal: bytes that the store has not read yet, a full disk, and a failing store."""
         shown: tuple[tuple[str, str, Callable[[], float]], ...] = (
             ("journal_lag_bytes", "Bytes of the journal that the store has not taken over.", lambda: follower.lag),
             (
@@ -300,7 +300,7 @@ class Metrics:
     def render(self) -> bytes:
         """Return all metrics in Prometheus's text format.
 
-        Call it in a thread, because it takes 100 ms for 7000 lines.
+        Call this method in a thread, because the text takes 100 ms for 7000 lines.
         """
         return generate_latest(self.registry)
 
@@ -337,7 +337,7 @@ class _Active:
         with self._lock:
             self._seen[session] = now
             self._seen.move_to_end(session)
-            # removing two for each one added is enough to get rid of expired sessions, and no call takes long
+            # two removals for each added session are enough to remove expired sessions, and no single call takes long
             for _ in range(2):
                 oldest = next(iter(self._seen))
                 if self._seen[oldest] > now - ACTIVE_SECONDS and len(self._seen) <= MAX_ACTIVE:

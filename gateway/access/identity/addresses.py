@@ -11,9 +11,9 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def bare(text: str) -> Address:
-    """Return the address in `text` without its zone (`%eth0`), and an IPv4-mapped IPv6 address as IPv4.
+    """Return the address in `text`, without a zone such as `%eth0`.
 
-    Raises `ValueError` if `text` is not an IP address.
+    An IPv4-mapped IPv6 address is returned as an IPv4 address. Raises `ValueError` if `text` is not an IP address.
     """
     address = ipaddress.ip_address(text.partition("%")[0])
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None

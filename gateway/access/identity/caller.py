@@ -30,7 +30,7 @@ class Identity:
     capabilities: tuple[Capability, ...] = ()
     """Capabilities that the tailnet policy grants to this caller, in addition to those of the configuration."""
     _hash: int = field(init=False, repr=False, compare=False)
-    """The hash of the identity. It is computed once, because every call looks up its caller's access by identity."""
+    """The hash of the identity. The hash is computed once, because every call looks up the access of an identity."""
 
     def __post_init__(self) -> None:
         value = hash((self.login, self.groups, self.tags, self.node, self.capabilities))
@@ -78,8 +78,8 @@ def user(
 ) -> Identity:
     """Return the identity of a user. Groups whose names are reserved are left out.
 
-    Raises `Refused` if the login is empty, too long or not printable, or if the same text as the source of a grant
-    would mean a tag, a group, everybody or the local machine.
+    Raises `Refused` if the login is empty, too long or not printable. Raises `Refused` also if, in the `src` of a
+    grant, the text of the login would mean a tag, tagged nodes, a group, everybody or the local machine.
     """
     if not login:
         raise unknown("the tailnet names no user for this caller")
@@ -90,14 +90,14 @@ def user(
 
 
 def _reserved(name: str) -> bool:
-    """Return whether this name, as the source of a grant, means everybody, the local machine or tagged nodes."""
+    """Return whether `name`, in the `src` of a grant, means everybody, the local machine or tagged nodes."""
     return name in {"*", LOCAL_LOGIN, TAGGED} or name.startswith("tag:")
 
 
 def tagged(tags: Sequence[str], *, node: str = "", capabilities: Sequence[Capability] = ()) -> Identity:
-    """Return the identity of a node with tags, which are the whole identity: the user of the node plays no part.
+    """Return the identity of a node with tags. The login consists of the tags, and the user of the node is ignored.
 
-    Raises `Refused` if no grant could name the tags.
+    Raises `Refused` if a tag does not begin with `tag:`, or if the login is too long or not printable.
     """
     ordered = tuple(sorted(set(tags)))
     login = ",".join(ordered)

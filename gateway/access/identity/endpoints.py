@@ -1,7 +1,7 @@
-"""The names of listening sockets, by which the listener of a connection is found.
+"""The names of listening sockets. The listener of a connection is found by the name of its socket.
 
-The name is made from the address of the gateway's end of a connection. The name has the host as well as the port,
-because two listeners may use the same port. Sockets are opened in `process/sockets.py`, never here.
+A name is made from the address of the gateway's end of a connection. A name has the host as well as the port, because
+two listeners may use the same port. `process/sockets.py` opens the sockets.
 """
 
 from __future__ import annotations
@@ -14,18 +14,23 @@ _WILDCARDS: Final[Mapping[int, str]] = {2: "0.0.0.0", 4: "::"}  # noqa: S104 (co
 
 
 def endpoint(name: Any) -> str:
-    """Return the name of a socket as text, from `getsockname`: `127.0.0.1:8080`, `[::1]:8080` or `unix:/path`."""
+    """Return the name of a socket, such as `127.0.0.1:8080`, `[::1]:8080` or `unix:/path`.
+
+    The argument is the address that `getsockname` returned for the socket.
+    """
     if not isinstance(name, tuple):
         return f"unix:{name}"
     return address(name[0], name[1])
 
 
 def endpoints(name: Any) -> tuple[str, ...]:
-    """Return the names that the listener of a connection may have: first for the exact address, then for the wildcard.
+    """Return the names that the listener of a connection may have.
 
-    `name` is the address of the gateway's end of the connection. An IPv4-mapped address (`::ffff:127.0.0.1`) is not
-    converted to IPv4. Such a connection came through an IPv6 listener, and must not be assigned to an IPv4 listener of
-    the same address.
+    `name` is the address of the gateway's end of the connection. The first returned name is for the exact address. The
+    second is for the wildcard address; a unix socket has no second name.
+
+    An IPv4-mapped address (`::ffff:127.0.0.1`) is not converted to IPv4. A connection with such an address came through
+    an IPv6 listener, and must not be assigned to an IPv4 listener of the same address.
     """
     if not isinstance(name, tuple):
         return (endpoint(name),)

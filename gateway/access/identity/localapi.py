@@ -1,6 +1,6 @@
-"""A client of tailscaled's LocalAPI, over its unix socket, that asks who has an address of the tailnet.
+"""A client of tailscaled's LocalAPI. It asks over tailscaled's unix socket who has an address of the tailnet.
 
-Facts of the protocol (tailscale/tailscale, ipn/localapi and client/tailscale/apitype): the request needs the Host
+Facts about the API (tailscale/tailscale, ipn/localapi and client/tailscale/apitype): the request needs the Host
 `local-tailscaled.sock` and must have neither Origin nor Referer. `whois` answers with 404 for an address that nobody
 has, otherwise with 200 and `{Node, UserProfile, CapMap}`. Every user of the machine may ask. The answer is interpreted
 in `whois.py`.
@@ -16,7 +16,7 @@ import msgspec
 ANSWER_SECONDS: Final = 2.0
 """Maximum seconds for a complete answer: tailscaled answers from memory, and a call waits for the answer."""
 MAX_ANSWER: Final = 4 * 1024 * 1024
-"""Maximum number of bytes of an answer. An answer can be long, because it has the policy's grants for the node."""
+"""Maximum number of bytes of an answer. An answer can be long, because it contains the policy's grants."""
 _WHOIS: Final = "http://local-tailscaled.sock/localapi/v0/whois"
 
 

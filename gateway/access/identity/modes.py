@@ -1,7 +1,7 @@
-"""The listeners of the process, and the mode by which each one identifies its callers.
+"""The listeners of the process, and the mode by which each listener identifies its callers.
 
-The listener of a connection is found by the address of the gateway's end. The configuration alone sets the mode of a
-listener; the mode does not depend on whether tailscaled is running.
+The listener of a connection is found by the address of the gateway's end of the connection. The configuration
+alone sets the mode of a listener; the mode does not depend on whether tailscaled is running.
 """
 
 from __future__ import annotations
@@ -41,7 +41,10 @@ class Modes:
         self._by_endpoint[endpoint] = (listener, self._modes[listener.identity](listener))
 
     def listener(self, local: object) -> Listener | None:
-        """Return the listener of a connection; None if there is none. `local` is the address of the gateway's end."""
+        """Return the listener of a connection, or None if no listener is known for it.
+
+        `local` is the address of the gateway's end of the connection.
+        """
         match self._at(local):
             case (listener, _):
                 return listener
@@ -59,10 +62,10 @@ class Modes:
     def protocol(
         self, listener: Listener, server: Callable[[], asyncio.BaseProtocol]
     ) -> Callable[[], asyncio.BaseProtocol]:
-        """Return the factory that makes the asyncio protocol of each new connection of a listener.
+        """Return the factory that makes the asyncio protocol object of each new connection of a listener.
 
-        This is `server`, the factory of the HTTP protocol. In mode `proxy-protocol` it is the factory of a protocol
-        that reads the PROXY header and then hands the connection over to the HTTP protocol.
+        `server` is the factory for HTTP and is returned in all modes but `proxy-protocol`. In that mode, the returned
+        factory makes an object that reads the PROXY header and then hands the connection over to HTTP.
         """
         if listener.identity != "proxy-protocol":
             return server

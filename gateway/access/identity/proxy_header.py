@@ -1,8 +1,8 @@
 """A parser of the PROXY protocol's header, by which a proxy names the caller at the beginning of a connection.
 
-It reads versions 1 (a line of text) and 2 (binary), as specified in
-haproxy.org/download/3.0/doc/proxy-protocol.txt. It does no I/O. Which proxies may send a header is decided in
-`proxy_protocol.py`.
+The parser reads versions 1 (a line of text) and 2 (binary), as specified in
+haproxy.org/download/3.0/doc/proxy-protocol.txt. The parser does no I/O. `proxy_protocol.py` decides which proxies may
+send a header.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ sends more."""
 _LINE: Final = re.compile(rb"PROXY (TCP4|TCP6) (\S+) (\S+) ([0-9]{1,5}) ([0-9]{1,5})\r\n")
 _UNKNOWN: Final = re.compile(rb"PROXY UNKNOWN(?: [^\r\n]*)?\r\n")
 _FAMILIES: Final = {0x11: ("!4s4sHH", 12), 0x21: ("!16s16sHH", 36)}
-"""The `struct` layout and the length in bytes of the addresses, by the header's byte for family and protocol: TCP over
-IPv4 and TCP over IPv6. The addresses of other families are not read."""
+"""The `struct` layout of the addresses and their length in bytes. The key is the header's byte for family and protocol:
+TCP over IPv4 and TCP over IPv6. The addresses of other families are not read."""
 
 
 class BadProxyHeader(ValueError):
@@ -40,7 +40,10 @@ class ProxyHeader(NamedTuple):
 
 
 def read(data: bytes) -> ProxyHeader | None:
-    """Return the header at the beginning of `data`; None while it is incomplete. Raises `BadProxyHeader`."""
+    """Return the header at the beginning of `data`, or None if the header is incomplete.
+
+    Raises `BadProxyHeader` if `data` does not begin with a valid header or a part of one.
+    """
     if data[: len(SIGNATURE)] == SIGNATURE[: len(data)]:
         return _binary(data)
     if data[:6] == b"PROXY "[: len(data)]:

@@ -1,10 +1,10 @@
 """Connections that a trusted proxy forwards, as `tailscale serve --tcp --proxy-protocol` does.
 
 - The PROXY header is read first. Then the connection is handed over to the HTTP protocol.
-- The address of the caller is the one in the header. tailscaled is asked who has that address, as in mode `whois`.
+- The header has the address of the caller. tailscaled is asked who has that address, as in mode `whois`.
 - A proxy can claim any address for the caller. So only the proxies that the configuration of the listener names may
-  connect. If it names none, only this machine may connect, and then every process of this machine can claim any address
-  (`config/advice.py` warns of that).
+  connect. If the configuration names no proxies, only this machine may connect. Then every process of this machine can
+  claim any address (`config/advice.py` warns of that).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Source = tuple[str, int] | None
 
 
 class Sources:
-    """The addresses of callers, by the connection from the proxy. An entry is kept while its connection is open."""
+    """The addresses of callers, by the connection from the proxy. An entry is kept while the connection is open."""
 
     def __init__(self) -> None:
         self._sources: WeakKeyDictionary[object, Source] = WeakKeyDictionary()

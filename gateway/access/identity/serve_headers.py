@@ -1,10 +1,11 @@
-"""Identity by the headers that `tailscale serve` adds. It is safe only on a unix socket to which only serve connects.
+"""Identity by the headers that `tailscale serve` adds.
 
-- serve removes these headers from a client's request and adds its own (tailscale.com/kb/1312): the login, encoded as in
-  RFC 2047 where it is not ASCII, and the grants of the capabilities that `--accept-app-caps` names.
+- This mode is safe only on a unix socket to which only `tailscale serve` connects (here called serve).
+- serve removes these headers from a client's request and adds new ones (tailscale.com/kb/1312): the login, encoded as
+  in RFC 2047 if the login is not ASCII, and the grants of the capabilities that `--accept-app-caps` names.
 - serve adds no login for tagged nodes, and none for requests from the internet (Tailscale Funnel).
-- A request is refused if one of these headers is repeated, or if a header has one of these names with "_" for "-".
-  Other software may take the two spellings for the same header.
+- A request is refused if a Tailscale header is repeated, or has "_" instead of "-" in its name. Other software may
+  treat the names with "_" and with "-" as the same header.
 - No header names the groups of a user, so callers have no groups in this mode.
 """
 
@@ -28,7 +29,7 @@ LOGIN: Final = "tailscale-user-login"
 CAPABILITIES: Final = "tailscale-app-capabilities"
 FUNNEL: Final = "tailscale-funnel-request"
 REMEMBERED: Final = 1024
-"""Maximum number of cached identities. The key is the values of the headers, which come with every request."""
+"""Maximum number of cached identities. The key of the cache is the values of the headers, which every request has."""
 _OURS: Final = "tailscale"
 """The first letters of the names of Tailscale's headers, without the hyphen, so that names with "_" are found too."""
 _PLAIN: Final = re.compile(r"[\x20-\x7e]*")
@@ -75,9 +76,9 @@ class ServeHeaders:
 
 
 def _headers(headers: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """Return Tailscale's headers by lower-case name.
+    """Return the values of Tailscale's headers by lower-case name.
 
-    Raises `Refused` for a repeated header, and for a header whose name has "_" in place of "-".
+    Raises `Refused` if one of these headers is repeated, or has "_" in its name.
     """
     ours: dict[str, str] = {}
     for written, value in headers:

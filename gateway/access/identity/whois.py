@@ -1,4 +1,4 @@
-"""Identity by tailscaled, which is asked who has the address from which a connection comes.
+"""Identity by tailscaled: the gateway asks tailscaled who has the address from which a connection comes.
 
 - An answer is used for one connection only, and for at most `LIFE_SECONDS`. So callers that share an address are never
   confused: with userspace networking all callers come from 127.0.0.1, differ only by port, and ports are soon reused.
@@ -34,10 +34,10 @@ connection for at most this long."""
 POLICIES: Final = 256
 """Maximum number of cached sets of grants of the tailnet policy. Many callers have the same set."""
 VALIDATION_CHUNK_BYTES: Final = 16 * 1024
-"""Maximum number of bytes of a set of grants that is validated on the event loop. A larger set takes milliseconds, and
-is validated in a thread."""
+"""Maximum number of bytes of a set of grants that is validated on the event loop. A larger set is validated in a
+thread, because its validation takes milliseconds."""
 RETRY_SECONDS: Final = 2
-"""Seconds that a client is told to wait when tailscaled does not answer: about the time that a restart takes."""
+"""Seconds that a client is told to wait when tailscaled does not answer. A restart of tailscaled takes about 2 s."""
 
 _OURS: Final = (
     ipaddress.ip_network("100.64.0.0/10"),
@@ -135,9 +135,9 @@ def connecting(caller: Caller) -> Any:
 
 
 def arrived_by_tailnet(local: str) -> bool:
-    """Return whether `local`, an address of the gateway, is one to which tailscaled delivers connections.
+    """Return whether tailscaled delivers connections to `local`, an address of the gateway.
 
-    These are addresses of the tailnet, and loopback addresses, which tailscaled uses in userspace mode.
+    tailscaled delivers connections to addresses of the tailnet and, in userspace mode, to loopback addresses.
     """
     address = bare(local)
     return address.is_loopback or any(address in network for network in _OURS if network.version == address.version)

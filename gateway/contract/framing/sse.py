@@ -14,7 +14,7 @@ from gateway.contract.errors import BadFrame
 from gateway.contract.flag import Frame
 
 MAX_EVENT: Final = 32 * 1024 * 1024
-"""Maximum number of bytes of one event. A provider that sends more without a blank line is broken or hostile."""
+"""Maximum number of bytes of one event. A provider that sends a longer event is broken or hostile."""
 
 _END: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n?|\n)")
 """Two line ends in a row. CR followed by LF is one line end, not two."""
@@ -22,7 +22,10 @@ _LINE: Final = re.compile(rb"\r\n|\n|\r")
 _BOM: Final = b"\xef\xbb\xbf"
 _LONGEST_END: Final = 4
 LF: Final = b"\n"
-"""The raw bytes of a frame of its own, which follows an event if the next chunk begins with the LF after its CR."""
+"""The raw bytes of a frame that is only an LF.
+
+If a chunk ends with the CR of an event's last line end, the event is yielded at once. If the next chunk begins with the
+LF of the same line end, this LF is yielded as a separate frame."""
 
 
 class Decoder:
@@ -58,7 +61,7 @@ class Decoder:
                 yield _frame(raw)
         finally:
             del buffer[:at]
-            # the next search skips the bytes searched now, except the last few, which may be a part of an event's end
+            # the next search skips the searched bytes, except the last few: an event's end may begin in them
             self._searched = max(0, len(buffer) - _LONGEST_END)
         if len(buffer) > MAX_EVENT:
             raise BadFrame(f"the provider's stream has an event of more than {MAX_EVENT} bytes")

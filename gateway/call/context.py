@@ -58,7 +58,7 @@ class ConfigReloader(Protocol):
     def gateway(self) -> Gateway: ...
 
     def effective(self, config: Config) -> Config:
-        """Return the configuration with the listener of the command line, if there is one, in place of its own."""
+        """Return the configuration with the listener of the command line, if any, in place of those of the file."""
 
     def etag(self, data: bytes, error: str = "") -> str:
         """Return the entity tag of `data`, the file's content, and of `error`, the reason of a refusal."""

@@ -1,6 +1,6 @@
 """The end of a call: the call is charged, and its record goes to the store, the metrics, the observers and the log.
 
-- The server does this once for each request, however the request ends.
+- The server writes exactly one record for each request, however the request ends.
 - A request that was refused before it became a `Call` has a record too. It is charged nothing.
 """
 

@@ -2,7 +2,7 @@
 
 A request that two programs could understand differently (another host in its target, an unusual transfer coding) is
 refused with 400. Callers are identified by their place in the network, so any web page that is open on a caller's
-machine could send requests as that caller. Therefore every route, except the health checks, refuses a Host that is not
+machine could send requests as that caller. Therefore every route except the health checks refuses a Host that is not
 this gateway's (DNS rebinding), an Origin that is not this gateway's, and requests that the browser marks as cross-site.
 """
 

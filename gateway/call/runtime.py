@@ -1,4 +1,4 @@
-"""A configuration, with the objects for calls that are computed from it. A reload replaces all of these at once."""
+"""A configuration, and the objects for calls that are computed from it. A reload replaces all of these at once."""
 
 from __future__ import annotations
 

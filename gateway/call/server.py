@@ -377,13 +377,13 @@ def _reply_headers(exchange: _Exchange, headers: Mapping[str, str], *, made_here
 
 
 def _made_here(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers of a response whose body this gateway wrote: of `headers`, only the gateway's own are kept."""
+    """Return the gateway's own headers among `headers`, for a response whose body this gateway wrote."""
     own = {name: value for name, value in headers.items() if name.startswith("x-irisgate-")}
     return {"content-type": "application/json", **own}
 
 
 def _header_value(text: str) -> str:
-    """Return text that clients chose, such as names of fields, in a form safe for a header: quoted and cut off."""
+    """Return text in a form safe for a header: quoted and cut off. Clients choose the text, such as names of fields."""
     safe = quote(text[: MAX_HEADER + 1], safe="/, !#$&'()*+-.:;<=>?@[]^_`{|}~")
     return safe if len(safe) <= MAX_HEADER else f"{safe[:MAX_HEADER]}..."
 

@@ -32,7 +32,7 @@ class Offer:
     model: str
     caps: Caps
     base: str
-    """Name of the underlying model: that in the provider's `base_models` for an opaque name, else `model` itself."""
+    """Name of the underlying model: the value for `model` in the provider's `base_models`, else `model` itself."""
 
     @property
     def provider_id(self) -> str:
@@ -45,7 +45,7 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Aliased:
-    """An alias of the configuration, with the targets that enabled providers offer."""
+    """An alias of the configuration, with only those targets that enabled providers offer."""
 
     strategy: Strategy
     offers: Sequence[Offer]

@@ -43,7 +43,7 @@ BASES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
 
 A book is the group of rows of one seller. The names of price lists are those of Aperture's documentation."""
 ONE_PRICE: Final = frozenset({"bedrock"})
-"""Books in which the row of a model without a region also gives the price in every region without a row.
+"""Books in which a model's row without a region also applies to every region for which the model has no row.
 
 Bedrock's models without inference profiles have only a row without a region. Azure's data zones cost more than Azure's
 global price, so the price in a zone without a row is unknown."""

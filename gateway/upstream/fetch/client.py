@@ -34,7 +34,7 @@ from gateway.upstream.fetch.guard import NotFetched, shown
 MAX_REDIRECTS: Final = 3
 """Maximum number of redirects that are followed; file storage services use one or two."""
 MAX_FETCHES: Final = 64
-"""Maximum number of concurrent fetches of the process. Others wait, and their timeout includes the wait."""
+"""Maximum number of concurrent fetches of the process. Others wait, and their timeouts include the wait."""
 LOOKUPS: Final = 8
 """Number of threads that resolve host names.
 

@@ -26,7 +26,7 @@ REGIONS: Final[Mapping[str, frozenset[str]]] = {
 }
 """Region prefixes of model ids that fit each price list; "" stands for an id without a prefix.
 
-The price of an id with another prefix is the price for that prefix, not the price of the configured list.
+A model whose id has another prefix costs what the price list of that prefix says, not what the configured list says.
 """
 POLICY_MODES: Final[frozenset[Mode]] = frozenset({"whois", "proxy-protocol", "serve-headers"})
 """Identity modes in which callers may have grants from the tailnet policy, which this check cannot see."""
@@ -132,7 +132,7 @@ def _other_region(provider: Provider, report: Report) -> None:
 def _idle_rules(provider: Provider, config: Config, prices: Prices, report: Report) -> None:
     """Warn of a cost rule without effect.
 
-    The rule matches no model that earlier rules leave over, or no price is known for the model in `as`.
+    A rule has no effect if earlier rules match all models that it matches, or if the model in `as` has no known price.
     """
     left = dict.fromkeys(provider.models)
     for index, rule in enumerate(provider.model_cost_map):

@@ -37,7 +37,7 @@ _GEOS: Final[Mapping[str, frozenset[str]]] = {
 }
 """Prefixes of model ids that fit a region, by the first part of the region's name (`eu` of `eu-west-1`).
 
-Models in regions with another first part are not checked.
+If the name of a region begins with none of these parts, the models in that region are not checked.
 """
 _LOCAL: Final = frozenset().union(*_GEOS.values())
 

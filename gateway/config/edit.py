@@ -4,10 +4,10 @@ A mark is the text that `document/redact.py` shows in place of a secret.
 
 - A save is stricter than a start: warnings are errors, and an empty document is refused. The caller may add objections
   (`Judge`).
-- A mark is allowed in place of a secret, in a comment, and where the same secret stood before. Anywhere else, such as
-  in a provider's description, whoever saves the text could then read the secret.
-- A mark does not become a secret again if the new text would then show the secret. When a secret is no longer in use,
-  redaction hides it only where the text itself shows that it is a secret.
+- A mark is allowed in place of a secret, in a comment, and where the same secret stood before. If a mark were allowed
+  anywhere else, such as in a provider's description, whoever saves the text could read the secret there.
+- A mark does not become a secret again if readers of the new text would then see the secret. This can happen because
+  redaction hides a secret that is no longer in use only where the text itself shows that it is a secret.
 - Nothing here writes a file; see `config/document/atomic_file.py`.
 """
 
@@ -133,10 +133,10 @@ def _marks(document: Document, known: Mapping[str, Known]) -> list[_Mark]:
 
 
 def _begins(text: str, key: Span, start: int) -> bool:
-    """Return whether a mark at `start` begins the value at `key`, apart from a `Bearer` or `Basic` before the mark.
+    """Return whether the value at `key` begins with the mark at `start`, or with `Bearer` or `Basic` and this mark.
 
-    So a mark after `env:` or `file:` is refused: the secret would be taken for the name of a variable or for a path,
-    and error messages quote those.
+    So a mark after `env:` or `file:` is refused. The secret would be taken for the name of a variable or for a path,
+    and error messages quote names of variables and paths.
     """
     return bool(_BEFORE.fullmatch(text, key.start, start))
 
@@ -199,7 +199,7 @@ def _finding(document: Document, mark: _Mark, path: Path) -> Finding:
 def _as_given(
     finding: Finding, document: Document, marks: list[_Mark], starts: list[int], scrub: Callable[[str], str]
 ) -> Finding:
-    """Return a finding about the restored text with its line and column in the given text, and without secrets."""
+    """Return a finding about the restored text, with the line and column of the given text and without secrets."""
     line, column = finding.line, finding.column
     if line:
         line, column = document.place(_given_offset(starts[line - 1] + column - 1, marks))

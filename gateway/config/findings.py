@@ -34,7 +34,7 @@ PATIENCE: Final = 200_000
 Without a limit, comparing many words with many names would take minutes.
 """
 _LONGEST_NAME: Final = 100
-"""Maximum length of a word for which similar names are searched, and of such a name, in characters."""
+"""Maximum length in characters of a word for which similar names are searched, and of the names that are compared."""
 _LONG_QUOTE: Final = re.compile(r'"([^"]{100})[^"]{100,}"')
 _LONGEST_MESSAGE: Final = 2000
 
@@ -83,7 +83,7 @@ class Report:
     _counts: dict[Severity, int] = field(default_factory=dict, init=False)
     _patience: int = field(default=PATIENCE, init=False)
     _traces: dict[str, dict[str, str]] | None = field(default=None, init=False)
-    """Hidden values and their macros, by each part of a value that would reveal it; None until the table is needed."""
+    """A table of hidden values and their macros, by each part that would reveal the value; None before first use."""
 
     def error(self, path: Path, message: str) -> None:
         self._add("error", path, message)
@@ -110,9 +110,9 @@ class Report:
         return closest(word, chain.from_iterable(known))
 
     def patient(self, names: int) -> bool:
-        """Return whether a check may still compare `names` names for a warning. If so, reduce the budget by `names`.
+        """Return whether the budget `PATIENCE` still allows comparing `names` names. If so, reduce the budget.
 
-        Without the budget `PATIENCE`, comparing many words with many names takes minutes on a file of a megabyte.
+        Without a budget, comparing many words with many names takes minutes on a file of a megabyte.
         """
         if names > self._patience:
             return False

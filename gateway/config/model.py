@@ -64,7 +64,7 @@ class Provider:
     description: str = ""
     disabled: bool = False
     preference: int = 0
-    """The rank among providers of a model: the highest number wins, and among equals the first in the document."""
+    """The rank among providers of the same model. The highest number wins, then the order of the document."""
     add_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """Headers added to every request. The repr leaves them out, because some providers take their key in a header."""
     on_loss: Literal["report", "refuse"] = "report"
@@ -83,10 +83,14 @@ class Capability:
     add_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """Headers added to requests for the capability's models, or to all requests if it names no models."""
     quotas: tuple[str, ...] = ()
-    """Names of the quotas that the same requests are charged to. A quota without a definition refuses all requests."""
+    """Names of the quotas that requests for the capability's models are charged to.
+
+    If the capability names no models, all requests are charged to the quotas. A quota without a definition refuses all
+    these requests.
+    """
     rate_limits: tuple[RateLimit, ...] = ()
     origin: str = field(default="", compare=False)
-    """The place of the object in the document or the tailnet policy, to explain which grant allows a call."""
+    """The place of the grant's object in the document or the tailnet policy. It explains which grant allows a call."""
 
 
 @dataclass(frozen=True, slots=True)

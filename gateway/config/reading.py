@@ -35,7 +35,7 @@ class Reading:
     def within(self, model: type[S], raw: Mapping[str, Any], path: Path) -> S:
         """Return the section at `path`, or a section with all defaults if the section is missing or has faults.
 
-        `raw` is the object that the section is a member of.
+        `raw` is the object that contains the section.
         """
         inner = raw.get(str(path[-1]))
         return (check(model, inner, path, self.report) if isinstance(inner, dict) else None) or model()

@@ -39,7 +39,8 @@ class Holds:
     """The mark of a field whose value is made of sections of one type.
 
     The value is one section (`one`), a list of sections (`list`), or an object of sections under any names (`map`).
-    `lists` is an object with lists of sections under the given `names`; its other members may hold anything.
+    With `lists`, the value is an object: its members named in `names` are lists of sections, and its other members may
+    hold anything.
     """
 
     section: type[Section]

@@ -119,7 +119,7 @@ class JournalOffset(NamedTuple):
     """A position in the journal, at the start of a line."""
 
     segment: int = 0
-    """Number of the journal's file."""
+    """The number in the name of one of the journal's files."""
     byte: int = 0
     """Number of bytes before the line in that file."""
 
@@ -132,7 +132,7 @@ GROUPS: Final = ("user", "provider", "model", "agent", "day", "hour")
 class UsageQuery:
     """A query of usage: which calls are counted, and by which of `GROUPS` their sums are grouped.
 
-    A field that is None selects all calls.
+    A field that is None does not restrict which calls are counted.
     """
 
     by: tuple[str, ...] = ()
@@ -212,7 +212,7 @@ class Store(Protocol):
         """Return a page of the calls of one caller in one session.
 
         If `identity` is None, the calls of all callers are selected; if `session_id` is None, those of all sessions.
-        The fields of each record have the values in `where`. Raises `BadCursor` if `cursor` is malformed.
+        Only calls whose fields have the values in `where` are returned. Raises `BadCursor` if `cursor` is malformed.
         """
 
     async def call(self, identity: str | None, call_id: str) -> Record | None:

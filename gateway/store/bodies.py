@@ -1,7 +1,7 @@
 """Storage of the bodies of calls, in a separate SQLite file, if the configuration enables it.
 
 - Bodies are stored separately from calls because they are large and private, and expire first.
-- A thread writes them from a queue of limited size.
+- A thread takes bodies from a queue of limited size and writes them to the file.
 - Records of calls are never lost, but **bodies may be lost**: those in the queue when the process is killed, those that
   arrive while the queue is full, and those that cannot be written to the disk. The log reports the number of bodies
   lost for the last two reasons.
@@ -39,7 +39,7 @@ GATHER_SECONDS: Final = 0.05
 BATCH: Final = 200
 """Maximum number of calls whose bodies are written or deleted in one transaction, during which the file is locked."""
 EXPIRE_SECONDS: Final = 10.0
-"""Seconds between two searches for expired bodies, after a search that has deleted all of them."""
+"""Seconds until the next search for expired bodies, if the last search has deleted all expired bodies."""
 REPORT_SECONDS: Final = 10.0
 """Minimum number of seconds between two log lines about lost bodies."""
 FREE_PAGES: Final = 5000
@@ -109,7 +109,7 @@ class Bodies:
         self._queue.put(capture)
 
     async def of(self, call: str, identity: str | None) -> CapturedBodies | None:
-        """Return the bodies of a call; None if there are none, or if the call is of another login than `identity`.
+        """Return the bodies of a call; None if there are none, or if the caller had another login than `identity`.
 
         An `identity` of None allows any login. Raises `StoreFailed` if the file cannot be read.
         """

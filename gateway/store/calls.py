@@ -42,7 +42,7 @@ def call_row(record: Record) -> tuple[Any, ...]:
     """Return the values of a call's row, in the order of `CALL_COLUMNS`.
 
     The values are listed one by one for speed, because a busy gateway writes tens of thousands of rows in a second. `+`
-    converts booleans to 0 and 1, which sqlite3 binds faster: for booleans, it would first search for an adapter.
+    converts booleans to 0 and 1. sqlite3 binds these faster than booleans, for which it first searches an adapter.
     """
     usage = record.usage
     return (

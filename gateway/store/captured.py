@@ -1,4 +1,4 @@
-"""The bodies of one call in the form in which they are stored, and the protocol by which the store gets them.
+"""The form in which the bodies of one call are stored, and the protocol of the object that gives them to the store.
 
 This module only defines types. `call/capture.py` collects the bodies of a call; `bodies.py` writes them.
 """
@@ -30,7 +30,7 @@ class CapturedBody(msgspec.Struct, frozen=True):
         The body is text if it is valid UTF-8, else base64; `encoding` says which of the two.
         """
         try:
-            # a body that was cut may end inside of a character; the incomplete character is left out
+            # a body that was cut may end within a character; the incomplete character is left out
             text, encoding = codecs.getincrementaldecoder("utf-8")().decode(self.body, not self.cut), "utf-8"
         except UnicodeDecodeError:
             text, encoding = base64.b64encode(self.body).decode(), "base64"

@@ -4,7 +4,7 @@
 - If the store fails, the follower retries without end.
 - After a restart the follower continues at the offset that is in the store.
 
-`entries.py` defines the lines of the journal. This module does not know how a store writes them.
+`entries.py` defines the lines of the journal. This module does not know how a store writes entries.
 """
 
 from __future__ import annotations
@@ -24,19 +24,22 @@ POLL_SECONDS: Final = 0.05
 
 A call can be read from the store within 100 ms, and there are at most about 20 commits a second."""
 BATCH_BYTES: Final = 4 * 1024 * 1024
-"""Maximum number of bytes of the journal, about 6,000 calls, in one transaction, during which the store is locked."""
+"""Maximum number of bytes of the journal that are applied in one transaction, during which the store is locked.
+
+4 MiB are about 6,000 calls.
+"""
 RETRY_SECONDS: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
 """Seconds before the first, second and further retries after the store failed; the last number is repeated."""
 FLUSH_SECONDS: Final = 5.0
 """Maximum number of seconds for which `flush` and `close` wait until the journal is applied."""
 EXPIRE_SECONDS: Final = 10.0
-"""Seconds between two searches for expired calls, after a search that has deleted all of them."""
+"""Seconds until the next search for expired calls, if the last search has deleted all expired calls."""
 EXPIRE_BATCH_CALLS: Final = 2000
 """Maximum number of calls that are deleted in one transaction, during which the store is locked."""
 
 
 class JournalFollower:
-    """The writer of the journal, which also applies it to a store.
+    """The writer of the journal. It also applies the journal's entries to a store.
 
     `retention` returns the number of seconds for which calls are kept in the store; None: for ever.
     """
@@ -78,8 +81,8 @@ class JournalFollower:
     def put(self, entry: Entry) -> None:
         """Append an entry to the journal. Never raises, and never waits.
 
-        While the journal is full, refused calls are left out: the gateway then refuses every call, and recording these
-        calls would need memory without a limit.
+        While the journal is full, the gateway refuses every call. These refused calls are not appended, because they
+        would need memory without a limit.
         """
         if self.full and entry.call is not None and entry.call.outcome == "refused":
             return

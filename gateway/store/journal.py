@@ -41,8 +41,8 @@ _HIGHEST: Final = 10**12 - 1
 class Journal:
     """The journal's files in one folder, which one process locks.
 
-    New lines are written to a new file. Its number is higher than `after` and the numbers of all existing files. Raises
-    `StoreFailed` if the folder cannot be locked or written.
+    New lines are written to a new file. The number in the name of the new file is higher than `after` and than the
+    numbers of all existing files. Raises `StoreFailed` if the folder cannot be locked or written.
     """
 
     def __init__(
@@ -172,9 +172,9 @@ class Journal:
     def read(self, offset: JournalOffset, limit: int) -> tuple[list[bytes], JournalOffset]:
         """Return complete lines that begin at `offset`, and the offset after the last of them.
 
-        The lines have at most `limit` bytes together, unless the first line is longer. They are from one file: that of
-        `offset`, or the next file if the file of `offset` has no more complete lines. May be called from any thread.
-        Raises `StoreFailed` if a file cannot be read.
+        The lines have at most `limit` bytes together, unless the first line is longer. All lines are from one file: the
+        file of `offset`, or the next file if the file of `offset` has no more complete lines. May be called from
+        any thread. Raises `StoreFailed` if a file cannot be read.
         """
         end = self._end
         while True:

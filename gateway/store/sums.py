@@ -39,8 +39,8 @@ class Group(NamedTuple):
     model: str
     """The model; "" for calls without a provider.
 
-    The model of a call that was refused early may be any text that a client chose. Each such text would add a row,
-    without a limit.
+    A call that was refused before a provider was chosen may name any text as its model. Each such text would add a
+    row, without a limit.
     """
     agent: str
 
@@ -81,8 +81,8 @@ _COUNTS: Final = slice(CALL_COLUMNS.index(USAGE_KINDS[0]), CALL_COLUMNS.index(US
 def sum_calls(calls: Iterable[Row]) -> Sums:
     """Sum calls by session and by hour.
 
-    Calls with the same caller, session, provider, model, agent and hour are summed together first, because these are
-    equal for most calls of a batch.
+    Calls with the same caller, session, provider, model, agent and hour are summed together first, because most
+    calls of a batch agree in all of these.
     """
     alike: defaultdict[tuple[tuple[str, ...], int], list[Row]] = defaultdict(list)
     for row in calls:
@@ -108,7 +108,7 @@ class _Part(NamedTuple):
     ended: list[int]
     """End of each call, as Unix time in milliseconds."""
     tools: Mapping[str, int]
-    """Number of calls by the JSON of their list of tools."""
+    """Number of calls with each list of tools, by the JSON of the list."""
 
 
 def _part(calls: list[Row]) -> _Part:
@@ -141,7 +141,7 @@ def days(hours: dict[Group, list[int]]) -> dict[Group, list[int]]:
 def _to_session(share: SessionShare, part: _Part, by: tuple[str, str, str]) -> None:
     """Add the sums over a group of calls to the share of their session.
 
-    `by` is the calls' (provider, model, agent).
+    `by` is the provider, model and agent that all calls of the group have.
     """
     provider, model, agent = by
     share.sums = _sum(share.sums, part.amounts)

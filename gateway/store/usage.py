@@ -51,7 +51,7 @@ def _conditions(query: UsageQuery) -> tuple[list[str], list[Any]]:
 
 
 def row_of(query: UsageQuery, row: tuple[Any, ...]) -> UsageRow:
-    """Return the usage from a row of the statement of `select`."""
+    """Return the usage that a row of the result of `select`'s statement contains."""
     group = {name: _shown(name, value) for name, value in zip(query.by, row, strict=False)}
     sums = dict(zip(GROUP_SUMS, row[len(query.by) :], strict=True))
     usage = Usage(**{name: sums.pop(name) for name in USAGE_KINDS})

@@ -74,11 +74,11 @@ def check(path: Path) -> None:
 
 
 def replace(path: Path, data: bytes, expected: bytes) -> None:
-    """Replace the content of a file, which must be `expected`, by `data`.
+    """Replace the content of a file by `data`, if the content is still `expected`.
 
     Raises `CannotReplace` if the file has another content, may not be written, or does not fit on the disk. Raises
-    `OSError` for any other error of the disk. If it raises, the old content is still in place, unless only the last
-    step failed, the flush of the folder: then the new content is in place. No temporary file is left.
+    `OSError` for any other error of the disk. After an exception the old content is still in place, or the new content
+    if only the last step failed, which flushes the folder. No temporary file is left.
     """
     check(path)
     target = _target(path)

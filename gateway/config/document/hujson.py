@@ -1,8 +1,9 @@
 """HuJSON with positions: JSON plus `//` and `/* */` comments and trailing commas, and nothing else.
 
 One parse gives the value, the offset of every member and element (so that a finding can say line and column), and the
-members that are named twice. No library gives all three. Lax parsers accept broken input silently, and strict parsers
-refuse HuJSON. Nothing here knows what a key means. No message quotes a value, because it may be a secret.
+members whose name occurs twice in their object. No library gives all three. Lax parsers accept broken input silently,
+and strict parsers refuse HuJSON. Nothing here knows what a key means. No message quotes a value, because it may be a
+secret.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ class Document:
     """
     duplicates: tuple[Duplicate, ...] = ()
     strings: tuple[String, ...] = ()
-    """All strings that are values, in the order of the text. Strings in duplicates are included, unlike in `value`."""
+    """All strings that are values, in the order of the text. Strings in duplicates are in it, but not in `value`."""
 
     @cached_property
     def _lines(self) -> list[int]:
@@ -148,7 +149,7 @@ def parse(text: str) -> Document:
 
 
 def tokens(text: str) -> list[Token]:
-    """Return all tokens of a text, which joined are the text. Raises `HujsonError` for an unexpected character."""
+    """Return all tokens of a text. Joined, they are the text. Raises `HujsonError` for an unexpected character."""
     return list(_scan(text, frozenset()))
 
 

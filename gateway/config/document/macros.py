@@ -42,7 +42,7 @@ PLACES: Final = (
     ("metrics", "listen"),
     ("storage", "url"),
 )
-"""Paths of the values in which macros are allowed. These values are never shown to callers."""
+"""Patterns of the paths at which values may contain macros. These values are never shown to callers."""
 MISPLACED: Final = (
     "macros may only stand where a value is not shown: in apikey, baseurl, url and add_headers, in the secrets of "
     "exporters and connectors, in listen, tailscaled and storage.url; write the value itself"
@@ -57,7 +57,7 @@ class Substitution:
     faults: list[tuple[Path, str]] = field(default_factory=list)
     """Paths of strings with unknown or misplaced macros, and the message for each."""
     values: dict[str, str] = field(default_factory=dict)
-    """Macros, such as `${NAME}`, by the value that replaced the macro."""
+    """The inserted values, each with the macro, such as `${NAME}`, that it replaced."""
 
     def of(self, document: Document) -> Document:
         return replace(document, value=self._value(document.value, ()))

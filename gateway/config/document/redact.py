@@ -23,7 +23,8 @@ MARK: Final = re.compile(r"redacted:[0-9a-f]{32}")
 Role = tuple[str, ...]
 """The purpose of a string: its path without indexes and without names that people chose.
 
-The name of a member is a string too. Its role is the role of the object, usually with the step `(name)` at the end.
+The name of a member is a string too. The role of this string is the role of the object that has the member, usually
+followed by the step `(name)`.
 """
 
 
@@ -59,7 +60,7 @@ def redact(document: Document, key: bytes, active: Iterable[str] = ()) -> Redact
         known[mark] = Known(secret, before if own is None else before | {own})
         parts += (text[at : span.start], mark)
         at = span.end
-    # a file that was made from a redacted text contains marks itself; the text behind such a mark is the mark
+    # if the document was made from a redacted text, it contains marks itself; such a mark stands for its own text
     for match in MARK.finditer(text):
         known.setdefault(match[0], Known(match[0]))
     return Redacted("".join([*parts, text[at:]]), known)

@@ -20,7 +20,10 @@ from gateway.config.document.secrets import ENVIRONMENT_NAME, KEYFILE, file_of
 _NAME: Final = r"(?:(?:(?:api|access|private)[_-]?key|secret|passw|passphrase|pwd|credential)[\w-]{0,20}|tokens?)"
 _SECRET_NAME: Final = re.compile(rf"(?i){_NAME}$")
 _SECRET_LEAF: Final = re.compile(r"(?i)(?:^|[_-])(?:bearer|key)$")
-"""Names of members whose own value is secret. Unlike for `_SECRET_NAME`, values deeper inside the member are not."""
+"""Names of members whose own value is a secret. Values deeper inside such a member are no secrets.
+
+For names that match `_SECRET_NAME`, values deeper inside the member are secrets too.
+"""
 _AUTHORIZATION: Final = re.compile(r"(?i)(?:^|[_-])auth(?:orization)?$")
 """Names of members that hold either a header's value, which is secret, or a word that says how a key is sent."""
 _MODE: Final = re.compile(r"[a-z_-]{0,32}")
@@ -108,7 +111,8 @@ def is_secret_value(string: String) -> bool:
 def is_reference(value: str) -> bool:
     """Return whether a value only says where a secret is.
 
-    `keyfile::` with a path is such a reference. `keyfile::` with the service account itself is a secret.
+    A value that begins with `keyfile::` is a reference if a path follows, and a secret if the service account itself
+    follows.
     """
     kind, colon, rest = value.partition(":")
     if colon and kind == "env":

@@ -83,7 +83,7 @@ def spans(document: Document, active: Iterable[str] = ()) -> list[Span]:
 
 
 def secrets_in(document: Document) -> set[str]:
-    """Return the secrets that can be found by a document's text alone, as they are written there."""
+    """Return the secrets that the document's text alone shows to be secrets, as written, with JSON escapes."""
     return {document.text[span.start : span.end] for span in spans(document)}
 
 

@@ -57,7 +57,7 @@ class Secret:
 
 
 def resolve(text: str, folder: Path, environ: Mapping[str, str]) -> Secret:
-    """Return the secret that `text` is or refers to. Relative paths begin at `folder`.
+    """Return the secret: `text` itself, or what `text` refers to. Relative paths begin at `folder`.
 
     Raises `SecretError` if the secret cannot be read or cannot be sent in a header.
     """

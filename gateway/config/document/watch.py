@@ -59,7 +59,7 @@ async def watch(
 
 
 async def _hints(near: Iterable[Path], every: float) -> AsyncGenerator[None, None]:
-    """Yield at once, after every report of a change in a folder, and after `every` seconds without a report."""
+    """Yield once immediately, then after each report of a change in a folder or `every` seconds without a report."""
     yield
     while True:
         reports = awatch(
@@ -86,9 +86,10 @@ def folders(files: Iterable[Path]) -> frozenset[Path]:
 
 
 def _folder(path: Path, find: Callable[[Path], Path]) -> list[Path]:
-    """Return the folder of a path if the folder exists, else [].
+    """Return a list with the folder of a path, or [] if the folder does not exist.
 
-    A path with a name that is too long, or with links in a circle, gives [] too. The other folders are still watched.
+    For a path with a name that is too long, or with links in a circle, return [] too, so that the folders of the other
+    paths are still watched.
     """
     try:
         folder = find(path).parent
@@ -98,7 +99,7 @@ def _folder(path: Path, find: Callable[[Path], Path]) -> list[Path]:
 
 
 async def _wait_until_settled(files: Callable[[], Iterable[Path]]) -> dict[Path, Stamp]:
-    """Return the stamps as soon as two in a row are equal, or after `LOOKS` comparisons."""
+    """Return the files' stamps when two successive looks find the same stamps, or after `LOOKS` comparisons."""
     before = stamps(files())
     for _ in range(LOOKS):
         await asyncio.sleep(SETTLE)

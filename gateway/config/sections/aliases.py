@@ -107,7 +107,7 @@ def _check_target(
     models: Mapping[str, Collection[str]],
     reading: Reading,
 ) -> None:
-    """Warn of a target whose provider is not declared, or whose provider is in `models` without the target's model."""
+    """Warn of a target whose provider is not declared, or whose model its provider does not have (`models`)."""
     id_, model = target
     if id_ not in declared:
         hint = reading.report.hint(id_, declared)

@@ -1,6 +1,7 @@
 """The section `exporters`. Nothing is exported yet.
 
-The section is checked all the same, so that a configuration that loads today still loads once records are exported.
+The section is checked nevertheless, so that a configuration that loads today still loads in a release that exports
+records.
 The keys are those of Aperture's documentation.
 """
 

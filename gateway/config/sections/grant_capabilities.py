@@ -1,7 +1,7 @@
 """The capabilities that an object in a grant gives. The grant is in the configuration or in the tailnet policy.
 
-- tailscaled sends grants of the tailnet policy with the caller, as a map of capability names to lists of objects
-  (`CapMap`).
+- tailscaled sends the policy's grants to a caller together with the caller's identity. They are a map of capability
+  names to lists of objects (`CapMap`).
 - Objects from both places are checked in the same way. But the gateway cannot refuse a tailnet policy. So an object
   with a fault in a policy gives no capability, and the fault is reported.
 - Nothing here decides who is calling or what the caller may do.
@@ -71,7 +71,7 @@ class CapabilitySection(Section):
 def capability(section: CapabilitySection, origin: str, charged: Charges | None) -> Capability:
     """Return the capability of a valid object. `charged` are the object's quotas and limits; None if any has a fault.
 
-    For None, the capability is empty, because a capability without its limit would allow more than intended.
+    If `charged` is None, the capability is empty. Without its limit, it would allow more than intended.
     """
     if charged is None:
         return Capability(origin=origin)
@@ -108,7 +108,7 @@ def policy_capabilities(app: Mapping[str, Any]) -> tuple[tuple[Capability, ...],
 def _item(raw: Any, origin: str) -> tuple[Capability | None, list[str]]:
     """Return the capability of an object, or None if the object has a fault, and messages about the object.
 
-    The report's document has the offset 0 for every path, because a policy has no text with lines.
+    A policy has no text with lines. So the faults are collected in a report in which every path has the offset 0.
     """
     report = Report("", Document("", raw, dict.fromkeys(_paths(raw), 0)))
     section = check(CapabilitySection, raw, (), report)

@@ -1,6 +1,7 @@
 """The section `hooks`, and `send_hooks` of a grant's capability. No hook is called yet.
 
-The sections are checked all the same, so that a configuration that loads today still loads once hooks are called.
+The sections are checked nevertheless, so that a configuration that loads today still loads in a release that calls
+hooks.
 The wording of messages is that of Aperture's documentation. Where Aperture only warns, this file only warns.
 """
 

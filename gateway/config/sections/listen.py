@@ -41,7 +41,7 @@ class Address(NamedTuple):
 
 
 def parse_listen(text: str) -> Address:
-    """Return the address in a text. Raises `ValueError` with a message about the expected form if there is none."""
+    """Return the address that a text gives. Raises `ValueError`, with the expected form, if the text is no address."""
     if text.startswith("unix:"):
         path = text.removeprefix("unix:")
         if not path or not path.isprintable():

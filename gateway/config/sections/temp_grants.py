@@ -64,7 +64,7 @@ def read_temp_grants(raw: Sequence[Any], declared: Declared, reading: Reading) -
 
 
 def _read_grant(raw: Any, path: Path, declared: Declared, reading: Reading) -> Grant | None:
-    """Read a grant whose capabilities are in `app`, as in current grants, in the list `grants`, or in both."""
+    """Read a grant whose capabilities are in `app` (as in current grants), in the list `grants`, or in both."""
     section = reading.section(TempGrantSection, raw, path)
     if section is None:
         return None

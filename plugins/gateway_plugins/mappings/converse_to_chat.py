@@ -26,7 +26,7 @@ from gateway_plugins.shared.turns import Block, frame_document
 
 @dataclass(slots=True)
 class Mapper:
-    """Mapper of the messages of one request. It also collects the tools that blocks in messages withdraw."""
+    """Mapper of the messages of one request. It also collects the names of the tools that messages remove."""
 
     caps: Caps
     names: Names
@@ -72,7 +72,7 @@ class Mapper:
         conversation.assistant(answer, calls, message.at, reasoning=thinking)
 
     def _thinking(self, value: Reasoning) -> str:
-        """Return the text of thinking, or "" if it is reported as dropped.
+        """Return the text of thinking, or "" if the thinking is reported as dropped.
 
         Redacted thinking and thinking of another model family are dropped. All thinking is dropped for a model that
         does not read its earlier thinking (`caps.reasoning_content`).

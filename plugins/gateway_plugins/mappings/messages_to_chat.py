@@ -89,7 +89,7 @@ class Mapper:
         conversation.assistant("".join(texts), calls, message.at, reasoning="".join(thinking))
 
     def _thinking(self, block: Reasoning) -> list[str]:
-        """Return the text of thinking, or [] if it is reported as dropped.
+        """Return the text of thinking, or [] if the thinking is reported as dropped.
 
         Signed or redacted thinking is dropped, because it comes from a provider of another dialect. All thinking is
         dropped for a model that does not read its earlier thinking (`caps.reasoning_content`).

@@ -64,7 +64,7 @@ def _parts(parts: Sequence[Part], caps: Caps) -> list[Block]:
 
 
 def _thinking(thinking: Reasoning, caps: Caps, drop: Drop) -> str:
-    """Return the text of thinking, or "" if it is reported as dropped.
+    """Return the text of thinking, or "" if the thinking is reported as dropped.
 
     Redacted thinking and thinking of another model family are dropped. All thinking is dropped for a model that does
     not read its earlier thinking (`caps.reasoning_content`). Signatures are left out, because Chat has no

@@ -75,7 +75,7 @@ class Mapper:
         return blocks
 
     def _call(self, call: Call) -> Block:
-        # the name may be one that the model invented; it is kept if its characters are allowed (vercel/ai#17763)
+        # a name that the model invented is kept if its characters are allowed (vercel/ai#17763)
         name = self.names.alias(call.name or "unnamed")
         input_ = self.names.plain_input(call.input) if self.caps.plain_properties else call.input
         return {"type": "tool_use", "id": call.id, "name": name, "input": input_}

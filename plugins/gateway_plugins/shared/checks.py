@@ -21,7 +21,7 @@ from gateway_plugins.shared.fields import escape_step, is_deep, member, param
 from gateway_plugins.shared.thinking import EFFORTS
 
 _MAXIMUM: Final[Mapping[str, float]] = {"top_p": 1}
-"""Maximum of each numeric parameter. Temperatures have none, because conversions lower those that are too high."""
+"""Maximum of numeric parameters. `temperature` has none, because conversions lower a temperature that is too high."""
 
 
 def text_of(value: Any, at: str) -> str:

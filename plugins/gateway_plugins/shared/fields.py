@@ -33,7 +33,7 @@ def escape_step(name: str) -> str:
 
 
 def member(top: Members, name: str) -> Any:
-    """Return the decoded value of a member, or None if it is missing. Raises `Refused` if it is nested too deeply."""
+    """Return the decoded value of the member, or None if missing. Raises `Refused` for a value nested too deeply."""
     value = top.decode(name)
     if isinstance(value, (dict, list)) and is_deep(value):
         raise invalid(f"{name} is nested too deeply: at most {MAX_DEPTH} levels are taken", name)
@@ -41,7 +41,7 @@ def member(top: Members, name: str) -> Any:
 
 
 def is_deep(value: Any) -> bool:
-    """Return whether lists and objects are nested more than `MAX_DEPTH` levels deep, without recursion."""
+    """Return whether lists and objects are nested more than `MAX_DEPTH` levels deep. The check uses no recursion."""
     level = [value]
     for _ in range(MAX_DEPTH + 1):
         inner: list[Any] = []

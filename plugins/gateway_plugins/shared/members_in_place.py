@@ -30,9 +30,9 @@ class EditedMembers:
         return self._values[name]
 
     def raw(self, name: str) -> bytes:
-        """Return the bytes of the member in the client's request, or b"" if it is missing.
+        """Return the member's JSON text as the client sent it, or b"" if the member is missing.
 
-        A search in these bytes is a cheap way to find out whether the member must be decoded.
+        A search in this text is a cheap way to find out whether the member must be decoded.
         """
         return self.top.get(name, b"")
 

@@ -1,6 +1,6 @@
 """The JSON schema that a client demands of an answer, and the request members that demand it from the provider.
 
-The provider is asked for the schema in one of three ways. Each provider's dialect writes them in its own form:
+The provider is asked for the schema in one of three ways. The form of each way differs by dialect:
 
 - natively, if the model has structured output;
 - by a schema tool: the gateway adds a tool with this input schema, and the input of the call is the answer;
@@ -32,7 +32,7 @@ class JsonFormat:
     name: str = ""
     description: str = ""
     strict: bool | None = None
-    """Whether the answer must match exactly. None if the client does not say: then as strict as the schema allows."""
+    """Whether the answer must match exactly. None if the client does not say: then strict if the schema allows it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,8 @@
 
 - A signature, or the data of redacted thinking, is valid only for the model family that made it. Another family answers
   400, or cannot use it.
-- The client stores the string and sends it back unchanged in the next turn. So the gateway puts the family into the
-  string: `irisgate1:<family>:<signature>`.
+- The client stores the signature or data and sends it back unchanged in the next turn. So the gateway puts the family
+  before the signature or data: `irisgate1:<family>:<signature>`.
 
 The tag is the same in all dialects.
 """
@@ -21,7 +21,7 @@ PREFIX: Final = "irisgate1:"
 class Reasoning:
     """Thinking of an earlier turn that the client sent back: text with a signature, or redacted `data`.
 
-    The signature or data still has its tag. Providers that check signatures refuse thinking that has neither.
+    The signature or data still has its tag. Providers that check signatures refuse thinking without them.
     """
 
     at: str

@@ -274,7 +274,7 @@ def _document_source(place: Place, reply: StepResponse) -> Changes:
 
 
 _SOURCES: Final = {"image": _image_source}
-"""Function that writes the member `source`, by the type of its block. Other blocks use `_document_source`."""
+"""Function that writes the member `source` of a block, by the block's type. Other blocks use `_document_source`."""
 
 
 def _base64(file: Media) -> bytes:

@@ -74,7 +74,7 @@ class Writer(Protocol):
     """Writer of one reply in the client's dialect."""
 
     def start(self, reply_id: str = "") -> None:
-        """Begin the reply. A reader may leave this call out; then the first content begins the reply."""
+        """Begin the reply. A reader need not call `start`: without it, the first content begins the reply."""
 
     def text(self, piece: str) -> None: ...
 
@@ -112,7 +112,7 @@ class StreamWriter(Writer, Protocol):
         """Return the events that were written since the last call of `take`."""
 
     def close(self) -> None:
-        """Write the events that waited for the usage. Called at the end of the stream, when no usage can follow."""
+        """Write the events that were held back for the usage. Called at the end of the stream: no usage can follow."""
 
 
 class WholeWriter(Writer, Protocol):
@@ -161,7 +161,7 @@ class Calls:
             writer.tool(tool_id, self.names.restore(name))
 
     def arguments(self, fragment: str, writer: Writer) -> None:
-        """Write a piece of the open call's input. It is ignored if no call is open."""
+        """Write a piece of the open call's input. The piece is ignored if no call is open."""
         if not fragment or not self.is_open:
             return
         if self.names.renames_properties:
@@ -179,9 +179,9 @@ class Calls:
     def reason(self, reason: str) -> str:
         """Return the stop reason for the client, in place of the provider's `reason`.
 
-        `END_TURN` and `TOOL_USE` are corrected: `TOOL_USE` if the client received calls, else `END_TURN`. Some model
-        families report `end_turn` after a call, and agents would then stop. After a call of the schema tool the
-        provider reports `tool_use`, but the client received no call. Any other reason is returned unchanged.
+        In place of both `END_TURN` and `TOOL_USE`, returns `TOOL_USE` if the client received calls, else `END_TURN`.
+        Some model families report `end_turn` after a call, and agents would then stop. After a call of the schema tool
+        the provider reports `tool_use`, but the client received no call. Any other reason is returned unchanged.
         """
         if reason in {END_TURN, TOOL_USE}:
             return TOOL_USE if self._count else END_TURN

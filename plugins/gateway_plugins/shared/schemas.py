@@ -1,6 +1,6 @@
 """JSON schemas that the provider enforces: the schema of an answer, and the input schema of a strict tool.
 
-Anthropic and Bedrock enforce only some keywords of JSON Schema, and refuse a schema with any other keyword with a 400.
+Anthropic and Bedrock enforce only some keywords of JSON Schema, and answer 400 to a schema with any other keyword.
 `restrict_schema` changes a schema so that they accept it. It forbids additional properties in every object. It removes
 each refused keyword, reports it as dropped, and adds it to the description, where the model still reads it. OpenAI
 enforces other keywords (`is_strict_schema` in `dialects/openai_chat/options.py`). Sources: Anthropic's API reference

@@ -160,7 +160,7 @@ def supported_sampling(
         if supported.get("top_p", 1) < _MIN_TOP_P:
             take_out("top_p")
     if caps.sampling == "one" and "temperature" in supported:
-        take_out("top_p")  # litellm#15070: both together are refused
+        take_out("top_p")  # litellm#15070: top_p and temperature together are refused
     if supported.get("temperature", 0) > max_temperature:
         supported["temperature"] = max_temperature
         drop(at["temperature"])

@@ -94,7 +94,7 @@ class ThinkingPlan:
     """Form in which the model is asked, a value of `Caps.reasoning`; "" if the body has no member for thinking."""
     effort: str = ""
     tokens: int = 0
-    """Thinking budget; 0 if none is sent."""
+    """Thinking budget in tokens; 0 if no budget is sent."""
     display: str = ""
 
     @property
@@ -129,9 +129,9 @@ def plan_thinking(
 ) -> ThinkingPlan:
     """Return the thinking to ask the model for. `limit` is the client's output limit.
 
-    `unsigned_loop` is true if the client sent back the turn with the tool calls without its thinking. A model with a
-    thinking budget refuses such a request ("Expected thinking or redacted_thinking", RooCode#11238), so the model is
-    not asked to think. A model with adaptive thinking accepts such a request.
+    `unsigned_loop` is true if the client sent back a turn with tool calls but left out the thinking of that turn. A
+    model with a thinking budget refuses such a request ("Expected thinking or redacted_thinking", RooCode#11238), so
+    the model is not asked to think. A model with adaptive thinking accepts such a request.
     """
     if request.anthropic and request.effort and request.is_wanted != (request.effort != "none"):
         drop(request.effort_at)

@@ -24,7 +24,7 @@ _PROPERTY: Final = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
 _ALPHANUMERIC: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 _COMBINED: Final = frozenset({"anyOf", "oneOf", "allOf", "$ref", "$schema"})
 _MAX_FOLDS: Final = 8
-"""Maximum depth of nested combinations (allOf, anyOf, oneOf, $ref) that are folded. Real schemas have one or two."""
+"""Maximum depth of nested combinations (allOf, anyOf, oneOf, $ref) that are folded. Real schemas have 1 or 2 levels."""
 
 
 class Names:
@@ -84,9 +84,9 @@ def unused(name: str, taken: Collection[str]) -> str:
 def tool_id(client_id: str, length: int = 0) -> str:
     """Return the id of a tool call, replaced by a hash if the model does not accept it (fabro#707).
 
-    The hash is the same for a call and its result. `length` is the length of the ids of a model that accepts only
-    short alphanumeric ids, else 0. Shortened ids could be equal, because all ids of some servers begin
-    with the same characters (`tooluse_`).
+    The hash is the same for a call and its result. If a model accepts only short alphanumeric ids, `length` is their
+    exact length; for other models it is 0. Ids are not cut to this length, because all ids of some servers begin with
+    the same characters (`tooluse_`), so two cut ids could be equal.
     """
     if length:
         if len(client_id) == length and client_id.isascii() and client_id.isalnum():

@@ -113,7 +113,7 @@ class _Conversion:
     def _conversation(self, mapper: Mapper, *, prefill: bool) -> tuple[list[Block], list[Block]]:
         """Return the members `system` and `messages`.
 
-        If the provider enforces a schema for the answer, the last message must not be the beginning of the answer.
+        If the provider enforces a schema for the answer, the model cannot continue a last message of the assistant.
         """
         caps = self._target.caps
         wanted = converse_read_options.output_format(self._request.top, self._extra, self._drop)

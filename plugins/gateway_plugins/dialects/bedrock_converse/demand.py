@@ -33,7 +33,7 @@ from gateway_plugins.shared.turns import (
 )
 
 FILLER: Final = "."
-"""Text of a turn that is added only to satisfy Bedrock's rules. Recorded traffic shows that models ignore it."""
+"""Text of a turn that is added only to satisfy Bedrock's rules. Recorded traffic shows that models ignore this text."""
 ATTACHED: Final = "(attached)"
 """Text added to a turn that has a document but no text, because Bedrock refuses such a turn (archestra#4220)."""
 
@@ -140,7 +140,7 @@ def _calls(run: Sequence[Turn]) -> bool:
 
 
 def _strip_end(content: list[Block]) -> None:
-    """Remove white space from the end of the last message, an assistant's message. Bedrock refuses it there."""
+    """Remove white space from the end of an assistant's last message, because Bedrock refuses white space there."""
     if "text" in content[-1]:
         content[-1]["text"] = content[-1]["text"].rstrip()
 
@@ -157,7 +157,8 @@ def _assistant(run: Sequence[Turn], ids: ToolIds) -> Block:
 def _user(run: Sequence[Turn], ids: ToolIds, caps: Caps) -> list[Block]:
     """Return the messages for consecutive turns of the user's side.
 
-    This is one user message with the tool results first (camel#3954), or several messages if it must be split.
+    The result is one user message with the tool results first (camel#3954), or several messages if that message must be
+    split.
     """
     results: list[Block] = []
     others: list[Block] = []
@@ -192,7 +193,7 @@ def _missing(made: str) -> Block:
 def _suited(result: Block, caps: Caps) -> list[Block]:
     """Change a tool result to a form that the model accepts.
 
-    Returns the files that the model does not accept inside a result. They are placed after the results.
+    Returns the files that the model does not accept inside a result. The caller places them after the results.
     """
     content = [block for block in result["content"] if not is_blank(block)]
     beside: list[Block] = []
@@ -219,7 +220,7 @@ def _as_json(block: Block) -> Block:
 
 
 def _split(results: list[Block], others: list[Block], caps: Caps) -> list[Block]:
-    """Return one user message, or two with an assistant's message between them.
+    """Return tool results and other blocks in one user message, or in two with an assistant's message between them.
 
     The blocks that a message may have besides tool results differ by model family (pydantic-ai#6081,
     langchain-aws#141).
@@ -261,7 +262,7 @@ class CacheBreakpoints:
     def mark(self, blocks: list[Block], ttl: str | None, at: str, *, tool: bool = False) -> None:
         """Append a cache point to the blocks.
 
-        Does nothing if `ttl` is None, which means that the client put no breakpoint there. `at` is the JSON pointer of
+        Does nothing if `ttl` is None, which means that the client set no breakpoint. `at` is the JSON pointer of
         the value that has the client's breakpoint.
         """
         path = f"{at}/cache_control"
@@ -275,7 +276,7 @@ class CacheBreakpoints:
         blocks.append(CachePoint(ttl if self._caps.cache_ttl else "", path))
 
     def mark_last(self, turns: Sequence[Turn], ttl: str | None) -> None:
-        """Append a cache point to the last turn that has blocks, unless it already ends with a cache point."""
+        """Append a cache point to the last turn that has blocks, unless this turn already ends with a cache point."""
         blocks = next((turn.blocks for turn in reversed(turns) if turn.blocks), [])
         if not (blocks and isinstance(blocks[-1], CachePoint)):
             self.mark(blocks, ttl, "")

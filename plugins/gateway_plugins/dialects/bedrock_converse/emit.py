@@ -57,9 +57,9 @@ PLACES: Final[Mapping[str, tuple[str, str]]] = {
     "block": ("documentChunk", "documentIndex"),
     "search_result": ("searchResultLocation", "searchResultIndex"),
 }
-"""Names of Converse's location and of the index member in it, by the kind of a citation.
+"""Name of Converse's location, and name of the location's index member, by the kind of a citation.
 
-Citations of web pages have another form.
+Citations of web pages have another form and are not in this table.
 """
 
 
@@ -309,7 +309,7 @@ class Whole:
         })  # fmt: skip
 
     def _block(self, kind: str) -> _Open:
-        """Return the open block if it is of this kind, else a new one."""
+        """Return the open block if it is of this kind. Otherwise end it, and return a new block."""
         if self._open is None or self._open.kind != kind:
             self.block_end()
             self._open = _Open(kind)

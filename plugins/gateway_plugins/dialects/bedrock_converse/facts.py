@@ -1,6 +1,7 @@
 """Readers of usage and service tier in a Converse reply.
 
-Source: botocore's service model (TokenUsage, CacheDetail). Callers know which events have usage.
+Source: botocore's service model (TokenUsage, CacheDetail). The caller knows which
+events have usage, so these readers do not check the kind of an event.
 """
 
 from __future__ import annotations

@@ -59,11 +59,11 @@ def inference(settings: Settings, caps: Caps, drop: Drop) -> tuple[Block, Block]
 
 
 def response_fields(stops: Sequence[str], caps: Caps, *, stream: bool) -> Block:
-    """Return `additionalModelResponseFieldPaths`, which makes the reply name the stop sequence that ended it.
+    """Return `additionalModelResponseFieldPaths`, which asks for the stop sequence that ended the reply.
 
     Without this member, the reply does not name the stop sequence (litellm#40064). The path refers to Anthropic's own
     reply, or in a stream to Anthropic's event `message_delta`. Vercel's AI SDK and opencode send the same path for
-    streams. Returns {} if there are no stop sequences, or if the model cannot name them.
+    streams. Returns {} if there are no stop sequences, or if the model cannot name the stop sequence.
     """
     if not (stops and caps.stop_sequence_named):
         return {}

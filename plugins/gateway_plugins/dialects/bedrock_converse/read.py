@@ -50,7 +50,7 @@ _SIDES: Final[Mapping[str, tuple[type, ...]]] = {
     "assistant": (*_ANYWHERE, Reasoning, Call),
     "system": _ANYWHERE,
 }
-"""Values that are accepted in a message, by the role of the message. Other dialects have no place for other values."""
+"""Types of the values that a message may have, by its role. Other dialects have no place for other types."""
 
 
 def messages(top: Members, drop: Drop) -> list[Message]:

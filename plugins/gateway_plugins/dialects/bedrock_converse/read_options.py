@@ -163,9 +163,10 @@ def _sampling(config: Mapping[str, Any], extra: Mapping[str, Any]) -> tuple[dict
 
 
 def _thinking(top: Members, extra: Mapping[str, Any], drop: Drop) -> ThinkingRequest:
-    """Return the thinking that the client requests, in the form of any model family.
+    """Return the thinking that the client requests.
 
-    The first effort in the order of `_EFFORTS` counts. A different effort elsewhere is reported as dropped.
+    The client may use the form of any model family. The first effort in the order of `_EFFORTS` counts.
+    A different effort elsewhere is reported as dropped.
     """
     anthropic = parse_thinking(extra.get("thinking"), f"{EXTRAS[1:]}.thinking")
     anthropic_at = f"{EXTRAS}/thinking"

@@ -22,7 +22,7 @@ _LISTS: Final = frozenset({"anyOf", "oneOf", "allOf", "prefixItems"})
 _SINGLE: Final = frozenset(
     {"items", "additionalProperties", "not", "contains", "if", "then", "else", "propertyNames", "unevaluatedProperties"}
 )
-"""Keywords whose value is a single schema.
+"""Keywords of JSON Schema whose value is a single schema.
 
 The value of a keyword in `_MAPS` is an object of schemas. The value of a keyword in `_LISTS` is a list of schemas.
 """
@@ -66,7 +66,7 @@ def tool_spec(name: str, description: str, schema: Any, caps: Caps, at: str) -> 
 
 
 def _make_strict(spec: Block, tool: Tool, caps: Caps, drop: Drop) -> None:
-    """Set `strict`. It is reported as dropped if the model does not accept it or the schema is recursive.
+    """Set `strict`, or report it as dropped if the model does not accept it or the schema is recursive.
 
     The schema of a strict tool is restricted (`restrict_schema`), as the schema of an answer is.
     """
@@ -108,9 +108,9 @@ def tool_config(
     """Return `toolConfig`, and the members of `additionalModelRequestFields` that complete the tool choice.
 
     `history` has the names of the tools that were called earlier in the conversation. Messages with calls need a
-    `toolConfig` even if no tool is offered any more (vercel/ai#7528). It then has the tools in `history`. Converse has
-    no tool choice "none", so Claude's own `tool_choice` is sent to models that accept it. `thinks` is true if the
-    request asks for Anthropic's form of thinking, with which a forced tool choice is refused.
+    `toolConfig` even if no tool is offered any more (vercel/ai#7528). The `toolConfig` then has the tools in `history`.
+    Converse has no tool choice "none", so Claude's own `tool_choice` is sent to models that accept it. `thinks` is true
+    if the request asks for Anthropic's form of thinking, with which a forced tool choice is refused.
     """
     mode = choice.mode
     if not specs:

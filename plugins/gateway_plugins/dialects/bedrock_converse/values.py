@@ -20,7 +20,7 @@ class Text:
     """A text. An earlier answer of the model may have citations."""
 
     at: str
-    """JSON pointer of the block in the client's request, in this class and in all others of this file."""
+    """JSON pointer of the block in the client's request. `at` means the same in every class of this file."""
     text: str
     citations: tuple[Citation, ...] = ()
 

@@ -50,7 +50,7 @@ _EVENTS: Final = frozenset({
 class Reader:
     """Reader of one reply.
 
-    `family` is the model family. It is added to signatures of thinking, because only the same family accepts them back.
+    The model family `family` is added to signatures of thinking, because only the same family accepts a signature back.
     """
 
     def __init__(self, names: Names, schema_tool: str, family: str, drop: Drop) -> None:

@@ -22,7 +22,7 @@ from gateway_plugins.shared.reply_events import Citation
 
 Json = dict[str, Any]
 Send = Callable[[str, Json], None]
-"""Function that sends an event. It gets the type of the event, and members to which it adds `output_index`."""
+"""Function that sends an event with the given type and members, to which the function adds `output_index`."""
 
 IN_PROGRESS: Final = "in_progress"
 COMPLETED: Final = "completed"
@@ -76,7 +76,7 @@ class Message(Item):
         self._event("response.refusal.delta", {"delta": piece})
 
     def citation(self, citation: Citation) -> None:
-        """Add a citation. Its event is sent at the end of the text, because the event has the length of the text."""
+        """Add a citation. The event is sent at the end of the text, because it tells the length of the whole text."""
         self._open("output_text", {"text": "", "annotations": [], "logprobs": []})
         self._citations.append(citation)
 
@@ -182,8 +182,8 @@ class Call(Item):
     def arguments(self, fragment: str) -> None:
         """Add a piece of the arguments, which are JSON.
 
-        Only the arguments of a function are sent immediately. In other calls, the value is inside the JSON, and
-        can be read only when the JSON is complete.
+        Only the arguments of a function are sent immediately. The input of a custom tool and the action
+        of the local shell are inside the JSON, and can be read only when the JSON is complete.
         """
         self._pieces.append(fragment)
         if self._kind == FUNCTION:

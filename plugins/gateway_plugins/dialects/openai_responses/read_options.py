@@ -90,7 +90,7 @@ def _include(top: Members, drop: Drop) -> None:
 def _thinking(top: Members, drop: Drop) -> ThinkingRequest:
     """Return the thinking that the client requests.
 
-    Other members of `reasoning` than `effort` are reported as dropped, unless their value is null, `auto` or `none`. An
+    Members of `reasoning` other than `effort` are reported as dropped, unless their value is null, `auto` or `none`. An
     example is `summary`: the gateway cannot choose the length of the summary.
     """
     reasoning = checks.object_of(member(top, "reasoning"), "/reasoning")

@@ -114,7 +114,7 @@ class _Offered:
         return f"{description}\n\n{_GRAMMAR.format(syntax, definition)}".strip()
 
     def _add(self, origin: Origin, tool: Tool) -> None:
-        """Add a tool. Raises `Refused` if a tool of the same flat name was added before.
+        """Add a tool. Raises `Refused` if a tool with the same flat name was added before.
 
         If the new tool comes from an item of the conversation, such as the output of a tool search, it is ignored
         instead of refused.

@@ -1,8 +1,8 @@
-"""Anthropic's Messages API: POST /v1/messages and /v1/messages/count_tokens, server-sent events with names.
+"""Anthropic's Messages API: POST /v1/messages and /v1/messages/count_tokens, named server-sent events.
 
 - Bedrock serves the same API below /anthropic. So this flag has routes there too, and a provider whose `baseurl` ends
   with /anthropic is Bedrock.
-- InvokeModel on Bedrock wraps the same dialect for Claude. That is the flag `bedrock_model_invoke.py`.
+- InvokeModel on Bedrock wraps the same dialect for Claude. It has its own flag, `bedrock_model_invoke.py`.
 
 Source: Anthropic's API reference (Messages, Streaming, Errors).
 """
@@ -120,7 +120,7 @@ def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest
 
 
 def _betas(request: ClientRequest, target: Target, drop: Drop) -> list[str]:
-    """Return the betas to send, from body and header: Claude Code sends different betas in the two to Bedrock."""
+    """Return the betas to send, from both body and header, because Claude Code names different betas in each."""
     envelope = mapping(target.options.get(messages_betas.OPTION)).get("envelope", "messages")
     return messages_betas.select_betas(messages_betas.request_betas(request), envelope, target.options, drop)
 

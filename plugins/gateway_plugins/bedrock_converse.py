@@ -1,6 +1,6 @@
 """Bedrock's Converse and ConverseStream: one dialect for all models on Bedrock.
 
-- `metadata`, with the usage, comes after `messageStop`.
+- In a stream, the event `metadata`, which has the usage, comes after the event `messageStop`.
 - The route of CountTokens is in `bedrock_model_invoke.py`. A provider with this flag serves CountTokens too.
 
 Source: botocore's service model of bedrock-runtime, and recorded traffic for the order of a stream's events.
@@ -85,7 +85,7 @@ def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest
 
 
 def _betas(request: ClientRequest, target: Target, drop: Drop) -> dict[str, bytes | None]:
-    """Return the change that removes the betas that the configuration drops; {} if there are none."""
+    """Return the change that removes the betas dropped by the configuration; {} if the body has none of these."""
     if messages_betas.MEMBER.encode() not in request.top.get(_MODEL_FIELDS, b"") or not messages_betas.drops_any(
         target.options
     ):
@@ -127,7 +127,7 @@ def decoder(request: ClientRequest, _target: Target, _head: Head) -> Decoder:
 class ConverseDecoder:
     """Decodes frames to events. An event's kind is the event type of its frame.
 
-    The reply is complete with `messageStop`. If the stream ends right after it, the usage is unknown.
+    A reply is complete after `messageStop`. If the stream ends there, without `metadata`, the usage is unknown.
     """
 
     def __init__(self, operation: str = "") -> None:

@@ -81,17 +81,17 @@ def parse(request: HttpRequest) -> ClientRequest:
 
 
 def dialect_for(caps: Caps) -> str:
-    """Return Anthropic's dialect for Claude, and `OPAQUE` for any other model, even for one that takes Chat bodies."""
+    """Return Anthropic's dialect for Claude, and `OPAQUE` for any other model, even if that model takes Chat bodies."""
     return caps.invoke_dialect if caps.invoke_dialect == _CLAUDE_DIALECT else OPAQUE
 
 
 def steps(
     request: ClientRequest, target: Target, drop: Drop
 ) -> Generator[UpstreamRequest | Fetch, StepResponse, ClientRequest | StepResponse]:
-    """Fetch the files that the request names by URL. For CountTokens, also count, and return the reply.
+    """Fetch the files that the request names by URL. For CountTokens on Bedrock, return the reply with the count.
 
-    Counting takes several requests if Bedrock refuses the first. Headers of InvokeModel with options that the
-    provider's API lacks are reported as dropped.
+    Counting takes several requests if Bedrock refuses the first. If the provider has another API, InvokeModel's
+    headers with options that this API lacks are reported as dropped.
     """
     result = yield from remote_files.steps(request, target, drop)
     if isinstance(result, StepResponse):
@@ -118,14 +118,14 @@ def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest
 
 
 def retry(request: ClientRequest, target: Target, problem: Problem, drop: Drop) -> ClientRequest | None:
-    """Return the body that was sent, as a request without betas, if Bedrock refused a beta (claude-code#56595).
+    """Return a request with the body that was sent, but without betas, if Bedrock refused a beta (claude-code#56595).
 
     Return None for any other problem, and for an opaque body.
     """
     if target.dialect == OPAQUE or not messages_betas.is_refusal(problem):
         return None
     sent = build(request, target, drop)
-    # that body is one of InvokeModel already, so `build` adds nothing; the client's beta header was never sent
+    # the body in `sent` has InvokeModel's form, so `build` adds nothing; the client's beta header was never sent
     return messages_betas.retry_without_betas(
         replace(request, flag=_OWN, headers=sent.headers, top=Members(sent.body)), drop
     )
@@ -144,9 +144,10 @@ def decoder(request: ClientRequest, target: Target, _head: Head) -> Decoder:
 class InvokeDecoder:
     """Decodes chunks to the events inside them.
 
-    Claude's `message_delta` is held back until the next event. In GovCloud only the metrics of the last event have the
-    cache tokens (litellm). These are then added to `message_delta`, where Anthropic's clients read them. The count of
-    output tokens in `message_delta` goes to the meter at once, in an event of metrics that no client receives.
+    Anthropic's clients read all token counts from `message_delta`, but in GovCloud only the metrics in the last event
+    have the counts of cache tokens (litellm). So Claude's `message_delta` is held back until the next event, and the
+    counts in that event's metrics are added to it. The count of output tokens in `message_delta` goes to the meter at
+    once, in an event of metrics that no client receives.
     """
 
     def __init__(self, operation: str, dialect: str) -> None:

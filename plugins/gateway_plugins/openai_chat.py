@@ -49,7 +49,7 @@ steps = remote_files.steps
 CHUNK: Final = "chat.completion.chunk"
 _DONE: Final = "done"
 _QUERY: Final = ("api-version",)
-"""Query parameters that are passed on to the provider. Azure takes this one where it serves OpenAI's API."""
+"""Query parameters that are passed on to the provider. `api-version` is a parameter of OpenAI's API on Azure."""
 
 
 def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest:
@@ -85,7 +85,8 @@ class ChatDecoder(json_api.SseDecoder):
     """Decodes chunks. The stream is done with [DONE], or with a usage chunk after the last finish reason.
 
     - A finish reason alone does not end the stream, because usage and [DONE] may follow seconds later. If the
-      connection closes after the finish reason, the reply is complete nevertheless: some servers send neither.
+      connection closes after the finish reason, the reply is complete nevertheless, because some servers send
+      neither usage nor [DONE].
     - If the client requested several answers, each has its own finish reason.
     """
 
@@ -108,7 +109,7 @@ class ChatDecoder(json_api.SseDecoder):
         if b'"finish_reason"' in event.payload and not self._is_finished():
             ended = (choice for choice in _choices(event.data) if choice.get("finish_reason"))
             self._finished |= {whole_number(choice.get("index")) for choice in ended}
-        # the usage must not be null: Azure's first chunk, with results of content filters, has no choices either
+        # a chunk without choices and without usage may be Azure's first chunk, with the results of content filters
         if b'"usage"' in event.payload and not _choices(event.data) and mapping(mapping(event.data).get("usage")):
             self.done = self.done or self._is_finished()
             if self._hide_usage:

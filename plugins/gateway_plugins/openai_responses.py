@@ -40,7 +40,7 @@ with_text = responses_facts.with_text
 output_bytes = responses_facts.output_bytes
 
 _QUERY: Final = ("api-version",)
-"""Query parameters that are passed on to the provider. Azure takes this one where it serves OpenAI's API."""
+"""Query parameters that are passed on to the provider. `api-version` is a parameter of OpenAI's API on Azure."""
 _ERROR: Final = "error"
 _CREATED: Final = "response.created"
 _FAILED_EVENT: Final = "response.failed"
@@ -126,7 +126,7 @@ class Encoder(json_api.SseEncoder):
     def fail(self, problem: Problem) -> bytes:
         """Return the events `error` and `response.failed`, as OpenAI sends both.
 
-        SDKs raise an exception at `error`; Codex reads `response.failed`.
+        Clients need both, because SDKs raise an exception at `error`, and Codex reads `response.failed`.
         """
         inner = openai_errors.inner(problem)
         flat = {name: inner[name] for name in ("message", "param", "code")}

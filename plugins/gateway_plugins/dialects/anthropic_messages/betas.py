@@ -3,8 +3,9 @@
 - A client of the Messages API names betas in the header `anthropic-beta`. A client of Bedrock can also name them in the
   member `anthropic_beta`. Claude Code names different betas in the two.
 - An envelope is the form in which a provider takes a Messages request: Anthropic's API, InvokeModel, Converse, or
-  Bedrock's Messages API ("mantle"). Each takes certain betas and answers 400 to others, and this changes over time. So
-  the names are data in `betas.json`, and a provider's `anthropic_betas` in the configuration overrides the data.
+  Bedrock's Messages API ("mantle"). Each envelope takes certain betas and answers 400 to others. The lists
+  change over time, so they are data in `betas.json`. A provider's `anthropic_betas` in the configuration overrides
+  the data.
 - The flag of a provider decides whether the betas are sent in the header or in the body.
 """
 
@@ -77,7 +78,7 @@ def select_betas(names: Iterable[str], envelope: str, options: Mapping[str, Any]
     """Return the betas that the envelope takes, under the envelope's names. Other betas are reported as dropped.
 
     `envelope` is a key of `envelopes` in `betas.json`. `options` are the options of the provider. The lists `drop` and
-    `allow` in their member `anthropic_betas` override the data.
+    `allow` in the option `anthropic_betas` override the data.
     """
     rules, own = _envelope(envelope), mapping(options.get(OPTION))
     selected: dict[str, None] = {}

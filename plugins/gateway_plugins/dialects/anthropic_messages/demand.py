@@ -189,7 +189,7 @@ class CacheBreakpoints:
         made = {"type": "ephemeral", "ttl": ttl} if ttl else {"type": "ephemeral"}
         if (own := able[-1].setdefault("cache_control", made)) is made:
             self._marked[section].append((able[-1], path))
-        elif own != made:  # a block keeps the first of two lifetimes, which was set nearer to it
+        elif own != made:  # the block keeps its first lifetime, which was set nearer to the block
             self._drop(path)
 
     def limit(self) -> None:

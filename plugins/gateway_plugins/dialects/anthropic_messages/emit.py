@@ -40,7 +40,7 @@ _TIERS: Final[Mapping[str, str]] = {
 }
 """Anthropic's names of service tiers, by the names that providers report. Any other tier is left out."""
 _AT_START: Final = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
-"""Names of the counts in `message_start`. All are 0, and Anthropic's SDKs replace them by those in `message_delta`."""
+"""Names of the counts in `message_start`. All are 0 there. SDKs replace each by the count in `message_delta`."""
 _PLACES: Final[Mapping[str, tuple[str, str, str, str]]] = {
     # kind of a citation: (its type in the API, names of its members for index, start and end)
     "char": ("char_location", "document_index", "start_char_index", "end_char_index"),

@@ -63,7 +63,7 @@ class Counts:
             self._merge(report, _COUNTS)
 
     def merge_metrics(self, metrics: Any) -> None:
-        """Merge Bedrock's invocation metrics, which have one sum of all cache writes. Ignore values of other types."""
+        """Merge Bedrock's invocation metrics, which have one sum of all cache writes. Ignore any other value."""
         if isinstance(metrics, dict):
             self._merge(metrics, _METRICS)
 
@@ -124,7 +124,7 @@ class Meter:
         return self._facts
 
     def _usage(self, report: Any) -> None:
-        """Merge the counts, and store the tier that determines the prices, and the number of web searches.
+        """Merge the counts. Store the number of web searches, and the tier that determines the prices.
 
         "fast" is Anthropic's fast mode. "us" is inference inside the United States, which costs 10 % more (Anthropic's
         documentation, data residency).

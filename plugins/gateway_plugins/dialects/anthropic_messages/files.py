@@ -20,7 +20,7 @@ _MAX_TITLE: Final = 500
 
 
 def media_block(media: Media, caps: Caps, field: str) -> Block:
-    """Return an image or document block. Raises `Refused`, which names `field`, if the model takes no such file."""
+    """Return an image or document block. Raises `Refused` for `field` if the model takes no such file."""
     if media.kind == "image" and caps.images:
         return {"type": "image", "source": _base64(media.mime, media.base64)}
     if media.kind != "document":
@@ -29,7 +29,7 @@ def media_block(media: Media, caps: Caps, field: str) -> Block:
 
 
 def text_document(texts: Sequence[str], name: str, caps: Caps, field: str, *, is_split: bool) -> Block:
-    """Return a document block of texts. If `is_split` is true, the model can cite each text separately."""
+    """Return a document block with `texts`. If `is_split` is true, the model can cite each text separately."""
     if not any(map(str.strip, texts)):
         raise invalid(f"{field}: the document is blank", field)
     if is_split:

@@ -132,7 +132,7 @@ def messages(top: Members, drop: Drop) -> list[Message]:
 
 
 def ttl_of(raw: Raw, at: str, drop: Drop) -> Ttl:
-    """Return the lifetime in `cache_control`: None without that member, "" if it names no lifetime.
+    """Return the lifetime in `cache_control`: None without that member, "" without a lifetime in it.
 
     Other members of `cache_control`, such as `scope`, are reported as dropped.
     """

@@ -28,13 +28,13 @@ _CARRIED: Final = frozenset(
 )  # fmt: skip
 """Members that `leftovers` does not report. `metadata` is among them, because no provider needs to know the user."""
 _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
-    # member: values that ask for nothing, so that nothing is lost without the member
+    # member: values that ask for nothing. A member with such a value is left out without a report
     "speed": ("standard",),
     "mcp_servers": ([],),
     "context_management": ({}, {"edits": []}),
 }
 REFUSED_MEMBERS: Final[Mapping[str, str]] = {
-    # member that cannot be ignored, because the client would get something else: the advice in the error
+    # member that cannot be ignored, because the reply would not be what the client wants: the advice in the error
     "thread": "no conversations are stored here: send the whole conversation as messages",
     "compaction": "only Anthropic's own servers compact a conversation: leave it out",
     "mcp_servers": "only Anthropic's own servers call MCP servers: leave it out, and offer their tools yourself",
@@ -141,11 +141,11 @@ def _effort(top: Members) -> str:
 
 
 def _thinking(top: Members, caps: Caps, drop: Drop) -> ThinkingRequest:
-    """Return the thinking that is requested.
+    """Return the thinking that the request asks for: the member `thinking`, and the effort in `output_config`.
 
-    If the model is Claude, the effort is left out here when the request has no thinking, or when the model needs a beta
-    for efforts. `answer_effort` then returns it as the effort of the whole answer. For other models, an effort is a
-    request to think.
+    For a model other than Claude, an effort is a request to think. For Claude, an effort can also be for the answer
+    as a whole. So the effort is left out here if the model is Claude and the request has no thinking, or if the model
+    needs a beta for efforts. `answer_effort` returns the effort in these cases.
     """
     raw = member(top, "thinking")
     if isinstance(raw, dict):
@@ -162,7 +162,10 @@ def _thinking(top: Members, caps: Caps, drop: Drop) -> ThinkingRequest:
 
 
 def answer_effort(top: Members, thinking: ThinkingRequest, caps: Caps, drop: Drop) -> str:
-    """Return the effort to request from Claude for the whole answer; "" for none, or if `thinking` has the effort."""
+    """Return the effort to request from Claude for the whole answer; "" to request no effort.
+
+    An effort that `thinking` has already is not requested again.
+    """
     effort = _effort(top)
     if not effort or thinking.effort:
         return ""

@@ -1,7 +1,7 @@
 """Writers of tools for a Messages request: definitions, the tool choice, the answer's format.
 
-Every conversion to Messages uses them, from any client's dialect. The model's capabilities (`Caps`) determine which
-members are written. Turns are in `demand.py`.
+Every conversion to Messages uses these writers, whatever the client's dialect. The model's capabilities (`Caps`)
+determine which members are written. Turns are in `demand.py`.
 
 Sources: Anthropic's API reference (Tool use, Structured outputs, Extended thinking), and
 issues of other gateways, named at the rules.
@@ -48,7 +48,7 @@ def _definition(name: str, description: str, schema: Any, schema_at: str) -> Blo
 
 
 def _make_strict(made: Block, tool: Tool, caps: Caps, drop: Drop) -> None:
-    """Set `strict`, and restrict the schema to what the API accepts then. Report `strict` if it cannot be set."""
+    """Set `strict`, and restrict the schema to what the API accepts in a strict tool; else report `strict`."""
     if not caps.strict_tools or is_recursive(made["input_schema"]):
         drop(tool.strict_at)
         return
@@ -79,9 +79,10 @@ def choose(
 
 
 def _unoffered(messages: Sequence[Block]) -> Body:
-    """Return definitions of the tools that earlier turns call, and the choice `none`, for a request without tools.
+    """Return the members for a request that offers no tools, but whose earlier turns call tools.
 
-    A request whose earlier turns call undefined tools is refused (agentgateway#2192).
+    These are definitions of the called tools, and the choice `none`. A request whose earlier turns call
+    undefined tools is refused (agentgateway#2192).
     """
     called = {
         block["name"]: {"name": block["name"], "input_schema": {"type": "object", "properties": {}}}

@@ -40,12 +40,12 @@ _GUARDRAIL: Final = "amazon-bedrock-guardrailAction"
 _INTERVENED: Final = "guardrail_intervened"
 """Converse's stop reason for a reply in which a guardrail intervened."""
 _UNREPORTABLE: Final[Mapping[str, tuple[Any, ...]]] = {
-    # member of a message, or of `message_delta`: values that say nothing and are therefore not reported
+    # member of a message or of `message_delta`: values without information, which are not reported
     "container": (None,),
     "context_management": (None, {}, {"applied_edits": []}),
     "stop_details": (None, {}),
 }
-"""Members of a reply that no other dialect has. They are reported as dropped."""
+"""Members of a reply that no other dialect has. They are reported as dropped, except with these values."""
 _PLACES: Final[Mapping[str, tuple[str, str, str, str]]] = {
     # type in the API: (kind of citation, names of its members for index, start and end)
     "char_location": ("char", "document_index", "start_char_index", "end_char_index"),
@@ -57,7 +57,7 @@ _PLACES: Final[Mapping[str, tuple[str, str, str, str]]] = {
 
 
 class Reader:
-    """Reads one reply. `family` is the model's family; models of other families refuse the signatures."""
+    """Reads one reply. `family` is the family of its model. Models of other families refuse the reply's signatures."""
 
     def __init__(self, names: Names, schema_tool: str, family: str, drop: Drop) -> None:
         self._calls = Calls(names, schema_tool)
@@ -69,7 +69,7 @@ class Reader:
         self._kind = ""
         """Type of the open block; "" if none is open."""
         self._input: Any = None
-        """Input in the start of the open call; None if pieces of the input have followed, which replace it."""
+        """Input in the start of the open call; None after the first piece of input, because the pieces replace it."""
         self._signature = ""
 
     def event(self, event: Event, writer: Writer) -> None:

@@ -29,7 +29,7 @@ from gateway_plugins.shared.members_in_place import EditedMembers
 BEDROCK_VERSION: Final = "bedrock-2023-05-31"
 
 _UNKNOWN: Final[Mapping[str, tuple[Any, ...]]] = {
-    # top-level member that InvokeModel refuses: values that ask for nothing, so that their removal is not reported
+    # top-level member that InvokeModel refuses: values that ask for nothing, and whose removal is not reported
     "container": (),
     "mcp_servers": ([],),
     "speed": ("standard",),
@@ -43,8 +43,9 @@ _UNKNOWN: Final[Mapping[str, tuple[Any, ...]]] = {
 }
 _ADVICE: Final = {name: REFUSED_MEMBERS[name] for name in ("mcp_servers", "thread")}
 _INTERLEAVED: Final = "interleaved-thinking-2025-05-14"
-"""Beta for thinking between tool calls. It is taken from the header only if the request has a thinking budget and
-tools, because it changes nothing otherwise. In the body it always stays (`dialects/anthropic_messages/betas.json`)."""
+"""Beta for thinking between tool calls. If the header names this beta, it is sent only for a request with a
+thinking budget and tools, because it changes nothing for others. If the body names this beta, it stays there
+(`dialects/anthropic_messages/betas.json`)."""
 _UNKNOWN_EDITS: Final = ("clear_thinking_20251015",)
 _WITHOUT_BREAKPOINTS: Final = ("thinking", "redacted_thinking")
 """Types of blocks that cannot carry a cache breakpoint."""
@@ -56,7 +57,7 @@ _COUNTS: Final[Mapping[str, str]] = {
     "cache_read_input_tokens": "cacheReadInputTokenCount",
     "cache_creation_input_tokens": "cacheWriteInputTokenCount",
 }
-"""Names of counts in Bedrock's invocation metrics, by their names in Anthropic's usage."""
+"""Names of counts in Bedrock's invocation metrics, by the names of the same counts in Anthropic's usage."""
 
 
 def native_body(top: Members, target: Target, drop: Drop) -> bytes:
@@ -127,9 +128,9 @@ def _tier(top: Members) -> str:
 
 
 def _betas(request: ClientRequest, target: Target, edited: EditedMembers, drop: Drop) -> list[str]:
-    """Return the body's betas, then those of the header that Bedrock takes, without any that the configuration drops.
+    """Return the betas of the body, then the betas of the header that Bedrock takes.
 
-    The member `safeguards` adds the beta that it needs.
+    Betas that the configuration drops are left out. The member `safeguards` adds the beta that it needs.
     """
     betas = messages_betas.remove_dropped(messages_betas.body_betas(request.top), target.options, drop)
     header = [name for name in messages_betas.header_betas(request.headers) if name not in betas]
@@ -198,7 +199,10 @@ def _context_management(edited: EditedMembers, betas: list[str], drop: Drop) -> 
 
 
 def _cache_controls(edited: EditedMembers, caps: Caps, drop: Drop) -> None:
-    """Remove the members of cache breakpoints that Bedrock refuses. Decode nothing if the body has no such names."""
+    """Remove `scope` and `ttl` from cache breakpoints where Bedrock refuses them.
+
+    Nothing is decoded if neither name occurs in the bytes of the body.
+    """
     suspects = (b'"scope"',) if caps.cache_ttl else (b'"scope"', b'"ttl"')
     members = ("system", "messages", "tools")
     if not any(suspect in edited.raw(name) for suspect in suspects for name in members):
@@ -209,7 +213,7 @@ def _cache_controls(edited: EditedMembers, caps: Caps, drop: Drop) -> None:
 
 
 def _clean_inside(value: Any, path: str, caps: Caps, drop: Drop) -> bool:
-    """Clean all cache breakpoints in a member of the body. Return whether any changed."""
+    """Apply `_clean` to all cache breakpoints in a member of the body. Return whether any changed."""
     changed = False
     if isinstance(value, dict):
         control = value.get("cache_control")
@@ -223,7 +227,10 @@ def _clean_inside(value: Any, path: str, caps: Caps, drop: Drop) -> bool:
 
 
 def _clean(control: dict[str, Any], path: str, caps: Caps, drop: Drop) -> bool:
-    """Remove `scope`, and also `ttl` if the model has only the default ttl. Return whether anything changed."""
+    """Remove what Bedrock refuses from a cache breakpoint, and return whether anything was removed.
+
+    Bedrock refuses `scope`, and for a model that has only the default lifetime also `ttl`.
+    """
     refused = [name for name in ("scope", "ttl") if name in control and not (name == "ttl" and caps.cache_ttl)]
     for name in refused:
         if control.pop(name) != _DEFAULT_TTL:
@@ -234,7 +241,7 @@ def _clean(control: dict[str, Any], path: str, caps: Caps, drop: Drop) -> bool:
 def _automatic_cache(edited: EditedMembers, caps: Caps, drop: Drop) -> None:
     """Put a cache breakpoint on the last block if the body has a top-level `cache_control`.
 
-    Anthropic's API does that itself; Bedrock does not know the top-level member.
+    Anthropic's API itself does so, but Bedrock does not know the top-level member.
     """
     control = edited["cache_control"]
     if control is None:
@@ -256,7 +263,7 @@ def _automatic_cache(edited: EditedMembers, caps: Caps, drop: Drop) -> None:
 
 
 def _last_block(messages: Any) -> dict[str, Any] | None:
-    """Return the last block that can carry a breakpoint, which thinking and blank text cannot.
+    """Return the last block that can carry a cache breakpoint: any block but thinking and blank text.
 
     Content that is a string is replaced by a text block, because only a block can carry a breakpoint.
     """

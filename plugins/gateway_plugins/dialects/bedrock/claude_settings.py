@@ -79,7 +79,7 @@ def _effort(edited: EditedMembers, target: Target, betas: list[str], drop: Drop)
 def _format(edited: EditedMembers, target: Target, drop: Drop) -> Changes:
     """Write the client's JSON format as `output_config.format`.
 
-    If the model takes no schemas, write it into the system prompt.
+    If the model takes no schemas, write the format into the system prompt.
     """
     config = mapping(edited["output_config"])
     older = edited["output_format"]
@@ -111,7 +111,7 @@ def system_blocks(value: Any) -> list[Any]:
 
 
 def min_limit(edited: EditedMembers) -> int:
-    """Return the smallest allowed `max_tokens`, for a request to count tokens. It must exceed the thinking budget."""
+    """Return the smallest allowed `max_tokens`, for a request to count tokens: more than the thinking budget."""
     return _budget(edited) + 1
 
 

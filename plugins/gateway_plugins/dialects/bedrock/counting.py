@@ -3,8 +3,8 @@
 - A CountTokens body contains a whole request of InvokeModel or Converse. The gateway unpacks that request, so that any
   provider can count it, and packs it again for Bedrock.
 - CountTokens takes base model ids only, and does not count every model. So the gateway tries CountTokens with the base
-  id, then (for Anthropic's dialect) the Messages API of Bedrock. If both fail, it sends its own estimate, in a reply
-  marked as an estimate (litellm#32683, litellm#34272).
+  id, then (for Anthropic's dialect) the Messages API of Bedrock. If both fail, the gateway sends its own estimate, in
+  a reply marked as an estimate (litellm#32683, litellm#34272).
 - Any other error of CountTokens goes to the client.
 """
 
@@ -149,7 +149,7 @@ def _messages_api_request(request: ClientRequest, target: Target, drop: Drop) ->
 def _counted_tokens(reply: StepResponse) -> int:
     """Return the count in a reply; 0 if there is none.
 
-    Status 200 does not mean that there is a count, because Bedrock sends it for an unknown path too.
+    A reply with status 200 may have no count, because Bedrock sends status 200 for an unknown path too.
     """
     try:
         return whole_number(mapping(json_api.json_object(reply.body)).get("input_tokens")) if reply.status == 200 else 0

@@ -23,7 +23,7 @@ _HEADERS: Final[Mapping[str, str]] = {
     "cache_write_5m": "x-amzn-bedrock-cache-write-input-token-count",
 }
 _MEMBERS: Final[Mapping[str, tuple[str, ...]]] = {
-    # kind: its names in usage objects (Nova, OpenAI-like), in bodies (Llama, DeepSeek, Titan), and in metrics
+    # kind of tokens: names of the count in usage objects (Nova, OpenAI-like), bodies (Llama, DeepSeek, Titan), metrics
     "input": ("inputTokens", "inputTokenCount", "prompt_tokens", "prompt_token_count", "inputTextTokenCount"),
     "output": ("outputTokens", "outputTokenCount", "completion_tokens", "generation_token_count"),
     "cache_read": ("cacheReadInputTokenCount", "cacheReadInputTokens"),
@@ -44,7 +44,7 @@ def usage_of_headers(headers: Headers) -> Usage:
 
 
 def headers_of(usage: Usage) -> dict[str, str]:
-    """Return the headers that `usage_of_headers` reads. One header has the sum of all cache writes."""
+    """Return the counts as the headers that `usage_of_headers` reads. One header has the sum of all cache writes."""
     counts = {**usage.as_dict(), "cache_write_5m": usage.cache_write_5m + usage.cache_write_1h}
     return {name: str(counts[kind]) for kind, name in _HEADERS.items()}
 
@@ -57,7 +57,7 @@ def _count(value: Any) -> int:
 
 
 def output_bytes(event: Event) -> int:
-    """Return the number of bytes of all strings in an event, because families name the members differently."""
+    """Return the number of bytes of all strings in an event: each model family has its own member for the text."""
     size, values = 0, [event.data]
     while values:
         value = values.pop()

@@ -103,9 +103,10 @@ _PADDING: Final = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345678
 
 
 def routes(*operations: tuple[str, str]) -> tuple[Route, ...]:
-    """Return two routes for each pair of a path's last part and its operation: as on Bedrock, and below /bedrock.
+    """Return two routes for each operation: its path as on Bedrock, and the same path below /bedrock.
 
-    The routes accept slashes in a model id, because some clients do not escape the slashes of an ARN.
+    Each of `operations` is a pair: the last part of the path, and the name of the operation. The routes accept
+    slashes in a model id, because some clients do not escape the slashes of an ARN.
     """
     return tuple(
         Route("POST", f"{prefix}/model/{{model:.+}}/{last}", operation)
@@ -133,7 +134,7 @@ def upstream_request(target: Target, operation: str, body: bytes, headers: Heade
 
 
 def request_headers(client: Headers) -> dict[str, str]:
-    """Return the headers to send: of the client's, only `accept` and Bedrock's options, so no credentials."""
+    """Return the headers to send. Of the client's headers, only `accept` and Bedrock's options are passed on."""
     options = {name: value for name, value in client.items() if name.startswith("x-amzn-bedrock-")}
     return {"content-type": "application/json", "accept": client.get("accept", "application/json"), **options}
 
@@ -142,7 +143,7 @@ _PROJECT: Final = "x-amzn-bedrock-projectidentifier"
 """Header of InvokeModel with the value that a Converse body has in `projectIdentifier`."""
 _GUARDRAIL: Final = "x-amzn-bedrock-guardrailidentifier"
 _HEADERS: Final[Mapping[str, tuple[str, ...]]] = {
-    # header of InvokeModel: values that request nothing, so are not reported
+    # header of InvokeModel: values that request nothing, and are therefore not reported
     _GUARDRAIL: (),
     "x-amzn-bedrock-guardrailversion": (),
     "x-amzn-bedrock-trace": ("DISABLED",),
@@ -155,7 +156,7 @@ _TRACES: Final = {"ENABLED": "enabled", "ENABLED_FULL": "enabled_full", "DISABLE
 
 
 def drop_headers(client: Headers, upstream: str, drop: Drop) -> None:
-    """Report InvokeModel's header options as dropped if the provider's flag, `upstream`, does not have them.
+    """Report InvokeModel's header options as dropped if the provider's flag (`upstream`) does not have them.
 
     Converse has all of them (`as_members`). Raises `Refused` for a guardrail, which must not be dropped.
     """

@@ -1,4 +1,4 @@
-"""Removal of the gateway's tags on thinking from requests that go to a provider in the client's own dialect.
+"""Removal of the gateway's tags on thinking from requests to a provider that has the client's own dialect.
 
 The gateway tags the signatures in translated replies (`shared/reasoning.py`). If later requests of that conversation go
 to a provider of the client's own dialect, they are not translated, and the tags are removed here.

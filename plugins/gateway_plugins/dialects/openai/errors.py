@@ -54,7 +54,7 @@ _TOO_LONG: Final = re.compile(
 )
 """Words in the errors of providers that have no code for a prompt that is too long.
 
-Agents shorten their history when they get OpenAI's code for that error."""
+The client gets OpenAI's code for this error, because agents shorten their history when they get that code."""
 
 
 def stream_problem(value: Any) -> Problem:

@@ -59,7 +59,7 @@ def service_tier(top: Members) -> str:
 def offer(tools: Sequence[Tool], choice: ChoiceMember, top: Members, field: str = "tool_choice") -> OfferedTools:
     """Return the tools that may be called, and the tool choice.
 
-    Raises `Refused` for a choice that no offered tool can fulfil. The error calls the choice `field`.
+    Raises `Refused` for a choice that no offered tool can fulfil. `field` is the member that the error names.
     """
     if choice.allowed is not None:
         tools = [tool for tool in tools if tool.name in choice.allowed]

@@ -1,4 +1,4 @@
-"""Rules of Chat Completions for every conversion to it: a result for each call, parts by role, files.
+"""Rules of Chat Completions for every conversion to it: results of tool calls, parts that a role may have, files.
 
 A conversion adds its client's messages to a `Conversation`, in order and with the client's own tool ids. `Conversation`
 turns them into `messages` that OpenAI and compatible servers accept. Tools and parameters are in `options.py`. The
@@ -47,7 +47,7 @@ def is_blank(part: Block) -> bool:
 
 
 def media_part(media: Media, caps: Caps, field: str) -> Block:
-    """Return a file as a part of a user message. Raises `Refused`, which names `field`, if the model cannot read it.
+    """Return a file as a part of a user message. Raises `Refused` for `field` if the model cannot read the file.
 
     A document of text becomes a text part, because every server reads text. Any other document becomes a `file` part.
     """
@@ -88,7 +88,7 @@ class Conversation:
         self._messages: list[Block] = []
         self._results: list[Block] = []
         self._others: list[Block] = []
-        """User and system messages since the assistant's last turn. Tool results are in `_results`, and come first."""
+        """User and system messages since the assistant's last turn. Tool results, in `_results`, are sent first."""
 
     def system(self, value: str) -> None:
         """Add system text at the end of the conversation so far."""
@@ -114,7 +114,7 @@ class Conversation:
             self._others.append({"role": "user", "content": _content(visible)})
 
     def assistant(self, value: str, calls: Sequence[Call], at: str, reasoning: str = "", refusal: str = "") -> None:
-        """Add a turn of the assistant. Consecutive turns become one message, whose results come after all its calls.
+        """Add a turn of the assistant. Consecutive turns become one message, with all calls before all results.
 
         `reasoning` is thinking as text. It is sent to the few models that read it, and reported as dropped for others.
         """
@@ -161,7 +161,7 @@ class Conversation:
         return self._messages
 
     def _flush(self) -> None:
-        """Add to the messages what follows the last assistant turn: results with their files, then other messages."""
+        """Add all after the last assistant turn to the messages: first results with files, then other messages."""
         files: list[Block] = []
         results = [*self._results, *map(_missing, self._ids.unanswered())]
         for result in results:

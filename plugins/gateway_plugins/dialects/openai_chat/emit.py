@@ -61,7 +61,7 @@ _TIERS: Final = frozenset({"auto", "default", "flex", "scale", "priority"})
 
 
 def openai_tier(tier: str) -> str:
-    """Return the service tier if OpenAI has one of that name, else "default"."""
+    """Return the service tier if OpenAI has a tier of that name, else "default"."""
     return tier if tier in _TIERS else "default"
 
 
@@ -82,7 +82,7 @@ class _OpenBlock:
         return {"type": "thinking", "thinking": thinking, "signature": signature}
 
     def _annotation(self, citation: Citation) -> dict[str, Any] | None:
-        """Return the annotation for a source with a URL. Report others, because Chat has no form for them."""
+        """Return the annotation for a citation with a URL. Report any other citation: Chat has no form for it."""
         if not citation.source.startswith(("http://", "https://")):
             self._drop("/reply/citation")
             return None
@@ -163,7 +163,7 @@ class Stream(_OpenBlock):
         self._fill_arguments()
 
     def finish(self, stop: Stop) -> None:
-        """Write the chunk with the finish reason, once. If the usage is known already, write its chunk too."""
+        """Write the chunk with the finish reason, once. If the usage is known already, write the usage chunk too."""
         if self._finished:
             return
         self._fill_arguments()
@@ -187,7 +187,7 @@ class Stream(_OpenBlock):
             self.arguments("{}")
 
     def _entry(self, name: str, entry: Mapping[str, Any]) -> None:
-        """Write an entry of the list `name`, with its index: OpenAI's SDK 3.54 fails if a second entry has none."""
+        """Write an entry of the list `name`, with its index: OpenAI's SDK 3.54 fails if a second entry has no index."""
         index = self._entries.get(name, 0)
         self._entries[name] = index + 1
         self._delta({name: [{**entry, "index": index}]})

@@ -1,7 +1,7 @@
 """Writers of a Chat Completions request's tools, tool choice, output limit, effort, sampling and answer format.
 
-Every conversion to Chat uses them, from any client's dialect. `shared/settings.py` decides which settings to request.
-Messages are in `demand.py`. Source: OpenAI's API reference (Chat, Structured outputs, Function calling).
+Every conversion to Chat uses these writers, whatever the client's dialect. `shared/settings.py` decides which settings
+to request. Messages are in `demand.py`. Source: OpenAI's API reference (Chat, Structured outputs, Function calling).
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ _CARRIED: Final[Mapping[str, frozenset[str]]] = {
 _UNSIGNED: Final = frozenset({"reasoning_content", "reasoning"})
 """Members with thinking as unsigned text, which no conversion from Chat sends to a provider.
 
-In a message with `thinking_blocks`, they only repeat the text of the blocks. So they are then not reported."""
+In a message with `thinking_blocks`, these members only repeat the text of the blocks, and are not reported."""
 
 
 def messages(top: Members, drop: Drop) -> list[Message]:
@@ -97,7 +97,7 @@ def _modern(raw: dict[str, Any], index: int, legacy: dict[str, str]) -> dict[str
 
 
 def cache_ttl(raw: dict[str, Any], at: str) -> Ttl:
-    """Return the lifetime in `cache_control`: None without that member, "" if it names no lifetime.
+    """Return the lifetime in `cache_control`: None without that member, "" without a lifetime in it.
 
     opencode sends this member, which is Anthropic's, on messages, parts and tools.
     """

@@ -26,7 +26,7 @@ _CARRIED: Final = frozenset({
     "reasoning_effort", "thinking", "response_format", "cache_control", "service_tier", "guardrailConfig",
 })  # fmt: skip
 _NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
-    # member: values that ask for nothing, so that nothing is lost without the member
+    # member: values that ask for nothing. A member with such a value is left out without a report
     "frequency_penalty": (0,),
     "presence_penalty": (0,),
     "logit_bias": ({},),
@@ -39,7 +39,7 @@ _NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
     "verbosity": ("medium",),
 }
 _REFUSED_MEMBERS: Final = {
-    # member that cannot be ignored, because the client would get something else: the advice in the error
+    # member that cannot be ignored, because the reply would not be what the client wants: the advice in the error
     "n": "only one choice can be made: send n=1, or the request several times",
     "logprobs": "log probabilities are not available from this model: leave it out",
     "top_logprobs": "log probabilities are not available from this model: leave it out",

@@ -49,7 +49,10 @@ _MEMBERS: Final = frozenset({"role", "tool_calls", "function_call", *_CONTENT_ME
 """Members of a delta or message that are read. Any other member is reported as dropped, unless its value is empty."""
 _CALL_MEMBERS: Final = frozenset({"index", "id", "type", "function"})
 _ENCRYPTED: Final = "reasoning.encrypted"
-"""Type of the entries in OpenRouter's `reasoning_details` that are reported as dropped. Others repeat `reasoning`."""
+"""Type of the entries in OpenRouter's `reasoning_details` that are reported as dropped.
+
+Entries of other types only repeat the text in `reasoning`.
+"""
 _DONE: Final = b"[DONE]"
 
 
@@ -77,7 +80,7 @@ class _Call:
 
 
 class Reader:
-    """Reads one reply. `family` is the model's family; models of other families refuse its thinking."""
+    """Reads one reply. `family` is the family of its model. Models of other families refuse thinking of this family."""
 
     def __init__(self, names: Names, schema_tool: str, family: str, drop: Drop) -> None:
         self._calls = Calls(names, schema_tool)

@@ -4,7 +4,7 @@ The modules for plugin authors and the demo:
 
 - `bedrock`, `anthropic`, `openai`: the simulated providers, `async with BedrockSim() as simulated: simulated.url`.
 - `scenarios`: replies and faults to script. A prompt can choose a scenario too, as `[[scenario: throttle]]`.
-- `simulator`: the base class for a simulated provider of your own, and the requests that arrived (`Seen`).
+- `simulator`: the base class for a simulated provider of your own, and the record of a received request (`Seen`).
 - `localapi`: the simulated tailscaled, which says who a caller is.
 
 The modules that only the simulators use: `judge` and `rules/` (refusals of the real services), `render/` (replies) and

@@ -1,7 +1,8 @@
 """A simulated bedrock-runtime: InvokeModel and Converse, each with and without streaming, and CountTokens.
 
-It is as strict as the real service. Requests are checked by botocore's service model (`judge.py`) and by further rules
-(`rules/`), and bearer keys are checked. Errors have AWS's form, and streams consist of AWS's event stream frames.
+The simulator is as strict as the real service. Requests are checked by botocore's service model (`judge.py`) and by
+further rules (`rules/`), and bearer keys are checked. Errors have AWS's form, and streams consist of AWS's event stream
+frames.
 """
 
 from __future__ import annotations

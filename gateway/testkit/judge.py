@@ -1,9 +1,9 @@
 """Validation of a JSON body by botocore's service model of bedrock-runtime. It reports the first fault in AWS's words.
 
-So the simulated Bedrock is as strict as the model that AWS publishes, without a copy of that model that would become
-out of date. Rules that the service model does not have (turns, differences between models) are in
-`gateway/testkit/rules/`. The real service accepts some unknown members. Here every unknown member is a fault, since a
-translator that invents a member is wrong.
+So the simulated Bedrock is as strict as the model that AWS publishes, without a copy that would become out of date.
+Rules that the service model does not have (turns, differences between models) are in `gateway/testkit/rules/`. The real
+service accepts some unknown members. Here every unknown member is a fault, since a translator that invents a member is
+wrong.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def judge(operation: str, body: Any) -> str | None:
 
 
 def model_id_fault(model_id: str) -> str | None:
-    """Return the fault in the form of a model's id or ARN, or None. It does not check whether the model exists."""
+    """Return an error if a model's id or ARN is malformed, else None. Whether the model exists is not checked."""
     fault = next(_string(_shape("ConversationalModelId"), model_id, ("modelId",)), None)
     return BAD_MODEL if fault else None
 
@@ -73,7 +73,7 @@ Check = Callable[[Shape, Any, Path], Iterator[str]]
 
 
 _TAKEN_ALL_THE_SAME: Final = (("VideoFormat", "video/mp4"),)
-"""Pairs of a shape and a value that the service model forbids and the real service accepts.
+"""Pairs (shape, value): values of a shape that the service model forbids but the real service accepts.
 
 The source is recorded traffic (pydantic-ai, test_video_url_input).
 """
@@ -214,9 +214,10 @@ def _broken(value: Any, at: Path, constraint: str) -> str:
 
 
 def _pointer(at: Path) -> str:
-    """Return a path as a JSON pointer, for messages about malformed input, which count list items from 0.
+    """Return a path as a JSON pointer, the form of paths in AWS's messages about malformed input.
 
-    Paths count list items from 1 and have `member` after the number, as AWS's messages about constraints do.
+    The pointer counts list items from 0. `at` counts them from 1 and has `member` after each number, which is the form
+    in AWS's messages about constraints.
     """
     steps = [
         str(int(step) - 1) if following == "member" else step

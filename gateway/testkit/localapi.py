@@ -5,10 +5,10 @@ of tailscale/tailscale: `ipn/localapi/localapi.go` (the checks of a request, the
 reply) and its test of whois (`svc_name` takes precedence over `dst_ip`), `ipn/ipnlocal` (who is behind an address),
 `net/proxymap` (addresses of this machine), `tailcfg` and `client/tailscale/apitype` (the shapes).
 
-The simulator differs from the real tailscaled in three points. It accepts only GET for whois, the one method that
-Tailscale's own client sends; the real whois accepts any method. Its texts for a wrong `svc_name` or `dst_ip` are
-modelled on the texts of other errors. It answers at once for a port of this machine that is not registered; the real
-tailscaled waits 180 ms for a late registration.
+The simulator differs from the real tailscaled in three points. First, it accepts only GET for whois, since Tailscale's
+own client sends no other method; the real whois accepts any method. Second, its error messages for a wrong `svc_name`
+or `dst_ip` are modelled on other messages of tailscaled. Third, it answers at once for a port of this machine that is
+not registered; the real tailscaled waits 180 ms for a late registration.
 
 The simulator reports who a caller is and which capabilities the policy grants to the caller. It does not decide what
 the caller may do.
@@ -48,11 +48,11 @@ _NEVER: Final = "0001-01-01T00:00:00Z"
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Caps = Mapping[str, Sequence[Any]]
-"""The values that the tailnet policy gives to each capability. They are objects by convention, but may be any JSON."""
+"""The values that the tailnet policy gives to each capability. A value is any JSON, by convention an object."""
 
 
 def _number(text: str) -> int:
-    """Return an id made from a text. It is the same in every run, and as large as an id of the control server."""
+    """Return an id made from a text. The id is the same in every run, and as large as the control server's ids."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6])
 
 
@@ -62,7 +62,7 @@ class User:
 
     login: str
     groups: tuple[str, ...] = ()
-    """The user's groups, as far as the policy shows them to this node. Usually there are none in a reply."""
+    """The user's groups, as far as the policy shows groups to this node. Most replies have no groups."""
     display_name: str = ""
     id: int = 0
     """The id of the user; 0 stands for an id that is made from the login."""
@@ -355,7 +355,7 @@ def _address(text: str, parameter: str) -> Address:
 
 
 def _error(status: int, text: str, headers: Mapping[str, str]) -> web.Response:
-    """Return what Go's `http.Error` writes: the text and a newline."""
+    """Return an error response as Go's `http.Error` writes it: the text and a newline."""
     return web.Response(status=status, text=f"{text}\n", headers={**headers, "X-Content-Type-Options": "nosniff"})
 
 

@@ -30,7 +30,7 @@ def read(body: Mapping[str, Any]) -> Prompt:
     blocks = content if isinstance(content, list) else [{"text": content}]
     results = [_result(block) for block in blocks if isinstance(block, dict)]
     result = str(content) if last.get("role") == "tool" else " ".join(filter(None, results))
-    # only the user may choose a scenario, so the text of tool results is not searched for one
+    # only the user may choose a scenario, so the text of tool results is not searched for the name of a scenario
     text = "" if result else " ".join(str(block.get("text") or "") for block in blocks if isinstance(block, dict))
     return Prompt(
         text=text.strip() or str(body.get("prompt") or ""),

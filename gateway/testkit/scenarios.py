@@ -1,7 +1,7 @@
 """Scenarios of simulated providers: a canned reply and its faults, independent of any dialect.
 
 The scenario of a request is the next one that a test has queued (`Simulator.script`), else the one that the last user
-text names as `[[scenario: NAME]]`, else the simulator's `default`. Without any of them, the answer quotes the prompt.
+text names as `[[scenario: NAME]]`, else the simulator's `default`. Failing these, the answer quotes the prompt.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Raw:
 class Gate:
     """A gate that holds back every event after the first until the test lets the event pass.
 
-    So a test can check that the client has received the events before it.
+    So a test can check which events the client has received before it lets the next event pass.
     """
 
     def __init__(self) -> None:

@@ -102,7 +102,7 @@ class Simulator(ABC):
 
     @abstractmethod
     def failure(self, name: str, message: str) -> Refusal:
-        """Return the provider's error response for the AWS exception `name`. It is sent instead of a reply."""
+        """Return the provider's error response for the AWS exception `name`. The error is sent instead of a reply."""
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         seen = Seen(

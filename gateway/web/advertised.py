@@ -12,7 +12,7 @@ from gateway.upstream.catalog import Offer
 
 
 def advertised(registry: Registry, provider: Provider, models: Iterable[Caps]) -> list[str]:
-    """Return the flags to show, the provider's own first. Other flags are shown only if a model can be used by them."""
+    """Return the flags to show, the provider's own first. Other flags are shown only if they can serve a model."""
     if provider.advertise == ("native",):
         return list(provider.flags)
     flags = dict.fromkeys(provider.flags)

@@ -69,8 +69,8 @@ async def to_pages(request: web.Request) -> web.Response:
 async def ready(request: web.Request) -> web.Response:
     """Return 503 while the gateway drains, else 200.
 
-    `config` is "stale" while the configuration file has an error; calls are then served with the last valid
-    configuration. `keys` is "refused" while a provider refuses the gateway's key.
+    In the reply, `config` is "stale" while the configuration file has an error. Calls are then served with the last
+    valid configuration. `keys` is "refused" while a provider refuses the gateway's key.
     """
     gateway = request.app[GATEWAY]
     if gateway.draining:

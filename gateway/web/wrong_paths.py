@@ -1,8 +1,8 @@
 """Error responses for paths without a route, in the dialect of the API that the client meant to call.
 
-- Each flag declares the paths and headers of its clients (`contract/client_api.py`).
+- Each flag's plugin declares the paths and headers of its clients (`contract/client_api.py`).
 - The message names the path that was called. It also names the base URL to set, or the paths that are served.
-- If no flag recognizes the path, the plain JSON error of `call/guard.py` is sent.
+- If no plugin recognizes the request, the plain JSON error of `call/guard.py` is sent.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gateway.contract.registry import Plugin, Registry
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 MAX_SHOWN: Final = 200
-"""Maximum number of characters of a method and path that a message repeats."""
+"""Maximum number of characters of a method and path repeated in a message."""
 
 
 @web.middleware
@@ -72,7 +72,7 @@ def _answer(request: web.Request, error: web.HTTPException) -> web.Response | No
 def _recognized(registry: Registry, path: str, headers: Mapping[str, str]) -> tuple[Plugin | None, Slip | None]:
     """Return the plugin whose client sent the request, and the correction of the path.
 
-    Headers that only the clients of one API send decide first. Without such a header, the path decides.
+    If the request has a header that only the clients of one API send, that API is chosen. Otherwise the path decides.
     """
     known = [(plugin, plugin.client_api) for plugin in registry.flags.values() if plugin.client_api is not None]
     marked = [(plugin, api) for plugin, api in known if any(name in headers for name in api.headers)]

@@ -34,7 +34,7 @@ def events(reply: Canned, model: str, prompt_tokens: int) -> list[Json]:
     for index, block in enumerate(blocks(reply)):
         stream += [{**event, "index": index} for event in _block_events(block)]
     delta = {"stop_reason": reply.stop_reason, "stop_sequence": None}
-    # Bedrock repeats only the output tokens here (new-api#2881); a gateway adds the other counts
+    # in this event Bedrock repeats only the count of output tokens (new-api#2881); a gateway adds the other counts
     stream.append({"type": "message_delta", "delta": delta, "usage": {"output_tokens": full["usage"]["output_tokens"]}})
     stream.append({"type": "message_stop"})
     return stream
@@ -59,7 +59,7 @@ def usage(reply: Canned, prompt_tokens: int) -> Json:
 
 
 def blocks(reply: Canned) -> list[Json]:
-    """Return the content blocks of a reply. Their members `deltas` and `silent` are for streams only."""
+    """Return the content blocks of a reply. The members `deltas` and `silent` are for streams only."""
     content: list[Json] = []
     if reply.thinking:
         content.append(

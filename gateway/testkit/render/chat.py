@@ -44,7 +44,7 @@ def chunks(reply: Canned, model: str, prompt_tokens: int, *, include_usage: bool
 
 
 def usage(reply: Canned, prompt_tokens: int) -> Json:
-    """Return the usage of a reply. OpenAI includes cached tokens in the count of prompt tokens."""
+    """Return the usage of a reply. As at OpenAI, the count of prompt tokens includes cached tokens."""
     counts = render_anthropic.usage(reply, prompt_tokens)
     read = counts["cache_read_input_tokens"]
     prompt = counts["input_tokens"] + read + counts["cache_creation_input_tokens"]

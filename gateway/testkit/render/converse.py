@@ -67,7 +67,7 @@ def _block(block: Json) -> Json:
         reasoning = {"text": block["thinking"], "signature": block["signature"]}
         return {"reasoningContent": {"reasoningText": reasoning}}
     if block["type"] == "redacted_thinking":
-        # Anthropic's base64 text, encoded in base64 once more (recorded traffic)
+        # Converse encodes Anthropic's base64 text in base64 once more (recorded traffic)
         return {"reasoningContent": {"redactedContent": base64.b64encode(block["data"].encode()).decode()}}
     tool = {"toolUseId": f"tooluse_{uuid4().hex[:22]}", "name": block["name"], "input": block["input"]}
     return {"toolUse": tool, "silent": block["silent"]}

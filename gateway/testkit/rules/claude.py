@@ -24,7 +24,7 @@ ClaudeRule = Callable[[Body, Caps, Platform], Iterator[str]]
 
 _TOOL_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 _NO_SAMPLING_SINCE: Final = "2026-10-21"
-"""The API version that has neither temperature nor top_p nor top_k (anthropic SDK 2.0)."""
+"""The API version without temperature, top_p and top_k (anthropic SDK 2.0)."""
 
 
 def claude_fault(body: Any, caps: Caps, *, bedrock: bool) -> str | None:
@@ -134,7 +134,7 @@ def _cache_controls(body: Body, caps: Caps, platform: Platform) -> Iterator[str]
 
 
 def _controls(body: Body) -> Iterator[tuple[str, Block]]:
-    """Yield path and `cache_control` of every block that has one, in the order in which Anthropic reads the blocks."""
+    """Yield the path and value of every block's `cache_control`, in the order in which Anthropic reads the blocks."""
     yield from _marks(body.get("tools"), "tools")
     yield from _marks(body.get("system"), "system")
     for number, message in enumerate(body["messages"]):

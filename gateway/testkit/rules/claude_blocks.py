@@ -1,6 +1,6 @@
 """Rules for message content that Anthropic refuses: unknown blocks and members, blank texts, sources, thinking.
 
-They are part of the table of rules in `claude.py`. The tables of known members are in `claude_members.py`.
+The table of rules in `claude.py` contains these rules. The tables of known members are in `claude_members.py`.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ def blank_texts(blocks: list[Block], where: str) -> Iterator[str]:
 def tool_pairs(body: Body, caps: Caps, platform: Platform) -> Iterator[str]:
     """Yield faults of tool calls and results that do not match.
 
-    The turn after the calls must begin with one result for each of them, and may have no other results.
+    The turn after the calls must begin with one result for each call, and may have no other results.
     """
     _ = caps, platform
     waiting: list[str] = []
@@ -234,8 +234,9 @@ def _signed(block: Block, at: str, caps: Caps) -> Iterator[str]:
 
 
 def _tool_loop(body: Body) -> Iterator[str]:
-    """Yield a fault if thinking has a budget, the last turn begins with tool results, and the turn with the calls does
-    not begin with thinking.
+    """Yield a fault if the last turn begins with tool results and the turn with the calls does not begin with thinking.
+
+    This is a fault only if the request has a budget for thinking and no beta for thinking between calls.
     """
     thinking: Mapping[str, Any] = body.get("thinking") or {}
     merged = turns(body)

@@ -35,7 +35,7 @@ class Known:
     optional: Mapping[str, Types] = field(default_factory=dict)
 
     def faults(self, value: Any, at: str) -> Iterator[str]:
-        """Yield a fault for each missing, unknown or wrongly typed member. `at` is the path; it is "" for the body."""
+        """Yield a fault for each missing, unknown or wrongly typed member. `at` is the path; "" for the body."""
         if not isinstance(value, dict):
             yield f"{at or 'body'}: Input should be a valid dictionary"
             return
@@ -130,7 +130,7 @@ class Platform:
     other_blocks: frozenset[str]
     """Types of blocks whose members are not checked. Most come from server tools."""
     typed_tools: tuple[str, ...]
-    """Prefixes of the types of tools that Anthropic defines, for which a request has no schema."""
+    """Prefixes of the types of the tools that Anthropic defines. Such a tool has no schema in a request."""
     edits: tuple[str, ...]
     """Prefixes of the types of edits in `context_management`."""
 

@@ -96,7 +96,7 @@ def member(value: Any, name: str) -> Any:
 
 
 def permitting(caps: Caps) -> Caps:
-    """Return `caps` for a model of a known family, and permissive capabilities for a model of an unknown one.
+    """Return `caps` for a model of a known family, and permissive capabilities for other models.
 
     The family is unknown if the model is named by the ARN of an inference profile, for example.
     """
@@ -104,7 +104,7 @@ def permitting(caps: Caps) -> Caps:
 
 
 def interleaves(betas: Iterable[str] | None) -> bool:
-    """Return whether a beta lets a model think between its tool calls. The budget may then exceed `max_tokens`."""
+    """Return whether any beta allows thinking between tool calls. The budget may then exceed `max_tokens`."""
     return any(beta.startswith("interleaved-thinking-") for beta in betas or ())
 
 
@@ -120,7 +120,7 @@ def bad_signature(signature: Any) -> bool:
 def mistaken_image(data: str, declared: str) -> str:
     """Return the real format of an image whose declared format is wrong; "" if the declared format is right.
 
-    The first bytes of the image show the real format. The result is also "" if they show no known format.
+    The first bytes of the image show the real format. The result is also "" if these bytes belong to no known format.
     """
     head = base64.b64decode(data[:24])
     formats = [name for name, magic in _MAGIC.items() if re.match(magic, head, re.DOTALL)]
@@ -192,7 +192,7 @@ def _beside_thinking(settings: Settings) -> Iterator[str]:
 def effort_faults(settings: Settings, caps: Caps) -> Iterator[str]:
     """Yield a fault if the effort is no string, or if a model with adaptive thinking does not have that effort.
 
-    Older models accept some efforts with a beta. This is not checked here.
+    Older models accept some efforts with a beta. These models' efforts are not checked.
     """
     if settings.effort is not None and not isinstance(settings.effort, str):
         yield "output_config.effort: Input should be a valid string"
@@ -202,7 +202,7 @@ def effort_faults(settings: Settings, caps: Caps) -> Iterator[str]:
 
 
 def ttl_faults(ttls: Iterable[str | None]) -> Iterator[str]:
-    """Yield a fault if a cache point of one hour comes after one of five minutes, which is the default."""
+    """Yield a fault if a cache point of one hour comes after a cache point of five minutes (the default)."""
     seen = list(ttls)
     if "1h" in seen and any(ttl != "1h" for ttl in seen[: len(seen) - seen[::-1].index("1h")]):
         yield TTL_ORDER

@@ -160,7 +160,7 @@ def _images(body: Body, caps: Caps) -> Iterator[str]:
 
 
 def _points(body: Body) -> list[tuple[str, list[Block]]]:
-    """Return path and blocks of each list that may have cache points, in the order in which Bedrock reads the lists."""
+    """Return (path, blocks) of each list that may have cache points, in the order in which Bedrock reads the lists."""
     lists = [("toolConfig.tools", [*converse_body.tools(body)]), ("system", [*(body.get("system") or ())])]
     contents = (
         (f"messages.{number}.content", message["content"])
@@ -215,14 +215,16 @@ def _reasoning(body: Body, caps: Caps) -> Iterator[str]:
 def _is_text(data: str) -> bool:
     """Return whether base64 data decodes to ASCII.
 
-    Encrypted thinking does: in recorded traffic, Anthropic's base64 text is encoded in base64 once more.
+    Encrypted thinking must: in recorded traffic, it is Anthropic's base64 text, encoded in base64 once more.
     """
     return base64.b64decode(data).isascii()
 
 
 def _thinking_in_tool_loop(body: Body, _: Caps) -> Iterator[str]:
-    """Yield a fault if thinking has a budget, the request ends with tool results, and the turn with the calls does not
-    begin with thinking (RooCode#11238).
+    """Yield a fault if the request ends with tool results and the turn with the calls does not begin with thinking.
+
+    This is a fault only if the request has a budget for thinking and no beta for thinking between calls
+    (RooCode#11238).
     """
     fields = converse_body.extra_fields(body)
     if rules.tag_of(fields.get("thinking")) != "enabled" or rules.interleaves(fields.get("anthropic_beta")):

@@ -1,7 +1,7 @@
 """Rules for tools, tool calls and tool results that the service model allows and Converse refuses.
 
-They are part of the table of rules in `converse.py`. All rules of that table need bodies that `testkit/judge.py` has
-accepted.
+The table of rules in `converse.py` contains these rules. All rules of that table need bodies that `testkit/judge.py`
+has accepted.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gateway.testkit.rules.common import AGAIN, MODEL_SAYS, Body, Rule
 def _tool_pairs(body: Body, _: Caps) -> Iterator[str]:
     """Yield faults of tool calls and results that do not match (camel#3954).
 
-    The message after the calls must have a result for each of them, and no other results.
+    The message after the calls must have a result for each call, and no other results.
     """
     messages = converse_body.messages(body)
     waiting: list[str] = []
@@ -57,7 +57,7 @@ def _results(body: Body, caps: Caps) -> Iterator[str]:
 def _beside_results(body: Body, caps: Caps) -> Iterator[str]:
     """Yield faults of content that must not be in the same message as tool results.
 
-    The model's family decides which content is refused there (pydantic-ai#6081, langchain-aws#141).
+    Which content is refused depends on the model's family (pydantic-ai#6081, langchain-aws#141).
     """
     for number, message in enumerate(converse_body.messages(body)):
         kinds = {block.kind for block in converse_body.content(message, number)} - {"cachePoint"}

@@ -1,8 +1,8 @@
 """Rules for the bodies that OpenAI's Responses API refuses.
 
-They refuse unknown members and items, tool calls without output, and reasoning that other services encrypted. Unlike
-Chat Completions, the real service answers an unknown member with 400. The wording of a fault is OpenAI's if a source
-shows it. No rule depends on the model.
+The rules refuse unknown members and items, tool calls without output, and reasoning that other services encrypted.
+Unlike Chat Completions, the real Responses API answers an unknown member with 400. The wording of a fault is OpenAI's
+if a source shows it. No rule depends on the model.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ _CHOICES: Final = frozenset({"none", "auto", "required"})
 _FORMATS: Final = frozenset({"text", "json_object", "json_schema"})
 
 ENCRYPTED: Final = "gAAAAA-sim-"
-"""The prefix of simulated encrypted reasoning. Encrypted reasoning in a request without this prefix is refused."""
+"""The prefix of simulated encrypted reasoning. A request whose encrypted reasoning lacks this prefix is refused."""
 
 
 def responses_fault(body: Any) -> str | None:
@@ -174,8 +174,10 @@ def _message(item: Mapping[str, Any], at: str) -> Iterator[str]:
 
 
 def _answers(body: Mapping[str, Any]) -> Iterator[str]:
-    """Yield faults of tool outputs without an earlier call, of calls without an output, and of reasoning that is not
-    directly followed by a call, a message or further reasoning.
+    """Yield faults of tool calls, tool outputs and reasoning that lack the item to which they belong.
+
+    An output needs an earlier call, and a call needs an output. Directly after reasoning there must be a call, a
+    message or further reasoning.
     """
     items = body["input"] if isinstance(body["input"], list) else []
     called: dict[str, None] = {}

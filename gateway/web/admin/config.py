@@ -2,11 +2,11 @@
 
 The paths are those of Aperture's documentation.
 
-- Keys are never shown: marks replace the keys (`config/document/redact.py`), and a text with marks can be saved.
-- A save names the text that the new text is based on (`If-Match`), so that nobody overwrites a change unseen.
-  `If-Match: *` overwrites any text.
+- Keys are never shown. Marks replace them (`config/document/redact.py`), and a configuration with marks can be saved.
+- A request to save has the entity tag of the configuration that was edited (`If-Match`), so that nobody overwrites a
+  change unseen. With `If-Match: *`, the current configuration is overwritten, whatever it is.
 - If the caller loses the admin role while a save runs, nothing is saved.
-- `config/edit.py` checks a text; the reloader writes the text to the file and applies it.
+- `config/edit.py` checks the new text. The reloader writes the text to the file and applies the new configuration.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ busy.
 BODY_SECONDS: Final = 30.0
 """Maximum number of seconds until the whole body has arrived."""
 MAX_PATHS: Final = 100
-"""Maximum number of paths of faults that are logged for one refused text."""
+"""Maximum number of faults whose paths are logged when a configuration is refused."""
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 
@@ -73,7 +73,7 @@ class _AdminView:
 
 
 async def show(request: web.Request) -> web.Response:
-    """Return {"config": text, "error": ""}. `error` says why the text is not in use; "" if it is in use."""
+    """Return {"config": text, "error": ""}. `error` says why the text is not in use; "" if the text is in use."""
     _, reloader = _admin(request)
     return _answer(await _admin_view(reloader), request)
 
@@ -107,7 +107,7 @@ async def save(request: web.Request) -> web.Response:
 
 
 async def validate(request: web.Request) -> web.Response:
-    """Return {"valid": bool, "errors": []} for the text in the body. The rules are the same as for a save."""
+    """Return {"valid": bool, "errors": []} for the text in the body. The checks are those of a save."""
     identity, reloader, text = await _admin_and_text(request)
     shown = await _admin_view(reloader)
     proposal = await asyncio.to_thread(_proposal, text, shown, request, identity, reloader)

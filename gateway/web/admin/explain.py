@@ -62,15 +62,15 @@ async def show_explanation(request: web.Request) -> web.Response:
 
 
 async def _whole(runtime: Runtime, identity: Identity, model: str, *, note: str = "") -> Explanation:
-    """Return the full explanation, for admins only. A thread makes the explanation, because every grant is checked."""
+    """Return the full explanation, for admins only. It is made in a thread, because checking every grant takes time."""
     return await asyncio.to_thread(explain, runtime, identity, model, note=note)
 
 
 def _is_self(request: web.Request, caller: Identity) -> bool:
     """Return whether the question is about the caller.
 
-    This is true if `group` and `tag` are absent, and `as` is absent or has the caller's own login. Only for the caller
-    are the groups, tags and grants in the tailnet policy known.
+    This is true if `group` and `tag` are absent, and `as` is absent or has the caller's own login. The groups, tags and
+    grants that the tailnet policy gives are known only for the caller.
     """
     named = {"group", "tag"} & set(request.query)
     return not named and request.query.get("as", caller.login) == caller.login

@@ -26,9 +26,9 @@ def routes() -> list[web.RouteDef]:
 
 
 async def pricing(request: web.Request) -> web.Response:
-    """Return the prices of all granted models, or only of the model that the path names.
+    """Return the prices of all granted models, or only of the model in the path.
 
-    The path names it as `model` or `provider/model`.
+    A path ends with a model as `model` or `provider/model`.
     """
     identity = identity_of(request)
     runtime = request.app[GATEWAY].runtime

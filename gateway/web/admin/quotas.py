@@ -119,7 +119,7 @@ async def _body(request: web.Request) -> bytes:
 
 
 def _parse_refill(body: bytes) -> tuple[str, int]:
-    """Return the bucket's name and the amount in nanodollars. Raises `_Wrong` if the body has another form."""
+    """Return the bucket's name and the amount in nanodollars. Raises `_Wrong` if the body is wrong."""
     try:
         given = orjson.loads(body)
     except orjson.JSONDecodeError as error:

@@ -78,7 +78,7 @@ def scope(request: web.Request, parameter: str = "identity") -> Scope:
 
 
 def limit_of(query: Mapping[str, str]) -> int:
-    """Return the query's `limit`, the maximum number of rows. Raises `BadQuery` if the text is no allowed number."""
+    """Return the query's `limit`, the maximum number of rows. Raises `BadQuery` for a wrong `limit`."""
     text = query.get("limit", str(DEFAULT_LIMIT))
     if not (text.isascii() and text.isdigit() and len(text) < 5 and 1 <= int(text) <= MAX_LIMIT):
         raise BadQuery(f'limit: "{text[:50]}" is not a whole number from 1 to {MAX_LIMIT}')

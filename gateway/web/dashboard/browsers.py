@@ -1,6 +1,6 @@
-"""Error pages for browsers, for requests that the guard or the router refuses before a page's handler runs.
+"""Error pages for browsers whose requests are refused by the guard or the router, before a page's handler runs.
 
-The API and the routes of calls return JSON even to browsers.
+The API and the routes of calls return errors as JSON even to browsers.
 """
 
 from __future__ import annotations

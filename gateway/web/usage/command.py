@@ -76,9 +76,10 @@ def answer(options: argparse.Namespace) -> bytes:
 
 
 def ask(url: str, parameters: Mapping[str, str]) -> bytes:
-    """Return the answer of the gateway at `url`. Raises `NoUsage` if there is no good answer.
+    """Return the answer of the gateway at `url`.
 
-    Raises `BadUsage` if a parameter is wrong, before anything is sent.
+    Raises `BadUsage` before anything is sent if a parameter is wrong. Raises `NoUsage` if the URL is invalid, the
+    gateway cannot be reached, or its answer is an error.
     """
     parse_parameters(parameters)
     if not url.startswith(("http://", "https://")):

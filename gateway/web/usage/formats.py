@@ -33,7 +33,7 @@ def truncated(rows: Sequence[UsageRow]) -> bool:
 
 
 def as_json(wanted: UsageRequest, rows: Sequence[UsageRow]) -> bytes:
-    """Return the answer in JSON. `from` is the first day or hour, `to` the last; each is null if there is no bound."""
+    """Return the answer in JSON. `from` and `to` are the first and last day or hour; null if the range is open."""
     document: dict[str, Any] = {
         "usage": [row.as_dict() for row in rows],
         "next": None,

@@ -19,7 +19,7 @@ Format = Literal["json", "csv"]
 PARAMETERS: Final = ("by", "from", "to", "user", "model", "provider", "agent", "format")
 FORMATS: Final = ("json", "csv")
 HOURS_OF_DAYS: Final = 7
-"""Number of days that a report by hour without `from` covers, because nobody reads all hours of a year."""
+"""Number of days that a report by hour without `from` covers, because nobody reads the rows of every hour of a year."""
 MAX_SHOWN: Final = 50
 """Maximum number of characters of a wrong value that an error message repeats."""
 
@@ -48,7 +48,7 @@ class UsageRequest:
 
 
 def parse_parameters(parameters: Mapping[str, str], *, now: float | None = None) -> UsageRequest:
-    """Return the request in the parameters. An empty parameter counts as absent. Raises `BadUsage` if one is wrong.
+    """Return the request in the parameters. An empty parameter counts as absent. Raises `BadUsage` if any is wrong.
 
     A request by hour without `from` begins with the day `HOURS_OF_DAYS` days before the end of `to`, or before `now`
     (Unix time in seconds) if there is no `to`. If `now` is None, such a request has no start.

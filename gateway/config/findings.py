@@ -29,7 +29,7 @@ _TELLING: Final = 6
 MAX_FINDINGS: Final = 1000
 """Maximum number of findings of each severity. Nobody reads more, and each one takes time."""
 PATIENCE: Final = 200_000
-"""Maximum number of comparisons of words with names, in all checks of one document together, for warnings and hints.
+"""Maximum number of comparisons of a word with a name, to find warnings and hints, in all checks of one document.
 
 Without a limit, comparing many words with many names would take minutes.
 """

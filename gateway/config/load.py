@@ -56,7 +56,7 @@ class Loaded:
 
     @property
     def text(self) -> str:
-        """The text that was read. It may hold keys."""
+        """The text that was read. It may contain secrets."""
         return self.document.text
 
     @property

@@ -146,11 +146,11 @@ def _name(key: re.Match[bytes]) -> str:
 
 
 def _twice(body: bytes, at: int, passed: dict[str, tuple[int, int, int]]) -> Refused:
-    """Return the refusal of a body whose text at offset `at` does not match the decoded names.
+    """Return the refusal of a name that occurs twice, found because the text at `at` is not what the decoder kept.
 
-    There are two cases. Usually the text at `at` is a second occurrence of a name that was read before. Otherwise the
-    name that was read last occurs twice, and its last value is a prefix of its first value, as in `{"a": 12, "a": 1}`.
-    The second case is possible with numbers only.
+    Usually a name starts at `at`, and that name occurs twice. If no name starts there, `at` is inside the first value
+    of the name that was read last: the decoder kept the last value, which is a prefix of the first. An example is
+    `{"a": 12, "a": 1}`, where `at` is before the 2. This happens with numbers only.
     """
     key = _KEY.match(body, at)
     return _repeated(next(reversed(passed), "") if key is None else _name(key))

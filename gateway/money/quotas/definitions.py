@@ -18,7 +18,7 @@ from gateway.money.quotas.ledger import SECOND, Bucket, Rule
 OnExceed = Literal["reject", "notify"]
 
 TEMPLATES: Final = ("<user>", "<node>")
-"""Endings of a quota's name, after a colon: the quota then has a bucket for each user or node."""
+"""Endings that may follow a colon in a quota's name. A quota with such an ending has a bucket for each user or node."""
 
 
 @dataclass(frozen=True, slots=True)

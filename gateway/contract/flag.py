@@ -291,7 +291,7 @@ class Flag(Protocol):
 
     @property
     def accepts(self) -> tuple[tuple[str, str], ...]:
-        """Requests of other flags, as pairs (flag, operation), that a provider with this flag takes without conversion."""
+        """Requests of other flags that a provider of this flag takes without conversion, as pairs (flag, operation)."""
 
     @property
     def content_type(self) -> str:

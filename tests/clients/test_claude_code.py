@@ -85,7 +85,7 @@ async def test_what_reaches_bedrock_is_what_bedrock_takes(claude, gw, bedrock_si
 async def test_bedrock_mode_drops_nothing_and_keeps_header_betas(claude, gw, bedrock_sim):
     """Check that in Bedrock mode nothing is dropped, and betas of the header stay out of the body."""
     await claude("bedrock", gw.url).answer("hello")
-    # sent in the header only; in the body it would be an "invalid beta flag" (bedrock.md 0.7)
+    # sent in the header only; in the body it would be an "invalid beta flag"
     assert "claude-code-20250219" not in bedrock_sim.requests[0].json["anthropic_beta"]
     assert (await gw.calls())[0]["dropped"] == []
 

@@ -2,8 +2,7 @@
 
 - A flag is a module whose name is the key in a provider's `compatibility` object. It implements one wire format: the
   routes for clients, and the requests to providers that have the flag. The format of the bodies is called a *dialect*.
-- A translator is a module named `<client dialect>__<upstream dialect>`.
-- An observer is a module with a function `seen`.
+- A translator is a module named `<client dialect>__<upstream dialect>`, an observer one with a function `seen`.
 - Plugins are pure: no network, no await, and no configuration other than the target.
 
 `registry.py` checks modules against these protocols and takes optional members that a flag lacks from `defaults.py`.
@@ -395,8 +394,7 @@ class Observer(Protocol):
 
 
 __all__ = [
-    "API", "COUNT_TOKENS", "OPAQUE", "USAGE_KINDS", "Caps", "ClientApi", "ClientRequest", "Decoder", "Drop",
-    "Encoder", "Event", "Facts", "Fetch", "Flag", "Frame", "Head", "Headers", "HttpRequest", "Members", "Meter",
-    "Observer", "Problem", "Route", "StepResponse", "Target", "Translation", "Translator", "UpstreamRequest", "Usage",
-    "event",
+    "API", "COUNT_TOKENS", "OPAQUE", "USAGE_KINDS", "Caps", "ClientApi", "ClientRequest", "Decoder", "Drop", "Encoder",
+    "Event", "Facts", "Fetch", "Flag", "Frame", "Head", "Headers", "HttpRequest", "Members", "Meter", "Observer",
+    "Problem", "Route", "StepResponse", "Target", "Translation", "Translator", "UpstreamRequest", "Usage", "event",
 ]  # fmt: skip

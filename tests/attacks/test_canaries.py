@@ -33,7 +33,7 @@ PAGES = (
 )  # fmt: skip
 
 ABSENT = frozenset({"/ui/sessions/nobodys"})
-"""Those of them that there is nothing to show on."""
+"""Paths of pages that do not exist, which answer 404."""
 
 
 def text(url, echo):

@@ -18,11 +18,11 @@ OFFERED = {
     "copilot": {"openai_chat", "openai_responses", "anthropic_messages"},
     "gemini": {"gemini_generate_content"},
 }
-"""By client: the flags of which the launcher wants one."""
+"""Flags by client; the launcher offers a client if a provider has one of them."""
 
 
 def read(body):
-    """What the launcher keeps of the list: members of other types would be an error of its decoder."""
+    """Return the entries by id. Members of other types would be an error of the launcher's decoder."""
     assert isinstance(body, list)
     for entry in body:
         assert all(isinstance(entry[name], str) for name in ("id", "name", "description"))

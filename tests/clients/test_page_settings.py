@@ -1,4 +1,4 @@
-"""What `deploy/clients.md` says of SDKs and of curl works, copied as it stands."""
+"""Settings of SDKs and of curl, copied from `deploy/clients.md` as they stand."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""What a reply costs that was cut before its provider counted anything: an estimate, in the tier that it had named."""
+"""Cost of a reply that was cut before its provider counted anything: an estimate, in the tier that the reply named."""
 
 import json
 

@@ -68,7 +68,7 @@ async def test_leaving_before_the_usage_report_is_not_free(tmp_path, bedrock_sim
 
 
 async def count_of_frames(gw, sim, reply, path, body):
-    """Of the reply on this conversion: each event passes a gate by itself."""
+    """Return how many frames the reply has on this conversion, counted one by one as they pass a gate."""
     passed = Counting()
     sim.script(scenarios.Scenario(reply, gate=passed))
     await gw.post(path, body)

@@ -129,7 +129,7 @@ MEMBER_VALUES = {
         },
     },
 }
-"""By dialect; no value is the default of its member."""
+"""Values by dialect and member; none is the default of its member."""
 
 NEEDED_WITH = {
     ("openai_chat", "function_call"): {"functions": [FUNCTION]},

@@ -64,7 +64,7 @@ def base_call(conversion, *, stream):
 @sixty_examples
 @given(data=st.data())
 def test_an_allowed_request_is_accepted_or_refused_by_name(conversion, data):
-    """What a vendor's types allow is accepted by the provider, or refused with the name of the member."""
+    """Check that a body which a vendor's types allow is accepted by the provider, or refused with the member's name."""
     body = data.draw(requests(conversion.dialect, GOLDEN_REQUESTS[conversion.dialect]))
     problem = None
     try:

@@ -62,7 +62,7 @@ def test_lines_of_prose_are_of_one_length(path):
 
 
 def commands(path):
-    """What a page's shell blocks and code spans say to type that begins with a command of this repository."""
+    """Return the commands of this repository in a page's shell blocks and code spans."""
     text = path.read_text()
     blocks = "\n".join(re.findall(r"^ *```sh\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL)).replace("\\\n", " ")
     lines = [line.strip().removeprefix("$ ") for line in blocks.splitlines()]
@@ -142,7 +142,7 @@ SAYING = frozenset(
         "CannotListen", "unknown", "warn",
     }
 )  # fmt: skip
-"""What is called with a message that a user or an operator reads. Refusals of conversions have one entry for all."""
+"""Callables that take a message for a user or an operator. Refusals of conversions have one entry for all."""
 SHORTEST = 8
 """Characters of a message's own words: what has fewer is made of the words of another."""
 

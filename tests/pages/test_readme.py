@@ -20,7 +20,7 @@ README = (ROOT / "README.md").read_text()
 OPERATION = (ROOT / "deploy" / "README.md").read_text()
 REGISTRY = discover()
 MAX_LINES = 180
-"""What a newcomer reads in one sitting."""
+"""Maximum number of lines, which a newcomer reads in one sitting."""
 
 CONFIGURATIONS = [
     text

@@ -21,7 +21,6 @@ from gateway_plugins.dialects.anthropic_messages.emit import citation_of
 from gateway_plugins.dialects.bedrock_converse import read as converse_read
 from gateway_plugins.dialects.bedrock_converse import values as converse_values
 from gateway_plugins.dialects.bedrock_converse.values import CachePoint, Call, Document, File, Result, Text, ToolChange
-from gateway_plugins.shared import reasoning
 from gateway_plugins.shared.fields import param
 from gateway_plugins.shared.reasoning import Reasoning
 from gateway_plugins.shared.reply_events import Citation
@@ -107,20 +106,7 @@ class Mapper:
         return block
 
     def thinking(self, part: Reasoning) -> list[Block]:
-        """Return thinking with its signature or redacted data, from which the tag of the model family is removed.
-
-        Thinking is left out and reported as dropped if it is from another model family, if it has neither signature nor
-        data, or if the model does not accept it.
-        """
-        carried = part.data or part.signature
-        accepts = self.caps.redacted_reasoning if part.data else self.caps.signed_reasoning
-        own = reasoning.untagged(self.caps.family, carried) if carried and accepts else None
-        if not own:
-            self.drop(part.at)
-            return []
-        if part.data:
-            return [{"type": "redacted_thinking", "data": own}]
-        return [{"type": "thinking", "thinking": part.text, "signature": own}]
+        return messages_demand.thinking_blocks(part, self.caps, self.drop)
 
     def call(self, part: Call) -> list[Block]:
         return [{"type": "tool_use", "id": part.id, "name": self.names.alias(part.name), "input": part.input}]

@@ -6,7 +6,6 @@ botocore's service model and Anthropic's API reference.
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -20,11 +19,12 @@ from gateway_plugins.dialects.bedrock_converse.demand import (
     is_blank,
     media_block,
     place_cache_points,
+    thinking_blocks,
 )
 from gateway_plugins.dialects.bedrock_converse.emit import citation_of
 from gateway_plugins.shared.fields import param
 from gateway_plugins.shared.media import Media
-from gateway_plugins.shared.reasoning import Reasoning, untagged
+from gateway_plugins.shared.reasoning import Reasoning
 from gateway_plugins.shared.tools import Names
 from gateway_plugins.shared.turns import Block, Turn, frame_document
 
@@ -107,20 +107,7 @@ class Mapper:
         return {"citations": {"enabled": True}}
 
     def thinking(self, block: Reasoning) -> list[Block]:
-        """Return thinking with its signature or redacted data, from which the tag of the model family is removed.
-
-        Thinking is left out and reported as dropped if it is from another model family, if it has neither signature nor
-        data, or if the model does not accept it.
-        """
-        accepts = self.caps.redacted_reasoning if block.data else self.caps.signed_reasoning
-        own = untagged(self.caps.family, block.data or block.signature)
-        if not accepts or not own:
-            self.drop(block.at)
-            return []
-        if block.data:
-            # encoded in base64 as in Converse's replies, although Anthropic's data is base64 text already
-            return [{"reasoningContent": {"redactedContent": b64encode(own.encode("latin-1", "replace")).decode()}}]
-        return [{"reasoningContent": {"reasoningText": {"text": block.text, "signature": own}}}]
+        return thinking_blocks(block, self.caps, self.drop)
 
     def call(self, block: Call) -> list[Block]:
         name = self.names.alias(block.name or "unnamed")

@@ -7,8 +7,6 @@ the answer's format in `output`, parameters in `options`. What a model accepts i
 
 from __future__ import annotations
 
-from base64 import b64encode
-
 from gateway.contract.flag import Caps, Drop, Target
 from gateway_plugins.dialects.bedrock_converse import options as converse_options
 from gateway_plugins.dialects.bedrock_converse import output as converse_output
@@ -22,12 +20,13 @@ from gateway_plugins.dialects.bedrock_converse.demand import (
     is_unsigned_loop,
     media_block,
     place_cache_points,
+    thinking_blocks,
 )
 from gateway_plugins.dialects.openai.values import Call, ConvertedRequest, Message, OpenAIRequest, Part
 from gateway_plugins.shared import settings
 from gateway_plugins.shared.fields import param
 from gateway_plugins.shared.output_format import JSON_HINT
-from gateway_plugins.shared.reasoning import Reasoning, untagged
+from gateway_plugins.shared.reasoning import Reasoning
 from gateway_plugins.shared.tools import Names
 from gateway_plugins.shared.turns import Block, Turn
 
@@ -103,7 +102,7 @@ class _Conversion:
         blocks: list[Block] = []
         for part in message.content:
             if isinstance(part, Reasoning):
-                blocks += self._thinking(part)
+                blocks += thinking_blocks(part, self._caps, self._drop)
                 continue
             blocks.append(self._call(part) if isinstance(part, Call) else self._plain(part))
             self._breakpoints.mark(blocks, part.ttl, part.at)
@@ -120,23 +119,6 @@ class _Conversion:
         self._called.append(name)
         input_ = self.names.plain_input(call.input) if self._caps.plain_properties else call.input
         return {"toolUse": {"toolUseId": call.id or call.at, "name": name, "input": input_}}
-
-    def _thinking(self, thinking: Reasoning) -> list[Block]:
-        """Return thinking with its signature or redacted data, from which the tag of the model family is removed.
-
-        Thinking is left out and reported as dropped if it is from another model family, if it has neither signature nor
-        data, or if the model does not accept it.
-        """
-        accepts = self._caps.redacted_reasoning if thinking.data else self._caps.signed_reasoning
-        own = untagged(self._caps.family, thinking.data or thinking.signature)
-        if not accepts or not own:
-            self._drop(thinking.at)
-            return []
-        if thinking.data:
-            # encoded in base64 as in Converse's replies, although Anthropic's data is base64 text already
-            redacted = b64encode(own.encode("latin-1", "replace")).decode()
-            return [{"reasoningContent": {"redactedContent": redacted}}]
-        return [{"reasoningContent": {"reasoningText": {"text": thinking.text, "signature": own}}}]
 
     def _result(self, message: Message) -> list[Block]:
         content: list[Block] = []

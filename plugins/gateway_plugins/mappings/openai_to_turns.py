@@ -14,7 +14,6 @@ from gateway_plugins.dialects.anthropic_messages import demand as messages_deman
 from gateway_plugins.dialects.anthropic_messages.demand import CacheBreakpoints
 from gateway_plugins.dialects.anthropic_messages.files import media_block
 from gateway_plugins.dialects.openai.values import Call, Message, Part
-from gateway_plugins.shared import reasoning
 from gateway_plugins.shared.fields import param
 from gateway_plugins.shared.reasoning import Reasoning
 from gateway_plugins.shared.tools import Names
@@ -66,7 +65,7 @@ class Mapper:
         blocks: list[Block] = []
         for part in message.content:
             if isinstance(part, Reasoning):
-                blocks += self._thinking(part)
+                blocks += messages_demand.thinking_blocks(part, self.caps, self.drop)
                 continue
             block = self._call(part) if isinstance(part, Call) else self._plain(part)
             self.breakpoints.put(part.ttl, [block], section, f"{part.at}/cache_control")
@@ -84,14 +83,3 @@ class Mapper:
         if part.media is None:
             return messages_demand.text(part.text)
         return media_block(part.media, self.caps, param(part.at))
-
-    def _thinking(self, entry: Reasoning) -> list[Block]:
-        carried = entry.data or entry.signature
-        accepts = self.caps.redacted_reasoning if entry.data else self.caps.signed_reasoning
-        own = reasoning.untagged(self.caps.family, carried) if carried and accepts else None
-        if not own:
-            self.drop(entry.at)
-            return []
-        if entry.data:
-            return [{"type": "redacted_thinking", "data": own}]
-        return [{"type": "thinking", "thinking": entry.text, "signature": own}]

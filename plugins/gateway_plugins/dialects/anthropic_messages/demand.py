@@ -15,6 +15,7 @@ from typing import Final
 
 from gateway.contract.flag import Caps, Drop
 from gateway_plugins.shared.fields import Ttl
+from gateway_plugins.shared.reasoning import Reasoning, untagged
 from gateway_plugins.shared.tools import ToolIds
 from gateway_plugins.shared.turns import (
     CONTINUE,
@@ -214,3 +215,19 @@ class CacheBreakpoints:
                 del mark["ttl"]
                 self._drop(f"{path}/ttl")
             shorter = shorter or ("cache_control" in block and mark.get("ttl") != "1h")
+
+
+def thinking_blocks(thinking: Reasoning, caps: Caps, drop: Drop) -> list[Block]:
+    """Return thinking with its signature or redacted data, from which the tag of the model family is removed.
+
+    Thinking is left out and reported as dropped if it is from another model family, if it has neither signature nor
+    data, or if the model does not accept it.
+    """
+    accepts = caps.redacted_reasoning if thinking.data else caps.signed_reasoning
+    own = untagged(caps.family, thinking.data or thinking.signature)
+    if not accepts or not own:
+        drop(thinking.at)
+        return []
+    if thinking.data:
+        return [{"type": "redacted_thinking", "data": own}]
+    return [{"type": "thinking", "thinking": thinking.text, "signature": own}]

@@ -10,6 +10,7 @@ projects to which the rules refer.
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Final
@@ -20,6 +21,7 @@ from gateway.contract.errors import invalid
 from gateway.contract.flag import Caps, Drop
 from gateway_plugins.shared.fields import is_deep
 from gateway_plugins.shared.media import Media
+from gateway_plugins.shared.reasoning import Reasoning, untagged
 from gateway_plugins.shared.tools import ToolIds
 from gateway_plugins.shared.turns import (
     CONTINUE,
@@ -343,3 +345,21 @@ def is_unsigned_loop(turns: Sequence[Turn]) -> bool:
         elif first:
             break
     return calls and "reasoningContent" not in first[0]
+
+
+def thinking_blocks(thinking: Reasoning, caps: Caps, drop: Drop) -> list[Block]:
+    """Return thinking with its signature or redacted data, from which the tag of the model family is removed.
+
+    Thinking is left out and reported as dropped if it is from another model family, if it has neither signature nor
+    data, or if the model does not accept it.
+    """
+    accepts = caps.redacted_reasoning if thinking.data else caps.signed_reasoning
+    own = untagged(caps.family, thinking.data or thinking.signature)
+    if not accepts or not own:
+        drop(thinking.at)
+        return []
+    if thinking.data:
+        # encoded in base64 as in Converse's replies, although Anthropic's data is base64 text already
+        redacted = b64encode(own.encode("latin-1", "replace")).decode()
+        return [{"reasoningContent": {"redactedContent": redacted}}]
+    return [{"reasoningContent": {"reasoningText": {"text": thinking.text, "signature": own}}}]

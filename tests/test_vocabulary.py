@@ -78,8 +78,8 @@ def test_the_log_line_of_a_call_speaks_it():
             break
         sleep(0.01)
     line = json.loads(out.getvalue())
-    told = set(re.findall(r"`(\w+)`", TEXT.partition("The log line begins with")[2].partition("\n")[0]))
-    assert set(line) == words("call") | told
+    documented = set(re.findall(r"`(\w+)`", TEXT.partition("The log line begins with")[2].partition("\n")[0]))
+    assert set(line) == words("call") | documented
 
 
 def test_a_session_speaks_it():
@@ -114,9 +114,9 @@ def test_the_labels_of_metrics_speak_it(samples):
 
 
 def test_every_metric_is_in_the_table_with_its_labels(samples):
-    found = defaultdict(set)
+    labels = defaultdict(set)
     for sample in samples:
         name = re.sub(r"_(bucket|sum|count)$", "", sample.name.removeprefix("irisgate_"))
-        found[name] |= set(sample.labels) - {"le"}
-    told = {name.strip("`"): set(by.split(", ")) - {""} for name, by, _ in cells("Metrics")}
-    assert told == found
+        labels[name] |= set(sample.labels) - {"le"}
+    documented = {name.strip("`"): set(by.split(", ")) - {""} for name, by, _ in cells("Metrics")}
+    assert documented == labels

@@ -186,8 +186,8 @@ def _exposed(given: str, marks: list[_Mark]) -> frozenset[_Mark]:
         start, length = mark.start + shift, mark.end - mark.start
         around = ranges.around(start)
         shift += len(mark.text) - length
-        shown = around is None or hidden[around].end < start + len(mark.text)
-        if shown and mark.text != given[mark.start : mark.end]:
+        visible = around is None or hidden[around].end < start + len(mark.text)
+        if visible and mark.text != given[mark.start : mark.end]:
             exposed.append(mark)
     return frozenset(exposed)
 

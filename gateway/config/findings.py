@@ -188,8 +188,8 @@ def quote(value: Any, allowed: Iterable[str] = ()) -> str:
         return json.dumps(value)
     if not isinstance(value, str):
         return "the value"
-    shown = harmless(value) or (_NO_KEY.fullmatch(value) and closest(value, allowed))
-    return f'"{value}"' if shown else "the value"
+    quotable = harmless(value) or (_NO_KEY.fullmatch(value) and closest(value, allowed))
+    return f'"{value}"' if quotable else "the value"
 
 
 def mask(message: str, value: str, instead: str) -> str:

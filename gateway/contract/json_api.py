@@ -121,11 +121,11 @@ def model_of(top: Members) -> str:
 def model_name(name: str) -> str:
     """Return a model's name unchanged. Raises `Refused` if the name is too long or has control characters."""
     if len(name) > MAX_MODEL:
-        shown = _UNNAMABLE.sub("?", name[:_SHOWN])
-        raise invalid(f'model: "{shown}..." has {len(name)} characters; at most {MAX_MODEL} are taken', "model")
+        text = _UNNAMABLE.sub("?", name[:_SHOWN])
+        raise invalid(f'model: "{text}..." has {len(name)} characters; at most {MAX_MODEL} are taken', "model")
     if _UNNAMABLE.search(name):
-        shown = _UNNAMABLE.sub("?", name[:_SHOWN])
-        raise invalid(f'model: "{shown}" has control characters; send the name without them', "model")
+        text = _UNNAMABLE.sub("?", name[:_SHOWN])
+        raise invalid(f'model: "{text}" has control characters; send the name without them', "model")
     return name
 
 

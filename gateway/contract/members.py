@@ -157,5 +157,5 @@ def _twice(body: bytes, at: int, passed: dict[str, tuple[int, int, int]]) -> Ref
 
 
 def _repeated(name: str) -> Refused:
-    shown = name[:_SHOWN]
-    return invalid(f'the body names "{shown}" twice; send it once', shown)
+    text = name[:_SHOWN]
+    return invalid(f'the body names "{text}" twice; send it once', text)

@@ -12,8 +12,8 @@ from gateway.contract.registry import Plugin, Registry
 def plugins_list(registry: Registry) -> str:
     """Return the flags, the conversions and the observers of a registry, as text."""
     flags = _table(("FLAG", "DIALECTS", "OPERATION", "ROUTE"), _flags(registry.flags.values()))
-    found = [_conversion(conversion) for conversion in conversions(registry)]
-    ways = _table(("CLIENT", "ITS DIALECT", "PROVIDER", "SPOKEN TO IN", "WAY", "ORDER", "OPERATIONS", "LOSES"), found)
+    entries = [_conversion(conversion) for conversion in conversions(registry)]
+    ways = _table(("CLIENT", "ITS DIALECT", "PROVIDER", "SPOKEN TO IN", "WAY", "ORDER", "OPERATIONS", "LOSES"), entries)
     local = loss(Way.ESTIMATE, "", "")
     parts = [
         flags,

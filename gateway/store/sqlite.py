@@ -116,8 +116,8 @@ class SqliteStore:
     async def _page(self, of: Callable[[tuple[Any, ...]], T], query: str, values: list[Any], limit: int) -> Page[T]:
         """Return a page of at most `limit` rows. One more row is read, to know whether there is a next page."""
         selected = await self._read(query, [*values, limit + 1])
-        shown = selected[:limit]
-        return Page(tuple(of(row) for row in shown), rows.cursor_of(shown[-1]) if len(selected) > limit else None)
+        page = selected[:limit]
+        return Page(tuple(of(row) for row in page), rows.cursor_of(page[-1]) if len(selected) > limit else None)
 
     async def _read(self, query: str, values: list[Any]) -> list[tuple[Any, ...]]:
         return await self._reading.run(lambda connection: connection.execute(query, values).fetchall())

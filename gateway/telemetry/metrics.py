@@ -190,7 +190,7 @@ class Metrics:
 
     def journal(self, follower: Journalling) -> None:
         """Add three metrics of the journal: bytes that the store has not read yet, a full disk, and a failing store."""
-        shown: tuple[tuple[str, str, Callable[[], float]], ...] = (
+        gauges: tuple[tuple[str, str, Callable[[], float]], ...] = (
             ("journal_lag_bytes", "Bytes of the journal that the store has not taken over.", lambda: follower.lag),
             (
                 "journal_full",
@@ -199,7 +199,7 @@ class Metrics:
             ),
             ("store_failing", "1 while the store refuses what it is given, else 0.", lambda: follower.failing),
         )
-        for name, text, read in shown:
+        for name, text, read in gauges:
             self._gauge(name, text).set_function(read)
 
     def quotas(self, used: Callable[[], Mapping[str, float]]) -> None:

@@ -303,10 +303,10 @@ class LocalApiSim:
             raise _Wrong(404, "no match for IP:port")
         return _json(node.whois(self._caps(node, query)))
 
-    def _by_key(self, asked: str) -> Node | None:
-        if not _NODE_KEY.fullmatch(asked):
+    def _by_key(self, peer: str) -> Node | None:
+        if not _NODE_KEY.fullmatch(peer):
             raise _Wrong(400, "invalid nodekey in 'addr' parameter")
-        return self._keys.get(asked)
+        return self._keys.get(peer)
 
     def _by_pair(self, pair: _Pair, query: Mapping[str, str]) -> Node | None:
         """Return the node behind an address and port, or None.

@@ -41,8 +41,8 @@ def unreachable(error: Exception, host: str, port: int | None) -> Unreachable:
             reason = getattr(error.certificate_error, "verify_message", "") or "it does not fit"
             return Unreachable("tls", f"the TLS certificate of {place} is not accepted: {reason}")
         case aiohttp.ClientConnectorSSLError():
-            said = getattr(error.os_error, "reason", None) or "the handshake failed"
-            return Unreachable("tls", f"no TLS with {place}: {str(said).lower().replace('_', ' ')}")
+            cause = getattr(error.os_error, "reason", None) or "the handshake failed"
+            return Unreachable("tls", f"no TLS with {place}: {str(cause).lower().replace('_', ' ')}")
         case aiohttp.ClientConnectorError():
             name, words = _ERRNOS.get(error.os_error.errno or 0) or ("connect_failed", _strerror(error.os_error))
             return Unreachable(name, f"{place}: {words}")

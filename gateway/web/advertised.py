@@ -30,6 +30,6 @@ def endpoints(registry: Registry, offer: Offer) -> list[str]:
 def _paths(plugin: Plugin) -> list[str]:
     """Return the flag's paths for generation, under the usual base URL of the flag's clients."""
     base = plugin.client_api.bases[0] if plugin.client_api else ""
-    found = [route.path for route in plugin.routes if route.operation == GENERATE]
-    usual = [path for path in found if path.startswith(f"{base}/")]
+    paths = [route.path for route in plugin.routes if route.operation == GENERATE]
+    usual = [path for path in paths if path.startswith(f"{base}/")]
     return [path.replace("{model:.+}", "{model}") for path in usual]

@@ -124,12 +124,12 @@ async def model(request: web.Request) -> web.Response:
 
 def _not_found(request: web.Request, name: str) -> web.Response:
     """Return a 404 for an unknown model, in the error format of the client's API."""
-    shown = name[:MAX_MODEL].encode("utf-8", "replace").decode()
+    text = name[:MAX_MODEL].encode("utf-8", "replace").decode()
     identity = identity_of(request)
     runtime = request.app[GATEWAY].runtime
     near = runtime.catalog.near(name, runtime.grants.access(identity)) if identity else []
     hint = f"; did you mean {', '.join(near)}?" if near else ""
-    problem = Problem(NOT_FOUND, f'model "{shown}" not found or not granted{hint}', param="model")
+    problem = Problem(NOT_FOUND, f'model "{text}" not found or not granted{hint}', param="model")
     return in_dialect(request, problem) or json_error(404, problem.message)
 
 

@@ -47,9 +47,9 @@ async def gated(tmp_path, bedrock_sim):
 async def sent(gated, path, body):
     raw = await connected(gated)
     raw.writer.write(request(f"POST {path} HTTP/1.1", f"Content-Length: {len(body)}", body=body))
-    status, _, said = await raw.reply()
+    status, _, answer = await raw.reply()
     await raw.close()
-    return status, json.loads(said)
+    return status, json.loads(answer)
 
 
 def with_member(body, text):
@@ -60,9 +60,9 @@ def with_member(body, text):
 async def test_what_is_no_object_is_refused_on_every_route_and_reaches_nobody(gated, bedrock_sim):
     for path in ROUTES:
         for body in NO_OBJECTS:
-            status, said = await sent(gated, path, body)
+            status, answer = await sent(gated, path, body)
             assert status == 400, (path, body[:50])
-            assert said.get("message") or said["error"]["message"]
+            assert answer.get("message") or answer["error"]["message"]
     assert bedrock_sim.requests + gated.chats.requests == []
     assert crashes(gated) == []
 
@@ -138,9 +138,9 @@ async def test_a_refused_model_is_not_taken_from_headers_or_queries(gated, bedro
     headers = [f"{name}: {HAIKU}" for name in ("X-Model", "X-Model-Id", "OpenAI-Model", "X-Irisgate-Model")]
     for path, body in (("/v1/chat/completions", CHAT), ("/v1/messages", MESSAGES)):
         for model in ({}, {"model": "nobodys"}):
-            said = {**{name: value for name, value in body.items() if name != "model"}, **model}
+            request = {**{name: value for name, value in body.items() if name != "model"}, **model}
             raw = await connected(gated)
-            raw.writer.write(post(f"{path}?model={HAIKU}", said, *headers))
+            raw.writer.write(post(f"{path}?model={HAIKU}", request, *headers))
             assert (await raw.reply())[0] == (404 if model else 400)
             await raw.close()
     assert bedrock_sim.requests == []

@@ -66,8 +66,8 @@ async def echoing():
     """A provider that refuses, and says what it was shown."""
 
     async def answer(request):
-        said = json.dumps(dict(request.headers))
-        return web.json_response({"message": f"not allowed: {said}"}, status=403, headers={"x-amzn-errortype": "A"})
+        text = json.dumps(dict(request.headers))
+        return web.json_response({"message": f"not allowed: {text}"}, status=403, headers={"x-amzn-errortype": "A"})
 
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", answer)
@@ -122,8 +122,8 @@ async def everything_is_asked(served):
 async def test_no_secret_is_in_any_reply_log_line_page_metric_or_record(served, bedrock_sim):
     heard = await everything_is_asked(served)
     sent = bedrock_sim.requests[0].headers
-    shown = (sent["authorization"], sent["x-team-key"], sent["x-grant-key"])
-    assert [place for place in ("literal", "provider header", "grant header") if CANARIES[place] in "".join(shown)] == [
+    secrets = (sent["authorization"], sent["x-team-key"], sent["x-grant-key"])
+    assert [place for place in ("literal", "provider header", "grant header") if CANARIES[place] in "".join(secrets)] == [
         "literal", "provider header", "grant header",
     ]  # fmt: skip
     await served.calls(48)
@@ -131,9 +131,9 @@ async def test_no_secret_is_in_any_reply_log_line_page_metric_or_record(served, 
     assert found_in(heard) == []
     assert found_in(served.lines.data) == []
     state = served.path.parent / "state"
-    kept = {path.name: path.read_bytes() for path in state.rglob("*") if path.is_file()}
-    assert any(NOVA.encode() in data for data in kept.values())
-    assert [name for name, data in kept.items() if found_in(data)] == []
+    files = {path.name: path.read_bytes() for path in state.rglob("*") if path.is_file()}
+    assert any(NOVA.encode() in data for data in files.values())
+    assert [name for name, data in files.items() if found_in(data)] == []
 
 
 async def test_no_secret_is_in_what_is_said_of_a_configuration_that_is_refused(served):
@@ -188,9 +188,9 @@ def test_no_secret_is_in_what_a_check_prints(tmp_path, monkeypatch, capsys):
         path.write_text(written)
         main(["check", str(path)])
         main(["explain", "--config", str(path), "--as", "(loopback)", "--model", NOVA])
-        said = capsys.readouterr()
-        assert said.out + said.err
-        assert found_in((said.out + said.err).encode()) == []
+        output = capsys.readouterr()
+        assert output.out + output.err
+        assert found_in((output.out + output.err).encode()) == []
 
 
 async def test_no_secret_is_in_the_repr_of_a_value_that_holds_it(tmp_path, monkeypatch):
@@ -208,12 +208,12 @@ async def test_no_secret_is_in_the_repr_of_a_value_that_holds_it(tmp_path, monke
 def test_no_secret_is_in_the_repr_of_a_call_that_brings_or_shows_it():
     route = Route("POST", "/v1/messages", "generate")
     headers = {"authorization": f"Bearer {CANARIES['client']}"}
-    asked = HttpRequest(route, "/v1/messages", "", headers, {}, json.dumps({**CHAT, "max_tokens": 5}).encode())
+    request = HttpRequest(route, "/v1/messages", "", headers, {}, json.dumps({**CHAT, "max_tokens": 5}).encode())
     flags = discover().flags
     flag = flags["anthropic_messages"]
     provider = Provider("p", "http://127.0.0.1:9", (HAIKU,), Secret(CANARIES["literal"]))
     offer = Offer(provider, HAIKU, capabilities(HAIKU), HAIKU)
     target = Target("p", flag.name, HAIKU, "anthropic_messages", offer.caps)
-    ask = flag.parse(asked)
+    ask = flag.parse(request)
     tried = Attempt(Candidate(offer, flag, target, Way.NATIVE), ask, {"x-api-key": CANARIES["literal"]})
-    assert found_in("".join(f"{value!r} {value}" for value in (asked, ask, tried, offer, target)).encode()) == []
+    assert found_in("".join(f"{value!r} {value}" for value in (request, ask, tried, offer, target)).encode()) == []

@@ -77,7 +77,7 @@ def lines_of(gated):
 
 
 async def test_no_string_of_a_client_makes_a_line_of_its_own_in_the_log(gated):
-    asked = 0
+    requests = 0
     for text in INJECTIONS:
         clean = text.encode("utf-8", "surrogatepass").replace(b"\r", b"").replace(b"\n", b"").replace(b"\0", b"")
         quoted = "".join(f"%{byte:02X}" for byte in text.encode("utf-8", "surrogatepass"))[:9000]
@@ -95,16 +95,16 @@ async def test_no_string_of_a_client_makes_a_line_of_its_own_in_the_log(gated):
         ):  # fmt: skip
             raw = await connected(gated)
             raw.writer.write(data)
-            status, _, said = await raw.reply()
-            assert status < 500, (text[:30], data[:200], said[:200])
+            status, _, body = await raw.reply()
+            assert status < 500, (text[:30], data[:200], body[:200])
             await raw.close()
-            asked += 1
-    assert asked == 10 * len(INJECTIONS)
+            requests += 1
+    assert requests == 10 * len(INJECTIONS)
     await gated.running.gateway.follower.flush()
     await gated.log_is_written()
-    found = [entry for entry in lines_of(gated) if not entry["event"].startswith("test.mark")]
-    assert {entry["event"] for entry in found} == {"call.finished", "http.error", "request.no_route"}
-    assert [entry for entry in found if entry.get("identity", "(loopback)") not in {"(loopback)", ""}] == []
+    entries = [entry for entry in lines_of(gated) if not entry["event"].startswith("test.mark")]
+    assert {entry["event"] for entry in entries} == {"call.finished", "http.error", "request.no_route"}
+    assert [entry for entry in entries if entry.get("identity", "(loopback)") not in {"(loopback)", ""}] == []
     assert gated.lines.entries("call.crashed") == []
 
 

@@ -123,21 +123,23 @@ async def test_no_credential_of_a_client_reaches_a_provider_or_stays_here(tmp_pa
             for headers, query, members in (
                 (KEYS, "", {}), (SIGNED, "", {}), (TWICE, "", {}), ([], f"?{QUERY}", {}), ([], "", BODY_KEYS),
             ):  # fmt: skip
-                status, _, said = await exchanged(running, post(path + query, {**body, **members}, *headers))
+                status, _, answer = await exchanged(running, post(path + query, {**body, **members}, *headers))
                 seen = providers.take()
-                assert [SECRET in text_of(one) for one in seen] == [False], (name, status, said, seen)
-                shown = {header for one in seen for header in ("authorization", "x-api-key") if header in one.headers}
-                assert len(shown) == (mode == "override"), name
-                assert SECRET.encode() not in said, name
+                assert [SECRET in text_of(one) for one in seen] == [False], (name, status, answer, seen)
+                credentials = {
+                    header for one in seen for header in ("authorization", "x-api-key") if header in one.headers
+                }
+                assert len(credentials) == (mode == "override"), name
+                assert SECRET.encode() not in answer, name
         await running.calls(5 * len(WAYS))
         await running.running.gateway.follower.flush()
         for page in ("/ui/", "/ui/sessions", "/api/sessions", "/api/calls", "/metrics", "/api/providers"):
             assert SECRET not in await (await running.get(page)).text(), page
         assert SECRET.encode() not in running.lines.data
         assert crashes(running) == []
-    kept = {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    assert [name for name, data in kept.items() if SECRET.encode() in data] == []
-    assert any(HAIKU.encode() in data for data in kept.values())
+    files = {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert [name for name, data in files.items() if SECRET.encode() in data] == []
+    assert any(HAIKU.encode() in data for data in files.values())
 
 
 async def test_a_client_is_told_that_its_own_key_in_a_body_was_left_out(tmp_path, providers):
@@ -150,7 +152,7 @@ async def test_a_client_is_told_that_its_own_key_in_a_body_was_left_out(tmp_path
 
 async def test_a_query_that_an_api_needs_goes_on(tmp_path, providers):
     async with gated(tmp_path, providers) as running:
-        for name, query, kept in (
+        for name, query, sends in (
             ("messages", "beta=true&key=x", "beta=true"),
             ("chat", "key=x&api-version=preview&%61pi-key=x", "api-version=preview"),
             ("converse", "key=x", ""),
@@ -158,7 +160,7 @@ async def test_a_query_that_an_api_needs_goes_on(tmp_path, providers):
         ):
             path, body = WAYS[name]
             await exchanged(running, post(f"{path}?{query}", body))
-            assert [seen.query for seen in providers.take()] == [kept], name
+            assert [seen.query for seen in providers.take()] == [sends], name
 
 
 async def test_bytes_that_are_no_text_in_a_header_that_goes_on_crash_nothing(tmp_path, providers):
@@ -166,8 +168,8 @@ async def test_bytes_that_are_no_text_in_a_header_that_goes_on_crash_nothing(tmp
     async with gated(tmp_path, providers, auth_mode="passthrough") as running:
         for path, body in WAYS.values():
             for name in names:
-                status, _, said = await exchanged(running, post(path, body, name.encode() + b": \xff\xfe"))
-                assert status in {200, 400, 401, 403}, (path, name, said)
+                status, _, answer = await exchanged(running, post(path, body, name.encode() + b": \xff\xfe"))
+                assert status in {200, 400, 401, 403}, (path, name, answer)
         assert crashes(running) == []
 
 
@@ -224,10 +226,10 @@ async def test_a_redirect_by_a_provider_is_not_followed_and_the_key_stays(tmp_pa
     async with gate(tmp_path, {"b": entry}) as running:
         for name in ("converse", "chat to Bedrock"):
             path, body = WAYS[name]
-            found, headers, said = await exchanged(running, post(path, body, f"Authorization: Bearer {SECRET}"))
-            assert found == 503, (name, said)
+            code, headers, answer = await exchanged(running, post(path, body, f"Authorization: Bearer {SECRET}"))
+            assert code == 503, (name, answer)
             assert not {"location", "refresh"} & headers.keys()
-            assert str(providers.bedrock.url).encode() not in said
+            assert str(providers.bedrock.url).encode() not in answer
     await runner.cleanup()
     assert providers.take() == []
 
@@ -243,5 +245,5 @@ async def test_a_client_that_breaks_off_in_its_head_leaves_its_key_nowhere(tmp_p
         await running.log_is_written()
         assert len(running.lines.entries("http.error")) == 4
         assert SECRET.encode() not in running.lines.data
-    said = capfd.readouterr()
-    assert SECRET not in said.out + said.err
+    output = capfd.readouterr()
+    assert SECRET not in output.out + output.err

@@ -35,8 +35,8 @@ class Names:
         self.asked.append(host)
         if host not in self.answers:
             raise OSError(f"no such name: {host}")
-        found = self.answers[host]
-        return found.pop(0) if isinstance(found[0], list) else found
+        outcome = self.answers[host]
+        return outcome.pop(0) if isinstance(outcome[0], list) else outcome
 
 
 class Host:
@@ -150,13 +150,13 @@ def test_nothing_that_python_knows_as_private_is_public():
     import random
 
     chance = random.Random(5)
-    found = []
+    mismatches = []
     for _ in range(20_000):
         four = ipaddress.IPv4Address(chance.getrandbits(32))
         six = ipaddress.IPv6Address(chance.getrandbits(128) & ~(7 << 125) | (1 << 125))
-        found += [address for address in (four, six) if is_public(str(address))]
-    assert len(found) > 20_000
-    assert not [each for each in found if each.is_private or each.is_reserved or each.is_multicast]
+        mismatches += [address for address in (four, six) if is_public(str(address))]
+    assert len(mismatches) > 20_000
+    assert not [each for each in mismatches if each.is_private or each.is_reserved or each.is_multicast]
 
 
 @pytest.mark.parametrize(
@@ -216,9 +216,9 @@ def test_a_url_in_a_form_that_could_be_read_in_two_ways_is_refused(url):
     ],
 )  # fmt: skip
 def test_a_host_is_judged_in_its_plain_form(url, host):
-    found = check_url(url, Fetching())
-    assert found.raw_host == host
-    assert found.fragment == ""
+    checked = check_url(url, Fetching())
+    assert checked.raw_host == host
+    assert checked.fragment == ""
 
 
 _HOSTS = st.text(st.sampled_from("a1.:[]@%x0-_。①é\u200d\u0130/\\?# "), max_size=24)
@@ -227,13 +227,13 @@ _HOSTS = st.text(st.sampled_from("a1.:[]@%x0-_。①é\u200d\u0130/\\?# "), max_
 @given(st.one_of(st.text(max_size=60), _HOSTS.map("http://{}/".format), _HOSTS.map("https://a@{}".format)))
 def test_any_text_is_a_url_with_a_plain_host_or_refused(text):
     try:
-        found = check_url(text, Fetching())
+        url = check_url(text, Fetching())
     except NotFetched:
         return
-    assert found.raw_host == found.raw_host.lower()
-    assert found.port == {"http": 80, "https": 443}[found.scheme]
-    assert "@" not in found.raw_authority
-    assert check_url(str(found), Fetching()) == found
+    assert url.raw_host == url.raw_host.lower()
+    assert url.port == {"http": 80, "https": 443}[url.scheme]
+    assert "@" not in url.raw_authority
+    assert check_url(str(url), Fetching()) == url
 
 
 def test_a_path_and_query_are_asked_for_as_they_were_written():
@@ -265,8 +265,8 @@ def test_a_url_is_shown_without_what_may_be_a_secret():
 async def test_a_file_comes_whole_with_its_type(any_port):
     async with host(reply()) as outside:
         any_port(outside.port)
-        found = await fetch(f"http://images.test:{outside.port}/cat.png?sig=1")
-    assert (found.status, found.headers["content-type"], found.body) == (200, "image/png", PNG)
+        file = await fetch(f"http://images.test:{outside.port}/cat.png?sig=1")
+    assert (file.status, file.headers["content-type"], file.body) == (200, "image/png", PNG)
     assert outside.requests[0].startswith(b"GET /cat.png?sig=1 HTTP/1.1\r\n")
 
 
@@ -542,9 +542,9 @@ def test_json_of_the_rules_is_what_the_configuration_reads():
             }
         }
     }  # fmt: skip
-    found = loads(json.dumps(text), known_flags=()).config.server.fetch
+    rules = loads(json.dumps(text), known_flags=()).config.server.fetch
     listed = ("files.test", "files.test:8080", "100.64.0.9", "fd00::9")
-    assert found == Fetching(False, 2048, 3, ("*.example.com", "a.test"), listed)
+    assert rules == Fetching(False, 2048, 3, ("*.example.com", "a.test"), listed)
 
 
 @pytest.mark.parametrize(

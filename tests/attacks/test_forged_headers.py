@@ -95,12 +95,12 @@ async def sim(tmp_path):
 
 @pytest.fixture
 async def gated(tmp_path, sim, bedrock_sim):
-    asked = {"tailscaled": str(sim.path)}
+    options = {"tailscaled": str(sim.path)}
     listeners = [
         {"listen": "127.0.0.1:0"},
         {"listen": "127.0.0.2:0", "identity": "static", "login": "robot"},
-        {"listen": "127.0.0.3:0", "identity": "whois", **asked},
-        {"listen": "127.0.0.4:0", "identity": "proxy-protocol", **asked},
+        {"listen": "127.0.0.3:0", "identity": "whois", **options},
+        {"listen": "127.0.0.4:0", "identity": "proxy-protocol", **options},
         {"listen": f"unix:{tmp_path}/serve.sock", "identity": "serve-headers"},
     ]
     provider = bedrock(bedrock_sim.url, models=(HAIKU, NOVA))

@@ -61,17 +61,17 @@ async def test_alice_sees_her_own_and_an_admin_all(gated):
 async def test_somebody_elses_session_looks_like_none(gated, what):
     absent = "the-session-of-nobody"
     for query in ("", "?limit=1"):
-        found = await heard_by(gated, "bob", what.format(SESSION) + query)
+        reply = await heard_by(gated, "bob", what.format(SESSION) + query)
         missing = await heard_by(gated, "bob", what.format(absent) + query)
-        assert found[0] == missing[0] == 404
-        assert found[1].replace(SESSION.encode(), b"") == missing[1].replace(absent.encode(), b"")
+        assert reply[0] == missing[0] == 404
+        assert reply[1].replace(SESSION.encode(), b"") == missing[1].replace(absent.encode(), b"")
 
 
 async def test_the_calls_of_somebody_elses_session_look_like_those_of_none(gated):
-    found = await heard_by(gated, "bob", f"/api/sessions/{SESSION}/calls")
+    reply = await heard_by(gated, "bob", f"/api/sessions/{SESSION}/calls")
     missing = await heard_by(gated, "bob", "/api/sessions/the-session-of-nobody/calls")
-    assert found == missing
-    assert b"alice" not in found[1]
+    assert reply == missing
+    assert b"alice" not in reply[1]
 
 
 async def test_lists_hold_nothing_of_others_whatever_is_asked_for(gated):
@@ -147,9 +147,9 @@ async def test_a_user_can_neither_read_nor_change_the_configuration(gated):
         ("POST", "/aperture/config:validate", {"config": "{}"}),
     ):  # fmt: skip
         headers = [("Content-Type", "application/json"), ("If-Match", "*")]
-        status, said = await heard_by(gated, "bob", path, body=body, method=method, headers=headers)
+        status, answer = await heard_by(gated, "bob", path, body=body, method=method, headers=headers)
         assert status == 403, (method, path)
-        assert b"b/" not in said
+        assert b"b/" not in answer
 
 
 async def test_metrics_are_for_those_who_are_granted_them_alone(gated):

@@ -94,9 +94,9 @@ async def answered(gated, path, body):
     """The status; a connection that was ended by a target that is none gives 400 as well."""
     raw = await connected(gated)
     raw.writer.write(post(path, body))
-    status, _, said = await raw.reply()
+    status, _, answer = await raw.reply()
     await raw.close()
-    return status, said
+    return status, answer
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
@@ -104,15 +104,15 @@ async def test_only_the_granted_model_and_own_operation_are_sent(gated, bedrock_
     """Check that only the granted model is ever requested upstream, and only by the operation of the route."""
     # CountTokens knows no inference profiles, so that the model itself is asked
     model = base_id(HAIKU) if operation == "count-tokens" else HAIKU
-    asked = f"/model/{quote(model, safe='')}/{operation}"
+    path = f"/model/{quote(model, safe='')}/{operation}"
     for prefix in ("", "/bedrock"):
         for name in HONEST:
             status, _ = await answered(gated, f"{prefix}/model/{name}/{operation}", OPERATIONS[operation])
             assert status == 200, name
         for name in HOSTILE:
-            status, said = await answered(gated, f"{prefix}/model/{name}/{operation}", OPERATIONS[operation])
-            assert 400 <= status < 500, (name, status, said)
-    assert [seen.path for seen in bedrock_sim.requests] == [asked] * 2 * len(HONEST)
+            status, body = await answered(gated, f"{prefix}/model/{name}/{operation}", OPERATIONS[operation])
+            assert 400 <= status < 500, (name, status, body)
+    assert [seen.path for seen in bedrock_sim.requests] == [path] * 2 * len(HONEST)
     assert crashes(gated) == []
 
 
@@ -131,8 +131,8 @@ async def test_a_name_in_a_body_means_what_it_says_and_nothing_is_decoded_in_it(
         assert (await answered(gated, path, {**body, "model": name}))[0] == 200
     names = [*HOSTILE, *HONEST, WIDE, f"{HAIKU}\0", f"{HAIKU}\r\nX-Evil: 1", f"{HAIKU}\u2028", f"{HAIKU} ", "\ud800"]
     for name in {*names} - {HAIKU, f"b/{HAIKU}"}:
-        status, said = await answered(gated, path, {**body, "model": name})
-        assert status in {400, 404}, (name, status, said)
+        status, answer = await answered(gated, path, {**body, "model": name})
+        assert status in {400, 404}, (name, status, answer)
     assert {seen.path.rpartition("/")[0] for seen in bedrock_sim.requests} == {f"/model/{quote(HAIKU, safe='')}"}
     assert len(bedrock_sim.requests) == 2
     assert crashes(gated) == []
@@ -160,10 +160,10 @@ async def test_lists_show_no_more_of_a_name_that_is_spelled_otherwise(gated):
     for name in HOSTILE:
         for path in ("/v1/models/", "/bedrock/inference-profiles/"):
             raw = await connected(gated)
-            status, _, said = await raw.ask(path + name)
+            status, _, body = await raw.ask(path + name)
             await raw.close()
             if status == 200:
-                data = json.loads(said)
+                data = json.loads(body)
                 assert data.get("id", data.get("inferenceProfileId")) == HAIKU, (path, name)
             else:
                 assert 400 <= status < 500, (path, name)

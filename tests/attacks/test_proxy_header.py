@@ -162,9 +162,9 @@ async def test_a_header_may_be_split_at_every_byte(proxied, first):
 
 async def test_while_many_say_nothing_others_are_served(proxied):
     """Some have sent nothing, some half a header, some a header and then nothing, some half a request."""
-    said = [b"", b"PROXY TCP4 100.6", SIGNATURE, two()[:20], ONE, ONE + WHOAMI[:20]]
+    openings = [b"", b"PROXY TCP4 100.6", SIGNATURE, two()[:20], ONE, ONE + WHOAMI[:20]]
     for number in range(HALF_OPEN):
-        await connected(proxied, first=said[number % len(said)])
+        await connected(proxied, first=openings[number % len(openings)])
     loop = asyncio.get_running_loop()
     begun = loop.time()
     for first, name in ((ONE, "alice@example.com"), (BOBS, "bob@example.com")):

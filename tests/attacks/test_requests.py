@@ -153,11 +153,11 @@ async def refused(gated, bedrock_sim, table):
     for what, data in table.items():
         raw = await connected(gated)
         answer = await heard(raw, data + last)
-        found = statuses(answer)
-        assert found, what
-        assert 400 <= found[0] < 500, (what, answer[:300])
-        assert len(found) <= 2, (what, answer)
-        assert all(400 <= status < 500 or status == 200 for status in found), (what, answer)
+        counts = statuses(answer)
+        assert counts, what
+        assert 400 <= counts[0] < 500, (what, answer[:300])
+        assert len(counts) <= 2, (what, answer)
+        assert all(400 <= status < 500 or status == 200 for status in counts), (what, answer)
         assert b"Traceback" not in answer, what
         assert b"login" not in answer, what
         await raw.close()

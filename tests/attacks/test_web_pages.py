@@ -60,12 +60,12 @@ async def served(tmp_path, bedrock_sim):
 
 def routes(running):
     """Every method and path that the gateway has, placeholders filled in."""
-    found = set()
+    paths = set()
     for route in running.running.app.router.routes():
-        found.add((route.method, re.sub(r"\{[^}]*\}", HAIKU, route.resource.canonical)))
-    assert ("PUT", "/aperture/config") in found
-    assert ("GET", "/ui/") in found
-    return sorted(found - {(method, path) for method, path in found if path in OPEN})
+        paths.add((route.method, re.sub(r"\{[^}]*\}", HAIKU, route.resource.canonical)))
+    assert ("PUT", "/aperture/config") in paths
+    assert ("GET", "/ui/") in paths
+    return sorted(paths - {(method, path) for method, path in paths if path in OPEN})
 
 
 def request_bytes(method, path, *headers, host="ai"):

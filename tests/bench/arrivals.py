@@ -69,13 +69,13 @@ async def arrivals(folder):
         hall = Hall()
         stack.push_async_callback(hall.close)
         await hall.open()
-        found = {}
+        rates = {}
         for listener in _listeners(folder, sim.path):
             preface = PROXY_LINE if listener.identity == "proxy-protocol" else b""
-            found[listener.identity], port = await hall.receive(listener, modes, preface)
+            rates[listener.identity], port = await hall.receive(listener, modes, preface)
             if listener.identity == "whois":
                 sim.proxied(port, ALICE)
-        yield sim, modes, found
+        yield sim, modes, rates
 
 
 def _listeners(folder, tailscaled_at):

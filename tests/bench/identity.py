@@ -73,9 +73,9 @@ async def _decided(made, plugin, **options):
                 await THROUGH(call)
             calls = setup.calls(plugin, setup.identities)
             groups |= {(setup.name, size, steps): [partial(steps, call) for call in calls] for steps in (THROUGH, PAST)}
-    found = await cpu_us(groups, **options)
+    costs = await cpu_us(groups, **options)
     return {
-        setup.name: [found[setup.name, size, THROUGH] - found[setup.name, size, PAST] for size in made]
+        setup.name: [costs[setup.name, size, THROUGH] - costs[setup.name, size, PAST] for size in made]
         for setup in next(iter(made.values()))
     }
 

@@ -29,7 +29,7 @@ async def cpu_us(groups, *, runs=RUNS, seconds=RUN_SECONDS):
     `groups` are sequences of functions without arguments, by name. They run by turns, so that a machine that gets
     slower meanwhile does so for all of them.
     """
-    laps, found = {}, {name: [] for name in groups}
+    laps, times = {}, {name: [] for name in groups}
     for name, steps in groups.items():
         await _laps(steps, 1)
         laps[name] = max(1, round(seconds * 1e9 / max(await _laps(steps, 1), 1)))
@@ -37,8 +37,8 @@ async def cpu_us(groups, *, runs=RUNS, seconds=RUN_SECONDS):
     for _ in range(runs):
         for name, steps in groups.items():
             took = await _laps(steps, laps[name])
-            found[name].append(took / laps[name] / len(steps) / 1000)
-    return {name: median(figures) for name, figures in found.items()}
+            times[name].append(took / laps[name] / len(steps) / 1000)
+    return {name: median(figures) for name, figures in times.items()}
 
 
 async def once_us(steps):

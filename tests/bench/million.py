@@ -76,7 +76,7 @@ def build(path, count):
 async def cursors(path):
     """Where second pages begin, and one far behind, as parameters; "" where a small store has one page."""
     store = SqliteStore(path)
-    found = {
+    positions = {
         "sessions": (await store.sessions(None, 50)).next,
         "own sessions": (await store.sessions(USERS[1], 50)).next,
         "calls": (await store.calls(None, None, 50)).next,
@@ -87,8 +87,8 @@ async def cursors(path):
     with sqlite3.connect(path) as connection:
         at, number = connection.execute("SELECT at, n FROM calls ORDER BY n LIMIT 1 OFFSET 100").fetchone()
     connection.close()
-    found["far"] = f"{at}.{number}"
-    return {name: f"cursor={cursor}" if cursor else "" for name, cursor in found.items()}
+    positions["far"] = f"{at}.{number}"
+    return {name: f"cursor={cursor}" if cursor else "" for name, cursor in positions.items()}
 
 
 def lists(after):
@@ -125,9 +125,9 @@ def usage():
     day, week = rfc3339(END - 86_400)[:10], rfc3339(END - 7 * 86_400)[:10]
     last = rfc3339(END)[:10]
     pairs = [",".join(pair) for pair in combinations(GROUPS, 2)]
-    found = {f"usage by {by or 'nothing'}": f"/api/usage?by={by}" for by in ("", *GROUPS, *pairs)}
+    paths = {f"usage by {by or 'nothing'}": f"/api/usage?by={by}" for by in ("", *GROUPS, *pairs)}
     return {
-        **found,
+        **paths,
         "usage by user,model,day": "/api/usage?by=user,model,day",
         "usage by user,model,hour": "/api/usage?by=user,model,hour",
         "usage by user, a day": f"/api/usage?by=user&from={day}&to={day}",
@@ -176,12 +176,12 @@ async def measured(folder, *, calls=CALLS, rounds=ROUNDS):
     after = await cursors(path)
     providers = {"bedrock": bedrock("http://127.0.0.1:9", models=MODELS)}
     async with gate(folder, providers) as gw:
-        asked = {**lists(after), **usage(), **pages(after)}
-        return built, {name: await timed(gw, way, rounds) for name, way in asked.items()}
+        paths = {**lists(after), **usage(), **pages(after)}
+        return built, {name: await timed(gw, way, rounds) for name, way in paths.items()}
 
 
-def report(found):
-    built, answers = found
+def report(measurements):
+    built, answers = measurements
     rows = [
         (name, [f"{first:,.1f}", f"{again:,.1f}", f"{size / 1024:,.0f}", "over" if again > BOUND_MS else ""])
         for name, (first, again, size) in answers.items()
@@ -192,8 +192,8 @@ def report(found):
 
 def main(calls=CALLS, folder=None):
     with tempfile.TemporaryDirectory() as temporary:
-        kept = Path(folder or temporary)
-        sys.stdout.write(f"{report(asyncio.run(measured(kept, calls=int(calls))))}\n")
+        state = Path(folder or temporary)
+        sys.stdout.write(f"{report(asyncio.run(measured(state, calls=int(calls))))}\n")
 
 
 if __name__ == "__main__":

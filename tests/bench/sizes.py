@@ -124,12 +124,12 @@ async def setups(size, sim, modes, request):
 async def in_policy(size, sim, modes, request):
     """Callers with as many capabilities from the tailnet, by two connections each."""
     given = [{"role": "user", "models": own(number), "add_headers": [": ".join(HEADER)]} for number in range(size)]
-    found = []
+    measurements = []
     for number in range(IN_POLICY):
         address = str(ip_address(IN_POLICY_AT) + number)
         sim.add(Node(f"node-{number}.example.ts.net", (address,), User(login(number)), caps={CAP: given}))
-        found.append([await modes.identify(from_tailnet(request, address)) for _ in range(2)])
-    return zip(*found, strict=True)
+        measurements.append([await modes.identify(from_tailnet(request, address)) for _ in range(2)])
+    return zip(*measurements, strict=True)
 
 
 def from_tailnet(request, address):

@@ -18,11 +18,11 @@ def folder():
 
 
 async def test_the_cost_of_identity_and_grants_is_told_for_every_mode_and_size(folder):
-    found = await identity.measured(folder, sizes=(2, 12), runs=1, seconds=0)
-    modes, warm, once = found
+    tables = await identity.measured(folder, sizes=(2, 12), runs=1, seconds=0)
+    modes, warm, once = tables
     assert set(modes) == MODES
     assert all(len(figures) == 2 for figures in (*warm.values(), *once.values()))
-    text = identity.report(*found, sizes=(2, 12))
+    text = identity.report(*tables, sizes=(2, 12))
     assert all(name in text for name in (*MODES, *warm, "sum, a call", "whois over the unix socket"))
 
 

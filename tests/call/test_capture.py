@@ -13,17 +13,17 @@ def test_each_body_is_cut_at_the_limit_and_says_so():
     capture = Capture(OF, 4, {}, b"12345")
     for data in (b"ab", b"cd", b"ef"):
         capture.feed(data)
-    kept = capture.redacted()
-    assert (kept.request.body, kept.request.cut) == (b"1234", True)
-    assert (kept.reply.body, kept.reply.cut) == (b"abcd", True)
+    body = capture.redacted()
+    assert (body.request.body, body.request.cut) == (b"1234", True)
+    assert (body.reply.body, body.reply.cut) == (b"abcd", True)
     assert capture.size == 8
 
 
 def test_bodies_that_just_fit_are_not_called_cut():
     capture = Capture(OF, 4, {}, b"1234")
     capture.feed(b"abcd")
-    kept = capture.redacted()
-    assert (kept.request.cut, kept.reply.cut) == (False, False)
+    body = capture.redacted()
+    assert (body.request.cut, body.reply.cut) == (False, False)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_a_credential_in_the_value_of_any_header_is_redacted():
 
 
 @pytest.mark.parametrize(
-    ("value", "kept"),
+    ("value", "redaction"),
     [
         ("https://h/p?api_key=canary&page=2", "https://h/p?api_key=[redacted]&page=2"),
         ("https://h/?a=1&X-Amz-Signature=canary#top", "https://h/?a=1&X-Amz-Signature=[redacted]#top"),
@@ -53,8 +53,8 @@ def test_a_credential_in_the_value_of_any_header_is_redacted():
         ("<ada@example.com>; q=1", "<ada@example.com>; q=1"),
     ],
 )
-def test_a_secret_in_an_address_is_redacted(value, kept):
-    assert without_secrets({"referer": value}) == {"referer": kept}
+def test_a_secret_in_an_address_is_redacted(value, redaction):
+    assert without_secrets({"referer": value}) == {"referer": redaction}
 
 
 @pytest.mark.parametrize("begins", ["?", "//", "&key", "?a", "//a", "?key=", "/", "a@//"])

@@ -44,8 +44,8 @@ async def translated(*batches):
 async def metered(way, *batches):
     candidate = SimpleNamespace(way=way, flag=SimpleNamespace(output_bytes=lambda event: len(read(event))))
     attempt = SimpleNamespace(candidate=candidate, delivered=None)
-    found = meter._metered(attempt, SimpleNamespace(feed=read), upstream(*batches))
-    return [batch async for batch in found], attempt.delivered
+    stream = meter._metered(attempt, SimpleNamespace(feed=read), upstream(*batches))
+    return [batch async for batch in stream], attempt.delivered
 
 
 async def test_a_translated_stream_that_is_complete_has_the_translations_end():

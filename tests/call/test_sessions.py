@@ -138,14 +138,14 @@ def test_the_same_beginning_is_the_same_fingerprint_in_every_dialect(dialect, bo
 
 def test_callers_prompts_and_keys_have_their_own_fingerprints():
     other = {**CHAT, "messages": [CHAT["messages"][0], {"role": "user", "content": "good evening"}]}
-    found = {
+    fingerprints = {
         fingerprint(ask(), "ada@example.com", KEY),
         fingerprint(ask(), "bob@example.com", KEY),
         fingerprint(ask(), "ada@example.com", bytes(32)),
         fingerprint(ask(other), "ada@example.com", KEY),
         fingerprint(ask({**CHAT, "messages": CHAT["messages"][1:]}), "ada@example.com", KEY),
     }
-    assert len(found) == 5
+    assert len(fingerprints) == 5
 
 
 def test_two_images_without_a_text_are_two_sessions():

@@ -65,9 +65,9 @@ def main(url):
             base_url=url + "/bedrock", aws_access_key="-", aws_secret_key="-", aws_region="us-east-1", **options
         ),
     }
-    found = {name: tried(client) for name, client in clients.items()}
+    outcomes = {name: tried(client) for name, client in clients.items()}
     models = [model.id for model in clients["native"].models.list()]
-    json.dump({"version": anthropic.__version__, "models": models, "clients": found}, sys.stdout)
+    json.dump({"version": anthropic.__version__, "models": models, "clients": outcomes}, sys.stdout)
 
 
 if __name__ == "__main__":

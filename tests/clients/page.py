@@ -11,8 +11,8 @@ _EXPORT = re.compile(r"^export (\w+)=(.*)$", re.MULTILINE)
 
 def section(heading):
     """The text below a heading of the second level. Raises `KeyError` where there is none."""
-    _, found, rest = PAGE.read_text().partition(f"\n## {heading}\n")
-    if not found:
+    _, separator, rest = PAGE.read_text().partition(f"\n## {heading}\n")
+    if not separator:
         raise KeyError(heading)
     return rest.partition("\n## ")[0]
 

@@ -49,7 +49,7 @@ def check_upstream(simulated):
 
 def program(name, *below):
     """A program on the path, or one of those that .ci/run puts into .tools."""
-    found = shutil.which(name) or shutil.which(TOOLS_FOLDER.joinpath(*below, name))
-    if found is None:
+    path = shutil.which(name) or shutil.which(TOOLS_FOLDER.joinpath(*below, name))
+    if path is None:
         pytest.skip(f"{name} is neither on the path nor in .tools")
-    return found
+    return path

@@ -74,9 +74,9 @@ def ai_sdk(gw):
         (always,) = re.findall(r"^  (providerOptions: .*),$", call, re.MULTILINE) if name == "openai" else ("",)
         given |= {"provider": provider, "always": always, "method": method, "model": SONNET, "prompt": "hello"}
         given["streamed"] = streamed
-        status, said = await node.run("--input-type=module", "--eval", SCRIPT.read_text(), "--", json.dumps(given))
-        assert status == 0, said
-        return json.loads(said.splitlines()[-1])
+        status, output = await node.run("--input-type=module", "--eval", SCRIPT.read_text(), "--", json.dumps(given))
+        assert status == 0, output
+        return json.loads(output.splitlines()[-1])
 
     return talks
 

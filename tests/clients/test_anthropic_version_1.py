@@ -30,10 +30,10 @@ async def run(url):
 
 @pytest.mark.skipif(not (SDK / "ready").exists(), reason="version 1 of the anthropic SDK is not in .tools/anthropic-1")
 async def test_version_1_of_the_sdk_gets_the_same_answers_and_errors(gw, bedrock_sim):
-    found = await run(gw.url)
-    assert found["version"].startswith("1.")
-    assert found["models"] == [HAIKU, SONNET, NOVA]
-    for kind, replies in found["clients"].items():
+    outcomes = await run(gw.url)
+    assert outcomes["version"].startswith("1.")
+    assert outcomes["models"] == [HAIKU, SONNET, NOVA]
+    for kind, replies in outcomes["clients"].items():
         for way in ("whole", "streamed"):
             assert replies[way] == {
                 "said": SAID,

@@ -133,8 +133,8 @@ async def test_the_granted_models_are_listed_as_inference_profiles(gw):
     listed = await asyncio.to_thread(client.list_inference_profiles, typeEquals="SYSTEM_DEFINED")
     one = await asyncio.to_thread(client.get_inference_profile, inferenceProfileIdentifier=HAIKU)
     client.close()
-    found = [profile["inferenceProfileId"] for profile in listed["inferenceProfileSummaries"]]
-    assert found == [HAIKU, SONNET, NOVA]
+    profiles = [profile["inferenceProfileId"] for profile in listed["inferenceProfileSummaries"]]
+    assert profiles == [HAIKU, SONNET, NOVA]
     assert (one["inferenceProfileId"], one["status"]) == (HAIKU, "ACTIVE")
 
 

@@ -34,9 +34,9 @@ class ClaudeCode(Program):
 
     async def answer(self, prompt, *options):
         """What `claude -p` answers."""
-        status, said = await self.run(prompt, *options)
-        assert status == 0, said
-        return said.strip()
+        status, output = await self.run(prompt, *options)
+        assert status == 0, output
+        return output.strip()
 
     async def run(self, prompt, *options):
         """Exit status and all output of `claude -p`."""
@@ -60,7 +60,7 @@ async def test_a_prompt_is_answered_recorded_and_charged(claude, gw, bedrock_sim
     assert (record["session_id"], record["agent"], record["outcome"]) == (session, "claude-cli", "ok")
     assert (record["tokens"]["input"], record["tokens"]["output"]) == (12, 7)
     assert record["cost_usd"] == pytest.approx(12 * 3.3e-6 + 7 * 16.5e-6)
-    assert [found["id"] for found in await gw.sessions()] == [session]
+    assert [entry["id"] for entry in await gw.sessions()] == [session]
     check_upstream(bedrock_sim)
 
 
@@ -107,9 +107,9 @@ def two_files(folder):
 async def test_two_tools_are_run_and_their_results_come_back(claude, gw, bedrock_sim, mode):
     code = claude(mode, gw.url)
     bedrock_sim.script(scenarios.tools(*two_files(code.folder)))
-    said = await code.answer("What do the two files say?", "--allowedTools", "Read", "--settings", NO_THINKING)
-    assert "turquoise" in said
-    assert "hexagon" in said
+    answer = await code.answer("What do the two files say?", "--allowedTools", "Read", "--settings", NO_THINKING)
+    assert "turquoise" in answer
+    assert "hexagon" in answer
     first, second = await gw.calls(2)
     assert (first["tools"], second["tools"]) == (["Read", "Read"], [])
     assert first["session_id"] == second["session_id"]
@@ -124,8 +124,8 @@ async def test_in_native_mode_thinking_comes_back_with_the_results(claude, gw, b
     code = claude("native", gw.url)
     bedrock_sim.script(scenarios.thinking("I should look.", "Let me look.", calls=two_files(code.folder)))
     assert "turquoise" in await code.answer("What do the two files say?", "--allowedTools", "Read")
-    asked, answered, _ = bedrock_sim.requests[1].json["messages"]
-    assert (asked["role"], answered["role"]) == ("user", "assistant")
+    question, answered, _ = bedrock_sim.requests[1].json["messages"]
+    assert (question["role"], answered["role"]) == ("user", "assistant")
     assert [block["type"] for block in answered["content"]] == ["thinking", "text", "tool_use", "tool_use"]
     check_upstream(bedrock_sim)
 
@@ -149,8 +149,8 @@ async def test_a_broken_stream_is_not_taken_for_an_answer(claude, gw, bedrock_si
 @modes
 async def test_a_model_that_is_not_granted_is_named_to_the_user(claude, tmp_path, bedrock_sim, mode):
     async with gate(tmp_path / "other", {"bedrock": bedrock(bedrock_sim.url, models=[HAIKU])}) as gw:
-        status, said = await claude(mode, gw.url).run("hello")
+        status, output = await claude(mode, gw.url).run("hello")
         assert status != 0
-        assert SONNET in said
+        assert SONNET in output
         assert {record["status"] for record in await gw.calls()} == {404}
         assert bedrock_sim.requests == []

@@ -36,9 +36,9 @@ class Codex:
         return await self._program.run("exec", "--skip-git-repo-check", *arguments)
 
     async def answer(self, *arguments):
-        status, said = await self.run("--sandbox", "danger-full-access", *arguments)
-        assert status == 0, said
-        return said
+        status, output = await self.run("--sandbox", "danger-full-access", *arguments)
+        assert status == 0, output
+        return output
 
 
 @pytest.fixture
@@ -56,8 +56,8 @@ def codex(tmp_path, gw):
 @conversions
 async def test_a_command_is_run_and_what_it_printed_comes_back(codex, gw, bedrock_sim):
     bedrock_sim.script(scenarios.tools(ECHO))
-    said = await codex.answer("What does the shell say?")
-    assert PRINTED in said.rpartition("The tool said:")[2]
+    answer = await codex.answer("What does the shell say?")
+    assert PRINTED in answer.rpartition("The tool said:")[2]
     first, second = await gw.calls(2)
     assert (first["tools"], second["tools"]) == (["exec_command"], [])
     assert first["session_id"] == second["session_id"]
@@ -70,8 +70,8 @@ async def test_a_command_is_run_and_what_it_printed_comes_back(codex, gw, bedroc
 @conversions
 async def test_thinking_comes_back_with_its_signature(codex, bedrock_sim):
     bedrock_sim.script(scenarios.thinking(THOUGHT, "Let me look.", calls=(ECHO,)))
-    said = await codex.answer("What does the shell say?", "-c", "model_reasoning_effort=low")
-    assert PRINTED in said.rpartition("The tool said:")[2]
+    answer = await codex.answer("What does the shell say?", "-c", "model_reasoning_effort=low")
+    assert PRINTED in answer.rpartition("The tool said:")[2]
     answered = next(turn for turn in bedrock_sim.requests[1].json["messages"] if turn["role"] == "assistant")
     thought, text, call = answered["content"]
     assert THOUGHT in json.dumps(thought)
@@ -125,14 +125,14 @@ async def test_a_broken_stream_is_tried_again(codex, gw, bedrock_sim):
 @over_converse
 async def test_a_throttled_call_is_told_to_the_user(codex, bedrock_sim):
     bedrock_sim.script(scenarios.NAMED["throttle"])
-    status, said = await codex.run("hello")
+    status, output = await codex.run("hello")
     assert status != 0
-    assert "429 Too Many Requests" in said
+    assert "429 Too Many Requests" in output
 
 
 async def test_a_model_that_is_not_granted_is_named_to_the_user(tmp_path, bedrock_sim):
     async with gate(tmp_path / "state", {"bedrock": bedrock(bedrock_sim.url, models=[HAIKU])}) as gw:
-        status, said = await Codex(programs.npm("codex", tmp_path), gw.url).run("hello")
+        status, output = await Codex(programs.npm("codex", tmp_path), gw.url).run("hello")
         assert status != 0
-        assert f'model "{SONNET}" not found or not granted' in said
+        assert f'model "{SONNET}" not found or not granted' in output
         assert bedrock_sim.requests == []

@@ -125,8 +125,8 @@ async def test_claude_code_works_with_the_environment_that_the_launcher_gives(tm
         models = {"ANTHROPIC_DEFAULT_SONNET_MODEL": SONNET, "ANTHROPIC_DEFAULT_HAIKU_MODEL": HAIKU}
         claude = npm("claude", tmp_path, Program, **QUIET, **environ, **models)
         bedrock_sim.script(PLAIN)
-        status, said = await claude.run("-p", "hello", "--model", "sonnet")
-        assert (status, said.strip()) == (0, SAID)
+        status, output = await claude.run("-p", "hello", "--model", "sonnet")
+        assert (status, output.strip()) == (0, SAID)
         assert {call["outcome"] for call in await gw.calls()} == {"ok"}
 
 
@@ -143,9 +143,9 @@ async def test_codex_works_with_the_launchers_arguments(tmp_path, bedrock_sim):
         )  # fmt: skip
         codex = npm("codex", tmp_path, Program, APERTURE_CODEX_API_KEY="not-needed")
         bedrock_sim.script(PLAIN)
-        status, said = await codex.run(*configured, "exec", "--skip-git-repo-check", "--model", SONNET, "hello")
-        assert status == 0, said
-        assert SAID in said
+        status, output = await codex.run(*configured, "exec", "--skip-git-repo-check", "--model", SONNET, "hello")
+        assert status == 0, output
+        assert SAID in output
         (call,) = await gw.calls()
         assert (call["outcome"], call["api"], call["agent"]) == ("ok", "openai_responses", "codex")
 

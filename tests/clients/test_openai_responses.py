@@ -256,12 +256,12 @@ BROKEN = {
 @pytest.mark.parametrize("fault", BROKEN)
 async def test_a_stream_that_breaks_is_an_error_and_no_completion(way, fault):
     way.simulated.script(BROKEN[fault])
-    told = []
+    types = []
     with suppress(openai.APIError):
         async for event in await way.client.responses.create(model=way.model, input="hi", stream=True):
-            told.append(event)  # noqa: PERF401 (what comes before the exception counts)
-        assert told[-1].type == "response.failed"  # OpenAI's own error has a form that the SDK hands on
-    assert "response.completed" not in [event.type for event in told]
+            types.append(event)  # noqa: PERF401 (what comes before the exception counts)
+        assert types[-1].type == "response.failed"  # OpenAI's own error has a form that the SDK hands on
+    assert "response.completed" not in [event.type for event in types]
     (record,) = await way.gw.calls()
     assert record["outcome"] != "ok"
 

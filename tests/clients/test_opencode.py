@@ -53,9 +53,9 @@ def opencode(program, gw):
     async def answer(api, prompt):
         (settings,) = page.settings(APIS[api], gw.url, "json")
         (program.folder / "opencode.json").write_text(settings)
-        status, said = await program.run("run", prompt)
-        assert status == 0, said
-        return said
+        status, output = await program.run("run", prompt)
+        assert status == 0, output
+        return output
 
     return answer
 

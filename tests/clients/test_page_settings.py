@@ -72,9 +72,9 @@ async def test_curl_as_on_the_page(gw, bedrock_sim, tmp_path, number):
     commands = page.settings("curl", gw.url)[0].strip().split("\n\n")
     assert len(commands) == 5
     shell = Program(program("sh"), tmp_path, {"PATH": os.environ["PATH"], "CURL": program("curl")})
-    status, said = await shell.run("-c", commands[number].replace("curl ", '"$CURL" --silent --fail-with-body ', 1))
-    assert status == 0, said
-    assert SAID in said
+    status, output = await shell.run("-c", commands[number].replace("curl ", '"$CURL" --silent --fail-with-body ', 1))
+    assert status == 0, output
+    assert SAID in output
     check_upstream(bedrock_sim)
 
 

@@ -78,18 +78,18 @@ async def value(session, url, query):
     """The value of a query with one result; None while there is none, or no Prometheus yet."""
     try:
         async with session.get(f"{url}/api/v1/query", params={"query": query}) as reply:
-            found = (await reply.json())["data"]["result"]
+            samples = (await reply.json())["data"]["result"]
     except (aiohttp.ClientError, KeyError):
         return None
-    return float(found[0]["value"][1]) if found else None
+    return float(samples[0]["value"][1]) if samples else None
 
 
 async def until(session, url, query, expected):
     for _ in range(SECONDS * 5):
-        if (found := await value(session, url, query)) == expected:
-            return found
+        if (number := await value(session, url, query)) == expected:
+            return number
         await asyncio.sleep(0.2)
-    return found
+    return number
 
 
 async def test_prometheus_scrapes_what_was_called_and_what_it_cost(prometheus, gw, bedrock_sim, tmp_path):
@@ -123,5 +123,5 @@ async def test_promtool_has_nothing_to_say_about_the_metrics(promtool, gw):
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
-    said, _ = await process.communicate(await (await gw.get("/metrics")).read())
-    assert (process.returncode, said.decode()) == (0, "")
+    output, _ = await process.communicate(await (await gw.get("/metrics")).read())
+    assert (process.returncode, output.decode()) == (0, "")

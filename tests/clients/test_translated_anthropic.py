@@ -45,14 +45,14 @@ class Side:
 
     async def answer(self, *, streamed, **given):
         """The message, whole or put together by the SDK from its stream."""
-        asked = {"model": self.model, "max_tokens": 2000, "messages": HELLO, **given}
+        request = {"model": self.model, "max_tokens": 2000, "messages": HELLO, **given}
         if not streamed:
-            found = await self.client.messages.create(**asked)
+            message = await self.client.messages.create(**request)
         else:
-            async with self.client.messages.stream(**asked) as stream:
-                found = await stream.get_final_message()
+            async with self.client.messages.stream(**request) as stream:
+                message = await stream.get_final_message()
         check_upstream(self.simulated)
-        return found
+        return message
 
     @property
     def sent(self):

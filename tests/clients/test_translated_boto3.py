@@ -99,7 +99,7 @@ async def test_two_tools_at_once_are_called_and_their_results_arrive(conversion,
     assert stop == "end_turn"
     if conversion.name == "openai":  # there each result is a message, and the simulated model repeats the last one
         sent = conversion.upstream.requests[1].json["messages"][2:]
-        assert [(one["role"], one["content"]) for one in sent] == [("tool", said) for said in RESULTS.values()]
+        assert [(one["role"], one["content"]) for one in sent] == [("tool", text) for text in RESULTS.values()]
     else:
         assert message["content"] == [{"text": SAID_OF_THE_RESULTS}]
 

@@ -53,8 +53,8 @@ async def test_a_prompt_is_answered(side):
 
 async def test_two_tools_are_run_and_their_results_come_back(side):
     side.simulated.script(scenarios.tools(*two_files(side.code.folder)))
-    said = await side.code.answer("What do the two files say?", "--allowedTools", "Read", "--settings", NO_THINKING)
-    assert said.startswith("The tool said:")
+    answer = await side.code.answer("What do the two files say?", "--allowedTools", "Read", "--settings", NO_THINKING)
+    assert answer.startswith("The tool said:")
     first, second = await side.gw.calls(2)
     assert (first["tools"], second["tools"]) == (["Read", "Read"], [])
     assert b"turquoise" in side.simulated.requests[-1].body
@@ -72,8 +72,8 @@ async def test_thinking_comes_back_with_the_results(side):
 
 async def test_the_counts_of_the_cache_reach_the_program(side):
     side.simulated.script(CACHED)
-    said = await side.code.answer("hello", "--output-format", "json")
-    assert '"cache_read_input_tokens":1000' in said.replace(" ", "")
+    answer = await side.code.answer("hello", "--output-format", "json")
+    assert '"cache_read_input_tokens":1000' in answer.replace(" ", "")
 
 
 async def test_a_broken_stream_is_not_taken_for_an_answer(side):

@@ -101,27 +101,27 @@ async def test_boto3_gets_chunks_that_end_with_the_metrics(conversion):
 @either_way
 async def test_anthropics_client_gets_a_message(conversion, streamed):
     conversion.upstream.script(PLAIN)
-    said = await message(conversion, streamed=streamed)
-    assert (said.content[0].text, said.stop_reason) == (SAID, "end_turn")
-    assert (said.usage.input_tokens, said.usage.output_tokens) == (12, 7)
+    reply = await message(conversion, streamed=streamed)
+    assert (reply.content[0].text, reply.stop_reason) == (SAID, "end_turn")
+    assert (reply.usage.input_tokens, reply.usage.output_tokens) == (12, 7)
 
 
 @either_way
 async def test_two_tools_at_once_are_called_and_their_results_arrive(conversion, streamed):
     conversion.upstream.script(TWO_CALLS)
-    said = await message(conversion, streamed=streamed, tools=TOOL_PARAMS)
-    calls = [block for block in said.content if block.type == "tool_use"]
-    assert said.stop_reason == "tool_use"
+    reply = await message(conversion, streamed=streamed, tools=TOOL_PARAMS)
+    calls = [block for block in reply.content if block.type == "tool_use"]
+    assert reply.stop_reason == "tool_use"
     assert [(call.name, call.input) for call in calls] == [
         ("get_weather", {"city": "Zürich"}),
         ("get_time", {"city": "Tokyo"}),
     ]
     results = [{"type": "tool_result", "tool_use_id": call.id, "content": RESULTS[call.name]} for call in calls]
-    history = [*HELLO, {"role": "assistant", "content": said.content}, {"role": "user", "content": results}]
-    said = await message(conversion, streamed=streamed, tools=TOOL_PARAMS, messages=history)
-    assert said.stop_reason == "end_turn"
+    history = [*HELLO, {"role": "assistant", "content": reply.content}, {"role": "user", "content": results}]
+    reply = await message(conversion, streamed=streamed, tools=TOOL_PARAMS, messages=history)
+    assert reply.stop_reason == "end_turn"
     if conversion.name != "openai":  # there each result is a message, and the simulated model repeats the last one
-        assert said.content[0].text == SAID_OF_THE_RESULTS
+        assert reply.content[0].text == SAID_OF_THE_RESULTS
 
 
 @either_way
@@ -129,13 +129,13 @@ async def test_two_tools_at_once_are_called_and_their_results_arrive(conversion,
 async def test_signed_thinking_is_taken_back_in_the_next_turn(conversion, streamed):
     conversion.upstream.script(THINKING)
     given = {"tools": TOOL_PARAMS, "max_tokens": 2000, "thinking": {"type": "enabled", "budget_tokens": 1024}}
-    said = await message(conversion, streamed=streamed, **given)
-    assert said.content[0].thinking == THOUGHT
-    (call,) = (block for block in said.content if block.type == "tool_use")
+    reply = await message(conversion, streamed=streamed, **given)
+    assert reply.content[0].thinking == THOUGHT
+    (call,) = (block for block in reply.content if block.type == "tool_use")
     result = {"type": "tool_result", "tool_use_id": call.id, "content": "09:41"}
-    history = [*HELLO, {"role": "assistant", "content": said.content}, {"role": "user", "content": [result]}]
-    said = await message(conversion, streamed=streamed, messages=history, **given)
-    assert said.content[0].text == "The tool said: 09:41"
+    history = [*HELLO, {"role": "assistant", "content": reply.content}, {"role": "user", "content": [result]}]
+    reply = await message(conversion, streamed=streamed, messages=history, **given)
+    assert reply.content[0].text == "The tool said: 09:41"
     assert [seen.refused for seen in conversion.upstream.requests] == ["", ""]
 
 

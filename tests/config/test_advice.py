@@ -26,8 +26,8 @@ ADMIN = [{"src": ["*"], "app": {"tailscale.com/cap/aperture": [{"role": "admin"}
 
 @pytest.mark.parametrize("text", [PRODUCT_PAGE, TWO_REGIONS])
 def test_providers_without_grants_warn_that_everyone_is_denied(text: str) -> None:
-    found = [warning for warning in warnings(text) if ".apikey: is a placeholder; " not in warning]
-    assert found == [': providers are configured but no "grants"; everyone will be denied']
+    messages = [warning for warning in warnings(text) if ".apikey: is a placeholder; " not in warning]
+    assert messages == [': providers are configured but no "grants"; everyone will be denied']
 
 
 def test_the_smallest_documented_configuration_warns_once() -> None:
@@ -36,11 +36,11 @@ def test_the_smallest_documented_configuration_warns_once() -> None:
 
 
 def test_keys_that_are_not_built_yet_warn_each_once() -> None:
-    found = [warning for warning in warnings(EVERYTHING_HOSTED) if ": not supported yet" in warning]
-    names = [warning.split(":")[0].rpartition(".")[2] for warning in found]
+    messages = [warning for warning in warnings(EVERYTHING_HOSTED) if ": not supported yet" in warning]
+    names = [warning.split(":")[0].rpartition(".")[2] for warning in messages]
     assert {"hooks", "exporters", "keep_encrypted_blobs", "mcp", "connectors"} <= set(names)
     assert {"flags", "chat_models", "upstream", "hook", "send_hooks"} <= set(names)
-    assert len(found) == 24
+    assert len(messages) == 24
 
 
 def test_a_configuration_that_has_everything_warns_of_nothing_else() -> None:
@@ -96,8 +96,8 @@ def test_a_price_list_with_prices_does_not_warn(cost_basis: str) -> None:
 
 def test_an_unknown_flag_warns_and_names_the_known_ones() -> None:
     text = config({"compatibility": {"bedrock_invoke_model": True, "openai_chat": True}})
-    (found,) = warnings(text, known_flags=KNOWN)
-    assert found == (
+    (warning,) = warnings(text, known_flags=KNOWN)
+    assert warning == (
         "providers.p.compatibility.bedrock_invoke_model: unknown flag; it has no effect; there are "
         'anthropic_messages, bedrock_converse, bedrock_model_invoke, openai_chat; did you mean "bedrock_model_invoke"?'
     )
@@ -142,11 +142,11 @@ def test_a_model_at_two_equal_providers_warns_which_one_serves() -> None:
 )
 def test_a_pattern_that_no_provider_answers_to_warns(pattern: str, expected: str | None) -> None:
     grants = [{"src": ["*"], "app": {"tailscale.com/cap/aperture": [{"models": pattern}]}}, *ADMIN]
-    found = warnings(config(grants=grants))
-    assert found == ([f'grants[0].app."tailscale.com/cap/aperture"[0].models: {expected}'] if expected else [])
+    messages = warnings(config(grants=grants))
+    assert messages == ([f'grants[0].app."tailscale.com/cap/aperture"[0].models: {expected}'] if expected else [])
 
 
 def test_a_flag_of_the_hosted_product_warns_only_where_it_is_on() -> None:
     flags = {"openai_chat": True, "google_raw_predict": True, "gemini_generate_content": False}
-    (found,) = warnings(config({"compatibility": flags}), known_flags=KNOWN)
-    assert found.startswith("providers.p.compatibility.google_raw_predict: not supported yet; it has no effect")
+    (warning,) = warnings(config({"compatibility": flags}), known_flags=KNOWN)
+    assert warning.startswith("providers.p.compatibility.google_raw_predict: not supported yet; it has no effect")

@@ -35,14 +35,14 @@ def test_a_form_of_key_that_is_not_read_is_named(key):
 def test_a_key_file_that_everybody_reads_is_told_of(tmp_path, mode, count):
     (tmp_path / "key").write_text("a-key-in-a-file")
     (tmp_path / "key").chmod(mode)
-    found = warnings_of({"apikey": f"file:{tmp_path / 'key'}"})
-    assert [warning.partition(";")[0] for warning in found] == [
+    messages = warnings_of({"apikey": f"file:{tmp_path / 'key'}"})
+    assert [warning.partition(";")[0] for warning in messages] == [
         "providers.p.apikey: every user of this machine can read the key's file"
     ] * count
 
 
 @pytest.mark.parametrize(
-    ("provider", "said"),
+    ("provider", "message"),
     [
         (
             bedrock(baseurl="https://bedrock.us-east-1.amazonaws.com"),
@@ -56,9 +56,9 @@ def test_a_key_file_that_everybody_reads_is_told_of(tmp_path, mode, count):
         (bedrock(models=[ARN]), "models[0]: the ARN says neither price nor abilities"),
     ],
 )
-def test_a_bedrock_that_cannot_be_called_as_it_is_written_is_told_of(provider, said):
+def test_a_bedrock_that_cannot_be_called_as_it_is_written_is_told_of(provider, message):
     (warning,) = warnings_of(provider)
-    assert said in warning
+    assert message in warning
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_a_bedrock_that_works_is_not_spoken_of(provider):
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "message"),
     [
         ("tag:prod,tag:ci", 'tags stand in order, as in "tag:ci,tag:prod"'),
         ("alice@", 'a login goes on behind "@"'),
@@ -91,11 +91,11 @@ def test_a_bedrock_that_works_is_not_spoken_of(provider):
         ("tagged-devices", "name a tag of the nodes"),
     ],
 )
-def test_a_source_that_no_caller_can_be_is_told_of(source, said):
+def test_a_source_that_no_caller_can_be_is_told_of(source, message):
     admin = {"src": ["*"], "app": {"tailscale.com/cap/aperture": [{"role": "admin"}, {"models": "**"}]}}
     (warning,) = warnings_of(grants=[admin, {"src": ["bob@example.com", source], "app": {}}])
     assert warning.startswith(f'grants[1].src[1]: "{source}" matches nobody')
-    assert said in warning
+    assert message in warning
 
 
 @pytest.mark.parametrize(

@@ -32,13 +32,17 @@ def test_a_configuration_of_the_hosted_product_loads_unchanged(text: str) -> Non
 
 
 def test_the_product_page_becomes_a_provider() -> None:
-    found = loads(PRODUCT_PAGE).config.providers["bedrock"]
-    assert (found.id, found.baseurl) == ("bedrock", "https://bedrock-runtime.us-east-1.amazonaws.com")
-    assert found.apikey.value == "<your-bedrock-api-key>"
-    assert found.models[0] == "us.anthropic.claude-haiku-4-5-20251001-v1:0"
-    assert len(found.models) == 4
-    assert (found.authorization, found.cost_basis, found.flags) == ("bearer", "bedrock-us", ("bedrock_model_invoke",))
-    assert not found.disabled
+    bedrock = loads(PRODUCT_PAGE).config.providers["bedrock"]
+    assert (bedrock.id, bedrock.baseurl) == ("bedrock", "https://bedrock-runtime.us-east-1.amazonaws.com")
+    assert bedrock.apikey.value == "<your-bedrock-api-key>"
+    assert bedrock.models[0] == "us.anthropic.claude-haiku-4-5-20251001-v1:0"
+    assert len(bedrock.models) == 4
+    assert (bedrock.authorization, bedrock.cost_basis, bedrock.flags) == (
+        "bearer",
+        "bedrock-us",
+        ("bedrock_model_invoke",),
+    )
+    assert not bedrock.disabled
 
 
 def test_providers_keep_the_order_of_the_document() -> None:
@@ -54,21 +58,25 @@ def test_the_example_warns_of_its_placeholder_alone_and_grants_its_models() -> N
 
 def test_the_hosted_products_default_makes_everyone_an_admin() -> None:
     """Check that the default configuration of the hosted product makes everyone an admin."""
-    found = loads(NEW_INSTANCE).config
-    assert Grants(found.grants, found.providers).access(LOOPBACK).role == "admin"
-    assert found.providers["anthropic"].flags == ("anthropic_messages",)
+    settings = loads(NEW_INSTANCE).config
+    assert Grants(settings.grants, settings.providers).access(LOOPBACK).role == "admin"
+    assert settings.providers["anthropic"].flags == ("anthropic_messages",)
 
 
 def test_what_is_left_out_has_defaults() -> None:
-    found = loads("{}").config
-    assert found == Config()
-    assert found.server.listeners == (Listener("127.0.0.1:8080", "127.0.0.1", 8080, "", "loopback"),)
-    assert (found.server.limits.body_bytes, found.server.drain_seconds, found.storage.url) == (33554432, 30, None)
-    assert (found.resilience.timeouts.connect_seconds, found.resilience.timeouts.read_seconds) == (10, 600)
+    settings = loads("{}").config
+    assert settings == Config()
+    assert settings.server.listeners == (Listener("127.0.0.1:8080", "127.0.0.1", 8080, "", "loopback"),)
+    assert (settings.server.limits.body_bytes, settings.server.drain_seconds, settings.storage.url) == (
+        33554432,
+        30,
+        None,
+    )
+    assert (settings.resilience.timeouts.connect_seconds, settings.resilience.timeouts.read_seconds) == (10, 600)
 
 
 def test_every_member_of_a_provider_is_read() -> None:
-    found = provider(
+    bedrock = provider(
         authorization="x-goog-api-key",
         cost_basis="google",
         compatibility={"anthropic_messages": True, "bedrock_converse": False},
@@ -82,11 +90,15 @@ def test_every_member_of_a_provider_is_read() -> None:
         auth_mode="passthrough",
         base_models={"m": "amazon.nova-lite-v1:0"},
     )
-    assert (found.authorization, found.cost_basis, found.flags) == ("x-goog-api-key", "google", ("anthropic_messages",))
-    assert (found.options, found.name, found.description) == ({"x": 1}, "N", "D")
-    assert (found.disabled, found.preference, found.on_loss) == (True, -3, "refuse")
-    assert found.add_headers == (("X-A", "b: c"), ("x-b", "d"))
-    assert (found.auth_mode, found.base_models) == ("passthrough", {"m": "amazon.nova-lite-v1:0"})
+    assert (bedrock.authorization, bedrock.cost_basis, bedrock.flags) == (
+        "x-goog-api-key",
+        "google",
+        ("anthropic_messages",),
+    )
+    assert (bedrock.options, bedrock.name, bedrock.description) == ({"x": 1}, "N", "D")
+    assert (bedrock.disabled, bedrock.preference, bedrock.on_loss) == (True, -3, "refuse")
+    assert bedrock.add_headers == (("X-A", "b: c"), ("x-b", "d"))
+    assert (bedrock.auth_mode, bedrock.base_models) == ("passthrough", {"m": "amazon.nova-lite-v1:0"})
 
 
 @pytest.mark.parametrize(
@@ -121,7 +133,7 @@ def test_chat_is_on_unless_another_flag_is_set_without_it(
 
 
 def test_server_storage_and_resilience_are_read() -> None:
-    found = loads(
+    settings = loads(
         config(
             server={
                 "listeners": [
@@ -137,15 +149,15 @@ def test_server_storage_and_resilience_are_read() -> None:
             resilience={"timeouts": {"read_seconds": 5}},
         )
     ).config
-    assert found.server.listeners == (
+    assert settings.server.listeners == (
         Listener("[::1]:0", "::1", 0),
         Listener("0.0.0.0:80", "0.0.0.0", 80, "", "static", "ci", ("g",), ("tag:a",)),
         Listener("unix:/run/x.sock", "", 0, "/run/x.sock", "static", "tag:a,tag:b", (), ("tag:b", "tag:a")),
     )
-    assert found.server.hosts == ("ai", "ai.example.ts.net")
-    assert (found.server.limits.body_bytes, found.server.drain_seconds) == (2048, 0.5)
-    assert found.storage.url == "sqlite:/tmp/x.db"
-    assert (found.resilience.timeouts.connect_seconds, found.resilience.timeouts.read_seconds) == (10, 5)
+    assert settings.server.hosts == ("ai", "ai.example.ts.net")
+    assert (settings.server.limits.body_bytes, settings.server.drain_seconds) == (2048, 0.5)
+    assert settings.storage.url == "sqlite:/tmp/x.db"
+    assert (settings.resilience.timeouts.connect_seconds, settings.resilience.timeouts.read_seconds) == (10, 5)
 
 
 @pytest.mark.parametrize("name", ["tailscale.com/cap/aperture", "irisgate.dev/cap/irisgate"])
@@ -169,8 +181,8 @@ def test_every_identity_mode_of_a_listener_is_read() -> None:
             "service": "svc:b",
         },
     ]
-    found = loads(config(server={"listeners": listeners})).config.server.listeners
-    assert found == (
+    read = loads(config(server={"listeners": listeners})).config.server.listeners
+    assert read == (
         Listener("100.64.0.7:80", "100.64.0.7", 80, identity="whois", login="", tailscaled="/x.sock", service="svc:ai"),
         Listener("127.0.0.1:80", "127.0.0.1", 80, identity="whois", tailscaled=TAILSCALED),
         Listener("unix:/a", "", 0, "/a", "serve-headers"),
@@ -205,8 +217,8 @@ def test_a_capability_says_where_it_is_written_and_which_headers_it_adds() -> No
 
 @pytest.mark.parametrize("listen", ["127.0.0.1:1", "127.1.2.3:1", "localhost:1", "[::1]:1"])
 def test_this_machine_alone_is_the_loopback_identity(listen: str) -> None:
-    (found,) = loads(config(server={"listeners": [{"listen": listen}]})).config.server.listeners
-    assert found.identity == "loopback"
+    (listener,) = loads(config(server={"listeners": [{"listen": listen}]})).config.server.listeners
+    assert listener.identity == "loopback"
 
 
 def test_a_unix_socket_may_be_loopback_when_that_is_said() -> None:

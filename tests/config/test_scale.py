@@ -111,8 +111,8 @@ def test_a_text_of_too_many_values_is_refused_where_they_are_too_many():
 
 def test_a_long_value_is_cut_where_it_is_quoted():
     document = {"providers": {"p": provider(["m"])}, "grants": [grant("*", "x" * 100_000 + "/**")]}
-    (found,) = loads(json.dumps(document)).warnings
-    assert found.message.startswith('models pattern "' + "x" * 100 + '..." references provider')
-    found = loads(json.dumps({"y" * 100_000: 1})).warnings[-1]
-    assert (found.path, len(str(found)) < 300) == ("y" * 100 + "...", True)
+    (warning,) = loads(json.dumps(document)).warnings
+    assert warning.message.startswith('models pattern "' + "x" * 100 + '..." references provider')
+    warning = loads(json.dumps({"y" * 100_000: 1})).warnings[-1]
+    assert (warning.path, len(str(warning)) < 300) == ("y" * 100 + "...", True)
     assert len(str(loads("{}", name="n" * 100_000).warnings[0])) < 300

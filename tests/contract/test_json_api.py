@@ -13,20 +13,20 @@ from gateway_plugins import bedrock_converse, bedrock_model_invoke
 
 
 @pytest.mark.parametrize(
-    ("said", "seconds"),
+    ("header", "seconds"),
     [
         ("7", 7.0), ("0.5", 0.5), ("-3", 0.0), ("1e300", 86_400), ("999999", 86_400),
         ("inf", None), ("-inf", None), ("nan", None), ("1e999", None), ("soon", None), ("", None),
     ],
 )  # fmt: skip
-def test_retry_after_is_a_number_of_seconds_within_a_day(said, seconds):
-    assert json_api.retry_after(Head(429, {"retry-after": said})) == seconds
+def test_retry_after_is_a_number_of_seconds_within_a_day(header, seconds):
+    assert json_api.retry_after(Head(429, {"retry-after": header})) == seconds
 
 
 @given(st.floats() | st.integers() | st.just(10**400))
 def test_every_number_of_seconds_can_be_told_to_a_client(seconds):
-    said = json_api.error_headers(Problem(errors.RATE_LIMIT, "x", retry_after=seconds))["retry-after"]
-    assert 1 <= int(said) <= 86_400
+    header = json_api.error_headers(Problem(errors.RATE_LIMIT, "x", retry_after=seconds))["retry-after"]
+    assert 1 <= int(header) <= 86_400
 
 
 def test_a_delay_that_is_no_number_is_told_as_the_shortest():

@@ -51,10 +51,10 @@ async def test_a_plugins_steps_are_sent_to_its_provider_before_the_request(tmp_p
     provider = bedrock(bedrock_sim.url, flags=["stepping"])
     async with gate(tmp_path, {"b": provider}, plugins=plugins) as gw:
         await gw.post("/v1/chat/completions", {"model": NOVA, **CHAT})
-        counted, asked = bedrock_sim.requests
+        counted, request = bedrock_sim.requests
         assert counted.path.endswith("/count-tokens")
-        assert "inputTokens" in asked.json["messages"][0]["content"]
-        assert asked.headers["authorization"] == counted.headers["authorization"]
+        assert "inputTokens" in request.json["messages"][0]["content"]
+        assert request.headers["authorization"] == counted.headers["authorization"]
 
 
 async def test_steps_without_an_end_are_stopped():
@@ -86,8 +86,8 @@ async def test_a_url_that_a_plugin_wants_fetched_comes_back_as_a_reply():
     async def getter(fetch):
         return StepResponse(200, {}, fetch.url.encode())
 
-    found = await drive(fetching(), None, getter)
-    assert found.body == b"https://images.example.com/cat.png"
+    result = await drive(fetching(), None, getter)
+    assert result.body == b"https://images.example.com/cat.png"
 
 
 async def test_an_observer_sees_every_call_once_whatever_another_one_does(tmp_path, bedrock_sim):

@@ -83,8 +83,8 @@ def test_defect_21_a_result_of_nothing_says_so_in_words(conversion):
 @conversions(clients=("anthropic_messages", "bedrock_converse"))
 def test_defect_22_an_error_without_words_has_some(conversion):
     sent = conversion.sent(answered(conversion.say, error=True), tools=[conversion.say.tool()])
-    ((_, _, ((_, said),)),) = sent.parts("result")
-    assert "(no output)" in said
+    ((_, _, ((_, text),)),) = sent.parts("result")
+    assert "(no output)" in text
     assert "rror" in str(sent.body["messages"])
 
 
@@ -108,8 +108,8 @@ def test_defect_25_a_message_of_nothing_is_left_out(conversion):
     say = conversion.say
     nothing = [*say.user(), *say.assistant("")]
     sent = conversion.sent([*say.user(say.text("Hi")), *nothing, *say.user(say.text("Well?"))])
-    said = [part for _, parts in sent.turns for part in parts]
-    assert said == [("text", "Hi"), ("text", "Well?")]
+    content = [part for _, parts in sent.turns for part in parts]
+    assert content == [("text", "Hi"), ("text", "Well?")]
 
 
 @conversions(clients=("anthropic_messages", *OPENAIS), upstreams=("bedrock_converse",))

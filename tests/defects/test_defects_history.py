@@ -52,14 +52,14 @@ def _control(ttl):
 
 def marks(sent):
     """Where the provider finds marks, and their lifetimes."""
-    found = {} if sent.tools["look"].mark is None else {"tools": sent.tools["look"].mark}
+    places = {} if sent.tools["look"].mark is None else {"tools": sent.tools["look"].mark}
     system = [ttl for kind, ttl in system_of(sent.body) if kind == "mark"]
-    found |= {"system": system[0]} if system else {}
+    places |= {"system": system[0]} if system else {}
     for _, parts in sent.turns:
         for before, part in pairwise(parts):
             if part[0] == "mark":
-                found[before[0]] = part[1]
-    return found
+                places[before[0]] = part[1]
+    return places
 
 
 @conversions(clients=("openai_chat", *CLAUDES), upstreams=CLAUDES)
@@ -141,21 +141,21 @@ def test_defect_48_thinking_of_another_family_is_dropped_aloud(conversion):
 def test_defect_50_an_effort_goes_to_each_family_in_its_own_field(conversion):
     say = conversion.say
     fields = "additionalModelRequestFields"
-    asked = {"bedrock_converse": {fields: {"reasoning_effort": "low"}}}.get(conversion.client, say.effort("low"))
+    request = {"bedrock_converse": {fields: {"reasoning_effort": "low"}}}.get(conversion.client, say.effort("low"))
     hello = say.user(say.text("Hi"))
-    assert conversion.sent(hello, GPT_OSS, **asked).body[fields] == {"reasoning_effort": "low"}
-    assert conversion.sent(hello, OPUS, **asked).body[fields]["output_config"] == {"effort": "low"}
-    none = conversion.sent(hello, "us.amazon.nova-pro-v1:0", **asked)
+    assert conversion.sent(hello, GPT_OSS, **request).body[fields] == {"reasoning_effort": "low"}
+    assert conversion.sent(hello, OPUS, **request).body[fields]["output_config"] == {"effort": "low"}
+    none = conversion.sent(hello, "us.amazon.nova-pro-v1:0", **request)
     assert (fields in none.body, len(none.dropped) > 0) == (False, True)
 
 
 @conversions(upstreams=("openai_chat",))
 def test_defect_50_an_effort_is_openais_own_behind_chat(conversion):
-    asked = {"additionalModelRequestFields": {"reasoning_effort": "low"}}
+    request = {"additionalModelRequestFields": {"reasoning_effort": "low"}}
     sent = conversion.sent(
         conversion.say.user(conversion.say.text("Hi")),
         "gpt-5",
-        **(asked if conversion.client == "bedrock_converse" else conversion.say.effort("low")),
+        **(request if conversion.client == "bedrock_converse" else conversion.say.effort("low")),
     )
     assert sent.body["reasoning_effort"] == "low"
     assert "thinking" not in sent.body
@@ -174,8 +174,8 @@ def test_defect_51_the_text_of_thinking_is_requested(conversion):
 @conversions(clients=("openai_chat", *CLAUDES), upstreams=CLAUDES)
 def test_defect_51_the_clients_own_display_is_forwarded(conversion):
     thinking = {"thinking": {"type": "adaptive", "display": "omitted"}}
-    asked = {"additionalModelRequestFields": thinking} if conversion.client == "bedrock_converse" else thinking
-    sent = conversion.sent(conversion.say.user(conversion.say.text("Hi")), ADAPTIVE[conversion.upstream], **asked)
+    request = {"additionalModelRequestFields": thinking} if conversion.client == "bedrock_converse" else thinking
+    sent = conversion.sent(conversion.say.user(conversion.say.text("Hi")), ADAPTIVE[conversion.upstream], **request)
     assert sent.body.get("additionalModelRequestFields", sent.body)["thinking"]["display"] == "omitted"
 
 

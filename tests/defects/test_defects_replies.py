@@ -77,13 +77,13 @@ def ended(upstream, canned, word):
 
 
 def heard_stop(conversion, reply, *, stream, **wishes):
-    found = conversion.read_reply(reply, stream=stream, **wishes).stop
-    assert found in REASONS[conversion.client]
-    return found
+    stop = conversion.read_reply(reply, stream=stream, **wishes).stop
+    assert stop in REASONS[conversion.client]
+    return stop
 
 
-def word_of(conversion, said):
-    return dict(zip(REASONS, SAID[said], strict=True))[conversion.client]
+def word_of(conversion, stop):
+    return dict(zip(REASONS, SAID[stop], strict=True))[conversion.client]
 
 
 @conversions(clients=("openai_chat",))
@@ -134,17 +134,17 @@ def test_defect_33_a_call_counts_in_a_turn_that_is_over(conversion, stream):
 
 @both_ways
 @pytest.mark.parametrize(
-    ("conversion", "word", "said"),
+    ("conversion", "word", "stop"),
     [
-        pytest.param(Conversion(client, upstream), word, said, id=f"{client}-{upstream}-{word}")
+        pytest.param(Conversion(client, upstream), word, stop, id=f"{client}-{upstream}-{word}")
         for client, upstream in PAIRS
-        for dialect, word, said in NATIVE
+        for dialect, word, stop in NATIVE
         if dialect == upstream
     ],
 )
-def test_defect_34_every_reason_has_a_word_that_the_client_knows(conversion, word, said, stream):
+def test_defect_34_every_reason_has_a_word_that_the_client_knows(conversion, word, stop, stream):
     reply = ended(conversion.upstream, Canned(text=("Well.",)), word)
-    assert heard_stop(conversion, reply, stream=stream) == word_of(conversion, said)
+    assert heard_stop(conversion, reply, stream=stream) == word_of(conversion, stop)
 
 
 @both_ways
@@ -154,8 +154,10 @@ def test_defect_35_the_stop_sequence_that_was_met_is_named(conversion, stream):
     text = json.dumps([events, whole]).replace('"stop_sequence": null', '"stop_sequence": "END"')
     text = text.replace('"stopReason": "stop_sequence"', '"stopReason": "stop_sequence", "additionalModelResponseFields": {"stop_sequence": "END"}')  # fmt: skip
     text = text.replace('"finish_reason": "stop_sequence"', '"finish_reason": "stop", "stop_reason": "END"')
-    asked = {"additionalModelResponseFieldPaths": ["/stop_sequence"]} if conversion.client == "bedrock_converse" else {}
-    body = conversion.reply_body(tuple(json.loads(text)), stream=stream, **asked)
+    request = (
+        {"additionalModelResponseFieldPaths": ["/stop_sequence"]} if conversion.client == "bedrock_converse" else {}
+    )
+    body = conversion.reply_body(tuple(json.loads(text)), stream=stream, **request)
     assert conversion.say.read_reply(body).stop == "stop_sequence"
     assert (body.get("stop_sequence") or body["additionalModelResponseFields"]["stop_sequence"]) == "END"
 

@@ -165,14 +165,14 @@ def test_defect_13_properties_that_are_null_are_none(conversion):
 @pytest.mark.parametrize("word", ["anyOf", "oneOf", "allOf"])
 def test_defect_14_a_schema_that_combines_others_becomes_one_object(conversion, word):
     schema = {word: [CITY, {"type": "object", "properties": {"zip": {"type": "string"}}}]}
-    found = (
+    root = (
         conversion.sent(conversion.say.user(conversion.say.text("Hi")), tools=[conversion.say.tool(schema=schema)])
         .tools["look"]
         .schema
     )
-    assert found["type"] == "object"
-    assert word not in found
-    assert found["properties"].keys() == {"city", "zip"}
+    assert root["type"] == "object"
+    assert word not in root
+    assert root["properties"].keys() == {"city", "zip"}
 
 
 @conversions()
@@ -181,8 +181,8 @@ def test_defect_14_a_schema_is_an_object_or_refused(
 ):
     """A schema without a type is an object and one of another type is refused by the tool's name."""
     say = conversion.say
-    found = conversion.sent(say.user(say.text("Hi")), tools=[say.tool(schema={"properties": {}})])
-    assert found.tools["look"].schema == NO_INPUT
+    request = conversion.sent(say.user(say.text("Hi")), tools=[say.tool(schema={"properties": {}})])
+    assert request.tools["look"].schema == NO_INPUT
     problem = conversion.refusal(say.user(say.text("Hi")), tools=[say.tool("count", {"type": "array"})])
     assert '"count"' in problem.message
 

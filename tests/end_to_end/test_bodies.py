@@ -51,8 +51,8 @@ async def bodies(gw, call):
 
 async def said(gw, event):
     for _ in range(200):
-        if found := gw.lines.entries(event):
-            return found
+        if entries := gw.lines.entries(event):
+            return entries
         await asyncio.sleep(0.02)
     raise AssertionError(f"no line {event}")
 
@@ -103,13 +103,13 @@ async def test_both_bodies_are_stored_byte_for_byte_without_keys(tmp_path, bedro
     async with capturing(tmp_path, bedrock_sim) as gw:
         sent = json.dumps(body).encode()
         reply = await gw.post(path, sent, headers=HEADERS)
-        found = await bodies(gw, reply.headers["x-request-id"])
-        assert (raw(found["request"]), found["request"]["cut"]) == (sent, False)
-        assert (raw(found["reply"]), found["reply"]["cut"]) == (reply.body, False)
-        assert found["request"]["headers"]["user-agent"] == "claude-cli/2.0"
-        assert found["request"]["headers"]["authorization"] == "[redacted]"
-        assert found["reply"]["headers"]["x-request-id"] == reply.headers["x-request-id"]
-        assert SECRET not in json.dumps(found)
+        rows = await bodies(gw, reply.headers["x-request-id"])
+        assert (raw(rows["request"]), rows["request"]["cut"]) == (sent, False)
+        assert (raw(rows["reply"]), rows["reply"]["cut"]) == (reply.body, False)
+        assert rows["request"]["headers"]["user-agent"] == "claude-cli/2.0"
+        assert rows["request"]["headers"]["authorization"] == "[redacted]"
+        assert rows["reply"]["headers"]["x-request-id"] == reply.headers["x-request-id"]
+        assert SECRET not in json.dumps(rows)
     written = on_disk(tmp_path)
     assert CANARY.encode() in written
     assert SECRET.encode() not in written
@@ -120,9 +120,9 @@ async def test_both_bodies_are_stored_byte_for_byte_without_keys(tmp_path, bedro
 async def test_a_stream_is_kept_as_its_bytes_went_out(tmp_path, bedrock_sim, path, body):
     async with capturing(tmp_path, bedrock_sim) as gw:
         reply = await gw.post(path, body)
-        found = await bodies(gw, reply.headers["x-request-id"])
-        assert raw(found["reply"]) == reply.body
-        assert found["reply"]["encoding"] == ("base64" if path.endswith("-stream") else "utf-8")
+        rows = await bodies(gw, reply.headers["x-request-id"])
+        assert raw(rows["reply"]) == reply.body
+        assert rows["reply"]["encoding"] == ("base64" if path.endswith("-stream") else "utf-8")
 
 
 async def test_of_a_stream_that_its_client_left_what_went_out_is_kept(tmp_path, bedrock_sim):
@@ -136,17 +136,17 @@ async def test_of_a_stream_that_its_client_left_what_went_out_is_kept(tmp_path, 
         reply.close()
         (record,) = await gw.calls()
         assert record["outcome"] == "cancelled"
-        found = await bodies(gw, record["id"])
-        assert raw(found["reply"]).startswith(got)
+        rows = await bodies(gw, record["id"])
+        assert raw(rows["reply"]).startswith(got)
 
 
 async def test_an_error_is_kept_as_the_client_saw_it(tmp_path, bedrock_sim):
     async with capturing(tmp_path, bedrock_sim) as gw:
         reply = await gw.post("/v1/chat/completions", b"{ no json")
         assert reply.status == 400
-        found = await bodies(gw, reply.headers["x-request-id"])
-        assert raw(found["request"]) == b"{ no json"
-        assert raw(found["reply"]) == reply.body
+        rows = await bodies(gw, reply.headers["x-request-id"])
+        assert raw(rows["request"]) == b"{ no json"
+        assert raw(rows["reply"]) == reply.body
 
 
 @pytest.mark.parametrize("conversion", ["whole", "stream"])
@@ -155,9 +155,9 @@ async def test_each_body_is_cut_at_its_size_and_the_call_is_not(tmp_path, bedroc
     body = {"model": NOVA, "messages": [{"role": "user", "content": "x" * 5000}], "stream": conversion == "stream"}
     async with capturing(tmp_path, bedrock_sim, max_bytes=1024) as gw:
         reply = await gw.post("/v1/chat/completions", body)
-        found = await bodies(gw, reply.headers["x-request-id"])
+        rows = await bodies(gw, reply.headers["x-request-id"])
         assert len(reply.body) > 5000
-        for part, whole in ((found["request"], json.dumps(body).encode()), (found["reply"], reply.body)):
+        for part, whole in ((rows["request"], json.dumps(body).encode()), (rows["reply"], reply.body)):
             assert (raw(part), part["cut"]) == (whole[:1024], True)
 
 

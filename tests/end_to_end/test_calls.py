@@ -232,8 +232,8 @@ async def test_a_reply_names_its_request_and_the_log_has_it_whole(tmp_path, bedr
             "bedrock_model_invoke",
         )
         await gw.sessions()
-        found = await (await gw.get(f"/api/sessions/{record['session_id']}")).json()
-        assert (found["calls"], found["identity"]) == (1, "(loopback)")
+        session = await (await gw.get(f"/api/sessions/{record['session_id']}")).json()
+        assert (session["calls"], session["identity"]) == (1, "(loopback)")
 
 
 async def test_metrics_count_calls_tokens_and_dollars(tmp_path, bedrock_sim):
@@ -354,10 +354,10 @@ async def test_only_what_is_granted_is_listed_and_found(tmp_path, bedrock_sim):
         unknown = await gw.post("/v1/chat/completions", {"model": "made-up", **CHAT})
         denied = await gw.post("/v1/chat/completions", {"model": SONNET, **CHAT})
         assert (unknown.status, denied.status) == (404, 404)
-        said = [json.loads(await reply.read())["error"]["message"] for reply in (unknown, denied)]
-        assert said[0] == 'model "made-up" not found or not granted'
-        assert said[1].startswith(f'model "{SONNET}" not found or not granted')
-        assert NOVA not in said[1]
+        messages = [json.loads(await reply.read())["error"]["message"] for reply in (unknown, denied)]
+        assert messages[0] == 'model "made-up" not found or not granted'
+        assert messages[1].startswith(f'model "{SONNET}" not found or not granted')
+        assert NOVA not in messages[1]
 
 
 async def test_a_caller_without_a_role_is_denied_in_every_dialect_and_recorded(tmp_path, bedrock_sim):

@@ -27,9 +27,15 @@ def config(tmp_path):
 async def shell(tmp_path, line, **more):
     """A command of the shell, with `irisgate` in it: status, standard output, standard error."""
     line = line.replace("irisgate", f"{sys.executable} -m gateway")
-    kept = {name: value for name, value in environment(tmp_path, **more).items() if name != "PYTHONUNBUFFERED"}
+    variables = {name: value for name, value in environment(tmp_path, **more).items() if name != "PYTHONUNBUFFERED"}
     process = await asyncio.create_subprocess_exec(
-        "/bin/sh", "-c", line, cwd=tmp_path, env=kept, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        "/bin/sh",
+        "-c",
+        line,
+        cwd=tmp_path,
+        env=variables,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
     )
     out, err = await asyncio.wait_for(process.communicate(), 30)
     return process.returncode, out.decode(), err.decode()

@@ -70,9 +70,9 @@ async def test_a_model_that_bedrock_cannot_count_is_estimated_last(gw, bedrock_s
     bedrock_sim.script(UNCOUNTED)
     tokens, marked = await counted(gw, client, HAIKU)
     assert (tokens > 5, marked) == (True, "true")
-    asked = [seen.path for seen in bedrock_sim.requests]
-    assert asked[0] == "/model/anthropic.claude-haiku-4-5-20251001-v1%3A0/count-tokens"
-    assert asked[1:] == ([] if client == "converse" else ["/anthropic/v1/messages/count_tokens"])
+    paths = [seen.path for seen in bedrock_sim.requests]
+    assert paths[0] == "/model/anthropic.claude-haiku-4-5-20251001-v1%3A0/count-tokens"
+    assert paths[1:] == ([] if client == "converse" else ["/anthropic/v1/messages/count_tokens"])
     await gw.calls()
     (entry,) = gw.lines.entries("tokens.estimated")
     assert (entry["provider"], entry["model"]) == ("invoke", HAIKU)

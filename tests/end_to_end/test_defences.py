@@ -212,8 +212,8 @@ async def test_a_malformed_request_is_logged_without_what_it_said(tmp_path, bedr
                 break
             await asyncio.sleep(0.01)
         assert gw.lines.entries("http.error")
-    said = capfd.readouterr()
-    assert "canary" not in said.out + said.err + gw.lines.data.decode()
+    output = capfd.readouterr()
+    assert "canary" not in output.out + output.err + gw.lines.data.decode()
 
 
 async def test_an_error_under_a_200_is_an_error(tmp_path, openai_upstream):

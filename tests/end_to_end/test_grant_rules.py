@@ -147,8 +147,8 @@ async def test_a_rule_of_the_grants(rule, tmp_path, bedrock_sim, tailnet):
             status, _, body = await raw.ask("/v1/chat/completions", message)
         assert status == rule.status
         if rule.error:
-            said = json.loads(body)["error"]
-            assert (said if isinstance(said, str) else said["message"]).startswith(rule.error)
+            answer = json.loads(body)["error"]
+            assert (answer if isinstance(answer, str) else answer["message"]).startswith(rule.error)
         assert bool(bedrock_sim.requests) == (status == 200 and not rule.asks.startswith("/"))
 
 
@@ -190,10 +190,10 @@ async def test_a_refusal_is_said_in_the_clients_dialect(path, body, role, model,
             ("alice", 403, "AccessDeniedException", role),
             ("bob", 404, "ResourceNotFoundException", model),
         ):
-            asked = body if "{}" in path else {**body, "model": HAIKU}
+            request = body if "{}" in path else {**body, "model": HAIKU}
             headers = [("Tailscale-User-Login", f"{who}@example.com")]
-            found, said, data = await raw.ask(path.format(HAIKU), asked, headers=headers)
-            assert (found, said.get("x-amzn-errortype", name)) == (status, name)
+            code, fields, data = await raw.ask(path.format(HAIKU), request, headers=headers)
+            assert (code, fields.get("x-amzn-errortype", name)) == (status, name)
             assert holds(json.loads(data), expected), data
         assert bedrock_sim.requests == []
 

@@ -155,9 +155,9 @@ async def test_every_listener_has_its_own_mode(tmp_path, sim, bedrock_sim):
         loopback, serve = await connected(running), await Raw.unix(path)
         static = await Raw.unix(tmp_path / "static.sock")
         place = urlsplit(running.running.urls[3])
-        asked = await Raw.open(place.hostname, place.port)
-        found = [await login(raw, headers=headers) for raw in (loopback, serve, static, asked)]
-        assert found == ["(loopback)", "alice@example.com", "robot", 403]
+        fourth = await Raw.open(place.hostname, place.port)
+        logins = [await login(raw, headers=headers) for raw in (loopback, serve, static, fourth)]
+        assert logins == ["(loopback)", "alice@example.com", "robot", 403]
         assert await login(serve) == 403
 
 
@@ -175,10 +175,10 @@ async def test_an_absent_tailscaled_gives_temporary_refusals(asking, sim):
     ):
         status, headers, data = await raw.ask(path, body)
         assert (status, headers["retry-after"]) == (503, "2"), path
-        said = json.loads(data)
+        answer = json.loads(data)
         for step in error:
-            said = said[step]
-        assert not error or "try again" in said
+            answer = answer[step]
+        assert not error or "try again" in answer
     assert (await raw.ask("/healthz"))[0] == 200
     await sim.start()
     assert (await raw.ask("/v1/chat/completions", chat(HAIKU)))[0] == 200
@@ -268,11 +268,11 @@ async def test_two_callers_that_share_an_address_are_never_mixed_up(asking, sim)
             sim.proxied(port, node)
             for number in range(EACH):
                 if number % 10:
-                    found = await login(raw)
+                    user = await login(raw)
                 else:
-                    found = name if (await raw.ask("/v1/chat/completions", chat(model)))[0] == 200 else "nobody"
-                if found != name:
-                    wrong.append((turn, number, name, found))
+                    user = name if (await raw.ask("/v1/chat/completions", chat(model)))[0] == 200 else "nobody"
+                if user != name:
+                    wrong.append((turn, number, name, user))
             await raw.close()
             Raw.opened.remove(raw)
 

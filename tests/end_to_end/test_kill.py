@@ -44,13 +44,13 @@ async def load(url, whole):
 
 async def listed(running):
     """All calls that the gateway knows."""
-    found, cursor = [], ""
+    ids, cursor = [], ""
     while cursor is not None:
         async with running.session.get(f"{running.url}/api/calls?limit=200{cursor and f'&cursor={cursor}'}") as reply:
             page = await reply.json()
-        found += page["calls"]
+        ids += page["calls"]
         cursor = page["next"]
-    return found
+    return ids
 
 
 async def test_a_killed_process_has_each_finished_call_exactly_once(tmp_path, bedrock_sim):

@@ -33,9 +33,9 @@ async def test_waiting_for_the_provider_is_no_overhead(tmp_path, bedrock_sim, st
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
         await gw.post("/v1/chat/completions", {**CHAT, "stream": stream})
         (call,) = await gw.calls()
-        found = await read(gw)
-    assert found['irisgate_overhead_seconds_count{api="openai_chat"}'] == 1
-    own = found['irisgate_overhead_seconds_sum{api="openai_chat"}']
+        series = await read(gw)
+    assert series['irisgate_overhead_seconds_count{api="openai_chat"}'] == 1
+    own = series['irisgate_overhead_seconds_sum{api="openai_chat"}']
     took = (call["first_event_ms"] if stream else call["duration_ms"]) / 1000
     assert took > SLOW
     assert 0 < own < took - SLOW
@@ -65,10 +65,10 @@ async def test_a_provider_that_is_not_there_is_an_error_too(tmp_path):
 async def test_a_gateway_tells_of_its_journal_and_its_quotas(tmp_path, bedrock_sim):
     quotas = {"quotas": {"daily:<user>": {"capacity": "$10.00", "rate": "$10.00/day"}}}
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}, more=quotas) as gw:
-        found = await read(gw)
-    assert found['irisgate_quota_used_ratio{quota="daily:<user>"}'] == 0
-    assert [found[f"irisgate_{name}"] for name in ("journal_full", "store_failing")] == [0, 0]
-    assert "irisgate_journal_lag_bytes" in found
+        series = await read(gw)
+    assert series['irisgate_quota_used_ratio{quota="daily:<user>"}'] == 0
+    assert [series[f"irisgate_{name}"] for name in ("journal_full", "store_failing")] == [0, 0]
+    assert "irisgate_journal_lag_bytes" in series
 
 
 async def test_metrics_on_a_listener_of_their_own_need_no_grant(tmp_path, bedrock_sim):
@@ -97,7 +97,7 @@ async def test_an_address_that_is_taken_keeps_the_gateway_from_starting(tmp_path
 
 
 @pytest.mark.parametrize(
-    ("section", "said"),
+    ("section", "message"),
     [
         ('{"listen": "0.0.0.0:9090"}', 'metrics.listen: "0.0.0.0:9090" can be reached by others; write an address of'),
         ('{"listen": "unix:/run/m.sock"}', "metrics.listen: "),
@@ -106,10 +106,10 @@ async def test_an_address_that_is_taken_keeps_the_gateway_from_starting(tmp_path
         ('{"users": "all"}', "metrics.users: "),
     ],
 )
-def test_a_section_that_cannot_be_is_refused_at_its_place(section, said):
+def test_a_section_that_cannot_be_is_refused_at_its_place(section, message):
     with pytest.raises(ConfigError) as caught:
         loads(f'{{"metrics": {section}}}')
-    assert any(said in str(finding) for finding in caught.value.findings)
+    assert any(message in str(finding) for finding in caught.value.findings)
 
 
 def test_callers_are_no_label_unless_the_configuration_says_so():

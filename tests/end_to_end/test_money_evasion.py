@@ -54,7 +54,7 @@ async def test_leaving_before_the_usage_report_is_not_free(tmp_path, bedrock_sim
     for before_end in range(1, 4):
         state = tmp_path / str(before_end)
         state.mkdir()
-        told = 750 // 2 * OUT
+        charge = 750 // 2 * OUT
         async with limited(state, bedrock_sim, quota(ENOUGH)) as gw:
             frames = await count_of_frames(gw, bedrock_sim, WRITES[kind], path, body)
             before = balance(gw)
@@ -63,8 +63,8 @@ async def test_leaving_before_the_usage_report_is_not_free(tmp_path, bedrock_sim
             await settled(gw, 2)
             record = max(await gw.calls(2), key=lambda record: record["at"])
             assert (record["outcome"], record["estimated"]) in {("cancelled", True), ("cancelled", False)}
-            assert before - balance(gw) >= told
-            assert record["cost_usd"] * 10**9 >= told
+            assert before - balance(gw) >= charge
+            assert record["cost_usd"] * 10**9 >= charge
 
 
 async def count_of_frames(gw, sim, reply, path, body):
@@ -93,8 +93,8 @@ SILENT = [
 ]
 
 
-@pytest.mark.parametrize(("usage", "told"), SILENT)
-async def test_uncounted_output_costs_an_estimate_of_the_delivered(tmp_path, usage, told):
+@pytest.mark.parametrize(("usage", "tokens"), SILENT)
+async def test_uncounted_output_costs_an_estimate_of_the_delivered(tmp_path, usage, tokens):
     """Check that a stream whose output is not counted costs what was delivered, and the record says that this is
     an estimate."""
     text = "word " * 600
@@ -110,9 +110,9 @@ async def test_uncounted_output_costs_an_estimate_of_the_delivered(tmp_path, usa
         async with gate(tmp_path, {"p": provider}) as gw:
             await gw.post("/v1/chat/completions", {**CHAT[1], "model": "gpt-4o", "stream": True})
             (record,) = await gw.calls()
-            asked = told or len(json.dumps({**CHAT[1], "model": "gpt-4o", "stream": True})) // 3
+            charge = tokens or len(json.dumps({**CHAT[1], "model": "gpt-4o", "stream": True})) // 3
     assert record["estimated"] is True
-    assert round(record["cost_usd"] * 10**9) == asked * 2_500 + len(text) // 3 * 10_000
+    assert round(record["cost_usd"] * 10**9) == charge * 2_500 + len(text) // 3 * 10_000
 
 
 CONVERSED = {
@@ -123,7 +123,7 @@ CONVERSED = {
 
 
 @pytest.mark.parametrize(
-    ("model", "said", "charged"),
+    ("model", "report", "charged"),
     [
         # a tier that has no price is charged as the standard one, by what was reported
         (HAIKU, {"usage": {"inputTokens": 12, "outputTokens": 7}, "serviceTier": {"type": "reserved"}}, PRICE),
@@ -131,10 +131,10 @@ CONVERSED = {
         (NOVA, {"usage": {"inputTokens": 10, "outputTokens": 5, "cacheWriteInputTokens": 90}}, 100 * 60 + 5 * 240),
     ],
 )
-async def test_an_unpriced_call_is_charged_by_its_report(tmp_path, bedrock_sim, model, said, charged):
+async def test_an_unpriced_call_is_charged_by_its_report(tmp_path, bedrock_sim, model, report, charged):
     """Check that a call without a price is charged by its report and never with the whole reservation."""
     # what takes its time is no longer for that
-    bedrock_sim.script(replace(scenarios.raw(json.dumps({**CONVERSED, **said}).encode()), delay=0.3))
+    bedrock_sim.script(replace(scenarios.raw(json.dumps({**CONVERSED, **report}).encode()), delay=0.3))
     async with limited(tmp_path, bedrock_sim, quota(ENOUGH)) as gw:
         body = {**CONVERSE[1], "inferenceConfig": {"maxTokens": 4000}}
         assert (await gw.post(f"/bedrock/model/{model}/converse", body)).status == 200

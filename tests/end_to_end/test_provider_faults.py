@@ -57,16 +57,16 @@ async def test_a_refused_key_is_shown_until_a_call_is_served(tmp_path, bedrock_s
 
 
 async def test_missing_access_to_a_model_is_no_bad_key(tmp_path, bedrock_sim):
-    said = "You don't have access to the model with the specified model ID."
+    message = "You don't have access to the model with the specified model ID."
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
-        bedrock_sim.script(scenarios.error("AccessDeniedException", said))
+        bedrock_sim.script(scenarios.error("AccessDeniedException", message))
         reply = await gw.post(*CALLS[0])
-        assert (reply.status, said in await reply.text()) == (403, True)
+        assert (reply.status, message in await reply.text()) == (403, True)
         assert (await (await gw.get("/readyz")).json())["keys"] == "accepted"
         await gw.log_is_written()
         assert gw.lines.entries("upstream.key_refused") == []
         (line,) = gw.lines.entries("upstream.access_denied")
-        assert (line["provider"], line["status"], line["message"]) == ("b", 403, said)
+        assert (line["provider"], line["status"], line["message"]) == ("b", 403, message)
         assert 'irisgate_upstream_auth_failures_total{provider="b"} 1.0' in await (await gw.get("/metrics")).text()
 
 

@@ -121,8 +121,8 @@ async def test_an_alias_is_resolved_before_it_is_authorised(tmp_path, bedrock_si
         assert (await refused.json())["error"]["message"].startswith('model "slow" not found or not granted')
         assert [call["model"] for call in await running.calls(2)] == [HAIKU, "slow"]
         listed = await (await running.get("/v1/models")).json()
-        found = {entry["id"]: entry["metadata"].get("alias_of") for entry in listed["data"]}
-        assert found == {HAIKU: None, "fast": [f"b/{HAIKU}"]}
+        names = {entry["id"]: entry["metadata"].get("alias_of") for entry in listed["data"]}
+        assert names == {HAIKU: None, "fast": [f"b/{HAIKU}"]}
         assert (await running.get("/v1/models/fast")).status == 200
         assert (await running.get("/v1/models/slow")).status == 404
 

@@ -73,8 +73,8 @@ async def settled(gw, count=1):
 
 async def logged(gw, event):
     for _ in range(200):
-        if found := gw.lines.entries(event):
-            return found[0]
+        if entries := gw.lines.entries(event):
+            return entries[0]
         await asyncio.sleep(0.01)
     raise AssertionError(f"no line {event}")
 

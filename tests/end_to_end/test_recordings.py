@@ -56,20 +56,20 @@ async def test_the_chat_route_has_the_same_text_tools_stop_and_usage(tmp_path, e
         body["stream_options"] = {"include_usage": True}
     _, reply, record = await serving.post("/v1/chat/completions", body)
     assert reply.status == 200, reply.body
-    found = from_chunks(reply.body) if stream else from_completion(json.loads(reply.body))
+    answer = from_chunks(reply.body) if stream else from_completion(json.loads(reply.body))
     expected = reported(exchange)
     text, tools = content(exchange)
-    assert (found["text"], found["tools"]) == (text, tools)
+    assert (answer["text"], answer["tools"]) == (text, tools)
     assert (
-        found["finish"]
+        answer["finish"]
         == {"end_turn": "stop", "tool_use": "tool_calls", "max_tokens": "length", "stop_sequence": "stop"}[
             expected.stop
         ]
     )
     usage = expected.usage
-    assert found["usage"]["completion_tokens"] == usage.output
+    assert answer["usage"]["completion_tokens"] == usage.output
     assert (
-        found["usage"]["prompt_tokens"] == usage.input + usage.cache_read + usage.cache_write_5m + usage.cache_write_1h
+        answer["usage"]["prompt_tokens"] == usage.input + usage.cache_read + usage.cache_write_5m + usage.cache_write_1h
     )
     assert record["tokens"] == usage.as_dict()
 
@@ -81,13 +81,13 @@ def reported(exchange):
     else:
         events = {kind: data for kind, data in streamed(exchange) if kind in {"metadata", "messageStop"}}
         usage, stop = events["metadata"]["usage"], events["messageStop"]["stopReason"]
-    found = Usage(
+    tokens = Usage(
         input=usage["inputTokens"],
         output=usage["outputTokens"],
         cache_read=usage.get("cacheReadInputTokens", 0),
         cache_write_5m=usage.get("cacheWriteInputTokens", 0),
     )
-    return SimpleNamespace(usage=found, stop=stop)
+    return SimpleNamespace(usage=tokens, stop=stop)
 
 
 def streamed(exchange):
@@ -136,18 +136,18 @@ def from_completion(data):
 
 
 def from_chunks(body):
-    found = {"text": "", "tools": {}, "finish": None, "usage": None}
+    answer = {"text": "", "tools": {}, "finish": None, "usage": None}
     frames = [frame.payload for frame in sse.Decoder().feed(body)]
     assert frames[-1] == b"[DONE]"
     for payload in frames[:-1]:
         chunk = json.loads(payload)
-        found["usage"] = chunk.get("usage") or found["usage"]
+        answer["usage"] = chunk.get("usage") or answer["usage"]
         for choice in chunk["choices"]:
-            found["text"] += choice["delta"].get("content") or ""
-            found["finish"] = choice["finish_reason"] or found["finish"]
+            answer["text"] += choice["delta"].get("content") or ""
+            answer["finish"] = choice["finish_reason"] or answer["finish"]
             for call in choice["delta"].get("tool_calls") or []:
-                tool = found["tools"].setdefault(call["index"], ["", ""])
+                tool = answer["tools"].setdefault(call["index"], ["", ""])
                 tool[0] += call["function"].get("name") or ""
                 tool[1] += call["function"].get("arguments") or ""
-    found["tools"] = [(name, json.loads(arguments)) for name, arguments in found["tools"].values()]
-    return found
+    answer["tools"] = [(name, json.loads(arguments)) for name, arguments in answer["tools"].values()]
+    return answer

@@ -70,22 +70,22 @@ class Load:
 
 async def listed(running):
     """The ids of all calls that the store has."""
-    found, cursor = [], ""
+    ids, cursor = [], ""
     while cursor is not None:
         async with running.session.get(f"{running.url}/api/calls?limit=200{cursor and f'&cursor={cursor}'}") as reply:
             page = await reply.json()
-        found += [call["id"] for call in page["calls"]]
+        ids += [call["id"] for call in page["calls"]]
         cursor = page["next"]
-    return found
+    return ids
 
 
 async def all_there(running, ids):
     """All these calls are stored, and each once. The gateway tries again at most two seconds after a failure."""
     for _ in range(100):
-        if len(found := await listed(running)) >= len(ids):
+        if len(listing := await listed(running)) >= len(ids):
             break
         await asyncio.sleep(0.1)
-    assert sorted(found) == sorted(ids)
+    assert sorted(listing) == sorted(ids)
     async with running.session.get(f"{running.url}/api/usage") as reply:
         (row,) = (await reply.json())["usage"]
     assert row["calls"] == len(ids)

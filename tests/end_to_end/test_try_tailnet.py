@@ -184,13 +184,13 @@ async def test_a_kept_folder_keeps_the_machine_on_the_tailnet(tailnet):
     for _ in range(2):
         async with tailnet.joined("--keep", "kept") as running:
             assert await running.end() == 143
-    kept = tailnet.folder / "kept"
-    assert tailnet.daemon["state"] == f"{kept}/tailscaled.state"
+    folder = tailnet.folder / "kept"
+    assert tailnet.daemon["state"] == f"{folder}/tailscaled.state"
     assert "logout" not in tailnet.commands
-    config = json.loads((kept / "config.hujson").read_text())
+    config = json.loads((folder / "config.hujson").read_text())
     assert config["server"]["hosts"] == ["irisgate-try-1", "irisgate-try-1.example.ts.net"]
     (listener,) = config["server"]["listeners"]
-    assert (listener["identity"], listener["tailscaled"]) == ("whois", f"{kept}/tailscaled.sock")
+    assert (listener["identity"], listener["tailscaled"]) == ("whois", f"{folder}/tailscaled.sock")
 
 
 async def test_an_auth_key_goes_by_a_file_that_does_not_stay(tailnet):

@@ -97,9 +97,9 @@ async def test_a_messages_client_sends_files_by_url_to_invoke(tmp_path, bedrock_
 
 async def test_an_invoke_client_gets_its_urls_read_as_well(tmp_path, bedrock_sim):
     async with reached(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
-        asked = {**messages(f"{gw.site}/one.png"), "anthropic_version": "bedrock-2023-05-31"}
-        del asked["model"]
-        answer = await gw.post(INVOKE, asked)
+        request = {**messages(f"{gw.site}/one.png"), "anthropic_version": "bedrock-2023-05-31"}
+        del request["model"]
+        answer = await gw.post(INVOKE, request)
         assert answer.status == 200, answer.body
     assert bedrock_sim.requests[0].json["messages"][0]["content"][1]["source"]["data"] == PNG_64
 

@@ -112,23 +112,23 @@ def assert_turns(converse: dict[str, Any], caps: Caps) -> None:
     assert roles[0] == "user" or caps.leading_assistant
     assert roles[-1] == "user" or caps.prefill
     assert all(one != other for one, other in pairwise(roles)), roles
-    asked: list[str] = []
+    ids: list[str] = []
     seen: set[str] = set()
     for message in messages:
         content = message["content"]
         answered = [block["toolResult"]["toolUseId"] for block in content if "toolResult" in block]
         if message["role"] == "user":
-            assert sorted(answered) == sorted(asked)
-            asked = []
+            assert sorted(answered) == sorted(ids)
+            ids = []
         else:
             assert not answered
-            assert not asked
-        asked += [block["toolUse"]["toolUseId"] for block in content if "toolUse" in block]
-        assert seen.isdisjoint(asked)
-        assert len(set(asked)) == len(asked)
-        seen |= set(asked)
+            assert not ids
+        ids += [block["toolUse"]["toolUseId"] for block in content if "toolUse" in block]
+        assert seen.isdisjoint(ids)
+        assert len(set(ids)) == len(ids)
+        seen |= set(ids)
         _assert_content(content, caps)
-    assert not asked
+    assert not ids
     called_tools = any("toolUse" in block for message in messages for block in message["content"])
     assert not called_tools or "toolConfig" in converse
     points = [*converse.get("system", ()), *(converse.get("toolConfig") or {}).get("tools", ())]

@@ -173,10 +173,12 @@ class Converse(Turns):
         thoughts = [block["reasoningContent"] for block in blocks if "reasoningContent" in block]
         texts = [thought["reasoningText"] for thought in thoughts if "reasoningText" in thought]
         calls = [block["toolUse"] for block in blocks if "toolUse" in block]
-        said = [block.get("text", "") for block in blocks]
-        said += [part["text"] for b in blocks if "citationsContent" in b for part in b["citationsContent"]["content"]]
+        paragraphs = [block.get("text", "") for block in blocks]
+        paragraphs += [
+            part["text"] for b in blocks if "citationsContent" in b for part in b["citationsContent"]["content"]
+        ]
         return ReplyContent(
-            text="".join(said),
+            text="".join(paragraphs),
             thinking="".join(text["text"] for text in texts),
             signatures=[text["signature"] for text in texts if text.get("signature")],
             redacted=[

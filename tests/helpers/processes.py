@@ -18,9 +18,9 @@ PAGE = re.compile(r"listening on (http://\S+)")
 
 
 def environment(tmp_path, **more):
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "XDG_", "STATE_"))}
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "XDG_", "STATE_"))}
     paths = os.pathsep.join([str(ROOT), str(ROOT / "plugins")])
-    return {**kept, "HOME": str(tmp_path), "PYTHONPATH": paths, "PYTHONUNBUFFERED": "1", **more}
+    return {**variables, "HOME": str(tmp_path), "PYTHONPATH": paths, "PYTHONUNBUFFERED": "1", **more}
 
 
 async def irisgate(tmp_path, *arguments, **more):

@@ -204,11 +204,11 @@ def test_the_client_is_shown_the_usage_that_is_charged(conversion, case, stream)
             meter.feed(event)
     else:
         meter.whole(orjson.dumps(call.whole(whole)))
-    charged, shown = call.meter.facts(), meter.facts()
+    charged, display = call.meter.facts(), meter.facts()
     assert charged.reported
-    assert shown.reported
-    assert token_counts(shown.usage, conversion.dialect) == token_counts(charged.usage, conversion.dialect)
-    assert len(shown.tools) == len(charged.tools)
+    assert display.reported
+    assert token_counts(display.usage, conversion.dialect) == token_counts(charged.usage, conversion.dialect)
+    assert len(display.tools) == len(charged.tools)
 
 
 def token_counts(usage: Usage, dialect):

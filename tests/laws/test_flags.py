@@ -140,8 +140,8 @@ def test_every_error_of_a_provider_is_a_problem_that_every_flag_can_say(flag, st
     assert isinstance(problem, Problem)
     assert problem.message
     for client in FLAGS.values():
-        said, headers, rendered_body = client.error(problem)
-        assert 400 <= said <= 599
+        code, headers, rendered_body = client.error(problem)
+        assert 400 <= code <= 599
         assert headers["content-type"] == "application/json"
         assert orjson.loads(rendered_body)
 

@@ -24,8 +24,8 @@ CLIENTS = {
 
 
 def section(title):
-    _, found, rest = PAGE.read_text().partition(f"\n## {title}\n")
-    assert found, title
+    _, heading, rest = PAGE.read_text().partition(f"\n## {title}\n")
+    assert heading, title
     return rest.partition("\n## ")[0]
 
 
@@ -47,7 +47,7 @@ def test_the_flags_table_names_every_flag_and_no_other():
 @pytest.mark.parametrize("name", sorted(REGISTRY.flags))
 def test_the_flags_table_names_the_routes_of_a_flag(name):
     cell = flags_table()[name]
-    shown = set()
+    rows = set()
     before = ""
     for span in re.findall(r"`([^`]+)`", cell):
         if span == "/bedrock":  # "also without"
@@ -55,11 +55,11 @@ def test_the_flags_table_names_the_routes_of_a_flag(name):
         # "…/invoke" stands for what comes before the last part of the span in front of it
         path = before + span.removeprefix("…") if span.startswith("…") else span
         before = path.rpartition("/")[0]
-        shown.add(path)
+        rows.add(path)
     if "also without `/bedrock`" in cell:
-        shown |= {path.removeprefix("/bedrock") for path in shown}
+        rows |= {path.removeprefix("/bedrock") for path in rows}
     routes = {re.sub(r"\{(\w+):[^}]*\}", "{id}", route.path) for route in REGISTRY.flags[name].routes}
-    assert shown == routes
+    assert rows == routes
 
 
 def test_the_table_of_clients_and_providers_is_what_the_registry_finds():
@@ -95,7 +95,7 @@ def test_by_the_data_envelopes_lose_least_and_the_last_conversions_most():
     losses = features.losses()
     first, last = loss("envelope", "", "").order, max(order for order, _ in losses.values())
     for name, (order, lost) in losses.items():
-        others = [len(found) for other, (_, found) in losses.items() if other.split("__")[0] == name.split("__")[0]]
+        others = [len(fields) for other, (_, fields) in losses.items() if other.split("__")[0] == name.split("__")[0]]
         if order == first:
             assert len(lost) == min(others), name
         if order == last:

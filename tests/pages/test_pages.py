@@ -117,8 +117,8 @@ def log_events():
 
 def entries(heading):
     """The names that the entries below a heading of the third level begin with."""
-    _, found, rest = OPERATION.partition(f"\n### {heading}\n")
-    assert found, heading
+    _, separator, rest = OPERATION.partition(f"\n### {heading}\n")
+    assert separator, heading
     text = re.split(r"\n##+ ", rest)[0]
     return re.findall(r"^- \*\*`([^`]+)`\*\*", text, re.MULTILINE)
 
@@ -173,9 +173,9 @@ def test_every_message_that_a_user_or_an_operator_can_meet_is_on_the_page():
     spans = re.findall(r"`([^`]+)`", " ".join(without_code(OPERATION).split()))
     known = [[part.strip(" :;,") for part in re.split(r"…|NAME", span)] for span in spans if len(span) >= SHORTEST]
     known = [parts for parts in known if len("".join(parts)) >= SHORTEST]
-    said = list(messages())
-    assert len(said) > 60
-    assert [text for text in said if not any(all(part in text for part in parts) for parts in known)] == []
+    texts = list(messages())
+    assert len(texts) > 60
+    assert [text for text in texts if not any(all(part in text for part in parts) for parts in known)] == []
 
 
 def test_the_events_that_are_named_elsewhere_on_the_page_exist():

@@ -59,15 +59,15 @@ def test_the_configuration_of_the_page_loads_without_a_warning(plugins):
 async def test_the_flag_of_the_page_serves_and_counts(tmp_path, plugins, acme, stream):
     provider = {"baseurl": acme, "apikey": "k", "models": ["acme-1"], "compatibility": {"acme_text": True}}
     async with gate(tmp_path, {"acme": provider}, plugins=plugins) as gw:
-        asked = {"model": "acme/acme-1", "prompt": "hello", "stream": stream}
-        reply = await gw.post("/acme/v1/text", asked)
+        request = {"model": "acme/acme-1", "prompt": "hello", "stream": stream}
+        reply = await gw.post("/acme/v1/text", request)
         assert reply.status == 200
         if stream:
             events = [line.removeprefix(b"data: ") for line in reply.body.split(b"\n\n") if line]
             assert [orjson.loads(event).get("text") for event in events[:2]] == list(PIECES)
             assert events[-1] == b"[DONE]"
         else:
-            assert orjson.loads(reply.body)["asked"] == asked | {"model": "acme-1"}
+            assert orjson.loads(reply.body)["asked"] == request | {"model": "acme-1"}
         (record,) = await gw.calls()
         assert (record["tokens"]["input"], record["tokens"]["output"], record["stop"]) == (3, 2, "end")
         assert record["api"] == record["upstream_api"] == "acme_text"

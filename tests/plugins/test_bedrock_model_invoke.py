@@ -205,8 +205,8 @@ INTERLEAVED = "interleaved-thinking-2025-05-14"
 )
 def test_interleaved_thinking_in_a_header_is_taken_if_useful(thinking, tools, taken):
     """Check that interleaved thinking in a header is taken where it changes something."""
-    asked = {"thinking": {"type": thinking}, "tools": tools}
-    _, body, dropped = build(ask(asked, **{"anthropic-beta": INTERLEAVED}))
+    request = {"thinking": {"type": thinking}, "tools": tools}
+    _, body, dropped = build(ask(request, **{"anthropic-beta": INTERLEAVED}))
     assert body.get("anthropic_beta", []) == ([INTERLEAVED] if taken else [])
     assert dropped == ([] if taken else [f"/anthropic-beta/{INTERLEAVED}"])
 
@@ -298,8 +298,8 @@ def test_an_hours_cache_write_is_not_counted_again_as_five_minutes():
     usage = {"input_tokens": 1, "cache_creation_input_tokens": 8, "cache_creation": {"ephemeral_1h_input_tokens": 8}}
     meter.feed(Event("message_start", json.dumps({"message": {"usage": usage}}).encode()))
     meter.feed(Event(messages_facts.INVOCATION_METRICS, b'{"inputTokenCount":1,"cacheWriteInputTokenCount":8}'))
-    found = meter.facts().usage
-    assert (found.cache_write_5m, found.cache_write_1h) == (0, 8)
+    counts = meter.facts().usage
+    assert (counts.cache_write_5m, counts.cache_write_1h) == (0, 8)
 
 
 def test_a_delta_that_repeats_only_the_sum_of_writes_adds_nothing():
@@ -311,8 +311,8 @@ def test_a_delta_that_repeats_only_the_sum_of_writes_adds_nothing():
     }
     meter.feed(Event("message_start", json.dumps({"message": {"usage": usage}}).encode()))
     meter.feed(Event("message_delta", b'{"delta":{},"usage":{"output_tokens":5,"cache_creation_input_tokens":100}}'))
-    found = meter.facts().usage
-    assert (found.cache_write_5m, found.cache_write_1h, found.output) == (0, 100, 5)
+    counts = meter.facts().usage
+    assert (counts.cache_write_5m, counts.cache_write_1h, counts.output) == (0, 100, 5)
 
 
 def test_a_stream_without_message_stop_is_truncated():
@@ -374,11 +374,11 @@ def test_an_opaque_body_is_counted_by_its_own_usage(body):
     assert (meter.facts().usage.input, meter.facts().usage.output, meter.facts().reported) == (4, 2, True)
 
 
-@pytest.mark.parametrize("said", ["9" * 6000, "-1", "1.5", "\u00b2", ""])
-def test_a_count_that_is_none_is_not_counted_and_crashes_nothing(said):
-    head = Head(200, {"x-amzn-bedrock-input-token-count": said})
+@pytest.mark.parametrize("count", ["9" * 6000, "-1", "1.5", "\u00b2", ""])
+def test_a_count_that_is_none_is_not_counted_and_crashes_nothing(count):
+    head = Head(200, {"x-amzn-bedrock-input-token-count": count})
     meter = flag.meter(ask({}, dialect=OPAQUE), target(Caps()), head)
-    meter.whole(json.dumps({"usage": {"inputTokens": said}}).encode())
+    meter.whole(json.dumps({"usage": {"inputTokens": count}}).encode())
     assert meter.facts().usage.input == 0
 
 

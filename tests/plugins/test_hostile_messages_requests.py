@@ -25,9 +25,9 @@ def on_invoke(**body):
 
 
 def refused(call):
-    with pytest.raises(Refused) as found:
+    with pytest.raises(Refused) as error:
         call()
-    return found.value.problem
+    return error.value.problem
 
 
 @conversions

@@ -166,9 +166,9 @@ def test_openais_own_scale_of_temperatures_is_kept_towards_chat():
 
 @responses_to.conversions
 def test_a_tool_that_a_search_finds_again_is_offered_once(conversion):
-    found = {"type": "function", "name": "look", "parameters": {"type": "object", "properties": {}}}
-    search = {"type": "tool_search_output", "call_id": "s", "tools": [found]}
-    body = {"tools": [{**found, "defer_loading": True}], "input": [search, search, responses_to.said("Hi")]}
+    tool = {"type": "function", "name": "look", "parameters": {"type": "object", "properties": {}}}
+    search = {"type": "tool_search_output", "call_id": "s", "tools": [tool]}
+    body = {"tools": [{**tool, "defer_loading": True}], "input": [search, search, responses_to.said("Hi")]}
     tools = responses_to.sent(conversion, body)
     tools = tools["toolConfig"]["tools"] if conversion == "bedrock_converse" else tools["tools"]
     assert len(tools) == 1
@@ -176,8 +176,8 @@ def test_a_tool_that_a_search_finds_again_is_offered_once(conversion):
 
 @responses_to.conversions
 def test_one_that_the_request_itself_offers_twice_is_still_a_400(conversion):
-    found = {"type": "function", "name": "look", "parameters": {"type": "object", "properties": {}}}
-    assert responses_to.refusal({"tools": [found, found]}, conversion).param == "tools[1].name"
+    tool = {"type": "function", "name": "look", "parameters": {"type": "object", "properties": {}}}
+    assert responses_to.refusal({"tools": [tool, tool]}, conversion).param == "tools[1].name"
 
 
 @pytest.mark.parametrize("value", [1, "true", [True]])
@@ -280,8 +280,8 @@ def test_a_strict_tool_of_a_recursive_schema_is_not_strict(conversion):
 @pytest.mark.parametrize("schema", [TREE, {"type": "object", "properties": {"again": {"$ref": "#"}}}])
 def test_an_answers_schema_that_leads_back_to_itself_is_that_of_a_tool(conversion, schema):
     caps = replace(chat_to_messages.CLAUDE, json_schema=True)
-    asked = {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}}
-    sent, _ = conversion(asked, caps)
+    options = {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}}
+    sent, _ = conversion(options, caps)
     assert len((sent.get("toolConfig") or sent)["tools"]) == 1
     assert "outputConfig" not in sent
     assert "output_config" not in sent
@@ -289,5 +289,5 @@ def test_an_answers_schema_that_leads_back_to_itself_is_that_of_a_tool(conversio
 
 def test_definitions_that_are_used_twice_are_not_recursive():
     used = {**TREE, "$defs": {**TREE["$defs"], "leaf": {"type": "object", "properties": {}}}}
-    asked = {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": used}}}
-    assert "outputConfig" in through_converse(asked, NEW_CLAUDE)[0]
+    options = {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": used}}}
+    assert "outputConfig" in through_converse(options, NEW_CLAUDE)[0]

@@ -93,36 +93,36 @@ def streamed(conversion, name, pieces):
     """The deltas of a chat stream that have arguments, put together, and how many there were."""
     chunks = [each.data for given in conversion.events(name, pieces) for each in conversion.translation.feed(given)]
     deltas = [choice["delta"] for chunk in chunks for choice in chunk["choices"]]
-    found = [call["function"]["arguments"] for delta in deltas for call in delta.get("tool_calls", ())]
-    return "".join(found), len([piece for piece in found if piece])
+    arguments = [call["function"]["arguments"] for delta in deltas for call in delta.get("tool_calls", ())]
+    return "".join(arguments), len([piece for piece in arguments if piece])
 
 
 @conversions
 def test_they_go_out_under_names_that_claude_takes_and_only_at_the_root(conversion):
-    asked = conversion(BODY)
-    assert asked.fault is None
-    properties = asked.schemas[0]["properties"]
+    request = conversion(BODY)
+    assert request.fault is None
+    properties = request.schemas[0]["properties"]
     assert [list(SCHEMA["properties"].values()), "plain.name" in properties] == [list(properties.values()), True]
-    assert asked.schemas[0]["required"] == [next(iter(properties)), "plain.name"]
-    assert asked.schemas[1] == {"type": "object", "properties": {}}
+    assert request.schemas[0]["required"] == [next(iter(properties)), "plain.name"]
+    assert request.schemas[1] == {"type": "object", "properties": {}}
 
 
 @conversions
 def test_calls_of_the_history_have_the_same_names_as_the_schema(conversion):
-    asked = conversion(BODY)
-    assert [*asked.inputs[0]] == [*asked.schemas[0]["properties"], "unasked"]
-    assert [*asked.inputs[0].values()] == [*GIVEN.values()]
+    request = conversion(BODY)
+    assert [*request.inputs[0]] == [*request.schemas[0]["properties"], "unasked"]
+    assert [*request.inputs[0].values()] == [*GIVEN.values()]
 
 
 @conversions
 def test_the_client_gets_its_own_names_back_whole_and_streamed(conversion):
-    asked = conversion(BODY)
-    made = asked.inputs[0]
-    call = asked.whole("list", made)["tool_calls"][0]
+    request = conversion(BODY)
+    made = request.inputs[0]
+    call = request.whole("list", made)["tool_calls"][0]
     assert orjson.loads(call["function"]["arguments"]) == GIVEN
     text = orjson.dumps(made).decode()
-    told, count = streamed(conversion(BODY), "list", [text[:7], text[7:40], text[40:]])
-    assert (orjson.loads(told), count) == (GIVEN, 1)
+    arguments, count = streamed(conversion(BODY), "list", [text[:7], text[7:40], text[40:]])
+    assert (orjson.loads(arguments), count) == (GIVEN, 1)
 
 
 @conversions
@@ -134,11 +134,11 @@ def test_arguments_that_the_model_wrote_badly_stay_as_they_are(conversion):
 @conversions
 def test_a_format_tools_properties_are_renamed_and_restored(conversion):
     """Check that a tool that stands in for a format gets renamed properties, and the answer has the client's names."""
-    asked = conversion({"max_tokens": 100, **FORMAT}, OPUS_4_1)
-    assert asked.fault is None
-    made = dict.fromkeys(asked.schemas[0]["properties"], 1)
-    name = asked.translation.reader._calls.schema_tool
-    assert orjson.loads(asked.whole(name, made)["content"]) == dict.fromkeys(SCHEMA["properties"], 1)
+    request = conversion({"max_tokens": 100, **FORMAT}, OPUS_4_1)
+    assert request.fault is None
+    made = dict.fromkeys(request.schemas[0]["properties"], 1)
+    name = request.translation.reader._calls.schema_tool
+    assert orjson.loads(request.whole(name, made)["content"]) == dict.fromkeys(SCHEMA["properties"], 1)
 
 
 @conversions

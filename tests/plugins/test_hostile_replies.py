@@ -106,8 +106,8 @@ def test_a_stream_of_nothing_but_its_end_is_an_error(conversion):
 
 
 def test_an_answer_that_begins_with_aws_word_for_an_error_is_an_answer():
-    said = Canned(text=("UnknownOperationException means that the path is wrong.",))
-    for whole in (render_converse.whole(said, 10), render_anthropic.message(said, "m", 10)):
+    reply = Canned(text=("UnknownOperationException means that the path is wrong.",))
+    for whole in (render_converse.whole(reply, 10), render_anthropic.message(reply, "m", 10)):
         assert runtime_api.problem_for(Head(200, {}), json.dumps(whole).encode()) is None
     first = b'{"output":{"message":{"role":"assistant","content":[{"text":"\\"__type\\": \\"UnknownOperationException\\""}]}}}'
     assert runtime_api.problem_for(Head(200, {}), first) is None
@@ -146,10 +146,10 @@ def test_a_tool_whose_name_comes_with_every_piece_was_called_once():
 
 def test_a_made_invoke_reply_has_langchains_count_headers():
     """Check that a whole reply of InvokeModel that the gateway makes has the counts that LangChain reads."""
-    found = bedrock_model_invoke.reply_headers(
+    reply = bedrock_model_invoke.reply_headers(
         "req", Usage(input=3, output=4, cache_read=5, cache_write_5m=6, cache_write_1h=7)
     )
-    assert found == {
+    assert reply == {
         "x-amzn-requestid": "req",
         "x-amzn-bedrock-input-token-count": "3",
         "x-amzn-bedrock-output-token-count": "4",

@@ -41,8 +41,8 @@ def chunk(reason=None, **delta):
 
 
 def stream(data, *, cut=False):
-    said = scenarios.raw(data, "text/event-stream")
-    return replace(said, cut_at=len(data)) if cut else said
+    reply = scenarios.raw(data, "text/event-stream")
+    return replace(reply, cut_at=len(data)) if cut else reply
 
 
 FINISHED = sse(chunk(role="assistant", content=""), chunk(content="Hi"), chunk("stop"))
@@ -80,17 +80,17 @@ async def test_what_came_in_one_read_with_a_fault_goes_out_before_it(chat):
     gw, sim = chat
     begun = sse(chunk(role="assistant", content=""), chunk(content="Hello"))
     sim.script(stream(begun + b'data: {"broken\n\n'))
-    said = []
+    texts = []
 
     async def read(client):
         async with client.messages.stream(model=GPT, max_tokens=9, messages=HI) as reply:
             async for text in reply.text_stream:
-                said.append(text)  # noqa: PERF401 (what comes before the exception counts)
+                texts.append(text)  # noqa: PERF401 (what comes before the exception counts)
 
     async with anthropic.AsyncAnthropic(base_url=gw.url, api_key="-", max_retries=0) as client:
         with pytest.raises(anthropic.APIStatusError, match="not JSON"):
             await read(client)
-    assert "".join(said) == "Hello"
+    assert "".join(texts) == "Hello"
 
 
 async def test_every_client_finds_the_id_of_its_request_where_it_looks(chat):

@@ -77,15 +77,15 @@ def test_a_text_that_only_speaks_of_our_mark_stays():
 def test_a_stream_is_decoded_to_the_same_bytes_and_its_end_is_known():
     events = render_responses.events(NAMED["text"].reply, "m", 10)
     data = framed(events)
-    found = decoded(*[data[at : at + 7] for at in range(0, len(data), 7)])
-    assert [event.kind for event in found] == [event["type"] for event in events]
-    assert b"".join(event.raw for event in found) == data
+    output = decoded(*[data[at : at + 7] for at in range(0, len(data), 7)])
+    assert [event.kind for event in output] == [event["type"] for event in events]
+    assert b"".join(event.raw for event in output) == data
 
 
 def test_events_without_a_name_are_known_by_their_type():
     events = render_responses.events(NAMED["text"].reply, "m", 10)
-    found = decoded(b"".join(sse.encode(orjson.dumps(event)) for event in events))
-    assert found[-1].kind == "response.completed"
+    output = decoded(b"".join(sse.encode(orjson.dumps(event)) for event in events))
+    assert output[-1].kind == "response.completed"
 
 
 def test_a_stream_without_its_end_is_truncated():
@@ -161,12 +161,12 @@ def test_a_failure_continues_the_sequence_and_its_response():
     """Check that a failure continues the sequence and fails the response that was created."""
     encoder = flag.encoder(ask({}))
     events = render_responses.events(NAMED["text"].reply, "m", 10)[:4]
-    found = list(flag.decoder(ask({}), target(), HEAD).feed(framed(events)))
-    assert b"".join(map(encoder.feed, found)) == framed(events)
+    output = list(flag.decoder(ask({}), target(), HEAD).feed(framed(events)))
+    assert b"".join(map(encoder.feed, output)) == framed(events)
     frames = list(sse.Decoder().feed(encoder.fail(Problem(errors.RATE_LIMIT, "Too many tokens"))))
     error, failed = (orjson.loads(frame.payload) for frame in frames)
     assert [frame.headers["event"] for frame in frames] == ["error", "response.failed"]
-    assert [error["sequence_number"], failed["sequence_number"]] == [len(found), len(found) + 1]
+    assert [error["sequence_number"], failed["sequence_number"]] == [len(output), len(output) + 1]
     assert error["message"] == error["error"]["message"] == "Too many tokens"
     assert failed["response"]["id"] == events[0]["response"]["id"]
     assert failed["response"]["error"] == {"code": "rate_limit_exceeded", "message": "Too many tokens"}
@@ -180,8 +180,8 @@ def test_a_failure_before_any_event_has_a_response_too():
 
 
 def test_the_text_that_a_user_sees_can_be_read_and_replaced():
-    found = decoded(framed(render_responses.events(NAMED["text"].reply, "m", 10)))
-    assert "".join(map(flag.texts, found)) == "Hello from a simulated model."
-    delta = next(event for event in found if flag.texts(event))
+    output = decoded(framed(render_responses.events(NAMED["text"].reply, "m", 10)))
+    assert "".join(map(flag.texts, output)) == "Hello from a simulated model."
+    delta = next(event for event in output if flag.texts(event))
     assert flag.texts(flag.with_text(delta, "***")) == "***"
     assert flag.with_text(delta, "***").data["item_id"] == delta.data["item_id"]

@@ -80,8 +80,8 @@ STREAM = b"".join(sse.encode(json.dumps(chunk).encode()) for chunk in CHUNKS) + 
 def test_the_usage_chunk_is_kept_from_a_client_that_did_not_ask(wanted):
     the_ask = ask(openai_chat, {"model": "m", "stream": True, "stream_options": {"include_usage": wanted}})
     events = decode(openai_chat, the_ask, STREAM)
-    shown = b"".join(event.raw for event in events)
-    assert (b'"prompt_tokens"' in shown) is wanted
+    data = b"".join(event.raw for event in events)
+    assert (b'"prompt_tokens"' in data) is wanted
     meter = openai_chat.meter(the_ask, target(openai_chat), HEAD)
     for event in events:
         meter.feed(event)
@@ -210,12 +210,12 @@ DONE = b"data: [DONE]\n\n"
 def after(*data):
     """Return whether the stream is done after each piece."""
     decoder = openai_chat.decoder(ask(openai_chat, ASKED), target(openai_chat), HEAD)
-    found = []
+    ends = []
     for piece in data:
         list(decoder.feed(piece))
-        found.append(decoder.done)
+        ends.append(decoder.done)
     list(decoder.close())
-    return found
+    return ends
 
 
 def test_a_chat_stream_is_complete_after_usage_not_the_reason():

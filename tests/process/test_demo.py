@@ -25,9 +25,9 @@ REGIONS = {
 @pytest.mark.parametrize("region", REGIONS)
 def test_models_are_called_by_the_inference_profiles_of_the_region(region):
     claude, nova, cost_basis = REGIONS[region]
-    models, found = model_names(region)
+    models, names = model_names(region)
     assert models == [claude + model for model in CLAUDE] + [nova + model for model in NOVA]
-    assert found == cost_basis
+    assert names == cost_basis
 
 
 @pytest.mark.parametrize("region", REGIONS)

@@ -46,8 +46,8 @@ async def held_stream(state, simulated, drain):
 
 async def until(lines, event, count=1):
     for _ in range(150):
-        if len(found := lines.entries(event)) >= count:
-            return found
+        if len(result := lines.entries(event)) >= count:
+            return result
         await asyncio.sleep(0.01)
     raise AssertionError(f"no {event}: {lines.data!r}")
 

@@ -135,9 +135,11 @@ class Installed:
         self.folder = folder
         venv.create(folder / "environment")
         self.bin = folder / "environment/bin"
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "XDG_", "PYTHON"))}
-        kept |= {"HOME": str(folder), "PYTHONUNBUFFERED": "1"}
-        self.options = {"cwd": folder, "env": kept}
+        variables = {
+            name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "XDG_", "PYTHON"))
+        }
+        variables |= {"HOME": str(folder), "PYTHONUNBUFFERED": "1"}
+        self.options = {"cwd": folder, "env": variables}
         self.add(wheel)
 
     def add(self, *what):

@@ -41,8 +41,8 @@ async def keeping(folder, retention=None, *, start=True):
 
 async def eventually(ask):
     for _ in range(200):
-        if found := await ask():
-            return found
+        if row := await ask():
+            return row
         await asyncio.sleep(0.02)
     raise AssertionError("it did not happen")
 
@@ -62,18 +62,18 @@ def files(folder):
 
 def ids(path):
     connection = sqlite3.connect(path)
-    found = [row[0] for row in connection.execute("SELECT id FROM bodies ORDER BY id")]
+    numbers = [row[0] for row in connection.execute("SELECT id FROM bodies ORDER BY id")]
     connection.close()
-    return found
+    return numbers
 
 
 async def test_bodies_can_be_read_by_whose_they_are_and_by_nobody_else(tmp_path):
     async with keeping(tmp_path) as bodies:
         bodies.put(capture("a"))
-        found = await eventually(lambda: bodies.of("a", ALICE))
-        assert (found.request.body, found.reply.body) == (CANARY, b"reply to a")
-        assert found.reply.headers == {"content-type": "text/plain"}
-        assert await bodies.of("a", None) == found
+        row = await eventually(lambda: bodies.of("a", ALICE))
+        assert (row.request.body, row.reply.body) == (CANARY, b"reply to a")
+        assert row.reply.headers == {"content-type": "text/plain"}
+        assert await bodies.of("a", None) == row
         assert await bodies.of("a", "bob@example.com") is None
         assert await bodies.of("b", None) is None
 

@@ -184,8 +184,8 @@ async def test_what_a_client_or_a_provider_made_up_can_be_written_down(tmp_path)
     async with keeping(tmp_path) as records:
         records.put("a", model="\udc80\udcff", agent="\x00\n\x1b[31m", cost=2**70, session_id="s\u2028")
         await records.follower.flush()
-        (found,) = (await records.store.calls(None, None, 1)).rows
-        assert (found.agent, found.session_id, found.cost) == ("\x00\n\x1b[31m", "s\u2028", 2**53)
+        (row,) = (await records.store.calls(None, None, 1)).rows
+        assert (row.agent, row.session_id, row.cost) == ("\x00\n\x1b[31m", "s\u2028", 2**53)
 
 
 async def test_old_calls_are_deleted_a_little_at_a_time_and_new_ones_stay(tmp_path, monkeypatch):
@@ -216,8 +216,8 @@ async def test_what_is_kept_no_longer_is_in_no_file_any_more(tmp_path, monkeypat
         assert marked()
         await records.follower.flush()
         until = time.monotonic() + 5
-        while found := marked():
-            assert time.monotonic() < until, found
+        while files := marked():
+            assert time.monotonic() < until, files
             await asyncio.sleep(0.05)
         assert await records.ids() == []
         assert [row.calls for row in await records.store.usage(UsageQuery())] == [200]

@@ -176,8 +176,8 @@ def test_what_could_not_be_written_until_the_end_is_counted(folder):
         journal.append(b"lost")
         journal.close()
     eventually_without_a_loop(lambda: b"journal.lines_lost" in out.getvalue())
-    (said,) = [json.loads(line) for line in out.getvalue().splitlines() if b"journal.lines_lost" in line]
-    assert said["lost"] == 1
+    (entry,) = [json.loads(line) for line in out.getvalue().splitlines() if b"journal.lines_lost" in line]
+    assert entry["lost"] == 1
 
 
 def test_two_processes_do_not_write_into_one_folder(folder):

@@ -96,9 +96,14 @@ async def test_a_call_that_is_delivered_again_counts_once(path):
 async def test_one_call_is_found_by_its_id_and_by_its_caller(store):
     store.put(record(id="a", charges={"daily:ada": 5}, extra={"web_search": 2}, tier="flex", node="n1"))
     await store.flush()
-    found = await store.call(None, "a")
-    assert (found.charges, found.extra, found.tier, found.node) == ({"daily:ada": 5}, {"web_search": 2}, "flex", "n1")
-    assert await store.call("ada@example.com", "a") == found
+    stored = await store.call(None, "a")
+    assert (stored.charges, stored.extra, stored.tier, stored.node) == (
+        {"daily:ada": 5},
+        {"web_search": 2},
+        "flex",
+        "n1",
+    )
+    assert await store.call("ada@example.com", "a") == stored
     assert await store.call("bob@example.com", "a") is None
     assert await store.call(None, "b") is None
 

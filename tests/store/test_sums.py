@@ -112,10 +112,10 @@ def tools(connection):
 
 
 def recounted_tools(connection):
-    found = Counter()
+    counts = Counter()
     for identity, name, used in connection.execute("SELECT identity, session_id, tools FROM calls"):
-        found.update((identity, name, tool) for tool in json.loads(used) if name)
-    return found
+        counts.update((identity, name, tool) for tool in json.loads(used) if name)
+    return counts
 
 
 @settings(max_examples=150)
@@ -143,8 +143,8 @@ def test_sums_are_the_same_however_calls_are_split_into_batches(calls, data):
     with stored([calls]) as whole, stored(split) as parts:
         for table in ("usage_hourly", "usage_daily"):
             assert rolled_up(whole, table) == rolled_up(parts, table)
-        for found in (sessions, models, tools):
-            assert found(whole) == found(parts)
+        for rows in (sessions, models, tools):
+            assert rows(whole) == rows(parts)
 
 
 @given(BATCHES)

@@ -158,9 +158,9 @@ async def test_an_unknown_path_is_not_found_and_another_method_not_allowed(sessi
 
 
 async def test_replies_carry_the_version_and_a_refused_request_learns_nothing(session):
-    for path, headers, told in ((WHOIS, {}, True), ("/nothing", {}, True), (WHOIS, {"Origin": "http://x"}, False)):
+    for path, headers, answers in ((WHOIS, {}, True), ("/nothing", {}, True), (WHOIS, {"Origin": "http://x"}, False)):
         async with session.get(path, headers=headers) as reply:
-            assert ("Tailscale-Version" in reply.headers, "Tailscale-Cap" in reply.headers) == (told, told)
+            assert ("Tailscale-Version" in reply.headers, "Tailscale-Cap" in reply.headers) == (answers, answers)
             assert reply.headers["Content-Type"].startswith("text/plain")
 
 

@@ -93,13 +93,13 @@ def _steps(row: Row) -> set[int]:
 
 def _spoken(row: Row, beside: Row | None = None) -> str:
     """The prices of a row, or those that are others beside another one."""
-    shown = {
+    rates = {
         kind: price for kind, price in row.prices.items() if beside is None or beside.prices.get(kind, price) != price
     }
     if beside is None:
-        shown = {kind: price for kind, price in shown.items() if not kind.tier and not kind.above}
-    words = ((kind.name, kind.tier, f"above {kind.above}" if kind.above else "", _text(p)) for kind, p in shown.items())
-    return ", ".join(" ".join(filter(None, said)) for said in words)
+        rates = {kind: price for kind, price in rates.items() if not kind.tier and not kind.above}
+    words = ((kind.name, kind.tier, f"above {kind.above}" if kind.above else "", _text(p)) for kind, p in rates.items())
+    return ", ".join(" ".join(filter(None, parts)) for parts in words)
 
 
 def collected(today: date) -> dict[Key, Row]:
@@ -130,20 +130,20 @@ def collected(today: date) -> dict[Key, Row]:
 
 def _dates(where: Key, history: History, source: str) -> dict[Key, Row]:
     """The prices of other times; and the day since which today's holds, as a row without prices."""
-    found = {
+    dates = {
         replace(where, since=since): replace(row, source=source, why="history") for since, row in history.others.items()
     }
-    return found | {replace(where, since=history.since): Row({})} if history.since else found
+    return dates | {replace(where, since=history.since): Row({})} if history.since else dates
 
 
 def _with_dates(rows: Mapping[Key, Row], dated: Mapping[Key, Row]) -> dict[Key, Row]:
-    found = dict(rows)
+    combined = dict(rows)
     for where, row in dated.items():
         always = replace(where, since="")
         if row.prices or always not in rows:
             continue
-        found[where] = rows[always]
-    return found | {where: row for where, row in dated.items() if row.prices and replace(where, since="") in rows}
+        combined[where] = rows[always]
+    return combined | {where: row for where, row in dated.items() if row.prices and replace(where, since="") in rows}
 
 
 def _scoped(regional: Mapping[tuple[Key, str], Row], source: str) -> Iterator[tuple[Key, Row]]:
@@ -153,8 +153,8 @@ def _scoped(regional: Mapping[tuple[Key, str], Row], source: str) -> Iterator[tu
             yield where, replace(row, source=f"{source}, bedrock_mantle")
     for geo, places in _REGIONS.items():
         for place in places:
-            for (where, found), row in regional.items():
-                if found == place and not where.geo:
+            for (where, name), row in regional.items():
+                if name == place and not where.geo:
                     yield replace(where, geo=geo), replace(row, source=f"{source}, {place}")
 
 
@@ -184,8 +184,8 @@ def _ratio(where: Key, geo: str, bare: Row, listed: Row | None, rows: Mapping[Ke
     one, gov = Decimal(1), Decimal("1.2")
     if where.model.startswith("amazon.nova-"):
         like = {"jp": "apac", "au": "apac", "in": "apac"}.get(geo, "")
-        found = rows.get(replace(where, geo=like)) if geo in {"jp", "au", "in", "ca", "us-gov"} else None
-        return (gov if geo == "us-gov" else one), found
+        rate = rows.get(replace(where, geo=like)) if geo in {"jp", "au", "in", "ca", "us-gov"} else None
+        return (gov if geo == "us-gov" else one), rate
     if not _NEW_CLAUDE.match(where.model):
         return one, None if geo == "us-gov" else bare
     return {"global": one, "us-gov": gov}.get(geo, Decimal("1.1")), listed
@@ -205,8 +205,8 @@ def _text(price: Decimal) -> str:
 
 
 def _rates(prices: Prices, tier: str, above: int) -> dict[str, str]:
-    found = {kind.name: _text(price) for kind, price in prices.items() if (kind.tier, kind.above) == (tier, above)}
-    return {name: found[name] for name in NAMES if name in found}
+    rates = {kind.name: _text(price) for kind, price in prices.items() if (kind.tier, kind.above) == (tier, above)}
+    return {name: rates[name] for name in NAMES if name in rates}
 
 
 def _line(where: Key, row: Row) -> str:

@@ -151,17 +151,17 @@ def _placed(book: str, name: str) -> tuple[Key, str]:
 
 
 def _litellm_prices(entry: Mapping[str, Any], book: str) -> Prices:
-    found: Prices = {}
+    prices: Prices = {}
     for name, value in entry.items():
         match = _KEY.fullmatch(name)
         if match and match[1] in _PLAIN_KEYS and (match[3] or "") in TIERS and value is not None:
             kind = Kind(_PLAIN_KEYS[match[1]], TIERS[match[3] or ""], int(match[2] or 0) * 1000)
-            found[kind] = Decimal(value) * _MILLION
+            prices[kind] = Decimal(value) * _MILLION
     searches = set((entry.get("search_context_cost_per_query") or {}).values())
     # where the price depends on how much is read, a reply does not tell which it was; Bedrock has no such tool
     if len(searches) == 1 and book != "bedrock":
-        found[Kind("web_search")] = Decimal(searches.pop()) * _MILLION
-    return found
+        prices[Kind("web_search")] = Decimal(searches.pop()) * _MILLION
+    return prices
 
 
 class Genai:
@@ -216,12 +216,12 @@ def _periods(model: Any) -> dict[date, Any]:
     """Prices by their first day. Those that change with the time of the day are left out: a call knows its day."""
     if not isinstance(model.prices, list):
         return {date.min: model.prices}
-    found = {date.min: model.prices[0].prices}
+    periods = {date.min: model.prices[0].prices}
     for entry in model.prices:
         first = getattr(entry.constraint, "start_date", None)
         if first is not None:
-            found[first] = entry.prices
-    return found
+            periods[first] = entry.prices
+    return periods
 
 
 def _genai_row(model: Any, prices: Any, day: date) -> Row:
@@ -236,16 +236,16 @@ def _genai_row(model: Any, prices: Any, day: date) -> Row:
     return row
 
 
-def _add(found: Prices, prices: Any, tier: str) -> None:
+def _add(entries: Prices, prices: Any, tier: str) -> None:
     for name, (_, attribute) in NAMES.items():
         value = getattr(prices, attribute, None)
         factor = 1000 if name == "web_search" else 1
         if isinstance(value, Decimal):
-            found.setdefault(Kind(name, tier), value * factor)
+            entries.setdefault(Kind(name, tier), value * factor)
         elif value is not None:
-            found.setdefault(Kind(name, tier), value.base)
+            entries.setdefault(Kind(name, tier), value.base)
             for step in value.tiers:
-                found.setdefault(Kind(name, tier, step.start), step.price)
+                entries.setdefault(Kind(name, tier, step.start), step.price)
 
 
 _DATED: Final = re.compile(r"[-@](\d{8}|\d{4}-\d{2}-\d{2})$|[-@](latest|default)$")

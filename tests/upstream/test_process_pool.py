@@ -154,9 +154,9 @@ async def test_a_fault_of_a_plugin_stays_one(shared, relay):
 
 
 async def test_what_comes_back_as_it_went_is_the_same_object(shared, relay):
-    asked, to = ask(), target("bedrock_converse")
-    back = await shared.run(LARGE, relay, same, asked, to)
-    assert back[0] is asked
+    request, to = ask(), target("bedrock_converse")
+    back = await shared.run(LARGE, relay, same, request, to)
+    assert back[0] is request
     assert back[1] is to
 
 
@@ -267,12 +267,12 @@ class Monitor:
 async def test_a_large_chat_to_converse_leaves_the_loop_to_others(shared, relay, contents):
     translator = REGISTRY.translators["openai_chat", "bedrock_converse"]
     turns = [{"role": ("user", "assistant")[at % 2], "content": text} for at, text in enumerate(contents)]
-    asked = ask(body={"model": "m", "messages": turns})
-    size = len(asked.top.body)
+    request = ask(body={"model": "m", "messages": turns})
+    size = len(request.top.body)
     held = []
     for _ in range(3):
         async with Monitor() as monitor:
-            translation = await shared.run(size, relay, translator.open, asked, target("bedrock_converse"), relay)
+            translation = await shared.run(size, relay, translator.open, request, target("bedrock_converse"), relay)
         held.append(monitor.longest)
         assert translation.request.dialect == "bedrock_converse"
     assert min(held) < 0.1

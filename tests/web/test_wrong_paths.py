@@ -55,9 +55,9 @@ async def test_openais_sdk_learns_which_routes_exist_instead(gw):
     async with openai.AsyncOpenAI(base_url=f"{gw.url}/v1", api_key="-", max_retries=0) as client:
         with pytest.raises(openai.NotFoundError) as raised:
             await client.embeddings.create(model=HAIKU, input="x")
-    said = raised.value.body["message"]
-    assert said.startswith("POST /v1/embeddings is not served by this gateway; it serves ")
-    assert said.endswith("POST /v1/chat/completions, POST /v1/responses")
+    message = raised.value.body["message"]
+    assert message.startswith("POST /v1/embeddings is not served by this gateway; it serves ")
+    assert message.endswith("POST /v1/chat/completions, POST /v1/responses")
 
 
 @pytest.mark.parametrize("base", ["/v1", "/openai", "/bedrock"])
@@ -74,8 +74,8 @@ async def test_anthropics_sdk_is_told_the_base_url_to_set(gw, base):
 async def test_a_base_url_that_was_told_works(gw):
     """Repeat the call with the base URL that the message names; it succeeds."""
     for path in ("/x/v1/chat/completions", "/x/v1/messages", "/messages"):
-        said = (await (await gw.post(path, BODY)).json())["error"]["message"]
-        base = said.rpartition(" to ")[2].removeprefix(gw.url)
+        message = (await (await gw.post(path, BODY)).json())["error"]["message"]
+        base = message.rpartition(" to ")[2].removeprefix(gw.url)
         tail = {"/x/v1/chat/completions": "/chat/completions", "/x/v1/messages": "/v1/messages"}.get(path, path)
         assert (await gw.post(base + tail, BODY)).status == 200
 
@@ -122,8 +122,8 @@ async def test_a_path_of_no_api_stays_a_plain_error(gw):
 
 
 async def test_an_endless_path_is_repeated_in_part(gw):
-    said = (await (await gw.post(f"/{'x' * 5000}/v1/messages", BODY)).json())["error"]["message"]
-    assert len(said) < 500
+    message = (await (await gw.post(f"/{'x' * 5000}/v1/messages", BODY)).json())["error"]["message"]
+    assert len(message) < 500
 
 
 @pytest.mark.parametrize("path", ["/bedrock/v1/chat/completions", "/nothing/here"])

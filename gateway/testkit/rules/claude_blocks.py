@@ -219,9 +219,9 @@ def thinking(body: Body, caps: Caps, platform: Platform) -> Iterator[str]:
     yield from _tool_loop(body)
 
 
-def _expected_thinking(number: int, found: str) -> str:
+def _expected_thinking(number: int, kind: str) -> str:
     return (
-        f"messages.{number}.content.0.type: Expected `thinking` or `redacted_thinking`, but found `{found}`. When"
+        f"messages.{number}.content.0.type: Expected `thinking` or `redacted_thinking`, but found `{kind}`. When"
         " `thinking` is enabled, a final `assistant` message must start with a thinking block."
     )
 

@@ -81,18 +81,18 @@ async def show(request: web.Request) -> web.Response:
 async def save(request: web.Request) -> web.Response:
     """Save the text in the body, and return the new text and its tag. Raises `Refusal` if the text is not saved."""
     identity, reloader, text = await _admin_and_text(request)
-    shown = await _admin_view(reloader)
-    _match(request, shown.etag)
+    view = await _admin_view(reloader)
+    _match(request, view.etag)
     who = Who(identity.login, identity.node, request[REQUEST_ID])
     try:
         await asyncio.to_thread(atomic_file.check, reloader.path)
-        proposal = await asyncio.to_thread(_proposal, text, shown, request, identity, reloader)
+        proposal = await asyncio.to_thread(_proposal, text, view, request, identity, reloader)
         if proposal.errors:
             raise _invalid(proposal.errors)
-        await reloader.save(proposal.text, shown.data, who, lambda: _admin(request))
+        await reloader.save(proposal.text, view.data, who, lambda: _admin(request))
     except ConfigError as error:
         # the text was valid a moment ago, but a secret to which it refers has disappeared since
-        raise _invalid(tuple(_without_secrets(finding, shown) for finding in error.findings)) from None
+        raise _invalid(tuple(_without_secrets(finding, view) for finding in error.findings)) from None
     except atomic_file.Changed as error:
         raise Refusal(412, f"{error}; read it again") from None
     except atomic_file.NotWritable as error:
@@ -109,8 +109,8 @@ async def save(request: web.Request) -> web.Response:
 async def validate(request: web.Request) -> web.Response:
     """Return {"valid": bool, "errors": []} for the text in the body. The checks are those of a save."""
     identity, reloader, text = await _admin_and_text(request)
-    shown = await _admin_view(reloader)
-    proposal = await asyncio.to_thread(_proposal, text, shown, request, identity, reloader)
+    view = await _admin_view(reloader)
+    proposal = await asyncio.to_thread(_proposal, text, view, request, identity, reloader)
     return _json({"valid": not proposal.errors, "errors": list(map(_error, proposal.errors))})
 
 
@@ -162,13 +162,13 @@ def _read_as(data: bytes, reloader: ConfigReloader, served: Loaded, error: str, 
     if not error and data != served.text.encode():
         error = "the file has changed and is not taken over yet"
     of_served = redact(served.document, reloader.key, active)
-    shown = of_served if document.text == served.text else redact(document, reloader.key, active)
-    known = {**of_served.known, **shown.known}
-    return _AdminView(data, shown.text, _scrub(error, active, known), tag, known, active)
+    view = of_served if document.text == served.text else redact(document, reloader.key, active)
+    known = {**of_served.known, **view.known}
+    return _AdminView(data, view.text, _scrub(error, active, known), tag, known, active)
 
 
-def _without_secrets(finding: Finding, shown: _AdminView) -> Finding:
-    path, message = (_scrub(text, shown.active, shown.known) for text in (finding.path, finding.message))
+def _without_secrets(finding: Finding, view: _AdminView) -> Finding:
+    path, message = (_scrub(text, view.active, view.known) for text in (finding.path, finding.message))
     return replace(finding, path=path, message=message)
 
 
@@ -177,7 +177,7 @@ def _scrub(text: str, active: frozenset[str], known: Mapping[str, Known]) -> str
 
 
 def _proposal(
-    text: str, shown: _AdminView, request: web.Request, identity: Identity, reloader: ConfigReloader
+    text: str, view: _AdminView, request: web.Request, identity: Identity, reloader: ConfigReloader
 ) -> Proposal:
     def judge(loaded: Loaded) -> dict[str, str]:
         """Return an error, by path, for each setting that would take away the caller's access to the configuration."""
@@ -190,7 +190,7 @@ def _proposal(
         return against
 
     flags = reloader.gateway.registry.flags
-    return propose(text, reloader.path, shown.known, active=shown.active, flags=flags, judge=judge)
+    return propose(text, reloader.path, view.known, active=view.active, flags=flags, judge=judge)
 
 
 async def _text(request: web.Request) -> str:
@@ -241,13 +241,13 @@ def _match(request: web.Request, etag: str) -> None:
         raise Refusal(412, "the configuration is another one by now; read it again", headers={"etag": f'"{etag}"'})
 
 
-def _answer(shown: _AdminView, request: web.Request | None = None) -> web.Response:
-    headers = {"etag": f'"{shown.etag}"', "cache-control": "no-store"}
-    if request is not None and not shown.error:
+def _answer(view: _AdminView, request: web.Request | None = None) -> web.Response:
+    headers = {"etag": f'"{view.etag}"', "cache-control": "no-store"}
+    if request is not None and not view.error:
         given = request.headers.get("If-None-Match", "").strip()
-        if given == "*" or any(tag.value == shown.etag for tag in request.if_none_match or ()):
+        if given == "*" or any(tag.value == view.etag for tag in request.if_none_match or ()):
             return web.Response(status=304, headers=headers)
-    return _json({"config": shown.text, "error": shown.error}, headers)
+    return _json({"config": view.text, "error": view.error}, headers)
 
 
 def _invalid(errors: tuple[Finding, ...]) -> Refusal:

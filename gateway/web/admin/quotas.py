@@ -180,8 +180,8 @@ def _row(level: Level, quotas: Quotas) -> dict[str, Any]:
 
 
 def _unknown(bucket: str) -> web.Response:
-    shown = bucket[:200].encode("utf-8", "replace").decode()
-    return json_error(404, f'bucket: no quota has a bucket "{shown}"; GET /api/quotas names those that there are')
+    text = bucket[:200].encode("utf-8", "replace").decode()
+    return json_error(404, f'bucket: no quota has a bucket "{text}"; GET /api/quotas names those that there are')
 
 
 def _json(data: Any) -> web.Response:

@@ -100,10 +100,10 @@ async def sessions(request: web.Request) -> web.Response:
     # in an admin's form, an empty field `identity` means the sessions of everybody
     narrowed = (seen.identity or None) if seen.admin else seen.identity
     page = await request.app[GATEWAY].store.sessions(narrowed, limit, cursor, where)
-    kept = {name: request.query[name] for name in ("identity", "limit", *SESSION_FILTERS) if request.query.get(name)}
+    query = {name: request.query[name] for name in ("identity", "limit", *SESSION_FILTERS) if request.query.get(name)}
     return await _page(
         request, "sessions.html", seen,
-        rows=page.rows, next=page.next, cursor=cursor, kept=kept, curl=_curl(request),
+        rows=page.rows, next=page.next, cursor=cursor, parameters=query, curl=_curl(request),
         narrowed=narrowed if seen.admin and narrowed else "", where=where,
     )  # fmt: skip
 

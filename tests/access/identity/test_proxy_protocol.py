@@ -56,8 +56,8 @@ async def test_a_proxy_of_the_listener_may_say_whose_connection_it_is(proxies, l
 async def test_a_process_of_this_machine_is_refused_where_others_are_named(proxies):
     answer, lines = await said(proxies, "127.0.0.1")
     assert answer == ""
-    told = await lines.until("identity.proxy_refused")
-    assert [entry["reason"] for entry in told] == ["the connection comes from no proxy of this listener"]
+    line = await lines.until("identity.proxy_refused")
+    assert [entry["reason"] for entry in line] == ["the connection comes from no proxy of this listener"]
 
 
 @pytest.mark.parametrize(

@@ -211,8 +211,8 @@ async def test_unreadable_policy_grants_give_nothing_and_are_logged(asking, sim)
     sim.answer = (200, b'{"Node": {"StableID": "n1"}, "UserProfile": {"LoginName": "a@b"}, "CapMap": %b}' % caps)
     identity = await whois(caller(Connection(), ("100.64.0.7", 4711)))
     assert [capability.role for capability in identity.capabilities] == ["user"]
-    (told,) = await lines.until("identity.policy_grant_ignored")
-    assert CAP in told["finding"]
+    (line,) = await lines.until("identity.policy_grant_ignored")
+    assert CAP in line["finding"]
 
 
 async def test_an_answer_that_is_nested_without_end_is_none(asking, sim):

@@ -43,8 +43,8 @@ def ready(*grants, **more):
     return runtime(loads(text, known_flags=REGISTRY.flags).config)
 
 
-def misses(said):
-    return [(miss.kind, miss.written) for miss in said.near_misses]
+def misses(words):
+    return [(miss.kind, miss.written) for miss in words.near_misses]
 
 
 async def done(_call):
@@ -54,7 +54,7 @@ async def done(_call):
 CHAIN = chain(resolve, check, last=done)
 
 
-def decided(ready, identity, model, told=lambda _call: ""):
+def decided(ready, identity, model, note=lambda _call: ""):
     """What the chain says to a call: "" (or what is to be told of it) when it lets it through, else the problem's code."""
     ask = ClientRequest(
         "openai_chat", "openai_chat", "generate", "POST", "/", "", {}, Members(b"{}"), model, stream=False
@@ -64,7 +64,7 @@ def decided(ready, identity, model, told=lambda _call: ""):
         asyncio.run(CHAIN(call))
     except Refused as error:
         return error.problem.code
-    return told(call)
+    return note(call)
 
 
 PLACES = [(provider, model) for provider in ("p", "q") for model in ("m", "M", "a/m", "p/m")]
@@ -110,22 +110,22 @@ NAMES = st.sampled_from(["m", "M", "a/m", "p/m", "q/m", "p/p/m", "fast", "no", "
 def test_the_verdict_is_the_chains(config, identity, model):
     made = runtime(config)
     code = decided(made, identity, model)
-    said = explain(made, identity, model)
-    assert said.allowed == own_view(made, identity, model).allowed == (code == "")
-    assert said.allowed == (said.reason == "granted")
-    assert (said.reason == "no_role") == (code == PERMISSION)
-    assert (said.reason in {"not_granted", "disabled", "unknown"}) == (code == NOT_FOUND)
-    assert all(offer.by for offer in said.offers if offer.state == "allowed")
-    assert "s3cret" not in repr(said)
+    explanation = explain(made, identity, model)
+    assert explanation.allowed == own_view(made, identity, model).allowed == (code == "")
+    assert explanation.allowed == (explanation.reason == "granted")
+    assert (explanation.reason == "no_role") == (code == PERMISSION)
+    assert (explanation.reason in {"not_granted", "disabled", "unknown"}) == (code == NOT_FOUND)
+    assert all(offer.by for offer in explanation.offers if offer.state == "allowed")
+    assert "s3cret" not in repr(explanation)
 
 
 @given(CONFIGS, IDENTITIES, NAMES)
 def test_a_grant_that_is_suggested_lets_the_call_through(config, identity, model):
-    said = explain(runtime(config), identity, model)
-    if not said.grant:
-        assert said.allowed or not any(offer.state in {"no_role", "not_granted"} for offer in said.offers)
+    explanation = explain(runtime(config), identity, model)
+    if not explanation.grant:
+        assert explanation.allowed or not any(offer.state in {"no_role", "not_granted"} for offer in explanation.offers)
         return
-    written = json.loads(said.grant)
+    written = json.loads(explanation.grant)
     given = tuple(
         Capability(item.get("role"), tuple(filter(None, [item.get("models")]))) for item in written["app"][CAP]
     )
@@ -197,8 +197,8 @@ def seconds(asking):
 @pytest.mark.parametrize("own", [[], [grant("*", role="user")]])
 def test_a_caller_is_handed_no_grant_whatever_a_name_means(own, model):
     aliases = {"models": {"fast": {"dst": ["bedrock/claude-haiku"]}}}
-    said = own_view(ready(*own, grant("bo", role="admin"), model_aliases=aliases), ALICE, model)
-    assert (said.grant, said.policy, said.note) == ("", "", ASK_ADMIN)
+    explanation = own_view(ready(*own, grant("bo", role="admin"), model_aliases=aliases), ALICE, model)
+    assert (explanation.grant, explanation.policy, explanation.note) == ("", "", ASK_ADMIN)
 
 
 @pytest.mark.parametrize(
@@ -229,17 +229,17 @@ def test_an_alias_without_a_grant_looks_like_an_unknown_name():
 
 
 def test_a_caller_does_not_learn_where_the_configuration_lies():
-    said = own_view(ready(grant("*", role="user", models="**")), ALICE, "claude-haiku")
-    assert said.role_by == ('grants[0].app."tailscale.com/cap/aperture"[0]',)
-    assert "config.hujson" not in explanation_text(said)
+    explanation = own_view(ready(grant("*", role="user", models="**")), ALICE, "claude-haiku")
+    assert explanation.role_by == ('grants[0].app."tailscale.com/cap/aperture"[0]',)
+    assert "config.hujson" not in explanation_text(explanation)
 
 
 def test_what_lets_a_call_through_is_named_with_its_place():
     made = ready(grant("group:eng", role="user"), grant("*", models="bedrock/**", add_headers=["X-Team: s3cret"]))
-    said = explain(made, ALICE, "claude-haiku")
-    assert (said.allowed, said.role) == (True, "user")
-    assert said.role_by[0].startswith("grants[0]")
-    here, old = said.offers
+    explanation = explain(made, ALICE, "claude-haiku")
+    assert (explanation.allowed, explanation.role) == (True, "user")
+    assert explanation.role_by[0].startswith("grants[0]")
+    here, old = explanation.offers
     assert (here.provider, here.state, here.by[0].models, here.headers) == (
         "bedrock",
         "allowed",
@@ -248,7 +248,7 @@ def test_what_lets_a_call_through_is_named_with_its_place():
     )
     assert here.by[0].origin.startswith("grants[1]")
     assert (old.provider, old.state) == ("old", "disabled")
-    assert said.grant == said.policy == ""
+    assert explanation.grant == explanation.policy == ""
 
 
 def test_only_what_is_missing_is_suggested():
@@ -267,11 +267,11 @@ def test_no_grant_is_suggested_for_what_no_grant_could_open():
 
 def test_an_alias_is_explained_by_its_targets():
     aliases = {"models": {"fast": {"dst": ["bedrock/claude-haiku", "old/retired", "bedrock/gone"]}}}
-    said = explain(ready(grant("*", role="user"), model_aliases=aliases), ALICE, "fast")
-    assert said.alias == "first"
-    states = {offer.name: offer.state for offer in said.offers}
+    explanation = explain(ready(grant("*", role="user"), model_aliases=aliases), ALICE, "fast")
+    assert explanation.alias == "first"
+    states = {offer.name: offer.state for offer in explanation.offers}
     assert states == {"bedrock/claude-haiku": "not_granted", "old/retired": "disabled", "bedrock/gone": "unknown"}
-    assert '"models": "bedrock/claude-haiku"' in said.grant
+    assert '"models": "bedrock/claude-haiku"' in explanation.grant
 
 
 @pytest.mark.parametrize(
@@ -288,8 +288,8 @@ def test_an_alias_is_explained_by_its_targets():
     ],
 )
 def test_a_source_that_nearly_matches_is_named(identity, source, kind):
-    said = explain(ready(grant(source, role="user", models="**")), identity, "claude-haiku")
-    assert misses(said) == [(kind, source)]
+    explanation = explain(ready(grant(source, role="user", models="**")), identity, "claude-haiku")
+    assert misses(explanation) == [(kind, source)]
 
 
 @pytest.mark.parametrize(
@@ -302,8 +302,8 @@ def test_a_source_that_nearly_matches_is_named(identity, source, kind):
     ],
 )
 def test_a_pattern_that_nearly_covers_a_model_is_named(pattern, model, kind):
-    said = explain(ready(grant("*", role="user", models=pattern)), ALICE, model)
-    assert misses(said) == [(kind, pattern)]
+    explanation = explain(ready(grant("*", role="user", models=pattern)), ALICE, model)
+    assert misses(explanation) == [(kind, pattern)]
 
 
 def test_a_grant_for_others_that_would_not_help_is_not_named():
@@ -314,14 +314,14 @@ def test_a_grant_for_others_that_would_not_help_is_not_named():
 
 
 def test_the_whole_tag_string_is_what_is_suggested_for_a_node():
-    said = explain(ready(grant("tag:api", role="user", models="**")), BOTH, "claude-haiku")
-    assert json.loads(said.grant)["src"] == ["tag:api,tag:prod"]
-    assert '"tag:api,tag:prod"' in said.near_misses[0].message
-    assert '"dst"' in said.policy
+    explanation = explain(ready(grant("tag:api", role="user", models="**")), BOTH, "claude-haiku")
+    assert json.loads(explanation.grant)["src"] == ["tag:api,tag:prod"]
+    assert '"tag:api,tag:prod"' in explanation.near_misses[0].message
+    assert '"dst"' in explanation.policy
 
 
 @pytest.mark.parametrize(
-    ("asked", "expected"),
+    ("text", "expected"),
     [
         (("alice@example.com", ["eng"]), ALICE),
         (("tag:prod,tag:api",), BOTH),
@@ -331,25 +331,25 @@ def test_the_whole_tag_string_is_what_is_suggested_for_a_node():
         (("robot", ["ops"], ["tag:ci"]), Identity("robot", ("ops",), ("tag:ci",))),
     ],
 )
-def test_an_operator_names_a_caller_as_grants_do(asked, expected):
-    assert somebody(*asked) == expected
+def test_an_operator_names_a_caller_as_grants_do(text, expected):
+    assert somebody(*text) == expected
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "text",
     [("",), ("*",), ("tagged-devices",), ("group:eng",), ("a\nb",), ("al", ["e\x1b"]), ("", [], ["ci"]), ("tag:a,b",), ("tag:a", ["g"])],
 )  # fmt: skip
-def test_a_caller_that_nobody_can_be_is_refused(asked):
+def test_a_caller_that_nobody_can_be_is_refused(text):
     with pytest.raises(NoSuchCaller):
-        somebody(*asked)
+        somebody(*text)
 
 
 def test_the_words_tell_a_slip_from_a_grant_for_others():
-    said = explanation_text(
+    explanation = explanation_text(
         explain(ready(grant("Alice@example.com", "bo", role="user", models="**")), ALICE, "claude-haiku")
     )
-    assert "  near miss, grants[0] (config.hujson:1:" in said
-    assert "  given to others, grants[0] (config.hujson:1:" in said
+    assert "  near miss, grants[0] (config.hujson:1:" in explanation
+    assert "  given to others, grants[0] (config.hujson:1:" in explanation
 
 
 def test_the_words_name_groups_headers_and_the_targets_of_an_alias():

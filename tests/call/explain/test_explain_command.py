@@ -48,8 +48,8 @@ async def test_the_command_says_what_is_missing_and_exits_with_1(tmp_path):
 
 async def test_the_command_prints_json_on_demand(tmp_path):
     status, out, _ = await explained(tmp_path, "--as", "bob@example.com", "--model", "claude-haiku", "--json")
-    said = json.loads(out)
-    assert (status, said["allowed"], said["reason"], said["near_misses"][0]["kind"]) == (1, False, "no_role", "other")
+    body = json.loads(out)
+    assert (status, body["allowed"], body["reason"], body["near_misses"][0]["kind"]) == (1, False, "no_role", "other")
 
 
 @pytest.mark.parametrize(

@@ -22,12 +22,12 @@ def test_a_macro_is_replaced_before_anything_is_checked():
         storage={"url": "sqlite:${A}.db"},
     )
     environ = {"SERVICE": "bedrock-runtime", "REGION": "us-east-1", "KEY": KEY, "A": "m", "PORT": "8081"}
-    found = loads(text, environ=environ).config
-    provider = found.providers["p"]
+    settings = loads(text, environ=environ).config
+    provider = settings.providers["p"]
     assert provider.baseurl == "https://bedrock-runtime.us-east-1.amazonaws.com"
     assert provider.apikey.value == KEY
     assert provider.add_headers == (("X-A", "m.m"),)
-    assert (found.server.listeners[0].port, found.storage.url) == (8081, "sqlite:m.db")
+    assert (settings.server.listeners[0].port, settings.storage.url) == (8081, "sqlite:m.db")
 
 
 CAPABILITY = "tailscale.com/cap/aperture"
@@ -55,9 +55,9 @@ CAPABILITY = "tailscale.com/cap/aperture"
 def test_a_macro_brings_nothing_where_its_value_would_be_shown(provider, sections):
     for name in ("SET", "UNSET"):
         text = config(provider, **sections).replace("SET", name)
-        (found,) = [line for line in errors(text, environ={"SET": KEY}) if "macro" in line]
-        assert "macros may only stand where a value is not shown" in found
-        assert KEY not in found
+        (error,) = [line for line in errors(text, environ={"SET": KEY}) if "macro" in line]
+        assert "macros may only stand where a value is not shown" in error
+        assert KEY not in error
 
 
 @pytest.mark.parametrize(
@@ -73,14 +73,14 @@ def test_a_macro_brings_nothing_where_its_value_would_be_shown(provider, section
 )
 def test_keys_and_addresses_of_every_section_may_be_macros(sections):
     text = config({}, **sections)
-    found = loads(text, environ={"ANY": "/a/path"})
-    assert not [warning for warning in found.warnings if "macro" in warning.message]
+    settings = loads(text, environ={"ANY": "/a/path"})
+    assert not [warning for warning in settings.warnings if "macro" in warning.message]
     assert "unsubstituted macros: [ANY]" in "".join(errors(text, environ={}))
 
 
 def test_what_a_macro_brings_is_not_searched_for_macros():
-    found = loads(config({"apikey": "${A}"}), environ={"A": "${B}", "B": "b"}).config
-    assert found.providers["p"].apikey.value == "${B}"
+    settings = loads(config({"apikey": "${A}"}), environ={"A": "${B}", "B": "b"}).config
+    assert settings.providers["p"].apikey.value == "${B}"
 
 
 def test_a_key_is_not_a_place_for_a_macro():
@@ -96,8 +96,8 @@ def test_what_is_no_macro_stays_as_it_is(text):
 def test_every_unknown_macro_is_an_error_at_its_place():
     """Check that every place with an unknown macro is an error, and the error does not name the known macros."""
     text = config({"baseurl": "${A}", "apikey": "${B} ${SET} ${C} ${B}"})
-    found = errors(text, environ={"SET": "x"})
-    assert [line.partition(": ")[2] for line in found] == [
+    messages = errors(text, environ={"SET": "x"})
+    assert [line.partition(": ")[2] for line in messages] == [
         "providers.p.baseurl: unsubstituted macros: [A]",
         "providers.p.apikey: unsubstituted macros: [B, C]",
     ]
@@ -105,8 +105,8 @@ def test_every_unknown_macro_is_an_error_at_its_place():
 
 @pytest.mark.parametrize("member", [{"apikey": "file:${A}/key"}, {"baseurl": "${A}"}, {"add_headers": ["${A}"]}])
 def test_nothing_else_is_said_of_a_place_whose_macro_is_unknown(member):
-    (found,) = errors(config(member), environ={})
-    assert found.endswith("unsubstituted macros: [A]")
+    (error,) = errors(config(member), environ={})
+    assert error.endswith("unsubstituted macros: [A]")
 
 
 def test_the_credentials_of_a_systemd_unit_are_a_file(tmp_path):
@@ -148,14 +148,14 @@ LONG = "https://" + "k" * 100 + "-1234"
 def test_no_message_shows_what_a_macro_brought(sections, value):
     environ = {"KEY": value}
     provider = {"apikey": "file:${KEY}", "authorization": "${KEY}", "cost_basis": "${KEY}", "base_models": {"m": ""}}
-    shown = "\n".join(errors(config(provider, **sections), environ=environ))
-    assert value not in shown
-    assert not any(value[at : at + 8] in shown.replace("https://", "") for at in range(8, len(value) - 8))
+    messages = "\n".join(errors(config(provider, **sections), environ=environ))
+    assert value not in messages
+    assert not any(value[at : at + 8] in messages.replace("https://", "") for at in range(8, len(value) - 8))
 
 
 def test_a_short_word_is_shown_for_no_key_looks_like_it():
-    (found,) = errors(config({}, storage={"url": "${WAY}"}), environ={"WAY": "sqlite"})
-    assert 'must be "sqlite:PATH"' in found
+    (error,) = errors(config({}, storage={"url": "${WAY}"}), environ={"WAY": "sqlite"})
+    assert 'must be "sqlite:PATH"' in error
 
 
 def test_masking_leaves_a_message_without_the_value_alone():

@@ -75,9 +75,9 @@ def test_a_secret_is_hidden_wherever_a_name_tells_of_it(text):
     # a short one is looked for nowhere else
     for secret in (SECRET, SHORT):
         full = text.replace("%s", secret)
-        shown = redacted(full)
-        assert secret not in shown
-        assert len(shown.splitlines()) == len(full.splitlines())
+        redaction = redacted(full)
+        assert secret not in redaction
+        assert len(redaction.splitlines()) == len(full.splitlines())
 
 
 @pytest.mark.parametrize(
@@ -164,8 +164,8 @@ def test_a_secret_is_hidden_in_every_other_place_too():
 
 def test_other_letters_for_the_same_secret_hide_nothing():
     escaped = "".join(f"\\u{ord(character):04x}" for character in SECRET)
-    shown = redacted(f'{{"apikey": "{SECRET}", "name": "it is {escaped}", "{escaped}": 1}}')
-    assert SECRET not in json.dumps(parse(shown).value)
+    redaction = redacted(f'{{"apikey": "{SECRET}", "name": "it is {escaped}", "{escaped}": 1}}')
+    assert SECRET not in json.dumps(parse(redaction).value)
 
 
 def test_the_key_behind_a_scheme_is_looked_for_on_its_own():
@@ -181,9 +181,9 @@ def test_equal_keys_look_equal_and_only_under_the_same_key_of_the_gateway():
 
 def test_a_text_that_holds_a_mark_already_stays_what_it_is():
     text = '{"apikey": "k1"} // redacted:' + "0" * 32
-    found = redact(parse(text), KEY)
-    assert found.text.endswith("0" * 32)
-    assert found.known["redacted:" + "0" * 32].text == "redacted:" + "0" * 32
+    redaction = redact(parse(text), KEY)
+    assert redaction.text.endswith("0" * 32)
+    assert redaction.known["redacted:" + "0" * 32].text == "redacted:" + "0" * 32
 
 
 def test_a_message_loses_the_secrets_that_it_quotes():
@@ -210,8 +210,8 @@ def test_what_is_saved_as_it_was_shown_is_what_was_there(tmp_path_factory, membe
         for number, (value, key, gap) in enumerate(members)
     )
     text = "{" + ",".join(f'"{at}": {{{part}}}' for at, part in enumerate([inner])) + "}"
-    shown = redact(parse(text), KEY)
-    back = propose(shown.text, tmp_path_factory.getbasetemp(), shown.known, active=(), flags=())
+    redaction = redact(parse(text), KEY)
+    back = propose(redaction.text, tmp_path_factory.getbasetemp(), redaction.known, active=(), flags=())
     assert back.text == text
     keys = [value for value, key, _ in members if key in {"apikey", "Token"} and len(value) >= 8]
-    assert not [key for key in keys if not re.match("env:|file:|keyfile:", key) and key in shown.text]
+    assert not [key for key in keys if not re.match("env:|file:|keyfile:", key) and key in redaction.text]

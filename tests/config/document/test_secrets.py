@@ -80,8 +80,8 @@ def test_a_secret_that_cannot_be_had_is_refused_without_being_shown(tmp_path: Pa
 
 def test_neither_a_secret_nor_its_owner_shows_it() -> None:
     provider = loads(config({"apikey": KEY, "add_headers": [f"x-key: {KEY}"]})).config.providers["p"]
-    shown: list[Any] = [provider, provider.apikey, copy.deepcopy(provider.apikey), [provider.apikey]]
-    assert all(KEY not in f"{value!r} {value}" for value in shown)
+    holders: list[Any] = [provider, provider.apikey, copy.deepcopy(provider.apikey), [provider.apikey]]
+    assert all(KEY not in f"{value!r} {value}" for value in holders)
     assert KEY not in repr(
         dataclasses.asdict(dataclasses.replace(provider, options={}, base_models={}, add_headers=()))
     )

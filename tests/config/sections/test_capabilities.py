@@ -30,13 +30,13 @@ def test_a_pattern_means_a_model_by_its_name_or_by_its_base_id(pattern):
 
 def test_of_two_patterns_that_fit_the_later_one_wins_field_by_field():
     rules = {"*": {"efforts": ["low"], "images": False}, "*opus*": {"efforts": ["low", "max"]}}
-    found = caps_of(capabilities=rules)
-    assert (found.efforts, found.images) == (("low", "max"), False)
+    capabilities = caps_of(capabilities=rules)
+    assert (capabilities.efforts, capabilities.images) == (("low", "max"), False)
 
 
 def test_a_pattern_reaches_the_model_behind_a_name_that_tells_nothing():
-    found = caps_of(ARN, base_models={ARN: CLAUDE}, capabilities={"anthropic.claude-opus-*": {"max_output": 5}})
-    assert (found.max_output, found.family) == (5, "claude")
+    capabilities = caps_of(ARN, base_models={ARN: CLAUDE}, capabilities={"anthropic.claude-opus-*": {"max_output": 5}})
+    assert (capabilities.max_output, capabilities.family) == (5, "claude")
 
 
 def test_the_keys_are_the_fields_of_the_capabilities():
@@ -49,7 +49,7 @@ def test_every_key_can_be_written_as_the_data_have_it():
 
 
 @pytest.mark.parametrize(
-    ("rules", "said"),
+    ("rules", "message"),
     [
         ({"*": {"prefil": True}}, 'providers.p.capabilities."*".prefil: is no capability; did you mean "prefill"?; there are family, '),
         ({"*": {"prefill": "no"}}, 'providers.p.capabilities."*".prefill: must be true or false, not a string'),
@@ -60,19 +60,19 @@ def test_every_key_can_be_written_as_the_data_have_it():
         ([], "providers.p.capabilities: must be an object, not a list"),
     ],
 )  # fmt: skip
-def test_a_fault_is_told_at_its_place_with_what_would_be_right(rules, said):
-    (found,) = errors(config({"capabilities": rules}))
-    assert said in found, found
-    assert found.startswith("config.hujson:")
+def test_a_fault_is_told_at_its_place_with_what_would_be_right(rules, message):
+    (error,) = errors(config({"capabilities": rules}))
+    assert message in error, error
+    assert error.startswith("config.hujson:")
 
 
 def test_a_pattern_that_fits_no_model_is_told():
-    said = 'providers.p.capabilities.nova: fits none of the provider\'s "models"; it has no effect'
-    assert said in warnings(config({"capabilities": {"nova": {"images": False}}}))
+    message = 'providers.p.capabilities.nova: fits none of the provider\'s "models"; it has no effect'
+    assert message in warnings(config({"capabilities": {"nova": {"images": False}}}))
 
 
 @pytest.mark.parametrize(
-    ("baseurl", "betas", "told"),
+    ("baseurl", "betas", "rules"),
     [
         ("https://api.anthropic.com", {}, None),
         ("https://bedrock-runtime.us-east-1.amazonaws.com/anthropic", {}, {"envelope": "mantle"}),
@@ -82,25 +82,25 @@ def test_a_pattern_that_fits_no_model_is_told():
         ("https://ai.example", {"allow": ["a-*"], "drop": ["b"]}, {"allow": ("a-*",), "drop": ("b",)}),
     ],
 )
-def test_betas_in_options_follow_the_configuration_or_address(baseurl, betas, told):
+def test_betas_in_options_follow_the_configuration_or_address(baseurl, betas, rules):
     """Check that plugins get the betas of the configuration, or else those that the address implies, in the options."""
-    found = provider(baseurl=baseurl, anthropic_betas=betas, options={"x": 1})
-    assert found.options == {"x": 1, **({"anthropic_betas": told} if told else {})}
+    entry = provider(baseurl=baseurl, anthropic_betas=betas, options={"x": 1})
+    assert entry.options == {"x": 1, **({"anthropic_betas": rules} if rules else {})}
 
 
 @pytest.mark.parametrize(
-    ("betas", "said"),
+    ("betas", "message"),
     [
         ({"drop": "x"}, "providers.p.anthropic_betas.drop: must be a list, not a string"),
         ({"allow": [1]}, "providers.p.anthropic_betas.allow[0]: must be a string, not a number"),
         ({"envelope": "invoke"}, 'providers.p.anthropic_betas.envelope: "invoke" is not one of messages, mantle'),
     ],
 )
-def test_faults_of_betas_are_told_at_their_place(betas, said):
-    assert said in errors(config({"anthropic_betas": betas}))[0]
+def test_faults_of_betas_are_told_at_their_place(betas, message):
+    assert message in errors(config({"anthropic_betas": betas}))[0]
 
 
 def test_an_unknown_key_of_betas_is_told():
-    (said,) = [line for line in warnings(config({"anthropic_betas": {"alow": []}})) if "betas" in line]
-    assert said == 'providers.p.anthropic_betas.alow: unknown key; it has no effect; did you mean "allow"?'
+    (message,) = [line for line in warnings(config({"anthropic_betas": {"alow": []}})) if "betas" in line]
+    assert message == 'providers.p.anthropic_betas.alow: unknown key; it has no effect; did you mean "allow"?'
     assert set(keys(BetasSection)) == {"envelope", "allow", "drop"}

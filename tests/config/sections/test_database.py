@@ -35,8 +35,8 @@ def test_a_retention_of_zero_keeps_none_whatever_the_switch_says():
     [("30d", "", 30), ("", "7d", 7), ("30d", "7d", 7), ("7d", "30d", 7), ("", "", None)],
 )
 def test_bodies_never_outlive_their_calls(bodies_for, calls_for, days):
-    found = bodies({"save_raws": True, "retention": {"duration": bodies_for}}, {"retention": calls_for})
-    assert found.retention == (None if days is None else days * DAY)
+    result = bodies({"save_raws": True, "retention": {"duration": bodies_for}}, {"retention": calls_for})
+    assert result.retention == (None if days is None else days * DAY)
 
 
 @pytest.mark.parametrize("duration", ["", "0", "1h", "30d", "720h", "1.5h", "3650d"])

@@ -86,22 +86,22 @@ ROW = '{"book": "openai", "model": "gpt-9", "input": "1.5", "output": "3"}'
     ],
 )
 def test_what_is_wrong_with_a_price_file_is_said_at_its_place_in_it(tmp_path, text, expected):
-    _, found = said_of(tmp_path, text)
-    assert sum(line.removeprefix("prices.hujson:").startswith(expected) for line in found) == 1, found
+    _, messages = said_of(tmp_path, text)
+    assert sum(line.removeprefix("prices.hujson:").startswith(expected) for line in messages) == 1, messages
 
 
 def test_a_price_file_that_is_no_hujson_is_said_with_its_place(tmp_path):
-    _, found = said_of(tmp_path, '{"rows": [')
-    assert any("prices: prices.hujson:1:11: expected a value" in line for line in found), found
+    _, messages = said_of(tmp_path, '{"rows": [')
+    assert any("prices: prices.hujson:1:11: expected a value" in line for line in messages), messages
 
 
 def test_a_price_file_gives_prices_and_is_followed_for_changes(tmp_path):
     (tmp_path / "p.hujson").write_text(f'// ours\n{{"rows": [{ROW},]}}')
     path = tmp_path / "config.hujson"
     path.write_text(config({"models": ["gpt-9"], "cost_basis": "openai"}, prices="p.hujson"))
-    found = load(path)
-    assert tmp_path / "p.hujson" in found.watched
-    ready = runtime(found.config)
+    document = load(path)
+    assert tmp_path / "p.hujson" in document.watched
+    ready = runtime(document.config)
     (offer,) = ready.catalog.offers
     assert ready.prices.of(offer.provider, offer.model).cost(Usage(input=1000, output=1)) == 1_503_000
 
@@ -116,8 +116,8 @@ def test_a_price_file_that_is_not_there_is_followed_too(tmp_path):
 
 def test_the_region_of_a_row_may_stand_in_its_model(tmp_path):
     row = {"book": "bedrock", "model": "us.amazon.nova-lite-v1:0", "input": "9"}
-    found, _ = said_of(tmp_path, json.dumps({"rows": [row]}))
-    (entry,) = found.config.prices
+    prices, _ = said_of(tmp_path, json.dumps({"rows": [row]}))
+    (entry,) = prices.config.prices
     assert (entry["geo"], entry["model"]) == ("us", "amazon.nova-lite-v1:0")
 
 
@@ -136,9 +136,9 @@ def cost_warnings(**members):
     ],
 )  # fmt: skip
 def test_a_price_list_of_another_region_than_a_models_own_warns(basis, model, fits):
-    found = cost_warnings(cost_basis=basis, models=[model])
+    messages = cost_warnings(cost_basis=basis, models=[model])
     expected = f'providers.p.cost_basis: does not fit "{model}", which is priced by its own prefix; write "bedrock"'
-    assert [warning.startswith(expected) for warning in found] == [True] * (not fits)
+    assert [warning.startswith(expected) for warning in messages] == [True] * (not fits)
 
 
 def test_a_rule_that_prices_nothing_warns():
@@ -149,6 +149,6 @@ def test_a_rule_that_prices_nothing_warns():
 
 
 def test_a_provider_whose_price_list_may_not_be_found_warns():
-    found = warnings(config({"cost_basis": None}, auto_cost_basis=False))
-    assert [warning.startswith("providers.p: no cost_basis configured") for warning in found] == [True]
+    messages = warnings(config({"cost_basis": None}, auto_cost_basis=False))
+    assert [warning.startswith("providers.p: no cost_basis configured") for warning in messages] == [True]
     assert not warnings(config({"cost_basis": None}, auto_cost_basis=True))

@@ -121,8 +121,8 @@ def test_a_quota_of_an_unknown_template_is_left_out():
 
 def given(item):
     text = config(grants=[{"src": ["*"], "app": {CAP: [item]}}], quotas={"q": {"capacity": "$1"}})
-    ((found,),) = [grant.capabilities for grant in loads(text).config.grants]
-    return found
+    ((capability,),) = [grant.capabilities for grant in loads(text).config.grants]
+    return capability
 
 
 def test_a_capability_has_its_quotas_each_once():
@@ -136,14 +136,14 @@ def test_a_capability_has_its_quotas_each_once():
 def test_a_limit_is_per_model_where_models_are_named(models, per, by_model):
     """Check that a limit is per model where the capability names models, unless the limit says otherwise."""
     limit = {"tokens": "200000/min"} | ({"per": per} if per else {})
-    found = given({"models": models, "rate_limits": [limit]}).rate_limits
-    assert found == (RateLimit("tokens", 200_000, 60, "200000/min", by_model),)
+    limits = given({"models": models, "rate_limits": [limit]}).rate_limits
+    assert limits == (RateLimit("tokens", 200_000, 60, "200000/min", by_model),)
 
 
 def test_the_tailnet_policy_may_set_quotas_and_limits_too():
     item = {"models": "**", "quotas": [{"bucket": "q"}], "rate_limits": [{"requests": "60/min"}]}
-    (found,), messages = policy_capabilities({CAP: [item]})
-    assert (found.quotas, [limit.rate for limit in found.rate_limits], messages) == (("q",), ["60/min"], ())
+    (capability,), messages = policy_capabilities({CAP: [item]})
+    assert (capability.quotas, [limit.rate for limit in capability.rate_limits], messages) == (("q",), ["60/min"], ())
 
 
 @pytest.mark.parametrize(
@@ -160,6 +160,6 @@ def test_the_tailnet_policy_may_set_quotas_and_limits_too():
 )
 def test_a_faulty_limit_in_the_policy_grants_nothing(key, item, message):
     """Check that an object of the tailnet policy whose limit has a fault grants nothing rather than everything."""
-    found, messages = policy_capabilities({CAP: [{"role": "user"}, {"models": "**", key: [item]}]})
-    assert [capability.role for capability in found] == ["user"]
+    capabilities, messages = policy_capabilities({CAP: [{"role": "user"}, {"models": "**", key: [item]}]})
+    assert [capability.role for capability in capabilities] == ["user"]
     assert messages == (f"tailnet policy, {CAP}[1]: {message}",)

@@ -42,8 +42,8 @@ def test_the_later_generation_is_written_as_a_grant():
 
 
 def test_both_come_after_the_grants_in_their_order():
-    found = loads(config(temp_grants=[{"src": ["x"], "grants": [{}]}, {"src": ["y"], "app": {}}])).config.grants
-    assert [grant.src for grant in found] == [("*",), ("x",), ("y",)]
+    grants = loads(config(temp_grants=[{"src": ["x"], "grants": [{}]}, {"src": ["y"], "app": {}}])).config.grants
+    assert [grant.src for grant in grants] == [("*",), ("x",), ("y",)]
 
 
 def test_an_administrator_may_be_one_by_an_old_grant():

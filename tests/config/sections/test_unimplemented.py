@@ -98,5 +98,5 @@ def test_what_grants_refer_to_is_found_where_it_is_defined():
     ],
 )
 def test_a_hooks_timeout_is_a_duration_as_go_writes_it(timeout, sound):
-    found = said(f'"hooks": {{"h": {{"url": "https://x", "timeout": "{timeout}"}}}}')
-    assert (found == ["2:1: " + not_supported("hooks")]) is sound
+    hook = said(f'"hooks": {{"h": {{"url": "https://x", "timeout": "{timeout}"}}}}')
+    assert (hook == ["2:1: " + not_supported("hooks")]) is sound

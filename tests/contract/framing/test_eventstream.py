@@ -41,8 +41,8 @@ def test_what_is_encoded_is_decoded(headers, payload):
 @given(st.lists(st.integers(0, len(STREAM)), max_size=12))
 def test_any_chunking_gives_the_same_frames(cuts):
     edges = [0, *sorted(cuts), len(STREAM)]
-    found, decoder = frames(*(STREAM[start:end] for start, end in pairwise(edges)))
-    assert found == frames(STREAM)[0]
+    output, decoder = frames(*(STREAM[start:end] for start, end in pairwise(edges)))
+    assert output == frames(STREAM)[0]
     assert decoder.pending == 0
 
 

@@ -35,9 +35,9 @@ def test_an_event_has_its_name_and_its_data():
     assert last.headers == {"id": "7", "retry": "10"}
 
 
-def events(found):
+def events(output):
     """Return the events of frames, without frames that have no event."""
-    return [(frame.headers, frame.payload) for frame in found if frame.headers or frame.payload]
+    return [(frame.headers, frame.payload) for frame in output if frame.headers or frame.payload]
 
 
 def chunked(data, cuts):
@@ -47,25 +47,25 @@ def chunked(data, cuts):
 
 @given(st.lists(st.integers(0, len(STREAM)), max_size=12))
 def test_any_chunking_gives_the_same_events(cuts):
-    found, decoder = frames(*chunked(STREAM, cuts))
-    assert events(found) == events(frames(STREAM)[0])
+    output, decoder = frames(*chunked(STREAM, cuts))
+    assert events(output) == events(frames(STREAM)[0])
     assert decoder.pending == 0
 
 
 def by_the_specification(data):
     """Return the events of a stream, read line by line as in the specification, without an event that has no end."""
-    found, headers, payload = [], {}, []
+    output, headers, payload = [], {}, []
     for line in re.findall(rb"([^\r\n]*)(?:\r\n|\n|\r)", data):
         name, _, value = line.partition(b":")
         value = value[1:] if value.startswith(b" ") else value
         if not line:
-            found.append((headers, b"\n".join(payload)))
+            output.append((headers, b"\n".join(payload)))
             headers, payload = {}, []
         elif name == b"data":
             payload.append(value)
         elif name:
             headers[name.decode()] = value.decode()
-    return [each for each in found if each != ({}, b"")]
+    return [each for each in output if each != ({}, b"")]
 
 
 PIECES = [b"data: x", b"data:  y", b"data", b"event: e", b":", b"\r", b"\n", b"\r\n", b"\n\n", b"\r\r", b"\r\n\r\n"]
@@ -76,9 +76,9 @@ PIECES = [b"data: x", b"data:  y", b"data", b"event: e", b":", b"\r", b"\n", b"\
 @example(b"data: x\r\n\r\ndata: y\r\n\r\n", [10, 20])
 @given(st.lists(st.sampled_from(PIECES), max_size=20).map(b"".join), st.lists(st.integers(0, 100), max_size=12))
 def test_lines_may_end_in_all_three_ways_and_be_cut_anywhere(data, cuts):
-    found, decoder = frames(*chunked(data, cuts))
-    assert events(found) == by_the_specification(data)
-    assert b"".join(frame.raw for frame in found) == data[: len(data) - decoder.pending]
+    output, decoder = frames(*chunked(data, cuts))
+    assert events(output) == by_the_specification(data)
+    assert b"".join(frame.raw for frame in output) == data[: len(data) - decoder.pending]
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
@@ -100,8 +100,8 @@ def test_one_space_behind_the_colon_is_no_part_of_the_data(line, payload):
 
 @given(st.integers(0, len(STREAM)))
 def test_the_frames_and_what_is_pending_are_all_the_bytes(cut):
-    found, decoder = frames(STREAM[:cut])
-    assert len(b"".join(frame.raw for frame in found)) + decoder.pending == cut
+    output, decoder = frames(STREAM[:cut])
+    assert len(b"".join(frame.raw for frame in output)) + decoder.pending == cut
 
 
 def test_an_event_without_an_end_is_refused_at_the_limit(monkeypatch):
@@ -118,6 +118,6 @@ def test_what_is_encoded_is_decoded():
 def test_a_line_that_comes_in_many_reads_is_copied_once():
     data = b"x" * 4096
     assert cpu_seconds(lambda: frames(b"data: ", *[data] * 4096, b"\n\n")) < 1
-    found, decoder = frames(b"data: ", *[data] * 4096, b"\n\n")
-    assert len(found[0].payload) == 4096 * 4096
+    output, decoder = frames(b"data: ", *[data] * 4096, b"\n\n")
+    assert len(output[0].payload) == 4096 * 4096
     assert decoder.pending == 0

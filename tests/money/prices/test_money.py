@@ -148,10 +148,12 @@ class Conversion:
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 async def test_every_scenario_costs_what_the_provider_reported(tmp_path, conversion, name, stream):
     scenario = scenarios.tools(Tool("look", {"at": "it"})) if name == "tools" else NAMED[name]
-    told = scenario if scenario.error else canned(conversion, scenario)
+    canned_reply = scenario if scenario.error else canned(conversion, scenario)
     async with Conversion(tmp_path, conversion) as it:
-        record = await it.record(told, stream=stream)
-    assert cost(record) == (0 if scenario.error else nanodollars(CONVERSIONS[conversion][2], counts_of(told.reply)))
+        record = await it.record(canned_reply, stream=stream)
+    assert cost(record) == (
+        0 if scenario.error else nanodollars(CONVERSIONS[conversion][2], counts_of(canned_reply.reply))
+    )
     assert record["estimated"] is False
 
 
@@ -196,10 +198,10 @@ def known(it, after):
     delivered = "".join(text for text, _ in events)
     if not reported:
         return it.estimate(delivered) if events else None
-    told, output, *cached = reported[-1]
+    total, output, *cached = reported[-1]
     # a first report was made before most of it was written, if it has less than a token for eight bytes
     output = len(delivered) // 3 if len(delivered) > 8 * output else output
-    return nanodollars(it.prices, (told, output, *cached))
+    return nanodollars(it.prices, (total, output, *cached))
 
 
 @pytest.mark.parametrize(("conversion", "after"), STEPS)

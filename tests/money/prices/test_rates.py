@@ -178,10 +178,10 @@ def test_a_price_that_cannot_be_held_is_refused(text):
         parse_price(text)
 
 
-@pytest.mark.parametrize("shown", ["3.3", "0.000000001", "1000000", "0"])
-def test_a_price_is_shown_as_it_was_written(shown):
-    row = priced({"input": shown})
-    assert Decimal(row.usd(row.unit("input"), 6)) == Decimal(shown)
+@pytest.mark.parametrize("text", ["3.3", "0.000000001", "1000000", "0"])
+def test_a_price_is_shown_as_it_was_written(text):
+    row = priced({"input": text})
+    assert Decimal(row.usd(row.unit("input"), 6)) == Decimal(text)
     assert "e" not in row.usd(row.unit("input")).lower()
 
 
@@ -282,6 +282,6 @@ def test_a_record_names_the_row_of_its_day(at, row):
 
 def test_the_dearest_tier_skips_tiers_without_prices():
     """Check that the dearest tier is chosen by the usage, and a tier without prices for that usage is passed over."""
-    found = priced({"input": "1", "output": "1", "flex": {"input": "9"}, "priority": {"input": "2", "output": "2"}})
-    assert found.highest_cost(Usage(input=1000, output=1000)) == 4_000_000
-    assert found.highest_cost(Usage(cache_read=1)) is None
+    rates = priced({"input": "1", "output": "1", "flex": {"input": "9"}, "priority": {"input": "2", "output": "2"}})
+    assert rates.highest_cost(Usage(input=1000, output=1000)) == 4_000_000
+    assert rates.highest_cost(Usage(cache_read=1)) is None

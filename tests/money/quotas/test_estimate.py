@@ -49,8 +49,8 @@ def test_nothing_is_still_a_token():
 @pytest.mark.parametrize("separators", [(",", ":"), (", ", ": ")])
 def test_a_medium_is_a_constant_in_every_dialect(part, separators):
     without = len(json.dumps([part], separators=separators)) - len(IMAGE)
-    found = input_tokens(json.dumps([part], separators=separators).encode())
-    assert MEDIUM_TOKENS <= found <= MEDIUM_TOKENS + without // 3 + 20
+    tokens = input_tokens(json.dumps([part], separators=separators).encode())
+    assert MEDIUM_TOKENS <= tokens <= MEDIUM_TOKENS + without // 3 + 20
 
 
 @pytest.mark.parametrize("text", ["some words, and more of them " * 100, "short", '"data": ' * 50])
@@ -127,8 +127,8 @@ def test_a_call_without_a_limit_holds_more_than_a_demanded_limit():
 def test_a_rate_holds_the_clients_limit_or_the_models(limit, held):
     """Check that a rate holds the output that the client allows, or else the usual limit of the model."""
     _, ask = request_of(*CHAT)
-    found = estimate(ask, limit, [4096])
-    assert found.tokens == found.input + held
+    amounts = estimate(ask, limit, [4096])
+    assert amounts.tokens == amounts.input + held
 
 
 @pytest.mark.parametrize(
@@ -164,8 +164,8 @@ def test_what_a_tool_was_given_is_text_however_it_is_called(part):
 @pytest.mark.parametrize("asks", [{"service_tier": "priority"}, {"speed": "fast"}, {"serviceTier": {"type": "flex"}}])
 def test_a_tier_that_is_asked_for_holds_what_the_dearest_costs(asks):
     _, ask = request_of(*MESSAGES, **asks)
-    found = estimate(ask, 10, [])
-    assert found.cost([Price(1, 2, 3)]) == 7 * (found.input + 20)
+    held = estimate(ask, 10, [])
+    assert held.cost([Price(1, 2, 3)]) == 7 * (held.input + 20)
 
 
 class Price:
@@ -190,9 +190,9 @@ def test_the_dearest_candidate_counts():
 
 def test_a_body_that_may_be_written_to_a_cache_costs_what_that_costs():
     _, ask = request_of(*MESSAGES, system=[{"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}])
-    found = estimate(ask, 1, [])
-    assert found.caches
-    assert found.cost([Price(1, 1, 1)]) == 2 * found.input + 1
+    held = estimate(ask, 1, [])
+    assert held.caches
+    assert held.cost([Price(1, 1, 1)]) == 2 * held.input + 1
 
 
 def test_without_a_price_nothing_is_known():

@@ -81,12 +81,12 @@ def test_a_refill_of_what_no_definition_makes_is_refused():
 
 
 def test_every_refill_is_told_so_that_it_can_be_kept():
-    told = []
-    book = Quotas(clock=lambda: 5_000_000_000, refilled=told.append)
+    refills = []
+    book = Quotas(clock=lambda: 5_000_000_000, refilled=refills.append)
     book.configured(QUOTAS)
     book.restore([_Kept("team", 40)])
     book.refill("team", 10)
-    assert [charge.left for charge in told] == [("team", 50, 0, 5.0)]
+    assert [charge.left for charge in refills] == [("team", 50, 0, 5.0)]
 
 
 def test_what_was_kept_of_a_definition_that_is_gone_is_left_out():

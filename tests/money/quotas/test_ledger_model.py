@@ -54,11 +54,11 @@ class Quotas(RuleBasedStateMachine):
         self.model, self.gone, self.last, self.highest_cost = {}, {}, {}, 0
 
     def bucket(self, name):
-        found = self.model.get(name)
-        if found is None:
-            found = self.model[name] = Model(self.rules[name[0]], self.now)
-        found.accrue(self.now)
-        return found
+        model = self.model.get(name)
+        if model is None:
+            model = self.model[name] = Model(self.rules[name[0]], self.now)
+        model.accrue(self.now)
+        return model
 
     @rule(milliseconds=st.integers(0, 20_000))
     def time_passes(self, milliseconds):
@@ -113,9 +113,9 @@ class Quotas(RuleBasedStateMachine):
         model.balance = min(model.balance + added, Fraction(model.rule.capacity))
         self.last[name] = charge
 
-    @rule(found=st.fixed_dictionaries({}, optional=dict.fromkeys(NAMES, RULES)))
-    def reload(self, found):
-        self.rules = {name: named(name, rule) for name, rule in found.items()}
+    @rule(definition=st.fixed_dictionaries({}, optional=dict.fromkeys(NAMES, RULES)))
+    def reload(self, definition):
+        self.rules = {name: named(name, rule) for name, rule in definition.items()}
         self.ledger.reload(self.rules, self.now)
         both, self.model, self.gone = self.gone | self.model, {}, {}
         for name, model in both.items():

@@ -73,7 +73,7 @@ async def test_every_client_of_a_recorded_reply_is_told_what_bedrock_counted(exc
     model = unquote(exchange["path"].split("/")[2])
     stream = "response_base64" in exchange
     data, content_type = served(exchange)
-    found = {}
+    totals = {}
     async with (
         BedrockSim(keys={KEY}, models={model}) as simulated,
         gate(tmp_path, {"b": bedrock(simulated.url, models=[model], flags=["bedrock_converse"])}) as gw,
@@ -88,10 +88,10 @@ async def test_every_client_of_a_recorded_reply_is_told_what_bedrock_counted(exc
             reply = await gw.post(say.path(model, stream=stream), body)
             assert reply.status == 200, reply.body
             whole = json.loads(reply.body) if not stream else None
-            found[flag] = whole or fold(say.dialect, read_stream(reply.body, reply.headers["content-type"]))
+            totals[flag] = whole or fold(say.dialect, read_stream(reply.body, reply.headers["content-type"]))
         records = await gw.calls(len(CLIENTS))
     expected = reported(exchange)
-    assert {flag: counts(CLIENTS[flag].read_reply(body)) for flag, body in found.items()} == dict.fromkeys(
-        found, expected
+    assert {flag: counts(CLIENTS[flag].read_reply(body)) for flag, body in totals.items()} == dict.fromkeys(
+        totals, expected
     )
-    assert [recorded(record["tokens"]) for record in records] == [expected] * len(found)
+    assert [recorded(record["tokens"]) for record in records] == [expected] * len(totals)

@@ -27,10 +27,10 @@ def target(dialect="bedrock_converse", **caps):
     return Target("p", "flag", "m", dialect, Caps(**caps))
 
 
-def run(asked, to=None, files=None):
+def run(request, to=None, files=None):
     """Return the request after its steps, and the fetches that the steps yielded."""
     dropped = []
-    steps = remote_files.steps(asked, to or target(), dropped.append)
+    steps = remote_files.steps(request, to or target(), dropped.append)
     fetches = []
     try:
         wanted = next(steps)
@@ -43,8 +43,8 @@ def run(asked, to=None, files=None):
         return end.value, fetches
 
 
-def body_of(asked):
-    return json.loads(asked.top.body)
+def body_of(request):
+    return json.loads(request.top.body)
 
 
 def reply(data, content_type=""):
@@ -100,12 +100,12 @@ def test_sources_of_messages_become_base64_wherever_they_stand():
     result = {"type": "tool_result", "tool_use_id": "t1", "content": [image, paper]}
     done, fetches = run(messages(image, paper, made, result), files={PAPER: reply(PDF, "text/html")})
     assert [fetch.url for fetch in fetches] == [URL, PAPER]
-    told = {"type": "base64", "media_type": "image/png", "data": base64.b64encode(PNG).decode()}
+    block = {"type": "base64", "media_type": "image/png", "data": base64.b64encode(PNG).decode()}
     read = {"type": "base64", "media_type": "application/pdf", "data": base64.b64encode(PDF).decode()}
     content = body_of(done)["messages"][0]["content"]
-    assert content[0] == {**image, "source": told}
+    assert content[0] == {**image, "source": block}
     assert content[1] == {**paper, "source": read}
-    assert content[2]["source"]["content"] == [{**image, "source": told}]
+    assert content[2]["source"]["content"] == [{**image, "source": block}]
     assert content[3]["content"] == [content[0], content[1]]
 
 
@@ -135,11 +135,11 @@ def test_images_and_files_of_responses_are_read_in_messages_and_outputs():
         ),
         files={PAPER: reply(PDF)},
     )
-    shown = {**image, "image_url": data_url(PNG, "image/png")}
+    part = {**image, "image_url": data_url(PNG, "image/png")}
     read = {"type": "input_file", "file_data": data_url(PDF, "application/pdf"), "filename": "a b.pdf"}
     items = body_of(done)["input"]
-    assert items[0]["content"] == [shown, read]
-    assert items[1]["output"] == [shown, read]
+    assert items[0]["content"] == [part, read]
+    assert items[1]["output"] == [part, read]
     assert items[2]["output"]["image_url"] == data_url(PNG, "image/png")
 
 
@@ -167,32 +167,32 @@ def test_all_other_bytes_of_the_body_stay_as_they_came():
     assert now["big"] == was["big"] == b"12345678901234567890123"
     assert [now[name] for name in ("model", "x", "stop")] == [was[name] for name in ("model", "x", "stop")]
     read = now["messages"]
-    for kept in (
+    for text in (
         b'{"role":"assistant","tool_calls":[{"n":1.50}]}',
         b'"caf\\u00e9 \\/"',
         b'"detail": "low"',
         b'"n": 1E10',
     ):
-        assert kept in read
+        assert text in read
     assert data_url(PNG, "image/png").encode() in read
     assert URL.encode() not in done.top.body
 
 
 def test_a_provider_that_reads_urls_gets_them_unchanged():
     """Check that a provider that reads URLs in the client's own dialect gets them unchanged."""
-    asked = chat({"type": "image_url", "image_url": {"url": URL}})
-    assert run(asked, target("openai_chat")) == (asked, [])
+    request = chat({"type": "image_url", "image_url": {"url": URL}})
+    assert run(request, target("openai_chat")) == (request, [])
 
 
 def test_bedrock_gets_the_files_in_any_dialect():
-    asked = messages({"type": "image", "source": {"type": "url", "url": URL}})
-    done, fetches = run(asked, target("anthropic_messages", remote_media=False))
+    request = messages({"type": "image", "source": {"type": "url", "url": URL}})
+    done, fetches = run(request, target("anthropic_messages", remote_media=False))
     assert len(fetches) == 1
     assert body_of(done)["messages"][0]["content"][0]["source"]["type"] == "base64"
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "client_request",
     [
         chat({"type": "image_url", "image_url": {"url": data_url(PNG, "image/png")}}),
         chat({"type": "text", "text": "https://images.test/one.png"}),
@@ -213,12 +213,12 @@ def test_bedrock_gets_the_files_in_any_dialect():
         ask("bedrock_converse", {"messages": [{"role": "user", "content": [{"text": URL}]}]}),
     ],
 )
-def test_a_url_that_stands_in_no_place_for_one_is_only_text(asked):
-    assert run(asked) == (asked, [])
+def test_a_url_that_stands_in_no_place_for_one_is_only_text(client_request):
+    assert run(client_request) == (client_request, [])
 
 
 @pytest.mark.parametrize(
-    ("data", "content_type", "found"),
+    ("data", "content_type", "message"),
     [
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "image/svg+xml", "image/svg+xml"),
         (b"<!doctype html>", "text/html; charset=utf-8", "text/html"),
@@ -227,15 +227,15 @@ def test_a_url_that_stands_in_no_place_for_one_is_only_text(asked):
         (b"BM....", "image/bmp", "image/bmp"),
     ],
 )
-def test_what_is_no_image_by_its_bytes_is_refused_by_its_field(data, content_type, found):
-    for asked in (
+def test_what_is_no_image_by_its_bytes_is_refused_by_its_field(data, content_type, message):
+    for request in (
         chat({"type": "image_url", "image_url": {"url": URL}}),
         messages({"type": "image", "source": {"type": "url", "url": URL}}),
         responses({"role": "user", "content": [{"type": "input_image", "image_url": URL}]}),
     ):
         with pytest.raises(Refused, match="is no png, jpeg, gif or webp image") as caught:
-            run(asked, files={URL: reply(data, content_type)})
-        assert f"({found})" in caught.value.problem.message
+            run(request, files={URL: reply(data, content_type)})
+        assert f"({message})" in caught.value.problem.message
         assert "sig=1" not in caught.value.problem.message
         assert caught.value.problem.param.startswith(("messages[0].content[0].", "input[0].content[0]."))
 

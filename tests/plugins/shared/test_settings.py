@@ -6,9 +6,9 @@ from gateway.contract.flag import Caps
 from gateway_plugins.shared.settings import supported_sampling
 
 
-def left(asked, caps=None, **more):
+def left(request, caps=None, **more):
     drops = []
-    return supported_sampling(asked, caps or Caps(), drops.append, **more), drops
+    return supported_sampling(request, caps or Caps(), drops.append, **more), drops
 
 
 @pytest.mark.parametrize(("top_p", "stays"), [(0.94, False), (0.949, False), (0.95, True), (0.99, True), (1, True)])
@@ -21,10 +21,13 @@ def test_without_thinking_top_p_may_be_lower():
     assert left({"top_p": 0.5}, thinks=False) == ({"top_p": 0.5}, [])
 
 
-@pytest.mark.parametrize(("asked", "taken"), [(1, 1), (1.01, 1), (0.99, 0.99), (0, 0)])
-def test_a_temperature_above_the_scale_becomes_its_end(asked, taken):
+@pytest.mark.parametrize(("temperature", "taken"), [(1, 1), (1.01, 1), (0.99, 0.99), (0, 0)])
+def test_a_temperature_above_the_scale_becomes_its_end(temperature, taken):
     """Check that a temperature above the upstream's scale becomes the end of the scale, and the loss is reported."""
-    assert left({"temperature": asked}, thinks=False) == ({"temperature": taken}, ["/temperature"] * (asked > taken))
+    assert left({"temperature": temperature}, thinks=False) == (
+        {"temperature": taken},
+        ["/temperature"] * (temperature > taken),
+    )
 
 
 def test_what_a_model_that_thinks_does_anyway_is_no_loss():

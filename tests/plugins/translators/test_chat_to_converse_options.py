@@ -160,9 +160,9 @@ def test_anthropics_thinking_member_is_carried():
 def test_thinking_takes_no_temperature_top_k_or_forced_tool():
     body = {"reasoning_effort": "low", "temperature": 0.2, "top_k": 3, "tools": [tool()], "tool_choice": "required"}
     drops: list[str] = []
-    found = sent(body, CLAUDE, drops)
+    request = sent(body, CLAUDE, drops)
     assert drops == ["/tool_choice", "/temperature", "/top_k"]
-    assert "toolChoice" not in found["toolConfig"]
+    assert "toolChoice" not in request["toolConfig"]
 
 
 def test_defect_48_a_budget_without_earlier_thinking_is_dropped():
@@ -235,7 +235,7 @@ def test_defect_13_properties_that_are_null_become_an_empty_object():
 
 
 def test_defect_14_a_root_that_combines_schemas_becomes_one_object():
-    found = schema(
+    root = schema(
         {
             "$schema": "x",
             "anyOf": [
@@ -244,7 +244,7 @@ def test_defect_14_a_root_that_combines_schemas_becomes_one_object():
             ],
         }
     )
-    assert found == {"type": "object", "properties": {"a": {"type": "string"}, "b": {}, "c": {"not": {}}}}
+    assert root == {"type": "object", "properties": {"a": {"type": "string"}, "b": {}, "c": {"not": {}}}}
 
 
 def test_defect_14_a_root_that_is_no_object_is_refused_by_the_tools_name():

@@ -51,13 +51,13 @@ def both(
     """Return the reply that a client gets, which is the same streamed and whole."""
     chunks = streamed(opened(body, stream=True), stream_of(content, stop, usage))
     whole = choice(whole_reply(opened(body), content, stop, usage))
-    found = choice(fold("openai_chat", chunks))
-    for answer in (found, whole):
+    reply = choice(fold("openai_chat", chunks))
+    for answer in (reply, whole):
         for call in answer["message"]["tool_calls"]:
             call.pop("index", None)
             call["function"]["arguments"] = orjson.loads(call["function"]["arguments"])
-    assert found == whole
-    return found
+    assert reply == whole
+    return reply
 
 
 def use(name: str = "look", tool_id: str = "a", **arguments: Any) -> dict[str, Any]:
@@ -65,10 +65,10 @@ def use(name: str = "look", tool_id: str = "a", **arguments: Any) -> dict[str, A
 
 
 def test_text_comes_back_with_its_reason_and_usage():
-    found = both([{"text": "Hello there"}], "end_turn")
-    assert found["message"]["content"] == "Hello there"
-    assert (found["finish_reason"], found["native_finish_reason"]) == ("stop", "end_turn")
-    assert found["usage"] == {
+    reply = both([{"text": "Hello there"}], "end_turn")
+    assert reply["message"]["content"] == "Hello there"
+    assert (reply["finish_reason"], reply["native_finish_reason"]) == ("stop", "end_turn")
+    assert reply["usage"] == {
         "prompt_tokens": 10,
         "completion_tokens": 5,
         "total_tokens": 15,
@@ -100,9 +100,9 @@ def test_usage_that_comes_before_the_stop_reason_goes_out_behind_it():
 
 def test_defects_31_and_32_tool_calls_are_numbered_from_0():
     """Check that tool calls are numbered from 0, whatever numbers the blocks have."""
-    found = both([{"text": "Let me"}, use(x=1), use(tool_id="b", y="z")], "tool_use")
-    assert [call["id"] for call in found["message"]["tool_calls"]] == ["a", "b"]
-    assert found["finish_reason"] == "tool_calls"
+    reply = both([{"text": "Let me"}, use(x=1), use(tool_id="b", y="z")], "tool_use")
+    assert [call["id"] for call in reply["message"]["tool_calls"]] == ["a", "b"]
+    assert reply["finish_reason"] == "tool_calls"
 
 
 def test_defect_18_a_call_without_arguments_has_an_empty_object():
@@ -122,8 +122,8 @@ def test_defect_18_a_call_without_arguments_has_an_empty_object():
 )  # fmt: skip
 def test_defects_33_34_35_every_stop_reason_is_mapped_and_shown(native, reason):
     """Check that every stop reason has a counterpart, and the reply has the native one too."""
-    found = both([{"text": "Hello"}], native)
-    assert (found["finish_reason"], found["native_finish_reason"]) == (reason, native)
+    reply = both([{"text": "Hello"}], native)
+    assert (reply["finish_reason"], reply["native_finish_reason"]) == (reason, native)
 
 
 def test_defect_36_a_call_that_was_cut_off_ends_by_length():
@@ -142,9 +142,9 @@ def test_defects_37_and_38_a_cut_stream_gets_no_reason_from_us():
 def test_defects_40_and_41_prompt_tokens_include_the_cache():
     """Check that the prompt tokens include those that the cache read and wrote."""
     usage = {**USAGE, "cacheReadInputTokens": 100, "cacheWriteInputTokens": 20}
-    found = both([{"text": "Hello"}], "end_turn", usage)["usage"]
-    assert (found["prompt_tokens"], found["total_tokens"]) == (130, 135)
-    assert found["prompt_tokens_details"] == {"cached_tokens": 100, "cache_write_tokens": 20}
+    counts = both([{"text": "Hello"}], "end_turn", usage)["usage"]
+    assert (counts["prompt_tokens"], counts["total_tokens"]) == (130, 135)
+    assert counts["prompt_tokens_details"] == {"cached_tokens": 100, "cache_write_tokens": 20}
 
 
 def test_reasoning_tokens_are_told_only_when_they_were_reported():
@@ -167,13 +167,13 @@ THOUGHTS = [
 
 def test_defects_48_and_49_thinking_comes_back_unchanged():
     """Check that thinking comes back exactly as the model wrote it."""
-    found = both([*THOUGHTS, {"text": "So"}, use(x=1)], "tool_use")["message"]
-    assert found["reasoning_content"] == "Let me see"
-    assert found["thinking_blocks"] == [
+    message = both([*THOUGHTS, {"text": "So"}, use(x=1)], "tool_use")["message"]
+    assert message["reasoning_content"] == "Let me see"
+    assert message["thinking_blocks"] == [
         {"type": "thinking", "thinking": "Let me see", "signature": "irisgate1:claude:c2ln"},
         {"type": "redacted_thinking", "data": "irisgate1:claude:RW5jcnlwdGVk"},
     ]
-    more = {key: found[key] for key in ("reasoning_content", "thinking_blocks")}
+    more = {key: message[key] for key in ("reasoning_content", "thinking_blocks")}
     again = {"messages": [user("Hi"), called(("a", "look", "{}"), **more), result("a")], "reasoning_effort": "low"}
     body = sent(again)
     assert body["messages"][1]["content"][:2] == THOUGHTS
@@ -200,15 +200,15 @@ def test_a_signing_family_drops_foreign_and_unsigned_thinking(signature):
 
 
 def test_unsigned_thinking_is_told_as_text_only():
-    found = both([{"reasoningContent": {"reasoningText": {"text": "Hm"}}}, {"text": "Ho"}], "end_turn")["message"]
-    assert (found["reasoning_content"], found["thinking_blocks"]) == ("Hm", [])
+    message = both([{"reasoningContent": {"reasoningText": {"text": "Hm"}}}, {"text": "Ho"}], "end_turn")["message"]
+    assert (message["reasoning_content"], message["thinking_blocks"]) == ("Hm", [])
 
 
 def test_the_tool_that_stands_in_for_a_schema_comes_back_as_text():
     schema = {"type": "object", "properties": {"n": {"type": "integer"}}}
     body = {**ASKED, "response_format": {"type": "json_schema", "json_schema": {"name": "A", "schema": schema}}}
-    found = both([use("json_output", n=1)], "tool_use", body=body)
-    assert (found["message"]["content"], found["finish_reason"]) == ('{"n":1}', "stop")
+    reply = both([use("json_output", n=1)], "tool_use", body=body)
+    assert (reply["message"]["content"], reply["finish_reason"]) == ('{"n":1}', "stop")
 
 
 def test_a_web_citation_is_an_annotation_and_others_are_reported():
@@ -262,10 +262,10 @@ def _recorded(streams: bool) -> list[Any]:
 @pytest.mark.parametrize("exchange", _recorded(streams=False))
 def test_a_recorded_reply_keeps_text_tools_stop_and_usage(exchange):
     reply = exchange["response"]
-    found = orjson.loads(opened({}).whole(orjson.dumps(reply)))
-    ChatCompletion.model_validate(found)
+    answer = orjson.loads(opened({}).whole(orjson.dumps(reply)))
+    ChatCompletion.model_validate(answer)
     blocks = reply["output"]["message"]["content"]
-    message = found["choices"][0]["message"]
+    message = answer["choices"][0]["message"]
     assert (message["content"] or "") == "".join(block.get("text", "") for block in blocks)
     tools = [block["toolUse"] for block in blocks if "toolUse" in block]
     own = [each for each in tools if each.get("type") != "server_tool_use"]
@@ -274,10 +274,10 @@ def test_a_recorded_reply_keeps_text_tools_stop_and_usage(exchange):
         (each["toolUseId"], each["name"]) for each in own
     ]
     assert [orjson.loads(call["function"]["arguments"]) for call in calls] == [each["input"] for each in own]
-    assert found["choices"][0]["native_finish_reason"] == reply["stopReason"]
+    assert answer["choices"][0]["native_finish_reason"] == reply["stopReason"]
     usage = reply["usage"]
     counted = usage["inputTokens"] + usage.get("cacheReadInputTokens", 0) + usage.get("cacheWriteInputTokens", 0)
-    assert (found["usage"]["prompt_tokens"], found["usage"]["completion_tokens"]) == (counted, usage["outputTokens"])
+    assert (answer["usage"]["prompt_tokens"], answer["usage"]["completion_tokens"]) == (counted, usage["outputTokens"])
 
 
 @pytest.mark.parametrize("exchange", _recorded(streams=True))
@@ -286,14 +286,14 @@ def test_a_recorded_stream_keeps_text_tools_stop_and_usage(exchange):
     events = [event(frame.headers[":event-type"], orjson.loads(frame.payload)) for frame in frames]
     deltas = [each.data["delta"] for each in events if each.kind == "contentBlockDelta"]
     starts = [each.data["start"].get("toolUse", {}) for each in events if each.kind == "contentBlockStart"]
-    found = choice(fold("openai_chat", streamed(opened(ASKED, stream=True), events)))
-    assert found["message"]["content"] == "".join(delta.get("text", "") for delta in deltas)
+    reply = choice(fold("openai_chat", streamed(opened(ASKED, stream=True), events)))
+    assert reply["message"]["content"] == "".join(delta.get("text", "") for delta in deltas)
     thought = "".join(delta.get("reasoningContent", {}).get("text", "") for delta in deltas)
-    assert found["message"]["reasoning_content"] == thought
+    assert reply["message"]["reasoning_content"] == thought
     own = [start["toolUseId"] for start in starts if start and start.get("type") != "server_tool_use"]
-    assert [call["id"] for call in found["message"]["tool_calls"]] == own
+    assert [call["id"] for call in reply["message"]["tool_calls"]] == own
     stops = [each.data["stopReason"] for each in events if each.kind == "messageStop"]
-    assert [found.get("native_finish_reason")] == stops
+    assert [reply.get("native_finish_reason")] == stops
     usage = next(each.data["usage"] for each in events if each.kind == "metadata")
-    assert found["usage"]["completion_tokens"] == usage["outputTokens"]
-    assert found["usage"]["prompt_tokens"] == usage["inputTokens"] + usage.get("cacheReadInputTokens", 0)
+    assert reply["usage"]["completion_tokens"] == usage["outputTokens"]
+    assert reply["usage"]["prompt_tokens"] == usage["inputTokens"] + usage.get("cacheReadInputTokens", 0)

@@ -54,8 +54,8 @@ def test_a_vector_image_is_refused():
 
 def test_defect_24_an_image_with_blank_text_is_an_image():
     parts = [{"type": "text", "text": ""}, image(f"data:image/png;base64,{PNG}")]
-    found = sent({"messages": [{"role": "user", "content": parts}]})["messages"][0]["content"]
-    assert [block["type"] for block in found] == ["image"]
+    content = sent({"messages": [{"role": "user", "content": parts}]})["messages"][0]["content"]
+    assert [block["type"] for block in content] == ["image"]
 
 
 def test_a_pdf_is_a_document_with_its_name():
@@ -136,8 +136,14 @@ def test_defect_45_a_marks_lifetime_is_carried_where_it_is_taken():
 def test_of_more_than_four_marks_the_earliest_in_the_messages_go():
     parts = [{"type": "text", "text": str(number), **MARK} for number in range(5)]
     body = {"messages": [{"role": "system", "content": "S", **MARK}, {"role": "user", "content": parts}]}
-    found = sent(body)
-    assert [("cache_control" in block) for block in found["messages"][0]["content"]] == [False, False, True, True, True]
+    request = sent(body)
+    assert [("cache_control" in block) for block in request["messages"][0]["content"]] == [
+        False,
+        False,
+        True,
+        True,
+        True,
+    ]
     assert dropped(body) == ["/messages/1/content/0/cache_control", "/messages/1/content/1/cache_control"]
 
 

@@ -87,14 +87,14 @@ def streamed(whole, body=None, size=3) -> list[dict[str, Any]]:
 
 
 def complete(whole, body=None) -> dict[str, Any]:
-    found = opened(body or {})[0].whole(orjson.dumps(whole))
-    ChatCompletion.model_validate_json(found)
-    return orjson.loads(found)
+    reply = opened(body or {})[0].whole(orjson.dumps(whole))
+    ChatCompletion.model_validate_json(reply)
+    return orjson.loads(reply)
 
 
 def collected(chunks) -> dict[str, Any]:
     """Return the choice of a completion that a client puts together from chunks."""
-    said: dict[str, Any] = {"content": "", "reasoning_content": "", "thinking_blocks": [], "tool_calls": []}
+    answer: dict[str, Any] = {"content": "", "reasoning_content": "", "thinking_blocks": [], "tool_calls": []}
     reason = usage = None
     for chunk in chunks:
         usage = chunk.get("usage") or usage
@@ -103,27 +103,27 @@ def collected(chunks) -> dict[str, Any]:
             reason = choice["finish_reason"] or reason
             delta = choice["delta"]
             for name in ("content", "reasoning_content"):
-                said[name] += delta.get(name) or ""
+                answer[name] += delta.get(name) or ""
             for block in delta.get("thinking_blocks", []):
-                assert block.pop("index") == len(said["thinking_blocks"])
-                said["thinking_blocks"].append(block)
+                assert block.pop("index") == len(answer["thinking_blocks"])
+                answer["thinking_blocks"].append(block)
             for called in delta.get("tool_calls", []):
                 if "id" in called:
-                    assert called["index"] == len(said["tool_calls"])
-                    said["tool_calls"].append({name: called[name] for name in ("id", "type", "function")})
+                    assert called["index"] == len(answer["tool_calls"])
+                    answer["tool_calls"].append({name: called[name] for name in ("id", "type", "function")})
                 else:
-                    said["tool_calls"][called["index"]]["function"]["arguments"] += called["function"]["arguments"]
-    return {**said, "finish_reason": reason, "usage": usage}
+                    answer["tool_calls"][called["index"]]["function"]["arguments"] += called["function"]["arguments"]
+    return {**answer, "finish_reason": reason, "usage": usage}
 
 
 def of_completion(done) -> dict[str, Any]:
     choice = done["choices"][0]
-    said = choice["message"]
+    message = choice["message"]
     return {
-        "content": said["content"] or "",
-        "reasoning_content": said.get("reasoning_content", ""),
-        "thinking_blocks": said.get("thinking_blocks", []),
-        "tool_calls": said.get("tool_calls", []),
+        "content": message["content"] or "",
+        "reasoning_content": message.get("reasoning_content", ""),
+        "thinking_blocks": message.get("thinking_blocks", []),
+        "tool_calls": message.get("tool_calls", []),
         "finish_reason": choice["finish_reason"],
         "usage": done["usage"],
     }
@@ -141,12 +141,12 @@ def test_the_role_comes_once_and_first():
 
 def test_defect_31_and_32_indexes_of_tools_are_dense_and_of_choices_0():
     whole = message(thinking(), text("Two calls"), use("a", a=1), use("b", b="ü"), stop="tool_use")
-    found = collected(streamed(whole))
-    assert [(call["id"], call["function"]["arguments"]) for call in found["tool_calls"]] == [
+    reply = collected(streamed(whole))
+    assert [(call["id"], call["function"]["arguments"]) for call in reply["tool_calls"]] == [
         ("a", '{"a":1}'),
         ("b", '{"b":"ü"}'),
     ]
-    assert found["finish_reason"] == "tool_calls"
+    assert reply["finish_reason"] == "tool_calls"
 
 
 def test_defect_18_a_tool_without_arguments_gets_an_empty_object():
@@ -223,10 +223,10 @@ def test_defect_41_and_43_prompt_tokens_include_the_cache_once():
     }
     whole = message(text("Hi"), usage=usage)
     translation, _ = opened({"stream": True, "stream_options": {"include_usage": True}}, stream=True)
-    told = list(events(whole))
+    parts = list(events(whole))
     closing = {"delta": {"stop_reason": "end_turn"}, "usage": {**usage, "cache_creation": None}}
-    told.insert(-1, event("message_delta", closing))
-    chunks = [out.data for happened in told for out in translation.feed(happened)]
+    parts.insert(-1, event("message_delta", closing))
+    chunks = [out.data for happened in parts for out in translation.feed(happened)]
     expected = {
         "prompt_tokens": 140,
         "completion_tokens": 7,
@@ -244,39 +244,39 @@ def test_defect_49_thinking_goes_out_as_text_and_as_blocks_to_be_sent_back():
         {"type": "thinking", "thinking": "Let me see", "signature": "irisgate1:claude:Eq=="},
         {"type": "redacted_thinking", "data": "irisgate1:claude:EmwK"},
     ]
-    for found in (collected(streamed(whole)), of_completion(complete(whole))):
-        assert found["reasoning_content"] == "Let me see"
-        assert found["thinking_blocks"] == expected
+    for answer in (collected(streamed(whole)), of_completion(complete(whole))):
+        assert answer["reasoning_content"] == "Let me see"
+        assert answer["thinking_blocks"] == expected
 
 
 def test_defect_48_what_went_out_comes_back_as_it_was():
-    kept = [
+    blocks = [
         thinking("Let me\n see", "Eq+/=="),
         {"type": "redacted_thinking", "data": "EmwK"},
         text("So"),
         use("toolu_9", a=1),
     ]
-    said = complete(message(*kept, stop="tool_use"))["choices"][0]["message"]
-    history = [{"role": "user", "content": "Hi"}, said, {"role": "tool", "tool_call_id": "toolu_9", "content": "ok"}]
+    answer = complete(message(*blocks, stop="tool_use"))["choices"][0]["message"]
+    history = [{"role": "user", "content": "Hi"}, answer, {"role": "tool", "tool_call_id": "toolu_9", "content": "ok"}]
     translation, drops = opened({"messages": history})
-    assert translation.request.top.decode("messages")[1]["content"] == kept
+    assert translation.request.top.decode("messages")[1]["content"] == blocks
     assert drops == []
 
 
 def test_thinking_without_a_signature_is_shown_but_not_to_be_sent_back():
-    found = collected(streamed(message(thinking("Hm", ""), text("Yes"))))
-    assert (found["reasoning_content"], found["thinking_blocks"]) == ("Hm", [])
+    reply = collected(streamed(message(thinking("Hm", ""), text("Yes"))))
+    assert (reply["reasoning_content"], reply["thinking_blocks"]) == ("Hm", [])
 
 
 def test_the_input_of_the_format_tool_is_the_answer():
     format_ = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}
     whole = message(use(name="json_answer", city="Köln"), stop="tool_use")
-    for found in (
+    for answer in (
         collected(streamed(whole, {"response_format": format_, "stream": True})),
         of_completion(complete(whole, {"response_format": format_})),
     ):
-        assert found["content"] == '{"city":"Köln"}'
-        assert (found["tool_calls"], found["finish_reason"]) == ([], "stop")
+        assert answer["content"] == '{"city":"Köln"}'
+        assert (answer["tool_calls"], answer["finish_reason"]) == ([], "stop")
 
 
 def test_blocks_and_citations_that_chat_cannot_show_are_reported():

@@ -213,9 +213,13 @@ def test_legacy_function_calls_are_tool_calls():
 
 
 def test_defect_48_thinking_comes_back_exactly_and_before_the_calls():
-    kept = {"type": "thinking", "thinking": "Hm\n ", "signature": "irisgate1:claude:EqQB+/="}
+    thought = {"type": "thinking", "thinking": "Hm\n ", "signature": "irisgate1:claude:EqQB+/="}
     redacted = {"type": "redacted_thinking", "data": "irisgate1:claude:EmwK"}
-    message = {**calls("a", content="Let me look"), "reasoning_content": "Hm\n ", "thinking_blocks": [kept, redacted]}
+    message = {
+        **calls("a", content="Let me look"),
+        "reasoning_content": "Hm\n ",
+        "thinking_blocks": [thought, redacted],
+    }
     outgoing = turns(user(), message, result("a"))
     assert outgoing[1]["content"][:2] == [
         {"type": "thinking", "thinking": "Hm\n ", "signature": "EqQB+/="},
@@ -280,17 +284,17 @@ _messages = st.one_of(
 
 def answered(messages):
     """Return the messages without results that answer no call, which are refused as OpenAI does."""
-    kept, known = [], set()
+    turns, known = [], set()
     for message in messages:
         has_content = (message.get("content") or "").strip()
         if message["role"] == "assistant" and (has_content or message["tool_calls"]):
             # an assistant message that says something; directly behind another one it belongs to the same turn
-            known = (known if kept and kept[-1]["role"] == "assistant" else set()) | {
+            known = (known if turns and turns[-1]["role"] == "assistant" else set()) | {
                 called["id"] for called in message["tool_calls"]
             }
         if message["role"] != "tool" or message["tool_call_id"] in known:
-            kept.append(message)
-    return kept
+            turns.append(message)
+    return turns
 
 
 @settings(max_examples=150, deadline=None)
@@ -310,5 +314,5 @@ def test_any_conversation_obeys_the_turn_rules(messages, mid_system, prefill, ef
         return
     judge_turns(outgoing)
     texts = [m["content"].strip() for m in messages if m["role"] == "user" and m["content"].strip()]
-    told = [b["text"] for m in outgoing for b in m["content"] if b["type"] == "text" and m["role"] == "user"]
-    assert [text for text in told if not text.startswith("<system-reminder>") and text != "Continue."] == texts
+    prose = [b["text"] for m in outgoing for b in m["content"] if b["type"] == "text" and m["role"] == "user"]
+    assert [text for text in prose if not text.startswith("<system-reminder>") and text != "Continue."] == texts

@@ -52,8 +52,8 @@ def test_the_body_has_the_providers_model_and_stream_options():
 
 def test_instructions_are_system_messages_where_they_stand():
     given = {"system": [{"text": "a"}, {"text": "b"}], "messages": [HELLO, system({"text": "c"}), HELLO]}
-    found = [(message["role"], message["content"]) for message in CHAT.sent(given)["messages"]]
-    assert found == [("system", "a\n\nb"), ("user", "Hi"), ("system", "c"), ("user", "Hi")]
+    turns = [(message["role"], message["content"]) for message in CHAT.sent(given)["messages"]]
+    assert turns == [("system", "a\n\nb"), ("user", "Hi"), ("system", "c"), ("user", "Hi")]
 
 
 def test_instructions_that_are_no_text_are_refused():
@@ -98,14 +98,14 @@ def test_wishes_for_citations_and_citations_are_dropped_aloud():
 def test_results_follow_their_calls_and_other_text_follows():
     """Check that results come directly after their calls, and other text of the turn comes after the results."""
     history = [HELLO, assistant({"text": "So"}, call(city="Bern")), user({"text": "And?"}, result({"json": {"a": 1}}))]
-    _, called, answered, said = CHAT.messages(*history, **TOOLS)
+    _, called, answered, text = CHAT.messages(*history, **TOOLS)
     assert called == {
         "role": "assistant",
         "content": "So",
         "tool_calls": [{"id": "a", "type": "function", "function": {"name": "look", "arguments": '{"city":"Bern"}'}}],
     }
     assert answered == {"role": "tool", "tool_call_id": "a", "content": '{"a":1}'}
-    assert said == {"role": "user", "content": "And?"}
+    assert text == {"role": "user", "content": "And?"}
 
 
 def test_an_error_is_said_in_words():

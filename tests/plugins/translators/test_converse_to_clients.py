@@ -199,8 +199,8 @@ def test_defect_33_a_stream_ends_with_the_reason_that_the_provider_gave(reply, r
 
 def stops_of(conversion, events):
     translation, _ = conversion.open({}, stream=True)
-    found = [event for each in events for event in translation.feed(each)]
-    return [event.data["stopReason"] for event in found if event.kind == "messageStop"]
+    output = [event for each in events for event in translation.feed(each)]
+    return [event.data["stopReason"] for event in output if event.kind == "messageStop"]
 
 
 @pytest.mark.parametrize("last", [-1, -2])
@@ -245,11 +245,11 @@ def test_a_stream_that_breaks_has_no_metadata():
 
 
 @pytest.mark.parametrize(
-    ("tier", "said"), [("standard", "default"), ("priority", "priority"), ("batch", None), ("", None)]
+    ("tier", "word"), [("standard", "default"), ("priority", "priority"), ("batch", None), ("", None)]
 )
-def test_the_tier_is_told_in_bedrocks_words(tier, said):
-    found = whole(("finish", END), ("usage", Usage(1, 1), tier)).get("serviceTier")
-    assert found == (said and {"type": said})
+def test_the_tier_is_told_in_bedrocks_words(tier, word):
+    reply_tier = whole(("finish", END), ("usage", Usage(1, 1), tier)).get("serviceTier")
+    assert reply_tier == (word and {"type": word})
 
 
 def test_the_latency_is_measured_from_the_request_on():
@@ -329,8 +329,8 @@ def test_a_reply_says_and_counts_the_same_streamed_and_whole(conversion, name):
     body = json.loads(opened.open({})[0].whole(orjson.dumps(data)))
     judge("ConverseResponse", body)
     translation, _ = opened.open({}, stream=True)
-    found = [event for each in events for event in translation.feed(each)] + list(translation.close())
-    told_of_it = [(event.kind, event.data) for event in found]
+    output = [event for each in events for event in translation.feed(each)] + list(translation.close())
+    told_of_it = [(event.kind, event.data) for event in output]
     assert _without_ids(assembled(told_of_it)) == _without_ids(body["output"]["message"]["content"])
     (stop,) = (data["stopReason"] for kind, data in told_of_it if kind == "messageStop")
     (usage,) = (data["usage"] for kind, data in told_of_it if kind == "metadata")

@@ -66,21 +66,21 @@ def structures(draw, shape):
         chosen = [draw(st.sampled_from([name for name in members if name not in UNDRAWN]))]
     else:
         chosen = [name for name in members if name in shape.required_members or draw(st.booleans())]
-    found = {}
+    shapes = {}
     for name in chosen:
         member = shape.members[name]
         scalar = member.type_name in {"string", "blob", "structure"}
-        found[name] = draw(FIXED[name] if name in FIXED and scalar else drawn(member, owner=shape.name))
-    return found
+        shapes[name] = draw(FIXED[name] if name in FIXED and scalar else drawn(member, owner=shape.name))
+    return shapes
 
 
 @st.composite
 def requests(draw):
     shape = service().shape_for("ConverseStreamRequest")
-    found = {name: draw(drawn(shape.members[name])) for name in TOP if name == "messages" or draw(st.booleans())}
-    named = [tool["toolSpec"]["name"] for tool in found.get("toolConfig", {}).get("tools", ()) if "toolSpec" in tool]
+    request = {name: draw(drawn(shape.members[name])) for name in TOP if name == "messages" or draw(st.booleans())}
+    named = [tool["toolSpec"]["name"] for tool in request.get("toolConfig", {}).get("tools", ()) if "toolSpec" in tool]
     assume(len(named) == len(set(named)))  # Converse refuses two of a name as well
-    return found
+    return request
 
 
 @pytest.mark.parametrize("conversion", CONVERSIONS)

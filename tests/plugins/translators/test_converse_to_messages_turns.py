@@ -129,8 +129,8 @@ def test_an_answer_with_citations_goes_back_with_them():
         },
     ]
     answer = assistant({"citationsContent": {"content": [{"text": "So"}], "citations": citations}})
-    said = MESSAGES.messages(user(DOCUMENT, {"text": "Hi"}), answer, HELLO)[1]["content"]
-    assert said == [
+    content = MESSAGES.messages(user(DOCUMENT, {"text": "Hi"}), answer, HELLO)[1]["content"]
+    assert content == [
         {
             "type": "text",
             "text": "So",
@@ -225,14 +225,14 @@ def test_a_block_in_a_message_of_the_wrong_role_is_refused(message, field):
 
 def test_signed_thinking_goes_back_untagged():
     thought = {"reasoningContent": {"reasoningText": {"text": "Hm.", "signature": MINE}}}
-    (_, said, _) = MESSAGES.messages(HELLO, assistant(thought, {"text": "Hi"}), HELLO)
-    assert said["content"][0] == {"type": "thinking", "thinking": "Hm.", "signature": "sig-sim-1"}
+    (_, turn, _) = MESSAGES.messages(HELLO, assistant(thought, {"text": "Hi"}), HELLO)
+    assert turn["content"][0] == {"type": "thinking", "thinking": "Hm.", "signature": "sig-sim-1"}
 
 
 def test_redacted_thinking_is_taken_out_of_both_its_wrappings():
     thought = {"reasoningContent": {"redactedContent": blob("irisgate1:claude:ZW5j")}}
-    (_, said, _) = MESSAGES.messages(HELLO, assistant(thought, {"text": "Hi"}), HELLO)
-    assert said["content"][0] == {"type": "redacted_thinking", "data": "ZW5j"}
+    (_, turn, _) = MESSAGES.messages(HELLO, assistant(thought, {"text": "Hi"}), HELLO)
+    assert turn["content"][0] == {"type": "redacted_thinking", "data": "ZW5j"}
 
 
 @pytest.mark.parametrize(
@@ -256,9 +256,9 @@ def test_system_texts_are_the_system_prompt_and_blank_ones_are_left_out():
 
 
 def test_instructions_in_the_midst_stay_where_they_are():
-    found = MESSAGES.messages(HELLO, assistant({"text": "Hi"}), system({"text": "Be brief."}), HELLO)
-    assert found[2]["role"] == "user"
-    assert "Be brief." in found[2]["content"][0]["text"]
+    turns = MESSAGES.messages(HELLO, assistant({"text": "Hi"}), system({"text": "Be brief."}), HELLO)
+    assert turns[2]["role"] == "user"
+    assert "Be brief." in turns[2]["content"][0]["text"]
 
 
 def test_a_turn_that_the_client_began_is_continued_where_the_model_can():

@@ -86,8 +86,8 @@ def test_images_and_documents_are_parts():
 
 def test_documents_of_text_and_search_results_are_text():
     source = {"type": "content", "content": [text("one"), text("two")]}
-    found = {"type": "search_result", "source": "s", "title": "T", "content": [text("so")]}
-    (message,) = messages(user({"type": "document", "source": source, "title": "D"}, found))
+    block = {"type": "search_result", "source": "s", "title": "T", "content": [text("so")]}
+    (message,) = messages(user({"type": "document", "source": source, "title": "D"}, block))
     assert [part["text"] for part in message["content"]] == [
         '<document title="D">\none\n\ntwo\n</document>',
         '<document title="T (s)">\nso\n</document>',
@@ -151,8 +151,8 @@ def test_tools_are_functions():
     ],
 )
 def test_the_choice_among_tools_is_carried(choice, made):
-    found = sent(tools=[tool()], tool_choice=choice)
-    assert {name: found[name] for name in ("tool_choice", "parallel_tool_calls") if name in found} == made
+    request = sent(tools=[tool()], tool_choice=choice)
+    assert {name: request[name] for name in ("tool_choice", "parallel_tool_calls") if name in request} == made
 
 
 def test_strict_is_kept_for_a_schema_that_openai_can_keep_to():

@@ -143,8 +143,8 @@ def test_citations_of_what_is_no_answer_are_dropped_aloud():
 
 
 def test_a_search_result_is_one_to_claude_and_text_to_others():
-    found = {"type": "search_result", "source": "https://a.b", "title": "T", "content": [text("It is so.")]}
-    cited = {**found, "citations": {"enabled": True}}
+    block = {"type": "search_result", "source": "https://a.b", "title": "T", "content": [text("It is so.")]}
+    cited = {**block, "citations": {"enabled": True}}
     (message,) = messages(user(cited))
     assert message["content"][0]["searchResult"] == {
         "source": "https://a.b",
@@ -152,7 +152,7 @@ def test_a_search_result_is_one_to_claude_and_text_to_others():
         "content": [{"text": "It is so."}],
         "citations": {"enabled": True},
     }
-    (message,) = messages(user(found), model=NOVA)
+    (message,) = messages(user(block), model=NOVA)
     assert message["content"] == [{"text": '<document title="T (https://a.b)">\nIt is so.\n</document>'}]
     assert dropped(NOVA, messages=[user(cited)]) == ["/messages/0/content/0/citations"]
 
@@ -195,13 +195,13 @@ def test_a_model_that_signs_nothing_gets_no_thinking_back():
 
 def test_parallel_results_share_one_turn_and_say_how_they_went():
     history = [HELLO, called("a", "b"), user(result("b", [text("2")], is_error=True)), user(result("a", "1"))]
-    (found,) = messages(*history, tools=[tool()])[2:]
-    assert [block["toolResult"]["status"] for block in found["content"]] == ["error", "success"]
+    (turn,) = messages(*history, tools=[tool()])[2:]
+    assert [block["toolResult"]["status"] for block in turn["content"]] == ["error", "success"]
 
 
 def test_a_result_holds_text_images_documents_and_search_results():
-    found = {"type": "search_result", "source": "s", "title": "T", "content": [text("x")]}
-    content = [text("t"), IMAGE, DOCUMENT, found, {"type": "tool_reference", "tool_name": "look"}]
+    source = {"type": "search_result", "source": "s", "title": "T", "content": [text("x")]}
+    content = [text("t"), IMAGE, DOCUMENT, source, {"type": "tool_reference", "tool_name": "look"}]
     history = [HELLO, called("a"), user(result("a", content))]
     blocks = messages(*history, tools=[tool()])[2]["content"][0]["toolResult"]["content"]
     assert [next(iter(block)) for block in blocks] == ["text", "image", "document", "searchResult", "text"]
@@ -247,16 +247,16 @@ def test_citations_of_an_earlier_answer_go_back():
         },
     ]
     (block,) = messages(HELLO, assistant(text("So", citations=citations)), HELLO)[1]["content"]
-    found = block["citationsContent"]
-    assert found["content"] == [{"text": "So"}]
-    assert [next(iter(citation["location"])) for citation in found["citations"]] == [
+    content = block["citationsContent"]
+    assert content["content"] == [{"text": "So"}]
+    assert [next(iter(citation["location"])) for citation in content["citations"]] == [
         "documentChar",
         "documentPage",
         "documentChunk",
         "searchResultLocation",
         "web",
     ]
-    assert found["citations"][0]["location"]["documentChar"] == {"documentIndex": 0, "start": 1, "end": 2}
+    assert content["citations"][0]["location"]["documentChar"] == {"documentIndex": 0, "start": 1, "end": 2}
 
 
 def test_a_tool_keeps_its_text_schema_and_mark():
@@ -395,8 +395,8 @@ def test_defect_35_the_stop_sequence_that_was_met_is_asked_for(stream, path):
 def test_thinking_is_carried_in_the_models_own_form():
     assert fields(thinking=BUDGET) == {"thinking": BUDGET}
     adaptive = {"type": "adaptive", "display": "omitted"}
-    found = fields(OPUS_5, thinking=adaptive, output_config={"effort": "xhigh"})
-    assert found == {"thinking": adaptive, "output_config": {"effort": "xhigh"}}
+    request = fields(OPUS_5, thinking=adaptive, output_config={"effort": "xhigh"})
+    assert request == {"thinking": adaptive, "output_config": {"effort": "xhigh"}}
     assert fields(GPT_OSS, thinking=BUDGET) == {"reasoning_effort": "low"}
 
 
@@ -418,10 +418,10 @@ def test_an_effort_alone_does_not_make_a_claude_think():
 
 
 def test_an_effort_that_needs_a_beta_brings_it():
-    found = fields(OPUS_4_5, thinking=BUDGET, output_config={"effort": "low"})
-    assert found["output_config"] == {"effort": "low"}
-    assert found["anthropic_beta"] == ["effort-2025-11-24"]
-    assert found["thinking"] == BUDGET
+    request = fields(OPUS_4_5, thinking=BUDGET, output_config={"effort": "low"})
+    assert request["output_config"] == {"effort": "low"}
+    assert request["anthropic_beta"] == ["effort-2025-11-24"]
+    assert request["thinking"] == BUDGET
 
 
 def test_an_effort_alone_makes_other_families_think():

@@ -95,8 +95,8 @@ def test_citations_are_numbered_anew_in_each_text():
         ["https://example.com/1", "https://example.com/2"],
         ["https://example.com/1"],
     ]
-    told = [event.data for event in events if event.kind == "response.output_text.annotation.added"]
-    assert [(each["content_index"], each["annotation_index"]) for each in told] == [(0, 0), (0, 1), (1, 0)]
+    data = [event.data for event in events if event.kind == "response.output_text.annotation.added"]
+    assert [(each["content_index"], each["annotation_index"]) for each in data] == [(0, 0), (0, 1), (1, 0)]
 
 
 def test_a_citation_of_a_document_is_dropped_aloud():

@@ -31,8 +31,8 @@ def messages(body, **more):
     return sent("anthropic_messages", {**body, **more})["messages"]
 
 
-def shape(found):
-    return [(message["role"], [block["type"] for block in message["content"]]) for message in found]
+def shape(turns):
+    return [(message["role"], [block["type"] for block in message["content"]]) for message in turns]
 
 
 def reasoning(*blocks, **more):
@@ -50,8 +50,8 @@ def test_instructions_and_leading_developer_items_become_the_system_prompt():
 
 
 def test_calls_in_a_row_are_one_turn_and_so_are_their_outputs():
-    found = messages({"input": [said("Hi"), called("a"), called("b"), output("a"), output("b")]})
-    assert shape(found)[1:] == [("assistant", ["tool_use", "tool_use"]), ("user", ["tool_result", "tool_result"])]
+    turns = messages({"input": [said("Hi"), called("a"), called("b"), output("a"), output("b")]})
+    assert shape(turns)[1:] == [("assistant", ["tool_use", "tool_use"]), ("user", ["tool_result", "tool_result"])]
 
 
 @conversions

@@ -57,7 +57,7 @@ class Talk:
 
 
 def parts(turns, kind):
-    return [part for _, found in turns for part in found if part[0] == kind]
+    return [part for _, content in turns for part in content if part[0] == kind]
 
 
 def user(say):
@@ -212,8 +212,8 @@ async def test_citations_come_back_in_the_next_turn(wire, stream, tmp_path):
         opened.simulated.script(cited(wire, stream=stream))
         assert (await talk.ask(*user(wire.say))).text == "Green."
         await talk.ask(*wire.say.user(wire.say.text("Who says so?")))
-        (found,) = sources(opened.sent)
-        assert found == SOURCE if wire.upstream == "bedrock_converse" else CITATION.items() <= found.items()
+        (source,) = sources(opened.sent)
+        assert source == SOURCE if wire.upstream == "bedrock_converse" else CITATION.items() <= source.items()
 
 
 @both_ways

@@ -17,8 +17,8 @@ TOOL = {"name": "t", "input_schema": {"type": "object"}}
 THINK = {"thinking": {"type": "enabled", "budget_tokens": 2000}, "max_tokens": 4000}
 
 
-def text(said="hello", **more):
-    return {"type": "text", "text": said, **more}
+def text(words="hello", **more):
+    return {"type": "text", "text": words, **more}
 
 
 def user(*blocks):

@@ -29,8 +29,8 @@ THINK = {"additionalModelRequestFields": {"thinking": {"type": "enabled", "budge
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAAB"
 
 
-def text(said="hello"):
-    return {"text": said}
+def text(words="hello"):
+    return {"text": words}
 
 
 def user(*blocks):

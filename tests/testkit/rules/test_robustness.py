@@ -58,14 +58,14 @@ JUDGES = {
 }
 
 
-def places(node, found=None):
+def places(node, paths=None):
     """Yield all containers of a body, each with a key or an index in it."""
-    found = [] if found is None else found
+    paths = [] if paths is None else paths
     for key, inner in list(node.items() if isinstance(node, dict) else enumerate(node)):
-        found.append((node, key))
+        paths.append((node, key))
         if isinstance(inner, dict | list):
-            places(inner, found)
-    return found
+            places(inner, paths)
+    return paths
 
 
 @pytest.mark.parametrize("name", BODIES)
@@ -85,8 +85,8 @@ def test_a_body_with_several_odd_places_is_judged_too(name):
     for _ in range(ROUNDS):
         changed = copy.deepcopy(BODIES[name])
         for _ in range(chance.randint(1, 4)):
-            if found := places(changed):
-                node, key = chance.choice(found)
+            if paths := places(changed):
+                node, key = chance.choice(paths)
                 node[key] = copy.deepcopy(chance.choice(ODD))
         JUDGES[name](changed)
 

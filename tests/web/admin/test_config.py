@@ -15,20 +15,20 @@ from tests.web.admin.conftest import CANARY, TEXT, from_file
 JSON = {"Content-Type": "application/json"}
 
 
-def is_problem(response, said, status):
-    assert (response.status, response.content_type) == (status, "application/problem+json"), said
-    assert said["status"] == status
-    assert {"type", "title", "detail"} <= said.keys()
+def is_problem(response, body, status):
+    assert (response.status, response.content_type) == (status, "application/problem+json"), body
+    assert body["status"] == status
+    assert {"type", "title", "detail"} <= body.keys()
     assert response.headers["x-request-id"].startswith("req_")
-    return said["detail"]
+    return body["detail"]
 
 
 async def test_the_text_is_shown_with_comments_and_layout_and_without_keys(served):
-    response, said = await served.config()
+    response, body = await served.config()
     assert response.status == 200
     assert response.headers["cache-control"] == "no-store"
-    assert said["error"] == ""
-    lines, answer = TEXT.splitlines(), said["config"].splitlines()
+    assert body["error"] == ""
+    lines, answer = TEXT.splitlines(), body["config"].splitlines()
     assert len(lines) == len(answer)
     changed = [at for at, (line, other) in enumerate(zip(lines, answer, strict=True)) if line != other]
     assert [lines[at].split()[:2] for at in changed] == [
@@ -37,26 +37,26 @@ async def test_the_text_is_shown_with_comments_and_layout_and_without_keys(serve
         ['"add_headers":', '["X-Team-Key:'],
         ["//", CANARY],
     ]
-    assert "/* from the vault */" in said["config"]
+    assert "/* from the vault */" in body["config"]
 
 
 async def test_what_was_shown_can_be_saved_and_leaves_the_file_as_it_was(served):
     _, answer = await served.config()
-    response, said = await served.put(answer["config"])
-    assert (response.status, said) == (200, answer)
+    response, body = await served.put(answer["config"])
+    assert (response.status, body) == (200, answer)
     assert served.path.read_text() == TEXT
 
 
 async def test_a_change_is_saved_taken_over_and_answered_with_its_tag(served):
     before, answer = await served.config()
-    response, said = await served.put(answer["config"].replace('"bedrock":', '"renamed":', 1))
-    assert response.status == 200, said
+    response, body = await served.put(answer["config"].replace('"bedrock":', '"renamed":', 1))
+    assert response.status == 200, body
     assert response.headers["etag"] != before.headers["etag"]
     assert served.path.read_text() == TEXT.replace('"bedrock":', '"renamed":', 1)
     provider = served.running.gateway.runtime.config.providers["renamed"]
     assert provider.apikey.value == CANARY
     again, answer = await served.config()
-    assert (again.headers["etag"], answer) == (response.headers["etag"], said)
+    assert (again.headers["etag"], answer) == (response.headers["etag"], body)
 
 
 async def test_a_tag_that_is_still_right_needs_no_body(served):
@@ -68,11 +68,11 @@ async def test_a_tag_that_is_still_right_needs_no_body(served):
 
 async def test_a_save_says_what_it_is_based_on(served):
     current = (await served.config())[0].headers["etag"]
-    response, said = await served.put(TEXT, "")
-    assert "If-Match is missing" in is_problem(response, said, 428)
+    response, body = await served.put(TEXT, "")
+    assert "If-Match is missing" in is_problem(response, body, 428)
     for tag in ('"another"', f"W/{current}", '"*"', "nonsense"):
-        response, said = await served.put(TEXT, tag)
-        is_problem(response, said, 412)
+        response, body = await served.put(TEXT, tag)
+        is_problem(response, body, 412)
     for tag in ("*", f'"another", {current}'):
         response, _ = await served.put(TEXT, tag)
         assert response.status == 200
@@ -82,8 +82,8 @@ async def test_a_save_says_what_it_is_based_on(served):
 async def test_a_file_that_somebody_has_edited_is_not_overwritten(served):
     tag = (await served.config())[0].headers["etag"]
     served.path.write_text(TEXT + "// by hand\n")
-    response, said = await served.put(TEXT, tag)
-    is_problem(response, said, 412)
+    response, body = await served.put(TEXT, tag)
+    is_problem(response, body, 412)
     assert served.path.read_text().endswith("// by hand\n")
     _, answer = await served.config()
     assert "not taken over yet" in answer["error"]
@@ -112,13 +112,13 @@ async def test_every_fault_of_a_text_has_its_place_and_saves_nothing(served, old
     """Check that every fault of a text is reported with its place, and nothing is changed."""
     _, answer = await served.config()
     text = answer["config"].replace(old, new)
-    response, said = await served.put(text)
-    is_problem(response, said, 422)
-    found = next(error for error in said["errors"] if error["path"] == path)
-    assert (found["line"], found["column"]) == place
-    assert message in found["message"]
+    response, body = await served.put(text)
+    is_problem(response, body, 422)
+    entry = next(error for error in body["errors"] if error["path"] == path)
+    assert (entry["line"], entry["column"]) == place
+    assert message in entry["message"]
     _, judged = await served.validate(text)
-    assert judged == {"valid": False, "errors": said["errors"]}
+    assert judged == {"valid": False, "errors": body["errors"]}
     assert served.path.read_text() == TEXT
     (line,) = await served.until("config.save_refused")
     assert (line["who"], line["status"]) == ("(loopback)", 422)
@@ -128,24 +128,24 @@ async def test_every_fault_of_a_text_has_its_place_and_saves_nothing(served, old
 async def test_a_column_is_that_of_the_text_as_it_was_sent(served):
     _, answer = await served.config()
     text = answer["config"].replace(", /* from the vault */", ', "nme": 1, /* from the vault */')
-    _, said = await served.put(text)
-    (found,) = said["errors"]
-    line = text.splitlines()[found["line"] - 1]
-    assert line[found["column"] - 1 :].startswith('"nme"')
+    _, body = await served.put(text)
+    (error,) = body["errors"]
+    line = text.splitlines()[error["line"] - 1]
+    assert line[error["column"] - 1 :].startswith('"nme"')
 
 
 @pytest.mark.parametrize("text", ["", " \n", "// nothing\n", "{ /* nothing */ }"])
 async def test_an_empty_configuration_is_not_saved(served, text):
-    response, said = await served.put(text)
-    is_problem(response, said, 422)
-    assert [error["message"] for error in said["errors"]] == ["config must not be empty"]
+    response, body = await served.put(text)
+    is_problem(response, body, 422)
+    assert [error["message"] for error in body["errors"]] == ["config must not be empty"]
 
 
 async def test_nobody_saves_what_takes_the_right_to_save_from_them(served):
     _, answer = await served.config()
     text = answer["config"].replace('"src": ["*"]', '"src": ["boss@example.com"]')
-    response, said = await served.put(text)
-    assert '"(loopback)" would no longer be an admin' in is_problem(response, said, 422)
+    response, body = await served.put(text)
+    assert '"(loopback)" would no longer be an admin' in is_problem(response, body, 422)
     assert (await served.validate(text))[1]["valid"] is False
     assert served.path.read_text() == TEXT
 
@@ -153,11 +153,11 @@ async def test_nobody_saves_what_takes_the_right_to_save_from_them(served):
 async def test_a_mark_of_no_known_key_is_refused_at_its_place(served):
     _, answer = await served.config()
     text = answer["config"].replace('"cost_basis"', '"name": "redacted:' + "0" * 32 + '", "cost_basis"')
-    response, said = await served.put(text)
-    is_problem(response, said, 422)
-    (found,) = said["errors"]
-    assert (found["line"], found["column"]) == (9, 16)
-    assert "stands for no key" in found["message"]
+    response, body = await served.put(text)
+    is_problem(response, body, 422)
+    (error,) = body["errors"]
+    assert (error["line"], error["column"]) == (9, 16)
+    assert "stands for no key" in error["message"]
 
 
 async def test_a_key_cannot_be_read_by_moving_its_mark(served):
@@ -173,9 +173,9 @@ async def test_a_key_cannot_be_read_by_moving_its_mark(served):
         answer["config"].replace(f'"{mark}"', f'"env:{header}"'),
         answer["config"].replace("http://127.0.0.1:9", f"http://127.0.0.1:9/{header}"),
     ):
-        response, said = await served.put(text)
-        is_problem(response, said, 422)
-        assert "may only stand in place of a key" in said["errors"][0]["message"]
+        response, body = await served.put(text)
+        is_problem(response, body, 422)
+        assert "may only stand in place of a key" in body["errors"][0]["message"]
     # this one stands in a comment and so may stand anywhere, but no answer and no line of the log says it
     for text in (
         answer["config"].replace('"cost_basis"', f'"{mark}": 1, "cost_basis"'),
@@ -189,8 +189,8 @@ async def test_keys_may_be_moved_to_another_provider(served):
     document = answer["config"].partition('"bedrock": {')
     second = document[2].partition("\n    },")[0].replace(HAIKU, "us.amazon.nova-lite-v1:0")
     text = answer["config"].replace('"bedrock": {', '"second": {' + second + '\n    },\n    "bedrock": {')
-    response, said = await served.put(text)
-    assert response.status == 200, said
+    response, body = await served.put(text)
+    assert response.status == 200, body
     providers = served.running.gateway.runtime.config.providers.values()
     assert {provider.apikey.value for provider in providers} == {CANARY}
 
@@ -210,8 +210,8 @@ async def test_keys_may_be_moved_to_another_provider(served):
 )
 async def test_a_body_that_is_no_text_of_a_configuration_is_refused(served, body, headers, status):
     for method, path in (("PUT", "/aperture/config"), ("POST", "/aperture/config:validate")):
-        response, said = await served.ask(method, path, data=io.BytesIO(body), headers={"If-Match": "*", **headers})
-        is_problem(response, said, status)
+        response, answer = await served.ask(method, path, data=io.BytesIO(body), headers={"If-Match": "*", **headers})
+        is_problem(response, answer, status)
     async with served.session.put(
         served.url + "/aperture/config", data=chunks(body), headers={"If-Match": "*", **headers}
     ) as response:
@@ -224,17 +224,17 @@ async def chunks(body):
 
 async def test_a_form_of_another_page_reaches_nothing(served):
     for headers in ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
-        response, said = await served.put(TEXT, "*", **headers)
-        is_problem(response, said, 403)
+        response, body = await served.put(TEXT, "*", **headers)
+        is_problem(response, body, 403)
 
 
 async def test_what_nobody_serves_below_aperture_is_a_problem_too(served):
     assert is_problem(*await served.ask("GET", "/aperture/nothing"), 404)
-    response, said = await served.ask("DELETE", "/aperture/config")
-    is_problem(response, said, 405)
+    response, body = await served.ask("DELETE", "/aperture/config")
+    is_problem(response, body, 405)
     assert "PUT" in response.headers["allow"]
-    other, said = await served.ask("GET", "/nothing")
-    assert (other.content_type, list(said)) == ("application/json", ["error"])
+    other, body = await served.ask("GET", "/nothing")
+    assert (other.content_type, list(body)) == ("application/json", ["error"])
 
 
 async def test_who_is_no_admin_sees_and_changes_nothing(config_file):
@@ -259,22 +259,22 @@ async def test_a_broken_file_is_told_of_beside_the_last_good_text(served):
     before, answer = await served.config()
     served.path.write_text(TEXT.replace("{", "{{", 1))
     await served.reloader.reload()
-    response, said = await served.config(**{"If-None-Match": before.headers["etag"]})
+    response, body = await served.config(**{"If-None-Match": before.headers["etag"]})
     assert response.status == 200
-    assert said["config"] == answer["config"]
-    assert "expected a key" in said["error"]
+    assert body["config"] == answer["config"]
+    assert "expected a key" in body["error"]
     # it is repaired by saving over it, with the marks of the last good one
-    response, said = await served.put(said["config"])
-    assert (response.status, said) == (200, answer)
+    response, body = await served.put(body["config"])
+    assert (response.status, body) == (200, answer)
     assert served.path.read_text() == TEXT
 
 
 async def test_a_file_that_was_refused_is_shown_as_it_is(served):
     served.path.write_text(TEXT.replace('"cost_basis": "bedrock-us"', '"cost_basis": 7'))
     await served.reloader.reload()
-    _, said = await served.config()
-    assert '"cost_basis": 7' in said["config"]
-    assert "providers.bedrock.cost_basis" in said["error"]
+    _, body = await served.config()
+    assert '"cost_basis": 7' in body["config"]
+    assert "providers.bedrock.cost_basis" in body["error"]
 
 
 async def test_a_file_that_is_gone_cannot_be_saved_over(served):
@@ -288,9 +288,9 @@ async def test_what_is_mounted_read_only_is_edited_elsewhere(served, which):
     place = served.path if which == "file" else served.path.parent
     mode = place.stat().st_mode
     place.chmod(mode & ~0o222)
-    response, said = await served.put(TEXT)
+    response, body = await served.put(TEXT)
     place.chmod(mode)
-    assert "edit it where it is mounted" in is_problem(response, said, 409)
+    assert "edit it where it is mounted" in is_problem(response, body, 409)
     assert served.path.read_text() == TEXT
 
 
@@ -302,8 +302,8 @@ async def test_a_disk_that_fails_leaves_the_old_file_and_nothing_beside_it(serve
     beside = sorted(served.path.parent.iterdir())
     monkeypatch.setattr(atomic_file.os, "replace", failing)
     _, answer = await served.config()
-    response, said = await served.put(answer["config"].replace("nobody", "somebody"))
-    is_problem(response, said, status)
+    response, body = await served.put(answer["config"].replace("nobody", "somebody"))
+    is_problem(response, body, status)
     assert served.path.read_text() == TEXT
     assert sorted(served.path.parent.iterdir()) == beside
     assert not served.lines.entries("config.changed")
@@ -322,9 +322,9 @@ async def test_what_only_fails_once_it_is_written_is_taken_back(served, monkeypa
     monkeypatch.setattr(atomic_file, "_sync", late)
     _, answer = await served.config()
     mark = next(word for word in answer["config"].split('"') if word.startswith("redacted:"))
-    response, said = await served.put(answer["config"].replace(f'"{mark}"', '"file:key"'))
-    is_problem(response, said, 422)
-    assert said["errors"][0]["path"] == "providers.bedrock.apikey"
+    response, body = await served.put(answer["config"].replace(f'"{mark}"', '"file:key"'))
+    is_problem(response, body, 422)
+    assert body["errors"][0]["path"] == "providers.bedrock.apikey"
     assert served.path.read_text() == TEXT
     assert (await served.config())[1] == answer
     assert served.running.gateway.runtime.config.providers["bedrock"].apikey.value == CANARY
@@ -350,8 +350,8 @@ async def test_what_cannot_be_made_ready_is_taken_back(served, monkeypatch):
 
     monkeypatch.setattr(reload, "runtime", failing)
     _, answer = await served.config()
-    response, said = await served.put(answer["config"].replace("nobody", "somebody"))
-    assert "RuntimeError" in is_problem(response, said, 500)
+    response, body = await served.put(answer["config"].replace("nobody", "somebody"))
+    assert "RuntimeError" in is_problem(response, body, 500)
     assert served.path.read_text() == TEXT
     await served.until("config.reload_failed")
 
@@ -364,9 +364,9 @@ async def test_a_save_that_names_a_secrets_file_shows_only_the_name(served):
     _, answer = await served.config()
     mark = next(word for word in answer["config"].split('"') if word.startswith("redacted:"))
     text = answer["config"].replace(f'"{mark}"', '"file:key"').replace("nobody", "sk-of-the-file is read by nobody")
-    response, said = await served.put(text)
+    response, body = await served.put(text)
     assert response.status == 200
-    assert '"file:key"' in said["config"]
+    assert '"file:key"' in body["config"]
     assert b"sk-of-the-file" not in b"".join(served.heard)
     assert "sk-of-the-file is read" in served.path.read_text()
 
@@ -386,7 +386,7 @@ async def test_tags_and_marks_stay_valid_over_a_restart(config_file, tmp_path):
 async def test_the_description_needs_no_role_and_names_every_operation(config_file):
     config_file.write_text(TEXT.replace('"src": ["*"]', '"src": ["nobody@example.com"]'))
     async with from_file(config_file) as served:
-        response, said = await served.ask("GET", "/aperture/openapi.json")
-        assert (response.status, said["openapi"]) == (200, "3.1.0")
-        assert {"/aperture/config", "/aperture/config:validate", "/api/explain"} <= said["paths"].keys()
-        assert json.dumps(said).count("operationId") == sum(map(len, said["paths"].values()))
+        response, body = await served.ask("GET", "/aperture/openapi.json")
+        assert (response.status, body["openapi"]) == (200, "3.1.0")
+        assert {"/aperture/config", "/aperture/config:validate", "/api/explain"} <= body["paths"].keys()
+        assert json.dumps(body).count("operationId") == sum(map(len, body["paths"].values()))

@@ -28,19 +28,19 @@ def mark_of(text):
 
 async def test_a_key_that_is_rotated_is_not_shown_by_the_comment_that_names_it(keyed):
     _, answer = await keyed.config()
-    response, said = await keyed.put(answer["config"].replace(mark_of(answer["config"]), "another-key-2", 1))
-    assert response.status == 200, said
+    response, body = await keyed.put(answer["config"].replace(mark_of(answer["config"]), "another-key-2", 1))
+    assert response.status == 200, body
     assert keyed.running.gateway.runtime.config.providers["bedrock"].apikey.value == "another-key-2"
     assert KEY not in keyed.path.read_text()
-    assert (await keyed.config())[1] == said
+    assert (await keyed.config())[1] == body
 
 
 async def test_a_mark_in_a_new_comment_does_not_bring_the_key_back(keyed):
     _, answer = await keyed.config()
     mark = mark_of(answer["config"])
     text = answer["config"].replace(f'"apikey": "{mark}"', '"apikey": "another-key-2"').replace("nobody", f"{mark} ")
-    response, said = await keyed.put(text)
-    assert response.status == 200, said
+    response, body = await keyed.put(text)
+    assert response.status == 200, body
     assert KEY not in keyed.path.read_text()
 
 
@@ -50,8 +50,8 @@ async def test_a_key_is_not_shown_to_others_as_the_password_of_a_url(keyed):
         text = answer["config"].replace(
             '"cost_basis"', f'{member.replace("%s", mark_of(answer["config"]))}, "cost_basis"'
         )
-        response, said = await keyed.put(text)
-        assert (response.status, said["errors"][0]["path"]) == (422, "")
+        response, body = await keyed.put(text)
+        assert (response.status, body["errors"][0]["path"]) == (422, "")
     for page in ("/api/providers", "/v1/models"):
         await keyed.ask("GET", page)
 
@@ -62,9 +62,9 @@ async def test_the_environment_is_not_read_by_a_macro_that_others_see(served, mo
         ('"cost_basis"', '"description": "${OF_THE_GATEWAY}", "cost_basis"'),
         (f'"{HAIKU}"', f'"{HAIKU}", "${{OF_THE_GATEWAY}}"'),
     ):
-        response, said = await served.put(TEXT.replace(old, new, 1))
+        response, body = await served.put(TEXT.replace(old, new, 1))
         assert response.status == 422
-        assert "macros may only stand" in said["errors"][0]["message"]
+        assert "macros may only stand" in body["errors"][0]["message"]
     assert b"environment-of-the-gateway" not in b"".join(served.heard)
 
 
@@ -72,12 +72,12 @@ class Slow:
     """A request whose body is held back."""
 
     @classmethod
-    async def begin(cls, served, text, asked="PUT /aperture/config"):
+    async def begin(cls, served, text, request="PUT /aperture/config"):
         held = cls()
         host, port = served.url.removeprefix("http://").split(":")
         held.body = json.dumps({"config": text}).encode()
         held.reader, held.writer = await asyncio.open_connection(host, int(port))
-        head = f"{asked} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nIf-Match: *\r\n"
+        head = f"{request} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nIf-Match: *\r\n"
         held.writer.write(f"{head}Content-Length: {len(held.body)}\r\n\r\n".encode() + held.body[:10])
         await held.writer.drain()
         await asyncio.sleep(0.1)
@@ -144,8 +144,8 @@ async def test_a_small_limit_of_bodies_can_be_made_larger_again(served):
     await served.reloader.reload()
     for old, new in (("65536", "1024"), ("1024", "65536")):
         _, answer = await served.config()
-        response, said = await served.put(answer["config"].replace(old, new))
-        assert response.status == 200, said
+        response, body = await served.put(answer["config"].replace(old, new))
+        assert response.status == 200, body
 
 
 async def test_nobody_saves_what_no_longer_knows_the_name_by_which_they_came(served):
@@ -156,17 +156,17 @@ async def test_nobody_saves_what_no_longer_knows_the_name_by_which_they_came(ser
     tag = (await served.config())[0].headers["etag"]
     for hosts in ("", '"ai"', '"b.example"'):
         other = text.replace('"ai.example.ts.net", "ai"', hosts)
-        response, said = await served.put(other, tag, **named)
-        assert (response.status, said["errors"][0]["path"]) == (422, "server.hosts")
-        assert '"ai.example.ts.net", as which you called' in said["detail"]
+        response, body = await served.put(other, tag, **named)
+        assert (response.status, body["errors"][0]["path"]) == (422, "server.hosts")
+        assert '"ai.example.ts.net", as which you called' in body["detail"]
     # who came by an address is not shut out
     assert (await served.put(text.replace('"ai.example.ts.net", ', ""), tag))[0].status == 200
 
 
 async def test_no_error_that_is_shown_holds_a_key_whoever_wrote_it(served):
     served.running.gateway.config_error = f"providers.{CANARY}: unknown key"
-    _, said = await served.config()
-    assert said["error"] == "providers.[redacted]: unknown key"
+    _, body = await served.config()
+    assert body["error"] == "providers.[redacted]: unknown key"
 
 
 async def test_a_key_in_a_name_is_hidden_when_the_write_fails(config_file, monkeypatch):
@@ -188,9 +188,9 @@ async def test_a_key_in_a_name_is_hidden_when_the_write_fails(config_file, monke
     async with from_file(config_file) as served:
         monkeypatch.setattr(atomic_file, "_sync", late)
         _, answer = await served.config()
-        response, said = await served.put(answer["config"])
-        assert response.status == 422, said
-        assert [error["path"] for error in said["errors"]] == ["providers.[redacted].apikey"]
+        response, body = await served.put(answer["config"])
+        assert response.status == 422, body
+        assert [error["path"] for error in body["errors"]] == ["providers.[redacted].apikey"]
         assert CANARY.encode() not in b"".join(served.heard) + served.lines.data
 
 

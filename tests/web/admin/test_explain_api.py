@@ -32,17 +32,17 @@ async def answers_to(tmp_path, login, *paths):
 
 
 async def test_a_caller_is_told_why_they_may(tmp_path):
-    [(status, said)] = await answers_to(tmp_path, ALICE, f"/api/explain?model={HAIKU}")
-    assert (status, said["allowed"], said["role"], said["login"]) == (200, True, "user", ALICE)
-    assert said["offers"][0]["by"][0]["models"] == f"bedrock/{HAIKU}"
+    [(status, body)] = await answers_to(tmp_path, ALICE, f"/api/explain?model={HAIKU}")
+    assert (status, body["allowed"], body["role"], body["login"]) == (200, True, "user", ALICE)
+    assert body["offers"][0]["by"][0]["models"] == f"bedrock/{HAIKU}"
 
 
 async def test_a_caller_without_a_role_is_answered_too(tmp_path):
-    [(status, said)] = await answers_to(tmp_path, BOB, f"/api/explain?model={HAIKU}")
-    assert (status, said["allowed"], said["reason"], said["role"]) == (200, False, "no_role", None)
-    assert said["offers"] == said["near_misses"] == said["near"] == []
-    assert said["grant"] == said["policy"] == ""
-    assert "administrator" in said["note"]
+    [(status, body)] = await answers_to(tmp_path, BOB, f"/api/explain?model={HAIKU}")
+    assert (status, body["allowed"], body["reason"], body["role"]) == (200, False, "no_role", None)
+    assert body["offers"] == body["near_misses"] == body["near"] == []
+    assert body["grant"] == body["policy"] == ""
+    assert "administrator" in body["note"]
 
 
 async def test_a_caller_learns_nothing_of_others(tmp_path):
@@ -57,8 +57,8 @@ async def test_a_caller_learns_nothing_of_others(tmp_path):
 
 @pytest.mark.parametrize("query", [f"as={BOB}", "group=secret-team", "tag=tag:ci", f"as={ALICE}&group=secret-team"])
 async def test_a_caller_without_admin_may_not_ask_about_others(tmp_path, query):
-    [(status, said)] = await answers_to(tmp_path, ALICE, f"/api/explain?model={HAIKU}&{query}")
-    assert (status, list(said)) == (403, ["error"])
+    [(status, body)] = await answers_to(tmp_path, ALICE, f"/api/explain?model={HAIKU}&{query}")
+    assert (status, list(body)) == (403, ["error"])
 
 
 async def test_while_an_admin_asks_about_thousands_of_grants_others_are_served(tmp_path):
@@ -116,9 +116,9 @@ async def test_an_admin_is_told_all_about_others(tmp_path):
     ],
 )
 async def test_a_wrong_question_is_a_400_that_names_the_parameter(tmp_path, query, named):
-    [(status, said)] = await answers_to(tmp_path, BOSS, f"/api/explain{query}")
+    [(status, body)] = await answers_to(tmp_path, BOSS, f"/api/explain{query}")
     assert status == 400
-    assert said["error"].startswith(f"{named}: ")
+    assert body["error"].startswith(f"{named}: ")
 
 
 async def test_whoami_says_who_the_gateway_takes_the_caller_for(tmp_path):
@@ -138,10 +138,10 @@ async def test_capabilities_of_the_tailnet_policy_count_for_oneself(tmp_path):
         gate(tmp_path, {"bedrock": bedrock("http://127.0.0.1:9")}, grants=GRANTS, server=server),
         aiohttp.ClientSession(connector=aiohttp.UnixConnector(f"{tmp_path}/s"), headers=headers) as client,
     ):
-        said = await (await client.get(f"http://localhost/api/explain?model={NOVA}")).json()
+        body = await (await client.get(f"http://localhost/api/explain?model={NOVA}")).json()
         me = await (await client.get("http://localhost/api/whoami")).json()
-    assert said["allowed"]
-    assert said["role_by"] == [f"tailnet policy, {CAP}[0]"]
+    assert body["allowed"]
+    assert body["role_by"] == [f"tailnet policy, {CAP}[0]"]
     assert (me["mode"], me["policy_grants"], me["role"], me["models"]) == ("serve-headers", 2, "user", 3)
 
 
@@ -156,5 +156,5 @@ async def test_the_records_of_refused_calls_are_no_list_of_what_exists(tmp_path)
             await here.post("/v1/chat/completions", {"model": name, "messages": [{"role": "user", "content": "hi"}]})
         await here.running.gateway.follower.flush()
         calls = (await (await here.get("/api/calls")).json())["calls"]
-    told = [(call["model"], call["outcome"]) for call in reversed(calls)]
-    assert told == [*((name, "refused") for name in names[:-1]), (HAIKU, "failed")]
+    outcomes = [(call["model"], call["outcome"]) for call in reversed(calls)]
+    assert outcomes == [*((name, "refused") for name in names[:-1]), (HAIKU, "failed")]

@@ -48,7 +48,7 @@ async def test_sessions_are_those_that_have_the_values(gw, query, count):
 
 
 @pytest.mark.parametrize(
-    ("path", "said"),
+    ("path", "message"),
     [
         ("/api/calls?stauts=500", "stauts: is no parameter; there are limit, cursor, identity, provider, model, agent"),
         ("/api/calls?status=5xx", 'status: "5xx" is no status of HTTP'),
@@ -61,10 +61,10 @@ async def test_sessions_are_those_that_have_the_values(gw, query, count):
         ("/ui/sessions?status=500", "status: is no parameter"),
     ],
 )
-async def test_what_is_no_parameter_is_refused_and_those_that_are_are_named(gw, path, said):
+async def test_what_is_no_parameter_is_refused_and_those_that_are_are_named(gw, path, message):
     answer = await gw.get(path)
     assert answer.status == 400
-    assert said in (await answer.text()).replace("&#34;", '"').replace('\\"', '"')
+    assert message in (await answer.text()).replace("&#34;", '"').replace('\\"', '"')
 
 
 async def test_a_filter_goes_on_over_pages(gw):

@@ -28,10 +28,10 @@ class Watching(BedrockSim):
         self.arrived = []
 
     async def respond(self, seen, request):
-        found = re.fullmatch(r"/g(\d+)(/.*)", seen.path)
+        match = re.fullmatch(r"/g(\d+)(/.*)", seen.path)
         key = seen.headers["authorization"].removeprefix("Bearer key-of-")
-        self.arrived.append((found[1], key, seen.headers["x-generation"]))
-        seen.path = found[2]
+        self.arrived.append((match[1], key, seen.headers["x-generation"]))
+        seen.path = match[2]
         return await super().respond(seen, request)
 
 
@@ -56,8 +56,8 @@ async def client(served, number, ended, answers):
 async def change(served, way, text, sound, tag):
     """Make one change, and wait until it is taken over or refused; the tag that is known then."""
     if way == "api":
-        response, said = await served.put(text, tag)
-        assert response.status == (200 if sound else 422), said
+        response, body = await served.put(text, tag)
+        assert response.status == (200 if sound else 422), body
         return response.headers.get("etag", tag)
     event = "config.changed" if sound else "config.refused"
     wanted = served.logged(event) + 1

@@ -249,8 +249,8 @@ async def test_a_call_is_nothing_for_a_caller_without_a_role(get, login):
 
 def test_hours_without_a_first_one_are_those_of_the_last_week():
     now = 1_795_435_200.0  # 2026-11-23 12:00 UTC
-    asked = parse_parameters({"by": "hour"}, now=now)
-    assert (asked.first, asked.query.since) == ("2026-11-16", now - 7.5 * 86_400)
+    wanted = parse_parameters({"by": "hour"}, now=now)
+    assert (wanted.first, wanted.query.since) == ("2026-11-16", now - 7.5 * 86_400)
     assert parse_parameters({"by": "hour", "to": "2026-03-10"}, now=now).first == "2026-03-04"
     assert parse_parameters({"by": "hour", "from": "2026-01-01"}, now=now).first == "2026-01-01"
     assert parse_parameters({"by": "day"}, now=now).first is None

@@ -51,27 +51,27 @@ class Page(HTMLParser):
 @pytest.fixture
 def page(get):
     async def page(path, login=USER, status=200):
-        found, html = await get(path, login)
-        assert found == status
+        code, html = await get(path, login)
+        assert code == status
         return Page(html)
 
     return page
 
 
 async def test_the_providers_page_lists_what_the_caller_may_use(page):
-    shown = (await page("/ui/")).text
-    assert HAIKU in shown
-    assert "us-east-1" in shown
-    assert "bedrock-us" in shown
-    assert "bedrock_converse" in shown
-    assert "opus" not in shown
-    assert "disabled" not in shown
+    html = (await page("/ui/")).text
+    assert HAIKU in html
+    assert "us-east-1" in html
+    assert "bedrock-us" in html
+    assert "bedrock_converse" in html
+    assert "opus" not in html
+    assert "disabled" not in html
 
 
 async def test_an_admin_sees_every_provider_and_which_models_are_not_granted(page):
-    shown = (await page("/ui/", ADMIN)).text
-    assert "disabled" in shown
-    assert "tiny not granted to you" in shown
+    html = (await page("/ui/", ADMIN)).text
+    assert "disabled" in html
+    assert "tiny not granted to you" in html
 
 
 async def test_no_page_shows_a_key(get, store):
@@ -83,26 +83,26 @@ async def test_no_page_shows_a_key(get, store):
 
 
 async def test_the_call_to_try_names_this_gateway_and_a_granted_model(page, client):
-    shown = (await page("/ui/")).text
-    assert f"curl http://127.0.0.1:{client.port}/v1/chat/completions" in shown
-    assert f'"model":"{HAIKU}"' in shown
+    html = (await page("/ui/")).text
+    assert f"curl http://127.0.0.1:{client.port}/v1/chat/completions" in html
+    assert f'"model":"{HAIKU}"' in html
 
 
 async def test_the_session_list_shows_model_tokens_and_time(store, page):
     store.put(record())
     await store.flush()
-    shown = (await page("/ui/sessions")).text
+    html = (await page("/ui/sessions")).text
     for part in (HAIKU, "100", "20", "2026-11-23 12:00:01 UTC", "$0.0012"):
-        assert part in shown
+        assert part in html
 
 
 async def test_an_unknown_cost_is_never_shown_as_nothing(store, page):
     store.put(record(cost=None))
     await store.flush()
     for path in ("/ui/sessions", "/ui/sessions/s1"):
-        shown = (await page(path)).text
-        assert "unknown" in shown
-        assert "$0" not in shown
+        html = (await page(path)).text
+        assert "unknown" in html
+        assert "$0" not in html
 
 
 async def test_a_cost_that_is_known_in_part_says_so(store, page):
@@ -126,10 +126,10 @@ async def test_the_page_of_a_session_lists_its_calls(store, page):
     store.put(record(id="a"))
     store.put(record(id="b", outcome="failed", status=503, error="overloaded", error_native="ServiceUnavailable"))
     await store.flush()
-    shown = (await page("/ui/sessions/s1")).text
-    assert "503 failed" in shown
-    assert "ServiceUnavailable" in shown
-    assert "openai_chat → bedrock_converse" in shown
+    html = (await page("/ui/sessions/s1")).text
+    assert "503 failed" in html
+    assert "ServiceUnavailable" in html
+    assert "openai_chat → bedrock_converse" in html
 
 
 async def test_every_link_of_a_page_leads_somewhere(store, get, page):
@@ -172,11 +172,11 @@ async def test_no_page_needs_a_script_or_a_style_of_its_own(store, page):
     store.put(record())
     await store.flush()
     for path in ("/ui/", "/ui/sessions", "/ui/sessions/s1"):
-        shown = await page(path, ADMIN)
-        assert not shown.tags & {"script", "style", "iframe"}
-        assert "style" not in shown.attributes
-        assert shown.links
-        assert [link for link in shown.links if not link.startswith(("/ui/", "#"))] == []
+        reply = await page(path, ADMIN)
+        assert not reply.tags & {"script", "style", "iframe"}
+        assert "style" not in reply.attributes
+        assert reply.links
+        assert [link for link in reply.links if not link.startswith(("/ui/", "#"))] == []
 
 
 @pytest.mark.parametrize(("path", "status"), [("/ui/", 200), ("/ui/sessions", 200), ("/ui/sessions/none", 404)])
@@ -191,15 +191,15 @@ async def test_every_page_forbids_what_it_does_not_need(client, path, status):
 
 
 async def test_an_empty_list_says_how_to_begin(page):
-    shown = (await page("/ui/sessions")).text
-    assert "No sessions yet" in shown
-    assert HAIKU in shown
+    html = (await page("/ui/sessions")).text
+    assert "No sessions yet" in html
+    assert HAIKU in html
 
 
 async def test_a_caller_without_models_is_told_whom_to_ask_for_what(page):
-    shown = (await page("/ui/", POOR)).text
-    assert "No model is granted to you" in shown
-    assert POOR in shown
+    html = (await page("/ui/", POOR)).text
+    assert "No model is granted to you" in html
+    assert POOR in html
 
 
 async def test_a_configuration_without_providers_says_what_to_add(store, aiohttp_client):
@@ -217,9 +217,9 @@ async def test_a_provider_without_models_says_so_to_an_admin(store, aiohttp_clie
 
 @pytest.mark.parametrize("path", ["/ui/", "/ui/sessions", "/ui/sessions/s1"])
 async def test_a_caller_without_a_role_is_told_who_they_are(page, path):
-    shown = (await page(path, NOBODY, 403)).text
-    assert "access denied: no role granted" in shown
-    assert NOBODY in shown
+    html = (await page(path, NOBODY, 403)).text
+    assert "access denied: no role granted" in html
+    assert NOBODY in html
 
 
 @pytest.mark.parametrize(
@@ -239,9 +239,9 @@ async def test_an_id_of_two_callers_offers_both(store, page):
     store.put(record(id="a"))
     store.put(record(id="b", identity=BOB))
     await store.flush()
-    shown = await page("/ui/sessions/s1", ADMIN, 409)
+    reply = await page("/ui/sessions/s1", ADMIN, 409)
     assert {"/ui/sessions/s1?identity=bob%40example.com", "/ui/sessions/s1?identity=ada%40example.com"} <= set(
-        shown.links
+        reply.links
     )
 
 

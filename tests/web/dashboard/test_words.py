@@ -92,9 +92,9 @@ def test_a_user_sees_providers_with_granted_models_only():
 
 
 def test_an_admin_sees_all_that_is_configured():
-    found = cards({("bedrock", HAIKU)}, everything=True)
-    assert [(card.id, card.disabled) for card in found] == [("bedrock", False), ("old", True), ("lab", False)]
-    assert [line.granted for line in found[0].models] == [True, False]
+    listed = cards({("bedrock", HAIKU)}, everything=True)
+    assert [(card.id, card.disabled) for card in listed] == [("bedrock", False), ("old", True), ("lab", False)]
+    assert [line.granted for line in listed[0].models] == [True, False]
 
 
 def test_a_card_shows_prices_and_says_where_one_is_unknown():

@@ -168,12 +168,12 @@ async def test_the_file_and_the_gateway_answer_alike(tmp_path, bedrock_sim):
         await gw.post("/v1/messages", {"model": HAIKU, "max_tokens": 9, "messages": [{"role": "user", "content": "x"}]})
         await gw.sessions()
         # the file can be read while it is in use, too
-        asked, read = await asyncio.gather(
+        answer, read = await asyncio.gather(
             run("--url", gw.url, "--json", "--by", "hour,agent"),
             run("--store", str(tmp_path / "irisgate.db"), "--json", "--by", "hour,agent"),
         )
-    assert asked == read
-    assert asked[0] == 0
+    assert answer == read
+    assert answer[0] == 0
 
 
 async def test_a_file_of_another_release_is_not_touched(state_file):

@@ -34,7 +34,7 @@ def taken(envelope, *names, **options):
 
 
 @pytest.mark.parametrize(
-    ("envelope", "found"),
+    ("envelope", "expected"),
     [
         ("messages", ["context-1m-2025-08-07", "claude-code-20250219", "advanced-tool-use-2025-11-20"]),
         ("mantle", ["context-1m-2025-08-07", "claude-code-20250219", "tool-search-tool-2025-10-19", "tool-examples-2025-10-29"]),
@@ -42,17 +42,17 @@ def taken(envelope, *names, **options):
         ("converse", ["context-1m-2025-08-07"]),
     ],
 )  # fmt: skip
-def test_each_envelope_takes_its_own_betas_by_its_own_names(envelope, found):
+def test_each_envelope_takes_its_own_betas_by_its_own_names(envelope, expected):
     """Check that each envelope takes its own betas by the names that it has for them."""
-    asked = ("context-1m-2025-08-07", "claude-code-20250219", "advanced-tool-use-2025-11-20")
-    assert taken(envelope, *asked)[0] == found
+    names = ("context-1m-2025-08-07", "claude-code-20250219", "advanced-tool-use-2025-11-20")
+    assert taken(envelope, *names)[0] == expected
 
 
 def test_configured_betas_precede_the_data_and_drops_precede_all():
     """Check that the configuration takes precedence over the data, and its drops over the betas that it allows."""
-    asked = ("context-1m-2025-08-07", "new-thing-2027-01-01", "web-search-2025-03-05")
-    found, dropped = taken("invoke", *asked, allow=["new-*", "web-*"], drop=["context-*", "web-*"])
-    assert found == ["new-thing-2027-01-01"]
+    names = ("context-1m-2025-08-07", "new-thing-2027-01-01", "web-search-2025-03-05")
+    betas, dropped = taken("invoke", *names, allow=["new-*", "web-*"], drop=["context-*", "web-*"])
+    assert betas == ["new-thing-2027-01-01"]
     assert dropped == ["/anthropic-beta/context-1m-2025-08-07", "/anthropic-beta/web-search-2025-03-05"]
 
 

@@ -179,7 +179,7 @@ def test_invokes_other_options_become_members_or_are_reported(header, value, mem
 
 
 @pytest.mark.parametrize(
-    ("model", "stops", "stream", "asked"),
+    ("model", "stops", "stream", "stop"),
     [
         ("us.anthropic.claude-opus-5", ["x"], False, ["/stop_sequence"]),
         ("us.anthropic.claude-sonnet-4-5-20250929-v1:0", ["x"], True, ["/delta/stop_sequence"]),
@@ -187,8 +187,8 @@ def test_invokes_other_options_become_members_or_are_reported(header, value, mem
         ("us.amazon.nova-lite-v1:0", ["x"], True, None),
     ],
 )
-def test_converse_reports_the_met_stop_sequence_where_it_can(model, stops, stream, asked):
+def test_converse_reports_the_met_stop_sequence_where_it_can(model, stops, stream, stop):
     """Check that the request to Converse asks which stop sequence was met where there is one and the model reports
     it."""
-    fields = {"additionalModelResponseFieldPaths": asked} if asked else {}
+    fields = {"additionalModelResponseFieldPaths": stop} if stop else {}
     assert response_fields(stops, capabilities(model), stream=stream) == fields

@@ -153,7 +153,7 @@ def test_an_empty_result_says_so():
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "words"),
     [
         ([], "Error: (no output)"),
         ([text("not found")], "Error: not found"),
@@ -161,11 +161,11 @@ def test_an_empty_result_says_so():
         ([text("one"), text("two")], "Error: one\ntwo"),
     ],
 )
-def test_a_failed_result_says_that_it_failed(content, said):
+def test_a_failed_result_says_that_it_failed(content, words):
     conversation = CheckedConversation()
     conversation.assistant("", look("a"), "/0")
     conversation.result("a", content, "/1", is_error=True)
-    assert conversation.messages()[1]["content"] == said
+    assert conversation.messages()[1]["content"] == words
 
 
 def test_thinking_goes_back_where_the_model_reads_it():

@@ -1,6 +1,7 @@
-"""The handler of API calls: the only file that reads the bodies of calls and writes their responses.
+"""The handler of API calls: the only file that writes the responses of calls.
 
-- `handle` receives every request. It parses the request, runs the chain, and then writes a whole body or a stream.
+- `handle` receives every request. It reads the body (`request_body.py`), parses the request, runs the chain, and then
+  writes a whole body or a stream.
 - Every request gets exactly one record, however the request ends.
 - An error before the first byte of the response is sent with an HTTP status. A later error is written as the last event
   of the stream, in the client's dialect.
@@ -21,6 +22,7 @@ from urllib.parse import quote
 from aiohttp import web
 
 from gateway.access.identity.caller import unknown
+from gateway.call import request_body
 from gateway.call.capture import Capture
 from gateway.call.chain import Batch, Batches, Call, Inbound, Next, Stream, Whole
 from gateway.call.context import REFUSED, REQUEST_ID, Gateway, identity_of
@@ -28,14 +30,11 @@ from gateway.call.finish import Finish
 from gateway.call.sessions import agent
 from gateway.contract.errors import (
     INTERNAL,
-    TIMEOUT,
-    TOO_LARGE,
     UNAVAILABLE,
     GatewayError,
     Problem,
     Refused,
     UpstreamFailed,
-    invalid,
 )
 from gateway.contract.flag import Encoder, Event, HttpRequest, Route
 from gateway.contract.registry import Plugin
@@ -46,9 +45,6 @@ has come for 30 seconds."""
 
 MAX_HEADER: Final = 2000
 """Maximum number of characters of a header that lists dropped fields or quotas; the record has all fields."""
-
-BODY_SECONDS: Final = 60.0
-"""Maximum seconds between two parts of a request's body."""
 
 STALLED_SECONDS: Final = 300.0
 """Seconds after which a client that does not read is disconnected, to free its connection and its reservation."""
@@ -150,26 +146,7 @@ class Server:
             raise refused
         if self.gateway.follower.full:
             raise Refused(_NO_ROOM)
-        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-            # a small compressed body could be huge in memory, and clients of model APIs do not compress
-            raise invalid("the body is compressed; send it as it is, without Content-Encoding")
-        limit = inbound.runtime.config.server.limits.body_bytes
-        if (request.content_length or 0) > limit:
-            raise _too_large(limit)
-        parts: list[bytes] = []
-        size = 0
-        while True:
-            try:
-                async with asyncio.timeout(BODY_SECONDS):
-                    data = await request.content.readany()
-            except TimeoutError:
-                raise Refused(Problem(TIMEOUT, f"nothing of the body came for {BODY_SECONDS:g} seconds")) from None
-            if not data:
-                return b"".join(parts)
-            size += len(data)
-            if size > limit:
-                raise _too_large(limit)
-            parts.append(data)
+        return await request_body.read(request, inbound.runtime.config.server.limits.body_bytes)
 
     def _stopping(self) -> bool:
         """Return whether a call was cancelled because the gateway is stopping, and not because its client left.
@@ -295,9 +272,12 @@ class Server:
 
 
 def _request(route: Route, request: web.Request, body: bytes) -> HttpRequest:
+    """Return the request with its decoded body, and without the headers that describe the body as it was sent."""
     headers: dict[str, str] = {}
     for name, value in request.headers.items():
         key = name.lower()
+        if key in _OF_THE_SENT_BODY and "Content-Encoding" in request.headers:
+            continue
         headers[key] = f"{headers[key]}, {value}" if key in headers else value
     return HttpRequest(
         route=route,
@@ -388,10 +368,7 @@ def _header_value(text: str) -> str:
     return safe if len(safe) <= MAX_HEADER else f"{safe[:MAX_HEADER]}..."
 
 
-def _too_large(limit: int) -> Refused:
-    return Refused(Problem(TOO_LARGE, f"the request's body is larger than {limit} bytes, the limit of this gateway"))
-
-
+_OF_THE_SENT_BODY: Final = frozenset({"content-encoding", "content-length"})
 _EMPTY: Final = Batch(())
 _STOPPING: Final = Problem(UNAVAILABLE, "the gateway is being stopped; try again", retryable=True)
 _NO_ROOM: Final = Problem(

@@ -18,6 +18,7 @@ PERMISSION: Final = "permission"  # the caller has no role, or the provider refu
 NOT_FOUND: Final = "not_found"  # unknown, or not granted: the client cannot tell which
 NO_ROUTE: Final = "no_route"  # no operation has this path or method: the message names the base URL to set
 TOO_LARGE: Final = "too_large"  # the request's body is over the limit
+UNSUPPORTED_CODING: Final = "unsupported_coding"  # the request's body has a content coding that is not taken
 TIMEOUT: Final = "timeout"  # the provider took too long
 RATE_LIMIT: Final = "rate_limit"  # too many requests; retry_after may have the seconds to wait
 QUOTA: Final = "quota"  # the money or the allowance is spent
@@ -32,6 +33,7 @@ STATUS: Final[Mapping[str, int]] = {
     NOT_FOUND: 404,
     NO_ROUTE: 404,
     TOO_LARGE: 413,
+    UNSUPPORTED_CODING: 415,
     TIMEOUT: 504,
     RATE_LIMIT: 429,
     QUOTA: 429,
@@ -66,6 +68,8 @@ class Problem:
     """True if the provider does not accept the key at all, whatever the request asks for."""
     param: str = ""
     """The wrong field of the request, such as `messages[0].content`; "" if the error is not in one field."""
+    accept_encoding: str = ""
+    """The content codings that the gateway takes, for the header of that name; "" if the coding is not the problem."""
 
 
 class GatewayError(Exception):

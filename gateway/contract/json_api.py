@@ -322,6 +322,8 @@ def error(problem: Problem) -> tuple[int, dict[str, str], bytes]:
 
 def error_headers(problem: Problem) -> dict[str, str]:
     headers = {"content-type": "application/json"}
+    if problem.accept_encoding:  # RFC 9110, 15.5.16
+        headers["accept-encoding"] = problem.accept_encoding
     if problem.retry_after is not None:
         # the order of the arguments matters: max(1, NaN) is 1, while max(NaN, 1) is NaN
         headers["retry-after"] = str(round(min(MAX_RETRY_AFTER, max(1, problem.retry_after))))

@@ -23,6 +23,7 @@ from aiohttp import web
 from gateway.access.identity.caller import Identity
 from gateway.call.context import GATEWAY, REQUEST_ID, ConfigReloader, NotTaken, Who, identity_of
 from gateway.call.guard import cross_site
+from gateway.call.request_body import is_compressed
 from gateway.call.runtime import runtime
 from gateway.config.document import atomic_file
 from gateway.config.document.hujson import HujsonError, parse
@@ -195,9 +196,10 @@ def _proposal(
 
 async def _text(request: web.Request) -> str:
     """Return the member `config` of the body. Raises `Refusal` if the body cannot be used."""
-    if request.content_type != "application/json" or request.headers.get("Content-Encoding", "identity") != "identity":
+    if request.content_type != "application/json" or is_compressed(request):
         # without a CORS preflight request, a form on another site can send neither this content type nor PUT
-        raise Refusal(415, "the body must be application/json, not compressed")
+        headers = {"accept-encoding": "identity"}
+        raise Refusal(415, "the body must be application/json, not compressed", headers=headers)
     try:
         async with asyncio.timeout(BODY_SECONDS):
             body = await _read(request)

@@ -18,6 +18,7 @@ from aiohttp import web
 from gateway.access.identity.caller import Identity
 from gateway.call.context import GATEWAY, REQUEST_ID, Gateway, identity_of
 from gateway.call.guard import json_error
+from gateway.call.request_body import is_compressed
 from gateway.config.sections.quotas import nanodollars
 from gateway.contract.record import dollars
 from gateway.money.quotas.book import Quotas, UnknownBucket
@@ -75,9 +76,11 @@ async def refill(request: web.Request) -> web.Response:
     identity = identity_of(request)
     if identity is None or gateway.runtime.grants.access(identity).role != "admin":
         return json_error(403, "access denied: only an admin may refill a quota")
-    if request.content_type != "application/json" or request.headers.get("Content-Encoding", "identity") != "identity":
+    if request.content_type != "application/json" or is_compressed(request):
         # a form on another site cannot send this content type without a CORS preflight request
-        return json_error(415, "the body must be application/json, not compressed")
+        refused = json_error(415, "the body must be application/json, not compressed")
+        refused.headers["accept-encoding"] = "identity"
+        return refused
     try:
         bucket, amount = _parse_refill(await _body(request))
         charge = gateway.quotas.refill(bucket, amount)

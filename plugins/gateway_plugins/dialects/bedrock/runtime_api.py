@@ -68,6 +68,7 @@ _BY_CODE: Final[Mapping[str, tuple[int, str]]] = {
     errors.NOT_FOUND: (404, "ResourceNotFoundException"),
     errors.NO_ROUTE: (404, "UnknownOperationException"),
     errors.TOO_LARGE: (413, "ValidationException"),
+    errors.UNSUPPORTED_CODING: (415, "ValidationException"),
     errors.TIMEOUT: (408, "ModelTimeoutException"),
     errors.RATE_LIMIT: (429, "ThrottlingException"),
     errors.QUOTA: (429, "ThrottlingException"),

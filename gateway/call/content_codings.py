@@ -1,0 +1,182 @@
+"""Decoders of the content codings in which clients may send a body: gzip, deflate, br and zstd (RFC 9110, 8.4.1).
+
+- The limit of a body counts decoded bytes. A body is decoded in small steps, so that a body of a few kilobytes that
+  would become gigabytes is refused after `limit` bytes.
+- Several codings may be applied one after the other. The limit holds for the result of each.
+- Nothing here reads a request. Decoding takes a while for a large body, so `request_body.py` decodes in a thread: all
+  four libraries release the interpreter's lock.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from gateway.contract.errors import TOO_LARGE, UNSUPPORTED_CODING, Problem, Refused, invalid
+
+STEP: Final = 64 * 1024
+"""Bytes that are given to a decoder at once, and bytes that it is asked for at once."""
+MAX_CODINGS: Final = 4
+"""Maximum number of codings of one body. Each coding can cost the work of a body of the maximum size."""
+MAX_FRAMES: Final = 1000
+"""Maximum number of gzip members or zstd frames in one body. Each costs a step, and may decode to nothing."""
+_WINDOW_LOG: Final = 23
+"""Binary logarithm of zstd's largest window: 8 MB, the maximum for the content coding (RFC 9659, 3)."""
+_GZIP: Final = 16 + zlib.MAX_WBITS
+_ZLIB_HEADER: Final = 2
+"""Bytes of the header of zlib's format (RFC 1950, 2.2)."""
+
+Decoder = Callable[[bytes], Iterator[bytes]]
+"""Function that yields the decoded parts of a body. Raises one of `_errors_of` for damaged data."""
+
+
+class _Cut(ValueError):
+    """The error for a body that ends within its coding, or goes on after the end of its coding."""
+
+
+def names(values: Iterable[str]) -> list[str]:
+    """Return the codings in the values of all `Content-Encoding` headers of a request, without `identity`.
+
+    The order is the order in which the client applied the codings (RFC 9110, 8.4). Raises `Refused` for an unknown
+    coding, and for too many codings.
+    """
+    given = [name.strip().lower() for value in values for name in value.split(",")]
+    codings = [_OTHER_NAMES.get(name, name) for name in given if name not in _NO_CODING]
+    for name in codings:
+        if name not in _DECODERS:
+            raise _unsupported(f'the body has the content coding "{name[:50]}", which is not one of {ACCEPTED}')
+    if len(codings) > MAX_CODINGS:
+        raise _unsupported(f"the body has {len(codings)} content codings; at most {MAX_CODINGS} are taken")
+    return codings
+
+
+def decode(body: bytes, codings: Iterable[str], limit: int) -> bytes:
+    """Return the body without its codings.
+
+    Raises `Refused` if the body is damaged, or larger than `limit` bytes without one of its codings. An empty body is
+    empty in every coding.
+    """
+    for name in reversed(list(codings)):
+        body = _decoded(body, name, limit)
+    return body
+
+
+def _decoded(body: bytes, name: str, limit: int) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    try:
+        for part in _DECODERS[name](body) if body else ():
+            size += len(part)
+            if size > limit:
+                raise too_large(limit)
+            parts.append(part)
+    except _errors_of(name) as error:
+        raise invalid(f"the body is not valid {name} data, as its Content-Encoding says: {error}") from None
+    return b"".join(parts)
+
+
+def too_large(limit: int) -> Refused:
+    return Refused(Problem(TOO_LARGE, f"the request's body is larger than {limit} bytes, the limit of this gateway"))
+
+
+def _unsupported(message: str) -> Refused:
+    return Refused(Problem(UNSUPPORTED_CODING, message, accept_encoding=ACCEPTED))
+
+
+def _gunzip(body: bytes) -> Iterator[bytes]:
+    return _frames(body, lambda: _Inflater(_GZIP))
+
+
+def _inflate(body: bytes) -> Iterator[bytes]:
+    """Yield the parts of a body in the coding `deflate`: zlib's format, or raw data, which some clients send."""
+    header = int.from_bytes(body[:_ZLIB_HEADER], "big")
+    # method 8 in the low four bits of the first byte, and a header that is a multiple of 31 (RFC 1950, 2.2)
+    is_zlib = len(body) >= _ZLIB_HEADER and body[0] & 0x0F == zlib.DEFLATED and header % 31 == 0
+    return _frames(body, lambda: _Inflater(zlib.MAX_WBITS if is_zlib else -zlib.MAX_WBITS), most=1)
+
+
+class _Inflater:
+    """A decompressor of zlib with the methods of zstd's, so that both are used in the same way."""
+
+    def __init__(self, bits: int) -> None:
+        self._inner = zlib.decompressobj(bits)
+        self._full = False
+
+    @property
+    def eof(self) -> bool:
+        return self._inner.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._inner.unused_data
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._full
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        part = self._inner.decompress(self._inner.unconsumed_tail + data, max_length)
+        # zlib may hold back output without any input that is left
+        self._full = bool(self._inner.unconsumed_tail) or len(part) == max_length
+        return part
+
+
+def _unzstd(body: bytes) -> Iterator[bytes]:
+    zstd = _library("zstd")
+    options = {zstd.DecompressionParameter.window_log_max: _WINDOW_LOG}
+    return _frames(body, lambda: zstd.ZstdDecompressor(options=options))
+
+
+def _frames(body: bytes, new: Callable[[], Any], most: int = MAX_FRAMES) -> Iterator[bytes]:
+    """Yield the decoded parts of one to `most` frames, each read by a decompressor of its own."""
+    decompressor, count = new(), 1
+    for start in range(0, len(body), STEP):
+        data = body[start : start + STEP]
+        while data or not (decompressor.eof or decompressor.needs_input):
+            if decompressor.eof:
+                count += 1
+                if count > most:
+                    raise _Cut(f"more data follows after {most} frames" if most > 1 else "more data follows its end")
+                decompressor = new()
+            yield decompressor.decompress(data, STEP)
+            data = decompressor.unused_data if decompressor.eof else b""
+    if not decompressor.eof:
+        raise _Cut("it ends too early")
+
+
+def _unbrotli(body: bytes) -> Iterator[bytes]:
+    decompressor = _library("br").Decompressor()
+    for start in range(0, len(body), STEP):
+        part = decompressor.process(body[start : start + STEP], output_buffer_limit=STEP)
+        # the decompressor may hold back output although it has taken all of its input
+        while part or not (decompressor.can_accept_more_data() or decompressor.is_finished()):
+            yield part
+            part = decompressor.process(b"", output_buffer_limit=STEP)
+    if not decompressor.is_finished():
+        raise _Cut("it ends too early")
+
+
+def _library(name: str) -> Any:
+    """Return the module that decodes a coding. It is imported at its first use, because few clients use it."""
+    return importlib.import_module(_LIBRARIES[name][0])
+
+
+def _errors_of(name: str) -> tuple[type[Exception], ...]:
+    """Return the exceptions that the decoder of a coding raises for damaged data."""
+    return (getattr(_library(name), _LIBRARIES[name][1]), _Cut) if name in _LIBRARIES else (zlib.error, _Cut)
+
+
+_LIBRARIES: Final[Mapping[str, tuple[str, str]]] = {
+    # coding: (module, its exception for damaged data)
+    "br": ("brotli", "error"),
+    "zstd": ("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd", "ZstdError"),
+}
+_DECODERS: Final[Mapping[str, Decoder]] = {"gzip": _gunzip, "deflate": _inflate, "br": _unbrotli, "zstd": _unzstd}
+_OTHER_NAMES: Final[Mapping[str, str]] = {"x-gzip": "gzip"}
+"""Names that mean the same coding (RFC 9110, 8.4.1.3)."""
+_NO_CODING: Final = frozenset({"", "identity"})
+ACCEPTED: Final = ", ".join(_DECODERS)
+"""The codings that are taken, as `Accept-Encoding` lists them (RFC 9110, 12.5.3)."""

@@ -14,7 +14,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import lru_cache
 from time import time_ns
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import orjson
 from aiohttp import HttpVersion10, HttpVersion11, web
@@ -62,10 +62,10 @@ def middlewares(calls: Collection[web.AbstractRoute], modes: Modes) -> list[Midd
             response.force_close()
             return response
         hosts = request.app[GATEWAY].runtime.config.server.hosts
-        refused = cross_site(request.headers, hosts)
+        refused = cross_site(request.headers, hosts, served=modes.is_served(_local(request)))
         if request.path not in _OPEN and refused is None:
             try:
-                request[IDENTITY] = await modes.identify(_caller(request))
+                request[IDENTITY] = await modes.identify(caller_of(request))
             except Refused as error:
                 refused = error
         if refused is None or request.path in _OPEN:
@@ -82,7 +82,12 @@ _OPEN: Final = frozenset({"/healthz", "/readyz"})
 """Routes without identification, for monitors without an identity. The replies reveal nothing of the configuration."""
 
 
-def _caller(request: web.Request) -> Caller:
+def _local(request: web.Request) -> Any:
+    """Return the address of the gateway's end of the connection, or "" for a closed connection."""
+    return request.transport.get_extra_info("sockname") if request.transport else ""
+
+
+def caller_of(request: web.Request) -> Caller:
     """Return the facts that identify the caller. A connection that is already closed has no addresses."""
     transport = request.transport
     if transport is None:
@@ -111,10 +116,12 @@ def ambiguous(request: web.BaseRequest) -> str:
 _VERSIONS: Final = frozenset({HttpVersion10, HttpVersion11})
 
 
-def cross_site(headers: Mapping[str, str], hosts: Collection[str]) -> Refused | None:
+def cross_site(headers: Mapping[str, str], hosts: Collection[str], *, served: bool = False) -> Refused | None:
     """Return the refusal of a request from a web page of another origin, or for a Host that is not this gateway's.
 
-    Return None for a request that is allowed.
+    Return None for a request that is allowed. `served` is True if `tailscale serve` forwards the requests. Then Host is
+    `localhost`, and X-Forwarded-Host is the host that the client called. serve removes this header from clients'
+    requests, and forwards requests only for its own names.
     """
     host = headers.get("Host", "")
     place = _place(host)
@@ -122,8 +129,9 @@ def cross_site(headers: Mapping[str, str], hosts: Collection[str]) -> Refused | 
         return _refusal(
             f'host "{_header_start(host)}" is not one of this gateway\'s; add it to "server": {{"hosts": [...]}}'
         )
+    called = _place(headers.get("X-Forwarded-Host", host)) if served else place
     origin = headers.get("Origin")
-    if origin is not None and not _same(origin, place):
+    if origin is not None and not (called and _same(origin, called)):
         return _refusal(f'origin "{_header_start(origin)}" is not this gateway\'s')
     if headers.get("Sec-Fetch-Site") == "cross-site":
         return _refusal("the request comes from a page of another site")

@@ -37,6 +37,10 @@ LAST_WORD_SECONDS: Final = 1.0
 CLOSE_SECONDS: Final = 0.5
 """Seconds that other requests and unfinished responses get to finish after the wait for calls is over."""
 
+SERVED_HEADER_BYTES: Final = 256 * 1024
+"""Minimum for the maximum length of a header line if a listener is behind `tailscale serve`. The grants of the tailnet
+policy are in one header, and a policy with hundreds of grants for one caller is longer than other headers may be."""
+
 
 class CannotStart(Exception):
     """An error that prevents the gateway from starting. The message names the address, file or folder."""
@@ -69,7 +73,7 @@ async def listening(
     """
     modes = Modes(log)
     app = _built(config, registry, state=state, log=log, modes=modes, **options)
-    limits = config.server.limits
+    header_bytes = _header_bytes(config)
     runner = web.AppRunner(
         app,
         handler_cancellation=True,
@@ -77,8 +81,8 @@ async def listening(
         access_log=None,
         logger=server_logger(log),
         auto_decompress=False,
-        max_line_size=limits.header_bytes,
-        max_field_size=limits.header_bytes,
+        max_line_size=header_bytes,
+        max_field_size=header_bytes,
     )
     try:
         await runner.setup()
@@ -93,7 +97,7 @@ async def listening(
             running.urls.append(bounds[-1].url)
         for bound in bounds:
             await Site(runner, bound, modes).start()
-        async with _metrics(running, config):
+        async with _metrics(running, config, modes), _warned(running, modes):
             yield running
     finally:
         running.gateway.draining = True
@@ -110,8 +114,14 @@ async def listening(
                 closing.push_async_callback(runner.cleanup)
 
 
+def _header_bytes(config: Config) -> int:
+    """Return the maximum length of a header line. Behind `tailscale serve`, one header has all grants of the policy."""
+    served = any(listener.identity == "serve-headers" for listener in config.server.listeners)
+    return max(config.server.limits.header_bytes, SERVED_HEADER_BYTES if served else 0)
+
+
 @asynccontextmanager
-async def _metrics(running: Running, config: Config) -> AsyncIterator[None]:
+async def _metrics(running: Running, config: Config, modes: Modes) -> AsyncIterator[None]:
     """Serve the metrics on a separate listener, if there is one.
 
     Raises `CannotStart` if this listener cannot be opened.
@@ -120,11 +130,26 @@ async def _metrics(running: Running, config: Config) -> AsyncIterator[None]:
         yield
         return
     bound = _bound(listener)
+    modes.listen(bound.endpoint, listener)
     with bound.socket:
-        async with serving(running.gateway, bound.socket):
+        async with serving(running.gateway, bound.socket, modes):
             running.metrics_url = f"{bound.url}/metrics"
             running.gateway.log.info("metrics.listening", url=running.metrics_url)
             yield
+
+
+@asynccontextmanager
+async def _warned(running: Running, modes: Modes) -> AsyncIterator[None]:
+    """Warn in the background if a process of this machine that calls the tailnet address is an admin."""
+
+    async def warn() -> None:
+        for identity in await modes.machines():
+            if running.gateway.runtime.grants.access(identity).role == "admin":
+                running.gateway.log.warning("identity.machine_is_admin", login=identity.login)
+
+    task = asyncio.create_task(warn())
+    yield
+    await _cancelled(task)
 
 
 class Site(web.SockSite):

@@ -5,10 +5,9 @@ of tailscale/tailscale: `ipn/localapi/localapi.go` (the checks of a request, the
 reply) and its test of whois (`svc_name` takes precedence over `dst_ip`), `ipn/ipnlocal` (who is behind an address),
 `net/proxymap` (addresses of this machine), `tailcfg` and `client/tailscale/apitype` (the shapes).
 
-The simulator differs from the real tailscaled in three points. First, it accepts only GET for whois, since Tailscale's
-own client sends no other method; the real whois accepts any method. Second, its error messages for a wrong `svc_name`
-or `dst_ip` are modelled on other messages of tailscaled. Third, it answers at once for a port of this machine that is
-not registered; the real tailscaled waits 180 ms for a late registration.
+Answers were compared with those of tailscaled 1.100. In particular, whois searches for an address with a port in the
+table of forwarded connections, and waits there for a late registration: 180 ms for each transport protocol that the
+request allows, under one lock. So callers of unknown addresses hold up all others.
 
 The simulator reports who a caller is and which capabilities the policy grants to the caller. It does not decide what
 the caller may do.
@@ -38,13 +37,27 @@ VERSION: Final = "1.102.4-tsimulated"
 CAPABILITY: Final = "140"
 """The version of the protocol between tailscaled and its control server. It means nothing to clients."""
 
-_EVERY_REPLY: Final = {"Tailscale-Version": VERSION, "Tailscale-Cap": CAPABILITY, "X-Content-Type-Options": "nosniff"}
+LATE_SECONDS: Final = 0.18
+"""Seconds for which whois waits for the registration of a forwarded connection, for each protocol (net/proxymap)."""
+
+_POLICY: Final = "; ".join(
+    ["default-src 'none'", "frame-ancestors 'none'"]
+    + [f"{directive} 'none'" for directive in ("script-src", "script-src-elem", "script-src-attr")]
+)
+_EVERY_REPLY: Final = {
+    "Tailscale-Version": VERSION,
+    "Tailscale-Cap": CAPABILITY,
+    "Content-Security-Policy": _POLICY,
+    "X-Frame-Options": "DENY",
+    "X-Content-Type-Options": "nosniff",
+}
+_LONG_REPLY: Final = 2048
+"""Number of bytes above which Go sends a body in chunks, because it does not know the length when it sends the head."""
+_ROOT: Final = "<html><body>tailscaled</body></html>\n"
 _NODE_KEY: Final = re.compile(r"nodekey:[0-9a-f]{64}")
 _SERVICE: Final = re.compile(r"svc:[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _PORT: Final = re.compile(r"[0-9]{1,5}")
 _LOOPBACK: Final = ipaddress.IPv4Address("127.0.0.1")
-_NEVER: Final = "0001-01-01T00:00:00Z"
-"""The zero time of Go, which stands for no expiry."""
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Caps = Mapping[str, Sequence[Any]]
@@ -132,14 +145,16 @@ class Node:
             "Name": f"{self.name}.",
             "User": self.owner.profile()["ID"],
             "Key": self.key,
-            "KeyExpiry": _NEVER,
+            "KeyExpiry": "2027-01-01T00:00:00Z",
             "Machine": f"mkey:{self.key.partition(':')[2]}",
             "DiscoKey": f"discokey:{self.key.partition(':')[2]}",
             "Addresses": prefixes,
             "AllowedIPs": prefixes,
+            "Endpoints": ["192.0.2.7:41641"],
             "HomeDERP": 1,
             "Hostinfo": {"OS": "linux", "Hostname": self.host, "Services": []},
             "Created": "2026-01-01T00:00:00Z",
+            "Cap": int(CAPABILITY),
             **({"Tags": list(self.tags)} if self.tags else {}),
             "Online": True,
             "MachineAuthorized": True,
@@ -194,6 +209,11 @@ class LocalApiSim:
         """Number of seconds before each reply."""
         self.answer: tuple[int, bytes] | None = None
         """A status and a JSON body to send instead of the real answer."""
+        self.tun = False
+        """Whether tailscaled has a network device. Without one, it forwards connections from 127.0.0.1."""
+        self.late_seconds = LATE_SECONDS
+        """Seconds for which whois waits for the registration of an unknown address with a port."""
+        self._table = asyncio.Lock()
         self.services: dict[str, str] = {}
         """The addresses of the Tailscale Services on this machine, by `svc:NAME`; `dst_ip` may be such an address."""
         self._nodes: dict[Address, Node] = {}
@@ -259,20 +279,19 @@ class LocalApiSim:
 
     async def _reply(self, request: web.Request) -> web.Response:
         """Return the reply. Raises `_Wrong` if tailscaled would answer with an error."""
-        served = {"/": self._root, "/localapi/v0/status": self._status, "/localapi/v0/whois": self._whois}
-        if (serve := served.get(request.path)) is None:
-            raise _Wrong(404, "404 page not found")
-        if request.method != "GET":
-            raise _Wrong(405, "method not allowed")
         query = dict(request.query)
-        if serve == self._whois:
-            self.asked.append(query)
         if self.delay:
             await asyncio.sleep(self.delay)
-        return serve(query) if self.answer is None else _json(self.answer[1], self.answer[0])
-
-    def _root(self, _query: Mapping[str, str]) -> web.Response:
-        return web.Response(text="tailscaled\n", headers=_EVERY_REPLY)
+        match request.path:
+            case "/":
+                return web.Response(text=_ROOT, content_type="text/html", headers=_EVERY_REPLY)
+            case "/localapi/v0/status":
+                return self._status(query)
+            case "/localapi/v0/whois":
+                self.asked.append(query)
+                return await self._whois(query) if self.answer is None else _json(self.answer[1], self.answer[0])
+            case _:
+                raise _Wrong(404, "404 page not found")
 
     def _status(self, query: Mapping[str, str]) -> web.Response:
         peers = [] if query.get("peers") == "false" else [node for node in self._keys.values() if node != self.me]
@@ -280,7 +299,7 @@ class LocalApiSim:
         suffix = self.me.name.partition(".")[2]
         status = {
             "Version": VERSION,
-            "TUN": False,
+            "TUN": self.tun,
             "BackendState": "Running",
             "HaveNodeKey": True,
             "AuthURL": "",
@@ -295,10 +314,10 @@ class LocalApiSim:
         }
         return _json(_indented(status))
 
-    def _whois(self, query: Mapping[str, str]) -> web.Response:
+    async def _whois(self, query: Mapping[str, str]) -> web.Response:
         if not (address := query.get("addr", "")):
             raise _Wrong(400, "missing 'addr' parameter")
-        node = self._by_key(address) if address.startswith("nodekey:") else self._by_pair(_pair(address), query)
+        node = self._by_key(address) if address.startswith("nodekey:") else await self._by_pair(_pair(address), query)
         if node is None:
             raise _Wrong(404, "no match for IP:port")
         return _json(node.whois(self._caps(node, query)))
@@ -308,26 +327,34 @@ class LocalApiSim:
             raise _Wrong(400, "invalid nodekey in 'addr' parameter")
         return self._keys.get(peer)
 
-    def _by_pair(self, pair: _Pair, query: Mapping[str, str]) -> Node | None:
+    async def _by_pair(self, pair: _Pair, query: Mapping[str, str]) -> Node | None:
         """Return the node behind an address and port, or None.
 
         An address of the tailnet is enough, with any port. The address 127.0.0.1 needs a port that is registered.
         """
         if (node := self._nodes.get(pair.address)) is not None:
             return node
-        if pair.address != _LOOPBACK or query.get("proto", "") not in {"", "tcp"}:
-            return None
-        node = self._proxied.get(pair.port)
+        for protocol in [query["proto"]] if query.get("proto") else ["tcp", "udp"] if pair.port else []:
+            async with self._table:
+                if (node := self._registered(pair, protocol)) is not None:
+                    return node
+                await asyncio.sleep(self.late_seconds)
+                if (node := self._registered(pair, protocol)) is not None:
+                    return node
+        return None
+
+    def _registered(self, pair: _Pair, protocol: str) -> Node | None:
+        node = self._proxied.get(pair.port) if pair.address == _LOOPBACK and protocol == "tcp" else None
         return node if node is not None and self._keys.get(node.key) == node else None
 
     def _caps(self, node: Node, query: Mapping[str, str]) -> Caps:
         if service := query.get("svc_name", ""):
             if not _SERVICE.fullmatch(service):
-                raise _Wrong(400, "invalid 'svc_name' parameter")
+                raise _Wrong(400, "invalid svc_name")
             return node.service_caps.get(service, {})
         if not (destination := query.get("dst_ip", "")):
             return node.caps
-        address = _address(destination, "dst_ip")
+        address = _address(destination, "invalid dst_ip")
         if address in {ipaddress.ip_address(own) for own in self.me.addresses}:
             return node.caps
         named = [name for name, at in self.services.items() if ipaddress.ip_address(at) == address]
@@ -341,17 +368,17 @@ def _pair(text: str) -> _Pair:
     except ValueError:
         host, _, port = text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
-    address = _address(host[1:-1] if bracketed else host, "addr")
+    address = _address(host[1:-1] if bracketed else host, "invalid 'addr' parameter")
     if bracketed != isinstance(address, ipaddress.IPv6Address) or not _PORT.fullmatch(port) or int(port) > 65535:
         raise _Wrong(400, "invalid 'addr' parameter")
     return _Pair(address, int(port))
 
 
-def _address(text: str, parameter: str) -> Address:
+def _address(text: str, refusal: str) -> Address:
     try:
         return ipaddress.ip_address(text)
     except ValueError:
-        raise _Wrong(400, f"invalid '{parameter}' parameter") from None
+        raise _Wrong(400, refusal) from None
 
 
 def _error(status: int, text: str, headers: Mapping[str, str]) -> web.Response:
@@ -360,7 +387,10 @@ def _error(status: int, text: str, headers: Mapping[str, str]) -> web.Response:
 
 
 def _json(body: bytes, status: int = 200) -> web.Response:
-    return web.Response(status=status, body=body, content_type="application/json", headers=_EVERY_REPLY)
+    response = web.Response(status=status, body=body, content_type="application/json", headers=_EVERY_REPLY)
+    if len(body) > _LONG_REPLY:
+        response.enable_chunked_encoding()
+    return response
 
 
 def _indented(value: Any) -> bytes:

@@ -95,7 +95,7 @@ async def providers():
 
 
 @asynccontextmanager
-async def gated(state, providers, **more):
+async def gated(state, providers, *, server=None, **more):
     entries = {
         "b": bedrock(providers.bedrock.url, models=[HAIKU], **more),
         "a": {
@@ -104,7 +104,7 @@ async def gated(state, providers, **more):
         },
         "o": {"baseurl": providers.openai.url, "apikey": KEY, "models": ["m"], **more},
     }  # fmt: skip
-    async with gate(state, entries) as running:
+    async with gate(state, entries, server=server) as running:
         yield running
 
 
@@ -192,7 +192,8 @@ async def test_nothing_that_a_client_says_chooses_where_a_call_goes(tmp_path, pr
     listening = await asyncio.start_server(note, "127.0.0.1", 0)
     port = listening.sockets[0].getsockname()[1]
     url = f"http://127.0.0.1:{port}/v1"
-    async with gated(tmp_path, providers) as running:
+    listener = {"listen": "127.0.0.1:0", "identity": "static", "login": "robot"}
+    async with gated(tmp_path, providers, server={"listeners": [listener]}) as running:
         for name, (path, body) in WAYS.items():
             for headers, query, members in (
                 ([f"{place}: {url}" for place in PLACES], "", {}),

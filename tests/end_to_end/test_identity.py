@@ -9,9 +9,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from gateway.access.identity import localapi, proxy_protocol, whois
-from gateway.testkit.localapi import LocalApiSim, Node, User
+from gateway.testkit.localapi import ME, LocalApiSim, Node, User
 from tests.helpers.gateway import CAP, HAIKU, NOVA, bedrock, gate
 from tests.helpers.raw_http import Raw
+from tests.helpers.waiting import eventually
 
 ALICE = Node("laptop.example.ts.net", ("100.64.0.7",), User("alice@example.com"))
 BOB = Node("phone.example.ts.net", ("100.64.0.8",), User("bob@example.com"))
@@ -155,10 +156,10 @@ async def test_every_listener_has_its_own_mode(tmp_path, sim, bedrock_sim):
         loopback, serve = await connected(running), await Raw.unix(path)
         static = await Raw.unix(tmp_path / "static.sock")
         place = urlsplit(running.running.urls[3])
-        fourth = await Raw.open(place.hostname, place.port)
-        logins = [await login(raw, headers=headers) for raw in (loopback, serve, static, fourth)]
-        assert logins == ["(loopback)", "alice@example.com", "robot", 403]
-        assert await login(serve) == 403
+        asked = await Raw.open(place.hostname, place.port)
+        callers = [await login(raw, headers=headers) for raw in (loopback, serve, static, asked)]
+        assert callers == [403, "alice@example.com", "robot", 403]
+        assert [await login(raw) for raw in (loopback, serve)] == ["(loopback)", 403]
 
 
 async def test_an_absent_tailscaled_gives_temporary_refusals(asking, sim):
@@ -243,6 +244,170 @@ async def test_a_policy_alone_lets_a_caller_in(tmp_path, sim, bedrock_sim):
         carol = await connected(running, first=version_2("100.64.0.10"))
         dave = await connected(running, first=version_2("100.64.0.11"))
         assert [(await raw.ask("/v1/models"))[0] for raw in (carol, dave)] == [200, 403]
+
+
+async def test_a_node_cannot_send_a_proxy_header_of_its_own(asking, sim):
+    """Check that a node whose connection tailscaled itself forwards is not taken for a proxy."""
+    for header in (version_1("100.64.0.7"), version_2("100.64.0.7"), b"PROXY UNKNOWN\r\n"):
+        raw = await connected(asking, sim, BOB, at=1, first=header)
+        status, _, body = await raw.ask("/v1/chat/completions", chat(HAIKU))
+        assert (status, b"only a proxy may send one" in body) == (403, True)
+        assert await login(raw) == 403
+    assert {call["identity"] for call in await asking.calls(3)} == {""}
+
+
+async def test_with_a_network_device_a_proxy_is_not_asked_for(asking, sim):
+    sim.tun = True
+    raw = await connected(asking, at=1, first=version_2("100.64.0.7"))
+    assert await login(raw) == "alice@example.com"
+    assert not [query for query in sim.asked if query["addr"].startswith("127.")]
+
+
+@asynccontextmanager
+async def local(state, sim, upstream, *, grants=GRANTS, **more):
+    """A gateway with a loopback listener, and a listener that asks `sim` who calls."""
+    listeners = [
+        {"listen": "127.0.0.1:0"},
+        {"listen": "127.0.0.2:0", "identity": "whois", "tailscaled": str(sim.path)},
+    ]
+    provider = {"b": bedrock(upstream.url, models=(HAIKU, NOVA))}
+    async with gate(state, provider, grants=grants, server={"listeners": listeners}, **more) as running:
+        yield running
+
+
+async def test_the_tailnet_is_not_this_machine_without_a_network_device(tmp_path, sim, bedrock_sim):
+    """Check that neither calls nor metrics are open to a node that tailscaled forwards to 127.0.0.1."""
+    metrics = {"metrics": {"listen": "127.0.0.1:0"}}
+    async with local(tmp_path, sim, bedrock_sim, more=metrics) as running:
+        raw = await connected(running, sim, ALICE)
+        status, _, body = await raw.ask("/v1/chat/completions", chat(HAIKU))
+        assert (status, b"from the tailnet" in body) == (403, True)
+        assert await login(await connected(running)) == "(loopback)"
+        place = urlsplit(running.running.metrics_url)
+        for node, answer in ((ALICE, 403), (None, 200)):
+            scraper = await Raw.open(place.hostname, place.port)
+            if node is not None:
+                sim.proxied(scraper.port, node)
+            assert (await scraper.ask("/metrics"))[0] == answer
+            assert (await scraper.ask("/healthz"))[0] == 200
+
+
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "Tailscale-User-Login", "Tailscale-Funnel-Request"])
+async def test_tailscale_serve_in_front_of_a_loopback_listener_is_refused(tmp_path, sim, bedrock_sim, header):
+    async with local(tmp_path, sim, bedrock_sim, more={"metrics": {"listen": "127.0.0.1:0"}}) as running:
+        raw = await connected(running)
+        status, _, body = await raw.ask("/v1/chat/completions", chat(HAIKU), headers=[(header, "x")])
+        assert (status, b"serve-headers" in body) == (403, True)
+        place = urlsplit(running.running.metrics_url)
+        scraper = await Raw.open(place.hostname, place.port)
+        assert (await scraper.ask("/metrics", headers=[(header, "x")]))[0] == 403
+
+
+SERVE = [("X-Forwarded-For", "100.64.0.7"), ("Tailscale-User-Login", "alice@example.com")]
+FUNNEL = [("X-Forwarded-For", "203.0.113.7"), ("Tailscale-Funnel-Request", "?1")]
+HEADER = version_2("100.64.0.7")
+GONE = "closed"
+WAYS = {
+    # the way: (node that tailscaled registers, first bytes, headers), then the login or status by mode
+    "a process of this machine": ((None, b"", []), ("(loopback)", 403, GONE, "robot")),
+    "a process that sends a header": ((None, HEADER, []), (400, 400, "alice@example.com", 400)),
+    "a node without a device": ((BOB, b"", []), (403, "bob@example.com", GONE, "robot")),
+    "a node that sends a header": ((BOB, HEADER, []), (400, 400, 403, 400)),
+    "a node that pretends to be serve": ((BOB, b"", SERVE), (403, "bob@example.com", GONE, "robot")),
+    "serve": ((None, b"", SERVE), (403, 403, GONE, "robot")),
+    "serve --tcp": ((None, HEADER, []), (400, 400, "alice@example.com", 400)),
+    "funnel": ((None, b"", FUNNEL), (403, 403, GONE, "robot")),
+    "funnel --tcp": ((None, version_2("203.0.113.7"), []), (400, 400, 403, 400)),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_who_the_caller_is_by_the_way_and_the_mode(tmp_path, sim, bedrock_sim, way):
+    """Check the table of the operators' page: how the gateway is reached, and whom each mode takes the caller for."""
+    (node, first, headers), expected = WAYS[way]
+    modes = ({}, {"identity": "whois"}, {"identity": "proxy-protocol"}, {"identity": "static", "login": "robot"})
+    listeners = [
+        {"listen": f"127.0.0.{number}:0", **mode, **({"tailscaled": str(sim.path)} if number in {2, 3} else {})}
+        for number, mode in enumerate(modes, 1)
+    ]
+    provider = {"b": bedrock(bedrock_sim.url)}
+    async with gate(tmp_path, provider, grants=GRANTS, server={"listeners": listeners}) as running:
+        for at, result in enumerate(expected):
+            raw = await connected(running, at=at, first=first)
+            if node is not None:
+                sim.proxied(raw.port, node)
+            try:
+                assert await login(raw, headers=headers) == result, modes[at]
+            except (asyncio.IncompleteReadError, ConnectionError):
+                assert result == GONE, modes[at]
+
+
+@pytest.mark.parametrize(("tun", "role", "warned"), [(True, "admin", 1), (True, "user", 0), (False, "admin", 0)])
+async def test_a_machine_whose_owner_is_admin_is_warned_of(tmp_path, sim, bedrock_sim, tun, role, warned):
+    """Check the warning that a process of this machine is its owner, where tailscaled has a network device."""
+    sim.tun = tun
+    grants = [{"src": [ME.user.login], "app": {CAP: [{"role": role}, {"models": "**"}]}}]
+    async with local(tmp_path, sim, bedrock_sim, grants=grants) as running:
+        await eventually(lambda: tun is False or len(sim.asked) == 1)
+        await running.log_is_written()
+        entries = running.lines.entries("identity.machine_is_admin")
+        assert [entry["login"] for entry in entries] == [ME.user.login] * warned
+
+
+async def test_the_origin_behind_tailscale_serve_is_the_forwarded_host(tmp_path, bedrock_sim):
+    """Check that a page of the gateway's own name may save, and that pages of other names may not."""
+    path = tmp_path / "serve.sock"
+    server = {"listeners": [{"listen": f"unix:{path}", "identity": "serve-headers"}]}
+    served = [("Tailscale-User-Login", "alice@example.com"), ("X-Forwarded-Host", "ai.example.ts.net")]
+    async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}, grants=GRANTS, server=server):
+        for origin, status in (
+            ("https://ai.example.ts.net", 200),
+            ("http://ai.example.ts.net", 200),
+            ("https://ai.example.ts.net:8443", 403),
+            ("https://evil.example", 403),
+            ("https://localhost", 403),
+            ("null", 403),
+        ):
+            raw = await Raw.unix(path)
+            assert (await raw.ask("/api/whoami", host="localhost", headers=[*served, ("Origin", origin)]))[0] == status
+
+
+async def test_a_forwarded_host_counts_behind_tailscale_serve_only(tmp_path, sim, bedrock_sim):
+    async with local(tmp_path, sim, bedrock_sim) as running:
+        raw = await connected(running, sim, ALICE, at=1)
+        headers = [("X-Forwarded-Host", "evil.example"), ("Origin", "https://evil.example")]
+        assert (await raw.ask("/api/whoami", headers=headers))[0] == 403
+
+
+async def test_grants_of_a_long_policy_come_by_tailscale_serve(tmp_path, bedrock_sim):
+    path = tmp_path / "serve.sock"
+    server = {"listeners": [{"listen": f"unix:{path}", "identity": "serve-headers"}]}
+    grants = json.dumps({CAP: [{"models": f"provider-{number}/**"} for number in range(3000)] + [{"role": "admin"}]})
+    headers = [("Tailscale-User-Login", "alice@example.com"), ("Tailscale-App-Capabilities", grants)]
+    async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}, grants=[], server=server):
+        raw = await Raw.unix(path)
+        status, _, body = await raw.ask("/api/whoami", headers=headers)
+        assert (status, json.loads(body)["role"], len(grants) > 64_000) == (200, "admin", True)
+
+
+async def test_a_crowd_of_local_processes_does_not_lock_tailnet_callers_out(asking, sim):
+    """Check that sixteen loops of local processes leave tailnet callers their answers, with and without a device."""
+    over = False
+    sim.late_seconds = 0.03
+
+    async def loop():
+        while not over:
+            raw = await connected(asking)
+            assert await login(raw) == 403
+            await raw.close()
+            Raw.opened.remove(raw)
+
+    loops = [asyncio.create_task(loop()) for _ in range(16)]
+    for node in (ALICE, BOB, ALICE):
+        assert await login(await connected(asking, sim, node)) == node.user.login
+        assert await login(await connected(asking, at=1, first=version_2(node.addresses[0]))) == node.user.login
+    over = True
+    await asyncio.gather(*loops)
 
 
 CALLS = 10_000

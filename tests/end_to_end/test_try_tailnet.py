@@ -193,6 +193,12 @@ async def test_a_kept_folder_keeps_the_machine_on_the_tailnet(tailnet):
     assert (listener["identity"], listener["tailscaled"]) == ("whois", f"{folder}/tailscaled.sock")
 
 
+async def test_another_control_server_may_be_named(tailnet):
+    async with tailnet.joined("--login-server", "https://headscale.example.com", "--keep", "kept", "ai-try") as running:
+        assert await running.end() == 143
+    assert tailnet.commands[0] == "up --hostname=ai-try --login-server=https://headscale.example.com"
+
+
 async def test_an_auth_key_goes_by_a_file_that_does_not_stay(tailnet):
     async with tailnet.joined("--keep", "kept", TS_AUTHKEY=AUTH_KEY) as running:
         assert (tailnet.folder / "key").read_text() == AUTH_KEY
@@ -223,7 +229,9 @@ async def test_a_machine_without_tailscale_is_told_where_to_get_it(tmp_path):
     assert b"https://tailscale.com/download" in err
 
 
-@pytest.mark.parametrize("arguments", [["Not A Name"], ["--unknown"], ["--keep"]])
+@pytest.mark.parametrize(
+    "arguments", [["Not A Name"], ["--unknown"], ["--keep"], ["--login-server"], ["--keep", "x", "--keep"]]
+)
 async def test_a_wrong_argument_is_told_before_anything_starts(tmp_path, arguments):
     process = await asyncio.create_subprocess_exec(
         SCRIPT, *arguments, env=environment(tmp_path), stderr=asyncio.subprocess.PIPE

@@ -7,7 +7,7 @@ import time
 import aiohttp
 import pytest
 
-from gateway.testkit.localapi import ME, LocalApiSim, Node, User
+from gateway.testkit.localapi import LATE_SECONDS, ME, LocalApiSim, Node, User
 
 ALICE = User("alice@example.com", groups=("group:ml",), display_name="Alice")
 CAP = "tailscale.com/cap/aperture"
@@ -112,8 +112,8 @@ async def test_capabilities_are_those_on_the_destination_that_was_asked_for(sim,
         ({"addr": "100.64.0.7:+1"}, 400, "invalid 'addr' parameter"),
         ({"addr": "[100.64.0.7]:1"}, 400, "invalid 'addr' parameter"),
         ({"addr": "nodekey:abc"}, 400, "invalid nodekey in 'addr' parameter"),
-        ({"addr": "100.64.0.9", "svc_name": "ai"}, 400, "invalid 'svc_name' parameter"),
-        ({"addr": "100.64.0.9", "dst_ip": "ai"}, 400, "invalid 'dst_ip' parameter"),
+        ({"addr": "100.64.0.9", "svc_name": "ai"}, 400, "invalid svc_name"),
+        ({"addr": "100.64.0.9", "dst_ip": "ai"}, 400, "invalid dst_ip"),
         ({"addr": "100.64.0.99:1"}, 404, "no match for IP:port"),
         ({"addr": "::ffff:100.64.0.7"}, 404, "no match for IP:port"),
         ({"addr": "127.0.0.1"}, 404, "no match for IP:port"),
@@ -150,11 +150,49 @@ async def test_a_request_without_a_host_is_taken(sim):
     await writer.wait_closed()
 
 
-async def test_an_unknown_path_is_not_found_and_another_method_not_allowed(session):
+async def test_an_unknown_path_is_not_found_and_every_method_is_taken(session):
     assert await answer_to(session, "/localapi/v0/nothing") == (404, "404 page not found\n")
     assert await answer_to(session, "/whois") == (404, "404 page not found\n")
-    assert (await answer_to(session, method="POST", addr="100.64.0.7"))[0] == 405
-    assert await answer_to(session, "/") == (200, "tailscaled\n")
+    assert (await answer_to(session, method="POST", addr="100.64.0.7"))[0] == 200
+    assert (await answer_to(session, method="HEAD", addr="100.64.0.7"))[0] == 200
+    assert (await answer_to(session, "/localapi/v0/status", method="PUT"))[0] == 200
+    assert (await answer_to(session, "/"))[1].startswith("<html>")
+
+
+async def test_an_unknown_address_with_a_port_is_waited_for_under_one_lock(session):
+    """Check that whois waits for a late registration, once for each protocol, and that others wait meanwhile."""
+
+    async def seconds(*queries):
+        began = time.monotonic()
+        await asyncio.gather(*(answer_to(session, **query) for query in queries))
+        return time.monotonic() - began
+
+    unknown = {"addr": "127.0.0.1:9"}
+    assert await seconds({**unknown, "proto": "tcp"}) >= LATE_SECONDS
+    assert await seconds(unknown) >= 2 * LATE_SECONDS
+    assert await seconds(*[{**unknown, "proto": "tcp"}] * 3) >= 3 * LATE_SECONDS
+
+
+async def test_a_late_registration_is_found(sim, session):
+    asyncio.get_running_loop().call_later(LATE_SECONDS / 2, sim.proxied, 4711, LAPTOP)
+    assert (await whois(session, addr="127.0.0.1:4711", proto="tcp"))["Node"]["StableID"] == "nLaptop"
+
+
+async def test_a_node_is_told_with_the_members_of_a_real_one(session):
+    node = (await whois(session, addr="100.64.0.7"))["Node"]
+    assert (node["Cap"], len(node["Endpoints"]), node["KeyExpiry"] > "2026") == (140, 1, True)
+    async with session.get(WHOIS, params={"addr": "100.64.0.7"}) as reply:
+        assert reply.headers["X-Frame-Options"] == "DENY"
+        assert reply.headers["Content-Security-Policy"].startswith("default-src 'none'; frame-ancestors 'none'; ")
+
+
+async def test_a_long_reply_comes_in_chunks(sim, session):
+    sim.add(
+        Node("many.example.ts.net", ("100.64.0.20",), ALICE, caps={CAP: [{"models": f"p{n}/**"} for n in range(200)]})
+    )
+    async with session.get(WHOIS, params={"addr": "100.64.0.20"}) as reply:
+        assert reply.headers["Transfer-Encoding"] == "chunked"
+        assert len((await reply.json())["CapMap"][CAP]) == 200
 
 
 async def test_replies_carry_the_version_and_a_refused_request_learns_nothing(session):

@@ -1,27 +1,35 @@
-"""A client of tailscaled's LocalAPI. It asks over tailscaled's unix socket who has an address of the tailnet.
+"""A client of tailscaled's LocalAPI. It asks over tailscaled's unix socket who has an address, and how tailscaled runs.
 
 Facts about the API (tailscale/tailscale, ipn/localapi and client/tailscale/apitype): the request needs the Host
 `local-tailscaled.sock` and must have neither Origin nor Referer. `whois` answers with 404 for an address that nobody
-has, otherwise with 200 and `{Node, UserProfile, CapMap}`. Every user of the machine may ask. The answer is interpreted
-in `whois.py`.
+has, otherwise with 200 and `{Node, UserProfile, CapMap}`. Every user of the machine may ask. Other code asks through
+`lookups.py`; the answer is interpreted in `whois.py`.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeVar
 
 import aiohttp
 import msgspec
+
+from gateway.access.identity.endpoints import address
 
 ANSWER_SECONDS: Final = 2.0
 """Maximum seconds for a complete answer: tailscaled answers from memory, and a call waits for the answer."""
 MAX_ANSWER: Final = 4 * 1024 * 1024
 """Maximum number of bytes of an answer. An answer can be long, because it contains the policy's grants."""
 _WHOIS: Final = "http://local-tailscaled.sock/localapi/v0/whois"
+_ABSENT: Final = (ConnectionRefusedError, FileNotFoundError)
+_STATUS: Final = "http://local-tailscaled.sock/localapi/v0/status"
 
 
 class LocalApiFailed(Exception):
     """tailscaled gave no usable answer. The message says why, without quoting the answer."""
+
+
+class NotRunning(LocalApiFailed):
+    """No tailscaled listens on the socket."""
 
 
 class Node(msgspec.Struct, frozen=True):
@@ -43,6 +51,15 @@ class WhoIs(msgspec.Struct, frozen=True):
     """The undecoded JSON values of each capability, by the capability's name."""
 
 
+class Status(msgspec.Struct, frozen=True):
+    """The members of tailscaled's status that the gateway uses. The names are those of tailscaled."""
+
+    TUN: bool = False
+    """True if tailscaled has a network device."""
+    TailscaleIPs: tuple[str, ...] | None = None
+    """The addresses of this machine on the tailnet; None before the machine has joined one."""
+
+
 class LocalApi:
     """A client of one tailscaled. Connections are reused; after a restart of tailscaled the next request reconnects."""
 
@@ -50,44 +67,44 @@ class LocalApi:
         self.socket = socket
         self._session: aiohttp.ClientSession | None = None
 
-    async def whois(self, address: str, service: str = "") -> WhoIs | None:
-        """Return who has `address` (`IP:port`) on the tailnet; None if nobody has it.
+    async def whois(self, host: str, port: int, service: str = "") -> WhoIs | None:
+        """Return who has an address on the tailnet; None if nobody has it.
 
         The answer has the grants for the Tailscale service `service`, or for this node if `service` is "". Raises
         `LocalApiFailed` if tailscaled gives no usable answer.
         """
-        query = {"addr": address, "proto": "tcp"} | ({"svc_name": service} if service else {})
-        status, body = await self._get(query)
-        if status == 404:
-            return None
-        if status != 200:
-            raise LocalApiFailed(f"it answered whois with {status}")
-        try:
-            return msgspec.json.decode(body, type=WhoIs)
-        except (msgspec.DecodeError, RecursionError):
-            raise LocalApiFailed("its answer to whois cannot be read") from None
+        query = {"addr": address(host, port), "proto": "tcp"} | ({"svc_name": service} if service else {})
+        status, body = await self._get(_WHOIS, query)
+        return None if status == 404 else _decoded(status, body, WhoIs, "whois")
 
-    async def _get(self, query: dict[str, str]) -> tuple[int, bytes]:
+    async def status(self) -> Status:
+        """Return how tailscaled runs. Raises `LocalApiFailed` if tailscaled gives no usable answer."""
+        return _decoded(*await self._get(_STATUS, {"peers": "false"}), Status, "status")
+
+    async def _get(self, url: str, query: dict[str, str]) -> tuple[int, bytes]:
         try:
             try:
-                return await self._get_once(query)
+                return await self._get_once(url, query)
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
                 # tailscaled was restarted, so the kept connections are dead. aiohttp retries once by itself, but it may
                 # pick another dead connection. Repeating the request is safe, since it changes nothing in tailscaled
-                return await self._get_once(query)
+                return await self._get_once(url, query)
         except TimeoutError:
             raise LocalApiFailed(f"it did not answer within {ANSWER_SECONDS:g} seconds") from None
+        except aiohttp.ClientConnectorError as error:
+            failed = NotRunning if isinstance(error.os_error, _ABSENT) else LocalApiFailed
+            raise failed(f"it cannot be reached: {type(error).__name__}") from None
         except (aiohttp.ClientError, OSError) as error:
             raise LocalApiFailed(f"it cannot be reached: {type(error).__name__}") from None
 
-    async def _get_once(self, query: dict[str, str]) -> tuple[int, bytes]:
+    async def _get_once(self, url: str, query: dict[str, str]) -> tuple[int, bytes]:
         if self._session is None:
             connector = aiohttp.UnixConnector(self.socket, limit=0)
             timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
             self._session = aiohttp.ClientSession(
                 connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()
             )
-        async with self._session.get(_WHOIS, params=query, allow_redirects=False) as reply:
+        async with self._session.get(url, params=query, allow_redirects=False) as reply:
             body = bytearray()
             async for part in reply.content.iter_any():
                 body += part
@@ -98,3 +115,15 @@ class LocalApi:
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
+
+
+Answer = TypeVar("Answer")
+
+
+def _decoded(status: int, body: bytes, form: type[Answer], name: str) -> Answer:
+    if status != 200:
+        raise LocalApiFailed(f"it answered {name} with {status}")
+    try:
+        return msgspec.json.decode(body, type=form)
+    except (msgspec.DecodeError, RecursionError):
+        raise LocalApiFailed(f"its answer to {name} cannot be read") from None

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
-from gateway.access.identity.caller import LOOPBACK, Caller, Identify, Identity, unknown
+from gateway.access.identity.caller import Caller, Identify, Identity, unknown
 from gateway.access.identity.endpoints import endpoints
-from gateway.access.identity.localapi import LocalApi
-from gateway.access.identity.proxy_protocol import Handover, Sources
+from gateway.access.identity.localapi import LocalApiFailed
+from gateway.access.identity.lookups import Lookups
+from gateway.access.identity.loopback import Loopback
+from gateway.access.identity.proxy_protocol import Handover, Proxied, Sources
 from gateway.access.identity.serve_headers import ServeHeaders
 from gateway.access.identity.static import Static
 from gateway.access.identity.whois import Whois, connecting
-from gateway.config.model import Listener, Mode
+from gateway.config.model import TAILSCALED, Listener, Mode
+from gateway.contract.errors import Refused
 from gateway.telemetry.log import Logger
 
 
@@ -25,11 +29,12 @@ class Modes:
 
     def __init__(self, log: Logger) -> None:
         self._log = log
-        self._apis: dict[str, LocalApi] = {}
+        self._lookups = {TAILSCALED: Lookups(TAILSCALED)}
+        """A client of each tailscaled, by its socket. One that no listener names may forward connections, too."""
         self._sources = Sources()
         self._by_endpoint: dict[str, tuple[Listener, Identify]] = {}
         self._modes: Mapping[Mode, Callable[[Listener], Identify]] = {
-            "loopback": lambda _listener: Static(LOOPBACK),
+            "loopback": lambda _listener: Loopback(self._lookups.values),
             "static": self._static,
             "whois": self._whois,
             "serve-headers": self._serve_headers,
@@ -38,6 +43,7 @@ class Modes:
 
     def listen(self, endpoint: str, listener: Listener) -> None:
         """Record that connections to `endpoint` (a name as in `endpoints.py`) belong to `listener`."""
+        self._at_socket(listener.tailscaled)
         self._by_endpoint[endpoint] = (listener, self._modes[listener.identity](listener))
 
     def listener(self, local: object) -> Listener | None:
@@ -50,6 +56,11 @@ class Modes:
                 return listener
             case _:
                 return None
+
+    def is_served(self, local: object) -> bool:
+        """Return whether `tailscale serve` forwards the requests that arrive at `local`, the gateway's address."""
+        listener = self.listener(local)
+        return listener is not None and listener.identity == "serve-headers"
 
     async def identify(self, caller: Caller) -> Identity:
         """Return a caller's identity. Raises `Refused` if the listener's mode cannot identify the caller."""
@@ -71,9 +82,21 @@ class Modes:
             return server
         return lambda: Handover(server, self._sources, listener.proxies, self._log)
 
+    async def machines(self) -> list[Identity]:
+        """Return who a process of this machine is to the listeners of mode `whois`, without duplicates.
+
+        A listener whose tailscaled does not answer is left out.
+        """
+        identities: list[Identity] = []
+        for _, mode in self._by_endpoint.values():
+            if isinstance(mode, Whois):
+                with suppress(LocalApiFailed, Refused):
+                    identities += filter(None, [await mode.machine()])
+        return list(dict.fromkeys(identities))
+
     async def close(self) -> None:
-        for api in self._apis.values():
-            await api.close()
+        for lookups in self._lookups.values():
+            await lookups.close()
 
     def _at(self, local: object) -> tuple[Listener, Identify] | None:
         for endpoint in endpoints(local):
@@ -87,11 +110,14 @@ class Modes:
     def _serve_headers(self, _listener: Listener) -> Identify:
         return ServeHeaders(self._log)
 
-    def _whois(self, listener: Listener) -> Identify:
-        return Whois(self._api(listener), self._log, service=listener.service, peer=connecting)
+    def _whois(self, listener: Listener) -> Whois:
+        lookups = self._at_socket(listener.tailscaled)
+        return Whois(lookups, self._log, service=listener.service, peer=connecting)
 
     def _proxy_protocol(self, listener: Listener) -> Identify:
-        return Whois(self._api(listener), self._log, service=listener.service, peer=self._sources.of)
+        lookups = self._at_socket(listener.tailscaled)
+        whois = Whois(lookups, self._log, service=listener.service, peer=self._sources.of)
+        return Proxied(whois, lookups)
 
-    def _api(self, listener: Listener) -> LocalApi:
-        return self._apis.setdefault(listener.tailscaled, LocalApi(listener.tailscaled))
+    def _at_socket(self, tailscaled: str) -> Lookups:
+        return self._lookups.setdefault(tailscaled, Lookups(tailscaled))

@@ -5,6 +5,9 @@
 - A proxy can claim any address for the caller. So only the proxies that the configuration of the listener names may
   connect. If the configuration names no proxies, only this machine may connect. Then every process of this machine can
   claim any address (`config/advice.py` warns of that).
+- If tailscaled has no network device, it forwards the connections of tailnet nodes from 127.0.0.1, and a node could
+  send a header of its own. tailscaled registers these connections, but not those of `tailscale serve`. So a connection
+  from this machine that tailscaled assigns to a node is refused.
 """
 
 from __future__ import annotations
@@ -12,11 +15,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection
 from typing import Any, Final, cast
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from gateway.access.identity.addresses import bare
-from gateway.access.identity.caller import Caller, unknown
+from gateway.access.identity.caller import Caller, Identity, unknown
+from gateway.access.identity.localapi import LocalApiFailed
+from gateway.access.identity.lookups import Lookups
 from gateway.access.identity.proxy_header import BadProxyHeader, read
+from gateway.access.identity.whois import RETRY_SECONDS, Whois
+from gateway.contract.errors import UNAVAILABLE, Problem, Refused
 from gateway.telemetry.log import Logger
 
 HEADER_SECONDS: Final = 5.0
@@ -43,6 +50,39 @@ class Sources:
         if source is None:
             raise unknown("the proxy does not say whose connection this is")
         return source
+
+
+class Proxied:
+    """The mode `proxy-protocol`: `whois` identifies the address in the header, if a proxy sent the header."""
+
+    def __init__(self, whois: Whois, lookups: Lookups) -> None:
+        self._whois = whois
+        self._lookups = lookups
+        self._proxies: WeakSet[object] = WeakSet()
+        """Connections of which it is known that they come from a proxy."""
+
+    async def __call__(self, caller: Caller) -> Identity:
+        if caller.connection not in self._proxies:
+            await self._refuse_nodes(caller)
+            self._proxies.add(caller.connection)
+        return await self._whois(caller)
+
+    async def _refuse_nodes(self, caller: Caller) -> None:
+        """Raise `Refused` if a node of the tailnet sent the header, or if that cannot be found out."""
+        if not isinstance(caller.peer, tuple) or not (host := bare(caller.peer[0])).is_loopback:
+            return
+        try:
+            forwarded = (
+                await self._lookups.is_userspace() and await self._lookups.whois(str(host), caller.peer[1]) is not None
+            )
+        except LocalApiFailed:
+            message = "whether this connection comes from a proxy cannot be found out at the moment; try again"
+            raise Refused(Problem(UNAVAILABLE, message, retry_after=RETRY_SECONDS, retryable=True)) from None
+        if forwarded:
+            raise unknown(
+                "a node of the tailnet sent a PROXY header, and only a proxy may send one; call the address that "
+                'tailscale serve listens on, or set "identity": "whois" for this listener'
+            )
 
 
 class Handover(asyncio.Protocol):

@@ -94,9 +94,9 @@ def _headers(headers: Sequence[tuple[str, str]]) -> dict[str, str]:
 def _decode(value: str) -> str:
     """Return the text of a header's value. Raises `Refused` for a value that is not ASCII or cannot be decoded.
 
-    A value is decoded only if it consists of encoded words and nothing else. The local part of a mail address may
-    contain "=?", and such an address must not decode to the address of another caller. A mail address never consists of
-    encoded words only, because a host name does not end in "?=".
+    serve encodes only a text that is not printable ASCII (Go's `mime.QEncoding`). So an encoded word whose text is
+    printable ASCII is the login itself: another caller may have that text as login. Also, a value is decoded only if it
+    consists of encoded words and nothing else. A mail address never does, because a host name does not end in "?=".
     """
     if not _PLAIN.fullmatch(value):
         raise unknown("a Tailscale header is no ASCII text")
@@ -104,6 +104,7 @@ def _decode(value: str) -> str:
         return value
     try:
         parts = decode_header(value)
-        return "".join(part if isinstance(part, str) else part.decode(charset or "ascii") for part, charset in parts)
+        text = "".join(part if isinstance(part, str) else part.decode(charset or "ascii") for part, charset in parts)
     except (HeaderParseError, LookupError, UnicodeError, ValueError):
         raise unknown("a Tailscale header cannot be decoded") from None
+    return value if text and text.isascii() and text.isprintable() else text

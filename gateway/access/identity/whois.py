@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,7 +21,8 @@ import orjson
 
 from gateway.access.identity.addresses import bare
 from gateway.access.identity.caller import Caller, Identity, tagged, unknown, user
-from gateway.access.identity.localapi import LocalApi, LocalApiFailed, WhoIs
+from gateway.access.identity.localapi import LocalApiFailed, WhoIs
+from gateway.access.identity.lookups import NOBODY_SECONDS, Lookups, in_tailnet
 from gateway.config.model import Capability
 from gateway.config.sections.grant_capabilities import CAPABILITIES, policy_capabilities
 from gateway.contract.errors import UNAVAILABLE, Problem, Refused
@@ -39,27 +39,23 @@ thread, because its validation takes milliseconds."""
 RETRY_SECONDS: Final = 2
 """Seconds that a client is told to wait when tailscaled does not answer. A restart of tailscaled takes about 2 s."""
 
-_OURS: Final = (
-    ipaddress.ip_network("100.64.0.0/10"),
-    ipaddress.ip_network("fd7a:115c:a1e0::/48"),
-)
-"""The networks in which nodes and services of a tailnet have their addresses (tailscale.com/kb/1015)."""
-
 Peer = Callable[[Caller], Any]
 """A function that returns the address of a caller: the peer of the connection, or the address that a proxy names."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    identity: Identity
+    """The result for one connection: an identity, or the refusal of a caller that is nobody."""
+
+    result: Identity | Refused
     until: float
 
 
 class Whois:
     """The modes `whois` and `proxy-protocol`, which differ only in `peer`, the function that finds the address."""
 
-    def __init__(self, api: LocalApi, log: Logger, *, service: str, peer: Peer) -> None:
-        self._api = api
+    def __init__(self, lookups: Lookups, log: Logger, *, service: str, peer: Peer) -> None:
+        self._lookups = lookups
         self._log = log
         self._service = service
         self._peer = peer
@@ -69,32 +65,49 @@ class Whois:
 
     async def __call__(self, caller: Caller) -> Identity:
         known = self._known.get(caller.connection)
-        if known is not None and monotonic() < known.until:
-            return known.identity
-        self._known.pop(caller.connection, None)
-        address = whois_address(self._peer(caller))
-        until = monotonic() + LIFE_SECONDS
-        identity = await self._read(await self._ask(address))
-        self._known[caller.connection] = _Known(identity, until)
-        return identity
+        if known is None or monotonic() >= known.until:
+            self._known.pop(caller.connection, None)
+            known = await self._identify(caller)
+            self._known[caller.connection] = known
+        if isinstance(known.result, Refused):
+            raise known.result
+        return known.result
 
-    async def _ask(self, address: str) -> WhoIs | None:
+    async def machine(self) -> Identity | None:
+        """Return the identity of a process of this machine that calls the tailnet address; None if it has none.
+
+        Raises `LocalApiFailed` if tailscaled gives no usable answer, and `Refused` if no grant could mean this machine.
+        """
+        if await self._lookups.is_userspace():
+            return None
+        answer = await self._lookups.machine()
+        return None if answer is None else await self._read(answer)
+
+    async def _identify(self, caller: Caller) -> _Known:
+        """Return the result for a connection. Raises `Refused` if there is no result, as when tailscaled is away."""
+        host, port = host_and_port(self._peer(caller))
+        until = monotonic() + LIFE_SECONDS
+        answer = await self._ask(host, port)
+        if answer is None:
+            nobody = unknown("the address of this caller is nobody's on the tailnet")
+            return _Known(nobody, monotonic() + NOBODY_SECONDS)
+        return _Known(await self._read(answer), until)
+
+    async def _ask(self, host: str, port: int) -> WhoIs | None:
         try:
-            answer = await self._api.whois(address, self._service)
+            answer = await self._lookups.whois(host, port, self._service)
         except LocalApiFailed as error:
             if not self._failing:
-                self._log.error("identity.unavailable", tailscaled=self._api.socket, reason=str(error))
+                self._log.error("identity.unavailable", tailscaled=self._lookups.socket, reason=str(error))
             self._failing = True
             message = "who is calling cannot be found out at the moment, since tailscaled does not answer; try again"
             raise Refused(Problem(UNAVAILABLE, message, retry_after=RETRY_SECONDS, retryable=True)) from None
         if self._failing:
-            self._log.info("identity.available", tailscaled=self._api.socket)
+            self._log.info("identity.available", tailscaled=self._lookups.socket)
         self._failing = False
         return answer
 
-    async def _read(self, answer: WhoIs | None) -> Identity:
-        if answer is None:
-            raise unknown("the address of this caller is nobody's on the tailnet")
+    async def _read(self, answer: WhoIs) -> Identity:
         capabilities = await self._capabilities(answer)
         node = answer.Node
         if node.Tags:
@@ -139,16 +152,14 @@ def arrived_by_tailnet(local: str) -> bool:
 
     tailscaled delivers connections to addresses of the tailnet and, in userspace mode, to loopback addresses.
     """
-    address = bare(local)
-    return address.is_loopback or any(address in network for network in _OURS if network.version == address.version)
+    return bare(local).is_loopback or in_tailnet(local)
 
 
-def whois_address(name: Any) -> str:
-    """Return a socket's address in the form that whois takes: `100.64.0.7:4711` or `[fd7a:115c:a1e0::7]:4711`.
+def host_and_port(name: Any) -> tuple[str, int]:
+    """Return a socket's address as an IP address without a zone, and the port.
 
     Raises `Refused` for a socket without an IP address.
     """
     if not isinstance(name, tuple):
         raise unknown("the connection has no address to ask for")
-    address = bare(name[0])
-    return f"{address}:{name[1]}" if address.version == 4 else f"[{address}]:{name[1]}"
+    return str(bare(name[0])), name[1]

@@ -1,7 +1,8 @@
 """GET /metrics, for callers with a grant of `read_metrics`. The admin role is not enough (Aperture's documentation).
 
 A separate listener (`"metrics": {"listen": ...}`) needs no grant, because only this machine can reach its address. The
-listener serves only metrics and health checks, and refuses requests from web pages of other sites.
+listener serves only metrics and health checks. It refuses requests from web pages of other sites, and callers that a
+proxy or a tailscaled without a network device brings to the address (`access/identity/loopback.py`).
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ from contextlib import asynccontextmanager
 from socket import socket
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from gateway.access.identity.modes import Modes
 from gateway.call.context import GATEWAY, Gateway, identity_of
-from gateway.call.guard import ambiguous, cross_site, json_error
+from gateway.call.guard import ambiguous, caller_of, cross_site, json_error
+from gateway.contract.errors import Refused
 from gateway.telemetry.http_log import server_logger
 from gateway.web.discovery import alive, ready
 
@@ -44,9 +48,9 @@ async def _render(request: web.Request) -> web.Response:
 
 
 @asynccontextmanager
-async def serving(gateway: Gateway, listening: socket) -> AsyncIterator[None]:
-    """Serve only the metrics and health checks on a listening socket."""
-    app = web.Application(middlewares=[_own_machine])
+async def serving(gateway: Gateway, listening: socket, modes: Modes) -> AsyncIterator[None]:
+    """Serve only the metrics and health checks on a listening socket that `modes` knows."""
+    app = web.Application(middlewares=[_own_machine(modes)])
     app[GATEWAY] = gateway
     app.add_routes([web.get("/metrics", _render), web.get("/healthz", alive), web.get("/readyz", ready)])
     logger = server_logger(gateway.log)
@@ -59,9 +63,18 @@ async def serving(gateway: Gateway, listening: socket) -> AsyncIterator[None]:
         await runner.cleanup()
 
 
-@web.middleware
-async def _own_machine(request: web.Request, handler: Handler) -> web.StreamResponse:
-    if fault := ambiguous(request):
-        return json_error(400, fault)
-    refused = cross_site(request.headers, request.app[GATEWAY].runtime.config.server.hosts)
-    return json_error(403, refused.problem.message) if refused else await handler(request)
+def _own_machine(modes: Modes) -> Middleware:
+    @web.middleware
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if fault := ambiguous(request):
+            return json_error(400, fault)
+        if refused := cross_site(request.headers, request.app[GATEWAY].runtime.config.server.hosts):
+            return json_error(403, refused.problem.message)
+        if request.path == "/metrics":
+            try:
+                await modes.identify(caller_of(request))
+            except Refused as error:
+                return json_error(403, error.problem.message)
+        return await handler(request)
+
+    return guard

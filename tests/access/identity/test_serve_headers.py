@@ -50,6 +50,9 @@ async def test_a_login_outside_ascii_is_decoded_by_rfc_2047(value, login):
         "=?utf-8?q?al?==?utf-8?q?ice?=",
         "=?utf-8?q?al?ice?=",
         "=?utf-8?x?alice?=",
+        "=?utf-8?q?alice=40example.com?=",
+        "=?UTF-8?B?YWxpY2VAZXhhbXBsZS5jb20=?=",
+        "=?utf-8?q?ali?= =?utf-8?q?ce?=",
     ],
 )
 async def test_a_login_of_only_an_encoded_word_is_not_decoded(login):

@@ -12,7 +12,8 @@ from gateway.access.identity import localapi as localapi_module
 from gateway.access.identity import whois as whois_module
 from gateway.access.identity.caller import LONGEST_LOGIN, Caller, Identity, tagged
 from gateway.access.identity.localapi import LocalApi, LocalApiFailed
-from gateway.access.identity.whois import Whois, arrived_by_tailnet, connecting, whois_address
+from gateway.access.identity.lookups import Lookups
+from gateway.access.identity.whois import Whois, arrived_by_tailnet, connecting, host_and_port
 from gateway.contract.errors import PERMISSION, UNAVAILABLE, Refused
 from gateway.telemetry.log import configure
 from gateway.testkit.localapi import LocalApiSim, Node, User
@@ -66,11 +67,11 @@ async def sim(tmp_path):
 @pytest.fixture
 async def asking(sim):
     """Yield identities by this tailscaled, and the log's lines."""
-    api = LocalApi(str(sim.path))
+    lookups = Lookups(str(sim.path))
     lines = Lines()
-    whois = Whois(api, configure(lines), service="", peer=connecting)
+    whois = Whois(lookups, configure(lines), service="", peer=connecting)
     yield whois, lines
-    await api.close()
+    await lookups.close()
 
 
 async def test_a_user_is_known_by_login_and_node(asking):
@@ -128,7 +129,7 @@ async def test_while_a_large_policy_is_read_others_are_served(tmp_path):
     answer = json.loads(SOMEBODY) | {"CapMap": {CAP: values}}
     lines = Lines()
     async with Tailscaled(tmp_path / "tailscaled.sock", json.dumps(answer).encode()) as server:
-        whois = Whois(LocalApi(str(server.path)), configure(lines), service="", peer=connecting)
+        whois = Whois(Lookups(str(server.path)), configure(lines), service="", peer=connecting)
         begun = time.thread_time()
         whois._read_policy(((CAP, json.dumps(values).encode()),))
         takes = time.thread_time() - begun
@@ -137,7 +138,7 @@ async def test_while_a_large_policy_is_read_others_are_served(tmp_path):
         while not task.done():
             await asyncio.sleep(0)
             longest, last = max(longest, (now := time.thread_time()) - last), now
-        await whois._api.close()
+        await whois._lookups.close()
     assert len((await task).capabilities) == len(values)
     assert longest < takes / 2
 
@@ -177,9 +178,9 @@ async def test_a_query_lost_on_closed_connections_is_repeated(tmp_path):
     only once.)"""
     async with Tailscaled(tmp_path / "s", SOMEBODY, answers=1) as server:
         api = LocalApi(str(server.path))
-        await asyncio.gather(*(api.whois("100.64.0.7:1") for _ in range(2)))
+        await asyncio.gather(*(api.whois("100.64.0.7", 1) for _ in range(2)))
         assert len(server.asked) == 2
-        assert (await api.whois("100.64.0.7:1")).UserProfile.LoginName == "alice@example.com"
+        assert (await api.whois("100.64.0.7", 1)).UserProfile.LoginName == "alice@example.com"
         await api.close()
     assert len(server.asked) == 5
 
@@ -188,7 +189,7 @@ async def test_a_question_that_is_never_answered_is_not_asked_for_ever(tmp_path)
     async with Tailscaled(tmp_path / "s", SOMEBODY, answers=0) as server:
         api = LocalApi(str(server.path))
         with pytest.raises(LocalApiFailed):
-            await api.whois("100.64.0.7:1")
+            await api.whois("100.64.0.7", 1)
         await api.close()
     assert len(server.asked) <= 4
 
@@ -198,7 +199,7 @@ async def test_an_answer_that_leads_elsewhere_is_not_followed(tmp_path):
     async with Tailscaled(tmp_path / "s", b"", head=head) as server:
         api = LocalApi(str(server.path))
         with pytest.raises(LocalApiFailed, match="with 302"):
-            await api.whois("100.64.0.7:1")
+            await api.whois("100.64.0.7", 1)
         await api.close()
     assert [path.partition("?")[0] for path in server.asked] == ["/localapi/v0/whois"]
 
@@ -232,10 +233,10 @@ async def test_a_service_has_grants_of_its_own(sim):
             service_caps={"svc:ai": {CAP: [{"role": "user"}]}},
         )
     )
-    api = LocalApi(str(sim.path))
-    whois = Whois(api, configure(Lines()), service="svc:ai", peer=connecting)
+    lookups = Lookups(str(sim.path))
+    whois = Whois(lookups, configure(Lines()), service="svc:ai", peer=connecting)
     identity = await whois(caller(Connection(), ("100.64.0.10", 1)))
-    await api.close()
+    await lookups.close()
     assert [capability.role for capability in identity.capabilities] == ["user"]
 
 
@@ -417,7 +418,7 @@ def test_tailnet_addresses_and_loopback_arrive_by_tailnet():
 
 def test_a_socket_without_an_address_cannot_be_asked_for():
     with pytest.raises(Refused):
-        whois_address("")
+        host_and_port("")
 
 
 async def code(whois, who):

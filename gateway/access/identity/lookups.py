@@ -1,0 +1,138 @@
+"""Questions to one tailscaled, so that callers who are nobody do not hold up the others.
+
+- tailscaled answers at once for an address of the tailnet. For another address it waits up to 0.4 seconds for a late
+  registration, under one lock (tailscale/tailscale, net/proxymap). So few of these questions are asked at a time.
+- Callers with the same address of the tailnet share one question. A tailnet address that is nobody's is not asked
+  again for some seconds.
+- An answer for 127.0.0.1 is never shared, since with userspace networking every caller has this address.
+
+What an answer means is decided in `whois.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from pathlib import Path
+from time import monotonic
+from typing import Final
+
+from gateway.access.identity.addresses import bare
+from gateway.access.identity.localapi import LocalApi, LocalApiFailed, NotRunning, WhoIs
+
+UNCERTAIN_AT_ONCE: Final = 2
+"""Maximum number of questions at a time for addresses outside the tailnet. Each may hold tailscaled's lock for 0.18 s,
+and a question for a tailnet address must be answered within `ANSWER_SECONDS`."""
+WAIT_SECONDS: Final = 10.0
+"""Maximum number of seconds for which a question waits for its turn."""
+NOBODY_SECONDS: Final = 5.0
+"""Seconds for which a caller that is nobody is not asked for again. A node that joins the tailnet waits this long."""
+MAX_NOBODIES: Final = 4096
+"""Maximum number of remembered addresses that are nobody's."""
+
+_TAILNET: Final = (
+    ipaddress.ip_network("100.64.0.0/10"),
+    ipaddress.ip_network("fd7a:115c:a1e0::/48"),
+)
+"""The networks in which nodes and services of a tailnet have their addresses (tailscale.com/kb/1015)."""
+
+
+class Lookups:
+    """A client of one tailscaled that bounds and shares its questions."""
+
+    def __init__(self, socket: str) -> None:
+        self.socket = socket
+        self._api = LocalApi(socket)
+        self._turns = asyncio.Semaphore(UNCERTAIN_AT_ONCE)
+        self._pending: dict[tuple[str, str], asyncio.Task[WhoIs | None]] = {}
+        self._nobodies: dict[tuple[str, str], float] = {}
+        self._instance: tuple[int, ...] | None = None
+        """The socket file of the tailscaled that reported `_userspace`. A restarted tailscaled makes a new file."""
+        self._userspace = True
+
+    async def whois(self, host: str, port: int, service: str = "") -> WhoIs | None:
+        """Return who has an address on the tailnet; None if nobody has it.
+
+        The answer has the grants for the Tailscale service `service`, or for this node if `service` is "". Raises
+        `LocalApiFailed` if tailscaled gives no usable answer, or too many other questions wait for their turn.
+        """
+        certain = in_tailnet(host)
+        key = (host if certain else f"{host} {port}", service)
+        if self._nobodies.get(key, 0.0) > monotonic():
+            return None
+        if (task := self._pending.get(key)) is None:
+            task = self._pending[key] = asyncio.create_task(self._ask(host, port, service, certain=certain))
+            task.add_done_callback(lambda done: self._answered(key, done, certain=certain))
+        return await asyncio.shield(task)
+
+    async def is_userspace(self) -> bool:
+        """Return whether tailscaled runs without a network device, and so forwards connections from 127.0.0.1.
+
+        Without a running tailscaled, nothing is forwarded. Raises `LocalApiFailed` if a tailscaled may be running but
+        does not say whether it has a device.
+        """
+        instance = _instance(self.socket)
+        if instance is None:
+            return False
+        if instance != self._instance:
+            try:
+                self._userspace = not (await self._api.status()).TUN
+            except NotRunning:
+                return False
+            self._instance = instance
+        return self._userspace
+
+    async def machine(self) -> WhoIs | None:
+        """Return who this machine itself is on the tailnet; None if it has no address there.
+
+        Raises `LocalApiFailed` if tailscaled gives no usable answer.
+        """
+        addresses = (await self._api.status()).TailscaleIPs
+        return await self.whois(addresses[0], 0) if addresses else None
+
+    async def close(self) -> None:
+        for task in self._pending.values():
+            task.cancel()
+        await asyncio.gather(*self._pending.values(), return_exceptions=True)
+        await self._api.close()
+
+    async def _ask(self, host: str, port: int, service: str, *, certain: bool) -> WhoIs | None:
+        if certain:
+            return await self._api.whois(host, port, service)
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise LocalApiFailed("too many callers from outside the tailnet wait for its answer") from None
+        try:
+            return await self._api.whois(host, port, service)
+        finally:
+            self._turns.release()
+
+    def _answered(self, key: tuple[str, str], done: asyncio.Task[WhoIs | None], *, certain: bool) -> None:
+        del self._pending[key]
+        if done.cancelled() or done.exception() is not None or done.result() is not None or not certain:
+            return
+        if len(self._nobodies) >= MAX_NOBODIES:
+            self._nobodies.clear()
+        self._nobodies[key] = monotonic() + NOBODY_SECONDS
+
+
+def _instance(socket: str) -> tuple[int, ...] | None:
+    """Return a value that identifies the socket's file; None if there is no file.
+
+    Raises `LocalApiFailed` if it cannot be found out whether there is a file.
+    """
+    try:
+        status = Path(socket).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise LocalApiFailed(f"its socket cannot be examined: {error.strerror}") from None
+    return status.st_dev, status.st_ino, status.st_ctime_ns
+
+
+def in_tailnet(host: str) -> bool:
+    """Return whether `host`, an IP address, is in the networks of tailnets. Network carriers use 100.64.0.0/10 too."""
+    address = bare(host)
+    return any(address in network for network in _TAILNET if network.version == address.version)

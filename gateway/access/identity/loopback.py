@@ -1,0 +1,68 @@
+"""The mode `loopback`: every caller is `(loopback)`, because only this machine reaches 127.0.0.1 and ::1.
+
+Two kinds of callers reach such a listener from elsewhere, and are refused:
+
+- Callers behind a proxy on this machine, such as `tailscale serve`. The headers that proxies add tell them apart.
+- Nodes of the tailnet, if tailscaled has no network device: it then forwards their connections from 127.0.0.1
+  (tailscale.com/kb/1112). tailscaled is asked who has the address of each new connection.
+
+A proxy that adds no header cannot be recognized, nor a tailscaled whose socket the gateway does not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+from weakref import WeakSet
+
+from gateway.access.identity.addresses import bare
+from gateway.access.identity.caller import LOOPBACK, Caller, Identity, unknown
+from gateway.access.identity.localapi import LocalApiFailed
+from gateway.access.identity.lookups import Lookups
+from gateway.contract.errors import Refused
+
+_NAMES: Final = frozenset({"forwarded", "x-real-ip", "x-client-ip", "cf-connecting-ip", "true-client-ip"})
+_PREFIXES: Final = ("x-forwarded-", "tailscale-")
+"""The beginnings of further headers with which proxies describe the client. RFC 7239 defines only `Forwarded`."""
+
+
+class Loopback:
+    """The mode `loopback`. `daemons` returns the tailscaled processes that may forward connections to this machine."""
+
+    def __init__(self, daemons: Callable[[], Iterable[Lookups]]) -> None:
+        self._daemons = daemons
+        self._local: WeakSet[object] = WeakSet()
+
+    async def __call__(self, caller: Caller) -> Identity:
+        if header := forwarding_header(caller.headers):
+            raise _refusal(f'a proxy forwarded this request (it has the header "{header}")')
+        if caller.connection not in self._local:
+            if isinstance(caller.peer, tuple):
+                await self._refuse_tailnet(str(bare(caller.peer[0])), caller.peer[1])
+            self._local.add(caller.connection)
+        return LOOPBACK
+
+    async def _refuse_tailnet(self, host: str, port: int) -> None:
+        """Raise `Refused` if the address is a tailnet caller's, or if tailscaled does not say whether it is."""
+        for daemon in self._daemons():
+            try:
+                forwarded = await daemon.is_userspace() and await daemon.whois(host, port) is not None
+            except LocalApiFailed as error:
+                raise _refusal(
+                    f"tailscaled ({daemon.socket}) may have forwarded this connection, and {error}"
+                ) from None
+            if forwarded:
+                raise _refusal("tailscaled forwarded this connection from the tailnet")
+
+
+def forwarding_header(headers: Sequence[tuple[str, str]]) -> str:
+    """Return the name of the first header that a proxy added; "" if there is none."""
+    names = (name for name, _ in headers)
+    return next((name for name in names if (low := name.lower()) in _NAMES or low.startswith(_PREFIXES)), "")
+
+
+def _refusal(reason: str) -> Refused:
+    return unknown(
+        f'{reason}, and to this listener everybody would be (loopback); set "identity": "whois" for callers of the '
+        'tailnet, "serve-headers" on a unix socket behind tailscale serve, or "static" with a login for all'
+    )

@@ -1,0 +1,94 @@
+"""Questions to tailscaled are few, shared, and answered for tailnet callers while strangers wait."""
+
+import asyncio
+import time
+
+import pytest
+
+from gateway.access.identity import lookups as lookups_module
+from gateway.access.identity.localapi import LocalApiFailed
+from gateway.access.identity.lookups import UNCERTAIN_AT_ONCE, Lookups, in_tailnet
+from gateway.testkit.localapi import ME, LocalApiSim, Node, User
+
+ALICE = Node("laptop.example.ts.net", ("100.64.0.7",), User("alice@example.com"))
+
+
+@pytest.fixture
+async def sim(tmp_path):
+    async with LocalApiSim(tmp_path / "tailscaled.sock") as running:
+        running.add(ALICE)
+        yield running
+
+
+@pytest.fixture
+async def lookups(sim):
+    made = Lookups(str(sim.path))
+    yield made
+    await made.close()
+
+
+async def test_callers_with_one_tailnet_address_share_a_question(lookups, sim):
+    sim.delay = 0.05
+    answers = await asyncio.gather(*(lookups.whois("100.64.0.7", port) for port in range(1, 20)))
+    assert {answer.UserProfile.LoginName for answer in answers} == {"alice@example.com"}
+    assert len(sim.asked) == 1
+
+
+async def test_callers_with_one_loopback_address_are_asked_for_one_by_one(lookups, sim):
+    sim.proxied(1, ALICE)
+    one, other = await asyncio.gather(lookups.whois("127.0.0.1", 1), lookups.whois("127.0.0.1", 2))
+    assert (one.UserProfile.LoginName, other) == ("alice@example.com", None)
+
+
+async def test_grants_of_a_service_are_a_question_of_their_own(lookups, sim):
+    sim.delay = 0.05
+    await asyncio.gather(lookups.whois("100.64.0.7", 1), lookups.whois("100.64.0.7", 1, "svc:ai"))
+    assert len(sim.asked) == 2
+
+
+async def test_a_tailnet_address_of_nobody_is_not_asked_again_at_once(lookups, sim, monkeypatch):
+    for _ in range(3):
+        assert await lookups.whois("100.64.0.99", 1) is None
+    assert len(sim.asked) == 1
+    sim.add(Node("new.example.ts.net", ("100.64.0.99",), User("bob@example.com")))
+    later = time.monotonic() + lookups_module.NOBODY_SECONDS
+    monkeypatch.setattr(lookups_module, "monotonic", lambda: later)
+    assert (await lookups.whois("100.64.0.99", 1)).UserProfile.LoginName == "bob@example.com"
+
+
+async def test_tailnet_callers_are_answered_while_strangers_wait(lookups, sim):
+    """Check that a crowd of local processes leaves tailscaled's lock to others, of which each holds it for 180 ms."""
+    strangers = [asyncio.create_task(lookups.whois("127.0.0.1", port)) for port in range(1, 17)]
+    await asyncio.sleep(0)
+    answer = await lookups.whois("100.64.0.7", 1)
+    assert answer.UserProfile.LoginName == "alice@example.com"
+    assert sum(task.done() for task in strangers) <= UNCERTAIN_AT_ONCE
+    sim.proxied(99, ALICE)
+    assert (await lookups.whois("127.0.0.1", 99)).UserProfile.LoginName == "alice@example.com"
+    assert await asyncio.gather(*strangers) == [None] * 16
+
+
+async def test_a_question_does_not_wait_for_its_turn_for_ever(lookups, sim, monkeypatch):
+    monkeypatch.setattr(lookups_module, "WAIT_SECONDS", 0.05)
+    results = await asyncio.gather(*(lookups.whois("127.0.0.1", port) for port in range(1, 9)), return_exceptions=True)
+    assert results.count(None) == UNCERTAIN_AT_ONCE
+    assert sum(isinstance(result, LocalApiFailed) for result in results) == 8 - UNCERTAIN_AT_ONCE
+
+
+async def test_a_caller_that_leaves_does_not_end_the_question_of_others(lookups, sim):
+    sim.delay = 0.1
+    leaving = asyncio.create_task(lookups.whois("100.64.0.7", 1))
+    staying = asyncio.create_task(lookups.whois("100.64.0.7", 2))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    assert (await staying).UserProfile.LoginName == "alice@example.com"
+    assert len(sim.asked) == 1
+
+
+async def test_the_machine_itself_is_known_by_its_tailnet_address(lookups):
+    assert (await lookups.machine()).UserProfile.LoginName == ME.user.login
+
+
+def test_a_tailnet_has_two_networks():
+    assert all(map(in_tailnet, ["100.64.0.1", "100.127.255.255", "fd7a:115c:a1e0::1", "::ffff:100.64.0.1"]))
+    assert not any(map(in_tailnet, ["127.0.0.1", "100.63.0.1", "100.128.0.1", "fd7a:115c:a1e1::1", "::1"]))

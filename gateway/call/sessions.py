@@ -18,9 +18,9 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
 import orjson
 
+from gateway.contract import lenient_json
 from gateway.contract.errors import Refused
 from gateway.contract.flag import ClientRequest, Members
 
@@ -39,7 +39,6 @@ _TELLING: Final = 1024 * 1024
 a text of 20 MB completely would block the event loop for 30 ms."""
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
 _OLD_CLAUDE_ID: Final = re.compile(r"_session_([0-9a-fA-F-]{36})$")
-_ITEMS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 AGENTS: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
     (re.compile(pattern, re.IGNORECASE), family)
@@ -185,21 +184,21 @@ def _gemini(top: Members) -> Opening | None:
 
 def _opening(system: str, items: Iterator[bytes]) -> Opening | None:
     for raw in items:
-        item = orjson.loads(raw)
+        item = lenient_json.loads(raw)
         role = item.get("role", "user") if isinstance(item, dict) else ""
         if role in ("system", "developer"):  # a tuple, not a set: `role` may be any JSON, also a value without a hash
             system += _text(item)
         elif role == "user":
             # a message that is only an image has no text; its JSON distinguishes it from other images
-            return system, _text(item) or raw.decode()
+            return system, _text(item) or raw.decode("utf-8", "replace")
     return None
 
 
 def _items(top: Members, name: str) -> Iterator[bytes]:
     """Return the items of a list as undecoded JSON, so that only the beginning of a long chat is decoded."""
     try:
-        return map(bytes, _ITEMS.decode(top.get(name, b"[]")))
-    except msgspec.DecodeError:
+        return iter(lenient_json.raw_items(top.get(name, b"[]")))
+    except ValueError:
         return iter(())
 
 

@@ -219,7 +219,7 @@ def message_of(body: bytes) -> tuple[str, str]:
     Reads the forms of OpenAI, Anthropic and FastAPI, and plain text.
     """
     try:
-        data = orjson.loads(body)
+        data = lenient_json.loads(body)
     except orjson.JSONDecodeError:
         return body[:500].decode("utf-8", "replace").strip(), ""
     inner = data.get("error", data) if isinstance(data, dict) else data

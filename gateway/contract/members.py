@@ -3,6 +3,7 @@
 - The gateway changes two or three members of a body and must send all other bytes unchanged. Decoding and encoding the
   whole body would turn 1.0 into 1, lose digits of big integers and take milliseconds for a body with images.
 - So the offsets of a body's members are found once, and a changed body is joined from slices of the old body.
+- A body may have halves of characters (`lenient_json.py`). They are repaired in decoded values only.
 - Nothing here depends on the meaning of a member.
 """
 
@@ -15,6 +16,7 @@ from typing import Any, Final
 import msgspec
 import orjson
 
+from gateway.contract import lenient_json
 from gateway.contract.errors import Refused, invalid
 
 _DECODER: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -65,7 +67,7 @@ class Members(Mapping[str, bytes]):
         if span is None:
             return default
         try:
-            return orjson.loads(self.body[span[1] : span[2]])
+            return lenient_json.loads(self.body[span[1] : span[2]], utf8=True)
         except orjson.JSONDecodeError as error:
             # msgspec, which finds the end of a value, accepts more than orjson: invalid UTF-8 and deeper nesting
             raise invalid(f'the body\'s "{name}" is not valid JSON: {error}', name) from None
@@ -105,22 +107,49 @@ class Members(Mapping[str, bytes]):
         return changed
 
 
-def _spans(body: bytes) -> dict[str, tuple[int, int, int]]:
-    """Return three offsets for each member name: the key's start, the value's start and the value's end.
+_Spans = dict[str, tuple[int, int, int]]
+"""Three offsets for each member name: the key's start, the value's start and the value's end."""
+
+
+def _spans(body: bytes) -> _Spans:
+    """Return the offsets of the members.
 
     Raises `Refused` if the body is not a JSON object, has too many members, or has two members of the same name.
-    msgspec finds the values in C, but keeps only the last of several members with the same name. The loop compares the
-    result of msgspec with the text, member by member, and so finds a name that occurs twice.
     """
     try:
         raws = _DECODER.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _lenient_spans(body)
+    return _located(body, raws)
+
+
+def _lenient_spans(body: bytes) -> _Spans:
+    """Return the offsets of the members of a body that has halves of characters. Raises `Refused` as `_spans` does."""
+    whole = lenient_json.without_surrogates(body)
+    try:
+        spans = _located(whole, _DECODER.decode(whole))
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise invalid(f"the body is not a JSON object: {error}") from None
     except RecursionError:
         raise invalid("the body is not a JSON object that can be read: it is nested too deeply") from None
+    named: _Spans = {}
+    for key, start, end in spans.values():
+        name = lenient_json.loads(body[key:start].rstrip(b": \t\r\n"))
+        if name in named:
+            raise _repeated(name)
+        named[name] = (key, start, end)
+    return named
+
+
+def _located(body: bytes, raws: Mapping[str, msgspec.Raw]) -> _Spans:
+    """Return the offsets of the members `raws`, which msgspec has decoded.
+
+    msgspec finds the values in C, but keeps only the last of several members with the same name. The loop compares the
+    result of msgspec with the text, member by member, and so finds a name that occurs twice.
+    """
     if len(raws) > MAX_MEMBERS:
         raise invalid(f"the body has {len(raws)} members at its top; at most {MAX_MEMBERS} are taken")
-    spans: dict[str, tuple[int, int, int]] = {}
+    spans: _Spans = {}
     at = body.index(b"{")
     for name, raw in raws.items():
         key = _KEY.match(body, at)
@@ -145,7 +174,7 @@ def _name(key: re.Match[bytes]) -> str:
         raise invalid(f"the body is not a JSON object: a member's name cannot be read: {error}") from None
 
 
-def _twice(body: bytes, at: int, passed: dict[str, tuple[int, int, int]]) -> Refused:
+def _twice(body: bytes, at: int, passed: _Spans) -> Refused:
     """Return the refusal of a name that occurs twice, found because the text at `at` is not what the decoder kept.
 
     Usually a name starts at `at`, and that name occurs twice. If no name starts there, `at` is inside the first value

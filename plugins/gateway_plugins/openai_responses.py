@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.contract import errors, json_api
+from gateway.contract import errors, json_api, lenient_json
 from gateway.contract.errors import Problem, UpstreamFailed
 from gateway.contract.flag import ClientRequest, Decoder, Drop, Event, Head, Meter, Route, Target, UpstreamRequest
 from gateway.contract.framing import sse
@@ -98,7 +98,7 @@ def _kind(name: str, payload: bytes) -> str:
     if name or payload[:1] != b"{":
         return name or "message"
     try:
-        return text(mapping(orjson.loads(payload)).get("type"))
+        return text(mapping(lenient_json.loads(payload)).get("type"))
     except orjson.JSONDecodeError:
         return "message"
 

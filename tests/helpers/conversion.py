@@ -8,12 +8,14 @@
 """
 
 import base64
+import json
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import orjson
 
+from gateway.contract import lenient_json
 from gateway.contract.capabilities import Caps, capabilities
 from gateway.contract.conversions import GENERATE, conversions
 from gateway.contract.errors import Refused
@@ -125,7 +127,8 @@ def request_of(flag, body, *, stream=False, model=CLAUDE, headers=None):
     if flag.name == "bedrock_model_invoke":
         body = {"anthropic_version": "bedrock-2023-05-31", **body}
     route = next(route for route in flag.routes if route.path.endswith(path))
-    return HttpRequest(route, path, "", headers or {}, params, orjson.dumps(body))
+    # not orjson, which writes no halves of characters
+    return HttpRequest(route, path, "", headers or {}, params, json.dumps(body, separators=(",", ":")).encode())
 
 
 @dataclass
@@ -173,7 +176,7 @@ class ConvertedCall:
 
     @cached_property
     def sent(self):
-        return orjson.loads(self.upstream_request.body)
+        return lenient_json.loads(self.upstream_request.body)
 
     @property
     def fault(self):
@@ -226,9 +229,10 @@ def read_events(flag, dialect, data):
 
 
 def encoded(flag, dialect, events):
-    """Return the bytes of a provider's stream of these events, (event type, data)."""
+    """Return the bytes of a provider's stream of these events, (event type, data); the data may be JSON as bytes."""
     encoder = flag.encoder(_own_ask(flag, dialect))
-    return b"".join(encoder.feed(Event(kind, orjson.dumps(data))) for kind, data in events) + encoder.close()
+    payloads = [(kind, data if isinstance(data, bytes) else orjson.dumps(data)) for kind, data in events]
+    return b"".join(encoder.feed(Event(kind, payload)) for kind, payload in payloads) + encoder.close()
 
 
 _IDS = re.compile(r"\b(chatcmpl-|msg_|resp_|rs_|fc_|ctc_|call_|toolu_|tooluse_|irisgate_)(?:bdrk_)?[0-9A-Za-z]{16,}\b")

@@ -20,6 +20,7 @@ from typing import Any, Final, Protocol
 
 import orjson
 
+from gateway.contract import lenient_json
 from gateway.contract.flag import ClientRequest, Facts, Usage
 from gateway.contract.json_api import UNLIMITED
 
@@ -138,7 +139,7 @@ def _media(body: bytes, spans: Sequence[Span]) -> list[Span]:
         parts.append(body[at:start] + f"{_PLACEHOLDER}{number}".encode())
         at = end
     try:
-        level: list[Any] = [orjson.loads(b"".join((*parts, body[at:])))]
+        level: list[Any] = [lenient_json.loads(b"".join((*parts, body[at:])))]
     except orjson.JSONDecodeError:
         return []
     media: list[Span] = []

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import orjson
 
+from gateway.contract import lenient_json
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Drop, Members
 from gateway_plugins.shared.fields import escape_step, is_deep, member, param
@@ -99,7 +100,7 @@ def arguments(text: Any) -> dict[str, Any]:
     for _ in range(2):  # some clients encode the JSON twice
         if isinstance(value, str):
             try:
-                value = orjson.loads(value) if value.strip() else {}
+                value = lenient_json.loads(value) if value.strip() else {}
             except orjson.JSONDecodeError:
                 break
     if value is None:

@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
-import msgspec
 import orjson
 
+from gateway.contract import lenient_json
 from gateway.contract.errors import invalid
 from gateway.contract.flag import ClientRequest, Drop, Fetch, Members, StepResponse, Target, UpstreamRequest
 from gateway_plugins.shared import media
@@ -31,7 +31,6 @@ Path = tuple[str | int, ...]
 Changes = Mapping[Path, bytes | None]
 """New encoded values by their paths in a body. None removes the member."""
 
-_RAWS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _BEGINNING: Final = b'"http'
 """Beginning of a JSON string with a URL, in the usual spelling.
 
@@ -109,7 +108,7 @@ def patch(body: bytes, changes: Changes) -> bytes:
     for (step, *rest), value in changes.items():
         inner.setdefault(step, {})[tuple(rest)] = value
     if all(isinstance(step, int) for step in inner):
-        parts = [bytes(raw) for raw in _RAWS.decode(body)]
+        parts = lenient_json.raw_items(body)
         return b"[" + b",".join(patch(raw, inner[at]) if at in inner else raw for at, raw in enumerate(parts)) + b"]"
     top = Members(body)
     return top.spliced(

@@ -27,7 +27,9 @@ from typing import Final, Protocol
 
 import orjson
 
+from gateway.contract import lenient_json
 from gateway.contract.flag import ClientRequest, Event, Usage
+from gateway_plugins.shared.split_characters import SplitCharacters
 from gateway_plugins.shared.tools import Names
 
 END_TURN: Final = "end_turn"
@@ -197,7 +199,7 @@ class Calls:
 def _restore_names(text: str, names: Names) -> str:
     """Return a call's input with the client's property names. Text that is not a JSON object is returned unchanged."""
     try:
-        value = orjson.loads(text)
+        value = lenient_json.loads(text)
     except orjson.JSONDecodeError:
         return text
     return orjson.dumps(names.restore_input(value)).decode() if isinstance(value, dict) else text
@@ -214,12 +216,16 @@ class Translation:
     reader: Reader
     stream: StreamWriter
     unstreamed: Callable[[], WholeWriter]
+    _characters: SplitCharacters = field(default_factory=SplitCharacters)
 
     def feed(self, event: Event) -> Sequence[Event]:
-        self.reader.event(event, self.stream)
+        for whole in self._characters.feed(event):
+            self.reader.event(whole, self.stream)
         return self.stream.take()
 
     def close(self) -> Sequence[Event]:
+        for whole in self._characters.close():
+            self.reader.event(whole, self.stream)
         self.stream.close()
         return self.stream.take()
 

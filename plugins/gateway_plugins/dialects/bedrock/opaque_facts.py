@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.contract import json_api
+from gateway.contract import json_api, lenient_json
 from gateway.contract.flag import Event, Facts, Headers, Usage
 from gateway_plugins.dialects.anthropic_messages.facts import INVOCATION_METRICS
 from gateway_plugins.shared.lenient import MAX_COUNT, mapping, text
@@ -80,7 +80,7 @@ class Meter:
 
     def whole(self, body: bytes) -> None:
         try:
-            data = orjson.loads(body)
+            data = lenient_json.loads(body)
         except orjson.JSONDecodeError:
             return
         if not isinstance(data, dict):

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import orjson
 
-from gateway.contract import errors, json_api
+from gateway.contract import errors, json_api, lenient_json
 from gateway.contract.errors import Problem, UpstreamFailed, invalid
 from gateway.contract.flag import (
     ClientApi,
@@ -221,7 +221,7 @@ def problem_for(head: Head, body: bytes) -> Problem | None:
     if head.status < 400 and _UNKNOWN_OPERATION.match(body) is None:
         return None
     try:
-        data = orjson.loads(body)
+        data = lenient_json.loads(body)
     except orjson.JSONDecodeError:
         return json_api.problem_of(head, body)
     data = data if isinstance(data, dict) else {}

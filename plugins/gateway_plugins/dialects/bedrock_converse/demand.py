@@ -17,6 +17,7 @@ from typing import Final
 
 import orjson
 
+from gateway.contract import lenient_json
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Caps, Drop
 from gateway_plugins.shared.fields import is_deep
@@ -215,7 +216,7 @@ def _as_json(block: Block) -> Block:
     if "text" not in block:
         return block
     try:
-        value = orjson.loads(block["text"])
+        value = lenient_json.loads(block["text"])
     except orjson.JSONDecodeError:
         value = None
     return {"json": value if isinstance(value, dict) and not is_deep(value) else {"output": block["text"]}}

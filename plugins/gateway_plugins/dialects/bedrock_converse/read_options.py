@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import orjson
 
+from gateway.contract import lenient_json
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Drop, Members
 from gateway_plugins.dialects.bedrock_converse.read import cache_point, union
@@ -307,7 +308,7 @@ def _text_format(value: Any, at: str, drop: Drop) -> JsonFormat:
     )
     schema_text = text_at(defined, "schema", at_schema, needed=True)
     try:
-        schema = orjson.loads(schema_text)
+        schema = lenient_json.loads(schema_text)
     except orjson.JSONDecodeError:
         schema = None
     if not isinstance(schema, dict) or is_deep(schema):

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.contract import json_api
+from gateway.contract import json_api, lenient_json
 from gateway.contract.errors import BadFrame
 from gateway.contract.flag import Drop, Event
 from gateway_plugins.dialects.openai_chat.facts import has_tokens, parts_of, usage_of
@@ -73,7 +73,7 @@ class _Call:
         if not self.pieces or self.pieces[-1].rstrip()[-1:] != "}":  # avoids parsing after most pieces
             return False
         try:
-            orjson.loads("".join(self.pieces))
+            lenient_json.loads("".join(self.pieces))
         except orjson.JSONDecodeError:
             return False
         return True

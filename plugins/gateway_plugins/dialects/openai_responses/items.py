@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import orjson
 
+from gateway.contract import lenient_json
 from gateway_plugins.dialects.openai_responses import reasoning as responses_reasoning
 from gateway_plugins.dialects.openai_responses.names import CUSTOM, FUNCTION, LOCAL_SHELL, Origin
 from gateway_plugins.shared.reply_events import Citation
@@ -222,7 +223,7 @@ _PREFIXES: Final[Mapping[str, str]] = {FUNCTION: "fc", CUSTOM: "ctc", LOCAL_SHEL
 def _as_object(text: str) -> Json | None:
     """Return the arguments as an object, or None if the text is not a JSON object."""
     try:
-        value = orjson.loads(text or "{}")
+        value = lenient_json.loads(text or "{}")
     except orjson.JSONDecodeError:
         return None
     return value if isinstance(value, dict) else None

@@ -15,14 +15,13 @@ import binascii
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-import msgspec
 import orjson
 
+from gateway.contract import lenient_json
 from gateway.contract.flag import Drop, Members
 
 MARK: Final = "irisgate1+"
 """Beginning of the string. A string that begins differently comes from another server, and cannot be read here."""
-_ITEMS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 def packed(blocks: Sequence[Mapping[str, str]]) -> str:
@@ -55,10 +54,10 @@ def without_ours(top: Members, drop: Drop) -> dict[str, bytes | None]:
     if MARK.encode() not in top.get("input", b""):
         return {}
     try:
-        items = _ITEMS.decode(top["input"])
-    except msgspec.DecodeError:  # a text, or an input that the provider refuses
+        items = lenient_json.raw_items(top["input"])
+    except ValueError:  # a text, or an input that the provider refuses
         return {}
-    others = [bytes(item) for index, item in enumerate(items) if not _is_marked(bytes(item), index, drop)]
+    others = [item for index, item in enumerate(items) if not _is_marked(item, index, drop)]
     return {} if len(others) == len(items) else {"input": b"[" + b",".join(others) + b"]"}
 
 
@@ -66,7 +65,7 @@ def _is_marked(item: bytes, index: int, drop: Drop) -> bool:
     """Return whether this is a reasoning item that the gateway wrote. If so, report it as dropped."""
     if MARK.encode() not in item:
         return False
-    value = orjson.loads(item)
+    value = lenient_json.loads(item)
     if not isinstance(value, dict) or value.get("type") != "reasoning":
         return False
     content = value.get("encrypted_content")

@@ -1,0 +1,49 @@
+"""Requests that their provider reads and strict parsers do not: on native roads they reach the provider as they came."""
+
+import pytest
+from aiohttp import web
+
+from tests.end_to_end.test_defences import provider
+from tests.helpers.gateway import HAIKU, NOVA, bedrock, gate
+
+CHAT_REPLY = {
+    "id": "c1", "object": "chat.completion", "created": 1, "model": "m",
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "ok"}, "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7},
+}  # fmt: skip
+NATIVE = {
+    "openai_chat": ("/v1/chat/completions", b'{"model":"m","messages":[{"role":"user","content":"%b"}]}'),
+    "openai_responses": ("/v1/responses", b'{"model":"m","input":[{"role":"user","content":"%b"}]}'),
+    "anthropic_messages": (
+        "/v1/messages",
+        b'{"model":"m","max_tokens":9,"messages":[{"role":"user","content":[{"type":"text","text":"%b"}]}]}',
+    ),
+    "bedrock_converse": (f"/model/{NOVA}/converse", b'{"messages":[{"role":"user","content":[{"text":"%b"}]}]}'),
+    "bedrock_model_invoke": (
+        f"/model/{HAIKU}/invoke",
+        b'{"anthropic_version":"bedrock-2023-05-31","max_tokens":9,"messages":[{"role":"user","content":"%b"}]}',
+    ),
+}
+
+
+@pytest.mark.parametrize("size", [0, 1_200_000])
+@pytest.mark.parametrize("flag", NATIVE)
+async def test_a_half_of_a_character_reaches_the_provider_as_it_came(tmp_path, flag, size):
+    """Check that the session goes on after a client cut a text within a character (anomalyco/opencode#17758)."""
+    bodies = []
+
+    async def answering(request):
+        bodies.append(await request.read())
+        return web.json_response(CHAT_REPLY)
+
+    path, body = NATIVE[flag]
+    async with (
+        provider(answering) as url,
+        gate(tmp_path, {"b": bedrock(url, flags=[flag], models=["m", NOVA, HAIKU])}) as gw,
+    ):
+        for text in (rb"cut \ud83d here", rb"cut \ud83d", rb"\ude00", b"x" * size + rb"\uD83D\\ud83d"):
+            sent = body % text
+            reply = await gw.post(path, sent)
+            assert reply.status == 200, await reply.text()
+            assert bodies[-1] == sent
+        assert {record["session_id"][:3] for record in await gw.calls(4)} == {"fp_"}

@@ -23,11 +23,11 @@ from aiohttp import web
 
 from gateway.access.identity.caller import unknown
 from gateway.call import request_body
+from gateway.call.agents import agent
 from gateway.call.capture import Capture
 from gateway.call.chain import Batch, Batches, Call, Inbound, Next, Stream, Whole
 from gateway.call.context import REFUSED, REQUEST_ID, Gateway, identity_of
 from gateway.call.finish import Finish
-from gateway.call.sessions import agent
 from gateway.contract.errors import (
     INTERNAL,
     UNAVAILABLE,

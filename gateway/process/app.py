@@ -30,7 +30,7 @@ from gateway.call.middleware.steps import Fetching, Steps, client_flag, provider
 from gateway.call.middleware.translate import Translate
 from gateway.call.runtime import Current, runtime
 from gateway.call.server import PING_SECONDS, STALLED_SECONDS, Server
-from gateway.call.sessions import load_key
+from gateway.call.sessions import MAX_OPEN, Sessions, load_key
 from gateway.config.model import Config
 from gateway.contract.registry import Registry
 from gateway.money.quotas.book import Quotas
@@ -100,7 +100,8 @@ def build(
     observers = Observers(registry.observers, log)
     outgoing = _Outgoing()
     finish = Finish(gateway.follower, gateway.metrics, log, observers)
-    steps = _chain(gateway, outgoing, load_key(state))
+    sessions = Sessions(load_key(state))
+    steps = _chain(gateway, outgoing, sessions)
     server = Server(gateway, steps, finish, ping_seconds, stalled_seconds)
     calls: set[web.AbstractRoute] = set()
     app = web.Application(
@@ -113,7 +114,7 @@ def build(
     for own in _OWN:
         app.add_routes(own.routes())
     app.add_routes(explain_routes.routes(modes))
-    app.cleanup_ctx.append(partial(_run_parts, gateway, outgoing, observers))
+    app.cleanup_ctx.append(partial(_run_parts, gateway, outgoing, observers, sessions))
     return app
 
 
@@ -149,8 +150,8 @@ def _gateway(config: Config, registry: Registry, state: Path, log: Logger) -> Ga
     )
 
 
-def _chain(gateway: Gateway, outgoing: _Outgoing, key: bytes) -> Next:
-    """Return the chain of middlewares that handles a call. `key` is the secret key for the fingerprints of sessions."""
+def _chain(gateway: Gateway, outgoing: _Outgoing, sessions: Sessions) -> Next:
+    """Return the chain of middlewares that handles a call."""
     log, metrics, registry = gateway.log, gateway.metrics, gateway.registry
     upstream, pool = outgoing.upstream, outgoing.pool
     fetching = Fetching(outgoing.fetcher, metrics, log)
@@ -162,7 +163,9 @@ def _chain(gateway: Gateway, outgoing: _Outgoing, key: bytes) -> Next:
         metered,
         last=CallProvider(upstream, pool, metrics, gateway.keys, log),
     )
-    return chain(Session(key), resolve, grants, Route(registry), Quota(gateway.quotas, log), last=Attempts(attempts))
+    return chain(
+        Session(sessions), resolve, grants, Route(registry), Quota(gateway.quotas, log), last=Attempts(attempts)
+    )
 
 
 def _database(config: Config, state: Path) -> Path:
@@ -172,7 +175,7 @@ def _database(config: Config, state: Path) -> Path:
 
 
 async def _run_parts(
-    gateway: Gateway, outgoing: _Outgoing, observers: Observers, _app: web.Application
+    gateway: Gateway, outgoing: _Outgoing, observers: Observers, sessions: Sessions, _app: web.Application
 ) -> AsyncIterator[None]:
     """Start the parts of the gateway, and close them after the last call.
 
@@ -190,4 +193,5 @@ async def _run_parts(
         await gateway.follower.start()
         gateway.bodies.start()
         gateway.quotas.restore(await gateway.store.balances())
+        sessions.restore((await gateway.store.sessions(None, MAX_OPEN)).rows)
         yield

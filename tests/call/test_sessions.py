@@ -2,15 +2,22 @@
 
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from multidict import CIMultiDict
 
-from gateway.call.sessions import KEY_BYTES, agent, fingerprint, load_key, session_id
+from gateway.call import sessions as sessions_module
+from gateway.call.agents import agent
+from gateway.call.fingerprints import MAX_ITEMS, WINDOW
+from gateway.call.fingerprints import fingerprint as keyed_fingerprint
+from gateway.call.sessions import IDLE_SECONDS, KEY_BYTES, Sessions, load_key, named_session
 from gateway.contract.flag import OPAQUE, ClientRequest, Members
+from tests.helpers.cpu_time import cpu_seconds
+from tests.helpers.gateway import KEY as KEY_OF_PROVIDER
+from tests.helpers.gateway import gate
 
 KEY = bytes(range(32))
 UUID = "0a7c51b2-6b1f-4c8e-9a39-0c3a5a1f8c11"
@@ -32,13 +39,21 @@ def ask(body=CHAT, *, dialect="openai_chat", **headers):
     )
 
 
+def session_of(request, sessions=None, login="ada@example.com"):
+    return (sessions or Sessions(KEY, lambda: 0x6ABC0000)).id_of(request, login, agent(request.headers))
+
+
 def of(*args, **kwargs):
-    return session_id(ask(*args, **kwargs), "ada@example.com", KEY)
+    return session_of(ask(*args, **kwargs))
+
+
+def fingerprint(request, login="ada@example.com", key=KEY):
+    return keyed_fingerprint(request, login, agent(request.headers), key)
 
 
 @pytest.mark.parametrize(
     "header",
-    ["x-claude-code-session-id", "session-id", "thread-id", "x-session-affinity", "x-session-id"],
+    [name for name in sessions_module.ID_HEADERS if name != "session_id"],
 )
 def test_a_client_that_names_its_session_in_a_header_is_believed(header):
     assert of(**{header: UUID}) == UUID
@@ -47,7 +62,7 @@ def test_a_client_that_names_its_session_in_a_header_is_believed(header):
 def test_codex_before_its_rename_wrote_the_header_with_an_underscore():
     given = ask()
     given.headers["session_id"] = UUID
-    assert session_id(given, "ada@example.com", KEY) == UUID
+    assert session_of(given) == UUID
 
 
 def test_claude_code_names_its_session_in_the_body_too():
@@ -60,10 +75,49 @@ def test_older_releases_of_claude_code_wrote_the_session_into_one_name():
     assert of({**CHAT, "metadata": {"user_id": user}}, dialect="anthropic_messages") == UUID
 
 
-def test_a_cache_key_is_a_session_for_codex_only():
-    body = {"model": "m", "input": "hello", "prompt_cache_key": UUID}
-    assert of(body, dialect="openai_responses", user_agent="codex_exec/0.169.0") == UUID
-    assert of(body, dialect="openai_responses", user_agent="OpenAI/Python 3.54.0").startswith("fp_")
+@pytest.mark.parametrize("dialect", ["openai_responses", "openai_chat"])
+@pytest.mark.parametrize(
+    ("headers", "named"),
+    [
+        ({"user_agent": "codex_exec/0.169.0"}, True),
+        ({"user_agent": "Codex Desktop/0.169.0 (Mac OS 26.0; arm64)"}, True),
+        ({"user_agent": "OpenAI/JS 6.26.0", "x_codex_turn_metadata": "{}"}, True),
+        ({"user_agent": "OpenAI/JS 6.26.0", "x_initiator": "user"}, True),
+        ({"user_agent": "copilot/1.0.64"}, True),
+        ({"user_agent": "pi/0.73.1"}, True),
+        ({"user_agent": "OpenAI/JS 6.26.0", "x_client_request_id": UUID}, True),
+        ({"user_agent": "opencode/1.18.33 ai-sdk/openai/3.0"}, True),
+        ({"user_agent": "OpenAI/JS 6.26.0", "x_client_request_id": "another"}, False),
+        ({"user_agent": "OpenAI/Python 3.54.0"}, False),
+        ({"user_agent": "QwenCode/0.6.0"}, False),
+        ({}, False),
+    ],
+)
+def test_a_cache_key_names_the_session_of_the_clients_that_mean_it_so(dialect, headers, named):
+    body = {"model": "m", "input": "hello", "messages": CHAT["messages"], "prompt_cache_key": UUID}
+    session = of(body, dialect=dialect, **headers)
+    assert session == UUID if named else session.startswith("fp_")
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"metadata": {"session_id": UUID}},
+        {"metadata": {"user_id": "somebody", "session_id": UUID}},
+        {"conversation": UUID},
+        {"conversation": {"id": UUID}},
+        {"session_id": UUID},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("dialect", ["openai_responses", "openai_chat", "anthropic_messages"])
+def test_other_members_that_name_a_session_are_believed(dialect, members):
+    assert of({**CHAT, **members}, dialect=dialect) == UUID
+
+
+def test_a_member_that_is_too_large_to_name_a_session_is_not_decoded():
+    huge = {"metadata": {"session_id": UUID, "x": "y" * 100_000}}
+    assert named_session(ask({**CHAT, **huge}), "") == ""
 
 
 @pytest.mark.parametrize("bad", ["", "a/b", "a b", "x" * 129, "../etc", "<b>", "a, b", "é", "\n", "-x"])
@@ -132,20 +186,22 @@ def test_cache_marks_change_no_fingerprint(dialect, plain, marked):
     ],
 )
 def test_the_same_beginning_is_the_same_fingerprint_in_every_dialect(dialect, body):
-    expected = fingerprint(ask({"system": "S", "messages": [{"content": "hello"}]}), "ada@example.com", KEY)
-    assert of(body, dialect=dialect) == expected
+    expected = fingerprint(ask({"system": "S", "messages": [{"content": "hello"}]}))
+    assert fingerprint(ask(body, dialect=dialect)) == expected
 
 
 def test_callers_prompts_and_keys_have_their_own_fingerprints():
     other = {**CHAT, "messages": [CHAT["messages"][0], {"role": "user", "content": "good evening"}]}
     fingerprints = {
-        fingerprint(ask(), "ada@example.com", KEY),
-        fingerprint(ask(), "bob@example.com", KEY),
-        fingerprint(ask(), "ada@example.com", bytes(32)),
-        fingerprint(ask(other), "ada@example.com", KEY),
-        fingerprint(ask({**CHAT, "messages": CHAT["messages"][1:]}), "ada@example.com", KEY),
+        fingerprint(ask()),
+        fingerprint(ask(), "bob@example.com"),
+        fingerprint(ask(), key=bytes(32)),
+        fingerprint(ask(other)),
+        fingerprint(ask({**CHAT, "messages": CHAT["messages"][1:]})),
+        fingerprint(ask(user_agent="claude-cli/2.1.197")),
+        fingerprint(ask(user_agent="curl/7.88")),
     }
-    assert len(fingerprints) == 5
+    assert len(fingerprints) == 7
 
 
 def test_two_images_without_a_text_are_two_sessions():
@@ -174,49 +230,6 @@ def test_a_body_without_a_chat_gets_a_random_session(dialect, body):
 def test_a_body_that_nests_without_end_does_no_harm():
     deep = b'{"messages":[{"role":"user","content":' + b"[" * 500 + b"]" * 500 + b"}]}"
     assert of(deep).startswith("fp_")
-
-
-@pytest.mark.parametrize(
-    ("name", "family"),
-    [
-        ("claude-cli/2.1.197 (external, sdk-cli)", "claude-cli"),
-        ("codex_exec/0.169.0 (Debian 12.0.0; x86_64) unknown", "codex"),
-        ("opencode/1.18.33", "opencode"),
-        ("ai-sdk/provider-utils/3.0.1 runtime/bun/1.4.0", "ai-sdk"),
-        ("Boto3/1.44.5 md/Botocore#1.44.5 ua/2.1 os/linux", "Boto3"),
-        ("OpenAI/Python 3.54.0", "OpenAI/Python"),
-        ("AsyncOpenAI/Python 3.54.0", "OpenAI/Python"),
-        ("Anthropic/Python 2.12.0", "Anthropic/Python"),
-        ("AnthropicBedrock/Python 2.12.0", "Anthropic/Python"),
-        ("AsyncAnthropicBedrockMantle/Python 2.12.0", "Anthropic/Python"),
-        ("GeminiCLI-tui/0.61.0/gemini", "gemini-cli"),
-        ("litellm/1.81.10", "litellm"),
-        ("langchain-anthropic/1.0", "langchain"),
-        ("aws-sdk-js/3.1160.0 ua/2.1", "aws-sdk-js"),
-        ("aws-sdk-java/2.40.1 md/io#sync", "aws-sdk-java"),
-        ("aws-sdk-go-v2/1.42.0 ua/2.1 os/linux", "aws-sdk-go"),
-        ("aws-sdk-rust/1.5.1 os/linux", "aws-sdk-rust"),
-        ("OpenAI/Go 3.20.0", "OpenAI/Go"),
-        ("Anthropic/Go 1.30.0", "Anthropic/Go"),
-        ("OpenAIClientImpl/Java 4.10.0", "OpenAI/Java"),
-        ("AnthropicClientImpl/Java 2.11.0", "Anthropic/Java"),
-        ("AnthropicBedrock/JS 0.30.0", "Anthropic/JS"),
-        ("QwenCode/0.6.0 (linux; x64)", "qwen-code"),
-        ("Agents/Python 0.7.0", "Agents/Python"),
-        ("Agents/JavaScript 0.4.0", "Agents/JavaScript"),
-        ("agent-framework-python/1.0.0", "agent-framework"),
-        ("DSPy/3.1.0", "dspy"),
-        ("lm15/0.2.0", "lm15"),
-        ("ls/JS 0.4.0", "langchain"),
-        ("curl/7.88.1", "curl"),
-        ("Python/3.11 aiohttp/3.14.5", "aiohttp"),
-        ("Mozilla/5.0 (X11; Linux x86_64)", "browser"),
-        ("<script>", "other"),
-        ("", ""),
-    ],
-)
-def test_user_agents_belong_to_families(name, family):
-    assert agent(CIMultiDict({"User-Agent": name})) == family
 
 
 def test_a_key_is_made_once_and_is_nobody_elses_to_read(tmp_path):
@@ -250,6 +263,128 @@ odd = st.recursive(
     ),
     max_leaves=10,
 )
+
+
+class Clock:
+    def __init__(self):
+        self.now = 1_800_000_000.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+def test_a_session_that_was_idle_for_long_is_not_taken_up_again(clock):
+    sessions = Sessions(KEY, clock)
+    first = session_of(ask(), sessions)
+    for _ in range(5):
+        clock.now += IDLE_SECONDS
+        assert session_of(ask(), sessions) == first
+    clock.now += IDLE_SECONDS + 1
+    second = session_of(ask(), sessions)
+    assert second != first
+    assert session_of(ask(), sessions) == second
+
+
+def test_a_session_that_the_client_names_does_not_end(clock):
+    sessions = Sessions(KEY, clock)
+    assert session_of(ask(x_session_id=UUID), sessions) == UUID
+    clock.now += 100 * IDLE_SECONDS
+    assert session_of(ask(x_session_id=UUID), sessions) == UUID
+
+
+def test_a_clock_that_was_set_back_ends_no_session(clock):
+    sessions = Sessions(KEY, clock)
+    first = session_of(ask(), sessions)
+    clock.now -= 10 * IDLE_SECONDS
+    assert session_of(ask(), sessions) == first
+    clock.now += 10 * IDLE_SECONDS
+    assert session_of(ask(), sessions) == first
+
+
+def test_programs_with_the_same_first_words_have_their_own_sessions():
+    programs = [
+        "claude-cli/2.1",
+        "codex_exec/0.169",
+        "opencode/1.18",
+        "OpenAI/Python 3",
+        "OpenAI/JS 6",
+        "curl/8",
+        "",
+        "x",
+    ]
+    sessions = Sessions(KEY)
+    ids = [session_of(ask(user_agent=name), sessions) for name in programs]
+    assert len(set(ids)) == len(programs)
+    assert [session_of(ask(user_agent=name), sessions) for name in programs] == ids
+
+
+def test_the_sessions_of_another_caller_are_not_restored_as_ones_own(clock):
+    sessions = Sessions(KEY, clock)
+    first = session_of(ask(), sessions)
+    forged = SimpleNamespace(id=f"{first}ff", identity="eve@example.com", last_at=clock.now)
+    after = Sessions(KEY, clock)
+    after.restore([forged, SimpleNamespace(id=first, identity="ada@example.com", last_at=clock.now)])
+    assert session_of(ask(), after) == first
+
+
+def test_only_so_many_sessions_are_remembered(clock, monkeypatch):
+    monkeypatch.setattr(sessions_module, "MAX_OPEN", 3)
+    sessions = Sessions(KEY, clock)
+    first = session_of(ask({"messages": [{"content": "0"}]}), sessions)
+    clock.now += 1
+    for number in range(10):
+        session_of(ask({"messages": [{"content": str(number)}]}), sessions)
+    assert len(sessions._open) == 3
+    assert session_of(ask({"messages": [{"content": "0"}]}), sessions) != first
+
+
+async def test_a_restart_neither_splits_nor_joins_sessions(tmp_path, openai_upstream):
+    provider = {
+        "baseurl": openai_upstream.url,
+        "apikey": KEY_OF_PROVIDER,
+        "models": ["gpt"],
+        "compatibility": {"openai_chat": True},
+    }
+    body = {"model": "gpt", "messages": [{"role": "user", "content": "hello"}]}
+    ids = []
+    for agent_name in ("pi/0.73", "curl/8.0"):
+        for _ in range(2):
+            async with gate(tmp_path, {"o": provider}) as gw:
+                assert (await gw.post("/v1/chat/completions", body, headers={"user-agent": agent_name})).status == 200
+                ids.append((await gw.sessions())[0]["id"])
+    assert ids[0] == ids[1] != ids[2] == ids[3]
+
+
+@pytest.mark.parametrize("size", [10, WINDOW - 200, WINDOW, 3 * WINDOW], ids=str)
+@pytest.mark.parametrize("place", ["system", "member", "user", "image", "later"])
+def test_the_turns_of_a_chat_of_any_size_are_one_session(size, place):
+    big = "x" * size
+    image = [{"type": "text", "text": "see"}, {"type": "image_url", "image_url": {"url": big}}]
+    body = {
+        "system": big if place == "member" else "S",
+        "messages": [
+            {"role": "system", "content": big if place == "system" else "Be brief."},
+            {"role": "user", "content": {"user": big, "image": image}.get(place, "hello")},
+            {"role": "assistant", "content": big if place == "later" else "Hi"},
+        ],
+    }
+    longer = {**body, "messages": [*body["messages"], {"role": "user", "content": "more"}]}
+    assert fingerprint(ask(longer)) == fingerprint(ask(body)) != ""
+
+
+@pytest.mark.parametrize(
+    "item", [b"1", b"{}", b"[]", b'"x"', b'{"role":"system","content":"x"}', b'{"role":"assistant","content":"x"}']
+)
+def test_a_list_without_end_is_read_at_its_beginning_only(item):
+    few = b'{"messages":[' + b",".join([item] * MAX_ITEMS) + b"]}"
+    many = b'{"messages":[' + b",".join([item] * 400_000) + b"]}"
+    small, large = ask(few), ask(many)
+    assert cpu_seconds(lambda: fingerprint(large)) < 40 * cpu_seconds(lambda: fingerprint(small))
 
 
 @pytest.mark.parametrize("role", [[], {}, [{}], 1, None, True])

@@ -1,0 +1,80 @@
+"""The agent of a call: the family of the client program, by the rules in `agents.json`.
+
+- A rule matches by the beginning of the `User-Agent` header, by a header that only this program sends, or by two
+  headers that only this program sends with the same value. The first rule that matches is used. So programs come before
+  the frameworks and SDKs that they are built on, and SDKs before general HTTP clients.
+- Agents are labels of metrics and of sums, so there is a bounded number of them: the names in the table, "other" for
+  every other client, and "" for a request without a `User-Agent` header.
+- Each rule has its source: a capture of the client's requests, or the client's repository.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+OTHER: Final = "other"
+MAX_USER_AGENT: Final = 500
+"""Maximum number of characters of a `User-Agent` header that are compared. All known headers are shorter."""
+
+
+class Rule(NamedTuple):
+    """A row of `agents.json`."""
+
+    agent: str
+    user_agent: re.Pattern[str] | None
+    """Pattern for the beginning of the `User-Agent` header; None for a rule about another header."""
+    header: str
+    """Name of a header that only this program sends, in lower case; "" for a rule about the `User-Agent` header."""
+    equal_to: tuple[str, ...]
+    """Names of headers of which one must have the same value as `header`; () if any value matches."""
+    cache_key: bool
+    """True if the program uses one `prompt_cache_key` for each session."""
+
+    def matches(self, headers: Mapping[str, str]) -> bool:
+        """Return whether the rule about a header other than `User-Agent` matches."""
+        value = headers.get(self.header, "") if self.header else ""
+        return bool(value) and (not self.equal_to or any(headers.get(name) == value for name in self.equal_to))
+
+
+def _rule(row: Mapping[str, Any]) -> Rule:
+    pattern = row.get("user_agent")
+    return Rule(
+        agent=row["agent"],
+        user_agent=re.compile(pattern, re.IGNORECASE) if pattern else None,
+        header=row.get("header", ""),
+        equal_to=tuple(row.get("equal_to", ())),
+        cache_key=row.get("cache_key", False),
+    )
+
+
+RULES: Final = tuple(map(_rule, orjson.loads(Path(__file__).with_name("agents.json").read_bytes())))
+AGENTS: Final = frozenset({rule.agent for rule in RULES} | {OTHER, ""})
+"""All values that `agent` may return."""
+WITH_CACHE_KEYS: Final = frozenset(rule.agent for rule in RULES if rule.cache_key)
+"""Agents whose `prompt_cache_key` names the session. Other clients use one key for several sessions."""
+
+
+def agent(headers: Mapping[str, str]) -> str:
+    """Return the agent that sent a request with these headers, whose names are compared in lower case."""
+    name = headers.get("user-agent", "")
+    number = _by_user_agent(name[:MAX_USER_AGENT])
+    first = next((at for at, rule in _HEADER_RULES if at < number and rule.matches(headers)), number)
+    if first < len(RULES):
+        return RULES[first].agent
+    return OTHER if name else ""
+
+
+_HEADER_RULES: Final = tuple((at, rule) for at, rule in enumerate(RULES) if rule.header)
+
+
+@lru_cache(maxsize=256)
+def _by_user_agent(name: str) -> int:
+    """Return the index of the first rule that matches a `User-Agent` header; the number of rules if none matches."""
+    matching = (at for at, rule in enumerate(RULES) if rule.user_agent and rule.user_agent.match(name))
+    return next(matching, len(RULES))

@@ -1,0 +1,162 @@
+"""Fingerprints of chats: keyed hashes of the caller, the agent, the system prompt and the first user message.
+
+- All turns of a chat have the same beginning, so they have the same fingerprint. Only texts are hashed, because the
+  marks of cached parts move from turn to turn.
+- Only the beginning of a body is read, so a large body costs no more time than a body of `WINDOW` bytes.
+- The hash is keyed, because a short prompt could be guessed from a plain hash.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from hashlib import blake2b
+from itertools import islice
+from typing import Any, Final
+
+from gateway.contract.errors import Refused
+from gateway.contract.flag import ClientRequest, Members
+
+WINDOW: Final = 1024 * 1024
+"""Number of bytes at the beginning of a member that are read. Reading this many takes less than 30 ms."""
+MAX_ITEMS: Final = 1_000
+"""Maximum number of messages, and of blocks of a message, that are read. Longer lists are hostile: the first user
+message of a chat comes after a few system messages."""
+MAX_CUT: Final = 64 * 1024
+"""Number of characters of a message longer than `WINDOW` that are hashed."""
+SMALL: Final = 64 * 1024
+"""Maximum number of bytes of a member that is decoded to find the name of a session."""
+
+_GAP: Final = re.compile(r"[\s,]*")
+_DECODER: Final = json.JSONDecoder()
+
+Opening = tuple[str, str]
+"""The system prompt and the first user message of a chat."""
+
+
+def fingerprint(request: ClientRequest, login: str, agent: str, key: bytes) -> str:
+    """Return a hash of the caller, the agent and the chat's beginning; "" if the request is no chat.
+
+    The result is `fp_` and 16 hex digits.
+    """
+    read = _READERS.get(request.dialect)
+    opening = read(request.top) if read else None
+    if opening is None:
+        return ""
+    digest = blake2b(key=key, digest_size=8)
+    for part in (login, agent, *opening):
+        data = part.encode("utf-8", "replace")
+        digest.update(len(data).to_bytes(8, "big") + data[:WINDOW])
+    return f"fp_{digest.hexdigest()}"
+
+
+def small_member(top: Members, name: str) -> Any:
+    """Return the value of a member; None if it is missing, too large, or not strictly valid JSON."""
+    if len(top.get(name, b"")) > SMALL:
+        return None
+    try:
+        return top.decode(name)
+    except Refused:
+        return None
+
+
+def _messages(top: Members) -> Opening | None:
+    """Read a body of OpenAI's chat API, Anthropic's API or Converse.
+
+    The system prompt is the member `system`, or the first messages of the role `system` or `developer`, or both.
+    """
+    return _opening(_member_text(top, "system"), _items(top, "messages"))
+
+
+def _responses(top: Members) -> Opening | None:
+    system = _member_text(top, "instructions")
+    if top.get("input", b"")[:1] == b'"':
+        return system, _member_text(top, "input")
+    return _opening(system, _items(top, "input"))
+
+
+def _gemini(top: Members) -> Opening | None:
+    system = _member_text(top, "systemInstruction") or _member_text(top, "system_instruction")
+    return _opening(system, _items(top, "contents"))
+
+
+_READERS: Final[Mapping[str, Callable[[Members], Opening | None]]] = {
+    "openai_chat": _messages,
+    "anthropic_messages": _messages,
+    "bedrock_converse": _messages,
+    "openai_responses": _responses,
+    "gemini_generate_content": _gemini,
+}
+
+
+def _opening(system: str, items: Iterator[tuple[Any, str]]) -> Opening | None:
+    texts = [system]
+    for item, source in items:
+        role = item.get("role", "user") if isinstance(item, dict) else ""
+        if role in ("system", "developer"):  # a tuple, not a set: `role` may be any JSON, also a value without a hash
+            texts.append(_text(item))
+        elif role == "user":
+            # a message that is only an image has no text; its JSON distinguishes it from other images
+            return "".join(texts), _text(item) or source
+    return None
+
+
+def _member_text(top: Members, name: str) -> str:
+    """Return the text of a member. The text of a member larger than `WINDOW` is the beginning of its JSON."""
+    text = _window(top, name)
+    if len(top.get(name, b"")) > WINDOW:
+        return text
+    return _text(_decoded(text, 0)[0])
+
+
+def _items(top: Members, name: str) -> Iterator[tuple[Any, str]]:
+    """Yield the first items of a list, each decoded and as JSON text.
+
+    An item that does not end within the window may be the first user message, because its role is unknown. It is
+    yielded as a user message without a text.
+    """
+    text = _window(top, name)
+    at = _gap(text, 1)
+    for _ in range(MAX_ITEMS if text[:1] == "[" else 0):
+        if at >= len(text) or text[at] == "]":
+            return
+        item, end = _decoded(text, at)
+        if end <= at:
+            if len(top[name]) > WINDOW:
+                yield {"role": "user"}, text[at : at + MAX_CUT]
+            return
+        yield item, text[at:end]
+        at = _gap(text, end)
+
+
+def _window(top: Members, name: str) -> str:
+    return top.get(name, b"")[:WINDOW].decode("utf-8", "replace")
+
+
+def _gap(text: str, at: int) -> int:
+    gap = _GAP.match(text, at)
+    return gap.end() if gap else at
+
+
+def _decoded(text: str, at: int) -> tuple[Any, int]:
+    """Return the JSON value at an offset, and the offset of its end, which is -1 if the value cannot be read."""
+    try:
+        return _DECODER.raw_decode(text, at)
+    except (ValueError, RecursionError):
+        # the value is cut off, or no parser of this gateway would read it
+        return None, -1
+
+
+def _text(value: Any, depth: int = 4) -> str:
+    """Return the joined texts of a message or of its content, in any dialect: a string, blocks with `text`, or `parts`.
+
+    `depth` is the number of levels that are searched. No dialect nests texts deeper than 4 levels.
+    """
+    if isinstance(value, str):
+        return value
+    if depth and isinstance(value, list):
+        return "".join(_text(entry, depth - 1) for entry in islice(value, MAX_ITEMS))
+    if depth and isinstance(value, dict):
+        return next((_text(value[name], depth - 1) for name in ("content", "parts", "text") if name in value), "")
+    return ""

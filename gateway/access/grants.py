@@ -29,7 +29,7 @@ from typing import Final, NamedTuple
 from gateway.access.identity.caller import Identity
 from gateway.config.model import Capability, Grant, Permission, Role
 from gateway.contract.globs import matches
-from gateway.money.quotas.definitions import RateLimit
+from gateway.money.quotas.definitions import Chain, RateLimit, merged_chains
 
 MAX_CALLERS: Final = 1024
 """Maximum number of callers whose access is cached. Even a large tailnet has fewer callers active at once."""
@@ -74,7 +74,7 @@ class _Terms(NamedTuple):
 
     allowed: bool
     headers: Headers
-    quotas: tuple[str, ...]
+    quotas: tuple[Chain, ...]
     rate_limits: Limits
 
 
@@ -89,8 +89,10 @@ class Access:
         self.permissions: frozenset[Permission] = frozenset(
             name for capability in capabilities for name in capability.permissions
         )
-        self.all_quotas = tuple(dict.fromkeys(name for capability in capabilities for name in capability.quotas))
-        """The names of all quotas to which the caller's requests for at least one model are charged."""
+        self.all_quotas = tuple(
+            dict.fromkeys(name for capability in capabilities for chain in capability.quotas for name in chain)
+        )
+        """The names of all quotas to which the caller's requests for at least one model may be charged."""
         self.metered = bool(self.all_quotas) or any(capability.rate_limits for capability in capabilities)
         """Whether a quota or rate limit applies to the caller, for at least one model."""
         self._providers = providers
@@ -114,8 +116,8 @@ class Access:
         """Return the headers that capabilities add to a request for a model, in the order of the capabilities."""
         return self._terms(provider, model).headers
 
-    def quotas(self, provider: str, model: str) -> tuple[str, ...]:
-        """Return the names of the quotas to which requests for a model are charged, without duplicates."""
+    def quotas(self, provider: str, model: str) -> tuple[Chain, ...]:
+        """Return the quotas to which requests for a model are charged, each with its overdraft, without duplicates."""
         return self._terms(provider, model).quotas
 
     def rate_limits(self, provider: str, model: str) -> Limits:
@@ -131,7 +133,7 @@ class Access:
         return _Terms(
             allowed=self._is_allowed(provider, model),
             headers=tuple(header for capability in fitting for header in capability.add_headers),
-            quotas=tuple(dict.fromkeys(quota for capability in fitting for quota in capability.quotas)),
+            quotas=merged_chains(chain for capability in fitting for chain in capability.quotas),
             rate_limits=tuple((limit, capability.models) for capability in fitting for limit in capability.rate_limits),
         )
 

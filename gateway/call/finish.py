@@ -18,7 +18,7 @@ from gateway.call.settlement import settle
 from gateway.contract.errors import Problem
 from gateway.contract.flag import Facts, Usage
 from gateway.contract.record import Record
-from gateway.money.quotas.ledger import Charge
+from gateway.money.quotas.buckets import Charge
 from gateway.store.entries import Balance, Entry
 from gateway.store.follower import JournalFollower
 from gateway.telemetry.log import Logger

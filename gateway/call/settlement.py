@@ -21,18 +21,19 @@ from gateway.call.cost_of_call import Cost
 from gateway.contract.errors import QUOTA, RATE_LIMIT, Problem, Refused
 from gateway.contract.flag import Usage
 from gateway.money.prices.rates import Priced
-from gateway.money.quotas.book import CallReservation, Quotas, Settlement
-from gateway.money.quotas.definitions import bucket_of, usd
+from gateway.money.quotas.book import BucketChain, CallReservation, Quotas, Settlement
+from gateway.money.quotas.buckets import Bucket, Charge, Kind, Rule
+from gateway.money.quotas.definitions import Chain, bucket_of, usd
 from gateway.money.quotas.estimate import estimate, probable, rate_limited_tokens
-from gateway.money.quotas.ledger import MAX_RETRY_AFTER, Bucket, Charge, Claim, Exceeded, Kind, Rule
+from gateway.money.quotas.ledger import MAX_RETRY_AFTER, Claim, Exceeded
 from gateway.upstream.catalog import Offer
 
 UNBILLED_OPERATIONS: Final = frozenset({"count_tokens"})
 """Operations that cost no money and count no tokens."""
 _ONE_TOKEN_EACH: Final = Usage(input=1, output=1)
 
-Rules = Mapping[Bucket, Rule]
-"""The buckets to which a call is charged, with the rule (capacity and refill) of each bucket."""
+Rules = Mapping[BucketChain, Sequence[Rule]]
+"""The chains of buckets to which a call is charged, with the rule (capacity and refill) of each bucket."""
 
 
 def reserve(call: Call, quotas: Quotas) -> tuple[CallReservation, Sequence[Candidate]]:
@@ -47,7 +48,7 @@ def reserve(call: Call, quotas: Quotas) -> tuple[CallReservation, Sequence[Candi
         try:
             return _reserve(call, quotas, candidates, rules), candidates
         except Exceeded as exceeded:
-            others = [candidate for candidate in candidates if exceeded.key not in rules[candidate.offer.name]]
+            others = [candidate for candidate in candidates if exceeded.chain not in rules[candidate.offer.name]]
             if not others:
                 raise
             candidates = others
@@ -116,19 +117,24 @@ def _rules(call: Call, offer: Offer, quotas: Quotas) -> Rules:
     identity = call.identity
     access = call.runtime.grants.access(identity)
     billed = call.operation not in UNBILLED_OPERATIONS
-    rules = {
-        limit.bucket(identity.login, offer.model, patterns): limit.rule
+    rules: dict[BucketChain, Sequence[Rule]] = {
+        (limit.bucket(identity.login, offer.model, patterns),): (limit.rule,)
         for limit, patterns in access.rate_limits(offer.provider_id, offer.model)
         if billed or limit.kind == "requests"
     }
-    names = access.quotas(offer.provider_id, offer.model) if billed else ()
-    for name in names:
-        quota = call.runtime.config.quotas.get(name)
-        if quota is None:
-            raise _unusable(f'quota "{name}" is granted and not defined; define it in "quotas"')
-        bucket = Bucket("money", bucket_of(name, identity.login, identity.node))
-        rules[bucket] = quotas.rules.get(name) or quota.rule
+    for chain in access.quotas(offer.provider_id, offer.model) if billed else ():
+        buckets = tuple(Bucket("money", bucket_of(name, identity.login, identity.node)) for name in chain)
+        rules[buckets] = _chain_rules(call, chain, quotas)
     return rules
+
+
+def _chain_rules(call: Call, chain: Chain, quotas: Quotas) -> Sequence[Rule]:
+    """Return the rules of the quotas of a chain. Raises `Refused` if one of them is not defined."""
+    defined = call.runtime.config.quotas
+    for name in chain:
+        if name not in defined:
+            raise _unusable(f'quota "{name}" is granted and not defined; define it in "quotas"')
+    return [quotas.rules.get(name) or defined[name].rule for name in chain]
 
 
 def _chargeable(call: Call, rules: Mapping[str, Rules]) -> Sequence[Candidate]:
@@ -140,7 +146,11 @@ def _chargeable(call: Call, rules: Mapping[str, Rules]) -> Sequence[Candidate]:
     candidates: list[Candidate] = []
     for candidate in call.candidates:
         offer = candidate.offer
-        strict = [key.name for key, rule in rules[offer.name].items() if key.kind == "money" and not rule.notify]
+        strict = [
+            chain[0].name
+            for chain, links in rules[offer.name].items()
+            if chain[0].kind == "money" and not any(rule.notify for rule in links)
+        ]
         if not strict or _is_priced(call.runtime.prices.of(offer.provider, offer.model)):
             candidates.append(candidate)
         else:
@@ -162,10 +172,15 @@ def _reserve(
     estimated = estimate(request, call.flag.limit(request), [offer.caps.max_output for offer in offers])
     prices = [price for offer in offers if (price := call.runtime.prices.of(offer.provider, offer.model)) is not None]
     amounts: dict[Kind, int] = {"requests": 1, "tokens": estimated.tokens, "money": estimated.cost(prices)}
-    merged = {bucket: rule for offer in offers for bucket, rule in rules[offer.name].items()}
-    claims = [Claim(bucket.name, rule, amounts[bucket.kind]) for bucket, rule in merged.items()]
-    buckets = {offer.name: tuple(rules[offer.name]) for offer in offers}
-    return CallReservation(quotas, estimated, quotas.reserve(claims), buckets)
+    merged = {chain: links for offer in offers for chain, links in rules[offer.name].items()}
+    claims = [_claim(chain, links, amounts[chain[0].kind]) for chain, links in merged.items()]
+    chains = {offer.name: tuple(rules[offer.name]) for offer in offers}
+    return CallReservation(quotas, estimated, quotas.reserve(claims), chains)
+
+
+def _claim(chain: BucketChain, links: Sequence[Rule], amount: int) -> Claim:
+    (first, *more), (rule, *rules) = chain, links
+    return Claim(first.name, rule, amount, [(bucket.name, one) for bucket, one in zip(more, rules, strict=True)])
 
 
 def _is_priced(price: Priced | None) -> bool:
@@ -185,11 +200,14 @@ def _unusable(message: str) -> Refused:
 
 
 def problem_for(exceeded: Exceeded) -> Problem:
-    """Return the error for a call that a bucket refused."""
+    """Return the error for a call that a bucket, or a chain of buckets, refused."""
     rule, seconds = exceeded.rule, exceeded.retry_after
-    again = f"try again in {seconds} s" if seconds < MAX_RETRY_AFTER else "an admin can refill it"
+    again = f"try again in {seconds} s" if seconds != MAX_RETRY_AFTER else "an admin can refill it"
+    if rule.window is not None:
+        again += f"; it is filled at the start of each {rule.window.unit} ({rule.window.zone})"
     if rule.kind != "money":
         return Problem(RATE_LIMIT, f"rate limit of {rule.name} reached; {again}", retry_after=seconds, retryable=True)
     left = "what is left is held by calls in flight" if exceeded.balance > 0 else "nothing is left"
-    message = f'quota "{exceeded.bucket}" exceeded: {left} of {usd(rule.capacity)}; {again}'
+    others = "".join(f' nor of its overdraft "{bucket.name}"' for bucket in exceeded.chain[1:])
+    message = f'quota "{exceeded.bucket}" exceeded: {left} of {usd(rule.capacity)}{others}; {again}'
     return Problem(QUOTA, message, retry_after=seconds)

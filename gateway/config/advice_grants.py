@@ -31,7 +31,8 @@ def idle_quotas(config: Config, report: Report, *, policy: bool) -> None:
     """
     if report.failed:
         return
-    named = {name for grant in config.grants for capability in grant.capabilities for name in capability.quotas}
+    capabilities = [capability for grant in config.grants for capability in grant.capabilities]
+    named = {name for capability in capabilities for chain in capability.quotas for name in chain}
     unless = "; it has no effect unless the tailnet policy does" if policy else "; it has no effect"
     for name in config.quotas:
         if name not in named:

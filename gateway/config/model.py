@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 from gateway.config.document.secrets import Secret
 from gateway.money.prices.rows import Entry
 from gateway.money.prices.table import CostRule
-from gateway.money.quotas.definitions import Quota, RateLimit
+from gateway.money.quotas.definitions import Chain, Quota, RateLimit
 
 Authorization = Literal["bearer", "x-api-key", "x-goog-api-key"]
 Role = Literal["user", "admin"]
@@ -82,8 +82,8 @@ class Capability:
     permissions: frozenset[Permission] = frozenset()
     add_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """Headers added to requests for the capability's models, or to all requests if it names no models."""
-    quotas: tuple[str, ...] = ()
-    """Names of the quotas that requests for the capability's models are charged to.
+    quotas: tuple[Chain, ...] = ()
+    """The quotas that requests for the capability's models are charged to, each with its overdraft.
 
     If the capability names no models, all requests are charged to the quotas. A quota without a definition refuses all
     these requests.

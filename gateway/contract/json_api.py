@@ -60,9 +60,11 @@ No Claude model writes more output tokens. A limit that a translator adds (`Caps
 lower."""
 
 MAX_RETRY_AFTER: Final = 86_400
-"""Maximum number of `Retry-After` seconds that clients get.
+"""Maximum number of a provider's `Retry-After` seconds that clients get.
 
 A provider may send any number, and clients wait for that number of seconds."""
+LONGEST_RETRY_AFTER: Final = 32 * 86_400
+"""Maximum number of `Retry-After` seconds in a reply: a quota of a calendar month is empty for less than 32 days."""
 
 
 def parse(flag: str, dialect: str, request: HttpRequest) -> ClientRequest:
@@ -326,7 +328,7 @@ def error_headers(problem: Problem) -> dict[str, str]:
         headers["accept-encoding"] = problem.accept_encoding
     if problem.retry_after is not None:
         # the order of the arguments matters: max(1, NaN) is 1, while max(NaN, 1) is NaN
-        headers["retry-after"] = str(round(min(MAX_RETRY_AFTER, max(1, problem.retry_after))))
+        headers["retry-after"] = str(round(min(LONGEST_RETRY_AFTER, max(1, problem.retry_after))))
     return headers
 
 

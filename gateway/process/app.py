@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,13 +28,14 @@ from gateway.call.middleware.send import CallProvider
 from gateway.call.middleware.session import Session
 from gateway.call.middleware.steps import Fetching, Steps, client_flag, provider_flag
 from gateway.call.middleware.translate import Translate
+from gateway.call.quota_events import report_nearly_used
 from gateway.call.runtime import Current, runtime
 from gateway.call.server import PING_SECONDS, STALLED_SECONDS, Server
 from gateway.call.sessions import MAX_OPEN, Sessions, load_key
 from gateway.config.model import Config
 from gateway.contract.registry import Registry
 from gateway.money.quotas.book import Quotas
-from gateway.money.quotas.ledger import Charge
+from gateway.money.quotas.buckets import Charge
 from gateway.store.bodies import Bodies
 from gateway.store.entries import Balance, Entry
 from gateway.store.follower import JournalFollower
@@ -98,6 +99,7 @@ def build(
     """
     gateway = _gateway(config, registry, state, log)
     observers = Observers(registry.observers, log)
+    gateway.quotas.nearly_used = partial(report_nearly_used, log=log, observers=observers)
     outgoing = _Outgoing()
     finish = Finish(gateway.follower, gateway.metrics, log, observers)
     sessions = Sessions(load_key(state))
@@ -130,10 +132,10 @@ def _gateway(config: Config, registry: Registry, state: Path, log: Logger) -> Ga
     follower = JournalFollower(journal, store, log, retention=current.call_retention)
     bodies = Bodies(database.with_name(f"{database.name}-bodies"), log, current.body_retention)
 
-    def keep(charge: Charge) -> None:
-        follower.put(Entry(balances=(Balance(*charge.left),)))
+    def keep(charges: Sequence[Charge]) -> None:
+        follower.put(Entry(balances=tuple(Balance(*charge.left) for charge in charges)))
 
-    quotas = Quotas(refilled=keep)
+    quotas = Quotas(keep=keep)
     quotas.configured(config.quotas)
     metrics.journal(follower)
     metrics.quotas(quotas.used)

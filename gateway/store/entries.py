@@ -38,6 +38,8 @@ class Balance(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The fraction of a nanodollar beyond `amount`, in the unit of the ledger (`Charge.remainder`)."""
     at: float
     """Unix time of the change in seconds."""
+    terms: str = ""
+    """The rule by which the balance refills (`money.quotas.buckets.Rule.terms`); "" in lines of older releases."""
 
 
 class Version(msgspec.Struct, frozen=True, gc=False):

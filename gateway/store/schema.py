@@ -178,7 +178,9 @@ _THIRD: Final = (
     "ALTER TABLE calls ADD COLUMN upstream_request_id TEXT NOT NULL DEFAULT ''",
 )
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _SECOND, _THIRD)
+_FOURTH: Final = ("ALTER TABLE balances ADD COLUMN terms TEXT NOT NULL DEFAULT ''",)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _SECOND, _THIRD, _FOURTH)
 
 
 def migrate(connection: sqlite3.Connection, name: str) -> None:

@@ -104,7 +104,8 @@ class SqliteStore:
         )
 
     async def balances(self) -> Sequence[Balance]:
-        return [Balance(*row) for row in await self._read("SELECT bucket, amount, remainder, at FROM balances", [])]
+        statement = "SELECT bucket, amount, remainder, at, terms FROM balances"
+        return [Balance(*row) for row in await self._read(statement, [])]
 
     async def expire(self, before: float, limit: int) -> int:
         return await self._writing.run(partial(expire, before=before, limit=limit))

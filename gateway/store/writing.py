@@ -27,8 +27,9 @@ _LOOKUP_ROWS: Final = 500
 _LARGEST: Final = 2**63 - 1
 """Maximum integer in an SQLite column; in nanodollars it is about nine billion dollars."""
 _UPSERT_BALANCE: Final = """
-INSERT INTO balances (bucket, amount, remainder, at) VALUES (?, ?, ?, ?)
-ON CONFLICT (bucket) DO UPDATE SET amount = excluded.amount, remainder = excluded.remainder, at = excluded.at
+INSERT INTO balances (bucket, amount, remainder, at, terms) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (bucket) DO UPDATE SET
+    amount = excluded.amount, remainder = excluded.remainder, at = excluded.at, terms = excluded.terms
 """
 _EXPIRE_CALLS: Final = (
     "DELETE FROM calls WHERE n IN (SELECT n FROM calls INDEXED BY calls_by_time WHERE at < ? ORDER BY at, n LIMIT ?)"
@@ -115,7 +116,7 @@ def _upsert_balances(connection: sqlite3.Connection, balances: Sequence[Balance]
     last = {balance.bucket: balance for balance in balances}
     connection.executemany(
         _UPSERT_BALANCE,
-        [(bucket, _clamp(left.amount), _clamp(left.remainder), left.at) for bucket, left in last.items()],
+        [(bucket, _clamp(left.amount), _clamp(left.remainder), left.at, left.terms) for bucket, left in last.items()],
     )
 
 

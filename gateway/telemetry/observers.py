@@ -1,43 +1,53 @@
-"""Delivers the record of every call to all observers, in a separate thread.
+"""Delivers the record of every call, and events of the gateway, to all observers, in a separate thread.
 
 - Observers do not delay calls.
 - If an observer raises an exception, the exception is logged, and the observer still gets the next record.
-- The queue of records is bounded. Records that do not fit are lost, and their number is logged.
+- The queue is bounded. Records and events that do not fit are lost, and their number is logged.
+- An event is a mapping with the members `event`, its name, and `at`, its Unix time in seconds. Observers without the
+  function `seen_event` get no events.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from queue import Full, Queue
-from typing import Any, Final
+from typing import Any, Final, Protocol, runtime_checkable
 
 from gateway.contract.flag import Observer
 from gateway.contract.record import Record
 from gateway.telemetry.log import Logger
 
 MAX_WAITING: Final = 10_000
-"""Maximum number of records in the queue, about 10 MB."""
+"""Maximum number of records and events in the queue, about 10 MB."""
 CLOSE_SECONDS: Final = 5.0
 """Maximum number of seconds that the process waits at its end for the thread to deliver the queue."""
+
+
+@runtime_checkable
+class EventObserver(Protocol):
+    """An observer that also receives events of the gateway."""
+
+    def seen_event(self, event: Mapping[str, Any]) -> None: ...
 
 
 class Observers:
     def __init__(self, observers: Mapping[str, Observer], log: Logger) -> None:
         self._observers = observers
         self._log = log
-        self._queue: Queue[Record | None] = Queue(MAX_WAITING)
+        self._queue: Queue[Record | Mapping[str, Any] | None] = Queue(MAX_WAITING)
         self._lost = 0
         self._thread = threading.Thread(target=self._run, name="observers", daemon=True)
         if observers:
             self._thread.start()
 
-    def put(self, record: Record) -> None:
-        """Queue a record. This never blocks: if the queue is full, the record is lost."""
+    def put(self, item: Record | Mapping[str, Any]) -> None:
+        """Queue a record or an event. This never blocks: if the queue is full, the record or event is lost."""
         if not self._observers:
             return
         try:
-            self._queue.put_nowait(record)
+            self._queue.put_nowait(item)
         except Full:
             self._lost += 1
 
@@ -51,16 +61,21 @@ class Observers:
             self._thread.join(CLOSE_SECONDS)
 
     def _run(self) -> None:
-        while (record := self._queue.get()) is not None:
+        while (item := self._queue.get()) is not None:
             lost, self._lost = self._lost, 0
             if lost:
                 self._log.error("observers.too_slow", lost=lost)
-            seen = record.as_dict()
-            for name, observer in self._observers.items():
-                self._notify(name, observer, seen)
+            if isinstance(item, Record):
+                record = item.as_dict()
+                for name, observer in self._observers.items():
+                    self._notify(name, partial(observer.seen, record), request_id=record["id"])
+            else:
+                for name, observer in self._observers.items():
+                    if isinstance(observer, EventObserver):
+                        self._notify(name, partial(observer.seen_event, item), event_name=item["event"])
 
-    def _notify(self, name: str, observer: Observer, seen: Mapping[str, Any]) -> None:
+    def _notify(self, name: str, call: Callable[[], None], **details: Any) -> None:
         try:
-            observer.seen(seen)
+            call()
         except Exception:  # noqa: BLE001 (somebody else's code, in a thread that must go on)
-            self._log.exception("observer.failed", observer=name, request_id=seen["id"])
+            self._log.exception("observer.failed", observer=name, **details)

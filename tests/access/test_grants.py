@@ -153,12 +153,12 @@ def test_no_role_implies_a_permission() -> None:
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    grants = Grants([Grant(("*",), (Capability(quotas=("team",)),))], ["p"])
+    grants = Grants([Grant(("*",), (Capability(quotas=(("team",),)),))], ["p"])
     for number in range(MAX_CALLERS + 50):
         grants.access(Identity(f"user{number}@example.com"))
     access = grants.access(ALICE)
     for number in range(MAX_MODELS + 50):
-        assert access.quotas("p", f"m{number}") == ("team",)
+        assert access.quotas("p", f"m{number}") == (("team",),)
     assert grants._access.cache_info().currsize == MAX_CALLERS
     assert access._terms.cache_info().currsize == MAX_MODELS
 

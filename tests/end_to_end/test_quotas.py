@@ -4,9 +4,12 @@ import asyncio
 import json
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from time import time, time_ns
 
 import pytest
 
+from gateway.money.quotas.windows import Window
+from gateway.store.base import rfc3339
 from gateway.testkit import scenarios
 from gateway.testkit.scenarios import Gate
 from tests.helpers.gateway import CAP, HAIKU, NOVA, bedrock, gate
@@ -43,7 +46,7 @@ def usd(nanodollars):
 
 
 @asynccontextmanager
-async def limited(state, sim, quotas, *items, provider=None):
+async def limited(state, sim, quotas, *items, provider=None, **more):
     """Everybody may use everything, charged to all the quotas; Alice comes first, an admin by the second listener."""
     sim.default = sim.default or TEXT
     charged = {"models": "**", "quotas": [{"bucket": name} for name in quotas]}
@@ -52,7 +55,7 @@ async def limited(state, sim, quotas, *items, provider=None):
         {"src": [BOSS], "app": {CAP: [{"role": "admin"}]}},
     ]
     providers = {"bedrock": bedrock(sim.url, **(provider or {}))}
-    async with gate(state, providers, grants=grants, server=SERVER, more={"quotas": quotas}) as gw:
+    async with gate(state, providers, grants=grants, server=SERVER, more={"quotas": quotas}, **more) as gw:
         gw.book = gw.running.gateway.quotas
         gw.admin = gw.running.urls[1]
         yield gw
@@ -355,3 +358,64 @@ async def test_a_call_that_a_quota_refuses_holds_no_tokens(tmp_path, bedrock_sim
         await refill(gw, {"bucket": "team", "amount": "$1"})
         gw.url = gw.running.urls[0]
         assert (await gw.post(*CHAT)).status == 200
+
+
+async def test_a_window_of_the_calendar_is_refused_until_its_border_and_survives(tmp_path, bedrock_sim):
+    monthly = quota(2 * PRICE, reset="month", time_zone="Europe/Berlin")
+    async with limited(tmp_path, bedrock_sim, monthly) as gw:
+        replies = [await gw.post(*CHAT) for _ in range(3)]
+        assert [reply.status for reply in replies] == [200, 200, 429]
+        border = Window("month", "Europe/Berlin").after(time_ns())
+        wait = int(replies[2].headers["retry-after"])
+        assert abs(time() + wait - border / 10**9) < 10
+        assert "it is filled at the start of each month (Europe/Berlin)" in await replies[2].text()
+        gw.url = gw.admin
+        (row,) = (await (await gw.get("/api/quotas")).json())["quotas"]
+        assert (row["reset"], row["time_zone"], row["rate"]) == ("month", "Europe/Berlin", None)
+        assert row["refills_at"] == rfc3339(border / 10**9)
+    async with limited(tmp_path, bedrock_sim, monthly) as gw:
+        assert balance(gw) == 0
+        assert (await gw.post(*CHAT)).status == 429
+
+
+CHAINED = {"daily:<user>": {"capacity": usd(PRICE)}, "team": {"capacity": usd(PRICE // 2)}, "last": {"capacity": "$0"}}
+
+
+@pytest.mark.parametrize(("path", "body"), ALL)
+async def test_a_call_is_split_over_a_chain_and_refused_when_all_of_it_is_spent(tmp_path, bedrock_sim, path, body):
+    chain = {"models": "**", "quotas": [{"bucket": "daily:<user>", "overdraft": ["team", "last"]}]}
+    grants = [{"src": ["*"], "app": {CAP: [{"role": "user"}, chain]}}]
+    bedrock_sim.default = TEXT
+    providers = {"bedrock": bedrock(bedrock_sim.url)}
+    async with gate(tmp_path, providers, grants=grants, server=SERVER, more={"quotas": CHAINED}) as gw:
+        gw.book = gw.running.gateway.quotas
+        assert [(await gw.post(path, body)).status for _ in range(2)] == [200, 200]
+        reply = await gw.post(path, body)
+        assert reply.status == 429
+        assert 'of its overdraft "team" nor of its overdraft "last"' in said(path, reply)[1]
+        records = await gw.calls(3)
+        charged = [record["charges_usd"] for record in records if record["status"] == 200]
+        first, second = sorted(charged, key=len)
+        assert first == {f"daily:{USER}": PRICE / 10**9}
+        assert second == {"team": PRICE // 2 / 10**9, "last": (PRICE - PRICE // 2) / 10**9}
+        rows = (await (await gw.get("/api/quotas")).json())["quotas"]
+        assert {row["bucket"] for row in rows} == {f"daily:{USER}", "team", "last"}
+
+
+async def test_a_quota_that_rejects_warns_at_four_fifths_and_reports_once(tmp_path, bedrock_sim):
+    (tmp_path / "plugins").mkdir()
+    seen = tmp_path / "seen.jsonl"
+    (tmp_path / "plugins" / "hook.py").write_text(
+        "import json, pathlib\napi = 1\ndef seen(record): ...\n"
+        f"def seen_event(event):\n    pathlib.Path({str(seen)!r}).write_text(json.dumps(event))\n"
+    )
+    async with limited(tmp_path, bedrock_sim, quota(10 * PRICE), plugins=tmp_path / "plugins") as gw:
+        replies = [await gw.post(*CHAT) for _ in range(11)]
+        assert [reply.status for reply in replies] == [200] * 10 + [429]
+        notices = [reply.headers.get("x-irisgate-quota") for reply in replies[:10]]
+        assert notices == [None] * 8 + ["team; used=0.80", "team; used=0.90"]
+        await logged(gw, "quota.nearly_used")
+        (line,) = gw.lines.entries("quota.nearly_used")
+        assert (line["bucket"], line["used"], line["on_exceed"]) == ("team", 0.8, "reject")
+    event = json.loads(seen.read_text())
+    assert (event["event"], event["bucket"], event["balance_usd"]) == ("quota.nearly_used", "team", 2 * PRICE / 10**9)

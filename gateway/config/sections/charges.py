@@ -12,17 +12,21 @@ from pydantic import Field, model_validator
 
 from gateway.config.check import check
 from gateway.config.document.hujson import Path
-from gateway.config.fields import CountRate
+from gateway.config.fields import CountRate, Names
 from gateway.config.findings import Report
 from gateway.config.section import Section
 from gateway.config.sections.quotas import SECONDS
-from gateway.money.quotas.definitions import RateLimit
+from gateway.money.quotas.definitions import Chain, RateLimit, merged_chains
 
 
 class BucketSection(Section):
-    """A quota that a capability's calls are charged to."""
+    """A quota that a capability's calls are charged to, and the quotas that pay when it is empty."""
 
     bucket: str = Field(description='The name of a quota: "daily:<user>".', examples=['"bucket": "daily:<user>"'])
+    overdraft: Names = Field(
+        (),
+        description='Quotas that pay for what the bucket cannot cover, in this order: ["team", "reserve"].',
+    )
 
 
 class RateLimitSection(Section):
@@ -42,9 +46,9 @@ class RateLimitSection(Section):
 
 
 class Charges(NamedTuple):
-    """The names of the quotas, and the rate limits, that a capability's calls are charged to."""
+    """The quotas and rate limits that a capability's calls are charged to."""
 
-    quotas: tuple[str, ...]
+    quotas: tuple[Chain, ...]
     rate_limits: tuple[RateLimit, ...]
 
 
@@ -61,17 +65,26 @@ def read_charges(
     ]
     if None in buckets or None in limits:
         return None
-    names = dict.fromkeys(bucket.bucket for bucket in buckets if bucket)
-    return Charges(tuple(names), tuple(_rate_limit(limit, by_model=by_model) for limit in limits if limit))
+    chains = merged_chains((bucket.bucket, *bucket.overdraft) for bucket in buckets if bucket)
+    return Charges(chains, tuple(_rate_limit(limit, by_model=by_model) for limit in limits if limit))
 
 
 def check_quotas(quotas: Sequence[Any], path: Path, defined: Collection[str], report: Report) -> None:
-    """Warn of undefined quotas that the capability at `path` names."""
+    """Warn of undefined quotas that the capability at `path` names, and of overdrafts that name a quota twice."""
     for index, raw in enumerate(quotas):
-        name = raw.get("bucket") if isinstance(raw, dict) else None
-        if isinstance(name, str) and name not in defined:
-            message = f'quotas references undefined quota "{name}"{report.hint(name, defined)}'
-            report.warn((*path, "quotas", index, "bucket"), message)
+        place = (*path, "quotas", index)
+        name, more = (raw.get("bucket"), raw.get("overdraft")) if isinstance(raw, dict) else (None, None)
+        links: list[tuple[Path, Any]] = [((*place, "bucket"), name)]
+        links += [((*place, "overdraft", at), one) for at, one in enumerate(more)] if isinstance(more, list) else []
+        seen: set[str] = set()
+        for where, link in links:
+            if not isinstance(link, str):
+                continue
+            if link not in defined:
+                report.warn(where, f'quotas references undefined quota "{link}"{report.hint(link, defined)}')
+            if link in seen:
+                report.warn(where, f'names the quota "{link}" a second time; each quota pays once')
+            seen.add(link)
 
 
 def _rate_limit(section: RateLimitSection, *, by_model: bool) -> RateLimit:

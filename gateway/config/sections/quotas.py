@@ -1,8 +1,8 @@
-"""The section `quotas`: budgets, which are buckets of money that refill over time.
+"""The section `quotas`: budgets, which are buckets of money that refill over time or at borders of the calendar.
 
 Amounts in dollars are converted to integers of nanodollars here. Balances are kept in `gateway/money/quotas/`. Which
-calls are charged to a quota is in `charges.py`. The keys are those of Aperture's documentation; the value `"notify"`
-is an addition of this gateway.
+calls are charged to a quota is in `charges.py`. The keys are those of Aperture's documentation; the keys `reset` and
+`time_zone` and the value `"notify"` are additions of this gateway.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from gateway.config.fields import Money, Rate
 from gateway.config.findings import Report
@@ -20,6 +20,7 @@ from gateway.config.reading import Reading
 from gateway.config.section import Section
 from gateway.contract.record import NANODOLLARS
 from gateway.money.quotas.definitions import TEMPLATES, OnExceed, Quota
+from gateway.money.quotas.windows import UTC_ZONE, Unit, UnknownZone, Window, time_zone
 
 SECONDS: Final[Mapping[str, int]] = {"min": 60, "hour": 3600, "day": 86_400, "week": 604_800, "month": 2_592_000}
 """Seconds of each unit in a rate. A month is 30 days (Aperture's documentation)."""
@@ -28,8 +29,23 @@ _TEMPLATE: Final = re.compile(r"<[^>]*>")
 _MONEY: Final = TypeAdapter[str](Money)
 
 
+def _zone(value: str) -> str:
+    try:
+        time_zone(value)
+    except UnknownZone:
+        message = (
+            'is no time zone that this machine knows; write one such as "Europe/Berlin". If the machine has no time '
+            "zones, install the package tzdata"
+        )
+        raise ValueError(message) from None
+    return value
+
+
+TimeZone = Annotated[str, AfterValidator(_zone)]
+
+
 class QuotaSection(Section):
-    """A budget: a bucket of money that calls are charged to and that refills over time."""
+    """A budget: a bucket of money that calls are charged to and that refills over time or with the calendar."""
 
     capacity: Money = Field(
         description='The most that the bucket holds, and what it starts with, in dollars: "$10.00".',
@@ -37,6 +53,13 @@ class QuotaSection(Section):
     )
     rate: Rate | None = Field(
         None, description='What flows in, in dollars per min, hour, day, week or month (30 days): "$5.00/day".'
+    )
+    reset: Unit | None = Field(
+        None,
+        description='The calendar window at whose start the bucket is filled, in the place of "rate": "month".',
+    )
+    time_zone: TimeZone = Field(
+        UTC_ZONE, description='The time zone of "reset", where a week begins on Monday: "Europe/Berlin".'
     )
     on_exceed: OnExceed = Field(
         "reject",
@@ -65,17 +88,35 @@ def read_quotas(raw: Mapping[str, Any], reading: Reading) -> Mapping[str, Quota]
     for name, value in sorted(raw.items(), key=lambda item: not item[0].endswith(">")):
         section = reading.section(QuotaSection, value, ("quotas", name))
         sound = _check_name(name, prefixes, reading.report)
-        if section is not None and sound:
-            amount, unit = section.rate.split("/") if section.rate else ("$0", "min")
-            quotas[name] = Quota(
-                name=name,
-                capacity=nanodollars(section.capacity),
-                amount=nanodollars(amount),
-                period_seconds=SECONDS[unit],
-                rate=section.rate or "",
-                on_exceed=section.on_exceed,
-            )
+        if section is not None and sound and _one_refill(section, name, reading.report):
+            quotas[name] = _quota(name, section)
     return MappingProxyType(quotas)
+
+
+def _quota(name: str, section: QuotaSection) -> Quota:
+    amount, unit = section.rate.split("/") if section.rate else ("$0", "min")
+    return Quota(
+        name=name,
+        capacity=nanodollars(section.capacity),
+        amount=nanodollars(amount),
+        period_seconds=SECONDS[unit],
+        rate=section.rate or "",
+        on_exceed=section.on_exceed,
+        window=Window(section.reset, section.time_zone) if section.reset else None,
+    )
+
+
+def _one_refill(section: QuotaSection, name: str, report: Report) -> bool:
+    """Return whether a quota has no more than one kind of refill. Report a quota with both kinds.
+
+    With both, calls could use up to twice the capacity in one window. A time zone without a window has no effect.
+    """
+    if section.reset and section.rate:
+        report.error(("quotas", name, "reset"), 'is in the place of "rate"; keep one of them')
+        return False
+    if section.time_zone != UTC_ZONE and not section.reset:
+        report.warn(("quotas", name, "time_zone"), 'has no effect without "reset"')
+    return True
 
 
 def _made_by(name: str, before: Mapping[str, str]) -> str:

@@ -1,7 +1,8 @@
 """Quotas and rate limits, as buckets: a call reserves an amount before it is sent, and is charged when it has ended.
 
 - `definitions.py`: quotas and rate limits as the configuration defines them, and the names of their buckets.
-- `ledger.py`: the arithmetic of buckets.
+- `buckets.py`: the arithmetic of one bucket; `windows.py`: calendar windows; `clock.py`: the time of the process.
+- `ledger.py`: all buckets of one kind, and chains of buckets.
 - `estimate.py`: the maximum number of tokens that a call may use.
 - `book.py`: all buckets of the gateway's process.
 

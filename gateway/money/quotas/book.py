@@ -12,18 +12,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from time import time_ns
 from typing import Final, Protocol
 
+from gateway.money.quotas.buckets import Bucket, Charge, Kind, Level, Rule
+from gateway.money.quotas.clock import SteadyClock
 from gateway.money.quotas.definitions import Quota, template_of
 from gateway.money.quotas.estimate import Estimate
-from gateway.money.quotas.ledger import Bucket, Charge, Claim, Exceeded, Kind, Ledger, Level, Reservation, Rule
+from gateway.money.quotas.ledger import Claim, Exceeded, Ledger, Reservation
 
 ORDER: Final[tuple[Kind, ...]] = ("requests", "tokens", "money")
 """Kinds of ledgers, in the order in which a call reserves in them. The first ledger that refuses gives the reason."""
 
 Clock = Callable[[], int]
-"""A function that returns the Unix time in nanoseconds."""
+"""A function that returns the Unix time in nanoseconds, in whole microseconds."""
+BucketChain = tuple[Bucket, ...]
+"""Buckets that are charged in order: what one cannot cover is taken from the next. Most chains have one bucket."""
+
+MAX_KEPT: Final = 1_000
+"""Maximum number of balances that are stored in one entry of the journal, so that no line becomes very long."""
 
 
 class StoredBalance(Protocol):
@@ -37,6 +43,8 @@ class StoredBalance(Protocol):
     def remainder(self) -> int: ...
     @property
     def at(self) -> float: ...
+    @property
+    def terms(self) -> str: ...
 
 
 class UnknownBucket(LookupError):
@@ -62,12 +70,12 @@ class CallReservation:
     quotas: Quotas
     estimate: Estimate
     held: Mapping[Kind, Reservation]
-    buckets: Mapping[str, Collection[Bucket]]
-    """The buckets in which the call counts, by the name of the offer that may serve it."""
+    chains: Mapping[str, Collection[BucketChain]]
+    """The chains of buckets in which the call counts, by the name of the offer that may serve it."""
 
     @property
     def notice(self) -> str:
-        """The value of the response header about nearly empty quotas: `daily:alice@example.com; used=0.83`.
+        """The value of the response header about nearly used quotas: `daily:alice@example.com; used=0.83`.
 
         "" if there is nothing to report.
         """
@@ -76,7 +84,7 @@ class CallReservation:
 
     def charge(self, offer: str, settlement: Settlement) -> tuple[Charge, ...]:
         """Charge the buckets of the offer that served the call, and release all reserved amounts."""
-        return self.quotas.charge(self, self.buckets[offer], settlement)
+        return self.quotas.charge(self, self.chains[offer], settlement)
 
     def release(self) -> tuple[Charge, ...]:
         """Release all reserved amounts, and charge nothing."""
@@ -87,17 +95,28 @@ class CallReservation:
 class Quotas:
     """All buckets of the gateway's process, by kind and name."""
 
-    clock: Clock = time_ns
-    refilled: Callable[[Charge], None] = field(default=lambda _charge: None)
-    """The function that stores the new balance after an administrator's refill.
+    clock: Clock = field(default_factory=SteadyClock)
+    keep: Callable[[Sequence[Charge]], None] = field(default=lambda _charges: None)
+    """The function that stores new balances after an administrator's refill, and after a change of quotas.
 
     After a call, the new balances are stored with the record of the call."""
+    nearly_used: Callable[[Level], None] = field(default=lambda _level: None)
+    """The function that reports a bucket when calls have used `NOTICE_PERCENT` of its capacity.
+
+    A bucket is reported once, until it has been refilled."""
     rules: Mapping[str, Rule] = field(default_factory=dict, init=False)
     """Capacity and refill of the buckets of money, by the name of the quota's definition."""
     definitions: Mapping[str, Quota] = field(default_factory=dict, init=False)
     _unclaimed: dict[str, StoredBalance] = field(default_factory=dict, init=False)
     """Stored balances of buckets whose quota is not defined, kept in case the quota is defined again."""
-    _ledgers: Mapping[Kind, Ledger] = field(default_factory=lambda: {kind: Ledger() for kind in ORDER}, init=False)
+    _ledgers: Mapping[Kind, Ledger] = field(init=False)
+
+    def __post_init__(self) -> None:
+        money = Ledger(nearly_used=self._report)
+        self._ledgers = {kind: money if kind == "money" else Ledger() for kind in ORDER}
+
+    def _report(self, level: Level) -> None:
+        self.nearly_used(level)
 
     @property
     def _money(self) -> Ledger:
@@ -106,12 +125,14 @@ class Quotas:
     def configured(self, quotas: Mapping[str, Quota]) -> None:
         """Apply the quotas of a configuration. Buckets keep their balances, limited to the new capacities.
 
+        A full bucket stays full. Until this moment, buckets refill by their former rates.
+
         A bucket whose quota is no longer defined is set aside with its balance until the quota is defined again. So
         removing a quota from the configuration for a moment does not fill its buckets.
         """
         self.definitions = quotas
         self.rules = {name: quota.rule for name, quota in quotas.items()}
-        self._money.reload(self.rules, self.clock())
+        self._keep(self._money.reload(self.rule_of, self.clock()))
         self.restore(self._unclaimed.values())
 
     def restore(self, balances: Iterable[StoredBalance]) -> None:
@@ -120,12 +141,21 @@ class Quotas:
         A balance whose quota is not defined is set aside until the quota is defined.
         """
         waiting, self._unclaimed = tuple(balances), {}
+        now = self.clock()
+        changed: list[Charge] = []
         for balance in waiting:
             rule = self.rule_of(balance.bucket)
             if rule is None:
                 self._unclaimed[balance.bucket] = balance
-            else:
-                self._money.restore(balance.bucket, rule, balance.amount, balance.remainder, balance.at)
+                continue
+            stored = Charge(balance.bucket, 0, balance.amount, balance.remainder, balance.at, terms=balance.terms)
+            charge = self._money.restore(rule, stored, now)
+            changed += [charge] if charge else []
+        self._keep(changed)
+
+    def _keep(self, changed: Sequence[Charge]) -> None:
+        for start in range(0, len(changed), MAX_KEPT):
+            self.keep(changed[start : start + MAX_KEPT])
 
     def reserve(self, claims: Sequence[Claim]) -> Mapping[Kind, Reservation]:
         """Reserve all claims and return the reservations by kind.
@@ -144,14 +174,14 @@ class Quotas:
         return held
 
     def charge(
-        self, reservation: CallReservation, buckets: Collection[Bucket], settlement: Settlement
+        self, reservation: CallReservation, chains: Collection[BucketChain], settlement: Settlement
     ) -> tuple[Charge, ...]:
-        """Charge the used amounts to `buckets`, release what the call had reserved, and return the charges of money."""
+        """Charge the used amounts to `chains`, release what the call had reserved, and return the charges of money."""
         now = self.clock()
         used: dict[Kind, int] = {"requests": settlement.requests, "tokens": settlement.tokens}
         for kind, amount in used.items():
-            self._ledgers[kind].charge(reservation.held[kind], amount, now, only=_names(buckets, kind))
-        only = _names(buckets, "money")
+            self._ledgers[kind].charge(reservation.held[kind], amount, now, only=_names(chains, kind))
+        only = _names(chains, "money")
         money = reservation.held["money"]
         return self._money.charge(money, settlement.money, now, only=only, estimated=settlement.estimated)
 
@@ -164,18 +194,19 @@ class Quotas:
         if rule is None:
             raise UnknownBucket(bucket)
         charge = self._money.refill(bucket, rule, amount, self.clock())
-        self.refilled(charge)
+        self.keep([charge])
         return charge
 
     def used(self) -> Mapping[str, float]:
         """Return the highest used fraction among the buckets of each quota, for metrics.
 
-        Reserved amounts count as used. May be called from any thread.
+        Reserved amounts count as used. A quota of $0 is used completely. May be called from any thread.
         """
-        return dict.fromkeys(self.rules, 0.0) | self._money.used(self.clock())
+        untouched = {name: 0.0 if rule.capacity else 1.0 for name, rule in self.rules.items()}
+        return untouched | self._money.used(self.clock())
 
     def levels(self) -> Sequence[Level]:
-        """Return the state of each bucket of money in memory. Buckets that are not in memory are full.
+        """Return the state of each bucket of money that is not full or has a reservation.
 
         May be called from any thread.
         """
@@ -211,5 +242,5 @@ class Quotas:
         return prefixes[max(fitting, key=len)] if fitting else None
 
 
-def _names(buckets: Iterable[Bucket], kind: Kind) -> frozenset[str]:
-    return frozenset(bucket.name for bucket in buckets if bucket.kind == kind)
+def _names(chains: Iterable[BucketChain], kind: Kind) -> frozenset[tuple[str, ...]]:
+    return frozenset(tuple(bucket.name for bucket in chain) for chain in chains if chain[0].kind == kind)

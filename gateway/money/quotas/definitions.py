@@ -4,18 +4,22 @@
 - A quota's name may end with a template, `:<user>` or `:<node>`. The quota then has a bucket for each login or node.
 - Balances of money are stored under the names of their buckets, so a name must mean the same bucket in every release.
 
-`config/sections/quotas.py` reads quotas from the configuration; `ledger.py` has the balances.
+`config/sections/quotas.py` reads quotas from the configuration; `buckets.py` has the balances.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from gateway.contract.record import NANODOLLARS
-from gateway.money.quotas.ledger import SECOND, Bucket, Rule
+from gateway.money.quotas.buckets import SECOND, Bucket, Rule
+from gateway.money.quotas.windows import Window
 
 OnExceed = Literal["reject", "notify"]
+Chain = tuple[str, ...]
+"""Names of quotas that are charged in order: what one cannot cover is taken from the next. Most have one quota."""
 
 TEMPLATES: Final = ("<user>", "<node>")
 """Endings that may follow a colon in a quota's name. A quota with such an ending has a bucket for each user or node."""
@@ -35,11 +39,14 @@ class Quota:
     rate: str = ""
     """The refill as written in the configuration: `$5.00/day`."""
     on_exceed: OnExceed = "reject"
+    window: Window | None = None
+    """The calendar window at whose borders a bucket is filled, instead of a refill over time; None: no window."""
 
     @property
     def rule(self) -> Rule:
         """The capacity and refill of every bucket of this quota."""
-        return Rule(self.name, self.capacity, self.amount, self.period_seconds * SECOND, self.on_exceed == "notify")
+        period, notify = self.period_seconds * SECOND, self.on_exceed == "notify"
+        return Rule(self.name, self.capacity, self.amount, period, notify, window=self.window)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +77,17 @@ class RateLimit:
         """
         scope = model if self.by_model else " ".join(patterns)
         return Bucket(self.kind, "\n".join((self.rate, login, str(self.by_model), scope)))
+
+
+def merged_chains(chains: Iterable[Chain]) -> tuple[Chain, ...]:
+    """Return one chain for each first quota: grants only add, so quotas that any of the chains has may pay.
+
+    Quotas keep the order in which they occur first. A quota occurs once in each chain.
+    """
+    merged: dict[str, dict[str, None]] = {}
+    for chain in chains:
+        merged.setdefault(chain[0], {}).update(dict.fromkeys(chain))
+    return tuple(tuple(names) for names in merged.values())
 
 
 def bucket_of(name: str, login: str, node: str) -> str:

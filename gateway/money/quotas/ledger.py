@@ -1,27 +1,27 @@
-"""The exact arithmetic of quotas and rate limits: buckets that calls are charged to, and that refill over time.
+"""All buckets of one kind: calls reserve an estimated amount in them, and are charged what they have used.
 
-A call first reserves an estimated amount in its buckets. When it has ended, it is charged the amount that it used.
-
-- Amounts are integers: nanodollars, tokens or requests. Times are integer nanoseconds of Unix time.
 - The current time is an argument of each function; no function reads a clock.
-- A balance is an integer and an exact remainder of less than one unit. So a refill is never rounded.
 - A call may begin if the balance minus all reserved amounts is above zero, even if the call itself costs more. So no
   large call is refused for ever. If no call costs more than it reserved, a bucket is overdrawn by no more than the cost
   of the most expensive call.
+- A claim is on one bucket, or on a chain of buckets. A chain is charged in order: what a bucket cannot cover is taken
+  from the next one, and only the last one is overdrawn. A chain refuses a call if its buckets have nothing together.
+- If several claims charge the same bucket, the bucket is charged once: the highest of the amounts.
 
-Other modules decide the names of buckets, who owns them, and what calls cost.
+The arithmetic of one bucket is in `buckets.py`. Other modules decide the names of buckets, who owns them, and what
+calls cost.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
-SECOND: Final = 1_000_000_000
-"""Number of nanoseconds in a second."""
+from gateway.money.quotas.buckets import NOTICE_PERCENT, SECOND, Bucket, Charge, Level, LiveBucket, Rule
+
 MAX_BUCKETS: Final = 100_000
 """Maximum number of buckets in memory. Full buckets are removed, and even a large tailnet has fewer active callers."""
 EVICTION_PROBES: Final = 4
@@ -35,151 +35,66 @@ RETRY_AFTER_BUSY: Final = 5
 
 Most of these calls have ended by then. It is also the `retry_after` if memory has no room for a new bucket."""
 MAX_RETRY_AFTER: Final = 86_400
-"""Maximum `retry_after` in seconds, also used for a bucket that does not refill over time."""
-NOTICE_PERCENT: Final = 80
-"""Percentage of used capacity from which a bucket with `Rule.notify` is reported to the client."""
+"""Maximum `retry_after` in seconds, also used for a bucket that does not refill over time.
 
-Kind = Literal["money", "requests", "tokens"]
-"""The unit of a bucket: money (nanodollars) in a quota, requests or tokens in a rate limit."""
+A calendar window has no such maximum, because its border is exact and may be a month away."""
+MAX_AHEAD: Final = 86_400 * SECOND
+"""Nanoseconds by which the time of a stored balance may be after the current time.
 
-
-class Bucket(NamedTuple):
-    """The key of a bucket among the buckets of all kinds. Buckets of different kinds may have equal names."""
-
-    kind: Kind
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """The capacity and refill of every bucket of one quota or rate limit."""
-
-    name: str
-    capacity: int
-    """Maximum number of units in a bucket. A new bucket has this number."""
-    amount: int = 0
-    """Units that are added to a bucket in each period, evenly over the period; 0: no refill."""
-    period: int = SECOND
-    """Length of the period in nanoseconds."""
-    notify: bool = False
-    """True if an empty bucket refuses no call, and a nearly empty bucket is only reported to the client."""
-    kind: Kind = "money"
+A stored time is later than the current time if the clock was set back. The bucket does not refill until that time. If
+the stored clock was wrong by years, the bucket would not refill for years without this bound."""
 
 
 class Claim(NamedTuple):
-    """The maximum amount that a call may use of one bucket. This amount is reserved before the call begins."""
+    """The maximum amount that a call may use of a bucket or chain. This amount is reserved before the call begins."""
 
     bucket: str
     rule: Rule
     """The rule for a new bucket; an existing bucket keeps its own rule until the next `Ledger.reload`."""
     amount: int
-
-
-class Charge(NamedTuple):
-    """An amount that a bucket was charged, and the balance afterwards, which is restored after a restart."""
-
-    bucket: str
-    amount: int
-    """Number of units taken from the bucket; negative for a refill."""
-    balance: int
-    remainder: int
-    """Numerator of the fraction of a unit that the bucket has beyond `balance`. The denominator is `Rule.period`."""
-    at: float
-    """Unix time of the charge in seconds."""
-    estimated: bool = False
-    """True if the provider did not report everything that the call used, so that the amount is partly estimated."""
+    overdraft: Sequence[tuple[str, Rule]] = ()
+    """The buckets of a chain after the first one, in the order in which they are charged."""
 
     @property
-    def left(self) -> tuple[str, int, int, float]:
-        """The values to store: name of the bucket, balance, remainder, and Unix time in seconds."""
-        return self.bucket, self.balance, self.remainder, self.at
-
-
-@dataclass(slots=True)
-class _Bucket:
-    rule: Rule
-    balance: int
-    remainder: int
-    at: int
-    reserved: int = 0
-    calls: int = 0
-    """Number of calls in flight with a reservation in this bucket, including reservations of 0 units."""
-
-    def state(self, now: int) -> tuple[int, int]:
-        """Return the balance, and the numerator of the fraction of a unit beyond it, at the time `now`.
-
-        If the clock was set back, nothing is added.
-        """
-        rule = self.rule
-        if self.balance >= rule.capacity:
-            return rule.capacity, 0
-        if now <= self.at or not rule.amount:
-            return self.balance, self.remainder
-        gained, remainder = divmod(rule.amount * (now - self.at) + self.remainder, rule.period)
-        return (rule.capacity, 0) if self.balance + gained >= rule.capacity else (self.balance + gained, remainder)
-
-    def accrue(self, now: int) -> None:
-        self.balance, self.remainder = self.state(now)
-        self.at = now
-
-    def charge(self, name: str, amount: int, now: int, *, estimated: bool = False) -> Charge:
-        self.accrue(now)
-        self.balance -= amount
-        return Charge(name, amount, self.balance, self.remainder, now / SECOND, estimated)
-
-    def reaches(self, balance: int) -> int | None:
-        """Return the nanoseconds from the last accrual until the bucket's balance is at least `balance`.
-
-        None if the refill never reaches `balance`.
-        """
-        rule = self.rule
-        if self.balance >= balance:
-            return 0
-        if not rule.amount or balance > rule.capacity:
-            return None
-        return max(0, -((self.remainder - (balance - self.balance) * rule.period) // rule.amount))
+    def chain(self) -> tuple[str, ...]:
+        """The names of the claim's buckets."""
+        return self.bucket, *(name for name, _ in self.overdraft)
 
 
 class Exceeded(Exception):
-    """The refusal of a call by a bucket whose whole balance is used or reserved."""
+    """The refusal of a call by a bucket, or by a chain of buckets, whose whole balance is used or reserved."""
 
-    def __init__(self, bucket: str, rule: Rule, balance: int, retry_after: int) -> None:
-        super().__init__(bucket)
-        self.bucket = bucket
+    def __init__(self, chain: Sequence[str], rule: Rule, balance: int, retry_after: int) -> None:
+        super().__init__(chain[0])
+        self.chain = tuple(Bucket(rule.kind, name) for name in chain)
+        """The keys of the buckets that refuse together, in the order in which they would be charged."""
         self.rule = rule
+        """The rule of the first bucket."""
         self.balance = balance
-        """The balance when the call was refused; above 0 if calls in flight had reserved all of it."""
+        """The balance of all buckets when the call was refused; above 0 if calls in flight had reserved all of it."""
         self.retry_after = retry_after
-        """Estimated number of seconds until a call may begin, from 1 to `MAX_RETRY_AFTER`."""
+        """Estimated number of seconds until a call may begin, at least 1."""
 
     @property
-    def key(self) -> Bucket:
-        """The key of the bucket that refuses, among the buckets of all kinds."""
-        return Bucket(self.rule.kind, self.bucket)
+    def bucket(self) -> str:
+        """The name of the first bucket."""
+        return self.chain[0].name
+
+
+_Links = Sequence[tuple[str, LiveBucket]]
 
 
 @dataclass(slots=True)
 class Reservation:
     """The amounts that one call has reserved in the buckets of one ledger, until they are charged or released."""
 
-    parts: Sequence[tuple[str, _Bucket, int]] = field(repr=False)
+    parts: Sequence[tuple[str, LiveBucket, int]] = field(repr=False)
+    """The buckets with the reserved amounts. Each bucket occurs once."""
+    chains: Sequence[_Links] = field(repr=False, default=())
     notices: tuple[tuple[str, int], ...] = ()
-    """Nearly empty buckets with `Rule.notify`, as pairs of (name, used percentage when the call began)."""
+    """Nearly used buckets, as pairs of (name, used percentage when the call began)."""
     charges: tuple[Charge, ...] | None = None
     """The charges of the call; None until the call is charged or its reservation is released."""
-
-
-class Level(NamedTuple):
-    """The state of a bucket at one time, for the API."""
-
-    bucket: str
-    rule: Rule
-    balance: int
-    reserved: int
-    full_at: float | None
-    """Unix time in seconds at which the bucket will be full if nothing is taken from it.
-
-    None if it is full already, or does not refill over time."""
 
 
 class Ledger:
@@ -188,35 +103,39 @@ class Ledger:
     All methods that change buckets must be called from one thread. `levels` and `used` may be called from any thread.
     """
 
-    def __init__(self, max_buckets: int = MAX_BUCKETS) -> None:
+    def __init__(
+        self, max_buckets: int = MAX_BUCKETS, *, nearly_used: Callable[[Level], None] = lambda _level: None
+    ) -> None:
         self._max = max_buckets
-        self._live: OrderedDict[str, _Bucket] = OrderedDict()
-        self._gone: dict[str, _Bucket] = {}
+        self._nearly_used = nearly_used
+        self._live: OrderedDict[str, LiveBucket] = OrderedDict()
+        self._gone: dict[str, LiveBucket] = {}
         """Buckets whose quota is no longer defined. They keep their balance in case the quota is defined again."""
 
     def __len__(self) -> int:
         return len(self._live)
 
     def reserve(self, claims: Sequence[Claim], now: int) -> Reservation:
-        """Reserve the maximum amount that a call may use in each of its buckets.
+        """Reserve the maximum amount that a call may use by each of its claims.
 
-        Raises `Exceeded` if a bucket refuses the call. Nothing is reserved then. If several buckets refuse the call,
-        the exception names the bucket with the longest `retry_after`.
+        Raises `Exceeded` if a bucket or chain refuses the call. Nothing is reserved then. If several refuse the call,
+        the exception names the one with the longest `retry_after`.
         """
-        self._make_room([claim.bucket for claim in claims], now)
-        parts = [(claim.bucket, self._bucket(claim.bucket, claim.rule, now), claim.amount) for claim in claims]
-        refused = [
-            _exceeded(name, bucket)
-            for name, bucket, _ in parts
-            if bucket.balance - bucket.reserved <= 0 and not bucket.rule.notify
-        ]
+        self._make_room([name for claim in claims for name in claim.chain], now)
+        chains = [self._links(claim, now) for claim in claims]
+        refused = [_exceeded(chain, now) for chain in chains if not _may_begin(chain)]
         if refused:
             raise max(refused, key=lambda exceeded: exceeded.retry_after)
-        notices = [(name, _used_percent(bucket, bucket.balance)) for name, bucket, _ in parts if bucket.rule.notify]
-        for _, bucket, amount in parts:
+        parts: dict[str, tuple[LiveBucket, int]] = {}
+        for claim, chain in zip(claims, chains, strict=True):
+            for name, bucket, amount in _split(chain, claim.amount, unreserved=True):
+                parts[name] = bucket, max(amount, parts.get(name, (bucket, 0))[1])
+        notices = [(name, bucket.used_percent()) for name, (bucket, _) in parts.items() if bucket.rule.capacity]
+        for bucket, amount in parts.values():
             bucket.reserved += amount
             bucket.calls += 1
-        return Reservation(parts, tuple(notice for notice in notices if notice[1] >= NOTICE_PERCENT))
+        held = [(name, bucket, amount) for name, (bucket, amount) in parts.items()]
+        return Reservation(held, chains, tuple(notice for notice in notices if notice[1] >= NOTICE_PERCENT))
 
     def charge(
         self,
@@ -224,99 +143,126 @@ class Ledger:
         amount: int,
         now: int,
         *,
-        only: Container[str] | None = None,
+        only: Container[tuple[str, ...]] | None = None,
         estimated: bool = False,
     ) -> tuple[Charge, ...]:
-        """Charge the used amount to all buckets of a reservation, or to those in `only`, and release the reservation.
+        """Charge the used amount to all claims of a reservation, or to those in `only`, and release the reservation.
 
-        Only the first charge or release of a reservation has an effect; later ones return the same charges. Buckets
-        whose quota has been removed from the configuration in the meantime are charged too.
+        `only` has the names of the buckets of each claim. Only the first charge or release of a reservation has an
+        effect; later ones return the same charges. Buckets whose quota has been removed from the configuration in the
+        meantime are charged too.
         """
         if reservation.charges is None:
-            reservation.charges = tuple(self._charges(reservation, amount, now, only, estimated))
+            for _, bucket, held in reservation.parts:
+                bucket.reserved -= held
+                bucket.calls -= 1
+            chains = [chain for chain in reservation.chains if only is None or tuple(name for name, _ in chain) in only]
+            reservation.charges = tuple(self._charges(chains, amount, now, estimated=estimated))
         return reservation.charges
 
     def release(self, reservation: Reservation, now: int) -> None:
         """Release the reservation of a call, and charge nothing."""
         self.charge(reservation, 0, now)
 
-    def _charges(
-        self, reservation: Reservation, amount: int, now: int, only: Container[str] | None, estimated: bool
-    ) -> Iterator[Charge]:
-        for name, bucket, held in reservation.parts:
-            bucket.reserved -= held
-            bucket.calls -= 1
-            known = bucket is self._live.get(name) or bucket is self._gone.get(name)
-            if amount and known and (only is None or name in only):
-                yield bucket.charge(name, amount, now, estimated=estimated)
+    def _charges(self, chains: Iterable[_Links], amount: int, now: int, *, estimated: bool) -> Iterator[Charge]:
+        parts: dict[str, tuple[LiveBucket, int]] = {}
+        for chain in chains:
+            known = [(name, bucket) for name, bucket in chain if self._knows(name, bucket)]
+            for _, bucket in known:
+                bucket.accrue(now)
+            for name, bucket, part in _split(known, amount):
+                parts[name] = bucket, max(part, parts.get(name, (bucket, 0))[1])
+        for name, (bucket, part) in parts.items():
+            if part:
+                yield bucket.charge(name, part, now, estimated=estimated)
+                if bucket.report():
+                    self._nearly_used(bucket.level(name, now))
+
+    def _knows(self, name: str, bucket: LiveBucket) -> bool:
+        return bucket is self._live.get(name) or bucket is self._gone.get(name)
 
     def refill(self, name: str, rule: Rule, amount: int, now: int) -> Charge:
         """Add units to a bucket, up to its capacity, and return the refill as a charge with a negative amount."""
         self._make_room([name], now)
         bucket = self._bucket(name, rule, now)
-        return bucket.charge(name, -min(amount, bucket.rule.capacity - bucket.balance), now)
+        charge = bucket.charge(name, -min(amount, bucket.rule.capacity - bucket.balance), now)
+        bucket.accrue(now)
+        return charge
 
-    def reload(self, rules: Mapping[str, Rule], now: int) -> None:
-        """Apply the rules of a new configuration, by the name of the quota, and limit balances to the new capacities.
+    def reload(self, rule_of: Callable[[str], Rule | None], now: int) -> list[Charge]:
+        """Apply the rules of a new configuration. Return the changed balances, which are to be stored.
 
-        Buckets without a rule are set aside with their balance. Buckets that were set aside are used again if `rules`
-        has a rule for them.
+        `rule_of` returns the new rule of a bucket by its name. Buckets without a rule are set aside with their balance.
+        Buckets that were set aside are used again if they have a rule again.
         """
+        changed: list[Charge] = []
         for name, bucket in (self._gone | self._live).items():
-            rule = rules.get(bucket.rule.name)
+            rule = rule_of(name)
             if rule is None:
                 self._set_aside(name, bucket, now)
                 continue
             self._live[name] = bucket
             self._gone.pop(name, None)
-            if rule != bucket.rule:
-                bucket.accrue(now)
-                # the remainder is a numerator over the old period, so it has no meaning for another period
-                bucket.remainder = bucket.remainder if rule.period == bucket.rule.period else 0
-                bucket.rule = rule
-                bucket.balance, bucket.remainder = bucket.state(now)
+            if bucket.change(rule, now):
+                changed.append(bucket.as_charge(name))
+        return changed
 
-    def _set_aside(self, name: str, bucket: _Bucket, now: int) -> None:
+    def _set_aside(self, name: str, bucket: LiveBucket, now: int) -> None:
         """Set aside a bucket whose quota is no longer defined, unless it is full and has no reservation."""
         self._live.pop(name, None)
         self._gone.pop(name, None)
-        if bucket.calls or bucket.state(now)[0] < bucket.rule.capacity:
+        if bucket.calls or not bucket.is_full(now):
             bucket.accrue(now)
             self._gone[name] = bucket
         if len(self._gone) > self._max:
             del self._gone[next(iter(self._gone))]
 
-    def restore(self, name: str, rule: Rule, balance: int, remainder: int, at: float) -> None:
-        """Set a bucket to its last stored balance. A bucket that is in memory already is not changed."""
-        if balance < rule.capacity and name not in self._live:
-            checked = remainder if 0 <= remainder < rule.period else 0
-            self._live[name] = _Bucket(rule, balance, checked, round(at * SECOND))
+    def restore(self, rule: Rule, stored: Charge, now: int) -> Charge | None:
+        """Set a bucket to its last stored balance, which has refilled by the stored terms until now.
+
+        Return the new balance if the rule has changed, because the new balance is to be stored then. A bucket that is
+        in memory already is not changed.
+        """
+        if stored.bucket in self._live:
+            return None
+        old = rule.with_terms(stored.terms)
+        remainder = stored.remainder if 0 <= stored.remainder < old.period else 0
+        at = min(round(stored.at * 1_000_000) * 1_000, now + MAX_AHEAD)
+        bucket = LiveBucket(old, stored.balance, remainder, at)
+        bucket.reported = bucket.used_percent() >= NOTICE_PERCENT
+        if bucket.is_full(now):
+            return None
+        self._live[stored.bucket] = bucket
+        return bucket.as_charge(stored.bucket) if bucket.change(rule, now) else None
 
     def levels(self, now: int) -> list[Level]:
-        """Return the state of each bucket in memory. No bucket is changed.
-
-        The result contains each bucket of a defined quota that is not full or has a reservation. It may also contain
-        full buckets that are not removed from memory yet.
-        """
-        return [_level(name, bucket, now) for name, bucket in list(self._live.items())]
+        """Return the state of each bucket that is not full or has a reservation. No bucket is changed."""
+        levels = (bucket.level(name, now) for name, bucket in list(self._live.items()))
+        return [level for level in levels if level.reserved or level.balance < level.rule.capacity]
 
     def level(self, name: str, rule: Rule, now: int) -> Level:
         """Return the state of one bucket, even if the bucket is full and not in memory."""
         bucket = self._live.get(name)
-        return Level(name, rule, rule.capacity, 0, None) if bucket is None else _level(name, bucket, now)
+        return Level(name, rule, rule.capacity, 0, None) if bucket is None else bucket.level(name, now)
 
     def used(self, now: int) -> dict[str, float]:
         """Return the highest used fraction among the buckets of each quota; above 1 if a bucket is overdrawn.
 
-        Reserved amounts count as used. No bucket is changed.
+        Reserved amounts count as used. A bucket with a capacity of 0 is used completely. No bucket is changed.
         """
         percents: dict[str, int] = {}
         for bucket in list(self._live.values()):
-            name = bucket.rule.name
-            percents[name] = max(percents.get(name, 0), _used_percent(bucket, bucket.state(now)[0]))
+            rule = bucket.rule
+            used = rule.capacity - bucket.state(now)[0] + bucket.reserved
+            percent = used * 100 // rule.capacity if rule.capacity else 100
+            percents[rule.name] = max(percents.get(rule.name, 0), percent)
         return {name: percent / 100 for name, percent in percents.items()}
 
-    def _bucket(self, name: str, rule: Rule, now: int) -> _Bucket:
+    def _links(self, claim: Claim, now: int) -> _Links:
+        rules = ((claim.bucket, claim.rule), *claim.overdraft)
+        return [(name, self._bucket(name, rule, now)) for name, rule in rules]
+
+    def _bucket(self, name: str, rule: Rule, now: int) -> LiveBucket:
         """Return the bucket of this name, refilled up to the time `now`. A new bucket is full.
 
         Raises `Exceeded` if a new bucket has no room in memory.
@@ -328,8 +274,8 @@ class Ledger:
             bucket.accrue(now)
             return bucket
         if len(self._live) >= self._max:
-            raise Exceeded(name, rule, 0, RETRY_AFTER_BUSY)
-        bucket = self._live[name] = _Bucket(rule, rule.capacity, 0, now)
+            raise Exceeded([name], rule, 0, RETRY_AFTER_BUSY)
+        bucket = self._live[name] = LiveBucket(rule, rule.capacity, 0, now)
         return bucket
 
     def _make_room(self, names: Sequence[str], now: int) -> None:
@@ -349,39 +295,80 @@ class Ledger:
         """
         for name in list(islice(self._live, count)):
             bucket = self._live[name]
-            if not bucket.calls and bucket.state(now)[0] >= bucket.rule.capacity:
+            if not bucket.calls and bucket.is_full(now):
                 del self._live[name]
             else:
                 self._live.move_to_end(name)
 
 
-def _level(name: str, bucket: _Bucket, now: int) -> Level:
-    balance, remainder = bucket.state(now)
-    then = _Bucket(bucket.rule, balance, remainder, now)
-    wait = then.reaches(bucket.rule.capacity)
-    return Level(name, bucket.rule, balance, bucket.reserved, (now + wait) / SECOND if wait else None)
+def _split(chain: _Links, amount: int, *, unreserved: bool = False) -> Iterator[tuple[str, LiveBucket, int]]:
+    """Yield each bucket of a chain with its part of an amount: what the buckets before cannot cover.
+
+    The last bucket takes the rest, and so does the first bucket that only notifies, because it refuses nothing. With
+    `unreserved`, a bucket covers no more than its calls in flight have left.
+    """
+    left = amount
+    for place, (name, bucket) in enumerate(chain, 1):
+        covered = max(0, bucket.balance - (bucket.reserved if unreserved else 0))
+        part = left if place == len(chain) or bucket.rule.notify else min(left, covered)
+        left -= part
+        yield name, bucket, part
 
 
-def _exceeded(name: str, bucket: _Bucket) -> Exceeded:
-    """Return the refusal of a bucket, with the seconds until its balance suffices.
+def _may_begin(chain: _Links) -> bool:
+    return any(bucket.rule.notify for _, bucket in chain) or _unreserved(chain) > 0
+
+
+def _unreserved(chain: _Links) -> int:
+    return sum(bucket.balance - bucket.reserved for _, bucket in chain)
+
+
+def _exceeded(chain: _Links, now: int) -> Exceeded:
+    """Return the refusal of a bucket or chain, with the seconds until its balance suffices.
 
     If the balance is above 0, calls in flight have reserved all of it. When one of these calls ends, the balance may
     suffice sooner than by the refill, so the seconds are at most `RETRY_AFTER_BUSY`.
     """
-    if bucket.balance > 0:
-        wait = bucket.reaches(bucket.reserved + 1)
+    balance = sum(bucket.balance for _, bucket in chain)
+    if balance > 0:
+        wait = _wait(chain, 1 - _unreserved(chain), now)
         seconds = RETRY_AFTER_BUSY if wait is None else min(RETRY_AFTER_BUSY, _seconds(wait))
     else:
-        wait = bucket.reaches(1)
-        seconds = MAX_RETRY_AFTER if wait is None else min(MAX_RETRY_AFTER, _seconds(wait))
-    return Exceeded(name, bucket.rule, bucket.balance, seconds)
+        wait = _wait(chain, 1 - balance, now)
+        exact = wait is not None and any(bucket.rule.window for _, bucket in chain)
+        seconds = MAX_RETRY_AFTER if wait is None else _seconds(wait) if exact else min(MAX_RETRY_AFTER, _seconds(wait))
+    return Exceeded([name for name, _ in chain], chain[0][1].rule, balance, seconds)
+
+
+def _wait(chain: _Links, missing: int, now: int) -> int | None:
+    """Return the nanoseconds until the buckets of a chain have gained `missing` units together; None if they never do.
+
+    The time in which one bucket alone gains them is an upper bound. The exact time is found by bisection, because
+    buckets refill at different rates and at different borders.
+    """
+    buckets = [bucket for _, bucket in chain]
+    gains = [(bucket, bucket.reaches(bucket.balance + missing)) for bucket in buckets]
+    alone = [bucket.at - now + gain for bucket, gain in gains if gain is not None]
+    if len(buckets) == 1:
+        return min(alone, default=None)
+    alone += _until_full(buckets, missing, now)
+    if not alone:
+        return None
+    target = sum(bucket.balance for bucket in buckets) + missing
+    low, high = 0, min(alone)
+    while high - low > SECOND:
+        middle = (low + high) // 2
+        enough = sum(bucket.state(now + middle)[0] for bucket in buckets) >= target
+        low, high = (low, middle) if enough else (middle, high)
+    return high
+
+
+def _until_full(buckets: Sequence[LiveBucket], missing: int, now: int) -> list[int]:
+    """Return the nanoseconds until all buckets that refill are full, if they have gained `missing` units by then."""
+    full = [(bucket, wait) for bucket in buckets if (wait := bucket.reaches(bucket.rule.capacity)) is not None]
+    gained = sum(bucket.rule.capacity - bucket.balance for bucket, _ in full)
+    return [max(bucket.at - now + wait for bucket, wait in full)] if full and gained >= missing else []
 
 
 def _seconds(nanoseconds: int) -> int:
     return max(1, -(-nanoseconds // SECOND))
-
-
-def _used_percent(bucket: _Bucket, balance: int) -> int:
-    """Return the percentage of the bucket's capacity that is used or reserved."""
-    capacity = bucket.rule.capacity
-    return (capacity - balance + bucket.reserved) * 100 // capacity if capacity else 100

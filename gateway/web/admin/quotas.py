@@ -22,8 +22,8 @@ from gateway.call.request_body import is_compressed
 from gateway.config.sections.quotas import nanodollars
 from gateway.contract.record import dollars
 from gateway.money.quotas.book import Quotas, UnknownBucket
+from gateway.money.quotas.buckets import Level
 from gateway.money.quotas.definitions import bucket_of
-from gateway.money.quotas.ledger import Level
 from gateway.store.base import rfc3339
 
 MAX_ROWS: Final = 1_000
@@ -169,7 +169,7 @@ def _left(level: Level) -> tuple[int, str]:
 
 
 def _row(level: Level, quotas: Quotas) -> dict[str, Any]:
-    quota = quotas.definitions.get(level.rule.name)
+    quota, window = quotas.definitions.get(level.rule.name), level.rule.window
     return {
         "bucket": level.bucket,
         "definition": level.rule.name,
@@ -177,6 +177,8 @@ def _row(level: Level, quotas: Quotas) -> dict[str, Any]:
         "balance_usd": dollars(level.balance),
         "reserved_usd": dollars(level.reserved),
         "rate": (quota.rate if quota else "") or None,
+        "reset": window.unit if window else None,
+        "time_zone": window.zone if window else None,
         "refills_at": None if level.full_at is None or level.full_at > LATEST else rfc3339(level.full_at),
         "on_exceed": "notify" if level.rule.notify else "reject",
     }

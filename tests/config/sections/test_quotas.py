@@ -126,7 +126,7 @@ def given(item):
 
 
 def test_a_capability_has_its_quotas_each_once():
-    assert given({"quotas": [{"bucket": "q"}, {"bucket": "q"}]}).quotas == ("q",)
+    assert given({"quotas": [{"bucket": "q"}, {"bucket": "q"}]}).quotas == (("q",),)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,11 @@ def test_a_limit_is_per_model_where_models_are_named(models, per, by_model):
 def test_the_tailnet_policy_may_set_quotas_and_limits_too():
     item = {"models": "**", "quotas": [{"bucket": "q"}], "rate_limits": [{"requests": "60/min"}]}
     (capability,), messages = policy_capabilities({CAP: [item]})
-    assert (capability.quotas, [limit.rate for limit in capability.rate_limits], messages) == (("q",), ["60/min"], ())
+    assert (capability.quotas, [limit.rate for limit in capability.rate_limits], messages) == (
+        (("q",),),
+        ["60/min"],
+        (),
+    )
 
 
 @pytest.mark.parametrize(

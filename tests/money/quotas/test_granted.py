@@ -19,12 +19,12 @@ def granted(*capabilities, identity=ALICE):
 
 def test_every_capability_that_speaks_of_the_model_adds_its_quotas_once():
     grants, alice = granted(
-        Capability(quotas=("team",)),
-        Capability(models=("p/a*",), quotas=("daily:<user>", "team")),
-        Capability(models=("p/b*",), quotas=("at:<node>",)),
+        Capability(quotas=(("team",),)),
+        Capability(models=("p/a*",), quotas=(("daily:<user>",), ("team",))),
+        Capability(models=("p/b*",), quotas=(("at:<node>",),)),
     )
-    assert grants.access(alice).quotas("p", "a1") == ("team", "daily:<user>")
-    assert grants.access(alice).quotas("p", "b1") == ("team", "at:<node>")
+    assert grants.access(alice).quotas("p", "a1") == (("team",), ("daily:<user>",))
+    assert grants.access(alice).quotas("p", "b1") == (("team",), ("at:<node>",))
 
 
 def test_limits_come_with_the_models_that_they_were_granted_for():
@@ -34,8 +34,8 @@ def test_limits_come_with_the_models_that_they_were_granted_for():
 
 
 def test_the_tailnet_policy_adds_its_own():
-    grants, alice = granted(identity=Identity("a", capabilities=(Capability(quotas=("team",)),)))
-    assert grants.access(alice).quotas("p", "m") == ("team",)
+    grants, alice = granted(identity=Identity("a", capabilities=(Capability(quotas=(("team",),)),)))
+    assert grants.access(alice).quotas("p", "m") == (("team",),)
     assert grants.access(alice).metered
     assert not grants.access(ALICE).metered
 
@@ -82,11 +82,11 @@ def test_a_refill_of_what_no_definition_makes_is_refused():
 
 def test_every_refill_is_told_so_that_it_can_be_kept():
     refills = []
-    book = Quotas(clock=lambda: 5_000_000_000, refilled=refills.append)
+    book = Quotas(clock=lambda: 5_000_000_000, keep=refills.extend)
     book.configured(QUOTAS)
     book.restore([_Kept("team", 40)])
     book.refill("team", 10)
-    assert [charge.left for charge in refills] == [("team", 50, 0, 5.0)]
+    assert [charge.left for charge in refills] == [("team", 50, 0, 5.0, "100 0/1000000000")]
 
 
 def test_what_was_kept_of_a_definition_that_is_gone_is_left_out():
@@ -120,7 +120,7 @@ def test_metrics_have_a_level_for_every_definition():
 
 
 class _Kept:
-    remainder, at = 0, 0.0
+    remainder, at, terms = 0, 0.0, ""
 
     def __init__(self, bucket, amount):
         self.bucket, self.amount = bucket, amount

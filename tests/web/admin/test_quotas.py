@@ -52,6 +52,8 @@ async def test_users_see_the_buckets_that_they_are_charged_to_and_admins_all(tmp
             "balance_usd": 1 - PRICE / 10**9,
             "reserved_usd": 0.0,
             "rate": None,
+            "reset": None,
+            "time_zone": None,
             "refills_at": None,
             "on_exceed": "reject",
         }

@@ -1,0 +1,31 @@
+"""The event that a quota is nearly used, for the log and for observers.
+
+`gateway.money.quotas` decides when a bucket is nearly used. A bucket is reported once, until it has been refilled.
+"""
+
+from __future__ import annotations
+
+from time import time
+from typing import Final
+
+from gateway.contract.record import dollars
+from gateway.money.quotas.buckets import Level
+from gateway.telemetry.log import Logger
+from gateway.telemetry.observers import Observers
+
+NEARLY_USED: Final = "quota.nearly_used"
+
+
+def report_nearly_used(level: Level, log: Logger, observers: Observers) -> None:
+    """Log that calls have used most of a bucket, and tell the observers."""
+    event = {
+        "bucket": level.bucket,
+        "definition": level.rule.name,
+        "capacity_usd": dollars(level.rule.capacity),
+        "balance_usd": dollars(level.balance),
+        "used": level.spent,
+        "on_exceed": "notify" if level.rule.notify else "reject",
+        "full_at": level.full_at,
+    }
+    log.warning("quota.nearly_used", **event)
+    observers.put({"event": NEARLY_USED, "at": time(), **event})

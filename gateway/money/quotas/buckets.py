@@ -1,0 +1,240 @@
+"""One bucket of a quota or rate limit: its rule, its exact balance over time, and what it is charged.
+
+- Amounts are integers: nanodollars, tokens or requests. Times are integer nanoseconds of Unix time.
+- A balance is an integer and an exact remainder of less than one unit. So a refill is never rounded.
+- A bucket's time never goes back. A time before the bucket's own adds nothing, and is not counted again later.
+- A bucket refills evenly over time by a rate, or is filled at the borders of a calendar window.
+- If the rule changes, the old rule counts until that moment. A full bucket then stays full.
+
+`ledger.py` has all buckets of one kind, and reserves amounts of calls in them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final, Literal, NamedTuple, get_args
+
+from gateway.money.quotas.windows import Unit, UnknownZone, Window, time_zone
+
+SECOND: Final = 1_000_000_000
+"""Number of nanoseconds in a second."""
+NOTICE_PERCENT: Final = 80
+"""Percentage of used capacity from which a quota is reported as nearly used."""
+_QUIET_PERCENT: Final = 70
+"""Percentage of used capacity below which a bucket that was reported may be reported again.
+
+It is lower than `NOTICE_PERCENT`, so that a slow refill and small calls around the limit cause no row of reports."""
+
+Kind = Literal["money", "requests", "tokens"]
+"""The unit of a bucket: money (nanodollars) in a quota, requests or tokens in a rate limit."""
+
+
+class Bucket(NamedTuple):
+    """The key of a bucket among the buckets of all kinds. Buckets of different kinds may have equal names."""
+
+    kind: Kind
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """The capacity and refill of every bucket of one quota or rate limit."""
+
+    name: str
+    capacity: int
+    """Maximum number of units in a bucket. A new bucket has this number."""
+    amount: int = 0
+    """Units that are added to a bucket in each period, evenly over the period; 0: no refill."""
+    period: int = SECOND
+    """Length of the period in nanoseconds."""
+    notify: bool = False
+    """True if an empty bucket refuses no call."""
+    kind: Kind = "money"
+    window: Window | None = None
+    """The calendar window at whose borders a bucket is filled; None if there is none."""
+
+    @property
+    def terms(self) -> str:
+        """Everything that decides a balance, as text that is stored with the balance: `100 5/86400000000000`.
+
+        With a window, the text is `100 month Europe/Berlin`.
+        """
+        if self.window is not None:
+            return f"{self.capacity} {self.window.unit} {self.window.zone}"
+        return f"{self.capacity} {self.amount}/{self.period}"
+
+    def with_terms(self, terms: str) -> Rule:
+        """Return this rule with the stored terms of an earlier rule, by which a stored balance has refilled.
+
+        The rule is unchanged if `terms` is "", as in a store of a release without terms, or cannot be read.
+        """
+        try:
+            capacity, refill, *zone = terms.split(" ", 2)
+            if zone:
+                return replace(self, capacity=int(capacity), amount=0, period=SECOND, window=_window(refill, *zone))
+            amount, period = map(int, refill.split("/"))
+            return replace(self, capacity=int(capacity), amount=amount, period=max(1, period), window=None)
+        except ValueError:
+            return self
+
+
+def _window(unit: str, zone: str) -> Window:
+    """Return the window of stored terms. Raises `ValueError` if this machine does not know it."""
+    known: dict[str, Unit] = {name: name for name in get_args(Unit)}
+    if unit not in known:
+        raise UnknownZone(unit)
+    time_zone(zone)
+    return Window(known[unit], zone)
+
+
+class Charge(NamedTuple):
+    """An amount that a bucket was charged, and the balance afterwards, which is restored after a restart."""
+
+    bucket: str
+    amount: int
+    """Number of units taken from the bucket; negative for a refill, 0 if only the bucket's rule has changed."""
+    balance: int
+    remainder: int
+    """Numerator of the fraction of a unit that the bucket has beyond `balance`. The denominator is `Rule.period`."""
+    at: float
+    """Unix time of the charge in seconds."""
+    estimated: bool = False
+    """True if the provider did not report everything that the call used, so that the amount is partly estimated."""
+    terms: str = ""
+    """The rule by which the balance refills (`Rule.terms`)."""
+
+    @property
+    def left(self) -> tuple[str, int, int, float, str]:
+        """The values to store: name of the bucket, balance, remainder, Unix time in seconds, and the rule's terms."""
+        return self.bucket, self.balance, self.remainder, self.at, self.terms
+
+
+class Level(NamedTuple):
+    """The state of a bucket at one time, for the API."""
+
+    bucket: str
+    rule: Rule
+    balance: int
+    reserved: int
+    full_at: float | None
+    """Unix time in seconds at which the bucket will be full if nothing is taken from it.
+
+    None if it is full already, or does not refill over time."""
+
+    @property
+    def spent(self) -> float:
+        """The fraction of the capacity that calls have used, without reserved amounts; 1 if the capacity is 0."""
+        return spent_percent(self.rule.capacity, self.balance) / 100
+
+
+@dataclass(slots=True)
+class LiveBucket:
+    """A bucket in memory: its rule, and its balance at a time."""
+
+    rule: Rule
+    balance: int
+    remainder: int
+    at: int
+    """The time up to which the bucket has refilled. It never goes back."""
+    reserved: int = 0
+    calls: int = 0
+    """Number of calls in flight with a reservation in this bucket, including reservations of 0 units."""
+    reported: bool = False
+    """True if the bucket was reported as nearly used, and has not been refilled much since."""
+    _border: int = 0
+    """The first border of the rule's window after `at`; 0 without a window."""
+
+    def __post_init__(self) -> None:
+        self._border = self._next_border()
+
+    def _next_border(self) -> int:
+        return self.rule.window.after(self.at) if self.rule.window else 0
+
+    def state(self, now: int) -> tuple[int, int]:
+        """Return the balance, and the numerator of the fraction of a unit beyond it, at the time `now`."""
+        rule = self.rule
+        if self.balance >= rule.capacity:
+            return rule.capacity, 0
+        if now <= self.at:
+            return self.balance, self.remainder
+        if rule.window is not None:
+            return (rule.capacity, 0) if now >= self._border else (self.balance, 0)
+        gained, remainder = divmod(rule.amount * (now - self.at) + self.remainder, rule.period)
+        return (rule.capacity, 0) if self.balance + gained >= rule.capacity else (self.balance + gained, remainder)
+
+    def is_full(self, now: int) -> bool:
+        return self.state(now)[0] >= self.rule.capacity
+
+    def accrue(self, now: int) -> None:
+        self.balance, self.remainder = self.state(now)
+        self.at = max(self.at, now)
+        if self.rule.window is not None and self.at >= self._border:
+            self._border = self._next_border()
+        if self.reported and self.used_percent() < _QUIET_PERCENT:
+            self.reported = False
+
+    def charge(self, name: str, amount: int, now: int, *, estimated: bool = False) -> Charge:
+        """Take an amount from the bucket, even if the bucket has less."""
+        self.accrue(now)
+        self.balance -= amount
+        return self.as_charge(name, amount, estimated=estimated)
+
+    def as_charge(self, name: str, amount: int = 0, *, estimated: bool = False) -> Charge:
+        """Return the bucket's balance with an amount that has been taken from it, to be stored."""
+        return Charge(name, amount, self.balance, self.remainder, self.at / SECOND, estimated, self.rule.terms)
+
+    def change(self, rule: Rule, now: int) -> bool:
+        """Apply a new rule from `now` on. Return whether the balance or its refill is different from then on.
+
+        A full bucket stays full. The remainder is a numerator over the old period, so it has no meaning for another
+        period.
+        """
+        self.accrue(now)
+        before, full = self.rule, self.balance >= self.rule.capacity
+        self.rule = rule
+        if before.terms == rule.terms:
+            return False
+        self.balance = rule.capacity if full else min(self.balance, rule.capacity)
+        if full or before.period != rule.period or rule.window is not None or self.balance >= rule.capacity:
+            self.remainder = 0
+        self._border = self._next_border()
+        return True
+
+    def report(self) -> bool:
+        """Return whether the bucket became nearly used and was not reported yet. It counts as reported afterwards."""
+        if self.reported or self.used_percent() < NOTICE_PERCENT:
+            return False
+        self.reported = True
+        return True
+
+    def used_percent(self) -> int:
+        """Return the percentage of the capacity that calls have used, without reserved amounts."""
+        return spent_percent(self.rule.capacity, self.balance)
+
+    def reaches(self, balance: int) -> int | None:
+        """Return the nanoseconds from the last accrual until the bucket's balance is at least `balance`.
+
+        None if the refill never reaches `balance`.
+        """
+        rule = self.rule
+        if self.balance >= balance:
+            return 0
+        if balance > rule.capacity:
+            return None
+        if rule.window is not None:
+            return self._border - self.at
+        if not rule.amount:
+            return None
+        return max(0, -((self.remainder - (balance - self.balance) * rule.period) // rule.amount))
+
+    def level(self, name: str, now: int) -> Level:
+        """Return the state of the bucket at the time `now`. The bucket is not changed."""
+        then = replace(self)
+        then.accrue(now)
+        wait = then.reaches(self.rule.capacity)
+        return Level(name, self.rule, then.balance, self.reserved, (then.at + wait) / SECOND if wait else None)
+
+
+def spent_percent(capacity: int, balance: int) -> int:
+    """Return the percentage of a capacity that is used, rounded down; 100 for a capacity of 0."""
+    return (capacity - balance) * 100 // capacity if capacity else 100

@@ -70,11 +70,20 @@ class Caps:
 
     reasoning: str = "none"
     """The form in which a request asks for thinking: `none` (the model does not think), `always` (the model thinks
-    without being asked), `budget` (Anthropic's budget_tokens), `adaptive` (Anthropic's adaptive thinking with an
-    effort), `reasoning_effort`, `reasoning.effort` or `reasoning_config` (the field of that name in
-    additionalModelRequestFields), `nova` (reasoningConfig)."""
+    without being asked, and no field has an effect on it), `budget` (Anthropic's budget_tokens), `adaptive`
+    (Anthropic's adaptive thinking with an effort), `reasoning_effort`, `reasoning.effort` or `reasoning_config` (the
+    field of that name in additionalModelRequestFields), `nova` (reasoningConfig); in OpenAI Chat also `thinking.type`,
+    `enable_thinking` or `chat_template_kwargs` (the field of that name, which switches thinking on and off)."""
+    thinks_by_default: bool = False
+    """True if the model thinks unless the request switches thinking off."""
+    thinking_off: str = "disabled"
+    """The value of the request's `thinking.type` that switches thinking off: `disabled` or `between_tools`; "" if
+    thinking cannot be switched off. It is not used for models whose `efforts` include `none`."""
+    effort_without_thinking: str = ""
+    """The strongest effort that is accepted while thinking is switched off; "" if every effort is accepted."""
     efforts: tuple[str, ...] = ("low", "medium", "high")
-    """Thinking efforts that the model accepts, weakest first; another effort is replaced by the nearest of these."""
+    """Thinking efforts that the model accepts, weakest first; another effort is replaced by the nearest of these. () if
+    the model accepts no effort."""
     effort_beta: str = ""
     """The beta that a request must name so that `output_config.effort` is accepted together with a thinking budget or
     without thinking; "" if there is no such beta."""
@@ -91,12 +100,17 @@ class Caps:
     """True if the model accepts the field `strict` in a tool's definition."""
     forced_tool_choice: bool = True
     """True if a request may force the model to call a tool (`any`, or one tool by name)."""
+    forced_tool_choice_with_thinking: bool = False
+    """True if a request may also force a tool call while the model thinks in Anthropic's form."""
     tool_choice_fields: bool = False
     """True if a Converse request may have Anthropic's tool_choice in additionalModelRequestFields.
 
     Converse itself has no equivalent of the options `none` and `disable_parallel_tool_use` of tool_choice."""
     additional_properties: bool = True
     """True if a tool's schema may have `additionalProperties`."""
+    schema_references: bool = True
+    """True if a tool's schema may have definitions, and `$ref` that names one. For other models, the definition
+    replaces the reference."""
     plain_properties: bool = False
     """True if the names of a tool's top-level properties must match [a-zA-Z0-9_.-]{1,64}.
 
@@ -107,6 +121,8 @@ class Caps:
     tool_result_json: bool = False
     """True if tool results are sent as `json` instead of `text`."""
     tool_result_images: bool = True
+    tool_result_documents: str = "all"
+    """The documents that a tool's result may contain: `all`, `text` (only csv, txt, md and html) or `none`."""
     tool_id_alphanumeric: int = 0
     """The exact length of a tool call's id, which is alphanumeric; 0 if any id of the form [a-zA-Z0-9_-]{1,64} is
     accepted."""

@@ -33,10 +33,12 @@ from gateway.contract.flag import (
 from gateway.contract.framing import sse
 from gateway_plugins.dialects.anthropic_messages import betas as messages_betas
 from gateway_plugins.dialects.anthropic_messages import facts as messages_facts
+from gateway_plugins.dialects.anthropic_messages import fit
 from gateway_plugins.dialects.anthropic_messages import text as messages_text
 from gateway_plugins.dialects.bedrock import counting, tagged_history
 from gateway_plugins.shared import remote_files
 from gateway_plugins.shared.lenient import mapping
+from gateway_plugins.shared.members_in_place import EditedMembers
 
 _OWN: Final = "anthropic_messages"
 
@@ -98,7 +100,12 @@ def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest
     is_count = request.operation == COUNT_TOKENS
     own = request.flag == _OWN
     # a request that another flag received may have members that count_tokens refuses
-    changes = counting.without_uncounted(request.top) if is_count and not own else {}
+    changes: dict[str, bytes | None] = {}
+    needed: list[str] = []
+    if not own:
+        edited = EditedMembers(request.top)
+        needed = fit.apply(edited, target, messages_betas.request_betas(request), drop, on_bedrock=False)
+        changes = edited.changes() | (counting.without_uncounted(request.top) if is_count else {})
     if request.top.decode("model") != target.model:
         changes["model"] = orjson.dumps(target.model)
     if request.stream and request.top.decode("stream") is not True:
@@ -113,7 +120,7 @@ def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest
         "content-type": "application/json",
         "anthropic-version": request.headers.get("anthropic-version", _VERSION),
     }
-    if betas := _betas(request, target, drop):
+    if betas := list(dict.fromkeys([*_betas(request, target, drop), *needed])):
         headers[messages_betas.HEADER] = ",".join(betas)
     path = "/v1/messages/count_tokens" if is_count else "/v1/messages"
     body = request.top.spliced(changes) if changes else request.top.body

@@ -228,6 +228,7 @@ def test_every_rule_sets_known_fields_and_names_its_source() -> None:
                 "reasoning.effort",
                 "reasoning_config",
                 "nova",
+                "thinking.type",
             },
         ),
     ],

@@ -57,10 +57,29 @@ class CapabilitiesSection(Section):
     blank_stops: bool | None = Field(None, description="Whether one may be nothing but spaces: true or false.")
     reasoning: (
         Literal[
-            "none", "always", "budget", "adaptive", "reasoning_effort", "reasoning.effort", "reasoning_config", "nova"
+            "none",
+            "always",
+            "budget",
+            "adaptive",
+            "reasoning_effort",
+            "reasoning.effort",
+            "reasoning_config",
+            "nova",
+            "thinking.type",
+            "enable_thinking",
+            "chat_template_kwargs",
         ]
         | None
     ) = Field(None, description='How thinking is asked for: "none", "budget", "adaptive", "reasoning_effort", ...')
+    thinks_by_default: bool | None = Field(
+        None, description="Whether they think unless thinking is switched off: true or false."
+    )
+    thinking_off: Literal["", "disabled", "between_tools"] | None = Field(
+        None, description='The type of thinking that switches it off: "disabled", "between_tools", or "" for none.'
+    )
+    effort_without_thinking: Literal[_Effort, ""] | None = Field(
+        None, description='The strongest effort that is taken while thinking is off: "high"; "" for any.'
+    )
     efforts: _Efforts | None = Field(None, description='Efforts, weakest first: ["low", "medium", "high"].')
     effort_beta: str | None = Field(
         None, description='The beta under which an effort is taken beside a budget: "effort-2025-11-24"; "" for none.'
@@ -76,11 +95,17 @@ class CapabilitiesSection(Section):
     tools: bool | None = Field(None, description="Whether tools are taken: true or false.")
     strict_tools: bool | None = Field(None, description="Whether strict is taken on a tool: true or false.")
     forced_tool_choice: bool | None = Field(None, description="Whether a tool may be demanded: true or false.")
+    forced_tool_choice_with_thinking: bool | None = Field(
+        None, description="Whether a tool may be demanded while they think: true or false."
+    )
     tool_choice_fields: bool | None = Field(
         None, description="Whether Converse takes Anthropic's tool_choice among the model's own fields: true or false."
     )
     additional_properties: bool | None = Field(
         None, description="Whether additionalProperties is taken in a tool's schema: true or false."
+    )
+    schema_references: bool | None = Field(
+        None, description="Whether definitions and $ref are taken in a tool's schema: true or false."
     )
     plain_properties: bool | None = Field(
         None, description="Whether a tool's properties need names of letters, digits, _, . and -: true or false."
@@ -91,6 +116,9 @@ class CapabilitiesSection(Section):
     tool_result_status: bool | None = Field(None, description="Whether a result may carry a status: true or false.")
     tool_result_json: bool | None = Field(None, description="Whether results are given as JSON: true or false.")
     tool_result_images: bool | None = Field(None, description="Whether a result may hold images: true or false.")
+    tool_result_documents: Literal["all", "text", "none"] | None = Field(
+        None, description='The documents that a result may hold: "all", those of "text", or "none".'
+    )
     tool_id_alphanumeric: _Tokens | None = Field(
         None, description="The length of a tool's id where only letters and digits are taken, such as 9; 0 for any."
     )

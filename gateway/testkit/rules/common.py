@@ -141,7 +141,8 @@ def thinking_faults(settings: Settings, caps: Caps) -> Iterator[str]:
     thinking = settings.thinking
     if thinking is None:
         return
-    if tag_of(thinking) not in {"enabled", "adaptive", "disabled"}:
+    off = caps.thinking_off or "disabled"
+    if tag_of(thinking) not in {"enabled", "adaptive", "disabled", off}:
         yield "thinking: Input tag must be one of 'adaptive', 'disabled', 'enabled'"
         return
     for name in thinking.keys() - {"type", "budget_tokens", "display", "between_tools"}:
@@ -150,11 +151,13 @@ def thinking_faults(settings: Settings, caps: Caps) -> Iterator[str]:
     if thinking["type"] == "enabled":
         yield from _budget_faults(thinking.get("budget_tokens"), settings)
     if settings.thinks:
-        yield from _beside_thinking(settings)
+        yield from _beside_thinking(settings, caps)
 
 
 def _form_faults(form: str, caps: Caps) -> Iterator[str]:
-    if form == "disabled":
+    if form not in {"enabled", "adaptive"}:
+        if caps.thinks_by_default and form != caps.thinking_off:
+            yield f'"thinking.type.{form}" is not supported for this model.'
         return
     if caps.reasoning == "none" and caps.family:
         yield "thinking: Extra inputs are not permitted"
@@ -178,8 +181,8 @@ def _budget_faults(budget: Any, settings: Settings) -> Iterator[str]:
         yield "`max_tokens` must be greater than `thinking.budget_tokens`."
 
 
-def _beside_thinking(settings: Settings) -> Iterator[str]:
-    if settings.forced:
+def _beside_thinking(settings: Settings, caps: Caps) -> Iterator[str]:
+    if settings.forced and not caps.forced_tool_choice_with_thinking:
         yield "Thinking may not be enabled when tool_choice forces tool use."
     if settings.temperature not in {None, 1}:
         yield "`temperature` may only be set to 1 when thinking is enabled."
@@ -199,6 +202,12 @@ def effort_faults(settings: Settings, caps: Caps) -> Iterator[str]:
     elif settings.effort is not None and caps.reasoning == "adaptive" and settings.effort not in caps.efforts:
         allowed = ", ".join(f"'{effort}'" for effort in caps.efforts)
         yield f"output_config.effort: Input should be {allowed}"
+    elif _is_off(settings, caps) and settings.effort in {"xhigh", "max"} and caps.effort_without_thinking == "high":
+        yield f"output_config.effort: '{settings.effort}' is not supported while thinking is disabled"  # aiquila#410
+
+
+def _is_off(settings: Settings, caps: Caps) -> bool:
+    return bool(caps.thinking_off) and member(settings.thinking, "type") == caps.thinking_off
 
 
 def ttl_faults(ttls: Iterable[str | None]) -> Iterator[str]:

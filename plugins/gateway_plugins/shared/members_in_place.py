@@ -47,7 +47,7 @@ class EditedMembers:
     def changes(self) -> dict[str, bytes | None]:
         """Return the encoded values of the changed members, for `Members.spliced`.
 
-        A value that is an empty object or list becomes None, which removes the member.
+        A value that is None, or an empty object or list, becomes None, which removes the member.
         """
         values = {name: self._values[name] for name in self._changed}
-        return {name: orjson.dumps(value) if value not in ({}, []) else None for name, value in values.items()}
+        return {name: None if value in (None, {}, []) else orjson.dumps(value) for name, value in values.items()}

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.contract.flag import Caps, Drop
-from gateway_plugins.shared.thinking import ThinkingPlan, ThinkingRequest, plan_thinking
+from gateway_plugins.shared.thinking import ANTHROPIC_FORMS, ThinkingPlan, ThinkingRequest, plan_thinking
 
 SAMPLING: Final = ("temperature", "top_p", "top_k")
 _SAMPLING_AT: Final[Mapping[str, str]] = {name: f"/{name}" for name in SAMPLING}
@@ -65,7 +65,7 @@ class Plan:
     thinks: bool
     """True if the model thinks in Anthropic's form.
 
-    A forced tool choice and most sampling parameters are then refused.
+    Most sampling parameters are then refused, and by some models a forced tool choice.
     """
     limit: int | None
     """Maximum number of output tokens to send; None to send no limit."""
@@ -86,7 +86,9 @@ def plan(parameters: Parameters, caps: Caps, rules: UpstreamRules, drop: Drop, *
     """Return the thinking and the output limit for a request. `plan_thinking` explains `unsigned_loop`."""
     limit = _raise_limit(parameters.limit, caps, drop, parameters.limit_at)
     thinking = plan_thinking(parameters.thinking, limit, caps, drop, unsigned_loop=unsigned_loop)
-    thinks = thinking.is_anthropic or (rules.always_thinking_restricts and caps.reasoning == "always")
+    by_itself = caps.thinks_by_default and caps.reasoning in ANTHROPIC_FORMS and not thinking.off
+    always = rules.always_thinking_restricts and caps.reasoning == "always"
+    thinks = thinking.is_anthropic or by_itself or always
     return Plan(thinking, thinks, output_limit(limit, thinking, caps, needed=rules.needs_limit))
 
 
@@ -107,8 +109,13 @@ def decide(
         at=parameters.sampling_at,
         max_temperature=min(parameters.max_temperature, rules.max_temperature),
     )
-    stops = _supported_stops(parameters.stops, caps, drop, parameters.stops_at)
+    stops = supported_stops(parameters.stops, caps, drop, parameters.stops_at)
     return Settings(planned.thinking, planned.limit, sampling, stops)
+
+
+def can_force(caps: Caps, *, thinks: bool) -> bool:
+    """Return whether a request may force a tool call. `thinks` has the meaning of `Plan.thinks`."""
+    return caps.forced_tool_choice and (caps.forced_tool_choice_with_thinking or not thinks)
 
 
 def _raise_limit(limit: int | None, caps: Caps, drop: Drop, at: str) -> int | None:
@@ -167,7 +174,7 @@ def supported_sampling(
     return supported
 
 
-def _supported_stops(stops: Sequence[str], caps: Caps, drop: Drop, at: str) -> list[str]:
+def supported_stops(stops: Sequence[str], caps: Caps, drop: Drop, at: str) -> list[str]:
     """Return the stop sequences that the model accepts. `at` is the JSON pointer of their list."""
     supported = [stop for stop in stops if caps.blank_stops or stop.strip()] if caps.stop_sequences else []
     if len(supported) < len(stops):

@@ -30,12 +30,17 @@ _MAX_BUDGET: Final = 2**31 - 1
 
 Bedrock's counts have 32 bits. A sum with a much larger number could exceed the integers that orjson can write.
 """
-_ANTHROPIC_FORMS: Final = frozenset({"budget", "adaptive"})
+BETWEEN_TOOLS: Final = "between_tools"
+"""The type of `thinking` with which a model thinks only between tool calls. Some models have it instead of "off"."""
+ANTHROPIC_FORMS: Final = frozenset({"budget", "adaptive"})
 """Forms of thinking that use Anthropic's member `thinking`.
 
-Only these forms have a `display`. A model with one of these forms does not think if the request has no `thinking`. A
-model with any other form may think even if the request has no member for thinking.
+Only these forms have a `display`.
 """
+_SWITCHES: Final = frozenset({"budget", "adaptive", "nova", "thinking.type", "enable_thinking", "chat_template_kwargs"})
+"""Forms of thinking that have a value for "off" besides efforts."""
+_GRADED: Final = frozenset({"reasoning_effort", "reasoning.effort", "reasoning_config", "nova"})
+"""Forms of thinking that consist of an effort."""
 _USUAL_EFFORT: Final = "high"
 """Effort for a client that requests thinking without an effort or budget. It is Anthropic's default."""
 
@@ -62,7 +67,9 @@ class ThinkingRequest:
     effort_at: str = "/reasoning_effort"
     """JSON pointer of the effort in the client's request."""
     anthropic_at: str = "/thinking"
-    """JSON pointer of Anthropic's `thinking` in the client's request."""
+    """JSON pointer of Anthropic's `thinking` in the client's request, or of the member that asks for the same."""
+    budget_at: str = ""
+    """JSON pointer of the thinking budget, if it is not a member of `thinking`."""
 
     @property
     def pointers(self) -> tuple[str, ...]:
@@ -74,6 +81,16 @@ class ThinkingRequest:
     def is_wanted(self) -> bool:
         """True if the client wants the model to think. If both members are set, Anthropic's `thinking` decides."""
         return self.anthropic.mode != "disabled" if self.anthropic else self.effort not in {"", "none"}
+
+    @property
+    def is_off(self) -> bool:
+        """True if the client switches thinking off."""
+        return bool(self.pointers) and not self.is_wanted
+
+    @property
+    def budget_pointer(self) -> str:
+        """JSON pointer of the thinking budget."""
+        return self.budget_at or f"{self.anthropic_at}/budget_tokens"
 
     @property
     def level(self) -> str:
@@ -96,14 +113,16 @@ class ThinkingPlan:
     tokens: int = 0
     """Thinking budget in tokens; 0 if no budget is sent."""
     display: str = ""
+    off: str = ""
+    """The type of `thinking` that switches thinking off (`Caps.thinking_off`); "" if thinking is not switched off."""
 
     @property
     def is_anthropic(self) -> bool:
-        """True for Anthropic's form of thinking.
+        """True if the model is asked to think in Anthropic's form.
 
-        A forced tool choice and most sampling parameters are refused with it.
+        Most sampling parameters, and with some models a forced tool choice, are refused with it.
         """
-        return self.form in _ANTHROPIC_FORMS
+        return self.form in ANTHROPIC_FORMS and not self.off
 
 
 def parse_thinking(value: Any, field: str = "thinking") -> AnthropicThinking | None:
@@ -150,17 +169,25 @@ def _drop_request(request: ThinkingRequest, drop: Drop) -> ThinkingPlan:
 
 
 def _plan_without(request: ThinkingRequest, caps: Caps, drop: Drop) -> ThinkingPlan:
-    """Return a plan without thinking.
+    """Return a plan for a client that does not ask for thinking.
 
-    If the client sets a member, the effort `none` is sent to a model that has this effort and does not think in
-    Anthropic's form. Otherwise no member is sent. A model that always thinks would refuse `disabled`, so the client's
-    members are then reported as dropped.
+    If the client switches thinking off, and the model would think by itself, the plan switches it off. If the model
+    cannot be told so, the plan has the weakest effort, and the client's members are reported as dropped. They are also
+    reported for a model that is not known, which may think by itself.
     """
-    if caps.reasoning == "always":
+    if not request.is_off or (caps.reasoning == "none" and caps.family):
+        return ThinkingPlan()
+    if caps.reasoning in {"none", "always"}:
         return _drop_request(request, drop)
-    if request.pointers and "none" in caps.efforts and caps.reasoning not in {"none", *_ANTHROPIC_FORMS}:
+    if "none" in caps.efforts and caps.reasoning not in ANTHROPIC_FORMS:
         return ThinkingPlan(caps.reasoning, "none")
-    return ThinkingPlan()
+    if not caps.thinks_by_default:
+        return ThinkingPlan()
+    if caps.thinking_off and caps.reasoning in _SWITCHES:
+        return ThinkingPlan(caps.reasoning, off=caps.thinking_off)
+    _drop_request(request, drop)
+    weakest = nearest_effort(EFFORTS[0], caps.efforts)
+    return ThinkingPlan(caps.reasoning, weakest) if weakest and caps.reasoning != "budget" else ThinkingPlan()
 
 
 def _plan_budget(request: ThinkingRequest, limit: int | None, caps: Caps, drop: Drop) -> ThinkingPlan:
@@ -175,7 +202,7 @@ def _plan_budget(request: ThinkingRequest, limit: int | None, caps: Caps, drop: 
         if tokens < _MIN_BUDGET:
             return _drop_request(request, drop)
         if tokens != request.budget:
-            drop(f"{request.anthropic_at}/budget_tokens")
+            drop(request.budget_pointer)
         if request.level:
             drop(request.effort_at)
     else:
@@ -192,14 +219,16 @@ def _plan_budget(request: ThinkingRequest, limit: int | None, caps: Caps, drop: 
 
 def _plan_effort(request: ThinkingRequest, caps: Caps, drop: Drop) -> ThinkingPlan:
     if request.budget is not None:  # these models refuse a budget in the request
-        drop(f"{request.anthropic_at}/budget_tokens")
-    is_anthropic = caps.reasoning in _ANTHROPIC_FORMS
+        drop(request.budget_pointer)
+    is_anthropic = caps.reasoning in ANTHROPIC_FORMS
     if request.anthropic and request.anthropic.display and not is_anthropic:
         drop(f"{request.anthropic_at}/display")
     effort = request.level or ("" if request.budget is None else effort_for_budget(request.budget))
-    if not effort and not is_anthropic:
+    if not effort and caps.reasoning in _GRADED:
         effort = _USUAL_EFFORT
-    nearest = nearest_effort(effort, caps.efforts) if effort and caps.efforts else effort
+    nearest = nearest_effort(effort, caps.efforts) if effort else ""
+    if not nearest and caps.reasoning in _GRADED:
+        return _drop_request(request, drop)
     if nearest != effort and request.level:
         drop(request.effort_at)
     return ThinkingPlan(caps.reasoning, nearest, display=_display(request, caps) if is_anthropic else "")
@@ -214,11 +243,32 @@ def _display(request: ThinkingRequest, caps: Caps) -> str:
 def nearest_effort(effort: str, supported: Collection[str]) -> str:
     """Return the supported effort that is nearest to `effort`. The weaker of two is taken if both are equally near.
 
-    An effort other than `none` becomes `none` only if the model has no other effort.
+    An effort other than `none` becomes `none` only if the model has no other effort. Returns "" if no effort is
+    supported.
     """
+    if not supported:
+        return ""
     if effort != "none":
         supported = [name for name in supported if name != "none"] or supported
     return min(supported, key=lambda name: (abs(EFFORTS.index(name) - EFFORTS.index(effort)), EFFORTS.index(name)))
+
+
+def answer_effort(effort: str, at: str, caps: Caps, drop: Drop, *, off: bool) -> str:
+    """Return the effort that Claude is asked for in `output_config`, apart from thinking; "" to ask for none.
+
+    `at` is the JSON pointer of the client's effort, which is reported if the model takes another one or none. `off` is
+    true if the request switches thinking off, which some models accept with weaker efforts only.
+    """
+    supported = caps.efforts if caps.reasoning == "adaptive" or caps.effort_beta else ()
+    if off and caps.thinks_by_default and not caps.thinking_off:
+        supported = ()  # the plan for thinking has the weakest effort
+    if off and caps.effort_without_thinking:
+        strongest = EFFORTS.index(caps.effort_without_thinking)
+        supported = tuple(name for name in supported if EFFORTS.index(name) <= strongest)
+    nearest = nearest_effort(effort, supported)
+    if nearest != effort:
+        drop(at)
+    return nearest
 
 
 def effort_for_budget(tokens: int) -> str:

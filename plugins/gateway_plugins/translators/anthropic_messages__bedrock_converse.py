@@ -70,7 +70,7 @@ class _Conversion:
         output, tools, fields = self._tools(mapper.called, thinks=planned.thinks)
         decided = settings.decide(requested, caps, converse_options.RULES, drop, planned=planned)
         config, top_k = converse_options.inference(decided, caps, drop)
-        messages = arrange(self._turns, caps, drop, prefill=caps.prefill and not planned.thinks)
+        messages = arrange(self._turns, caps, drop, prefill=caps.prefill and not planned.thinks and not output)
         self._breakpoints.limit(tools["tools"] if tools else [], self._system, messages)
         fields = converse_options.thinking(decided.thinking) | top_k | fields | self._claude_fields(requested.thinking)
         tier = messages_read_options.service_tier(top)

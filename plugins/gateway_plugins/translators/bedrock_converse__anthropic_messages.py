@@ -32,7 +32,7 @@ from gateway_plugins.mappings.converse_to_turns import Mapper
 from gateway_plugins.shared import reply_events, settings
 from gateway_plugins.shared.checks import list_of
 from gateway_plugins.shared.settings import Parameters
-from gateway_plugins.shared.thinking import ThinkingRequest, nearest_effort
+from gateway_plugins.shared.thinking import ANTHROPIC_FORMS, answer_effort
 from gateway_plugins.shared.tools import Names
 from gateway_plugins.shared.turns import Block
 
@@ -157,16 +157,15 @@ def _split_effort(requested: Parameters, caps: Caps, drop: Drop) -> tuple[Parame
     """Separate the effort of the whole answer from the thinking that is requested.
 
     Returns the parameters without this effort, and the members that ask for it. The parameters are unchanged, and there
-    are no members, if the request has no such effort or has Anthropic's `thinking`, or if the model is not Claude.
+    are no members, if the request has no such effort, if the effort belongs to the thinking that the request asks for,
+    or if the model is not Claude.
     """
     thinking = requested.thinking
-    is_claude = caps.reasoning in {"adaptive", "budget"}
-    if thinking.anthropic or thinking.effort_at not in _ANSWER_EFFORT_AT or not is_claude:
+    is_answers = thinking.effort_at in _ANSWER_EFFORT_AT and thinking.effort not in {"", "none"}
+    thinks = thinking.anthropic is not None and thinking.anthropic.mode != "disabled"
+    if not is_answers or caps.reasoning not in ANTHROPIC_FORMS or (thinks and not caps.effort_beta):
         return requested, {}
-    effort = nearest_effort(thinking.effort, caps.efforts)
-    is_taken = caps.reasoning == "adaptive" or caps.effort_beta
-    if not is_taken or effort != thinking.effort:
-        drop(thinking.effort_at)
-    betas = {"anthropic_beta": [caps.effort_beta]} if caps.reasoning == "budget" else {}
-    members = {"output_config": {"effort": effort}, **betas} if is_taken else {}
-    return replace(requested, thinking=ThinkingRequest()), members
+    effort = answer_effort(thinking.effort, thinking.effort_at, caps, drop, off=thinking.is_off)
+    betas = {"anthropic_beta": [caps.effort_beta]} if caps.effort_beta else {}
+    members = {"output_config": {"effort": effort}, **betas} if effort else {}
+    return replace(requested, thinking=replace(thinking, effort="")), members

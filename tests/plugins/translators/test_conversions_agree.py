@@ -214,7 +214,8 @@ def test_an_adaptive_model_gets_an_effort_and_a_budget_is_reported(case, effort,
 @pytest.mark.parametrize("case", ["effort none", "disabled"])
 def test_no_effort_is_no_thinking_and_no_loss(case, model):
     outcome = agreed(CASES[case], model)
-    assert (outcome.thinking, outcome.effort, outcome.dropped) == (None, None, [])
+    off = {"type": "disabled"} if caps_of(model).thinks_by_default else None
+    assert (outcome.thinking, outcome.effort, outcome.dropped) == (off, None, [])
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -30,6 +30,8 @@ OPTION: Final = "anthropic_betas"
 """Name of the provider's option for betas, an object with `envelope`, `allow` and `drop`."""
 HEADER: Final = "anthropic-beta"
 MEMBER: Final = "anthropic_beta"
+INTERLEAVED: Final = "interleaved-thinking-2025-05-14"
+"""Beta for thinking between tool calls of a request with a thinking budget."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,8 @@ from gateway_plugins.shared.turns import (
 MAX_CACHE_BREAKPOINTS: Final = 4
 """Maximum number of cache breakpoints in one request. The API refuses more."""
 _USUAL_TTL: Final = "5m"
-_THINKING: Final = ("thinking", "redacted_thinking")
+THINKING: Final = ("thinking", "redacted_thinking")
+"""Types of blocks with thinking."""
 
 
 def text(value: str) -> Block:
@@ -54,6 +55,8 @@ def arrange(turns: Iterable[Turn], caps: Caps, drop: Drop, *, prefill: bool) -> 
     if not runs or runs[0][0] == "assistant":  # only on Converse can the first turn be Claude's
         runs.insert(0, ("user", [Turn("user", [text(CONTINUE)], "/messages")]))
     if runs[-1][0] == "assistant" and (not prefill or _calls(runs[-1][1])):
+        if not _calls(runs[-1][1]):
+            drop(runs[-1][1][-1].path)
         # Claude 4.6 and later refuse to continue a turn (kortix#6489), and clients of other dialects do not expect it
         runs.append(("user", [] if _calls(runs[-1][1]) else [Turn("user", [text(CONTINUE)], "/messages")]))
     ids = ToolIds()
@@ -70,7 +73,7 @@ def is_unsigned_loop(messages: Sequence[Block]) -> bool:
     turns = [message for message in messages if message["role"] != "system"]
     if turns[-1]["role"] != "user" or turns[-1]["content"][0]["type"] != "tool_result":
         return False
-    return turns[-2]["content"][0]["type"] not in _THINKING
+    return turns[-2]["content"][0]["type"] not in THINKING
 
 
 def _runs(turns: Iterable[Turn], drop: Drop) -> list[tuple[str, list[Turn]]]:
@@ -101,7 +104,7 @@ def _without_last_thinking(run: list[Turn], drop: Drop) -> int:
 
     Returns the number of turns that are left.
     """
-    while run and run[-1].blocks[-1]["type"] in _THINKING:
+    while run and run[-1].blocks[-1]["type"] in THINKING:
         run[-1].blocks.pop()
         drop(f"{run[-1].path}/thinking_blocks")
         if not run[-1].blocks:
@@ -178,7 +181,7 @@ class CacheBreakpoints:
         """
         if ttl is None:
             return
-        able = [block for block in blocks if block.get("type") not in _THINKING and not is_blank(block)]
+        able = [block for block in blocks if block.get("type") not in THINKING and not is_blank(block)]
         allowed = self._caps.tool_cache_points if section == "tools" else self._caps.cache_points
         if not able or not allowed:
             self._drop(path)

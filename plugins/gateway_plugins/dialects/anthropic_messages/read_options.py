@@ -13,11 +13,12 @@ from gateway.contract.errors import invalid
 from gateway.contract.flag import Caps, Drop, Members
 from gateway_plugins.dialects.anthropic_messages.read import ttl_of
 from gateway_plugins.shared import checks
+from gateway_plugins.shared import thinking as thinking_efforts
 from gateway_plugins.shared.fields import Ttl, member, param
 from gateway_plugins.shared.offered_tools import OfferedTools, Tool, ToolChoice
 from gateway_plugins.shared.output_format import JsonFormat
 from gateway_plugins.shared.settings import SAMPLING, Parameters
-from gateway_plugins.shared.thinking import ThinkingRequest, nearest_effort, parse_thinking
+from gateway_plugins.shared.thinking import ANTHROPIC_FORMS, BETWEEN_TOOLS, ThinkingRequest, parse_thinking
 
 _CARRIED: Final = frozenset(
     {
@@ -52,7 +53,7 @@ _TOOL_MEMBERS: Final = (
 `eager_input_streaming` only makes the input of a call stream sooner. opencode and the AI SDK send it with every tool.
 """
 _PARALLEL_AT: Final = "/tool_choice/disable_parallel_tool_use"
-_EFFORT_AT: Final = "/output_config/effort"
+EFFORT_AT: Final = "/output_config/effort"
 _DIRECT_CALLERS: Final[tuple[Any, ...]] = (None, [], ["direct"])
 
 
@@ -141,24 +142,28 @@ def _effort(top: Members) -> str:
 
 
 def _thinking(top: Members, caps: Caps, drop: Drop) -> ThinkingRequest:
-    """Return the thinking that the request asks for: the member `thinking`, and the effort in `output_config`.
-
-    For a model other than Claude, an effort is a request to think. For Claude, an effort can also be for the answer
-    as a whole. So the effort is left out here if the model is Claude and the request has no thinking, or if the model
-    needs a beta for efforts. `answer_effort` returns the effort in these cases.
-    """
     raw = member(top, "thinking")
     if isinstance(raw, dict):
-        if raw.get("type") == "between_tools":  # thinking between tool calls, which is not shown
-            drop("/thinking/type")
-            raw = {"type": "adaptive"}
         checks.inner_leftovers(raw, ("type", "budget_tokens", "display"), "/thinking", drop)
+    return thinking_request(raw, _effort(top), caps, drop)
+
+
+def thinking_request(raw: Any, effort: str, caps: Caps, drop: Drop) -> ThinkingRequest:
+    """Return the thinking that a request asks for by its member `thinking` (`raw`) and its effort in `output_config`.
+
+    For a model other than Claude, an effort is a request to think. For Claude, an effort can also be for the answer
+    as a whole. So an effort other than `none` is left out here if the model is Claude and the request has no thinking,
+    or if the model needs a beta for efforts. `answer_effort` returns the effort in these cases.
+    """
+    if isinstance(raw, dict) and raw.get("type") == BETWEEN_TOOLS:
+        if caps.thinking_off != BETWEEN_TOOLS:  # such thinking is not shown
+            drop("/thinking/type")
+        raw = {"type": "disabled" if caps.thinking_off == BETWEEN_TOOLS else "adaptive"}
     anthropic = parse_thinking(raw)
-    effort = _effort(top)
     thinks = anthropic is not None and anthropic.mode != "disabled"
-    if caps.reasoning in {"budget", "adaptive"} and not (thinks and not caps.effort_beta):
+    if caps.reasoning in ANTHROPIC_FORMS and effort != "none" and not (thinks and not caps.effort_beta):
         effort = ""
-    return ThinkingRequest(effort, anthropic, effort_at=_EFFORT_AT)
+    return ThinkingRequest(effort, anthropic, effort_at=EFFORT_AT)
 
 
 def answer_effort(top: Members, thinking: ThinkingRequest, caps: Caps, drop: Drop) -> str:
@@ -169,10 +174,7 @@ def answer_effort(top: Members, thinking: ThinkingRequest, caps: Caps, drop: Dro
     effort = _effort(top)
     if not effort or thinking.effort:
         return ""
-    nearest = nearest_effort(effort, caps.efforts) if caps.reasoning == "adaptive" or caps.effort_beta else ""
-    if nearest != effort:
-        drop(_EFFORT_AT)
-    return nearest
+    return thinking_efforts.answer_effort(effort, EFFORT_AT, caps, drop, off=thinking.is_off)
 
 
 def output_format(top: Members, drop: Drop) -> JsonFormat | None:

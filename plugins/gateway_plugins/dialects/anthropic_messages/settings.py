@@ -18,6 +18,8 @@ RULES: Final = UpstreamRules(needs_limit=True, always_thinking_restricts=True)
 
 def thinking(plan: ThinkingPlan) -> Body:
     """Return the members `thinking` and `output_config` for a plan; {} if the plan is not Anthropic's thinking."""
+    if plan.off:
+        return {"thinking": {"type": plan.off}}
     if not plan.is_anthropic:
         return {}
     display = {"display": plan.display} if plan.display else {}

@@ -19,6 +19,7 @@ from gateway_plugins.dialects.anthropic_messages.settings import Body
 from gateway_plugins.shared.offered_tools import Tool, ToolChoice
 from gateway_plugins.shared.output_format import FormattedOutput, JsonFormat, schema_hint
 from gateway_plugins.shared.schemas import is_recursive, restrict_schema
+from gateway_plugins.shared.settings import can_force
 from gateway_plugins.shared.tools import Names, tool_schema, unused
 from gateway_plugins.shared.turns import Block
 
@@ -61,7 +62,7 @@ def choose(
 ) -> Body:
     """Return the members `tools` and `tool_choice`.
 
-    `thinks` is true if the request has Anthropic's thinking, with which a forced tool choice is refused.
+    `thinks` is true if the model thinks in Anthropic's form, with which some models refuse a forced tool choice.
     """
     if not tools:
         return _unoffered(messages)
@@ -70,7 +71,7 @@ def choose(
     made: Block = {"type": choice.mode}
     if choice.mode == "tool":
         made["name"] = choice.name
-    if choice.is_forced and (thinks or not caps.forced_tool_choice):
+    if choice.is_forced and not can_force(caps, thinks=thinks):
         drop(choice.at)
         made = {"type": "auto"}
     if not choice.parallel and choice.mode != "none":
@@ -102,7 +103,7 @@ def build_output(wanted: JsonFormat | None, chosen: Body, caps: Caps, drop: Drop
         if wanted.description:
             schema.setdefault("description", wanted.description)
         return FormattedOutput(chosen | {"output_config": {"format": {"type": "json_schema", "schema": schema}}})
-    if not caps.tools or not caps.forced_tool_choice or thinks:
+    if not caps.tools or not can_force(caps, thinks=thinks):
         drop(wanted.at)
         return FormattedOutput(chosen, hint=schema_hint(wanted.schema))
     return _schema_tool_output(wanted, chosen)

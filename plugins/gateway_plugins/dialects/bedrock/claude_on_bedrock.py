@@ -6,7 +6,7 @@
   reported as dropped. If the request would mean something else without the member, the request is refused.
 - All other members are passed on byte for byte.
 
-The changes to messages are in `claude_messages.py`, those to parameters in `claude_settings.py`.
+The changes to messages are in `claude_messages.py`, those to parameters in `dialects/anthropic_messages/fit.py`.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ import orjson
 from gateway.contract.errors import invalid
 from gateway.contract.flag import COUNT_TOKENS, Caps, ClientRequest, Drop, Event, Members, Target
 from gateway_plugins.dialects.anthropic_messages import betas as messages_betas
+from gateway_plugins.dialects.anthropic_messages import fit
 from gateway_plugins.dialects.anthropic_messages.demand import MAX_CACHE_BREAKPOINTS
 from gateway_plugins.dialects.anthropic_messages.read_options import REFUSED_MEMBERS
-from gateway_plugins.dialects.bedrock import claude_messages, claude_settings, tagged_history
+from gateway_plugins.dialects.bedrock import claude_messages, tagged_history
 from gateway_plugins.shared.checks import refuse
 from gateway_plugins.shared.lenient import mapping, sequence, whole_number
 from gateway_plugins.shared.members_in_place import EditedMembers
@@ -42,10 +43,6 @@ _UNKNOWN: Final[Mapping[str, tuple[Any, ...]]] = {
     "service_tier": ("auto", "standard_only", "default", "standard"),
 }
 _ADVICE: Final = {name: REFUSED_MEMBERS[name] for name in ("mcp_servers", "thread")}
-_INTERLEAVED: Final = "interleaved-thinking-2025-05-14"
-"""Beta for thinking between tool calls. If the header names this beta, it is sent only for a request with a
-thinking budget and tools, because it changes nothing for others. If the body names this beta, it stays there
-(`dialects/anthropic_messages/betas.json`)."""
 _UNKNOWN_EDITS: Final = ("clear_thinking_20251015",)
 _WITHOUT_BREAKPOINTS: Final = ("thinking", "redacted_thinking")
 """Types of blocks that cannot carry a cache breakpoint."""
@@ -99,13 +96,13 @@ def body(request: ClientRequest, target: Target, drop: Drop) -> bytes:
     if top.decode("anthropic_version") not in versions:
         changes["anthropic_version"] = orjson.dumps(versions[0])
     edited = EditedMembers(top)
-    betas = _betas(request, target, edited, drop)
+    needed = fit.apply(edited, target, messages_betas.request_betas(request), drop, on_bedrock=True)
+    betas = list(dict.fromkeys([*_betas(request, target, edited, drop), *needed]))
     _messages(edited, target.caps, drop)
     _tools(edited, betas)
     changes |= _context_management(edited, betas, drop)
-    changes |= claude_settings.apply(edited, target, betas, drop)
     if request.operation == COUNT_TOKENS and "max_tokens" not in top:
-        changes["max_tokens"] = orjson.dumps(claude_settings.min_limit(edited))
+        edited.put("max_tokens", fit.min_limit(edited))
     _cache_controls(edited, target.caps, drop)
     if "cache_control" in top:
         changes["cache_control"] = None
@@ -130,13 +127,16 @@ def _tier(top: Members) -> str:
 def _betas(request: ClientRequest, target: Target, edited: EditedMembers, drop: Drop) -> list[str]:
     """Return the betas of the body, then the betas of the header that Bedrock takes.
 
+    Interleaved thinking in the header is sent only for a request with a thinking budget and tools, because it changes
+    nothing for others. In the body it stays (`dialects/anthropic_messages/betas.json`).
+
     Betas that the configuration drops are left out. The member `safeguards` adds the beta that it needs.
     """
     betas = messages_betas.remove_dropped(messages_betas.body_betas(request.top), target.options, drop)
     header = [name for name in messages_betas.header_betas(request.headers) if name not in betas]
-    if _INTERLEAVED in header and _may_interleave(edited):
-        header.remove(_INTERLEAVED)
-        betas += messages_betas.remove_dropped([_INTERLEAVED], target.options, drop)
+    if messages_betas.INTERLEAVED in header and _may_interleave(edited):
+        header.remove(messages_betas.INTERLEAVED)
+        betas += messages_betas.remove_dropped([messages_betas.INTERLEAVED], target.options, drop)
     from_header = messages_betas.select_betas(header, "invoke", target.options, drop)
     if request.top.get("safeguards", b"null") != b"null":
         from_header.append(messages_betas.beta_for("safeguards"))
@@ -159,7 +159,7 @@ def _messages(edited: EditedMembers, caps: Caps, drop: Drop) -> None:
         placed = claude_messages.PlacedMessages(edited["messages"], caps, drop)
         edited.put("messages", placed.messages)
         if placed.leading:
-            edited.put("system", [*claude_settings.system_blocks(edited["system"]), *placed.leading])
+            edited.put("system", [*fit.system_blocks(edited["system"]), *placed.leading])
 
 
 def _tools(edited: EditedMembers, betas: list[str]) -> None:

@@ -98,6 +98,7 @@ def arrange(turns: Iterable[Turn], caps: Caps, drop: Drop, *, prefill: bool) -> 
         if _calls(runs[-1][1]):
             runs.append(("user", []))
         elif not prefill:
+            drop(runs[-1][1][-1].path)
             runs.append(("user", [Turn("user", [{"text": CONTINUE}], "/messages")]))
     ids = ToolIds(caps.tool_id_alphanumeric)
     messages: list[Block] = []

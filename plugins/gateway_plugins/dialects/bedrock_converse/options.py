@@ -20,8 +20,10 @@ RULES: Final = UpstreamRules()
 
 
 def thinking(plan: ThinkingPlan) -> Block:
-    """Return the members of `additionalModelRequestFields` that ask for thinking."""
+    """Return the members of `additionalModelRequestFields` that ask for thinking, or switch it off."""
     effort, display = plan.effort, {"display": plan.display} if plan.display else {}
+    if plan.off:
+        return {"reasoningConfig": {"type": "disabled"}} if plan.form == "nova" else {"thinking": {"type": plan.off}}
     forms: dict[str, Block] = {
         "": {},
         "budget": {"thinking": {"type": "enabled", "budget_tokens": plan.tokens, **display}},
@@ -34,7 +36,7 @@ def thinking(plan: ThinkingPlan) -> Block:
         "reasoning_config": {"reasoning_config": effort},
         "nova": {"reasoningConfig": {"type": "enabled", "maxReasoningEffort": effort}},
     }
-    return forms[plan.form]
+    return forms.get(plan.form, {})
 
 
 def inference(settings: Settings, caps: Caps, drop: Drop) -> tuple[Block, Block]:

@@ -17,6 +17,7 @@ from gateway_plugins.dialects.bedrock_converse.tools import tool_spec
 from gateway_plugins.shared.offered_tools import ToolChoice
 from gateway_plugins.shared.output_format import JsonFormat, schema_hint
 from gateway_plugins.shared.schemas import is_recursive, restrict_schema
+from gateway_plugins.shared.settings import can_force
 from gateway_plugins.shared.tools import Block, unused
 
 _SCHEMA_TOOL: Final = "json_output"
@@ -44,7 +45,7 @@ def build_output(
 ) -> Output:
     """Return the members that ask for the format `wanted`, together with the tools and the tool choice.
 
-    `thinks` is true if the request asks for Anthropic's form of thinking, with which a forced tool choice is refused.
+    `thinks` is true if the model thinks in Anthropic's form, with which some models refuse a forced tool choice.
     """
     if wanted is None:
         return Output(choice, specs)
@@ -72,7 +73,7 @@ def _schema_tool_output(
     offered = [spec for spec in specs if "toolSpec" in spec]
     name = unused(_SCHEMA_TOOL, {spec["toolSpec"]["name"] for spec in offered})
     with_schema_tool = [*specs, tool_spec(name, wanted.description, wanted.schema, caps, wanted.schema_at)]
-    if thinks or not caps.forced_tool_choice:
+    if not can_force(caps, thinks=thinks):
         unforced = replace(choice, mode="auto", name="")
         return Output(unforced, with_schema_tool, schema_tool=name, hint=f"{_SCHEMA_TOOL_HINT}{name}.")
     any_tool = bool(offered) and choice.mode == "auto"

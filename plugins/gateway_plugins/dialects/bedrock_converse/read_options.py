@@ -29,7 +29,9 @@ from gateway_plugins.shared.guardrail import read_guardrail, unguarded
 from gateway_plugins.shared.offered_tools import OfferedTools, Tool, ToolChoice
 from gateway_plugins.shared.output_format import JsonFormat
 from gateway_plugins.shared.settings import Parameters
-from gateway_plugins.shared.thinking import EFFORTS, ThinkingRequest, parse_thinking
+from gateway_plugins.shared.thinking import ThinkingRequest
+from gateway_plugins.shared.thinking_members import MEMBERS as THINKING_MEMBERS
+from gateway_plugins.shared.thinking_members import read_thinking
 
 EXTRAS: Final = "/additionalModelRequestFields"
 MEMBERS: Final = frozenset(
@@ -43,12 +45,9 @@ MEMBERS: Final = frozenset(
 
 `modelId` is part of the URL, but some clients repeat it in the body.
 """
-_READ: Final = frozenset(
-    {
-        "thinking", "output_config", "reasoning_effort", "reasoning", "reasoning_config", "reasoningConfig", "top_k",
-        "inferenceConfig", "tool_choice", "anthropic_beta",
-    }
-)  # fmt: skip
+_READ: Final = (
+    frozenset({"output_config", "top_k", "inferenceConfig", "tool_choice", "anthropic_beta"}) | THINKING_MEMBERS
+)
 """Extra fields that this file reads."""
 
 STOPS_AT: Final = "/inferenceConfig/stopSequences"
@@ -58,15 +57,10 @@ _PROJECT: Final = re.compile("[a-zA-Z0-9:/_-]{1,2048}")
 _TIERS: Final = ("default", "priority", "flex", "reserved")
 _LATENCIES: Final = ("standard", "optimized")
 _EFFORTS: Final = (
-    # places of an effort: the path of an object, then the name of its member; the first effort that is set counts
-    (("outputConfig",), "effort"),
-    ((EXTRAS[1:], "output_config"), "effort"),
-    ((EXTRAS[1:],), "reasoning_effort"),
-    ((EXTRAS[1:], "reasoning"), "effort"),
-    ((EXTRAS[1:],), "reasoning_config"),
-    ((EXTRAS[1:], "reasoningConfig"), "maxReasoningEffort"),
+    # objects that have an effort besides the extra fields for thinking; these efforts count first, in this order
+    ("outputConfig",),
+    (EXTRAS[1:], "output_config"),
 )
-_THINKING: Final = ("type", "budget_tokens", "display")
 _SAMPLING: Final[Mapping[str, str]] = {
     "temperature": "/inferenceConfig/temperature",
     "top_p": "/inferenceConfig/topP",
@@ -166,32 +160,16 @@ def _sampling(config: Mapping[str, Any], extra: Mapping[str, Any]) -> tuple[dict
 def _thinking(top: Members, extra: Mapping[str, Any], drop: Drop) -> ThinkingRequest:
     """Return the thinking that the client requests.
 
-    The client may use the form of any model family. The first effort in the order of `_EFFORTS` counts.
-    A different effort elsewhere is reported as dropped.
+    The client may use the form of any model family, or the effort that Converse itself has. An effort that differs from
+    the first one is reported as dropped.
     """
-    anthropic = parse_thinking(extra.get("thinking"), f"{EXTRAS[1:]}.thinking")
-    anthropic_at = f"{EXTRAS}/thinking"
-    if anthropic is not None:
-        struct(extra["thinking"], anthropic_at, _THINKING, drop)
-    efforts: list[tuple[str, str]] = []
-    for steps, name in _EFFORTS:
+    efforts = {}
+    for steps in _EFFORTS:
         inner: Any = member(top, steps[0])
         for step in steps[1:]:
             inner = inner.get(step) if isinstance(inner, dict) else None
-        value = inner.get(name) if isinstance(inner, dict) else None
-        if value is not None:
-            at = f"/{'/'.join((*steps, name))}"
-            if value not in EFFORTS:
-                raise invalid(f'{param(at)}: "{value}" is not one of {", ".join(EFFORTS)}', param(at))
-            efforts.append((str(value), at))
-    nova = extra.get("reasoningConfig")
-    if isinstance(nova, dict) and nova.get("type") == "disabled":
-        efforts.insert(0, ("none", f"{EXTRAS}/reasoningConfig"))
-    for value, at in efforts[1:]:
-        if value != efforts[0][0]:
-            drop(at)
-    effort, effort_at = efforts[0] if efforts else ("", "")
-    return ThinkingRequest(effort, anthropic, effort_at, anthropic_at)
+        efforts[f"/{'/'.join(steps)}/effort"] = inner.get("effort") if isinstance(inner, dict) else None
+    return read_thinking(extra, EXTRAS, drop, efforts=efforts)
 
 
 def betas(extra: Mapping[str, Any]) -> list[str]:

@@ -15,6 +15,7 @@ from gateway_plugins.dialects.bedrock_converse.demand import CacheBreakpoints
 from gateway_plugins.shared.fields import escape_step, param
 from gateway_plugins.shared.offered_tools import Tool, ToolChoice
 from gateway_plugins.shared.schemas import is_recursive, restrict_schema
+from gateway_plugins.shared.settings import can_force
 from gateway_plugins.shared.tools import Block, Names, tool_schema
 
 _MAPS: Final = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
@@ -110,7 +111,7 @@ def tool_config(
     `history` has the names of the tools that were called earlier in the conversation. Messages with calls need a
     `toolConfig` even if no tool is offered any more (vercel/ai#7528). The `toolConfig` then has the tools in `history`.
     Converse has no tool choice "none", so Claude's own `tool_choice` is sent to models that accept it. `thinks` is true
-    if the request asks for Anthropic's form of thinking, with which a forced tool choice is refused.
+    if the model thinks in Anthropic's form, with which some models refuse a forced tool choice.
     """
     mode = choice.mode
     if not specs:
@@ -123,7 +124,7 @@ def tool_config(
             return None, {}
         if not caps.tool_choice_fields:
             drop(choice.at)
-    if mode in {"any", "tool"} and (thinks or not caps.forced_tool_choice):
+    if mode in {"any", "tool"} and not can_force(caps, thinks=thinks):
         drop(choice.at)
         mode = "auto"
     config: Block = {"tools": specs}

@@ -86,6 +86,8 @@ class Conversation:
         self._drop = drop
         self._ids = ToolIds(caps.tool_id_alphanumeric)
         self._messages: list[Block] = []
+        self._assistant_at = ""
+        """JSON pointer of the assistant's last turn."""
         self._results: list[Block] = []
         self._others: list[Block] = []
         """User and system messages since the assistant's last turn. Tool results, in `_results`, are sent first."""
@@ -124,6 +126,7 @@ class Conversation:
         if not (value.strip() or calls or refusal.strip()):
             return
         message = self._assistant_message()
+        self._assistant_at = at
         for member, piece in (("content", value), ("refusal", refusal), ("reasoning_content", reasoning)):
             if piece.strip():
                 message[member] = f"{message[member]}\n\n{piece}" if message.get(member) else piece
@@ -152,10 +155,12 @@ class Conversation:
         """Return the messages. A call without a result gets a result with an error.
 
         A user message is added at the end if there are only system messages, or if the last message is the assistant's
-        and the model cannot continue it.
+        and the model cannot continue it. The assistant's message is then reported.
         """
         self._flush()
         trailing = self._messages and self._messages[-1]["role"] == "assistant" and not self._caps.prefill
+        if trailing:
+            self._drop(self._assistant_at)
         if trailing or all(message["role"] == "system" for message in self._messages):
             self._messages.append({"role": "user", "content": CONTINUE})
         return self._messages

@@ -113,7 +113,7 @@ def parameters(settings: Settings, caps: Caps, drop: Drop, *, stops_at: str, top
     """
     return (
         _limit(settings.limit, caps)
-        | _effort(settings.thinking, caps)
+        | _thinking(settings.thinking, caps)
         | _sampling(settings.sampling, drop, top_k_at)
         | _stops(settings.stops, drop, stops_at)
     )
@@ -126,12 +126,24 @@ def _limit(tokens: int | None, caps: Caps) -> Block:
     return {"max_completion_tokens" if caps.max_completion_tokens else "max_tokens": tokens}
 
 
-def _effort(plan: ThinkingPlan, caps: Caps) -> Block:
-    """Return `reasoning_effort`, the only member of Chat that requests thinking; {} if no thinking is requested."""
+def _thinking(plan: ThinkingPlan, caps: Caps) -> Block:
+    """Return the members that ask for thinking or switch it off; {} if the plan does neither.
+
+    Most servers have `reasoning_effort` only. Some models are switched by a member of their own (`Caps.reasoning`).
+    """
     if not plan.form:
         return {}
+    switches: dict[str, Block] = {
+        "thinking.type": {"thinking": {"type": plan.off or "enabled"}},
+        "enable_thinking": {"enable_thinking": not plan.off},
+        "chat_template_kwargs": {"chat_template_kwargs": {"enable_thinking": not plan.off}},
+    }
+    if plan.form in switches:
+        return switches[plan.form] | ({"reasoning_effort": plan.effort} if plan.effort else {})
+    if plan.off:
+        return {"reasoning_effort": "none"}
     effort = plan.effort or (effort_for_budget(plan.tokens) if plan.tokens else _USUAL_EFFORT)
-    return {"reasoning_effort": nearest_effort(effort, caps.efforts) if caps.efforts else effort}
+    return {"reasoning_effort": nearest_effort(effort, caps.efforts) or effort}
 
 
 def _sampling(sampling: Mapping[str, float], drop: Drop, top_k_at: str) -> Block:

@@ -18,12 +18,13 @@ from gateway_plugins.shared.guardrail import read_guardrail
 from gateway_plugins.shared.offered_tools import OfferedTools, Tool
 from gateway_plugins.shared.output_format import JsonFormat
 from gateway_plugins.shared.settings import SAMPLING, Parameters
-from gateway_plugins.shared.thinking import ThinkingRequest, parse_thinking
+from gateway_plugins.shared.thinking_members import MEMBERS as THINKING_MEMBERS
+from gateway_plugins.shared.thinking_members import read_thinking
 
 _CARRIED: Final = frozenset({
     "model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "tools", "functions",
     "tool_choice", "function_call", "parallel_tool_calls", "stop", "temperature", "top_p", "top_k",
-    "reasoning_effort", "thinking", "response_format", "cache_control", "service_tier", "guardrailConfig",
+    "response_format", "cache_control", "service_tier", "guardrailConfig", *THINKING_MEMBERS,
 })  # fmt: skip
 _NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
     # member: values that ask for nothing. A member with such a value is left out without a report
@@ -56,7 +57,7 @@ def read_request(top: Members, drop: Drop) -> OpenAIRequest:
     return OpenAIRequest(
         messages=messages(top, drop),
         tools=_offered_tools(top),
-        parameters=_parameters(top),
+        parameters=_parameters(top, drop),
         format=_format(top),
         tier=openai_read.service_tier(top),
         ttl=cache_ttl({"cache_control": member(top, "cache_control")}, ""),
@@ -64,13 +65,10 @@ def read_request(top: Members, drop: Drop) -> OpenAIRequest:
     )
 
 
-def _parameters(top: Members) -> Parameters:
+def _parameters(top: Members, drop: Drop) -> Parameters:
     limit, limit_at = _limit(top)
     return Parameters(
-        thinking=ThinkingRequest(
-            checks.effort(member(top, "reasoning_effort"), "reasoning_effort"),
-            parse_thinking(member(top, "thinking")),
-        ),
+        thinking=read_thinking({name: member(top, name) for name in THINKING_MEMBERS}, "", drop, efforts={}),
         limit=limit,
         limit_at=limit_at,
         sampling=checks.numbers(top, SAMPLING),

@@ -19,11 +19,12 @@ from gateway_plugins.shared import checks
 from gateway_plugins.shared.fields import member
 from gateway_plugins.shared.output_format import JsonFormat
 from gateway_plugins.shared.settings import Parameters
-from gateway_plugins.shared.thinking import ThinkingRequest
+from gateway_plugins.shared.thinking_members import MEMBERS as THINKING_MEMBERS
+from gateway_plugins.shared.thinking_members import read_thinking
 
 _CARRIED: Final = frozenset({
-    "model", "input", "instructions", "stream", "tools", "tool_choice", "parallel_tool_calls", "reasoning", "text",
-    "max_output_tokens", "temperature", "top_p", "service_tier", "include",
+    "model", "input", "instructions", "stream", "tools", "tool_choice", "parallel_tool_calls", "text",
+    "max_output_tokens", "temperature", "top_p", "service_tier", "include", *THINKING_MEMBERS,
 })  # fmt: skip
 _NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
     # member: values that ask for nothing, and are left out without a report
@@ -61,7 +62,7 @@ def read_request(top: Members, drop: Drop) -> tuple[OpenAIRequest, Origins]:
         messages=messages(top, drop),
         tools=offered,
         parameters=Parameters(
-            thinking=_thinking(top, drop),
+            thinking=read_thinking({name: member(top, name) for name in THINKING_MEMBERS}, "", drop, efforts={}),
             limit=checks.limit(top, "max_output_tokens"),
             limit_at="/max_output_tokens",
             sampling=checks.numbers(top, ("temperature", "top_p")),
@@ -85,19 +86,6 @@ def _include(top: Members, drop: Drop) -> None:
             raise invalid(f"include: {_LOGPROBS} is not available from this model: leave it out", "include")
         if name != _ENCRYPTED:
             drop(f"/include/{index}")
-
-
-def _thinking(top: Members, drop: Drop) -> ThinkingRequest:
-    """Return the thinking that the client requests.
-
-    Members of `reasoning` other than `effort` are reported as dropped, unless their value is null, `auto` or `none`. An
-    example is `summary`: the gateway cannot choose the length of the summary.
-    """
-    reasoning = checks.object_of(member(top, "reasoning"), "/reasoning")
-    for name, value in reasoning.items():
-        if name != "effort" and value not in (None, "auto", "none"):
-            drop(f"/reasoning/{name}")
-    return ThinkingRequest(checks.effort(reasoning.get("effort"), "reasoning.effort"), effort_at="/reasoning/effort")
 
 
 def _format(top: Members, drop: Drop) -> Format:

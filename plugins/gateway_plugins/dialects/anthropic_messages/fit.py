@@ -1,0 +1,223 @@
+"""Changes to the parameters of a Messages request that stays in its dialect, so that the model accepts them.
+
+- The request comes from the Messages API and goes to InvokeModel, or the other way. A translated request passes here
+  too, and is not changed, because its conversion has made the same decisions.
+- `shared/settings.py` and `shared/thinking.py` decide for all conversions. This module reads the client's members and
+  writes the decisions. Only the members concerned are rewritten.
+- A request for a model whose family is not known keeps all members but sampling parameters.
+- Values that are not known here, such as a new type of thinking, are left to the provider.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any, Final
+
+from gateway.contract.errors import invalid
+from gateway.contract.flag import Caps, Drop, Target
+from gateway_plugins.dialects.anthropic_messages import demand as messages_demand
+from gateway_plugins.dialects.anthropic_messages.betas import INTERLEAVED
+from gateway_plugins.dialects.anthropic_messages.read_options import EFFORT_AT, thinking_request
+from gateway_plugins.shared import settings
+from gateway_plugins.shared.lenient import mapping, sequence, text, whole_number
+from gateway_plugins.shared.members_in_place import EditedMembers
+from gateway_plugins.shared.output_format import JSON_HINT, schema_hint
+from gateway_plugins.shared.settings import SAMPLING
+from gateway_plugins.shared.thinking import (
+    ANTHROPIC_FORMS,
+    BETWEEN_TOOLS,
+    EFFORTS,
+    ThinkingPlan,
+    ThinkingRequest,
+    answer_effort,
+    plan_thinking,
+)
+from gateway_plugins.shared.turns import CONTINUE
+
+_TYPES: Final = ("enabled", "adaptive", "disabled", BETWEEN_TOOLS)
+_PLANNED: Final = ("type", "budget_tokens")
+"""Members of `thinking` that a plan sets. The others are left as the client sent them."""
+_FORCED: Final = ("any", "tool")
+
+
+def apply(edited: EditedMembers, target: Target, given: Collection[str], drop: Drop, *, on_bedrock: bool) -> list[str]:
+    """Fit the members of a request to the model, and return the betas that they need.
+
+    `given` are the betas that the client names. Bedrock supports JSON schemas and strict tools for fewer models than
+    Anthropic's own API does. `on_bedrock` is true if the request goes to Bedrock. Raises `Refused` for a malformed
+    sampling parameter or thinking budget.
+    """
+    caps = target.caps
+    betas: list[str] = []
+    thinks = mapping(edited["thinking"]).get("type") in ("enabled", "adaptive")
+    if caps.family:
+        interleaves = INTERLEAVED in given and bool(edited["tools"])  # the budget may then exceed the output limit
+        thinks = _thinking(edited, caps, betas, drop, interleaves=interleaves)
+        _tool_choice(edited, caps, drop, thinks=thinks)
+        _stops(edited, caps, drop)
+        if on_bedrock:
+            _strict_tools(edited, caps, drop)
+            _format(edited, caps, drop)
+        _end(edited, caps, drop, thinks=thinks)
+    _sampling(edited, caps, drop, thinks=thinks)
+    if on_bedrock and "max_tokens" not in edited.top:
+        edited.put("max_tokens", settings.output_limit(None, ThinkingPlan(tokens=_budget(edited)), caps, needed=True))
+    return betas
+
+
+def _thinking(edited: EditedMembers, caps: Caps, betas: list[str], drop: Drop, *, interleaves: bool) -> bool:
+    """Fit `thinking` and `output_config.effort`. Return whether the model thinks in Anthropic's form."""
+    raw, config = edited["thinking"], mapping(edited["output_config"])
+    effort = str(config["effort"]) if config.get("effort") in EFFORTS else ""
+    known = raw is None or mapping(raw).get("type") in _TYPES
+    request = thinking_request(raw if known else None, effort, caps, drop)
+    loop = caps.reasoning == "budget" and request.is_wanted and _is_unsigned_loop(edited)
+    limit = None if interleaves else whole_number(edited["max_tokens"]) or None
+    plan = plan_thinking(request, limit, caps, drop, unsigned_loop=loop)
+    if (known and raw is not None) or plan.form:
+        _write_thinking(edited, request, plan, caps)
+    made = plan.effort if plan.is_anthropic and plan.form == "adaptive" else ""
+    if effort and not request.effort:
+        made = answer_effort(effort, EFFORT_AT, caps, drop, off=request.is_off) or made
+    if made != effort:
+        others = {name: value for name, value in config.items() if name != "effort"}
+        edited.put("output_config", others | ({"effort": made} if made else {}))
+    if made and caps.effort_beta:
+        betas.append(caps.effort_beta)
+    by_itself = caps.reasoning == "always" or (caps.thinks_by_default and not plan.off)
+    return plan.is_anthropic or by_itself or not known
+
+
+def _write_thinking(edited: EditedMembers, request: ThinkingRequest, plan: ThinkingPlan, caps: Caps) -> None:
+    """Write the plan into the member `thinking`.
+
+    The client's `display` stays as it is, because the client knows this dialect. So does a `disabled` that the model
+    accepts, although the model would not think without it either.
+    """
+    given = mapping(edited["thinking"])
+    made: dict[str, Any]
+    if plan.off:
+        made = {"type": plan.off}
+    elif plan.form == "budget":
+        made = {"type": "enabled", "budget_tokens": plan.tokens}
+    elif plan.is_anthropic:
+        made = {"type": "adaptive"}
+    elif request.is_off and caps.reasoning in ANTHROPIC_FORMS and caps.thinking_off == given.get("type"):
+        return
+    else:
+        edited.put("thinking", None)
+        return
+    if made != {name: given[name] for name in _PLANNED if name in given}:
+        others = {} if plan.off else {name: value for name, value in given.items() if name not in _PLANNED}
+        edited.put("thinking", made | others)
+
+
+def _is_unsigned_loop(edited: EditedMembers) -> bool:
+    """Return whether the request ends with tool results, and the turn with the calls does not begin with thinking."""
+    if b'"tool_result"' not in edited.raw("messages"):
+        return False
+    turns = [mapping(turn) for turn in sequence(edited["messages"]) if mapping(turn).get("role") != "system"]
+    contents = [[mapping(block) for block in sequence(turn.get("content"))] for turn in turns[-2:]]
+    if len(contents) < 2 or turns[-1].get("role") != "user" or not all(contents):
+        return False
+    called = any(block.get("type") == "tool_use" for block in contents[0])
+    answered = any(block.get("type") == "tool_result" for block in contents[1])
+    return called and answered and contents[0][0].get("type") not in messages_demand.THINKING
+
+
+def _tool_choice(edited: EditedMembers, caps: Caps, drop: Drop, *, thinks: bool) -> None:
+    choice = mapping(edited["tool_choice"])
+    if choice.get("type") in _FORCED and not settings.can_force(caps, thinks=thinks):
+        drop("/tool_choice")
+        parallel = "disable_parallel_tool_use"
+        edited.put("tool_choice", {"type": "auto"} | ({parallel: choice[parallel]} if parallel in choice else {}))
+
+
+def _stops(edited: EditedMembers, caps: Caps, drop: Drop) -> None:
+    stops = edited["stop_sequences"]
+    if isinstance(stops, list) and all(isinstance(stop, str) for stop in stops):
+        supported = settings.supported_stops(stops, caps, drop, "/stop_sequences")
+        if supported != stops:
+            edited.put("stop_sequences", supported)
+
+
+def _strict_tools(edited: EditedMembers, caps: Caps, drop: Drop) -> None:
+    """Remove `strict` from the tools for a model that enforces no schemas at all."""
+    if caps.strict_tools or caps.json_schema or b'"strict"' not in edited.raw("tools"):
+        return
+    for index, tool in enumerate(map(mapping, sequence(edited["tools"]))):
+        if tool.pop("strict", None):
+            drop(f"/tools/{index}/strict")
+            edited.change("tools")
+
+
+def _format(edited: EditedMembers, caps: Caps, drop: Drop) -> None:
+    """Write the client's JSON format as `output_config.format`.
+
+    If the model takes no schemas, write the format into the system prompt.
+    """
+    config = mapping(edited["output_config"])
+    older = edited["output_format"]
+    schema_format = config.get("format") if older is None else older
+    if "output_format" in edited.top:
+        edited.put("output_format", None)
+    if schema_format is None:
+        return
+    if caps.json_schema:
+        if older is not None:
+            edited.put("output_config", {**config, "format": older})
+        return
+    drop("/output_config/format" if older is None else "/output_format")
+    if config.pop("format", None) is not None:
+        edited.change("output_config")
+    schema = mapping(schema_format).get("schema")
+    prompt = {"type": "text", "text": schema_hint(schema) if schema else JSON_HINT}
+    edited.put("system", [*system_blocks(edited["system"]), prompt])
+
+
+def _end(edited: EditedMembers, caps: Caps, drop: Drop, *, thinks: bool) -> None:
+    """Add a turn of the user after a last turn of the assistant that the model cannot continue. Report that turn."""
+    enforced = mapping(edited["output_config"]).get("format") is not None
+    if (caps.prefill and not thinks and not enforced) or not _may_end_with_assistant(edited.raw("messages")):
+        return
+    messages = sequence(edited["messages"])
+    last = mapping(messages[-1]) if messages else {}
+    calls = any(mapping(block).get("type") == "tool_use" for block in sequence(last.get("content")))
+    if last.get("role") == "assistant" and not calls:
+        drop(f"/messages/{len(messages) - 1}")
+        edited.put("messages", [*messages, {"role": "user", "content": CONTINUE}])
+
+
+def _may_end_with_assistant(raw: bytes) -> bool:
+    """Return whether the last turn may be the assistant's, by the last names of roles in the JSON text.
+
+    Decoding a long conversation only for its last role would take milliseconds.
+    """
+    return raw.rfind(b'"assistant"') > raw.rfind(b'"user"')
+
+
+def _sampling(edited: EditedMembers, caps: Caps, drop: Drop, *, thinks: bool) -> None:
+    given = {name: edited[name] for name in SAMPLING if edited[name] is not None}
+    for name, value in given.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise invalid(f"{name}: must be a number, such as 0.7", name)
+    supported = settings.supported_sampling(given, caps, drop, thinks=thinks)
+    for name, value in given.items():
+        if supported.get(name) != value:
+            edited.put(name, supported.get(name))
+
+
+def system_blocks(value: Any) -> list[Any]:
+    """Return the `system` member as blocks."""
+    if isinstance(value, str):
+        return [{"type": "text", "text": value}] if text(value).strip() else []
+    return value if isinstance(value, list) else []
+
+
+def min_limit(edited: EditedMembers) -> int:
+    """Return the smallest allowed `max_tokens`, for a request to count tokens: more than the thinking budget."""
+    return _budget(edited) + 1
+
+
+def _budget(edited: EditedMembers) -> int:
+    return max(0, whole_number(mapping(edited["thinking"]).get("budget_tokens")))

@@ -28,7 +28,7 @@ _NEUTRAL: Final[tuple[Any, ...]] = (None, "", [], False, "auto", "none")
 
 @dataclass(frozen=True, slots=True)
 class _Wish:
-    """What one member asks for: an effort, or thinking in Anthropic's form, which has no effort."""
+    """The thinking that one member asks for: an effort, or Anthropic's form, which has no effort."""
 
     at: str
     """JSON pointer of the member."""

@@ -22,8 +22,6 @@ RULES: Final = UpstreamRules()
 def thinking(plan: ThinkingPlan) -> Block:
     """Return the members of `additionalModelRequestFields` that ask for thinking, or switch it off."""
     effort, display = plan.effort, {"display": plan.display} if plan.display else {}
-    if plan.off:
-        return {"reasoningConfig": {"type": "disabled"}} if plan.form == "nova" else {"thinking": {"type": plan.off}}
     forms: dict[str, Block] = {
         "": {},
         "budget": {"thinking": {"type": "enabled", "budget_tokens": plan.tokens, **display}},
@@ -36,7 +34,12 @@ def thinking(plan: ThinkingPlan) -> Block:
         "reasoning_config": {"reasoning_config": effort},
         "nova": {"reasoningConfig": {"type": "enabled", "maxReasoningEffort": effort}},
     }
-    return forms.get(plan.form, {})
+    off: dict[str, Block] = {
+        "budget": {"thinking": {"type": plan.off}},
+        "adaptive": {"thinking": {"type": plan.off}},
+        "nova": {"reasoningConfig": {"type": "disabled"}},
+    }
+    return (off if plan.off else forms).get(plan.form, {})
 
 
 def inference(settings: Settings, caps: Caps, drop: Drop) -> tuple[Block, Block]:

@@ -290,11 +290,6 @@ def test_a_tool_of_anthropics_own_is_refused_by_its_name(kind):
     assert problem.message.startswith('tools[1]: the tool "it" of type')
 
 
-@pytest.mark.parametrize("kind", ["server_tool_use", "web_search_tool_result", "container_upload", "compaction"])
-def test_a_block_of_anthropics_servers_is_refused_by_its_type(kind):
-    assert refused(messages=[HELLO, assistant({"type": kind})]).param == "messages[1].content[0].type"
-
-
 @pytest.mark.parametrize(
     ("choice", "config", "extra"),
     [

@@ -199,14 +199,14 @@ def test_what_cannot_be_served_is_a_400_that_names_the_member(conversion, name):
 
 ITEMS = {
     "input[1]": "text",
-    "input[1].type": {"type": "image_generation_call", "id": "ig_1"},
+    "input[1].type": {"type": "video_message", "role": "user", "content": "x"},
     "input[1].role": {"role": "tool", "content": "x"},
     "input[1].content": {"role": "user", "content": 5},
     "input[1].content[0].type": {"role": "user", "content": [{"type": "input_video"}]},
     "input[1].content[0].text": {"role": "user", "content": [{"type": "input_text", "text": 5}]},
     "input[1].content[0].image_url": {"role": "user", "content": [{"type": "input_image", "file_id": "file_1"}]},
     "input[1].content[0].file_data": {"role": "user", "content": [{"type": "input_file", "file_id": "file_1"}]},
-    "input[1].content[0]": {"role": "assistant", "content": [IMAGE]},
+    "input[1].content[0]": {"role": "system", "content": [IMAGE]},
     "input[1].call_id": {"type": "function_call_output", "call_id": "unknown", "output": ""},
     "input[1].name": {"type": "function_call", "call_id": "a", "arguments": "{}"},
     "input[1].arguments": {"type": "function_call", "call_id": "a", "name": "f", "arguments": {}},

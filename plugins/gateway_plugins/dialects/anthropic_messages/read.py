@@ -2,7 +2,9 @@
 
 - A value that cannot be read is refused with a 400 that names its field.
 - A member that no other dialect has is reported as dropped.
-- A block that only Anthropic's servers can have made is refused with a 400.
+- A block that only Anthropic's servers understand is left out and reported as dropped. So is a block of an unknown type
+  in an answer of the model, because a 400 would end a session that began with another provider. A block of an unknown
+  type in a message of the user is refused, because it may be what the model must answer.
 
 The conversions decide which values a provider takes. Tools and parameters are read in `read_options.py`. Sources:
 Anthropic's API reference (Messages) and the types of Anthropic's SDK.
@@ -183,17 +185,29 @@ def _blocks(content: Any, at: str, drop: Drop, allowed: Collection[str]) -> list
         return [Text(at, content)]
     if not isinstance(content, list):
         raise invalid(f"{param(at)} must be a string or a list of blocks", param(at))
-    return [_block(raw, f"{at}/{index}", drop, allowed) for index, raw in enumerate(content)]
+    blocks = (_block(raw, f"{at}/{index}", drop, allowed) for index, raw in enumerate(content))
+    return [block for block in blocks if block is not None]
 
 
-def _block(raw: Any, at: str, drop: Drop, allowed: Collection[str]) -> Block:
+def _block(raw: Any, at: str, drop: Drop, allowed: Collection[str]) -> Block | None:
+    """Return a block, or None for a block that is left out and reported as dropped."""
     kind = raw.get("type") if isinstance(raw, dict) else None
+    if isinstance(kind, str) and kind not in allowed and _is_foreign(kind, allowed):
+        drop(at)
+        return None
     if not isinstance(kind, str) or kind not in allowed:
         field = f"{param(at)}.type"
         raise invalid(f'{field}: "{kind}" cannot be carried to this model; {", ".join(allowed)} can', field)
     read, members = _READERS[kind]
     inner_leftovers(raw, ("type", *members), at, drop)
     return read(raw, at, drop)
+
+
+def _is_foreign(kind: str, allowed: Collection[str]) -> bool:
+    """Return whether a block of this type is left out of a message in which the types in `allowed` may occur."""
+    if allowed is _ALLOWED["assistant"]:
+        return kind not in _READERS
+    return allowed is _ALLOWED["user"] and (kind in _SERVERS_INPUT or kind.endswith("_tool_result"))
 
 
 def _text(raw: Raw, at: str, drop: Drop) -> Text:
@@ -311,6 +325,11 @@ def _result(raw: Raw, at: str, drop: Drop) -> Result:
     return Result(at, _string(raw, "tool_use_id", at), carried, is_error is True, ttl_of(raw, at, drop))
 
 
+def _compaction(raw: Raw, at: str, drop: Drop) -> Text:
+    """Return the summary of earlier turns as text. It is blank if Anthropic's servers failed to write one."""
+    return Text(at, text_of(raw.get("content"), f"{at}/content"), ttl_of(raw, at, drop))
+
+
 def _reference(raw: Raw, at: str, drop: Drop) -> Text:
     """Return a text that names a tool found by a tool search, because other dialects have no block for this."""
     return Text(at, f"Found the tool {_string(raw, 'tool_name', at)}.", ttl_of(raw, at, drop))
@@ -328,10 +347,12 @@ _SYSTEM: Final = ("text",)
 _IN_RESULTS: Final = ("text", "image", "document", "search_result", "tool_reference")
 _ALLOWED: Final[Mapping[str, tuple[str, ...]]] = {
     "user": ("text", "image", "document", "search_result", "tool_result"),
-    "assistant": ("text", "thinking", "redacted_thinking", "tool_use"),
+    "assistant": ("text", "thinking", "redacted_thinking", "tool_use", "compaction"),
     "system": _SYSTEM,
 }
 """Types of blocks that a message may have, by its role. Only Anthropic's own servers know other types."""
+_SERVERS_INPUT: Final = frozenset({"container_upload", "tool_addition", "tool_removal", "mcp_approval_response"})
+"""Types of blocks in a message of the user that only Anthropic's servers can use."""
 _READERS: Final[Mapping[str, tuple[Callable[[Raw, str, Drop], Block], tuple[str, ...]]]] = {
     # type: (reader, members that the reader knows)
     "text": (_text, ("text", "cache_control", "citations")),
@@ -343,4 +364,5 @@ _READERS: Final[Mapping[str, tuple[Callable[[Raw, str, Drop], Block], tuple[str,
     "tool_use": (_call, ("id", "name", "input", "cache_control", "caller")),
     "tool_result": (_result, ("tool_use_id", "content", "is_error", "cache_control")),
     "tool_reference": (_reference, ("tool_name", "cache_control")),
+    "compaction": (_compaction, ("content", "cache_control", "encrypted_content", "signature", "tool_changes")),
 }

@@ -4,7 +4,9 @@
   user at the same place (`reminder`). Moving it to the top would change the cached prefix of the prompt
   (bifrost#5931).
 - Images and documents by URL or file id are refused, because Bedrock reads neither.
-- `messages` are decoded only if their bytes may contain a system message or such a source.
+- Blocks that only Anthropic's own servers understand are left out and reported as dropped. A conversation has them if
+  earlier turns were answered there.
+- `messages` are decoded only if their bytes may contain a system message, such a source or such a block.
 """
 
 from __future__ import annotations
@@ -25,6 +27,19 @@ _REFUSED_SOURCES: Final = {
 SOURCE_MARKS: Final = (b'"url"', b'"file"')
 """Byte strings to search for. A body with a source by URL or file id contains at least one of them."""
 SYSTEM_MARK: Final = b'"system"'
+_SERVERS_BLOCKS: Final = frozenset({
+    "advisor_tool_result", "bash_code_execution_tool_result", "code_execution_tool_result", "container_upload",
+    "fallback", "mcp_tool_listing", "mcp_tool_result", "mcp_tool_use", "text_editor_code_execution_tool_result",
+    "web_fetch_tool_result", "web_search_tool_result",
+})  # fmt: skip
+"""Types of blocks that only Anthropic's own servers understand (anthropic SDK, `BetaContentBlockParam`).
+
+Bedrock has none of the tools behind these blocks, but has compaction, tool search and changes of tools."""
+_SERVER_CALL: Final = "server_tool_use"
+_TOOL_SEARCH: Final = "tool_search_tool"
+"""Beginning of the names of the only tools that Bedrock's own servers run for Claude."""
+SERVERS_MARKS: Final = (b'_tool_result"', b'"mcp_tool_', b'"server_tool_use"', b'"container_upload"', b'"fallback"')
+"""Byte strings to search for. A body with a block of Anthropic's own servers contains at least one of them."""
 _OWN_MEMBERS: Final = frozenset({"role", "content"})
 
 
@@ -35,6 +50,34 @@ def refuse_sources(messages: Any) -> None:
         if kind in _REFUSED_SOURCES:
             field = f"{at}.source"
             raise invalid(f'{field}: a {block.get("type")} of type "{kind}" {_REFUSED_SOURCES[kind]}', field)
+
+
+def without_servers_blocks(messages: Any, drop: Drop) -> bool:
+    """Remove the blocks that only Anthropic's own servers understand. Return whether anything changed.
+
+    Messages that have no content left are removed too, because Claude refuses them.
+    """
+    emptied = []
+    changed = False
+    for number, message in enumerate(map(mapping, sequence(messages))):
+        blocks = sequence(message.get("content"))
+        removed = [index for index, block in enumerate(blocks) if _is_servers(mapping(block))]
+        for index in removed:
+            drop(f"/messages/{number}/content/{index}")
+        if removed:
+            changed = True
+            message["content"] = [block for index, block in enumerate(blocks) if index not in removed]
+            emptied += [] if message["content"] else [number]
+    for number in reversed(emptied):
+        del messages[number]
+    return changed
+
+
+def _is_servers(block: Block) -> bool:
+    kind = block.get("type")
+    if kind == _SERVER_CALL:
+        return not text(block.get("name")).startswith(_TOOL_SEARCH)
+    return isinstance(kind, str) and kind in _SERVERS_BLOCKS
 
 
 def _blocks(value: Any, at: str) -> Iterator[tuple[str, Block]]:

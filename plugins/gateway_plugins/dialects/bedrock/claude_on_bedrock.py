@@ -151,6 +151,9 @@ def _messages(edited: EditedMembers, caps: Caps, drop: Drop) -> None:
     raw = edited.raw("messages")
     if tagged_history.is_tagged(raw) and tagged_history.untag_messages(edited["messages"], caps.family, drop):
         edited.change("messages")
+    foreign = any(mark in raw for mark in claude_messages.SERVERS_MARKS)
+    if foreign and claude_messages.without_servers_blocks(edited["messages"], drop):
+        edited.change("messages")
     if any(mark in raw for mark in claude_messages.SOURCE_MARKS):
         claude_messages.refuse_sources(edited["messages"])
     if claude_messages.SYSTEM_MARK not in raw:

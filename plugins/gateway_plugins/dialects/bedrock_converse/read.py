@@ -3,7 +3,8 @@
 The conversions from Converse to other dialects use the values that these readers return (see `values.py`).
 
 - A malformed value is refused with a 400 that names the field.
-- A member that botocore's service model does not have is reported as dropped.
+- A member that botocore's service model does not have is reported as dropped. So is a block of an unknown kind in an
+  answer of the model, because a 400 would end the session.
 - A file must be sent as bytes, because the gateway cannot read S3 buckets.
 
 Each conversion decides which values its provider accepts. Parameters are read in `read_options.py`. Source: botocore's
@@ -63,7 +64,10 @@ def messages(top: Members, drop: Drop) -> list[Message]:
         role = message.get("role")
         if role not in _ROLES:
             raise invalid(f'{param(at)}.role: "{role}" is not one of {", ".join(_ROLES)}', f"{param(at)}.role")
-        blocks = _blocks(message.get("content"), f"{at}/content", _BLOCKS, drop)
+        raws = list_of(message.get("content"), f"{at}/content")
+        if role == "assistant":
+            raws = [_known(raw, f"{at}/content/{number}", drop) for number, raw in enumerate(raws)]
+        blocks = _blocks(raws, f"{at}/content", _BLOCKS, drop)
         conversation.append(Message(str(role), at, _placed(_without_servers(blocks, servers, drop), str(role))))
     return conversation
 
@@ -71,6 +75,15 @@ def messages(top: Members, drop: Drop) -> list[Message]:
 def system(top: Members, drop: Drop) -> list[Block]:
     """Return the texts and cache points of the system prompt."""
     return _placed(_blocks(member(top, "system"), "/system", _SYSTEM, drop), "system")
+
+
+def _known(raw: Any, at: str, drop: Drop) -> Any:
+    """Return a block of an earlier answer, or an empty text for a block of an unknown kind, reported as dropped."""
+    members = {name for name, value in raw.items() if value is not None} if isinstance(raw, dict) else set()
+    if not members or members & _BLOCKS.keys():
+        return raw
+    drop(at)
+    return {"text": ""}
 
 
 def _without_servers(blocks: list[Block], servers: set[str], drop: Drop) -> list[Block]:

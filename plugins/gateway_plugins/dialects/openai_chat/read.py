@@ -62,8 +62,11 @@ def messages(top: Members, drop: Drop) -> list[Message]:
 def _message(role: str, raw: dict[str, Any], at: str, drop: Drop) -> Message:
     replayed = _UNSIGNED if raw.get("thinking_blocks") else frozenset()
     inner_leftovers(raw, _CARRIED[role] | replayed, at, drop)
-    parts = _parts(raw.get("content"), f"{at}/content", drop)
-    if role in {"system", "assistant"}:
+    given = raw.get("content")
+    if role == "assistant" and isinstance(given, list):
+        given = [_answered(part, f"{at}/content/{index}", drop) for index, part in enumerate(given)]
+    parts = _parts(given, f"{at}/content", drop)
+    if role == "system":
         refuse_files(parts, role)
     content: list[Part | Call | Reasoning] = [*parts]
     ttl = cache_ttl(raw, at)
@@ -120,6 +123,17 @@ def _parts(content: Any, at: str, drop: Drop) -> list[Part]:
     if not isinstance(content, list):
         raise invalid(f"{param(at)} must be a string or a list of parts", param(at))
     return [_part(raw, f"{at}/{index}", drop) for index, raw in enumerate(content)]
+
+
+def _answered(raw: Any, at: str, drop: Drop) -> Any:
+    """Return a part of an earlier answer, or a blank text for a part that is no text, reported as dropped.
+
+    Such a part is a picture that the model made, or of a type that only its maker knows. A 400 would end the session.
+    """
+    if not isinstance(raw, dict) or raw.get("type") in {"text", "refusal"}:
+        return raw
+    drop(at)
+    return ""
 
 
 def _part(raw: Any, at: str, drop: Drop) -> Part:
@@ -181,6 +195,8 @@ def _calls(raw: dict[str, Any], message: str) -> Iterator[Call]:
     for index, call in enumerate(list_of(raw.get("tool_calls"), f"{message}/tool_calls")):
         at = f"{message}/tool_calls/{index}"
         function = call.get("function") if isinstance(call, dict) else None
+        if isinstance(call, dict) and isinstance(custom := call.get("custom"), dict):
+            function = {"name": custom.get("name"), "arguments": {"input": custom.get("input")}}
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
             raise invalid(f"{param(at)} must be a call of a function, with its name", param(at))
         input_ = arguments(function.get("arguments"))

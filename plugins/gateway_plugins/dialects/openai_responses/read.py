@@ -2,6 +2,9 @@
 
 - The items of one turn of the assistant, such as reasoning, text and calls, become one message.
 - A malformed value is refused with a 400 that names the field.
+- An item that only its maker understands is left out and reported as dropped, also if its type is unknown. A 400 would
+  end a session that was resumed with another model (openai/codex#45401). A provider with `"on_loss": "refuse"` refuses
+  it. An item of an unknown type with content of the user is refused, because the content is what the model must answer.
 
 Tools are in `read_tools.py`, parameters in `read_options.py`. Sources: OpenAI's API reference (Responses, create), the
 openai SDK's types of input items, and recorded requests of Codex.
@@ -12,6 +15,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
+
+import orjson
 
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Drop, Members
@@ -24,14 +29,18 @@ from gateway_plugins.shared.checks import arguments, inner_leftovers, list_of, o
 from gateway_plugins.shared.fields import member, param
 from gateway_plugins.shared.media import Media
 from gateway_plugins.shared.reasoning import Reasoning
+from gateway_plugins.shared.turns import reminder
 
 _ROLES: Final = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 _TEXTS: Final = frozenset({"input_text", "output_text", "text", "refusal"})
 _ITEM: Final = frozenset({"type", "id", "status"})
-_DROPPED: Final = frozenset({"web_search_call", "tool_search_call", "tool_search_output"})
-"""Types of items about an action of OpenAI's servers. They can be left out, because later messages have the outcome."""
-_ADDED: Final = frozenset({"additional_tools", "tool_search_output"})
-"""Types of items that offer more tools. `read_tools.py` reads the tools."""
+_ADDED: Final = "additional_tools"
+"""Type of an item that offers more tools. `read_tools.py` reads the tools."""
+_COMPACTED: Final = frozenset({"compaction", "compaction_summary", "context_compaction"})
+"""Types of items that stand for earlier turns, in a form that only the server that made them can read."""
+_NOTE: Final = "Earlier turns of this conversation were compacted. Their content is not available here."
+_OPENAIS_IDS: Final = ("rs_", "ws_", "fs_", "ci_", "ig_", "mcp_", "mcpl_", "mcpr_", "tsc_", "cmp_")
+"""Beginnings of the ids of items that would be left out themselves, so that a reference to one loses nothing."""
 
 
 def messages(top: Members, drop: Drop) -> list[Message]:
@@ -67,16 +76,17 @@ class _Items:
     def read(self, raw: Any, at: str) -> None:
         if not isinstance(raw, dict):
             raise invalid(f"{param(at)} must be an item, as an object", param(at))
-        kind = str(raw.get("type") or ("message" if "role" in raw else "item_reference" if "id" in raw else ""))
-        if kind in _ADDED or kind in _DROPPED:
-            if kind in _DROPPED:
-                self.drop(at)
-            return
-        read = _KINDS.get(kind)
-        if read is None:
+        kind = raw.get("type") or ("message" if "role" in raw else "item_reference" if "id" in raw else "")
+        read = _KINDS.get(kind) if isinstance(kind, str) else None
+        if read is not None:
+            read(self, raw, at)
+        elif (
+            not isinstance(kind, str) or not kind or ("content" in raw and raw.get("role", "assistant") != "assistant")
+        ):
             known = ", ".join(_KINDS)
             raise invalid(f'{param(at)}.type: "{kind}" is not one of {known}', f"{param(at)}.type")
-        read(self, raw, at)
+        elif kind != _ADDED:
+            self.drop(at)
 
     def add(self, message: Message) -> None:
         self._close()
@@ -112,13 +122,19 @@ class _Items:
             field_ = f"{param(at)}.role"
             raise invalid(f'{field_}: "{role}" is not one of {", ".join(_ROLES)}', field_)
         inner_leftovers(raw, _ITEM | {"role", "content"}, at, self.drop)
-        parts = _parts(raw.get("content"), f"{at}/content", self.drop)
+        content, content_at = raw.get("content"), f"{at}/content"
+        if role == "assistant":
+            self._turn += _answer(content, content_at, self.drop)
+            return
+        parts = _parts(content, content_at, self.drop)
         if role != "user":
             refuse_files(parts, role)
-        if role == "assistant":
-            self._turn += parts
-        else:
-            self.add(Message(_ROLES[role], at, parts))
+        self.add(Message(_ROLES[role], at, parts))
+
+    def compaction(self, _raw: dict[str, Any], at: str) -> None:
+        """Write a note in the place of a compaction, because the model would wonder about turns that it cannot see."""
+        self.drop(at)
+        self.add(Message("user", at, [Part(at, reminder(_NOTE))]))
 
     def reasoning(self, raw: dict[str, Any], at: str) -> None:
         """Read a reasoning item whose `encrypted_content` was written by this gateway.
@@ -147,6 +163,27 @@ class _Items:
         self._call({**raw, "name": LOCAL_SHELL}, at, arguments(input_))
         self._shells[text_of(raw.get("id"), f"{at}/id")] = _required(raw, "call_id", at)
 
+    def client_call(self, raw: dict[str, Any], at: str) -> None:
+        """Read a call of a tool that OpenAI defines and the client runs: the shell, patches, the computer."""
+        kind = raw["type"]
+        name, inner = kind.removesuffix("_call"), _CLIENT_CALLS[kind]
+        given: Any = next((raw[member] for member in inner if raw.get(member) is not None), {})
+        input_ = given if isinstance(given, dict) else {inner[-1]: given}
+        input_ = {name: value for name, value in input_.items() if value is not None}
+        self._call({**raw, "name": name}, at, arguments(input_))
+
+    def client_output(self, raw: dict[str, Any], at: str) -> None:
+        """Read the output of such a call: a text, a list of the shell's outputs, or a screenshot."""
+        output = raw.get("output")
+        if isinstance(output, list):
+            output = orjson.dumps(output).decode()
+        elif isinstance(output, dict) and not output.get("image_url"):
+            self.drop(f"{at}/output")
+            output = None
+        self._result(
+            _required(raw, "call_id", at), {"output": output or text_of(raw.get("status"), f"{at}/status")}, at
+        )
+
     def _call(self, raw: dict[str, Any], at: str, input_: dict[str, Any]) -> None:
         name = flat(text_of(raw.get("namespace"), f"{at}/namespace"), _required(raw, "name", at))
         self._turn.append(Call(at, _required(raw, "call_id", at), name, input_))
@@ -165,13 +202,35 @@ class _Items:
         if group is None:
             field_ = f"{param(at)}.call_id"
             raise invalid(f'{field_}: "{call_id}" answers no call that stands before it in the input', field_)
-        group.append(Message("tool", at, _parts(raw.get("output"), f"{at}/output", self.drop), call_id=call_id))
+        output = raw.get("output")
+        content = [output] if isinstance(output, dict) else output
+        group.append(Message("tool", at, _parts(content, f"{at}/output", self.drop), call_id=call_id))
 
-    def refuse_reference(self, _raw: dict[str, Any], at: str) -> None:
+    def reference(self, raw: dict[str, Any], at: str) -> None:
+        """Drop a reference to an item that would be left out itself. Refuse any other, because a turn would be lost."""
+        if str(raw.get("id")).startswith(_OPENAIS_IDS):
+            self.drop(at)
+            return
         message = 'no items are stored here; send the item itself, not its id, as clients do under "store": false'
         raise invalid(f"{param(at)}: {message}", param(at))
 
+    def refuse_trigger(self, _raw: dict[str, Any], at: str) -> None:
+        raise invalid(f"{param(at)}: conversations are not compacted here; ask the model for a summary", param(at))
 
+    def configuration(self, raw: dict[str, Any], at: str) -> None:
+        """Drop a change of the effort. Refuse a change of the answer's format, which the client depends on."""
+        form = object_of(object_of(raw.get("text"), f"{at}/text").get("format"), f"{at}/text/format")
+        if form.get("type") not in (None, "text"):
+            raise invalid(f"{param(at)}.text.format: send it as text.format of the request", f"{param(at)}.text.format")
+        self.drop(at)
+
+
+_CLIENT_CALLS: Final[Mapping[str, tuple[str, ...]]] = {
+    # type: members that have the arguments; the first that is set counts
+    "shell_call": ("action",),
+    "apply_patch_call": ("operation",),
+    "computer_call": ("action", "actions"),
+}
 _KINDS: Final[Mapping[str, Callable[[_Items, dict[str, Any], str], None]]] = {
     "message": _Items.message,
     "reasoning": _Items.reasoning,
@@ -181,7 +240,12 @@ _KINDS: Final[Mapping[str, Callable[[_Items, dict[str, Any], str], None]]] = {
     "custom_tool_call_output": _Items.output,
     "local_shell_call": _Items.local_shell_call,
     "local_shell_call_output": _Items.local_shell_output,
-    "item_reference": _Items.refuse_reference,
+    "item_reference": _Items.reference,
+    "compaction_trigger": _Items.refuse_trigger,
+    "configuration_update": _Items.configuration,
+    **dict.fromkeys(_COMPACTED, _Items.compaction),
+    **dict.fromkeys(_CLIENT_CALLS, _Items.client_call),
+    **{f"{kind}_output": _Items.client_output for kind in _CLIENT_CALLS},
 }
 
 
@@ -198,6 +262,19 @@ def _parts(content: Any, at: str, drop: Drop) -> list[Part]:
     if isinstance(content, str):
         return [Part(at, content)]
     return [_part(raw, f"{at}/{index}", drop) for index, raw in enumerate(list_of(content, at))]
+
+
+def _answer(content: Any, at: str, drop: Drop) -> list[Part]:
+    """Return the texts of an earlier answer. Report other parts as dropped, such as a picture that the model made."""
+    if not isinstance(content, list):
+        return _parts(content, at, drop)
+    parts = []
+    for index, raw in enumerate(content):
+        if isinstance(raw, dict) and raw.get("type") not in _TEXTS:
+            drop(f"{at}/{index}")
+        else:
+            parts.append(_part(raw, f"{at}/{index}", drop))
+    return parts
 
 
 def _part(raw: Any, at: str, drop: Drop) -> Part:
@@ -241,6 +318,7 @@ def _audio(raw: dict[str, Any], at: str, _drop: Drop) -> Media:
 
 _FILES: Final[Mapping[str, Callable[[dict[str, Any], str, Drop], Media]]] = {
     "input_image": _image,
+    "computer_screenshot": _image,
     "input_file": _file,
     "input_audio": _audio,
 }

@@ -23,7 +23,8 @@ _BRANCHES = (
 )  # fmt: skip
 _SERVER_SIDE = {
     "access/identity/localapi.py", "call/context.py", "call/guard.py", "call/request_body.py", "call/server.py",
-    "process/app.py", "process/serve.py", "upstream/client.py", "upstream/faults.py", "upstream/fetch/client.py", "web/discovery.py", "web/providers_list.py", "web/wrong_paths.py",
+    "process/app.py", "process/serve.py", "upstream/client.py", "upstream/faults.py", "upstream/fetch/client.py",
+    "web/connections.py", "web/discovery.py", "web/providers_list.py", "web/wrong_paths.py",
 }  # fmt: skip
 
 

@@ -100,9 +100,11 @@ def ambiguous(request: web.BaseRequest) -> str:
     """Return why aiohttp and a proxy in front of the gateway may read a request differently; "" if there is no reason.
 
     The reasons are forms of requests that aiohttp accepts: HTTP versions other than 1.0 and 1.1, an absolute target,
-    whose host would replace that of the Host header (RFC 9112, 3.2.2), a fragment in the target, and transfer codings
-    before `chunked`.
+    whose host would replace that of the Host header (RFC 9112, 3.2.2), a fragment in the target, transfer codings
+    before `chunked`, and headers that may stand in a request only once.
     """
+    if repeated := next((name for name in _SINGLE if len(request.headers.getall(name, ())) > 1), ""):
+        return f"the header {repeated} is there more than once; send it once"
     if request.version not in _VERSIONS:
         return "the request is of a version of HTTP that is not spoken here; use HTTP/1.1"
     if not request.raw_path.startswith("/") or "#" in request.raw_path:
@@ -113,6 +115,8 @@ def ambiguous(request: web.BaseRequest) -> str:
     return ""
 
 
+_SINGLE: Final = ("Host", "Origin", "Content-Type", "Sec-Fetch-Site")
+"""Headers that decide how a request is treated, and of which two programs could read different values."""
 _VERSIONS: Final = frozenset({HttpVersion10, HttpVersion11})
 
 

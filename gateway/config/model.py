@@ -142,6 +142,14 @@ class Limits:
     body_bytes: int = 32 * 1024 * 1024
     header_bytes: int = 16 * 1024
     """Maximum length of a header line and of the request line in bytes. ARNs and lists of betas are long."""
+    connections: int | None = None
+    """Maximum number of connections of clients; None for a number that fits the process's descriptors."""
+    connections_per_peer: int = 256
+    """Maximum number of connections of one address on another machine."""
+    head_seconds: float = 15
+    """Maximum number of seconds from the first byte of a request's head to its last."""
+    idle_seconds: float = 75
+    """Seconds after which a connection without a request is closed. Load balancers reuse connections for a minute."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ from gateway.store.base import StoreFailed
 from gateway.telemetry.http_log import server_logger
 from gateway.telemetry.log import Logger
 from gateway.web.admin.metrics import serving
+from gateway.web.connections import Connections, Runner, raise_descriptor_limit
 
 LAST_WORD_SECONDS: Final = 1.0
 """Seconds that cancelled calls get to send an error to their clients and to write their records."""
@@ -73,12 +74,14 @@ async def listening(
     """
     modes = Modes(log)
     app = _built(config, registry, state=state, log=log, modes=modes, **options)
+    running = Running(app)
+    connections = Connections(lambda: running.gateway.runtime.config.server.limits, running.gateway.metrics, log)
     header_bytes = _header_bytes(config)
-    runner = web.AppRunner(
+    runner = Runner(
         app,
+        connections,
         handler_cancellation=True,
         shutdown_timeout=CLOSE_SECONDS,
-        access_log=None,
         logger=server_logger(log),
         auto_decompress=False,
         max_line_size=header_bytes,
@@ -88,7 +91,6 @@ async def listening(
         await runner.setup()
     except StoreFailed as error:
         raise CannotStart(str(error)) from None
-    running = Running(app)
     bounds: list[Bound] = []
     try:
         for listener in config.server.listeners:
@@ -97,7 +99,7 @@ async def listening(
             running.urls.append(bounds[-1].url)
         for bound in bounds:
             await Site(runner, bound, modes).start()
-        async with _metrics(running, config, modes), _warned(running, modes):
+        async with _metrics(running, config, modes, connections), _warned(running, modes):
             yield running
     finally:
         running.gateway.draining = True
@@ -121,7 +123,7 @@ def _header_bytes(config: Config) -> int:
 
 
 @asynccontextmanager
-async def _metrics(running: Running, config: Config, modes: Modes) -> AsyncIterator[None]:
+async def _metrics(running: Running, config: Config, modes: Modes, connections: Connections) -> AsyncIterator[None]:
     """Serve the metrics on a separate listener, if there is one.
 
     Raises `CannotStart` if this listener cannot be opened.
@@ -132,7 +134,7 @@ async def _metrics(running: Running, config: Config, modes: Modes) -> AsyncItera
     bound = _bound(listener)
     modes.listen(bound.endpoint, listener)
     with bound.socket:
-        async with serving(running.gateway, bound.socket, modes):
+        async with serving(running.gateway, bound.socket, modes, connections):
             running.metrics_url = f"{bound.url}/metrics"
             running.gateway.log.info("metrics.listening", url=running.metrics_url)
             yield
@@ -231,6 +233,7 @@ async def serve(
     When all listeners are open, `listening on URL` is printed for each of them, followed by the text of `hints(URL)`.
     Raises `CannotStart` if the gateway cannot be started, and `OutputFailed` if these lines cannot be printed.
     """
+    raise_descriptor_limit()
     config = with_listener(loaded.config, listener)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

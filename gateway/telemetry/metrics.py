@@ -163,6 +163,9 @@ class Metrics:
             "upstream_errors", "Tries that ended with an error of a provider, or on the way to it.",
             ("provider", "code"),
         )  # fmt: skip
+        self._refused_connections = self._counter(
+            "connections_refused", "Connections of clients that were closed because of a limit.", ("limit",)
+        )
         self._fetches = self._counter(
             "fetches", "Files that clients named by URL: read, or refused for whatever reason.", ("outcome",)
         )
@@ -201,6 +204,14 @@ class Metrics:
         )
         for name, text, read in gauges:
             self._gauge(name, text).set_function(read)
+
+    def connections(self, count: Callable[[], int]) -> None:
+        """Add the metric of the connections of clients. `count` returns their number."""
+        self._gauge("connections", "Connections of clients.").set_function(count)
+
+    def connection_refused(self, limit: str) -> None:
+        """Count a connection that was closed because of a limit. `limit` is the key in `server.limits`."""
+        self._refused_connections.labels(limit).inc()
 
     def quotas(self, used: Callable[[], Mapping[str, float]]) -> None:
         """Add the metric of the used part of each quota.

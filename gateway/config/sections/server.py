@@ -24,6 +24,31 @@ class LimitsSection(Section):
         Limits().body_bytes, description="The largest body of a request in bytes, such as 33554432."
     )
     header_bytes: Bytes = Field(Limits().header_bytes, description="The longest header line in bytes, such as 16384.")
+    connections: int | None = Field(
+        None,
+        ge=8,
+        le=1_000_000,
+        description="Connections of clients at a time, such as 2000. By default half of the descriptors that the "
+        "process may have. For a new connection, the one that is idle for longest is closed.",
+    )
+    connections_per_peer: int = Field(
+        Limits().connections_per_peer,
+        ge=1,
+        le=1_000_000,
+        description="Connections of one address on another machine, such as 256.",
+    )
+    head_seconds: float = Field(
+        Limits().head_seconds,
+        gt=0,
+        le=3600,
+        description="Seconds from the first byte of a request's head to its last, such as 15.",
+    )
+    idle_seconds: float = Field(
+        Limits().idle_seconds,
+        gt=0,
+        le=86400,
+        description="Seconds after which a connection without a request is closed, such as 75.",
+    )
 
 
 class ServerSection(Section):
@@ -32,7 +57,7 @@ class ServerSection(Section):
     )
     hosts: Hosts = Field((), description='Names under which it may be called: ["ai", "ai.example.ts.net"].')
     limits: Annotated[dict[str, Any], Holds(LimitsSection)] = Field(
-        default_factory=dict, description='Sizes of requests in bytes: {"body_bytes": 33554432}.'
+        default_factory=dict, description='Limits of requests and connections: {"body_bytes": 33554432}.'
     )
     fetch: Annotated[dict[str, Any], Holds(FetchSection)] = Field(
         default_factory=dict,

@@ -21,6 +21,7 @@ from gateway.call.context import GATEWAY, Gateway, identity_of
 from gateway.call.guard import ambiguous, caller_of, cross_site, json_error
 from gateway.contract.errors import Refused
 from gateway.telemetry.http_log import server_logger
+from gateway.web.connections import Connections, Runner
 from gateway.web.discovery import alive, ready
 
 CLOSE_SECONDS = 0.5
@@ -48,13 +49,13 @@ async def _render(request: web.Request) -> web.Response:
 
 
 @asynccontextmanager
-async def serving(gateway: Gateway, listening: socket, modes: Modes) -> AsyncIterator[None]:
+async def serving(gateway: Gateway, listening: socket, modes: Modes, connections: Connections) -> AsyncIterator[None]:
     """Serve only the metrics and health checks on a listening socket that `modes` knows."""
     app = web.Application(middlewares=[_own_machine(modes)])
     app[GATEWAY] = gateway
     app.add_routes([web.get("/metrics", _render), web.get("/healthz", alive), web.get("/readyz", ready)])
     logger = server_logger(gateway.log)
-    runner = web.AppRunner(app, access_log=None, logger=logger, shutdown_timeout=CLOSE_SECONDS)
+    runner = Runner(app, connections, logger=logger, shutdown_timeout=CLOSE_SECONDS)
     await runner.setup()
     try:
         await web.SockSite(runner, listening).start()

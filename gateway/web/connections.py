@@ -1,0 +1,249 @@
+"""The connections of clients: how many there may be, how long a request's head may take, and malformed requests.
+
+- aiohttp accepts connections without a limit, and waits for a head without a deadline. So `Connection` extends
+  aiohttp's protocol object. This file alone uses members of aiohttp that are not part of its public API:
+  `_messages`, `_waiter` and `_request_in_progress` of `RequestHandler`, `_kwargs` of `Server`, and `_make_server` of
+  `AppRunner`.
+- If there are too many connections, the connection that has been idle for longest is closed for the new one. A
+  connection with a call in flight is never closed for another one.
+- The limits are read from the current configuration, so a reload changes them.
+
+Bodies are read in `call/server.py`. Who a caller is, and what is refused by its headers, is decided in `call/guard.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import resource
+from collections import OrderedDict
+from collections.abc import Callable
+from time import monotonic
+from typing import Any, Final, cast
+
+from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
+
+from gateway.call.guard import json_error, new_id
+from gateway.config.model import Limits
+from gateway.telemetry.log import Logger
+from gateway.telemetry.metrics import Metrics
+
+RESERVED_DESCRIPTORS: Final = 200
+"""Descriptors that connections of clients never use: for the store, the journal, the log, bodies and tailscaled."""
+MAX_CONNECTIONS: Final = 20_000
+"""Maximum number of connections without a configured limit. An idle connection takes about 20 KB of memory."""
+LOG_SECONDS: Final = 10.0
+"""Seconds between two log lines about refused connections."""
+_LATE: Final = b'{"error":"the head of the request came too slowly"}'
+_LATE_HEAD: Final = (
+    b"HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
+)
+
+
+class Connections:
+    """All connections of clients to one process."""
+
+    def __init__(self, limits: Callable[[], Limits], metrics: Metrics, log: Logger) -> None:
+        self.limits = limits
+        self.log = log
+        self._metrics = metrics
+        self._open: dict[Connection, str] = {}
+        """The open connections, each with the address of the client; "" for a unix socket and for this machine."""
+        self._by_peer: dict[str, dict[Connection, None]] = {}
+        self._idle: OrderedDict[Connection, None] = OrderedDict()
+        """Connections without a request, in the order in which they became idle."""
+        self._refused = 0
+        self._logged_at = -LOG_SECONDS
+        metrics.connections(lambda: len(self._open))
+
+    def admit(self, connection: Connection, peer: Any) -> bool:
+        """Return whether a new connection may stay. If necessary, close the connection that is idle for longest."""
+        host = _remote_host(peer)
+        limits = self.limits()
+        same = self._by_peer.get(host, {})
+        if host and len(same) >= limits.connections_per_peer and not self._close_one(same):
+            return self._refuse("connections_per_peer", host)
+        if len(self._open) >= most_connections(limits) and not self._close_one(self._idle):
+            return self._refuse("connections", host)
+        self._open[connection] = host
+        self._by_peer.setdefault(host, {})[connection] = None
+        self._idle[connection] = None
+        return True
+
+    def remove(self, connection: Connection) -> None:
+        self._idle.pop(connection, None)
+        host = self._open.pop(connection, None)
+        if host is not None:
+            same = self._by_peer[host]
+            del same[connection]
+            if not same:
+                del self._by_peer[host]
+
+    def busy(self, connection: Connection) -> None:
+        self._idle.pop(connection, None)
+
+    def idle(self, connection: Connection) -> None:
+        if connection in self._open:
+            self._idle[connection] = None
+            self._idle.move_to_end(connection)
+
+    def late(self, connection: Connection) -> None:
+        """Count a connection that is closed because the head of a request did not come in time."""
+        self._refuse("head_seconds", self._open.get(connection, ""))
+
+    def _close_one(self, among: dict[Connection, None] | OrderedDict[Connection, None]) -> bool:
+        """Close the first idle connection of `among`. Return False if none is idle."""
+        connection = next((one for one in among if one.awaits_head), None)
+        if connection is None:
+            return False
+        self.remove(connection)
+        connection.force_close()
+        return True
+
+    def _refuse(self, limit: str, peer: str) -> bool:
+        self._metrics.connection_refused(limit)
+        self._refused += 1
+        if (now := monotonic()) - self._logged_at >= LOG_SECONDS:
+            self.log.warning("connections.refused", limit=limit, peer=peer, count=self._refused)
+            self._logged_at, self._refused = now, 0
+        return False
+
+
+class Connection(web.RequestHandler):
+    """One connection of a client."""
+
+    __slots__ = ("_connections", "_head_timer", "_is_refused")
+
+    def __init__(self, connections: Connections, manager: web.Server, **options: Any) -> None:
+        super().__init__(manager, keepalive_timeout=connections.limits().idle_seconds, **options)
+        self._connections = connections
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._is_refused = False
+
+    @property
+    def awaits_head(self) -> bool:
+        """True if no complete head of a request has come since the last request."""
+        waits = self._waiter is None or not self._waiter.done()
+        return waits and not self._messages and not self._request_in_progress
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if self._connections.admit(self, transport.get_extra_info("peername")):
+            super().connection_made(transport)
+        else:
+            self._is_refused = True
+            cast("asyncio.Transport", transport).abort()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._stop_head_timer()
+        self._connections.remove(self)
+        if not self._is_refused:
+            super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_refused:
+            return
+        super().data_received(data)
+        if not self.awaits_head:
+            self._stop_head_timer()
+            self._connections.busy(self)
+        elif self._head_timer is None:
+            seconds = self._connections.limits().head_seconds
+            self._head_timer = asyncio.get_running_loop().call_later(seconds, self._head_is_late)
+
+    async def finish_response(self, *arguments: Any) -> tuple[web.StreamResponse, bool]:
+        try:
+            return await super().finish_response(*arguments)
+        finally:
+            self._stop_head_timer()
+            self._connections.idle(self)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Return the reply to a malformed request, which repeats nothing of the request. The connection is closed."""
+        _ = message
+        request_id = new_id()
+        kind = type(exc).__name__ if exc else str(status)
+        self._connections.log.warning("http.error", kind=kind, request_id=request_id)
+        if request.writer.output_size > 0:
+            raise ConnectionError("a part of the reply is sent already")
+        if isinstance(exc, LineTooLong):
+            longest = self._connections.limits().header_bytes
+            status, text = 431, f'a line of the head is longer than {longest} bytes ("server.limits.header_bytes")'
+        elif status < 500:
+            text = "the request is not valid HTTP/1.1"
+        else:
+            text = "the gateway failed on this request"
+        response = json_error(status, text)
+        response.headers["x-request-id"] = request_id
+        response.headers["server"] = "irisgate"
+        response.force_close()
+        return response
+
+    def _head_is_late(self) -> None:
+        self._head_timer = None
+        if self.awaits_head and self.transport is not None:
+            self._connections.late(self)
+            self.transport.write(_LATE_HEAD % len(_LATE) + _LATE)
+            self.force_close()
+
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+
+class HttpServer(web.Server):
+    """A server of aiohttp whose connections are limited."""
+
+    def __init__(self, connections: Connections, server: web.Server) -> None:
+        super().__init__(
+            server.request_handler,
+            request_factory=server.request_factory,
+            handler_cancellation=server.handler_cancellation,
+            **server._kwargs,  # noqa: SLF001 (the server is made to be replaced by this one)
+        )
+        self._limited = connections
+
+    def __call__(self) -> web.RequestHandler:
+        return Connection(self._limited, self, loop=self._loop, **self._kwargs)
+
+
+class Runner(web.AppRunner):
+    """A runner of aiohttp whose server limits the connections."""
+
+    def __init__(self, app: web.Application, connections: Connections, **options: Any) -> None:
+        super().__init__(app, access_log=None, **options)
+        self._connections = connections
+
+    async def _make_server(self) -> web.Server:
+        return HttpServer(self._connections, await super()._make_server())
+
+
+def most_connections(limits: Limits) -> int:
+    """Return the maximum number of connections.
+
+    Without a configured limit, half of the process's descriptors are left for connections to providers.
+    """
+    usable = max(1, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVED_DESCRIPTORS)
+    return min(limits.connections or min(usable // 2, MAX_CONNECTIONS), usable)
+
+
+def raise_descriptor_limit() -> None:
+    """Raise the process's soft limit of descriptors to the hard limit, which every process may do for itself."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _remote_host(peer: Any) -> str:
+    """Return the host of a client on another machine; "" for this machine, where proxies and tailscaled run."""
+    if not isinstance(peer, tuple):
+        return ""
+    host = str(peer[0]).partition("%")[0]
+    return "" if ipaddress.ip_address(host).is_loopback else host

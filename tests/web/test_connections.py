@@ -1,0 +1,164 @@
+"""Slow, silent and countless connections are closed by their limits, while calls go through."""
+
+import asyncio
+import json
+import resource
+from urllib.parse import urlsplit
+
+import pytest
+
+from gateway.config.model import Limits
+from gateway.web import connections as connections_module
+from gateway.web.connections import RESERVED_DESCRIPTORS, most_connections
+from tests.helpers.gateway import bedrock, gate
+from tests.helpers.raw_http import Raw
+
+
+async def gated(state, sim, **limits):
+    return gate(state, {"b": bedrock(sim.url)}, server={"limits": limits})
+
+
+async def opened(running, first=b""):
+    place = urlsplit(running.url)
+    return await Raw.open(place.hostname, place.port, first=first)
+
+
+async def metric(running, name):
+    text = await (await running.get("/metrics")).text()
+    return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith(f"irisgate_{name}"))
+
+
+@pytest.mark.parametrize(
+    "first", [b"G", b"GET /healthz HTTP/1.1\r\n", b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nX: "]
+)
+async def test_a_head_that_does_not_end_is_answered_with_408(tmp_path, bedrock_sim, first):
+    async with await gated(tmp_path, bedrock_sim, head_seconds=0.2) as running:
+        raw = await opened(running, first)
+        status, _, body = await raw.reply()
+        assert (status, "too slowly" in json.loads(body)["error"]) == (408, True)
+        assert await raw.ended()
+        assert await metric(running, 'connections_refused_total{limit="head_seconds"}') == 1
+        (entry,) = await running.lines.until("connections.refused")
+        assert entry["limit"] == "head_seconds"
+
+
+async def test_a_dripped_head_has_one_deadline(tmp_path, bedrock_sim):
+    async with await gated(tmp_path, bedrock_sim, head_seconds=0.3) as running:
+        raw = await opened(running)
+
+        async def drip():
+            for byte in b"GET /healthz HTTP/1.1\r\nX: " + b"x" * 1000:
+                raw.writer.write(bytes([byte]))
+                await asyncio.sleep(0.05)
+
+        dripping = asyncio.create_task(drip())
+        assert (await asyncio.wait_for(raw.reply(), 10))[0] == 408
+        dripping.cancel()
+
+
+async def test_a_connection_that_waits_long_between_requests_is_closed(tmp_path, bedrock_sim):
+    async with await gated(tmp_path, bedrock_sim, idle_seconds=0.2, head_seconds=0.1) as running:
+        silent, used = await opened(running), await opened(running)
+        for _ in range(2):
+            assert (await used.ask("/healthz"))[0] == 200
+        for raw in (silent, used):
+            assert await raw.ended()
+
+
+async def test_a_slow_call_is_not_an_idle_connection(tmp_path, bedrock_sim):
+    async with await gated(tmp_path, bedrock_sim, idle_seconds=0.1, head_seconds=0.1) as running:
+        bedrock_sim.delay = 0.5
+        raw = await opened(running)
+        path = f"/bedrock/model/{running.running.gateway.runtime.config.providers['b'].models[0]}/converse"
+        status, _, _ = await raw.ask(path, {"messages": [{"role": "user", "content": [{"text": "hi"}]}]})
+        assert status == 200
+
+
+async def test_the_connection_that_is_idle_for_longest_makes_room(tmp_path, bedrock_sim):
+    async with await gated(tmp_path, bedrock_sim, connections=8) as running:
+        idle = [await opened(running) for _ in range(8)]
+        assert (await idle[0].ask("/healthz"))[0] == 200
+        for _ in range(4):
+            assert (await (await opened(running)).ask("/healthz"))[0] == 200
+        assert await idle[1].ended()
+        assert (await idle[0].ask("/healthz"))[0] == 200
+
+
+async def test_a_call_in_flight_never_makes_room(tmp_path, bedrock_sim):
+    async with await gated(tmp_path, bedrock_sim, connections=8) as running:
+        head = b"POST /v1/messages HTTP/1.1\r\nHost: 127.0.0.1\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"
+        busy = [await opened(running, head) for _ in range(8)]
+        for raw in busy:
+            assert await raw.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        refused = await opened(running)
+        assert await refused.ended()
+        for raw in busy:
+            raw.writer.write(b"12345")
+            assert (await raw.reply())[0] == 400
+        assert (await running.lines.until("connections.refused"))[0]["limit"] == "connections"
+
+
+async def test_thousands_of_connections_leave_health_calls_and_the_log_alone(tmp_path, bedrock_sim):
+    """Check that a crowd of silent connections leaves health checks and the log alone."""
+    async with await gated(tmp_path, bedrock_sim, connections=100) as running:
+        crowd = [await opened(running, b"GET / HT") for _ in range(400)]
+        for _ in range(20):
+            assert (await (await opened(running)).ask("/healthz"))[0] == 200
+        assert len(crowd) == 400
+        assert len(running.lines.data.splitlines()) < 100
+
+
+def test_half_of_the_descriptors_are_left_for_providers(monkeypatch):
+    monkeypatch.setattr(connections_module.resource, "getrlimit", lambda _: (1024, 1024))
+    assert most_connections(Limits()) == (1024 - RESERVED_DESCRIPTORS) // 2
+    assert most_connections(Limits(connections=500)) == 500
+    assert most_connections(Limits(connections=5000)) == 1024 - RESERVED_DESCRIPTORS
+    monkeypatch.setattr(connections_module.resource, "getrlimit", lambda _: (1_000_000, 1_000_000))
+    assert most_connections(Limits()) == connections_module.MAX_CONNECTIONS
+
+
+def test_an_address_of_another_machine_has_a_limit_of_its_own():
+    """Check the address by which connections are counted: that of other machines alone."""
+    hosts = [
+        connections_module._remote_host(peer) for peer in (("10.0.0.7", 1), ("fe80::1%eth0", 1, 0, 2), ("::1", 1), "")
+    ]
+    assert hosts == ["10.0.0.7", "fe80::1", "", ""]
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "words"),
+    [
+        (b"\x16\x03\x01\x02\x00secret\r\n\r\n", 400, "not valid HTTP/1.1"),
+        (b"GET / HTTP/1.1\r\nSecret: a\x00b\r\n\r\n", 400, "not valid HTTP/1.1"),
+        (b"GET / HTTP/1.1\r\nSecret" + b"x" * 40_000 + b": 1\r\n\r\n", 431, "server.limits.header_bytes"),
+    ],
+)
+async def test_a_malformed_request_is_answered_without_an_echo(tmp_path, bedrock_sim, data, status, words):
+    async with await gated(tmp_path, bedrock_sim) as running:
+        raw = await opened(running, data)
+        answer, headers, body = await raw.reply()
+        assert (answer, headers["content-type"].split(";")[0]) == (status, "application/json")
+        assert words in json.loads(body)["error"]
+        assert "secret" not in body.decode().lower()
+        assert headers["server"] == "irisgate"
+        (entry,) = await running.lines.until("http.error")
+        assert entry["request_id"] == headers["x-request-id"]
+        assert b"ecret" not in running.lines.data
+        assert await raw.ended()
+
+
+@pytest.mark.parametrize("name", ["Origin", "Host", "Content-Type", "Sec-Fetch-Site"])
+async def test_a_header_that_decides_may_come_once_only(tmp_path, bedrock_sim, name):
+    async with await gated(tmp_path, bedrock_sim) as running:
+        raw = await opened(running)
+        status, _, body = await raw.ask("/api/whoami", headers=[(name, "127.0.0.1"), (name, "evil.example")])
+        words = ("more than once", "not valid HTTP/1.1")
+        assert (status, any(word in json.loads(body)["error"] for word in words)) == (400, True)
+
+
+def test_the_limit_of_descriptors_is_raised_to_the_hard_one(monkeypatch):
+    raised = []
+    monkeypatch.setattr(connections_module.resource, "getrlimit", lambda _: (256, 4096))
+    monkeypatch.setattr(connections_module.resource, "setrlimit", lambda *limit: raised.append(limit))
+    connections_module.raise_descriptor_limit()
+    assert raised == [(resource.RLIMIT_NOFILE, (4096, 4096))]

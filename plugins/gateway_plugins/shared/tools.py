@@ -13,7 +13,9 @@ from hashlib import blake2b
 from typing import Any, Final
 
 from gateway.contract.errors import invalid
-from gateway_plugins.shared.fields import param
+from gateway.contract.flag import Caps, Drop
+from gateway_plugins.shared.fields import escape_step, param
+from gateway_plugins.shared.references import inline_references
 
 Block = dict[str, Any]
 
@@ -23,6 +25,10 @@ _PROPERTY: Final = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
 """Form of a top-level property name that Claude accepts. Some MCP servers have $top and filter[id] (goose#1804)."""
 _ALPHANUMERIC: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 _COMBINED: Final = frozenset({"anyOf", "oneOf", "allOf", "$ref", "$schema"})
+_KEPT: Final = frozenset(
+    {"properties", "required", "type", "title", "description", "$id", "$comment", "$defs", "definitions", "examples"}
+)
+"""Keywords of a folded part that are kept, or that constrain nothing."""
 _MAX_FOLDS: Final = 8
 """Maximum depth of nested combinations (allOf, anyOf, oneOf, $ref) that are folded. Real schemas have 1 or 2 levels."""
 
@@ -155,18 +161,26 @@ class ToolIds:
         return [made for waiting in self._open.values() for made in waiting]
 
 
-def tool_schema(schema: Any, name: str, at: str) -> Block:
+def fit_schema(schema: Any, name: str, at: str, caps: Caps, drop: Drop) -> Block:
+    """Return a tool's input schema in a form that providers and the model accept. What is lost is reported.
+
+    `at` is the JSON pointer of the schema in the client's request.
+    """
+    return tool_schema(schema if caps.schema_references else inline_references(schema, at, drop), name, at, drop)
+
+
+def tool_schema(schema: Any, name: str, at: str, drop: Drop = lambda _: None) -> Block:
     """Return a tool's input schema in a form that providers accept.
 
     The top level of this form is of type object and has no anyOf, oneOf, allOf or $ref (pi#8279). Schemas that are
     combined at the top level are folded into one object schema, which allows every input that the client's schema
-    allows. `at` is the JSON pointer of the schema.
+    allows. It may allow more, which is reported. `at` is the JSON pointer of the schema.
     """
     if schema is None:
         return {"type": "object", "properties": {}}
     if not isinstance(schema, dict):
         raise invalid(f'{param(at)}: the schema of tool "{name}" must be an object', param(at))
-    folded = _folded(schema, schema, set())
+    folded = _Folder(schema, drop).fold(schema, at)
     kind = folded.get("type")
     if kind not in (None, "object", "custom") and not (isinstance(kind, list) and "object" in kind):
         raise invalid(f'{param(at)}: the schema of tool "{name}" has type {kind!r}; it must be "object"', param(at))
@@ -179,22 +193,37 @@ def tool_schema(schema: Any, name: str, at: str) -> Block:
     return folded
 
 
-def _folded(schema: Mapping[str, Any], root: Mapping[str, Any], seen: set[int], depth: int = 0) -> Block:
-    """Return the schema with the combinations at its top level folded into one object schema.
+@dataclass(slots=True)
+class _Folder:
+    """Folds the combinations at the top level of the schema `root`, and reports the constraints that are lost."""
 
-    A schema that was folded before (it is in `seen`) is not folded again, so that circular references end.
-    """
-    own = {key: value for key, value in schema.items() if key not in _COMBINED}
-    if depth > _MAX_FOLDS or id(schema) in seen:
+    root: Mapping[str, Any]
+    drop: Drop
+    _seen: set[int] = field(default_factory=set)
+
+    def fold(self, schema: Mapping[str, Any], at: str, depth: int = 0) -> Block:
+        """Return the schema with the combinations at its top level folded into one object schema.
+
+        A schema that was folded before is not folded again, so that circular references end.
+        """
+        own = {key: value for key, value in schema.items() if key not in _COMBINED}
+        if depth > _MAX_FOLDS or id(schema) in self._seen:
+            return own
+        self._seen.add(id(schema))
+        parts = [(part, f"allOf/{index}") for index, part in enumerate(_objects(schema.get("allOf")))]
+        if (target := _referred(schema.get("$ref"), self.root)) is not None:
+            parts.append((target, "$ref"))
+        for part, name in parts:
+            folded = self.fold(part, f"{at}/{name}", depth + 1)
+            for lost in folded.keys() - _KEPT - own.keys():
+                self.drop(f"{at}/{name}/{escape_step(lost)}")
+            _add(own, folded, demanded=True)
+        for key in ("anyOf", "oneOf"):
+            if alternatives := _objects(schema.get(key)):
+                self.drop(f"{at}/{key}")
+            for index, part in enumerate(alternatives):
+                _add(own, self.fold(part, f"{at}/{key}/{index}", depth + 1), demanded=False)
         return own
-    seen.add(id(schema))
-    parts = [(part, True) for part in _objects(schema.get("allOf"))]
-    parts += [(part, False) for key in ("anyOf", "oneOf") for part in _objects(schema.get(key))]
-    if (target := _referred(schema.get("$ref"), root)) is not None:
-        parts.append((target, True))
-    for part, demanded in parts:
-        _add(own, _folded(part, root, seen, depth + 1), demanded=demanded)
-    return own
 
 
 def _add(own: Block, inner: Block, *, demanded: bool) -> None:

@@ -10,7 +10,7 @@ issues of other gateways, named at the rules.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Caps, Drop
@@ -20,7 +20,7 @@ from gateway_plugins.shared.offered_tools import Tool, ToolChoice
 from gateway_plugins.shared.output_format import FormattedOutput, JsonFormat, schema_hint
 from gateway_plugins.shared.schemas import is_recursive, restrict_schema
 from gateway_plugins.shared.settings import can_force
-from gateway_plugins.shared.tools import Names, tool_schema, unused
+from gateway_plugins.shared.tools import Names, fit_schema, unused
 from gateway_plugins.shared.turns import Block
 
 _SCHEMA_TOOL: Final = "json_answer"
@@ -33,7 +33,8 @@ def build_tools(
     """Return the definitions of the tools, with the cache breakpoints that the client put on them."""
     tools = []
     for tool in offered:
-        made = _definition(names.alias(tool.name), tool.description, tool.schema, tool.schema_at)
+        schema = fit_schema(tool.schema, tool.name, tool.schema_at, caps, drop)
+        made = _definition(names.alias(tool.name), tool.description, schema)
         if tool.strict:
             _make_strict(made, tool, caps, drop)
         breakpoints.put(tool.ttl, [made], "tools", tool.ttl_at)
@@ -41,8 +42,8 @@ def build_tools(
     return tools
 
 
-def _definition(name: str, description: str, schema: Any, schema_at: str) -> Block:
-    made: Block = {"name": name, "input_schema": tool_schema(schema, name, schema_at)}
+def _definition(name: str, description: str, schema: Block) -> Block:
+    made: Block = {"name": name, "input_schema": schema}
     if description.strip():
         made["description"] = description
     return made
@@ -106,10 +107,10 @@ def build_output(wanted: JsonFormat | None, chosen: Body, caps: Caps, drop: Drop
     if not caps.tools or not can_force(caps, thinks=thinks):
         drop(wanted.at)
         return FormattedOutput(chosen, hint=schema_hint(wanted.schema))
-    return _schema_tool_output(wanted, chosen)
+    return _schema_tool_output(wanted, chosen, caps, drop)
 
 
-def _schema_tool_output(wanted: JsonFormat, chosen: Body) -> FormattedOutput:
+def _schema_tool_output(wanted: JsonFormat, chosen: Body, caps: Caps, drop: Drop) -> FormattedOutput:
     """Return the members with a tool whose input is the answer in the requested format (the schema tool).
 
     The model must call the schema tool, or any tool if the client offers tools too. A tool choice that is forced by the
@@ -123,6 +124,7 @@ def _schema_tool_output(wanted: JsonFormat, chosen: Body) -> FormattedOutput:
         choice = {"type": "tool", "name": name}
     elif choice["type"] == "auto":
         choice = {**choice, "type": "any"}
-    schema_tool = _definition(name, description, wanted.schema, wanted.schema_at)
+    schema = fit_schema(wanted.schema, name, wanted.schema_at, caps, drop)
+    schema_tool = _definition(name, description, schema)
     body = {**chosen, "tools": [*tools, schema_tool], "tool_choice": choice}
     return FormattedOutput(body, schema_tool=name)

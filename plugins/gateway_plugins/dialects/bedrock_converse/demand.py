@@ -43,6 +43,8 @@ ATTACHED: Final = "(attached)"
 _NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9\-()\[\] ]+")
 _EXTENSION: Final = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}$")
 """Extension of a file name. Other dots in a title do not match: "Dr. Who", "Release 1.2"."""
+_TEXT_FORMATS: Final = frozenset({"txt", "csv", "md", "html"})
+"""Formats of documents that are plain text."""
 _MAX_NAME: Final = 190
 """Maximum length of a document's name. Bedrock allows 200 characters; the rest is for a number, such as " (2)"."""
 
@@ -200,17 +202,25 @@ def _suited(result: Block, caps: Caps) -> list[Block]:
     Returns the files that the model does not accept inside a result. The caller places them after the results.
     """
     content = [block for block in result["content"] if not is_blank(block)]
-    beside: list[Block] = []
-    if not caps.tool_result_images:
-        beside = [block for block in content if "image" in block or "document" in block]
-        content = [block for block in content if block not in beside]
-        if beside:
-            content.append({"text": "(see the attached files)"})
+    beside = [block for block in content if not _fits_result(block, caps)]
+    if beside:
+        content = [block for block in content if _fits_result(block, caps)]
+        content.append({"text": "(see the attached files)"})
     content = content or [{"text": NO_OUTPUT}]
     result["content"] = [_as_json(block) for block in content] if caps.tool_result_json else content
     if not caps.tool_result_status:
         result.pop("status", None)
     return beside
+
+
+def _fits_result(block: Block, caps: Caps) -> bool:
+    """Return whether the model accepts a block inside a tool result."""
+    if "image" in block:
+        return caps.tool_result_images
+    if "document" in block:
+        formats = {"all": None, "text": _TEXT_FORMATS, "none": frozenset[str]()}[caps.tool_result_documents]
+        return formats is None or block["document"]["format"] in formats
+    return True
 
 
 def _as_json(block: Block) -> Block:

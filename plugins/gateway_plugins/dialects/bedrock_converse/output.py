@@ -54,7 +54,7 @@ def build_output(
     if not caps.tools or choice.is_forced:
         drop(wanted.at)
         return Output(choice, specs, hint=schema_hint(wanted.schema))
-    return _schema_tool_output(wanted, specs, choice, caps, thinks=thinks)
+    return _schema_tool_output(wanted, specs, choice, caps, drop, thinks=thinks)
 
 
 def _text_format(wanted: JsonFormat, drop: Drop) -> Block:
@@ -68,11 +68,11 @@ def _text_format(wanted: JsonFormat, drop: Drop) -> Block:
 
 
 def _schema_tool_output(
-    wanted: JsonFormat, specs: Sequence[Block], choice: ToolChoice, caps: Caps, *, thinks: bool
+    wanted: JsonFormat, specs: Sequence[Block], choice: ToolChoice, caps: Caps, drop: Drop, *, thinks: bool
 ) -> Output:
     offered = [spec for spec in specs if "toolSpec" in spec]
     name = unused(_SCHEMA_TOOL, {spec["toolSpec"]["name"] for spec in offered})
-    with_schema_tool = [*specs, tool_spec(name, wanted.description, wanted.schema, caps, wanted.schema_at)]
+    with_schema_tool = [*specs, tool_spec(name, wanted.description, wanted.schema, wanted.schema_at, caps, drop)]
     if not can_force(caps, thinks=thinks):
         unforced = replace(choice, mode="auto", name="")
         return Output(unforced, with_schema_tool, schema_tool=name, hint=f"{_SCHEMA_TOOL_HINT}{name}.")

@@ -16,7 +16,7 @@ from gateway_plugins.shared.fields import escape_step, param
 from gateway_plugins.shared.offered_tools import Tool, ToolChoice
 from gateway_plugins.shared.schemas import is_recursive, restrict_schema
 from gateway_plugins.shared.settings import can_force
-from gateway_plugins.shared.tools import Block, Names, tool_schema
+from gateway_plugins.shared.tools import Block, Names, fit_schema
 
 _MAPS: Final = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
 _LISTS: Final = frozenset({"anyOf", "oneOf", "allOf", "prefixItems"})
@@ -40,14 +40,14 @@ def build_tools(
         raise invalid("tools: this model calls no tools; leave them out", "tools")
     specs: list[Block] = []
     for tool in offered:
-        specs.append(tool_spec(names.alias(tool.name), tool.description, tool.schema, caps, tool.schema_at))
+        specs.append(tool_spec(names.alias(tool.name), tool.description, tool.schema, tool.schema_at, caps, drop))
         if tool.strict:
             _make_strict(specs[-1]["toolSpec"], tool, caps, drop)
         breakpoints.mark(specs, tool.ttl, tool.at, tool=True)
     return specs
 
 
-def tool_spec(name: str, description: str, schema: Any, caps: Caps, at: str) -> Block:
+def tool_spec(name: str, description: str, schema: Any, at: str, caps: Caps, drop: Drop) -> Block:
     """Return the spec of a tool. An empty description is left out, because Bedrock refuses it (litellm#24668)."""
 
     def clean(node: Block, path: str) -> Block:
@@ -62,7 +62,7 @@ def tool_spec(name: str, description: str, schema: Any, caps: Caps, at: str) -> 
     spec: Block = {"name": name}
     if description.strip():
         spec["description"] = description
-    spec["inputSchema"] = {"json": tool_schema(_map_schemas(schema, clean, at), name, at)}
+    spec["inputSchema"] = {"json": fit_schema(_map_schemas(schema, clean, at), name, at, caps, drop)}
     return {"toolSpec": spec}
 
 
@@ -117,7 +117,7 @@ def tool_config(
     if not specs:
         if not history:
             return None, {}
-        specs = [tool_spec(name, "", None, caps, "") for name in dict.fromkeys(history)]
+        specs = [tool_spec(name, "", None, "", caps, drop) for name in dict.fromkeys(history)]
         mode = "none"
     elif mode == "none":
         if not history:

@@ -16,7 +16,7 @@ from gateway_plugins.shared.offered_tools import Tool, ToolChoice
 from gateway_plugins.shared.output_format import FormattedOutput, JsonFormat, schema_hint
 from gateway_plugins.shared.settings import Settings, UpstreamRules
 from gateway_plugins.shared.thinking import ThinkingPlan, effort_for_budget, nearest_effort
-from gateway_plugins.shared.tools import Block, Names, tool_schema, unused
+from gateway_plugins.shared.tools import Block, Names, fit_schema, unused
 
 RULES: Final = UpstreamRules(max_temperature=2)
 
@@ -42,7 +42,8 @@ def build_tools(offered: Sequence[Tool], names: Names, caps: Caps, drop: Drop) -
     """Return the definitions of the functions. Cache breakpoints are reported as dropped, because Chat has none."""
     functions = []
     for tool in offered:
-        made = _function(names.alias(tool.name), tool.description, tool.schema, tool.schema_at)
+        schema = fit_schema(tool.schema, tool.name, tool.schema_at, caps, drop)
+        made = _function(names.alias(tool.name), tool.description, schema)
         if tool.strict and caps.strict_tools and is_strict_schema(made["function"]["parameters"]):
             made["function"]["strict"] = True
         elif tool.strict:
@@ -53,11 +54,11 @@ def build_tools(offered: Sequence[Tool], names: Names, caps: Caps, drop: Drop) -
     return functions
 
 
-def _function(name: str, description: str, schema: Any, schema_at: str) -> Block:
+def _function(name: str, description: str, schema: Block) -> Block:
     made: Block = {"name": name}
     if description.strip():
         made["description"] = description
-    made["parameters"] = tool_schema(schema, name, schema_at)
+    made["parameters"] = schema
     return {"type": "function", "function": made}
 
 
@@ -172,7 +173,7 @@ def build_output(
         return FormattedOutput(_tool_members(functions, choice, caps, drop), hint=schema_hint(wanted.schema))
     name = unused(_SCHEMA_TOOL, {tool["function"]["name"] for tool in functions})
     description = " ".join(filter(None, [_SCHEMA_TOOL_DESCRIPTION, wanted.description]))
-    schema_tool = _function(name, description, wanted.schema, wanted.at)
+    schema_tool = _function(name, description, fit_schema(wanted.schema, name, wanted.schema_at, caps, drop))
     is_only_one = not functions or choice.mode == "none"
     forced = ToolChoice("tool" if is_only_one else "any", name, choice.parallel, choice.at)
     body = _tool_members([*functions, schema_tool], forced, caps, drop)

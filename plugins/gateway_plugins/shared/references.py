@@ -1,0 +1,93 @@
+"""Replacement of the references in a JSON schema by what they refer to, for models that take no references.
+
+- Some models refuse definitions in a tool's schema ("extraneous key [definitions] is not permitted", zed#28521), or do
+  not see them.
+- A definition that refers to itself cannot be replaced for ever. Inside itself, only its type and its description stay.
+  The same is done where a schema would become too deep or too large, and where a reference leads nowhere. Each of these
+  losses is reported.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import unquote
+
+from gateway.contract.flag import Drop
+from gateway_plugins.shared.fields import escape_step
+
+Schema = dict[str, Any]
+
+MAX_NODES: Final = 5_000
+"""Maximum number of schemas that references are replaced by. Definitions that refer to each other twice would otherwise
+double the schema with each level."""
+MAX_LEVELS: Final = 24
+"""Maximum number of definitions inside each other. Real schemas have fewer than ten."""
+_DEFINITIONS: Final = frozenset({"$defs", "definitions"})
+_IDENTIFIERS: Final = frozenset({"$id", "$anchor", "$schema", "$comment", "$dynamicRef", "$dynamicAnchor"})
+"""Keywords that only references use, or that mean nothing to a model."""
+_NAMED: Final = frozenset({"properties", "patternProperties", "dependentSchemas"})
+"""Keywords whose value is an object of schemas. A name in it may be that of a keyword."""
+_VALUES: Final = frozenset({"const", "enum", "default", "examples", "example"})
+"""Keywords whose value is no schema."""
+
+
+def inline_references(schema: Any, at: str, drop: Drop) -> Any:
+    """Return the schema without definitions and references. `at` is the JSON pointer of the schema."""
+    return _Inliner(schema, drop).schema(schema, at, ()) if isinstance(schema, dict) else schema
+
+
+@dataclass(slots=True)
+class _Inliner:
+    root: Schema
+    drop: Drop
+    _nodes: int = field(default=0)
+
+    def schema(self, value: Any, at: str, inside: tuple[str, ...]) -> Any:
+        """Return a schema, or a list of schemas, with its references replaced.
+
+        `inside` has the references that lead to this schema.
+        """
+        if isinstance(value, list):
+            return [self.schema(each, f"{at}/{index}", inside) for index, each in enumerate(value)]
+        if not isinstance(value, dict):
+            return value
+        made = {
+            name: self._keyword(name, inner, f"{at}/{escape_step(name)}", inside)
+            for name, inner in value.items()
+            if name not in _DEFINITIONS and name not in _IDENTIFIERS and name != "$ref"
+        }
+        return made if "$ref" not in value else self._replaced(value["$ref"], made, f"{at}/$ref", inside)
+
+    def _keyword(self, name: str, value: Any, at: str, inside: tuple[str, ...]) -> Any:
+        if name in _VALUES:
+            return value
+        if name in _NAMED and isinstance(value, dict):
+            return {key: self.schema(each, f"{at}/{escape_step(key)}", inside) for key, each in value.items()}
+        return self.schema(value, at, inside)
+
+    def _replaced(self, reference: Any, own: Schema, at: str, inside: tuple[str, ...]) -> Schema:
+        """Return the schema to which a reference leads, with the keywords `own` that stand beside the reference."""
+        target = self._target(reference)
+        if target is None:
+            self.drop(at)
+            return own
+        self._nodes += 1
+        if reference in inside or len(inside) >= MAX_LEVELS or self._nodes > MAX_NODES:
+            self.drop(at)
+            return {name: target[name] for name in ("type", "description") if name in target} | own
+        made: Schema = self.schema(target, at, (*inside, reference))
+        return made | own
+
+    def _target(self, reference: Any) -> Schema | None:
+        """Return the schema to which a JSON pointer in this schema leads, or None."""
+        if not isinstance(reference, str) or not (reference == "#" or reference.startswith("#/")):
+            return None
+        value: Any = self.root
+        for step in unquote(reference[1:]).split("/")[1:]:
+            name = step.replace("~1", "/").replace("~0", "~")
+            if isinstance(value, list) and name.isdigit() and int(name) < len(value):
+                value = value[int(name)]
+            else:
+                value = value.get(name) if isinstance(value, dict) else None
+        return value if isinstance(value, dict) else None

@@ -145,6 +145,8 @@ def discover(folder: Path | None = None) -> Registry:
         elif hasattr(module, "seen"):
             _check_api(name, module)
             _check_methods(name, module, Observer, required=True)
+            if inspect.iscoroutinefunction(module.seen):
+                raise PluginError(f"plugin {name}: seen is an async function; an observer has a thread of its own")
             observers[name] = cast("Observer", module)
         else:
             flags[name] = load_plugin(name, cast("Flag", module))

@@ -2,7 +2,9 @@
 
 - A thread writes the lines, because standard output can block (a full pipe, a stopped terminal) and the event loop
   must not block.
-- Text and lists under keys that name a secret are replaced by `[redacted]`, in every line.
+- Everything but numbers under keys that name a secret is replaced by `[redacted]`, in every line.
+- The thread never ends before the process does. Lines that the output refuses (a full disk, a closed pipe) are lost and
+  counted, and the count is logged when the output takes lines again.
 - Names of events have dots: `call.finished`, `config.reloaded`.
 
 The callers decide which events are logged.
@@ -34,6 +36,7 @@ would slow down calls."""
 CLOSE_SECONDS: Final = 2.0
 """Maximum number of seconds that the process waits at its end for an output that blocks."""
 REDACTED: Final = "[redacted]"
+_LINE_END: Final = ord("\n")
 
 _SECRET_KEY: Final = re.compile(
     r"api[-_]?key|authorization|secret|password|credential|cookie|signature|private|(^|[-_.])(access|auth)?token$",
@@ -138,10 +141,10 @@ _PLAIN: Final = frozenset({int, float, bool, type(None)})
 def _clean(key: str, value: Any) -> Any:
     if type(value) in _PLAIN:
         return value
-    if isinstance(value, Mapping):
-        return redact(None, "", {str(name): inner for name, inner in value.items()})
     if _is_secret(key):
         return REDACTED
+    if isinstance(value, Mapping):
+        return redact(None, "", {str(name): inner for name, inner in value.items()})
     if isinstance(value, (list, tuple)):
         return [_clean("", entry) for entry in value]
     text = value if isinstance(value, str) else str(value)
@@ -182,6 +185,8 @@ class Lines:
         self._lost = 0
         self._wake = threading.Event()
         self._closing = False
+        self._broken_line = False
+        """True if the last write broke off within a line."""
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
         self._thread.start()
 
@@ -202,38 +207,44 @@ class Lines:
         self._thread.join(CLOSE_SECONDS)
 
     def _run(self) -> None:
-        reported = 0
         while not self._closing or self._queue:
             self._wake.wait()
             if not self._closing:
                 sleep(GATHER_SECONDS)
             self._wake.clear()
+            lost, self._lost = self._lost, 0
             batch = [self._line(self._queue.popleft()) for _ in range(len(self._queue))]
-            if self._lost > reported:
-                batch.append(orjson.dumps({"level": "error", "event": "log.lines_lost", "lost": self._lost - reported}))
-                reported = self._lost
-            if not self._write(b"".join(line + b"\n" for line in batch)):
-                return
+            report = [orjson.dumps({"level": "error", "event": "log.lines_lost", "lost": lost})] if lost else []
+            if not self._write(b"".join(line + b"\n" for line in [*batch, *report])):
+                self._lost += lost + len(batch)
 
     @staticmethod
     def _line(line: bytes | Callable[[], bytes]) -> bytes:
         try:
             return line if isinstance(line, bytes) else line()
-        except Exception as error:  # noqa: BLE001 (a line that cannot be rendered must not end the thread)
+        except BaseException as error:  # noqa: BLE001 (a line that cannot be rendered must not end the thread)
             return orjson.dumps({"level": "error", "event": "log.line_failed", "reason": type(error).__name__})
 
     def _write(self, data: bytes) -> bool:
-        """Write bytes, and return False if the output fails. The gateway then continues without a log."""
+        """Write bytes, and return False if the output fails.
+
+        After a part of a line, the next write begins with a line end, so that every later line stands alone.
+        """
+        if self._broken_line:
+            data = b"\n" + data
         rest = memoryview(data)
         while rest:
             try:
                 written = self._stream.write(rest)
             except (OSError, ValueError):
+                written_before = len(data) - len(rest)
+                self._broken_line = data[written_before - 1] != _LINE_END if written_before else self._broken_line
                 return False
             if written is None:  # the output is full and was set to non-blocking by another process
                 sleep(0.01)
             else:
                 rest = rest[written:]
+        self._broken_line = False
         return True
 
 

@@ -1,7 +1,8 @@
 """Delivers the record of every call, and events of the gateway, to all observers, in a separate thread.
 
 - Observers do not delay calls.
-- If an observer raises an exception, the exception is logged, and the observer still gets the next record.
+- If an observer raises an exception, even `SystemExit`, the exception is logged, and the observer still gets the next
+  record. Each observer gets a copy of its own.
 - The queue is bounded. Records and events that do not fit are lost, and their number is logged.
 - An event is a mapping with the members `event`, its name, and `at`, its Unix time in seconds. Observers without the
   function `seen_event` get no events.
@@ -11,8 +12,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from copy import deepcopy
 from functools import partial
 from queue import Full, Queue
+from time import monotonic
 from typing import Any, Final, Protocol, runtime_checkable
 
 from gateway.contract.flag import Observer
@@ -52,13 +56,13 @@ class Observers:
             self._lost += 1
 
     def close(self) -> None:
-        """Deliver the rest of the queue and end the thread, or give up after `CLOSE_SECONDS`.
-
-        If the queue is full, first wait, without a time limit, until there is room in the queue.
-        """
-        if self._observers:
-            self._queue.put(None)
-            self._thread.join(CLOSE_SECONDS)
+        """Deliver the rest of the queue and end the thread, or give up after `CLOSE_SECONDS`."""
+        if not self._observers:
+            return
+        give_up = monotonic() + CLOSE_SECONDS
+        with suppress(Full):
+            self._queue.put(None, timeout=CLOSE_SECONDS)
+        self._thread.join(max(0.0, give_up - monotonic()))
 
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:
@@ -66,16 +70,15 @@ class Observers:
             if lost:
                 self._log.error("observers.too_slow", lost=lost)
             if isinstance(item, Record):
-                record = item.as_dict()
                 for name, observer in self._observers.items():
-                    self._notify(name, partial(observer.seen, record), request_id=record["id"])
+                    self._notify(name, partial(observer.seen, item.as_dict()), request_id=item.id)
             else:
                 for name, observer in self._observers.items():
                     if isinstance(observer, EventObserver):
-                        self._notify(name, partial(observer.seen_event, item), event_name=item["event"])
+                        self._notify(name, partial(observer.seen_event, deepcopy(item)), event_name=item["event"])
 
     def _notify(self, name: str, call: Callable[[], None], **details: Any) -> None:
         try:
             call()
-        except Exception:  # noqa: BLE001 (somebody else's code, in a thread that must go on)
+        except BaseException:  # noqa: BLE001 (somebody else's code, in a thread that must go on)
             self._log.exception("observer.failed", observer=name, **details)

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from gateway.call.middleware.steps import MAX_STEPS, drive
+from gateway.contract.registry import PluginError, discover
 from tests.helpers.gateway import HAIKU, NOVA, bedrock, gate
 
 STEPPING = """
@@ -104,3 +105,9 @@ async def test_an_observer_sees_every_call_once_whatever_another_one_does(tmp_pa
     assert [record["outcome"] for record in seen] == ["ok", "refused"]
     failed = gw.lines.entries("observer.failed")
     assert [line["observer"] for line in failed] == ["another"] * 2
+
+
+def test_an_observer_whose_function_would_never_be_awaited_is_refused(tmp_path):
+    (tmp_path / "waiting.py").write_text("api = 1\n\n\nasync def seen(record):\n    pass\n")
+    with pytest.raises(PluginError, match="plugin waiting: seen is an async function"):
+        discover(tmp_path)

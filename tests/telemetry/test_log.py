@@ -166,6 +166,49 @@ def test_an_output_that_is_gone_stops_nothing():
             sleep(0.01)
 
 
+class Full(io.BytesIO):
+    """An output on a disk that is full for a while, and then takes a few bytes of a line before it is full again."""
+
+    def __init__(self):
+        super().__init__()
+        self.room = 10
+
+    def write(self, data):
+        if self.room == 0:
+            raise OSError(28, "No space left on device")
+        written = super().write(data[: self.room])
+        self.room -= written
+        return written
+
+
+def test_after_a_full_disk_lines_are_written_again_and_losses_are_told():
+    out = Full()
+    lines = Lines(out)
+    lines.put(b"one line that does not fit")
+    wait_until(lambda: lines._lost == 1)
+    out.room = 1000
+    lines.put(b"two")
+    lines.put(lambda: (_ for _ in ()).throw(SystemExit))
+    lines.close()
+    first, *rest = out.getvalue().splitlines()
+    assert first == b"one line t"
+    assert rest[0] == b"two"
+    told = [json.loads(line) for line in rest[1:]]
+    assert [entry["event"] for entry in told] == ["log.line_failed", "log.lines_lost"]
+    assert told[1]["lost"] == 1
+
+
+def wait_until(holds):
+    until = monotonic() + 5
+    while not holds():
+        assert monotonic() < until
+        sleep(0.01)
+
+
+def test_a_mapping_under_the_name_of_a_secret_is_not_written():
+    assert redact(None, "info", {"credential": {"value": "hunter2"}}) == {"credential": REDACTED}
+
+
 def test_closing_writes_what_is_queued():
     out = io.BytesIO()
     lines = Lines(out)

@@ -24,7 +24,7 @@ from gateway.access.identity.caller import Caller
 from gateway.access.identity.modes import Modes
 from gateway.call.context import GATEWAY, IDENTITY, REFUSED, REQUEST_ID
 from gateway.contract.errors import PERMISSION, STATUS, Problem, Refused
-from gateway.contract.json_api import error_headers
+from gateway.contract.provider_errors import error_headers
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _LOCAL: Final = frozenset({"localhost"})

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
-from gateway.contract import json_api
+from gateway.contract import json_api, provider_errors
 from gateway.contract.capabilities import Caps
 from gateway.contract.errors import Problem
 from gateway.contract.flag import (
@@ -61,7 +61,7 @@ class Defaults:
         return json_api.limit(request)
 
     def problem(self, head: Head, body: bytes) -> Problem | None:
-        return json_api.problem_of(head, body)
+        return provider_errors.problem_of(head, body)
 
     def decoder(self, _request: ClientRequest, _target: Target, _head: Head) -> json_api.SseDecoder:
         """Return a decoder of server-sent events.

@@ -24,8 +24,8 @@ RATE_LIMIT: Final = "rate_limit"  # too many requests; retry_after may have the 
 QUOTA: Final = "quota"  # the money or the allowance is spent
 OVERLOADED: Final = "overloaded"  # the provider is busy or warming up
 UNAVAILABLE: Final = "unavailable"  # the gateway cannot serve now, or cannot reach the provider
-UPSTREAM: Final = "upstream"  # the provider refuses every request of the gateway, whatever the client sends
-INTERNAL: Final = "internal"  # a fault of the provider or of the gateway
+UPSTREAM: Final = "upstream"  # the provider refuses the gateway's key, or its reply is broken or cut
+INTERNAL: Final = "internal"  # a fault of the gateway, or one that the provider reports without a class
 
 STATUS: Final[Mapping[str, int]] = {
     INVALID_REQUEST: 400,
@@ -62,6 +62,8 @@ class Problem:
     retry_after: float | None = None
     """Seconds that the client should wait before it tries again; None if unknown."""
     retryable: bool = False
+    should_retry: bool | None = None
+    """The provider's word on whether the client should try again (`x-should-retry`); None if it says nothing."""
     reason: str = ""
     """The cause in one word, such as `no_such_host`. The call's record has this word if `native` is ""."""
     key_refused: bool = False
@@ -119,14 +121,14 @@ class Truncated(UpstreamFailed):
     """A stream that ended before its terminal event or inside a frame. This is an error, never a normal end."""
 
     def __init__(self, message: str = "the provider's stream ended before its final event") -> None:
-        super().__init__(Problem(INTERNAL, message, retryable=True))
+        super().__init__(Problem(UPSTREAM, message, retryable=True))
 
 
 class BadFrame(UpstreamFailed):
     """Invalid data in the provider's reply, such as a wrong checksum, an impossible length or text that is not JSON."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(Problem(INTERNAL, message))
+        super().__init__(Problem(UPSTREAM, message, retryable=True))
 
 
 def invalid(message: str, param: str = "") -> Refused:

@@ -12,15 +12,13 @@ For example, the decoder of a flag that has named events, a terminal event `end`
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Collection, Generator, Iterator
-from dataclasses import replace
 from typing import Any, Final
 
 import orjson
 
-from gateway.contract import errors, lenient_json
+from gateway.contract import errors, lenient_json, provider_errors
 from gateway.contract.errors import (
     BadFrame,
     Problem,
@@ -34,7 +32,6 @@ from gateway.contract.flag import (
     Drop,
     Event,
     Fetch,
-    Head,
     HttpRequest,
     Members,
     StepResponse,
@@ -58,13 +55,6 @@ UNLIMITED: Final = 64_000
 
 No Claude model writes more output tokens. A limit that a translator adds (`Caps.max_output` plus a thinking budget) is
 lower."""
-
-MAX_RETRY_AFTER: Final = 86_400
-"""Maximum number of a provider's `Retry-After` seconds that clients get.
-
-A provider may send any number, and clients wait for that number of seconds."""
-LONGEST_RETRY_AFTER: Final = 32 * 86_400
-"""Maximum number of `Retry-After` seconds in a reply: a quota of a calendar month is empty for less than 32 days."""
 
 
 def parse(flag: str, dialect: str, request: HttpRequest) -> ClientRequest:
@@ -152,83 +142,6 @@ def limit_of(request: ClientRequest, *names: str) -> int | None:
     """
     values = map(request.top.decode, names)
     return max((value for value in values if isinstance(value, int) and not isinstance(value, bool)), default=None)
-
-
-def problem_of(head: Head, body: bytes) -> Problem | None:
-    """Return the problem that a provider's reply reports, or None.
-
-    A reply with a status of 400 or above is a problem. So is a reply with a lower status whose first member is `error`,
-    which some aggregators send when the provider behind them has failed.
-    """
-    if head.status < 400:
-        return None if _ERROR_FIRST.match(body) is None else replace(_error_of(Head(500, head.headers), body), status=0)
-    return _error_of(head, body)
-
-
-_UNAUTHORIZED: Final = 401
-"""The status for invalid credentials (RFC 9110, 15.5.2). Status 403 means valid credentials without the permission."""
-_ERROR_FIRST: Final = re.compile(rb'\s*\{\s*"error"\s*:\s*[{"]')
-
-
-def _error_of(head: Head, body: bytes) -> Problem:
-    message, native = message_of(body)
-    return Problem(
-        code=code_of(head.status),
-        message=message or f"the provider answered {head.status} without a message",
-        native=native,
-        status=head.status,
-        retry_after=retry_after(head),
-        retryable=head.status in {408, 409, 429} or head.status >= 500,
-        key_refused=head.status == _UNAUTHORIZED,
-    )
-
-
-def code_of(status: int) -> str:
-    """Return the problem code for a provider's HTTP status."""
-    return _CODES.get(status) or (errors.INTERNAL if status >= 500 else errors.INVALID_REQUEST)
-
-
-_CODES: Final = {
-    401: errors.PERMISSION,
-    402: errors.QUOTA,
-    403: errors.PERMISSION,
-    404: errors.NOT_FOUND,
-    408: errors.TIMEOUT,
-    413: errors.TOO_LARGE,
-    429: errors.RATE_LIMIT,
-    502: errors.UNAVAILABLE,
-    503: errors.OVERLOADED,
-    504: errors.TIMEOUT,
-    529: errors.OVERLOADED,
-}
-
-
-def retry_after(head: Head) -> float | None:
-    """Return the seconds of the `Retry-After` header, between 0 and `MAX_RETRY_AFTER`; None without a number.
-
-    The header's date form is not read, because no known provider uses it.
-    """
-    try:
-        seconds = float(head.headers["retry-after"])
-    except (KeyError, ValueError):
-        return None
-    return min(max(seconds, 0.0), MAX_RETRY_AFTER) if math.isfinite(seconds) else None
-
-
-def message_of(body: bytes) -> tuple[str, str]:
-    """Return the message of an error body and the provider's name for the error, each "" if missing.
-
-    Reads the forms of OpenAI, Anthropic and FastAPI, and plain text.
-    """
-    try:
-        data = lenient_json.loads(body)
-    except orjson.JSONDecodeError:
-        return body[:500].decode("utf-8", "replace").strip(), ""
-    inner = data.get("error", data) if isinstance(data, dict) else data
-    if isinstance(inner, dict):
-        text = inner.get("message") or inner.get("Message") or inner.get("detail") or ""
-        return str(text), str(inner.get("type") or inner.get("code") or "")
-    return str(inner), ""
 
 
 def json_object(body: bytes) -> dict[str, Any]:
@@ -319,17 +232,7 @@ def error(problem: Problem) -> tuple[int, dict[str, str], bytes]:
     body: dict[str, Any] = {"message": problem.message, "type": problem.native or problem.code}
     if problem.param:
         body["param"] = problem.param
-    return errors.STATUS[problem.code], error_headers(problem), orjson.dumps({"error": body})
-
-
-def error_headers(problem: Problem) -> dict[str, str]:
-    headers = {"content-type": "application/json"}
-    if problem.accept_encoding:  # RFC 9110, 15.5.16
-        headers["accept-encoding"] = problem.accept_encoding
-    if problem.retry_after is not None:
-        # the order of the arguments matters: max(1, NaN) is 1, while max(NaN, 1) is NaN
-        headers["retry-after"] = str(round(min(LONGEST_RETRY_AFTER, max(1, problem.retry_after))))
-    return headers
+    return errors.STATUS[problem.code], provider_errors.error_headers(problem), orjson.dumps({"error": body})
 
 
 ESTIMATED: Final = "x-irisgate-estimated"

@@ -31,6 +31,7 @@ from gateway.contract.flag import (
     Usage,
 )
 from gateway.contract.framing import sse
+from gateway.contract.provider_errors import error_headers, reported_problem
 from gateway_plugins.dialects.anthropic_messages import betas as messages_betas
 from gateway_plugins.dialects.anthropic_messages import facts as messages_facts
 from gateway_plugins.dialects.anthropic_messages import fit
@@ -82,17 +83,6 @@ _ERRORS: Final = {
     errors.UNAVAILABLE: (529, "overloaded_error"),
     errors.UPSTREAM: (502, "api_error"),
     errors.INTERNAL: (500, "api_error"),
-}
-_CODES: Final = {
-    "rate_limit_error": errors.RATE_LIMIT,
-    "overloaded_error": errors.OVERLOADED,
-    "invalid_request_error": errors.INVALID_REQUEST,
-    "permission_error": errors.PERMISSION,
-    "authentication_error": errors.PERMISSION,
-    "not_found_error": errors.NOT_FOUND,
-    "timeout_error": errors.TIMEOUT,
-    "request_too_large": errors.TOO_LARGE,
-    "billing_error": errors.QUOTA,
 }
 
 
@@ -146,14 +136,8 @@ def decoder(_request: ClientRequest, _target: Target, _head: Head) -> Decoder:
     return json_api.SseDecoder(
         lambda name, _payload: name or "message",
         lambda event: event.kind == "message_stop",
-        lambda event: _failure(event) if event.kind == "error" else None,
+        lambda event: reported_problem(event.data) if event.kind == "error" else None,
     )
-
-
-def _failure(event: Event) -> Problem:
-    message, native = json_api.message_of(event.payload)
-    code = _CODES.get(native, errors.INTERNAL)
-    return Problem(code, message, native, errors.STATUS[code], retryable=code != errors.INVALID_REQUEST)
 
 
 def meter(_request: ClientRequest, _target: Target, _head: Head) -> Meter:
@@ -203,4 +187,4 @@ def error(problem: Problem) -> tuple[int, dict[str, str], bytes]:
         # 529 is for a problem that a provider reported, 503 for a problem of the gateway itself. SDKs retry both
         status = errors.STATUS[problem.code]
     body = {"type": "error", "error": {"type": kind, "message": problem.message}}
-    return status, json_api.error_headers(problem), orjson.dumps(body)
+    return status, error_headers(problem), orjson.dumps(body)

@@ -27,6 +27,7 @@ from gateway.contract.flag import (
     UpstreamRequest,
 )
 from gateway.contract.framing import sse
+from gateway.contract.provider_errors import reported_problem
 from gateway_plugins.dialects.bedrock import tagged_history
 from gateway_plugins.dialects.openai import errors as openai_errors
 from gateway_plugins.dialects.openai.client_api import CLIENT_API
@@ -48,6 +49,11 @@ steps = remote_files.steps
 
 CHUNK: Final = "chat.completion.chunk"
 _DONE: Final = "done"
+_ERROR: Final = "error"
+_ENDS: Final = (b"[DONE]", b"DONE")
+"""Payloads of the terminal event, in upper case and without blanks and quotes, which some servers add."""
+_CHUNK_MEMBERS: Final = frozenset({"choices", "usage"})
+"""Members of which a chunk has at least one."""
 _QUERY: Final = ("api-version",)
 """Query parameters that are passed on to the provider. `api-version` is a parameter of OpenAI's API on Azure."""
 
@@ -118,14 +124,30 @@ class ChatDecoder(json_api.SseDecoder):
         return False
 
 
-def _kind(_name: str, payload: bytes) -> str:
-    return _DONE if payload == b"[DONE]" else CHUNK
+def _kind(name: str, payload: bytes) -> str:
+    if payload.strip(b' "').upper() in _ENDS:
+        return _DONE
+    return _ERROR if name == _ERROR and b'"choices"' not in payload else CHUNK
 
 
 def _failure(event: Event) -> Problem | None:
-    if event.kind == _DONE or b'"error"' not in event.payload or not mapping(event.data).get("error"):
+    """Return the problem that an event reports in place of a chunk, or None.
+
+    Servers report a failure as an event `error`, in a member `error`, or as an object of its own: `object` is "error"
+    (vLLM), or there are words and no choices (`msg`, `detail`).
+    """
+    if event.kind == _DONE or (
+        event.kind != _ERROR and b'"choices"' in event.payload and b'"error"' not in event.payload
+    ):
         return None
-    return openai_errors.stream_problem(event.data["error"])
+    data = mapping(event.data)
+    if not data.get("error") and event.kind != _ERROR and (data.keys() & _CHUNK_MEMBERS or not _has_words(data)):
+        return None
+    return reported_problem(event.data)
+
+
+def _has_words(data: dict[str, Any]) -> bool:
+    return data.get("object") == _ERROR or any(data.get(name) for name in ("message", "msg", "detail"))
 
 
 class ChatMeter:

@@ -17,6 +17,7 @@ from gateway.contract import errors, json_api, lenient_json
 from gateway.contract.errors import Problem, UpstreamFailed
 from gateway.contract.flag import ClientRequest, Decoder, Drop, Event, Head, Meter, Route, Target, UpstreamRequest
 from gateway.contract.framing import sse
+from gateway.contract.provider_errors import reported_problem
 from gateway_plugins.dialects.openai import errors as openai_errors
 from gateway_plugins.dialects.openai.client_api import CLIENT_API
 from gateway_plugins.dialects.openai_responses import facts as responses_facts
@@ -86,10 +87,10 @@ class ResponsesDecoder(json_api.SseDecoder):
     def _failure(self, event: Event) -> Problem | None:
         begun, self._begun = self._begun, True
         if event.kind == _FAILED_EVENT:
-            return openai_errors.stream_problem(mapping(mapping(event.data).get("response")).get("error"))
+            return reported_problem(mapping(mapping(event.data).get("response")).get("error"))
         if event.kind != _ERROR:
             return None
-        self._reported = openai_errors.stream_problem(mapping(event.data).get("error") or event.data)
+        self._reported = reported_problem(mapping(event.data).get("error") or event.data)
         return None if begun else self._reported
 
 

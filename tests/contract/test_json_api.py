@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.contract import errors, json_api
+from gateway.contract import errors, json_api, provider_errors
 from gateway.contract.errors import Problem, Refused
 from gateway.contract.flag import Head, HttpRequest, Members
 from gateway_plugins import bedrock_converse, bedrock_model_invoke
@@ -20,17 +20,17 @@ from gateway_plugins import bedrock_converse, bedrock_model_invoke
     ],
 )  # fmt: skip
 def test_retry_after_is_a_number_of_seconds_within_a_day(header, seconds):
-    assert json_api.retry_after(Head(429, {"retry-after": header})) == seconds
+    assert provider_errors.retry_after(Head(429, {"retry-after": header})) == seconds
 
 
 @given(st.floats() | st.integers() | st.just(10**400))
 def test_every_number_of_seconds_can_be_told_to_a_client(seconds):
-    header = json_api.error_headers(Problem(errors.RATE_LIMIT, "x", retry_after=seconds))["retry-after"]
+    header = provider_errors.error_headers(Problem(errors.RATE_LIMIT, "x", retry_after=seconds))["retry-after"]
     assert 1 <= int(header) <= 86_400
 
 
 def test_a_delay_that_is_no_number_is_told_as_the_shortest():
-    assert json_api.error_headers(Problem(errors.RATE_LIMIT, "x", retry_after=math.nan))["retry-after"] == "1"
+    assert provider_errors.error_headers(Problem(errors.RATE_LIMIT, "x", retry_after=math.nan))["retry-after"] == "1"
 
 
 def in_the_body(name):

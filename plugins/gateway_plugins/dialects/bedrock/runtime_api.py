@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import orjson
 
-from gateway.contract import errors, json_api, lenient_json
+from gateway.contract import errors, json_api, lenient_json, provider_errors
 from gateway.contract.errors import Problem, UpstreamFailed, invalid
 from gateway.contract.flag import (
     ClientApi,
@@ -204,42 +204,47 @@ def _metadata(text: str) -> Any:
         raise invalid(f'{name}: must be a JSON object, such as {{"team": "a"}}', name) from None
 
 
+_ERROR_HEADER: Final = "x-amzn-errortype"
 _UNKNOWN_NAME: Final = "UnknownOperationException"
 _UNKNOWN_MESSAGE: Final = "the provider does not know this operation or path"
-_UNKNOWN_OPERATION: Final = re.compile(
-    rb'\s*\{\s*"Output"\s*:\s*\{\s*"__type"\s*:\s*"[^"]*' + _UNKNOWN_NAME.encode() + b'"'
+_EXCEPTION: Final = re.compile(
+    rb'\s*\{\s*(?:"Output"\s*:\s*\{\s*"__type"\s*:\s*"[^"]*%b"|"__type"\s*:\s*"[^"]*(?:Exception|Error)")'
+    % _UNKNOWN_NAME.encode()
 )
-"""Beginning of the body with which AWS answers an unknown path. The status of that answer is 200."""
+"""Beginning of a body with an exception, whatever its status. AWS answers an unknown path with `Output` and 200."""
 
 
 def problem_for(head: Head, body: bytes) -> Problem | None:
     """Return the problem in an error reply; None if the reply is no error.
 
     The problem is named by the error header, by `__type` or `code` in the body, or else by the status. With status 200
-    a reply is an error only if its `Output` names the exception, because a model's reply may have `Output` too.
+    a reply is an error if it has the error header, or if its body begins with the exception. A model's reply may have
+    `Output` too.
     """
-    if head.status < 400 and _UNKNOWN_OPERATION.match(body) is None:
+    if head.status < 400 and _ERROR_HEADER not in head.headers and _EXCEPTION.match(body) is None:
         return None
     try:
         data = lenient_json.loads(body)
     except orjson.JSONDecodeError:
-        return json_api.problem_of(head, body)
+        return provider_errors.problem_of(head, body)
     data = data if isinstance(data, dict) else {}
     output = data.get("Output")
     inner = output if isinstance(output, dict) else data
-    native = head.headers.get("x-amzn-errortype") or str(inner.get("__type") or inner.get("code") or "")
+    native = head.headers.get(_ERROR_HEADER) or str(inner.get("__type") or inner.get("code") or "")
     native = native.partition(":")[0].rpartition("#")[2]
     default = _UNKNOWN_MESSAGE if native == _UNKNOWN_NAME else f"the provider answered {head.status} without a message"
     message = str(data.get("message") or data.get("Message") or default)
-    code, status, retryable = _EXCEPTIONS.get(native, (json_api.code_of(head.status), head.status, head.status >= 500))
+    status = head.status if head.status >= 400 else errors.STATUS[errors.UPSTREAM]
+    unknown = provider_errors.code_of(status) if head.status >= 400 else errors.UPSTREAM
+    code, usual_status, retryable = _EXCEPTIONS.get(native, (unknown, status, status >= 500))
     return Problem(
         code=code,
         message=message,
         native=native,
-        status=head.status if head.status >= 400 else status,
-        retry_after=json_api.retry_after(head),
+        status=head.status if head.status >= 400 else usual_status,
         retryable=retryable,
         key_refused=head.status in {401, 403} and (native in _KEY_FAULTS or _KEY_REFUSED.search(message) is not None),
+        **provider_errors.waits(head),
     )
 
 
@@ -253,7 +258,7 @@ def stream_failure(frame: Frame) -> UpstreamFailed | None:
         message = frame.headers.get(":error-message", "")
     else:
         native = frame.headers.get(":exception-type", "")
-        message = json_api.message_of(frame.payload)[0]
+        message = provider_errors.message_of(frame.payload)[0]
     native = native[:1].upper() + native[1:]
     code, status, retryable = _EXCEPTIONS.get(native, (errors.INTERNAL, 500, True))
     return UpstreamFailed(Problem(code, message or native, native, status, retryable=retryable), frame.raw)
@@ -273,7 +278,7 @@ def reply_headers(request_id: str, _usage: Usage | None) -> dict[str, str]:
 
 def error(problem: Problem) -> tuple[int, dict[str, str], bytes]:
     status, exception = exception_of(problem)
-    headers = {**json_api.error_headers(problem), "x-amzn-errortype": exception}
+    headers = {**provider_errors.error_headers(problem), _ERROR_HEADER: exception}
     return status, headers, orjson.dumps({"message": problem.message})
 
 

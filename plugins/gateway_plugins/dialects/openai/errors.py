@@ -11,14 +11,11 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.contract import errors, json_api
+from gateway.contract import errors
 from gateway.contract.errors import Problem
-from gateway_plugins.shared.lenient import mapping, text, whole_number
+from gateway.contract.provider_errors import error_headers
 
 TOO_LONG: Final = "context_length_exceeded"
-_ERROR_STATUSES: Final = range(400, 600)
-"""HTTP statuses of errors. OpenRouter puts the status into `code`."""
-
 _ERRORS: Final = {
     errors.INVALID_REQUEST: (400, "invalid_request_error", None),
     errors.PERMISSION: (403, "permission_error", "permission_denied"),
@@ -35,20 +32,6 @@ _ERRORS: Final = {
     errors.INTERNAL: (500, "server_error", None),
 }
 """(HTTP status, type, code) of an error in OpenAI's form, by the gateway's error code."""
-_CODES: Final = {
-    "invalid_request_error": errors.INVALID_REQUEST,
-    "invalid_prompt": errors.INVALID_REQUEST,
-    TOO_LONG: errors.INVALID_REQUEST,
-    "permission_error": errors.PERMISSION,
-    "model_not_found": errors.NOT_FOUND,
-    "rate_limit_error": errors.RATE_LIMIT,
-    "rate_limit_exceeded": errors.RATE_LIMIT,
-    "insufficient_quota": errors.QUOTA,
-    "overloaded": errors.OVERLOADED,
-    "overloaded_error": errors.OVERLOADED,
-    "timeout": errors.TIMEOUT,
-}
-"""The gateway's error code, by the code or type that a provider sends."""
 _TOO_LONG: Final = re.compile(
     "input is too long|prompt is too long|exceeds? context limit|too many total text bytes|maximum context length",
     re.IGNORECASE,
@@ -56,19 +39,6 @@ _TOO_LONG: Final = re.compile(
 """Words in the errors of providers that have no code for a prompt that is too long.
 
 The client gets OpenAI's code for this error, because agents shorten their history when they get that code."""
-
-
-def stream_problem(value: Any) -> Problem:
-    """Return the problem for an `error` object in a stream, by its `code` (possibly an HTTP status) or its `type`."""
-    given = mapping(value)
-    number = whole_number(given.get("code"))
-    names = [name for name in (text(given.get("code")), text(given.get("type"))) if name]
-    code = next((_CODES[name] for name in names if name in _CODES), errors.INTERNAL)
-    if number in _ERROR_STATUSES:
-        code = json_api.code_of(number)
-    message = text(given.get("message")) or text(value) or "the provider failed without a message"
-    retryable = code not in {errors.INVALID_REQUEST, errors.PERMISSION, errors.NOT_FOUND}
-    return Problem(code, message, names[0] if names else "", errors.STATUS[code], retryable=retryable)
 
 
 def is_too_long(problem: Problem) -> bool:
@@ -85,4 +55,4 @@ def inner(problem: Problem) -> dict[str, Any]:
 
 def error(problem: Problem) -> tuple[int, dict[str, str], bytes]:
     """Return status, headers and body of an error reply."""
-    return _ERRORS[problem.code][0], json_api.error_headers(problem), orjson.dumps({"error": inner(problem)})
+    return _ERRORS[problem.code][0], error_headers(problem), orjson.dumps({"error": inner(problem)})

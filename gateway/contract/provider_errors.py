@@ -1,0 +1,287 @@
+"""Errors in providers' replies: the words, the class and the wait that a reply reports, and bodies that are no reply.
+
+- `problem_of` reads the reply to a request that failed: its status decides the class of the error.
+- `reported_problem` reads an error without a status, in an event of a stream or in a body under status 200. The number
+  or the name in the error decides its class.
+- `not_a_reply` makes the error for a body that is no reply of its dialect, with the words of the provider in it.
+
+The names of errors are those of OpenAI's and Anthropic's API references, which most compatible servers use.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from email.utils import parsedate_to_datetime
+from time import time
+from typing import Any, Final
+
+import orjson
+
+from gateway.contract import errors, lenient_json
+from gateway.contract.errors import BadFrame, Problem, UpstreamFailed
+from gateway.contract.flag import Head
+
+MAX_RETRY_AFTER: Final = 86_400
+"""Maximum number of a provider's `Retry-After` seconds that clients get.
+
+A provider may send any number, and clients wait for that number of seconds."""
+LONGEST_RETRY_AFTER: Final = 32 * 86_400
+"""Maximum number of `Retry-After` seconds in a reply: a quota of a calendar month is empty for less than 32 days."""
+
+MAX_WORDS: Final = 500
+"""Maximum number of characters of a provider's plain text in an error message."""
+
+_UNAUTHORIZED: Final = 401
+"""The status for invalid credentials (RFC 9110, 15.5.2). Status 403 means valid credentials without the permission."""
+_ERROR_STATUSES: Final = range(400, 600)
+_CODES: Final[Mapping[int, str]] = {
+    401: errors.PERMISSION,
+    402: errors.QUOTA,
+    403: errors.PERMISSION,
+    404: errors.NOT_FOUND,
+    408: errors.TIMEOUT,
+    413: errors.TOO_LARGE,
+    429: errors.RATE_LIMIT,
+    502: errors.UNAVAILABLE,
+    503: errors.OVERLOADED,
+    504: errors.TIMEOUT,
+    529: errors.OVERLOADED,
+}
+_CODES_BY_NAME: Final[Mapping[str, str]] = {
+    "invalid_request_error": errors.INVALID_REQUEST,
+    "invalid_prompt": errors.INVALID_REQUEST,
+    "context_length_exceeded": errors.INVALID_REQUEST,
+    "permission_error": errors.PERMISSION,
+    "authentication_error": errors.PERMISSION,
+    "invalid_api_key": errors.PERMISSION,
+    "not_found_error": errors.NOT_FOUND,
+    "model_not_found": errors.NOT_FOUND,
+    "request_too_large": errors.TOO_LARGE,
+    "rate_limit_error": errors.RATE_LIMIT,
+    "rate_limit_exceeded": errors.RATE_LIMIT,
+    "insufficient_quota": errors.QUOTA,
+    "billing_error": errors.QUOTA,
+    "overloaded": errors.OVERLOADED,
+    "overloaded_error": errors.OVERLOADED,
+    "timeout": errors.TIMEOUT,
+    "timeout_error": errors.TIMEOUT,
+}
+"""The gateway's error code, by the name that a provider sends in `code` or `type`."""
+_KEY_FAULTS: Final = frozenset({"authentication_error", "invalid_api_key"})
+_FINAL: Final = frozenset({errors.INVALID_REQUEST, errors.PERMISSION, errors.NOT_FOUND, errors.TOO_LARGE})
+"""Codes of errors that the same request would get again."""
+_MESSAGES: Final = (
+    "message", "Message", "msg", "detail", "error_msg", "errorMessage", "error_message", "error_description",
+    "status_msg",
+)  # fmt: skip
+"""Members with the words of an error: of OpenAI, Anthropic and AWS, of FastAPI (`detail`), and of other servers."""
+_NAMES: Final = ("type", "code", "status", "status_code", "error_code")
+"""Members with the name or the number of an error."""
+_ENVELOPES: Final = ("error", "errors", "base_resp", "Output")
+"""Members that contain an error: of most APIs, of JSON:API, of MiniMax, and of AWS for an unknown operation."""
+_ERROR_FIRST: Final = re.compile(rb'\s*\{\s*(?:"type"\s*:\s*"error"\s*,\s*)?"error"\s*:\s*[{"]')
+"""Beginning of a body whose first member, apart from its type, is an error."""
+_PAGE: Final = re.compile(r"\s*<(?:!doctype|html|head|body|\?xml|center|h1)", re.IGNORECASE)
+_TITLE: Final = re.compile(r"<(title|h1)[^>]*>(.*?)</\1", re.IGNORECASE | re.DOTALL)
+_TAG: Final = re.compile(r"<(script|style).*?</\1\s*>|<[^>]*>", re.IGNORECASE | re.DOTALL)
+
+
+def problem_of(head: Head, body: bytes) -> Problem | None:
+    """Return the problem that a provider's reply reports, or None.
+
+    A reply with a status of 400 or above is a problem. So is a reply with a lower status that begins with an error,
+    which some aggregators send when the provider behind them has failed.
+    """
+    if head.status < 400:
+        return None if _ERROR_FIRST.match(body) is None else reported_problem(_decoded(body), errors.UPSTREAM)
+    message, native = message_of(body)
+    return Problem(
+        code=code_of(head.status),
+        message=message or f"the provider answered {head.status} without a message",
+        native=native,
+        status=head.status,
+        retryable=head.status in {408, 409, 429} or head.status >= 500,
+        key_refused=head.status == _UNAUTHORIZED,
+        **waits(head),
+    )
+
+
+def reported_problem(value: Any, otherwise: str = errors.INTERNAL) -> Problem:
+    """Return the problem in an error that has no HTTP status of its own: an event's, or a body's under status 200.
+
+    `otherwise` is the code of an error whose number and names are unknown, or say no more than that it failed.
+    """
+    message, names = _words(value)
+    numbers = [int(name) for name in names if name.isdecimal() and len(name) == len("500")]
+    number = next((number for number in numbers if number in _ERROR_STATUSES), 0)
+    code = next((_CODES_BY_NAME[name] for name in names if name in _CODES_BY_NAME), errors.INTERNAL)
+    if number:
+        code = code_of(number)
+    if code == errors.INTERNAL:
+        code = otherwise
+    return Problem(
+        code=code,
+        message=message or "the provider failed without a message",
+        native=names[0] if names else "",
+        status=number or errors.STATUS[code],
+        retryable=code not in _FINAL,
+        key_refused=number == _UNAUTHORIZED or not _KEY_FAULTS.isdisjoint(names),
+    )
+
+
+def not_a_reply(body: bytes, fault: BadFrame) -> UpstreamFailed:
+    """Return the error for a body under a status of success that is no reply of its dialect (status 502 for clients).
+
+    `fault` says what is wrong with the body. The message also has the provider's own words, if the body has any.
+    """
+    data = _decoded(body)
+    message, _ = message_of(body) if data is None else _words(data)
+    problem = fault.problem
+    if isinstance(data, dict | list) and message:
+        problem = replace(reported_problem(data, errors.UPSTREAM), message=problem.message)
+    words = f"{problem.message}: {message[:MAX_WORDS]}" if message else problem.message
+    return UpstreamFailed(replace(problem, message=words))
+
+
+def code_of(status: int) -> str:
+    """Return the problem code for a provider's HTTP status."""
+    return _CODES.get(status) or (errors.INTERNAL if status >= 500 else errors.INVALID_REQUEST)
+
+
+def waits(head: Head) -> dict[str, Any]:
+    """Return the members of a problem that tell a client whether to try again, and when."""
+    return {"retry_after": retry_after(head), "should_retry": _should_retry(head)}
+
+
+def _should_retry(head: Head) -> bool | None:
+    """Return what `x-should-retry` says, which OpenAI's and Anthropic's SDKs obey; None without it."""
+    return {"true": True, "false": False}.get(head.headers.get("x-should-retry", "").strip().lower())
+
+
+def retry_after(head: Head) -> float | None:
+    """Return the seconds that a client should wait, between 0 and `MAX_RETRY_AFTER`; None if the reply names no wait.
+
+    `retry-after-ms` is read before `Retry-After`, as OpenAI's and Anthropic's SDKs do, because it is more precise. A
+    date is compared with the date of the reply, so that the provider's clock may differ (RFC 9110, 10.2.3).
+    """
+    seconds = _number(head.headers.get("retry-after-ms"), 1000)
+    if seconds is None:
+        seconds = _number(head.headers.get("retry-after"), 1)
+    if seconds is None and (until := _date(head.headers.get("retry-after"))) is not None:
+        now = _date(head.headers.get("date"))
+        seconds = until - (time() if now is None else now)
+    return None if seconds is None else min(max(seconds, 0.0), MAX_RETRY_AFTER)
+
+
+def _number(text: str | None, divisor: int) -> float | None:
+    try:
+        value = float(text or "") / divisor
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _date(text: str | None) -> float | None:
+    """Return the Unix time of an HTTP date, or None for any other text."""
+    try:
+        return parsedate_to_datetime(text or "").timestamp()
+    except (ValueError, OverflowError, TypeError, IndexError):
+        return None
+
+
+def error_headers(problem: Problem) -> dict[str, str]:
+    """Return the headers of an error reply: its type, and the wait in the forms that clients' SDKs read.
+
+    `Retry-After` has whole seconds, which every client reads. A wait that is no whole number of seconds is also in
+    `retry-after-ms`, which OpenAI's and Anthropic's SDKs read first.
+    """
+    headers = {"content-type": "application/json"}
+    if problem.accept_encoding:  # RFC 9110, 15.5.16
+        headers["accept-encoding"] = problem.accept_encoding
+    if problem.retry_after is not None:
+        # the order of the arguments matters: max(1, NaN) is 1, while max(NaN, 1) is NaN
+        seconds = min(LONGEST_RETRY_AFTER, max(0, problem.retry_after))
+        headers["retry-after"] = str(max(1, math.ceil(seconds)))
+        if seconds != int(seconds):
+            headers["retry-after-ms"] = str(math.ceil(seconds * 1000))
+    if problem.should_retry is not None:
+        headers["x-should-retry"] = "true" if problem.should_retry else "false"
+    return headers
+
+
+def message_of(body: bytes) -> tuple[str, str]:
+    """Return the message of an error body and the provider's name for the error, each "" if missing.
+
+    Reads the JSON of OpenAI, Anthropic, AWS and FastAPI, the title of a page, and plain text.
+    """
+    data = _decoded(body)
+    if data is None:
+        return _plain(body), ""
+    message, names = _words(data)
+    return message, names[0] if names else ""
+
+
+def _decoded(body: bytes) -> Any:
+    """Return the value of a JSON body; None if the body is not JSON."""
+    try:
+        return lenient_json.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _plain(body: bytes) -> str:
+    """Return the words of a body that is not JSON: the title of a page, or the beginning of the text."""
+    text = body[: MAX_WORDS * 20].decode("utf-8", "replace")
+    if _PAGE.match(text):
+        title = _TITLE.search(text)
+        text = " ".join(_TAG.sub(" ", title[2] if title else text).split())
+    return "".join(character if character.isprintable() else " " for character in text[:MAX_WORDS]).strip()
+
+
+def _words(value: Any) -> tuple[str, list[str]]:
+    """Return the message of a decoded error, and its names and numbers as text, the inner ones first."""
+    message, names = "", []
+    for part in reversed(_layers(value)):
+        if not isinstance(part, dict):
+            message = message or (part if isinstance(part, str) else "")
+            continue
+        message = message or next(filter(None, (_text(part.get(name)) for name in _MESSAGES)), "")
+        names += [str(part[name]) for name in _NAMES if isinstance(part.get(name), str | int) and part[name] != ""]
+    return message, [name for name in names if name not in {"error", "True", "False"}]
+
+
+def _layers(value: Any) -> list[Any]:
+    """Return an error and the errors inside it, the outermost first. Of a list of errors, the first one counts."""
+    layers = [value]
+    while len(layers) <= len(_ENVELOPES):
+        last = layers[-1]
+        if isinstance(last, list):
+            inner = last[0] if last else None
+        elif isinstance(last, dict):
+            inner = next((last[name] for name in _ENVELOPES if last.get(name)), None)
+        else:
+            inner = None
+        if not isinstance(inner, dict | list | str):
+            break
+        layers.append(inner)
+    return layers
+
+
+def _text(value: Any) -> str:
+    """Return the words in a member: text, or the words of each fault in FastAPI's list of faults (`detail`)."""
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, dict):
+        return _words(value)[0]
+    faults = [fault for fault in value[:10] if isinstance(fault, dict)] if isinstance(value, list) else []
+    return "; ".join(filter(None, map(_fault, faults)))
+
+
+def _fault(fault: dict[str, Any]) -> str:
+    place = fault.get("loc")
+    where = ".".join(map(str, place)) if isinstance(place, list) else ""
+    text = fault.get("msg") or fault.get("message")
+    return ": ".join(part for part in (where, text) if isinstance(part, str) and part)

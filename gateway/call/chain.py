@@ -21,6 +21,7 @@ from typing import Any, Final, Protocol, TypeVar, overload
 import msgspec
 
 from gateway.access.identity.caller import Identity
+from gateway.call.key_redaction import Redaction, redaction, secrets_of
 from gateway.call.runtime import Runtime
 from gateway.contract.errors import Problem, UpstreamFailed
 from gateway.contract.flag import ClientRequest, Event, Facts, Head, Meter, Target, Translator
@@ -126,6 +127,11 @@ class Attempt:
     delivered: int | None = None
     """The number of bytes of the model's output that have been received so far; for a reply that is not a stream, the
     number of bytes of its body. None before a reply."""
+
+    @property
+    def redaction(self) -> Redaction:
+        """The remover of the keys that are sent to the provider, for everything that the provider sends back."""
+        return redaction(secrets_of(self.candidate.offer.provider, self.headers))
 
     def drop(self, path: str) -> None:
         """Record a field that is not sent on (`flag.Drop`). Duplicates, and fields beyond the maximum, are ignored."""

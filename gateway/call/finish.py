@@ -13,7 +13,6 @@ from typing import Final
 
 from gateway.call.chain import Attempt, Call, Inbound
 from gateway.call.cost_of_call import Cost, cost_of
-from gateway.call.middleware.send import without_keys
 from gateway.call.settlement import settle
 from gateway.contract.errors import Problem
 from gateway.contract.flag import Facts, Usage
@@ -79,7 +78,7 @@ def _record(call: Call, status: int, outcome: str, facts: Facts, cost: Cost, cha
         outcome=outcome,
         error=problem.code if problem else "",
         error_native=(problem.native or problem.reason) if problem else "",
-        error_message=_error_message(call),
+        error_message=problem.message[:MAX_MESSAGE] if problem else "",
         upstream_request_id=_request_id(attempt),
         usage=facts.usage,
         extra=facts.extra,
@@ -131,14 +130,6 @@ def _refusal(inbound: Inbound, status: int, outcome: str, problem: Problem | Non
         dropped=(),
         agent=inbound.agent,
     )
-
-
-def _error_message(call: Call) -> str:
-    """Return the message of the call's error, without the keys that were sent to the provider."""
-    if call.problem is None:
-        return ""
-    sent = call.attempt.headers if call.attempt else {}
-    return without_keys(call.problem.message.encode("utf-8", "replace"), sent).decode()[:MAX_MESSAGE]
 
 
 def _request_id(attempt: Attempt | None) -> str:

@@ -32,6 +32,7 @@ from gateway.contract.flag import (
     Drop,
     Event,
     Fetch,
+    Frame,
     HttpRequest,
     Members,
     StepResponse,
@@ -144,6 +145,43 @@ def limit_of(request: ClientRequest, *names: str) -> int | None:
     return max((value for value in values if isinstance(value, int) and not isinstance(value, bool)), default=None)
 
 
+MAX_START: Final = 65_536
+"""Number of bytes at which no more of a stream without events is kept for the error message."""
+SHORTEST_WORDS: Final = 8
+"""Minimum number of bytes of a stream without events that are read as words. Fewer may be the beginning of a field."""
+_SSE_LINE: Final = re.compile(rb"(?:\xef\xbb\xbf)?(?:data|event|id|retry)?:")
+_TYPE_FIRST: Final = re.compile(rb'\s*\{\s*"type"\s*:\s*"([^"\\]*)"')
+
+
+def typed_kind(name: str, payload: bytes, is_kind: Callable[[str], bool]) -> str:
+    """Return the kind of an event that names its kind twice: as the event's name, and as `type` in its payload.
+
+    `is_kind` returns whether a word is a kind of the dialect. The `type` counts if it is one, because servers and
+    proxies often omit the name, or write `message`, the default of the format.
+    """
+    match = _TYPE_FIRST.match(payload)
+    if match is not None:
+        kind = match[1].decode("utf-8", "replace")
+    else:
+        kind = _type_of(payload) if b'"type"' in payload else ""
+    if is_kind(kind):
+        return kind
+    return name if name not in {"", _UNNAMED} else kind or _UNNAMED
+
+
+_UNNAMED: Final = "message"
+"""Name of an event without a name (WHATWG HTML, 9.2.6)."""
+
+
+def _type_of(payload: bytes) -> str:
+    try:
+        data = lenient_json.loads(payload)
+    except orjson.JSONDecodeError:
+        return ""
+    kind = data.get("type") if isinstance(data, dict) else None
+    return kind if isinstance(kind, str) else ""
+
+
 def json_object(body: bytes) -> dict[str, Any]:
     """Return a provider's reply as a decoded JSON object. Raises `BadFrame` if the reply is not a JSON object."""
     try:
@@ -171,6 +209,11 @@ class SseDecoder:
       for the client. No exception is raised if a later event reports an error or is incomplete, because the reply is
       already complete.
     - `failure` returns the problem that an event reports, or None.
+
+    If `named` is true, clients read the kind from the event's name. An event with a missing or a wrong name is then
+    written again by the encoder.
+
+    An event whose blank line is missing at the end of the stream counts if it is complete.
     """
 
     def __init__(
@@ -178,6 +221,8 @@ class SseDecoder:
         kind: Callable[[str, bytes], str],
         is_last: Callable[[Event], bool],
         failure: Callable[[Event], Problem | None] | None = None,
+        *,
+        named: bool = False,
     ) -> None:
         self.done = False
         self._over = False
@@ -185,27 +230,60 @@ class SseDecoder:
         self._kind = kind
         self._is_last = is_last
         self._failure = failure
+        self._named = named
+        self._start = b""
+        """The beginning of the stream, until the first event has come."""
+        self._begun = False
 
     def feed(self, data: bytes) -> Iterator[Event]:
+        if not self._begun and len(self._start) < MAX_START:
+            self._start += data
         for frame in self._frames.feed(data):
-            kind = self._kind(frame.headers.get("event", ""), frame.payload) if frame.payload else ""
-            # the LF that ends the terminal event's last line may arrive in a separate read
-            raw = frame.raw if not self._over or frame.raw == sse.LF else b""
-            event = Event(kind, frame.payload, raw)
-            if kind and not self._over:
-                if self._failure and (problem := self._failure(event)):
-                    raise UpstreamFailed(problem, frame.raw)
-                if self._is_last(event):
-                    self.done = self._over = True
-            yield event
+            yield self._event(frame)
 
     def close(self) -> Iterator[Event]:
+        if not self.done and (frame := self._frames.rest()) is not None and self._is_complete(frame):
+            yield self._event(frame)
         if not self.done:
-            raise Truncated
-        return iter(())
+            raise self._truncated()
 
     def whole(self, body: bytes) -> bytes:
         return body
+
+    def _event(self, frame: Frame) -> Event:
+        name = frame.headers.get("event", "").strip()
+        kind = self._kind(name, frame.payload) if frame.payload else ""
+        # the LF that ends the terminal event's last line may arrive in a separate read
+        raw: bytes | None = frame.raw if not self._over or frame.raw == sse.LF else b""
+        if self._named and kind and kind != name and not self._over:
+            raw = None
+        event = Event(kind, frame.payload, raw)
+        if kind and not self._over:
+            self._begun, self._start = True, b""
+            if self._failure and (problem := self._failure(event)):
+                raise UpstreamFailed(problem, frame.raw)
+            if self._is_last(event):
+                self.done = self._over = True
+        return event
+
+    def _is_complete(self, frame: Frame) -> bool:
+        """Return whether the last frame has a whole payload. No part of a JSON object is a JSON object itself."""
+        payload = frame.payload
+        if payload.lstrip()[:1] != b"{":
+            kind = self._kind("", payload) if payload else ""
+            return bool(kind) and self._is_last(Event(kind, payload))
+        try:
+            orjson.loads(payload)
+        except orjson.JSONDecodeError:
+            return False
+        return True
+
+    def _truncated(self) -> UpstreamFailed:
+        """Return the error for a stream that ended too early, with the provider's words if it sent no event at all."""
+        start = self._start.lstrip()
+        if self._begun or len(start) < SHORTEST_WORDS or _SSE_LINE.match(start):
+            return Truncated()
+        return provider_errors.not_a_reply(start, BadFrame("the provider's stream has no events"))
 
 
 class SseEncoder:

@@ -24,6 +24,7 @@ _HALF: Final = re.compile(
 """The escape of one half of a character, without the other half beside it. Escaped backslashes must be masked.
 
 Both alternatives begin with the same bytes, which makes the search fast."""
+_BOM: Final = b"\xef\xbb\xbf"
 _BACKSLASH: Final = b"\\\\"
 _MASK: Final = b"\0\0"
 """Bytes in place of an escaped backslash. Valid JSON has no zero bytes."""
@@ -36,7 +37,11 @@ def loads(text: bytes | str, *, utf8: bool = False) -> Any:
 
     If `utf8` is true, bytes that are not UTF-8 are invalid too. A client's text in another encoding must not be changed
     without a word.
+
+    A byte order mark before the bytes of a reply is ignored (RFC 8259, 8.1).
     """
+    if isinstance(text, bytes) and not utf8:
+        text = text.removeprefix(_BOM)
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:

@@ -78,10 +78,11 @@ _MESSAGES: Final = (
     "status_msg",
 )  # fmt: skip
 """Members with the words of an error: of OpenAI, Anthropic and AWS, of FastAPI (`detail`), and of other servers."""
-_NAMES: Final = ("type", "code", "status", "status_code", "error_code")
-"""Members with the name or the number of an error."""
+_NAMES: Final = ("code", "status_code", "error_code", "status", "type")
+"""Members with the name or the number of an error, the most exact first."""
 _ENVELOPES: Final = ("error", "errors", "base_resp", "Output")
 """Members that contain an error: of most APIs, of JSON:API, of MiniMax, and of AWS for an unknown operation."""
+_ERROR_MEMBERS: Final = frozenset({*_MESSAGES, *_NAMES, *_ENVELOPES, "object", "success", "request_id", "requestId"})
 _ERROR_FIRST: Final = re.compile(rb'\s*\{\s*(?:"type"\s*:\s*"error"\s*,\s*)?"error"\s*:\s*[{"]')
 """Beginning of a body whose first member, apart from its type, is an error."""
 _PAGE: Final = re.compile(r"\s*<(?:!doctype|html|head|body|\?xml|center|h1)", re.IGNORECASE)
@@ -132,13 +133,29 @@ def reported_problem(value: Any, otherwise: str = errors.INTERNAL) -> Problem:
     )
 
 
+def problem_in_event(payload: bytes) -> Problem:
+    """Return the problem in the payload of an error event, which is JSON or plain text."""
+    data = _decoded(payload)
+    return reported_problem(_plain(payload) if data is None else data)
+
+
+def is_error(data: Any) -> bool:
+    """Return whether a decoded body has the words of an error, and no member that an error would not have."""
+    return isinstance(data, dict) and data.keys() <= _ERROR_MEMBERS and bool(_words(data)[0])
+
+
+def is_cut(body: bytes) -> bool:
+    """Return whether a body begins as JSON and is not complete, so that a model has probably written it."""
+    return body.lstrip()[:1] in (b"{", b"[") and _decoded(body) is None
+
+
 def not_a_reply(body: bytes, fault: BadFrame) -> UpstreamFailed:
     """Return the error for a body under a status of success that is no reply of its dialect (status 502 for clients).
 
     `fault` says what is wrong with the body. The message also has the provider's own words, if the body has any.
     """
     data = _decoded(body)
-    message, _ = message_of(body) if data is None else _words(data)
+    message, _ = ("" if is_cut(body) else _plain(body), []) if data is None else _words(data)
     problem = fault.problem
     if isinstance(data, dict | list) and message:
         problem = replace(reported_problem(data, errors.UPSTREAM), message=problem.message)
@@ -220,7 +237,7 @@ def message_of(body: bytes) -> tuple[str, str]:
     data = _decoded(body)
     if data is None:
         return _plain(body), ""
-    message, names = _words(data)
+    message, names = _words(data, _NAMES[::-1])
     return message, names[0] if names else ""
 
 
@@ -241,15 +258,18 @@ def _plain(body: bytes) -> str:
     return "".join(character if character.isprintable() else " " for character in text[:MAX_WORDS]).strip()
 
 
-def _words(value: Any) -> tuple[str, list[str]]:
-    """Return the message of a decoded error, and its names and numbers as text, the inner ones first."""
+def _words(value: Any, members: tuple[str, ...] = _NAMES) -> tuple[str, list[str]]:
+    """Return the message of a decoded error, and its names and numbers as text, the inner ones first.
+
+    `members` has the names of members in the order in which their values are returned.
+    """
     message, names = "", []
     for part in reversed(_layers(value)):
         if not isinstance(part, dict):
             message = message or (part if isinstance(part, str) else "")
             continue
         message = message or next(filter(None, (_text(part.get(name)) for name in _MESSAGES)), "")
-        names += [str(part[name]) for name in _NAMES if isinstance(part.get(name), str | int) and part[name] != ""]
+        names += [str(part[name]) for name in members if isinstance(part.get(name), str | int) and part[name] != ""]
     return message, [name for name in names if name not in {"error", "True", "False"}]
 
 

@@ -31,7 +31,7 @@ from gateway.contract.flag import (
     Usage,
 )
 from gateway.contract.framing import sse
-from gateway.contract.provider_errors import error_headers, reported_problem
+from gateway.contract.provider_errors import error_headers, problem_in_event
 from gateway_plugins.dialects.anthropic_messages import betas as messages_betas
 from gateway_plugins.dialects.anthropic_messages import facts as messages_facts
 from gateway_plugins.dialects.anthropic_messages import fit
@@ -69,6 +69,10 @@ _QUERY: Final = ("beta",)
 """Query parameters that are passed on to the provider. Anthropic's SDKs send `beta=true`."""
 _TIERS: Final = ("auto", "standard_only")
 """Values of `service_tier` that this API takes. It refuses Bedrock's tiers, which a translated request may have."""
+_KINDS: Final = frozenset({
+    "message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_delta",
+    "message_stop", "ping", "error",
+})  # fmt: skip
 _ERRORS: Final = {
     errors.INVALID_REQUEST: (400, "invalid_request_error"),
     errors.PERMISSION: (403, "permission_error"),
@@ -134,9 +138,10 @@ def limit(request: ClientRequest) -> int | None:
 
 def decoder(_request: ClientRequest, _target: Target, _head: Head) -> Decoder:
     return json_api.SseDecoder(
-        lambda name, _payload: name or "message",
+        lambda name, payload: json_api.typed_kind(name, payload, _KINDS.__contains__),
         lambda event: event.kind == "message_stop",
-        lambda event: reported_problem(event.data) if event.kind == "error" else None,
+        lambda event: problem_in_event(event.payload) if event.kind == "error" else None,
+        named=True,
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 import orjson
 
 from gateway.contract import json_api
-from gateway.contract.errors import Problem, Truncated
+from gateway.contract.errors import BadFrame, Problem, Truncated
 from gateway.contract.flag import (
     COUNT_TOKENS,
     ClientRequest,
@@ -127,25 +127,27 @@ def decoder(request: ClientRequest, _target: Target, _head: Head) -> Decoder:
 class ConverseDecoder:
     """Decodes frames to events. An event's kind is the event type of its frame.
 
-    A reply is complete after `messageStop`. If the stream ends there, without `metadata`, the usage is unknown.
+    - A stream is complete when both `messageStop` and `metadata` have come, in any order. Bedrock always sends both, so
+      a stream without `metadata` was cut.
+    - Later frames have no bytes for the client, and report no failure, because the reply is complete.
     """
 
     def __init__(self, operation: str = "") -> None:
         self.done = False
+        self._missing = {"messageStop", "metadata"}
         self._operation = operation
         self._frames = eventstream.Decoder()
 
     def feed(self, data: bytes) -> Iterator[Event]:
-        for frame in self._frames.feed(data):
-            if (failure := runtime_api.stream_failure(frame)) is not None:
-                raise failure
+        for frame in runtime_api.frames(self, self._frames, data):
             kind = frame.headers.get(":event-type", "")
-            self.done = self.done or kind == "messageStop"
-            yield Event(kind, frame.payload, frame.raw)
+            raw = b"" if self.done else frame.raw
+            self._missing.discard(kind)
+            self.done = not self._missing
+            yield Event(kind, frame.payload, raw)
 
     def close(self) -> Iterator[Event]:
-        # an incomplete frame is always an error; a stream that ends with `messageStop` lacks only the usage
-        if not self.done or self._frames.pending:
+        if not self.done:
             raise Truncated
         return iter(())
 
@@ -175,6 +177,8 @@ class ConverseMeter:
         message = lenient.mapping(lenient.mapping(data.get("output")).get("message"))
         for block in lenient.sequence(message.get("content")):
             self._tool(block)
+        if not message:
+            raise BadFrame("the provider's reply has no output.message")
 
     def facts(self) -> Facts:
         return self._facts

@@ -19,7 +19,7 @@ from typing import Any, Final
 import orjson
 
 from gateway.contract import json_api
-from gateway.contract.errors import BadFrame, Problem, Truncated
+from gateway.contract.errors import BadFrame, Problem, Truncated, UpstreamFailed
 from gateway.contract.flag import (
     COUNT_TOKENS,
     OPAQUE,
@@ -148,6 +148,8 @@ class InvokeDecoder:
     have the counts of cache tokens (litellm). So Claude's `message_delta` is held back until the next event, and the
     counts in that event's metrics are added to it. The count of output tokens in `message_delta` goes to the meter at
     once, in an event of metrics that no client receives.
+
+    Chunks after `message_stop` have no bytes for the client, and report no failure, because the reply is complete.
     """
 
     def __init__(self, operation: str, dialect: str) -> None:
@@ -159,15 +161,17 @@ class InvokeDecoder:
         self._waiting: Event | None = None
 
     def feed(self, data: bytes) -> Iterator[Event]:
-        for frame in self._frames.feed(data):
-            if (failure := runtime_api.stream_failure(frame)) is not None:
-                yield from self._release({})
-                raise failure
-            yield from self._event(_inner(frame.payload), frame.raw)
+        try:
+            for frame in runtime_api.frames(self, self._frames, data):
+                yield from self._event(_inner(frame.payload), b"" if self.done else frame.raw)
+        except UpstreamFailed:
+            yield from self._release({})
+            if not self.done:
+                raise
 
     def close(self) -> Iterator[Event]:
         yield from self._release({})
-        if not self.done or self._frames.pending:
+        if not self.done:
             raise Truncated
 
     def whole(self, body: bytes) -> bytes:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import orjson
 
 from gateway.contract import json_api
-from gateway.contract.errors import Problem
+from gateway.contract.errors import BadFrame, Problem, Truncated
 from gateway.contract.flag import (
     ClientRequest,
     Decoder,
@@ -27,7 +27,7 @@ from gateway.contract.flag import (
     UpstreamRequest,
 )
 from gateway.contract.framing import sse
-from gateway.contract.provider_errors import reported_problem
+from gateway.contract.provider_errors import problem_in_event, reported_problem
 from gateway_plugins.dialects.bedrock import tagged_history
 from gateway_plugins.dialects.openai import errors as openai_errors
 from gateway_plugins.dialects.openai.client_api import CLIENT_API
@@ -50,7 +50,8 @@ steps = remote_files.steps
 CHUNK: Final = "chat.completion.chunk"
 _DONE: Final = "done"
 _ERROR: Final = "error"
-_ENDS: Final = (b"[DONE]", b"DONE")
+_END: Final = b"[DONE]"
+_ENDS: Final = (_END, b"DONE")
 """Payloads of the terminal event, in upper case and without blanks and quotes, which some servers add."""
 _CHUNK_MEMBERS: Final = frozenset({"choices", "usage"})
 """Members of which a chunk has at least one."""
@@ -90,9 +91,11 @@ def decoder(request: ClientRequest, _target: Target, _head: Head) -> Decoder:
 class ChatDecoder(json_api.SseDecoder):
     """Decodes chunks. The stream is done with [DONE], or with a usage chunk after the last finish reason.
 
-    - A finish reason alone does not end the stream, because usage and [DONE] may follow seconds later. If the
-      connection closes after the finish reason, the reply is complete nevertheless, because some servers send
-      neither usage nor [DONE].
+    - A finish reason alone does not end the stream, because usage and [DONE] may follow seconds later.
+    - Some servers send neither usage nor [DONE] (textgen#4778, ik_llama.cpp#467). If such a server closes the
+      connection cleanly after the finish reason, nothing is missing, and the decoder adds [DONE] without a payload.
+    - A server that reports usage at the end writes `"usage": null` into the chunks before. If that report is missing,
+      the stream was cut (OpenAI's API reference, `stream_options`).
     - If the client requested several answers, each has its own finish reason.
     """
 
@@ -101,10 +104,17 @@ class ChatDecoder(json_api.SseDecoder):
         self._hide_usage = hide_usage
         self._answers = max(1, answers)
         self._finished: set[int] = set()
+        self._promised = self._reported = False
+        """Whether a chunk has announced a report of usage, and whether one has come."""
 
     def close(self) -> Iterator[Event]:
-        self.done = self.done or self._is_finished()
-        return super().close()
+        try:
+            yield from super().close()
+        except Truncated:
+            if not self._is_finished() or (self._promised and not self._reported):
+                raise
+        if not self._over:
+            yield Event(_DONE, b"", sse.encode(_END))
 
     def _is_finished(self) -> bool:
         return len(self._finished) >= self._answers
@@ -115,13 +125,21 @@ class ChatDecoder(json_api.SseDecoder):
         if b'"finish_reason"' in event.payload and not self._is_finished():
             ended = (choice for choice in _choices(event.data) if choice.get("finish_reason"))
             self._finished |= {whole_number(choice.get("index")) for choice in ended}
+        if b'"usage"' in event.payload:
+            self._note_usage(event)
+        return False
+
+    def _note_usage(self, event: Event) -> None:
+        data = mapping(event.data)
+        reported = bool(mapping(data.get("usage")))
+        self._reported = self._reported or reported
+        self._promised = self._promised or data.get("usage", 0) is None
         # a chunk without choices and without usage may be Azure's first chunk, with the results of content filters
-        if b'"usage"' in event.payload and not _choices(event.data) and mapping(mapping(event.data).get("usage")):
+        if reported and not _choices(data):
             self.done = self.done or self._is_finished()
             if self._hide_usage:
                 event.raw = b""
                 event.kind = f"{CHUNK}.usage"
-        return False
 
 
 def _kind(name: str, payload: bytes) -> str:
@@ -136,12 +154,13 @@ def _failure(event: Event) -> Problem | None:
     Servers report a failure as an event `error`, in a member `error`, or as an object of its own: `object` is "error"
     (vLLM), or there are words and no choices (`msg`, `detail`).
     """
-    if event.kind == _DONE or (
-        event.kind != _ERROR and b'"choices"' in event.payload and b'"error"' not in event.payload
-    ):
+    payload = event.payload
+    if event.kind == _ERROR:
+        return problem_in_event(payload)
+    if payload.lstrip()[:1] != b"{" or (b'"choices"' in payload and b'"error"' not in payload):
         return None
     data = mapping(event.data)
-    if not data.get("error") and event.kind != _ERROR and (data.keys() & _CHUNK_MEMBERS or not _has_words(data)):
+    if not data.get("error") and (data.keys() & _CHUNK_MEMBERS or not _has_words(data)):
         return None
     return reported_problem(event.data)
 
@@ -163,7 +182,10 @@ class ChatMeter:
             self._read(event.data, "delta")
 
     def whole(self, body: bytes) -> None:
-        self._read(json_api.json_object(body), "message")
+        data = json_api.json_object(body)
+        self._read(data, "message")
+        if not isinstance(data.get("choices"), list) or (data.get("error") and not data["choices"]):
+            raise BadFrame("the provider's reply is no chat completion")
 
     def facts(self) -> Facts:
         return self._facts

@@ -13,18 +13,18 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.contract import errors, json_api, lenient_json
+from gateway.contract import errors, json_api
 from gateway.contract.errors import Problem, UpstreamFailed
 from gateway.contract.flag import ClientRequest, Decoder, Drop, Event, Head, Meter, Route, Target, UpstreamRequest
 from gateway.contract.framing import sse
-from gateway.contract.provider_errors import reported_problem
+from gateway.contract.provider_errors import problem_in_event, reported_problem
 from gateway_plugins.dialects.openai import errors as openai_errors
 from gateway_plugins.dialects.openai.client_api import CLIENT_API
 from gateway_plugins.dialects.openai_responses import facts as responses_facts
 from gateway_plugins.dialects.openai_responses import reasoning as responses_reasoning
 from gateway_plugins.dialects.openai_responses.emit import FAILED, blank
 from gateway_plugins.shared import remote_files
-from gateway_plugins.shared.lenient import mapping, text
+from gateway_plugins.shared.lenient import mapping
 
 api = 1
 dialects = ("openai_responses",)
@@ -75,8 +75,8 @@ class ResponsesDecoder(json_api.SseDecoder):
     """
 
     def __init__(self) -> None:
-        super().__init__(_kind, lambda event: event.kind in responses_facts.TERMINAL, self._failure)
-        self._begun = False
+        super().__init__(_kind, lambda event: event.kind in responses_facts.TERMINAL, self._failure, named=True)
+        self._has_events = False
         self._reported: Problem | None = None
 
     def close(self) -> Iterator[Event]:
@@ -85,23 +85,17 @@ class ResponsesDecoder(json_api.SseDecoder):
         return super().close()
 
     def _failure(self, event: Event) -> Problem | None:
-        begun, self._begun = self._begun, True
+        begun, self._has_events = self._has_events, True
         if event.kind == _FAILED_EVENT:
             return reported_problem(mapping(mapping(event.data).get("response")).get("error"))
         if event.kind != _ERROR:
             return None
-        self._reported = reported_problem(mapping(event.data).get("error") or event.data)
+        self._reported = problem_in_event(event.payload)
         return None if begun else self._reported
 
 
 def _kind(name: str, payload: bytes) -> str:
-    """Return an event's kind: its name, or the `type` in its payload, because some servers send no name."""
-    if name or payload[:1] != b"{":
-        return name or "message"
-    try:
-        return text(mapping(lenient_json.loads(payload)).get("type"))
-    except orjson.JSONDecodeError:
-        return "message"
+    return json_api.typed_kind(name, payload, lambda kind: kind == _ERROR or kind.startswith("response."))
 
 
 def meter(_request: ClientRequest, _target: Target, _head: Head) -> Meter:

@@ -99,7 +99,10 @@ async def test_client_credentials_are_replaced_by_the_providers(tmp_path, bedroc
 @pytest.mark.parametrize(("path", "body"), NATIVE[:4])
 async def test_a_native_body_and_its_reply_are_not_touched(tmp_path, bedrock_sim, path, body):
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
-        served = b'{ "usage" : {"inputTokens": 3, "outputTokens": 1.0e0},  "unknown": [1.0]}'
+        served = (
+            b'{ "usage" : {"inputTokens": 3, "outputTokens": 1.0e0},  "unknown": [1.0], '
+            b'"output": {"message" : {"content" :[]}}, "content" : [] }'
+        )
         bedrock_sim.script(scenarios.raw(served))
         sent = json.dumps(body, indent=3).encode()
         reply = await gw.post(path, sent)

@@ -196,6 +196,7 @@ def test_a_block_of_converse_that_begins_with_an_empty_start_is_told(conversion)
         ("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": "Hi"}}),
         ("contentBlockDelta", {"contentBlockIndex": 1, "delta": {"toolUse": {"input": "{}"}}}),
         ("messageStop", {"stopReason": "end_turn"}),
+        ("metadata", {"usage": {"inputTokens": 1, "outputTokens": 1}}),
     ]
     events = passed.events(b"".join(runtime_api.message(kind, json.dumps(data).encode()) for kind, data in stream))
     assert "Hi" in "".join(each.payload.decode() for each in events)
@@ -207,9 +208,9 @@ def test_of_several_answers_each_must_have_its_reason():
     ended = [{"id": "c", "choices": [{"index": index, "delta": {}, "finish_reason": "stop"}]} for index in (0, 1)]
     list(decoder.feed(sse(ended[0])))
     with pytest.raises(Truncated):
-        decoder.close()
+        list(decoder.close())
     list(decoder.feed(sse(ended[1])))
-    assert list(decoder.close()) == []
+    assert [event.raw for event in decoder.close()] == [b"data: [DONE]\n\n"]
 
 
 def test_claudes_reply_members_without_a_place_are_dropped():

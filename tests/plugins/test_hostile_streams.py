@@ -48,10 +48,10 @@ def stream(data, *, cut=False):
 FINISHED = sse(chunk(role="assistant", content=""), chunk(content="Hi"), chunk("stop"))
 
 
-async def test_a_connection_cut_after_the_reason_is_a_whole_reply(chat):
-    """Check that a connection that breaks after the stop reason has brought a whole reply."""
+async def test_a_connection_closed_after_the_reason_is_a_whole_reply(chat):
+    """Check that a server that closes the connection cleanly after the stop reason has sent a whole reply."""
     gw, sim = chat
-    sim.script(*[stream(FINISHED, cut=True)] * 3)
+    sim.script(*[stream(FINISHED)] * 3)
     client = connect(gw.url + "/bedrock")
     events = await converse_stream(client, modelId=GPT)
     client.close()
@@ -66,9 +66,10 @@ async def test_a_connection_cut_after_the_reason_is_a_whole_reply(chat):
     assert [call["outcome"] for call in await gw.calls(3)] == ["ok"] * 3
 
 
-async def test_a_connection_that_breaks_before_the_reason_is_an_error(chat):
+@pytest.mark.parametrize("data", [sse(chunk(role="assistant", content=""), chunk(content="Hi")), FINISHED])
+async def test_a_connection_that_breaks_before_done_is_an_error(chat, data):
     gw, sim = chat
-    sim.script(stream(sse(chunk(role="assistant", content=""), chunk(content="Hi")), cut=True))
+    sim.script(stream(data, cut=True))
     async with anthropic.AsyncAnthropic(base_url=gw.url, api_key="-", max_retries=0) as client:
         reply = await client.messages.create(model=GPT, max_tokens=9, messages=HI, stream=True)
         with pytest.raises(anthropic.APIStatusError, match="broke off"):

@@ -8,15 +8,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
 from gateway.call.chain import Attempt, Batch, Batches, Call, Response, Stream, Whole
+from gateway.call.key_redaction import EventRedaction
+from gateway.call.middleware.meter import is_stream, read_facts
 from gateway.contract.errors import (
     UNAVAILABLE,
     UPSTREAM,
+    BadFrame,
     NotReached,
     Refused,
     Truncated,
@@ -25,6 +28,7 @@ from gateway.contract.errors import (
 )
 from gateway.contract.flag import Decoder, Event, Head, Problem
 from gateway.contract.losses import Way
+from gateway.contract.provider_errors import not_a_reply
 from gateway.telemetry.log import Logger
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream.client import MAX_BODY, Upstream, UpstreamResponse
@@ -39,18 +43,18 @@ BATCH_EVENTS: Final = 256
 """Maximum number of events in a batch. After each full batch, other tasks of the event loop may run."""
 MAX_ERROR: Final = 1024 * 1024
 """Maximum number of bytes that are read from the body of an error reply."""
+_DOCUMENTS: Final = (
+    "application/json", "application/problem", "application/x-amz-json", "application/xml", "text/html", "text/xml",
+)  # fmt: skip
 MAX_LOGGED: Final = 300
 """Maximum number of characters of a provider's error message in the log."""
-
-SHORTEST_KEY: Final = 16
-"""Minimum length in characters of a header's value that is removed from error bodies as a key. A shorter value may be
-an ordinary word of an error message."""
 
 _AUTH_STATUSES: Final = (401, 403)
 """Statuses with which a provider refuses a key, or refuses a model to a key."""
 
 _FORWARDED: Final = (
-    "content-type", "retry-after", "request-id", "x-amzn-", "x-ratelimit-", "anthropic-", "openai-", "cf-ray",
+    "content-type", "retry-after", "x-should-retry", "request-id", "x-amzn-", "x-ratelimit-", "anthropic-", "openai-",
+    "cf-ray",
 )  # fmt: skip
 """Prefixes of the provider's headers that are passed on, because clients use these headers. Other headers concern the
 connection to the provider, or would apply a policy of the provider to this gateway's host name, as
@@ -80,25 +84,23 @@ class CallProvider:
         try:
             return await self._response(call, attempt)
         except UpstreamFailed as error:
-            self._note_error(attempt, error)
+            self._note_error(attempt, attempt.redaction.failure(error))
             raise
 
     async def _response(self, call: Call, attempt: Attempt) -> Response:
         candidate = attempt.candidate
         reply = await self._send(call, attempt)
-        head = attempt.head = reply.head
+        head = attempt.head = attempt.redaction.head(reply.head)
         attempt.meter = candidate.flag.meter(attempt.request, candidate.target, head)
-        if head.status == 200 and attempt.request.stream and not _is_json(head):
+        is_success = 200 <= head.status < 300
+        if is_success and attempt.request.stream and not _is_document(head):
             self._key_accepted(attempt)
-            decoder = candidate.flag.decoder(attempt.request, candidate.target, head)
-            return Stream(200, forwarded(head), self._stream(attempt, reply, decoder))
-        body = await attempt.stopwatch.wait(reply.read(MAX_ERROR if head.status >= 400 else MAX_BODY))
-        if not 200 <= head.status < 300 and head.status < 400:
+            return self._streamed(attempt, head, reply.chunks())
+        body = attempt.redaction.bytes(await _body(attempt, reply))
+        if not is_success and head.status < 400:
             # a redirect is neither followed nor passed on: either way the target would get the prompt
             message = f"{candidate.offer.provider_id} answered with status {head.status}"
             raise UpstreamFailed(Problem(UNAVAILABLE, message, status=502))
-        if head.status >= 400:
-            body = without_keys(body, attempt.headers)
         if problem := candidate.flag.problem(head, body):
             if problem.status in _AUTH_STATUSES and _is_our_key(attempt):
                 self._note_auth_failure(call, attempt, problem)
@@ -106,9 +108,22 @@ class CallProvider:
                     raise _refused_key(attempt, problem)
             raise UpstreamFailed(problem, body, forwarded(head), head.status)
         self._key_accepted(attempt)
+        if attempt.request.stream and is_stream(body):  # some servers name a wrong content type
+            return self._streamed(attempt, head, _once(body))
+        fault = read_facts(attempt, body)
         if attempt.request.stream:
-            raise Truncated("the provider answered a request for a stream with a body that is none")
+            fault = not_a_reply(body, BadFrame("the provider answered a request for a stream with a body that is none"))
+        if fault is not None:
+            raise fault
         return Whole(head.status, forwarded(head), body)
+
+    def _streamed(self, attempt: Attempt, head: Head, chunks: AsyncIterator[bytes]) -> Stream:
+        flag = attempt.candidate.flag
+        headers = forwarded(head)
+        if not headers.get("content-type", "").startswith(flag.content_type):
+            headers["content-type"] = flag.content_type
+        decoder = flag.decoder(attempt.request, attempt.candidate.target, head)
+        return Stream(head.status, headers, self._stream(attempt, chunks, decoder))
 
     async def _send(self, call: Call, attempt: Attempt) -> UpstreamResponse:
         """Build and send the request. Return the reply, whose body is not read yet.
@@ -135,21 +150,22 @@ class CallProvider:
         call.stack.callback(reply.close)
         return reply
 
-    async def _stream(self, attempt: Attempt, reply: UpstreamResponse, decoder: Decoder) -> Batches:
+    async def _stream(self, attempt: Attempt, chunks: AsyncIterator[bytes], decoder: Decoder) -> Batches:
         """Yield the events of the stream in batches. A fault is not raised; it is in the last batch."""
         fault = None
+        redacted = EventRedaction(attempt.redaction)
         try:
-            async with aclosing(_reads(attempt, reply, decoder)) as reads:
+            async with aclosing(_reads(attempt, chunks, decoder)) as reads:
                 async for data in reads:
-                    async for batch in _batches(decoder.feed(data)):
+                    async for batch in _batches(redacted.feed(data, decoder.feed(data))):
                         yield batch
         except UpstreamFailed as error:
             fault = error
         try:
-            async for batch in _batches(_rest(decoder, fault)):
+            async for batch in _batches(_rest(decoder, redacted, fault)):
                 yield batch
         except UpstreamFailed as error:
-            self._note_error(attempt, error)
+            self._note_error(attempt, attempt.redaction.failure(error))
             yield Batch((), error)
 
     def _note_error(self, attempt: Attempt, error: UpstreamFailed) -> None:
@@ -202,21 +218,40 @@ async def _batches(events: Iterable[Event]) -> AsyncGenerator[Batch, None]:
         yield Batch(batch)
 
 
-def _rest(decoder: Decoder, fault: UpstreamFailed | None) -> Iterator[Event]:
-    """Yield the events that the decoder has not returned yet. Then raise the fault, if there is one.
+def _rest(decoder: Decoder, redacted: EventRedaction, fault: UpstreamFailed | None) -> Iterator[Event]:
+    """Yield the events that have not been returned yet. Then raise the fault, if there is one.
 
-    A fault `Truncated` is not raised if the decoder already has the stream's final event.
+    A broken connection is no fault if the decoder has the stream's final event. After any other fault, events without a
+    payload are left out, with which a decoder ends a stream that nobody cut.
     """
     try:
-        yield from decoder.close()
+        for event in redacted.feed(b"", decoder.close()):
+            if event.payload or fault is None:
+                yield event
     except Truncated as error:
-        raise (fault or error) from None
-    if fault is not None and not isinstance(fault, Truncated):
+        fault = fault or error
+    except UpstreamFailed as error:
+        fault = error
+    yield from redacted.rest()
+    if fault is not None and not (isinstance(fault, Truncated) and decoder.done):
         raise fault
 
 
-async def _reads(attempt: Attempt, reply: UpstreamResponse, decoder: Decoder) -> AsyncGenerator[bytes, None]:
-    chunks = reply.chunks()
+async def _body(attempt: Attempt, reply: UpstreamResponse) -> bytes:
+    """Return the body of a reply. If a reply to a model's work breaks off, its cost is estimated."""
+    is_error = reply.head.status >= 400
+    try:
+        return await attempt.stopwatch.wait(reply.read(MAX_ERROR if is_error else MAX_BODY))
+    except Truncated:
+        attempt.delivered = None if is_error else 0
+        raise
+
+
+async def _once(body: bytes) -> AsyncGenerator[bytes, None]:
+    yield body
+
+
+async def _reads(attempt: Attempt, chunks: AsyncIterator[bytes], decoder: Decoder) -> AsyncGenerator[bytes, None]:
     stopwatch = attempt.stopwatch
     deadline = None
     while True:
@@ -230,25 +265,14 @@ async def _reads(attempt: Attempt, reply: UpstreamResponse, decoder: Decoder) ->
             deadline = asyncio.get_running_loop().time() + AFTER_LAST
 
 
-def _is_json(head: Head) -> bool:
-    return head.headers.get("content-type", "").startswith("application/json")
+def _is_document(head: Head) -> bool:
+    """Return whether the content type is one that no stream of events has, as of an error or of a proxy's page."""
+    return head.headers.get("content-type", "").lower().startswith(_DOCUMENTS)
 
 
 def forwarded(head: Head) -> dict[str, str]:
     """Return the provider's headers that are passed on to the client. Unprintable values are left out."""
     return {name: value for name, value in head.headers.items() if name.startswith(_FORWARDED) and value.isprintable()}
-
-
-def without_keys(body: bytes, headers: Mapping[str, str]) -> bytes:
-    """Return an error's body without the keys in `headers`, the headers of the request.
-
-    Some providers repeat a refused key in the error.
-    """
-    for value in headers.values():
-        key = value.rpartition(" ")[2]
-        if len(key) >= SHORTEST_KEY:
-            body = body.replace(key.encode("utf-8", "surrogateescape"), b"[redacted]")
-    return body
 
 
 def _loss(attempt: Attempt) -> Refused:

@@ -13,7 +13,6 @@ from functools import partial
 from typing import Final
 
 from gateway.call.chain import Attempt, AttemptNext, Call, Response, Whole
-from gateway.call.middleware.send import without_keys
 from gateway.contract.errors import INTERNAL, Problem, UpstreamFailed
 from gateway.contract.flag import ClientRequest, Fetch, Head, StepResponse, UpstreamRequest
 from gateway.contract.registry import Plugin
@@ -64,9 +63,8 @@ class Steps:
             attempt.stepped += 1
             call.stack.callback(reply.close)
             body = await attempt.stopwatch.wait(reply.read(MAX_BODY))
-            if reply.head.status >= 400:
-                body = without_keys(body, attempt.headers)
-            return StepResponse(reply.head.status, reply.head.headers, body)
+            head = attempt.redaction.head(reply.head)
+            return StepResponse(head.status, head.headers, attempt.redaction.bytes(body))
 
         flag = self.flag_of(call, attempt)
         result = await drive(

@@ -20,6 +20,7 @@ _END: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n?|\n)")
 """Two line ends in a row. CR followed by LF is one line end, not two."""
 _LINE: Final = re.compile(rb"\r\n|\n|\r")
 _BOM: Final = b"\xef\xbb\xbf"
+_BLANK: Final = b"\n\n"
 _LONGEST_END: Final = 4
 LF: Final = b"\n"
 """The raw bytes of a frame that is only an LF.
@@ -65,6 +66,15 @@ class Decoder:
             self._searched = max(0, len(buffer) - _LONGEST_END)
         if len(buffer) > MAX_EVENT:
             raise BadFrame(f"the provider's stream has an event of more than {MAX_EVENT} bytes")
+
+    def rest(self) -> Frame | None:
+        """Return the frame of an event whose blank line is missing at the end of the stream; None if there is none.
+
+        The blank line is added to `raw`, so that a client reads the event. The caller decides whether the event is
+        complete.
+        """
+        raw = bytes(self._buffer)
+        return _frame(raw + _BLANK) if raw else None
 
 
 def _frame(raw: bytes) -> Frame:

@@ -215,11 +215,11 @@ def decoded(data: bytes) -> list[str]:
     return [each.kind for each in (*decoder.feed(data), *decoder.close())]
 
 
-def test_half_a_frame_is_an_error_and_a_missing_last_one_is_not():
-    """Check that half a frame is an error, and a missing frame after messageStop is not."""
+def test_half_a_frame_and_a_missing_last_one_are_errors():
+    """Check that half a frame is an error, and that so is a stream without `metadata`, which Bedrock always sends."""
     start, stop, metadata = (frame(kind) for kind in ("messageStart", "messageStop", "metadata"))
-    assert decoded(start + stop) == ["messageStart", "messageStop"]
-    for broken in (start + stop[:-5], start + stop + metadata[:-5]):
+    assert decoded(start + metadata + stop) == ["messageStart", "metadata", "messageStop"]
+    for broken in (start + stop[:-5], start + stop, start + stop + metadata[:-5]):
         with pytest.raises(Truncated):
             decoded(broken)
 

@@ -12,7 +12,9 @@ from typing import Any, Final
 import orjson
 
 from gateway.contract import json_api, lenient_json
+from gateway.contract.errors import BadFrame
 from gateway.contract.flag import Event, Facts, Headers, Usage
+from gateway.contract.provider_errors import is_error
 from gateway_plugins.dialects.anthropic_messages.facts import INVOCATION_METRICS
 from gateway_plugins.shared.lenient import MAX_COUNT, mapping, text
 
@@ -79,11 +81,14 @@ class Meter:
             self._merge(mapping(event.data))
 
     def whole(self, body: bytes) -> None:
+        """Read the counts in a body. A model's own container may answer with a list, as SageMaker's do."""
         try:
             data = lenient_json.loads(body)
         except orjson.JSONDecodeError:
-            return
-        if not isinstance(data, dict):
+            data = None
+        if not data or not isinstance(data, dict | list) or is_error(data):
+            raise BadFrame("the provider's reply is neither a JSON object nor a list")
+        if isinstance(data, list):
             return
         self._facts.stop = text(data.get("stopReason")) or text(data.get("stop_reason"))
         for source in (data, data.get("usage")):

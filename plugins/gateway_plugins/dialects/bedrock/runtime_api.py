@@ -7,17 +7,18 @@ vercel/ai#17523 for the suffix in the error header, and for errors that come wit
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
 import orjson
 
 from gateway.contract import errors, json_api, lenient_json, provider_errors
-from gateway.contract.errors import Problem, UpstreamFailed, invalid
+from gateway.contract.errors import BadFrame, Problem, UpstreamFailed, invalid
 from gateway.contract.flag import (
     ClientApi,
     ClientRequest,
+    Decoder,
     Drop,
     Frame,
     Head,
@@ -246,6 +247,23 @@ def problem_for(head: Head, body: bytes) -> Problem | None:
         key_refused=head.status in {401, 403} and (native in _KEY_FAULTS or _KEY_REFUSED.search(message) is not None),
         **provider_errors.waits(head),
     )
+
+
+def frames(decoder: Decoder, framing: eventstream.Decoder, data: bytes) -> Iterator[Frame]:
+    """Yield the frames that `data` completes. Raises the failure in a frame, and `BadFrame` for invalid bytes.
+
+    Once the decoder is done, the reply is complete. Then frames with a failure and invalid bytes are ignored.
+    """
+    try:
+        for frame in framing.feed(data):
+            failure = stream_failure(frame)
+            if failure is None:
+                yield frame
+            elif not decoder.done:
+                raise failure
+    except BadFrame:
+        if not decoder.done:
+            raise
 
 
 def stream_failure(frame: Frame) -> UpstreamFailed | None:

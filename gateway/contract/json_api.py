@@ -273,7 +273,7 @@ class SseDecoder:
             kind = self._kind("", payload) if payload else ""
             return bool(kind) and self._is_last(Event(kind, payload))
         try:
-            orjson.loads(payload)
+            lenient_json.loads(payload)
         except orjson.JSONDecodeError:
             return False
         return True

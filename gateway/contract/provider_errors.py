@@ -252,6 +252,8 @@ def _decoded(body: bytes) -> Any:
 def _plain(body: bytes) -> str:
     """Return the words of a body that is not JSON: the title of a page, or the beginning of the text."""
     text = body[: MAX_WORDS * 20].decode("utf-8", "replace")
+    if "\ufffd" in text[:MAX_WORDS]:  # compressed, or another binary format
+        return ""
     if _PAGE.match(text):
         title = _TITLE.search(text)
         text = " ".join(_TAG.sub(" ", title[2] if title else text).split())

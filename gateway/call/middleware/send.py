@@ -43,8 +43,9 @@ BATCH_EVENTS: Final = 256
 """Maximum number of events in a batch. After each full batch, other tasks of the event loop may run."""
 MAX_ERROR: Final = 1024 * 1024
 """Maximum number of bytes that are read from the body of an error reply."""
+_JSON: Final = "application/json"
 _DOCUMENTS: Final = (
-    "application/json", "application/problem", "application/x-amz-json", "application/xml", "text/html", "text/xml",
+    _JSON, "application/problem", "application/x-amz-json", "application/xml", "text/html", "text/xml",
 )  # fmt: skip
 MAX_LOGGED: Final = 300
 """Maximum number of characters of a provider's error message in the log."""
@@ -93,7 +94,7 @@ class CallProvider:
         head = attempt.head = attempt.redaction.head(reply.head)
         attempt.meter = candidate.flag.meter(attempt.request, candidate.target, head)
         is_success = 200 <= head.status < 300
-        if is_success and attempt.request.stream and not _is_document(head):
+        if is_success and attempt.request.stream and not _is_document(head, candidate.flag.content_type):
             self._key_accepted(attempt)
             return self._streamed(attempt, head, reply.chunks())
         body = attempt.redaction.bytes(await _body(attempt, reply))
@@ -115,14 +116,12 @@ class CallProvider:
             fault = not_a_reply(body, BadFrame("the provider answered a request for a stream with a body that is none"))
         if fault is not None:
             raise fault
-        return Whole(head.status, forwarded(head), body)
+        return Whole(head.status, _with_type(forwarded(head), _JSON), body)
 
     def _streamed(self, attempt: Attempt, head: Head, chunks: AsyncIterator[bytes]) -> Stream:
         flag = attempt.candidate.flag
-        headers = forwarded(head)
-        if not headers.get("content-type", "").startswith(flag.content_type):
-            headers["content-type"] = flag.content_type
         decoder = flag.decoder(attempt.request, attempt.candidate.target, head)
+        headers = _with_type(forwarded(head), flag.content_type)
         return Stream(head.status, headers, self._stream(attempt, chunks, decoder))
 
     async def _send(self, call: Call, attempt: Attempt) -> UpstreamResponse:
@@ -265,9 +264,19 @@ async def _reads(attempt: Attempt, chunks: AsyncIterator[bytes], decoder: Decode
             deadline = asyncio.get_running_loop().time() + AFTER_LAST
 
 
-def _is_document(head: Head) -> bool:
-    """Return whether the content type is one that no stream of events has, as of an error or of a proxy's page."""
-    return head.headers.get("content-type", "").lower().startswith(_DOCUMENTS)
+def _is_document(head: Head, content_type: str) -> bool:
+    """Return whether a reply has a type that no stream of events has, as an error has or the page of a proxy.
+
+    `content_type` is the type of the provider's streams. Some servers name text/plain for server-sent events.
+    """
+    given = head.headers.get("content-type", "").lower()
+    return given.startswith(_DOCUMENTS) or (given.startswith("text/") and not content_type.startswith("text/"))
+
+
+def _with_type(headers: dict[str, str], content_type: str) -> dict[str, str]:
+    """Return the headers of a reply, with the right content type in place of a wrong one: some SDKs obey it."""
+    is_right = headers.get("content-type", "").lower().startswith(content_type)
+    return headers if is_right else {**headers, "content-type": content_type}
 
 
 def forwarded(head: Head) -> dict[str, str]:

@@ -1,0 +1,161 @@
+"""Streams that are cut at every byte: each prefix is a whole reply or an error, never a quiet end.
+
+The end of a whole reply is found in the bytes, and not with the decoders under test.
+"""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from gateway.call.key_redaction import EventRedaction, redaction
+from gateway.call.middleware.send import _rest
+from gateway.contract.capabilities import capabilities
+from gateway.contract.errors import Truncated, UpstreamFailed
+from gateway.contract.flag import Head, Target
+from gateway.contract.registry import discover
+from gateway.testkit import scenarios
+from gateway.testkit.scenarios import Canned, Tokens, Tool
+from tests.golden import files
+from tests.helpers.conversion import CLAUDE, request_of
+from tests.helpers.fold import read_stream
+from tests.helpers.recordings import exchanges, served
+from tests.helpers.rendered import rendered
+from tests.helpers.wires import framed, line, wires
+
+FLAGS = discover().flags
+DIALECTS = {
+    # flag of the provider: dialect of its golden streams
+    "openai_chat": "openai_chat",
+    "anthropic_messages": "anthropic_messages",
+    "bedrock_model_invoke": "anthropic_messages",
+    "bedrock_converse": "bedrock_converse",
+}
+STREAMS = [
+    pytest.param(flag, *framed(flag, events)[:1], id=f"{flag}-{case}")
+    for flag, dialect in DIALECTS.items()
+    for case, (_, events) in files.replies(dialect).items()
+    if case != "cut"
+]
+REPLY = Canned(("Let me see.",), tools=(Tool("a", {"x": 1}),), tokens=Tokens(5, 6))
+STREAMS.append(
+    pytest.param(
+        "openai_responses", framed("openai_responses", rendered("openai_responses", REPLY)[0])[0], id="responses"
+    )
+)
+LAST = {
+    "openai_chat": rb'data: \{[^\n]*"choices": ?\[\][^\n]*"usage": ?\{[^\n]*\}(?=\n)',
+    "anthropic_messages": rb"event: message_stop\ndata: \{[^\n]*\}",
+    "openai_responses": rb"event: response.completed\ndata: \{[^\n]*\}",
+}
+"""The last event without which a reply is not whole, by flag. Event streams end with their last frame."""
+ERRORS = {
+    "openai_chat": ("",),
+    "openai_responses": ("response.failed",),
+    "anthropic_messages": ("error",),
+    "bedrock_model_invoke": ("internalServerException",),
+    "bedrock_converse": ("internalServerException",),
+}
+"""The last event of a stream that breaks, by the client's flag."""
+breaks = pytest.mark.parametrize("broken", [False, True], ids=["closed", "broken"])
+
+
+def target(flag):
+    caps = capabilities(CLAUDE)
+    return Target("p", flag, CLAUDE, FLAGS[flag].dialect_for(caps), caps)
+
+
+def is_error(flag, data, *, broken):
+    """Return whether the stream `data` ends with an error for the client."""
+    request = FLAGS[flag].parse(request_of(FLAGS[flag], {"stream_options": {"include_usage": True}}, stream=True))
+    decoder = FLAGS[flag].decoder(request, target(flag), Head(200, {}))
+    events = EventRedaction(redaction(("a-key-of-the-provider",)))
+    try:
+        list(events.feed(data, decoder.feed(data)))
+        list(_rest(decoder, events, Truncated("broken") if broken else None))
+    except UpstreamFailed:
+        return True
+    return False
+
+
+def wrong_cuts(flag, data, whole, *, broken):
+    """Return the cuts after which a stream that is whole from `whole` bytes on is an error, or is none before."""
+    return [cut for cut in range(1, len(data) + 1) if is_error(flag, data[:cut], broken=broken) == (cut >= whole)]
+
+
+def end_of_whole(flag, data):
+    if flag.startswith("bedrock_"):
+        return len(data)
+    (last,) = re.finditer(LAST[flag], data)
+    return last.end()
+
+
+@breaks
+@pytest.mark.parametrize(("flag", "data"), STREAMS)
+def test_a_golden_stream_cut_at_any_byte_is_whole_or_an_error(flag, data, broken):
+    assert wrong_cuts(flag, data, end_of_whole(flag, data), broken=broken) == []
+
+
+@pytest.mark.parametrize("exchange", exchanges("converse-stream", "invoke-with-response-stream", status=200))
+def test_a_recorded_stream_cut_at_any_byte_is_an_error(exchange):
+    flag = "bedrock_converse" if exchange["path"].endswith("converse-stream") else "bedrock_model_invoke"
+    data, _ = served(exchange)
+    cuts = range(1, len(data), 1 + len(data) // 2000)
+    assert [cut for cut in cuts if not is_error(flag, data[:cut], broken=False)] == []
+    assert not is_error(flag, data, broken=False)
+
+
+TEXT = b'data: {"choices": [{"index": 0, "delta": {"content": "Hi"}, "finish_reason": null}]}'
+STOP = b'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}'
+DUE = b'data: {"choices": [{"index": 0, "delta": {"content": "Hi"}}], "usage": null}'
+COUNTED = b'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 1}}'
+USAGE = b'data: {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}'
+DONE = b"data: [DONE]"
+CHATS = {
+    # servers: (lines of the stream, line that makes a closed stream whole, line that makes a broken stream whole)
+    "with all": ([DUE, STOP, USAGE, DONE], USAGE, USAGE),
+    "without a promise": ([TEXT, STOP, USAGE, DONE], STOP, USAGE),
+    "without usage": ([TEXT, STOP, DONE], STOP, DONE),
+    "usage with the reason": ([DUE, COUNTED, DONE], COUNTED, DONE),
+    "neither usage nor done": ([TEXT, STOP], STOP, None),
+    "done alone": ([TEXT, DONE], DONE, DONE),
+}
+"""Chat servers: some send no usage (Ollama before 0.5), some no [DONE] (ik_llama.cpp#467), some no reason at all."""
+
+
+@breaks
+@pytest.mark.parametrize("ending", [b"\n\n", b"\r\n\r\n", b"\r\r"], ids=["LF", "CRLF", "CR"])
+@pytest.mark.parametrize("server", CHATS)
+def test_a_chat_stream_is_whole_when_nothing_is_missing(server, ending, broken):
+    lines, closed, cut = CHATS[server]
+    data = b"".join(each + ending for each in lines)
+    last = cut if broken else closed
+    whole = len(data) + 1 if last is None else data.index(last) + len(last)
+    assert wrong_cuts("openai_chat", data, whole, broken=broken) == []
+
+
+@wires()
+async def test_a_stream_cut_between_any_events_ends_with_an_error(wire, tmp_path):
+    """Check over sockets that a cut stream has an error event, no end, and one record, with a cost or an estimate."""
+    events, _ = rendered(wire.upstream, REPLY)
+    frames = [framed(wire.provider, [event])[0] for event in events]
+    content_type = framed(wire.provider, events)[1]
+    missing = 2 if wire.provider == "openai_chat" else 1
+    cuts = [sum(map(len, frames[:count])) - back for count in range(1, len(frames) - missing + 2) for back in (0, 9)]
+    scripts = [
+        replace(scenarios.raw(b"".join(frames)[:cut], content_type), cut_at=cut if broken else None)
+        for cut in cuts[:-2]
+        for broken in (False, True)
+    ]
+    async with line(wire, tmp_path) as opened:
+        for script in scripts:
+            opened.simulated.script(script)
+            reply = await opened.post(wire.say.body(wire.say.user(wire.say.text("Hi"))), stream=True)
+            if reply.status == 200:
+                told = read_stream(reply.body, reply.headers["content-type"])
+                assert told[-1][0] in ERRORS[wire.client], told[-1]
+            else:
+                assert reply.status == 502, reply.body
+        records = await opened.gw.calls(len(scripts))
+    assert len(records) == len(scripts)
+    assert {(record["outcome"], record["error"]) for record in records} == {("failed", "upstream")}

@@ -31,7 +31,8 @@ _RELEASED_UNIX: Final = 1767225600
 def routes() -> list[web.RouteDef]:
     profiles = [
         route
-        for prefix in ("/bedrock", "")
+        # clients whose base URL ends with a slash write two
+        for prefix in ("/bedrock", "", "/bedrock/", "/")
         for route in (
             web.get(f"{prefix}/inference-profiles", inference_profiles),
             web.get(f"{prefix}/inference-profiles/{{profile:.+}}", inference_profile),

@@ -2,6 +2,8 @@
 
 - Bedrock serves the same API below /anthropic. So this flag has routes there too, and a provider whose `baseurl` ends
   with /anthropic is Bedrock.
+- Anthropic's SDK for Go, set up for Bedrock with a base URL that ends with /bedrock, sends requests of this API below
+  /bedrock: it recognizes the path of a request only without a prefix.
 - InvokeModel on Bedrock wraps the same dialect for Claude. It has its own flag, `bedrock_model_invoke.py`.
 
 Source: Anthropic's API reference (Messages, Streaming, Errors).
@@ -10,7 +12,7 @@ Source: Anthropic's API reference (Messages, Streaming, Errors).
 from __future__ import annotations
 
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -47,7 +49,7 @@ api = 1
 dialects = (_OWN,)
 routes = tuple(
     Route("POST", f"{prefix}/v1/messages{last}", operation)
-    for prefix in ("", "/anthropic")
+    for prefix in ("", "/anthropic", "/bedrock")
     for last, operation in (("", "generate"), ("/count_tokens", COUNT_TOKENS))
 )
 client_api = ClientApi(
@@ -63,6 +65,9 @@ output_bytes = messages_text.output_bytes
 parse = partial(json_api.parse, _OWN, _OWN)
 steps = remote_files.steps
 
+_THREAD: Final = "thread"
+"""Member of a request that continues a stored conversation. Anthropic's SDKs send the whole conversation instead if the
+error has the code `thread_unsupported_request` in `details` (anthropic SDK, `lib/threads`)."""
 _VERSION: Final = "2023-06-01"
 """Value of `anthropic-version` for a client that sent none, because the API requires the header."""
 _QUERY: Final = ("beta",)
@@ -191,5 +196,8 @@ def error(problem: Problem) -> tuple[int, dict[str, str], bytes]:
     if problem.code == errors.UNAVAILABLE and not problem.native:
         # 529 is for a problem that a provider reported, 503 for a problem of the gateway itself. SDKs retry both
         status = errors.STATUS[problem.code]
-    body = {"type": "error", "error": {"type": kind, "message": problem.message}}
+    inner: dict[str, Any] = {"type": kind, "message": problem.message}
+    if problem.param == _THREAD:
+        inner["details"] = {"error_code": "thread_unsupported_request"}
+    body = {"type": "error", "error": inner}
     return status, error_headers(problem), orjson.dumps(body)

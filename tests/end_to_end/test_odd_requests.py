@@ -11,6 +11,7 @@ CHAT_REPLY = {
     "choices": [{"index": 0, "message": {"role": "assistant", "content": "ok"}, "finish_reason": "stop"}],
     "usage": {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7},
 }  # fmt: skip
+MESSAGES = {"model": HAIKU, "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]}
 NATIVE = {
     "openai_chat": ("/v1/chat/completions", b'{"model":"m","messages":[{"role":"user","content":"%b"}]}'),
     "openai_responses": ("/v1/responses", b'{"model":"m","input":[{"role":"user","content":"%b"}]}'),
@@ -47,3 +48,25 @@ async def test_a_half_of_a_character_reaches_the_provider_as_it_came(tmp_path, f
             assert reply.status == 200, await reply.text()
             assert bodies[-1] == sent
         assert {record["session_id"][:3] for record in await gw.calls(4)} == {"fp_"}
+
+
+@pytest.mark.parametrize("flags", [["bedrock_model_invoke"], ["bedrock_converse"]])
+async def test_messages_below_bedrock_are_served(tmp_path, bedrock_sim, flags):
+    """Check a request of Anthropic's SDK for Go, set up for Bedrock with a base URL that ends with /bedrock."""
+    body = {**MESSAGES, "anthropic_version": "bedrock-2023-05-31"}
+    async with gate(tmp_path, {"b": bedrock(bedrock_sim.url, flags=flags)}) as gw:
+        reply = await gw.post("/bedrock/v1/messages", body)
+        assert (reply.status, (await reply.json())["type"]) == (200, "message")
+        streamed = await gw.post("/bedrock/v1/messages", {**body, "stream": True})
+        assert b"event: message_stop" in streamed.body
+
+
+@pytest.mark.parametrize(
+    "path", ["/bedrock//inference-profiles", "//inference-profiles", "/bedrock/inference-profiles"]
+)
+async def test_a_base_url_that_ends_with_a_slash_finds_the_profiles(tmp_path, bedrock_sim, path):
+    async with gate(tmp_path, {"b": bedrock(bedrock_sim.url, models=[HAIKU])}) as gw:
+        listed = await (await gw.get(f"{path}?type=SYSTEM_DEFINED")).json()
+        assert [entry["inferenceProfileId"] for entry in listed["inferenceProfileSummaries"]] == [HAIKU]
+        one = await gw.get(f"{path}/{HAIKU}")
+        assert (one.status, (await one.json())["inferenceProfileId"]) == (200, HAIKU)

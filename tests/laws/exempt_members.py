@@ -65,10 +65,6 @@ _BY_CONVERSION = {
     (MESSAGES, (CONVERSE, CHAT)): {
         _FORMAT: ("/messages/*/content/*/source/media_type", "/messages/*/content/*/content/*/source/media_type"),
         _EMPTY: ("/messages/1/content/3/input",),
-        "it names the client's own user, in every request of some clients; that is nobody's business": (
-            "/metadata",
-            "/metadata/user_id",
-        ),
         _ALREADY_SO: ("/service_tier",),
     },
     (MESSAGES, (CONVERSE,)): {

@@ -144,10 +144,6 @@ OLDER = {"anthropic_messages": {"temperature", "top_k", "top_p"}}
 """Members that an SDK's type no longer has, because the newest models refuse them."""
 
 NEUTRAL = {
-    (
-        "anthropic_messages",
-        "metadata",
-    ): "names the client's own user, in every request of some clients; that is nobody's business",
     ("anthropic_messages", "service_tier"): "standard_only asks for the default",
     ("openai_chat", "stream_options"): "asks for something that the reply shows",
     ("openai_responses", "stream_options"): "include_obfuscation: nothing is put in to hide lengths",

@@ -60,7 +60,7 @@ async def test_openais_sdk_learns_which_routes_exist_instead(gw):
     assert message.endswith("POST /v1/chat/completions, POST /v1/responses")
 
 
-@pytest.mark.parametrize("base", ["/v1", "/openai", "/bedrock"])
+@pytest.mark.parametrize("base", ["/v1", "/openai"])
 async def test_anthropics_sdk_is_told_the_base_url_to_set(gw, base):
     async with anthropic.AsyncAnthropic(base_url=f"{gw.url}{base}", api_key="-", max_retries=0) as client:
         with pytest.raises(anthropic.NotFoundError) as raised:

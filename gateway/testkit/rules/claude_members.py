@@ -139,7 +139,10 @@ _TOOL_SEARCH: Final = frozenset({"compaction", "server_tool_use", "tool_referenc
 _CLIENT_TOOLS: Final = ("bash_", "computer_", "memory_", "text_editor_", "tool_search_tool_")
 
 BEDROCK: Final = Platform(
-    body=Known({"anthropic_version": str, "max_tokens": int, "messages": list}, {**_BODY, "anthropic_beta": list}),
+    body=Known(
+        {"anthropic_version": str, "max_tokens": int, "messages": list},
+        {**_BODY, "anthropic_beta": list, "amazon-bedrock-guardrailConfig": dict},
+    ),
     cache_control=Known({"type": str}, {"ttl": str}),
     image_sources=frozenset({"base64"}),
     document_sources=frozenset({"base64", "text", "content"}),

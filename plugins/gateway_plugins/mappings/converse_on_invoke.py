@@ -1,5 +1,8 @@
 """Members of a Converse request that become headers if the request is sent to Claude through Bedrock's InvokeModel.
 
+`guardContent` becomes a tag around the text, whose name has a suffix that a member of the body tells the guardrail. The
+suffix is random, so that no text from elsewhere can close the tag (AWS user guide, "Apply tags to user input").
+
 InvokeModel has headers for service tier, latency, metadata, project and guardrail (botocore's service model,
 InvokeModelRequest). Anthropic's own API has none of these. In a request to that API, a guardrail is refused
 with a 400, because answers would not be guarded. The other members are then reported as dropped.
@@ -7,6 +10,7 @@ with a 400, because answers would not be guarded. The other members are then rep
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -20,6 +24,8 @@ from gateway_plugins.shared.guardrail import read_guardrail, unguarded
 _INVOKE: Final = "bedrock_model_invoke"
 """Name of the flag for InvokeModel, the API that accepts the headers."""
 _HEADER: Final = "x-amzn-bedrock-"
+_SUFFIX_BYTES: Final = 10
+"""Bytes of a tag's suffix, which has two letters for each. Bedrock takes 1 to 20 letters and digits."""
 _USUAL: Final = {
     "/serviceTier": "default",
     "/performanceConfig": "standard",
@@ -47,6 +53,20 @@ def headers(top: Members, target: Target, drop: Drop) -> dict[str, str]:
         else:
             drop(at)
     return sent | guardrail_headers(read_guardrail(top, drop), target, drop)
+
+
+_TAG: Final = "amazon-bedrock-guardrails-guardContent_"
+
+
+def guard_tag(top: Members, target: Target) -> str:
+    """Return the name of the tag around text for the guardrail; "" if the request has no guardrail on InvokeModel."""
+    guarded = target.flag == _INVOKE and read_guardrail(top, lambda _: None)
+    return f"{_TAG}{secrets.token_hex(_SUFFIX_BYTES)}" if guarded else ""
+
+
+def guard_config(tag: str) -> dict[str, Any]:
+    """Return the member of the body that tells the guardrail the suffix of the tag."""
+    return {"amazon-bedrock-guardrailConfig": {"tagSuffix": tag.removeprefix(_TAG)}}
 
 
 def guardrail_headers(config: Mapping[str, Any], target: Target, drop: Drop) -> dict[str, str]:

@@ -36,16 +36,26 @@ class Mapper:
     names: Names
     breakpoints: CacheBreakpoints
     drop: Drop
+    guard_tag: str = ""
+    """Name of the tag around text that the guardrail is to check; "" without a guardrail."""
     changes_tools: bool = False
     """True if a message adds or removes a tool."""
+    guards: bool = False
+    """True if a text has the tag `guard_tag`."""
 
     def read(self, top: Members) -> tuple[list[Block], list[Turn]]:
-        """Return the system prompt and the turns. System messages become turns of their own, in their places."""
+        """Return the system prompt and the turns.
+
+        System messages before the first turn belong to the system prompt. Later ones become turns of their own, in
+        their places.
+        """
         system = self._content(converse_read.system(top, self.drop), "system")
-        turns = [
-            Turn(message.role, self._content(message.blocks, "messages"), message.at)
-            for message in converse_read.messages(top, self.drop)
-        ]
+        turns: list[Turn] = []
+        for message in converse_read.messages(top, self.drop):
+            if message.role == "system" and not turns:
+                system += self._content(message.blocks, "system")
+            else:
+                turns.append(Turn(message.role, self._content(message.blocks, "messages"), message.at))
         return [block for block in system if not messages_demand.is_blank(block)], turns
 
     def _content(self, parts: Sequence[converse_values.Block], section: str) -> list[Block]:
@@ -58,11 +68,17 @@ class Mapper:
         return blocks
 
     def text(self, part: Text) -> list[Block]:
-        block = messages_demand.text(part.text)
+        block = messages_demand.text(self._guarded(part))
         cited = [self._citation(citation, f"{part.at}/citations") for citation in part.citations]
         if citations := [citation for citation in cited if citation]:
             block["citations"] = citations
         return [block]
+
+    def _guarded(self, part: Text) -> str:
+        if not (part.guarded and self.guard_tag and part.text.strip()):
+            return part.text
+        self.guards = True
+        return f"<{self.guard_tag}>{part.text}</{self.guard_tag}>"
 
     def _citation(self, citation: Citation, at: str) -> Block | None:
         """Return a citation, or None for a citation of a web page, which is reported as dropped.
@@ -75,6 +91,9 @@ class Mapper:
         return {name: value for name, value in citation_of(citation).items() if name != "file_id"}
 
     def file(self, part: File) -> list[Block]:
+        """Return a file. A guardrail of InvokeModel has tags for text only."""
+        if part.guarded and self.guard_tag:
+            self.drop(part.at)
         return [messages_files.media_block(part.media, self.caps, param(part.at))]
 
     def document(self, part: Document) -> list[Block]:

@@ -44,13 +44,18 @@ class Mapper:
     def read(self, top: Members) -> tuple[list[Block], list[Turn]]:
         """Return the system prompt and the turns.
 
-        For a model without system prompts, the system prompt becomes the first turn, a turn of the user.
+        System messages before the first turn belong to the system prompt. For a model without system prompts, the
+        system prompt becomes the first turn, a turn of the user.
         """
-        system = [block for block in self._blocks(messages_read.system(top, self.drop)) if not is_blank(block)]
-        turns = [
-            Turn(message.role, self._blocks(message.content), message.at)
-            for message in messages_read.messages(top, self.drop)
-        ]
+        system = self._blocks(messages_read.system(top, self.drop))
+        turns: list[Turn] = []
+        for message in messages_read.messages(top, self.drop):
+            blocks = self._blocks(message.content)
+            if message.role == "system" and not turns:
+                system += blocks
+            else:
+                turns.append(Turn(message.role, blocks, message.at))
+        system = [block for block in system if not is_blank(block)]
         if not self.caps.system:
             return [], [Turn("user", system, "/system"), *turns]
         return place_cache_points(system, self.drop), turns

@@ -1,5 +1,7 @@
 """Fetching of the files to which a request refers by URL. Each file replaces its URL in the body.
 
+A `data:` URL where an address is expected has the file itself, so nothing is fetched.
+
 `steps` is the hook `steps` of a flag (`gateway/contract/flag.py`). It runs before anything else reads the body,
 because Bedrock does not read URLs, and conversions accept only the files themselves. Only members with a URL change;
 all other bytes of the body stay the same. The gateway decides which URLs may be fetched, and conversions write the
@@ -36,6 +38,8 @@ _BEGINNING: Final = b'"http'
 
 Other spellings, such as HTTP in capitals, are not searched for, because that takes milliseconds in a large body.
 """
+_ADDRESSES: Final[Mapping[str, bytes]] = {"openai_responses": b'"file_url"', "anthropic_messages": b'"url"'}
+"""Member that is an address only, by dialect. A data: URL in it is not read elsewhere."""
 _PLACEHOLDER: Final = re.compile(rb"\0(\d+)\0")
 _MAX_TYPE: Final = 100
 """Maximum length of a media type in an error. The longest type that is accepted here has 71 characters."""
@@ -73,8 +77,13 @@ def steps(
     wanted = {place.url: Fetch(place.url, MAX_BYTES, place.field) for place in reversed(places)}
     order = [wanted[url] for url in dict.fromkeys(place.url for place in places)]
     files: dict[str, StepResponse] = {}
-    for index, fetch in enumerate(order):
-        files[fetch.url] = yield replace(fetch, ahead=tuple(order[index + 1 :]))
+    remote = [fetch for fetch in order if _is_url(fetch.url)]
+    for index, fetch in enumerate(remote):
+        files[fetch.url] = yield replace(fetch, ahead=tuple(remote[index + 1 :]))
+    for fetch in order:
+        if fetch.url not in files:
+            mime, data = media.data_url(fetch.url, fetch.param)
+            files[fetch.url] = StepResponse(200, {"content-type": mime}, data)
     changes: dict[Path, bytes | None] = {}
     for place in places:
         changes |= place.fill(place, files[place.url])
@@ -118,8 +127,9 @@ def patch(body: bytes, changes: Changes) -> bytes:
 
 def _places(request: ClientRequest) -> Iterator[Place]:
     """Yield the places of the URLs in a body. A body without `_BEGINNING` is not decoded, to save time."""
-    finder = _FINDERS.get(request.dialect)
-    if finder is None or _BEGINNING not in request.top.body:
+    finder, body = _FINDERS.get(request.dialect), request.top.body
+    inline = request.dialect in _ADDRESSES and _ADDRESSES[request.dialect] in body
+    if finder is None or not (inline or _BEGINNING in body):
         return
     name, find = finder
     items = member(request.top, name)
@@ -130,6 +140,11 @@ def _places(request: ClientRequest) -> Iterator[Place]:
 
 def _is_url(value: Any) -> bool:
     return isinstance(value, str) and value[:8].lower().startswith(("http://", "https://"))
+
+
+def _is_address(value: Any) -> bool:
+    """Return whether a value is a URL to fetch, or a data: URL."""
+    return _is_url(value) or (isinstance(value, str) and value[:5].lower() == "data:")
 
 
 def _each(blocks: Any, at: Path) -> Iterator[tuple[dict[str, Any], Path]]:
@@ -165,7 +180,7 @@ def _in_messages(message: dict[str, Any], at: Path) -> Iterator[Place]:
         source = block.get("source")
         if not isinstance(source, dict):
             continue
-        if source.get("type") == "url" and _is_url(source.get("url")):
+        if source.get("type") == "url" and _is_address(source.get("url")):
             yield Place(source["url"], (*here, "source", "url"), _SOURCES.get(str(block.get("type")), _document_source))
         else:
             yield from _in_messages(source, (*here, "source"))
@@ -182,8 +197,8 @@ def _in_responses(item: dict[str, Any], at: Path) -> Iterator[Place]:
     for part, here in parts:
         if _is_url(part.get("image_url")):
             yield Place(part["image_url"], (*here, "image_url"), _image_as_url)
-        if _is_url(part.get("file_url")):
-            named = bool(part.get("filename"))
+        if _is_address(part.get("file_url")) and not part.get("file_data"):
+            named = bool(part.get("filename")) or not _is_url(part["file_url"])
             yield Place(part["file_url"], (*here, "file_url"), _file_by_url if named else _named_file_by_url)
 
 
@@ -209,7 +224,7 @@ def _image(place: Place, reply: StepResponse, *, pdf: bool) -> Media:
 def _document(place: Place, reply: StepResponse) -> Media:
     """Return a fetched document. Raises `Refused` for a web page, which is mostly a login page or "not found"."""
     declared = _declared(reply)
-    if declared in _PAGES and media.sniff_type(reply.body) is None:
+    if _is_url(place.url) and declared in _PAGES and media.sniff_type(reply.body) is None:
         raise invalid(f"{place.field}: the URL leads to a web page ({declared}), not to a document", place.field)
     return media.file(reply.body, declared, _name(place.url), place.field)
 
@@ -220,8 +235,8 @@ def _declared(reply: StepResponse) -> str:
 
 
 def _name(url: str) -> str:
-    """Return the last segment of a URL's path, as the name of the file."""
-    return unquote(urlsplit(url).path.rpartition("/")[2])
+    """Return the last segment of a URL's path, as the name of the file; "" for a data: URL, which has no name."""
+    return "" if not _is_url(url) else unquote(urlsplit(url).path.rpartition("/")[2])
 
 
 def _data_url(file: Media) -> bytes:

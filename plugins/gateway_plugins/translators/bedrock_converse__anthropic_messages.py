@@ -88,7 +88,8 @@ class _Conversion:
         converse_read_options.leftovers(top, drop)
         converse_read_options.report_extras(extra, _CARRIED | {"tools"}, drop)
         requested, effort = _split_effort(converse_read_options.parameters(top, extra, drop), caps, drop)
-        mapper = Mapper(caps, self.names, self._breakpoints, drop)
+        guard_tag = converse_on_invoke.guard_tag(top, self._target)
+        mapper = Mapper(caps, self.names, self._breakpoints, drop, guard_tag)
         system, messages = self._conversation(mapper, prefill=caps.prefill and not requested.thinking.is_wanted)
         loop = messages_demand.is_unsigned_loop(messages)
         planned = settings.plan(requested, caps, messages_settings.RULES, drop, unsigned_loop=loop)
@@ -106,7 +107,8 @@ class _Conversion:
         body: Body = {name: value for name, value in members.items() if value}
         body |= decided.sampling
         betas = [*converse_read_options.betas(extra), *([_TOOL_CHANGES] if mapper.changes_tools else [])]
-        named = {"anthropic_beta": betas} if betas else {}
+        named: Body = {"anthropic_beta": betas} if betas else {}
+        named |= converse_on_invoke.guard_config(guard_tag) if mapper.guards else {}
         body |= messages_settings.merge(named, messages_settings.thinking(decided.thinking), effort, output)
         return body | {name: value for name, value in extra.items() if name in _CARRIED}
 

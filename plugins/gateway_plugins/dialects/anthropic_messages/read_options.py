@@ -22,17 +22,19 @@ from gateway_plugins.shared.thinking import ANTHROPIC_FORMS, BETWEEN_TOOLS, Thin
 
 _CARRIED: Final = frozenset(
     {
-        "anthropic_beta", "anthropic_version", "cache_control", "max_tokens", "messages", "metadata", "model",
+        "anthropic_beta", "anthropic_version", "cache_control", "max_tokens", "messages", "model",
         "output_config", "output_format", "service_tier", "stop_sequences", "stream", "system", "temperature",
         "thinking", "tool_choice", "tools", "top_k", "top_p",
     }
 )  # fmt: skip
-"""Members that `leftovers` does not report. `metadata` is among them, because no provider needs to know the user."""
+"""Members that `leftovers` does not report."""
 _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     # member: values that ask for nothing. A member with such a value is left out without a report
     "speed": ("standard",),
     "mcp_servers": ([],),
     "context_management": ({}, {"edits": []}),
+    # no other dialect has a place for `user_id`: AWS writes `requestMetadata` into logs, in a narrow alphabet
+    "metadata": ({}, {"user_id": None}),
 }
 REFUSED_MEMBERS: Final[Mapping[str, str]] = {
     # member that cannot be ignored, because the reply would not be what the client wants: the advice in the error

@@ -14,6 +14,7 @@ service model (Message, ContentBlock and the shapes inside them).
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from gateway.contract.errors import invalid
@@ -220,13 +221,13 @@ def _search_result(value: Any, at: str, drop: Drop) -> SearchResult:
 
 
 def _guarded(value: Any, at: str, drop: Drop) -> Block:
-    """Return the text or image in `guardContent` as ordinary content, without the mark for a guardrail."""
+    """Return the text or image in `guardContent`, marked for the guardrail."""
     at = f"{at}/guardContent"
     kind, inner = union(value, at, ("text", "image"))
     if kind == "image":
-        return _image(inner, at, drop)
+        return replace(_image(inner, at, drop), guarded=True)
     text = struct(inner, f"{at}/text", ("text",), drop)
-    return Text(at, text_at(text, "text", f"{at}/text", needed=True))
+    return Text(at, text_at(text, "text", f"{at}/text", needed=True), guarded=True)
 
 
 def _cache_point(value: Any, at: str, drop: Drop) -> CachePoint:

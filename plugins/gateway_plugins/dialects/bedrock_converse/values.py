@@ -23,14 +23,17 @@ class Text:
     """JSON pointer of the block in the client's request. `at` means the same in every class of this file."""
     text: str
     citations: tuple[Citation, ...] = ()
+    guarded: bool = False
+    """True if the client marks the text for the guardrail (`guardContent`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """An image or an audio file."""
+    """An image or an audio file. `guarded` means the same as in `Text`."""
 
     at: str
     media: Media
+    guarded: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The command line: `irisgate serve | check | explain | usage | schema | plugins | demo`."""
+"""The command line: `irisgate serve | check | explain | usage | prices | schema | plugins | demo`."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from gateway.config.load import Loaded, load, load_stream
 from gateway.config.model import Listener
 from gateway.config.sections.listen import loopback_listener
 from gateway.contract.registry import PluginError, Registry, discover
+from gateway.process import prices_command as prices
 from gateway.process.output import OutputFailed, complain, fill_closed_outputs, say, writing
 from gateway.process.plugins_list import plugins_list
 from gateway.process.serve import CannotStart, serve
@@ -33,6 +34,7 @@ from gateway.web.usage import command as usage
 USAGE_ERROR = 2
 LONGEST_NAME = 1000
 """Maximum number of characters of the caller's name and the model's name that `irisgate explain` accepts."""
+MAX_PRICE_LISTS = 2
 STANDARD_INPUT = ("-", "/dev/stdin")
 
 
@@ -97,6 +99,8 @@ def _parser() -> argparse.ArgumentParser:
     usage.arguments(asking)
     asking.set_defaults(run=_usage)
 
+    _pricing(commands.add_parser("prices", help="about price lists"))
+
     describing = commands.add_parser("schema", help="print the JSON Schema of the configuration, for editors")
     describing.add_argument("--plugins", type=_path, metavar="DIR", help="a folder of plugin files")
     describing.set_defaults(run=_schema)
@@ -145,6 +149,17 @@ def _explaining(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print what GET /api/explain answers")
     parser.add_argument("--plugins", type=_path, metavar="DIR", help="a folder of plugin files")
     parser.set_defaults(run=_explain)
+
+
+def _pricing(parser: argparse.ArgumentParser) -> None:
+    about = parser.add_subparsers(dest="about", required=True, metavar="WHAT")
+    described = (
+        "Print what differs between two price lists: suspicious prices first, then changed, new and dropped rows. "
+        "The exit status is 1 if a price is suspicious: hardly believable, or changed by half or more."
+    )
+    comparing = about.add_parser("diff", help="print what differs between two price lists", description=described)
+    prices.arguments(comparing)
+    comparing.set_defaults(run=_prices_diff)
 
 
 def _path(text: str) -> Path:
@@ -235,6 +250,17 @@ def _usage(options: argparse.Namespace) -> int:
     # bytes, because a text stream would change the line ends of CSV
     say(answer if answer.endswith(b"\n") else answer + b"\n")
     return 0
+
+
+def _prices_diff(options: argparse.Namespace) -> int:
+    if not 1 <= len(options.files) <= MAX_PRICE_LISTS:
+        raise UsageError("irisgate prices diff: name one or two price lists")
+    try:
+        text, differences = prices.differences(options.files)
+    except prices.NoPrices as error:
+        raise UsageError(f"irisgate prices diff: {error}") from None
+    say("\n".join(map(escape_control, text.split("\n"))))
+    return 1 if differences.doubts else 0
 
 
 def _schema(options: argparse.Namespace) -> int:

@@ -1,11 +1,14 @@
 """Builds `money/prices/table.json` from two published price maps. Run by hand, never by the gateway.
 
-    python -m venv VENV && VENV/bin/pip install litellm genai-prices
-    VENV/bin/python -m tests.tools.build_prices
+`update_prices.py` installs the newest maps, runs this script, and prints what has changed.
 
 Each row says where it comes from, and where the two maps disagree also which was taken and what the other one says.
 The grounds for each choice are `REASONS`, which the table carries too. How the maps are read is in `price_sources.py`, how a
 row is found and used in `money/prices/rows.py` and `money/prices/table.py`.
+
+A row of the present table that neither map has any more stays, because the model is still called by somebody. Its
+member `dropped` has the day on which the maps did not have the row. Of a row that has lost only some prices, such as
+those of a tier, these prices stay if the others are unchanged; `dropped` then also names the prices.
 """
 
 from __future__ import annotations
@@ -20,7 +23,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.money.prices import table
 from tests.tools.price_sources import (
     GEOS,
     INPUT,
@@ -28,13 +30,14 @@ from tests.tools.price_sources import (
     Genai,
     History,
     Key,
+    Kind,
     Prices,
     Row,
     litellm,
     undated,
 )
 
-TABLE: Final = Path(table.__file__).with_name("table.json")
+TABLE: Final = Path(__file__).parents[2] / "gateway" / "money" / "prices" / "table.json"
 
 REASONS: Final[Mapping[str, str]] = {
     "in-region": "The regional price taken: that of genai-prices, or of the us row. A bare id is served inside one "
@@ -61,6 +64,8 @@ _REGIONS: Final[Mapping[str, tuple[str, ...]]] = {
 """For models without inference profiles: the region whose price stands for the scope, the first one that has any."""
 _FINEST: Final = Decimal("1e-9")
 """USD for 1M: what a unit can hold. A few prices have more digits, thirds that somebody divided out."""
+_VERSION: Final = re.compile(r"(-v\d+|(?<=\d[bB])-\d+):\d+$")
+"""The version at the end of a Bedrock id, which some rows of a map leave out."""
 _NEW_CLAUDE: Final = re.compile(r"anthropic\.claude-(?!3|v\d|instant|sonnet-4-2|opus-4-2|opus-4-1-|mythos-preview)")
 
 
@@ -125,7 +130,58 @@ def collected(today: date) -> dict[Key, Row]:
     for where, row in list(_derived(rows)):
         rows.setdefault(where, row)
     rows |= dict(_in_region(rows))
-    return _with_dates({where: row for where, row in rows.items() if not _repeats(where, row, rows, dated)}, dated)
+    rows |= dict(_completed(rows))
+    singular = {where: row for where, row in rows.items() if not _repeats(where, row, rows, dated)}
+    latest = _with_dates(singular, dated)
+    return latest | dict(_kept(present(), latest, rows, today))
+
+
+def _completed(rows: Mapping[Key, Row]) -> Iterator[tuple[Key, Row]]:
+    """Yield rows with prices that a map has only under the same id with or without its version, such as of tiers."""
+    for where, row in rows.items():
+        short = replace(where, model=_VERSION.sub("", where.model))
+        other = rows.get(short)
+        if short == where or other is None or row.differs(other):
+            continue
+        for key, one, more in ((where, row, other), (short, other, row)):
+            if more.prices.keys() - one.prices.keys():
+                yield key, replace(one, prices=more.prices | one.prices)
+
+
+def present() -> dict[Key, Row]:
+    """Return the rows of the present table."""
+    entries: list[dict[str, Any]] = json.loads(TABLE.read_text("utf-8"))["rows"]
+    return {
+        Key(entry["book"], entry["model"], entry.get("geo", ""), entry.get("from", "")): _parse(entry)
+        for entry in entries
+    }
+
+
+def _parse(entry: Mapping[str, Any]) -> Row:
+    prices: Prices = {}
+    tiers = {"": entry} | {name: tier for name, tier in entry.items() if isinstance(tier, dict)}
+    for tier, rates in tiers.items():
+        for above, step in ((0, rates), *((step["tokens"], step) for step in rates.get("above", ()))):
+            prices |= {Kind(name, tier, above): Decimal(step[name]) for name in NAMES if name in step}
+    return Row(prices, **{name: entry[name] for name in ("source", "why", "other", "dropped") if name in entry})
+
+
+def _kept(
+    before: Mapping[Key, Row], latest: Mapping[Key, Row], rows: Mapping[Key, Row], today: date
+) -> Iterator[tuple[Key, Row]]:
+    """Yield the rows that the maps have lost, wholly or in part. `rows` has the models that the maps still have.
+
+    A row of another day is not kept if the model still has a row, because the row would hide a later price.
+    """
+    living = {(where.book, where.model, where.geo) for where in (*latest, *rows)}
+    for where, old in before.items():
+        row = latest.get(where)
+        if row is None and (where.book, where.model, where.geo) not in living:
+            yield where, replace(old, dropped=old.dropped or today.isoformat())
+        elif row is not None and not row.differs(old) and (lost := _lost(old, row)):
+            names = ", ".join(sorted({" ".join(filter(None, (kind.tier, kind.name))) for kind in lost}))
+            dropped = old.dropped if ":" in old.dropped else f"{today.isoformat()}: {names}"
+            yield where, replace(row, prices=row.prices | {kind: old.prices[kind] for kind in lost}, dropped=dropped)
 
 
 def _dates(where: Key, history: History, source: str) -> dict[Key, Row]:
@@ -198,6 +254,12 @@ def _repeats(where: Key, row: Row, rows: Mapping[Key, Row], dated: Mapping[Key, 
     if plain is None or plain is row or plain.prices != row.prices:
         return False
     return all(replace(short, since=other.since) in dated for other in dated if replace(other, since="") == where)
+
+
+def _lost(old: Row, row: Row) -> set[Kind]:
+    """Return the prices that a row has lost, without those of long prompts: a price for all lengths replaces these."""
+    tiers = {kind.tier for kind in row.prices}
+    return {kind for kind in old.prices.keys() - row.prices.keys() if not kind.above or kind.tier not in tiers}
 
 
 def _text(price: Decimal) -> str:

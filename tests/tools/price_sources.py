@@ -96,6 +96,8 @@ class Row:
     source: str = ""
     why: str = ""
     other: str = ""
+    dropped: str = ""
+    """The day on which the sources no longer had the row; with ": flex input", the prices that they no longer had."""
 
     def differs(self, other: Row) -> bool:
         """On a kind that both know."""
@@ -157,6 +159,9 @@ def _litellm_prices(entry: Mapping[str, Any], book: str) -> Prices:
         if match and match[1] in _PLAIN_KEYS and (match[3] or "") in TIERS and value is not None:
             kind = Kind(_PLAIN_KEYS[match[1]], TIERS[match[3] or ""], int(match[2] or 0) * 1000)
             prices[kind] = Decimal(value) * _MILLION
+    # a step that names no price of input is no step: the other prices of a longer prompt would be unknown
+    steps = {(kind.tier, kind.above) for kind in prices if kind.name == "input"}
+    prices = {kind: price for kind, price in prices.items() if not kind.above or (kind.tier, kind.above) in steps}
     searches = set((entry.get("search_context_cost_per_query") or {}).values())
     # where the price depends on how much is read, a reply does not tell which it was; Bedrock has no such tool
     if len(searches) == 1 and book != "bedrock":

@@ -68,7 +68,8 @@ REGIONAL: Final = "bedrock_"
 
 Source = Literal["explicit", "inferred", "none"]
 
-_TABLE: Final = Path(__file__).with_name("table.json")
+BUILTIN_FILE: Final = Path(__file__).with_name("table.json")
+"""The gateway's own price list. `tests/tools/build_prices.py` builds the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +173,7 @@ class Prices:
 @cache
 def builtin() -> Rows:
     """Return the rows of `table.json`."""
-    return Rows(json.loads(_TABLE.read_bytes())["rows"])
+    return Rows(json.loads(BUILTIN_FILE.read_bytes())["rows"])
 
 
 def inferred(flags: Sequence[str]) -> tuple[str, ...]:

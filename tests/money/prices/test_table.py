@@ -34,6 +34,17 @@ BEDROCK = [
     # litellm 1.109.1 alone: a price for each region
     ("eu.amazon.nova-pro-v1:0", "1.05", "4.2"),
     ("us-gov.anthropic.claude-sonnet-4-5-20250929-v1:0", "3.6", "18"),
+    # litellm 1.110.2: xai.grok-4.7 and prices of GovCloud, from AWS's price list
+    ("xai.grok-4.7", "2.2", "6.6"),
+    ("us-gov.xai.grok-4.7", "2.64", "7.92"),
+    ("us-gov.openai.gpt-5.4", "3.3", "19.8"),
+    ("us-gov.openai.gpt-5.6-luna", "0.264", "1.584"),
+    ("us-gov.openai.gpt-5.6-terra", "2.64", "15.84"),
+    ("us-gov.moonshotai.kimi-k3", "3.96", "19.8"),
+    # dropped by the sources since genai-prices 0.2.3, and kept
+    ("anthropic.claude-3-haiku-20240307-v1:0", "0.25", "1.25"),
+    ("eu.anthropic.claude-3-haiku-20240307-v1:0", "0.25", "1.25"),
+    ("apac.moonshotai.kimi-k3.1", "4.4", "22"),
     # genai-prices 0.2.3 alone: bare ids are regional
     ("anthropic.claude-opus-4-6-v1", "5.5", "27.5"),
 ]
@@ -80,6 +91,7 @@ GOOGLE = [
     ("gemini-3.7-flash", "0.75", "3.75"),
     ("gemini-3.8-flash", "0.75", "3.75"),
     ("gemini-4-argon", "2", "10"),
+    ("gemini-4-hydrogen", "1.5", "7.5"),
 ]
 VERTEX = [
     # litellm 1.109.1 (vertex_ai), which cites cloud.google.com/vertex-ai/generative-ai/pricing; genai-prices agrees
@@ -329,6 +341,11 @@ def test_a_price_of_a_future_day_waits_for_it():
         ("openai", "gpt-5", "batch", "0.625", "5"),
         ("openai", "gpt-5", "flex", "0.625", "5"),
         ("openai", "gpt-5", "priority", "2.5", "20"),
+        # litellm 1.110.2
+        ("bedrock", "us-gov.amazon.nova-pro-v1:0", "flex", "0.48", "1.92"),
+        ("bedrock", "us-gov.openai.gpt-oss-120b-1:0", "priority", "0.315", "1.26"),
+        ("bedrock", "moonshotai.kimi-k3.1", "flex", "2.2", "11"),
+        ("bedrock", "us.moonshotai.kimi-k3.1", "priority", "7.7", "38.5"),
         ("bedrock", "us.amazon.nova-2-lite-v1:0", "flex", "0.165", "1.375"),
         ("bedrock", "us.amazon.nova-2-lite-v1:0", "priority", "0.5775", "4.8125"),
         ("bedrock", "us.anthropic.claude-sonnet-4-5-20250929-v1:0", "batch", "1.65", "8.25"),
@@ -363,7 +380,7 @@ def test_the_price_table_is_sorted_with_one_row_a_line():
 
 
 def test_every_row_can_be_read_and_says_where_it_comes_from():
-    known = {"book", "model", "geo", "from", "source", "why", "other", "above", *KINDS, *TIERS}
+    known = {"book", "model", "geo", "from", "source", "why", "other", "dropped", "above", *KINDS, *TIERS}
     for entry in TABLE["rows"]:
         assert parse_row(entry).source
         assert entry["book"] in BOOKS

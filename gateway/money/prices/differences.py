@@ -1,0 +1,205 @@
+"""Differences between two price lists, and prices that are hardly right, for people who maintain a price list.
+
+- Rows are compared as they are written: decimal strings in USD for 1M tokens or searches. Nothing here computes costs.
+- A price that is 1,000 times too high or too low is the usual mistake, because sellers publish prices of 1,000 and of
+  1,000,000 tokens. `doubts` has bounds that every row of the built-in table keeps.
+
+This module needs nothing beyond Python's own library, because `tests/tools/build_prices.py` runs it in an environment
+that has only the sources of prices.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, Final, NamedTuple
+
+Entry = Mapping[str, Any]
+Prices = Mapping[str, Decimal]
+"""Prices of one row by a path: `input`, `flex input`, `input above 200000`, `flex input above 200000`."""
+
+JUMP: Final = Decimal("0.5")
+"""Part of a price by which a change is a jump that somebody should look at: half of the price, up or down."""
+_KINDS: Final = (
+    "input", "output", "cache_read", "cache_write_5m", "cache_write_1h", "reasoning", "image_input", "image_output",
+    "audio_input", "audio_output", "web_search",
+)  # fmt: skip
+_LOWEST: Final = Decimal("0.004")
+"""Lowest believable price of input. The cheapest models cost 0.005 USD for 1M tokens."""
+_HIGHEST: Final[Mapping[str, Decimal]] = {"input": Decimal(200), "output": Decimal(1000)}
+"""Highest believable prices. The dearest model that was ever published, o1-pro, cost 150 and 600 USD for 1M tokens."""
+_RATIOS: Final[Mapping[str, tuple[str, Decimal, Decimal]]] = {
+    "output": ("input", Decimal("0.25"), Decimal(160)),
+    "cache_read": ("input", Decimal(0), Decimal("1.1")),
+    "cache_write_5m": ("input", Decimal(0), Decimal("2.5")),
+    "cache_write_1h": ("input", Decimal(0), Decimal("2.5")),
+    "reasoning": ("input", Decimal("0.5"), Decimal(160)),
+    "image_input": ("input", Decimal("0.1"), Decimal(100)),
+    "image_output": ("input", Decimal(1), Decimal(200)),
+    "audio_input": ("input", Decimal("0.1"), Decimal(100)),
+}
+"""Believable ratios of a price to another price of the same row."""
+_TIER_RATIO: Final = (Decimal("0.1"), Decimal(20))
+"""Believable ratio of a price in a tier, or of a long prompt, to the standard price. Real ones are 0.4 to 12."""
+_SIBLINGS: Final = Decimal(30)
+"""Highest believable ratio of the input prices of one model among sellers and regions. The highest real one is 24."""
+_VENDORS: Final = re.compile(r"^(\w+[./])+(?=[a-z])")
+_ENDINGS: Final = re.compile(r"(-v\d+(:\d+)?|-\d+:\d+|[-@]\d{8}|-\d{4}-\d{2}-\d{2})+$")
+
+
+class Key(NamedTuple):
+    """The members that identify a row: the seller, the model, the region and the first day of the price."""
+
+    book: str
+    model: str
+    geo: str = ""
+    since: str = ""
+
+    @property
+    def name(self) -> str:
+        model = f"{self.geo}.{self.model}" if self.geo else self.model
+        return f"{self.book}/{model}@{self.since}" if self.since else f"{self.book}/{model}"
+
+
+class Change(NamedTuple):
+    """A price that differs; `before` or `after` is None if the row had or has no such price."""
+
+    path: str
+    before: Decimal | None
+    after: Decimal | None
+
+    @property
+    def jump(self) -> bool:
+        """Whether the price changed by more than `JUMP`."""
+        if not self.before or self.after is None:
+            return self.before is not None and bool(self.after)
+        return not self.before * (1 - JUMP) < self.after < self.before * (1 + JUMP)
+
+    def __str__(self) -> str:
+        if self.before is None:
+            return f"{self.path} new {self.after:f}"
+        if self.after is None:
+            return f"{self.path} {self.before:f} gone"
+        percent = f" ({(self.after / self.before - 1) * 100:+.1f} %)" if self.before else ""
+        return f"{self.path} {self.before:f} -> {self.after:f}{percent}"
+
+
+@dataclass(frozen=True, slots=True)
+class Differences:
+    """The differences of a price list to an earlier one."""
+
+    added: Mapping[Key, Prices] = field(default_factory=dict)
+    changed: Mapping[Key, tuple[Change, ...]] = field(default_factory=dict)
+    gone: Sequence[Key] = ()
+    """Rows of the earlier list that the later list does not have."""
+    kept: Mapping[Key, str] = field(default_factory=dict)
+    """Rows with prices that the sources no longer have, with the member `dropped`, if the earlier list had them too."""
+    doubts: Mapping[Key, tuple[str, ...]] = field(default_factory=dict)
+    """New and changed rows whose prices are hardly right, with the reasons."""
+
+
+def rows_by_key(entries: Iterable[Entry]) -> dict[Key, Entry]:
+    return {Key(entry["book"], entry["model"], entry.get("geo", ""), entry.get("from", "")): entry for entry in entries}
+
+
+def prices_of(entry: Entry) -> dict[str, Decimal]:
+    """Return all prices of a row by their path."""
+    found = dict(_tier(entry, ""))
+    for tier, prices in entry.items():
+        if isinstance(prices, Mapping):
+            found |= dict(_tier(prices, f"{tier} "))
+    return found
+
+
+def _tier(prices: Entry, prefix: str) -> Iterator[tuple[str, Decimal]]:
+    steps = [(prices, ""), *((step, f" above {step['tokens']}") for step in prices.get("above", ()))]
+    for step, suffix in steps:
+        for kind in _KINDS:
+            if kind in step:
+                yield f"{prefix}{kind}{suffix}", Decimal(step[kind])
+
+
+def compare(before: Iterable[Entry], after: Iterable[Entry], *, partial: bool = False) -> Differences:
+    """Return the differences of two price lists. With `partial`, rows that only the first list has do not count."""
+    old, new = rows_by_key(before), rows_by_key(after)
+    added = {key: prices_of(new[key]) for key in sorted(new.keys() - old.keys())}
+    changed = {}
+    for key in sorted(old.keys() & new.keys()):
+        if changes := _changes(prices_of(old[key]), prices_of(new[key])):
+            changed[key] = changes
+    kept = {key: new[key]["dropped"] for key in sorted(new) if _is_kept(old.get(key), new[key])}
+    reasons = doubts(new, {*added, *changed})
+    for key, changes in changed.items():
+        if jumps := [str(change) for change in changes if change.jump]:
+            reasons[key] = (*reasons.get(key, ()), *jumps)
+    gone = () if partial else tuple(sorted(old.keys() - new.keys()))
+    return Differences(added, changed, gone, kept, dict(sorted(reasons.items())))
+
+
+def _is_kept(before: Entry | None, after: Entry) -> bool:
+    return "dropped" in after and before is not None and before.get("dropped") != after["dropped"]
+
+
+def _changes(before: Prices, after: Prices) -> tuple[Change, ...]:
+    paths = [*before, *(path for path in after if path not in before)]
+    changes = (Change(path, before.get(path), after.get(path)) for path in paths)
+    return tuple(change for change in changes if change.before != change.after)
+
+
+def doubts(rows: Mapping[Key, Entry], keys: Iterable[Key]) -> dict[Key, tuple[str, ...]]:
+    """Return why prices of some of the rows are hardly right, for those rows that have such prices."""
+    siblings: dict[str, list[tuple[Key, Decimal]]] = {}
+    for key, entry in rows.items():
+        if price := Decimal(entry.get("input", "0")):
+            siblings.setdefault(_spelling(key.model), []).append((key, price))
+    reasons = {}
+    for key in keys:
+        prices = prices_of(rows[key])
+        named = [*_bounds(prices), *_ratios(prices), *_others(key, prices, siblings.get(_spelling(key.model), ()))]
+        if named:
+            reasons[key] = tuple(named)
+    return reasons
+
+
+def _spelling(model: str) -> str:
+    """Return a model's name in the spelling that sellers share: without vendor, version and date."""
+    return _ENDINGS.sub("", _VENDORS.sub("", model.lower().lstrip("~"))).replace(".", "-")
+
+
+def _bounds(prices: Prices) -> Iterator[str]:
+    for kind, highest in _HIGHEST.items():
+        if prices.get(kind, highest) > highest:
+            yield f"{kind} {prices[kind]:f} is above {highest}"
+    if 0 < prices.get("input", _LOWEST) < _LOWEST:
+        yield f"input {prices['input']:f} is below {_LOWEST}"
+
+
+def _ratios(prices: Prices) -> Iterator[str]:
+    for path, price in prices.items():
+        *tier, kind = path.partition(" above ")[0].split(" ")
+        if tier or " above " in path:
+            yield from _ratio(path, price, kind, prices.get(kind), *_TIER_RATIO)
+        elif kind in _RATIOS:
+            other, lowest, highest = _RATIOS[kind]
+            yield from _ratio(path, price, other, prices.get(other), lowest, highest)
+
+
+def _ratio(
+    path: str, price: Decimal, other: str, base: Decimal | None, lowest: Decimal, highest: Decimal
+) -> Iterator[str]:
+    if price and base and not lowest <= price / base <= highest:
+        yield f"{path} {price:f} is {_factor(price / base)} times {other} {base:f}"
+
+
+def _factor(ratio: Decimal) -> str:
+    return f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.2g}"
+
+
+def _others(key: Key, prices: Prices, siblings: Iterable[tuple[Key, Decimal]]) -> Iterator[str]:
+    price = prices.get("input")
+    for other, base in siblings:
+        if price and other != key and not 1 / _SIBLINGS <= price / base <= _SIBLINGS:
+            yield f"input {price:f} is {_factor(price / base)} times {other.name} {base:f}"
+            return

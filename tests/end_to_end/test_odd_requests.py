@@ -6,10 +6,26 @@ from aiohttp import web
 from tests.end_to_end.test_defences import provider
 from tests.helpers.gateway import HAIKU, NOVA, bedrock, gate
 
-CHAT_REPLY = {
-    "id": "c1", "object": "chat.completion", "created": 1, "model": "m",
-    "choices": [{"index": 0, "message": {"role": "assistant", "content": "ok"}, "finish_reason": "stop"}],
-    "usage": {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7},
+CLAUDE_REPLY = {
+    "id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": [{"type": "text", "text": "ok"}],
+    "stop_reason": "end_turn", "stop_sequence": None, "usage": {"input_tokens": 5, "output_tokens": 2},
+}  # fmt: skip
+REPLIES = {
+    "openai_chat": {
+        "id": "c1", "object": "chat.completion", "created": 1, "model": "m",
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": "ok"}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7},
+    },
+    "openai_responses": {
+        "id": "resp_1", "object": "response", "created_at": 1, "model": "m", "status": "completed", "output": [],
+        "usage": {"input_tokens": 5, "output_tokens": 2, "total_tokens": 7},
+    },
+    "anthropic_messages": CLAUDE_REPLY,
+    "bedrock_model_invoke": CLAUDE_REPLY,
+    "bedrock_converse": {
+        "output": {"message": {"role": "assistant", "content": [{"text": "ok"}]}}, "stopReason": "end_turn",
+        "usage": {"inputTokens": 5, "outputTokens": 2, "totalTokens": 7}, "metrics": {"latencyMs": 3},
+    },
 }  # fmt: skip
 MESSAGES = {"model": HAIKU, "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]}
 NATIVE = {
@@ -35,7 +51,7 @@ async def test_a_half_of_a_character_reaches_the_provider_as_it_came(tmp_path, f
 
     async def answering(request):
         bodies.append(await request.read())
-        return web.json_response(CHAT_REPLY)
+        return web.json_response(REPLIES[flag])
 
     path, body = NATIVE[flag]
     async with (

@@ -35,6 +35,7 @@ from gateway.upstream.client import MAX_BODY, Upstream, UpstreamResponse
 from gateway.upstream.credentials import keys
 from gateway.upstream.process_pool import DropRelay, ProcessPool
 from gateway.upstream.refused_keys import RefusedKeys
+from gateway.upstream.reply_headers import forwarded
 
 AFTER_LAST: Final = 2.0
 """Maximum seconds for which a stream is read after its terminal event, because a report of usage may follow."""
@@ -52,14 +53,6 @@ MAX_LOGGED: Final = 300
 
 _AUTH_STATUSES: Final = (401, 403)
 """Statuses with which a provider refuses a key, or refuses a model to a key."""
-
-_FORWARDED: Final = (
-    "content-type", "retry-after", "x-should-retry", "request-id", "x-amzn-", "x-ratelimit-", "anthropic-", "openai-",
-    "cf-ray",
-)  # fmt: skip
-"""Prefixes of the provider's headers that are passed on, because clients use these headers. Other headers concern the
-connection to the provider, or would apply a policy of the provider to this gateway's host name, as
-Strict-Transport-Security does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +100,7 @@ class CallProvider:
                 self._note_auth_failure(call, attempt, problem)
                 if problem.key_refused:
                     raise _refused_key(attempt, problem)
-            raise UpstreamFailed(problem, body, forwarded(head), head.status)
+            raise UpstreamFailed(problem, body, forwarded(head.headers), head.status)
         self._key_accepted(attempt)
         if attempt.request.stream and is_stream(body):  # some servers name a wrong content type
             return self._streamed(attempt, head, _once(body))
@@ -116,12 +109,12 @@ class CallProvider:
             fault = not_a_reply(body, BadFrame("the provider answered a request for a stream with a body that is none"))
         if fault is not None:
             raise fault
-        return Whole(head.status, _with_type(forwarded(head), _JSON), body)
+        return Whole(head.status, _with_type(forwarded(head.headers), _JSON), body)
 
     def _streamed(self, attempt: Attempt, head: Head, chunks: AsyncIterator[bytes]) -> Stream:
         flag = attempt.candidate.flag
         decoder = flag.decoder(attempt.request, attempt.candidate.target, head)
-        headers = _with_type(forwarded(head), flag.content_type)
+        headers = _with_type(forwarded(head.headers), flag.content_type)
         return Stream(head.status, headers, self._stream(attempt, chunks, decoder))
 
     async def _send(self, call: Call, attempt: Attempt) -> UpstreamResponse:
@@ -277,11 +270,6 @@ def _with_type(headers: dict[str, str], content_type: str) -> dict[str, str]:
     """Return the headers of a reply, with the right content type in place of a wrong one: some SDKs obey it."""
     is_right = headers.get("content-type", "").lower().startswith(content_type)
     return headers if is_right else {**headers, "content-type": content_type}
-
-
-def forwarded(head: Head) -> dict[str, str]:
-    """Return the provider's headers that are passed on to the client. Unprintable values are left out."""
-    return {name: value for name, value in head.headers.items() if name.startswith(_FORWARDED) and value.isprintable()}
 
 
 def _loss(attempt: Attempt) -> Refused:

@@ -161,6 +161,9 @@ def _reply(headers: Any, body: bytes) -> StepResponse:
     return StepResponse(200, {"content-type": "application/json", **_client_headers(headers)}, body)
 
 
+_CLIENT_HEADERS: Final = ("x-amzn-requestid", "x-amzn-errortype")
+
+
 def _client_headers(headers: Any) -> dict[str, str]:
-    """Return the provider's `x-amzn-` headers, which are useful to a client."""
-    return {name: value for name, value in headers.items() if name.startswith("x-amzn-") and value.isprintable()}
+    """Return the provider's headers that clients use: the request's id, and the name of an error."""
+    return {name: value for name, value in headers.items() if name in _CLIENT_HEADERS and value.isprintable()}

@@ -1,0 +1,61 @@
+"""The provider's headers that are passed on to clients, by name.
+
+- Every header is named, because providers have headers about the account that sends the request, such as
+  `openai-organization`, `openai-project` and `anthropic-organization-id`. The account is the gateway's.
+- Other headers concern the connection to the provider, or would apply a policy of the provider to this gateway's host
+  name, as Strict-Transport-Security does.
+
+Sources: the API references of OpenAI (Debugging requests, Rate limits) and Anthropic (Rate limits), the SDKs, and
+botocore's service model.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Final
+
+from gateway.contract.flag import Headers
+
+_PLAIN: Final = (
+    "content-type", "retry-after", "retry-after-ms", "x-should-retry", "cf-ray",
+    # ids and times of the request
+    "request-id", "apim-request-id", "openai-processing-ms", "openai-version", "openai-model", "x-amzn-requestid",
+    "x-amzn-trace-id",
+    # errors and results of Bedrock
+    "x-amzn-errortype", "x-amzn-errormessage", "x-amzn-bedrock-content-type", "x-amzn-bedrock-invocation-latency",
+    "x-amzn-bedrock-input-token-count", "x-amzn-bedrock-output-token-count",
+    "x-amzn-bedrock-cache-read-input-token-count", "x-amzn-bedrock-cache-write-input-token-count",
+    "x-amzn-bedrock-performanceconfig-latency", "x-amzn-bedrock-service-tier",
+)  # fmt: skip
+_UNIFIED: Final = "anthropic-ratelimit-unified-"
+"""Beginning of the headers about the limits of a subscription, which Claude Code shows."""
+_NAMES: Final = frozenset(
+    {
+        *_PLAIN,
+        *map("x-ratelimit-{0[0]}-{0[1]}".format, product(("limit", "remaining", "reset"), ("requests", "tokens"))),
+        *map(
+            "anthropic-{0[0]}-{0[1]}".format,
+            product(
+                (
+                    "ratelimit-requests", "ratelimit-tokens", "ratelimit-input-tokens", "ratelimit-output-tokens",
+                    "priority-input-tokens", "priority-output-tokens", "fast-input-tokens", "fast-output-tokens",
+                ),
+                ("limit", "remaining", "reset"),
+            ),
+        ),
+        *map(
+            f"{_UNIFIED}{{0[0]}}-{{0[1]}}".format,
+            product(("5h", "7d", "7d_opus", "7d_sonnet", "overage"), ("status", "reset", "utilization")),
+        ),
+        *(
+            f"{_UNIFIED}{name}"
+            for name in ("status", "reset", "representative-claim", "fallback", "fallback-percentage",
+                         "overage-disabled-reason", "upgrade-paths")
+        ),
+    }
+)  # fmt: skip
+
+
+def forwarded(headers: Headers) -> dict[str, str]:
+    """Return the headers that are passed on to the client. Unprintable values are left out."""
+    return {name: value for name, value in headers.items() if name in _NAMES and value.isprintable()}

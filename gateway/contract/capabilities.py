@@ -92,8 +92,21 @@ class Caps:
     signed_reasoning: bool = False
     """True if the model signs its reasoning. Earlier reasoning is accepted only unchanged and with the signature."""
     redacted_reasoning: bool = False
+    portable_signatures: bool = False
+    """True if the model's signatures are valid at every provider of its family. Clients get them unchanged."""
     reasoning_content: bool = False
-    """True if earlier thinking is sent back as text in OpenAI Chat, as the assistant message's `reasoning_content`."""
+    """True if earlier thinking is sent back as text: in OpenAI Chat as the assistant message's `reasoning_content`, in
+    Messages as thinking without a signature."""
+    needs_reasoning_content: bool = False
+    """True if an assistant message with tool calls is refused without `reasoning_content` in OpenAI Chat."""
+    call_signature: str = ""
+    """The signature that replaces a missing one on the first tool call of a turn in OpenAI Chat; "" if none is
+    needed."""
+    inline_reasoning: tuple[str, ...] = ()
+    """Names of the tags between which the model may write its thinking at the start of its text."""
+    own_tool_ids: str = ""
+    """A glob for the ids of the model's own tool calls, which it needs back unchanged although other providers refuse
+    them; "" if there is none."""
 
     tools: bool = True
     strict_tools: bool = False

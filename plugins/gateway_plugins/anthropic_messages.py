@@ -114,7 +114,7 @@ def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest
     if not own and request.top.decode("service_tier", "auto") not in _TIERS:
         changes["service_tier"] = None
         drop("/service_tier")
-    changes |= tagged_history.of_messages(request.top, target.caps.family, drop)
+    changes |= tagged_history.of_messages(request.top, target, drop)
     headers = {
         "content-type": "application/json",
         "anthropic-version": request.headers.get("anthropic-version", _VERSION),

@@ -74,7 +74,7 @@ def steps(
 def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest:
     if request.operation == COUNT_TOKENS:
         return counting.count_request(request, target, drop)
-    changes = tagged_history.of_converse(request.top, target.caps.family, drop)
+    changes = tagged_history.of_converse(request.top, target, drop)
     headers = runtime_api.request_headers(request.headers)
     if request.flag != _OWN:
         headers, members = runtime_api.as_members(headers, request.top)

@@ -60,7 +60,7 @@ _QUERY: Final = ("api-version",)
 
 
 def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest:
-    changes: dict[str, bytes | None] = tagged_history.of_chat(request.top, target.caps.family, drop)
+    changes: dict[str, bytes | None] = tagged_history.of_chat(request.top, target, drop)
     if request.top.decode("model") != target.model:
         changes["model"] = orjson.dumps(target.model)
     if not wants_usage(request) and request.stream:

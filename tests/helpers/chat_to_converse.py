@@ -21,12 +21,14 @@ from tests.helpers.translation import Translator
 
 CLAUDE = Caps(
     family="claude", max_output=32_000, sampling="one", top_k="field", reasoning="budget", signed_reasoning=True,
+    portable_signatures=True,
     redacted_reasoning=True, tool_choice_fields=True, leading_assistant=True, strict_tools=True, cache_points=True,
     tool_cache_points=True, cache_ttl=True,
 )  # fmt: skip
 NEW_CLAUDE = Caps(
     family="claude", sampling="none", reasoning="adaptive", efforts=("low", "medium", "high", "max"),
-    thinking_display=True, signed_reasoning=True, redacted_reasoning=True, tool_choice_fields=True, mid_system=True,
+    thinking_display=True, signed_reasoning=True, portable_signatures=True, redacted_reasoning=True,
+    tool_choice_fields=True, mid_system=True,
     leading_assistant=True, prefill=False, json_schema=True, cache_points=True, tool_cache_points=True, cache_ttl=True,
 )  # fmt: skip
 NOVA = Caps(family="nova", top_k="inference_config", reasoning="nova", cache_points=True)

@@ -171,17 +171,18 @@ def test_mistrals_parts_of_thinking_and_of_text_are_both_told(conversion):
 
 
 @from_chat
-def test_signatures_that_have_no_place_are_dropped_aloud(conversion):
+def test_signatures_that_are_too_large_are_dropped_aloud(conversion):
     passed = call(conversion)
+    large = "s" * (1 << 20)
     entry = {
         "index": 0,
         "id": "a",
         "function": {"name": "look"},
-        "extra_content": {"google": {"thought_signature": "s"}},
+        "extra_content": {"google": {"thought_signature": large}},
     }
-    details = [{"type": "reasoning.encrypted", "data": "x"}]
+    details = [{"type": "reasoning.encrypted", "data": large}]
     passed.events(sse(chunk(tool_calls=[entry]), chunk(reasoning_details=details), LAST, b"[DONE]"))
-    assert passed.reply_dropped == ["/reply/tool_calls/extra_content", "/reply/reasoning_details"]
+    assert passed.reply_dropped == ["/reply/tool_calls", "/reply/reasoning_details"]
 
 
 FROM_CONVERSE = [conversion for conversion in CONVERSIONS.values() if conversion.upstream == "bedrock_converse"]

@@ -89,8 +89,23 @@ class CapabilitiesSection(Section):
     )
     signed_reasoning: bool | None = Field(None, description="Whether thinking is signed: true or false.")
     redacted_reasoning: bool | None = Field(None, description="Whether hidden thinking is taken back: true or false.")
+    portable_signatures: bool | None = Field(
+        None, description="Whether every provider of the family takes its signatures: true or false."
+    )
     reasoning_content: bool | None = Field(
         None, description="Whether a chat gets earlier thinking back as reasoning_content: true or false."
+    )
+    needs_reasoning_content: bool | None = Field(
+        None, description="Whether a message with calls is refused without reasoning_content: true or false."
+    )
+    call_signature: str | None = Field(
+        None, description='The signature that stands in for a missing one on a call; "" if none is needed.'
+    )
+    inline_reasoning: _Names | None = Field(
+        None, description='Tags between which thinking may stand at the start of the text: ["think"].'
+    )
+    own_tool_ids: str | None = Field(
+        None, description='A glob of ids of calls that go back unchanged: "functions.*:[0-9]*"; "" for none.'
     )
     tools: bool | None = Field(None, description="Whether tools are taken: true or false.")
     strict_tools: bool | None = Field(None, description="Whether strict is taken on a tool: true or false.")

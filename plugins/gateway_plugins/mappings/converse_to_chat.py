@@ -13,13 +13,15 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.contract.flag import Caps, Drop, Members
+from gateway.contract.flag import Caps, Drop, Members, Target
 from gateway_plugins.dialects.bedrock_converse import read as converse_read
 from gateway_plugins.dialects.bedrock_converse import values as converse_values
 from gateway_plugins.dialects.bedrock_converse.values import CachePoint, Call, Document, File, Message, Result, Text
 from gateway_plugins.dialects.openai_chat import demand as chat_demand
+from gateway_plugins.dialects.openai_chat.assistant import Call as ChatCall
+from gateway_plugins.dialects.openai_chat.assistant import Piece
 from gateway_plugins.shared.fields import param
-from gateway_plugins.shared.reasoning import Reasoning, untagged
+from gateway_plugins.shared.reasoning import Reasoning
 from gateway_plugins.shared.tools import Names
 from gateway_plugins.shared.turns import Block, frame_document
 
@@ -28,14 +30,18 @@ from gateway_plugins.shared.turns import Block, frame_document
 class Mapper:
     """Mapper of the messages of one request. It also collects the names of the tools that messages remove."""
 
-    caps: Caps
+    target: Target
     names: Names
     drop: Drop
     removed: set[str] = field(default_factory=set)
     """Names of the tools that are no longer offered after the last message."""
 
+    @property
+    def caps(self) -> Caps:
+        return self.target.caps
+
     def read(self, top: Members) -> chat_demand.Conversation:
-        conversation = chat_demand.Conversation(self.caps, self.drop)
+        conversation = chat_demand.Conversation(self.target, self.drop)
         conversation.system(self._text(converse_read.system(top, self.drop)))
         for message in converse_read.messages(top, self.drop):
             if message.role == "system":
@@ -55,33 +61,21 @@ class Mapper:
         others: list[Block] = []
         for each in message.blocks:
             if isinstance(each, Result):
-                conversation.result(each.id, self._parts(each.content), message.at, is_error=each.is_error)
+                conversation.result(each.id, self._parts(each.content), f"{each.at}/toolUseId", is_error=each.is_error)
             else:
                 others += self._parts([each])
         conversation.user(others)
 
     def _assistant(self, message: Message, conversation: chat_demand.Conversation) -> None:
-        answer, thinking, calls = "", "", []
+        pieces: list[Piece] = []
         for each in message.blocks:
             if isinstance(each, Reasoning):
-                thinking += self._thinking(each)
+                pieces.append(each)
             elif isinstance(each, Call):
-                calls.append((each.id, self.names.alias(each.name), each.input))
+                pieces.append(ChatCall(each.id, self.names.alias(each.name), each.input))
             else:
-                answer += "".join(part["text"] for part in self._parts([each]))
-        conversation.assistant(answer, calls, message.at, reasoning=thinking)
-
-    def _thinking(self, value: Reasoning) -> str:
-        """Return the text of thinking, or "" if the thinking is reported as dropped.
-
-        Redacted thinking and thinking of another model family are dropped. All thinking is dropped for a model that
-        does not read its earlier thinking (`caps.reasoning_content`).
-        """
-        own = not value.data and untagged(self.caps.family, value.signature) is not None
-        if not (own and self.caps.reasoning_content):
-            self.drop(value.at)
-            return ""
-        return value.text
+                pieces += [part["text"] for part in self._parts([each])]
+        conversation.assistant(pieces, message.at)
 
     def _parts(self, blocks: Sequence[converse_values.Block]) -> list[Block]:
         return [part for each in blocks for part in _MAPPED[type(each)](self, each)]

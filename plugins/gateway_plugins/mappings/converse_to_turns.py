@@ -22,10 +22,10 @@ from gateway_plugins.dialects.bedrock_converse import read as converse_read
 from gateway_plugins.dialects.bedrock_converse import values as converse_values
 from gateway_plugins.dialects.bedrock_converse.values import CachePoint, Call, Document, File, Result, Text, ToolChange
 from gateway_plugins.shared.fields import param
-from gateway_plugins.shared.reasoning import Reasoning
+from gateway_plugins.shared.reasoning import Maker, Reasoning
 from gateway_plugins.shared.reply_events import Citation
 from gateway_plugins.shared.tools import Names
-from gateway_plugins.shared.turns import NO_OUTPUT, Block, Turn
+from gateway_plugins.shared.turns import NO_OUTPUT, Block, Located, Turn
 
 
 @dataclass(slots=True)
@@ -33,6 +33,7 @@ class Mapper:
     """Mapper of the messages of one request. It also records whether the messages add or remove tools."""
 
     caps: Caps
+    maker: Maker
     names: Names
     breakpoints: CacheBreakpoints
     drop: Drop
@@ -125,7 +126,7 @@ class Mapper:
         return block
 
     def thinking(self, part: Reasoning) -> list[Block]:
-        return messages_demand.thinking_blocks(part, self.caps, self.drop)
+        return messages_demand.thinking_blocks(part, self.caps, self.maker, self.drop)
 
     def call(self, part: Call) -> list[Block]:
         return [{"type": "tool_use", "id": part.id, "name": self.names.alias(part.name), "input": part.input}]
@@ -133,11 +134,12 @@ class Mapper:
     def result(self, part: Result) -> list[Block]:
         mapped = [block for each in part.content for block in _MAPPED[type(each)](self, each)]
         content = [block for block in mapped if not messages_demand.is_blank(block)]
-        block: Block = {
+        inner = {
             "type": "tool_result",
             "tool_use_id": part.id,
             "content": content or [messages_demand.text(NO_OUTPUT)],
         }
+        block = Located(f"{part.at}/toolUseId", inner)
         if part.is_error:
             block["is_error"] = True
         return [block]

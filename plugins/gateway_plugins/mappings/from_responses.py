@@ -7,7 +7,6 @@ replies. The request is read in `dialects/openai_responses/read_options.py`, and
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
@@ -15,8 +14,8 @@ from gateway.contract.flag import ClientRequest, Drop, Target
 from gateway_plugins.dialects.openai.values import ConvertedRequest, OpenAIRequest
 from gateway_plugins.dialects.openai_responses import emit as responses_emit
 from gateway_plugins.dialects.openai_responses import read_options as responses_read_options
-from gateway_plugins.shared.reply_events import Reader, Translation
-from gateway_plugins.shared.tools import Names
+from gateway_plugins.shared.inline_reasoning import Create, reply_reader
+from gateway_plugins.shared.reply_events import Translation
 
 
 class Convert(Protocol):
@@ -32,7 +31,7 @@ def translate(
     *,
     upstream: str,
     convert: Convert,
-    read_reply: Callable[[Names, str, str, Drop], Reader],
+    read_reply: Create,
 ) -> Translation:
     """Return the translation of a Responses request to the dialect `upstream`.
 
@@ -42,7 +41,7 @@ def translate(
     converted = convert(values, target, drop, stream=request.stream)
     return Translation(
         request.with_body(upstream, converted.body),
-        read_reply(converted.names, converted.schema_tool, target.caps.family, drop),
+        reply_reader(read_reply, converted.names, converted.schema_tool, target, drop),
         responses_emit.Stream(request, origins, drop),
         partial(responses_emit.Whole, request, origins, drop),
     )

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from gateway.contract.flag import Caps, Drop, Members
 from gateway_plugins.dialects.anthropic_messages import read as messages_read
 from gateway_plugins.dialects.anthropic_messages.read import Call, File, Message, Result, SearchResult, Text
+from gateway_plugins.dialects.openai_chat.assistant import Call as ChatCall
+from gateway_plugins.dialects.openai_chat.assistant import Piece
 from gateway_plugins.dialects.openai_chat.demand import Conversation, media_part, text
 from gateway_plugins.shared.fields import param
-from gateway_plugins.shared.reasoning import Reasoning, untagged
+from gateway_plugins.shared.reasoning import Reasoning
 from gateway_plugins.shared.tools import Names
 from gateway_plugins.shared.turns import Block, frame_document
 
@@ -55,7 +57,7 @@ class Mapper:
         for block in message.content:
             if isinstance(block, Result):
                 content = [self._part(part) for part in block.content]
-                conversation.result(block.call_id, content, block.at, is_error=block.is_error)
+                conversation.result(block.call_id, content, f"{block.at}/tool_use_id", is_error=block.is_error)
             elif isinstance(block, (Text, File, SearchResult)):
                 parts.append(self._part(block))
         conversation.user(parts)
@@ -74,27 +76,14 @@ class Mapper:
         return media_part(block.media, self.caps, param(block.at))
 
     def _assistant(self, message: Message, conversation: Conversation) -> None:
-        texts: list[str] = []
-        thinking: list[str] = []
-        calls = []
+        pieces: list[Piece] = []
         for block in message.content:
             if isinstance(block, Text):
-                texts.append(block.text)
+                pieces.append(block.text)
                 if block.citations:
                     self.drop(f"{block.at}/citations")
             elif isinstance(block, Reasoning):
-                thinking += self._thinking(block)
+                pieces.append(block)
             elif isinstance(block, Call):
-                calls.append((block.id, self.names.alias(block.name or "unnamed"), block.input))
-        conversation.assistant("".join(texts), calls, message.at, reasoning="".join(thinking))
-
-    def _thinking(self, block: Reasoning) -> list[str]:
-        """Return the text of thinking, or [] if the thinking is reported as dropped.
-
-        Signed or redacted thinking is dropped, because it comes from a provider of another dialect. All thinking is
-        dropped for a model that does not read its earlier thinking (`caps.reasoning_content`).
-        """
-        if block.data or untagged(self.caps.family, block.signature) != "" or not self.caps.reasoning_content:
-            self.drop(block.at)
-            return []
-        return [block.text]
+                pieces.append(ChatCall(block.id, self.names.alias(block.name or "unnamed"), block.input))
+        conversation.assistant(pieces, message.at)

@@ -24,9 +24,9 @@ from gateway_plugins.dialects.bedrock_converse.demand import (
 from gateway_plugins.dialects.bedrock_converse.emit import citation_of
 from gateway_plugins.shared.fields import param
 from gateway_plugins.shared.media import Media
-from gateway_plugins.shared.reasoning import Reasoning
+from gateway_plugins.shared.reasoning import Maker, Reasoning
 from gateway_plugins.shared.tools import Names
-from gateway_plugins.shared.turns import Block, Turn, frame_document
+from gateway_plugins.shared.turns import Block, Located, Turn, frame_document
 
 
 @dataclass(slots=True)
@@ -34,6 +34,7 @@ class Mapper:
     """Mapper of the messages of one request. It also collects the names of the tools that the messages call."""
 
     caps: Caps
+    maker: Maker
     names: Names
     breakpoints: CacheBreakpoints
     drop: Drop
@@ -112,7 +113,7 @@ class Mapper:
         return {"citations": {"enabled": True}}
 
     def thinking(self, block: Reasoning) -> list[Block]:
-        return thinking_blocks(block, self.caps, self.drop)
+        return thinking_blocks(block, self.caps, self.maker, self.drop)
 
     def call(self, block: Call) -> list[Block]:
         name = self.names.alias(block.name or "unnamed")
@@ -129,7 +130,8 @@ class Mapper:
                     self.drop(f"{marked.at}/cache_control")
                 marked = part
         status = "error" if block.is_error else "success"
-        made: list[Block] = [{"toolResult": {"toolUseId": block.call_id, "content": content, "status": status}}]
+        inner = {"toolUseId": block.call_id, "content": content, "status": status}
+        made: list[Block] = [Located(f"{block.at}/tool_use_id", {"toolResult": inner})]
         if marked is not None and block.ttl is None:
             self.breakpoints.mark(made, marked.ttl, marked.at)
         elif marked is not None:

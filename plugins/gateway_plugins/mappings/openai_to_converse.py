@@ -7,7 +7,7 @@ the answer's format in `output`, parameters in `options`. What a model accepts i
 
 from __future__ import annotations
 
-from gateway.contract.flag import Caps, Drop, Target
+from gateway.contract.flag import Drop, Target
 from gateway_plugins.dialects.bedrock_converse import options as converse_options
 from gateway_plugins.dialects.bedrock_converse import output as converse_output
 from gateway_plugins.dialects.bedrock_converse import tools as converse_tools
@@ -26,14 +26,14 @@ from gateway_plugins.dialects.openai.values import Call, ConvertedRequest, Messa
 from gateway_plugins.shared import settings
 from gateway_plugins.shared.fields import param
 from gateway_plugins.shared.output_format import JSON_HINT
-from gateway_plugins.shared.reasoning import Reasoning
+from gateway_plugins.shared.reasoning import Maker, Reasoning
 from gateway_plugins.shared.tools import Names
-from gateway_plugins.shared.turns import Block, Turn
+from gateway_plugins.shared.turns import Block, Located, Turn
 
 
 def convert(request: OpenAIRequest, target: Target, drop: Drop, *, stream: bool) -> ConvertedRequest:
     """Return the body of the Converse request. Raises `Refused` for a request that the model cannot serve."""
-    conversion = _Conversion(request, target.caps, drop, stream=stream)
+    conversion = _Conversion(request, target, drop, stream=stream)
     body = conversion.body()
     return ConvertedRequest(body, conversion.names, conversion.schema_tool)
 
@@ -41,16 +41,17 @@ def convert(request: OpenAIRequest, target: Target, drop: Drop, *, stream: bool)
 class _Conversion:
     """Conversion of one request to the body of a Converse request."""
 
-    def __init__(self, request: OpenAIRequest, caps: Caps, drop: Drop, *, stream: bool) -> None:
+    def __init__(self, request: OpenAIRequest, target: Target, drop: Drop, *, stream: bool) -> None:
         self.names = Names()
         self.schema_tool = ""
         """Name of the schema tool (`shared/output_format.py`); "" if there is none. `body` sets it."""
         self._request = request
-        self._caps = caps
+        self._caps = target.caps
+        self._maker = Maker.of(target)
         self._drop = drop
         self._stream = stream
         self._documents = DocumentNames()
-        self._breakpoints = CacheBreakpoints(caps, drop)
+        self._breakpoints = CacheBreakpoints(target.caps, drop)
         self._called: list[str] = []
         """Names of the tools that the messages call, as the provider gets them."""
         self._system: list[Block] = []
@@ -102,7 +103,7 @@ class _Conversion:
         blocks: list[Block] = []
         for part in message.content:
             if isinstance(part, Reasoning):
-                blocks += thinking_blocks(part, self._caps, self._drop)
+                blocks += thinking_blocks(part, self._caps, self._maker, self._drop)
                 continue
             blocks.append(self._call(part) if isinstance(part, Call) else self._plain(part))
             self._breakpoints.mark(blocks, part.ttl, part.at)
@@ -129,7 +130,7 @@ class _Conversion:
         points = [block for block in content if isinstance(block, CachePoint)]
         inner = [block for block in content if not isinstance(block, CachePoint)]
         result = {"toolUseId": message.call_id, "content": inner, "status": "success"}
-        blocks: list[Block] = [{"toolResult": result}, *points[-1:]]
+        blocks: list[Block] = [Located(message.call_at, {"toolResult": result}), *points[-1:]]
         for point in points[:-1]:  # a result can have only one cache point, placed after the result
             self._drop(point.path)
         if not points:

@@ -21,6 +21,7 @@ from gateway_plugins.dialects.openai.values import ConvertedRequest, Format, Ope
 from gateway_plugins.mappings.openai_to_turns import Mapper
 from gateway_plugins.shared import settings
 from gateway_plugins.shared.output_format import JSON_HINT, FormattedOutput
+from gateway_plugins.shared.reasoning import Maker
 from gateway_plugins.shared.tools import Names
 
 
@@ -29,7 +30,7 @@ def convert(request: OpenAIRequest, target: Target, drop: Drop, *, stream: bool)
     caps, parameters = target.caps, request.parameters
     names, breakpoints = Names(), CacheBreakpoints(caps, drop)
     body: Body = {"model": target.model}
-    system, turns = Mapper(caps, names, breakpoints, drop).read(request.messages)
+    system, turns = Mapper(caps, Maker.of(target), names, breakpoints, drop).read(request.messages)
     is_native = request.format.json is not None and caps.json_schema
     prefill = caps.prefill and not parameters.thinking.is_wanted and caps.reasoning != "always" and not is_native
     body["messages"] = messages = messages_demand.arrange(turns, caps, drop, prefill=prefill)

@@ -15,9 +15,9 @@ from gateway_plugins.dialects.anthropic_messages.demand import CacheBreakpoints
 from gateway_plugins.dialects.anthropic_messages.files import media_block
 from gateway_plugins.dialects.openai.values import Call, Message, Part
 from gateway_plugins.shared.fields import param
-from gateway_plugins.shared.reasoning import Reasoning
+from gateway_plugins.shared.reasoning import Maker, Reasoning
 from gateway_plugins.shared.tools import Names
-from gateway_plugins.shared.turns import NO_OUTPUT, Block, Turn
+from gateway_plugins.shared.turns import NO_OUTPUT, Block, Located, Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,7 @@ class Mapper:
     """Mapper of the messages of one request."""
 
     caps: Caps
+    maker: Maker
     names: Names
     breakpoints: CacheBreakpoints
     drop: Drop
@@ -49,7 +50,8 @@ class Mapper:
 
     def _tool(self, message: Message) -> Turn:
         content: list[Block] = []
-        result: Block = {"type": "tool_result", "tool_use_id": message.call_id, "content": content}
+        inner = {"type": "tool_result", "tool_use_id": message.call_id, "content": content}
+        result = Located(message.call_at, inner)
         for part in message.content:
             if isinstance(part, Part):
                 content.append(self._plain(part))
@@ -65,7 +67,7 @@ class Mapper:
         blocks: list[Block] = []
         for part in message.content:
             if isinstance(part, Reasoning):
-                blocks += messages_demand.thinking_blocks(part, self.caps, self.drop)
+                blocks += messages_demand.thinking_blocks(part, self.caps, self.maker, self.drop)
                 continue
             block = self._call(part) if isinstance(part, Call) else self._plain(part)
             self.breakpoints.put(part.ttl, [block], section, f"{part.at}/cache_control")

@@ -42,15 +42,8 @@ def member(top: Members, name: str) -> Any:
 
 def is_deep(value: Any) -> bool:
     """Return whether lists and objects are nested more than `MAX_DEPTH` levels deep. The check uses no recursion."""
-    level = [value]
-    for _ in range(MAX_DEPTH + 1):
-        inner: list[Any] = []
-        for each in level:
-            if isinstance(each, dict):
-                inner.extend(each.values())
-            elif isinstance(each, list):
-                inner.extend(each)
-        if not inner:
-            return False
-        level = inner
-    return True
+    level = [value] if isinstance(value, (dict, list)) else []
+    for _ in range(MAX_DEPTH):
+        inner = (each.values() if isinstance(each, dict) else each for each in level)
+        level = [child for children in inner for child in children if isinstance(child, (dict, list))]
+    return bool(level)

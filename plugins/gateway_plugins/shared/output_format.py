@@ -20,6 +20,10 @@ JSON_HINT: Final = "Answer with one JSON object and nothing else: no other text,
 """Hint for OpenAI's format `json_object`. A schema tool would not work: without a schema, models call it with {}."""
 
 
+SCHEMA_TOOL: Final = "json_output"
+"""Name of the schema tool, in requests of every dialect."""
+
+
 @dataclass(frozen=True, slots=True)
 class JsonFormat:
     """A JSON schema that the answer must match."""

@@ -1,20 +1,42 @@
-"""The tag on the signature of thinking, which names the model family that made the signature.
+"""The tag on reasoning that a client must send back: it names the maker, and the form of the value behind it.
 
 - A signature, or the data of redacted thinking, is valid only for the model family that made it. Another family answers
   400, or cannot use it.
-- The client stores the signature or data and sends it back unchanged in the next turn. So the gateway puts the family
-  before the signature or data: `irisgate1:<family>:<signature>`.
+- The client stores the signature or data and sends it back unchanged in the next turn. So the gateway puts the maker
+  before the signature or data: `irisgate1:<maker>:<value>`.
+- Claude's signatures are valid at every provider of Claude (Anthropic's guide to extended thinking). They get no tag,
+  so that a client can continue elsewhere. Tags on Claude's signatures in older conversations are still read.
+- What a provider wants back in another form than a signature is encoded by the module that knows the form. The form is
+  part of the tag: `irisgate1:<maker>+<form>:<value>`. A reader of another form takes the value for another maker's.
 
 The tag is the same in all dialects.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
+import re
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
+
+import orjson
+
+from gateway.contract.capabilities import base_id
+from gateway.contract.flag import Target
+from gateway_plugins.shared.fields import is_deep
 
 PREFIX: Final = "irisgate1:"
-"""Beginning of every tag. A signature without a tag does not come from this gateway."""
+"""Beginning of every tag. A signature without a tag does not come from this gateway, or is Claude's."""
+MAX_VALUE: Final = 1 << 20
+"""Maximum number of characters of an encoded value. The largest thought signatures reported have some 100 KB."""
+_CLAUDES: Final = re.compile(rb"\x12[\x80-\xff]*[\x00-\x7f]\n[\x80-\xff]*[\x00-\x7f]\x08")
+"""First bytes of Claude's signatures and redacted data, decoded from base64 (seen in recorded traffic).
+
+They are protocol buffers: field 2 begins with field 1, and that begins with a number. Gemini's signatures differ
+there."""
+_CLAUDES_START: Final = 16
+"""Number of base64 characters that have these first bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +53,74 @@ class Reasoning:
     data: str = ""
 
 
-def tagged(family: str, value: str) -> str:
-    """Return a signature, or redacted data, with the tag of the model family that made it."""
-    return f"{PREFIX}{family}:{value}"
+@dataclass(frozen=True, slots=True)
+class Maker:
+    """The model at a provider that makes or gets reasoning."""
+
+    family: str
+    """The model's family. For a model of an unknown family, the name of its provider and its id."""
+    provider: str = ""
+    is_known: bool = True
+    """True if the family is known."""
+    portable: bool = False
+    """True if the family's signatures are valid at every provider of the family, and get no tag."""
+    inline: bool = False
+    """True if the model may write its thinking between tags in its text."""
+    unsigned: bool = False
+    """True if the model takes its earlier thinking as text, without a signature."""
+
+    @classmethod
+    def of(cls, target: Target) -> Maker:
+        caps = target.caps
+        family = (caps.family or f"{target.provider}/{base_id(target.model)}").replace(":", "_").replace("+", "_")
+        return cls(
+            family, target.provider, is_known=bool(caps.family), portable=caps.portable_signatures,
+            inline=bool(caps.inline_reasoning), unsigned=caps.reasoning_content,
+        )  # fmt: skip
+
+    def tagged(self, value: str) -> str:
+        """Return a signature, or redacted data, as the client gets it."""
+        return value if self.portable else f"{PREFIX}{self.family}:{value}"
+
+    def untagged(self, value: str) -> str | None:
+        """Return the signature or redacted data that the client got as `value`; None if another family made it.
+
+        The caller reports thinking of another family as dropped. A value without a tag is Claude's, or was made at
+        another gateway. It is returned unchanged for a family without tags. "" is returned for a missing signature.
+        """
+        if not value.startswith(PREFIX):
+            return value if self.portable or not value else None
+        maker, _, signature = value[len(PREFIX) :].partition(":")
+        return signature if maker == self.family or (not maker and not self.is_known) else None
+
+    def encoded(self, form: str, value: Any) -> str:
+        """Return a JSON value in the given form as the client gets it; "" if the value cannot be carried.
+
+        The value is then too large, nested too deeply, or has half surrogates.
+        """
+        if is_deep(value):
+            return ""
+        try:
+            text = base64.urlsafe_b64encode(orjson.dumps(value)).decode()
+        except orjson.JSONEncodeError:
+            return ""
+        return f"{PREFIX}{self.family}+{form}:{text}" if len(text) <= MAX_VALUE else ""
+
+    def decoded(self, form: str, value: str) -> Any:
+        """Return the JSON value that `encoded` wrote; None if it is of another maker or form, or was changed."""
+        start = f"{PREFIX}{self.family}+{form}:"
+        if not value.startswith(start) or len(value) > len(start) + MAX_VALUE:
+            return None
+        try:
+            decoded = orjson.loads(base64.b64decode(value[len(start) :], altchars=b"-_", validate=True))
+        except (binascii.Error, ValueError):
+            return None
+        return None if is_deep(decoded) else decoded
 
 
-def untagged(family: str, value: str) -> str | None:
-    """Return the signature or redacted data without its tag, or None if its tag names another family than `family`.
-
-    The caller reports thinking of another family as dropped. A value without a tag comes from elsewhere, such as a
-    conversation that began with another gateway. It is returned unchanged, and the provider accepts or refuses it.
-    """
-    if not value.startswith(PREFIX):
-        return value
-    maker, _, signature = value[len(PREFIX) :].partition(":")
-    return signature if maker == family else None
+def is_claudes(value: str) -> bool:
+    """Return whether a signature, or redacted data, without a tag has the form of Claude's."""
+    try:
+        return _CLAUDES.match(base64.b64decode(value[:_CLAUDES_START], validate=True)) is not None
+    except (binascii.Error, ValueError):
+        return False

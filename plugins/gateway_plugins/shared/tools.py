@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -29,6 +30,8 @@ _KEPT: Final = frozenset(
     {"properties", "required", "type", "title", "description", "$id", "$comment", "$defs", "definitions", "examples"}
 )
 """Keywords of a folded part that are kept, or that constrain nothing."""
+_MAX_OWN_ID: Final = 128
+"""Maximum number of characters of an id in a model's own form. The form has the name of a tool, with at most 64."""
 _MAX_FOLDS: Final = 8
 """Maximum depth of nested combinations (allOf, anyOf, oneOf, $ref) that are folded. Real schemas have 1 or 2 levels."""
 
@@ -104,6 +107,11 @@ def tool_id(client_id: str, length: int = 0) -> str:
     )
 
 
+def is_own_id(client_id: str, own: str) -> bool:
+    """Return whether the id matches `own`, the glob of ids that the model itself makes."""
+    return bool(own) and len(client_id) <= _MAX_OWN_ID and fnmatchcase(client_id, own)
+
+
 @dataclass(slots=True)
 class ToolIds:
     """Ids of the tool calls in one conversation, as the provider gets them.
@@ -113,6 +121,8 @@ class ToolIds:
     """
 
     length: int = 0
+    own: str = ""
+    """A glob for ids that the model takes although other providers refuse them; "" if there is none."""
     _used: set[str] = field(default_factory=set)
     _open: dict[str, list[str]] = field(default_factory=dict)
     """The provider's ids of the calls that have no result yet, by the client's id."""
@@ -130,7 +140,7 @@ class ToolIds:
         self._answered.clear()
 
     def call(self, client_id: str) -> str:
-        made, count = tool_id(client_id, self.length), 1
+        made, count = client_id if is_own_id(client_id, self.own) else tool_id(client_id, self.length), 1
         while made in self._used:
             count += 1
             made = tool_id(f"{client_id}#{count}", self.length)
@@ -138,12 +148,12 @@ class ToolIds:
         self._open.setdefault(client_id, []).append(made)
         return made
 
-    def answer(self, result: Block, key: str, path: str) -> bool:
+    def answer(self, result: Block, key: str, at: str) -> bool:
         """Replace the client's id in a result, in the member `key`, by the provider's id of the call.
 
         Returns True, or False if an earlier result in this turn answered the same call. The content of `result` is then
         appended to the earlier result, and the caller leaves `result` out. Raises `Refused` for a result without a
-        call. `path` is the JSON pointer of the client's message.
+        call. `at` is the JSON pointer of the client's member that names the call.
         """
         client_id = result[key]
         if waiting := self._open.get(client_id):
@@ -151,7 +161,7 @@ class ToolIds:
             self._answered[client_id] = result
             return True
         if (first := self._answered.get(client_id)) is None:
-            name = f"{param(path)}.tool_call_id"
+            name = param(at)
             raise invalid(f'{name}: "{client_id}" answers no tool call of the assistant message before it', name)
         first["content"] = [*first["content"], *result["content"]]
         return False

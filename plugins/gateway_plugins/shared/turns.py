@@ -27,6 +27,19 @@ Providers refuse an empty result (hermes#55092, hermes#39829, aws-samples orches
 NO_RESULT: Final = "No result was given for this tool call."
 
 
+class Located(Block):
+    """A block with the JSON pointer `at` of the client's value, by which faults in it are reported."""
+
+    def __init__(self, at: str, block: Block) -> None:
+        super().__init__(block)
+        self.at = at
+
+
+def pointer(block: Block, otherwise: str) -> str:
+    """Return the JSON pointer of the client's value of a block; `otherwise` if the block has none."""
+    return block.at if isinstance(block, Located) else otherwise
+
+
 @dataclass(slots=True)
 class Turn:
     """The blocks of one message. `role` is user, assistant or system. Tool results are in turns of the user."""

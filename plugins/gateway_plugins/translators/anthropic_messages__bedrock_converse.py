@@ -21,6 +21,8 @@ from gateway_plugins.dialects.bedrock_converse import walk as converse_walk
 from gateway_plugins.dialects.bedrock_converse.demand import CacheBreakpoints, arrange, is_unsigned_loop
 from gateway_plugins.mappings.messages_to_converse import Mapper
 from gateway_plugins.shared import settings
+from gateway_plugins.shared.inline_reasoning import reply_reader
+from gateway_plugins.shared.reasoning import Maker
 from gateway_plugins.shared.reply_events import Translation
 from gateway_plugins.shared.thinking import ThinkingRequest
 from gateway_plugins.shared.tools import Names
@@ -35,7 +37,7 @@ def open(request: ClientRequest, target: Target, drop: Drop) -> Translation:  # 
     body = conversion.body()
     return Translation(
         request.with_body("bedrock_converse", body),
-        converse_walk.Reader(conversion.names, conversion.schema_tool, target.caps.family, drop),
+        reply_reader(converse_walk.Reader, conversion.names, conversion.schema_tool, target, drop),
         messages_emit.Stream(request.model),
         partial(messages_emit.Whole, request.model),
     )
@@ -61,7 +63,7 @@ class _Conversion:
         """Return the body of the Converse request, without empty members."""
         top, caps, drop = self._top, self._caps, self._drop
         messages_read_options.leftovers(top, drop)
-        mapper = Mapper(caps, self.names, self._breakpoints, drop)
+        mapper = Mapper(caps, Maker.of(self._target), self.names, self._breakpoints, drop)
         self._system, self._turns = mapper.read(top)
         self._breakpoints.mark_last(self._turns, messages_read_options.ttl(top, drop))
         requested = messages_read_options.parameters(top, caps, drop)

@@ -18,6 +18,7 @@ from gateway_plugins.dialects.openai_chat import walk as chat_walk
 from gateway_plugins.dialects.openai_chat.demand import Conversation
 from gateway_plugins.mappings.messages_to_chat import Mapper
 from gateway_plugins.shared import settings
+from gateway_plugins.shared.inline_reasoning import reply_reader
 from gateway_plugins.shared.output_format import FormattedOutput
 from gateway_plugins.shared.reply_events import Translation
 from gateway_plugins.shared.tools import Names
@@ -32,7 +33,7 @@ def open(request: ClientRequest, target: Target, drop: Drop) -> Translation:  # 
     messages_read_options.leftovers(top, drop)
     for beta in messages_betas.request_betas(request):
         drop(f"/{messages_betas.HEADER}/{beta}")
-    conversation = Conversation(caps, drop)
+    conversation = Conversation(target, drop)
     Mapper(caps, names, drop).add_messages(top, conversation)
     output = _output(top, names, caps, drop)
     conversation.hint(output.hint)
@@ -42,7 +43,7 @@ def open(request: ClientRequest, target: Target, drop: Drop) -> Translation:  # 
     body |= chat_options.stream_members() if request.stream else {}
     return Translation(
         request.with_body("openai_chat", body),
-        chat_walk.Reader(names, output.schema_tool, caps.family, drop),
+        reply_reader(chat_walk.Reader, names, output.schema_tool, target, drop),
         messages_emit.Stream(request.model),
         partial(messages_emit.Whole, request.model),
     )

@@ -31,6 +31,8 @@ from gateway_plugins.mappings import converse_on_invoke
 from gateway_plugins.mappings.converse_to_turns import Mapper
 from gateway_plugins.shared import reply_events, settings
 from gateway_plugins.shared.checks import list_of
+from gateway_plugins.shared.inline_reasoning import reply_reader
+from gateway_plugins.shared.reasoning import Maker
 from gateway_plugins.shared.settings import Parameters
 from gateway_plugins.shared.thinking import ANTHROPIC_FORMS, answer_effort
 from gateway_plugins.shared.tools import Names
@@ -62,7 +64,7 @@ def open(request: ClientRequest, target: Target, drop: Drop) -> Translation:  # 
     )
     return reply_events.Translation(
         replace(request.with_body("anthropic_messages", body), headers=headers),
-        messages_walk.Reader(conversion.names, conversion.schema_tool, target.caps.family, drop),
+        reply_reader(messages_walk.Reader, conversion.names, conversion.schema_tool, target, drop),
         converse_emit.Stream(options),
         partial(converse_emit.Whole, options),
     )
@@ -89,7 +91,7 @@ class _Conversion:
         converse_read_options.report_extras(extra, _CARRIED | {"tools"}, drop)
         requested, effort = _split_effort(converse_read_options.parameters(top, extra, drop), caps, drop)
         guard_tag = converse_on_invoke.guard_tag(top, self._target)
-        mapper = Mapper(caps, self.names, self._breakpoints, drop, guard_tag)
+        mapper = Mapper(caps, Maker.of(self._target), self.names, self._breakpoints, drop, guard_tag)
         system, messages = self._conversation(mapper, prefill=caps.prefill and not requested.thinking.is_wanted)
         loop = messages_demand.is_unsigned_loop(messages)
         planned = settings.plan(requested, caps, messages_settings.RULES, drop, unsigned_loop=loop)

@@ -19,6 +19,7 @@ from gateway_plugins.dialects.openai_chat import options as chat_options
 from gateway_plugins.dialects.openai_chat import walk as chat_walk
 from gateway_plugins.mappings.converse_to_chat import Mapper
 from gateway_plugins.shared import reply_events, settings
+from gateway_plugins.shared.inline_reasoning import reply_reader
 from gateway_plugins.shared.output_format import FormattedOutput
 from gateway_plugins.shared.tools import Names
 from gateway_plugins.shared.turns import Block
@@ -42,7 +43,7 @@ def open(request: ClientRequest, target: Target, drop: Drop) -> Translation:  # 
     )
     return reply_events.Translation(
         request.with_body("openai_chat", body),
-        chat_walk.Reader(names, schema_tool, target.caps.family, drop),
+        reply_reader(chat_walk.Reader, names, schema_tool, target, drop),
         converse_emit.Stream(options),
         partial(converse_emit.Whole, options),
     )
@@ -57,7 +58,7 @@ def _body(request: ClientRequest, target: Target, names: Names, drop: Drop) -> t
     extra = converse_read_options.extras(top)
     _check_extras(extra, drop)
     _report(request, drop)
-    mapper = Mapper(caps, names, drop)
+    mapper = Mapper(target, names, drop)
     conversation = mapper.read(top)
     requested = converse_read_options.parameters(top, extra, drop)
     planned = settings.plan(requested, caps, chat_options.RULES, drop)

@@ -13,6 +13,7 @@ from gateway_plugins.dialects.anthropic_messages import walk as messages_walk
 from gateway_plugins.dialects.openai_chat import emit as chat_emit
 from gateway_plugins.dialects.openai_chat import read_options as chat_read_options
 from gateway_plugins.mappings import converse_on_invoke, openai_to_messages
+from gateway_plugins.shared.inline_reasoning import reply_reader
 from gateway_plugins.shared.reply_events import Translation
 
 api = 1
@@ -26,7 +27,7 @@ def open(request: ClientRequest, target: Target, drop: Drop) -> Translation:  # 
     headers = {**request.headers, **converse_on_invoke.guardrail_headers(values.guardrail, target, drop)}
     return Translation(
         replace(request.with_body("anthropic_messages", converted.body), headers=headers),
-        messages_walk.Reader(converted.names, converted.schema_tool, target.caps.family, drop),
+        reply_reader(messages_walk.Reader, converted.names, converted.schema_tool, target, drop),
         chat_emit.Stream(request.model, drop, include_usage=include_usage),
         partial(chat_emit.Whole, request.model, drop),
     )

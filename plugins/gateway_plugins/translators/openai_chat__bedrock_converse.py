@@ -9,6 +9,7 @@ from gateway_plugins.dialects.bedrock_converse import walk as converse_walk
 from gateway_plugins.dialects.openai_chat import emit as chat_emit
 from gateway_plugins.dialects.openai_chat import read_options as chat_read_options
 from gateway_plugins.mappings import openai_to_converse
+from gateway_plugins.shared.inline_reasoning import reply_reader
 from gateway_plugins.shared.reply_events import Translation
 
 api = 1
@@ -21,7 +22,7 @@ def open(request: ClientRequest, target: Target, drop: Drop) -> Translation:  # 
     include_usage = chat_read_options.include_usage(request.top, drop)
     return Translation(
         request.with_body("bedrock_converse", converted.body),
-        converse_walk.Reader(converted.names, converted.schema_tool, target.caps.family, drop),
+        reply_reader(converse_walk.Reader, converted.names, converted.schema_tool, target, drop),
         chat_emit.Stream(request.model, drop, include_usage=include_usage),
         partial(chat_emit.Whole, request.model, drop),
     )

@@ -6,6 +6,7 @@ from gateway.contract.flag import Usage, event
 from gateway_plugins.dialects.anthropic_messages import walk as messages_walk
 from gateway_plugins.dialects.bedrock_converse import walk as converse_walk
 from gateway_plugins.dialects.openai_chat import walk as chat_walk
+from gateway_plugins.shared.reasoning import Maker
 from gateway_plugins.shared.reply_events import Stop
 from gateway_plugins.shared.tools import Names
 from tests.plugins.dialects.test_reply_readers import RecordingWriter, called, chat, chunk, streamed, whole
@@ -116,7 +117,7 @@ def test_renamed_input_that_is_no_object_stays_as_written(arguments, written):
     """Check that input whose names would be restored, but which is no object, stays as the model wrote it."""
     names, writer = Names(), RecordingWriter()
     (made,) = names.plain_input({RENAMED: 1})
-    reader = chat_walk.Reader(names, "", "fam", print)
+    reader = chat_walk.Reader(names, "", Maker("fam"), print)
     arguments = arguments.replace("%s", made)
     for each in (called(0, arguments, "t", "f"), chunk(finish="tool_calls")):
         reader.event(each, writer)

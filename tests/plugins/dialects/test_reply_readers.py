@@ -8,6 +8,7 @@ from gateway.contract.flag import Event, Usage, event
 from gateway_plugins.dialects.anthropic_messages import walk as messages_walk
 from gateway_plugins.dialects.bedrock_converse import walk as converse_walk
 from gateway_plugins.dialects.openai_chat import walk as chat_walk
+from gateway_plugins.shared.reasoning import Maker
 from gateway_plugins.shared.reply_events import Citation, Stop
 from gateway_plugins.shared.tools import Names
 
@@ -33,7 +34,7 @@ class RecordingWriter:
 
 def streamed(walk, *events, names=None, schema_tool="", drops=None):
     writer = RecordingWriter()
-    reader = walk.Reader(names or Names(), schema_tool, "fam", (drops if drops is not None else []).append)
+    reader = walk.Reader(names or Names(), schema_tool, Maker("fam", "p"), (drops if drops is not None else []).append)
     for each in events:
         reader.event(each, writer)
     return writer.calls
@@ -41,7 +42,7 @@ def streamed(walk, *events, names=None, schema_tool="", drops=None):
 
 def whole(walk, body, schema_tool="", drops=None):
     writer = RecordingWriter()
-    reader = walk.Reader(Names(), schema_tool, "fam", (drops if drops is not None else []).append)
+    reader = walk.Reader(Names(), schema_tool, Maker("fam", "p"), (drops if drops is not None else []).append)
     reader.whole(orjson.dumps(body), writer)
     return writer.calls
 
@@ -172,7 +173,7 @@ def test_what_chat_has_and_no_verb_is_dropped_aloud():
 
 def test_a_whole_chat_reply_tells_what_its_stream_tells():
     call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": '{"x":1}'}}
-    message = {"role": "assistant", "content": "Hi", "reasoning": "Hm", "tool_calls": [call]}
+    message = {"role": "assistant", "content": "Hi", "reasoning_content": "Hm", "tool_calls": [call]}
     body = {"id": "c1", "choices": [{"message": message, "finish_reason": "tool_calls"}], "usage": {"prompt_tokens": 1}}
     assert whole(chat_walk, body) == [
         ("start", "c1"),

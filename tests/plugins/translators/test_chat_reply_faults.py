@@ -74,7 +74,7 @@ MESSAGES = {
         {"type": "redacted_thinking", "data": "d"},
         {"type": "text", "text": "Hello", "citations": [{"type": "char_location"}]},
         {"type": "tool_use", "id": "a", "name": "look", "input": {"x": 1}},
-        {"type": "tool_use", "id": "b", "name": "json_answer", "input": {"x": 1}},
+        {"type": "tool_use", "id": "b", "name": "json_output", "input": {"x": 1}},
         {"type": "server_tool_use", "id": "c", "name": "web_search", "input": {}},
     ],
     "stop_reason": "tool_use",

@@ -241,8 +241,8 @@ def test_defect_41_and_43_prompt_tokens_include_the_cache_once():
 def test_defect_49_thinking_goes_out_as_text_and_as_blocks_to_be_sent_back():
     whole = message(thinking("Let me see"), {"type": "redacted_thinking", "data": "EmwK"}, text("Yes"))
     expected = [
-        {"type": "thinking", "thinking": "Let me see", "signature": "irisgate1:claude:Eq=="},
-        {"type": "redacted_thinking", "data": "irisgate1:claude:EmwK"},
+        {"type": "thinking", "thinking": "Let me see", "signature": "Eq=="},
+        {"type": "redacted_thinking", "data": "EmwK"},
     ]
     for answer in (collected(streamed(whole)), of_completion(complete(whole))):
         assert answer["reasoning_content"] == "Let me see"
@@ -270,7 +270,7 @@ def test_thinking_without_a_signature_is_shown_but_not_to_be_sent_back():
 
 def test_the_input_of_the_format_tool_is_the_answer():
     format_ = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}
-    whole = message(use(name="json_answer", city="Köln"), stop="tool_use")
+    whole = message(use(name="json_output", city="Köln"), stop="tool_use")
     for answer in (
         collected(streamed(whole, {"response_format": format_, "stream": True})),
         of_completion(complete(whole, {"response_format": format_})),

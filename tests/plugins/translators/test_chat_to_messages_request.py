@@ -325,12 +325,12 @@ def test_defect_16_a_native_schema_is_closed_with_worded_limits():
 def test_elsewhere_a_json_schema_becomes_a_tool_that_must_be_called():
     body = sent({"response_format": JSON_SCHEMA})
     assert body["tools"][0]["input_schema"] == SCHEMA
-    assert body["tool_choice"] == {"type": "tool", "name": "json_answer"}
+    assert body["tool_choice"] == {"type": "tool", "name": "json_output"}
 
 
 def test_with_other_tools_one_of_all_must_be_called():
-    body = sent({"response_format": JSON_SCHEMA, "tools": [tool("json_answer")], "parallel_tool_calls": False})
-    assert [offered["name"] for offered in body["tools"]] == ["json_answer", "json_answer_"]
+    body = sent({"response_format": JSON_SCHEMA, "tools": [tool("json_output")], "parallel_tool_calls": False})
+    assert [offered["name"] for offered in body["tools"]] == ["json_output", "json_output_"]
     assert body["tool_choice"] == {"type": "any", "disable_parallel_tool_use": True}
 
 

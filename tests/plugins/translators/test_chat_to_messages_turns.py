@@ -245,7 +245,7 @@ def test_a_turn_that_is_only_thinking_is_left_out_aloud():
     block = {"type": "thinking", "thinking": "x", "signature": "s"}
     history = [user(), {"role": "assistant", "content": "", "thinking_blocks": [block]}, user()]
     assert shape(turns(*history)) == [("user", ["text", "text"])]
-    assert dropped({"messages": history}) == ["/messages/1/thinking_blocks"]
+    assert dropped({"messages": history}) == ["/messages/1/thinking_blocks/0"]
 
 
 def test_a_refusal_in_the_history_is_replayed_as_text():

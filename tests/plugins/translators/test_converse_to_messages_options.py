@@ -220,7 +220,7 @@ def test_a_json_schema_is_native_where_the_model_has_it(body):
 def test_elsewhere_a_json_schema_is_a_tool_that_must_be_called():
     translation, drops = MESSAGES.open({"outputConfig": FORMAT}, replace(CAPS, json_schema=False))
     body = json.loads(translation.request.top.body)
-    assert body["tool_choice"] == {"type": "tool", "name": "json_answer"}
+    assert body["tool_choice"] == {"type": "tool", "name": "json_output"}
     assert drops == []
 
 

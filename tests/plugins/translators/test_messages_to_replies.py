@@ -105,8 +105,8 @@ WHOLE = {
     "metrics": {"latencyMs": 1},
 }
 CONTENT = [
-    {"type": "thinking", "thinking": "Let me see.", "signature": "irisgate1:claude:sig"},
-    {"type": "redacted_thinking", "data": "irisgate1:claude:YWJj"},
+    {"type": "thinking", "thinking": "Let me see.", "signature": "sig"},
+    {"type": "redacted_thinking", "data": "YWJj"},
     {"type": "text", "text": "Green.", "citations": [CITED]},
     {"type": "tool_use", "id": "t1", "name": "look", "input": {"a": 1}},
     {"type": "tool_use", "id": "t2", "name": "now", "input": {}},

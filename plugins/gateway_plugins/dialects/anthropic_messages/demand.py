@@ -15,14 +15,17 @@ from typing import Final
 
 from gateway.contract.flag import Caps, Drop
 from gateway_plugins.shared.fields import Ttl
-from gateway_plugins.shared.reasoning import Reasoning, untagged
+from gateway_plugins.shared.inline_reasoning import original_text
+from gateway_plugins.shared.reasoning import Maker, Reasoning
 from gateway_plugins.shared.tools import ToolIds
 from gateway_plugins.shared.turns import (
     CONTINUE,
     NO_RESULT,
     Block,
+    Located,
     Turn,
     native_at_end,
+    pointer,
     reminder,
     side,
 )
@@ -105,8 +108,7 @@ def _without_last_thinking(run: list[Turn], drop: Drop) -> int:
     Returns the number of turns that are left.
     """
     while run and run[-1].blocks[-1]["type"] in THINKING:
-        run[-1].blocks.pop()
-        drop(f"{run[-1].path}/thinking_blocks")
+        drop(pointer(run[-1].blocks.pop(), run[-1].path))
         if not run[-1].blocks:
             run.pop()
     return len(run)
@@ -143,7 +145,7 @@ def _user(run: Sequence[Turn], ids: ToolIds, caps: Caps) -> list[Block]:
     for turn in run[:last]:
         for block in turn.blocks:
             if block["type"] == "tool_result":
-                results += [block] if ids.answer(block, "tool_use_id", turn.path) else []
+                results += [block] if ids.answer(block, "tool_use_id", pointer(block, turn.path)) else []
             else:
                 content.append(_reminder(block) if turn.role == "system" else block)
     results += [_missing(made) for made in ids.unanswered()]
@@ -220,17 +222,20 @@ class CacheBreakpoints:
             shorter = shorter or ("cache_control" in block and mark.get("ttl") != "1h")
 
 
-def thinking_blocks(thinking: Reasoning, caps: Caps, drop: Drop) -> list[Block]:
+def thinking_blocks(thinking: Reasoning, caps: Caps, maker: Maker, drop: Drop) -> list[Block]:
     """Return thinking with its signature or redacted data, from which the tag of the model family is removed.
 
-    Thinking is left out and reported as dropped if it is from another model family, if it has neither signature nor
-    data, or if the model does not accept it.
+    Thinking that the model wrote between tags in its text becomes text again. Thinking is left out and reported as
+    dropped if it is from another model family, if the model does not accept it, or if a model that signs its thinking
+    has signed neither text nor data.
     """
-    accepts = caps.redacted_reasoning if thinking.data else caps.signed_reasoning
-    own = untagged(caps.family, thinking.data or thinking.signature)
-    if not accepts or not own:
+    if (written := original_text(thinking, maker)) is not None:
+        return [text(written)]
+    own = maker.untagged(thinking.data or thinking.signature)
+    if thinking.data and own and caps.redacted_reasoning:
+        return [Located(thinking.at, {"type": "redacted_thinking", "data": own})]
+    accepts = own if caps.signed_reasoning else own is not None and maker.unsigned
+    if thinking.data or not accepts:
         drop(thinking.at)
         return []
-    if thinking.data:
-        return [{"type": "redacted_thinking", "data": own}]
-    return [{"type": "thinking", "thinking": thinking.text, "signature": own}]
+    return [Located(thinking.at, {"type": "thinking", "thinking": thinking.text, "signature": own})]

@@ -17,13 +17,12 @@ from gateway.contract.flag import Caps, Drop
 from gateway_plugins.dialects.anthropic_messages.demand import CacheBreakpoints
 from gateway_plugins.dialects.anthropic_messages.settings import Body
 from gateway_plugins.shared.offered_tools import Tool, ToolChoice
-from gateway_plugins.shared.output_format import FormattedOutput, JsonFormat, schema_hint
+from gateway_plugins.shared.output_format import SCHEMA_TOOL, FormattedOutput, JsonFormat, schema_hint
 from gateway_plugins.shared.schemas import is_recursive, restrict_schema
 from gateway_plugins.shared.settings import can_force
 from gateway_plugins.shared.tools import Names, fit_schema, unused
 from gateway_plugins.shared.turns import Block
 
-_SCHEMA_TOOL: Final = "json_answer"
 _SCHEMA_TOOL_DESCRIPTION: Final = "Give the final answer to the user as the input of this tool."
 
 
@@ -117,7 +116,7 @@ def _schema_tool_output(wanted: JsonFormat, chosen: Body, caps: Caps, drop: Drop
     client is not changed.
     """
     tools = chosen.get("tools", [])
-    name = unused(_SCHEMA_TOOL, {tool["name"] for tool in tools})
+    name = unused(SCHEMA_TOOL, {tool["name"] for tool in tools})
     description = " ".join(filter(None, [_SCHEMA_TOOL_DESCRIPTION, wanted.description]))
     choice = chosen.get("tool_choice", {"type": "auto"})
     if not tools or choice["type"] == "none":

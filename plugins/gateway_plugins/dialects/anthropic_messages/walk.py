@@ -16,7 +16,8 @@ from gateway.contract.errors import BadFrame
 from gateway.contract.flag import Drop, Event
 from gateway_plugins.dialects.anthropic_messages.facts import Counts
 from gateway_plugins.shared import lenient, reply_events
-from gateway_plugins.shared.reasoning import tagged
+from gateway_plugins.shared.block_order import BlockOrder
+from gateway_plugins.shared.reasoning import Maker
 from gateway_plugins.shared.reply_events import Calls, Citation, Stop, Writer
 from gateway_plugins.shared.tools import Names
 
@@ -57,13 +58,14 @@ _PLACES: Final[Mapping[str, tuple[str, str, str, str]]] = {
 
 
 class Reader:
-    """Reads one reply. `family` is the family of its model. Models of other families refuse the reply's signatures."""
+    """Reads one reply of `maker`. Models of other families refuse the reply's signatures."""
 
-    def __init__(self, names: Names, schema_tool: str, family: str, drop: Drop) -> None:
+    def __init__(self, names: Names, schema_tool: str, maker: Maker, drop: Drop) -> None:
         self._calls = Calls(names, schema_tool)
-        self._family = family
+        self._maker = maker
         self._drop = drop
         self._counts = Counts()
+        self._order = BlockOrder()
         self._stop = self._sequence = self._tier = ""
         self._started = False
         self._kind = ""
@@ -71,6 +73,8 @@ class Reader:
         self._input: Any = None
         """Input in the start of the open call; None after the first piece of input, because the pieces replace it."""
         self._signature = ""
+        self._thought = False
+        """True if the open block has thinking as text."""
 
     def event(self, event: Event, writer: Writer) -> None:
         if event.kind not in _EVENTS:
@@ -79,6 +83,27 @@ class Reader:
         match event.kind:
             case "message_start":
                 self._start(lenient.mapping(data.get("message")), writer)
+            case "message_delta":
+                self._release(writer)
+                self._note_stop({**data, **lenient.mapping(data.get("delta"))})
+                self._note_report(data)
+            case "message_stop":
+                self._release(writer)
+                self._note_report(data)
+                self._finish(writer)
+            case _:
+                ends = event.kind == "content_block_stop"
+                for each in self._order.take(lenient.whole_number(data.get("index")), event, ends=ends):
+                    self._block_event(each, writer)
+
+    def _release(self, writer: Writer) -> None:
+        """Read the blocks that are held back because the block before them has not ended."""
+        for each in self._order.rest():
+            self._block_event(each, writer)
+
+    def _block_event(self, event: Event, writer: Writer) -> None:
+        data = lenient.mapping(event.data)
+        match event.kind:
             case "content_block_start":
                 self._end_block(writer)
                 self._begin_block(lenient.mapping(data.get("content_block")), writer)
@@ -86,12 +111,6 @@ class Reader:
                 self._delta(lenient.mapping(data.get("delta")), writer)
             case "content_block_stop":
                 self._end_block(writer)
-            case "message_delta":
-                self._note_stop({**data, **lenient.mapping(data.get("delta"))})
-                self._note_report(data)
-            case "message_stop":
-                self._note_report(data)
-                self._finish(writer)
 
     def whole(self, body: bytes, writer: Writer) -> None:
         data = json_api.json_object(body)
@@ -130,7 +149,7 @@ class Reader:
                 self._calls.begin(lenient.text(block.get("id")), lenient.text(block.get("name")), writer)
             case "redacted_thinking":
                 if data := lenient.text(block.get("data")):
-                    writer.redacted(tagged(self._family, data))
+                    writer.redacted(self._maker.tagged(data))
             case _:
                 self._drop(f"/reply/{self._kind or 'block'}")
 
@@ -152,11 +171,12 @@ class Reader:
             return
         if self._kind == "tool_use" and self._input is not None:
             self._calls.arguments(lenient.arguments(self._input), writer)
-        if self._signature:
-            writer.signature(tagged(self._family, self._signature))
+        if self._signature or (self._thought and not self._maker.portable):
+            # unsigned thinking of another vendor gets a tag too, so that it can go back to its maker
+            writer.signature(self._maker.tagged(self._signature))
         self._calls.end(writer)
         writer.block_end()
-        self._kind, self._input, self._signature = "", None, ""
+        self._kind, self._input, self._signature, self._thought = "", None, "", False
 
     def _text(self, delta: Mapping[str, Any], writer: Writer) -> None:
         if piece := lenient.text(delta.get("text")):
@@ -166,6 +186,7 @@ class Reader:
     def _think(self, delta: Mapping[str, Any], writer: Writer) -> None:
         if piece := lenient.text(delta.get("thinking")):
             self._kind = self._kind or "thinking"
+            self._thought = True
             writer.thinking(piece)
 
     def _fill(self, fragment: str, writer: Writer) -> None:

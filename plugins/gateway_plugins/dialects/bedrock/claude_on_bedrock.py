@@ -69,7 +69,7 @@ def native_body(top: Members, target: Target, drop: Drop) -> bytes:
     versions = target.caps.anthropic_versions
     if versions and "anthropic_version" in top and top.decode("anthropic_version") not in versions:
         changes["anthropic_version"] = orjson.dumps(versions[0])
-    changes |= tagged_history.of_messages(top, target.caps.family, drop)
+    changes |= tagged_history.of_messages(top, target, drop)
     if messages_betas.drops_any(target.options) and messages_betas.MEMBER in top:
         given = messages_betas.body_betas(top)
         betas = messages_betas.remove_dropped(given, target.options, drop)
@@ -98,7 +98,7 @@ def body(request: ClientRequest, target: Target, drop: Drop) -> bytes:
     edited = EditedMembers(top)
     needed = fit.apply(edited, target, messages_betas.request_betas(request), drop, on_bedrock=True)
     betas = list(dict.fromkeys([*_betas(request, target, edited, drop), *needed]))
-    _messages(edited, target.caps, drop)
+    _messages(edited, target, drop)
     _tools(edited, betas)
     changes |= _context_management(edited, betas, drop)
     if request.operation == COUNT_TOKENS and "max_tokens" not in top:
@@ -147,9 +147,9 @@ def _may_interleave(edited: EditedMembers) -> bool:
     return mapping(edited["thinking"]).get("type") == "enabled" and bool(edited["tools"])
 
 
-def _messages(edited: EditedMembers, caps: Caps, drop: Drop) -> None:
+def _messages(edited: EditedMembers, target: Target, drop: Drop) -> None:
     raw = edited.raw("messages")
-    if tagged_history.is_tagged(raw) and tagged_history.untag_messages(edited["messages"], caps.family, drop):
+    if tagged_history.is_tagged(raw) and tagged_history.untag_messages(edited["messages"], target, drop):
         edited.change("messages")
     foreign = any(mark in raw for mark in claude_messages.SERVERS_MARKS)
     if foreign and claude_messages.without_servers_blocks(edited["messages"], drop):
@@ -159,7 +159,7 @@ def _messages(edited: EditedMembers, caps: Caps, drop: Drop) -> None:
     if claude_messages.SYSTEM_MARK not in raw:
         return
     if any(mapping(message).get("role") == "system" for message in sequence(edited["messages"])):
-        placed = claude_messages.PlacedMessages(edited["messages"], caps, drop)
+        placed = claude_messages.PlacedMessages(edited["messages"], target.caps, drop)
         edited.put("messages", placed.messages)
         if placed.leading:
             edited.put("system", [*fit.system_blocks(edited["system"]), *placed.leading])

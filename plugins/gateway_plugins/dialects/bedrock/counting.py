@@ -92,7 +92,7 @@ def count_request(request: ClientRequest, target: Target, drop: Drop) -> Upstrea
 def _body(request: ClientRequest, target: Target, drop: Drop) -> bytes:
     if request.dialect == CONVERSE:
         changes: dict[str, bytes | None] = {name: None for name in request.top if name not in _CONVERSE_COUNTED}
-        changes |= tagged_history.of_converse(request.top, target.caps.family, drop)
+        changes |= tagged_history.of_converse(request.top, target, drop)
         return b'{"input":{"converse":' + (request.top.spliced(changes) if changes else request.top.body) + b"}}"
     if request.dialect != MESSAGES:
         return request.top.body
@@ -140,7 +140,7 @@ def _is_uncounted(problem: Problem) -> bool:
 def _messages_api_request(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest:
     """Return a request to count_tokens of Bedrock's Messages API, which also counts models that have only profiles."""
     changes: dict[str, bytes | None] = without_uncounted(request.top)
-    changes |= tagged_history.of_messages(request.top, target.caps.family, drop)
+    changes |= tagged_history.of_messages(request.top, target, drop)
     changes["model"] = orjson.dumps(base_id(target.base or target.model))
     headers = {"content-type": "application/json", "anthropic-version": _MESSAGES_VERSION}
     return UpstreamRequest("POST", _MESSAGES_PATH, request.top.spliced(changes), headers=headers)

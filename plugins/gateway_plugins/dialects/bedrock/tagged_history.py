@@ -4,8 +4,10 @@ The gateway tags the signatures in translated replies (`shared/reasoning.py`). I
 to a provider of the client's own dialect, they are not translated, and the tags are removed here.
 
 - Thinking of the target's model family is sent without the tag.
-- Thinking of another family, or without a signature inside the tag, is removed and reported as dropped.
-- A body without a tag is not decoded.
+- Thinking of another family is removed and reported as dropped. So is thinking without a signature inside the tag,
+  unless the model takes unsigned thinking.
+- A body without a tag is not decoded. The exception is a Chat body with `thinking_blocks`, which may have Claude's
+  signatures without a tag. A model of another known family does not get these.
 
 Code that translates requests reads the tags itself.
 """
@@ -19,65 +21,70 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.contract.flag import Drop, Members
-from gateway_plugins.shared import reasoning
+from gateway.contract.flag import Drop, Members, Target
 from gateway_plugins.shared.fields import member
 from gateway_plugins.shared.lenient import mapping, sequence
+from gateway_plugins.shared.reasoning import PREFIX, Maker, is_claudes
 
 Changes = dict[str, bytes | None]
 
-_IN_BASE64: Final = base64.b64encode(reasoning.PREFIX.encode()[:9])
+_IN_BASE64: Final = base64.b64encode(PREFIX.encode()[:9])
 """Beginning of every tagged text in base64. Three characters become four, so the first nine of the prefix are always
 encoded alike."""
 
 _CONTENT: Final = "content"
+_THINKING_BLOCKS: Final = "thinking_blocks"
+_SIGNED: Final = {"thinking": "signature", "redacted_thinking": "data"}
+"""Member with the tag in a block of Messages, by the block's type."""
 
 _Block = dict[str, Any]
-_Untag = Callable[[_Block, str], bool | None]
-"""Function that gets a block and the target's model family, and removes the gateway's tag from the block.
+_Untag = Callable[[_Block, Maker], bool | None]
+"""Function that gets a block and the target, and removes the gateway's tag from the block.
 
 It returns True if it removed a tag, None if the block must be dropped, and False if the block has no tag."""
 
 
 def is_tagged(body: bytes) -> bool:
     """Return whether a body contains a tag anywhere, plain or in base64."""
-    return reasoning.PREFIX.encode() in body or _IN_BASE64 in body
+    return PREFIX.encode() in body or _IN_BASE64 in body
 
 
-def of_messages(top: Members, family: str, drop: Drop) -> Changes:
+def of_messages(top: Members, target: Target, drop: Drop) -> Changes:
     """Return the change to `messages` of a Messages body; {} if nothing changes."""
-    return _changes(top, family, drop, _of_messages)
+    return _changes(top, target, drop, _of_messages)
 
 
-def of_converse(top: Members, family: str, drop: Drop) -> Changes:
+def of_converse(top: Members, target: Target, drop: Drop) -> Changes:
     """Return the change to `messages` of a Converse body; {} if nothing changes."""
-    return _changes(top, family, drop, _of_converse)
+    return _changes(top, target, drop, _of_converse)
 
 
-def of_chat(top: Members, family: str, drop: Drop) -> Changes:
+def of_chat(top: Members, target: Target, drop: Drop) -> Changes:
     """Return the change to `messages` of a Chat body; {} if nothing changes.
 
     A Chat body has thinking in `thinking_blocks`, an extension of LiteLLM's.
     """
-    return _changes(top, family, drop, _of_messages, "thinking_blocks")
+    return _changes(top, target, drop, _of_chat, _THINKING_BLOCKS)
 
 
-def untag_messages(messages: Any, family: str, drop: Drop) -> bool:
+def untag_messages(messages: Any, target: Target, drop: Drop) -> bool:
     """Remove the tags from the decoded `messages` of a Messages body. Return whether anything changed."""
-    return _untag(messages, family, drop, _of_messages)
+    return _untag(messages, Maker.of(target), drop, _of_messages)
 
 
-def _changes(top: Members, family: str, drop: Drop, untag: _Untag, inside: str = _CONTENT) -> Changes:
-    if not is_tagged(top.body):  # most bodies have no tag, and decoding a large body takes long
+def _changes(top: Members, target: Target, drop: Drop, untag: _Untag, inside: str = _CONTENT) -> Changes:
+    marked = inside == _THINKING_BLOCKS and inside.encode() in top.body
+    if not marked and not is_tagged(top.body):  # most bodies have no tag, and decoding a large body takes long
         return {}
     messages = member(top, "messages")
-    return {"messages": orjson.dumps(messages)} if _untag(messages, family, drop, untag, inside) else {}
+    return {"messages": orjson.dumps(messages)} if _untag(messages, Maker.of(target), drop, untag, inside) else {}
 
 
-def _untag(messages: Any, family: str, drop: Drop, untag: _Untag, inside: str = _CONTENT) -> bool:
+def _untag(messages: Any, maker: Maker, drop: Drop, untag: _Untag, inside: str = _CONTENT) -> bool:
     """Remove tags, and messages that have no content left, which providers refuse. Return whether anything changed.
 
-    `inside` is the member of a message that has the blocks with thinking.
+    `inside` is the member of a message that has the blocks with thinking. If it is not the content and has no block
+    left, it is removed, because servers refuse members that they do not know.
     """
     changed = False
     emptied = []
@@ -85,7 +92,7 @@ def _untag(messages: Any, family: str, drop: Drop, untag: _Untag, inside: str = 
         blocks = message.get(inside)
         remaining = []
         for index, block in enumerate(sequence(blocks)):
-            result = untag(mapping(block), family)
+            result = untag(mapping(block), maker)
             if result is None:
                 drop(f"/messages/{number}/{inside}/{index}")
             else:
@@ -93,43 +100,51 @@ def _untag(messages: Any, family: str, drop: Drop, untag: _Untag, inside: str = 
             changed = changed or result is not False
         if isinstance(blocks, list) and len(remaining) < len(blocks):
             message[inside] = remaining
-            emptied += [number] if not remaining and inside == _CONTENT else []
+            if not remaining and inside == _CONTENT:
+                emptied.append(number)
+            elif not remaining:
+                del message[inside]
     for number in reversed(emptied):
         del messages[number]
     return changed
 
 
-def _of_messages(block: _Block, family: str) -> bool | None:
-    name = {"thinking": "signature", "redacted_thinking": "data"}.get(str(block.get("type")), "")
-    return _member(block, name, family)
+def _of_messages(block: _Block, maker: Maker) -> bool | None:
+    return _member(block, _SIGNED.get(str(block.get("type")), ""), maker)
 
 
-def _of_converse(block: _Block, family: str) -> bool | None:
+def _of_chat(block: _Block, maker: Maker) -> bool | None:
+    value = block.get(_SIGNED.get(str(block.get("type")), ""))
+    is_foreign = maker.is_known and not maker.portable
+    return None if is_foreign and isinstance(value, str) and is_claudes(value) else _of_messages(block, maker)
+
+
+def _of_converse(block: _Block, maker: Maker) -> bool | None:
     reasoned = mapping(block.get("reasoningContent"))
     if isinstance(redacted := reasoned.get("redactedContent"), str):
-        return _redacted(reasoned, redacted, family)
-    return _member(mapping(reasoned.get("reasoningText")), "signature", family)
+        return _redacted(reasoned, redacted, maker)
+    return _member(mapping(reasoned.get("reasoningText")), "signature", maker)
 
 
-def _member(holder: _Block, name: str, family: str) -> bool | None:
+def _member(holder: _Block, name: str, maker: Maker) -> bool | None:
     value = holder.get(name)
-    if not isinstance(value, str) or not value.startswith(reasoning.PREFIX):
+    if not isinstance(value, str) or not value.startswith(PREFIX):
         return False
-    own = reasoning.untagged(family, value)
-    if not own:  # thinking of another family, or without a signature, which no provider takes back
+    own = maker.untagged(value)
+    if own is None or not (own or (maker.unsigned and name == "signature")):
         return None
     holder[name] = own
     return True
 
 
-def _redacted(holder: _Block, redacted: str, family: str) -> bool | None:
+def _redacted(holder: _Block, redacted: str, maker: Maker) -> bool | None:
     """Remove the tag of redacted thinking. In Converse the tagged text as a whole is encoded in base64."""
     try:
         value = base64.b64decode(redacted).decode()
     except (binascii.Error, UnicodeDecodeError):
         return False
     inner = {"data": value}
-    result = _member(inner, "data", family)
+    result = _member(inner, "data", maker)
     if result:
         holder["redactedContent"] = base64.b64encode(inner["data"].encode()).decode()
     return result

@@ -21,16 +21,19 @@ from gateway.contract import lenient_json
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Caps, Drop
 from gateway_plugins.shared.fields import is_deep
+from gateway_plugins.shared.inline_reasoning import original_text
 from gateway_plugins.shared.media import Media
-from gateway_plugins.shared.reasoning import Reasoning, untagged
+from gateway_plugins.shared.reasoning import Maker, Reasoning
 from gateway_plugins.shared.tools import ToolIds
 from gateway_plugins.shared.turns import (
     CONTINUE,
     NO_OUTPUT,
     NO_RESULT,
     Block,
+    Located,
     Turn,
     native_at_end,
+    pointer,
     reminder,
     side,
 )
@@ -135,10 +138,11 @@ def _drop_last_thinking(turn: Turn, drop: Drop) -> None:
     answers = [
         index for index, block in enumerate(turn.blocks) if not ("reasoningContent" in block or "cachePoint" in block)
     ]
-    tail = turn.blocks[answers[-1] + 1 if answers else 0 :]
-    if any("reasoningContent" in block for block in tail):
-        turn.blocks = turn.blocks[: len(turn.blocks) - len(tail)]
-        drop(f"{turn.path}/thinking_blocks")
+    end = answers[-1] + 1 if answers else 0
+    for block in turn.blocks[end:]:
+        if "reasoningContent" in block:
+            drop(pointer(block, turn.path))
+    turn.blocks = [block for index, block in enumerate(turn.blocks) if index < end or "cachePoint" in block]
 
 
 def _calls(run: Sequence[Turn]) -> bool:
@@ -174,7 +178,7 @@ def _user(run: Sequence[Turn], ids: ToolIds, caps: Caps) -> list[Block]:
         for block in turn.blocks:
             if "toolResult" in block:
                 to = results
-                results += [block] if ids.answer(block["toolResult"], "toolUseId", turn.path) else []
+                results += [block] if ids.answer(block["toolResult"], "toolUseId", pointer(block, turn.path)) else []
             elif "cachePoint" in block:
                 to.append(block)  # it stays after the same block as in the client's message
             else:
@@ -359,19 +363,22 @@ def is_unsigned_loop(turns: Sequence[Turn]) -> bool:
     return calls and "reasoningContent" not in first[0]
 
 
-def thinking_blocks(thinking: Reasoning, caps: Caps, drop: Drop) -> list[Block]:
+def thinking_blocks(thinking: Reasoning, caps: Caps, maker: Maker, drop: Drop) -> list[Block]:
     """Return thinking with its signature or redacted data, from which the tag of the model family is removed.
 
-    Thinking is left out and reported as dropped if it is from another model family, if it has neither signature nor
-    data, or if the model does not accept it.
+    Thinking that the model wrote between tags in its text becomes text again. Thinking is left out and reported as
+    dropped if it is from another model family, if it has neither signature nor data, or if the model does not accept
+    it.
     """
+    if (written := original_text(thinking, maker)) is not None:
+        return [{"text": written}]
     accepts = caps.redacted_reasoning if thinking.data else caps.signed_reasoning
-    own = untagged(caps.family, thinking.data or thinking.signature)
+    own = maker.untagged(thinking.data or thinking.signature)
     if not accepts or not own:
         drop(thinking.at)
         return []
+    inner: Block = {"reasoningText": {"text": thinking.text, "signature": own}}
     if thinking.data:
         # encoded in base64 as in Converse's replies, although Anthropic's data is base64 text already
-        redacted = b64encode(own.encode("latin-1", "replace")).decode()
-        return [{"reasoningContent": {"redactedContent": redacted}}]
-    return [{"reasoningContent": {"reasoningText": {"text": thinking.text, "signature": own}}}]
+        inner = {"redactedContent": b64encode(own.encode("latin-1", "replace")).decode()}
+    return [Located(thinking.at, {"reasoningContent": inner})]

@@ -15,12 +15,11 @@ import orjson
 from gateway.contract.flag import Caps, Drop
 from gateway_plugins.dialects.bedrock_converse.tools import tool_spec
 from gateway_plugins.shared.offered_tools import ToolChoice
-from gateway_plugins.shared.output_format import JsonFormat, schema_hint
+from gateway_plugins.shared.output_format import SCHEMA_TOOL, JsonFormat, schema_hint
 from gateway_plugins.shared.schemas import is_recursive, restrict_schema
 from gateway_plugins.shared.settings import can_force
 from gateway_plugins.shared.tools import Block, unused
 
-_SCHEMA_TOOL: Final = "json_output"
 _SCHEMA_TOOL_HINT: Final = "Give your final answer by calling the tool "
 
 
@@ -71,7 +70,7 @@ def _schema_tool_output(
     wanted: JsonFormat, specs: Sequence[Block], choice: ToolChoice, caps: Caps, drop: Drop, *, thinks: bool
 ) -> Output:
     offered = [spec for spec in specs if "toolSpec" in spec]
-    name = unused(_SCHEMA_TOOL, {spec["toolSpec"]["name"] for spec in offered})
+    name = unused(SCHEMA_TOOL, {spec["toolSpec"]["name"] for spec in offered})
     with_schema_tool = [*specs, tool_spec(name, wanted.description, wanted.schema, wanted.schema_at, caps, drop)]
     if not can_force(caps, thinks=thinks):
         unforced = replace(choice, mode="auto", name="")

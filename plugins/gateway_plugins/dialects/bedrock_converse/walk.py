@@ -17,7 +17,8 @@ from gateway.contract.errors import BadFrame
 from gateway.contract.flag import Drop, Event
 from gateway_plugins.dialects.bedrock_converse.facts import has_tokens, tier_of, usage_of
 from gateway_plugins.shared import lenient, reply_events
-from gateway_plugins.shared.reasoning import tagged
+from gateway_plugins.shared.block_order import BlockOrder
+from gateway_plugins.shared.reasoning import Maker
 from gateway_plugins.shared.reply_events import Calls, Citation, Stop, Writer
 from gateway_plugins.shared.tools import Names
 
@@ -48,15 +49,13 @@ _EVENTS: Final = frozenset({
 
 
 class Reader:
-    """Reader of one reply.
+    """Reader of one reply of `maker`. Models of other families refuse the reply's signatures."""
 
-    The model family `family` is added to signatures of thinking, because only the same family accepts a signature back.
-    """
-
-    def __init__(self, names: Names, schema_tool: str, family: str, drop: Drop) -> None:
+    def __init__(self, names: Names, schema_tool: str, maker: Maker, drop: Drop) -> None:
         self._calls = Calls(names, schema_tool)
-        self._family = family
+        self._maker = maker
         self._drop = drop
+        self._order = BlockOrder()
         self._index = -1
         """Index of the open block; -1 between blocks."""
         self._hidden = False
@@ -71,6 +70,20 @@ class Reader:
         match event.kind:
             case "messageStart":
                 writer.start()
+            case "messageStop":
+                for each in self._order.rest():
+                    self._block_event(each, writer)
+                self._stop(data, writer)
+            case "metadata":
+                self._metadata(data, writer)
+            case _:
+                ends = event.kind == "contentBlockStop"
+                for each in self._order.take(lenient.whole_number(data.get("contentBlockIndex")), event, ends=ends):
+                    self._block_event(each, writer)
+
+    def _block_event(self, event: Event, writer: Writer) -> None:
+        data = lenient.mapping(event.data)
+        match event.kind:
             case "contentBlockStart":
                 self._block_start(data, writer)
             case "contentBlockDelta":
@@ -78,10 +91,6 @@ class Reader:
             case "contentBlockStop":
                 if lenient.whole_number(data.get("contentBlockIndex")) == self._index:
                     self._close(writer)
-            case "messageStop":
-                self._stop(data, writer)
-            case "metadata":
-                self._metadata(data, writer)
 
     def whole(self, body: bytes, writer: Writer) -> None:
         data = json_api.json_object(body)
@@ -106,10 +115,10 @@ class Reader:
         if self._index < 0:
             return
         if self._signature:
-            writer.signature(tagged(self._family, self._signature))
+            writer.signature(self._maker.tagged(self._signature))
         if self._redacted:
             # the decoded bytes are Anthropic's data, which is base64 text itself (seen in recorded traffic)
-            writer.redacted(tagged(self._family, self._redacted.decode("latin-1")))
+            writer.redacted(self._maker.tagged(self._redacted.decode("latin-1")))
         self._calls.end(writer)
         writer.block_end()
         self._index, self._hidden, self._signature, self._redacted = -1, False, "", b""

@@ -57,6 +57,8 @@ class Message:
     ttl: Ttl = None
     call_id: str = ""
     """Id of the call that a tool's message answers."""
+    call_at: str = ""
+    """JSON pointer of that id."""
 
 
 @dataclass(frozen=True, slots=True)

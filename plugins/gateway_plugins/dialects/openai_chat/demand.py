@@ -10,18 +10,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, Final
-
-import orjson
+from typing import Final
 
 from gateway.contract.errors import invalid
-from gateway.contract.flag import Caps, Drop
+from gateway.contract.flag import Caps, Drop, Target
+from gateway_plugins.dialects.openai_chat.assistant import AssistantMessage, Piece, complete
 from gateway_plugins.shared.media import Media
-from gateway_plugins.shared.tools import ToolIds, tool_id
+from gateway_plugins.shared.reasoning import Maker
+from gateway_plugins.shared.tools import ToolIds, is_own_id, tool_id
 from gateway_plugins.shared.turns import CONTINUE, NO_OUTPUT, NO_RESULT, Block, frame_document
-
-Call = tuple[str, str, dict[str, Any]]
-"""A tool call: (the client's id, the tool's name as `tools.Names` changes it, the input)."""
 
 BETWEEN: Final = "."
 """Text of an assistant message between tool results and a user message.
@@ -81,10 +78,12 @@ def _filename(media: Media) -> str:
 class Conversation:
     """Builds the value of `messages`. Messages must be added in the client's order."""
 
-    def __init__(self, caps: Caps, drop: Drop) -> None:
+    def __init__(self, target: Target, drop: Drop) -> None:
+        caps = target.caps
         self._caps = caps
+        self._maker = Maker.of(target)
         self._drop = drop
-        self._ids = ToolIds(caps.tool_id_alphanumeric)
+        self._ids = ToolIds(caps.tool_id_alphanumeric, caps.own_tool_ids)
         self._messages: list[Block] = []
         self._assistant_at = ""
         """JSON pointer of the assistant's last turn."""
@@ -115,25 +114,19 @@ class Conversation:
         if visible:
             self._others.append({"role": "user", "content": _content(visible)})
 
-    def assistant(self, value: str, calls: Sequence[Call], at: str, reasoning: str = "", refusal: str = "") -> None:
+    def assistant(self, pieces: Sequence[Piece], at: str, refusal: str = "", glue: str = "") -> None:
         """Add a turn of the assistant. Consecutive turns become one message, with all calls before all results.
 
-        `reasoning` is thinking as text. It is sent to the few models that read it, and reported as dropped for others.
+        `glue` is put between two texts that follow each other.
         """
-        if reasoning and not self._caps.reasoning_content:
-            self._drop(f"{at}/reasoning")
-            reasoning = ""
-        if not (value.strip() or calls or refusal.strip()):
+        turn = AssistantMessage(self._caps, self._maker, self._drop, glue)
+        turn.add(pieces)
+        if turn.is_empty() and not refusal.strip():
+            turn.report()
             return
         message = self._assistant_message()
         self._assistant_at = at
-        for member, piece in (("content", value), ("refusal", refusal), ("reasoning_content", reasoning)):
-            if piece.strip():
-                message[member] = f"{message[member]}\n\n{piece}" if message.get(member) else piece
-        for client_id, name, arguments in calls:
-            function = {"name": name, "arguments": orjson.dumps(arguments).decode()}
-            made = self._ids.call(_short(client_id or f"{at}#{name}"))
-            message.setdefault("tool_calls", []).append({"id": made, "type": "function", "function": function})
+        turn.write(message, lambda call: self._ids.call(self._short(call.id or f"{at}#{call.name}")), refusal)
 
     def _assistant_message(self) -> Block:
         if self._messages and self._messages[-1]["role"] == "assistant" and not (self._results or self._others):
@@ -143,11 +136,14 @@ class Conversation:
         return self._messages[-1]
 
     def result(self, call_id: str, parts: Sequence[Block], at: str, *, is_error: bool = False) -> None:
-        """Add a tool result of Chat parts. Raises `Refused` if the last assistant turn has no call with this id."""
+        """Add a tool result of Chat parts. Raises `Refused` if the last assistant turn has no call with this id.
+
+        `at` is the JSON pointer of the client's member that names the call.
+        """
         content = [part for part in parts if not is_blank(part)]
         if is_error and not _names_error(content):
             content = _failed(content)
-        made: Block = {"role": "tool", "tool_call_id": _short(call_id), "content": content}
+        made: Block = {"role": "tool", "tool_call_id": self._short(call_id), "content": content}
         if self._ids.answer(made, "tool_call_id", at):
             self._results.append(made)
 
@@ -158,12 +154,18 @@ class Conversation:
         and the model cannot continue it. The assistant's message is then reported.
         """
         self._flush()
+        complete(self._messages, self._caps)
         trailing = self._messages and self._messages[-1]["role"] == "assistant" and not self._caps.prefill
         if trailing:
             self._drop(self._assistant_at)
         if trailing or all(message["role"] == "system" for message in self._messages):
             self._messages.append({"role": "user", "content": CONTINUE})
         return self._messages
+
+    def _short(self, client_id: str) -> str:
+        """Return the client's id, or an id derived from it if neither OpenAI nor the model itself has such ids."""
+        is_taken = _ID.fullmatch(client_id) or is_own_id(client_id, self._caps.own_tool_ids)
+        return client_id if is_taken else tool_id(f"{client_id}\n")
 
     def _flush(self) -> None:
         """Add all after the last assistant turn to the messages: first results with files, then other messages."""
@@ -180,15 +182,12 @@ class Conversation:
         self._ids.assistant_turn()
 
 
-def _short(client_id: str) -> str:
-    """Return the client's id, or an id derived from it if OpenAI refuses the client's id."""
-    return client_id if _ID.fullmatch(client_id) else tool_id(f"{client_id}\n")
-
-
 def _failed(content: list[Block]) -> list[Block]:
     """Return the content of a failed result, with "Error: " before its first text."""
-    texts = [*(part["text"] for part in content if part["type"] == "text"), NO_OUTPUT]
-    return [text(_FAILED + texts[0]), *(part for part in content if part.get("text") != texts[0])]
+    first = next((index for index, part in enumerate(content) if part["type"] == "text"), -1)
+    if first < 0:
+        return [text(_FAILED + NO_OUTPUT), *content]
+    return [text(_FAILED + content[first]["text"]), *content[:first], *content[first + 1 :]]
 
 
 def _names_error(content: Sequence[Block]) -> bool:

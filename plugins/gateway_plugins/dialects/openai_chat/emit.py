@@ -2,6 +2,8 @@
 
 - Tool calls are numbered from 0 without gaps, and the choice has the index 0 (agentgateway#2965, litellm#19506).
 - A call without arguments has `{}`, never "" (vercel/ai#10859).
+- A Chat client gets text, thinking and calls in three lists. So a block of thinking that came after text or calls has
+  the number of characters and of calls before it (`PLACE`). The reader restores the order with these.
 - Three members are not in OpenAI's reference, but other gateways have them: `reasoning_content` (thinking as text),
   `thinking_blocks` (thinking with its signature, which a client must send back), and `native_finish_reason` (the
   provider's own stop reason).
@@ -23,6 +25,8 @@ from gateway.contract.flag import Drop, Event, Usage, event
 from gateway_plugins.shared import reply_events
 from gateway_plugins.shared.reply_events import Citation, Stop
 
+PLACE: Final = ("text_offset", "call_offset")
+"""Members of a block of thinking: the characters of text, and the calls, that came before the block."""
 CHUNK: Final = "chat.completion.chunk"
 
 
@@ -77,9 +81,16 @@ class _OpenBlock:
         self._unsigned: list[str] = []
         """Pieces of thinking in the open block, until its signature comes."""
 
-    def _thinking_block(self, signature: str) -> dict[str, Any]:
+    def _thinking_block(self, signature: str, calls: int) -> dict[str, Any]:
+        """Return the open thinking block. `calls` is the number of calls so far."""
         thinking, self._unsigned = "".join(self._unsigned), []
-        return {"type": "thinking", "thinking": thinking, "signature": signature}
+        return {"type": "thinking", "thinking": thinking, "signature": signature} | self._place(calls)
+
+    def _redacted_block(self, data: str, calls: int) -> dict[str, Any]:
+        return {"type": "redacted_thinking", "data": data} | self._place(calls)
+
+    def _place(self, calls: int) -> dict[str, int]:
+        return {name: count for name, count in zip(PLACE, (self._length, calls), strict=True) if count}
 
     def _annotation(self, citation: Citation) -> dict[str, Any] | None:
         """Return the annotation for a citation with a URL. Report any other citation: Chat has no form for it."""
@@ -141,10 +152,10 @@ class Stream(_OpenBlock):
             self._delta({"reasoning_content": piece})
 
     def signature(self, value: str) -> None:
-        self._entry("thinking_blocks", self._thinking_block(value))
+        self._entry("thinking_blocks", self._thinking_block(value, len(self._has_arguments)))
 
     def redacted(self, data: str) -> None:
-        self._entry("thinking_blocks", {"type": "redacted_thinking", "data": data})
+        self._entry("thinking_blocks", self._redacted_block(data, len(self._has_arguments)))
 
     def tool(self, tool_id: str, name: str) -> None:
         self._fill_arguments()
@@ -236,10 +247,10 @@ class Whole(_OpenBlock):
         self._reasoning.append(piece)
 
     def signature(self, value: str) -> None:
-        self._lists["thinking_blocks"].append(self._thinking_block(value))
+        self._lists["thinking_blocks"].append(self._thinking_block(value, len(self._lists["tool_calls"])))
 
     def redacted(self, data: str) -> None:
-        self._lists["thinking_blocks"].append({"type": "redacted_thinking", "data": data})
+        self._lists["thinking_blocks"].append(self._redacted_block(data, len(self._lists["tool_calls"])))
 
     def tool(self, tool_id: str, name: str) -> None:
         function = {"name": name, "arguments": ""}

@@ -26,24 +26,37 @@ def usage_of(reported: dict[str, Any]) -> Usage:
     )
 
 
-def parts_of(content: Any) -> tuple[list[str], list[str], list[str]]:
-    """Return three lists: the texts of a `content`, the texts of its thinking, and the types of all other parts.
+TEXT: Final = "text"
+THINKING: Final = "thinking"
+
+
+def ordered_parts(content: Any) -> list[tuple[str, str]]:
+    """Return the parts of a `content` in order, as (`TEXT` or `THINKING`, text) or as (type of another part, "").
 
     A content is a string, or from some servers a list of parts. Mistral's servers send a part of thinking that itself
     contains a list of parts.
     """
     if not isinstance(content, list):
-        return [text(content)], [], []
-    texts, thoughts, others = [], [], []
+        return [(TEXT, text(content))]
+    parts = []
     for part in map(mapping, content):
-        if "thinking" in part:
-            inner = part["thinking"]
-            thoughts += parts_of(inner)[0] if isinstance(inner, list) else [text(inner)]
-        elif "text" in part:
-            texts.append(text(part["text"]))
+        if THINKING in part:
+            inner = part[THINKING]
+            thoughts = parts_of(inner)[0] if isinstance(inner, list) else [text(inner)]
+            parts += [(THINKING, thought) for thought in thoughts]
+        elif TEXT in part:
+            parts.append((TEXT, text(part[TEXT])))
         else:
-            others.append(text(part.get("type")) or "part")
-    return texts, thoughts, others
+            parts.append((text(part.get("type")) or "part", ""))
+    return parts
+
+
+def parts_of(content: Any) -> tuple[list[str], list[str], list[str]]:
+    """Return three lists: the texts of a `content`, the texts of its thinking, and the types of all other parts."""
+    parts = ordered_parts(content)
+    texts = [value for kind, value in parts if kind == TEXT]
+    thoughts = [value for kind, value in parts if kind == THINKING]
+    return texts, thoughts, [kind for kind, _ in parts if kind not in {TEXT, THINKING}]
 
 
 def has_tokens(reported: dict[str, Any]) -> bool:

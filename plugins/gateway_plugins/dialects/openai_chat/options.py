@@ -13,7 +13,7 @@ from typing import Any, Final
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Caps, Drop
 from gateway_plugins.shared.offered_tools import Tool, ToolChoice
-from gateway_plugins.shared.output_format import FormattedOutput, JsonFormat, schema_hint
+from gateway_plugins.shared.output_format import SCHEMA_TOOL, FormattedOutput, JsonFormat, schema_hint
 from gateway_plugins.shared.settings import Settings, UpstreamRules
 from gateway_plugins.shared.thinking import ThinkingPlan, effort_for_budget, nearest_effort
 from gateway_plugins.shared.tools import Block, Names, fit_schema, unused
@@ -26,7 +26,6 @@ _NOT_STRICT: Final = ("allOf", "oneOf", "not", "if", "patternProperties", "depen
 """Keywords that OpenAI refuses in a strict schema (Structured outputs, supported schemas)."""
 _MAX_STOPS: Final = 4
 """Maximum number of stop sequences. OpenAI refuses more."""
-_SCHEMA_TOOL: Final = "json_output"
 _SCHEMA_TOOL_DESCRIPTION: Final = "Give the final answer to the user as the arguments of this function."
 _NOT_IN_NAMES: Final = re.compile(r"[^a-zA-Z0-9_-]+")
 _MAX_NAME: Final = 64
@@ -171,7 +170,7 @@ def build_output(
     if not (caps.tools and caps.forced_tool_choice) or choice.is_forced:
         drop(wanted.at)
         return FormattedOutput(_tool_members(functions, choice, caps, drop), hint=schema_hint(wanted.schema))
-    name = unused(_SCHEMA_TOOL, {tool["function"]["name"] for tool in functions})
+    name = unused(SCHEMA_TOOL, {tool["function"]["name"] for tool in functions})
     description = " ".join(filter(None, [_SCHEMA_TOOL_DESCRIPTION, wanted.description]))
     schema_tool = _function(name, description, fit_schema(wanted.schema, name, wanted.schema_at, caps, drop))
     is_only_one = not functions or choice.mode == "none"
@@ -182,7 +181,7 @@ def build_output(
 
 def _response_format(wanted: JsonFormat) -> Block:
     strict = is_strict_schema(wanted.schema) if wanted.strict is None else wanted.strict
-    name = _NOT_IN_NAMES.sub("_", wanted.name)[:_MAX_NAME] or _SCHEMA_TOOL
+    name = _NOT_IN_NAMES.sub("_", wanted.name)[:_MAX_NAME] or SCHEMA_TOOL
     made: Block = {"name": name, "schema": wanted.schema, "strict": strict}
     if wanted.description:
         made["description"] = wanted.description

@@ -9,16 +9,19 @@ OpenAI's API reference (Chat).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Drop, Members
 from gateway_plugins.dialects.openai.read import refuse_files
 from gateway_plugins.dialects.openai.values import Call, Message, Part
+from gateway_plugins.dialects.openai_chat.emit import PLACE
 from gateway_plugins.shared import media
 from gateway_plugins.shared.checks import arguments, inner_leftovers, list_of, text_of
 from gateway_plugins.shared.fields import Ttl, member, param
+from gateway_plugins.shared.lenient import whole_number
 from gateway_plugins.shared.media import Media
 from gateway_plugins.shared.reasoning import Reasoning
 
@@ -68,17 +71,15 @@ def _message(role: str, raw: dict[str, Any], at: str, drop: Drop) -> Message:
     parts = _parts(given, f"{at}/content", drop)
     if role == "system":
         refuse_files(parts, role)
-    content: list[Part | Call | Reasoning] = [*parts]
+    content: Sequence[Part | Call | Reasoning] = parts
     ttl = cache_ttl(raw, at)
     if role == "tool":
-        return Message(role, at, content, ttl, _tool_call_id(raw, at))
+        return Message(role, at, content, ttl, _tool_call_id(raw, at), f"{at}/tool_call_id")
     if role == "assistant":
-        content = [*_thinking(raw, at), *content]
         refusal = Part(f"{at}/refusal", text_of(raw.get("refusal"), f"{at}/refusal"))
-        texts = {part.text for part in content if isinstance(part, Part)}
-        if refusal.text and refusal.text not in texts:  # the content may have the refusal too
-            content.append(refusal)
-        content += _calls(raw, at)
+        if refusal.text and refusal.text not in {part.text for part in parts}:  # the content may have the refusal too
+            parts.append(refusal)
+        content = _ordered(_thinking(raw, at), parts, [*_calls(raw, at)])
     return Message(role, at, content, ttl)
 
 
@@ -178,16 +179,44 @@ def _audio(raw: dict[str, Any], at: str, _drop: Drop) -> Media:
 _FILES: Final = {"image_url": _image, "file": _file, "input_audio": _audio}
 
 
-def _thinking(raw: dict[str, Any], message: str) -> Iterator[Reasoning]:
-    """Yield the thinking in `thinking_blocks`, which the client copied from an earlier reply."""
+def _thinking(raw: dict[str, Any], message: str) -> Iterator[tuple[Reasoning, int, int]]:
+    """Yield the thinking in `thinking_blocks`, which the client copied from an earlier reply.
+
+    Each comes with its place: the number of characters of text, and of calls, before it.
+    """
     for index, block in enumerate(list_of(raw.get("thinking_blocks"), f"{message}/thinking_blocks")):
         at = f"{message}/thinking_blocks/{index}"
         inner = block if isinstance(block, dict) else {}
+        text_before, calls_before = (max(0, whole_number(inner.get(name))) for name in PLACE)
         if inner.get("type") == "redacted_thinking":
-            yield Reasoning(at, data=text_of(inner.get("data"), f"{at}/data"))
+            thinking = Reasoning(at, data=text_of(inner.get("data"), f"{at}/data"))
         else:
             text = text_of(inner.get("thinking"), f"{at}/thinking")
-            yield Reasoning(at, text, text_of(inner.get("signature"), f"{at}/signature"))
+            thinking = Reasoning(at, text, text_of(inner.get("signature"), f"{at}/signature"))
+        yield thinking, text_before, calls_before
+
+
+def _ordered(
+    thoughts: Iterable[tuple[Reasoning, int, int]], parts: list[Part], calls: list[Call]
+) -> list[Part | Call | Reasoning]:
+    """Return thinking, text and calls in the order in which they came.
+
+    Thinking without a place comes first. Text that did not come directly before thinking is placed before the calls.
+    """
+    content: list[Part | Call | Reasoning] = []
+    written = called = 0
+    for thinking, text_before, calls_before in thoughts:
+        while parts and written < text_before:
+            part, size = parts.pop(0), text_before - written
+            if len(part.text) > size:
+                parts.insert(0, replace(part, text=part.text[size:]))
+                part = replace(part, text=part.text[:size], ttl=None)
+            content.append(part)
+            written += len(part.text)
+        content += calls[called:calls_before]
+        called = max(called, min(calls_before, len(calls)))
+        content.append(thinking)
+    return [*content, *parts, *calls[called:]]
 
 
 def _calls(raw: dict[str, Any], message: str) -> Iterator[Call]:

@@ -1,7 +1,8 @@
 """Reads replies in the Chat dialect, streamed or whole, for the writer of any client (`shared/reply_events.py`).
 
 - Some members are not in OpenAI's reference: `reasoning_content` and `reasoning` (vLLM, DeepSeek, OpenRouter),
-  `thinking_blocks` (LiteLLM), `stop_reason` with the stop sequence that ended the text (vLLM).
+  `thinking_blocks` (LiteLLM), `stop_reason` with the stop sequence that ended the text (vLLM), and members with tokens
+  that the provider needs back (`carried.py`).
 - The pieces of several calls may come interleaved, with an index that tells the calls apart. A writer must get the
   calls one after the other. So the first call is written while its pieces come. Each other call is held back until the
   arguments of the call before it are complete JSON, or until the reply ends.
@@ -22,9 +23,10 @@ import orjson
 from gateway.contract import json_api, lenient_json
 from gateway.contract.errors import BadFrame
 from gateway.contract.flag import Drop, Event
-from gateway_plugins.dialects.openai_chat.facts import has_tokens, parts_of, usage_of
+from gateway_plugins.dialects.openai_chat import carried
+from gateway_plugins.dialects.openai_chat.facts import TEXT, THINKING, has_tokens, ordered_parts, usage_of
 from gateway_plugins.shared import lenient, reply_events
-from gateway_plugins.shared.reasoning import tagged
+from gateway_plugins.shared.reasoning import Maker
 from gateway_plugins.shared.reply_events import Calls, Citation, Stop, Writer
 from gateway_plugins.shared.tools import Names
 
@@ -42,17 +44,12 @@ _CONTENT_MEMBERS: Final = (
     "content",
     "refusal",
     "annotations",
-    "reasoning_details",
+    *sorted(carried.MESSAGE),
 )
 """Members of a delta or message that are read, except those for tool calls."""
 _MEMBERS: Final = frozenset({"role", "tool_calls", "function_call", *_CONTENT_MEMBERS})
 """Members of a delta or message that are read. Any other member is reported as dropped, unless its value is empty."""
-_CALL_MEMBERS: Final = frozenset({"index", "id", "type", "function"})
-_ENCRYPTED: Final = "reasoning.encrypted"
-"""Type of the entries in OpenRouter's `reasoning_details` that are reported as dropped.
-
-Entries of other types only repeat the text in `reasoning`.
-"""
+_CALL_MEMBERS: Final = frozenset({"index", "id", "type", "function"}) | carried.CALL
 _DONE: Final = b"[DONE]"
 
 
@@ -68,6 +65,8 @@ class _Call:
     """Number of pieces that have been written."""
     ended: bool = False
     """True if the whole call has been written."""
+    carried: dict[str, Any] = field(default_factory=dict)
+    """Members with tokens of reasoning that are not written yet."""
 
     def is_complete(self) -> bool:
         if not self.pieces or self.pieces[-1].rstrip()[-1:] != "}":  # avoids parsing after most pieces
@@ -80,16 +79,20 @@ class _Call:
 
 
 class Reader:
-    """Reads one reply. `family` is the family of its model. Models of other families refuse thinking of this family."""
+    """Reads one reply of `maker`. Models of other families refuse its thinking."""
 
-    def __init__(self, names: Names, schema_tool: str, family: str, drop: Drop) -> None:
+    def __init__(self, names: Names, schema_tool: str, maker: Maker, drop: Drop) -> None:
         self._calls = Calls(names, schema_tool)
-        self._family = family
+        self._schema_tool = schema_tool
+        self._maker = maker
+        self._gathered = carried.Gathered(maker, drop)
         self._drop = drop
         self._started = self._finished = False
-        self._thinking = False
-        """True if the writer has an open thinking block."""
-        self._refused = False
+        self._thinking = ""
+        """Name of the member in which the thinking of the open block comes; "" if no thinking block is open."""
+        self._in_text = False
+        """True if the writer's last content is text."""
+        self._refused = self._is_whole = False
         self._by_index: dict[int, _Call] = {}
         self._current: _Call | None = None
         """The call whose beginning was written last."""
@@ -116,6 +119,7 @@ class Reader:
         if not isinstance(choice.get("message"), dict):
             raise BadFrame("the provider's reply has no choices[0].message")
         writer.start(lenient.text(data.get("id")))
+        self._is_whole = True
         self._delta(choice["message"], writer)
         self._end({**choice, "finish_reason": lenient.text(choice.get("finish_reason")) or "stop"}, writer)
         self._usage(data, writer)
@@ -158,49 +162,71 @@ class Reader:
             self._content(delta, writer)
 
     def _content(self, delta: Mapping[str, Any], writer: Writer) -> None:
-        texts, thoughts, others = parts_of(delta.get("content"))
-        self._reasoning(delta, "".join(thoughts), writer)
-        for text in filter(None, texts):
-            self._close_thinking(writer)
-            writer.text(text)
-        for kind in others:
-            self._drop(f"/reply/content/{kind}")
+        if self._is_whole:
+            self._gathered.add_whole(delta)
+        else:
+            self._gathered.add(delta)
+        self._reasoning(delta, writer)
+        for kind, value in ordered_parts(delta.get("content")):
+            if kind == THINKING:
+                self._think(carried.PART, value, writer)
+            elif kind != TEXT:
+                self._drop(f"/reply/content/{kind}")
+            elif value:
+                self._before_text(writer)
+                writer.text(value)
         if refusal := lenient.text(delta.get("refusal")):
-            self._close_thinking(writer)
+            self._before_text(writer)
             self._refused = True
             writer.refusal(refusal)
         for entry in lenient.sequence(delta.get("annotations")):
             self._annotation(lenient.mapping(entry), writer)
 
-    def _reasoning(self, delta: Mapping[str, Any], in_content: str, writer: Writer) -> None:
-        """Read the thinking in a delta. `in_content` is the thinking in the parts of its `content`."""
-        text = lenient.text(delta.get("reasoning_content")) or lenient.text(delta.get("reasoning")) or in_content
-        if text:
-            self._thinking = True
-            writer.thinking(text)
-        details = map(lenient.mapping, lenient.sequence(delta.get("reasoning_details")))
-        if any(detail.get("type") == _ENCRYPTED for detail in details):
-            self._drop("/reply/reasoning_details")
-        for block in map(lenient.mapping, lenient.sequence(delta.get("thinking_blocks"))):
+    def _before_text(self, writer: Writer) -> None:
+        """End thinking before text. Tokens that come between two pieces of text are written after the text."""
+        if self._thinking or not self._in_text:
+            self._settle(writer)
+        self._in_text = True
+
+    def _reasoning(self, delta: Mapping[str, Any], writer: Writer) -> None:
+        """Read the thinking in the members of a delta. Servers repeat it in several members."""
+        for name in (carried.TEXT, "reasoning"):
+            if text := lenient.text(delta.get(name)):
+                self._think(name, text, writer)
+                break
+        else:
+            self._think(carried.DETAILS, _text_of_details(delta), writer)
+        for block in map(lenient.mapping, lenient.sequence(delta.get(carried.BLOCKS))):
             if data := lenient.text(block.get("data")):
-                self._close_thinking(writer)
-                writer.redacted(tagged(self._family, data))
+                self._settle(writer)
+                writer.redacted(self._gathered.take(carried.BLOCKS, data=data))
             elif signature := lenient.text(block.get("signature")):
                 if not self._thinking:
                     writer.thinking(lenient.text(block.get("thinking")))
-                self._thinking = False
-                writer.signature(tagged(self._family, signature))
+                self._thinking = ""
+                writer.signature(self._gathered.take(carried.BLOCKS, signature=signature))
                 writer.block_end()
 
-    def _close_thinking(self, writer: Writer) -> None:
-        """End the open thinking block, if any, with an empty signature that has the tag of the model's family.
+    def _think(self, name: str, text: str, writer: Writer) -> None:
+        if text:
+            self._thinking, self._in_text = name, False
+            writer.thinking(text)
 
-        If the client sends the block back, the gateway recognises by this tag that the block is unsigned.
+    def _settle(self, writer: Writer) -> None:
+        """Write the tokens that have come so far, before other content begins.
+
+        They become the signature of the open thinking block, or redacted thinking if none is open. A block without
+        tokens gets an empty signature that has the tag of the model's family. If the client sends the block back, the
+        gateway recognises by this tag that the block is unsigned.
         """
-        if self._thinking:
-            self._thinking = False
-            writer.signature(tagged(self._family, ""))
+        thinking, self._thinking = self._thinking, ""
+        token = self._gathered.take(thinking)
+        if thinking:
+            writer.signature(token or self._maker.tagged(""))
             writer.block_end()
+        elif token:
+            writer.redacted(token)
+        self._in_text = self._in_text and not token
 
     def _annotation(self, entry: Mapping[str, Any], writer: Writer) -> None:
         cited = lenient.mapping(entry.get("url_citation"))
@@ -211,12 +237,13 @@ class Reader:
 
     def _call(self, entry: Mapping[str, Any], writer: Writer) -> None:
         for name in entry.keys() - _CALL_MEMBERS:
-            if entry[name]:  # such as Gemini's `extra_content`, which has the signature of thinking
+            if entry[name]:
                 self._drop(f"/reply/tool_calls/{name}")
         function = lenient.mapping(entry.get("function"))
         tool_id, name = lenient.text(entry.get("id")), lenient.text(function.get("name"))
         call = self._find(entry, tool_id)
         call.id, call.name = call.id or tool_id, call.name or name
+        call.carried |= carried.call_members(entry)
         given = function.get("arguments")
         piece = lenient.arguments(given) if given else ""
         if not call.ended:
@@ -244,9 +271,11 @@ class Reader:
             if call is not self._current:
                 if not call.name and not at_end:
                     return
-                self._close_thinking(writer)
-                self._current = call
-                self._calls.begin(call.id or f"call_{uuid.uuid4().hex[:24]}", call.name, writer)
+                call.id = call.id or f"call_{uuid.uuid4().hex[:24]}"
+                self._carry(call)
+                self._settle(writer)
+                self._current, self._in_text = call, False
+                self._calls.begin(call.id, call.name, writer)
             for piece in call.pieces[call.written :]:
                 self._calls.arguments(piece, writer)
             call.written = len(call.pieces)
@@ -256,16 +285,28 @@ class Reader:
             self._calls.end(writer)
             writer.block_end()
             call.ended = True
+            self._carry(call)
+
+    def _carry(self, call: _Call) -> None:
+        """Gather the tokens of a call. Those of the schema tool are left out, because the client gets no call."""
+        if not self._schema_tool or call.name != self._schema_tool:
+            self._gathered.add_call(call.id, call.carried)
+        elif call.carried:
+            self._drop("/reply/tool_calls/extra_content")
+        call.carried = {}
 
     def _end(self, choice: Mapping[str, Any], writer: Writer) -> None:
         native = lenient.text(choice.get("finish_reason"))
         if not native or self._finished:
             return
         self._finished = True
-        self._close_thinking(writer)
+        if self._thinking:
+            self._settle(writer)
         self._write_calls(writer, at_end=True)
         self._release(writer)
-        self._close_thinking(writer)
+        for call in self._by_index.values():
+            self._carry(call)
+        self._settle(writer)
         reason = self._calls.reason(_REASONS.get(native, reply_events.END_TURN))
         sequence = lenient.text(choice.get("stop_reason"))
         if reason == reply_events.END_TURN and sequence:
@@ -277,3 +318,9 @@ class Reader:
     def _usage(self, data: Mapping[str, Any], writer: Writer) -> None:
         if has_tokens(reported := lenient.mapping(data.get("usage"))):
             writer.usage(usage_of(reported), lenient.text(data.get("service_tier")))
+
+
+def _text_of_details(delta: Mapping[str, Any]) -> str:
+    """Return the thinking in `reasoning_details`, for servers that send it nowhere else."""
+    entries = map(lenient.mapping, lenient.sequence(delta.get(carried.DETAILS)))
+    return "".join(lenient.text(entry.get("text")) or lenient.text(entry.get("summary")) for entry in entries)

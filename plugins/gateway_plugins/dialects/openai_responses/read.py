@@ -102,13 +102,12 @@ class _Items:
     def _close(self) -> None:
         """End the assistant's turn, and add it to the conversation.
 
-        Thinking at the end, with no text or call after it, is left out and reported as dropped, because providers
-        refuse it.
+        A turn that has only thinking is left out and reported as dropped, because providers refuse it.
         """
         turn, self._turn = self._turn, []
-        while turn and isinstance(turn[-1], Reasoning):
-            self.drop(turn.pop().at)
-        if not turn:
+        if all(isinstance(part, Reasoning) for part in turn):
+            for part in turn:
+                self.drop(part.at)
             return
         results: list[Message] = []
         self._groups[len(self.conversation)] = results
@@ -203,8 +202,8 @@ class _Items:
             field_ = f"{param(at)}.call_id"
             raise invalid(f'{field_}: "{call_id}" answers no call that stands before it in the input', field_)
         output = raw.get("output")
-        content = [output] if isinstance(output, dict) else output
-        group.append(Message("tool", at, _parts(content, f"{at}/output", self.drop), call_id=call_id))
+        parts = _parts([output] if isinstance(output, dict) else output, f"{at}/output", self.drop)
+        group.append(Message("tool", at, parts, call_id=call_id, call_at=f"{at}/call_id"))
 
     def reference(self, raw: dict[str, Any], at: str) -> None:
         """Drop a reference to an item that would be left out itself. Refuse any other, because a turn would be lost."""

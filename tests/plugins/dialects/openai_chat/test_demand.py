@@ -8,9 +8,12 @@ from hypothesis import strategies as st
 
 from gateway.contract.capabilities import Caps
 from gateway.contract.errors import Refused
+from gateway.contract.flag import Target
 from gateway.testkit.rules.chat import chat_fault
+from gateway_plugins.dialects.openai_chat.assistant import Call
 from gateway_plugins.dialects.openai_chat.demand import Conversation, media_part, text
 from gateway_plugins.shared import media
+from gateway_plugins.shared.reasoning import Reasoning
 
 PNG = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 PDF = "data:application/pdf;base64,JVBERi0xLjQKJcOkw7zDtsOfCg=="
@@ -25,7 +28,7 @@ class CheckedConversation(Conversation):
 
     def __init__(self, caps=PLAIN):
         self.dropped = []
-        super().__init__(caps, self.dropped.append)
+        super().__init__(Target("p", "openai_chat", "m", "openai_chat", caps), self.dropped.append)
 
     def messages(self):
         messages = super().messages()
@@ -37,7 +40,7 @@ class CheckedConversation(Conversation):
 
 
 def look(*ids):
-    return [(tool_id, "look", {}) for tool_id in ids]
+    return [Call(tool_id, "look", {}) for tool_id in ids]
 
 
 def test_texts_are_strings_and_parts_are_lists():
@@ -52,7 +55,7 @@ def test_blank_texts_are_left_out():
     conversation = CheckedConversation()
     conversation.system(" ")
     conversation.user([text(" \n"), text("Hi")])
-    conversation.assistant(" ", [], "/1")
+    conversation.assistant([" "], "/1")
     conversation.user([text("")])
     assert conversation.messages() == [{"role": "user", "content": "Hi"}]
 
@@ -66,7 +69,7 @@ def test_a_conversation_of_nothing_is_still_one():
 def test_results_stand_behind_their_calls_whatever_came_first():
     conversation = CheckedConversation()
     conversation.user([text("Hi")])
-    conversation.assistant("So", look("a", "b"), "/1")
+    conversation.assistant(["So", *look("a", "b")], "/1")
     conversation.system("Be brief.")
     conversation.user([text("go")])
     conversation.result("b", [text("2")], "/3")
@@ -76,21 +79,21 @@ def test_results_stand_behind_their_calls_whatever_came_first():
 
 def test_a_call_without_a_result_gets_one():
     conversation = CheckedConversation()
-    conversation.assistant("", look("a", "b"), "/0")
+    conversation.assistant(["", *look("a", "b")], "/0")
     conversation.result("a", [text("1")], "/1")
-    conversation.assistant("Well", [], "/2")
+    conversation.assistant(["Well"], "/2")
     assert conversation.messages()[2]["content"] == "Error: No result was given for this tool call."
 
 
 def test_calls_that_end_a_conversation_are_answered_too():
     conversation = CheckedConversation()
-    conversation.assistant("", look("a"), "/0")
+    conversation.assistant(["", *look("a")], "/0")
     assert conversation.roles() == ["assistant", "tool"]
 
 
 def test_two_results_for_one_call_become_one():
     conversation = CheckedConversation()
-    conversation.assistant("", look("a"), "/0")
+    conversation.assistant(["", *look("a")], "/0")
     conversation.result("a", [text("1")], "/1")
     conversation.result("a", [text("2")], "/2")
     assert conversation.messages()[1]["content"] == "1\n2"
@@ -105,8 +108,8 @@ def test_a_result_without_a_call_is_refused():
 
 def test_two_assistants_in_a_row_become_one():
     conversation = CheckedConversation()
-    conversation.assistant("One", look("a"), "/0")
-    conversation.assistant("Two", look("b"), "/1")
+    conversation.assistant(["One", *look("a")], "/0")
+    conversation.assistant(["Two", *look("b")], "/1")
     conversation.result("a", [text("1")], "/2")
     conversation.result("b", [text("2")], "/3")
     assert conversation.roles() == ["assistant", "tool", "tool"]
@@ -116,7 +119,7 @@ def test_two_assistants_in_a_row_become_one():
 def test_an_id_that_comes_again_stays_unique_and_its_result_with_it():
     conversation = CheckedConversation()
     for _ in range(2):
-        conversation.assistant("", look("call_0"), "/0")
+        conversation.assistant(["", *look("call_0")], "/0")
         conversation.result("call_0", [text("1")], "/1")
     ids = [message["tool_call_id"] for message in conversation.messages() if message["role"] == "tool"]
     assert len(set(ids)) == 2
@@ -126,7 +129,7 @@ def test_an_id_that_comes_again_stays_unique_and_its_result_with_it():
 @pytest.mark.parametrize("given_id", ["tooluse_" + "x" * 40, "a b", "", "é"])
 def test_an_id_that_openai_refuses_becomes_another_on_both_sides(given_id):
     conversation = CheckedConversation()
-    conversation.assistant("", look(given_id), "/0")
+    conversation.assistant(["", *look(given_id)], "/0")
     if given_id:
         conversation.result(given_id, [text("1")], "/1")
     call, result = conversation.messages()
@@ -136,7 +139,7 @@ def test_an_id_that_openai_refuses_becomes_another_on_both_sides(given_id):
 
 def test_files_of_a_result_follow_in_a_users_message():
     conversation = CheckedConversation()
-    conversation.assistant("", look("a", "b"), "/0")
+    conversation.assistant(["", *look("a", "b")], "/0")
     conversation.result("a", [text("one"), IMAGE], "/1")
     conversation.result("b", [text("two")], "/2")
     _, first, second, files = conversation.messages()
@@ -147,7 +150,7 @@ def test_files_of_a_result_follow_in_a_users_message():
 
 def test_an_empty_result_says_so():
     conversation = CheckedConversation()
-    conversation.assistant("", look("a"), "/0")
+    conversation.assistant(["", *look("a")], "/0")
     conversation.result("a", [text("")], "/1")
     assert conversation.messages()[1]["content"] == "(no output)"
 
@@ -163,34 +166,34 @@ def test_an_empty_result_says_so():
 )
 def test_a_failed_result_says_that_it_failed(content, words):
     conversation = CheckedConversation()
-    conversation.assistant("", look("a"), "/0")
+    conversation.assistant(["", *look("a")], "/0")
     conversation.result("a", content, "/1", is_error=True)
     assert conversation.messages()[1]["content"] == words
 
 
 def test_thinking_goes_back_where_the_model_reads_it():
     conversation = CheckedConversation(THINKER)
-    conversation.assistant("So", look("a"), "/0", reasoning="Hm.")
+    conversation.assistant([Reasoning("/0/0", "Hm."), "So", *look("a")], "/0")
     assert conversation.messages()[0]["reasoning_content"] == "Hm."
     assert conversation.dropped == []
 
 
 def test_thinking_is_dropped_aloud_elsewhere():
     conversation = CheckedConversation()
-    conversation.assistant("So", [], "/messages/0", reasoning="Hm.")
+    conversation.assistant([Reasoning("/messages/0/0", "Hm."), "So"], "/messages/0")
     assert "reasoning_content" not in conversation.messages()[0]
-    assert conversation.dropped == ["/messages/0/reasoning"]
+    assert conversation.dropped == ["/messages/0/0"]
 
 
 def test_a_refusal_of_the_model_is_kept():
     conversation = CheckedConversation()
-    conversation.assistant("", [], "/0", refusal="No.")
+    conversation.assistant([""], "/0", refusal="No.")
     assert conversation.messages()[0]["refusal"] == "No."
 
 
 def test_a_last_assistant_is_followed_where_the_model_continues_none():
     conversation = CheckedConversation(Caps(prefill=False))
-    conversation.assistant("So", [], "/0")
+    conversation.assistant(["So"], "/0")
     assert conversation.roles() == ["assistant", "user"]
 
 
@@ -202,7 +205,7 @@ def test_a_model_without_system_messages_gets_them_from_the_user():
 
 def test_where_results_stand_alone_the_assistant_speaks_between():
     conversation = CheckedConversation(MISTRAL)
-    conversation.assistant("", look("toolu_1"), "/0")
+    conversation.assistant(["", *look("toolu_1")], "/0")
     conversation.result("toolu_1", [text("1")], "/1")
     conversation.user([text("go")])
     assert conversation.roles() == ["assistant", "tool", "assistant", "user"]
@@ -220,7 +223,7 @@ def test_a_hint_of_ours_is_added_to_the_system_text():
 def test_a_hint_stands_first_where_there_is_no_system_text():
     conversation = CheckedConversation()
     conversation.user([text("Hi")])
-    conversation.assistant("", look("a"), "/1")
+    conversation.assistant(["", *look("a")], "/1")
     conversation.hint("H")
     assert conversation.roles() == ["system", "user", "assistant", "tool"]
 
@@ -258,7 +261,7 @@ def test_turns_in_any_order_make_messages_that_pass_the_rules(turns, caps):
         elif kind == "system":
             conversation.system(what)
         elif kind == "assistant":
-            conversation.assistant("So", look(*what), "/0")
+            conversation.assistant(["So", *look(*what)], "/0")
         else:
             try:
                 conversation.result(what, [text("1"), IMAGE], "/0")

@@ -1,0 +1,189 @@
+"""The assistant's message of a Chat request, built from text, thinking and calls in the order in which they came.
+
+Chat has one member for the text, one for thinking, and a list of calls. Thinking goes back in the form in which the
+provider sent it (`carried.py`): as text in `reasoning_content` or a similar member, as a part of `content`, or between
+tags in the text. The rules are the same for all clients' dialects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from gateway.contract.flag import Caps, Drop
+from gateway_plugins.dialects.openai_chat import carried
+from gateway_plugins.shared.inline_reasoning import original_text
+from gateway_plugins.shared.lenient import mapping
+from gateway_plugins.shared.reasoning import Maker, Reasoning
+from gateway_plugins.shared.turns import Block
+
+PLACEHOLDER: Final = " "
+"""Thinking of a message whose own thinking is not there. Moonshot refuses "" (earendil-works/pi#4178)."""
+_TURNS_APART: Final = "\n\n"
+
+
+class Call(NamedTuple):
+    """A tool call: the client's id, the tool's name as `tools.Names` changes it, the input."""
+
+    id: str
+    name: str
+    input: dict[str, Any]
+
+
+Piece = str | Reasoning | Call
+"""Text, thinking, or a call."""
+
+
+@dataclass(slots=True)
+class AssistantMessage:
+    """Builder of one message. `glue` is put between two texts that follow each other."""
+
+    caps: Caps
+    maker: Maker
+    drop: Drop
+    glue: str = ""
+    calls: list[Call] = field(default_factory=list)
+    _parts: list[Block] = field(default_factory=list)
+    """The content, as parts."""
+    _members: Block = field(default_factory=dict)
+    """Thinking and tokens, by the name of the member."""
+    _tokens: dict[str, Block] = field(default_factory=dict)
+    """Members of calls with tokens, by the client's id of the call."""
+    _tokens_at: dict[str, str] = field(default_factory=dict)
+    """JSON pointer of the thinking that had the tokens of a call, by the client's id of the call."""
+    _thinking_at: list[str] = field(default_factory=list)
+    """JSON pointers of the thinking that was taken."""
+    _after_text: bool = False
+    """True if the last piece was text of the client."""
+
+    def add(self, pieces: Sequence[Piece]) -> None:
+        for piece in pieces:
+            if isinstance(piece, str):
+                self._text(piece, self.glue if self._after_text else "")
+            elif isinstance(piece, Reasoning):
+                self._think(piece)
+            else:
+                self.calls.append(piece)
+            self._after_text = isinstance(piece, str)
+
+    def write(self, message: Block, call_id: Callable[[Call], str], refusal: str = "") -> None:
+        """Write what has been added to a message, which may have an earlier turn of the assistant already.
+
+        `call_id` returns the provider's id of a call.
+        """
+        content = self._content()
+        if message.get("content") and content:
+            content = _joined(message["content"], content)
+        message["content"] = content or message.get("content")
+        for name, value in (*self._members.items(), ("refusal", refusal if refusal.strip() else None)):
+            _merge(message, name, value)
+        for call in self.calls:
+            function = {"name": call.name, "arguments": orjson.dumps(call.input).decode()}
+            tokens = self._tokens.pop(call.id, {})
+            function |= mapping(tokens.get("function"))
+            made = {"id": call_id(call), "type": "function", **tokens, "function": function}
+            message.setdefault("tool_calls", []).append(made)
+        for unused in self._tokens:
+            self.drop(self._tokens_at[unused])
+
+    def is_empty(self) -> bool:
+        """Return whether there is neither visible text nor a call. Servers refuse a message that only has thinking."""
+        return not self.calls and not any(part["type"] != "text" or part["text"].strip() for part in self._parts)
+
+    def report(self) -> None:
+        """Report the thinking as dropped, because its message is left out."""
+        for at in dict.fromkeys(self._thinking_at):
+            self.drop(at)
+
+    def _text(self, value: str, glue: str) -> None:
+        if self._parts and self._parts[-1]["type"] == "text":
+            self._parts[-1]["text"] += glue + value
+        else:
+            self._parts.append({"type": "text", "text": value})
+
+    def _think(self, part: Reasoning) -> None:
+        value = part.data or part.signature
+        if (written := original_text(part, self.maker)) is not None:
+            self._text(written, "")
+        elif (tokens := carried.returned(value, self.maker)) is not None:
+            self._take(tokens, part)
+        elif part.data or self.maker.untagged(value) != "":
+            self.drop(part.at)
+            return
+        else:
+            self._add_thought(carried.TEXT, part)
+        self._thinking_at.append(part.at)
+
+    def _take(self, tokens: carried.Returned, part: Reasoning) -> None:
+        """Take the tokens that came with thinking, and the thinking in the form in which it came."""
+        for name, value in tokens.message.items():
+            _merge(self._members, name, value)
+        for call_id, members in tokens.calls.items():
+            self._tokens[call_id] = self._tokens.get(call_id, {}) | members
+            self._tokens_at[call_id] = part.at
+        if not tokens.is_complete:
+            self.drop(part.at)
+        self._add_thought(tokens.text, part, tokens.signed)
+
+    def _add_thought(self, form: str, part: Reasoning, signed: Block | None = None) -> None:
+        if signed:
+            kind = "redacted_thinking" if "data" in signed else "thinking"
+            readable = {} if "data" in signed else {"thinking": part.text}
+            _merge(self._members, carried.BLOCKS, [{"type": kind, **readable, **signed}])
+        elif not part.text or form == carried.DETAILS:
+            return
+        elif form == carried.PART:
+            self._parts.append({"type": carried.PART, carried.PART: [{"type": "text", "text": part.text}]})
+        elif self.caps.reasoning_content:
+            self._members[form] = self._members.get(form, "") + part.text
+        else:
+            self.drop(part.at)
+
+    def _content(self) -> str | list[Block] | None:
+        parts = [part for part in self._parts if part["type"] != "text" or part["text"].strip()]
+        if any(part["type"] != "text" for part in parts):
+            return parts
+        text = "".join(part["text"] for part in parts)
+        return text or None
+
+
+def complete(messages: Sequence[Block], caps: Caps) -> None:
+    """Add to the assistant's messages what the model demands of every history, wherever the history was made.
+
+    - A model that thinks between its calls may demand thinking from the first message with calls on.
+    - Gemini may demand a signature on the first call of a message.
+    """
+    answers = [message for message in messages if message["role"] == "assistant"]
+    first = next((index for index, message in enumerate(answers) if message.get("tool_calls")), len(answers))
+    for message in answers[first:]:
+        if caps.needs_reasoning_content and not message.get(carried.TEXT):
+            message[carried.TEXT] = message.get("reasoning") or PLACEHOLDER
+        if caps.call_signature and message.get("tool_calls"):
+            call = message["tool_calls"][0]
+            if not carried.CALL & (call.keys() | call["function"].keys()) and carried.DETAILS not in message:
+                call["extra_content"] = {"google": {"thought_signature": caps.call_signature}}
+
+
+def _joined(before: str | list[Block], after: str | list[Block]) -> str | list[Block]:
+    """Return the contents of two turns as one. The texts of two turns have a blank line between them."""
+    if isinstance(before, str) and isinstance(after, str):
+        return before + _TURNS_APART + after
+    parts = [[{"type": "text", "text": each}] if isinstance(each, str) else each for each in (before, after)]
+    return [*parts[0], *parts[1]]
+
+
+def _merge(members: Block, name: str, value: Any) -> None:
+    """Set a member. Lists are joined, objects merged, and texts of two turns separated by a blank line."""
+    known = members.get(name)
+    if not value:
+        return
+    if isinstance(known, list) and isinstance(value, list):
+        value = [*known, *value]
+    elif isinstance(known, dict) and isinstance(value, dict):
+        value = {**known, **value}
+    elif isinstance(known, str) and isinstance(value, str):
+        value = known + _TURNS_APART + value
+    members[name] = value

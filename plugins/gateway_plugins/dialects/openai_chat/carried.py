@@ -1,0 +1,197 @@
+"""Reasoning that a Chat provider wants back in the next turn, carried through clients of other dialects.
+
+- Providers hang tokens on messages and calls that they need back unchanged, such as Gemini's thought signatures and
+  OpenRouter's `reasoning_details`. Other dialects have no members for these. So the reader of the reply encodes them as
+  the signature of a thinking block, or as redacted thinking, which clients of every dialect send back.
+- A tool call's id would also come back, but providers and clients limit its length, and signatures have some 1,000 to
+  100,000 characters.
+- The tokens go back to the model family that made them. Members whose form only one provider knows go back to this
+  provider only.
+- A value that a client changed or forged is ignored, and reported as dropped.
+
+Sources: Google's guide to thought signatures (OpenAI compatibility), OpenRouter's guide to reasoning tokens, LiteLLM's
+members, xAI's and GitHub Copilot's encrypted reasoning, Mistral's thinking chunks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from gateway.contract.flag import Drop
+from gateway_plugins.shared.lenient import mapping, sequence, text
+from gateway_plugins.shared.reasoning import Maker
+
+Json = dict[str, Any]
+
+FORM: Final = "chat"
+DETAILS: Final = "reasoning_details"
+MESSAGE: Final = frozenset({
+    DETAILS, "extra_content", "provider_specific_fields", "reasoning_opaque", "reasoning_signature",
+    "encrypted_content", "encrypted_reasoning", "thought_signature",
+})  # fmt: skip
+"""Members of a message that hold tokens of reasoning."""
+CALL: Final = frozenset({"extra_content", "provider_specific_fields", "thought_signature"})
+"""Members of a tool call, or of its `function`, that hold tokens of reasoning."""
+_OF_FAMILY: Final = frozenset({"extra_content"})
+"""Members that every provider of the model's family reads."""
+_MARKS: Final = frozenset({"thought"})
+"""Members inside `extra_content` that only describe a delta, and are not sent back."""
+TEXT: Final = "reasoning_content"
+"""The usual member for thinking as text."""
+PART: Final = "thinking"
+"""Type of a part with thinking in `content`, as Mistral has it."""
+BLOCKS: Final = "thinking_blocks"
+"""LiteLLM's member for thinking with Anthropic's signature."""
+_TEXTS: Final = frozenset({TEXT, "reasoning", PART, BLOCKS, DETAILS})
+_SIGNED: Final = ("signature", "data")
+_JOINED: Final = {"reasoning.text": "text", "reasoning.summary": "summary"}
+"""Member of an entry in `reasoning_details` that a stream sends in pieces, by the type of the entry."""
+
+
+@dataclass(slots=True)
+class Gathered:
+    """The tokens of one reply that are not written yet."""
+
+    maker: Maker
+    drop: Drop
+    _message: Json = field(default_factory=dict)
+    _calls: dict[str, Json] = field(default_factory=dict)
+
+    def add(self, delta: Mapping[str, Any]) -> None:
+        """Add the tokens of a delta, or of a whole message."""
+        for name in MESSAGE & delta.keys():
+            if name == DETAILS:
+                entries = self._message.setdefault(DETAILS, [])
+                for entry in map(mapping, sequence(delta[DETAILS])):
+                    _add_entry(entries, entry)
+            else:
+                _add(self._message, name, delta[name])
+
+    def add_whole(self, message: Mapping[str, Any]) -> None:
+        """Add the tokens of a whole message, whose entries in `reasoning_details` are complete."""
+        self.add({name: value for name, value in message.items() if name != DETAILS})
+        if entries := sequence(message.get(DETAILS)):
+            self._message[DETAILS] = [*entries]
+
+    def add_call(self, call_id: str, members: Json) -> None:
+        if members:
+            self._calls[call_id] = {**self._calls.get(call_id, {}), **members}
+
+    def take(self, thinking: str = "", **signed: str) -> str:
+        """Return what has been gathered, encoded for the client; "" if there is nothing.
+
+        `thinking` names the member in which the thinking came that the client gets with it. `signed` has the signature
+        or data of an entry of `BLOCKS`.
+        """
+        message = {name: value for name, value in self._message.items() if value}
+        calls, self._message, self._calls = self._calls, {}, {}
+        form = DETAILS if thinking and DETAILS in message else thinking
+        members = {"text": form if form != TEXT else "", "message": message, "calls": calls, **signed}
+        members = {name: value for name, value in members.items() if value}
+        if not members:
+            return ""
+        token = self.maker.encoded(FORM, {"provider": self.maker.provider, **members})
+        if not token:
+            for name in (*message, *(["tool_calls"] if calls else [])):
+                self.drop(f"/reply/{name}")
+        return token
+
+
+def call_members(entry: Mapping[str, Any]) -> Json:
+    """Return the members of a call, or of its function, that hold tokens of reasoning."""
+    members: Json = {}
+    for name in CALL & entry.keys():
+        _add(members, name, entry[name])
+    function = mapping(entry.get("function"))
+    inner: Json = {}
+    for name in CALL & function.keys():
+        _add(inner, name, function[name])
+    return members | ({"function": inner} if inner else {})
+
+
+def _add(members: Json, name: str, value: Any) -> None:
+    """Set a member. An object is merged with the object that a delta before brought."""
+    if isinstance(value, dict):
+        inner = dict(mapping(members.get(name)))
+        for key, each in value.items():
+            if key not in _MARKS:
+                _add(inner, key, each)
+        value = inner
+    if value:
+        members[name] = value
+
+
+def _add_entry(entries: list[Json], entry: Json) -> None:
+    """Add an entry of `reasoning_details` in a stream. The pieces of one entry follow each other with its index."""
+    last = entries[-1] if entries else {}
+    kind, joined = entry.get("type"), _JOINED.get(text(entry.get("type")), "")
+    if not joined or kind != last.get("type") or entry.get("index") != last.get("index"):
+        entries.append(dict(entry))
+        return
+    pieces = text(last.get(joined)) + text(entry.get(joined))
+    last |= {name: value for name, value in entry.items() if value is not None}
+    if pieces:
+        last[joined] = pieces
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """Tokens that a client sent back with a block of thinking."""
+
+    text: str
+    """Name of the member in which the block's thinking came, one of `_TEXTS`; "" if the block has no thinking."""
+    message: Json
+    """Members of the assistant's message."""
+    calls: dict[str, Json]
+    """Members of tool calls, by the id of the call."""
+    signed: Json
+    """Signature or data of an entry of `BLOCKS`."""
+    is_complete: bool = True
+    """False if members are left out because another provider made them."""
+
+
+def returned(value: str, maker: Maker) -> Returned | None:
+    """Return the tokens in a signature or in redacted data, as far as `maker` takes them.
+
+    Returns None if the value is none of `Gathered.take`, or of another model family.
+    """
+    decoded = maker.decoded(FORM, value)
+    if not isinstance(decoded, dict) or not _is_sound(decoded):
+        return None
+    if decoded.get("provider") == maker.provider:
+        signed = {name: decoded[name] for name in _SIGNED if name in decoded}
+        return Returned(decoded.get("text") or TEXT, decoded.get("message", {}), decoded.get("calls", {}), signed)
+    kept = {
+        "message": _of_family(decoded.get("message", {})),
+        "calls": {call_id: _of_family(members) for call_id, members in decoded.get("calls", {}).items()},
+    }
+    form = decoded.get("text", "")
+    is_complete = form not in {BLOCKS, DETAILS} and all(kept[name] == decoded.get(name, {}) for name in kept)
+    return Returned(TEXT if form in {"", BLOCKS, DETAILS} else form, **kept, signed={}, is_complete=is_complete)
+
+
+def _of_family(members: Json) -> Json:
+    return {name: value for name, value in members.items() if name in _OF_FAMILY}
+
+
+def _is_sound(decoded: Json) -> bool:
+    """Return whether a decoded value has only what `Gathered.take` writes."""
+    message, calls = decoded.get("message", {}), decoded.get("calls", {})
+    if not isinstance(message, dict) or not isinstance(calls, dict) or not message.keys() <= MESSAGE:
+        return False
+    if not isinstance(message.get(DETAILS, []), list) or decoded.get("text", "") not in {"", *_TEXTS}:
+        return False
+    texts = (decoded.get(name, "") for name in _SIGNED)
+    return all(isinstance(each, str) for each in texts) and all(map(_is_call, calls.values()))
+
+
+def _is_call(members: Any) -> bool:
+    inner = mapping(members).get("function", {})
+    return (
+        isinstance(members, dict)
+        and members.keys() <= CALL | {"function"}
+        and isinstance(inner, dict)
+        and inner.keys() <= CALL
+    )

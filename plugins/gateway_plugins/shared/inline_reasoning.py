@@ -1,0 +1,223 @@
+"""Thinking that a model writes between tags at the start of its text, such as `<think>plan</think>Answer`.
+
+- Some models do so where no part of the provider has separated the thinking. `Caps.inline_reasoning` has their tags.
+- A translated client gets the thinking as a thinking block. A client of the provider's own dialect gets the text as it
+  came.
+- Only tags at the start of the text count. A tag inside the text is the user's subject, not thinking. The thinking ends
+  at the first closing tag, because a model that thinks about tags rarely closes them in pairs.
+- The block's signature has the tags and the white space around them (form `FORM`), so that the model gets its exact
+  text back in the next turn.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from gateway.contract.flag import Drop, Event, Target, Usage
+from gateway_plugins.shared.reasoning import Maker, Reasoning
+from gateway_plugins.shared.reply_events import END_TURN, Citation, Reader, Stop, Writer
+from gateway_plugins.shared.tools import Names
+
+FORM: Final = "text"
+_MAX_SPACE: Final = 1024
+"""Maximum number of white-space characters that are held back until the text after them is known."""
+_START, _THINKING, _CLOSED, _TEXT = "start", "thinking", "closed", "text"
+
+
+def original_text(thinking: Reasoning, maker: Maker) -> str | None:
+    """Return thinking with the tags around it, as `maker` wrote it; None if it did not stand in this maker's text."""
+    tags = maker.decoded(FORM, thinking.signature) if maker.inline else None
+    if not isinstance(tags, list) or [type(tag) for tag in tags] != [str, str]:
+        return None
+    return f"{tags[0]}{thinking.text}{tags[1]}"
+
+
+class InlineReasoning:
+    """A writer (`reply_events.Writer`) that passes thinking in the text on to another writer as thinking."""
+
+    def __init__(self, writer: Writer, tags: Sequence[str], maker: Maker) -> None:
+        self._writer = writer
+        self._maker = maker
+        self._opening = re.compile(rf"\s*<({'|'.join(map(re.escape, tags))})>")
+        self._tags = [f"<{tag}>" for tag in tags]
+        self._state = _START
+        self._held = ""
+        """Text that is not passed on yet, because the text after it decides what it is."""
+        self._before = self._after = ""
+        """The tags of the thinking, with the white space around them."""
+        self._close = ""
+        self._thought: list[str] = []
+        """Thinking between the open tags that has been written."""
+        self._answered = False
+        """True if the reply has text or a call."""
+
+    def text(self, piece: str) -> None:
+        if self._state == _TEXT:
+            self._writer.text(piece)
+            return
+        self._held += piece
+        steps = {_START: self._read_start, _THINKING: self._read_thinking, _CLOSED: self._read_space}
+        while self._state in steps and self._held and steps[self._state]():
+            pass
+        if self._state == _TEXT:
+            self._pass_text()
+
+    def refusal(self, piece: str) -> None:
+        self._flush()
+        self._writer.refusal(piece)
+
+    def start(self, reply_id: str = "") -> None:
+        self._writer.start(reply_id)
+
+    def citation(self, citation: Citation) -> None:
+        self._flush()
+        self._writer.citation(citation)
+
+    def thinking(self, piece: str) -> None:
+        self._flush()
+        self._writer.thinking(piece)
+
+    def signature(self, value: str) -> None:
+        self._writer.signature(value)
+
+    def redacted(self, data: str) -> None:
+        self._flush()
+        self._writer.redacted(data)
+
+    def tool(self, tool_id: str, name: str) -> None:
+        self._flush()
+        self._answered = True
+        self._writer.tool(tool_id, name)
+
+    def arguments(self, fragment: str) -> None:
+        self._writer.arguments(fragment)
+
+    def block_end(self) -> None:
+        self._flush()
+        self._writer.block_end()
+
+    def usage(self, usage: Usage, tier: str = "") -> None:
+        self._writer.usage(usage, tier)
+
+    def finish(self, stop: Stop) -> None:
+        """End the reply. A reply that is only a thought without a closing tag is an answer, so it is text too.
+
+        Kimi K2 Thinking answers so (seen in recorded traffic).
+        """
+        is_answer = self._state == _THINKING and not self._answered and stop.reason == END_TURN
+        if is_answer:
+            self._think(self._held)
+            self._held, answer = "", "".join(self._thought)
+            self._end_thinking(self._maker.tagged(""))
+            self._writer.text(answer)
+        self._flush()
+        self._writer.finish(stop)
+
+    def _read_start(self) -> bool:
+        """Read the beginning of the text, or the text after thinking. Return whether the state changed."""
+        if opened := self._opening.match(self._held):
+            self._state, self._close, self._thought = _THINKING, f"</{opened[1]}>", []
+            self._before, self._held = opened[0], self._held[opened.end() :]
+            return True
+        visible = self._held.lstrip()
+        if len(self._held) - len(visible) <= _MAX_SPACE and any(tag.startswith(visible) for tag in self._tags):
+            return False
+        self._state = _TEXT
+        return True
+
+    def _read_thinking(self) -> bool:
+        end = self._held.find(self._close)
+        if end >= 0:
+            inner, rest = self._held[:end], self._held[end + len(self._close) :]
+            self._think(inner.rstrip())
+            self._after = inner[len(inner.rstrip()) :] + self._close
+            self._state, self._held = _CLOSED, rest
+            return True
+        sure = self._held[: len(self._held) - _overlap(self._held, self._close)].rstrip()
+        if len(self._held) - len(sure) > _MAX_SPACE:
+            sure = self._held[: -len(self._close)]
+        self._think(sure)
+        self._held = self._held[len(sure) :]
+        return False
+
+    def _think(self, piece: str) -> None:
+        """Write a piece of thinking. White space before the first piece belongs to the opening tag."""
+        if not self._thought:
+            visible = piece.lstrip()
+            self._before += piece[: len(piece) - len(visible)]
+            piece = visible
+        if piece:
+            self._thought.append(piece)
+            self._writer.thinking(piece)
+
+    def _read_space(self) -> bool:
+        """Read white space after the closing tag, which belongs to the tag."""
+        visible = self._held.lstrip()
+        if not visible and len(self._held) <= _MAX_SPACE:
+            return False
+        self._after += self._held[: len(self._held) - len(visible)]
+        self._held = visible
+        self._end_thinking()
+        return True
+
+    def _end_thinking(self, signature: str | None = None) -> None:
+        if self._thought:
+            tags = [self._before, self._after]
+            self._writer.signature(self._maker.encoded(FORM, tags) if signature is None else signature)
+            self._writer.block_end()
+        self._state, self._before, self._after = _START, "", ""
+
+    def _pass_text(self) -> None:
+        held, self._held, self._answered = self._held, "", True
+        if held:
+            self._writer.text(held)
+
+    def _flush(self) -> None:
+        """Pass on what is held back, because other content follows or the reply ends."""
+        if self._state == _THINKING:
+            self._think(self._held)
+            self._held = ""
+            self._end_thinking()
+        elif self._state == _CLOSED:
+            self._after, self._held = self._after + self._held, ""
+            self._end_thinking()
+        elif self._held:
+            self._state = _TEXT
+            self._pass_text()
+
+
+def _overlap(text: str, tag: str) -> int:
+    """Return the length of the longest end of `text` with which `tag` begins."""
+    return next((size for size in range(min(len(text), len(tag) - 1), 0, -1) if text.endswith(tag[:size])), 0)
+
+
+class Create(Protocol):
+    """The class of a dialect's reader (`dialects/<dialect>/walk.py`)."""
+
+    def __call__(self, names: Names, schema_tool: str, maker: Maker, drop: Drop) -> Reader: ...
+
+
+def reply_reader(create: Create, names: Names, schema_tool: str, target: Target, drop: Drop) -> Reader:
+    """Return the reader of a reply. It separates thinking from text if the model writes its thinking between tags."""
+    maker, tags = Maker.of(target), target.caps.inline_reasoning
+    reader = create(names, schema_tool, maker, drop)
+    return _SeparatingReader(reader, tags, maker) if tags else reader
+
+
+class _SeparatingReader:
+    """A reader (`reply_events.Reader`) that gives its writer thinking in the text as thinking."""
+
+    def __init__(self, reader: Reader, tags: Sequence[str], maker: Maker) -> None:
+        self._reader = reader
+        self._tags = tags
+        self._maker = maker
+        self._stream: InlineReasoning | None = None
+
+    def event(self, event: Event, writer: Writer) -> None:
+        self._stream = self._stream or InlineReasoning(writer, self._tags, self._maker)
+        self._reader.event(event, self._stream)
+
+    def whole(self, body: bytes, writer: Writer) -> None:
+        self._reader.whole(body, InlineReasoning(writer, self._tags, self._maker))

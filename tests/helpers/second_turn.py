@@ -1,0 +1,90 @@
+"""The second turn of a conversation: a client sends back what it got, as its SDK does, and the provider gets it.
+
+A client of Chat sends back the message; of Responses the items; of Messages the content; of Converse the message. SDKs keep
+members that they do not know.
+"""
+
+from __future__ import annotations
+
+import orjson
+
+from gateway.contract.flag import event
+from tests.helpers.fold import fold
+from tests.helpers.translation import Translator, client_events
+
+CLIENTS = ("anthropic_messages", "bedrock_converse", "openai_chat", "openai_responses")
+_SCHEMA = {"type": "object", "properties": {}}
+_BASES = {
+    "anthropic_messages": {"model": "m", "max_tokens": 9000, "tools": [{"name": "f", "input_schema": _SCHEMA}]},
+    "bedrock_converse": {"toolConfig": {"tools": [{"toolSpec": {"name": "f", "inputSchema": {"json": _SCHEMA}}}]}},
+    "openai_chat": {"model": "m", "tools": [{"type": "function", "function": {"name": "f", "parameters": _SCHEMA}}]},
+    "openai_responses": {"model": "m", "tools": [{"type": "function", "name": "f", "parameters": _SCHEMA}]},
+}
+
+
+def asked(client):
+    """Return the history before the first turn of the assistant."""
+    content = [{"text": "x"}] if client == "bedrock_converse" else "x"
+    return [{"role": "user", "content": content}]
+
+
+def sent_back(client, reply):
+    """Return what a client adds to its history: the reply, and a result for each call."""
+    match client:
+        case "anthropic_messages":
+            calls = [block["id"] for block in reply["content"] if block["type"] == "tool_use"]
+            results = [{"type": "tool_result", "tool_use_id": call, "content": "r"} for call in calls]
+            return [{"role": "assistant", "content": reply["content"]}, {"role": "user", "content": results or "go on"}]
+        case "bedrock_converse":
+            message = reply["output"]["message"]
+            calls = [block["toolUse"]["toolUseId"] for block in message["content"] if "toolUse" in block]
+            results = [{"toolResult": {"toolUseId": call, "content": [{"text": "r"}]}} for call in calls]
+            return [message, {"role": "user", "content": results or [{"text": "go on"}]}]
+        case "openai_chat":
+            message = reply["choices"][0]["message"]
+            calls = [call["id"] for call in message.get("tool_calls") or ()]
+            results = [{"role": "tool", "tool_call_id": call, "content": "r"} for call in calls]
+            return [message, *(results or [{"role": "user", "content": "go on"}])]
+        case _:
+            calls = [item["call_id"] for item in reply["output"] if item["type"] == "function_call"]
+            results = [{"type": "function_call_output", "call_id": call, "output": "r"} for call in calls]
+            return [*reply["output"], *(results or [{"role": "user", "content": "go on"}])]
+
+
+def body(client, history):
+    return {"input" if client == "openai_responses" else "messages": history}
+
+
+def second_turn(client, upstream, model, whole, events=None, *, then=None, between=(), judged=True):
+    """Return the provider's second request and all members that were reported as dropped.
+
+    `whole` is the provider's reply, `events` the same reply streamed. `then` is the (upstream dialect, model) of the second
+    request, if not the first. `between` are functions that change the client's history.
+    """
+    first = Translator(client, upstream, _BASES[client], model)
+    opened = first.open(body(client, asked(client)), stream=events is not None, judged=False)
+    if events is None:
+        reply = orjson.loads(opened.translation.whole(orjson.dumps(whole)))
+    else:
+        reply = fold(client, client_events(opened.translation, events))
+    history = [*asked(client), *sent_back(client, reply)]
+    for change in between:
+        history = change(history)
+    upstream, model = then or (upstream, model)
+    second = Translator(client, upstream, _BASES[client], model).open(body(client, history), judged=judged)
+    return second.body, [*opened.dropped, *second.dropped]
+
+
+def chat_reply(message, finish="tool_calls"):
+    """Return a whole Chat reply with this message."""
+    return {"id": "c1", "choices": [{"index": 0, "message": message, "finish_reason": finish}]}
+
+
+def chat_events(*deltas, finish="tool_calls"):
+    """Return the events of a Chat stream with these deltas."""
+    choices = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
+    ending = {"index": 0, "delta": {}, "finish_reason": finish}
+    return [("chat.completion.chunk", {"id": "c1", "choices": [choice]}) for choice in (*choices, ending)]
+
+
+__all__ = ["CLIENTS", "chat_events", "chat_reply", "event", "second_turn"]

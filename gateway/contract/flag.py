@@ -231,7 +231,7 @@ class Decoder(Protocol):
         """Yield the events that are known only at the end. Raises `Truncated` if the stream ended too early."""
 
     def whole(self, body: bytes) -> bytes:
-        """Return the body of a non-streamed reply as JSON of the target's dialect."""
+        """Return a reply's whole body as JSON of the target's dialect. Raises `BadFrame` for a body of none."""
 
 
 class Meter(Protocol):

@@ -142,12 +142,20 @@ def limit(request: ClientRequest) -> int | None:
 
 
 def decoder(_request: ClientRequest, _target: Target, _head: Head) -> Decoder:
-    return json_api.SseDecoder(
-        lambda name, payload: json_api.typed_kind(name, payload, _KINDS.__contains__),
-        lambda event: event.kind == "message_stop",
-        lambda event: problem_in_event(event.payload) if event.kind == "error" else None,
-        named=True,
-    )
+    return MessagesDecoder()
+
+
+class MessagesDecoder(json_api.SseDecoder):
+    def __init__(self) -> None:
+        super().__init__(
+            lambda name, payload: json_api.typed_kind(name, payload, _KINDS.__contains__),
+            lambda event: event.kind == "message_stop",
+            lambda event: problem_in_event(event.payload) if event.kind == "error" else None,
+            named=True,
+        )
+
+    def whole(self, body: bytes) -> bytes:
+        return messages_text.checked(body)
 
 
 def meter(_request: ClientRequest, _target: Target, _head: Head) -> Meter:

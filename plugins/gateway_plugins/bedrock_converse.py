@@ -152,7 +152,12 @@ class ConverseDecoder:
         return iter(())
 
     def whole(self, body: bytes) -> bytes:
-        return orjson.dumps(counting.neutral_count(body)) if self._operation == COUNT_TOKENS else body
+        if self._operation == COUNT_TOKENS:
+            return orjson.dumps(counting.neutral_count(body))
+        output = lenient.mapping(json_api.json_object(body).get("output"))
+        if not lenient.mapping(output.get("message")):
+            raise BadFrame("the provider's reply has no output.message")
+        return body
 
 
 class ConverseMeter:
@@ -177,8 +182,6 @@ class ConverseMeter:
         message = lenient.mapping(lenient.mapping(data.get("output")).get("message"))
         for block in lenient.sequence(message.get("content")):
             self._tool(block)
-        if not message:
-            raise BadFrame("the provider's reply has no output.message")
 
     def facts(self) -> Facts:
         return self._facts

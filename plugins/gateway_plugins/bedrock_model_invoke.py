@@ -177,7 +177,7 @@ class InvokeDecoder:
     def whole(self, body: bytes) -> bytes:
         if self._operation == COUNT_TOKENS:
             return orjson.dumps(counting.neutral_count(body))
-        return body
+        return messages_text.checked(body) if self._claude else opaque_facts.checked(body)
 
     def _event(self, inner: bytes, raw: bytes) -> Iterator[Event]:
         metrics: dict[str, Any] = {}

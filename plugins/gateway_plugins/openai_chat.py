@@ -31,6 +31,7 @@ from gateway.contract.provider_errors import problem_in_event, reported_problem
 from gateway_plugins.dialects.bedrock import tagged_history
 from gateway_plugins.dialects.openai import errors as openai_errors
 from gateway_plugins.dialects.openai.client_api import CLIENT_API
+from gateway_plugins.dialects.openai_chat.call_numbers import CallNumbers
 from gateway_plugins.dialects.openai_chat.facts import has_tokens, media_of, parts_of, usage_of
 from gateway_plugins.dialects.openai_chat.read_options import stream_options
 from gateway_plugins.shared import remote_files
@@ -116,6 +117,12 @@ class ChatDecoder(json_api.SseDecoder):
         if not self._over:
             yield Event(_DONE, b"", sse.encode(_END))
 
+    def whole(self, body: bytes) -> bytes:
+        data = json_api.json_object(body)
+        if not isinstance(data.get("choices"), list) or (data.get("error") and not data["choices"]):
+            raise BadFrame("the provider's reply is no chat completion")
+        return body
+
     def _is_finished(self) -> bool:
         return len(self._finished) >= self._answers
 
@@ -174,18 +181,16 @@ class ChatMeter:
 
     def __init__(self) -> None:
         self._facts = Facts()
+        self._numbers: dict[int, CallNumbers] = {}
         self._named: set[tuple[int, int]] = set()
-        """(choice, index) of each call that is counted already: some servers repeat the tool's name in every piece."""
+        """(choice, number) of each call that is counted already: some servers repeat the tool's name in every piece."""
 
     def feed(self, event: Event) -> None:
-        if b'"usage"' in event.payload or b'"finish_reason"' in event.payload or b'"name"' in event.payload:
+        if b'"usage"' in event.payload or b'"finish_reason"' in event.payload or b'"tool_calls"' in event.payload:
             self._read(event.data, "delta")
 
     def whole(self, body: bytes) -> None:
-        data = json_api.json_object(body)
-        self._read(data, "message")
-        if not isinstance(data.get("choices"), list) or (data.get("error") and not data["choices"]):
-            raise BadFrame("the provider's reply is no chat completion")
+        self._read(json_api.json_object(body), "message")
 
     def facts(self) -> Facts:
         return self._facts
@@ -196,20 +201,20 @@ class ChatMeter:
         facts.tier = text(mapping(data).get("service_tier")) or facts.tier
         for choice in _choices(data):
             facts.stop = text(choice.get("finish_reason")) or facts.stop
-            for call in map(mapping, sequence(mapping(choice.get(part)).get("tool_calls"))):
-                self._call(call, whole_number(choice.get("index")))
+            calls = sequence(mapping(choice.get(part)).get("tool_calls"))
+            if calls:
+                self._tools(calls, whole_number(choice.get("index")), whole=part == "message")
         if has_tokens(reported := mapping(mapping(data).get("usage"))):
             facts.usage.merge(usage_of(reported))
             facts.extra |= media_of(reported)
             facts.reported = True
 
-    def _call(self, call: dict[str, Any], choice: int) -> None:
-        name = text(mapping(call.get("function")).get("name"))
-        place = (choice, index) if isinstance(index := call.get("index"), int) else None
-        if name and place not in self._named:
-            self._facts.tools.append(name)
-        if name and place is not None:
-            self._named.add(place)
+    def _tools(self, calls: list[Any], choice: int, *, whole: bool) -> None:
+        for number, call in self._numbers.setdefault(choice, CallNumbers()).read(calls, whole=whole):
+            name = text(mapping(call.get("function")).get("name"))
+            if name and (choice, number) not in self._named:
+                self._named.add((choice, number))
+                self._facts.tools.append(name)
 
 
 def _choices(data: Any) -> list[dict[str, Any]]:

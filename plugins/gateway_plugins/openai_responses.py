@@ -14,7 +14,7 @@ from typing import Any, Final
 import orjson
 
 from gateway.contract import errors, json_api
-from gateway.contract.errors import Problem, UpstreamFailed
+from gateway.contract.errors import BadFrame, Problem, UpstreamFailed
 from gateway.contract.flag import ClientRequest, Decoder, Drop, Event, Head, Meter, Route, Target, UpstreamRequest
 from gateway.contract.framing import sse
 from gateway.contract.provider_errors import problem_in_event, reported_problem
@@ -83,6 +83,12 @@ class ResponsesDecoder(json_api.SseDecoder):
         if self._reported is not None and not self.done:
             raise UpstreamFailed(self._reported)
         return super().close()
+
+    def whole(self, body: bytes) -> bytes:
+        data = json_api.json_object(body)
+        if not isinstance(data.get("output"), list) and data.get("object") != "response":
+            raise BadFrame("the provider's reply is no response of this API")
+        return body
 
     def _failure(self, event: Event) -> Problem | None:
         begun, self._has_events = self._has_events, True

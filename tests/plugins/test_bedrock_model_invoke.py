@@ -384,8 +384,7 @@ def test_a_count_that_is_none_is_not_counted_and_crashes_nothing(count):
 def test_an_opaque_body_without_usage_is_counted_by_the_headers():
     headers = {"x-amzn-bedrock-input-token-count": "4", "x-amzn-bedrock-output-token-count": "2"}
     meter = flag.meter(ask({"model": "m"}), target(Caps()), Head(200, headers))
-    with pytest.raises(BadFrame):
-        meter.whole(b"not json")
+    meter.whole(b"not json")
     assert (meter.facts().usage.input, meter.facts().usage.output) == (4, 2)
 
 

@@ -39,10 +39,12 @@ def read_facts(attempt: Attempt, body: bytes) -> UpstreamFailed | None:
 
     Tokens that the body reports count in either case. If a reply breaks off, its cost is estimated.
     """
-    meter = attempt.meter
+    meter, candidate = attempt.meter, attempt.candidate
     assert meter is not None
+    assert attempt.head is not None
     try:
         meter.whole(body)
+        candidate.flag.decoder(attempt.request, candidate.target, attempt.head).whole(body)
     except BadFrame as fault:
         if is_stream(body):
             return _read_stream(attempt, meter, body)

@@ -149,6 +149,7 @@ class Calls:
     """Number of calls that were written, without those of the schema tool."""
     _is_schema_tool: bool = False
     """True if the last call is a call of the schema tool."""
+    _ids: set[str] = field(default_factory=set)
     _pieces: list[str] = field(default_factory=list)
     """Pieces of the open call's input. They are collected only if properties have aliases.
 
@@ -156,7 +157,10 @@ class Calls:
     """
 
     def begin(self, tool_id: str, name: str, writer: Writer) -> None:
+        """Begin a call. A call with the id of an earlier call gets an id of its own: clients answer calls by id."""
         self.is_open = True
+        tool_id = "" if tool_id in self._ids else tool_id
+        self._ids.add(tool_id)
         self._is_schema_tool = bool(name) and name == self.schema_tool
         if not self._is_schema_tool:
             self._count += 1

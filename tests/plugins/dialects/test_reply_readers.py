@@ -111,7 +111,6 @@ def test_the_call_behind_a_complete_one_is_told_at_once():
     calls = chat(called(0, "{}", "a", "f"), called(1, '{"y', "b", "g"))
     assert calls[1:] == [
         ("tool", "a", "f"),
-        ("arguments", "{}"),
         ("block_end",),
         ("tool", "b", "g"),
         ("arguments", '{"y'),

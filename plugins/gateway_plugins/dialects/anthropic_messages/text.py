@@ -1,12 +1,21 @@
-"""Visible text of an event in Anthropic's dialect: reading it, replacing it, and measuring an event's output."""
+"""Text of a reply in Anthropic's dialect: reading and replacing an event's text, measuring its output, whole bodies."""
 
 from __future__ import annotations
 
 import orjson
 
 from gateway.contract import json_api
+from gateway.contract.errors import BadFrame
 from gateway.contract.flag import Event
 from gateway_plugins.shared import lenient
+
+
+def checked(body: bytes) -> bytes:
+    """Return the body of a message or of a count of tokens. Raises `BadFrame` for any other body."""
+    data = json_api.json_object(body)
+    if not isinstance(data.get("content"), list) and lenient.count(data.get("input_tokens")) is None:
+        raise BadFrame("the provider's reply is neither a message nor a count of tokens")
+    return body
 
 
 def texts(event: Event) -> str:

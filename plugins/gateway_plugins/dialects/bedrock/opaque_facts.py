@@ -72,6 +72,24 @@ def output_bytes(event: Event) -> int:
     return size
 
 
+def checked(body: bytes) -> bytes:
+    """Return the body of a reply. Raises `BadFrame` if it is none.
+
+    A model's own container may answer with a list, as SageMaker's containers do.
+    """
+    data = _decoded(body)
+    if not data or not isinstance(data, dict | list) or is_error(data):
+        raise BadFrame("the provider's reply is neither a JSON object nor a list")
+    return body
+
+
+def _decoded(body: bytes) -> Any:
+    try:
+        return lenient_json.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+
+
 class Meter:
     def __init__(self, known: Usage, tier: str = "") -> None:
         self._facts = Facts(usage=known, reported=known.input + known.output > 0, tier=tier)
@@ -81,14 +99,8 @@ class Meter:
             self._merge(mapping(event.data))
 
     def whole(self, body: bytes) -> None:
-        """Read the counts in a body. A model's own container may answer with a list, as SageMaker's do."""
-        try:
-            data = lenient_json.loads(body)
-        except orjson.JSONDecodeError:
-            data = None
-        if not data or not isinstance(data, dict | list) or is_error(data):
-            raise BadFrame("the provider's reply is neither a JSON object nor a list")
-        if isinstance(data, list):
+        data = _decoded(body)
+        if not isinstance(data, dict):
             return
         self._facts.stop = text(data.get("stopReason")) or text(data.get("stop_reason"))
         for source in (data, data.get("usage")):

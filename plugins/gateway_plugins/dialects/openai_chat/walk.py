@@ -3,7 +3,7 @@
 - Some members are not in OpenAI's reference: `reasoning_content` and `reasoning` (vLLM, DeepSeek, OpenRouter),
   `thinking_blocks` (LiteLLM), `stop_reason` with the stop sequence that ended the text (vLLM), and members with tokens
   that the provider needs back (`carried.py`).
-- The pieces of several calls may come interleaved, with an index that tells the calls apart. A writer must get the
+- The pieces of several calls may come interleaved (`call_numbers.py` tells the calls apart). A writer must get the
   calls one after the other. So the first call is written while its pieces come. Each other call is held back until the
   arguments of the call before it are complete JSON, or until the reply ends.
 - A writer cannot take one block inside another. So text between two pieces of a call is held back until the call ends.
@@ -24,6 +24,7 @@ from gateway.contract import json_api, lenient_json
 from gateway.contract.errors import BadFrame
 from gateway.contract.flag import Drop, Event
 from gateway_plugins.dialects.openai_chat import carried
+from gateway_plugins.dialects.openai_chat.call_numbers import CallNumbers
 from gateway_plugins.dialects.openai_chat.facts import TEXT, THINKING, has_tokens, ordered_parts, usage_of
 from gateway_plugins.shared import lenient, reply_events
 from gateway_plugins.shared.reasoning import Maker
@@ -65,10 +66,21 @@ class _Call:
     """Number of pieces that have been written."""
     ended: bool = False
     """True if the whole call has been written."""
+    is_empty: bool = False
+    """True if the arguments are `{}` so far. Some servers send `{}` before the arguments, so it is not written."""
     carried: dict[str, Any] = field(default_factory=dict)
     """Members with tokens of reasoning that are not written yet."""
 
+    def add(self, piece: str) -> None:
+        """Add a piece of the arguments."""
+        if piece.strip() == "{}" and not self.pieces:
+            self.is_empty = True
+        elif piece and (self.pieces or piece.strip()):
+            self.pieces.append(piece)
+
     def is_complete(self) -> bool:
+        if self.is_empty and not self.pieces:
+            return True
         if not self.pieces or self.pieces[-1].rstrip()[-1:] != "}":  # avoids parsing after most pieces
             return False
         try:
@@ -93,7 +105,8 @@ class Reader:
         self._in_text = False
         """True if the writer's last content is text."""
         self._refused = self._is_whole = False
-        self._by_index: dict[int, _Call] = {}
+        self._numbers = CallNumbers()
+        self._by_number: dict[int, _Call] = {}
         self._current: _Call | None = None
         """The call whose beginning was written last."""
         self._waiting: list[Mapping[str, Any]] = []
@@ -136,10 +149,11 @@ class Reader:
             self._waiting.append(delta)
             if not self._is_inside_call(writer):
                 self._release(writer)
-        for entry in lenient.sequence(delta.get("tool_calls")):
-            self._call(lenient.mapping(entry), writer)
+        entries = lenient.sequence(delta.get("tool_calls"))
         if isinstance(delta.get("function_call"), dict):  # the form of a call before November 2023
-            self._call({"index": 0, "function": delta["function_call"]}, writer)
+            entries = [*entries, {"index": 0, "function": delta["function_call"]}]
+        for number, entry in self._numbers.read(entries, whole=self._is_whole):
+            self._call(self._by_number.setdefault(number, _Call()), entry, writer)
         for name, value in delta.items():
             if value and name not in _MEMBERS:
                 self._drop(f"/reply/{name}")
@@ -235,38 +249,25 @@ class Reader:
         else:
             self._drop("/reply/annotations")
 
-    def _call(self, entry: Mapping[str, Any], writer: Writer) -> None:
+    def _call(self, call: _Call, entry: Mapping[str, Any], writer: Writer) -> None:
         for name in entry.keys() - _CALL_MEMBERS:
             if entry[name]:
                 self._drop(f"/reply/tool_calls/{name}")
         function = lenient.mapping(entry.get("function"))
         tool_id, name = lenient.text(entry.get("id")), lenient.text(function.get("name"))
-        call = self._find(entry, tool_id)
         call.id, call.name = call.id or tool_id, call.name or name
         call.carried |= carried.call_members(entry)
         given = function.get("arguments")
         piece = lenient.arguments(given) if given else ""
         if not call.ended:
-            call.pieces += [piece] if piece else []
+            call.add(piece)
         elif piece.strip():
             raise BadFrame("the provider's stream goes on with a tool call whose arguments were complete")
         self._write_calls(writer, at_end=False)
 
-    def _find(self, entry: Mapping[str, Any], tool_id: str) -> _Call:
-        """Return the call to which an entry belongs, by the entry's index.
-
-        Some servers send no index. Then an entry with a new id begins a call, and other entries continue the last call.
-        """
-        index = entry.get("index")
-        if not isinstance(index, int):
-            last = max(self._by_index, default=-1)
-            is_last = last >= 0 and (not tool_id or tool_id == self._by_index[last].id)
-            index = last if is_last else last + 1
-        return self._by_index.setdefault(index, _Call())
-
     def _write_calls(self, writer: Writer, *, at_end: bool) -> None:
         """Write the first call that has not ended, and each later call if all calls before it are complete."""
-        calls = [call for call in self._by_index.values() if not call.ended]
+        calls = [call for call in self._by_number.values() if not call.ended]
         for position, call in enumerate(calls):
             if call is not self._current:
                 if not call.name and not at_end:
@@ -304,7 +305,7 @@ class Reader:
             self._settle(writer)
         self._write_calls(writer, at_end=True)
         self._release(writer)
-        for call in self._by_index.values():
+        for call in self._by_number.values():
             self._carry(call)
         self._settle(writer)
         reason = self._calls.reason(_REASONS.get(native, reply_events.END_TURN))

@@ -11,7 +11,6 @@ from typing import Any, Final
 import orjson
 
 from gateway.contract import json_api
-from gateway.contract.errors import BadFrame
 from gateway.contract.flag import Event, Facts
 from gateway_plugins.dialects.openai_chat.facts import has_tokens, media_of, usage_of
 from gateway_plugins.shared.lenient import count, mapping, sequence, text
@@ -47,8 +46,6 @@ class Meter:
         for item in sequence(data.get("output")):
             self._item(item)
         self._response(data)
-        if not isinstance(data.get("output"), list) and data.get("object") != "response":
-            raise BadFrame("the provider's reply is no response of this API")
 
     def facts(self) -> Facts:
         return self._facts

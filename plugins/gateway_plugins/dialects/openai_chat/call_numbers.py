@@ -1,0 +1,147 @@
+"""Tells the tool calls of a streamed Chat reply apart, by all that the pieces of a call say about themselves.
+
+A piece has an index, and the first piece of a call has an id and a name (OpenAI's API reference). Servers deviate:
+
+- the index is 0 for every call, missing, a string, or differs between the pieces of one call (ollama#15457,
+  agno#8880, openai-python#3246);
+- the id is missing, is repeated or made anew in every piece (vLLM), or is the same for several calls;
+- the name is repeated in every piece, or is the only sign of a new call;
+- `{}` precedes the arguments, or the whole call is sent again at the end.
+
+So a known id decides, then a new id or another name, then the index. A call whose arguments are complete JSON is not
+continued by a piece that names itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from gateway_plugins.shared import lenient
+
+
+@dataclass(slots=True)
+class _Known:
+    """One call, as its pieces have described it so far."""
+
+    number: int
+    index: int | None
+    id: str
+    name: str
+    pieces: list[str] = field(default_factory=list)
+
+    @property
+    def arguments(self) -> str:
+        return "".join(self.pieces).strip()
+
+    def is_complete(self) -> bool:
+        if not self.pieces or self.pieces[-1].rstrip()[-1:] != "}":  # avoids parsing after most pieces
+            return False
+        try:
+            orjson.loads(self.arguments)
+        except orjson.JSONDecodeError:
+            return False
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    index: int | None
+    id: str
+    name: str
+    arguments: str
+
+
+class CallNumbers:
+    """The numbers of the calls of one reply, in the order in which the calls begin."""
+
+    def __init__(self) -> None:
+        self._calls: list[_Known] = []
+        self._by_id: dict[str, _Known] = {}
+        self._by_index: dict[int, _Known] = {}
+
+    def read(self, entries: Iterable[Any], *, whole: bool = False) -> list[tuple[int, dict[str, Any]]]:
+        """Return the number of the call of each entry in `tool_calls`, with the entry.
+
+        Each entry of a whole message is a call of its own. An entry that only repeats a complete call is left out.
+        """
+        seen: set[int] = set()
+        numbered = []
+        for entry in map(lenient.mapping, entries):
+            call = self._new(_piece(entry)) if whole else self._find(_piece(entry), seen)
+            if call is not None:
+                seen.add(call.number)
+                numbered.append((call.number, entry))
+        return numbered
+
+    def _find(self, piece: _Piece, seen: set[int]) -> _Known | None:
+        """Return the call of a piece; None for a repetition. `seen` are the numbers of the calls in the same delta."""
+        call = self._call_of(piece, seen)
+        if call is not None and piece.name and call.is_complete() and piece.arguments.strip():
+            if call.arguments == piece.arguments.strip() and call.number not in seen:
+                return None
+            call = None
+        if call is None:
+            return self._new(piece)
+        call.id, call.name = call.id or piece.id, call.name or piece.name
+        self._note(call, piece)
+        return call
+
+    def _call_of(self, piece: _Piece, seen: set[int]) -> _Known | None:
+        """Return the known call that a piece continues; None if the piece begins a call."""
+        if piece.id in self._by_id:
+            known = self._by_id[piece.id]
+            # several calls have the same id if a piece with another index names itself again
+            is_other = bool(piece.name) and None not in (piece.index, known.index) and piece.index != known.index
+            return None if is_other else known
+        last = self._calls[-1] if self._calls else None
+        current = last if piece.index is None else self._by_index.get(piece.index)
+        if current is None:
+            # a piece that says nothing about itself continues the last call, whatever its index
+            return None if piece.id or piece.name or last is None or last.is_complete() else last
+        if piece.name and current.name:
+            is_other = piece.name != current.name or bool(piece.id and current.id) or current.number in seen
+            return None if is_other else current
+        if piece.id and current.id:  # an id that is made anew for every piece
+            return None if current.is_complete() and piece.arguments.strip() else current
+        return current
+
+    def _new(self, piece: _Piece) -> _Known:
+        call = _Known(len(self._calls), piece.index, piece.id, piece.name)
+        self._calls.append(call)
+        self._note(call, piece)
+        return call
+
+    def _note(self, call: _Known, piece: _Piece) -> None:
+        if piece.arguments:
+            # `{}` before the arguments stands for arguments that are still to come
+            if call.pieces == ["{}"]:
+                call.pieces.clear()
+            call.pieces.append(piece.arguments)
+        if piece.id:
+            self._by_id[piece.id] = call
+        if piece.index is not None:
+            self._by_index[piece.index] = call
+
+
+def _piece(entry: Mapping[str, Any]) -> _Piece:
+    function = lenient.mapping(entry.get("function"))
+    given = function.get("arguments")
+    return _Piece(
+        _index(entry.get("index")),
+        lenient.text(entry.get("id")),
+        lenient.text(function.get("name")),
+        lenient.arguments(given) if given else "",
+    )
+
+
+def _index(value: Any) -> int | None:
+    """Return an index that is a whole number, as text too; None for any other value."""
+    if isinstance(value, str) and value.isdecimal() and len(value) < len("1000"):
+        return int(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -53,6 +53,8 @@ def samples():
     metrics.upstream_error("bedrock", INTERNAL)
     metrics.upstream_auth_failure("bedrock")
     metrics.fetched("ok")
+    metrics.admission(lambda: 1, lambda: 1)
+    metrics.call_refused("calls")
     metrics.connections(lambda: 1)
     metrics.connection_refused("connections")
     families = [family for family in metrics.registry.collect() if not family.name.startswith("process_")]

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from aiohttp import web
 
 from gateway.access.identity.caller import Identity
+from gateway.call.admission import Admission
 from gateway.call.runtime import Current, Runtime
 from gateway.config.load import Loaded
 from gateway.config.model import Config
@@ -83,6 +84,7 @@ class Gateway:
     quotas: Quotas
     metrics: Metrics
     log: Logger
+    admission: Admission
     keys: RefusedKeys
     """The providers that currently refuse the gateway's key."""
     open_calls: set[asyncio.Task[Any]] = field(default_factory=set)

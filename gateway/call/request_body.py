@@ -1,17 +1,25 @@
-"""Reads the body of a call, bounded in size and time, and removes its content codings (`content_codings.py`)."""
+"""Reads the body of a call, bounded in size and time, and removes its content codings (`content_codings.py`).
+
+The bytes of the body are reserved in the budget of all calls (`admission.py`) while they are read.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from time import monotonic
 from typing import Final
 
 from aiohttp import web
 
 from gateway.call import content_codings
+from gateway.call.admission import Admitted
+from gateway.config.model import Limits
 from gateway.contract.errors import TIMEOUT, Problem, Refused
 
 BODY_SECONDS: Final = 60.0
 """Maximum seconds between two parts of a request's body."""
+GRACE_SECONDS: Final = 30.0
+"""Seconds from the first wait for a body during which its rate may be below `Limits.body_bytes_per_second`."""
 
 
 def is_compressed(request: web.Request) -> bool:
@@ -20,34 +28,57 @@ def is_compressed(request: web.Request) -> bool:
     return any(value.strip().lower() not in {"", "identity"} for value in values)
 
 
-async def read(request: web.Request, limit: int) -> bytes:
+def announced(request: web.Request, limit: int) -> int:
+    """Return the length of the body that the request's head gives; 0 if it gives none.
+
+    Raises `Refused` if the length is over `limit`.
+    """
+    size = request.content_length or 0
+    if size > limit:
+        raise content_codings.too_large(limit)
+    return size
+
+
+async def read(request: web.Request, limits: Limits, admitted: Admitted) -> bytes:
     """Return the body without its content codings.
 
-    `limit` is the maximum number of bytes, both of what the client sends and of the decoded body. Raises `Refused`.
+    `limits.body_bytes` is the maximum number of bytes, both of what the client sends and of the decoded body. Raises
+    `Refused`.
     """
     codings = content_codings.names(request.headers.getall("Content-Encoding", ()))
-    body = await _received(request, limit)
+    body = await _received(request, limits, admitted)
     if not codings or not body:
         return body
     # in a thread: a small body may become a large one
-    return await asyncio.to_thread(content_codings.decode, body, codings, limit)
+    decoded = await asyncio.to_thread(content_codings.decode, body, codings, limits.body_bytes)
+    admitted.ensure(len(decoded))
+    return decoded
 
 
-async def _received(request: web.Request, limit: int) -> bytes:
+async def _received(request: web.Request, limits: Limits, admitted: Admitted) -> bytes:
     """Return the bytes that the client sends as the body. Raises `Refused`."""
-    if (request.content_length or 0) > limit:
-        raise content_codings.too_large(limit)
     parts: list[bytes] = []
     size = 0
+    begun = monotonic()
     while True:
+        slowest = begun + GRACE_SECONDS + size / limits.body_bytes_per_second - monotonic()
         try:
-            async with asyncio.timeout(BODY_SECONDS):
+            async with asyncio.timeout(min(BODY_SECONDS, slowest)):
                 data = await request.content.readany()
         except TimeoutError:
-            raise Refused(Problem(TIMEOUT, f"nothing of the body came for {BODY_SECONDS:g} seconds")) from None
+            raise Refused(Problem(TIMEOUT, _slow(size, limits.body_bytes_per_second, slowest))) from None
         if not data:
             return b"".join(parts)
         size += len(data)
-        if size > limit:
-            raise content_codings.too_large(limit)
+        if size > limits.body_bytes:
+            raise content_codings.too_large(limits.body_bytes)
+        admitted.ensure(size)
         parts.append(data)
+
+
+def _slow(size: int, rate: int, slowest: float) -> str:
+    if slowest > BODY_SECONDS:
+        return f"nothing of the body came for {BODY_SECONDS:g} seconds"
+    return (
+        f"the body came too slowly: {size} bytes; after {GRACE_SECONDS:g} seconds it must come at {rate} bytes a second"
+    )

@@ -130,7 +130,7 @@ class Server:
     async def _received(self, exchange: _Exchange, stack: AsyncExitStack, route: Route, request: web.Request) -> Call:
         """Read and parse the request, and return the call. Raises `Refused`."""
         inbound = exchange.inbound
-        body = await self._read(inbound, request)
+        body = await self._read(inbound, stack, request)
         received = monotonic()
         message = _request(route, request, body)
         exchange.capture = _capture(inbound, message)
@@ -140,13 +140,17 @@ class Server:
         call = exchange.call = Call(inbound, inbound.identity, parsed, received, stack)
         return call
 
-    async def _read(self, inbound: Inbound, request: web.Request) -> bytes:
+    async def _read(self, inbound: Inbound, stack: AsyncExitStack, request: web.Request) -> bytes:
         """Return the request's body. Raises `Refused`."""
         if (refused := request.get(REFUSED)) is not None:
             raise refused
         if self.gateway.follower.full:
             raise Refused(_NO_ROOM)
-        return await request_body.read(request, inbound.runtime.config.server.limits.body_bytes)
+        limits = inbound.runtime.config.server.limits
+        login = inbound.identity.login if inbound.identity else ""
+        admitted = self.gateway.admission.enter(login, request_body.announced(request, limits.body_bytes))
+        stack.callback(admitted.leave)
+        return await request_body.read(request, limits, admitted)
 
     def _stopping(self) -> bool:
         """Return whether a call was cancelled because the gateway is stopping, and not because its client left.

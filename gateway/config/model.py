@@ -142,6 +142,16 @@ class Limits:
     body_bytes: int = 32 * 1024 * 1024
     header_bytes: int = 16 * 1024
     """Maximum length of a header line and of the request line in bytes. ARNs and lists of betas are long."""
+    body_bytes_per_second: int = 8192
+    """Minimum average rate at which a body must come, apart from a grace of 30 s. A slow mobile network has more."""
+    buffer_bytes: int = 256 * 1024 * 1024
+    """Maximum number of bytes of the bodies of all calls in flight.
+
+    A body takes up to four times its size in memory while it is translated, so the process stays under about 1 GB."""
+    calls: int = 5000
+    """Maximum number of calls in flight."""
+    calls_per_identity: int = 500
+    """Maximum number of calls in flight of one caller, by login."""
     connections: int | None = None
     """Maximum number of connections of clients; None for a number that fits the process's descriptors."""
     connections_per_peer: int = 256

@@ -13,6 +13,7 @@ from typing import Final
 from aiohttp import web
 
 from gateway.access.identity.modes import Modes
+from gateway.call.admission import Admission
 from gateway.call.chain import Next, chain
 from gateway.call.context import GATEWAY, Gateway
 from gateway.call.finish import Finish
@@ -148,6 +149,7 @@ def _gateway(config: Config, registry: Registry, state: Path, log: Logger) -> Ga
         quotas=quotas,
         metrics=metrics,
         log=log,
+        admission=Admission(lambda: current.runtime.config.server.limits, metrics, log),
         keys=RefusedKeys(),
     )
 

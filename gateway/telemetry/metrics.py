@@ -163,6 +163,7 @@ class Metrics:
             "upstream_errors", "Tries that ended with an error of a provider, or on the way to it.",
             ("provider", "code"),
         )  # fmt: skip
+        self._refused_calls = self._counter("calls_refused", "Calls that were refused because of a limit.", ("limit",))
         self._refused_connections = self._counter(
             "connections_refused", "Connections of clients that were closed because of a limit.", ("limit",)
         )
@@ -204,6 +205,15 @@ class Metrics:
         )
         for name, text, read in gauges:
             self._gauge(name, text).set_function(read)
+
+    def admission(self, calls: Callable[[], int], held: Callable[[], int]) -> None:
+        """Add the metrics of the calls in flight, and of the bytes of their bodies."""
+        self._gauge("calls_in_flight", "Calls that have begun and not ended.").set_function(calls)
+        self._gauge("buffered_bytes", "Bytes of the bodies of calls in flight.").set_function(held)
+
+    def call_refused(self, limit: str) -> None:
+        """Count a call that was refused because of a limit. `limit` is the key in `server.limits`."""
+        self._refused_calls.labels(limit).inc()
 
     def connections(self, count: Callable[[], int]) -> None:
         """Add the metric of the connections of clients. `count` returns their number."""

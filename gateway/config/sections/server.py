@@ -24,6 +24,21 @@ class LimitsSection(Section):
         Limits().body_bytes, description="The largest body of a request in bytes, such as 33554432."
     )
     header_bytes: Bytes = Field(Limits().header_bytes, description="The longest header line in bytes, such as 16384.")
+    body_bytes_per_second: int = Field(
+        Limits().body_bytes_per_second,
+        ge=1,
+        le=1_000_000_000,
+        description="The slowest average rate at which a body may come, after a grace of 30 seconds, such as 8192.",
+    )
+    buffer_bytes: Bytes = Field(
+        Limits().buffer_bytes,
+        description="Bytes of the bodies of all calls in flight, such as 268435456. A call that does not fit is "
+        "refused with 503 before its body is read. A body takes up to four times its size in memory.",
+    )
+    calls: int = Field(Limits().calls, ge=1, le=1_000_000, description="Calls in flight of all callers, such as 5000.")
+    calls_per_identity: int = Field(
+        Limits().calls_per_identity, ge=1, le=1_000_000, description="Calls in flight of one login, such as 500."
+    )
     connections: int | None = Field(
         None,
         ge=8,

@@ -14,7 +14,7 @@ from aiohttp import web
 from gateway.call import content_codings
 from gateway.call.admission import Admitted
 from gateway.config.model import Limits
-from gateway.contract.errors import TIMEOUT, Problem, Refused
+from gateway.contract.errors import REQUEST_TIMEOUT, Problem, Refused
 
 BODY_SECONDS: Final = 60.0
 """Maximum seconds between two parts of a request's body."""
@@ -66,7 +66,7 @@ async def _received(request: web.Request, limits: Limits, admitted: Admitted) ->
             async with asyncio.timeout(min(BODY_SECONDS, slowest)):
                 data = await request.content.readany()
         except TimeoutError:
-            raise Refused(Problem(TIMEOUT, _slow(size, limits.body_bytes_per_second, slowest))) from None
+            raise Refused(Problem(REQUEST_TIMEOUT, _slow(size, limits.body_bytes_per_second, slowest))) from None
         if not data:
             return b"".join(parts)
         size += len(data)

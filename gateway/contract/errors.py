@@ -19,6 +19,7 @@ NOT_FOUND: Final = "not_found"  # unknown, or not granted: the client cannot tel
 NO_ROUTE: Final = "no_route"  # no operation has this path or method: the message names the base URL to set
 TOO_LARGE: Final = "too_large"  # the request's body is over the limit
 UNSUPPORTED_CODING: Final = "unsupported_coding"  # the request's body has a content coding that is not taken
+REQUEST_TIMEOUT: Final = "request_timeout"  # the request's body came too slowly
 TIMEOUT: Final = "timeout"  # the provider took too long
 RATE_LIMIT: Final = "rate_limit"  # too many requests; retry_after may have the seconds to wait
 QUOTA: Final = "quota"  # the money or the allowance is spent
@@ -34,6 +35,7 @@ STATUS: Final[Mapping[str, int]] = {
     NO_ROUTE: 404,
     TOO_LARGE: 413,
     UNSUPPORTED_CODING: 415,
+    REQUEST_TIMEOUT: 408,
     TIMEOUT: 504,
     RATE_LIMIT: 429,
     QUOTA: 429,

@@ -85,6 +85,7 @@ _ERRORS: Final = {
     errors.NO_ROUTE: (404, "not_found_error"),
     errors.TOO_LARGE: (413, "request_too_large"),
     errors.UNSUPPORTED_CODING: (415, "invalid_request_error"),
+    errors.REQUEST_TIMEOUT: (408, "timeout_error"),
     errors.TIMEOUT: (504, "timeout_error"),
     errors.RATE_LIMIT: (429, "rate_limit_error"),
     errors.QUOTA: (429, "rate_limit_error"),

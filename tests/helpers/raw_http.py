@@ -6,6 +6,8 @@ import socket
 import struct
 from contextlib import suppress
 
+import pytest
+
 
 class Raw:
     """One connection that carries one request after the other."""
@@ -82,3 +84,10 @@ class Raw:
     async def close_all(cls):
         while cls.opened:
             await cls.opened.pop().close()
+
+
+@pytest.fixture(autouse=True)
+async def raw_connections():
+    """Close what a test has opened by hand. A module or folder whose tests open connections imports this fixture."""
+    yield
+    await Raw.close_all()

@@ -11,7 +11,7 @@ from gateway.config.model import Limits
 from gateway.web import connections as connections_module
 from gateway.web.connections import RESERVED_DESCRIPTORS, most_connections
 from tests.helpers.gateway import bedrock, gate
-from tests.helpers.raw_http import Raw
+from tests.helpers.raw_http import Raw, raw_connections  # noqa: F401 (a fixture of every test here)
 
 
 async def gated(state, sim, **limits):

@@ -70,6 +70,7 @@ _BY_CODE: Final[Mapping[str, tuple[int, str]]] = {
     errors.NO_ROUTE: (404, "UnknownOperationException"),
     errors.TOO_LARGE: (413, "ValidationException"),
     errors.UNSUPPORTED_CODING: (415, "ValidationException"),
+    errors.REQUEST_TIMEOUT: (408, "RequestTimeoutException"),
     errors.TIMEOUT: (408, "ModelTimeoutException"),
     errors.RATE_LIMIT: (429, "ThrottlingException"),
     errors.QUOTA: (429, "ThrottlingException"),

@@ -23,6 +23,7 @@ _ERRORS: Final = {
     errors.NO_ROUTE: (404, "invalid_request_error", None),
     errors.TOO_LARGE: (413, "invalid_request_error", "request_too_large"),
     errors.UNSUPPORTED_CODING: (415, "invalid_request_error", "unsupported_content_encoding"),
+    errors.REQUEST_TIMEOUT: (408, "invalid_request_error", "request_timeout"),
     errors.TIMEOUT: (504, "server_error", "timeout"),
     errors.RATE_LIMIT: (429, "rate_limit_error", "rate_limit_exceeded"),
     errors.QUOTA: (429, "insufficient_quota", "insufficient_quota"),

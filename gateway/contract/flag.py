@@ -56,11 +56,10 @@ class Frame:
     """One frame of a stream: a server-sent event or an event-stream message."""
 
     headers: Mapping[str, str]
-    """Headers of the frame, unchanged: `event` and `id` of a server-sent event, or `:message-type` and others of an
-    event-stream message."""
+    """Headers of the frame, unchanged, such as `event` and `id`, or `:message-type`."""
     payload: bytes
     raw: bytes
-    """The frame's bytes, unchanged. The `raw` of all frames in order, joined, is the whole stream."""
+    """The frame's bytes, unchanged. The `raw` of all frames, joined, is the whole stream."""
 
 
 class Event:
@@ -138,6 +137,8 @@ class ClientRequest:
     """The top-level members of the body. `top.body` has all bytes of the body."""
     model: str
     stream: bool
+    without: tuple[str, ...] = ()
+    """Names of features, such as betas, that the provider refused before for this model. `build` leaves them out."""
 
     def with_body(self, dialect: str, body: Any) -> ClientRequest:
         """Return a copy of the request with another dialect and with `body`, a JSON value that is encoded here."""
@@ -157,8 +158,7 @@ class Target:
     caps: Caps
     options: Mapping[str, Any] = field(default_factory=dict)
     base: str = ""
-    """The configured id of a model whose name does not show the id, such as an ARN of an application inference
-    profile; "" if no id is configured."""
+    """The configured id of a model whose name, such as an ARN, does not show the id; "" if no id is configured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,7 +324,7 @@ class Flag(Protocol):
         """
 
     def retry(self, request: ClientRequest, target: Target, problem: Problem, drop: Drop) -> ClientRequest | None:
-        """Return a request to send after the provider's refusal, for example without betas; None to give up."""
+        """Return a request to send after the provider's refusal, or None. What is in its `without` is remembered."""
 
     def limit(self, request: ClientRequest) -> int | None:
         """Return the maximum number of output tokens that the request allows, or None. Estimates use this number."""

@@ -23,6 +23,7 @@ from gateway.call.middleware.count import Count
 from gateway.call.middleware.grants import grants
 from gateway.call.middleware.meter import metered
 from gateway.call.middleware.quota import Quota
+from gateway.call.middleware.refusals import WithoutRefused
 from gateway.call.middleware.resolve import resolve
 from gateway.call.middleware.route import Route
 from gateway.call.middleware.send import CallProvider
@@ -48,6 +49,7 @@ from gateway.telemetry.observers import Observers
 from gateway.upstream.client import Upstream
 from gateway.upstream.fetch.client import Fetcher
 from gateway.upstream.process_pool import ProcessPool
+from gateway.upstream.refused_features import RefusedFeatures
 from gateway.upstream.refused_keys import RefusedKeys
 from gateway.web import discovery, providers_list
 from gateway.web.admin import bodies as bodies_route
@@ -160,6 +162,7 @@ def _chain(gateway: Gateway, outgoing: _Outgoing, sessions: Sessions) -> Next:
     upstream, pool = outgoing.upstream, outgoing.pool
     fetching = Fetching(outgoing.fetcher, metrics, log)
     attempts = chain(
+        WithoutRefused(RefusedFeatures()),
         Count(log),
         Steps(upstream, fetching, client_flag),
         Translate(pool),

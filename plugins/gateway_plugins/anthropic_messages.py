@@ -26,6 +26,7 @@ from gateway.contract.flag import (
     Drop,
     Event,
     Head,
+    Members,
     Meter,
     Route,
     Target,
@@ -34,9 +35,9 @@ from gateway.contract.flag import (
 )
 from gateway.contract.framing import sse
 from gateway.contract.provider_errors import error_headers, problem_in_event
+from gateway_plugins.dialects.anthropic_messages import beta_members, beta_refusals, fit
 from gateway_plugins.dialects.anthropic_messages import betas as messages_betas
 from gateway_plugins.dialects.anthropic_messages import facts as messages_facts
-from gateway_plugins.dialects.anthropic_messages import fit
 from gateway_plugins.dialects.anthropic_messages import text as messages_text
 from gateway_plugins.dialects.bedrock import counting, tagged_history
 from gateway_plugins.shared import remote_files
@@ -99,43 +100,58 @@ _ERRORS: Final = {
 def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest:
     is_count = request.operation == COUNT_TOKENS
     own = request.flag == _OWN
+    top, betas = _fitted(request, target, drop)
     # a request that another flag received may have members that count_tokens refuses
-    changes: dict[str, bytes | None] = {}
-    needed: list[str] = []
-    if not own:
-        edited = EditedMembers(request.top)
-        needed = fit.apply(edited, target, messages_betas.request_betas(request), drop, on_bedrock=False)
-        changes = edited.changes() | (counting.without_uncounted(request.top) if is_count else {})
-    if request.top.decode("model") != target.model:
+    changes: dict[str, bytes | None] = counting.without_uncounted(top) if is_count and not own else {}
+    if top.decode("model") != target.model:
         changes["model"] = orjson.dumps(target.model)
-    if request.stream and request.top.decode("stream") is not True:
+    if request.stream and top.decode("stream") is not True:
         changes["stream"] = b"true"
     # members that only InvokeModel has
-    changes |= {name: None for name in ("anthropic_version", messages_betas.MEMBER) if name in request.top}
-    if not own and request.top.decode("service_tier", "auto") not in _TIERS:
+    changes |= {name: None for name in ("anthropic_version", messages_betas.MEMBER) if name in top}
+    if not own and top.decode("service_tier", "auto") not in _TIERS:
         changes["service_tier"] = None
         drop("/service_tier")
-    changes |= tagged_history.of_messages(request.top, target, drop)
+    changes |= tagged_history.of_messages(top, target, drop)
     headers = {
         "content-type": "application/json",
         "anthropic-version": request.headers.get("anthropic-version", _VERSION),
     }
-    if betas := list(dict.fromkeys([*_betas(request, target, drop), *needed])):
+    if betas:
         headers[messages_betas.HEADER] = ",".join(betas)
     path = "/v1/messages/count_tokens" if is_count else "/v1/messages"
-    body = request.top.spliced(changes) if changes else request.top.body
+    body = top.spliced(changes) if changes else top.body
     return UpstreamRequest("POST", path, body, json_api.known_query(request.query, _QUERY) if own else "", headers)
 
 
-def _betas(request: ClientRequest, target: Target, drop: Drop) -> list[str]:
-    """Return the betas to send, from both body and header, because Claude Code names different betas in each."""
-    envelope = mapping(target.options.get(messages_betas.OPTION)).get("envelope", "messages")
-    return messages_betas.select_betas(messages_betas.request_betas(request), envelope, target.options, drop)
+def _fitted(request: ClientRequest, target: Target, drop: Drop) -> tuple[Members, list[str]]:
+    """Return the body's members and the betas to send, as far as the model and the provider take them.
+
+    The betas come from both body and header, because Claude Code names different betas in each. A body that this flag
+    received is only changed where betas must be left out.
+    """
+    given, edited = messages_betas.request_betas(request), EditedMembers(request.top)
+    needed: list[str] = []
+    if request.flag != _OWN:
+        able = messages_betas.able(target, request.without)
+        needed = fit.apply(edited, able, given, drop, on_bedrock=False)
+    options, without = target.options, request.without
+    selected = messages_betas.selection([*given, *needed], _envelope(target), options, drop, without=without)
+    beta_members.remove(edited, {*selected.removed, *without}, selected.sent, drop)
+    changes = edited.changes()
+    return Members(request.top.spliced(changes)) if changes else request.top, selected.sent
 
 
-def retry(request: ClientRequest, _target: Target, problem: Problem, drop: Drop) -> ClientRequest | None:
-    """Return the request without any betas if the provider refused one of them; None for any other problem."""
-    return messages_betas.retry_without_betas(request, drop) if messages_betas.is_refusal(problem) else None
+def _envelope(target: Target) -> str:
+    return str(mapping(target.options.get(messages_betas.OPTION)).get("envelope", "messages"))
+
+
+def retry(request: ClientRequest, target: Target, problem: Problem, _drop: Drop) -> ClientRequest | None:
+    """Return the request without a beta if the provider refused one of them; None for any other problem."""
+    if not beta_refusals.is_refusal(problem):
+        return None
+    _, sent = _fitted(request, target, lambda _: None)
+    return beta_refusals.retry(request, sent, _envelope(target), problem)
 
 
 def limit(request: ClientRequest) -> int | None:

@@ -9,7 +9,6 @@ Source: botocore's service model of bedrock-runtime, and recorded traffic for th
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from dataclasses import replace
 from typing import Any, Final
 
 import orjson
@@ -33,6 +32,7 @@ from gateway.contract.flag import (
     UpstreamRequest,
 )
 from gateway.contract.framing import eventstream
+from gateway_plugins.dialects.anthropic_messages import beta_members, beta_refusals
 from gateway_plugins.dialects.anthropic_messages import betas as messages_betas
 from gateway_plugins.dialects.bedrock import counting, runtime_api, tagged_history
 from gateway_plugins.dialects.bedrock_converse.facts import has_tokens, tier_of, usage_of
@@ -85,28 +85,23 @@ def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest
 
 
 def _betas(request: ClientRequest, target: Target, drop: Drop) -> dict[str, bytes | None]:
-    """Return the change that removes the betas dropped by the configuration; {} if the body has none of these."""
-    if messages_betas.MEMBER.encode() not in request.top.get(_MODEL_FIELDS, b"") or not messages_betas.drops_any(
-        target.options
-    ):
+    """Return the change that removes betas which must be left out, with their members; {} if there are none."""
+    if _MODEL_FIELDS not in request.top or not messages_betas.drops_any(target.options, request.without):
         return {}
     fields = _model_fields(request.top)
-    given = messages_betas.body_betas(fields)
-    betas = messages_betas.remove_dropped(given, target.options, drop)
-    if betas == given:
-        return {}
-    return {_MODEL_FIELDS: fields.spliced({messages_betas.MEMBER: orjson.dumps(betas) if betas else None})}
+    changes = beta_members.native_changes(fields, target.options, request.without, drop, f"/{_MODEL_FIELDS}")
+    return {_MODEL_FIELDS: fields.spliced(changes)} if changes else {}
 
 
-def retry(request: ClientRequest, _target: Target, problem: Problem, drop: Drop) -> ClientRequest | None:
-    """Return the request without betas if the model refused one of them; None for any other problem.
+def retry(request: ClientRequest, target: Target, problem: Problem, _drop: Drop) -> ClientRequest | None:
+    """Return the request without a beta if the model refused one; None for any other problem.
 
     Converse has betas in `additionalModelRequestFields`.
     """
-    if not messages_betas.is_refusal(problem) or _MODEL_FIELDS not in request.top:
+    if _MODEL_FIELDS not in request.top or not beta_refusals.is_refusal(problem):
         return None
-    inner = messages_betas.retry_without_betas(replace(request, headers={}, top=_model_fields(request.top)), drop)
-    return inner and replace(request, top=Members(request.top.spliced({_MODEL_FIELDS: inner.top.body})))
+    sent = _model_fields(Members(build(request, target, lambda _: None).body))
+    return beta_refusals.retry(request, messages_betas.body_betas(sent), "converse", problem)
 
 
 def _model_fields(top: Members) -> Members:

@@ -13,7 +13,6 @@ import base64
 import binascii
 import re
 from collections.abc import Generator, Iterator
-from dataclasses import replace
 from typing import Any, Final
 
 import orjson
@@ -39,6 +38,7 @@ from gateway.contract.flag import (
     Usage,
 )
 from gateway.contract.framing import eventstream
+from gateway_plugins.dialects.anthropic_messages import beta_refusals
 from gateway_plugins.dialects.anthropic_messages import betas as messages_betas
 from gateway_plugins.dialects.anthropic_messages import facts as messages_facts
 from gateway_plugins.dialects.anthropic_messages import text as messages_text
@@ -108,7 +108,7 @@ def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest
         return counting.count_request(request, target, drop)
     headers = runtime_api.request_headers(request.headers)
     if request.flag == _OWN:
-        body = claude_on_bedrock.native_body(request.top, target, drop)
+        body = claude_on_bedrock.native_body(request, target, drop)
     else:
         body = claude_on_bedrock.body(request, target, drop)
         headers |= claude_on_bedrock.headers(request)
@@ -117,18 +117,12 @@ def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest
     )
 
 
-def retry(request: ClientRequest, target: Target, problem: Problem, drop: Drop) -> ClientRequest | None:
-    """Return a request with the body that was sent, but without betas, if Bedrock refused a beta (claude-code#56595).
-
-    Return None for any other problem, and for an opaque body.
-    """
-    if target.dialect == OPAQUE or not messages_betas.is_refusal(problem):
+def retry(request: ClientRequest, target: Target, problem: Problem, _drop: Drop) -> ClientRequest | None:
+    """Return the request without a beta if Bedrock refused a beta (claude-code#56595); None for any other problem."""
+    if target.dialect == OPAQUE or not beta_refusals.is_refusal(problem):
         return None
-    sent = build(request, target, drop)
-    # the body in `sent` has InvokeModel's form, so `build` adds nothing; the client's beta header was never sent
-    return messages_betas.retry_without_betas(
-        replace(request, flag=_OWN, headers=sent.headers, top=Members(sent.body)), drop
-    )
+    sent = Members(build(request, target, lambda _: None).body)
+    return beta_refusals.retry(request, messages_betas.body_betas(sent), "invoke", problem)
 
 
 def limit(request: ClientRequest) -> int | None:

@@ -66,6 +66,69 @@ async def test_a_beta_unknown_to_bedrock_is_dropped_in_a_retry(tmp_path, bedrock
         assert b"anthropic_beta" not in second.body
 
 
+SEARCH, INTERLEAVED = "tool-search-tool-2025-10-19", "interleaved-thinking-2025-05-14"
+DEFERRED = {"name": "f", "input_schema": {"type": "object"}, "defer_loading": True}
+CLAUDE_CODE = {
+    # what Claude Code sends natively, and in its Bedrock mode
+    "messages": ("/v1/messages", {"model": HAIKU, **MESSAGES, "tools": [DEFERRED]}, {"anthropic-beta": SEARCH}),
+    "invoke": (
+        f"/model/{HAIKU}/invoke",
+        {
+            "anthropic_version": "bedrock-2023-05-31",
+            "anthropic_beta": [INTERLEAVED, SEARCH],
+            **MESSAGES,
+            "tools": [DEFERRED],
+        },
+        {},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CLAUDE_CODE)
+async def test_a_refused_beta_goes_with_its_members_and_is_remembered(tmp_path, bedrock_sim, case):
+    """Check that the next call leaves out at once what was refused, and that another model is asked again."""
+    path, body, headers = CLAUDE_CODE[case]
+    bedrock_sim.script(INVALID)
+    async with gate(tmp_path, {"b": bedrock(bedrock_sim.url, models=[HAIKU, SONNET])}) as gw:
+        for _ in range(2):
+            reply = await gw.post(path, body, headers=headers)
+            assert reply.status == 200, reply.body
+            dropped = reply.headers["x-irisgate-dropped"].split(", ")
+            assert sorted(dropped) == [f"/anthropic-beta/{SEARCH}", "/tools/0/defer_loading"]
+        refused, second, third = bedrock_sim.requests
+        assert SEARCH.encode() in refused.body
+        assert b"defer_loading" in refused.body
+        assert second.body == third.body
+        assert b"defer_loading" not in second.body
+        assert (INTERLEAVED.encode() in second.body) == (case == "invoke")
+        other = body | {"model": SONNET} if case == "messages" else body
+        reply = await gw.post(path.replace(HAIKU, SONNET), other, headers=headers)
+        assert reply.status == 200
+        assert SEARCH.encode() in bedrock_sim.requests[-1].body
+
+
+async def test_betas_are_left_out_one_by_one_until_the_provider_takes_the_request(tmp_path, bedrock_sim):
+    bedrock_sim.script(INVALID, INVALID)
+    newer = "context-management-2025-06-27"
+    body = {"model": HAIKU, **MESSAGES, "tools": [DEFERRED]}
+    headers = {"anthropic-beta": f"context-1m-2025-08-07,{SEARCH},{newer}"}
+    async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
+        reply = await gw.post("/v1/messages", body, headers=headers)
+        assert reply.status == 200
+        sent = [json.loads(seen.body).get("anthropic_beta") for seen in bedrock_sim.requests]
+        assert sent == [["context-1m-2025-08-07", SEARCH, newer], ["context-1m-2025-08-07", newer], [newer]]
+        (record,) = await gw.calls()
+        assert record["attempts"] == 3
+
+
+async def test_another_refusal_is_not_taken_for_one_of_a_beta(tmp_path, bedrock_sim):
+    path, body, headers = CLAUDE_CODE["messages"]
+    bedrock_sim.script(scenarios.error("ValidationException", "max_tokens: must be smaller"))
+    async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
+        assert (await gw.post(path, body, headers=headers)).status == 400
+        assert len(bedrock_sim.requests) == 1
+
+
 async def test_a_provider_that_refuses_losses_is_not_asked_again_without_betas(tmp_path, bedrock_sim):
     path, body, headers = CASES["messages"]
     bedrock_sim.script(INVALID)

@@ -48,6 +48,8 @@ _JSON: Final = "application/json"
 _DOCUMENTS: Final = (
     _JSON, "application/problem", "application/x-amz-json", "application/xml", "text/html", "text/xml",
 )  # fmt: skip
+MAX_RETRIES: Final = 5
+"""Maximum number of times that a flag changes a refused request. After the first time, it must leave out more."""
 MAX_LOGGED: Final = 300
 """Maximum number of characters of a provider's error message in the log."""
 
@@ -64,14 +66,15 @@ class CallProvider:
     log: Logger
 
     async def __call__(self, call: Call, attempt: Attempt) -> Response:
-        try:
-            return await self._try(call, attempt)
-        except UpstreamFailed as error:
-            candidate = attempt.candidate
-            changed = candidate.flag.retry(attempt.request, candidate.target, error.problem, attempt.drop)
-            if changed is None:
-                raise
-            attempt.request = changed
+        candidate = attempt.candidate
+        for retries in range(MAX_RETRIES):
+            try:
+                return await self._try(call, attempt)
+            except UpstreamFailed as error:
+                changed = candidate.flag.retry(attempt.request, candidate.target, error.problem, attempt.drop)
+                if changed is None or (retries and len(changed.without) <= len(attempt.request.without)):
+                    raise
+                attempt.request = changed
         return await self._try(call, attempt)
 
     async def _try(self, call: Call, attempt: Attempt) -> Response:

@@ -41,6 +41,9 @@ _SWITCHES: Final = frozenset({"budget", "adaptive", "nova", "thinking.type", "en
 """Forms of thinking that have a value for "off" besides efforts."""
 _GRADED: Final = frozenset({"reasoning_effort", "reasoning.effort", "reasoning_config", "nova"})
 """Forms of thinking that consist of an effort."""
+_DISPLAYS: Final = ("summarized", "omitted")
+_UPDATES: Final = "updates"
+"""A `display` that needs a beta, which not every provider takes. Conversions ask for summaries instead."""
 _USUAL_EFFORT: Final = "high"
 """Effort for a client that requests thinking without an effort or budget. It is Anthropic's default."""
 
@@ -54,7 +57,7 @@ class AnthropicThinking:
     budget: int | None
     """Thinking budget in tokens; None if the client sets none."""
     display: str
-    """Whether the reply shows the thinking: "summarized" or "omitted"; "" if the client does not say."""
+    """How the reply shows the thinking: "summarized", "updates" or "omitted"; "" if the client does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +141,8 @@ def parse_thinking(value: Any, field: str = "thinking") -> AnthropicThinking | N
     if budget is not None and (type(budget) is not int or not 0 <= budget <= _MAX_BUDGET):
         raise invalid(f"{field}.budget_tokens must be a whole number", f"{field}.budget_tokens")
     display = value.get("display")
-    if display not in (None, "", "summarized", "omitted"):
-        raise invalid(f"{field}.display must be summarized or omitted", f"{field}.display")
+    if display not in (None, "", *_DISPLAYS, _UPDATES):
+        raise invalid(f"{field}.display must be summarized, omitted or updates", f"{field}.display")
     return AnthropicThinking(value["type"], budget, display or "")
 
 
@@ -214,7 +217,7 @@ def _plan_budget(request: ThinkingRequest, limit: int | None, caps: Caps, drop: 
         tokens = _fit_budget(_BUDGETS[effort], limit)
         if not tokens:
             return _drop_request(request, drop)
-    return ThinkingPlan("budget", tokens=tokens, display=_display(request, caps))
+    return ThinkingPlan("budget", tokens=tokens, display=_display(request, caps, drop))
 
 
 def _plan_effort(request: ThinkingRequest, caps: Caps, drop: Drop) -> ThinkingPlan:
@@ -231,12 +234,15 @@ def _plan_effort(request: ThinkingRequest, caps: Caps, drop: Drop) -> ThinkingPl
         return _drop_request(request, drop)
     if nearest != effort and request.level:
         drop(request.effort_at)
-    return ThinkingPlan(caps.reasoning, nearest, display=_display(request, caps) if is_anthropic else "")
+    return ThinkingPlan(caps.reasoning, nearest, display=_display(request, caps, drop) if is_anthropic else "")
 
 
-def _display(request: ThinkingRequest, caps: Caps) -> str:
+def _display(request: ThinkingRequest, caps: Caps, drop: Drop) -> str:
     """Return the `display` to send. Without `display`, newer models omit the text of thinking (agentgateway#2725)."""
     display = request.anthropic.display if request.anthropic else ""
+    if display == _UPDATES:
+        drop(f"{request.anthropic_at}/display")
+        return "summarized"
     return display or ("summarized" if caps.thinking_display else "")
 
 

@@ -50,6 +50,7 @@ class _Conversion:
         self.names = Names()
         self.schema_tool = ""
         """Name of the schema tool (`shared/output_format.py`); "" if there is none. `body` sets it."""
+        target = messages_betas.able(target, request.without)
         self._request = request
         self._top = request.top
         self._target = target
@@ -121,7 +122,8 @@ class _Conversion:
             for name in named:
                 drop(f"/{messages_betas.HEADER}/{name}")
             return {}
-        betas = messages_betas.select_betas(named, "converse", self._target.options, drop)
+        without = self._request.without
+        betas = messages_betas.select_betas(named, "converse", self._target.options, drop, without=without)
         fields: Block = {}
         effort = messages_read_options.answer_effort(self._top, thinking, caps, drop)
         if effort:

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Caps, ClientRequest, Drop, Target, Translation
+from gateway_plugins.dialects.anthropic_messages import betas as messages_betas
 from gateway_plugins.dialects.anthropic_messages import demand as messages_demand
 from gateway_plugins.dialects.anthropic_messages import settings as messages_settings
 from gateway_plugins.dialects.anthropic_messages import tools as messages_tools
@@ -78,7 +79,7 @@ class _Conversion:
         self.schema_tool = ""
         """Name of the schema tool (`shared/output_format.py`); "" if there is none. `body` sets it."""
         self._request = request
-        self._target = target
+        self._target = target = messages_betas.able(target, request.without)
         self._drop = drop
         self._extra = converse_read_options.extras(request.top)
         self._breakpoints = CacheBreakpoints(target.caps, drop)

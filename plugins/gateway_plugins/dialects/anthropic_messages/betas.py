@@ -6,13 +6,16 @@
   Bedrock's Messages API ("mantle"). Each envelope takes certain betas and answers 400 to others. The lists
   change over time, so they are data in `betas.json`. A provider's `anthropic_betas` in the configuration overrides
   the data.
-- The flag of a provider decides whether the betas are sent in the header or in the body.
+- A request also names the betas that the provider has refused for the model (`ClientRequest.without`). They are left
+  out.
+- The flag of a provider decides whether the betas are sent in the header or in the body. `beta_members.py` keeps each
+  beta and the members that need it together; `beta_refusals.py` reads a provider's refusal.
 """
 
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cache
@@ -20,9 +23,8 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.contract import errors
-from gateway.contract.errors import Problem, invalid
-from gateway.contract.flag import ClientRequest, Drop, Headers, Members
+from gateway.contract.errors import invalid
+from gateway.contract.flag import ClientRequest, Drop, Headers, Members, Target
 from gateway_plugins.shared.fields import member
 from gateway_plugins.shared.lenient import mapping
 
@@ -41,6 +43,16 @@ class _Envelope:
     rewrite: Mapping[str, Sequence[str]]
 
 
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The betas of a request after the provider's rules are applied."""
+
+    sent: list[str]
+    """Betas to send, by the names that the envelope has for them."""
+    removed: list[str]
+    """Betas that are left out."""
+
+
 @cache
 def _data() -> dict[str, Any]:
     text = pkgutil.get_data(__package__, "betas.json")
@@ -53,6 +65,30 @@ def _data() -> dict[str, Any]:
 def _envelope(name: str) -> _Envelope:
     rules = _data()["envelopes"][name]
     return _Envelope(tuple(rules["take"]), rules["rewrite"])
+
+
+def features() -> list[dict[str, Any]]:
+    """Return the data about the members that need a beta."""
+    rules: list[dict[str, Any]] = _data()["features"]["rules"]
+    return rules
+
+
+def refusal_words() -> list[str]:
+    """Return words of a provider's error message that show that it refused a request because of a beta."""
+    words: list[str] = _data()["refusals"]["words"]
+    return words
+
+
+def is_listed(name: str, envelope: str) -> bool:
+    """Return whether the data name the beta among those that the envelope takes."""
+    rules = _data()["envelopes"][envelope]
+    return name in (*rules["take"], *rules.get("body", ()))
+
+
+def able(target: Target, without: Collection[str]) -> Target:
+    """Return the target without the capability to take efforts if the provider has refused the beta for efforts."""
+    caps = target.caps
+    return replace(target, caps=replace(caps, effort_beta="")) if caps.effort_beta in without else target
 
 
 def body_betas(top: Members) -> list[str]:
@@ -76,82 +112,61 @@ def request_betas(request: ClientRequest) -> list[str]:
     return list(dict.fromkeys([*body_betas(request.top), *header_betas(request.headers)]))
 
 
-def select_betas(names: Iterable[str], envelope: str, options: Mapping[str, Any], drop: Drop) -> list[str]:
+def select_betas(
+    names: Iterable[str], envelope: str, options: Mapping[str, Any], drop: Drop, *, without: Collection[str] = ()
+) -> list[str]:
     """Return the betas that the envelope takes, under the envelope's names. Other betas are reported as dropped.
 
     `envelope` is a key of `envelopes` in `betas.json`. `options` are the options of the provider. The lists `drop` and
-    `allow` in the option `anthropic_betas` override the data.
+    `allow` in the option `anthropic_betas` override the data. `without` are betas that the provider has refused.
     """
+    return selection(names, envelope, options, drop, without=without).sent
+
+
+def selection(
+    names: Iterable[str], envelope: str, options: Mapping[str, Any], drop: Drop, *, without: Collection[str] = ()
+) -> Selection:
+    """Return the betas that the envelope takes, as `select_betas` does, and those that are left out."""
     rules, own = _envelope(envelope), mapping(options.get(OPTION))
-    selected: dict[str, None] = {}
+    sent: dict[str, None] = {}
+    removed: dict[str, None] = {}
     for name in names:
+        made: Sequence[str] = ()
         if _fits(name, own.get("drop")):
-            drop(_pointer(name))
+            pass
         elif _fits(name, own.get("allow")):
-            selected[name] = None
+            made = (name,)
         elif name in rules.rewrite:
-            selected |= dict.fromkeys(rules.rewrite[name])
+            made = rules.rewrite[name]
         elif _fits(name, rules.take):
-            selected[name] = None
-        else:
+            made = (name,)
+        kept = [each for each in made if each not in without and not _fits(each, own.get("drop"))]
+        sent |= dict.fromkeys(kept)
+        removed |= dict.fromkeys(each for each in made or (name,) if each not in kept)
+        if not kept:
             drop(_pointer(name))
-    return list(selected)
+    return Selection(list(sent), list(removed))
 
 
-def drops_any(options: Mapping[str, Any]) -> bool:
-    """Return whether the provider's options drop any beta. If they drop none, the betas in a body need not be read."""
-    return bool(mapping(options.get(OPTION)).get("drop"))
+def remove_dropped(
+    names: Iterable[str], options: Mapping[str, Any], drop: Drop, *, without: Collection[str] = ()
+) -> list[str]:
+    """Return the betas that neither the configuration drops nor the provider has refused.
 
-
-def remove_dropped(names: Iterable[str], options: Mapping[str, Any], drop: Drop) -> list[str]:
-    """Return the betas that the configuration does not drop. Whether the envelope takes the betas is not checked."""
+    Whether the envelope takes the betas is not checked.
+    """
     selected = []
     for name in names:
-        if _fits(name, mapping(options.get(OPTION)).get("drop")):
+        if name in without or _fits(name, mapping(options.get(OPTION)).get("drop")):
             drop(_pointer(name))
         else:
             selected.append(name)
     return selected
 
 
-def beta_for(feature: str) -> str:
-    """Return the beta that a feature (a member or value of a request) needs on Bedrock; "" if it needs none."""
-    return str(_data()["features"].get(feature, ""))
-
-
-def is_refusal(problem: Problem) -> bool:
-    """Return whether the words of the provider's error message show that it refused a request because of a beta."""
-    message = problem.message.lower()
-    return problem.code == errors.INVALID_REQUEST and any(word in message for word in _data()["refusals"]["words"])
-
-
-def retry_without_betas(request: ClientRequest, drop: Drop) -> ClientRequest | None:
-    """Return the request without betas and without the tools' member `eager_input_streaming`, which needs a beta.
-
-    What is removed is reported as dropped. Return None if there is nothing to remove.
-    """
-    names = request_betas(request)
-    changes: dict[str, bytes | None] = {MEMBER: None} if MEMBER in request.top else {}
-    tools, changed = _not_eager(request.top, drop)
-    if changed:
-        changes["tools"] = orjson.dumps(tools)
-    if not names and not changes:
-        return None
-    for name in names:
-        drop(_pointer(name))
-    headers = {name: value for name, value in request.headers.items() if name != HEADER}
-    return replace(request, headers=headers, top=Members(request.top.spliced(changes)) if changes else request.top)
-
-
-def _not_eager(top: Members, drop: Drop) -> tuple[Any, bool]:
-    if b"eager_input_streaming" not in top.get("tools", b""):
-        return None, False
-    tools, changed = member(top, "tools"), False
-    for index, tool in enumerate(tools if isinstance(tools, list) else ()):
-        if isinstance(tool, dict) and tool.pop("eager_input_streaming", None):
-            drop(f"/tools/{index}/eager_input_streaming")
-            changed = True
-    return tools, changed
+def drops_any(options: Mapping[str, Any], without: Collection[str] = ()) -> bool:
+    """Return whether any beta must be left out. Otherwise the betas in a body need not be read."""
+    return bool(without or mapping(options.get(OPTION)).get("drop"))
 
 
 def _fits(name: str, patterns: Any) -> bool:

@@ -70,7 +70,8 @@ def _thinking(edited: EditedMembers, caps: Caps, betas: list[str], drop: Drop, *
     raw, config = edited["thinking"], mapping(edited["output_config"])
     effort = str(config["effort"]) if config.get("effort") in EFFORTS else ""
     known = raw is None or mapping(raw).get("type") in _TYPES
-    request = thinking_request(raw if known else None, effort, caps, drop)
+    asked = {name: value for name, value in mapping(raw).items() if name in _PLANNED} if known else {}
+    request = thinking_request(asked or None, effort, caps, drop)
     loop = caps.reasoning == "budget" and request.is_wanted and _is_unsigned_loop(edited)
     limit = None if interleaves else whole_number(edited["max_tokens"]) or None
     plan = plan_thinking(request, limit, caps, drop, unsigned_loop=loop)

@@ -18,8 +18,8 @@ import orjson
 
 from gateway.contract.errors import invalid
 from gateway.contract.flag import COUNT_TOKENS, Caps, ClientRequest, Drop, Event, Members, Target
+from gateway_plugins.dialects.anthropic_messages import beta_members, fit
 from gateway_plugins.dialects.anthropic_messages import betas as messages_betas
-from gateway_plugins.dialects.anthropic_messages import fit
 from gateway_plugins.dialects.anthropic_messages.demand import MAX_CACHE_BREAKPOINTS
 from gateway_plugins.dialects.anthropic_messages.read_options import REFUSED_MEMBERS
 from gateway_plugins.dialects.bedrock import claude_messages, tagged_history
@@ -57,24 +57,32 @@ _COUNTS: Final[Mapping[str, str]] = {
 """Names of counts in Bedrock's invocation metrics, by the names of the same counts in Anthropic's usage."""
 
 
-def native_body(top: Members, target: Target, drop: Drop) -> bytes:
+def native_body(request: ClientRequest, target: Target, drop: Drop) -> bytes:
     """Return the body for a client that uses InvokeModel itself, with the few changes that its body needs.
 
     - An API version that the model does not take is replaced. Anthropic's SDKs from 2.0 on send "2026-10-21", which
       Claude 4.6 and older refuse on Bedrock.
-    - Betas that the configuration drops are removed.
+    - Betas that the configuration drops, or that Bedrock has refused before, are removed with their members.
     - The gateway's tags on thinking are removed (`tagged_history.py`).
     """
-    changes: dict[str, bytes | None] = {}
+    top = request.top
+    changes = beta_members.native_changes(top, target.options, request.without, drop)
+    if changes:
+        top = Members(top.spliced(changes))
+    changes = {}
     versions = target.caps.anthropic_versions
     if versions and "anthropic_version" in top and top.decode("anthropic_version") not in versions:
         changes["anthropic_version"] = orjson.dumps(versions[0])
+<<<<<<< HEAD
     changes |= tagged_history.of_messages(top, target, drop)
     if messages_betas.drops_any(target.options) and messages_betas.MEMBER in top:
         given = messages_betas.body_betas(top)
         betas = messages_betas.remove_dropped(given, target.options, drop)
         if betas != given:
             changes[messages_betas.MEMBER] = orjson.dumps(betas) if betas else None
+=======
+    changes |= tagged_history.of_messages(top, target.caps.family, drop)
+>>>>>>> 67af0fd (Betas and their members go together on every road, and a refused beta is left out alone and remembered)
     return top.spliced(changes) if changes else top.body
 
 
@@ -96,11 +104,19 @@ def body(request: ClientRequest, target: Target, drop: Drop) -> bytes:
     if top.decode("anthropic_version") not in versions:
         changes["anthropic_version"] = orjson.dumps(versions[0])
     edited = EditedMembers(top)
+    target = messages_betas.able(target, request.without)
     needed = fit.apply(edited, target, messages_betas.request_betas(request), drop, on_bedrock=True)
     betas = list(dict.fromkeys([*_betas(request, target, edited, drop), *needed]))
+<<<<<<< HEAD
     _messages(edited, target, drop)
     _tools(edited, betas)
     changes |= _context_management(edited, betas, drop)
+=======
+    _messages(edited, target.caps, drop)
+    _tools(edited)
+    _context_management(edited, drop)
+    beta_members.complete(edited, betas, target, request.without, drop)
+>>>>>>> 67af0fd (Betas and their members go together on every road, and a refused beta is left out alone and remembered)
     if request.operation == COUNT_TOKENS and "max_tokens" not in top:
         edited.put("max_tokens", fit.min_limit(edited))
     _cache_controls(edited, target.caps, drop)
@@ -130,16 +146,15 @@ def _betas(request: ClientRequest, target: Target, edited: EditedMembers, drop: 
     Interleaved thinking in the header is sent only for a request with a thinking budget and tools, because it changes
     nothing for others. In the body it stays (`dialects/anthropic_messages/betas.json`).
 
-    Betas that the configuration drops are left out. The member `safeguards` adds the beta that it needs.
+    Betas that the configuration drops, or that Bedrock has refused before, are left out.
     """
-    betas = messages_betas.remove_dropped(messages_betas.body_betas(request.top), target.options, drop)
+    options, without = target.options, request.without
+    betas = messages_betas.remove_dropped(messages_betas.body_betas(request.top), options, drop, without=without)
     header = [name for name in messages_betas.header_betas(request.headers) if name not in betas]
     if messages_betas.INTERLEAVED in header and _may_interleave(edited):
         header.remove(messages_betas.INTERLEAVED)
-        betas += messages_betas.remove_dropped([messages_betas.INTERLEAVED], target.options, drop)
-    from_header = messages_betas.select_betas(header, "invoke", target.options, drop)
-    if request.top.get("safeguards", b"null") != b"null":
-        from_header.append(messages_betas.beta_for("safeguards"))
+        betas += messages_betas.remove_dropped([messages_betas.INTERLEAVED], options, drop, without=without)
+    from_header = messages_betas.select_betas(header, "invoke", options, drop, without=without)
     return list(dict.fromkeys([*betas, *from_header]))
 
 
@@ -165,8 +180,7 @@ def _messages(edited: EditedMembers, target: Target, drop: Drop) -> None:
             edited.put("system", [*fit.system_blocks(edited["system"]), *placed.leading])
 
 
-def _tools(edited: EditedMembers, betas: list[str]) -> None:
-    eager = messages_betas.beta_for("eager_input_streaming")
+def _tools(edited: EditedMembers) -> None:
     for index, tool in enumerate(sequence(edited["tools"])):
         if not isinstance(tool, dict):
             continue
@@ -174,8 +188,6 @@ def _tools(edited: EditedMembers, betas: list[str]) -> None:
             name = f'"{tool.get("name")}" ({tool["type"]})'
             message = f"tools[{index}]: {name} runs on Anthropic's own servers, not on Bedrock"
             raise invalid(message, f"tools[{index}]")
-        if tool.get("eager_input_streaming") and eager not in betas:
-            betas.append(eager)
         if isinstance(tool.get("custom"), dict):
             tool.update(tool.pop("custom"))
             edited.change("tools")
@@ -187,18 +199,14 @@ def _tools(edited: EditedMembers, betas: list[str]) -> None:
             raise invalid(f"tools[{index}].name: a tool needs a name", f"tools[{index}].name")
 
 
-def _context_management(edited: EditedMembers, betas: list[str], drop: Drop) -> dict[str, bytes | None]:
+def _context_management(edited: EditedMembers, drop: Drop) -> None:
+    """Remove the edits of `context_management` that Bedrock does not know."""
     management = mapping(edited["context_management"])
     edits = sequence(management.get("edits"))
     known = [edit for edit in edits if mapping(edit).get("type") not in _UNKNOWN_EDITS]
-    for edit in known:
-        beta = messages_betas.beta_for(str(mapping(edit).get("type")))
-        if beta and beta not in betas:
-            betas.append(beta)
-    if len(known) == len(edits):
-        return {}
-    drop("/context_management/edits")
-    return {"context_management": orjson.dumps({**management, "edits": known}) if known else None}
+    if len(known) < len(edits):
+        drop("/context_management/edits")
+        edited.put("context_management", {**management, "edits": known} if known else None)
 
 
 def _cache_controls(edited: EditedMembers, caps: Caps, drop: Drop) -> None:

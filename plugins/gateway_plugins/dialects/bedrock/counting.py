@@ -97,7 +97,7 @@ def _body(request: ClientRequest, target: Target, drop: Drop) -> bytes:
     if request.dialect != MESSAGES:
         return request.top.body
     if request.flag == "bedrock_model_invoke":
-        inner = claude_on_bedrock.native_body(request.top, target, drop)
+        inner = claude_on_bedrock.native_body(request, target, drop)
     else:
         inner = claude_on_bedrock.body(request, target, drop)
     return orjson.dumps({"input": {"invokeModel": {"body": base64.b64encode(inner).decode()}}})

@@ -1,4 +1,4 @@
-"""Betas: data by envelope, a provider's own rules above the data, and a retry without betas for an unknown one."""
+"""Betas: data by envelope, a provider's own rules above the data, and retries without one beta after the other."""
 
 import json
 
@@ -92,27 +92,34 @@ def test_bedrocks_messages_api_gets_only_the_betas_that_it_takes():
 
 
 @pytest.mark.parametrize("client", ["anthropic_messages", "bedrock_model_invoke"])
-def test_an_invalid_beta_flag_retries_invoke_without_betas(client):
-    """Check that after an invalid beta flag the invoke body is sent once more without betas."""
+def test_an_invalid_beta_flag_retries_invoke_without_the_least_certain_beta(client):
+    """Check that after an invalid beta flag one beta after the other is left out, and its members with it."""
     tool = {"name": "f", "input_schema": {"type": "object"}, "eager_input_streaming": True}
     body = {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 5, "messages": MESSAGES, "tools": [tool]}
-    the_ask = ask({**body, "anthropic_beta": ["a-1"]}, client, **{"anthropic-beta": "effort-2025-11-24"})
-    dropped = []
-    again = bedrock_model_invoke.retry(the_ask, target(bedrock_model_invoke), UNKNOWN_TO_BEDROCK, dropped.append)
-    sent = json.loads(bedrock_model_invoke.build(again, target(bedrock_model_invoke), pytest.fail).body)
-    assert "anthropic_beta" not in sent
-    assert "eager_input_streaming" not in sent["tools"][0]
-    assert {"/anthropic-beta/a-1", "/tools/0/eager_input_streaming"} <= set(dropped)
-    # a Bedrock client's header was never sent
-    assert ("/anthropic-beta/effort-2025-11-24" in dropped) == (client == "anthropic_messages")
+    eager = ["fine-grained-tool-streaming-2025-05-14"]
+    the_ask = ask({**body, "anthropic_beta": ["a-1", *eager]}, client, **{"anthropic-beta": "effort-2025-11-24"})
+    aim = target(bedrock_model_invoke)
+    expected = [["a-1", *eager], eager, []]
+    if client == "anthropic_messages":  # a Bedrock client's header is never sent
+        expected = [["a-1", *eager, "effort-2025-11-24"], [*eager, "effort-2025-11-24"], eager, []]
+    for betas in expected:
+        dropped = []
+        sent = json.loads(bedrock_model_invoke.build(the_ask, aim, dropped.append).body)
+        assert sent.get("anthropic_beta", []) == betas
+        assert ("eager_input_streaming" in sent["tools"][0]) is bool(betas)
+        assert ("/tools/0/eager_input_streaming" in dropped) is not bool(betas)
+        assert ("/anthropic-beta/a-1" in dropped) is ("a-1" not in betas)
+        the_ask = bedrock_model_invoke.retry(the_ask, aim, UNKNOWN_TO_BEDROCK, pytest.fail)
+    assert the_ask is None
 
 
-def test_a_beta_refused_by_anthropic_retries_without_the_header():
-    """Check that after Anthropic refused a beta the request is sent once more without the beta header."""
-    the_ask = ask({"model": "m", "messages": MESSAGES}, "anthropic_messages", **{"anthropic-beta": "b-1"})
+def test_a_beta_refused_by_anthropic_by_name_is_left_out_alone():
+    """Check that the beta that the message names is left out, and the others are sent again."""
+    the_ask = ask({"model": "m", "messages": MESSAGES}, "anthropic_messages", **{"anthropic-beta": "b-1,c-2027-01-01"})
     dropped = []
-    again = anthropic_messages.retry(the_ask, target(anthropic_messages), UNKNOWN_TO_ANTHROPIC, dropped.append)
-    assert "anthropic-beta" not in anthropic_messages.build(again, target(anthropic_messages), pytest.fail).headers
+    aim = target(anthropic_messages)
+    again = anthropic_messages.retry(the_ask, aim, UNKNOWN_TO_ANTHROPIC, pytest.fail)
+    assert anthropic_messages.build(again, aim, dropped.append).headers["anthropic-beta"] == "c-2027-01-01"
     assert dropped == ["/anthropic-beta/b-1"]
 
 
@@ -121,8 +128,9 @@ def test_an_invalid_beta_flag_retries_converse_without_it():
     body = {"messages": [], "additionalModelRequestFields": {"anthropic_beta": ["b-1"], "top_k": 5}}
     dropped = []
     the_ask = ask(body, "bedrock_converse", "bedrock_converse")
-    again = bedrock_converse.retry(the_ask, target(bedrock_converse), UNKNOWN_TO_BEDROCK, dropped.append)
-    assert json.loads(again.top.body) == {"messages": [], "additionalModelRequestFields": {"top_k": 5}}
+    again = bedrock_converse.retry(the_ask, target(bedrock_converse), UNKNOWN_TO_BEDROCK, pytest.fail)
+    sent = bedrock_converse.build(again, target(bedrock_converse), dropped.append)
+    assert json.loads(sent.body) == {"messages": [], "additionalModelRequestFields": {"top_k": 5}}
     assert dropped == ["/anthropic-beta/b-1"]
 
 

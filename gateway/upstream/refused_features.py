@@ -1,0 +1,45 @@
+"""A memory of the features, such as Anthropic's betas, that a provider has refused for a model.
+
+The next call for the model leaves them out, so that it does not fail first. An entry is forgotten after a while,
+because providers begin to take features. The memory is bounded, and lost when the gateway ends.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Final
+
+KEPT: Final = 3600.0
+"""Seconds after which a refusal is forgotten. One failed try in an hour costs less than a feature that stays lost."""
+MAX_MODELS: Final = 1000
+"""Maximum number of models in the memory. The models that were used least recently are forgotten first."""
+
+
+@dataclass(slots=True)
+class RefusedFeatures:
+    """The names of refused features by provider and model."""
+
+    clock: Callable[[], float] = monotonic
+    _refused: OrderedDict[tuple[str, str], tuple[float, tuple[str, ...]]] = field(default_factory=OrderedDict)
+    """The time of the refusal, and the names."""
+
+    def of(self, provider: str, model: str) -> tuple[str, ...]:
+        """Return the names of the features that the provider has refused for the model."""
+        key = (provider, model)
+        at, names = self._refused.get(key, (0.0, ()))
+        if names and self.clock() - at >= KEPT:
+            del self._refused[key]
+            return ()
+        if names:
+            self._refused.move_to_end(key)
+        return names
+
+    def refused(self, provider: str, model: str, names: tuple[str, ...]) -> None:
+        """Remember that the provider takes a request for the model without these features."""
+        self._refused[provider, model] = (self.clock(), names)
+        self._refused.move_to_end((provider, model))
+        while len(self._refused) > MAX_MODELS:
+            self._refused.popitem(last=False)

@@ -1,0 +1,227 @@
+"""The members of a Messages request that need a beta. A beta and its members are sent together or left out together.
+
+- Which members need which beta is data in `betas.json` (`features`).
+- A member without its beta is refused by the provider ("Extra inputs are not permitted"). So where a beta is left out,
+  its members are removed and reported.
+- Some members cannot be left out, because the request would mean something else. Their beta is not left out either
+  (`essential`).
+
+The members stand in a body of Messages or of InvokeModel, or in `additionalModelRequestFields` of Converse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cache
+from typing import Any, Final
+
+import msgspec
+
+from gateway.contract.flag import Drop, Members, Target
+from gateway_plugins.dialects.anthropic_messages import betas as messages_betas
+from gateway_plugins.shared.fields import escape_step
+from gateway_plugins.shared.lenient import mapping, sequence, text
+from gateway_plugins.shared.members_in_place import EditedMembers
+from gateway_plugins.shared.turns import NO_OUTPUT
+
+Block = dict[str, Any]
+
+_REFERENCE: Final = "tool_reference"
+"""Type of a block in a tool's result that names a tool which a search has found."""
+_SEARCH: Final = "tool_search_tool"
+"""Beginning of the names of Anthropic's tools that search for tools."""
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """A beta, and the places of the members that need it."""
+
+    beta: str
+    also: tuple[str, ...] = ()
+    """Other betas with which the members are accepted."""
+    top: tuple[str, ...] = ()
+    """Members at the top of the request."""
+    thinking: tuple[str, ...] = ()
+    """Members of `thinking`."""
+    value: str = ""
+    """The only value of the members of `thinking` that needs the beta; "" if every value does."""
+    tool: tuple[str, ...] = ()
+    """Members of a tool's definition."""
+    tool_types: tuple[str, ...] = ()
+    """Types of tools; globs are allowed."""
+    edits: tuple[str, ...] = ()
+    """Types of edits in `context_management`."""
+    blocks: tuple[str, ...] = ()
+    """Types of blocks in messages."""
+    message: tuple[str, ...] = ()
+    """Members of a message."""
+    essential: bool = False
+    """True if the request would mean something else without the members."""
+    only_with_member: bool = False
+    """True if a provider refuses the beta in a request without the members."""
+
+    @property
+    def betas(self) -> frozenset[str]:
+        """All betas with which the members are accepted."""
+        return frozenset((self.beta, *self.also))
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The names by which a provider's error message can name the members."""
+        return (*self.top, *self.thinking, *self.tool, *self.message, *(("context_management",) if self.edits else ()))
+
+
+@cache
+def features() -> tuple[Feature, ...]:
+    """Return the betas that members need."""
+    return tuple(msgspec.convert(rule, Feature) for rule in messages_betas.features())
+
+
+def complete(edited: EditedMembers, betas: list[str], target: Target, without: Collection[str], drop: Drop) -> None:
+    """Append the betas that members of a request to InvokeModel need. Remove members whose beta is not taken there.
+
+    `betas` are the betas to send. A beta that the provider refuses without its members is removed from them.
+    """
+    missing = []
+    for feature in features():
+        has_members = any(True for _ in _members(edited, feature))
+        if feature.only_with_member and feature.beta in betas and not has_members:
+            betas.remove(feature.beta)
+            drop(f"/{messages_betas.HEADER}/{feature.beta}")
+        elif has_members and not feature.betas & {*betas}:
+            options = target.options
+            added = messages_betas.select_betas([feature.beta], "invoke", options, lambda _: None, without=without)
+            betas += added
+            missing += [] if added else [feature.beta]
+    remove(edited, missing, betas, drop)
+
+
+def remove(edited: EditedMembers, betas: Collection[str], sent: Collection[str], drop: Drop, at: str = "") -> None:
+    """Remove the members that need one of `betas`, and report each as dropped. `sent` are the betas that are sent.
+
+    `at` is the JSON pointer of the object that has the members.
+    """
+    for feature in features():
+        if feature.essential or not feature.betas & {*betas} or feature.betas & {*sent}:
+            continue
+        for place, take_out in list(_members(edited, feature)):
+            take_out()
+            drop(at + place)
+        if edited["tools"] == [] and edited["tool_choice"] is not None:
+            edited.put("tool_choice", None)
+
+
+def native_changes(
+    top: Members, options: Mapping[str, Any], without: Collection[str], drop: Drop, at: str = ""
+) -> dict[str, bytes | None]:
+    """Return the changes that remove the betas which must be left out from a body that names betas, and their members.
+
+    `at` is the JSON pointer of the object whose members `top` are.
+    """
+    if not messages_betas.drops_any(options, without):
+        return {}
+    edited = EditedMembers(top)
+    given = messages_betas.body_betas(top)
+    sent = messages_betas.remove_dropped(given, options, drop, without=without)
+    remove(edited, {*given, *without} - {*sent}, sent, drop, at)
+    if sent != given:
+        edited.put(messages_betas.MEMBER, sent)
+    return edited.changes()
+
+
+_Place = tuple[str, Callable[[], None]]
+"""The JSON pointer of a member, and a function that removes the member from the decoded body."""
+
+
+def _members(edited: EditedMembers, feature: Feature) -> Iterator[_Place]:
+    for name in feature.top:
+        if edited.raw(name) not in (b"", b"null"):
+            yield f"/{name}", lambda name=name: edited.put(name, None)  # type: ignore[misc]
+    yield from _in_thinking(edited, feature)
+    if feature.tool or feature.tool_types:
+        yield from _in_tools(edited, feature)
+    if feature.edits:
+        yield from _in_edits(edited, feature)
+    if any(f'"{word}"'.encode() in edited.raw("messages") for word in (*feature.blocks, *feature.message)):
+        yield from _in_messages(edited, feature)
+
+
+def _in_thinking(edited: EditedMembers, feature: Feature) -> Iterator[_Place]:
+    inner = mapping(edited["thinking"]) if feature.thinking else {}
+    for name in feature.thinking:
+        if name in inner and inner[name] == (feature.value or inner[name]):
+            yield f"/thinking/{name}", _taking(edited, "thinking", inner, name)
+
+
+def _in_tools(edited: EditedMembers, feature: Feature) -> Iterator[_Place]:
+    tools = edited["tools"]
+    for index, tool in enumerate(map(mapping, sequence(tools))):
+        if any(fnmatchcase(text(tool.get("type")), pattern) for pattern in feature.tool_types):
+            yield f"/tools/{index}", _removing(edited, "tools", tools, tool)
+        for name in feature.tool:
+            if tool.get(name):
+                yield f"/tools/{index}/{escape_step(name)}", _taking(edited, "tools", tool, name)
+
+
+def _in_edits(edited: EditedMembers, feature: Feature) -> Iterator[_Place]:
+    management = mapping(edited["context_management"])
+    edits = management.get("edits")
+    for index, edit in enumerate(map(mapping, sequence(edits))):
+        if edit.get("type") in feature.edits:
+            place = f"/context_management/edits/{index}"
+            yield place, _removing(edited, "context_management", sequence(edits), edit)
+
+
+def _in_messages(edited: EditedMembers, feature: Feature) -> Iterator[_Place]:
+    for number, message in enumerate(map(mapping, sequence(edited["messages"]))):
+        for name in feature.message:
+            if message.get(name) is not None:
+                yield f"/messages/{number}/{name}", _taking(edited, "messages", message, name)
+        yield from _in_content(edited, message.get("content"), f"/messages/{number}/content", feature)
+
+
+def _in_content(edited: EditedMembers, content: Any, at: str, feature: Feature) -> Iterator[_Place]:
+    for index, block in enumerate(map(mapping, sequence(content))):
+        here = f"{at}/{index}"
+        if block.get("type") in feature.blocks or _is_search(block, feature):
+            yield here, _replacing(edited, content, block)
+        yield from _in_content(edited, block.get("content"), f"{here}/content", feature)
+
+
+def _is_search(block: Block, feature: Feature) -> bool:
+    """Return whether a block is a call of a tool search, whose result is a block of the feature."""
+    name = text(block.get("name"))
+    return _REFERENCE in feature.blocks and block.get("type") == "server_tool_use" and name.startswith(_SEARCH)
+
+
+def _taking(edited: EditedMembers, member: str, holder: Block, name: str) -> Callable[[], None]:
+    def take_out() -> None:
+        del holder[name]
+        edited.change(member)
+
+    return take_out
+
+
+def _removing(edited: EditedMembers, member: str, items: list[Any], item: Block) -> Callable[[], None]:
+    def take_out() -> None:
+        items[:] = [each for each in items if each is not item]
+        if member == "context_management" and not items:
+            edited.put(member, None)
+        edited.change(member)
+
+    return take_out
+
+
+def _replacing(edited: EditedMembers, content: list[Any], block: Block) -> Callable[[], None]:
+    """Return a function that removes a block. A reference to a tool becomes the tool's name as text."""
+
+    def take_out() -> None:
+        name = text(block.get("tool_name")) if block.get("type") == _REFERENCE else ""
+        made = [{"type": "text", "text": name}] if name else []
+        content[:] = [new for each in content for new in (made if each is block else [each])]
+        content[:] = content or [{"type": "text", "text": NO_OUTPUT}]
+        edited.change("messages")
+
+    return take_out

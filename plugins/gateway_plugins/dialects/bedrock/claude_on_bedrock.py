@@ -73,16 +73,7 @@ def native_body(request: ClientRequest, target: Target, drop: Drop) -> bytes:
     versions = target.caps.anthropic_versions
     if versions and "anthropic_version" in top and top.decode("anthropic_version") not in versions:
         changes["anthropic_version"] = orjson.dumps(versions[0])
-<<<<<<< HEAD
     changes |= tagged_history.of_messages(top, target, drop)
-    if messages_betas.drops_any(target.options) and messages_betas.MEMBER in top:
-        given = messages_betas.body_betas(top)
-        betas = messages_betas.remove_dropped(given, target.options, drop)
-        if betas != given:
-            changes[messages_betas.MEMBER] = orjson.dumps(betas) if betas else None
-=======
-    changes |= tagged_history.of_messages(top, target.caps.family, drop)
->>>>>>> 67af0fd (Betas and their members go together on every road, and a refused beta is left out alone and remembered)
     return top.spliced(changes) if changes else top.body
 
 
@@ -107,16 +98,10 @@ def body(request: ClientRequest, target: Target, drop: Drop) -> bytes:
     target = messages_betas.able(target, request.without)
     needed = fit.apply(edited, target, messages_betas.request_betas(request), drop, on_bedrock=True)
     betas = list(dict.fromkeys([*_betas(request, target, edited, drop), *needed]))
-<<<<<<< HEAD
     _messages(edited, target, drop)
-    _tools(edited, betas)
-    changes |= _context_management(edited, betas, drop)
-=======
-    _messages(edited, target.caps, drop)
     _tools(edited)
     _context_management(edited, drop)
     beta_members.complete(edited, betas, target, request.without, drop)
->>>>>>> 67af0fd (Betas and their members go together on every road, and a refused beta is left out alone and remembered)
     if request.operation == COUNT_TOKENS and "max_tokens" not in top:
         edited.put("max_tokens", fit.min_limit(edited))
     _cache_controls(edited, target.caps, drop)

@@ -107,7 +107,7 @@ async def test_a_refused_beta_goes_with_its_members_and_is_remembered(tmp_path, 
         assert SEARCH.encode() in bedrock_sim.requests[-1].body
 
 
-async def test_betas_are_left_out_one_by_one_until_the_provider_takes_the_request(tmp_path, bedrock_sim):
+async def test_betas_are_left_out_one_by_one_until_the_request_is_taken(tmp_path, bedrock_sim):
     bedrock_sim.script(INVALID, INVALID)
     newer = "context-management-2025-06-27"
     body = {"model": HAIKU, **MESSAGES, "tools": [DEFERRED]}

@@ -57,7 +57,7 @@ class AnthropicThinking:
     budget: int | None
     """Thinking budget in tokens; None if the client sets none."""
     display: str
-    """How the reply shows the thinking: "summarized", "updates" or "omitted"; "" if the client does not say."""
+    """Form in which the reply shows the thinking: "summarized", "updates" or "omitted"; "" if the client sets none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,7 +92,7 @@ def test_bedrocks_messages_api_gets_only_the_betas_that_it_takes():
 
 
 @pytest.mark.parametrize("client", ["anthropic_messages", "bedrock_model_invoke"])
-def test_an_invalid_beta_flag_retries_invoke_without_the_least_certain_beta(client):
+def test_an_invalid_beta_flag_retries_without_the_least_certain_beta(client):
     """Check that after an invalid beta flag one beta after the other is left out, and its members with it."""
     tool = {"name": "f", "input_schema": {"type": "object"}, "eager_input_streaming": True}
     body = {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 5, "messages": MESSAGES, "tools": [tool]}

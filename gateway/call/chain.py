@@ -127,6 +127,8 @@ class Attempt:
     delivered: int | None = None
     """The number of bytes of the model's output that have been received so far; for a reply that is not a stream, the
     number of bytes of its body. None before a reply."""
+    whole: bool = False
+    """Whether a reply that is not a stream has been read to its end, so that its report of usage is final."""
 
     @property
     def redaction(self) -> Redaction:
@@ -178,6 +180,10 @@ class Call:
     reservation: CallReservation | None = None
     """The amounts reserved in quotas and rate limits; None if no quota or rate limit applies to the caller."""
     problem: Problem | None = None
+    announced: bool = False
+    """Whether the journal has a line that the call is about to be sent (`write_ahead.py`)."""
+    left: bool = False
+    """Whether the client has left, and the provider's reply is only read to know its costs."""
     fetches: Fetches | None = field(default=None, repr=False)
     """The fetches of files that the request names by URL; None until a plugin asks for the first file."""
     first_event: float | None = None
@@ -247,7 +253,7 @@ class Call:
         The time spent waiting for the provider is subtracted. The latency of the network, the opening of a connection,
         and the work of other calls on the event loop during a wait count as waiting.
         """
-        if not self.sent:
+        if not self.sent and not self.stepped:
             return None
         end = now if self.first_event is None else self.first_event
         return max(0.0, end - self.received - sum(attempt.stopwatch.waited for attempt in self.attempts))

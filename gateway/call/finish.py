@@ -2,6 +2,7 @@
 
 - The server writes exactly one record for each request, however the request ends.
 - A request that was refused before it became a `Call` has a record too. It is charged nothing.
+- A call whose process was killed gets its record when the next process starts.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ from typing import Final
 from gateway.call.chain import Attempt, Call, Inbound
 from gateway.call.cost_of_call import Cost, cost_of
 from gateway.call.settlement import settle
+from gateway.call.write_ahead import charge_lost
 from gateway.contract.errors import Problem
 from gateway.contract.flag import Facts, Usage
 from gateway.contract.record import Record
+from gateway.money.quotas.book import Quotas
 from gateway.money.quotas.buckets import Charge
-from gateway.store.entries import Balance, Entry
+from gateway.store.entries import Balance, Entry, SentCall
 from gateway.store.follower import JournalFollower
 from gateway.telemetry.log import Logger
 from gateway.telemetry.metrics import Metrics
@@ -50,6 +53,13 @@ class Finish:
     def refused(self, inbound: Inbound, status: int, outcome: str, problem: Problem | None) -> None:
         """Write the record of a request that ended before it became a `Call`."""
         self._put(_refusal(inbound, status, outcome, problem))
+
+    def lost(self, calls: Sequence[SentCall], quotas: Quotas) -> None:
+        """Charge and record the calls that an earlier process has sent and not ended."""
+        for call in calls:
+            self._put(*charge_lost(call, quotas))
+        if calls:
+            self.log.warning("calls.lost", calls=len(calls))
 
     def _put(self, record: Record, charges: Sequence[Charge] = ()) -> None:
         self.follower.put(Entry(call=record, balances=tuple(Balance(*charge.left) for charge in charges)))

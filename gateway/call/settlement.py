@@ -5,7 +5,8 @@
 - A call that several offers could serve reserves in the buckets of all these offers. It is charged only to the buckets
   of the offer that served it.
 - If the price of a call is unknown, its quotas refuse the call. Quotas that only notify do not refuse it.
-- A call that was never sent is charged nothing.
+- A call that was never sent is charged nothing. If only requests of plugins' `steps` were sent, such as for a count of
+  tokens, the call counts as one request.
 
 Balances are kept in `gateway.money.quotas`. The cost of a call is computed in `cost_of_call.py`.
 """
@@ -17,7 +18,7 @@ from time import monotonic
 from typing import Final
 
 from gateway.call.chain import Attempt, Call, Candidate
-from gateway.call.cost_of_call import Cost
+from gateway.call.cost_of_call import NOTHING, UNBILLED_OPERATIONS, Cost
 from gateway.contract.errors import QUOTA, RATE_LIMIT, Problem, Refused
 from gateway.contract.flag import Usage
 from gateway.money.prices.rates import Priced
@@ -28,8 +29,6 @@ from gateway.money.quotas.estimate import estimate, probable, rate_limited_token
 from gateway.money.quotas.ledger import MAX_RETRY_AFTER, Claim, Exceeded
 from gateway.upstream.catalog import Offer
 
-UNBILLED_OPERATIONS: Final = frozenset({"count_tokens"})
-"""Operations that cost no money and count no tokens."""
 _ONE_TOKEN_EACH: Final = Usage(input=1, output=1)
 
 Rules = Mapping[BucketChain, Sequence[Rule]]
@@ -63,39 +62,37 @@ def settle(call: Call, cost: Cost, *, complete: bool) -> tuple[Charge, ...]:
     reservation, attempt = call.reservation, call.attempt
     if reservation is None:
         return ()
-    if attempt is None or not attempt.sent:
+    if attempt is None or not (attempt.sent or attempt.stepped):
         return reservation.release()
+    if not attempt.sent:
+        return reservation.charge(attempt.candidate.offer.name, Settlement(requests=1))
     return reservation.charge(attempt.candidate.offer.name, _settlement(call, reservation, attempt, cost, complete))
 
 
 def _settlement(call: Call, reservation: CallReservation, attempt: Attempt, cost: Cost, complete: bool) -> Settlement:
     """Return the amounts that a sent call is charged.
 
-    - A complete call whose usage was reported, or whose cost is 0, is charged the reported tokens and the cost in its
-      record.
-    - A complete call without a report is charged its probable tokens, and the estimated cost in its record.
-    - A call whose cost is unknown is charged the cost of its reported tokens, or else of its probable tokens, at the
-      nearest known prices.
-    - A call that broke off is charged its probable tokens, and at least their cost. Otherwise a client that leaves just
-      before the end would get the output for free, and thinking that is not shown would be free as well.
+    - The money is the cost in the call's record, if the record has a cost. Otherwise it is the cost of the reported
+      tokens, or else of the probable tokens, at the nearest known prices.
+    - The tokens are those that the provider reported. If the call broke off or has no report, they are the probable
+      tokens.
     """
     facts = call.facts
     reported = facts is not None and facts.reported
     cut = cost.estimated and not complete
-    if cost.nanodollars is not None and not cut and (cost.nanodollars == 0 or reported):
-        tokens = rate_limited_tokens(facts.usage) if facts else 0
-        return Settlement(1, tokens, cost.nanodollars, cost.estimated)
-    if facts is not None and facts.reported and not cut:
+    if facts is not None and not cut and (reported or cost.nanodollars == 0):
         usage = facts.usage
+    elif cost == NOTHING:
+        usage = Usage()
     else:
-        usage = probable(facts, reservation.estimate, monotonic() - call.started)
+        usage = probable(facts, reservation.estimate, monotonic() - call.received)
     tokens = rate_limited_tokens(usage)
-    if cost.nanodollars is not None and not cut:
-        return Settlement(1, tokens, cost.nanodollars, estimated=True)
+    if cost.nanodollars is not None:
+        return Settlement(1, tokens, cost.nanodollars, cost.estimated)
     offer = attempt.candidate.offer
     price = call.runtime.prices.of(offer.provider, offer.model)
     guess = 0 if price is None else _guess(price, usage, facts.tier if facts else "")
-    return Settlement(1, tokens, max(cost.nanodollars or 0, guess), estimated=True)
+    return Settlement(1, tokens, guess, estimated=True)
 
 
 def _guess(price: Priced, usage: Usage, tier: str) -> int:

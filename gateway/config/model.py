@@ -197,6 +197,8 @@ class Storage:
     """`sqlite:PATH`; None for a file in the state folder."""
     retention: float | None = None
     """Seconds for which calls and sessions are stored; None for ever. Hourly and daily totals are never deleted."""
+    sync: bool = False
+    """Whether a call is sent only when its line in the journal is on the disk."""
 
 
 @dataclass(frozen=True, slots=True)

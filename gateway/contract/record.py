@@ -17,6 +17,9 @@ NANODOLLARS = 1_000_000_000
 """Nanodollars in one US dollar. Money is counted in integer nanodollars, so that totals are exact."""
 
 
+LOST: Final = "lost"
+"""Outcome of a call that was sent to a provider and has no end, because the gateway was killed."""
+
 _LAST: Final = 253_402_300_799
 """The last second of the year 9999 in Unix time, because Python's `datetime` has no later date."""
 _MOST: Final = 2**53
@@ -54,7 +57,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     status: Small
     """The HTTP status of the reply; 499 if the client closed the connection before the end of the reply."""
     outcome: str
-    """The outcome: `ok`, `refused` (by the gateway), `failed` (by the provider) or `cancelled` (by the client)."""
+    """The outcome: `ok`, `refused` (by the gateway), `failed` (by the provider), `cancelled` (by the client) or `lost`
+    (sent, and without an end, because the gateway was killed)."""
     error: str
     """The code of the problem (`errors.py`); "" if there was no problem."""
     error_native: str

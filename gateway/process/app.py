@@ -23,6 +23,7 @@ from gateway.call.middleware.count import Count
 from gateway.call.middleware.grants import grants
 from gateway.call.middleware.meter import metered
 from gateway.call.middleware.quota import Quota
+from gateway.call.middleware.read_on import ReadOn
 from gateway.call.middleware.refusals import WithoutRefused
 from gateway.call.middleware.resolve import resolve
 from gateway.call.middleware.route import Route
@@ -32,6 +33,7 @@ from gateway.call.middleware.steps import Fetching, Steps, client_flag, provider
 from gateway.call.middleware.translate import Translate
 from gateway.call.quota_events import report_nearly_used
 from gateway.call.runtime import Current, runtime
+from gateway.call.sender import Sender
 from gateway.call.server import PING_SECONDS, STALLED_SECONDS, Server
 from gateway.call.sessions import MAX_OPEN, Sessions, load_key
 from gateway.config.model import Config
@@ -39,6 +41,7 @@ from gateway.contract.registry import Registry
 from gateway.money.quotas.book import Quotas
 from gateway.money.quotas.buckets import Charge
 from gateway.store.bodies import Bodies
+from gateway.store.disk_sync import DiskSync
 from gateway.store.entries import Balance, Entry
 from gateway.store.follower import JournalFollower
 from gateway.store.journal import Journal, require_unlocked
@@ -119,7 +122,7 @@ def build(
     for own in _OWN:
         app.add_routes(own.routes())
     app.add_routes(explain_routes.routes(modes))
-    app.cleanup_ctx.append(partial(_run_parts, gateway, outgoing, observers, sessions))
+    app.cleanup_ctx.append(partial(_run_parts, gateway, outgoing, observers, sessions, finish))
     return app
 
 
@@ -130,9 +133,11 @@ def _gateway(config: Config, registry: Registry, state: Path, log: Logger) -> Ga
     database = _database(config, state)
     # without this check, a newer release could migrate the store while a process of an older release still uses it
     require_unlocked(state / "journal")
-    store = SqliteStore(database)
-    journal = Journal(state / "journal", log, after=store.start_offset.segment)
-    follower = JournalFollower(journal, store, log, retention=current.call_retention)
+    sync = config.storage.sync
+    store = SqliteStore(database, sync=sync)
+    journal = Journal(state / "journal", log, after=store.start_offset.segment, sync=sync)
+    disk_sync = DiskSync(journal, log) if sync else None
+    follower = JournalFollower(journal, store, log, retention=current.call_retention, sync=disk_sync)
     bodies = Bodies(database.with_name(f"{database.name}-bodies"), log, current.body_retention)
 
     def keep(charges: Sequence[Charge]) -> None:
@@ -159,16 +164,18 @@ def _gateway(config: Config, registry: Registry, state: Path, log: Logger) -> Ga
 def _chain(gateway: Gateway, outgoing: _Outgoing, sessions: Sessions) -> Next:
     """Return the chain of middlewares that handles a call."""
     log, metrics, registry = gateway.log, gateway.metrics, gateway.registry
-    upstream, pool = outgoing.upstream, outgoing.pool
+    pool = outgoing.pool
     fetching = Fetching(outgoing.fetcher, metrics, log)
+    sender = Sender(outgoing.upstream, gateway.follower, metrics, gateway.keys, log)
     attempts = chain(
         WithoutRefused(RefusedFeatures()),
         Count(log),
-        Steps(upstream, fetching, client_flag),
+        Steps(sender, fetching, client_flag),
         Translate(pool),
-        Steps(upstream, fetching, provider_flag),
+        Steps(sender, fetching, provider_flag),
+        ReadOn(lambda: gateway.draining),
         metered,
-        last=CallProvider(upstream, pool, metrics, gateway.keys, log),
+        last=CallProvider(sender, pool),
     )
     return chain(
         Session(sessions), resolve, grants, Route(registry), Quota(gateway.quotas, log), last=Attempts(attempts)
@@ -182,7 +189,12 @@ def _database(config: Config, state: Path) -> Path:
 
 
 async def _run_parts(
-    gateway: Gateway, outgoing: _Outgoing, observers: Observers, sessions: Sessions, _app: web.Application
+    gateway: Gateway,
+    outgoing: _Outgoing,
+    observers: Observers,
+    sessions: Sessions,
+    finish: Finish,
+    _app: web.Application,
 ) -> AsyncIterator[None]:
     """Start the parts of the gateway, and close them after the last call.
 
@@ -201,4 +213,5 @@ async def _run_parts(
         gateway.bodies.start()
         gateway.quotas.restore(await gateway.store.balances())
         sessions.restore((await gateway.store.sessions(None, MAX_OPEN)).rows)
+        finish.lost(await gateway.store.open_calls(), gateway.quotas)
         yield

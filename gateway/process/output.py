@@ -24,7 +24,8 @@ def say(text: str | bytes) -> None:
     """
     with writing():
         if isinstance(text, str):
-            print(text)  # noqa: T201 (the one place)
+            # one write, so that no line of the log comes between the text and its end
+            print(f"{text}\n", end="")  # noqa: T201 (the one place)
         elif sys.stdout is not None:
             sys.stdout.flush()
             sys.stdout.buffer.write(text)

@@ -238,6 +238,7 @@ def fixed_changes(started: Config, now: Config) -> list[str]:
         "server.drain_seconds": (started.server.drain_seconds, now.server.drain_seconds),
         "server.limits.header_bytes": (started.server.limits.header_bytes, now.server.limits.header_bytes),
         "storage.url": (started.storage.url, now.storage.url),
+        "storage.sync": (started.storage.sync, now.storage.sync),
         "metrics.listen": (started.metrics.listener, now.metrics.listener),
     }
     return [key for key, (before, after) in keys.items() if before != after]

@@ -13,7 +13,7 @@ from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 from gateway.contract.flag import Usage
 from gateway.contract.record import Record, dollars
-from gateway.store.entries import Balance, Entry
+from gateway.store.entries import Balance, Entry, SentCall
 
 T = TypeVar("T")
 
@@ -220,6 +220,9 @@ class Store(Protocol):
 
     async def usage(self, query: UsageQuery) -> Sequence[UsageRow]:
         """Return rows of the hourly or daily totals, sorted by the columns in `query.by`; at most `MAX_ROWS` rows."""
+
+    async def open_calls(self) -> Sequence[SentCall]:
+        """Return the calls that were sent and have not ended, oldest first."""
 
     async def balances(self) -> Sequence[Balance]:
         """Return the last stored balance of each quota bucket."""

@@ -154,9 +154,9 @@ class Bodies:
                 rows = [_row(capture.redacted()) for capture in captures]
                 with self._connect() as connection, _transaction(connection):
                     connection.executemany(_INSERT, rows)
-        except StoreFailed as error:
+        except Exception as error:  # noqa: BLE001 (whatever it is, the thread must go on with the next bodies)
             self._unwritten += len(captures)
-            self._reason = str(error)
+            self._reason = str(error) if isinstance(error, StoreFailed) else repr(error)
         finally:
             self._taken_bytes += sum(capture.size + OVERHEAD for capture in captures)
 

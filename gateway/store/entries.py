@@ -1,7 +1,7 @@
 """Entries of the journal, one in each line, and their encoding as JSON.
 
-There are three kinds of entries: a call together with the resulting balances of its quota buckets, a balance after a
-refill, and a change of the configuration.
+There are four kinds of entries: a call that is about to be sent, a call that has ended together with the resulting
+balances of its quota buckets, a balance after a refill, and a change of the configuration.
 
 - Lines are encoded on the event loop and decoded in another thread.
 - New releases only add fields, so lines of older releases can be read.
@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
-from gateway.contract.record import Record
+from gateway.contract.record import Moment, Record, Small
 
 MAX_TEXT: Final = 1024
 """Maximum number of characters that are stored of one text; the longest legitimate texts are ARNs and error names."""
@@ -53,9 +53,37 @@ class Version(msgspec.Struct, frozen=True, gc=False):
     """Changed settings as dotted paths, without their values."""
 
 
+class SentCall(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A call that is about to be sent to a provider, as far as a record and a charge need it if no end follows.
+
+    It is encoded as an array, because one is written for each call. New releases add fields at the end, with defaults.
+    """
+
+    id: str
+    session_id: str
+    at: Moment
+    """The time at which the request arrived, in seconds of Unix time."""
+    identity: str
+    node: str
+    provider: str
+    model: str
+    api: str
+    upstream_api: str
+    operation: str
+    stream: bool
+    agent: str
+    cost: Small | None = None
+    """The most that the call may cost, in nanodollars; None if its price is unknown."""
+    cost_basis: str = ""
+    """The row of the price table that was used (`Record.cost_basis`)."""
+    chains: tuple[tuple[tuple[str, str], ...], ...] = ()
+    """Chains of quota buckets that are charged for the call, each bucket by its name and the terms of its rule."""
+
+
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The content of one line of the journal."""
 
+    sent: SentCall | None = None
     call: Record | None = None
     balances: tuple[Balance, ...] = ()
     version: Version | None = None

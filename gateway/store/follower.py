@@ -1,6 +1,7 @@
 """The follower of the journal. It writes entries to the journal at once, and applies them to the store a moment later.
 
-- Every call uses `put`. A separate task applies the journal to the store in batches.
+- Every call uses `put_sent` before it is sent, and `put` when it has ended.
+- A separate task applies the journal to the store in batches.
 - If the store fails, the follower retries without end.
 - After a restart the follower continues at the offset that is in the store.
 
@@ -10,12 +11,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from time import monotonic, time
 from typing import Final
 
 from gateway.store.base import JournalOffset, Store, StoreFailed
-from gateway.store.entries import Entry, decode, encode
+from gateway.store.disk_sync import DiskSync
+from gateway.store.entries import Entry, SentCall, decode, encode
 from gateway.store.journal import Journal
 from gateway.telemetry.log import Logger
 
@@ -41,16 +44,24 @@ EXPIRE_BATCH_CALLS: Final = 2000
 class JournalFollower:
     """The writer of the journal. It also applies the journal's entries to a store.
 
-    `retention` returns the number of seconds for which calls are kept in the store; None: for ever.
+    `retention` returns the number of seconds for which calls are kept in the store; None: for ever. `sync` flushes the
+    journal to the disk; None if it is not flushed.
     """
 
     def __init__(
-        self, journal: Journal, store: Store, log: Logger, *, retention: Callable[[], float | None] = lambda: None
+        self,
+        journal: Journal,
+        store: Store,
+        log: Logger,
+        *,
+        retention: Callable[[], float | None] = lambda: None,
+        sync: DiskSync | None = None,
     ) -> None:
         self._journal = journal
         self._store = store
         self._log = log
         self._retention = retention
+        self._sync = sync
         self._offset = store.start_offset
         self._failures = 0
         self._task: asyncio.Task[None] | None = None
@@ -88,6 +99,15 @@ class JournalFollower:
             return
         self._journal.append(encode(entry))
 
+    def put_sent(self, call: SentCall) -> Awaitable[None] | None:
+        """Append the line of a call that is about to be sent.
+
+        If the journal is flushed to the disk, return an awaitable that waits until the line is on the disk. It raises
+        `StoreFailed` if the line cannot be written or flushed.
+        """
+        self._journal.append(encode(Entry(sent=call)))
+        return self._sync.wait() if self._sync is not None else None
+
     async def start(self) -> None:
         """Apply what an earlier process left in the journal, then start the task that applies new entries.
 
@@ -118,6 +138,8 @@ class JournalFollower:
                 self._log.error("store.behind", reason=str(error), kept="in the journal")
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        if self._sync is not None:
+            await self._sync.close()
         self._journal.close()
 
     async def _follow(self) -> None:
@@ -129,6 +151,9 @@ class JournalFollower:
                 pass
             self._flush_now.clear()
             self._journal.retry()
+            if self._sync is not None:
+                with suppress(StoreFailed):  # it has logged the reason
+                    await self._sync.wait()
             try:
                 await self._catch_up()
                 await self._expire()
@@ -162,6 +187,7 @@ class JournalFollower:
     async def _advance(self, offset: JournalOffset) -> None:
         async with self._applied:
             self._offset = offset
+            self._journal.applied(offset)
             self._applied.notify_all()
 
     async def _expire(self) -> None:

@@ -1,7 +1,7 @@
-"""The journal: append-only files, to which the line of a call is written before the last byte of its reply is sent.
+"""The journal: append-only files, to which a call writes a line before it is sent and before its reply's last byte.
 
 - A line is written to the system's page cache, without waiting for the disk. So it is kept if the process is killed,
-  but a power failure may lose the lines of the last seconds.
+  but a power failure may lose the lines of the last half minute (`disk_sync.py` flushes them to the disk).
 - The store is filled only from these files, so a slow or failing store delays no call and loses nothing.
 - If the disk is full, lines wait in memory up to a maximum size; `full` reports that this size is reached.
 
@@ -22,6 +22,7 @@ from time import monotonic
 from typing import Final
 
 from gateway.store.base import JournalOffset, StoreFailed
+from gateway.store.disk_sync import Unflushed
 from gateway.telemetry.log import Logger
 
 SEGMENT_BYTES: Final = 16 * 1024 * 1024
@@ -42,7 +43,8 @@ class Journal:
     """The journal's files in one folder, which one process locks.
 
     New lines are written to a new file. The number in the name of the new file is higher than `after` and than the
-    numbers of all existing files. Raises `StoreFailed` if the folder cannot be locked or written.
+    numbers of all existing files. If `sync` is True, the journal remembers which files must be flushed to the disk.
+    Raises `StoreFailed` if the folder cannot be locked or written.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Journal:
         after: int = 0,
         segment_bytes: int = SEGMENT_BYTES,
         waiting_bytes: int = WAITING_BYTES,
+        sync: bool = False,
     ) -> None:
         self._folder = folder
         self._log = log
@@ -60,6 +63,13 @@ class Journal:
         self._waiting_bytes = waiting_bytes
         self._waiting: deque[bytes] = deque()
         self._waiting_size = 0
+        self._appended = 0
+        self._applied = JournalOffset()
+        self._unflushed: list[int] = []
+        """Descriptors of former files whose content may not be on the disk yet; used only if `sync` is True."""
+        self._is_new = False
+        """Whether the entry of a new file in the folder may not be on the disk yet."""
+        self._sync = sync
         self._file = -1
         self._end = JournalOffset()
         self._begun = 0.0
@@ -86,9 +96,30 @@ class Journal:
         """The number of bytes of lines that wait in memory to be written."""
         return self._waiting_size
 
+    @property
+    def appended(self) -> int:
+        """The number of lines that were appended so far, including those that wait in memory."""
+        return self._appended
+
+    def unflushed(self) -> Unflushed:
+        """Return the files with lines that may not be on the disk yet. The caller closes their descriptors."""
+        files = Unflushed(
+            (*self._unflushed, os.dup(self._file)),
+            self._folder if self._is_new else None,
+            self._appended - len(self._waiting),
+        )
+        self._unflushed.clear()
+        self._is_new = False
+        return files
+
+    def applied(self, offset: JournalOffset) -> None:
+        """Note that the store has all lines before `offset`, so that they are never written to another file."""
+        self._applied = offset
+
     def append(self, line: bytes) -> None:
         """Write a line, or keep it in memory if it cannot be written. Never raises, and does not wait for the disk."""
         data = line + b"\n"
+        self._appended += 1
         if not self._waiting and self._write(data):
             return
         if not self._waiting:
@@ -117,16 +148,17 @@ class Journal:
                 # a partly written line, as on a full disk, is removed: the next line would be appended to it
                 os.ftruncate(self._file, self._end.byte)
                 return False
-        except OSError:
+        except (OSError, StoreFailed):
             return False
         self._end = JournalOffset(self._end.segment, self._end.byte + size)
         return True
 
     def _replace_removed_file(self) -> None:
-        """Begin a new file with the same content if the current file, or its folder, was removed.
+        """Begin a new file if the current file, or its folder, was removed.
 
-        Writing to a removed file succeeds, but the lines would be lost. The store counts each call once, so lines that
-        were applied already may be read again from the new file.
+        Writing to a removed file succeeds, but the lines would be lost. So the lines that are not in the store yet are
+        written to the new file. Lines that the store has applied are not: their calls may have expired in the meantime,
+        and would be counted again.
         """
         try:
             inode = self._path(self._end.segment).stat().st_ino
@@ -137,26 +169,33 @@ class Journal:
             return
         if not self._removed:
             # logged once, not at each attempt, if a new file cannot be made
-            self._log.error("journal.removed", folder=str(self._folder), kept="what its last file held")
+            self._log.error("journal.removed", folder=str(self._folder), kept="what was not in the store yet")
             self._removed = True
         try:
-            data = os.pread(self._file, self._end.byte, 0)
+            start = self._applied.byte if self._applied.segment == self._end.segment else 0
+            data = os.pread(self._file, self._end.byte - start, start)
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._begin(self._end.segment + 1)
-        except OSError:
+        except (OSError, StoreFailed):
             return
         if not self._write(data):
             self._waiting.appendleft(data)
             self._waiting_size += len(data)
 
     def _begin(self, number: int) -> None:
+        """Begin a new file. Raises `OSError` if it cannot be created, and `StoreFailed` if no number is left."""
         if number > _HIGHEST:
             raise StoreFailed(f"{self._path(_HIGHEST)}: no file can follow this one; move it out of the journal")
         before = self._file
         self._file = os.open(self._path(number), os.O_CREAT | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._end = JournalOffset(number, 0)
         self._begun = monotonic()
-        if before >= 0:
+        self._is_new = True
+        if before < 0:
+            return
+        if self._sync:
+            self._unflushed.append(before)
+        else:
             os.close(before)
 
     def renew(self, seconds: float) -> None:
@@ -166,7 +205,7 @@ class Journal:
         file cannot be made, as on a full disk, the next call of this method tries again.
         """
         if self._end.byte and monotonic() - self._begun >= seconds:
-            with suppress(OSError):
+            with suppress(OSError, StoreFailed):
                 self._begin(self._end.segment + 1)
 
     def read(self, offset: JournalOffset, limit: int) -> tuple[list[bytes], JournalOffset]:
@@ -218,8 +257,8 @@ class Journal:
         self.retry()
         if self._waiting:
             self._log.error("journal.lines_lost", folder=str(self._folder), lost=len(self._waiting))
-        os.close(self._file)
-        os.close(self._lock)
+        for descriptor in (*self._unflushed, self._file, self._lock):
+            os.close(descriptor)
 
     def _numbers(self) -> list[int]:
         named = [(path, _NAME.fullmatch(path.name)) for path in self._folder.glob(f"*{_SUFFIX}")]

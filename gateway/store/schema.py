@@ -180,7 +180,12 @@ _THIRD: Final = (
 
 _FOURTH: Final = ("ALTER TABLE balances ADD COLUMN terms TEXT NOT NULL DEFAULT ''",)
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _SECOND, _THIRD, _FOURTH)
+_FIFTH: Final = (
+    # the calls that were sent and have not ended, as lines of JSON (`entries.SentCall`)
+    "CREATE TABLE open_calls (id TEXT PRIMARY KEY, line BLOB NOT NULL) WITHOUT ROWID",
+)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH)
 
 
 def migrate(connection: sqlite3.Connection, name: str) -> None:

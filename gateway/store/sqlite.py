@@ -15,6 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+import msgspec
+
 from gateway.contract.record import Record
 from gateway.store import rows, usage
 from gateway.store.base import (
@@ -29,12 +31,14 @@ from gateway.store.base import (
     UsageRow,
 )
 from gateway.store.calls import CALL_COLUMNS, record_of
-from gateway.store.entries import Balance, Entry
+from gateway.store.entries import Balance, Entry, SentCall
 from gateway.store.file import connect, prepare
 from gateway.store.writing import expire, write
 
 T = TypeVar("T")
 
+_SENT_CALL: Final = msgspec.json.Decoder(SentCall)
+_OPEN_CALLS: Final = "SELECT line FROM open_calls o WHERE NOT EXISTS (SELECT 1 FROM calls c WHERE c.id = o.id)"
 _MAX_NAMED: Final = 10
 """Maximum number of callers that `Ambiguous` names."""
 
@@ -42,13 +46,14 @@ _MAX_NAMED: Final = 10
 class SqliteStore:
     """A `Store` in the SQLite file `path`. The file and its folder are created if missing.
 
-    Raises `StoreFailed` if the file cannot be opened.
+    If `sync` is True, each transaction is on the disk when it ends, so that the journal's files can be deleted without
+    a risk. Raises `StoreFailed` if the file cannot be opened.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, sync: bool = False) -> None:
         prepare(path)
         self._path = path
-        self._writing = _Thread(path, "store-writer")
+        self._writing = _Thread(path, "store-writer", sync=sync)
         self._reading = _Thread(path, "store-reader")
         with closing(connect(path)) as connection:
             self._start_offset = JournalOffset(*connection.execute("SELECT segment, offset FROM place").fetchone())
@@ -103,6 +108,10 @@ class SqliteStore:
             lambda connection: [usage.row_of(query, row) for row in connection.execute(statement, values)]
         )
 
+    async def open_calls(self) -> Sequence[SentCall]:
+        lines = await self._read(_OPEN_CALLS, [])
+        return sorted((_SENT_CALL.decode(line) for (line,) in lines), key=lambda call: call.at)
+
     async def balances(self) -> Sequence[Balance]:
         statement = "SELECT bucket, amount, remainder, at, terms FROM balances"
         return [Balance(*row) for row in await self._read(statement, [])]
@@ -127,8 +136,9 @@ class SqliteStore:
 class _Thread:
     """A connection to the SQLite file, and the only thread that uses the connection."""
 
-    def __init__(self, path: Path, name: str) -> None:
+    def __init__(self, path: Path, name: str, *, sync: bool = False) -> None:
         self._path = path
+        self._sync = sync
         self._threads = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._connection: sqlite3.Connection | None = None
         self._inode = 0
@@ -142,6 +152,8 @@ class _Thread:
             self._reopen_if_replaced()
             if self._connection is None:
                 self._connection = connect(self._path)
+                if self._sync:
+                    self._connection.execute("PRAGMA synchronous = FULL")
             return work(self._connection)
         except sqlite3.Error as error:
             # the next use opens a new connection, which sees a file that was replaced or repaired

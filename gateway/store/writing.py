@@ -13,13 +13,14 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+import msgspec
 import orjson
 
 from gateway.contract.record import Record
 from gateway.store import rows
 from gateway.store.base import JournalOffset
 from gateway.store.calls import INSERT_CALL, call_row
-from gateway.store.entries import Balance, Entry, Version
+from gateway.store.entries import Balance, Entry, SentCall, Version
 from gateway.store.sums import Group, Sums, days, sum_calls
 
 _LOOKUP_ROWS: Final = 500
@@ -44,8 +45,9 @@ def write(connection: sqlite3.Connection, entries: Sequence[Entry], offset: Jour
     """
     connection.execute("BEGIN IMMEDIATE")
     try:
-        new = _insert(connection, [entry.call for entry in entries if entry.call is not None])
-        _add(connection, sum_calls(new))
+        ended = [entry.call for entry in entries if entry.call is not None]
+        _add(connection, sum_calls(_insert(connection, ended)))
+        _update_open(connection, [entry.sent for entry in entries if entry.sent is not None], ended)
         _upsert_balances(connection, [balance for entry in entries for balance in entry.balances])
         for version in [entry.version for entry in entries if entry.version is not None]:
             _insert_version(connection, version)
@@ -73,6 +75,17 @@ def _insert(connection: sqlite3.Connection, records: Iterable[Record]) -> Sequen
     for row in inserted:
         first.setdefault(row[0], row)
     return [row for key, row in first.items() if key in new]
+
+
+def _update_open(connection: sqlite3.Connection, sent: Sequence[SentCall], ended: Sequence[Record]) -> None:
+    """Add the calls that were sent to the open calls, and remove those that have ended.
+
+    In the journal, a call is sent before it ends. So a call that does both in one batch gets no row.
+    """
+    ends = {record.id for record in ended}
+    opened = [(call.id, msgspec.json.encode(call)) for call in sent if call.id not in ends]
+    connection.executemany("INSERT OR IGNORE INTO open_calls (id, line) VALUES (?, ?)", opened)
+    connection.executemany("DELETE FROM open_calls WHERE id = ?", [(key,) for key in ends])
 
 
 def _add(connection: sqlite3.Connection, sums: Sums) -> None:

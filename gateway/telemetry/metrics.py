@@ -33,7 +33,7 @@ from prometheus_client.registry import Collector
 from gateway import __version__
 from gateway.contract.errors import STATUS
 from gateway.contract.flag import USAGE_KINDS
-from gateway.contract.record import NANODOLLARS, Record
+from gateway.contract.record import LOST, NANODOLLARS, Record
 
 DURATION_BUCKETS: Final = (
     *(0.01 * 2**power for power in range(14)), 163.84, 327.68, 600.0,
@@ -244,7 +244,9 @@ class Metrics:
         key = (provider, model, record.api)
         series = self._series.get(key) or self._open(key)
         self._count(key, record.status // 100, record.outcome).inc()
-        series.duration.observe(record.duration_ms / 1000)
+        if record.outcome != LOST:
+            # nobody knows how long a lost call took
+            series.duration.observe(record.duration_ms / 1000)
         if record.first_event_ms is not None:
             series.first_event.observe(record.first_event_ms / 1000)
         for kind, tokens in series.tokens:

@@ -5,13 +5,18 @@ This module handles URLs, timeouts and HTTP headers. It never parses the content
 
 from __future__ import annotations
 
+import asyncio
 import io
 import re
-from collections.abc import AsyncIterator, Mapping
-from types import SimpleNamespace
+import select
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Final
+from weakref import WeakSet
 
 import aiohttp
+from aiohttp.connector import Connection
 from yarl import URL
 
 from gateway import __version__
@@ -40,6 +45,64 @@ _VERSION_AT_START: Final = re.compile(r"^/v[0-9]+[a-z0-9]*(?=/)")
 
 _OWN_HEADERS: Final = {"accept-encoding": "identity", "user-agent": f"irisgate/{__version__}"}
 """Headers of every request. `identity` asks for an uncompressed reply, which can be forwarded event by event."""
+
+
+BeforeSending = Callable[[], Awaitable[None] | None]
+"""A function that is called once for a request, when there is a connection and nothing of the request is written yet.
+
+If it returns an awaitable, the request is written when that is done."""
+
+
+@dataclass(slots=True)
+class _Sending:
+    """The state of one request while aiohttp sends it."""
+
+    before: BeforeSending
+    used: WeakSet[asyncio.BaseProtocol]
+    """The connections on which a request was sent before."""
+    announced: bool = False
+    """Whether `before` was called."""
+
+
+_SENDING: Final = ContextVar[_Sending]("sending")
+
+
+class _ConnectionClosed(Exception):
+    """The error for a kept connection that the provider has closed, before anything of the request was written."""
+
+
+class _Request(aiohttp.ClientRequest):
+    """A request that is written only to a connection that is open."""
+
+    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        """Call `before`, check the connection, and begin to write the request.
+
+        Raises `_ConnectionClosed` if the connection was used before and cannot be used again.
+        """
+        sending = _SENDING.get()
+        if not sending.announced:
+            sending.announced = True
+            if (pending := sending.before()) is not None:
+                await pending
+        protocol = conn.protocol
+        if protocol is None or (protocol in sending.used and _is_closed(conn)):
+            raise _ConnectionClosed
+        sending.used.add(protocol)
+        return await super().send(conn)
+
+
+def _is_closed(conn: Connection) -> bool:
+    """Return whether the provider has closed a connection that no request uses, or has sent something on it.
+
+    The event loop may not have read the provider's close yet, so the socket is asked. Whatever arrives without a
+    request, such as TLS's close notification, means that the connection is not for use.
+    """
+    transport = conn.transport
+    if transport is None or transport.is_closing():
+        return True
+    poll = select.poll()
+    poll.register(transport.get_extra_info("socket"), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 class UpstreamResponse:
@@ -100,11 +163,21 @@ class Upstream:
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
+        self._used: WeakSet[asyncio.BaseProtocol] = WeakSet()
 
     async def open(
-        self, provider: Provider, request: UpstreamRequest, added: Mapping[str, str], timeouts: Timeouts
+        self,
+        provider: Provider,
+        request: UpstreamRequest,
+        added: Mapping[str, str],
+        timeouts: Timeouts,
+        before: BeforeSending = lambda: None,
     ) -> UpstreamResponse:
         """Send a request with its own headers and those in `added`, and wait for the head of the reply.
+
+        The request is sent at most once. If the provider closed a kept connection before anything was written to it,
+        another connection is used. If a connection breaks later, the provider may have read the request, so it is not
+        sent again (RFC 9110, 9.2.2). `before` is called before the first byte is written, and may raise.
 
         Raises `NotReached` if no connection can be made, and `UpstreamFailed` (unavailable or timeout) if no reply
         arrives over the connection.
@@ -112,8 +185,9 @@ class Upstream:
         timeout = aiohttp.ClientTimeout(total=None, connect=timeouts.connect_seconds, sock_read=timeouts.read_seconds)
         target = url(provider.baseurl, request)
         headers = {**_OWN_HEADERS, **request.headers, **added}
+        token = _SENDING.set(_Sending(before, self._used))
         try:
-            response = await self._request(provider, request, headers, timeout)
+            response = await self._request(target, request, headers, timeout)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             why = unreachable(error, target.host or "", target.port)
             message = f"{provider.id} cannot be reached: {why.words}"
@@ -124,40 +198,26 @@ class Upstream:
         except (aiohttp.ClientError, OSError) as error:
             message = f"{provider.id} broke off before it answered: {type(error).__name__}"
             raise UpstreamFailed(Problem(UNAVAILABLE, message, retryable=True)) from None
+        finally:
+            _SENDING.reset(token)
         return UpstreamResponse(response, provider.id, timeouts.read_seconds)
 
     async def _request(
-        self, provider: Provider, request: UpstreamRequest, headers: dict[str, str], limits: aiohttp.ClientTimeout
+        self, target: URL, request: UpstreamRequest, headers: dict[str, str], limits: aiohttp.ClientTimeout
     ) -> aiohttp.ClientResponse:
-        """Send the request, and send it a second time if a reused connection broke before the reply.
-
-        The provider had then most likely closed the idle connection, without reading the request.
-        """
-        trace = SimpleNamespace(reused=False)
-        try:
-            return await self._request_once(provider, request, headers, limits, trace)
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-            if not trace.reused:
-                raise
-        return await self._request_once(provider, request, headers, limits, SimpleNamespace(reused=False))
-
-    async def _request_once(
-        self,
-        provider: Provider,
-        request: UpstreamRequest,
-        headers: dict[str, str],
-        limits: aiohttp.ClientTimeout,
-        trace: SimpleNamespace,
-    ) -> aiohttp.ClientResponse:
-        return await self._client().request(
-            request.method,
-            url(provider.baseurl, request),
-            data=request.body if len(request.body) <= WRITE_CHUNK_BYTES else io.BytesIO(request.body),
-            headers=headers,
-            timeout=limits,
-            allow_redirects=False,
-            trace_request_ctx=trace,
-        )
+        """Send the request on the first connection that is open. Only kept connections can turn out to be closed."""
+        while True:
+            try:
+                return await self._client().request(
+                    request.method,
+                    target,
+                    data=request.body if len(request.body) <= WRITE_CHUNK_BYTES else io.BytesIO(request.body),
+                    headers=headers,
+                    timeout=limits,
+                    allow_redirects=False,
+                )
+            except _ConnectionClosed:
+                continue
 
     async def close(self) -> None:
         if self._session is not None:
@@ -171,20 +231,9 @@ class Upstream:
                 connector=connector,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 skip_auto_headers=("Content-Type",),
-                trace_configs=[_trace_reuse()],
+                request_class=_Request,
             )
         return self._session
-
-
-def _trace_reuse() -> aiohttp.TraceConfig:
-    """Return a trace that sets `reused` in the context of a request if its connection was used before."""
-
-    async def reused(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
-        context.trace_request_ctx.reused = True
-
-    config = aiohttp.TraceConfig()
-    config.on_connection_reuseconn.append(reused)
-    return config
 
 
 def url(baseurl: str, request: UpstreamRequest) -> URL:

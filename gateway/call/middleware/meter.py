@@ -52,6 +52,7 @@ def read_facts(attempt: Attempt, body: bytes) -> UpstreamFailed | None:
             attempt.delivered = len(body)
         return not_a_reply(body, fault)
     attempt.delivered = len(body)
+    attempt.whole = True
     return None
 
 
@@ -93,7 +94,7 @@ async def _metered(attempt: Attempt, meter: Meter, batches: Batches) -> Batches:
                     read = Batch(batch.events[:at], error)
                     break
             if batch.events or batch.fault is None:
-                # a fault before any event is no reply: `delivered` stays None, so the cost is unknown
+                # a fault before any event is no reply: `delivered` stays None
                 _measure(attempt, read.events)
             yield read
             if read.fault is not None:

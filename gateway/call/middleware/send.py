@@ -1,6 +1,6 @@
 """The last step of an attempt: builds the request in the provider's envelope, sends it, and decodes the reply.
 
-- A request counts as sent as soon as the provider may have received it.
+- The request goes to the provider through `call/sender.py`.
 - Events that came before a fault are passed on before the fault.
 - A redirect is never followed.
 """
@@ -16,25 +16,13 @@ from typing import Final
 from gateway.call.chain import Attempt, Batch, Batches, Call, Response, Stream, Whole
 from gateway.call.key_redaction import EventRedaction
 from gateway.call.middleware.meter import is_stream, read_facts
-from gateway.contract.errors import (
-    UNAVAILABLE,
-    UPSTREAM,
-    BadFrame,
-    NotReached,
-    Refused,
-    Truncated,
-    UpstreamFailed,
-    invalid,
-)
-from gateway.contract.flag import Decoder, Event, Head, Problem
+from gateway.call.sender import Sender
+from gateway.contract.errors import UNAVAILABLE, BadFrame, Problem, Refused, Truncated, UpstreamFailed, invalid
+from gateway.contract.flag import Decoder, Event, Head
 from gateway.contract.losses import Way
 from gateway.contract.provider_errors import not_a_reply
-from gateway.telemetry.log import Logger
-from gateway.telemetry.metrics import Metrics
-from gateway.upstream.client import MAX_BODY, Upstream, UpstreamResponse
-from gateway.upstream.credentials import keys
+from gateway.upstream.client import MAX_BODY, UpstreamResponse
 from gateway.upstream.process_pool import DropRelay, ProcessPool
-from gateway.upstream.refused_keys import RefusedKeys
 from gateway.upstream.reply_headers import forwarded
 
 AFTER_LAST: Final = 2.0
@@ -50,20 +38,12 @@ _DOCUMENTS: Final = (
 )  # fmt: skip
 MAX_RETRIES: Final = 5
 """Maximum number of times that a flag changes a refused request. After the first time, it must leave out more."""
-MAX_LOGGED: Final = 300
-"""Maximum number of characters of a provider's error message in the log."""
-
-_AUTH_STATUSES: Final = (401, 403)
-"""Statuses with which a provider refuses a key, or refuses a model to a key."""
 
 
 @dataclass(frozen=True, slots=True)
 class CallProvider:
-    upstream: Upstream
+    sender: Sender
     pool: ProcessPool
-    metrics: Metrics
-    keys: RefusedKeys
-    log: Logger
 
     async def __call__(self, call: Call, attempt: Attempt) -> Response:
         candidate = attempt.candidate
@@ -72,7 +52,7 @@ class CallProvider:
                 return await self._try(call, attempt)
             except UpstreamFailed as error:
                 changed = candidate.flag.retry(attempt.request, candidate.target, error.problem, attempt.drop)
-                if changed is None or (retries and len(changed.without) <= len(attempt.request.without)):
+                if changed is None or call.left or (retries and len(changed.without) <= len(attempt.request.without)):
                     raise
                 attempt.request = changed
         return await self._try(call, attempt)
@@ -81,7 +61,7 @@ class CallProvider:
         try:
             return await self._response(call, attempt)
         except UpstreamFailed as error:
-            self._note_error(attempt, attempt.redaction.failure(error))
+            self.sender.failed(attempt, attempt.redaction.failure(error))
             raise
 
     async def _response(self, call: Call, attempt: Attempt) -> Response:
@@ -91,7 +71,7 @@ class CallProvider:
         attempt.meter = candidate.flag.meter(attempt.request, candidate.target, head)
         is_success = 200 <= head.status < 300
         if is_success and attempt.request.stream and not _is_document(head, candidate.flag.content_type):
-            self._key_accepted(attempt)
+            self.sender.key_accepted(attempt)
             return self._streamed(attempt, head, reply.chunks())
         body = attempt.redaction.bytes(await _body(attempt, reply))
         if not is_success and head.status < 400:
@@ -99,12 +79,9 @@ class CallProvider:
             message = f"{candidate.offer.provider_id} answered with status {head.status}"
             raise UpstreamFailed(Problem(UNAVAILABLE, message, status=502))
         if problem := candidate.flag.problem(head, body):
-            if problem.status in _AUTH_STATUSES and _is_our_key(attempt):
-                self._note_auth_failure(call, attempt, problem)
-                if problem.key_refused:
-                    raise _refused_key(attempt, problem)
+            self.sender.check_key(call, attempt, problem)
             raise UpstreamFailed(problem, body, forwarded(head.headers), head.status)
-        self._key_accepted(attempt)
+        self.sender.key_accepted(attempt)
         if attempt.request.stream and is_stream(body):  # some servers name a wrong content type
             return self._streamed(attempt, head, _once(body))
         fault = read_facts(attempt, body)
@@ -133,17 +110,7 @@ class CallProvider:
         request = await self.pool.run(size, drop, candidate.flag.build, attempt.request, candidate.target, drop)
         if attempt.dropped and provider.on_loss == "refuse":
             raise _loss(attempt)
-        attempt.sent += 1
-        try:
-            timeouts = call.runtime.config.resilience.timeouts
-            reply = await attempt.stopwatch.wait(self.upstream.open(provider, request, attempt.headers, timeouts))
-        except NotReached as error:
-            attempt.sent -= 1
-            failure = {"reason": error.problem.reason, "message": error.problem.message}
-            self.log.warning("upstream.unreachable", provider=provider.id, request_id=call.id, **failure)
-            raise
-        call.stack.callback(reply.close)
-        return reply
+        return await self.sender.open(call, attempt, request)
 
     async def _stream(self, attempt: Attempt, chunks: AsyncIterator[bytes], decoder: Decoder) -> Batches:
         """Yield the events of the stream in batches. A fault is not raised; it is in the last batch."""
@@ -160,36 +127,8 @@ class CallProvider:
             async for batch in _batches(_rest(decoder, redacted, fault)):
                 yield batch
         except UpstreamFailed as error:
-            self._note_error(attempt, attempt.redaction.failure(error))
+            self.sender.failed(attempt, attempt.redaction.failure(error))
             yield Batch((), error)
-
-    def _note_error(self, attempt: Attempt, error: UpstreamFailed) -> None:
-        self.metrics.upstream_error(attempt.candidate.offer.provider_id, error.problem.code)
-
-    def _note_auth_failure(self, call: Call, attempt: Attempt, problem: Problem) -> None:
-        """Count and log that a provider refused the gateway's key, or refused a model to that key."""
-        provider = attempt.candidate.offer.provider
-        self.metrics.upstream_auth_failure(provider.id)
-        refusal = {"status": problem.status, "native": problem.native, "message": problem.message[:MAX_LOGGED]}
-        if problem.key_refused:
-            self.keys.refused(provider)
-            self.log.warning("upstream.key_refused", provider=provider.id, request_id=call.id, **refusal)
-        else:
-            self.log.warning("upstream.access_denied", provider=provider.id, request_id=call.id, **refusal)
-
-    def _key_accepted(self, attempt: Attempt) -> None:
-        if _is_our_key(attempt):
-            self.keys.accepted(attempt.candidate.offer.provider)
-
-
-def _refused_key(attempt: Attempt, problem: Problem) -> UpstreamFailed:
-    """Return the error for a key that the provider refused. The message tells the caller who can help."""
-    message = f"{attempt.candidate.offer.provider_id} refused the gateway's key; tell an administrator of this gateway"
-    return UpstreamFailed(Problem(UPSTREAM, message, reason=problem.native or "key_refused"))
-
-
-def _is_our_key(attempt: Attempt) -> bool:
-    return keys.is_gateways(attempt.candidate.offer.provider, attempt.request.headers)
 
 
 async def _batches(events: Iterable[Event]) -> AsyncGenerator[Batch, None]:

@@ -13,19 +13,20 @@ from functools import partial
 from typing import Final
 
 from gateway.call.chain import Attempt, AttemptNext, Call, Response, Whole
+from gateway.call.sender import Sender
 from gateway.contract.errors import INTERNAL, Problem, UpstreamFailed
 from gateway.contract.flag import ClientRequest, Fetch, Head, StepResponse, UpstreamRequest
 from gateway.contract.registry import Plugin
 from gateway.telemetry.log import Logger
 from gateway.telemetry.metrics import Metrics
-from gateway.upstream.client import MAX_BODY, Upstream
+from gateway.upstream.client import MAX_BODY
 from gateway.upstream.fetch.client import Fetcher
 from gateway.upstream.fetch.fetches import MAX_FILES, Fetches
 
 MAX_STEPS: Final = MAX_FILES + 12
 """Maximum number of steps of one flag in an attempt. A plugin that asks for more would probably never end."""
 
-Sender = Callable[[UpstreamRequest], Awaitable[StepResponse]]
+StepSender = Callable[[UpstreamRequest], Awaitable[StepResponse]]
 Getter = Callable[[Fetch], Awaitable[StepResponse]]
 
 
@@ -49,34 +50,37 @@ class Fetching:
 class Steps:
     """A middleware that runs the steps of one flag: the client's or the provider's, as `flag_of` chooses."""
 
-    upstream: Upstream
+    sender: Sender
     fetching: Fetching
     flag_of: Callable[[Call, Attempt], Plugin]
 
     async def __call__(self, call: Call, attempt: Attempt, following: AttemptNext) -> Response:
-        candidate = attempt.candidate
-
-        async def sender(send: UpstreamRequest) -> StepResponse:
-            timeouts = call.runtime.config.resilience.timeouts
-            opening = self.upstream.open(candidate.offer.provider, send, attempt.headers, timeouts)
-            reply = await attempt.stopwatch.wait(opening)
-            attempt.stepped += 1
-            call.stack.callback(reply.close)
-            body = await attempt.stopwatch.wait(reply.read(MAX_BODY))
-            head = attempt.redaction.head(reply.head)
-            return StepResponse(head.status, head.headers, attempt.redaction.bytes(body))
-
         flag = self.flag_of(call, attempt)
-        result = await drive(
-            flag.steps(attempt.request, candidate.target, attempt.drop),
-            sender,
-            partial(self.fetching.get, call, attempt),
-        )
+        try:
+            result = await drive(
+                flag.steps(attempt.request, attempt.candidate.target, attempt.drop),
+                partial(self._send, call, attempt),
+                partial(self.fetching.get, call, attempt),
+            )
+        except UpstreamFailed as error:
+            self.sender.failed(attempt, error)
+            raise
         if isinstance(result, StepResponse):
             attempt.head = Head(result.status, result.headers)
             return Whole(result.status, result.headers, result.body)
         attempt.request = result
         return await following(call, attempt)
+
+    async def _send(self, call: Call, attempt: Attempt, request: UpstreamRequest) -> StepResponse:
+        """Send a request of the steps, and return the reply. Raises `UpstreamFailed` if the key is refused."""
+        reply = await self.sender.open_step(call, attempt, request)
+        body = attempt.redaction.bytes(await attempt.stopwatch.wait(reply.read(MAX_BODY)))
+        head = attempt.redaction.head(reply.head)
+        if head.status < 400:
+            self.sender.key_accepted(attempt)
+        elif (problem := attempt.candidate.flag.problem(head, body)) is not None:
+            self.sender.check_key(call, attempt, problem)
+        return StepResponse(head.status, head.headers, body)
 
 
 def client_flag(call: Call, _attempt: Attempt) -> Plugin:
@@ -89,7 +93,7 @@ def provider_flag(_call: Call, attempt: Attempt) -> Plugin:
 
 async def drive(
     steps: Generator[UpstreamRequest | Fetch, StepResponse, ClientRequest | StepResponse],
-    sender: Sender,
+    sender: StepSender,
     getter: Getter,
 ) -> ClientRequest | StepResponse:
     """Run the steps to their end, and return their result: the changed request, or a response that ends the attempt.

@@ -20,8 +20,14 @@ class StorageSection(Section):
     retention: Retention = Field(
         "", description='How long calls and sessions are stored, such as "90d"; "" is for ever. Sums stay.'
     )
+    sync: bool = Field(
+        default=False,
+        description="Send a call only when its line is on the disk, so that a power cut loses the cost of no call.",
+    )
 
 
 def read_storage(raw: Any, reading: Reading) -> Storage:
     section = reading.section(StorageSection, raw, ("storage",))
-    return Storage(section.url, retention_seconds(section.retention)) if section else Storage()
+    if section is None:
+        return Storage()
+    return Storage(section.url, retention_seconds(section.retention), section.sync)

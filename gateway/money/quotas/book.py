@@ -28,6 +28,9 @@ Clock = Callable[[], int]
 BucketChain = tuple[Bucket, ...]
 """Buckets that are charged in order: what one cannot cover is taken from the next. Most chains have one bucket."""
 
+ChainTerms = tuple[tuple[tuple[str, str], ...], ...]
+"""Chains of buckets of money, each bucket by its name and the terms of its rule (`Rule.terms`)."""
+
 MAX_KEPT: Final = 1_000
 """Maximum number of balances that are stored in one entry of the journal, so that no line becomes very long."""
 
@@ -81,6 +84,12 @@ class CallReservation:
         """
         notices = self.held["money"].notices
         return ", ".join(f"{name}; used={used // 100}.{used % 100:02}" for name, used in notices)
+
+    def terms(self, offer: str) -> ChainTerms:
+        """Return the chains of money that are charged if `offer` serves the call, to be charged by a later process."""
+        rules = {name: bucket.rule for name, bucket, _ in self.held["money"].parts}
+        chains = (chain for chain in self.chains[offer] if chain[0].kind == "money")
+        return tuple(tuple((bucket.name, rules[bucket.name].terms) for bucket in chain) for chain in chains)
 
     def charge(self, offer: str, settlement: Settlement) -> tuple[Charge, ...]:
         """Charge the buckets of the offer that served the call, and release all reserved amounts."""
@@ -148,8 +157,7 @@ class Quotas:
             if rule is None:
                 self._unclaimed[balance.bucket] = balance
                 continue
-            stored = Charge(balance.bucket, 0, balance.amount, balance.remainder, balance.at, terms=balance.terms)
-            charge = self._money.restore(rule, stored, now)
+            charge = self._money.restore(rule, _as_charge(balance), now)
             changed += [charge] if charge else []
         self._keep(changed)
 
@@ -184,6 +192,19 @@ class Quotas:
         only = _names(chains, "money")
         money = reservation.held["money"]
         return self._money.charge(money, settlement.money, now, only=only, estimated=settlement.estimated)
+
+    def charge_unreserved(self, chains: ChainTerms, amount: int) -> tuple[Charge, ...]:
+        """Charge chains of money for a call whose reservation ended with an earlier process, and return the charges.
+
+        A bucket whose quota is no longer defined is charged too, in case the quota is defined again.
+        """
+        now = self.clock()
+        for name, terms in (bucket for chain in chains for bucket in chain if self.rule_of(bucket[0]) is None):
+            rule = Rule(name, 0).with_terms(terms)
+            stored = self._unclaimed.pop(name, None)
+            self._money.set_aside(rule, name, None if stored is None else _as_charge(stored), now)
+        rules = [[(name, self.rule_of(name) or Rule(name, 0)) for name, _ in chain] for chain in chains]
+        return self._money.charge_unreserved(rules, amount, now)
 
     def refill(self, bucket: str, amount: int) -> Charge:
         """Add nanodollars to a bucket, up to the bucket's capacity.
@@ -240,6 +261,10 @@ class Quotas:
         }
         fitting = [prefix for prefix in prefixes if bucket.startswith(prefix) and bucket != prefix]
         return prefixes[max(fitting, key=len)] if fitting else None
+
+
+def _as_charge(balance: StoredBalance) -> Charge:
+    return Charge(balance.bucket, 0, balance.amount, balance.remainder, balance.at, terms=balance.terms)
 
 
 def _names(chains: Iterable[BucketChain], kind: Kind) -> frozenset[tuple[str, ...]]:

@@ -38,6 +38,8 @@ MAX_MEDIA: Final = 500
 """Maximum number of occurrences examined for each text in `_MARKS`; base64 after further occurrences counts as text."""
 MAX_OUTPUT: Final = 1_000_000
 """Maximum estimate of output tokens, even if the client's limit is higher. It is above the limit of any model."""
+MAX_ROUGH_INPUT: Final = 200_000
+"""Maximum number of input tokens of a rough estimate. A larger body consists mostly of images and files."""
 TOKENS_PER_SECOND: Final = 100
 """Output tokens that a model is assumed to have written in each second of an interrupted call.
 
@@ -113,6 +115,16 @@ def estimate(request: ClientRequest, limit: int | None, max_outputs: Iterable[in
     caches = any(mark in body for mark in _CACHE_MARKS)
     tiered = any(mark in body for mark in _TIER_MARKS) or any(name in request.headers for name in _TIER_HEADERS)
     return Estimate(input_tokens(body), min(output, MAX_OUTPUT), caches, tiered, usual)
+
+
+def rough(request: ClientRequest, limit: int | None, max_output: int) -> Estimate:
+    """Return an estimate that takes no time, even for a large body, because nothing of the body is examined.
+
+    It is for callers without quotas. `limit` and `max_output` are the output limits of the client and of the model.
+    """
+    output = limit if limit is not None and limit > 0 else max(UNLIMITED, max_output)
+    size = len(request.top.body) // BYTES_PER_TOKEN
+    return Estimate(max(1, min(size, MAX_ROUGH_INPUT)), min(output, MAX_OUTPUT))
 
 
 def input_tokens(body: bytes) -> int:

@@ -181,6 +181,26 @@ class Ledger:
     def _knows(self, name: str, bucket: LiveBucket) -> bool:
         return bucket is self._live.get(name) or bucket is self._gone.get(name)
 
+    def charge_unreserved(
+        self, chains: Sequence[Sequence[tuple[str, Rule]]], amount: int, now: int
+    ) -> tuple[Charge, ...]:
+        """Charge chains of buckets for a call without a reservation, even if memory has no room for another bucket."""
+        links = [[(name, self._present(name, rule, now)) for name, rule in chain] for chain in chains]
+        return tuple(self._charges(links, amount, now, estimated=True))
+
+    def _present(self, name: str, rule: Rule, now: int) -> LiveBucket:
+        bucket = self._live.get(name) or self._gone.get(name)
+        return bucket or self._live.setdefault(name, LiveBucket(rule, rule.capacity, 0, now))
+
+    def set_aside(self, rule: Rule, name: str, stored: Charge | None, now: int) -> None:
+        """Set aside a bucket whose quota is not defined, with its stored balance, or full if None is stored."""
+        if stored is None:
+            self._gone.setdefault(name, LiveBucket(rule, rule.capacity, 0, now))
+        else:
+            former = rule.with_terms(stored.terms)
+            at = min(round(stored.at * 1_000_000) * 1_000, now + MAX_AHEAD)
+            self._gone.setdefault(name, LiveBucket(former, stored.balance, stored.remainder, at))
+
     def refill(self, name: str, rule: Rule, amount: int, now: int) -> Charge:
         """Add units to a bucket, up to its capacity, and return the refill as a charge with a negative amount."""
         self._make_room([name], now)

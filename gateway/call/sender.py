@@ -1,0 +1,125 @@
+"""The one way from a call to its provider: every request that a call causes is sent, counted and logged here.
+
+- A request counts as sent as soon as the provider may have received a byte of it.
+- Before the first request of a billed call, the journal has a line about the call (`write_ahead.py`).
+- A refused key and an unreachable provider are logged, whichever request met them.
+
+What is sent, and what a reply means, is decided in `middleware/send.py` and `middleware/steps.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.call.chain import Attempt, Call
+from gateway.call.write_ahead import announce
+from gateway.contract.errors import UNAVAILABLE, UPSTREAM, NotReached, Problem, Refused, UpstreamFailed
+from gateway.contract.flag import UpstreamRequest
+from gateway.store.base import StoreFailed
+from gateway.store.follower import JournalFollower
+from gateway.telemetry.log import Logger
+from gateway.telemetry.metrics import Metrics
+from gateway.upstream.client import BeforeSending, Upstream, UpstreamResponse
+from gateway.upstream.credentials import keys
+from gateway.upstream.refused_keys import RefusedKeys
+
+MAX_LOGGED: Final = 300
+"""Maximum number of characters of a provider's error message in the log."""
+_AUTH_STATUSES: Final = (401, 403)
+"""Statuses with which a provider refuses a key, or refuses a model to a key."""
+_NOT_DURABLE: Final = Problem(
+    UNAVAILABLE, "the gateway cannot write its records to the disk; try again later", retry_after=10
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    upstream: Upstream
+    follower: JournalFollower
+    metrics: Metrics
+    keys: RefusedKeys
+    log: Logger
+
+    async def open(self, call: Call, attempt: Attempt, request: UpstreamRequest) -> UpstreamResponse:
+        """Send the request that answers the call, and return the reply, whose body is not read yet.
+
+        Raises `UpstreamFailed` if there is no reply, and `Refused` if the journal cannot be written to the disk, as
+        `storage.sync` demands. Nothing is sent then.
+        """
+        former = attempt.sent, attempt.head, attempt.meter
+
+        def before() -> Awaitable[None] | None:
+            # from here on, the reply to an earlier request of the attempt says nothing about the costs
+            attempt.sent, attempt.head, attempt.meter = attempt.sent + 1, None, None
+            pending = announce(call, attempt, self.follower)
+            return None if pending is None else _durable(pending)
+
+        try:
+            return await self._open(call, attempt, request, before)
+        except (NotReached, Refused):
+            attempt.sent, attempt.head, attempt.meter = former
+            raise
+
+    async def open_step(self, call: Call, attempt: Attempt, request: UpstreamRequest) -> UpstreamResponse:
+        """Send a request of a plugin's `steps`, which costs nothing. Raises `UpstreamFailed` if there is no reply."""
+
+        def before() -> None:
+            attempt.stepped += 1
+
+        return await self._open(call, attempt, request, before)
+
+    async def _open(
+        self, call: Call, attempt: Attempt, request: UpstreamRequest, before: BeforeSending
+    ) -> UpstreamResponse:
+        provider = attempt.candidate.offer.provider
+        timeouts = call.runtime.config.resilience.timeouts
+        opening = self.upstream.open(provider, request, attempt.headers, timeouts, before)
+        try:
+            reply = await attempt.stopwatch.wait(opening)
+        except NotReached as error:
+            failure = {"reason": error.problem.reason, "message": error.problem.message}
+            self.log.warning("upstream.unreachable", provider=provider.id, request_id=call.id, **failure)
+            raise
+        call.stack.callback(reply.close)
+        return reply
+
+    def failed(self, attempt: Attempt, error: UpstreamFailed) -> None:
+        """Count an attempt that ended with an error of the provider, or on the way to it."""
+        self.metrics.upstream_error(attempt.candidate.offer.provider_id, error.problem.code)
+
+    def check_key(self, call: Call, attempt: Attempt, problem: Problem) -> None:
+        """Count and log an error by which a provider refuses the gateway's key, or refuses a model to that key.
+
+        Raises `UpstreamFailed` if the key itself is refused. The message tells the caller who can help.
+        """
+        if problem.status not in _AUTH_STATUSES or not _is_our_key(attempt):
+            return
+        provider = attempt.candidate.offer.provider
+        self.metrics.upstream_auth_failure(provider.id)
+        refusal = {"status": problem.status, "native": problem.native, "message": problem.message[:MAX_LOGGED]}
+        if not problem.key_refused:
+            self.log.warning("upstream.access_denied", provider=provider.id, request_id=call.id, **refusal)
+            return
+        self.keys.refused(provider)
+        self.log.warning("upstream.key_refused", provider=provider.id, request_id=call.id, **refusal)
+        message = f"{provider.id} refused the gateway's key; tell an administrator of this gateway"
+        raise UpstreamFailed(Problem(UPSTREAM, message, reason=problem.native or "key_refused"))
+
+    def key_accepted(self, attempt: Attempt) -> None:
+        """Note that the provider has answered a request with the gateway's key."""
+        if _is_our_key(attempt):
+            self.keys.accepted(attempt.candidate.offer.provider)
+
+
+async def _durable(pending: Awaitable[None]) -> None:
+    """Wait until the line of the call is on the disk. Raises `Refused` if it cannot be written."""
+    try:
+        await pending
+    except StoreFailed:
+        raise Refused(_NOT_DURABLE) from None
+
+
+def _is_our_key(attempt: Attempt) -> bool:
+    return keys.is_gateways(attempt.candidate.offer.provider, attempt.request.headers)

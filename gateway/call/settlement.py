@@ -25,7 +25,7 @@ from gateway.money.prices.rates import Priced
 from gateway.money.quotas.book import BucketChain, CallReservation, Quotas, Settlement
 from gateway.money.quotas.buckets import Bucket, Charge, Kind, Rule
 from gateway.money.quotas.definitions import Chain, bucket_of, usd
-from gateway.money.quotas.estimate import estimate, probable, rate_limited_tokens
+from gateway.money.quotas.estimate import Size, estimate, probable, rate_limited_tokens
 from gateway.money.quotas.ledger import MAX_RETRY_AFTER, Claim, Exceeded
 from gateway.upstream.catalog import Offer
 
@@ -35,8 +35,10 @@ Rules = Mapping[BucketChain, Sequence[Rule]]
 """The chains of buckets to which a call is charged, with the rule (capacity and refill) of each bucket."""
 
 
-def reserve(call: Call, quotas: Quotas) -> tuple[CallReservation, Sequence[Candidate]]:
+def reserve(call: Call, quotas: Quotas, size: Size | None = None) -> tuple[CallReservation, Sequence[Candidate]]:
     """Reserve the maximum that a call may use. Return the reservation, and the candidates whose buckets allow the call.
+
+    `size` is the size of the request's body, if it was measured already.
 
     Raises `Exceeded` if a bucket of every candidate refuses the call, and `Refused` if a quota cannot be charged,
     because the quota is not defined or no price is known.
@@ -45,7 +47,7 @@ def reserve(call: Call, quotas: Quotas) -> tuple[CallReservation, Sequence[Candi
     candidates = _chargeable(call, rules)
     while True:
         try:
-            return _reserve(call, quotas, candidates, rules), candidates
+            return _reserve(call, quotas, candidates, rules, size), candidates
         except Exceeded as exceeded:
             others = [candidate for candidate in candidates if exceeded.chain not in rules[candidate.offer.name]]
             if not others:
@@ -158,7 +160,7 @@ def _chargeable(call: Call, rules: Mapping[str, Rules]) -> Sequence[Candidate]:
 
 
 def _reserve(
-    call: Call, quotas: Quotas, candidates: Sequence[Candidate], rules: Mapping[str, Rules]
+    call: Call, quotas: Quotas, candidates: Sequence[Candidate], rules: Mapping[str, Rules], size: Size | None
 ) -> CallReservation:
     """Reserve in the buckets of all candidates. The money reserved is the cost at the candidates' highest price.
 
@@ -166,7 +168,8 @@ def _reserve(
     """
     request = call.request
     offers = [candidate.offer for candidate in candidates]
-    estimated = estimate(request, call.flag.limit(request), [offer.caps.max_output for offer in offers])
+    outputs = [offer.caps.max_output for offer in offers]
+    estimated = estimate(request, call.flag.limit(request), outputs, size)
     prices = [price for offer in offers if (price := call.runtime.prices.of(offer.provider, offer.model)) is not None]
     amounts: dict[Kind, int] = {"requests": 1, "tokens": estimated.tokens, "money": estimated.cost(prices)}
     merged = {chain: links for offer in offers for chain, links in rules[offer.name].items()}

@@ -178,7 +178,7 @@ def _chain(gateway: Gateway, outgoing: _Outgoing, sessions: Sessions) -> Next:
         last=CallProvider(sender, pool),
     )
     return chain(
-        Session(sessions), resolve, grants, Route(registry), Quota(gateway.quotas, log), last=Attempts(attempts)
+        Session(sessions), resolve, grants, Route(registry), Quota(gateway.quotas, pool, log), last=Attempts(attempts)
     )
 
 

@@ -14,6 +14,7 @@ from gateway.testkit.openai import OpenAISim
 from gateway.testkit.scenarios import Canned, Gate, Tokens, Tool
 from tests.end_to_end.test_quotas import CHAT, CONVERSE, HAIKU, INVOKE, PRICE, TEXT, balance, limited, quota, settled
 from tests.helpers.gateway import CAP, KEY, NOVA, bedrock, gate
+from tests.helpers.waiting import eventually
 
 ENOUGH = 10**9
 OUT = 5_500
@@ -213,3 +214,23 @@ async def test_counting_tokens_is_recorded_as_free(tmp_path, bedrock_sim, flags)
         assert (await gw.post("/v1/messages/count_tokens", body)).status == 200
         (record,) = await gw.calls()
         assert (record["cost_usd"], record["estimated"], balance(gw)) == (0, False, ENOUGH)
+
+
+MARKED = ";base64," + "A1b2" * 10_000
+MARKED_TEXTS = [
+    (CHAT[0], {**CHAT[1], "messages": [{"role": "user", "content": [{"type": "text", "text": MARKED}]}]}),
+    ("/v1/messages", {**CHAT[1], "messages": [{"role": "user", "content": [{"type": "text", "text": MARKED}]}]}),
+    ("/v1/responses", {"model": HAIKU, "max_output_tokens": 16, "input": MARKED}),
+    (CONVERSE[0], {**CONVERSE[1], "messages": [{"role": "user", "content": [{"text": MARKED}]}]}),
+]
+
+
+@pytest.mark.parametrize(("path", "body"), MARKED_TEXTS)
+async def test_a_mark_of_base64_in_a_text_makes_no_reservation_smaller(tmp_path, bedrock_sim, path, body):
+    bedrock_sim.default = replace(TEXT, gate=(held := Gate()))
+    async with limited(tmp_path, bedrock_sim, quota(ENOUGH)) as gw:
+        call = asyncio.create_task(gw.post(path, body))
+        (level,) = await eventually(gw.book.levels)
+        assert level.reserved >= len(MARKED) * 3 // 4 * 1_100
+        held.let_pass(20)
+        assert (await call).status == 200

@@ -7,18 +7,24 @@ A refusal says how long to wait. The reservation is settled when the record of t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from gateway.call.chain import Call, Next, Response
 from gateway.call.settlement import problem_for, reserve
 from gateway.contract.errors import QUOTA, Problem, Refused
 from gateway.money.quotas.book import Quotas
+from gateway.money.quotas.estimate import measure
 from gateway.money.quotas.ledger import Exceeded
 from gateway.telemetry.log import Logger
+from gateway.upstream.process_pool import DropRelay, ProcessPool
+
+_NO_DROPS: Final = DropRelay(lambda _path: None)
 
 
 @dataclass(frozen=True, slots=True)
 class Quota:
     quotas: Quotas
+    pool: ProcessPool
     log: Logger
 
     async def __call__(self, call: Call, following: Next) -> Response:
@@ -27,8 +33,10 @@ class Quota:
         Raises `Refused` if a quota is used up or cannot be charged, or if a rate limit is reached.
         """
         if call.runtime.grants.access(call.identity).metered:
+            body = call.request.top.body
+            size = await self.pool.run(len(body), _NO_DROPS, measure, body)
             try:
-                call.reservation, call.candidates = reserve(call, self.quotas)
+                call.reservation, call.candidates = reserve(call, self.quotas, size)
             except Exceeded as exceeded:
                 problem = problem_for(exceeded)
                 self._log(call, exceeded.bucket, problem)

@@ -5,37 +5,40 @@ not report the usage completely.
 
 - Input is estimated from the size of the body. The estimate of output is the client's output limit. If the client sets
   no limit, output is estimated from the limits of the models.
-- The estimates before the call are high. What the call did not use is released when the call is charged.
+- The estimates before the call are high. What the call did not use is released when the call is charged. Rate limits
+  reserve the usual number of tokens, because a rate that is exceeded only makes later calls wait longer.
 
-A flag reads the client's output limit from the body (`Flag.limit`). Prices are in `gateway.money.prices`.
+A flag reads the client's output limit from the body (`Flag.limit`). Images, files and the provider's tools are in
+`contents.py`. Prices are in `gateway.money.prices`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable
 from copy import copy
 from dataclasses import dataclass
-from secrets import token_hex
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import orjson
 
 from gateway.contract import lenient_json
 from gateway.contract.flag import ClientRequest, Facts, Usage
 from gateway.contract.json_api import UNLIMITED
+from gateway.money.quotas.contents import Contents, contents_of
 
 BYTES_PER_TOKEN: Final = 3
-"""Bytes of a body that are counted as one token.
+"""Bytes of a body that usually are one token: English text and code have about four bytes for each token."""
+WORD_TOKENS: Final = (5, 8)
+"""Tokens, and the number of lower-case letters and spaces that may be so many tokens.
 
-English text and code have about four bytes for each token, with the JSON around them. Chinese text has three."""
-MEDIUM_TOKENS: Final = 5_000
-"""Tokens assumed for each image or file. Anthropic's largest image has 4,784 tokens; a long PDF has more."""
-SHORTEST_MEDIUM: Final = 1_000
-"""Minimum length of base64 that counts as an image or a file; shorter base64 counts as text."""
-SAMPLE: Final = 64
-"""Number of characters at each end of a text that are examined to decide whether the text is base64."""
-MAX_MEDIA: Final = 500
-"""Maximum number of occurrences examined for each text in `_MARKS`; base64 after further occurrences counts as text."""
+Random lower-case letters have 1.6 bytes for each token in OpenAI's o200k and cl100k and in Anthropic's published
+tokenizer, and words have 3.5. Every other byte may be a token of its own, as in digits, base64, Chinese characters and
+emoji; no tokenizer makes more tokens than there are bytes."""
+MAX_SIGNS: Final = 500_000
+"""Maximum number of quotes and commas in a body that is decoded on the event loop, so that this takes less than 0.3 s.
+
+A body with more of them counts as text. Large bodies are measured in a worker process, where there is no such limit."""
 MAX_OUTPUT: Final = 1_000_000
 """Maximum estimate of output tokens, even if the client's limit is higher. It is above the limit of any model."""
 MAX_ROUGH_INPUT: Final = 200_000
@@ -45,16 +48,16 @@ TOKENS_PER_SECOND: Final = 100
 
 Models write 30 to 150 in a second."""
 
-_MARKS: Final = (b'"data"', b'"bytes"', b";base64,")
-"""Texts that precede base64 in request bodies: `data` of Anthropic and Gemini, `bytes` of Converse, and data URLs."""
-_PLACEHOLDER: Final = token_hex(16)
-"""Text that replaces base64 while a body is decoded. It is random, so that no client can send the same text."""
-_TEXTS: Final = frozenset({"input", "json", "input_schema", "inputSchema", "parameters"})
-"""Names of members whose objects a model reads as text: arguments, results and schemas of tools."""
 _CACHE_MARKS: Final = (b"cache_control", b"cachePoint")
 _TIER_MARKS: Final = (b"service_tier", b"serviceTier", b'"speed"', b'"latency"', b"inference_geo")
 _TIER_HEADERS: Final = ("x-amzn-bedrock-service-tier", "x-amzn-bedrock-performanceconfig-latency")
-_BASE64: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_=\\")
+_HIDDEN: Final = re.compile(rb"\\u00(?:4[1-9a-fA-F]|5[0-9aAfF]|6[1-9a-fA-F]|7[0-9aA])")
+"""The escape of a letter or an underscore, which could hide a member's name. No usual client writes such escapes."""
+SEARCH_FEE: Final = 35_000_000
+"""Nanodollars for a search whose price is unknown: the highest published price, of Gemini's grounding."""
+_UNITS: Final = 10**6
+"""Units of `Priced.unit` in one nanodollar."""
+_WORD: Final = b"abcdefghijklmnopqrstuvwxyz "
 
 
 class Priced(Protocol):
@@ -65,6 +68,9 @@ class Priced(Protocol):
 
     def highest_cost(self, usage: Usage) -> int | None:
         """Return the cost in nanodollars in the most expensive tier; None if no tier has a price for every kind."""
+
+    def unit(self, kind: str) -> int | None:
+        """Return the standard price of one token or search of a kind in 1e-15 USD; None if it is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +89,21 @@ class Estimate:
 
     It may be less than `output` for calls without an output limit. Few of these write the maximum, and reserving the
     maximum would refuse other calls. If a call exceeds the rate, later calls wait longer."""
+    usual_input: int | None = None
+    """Usual number of input tokens of such a request; None if it is `input`."""
+    searches: int = 0
+    """Maximum number of searches that the provider may charge for."""
+    fees: int = 0
+    """Fees in nanodollars for other tools that the provider runs."""
+
+    @property
+    def probable_input(self) -> int:
+        return self.input if self.usual_input is None else self.usual_input
 
     @property
     def tokens(self) -> int:
         """The number of tokens that are reserved in a bucket of a rate limit."""
-        return self.input + min(self.output, self.usual)
+        return self.probable_input + min(self.output, self.usual)
 
     def cost(self, priced: Iterable[Priced]) -> int:
         """Return the cost in nanodollars for the most expensive of several models; 0 if no price is known."""
@@ -95,26 +111,84 @@ class Estimate:
         if self.caches:
             usages.append(Usage(cache_write_5m=self.input, output=self.output))
             usages.append(Usage(cache_write_1h=self.input, output=self.output))
-        return max((self._at(price, usage) or 0 for price in priced for usage in usages), default=0)
+        costs = ((self._at(price, usage) or 0) + self._fees(price) for price in priced for usage in usages)
+        return max(costs, default=0)
+
+    def _fees(self, price: Priced) -> int:
+        unit = price.unit("web_search") if self.searches else None
+        return self.fees + self.searches * (SEARCH_FEE if unit is None else -(-unit // _UNITS))
 
     def _at(self, price: Priced, usage: Usage) -> int | None:
         return price.highest_cost(usage) if self.tiered else price.cost(usage)
 
 
-def estimate(request: ClientRequest, limit: int | None, max_outputs: Iterable[int]) -> Estimate:
+def estimate(
+    request: ClientRequest, limit: int | None, max_outputs: Iterable[int], size: Size | None = None
+) -> Estimate:
     """Return the maximum number of tokens that a request may use.
 
     `limit` is the client's own output limit. `max_outputs` are the output limits of the models that may serve the
-    request.
+    request. `size` is the size of the body, if it was measured already.
     """
     body = request.top.body
     usual = max(max_outputs, default=1)
     output = max(UNLIMITED, usual)
     if limit is not None and limit > 0:
         output = usual = limit
-    caches = any(mark in body for mark in _CACHE_MARKS)
-    tiered = any(mark in body for mark in _TIER_MARKS) or any(name in request.headers for name in _TIER_HEADERS)
-    return Estimate(input_tokens(body), min(output, MAX_OUTPUT), caches, tiered, usual)
+    size = size or measure(body)
+    tiered = size.tiered or any(name in request.headers for name in _TIER_HEADERS)
+    fees = (size.searches, size.fees)
+    return Estimate(size.most, min(output, MAX_OUTPUT), size.caches, tiered, usual, size.usual, *fees)
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """The number of input tokens of a request, and the other amounts that it may cost."""
+
+    usual: int
+    """Estimated number of input tokens, at least 1."""
+    most: int
+    """Number of input tokens that a request hardly ever exceeds."""
+    searches: int = 0
+    fees: int = 0
+    """Fees in nanodollars for tools that the provider runs, other than searches."""
+    caches: bool = False
+    """True if the body may ask for a cache."""
+    tiered: bool = False
+    """True if the body may name a service tier."""
+
+
+def measure(body: bytes) -> Size:
+    """Return the size of a request's body.
+
+    This takes a second for 30 MB of small values. Callers measure large bodies in a worker process.
+    """
+    try:
+        decoded = lenient_json.loads(body, utf8=True)
+    except orjson.JSONDecodeError:
+        decoded = None
+    contents = contents_of(decoded) if isinstance(decoded, dict) else Contents()
+    text = max(0, len(body) - contents.size)
+    # the letters of base64 are not counted apart: they are taken from the words, so that text counts rather as dense
+    words = min(text, max(0, len(body) - len(body.translate(None, _WORD)) - contents.size))
+    tokens, letters = WORD_TOKENS
+    return Size(
+        max(1, text // BYTES_PER_TOKEN + contents.usual),
+        max(1, text - words + words * tokens // letters + contents.most),
+        contents.searches,
+        contents.fees,
+        *_marks(body),
+    )
+
+
+def _marks(body: bytes) -> tuple[bool, bool]:
+    """Return whether a body may ask for a cache, and whether it may name a service tier.
+
+    The bytes are searched, because the names may be at any depth. If letters are escaped, both are assumed.
+    """
+    if _HIDDEN.search(body) is not None:
+        return True, True
+    return any(mark in body for mark in _CACHE_MARKS), any(mark in body for mark in _TIER_MARKS)
 
 
 def rough(request: ClientRequest, limit: int | None, max_output: int) -> Estimate:
@@ -128,68 +202,13 @@ def rough(request: ClientRequest, limit: int | None, max_output: int) -> Estimat
 
 
 def input_tokens(body: bytes) -> int:
-    """Return the estimated number of input tokens of a request's body, at least 1.
+    """Return the usual number of input tokens of a request's body, at least 1.
 
-    Each image or file counts as `MEDIUM_TOKENS`, and every three other bytes count as one token.
+    Every three bytes of text count as one token.
     """
-    spans = sorted({span for mark in _MARKS for span in _base64_values(body, mark)})
-    media = [end - start for start, end in _media(body, spans)] if spans else []
-    return max(1, (len(body) - sum(media)) // BYTES_PER_TOKEN + len(media) * MEDIUM_TOKENS)
-
-
-Span = tuple[int, int]
-
-
-def _media(body: bytes, spans: Sequence[Span]) -> list[Span]:
-    """Return those spans of base64 that a model reads as an image or a file.
-
-    A model reads base64 in a tool's input or schema as text. The body is decoded with a placeholder for each span, so
-    that decoding is as fast as without the base64.
-    """
-    parts, at = [], 0
-    for number, (start, end) in enumerate(spans):
-        parts.append(body[at:start] + f"{_PLACEHOLDER}{number}".encode())
-        at = end
-    try:
-        level: list[Any] = [lenient_json.loads(b"".join((*parts, body[at:])))]
-    except orjson.JSONDecodeError:
-        return []
-    media: list[Span] = []
-    while level:
-        value = level.pop()
-        if isinstance(value, list):
-            level.extend(value)
-        elif isinstance(value, dict):
-            level.extend(inner for name, inner in value.items() if not (name in _TEXTS and isinstance(inner, dict)))
-        elif isinstance(value, str) and _PLACEHOLDER in value[-SAMPLE:]:
-            media.append(spans[int(value.rpartition(_PLACEHOLDER)[2])])
-    return media
-
-
-def _base64_values(body: bytes, mark: bytes) -> Iterable[Span]:
-    """Yield the start and end of each base64 value that follows the text `mark`.
-
-    Searching the bytes without decoding JSON is so fast that even a body of 32 MB hardly delays the event loop.
-    """
-    at = 0
-    for _ in range(MAX_MEDIA):
-        at = body.find(mark, at)
-        if at < 0:
-            return
-        at += len(mark)
-        start = at
-        if mark.endswith(b'"'):
-            # only the value of a member counts: `"data": "...`; elsewhere the mark is a word in a text
-            opening = body[at : at + 4]
-            start = at + opening.find(b'"') + 1 if b'"' in opening and opening.lstrip()[:1] == b":" else -1
-        end = body.find(b'"', start) if start >= 0 else -1
-        if end - start >= SHORTEST_MEDIUM and _is_base64(body[start : start + SAMPLE] + body[end - SAMPLE : end]):
-            yield start, end
-            at = end
-
-
-def _is_base64(sample: bytes) -> bool:
-    return _BASE64.issuperset(sample)
+    if body.count(b'"') + body.count(b",") > MAX_SIGNS:
+        return max(1, len(body) // BYTES_PER_TOKEN)
+    return measure(body).usual
 
 
 def probable(facts: Facts | None, estimated: Estimate, seconds: float) -> Usage:
@@ -202,7 +221,7 @@ def probable(facts: Facts | None, estimated: Estimate, seconds: float) -> Usage:
     """
     usage = copy(facts.usage) if facts is not None else Usage()
     if facts is None or not facts.reported:
-        usage.input = max(usage.input, estimated.input)
+        usage.input = max(usage.input, estimated.probable_input)
     usage.output = max(usage.output, min(estimated.output // 2, int(seconds * TOKENS_PER_SECOND)), 1)
     return usage
 

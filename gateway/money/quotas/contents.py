@@ -1,0 +1,228 @@
+"""The parts of a request's body that do not cost as text: images and files, and tools that the provider runs.
+
+- Media count only at the places where a dialect has them: in content of messages, and in content of tools' results.
+  Text that looks like base64 anywhere else is text, because a model reads it as text.
+- A member's name counts as it is decoded, so that an escape in the name hides nothing.
+- Documents are read as text by the provider, whatever their encoding is. Their tokens are estimated from their size.
+
+The shapes are those of Messages, Converse, Chat Completions, Responses and Gemini, in one table. A shape of one dialect
+in another dialect is refused or ignored by the provider, so no dialect reads it as text. `estimate.py` adds the text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+Kind = Literal["image", "document", "pdf", "audio", "video"]
+
+IMAGE_TOKENS: Final = 5_000
+"""Tokens assumed for an image, and at least for any other file. Anthropic's largest image has 4,784 tokens."""
+REMOTE_DOCUMENT_TOKENS: Final = 100_000
+"""Tokens assumed for a document of unknown size that a URL or an id names, and for a conversation that the provider
+has stored: half of the usual context window."""
+_MOST: Final[Mapping[Kind, tuple[int, int]]] = {
+    # compressed text has about one token for each byte; Claude reads up to 600 pages
+    "pdf": (1, 600_000),
+    "document": (1, 1_000_000),
+    # Gemini has 32 tokens for a second of sound and 290 of video; the most compressed second has 750 and 5,000 bytes
+    "audio": (10, 1_000_000),
+    "video": (10, 1_000_000),
+}
+"""Bytes of a file for each token, and the maximum number of tokens, so that the estimate is hardly ever too low."""
+_USUAL: Final[Mapping[Kind, tuple[int, int]]] = {
+    # a scanned page has 100 KB and 2,500 tokens
+    "pdf": (40, 600_000),
+    "document": (4, 1_000_000),
+    "audio": (500, 1_000_000),
+    "video": (500, 1_000_000),
+}
+"""Bytes of a file for each token, and the maximum number of tokens, in a usual file."""
+
+_TURNS: Final = ("messages", "input", "system", "contents", "systemInstruction", "system_instruction")
+"""Top-level members that have the content of messages."""
+_NESTED: Final = ("content", "parts", "output")
+"""Members of a message, an item or a tool's result that have content."""
+_STORED: Final = ("previous_response_id", "conversation")
+"""Top-level members of Responses that name a conversation which the provider has stored."""
+_CONVERSE: Final[Mapping[str, Kind]] = {"image": "image", "document": "document", "video": "video", "audio": "audio"}
+
+SEARCHES: Final = 10
+"""Number of searches assumed for a web search without a limit, which a model hardly ever exceeds in one call."""
+MAX_SEARCHES: Final = 1_000
+"""Maximum number of searches that are reserved for one tool."""
+SEARCH_TOKENS: Final = 10_000
+"""Tokens of results that are read after each search, besides the fee."""
+_FEES: Final[Mapping[str, int]] = {"code_interpreter": 30_000_000, "file_search": 2_500_000}
+"""Fees in nanodollars of OpenAI's tools: of a container, and of each search in files (platform.openai.com/pricing)."""
+_SEARCHING: Final = ("web_search", "web_fetch", "googleSearch", "google_search", "nova_grounding")
+"""Beginnings of the names of tools that search or read the web."""
+
+
+@dataclass(slots=True)
+class Contents:
+    """The parts of a body that are not text."""
+
+    size: int = 0
+    """Number of the body's bytes that are not text: base64 of media."""
+    usual: int = 0
+    """Tokens that the media and tools usually have."""
+    most: int = 0
+    """Tokens that the media and tools hardly ever exceed."""
+    searches: int = 0
+    """Number of searches that the provider may charge for."""
+    fees: int = 0
+    """Fees in nanodollars for other tools that the provider runs."""
+
+    def add(self, kind: Kind, size: int) -> None:
+        """Add a file with `size` bytes of base64; 0 for a file that is named by a URL or an id."""
+        self.size += size
+        if kind == "image":
+            usual = most = IMAGE_TOKENS
+        elif not size:
+            usual = most = REMOTE_DOCUMENT_TOKENS
+        else:
+            usual, most = (_tokens(size * 3 // 4, *table[kind]) for table in (_USUAL, _MOST))
+        self.usual += usual
+        self.most += most
+
+
+def _tokens(size: int, per_token: int, most: int) -> int:
+    return min(max(IMAGE_TOKENS, size // per_token), most)
+
+
+def contents_of(body: Mapping[str, Any]) -> Contents:
+    """Return what a decoded body has beside text."""
+    contents = Contents()
+    level: list[Any] = [body[name] for name in _TURNS if name in body]
+    while level:
+        value = level.pop()
+        if isinstance(value, list):
+            level.extend(value)
+        elif isinstance(value, dict):
+            for kind, size in _media(value):
+                contents.add(kind, size)
+            level.extend(_inner(value))
+    if isinstance(image := body.get("inputImage"), str):
+        contents.add("image", len(image))
+    if any(body.get(name) for name in _STORED):
+        contents.usual += REMOTE_DOCUMENT_TOKENS
+        contents.most += REMOTE_DOCUMENT_TOKENS
+    _add_tools(contents, body)
+    return contents
+
+
+def _inner(block: Mapping[str, Any]) -> Iterator[Any]:
+    """Yield the content inside a message, an item or a block."""
+    for name in _NESTED:
+        if isinstance(inner := block.get(name), list | dict):
+            yield inner
+    for name in ("toolResult", "guardContent"):
+        if isinstance(inner := block.get(name), dict):
+            yield inner
+    source = block.get("source")
+    if block.get("type") == "document" and isinstance(source, dict) and source.get("type") == "content":
+        yield source
+
+
+def _media(block: Mapping[str, Any]) -> Iterator[tuple[Kind, int]]:
+    """Yield the kind and the size in base64 of the files of one block of content; 0 for a file that is only named."""
+    match block.get("type"):
+        case "image" | "document" as kind:
+            yield from _sourced(kind, block.get("source"))
+        case "image_url" | "input_image" | "computer_screenshot":
+            yield from _linked("image", block.get("image_url") or block.get("file_id"))
+        case "file" | "input_file":
+            yield from _linked("document", block.get("file"), block)
+        case "input_audio":
+            audio = block.get("input_audio")
+            yield "audio", _length(audio.get("data") if isinstance(audio, dict) else block.get("data"))
+        case "image_generation_call":
+            yield "image", _length(block.get("result"))
+    for name, converse in _CONVERSE.items():
+        inner = block.get(name)
+        if isinstance(inner, dict) and isinstance(source := inner.get("source"), dict):
+            yield from _converse(converse, inner, source)
+    for name in ("inlineData", "inline_data"):
+        if isinstance(inner := block.get(name), dict):
+            mime = str(inner.get("mimeType") or inner.get("mime_type"))
+            yield _kind_of(mime), _length(inner.get("data"))
+
+
+def _sourced(kind: Literal["image", "document"], source: Any) -> Iterator[tuple[Kind, int]]:
+    """Yield the file of a block of Messages. A source of type `text` or `content` is text, and yields nothing."""
+    if not isinstance(source, dict):
+        return
+    if source.get("type") == "base64":
+        pdf = kind == "document" and "pdf" in str(source.get("media_type"))
+        yield "pdf" if pdf else kind, _length(source.get("data"))
+    elif source.get("type") in {"url", "file"}:
+        yield kind, 0
+
+
+def _linked(kind: Kind, link: Any, block: Mapping[str, Any] | None = None) -> Iterator[tuple[Kind, int]]:
+    """Yield the file of a block of Chat Completions or Responses: in a data URL, or named by a URL or an id."""
+    inner: Mapping[str, Any] = link if isinstance(link, dict) else block or {}
+    data = link if isinstance(link, str) else inner.get("url") or inner.get("file_data")
+    if isinstance(data, str) and not data.startswith(("http:", "https:")):
+        head = f"{data[:100]} {inner.get('filename', '')}".lower()
+        yield "pdf" if kind == "document" and "pdf" in head else kind, len(data)
+    elif data or inner.get("file_id") or inner.get("file_url"):
+        yield kind, 0
+
+
+def _converse(kind: Kind, inner: Mapping[str, Any], source: Mapping[str, Any]) -> Iterator[tuple[Kind, int]]:
+    """Yield the file of a block of Converse. Documents with a source `text` or `content` are text."""
+    if isinstance(data := source.get("bytes"), str):
+        yield "pdf" if kind == "document" and inner.get("format") == "pdf" else kind, len(data)
+    elif "s3Location" in source:
+        yield kind, 0
+
+
+def _kind_of(mime: str) -> Kind:
+    if mime.startswith("image/"):
+        return "image"
+    if mime.startswith(("audio/", "video/")):
+        return "audio"
+    return "pdf" if "pdf" in mime else "document"
+
+
+def _length(data: Any) -> int:
+    return len(data) if isinstance(data, str) else 0
+
+
+def _add_tools(contents: Contents, body: Mapping[str, Any]) -> None:
+    """Add the fees and the results of tools that the provider runs."""
+    most = body.get("max_tool_calls")
+    limit = most if isinstance(most, int) and most > 0 else SEARCHES
+    for tool in _tools(body):
+        name = _tool_name(tool)
+        if name.startswith(_SEARCHING):
+            uses = tool.get("max_uses")
+            count = uses if isinstance(uses, int) and 0 < uses <= MAX_SEARCHES else limit
+            contents.searches += 0 if name.startswith("web_fetch") else count
+            contents.usual += SEARCH_TOKENS
+            contents.most += count * SEARCH_TOKENS
+        elif name in _FEES:
+            contents.fees += _FEES[name] * (limit if name == "file_search" else 1)
+    if body.get("web_search_options") is not None:
+        contents.searches += 1
+        contents.most += SEARCH_TOKENS
+
+
+def _tools(body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    holders = [body, body.get("toolConfig"), body.get("additionalModelRequestFields")]
+    for holder in holders:
+        tools = holder.get("tools") if isinstance(holder, dict) else None
+        yield from (tool for tool in (tools if isinstance(tools, list) else ()) if isinstance(tool, dict))
+
+
+def _tool_name(tool: Mapping[str, Any]) -> str:
+    """Return what names a tool that the provider runs: its type, or its only member."""
+    if isinstance(kind := tool.get("type"), str):
+        return kind
+    system = tool.get("systemTool")
+    if isinstance(system, dict):
+        return str(system.get("name"))
+    return next(iter(tool), "")

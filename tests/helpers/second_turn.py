@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import orjson
 
-from gateway.contract.flag import event
 from tests.helpers.fold import fold
 from tests.helpers.translation import Translator, client_events
 
 CLIENTS = ("anthropic_messages", "bedrock_converse", "openai_chat", "openai_responses")
 _SCHEMA = {"type": "object", "properties": {}}
-_BASES = {
+BASES = {
     "anthropic_messages": {"model": "m", "max_tokens": 9000, "tools": [{"name": "f", "input_schema": _SCHEMA}]},
     "bedrock_converse": {"toolConfig": {"tools": [{"toolSpec": {"name": "f", "inputSchema": {"json": _SCHEMA}}}]}},
     "openai_chat": {"model": "m", "tools": [{"type": "function", "function": {"name": "f", "parameters": _SCHEMA}}]},
@@ -61,7 +60,7 @@ def second_turn(client, upstream, model, whole, events=None, *, then=None, betwe
     `whole` is the provider's reply, `events` the same reply streamed. `then` is the (upstream dialect, model) of the second
     request, if not the first. `between` are functions that change the client's history.
     """
-    first = Translator(client, upstream, _BASES[client], model)
+    first = Translator(client, upstream, BASES[client], model)
     opened = first.open(body(client, asked(client)), stream=events is not None, judged=False)
     if events is None:
         reply = orjson.loads(opened.translation.whole(orjson.dumps(whole)))
@@ -71,8 +70,25 @@ def second_turn(client, upstream, model, whole, events=None, *, then=None, betwe
     for change in between:
         history = change(history)
     upstream, model = then or (upstream, model)
-    second = Translator(client, upstream, _BASES[client], model).open(body(client, history), judged=judged)
+    second = Translator(client, upstream, BASES[client], model).open(body(client, history), judged=judged)
     return second.body, [*opened.dropped, *second.dropped]
+
+
+def last_turn(client, upstream, model, replies):
+    """Return the provider's request after several replies, and all members that were reported as dropped.
+
+    Each reply is whole, or the list of its events.
+    """
+    made, history, dropped = Translator(client, upstream, BASES[client], model), asked(client), []
+    for reply in replies:
+        streams = isinstance(reply, list)
+        opened = made.open(body(client, history), drops=dropped, stream=streams, judged=False).translation
+        if streams:
+            answer = fold(client, client_events(opened, reply))
+        else:
+            answer = orjson.loads(opened.whole(orjson.dumps(reply)))
+        history += sent_back(client, answer)
+    return made.open(body(client, history), drops=dropped, judged=False).body, dropped
 
 
 def chat_reply(message, finish="tool_calls"):
@@ -85,6 +101,3 @@ def chat_events(*deltas, finish="tool_calls"):
     choices = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
     ending = {"index": 0, "delta": {}, "finish_reason": finish}
     return [("chat.completion.chunk", {"id": "c1", "choices": [choice]}) for choice in (*choices, ending)]
-
-
-__all__ = ["CLIENTS", "chat_events", "chat_reply", "event", "second_turn"]

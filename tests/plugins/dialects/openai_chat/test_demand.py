@@ -171,6 +171,13 @@ def test_a_failed_result_says_that_it_failed(content, words):
     assert conversation.messages()[1]["content"] == words
 
 
+def test_a_failed_result_keeps_texts_that_are_alike():
+    conversation = CheckedConversation()
+    conversation.assistant(look("a"), "/0")
+    conversation.result("a", [text("x"), IMAGE, text("x"), text("y"), text("x")], "/1", is_error=True)
+    assert conversation.messages()[1]["content"].split("\n")[:4] == ["Error: x", "x", "y", "x"]
+
+
 def test_thinking_goes_back_where_the_model_reads_it():
     conversation = CheckedConversation(THINKER)
     conversation.assistant([Reasoning("/0/0", "Hm."), "So", *look("a")], "/0")

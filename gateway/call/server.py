@@ -234,10 +234,12 @@ class Server:
         """
         native = call.is_native
         fault: GatewayError | None = first.fault
+        passed = _Passed(first.events)
         try:
             await writer.write(_encoded(encoder, native, first.events))
             async for batch in batches:
                 fault = batch.fault
+                passed.note(batch.events)
                 if data := _encoded(encoder, native, batch.events):
                     await writer.write(data)
             if fault is None:
@@ -254,6 +256,8 @@ class Server:
             self.gateway.log.exception("call.crashed", request_id=call.id)
             fault = GatewayError(_CRASHED)
         raw = fault.raw if native and isinstance(fault, UpstreamFailed) else b""
+        if native and not raw:
+            passed.tell(encoder)
         return raw or encoder.fail(fault.problem), fault.problem
 
     def _finish(self, exchange: _Exchange, status: int, outcome: str, problem: Problem | None = None) -> None:
@@ -306,6 +310,25 @@ def _encoded(encoder: Encoder, native: bool, events: Sequence[Event]) -> bytes:
     if not native:
         return b"".join([encoder.feed(event) for event in events])
     return b"".join([encoder.feed(event) if event.raw is None else event.raw for event in events])
+
+
+class _Passed:
+    """The first and the last event of a stream whose bytes pass to the client without the client's encoder."""
+
+    def __init__(self, events: Sequence[Event]) -> None:
+        self._first = events[0] if events else None
+        self._last: Event | None = None
+        self.note(events)
+
+    def note(self, events: Sequence[Event]) -> None:
+        self._last = next((event for event in reversed(events) if event.payload), self._last)
+
+    def tell(self, encoder: Encoder) -> None:
+        """Give both events to the encoder, so that its report of an error continues the numbers in them."""
+        with suppress(UpstreamFailed):
+            for event in (self._first, self._last):
+                if event is not None:
+                    encoder.feed(event)
 
 
 class _Writer:

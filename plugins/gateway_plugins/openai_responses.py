@@ -22,9 +22,10 @@ from gateway_plugins.dialects.openai import errors as openai_errors
 from gateway_plugins.dialects.openai.client_api import CLIENT_API
 from gateway_plugins.dialects.openai_responses import facts as responses_facts
 from gateway_plugins.dialects.openai_responses import reasoning as responses_reasoning
-from gateway_plugins.dialects.openai_responses.emit import FAILED, blank
+from gateway_plugins.dialects.openai_responses.echo import blank
+from gateway_plugins.dialects.openai_responses.emit import FAILED
 from gateway_plugins.shared import remote_files
-from gateway_plugins.shared.lenient import mapping
+from gateway_plugins.shared.lenient import mapping, whole_number
 
 api = 1
 dialects = ("openai_responses",)
@@ -109,19 +110,19 @@ def meter(_request: ClientRequest, _target: Target, _head: Head) -> Meter:
 
 
 class Encoder(json_api.SseEncoder):
-    """Encodes named events. Stores the created response and the sequence number, which the events of a failure need."""
+    """Encodes named events. Stores the created response and the last event, which the events of a failure need."""
 
     def __init__(self, request: ClientRequest) -> None:
         self._request = request
-        self._sequence = 0
         self._created: Event | None = None
+        self._last: Event | None = None
 
     def feed(self, event: Event) -> bytes:
         if not event.payload:
             return b""
         if event.kind == _CREATED:
             self._created = event
-        self._sequence += 1
+        self._last = event
         return sse.encode(event.payload, event.kind)
 
     def fail(self, problem: Problem) -> bytes:
@@ -140,12 +141,14 @@ class Encoder(json_api.SseEncoder):
             else _FAILURE_CODES.get(problem.code, "server_error")
         )
         response = {**response, "status": FAILED, "error": {"code": code, "message": problem.message}}
-        return self._event(_ERROR, {**flat, "error": inner}) + self._event(_FAILED_EVENT, {"response": response})
+        number = 0 if self._last is None else whole_number(mapping(self._last.data).get("sequence_number")) + 1
+        return _numbered(number, _ERROR, {**flat, "error": inner}) + _numbered(
+            number + 1, _FAILED_EVENT, {"response": response}
+        )
 
-    def _event(self, kind: str, members: dict[str, Any]) -> bytes:
-        data = {"type": kind, "sequence_number": self._sequence, **members}
-        self._sequence += 1
-        return sse.encode(orjson.dumps(data), kind)
+
+def _numbered(number: int, kind: str, members: dict[str, Any]) -> bytes:
+    return sse.encode(orjson.dumps({"type": kind, "sequence_number": number, **members}), kind)
 
 
 def encoder(request: ClientRequest) -> Encoder:

@@ -7,6 +7,7 @@ replies. The request is read in `dialects/openai_responses/read_options.py`, and
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
@@ -24,6 +25,18 @@ class Convert(Protocol):
     def __call__(self, request: OpenAIRequest, target: Target, drop: Drop, *, stream: bool) -> ConvertedRequest: ...
 
 
+@dataclass(slots=True)
+class _Recorder:
+    """A `flag.Drop` that also keeps the pointers. It is no closure, so that a process pool can pass it on."""
+
+    drop: Drop
+    paths: set[str] = field(default_factory=set)
+
+    def __call__(self, path: str) -> None:
+        self.paths.add(path)
+        self.drop(path)
+
+
 def translate(
     request: ClientRequest,
     target: Target,
@@ -37,11 +50,13 @@ def translate(
 
     Raises `Refused` for a request that is malformed or that the model cannot serve.
     """
-    values, origins = responses_read_options.read_request(request.top, drop)
-    converted = convert(values, target, drop, stream=request.stream)
+    recorder = _Recorder(drop)
+    values, origins = responses_read_options.read_request(request.top, recorder)
+    converted = convert(values, target, recorder, stream=request.stream)
+    dropped = frozenset(recorder.paths)
     return Translation(
         request.with_body(upstream, converted.body),
         reply_reader(read_reply, converted.names, converted.schema_tool, target, drop),
-        responses_emit.Stream(request, origins, drop),
-        partial(responses_emit.Whole, request, origins, drop),
+        responses_emit.Stream(request, origins, drop, dropped),
+        partial(responses_emit.Whole, request, origins, drop, dropped),
     )

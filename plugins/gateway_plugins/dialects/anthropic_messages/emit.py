@@ -20,6 +20,7 @@ import orjson
 from gateway.contract.flag import Event, Usage, event
 from gateway_plugins.shared import checks, reply_events
 from gateway_plugins.shared.reply_events import Citation, Stop
+from gateway_plugins.shared.reply_ids import reply_id as own_id
 
 Block = dict[str, Any]
 
@@ -87,7 +88,7 @@ def citation_of(citation: Citation) -> Block:
 
 def _message(model: str, reply_id: str) -> Block:
     return {
-        "id": reply_id or f"msg_{uuid.uuid4().hex}",
+        "id": own_id("msg_", reply_id),
         "type": "message",
         "role": "assistant",
         "model": model,

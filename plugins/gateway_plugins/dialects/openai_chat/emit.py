@@ -15,7 +15,6 @@ reference (Chat, Streaming).
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -24,15 +23,11 @@ import orjson
 from gateway.contract.flag import Drop, Event, Usage, event
 from gateway_plugins.shared import reply_events
 from gateway_plugins.shared.reply_events import Citation, Stop
+from gateway_plugins.shared.reply_ids import reply_id as own_id
 
 PLACE: Final = ("text_offset", "call_offset")
 """Members of a block of thinking: the characters of text, and the calls, that came before the block."""
 CHUNK: Final = "chat.completion.chunk"
-
-
-def new_id() -> str:
-    """Return a new id, for a reply whose provider sent none."""
-    return f"chatcmpl-{uuid.uuid4().hex}"
 
 
 _REASONS: Final[Mapping[str, str]] = {
@@ -131,7 +126,7 @@ class Stream(_OpenBlock):
     def start(self, reply_id: str = "") -> None:
         """Write the first chunk, which has the role."""
         if not self._base["id"]:
-            self._base["id"] = reply_id or new_id()
+            self._base["id"] = own_id("chatcmpl-", reply_id)
             self._chunk({"role": "assistant", "content": ""})
 
     def text(self, piece: str) -> None:
@@ -280,7 +275,7 @@ class Whole(_OpenBlock):
         if self._stop.native:
             choice["native_finish_reason"] = self._stop.native
         body = {
-            "id": self._id or new_id(),
+            "id": own_id("chatcmpl-", self._id),
             "object": "chat.completion",
             "created": int(time.time()),
             "model": self._model,

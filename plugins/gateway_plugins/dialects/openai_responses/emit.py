@@ -3,37 +3,26 @@
 - Both writers use the same code, so the response in the last event of a stream is the same as a whole reply.
 - The values of `output_index` and of `sequence_number` begin at 0 and have no gaps.
 
-Single items are written in `items.py`. Sources: OpenAI's API reference (Responses, Streaming events) and the openai
-SDK's types.
+Single items are written in `items.py`, and the members that repeat the request in `echo.py`. Sources: OpenAI's API
+reference (Responses, Streaming events) and the openai SDK's types.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from contextlib import suppress
-from typing import Any, Final, TypeVar
+from collections.abc import Collection, Mapping
+from typing import Final, TypeVar
 
 import orjson
 
-from gateway.contract.errors import Refused
 from gateway.contract.flag import ClientRequest, Drop, Event, Usage, event
 from gateway_plugins.dialects.openai_chat.emit import openai_tier
-from gateway_plugins.dialects.openai_responses.items import (
-    COMPLETED,
-    IN_PROGRESS,
-    INCOMPLETE,
-    Call,
-    Item,
-    Json,
-    Message,
-    Reasoning,
-    new_id,
-)
+from gateway_plugins.dialects.openai_responses.echo import blank
+from gateway_plugins.dialects.openai_responses.items import COMPLETED, INCOMPLETE, Call, Item, Json, Message, Reasoning
 from gateway_plugins.dialects.openai_responses.names import FUNCTION, Origin, Origins
 from gateway_plugins.shared import reply_events
-from gateway_plugins.shared.fields import is_deep
 from gateway_plugins.shared.reply_events import Citation, Stop
+from gateway_plugins.shared.reply_ids import reply_id as own_id
 
 T = TypeVar("T", bound=Item)
 
@@ -44,65 +33,6 @@ _INCOMPLETE: Final[Mapping[str, str]] = {
     reply_events.CONTEXT: _LIMIT,
     reply_events.REFUSAL: "content_filter",
 }
-_ECHOED: Final[Mapping[str, Any]] = {
-    # member of the request that the response repeats: the value in the response if the client sends none
-    "instructions": None,
-    "max_output_tokens": None,
-    "max_tool_calls": None,
-    "metadata": {},
-    "parallel_tool_calls": True,
-    "prompt_cache_key": None,
-    "safety_identifier": None,
-    "service_tier": "default",
-    "temperature": None,
-    "tool_choice": "auto",
-    "top_p": None,
-    "truncation": "disabled",
-    "user": None,
-}
-
-
-def blank(request: ClientRequest) -> Json:
-    """Return the response object at the beginning of a reply. It repeats members of the request and has no output."""
-    echoed = {name: _given(request, name, usual) for name, usual in _ECHOED.items()}
-    reasoning, text, tools = (_given(request, name) for name in ("reasoning", "text", "tools"))
-    return {
-        "id": new_id("resp"),
-        "object": "response",
-        "created_at": int(time.time()),
-        "status": IN_PROGRESS,
-        "background": False,
-        "completed_at": None,
-        "error": None,
-        "incomplete_details": None,
-        "model": request.model,
-        "output": [],
-        "previous_response_id": None,
-        "reasoning": {"effort": None, "summary": None, **(reasoning if isinstance(reasoning, dict) else {})},
-        "store": False,
-        "text": {"format": {"type": "text"}, **(text if isinstance(text, dict) else {})},
-        "tools": [_complete(tool) for tool in tools] if isinstance(tools, list) else [],
-        "top_logprobs": 0,
-        "usage": None,
-        **echoed,
-    }
-
-
-def _given(request: ClientRequest, name: str, usual: Any = None) -> Any:
-    """Return a member of the request, or `usual` if the member is missing, malformed or nested too deeply.
-
-    A malformed member raises no error here, because the response object is also needed to report errors.
-    """
-    with suppress(Refused):
-        value = request.top.decode(name)
-        return usual if value is None or is_deep(value) else value
-    return usual
-
-
-def _complete(tool: Any) -> Any:
-    """Return a tool as OpenAI's responses repeat it: a function always has `parameters` and `strict`."""
-    is_function = isinstance(tool, dict) and tool.get("type") == FUNCTION
-    return {"parameters": None, "strict": False, **tool} if is_function else tool
 
 
 def usage_dict(usage: Usage) -> Json:
@@ -121,8 +51,8 @@ def usage_dict(usage: Usage) -> Json:
 class Whole:
     """Writer of one whole reply (`reply_events.WholeWriter`)."""
 
-    def __init__(self, request: ClientRequest, origins: Origins, drop: Drop) -> None:
-        self._response = blank(request)
+    def __init__(self, request: ClientRequest, origins: Origins, drop: Drop, dropped: Collection[str] = ()) -> None:
+        self._response = blank(request, dropped)
         self._origins = origins
         self._drop = drop
         self._item: Item | None = None
@@ -135,7 +65,7 @@ class Whole:
     def start(self, reply_id: str = "") -> None:
         if not self._started:
             self._started = True
-            self._response["id"] = reply_id or self._response["id"]
+            self._response["id"] = own_id("resp_", reply_id)
             self._send("response.created", {"response": self._response})
             self._send("response.in_progress", {"response": self._response})
 
@@ -234,8 +164,8 @@ class Whole:
 class Stream(Whole):
     """Writer of one streamed reply (`reply_events.StreamWriter`)."""
 
-    def __init__(self, request: ClientRequest, origins: Origins, drop: Drop) -> None:
-        super().__init__(request, origins, drop)
+    def __init__(self, request: ClientRequest, origins: Origins, drop: Drop, dropped: Collection[str] = ()) -> None:
+        super().__init__(request, origins, drop, dropped)
         self._events: list[Event] = []
         self._sequence = 0
         self._over = False

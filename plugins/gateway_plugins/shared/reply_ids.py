@@ -1,0 +1,23 @@
+"""Ids of replies in the form of the client's API, which some clients check.
+
+The rest of the provider's id is kept, so that the reply can be found in the provider's logs.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from typing import Final
+
+_PREFIXES: Final = ("msg_", "chatcmpl-", "resp_", "cmpl-", "gen-")
+"""Beginnings of the ids of replies of Messages, Chat, Responses, Completions and OpenRouter."""
+_UNSAFE: Final = re.compile("[^A-Za-z0-9_-]")
+_LONGEST: Final = 100
+"""Maximum number of characters that are kept of a provider's id."""
+
+
+def reply_id(prefix: str, given: str) -> str:
+    """Return an id that begins with `prefix`, made from the provider's id `given`, which is "" if there is none."""
+    other = next((other for other in _PREFIXES if given.startswith(other)), "")
+    rest = _UNSAFE.sub("", given.removeprefix(other))[:_LONGEST]
+    return f"{prefix}{rest or uuid.uuid4().hex}"

@@ -206,3 +206,23 @@ def test_a_forged_or_foreign_token_is_dropped_aloud(value):
     body, dropped = second_turn("anthropic_messages", "openai_chat", GEMINI, reply, between=[forge])
     assert body["messages"][1].keys() == {"role", "content", "tool_calls"}
     assert dropped == ["/messages/1/content/0"]
+
+
+@pytest.mark.parametrize("client", TRANSLATED)
+def test_pieces_of_litellms_blocks_are_one_thought(client):
+    """Check a stream whose thinking stands in the blocks alone, and one that repeats it there (open-webui#29860)."""
+    block = {"type": "thinking", "thinking": "plan", "signature": "Eq+/="}
+    alone = [{"thinking_blocks": [{"type": "thinking", "thinking": piece}]} for piece in ("pl", "an")]
+    beside = [{"reasoning_content": piece, "thinking_blocks": [{"thinking": piece}]} for piece in ("pl", "an")]
+    for deltas in (alone, beside):
+        for signed in (block, {**block, "thinking": ""}):
+            events = chat_events(*deltas, {"thinking_blocks": [signed]}, {"tool_calls": [{"index": 0, **call()}]})
+            body, dropped = second_turn(client, "openai_chat", "claude-sonnet-4-6", None, events)
+            assert (body["messages"][1]["thinking_blocks"], dropped) == ([block], [])
+
+
+def test_every_answer_has_thinking_where_the_model_demands_it():
+    """Check answers without calls too (openclaw#73417, opencode#25000)."""
+    reply = chat_reply({"role": "assistant", "content": "So."}, "stop")
+    body, _ = second_turn("anthropic_messages", "openai_chat", DEEPSEEK, reply)
+    assert body["messages"][1] == {"role": "assistant", "content": "So.", "reasoning_content": " "}

@@ -286,3 +286,25 @@ def test_thinking_of_deepseek_in_messages_comes_back_unsigned(client):
             client, "anthropic_messages", "deepseek-v4-pro", of_messages(*blocks), events, judged=False
         )
         assert (body["messages"][1]["content"], dropped) == (blocks, [])
+
+
+@pytest.mark.parametrize("upstream", UPSTREAMS)
+@pytest.mark.parametrize("repeated", [False, True], ids=["content alone", "twice"])
+def test_blocks_in_the_content_of_a_chat_are_thinking_once(upstream, repeated):
+    """Check blocks that a client moved into the content, with and without `thinking_blocks` (litellm#23137)."""
+
+    def move(history):
+        message = history[1]
+        blocks = [
+            {name: value for name, value in block.items() if name != "index"} for block in message["thinking_blocks"]
+        ]
+        content = [*blocks, {"type": "text", "text": message["content"]}]
+        rest = {name: value for name, value in message.items() if repeated or name != "thinking_blocks"}
+        return [history[0], {**rest, "content": content}, *history[2:]]
+
+    model, reply = UPSTREAMS[upstream]
+    blocks = CONTENTS["signed and redacted"]
+    body, dropped = second_turn("openai_chat", upstream, model, reply(*blocks), between=[move], judged=False)
+    expected = reply(*blocks)
+    expected = expected["content"] if upstream == "anthropic_messages" else expected["output"]["message"]["content"]
+    assert (body["messages"][1]["content"], dropped) == (expected, [])

@@ -153,12 +153,11 @@ class AssistantMessage:
 def complete(messages: Sequence[Block], caps: Caps) -> None:
     """Add to the assistant's messages what the model demands of every history, wherever the history was made.
 
-    - A model that thinks between its calls may demand thinking from the first message with calls on.
+    - A model that thinks between its calls may demand thinking. DeepSeek demands it of every message of the assistant,
+      also of those without calls (openclaw#73417, opencode#25000).
     - Gemini may demand a signature on the first call of a message.
     """
-    answers = [message for message in messages if message["role"] == "assistant"]
-    first = next((index for index, message in enumerate(answers) if message.get("tool_calls")), len(answers))
-    for message in answers[first:]:
+    for message in (message for message in messages if message["role"] == "assistant"):
         if caps.needs_reasoning_content and not message.get(carried.TEXT):
             message[carried.TEXT] = message.get("reasoning") or PLACEHOLDER
         if caps.call_signature and message.get("tool_calls"):

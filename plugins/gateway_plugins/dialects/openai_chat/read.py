@@ -18,10 +18,11 @@ from gateway.contract.flag import Drop, Members
 from gateway_plugins.dialects.openai.read import refuse_files
 from gateway_plugins.dialects.openai.values import Call, Message, Part
 from gateway_plugins.dialects.openai_chat.emit import PLACE
+from gateway_plugins.dialects.openai_chat.facts import parts_of
 from gateway_plugins.shared import media
 from gateway_plugins.shared.checks import arguments, inner_leftovers, list_of, text_of
 from gateway_plugins.shared.fields import Ttl, member, param
-from gateway_plugins.shared.lenient import whole_number
+from gateway_plugins.shared.lenient import mapping, sequence, text, whole_number
 from gateway_plugins.shared.media import Media
 from gateway_plugins.shared.reasoning import Reasoning
 
@@ -40,6 +41,7 @@ _CARRIED: Final[Mapping[str, frozenset[str]]] = {
     "assistant": _COMMON | {"tool_calls", "refusal", "thinking_blocks"},
     "tool": _COMMON | {"tool_call_id", "name"},  # `name` is not used: the call has the tool's name already
 }
+_BLOCKS: Final = ("thinking", "redacted_thinking")
 _UNSIGNED: Final = frozenset({"reasoning_content", "reasoning"})
 """Members with thinking as unsigned text, which no conversion from Chat sends to a provider.
 
@@ -63,6 +65,7 @@ def messages(top: Members, drop: Drop) -> list[Message]:
 
 
 def _message(role: str, raw: dict[str, Any], at: str, drop: Drop) -> Message:
+    raw = _with_blocks(raw) if role == "assistant" else raw
     replayed = _UNSIGNED if raw.get("thinking_blocks") else frozenset()
     inner_leftovers(raw, _CARRIED[role] | replayed, at, drop)
     given = raw.get("content")
@@ -81,6 +84,29 @@ def _message(role: str, raw: dict[str, Any], at: str, drop: Drop) -> Message:
             parts.append(refusal)
         content = _ordered(_thinking(raw, at), parts, [*_calls(raw, at)])
     return Message(role, at, content, ttl)
+
+
+def _with_blocks(raw: dict[str, Any]) -> dict[str, Any]:
+    """Return an assistant's message whose thinking is in `thinking_blocks` alone.
+
+    Some clients send blocks of thinking as parts of the content, in place of `thinking_blocks` or besides
+    (BerriAI/litellm#23137). Mistral's clients send thinking as parts too.
+    """
+    content: list[Any] = []
+    blocks: list[Any] = []
+    length = 0
+    for part in sequence(raw.get("content")):
+        block = mapping(part)
+        if block.get("type") in _BLOCKS:
+            thinking = "".join(parts_of(block.get("thinking"))[0])
+            blocks.append({**block, "thinking": thinking, **dict(zip(PLACE, (length, 0), strict=True))})
+            content.append("")  # keeps the places of the other parts
+        else:
+            content.append(part)
+            length += len(part if isinstance(part, str) else text(block.get("text")))
+    if not blocks:
+        return raw
+    return {**raw, "content": content, "thinking_blocks": raw.get("thinking_blocks") or blocks}
 
 
 def _modern(raw: dict[str, Any], index: int, legacy: dict[str, str]) -> dict[str, Any]:

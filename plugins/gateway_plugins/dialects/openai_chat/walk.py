@@ -204,22 +204,23 @@ class Reader:
 
     def _reasoning(self, delta: Mapping[str, Any], writer: Writer) -> None:
         """Read the thinking in the members of a delta. Servers repeat it in several members."""
-        for name in (carried.TEXT, "reasoning"):
-            if text := lenient.text(delta.get(name)):
-                self._think(name, text, writer)
-                break
-        else:
-            self._think(carried.DETAILS, _text_of_details(delta), writer)
+        texts = {name: lenient.text(delta.get(name)) for name in (carried.TEXT, "reasoning")}
+        texts[carried.DETAILS] = _text_of_details(delta)
+        name, text = next(((name, text) for name, text in texts.items() if text), ("", ""))
+        self._think(name, text, writer)
         for block in map(lenient.mapping, lenient.sequence(delta.get(carried.BLOCKS))):
+            thought = lenient.text(block.get("thinking"))
             if data := lenient.text(block.get("data")):
                 self._settle(writer)
                 writer.redacted(self._gathered.take(carried.BLOCKS, data=data))
             elif signature := lenient.text(block.get("signature")):
                 if not self._thinking:
-                    writer.thinking(lenient.text(block.get("thinking")))
+                    writer.thinking(thought)
                 self._thinking = ""
                 writer.signature(self._gathered.take(carried.BLOCKS, signature=signature))
                 writer.block_end()
+            elif not text:  # a piece of a block whose signature is still to come
+                self._think(carried.BLOCKS, thought, writer)
 
     def _think(self, name: str, text: str, writer: Writer) -> None:
         if text:

@@ -70,6 +70,9 @@ class Mapper:
 
     def text(self, part: Text) -> list[Block]:
         block = messages_demand.text(self._guarded(part))
+        if part.citations and not self.caps.citations:
+            self.drop(f"{part.at}/citations")
+            return [block]
         cited = [self._citation(citation, f"{part.at}/citations") for citation in part.citations]
         if citations := [citation for citation in cited if citation]:
             block["citations"] = citations

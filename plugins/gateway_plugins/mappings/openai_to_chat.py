@@ -35,6 +35,7 @@ def convert(request: OpenAIRequest, target: Target, drop: Drop, *, stream: bool)
     decided = settings.decide(request.parameters, caps, chat_options.RULES, drop)
     body: Block = {"model": target.model, "messages": conversation.messages()} | output.body
     body |= chat_options.parameters(decided, caps, drop, stops_at=request.parameters.stops_at)
+    body |= chat_options.penalties(request.chat_members, "", caps, drop)
     if request.tier:
         body["service_tier"] = request.tier
     if request.format.kind == "json_object":

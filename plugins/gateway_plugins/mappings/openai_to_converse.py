@@ -33,6 +33,8 @@ from gateway_plugins.shared.turns import Block, Located, Turn
 
 def convert(request: OpenAIRequest, target: Target, drop: Drop, *, stream: bool) -> ConvertedRequest:
     """Return the body of the Converse request. Raises `Refused` for a request that the model cannot serve."""
+    for name in request.chat_members:
+        drop(f"/{name}")
     conversion = _Conversion(request, target, drop, stream=stream)
     body = conversion.body()
     return ConvertedRequest(body, conversion.names, conversion.schema_tool)

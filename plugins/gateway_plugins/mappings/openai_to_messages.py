@@ -27,6 +27,8 @@ from gateway_plugins.shared.tools import Names
 
 def convert(request: OpenAIRequest, target: Target, drop: Drop, *, stream: bool) -> ConvertedRequest:
     """Return the body of the Messages request. Raises `Refused` for a request that the model cannot serve."""
+    for name in request.chat_members:
+        drop(f"/{name}")
     caps, parameters = target.caps, request.parameters
     names, breakpoints = Names(), CacheBreakpoints(caps, drop)
     body: Body = {"model": target.model}

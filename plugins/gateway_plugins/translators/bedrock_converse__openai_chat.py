@@ -66,7 +66,8 @@ def _body(request: ClientRequest, target: Target, names: Names, drop: Drop) -> t
     if output.hint:
         conversation.system(output.hint)
     body: Block = {"model": target.model, "messages": conversation.messages()}
-    body |= {name: value for name, value in extra.items() if name in _CARRIED}
+    carried = {name: value for name, value in extra.items() if name in _CARRIED}
+    body |= chat_options.penalties(carried, EXTRAS, caps, drop)
     decided = settings.decide(requested, caps, chat_options.RULES, drop, planned=planned)
     top_k_at = requested.sampling_at["top_k"]
     body |= chat_options.parameters(decided, caps, drop, stops_at=requested.stops_at, top_k_at=top_k_at)

@@ -20,6 +20,10 @@ from gateway_plugins.shared.offered_tools import OfferedTools, Tool, ToolChoice
 _TIERS: Final = ("flex", "priority")
 MODES: Final[Mapping[str, str]] = {"auto": "auto", "none": "none", "required": "any", "any": "any"}
 """The gateway's mode of tool choice, by the words that clients send in `tool_choice`."""
+CHAT_MEMBERS: Final = ("frequency_penalty", "presence_penalty", "seed")
+"""Numbers that a request of Chat or Responses can have, and that only a Chat server takes.
+
+OpenAI's own Responses has none of them; Open Responses has the penalties."""
 MAX_TEMPERATURE: Final = 2
 """Maximum temperature in OpenAI's API."""
 
@@ -54,6 +58,15 @@ def service_tier(top: Members) -> str:
     if tier not in _TIERS:
         raise invalid(f'service_tier: "{tier}" is not one of auto, default, {", ".join(_TIERS)}', "service_tier")
     return str(tier)
+
+
+def chat_members(top: Members) -> dict[str, float]:
+    """Return the members in `CHAT_MEMBERS` that ask for something. Raises `Refused` for a value that is no number."""
+    given = {name: member(top, name) for name in CHAT_MEMBERS}
+    for name, value in given.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+            raise invalid(f"{name} must be a number", name)
+    return {name: value for name, value in given.items() if value is not None and (value or name == "seed")}
 
 
 def offer(tools: Sequence[Tool], choice: ChoiceMember, top: Members, field: str = "tool_choice") -> OfferedTools:

@@ -85,6 +85,8 @@ class OpenAIRequest:
     """`flex`, `priority`, or "" for the usual tier."""
     ttl: Ttl = None
     """Lifetime of the cache entry of the whole prompt, from the top-level `cache_control` of a Chat body."""
+    chat_members: Mapping[str, float] = field(default_factory=dict)
+    """Seed and penalties, by the names of Chat. The other dialects have no such members."""
     guardrail: Mapping[str, Any] = field(default_factory=dict)
     """Bedrock's `guardrailConfig`. A client may send it in a Chat body if it knows that its provider is Bedrock."""
 

@@ -24,6 +24,7 @@ _USUAL_EFFORT: Final = "high"
 """Effort for thinking that is requested without an effort or a token budget. Anthropic's default is the same."""
 _NOT_STRICT: Final = ("allOf", "oneOf", "not", "if", "patternProperties", "dependentRequired", "dependentSchemas")
 """Keywords that OpenAI refuses in a strict schema (Structured outputs, supported schemas)."""
+_PENALTIES: Final = ("frequency_penalty", "presence_penalty")
 _MAX_STOPS: Final = 4
 """Maximum number of stop sequences. OpenAI refuses more."""
 _SCHEMA_TOOL_DESCRIPTION: Final = "Give the final answer to the user as the arguments of this function."
@@ -117,6 +118,17 @@ def parameters(settings: Settings, caps: Caps, drop: Drop, *, stops_at: str, top
         | _sampling(settings.sampling, drop, top_k_at)
         | _stops(settings.stops, drop, stops_at)
     )
+
+
+def penalties(given: Mapping[str, Any], at: str, caps: Caps, drop: Drop) -> Block:
+    """Return seed and penalties. Models without sampling parameters refuse penalties too, which are then reported.
+
+    `at` is the JSON pointer of the object that has the client's members.
+    """
+    refused = [name for name in _PENALTIES if name in given and caps.sampling == "none"]
+    for name in refused:
+        drop(f"{at}/{name}")
+    return {name: value for name, value in given.items() if name not in refused}
 
 
 def _limit(tokens: int | None, caps: Caps) -> Block:

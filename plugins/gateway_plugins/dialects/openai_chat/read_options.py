@@ -50,6 +50,10 @@ _REFUSED_MEMBERS: Final = {
 }
 
 
+_ALLOWED_MODES: Final = ("auto", "required")
+"""Modes of a tool choice that names the allowed tools."""
+
+
 def read_request(top: Members, drop: Drop) -> OpenAIRequest:
     """Return the request. Raises `Refused` if it is malformed or asks for something that cannot be converted."""
     checks.refuse(top, _REFUSED_MEMBERS, _NEUTRAL)
@@ -191,4 +195,8 @@ def _allowed(value: Any) -> openai_read.ChoiceMember:
         for tool in checks.list_of(inner.get("tools"), "/tool_choice/allowed_tools/tools")
         if isinstance(tool, dict) and isinstance(tool.get("function"), dict)
     )
-    return openai_read.ChoiceMember(openai_read.MODES.get(str(inner.get("mode")), "auto"), allowed=names)
+    mode = inner.get("mode", "auto")
+    if mode not in _ALLOWED_MODES:
+        field = "tool_choice.allowed_tools.mode"
+        raise invalid(f'{field}: "{mode}" is not one of {", ".join(_ALLOWED_MODES)}', field)
+    return openai_read.ChoiceMember(openai_read.MODES[mode], allowed=names)

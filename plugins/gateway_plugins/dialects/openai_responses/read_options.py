@@ -11,6 +11,7 @@ from typing import Any, Final
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Drop, Members
 from gateway_plugins.dialects.openai import read as openai_read
+from gateway_plugins.dialects.openai.read import CHAT_MEMBERS
 from gateway_plugins.dialects.openai.values import Format, OpenAIRequest
 from gateway_plugins.dialects.openai_responses.names import Origins
 from gateway_plugins.dialects.openai_responses.read import messages
@@ -24,7 +25,7 @@ from gateway_plugins.shared.thinking_members import read_thinking
 
 _CARRIED: Final = frozenset({
     "model", "input", "instructions", "stream", "tools", "tool_choice", "parallel_tool_calls", "text",
-    "max_output_tokens", "temperature", "top_p", "service_tier", "include", *THINKING_MEMBERS,
+    "max_output_tokens", "temperature", "top_p", "service_tier", "include", *THINKING_MEMBERS, *CHAT_MEMBERS,
 })  # fmt: skip
 _NEUTRAL: Final[dict[str, tuple[Any, ...]]] = {
     # member: values that ask for nothing, and are left out without a report
@@ -72,6 +73,7 @@ def read_request(top: Members, drop: Drop) -> tuple[OpenAIRequest, Origins]:
         ),
         format=_format(top, drop),
         tier=openai_read.service_tier(top),
+        chat_members=openai_read.chat_members(top),
     )
     return request, origins
 

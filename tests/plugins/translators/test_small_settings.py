@@ -44,7 +44,7 @@ def test_seed_and_penalties_are_reported_where_nobody_takes_them(client, body, p
     assert set(call.dropped) == {f"/{name}" for name in NUMBERS}
 
 
-def test_a_penalty_of_nothing_is_not_reported_and_one_that_is_no_number_is_refused():
+def test_a_penalty_of_nothing_is_nothing_and_must_be_a_number():
     conversion = CONVERSIONS["openai_responses__bedrock_converse"]
     call = conversion.call({"input": "x", "frequency_penalty": 0, "presence_penalty": 0.0, "seed": None})
     assert call.dropped == []

@@ -144,7 +144,7 @@ class Limits:
     """Maximum length of a header line and of the request line in bytes. ARNs and lists of betas are long."""
     body_bytes_per_second: int = 8192
     """Minimum average rate at which a body must come, apart from a grace of 30 s. A slow mobile network has more."""
-    buffer_bytes: int = 256 * 1024 * 1024
+    buffer_bytes: int = 192 * 1024 * 1024
     """Maximum number of bytes of the bodies of all calls in flight.
 
     A body takes up to four times its size in memory while it is translated, so the process stays under about 1 GB."""

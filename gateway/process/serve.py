@@ -30,6 +30,7 @@ from gateway.process.sockets import Bound, CannotListen, bind
 from gateway.store.base import StoreFailed
 from gateway.telemetry.http_log import server_logger
 from gateway.telemetry.log import Logger
+from gateway.upstream.allocator import give_memory_back
 from gateway.web.admin.metrics import serving
 from gateway.web.connections import Connections, Runner, raise_descriptor_limit
 
@@ -234,6 +235,7 @@ async def serve(
     Raises `CannotStart` if the gateway cannot be started, and `OutputFailed` if these lines cannot be printed.
     """
     raise_descriptor_limit()
+    give_memory_back()
     config = with_listener(loaded.config, listener)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -28,6 +28,7 @@ from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 from gateway.contract.errors import UNAVAILABLE, GatewayError, Problem
+from gateway.upstream.allocator import give_memory_back
 
 LARGE: Final = 1024 * 1024
 """Minimum size in bytes of a body that is sent to a worker process.
@@ -114,8 +115,12 @@ _ENDED: Final = Problem(UNAVAILABLE, "the process that read this large request c
 
 
 def _initialize() -> None:
-    """Prepare a new worker process: ignore Ctrl-C in the terminal, and end the process when the gateway ends."""
+    """Prepare a new worker process: ignore Ctrl-C in the terminal, and end the process when the gateway ends.
+
+    Memory of large bodies is given back to the system.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    give_memory_back()
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), name="end-with-gateway", daemon=True).start()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import identity, million, overhead
+from tests.bench import identity, memory, million, overhead
 
 MODES = {"static", "whois", "proxy-protocol", "serve-headers"}
 
@@ -37,3 +37,8 @@ async def test_the_time_of_every_answer_and_page_over_a_large_store_is_told(fold
     assert built > 0
     assert {"sessions", "a call", "usage by user,day", "metrics", "page of a session"} <= set(answers)
     assert len(million.report((built, answers)).splitlines()) == 2 + len(answers)
+
+
+async def test_the_memory_of_large_bodies_is_told(folder):
+    text = await memory.measured(2, 1, pause=0)
+    assert [line.split("{")[1].split("}")[0] for line in text.splitlines()[1:]] == ["200: 2"] * 2

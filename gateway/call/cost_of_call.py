@@ -2,16 +2,29 @@
 
 The cost is computed once, for the record of a call that has ended, and is marked if it is an estimate. Prices of tokens
 are in `money/prices/rates.py`. The amount that a quota reserves before a call is decided in `settlement.py`.
+
+- Each part of a call has the price of the model that did its work, in the provider's price list.
+- If the provider says expressly that another model worked (a fallback, an advisor), and that model has no price, the
+  cost is unknown.
+- If only the reply's `model` is another name without a price, the name may be an alias. Then the price of the called
+  model applies, and the cost is marked as an estimate if the name has a number and does not resemble the called one.
+- A router's own statement of what it charged (`usage.cost`) is the cost if the provider's configured price list is the
+  router's, and no rule of `model_cost_map` applies. Other providers' statements have no documented unit.
 """
 
 from __future__ import annotations
 
-from copy import copy
+from collections.abc import Sequence
 from time import monotonic
 from typing import Final, NamedTuple
 
+from msgspec.structs import replace
+
 from gateway.call.chain import Attempt, Call
-from gateway.contract.flag import Facts, Usage
+from gateway.contract.facts import MESSAGE
+from gateway.contract.flag import Facts, Part, Usage
+from gateway.money.prices.rates import Priced, nanodollars
+from gateway.money.prices.table import matching_rule, resembles
 from gateway.money.quotas.estimate import BYTES_PER_TOKEN, Estimate, estimate, input_tokens, probable
 
 UNBILLED_STATUSES: Final = frozenset({400, 401, 403, 404, 405, 413, 415, 422, 429, 500, 503, 529})
@@ -35,6 +48,10 @@ UNBILLED_OPERATIONS: Final = frozenset({"count_tokens"})
 
 NOTHING: Final = Cost(0, "")
 
+ROUTERS: Final = frozenset({"openrouter"})
+"""Price lists of routers whose replies have the charged amount in USD (OpenRouter's documentation)."""
+_NO_TOKENS: Final = Usage()
+
 MOST_BYTES: Final = 8
 """Maximum average number of bytes per token in a reply. If a reply has more bytes per reported token, then the report
 was made before most of the reply was written."""
@@ -50,21 +67,58 @@ def cost_of(call: Call, facts: Facts, *, complete: bool) -> Cost:
     attempt = call.attempt
     if attempt is None or not attempt.sent or call.operation in UNBILLED_OPERATIONS:
         return NOTHING
-    priced = call.runtime.prices.of(attempt.candidate.offer.provider, attempt.candidate.offer.model)
     if facts.reported:
-        silent = attempt.request.stream and bool(attempt.delivered and facts.usage.input) and not facts.usage.output
+        usage = facts.usage
+        has_prompt = bool(usage.input or usage.cache_read)
+        silent = attempt.request.stream and bool(attempt.delivered) and has_prompt and not usage.output
         cut = silent or not (facts.stop or complete or attempt.whole)
-        if priced is None:
-            return Cost(None, "", cut)
-        usage = _estimated(call, attempt, facts, complete=complete) if cut else facts.usage
-        return Cost(priced.cost(usage, tier=facts.tier, extra=facts.extra, at=call.at), priced.row(call.at), cut)
+        parts = _probable(call, attempt, facts, complete=complete) if cut else facts.parts
+        return _reported(call, attempt, facts, parts, cut=cut)
     if _is_unbilled(call, attempt):
         return NOTHING
+    priced, _ = _price_of(call, attempt, facts.parts[0])
     if priced is None:
         return Cost(None, "", estimated=True)
-    usage = _estimated(call, attempt, facts, complete=complete)
-    cost = priced.cost(usage, tier=facts.tier, at=call.at)
+    usage = _probable(call, attempt, facts, complete=complete)[0].usage
+    cost = priced.cost(usage, tier=facts.tier, geo=facts.geo, at=call.at)
     return Cost(priced.cost(usage, at=call.at) if cost is None else cost, priced.row(call.at), estimated=True)
+
+
+def _reported(call: Call, attempt: Attempt, facts: Facts, parts: Sequence[Part], *, cut: bool) -> Cost:
+    """Return the cost of the parts that the provider reported, or the amount that a router says it charged."""
+    offer = attempt.candidate.offer
+    if (
+        facts.charged is not None
+        and offer.provider.cost_basis in ROUTERS
+        and not matching_rule(offer.provider, offer.model)
+    ):
+        return Cost(facts.charged, f"{offer.provider.cost_basis}/usage.cost", cut)
+    amounts, rows, estimated = [], [], cut or facts.inexact
+    for part in parts:
+        priced, assumed = _price_of(call, attempt, part)
+        if priced is None:
+            if part.usage == _NO_TOKENS and len(parts) > 1:
+                continue
+            return Cost(None, "", estimated)
+        rows.append(priced.row(call.at))
+        amounts.append(priced.amount(part.usage, tier=part.tier, geo=part.geo, extra=part.extra, at=call.at))
+        estimated = estimated or assumed
+    basis = ", ".join(dict.fromkeys(rows))
+    known = [amount for amount in amounts if amount is not None]
+    return Cost(nanodollars(known) if len(known) == len(amounts) else None, basis, estimated)
+
+
+def _price_of(call: Call, attempt: Attempt, part: Part) -> tuple[Priced | None, bool]:
+    """Return the prices of the model that did a part of a call, and whether they are assumed."""
+    offer, prices = attempt.candidate.offer, call.runtime.prices
+    own = prices.of(offer.provider, offer.model)
+    if part.model in {"", offer.model}:
+        return own, False
+    is_other = part.kind != MESSAGE
+    served = prices.served(offer.provider, offer.model, part.model, is_other=is_other)
+    if served is not None or is_other:
+        return served, False
+    return own, not resembles(offer.model, part.model)
 
 
 def _is_unbilled(call: Call, attempt: Attempt) -> bool:
@@ -75,8 +129,8 @@ def _is_unbilled(call: Call, attempt: Attempt) -> bool:
     return attempt.head.status in UNBILLED_STATUSES or (problem is not None and problem.status in UNBILLED_STATUSES)
 
 
-def _estimated(call: Call, attempt: Attempt, facts: Facts, *, complete: bool) -> Usage:
-    """Return the probable usage of a reply whose usage the provider did not report completely.
+def _probable(call: Call, attempt: Attempt, facts: Facts, *, complete: bool) -> Sequence[Part]:
+    """Return the parts of a call whose usage the provider did not report completely, with probable tokens.
 
     - Tokens are at least those that the provider reported.
     - Without a report, input tokens are estimated from the body that was sent (`money/quotas/estimate.py`). No input
@@ -87,16 +141,17 @@ def _estimated(call: Call, attempt: Attempt, facts: Facts, *, complete: bool) ->
       client that leaves just before the end would else get the output for free, and so would thinking that the provider
       does not send.
     """
-    usage = copy(facts.usage)
+    reply, *others = facts.parts
+    given, output, delivered = reply.usage.input, reply.usage.output, attempt.delivered or 0
     if not facts.reported:
-        usage.input = max(usage.input, input_tokens(attempt.request.top.body))
-    delivered = attempt.delivered or 0
-    if delivered > usage.output * MOST_BYTES:
-        usage.output = max(usage.output, delivered // BYTES_PER_TOKEN)
-    usage.output = max(1, usage.output)
-    if complete:
-        return usage
-    return probable(Facts(usage, reported=True), expected(call), monotonic() - call.received)
+        given = max(given, input_tokens(attempt.request.top.body))
+    if delivered > facts.usage.output * MOST_BYTES:
+        output = max(output, delivered // BYTES_PER_TOKEN)
+    reply = replace(reply, usage=replace(reply.usage, input=given, output=max(1, output)))
+    if not complete:
+        usage = probable(Facts((reply,), reported=True), expected(call), monotonic() - call.received)
+        reply = replace(reply, usage=usage)
+    return [reply, *others]
 
 
 def expected(call: Call) -> Estimate:

@@ -374,7 +374,7 @@ def _reply_headers(exchange: _Exchange, headers: Mapping[str, str], *, made_here
     """
     inbound, call = exchange.inbound, exchange.call
     facts = call.facts if made_here and call is not None else None
-    usual = inbound.flag.reply_headers(inbound.id, facts.usage if facts is not None and facts.reported else None)
+    usual = inbound.flag.reply_headers(inbound.id, facts.parts[0].usage if facts and facts.reported else None)
     own = {"x-request-id": inbound.id, "server": "irisgate"}
     if call is not None and call.attempt is not None and call.attempt.dropped:
         own["x-irisgate-dropped"] = _header_value(", ".join(call.attempt.dropped))

@@ -1,17 +1,18 @@
-"""The facts that the gateway records about a reply: tokens, stop reason, tools and model, in one form for all dialects.
+"""The facts that the gateway records about a reply: tokens, stop reason, tools, models. All dialects have one form.
 
 Plugins import these classes from `flag.py`, with the rest of the contract. Prices and totals are computed elsewhere.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 
-class Usage(msgspec.Struct, gc=False):
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """Numbers of tokens by kind.
 
     `input` includes neither cache reads nor cache writes, as in the reports of Bedrock and Anthropic. OpenAI's
@@ -25,34 +26,101 @@ class Usage(msgspec.Struct, gc=False):
     cache_write_1h: int = 0
     reasoning: int = 0
 
-    def merge(self, other: Usage) -> None:
-        """Set each kind to the larger number of the two reports. Reports are cumulative, and some leave kinds out."""
-        for name in USAGE_KINDS:
-            value = getattr(other, name)
-            if value > getattr(self, name):
-                setattr(self, name, value)
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.input + other.input,
+            self.output + other.output,
+            self.cache_read + other.cache_read,
+            self.cache_write_5m + other.cache_write_5m,
+            self.cache_write_1h + other.cache_write_1h,
+            self.reasoning + other.reasoning,
+        )
 
     def as_dict(self) -> dict[str, int]:
         return {name: getattr(self, name) for name in USAGE_KINDS}
 
 
 USAGE_KINDS: Final = ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h", "reasoning")
+MESSAGE: Final = "message"
+"""Kind of the part with the tokens of the reply itself."""
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of a call that the provider bills by itself: the reply, or the work of a model beside it."""
+
+    usage: Usage = Usage()
+    kind: str = MESSAGE
+    """The kind of work: `message`, `fallback` (a message that another model than the called one wrote), `declined` (the
+    output of a model that then declined), `compaction`, `advisor`, or the provider's own name of another kind."""
+    model: str = ""
+    """The model that did the work, as the provider names it; "" if the provider names none."""
+    tier: str = ""
+    """The service tier, as the provider names it; "" if the provider names none."""
+    geo: str = ""
+    """The geography in which the model ran, if the provider names it (Anthropic's `inference_geo`); else ""."""
+    extra: Mapping[str, int] = {}
+    """Counts of billed items other than tokens, such as `web_search` or `image`."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the part as the API and the log show it."""
+        return {
+            "kind": self.kind,
+            "model": self.model,
+            "tokens": self.usage.as_dict(),
+            "extra": dict(self.extra),
+            "tier": self.tier,
+            "geo": self.geo,
+        }
 
 
 @dataclass(slots=True)
 class Facts:
-    """The tokens, stop reason, tools and model of one reply."""
+    """The tokens, stop reason, tools and models of one reply."""
 
-    usage: Usage = field(default_factory=Usage)
+    parts: Sequence[Part] = (Part(),)
+    """The parts of the call, at least one. The first part is the reply itself, and has the reply's tier and geography.
+
+    A model that was tried and not billed is no part."""
     reported: bool = False
     """True if the provider reported tokens. If False, zeros in `usage` do not mean that the call was free."""
+    inexact: bool = False
+    """True if the provider may bill more or less than the parts say. The cost is then marked as an estimate.
+
+    An example is a tool whose fee depends on the time for which it ran."""
+    charged: int | None = None
+    """The amount in nanodollars that the provider says it charged for the call (OpenRouter); None if it says none."""
     stop: str = ""
     """The provider's own stop reason; "" if there is none yet."""
     tools: list[str] = field(default_factory=list)
     """Names of the tools that the model called, in order."""
-    model: str = ""
-    """The model's name in the reply; "" if the reply names none."""
-    tier: str = ""
-    """The service tier that served the call; "" if the provider names none."""
-    extra: dict[str, int] = field(default_factory=dict)
-    """Counts of billed items other than tokens, such as `web_search` or `image`."""
+
+    @property
+    def usage(self) -> Usage:
+        """The tokens of all parts together."""
+        if len(self.parts) == 1:
+            return self.parts[0].usage
+        return sum((part.usage for part in self.parts), Usage())
+
+    @property
+    def model(self) -> str:
+        """The model that wrote the reply, as the provider names it; "" if the provider names none."""
+        return self.parts[0].model
+
+    @property
+    def tier(self) -> str:
+        return self.parts[0].tier
+
+    @property
+    def geo(self) -> str:
+        return self.parts[0].geo
+
+    @property
+    def extra(self) -> Mapping[str, int]:
+        """The counts of billed items other than tokens in all parts together."""
+        if len(self.parts) == 1:
+            return self.parts[0].extra
+        counts: dict[str, int] = {}
+        for part in self.parts:
+            for name, count in part.extra.items():
+                counts[name] = counts.get(name, 0) + count
+        return counts

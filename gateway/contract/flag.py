@@ -32,7 +32,7 @@ from gateway.contract import lenient_json
 from gateway.contract.capabilities import Caps
 from gateway.contract.client_api import ClientApi
 from gateway.contract.errors import BadFrame, Problem
-from gateway.contract.facts import USAGE_KINDS, Facts, Usage
+from gateway.contract.facts import USAGE_KINDS, Facts, Part, Usage
 from gateway.contract.members import Members
 
 API: Final = 1
@@ -307,9 +307,8 @@ class Flag(Protocol):
         """Return the dialect of requests for a model with these capabilities; `opaque` if the dialect is unknown."""
 
     def build(self, request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest:
-        """Return the request to the provider.
-
-        Raises `Refused` if a field cannot be sent to the provider and the request without it would mean something else.
+        """Return the request to the provider. Raises `Refused` if a field cannot be sent to the provider, and the
+        request without it would mean something else.
         """
 
     def steps(
@@ -396,5 +395,6 @@ class Observer(Protocol):
 __all__ = [
     "API", "COUNT_TOKENS", "OPAQUE", "USAGE_KINDS", "Caps", "ClientApi", "ClientRequest", "Decoder", "Drop", "Encoder",
     "Event", "Facts", "Fetch", "Flag", "Frame", "Head", "Headers", "HttpRequest", "Members", "Meter", "Observer",
-    "Problem", "Route", "StepResponse", "Target", "Translation", "Translator", "UpstreamRequest", "Usage", "event",
+    "Part", "Problem", "Route", "StepResponse", "Target", "Translation", "Translator", "UpstreamRequest", "Usage",
+    "event",
 ]  # fmt: skip

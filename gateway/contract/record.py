@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from gateway.contract.flag import Usage
+from gateway.contract.flag import Part, Usage
 
 NANODOLLARS = 1_000_000_000
 """Nanodollars in one US dollar. Money is counted in integer nanodollars, so that totals are exact."""
@@ -48,6 +48,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     model: str
     """The granted model, without a provider prefix. A call that was refused before the grants were checked
     (`call/middleware/grants.py`) has the name that the client sent; "" if the request could not be read."""
+    served_model: str = ""
+    """The model that wrote the reply, as the reply names it; "" if the reply names none."""
     api: str
     """The flag whose route the client used."""
     upstream_api: str
@@ -72,13 +74,18 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Counts of billed items other than tokens, such as `web_search`."""
     tier: str = ""
     """The service tier that served the call, as the provider names it; "" if the provider names none."""
+    geo: str = ""
+    """The geography in which the model ran, if the provider names it and it affects the price; else ""."""
+    parts: tuple[Part, ...] = ()
+    """The parts of a call that the provider bills in several parts, the reply first; () if there is only one part."""
     reported: bool
     """True if `usage` is what the provider reported."""
     cost: int | None
     """The cost in nanodollars; None if unknown."""
     cost_basis: str
-    """The row of the price table that was used, as `book/model`, with `@` and the row's first day if the row
-    has a first day; "" if no row was used."""
+    """The row of the price table that was used, as `book/model`, with `@` and the row's first day if the row has a
+    first day. Rows of several parts are separated by commas. It is "" if no row was used, and `openrouter/usage.cost`
+    if the router's own statement was used."""
     estimated: bool
     charges: Mapping[str, int] = {}
     """Nanodollars that the call was charged in each quota bucket, by the bucket's name."""
@@ -102,6 +109,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             "node": self.node,
             "provider": self.provider,
             "model": self.model,
+            "served_model": self.served_model,
             "api": self.api,
             "upstream_api": self.upstream_api,
             "operation": self.operation,
@@ -115,6 +123,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             "tokens": self.usage.as_dict(),
             "extra": dict(self.extra),
             "tier": self.tier,
+            "geo": self.geo,
+            "parts": [part.as_dict() for part in self.parts],
             "reported": self.reported,
             "cost_usd": dollars(self.cost),
             "cost_basis": self.cost_basis,

@@ -9,26 +9,28 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any, Final
 
+import msgspec
 import orjson
 
-from gateway.contract.flag import USAGE_KINDS, Usage
+from gateway.contract.flag import USAGE_KINDS, Part, Usage
 from gateway.contract.record import Record
 from gateway.store.entries import MAX_INTEGER
 
 _BEFORE_USAGE: Final = (
-    "id", "session_id", "at", "identity", "node", "provider", "model", "api", "upstream_api", "operation", "stream",
-    "status", "outcome", "error", "error_native", "error_message",
-    "upstream_request_id",
+    "id", "session_id", "at", "identity", "node", "provider", "model", "served_model", "api", "upstream_api",
+    "operation", "stream", "status", "outcome", "error", "error_native", "error_message", "upstream_request_id",
 )  # fmt: skip
 _AFTER_USAGE: Final = (
-    "extra", "tier", "reported", "cost", "cost_basis", "estimated", "charges", "stop", "tools", "duration_ms",
-    "first_event_ms", "attempts", "dropped", "agent",
+    "extra", "tier", "geo", "parts", "reported", "cost", "cost_basis", "estimated", "charges", "stop", "tools",
+    "duration_ms", "first_event_ms", "attempts", "dropped", "agent",
 )  # fmt: skip
 CALL_COLUMNS: Final = (*_BEFORE_USAGE, *USAGE_KINDS, *_AFTER_USAGE)
 
 _BOOLS: Final = frozenset({"stream", "reported", "estimated"})
 _LISTS: Final = frozenset({"tools", "dropped"})
 _OBJECTS: Final = frozenset({"extra", "charges"})
+_PARTS_ENCODER: Final = msgspec.json.Encoder()
+_PARTS_DECODER: Final = msgspec.json.Decoder(tuple[Part, ...])
 assert set(Record.__struct_fields__) - {"usage"} == {*_BEFORE_USAGE, *_AFTER_USAGE}
 
 # values are passed by position, which is faster than by name, and `sums.py` reads the same tuples by column
@@ -53,6 +55,7 @@ def call_row(record: Record) -> tuple[Any, ...]:
         record.node,
         record.provider,
         record.model,
+        record.served_model,
         record.api,
         record.upstream_api,
         record.operation,
@@ -73,6 +76,8 @@ def call_row(record: Record) -> tuple[Any, ...]:
         ),
         _json(record.extra) if record.extra else "{}",
         record.tier,
+        record.geo,
+        _PARTS_ENCODER.encode(record.parts).decode() if record.parts else "[]",
         +record.reported,
         None if record.cost is None else max(0, min(record.cost, MAX_INTEGER)),
         record.cost_basis,
@@ -116,4 +121,5 @@ def record_of(row: tuple[Any, ...]) -> Record:
         cells[name] = tuple(orjson.loads(cells[name]))
     for name in _OBJECTS:
         cells[name] = orjson.loads(cells[name])
+    cells["parts"] = _PARTS_DECODER.decode(cells["parts"])
     return Record(usage=usage, **cells)

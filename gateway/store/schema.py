@@ -185,7 +185,13 @@ _FIFTH: Final = (
     "CREATE TABLE open_calls (id TEXT PRIMARY KEY, line BLOB NOT NULL) WITHOUT ROWID",
 )
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH)
+_SIXTH: Final = (
+    "ALTER TABLE calls ADD COLUMN served_model TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE calls ADD COLUMN geo TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE calls ADD COLUMN parts TEXT NOT NULL DEFAULT '[]'",
+)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH)
 
 
 def migrate(connection: sqlite3.Connection, name: str) -> None:

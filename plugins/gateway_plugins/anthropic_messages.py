@@ -175,8 +175,8 @@ class MessagesDecoder(json_api.SseDecoder):
         return messages_text.checked(body)
 
 
-def meter(_request: ClientRequest, _target: Target, _head: Head) -> Meter:
-    return messages_facts.Meter()
+def meter(request: ClientRequest, _target: Target, _head: Head) -> Meter:
+    return messages_facts.Meter(request)
 
 
 class Encoder(json_api.SseEncoder):

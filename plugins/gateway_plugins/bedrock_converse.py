@@ -35,8 +35,9 @@ from gateway.contract.framing import eventstream
 from gateway_plugins.dialects.anthropic_messages import beta_members, beta_refusals
 from gateway_plugins.dialects.anthropic_messages import betas as messages_betas
 from gateway_plugins.dialects.bedrock import counting, runtime_api, tagged_history
-from gateway_plugins.dialects.bedrock_converse.facts import has_tokens, tier_of, usage_of
+from gateway_plugins.dialects.bedrock_converse.facts import Reports
 from gateway_plugins.shared import lenient
+from gateway_plugins.shared.cache_marks import Marks
 
 _OWN: Final = "bedrock_converse"
 _MODEL_FIELDS: Final = "additionalModelRequestFields"
@@ -158,8 +159,10 @@ class ConverseDecoder:
 class ConverseMeter:
     """Reads usage from `metadata`, names of tools from `contentBlockStart`, the stop reason from `messageStop`."""
 
-    def __init__(self, model: str) -> None:
-        self._facts = Facts(model=model)
+    def __init__(self, request: ClientRequest | None = None) -> None:
+        self._marks = Marks(request)
+        self._facts = Facts()
+        self._reports = Reports()
 
     def feed(self, event: Event) -> None:
         match event.kind:
@@ -168,17 +171,20 @@ class ConverseMeter:
             case "messageStop":
                 self._stop(lenient.mapping(event.data))
             case "metadata":
-                self._metadata(lenient.mapping(event.data))
+                self._reports.add(lenient.mapping(event.data))
 
     def whole(self, body: bytes) -> None:
         data = json_api.json_object(body)
-        self._metadata(data)
+        self._reports.add(data)
         self._stop(data)
         message = lenient.mapping(lenient.mapping(data.get("output")).get("message"))
         for block in lenient.sequence(message.get("content")):
             self._tool(block)
 
     def facts(self) -> Facts:
+        self._facts.parts = (self._reports.part(self._marks),)
+        self._facts.reported = self._reports.reported
+        self._facts.inexact = not self._reports.is_exact(self._marks)
         return self._facts
 
     def _tool(self, block: Any) -> None:
@@ -188,16 +194,9 @@ class ConverseMeter:
     def _stop(self, data: dict[str, Any]) -> None:
         self._facts.stop = lenient.text(data.get("stopReason")) or self._facts.stop
 
-    def _metadata(self, data: dict[str, Any]) -> None:
-        usage = lenient.mapping(data.get("usage"))
-        if has_tokens(usage):
-            self._facts.usage.merge(usage_of(usage))
-            self._facts.reported = True
-        self._facts.tier = tier_of(data) or self._facts.tier
 
-
-def meter(_request: ClientRequest, target: Target, _head: Head) -> Meter:
-    return ConverseMeter(target.model)
+def meter(request: ClientRequest, _target: Target, _head: Head) -> Meter:
+    return ConverseMeter(request)
 
 
 class Encoder:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any, Final
 
 import orjson
@@ -42,6 +42,7 @@ from gateway_plugins.dialects.anthropic_messages import beta_refusals
 from gateway_plugins.dialects.anthropic_messages import betas as messages_betas
 from gateway_plugins.dialects.anthropic_messages import facts as messages_facts
 from gateway_plugins.dialects.anthropic_messages import text as messages_text
+from gateway_plugins.dialects.anthropic_messages.usage import NO_BILL, Reports
 from gateway_plugins.dialects.bedrock import claude_on_bedrock, counting, opaque_facts, runtime_api
 from gateway_plugins.shared import lenient, remote_files
 
@@ -131,8 +132,8 @@ def limit(request: ClientRequest) -> int | None:
     return max((limit for limit in limits if limit is not None), default=None)
 
 
-def decoder(request: ClientRequest, target: Target, _head: Head) -> Decoder:
-    return InvokeDecoder(request.operation, target.dialect)
+def decoder(request: ClientRequest, target: Target, head: Head) -> Decoder:
+    return InvokeDecoder(request.operation, target.dialect, opaque_facts.counts_of_headers(head.headers))
 
 
 class InvokeDecoder:
@@ -146,12 +147,12 @@ class InvokeDecoder:
     Chunks after `message_stop` have no bytes for the client, and report no failure, because the reply is complete.
     """
 
-    def __init__(self, operation: str, dialect: str) -> None:
+    def __init__(self, operation: str, dialect: str, billed: Mapping[str, int] = NO_BILL) -> None:
         self.done = False
         self._operation = operation
         self._claude = dialect != OPAQUE
         self._frames = eventstream.Decoder()
-        self._start: dict[str, Any] = {}
+        self._reports = Reports(billed)
         self._waiting: Event | None = None
 
     def feed(self, data: bytes) -> Iterator[Event]:
@@ -171,7 +172,15 @@ class InvokeDecoder:
     def whole(self, body: bytes) -> bytes:
         if self._operation == COUNT_TOKENS:
             return orjson.dumps(counting.neutral_count(body))
-        return messages_text.checked(body) if self._claude else opaque_facts.checked(body)
+        return self._with_counts(messages_text.checked(body)) if self._claude else opaque_facts.checked(body)
+
+    def _with_counts(self, body: bytes) -> bytes:
+        """Return the body of a whole reply, with the counts that only the reply's headers have."""
+        members = json_api.json_members(body)
+        usage = lenient.mapping(members.decode("usage"))
+        self._reports.add(usage)
+        complete = {**usage, **self._reports.top()}
+        return body if complete == usage else members.spliced({"usage": orjson.dumps(complete)})
 
     def _event(self, inner: bytes, raw: bytes) -> Iterator[Event]:
         metrics: dict[str, Any] = {}
@@ -185,7 +194,7 @@ class InvokeDecoder:
             yield Event(messages_facts.INVOCATION_METRICS, orjson.dumps(metrics), b"")
         if event.kind == "message_start":
             message = lenient.mapping(lenient.mapping(event.data).get("message"))
-            self._start = lenient.mapping(message.get("usage"))
+            self._reports.begin(message.get("usage"))
         self.done = self.done or event.kind == "message_stop" or (not self._claude and bool(metrics))
         if event.kind == "message_delta":
             self._waiting = event
@@ -197,7 +206,9 @@ class InvokeDecoder:
     def _release(self, metrics: dict[str, Any]) -> Iterator[Event]:
         delta, self._waiting = self._waiting, None
         if delta is not None:
-            yield claude_on_bedrock.with_counts(delta, self._start, metrics)
+            self._reports.add(lenient.mapping(delta.data).get("usage"))
+            self._reports.add_metrics(metrics)
+            yield claude_on_bedrock.with_counts(delta, self._reports.top())
 
 
 def _output_metrics(delta: Event) -> dict[str, Any]:
@@ -223,10 +234,12 @@ def output_bytes(event: Event) -> int:
     return opaque_facts.output_bytes(event) if event.kind == CHUNK else messages_text.output_bytes(event)
 
 
-def meter(_request: ClientRequest, target: Target, head: Head) -> Meter:
-    known = opaque_facts.usage_of_headers(head.headers)
+def meter(request: ClientRequest, target: Target, head: Head) -> Meter:
+    billed = opaque_facts.counts_of_headers(head.headers)
     tier = opaque_facts.tier_of_headers(head.headers)
-    return opaque_facts.Meter(known, tier) if target.dialect == OPAQUE else messages_facts.Meter(known, tier)
+    if target.dialect == OPAQUE:
+        return opaque_facts.Meter(request, billed, tier)
+    return messages_facts.Meter(request, billed, tier)
 
 
 class Encoder:
@@ -234,7 +247,7 @@ class Encoder:
 
     def __init__(self, request: ClientRequest) -> None:
         self._request = request
-        self._meter = messages_facts.Meter()
+        self._meter = messages_facts.Meter(request)
 
     def feed(self, event: Event) -> bytes:
         self._meter.feed(event)
@@ -261,7 +274,8 @@ class Encoder:
         return b""
 
     def _metrics(self) -> dict[str, int]:
-        usage = self._meter.facts().usage
+        # the counts at the top of `usage`: a reader of the metrics adds the iterations itself
+        usage = self._meter.facts().parts[0].usage
         return {
             "inputTokenCount": usage.input,
             "outputTokenCount": usage.output,

@@ -32,9 +32,11 @@ from gateway_plugins.dialects.bedrock import tagged_history
 from gateway_plugins.dialects.openai import errors as openai_errors
 from gateway_plugins.dialects.openai.client_api import CLIENT_API
 from gateway_plugins.dialects.openai_chat.call_numbers import CallNumbers
-from gateway_plugins.dialects.openai_chat.facts import has_tokens, media_of, parts_of, usage_of
+from gateway_plugins.dialects.openai_chat.facts import parts_of
 from gateway_plugins.dialects.openai_chat.read_options import stream_options
+from gateway_plugins.dialects.openai_chat.usage import Reports
 from gateway_plugins.shared import remote_files
+from gateway_plugins.shared.cache_marks import Marks
 from gateway_plugins.shared.lenient import mapping, sequence, text, whole_number
 
 api = 1
@@ -176,38 +178,51 @@ def _has_words(data: dict[str, Any]) -> bool:
     return data.get("object") == _ERROR or any(data.get(name) for name in ("message", "msg", "detail"))
 
 
+_METERED: Final = (b'"usage"', b'"finish_reason"', b'"tool_calls"', b'"annotations"')
+"""Members of chunks from which the meter reads. Other chunks are not decoded for it."""
+
+
 class ChatMeter:
     """Reads usage, stop reason, tier, model and names of called tools from a body or from chunks."""
 
-    def __init__(self) -> None:
+    def __init__(self, request: ClientRequest | None = None) -> None:
         self._facts = Facts()
         self._numbers: dict[int, CallNumbers] = {}
+        self._marks = Marks(request)
+        self._reports = Reports()
+        self._model = self._tier = ""
+        self._searched = request is not None and "web_search_options" in request.top
+        """True if the model may have searched the web."""
         self._named: set[tuple[int, int]] = set()
         """(choice, number) of each call that is counted already: some servers repeat the tool's name in every piece."""
 
     def feed(self, event: Event) -> None:
-        if b'"usage"' in event.payload or b'"finish_reason"' in event.payload or b'"tool_calls"' in event.payload:
+        if any(member in event.payload for member in _METERED):
             self._read(event.data, "delta")
 
     def whole(self, body: bytes) -> None:
         self._read(json_api.json_object(body), "message")
 
     def facts(self) -> Facts:
-        return self._facts
+        facts, reports = self._facts, self._reports
+        facts.parts = (reports.part(self._marks, self._model, self._tier),)
+        facts.reported, facts.charged = reports.reported, reports.charged
+        # searches are billed beside the tokens, and most servers do not say how many there were
+        uncounted = self._searched and "web_search" not in reports.extra
+        facts.inexact = uncounted or not reports.is_exact(self._marks)
+        return facts
 
     def _read(self, data: Any, part: str) -> None:
         facts = self._facts
-        facts.model = text(mapping(data).get("model")) or facts.model
-        facts.tier = text(mapping(data).get("service_tier")) or facts.tier
+        self._model = text(mapping(data).get("model")) or self._model
+        self._tier = text(mapping(data).get("service_tier")) or self._tier
         for choice in _choices(data):
             facts.stop = text(choice.get("finish_reason")) or facts.stop
             calls = sequence(mapping(choice.get(part)).get("tool_calls"))
             if calls:
                 self._tools(calls, whole_number(choice.get("index")), whole=part == "message")
-        if has_tokens(reported := mapping(mapping(data).get("usage"))):
-            facts.usage.merge(usage_of(reported))
-            facts.extra |= media_of(reported)
-            facts.reported = True
+            self._searched = self._searched or bool(mapping(choice.get(part)).get("annotations"))
+        self._reports.add(mapping(mapping(data).get("usage")))
 
     def _tools(self, calls: list[Any], choice: int, *, whole: bool) -> None:
         for number, call in self._numbers.setdefault(choice, CallNumbers()).read(calls, whole=whole):
@@ -221,8 +236,8 @@ def _choices(data: Any) -> list[dict[str, Any]]:
     return [mapping(choice) for choice in sequence(mapping(data).get("choices"))]
 
 
-def meter(_request: ClientRequest, _target: Target, _head: Head) -> Meter:
-    return ChatMeter()
+def meter(request: ClientRequest, _target: Target, _head: Head) -> Meter:
+    return ChatMeter(request)
 
 
 class Encoder(json_api.SseEncoder):

@@ -105,8 +105,8 @@ def _kind(name: str, payload: bytes) -> str:
     return json_api.typed_kind(name, payload, lambda kind: kind == _ERROR or kind.startswith("response."))
 
 
-def meter(_request: ClientRequest, _target: Target, _head: Head) -> Meter:
-    return responses_facts.Meter()
+def meter(request: ClientRequest, _target: Target, _head: Head) -> Meter:
+    return responses_facts.Meter(request)
 
 
 class Encoder(json_api.SseEncoder):

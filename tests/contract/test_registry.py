@@ -10,7 +10,7 @@ from gateway.contract.registry import PluginError, discover, load_plugin
 MINIMAL = '''
 """A plain API: what a flag must say, and nothing else."""
 
-from gateway.contract.flag import Facts, Route, UpstreamRequest
+from gateway.contract.flag import Facts, Part, Route, UpstreamRequest, Usage
 
 api = 1
 dialects = ("example_chat",)
@@ -23,7 +23,7 @@ def build(ask, target, drop):
 
 class Meter:
     def __init__(self):
-        self._facts = Facts()
+        self._output = 0
 
     def feed(self, event):
         self._usage(event.data)
@@ -32,10 +32,10 @@ class Meter:
         pass
 
     def facts(self):
-        return self._facts
+        return Facts((Part(usage=Usage(output=self._output)),))
 
     def _usage(self, data):
-        self._facts.usage.output = max(self._facts.usage.output, data.get("tokens", 0))
+        self._output = data.get("tokens", 0) or self._output
 
 
 def meter(ask, target, head):

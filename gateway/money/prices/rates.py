@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, localcontext
@@ -25,6 +25,8 @@ PLACES: Final = 15
 """Decimal places of a price of one token or one search.
 
 The unit is 1e-15 USD, so a published price in USD for 1M tokens can have nine decimals."""
+NANO: Final = 9
+"""Decimal places of an amount in nanodollars."""
 PER_MILLION: Final = 6
 """Exponent of the number of tokens for which prices are published: 10**6."""
 
@@ -33,8 +35,8 @@ STANDARD: Final = frozenset({"", "standard", "default", "auto", "on_demand"})
 
 Any other name is a separate tier. If the price list has no tier of that name, the price is unknown. The standard price
 would be wrong: Anthropic's "priority", OpenAI's "scale" and Bedrock's "reserved" are paid for by contract.
-Bedrock's latency-optimised inference ("optimized") and Anthropic's inference inside the "us" cost more than the price
-list says. An operator's price file can contain the right price.
+Bedrock's latency-optimised inference ("optimized") costs more than the price list says. An operator's price file can
+contain the right price.
 """
 PARTS: Final[Mapping[str, tuple[str, bool]]] = MappingProxyType(
     {
@@ -48,6 +50,9 @@ PARTS: Final[Mapping[str, tuple[str, bool]]] = MappingProxyType(
 
 The boolean is for models that have no price for the part. If it is True, as for images, the price of the larger kind
 applies. If it is False, as for audio, the price is unknown."""
+
+FEES: Final = ("web_search", "file_search")
+"""Names in `Part.extra` of the tools that have a fee for each use."""
 
 NOTHING: Final[Mapping[str, int]] = MappingProxyType({})
 
@@ -89,13 +94,47 @@ class Rates:
 
     tiers: Mapping[str, Steps]
 
-    def steps(self, tier: str) -> Steps | None:
-        return self.tiers.get("" if tier in STANDARD else tier)
+    def steps(self, tier: str, geo: str = "") -> Steps | None:
+        """Return the prices of a tier; with `geo`, the prices that the list has for the tier in that geography."""
+        name = "" if tier in STANDARD else tier
+        return self.tiers.get("-".join(filter(None, (name, geo))))
 
     def times(self, factor: int) -> Rates:
         return Rates(
             {tier: tuple((a, units.times(factor)) for a, units in steps) for tier, steps in self.tiers.items()}
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Modifiers:
+    """Published prices of one book that are not in a model's row (`modifiers.py`)."""
+
+    geos: Mapping[str, Decimal]
+    """Factors of the prices of tokens, by the geography in which a provider says that the model ran."""
+    fees: Mapping[str, int]
+    """Prices of one use of a tool, by the tool's name in `Part.extra`, in the unit of the rates."""
+
+    def times(self, factor: int) -> Modifiers:
+        return Modifiers(self.geos, {name: fee * factor for name, fee in self.fees.items()})
+
+
+NO_MODIFIERS: Final = Modifiers({}, {})
+
+
+class Amount(NamedTuple):
+    """An exact amount of money: `units` times 10**-`places` USD."""
+
+    units: int
+    places: int
+
+
+def nanodollars(amounts: Iterable[Amount]) -> int:
+    """Return the sum of some amounts in nanodollars, rounded half up once."""
+    known = list(amounts)
+    places = max((amount.places for amount in known), default=PLACES)
+    total: int = sum(units * 10 ** (places - own) for units, own in known)
+    scale: int = 10 ** (places - NANO)
+    return (2 * total + scale) // (2 * scale)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,39 +154,67 @@ class Priced:
     """Factor by which the configuration multiplies the list price. The rates in `periods` are multiplied already."""
     places: int = PLACES
     """Decimal places of the integers in the rates: their unit is 10**-places USD."""
+    modifiers: Modifiers = NO_MODIFIERS
 
     def cost(
-        self, usage: Usage, *, tier: str = "", extra: Mapping[str, int] = NOTHING, at: float | None = None
+        self,
+        usage: Usage,
+        *,
+        tier: str = "",
+        geo: str = "",
+        extra: Mapping[str, int] = NOTHING,
+        at: float | None = None,
     ) -> int | None:
         """Return the cost of a call in nanodollars; None if the price of a kind that the call used is unknown.
 
-        The cost is computed exactly, and then rounded half up once. `extra` has further counts by name: `web_search`,
-        and the parts of input and output that `PARTS` lists. Other names in `extra` cost nothing. `at` is the Unix time
-        of the call, now by default.
+        The cost is computed exactly, and then rounded half up once. The arguments are those of `amount`.
         """
-        steps = self.rates(at).steps(tier)
+        amount = self.amount(usage, tier=tier, geo=geo, extra=extra, at=at)
+        return None if amount is None else nanodollars((amount,))
+
+    def amount(
+        self,
+        usage: Usage,
+        *,
+        tier: str = "",
+        geo: str = "",
+        extra: Mapping[str, int] = NOTHING,
+        at: float | None = None,
+    ) -> Amount | None:
+        """Return the exact cost of a part of a call; None if the price of a kind that the part used is unknown.
+
+        `extra` has further counts by name: uses of tools, and the parts of input and output that `PARTS` lists. Uses of
+        tools without a published fee cost nothing. `geo` is a geography that the provider names, and whose factor or
+        own prices are needed. `at` is the Unix time of the call, now by default.
+        """
+        rates, factor = self.rates(at), None
+        steps = rates.steps(tier, geo)
+        if steps is None and geo:
+            steps, factor = rates.steps(tier), self.modifiers.geos.get(geo)
+            if factor is None:
+                return None
         if steps is None:
             return None
-        units = steps[0][1]
-        if len(steps) > 1:
-            prompt = usage.input + usage.cache_read + usage.cache_write_5m + usage.cache_write_1h
-            for above, more in steps[1:]:
-                if prompt > above:
-                    units = more
-        total = _tokens(usage, units)
-        if total is not None and extra:
-            total = _add_extra(total, usage, extra, units)
-        if total is None:
+        units = _units_for(usage, steps)
+        tokens = _tokens(usage, units)
+        if tokens is not None and extra:
+            tokens = _with_media(tokens, usage, extra, units)
+        fees = _fees(extra, units, self.modifiers.fees) if extra else 0
+        if tokens is None or fees is None:
             return None
-        scale: int = 10 ** (self.places - 9)
-        return (2 * total + scale) // (2 * scale)
+        if factor is None:
+            return Amount(tokens + fees, self.places)
+        places = -int(factor.as_tuple().exponent)
+        return Amount(tokens * int(factor.scaleb(places)) + fees * 10**places, self.places + places)
 
     def highest_cost(self, usage: Usage) -> int | None:
-        """Return the cost in nanodollars at today's prices in the most expensive service tier.
+        """Return the cost in nanodollars at today's prices in the most expensive service tier and geography.
 
         None if no tier has a price for every kind that `usage` contains.
         """
-        costs = (self.cost(usage, tier=tier) for tier in self.rates().tiers)
+        costs = (
+            self.cost(usage, tier=tier, geo=geo) for tier in self.rates().tiers for geo in ("", *self.modifiers.geos)
+        )
         return max((cost for cost in costs if cost is not None), default=None)
 
     def row(self, at: float) -> str:
@@ -206,15 +273,22 @@ def _tokens(usage: Usage, units: Units) -> int | None:
     return total
 
 
-def _add_extra(total: int, usage: Usage, extra: Mapping[str, int], units: Units) -> int | None:
-    """Return `total` plus the cost of searches, corrected for the parts of input and output with separate prices.
+def _units_for(usage: Usage, steps: Steps) -> Units:
+    """Return the prices that apply to the length of the prompt."""
+    units = steps[0][1]
+    if len(steps) > 1:
+        prompt = usage.input + usage.cache_read + usage.cache_write_5m + usage.cache_write_1h
+        for above, more in steps[1:]:
+            if prompt > above:
+                units = more
+    return units
 
-    None if the price of a search or of a part is unknown.
+
+def _with_media(total: int, usage: Usage, extra: Mapping[str, int], units: Units) -> int | None:
+    """Return `total`, corrected for the parts of input and output with separate prices.
+
+    None if the price of a part is unknown.
     """
-    if searches := extra.get("web_search", 0):
-        if units.web_search is None:
-            return None
-        total += searches * units.web_search
     for part, (whole, costs_as_whole) in PARTS.items():
         count = min(extra.get(part, 0), getattr(usage, whole))
         own, plain = getattr(units, part), getattr(units, whole)
@@ -222,4 +296,16 @@ def _add_extra(total: int, usage: Usage, extra: Mapping[str, int], units: Units)
             total += count * (own - plain)
         elif count and not costs_as_whole:
             return None
+    return total
+
+
+def _fees(extra: Mapping[str, int], units: Units, fees: Mapping[str, int]) -> int | None:
+    """Return the fees of the tools that have a fee for each use. None if the fee of such a tool is unknown."""
+    prices = {name: fees.get(name) for name in FEES} | {"web_search": units.web_search}
+    total = 0
+    for name, price in prices.items():
+        if count := extra.get(name, 0):
+            if price is None:
+                return None
+            total += count * price
     return total

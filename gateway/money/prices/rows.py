@@ -67,7 +67,7 @@ class Rows:
 
     def find(self, book: str, geo: str, model: str) -> tuple[Row, ...]:
         """Return the rows of a model; () if there are none. The id may have any of the known endings (`_SPELLINGS`)."""
-        for spelling in _spellings(model):
+        for spelling in spellings(model):
             key = (book, geo, spelling)
             entries = self._exact.get(key) or self._alias.get(key)
             if entries is not None:
@@ -81,7 +81,7 @@ class Rows:
         return self._parsed[id(entries)]
 
 
-def _spellings(name: str) -> list[str]:
+def spellings(name: str) -> list[str]:
     """Return the id itself, and the shorter ids that result from removing its endings (`_SPELLINGS`)."""
     spellings = [name]
     for ending in _SPELLINGS:
@@ -102,7 +102,7 @@ def _aliases(grouped: _Grouped) -> _Grouped:
     aliases: _Grouped = {}
     ambiguous = set()
     for (book, geo, model), entries in grouped.items():
-        for spelling in _spellings(model)[1:]:
+        for spelling in spellings(model)[1:]:
             key = (book, geo, spelling)
             other = aliases.setdefault(key, entries)
             if other is not entries and list(map(_prices, other)) != list(map(_prices, entries)):

@@ -20,8 +20,9 @@ from types import MappingProxyType
 from typing import Final, Literal, NamedTuple, Protocol
 
 from gateway.contract.capabilities import base_id, geo
+from gateway.money.prices.modifiers import of_book
 from gateway.money.prices.rates import PLACES, Priced
-from gateway.money.prices.rows import Entry, Row, Rows
+from gateway.money.prices.rows import Entry, Row, Rows, spellings
 
 BASES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {
@@ -65,6 +66,12 @@ Bedrock's price list depends on the region, which the configuration does not con
 Bedrock's flags has no inferred price list."""
 REGIONAL: Final = "bedrock_"
 """Prefix of the flags of providers whose prices depend on the region."""
+
+MAX_SERVED: Final = 4096
+"""Maximum number of cached prices of served models. Their names come from replies, so there is no other bound."""
+_MAKER: Final = re.compile(r"[a-z][a-z0-9-]*[./](?=[a-z])")
+"""The maker in a model's id: `anthropic.claude-opus-4-8`, `anthropic/claude-opus-4.8`."""
+_NUMBER: Final = re.compile(r"\d")
 
 Source = Literal["explicit", "inferred", "none"]
 
@@ -121,6 +128,7 @@ class Prices:
         self._infer = infer
         self._by_key: dict[PriceKey, Priced | None] = {}
         self._by_model: dict[tuple[str, str], Priced | None] = {}
+        self._by_served: dict[tuple[str, str, str, bool], Priced | None] = {}
 
     @classmethod
     def load(cls, overlay: Sequence[Entry] = (), *, infer: bool = True) -> Prices:
@@ -134,6 +142,39 @@ class Prices:
             keys = price_keys(provider, model, infer=self._infer)
             self._by_model[key] = next(filter(None, (self.find(*one) for one in keys)), None)
         return self._by_model[key]
+
+    def served(self, provider: PricedProvider, model: str, served: str, *, is_other: bool) -> Priced | None:
+        """Return the prices of the model that a reply names, where `model` was called; None if they are unknown.
+
+        - The reply's name may lack the region and the maker of `model`, which then apply (`us.anthropic.`).
+        - A price that the configuration sets for `model` holds for all names of that model. Only with `is_other`, which
+          says that the provider named another model expressly, a price in the operator's file is passed over.
+        """
+        key = (provider.id, model, served, is_other)
+        if key not in self._by_served:
+            if len(self._by_served) >= MAX_SERVED:
+                self._by_served.clear()
+            self._by_served[key] = self._served(provider, model, served, is_other=is_other)
+        return self._by_served[key]
+
+    def _served(self, provider: PricedProvider, model: str, served: str, *, is_other: bool) -> Priced | None:
+        own = self.of(provider, model)
+        if served == model or (not is_other and own is not None and self._is_in_file(provider, model)):
+            return own
+        for name in _full_names(provider.base_models.get(model, model), served):
+            keys = list(price_keys(provider, name, infer=self._infer))
+            candidates = (_priced(tuple(self._rows(one.basis, one.model)), one.adjustment) for one in keys)
+            found = next(filter(None, candidates), None)
+            if found is None or not _is_meant(found, keys[0].model):
+                continue
+            is_called = own is not None and spellings(_bare(own.name))[-1] == spellings(_bare(found.name))[-1]
+            return own if is_called and _is_set(provider, model) else found
+        return None
+
+    def _is_in_file(self, provider: PricedProvider, model: str) -> bool:
+        """Return whether the operator's file has a price for a model."""
+        keys = price_keys(provider, model, infer=self._infer)
+        return any(self._added(one.basis, one.model) for one in keys)
 
     def source(self, provider: PricedProvider) -> Source:
         """Return whether a provider's price list is configured, inferred from its flags, or missing."""
@@ -156,18 +197,26 @@ class Prices:
 
         Rows of the built-in table count only until the first day of the operator's rows.
         """
-        if basis not in BASES:
-            return []
-        book, region = BASES[basis]
-        name, own = base_id(model), geo(model) if book == "bedrock" else ""
-        if book != "bedrock":
-            name = model if book in {"openrouter", "vercel"} else name
-        regions = [own] if own else [region, ""] if book in ONE_PRICE else [region]
-        for where in dict.fromkeys(regions):
-            added, known = (rows.find(book, where, name) for rows in self._lists)
+        for book, region, name in _places(basis, model):
+            added, known = (rows.find(book, region, name) for rows in self._lists)
             if added or known:
                 return [*(row for row in known if not added or row.since < added[0].since), *added]
         return []
+
+    def _added(self, basis: str, model: str) -> bool:
+        return any(self._lists[0].find(*place) for place in _places(basis, model))
+
+
+def _places(basis: str, model: str) -> list[tuple[str, str, str]]:
+    """Return where to look for the rows of a model: pairs of book and region with the model's name, the best first."""
+    if basis not in BASES:
+        return []
+    book, region = BASES[basis]
+    name, own = base_id(model), geo(model) if book == "bedrock" else ""
+    if book != "bedrock":
+        name = model if book in {"openrouter", "vercel"} else name
+    regions = [own] if own else [region, ""] if book in ONE_PRICE else [region]
+    return [(book, where, name) for where in dict.fromkeys(regions)]
 
 
 @cache
@@ -183,6 +232,11 @@ def inferred(flags: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(INFERRED[flag] for flag in flags if flag in INFERRED))
 
 
+def matching_rule(provider: PricedProvider, model: str) -> CostRule | None:
+    """Return the first rule of the provider's `model_cost_map` that matches a model's name."""
+    return next((rule for rule in provider.model_cost_map if compile_glob(rule.match).fullmatch(model)), None)
+
+
 def price_keys(provider: PricedProvider, model: str, *, infer: bool) -> Iterator[PriceKey]:
     """Yield the keys under which to look for the price of a provider's model. The first key with a price is used.
 
@@ -190,7 +244,7 @@ def price_keys(provider: PricedProvider, model: str, *, infer: bool) -> Iterator
     rule, the price of the underlying model (`base_models`) applies. If no underlying model is configured, the price of
     the model itself applies.
     """
-    rule = next((rule for rule in provider.model_cost_map if compile_glob(rule.match).fullmatch(model)), None)
+    rule = matching_rule(provider, model)
     name = (rule.priced_as if rule else "") or provider.base_models.get(model, model)
     adjustment = rule.adjustment if rule else Decimal(1)
     own = (provider.cost_basis,) if provider.cost_basis else inferred(provider.flags) if infer else ()
@@ -201,13 +255,58 @@ def price_keys(provider: PricedProvider, model: str, *, infer: bool) -> Iterator
         yield PriceKey(basis, rest, adjustment)
 
 
+def _full_names(model: str, served: str) -> Iterator[str]:
+    """Yield the names under which to look for a served model: with the region and the maker of `model`, and as it is.
+
+    A maker is the beginning of a Bedrock id (`anthropic.`) or of a router's id (`anthropic/`).
+    """
+    region, base = geo(model), base_id(model)
+    maker = _MAKER.match(base)
+    prefix = f"{region}." if region else ""
+    if maker and not _MAKER.match(base_id(served)):
+        yield f"{prefix}{maker[0]}{served}"
+    if prefix and not geo(served):
+        yield f"{prefix}{served}"
+    yield served
+
+
+def _is_meant(priced: Priced, name: str) -> bool:
+    """Return whether a row is meant by the name of a served model.
+
+    A name without a number, such as `claude`, is not the spelling of a model with one (`claude-v1`).
+    """
+    return bool(_NUMBER.search(name)) or _bare(priced.name) == name.rpartition("/")[2]
+
+
+def _bare(row: str) -> str:
+    """Return the model in the name of a row, without book, region and maker."""
+    model = base_id(row.partition("/")[2])
+    maker = _MAKER.match(model)
+    return model[maker.end() :] if maker else model
+
+
+def _is_set(provider: PricedProvider, model: str) -> bool:
+    """Return whether the configuration sets the price of a model, by a rule or by the name of its underlying model."""
+    return model in provider.base_models or matching_rule(provider, model) is not None
+
+
+def resembles(model: str, served: str) -> bool:
+    """Return whether a reply's name may be another name of the called model.
+
+    It may be if one name contains the other, or if it has no number, and so names no version of any model.
+    """
+    one, other = base_id(model).lower(), base_id(served).lower()
+    return one in other or other in one or not _NUMBER.search(other)
+
+
 def _priced(rows: tuple[Row, ...], adjustment: Decimal) -> Priced | None:
     if not rows:
         return None
     factor = int(adjustment.scaleb(ADJUSTMENT_PLACES)) if adjustment != 1 else 1
     places = PLACES + (ADJUSTMENT_PLACES if adjustment != 1 else 0)
     periods = tuple((row.since, row.rates.times(factor) if factor != 1 else row.rates) for row in rows)
-    return Priced(rows[-1].name, periods, adjustment, places)
+    modifiers = of_book(rows[-1].book)
+    return Priced(rows[-1].name, periods, adjustment, places, modifiers.times(factor) if factor != 1 else modifiers)
 
 
 @cache

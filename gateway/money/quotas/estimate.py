@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from copy import copy
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 import orjson
+from msgspec.structs import replace
 
 from gateway.contract import lenient_json
 from gateway.contract.flag import ClientRequest, Facts, Usage
@@ -219,11 +219,12 @@ def probable(facts: Facts | None, estimated: Estimate, seconds: float) -> Usage:
     - The model is assumed to have written at a constant speed (`TOKENS_PER_SECOND`) for all `seconds` of the call.
       Because most of a long call is waiting, this assumed output is at most half of the estimated output.
     """
-    usage = copy(facts.usage) if facts is not None else Usage()
-    if facts is None or not facts.reported:
-        usage.input = max(usage.input, estimated.probable_input)
-    usage.output = max(usage.output, min(estimated.output // 2, int(seconds * TOKENS_PER_SECOND)), 1)
-    return usage
+    usage = facts.usage if facts is not None else Usage()
+    is_reported = facts is not None and facts.reported
+    output = max(usage.output, min(estimated.output // 2, int(seconds * TOKENS_PER_SECOND)), 1)
+    return replace(
+        usage, input=usage.input if is_reported else max(usage.input, estimated.probable_input), output=output
+    )
 
 
 def rate_limited_tokens(usage: Usage) -> int:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Final, Protocol
 
 from gateway.contract.flag import Drop, Event, Target, Usage
+from gateway_plugins.shared.cache_marks import Marks
 from gateway_plugins.shared.reasoning import Maker, Reasoning
 from gateway_plugins.shared.reply_events import END_TURN, Citation, Reader, Stop, Writer
 from gateway_plugins.shared.tools import Names
@@ -221,3 +222,6 @@ class _SeparatingReader:
 
     def whole(self, body: bytes, writer: Writer) -> None:
         self._reader.whole(body, InlineReasoning(writer, self._tags, self._maker))
+
+    def end(self, writer: Writer, marks: Marks) -> None:
+        self._reader.end(writer, marks)

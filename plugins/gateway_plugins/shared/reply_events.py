@@ -12,8 +12,8 @@ and for a whole reply.
   when a block of another kind begins. Blocks never nest: if a provider sends other content between two pieces of a tool
   call, the reader passes it on after the call.
 - A stop reason is one of the constants below. Most are Anthropic's names, because Anthropic's API has the most reasons.
-- `usage` has the counts since the beginning of the reply, and may be called before or after `finish`. No other method
-  may be called after `finish`.
+- `usage` has the counts of the whole reply. It is called once, after `finish`: providers may report several times, and
+  only the end of the reply tells which report is the last. No other method may be called after `finish`.
 - Positions of citations are counted as in Anthropic's API: characters and blocks from 0, pages from 1, ends exclusive.
 
 Events and members of a single dialect do not belong here.
@@ -29,6 +29,7 @@ import orjson
 
 from gateway.contract import lenient_json
 from gateway.contract.flag import ClientRequest, Event, Usage
+from gateway_plugins.shared.cache_marks import Marks
 from gateway_plugins.shared.split_characters import SplitCharacters
 from gateway_plugins.shared.tools import Names
 
@@ -103,7 +104,7 @@ class Writer(Protocol):
     def block_end(self) -> None: ...
 
     def usage(self, usage: Usage, tier: str = "") -> None:
-        """Set the counts of the reply so far. They replace the counts that were set before."""
+        """Set the counts of the reply."""
 
     def finish(self, stop: Stop) -> None:
         """End the reply. Only `usage` may be called after it."""
@@ -130,6 +131,12 @@ class Reader(Protocol):
 
     def whole(self, body: bytes, writer: Writer) -> None:
         """Read the body of a whole reply. Raises `BadFrame` for a body that is not possible in the dialect."""
+
+    def end(self, writer: Writer, marks: Marks) -> None:
+        """Pass the counts to the writer, if the provider reported any. Called once, after the last event or the body.
+
+        `marks` are the cache marks of the request that was sent.
+        """
 
 
 @dataclass(slots=True)
@@ -230,10 +237,12 @@ class Translation:
     def close(self) -> Sequence[Event]:
         for whole in self._characters.close():
             self.reader.event(whole, self.stream)
+        self.reader.end(self.stream, Marks(self.request))
         self.stream.close()
         return self.stream.take()
 
     def whole(self, body: bytes) -> bytes:
         writer = self.unstreamed()
         self.reader.whole(body, writer)
+        self.reader.end(writer, Marks(self.request))
         return writer.whole()

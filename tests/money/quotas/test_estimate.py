@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from gateway.contract.flag import Facts, HttpRequest, Usage
+from gateway.contract.flag import Facts, HttpRequest, Part, Usage
 from gateway.contract.json_api import UNLIMITED
 from gateway.contract.registry import discover
 from gateway.money.quotas.contents import IMAGE_TOKENS, REMOTE_DOCUMENT_TOKENS
@@ -385,7 +385,7 @@ def test_without_a_price_nothing_is_known():
 
 
 def reported(**usage):
-    return Facts(usage=Usage(**usage), reported=True)
+    return Facts((Part(usage=Usage(**usage)),), reported=True)
 
 
 @pytest.mark.parametrize(

@@ -127,9 +127,8 @@ def test_renamed_input_that_is_no_object_stays_as_written(arguments, written):
 USAGE = {"prompt_tokens": 1, "completion_tokens": 2}
 
 
-def test_usage_that_is_reported_twice_is_told_twice_and_the_writers_choose():
+def test_usage_that_is_reported_twice_is_told_once():
     calls = chat(chunk({"content": "a"}, usage=USAGE), chunk(finish="stop", usage={**USAGE, "completion_tokens": 3}))
     assert [call for call in calls if call[0] == "usage"] == [
-        ("usage", Usage(input=1, output=2), ""),
         ("usage", Usage(input=1, output=3), ""),
     ]

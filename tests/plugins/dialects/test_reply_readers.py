@@ -8,6 +8,7 @@ from gateway.contract.flag import Event, Usage, event
 from gateway_plugins.dialects.anthropic_messages import walk as messages_walk
 from gateway_plugins.dialects.bedrock_converse import walk as converse_walk
 from gateway_plugins.dialects.openai_chat import walk as chat_walk
+from gateway_plugins.shared.cache_marks import Marks
 from gateway_plugins.shared.reasoning import Maker
 from gateway_plugins.shared.reply_events import Citation, Stop
 from gateway_plugins.shared.tools import Names
@@ -37,6 +38,7 @@ def streamed(walk, *events, names=None, schema_tool="", drops=None):
     reader = walk.Reader(names or Names(), schema_tool, Maker("fam", "p"), (drops if drops is not None else []).append)
     for each in events:
         reader.event(each, writer)
+    reader.end(writer, Marks())
     return writer.calls
 
 
@@ -44,6 +46,7 @@ def whole(walk, body, schema_tool="", drops=None):
     writer = RecordingWriter()
     reader = walk.Reader(Names(), schema_tool, Maker("fam", "p"), (drops if drops is not None else []).append)
     reader.whole(orjson.dumps(body), writer)
+    reader.end(writer, Marks())
     return writer.calls
 
 

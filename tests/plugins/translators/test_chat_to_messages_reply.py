@@ -227,6 +227,7 @@ def test_defect_41_and_43_prompt_tokens_include_the_cache_once():
     closing = {"delta": {"stop_reason": "end_turn"}, "usage": {**usage, "cache_creation": None}}
     parts.insert(-1, event("message_delta", closing))
     chunks = [out.data for happened in parts for out in translation.feed(happened)]
+    chunks += [out.data for out in translation.close()]
     expected = {
         "prompt_tokens": 140,
         "completion_tokens": 7,

@@ -200,6 +200,7 @@ def test_defect_33_a_stream_ends_with_the_reason_that_the_provider_gave(reply, r
 def stops_of(conversion, events):
     translation, _ = conversion.open({}, stream=True)
     output = [event for each in events for event in translation.feed(each)]
+    output += translation.close()
     return [event.data["stopReason"] for event in output if event.kind == "messageStop"]
 
 
@@ -225,12 +226,15 @@ def test_usage_keeps_the_kinds_apart():
     }
 
 
-def test_the_last_counts_of_a_read_are_those_that_count():
-    writer = Stream(ReplyOptions())
-    writer.usage(Usage(1, 1))
+def test_the_end_waits_for_the_counts_that_it_repeats():
+    writer = Stream(ReplyOptions(paths=("/usage/output_tokens_details",)))
     writer.finish(END)
-    writer.usage(Usage(1, 9))
-    assert [event.data["usage"]["outputTokens"] for event in writer.take() if event.kind == "metadata"] == [9]
+    assert [event.kind for event in writer.take()] == ["messageStart"]
+    writer.usage(Usage(input=1, output=9, reasoning=4))
+    writer.close()
+    stop, metadata = writer.take()
+    assert stop.data["additionalModelResponseFields"] == {"usage": {"output_tokens_details": {"thinking_tokens": 4}}}
+    assert metadata.data["usage"]["outputTokens"] == 9
     writer.close()
     assert writer.take() == []
 

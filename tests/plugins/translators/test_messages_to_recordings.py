@@ -27,7 +27,7 @@ def answered(exchange):
     translation = CONVERSE.unjudged({}, model, stream="response_base64" in exchange)
     head = Head(200, {"content-type": content_type})
     decoder = bedrock_converse.decoder(translation.request, None, head)
-    meter = bedrock_converse.ConverseMeter(model)
+    meter = bedrock_converse.ConverseMeter()
     if "response_base64" not in exchange:
         body = decoder.whole(data)
         meter.whole(body)

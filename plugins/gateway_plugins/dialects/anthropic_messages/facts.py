@@ -1,9 +1,7 @@
-"""Token counts, stop reason, tier, model and called tools of a reply in Anthropic's dialect, from any provider.
+"""Parts, stop reason, models and called tools of a reply in Anthropic's dialect, from any provider.
 
-- The counts in `message_start` and `message_delta` are cumulative, and some providers report some counts in only
-  one of these events. So the largest count of each kind is taken. Counts are never added
-  (litellm#34373, agent-framework#7143).
-- A member of a wrong type is ignored.
+The reader of replies (`walk.py`) uses the same `usage.Reports`, so clients get the counts that the record has. A member
+of a wrong type is ignored.
 """
 
 from __future__ import annotations
@@ -11,138 +9,92 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+import msgspec
+
 from gateway.contract import json_api
-from gateway.contract.flag import Event, Facts, Usage
-from gateway_plugins.shared.lenient import count, mapping, sequence, text
+from gateway.contract.errors import Refused
+from gateway.contract.flag import ClientRequest, Event, Facts
+from gateway_plugins.dialects.anthropic_messages.usage import NO_BILL, Reports
+from gateway_plugins.shared.cache_marks import Marks
+from gateway_plugins.shared.lenient import mapping, sequence, text
 
 INVOCATION_METRICS: Final = "amazon-bedrock-invocationMetrics"
 """Name of the member with the counts in InvokeModel's last chunk.
 
 The event that passes these counts to the meter has this name as its kind."""
+CODE_EXECUTION: Final = "code_execution"
+"""End of the names of the tools that run in a container, such as `bash_code_execution`.
 
-_COUNTS: Final[Mapping[str, tuple[str, ...]]] = {
-    # kind of tokens: path of its count in Anthropic's usage
-    "input": ("input_tokens",),
-    "output": ("output_tokens",),
-    "cache_read": ("cache_read_input_tokens",),
-    "cache_write": ("cache_creation_input_tokens",),
-    "cache_write_5m": ("cache_creation", "ephemeral_5m_input_tokens"),
-    "cache_write_1h": ("cache_creation", "ephemeral_1h_input_tokens"),
-    "reasoning": ("output_tokens_details", "thinking_tokens"),
-}
-_METRICS: Final[Mapping[str, tuple[str, ...]]] = {
-    "input": ("inputTokenCount",),
-    "output": ("outputTokenCount",),
-    "cache_read": ("cacheReadInputTokenCount",),
-    "cache_write": ("cacheWriteInputTokenCount",),
-}
-_SURCHARGED: Final = {(True, False): "fast", (False, True): "us", (True, True): "fast-us"}
-"""Tiers with a surcharge, by (fast mode, inside the United States)."""
-
-
-def _count(report: Any, path: tuple[str, ...]) -> int | None:
-    for name in path:
-        report = mapping(report).get(name)
-    return count(report)
-
-
-class Counts:
-    """The largest count of each kind of tokens in all reports of one reply."""
-
-    def __init__(self, known: Usage | None = None) -> None:
-        """Begin with the counts of a reply's headers. `known.cache_write_5m` is the sum of all cache writes."""
-        self._counts = dict.fromkeys(_COUNTS, 0)
-        if known is not None:
-            self._counts |= {"input": known.input, "output": known.output, "cache_read": known.cache_read}
-            self._counts["cache_write"] = known.cache_write_5m
-        self.reported = any(self._counts.values())
-
-    def merge(self, report: Any) -> None:
-        """Merge a `usage` object in Anthropic's form. Ignore any value that is no object."""
-        if isinstance(report, dict):
-            self._merge(report, _COUNTS)
-
-    def merge_metrics(self, metrics: Any) -> None:
-        """Merge Bedrock's invocation metrics, which have one sum of all cache writes. Ignore any other value."""
-        if isinstance(metrics, dict):
-            self._merge(metrics, _METRICS)
-
-    def usage(self) -> Usage:
-        """Return the counts. Cache writes of unknown lifetime are counted as five-minute writes, the default."""
-        counts = self._counts
-        hour = counts["cache_write_1h"]
-        return Usage(
-            input=counts["input"],
-            output=counts["output"],
-            cache_read=counts["cache_read"],
-            cache_write_5m=max(counts["cache_write"] - hour, counts["cache_write_5m"]),
-            cache_write_1h=hour,
-            reasoning=counts["reasoning"],
-        )
-
-    def _merge(self, report: Any, paths: Mapping[str, tuple[str, ...]]) -> None:
-        """Merge the counts in a report. A report that has only zeros is ignored, because no prompt has 0 tokens."""
-        for name, path in paths.items():
-            if tokens := _count(report, path):
-                self._counts[name] = max(self._counts[name], tokens)
-                self.reported = True
+A container is billed by the time for which it runs, which a reply does not say."""
+_FREE_WITH: Final = ("web_search_2026", "web_fetch_2026")
+"""Beginnings of the types of those web tools with which code execution is free (Anthropic's price page)."""
 
 
 class Meter:
-    """Reads facts from the events of a reply. `known` and `tier` come from the reply's headers."""
+    """Reads facts from the events of a reply. `billed` and `tier` come from the reply's headers."""
 
-    def __init__(self, known: Usage | None = None, tier: str = "") -> None:
-        self._facts = Facts(tier=tier)
-        self._counts = Counts(known)
+    def __init__(
+        self, request: ClientRequest | None = None, billed: Mapping[str, int] = NO_BILL, tier: str = ""
+    ) -> None:
+        self._request = request
+        self._facts = Facts()
+        self._reports = Reports(billed, tier)
+        self._marks = Marks(request)
+        self._model = ""
+        self._code_runs = 0
 
     def feed(self, event: Event) -> None:
         match event.kind:
             case "message_start":
-                self._message(mapping(event.data).get("message"))
+                message = mapping(mapping(event.data).get("message"))
+                self._reports.begin(message.get("usage"))
+                self._model = text(message.get("model")) or self._model
             case "content_block_start":
                 self._block(mapping(event.data).get("content_block"))
             case "message_delta":
                 data = mapping(event.data)
-                self._usage(data.get("usage"))
+                self._reports.add(data.get("usage"))
                 self._facts.stop = text(mapping(data.get("delta")).get("stop_reason")) or self._facts.stop
             case "message_stop":
-                self._usage(mapping(event.data).get("usage"))
+                self._reports.add(mapping(event.data).get("usage"))
             case _ if event.kind == INVOCATION_METRICS:
-                self._counts.merge_metrics(event.data)
+                self._reports.add_metrics(event.data)
 
     def whole(self, body: bytes) -> None:
         data = json_api.json_object(body)
-        self._message(data)
+        self._reports.add(data.get("usage"))
+        self._model = text(data.get("model"))
         self._facts.stop = text(data.get("stop_reason"))
         for block in sequence(data.get("content")):
             self._block(block)
 
     def facts(self) -> Facts:
         """Return the facts so far."""
-        self._facts.usage = self._counts.usage()
-        self._facts.reported = self._counts.reported
+        parts, exact = self._reports.parts(self._marks, self._model)
+        if self._code_runs:
+            parts[0] = msgspec.structs.replace(parts[0], extra={**parts[0].extra, CODE_EXECUTION: self._code_runs})
+        self._facts.parts = parts
+        self._facts.reported = self._reports.reported
+        self._facts.inexact = not exact or bool(self._code_runs and not _is_code_free(self._request))
         return self._facts
 
-    def _usage(self, report: Any) -> None:
-        """Merge the counts. Store the number of web searches, and the tier that determines the prices.
+    def _block(self, value: Any) -> None:
+        block = mapping(value)
+        match block.get("type"):
+            case "tool_use":
+                self._facts.tools.append(text(block.get("name")))
+            case "server_tool_use":
+                self._code_runs += text(block.get("name")).endswith(CODE_EXECUTION)
+            case "fallback":
+                self._model = text(mapping(block.get("to")).get("model")) or self._model
 
-        "fast" is Anthropic's fast mode. "us" is inference inside the United States, which costs 10 % more (Anthropic's
-        documentation, data residency).
-        """
-        self._counts.merge(report)
-        usage = mapping(report)
-        if surcharged := _SURCHARGED.get((usage.get("speed") == "fast", usage.get("inference_geo") == "us")):
-            self._facts.tier = surcharged
-        elif self._facts.tier not in _SURCHARGED.values():
-            self._facts.tier = text(usage.get("service_tier")) or self._facts.tier
-        searches = count(mapping(usage.get("server_tool_use")).get("web_search_requests")) or 0
-        if searches > self._facts.extra.get("web_search", 0):
-            self._facts.extra["web_search"] = searches
 
-    def _message(self, message: Any) -> None:
-        self._usage(mapping(message).get("usage"))
-        self._facts.model = text(mapping(message).get("model"))
-
-    def _block(self, block: Any) -> None:
-        if mapping(block).get("type") == "tool_use":
-            self._facts.tools.append(text(block.get("name")))
+def _is_code_free(request: ClientRequest | None) -> bool:
+    """Return whether the request has one of the web tools with which code execution is free."""
+    if request is None:
+        return False
+    try:
+        tools = sequence(request.top.decode("tools"))
+    except Refused:
+        return False
+    return any(text(mapping(tool).get("type")).startswith(_FREE_WITH) for tool in tools)

@@ -14,9 +14,11 @@ from typing import Any, Final
 from gateway.contract import json_api
 from gateway.contract.errors import BadFrame
 from gateway.contract.flag import Drop, Event
-from gateway_plugins.dialects.anthropic_messages.facts import Counts
+from gateway_plugins.dialects.anthropic_messages.facts import INVOCATION_METRICS
+from gateway_plugins.dialects.anthropic_messages.usage import Reports
 from gateway_plugins.shared import lenient, reply_events
 from gateway_plugins.shared.block_order import BlockOrder
+from gateway_plugins.shared.cache_marks import Marks
 from gateway_plugins.shared.reasoning import Maker
 from gateway_plugins.shared.reply_events import Calls, Citation, Stop, Writer
 from gateway_plugins.shared.tools import Names
@@ -34,6 +36,7 @@ _REASONS: Final[Mapping[str, str]] = {
 _EVENTS: Final = frozenset({
     "message_start", "message_delta", "message_stop",
     "content_block_start", "content_block_delta", "content_block_stop",
+    INVOCATION_METRICS,
 })  # fmt: skip
 """Kinds of events that are read. The payload of any other event, such as a ping, is not decoded."""
 _GUARDRAIL: Final = "amazon-bedrock-guardrailAction"
@@ -64,9 +67,9 @@ class Reader:
         self._calls = Calls(names, schema_tool)
         self._maker = maker
         self._drop = drop
-        self._counts = Counts()
+        self._reports = Reports()
         self._order = BlockOrder()
-        self._stop = self._sequence = self._tier = ""
+        self._stop = self._sequence = ""
         self._started = False
         self._kind = ""
         """Type of the open block; "" if none is open."""
@@ -91,6 +94,8 @@ class Reader:
                 self._release(writer)
                 self._note_report(data)
                 self._finish(writer)
+            case _ if event.kind == INVOCATION_METRICS:
+                self._reports.add_metrics(data)
             case _:
                 ends = event.kind == "content_block_stop"
                 for each in self._order.take(lenient.whole_number(data.get("index")), event, ends=ends):
@@ -112,6 +117,10 @@ class Reader:
             case "content_block_stop":
                 self._end_block(writer)
 
+    def end(self, writer: Writer, marks: Marks) -> None:
+        if self._reports.reported:
+            writer.usage(self._reports.total(marks), self._reports.service_tier)
+
     def whole(self, body: bytes, writer: Writer) -> None:
         data = json_api.json_object(body)
         if not isinstance(data.get("content"), list) or not lenient.text(data.get("stop_reason")):
@@ -125,7 +134,7 @@ class Reader:
         self._finish(writer)
 
     def _start(self, message: Mapping[str, Any], writer: Writer) -> None:
-        self._note_usage(message.get("usage"))
+        self._reports.begin(message.get("usage"))
         if not self._started:  # a second `message_start` is ignored
             self._started = True
             writer.start(lenient.text(message.get("id")))
@@ -212,18 +221,12 @@ class Reader:
     def _note_report(self, data: Mapping[str, Any]) -> None:
         if data.get(_GUARDRAIL) == "INTERVENED":
             self._stop = _INTERVENED
-        self._note_usage(data.get("usage"))
-
-    def _note_usage(self, report: Any) -> None:
-        self._counts.merge(report)
-        self._tier = lenient.text(lenient.mapping(report).get("service_tier")) or self._tier
+        self._reports.add(data.get("usage"))
 
     def _finish(self, writer: Writer) -> None:
         self._end_block(writer)
         reason = self._calls.reason(_REASONS.get(self._stop, reply_events.END_TURN))
         writer.finish(Stop(reason, self._stop, self._sequence))
-        if self._counts.reported:
-            writer.usage(self._counts.usage(), self._tier)
 
 
 def _citation(given: Mapping[str, Any]) -> Citation | None:

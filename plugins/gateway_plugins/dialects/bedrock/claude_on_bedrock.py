@@ -24,7 +24,7 @@ from gateway_plugins.dialects.anthropic_messages.demand import MAX_CACHE_BREAKPO
 from gateway_plugins.dialects.anthropic_messages.read_options import REFUSED_MEMBERS
 from gateway_plugins.dialects.bedrock import claude_messages, tagged_history
 from gateway_plugins.shared.checks import refuse
-from gateway_plugins.shared.lenient import mapping, sequence, whole_number
+from gateway_plugins.shared.lenient import mapping, sequence
 from gateway_plugins.shared.members_in_place import EditedMembers
 
 BEDROCK_VERSION: Final = "bedrock-2023-05-31"
@@ -49,12 +49,6 @@ _WITHOUT_BREAKPOINTS: Final = ("thinking", "redacted_thinking")
 _DEFAULT_TTL: Final = "5m"
 _SERVER_TOOLS: Final = ("advisor_", "code_execution_", "mcp_toolset", "web_fetch_", "web_search_")
 _TIERS: Final = ("flex", "priority", "reserved")
-_COUNTS: Final[Mapping[str, str]] = {
-    "input_tokens": "inputTokenCount",
-    "cache_read_input_tokens": "cacheReadInputTokenCount",
-    "cache_creation_input_tokens": "cacheWriteInputTokenCount",
-}
-"""Names of counts in Bedrock's invocation metrics, by the names of the same counts in Anthropic's usage."""
 
 
 def native_body(request: ClientRequest, target: Target, drop: Drop) -> bytes:
@@ -282,18 +276,14 @@ def _breakpoints(value: Any) -> int:
     return (value.get("cache_control") is not None) + _breakpoints(value.get("content"))
 
 
-def with_counts(event: Event, start: Mapping[str, Any], metrics: Mapping[str, Any]) -> Event:
+def with_counts(event: Event, counts: Mapping[str, int]) -> Event:
     """Return a `message_delta` with all token counts, as Anthropic sends it (new-api#2881).
 
-    Bedrock may report some counts only in `message_start` (`start` is its usage) or in its metrics.
+    Bedrock may report some counts only in `message_start` or in its metrics.
     """
     data = mapping(event.data)
     reported = mapping(data.get("usage"))
-    usage = dict(reported)
-    for name, metric in _COUNTS.items():
-        known = max(whole_number(start.get(name)), whole_number(metrics.get(metric)))
-        if known > whole_number(usage.get(name)):
-            usage[name] = known
+    usage = {**reported, **counts}
     if usage == reported:
         return event
     return Event(event.kind, orjson.dumps({**data, "usage": usage}), event.raw)

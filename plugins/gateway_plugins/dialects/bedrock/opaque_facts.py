@@ -1,7 +1,8 @@
 """Token counts of InvokeModel replies with opaque bodies.
 
-Counts come from the reply's headers, from usage members that some model families put into their bodies, and from the
-metrics in the last chunk of a stream. Of several counts of one kind the largest is taken.
+Counts come from the usage members that some model families put into their bodies, from the metrics in the last chunk of
+a stream, and from the reply's headers. The metrics are the invoice's counts, so they replace the body's. The headers
+complete a body that lacks a count.
 """
 
 from __future__ import annotations
@@ -13,24 +14,29 @@ import orjson
 
 from gateway.contract import json_api, lenient_json
 from gateway.contract.errors import BadFrame
-from gateway.contract.flag import Event, Facts, Headers, Usage
+from gateway.contract.flag import ClientRequest, Event, Facts, Headers, Part, Usage
 from gateway.contract.provider_errors import is_error
 from gateway_plugins.dialects.anthropic_messages.facts import INVOCATION_METRICS
+from gateway_plugins.dialects.openai_chat import usage as chat_usage
+from gateway_plugins.shared.cache_marks import Marks
 from gateway_plugins.shared.lenient import MAX_COUNT, mapping, text
+from gateway_plugins.shared.usage_counts import Counts
 
 _HEADERS: Final[Mapping[str, str]] = {
     "input": "x-amzn-bedrock-input-token-count",
     "output": "x-amzn-bedrock-output-token-count",
     "cache_read": "x-amzn-bedrock-cache-read-input-token-count",
-    "cache_write_5m": "x-amzn-bedrock-cache-write-input-token-count",
+    "cache_write": "x-amzn-bedrock-cache-write-input-token-count",
 }
+"""Name of the header with each count, by the names in `shared/usage_counts.py`."""
 _MEMBERS: Final[Mapping[str, tuple[str, ...]]] = {
-    # kind of tokens: names of the count in usage objects (Nova, OpenAI-like), bodies (Llama, DeepSeek, Titan), metrics
+    # name of a count: members in usage objects (Nova), in bodies (Llama, DeepSeek, Titan) and in the metrics
     "input": ("inputTokens", "inputTokenCount", "prompt_tokens", "prompt_token_count", "inputTextTokenCount"),
     "output": ("outputTokens", "outputTokenCount", "completion_tokens", "generation_token_count"),
     "cache_read": ("cacheReadInputTokenCount", "cacheReadInputTokens"),
-    "cache_write_5m": ("cacheWriteInputTokenCount", "cacheWriteInputTokens"),
+    "cache_write": ("cacheWriteInputTokenCount", "cacheWriteInputTokens"),
 }
+_NO_BILL: Final[Mapping[str, int]] = {}
 
 
 def tier_of_headers(headers: Headers) -> str:
@@ -40,14 +46,14 @@ def tier_of_headers(headers: Headers) -> str:
     return headers.get("x-amzn-bedrock-service-tier", "")
 
 
-def usage_of_headers(headers: Headers) -> Usage:
+def counts_of_headers(headers: Headers) -> dict[str, int]:
     """Return the token counts in the headers of an InvokeModel reply. A missing count is 0."""
-    return Usage(**{kind: _count(headers.get(name)) for kind, name in _HEADERS.items()})
+    return {kind: _count(headers.get(name)) for kind, name in _HEADERS.items()}
 
 
 def headers_of(usage: Usage) -> dict[str, str]:
-    """Return the counts as the headers that `usage_of_headers` reads. One header has the sum of all cache writes."""
-    counts = {**usage.as_dict(), "cache_write_5m": usage.cache_write_5m + usage.cache_write_1h}
+    """Return the counts as the headers that `counts_of_headers` reads. One header has the sum of all cache writes."""
+    counts = {**usage.as_dict(), "cache_write": usage.cache_write_5m + usage.cache_write_1h}
     return {name: str(counts[kind]) for kind, name in _HEADERS.items()}
 
 
@@ -91,26 +97,51 @@ def _decoded(body: bytes) -> Any:
 
 
 class Meter:
-    def __init__(self, known: Usage, tier: str = "") -> None:
-        self._facts = Facts(usage=known, reported=known.input + known.output > 0, tier=tier)
+    def __init__(
+        self, request: ClientRequest | None = None, billed: Mapping[str, int] = _NO_BILL, tier: str = ""
+    ) -> None:
+        self._marks = Marks(request)
+        self._billed = billed
+        self._tier = tier
+        self._counts = Counts()
+        self._stop = ""
 
     def feed(self, event: Event) -> None:
         if event.kind == INVOCATION_METRICS:
-            self._merge(mapping(event.data))
+            self._counts.correct(_counts(mapping(event.data)))
 
     def whole(self, body: bytes) -> None:
         data = _decoded(body)
         if not isinstance(data, dict):
             return
-        self._facts.stop = text(data.get("stopReason")) or text(data.get("stop_reason"))
-        for source in (data, data.get("usage")):
-            if isinstance(source, dict):
-                self._merge(source)
+        self._stop = text(data.get("stopReason")) or text(data.get("stop_reason"))
+        self._counts.add(_counts(data))
+        self._counts.add(_usage_counts(mapping(data.get("usage")), self._billed))
 
     def facts(self) -> Facts:
-        return self._facts
+        known = self._counts.copy()
+        known.complete(self._billed)
+        part = Part(usage=known.usage(self._marks), tier=self._tier)
+        exact = known.is_exact(self._marks)
+        return Facts((part,), reported=known.reported, inexact=not exact, stop=self._stop)
 
-    def _merge(self, source: Mapping[str, Any]) -> None:
-        usage = Usage(**{kind: max(_count(source.get(name)) for name in names) for kind, names in _MEMBERS.items()})
-        self._facts.usage.merge(usage)
-        self._facts.reported = self._facts.reported or usage.input + usage.output > 0
+
+def _counts(source: Mapping[str, Any]) -> dict[str, int | None]:
+    return {kind: max(_count(source.get(name)) for name in names) for kind, names in _MEMBERS.items()}
+
+
+def _usage_counts(usage: Mapping[str, Any], billed: Mapping[str, int]) -> dict[str, int | None]:
+    """Return the counts of a usage member.
+
+    In OpenAI's form, the prompt includes the tokens that were read from a cache. If the usage does not name them, they
+    may be in a header.
+    """
+    if "prompt_tokens" not in usage:
+        return _counts(usage)
+    reports = chat_usage.Reports()
+    reports.add({"cached_tokens": billed.get("cache_read"), **usage})
+    split = reports.part(Marks()).usage
+    return {
+        "input": split.input, "output": split.output, "cache_read": split.cache_read,
+        "cache_write": split.cache_write_5m, "reasoning": split.reasoning,
+    }  # fmt: skip

@@ -124,19 +124,25 @@ class Stream:
         """Kind of the open block; "" between blocks."""
         self._has_arguments = False
         """True if a piece of the open call's arguments was written."""
-        self._finished = False
+        self._stop: Stop | None = None
+        """The stop reason, held back until the counts are known, because `messageStop` may repeat some; None before
+        `finish`."""
         self._usage: Usage | None = None
         self._tier = ""
         self._ended = False
 
     def take(self) -> list[Event]:
-        if self._usage is not None:
-            self._end()
         events, self._events = self._events, []
         return events
 
     def close(self) -> None:
-        self._end()
+        """Write `messageStop` and `metadata`, once, if the reply has ended."""
+        if self._stop is None or self._ended:
+            return
+        self._ended = True
+        fields = self._options.fields(self._stop, self._usage)
+        self._put("messageStop", {"stopReason": _reason(self._stop), **fields})
+        self._put("metadata", _ending(self._options, self._usage, self._tier))
 
     def start(self, _reply_id: str = "") -> None:
         """Write `messageStart`, once. Converse has no member for the id of a reply."""
@@ -189,21 +195,10 @@ class Stream:
         self._usage, self._tier = usage, tier
 
     def finish(self, stop: Stop) -> None:
-        if self._finished:
-            return
-        self.start()
-        self.block_end()
-        self._finished = True
-        self._put("messageStop", {"stopReason": _reason(stop), **self._options.fields(stop, self._usage)})
-
-    def _end(self) -> None:
-        """Write `metadata`, once, after the end of the reply.
-
-        It is not written when the first counts arrive, because some providers send higher counts with each chunk.
-        """
-        if self._finished and not self._ended:
-            self._ended = True
-            self._put("metadata", _ending(self._options, self._usage, self._tier))
+        if self._stop is None:
+            self.start()
+            self.block_end()
+            self._stop = stop
 
     def _begin(self, kind: str) -> None:
         self.start()

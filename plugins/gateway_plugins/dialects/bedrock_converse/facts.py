@@ -1,49 +1,76 @@
-"""Readers of usage and service tier in a Converse reply.
+"""Readers of usage, service tier and model in a Converse reply.
 
-Source: botocore's service model (TokenUsage, CacheDetail). The caller knows which
-events have usage, so these readers do not check the kind of an event.
+Sources: botocore's service model (TokenUsage, CacheDetail, PromptRouterTrace) and recorded traffic. The caller knows
+which events have usage, so these readers do not check the kind of an event.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
-from gateway.contract.flag import Usage
+from gateway.contract.flag import Part
 from gateway_plugins.shared import lenient
+from gateway_plugins.shared.cache_marks import Marks
+from gateway_plugins.shared.usage_counts import Counts
+
+_COUNTS: Final[Mapping[str, tuple[str, ...]]] = {
+    # name of a count: members with the count. In some replies the names of the cache counts end with "Count"
+    "input": ("inputTokens",),
+    "output": ("outputTokens",),
+    "cache_read": ("cacheReadInputTokens", "cacheReadInputTokenCount"),
+    "cache_write": ("cacheWriteInputTokens", "cacheWriteInputTokenCount"),
+}
 
 
-def usage_of(reported: dict[str, Any]) -> Usage:
-    """Return the counts of Converse's `usage` as `Usage`.
+class Reports:
+    """The usage of one reply, from `metadata` events or a whole reply. Normally a reply has one report."""
 
-    `inputTokens` excludes cache tokens, and `cacheDetails` has the cache writes of each ttl. In some replies the names
-    of the cache counts end with "Count", and some replies have `cacheDetails` without the sum of the writes.
-    """
+    def __init__(self) -> None:
+        self._counts = Counts()
+        self._tier = self._model = ""
+        self.reported = False
+        """True if a report has a count of input or output tokens, even if it is 0 (a guardrail blocked the prompt)."""
 
-    def count(*names: str) -> int:
-        return next(filter(None, (lenient.count(reported.get(name)) for name in names)), 0)
+    def add(self, data: Mapping[str, Any]) -> None:
+        """Add a report. `data` is the event `metadata` or a whole reply."""
+        usage = lenient.mapping(data.get("usage"))
+        self._counts.add(_counts(usage))
+        names = ("inputTokens", "outputTokens")
+        self.reported = self.reported or any(lenient.count(usage.get(name)) is not None for name in names)
+        self._tier = tier_of(data) or self._tier
+        router = lenient.mapping(lenient.mapping(data.get("trace")).get("promptRouter"))
+        self._model = lenient.text(router.get("invokedModelId")) or self._model
 
-    written = count("cacheWriteInputTokens", "cacheWriteInputTokenCount")
-    details = [lenient.mapping(detail) for detail in lenient.sequence(reported.get("cacheDetails"))]
+    @property
+    def tier(self) -> str:
+        return self._tier
 
-    def writes(ttl: str) -> int:
-        return sum(lenient.count(detail.get("inputTokens")) or 0 for detail in details if detail.get("ttl") == ttl)
+    def part(self, marks: Marks) -> Part:
+        """Return the call's only part. Its model is known only if a prompt router chose the model."""
+        return Part(usage=self._counts.usage(marks), model=self._model, tier=self._tier)
 
-    hour = writes("1h")
-    return Usage(
-        input=count("inputTokens"),
-        output=count("outputTokens"),
-        cache_read=count("cacheReadInputTokens", "cacheReadInputTokenCount"),
-        cache_write_5m=max(written - hour, writes("5m")),
-        cache_write_1h=hour,
-    )
-
-
-def has_tokens(reported: dict[str, Any]) -> bool:
-    """Return whether `usage` has a count of input or output tokens, even if it is 0."""
-    return any(lenient.count(reported.get(name)) is not None for name in ("inputTokens", "outputTokens"))
+    def is_exact(self, marks: Marks) -> bool:
+        return self._counts.is_exact(marks)
 
 
-def tier_of(data: dict[str, Any]) -> str:
+def _counts(usage: Mapping[str, Any]) -> dict[str, int | None]:
+    """Return the counts of a `usage`. `cacheDetails` has the cache writes of each ttl."""
+
+    def first(names: tuple[str, ...]) -> int | None:
+        counts = [number for name in names if (number := lenient.count(usage.get(name))) is not None]
+        return next(filter(None, counts), 0) if counts else None
+
+    counts = {name: first(members) for name, members in _COUNTS.items()}
+    details = [lenient.mapping(detail) for detail in lenient.sequence(usage.get("cacheDetails"))]
+    if details:
+        for ttl in ("5m", "1h"):
+            numbers = (lenient.count(detail.get("inputTokens")) for detail in details if detail.get("ttl") == ttl)
+            counts[f"cache_write_{ttl}"] = sum(filter(None, numbers))
+    return counts
+
+
+def tier_of(data: Mapping[str, Any]) -> str:
     """Return "optimized" if the reply had optimized latency, which has its own price; else the service tier, or "".
 
     `data` is the event `metadata` or a whole reply.

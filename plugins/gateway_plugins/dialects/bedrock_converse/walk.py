@@ -15,9 +15,10 @@ from typing import Any, Final
 from gateway.contract import json_api
 from gateway.contract.errors import BadFrame
 from gateway.contract.flag import Drop, Event
-from gateway_plugins.dialects.bedrock_converse.facts import has_tokens, tier_of, usage_of
+from gateway_plugins.dialects.bedrock_converse.facts import Reports
 from gateway_plugins.shared import lenient, reply_events
 from gateway_plugins.shared.block_order import BlockOrder
+from gateway_plugins.shared.cache_marks import Marks
 from gateway_plugins.shared.reasoning import Maker
 from gateway_plugins.shared.reply_events import Calls, Citation, Stop, Writer
 from gateway_plugins.shared.tools import Names
@@ -62,6 +63,7 @@ class Reader:
         """True if the open block is of a kind that cannot be passed on to the client."""
         self._signature = ""
         self._redacted = b""
+        self._reports = Reports()
 
     def event(self, event: Event, writer: Writer) -> None:
         if event.kind not in _EVENTS:
@@ -75,7 +77,7 @@ class Reader:
                     self._block_event(each, writer)
                 self._stop(data, writer)
             case "metadata":
-                self._metadata(data, writer)
+                self._metadata(data)
             case _:
                 ends = event.kind == "contentBlockStop"
                 for each in self._order.take(lenient.whole_number(data.get("contentBlockIndex")), event, ends=ends):
@@ -104,7 +106,7 @@ class Reader:
                 self._whole_member(kind, value, writer)
             self._close(writer)
         self._stop(data, writer)
-        self._metadata(data, writer)
+        self._metadata(data)
 
     def _open(self, index: int, writer: Writer) -> None:
         if index != self._index:
@@ -170,11 +172,14 @@ class Reader:
         reason = self._calls.reason(_REASONS.get(native, reply_events.END_TURN))
         writer.finish(Stop(reason, native, _sequence(data.get("additionalModelResponseFields"))))
 
-    def _metadata(self, data: dict[str, Any], writer: Writer) -> None:
+    def _metadata(self, data: dict[str, Any]) -> None:
         if data.get("trace"):
             self._drop("/reply/trace")
-        if has_tokens(reported := lenient.mapping(data.get("usage"))):
-            writer.usage(usage_of(reported), tier_of(data))
+        self._reports.add(data)
+
+    def end(self, writer: Writer, marks: Marks) -> None:
+        if self._reports.reported:
+            writer.usage(self._reports.part(marks).usage, self._reports.tier)
 
     def _text(self, value: Any, writer: Writer) -> None:
         if piece := lenient.text(value):

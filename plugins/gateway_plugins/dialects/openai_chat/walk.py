@@ -25,8 +25,10 @@ from gateway.contract.errors import BadFrame
 from gateway.contract.flag import Drop, Event
 from gateway_plugins.dialects.openai_chat import carried
 from gateway_plugins.dialects.openai_chat.call_numbers import CallNumbers
-from gateway_plugins.dialects.openai_chat.facts import TEXT, THINKING, has_tokens, ordered_parts, usage_of
+from gateway_plugins.dialects.openai_chat.facts import TEXT, THINKING, ordered_parts
+from gateway_plugins.dialects.openai_chat.usage import Reports
 from gateway_plugins.shared import lenient, reply_events
+from gateway_plugins.shared.cache_marks import Marks
 from gateway_plugins.shared.reasoning import Maker
 from gateway_plugins.shared.reply_events import Calls, Citation, Stop, Writer
 from gateway_plugins.shared.tools import Names
@@ -107,6 +109,8 @@ class Reader:
         self._refused = self._is_whole = False
         self._numbers = CallNumbers()
         self._by_number: dict[int, _Call] = {}
+        self._reports = Reports()
+        self._tier = ""
         self._current: _Call | None = None
         """The call whose beginning was written last."""
         self._waiting: list[Mapping[str, Any]] = []
@@ -124,7 +128,7 @@ class Reader:
             if not lenient.whole_number(choice.get("index")):
                 self._delta(lenient.mapping(choice.get("delta")), writer)
                 self._end(choice, writer)
-        self._usage(data, writer)
+        self._usage(data)
 
     def whole(self, body: bytes, writer: Writer) -> None:
         data = json_api.json_object(body)
@@ -135,7 +139,11 @@ class Reader:
         self._is_whole = True
         self._delta(choice["message"], writer)
         self._end({**choice, "finish_reason": lenient.text(choice.get("finish_reason")) or "stop"}, writer)
-        self._usage(data, writer)
+        self._usage(data)
+
+    def end(self, writer: Writer, marks: Marks) -> None:
+        if self._reports.reported:
+            writer.usage(self._reports.part(marks).usage, self._tier)
 
     def _done(self, writer: Writer) -> None:
         """End the reply with the reason `stop` if no finish reason has come. Some servers send none."""
@@ -317,9 +325,9 @@ class Reader:
             reason = reply_events.REFUSAL
         writer.finish(Stop(reason, native, sequence))
 
-    def _usage(self, data: Mapping[str, Any], writer: Writer) -> None:
-        if has_tokens(reported := lenient.mapping(data.get("usage"))):
-            writer.usage(usage_of(reported), lenient.text(data.get("service_tier")))
+    def _usage(self, data: Mapping[str, Any]) -> None:
+        self._reports.add(lenient.mapping(data.get("usage")))
+        self._tier = lenient.text(data.get("service_tier")) or self._tier
 
 
 def _text_of_details(delta: Mapping[str, Any]) -> str:

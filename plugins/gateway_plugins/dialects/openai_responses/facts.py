@@ -6,13 +6,16 @@ OpenAI's API reference (Responses, usage).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
+import msgspec
 import orjson
 
 from gateway.contract import json_api
-from gateway.contract.flag import Event, Facts
-from gateway_plugins.dialects.openai_chat.facts import has_tokens, media_of, usage_of
+from gateway.contract.flag import ClientRequest, Event, Facts
+from gateway_plugins.dialects.openai_chat.usage import Reports
+from gateway_plugins.shared.cache_marks import Marks
 from gateway_plugins.shared.lenient import count, mapping, sequence, text
 
 TERMINAL: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
@@ -31,9 +34,24 @@ _UNNAMED: Final = frozenset({"local_shell_call", "shell_call", "apply_patch_call
 """Types of calls that have no member `name`. The tool's name is the type without "_call"."""
 
 
+_FEES: Final[Mapping[str, str]] = {
+    "web_search_call": "web_search",
+    "file_search_call": "file_search",
+    "code_interpreter_call": "code_interpreter",
+    "image_generation_call": "image_generation",
+}
+"""Names of the billed items that are counted, by the types of the calls (OpenAI's price page, built-in tools)."""
+_UNTOLD: Final = frozenset({"code_interpreter", "image_generation"})
+"""Billed items whose fee a reply does not say: it depends on a container's size and time, or on the image."""
+
+
 class Meter:
-    def __init__(self) -> None:
+    def __init__(self, request: ClientRequest | None = None) -> None:
         self._facts = Facts()
+        self._marks = Marks(request)
+        self._reports = Reports()
+        self._fees: dict[str, int] = {}
+        self._model = self._tier = ""
 
     def feed(self, event: Event) -> None:
         if event.kind == _ITEM_DONE:
@@ -48,31 +66,32 @@ class Meter:
         self._response(data)
 
     def facts(self) -> Facts:
-        return self._facts
+        facts, reports = self._facts, self._reports
+        part = reports.part(self._marks, self._model, self._tier)
+        facts.parts = (msgspec.structs.replace(part, extra={**part.extra, **self._fees}),)
+        facts.reported, facts.charged = reports.reported, reports.charged
+        facts.inexact = not reports.is_exact(self._marks) or not _UNTOLD.isdisjoint(self._fees)
+        return facts
 
     def _item(self, value: Any) -> None:
-        item, extra = mapping(value), self._facts.extra
+        item, fees = mapping(value), self._fees
         kind = text(item.get("type"))
         if kind in _CALLS:
             self._facts.tools += filter(None, [text(item.get("name"))])
         elif kind in _UNNAMED:
             self._facts.tools.append(kind.removesuffix("_call"))
-        elif kind == "web_search_call":
-            extra["web_search"] = extra.get("web_search", 0) + 1
+        elif name := _FEES.get(kind):
+            fees[name] = fees.get(name, 0) + 1
 
     def _response(self, response: dict[str, Any]) -> None:
         facts = self._facts
-        facts.model = text(response.get("model")) or facts.model
-        facts.tier = text(response.get("service_tier")) or facts.tier
+        self._model = text(response.get("model")) or self._model
+        self._tier = text(response.get("service_tier")) or self._tier
         reason = text(mapping(response.get("incomplete_details")).get("reason"))
         facts.stop = reason or text(response.get("status")) or facts.stop
-        reported = {_AS_CHAT.get(name, name): value for name, value in mapping(response.get("usage")).items()}
-        if has_tokens(reported):
-            facts.usage.merge(usage_of(reported))
-            facts.extra |= media_of(reported)
-            facts.reported = True
+        self._reports.add(as_chat(mapping(response.get("usage"))))
         if searches := count(mapping(mapping(response.get("tool_usage")).get("web_search")).get("num_requests")):
-            facts.extra["web_search"] = searches
+            self._fees["web_search"] = searches
 
 
 _AS_CHAT: Final = {
@@ -82,6 +101,11 @@ _AS_CHAT: Final = {
     "output_tokens_details": "completion_tokens_details",
 }
 """Name of each usage member in Chat Completions, by its name in Responses."""
+
+
+def as_chat(usage: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a usage of Responses with the names of Chat."""
+    return {_AS_CHAT.get(name, name): value for name, value in usage.items()}
 
 
 def texts(event: Event) -> str:

@@ -1,0 +1,192 @@
+"""The parts of a call in Anthropic's dialect, from the usage reports of the reply.
+
+- Reports follow each other in `message_start`, `message_delta` and Bedrock's metrics (`shared/usage_counts.py`).
+- The counts at the top of `usage` are the sum of the iterations of the model that answered. Iterations of compaction
+  and of an advisor are billed beside them (Anthropic's SDK, BetaUsage; anthropics/claude-code#81620).
+- After a fallback, the top has the counts of the model that answered. A model that declined without output is not
+  billed (Anthropic's documentation, refusals and fallback). A model that declined after some output is billed, and the
+  documentation does not say whether the top includes that output. So it is added, and the cost is an estimate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from gateway.contract.flag import Part, Usage
+from gateway_plugins.shared.cache_marks import Marks
+from gateway_plugins.shared.lenient import count, mapping, sequence, text
+from gateway_plugins.shared.usage_counts import Counts
+
+_COUNTS: Final[Mapping[str, tuple[str, ...]]] = {
+    # name of a count: path of the count in Anthropic's usage
+    "input": ("input_tokens",),
+    "output": ("output_tokens",),
+    "cache_read": ("cache_read_input_tokens",),
+    "cache_write": ("cache_creation_input_tokens",),
+    "cache_write_5m": ("cache_creation", "ephemeral_5m_input_tokens"),
+    "cache_write_1h": ("cache_creation", "ephemeral_1h_input_tokens"),
+    "reasoning": ("output_tokens_details", "thinking_tokens"),
+}
+_METRICS: Final[Mapping[str, tuple[str, ...]]] = {
+    "input": ("inputTokenCount",),
+    "output": ("outputTokenCount",),
+    "cache_read": ("cacheReadInputTokenCount",),
+    "cache_write": ("cacheWriteInputTokenCount",),
+}
+_TOOLS: Final[Mapping[str, tuple[str, ...]]] = {"web_search": ("server_tool_use", "web_search_requests")}
+"""Path of the number of uses of each tool that has a fee. Fetching web pages has none (Anthropic's price page)."""
+_TEXTS: Final = ("service_tier", "speed", "inference_geo")
+_NO_GEOS: Final = frozenset({"global", "not_available"})
+"""Values of `inference_geo` that say nothing about the price (Anthropic's documentation, data residency)."""
+_MESSAGE: Final = "message"
+_FALLBACK: Final = "fallback_message"
+_KINDS: Final[Mapping[str, str]] = {"compaction": "compaction", "advisor_message": "advisor"}
+"""Kinds of parts, by the types of those iterations that the top of `usage` does not include."""
+MAX_PARTS: Final = 32
+"""Maximum number of parts of a call. The tokens of further iterations are added to the last part."""
+
+NO_BILL: Final[Mapping[str, int]] = {}
+
+
+def _count(report: Any, path: tuple[str, ...]) -> int | None:
+    for name in path:
+        report = mapping(report).get(name)
+    return count(report)
+
+
+def _counts(report: Any, paths: Mapping[str, tuple[str, ...]]) -> dict[str, int | None]:
+    return {name: _count(report, path) for name, path in paths.items()}
+
+
+class Reports:
+    """The usage of one reply, as it was reported so far.
+
+    `billed` has the counts in the reply's headers, by the names in `shared/usage_counts.py`. A count in a header stands
+    if no report in the body has it. `tier` is the service tier in the headers.
+    """
+
+    def __init__(self, billed: Mapping[str, int] = NO_BILL, tier: str = "") -> None:
+        self._billed = billed
+        self._counts = Counts()
+        self._texts = {"service_tier": tier}
+        self._extra: dict[str, int] = {}
+        self._iterations: Sequence[Mapping[str, Any]] = ()
+        self._repriced = self._has_output = False
+        self._first_output = 0
+
+    @property
+    def reported(self) -> bool:
+        return self._known.reported or bool(self._iterations)
+
+    @property
+    def _known(self) -> Counts:
+        """The counts at the top of `usage`, completed by the headers and by the output in `message_start`."""
+        known = self._counts.copy()
+        known.complete(self._billed)
+        if not self._has_output:
+            known.complete({"output": self._first_output})
+        return known
+
+    @property
+    def service_tier(self) -> str:
+        return self._texts["service_tier"]
+
+    @property
+    def fallback_model(self) -> str:
+        """The model that answered in place of the called one; "" if the called one answered."""
+        served = (text(one.get("model")) for one in self._iterations if one.get("type") == _FALLBACK)
+        return next(served, "")
+
+    def begin(self, report: Any) -> None:
+        """Add the `usage` of `message_start`. Its output is a guess, which counts until a report has an output."""
+        usage = mapping(report)
+        if not self._has_output:
+            self._first_output = count(usage.get("output_tokens")) or 0
+        self.add({name: value for name, value in usage.items() if name != "output_tokens"})
+
+    def add(self, report: Any) -> None:
+        """Add a `usage` object in Anthropic's form. Any value that is no object is ignored."""
+        usage = mapping(report)
+        self._counts.add(_counts(usage, _COUNTS))
+        self._has_output = self._has_output or count(usage.get("output_tokens")) is not None
+        self._texts |= {name: value for name in _TEXTS if (value := text(usage.get(name)))}
+        self._extra |= {name: number for name, number in _counts(usage, _TOOLS).items() if number is not None}
+        if iterations := [mapping(one) for one in sequence(usage.get("iterations"))]:
+            self._iterations = iterations
+        credit = mapping(mapping(usage.get("fallback_credit")).get("status"))
+        self._repriced = self._repriced or credit.get("type") == "redeemed"
+
+    def add_metrics(self, metrics: Any) -> None:
+        """Add Bedrock's invocation metrics, which have one sum of all cache writes. Any other value is ignored.
+
+        Counts in the metrics are those of the invoice. Some replies have cache counts only there (new-api#2881), and
+        some only in `usage` (litellm#34373), so a 0 in the metrics replaces nothing.
+        """
+        counts = _counts(metrics, _METRICS)
+        self._counts.correct(counts)
+        self._has_output = self._has_output or bool(counts["output"])
+
+    def top(self) -> dict[str, int]:
+        """Return the counts at the top of `usage`, by the names of the API, as far as a report has them."""
+        known, names = self._known, ("input", "cache_read", "cache_write", "output")
+        return {_COUNTS[name][0]: number for name in names if (number := known.get(name))}
+
+    def parts(self, marks: Marks, model: str = "") -> tuple[list[Part], bool]:
+        """Return the parts of the call, and whether they are exactly what the provider bills.
+
+        `marks` are the cache marks of the request, and `model` is the model that the reply names. The service tier and
+        the geography are those of the whole call, but an advisor has no fast mode.
+        """
+        known = self._known
+        tier, geo = self._texts["service_tier"], self._texts.get("inference_geo", "")
+        geo = "" if geo in _NO_GEOS else geo
+        fallback = self.fallback_model
+        kind = "fallback" if fallback else _MESSAGE
+        own_tier = "fast" if self._texts.get("speed") == "fast" else tier
+        usage, exact = known.usage(marks), known.is_exact(marks) and not self._repriced
+        parts = [Part(usage=usage, kind=kind, model=fallback or model, tier=own_tier, geo=geo, extra=dict(self._extra))]
+        for iteration in self._iterations:
+            counts = Counts()
+            counts.add(_counts(iteration, _COUNTS))
+            if not counts.reported or (other := _kind(iteration, fallback)) is None:
+                continue
+            name = text(iteration.get("model"))
+            part = Part(
+                usage=counts.usage(marks), kind=other, model=name, tier=tier if name else own_tier, geo=geo
+            )  # fmt: skip
+            parts = _with(parts, part)
+            exact = exact and counts.is_exact(marks) and other in _KINDS.values() and len(parts) < MAX_PARTS
+        return parts, exact
+
+    def total(self, marks: Marks) -> Usage:
+        """Return the tokens of all parts together."""
+        parts, _ = self.parts(marks)
+        return sum((part.usage for part in parts), Usage())
+
+
+def _kind(iteration: Mapping[str, Any], fallback: str) -> str | None:
+    """Return the kind of the part that an iteration is; None if the top of `usage` includes it, or it is not billed."""
+    kind = text(iteration.get("type")) or _MESSAGE
+    if kind == _FALLBACK:
+        return None
+    if kind != _MESSAGE:
+        return _KINDS.get(kind, kind[:_MAX_KIND])
+    name = text(iteration.get("model"))
+    is_other = bool(fallback and name) and not (name.startswith(fallback) or fallback.startswith(name))
+    return "declined" if is_other and count(iteration.get("output_tokens")) else None
+
+
+_MAX_KIND: Final = 64
+"""Maximum number of characters of a provider's own name for the kind of a part."""
+
+
+def _with(parts: list[Part], part: Part) -> list[Part]:
+    """Return the parts with one more, or with its tokens in the last part if there are `MAX_PARTS` parts."""
+    if len(parts) < MAX_PARTS:
+        return [*parts, part]
+    *others, last = parts
+    return [
+        *others,
+        Part(usage=last.usage + part.usage, kind=last.kind, model=last.model, tier=last.tier, geo=last.geo),
+    ]

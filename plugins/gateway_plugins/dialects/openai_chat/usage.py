@@ -1,0 +1,195 @@
+"""The usage of a reply in the Chat dialect, from one or several reports. Responses has the same form under other names.
+
+- A stream may have several reports. Each is cumulative, and the last one is the whole (OpenAI's API reference:
+  `stream_options`; vLLM's `continuous_usage_stats`; can1357/oh-my-pi#5022). A count that the last report lacks is taken
+  from an earlier one. Counts of the cache stand only while the number of prompt tokens is the same.
+- A report without tokens (empty, null, zeros) replaces nothing.
+- The prompt includes the tokens read from a cache and written to it. Servers that pass on Anthropic's counts exclude
+  them: then the total, or a prompt smaller than its cached part, shows it.
+- xAI and Gemini leave thinking out of the completion, and count it in the total (UKGovernmentBEIS/inspect_ai#5528).
+- Servers name the cached tokens differently: see `_READ` and `_WRITTEN`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Any, Final
+
+from gateway.contract.flag import Part, Usage
+from gateway_plugins.shared.cache_marks import FIVE_MINUTES, MIXED, Marks
+from gateway_plugins.shared.lenient import MAX_COUNT, count, mapping
+
+Path = tuple[str, ...]
+
+_READ: Final[tuple[Path, ...]] = (
+    ("prompt_tokens_details", "cached_tokens"),  # OpenAI and most others
+    ("prompt_tokens_details", "cached_read_tokens"),  # Bifrost
+    ("prompt_tokens_details", "cache_read_input_tokens"),
+    ("prompt_token_details", "cached_tokens"),  # Mistral (vercel/ai#14382)
+    ("input_tokens_details", "cached_tokens"),  # relays that mix Responses into Chat (new-api)
+    ("prompt_cache_hit_tokens",),  # DeepSeek
+    ("cached_tokens",),  # Kimi (earendil-works/pi#8075), Together
+    ("num_cached_tokens",),  # Mistral
+    ("cache_read_input_tokens",),  # LiteLLM
+    ("cache_read_tokens",),
+)
+"""Paths of the number of tokens that were read from a cache. The first count above 0 is taken, as some servers fill
+several."""
+_WRITTEN: Final[tuple[Path, ...]] = (
+    ("prompt_tokens_details", "cache_write_tokens"),  # OpenAI, OpenRouter
+    ("prompt_tokens_details", "cache_creation_tokens"),  # LiteLLM
+    ("prompt_tokens_details", "cached_write_tokens"),  # Bifrost
+    ("prompt_tokens_details", "cached_creation_tokens"),  # new-api
+    ("prompt_tokens_details", "cache_creation_input_tokens"),  # DashScope
+    ("cache_creation_input_tokens",),  # LiteLLM
+)
+"""Paths of the number of tokens that were written to a cache."""
+_WRITTEN_1H: Final[tuple[Path, ...]] = (
+    ("prompt_tokens_details", "cache_creation_token_details", "ephemeral_1h_input_tokens"),  # LiteLLM
+    ("prompt_tokens_details", "cache_creation", "ephemeral_1h_input_tokens"),  # DashScope
+    ("cache_creation", "ephemeral_1h_input_tokens"),
+    ("claude_cache_creation_1_h_tokens",),  # new-api
+)
+"""Paths of the number of tokens that were written to a cache for an hour; they are part of those above."""
+_WRITTEN_5M: Final[tuple[Path, ...]] = (
+    ("prompt_tokens_details", "cache_creation_token_details", "ephemeral_5m_input_tokens"),
+    ("prompt_tokens_details", "cache_creation", "ephemeral_5m_input_tokens"),
+    ("cache_creation", "ephemeral_5m_input_tokens"),
+    ("claude_cache_creation_5_m_tokens",),
+)
+_CACHED: Final[Mapping[str, tuple[Path, ...]]] = {
+    "read": _READ,
+    "written": _WRITTEN,
+    "written_1h": _WRITTEN_1H,
+    "written_5m": _WRITTEN_5M,
+}
+_REASONING: Final[tuple[Path, ...]] = (("completion_tokens_details", "reasoning_tokens"), ("reasoning_tokens",))
+_MEDIA: Final[Mapping[str, Path]] = {
+    "image_input": ("prompt_tokens_details", "image_tokens"),
+    "audio_input": ("prompt_tokens_details", "audio_tokens"),
+    "image_output": ("completion_tokens_details", "image_tokens"),
+    "audio_output": ("completion_tokens_details", "audio_tokens"),
+}
+"""Numbers of image and audio tokens. Prompt and completion tokens include these tokens."""
+_SEARCHES: Final[tuple[Path, ...]] = (
+    ("server_tool_use", "web_search_requests"),  # OpenRouter
+    ("server_tool_use_details", "web_search_requests"),
+    ("num_search_queries",),  # Perplexity
+    ("num_sources_used",),  # xAI
+)
+"""Paths of the number of web searches that were billed beside the tokens."""
+_NANO: Final = 9
+"""Decimal places of an amount in nanodollars."""
+
+
+def _at(report: Any, path: Path) -> Any:
+    for name in path:
+        report = mapping(report).get(name)
+    return report
+
+
+def _first(report: Mapping[str, Any], paths: tuple[Path, ...]) -> int | None:
+    """Return the first count above 0; 0 if all counts are 0; None if there is no count."""
+    counts = [number for path in paths if (number := count(_at(report, path))) is not None]
+    return next(filter(None, counts), 0) if counts else None
+
+
+class Reports:
+    """The usage of one reply, as it was reported so far."""
+
+    def __init__(self) -> None:
+        self._prompt = self._completion = self._reasoning = 0
+        self._total: int | None = None
+        self._cached: dict[str, int] = {}
+        self.extra: dict[str, int] = {}
+        self.reported = False
+        self.charged: int | None = None
+        """The amount in nanodollars that the provider says it charged (OpenRouter); None if it says none."""
+
+    def add(self, usage: Mapping[str, Any]) -> None:
+        """Add a report in the form of Chat."""
+        prompt, completion = count(usage.get("prompt_tokens")), count(usage.get("completion_tokens"))
+        if not prompt and not completion:
+            return
+        self.reported = True
+        cached = {name: number for name, paths in _CACHED.items() if (number := _first(usage, paths)) is not None}
+        if prompt:
+            self._cached = {**self._cached, **cached} if prompt == self._prompt else cached
+            self._prompt = prompt
+        if completion:
+            self._completion = completion
+        if (reasoning := _first(usage, _REASONING)) is not None:
+            self._reasoning = reasoning
+        self._total = count(usage.get("total_tokens"))
+        media = {name: number for name, path in _MEDIA.items() if (number := count(_at(usage, path)))}
+        searches = _first(usage, _SEARCHES)
+        self.extra |= media | ({"web_search": searches} if searches else {})
+        charged = _charged(usage)
+        self.charged = self.charged if charged is None else charged
+
+    def part(self, marks: Marks, model: str = "", tier: str = "") -> Part:
+        """Return the call's only part."""
+        read, written = self._cached.get("read", 0), self._written
+        is_outside = self._is_cache_outside
+        hour = min(self._cached.get("written_1h", 0), written)
+        unknown = max(0, written - hour - self._cached.get("written_5m", 0))
+        if unknown and marks.lifetime != FIVE_MINUTES:
+            hour += unknown
+        usage = Usage(
+            input=self._prompt if is_outside else self._prompt - read - written,
+            output=self._completion + self._more_output,
+            cache_read=read,
+            cache_write_5m=written - hour,
+            cache_write_1h=hour,
+            reasoning=self._reasoning,
+        )
+        return Part(usage=usage, model=model, tier=tier, extra=dict(self.extra))
+
+    def is_exact(self, marks: Marks) -> bool:
+        """Return whether the split of the counts is what the provider reported, with nothing assumed."""
+        unknown = self._written > self._cached.get("written_1h", 0) + self._cached.get("written_5m", 0)
+        assumed = self._more_output and self._more_output != self._reasoning
+        return not assumed and not (unknown and marks.lifetime == MIXED)
+
+    @property
+    def _written(self) -> int:
+        by_lifetime = self._cached.get("written_1h", 0) + self._cached.get("written_5m", 0)
+        return max(self._cached.get("written", 0), by_lifetime)
+
+    @property
+    def _is_cache_outside(self) -> bool:
+        """True if the prompt tokens exclude the tokens that were read from a cache or written to it."""
+        cached = self._cached.get("read", 0) + self._written
+        return cached > self._prompt or (bool(cached) and self._beyond == cached != self._reasoning)
+
+    @property
+    def _beyond(self) -> int:
+        """The number of tokens in the total that are neither prompt nor completion."""
+        return max(0, (self._total or 0) - self._prompt - self._completion)
+
+    @property
+    def _more_output(self) -> int:
+        """The number of output tokens that the completion leaves out, which is at most `MAX_COUNT`."""
+        if self._is_cache_outside:
+            return max(0, min(self._beyond - self._cached.get("read", 0) - self._written, MAX_COUNT))
+        if not self._total and self._reasoning > self._completion:
+            return self._reasoning
+        return self._beyond
+
+
+def _charged(usage: Mapping[str, Any]) -> int | None:
+    """Return the amount that the provider says it charged, in nanodollars; None if it says none.
+
+    With a key of the caller's own at the model's provider, OpenRouter charges a fee, and that provider the rest.
+    OpenRouter's credits are US dollars (OpenRouter's documentation, usage accounting).
+    """
+    amounts = [usage.get("cost")]
+    if usage.get("is_byok") is True:
+        amounts.append(mapping(usage.get("cost_details")).get("upstream_inference_cost"))
+    total = Decimal(0)
+    for amount in amounts:
+        if isinstance(amount, bool) or not isinstance(amount, int | float) or not 0 <= amount <= MAX_COUNT:
+            return None
+        total += Decimal(str(amount))  # the decimal text of a float is the text that the provider wrote
+    return int(total.scaleb(_NANO).quantize(Decimal(1), ROUND_HALF_UP))

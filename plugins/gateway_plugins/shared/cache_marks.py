@@ -1,0 +1,37 @@
+"""The lifetime of cache entries, by the marks in a request: Anthropic's `cache_control` and Converse's `cachePoint`.
+
+A provider may report cache writes as a sum, while entries of an hour cost more than entries of five minutes. Then the
+marks in the request tell the lifetimes. Source: Anthropic's documentation (prompt caching), botocore (CachePointBlock).
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from typing import Final
+
+from gateway.contract.flag import ClientRequest
+
+FIVE_MINUTES: Final = "5m"
+"""The lifetime of an entry whose mark names none."""
+HOUR: Final = "1h"
+MIXED: Final = "mixed"
+"""The result for a request with marks of both lifetimes."""
+
+_MARK: Final = re.compile(rb'"(?:cache_control|cachePoint)"\s*:\s*\{([^{}]*)\}')
+_HOUR: Final = re.compile(rb'"ttl"\s*:\s*"1h"')
+
+
+class Marks:
+    """The cache marks of a request. Its body is searched only if a lifetime is needed, and only once."""
+
+    def __init__(self, request: ClientRequest | None = None) -> None:
+        self._body = b"" if request is None else request.top.body
+
+    @cached_property
+    def lifetime(self) -> str:
+        """The lifetime that all marks have: `FIVE_MINUTES`, `HOUR` or `MIXED`."""
+        hours = {bool(_HOUR.search(mark[1])) for mark in _MARK.finditer(self._body)}
+        if hours == {True, False}:
+            return MIXED
+        return HOUR if hours == {True} else FIVE_MINUTES

@@ -1,0 +1,87 @@
+"""The counts of one reply, from several reports, in dialects whose input excludes cache tokens (Messages, Converse).
+
+- A report is cumulative. A count in a later report replaces the count in an earlier report, whether it is larger or
+  smaller. Sources: Anthropic's documentation (Streaming: counts in `message_delta` are cumulative) and its SDKs, which
+  replace each count that is not null. Providers with the same API first guess, and then report the whole
+  (maximhq/bifrost#5354).
+- A count that is missing or null replaces nothing.
+- No prompt has 0 tokens, and output does not become 0 again. So the counts of the prompt (input, cache reads and
+  writes) are replaced together, if one of them is above 0, and the output by a count above 0.
+- The raw counts are kept. They are split into kinds when they are read, so that nothing is split twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from gateway.contract.flag import Usage
+from gateway_plugins.shared.cache_marks import FIVE_MINUTES, MIXED, Marks
+
+PROMPT: Final = ("input", "cache_read", "cache_write")
+"""Names of the counts of a prompt. `cache_write` is the sum of all cache writes."""
+WRITES: Final = ("cache_write_5m", "cache_write_1h")
+"""Names of the cache writes by lifetime, which are parts of `cache_write`."""
+_NONE: Final[Mapping[str, int]] = {}
+NAMES: Final = (*PROMPT, *WRITES, "output", "reasoning")
+
+
+class Counts:
+    """The counts of one reply so far, by the names in `NAMES`."""
+
+    def __init__(self, counts: Mapping[str, int] = _NONE) -> None:
+        self._counts = dict(counts)
+
+    def copy(self) -> Counts:
+        return Counts(self._counts)
+
+    @property
+    def reported(self) -> bool:
+        """True if a count above 0 was reported."""
+        return any(self._counts.values())
+
+    def get(self, name: str) -> int:
+        return self._counts.get(name, 0)
+
+    def add(self, report: Mapping[str, int | None]) -> None:
+        """Replace the counts that a later report has. A count of None is missing."""
+        counts = {name: count for name, count in report.items() if count is not None}
+        if any(counts.get(name) for name in (*PROMPT, *WRITES)):
+            self._replace_prompt(counts)
+        self._counts |= {name: counts[name] for name in ("output", "reasoning") if counts.get(name)}
+
+    def correct(self, counts: Mapping[str, int | None]) -> None:
+        """Replace each count by the provider's own count for the invoice, if that is above 0."""
+        self._counts |= {name: count for name, count in counts.items() if count}
+
+    def complete(self, counts: Mapping[str, int | None]) -> None:
+        """Set those counts that no report has, or that are 0 in all reports."""
+        self._counts |= {name: count for name, count in counts.items() if count and not self.get(name)}
+
+    def usage(self, marks: Marks) -> Usage:
+        """Return the counts by kind. Writes without a reported lifetime have the lifetime of the request's marks.
+
+        If the marks are mixed, these writes are counted as writes of an hour, which cost more.
+        """
+        five, hour, unknown = self.get("cache_write_5m"), self.get("cache_write_1h"), self._unknown_writes
+        if unknown and marks.lifetime != FIVE_MINUTES:
+            hour += unknown
+        else:
+            five += unknown
+        return Usage(self.get("input"), self.get("output"), self.get("cache_read"), five, hour, self.get("reasoning"))
+
+    def is_exact(self, marks: Marks) -> bool:
+        """Return whether the lifetime of every cache write is known."""
+        return not self._unknown_writes or marks.lifetime != MIXED
+
+    @property
+    def _unknown_writes(self) -> int:
+        """The number of tokens in cache writes without a reported lifetime."""
+        return max(0, self.get("cache_write") - self.get("cache_write_5m") - self.get("cache_write_1h"))
+
+    def _replace_prompt(self, counts: Mapping[str, int]) -> None:
+        """Replace the counts of the prompt. Lifetimes of an earlier report that exceed the new sum are forgotten."""
+        self._counts |= {name: counts[name] for name in (*PROMPT, *WRITES) if name in counts}
+        lifetimes = self.get("cache_write_5m") + self.get("cache_write_1h")
+        if not any(name in counts for name in WRITES) and lifetimes > counts.get("cache_write", lifetimes):
+            self._counts |= dict.fromkeys(WRITES, 0)

@@ -1,0 +1,40 @@
+"""A provider that answers every request with the bytes that a test sets, whatever was asked."""
+
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+
+class Scripted:
+    """The answer to the next requests, and the bodies of the requests so far."""
+
+    def __init__(self):
+        self.url = ""
+        self.body = b"{}"
+        self.headers = {"content-type": "application/json"}
+        self.status = 200
+        self.requests = []
+
+    def answer(self, body, content_type="application/json", status=200, **headers):
+        self.body, self.status = body, status
+        self.headers = {"content-type": content_type, **headers}
+
+    async def _answer(self, request):
+        self.requests.append(await request.read())
+        return web.Response(body=self.body, status=self.status, headers=self.headers)
+
+
+@asynccontextmanager
+async def scripted():
+    provider = Scripted()
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", provider._answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        provider.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        yield provider
+    finally:
+        await runner.cleanup()

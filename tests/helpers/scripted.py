@@ -13,15 +13,23 @@ class Scripted:
         self.body = b"{}"
         self.headers = {"content-type": "application/json"}
         self.status = 200
+        self.cuts = ()
         self.requests = []
 
-    def answer(self, body, content_type="application/json", status=200, **headers):
-        self.body, self.status = body, status
+    def answer(self, body, content_type="application/json", status=200, cuts=(), **headers):
+        """Set the next answers. The body is sent in pieces that end at `cuts`."""
+        self.body, self.status, self.cuts = body, status, sorted(cuts)
         self.headers = {"content-type": content_type, **headers}
 
     async def _answer(self, request):
         self.requests.append(await request.read())
-        return web.Response(body=self.body, status=self.status, headers=self.headers)
+        if not self.cuts:
+            return web.Response(body=self.body, status=self.status, headers=self.headers)
+        response = web.StreamResponse(status=self.status, headers=self.headers)
+        await response.prepare(request)
+        for start, end in zip([0, *self.cuts], [*self.cuts, len(self.body)], strict=True):
+            await response.write(self.body[start:end])
+        return response
 
 
 @asynccontextmanager

@@ -37,13 +37,15 @@ class Members(Mapping[str, bytes]):
     The constructor raises `Refused` if the body is not a JSON object or has two members of the same name. Parsers
     disagree on which of the two to use, so the provider might use a value that the gateway has not authorised
     (agentrouter GHSA-4gph-2hhr-5mwg).
+
+    `has_halves` is true if a text of the body has half of a character, which some providers refuse.
     """
 
-    __slots__ = ("_spans", "body")
+    __slots__ = ("_spans", "body", "has_halves")
 
     def __init__(self, body: bytes) -> None:
         self.body = body
-        self._spans = _spans(body)
+        self._spans, self.has_halves = _spans(body)
 
     def __getitem__(self, name: str) -> bytes:
         _, start, end = self._spans[name]
@@ -99,6 +101,7 @@ class Members(Mapping[str, bytes]):
             return offset + growth if offset >= end else offset
 
         changed = Members.__new__(Members)
+        changed.has_halves = self.has_halves
         changed.body = b"".join((self.body[:start], value, self.body[end:]))
         changed._spans = {  # noqa: SLF001 (of the same class)
             other: (moved(key), moved(value_start), moved(value_end))
@@ -111,16 +114,16 @@ _Spans = dict[str, tuple[int, int, int]]
 """Three offsets for each member name: the key's start, the value's start and the value's end."""
 
 
-def _spans(body: bytes) -> _Spans:
-    """Return the offsets of the members.
+def _spans(body: bytes) -> tuple[_Spans, bool]:
+    """Return the offsets of the members, and whether the body has halves of characters.
 
     Raises `Refused` if the body is not a JSON object, has too many members, or has two members of the same name.
     """
     try:
         raws = _DECODER.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _lenient_spans(body)
-    return _located(body, raws)
+        return _lenient_spans(body), True
+    return _located(body, raws), False
 
 
 def _lenient_spans(body: bytes) -> _Spans:

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.contract import errors, json_api
+from gateway.contract import errors, json_api, lenient_json
 from gateway.contract.errors import Problem
 from gateway.contract.flag import (
     COUNT_TOKENS,
@@ -121,6 +121,8 @@ def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest
         headers[messages_betas.HEADER] = ",".join(betas)
     path = "/v1/messages/count_tokens" if is_count else "/v1/messages"
     body = top.spliced(changes) if changes else top.body
+    if request.top.has_halves:  # the API refuses them: "no low surrogate in string" (anthropics/claude-code#60394)
+        body = lenient_json.repaired(body)
     return UpstreamRequest("POST", path, body, json_api.known_query(request.query, _QUERY) if own else "", headers)
 
 

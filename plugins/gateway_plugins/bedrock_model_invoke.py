@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.contract import json_api
+from gateway.contract import json_api, lenient_json
 from gateway.contract.errors import BadFrame, Problem, Truncated, UpstreamFailed
 from gateway.contract.flag import (
     COUNT_TOKENS,
@@ -113,6 +113,8 @@ def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest
     else:
         body = claude_on_bedrock.body(request, target, drop)
         headers |= claude_on_bedrock.headers(request)
+    if request.top.has_halves:  # Claude's API refuses them: "no low surrogate in string" (anthropics/claude-code#60394)
+        body = lenient_json.repaired(body)
     return runtime_api.upstream_request(
         target, "invoke-with-response-stream" if request.stream else "invoke", body, headers
     )

@@ -1,5 +1,7 @@
 """Requests that their provider reads and strict parsers do not: on native roads they reach the provider as they came."""
 
+import re
+
 import pytest
 from aiohttp import web
 
@@ -27,6 +29,8 @@ REPLIES = {
         "usage": {"inputTokens": 5, "outputTokens": 2, "totalTokens": 7}, "metrics": {"latencyMs": 3},
     },
 }  # fmt: skip
+CLAUDES = {"anthropic_messages", "bedrock_model_invoke"}
+HALF = re.compile(rb"((?<!\\)(?:\\\\)*)\\u[dD][0-9a-fA-F]{3}")
 MESSAGES = {"model": HAIKU, "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]}
 NATIVE = {
     "openai_chat": ("/v1/chat/completions", b'{"model":"m","messages":[{"role":"user","content":"%b"}]}'),
@@ -46,7 +50,10 @@ NATIVE = {
 @pytest.mark.parametrize("size", [0, 1_200_000])
 @pytest.mark.parametrize("flag", NATIVE)
 async def test_a_half_of_a_character_reaches_the_provider_as_it_came(tmp_path, flag, size):
-    """Check that the session goes on after a client cut a text within a character (anomalyco/opencode#17758)."""
+    """Check that the session goes on after a client cut a text within a character (anomalyco/opencode#17758).
+
+    Claude's API refuses halves (anthropics/claude-code#60394), so the half is replaced there, and nothing else.
+    """
     bodies = []
 
     async def answering(request):
@@ -62,7 +69,7 @@ async def test_a_half_of_a_character_reaches_the_provider_as_it_came(tmp_path, f
             sent = body % text
             reply = await gw.post(path, sent)
             assert reply.status == 200, await reply.text()
-            assert bodies[-1] == sent
+            assert bodies[-1] == (HALF.sub(rb"\1\\ufffd", sent) if flag in CLAUDES else sent)
         assert {record["session_id"][:3] for record in await gw.calls(4)} == {"fp_"}
 
 
@@ -86,3 +93,24 @@ async def test_a_base_url_that_ends_with_a_slash_finds_the_profiles(tmp_path, be
         assert [entry["inferenceProfileId"] for entry in listed["inferenceProfileSummaries"]] == [HAIKU]
         one = await gw.get(f"{path}/{HAIKU}")
         assert (one.status, (await one.json())["inferenceProfileId"]) == (200, HAIKU)
+
+
+TRANSLATED = [
+    ("/v1/chat/completions", b'{"model":"%b","messages":[{"role":"user","content":"%b"}]}'),
+    ("/v1/responses", b'{"model":"%b","input":"%b"}'),
+    ("/v1/messages", b'{"model":"%b","max_tokens":9,"messages":[{"role":"user","content":"%b"}]}'),
+]
+
+
+@pytest.mark.parametrize("size", [0, 1_200_000])
+@pytest.mark.parametrize("model", [HAIKU, NOVA])
+@pytest.mark.parametrize(("path", "body"), TRANSLATED)
+async def test_a_half_of_a_character_is_translated_in_bodies_of_any_size(
+    tmp_path, bedrock_sim, path, body, model, size
+):
+    """Check large bodies too, which are translated in another process."""
+    async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
+        reply = await gw.post(path, body % (model.encode(), b"x" * size + rb"cut \ud83d here"))
+        assert reply.status == 200, await reply.text()
+        sent = bedrock_sim.requests[-1].body
+        assert "cut \ufffd here".encode() in sent or rb"cut \ufffd here" in sent

@@ -4,9 +4,12 @@ Each kind that a vendor's SDK lets a client send back is tried on every conversi
 openai/codex#45401: a resumed session began with a compaction of another model.
 """
 
+import copy
 import json
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gateway.contract.errors import Refused
 from tests.helpers.clients import CLIENTS
@@ -273,3 +276,64 @@ def test_a_call_of_a_custom_tool_stays_a_call(conversion):
     call = conversion.call({"messages": turns})
     assert call.fault is None
     assert "whales" in sent_text(call)
+
+
+# anything at all
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-1, 9) | st.sampled_from(["", "x", "data:,x", SECRET]),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(st.sampled_from(["type", "text", "role", "name"]), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+KINDS = st.sampled_from(
+    [*FOREIGN_ITEMS, *FOREIGN_BLOCKS, "shell_call", "computer_call_output", "new_call", "text", "message"]
+)
+NAMES = st.sampled_from(
+    [
+        "id",
+        "call_id",
+        "content",
+        "output",
+        "action",
+        "actions",
+        "operation",
+        "text",
+        "tool_use_id",
+        "name",
+        "input",
+        "source",
+    ]
+)
+ITEM = st.builds(lambda kind, rest: {"type": kind, **rest}, KINDS, st.dictionaries(NAMES, VALUES, max_size=4))
+WRAPPED = {
+    "openai_responses": lambda items: {"input": [SAID[0], *items, SAID[1]]},
+    "anthropic_messages": lambda items: messages(*items, *WITH_TEXT),
+    "bedrock_converse": lambda items: {
+        "messages": [
+            {"role": "user", "content": [{"text": "first"}]},
+            {"role": "assistant", "content": [*({item.pop("type"): item} for item in items), {"text": "so"}]},
+            {"role": "user", "content": [{"text": "second"}]},
+        ]
+    },
+    "openai_chat": lambda items: {"messages": [ASKED, {"role": "assistant", "content": [*items, *WITH_TEXT]}, GO_ON]},
+}
+EVERY_TRANSLATION = [conversion for conversion in CONVERSIONS.values() if conversion.way == "translated"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(items=st.lists(ITEM, max_size=3))
+@pytest.mark.parametrize("conversion", EVERY_TRANSLATION, ids=lambda conversion: conversion.name)
+def test_any_item_is_carried_dropped_or_refused_by_name(conversion, items):
+    problem = None
+    try:
+        call = conversion.call(WRAPPED[conversion.dialect](copy.deepcopy(items)))
+    except Refused as refused:
+        problem = refused.problem
+    if problem is None:
+        assert call.fault is None
+    else:
+        assert problem.param
+        assert SECRET not in problem.message

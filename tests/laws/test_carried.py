@@ -3,6 +3,8 @@
 Conversations of one to three turns are drawn for each client's dialect and each provider's, streamed and whole.
 """
 
+import json
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -133,3 +135,39 @@ def test_a_chat_provider_gets_its_tokens_back(client, messages, streamed):
     body, dropped = last_turn(client, "openai_chat", "glm-5", replies)
     assert [message for message in body["messages"] if message["role"] == "assistant"] == messages
     assert dropped == []
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 5) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+PLACES = (
+    "reasoning_details", "extra_content", "provider_specific_fields", "reasoning_opaque", "encrypted_content",
+    "thinking_blocks", "reasoning_content", "reasoning", "content",
+)  # fmt: skip
+
+
+@st.composite
+def odd_messages(draw):
+    message = {name: draw(ANYTHING) for name in draw(st.sets(st.sampled_from(PLACES)))}
+    entries = st.dictionaries(st.sampled_from(["type", "text", "summary", "data", "index", "signature"]), ANYTHING)
+    if draw(st.booleans()):
+        message["reasoning_details"] = draw(st.lists(entries | ANYTHING, max_size=4))
+    if draw(st.booleans()):
+        message["thinking_blocks"] = draw(st.lists(entries | ANYTHING, max_size=3))
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    for name in draw(st.sets(st.sampled_from(["extra_content", "provider_specific_fields", "thought_signature"]))):
+        draw(st.sampled_from([call, call["function"]]))[name] = draw(ANYTHING)
+    return {**message, "tool_calls": [call]}
+
+
+@pytest.mark.parametrize("client", [client for client in CLIENTS if client != "openai_chat"])
+@settings(max_examples=150, deadline=None)
+@given(message=odd_messages(), streamed=st.booleans())
+def test_odd_values_in_the_places_of_tokens_stop_no_session(client, message, streamed):
+    whole = json.loads(json.dumps(message))
+    delta = {**whole, "tool_calls": [{"index": 0, **whole["tool_calls"][0]}]}
+    reply = chat_events(delta) if streamed else chat_reply(whole)
+    body, _ = last_turn(client, "openai_chat", "glm-5", [reply])
+    assert body["messages"][1]["tool_calls"][0]["id"] == "c1"

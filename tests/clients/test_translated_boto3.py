@@ -124,7 +124,7 @@ async def test_signed_reasoning_is_taken_back_in_the_next_turn(conversion, strea
     message, _ = await answer(conversion.client, stream, **given)
     reasoning = message["content"][0]["reasoningContent"]["reasoningText"]
     assert reasoning["text"] == THOUGHT
-    assert reasoning["signature"].startswith("irisgate1:claude:")
+    assert reasoning["signature"].startswith(scenarios.SIGNATURE)
     (call,) = (block["toolUse"] for block in message["content"] if "toolUse" in block)
     result = {"toolResult": {"toolUseId": call["toolUseId"], "content": [{"text": "09:41"}]}}
     history = [*HELLO, message, {"role": "user", "content": [result]}]

@@ -8,6 +8,7 @@ from time import time, time_ns
 
 import pytest
 
+from gateway.config.load import loads
 from gateway.money.quotas.windows import Window
 from gateway.store.base import rfc3339
 from gateway.testkit import scenarios
@@ -419,3 +420,30 @@ async def test_a_quota_that_rejects_warns_at_four_fifths_and_reports_once(tmp_pa
         assert (line["bucket"], line["used"], line["on_exceed"]) == ("team", 0.8, "reject")
     event = json.loads(seen.read_text())
     assert (event["event"], event["bucket"], event["balance_usd"]) == ("quota.nearly_used", "team", 2 * PRICE / 10**9)
+
+
+EDITS = [
+    ({}, {"capacity": usd(5 * PRICE)}),
+    ({"rate": "$0.0001/hour"}, {"rate": "$0.000001/hour"}),
+    ({"rate": "$0.0001/hour"}, {"reset": "month"}),
+    ({"reset": "day"}, {"capacity": usd(PRICE // 2)}),
+]
+
+
+@pytest.mark.parametrize(("before", "after"), EDITS)
+async def test_an_edit_counts_alike_by_reload_and_by_restart(tmp_path, bedrock_sim, before, after):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    old, new = quota(3 * PRICE, **before), {"team": {"capacity": usd(3 * PRICE), **after}}
+    balances = []
+    for state, restarts in (("a", False), ("b", True)):
+        async with limited(tmp_path / state, bedrock_sim, old) as gw:
+            assert [(await gw.post(*CHAT)).status for _ in range(2)] == [200, 200]
+            if not restarts:
+                config = loads(json.dumps({"providers": {}, "quotas": new})).config
+                gw.book.configured(config.quotas)
+                balances.append(balance(gw))
+        async with limited(tmp_path / state, bedrock_sim, new) as gw:
+            balances.append(balance(gw))
+    # what flows in during the test is a few thousandths of a call
+    assert max(balances) - min(balances) < PRICE / 10

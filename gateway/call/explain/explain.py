@@ -23,6 +23,7 @@ from gateway.config.model import Config, Role, Strategy
 from gateway.config.sections.grant_capabilities import CAPABILITIES
 from gateway.contract.errors import Refused
 from gateway.contract.globs import matches
+from gateway.money.quotas.definitions import Chain
 from gateway.upstream.catalog import Offer
 from gateway.upstream.near_names import near_names
 
@@ -62,6 +63,8 @@ class Offered:
     by: tuple[Pattern, ...] = ()
     headers: tuple[str, ...] = ()
     """The names of the headers that grants add to requests. The values are left out, because they may be keys."""
+    quotas: tuple[Chain, ...] = ()
+    """The names of the quotas that calls are charged to, each followed by those that pay when it is empty."""
 
     @property
     def name(self) -> str:
@@ -189,11 +192,13 @@ def _explain_offer(access: Access, offer: Offer) -> Offered:
         if matches(pattern, offer.name)
     )
     headers: tuple[str, ...] = ()
+    quotas: tuple[Chain, ...] = ()
     state: State = "no_role" if by and access.role is None else "not_granted"
     if access.allows(offer.provider_id, offer.model):
         state = "allowed"
         headers = tuple(name for name, _ in access.headers(offer.provider_id, offer.model))
-    return Offered(offer.provider_id, offer.model, state, by, headers)
+        quotas = access.quotas(offer.provider_id, offer.model)
+    return Offered(offer.provider_id, offer.model, state, by, headers, quotas)
 
 
 def _role_by(access: Access) -> tuple[str, ...]:

@@ -15,30 +15,33 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-Kind = Literal["image", "document", "pdf", "audio", "video"]
+Kind = Literal["image", "document", "packed", "audio", "video"]
+"""Kinds of files. A packed document, such as a PDF or a DOCX, has compressed text; other documents are plain text."""
 
 IMAGE_TOKENS: Final = 5_000
 """Tokens assumed for an image, and at least for any other file. Anthropic's largest image has 4,784 tokens."""
 REMOTE_DOCUMENT_TOKENS: Final = 100_000
 """Tokens assumed for a document of unknown size that a URL or an id names, and for a conversation that the provider
 has stored: half of the usual context window."""
-_MOST: Final[Mapping[Kind, tuple[int, int]]] = {
-    # compressed text has about one token for each byte; Claude reads up to 600 pages
-    "pdf": (1, 600_000),
-    "document": (1, 1_000_000),
+_MOST: Final[Mapping[Kind, tuple[int, int, int]]] = {
+    # a PDF of 17 KB can have 28,000 tokens, and a page needs few bytes; Claude reads up to 600 pages
+    "packed": (1, 100_000, 600_000),
+    "document": (2, IMAGE_TOKENS, 1_000_000),
     # Gemini has 32 tokens for a second of sound and 290 of video; the most compressed second has 750 and 5,000 bytes
-    "audio": (10, 1_000_000),
-    "video": (10, 1_000_000),
+    "audio": (20, IMAGE_TOKENS, 1_000_000),
+    "video": (20, IMAGE_TOKENS, 1_000_000),
 }
-"""Bytes of a file for each token, and the maximum number of tokens, so that the estimate is hardly ever too low."""
-_USUAL: Final[Mapping[Kind, tuple[int, int]]] = {
+"""Half bytes of a file for each token, and the least and the highest number of tokens, of a file with very many."""
+_USUAL: Final[Mapping[Kind, tuple[int, int, int]]] = {
     # a scanned page has 100 KB and 2,500 tokens
-    "pdf": (40, 600_000),
-    "document": (4, 1_000_000),
-    "audio": (500, 1_000_000),
-    "video": (500, 1_000_000),
+    "packed": (80, IMAGE_TOKENS, 600_000),
+    "document": (8, IMAGE_TOKENS, 1_000_000),
+    "audio": (1_000, IMAGE_TOKENS, 1_000_000),
+    "video": (1_000, IMAGE_TOKENS, 1_000_000),
 }
-"""Bytes of a file for each token, and the maximum number of tokens, in a usual file."""
+"""Half bytes of a file for each token, and the least and the highest number of tokens, of a usual file."""
+_PACKED: Final = ("pdf", "docx", "xlsx", "pptx", "officedocument", "opendocument")
+"""Words in the formats, types and names of packed documents."""
 
 _TURNS: Final = ("messages", "input", "system", "contents", "systemInstruction", "system_instruction")
 """Top-level members that have the content of messages."""
@@ -88,8 +91,13 @@ class Contents:
         self.most += most
 
 
-def _tokens(size: int, per_token: int, most: int) -> int:
-    return min(max(IMAGE_TOKENS, size // per_token), most)
+def _tokens(size: int, half_bytes: int, least: int, most: int) -> int:
+    return min(max(least, 2 * size // half_bytes), most)
+
+
+def _document(named: str) -> Kind:
+    """Return the kind of a document by the text that names its format, its type or its file."""
+    return "packed" if any(word in named.lower() for word in _PACKED) else "document"
 
 
 def contents_of(body: Mapping[str, Any]) -> Contents:
@@ -155,8 +163,7 @@ def _sourced(kind: Literal["image", "document"], source: Any) -> Iterator[tuple[
     if not isinstance(source, dict):
         return
     if source.get("type") == "base64":
-        pdf = kind == "document" and "pdf" in str(source.get("media_type"))
-        yield "pdf" if pdf else kind, _length(source.get("data"))
+        yield _document(str(source.get("media_type"))) if kind == "document" else kind, _length(source.get("data"))
     elif source.get("type") in {"url", "file"}:
         yield kind, 0
 
@@ -166,8 +173,8 @@ def _linked(kind: Kind, link: Any, block: Mapping[str, Any] | None = None) -> It
     inner: Mapping[str, Any] = link if isinstance(link, dict) else block or {}
     data = link if isinstance(link, str) else inner.get("url") or inner.get("file_data")
     if isinstance(data, str) and not data.startswith(("http:", "https:")):
-        head = f"{data[:100]} {inner.get('filename', '')}".lower()
-        yield "pdf" if kind == "document" and "pdf" in head else kind, len(data)
+        named = f"{data[:100]} {inner.get('filename', '')}"
+        yield _document(named) if kind == "document" else kind, len(data)
     elif data or inner.get("file_id") or inner.get("file_url"):
         yield kind, 0
 
@@ -175,7 +182,7 @@ def _linked(kind: Kind, link: Any, block: Mapping[str, Any] | None = None) -> It
 def _converse(kind: Kind, inner: Mapping[str, Any], source: Mapping[str, Any]) -> Iterator[tuple[Kind, int]]:
     """Yield the file of a block of Converse. Documents with a source `text` or `content` are text."""
     if isinstance(data := source.get("bytes"), str):
-        yield "pdf" if kind == "document" and inner.get("format") == "pdf" else kind, len(data)
+        yield _document(str(inner.get("format"))) if kind == "document" else kind, len(data)
     elif "s3Location" in source:
         yield kind, 0
 
@@ -185,7 +192,7 @@ def _kind_of(mime: str) -> Kind:
         return "image"
     if mime.startswith(("audio/", "video/")):
         return "audio"
-    return "pdf" if "pdf" in mime else "document"
+    return _document(mime)
 
 
 def _length(data: Any) -> int:

@@ -251,6 +251,17 @@ def test_what_lets_a_call_through_is_named_with_its_place():
     assert explanation.grant == explanation.policy == ""
 
 
+def test_the_quotas_that_pay_are_named_in_their_order():
+    chain = {"bucket": "daily:<user>", "overdraft": ["team"]}
+    quotas = {name: {"capacity": "$1"} for name in ("daily:<user>", "team", "all")}
+    made = ready(grant("*", role="user", models="**", quotas=[chain, {"bucket": "all"}]), quotas=quotas)
+    for explanation in (explain(made, ALICE, "claude-haiku"), own_view(made, ALICE, "claude-haiku")):
+        assert explanation.offers[0].quotas == (("daily:<user>", "team"), ("all",))
+        lines = explanation_text(explanation).splitlines()
+        assert '    charged to "daily:<user>", then "team"' in lines
+        assert '    charged to "all"' in lines
+
+
 def test_only_what_is_missing_is_suggested():
     made = ready(grant("group:eng", models="bedrock/claude-haiku"))
     assert json.loads(explain(made, ALICE, "claude-haiku").grant)["app"][CAP] == [{"role": "user"}]

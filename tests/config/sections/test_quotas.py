@@ -6,6 +6,7 @@ from gateway.config.load import loads
 from gateway.config.sections.grant_capabilities import policy_capabilities
 from gateway.config.sections.quotas import nanodollars
 from gateway.money.quotas.definitions import Quota, RateLimit
+from gateway.money.quotas.windows import Window
 from tests.config.examples import config
 from tests.config.test_messages import AT, assert_said, capability, said
 from tests.helpers.gateway import CAP
@@ -35,6 +36,37 @@ WRONG = [
     (
         '"quotas": {»"a:bob@example.com": {"capacity": "$1"}, "a:<user>": {"capacity": "$1"}}',
         ('warning: quotas."a:bob@example.com": shares its buckets\' names with "a:<user>"; give them different names'),
+    ),
+    (
+        '"quotas": {"a": {"capacity": "$1", »"reset": "year"}}',
+        'quotas.a.reset: "year" is not one of hour, day, week, month',
+    ),
+    (
+        '"quotas": {"a": {"capacity": "$1", »"reset": "month", "rate": "$1/day"}}',
+        'quotas.a.reset: is in the place of "rate"; keep one of them',
+    ),
+    (
+        '"quotas": {"a": {"capacity": "$1", "reset": "day", »"time_zone": "Mars/Olympus"}}',
+        (
+            "quotas.a.time_zone: is no time zone that this machine knows; write one such as "
+            '"Europe/Berlin". If the machine has no time zones, install the package tzdata'
+        ),
+    ),
+    (
+        '"quotas": {"a": {"capacity": "$1", "rate": "$1/day", »"time_zone": "Europe/Berlin"}}',
+        'warning: quotas.a.time_zone: has no effect without "reset"',
+    ),
+    (
+        capability('"quotas": [{"bucket": "q", "overdraft": [»"gone"]}]'),
+        f'warning: {AT}.quotas[0].overdraft[0]: quotas references undefined quota "gone"',
+    ),
+    (
+        capability('"quotas": [{"bucket": "q", "overdraft": [»"q"]}]'),
+        f'warning: {AT}.quotas[0].overdraft[0]: names the quota "q" a second time; each quota pays once',
+    ),
+    (
+        capability('"quotas": [{"bucket": "q", »"overdraft": "team"}]'),
+        f"{AT}.quotas[0].overdraft: must be a list",
     ),
     (
         capability('"rate_limits": [{»"requests": "60/s"}]'),
@@ -110,6 +142,13 @@ def test_a_rate_is_an_amount_in_a_period(unit, seconds):
     assert loads(text).config.quotas["q"] == Quota("q", 10**10, 5 * 10**9, seconds, f"$5.00/{unit}")
 
 
+@pytest.mark.parametrize("unit", ["hour", "day", "week", "month"])
+def test_a_reset_is_a_window_of_the_calendar(unit):
+    text = config(quotas={"q": {"capacity": "$10.00", "reset": unit, "time_zone": "Europe/Berlin"}})
+    assert loads(text).config.quotas["q"].window == Window(unit, "Europe/Berlin")
+    assert loads(config(quotas={"q": {"capacity": "$1", "reset": unit}})).config.quotas["q"].window == Window(unit)
+
+
 def test_a_quota_without_a_rate_never_refills():
     assert loads(config(quotas={"q": {"capacity": "$0.00"}})).config.quotas["q"].amount == 0
 
@@ -123,6 +162,11 @@ def given(item):
     text = config(grants=[{"src": ["*"], "app": {CAP: [item]}}], quotas={"q": {"capacity": "$1"}})
     ((capability,),) = [grant.capabilities for grant in loads(text).config.grants]
     return capability
+
+
+def test_an_overdraft_follows_its_quota():
+    overdraft = [{"bucket": "q", "overdraft": ["team", "all"]}, {"bucket": "q"}, {"bucket": "all"}]
+    assert given({"quotas": overdraft}).quotas == (("q", "team", "all"), ("all",))
 
 
 def test_a_capability_has_its_quotas_each_once():

@@ -75,10 +75,6 @@ class Conversion:
     upstream: str
     way: str
 
-    def __str__(self) -> str:
-        """Return the name of the conversion in the names of tests."""
-        return f"{self.client.name} as {self.dialect} to {self.provider.name} as {self.upstream}"
-
     @property
     def name(self):
         return f"{self.client.name}__{self.provider.name}"

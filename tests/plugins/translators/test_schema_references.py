@@ -4,6 +4,7 @@ The table has the forms of references that generators of schemas write. Each goe
 takes no references, and so does the schema of the gateway's own tool.
 """
 
+from operator import attrgetter
 from time import perf_counter
 
 import orjson
@@ -187,7 +188,9 @@ def test_the_configuration_decides_about_references(taken):
     assert ("$defs" in sent_schema(call)) is taken
 
 
-@pytest.mark.parametrize("conversion", [road.values[0] for road in ROADS if road.values[1] == NOVA], ids=str)
+@pytest.mark.parametrize(
+    "conversion", [road.values[0] for road in ROADS if road.values[1] == NOVA], ids=attrgetter("name")
+)
 def test_our_own_tool_for_a_schema_has_no_references_either(conversion):
     """Check that the tool which the gateway adds for structured output obeys the model's limits."""
     schema, expected, _ = CASES["pydantic's $defs"]
@@ -237,7 +240,9 @@ FOLDED = {
 
 
 @pytest.mark.parametrize("case", FOLDED)
-@pytest.mark.parametrize("conversion", [each for each in CONVERSIONS.values() if each.way == "translated"], ids=str)
+@pytest.mark.parametrize(
+    "conversion", [each for each in CONVERSIONS.values() if each.way == "translated"], ids=attrgetter("name")
+)
 def test_constraints_that_folding_loses_are_reported(conversion, case):
     schema, lost = FOLDED[case]
     body, at = BODIES[conversion.dialect](schema)

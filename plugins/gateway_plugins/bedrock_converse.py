@@ -192,7 +192,7 @@ class ConverseMeter:
             self._facts.tools.append(lenient.text(tool.get("name")))
 
     def _stop(self, data: dict[str, Any]) -> None:
-        self._facts.stop = lenient.text(data.get("stopReason")) or self._facts.stop
+        self._facts.stop = self._facts.stop or lenient.text(data.get("stopReason"))
 
 
 def meter(request: ClientRequest, _target: Target, _head: Head) -> Meter:

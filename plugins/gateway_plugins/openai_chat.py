@@ -217,7 +217,7 @@ class ChatMeter:
         self._model = text(mapping(data).get("model")) or self._model
         self._tier = text(mapping(data).get("service_tier")) or self._tier
         for choice in _choices(data):
-            facts.stop = text(choice.get("finish_reason")) or facts.stop
+            facts.stop = facts.stop or text(choice.get("finish_reason"))
             calls = sequence(mapping(choice.get(part)).get("tool_calls"))
             if calls:
                 self._tools(calls, whole_number(choice.get("index")), whole=part == "message")

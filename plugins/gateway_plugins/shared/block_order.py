@@ -3,13 +3,28 @@
 Providers may begin a block before the block before it has ended, and tell the pieces of the two apart by their index.
 A writer (`shared/reply_events.py`) must get the blocks one after the other. So the events of the first block are passed
 on as they come, and those of the blocks after it are held back until it ends.
+
+Some providers number blocks wrongly: every block is 0, only the beginnings are numbered, or the index is missing. So a
+beginning always begins a block, and a piece without the index of a block that goes on belongs to the open block.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Any
 
 from gateway.contract.flag import Event
+
+
+class Role(Enum):
+    """What an event is to its block."""
+
+    BEGIN = auto()
+    PIECE = auto()
+    FIRST_OR_PIECE = auto()
+    """A piece that begins its block if no other event has."""
+    END = auto()
 
 
 @dataclass(slots=True)
@@ -20,28 +35,56 @@ class BlockOrder:
     """The events that are held back, by the index of their block, in the order in which the blocks began."""
     _ended: set[int] = field(default_factory=set)
     """Indexes of the blocks in `_held` that have ended."""
+    _over: set[int] = field(default_factory=set)
+    """Indexes of the blocks that have ended and were passed on."""
+    _unnumbered: int = 0
 
-    def take(self, index: int, event: Event, *, ends: bool) -> list[Event]:
-        """Return the events that follow now, given the next event of the stream. `ends` is true for a block's end."""
+    def take(self, given: Any, event: Event, role: Role) -> list[tuple[int, Event]]:
+        """Return the events that follow now, each with the index of its block. `given` is the index in the event."""
+        index = self._index(given, role)
+        if index is None:
+            return []
+        if role is Role.BEGIN:
+            self._over.discard(index)
+            self._ended.discard(index)
         if self._open is not None and index != self._open:
             self._held.setdefault(index, []).append(event)
-            self._ended.update([index] if ends else [])
+            self._ended.update([index] if role is Role.END else [])
             return []
-        self._open = None if ends else index
-        return [event, *self._released()] if ends else [event]
+        if role is Role.END:
+            self._open = None
+            self._over.add(index)
+            return [(index, event), *self._released()]
+        self._open = index
+        return [(index, event)]
 
-    def rest(self) -> list[Event]:
+    def rest(self) -> list[tuple[int, Event]]:
         """Return all events that are held back. Called when no block can go on."""
-        events = [event for held in self._held.values() for event in held]
+        events = [(index, event) for index, held in self._held.items() for event in held]
         self._open, self._held, self._ended = None, {}, set()
         return events
 
-    def _released(self) -> list[Event]:
+    def _index(self, given: Any, role: Role) -> int | None:
+        """Return the index of an event's block; None for the end of a block that is not open."""
+        index = given if isinstance(given, int) and not isinstance(given, bool) else None
+        if index is not None and (index == self._open or index in self._held):
+            return index
+        if role is Role.END:
+            return self._open if index is None else None
+        if role is Role.BEGIN or (role is Role.FIRST_OR_PIECE and index is not None and index not in self._over):
+            self._unnumbered -= index is None
+            return self._unnumbered if index is None else index
+        return self._open if self._open is not None else index or 0
+
+    def _released(self) -> list[tuple[int, Event]]:
         """Return the events of the blocks up to the first that has not ended."""
-        events: list[Event] = []
+        events: list[tuple[int, Event]] = []
         while self._open is None and self._held:
             index = next(iter(self._held))
-            events += self._held.pop(index)
-            self._open = None if index in self._ended else index
-            self._ended.discard(index)
+            events += [(index, event) for event in self._held.pop(index)]
+            if index in self._ended:
+                self._ended.discard(index)
+                self._over.add(index)
+            else:
+                self._open = index
         return events

@@ -13,7 +13,8 @@ and for a whole reply.
   call, the reader passes it on after the call.
 - A stop reason is one of the constants below. Most are Anthropic's names, because Anthropic's API has the most reasons.
 - `usage` has the counts of the whole reply. It is called once, after `finish`: providers may report several times, and
-  only the end of the reply tells which report is the last. No other method may be called after `finish`.
+  only the end of the reply tells which report is the last. No other method may be called after `finish`. If a provider
+  ends a reply twice, the first end counts, and content after it is ignored.
 - Positions of citations are counted as in Anthropic's API: characters and blocks from 0, pages from 1, ends exclusive.
 
 Events and members of a single dialect do not belong here.

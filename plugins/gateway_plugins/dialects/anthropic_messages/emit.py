@@ -184,7 +184,7 @@ class Stream:
     def finish(self, stop: Stop) -> None:
         self.start()
         self.block_end()
-        self._stop = stop
+        self._stop = self._stop or stop
 
     def close(self) -> None:
         """Write `message_delta`, with the counts so far, and `message_stop`. Nothing is written after them."""

@@ -54,7 +54,7 @@ class Meter:
             case "message_delta":
                 data = mapping(event.data)
                 self._reports.add(data.get("usage"))
-                self._facts.stop = text(mapping(data.get("delta")).get("stop_reason")) or self._facts.stop
+                self._facts.stop = self._facts.stop or text(mapping(data.get("delta")).get("stop_reason"))
             case "message_stop":
                 self._reports.add(mapping(event.data).get("usage"))
             case _ if event.kind == INVOCATION_METRICS:

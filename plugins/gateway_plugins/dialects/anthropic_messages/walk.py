@@ -17,7 +17,7 @@ from gateway.contract.flag import Drop, Event
 from gateway_plugins.dialects.anthropic_messages.facts import INVOCATION_METRICS
 from gateway_plugins.dialects.anthropic_messages.usage import Reports
 from gateway_plugins.shared import lenient, reply_events
-from gateway_plugins.shared.block_order import BlockOrder
+from gateway_plugins.shared.block_order import BlockOrder, Role
 from gateway_plugins.shared.cache_marks import Marks
 from gateway_plugins.shared.reasoning import Maker
 from gateway_plugins.shared.reply_events import Calls, Citation, Stop, Writer
@@ -39,6 +39,11 @@ _EVENTS: Final = frozenset({
     INVOCATION_METRICS,
 })  # fmt: skip
 """Kinds of events that are read. The payload of any other event, such as a ping, is not decoded."""
+_ROLES: Final[Mapping[str, Role]] = {
+    "content_block_start": Role.BEGIN,
+    "content_block_delta": Role.PIECE,
+    "content_block_stop": Role.END,
+}
 _GUARDRAIL: Final = "amazon-bedrock-guardrailAction"
 """Member in which InvokeModel reports that a guardrail intervened. The stop reason does not show that."""
 _INTERVENED: Final = "guardrail_intervened"
@@ -70,7 +75,8 @@ class Reader:
         self._reports = Reports()
         self._order = BlockOrder()
         self._stop = self._sequence = ""
-        self._started = False
+        self._started = self._finished = self._has_content = False
+        self._id = ""
         self._kind = ""
         """Type of the open block; "" if none is open."""
         self._input: Any = None
@@ -80,7 +86,7 @@ class Reader:
         """True if the open block has thinking as text."""
 
     def event(self, event: Event, writer: Writer) -> None:
-        if event.kind not in _EVENTS:
+        if event.kind not in _EVENTS or (self._finished and event.kind != INVOCATION_METRICS):
             return
         data = lenient.mapping(event.data)
         match event.kind:
@@ -97,17 +103,17 @@ class Reader:
             case _ if event.kind == INVOCATION_METRICS:
                 self._reports.add_metrics(data)
             case _:
-                ends = event.kind == "content_block_stop"
-                for each in self._order.take(lenient.whole_number(data.get("index")), event, ends=ends):
+                for _, each in self._order.take(data.get("index"), event, _ROLES[event.kind]):
                     self._block_event(each, writer)
 
     def _release(self, writer: Writer) -> None:
         """Read the blocks that are held back because the block before them has not ended."""
-        for each in self._order.rest():
+        for _, each in self._order.rest():
             self._block_event(each, writer)
 
     def _block_event(self, event: Event, writer: Writer) -> None:
         data = lenient.mapping(event.data)
+        self._has_content = True
         match event.kind:
             case "content_block_start":
                 self._end_block(writer)
@@ -135,9 +141,12 @@ class Reader:
 
     def _start(self, message: Mapping[str, Any], writer: Writer) -> None:
         self._reports.begin(message.get("usage"))
-        if not self._started:  # a second `message_start` is ignored
-            self._started = True
-            writer.start(lenient.text(message.get("id")))
+        reply_id = lenient.text(message.get("id"))
+        if not self._started:
+            self._started, self._id = True, reply_id
+            writer.start(reply_id)
+        elif reply_id != self._id and self._has_content:
+            raise BadFrame("the provider's stream begins a second message before the end of the first")
 
     def _begin_block(self, block: Mapping[str, Any], writer: Writer) -> None:
         """Begin a block, and read the content in it.
@@ -189,11 +198,15 @@ class Reader:
 
     def _text(self, delta: Mapping[str, Any], writer: Writer) -> None:
         if piece := lenient.text(delta.get("text")):
+            if self._kind in {"tool_use", "thinking"}:  # a block whose beginning is missing
+                self._end_block(writer)
             self._kind = self._kind or "text"
             writer.text(piece)
 
     def _think(self, delta: Mapping[str, Any], writer: Writer) -> None:
         if piece := lenient.text(delta.get("thinking")):
+            if self._kind in {"tool_use", "text"}:
+                self._end_block(writer)
             self._kind = self._kind or "thinking"
             self._thought = True
             writer.thinking(piece)
@@ -202,7 +215,7 @@ class Reader:
         if fragment and self._kind == "tool_use":
             self._input = None
             self._calls.arguments(fragment, writer)
-        elif fragment and not self._kind:
+        elif fragment and self._kind in {"", "text", "thinking"}:
             self._drop("/reply/tool_use")
 
     def _cite(self, value: Any, writer: Writer) -> None:
@@ -212,8 +225,8 @@ class Reader:
             self._drop("/reply/citation")
 
     def _note_stop(self, data: Mapping[str, Any]) -> None:
-        self._stop = lenient.text(data.get("stop_reason")) or self._stop
-        self._sequence = lenient.text(data.get("stop_sequence")) or self._sequence
+        self._stop = self._stop or lenient.text(data.get("stop_reason"))
+        self._sequence = self._sequence or lenient.text(data.get("stop_sequence"))
         for name, neutral in _UNREPORTABLE.items():
             if data.get(name) not in neutral:
                 self._drop(f"/reply/{name}")
@@ -224,6 +237,7 @@ class Reader:
         self._reports.add(data.get("usage"))
 
     def _finish(self, writer: Writer) -> None:
+        self._finished = True
         self._end_block(writer)
         reason = self._calls.reason(_REASONS.get(self._stop, reply_events.END_TURN))
         writer.finish(Stop(reason, self._stop, self._sequence))

@@ -17,7 +17,7 @@ from gateway.contract.errors import BadFrame
 from gateway.contract.flag import Drop, Event
 from gateway_plugins.dialects.bedrock_converse.facts import Reports
 from gateway_plugins.shared import lenient, reply_events
-from gateway_plugins.shared.block_order import BlockOrder
+from gateway_plugins.shared.block_order import BlockOrder, Role
 from gateway_plugins.shared.cache_marks import Marks
 from gateway_plugins.shared.reasoning import Maker
 from gateway_plugins.shared.reply_events import Calls, Citation, Stop, Writer
@@ -59,6 +59,9 @@ class Reader:
         self._order = BlockOrder()
         self._index = -1
         """Index of the open block; -1 between blocks."""
+        self._tool_id = ""
+        """Id of the open block's call."""
+        self._finished = False
         self._hidden = False
         """True if the open block is of a kind that cannot be passed on to the client."""
         self._signature = ""
@@ -72,27 +75,27 @@ class Reader:
         match event.kind:
             case "messageStart":
                 writer.start()
-            case "messageStop":
-                for each in self._order.rest():
-                    self._block_event(each, writer)
-                self._stop(data, writer)
             case "metadata":
                 self._metadata(data)
+            case _ if self._finished:
+                return
+            case "messageStop":
+                for index, each in self._order.rest():
+                    self._block_event(index, each, writer)
+                self._stop(data, writer)
             case _:
-                ends = event.kind == "contentBlockStop"
-                for each in self._order.take(lenient.whole_number(data.get("contentBlockIndex")), event, ends=ends):
-                    self._block_event(each, writer)
+                for index, each in self._order.take(data.get("contentBlockIndex"), event, _role(event.kind, data)):
+                    self._block_event(index, each, writer)
 
-    def _block_event(self, event: Event, writer: Writer) -> None:
+    def _block_event(self, index: int, event: Event, writer: Writer) -> None:
         data = lenient.mapping(event.data)
         match event.kind:
             case "contentBlockStart":
-                self._block_start(data, writer)
+                self._block_start(index, data, writer)
             case "contentBlockDelta":
-                self._block_delta(data, writer)
+                self._block_delta(index, data, writer)
             case "contentBlockStop":
-                if lenient.whole_number(data.get("contentBlockIndex")) == self._index:
-                    self._close(writer)
+                self._close(writer)
 
     def whole(self, body: bytes, writer: Writer) -> None:
         data = json_api.json_object(body)
@@ -125,21 +128,29 @@ class Reader:
         writer.block_end()
         self._index, self._hidden, self._signature, self._redacted = -1, False, "", b""
 
-    def _block_start(self, data: Mapping[str, Any], writer: Writer) -> None:
-        self._open(lenient.whole_number(data.get("contentBlockIndex")), writer)
+    def _block_start(self, index: int, data: Mapping[str, Any], writer: Writer) -> None:
         start = lenient.mapping(data.get("start"))
         tool = lenient.mapping(start.get("toolUse"))
+        if tool and self._calls.is_open and tool.get("toolUseId") == self._tool_id:
+            return  # the beginning of the open call, sent again
+        if start:  # also if the index is that of the open block
+            self._close(writer)
+        self._open(index, writer)
+        self._tool_id = lenient.text(tool.get("toolUseId"))
         if tool and tool.get("type") != "server_tool_use":
             self._calls.begin(lenient.text(tool.get("toolUseId")), lenient.text(tool.get("name")), writer)
         elif start:  # an empty `start` does not tell the kind of the block
             self._hidden = True
             self._drop(f"/reply/{next(iter(start))}")
 
-    def _block_delta(self, data: Mapping[str, Any], writer: Writer) -> None:
-        self._open(lenient.whole_number(data.get("contentBlockIndex")), writer)
+    def _block_delta(self, index: int, data: Mapping[str, Any], writer: Writer) -> None:
+        self._open(index, writer)
         if self._hidden:
             return
         for kind, value in lenient.mapping(data.get("delta")).items():
+            if kind != "toolUse" and self._calls.is_open:  # a block without a beginning, under the index of the call
+                self._close(writer)
+                self._open(index, writer)
             match kind:
                 case "text":
                     self._text(value, writer)
@@ -168,6 +179,7 @@ class Reader:
 
     def _stop(self, data: Mapping[str, Any], writer: Writer) -> None:
         self._close(writer)
+        self._finished = True
         native = lenient.text(data.get("stopReason"))
         reason = self._calls.reason(_REASONS.get(native, reply_events.END_TURN))
         writer.finish(Stop(reason, native, _sequence(data.get("additionalModelResponseFields"))))
@@ -218,6 +230,15 @@ class Reader:
             self._text(lenient.mapping(part).get("text"), writer)
         for citation in lenient.sequence(cited.get("citations")):
             self._cite(citation, writer)
+
+
+def _role(kind: str, data: Mapping[str, Any]) -> Role:
+    """Return what an event is to its block. Blocks of text and of thinking have no beginning of their own."""
+    if kind == "contentBlockStart":
+        return Role.BEGIN
+    if kind == "contentBlockStop":
+        return Role.END
+    return Role.PIECE if "toolUse" in lenient.mapping(data.get("delta")) else Role.FIRST_OR_PIECE
 
 
 def _sequence(fields: Any) -> str:

@@ -125,7 +125,7 @@ class Reader:
             self._started = True
             writer.start(lenient.text(data.get("id")))
         for choice in map(lenient.mapping, lenient.sequence(data.get("choices"))):
-            if not lenient.whole_number(choice.get("index")):
+            if not lenient.whole_number(choice.get("index")) and not self._finished:
                 self._delta(lenient.mapping(choice.get("delta")), writer)
                 self._end(choice, writer)
         self._usage(data)

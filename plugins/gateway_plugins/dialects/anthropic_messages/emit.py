@@ -41,7 +41,7 @@ _TIERS: Final[Mapping[str, str]] = {
 }
 """Anthropic's names of service tiers, by the names that providers report. Any other tier is left out."""
 _AT_START: Final = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
-"""Names of the counts in `message_start`. All are 0 there. SDKs replace each by the count in `message_delta`."""
+"""Names of the counts in `message_start`. SDKs replace each by the count in `message_delta`."""
 _PLACES: Final[Mapping[str, tuple[str, str, str, str]]] = {
     # kind of a citation: (its type in the API, names of its members for index, start and end)
     "char": ("char_location", "document_index", "start_char_index", "end_char_index"),
@@ -86,7 +86,7 @@ def citation_of(citation: Citation) -> Block:
     return {"type": kind, **quoted, "document_title": title, **numbers, "file_id": None}
 
 
-def _message(model: str, reply_id: str) -> Block:
+def _message(model: str, reply_id: str, estimate: int = 0) -> Block:
     return {
         "id": own_id("msg_", reply_id),
         "type": "message",
@@ -95,7 +95,7 @@ def _message(model: str, reply_id: str) -> Block:
         "content": [],
         "stop_reason": None,
         "stop_sequence": None,
-        "usage": dict.fromkeys(_AT_START, 0),
+        "usage": {**dict.fromkeys(_AT_START, 0), "input_tokens": estimate},
     }
 
 
@@ -108,10 +108,15 @@ def _tool_use(tool_id: str, name: str) -> Block:
 
 
 class Stream:
-    """Writes the events of one streamed reply (`reply_events.StreamWriter`)."""
+    """Writes the events of one streamed reply (`reply_events.StreamWriter`).
 
-    def __init__(self, model: str) -> None:
+    `message_start` has an estimate of the input, because most providers report counts at the end of the stream, and
+    Claude Code shows the first count as its context (CLIProxyAPI#1700). The counts in `message_delta` replace it.
+    """
+
+    def __init__(self, model: str, estimate: int = 0) -> None:
         self._model = model
+        self._estimate = estimate
         self._events: list[Event] = []
         self._started = False
         self._index = 0
@@ -132,7 +137,7 @@ class Stream:
     def start(self, reply_id: str = "") -> None:
         if not self._started:
             self._started = True
-            self._put("message_start", message=_message(self._model, reply_id))
+            self._put("message_start", message=_message(self._model, reply_id, self._estimate))
 
     def text(self, piece: str) -> None:
         if piece:

@@ -22,6 +22,7 @@ Events and members of a single dialect do not belong here.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -165,9 +166,10 @@ class Calls:
     """
 
     def begin(self, tool_id: str, name: str, writer: Writer) -> None:
-        """Begin a call. A call with the id of an earlier call gets an id of its own: clients answer calls by id."""
+        """Begin a call. Clients answer calls by id, so a call without an id, or with that of another, gets one here."""
         self.is_open = True
-        tool_id = "" if tool_id in self._ids else tool_id
+        if not tool_id or tool_id in self._ids:
+            tool_id = f"call_{uuid.uuid4().hex[:24]}"
         self._ids.add(tool_id)
         self._is_schema_tool = bool(name) and name == self.schema_tool
         if not self._is_schema_tool:

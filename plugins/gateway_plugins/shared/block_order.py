@@ -18,7 +18,7 @@ from gateway.contract.flag import Event
 
 
 class Role(Enum):
-    """What an event is to its block."""
+    """The place of an event in its block."""
 
     BEGIN = auto()
     PIECE = auto()

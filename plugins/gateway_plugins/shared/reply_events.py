@@ -141,6 +141,10 @@ class Reader(Protocol):
         """
 
 
+MAX_ID: Final = 56
+"""Number of characters of an id before a number is added: Converse takes ids of up to 64 (botocore's service model)."""
+
+
 @dataclass(slots=True)
 class Calls:
     """The tool calls of one reply. A reader passes them through this class to the writer.
@@ -168,8 +172,9 @@ class Calls:
     def begin(self, tool_id: str, name: str, writer: Writer) -> None:
         """Begin a call. Clients answer calls by id, so a call without an id, or with that of another, gets one here."""
         self.is_open = True
-        if not tool_id or tool_id in self._ids:
-            tool_id = f"call_{uuid.uuid4().hex[:24]}"
+        if tool_id in self._ids:
+            tool_id = f"{tool_id[:MAX_ID]}_{len(self._ids)}"
+        tool_id = tool_id or f"call_{uuid.uuid4().hex[:24]}"
         self._ids.add(tool_id)
         self._is_schema_tool = bool(name) and name == self.schema_tool
         if not self._is_schema_tool:

@@ -23,6 +23,8 @@ MAX_CODINGS: Final = 4
 """Maximum number of codings of one body. Each coding can cost the work of a body of the maximum size."""
 MAX_FRAMES: Final = 1000
 """Maximum number of gzip members or zstd frames in one body. Each costs a step, and may decode to nothing."""
+_SHOWN: Final = 50
+"""Maximum number of characters of an unknown coding that the error message repeats."""
 _WINDOW_LOG: Final = 23
 """Binary logarithm of zstd's largest window: 8 MB, the maximum for the content coding (RFC 9659, 3)."""
 _GZIP: Final = 16 + zlib.MAX_WBITS
@@ -47,7 +49,9 @@ def names(values: Iterable[str]) -> list[str]:
     codings = [_OTHER_NAMES.get(name, name) for name in given if name not in _NO_CODING]
     for name in codings:
         if name not in _DECODERS:
-            raise _unsupported(f'the body has the content coding "{name[:50]}", which is not one of {ACCEPTED}')
+            # bytes of a header that are not UTF-8 could not be sent as JSON
+            text = name[:_SHOWN].encode("ascii", "replace").decode()
+            raise _unsupported(f'the body has the content coding "{text}", which is not one of {ACCEPTED}')
     if len(codings) > MAX_CODINGS:
         raise _unsupported(f"the body has {len(codings)} content codings; at most {MAX_CODINGS} are taken")
     return codings

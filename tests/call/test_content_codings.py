@@ -52,11 +52,14 @@ def test_codings_are_read_from_every_header_of_the_name(headers, names):
     assert content_codings.names(headers) == names
 
 
-@pytest.mark.parametrize("header", ["lz4", "compress", "gzip, snappy", "aws-chunked", "gzip;q=1", "é" * 300, "*"])
+@pytest.mark.parametrize(
+    "header", ["lz4", "compress", "gzip, snappy", "aws-chunked", "gzip;q=1", "é" * 300, "*", "\udcff\udcfe"]
+)
 def test_an_unknown_coding_is_refused_with_the_known_ones(header):
     problem = refusal(b"{}", header)
     assert (problem.code, problem.accept_encoding) == ("unsupported_coding", "gzip, deflate, br, zstd")
     assert len(problem.message) < 200
+    assert problem.message.isascii()
 
 
 def test_more_than_four_codings_are_refused():

@@ -200,6 +200,13 @@ def test_a_block_that_bedrock_may_know_is_dropped_where_it_is_translated(convers
     assert kept.sent["messages"][1]["content"] == [block, *WITH_TEXT]
 
 
+def test_a_request_of_foreign_blocks_alone_is_refused_on_invoke_model():
+    upload = {"role": "user", "content": [{"type": "container_upload", "file_id": "f"}]}
+    with pytest.raises(Refused) as refused:
+        CONVERSIONS["anthropic_messages__bedrock_model_invoke"].call({"max_tokens": 5, "messages": [upload]})
+    assert refused.value.problem.param == "messages"
+
+
 @of("anthropic_messages")
 def test_a_summary_of_a_compaction_stays(conversion):
     block = {"type": "compaction", "content": "They spoke of whales.", **TOKEN, "signature": SECRET}

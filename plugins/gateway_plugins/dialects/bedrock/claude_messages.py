@@ -55,7 +55,7 @@ def refuse_sources(messages: Any) -> None:
 def without_servers_blocks(messages: Any, drop: Drop) -> bool:
     """Remove the blocks that only Anthropic's own servers understand. Return whether anything changed.
 
-    Messages that have no content left are removed too, because Claude refuses them.
+    Messages that have no content left are removed too, because Claude refuses them. Raises `Refused` if none is left.
     """
     emptied = []
     changed = False
@@ -70,6 +70,8 @@ def without_servers_blocks(messages: Any, drop: Drop) -> bool:
             emptied += [] if message["content"] else [number]
     for number in reversed(emptied):
         del messages[number]
+    if emptied and not messages:
+        raise invalid("messages: there is nothing in them that Bedrock takes; send text or a file", "messages")
     return changed
 
 

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from typing import Any
 
 from gateway.contract import json_api, provider_errors
@@ -18,12 +17,10 @@ from gateway.contract.flag import (
     ClientRequest,
     Drop,
     Event,
-    Fetch,
     Head,
     HttpRequest,
-    StepResponse,
+    Steps,
     Target,
-    UpstreamRequest,
     Usage,
 )
 
@@ -35,6 +32,7 @@ class Defaults:
     """
 
     accepts: tuple[tuple[str, str], ...] = ()
+    slow_marks: tuple[bytes, ...] = ()
     content_type = json_api.CONTENT_TYPE
     client_api: ClientApi | None = None
 
@@ -49,9 +47,7 @@ class Defaults:
     def dialect_for(self, _caps: Caps) -> str:
         return self._dialect
 
-    def steps(
-        self, request: ClientRequest, target: Target, drop: Drop
-    ) -> Generator[UpstreamRequest | Fetch, StepResponse, ClientRequest | StepResponse]:
+    def steps(self, request: ClientRequest, target: Target, drop: Drop) -> Steps:
         return json_api.no_steps(request, target, drop)
 
     def retry(self, _request: ClientRequest, _target: Target, _problem: Problem, _drop: Drop) -> ClientRequest | None:

@@ -22,7 +22,7 @@ Only `api`, `dialects`, `routes`, `build` and `meter` are required, so the small
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
@@ -189,6 +189,18 @@ class Fetch:
 
 
 @dataclass(frozen=True, slots=True)
+class Work:
+    """A computation that `steps` needs: `function(*args)`, of which `steps` gets the result.
+
+    If the request's body is large, a worker process computes it, so that the event loop serves other calls meanwhile.
+    The function must be one that a worker process can import, and its arguments and result must be picklable.
+    """
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class StepResponse:
     """The reply to an `UpstreamRequest` or a `Fetch` that `steps` has yielded."""
 
@@ -203,6 +215,10 @@ class Head:
 
     status: int
     headers: Headers
+
+
+Steps = Generator[UpstreamRequest | Fetch | Work, Any, ClientRequest | StepResponse]
+"""The generator that a flag's `steps` returns."""
 
 
 class Drop(Protocol):
@@ -293,6 +309,13 @@ class Flag(Protocol):
         """Requests of other flags that a provider of this flag takes without conversion, as pairs (flag, operation)."""
 
     @property
+    def slow_marks(self) -> tuple[bytes, ...]:
+        """Texts in the body of a native request for which `build` decodes more than a few small members.
+
+        A large native body with one of these texts is built in a worker process.
+        """
+
+    @property
     def content_type(self) -> str:
         """The content type of a streamed reply to a client."""
 
@@ -311,15 +334,14 @@ class Flag(Protocol):
         request without it would mean something else.
         """
 
-    def steps(
-        self, request: ClientRequest, target: Target, drop: Drop
-    ) -> Generator[UpstreamRequest | Fetch, StepResponse, ClientRequest | StepResponse]:
-        """Yield the requests and downloads that must be done before `build`. `yield` returns the reply of each.
+    def steps(self, request: ClientRequest, target: Target, drop: Drop) -> Steps:
+        """Yield the requests, downloads and computations that must be done before `build`.
 
-        The gateway runs the steps of the client's flag with the request in the client's dialect, then the steps of the
-        provider's flag with the request in the upstream's dialect. The generator returns the request to continue with.
-        If the generator instead returns a reply in the request's dialect, such as an estimate, the provider is not
-        called.
+        `yield` returns the reply to a request or download, or the result of a computation. The code between two `yield`
+        runs on the event loop, so it must not loop over a body. The gateway runs the steps of the client's flag with
+        the request in the client's dialect, then the steps of the provider's flag with the request in the upstream's
+        dialect. The generator returns the request to continue with. If the generator instead returns a reply in the
+        request's dialect, such as an estimate, the provider is not called.
         """
 
     def retry(self, request: ClientRequest, target: Target, problem: Problem, drop: Drop) -> ClientRequest | None:
@@ -395,6 +417,6 @@ class Observer(Protocol):
 __all__ = [
     "API", "COUNT_TOKENS", "OPAQUE", "USAGE_KINDS", "Caps", "ClientApi", "ClientRequest", "Decoder", "Drop", "Encoder",
     "Event", "Facts", "Fetch", "Flag", "Frame", "Head", "Headers", "HttpRequest", "Members", "Meter", "Observer",
-    "Part", "Problem", "Route", "StepResponse", "Target", "Translation", "Translator", "UpstreamRequest", "Usage",
-    "event",
+    "Part", "Problem", "Route", "StepResponse", "Steps", "Target", "Translation", "Translator", "UpstreamRequest",
+    "Usage", "Work", "event",
 ]  # fmt: skip

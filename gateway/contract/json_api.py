@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Generator, Iterator
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import orjson
 
@@ -31,15 +31,17 @@ from gateway.contract.flag import (
     ClientRequest,
     Drop,
     Event,
-    Fetch,
     Frame,
     HttpRequest,
     Members,
     StepResponse,
+    Steps,
     Target,
-    UpstreamRequest,
+    Work,
 )
 from gateway.contract.framing import sse
+
+R = TypeVar("R")
 
 CONTENT_TYPE: Final = "text/event-stream"
 
@@ -64,7 +66,7 @@ def parse(flag: str, dialect: str, request: HttpRequest) -> ClientRequest:
     Raises `Refused` if the body is not a JSON object or one of the two members is invalid.
     """
     top = Members(request.body)
-    stream = top.decode("stream")
+    stream = top.small("stream")
     if stream is not None and not isinstance(stream, bool):  # a provider might read it as true, the gateway as false
         raise invalid("stream must be true or false", "stream")
     return client_request(flag, dialect, request, top, model=model_of(top), stream=stream is True)
@@ -105,7 +107,7 @@ def model_of(top: Members) -> str:
     for name in top:
         if name != "model" and name.lower() == "model":
             raise invalid(f'the body has "{name}"; write "model"', name)
-    model = top.decode("model")
+    model = top.small("model")
     if not isinstance(model, str) or not model:
         raise invalid('the body must name a "model", as a string', "model")
     return model_name(model)
@@ -122,9 +124,21 @@ def model_name(name: str) -> str:
     return name
 
 
-def no_steps(
-    request: ClientRequest, target: Target, drop: Drop
-) -> Generator[UpstreamRequest | Fetch, StepResponse, ClientRequest | StepResponse]:
+LARGE_BODY: Final = 1024 * 1024
+"""Minimum size in bytes of a body that is worked on in a worker process.
+
+The work on a megabyte takes about 10 ms on the event loop; sending the megabyte takes 3 ms."""
+
+
+def compute(request: ClientRequest, function: Callable[..., R], *args: Any) -> Generator[Work, Any, R]:
+    """Return `function(*args)`, for `steps`. A worker process computes it if the request's body is large."""
+    if len(request.top.body) < LARGE_BODY:
+        return function(*args)
+    result: R = yield Work(function, args)
+    return result
+
+
+def no_steps(request: ClientRequest, target: Target, drop: Drop) -> Steps:
     """Return the request unchanged, without any step before `build`."""
     _ = target, drop
     yield from ()
@@ -141,7 +155,7 @@ def limit_of(request: ClientRequest, *names: str) -> int | None:
 
     The largest is taken because it is unknown which of several limits the provider obeys.
     """
-    values = map(request.top.decode, names)
+    values = map(request.top.small, names)
     return max((value for value in values if isinstance(value, int) and not isinstance(value, bool)), default=None)
 
 

@@ -27,6 +27,8 @@ MAX_MEMBERS: Final = 1_000
 """Maximum number of a body's top-level members. There is a limit because each member costs a step of a Python loop.
 
 A body of the largest dialect has about fifty top-level members."""
+MAX_SMALL: Final = 64 * 1024
+"""Maximum number of bytes of a member that is read on the event loop, such as a number, a name or a few options."""
 _SHOWN: Final = 100
 """Maximum number of characters of a member's name that an error message repeats."""
 
@@ -73,6 +75,17 @@ class Members(Mapping[str, bytes]):
         except orjson.JSONDecodeError as error:
             # msgspec, which finds the end of a value, accepts more than orjson: invalid UTF-8 and deeper nesting
             raise invalid(f'the body\'s "{name}" is not valid JSON: {error}', name) from None
+
+    def small(self, name: str, default: Any = None) -> Any:
+        """Return the decoded value of a member that has at most `MAX_SMALL` bytes, or `default` if it is missing.
+
+        Functions that run on the event loop use this method, because decoding a list of megabytes takes a second.
+        Raises `Refused` for a larger value, and if the value is not valid JSON.
+        """
+        _, start, end = self._spans.get(name, (0, 0, 0))
+        if end - start > MAX_SMALL:
+            raise invalid(f"{name} has {end - start} bytes; at most {MAX_SMALL} are taken", name)
+        return self.decode(name, default)
 
     def spliced(self, changes: Mapping[str, bytes | None]) -> bytes:
         """Return the body with the members in `changes` replaced, added or removed.

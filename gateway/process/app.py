@@ -169,17 +169,16 @@ def _chain(gateway: Gateway, outgoing: _Outgoing, sessions: Sessions) -> Next:
     sender = Sender(outgoing.upstream, gateway.follower, metrics, gateway.keys, log)
     attempts = chain(
         WithoutRefused(RefusedFeatures()),
-        Count(log),
-        Steps(sender, fetching, client_flag),
+        Count(pool, log),
+        Steps(sender, pool, fetching, client_flag),
         Translate(pool),
-        Steps(sender, fetching, provider_flag),
+        Steps(sender, pool, fetching, provider_flag),
         ReadOn(lambda: gateway.draining),
         metered,
         last=CallProvider(sender, pool),
     )
-    return chain(
-        Session(sessions), resolve, grants, Route(registry), Quota(gateway.quotas, pool, log), last=Attempts(attempts)
-    )
+    quota = Quota(gateway.quotas, pool, log)
+    return chain(Session(sessions), resolve, grants, Route(registry), quota, last=Attempts(attempts))
 
 
 def _database(config: Config, state: Path) -> Path:

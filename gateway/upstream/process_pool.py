@@ -28,12 +28,11 @@ from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 from gateway.contract.errors import UNAVAILABLE, GatewayError, Problem
+from gateway.contract.json_api import LARGE_BODY
 from gateway.upstream.allocator import give_memory_back
 
-LARGE: Final = 1024 * 1024
-"""Minimum size in bytes of a body that is sent to a worker process.
-
-The work on a megabyte takes about 10 ms on the event loop; sending the megabyte takes 3 ms."""
+LARGE: Final = LARGE_BODY
+"""Minimum size in bytes of a body that is sent to a worker process."""
 WORKERS: Final = max(1, min(4, os.cpu_count() or 1))
 """Maximum number of worker processes. Each starts when needed, takes half a second to start, and uses about 60 MB."""
 

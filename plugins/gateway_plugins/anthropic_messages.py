@@ -97,19 +97,22 @@ _ERRORS: Final = {
 }
 
 
+slow_marks = tagged_history.MARKS
+
+
 def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest:
     is_count = request.operation == COUNT_TOKENS
     own = request.flag == _OWN
     top, betas = _fitted(request, target, drop)
     # a request that another flag received may have members that count_tokens refuses
     changes: dict[str, bytes | None] = counting.without_uncounted(top) if is_count and not own else {}
-    if top.decode("model") != target.model:
+    if top.small("model") != target.model:
         changes["model"] = orjson.dumps(target.model)
-    if request.stream and top.decode("stream") is not True:
+    if request.stream and top.small("stream") is not True:
         changes["stream"] = b"true"
     # members that only InvokeModel has
     changes |= {name: None for name in ("anthropic_version", messages_betas.MEMBER) if name in top}
-    if not own and top.decode("service_tier", "auto") not in _TIERS:
+    if not own and top.small("service_tier", "auto") not in _TIERS:
         changes["service_tier"] = None
         drop("/service_tier")
     changes |= tagged_history.of_messages(top, target, drop)

@@ -8,7 +8,7 @@ Source: botocore's service model of bedrock-runtime, and recorded traffic for th
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from typing import Any, Final
 
 import orjson
@@ -22,12 +22,11 @@ from gateway.contract.flag import (
     Drop,
     Event,
     Facts,
-    Fetch,
     Head,
     HttpRequest,
     Members,
     Meter,
-    StepResponse,
+    Steps,
     Target,
     UpstreamRequest,
 )
@@ -55,6 +54,7 @@ routes = runtime_api.routes(("converse", "generate"), ("converse-stream", "gener
 accepts = (("bedrock_model_invoke", COUNT_TOKENS),)
 client_api = runtime_api.CLIENT_API
 content_type = runtime_api.CONTENT_TYPE
+slow_marks = tagged_history.MARKS
 problem = runtime_api.problem_for
 error = runtime_api.error
 reply_headers = runtime_api.reply_headers
@@ -64,9 +64,7 @@ def parse(request: HttpRequest) -> ClientRequest:
     return runtime_api.parse("bedrock_converse", "bedrock_converse", request, Members(request.body))
 
 
-def steps(
-    request: ClientRequest, target: Target, drop: Drop
-) -> Generator[UpstreamRequest | Fetch, StepResponse, ClientRequest | StepResponse]:
+def steps(request: ClientRequest, target: Target, drop: Drop) -> Steps:
     if request.operation == COUNT_TOKENS and target.flag == _OWN:
         return counting.steps(request, target, drop)
     return json_api.no_steps(request, target, drop)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import orjson
@@ -27,12 +27,12 @@ from gateway.contract.flag import (
     Decoder,
     Drop,
     Event,
-    Fetch,
     Head,
     HttpRequest,
     Members,
     Meter,
     StepResponse,
+    Steps,
     Target,
     UpstreamRequest,
     Usage,
@@ -43,7 +43,7 @@ from gateway_plugins.dialects.anthropic_messages import betas as messages_betas
 from gateway_plugins.dialects.anthropic_messages import facts as messages_facts
 from gateway_plugins.dialects.anthropic_messages import text as messages_text
 from gateway_plugins.dialects.anthropic_messages.usage import NO_BILL, Reports
-from gateway_plugins.dialects.bedrock import claude_on_bedrock, counting, opaque_facts, runtime_api
+from gateway_plugins.dialects.bedrock import claude_on_bedrock, counting, opaque_facts, runtime_api, tagged_history
 from gateway_plugins.shared import lenient, remote_files
 
 api = 1
@@ -53,6 +53,7 @@ routes = runtime_api.routes(
 )
 client_api = runtime_api.CLIENT_API
 content_type = runtime_api.CONTENT_TYPE
+slow_marks = tagged_history.MARKS
 problem = runtime_api.problem_for
 error = runtime_api.error
 texts = messages_text.texts
@@ -86,9 +87,7 @@ def dialect_for(caps: Caps) -> str:
     return caps.invoke_dialect if caps.invoke_dialect == _CLAUDE_DIALECT else OPAQUE
 
 
-def steps(
-    request: ClientRequest, target: Target, drop: Drop
-) -> Generator[UpstreamRequest | Fetch, StepResponse, ClientRequest | StepResponse]:
+def steps(request: ClientRequest, target: Target, drop: Drop) -> Steps:
     """Fetch the files that the request names by URL. For CountTokens on Bedrock, return the reply with the count.
 
     Counting takes several requests if Bedrock refuses the first. If the provider has another API, InvokeModel's

@@ -49,6 +49,7 @@ client_api = CLIENT_API
 error = openai_errors.error
 parse = partial(json_api.parse, "openai_chat", "openai_chat")
 steps = remote_files.steps
+slow_marks = tagged_history.MARKS
 
 CHUNK: Final = "chat.completion.chunk"
 _DONE: Final = "done"
@@ -64,7 +65,7 @@ _QUERY: Final = ("api-version",)
 
 def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest:
     changes: dict[str, bytes | None] = tagged_history.of_chat(request.top, target, drop)
-    if request.top.decode("model") != target.model:
+    if request.top.small("model") != target.model:
         changes["model"] = orjson.dumps(target.model)
     if not wants_usage(request) and request.stream:
         changes["stream_options"] = orjson.dumps({**stream_options(request.top), "include_usage": True})
@@ -76,7 +77,7 @@ def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest
 def limit(request: ClientRequest) -> int | None:
     """Return the output limit for the whole reply: the limit of one answer times the number of answers (`n`)."""
     one = json_api.limit_of(request, "max_completion_tokens", "max_tokens")
-    answers = whole_number(request.top.decode("n"))
+    answers = whole_number(request.top.small("n"))
     if answers <= 1:
         return one
     return answers * (one if one is not None and one > 0 else json_api.UNLIMITED)
@@ -88,7 +89,7 @@ def wants_usage(request: ClientRequest) -> bool:
 
 
 def decoder(request: ClientRequest, _target: Target, _head: Head) -> Decoder:
-    return ChatDecoder(hide_usage=not wants_usage(request), answers=whole_number(request.top.decode("n")))
+    return ChatDecoder(hide_usage=not wants_usage(request), answers=whole_number(request.top.small("n")))
 
 
 class ChatDecoder(json_api.SseDecoder):

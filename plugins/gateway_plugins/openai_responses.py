@@ -37,6 +37,7 @@ client_api = CLIENT_API
 error = openai_errors.error
 parse = partial(json_api.parse, "openai_responses", "openai_responses")
 steps = remote_files.steps
+slow_marks = (responses_reasoning.MARK.encode(),)
 texts = responses_facts.texts
 with_text = responses_facts.with_text
 output_bytes = responses_facts.output_bytes
@@ -57,7 +58,7 @@ _FAILURE_CODES: Final = {
 
 def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest:
     changes: dict[str, bytes | None] = responses_reasoning.without_ours(request.top, drop)
-    if request.top.decode("model") != target.model:
+    if request.top.small("model") != target.model:
         changes["model"] = orjson.dumps(target.model)
     body = request.top.spliced(changes) if changes else request.top.body
     query = json_api.known_query(request.query, _QUERY)

@@ -14,15 +14,19 @@ from gateway.contract.json_api import ESTIMATED, estimated_count
 from gateway.contract.losses import Way
 from gateway.money.quotas.estimate import input_tokens
 from gateway.telemetry.log import Logger
+from gateway.upstream.process_pool import DropRelay, ProcessPool
 
 
 @dataclass(frozen=True, slots=True)
 class Count:
+    pool: ProcessPool
     log: Logger
 
     async def __call__(self, call: Call, attempt: Attempt, following: AttemptNext) -> Response:
         if attempt.candidate.way is Way.ESTIMATE:
-            estimate = estimated_count(input_tokens(attempt.request.top.body))
+            body = attempt.request.top.body
+            tokens = await self.pool.run(len(body), DropRelay(attempt.drop), input_tokens, body)
+            estimate = estimated_count(tokens)
             attempt.head = Head(estimate.status, estimate.headers)
             response: Response = Whole(estimate.status, estimate.headers, estimate.body)
         else:

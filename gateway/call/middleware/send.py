@@ -51,7 +51,10 @@ class CallProvider:
             try:
                 return await self._try(call, attempt)
             except UpstreamFailed as error:
-                changed = candidate.flag.retry(attempt.request, candidate.target, error.problem, attempt.drop)
+                drop = DropRelay(attempt.drop)
+                arguments = (attempt.request, candidate.target, error.problem, drop)
+                size = len(attempt.request.top.body)
+                changed = await self.pool.run(size, drop, candidate.flag.retry, *arguments)
                 if changed is None or call.left or (retries and len(changed.without) <= len(attempt.request.without)):
                     raise
                 attempt.request = changed
@@ -104,8 +107,10 @@ class CallProvider:
         """
         candidate = attempt.candidate
         provider = candidate.offer.provider
-        # a native body is only spliced, which takes less time than sending the body to another process
-        size = 0 if candidate.way is Way.NATIVE else len(attempt.request.top.body)
+        # most native bodies are only spliced, which takes less time than sending the body to another process
+        body = attempt.request.top.body
+        slow = candidate.way is not Way.NATIVE or any(mark in body for mark in candidate.flag.slow_marks)
+        size = len(body) if slow else 0
         drop = DropRelay(attempt.drop)
         request = await self.pool.run(size, drop, candidate.flag.build, attempt.request, candidate.target, drop)
         if attempt.dropped and provider.on_loss == "refuse":

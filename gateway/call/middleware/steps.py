@@ -7,27 +7,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from gateway.call.chain import Attempt, AttemptNext, Call, Response, Whole
 from gateway.call.sender import Sender
 from gateway.contract.errors import INTERNAL, Problem, UpstreamFailed
-from gateway.contract.flag import ClientRequest, Fetch, Head, StepResponse, UpstreamRequest
+from gateway.contract.flag import ClientRequest, Fetch, Head, StepResponse, UpstreamRequest, Work
+from gateway.contract.flag import Steps as PluginSteps
 from gateway.contract.registry import Plugin
 from gateway.telemetry.log import Logger
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream.client import MAX_BODY
 from gateway.upstream.fetch.client import Fetcher
 from gateway.upstream.fetch.fetches import MAX_FILES, Fetches
+from gateway.upstream.process_pool import DropRelay, ProcessPool
 
 MAX_STEPS: Final = MAX_FILES + 12
 """Maximum number of steps of one flag in an attempt. A plugin that asks for more would probably never end."""
 
 StepSender = Callable[[UpstreamRequest], Awaitable[StepResponse]]
 Getter = Callable[[Fetch], Awaitable[StepResponse]]
+Worker = Callable[[Work], Awaitable[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +54,24 @@ class Steps:
     """A middleware that runs the steps of one flag: the client's or the provider's, as `flag_of` chooses."""
 
     sender: Sender
+    pool: ProcessPool
     fetching: Fetching
     flag_of: Callable[[Call, Attempt], Plugin]
 
     async def __call__(self, call: Call, attempt: Attempt, following: AttemptNext) -> Response:
+        drop = DropRelay(attempt.drop)
+        size = len(attempt.request.top.body)
+
+        async def worker(work: Work) -> Any:
+            return await self.pool.run(size, drop, work.function, *work.args)
+
         flag = self.flag_of(call, attempt)
         try:
             result = await drive(
-                flag.steps(attempt.request, attempt.candidate.target, attempt.drop),
+                flag.steps(attempt.request, attempt.candidate.target, drop),
                 partial(self._send, call, attempt),
                 partial(self.fetching.get, call, attempt),
+                worker,
             )
         except UpstreamFailed as error:
             self.sender.failed(attempt, error)
@@ -91,20 +102,30 @@ def provider_flag(_call: Call, attempt: Attempt) -> Plugin:
     return attempt.candidate.flag
 
 
+async def work_here(work: Work) -> Any:
+    """Return the result of a computation that is done on the event loop."""
+    return work.function(*work.args)
+
+
 async def drive(
-    steps: Generator[UpstreamRequest | Fetch, StepResponse, ClientRequest | StepResponse],
-    sender: StepSender,
-    getter: Getter,
+    steps: PluginSteps, sender: StepSender, getter: Getter, worker: Worker = work_here
 ) -> ClientRequest | StepResponse:
     """Run the steps to their end, and return their result: the changed request, or a response that ends the attempt.
 
-    `sender` sends a request to the provider, and `getter` fetches a file. Raises `Refused` if a file cannot be fetched,
-    and `UpstreamFailed` if the provider cannot be reached or there are more than `MAX_STEPS` steps.
+    `sender` sends a request to the provider, `getter` fetches a file, and `worker` does a computation. Raises `Refused`
+    if a file cannot be fetched, and `UpstreamFailed` if the provider cannot be reached or there are more than
+    `MAX_STEPS` steps.
     """
     try:
         wanted = next(steps)
         for _ in range(MAX_STEPS):
-            reply = await (getter(wanted) if isinstance(wanted, Fetch) else sender(wanted))
+            match wanted:
+                case Fetch():
+                    reply = await getter(wanted)
+                case Work():
+                    reply = await worker(wanted)
+                case _:
+                    reply = await sender(wanted)
             wanted = steps.send(reply)
     except StopIteration as end:
         result: ClientRequest | StepResponse = end.value

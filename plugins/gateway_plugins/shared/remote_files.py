@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
@@ -21,13 +21,19 @@ import orjson
 
 from gateway.contract import lenient_json
 from gateway.contract.errors import invalid
-from gateway.contract.flag import ClientRequest, Drop, Fetch, Members, StepResponse, Target, UpstreamRequest
+from gateway.contract.flag import ClientRequest, Drop, Fetch, Members, StepResponse, Steps, Target
+from gateway.contract.json_api import compute
 from gateway_plugins.shared import media
 from gateway_plugins.shared.fields import member, param
 from gateway_plugins.shared.media import Media
 
 MAX_BYTES: Final = 32 * 1024 * 1024
 """Maximum number of bytes of one file: Anthropic's limit of a request with a PDF. The configuration may lower it."""
+
+MAX_PLACES: Final = 500
+"""Maximum number of URLs in one request. The walk of a body ends there. No provider takes more images in a request."""
+MAX_FILLED: Final = 64 * 1024 * 1024
+"""Maximum number of bytes that files add to one body. A file counts at each of its places."""
 
 Path = tuple[str | int, ...]
 Changes = Mapping[Path, bytes | None]
@@ -63,9 +69,7 @@ class Place:
         return param("".join(f"/{step}" for step in self.at))
 
 
-def steps(
-    request: ClientRequest, target: Target, _drop: Drop
-) -> Generator[UpstreamRequest | Fetch, StepResponse, ClientRequest | StepResponse]:
+def steps(request: ClientRequest, target: Target, _drop: Drop) -> Steps:
     """Yield the fetches that the request needs, and return the request with the files in place of their URLs.
 
     Raises `Refused` for a file of the wrong type, such as a document in place of an image. If the provider has the
@@ -73,7 +77,9 @@ def steps(
     """
     if request.dialect == target.dialect and target.caps.remote_media:
         return request
-    places = list(_places(request))
+    if not _may_have_urls(request):  # most bodies need not be decoded
+        return request
+    places = yield from compute(request, _places, request)
     wanted = {place.url: Fetch(place.url, MAX_BYTES, place.field) for place in reversed(places)}
     order = [wanted[url] for url in dict.fromkeys(place.url for place in places)]
     files: dict[str, StepResponse] = {}
@@ -84,26 +90,33 @@ def steps(
         if fetch.url not in files:
             mime, data = media.data_url(fetch.url, fetch.param)
             files[fetch.url] = StepResponse(200, {"content-type": mime}, data)
-    changes: dict[Path, bytes | None] = {}
-    for place in places:
-        changes |= place.fill(place, files[place.url])
-    return replace(request, top=_with(request.top, changes)) if changes else request
-
-
-def _with(top: Members, changes: Changes) -> Members:
-    """Return the request's members with the changes made. All of the changes must be in the same member.
-
-    The changes are made with short placeholders, which are then replaced by the files. So each file is copied only
-    once. This saves time, because copying megabytes takes milliseconds.
-    """
+    changes = _changes(places, files)
+    if not changes:
+        return request
+    # the changes are made with short placeholders, so that each file is copied only once; all are in the same member
     name = str(next(iter(changes))[0])
-    files = [value for value in changes.values() if value is not None]
-    numbers = iter(range(len(files)))
-    placed = {path[1:]: None if value is None else b"\0%d\0" % next(numbers) for path, value in changes.items()}
+    values = [value for value in changes.values() if value is not None]
+    numbers = iter(range(len(values)))
     # JSON has no zero bytes, so a placeholder cannot be part of the body
-    pieces = _PLACEHOLDER.split(patch(top[name], placed))
-    pieces[1::2] = [files[int(number)] for number in pieces[1::2]]
-    return top.replaced(name, b"".join(pieces))
+    placed = {path[1:]: None if value is None else b"\0%d\0" % next(numbers) for path, value in changes.items()}
+    patched = yield from compute(request, patch, request.top[name], placed)
+    pieces = _PLACEHOLDER.split(patched)
+    pieces[1::2] = [values[int(number)] for number in pieces[1::2]]
+    return replace(request, top=request.top.replaced(name, b"".join(pieces)))
+
+
+def _changes(places: list[Place], files: Mapping[str, StepResponse]) -> Changes:
+    """Return the changes that put the files in place of their URLs. Raises `Refused` if they are too large together."""
+    changes: dict[Path, bytes | None] = {}
+    size = 0
+    for place in places:
+        filled = place.fill(place, files[place.url])
+        size += sum(len(value) for value in filled.values() if value is not None)
+        if size > MAX_FILLED:
+            message = f"{place.field}: the files add more than {MAX_FILLED} bytes to the request"
+            raise invalid(message, place.field)
+        changes |= filled
+    return changes
 
 
 def patch(body: bytes, changes: Changes) -> bytes:
@@ -125,17 +138,23 @@ def patch(body: bytes, changes: Changes) -> bytes:
     )
 
 
-def _places(request: ClientRequest) -> Iterator[Place]:
-    """Yield the places of the URLs in a body. A body without `_BEGINNING` is not decoded, to save time."""
-    finder, body = _FINDERS.get(request.dialect), request.top.body
-    inline = request.dialect in _ADDRESSES and _ADDRESSES[request.dialect] in body
-    if finder is None or not (inline or _BEGINNING in body):
-        return
-    name, find = finder
+def _may_have_urls(request: ClientRequest) -> bool:
+    """Return whether a body has a text with which a URL or an address begins."""
+    dialect, body = request.dialect, request.top.body
+    return dialect in _FINDERS and (_BEGINNING in body or (dialect in _ADDRESSES and _ADDRESSES[dialect] in body))
+
+
+def _places(request: ClientRequest) -> list[Place]:
+    """Return the places of the URLs in a body. Raises `Refused` if there are more than `MAX_PLACES`."""
+    name, find = _FINDERS[request.dialect]
     items = member(request.top, name)
-    for index, item in enumerate(items if isinstance(items, list) else ()):
-        if isinstance(item, dict):
-            yield from find(item, (name, index))
+    places: list[Place] = []
+    for item, at in _each(items, (name,)):
+        for place in find(item, at):
+            if len(places) == MAX_PLACES:
+                raise invalid(f"{place.field}: at most {MAX_PLACES} URLs are taken in one request", place.field)
+            places.append(place)
+    return places
 
 
 def _is_url(value: Any) -> bool:

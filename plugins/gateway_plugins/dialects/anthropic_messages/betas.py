@@ -25,7 +25,6 @@ import orjson
 
 from gateway.contract.errors import invalid
 from gateway.contract.flag import ClientRequest, Drop, Headers, Members, Target
-from gateway_plugins.shared.fields import member
 from gateway_plugins.shared.lenient import mapping
 
 OPTION: Final = "anthropic_betas"
@@ -93,7 +92,7 @@ def able(target: Target, without: Collection[str]) -> Target:
 
 def body_betas(top: Members) -> list[str]:
     """Return the betas that a body names. Raises `Refused` if `anthropic_beta` is not a list of strings."""
-    names = member(top, MEMBER)
+    names = top.small(MEMBER)
     if names is None:
         return []
     if not isinstance(names, list) or not all(isinstance(beta, str) for beta in names):

@@ -65,7 +65,7 @@ def native_body(request: ClientRequest, target: Target, drop: Drop) -> bytes:
         top = Members(top.spliced(changes))
     changes = {}
     versions = target.caps.anthropic_versions
-    if versions and "anthropic_version" in top and top.decode("anthropic_version") not in versions:
+    if versions and "anthropic_version" in top and top.small("anthropic_version") not in versions:
         changes["anthropic_version"] = orjson.dumps(versions[0])
     changes |= tagged_history.of_messages(top, target, drop)
     return top.spliced(changes) if changes else top.body

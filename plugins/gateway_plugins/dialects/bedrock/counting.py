@@ -13,7 +13,6 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Generator
 from dataclasses import replace
 from typing import Any, Final
 
@@ -26,11 +25,11 @@ from gateway.contract.flag import (
     OPAQUE,
     ClientRequest,
     Drop,
-    Fetch,
     Head,
     HttpRequest,
     Members,
     StepResponse,
+    Steps,
     Target,
     UpstreamRequest,
 )
@@ -70,10 +69,17 @@ def _inside(top: Members) -> tuple[str, Members]:
         given = Members(top.get("input", b"{}"))
         if "converse" in given:
             return CONVERSE, Members(given["converse"])
-        inner = Members(base64.b64decode(Members(given.get("invokeModel", b"{}")).decode("body", ""), validate=True))
+        inner = Members(base64.b64decode(_body_text(Members(given.get("invokeModel", b"{}"))), validate=True))
     except (Refused, binascii.Error, TypeError, ValueError):
         return OPAQUE, top  # the provider reports the fault
     return (MESSAGES, inner) if "anthropic_version" in inner else (OPAQUE, top)
+
+
+def _body_text(top: Members) -> str:
+    """Return the base64 in `body`. Raises `ValueError` for anything but a string, which is then not decoded."""
+    if not top.get("body", b"").startswith(b'"'):
+        raise ValueError("the body is no string")
+    return str(top.decode("body"))
 
 
 def without_uncounted(top: Members) -> dict[str, bytes | None]:
@@ -103,14 +109,12 @@ def _body(request: ClientRequest, target: Target, drop: Drop) -> bytes:
     return orjson.dumps({"input": {"invokeModel": {"body": base64.b64encode(inner).decode()}}})
 
 
-def steps(
-    request: ClientRequest, target: Target, drop: Drop
-) -> Generator[UpstreamRequest | Fetch, StepResponse, ClientRequest | StepResponse]:
+def steps(request: ClientRequest, target: Target, drop: Drop) -> Steps:
     """Return the count as a reply of CountTokens. If CountTokens does not count the model, count in another way.
 
     Raises `UpstreamFailed` for any other error of CountTokens.
     """
-    reply = yield count_request(request, target, drop)
+    reply = yield (yield from json_api.compute(request, count_request, request, target, drop))
     head = Head(reply.status, reply.headers)
     problem = runtime_api.problem_for(head, reply.body)
     if problem is None:
@@ -118,10 +122,11 @@ def steps(
     if not _is_uncounted(problem):
         raise UpstreamFailed(problem, reply.body, _client_headers(reply.headers), reply.status)
     if request.dialect == MESSAGES:
-        reply = yield _messages_api_request(request, target, drop)
+        reply = yield (yield from json_api.compute(request, _messages_api_request, request, target, drop))
         if (tokens := _counted_tokens(reply)) > 0:
             return _reply({}, orjson.dumps({"inputTokens": tokens}))
-    estimate = json_api.estimated_count(input_tokens(request.top.body))
+    tokens = yield from json_api.compute(request, input_tokens, request.top.body)
+    estimate = json_api.estimated_count(tokens)
     return replace(estimate, body=orjson.dumps({"inputTokens": neutral_count(estimate.body)["input_tokens"]}))
 
 

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import orjson
 
 from gateway.contract import errors, json_api, lenient_json, provider_errors
-from gateway.contract.errors import BadFrame, Problem, UpstreamFailed, invalid
+from gateway.contract.errors import BadFrame, Problem, Refused, UpstreamFailed, invalid
 from gateway.contract.flag import (
     ClientApi,
     ClientRequest,
@@ -333,7 +333,11 @@ def message(kind: str, payload: bytes) -> bytes:
 
 def limit(request: ClientRequest, *path: str) -> int | None:
     """Return the whole number at a path of member names in the body; None if there is no such number."""
-    value = request.top.decode(path[0])
-    for name in path[1:]:
-        value = value.get(name) if isinstance(value, dict) else None
+    top = request.top
+    try:
+        for name in path[:-1]:
+            top = Members(top.get(name, b"{}"))
+        value = top.small(path[-1])
+    except Refused:  # the provider reports the fault
+        return None
     return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -32,6 +32,8 @@ _IN_BASE64: Final = base64.b64encode(PREFIX.encode()[:9])
 """Beginning of every tagged text in base64. Three characters become four, so the first nine of the prefix are always
 encoded alike."""
 
+MARKS: Final = (PREFIX.encode(), _IN_BASE64)
+"""Texts of which a body with a tag has at least one: the tag's beginning, plain and in base64."""
 _CONTENT: Final = "content"
 _THINKING_BLOCKS: Final = "thinking_blocks"
 _SIGNED: Final = {"thinking": "signature", "redacted_thinking": "data"}
@@ -46,7 +48,7 @@ It returns True if it removed a tag, None if the block must be dropped, and Fals
 
 def is_tagged(body: bytes) -> bool:
     """Return whether a body contains a tag anywhere, plain or in base64."""
-    return PREFIX.encode() in body or _IN_BASE64 in body
+    return any(mark in body for mark in MARKS)
 
 
 def of_messages(top: Members, target: Target, drop: Drop) -> Changes:

@@ -84,7 +84,7 @@ def _parameters(top: Members, drop: Drop) -> Parameters:
 
 def stream_options(top: Members) -> dict[str, Any]:
     """Return `stream_options`; {} if it is missing. Raises `Refused` if it is no object."""
-    options = member(top, "stream_options")
+    options = top.small("stream_options")
     if options is None:
         return {}
     if not isinstance(options, dict):

@@ -1,0 +1,29 @@
+"""The longest piece of work on an event loop, in CPU time of its thread, which other processes do not change."""
+
+import asyncio
+import time
+
+
+class LoopMonitor:
+    """Measures the longest CPU time for which the loop's thread computed without letting other tasks run."""
+
+    def __init__(self):
+        self.longest = 0.0
+
+    async def __aenter__(self):
+        self._task = asyncio.create_task(self._run())
+        await asyncio.sleep(0.01)
+        self.longest = 0.0
+        return self
+
+    async def __aexit__(self, *_):
+        await asyncio.sleep(0.005)
+        self._task.cancel()
+
+    async def _run(self):
+        before = time.thread_time()
+        while True:
+            await asyncio.sleep(0.001)
+            now = time.thread_time()
+            self.longest = max(self.longest, now - before)
+            before = now

@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.contract.capabilities import Caps
 from gateway.contract.errors import Refused
+from gateway.contract.flag import Target
 from tests.helpers.clients import CLIENTS
-from tests.helpers.conversion import CONVERSIONS, PNG
+from tests.helpers.conversion import CONVERSIONS, PNG, request_of
 
 SECRET = "gAAAAABopaque"
 TOKEN = {"encrypted_content": SECRET}
@@ -344,3 +346,37 @@ def test_any_item_is_carried_dropped_or_refused_by_name(conversion, items):
     else:
         assert problem.param
         assert SECRET not in problem.message
+
+
+# from a translated provider to OpenAI itself
+
+UNSIGNED = {
+    "bedrock_converse": {
+        "output": {"message": {"role": "assistant", "content": [{"reasoningContent": {"reasoningText": {"text": "hm"}}}, {"text": "so"}]}},
+        "stopReason": "end_turn", "usage": {"inputTokens": 5, "outputTokens": 2, "totalTokens": 7}, "metrics": {"latencyMs": 3},
+    },
+    "anthropic_messages": {
+        "id": "msg_1", "type": "message", "role": "assistant", "model": "m", "stop_reason": "end_turn", "stop_sequence": None,
+        "content": [{"type": "thinking", "thinking": "hm", "signature": ""}, {"type": "text", "text": "so"}],
+        "usage": {"input_tokens": 1, "output_tokens": 1},
+    },
+    "openai_chat": {
+        "id": "c", "object": "chat.completion", "created": 1, "model": "m",
+        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "so", "reasoning_content": "hm"}}],
+        "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+    },
+}  # fmt: skip
+
+
+@of("openai_responses")
+def test_unsigned_thinking_of_others_does_not_reach_openai(conversion):
+    """Check that an item which OpenAI would look up by its id is left out (farion1231/cc-switch#5825)."""
+    output = conversion.call({"input": "Hi"}).whole(UNSIGNED[conversion.upstream])["output"]
+    assert [item["type"] for item in output] == ["reasoning", "message"]
+    body = {"model": "m", "store": False, "input": [SAID[0], *output, SAID[1]]}
+    flag = conversion.client
+    request = flag.parse(request_of(flag, body))
+    dropped = []
+    sent = json.loads(flag.build(request, Target("p", flag.name, "m", conversion.dialect, Caps()), dropped.append).body)
+    assert sent["input"] == [SAID[0], output[1], SAID[1]]
+    assert dropped == ["/input/1"]

@@ -127,7 +127,8 @@ class Reasoning(Item):
     """
 
     def __init__(self, send: Send) -> None:
-        super().__init__({"id": new_id("rs"), "type": "reasoning", "summary": []}, send)
+        own_id = f"{responses_reasoning.ID}{uuid.uuid4().hex}"
+        super().__init__({"id": own_id, "type": "reasoning", "summary": []}, send)
         self._pieces: list[str] = []
         self._blocks: list[dict[str, str]] = []
 

@@ -19,9 +19,14 @@ import orjson
 
 from gateway.contract import lenient_json
 from gateway.contract.flag import Drop, Members
+from gateway_plugins.shared.lenient import text
 
 MARK: Final = "irisgate1+"
 """Beginning of the string. A string that begins differently comes from another server, and cannot be read here."""
+
+
+ID: Final = "rs_irisgate"
+"""Beginning of the ids of reasoning items that the gateway writes. OpenAI's ids begin with "rs_" too."""
 
 
 def packed(blocks: Sequence[Mapping[str, str]]) -> str:
@@ -46,12 +51,13 @@ def unpacked(value: str) -> list[dict[str, str]] | None:
 
 
 def without_ours(top: Members, drop: Drop) -> dict[str, bytes | None]:
-    """Return the change of `input` that removes reasoning items with `MARK`, or {} if there are none.
+    """Return the change of `input` that removes reasoning items that the gateway wrote, or {} if there are none.
 
     The conversation has such items if another provider answered earlier turns. OpenAI's own models refuse encrypted
-    content that they did not write. The bytes of all other items stay the same.
+    content that they did not write, and look up an item without it by its id (farion1231/cc-switch#5825).
+    The bytes of all other items stay the same.
     """
-    if MARK.encode() not in top.get("input", b""):
+    if not _may_be_ours(top.get("input", b"")):
         return {}
     try:
         items = lenient_json.raw_items(top["input"])
@@ -63,16 +69,19 @@ def without_ours(top: Members, drop: Drop) -> dict[str, bytes | None]:
 
 def _is_marked(item: bytes, index: int, drop: Drop) -> bool:
     """Return whether this is a reasoning item that the gateway wrote. If so, report it as dropped."""
-    if MARK.encode() not in item:
+    if not _may_be_ours(item):
         return False
     value = lenient_json.loads(item)
     if not isinstance(value, dict) or value.get("type") != "reasoning":
         return False
-    content = value.get("encrypted_content")
-    if not isinstance(content, str) or not content.startswith(MARK):
+    if not (text(value.get("encrypted_content")).startswith(MARK) or text(value.get("id")).startswith(ID)):
         return False
     drop(f"/input/{index}")
     return True
+
+
+def _may_be_ours(raw: bytes) -> bool:
+    return MARK.encode() in raw or ID.encode() in raw
 
 
 def _is_block(block: Any) -> bool:

@@ -57,8 +57,15 @@ MAX_SEARCHES: Final = 1_000
 """Maximum number of searches that are reserved for one tool."""
 SEARCH_TOKENS: Final = 10_000
 """Tokens of results that are read after each search, besides the fee."""
-_FEES: Final[Mapping[str, int]] = {"code_interpreter": 30_000_000, "file_search": 2_500_000}
-"""Fees in nanodollars of OpenAI's tools: of a container, and of each search in files (platform.openai.com/pricing)."""
+MAX_ANSWERS: Final = 128
+"""Maximum number of answers that Chat Completions takes in `n`."""
+_FEES: Final[Mapping[str, int]] = {
+    "code_interpreter": 30_000_000,
+    "file_search": 2_500_000,
+    "image_generation": 250_000_000,
+}
+"""Fees in nanodollars of OpenAI's tools: of a container, of each search in files, and of the dearest image that
+gpt-image-1 makes (platform.openai.com/docs/pricing)."""
 _SEARCHING: Final = ("web_search", "web_fetch", "googleSearch", "google_search", "nova_grounding")
 """Beginnings of the names of tools that search or read the web."""
 
@@ -77,6 +84,8 @@ class Contents:
     """Number of searches that the provider may charge for."""
     fees: int = 0
     """Fees in nanodollars for other tools that the provider runs."""
+    answers: int = 1
+    """Number of answers that the request asks for."""
 
     def add(self, kind: Kind, size: int) -> None:
         """Add a file with `size` bytes of base64; 0 for a file that is named by a URL or an id."""
@@ -117,6 +126,8 @@ def contents_of(body: Mapping[str, Any]) -> Contents:
     if any(body.get(name) for name in _STORED):
         contents.usual += REMOTE_DOCUMENT_TOKENS
         contents.most += REMOTE_DOCUMENT_TOKENS
+    answers = body.get("n")
+    contents.answers = min(max(answers, 1), MAX_ANSWERS) if isinstance(answers, int) else 1
     _add_tools(contents, body)
     return contents
 

@@ -40,7 +40,7 @@ MAX_SIGNS: Final = 500_000
 
 A body with more of them counts as text. Large bodies are measured in a worker process, where there is no such limit."""
 MAX_OUTPUT: Final = 1_000_000
-"""Maximum estimate of output tokens, even if the client's limit is higher. It is above the limit of any model."""
+"""Maximum estimate of an answer's output tokens, even if the client's limit is higher; no model's limit is higher."""
 MAX_ROUGH_INPUT: Final = 200_000
 """Maximum number of input tokens of a rough estimate. A larger body consists mostly of images and files."""
 TOKENS_PER_SECOND: Final = 100
@@ -107,10 +107,13 @@ class Estimate:
 
     def cost(self, priced: Iterable[Priced]) -> int:
         """Return the cost in nanodollars for the most expensive of several models; 0 if no price is known."""
-        usages = [Usage(input=self.input, output=self.output)]
-        if self.caches:
-            usages.append(Usage(cache_write_5m=self.input, output=self.output))
-            usages.append(Usage(cache_write_1h=self.input, output=self.output))
+        # some models of OpenAI write every prompt into a cache, without being asked, and some bill thinking apart
+        kinds = ("input", "cache_write_5m", "cache_write_1h") if self.caches else ("input", "cache_write_5m")
+        usages = [
+            Usage(output=self.output, reasoning=reasoning, **{kind: self.input})
+            for kind in kinds
+            for reasoning in (0, self.output)
+        ]
         costs = ((self._at(price, usage) or 0) + self._fees(price) for price in priced for usage in usages)
         return max(costs, default=0)
 
@@ -138,7 +141,7 @@ def estimate(
     size = size or measure(body)
     tiered = size.tiered or any(name in request.headers for name in _TIER_HEADERS)
     fees = (size.searches, size.fees)
-    return Estimate(size.most, min(output, MAX_OUTPUT), size.caches, tiered, usual, size.usual, *fees)
+    return Estimate(size.most, min(output, size.answers * MAX_OUTPUT), size.caches, tiered, usual, size.usual, *fees)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +159,8 @@ class Size:
     """True if the body may ask for a cache."""
     tiered: bool = False
     """True if the body may name a service tier."""
+    answers: int = 1
+    """Number of answers that the request asks for."""
 
 
 def measure(body: bytes) -> Size:
@@ -178,6 +183,7 @@ def measure(body: bytes) -> Size:
         contents.searches,
         contents.fees,
         *_marks(body),
+        contents.answers,
     )
 
 

@@ -4,10 +4,14 @@ import base64
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.contract.flag import Facts, HttpRequest, Part, Usage
 from gateway.contract.json_api import UNLIMITED
 from gateway.contract.registry import discover
+from gateway.money.prices.rates import Priced
+from gateway.money.prices.rows import parse_row
 from gateway.money.quotas.contents import IMAGE_TOKENS, REMOTE_DOCUMENT_TOKENS
 from gateway.money.quotas.estimate import (
     MAX_OUTPUT,
@@ -20,6 +24,52 @@ from gateway.money.quotas.estimate import (
 )
 from tests.helpers.cpu_time import cpu_seconds
 
+NAMES = [
+    "messages",
+    "input",
+    "system",
+    "contents",
+    "content",
+    "parts",
+    "output",
+    "role",
+    "type",
+    "source",
+    "data",
+    "bytes",
+    "url",
+    "file_data",
+    "file",
+    "file_id",
+    "image_url",
+    "input_audio",
+    "image",
+    "document",
+    "video",
+    "audio",
+    "format",
+    "media_type",
+    "inlineData",
+    "mimeType",
+    "toolResult",
+    "guardContent",
+    "tools",
+    "toolConfig",
+    "systemTool",
+    "name",
+    "max_uses",
+    "max_tool_calls",
+    "web_search_options",
+    "additionalModelRequestFields",
+    "n",
+    "inputImage",
+    "s3Location",
+    "previous_response_id",
+    "conversation",
+    "filename",
+    "googleSearch",
+    "result",
+]
 IMAGE = base64.b64encode(bytes(range(256)) * 40).decode()
 FLAGS = discover().flags
 
@@ -351,7 +401,7 @@ def test_of_several_limits_the_one_counts_that_the_provider_might_go_by(where, m
 def test_a_tier_that_is_asked_for_holds_what_the_dearest_costs(asks):
     _, ask = request_of(*MESSAGES, **asks)
     held = estimate(ask, 10, [])
-    assert held.cost([Price(1, 2, 3)]) == 7 * (held.input + 20)
+    assert held.cost([Price(1, 2, 1)]) == 7 * (held.input + 20)
 
 
 class Price:
@@ -374,7 +424,46 @@ class Price:
 
 
 def test_the_dearest_candidate_counts():
-    assert Estimate(10, 5).cost([Price(1, 2, 3), Price(3, 1, 3), Price(None)]) == 35
+    assert Estimate(10, 5).cost([Price(1, 2, 1), Price(3, 1, 3), Price(None)]) == 35
+
+
+def test_thinking_counts_where_it_is_dearer_than_other_output():
+    rates = parse_row({"book": "google", "model": "m", "input": "1", "output": "2", "reasoning": "5"}).rates
+    assert Estimate(10, 4).cost([Priced("m", ((0.0, rates),))]) == 10 * 1_000 + 4 * 5_000
+
+
+def test_a_model_that_writes_every_prompt_to_a_cache_costs_what_that_costs():
+    rates = parse_row({"book": "openai", "model": "m", "input": "4", "output": "2", "cache_write_5m": "5"}).rates
+    assert Estimate(10, 4).cost([Priced("m", ((0.0, rates),))]) == 10 * 5_000 + 4 * 2_000
+
+
+@pytest.mark.parametrize(("answers", "output"), [(1, 10**6), (3, 3 * 10**6), (10**9, 128 * 10**6), (-4, 10**6)])
+def test_every_answer_may_be_as_long_as_the_longest(answers, output):
+    _, ask = request_of(*CHAT, n=answers)
+    assert estimate(ask, 10**12, []).output == output
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-5, 10**12)
+    | st.text(max_size=8)
+    | st.sampled_from([DATA, "image", "base64"]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES) | st.text(max_size=3), inner, max_size=4)
+    ),
+    max_leaves=25,
+)
+
+
+@given(st.dictionaries(st.sampled_from(NAMES), JSON, max_size=6))
+def test_no_body_is_too_odd_to_be_measured(members):
+    data = json.dumps(members).encode()
+    size = measure(data)
+    assert size.usual >= 1
+    assert size.most >= 1
+    assert min(size.searches, size.fees) >= 0
+    assert 1 <= size.answers <= 128
 
 
 def test_a_body_that_may_be_written_to_a_cache_costs_what_that_costs():

@@ -10,6 +10,7 @@ import pytest
 
 from gateway.store import follower as follower_module
 from gateway.store.base import StoreFailed, UsageQuery
+from gateway.store.disk_sync import DiskSync
 from gateway.store.entries import Balance, Entry, Version
 from gateway.store.follower import JournalFollower
 from gateway.store.journal import Journal
@@ -20,12 +21,13 @@ from tests.helpers.records import NOON, logger, record
 class Kept:
     """A follower with its journal and store."""
 
-    def __init__(self, folder, **options):
+    def __init__(self, folder, *, sync=False, **options):
         self.log, self.out = logger()
         self.path = folder / "irisgate.db"
-        self.store = SqliteStore(self.path)
-        self.journal = Journal(folder / "journal", self.log, after=self.store.start_offset.segment)
-        self.follower = JournalFollower(self.journal, self.store, self.log, **options)
+        self.store = SqliteStore(self.path, sync=sync)
+        self.journal = Journal(folder / "journal", self.log, after=self.store.start_offset.segment, sync=sync)
+        disk_sync = DiskSync(self.journal, self.log) if sync else None
+        self.follower = JournalFollower(self.journal, self.store, self.log, sync=disk_sync, **options)
 
     def put(self, *ids, **changes):
         for each in ids:

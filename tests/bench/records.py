@@ -1,7 +1,11 @@
-"""What a call's record costs: on its own way, and in the store behind it. Run by hand: python -m tests.bench.records"""
+"""What a call's record costs: on its own way, in the store behind it, and on a disk that is flushed (`storage.sync`).
+
+Run by hand: python -m tests.bench.records
+"""
 
 import asyncio
 import json
+import statistics
 import sys
 import tempfile
 import time
@@ -9,7 +13,8 @@ from pathlib import Path
 
 from gateway.config.load import loads
 from gateway.store.base import JournalOffset
-from gateway.store.entries import Entry, decode, encode
+from gateway.store.disk_sync import DiskSync
+from gateway.store.entries import Entry, SentCall, decode, encode
 from gateway.store.follower import BATCH_BYTES, JournalFollower
 from gateway.store.journal import Journal
 from gateway.store.sqlite import SqliteStore
@@ -19,6 +24,10 @@ from tests.bench.measure import Nowhere
 from tests.helpers.records import NOON, record
 
 USERS, MODELS, SESSIONS = 50, 6, 400
+AHEAD = 1000
+"""Number of calls in flight."""
+TOGETHER, FLUSHED = (1, 16, 256), 512
+"""Calls at once, and calls in all, that wait for the disk."""
 
 
 def some(count):
@@ -35,6 +44,12 @@ def some(count):
     ]
 
 
+def sent(record):
+    """Return the line that the journal gets before a call is sent."""
+    same = {name: getattr(record, name) for name in SentCall.__struct_fields__ if hasattr(record, name)}
+    return SentCall(**{**same, "chains": ((("daily:ada@example.com", "5000000000 5000000000/86400000000000"),),)})
+
+
 def _config():
     """The models that may be labels of metrics."""
     models = [f"us.anthropic.claude-model-{number}-v1:0" for number in range(MODELS)]
@@ -49,6 +64,7 @@ def path(folder, calls):
     journal = Journal(folder / "journal", log)
     follower, metrics = JournalFollower(journal, store, log), Metrics(_config())
     steps = {
+        "written before sending": lambda each: follower.put_sent(sent(each)),
         "written to the journal": lambda each: follower.put(Entry(call=each)),
         "counted": metrics.observe,
         "handed to the log": lambda each: log.later("call.finished", each.as_dict),
@@ -71,7 +87,9 @@ def behind(folder, calls):
     """Records a second that the store takes over, read from the journal, by wall time and by CPU time."""
     store = SqliteStore(folder / "irisgate.db")
     journal = Journal(folder / "journal", configure(Nowhere()))
-    for each in calls:
+    # most calls are in flight for longer than it takes to apply a batch
+    for each, later in zip(calls, calls[AHEAD:] + calls[-1:] * AHEAD, strict=True):
+        journal.append(encode(Entry(sent=sent(later))))
         journal.append(encode(Entry(call=each)))
 
     async def take_over():
@@ -88,17 +106,50 @@ def behind(folder, calls):
     return len(calls) / wall, len(calls) / cpu
 
 
+async def flushed(folder, together):
+    """Milliseconds that a call waits for the disk, and flushes a call, with some calls at once."""
+    log = configure(Nowhere())
+    journal = Journal(folder / f"journal{together}", log, sync=True)
+    sync, flushes, waited = DiskSync(journal, log), 0, []
+    line = encode(Entry(sent=sent(record())))
+    unflushed = journal.unflushed
+
+    def counted():
+        nonlocal flushes
+        flushes += 1
+        return unflushed()
+
+    journal.unflushed = counted
+
+    async def calling():
+        for _ in range(FLUSHED // together):
+            begun = time.monotonic()
+            journal.append(line)
+            await sync.wait()
+            waited.append(time.monotonic() - begun)
+
+    await asyncio.gather(*(calling() for _ in range(together)))
+    await sync.close()
+    journal.close()
+    return statistics.median(waited) * 1000, flushes / len(waited)
+
+
 def measured(calls=20_000):
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
         rows = some(calls)
-        return path(Path(one), rows[: calls // 10]), behind(Path(other), rows)
+        disk = {together: asyncio.run(flushed(Path(one), together)) for together in TOGETHER}
+        return path(Path(one), rows[: calls // 10]), behind(Path(other), rows), disk
 
 
 def report(measurements):
-    steps, (wall, cpu) = measurements
+    steps, (wall, cpu), disk = measurements
     lines = [f"{name:28}{cost:8.1f} us" for name, cost in steps.items()]
     lines.append(f"{'a record, on its call':28}{sum(steps.values()):8.1f} us")
     lines.append(f"{'records taken over':28}{wall:8,.0f} a second; {cpu:,.0f} a second of CPU")
+    lines += [
+        f"{f'on a flushed disk, {together} at once':28}{wait:8.2f} ms; {flushes:.3f} flushes a call"
+        for together, (wait, flushes) in disk.items()
+    ]
     return "\n".join(lines)
 
 

@@ -38,7 +38,7 @@ def open(request: ClientRequest, target: Target, drop: Drop) -> Translation:  # 
     return Translation(
         request.with_body("bedrock_converse", body),
         reply_reader(converse_walk.Reader, conversion.names, conversion.schema_tool, target, drop),
-        messages_emit.Stream(request.model),
+        messages_emit.Stream(request.model, messages_emit.prompt_estimate(request)),
         partial(messages_emit.Whole, request.model),
     )
 

@@ -44,7 +44,7 @@ def open(request: ClientRequest, target: Target, drop: Drop) -> Translation:  # 
     return Translation(
         request.with_body("openai_chat", body),
         reply_reader(chat_walk.Reader, names, output.schema_tool, target, drop),
-        messages_emit.Stream(request.model),
+        messages_emit.Stream(request.model, messages_emit.prompt_estimate(request)),
         partial(messages_emit.Whole, request.model),
     )
 

@@ -17,7 +17,8 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.contract.flag import Event, Usage, event
+from gateway.contract.flag import ClientRequest, Event, Usage, event
+from gateway.money.quotas.estimate import input_tokens
 from gateway_plugins.shared import checks, reply_events
 from gateway_plugins.shared.reply_events import Citation, Stop
 from gateway_plugins.shared.reply_ids import reply_id as own_id
@@ -42,6 +43,7 @@ _TIERS: Final[Mapping[str, str]] = {
 """Anthropic's names of service tiers, by the names that providers report. Any other tier is left out."""
 _AT_START: Final = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
 """Names of the counts in `message_start`. SDKs replace each by the count in `message_delta`."""
+_PROMPT: Final = ("tools", "system", "messages")
 _PLACES: Final[Mapping[str, tuple[str, str, str, str]]] = {
     # kind of a citation: (its type in the API, names of its members for index, start and end)
     "char": ("char_location", "document_index", "start_char_index", "end_char_index"),
@@ -49,6 +51,14 @@ _PLACES: Final[Mapping[str, tuple[str, str, str, str]]] = {
     "block": ("content_block_location", "document_index", "start_block_index", "end_block_index"),
     "search_result": ("search_result_location", "search_result_index", "start_block_index", "end_block_index"),
 }
+
+
+def prompt_estimate(request: ClientRequest) -> int:
+    """Return an estimate of the input tokens of a streamed request, from the members that a model reads; else 0."""
+    if not request.stream:
+        return 0
+    members = (b'"%b":%b' % (name.encode(), request.top[name]) for name in _PROMPT if name in request.top)
+    return input_tokens(b"{%b}" % b",".join(members))
 
 
 def usage_dict(usage: Usage, tier: str = "") -> dict[str, Any]:
@@ -196,7 +206,8 @@ class Stream:
         if self._stop is None or self._ended:
             return
         self.block_end()
-        counts = usage_dict(self._usage or Usage(), self._tier)
+        # without a report, the estimate in `message_start` stands
+        counts = {"output_tokens": 0} if self._usage is None else usage_dict(self._usage, self._tier)
         self._put("message_delta", delta=_stop_members(self._stop), usage=counts)
         self._put("message_stop")
         self._ended = True

@@ -21,6 +21,7 @@ class EditedMembers:
 
     def __init__(self, top: Members) -> None:
         self.top = top
+        self._raws: dict[str, bytes] = {}
         self._values: dict[str, Any] = {}
         self._changed: dict[str, None] = {}
 
@@ -34,7 +35,9 @@ class EditedMembers:
 
         A search in this text is a cheap way to find out whether the member must be decoded.
         """
-        return self.top.get(name, b"")
+        if name not in self._raws:  # the bytes are a copy
+            self._raws[name] = self.top.get(name, b"")
+        return self._raws[name]
 
     def change(self, name: str) -> None:
         """Record that the caller changed the decoded value of the member in place."""

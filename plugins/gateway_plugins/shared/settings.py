@@ -12,7 +12,7 @@ No member of a body is read or written here. Thinking is in `thinking.py`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from gateway.contract.flag import Caps, Drop
@@ -111,6 +111,11 @@ def decide(
     )
     stops = supported_stops(parameters.stops, caps, drop, parameters.stops_at)
     return Settings(planned.thinking, planned.limit, sampling, stops)
+
+
+def caps_beside(caps: Caps, planned: Plan) -> Caps:
+    """Return the capabilities that the model has beside the planned thinking: some models then force no tool call."""
+    return replace(caps, forced_tool_choice=can_force(caps, thinks=planned.thinks))
 
 
 def can_force(caps: Caps, *, thinks: bool) -> bool:

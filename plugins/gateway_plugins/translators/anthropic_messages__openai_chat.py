@@ -21,6 +21,7 @@ from gateway_plugins.shared import settings
 from gateway_plugins.shared.inline_reasoning import reply_reader
 from gateway_plugins.shared.output_format import FormattedOutput
 from gateway_plugins.shared.reply_events import Translation
+from gateway_plugins.shared.settings import Parameters, Plan
 from gateway_plugins.shared.tools import Names
 from gateway_plugins.shared.turns import Block
 
@@ -35,11 +36,14 @@ def open(request: ClientRequest, target: Target, drop: Drop) -> Translation:  # 
         drop(f"/{messages_betas.HEADER}/{beta}")
     conversation = Conversation(target, drop)
     Mapper(caps, names, drop).add_messages(top, conversation)
-    output = _output(top, names, caps, drop)
+    requested = messages_read_options.parameters(top, caps, drop)
+    planned = settings.plan(requested, caps, chat_options.RULES, drop)
+    output = _output(top, names, settings.caps_beside(caps, planned), drop)
     conversation.hint(output.hint)
     if messages_read_options.ttl(top, drop) is not None:
         drop("/cache_control")
-    body = {"model": target.model, "messages": conversation.messages()} | output.body | _parameters(top, caps, drop)
+    body = {"model": target.model, "messages": conversation.messages()} | output.body
+    body |= _parameters(top, requested, planned, caps, drop)
     body |= chat_options.stream_members() if request.stream else {}
     return Translation(
         request.with_body("openai_chat", body),
@@ -57,9 +61,7 @@ def _output(top: Members, names: Names, caps: Caps, drop: Drop) -> FormattedOutp
     return chat_options.build_output(wanted, functions, offered.choice.renamed(names), caps, drop)
 
 
-def _parameters(top: Members, caps: Caps, drop: Drop) -> Block:
-    requested = messages_read_options.parameters(top, caps, drop)
-    planned = settings.plan(requested, caps, chat_options.RULES, drop)
+def _parameters(top: Members, requested: Parameters, planned: Plan, caps: Caps, drop: Drop) -> Block:
     # this effort is not sent as Chat's effort, because Chat's effort makes Claude think
     if messages_read_options.answer_effort(top, requested.thinking, caps, drop):
         drop("/output_config/effort")

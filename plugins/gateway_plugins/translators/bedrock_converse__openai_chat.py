@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Final
 
 from gateway.contract.errors import invalid
-from gateway.contract.flag import ClientRequest, Drop, Target, Translation
+from gateway.contract.flag import Caps, ClientRequest, Drop, Target, Translation
 from gateway_plugins.dialects.bedrock_converse import emit as converse_emit
 from gateway_plugins.dialects.bedrock_converse import read_options as converse_read_options
 from gateway_plugins.dialects.bedrock_converse.read_options import EXTRAS
@@ -62,7 +62,7 @@ def _body(request: ClientRequest, target: Target, names: Names, drop: Drop) -> t
     conversation = mapper.read(top)
     requested = converse_read_options.parameters(top, extra, drop)
     planned = settings.plan(requested, caps, chat_options.RULES, drop)
-    output = _output(request, extra, mapper, drop)
+    output = _output(request, extra, mapper, settings.caps_beside(caps, planned), drop)
     if output.hint:
         conversation.system(output.hint)
     body: Block = {"model": target.model, "messages": conversation.messages()}
@@ -107,14 +107,14 @@ def _tier(request: ClientRequest, drop: Drop) -> Block:
     return {}
 
 
-def _output(request: ClientRequest, extra: dict[str, Any], mapper: Mapper, drop: Drop) -> FormattedOutput:
+def _output(request: ClientRequest, extra: dict[str, Any], mapper: Mapper, caps: Caps, drop: Drop) -> FormattedOutput:
     """Return the members for the tools, the tool choice and the answer's format.
 
     Tools that the conversation removed are left out.
     """
     tools = [tool for tool in converse_read_options.tools(request.top, drop) if tool.name not in mapper.removed]
     offered = converse_read_options.offer(tools, converse_read_options.choice(request.top, extra))
-    functions = chat_options.build_tools(offered.tools, mapper.names, mapper.caps, drop)
+    functions = chat_options.build_tools(offered.tools, mapper.names, caps, drop)
     choice = offered.choice.renamed(mapper.names)
     wanted = converse_read_options.output_format(request.top, extra, drop)
-    return chat_options.build_output(wanted, functions, choice, mapper.caps, drop)
+    return chat_options.build_output(wanted, functions, choice, caps, drop)

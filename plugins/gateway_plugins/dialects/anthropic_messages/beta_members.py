@@ -57,6 +57,8 @@ class Feature:
     """Types of blocks in messages."""
     message: tuple[str, ...] = ()
     """Members of a message."""
+    cache: tuple[str, ...] = ()
+    """Members of a cache breakpoint, which can be on any block and on a tool."""
     essential: bool = False
     """True if the request would mean something else without the members."""
     only_with_member: bool = False
@@ -70,7 +72,8 @@ class Feature:
     @property
     def words(self) -> tuple[str, ...]:
         """The names by which a provider's error message can name the members."""
-        return (*self.top, *self.thinking, *self.tool, *self.message, *(("context_management",) if self.edits else ()))
+        members = (*self.top, *self.thinking, *self.tool, *self.message, *self.cache)
+        return (*members, "context_management") if self.edits else members
 
 
 @cache
@@ -144,8 +147,25 @@ def _members(edited: EditedMembers, feature: Feature) -> Iterator[_Place]:
         yield from _in_tools(edited, feature)
     if feature.edits:
         yield from _in_edits(edited, feature)
+    yield from _in_breakpoints(edited, feature)
     if any(f'"{word}"'.encode() in edited.raw("messages") for word in (*feature.blocks, *feature.message)):
         yield from _in_messages(edited, feature)
+
+
+def _in_breakpoints(edited: EditedMembers, feature: Feature) -> Iterator[_Place]:
+    """Yield the members of cache breakpoints. A body without such a name is not decoded."""
+    for member in ("system", "messages", "tools"):
+        if any(f'"{name}"'.encode() in edited.raw(member) for name in feature.cache):
+            yield from _below(edited, member, edited[member], f"/{member}", feature)
+
+
+def _below(edited: EditedMembers, member: str, value: Any, at: str, feature: Feature) -> Iterator[_Place]:
+    for index, each in enumerate(map(mapping, sequence(value))):
+        control = mapping(each.get("cache_control"))
+        for name in feature.cache:
+            if name in control:
+                yield f"{at}/{index}/cache_control/{name}", _taking(edited, member, control, name)
+        yield from _below(edited, member, each.get("content"), f"{at}/{index}/content", feature)
 
 
 def _in_thinking(edited: EditedMembers, feature: Feature) -> Iterator[_Place]:

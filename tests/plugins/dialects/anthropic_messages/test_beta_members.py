@@ -20,6 +20,7 @@ SEARCH, EXAMPLES = "tool-search-tool-2025-10-19", "tool-examples-2025-10-29"
 EAGER, COMPACT, EDITS = "fine-grained-tool-streaming-2025-05-14", "compact-2026-01-12", "context-management-2025-06-27"
 BINDING, UPDATES = "thinking-binding-controls-2026-08-01", "thinking-display-updates-2026-08-18"
 OUTPUT, CHANGES = "mid-conversation-output-config-2026-07-01", "mid-conversation-tool-changes-2026-07-01"
+SCOPE = "prompt-caching-scope-2026-01-05"
 DANGEROUS, COMPUTER = "dangerous-tool-use-2026-09-03", "computer-use-2025-11-24"
 TOOL = {"name": "f", "input_schema": {"type": "object"}}
 REGEX = {"type": "tool_search_tool_regex", "name": "tool_search_tool_regex"}
@@ -80,6 +81,25 @@ PAIRS = {
         {"messages": [USER | {"output_config": {"effort": "low"}}]},
         {"messages": [USER]},
         ["/messages/0/output_config"],
+    ),
+}  # fmt: skip
+SCOPED = {"type": "ephemeral", "scope": "global"}
+ANTHROPICS = {
+    # the same for what Bedrock takes under no beta, so that only Anthropic's own API gets it
+    "Claude Code's edit of thinking": (EDITS, {"context_management": {"edits": [{"type": "clear_thinking_20251015"}]}}, {"context_management": None}, ["/context_management/edits/0"]),
+    "a scope of the cache": (
+        SCOPE,
+        {
+            "system": [{"type": "text", "text": "s", "cache_control": SCOPED}],
+            "messages": [USER | {"content": [{"type": "text", "text": "x", "cache_control": SCOPED}]}],
+            "tools": [TOOL | {"cache_control": SCOPED}],
+        },
+        {
+            "system": [{"type": "text", "text": "s", "cache_control": {"type": "ephemeral"}}],
+            "messages": [USER | {"content": [{"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}]}],
+            "tools": [TOOL | {"cache_control": {"type": "ephemeral"}}],
+        },
+        ["/system/0/cache_control/scope", "/messages/0/content/0/cache_control/scope", "/tools/0/cache_control/scope"],
     ),
 }  # fmt: skip
 ESSENTIAL = {
@@ -170,6 +190,31 @@ def test_a_pair_is_left_out_whole(why, case, road):
     assert beta not in betas
     prefix = "/additionalModelRequestFields" if flag is bedrock_converse else ""
     assert sorted(dropped) == sorted([f"/anthropic-beta/{beta}", *(prefix + pointer for pointer in lost)])
+
+
+@pytest.mark.parametrize("case", ANTHROPICS)
+def test_a_pair_that_only_anthropic_takes_is_left_out_whole_elsewhere(case):
+    beta, members, replaced, lost = ANTHROPICS[case]
+    request = ask(anthropic_messages, members, [beta])
+    assert built(anthropic_messages, request)[1:] == ([beta], [])
+    refused = ask(anthropic_messages, members, [beta], without=(beta,))
+    for flag, ask_, options in (
+        (anthropic_messages, refused, {}),
+        (anthropic_messages, request, {"drop": [beta]}),
+        (bedrock_model_invoke, ask(bedrock_model_invoke, members, [SCOPE] if beta == SCOPE else []), {}),
+        *([(anthropic_messages, request, {"envelope": "mantle"})] if beta == SCOPE else []),
+    ):
+        sent, betas, dropped = built(flag, ask_, **options)
+        got, expected = compared(sent, members, replaced)
+        assert got == expected
+        assert beta not in betas
+        edits = ["/context_management/edits"] if flag is bedrock_model_invoke and beta == EDITS else lost
+        assert {*dropped} - {f"/anthropic-beta/{beta}"} == {*edits}
+    message = f"{'context_management' if beta == EDITS else 'system.0.cache_control.ephemeral.scope'}: Extra inputs are not permitted"
+    again = anthropic_messages.retry(
+        request, target(anthropic_messages), Problem(INVALID_REQUEST, message, "", 400), pytest.fail
+    )
+    assert beta in again.without
 
 
 @pytest.mark.parametrize("case", [*PAIRS, *ESSENTIAL])

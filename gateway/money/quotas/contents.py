@@ -66,6 +66,8 @@ _FEES: Final[Mapping[str, int]] = {
 }
 """Fees in nanodollars of OpenAI's tools: of a container, of each search in files, and of the dearest image that
 gpt-image-1 makes (platform.openai.com/docs/pricing)."""
+TOOLS_TOKENS: Final = 1_000
+"""Tokens of the instructions that a provider adds if a request has tools, at most (Anthropic's page on tool use)."""
 _SEARCHING: Final = ("web_search", "web_fetch", "googleSearch", "google_search", "nova_grounding")
 """Beginnings of the names of tools that search or read the web."""
 
@@ -214,7 +216,9 @@ def _add_tools(contents: Contents, body: Mapping[str, Any]) -> None:
     """Add the fees and the results of tools that the provider runs."""
     most = body.get("max_tool_calls")
     limit = most if isinstance(most, int) and most > 0 else SEARCHES
-    for tool in _tools(body):
+    tools = list(_tools(body))
+    contents.most += TOOLS_TOKENS if tools else 0
+    for tool in tools:
         name = _tool_name(tool)
         if name.startswith(_SEARCHING):
             uses = tool.get("max_uses")

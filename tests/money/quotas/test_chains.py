@@ -154,6 +154,15 @@ def test_a_month_of_the_calendar_is_paid_once_and_filled_at_its_border():
     assert ledger.level("m", rule, border).balance == 100
 
 
+def test_a_call_counts_in_the_window_in_which_it_ends():
+    rule, border = Rule("m", 100, window=BERLIN), at("2026-11-01T00:00+01:00")
+    ledger = Ledger()
+    held = ledger.reserve([Claim("m", rule, 60)], border - 1)
+    assert ledger.level("m", rule, border)[2:4] == (100, 60)
+    ledger.charge(held, 60, border + SECOND)
+    assert ledger.level("m", rule, border + SECOND)[2:4] == (40, 0)
+
+
 def test_a_window_adds_nothing_before_its_border():
     """Check that a cap of a dollar a minute lets no second dollar through in the same minute, as a rate does."""
     rate, window = Rule("r", 60, 60, 60 * SECOND), Rule("w", 60, window=Window("hour"))

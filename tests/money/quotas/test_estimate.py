@@ -280,6 +280,12 @@ def test_tools_that_the_provider_runs_reserve_their_fees(members, searches, fees
     assert size.most >= searches * 10_000
 
 
+def test_the_instructions_about_tools_are_tokens_too():
+    tools = [{"name": "n", "input_schema": {}}]
+    with_tools, without = (measure(json.dumps({"tools": some}).encode()) for some in (tools, []))
+    assert with_tools.most >= without.most + 1_000
+
+
 def test_a_search_costs_its_price_or_else_the_highest_one():
     found = Estimate(10, 5, searches=3, fees=7)
     assert found.cost([Price(1, 1, 1)]) == 15 + 3 * 35_000_000 + 7

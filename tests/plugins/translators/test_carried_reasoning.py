@@ -38,6 +38,10 @@ MESSAGES = {
         {"tool_calls": [{**call(), "function": {**call()["function"], "thought_signature": "s"}}]},
     ),
     "gemini at LiteLLM": (GEMINI, {"tool_calls": [call(provider_specific_fields={"thought_signature": "s"})]}),
+    "gemini at LiteLLM: the message": (
+        GEMINI,
+        {"content": "So.", "provider_specific_fields": {"thought_signatures": ["s"]}},
+    ),
     "OpenRouter: a call": ("openai/gpt-5.4", {"reasoning_details": [ENCRYPTED], "tool_calls": [call()]}),
     "OpenRouter: readable and encrypted": (
         "anthropic/claude-sonnet-4.6",
@@ -95,7 +99,7 @@ def pieces(message):
             deltas += [{name: [first]}, {name: [{**value[0], "text": "an"}]}, *({name: [each]} for each in value[1:])]
         elif value:
             deltas += [{name: [each]} for each in value]
-    deltas += [{name: value} for name, value in message.items() if name in ("extra_content", *OPAQUE)]
+    deltas += [{name: value} for name, value in message.items() if name in OPAQUE]
     for index, each in enumerate(message.get("tool_calls", ())):
         more = {name: value for name, value in each["function"].items() if name not in {"name", "arguments"}}
         begun = {**each, "index": index, "function": {"name": each["function"]["name"], "arguments": "", **more}}
@@ -104,7 +108,7 @@ def pieces(message):
     return deltas
 
 
-OPAQUE = ("encrypted_content", "reasoning_opaque")
+OPAQUE = ("extra_content", "provider_specific_fields", "encrypted_content", "reasoning_opaque")
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
@@ -226,3 +230,13 @@ def test_every_answer_has_thinking_where_the_model_demands_it():
     reply = chat_reply({"role": "assistant", "content": "So."}, "stop")
     body, _ = second_turn("anthropic_messages", "openai_chat", DEEPSEEK, reply)
     assert body["messages"][1] == {"role": "assistant", "content": "So.", "reasoning_content": " "}
+
+
+@pytest.mark.parametrize("client", TRANSLATED)
+def test_members_that_hold_no_token_are_dropped_aloud(client):
+    """Check LiteLLM's members about the provider, which repeat the thinking, and Gemini's mark of a thought."""
+    fields = {"thinking_blocks": [{"type": "thinking", "thinking": "plan"}], "citations": None}
+    message = {"content": "So.", "provider_specific_fields": fields, "extra_content": {"google": {"thought": True}}}
+    body, dropped = second_turn(client, "openai_chat", GEMINI, chat_reply(message, "stop"))
+    assert body["messages"][1] == {"role": "assistant", "content": "So."}
+    assert sorted(dropped) == ["/reply/extra_content", "/reply/provider_specific_fields"]

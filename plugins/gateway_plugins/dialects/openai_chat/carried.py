@@ -38,6 +38,9 @@ _OF_FAMILY: Final = frozenset({"extra_content"})
 """Members that every provider of the model's family reads."""
 _MARKS: Final = frozenset({"thought"})
 """Members inside `extra_content` that only describe a delta, and are not sent back."""
+_LITELLMS: Final = "provider_specific_fields"
+_TOKENS: Final = frozenset({"thought_signature", "thought_signatures"})
+"""Members inside `_LITELLMS` that hold tokens. The others repeat what the reply has elsewhere."""
 TEXT: Final = "reasoning_content"
 """The usual member for thinking as text."""
 PART: Final = "thinking"
@@ -68,6 +71,8 @@ class Gathered:
                     _add_entry(entries, entry)
             else:
                 _add(self._message, name, delta[name])
+                if delta[name] and name not in self._message:
+                    self.drop(f"/reply/{name}")
 
     def add_whole(self, message: Mapping[str, Any]) -> None:
         """Add the tokens of a whole message, whose entries in `reasoning_details` are complete."""
@@ -116,7 +121,7 @@ def _add(members: Json, name: str, value: Any) -> None:
     if isinstance(value, dict):
         inner = dict(mapping(members.get(name)))
         for key, each in value.items():
-            if key not in _MARKS:
+            if key not in _MARKS and (name != _LITELLMS or key in _TOKENS):
                 _add(inner, key, each)
         value = inner
     if value:

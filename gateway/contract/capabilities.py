@@ -92,8 +92,9 @@ class Caps:
     signed_reasoning: bool = False
     """True if the model signs its reasoning. Earlier reasoning is accepted only unchanged and with the signature."""
     redacted_reasoning: bool = False
-    portable_signatures: bool = False
-    """True if the model's signatures are valid at every provider of its family. Clients get them unchanged."""
+    portable_signatures: str = ""
+    """The family whose signatures are valid at every provider of the model, and reach clients unchanged; "" if there is
+    none."""
     reasoning_content: bool = False
     """True if earlier thinking is sent back as text: in OpenAI Chat as the assistant message's `reasoning_content`, in
     Messages as thinking without a signature."""

@@ -21,13 +21,13 @@ from tests.helpers.translation import Translator
 
 CLAUDE = Caps(
     family="claude", max_output=32_000, sampling="one", top_k="field", reasoning="budget", signed_reasoning=True,
-    portable_signatures=True,
+    portable_signatures="claude",
     redacted_reasoning=True, tool_choice_fields=True, leading_assistant=True, strict_tools=True, cache_points=True,
     tool_cache_points=True, cache_ttl=True,
 )  # fmt: skip
 NEW_CLAUDE = Caps(
     family="claude", sampling="none", reasoning="adaptive", efforts=("low", "medium", "high", "max"),
-    thinking_display=True, signed_reasoning=True, portable_signatures=True, redacted_reasoning=True,
+    thinking_display=True, signed_reasoning=True, portable_signatures="claude", redacted_reasoning=True,
     tool_choice_fields=True, mid_system=True,
     leading_assistant=True, prefill=False, json_schema=True, cache_points=True, tool_cache_points=True, cache_ttl=True,
 )  # fmt: skip

@@ -16,7 +16,7 @@ from tests.helpers.translation import Translator
 
 CLAUDE = Caps(
     family="claude", max_output=32_000, sampling="one", reasoning="budget", signed_reasoning=True,
-    portable_signatures=True, redacted_reasoning=True, cache_points=True, tool_cache_points=True, cache_ttl=True,
+    portable_signatures="claude", redacted_reasoning=True, cache_points=True, tool_cache_points=True, cache_ttl=True,
 )  # fmt: skip
 
 HISTORY = [

@@ -89,8 +89,8 @@ class CapabilitiesSection(Section):
     )
     signed_reasoning: bool | None = Field(None, description="Whether thinking is signed: true or false.")
     redacted_reasoning: bool | None = Field(None, description="Whether hidden thinking is taken back: true or false.")
-    portable_signatures: bool | None = Field(
-        None, description="Whether every provider of the family takes its signatures: true or false."
+    portable_signatures: str | None = Field(
+        None, description='The family whose signatures every provider takes: "claude"; "" for none.'
     )
     reasoning_content: bool | None = Field(
         None, description="Whether a chat gets earlier thinking back as reasoning_content: true or false."

@@ -74,9 +74,13 @@ class Maker:
         caps = target.caps
         family = (caps.family or f"{target.provider}/{base_id(target.model)}").replace(":", "_").replace("+", "_")
         return cls(
-            family, target.provider, is_known=bool(caps.family), portable=caps.portable_signatures,
-            inline=bool(caps.inline_reasoning), unsigned=caps.reasoning_content,
-        )  # fmt: skip
+            family,
+            target.provider,
+            is_known=bool(caps.family),
+            portable=caps.family == caps.portable_signatures != "",
+            inline=bool(caps.inline_reasoning),
+            unsigned=caps.reasoning_content,
+        )
 
     def tagged(self, value: str) -> str:
         """Return a signature, or redacted data, as the client gets it."""

@@ -58,6 +58,11 @@ def headers(top: Members, target: Target, drop: Drop) -> dict[str, str]:
 _TAG: Final = "amazon-bedrock-guardrails-guardContent_"
 
 
+def has_headers(target: Target) -> bool:
+    """Return whether the provider's API is InvokeModel, which takes a service tier and other options in headers."""
+    return target.flag == _INVOKE
+
+
 def guard_tag(top: Members, target: Target) -> str:
     """Return the name of the tag around text for the guardrail; "" if the request has no guardrail on InvokeModel."""
     guarded = target.flag == _INVOKE and read_guardrail(top, lambda _: None)

@@ -18,6 +18,7 @@ from gateway_plugins.dialects.anthropic_messages import tools as messages_tools
 from gateway_plugins.dialects.anthropic_messages.demand import CacheBreakpoints
 from gateway_plugins.dialects.anthropic_messages.settings import Body
 from gateway_plugins.dialects.openai.values import ConvertedRequest, Format, OpenAIRequest
+from gateway_plugins.mappings import converse_on_invoke
 from gateway_plugins.mappings.openai_to_turns import Mapper
 from gateway_plugins.shared import settings
 from gateway_plugins.shared.output_format import JSON_HINT, FormattedOutput
@@ -53,8 +54,11 @@ def convert(request: OpenAIRequest, target: Target, drop: Drop, *, stream: bool)
     breakpoints.limit()
     decided = settings.decide(parameters, caps, messages_settings.RULES, drop, planned=planned)
     body |= decided.sampling
-    # the tier has Bedrock's name; Bedrock's envelope moves it to a header, and other envelopes drop it
-    more = {"stop_sequences": decided.stops, "service_tier": request.tier}
+    # the tier has Bedrock's name, and Bedrock's envelope moves it to a header
+    if request.tier and not converse_on_invoke.has_headers(target):
+        drop("/service_tier")
+    tier = request.tier if converse_on_invoke.has_headers(target) else ""
+    more = {"stop_sequences": decided.stops, "service_tier": tier}
     body |= {name: value for name, value in more.items() if value}
     if stream:
         body["stream"] = True

@@ -200,3 +200,29 @@ async def test_a_call_that_is_left_before_it_is_sent_costs_nothing(tmp_path):
             (record,) = await gw.calls()
             assert (record["outcome"], record["cost_usd"], record["attempts"]) == ("cancelled", 0, 0)
             assert gw.running.gateway.quotas.level("team").balance == BUDGET
+
+
+async def test_a_server_without_prices_is_left_at_once(tmp_path):
+    """Check that a model server of one's own can stop when the client leaves, because nobody bills its reply."""
+    async with OpenAISim(keys={KEY}) as sim:
+        sim.default = replace(TEXT, delay=20)
+        provider = bedrock(sim.url, models=["my-own"], flags=["openai_chat"])
+        provider.pop("cost_basis")
+        async with gate(tmp_path, {"o": provider}) as gw:
+            await leave(gw, "/v1/chat/completions", {"model": "my-own", "messages": HELLO}, 0.3)
+            (record,) = await gw.calls()
+            await eventually(sim.requests[0].closed.is_set)
+    assert (record["outcome"], record["cost_usd"]) == ("cancelled", None)
+
+
+async def test_a_gateway_that_stops_waits_for_no_reply_that_nobody_reads(tmp_path, bedrock_sim):
+    """Check that a call that is read on is recorded and charged when the gateway stops."""
+    bedrock_sim.default = replace(TEXT, delay=60)
+    async with limited(tmp_path, bedrock_sim, quota(BUDGET)) as gw:
+        await leave(gw, *WAYS["native converse"][:2], 0.3)
+        gateway = gw.running.gateway
+        await eventually(lambda: gateway.open_calls)
+        for task in list(gateway.open_calls):
+            task.cancel()
+        record = await recorded(gw)
+        assert record["estimated"] is True

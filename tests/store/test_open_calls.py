@@ -1,9 +1,14 @@
 """Calls that were sent and have not ended: the next process finds each of them, whatever became of the files."""
 
+import asyncio
 import json
 import shutil
+import tempfile
+from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gateway.call.finish import Finish
 from gateway.config.load import loads
@@ -245,3 +250,85 @@ def test_a_journal_without_another_number_keeps_lines_in_memory(tmp_path):
     journal.retry()
     assert journal.waiting == 2
     journal.close()
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("send"), st.integers(0, 9)),
+        st.tuples(st.just("end"), st.integers(0, 9)),
+        st.tuples(st.sampled_from(["apply", "rotate", "remove"]), st.just(0)),
+        st.tuples(st.just("kill"), st.integers(0, 3)),
+    ),
+    max_size=40,
+)
+
+
+class History:
+    """A gateway's files over several processes, and what must come of its calls."""
+
+    def __init__(self, folder):
+        self.folder, self.number = folder, 0
+        self.open, self.sent, self.ended = {}, set(), set()
+
+    async def start(self):
+        self.records = Kept(self.folder)
+        await self.records.follower._catch_up()
+
+    async def step(self, step, number):
+        match step:
+            case "send" if number not in self.open:
+                self.number += 1
+                self.open[number] = key = f"call{self.number}"
+                self.sent.add(key)
+                self.records.follower.put_sent(sent(key))
+            case "end" if number in self.open:
+                key = self.open.pop(number)
+                self.ended.add(key)
+                self.records.put(key)
+            case "apply":
+                await self.records.follower._catch_up()
+            case "rotate":
+                self.records.journal.renew(0)
+            case "remove":
+                await self.records.follower._catch_up()
+                shutil.rmtree(self.folder / "journal")
+                self.records.journal.retry()
+            case "kill":
+                await self.kill(number)
+
+    async def kill(self, recorded):
+        """Kill the process, and the next one after it has recorded some of the lost calls."""
+        self.open = {}
+        for count in (recorded, None):
+            abandoned(self.records)
+            await self.records.store.close()
+            await self.start()
+            await Started(self.records).recover(count)
+
+
+@given(STEPS)
+@settings(max_examples=40)
+def test_each_call_is_recorded_once_whatever_happens(steps):
+    """Check that after any order of calls, rotations, removed folders and kills, each call is recorded and paid once."""
+
+    async def lived(folder):
+        history = History(folder)
+        await history.start()
+        for step in steps:
+            await history.step(*step)
+        await history.kill(0)
+        await history.records.follower._catch_up()
+        store = history.records.store
+        rows = (await store.calls(None, None, 100)).rows
+        lost = history.sent - history.ended
+        assert sorted(row.id for row in rows) == sorted(history.sent)
+        assert {row.id for row in rows if row.outcome == "lost"} == lost
+        assert sum(row.charges.get("team", 0) for row in rows) == COST * len(lost)
+        assert [left.amount for left in await store.balances()] == ([CAPACITY - COST * len(lost)] if lost else [])
+        sums = await store.usage(UsageQuery())
+        assert sum(row.calls for row in sums) == len(history.sent)
+        abandoned(history.records)
+        await store.close()
+
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(lived(Path(folder)))

@@ -2,6 +2,8 @@
 
 - A provider goes on with a reply that is not a stream, and bills all of it, whether or not anybody reads it.
 - The reading ends after `READ_ON_SECONDS`, or when the gateway stops. The cost is then an estimate.
+- If the model has no price or costs nothing, as on a server of one's own, the provider is left at once: there is no
+  cost to know, and the server can stop.
 - A stream is not read on. Most providers stop when the connection is closed, and the cost is estimated from what came.
 """
 
@@ -13,9 +15,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.call.chain import Attempt, AttemptNext, Call, Response
+from gateway.contract.flag import Usage
 
 READ_ON_SECONDS: Final = 120.0
 """Maximum seconds for which a reply is read after the client has left. Few replies that are no stream take longer."""
+
+_ONE_TOKEN_EACH: Final = Usage(input=1, output=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +36,7 @@ class ReadOn:
         try:
             return await asyncio.shield(reply)
         except asyncio.CancelledError:
-            if attempt.sent and not self.draining():
+            if attempt.sent and not self.draining() and _is_billed(call, attempt):
                 call.left = True
                 await asyncio.wait({reply}, timeout=self.seconds)
             raise
@@ -39,3 +44,9 @@ class ReadOn:
             if not reply.done():
                 reply.cancel()
                 await asyncio.gather(reply, return_exceptions=True)
+
+
+def _is_billed(call: Call, attempt: Attempt) -> bool:
+    offer = attempt.candidate.offer
+    price = call.runtime.prices.of(offer.provider, offer.model)
+    return price is not None and price.cost(_ONE_TOKEN_EACH) != 0

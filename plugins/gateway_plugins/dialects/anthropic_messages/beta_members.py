@@ -138,24 +138,35 @@ _Place = tuple[str, Callable[[], None]]
 """The JSON pointer of a member, and a function that removes the member from the decoded body."""
 
 
+@cache
+def _marks(feature: Feature) -> dict[str, list[bytes]]:
+    """Return byte strings, of which a member of the body with members of the feature contains at least one."""
+    return {
+        "tools": [f'"{name}'.rstrip("*").encode() for name in (*feature.tool, *feature.tool_types)],
+        "messages": [f'"{name}"'.encode() for name in (*feature.blocks, *feature.message)],
+        "cache": [f'"{name}"'.encode() for name in feature.cache],
+    }
+
+
 def _members(edited: EditedMembers, feature: Feature) -> Iterator[_Place]:
     for name in feature.top:
         if edited.raw(name) not in (b"", b"null"):
             yield f"/{name}", lambda name=name: edited.put(name, None)  # type: ignore[misc]
     yield from _in_thinking(edited, feature)
-    if feature.tool or feature.tool_types:
+    marks = _marks(feature)
+    if any(mark in edited.raw("tools") for mark in marks["tools"]):
         yield from _in_tools(edited, feature)
     if feature.edits:
         yield from _in_edits(edited, feature)
     yield from _in_breakpoints(edited, feature)
-    if any(f'"{word}"'.encode() in edited.raw("messages") for word in (*feature.blocks, *feature.message)):
+    if any(mark in edited.raw("messages") for mark in marks["messages"]):
         yield from _in_messages(edited, feature)
 
 
 def _in_breakpoints(edited: EditedMembers, feature: Feature) -> Iterator[_Place]:
     """Yield the members of cache breakpoints. A body without such a name is not decoded."""
     for member in ("system", "messages", "tools"):
-        if any(f'"{name}"'.encode() in edited.raw(member) for name in feature.cache):
+        if any(mark in edited.raw(member) for mark in _marks(feature)["cache"]):
             yield from _below(edited, member, edited[member], f"/{member}", feature)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing, suppress
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
@@ -28,6 +28,7 @@ from gateway.call.capture import Capture
 from gateway.call.chain import Batch, Batches, Call, Inbound, Next, Stream, Whole
 from gateway.call.context import REFUSED, REQUEST_ID, Gateway, identity_of
 from gateway.call.finish import Finish
+from gateway.call.stream_writer import PassedEvents, StreamWriter
 from gateway.contract.errors import (
     INTERNAL,
     UNAVAILABLE,
@@ -213,7 +214,7 @@ class Server:
         exchange.captured(headers)
         response = web.StreamResponse(status=stream.status, headers=headers)
         await response.prepare(request)
-        writer = _Writer(response, exchange.capture)
+        writer = StreamWriter(response, exchange.capture)
         watch = asyncio.create_task(self._watch(writer, encoder.ping(), call, request))
         call.stack.callback(watch.cancel)
         last, fault = await self._events(call, writer, encoder, first, stream.batches)
@@ -225,7 +226,7 @@ class Server:
         return response
 
     async def _events(
-        self, call: Call, writer: _Writer, encoder: Encoder, first: Batch, batches: Batches
+        self, call: Call, writer: StreamWriter, encoder: Encoder, first: Batch, batches: Batches
     ) -> tuple[bytes, Problem | None]:
         """Write the events of the stream.
 
@@ -234,7 +235,7 @@ class Server:
         """
         native = call.is_native
         fault: GatewayError | None = first.fault
-        passed = _Passed(first.events)
+        passed = PassedEvents(first.events)
         try:
             await writer.write(_encoded(encoder, native, first.events))
             async for batch in batches:
@@ -271,7 +272,7 @@ class Server:
             exchange.call.problem = problem or exchange.call.problem
             self.finish(exchange.call, status, outcome)
 
-    async def _watch(self, writer: _Writer, ping: bytes, call: Call, request: web.Request) -> None:
+    async def _watch(self, writer: StreamWriter, ping: bytes, call: Call, request: web.Request) -> None:
         """Write pings while there are no events, and disconnect a client that has stopped reading."""
         await writer.watch(ping, self.ping_seconds, self.stalled_seconds)
         self.gateway.log.warning("client.stalled", request_id=call.id, seconds=self.stalled_seconds)
@@ -310,61 +311,6 @@ def _encoded(encoder: Encoder, native: bool, events: Sequence[Event]) -> bytes:
     if not native:
         return b"".join([encoder.feed(event) for event in events])
     return b"".join([encoder.feed(event) if event.raw is None else event.raw for event in events])
-
-
-class _Passed:
-    """The first and the last event of a stream whose bytes pass to the client without the client's encoder."""
-
-    def __init__(self, events: Sequence[Event]) -> None:
-        self._first = events[0] if events else None
-        self._last: Event | None = None
-        self.note(events)
-
-    def note(self, events: Sequence[Event]) -> None:
-        self._last = next((event for event in reversed(events) if event.payload), self._last)
-
-    def tell(self, encoder: Encoder) -> None:
-        """Give both events to the encoder, so that its report of an error continues the numbers in them."""
-        with suppress(UpstreamFailed):
-            for event in (self._first, self._last):
-                if event is not None:
-                    encoder.feed(event)
-
-
-class _Writer:
-    """Writes the body of a stream in complete frames, with pings between them while there are no events."""
-
-    def __init__(self, response: web.StreamResponse, capture: Capture | None) -> None:
-        self._response = response
-        self._capture = capture
-        self._last = monotonic()
-        self._waits = False
-        """Whether a write is waiting for the client to read."""
-
-    async def write(self, data: bytes) -> None:
-        self._last = monotonic()
-        if self._capture is not None:
-            self._capture.feed(data)
-        self._waits = True
-        await self._response.write(data)
-        self._waits = False
-
-    async def watch(self, ping: bytes, seconds: float, patience: float) -> None:
-        """Write a ping whenever nothing has been written for `seconds`; return when a write has waited for `patience`.
-
-        `patience` is in seconds too. There is one timer for the whole stream, not one for each write.
-        """
-        turn = min(seconds, patience)
-        while True:
-            silent = monotonic() - self._last
-            if self._waits and silent >= patience:
-                return
-            if ping and not self._waits and silent >= seconds:
-                with suppress(ConnectionError):
-                    await self.write(ping)
-            else:
-                left = (patience if self._waits else seconds) - silent
-                await asyncio.sleep(min(turn, left) if left > 0 else turn)
 
 
 def _reply_headers(exchange: _Exchange, headers: Mapping[str, str], *, made_here: bool = False) -> dict[str, str]:

@@ -4,6 +4,7 @@
   routes for clients, and the requests to providers that have the flag. The format of the bodies is called a *dialect*.
 - A translator is a module named `<client dialect>__<upstream dialect>`, an observer one with a function `seen`.
 - Plugins are pure: no network, no await, and no configuration other than the target.
+- The values that plugins take and return are in `messages.py` and `facts.py`. Plugins import them from here.
 
 `registry.py` checks modules against these protocols and takes optional members that a flag lacks from `defaults.py`.
 Only `api`, `dialects`, `routes`, `build` and `meter` are required, so the smallest flag is:
@@ -22,18 +23,30 @@ Only `api`, `dialects`, `routes`, `build` and `meter` are required, so the small
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
-import orjson
-
-from gateway.contract import lenient_json
 from gateway.contract.capabilities import Caps
 from gateway.contract.client_api import ClientApi
-from gateway.contract.errors import BadFrame, Problem
+from gateway.contract.errors import Problem
 from gateway.contract.facts import USAGE_KINDS, Facts, Part, Usage
 from gateway.contract.members import Members
+from gateway.contract.messages import (
+    ClientRequest,
+    Event,
+    Fetch,
+    Frame,
+    Head,
+    Headers,
+    HttpRequest,
+    Route,
+    StepResponse,
+    Steps,
+    Target,
+    UpstreamRequest,
+    Work,
+    event,
+)
 
 API: Final = 1
 """The version of this contract. Every plugin declares it as `api = 1`."""
@@ -46,179 +59,6 @@ COUNT_TOKENS: Final = "count_tokens"
 
 In all dialects, `Decoder.whole` returns `{"input_tokens": N}` for this operation, and `Encoder.whole` takes the same
 form. So a reply with this number is never given to a translator."""
-
-Headers = Mapping[str, str]
-"""The values of headers by name, in lower case. The values of a repeated header are joined by ", " (RFC 9110, 5.3)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """One frame of a stream: a server-sent event or an event-stream message."""
-
-    headers: Mapping[str, str]
-    """Headers of the frame, unchanged, such as `event` and `id`, or `:message-type`."""
-    payload: bytes
-    raw: bytes
-    """The frame's bytes, unchanged. The `raw` of all frames, joined, is the whole stream."""
-
-
-class Event:
-    """One event of a stream.
-
-    `payload` is JSON of the dialect. `raw` is the provider's frame around the payload. A client of the same flag gets
-    `raw` unchanged, or nothing if `raw` is b"". If the gateway made or changed the event, `raw` is None and the
-    client's encoder writes the event.
-    """
-
-    __slots__ = ("_data", "kind", "payload", "raw")
-
-    def __init__(self, kind: str, payload: bytes, raw: bytes | None = None) -> None:
-        self.kind = kind
-        self.payload = payload
-        self.raw = raw
-        self._data: Any = None
-
-    @property
-    def data(self) -> Any:
-        """The payload as decoded JSON. Raises `BadFrame` if the payload is not JSON."""
-        if self._data is None:
-            try:
-                self._data = lenient_json.loads(self.payload)
-            except orjson.JSONDecodeError:
-                raise BadFrame("the provider's stream has an event that is not JSON") from None
-        return self._data
-
-    def __repr__(self) -> str:
-        return f"Event({self.kind!r}, {self.payload!r})"
-
-
-def event(kind: str, data: Any) -> Event:
-    """Return an event of the gateway's own, whose payload is `data` as JSON."""
-    return Event(kind, orjson.dumps(data))
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """A route for clients. `path` is in aiohttp's resource syntax; `{model:.+}` matches ARNs, which contain "/"."""
-
-    method: str
-    path: str
-    operation: str
-    """The name of the operation: `generate`, `count_tokens`, or a name that the flag chooses."""
-
-
-@dataclass(frozen=True, slots=True)
-class HttpRequest:
-    """A client's complete request, which is the argument of `Flag.parse`."""
-
-    route: Route
-    path: str
-    """The path as the client sent it, percent-encoded."""
-    query: str
-    headers: Headers = field(repr=False)
-    """The request's headers. The repr leaves them out, because they contain the client's credentials."""
-    params: Mapping[str, str]
-    """The values of the route's placeholders, percent-decoded once."""
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class ClientRequest:
-    """A client's parsed request. It is immutable, so that every attempt starts from the same request."""
-
-    flag: str
-    dialect: str
-    operation: str
-    method: str
-    path: str
-    query: str
-    headers: Headers = field(repr=False)
-    top: Members
-    """The top-level members of the body. `top.body` has all bytes of the body."""
-    model: str
-    stream: bool
-    without: tuple[str, ...] = ()
-    """Names of features, such as betas, that the provider refused before for this model. `build` leaves them out."""
-
-    def with_body(self, dialect: str, body: Any) -> ClientRequest:
-        """Return a copy of the request with another dialect and with `body`, a JSON value that is encoded here."""
-        return replace(self, dialect=dialect, top=Members(orjson.dumps(body)))
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """The provider and the model to which one attempt sends the request."""
-
-    provider: str
-    flag: str
-    model: str
-    """The provider's name of the model."""
-    dialect: str
-    """The dialect of the request to the provider: the result of the flag's `dialect_for(caps)`."""
-    caps: Caps
-    options: Mapping[str, Any] = field(default_factory=dict)
-    base: str = ""
-    """The configured id of a model whose name, such as an ARN, does not show the id; "" if no id is configured."""
-
-
-@dataclass(frozen=True, slots=True)
-class UpstreamRequest:
-    """A request to a provider. `path` is percent-encoded and is appended to the provider's base URL."""
-
-    method: str
-    path: str
-    body: bytes
-    query: str = ""
-    headers: Headers = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Fetch:
-    """A file at a URL in the client's request, which the gateway downloads with protection against SSRF.
-
-    `steps` gets a `StepResponse` with status 200 and the `content-type` that the host sent. If the download fails, the
-    gateway refuses the client's request and names `param`. Within one call the same URL is downloaded only once.
-    """
-
-    url: str
-    max_bytes: int
-    param: str = ""
-    """The field of the client's request that names the URL."""
-    ahead: tuple[Fetch, ...] = ()
-    """Files that will be yielded next and can be downloaded at the same time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """A computation that `steps` needs: `function(*args)`, of which `steps` gets the result.
-
-    If the request's body is large, a worker process computes it, so that the event loop serves other calls meanwhile.
-    The function must be one that a worker process can import, and its arguments and result must be picklable.
-    """
-
-    function: Callable[..., Any]
-    args: tuple[Any, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class StepResponse:
-    """The reply to an `UpstreamRequest` or a `Fetch` that `steps` has yielded."""
-
-    status: int
-    headers: Headers
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """The status and the headers of a provider's reply."""
-
-    status: int
-    headers: Headers
-
-
-Steps = Generator[UpstreamRequest | Fetch | Work, Any, ClientRequest | StepResponse]
-"""The generator that a flag's `steps` returns."""
 
 
 class Drop(Protocol):

@@ -1,0 +1,72 @@
+"""Writes the body of a streamed response, with pings, and finds out whether the client still reads.
+
+`server.py` decides what is written. The formats of events and pings are those of the flag's encoder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from time import monotonic
+
+from aiohttp import web
+
+from gateway.call.capture import Capture
+from gateway.contract.errors import UpstreamFailed
+from gateway.contract.flag import Encoder, Event
+
+
+class PassedEvents:
+    """The first and the last event of a stream whose bytes pass to the client without the client's encoder."""
+
+    def __init__(self, events: Sequence[Event]) -> None:
+        self._first = events[0] if events else None
+        self._last: Event | None = None
+        self.note(events)
+
+    def note(self, events: Sequence[Event]) -> None:
+        self._last = next((event for event in reversed(events) if event.payload), self._last)
+
+    def tell(self, encoder: Encoder) -> None:
+        """Give both events to the encoder, so that its report of an error continues the numbers in them."""
+        with suppress(UpstreamFailed):
+            for event in (self._first, self._last):
+                if event is not None:
+                    encoder.feed(event)
+
+
+class StreamWriter:
+    """Writes the body of a stream in complete frames, with pings between them while there are no events."""
+
+    def __init__(self, response: web.StreamResponse, capture: Capture | None) -> None:
+        self._response = response
+        self._capture = capture
+        self._last = monotonic()
+        self._waits = False
+        """Whether a write is waiting for the client to read."""
+
+    async def write(self, data: bytes) -> None:
+        self._last = monotonic()
+        if self._capture is not None:
+            self._capture.feed(data)
+        self._waits = True
+        await self._response.write(data)
+        self._waits = False
+
+    async def watch(self, ping: bytes, seconds: float, patience: float) -> None:
+        """Write a ping whenever nothing has been written for `seconds`; return when a write has waited for `patience`.
+
+        `patience` is in seconds too. There is one timer for the whole stream, not one for each write.
+        """
+        turn = min(seconds, patience)
+        while True:
+            silent = monotonic() - self._last
+            if self._waits and silent >= patience:
+                return
+            if ping and not self._waits and silent >= seconds:
+                with suppress(ConnectionError):
+                    await self.write(ping)
+            else:
+                left = (patience if self._waits else seconds) - silent
+                await asyncio.sleep(min(turn, left) if left > 0 else turn)

@@ -99,7 +99,7 @@ class Gathered:
             return ""
         token = self.maker.encoded(FORM, {"provider": self.maker.provider, **members})
         if not token:
-            for name in (*message, *(["tool_calls"] if calls else [])):
+            for name in (*message, *(["tool_calls"] if calls else []), *([BLOCKS] if signed else [])):
                 self.drop(f"/reply/{name}")
         return token
 

@@ -41,10 +41,10 @@ _REASONS: Final[Mapping[str, str]] = {
     "content_filter": reply_events.REFUSAL,
 }
 _CONTENT_MEMBERS: Final = (
+    "content",
     "reasoning_content",
     "reasoning",
     "thinking_blocks",
-    "content",
     "refusal",
     "annotations",
     *sorted(carried.MESSAGE),
@@ -52,6 +52,8 @@ _CONTENT_MEMBERS: Final = (
 """Members of a delta or message that are read, except those for tool calls."""
 _MEMBERS: Final = frozenset({"role", "tool_calls", "function_call", *_CONTENT_MEMBERS})
 """Members of a delta or message that are read. Any other member is reported as dropped, unless its value is empty."""
+_REASONING: Final = frozenset({carried.TEXT, "reasoning", carried.DETAILS, carried.BLOCKS})
+"""Members with thinking as text, or with blocks of thinking. Most deltas have none of them."""
 _CALL_MEMBERS: Final = frozenset({"index", "id", "type", "function"}) | carried.CALL
 _DONE: Final = b"[DONE]"
 
@@ -186,9 +188,10 @@ class Reader:
     def _content(self, delta: Mapping[str, Any], writer: Writer) -> None:
         if self._is_whole:
             self._gathered.add_whole(delta)
-        else:
+        elif not carried.MESSAGE.isdisjoint(delta):
             self._gathered.add(delta)
-        self._reasoning(delta, writer)
+        if not _REASONING.isdisjoint(delta):
+            self._reasoning(delta, writer)
         for kind, value in ordered_parts(delta.get("content")):
             if kind == THINKING:
                 self._think(carried.PART, value, writer)
@@ -220,7 +223,8 @@ class Reader:
             thought = lenient.text(block.get("thinking"))
             if data := lenient.text(block.get("data")):
                 self._settle(writer)
-                writer.redacted(self._gathered.take(carried.BLOCKS, data=data))
+                if token := self._gathered.take(carried.BLOCKS, data=data):
+                    writer.redacted(token)
             elif signature := lenient.text(block.get("signature")):
                 if not self._thinking:
                     writer.thinking(thought)

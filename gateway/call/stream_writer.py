@@ -57,7 +57,8 @@ class StreamWriter:
     async def watch(self, ping: bytes, seconds: float, patience: float) -> None:
         """Write a ping whenever nothing has been written for `seconds`; return when a write has waited for `patience`.
 
-        `patience` is in seconds too. There is one timer for the whole stream, not one for each write.
+        `patience` is in seconds too. A ping waits no longer, because nobody else would notice that it waits. There is
+        one timer for the whole stream, not one for each write.
         """
         turn = min(seconds, patience)
         while True:
@@ -65,8 +66,13 @@ class StreamWriter:
             if self._waits and silent >= patience:
                 return
             if ping and not self._waits and silent >= seconds:
-                with suppress(ConnectionError):
-                    await self.write(ping)
+                try:
+                    async with asyncio.timeout(patience):
+                        await self.write(ping)
+                except ConnectionError:
+                    pass
+                except TimeoutError:
+                    return
             else:
                 left = (patience if self._waits else seconds) - silent
                 await asyncio.sleep(min(turn, left) if left > 0 else turn)

@@ -191,8 +191,8 @@ class Store(Protocol):
     ) -> Page[Session]:
         """Return a page of the sessions of one caller, or of all callers if `identity` is None.
 
-        `where` may contain `agent`, the agent of the session's last call, and `provider` and `model`, which some call
-        of the session must have used. Raises `BadCursor` if `cursor` is malformed.
+        `where` may contain `agent`, `provider` and `model`. One call of the session must have all of these values.
+        Raises `BadCursor` if `cursor` is malformed.
         """
 
     async def session(self, identity: str | None, session_id: str) -> Session | None:

@@ -104,10 +104,22 @@ def _json(value: Any) -> str:
     return orjson.dumps(value).decode()
 
 
-_json_list: Final = lru_cache(4096)(_json)
-"""A function that returns the JSON of a call's tools or dropped fields.
+MAX_CACHED: Final = 500
+"""Maximum number of characters of the names in a list whose JSON is cached: clients choose the names of dropped fields,
+and a cache of long lists would need hundreds of megabytes."""
 
-Results are cached because many calls of a client have the same tools and dropped fields."""
+
+def _json_list(names: tuple[str, ...]) -> str:
+    """Return the JSON of a call's tools or dropped fields.
+
+    Short results are cached because many calls of a client have the same tools and dropped fields.
+    """
+    if not names:
+        return "[]"
+    return _cached_json(names) if sum(map(len, names)) <= MAX_CACHED and len(names) <= MAX_CACHED else _json(names)
+
+
+_cached_json: Final = lru_cache(1024)(_json)
 
 
 def record_of(row: tuple[Any, ...]) -> Record:

@@ -17,6 +17,10 @@ WAL_BYTES: Final = 64 * 1024 * 1024
 """Size in bytes to which the write-ahead log is cut after it grew during a long read."""
 
 
+WRITER_CACHE_KB: Final = 16_000
+"""Size of the page cache of the connection that writes. It holds the indexes of a busy hour."""
+
+
 def prepare(path: Path) -> None:
     """Create the file if it does not exist, and migrate it. Raises `StoreFailed` if the file cannot be opened."""
     try:
@@ -28,7 +32,7 @@ def prepare(path: Path) -> None:
         raise StoreFailed(f"{path}: the store cannot be opened: {error}") from error
 
 
-def connect(path: Path) -> sqlite3.Connection:
+def connect(path: Path, *, cache_kb: int = WRITER_CACHE_KB) -> sqlite3.Connection:
     """Return a connection for the calling thread, in autocommit mode: transactions must be begun explicitly.
 
     Migrates the file. Raises `StoreFailed` for a file of a later release, and `sqlite3.Error` if SQLite cannot open or
@@ -43,8 +47,8 @@ def connect(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = NORMAL")
         # the content of deleted rows is private, so it is overwritten
         connection.execute("PRAGMA secure_delete = ON")
-        # a cache of 16 MB holds the indexes of a busy hour; checkpoints of the write-ahead log are fewer and larger
-        connection.execute("PRAGMA cache_size = -16000")
+        connection.execute(f"PRAGMA cache_size = -{cache_kb}")
+        # checkpoints of the write-ahead log are fewer and larger than by default
         connection.execute("PRAGMA wal_autocheckpoint = 5000")
         connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
         migrate(connection, str(path))

@@ -72,14 +72,19 @@ _MODELS: Final = """, (
 ) """
 
 
-SESSION_FILTERS: Final = ("agent",)
-MODEL_FILTERS: Final = ("provider", "model")
-"""Columns of the table `session_models`, which has a row for each provider and model that a session used."""
+CALL_FILTERS: Final = ("provider", "model", "agent")
+"""Columns by which sessions are selected: one call of the session must have all the values."""
+_MODEL_COLUMNS: Final = frozenset({"provider", "model"})
+"""Columns of `session_models`, which has one row for many calls, so that it is searched faster than `calls`."""
 
 
-def has_model(column: str) -> str:
-    """Return the SQL condition that a session used a certain model or provider; `column` is one of `MODEL_FILTERS`."""
-    return f"EXISTS (SELECT 1 FROM session_models f WHERE f.session = n AND f.{column} = ?)"  # noqa: S608 (our own name)
+def has_call(columns: Sequence[str]) -> str:
+    """Return the SQL condition that one call of a session has certain values; `columns` are some of `CALL_FILTERS`."""
+    equal = " AND ".join(f"f.{column} = ?" for column in columns)
+    if _MODEL_COLUMNS.issuperset(columns):
+        return f"EXISTS (SELECT 1 FROM session_models f WHERE f.session = n AND {equal})"  # noqa: S608 (our own names)
+    calls = "calls f WHERE f.session_id = sessions.id AND f.identity = sessions.identity"
+    return f"EXISTS (SELECT 1 FROM {calls} AND {equal})"  # noqa: S608 (our own names)
 
 
 def _select(what: str, columns: str, table: str, conditions: tuple[str, ...], time: str) -> str:

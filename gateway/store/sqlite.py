@@ -32,13 +32,15 @@ from gateway.store.base import (
 )
 from gateway.store.calls import CALL_COLUMNS, record_of
 from gateway.store.entries import Balance, Entry, SentCall
-from gateway.store.file import connect, prepare
+from gateway.store.file import WRITER_CACHE_KB, connect, prepare
 from gateway.store.writing import expire, write
 
 T = TypeVar("T")
 
 _SENT_CALL: Final = msgspec.json.Decoder(SentCall)
 _OPEN_CALLS: Final = "SELECT line FROM open_calls o WHERE NOT EXISTS (SELECT 1 FROM calls c WHERE c.id = o.id)"
+READER_CACHE_KB: Final = 2_000
+"""Size of the page cache of the connection that reads. The operating system caches the file too."""
 _MAX_NAMED: Final = 10
 """Maximum number of callers that `Ambiguous` names."""
 
@@ -54,7 +56,7 @@ class SqliteStore:
         prepare(path)
         self._path = path
         self._writing = _Thread(path, "store-writer", sync=sync)
-        self._reading = _Thread(path, "store-reader")
+        self._reading = _Thread(path, "store-reader", cache_kb=READER_CACHE_KB)
         with closing(connect(path)) as connection:
             self._start_offset = JournalOffset(*connection.execute("SELECT segment, offset FROM place").fetchone())
 
@@ -68,12 +70,10 @@ class SqliteStore:
     async def sessions(
         self, identity: str | None, limit: int, cursor: str | None = None, where: Filters = ALL_ROWS
     ) -> Page[Session]:
-        equal = {"identity": identity, **{name: where[name] for name in rows.SESSION_FILTERS if name in where}}
-        conditions, values = _conditions(equal, cursor, "(last_at, n) < (?, ?)")
-        for name in rows.MODEL_FILTERS:
-            if name in where:
-                conditions.append(rows.has_model(name))
-                values.append(where[name])
+        conditions, values = _conditions({"identity": identity}, cursor, "(last_at, n) < (?, ?)")
+        if asked := {name: where[name] for name in rows.CALL_FILTERS if name in where}:
+            conditions.append(rows.has_call(tuple(asked)))
+            values += asked.values()
         return await self._page(rows.session_of, rows.select_sessions(*conditions), values, limit)
 
     async def session(self, identity: str | None, session_id: str) -> Session | None:
@@ -136,8 +136,9 @@ class SqliteStore:
 class _Thread:
     """A connection to the SQLite file, and the only thread that uses the connection."""
 
-    def __init__(self, path: Path, name: str, *, sync: bool = False) -> None:
+    def __init__(self, path: Path, name: str, *, sync: bool = False, cache_kb: int = WRITER_CACHE_KB) -> None:
         self._path = path
+        self._cache_kb = cache_kb
         self._sync = sync
         self._threads = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._connection: sqlite3.Connection | None = None
@@ -151,7 +152,7 @@ class _Thread:
         try:
             self._reopen_if_replaced()
             if self._connection is None:
-                self._connection = connect(self._path)
+                self._connection = connect(self._path, cache_kb=self._cache_kb)
                 if self._sync:
                     self._connection.execute("PRAGMA synchronous = FULL")
             return work(self._connection)

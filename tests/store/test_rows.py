@@ -1,5 +1,6 @@
 """Rows of the SQLite store: what comes out is what went in, and nothing that can be put in is refused."""
 
+import json
 import sqlite3
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from gateway.contract.flag import USAGE_KINDS, Usage
+from gateway.store import calls as calls_module
 from gateway.store import rows, writing
 from gateway.store.base import BadCursor, JournalOffset, StoreFailed
 from gateway.store.calls import record_of
@@ -22,6 +24,17 @@ def connection():
     migrate(connection, "memory")
     yield connection
     connection.close()
+
+
+def test_long_lists_of_names_that_clients_choose_are_in_no_cache():
+    before = calls_module._cached_json.cache_info().currsize
+    for number in range(100):
+        names = tuple(f"/messages/{number}/{at}/{'x' * 400}" for at in range(64))
+        assert calls_module._json_list(names) == json.dumps(names, separators=(",", ":"))
+    assert calls_module._cached_json.cache_info().currsize == before
+    assert calls_module._json_list(("/a", "/b")) == '["/a","/b"]'
+    assert calls_module._json_list(()) == "[]"
+    assert calls_module._cached_json.cache_info().currsize <= before + 1
 
 
 def write(connection, *records):

@@ -44,6 +44,8 @@ async def show_explanation(request: web.Request) -> web.Response:
         return json_error(403, "access denied: no role granted")
     if unknown := sorted(set(request.query) - PARAMETERS):
         return json_error(400, f"{unknown[0][:50]}: is no parameter; there are model, as, group and tag")
+    if request.query.get("as") == "":
+        return json_error(400, "as: is empty; name a login, or leave it out")
     model = request.query.get("model", "")
     if not model:
         return json_error(400, "model: is missing; ask for /api/explain?model=NAME")

@@ -85,8 +85,18 @@ def limit_of(query: Mapping[str, str]) -> int:
     return int(text)
 
 
+def _api_scope(request: web.Request) -> Scope:
+    """Return the scope of a request to the API. Raises `BadQuery` for an empty login, which a form of a page may send.
+
+    Raises `Denied` as `scope` does.
+    """
+    if request.query.get("identity") == "":
+        raise BadQuery("identity: is empty; name a login, or leave it out")
+    return scope(request)
+
+
 async def sessions(request: web.Request) -> web.Response:
-    seen = scope(request)
+    seen = _api_scope(request)
     query = request.query
     check_names(query, (*PAGING, "identity", *SESSION_FILTERS))
     store = request.app[GATEWAY].store
@@ -96,7 +106,7 @@ async def sessions(request: web.Request) -> web.Response:
 
 
 async def session(request: web.Request) -> web.Response:
-    seen = scope(request)
+    seen = _api_scope(request)
     name = request.match_info["id"]
     row = await request.app[GATEWAY].store.session(seen.identity, name)
     if row is None:
@@ -106,7 +116,7 @@ async def session(request: web.Request) -> web.Response:
 
 async def calls(request: web.Request) -> web.Response:
     """Return the calls of one session, or of all sessions."""
-    seen = scope(request)
+    seen = _api_scope(request)
     store = request.app[GATEWAY].store
     query = request.query
     check_names(query, (*PAGING, "identity", *CALL_FILTERS))
@@ -119,7 +129,7 @@ async def calls(request: web.Request) -> web.Response:
 
 async def call(request: web.Request) -> web.Response:
     """Return the whole record of one call."""
-    seen = scope(request)
+    seen = _api_scope(request)
     name = request.match_info["id"]
     record = await request.app[GATEWAY].store.call(seen.identity, name)
     if record is None:

@@ -32,6 +32,7 @@ __all__ = ["BadUsage", "NoUsage", "answer", "arguments", "ask", "parse_answer", 
 SECONDS: Final = 30.0
 """Maximum number of seconds to wait for the gateway. The sums of a year take the gateway only milliseconds."""
 MAX_ANSWER: Final = 64 * 1024 * 1024
+"""Maximum number of bytes of an answer. The gateway's longest answer has 5,000 rows and a few megabytes."""
 _FILTERS: Final = ("user", "model", "provider", "agent")
 MAX_REASON: Final = 300
 """Maximum number of characters of the gateway's error message that are shown."""
@@ -90,7 +91,7 @@ def ask(url: str, parameters: Mapping[str, str]) -> bytes:
         # inside `try`, since `Request` raises ValueError for an invalid URL
         request = Request(f"{url.rstrip('/')}/api/usage?{urlencode(parameters)}")  # noqa: S310 (http or https, above)
         with opener.open(request, timeout=SECONDS) as reply:
-            body: bytes = reply.read(MAX_ANSWER)
+            body: bytes = reply.read(MAX_ANSWER + 1)
     except HTTPError as error:
         with closing(error):
             raise NoUsage(f"{url} refuses: {_reason(error)}") from None
@@ -98,6 +99,8 @@ def ask(url: str, parameters: Mapping[str, str]) -> bytes:
         raise NoUsage(f"{url} cannot be reached: {error.reason}") from None
     except (OSError, HTTPException, ValueError) as error:
         raise NoUsage(f"{url} cannot be asked: {error or type(error).__name__}") from None
+    if len(body) > MAX_ANSWER:
+        raise NoUsage(f"{url} answers with more than {MAX_ANSWER} bytes, so it is no answer of a gateway")
     return body
 
 

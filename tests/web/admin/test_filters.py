@@ -47,6 +47,35 @@ async def test_sessions_are_those_that_have_the_values(gw, query, count):
     assert page.count('<th scope="row"') == count
 
 
+async def test_one_call_of_a_session_has_all_the_values(gw):
+    """Check that a session with one model by one program and another model by another is not found by a mixture."""
+    for model, agent in ((HAIKU, "curl/8"), (NOVA, "OpenAI/Python 2")):
+        body = {"model": model, "messages": [{"role": "user", "content": "hello"}]}
+        await gw.post("/v1/chat/completions", body, headers={"user-agent": agent, "x-session-id": "both"})
+    await gw.sessions()
+
+    async def found(query):
+        sessions = (await (await gw.get(f"/api/sessions?{query}")).json())["sessions"]
+        return "both" in {session["id"] for session in sessions}
+
+    for query in (f"model={HAIKU}", f"model={NOVA}", "agent=curl", "agent=OpenAI/Python", "provider=b"):
+        assert await found(query), query
+    for model, own, other in ((HAIKU, "curl", "OpenAI/Python"), (NOVA, "OpenAI/Python", "curl")):
+        assert await found(f"model={model}&agent={own}&provider=b")
+        assert not await found(f"model={model}&agent={other}&provider=b")
+        assert not await found(f"model={model}&agent={other}")
+    assert not await found(f"model={HAIKU}&provider=x")
+
+
+@pytest.mark.parametrize(
+    "path", ["sessions?identity=", "calls?identity=", "sessions/x?identity=", "explain?model=m&as="]
+)
+async def test_an_empty_login_is_refused(gw, path):
+    reply = await gw.get(f"/api/{path}")
+    assert reply.status == 400
+    assert "is empty; name a login" in await reply.text()
+
+
 @pytest.mark.parametrize(
     ("path", "message"),
     [

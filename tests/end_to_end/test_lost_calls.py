@@ -21,8 +21,9 @@ KILLS = int(os.environ.get("IRISGATE_KILLS", "3"))
 """Number of times that a process is killed in each test."""
 TOGETHER = 8
 MAX_TOKENS = 1000
-MOST = Decimal(MAX_TOKENS * 5_500 + 100 * 1_100) / 10**9
-"""Dollars that a call of the load costs at most: its limit of output, and at most 100 tokens of input."""
+MOST = Decimal(MAX_TOKENS * 5_500 + 200 * 1_375) / 10**9
+"""Dollars that a call of the load costs at most: its limit of output, and at most 200 tokens of input, all of which may
+be written to a cache."""
 BUDGET = 1000
 PROVIDER = Decimal(PRICE) / 10**9
 """Dollars that the provider bills for a request."""

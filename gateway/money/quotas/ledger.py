@@ -194,12 +194,8 @@ class Ledger:
 
     def set_aside(self, rule: Rule, name: str, stored: Charge | None, now: int) -> None:
         """Set aside a bucket whose quota is not defined, with its stored balance, or full if None is stored."""
-        if stored is None:
-            self._gone.setdefault(name, LiveBucket(rule, rule.capacity, 0, now))
-        else:
-            former = rule.with_terms(stored.terms)
-            at = min(round(stored.at * 1_000_000) * 1_000, now + MAX_AHEAD)
-            self._gone.setdefault(name, LiveBucket(former, stored.balance, stored.remainder, at))
+        full = LiveBucket(rule, rule.capacity, 0, now)
+        self._gone.setdefault(name, full if stored is None else _stored(rule, stored, now))
 
     def refill(self, name: str, rule: Rule, amount: int, now: int) -> Charge:
         """Add units to a bucket, up to its capacity, and return the refill as a charge with a negative amount."""
@@ -245,10 +241,7 @@ class Ledger:
         """
         if stored.bucket in self._live:
             return None
-        old = rule.with_terms(stored.terms)
-        remainder = stored.remainder if 0 <= stored.remainder < old.period else 0
-        at = min(round(stored.at * 1_000_000) * 1_000, now + MAX_AHEAD)
-        bucket = LiveBucket(old, stored.balance, remainder, at)
+        bucket = _stored(rule, stored, now)
         bucket.reported = bucket.used_percent() >= NOTICE_PERCENT
         if bucket.is_full(now):
             return None
@@ -319,6 +312,14 @@ class Ledger:
                 del self._live[name]
             else:
                 self._live.move_to_end(name)
+
+
+def _stored(rule: Rule, stored: Charge, now: int) -> LiveBucket:
+    """Return a bucket with its stored balance, which refills by the stored terms."""
+    former = rule.with_terms(stored.terms)
+    remainder = stored.remainder if 0 <= stored.remainder < former.period else 0
+    at = min(round(stored.at * 1_000_000) * 1_000, now + MAX_AHEAD)
+    return LiveBucket(former, stored.balance, remainder, at)
 
 
 def _split(chain: _Links, amount: int, *, unreserved: bool = False) -> Iterator[tuple[str, LiveBucket, int]]:

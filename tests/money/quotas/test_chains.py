@@ -154,6 +154,17 @@ def test_a_month_of_the_calendar_is_paid_once_and_filled_at_its_border():
     assert ledger.level("m", rule, border).balance == 100
 
 
+def test_each_window_is_filled_once():
+    rule, now = Rule("m", 100, window=BERLIN), at("2026-10-05T12:00+02:00")
+    ledger = Ledger()
+    for border in ("2026-11-01T00:00+01:00", "2026-12-01T00:00+01:00", "2027-01-01T00:00+01:00"):
+        ledger.charge(ledger.reserve([Claim("m", rule, 60)], now), 60, now)
+        ledger.release(ledger.reserve([Claim("m", rule, 1)], now + 20 * DAY), now + 21 * DAY)
+        assert ledger.level("m", rule, at(border) - 1).balance == 40
+        now = at(border)
+        assert ledger.level("m", rule, now).balance == 100
+
+
 def test_a_call_counts_in_the_window_in_which_it_ends():
     rule, border = Rule("m", 100, window=BERLIN), at("2026-11-01T00:00+01:00")
     ledger = Ledger()

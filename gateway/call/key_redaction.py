@@ -3,7 +3,7 @@
 Some providers repeat a key in an error, in a header, or in a log line that a model reads. A key is found as it is, with
 characters escaped as in JSON or in a URL, and inside base64. In a stream it is also found if two or more events in a
 row have its parts. Two limits: of a divided key, a first part of less than `KNOWN_BY` characters is not removed, and a
-key inside two encodings (base64 of an escaped key) is not found.
+key inside two different encodings (base64 of an escaped key) is not found.
 
 A reply without a key costs a few searches of its bytes.
 """
@@ -32,6 +32,8 @@ as placeholders for local servers are (`not-needed`)."""
 KNOWN_BY: Final = 8
 """Number of characters at either end of a key by which a part of it is recognised."""
 MARK: Final = b"[redacted]"
+_PACKED: Final = b'"bytes"'
+"""Member in which a frame of InvokeModel has its payload as base64."""
 
 _SECRET_NAMED: Final = re.compile(r"auth|cookie|key|token|secret|passw|pwd|credential|signature|jwt", re.IGNORECASE)
 """Names of headers and URL parameters whose values are keys."""
@@ -146,14 +148,17 @@ def _any_form(character: str) -> bytes:
     return b"(?:%b)" % b"|".join([re.escape(_utf8(character)), *_escapes(character), *_SHORT.get(character, ())])
 
 
-_SHORT: Final[Mapping[str, tuple[bytes, ...]]] = {"/": (rb"\\/",), '"': (rb'\\"',), "\\": (rb"\\\\",)}
+_SHORT: Final[Mapping[str, tuple[bytes, ...]]] = {"/": (rb"\\+/",), '"': (rb'\\+"',), "\\": (rb"\\+",)}
 
 
 def _escapes(character: str) -> list[bytes]:
-    """Return patterns for a character escaped as in JSON and as in a URL, with digits of either case."""
+    """Return patterns for a character escaped as in JSON and as in a URL, with digits of either case.
+
+    JSON text inside JSON text has several backslashes in place of one.
+    """
     hexadecimal = f"{ord(character):04x}" if ord(character) <= 0xFFFF else ""
     percent = b"".join(b"%" + _either_case(f"{byte:02x}") for byte in _utf8(character))
-    return [rb"\\u" + _either_case(hexadecimal), percent] if hexadecimal else [percent]
+    return [rb"\\+u" + _either_case(hexadecimal), percent] if hexadecimal else [percent]
 
 
 def _either_case(digits: str) -> bytes:
@@ -209,10 +214,15 @@ class EventRedaction:
             window = self._end + data
             self._suspect = self._redaction.suspects(window)
             self._end = window[-self._redaction.overlap :]
-        return self._redacted(events) if self._suspect else events
+        # InvokeModel's frames contain base64, which hides an escaped key from the search
+        return self._redacted(events) if self._suspect or data.find(_PACKED) >= 0 else events
 
     def _redacted(self, events: Iterable[Event]) -> Iterator[Event]:
         for event in events:
+            if not self._suspect and not self._redaction.suspects(event.payload):
+                yield event
+                continue
+            self._suspect = True
             clean = self._without_keys(event)
             if self._held or any(head in clean.payload or tail in clean.payload for head, tail in self._ends):
                 yield from self._join(clean)
@@ -280,7 +290,7 @@ def _parts_of(values: Sequence[Any], key: str) -> dict[int, Callable[[str], str]
         for at in range(1, last + 1):
             if _has(values[at], rest, str.startswith):
                 return changes | {at: _cut_start(rest)}
-            piece = next((text for text in _strings(values[at]) if text and rest.startswith(text)), "")
+            piece = max((text for text in _strings(values[at]) if rest.startswith(text)), key=len, default="")
             if not piece:
                 break
             changes[at] = _cut_start(piece)
@@ -303,7 +313,7 @@ def _begins_key(events: Sequence[Event], keys: Sequence[bytes]) -> bool:
 
 def _goes_on(values: Sequence[Any], rest: str) -> bool:
     for value in values:
-        piece = next((text for text in _strings(value) if text and rest.startswith(text) and text != rest), "")
+        piece = max((text for text in _strings(value) if rest.startswith(text) and text != rest), key=len, default="")
         if not piece:
             return False
         rest = rest[len(piece) :]

@@ -1,0 +1,77 @@
+"""When to try again, as providers say it and as each SDK reads it, on every conversion.
+
+Sources: the `_parse_retry_after_header` and `_should_retry` of OpenAI's and Anthropic's Python SDKs; RFC 9110, 10.2.3.
+"""
+
+import anthropic
+import openai
+import pytest
+from aiohttp import web
+
+from tests.helpers.gateway import bedrock, gate
+from tests.helpers.wires import PROVIDERS, wires
+
+DATE = "Sat, 28 Nov 2026 10:00:00 GMT"
+WAITS = {
+    # headers of the provider: (seconds that every client reads, seconds that OpenAI's and Anthropic's SDKs read)
+    "seconds": ({"retry-after": "7"}, "7", 7.0),
+    "part of a second": ({"retry-after": "1.5"}, "2", 1.5),
+    "milliseconds": ({"retry-after-ms": "2500"}, "3", 2.5),
+    "both": ({"retry-after-ms": "2500", "retry-after": "9"}, "3", 2.5),
+    "date": ({"retry-after": "Sat, 28 Nov 2026 10:00:20 GMT", "date": DATE}, "20", 20.0),
+    "old date form": ({"retry-after": "Saturday, 28-Nov-26 10:00:20 GMT", "date": DATE}, "20", 20.0),
+    "date that has passed": ({"retry-after": "Sat, 28 Nov 2026 09:00:00 GMT", "date": DATE}, "1", 1.0),
+    "neither": ({"retry-after": "soon"}, None, None),
+}
+
+
+def sdk_seconds(headers):
+    """Return what the SDKs read from a reply; they agree."""
+    read = {name.lower(): value for name, value in headers.items()}
+    clients = openai.OpenAI(api_key="-"), anthropic.Anthropic(api_key="-")
+    seconds = {client._parse_retry_after_header(read) for client in clients}
+    for client in clients:
+        client.close()
+    (one,) = seconds
+    return one
+
+
+class Provider:
+    """A provider that refuses every request with the headers that a test sets."""
+
+    async def serve(self, _request):
+        return web.json_response({"error": {"message": "slow down"}}, status=429, headers=self.headers)
+
+
+@pytest.fixture
+async def refusing():
+    provider = Provider()
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", provider.serve)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    provider.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    yield provider
+    await runner.cleanup()
+
+
+@wires()
+async def test_every_client_learns_when_to_try_again(wire, refusing, tmp_path):
+    model = PROVIDERS[wire.provider][1]
+    native = wire.client == wire.provider
+    async with gate(tmp_path, {"p": bedrock(refusing.url, models=[model], flags=[wire.provider])}) as gw:
+        body = wire.say.body(wire.say.user(wire.say.text("Hi")))
+        body = {**body, "model": model} if "model" in body else body
+        for case, (headers, whole, exact) in WAITS.items():
+            for should in (None, "true", "false"):
+                refusing.headers = headers if should is None else {**headers, "x-should-retry": should}
+                reply = await gw.post(wire.say.path(model, stream=False), body)
+                assert reply.status == 429
+                assert reply.headers.get("x-should-retry") == should
+                if not native:
+                    assert (case, reply.headers.get("retry-after")) == (case, whole)
+                if exact is not None and not (
+                    native and "date" in case
+                ):  # the SDKs compare a date with their own clock
+                    assert (case, sdk_seconds(dict(reply.headers))) == (case, exact)

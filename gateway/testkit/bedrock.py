@@ -104,7 +104,7 @@ class BedrockSim(Simulator):
         prompt = prompts.read(_counted_request(body) if operation == "count-tokens" else body)
         scenario, reply = await self.choose(prompt)
         if operation == "count-tokens":
-            return web.json_response({"inputTokens": prompt.tokens}, headers=_REQUEST_ID)
+            return await self.whole(request, scenario, orjson.dumps({"inputTokens": prompt.tokens}), _REQUEST_ID)
         if operation.startswith("invoke"):
             return await self._invoke(request, operation, model, caps, scenario, reply, prompt.tokens)
         return await self._converse(request, operation, scenario, reply, prompt.tokens)

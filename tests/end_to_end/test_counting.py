@@ -113,3 +113,14 @@ async def test_the_record_of_a_count_has_the_requests_that_were_sent(gw, model, 
     await counted(gw, "messages", model)
     (record,) = await gw.calls()
     assert record["attempts"] == attempts
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize("body", [b"", b"{}", b"[]", b'{"inputTokens"', b"<html><title>Sign in</title></html>"])
+async def test_a_count_that_is_none_is_an_error(gw, bedrock_sim, client, body):
+    """Check that a reply of CountTokens without a count is an error of the provider, and no count of 0."""
+    for model in (HAIKU, SONNET):
+        bedrock_sim.script(scenarios.raw(body))
+        path, request, _ = CLIENTS[client]
+        reply = await gw.post(path.format(model), request(model))
+        assert (reply.status, b"Sign in" in reply.body) == (502, b"Sign in" in body), reply.body

@@ -33,6 +33,7 @@ from gateway.contract.flag import (
     Target,
     UpstreamRequest,
 )
+from gateway.contract.provider_errors import not_a_reply
 from gateway.money.quotas.estimate import input_tokens
 from gateway_plugins.dialects.bedrock import claude_on_bedrock, runtime_api, tagged_history
 from gateway_plugins.shared.lenient import mapping, whole_number
@@ -118,7 +119,7 @@ def steps(request: ClientRequest, target: Target, drop: Drop) -> Steps:
     head = Head(reply.status, reply.headers)
     problem = runtime_api.problem_for(head, reply.body)
     if problem is None:
-        return _reply(reply.headers, reply.body)
+        return _reply(reply.headers, _checked(reply.body))
     if not _is_uncounted(problem):
         raise UpstreamFailed(problem, reply.body, _client_headers(reply.headers), reply.status)
     if request.dialect == MESSAGES:
@@ -134,6 +135,16 @@ def neutral_count(body: bytes) -> dict[str, int]:
     """Return the count of a reply as `{"input_tokens": n}`, the form in which decoders pass a count to encoders."""
     data = json_api.json_object(body)
     return {"input_tokens": whole_number(data.get("inputTokens")) or whole_number(data.get("input_tokens"))}
+
+
+def _checked(body: bytes) -> bytes:
+    """Return the body of CountTokens' reply. Raises `UpstreamFailed` for a body without a count."""
+    try:
+        if whole_number(json_api.json_object(body).get("inputTokens")) > 0:
+            return body
+    except BadFrame as fault:
+        raise not_a_reply(body, fault) from None
+    raise not_a_reply(body, BadFrame("the provider's reply has no count of tokens"))
 
 
 def _is_uncounted(problem: Problem) -> bool:

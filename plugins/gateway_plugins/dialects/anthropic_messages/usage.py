@@ -45,6 +45,10 @@ _KINDS: Final[Mapping[str, str]] = {"compaction": "compaction", "advisor_message
 """Kinds of parts, by the types of those iterations that the top of `usage` does not include."""
 MAX_PARTS: Final = 32
 """Maximum number of parts of a call. The tokens of further iterations are added to the last part."""
+_MAX_KIND: Final = 64
+"""Maximum number of characters of a provider's own name for the kind of a part."""
+MAX_ITERATIONS: Final = 1024
+"""Maximum number of iterations that are read. A turn has far fewer; if there are more, the cost is an estimate."""
 
 NO_BILL: Final[Mapping[str, int]] = {}
 
@@ -72,7 +76,7 @@ class Reports:
         self._texts = {"service_tier": tier}
         self._extra: dict[str, int] = {}
         self._iterations: Sequence[Mapping[str, Any]] = ()
-        self._repriced = self._has_output = False
+        self._repriced = self._has_output = self._is_short = False
         self._first_output = 0
 
     @property
@@ -112,8 +116,9 @@ class Reports:
         self._has_output = self._has_output or count(usage.get("output_tokens")) is not None
         self._texts |= {name: value for name in _TEXTS if (value := text(usage.get(name)))}
         self._extra |= {name: number for name, number in _counts(usage, _TOOLS).items() if number is not None}
-        if iterations := [mapping(one) for one in sequence(usage.get("iterations"))]:
-            self._iterations = iterations
+        if iterations := sequence(usage.get("iterations")):
+            self._iterations = [mapping(one) for one in iterations[:MAX_ITERATIONS]]
+            self._is_short = len(iterations) > MAX_ITERATIONS
         credit = mapping(mapping(usage.get("fallback_credit")).get("status"))
         self._repriced = self._repriced or credit.get("type") == "redeemed"
 
@@ -144,7 +149,7 @@ class Reports:
         fallback = self.fallback_model
         kind = "fallback" if fallback else _MESSAGE
         own_tier = "fast" if self._texts.get("speed") == "fast" else tier
-        usage, exact = known.usage(marks), known.is_exact(marks) and not self._repriced
+        usage, exact = known.usage(marks), known.is_exact(marks) and not self._repriced and not self._is_short
         parts = [Part(usage=usage, kind=kind, model=fallback or model, tier=own_tier, geo=geo, extra=dict(self._extra))]
         for iteration in self._iterations:
             counts = Counts()
@@ -175,10 +180,6 @@ def _kind(iteration: Mapping[str, Any], fallback: str) -> str | None:
     name = text(iteration.get("model"))
     is_other = bool(fallback and name) and not (name.startswith(fallback) or fallback.startswith(name))
     return "declined" if is_other and count(iteration.get("output_tokens")) else None
-
-
-_MAX_KIND: Final = 64
-"""Maximum number of characters of a provider's own name for the kind of a part."""
 
 
 def _with(parts: list[Part], part: Part) -> list[Part]:

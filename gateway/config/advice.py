@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 from gateway.config.advice_bedrock import advise_bedrock
-from gateway.config.advice_grants import idle_quotas
+from gateway.config.advice_grants import aliased, idle_quotas
 from gateway.config.advice_keys import advise_key
 from gateway.config.document.hujson import Path
 from gateway.config.findings import Report
@@ -176,7 +176,13 @@ def idle_patterns(patterns: Iterable[str], providers: Collection[str], path: Pat
     for index, pattern in enumerate(patterns):
         place = (*path, index) if (*path, index) in report.document.offsets else path
         head, slash, _ = pattern.partition("/")
-        if not slash and head != "**":
+        if targets := aliased(pattern, report.document.value):
+            report.warn(
+                place,
+                f'models pattern "{pattern}" names a model alias, which matches nothing: aliases are resolved before '
+                f"grants are read; write {targets}",
+            )
+        elif not slash and head != "**":
             report.warn(place, f'models pattern "{pattern}" can match nothing; write it as "provider/model"')
         elif _is_idle(pattern, head, providers, report):
             message = (

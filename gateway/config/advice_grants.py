@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from ipaddress import ip_network
-from typing import Final
+from typing import Any, Final
 
 from gateway.config.document.hujson import Path
 from gateway.config.findings import Report
@@ -12,6 +12,8 @@ from gateway.config.model import Config
 
 POLICY_ONLY: Final = ("autogroup:", "ipset:", "svc:")
 """Prefixes of sources that only tailscaled can resolve."""
+MAX_TARGETS: Final = 3
+"""Maximum number of targets of an alias that a warning names."""
 _TAGGED: Final = "tagged-devices"
 """The login that Tailscale shows for every tagged node."""
 
@@ -37,6 +39,24 @@ def idle_quotas(config: Config, report: Report, *, policy: bool) -> None:
     for name in config.quotas:
         if name not in named:
             report.warn(("quotas", name), f"no grant names the quota{unless}")
+
+
+def aliased(pattern: str, document: Any) -> str:
+    """Return what to write in place of a pattern that names a model alias; "" for any other pattern.
+
+    Aliases are resolved before a call is authorised (Aperture's documentation), so a grant names the alias's targets.
+    `document` is the decoded configuration, which may have faults.
+    """
+    provider, _, name = pattern.rpartition("/")
+    targets = _member(_member(_member(_member(document, "model_aliases"), "models"), name), "dst")
+    models = _member(_member(_member(document, "providers"), provider), "models")
+    if not isinstance(targets, list) or (isinstance(models, list) and name in models):
+        return ""
+    return " or ".join(f'"{target}"' for target in targets[:MAX_TARGETS] if isinstance(target, str))
+
+
+def _member(value: Any, name: str) -> Any:
+    return value.get(name) if isinstance(value, dict) else None
 
 
 def _fault(source: str) -> str:

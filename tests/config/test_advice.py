@@ -146,6 +146,25 @@ def test_a_pattern_that_no_provider_answers_to_warns(pattern: str, expected: str
     assert messages == ([f'grants[0].app."tailscale.com/cap/aperture"[0].models: {expected}'] if expected else [])
 
 
+GRANTED = 'grants[0].app."tailscale.com/cap/aperture"[0].models: '
+
+
+@pytest.mark.parametrize(
+    ("pattern", "told"),
+    [
+        ("p/fast", True), ("fast", True), ("x/fast", True), ("p/several", True),
+        ("p/m", False), ("p/*", False), ("**", False), ("p/fas*", False), ("p/slow", False), ("p/both", False),
+    ],
+)  # fmt: skip
+def test_a_grant_that_names_a_model_alias_is_told_what_to_write(pattern: str, told: bool) -> None:
+    aliases = {"fast": {"dst": ["p/m"]}, "several": {"dst": ["p/m", "p/both"]}, "both": {"dst": ["p/m"]}}
+    grants = [{"src": ["*"], "app": {"tailscale.com/cap/aperture": [{"models": pattern}]}}, *ADMIN]
+    text = config({"models": ["m", "both"]}, grants=grants, model_aliases={"models": aliases})
+    named = [line for line in warnings(text) if "names a model alias" in line]
+    assert len(named) == told
+    assert all(line.startswith(GRANTED) and 'write "p/m"' in line for line in named)
+
+
 def test_a_flag_of_the_hosted_product_warns_only_where_it_is_on() -> None:
     flags = {"openai_chat": True, "google_raw_predict": True, "gemini_generate_content": False}
     (warning,) = warnings(config({"compatibility": flags}), known_flags=KNOWN)

@@ -27,6 +27,7 @@ from gateway.contract.flag import ClientRequest, Members, Target
 from gateway.contract.registry import discover
 from gateway.upstream.process_pool import DropRelay, ProcessPool
 from tests.helpers.gateway import HAIKU, bedrock, gate
+from tests.helpers.loop_monitor import LoopMonitor
 
 REGISTRY = discover()
 LARGE = 10_000_000
@@ -236,29 +237,6 @@ async def test_a_translation_can_be_opened_elsewhere_and_goes_on_here(shared, re
     assert [event.kind for event in there.close()] == [event.kind for event in here.close()]
 
 
-class Monitor:
-    """The longest time for which the loop's thread computed in one go."""
-
-    def __init__(self):
-        self.longest = 0.0
-
-    async def __aenter__(self):
-        self._task = asyncio.create_task(self._run())
-        await asyncio.sleep(0.01)
-        return self
-
-    async def __aexit__(self, *_):
-        self._task.cancel()
-
-    async def _run(self):
-        before = time.thread_time()
-        while True:
-            await asyncio.sleep(0.001)
-            now = time.thread_time()
-            self.longest = max(self.longest, now - before)
-            before = now
-
-
 @pytest.mark.parametrize(
     "contents",
     [["x" * 20_000_000], [f"hello {number}" for number in range(40_000)]],
@@ -271,7 +249,7 @@ async def test_a_large_chat_to_converse_leaves_the_loop_to_others(shared, relay,
     size = len(request.top.body)
     held = []
     for _ in range(3):
-        async with Monitor() as monitor:
+        async with LoopMonitor() as monitor:
             translation = await shared.run(size, relay, translator.open, request, target("bedrock_converse"), relay)
         held.append(monitor.longest)
         assert translation.request.dialect == "bedrock_converse"

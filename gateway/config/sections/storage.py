@@ -18,7 +18,9 @@ from gateway.config.section import Section
 class StorageSection(Section):
     url: SqliteUrl = Field(None, description='Where records are stored: "sqlite:/var/lib/irisgate/irisgate.db".')
     retention: Retention = Field(
-        "", description='How long calls and sessions are stored, such as "90d"; "" is for ever. Sums stay.'
+        "",
+        description='How long calls and sessions are stored, such as "90d"; "" is for ever. '
+        "The totals by hour and day are never deleted.",
     )
     sync: bool = Field(
         default=False,

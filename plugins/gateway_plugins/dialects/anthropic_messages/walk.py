@@ -48,7 +48,7 @@ _GUARDRAIL: Final = "amazon-bedrock-guardrailAction"
 """Member in which InvokeModel reports that a guardrail intervened. The stop reason does not show that."""
 _INTERVENED: Final = "guardrail_intervened"
 """Converse's stop reason for a reply in which a guardrail intervened."""
-_UNREPORTABLE: Final[Mapping[str, tuple[Any, ...]]] = {
+_WITHOUT_COUNTERPART: Final[Mapping[str, tuple[Any, ...]]] = {
     # member of a message or of `message_delta`: values without information, which are not reported
     "container": (None,),
     "context_management": (None, {}, {"applied_edits": []}),
@@ -227,7 +227,7 @@ class Reader:
     def _note_stop(self, data: Mapping[str, Any]) -> None:
         self._stop = self._stop or lenient.text(data.get("stop_reason"))
         self._sequence = self._sequence or lenient.text(data.get("stop_sequence"))
-        for name, neutral in _UNREPORTABLE.items():
+        for name, neutral in _WITHOUT_COUNTERPART.items():
             if data.get(name) not in neutral:
                 self._drop(f"/reply/{name}")
 

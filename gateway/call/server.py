@@ -309,7 +309,8 @@ def _capture(inbound: Inbound, request: HttpRequest) -> Capture | None:
 
 def _encoded(encoder: Encoder, native: bool, events: Sequence[Event]) -> bytes:
     if not native:
-        return b"".join([encoder.feed(event) for event in events])
+        # events without bytes for a native client are for the meter alone, as those after the end of a reply
+        return b"".join([encoder.feed(event) for event in events if event.raw != b""])
     return b"".join([encoder.feed(event) if event.raw is None else event.raw for event in events])
 
 

@@ -12,8 +12,9 @@ from gateway.config.load import loads
 from gateway.money.quotas.windows import Window
 from gateway.store.base import rfc3339
 from gateway.testkit import scenarios
+from gateway.testkit.bedrock import BedrockSim
 from gateway.testkit.scenarios import Gate
-from tests.helpers.gateway import CAP, HAIKU, NOVA, bedrock, gate
+from tests.helpers.gateway import CAP, HAIKU, KEY, NOVA, bedrock, gate
 from tests.web.admin.conftest import TEXT as FILE
 from tests.web.admin.conftest import from_file
 
@@ -447,3 +448,28 @@ async def test_an_edit_counts_alike_by_reload_and_by_restart(tmp_path, bedrock_s
             balances.append(balance(gw))
     # what flows in during the test is a few thousandths of a call
     assert max(balances) - min(balances) < PRICE / 10
+
+
+@pytest.mark.parametrize(
+    ("model", "cost"),
+    [
+        ("xai.grok-4.7", 0.00286),
+        ("us-gov.xai.grok-4.7", 0.003432),
+        ("us-gov.openai.gpt-5.4", 0.00528),
+        ("us-gov.openai.gpt-5.6-luna", 0.0004224),
+        ("us-gov.openai.gpt-5.6-terra", 0.004224),
+        ("us-gov.moonshotai.kimi-k3", 0.00594),
+        ("eu.anthropic.claude-3-haiku-20240307-v1:0", 0.000375),
+    ],
+)
+async def test_a_call_costs_the_price_of_todays_list(tmp_path, model, cost):
+    usage = {"inputTokens": 1000, "outputTokens": 100, "totalTokens": 1100}
+    message = {"role": "assistant", "content": [{"text": "hello"}]}
+    reply = {"output": {"message": message}, "stopReason": "end_turn", "usage": usage, "metrics": {"latencyMs": 10}}
+    async with BedrockSim(keys={KEY}, models={model}) as sim:
+        sim.default = scenarios.raw(json.dumps(reply).encode())
+        async with gate(tmp_path, {"bedrock": bedrock(sim.url, models=[model], cost_basis="bedrock")}) as gw:
+            body = {"messages": [{"role": "user", "content": [{"text": "go"}]}]}
+            assert (await gw.post(f"/bedrock/model/{model}/converse", body)).status == 200
+            (record,) = await gw.calls()
+            assert (record["cost_usd"], record["estimated"]) == (cost, False)

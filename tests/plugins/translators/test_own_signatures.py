@@ -7,7 +7,7 @@ import pytest
 
 from gateway.contract.capabilities import capabilities
 from gateway.contract.flag import ClientRequest, Members, Target
-from gateway_plugins import anthropic_messages, openai_chat
+from gateway_plugins import anthropic_messages, bedrock_converse, bedrock_model_invoke, openai_chat
 from tests.helpers.second_turn import CLIENTS, chat_reply, second_turn
 
 HAIKU = "us.anthropic.claude-haiku-4-5-20251001-v1:0"
@@ -242,7 +242,8 @@ def native(flag, model, *messages):
     body = orjson.dumps({"model": model, "messages": messages})
     dropped = []
     name = flag.dialects[0]
-    request = ClientRequest(name, name, "generate", "POST", "/", "", {}, Members(body), model, stream=False)
+    own = flag.__name__.rpartition(".")[2]
+    request = ClientRequest(own, name, "generate", "POST", "/", "", {}, Members(body), model, stream=False)
     target = Target("p", name, model, name, capabilities(model))
     return orjson.loads(flag.build(request, target, dropped.append).body)["messages"], dropped
 
@@ -263,6 +264,23 @@ def test_a_chat_provider_gets_its_own_blocks():
     blocks = [thinking("plan", "EvIDCu8DAXLI2nx" + "A" * 33)]
     message = {"role": "assistant", "content": "So.", "thinking_blocks": blocks}
     assert native(openai_chat, "gemini-3-pro", message) == ([message], [])
+
+
+TOKENS = ("irisgate1:gemini+chat:eyJwcm92aWRlciI6InAifQ==", "irisgate1:nova+text:WyI8YT4iLCI8L2E+Il0=")
+
+
+@pytest.mark.parametrize("token", TOKENS)
+@pytest.mark.parametrize(
+    "flag", [anthropic_messages, bedrock_model_invoke, bedrock_converse], ids=lambda flag: flag.__name__
+)
+def test_a_provider_of_the_clients_dialect_gets_no_token_of_another_maker(flag, token):
+    """Check a session that begins at a provider of another dialect and goes on at one of the client's own."""
+    hidden = {"type": "redacted_thinking", "data": token}
+    content = [hidden, text("So.")]
+    if flag is bedrock_converse:
+        content = [_CONVERSE[block["type"]](block) for block in content]
+    sent, dropped = native(flag, HAIKU, {"role": "assistant", "content": content})
+    assert (sent, dropped) == ([{"role": "assistant", "content": content[1:]}], ["/messages/0/content/0"])
 
 
 def test_thinking_that_a_maker_does_not_sign_goes_back_to_it():

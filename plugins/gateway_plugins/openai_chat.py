@@ -32,7 +32,7 @@ from gateway_plugins.dialects.bedrock import tagged_history
 from gateway_plugins.dialects.openai import errors as openai_errors
 from gateway_plugins.dialects.openai.client_api import CLIENT_API
 from gateway_plugins.dialects.openai_chat.call_numbers import CallNumbers
-from gateway_plugins.dialects.openai_chat.facts import parts_of
+from gateway_plugins.dialects.openai_chat.facts import finish_reason, parts_of
 from gateway_plugins.dialects.openai_chat.read_options import stream_options
 from gateway_plugins.dialects.openai_chat.usage import Reports
 from gateway_plugins.shared import remote_files
@@ -133,7 +133,7 @@ class ChatDecoder(json_api.SseDecoder):
         if event.kind == _DONE:
             return True
         if b'"finish_reason"' in event.payload and not self._is_finished():
-            ended = (choice for choice in _choices(event.data) if choice.get("finish_reason"))
+            ended = (choice for choice in _choices(event.data) if finish_reason(choice))
             self._finished |= {whole_number(choice.get("index")) for choice in ended}
         if b'"usage"' in event.payload:
             self._note_usage(event)
@@ -218,7 +218,7 @@ class ChatMeter:
         self._model = text(mapping(data).get("model")) or self._model
         self._tier = text(mapping(data).get("service_tier")) or self._tier
         for choice in _choices(data):
-            facts.stop = facts.stop or text(choice.get("finish_reason"))
+            facts.stop = facts.stop or finish_reason(choice)
             calls = sequence(mapping(choice.get(part)).get("tool_calls"))
             if calls:
                 self._tools(calls, whole_number(choice.get("index")), whole=part == "message")

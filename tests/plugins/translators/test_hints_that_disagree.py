@@ -304,3 +304,21 @@ def test_a_second_message_inside_the_first_is_an_error(conversion):
         content(conversion, messages_bytes(conversion, *half))
     reply, _ = content(conversion, messages_bytes(conversion, BEGIN, other, *BLOCKS["as they should be"], *END))
     assert [call[1:] for call in reply.calls] == [F, G]
+
+
+@of(upstreams=["openai_chat"])
+def test_stubs_and_words_for_nothing_are_nothing(conversion):
+    """Check chunks with an empty call of 2023, `delta` of null, and "" or "null" as the finish reason."""
+    empty = {"function_call": {"name": "", "arguments": ""}}
+    choices = [
+        {"index": 0, "delta": {"content": "H", **empty}, "finish_reason": ""},
+        {"index": 0, "delta": None, "finish_reason": "null"},
+        {"index": 0, "delta": {"content": "i", "tool_calls": None}, "finish_reason": None},
+        {"index": 0, "delta": {"role": "assistant", "content": "", **empty}, "finish_reason": "stop"},
+    ]
+    chunks = [{"id": "c", "choices": [choice]} for choice in choices]
+    chunks.append({"id": "c", "choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 5}})
+    data = b"".join(sse.encode(json.dumps(chunk).encode()) for chunk in chunks) + sse.encode(b"[DONE]")
+    reply, passed = content(conversion, data)
+    assert (reply.text, reply.calls, reply.input) == ("Hi", [], 7)
+    assert (passed.meter.facts().stop, passed.meter.facts().tools) == ("stop", [])

@@ -71,7 +71,10 @@ class CallNumbers:
         seen: set[int] = set()
         numbered = []
         for entry in map(lenient.mapping, entries):
-            call = self._new(_piece(entry)) if whole else self._find(_piece(entry), seen)
+            piece = _piece(entry)
+            if not (self._calls or piece.id or piece.name or piece.arguments):
+                continue  # an empty call, which some servers send at the end of a reply without calls
+            call = self._new(piece) if whole else self._find(piece, seen)
             if call is not None:
                 seen.add(call.number)
                 numbered.append((call.number, entry))

@@ -1,7 +1,8 @@
-"""Reader of the texts and thinking in a `content` of a Chat reply, for the flag and for the reader in `walk.py`."""
+"""Reader of texts, thinking and the finish reason of a Chat reply, for the flag and for the reader in `walk.py`."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from gateway_plugins.shared.lenient import mapping, text
@@ -37,3 +38,9 @@ def parts_of(content: Any) -> tuple[list[str], list[str], list[str]]:
     texts = [value for kind, value in parts if kind == TEXT]
     thoughts = [value for kind, value in parts if kind == THINKING]
     return texts, thoughts, [kind for kind, _ in parts if kind not in {TEXT, THINKING}]
+
+
+def finish_reason(choice: Mapping[str, Any]) -> str:
+    """Return the reason why a choice has ended; "" before that, for which some servers write "null" (AIShell#350)."""
+    reason = text(choice.get("finish_reason"))
+    return "" if reason == "null" else reason

@@ -25,7 +25,7 @@ from gateway.contract.errors import BadFrame
 from gateway.contract.flag import Drop, Event
 from gateway_plugins.dialects.openai_chat import carried
 from gateway_plugins.dialects.openai_chat.call_numbers import CallNumbers
-from gateway_plugins.dialects.openai_chat.facts import TEXT, THINKING, ordered_parts
+from gateway_plugins.dialects.openai_chat.facts import TEXT, THINKING, finish_reason, ordered_parts
 from gateway_plugins.dialects.openai_chat.usage import Reports
 from gateway_plugins.shared import lenient, reply_events
 from gateway_plugins.shared.cache_marks import Marks
@@ -103,7 +103,7 @@ class Reader:
         self._maker = maker
         self._gathered = carried.Gathered(maker, drop)
         self._drop = drop
-        self._started = self._finished = False
+        self._started = self._finished = self._over = False
         self._thinking = ""
         """Name of the member in which the thinking of the open block comes; "" if no thinking block is open."""
         self._in_text = False
@@ -121,13 +121,14 @@ class Reader:
     def event(self, event: Event, writer: Writer) -> None:
         if event.payload == _DONE:
             self._done(writer)
+            self._over = True
             return
         data = lenient.mapping(event.data) if event.payload[:1] == b"{" else {}
         if not self._started and data:
             self._started = True
             writer.start(lenient.text(data.get("id")))
         for choice in map(lenient.mapping, lenient.sequence(data.get("choices"))):
-            if not lenient.whole_number(choice.get("index")) and not self._finished:
+            if not lenient.whole_number(choice.get("index")) and not self._over:
                 self._delta(lenient.mapping(choice.get("delta")), writer)
                 self._end(choice, writer)
         self._usage(data)
@@ -140,7 +141,7 @@ class Reader:
         writer.start(lenient.text(data.get("id")))
         self._is_whole = True
         self._delta(choice["message"], writer)
-        self._end({**choice, "finish_reason": lenient.text(choice.get("finish_reason")) or "stop"}, writer)
+        self._end({**choice, "finish_reason": finish_reason(choice) or "stop"}, writer)
         self._usage(data)
 
     def end(self, writer: Writer, marks: Marks) -> None:
@@ -310,7 +311,7 @@ class Reader:
         call.carried = {}
 
     def _end(self, choice: Mapping[str, Any], writer: Writer) -> None:
-        native = lenient.text(choice.get("finish_reason"))
+        native = finish_reason(choice)
         if not native or self._finished:
             return
         self._finished = True

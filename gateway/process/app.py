@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -40,6 +40,7 @@ from gateway.config.model import Config
 from gateway.contract.registry import Registry
 from gateway.money.quotas.book import Quotas
 from gateway.money.quotas.buckets import Charge
+from gateway.store.base import StoreFailed
 from gateway.store.bodies import Bodies
 from gateway.store.disk_sync import DiskSync
 from gateway.store.entries import Balance, Entry
@@ -212,5 +213,9 @@ async def _run_parts(
         gateway.bodies.start()
         gateway.quotas.restore(await gateway.store.balances())
         sessions.restore((await gateway.store.sessions(None, MAX_OPEN)).rows)
-        finish.lost(await gateway.store.open_calls(), gateway.quotas)
+        if lost := await gateway.store.open_calls():
+            finish.lost(lost, gateway.quotas)
+            # the pages show the calls from the start on; if the store fails, the journal has them
+            with suppress(StoreFailed):
+                await gateway.follower.flush()
         yield

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import random
-import re
 from contextlib import asynccontextmanager, suppress
 from decimal import Decimal
 
@@ -113,7 +112,7 @@ async def test_every_request_that_a_provider_saw_is_recorded_and_paid_for(tmp_pa
             loading.cancel()
             await asyncio.gather(loading, return_exceptions=True)
     async with gateway(tmp_path, config) as running:
-        calls, balance = await settled(running)
+        calls, balance = await listed(running), await bucket(running)
     sent = [call for call in calls if call["attempts"]]
     lost = [call for call in calls if call["outcome"] == "lost"]
     assert len(lost) >= KILLS
@@ -127,17 +126,6 @@ async def test_every_request_that_a_provider_saw_is_recorded_and_paid_for(tmp_pa
     assert charged(exact) == PROVIDER * len(exact)
     assert PROVIDER * len(estimated) <= charged(estimated) <= MOST * len(estimated)
     assert all(call["cost_usd"] == call["charges_usd"]["all"] for call in sent)
-
-
-async def settled(running):
-    """Return all calls and the balance, once the store has all records of the journal."""
-    for _ in range(100):
-        async with running.session.get(f"{running.url}/metrics") as reply:
-            lag = re.search(r"^irisgate_journal_lag_bytes (\S+)", await reply.text(), re.MULTILINE)
-        if float(lag[1]) == 0:
-            break
-        await asyncio.sleep(0.05)
-    return await listed(running), await bucket(running)
 
 
 def sessions_of(sim):

@@ -49,7 +49,7 @@ class Served:
 
     async def line(self, pattern):
         """Return the first line of standard output that matches, once it is there."""
-        for _ in range(500):
+        for _ in range(1500):
             for line in self.lines:
                 if match := re.search(pattern, line):
                     return match

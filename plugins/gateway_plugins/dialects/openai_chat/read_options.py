@@ -13,7 +13,7 @@ from gateway_plugins.dialects.openai import read as openai_read
 from gateway_plugins.dialects.openai.values import Format, OpenAIRequest
 from gateway_plugins.dialects.openai_chat.read import cache_ttl, messages
 from gateway_plugins.shared import checks
-from gateway_plugins.shared.fields import escape_step, member, param
+from gateway_plugins.shared.fields import escape_step, is_deep, member, param
 from gateway_plugins.shared.guardrail import read_guardrail
 from gateway_plugins.shared.offered_tools import OfferedTools, Tool
 from gateway_plugins.shared.output_format import JsonFormat
@@ -89,6 +89,8 @@ def stream_options(top: Members) -> dict[str, Any]:
         return {}
     if not isinstance(options, dict):
         raise invalid('stream_options must be an object, such as {"include_usage": true}', "stream_options")
+    if is_deep(options):
+        raise invalid("stream_options is nested too deeply", "stream_options")
     return options
 
 

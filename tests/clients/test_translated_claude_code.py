@@ -11,7 +11,7 @@ from tests.clients.test_claude_code import MODES, NO_THINKING, QUIET, ClaudeCode
 from tests.helpers.gateway import KEY, SONNET, bedrock, gate
 
 GPT = "gpt-5.4"
-ANTHROPICS_OWN = ("/anthropic-beta/", "/context_management")
+ANTHROPICS_OWN = ("/anthropic-beta/", "/context_management", "/metadata")
 NOT_IN_CHAT = ("/cache_control", "/thinking/budget_tokens")
 """What is dropped aloud of a conversation of Claude Code's; the messages, tools and thinking all arrive."""
 

@@ -32,6 +32,7 @@ CLIENT_CREDENTIALS = {
     "x-forwarded-for": "100.64.0.9",
     "tailscale-user-login": "boss@example.com",
 }
+BEHIND_A_PROXY = {"listeners": [{"listen": "127.0.0.1:0", "identity": "static", "login": "robot"}]}
 
 
 async def test_the_product_pages_curl_works_with_only_model_invoke(tmp_path, bedrock_sim):
@@ -87,7 +88,7 @@ NATIVE = [
 @pytest.mark.parametrize(("path", "body"), NATIVE)
 async def test_client_credentials_are_replaced_by_the_providers(tmp_path, bedrock_sim, path, body):
     """Check that the credentials of the client are not forwarded, and the provider's own credential is put in."""
-    async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
+    async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}, server=BEHIND_A_PROXY) as gw:
         reply = await gw.post(path, body, headers=CLIENT_CREDENTIALS)
         assert reply.status == 200, await reply.text()
         seen = bedrock_sim.requests[0]

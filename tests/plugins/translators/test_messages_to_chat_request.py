@@ -243,7 +243,7 @@ def test_betas_are_dropped_aloud():
 
 
 def test_what_says_nothing_is_not_reported():
-    assert dropped(metadata={"user_id": "u"}, service_tier="auto", thinking={"type": "disabled"}) == []
+    assert dropped(service_tier="auto", thinking={"type": "disabled"}) == []
 
 
 @pytest.mark.parametrize("name", ["container", "speed", "context_management", "new_member"])

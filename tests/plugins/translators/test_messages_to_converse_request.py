@@ -69,7 +69,7 @@ def test_a_plain_request_is_messages_and_a_limit():
 
 
 def test_what_says_nothing_is_not_reported():
-    body = {"metadata": {"user_id": "u"}, "service_tier": "auto", "speed": "standard", "mcp_servers": [], "tools": []}
+    body = {"service_tier": "auto", "speed": "standard", "mcp_servers": [], "tools": []}
     assert dropped(**body, context_management={"edits": []}, stop_sequences=[], system="") == []
 
 

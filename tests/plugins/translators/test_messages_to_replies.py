@@ -295,7 +295,7 @@ def test_a_reply_of_chat_is_the_same_streamed_and_whole():
         ]
         assert message["content"][0]["thinking"] == "Let me see."
         assert [block["input"] for block in message["content"][2:]] == [{"a": 1}, {}]
-        assert (message["id"], message["stop_reason"]) == ("chatcmpl-1", "tool_use")
+        assert (message["id"], message["stop_reason"]) == ("msg_1", "tool_use")
         assert (message["usage"]["input_tokens"], message["usage"]["cache_read_input_tokens"]) == (3, 1000)
         assert message["usage"]["output_tokens_details"] == {"thinking_tokens": 4}
 

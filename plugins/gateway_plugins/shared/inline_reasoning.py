@@ -53,8 +53,12 @@ class InlineReasoning:
         """Thinking between the open tags that has been written."""
         self._answered = False
         """True if the reply has text or a call."""
+        self._is_block_over = False
+        """True if the provider ended the block of a thought without a closing tag."""
 
     def text(self, piece: str) -> None:
+        if self._is_block_over:
+            self._flush()
         if self._state == _TEXT:
             self._writer.text(piece)
             return
@@ -96,6 +100,10 @@ class InlineReasoning:
         self._writer.arguments(fragment)
 
     def block_end(self) -> None:
+        if self._state == _THINKING:
+            # whether the thought is the answer is known at the end of the reply
+            self._is_block_over = True
+            return
         self._flush()
         self._writer.block_end()
 
@@ -177,6 +185,7 @@ class InlineReasoning:
 
     def _flush(self) -> None:
         """Pass on what is held back, because other content follows or the reply ends."""
+        self._is_block_over = False
         if self._state == _THINKING:
             self._think(self._held)
             self._held = ""

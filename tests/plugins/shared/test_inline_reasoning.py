@@ -158,3 +158,18 @@ def test_a_messages_client_gets_a_block_of_thinking():
     for message in (whole, streamed):
         kinds = [(block["type"], block.get("thinking", block.get("text"))) for block in message["content"]]
         assert kinds == [("thinking", "let me think"), ("text", "Answer")]
+
+
+@pytest.mark.parametrize(
+    ("after", "answer"),
+    [
+        ([("block_end",)], "plan"),
+        ([("block_end",), ("text", "Answer"), ("block_end",)], "Answer"),
+        ([("block_end",), ("text", "<think>more"), ("block_end",)], "more"),
+        ([("block_end",), ("tool", "t1", "f"), ("block_end",)], ""),
+    ],
+)
+def test_an_open_thought_whose_block_ends_is_the_answer_only_if_nothing_follows(after, answer):
+    """Check Converse, which ends each block of text before it says how the reply ended."""
+    thinking, text, _ = written(["<think>plan"], after=after)
+    assert (thinking, text) == ("planmore" if answer == "more" else "plan", answer)

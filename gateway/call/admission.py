@@ -1,4 +1,4 @@
-"""Admission of calls: how many calls and how many bytes of bodies the process holds at a time.
+"""Admission of calls: limits on the calls in flight, and on the bytes of bodies that the process holds for them.
 
 - A call is refused before its body is read, so a refusal is cheap in an overload.
 - The bytes of all bodies share one budget. A body of known length is reserved as a whole. A body of unknown length, or
@@ -38,13 +38,13 @@ class Admission:
         self._calls: Counter[str] = Counter()
         """The number of calls in flight, by the login of the caller."""
         self._held = 0
-        """The number of bytes of all bodies."""
+        """The number of bytes that are reserved for the bodies of all calls."""
         self._refused = 0
         self._logged_at = -LOG_SECONDS
         metrics.admission(self._calls.total, lambda: self._held)
 
     def enter(self, login: str, size: int) -> Admitted:
-        """Admit a call whose body has `size` bytes; 0 if the length is unknown. Raises `Refused`."""
+        """Admit a call whose body has `size` bytes (0 if unknown). Raises `Refused` if a limit is reached."""
         limits = self._limits()
         if self._calls[login] >= limits.calls_per_identity:
             message = f"{login} has {limits.calls_per_identity} calls in flight already, the limit; try again"
@@ -94,7 +94,7 @@ class Admitted:
         self._size += size
 
     def ensure(self, size: int) -> None:
-        """Reserve as many bytes as are missing to `size`. Raises `Refused` if the budget is used up."""
+        """Reserve more bytes, so that the call holds at least `size`. Raises `Refused` if the budget is used up."""
         if size > self._size:
             self.hold(size - self._size)
 

@@ -3,7 +3,7 @@
 - A rule matches by the beginning of the `User-Agent` header, by a header that only this program sends, or by two
   headers that only this program sends with the same value. The first rule that matches is used. So programs come before
   the frameworks and SDKs that they are built on, and SDKs before general HTTP clients.
-- Agents are labels of metrics and of sums, so there is a bounded number of them: the names in the table, "other" for
+- Agents are labels of metrics and of usage totals, so their number is bounded: the names in the table, "other" for
   every other client, and "" for a request without a `User-Agent` header.
 - Each rule has its source: a capture of the client's requests, or the client's repository.
 """

@@ -40,7 +40,7 @@ MAX_POINTER: Final = 200
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """The events that one read from the provider gave. They are written to the client in one write.
+    """The events from one read of the provider's reply, or a part of them. They are written to the client in one write.
 
     This is a msgspec struct because an instance is made for every read, and making a dataclass or a named tuple takes
     three times as long.

@@ -18,7 +18,7 @@ from typing import Any, Final
 from gateway.contract.errors import TOO_LARGE, UNSUPPORTED_CODING, Problem, Refused, invalid
 
 STEP: Final = 64 * 1024
-"""Bytes that are given to a decoder at once, and bytes that it is asked for at once."""
+"""Maximum number of bytes that are given to a decoder in one step, and maximum number that it returns in one step."""
 MAX_CODINGS: Final = 4
 """Maximum number of codings of one body. Each coding can cost the work of a body of the maximum size."""
 MAX_FRAMES: Final = 1000
@@ -32,7 +32,7 @@ _ZLIB_HEADER: Final = 2
 """Bytes of the header of zlib's format (RFC 1950, 2.2)."""
 
 Decoder = Callable[[bytes], Iterator[bytes]]
-"""Function that yields the decoded parts of a body. Raises one of `_errors_of` for damaged data."""
+"""Function that yields the decoded parts of a body. Raises one of the exceptions in `_errors_of` for damaged data."""
 
 
 class _Cut(ValueError):
@@ -60,8 +60,8 @@ def names(values: Iterable[str]) -> list[str]:
 def decode(body: bytes, codings: Iterable[str], limit: int) -> bytes:
     """Return the body without its codings.
 
-    Raises `Refused` if the body is damaged, or larger than `limit` bytes without one of its codings. An empty body is
-    empty in every coding.
+    Raises `Refused` if the body is damaged, or is larger than `limit` bytes after one of its codings is removed. An
+    empty body is returned unchanged, whatever its codings are.
     """
     for name in reversed(list(codings)):
         body = _decoded(body, name, limit)
@@ -103,7 +103,7 @@ def _inflate(body: bytes) -> Iterator[bytes]:
 
 
 class _Inflater:
-    """A decompressor of zlib with the methods of zstd's, so that both are used in the same way."""
+    """A decompressor of zlib with the same methods as a decompressor of zstd, so that both are used in the same way."""
 
     def __init__(self, bits: int) -> None:
         self._inner = zlib.decompressobj(bits)
@@ -123,7 +123,7 @@ class _Inflater:
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
         part = self._inner.decompress(self._inner.unconsumed_tail + data, max_length)
-        # zlib may hold back output without any input that is left
+        # zlib may hold back output although no input is left
         self._full = bool(self._inner.unconsumed_tail) or len(part) == max_length
         return part
 
@@ -183,4 +183,4 @@ _OTHER_NAMES: Final[Mapping[str, str]] = {"x-gzip": "gzip"}
 """Names that mean the same coding (RFC 9110, 8.4.1.3)."""
 _NO_CODING: Final = frozenset({"", "identity"})
 ACCEPTED: Final = ", ".join(_DECODERS)
-"""The codings that are taken, as `Accept-Encoding` lists them (RFC 9110, 12.5.3)."""
+"""The accepted codings, in the form of the header `Accept-Encoding` (RFC 9110, 12.5.3)."""

@@ -137,9 +137,9 @@ def _probable(call: Call, attempt: Attempt, facts: Facts, *, complete: bool) -> 
       counts as cached.
     - Output tokens are the bytes of the received text, thinking and tool arguments divided by three, if there are far
       more bytes than the reported output tokens explain.
-    - If the reply is not `complete`, output tokens are also estimated from the time since the request was received: a
-      client that leaves just before the end would else get the output for free, and so would thinking that the provider
-      does not send.
+    - If the reply is not `complete`, output tokens are also estimated from the time since the request was received.
+      Otherwise thinking that the provider does not send would be free, and so would the whole output for a client that
+      leaves just before the end.
     """
     reply, *others = facts.parts
     given, output, delivered = reply.usage.input, reply.usage.output, attempt.delivered or 0

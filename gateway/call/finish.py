@@ -55,7 +55,7 @@ class Finish:
         self._put(_refusal(inbound, status, outcome, problem))
 
     def lost(self, calls: Sequence[SentCall], quotas: Quotas) -> None:
-        """Charge and record the calls that an earlier process has sent and not ended."""
+        """Charge and record the calls that an earlier process sent but did not end."""
         for call in calls:
             self._put(*charge_lost(call, quotas))
         if calls:

@@ -101,7 +101,7 @@ def ambiguous(request: web.BaseRequest) -> str:
 
     The reasons are forms of requests that aiohttp accepts: HTTP versions other than 1.0 and 1.1, an absolute target,
     whose host would replace that of the Host header (RFC 9112, 3.2.2), a fragment in the target, transfer codings
-    before `chunked`, and headers that may stand in a request only once.
+    before `chunked`, and a header in `_SINGLE` that is repeated.
     """
     if repeated := next((name for name in _SINGLE if len(request.headers.getall(name, ())) > 1), ""):
         return f"the header {repeated} is there more than once; send it once"

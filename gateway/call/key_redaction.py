@@ -1,9 +1,9 @@
 """Removes the keys of a request from everything that its provider sends back: headers, bodies, events and errors.
 
 Some providers repeat a key in an error, in a header, or in a log line that a model reads. A key is found as it is, with
-characters escaped as in JSON or in a URL, and inside base64. In a stream it is also found if two or more events in a
-row have its parts. Two limits: of a divided key, a first part of less than `KNOWN_BY` characters is not removed, and a
-key inside two different encodings (base64 of an escaped key) is not found.
+characters escaped as in JSON or in a URL, and inside base64. In a stream, a key is also found
+if it is divided between two or more consecutive events. There are two limits: if a key is divided, a first part of less
+than `KNOWN_BY` characters is not removed; and a key inside two encodings (base64 of an escaped key) is not found.
 
 A reply without a key costs a few searches of its bytes.
 """
@@ -83,7 +83,7 @@ class Redaction:
         self._encoded = [form for key in self.keys for form in _base64_forms(key)]
         self._signs = list(dict.fromkeys(sign for secret in secrets for sign in _signs(secret)))
         self.overlap = max(map(len, self._signs), default=1) - 1
-        """Number of bytes of a read that must be searched again with the next read."""
+        """Number of bytes at the end of a read that must be searched again together with the next read."""
 
     def suspects(self, data: bytes) -> bool:
         """Return whether `data` may contain a key or a part of one. This is fast, and rarely true without a key."""
@@ -118,8 +118,8 @@ class Redaction:
     def failure(self, error: E) -> E:
         """Remove the keys from an error of the provider, and return it.
 
-        The frame of an event is left out if it has a key, because its checksum would be wrong; the client's flag then
-        writes the error.
+        If the frame of an error event contains a key, the frame is left out, because its checksum would be wrong. The
+        client's flag then writes the error.
         """
         problem = error.problem
         error.problem = replace(
@@ -180,7 +180,7 @@ def _base64_forms(key: bytes) -> list[bytes]:
 
 
 def _signs(secret: str) -> list[bytes]:
-    """Return byte strings of which data with the key, or with a large part of it, contain at least one."""
+    """Return byte strings. All data that contain the key, or a large part of it, contain at least one of them."""
     key = _utf8(secret)
     ends = [key[:KNOWN_BY], key[-KNOWN_BY:]]
     longest = max(_WORD.findall(secret) or [secret], key=len)[:KNOWN_BY]  # no encoding changes letters and digits alone
@@ -194,10 +194,10 @@ _URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 
 
 class EventRedaction:
-    """Removes the keys from the events of one stream, also from a key whose parts are in consecutive events.
+    """Removes the keys from the events of one stream, including keys that are divided between consecutive events.
 
     Events are looked at one by one as soon as the bytes of the stream are suspect. An event that ends with the first
-    part of a key is held back until the next event shows whether the key goes on.
+    part of a key is held back until the next event shows whether it has the rest of the key.
     """
 
     def __init__(self, redaction: Redaction) -> None:
@@ -247,7 +247,7 @@ class EventRedaction:
         return Event(event.kind, payload, None if payload else b"")
 
     def _join(self, event: Event) -> Iterator[Event]:
-        """Yield the events of which it is known that they have no part of a key."""
+        """Add an event to the events that are held back, and yield those that cannot have a part of a key any more."""
         if not event.payload:  # a comment may stand between the parts
             yield event
             return
@@ -259,7 +259,7 @@ class EventRedaction:
 
 
 def _without_parts(events: list[Event], keys: Sequence[bytes]) -> list[Event]:
-    """Return the events without a key whose parts end one string of each event and begin one of the next."""
+    """Return consecutive events without the parts of a key that is divided between their strings."""
     try:
         values = [event.data for event in events]
     except BadFrame:
@@ -277,9 +277,9 @@ def _without_parts(events: list[Event], keys: Sequence[bytes]) -> list[Event]:
 
 
 def _parts_of(values: Sequence[Any], key: str) -> dict[int, Callable[[str], str]]:
-    """Return how to change the strings of the values that contain the parts of a key, by the position of the value."""
+    """Return functions that remove the parts of a key from strings, by the position of the value with the strings."""
     last = len(values) - 1
-    for size in range(len(key) - KNOWN_BY, 0, -1):  # the key's end may be alone, if its beginning has gone out already
+    for size in range(len(key) - KNOWN_BY, 0, -1):  # the key's beginning may have been sent already
         if len(values) == 1 and _has(values[0], key[size:], str.startswith):
             return {0: _cut_start(key[size:])}
     for size in range(len(key) - 1, KNOWN_BY - 1, -1):
@@ -299,7 +299,7 @@ def _parts_of(values: Sequence[Any], key: str) -> dict[int, Callable[[str], str]
 
 
 def _begins_key(events: Sequence[Event], keys: Sequence[bytes]) -> bool:
-    """Return whether the strings at the ends of the events may be the beginning of a key that goes on."""
+    """Return whether strings of these events may be the beginning of a key whose rest is in a later event."""
     try:
         values = [event.data for event in events]
     except BadFrame:

@@ -43,7 +43,7 @@ async def read(request: web.Request, limits: Limits, admitted: Admitted) -> byte
     """Return the body without its content codings.
 
     `limits.body_bytes` is the maximum number of bytes, both of what the client sends and of the decoded body. Raises
-    `Refused`.
+    `Refused` if the body is too large, too slow or damaged, or if the budget of all calls is used up.
     """
     codings = content_codings.names(request.headers.getall("Content-Encoding", ()))
     body = await _received(request, limits, admitted)
@@ -56,7 +56,10 @@ async def read(request: web.Request, limits: Limits, admitted: Admitted) -> byte
 
 
 async def _received(request: web.Request, limits: Limits, admitted: Admitted) -> bytes:
-    """Return the bytes that the client sends as the body. Raises `Refused`."""
+    """Return the body as the client sends it.
+
+    Raises `Refused` if the body is too large or too slow, or if the budget of all calls is used up.
+    """
     parts: list[bytes] = []
     size = 0
     begun = monotonic()

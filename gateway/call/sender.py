@@ -45,8 +45,8 @@ class Sender:
     async def open(self, call: Call, attempt: Attempt, request: UpstreamRequest) -> UpstreamResponse:
         """Send the request that answers the call, and return the reply, whose body is not read yet.
 
-        Raises `UpstreamFailed` if there is no reply, and `Refused` if the journal cannot be written to the disk, as
-        `storage.sync` demands. Nothing is sent then.
+        Raises `UpstreamFailed` if there is no reply. Raises `Refused`, and sends nothing, if `storage.sync` requires
+        the journal to be on the disk and it cannot be written there.
         """
         former = attempt.sent, attempt.head, attempt.meter
 

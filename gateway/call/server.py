@@ -129,7 +129,7 @@ class Server:
         return await self._stream(exchange, call, request, stream, first)
 
     async def _received(self, exchange: _Exchange, stack: AsyncExitStack, route: Route, request: web.Request) -> Call:
-        """Read and parse the request, and return the call. Raises `Refused`."""
+        """Read and parse the request, and return the call. Raises `Refused` if the request is wrong or not admitted."""
         inbound = exchange.inbound
         body = await self._read(inbound, stack, request)
         received = monotonic()
@@ -142,7 +142,7 @@ class Server:
         return call
 
     async def _read(self, inbound: Inbound, stack: AsyncExitStack, request: web.Request) -> bytes:
-        """Return the request's body. Raises `Refused`."""
+        """Return the request's body. Raises `Refused` if the guard, a limit or a full disk refuses the request."""
         if (refused := request.get(REFUSED)) is not None:
             raise refused
         if self.gateway.follower.full:
@@ -309,7 +309,7 @@ def _capture(inbound: Inbound, request: HttpRequest) -> Capture | None:
 
 def _encoded(encoder: Encoder, native: bool, events: Sequence[Event]) -> bytes:
     if not native:
-        # events without bytes for a native client are for the meter alone, as those after the end of a reply
+        # events without raw bytes are only for the meter, such as those after the end of a reply
         return b"".join([encoder.feed(event) for event in events if event.raw != b""])
     return b"".join([encoder.feed(event) if event.raw is None else event.raw for event in events])
 

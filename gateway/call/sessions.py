@@ -83,7 +83,7 @@ class Sessions:
         return self._current(login, begin) if begin else f"r_{secrets.token_hex(8)}"
 
     def restore(self, stored: Iterable[Session]) -> None:
-        """Remember the sessions that the store has from before a restart, the last used first."""
+        """Remember the sessions in the store after a restart. `stored` has the last used session first."""
         for session in reversed(list(stored)):
             if own := _OWN_ID.fullmatch(session.id):
                 self._remember((session.identity, own[1]), _Open(session.id, session.last_at))
@@ -119,7 +119,7 @@ def named_session(request: ClientRequest, agent: str) -> str:
     if session := _id_in_metadata(top) or _conversation(top) or _valid_id(small_member(top, "session_id")):
         return session
     key = _valid_id(small_member(top, "prompt_cache_key"))
-    # most clients use one cache key for several sessions; the id of a request that equals the key is that of a session
+    # most clients use one cache key for several sessions; a key that equals the request's id names a single session
     return key if agent in WITH_CACHE_KEYS or headers.get(_REQUEST_ID) == key else ""
 
 

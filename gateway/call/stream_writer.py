@@ -29,7 +29,7 @@ class PassedEvents:
         self._last = next((event for event in reversed(events) if event.payload), self._last)
 
     def tell(self, encoder: Encoder) -> None:
-        """Give both events to the encoder, so that its report of an error continues the numbers in them."""
+        """Give both events to the encoder, so that an error event that it writes continues their sequence numbers."""
         with suppress(UpstreamFailed):
             for event in (self._first, self._last):
                 if event is not None:
@@ -57,8 +57,8 @@ class StreamWriter:
     async def watch(self, ping: bytes, seconds: float, patience: float) -> None:
         """Write a ping whenever nothing has been written for `seconds`; return when a write has waited for `patience`.
 
-        `patience` is in seconds too. A ping waits no longer, because nobody else would notice that it waits. There is
-        one timer for the whole stream, not one for each write.
+        `patience` is in seconds too. The method also returns if its own write of a ping has waited for `patience`.
+        There is one timer for the whole stream, not one for each write.
         """
         turn = min(seconds, patience)
         while True:

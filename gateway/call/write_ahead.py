@@ -4,7 +4,8 @@
   missing in the journal.
 - If a process is killed, the next process finds the calls that were sent and have not ended. Each of them gets a record
   with the outcome `lost`, and is charged the most that it may have cost: nobody knows how far it came.
-- The record and its charges are one line of the journal. So each call is charged once, even if a start is killed.
+- The record and its charges are one line of the journal. So each call is charged once, even if the next
+  process is killed while it starts.
 
 `settlement.py` charges the calls that end.
 """
@@ -32,8 +33,8 @@ _MESSAGE: Final = "the gateway was killed, or its machine lost power, before the
 def announce(call: Call, attempt: Attempt, follower: JournalFollower) -> Awaitable[None] | None:
     """Write the line of a call that is about to be sent, unless the call has a line or costs nothing.
 
-    If an awaitable is returned, the request may be written when that is done. It raises `StoreFailed` if the line
-    cannot be flushed to the disk.
+    If an awaitable is returned, the request may be sent only after the awaitable is done. The awaitable raises
+    `StoreFailed` if the line cannot be flushed to the disk.
     """
     if call.announced or call.operation in UNBILLED_OPERATIONS:
         return None

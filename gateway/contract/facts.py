@@ -46,7 +46,7 @@ MESSAGE: Final = "message"
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
-    """A part of a call that the provider bills by itself: the reply, or the work of a model beside it."""
+    """A part of a call that the provider bills by itself: the reply, or work of a model for the reply."""
 
     usage: Usage = Usage()
     kind: str = MESSAGE

@@ -2,7 +2,7 @@
 
 - A flag is a module whose name is the key in a provider's `compatibility` object. It implements one wire format: the
   routes for clients, and the requests to providers that have the flag. The format of the bodies is called a *dialect*.
-- A translator is a module named `<client dialect>__<upstream dialect>`, an observer one with a function `seen`.
+- A translator is a module named `<client dialect>__<upstream dialect>`, an observer is a module with a function `seen`.
 - Plugins are pure: no network, no await, and no configuration other than the target.
 - The values that plugins take and return are in `messages.py` and `facts.py`. Plugins import them from here.
 
@@ -87,7 +87,7 @@ class Decoder(Protocol):
         """Yield the events that are known only at the end. Raises `Truncated` if the stream ended too early."""
 
     def whole(self, body: bytes) -> bytes:
-        """Return a reply's whole body as JSON of the target's dialect. Raises `BadFrame` for a body of none."""
+        """Return a reply's whole body as JSON of the target's dialect. Raises `BadFrame` for any other body."""
 
 
 class Meter(Protocol):
@@ -185,7 +185,10 @@ class Flag(Protocol):
         """
 
     def retry(self, request: ClientRequest, target: Target, problem: Problem, drop: Drop) -> ClientRequest | None:
-        """Return a request to send after the provider's refusal, or None. What is in its `without` is remembered."""
+        """Return a changed request to send after the provider's refusal, or None to give up.
+
+        If the provider accepts the changed request, the gateway remembers the features in the request's `without`.
+        """
 
     def limit(self, request: ClientRequest) -> int | None:
         """Return the maximum number of output tokens that the request allows, or None. Estimates use this number."""
@@ -230,7 +233,7 @@ class Translator(Protocol):
 
     @property
     def loses(self) -> int:
-        """The loss as a number. Of several conversions to a provider, the one with the lowest number is used.
+        """The amount of loss as a number. Of several conversions to a provider, the one with the lowest number is used.
 
         The numbers of the built-in translators are in `conversions.json`, from 20 to 40.
         """

@@ -36,7 +36,7 @@ def loads(text: bytes | str, *, utf8: bool = False) -> Any:
     """Return the decoded value. Raises `orjson.JSONDecodeError` if anything but a split character is invalid.
 
     If `utf8` is true, bytes that are not UTF-8 are invalid too. A client's text in another encoding must not be changed
-    without a word.
+    without an error message.
 
     A byte order mark before the bytes of a reply is ignored (RFC 8259, 8.1).
     """
@@ -58,10 +58,10 @@ def repaired(text: bytes) -> bytes:
 
 
 def without_surrogates(text: bytes) -> bytes:
-    """Return JSON text in which every escape of a UTF-16 surrogate is the escape of another character.
+    """Return JSON text in which the escape of another character replaces every escape of a UTF-16 surrogate.
 
     The members and items of the result have the same offsets as those of `text`. Their values differ, but no character
-    becomes a letter. This is faster than `repaired`, by far for a body with millions of halves.
+    becomes a letter. This is faster than `repaired`, especially for a body with millions of halves.
     """
     masked = _with_masks(text).replace(b"\\ud", b"\\ue").replace(b"\\uD", b"\\ue")
     return masked.replace(_MASK, _BACKSLASH)

@@ -1,7 +1,7 @@
 """Errors in providers' replies: the words, the class and the wait that a reply reports, and bodies that are no reply.
 
 - `problem_of` reads the reply to a request that failed: its status decides the class of the error.
-- `reported_problem` reads an error without a status, in an event of a stream or in a body under status 200. The number
+- `reported_problem` reads an error without a status, in an event of a stream or in a body with status 200. The number
   or the name in the error decides its class.
 - `not_a_reply` makes the error for a body that is no reply of its dialect, with the words of the provider in it.
 
@@ -111,9 +111,9 @@ def problem_of(head: Head, body: bytes) -> Problem | None:
 
 
 def reported_problem(value: Any, otherwise: str = errors.INTERNAL) -> Problem:
-    """Return the problem in an error that has no HTTP status of its own: an event's, or a body's under status 200.
+    """Return the problem in an error without an error status: in an event of a stream, or in a body with status 200.
 
-    `otherwise` is the code of an error whose number and names are unknown, or say no more than that it failed.
+    `otherwise` is the code of an error whose number and names are unknown, or say only that something failed.
     """
     message, names = _words(value)
     numbers = [int(name) for name in names if name.isdecimal() and len(name) == len("500")]
@@ -150,7 +150,7 @@ def is_cut(body: bytes) -> bool:
 
 
 def not_a_reply(body: bytes, fault: BadFrame) -> UpstreamFailed:
-    """Return the error for a body under a status of success that is no reply of its dialect (status 502 for clients).
+    """Return the error for a body that is no reply of its dialect although the status is a success. Clients get 502.
 
     `fault` says what is wrong with the body. The message also has the provider's own words, if the body has any.
     """

@@ -2,7 +2,8 @@
 
 - A thread writes the lines, because standard output can block (a full pipe, a stopped terminal) and the event loop
   must not block.
-- Everything but numbers under keys that name a secret is replaced by `[redacted]`, in every line.
+- In every line, a value under a key that names a secret is replaced by `[redacted]`. Numbers, booleans and null are
+  not replaced.
 - The thread never ends before the process does. Lines that the output refuses (a full disk, a closed pipe) are lost and
   counted, and the count is logged when the output takes lines again.
 - Names of events have dots: `call.finished`, `config.reloaded`.
@@ -228,7 +229,7 @@ class Lines:
     def _write(self, data: bytes) -> bool:
         """Write bytes, and return False if the output fails.
 
-        After a part of a line, the next write begins with a line end, so that every later line stands alone.
+        If a write breaks off within a line, the next write begins with a line end, so that later lines can be parsed.
         """
         if self._broken_line:
             data = b"\n" + data

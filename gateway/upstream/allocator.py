@@ -14,9 +14,9 @@ from typing import Final
 _ARENA_MAX: Final = (-8, 2)
 """M_ARENA_MAX: at most two pools. Few threads allocate at a time, because Python runs one of them at a time."""
 _TRIM_THRESHOLD: Final = (-1, 1024 * 1024)
-"""M_TRIM_THRESHOLD: bytes of free memory at the top of a pool from which they are given back."""
+"""M_TRIM_THRESHOLD: minimum number of free bytes at the top of a pool that are given back to the system."""
 _MMAP_THRESHOLD: Final = (-3, 256 * 1024)
-"""M_MMAP_THRESHOLD: bytes from which a block is mapped on its own, and given back when it is freed."""
+"""M_MMAP_THRESHOLD: minimum size in bytes of a block that is mapped on its own, and given back when it is freed."""
 
 
 def give_memory_back() -> None:

@@ -50,7 +50,7 @@ _OWN_HEADERS: Final = {"accept-encoding": "identity", "user-agent": f"irisgate/{
 BeforeSending = Callable[[], Awaitable[None] | None]
 """A function that is called once for a request, when there is a connection and nothing of the request is written yet.
 
-If it returns an awaitable, the request is written when that is done."""
+If it returns an awaitable, the request is written only after the awaitable is done."""
 
 
 @dataclass(slots=True)
@@ -94,8 +94,8 @@ class _Request(aiohttp.ClientRequest):
 def _is_closed(conn: Connection) -> bool:
     """Return whether the provider has closed a connection that no request uses, or has sent something on it.
 
-    The event loop may not have read the provider's close yet, so the socket is asked. Whatever arrives without a
-    request, such as TLS's close notification, means that the connection is not for use.
+    The event loop may not have read the provider's close yet, so the socket is asked. If anything
+    arrives without a request, such as TLS's close notification, the connection must not be used.
     """
     transport = conn.transport
     if transport is None or transport.is_closing():

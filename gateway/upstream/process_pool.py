@@ -135,10 +135,7 @@ def _end_with(sentinel: int) -> None:
 
 
 def _work(packed: bytes) -> bytes | None:
-    """Call a packed function in this worker process, and return its packed outcome.
-
-    None if the outcome cannot be pickled.
-    """
+    """Call a packed function in this worker process. Return its packed outcome, or None if it cannot be pickled."""
     dropped: list[str] = []
     drop = DropRelay(dropped.append)
     function, args = _unpack(packed, (drop,))

@@ -1,7 +1,7 @@
 """A memory of the features, such as Anthropic's betas, that a provider has refused for a model.
 
 The next call for the model leaves them out, so that it does not fail first. An entry is forgotten after a while,
-because providers begin to take features. The memory is bounded, and lost when the gateway ends.
+because the provider may support the feature by then. The memory is bounded, and lost when the gateway ends.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class RefusedFeatures:
 
     clock: Callable[[], float] = monotonic
     _refused: OrderedDict[tuple[str, str], tuple[float, tuple[str, ...]]] = field(default_factory=OrderedDict)
-    """The time of the refusal, and the names."""
+    """The time of the refusal and the names of the features, by provider and model."""
 
     def of(self, provider: str, model: str) -> tuple[str, ...]:
         """Return the names of the features that the provider has refused for the model."""
@@ -38,7 +38,7 @@ class RefusedFeatures:
         return names
 
     def refused(self, provider: str, model: str, names: tuple[str, ...]) -> None:
-        """Remember that the provider takes a request for the model without these features."""
+        """Remember that the provider refuses these features for the model, in place of the features known before."""
         self._refused[provider, model] = (self.clock(), names)
         self._refused.move_to_end((provider, model))
         while len(self._refused) > MAX_MODELS:

@@ -1,8 +1,8 @@
 """The provider's headers that are passed on to clients, by name.
 
-- Every header is named, because providers have headers about the account that sends the request, such as
+- Only the headers in `_NAMES` are passed on. Some of the others describe the account that sends the request, such as
   `openai-organization`, `openai-project` and `anthropic-organization-id`. The account is the gateway's.
-- Other headers concern the connection to the provider, or would apply a policy of the provider to this gateway's host
+- Further headers concern the connection to the provider, or would apply a policy of the provider to this gateway's host
   name, as Strict-Transport-Security does.
 
 Sources: the API references of OpenAI (Debugging requests, Rate limits) and Anthropic (Rate limits), the SDKs, and

@@ -206,7 +206,7 @@ class HttpServer(web.Server):
             server.request_handler,
             request_factory=server.request_factory,
             handler_cancellation=server.handler_cancellation,
-            **server._kwargs,  # noqa: SLF001 (the server is made to be replaced by this one)
+            **server._kwargs,  # noqa: SLF001 (this object takes the place of `server`)
         )
         self._limited = connections
 

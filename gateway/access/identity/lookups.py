@@ -1,9 +1,10 @@
-"""Questions to one tailscaled, so that callers who are nobody do not hold up the others.
+"""A client of one tailscaled that limits its questions, so that callers from outside the tailnet do not delay others.
 
 - tailscaled answers at once for an address of the tailnet. For another address it waits up to 0.4 seconds for a late
-  registration, under one lock (tailscale/tailscale, net/proxymap). So few of these questions are asked at a time.
-- Callers with the same address of the tailnet share one question. A tailnet address that is nobody's is not asked
-  again for some seconds.
+  registration, under one lock (tailscale/tailscale, net/proxymap). So only a few questions about addresses outside the
+  tailnet are asked at the same time.
+- Callers with the same address of the tailnet share one question. If tailscaled answers that nobody has a tailnet
+  address, it is not asked about this address again for some seconds.
 - An answer for 127.0.0.1 is never shared, since with userspace networking every caller has this address.
 
 What an answer means is decided in `whois.py`.
@@ -21,14 +22,15 @@ from gateway.access.identity.addresses import bare
 from gateway.access.identity.localapi import LocalApi, LocalApiFailed, NotRunning, WhoIs
 
 UNCERTAIN_AT_ONCE: Final = 2
-"""Maximum number of questions at a time for addresses outside the tailnet. Each may hold tailscaled's lock for 0.18 s,
-and a question for a tailnet address must be answered within `ANSWER_SECONDS`."""
+"""Maximum number of simultaneous questions about addresses outside the tailnet. Each may hold tailscaled's lock for
+0.18 s, and a question for a tailnet address must be answered within `ANSWER_SECONDS`."""
 WAIT_SECONDS: Final = 10.0
 """Maximum number of seconds for which a question waits for its turn."""
 NOBODY_SECONDS: Final = 5.0
-"""Seconds for which a caller that is nobody is not asked for again. A node that joins the tailnet waits this long."""
+"""Seconds for which the answer that nobody has an address is used. A node that joins the tailnet may be refused for as
+long."""
 MAX_NOBODIES: Final = 4096
-"""Maximum number of remembered addresses that are nobody's."""
+"""Maximum number of remembered addresses that nobody has."""
 
 _TAILNET: Final = (
     ipaddress.ip_network("100.64.0.0/10"),
@@ -38,7 +40,7 @@ _TAILNET: Final = (
 
 
 class Lookups:
-    """A client of one tailscaled that bounds and shares its questions."""
+    """A client of one tailscaled that limits its questions, and asks only once for callers with the same address."""
 
     def __init__(self, socket: str) -> None:
         self.socket = socket

@@ -2,11 +2,12 @@
 
 Two kinds of callers reach such a listener from elsewhere, and are refused:
 
-- Callers behind a proxy on this machine, such as `tailscale serve`. The headers that proxies add tell them apart.
+- Callers behind a proxy on this machine, such as `tailscale serve`. These callers are recognized by the headers
+  that proxies add.
 - Nodes of the tailnet, if tailscaled has no network device: it then forwards their connections from 127.0.0.1
   (tailscale.com/kb/1112). tailscaled is asked who has the address of each new connection.
 
-A proxy that adds no header cannot be recognized, nor a tailscaled whose socket the gateway does not know.
+Two cases are not recognized: a proxy that adds no header, and a tailscaled whose socket the gateway does not know.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from gateway.contract.errors import Refused
 
 _NAMES: Final = frozenset({"forwarded", "x-real-ip", "x-client-ip", "cf-connecting-ip", "true-client-ip"})
 _PREFIXES: Final = ("x-forwarded-", "tailscale-")
-"""The beginnings of further headers with which proxies describe the client. RFC 7239 defines only `Forwarded`."""
+"""The beginnings of the names of further headers by which a proxy is recognized. RFC 7239 defines only `Forwarded`."""
 
 
 class Loopback:
@@ -43,7 +44,7 @@ class Loopback:
         return LOOPBACK
 
     async def _refuse_tailnet(self, host: str, port: int) -> None:
-        """Raise `Refused` if the address is a tailnet caller's, or if tailscaled does not say whether it is."""
+        """Raise `Refused` if a node of the tailnet has the address, or if tailscaled does not say who has it."""
         for daemon in self._daemons():
             try:
                 forwarded = await daemon.is_userspace() and await daemon.whois(host, port) is not None

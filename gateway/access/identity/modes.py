@@ -30,7 +30,8 @@ class Modes:
     def __init__(self, log: Logger) -> None:
         self._log = log
         self._lookups = {TAILSCALED: Lookups(TAILSCALED)}
-        """A client of each tailscaled, by its socket. One that no listener names may forward connections, too."""
+        """The client of each tailscaled, by the path of its socket. The default socket is always included, because that
+        tailscaled may forward connections even if no listener names it."""
         self._sources = Sources()
         self._by_endpoint: dict[str, tuple[Listener, Identify]] = {}
         self._modes: Mapping[Mode, Callable[[Listener], Identify]] = {
@@ -83,7 +84,7 @@ class Modes:
         return lambda: Handover(server, self._sources, listener.proxies, self._log)
 
     async def machines(self) -> list[Identity]:
-        """Return who a process of this machine is to the listeners of mode `whois`, without duplicates.
+        """Return the identities that a process of this machine has at listeners of mode `whois`, without duplicates.
 
         A listener whose tailscaled does not answer is left out.
         """

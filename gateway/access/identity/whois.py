@@ -45,7 +45,7 @@ Peer = Callable[[Caller], Any]
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """The result for one connection: an identity, or the refusal of a caller that is nobody."""
+    """The result for one connection: an identity, or a refusal because nobody on the tailnet has the address."""
 
     result: Identity | Refused
     until: float
@@ -84,7 +84,7 @@ class Whois:
         return None if answer is None else await self._read(answer)
 
     async def _identify(self, caller: Caller) -> _Known:
-        """Return the result for a connection. Raises `Refused` if there is no result, as when tailscaled is away."""
+        """Return the result for a connection. Raises `Refused` if there is none, for example if tailscaled is down."""
         host, port = host_and_port(self._peer(caller))
         until = monotonic() + LIFE_SECONDS
         answer = await self._ask(host, port)

@@ -1,6 +1,6 @@
 """Replies to a request for a count of tokens with an estimate if the provider cannot count, and logs every estimate.
 
-A flag's `steps` may return an estimate too, if its provider counts the tokens of some models only. Responses with
+A flag's `steps` may return an estimate too, if the provider can count tokens only for some models. Responses with
 either estimate have the header `x-irisgate-estimated`. The estimate itself is computed in `money/quotas/estimate.py`.
 """
 

@@ -37,7 +37,7 @@ async def metered(call: Call, attempt: Attempt, following: AttemptNext) -> Respo
 def read_facts(attempt: Attempt, body: bytes) -> UpstreamFailed | None:
     """Read the facts of a whole reply. Return the fault of a body that is no reply of the provider's dialect, or None.
 
-    Tokens that the body reports count in either case. If a reply breaks off, its cost is estimated.
+    The tokens that the body reports are kept in either case. If the body is cut off, the cost of the call is estimated.
     """
     meter, candidate = attempt.meter, attempt.candidate
     assert meter is not None

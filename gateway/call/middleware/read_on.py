@@ -2,9 +2,10 @@
 
 - A provider goes on with a reply that is not a stream, and bills all of it, whether or not anybody reads it.
 - The reading ends after `READ_ON_SECONDS`, or when the gateway stops. The cost is then an estimate.
-- If the model has no price or costs nothing, as on a server of one's own, the provider is left at once: there is no
-  cost to know, and the server can stop.
-- A stream is not read on. Most providers stop when the connection is closed, and the cost is estimated from what came.
+- If the model has no price or costs nothing, such as a model on a local server, the provider is left at once: there is
+  no cost to find out, and the server can stop.
+- This does not apply to streams. Most providers stop when the connection is closed, and the cost is estimated from what
+  came.
 """
 
 from __future__ import annotations

@@ -37,7 +37,8 @@ _DOCUMENTS: Final = (
     _JSON, "application/problem", "application/x-amz-json", "application/xml", "text/html", "text/xml",
 )  # fmt: skip
 MAX_RETRIES: Final = 5
-"""Maximum number of times that a flag changes a refused request. After the first time, it must leave out more."""
+"""Maximum number of times that a flag changes a refused request. Each change after the first must leave out
+more features than the change before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +161,8 @@ async def _batches(events: Iterable[Event]) -> AsyncGenerator[Batch, None]:
 def _rest(decoder: Decoder, redacted: EventRedaction, fault: UpstreamFailed | None) -> Iterator[Event]:
     """Yield the events that have not been returned yet. Then raise the fault, if there is one.
 
-    A broken connection is no fault if the decoder has the stream's final event. After any other fault, events without a
-    payload are left out, with which a decoder ends a stream that nobody cut.
+    A broken connection is no fault if the decoder has the stream's final event. After any fault, the decoder's last
+    events without a payload are left out, because they mark the end of a complete stream.
     """
     try:
         for event in redacted.feed(b"", decoder.close()):
@@ -177,7 +178,7 @@ def _rest(decoder: Decoder, redacted: EventRedaction, fault: UpstreamFailed | No
 
 
 async def _body(attempt: Attempt, reply: UpstreamResponse) -> bytes:
-    """Return the body of a reply. If a reply to a model's work breaks off, its cost is estimated."""
+    """Return the body of a reply. If a reply breaks off and is not an error, its cost is estimated."""
     is_error = reply.head.status >= 400
     try:
         return await attempt.stopwatch.wait(reply.read(MAX_ERROR if is_error else MAX_BODY))
@@ -205,7 +206,7 @@ async def _reads(attempt: Attempt, chunks: AsyncIterator[bytes], decoder: Decode
 
 
 def _is_document(head: Head, content_type: str) -> bool:
-    """Return whether a reply has a type that no stream of events has, as an error has or the page of a proxy.
+    """Return whether a reply has a content type that no stream has, such as that of an error or of a proxy's page.
 
     `content_type` is the type of the provider's streams. Some servers name text/plain for server-sent events.
     """
@@ -214,7 +215,7 @@ def _is_document(head: Head, content_type: str) -> bool:
 
 
 def _with_type(headers: dict[str, str], content_type: str) -> dict[str, str]:
-    """Return the headers of a reply, with the right content type in place of a wrong one: some SDKs obey it."""
+    """Return the headers of a reply, with a wrong content type corrected, because some SDKs rely on it."""
     is_right = headers.get("content-type", "").lower().startswith(content_type)
     return headers if is_right else {**headers, "content-type": content_type}
 

@@ -44,7 +44,7 @@ def idle_quotas(config: Config, report: Report, *, policy: bool) -> None:
 def aliased(pattern: str, document: Any) -> str:
     """Return what to write in place of a pattern that names a model alias; "" for any other pattern.
 
-    Aliases are resolved before a call is authorised (Aperture's documentation), so a grant names the alias's targets.
+    Aliases are resolved before a call is authorised (Aperture's documentation), so a grant must name the targets.
     `document` is the decoded configuration, which may have faults.
     """
     provider, _, name = pattern.rpartition("/")

@@ -30,7 +30,7 @@ TAILSCALED: Final = "/var/run/tailscale/tailscaled.sock"
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """A provider of models. A `disabled` provider is listed and never called."""
+    """A provider of models. A `disabled` provider is listed, but never called."""
 
     id: str
     baseurl: str

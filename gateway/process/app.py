@@ -215,7 +215,7 @@ async def _run_parts(
         sessions.restore((await gateway.store.sessions(None, MAX_OPEN)).rows)
         if lost := await gateway.store.open_calls():
             finish.lost(lost, gateway.quotas)
-            # the pages show the calls from the start on; if the store fails, the journal has them
+            # the pages then show these calls at once; if the store fails, the journal has the calls
             with suppress(StoreFailed):
                 await gateway.follower.flush()
         yield

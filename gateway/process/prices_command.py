@@ -1,4 +1,4 @@
-"""The command `irisgate prices diff`: what differs between two price lists, for people who maintain one.
+"""The command `irisgate prices diff`: what differs between two price lists, for people who maintain a price list.
 
 A price list is a table like the gateway's own (`gateway/money/prices/table.json`), or an operator's file with some rows
 (the key `prices`). The caller of `differences` prints the result.
@@ -24,7 +24,7 @@ BUILT_IN: Final = "the built-in table"
 
 
 class NoPrices(Exception):
-    """An error that says in one line why a file is no price list."""
+    """The error for a file that is no price list. The message gives the reason in one line."""
 
 
 class PriceList(NamedTuple):
@@ -48,7 +48,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def differences(files: Sequence[Path]) -> tuple[str, Differences]:
-    """Return the report about two price lists, and their differences. Raises `NoPrices`.
+    """Return the report about two price lists, and their differences. Raises `NoPrices` if a file is no price list.
 
     Rows that an operator's file lacks are not reported, because the file has only some rows.
     """
@@ -87,7 +87,7 @@ def _document(path: Path, name: str) -> Mapping[str, Any]:
 
 
 def _parse(text: str) -> Any:
-    """Return the value of a document. Plain JSON is read by the faster parser. Raises `HujsonError`."""
+    """Return the value of a document. Plain JSON has a faster parser. Raises `HujsonError` for malformed text."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

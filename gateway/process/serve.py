@@ -40,8 +40,10 @@ CLOSE_SECONDS: Final = 0.5
 """Seconds that other requests and unfinished responses get to finish after the wait for calls is over."""
 
 SERVED_HEADER_BYTES: Final = 256 * 1024
-"""Minimum for the maximum length of a header line if a listener is behind `tailscale serve`. The grants of the tailnet
-policy are in one header, and a policy with hundreds of grants for one caller is longer than other headers may be."""
+"""Length of a header line in bytes that is always accepted if a listener is behind `tailscale serve`.
+
+One header then has all grants of the tailnet policy. With hundreds of grants for one caller, that header is longer than
+the configured maximum for headers usually is."""
 
 
 class CannotStart(Exception):

@@ -44,7 +44,8 @@ def call_row(record: Record) -> tuple[Any, ...]:
     """Return the values of a call's row, in the order of `CALL_COLUMNS`.
 
     The values are listed one by one for speed, because a busy gateway writes tens of thousands of rows in a second. `+`
-    converts booleans to 0 and 1. sqlite3 binds these faster than booleans, for which it first searches an adapter.
+    converts booleans to 0 and 1. sqlite3 binds numbers faster than booleans, because it searches an adapter for each
+    boolean.
     """
     usage = record.usage
     return (
@@ -105,8 +106,9 @@ def _json(value: Any) -> str:
 
 
 MAX_CACHED: Final = 500
-"""Maximum number of characters of the names in a list whose JSON is cached: clients choose the names of dropped fields,
-and a cache of long lists would need hundreds of megabytes."""
+"""Maximum number of characters, and of names, in a list whose JSON is cached.
+
+Clients choose the names of dropped fields, and a cache of long lists would need hundreds of megabytes."""
 
 
 def _json_list(names: tuple[str, ...]) -> str:

@@ -1,7 +1,7 @@
 """Flushing the journal to the disk, so that a power cut loses no line that a call has waited for (`storage.sync`).
 
 - One flush serves all calls that wait when it begins. Calls that come during a flush share the next one.
-- Flushes run in a thread of their own, because one takes milliseconds.
+- Flushes run in a thread of their own, because a flush takes milliseconds.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Unflushed(NamedTuple):
     folder: Path | None
     """The journal's folder if a file was created in it since the last flush; None otherwise."""
     lines: int
-    """Number of lines, of all that were ever appended, that the files contain."""
+    """Number of lines written to the journal since the process started. The flush writes all of them to the disk."""
 
 
 class Flushable(Protocol):
@@ -56,7 +56,7 @@ class DiskSync:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal-sync")
 
     async def wait(self) -> None:
-        """Wait until all lines that were appended before are on the disk.
+        """Wait until all lines that were appended before this call are on the disk.
 
         Raises `StoreFailed` if the journal cannot be written or flushed.
         """
@@ -66,7 +66,7 @@ class DiskSync:
                 raise StoreFailed("the journal cannot be written")
             if self._round is None:
                 self._round = asyncio.ensure_future(self._flush())
-            # a caller that leaves must not end the flush that others wait for
+            # if one caller is cancelled, the flush must go on, because others wait for it
             await asyncio.shield(self._round)
 
     async def _flush(self) -> None:
@@ -92,7 +92,10 @@ class DiskSync:
 
 
 def _write_back(files: Unflushed) -> None:
-    """Write the files' content to the disk, and the folder's entries if a file is new. Raises `OSError`."""
+    """Write the files' content to the disk, and the folder's entries if a file is new.
+
+    Raises `OSError` if this fails.
+    """
     try:
         for descriptor in files.descriptors:
             os.fdatasync(descriptor)

@@ -54,9 +54,11 @@ class Version(msgspec.Struct, frozen=True, gc=False):
 
 
 class SentCall(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A call that is about to be sent to a provider, as far as a record and a charge need it if no end follows.
+    """The data of a call that is about to be sent to a provider.
 
-    It is encoded as an array, because one is written for each call. New releases add fields at the end, with defaults.
+    If the process ends before the call does, the record and the charge of the call are made from these data. They are
+    encoded as an array to keep the line short, because such a line is written for each call. New releases add
+    fields at the end, with defaults.
     """
 
     id: str
@@ -73,7 +75,7 @@ class SentCall(msgspec.Struct, frozen=True, array_like=True, gc=False):
     stream: bool
     agent: str
     cost: Small | None = None
-    """The most that the call may cost, in nanodollars; None if its price is unknown."""
+    """Maximum cost of the call in nanodollars; None if its price is unknown."""
     cost_basis: str = ""
     """The row of the price table that was used (`Record.cost_basis`)."""
     chains: tuple[tuple[tuple[str, str], ...], ...] = ()

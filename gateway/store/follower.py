@@ -152,7 +152,7 @@ class JournalFollower:
             self._flush_now.clear()
             self._journal.retry()
             if self._sync is not None:
-                with suppress(StoreFailed):  # it has logged the reason
+                with suppress(StoreFailed):  # `DiskSync` has logged the reason
                     await self._sync.wait()
             try:
                 await self._catch_up()

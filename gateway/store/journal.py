@@ -1,7 +1,8 @@
 """The journal: append-only files, to which a call writes a line before it is sent and before its reply's last byte.
 
 - A line is written to the system's page cache, without waiting for the disk. So it is kept if the process is killed,
-  but a power failure may lose the lines of the last half minute (`disk_sync.py` flushes them to the disk).
+  but a power failure may lose the lines of the last half minute. With `storage.sync`, a call waits until
+  `disk_sync.py` has flushed its first line to the disk.
 - The store is filled only from these files, so a slow or failing store delays no call and loses nothing.
 - If the disk is full, lines wait in memory up to a maximum size; `full` reports that this size is reached.
 
@@ -145,7 +146,7 @@ class Journal:
                 self._begin(self._end.segment + 1)
             size = os.write(self._file, data)
             if size != len(data):
-                # a partly written line, as on a full disk, is removed: the next line would be appended to it
+                # a partly written line, as on a full disk, is removed, because the next line would be appended to it
                 os.ftruncate(self._file, self._end.byte)
                 return False
         except (OSError, StoreFailed):

@@ -49,7 +49,7 @@ class SqliteStore:
     """A `Store` in the SQLite file `path`. The file and its folder are created if missing.
 
     If `sync` is True, each transaction is on the disk when it ends, so that the journal's files can be deleted without
-    a risk. Raises `StoreFailed` if the file cannot be opened.
+    losing data. Raises `StoreFailed` if the file cannot be opened.
     """
 
     def __init__(self, path: Path, *, sync: bool = False) -> None:

@@ -20,7 +20,7 @@ from gateway.money.quotas.definitions import Chain, RateLimit, merged_chains
 
 
 class BucketSection(Section):
-    """A quota that a capability's calls are charged to, and the quotas that pay when it is empty."""
+    """A quota that a capability's calls are charged to, and the quotas that pay when this quota is empty."""
 
     bucket: str = Field(description='The name of a quota: "daily:<user>".', examples=['"bucket": "daily:<user>"'])
     overdraft: Names = Field(

@@ -1,8 +1,8 @@
-"""Differences between two price lists, and prices that are hardly right, for people who maintain a price list.
+"""Differences between two price lists, and implausible prices, for people who maintain a price list.
 
 - Rows are compared as they are written: decimal strings in USD for 1M tokens or searches. Nothing here computes costs.
 - A price that is 1,000 times too high or too low is the usual mistake, because sellers publish prices of 1,000 and of
-  1,000,000 tokens. `doubts` has bounds that every row of the built-in table keeps.
+  1,000,000 tokens. `doubts` checks prices against bounds, and every row of the built-in table is within these bounds.
 
 This module needs nothing beyond Python's own library, because `tests/tools/build_prices.py` runs it in an environment
 that has only the sources of prices.
@@ -18,10 +18,10 @@ from typing import Any, Final, NamedTuple
 
 Entry = Mapping[str, Any]
 Prices = Mapping[str, Decimal]
-"""Prices of one row by a path: `input`, `flex input`, `input above 200000`, `flex input above 200000`."""
+"""Prices of one row, by tier, kind and length of the prompt: `input`, `flex input`, `flex input above 200000`."""
 
 JUMP: Final = Decimal("0.5")
-"""Part of a price by which a change is a jump that somebody should look at: half of the price, up or down."""
+"""Fraction of a price. A change by this fraction or more, up or down, is a jump that somebody should look at."""
 _KINDS: Final = (
     "input", "output", "cache_read", "cache_write_5m", "cache_write_1h", "reasoning", "image_input", "image_output",
     "audio_input", "audio_output", "web_search",
@@ -29,7 +29,7 @@ _KINDS: Final = (
 _LOWEST: Final = Decimal("0.004")
 """Lowest believable price of input. The cheapest models cost 0.005 USD for 1M tokens."""
 _HIGHEST: Final[Mapping[str, Decimal]] = {"input": Decimal(200), "output": Decimal(1000)}
-"""Highest believable prices. The dearest model that was ever published, o1-pro, cost 150 and 600 USD for 1M tokens."""
+"""Highest believable prices. The most expensive model ever published, o1-pro, cost 150 and 600 USD for 1M tokens."""
 _RATIOS: Final[Mapping[str, tuple[str, Decimal, Decimal]]] = {
     "output": ("input", Decimal("0.25"), Decimal(160)),
     "cache_read": ("input", Decimal(0), Decimal("1.1")),
@@ -42,9 +42,9 @@ _RATIOS: Final[Mapping[str, tuple[str, Decimal, Decimal]]] = {
 }
 """Believable ratios of a price to another price of the same row."""
 _TIER_RATIO: Final = (Decimal("0.1"), Decimal(20))
-"""Believable ratio of a price in a tier, or of a long prompt, to the standard price. Real ones are 0.4 to 12."""
+"""Believable ratios of a price in a tier, or for a long prompt, to the standard price. Real ratios are 0.4 to 12."""
 _SIBLINGS: Final = Decimal(30)
-"""Highest believable ratio of the input prices of one model among sellers and regions. The highest real one is 24."""
+"""Highest believable ratio between two input prices of one model, by seller or region. The highest real ratio is 24."""
 _VENDORS: Final = re.compile(r"^(\w+[./])+(?=[a-z])")
 _ENDINGS: Final = re.compile(r"(-v\d+(:\d+)?|-\d+:\d+|[-@]\d{8}|-\d{4}-\d{2}-\d{2})+$")
 
@@ -64,7 +64,7 @@ class Key(NamedTuple):
 
 
 class Change(NamedTuple):
-    """A price that differs; `before` or `after` is None if the row had or has no such price."""
+    """A price that differs. `before` is None if the price is new, and `after` is None if the price was removed."""
 
     path: str
     before: Decimal | None
@@ -72,7 +72,7 @@ class Change(NamedTuple):
 
     @property
     def jump(self) -> bool:
-        """Whether the price changed by more than `JUMP`."""
+        """Whether the price changed by the fraction `JUMP` or more, or from 0 to another price."""
         if not self.before or self.after is None:
             return self.before is not None and bool(self.after)
         return not self.before * (1 - JUMP) < self.after < self.before * (1 + JUMP)
@@ -88,16 +88,18 @@ class Change(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Differences:
-    """The differences of a price list to an earlier one."""
+    """The differences between an earlier and a later price list."""
 
     added: Mapping[Key, Prices] = field(default_factory=dict)
     changed: Mapping[Key, tuple[Change, ...]] = field(default_factory=dict)
     gone: Sequence[Key] = ()
     """Rows of the earlier list that the later list does not have."""
     kept: Mapping[Key, str] = field(default_factory=dict)
-    """Rows with prices that the sources no longer have, with the member `dropped`, if the earlier list had them too."""
+    """Rows that the list keeps although the sources no longer have all of their prices, mapped to the member `dropped`.
+
+    Only rows of the earlier list whose `dropped` is new or has changed are reported."""
     doubts: Mapping[Key, tuple[str, ...]] = field(default_factory=dict)
-    """New and changed rows whose prices are hardly right, with the reasons."""
+    """New and changed rows with implausible prices or with jumps, mapped to the reasons."""
 
 
 def rows_by_key(entries: Iterable[Entry]) -> dict[Key, Entry]:
@@ -122,7 +124,7 @@ def _tier(prices: Entry, prefix: str) -> Iterator[tuple[str, Decimal]]:
 
 
 def compare(before: Iterable[Entry], after: Iterable[Entry], *, partial: bool = False) -> Differences:
-    """Return the differences of two price lists. With `partial`, rows that only the first list has do not count."""
+    """Return the differences of two price lists. With `partial`, rows that only `before` has are not reported."""
     old, new = rows_by_key(before), rows_by_key(after)
     added = {key: prices_of(new[key]) for key in sorted(new.keys() - old.keys())}
     changed = {}
@@ -149,7 +151,7 @@ def _changes(before: Prices, after: Prices) -> tuple[Change, ...]:
 
 
 def doubts(rows: Mapping[Key, Entry], keys: Iterable[Key]) -> dict[Key, tuple[str, ...]]:
-    """Return why prices of some of the rows are hardly right, for those rows that have such prices."""
+    """Return the reasons why prices are implausible, for those rows of `keys` that have implausible prices."""
     siblings: dict[str, list[tuple[Key, Decimal]]] = {}
     for key, entry in rows.items():
         if price := Decimal(entry.get("input", "0")):

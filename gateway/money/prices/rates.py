@@ -46,7 +46,7 @@ PARTS: Final[Mapping[str, tuple[str, bool]]] = MappingProxyType(
         "audio_output": ("output", False),
     }
 )
-"""Kinds of tokens that a reply also counts in a larger kind, mapped to (the larger kind, a boolean).
+"""Kinds of tokens that are included in the count of a larger kind, mapped to (the larger kind, a boolean).
 
 The boolean is for models that have no price for the part. If it is True, as for images, the price of the larger kind
 applies. If it is False, as for audio, the price is unknown."""
@@ -95,7 +95,7 @@ class Rates:
     tiers: Mapping[str, Steps]
 
     def steps(self, tier: str, geo: str = "") -> Steps | None:
-        """Return the prices of a tier; with `geo`, the prices that the list has for the tier in that geography."""
+        """Return the prices of a tier, or of a tier in the geography `geo`; None if the list does not have them."""
         name = "" if tier in STANDARD else tier
         return self.tiers.get("-".join(filter(None, (name, geo))))
 
@@ -184,8 +184,10 @@ class Priced:
         """Return the exact cost of a part of a call; None if the price of a kind that the part used is unknown.
 
         `extra` has further counts by name: uses of tools, and the parts of input and output that `PARTS` lists. Uses of
-        tools without a published fee cost nothing. `geo` is a geography that the provider names, and whose factor or
-        own prices are needed. `at` is the Unix time of the call, now by default.
+        tools without a published fee cost nothing. `at` is the Unix time of the call, now by default.
+
+        `geo` is the geography in which the provider says that the model ran. If the list has no prices for `geo`, the
+        factor of `geo` applies. If there is no factor either, the cost is None.
         """
         rates, factor = self.rates(at), None
         steps = rates.steps(tier, geo)

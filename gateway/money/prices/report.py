@@ -1,4 +1,4 @@
-"""The report of `irisgate prices diff`: what is suspicious comes first, and rows that changed alike share one line."""
+"""The report of `irisgate prices diff`: suspicious prices come first, and rows with equal changes share one line."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Final
 from gateway.money.prices.differences import Change, Differences, Key, Prices
 
 _BRIEF: Final = ("input", "output", "cache_read")
-"""Prices that are shown of an added row; the table has the others."""
+"""Kinds of prices that the report shows for an added row. The price list has the other prices."""
 _CHANGES_SHOWN: Final = 5
-"""Number of changes that are shown of one row; the table has the others."""
+"""Maximum number of changes that the report shows for one row."""
 
 
 def report(differences: Differences) -> str:
@@ -49,7 +49,7 @@ def _changed(changed: Mapping[Key, tuple[Change, ...]]) -> Iterator[str]:
 
 
 def _brief(changes: Iterable[Change]) -> str:
-    """Return changes as text. Of a new or dropped tier, only the name and the first price are shown."""
+    """Return changes as text. For a new or dropped tier, only the name and the first price are shown."""
     texts: list[str] = []
     tiers: set[str] = set()
     for change in changes:
@@ -74,7 +74,7 @@ def _added(added: Mapping[Key, Prices]) -> Iterator[str]:
 
 
 def _kept(kept: Mapping[Key, str]) -> Iterator[str]:
-    """Yield one line for all models of a seller that were dropped alike."""
+    """Yield one line for all rows of a seller with the same text."""
     groups: dict[tuple[str, str], list[str]] = {}
     for key, text in kept.items():
         groups.setdefault((key.book, text), []).append(key.name.removeprefix(f"{key.book}/"))

@@ -68,7 +68,7 @@ REGIONAL: Final = "bedrock_"
 """Prefix of the flags of providers whose prices depend on the region."""
 
 MAX_SERVED: Final = 4096
-"""Maximum number of cached prices of served models. Their names come from replies, so there is no other bound."""
+"""Maximum number of cached prices of served models. Replies can name any number of models."""
 _MAKER: Final = re.compile(r"[a-z][a-z0-9-]*[./](?=[a-z])")
 """The maker in a model's id: `anthropic.claude-opus-4-8`, `anthropic/claude-opus-4.8`."""
 _NUMBER: Final = re.compile(r"\d")
@@ -121,7 +121,10 @@ class PriceKey(NamedTuple):
 
 
 class Prices:
-    """The prices of all models of one configuration. Every result is cached without a limit, as the models are few."""
+    """The prices of all models of one configuration. Every result is cached.
+
+    Only the cache of `served` has a limit (`MAX_SERVED`), because the models of a configuration are few.
+    """
 
     def __init__(self, table: Rows, overlay: Rows, *, infer: bool = True) -> None:
         self._lists = (overlay, table)
@@ -146,9 +149,10 @@ class Prices:
     def served(self, provider: PricedProvider, model: str, served: str, *, is_other: bool) -> Priced | None:
         """Return the prices of the model that a reply names, where `model` was called; None if they are unknown.
 
-        - The reply's name may lack the region and the maker of `model`, which then apply (`us.anthropic.`).
-        - A price that the configuration sets for `model` holds for all names of that model. Only with `is_other`, which
-          says that the provider named another model expressly, a price in the operator's file is passed over.
+        - If the reply's name has no region or maker (`us.anthropic.`), those of `model` are used.
+        - If `model_cost_map` or `base_models` sets the price of `model`, this price applies to all names of that model.
+        - If the operator's file has a price for `model`, this price applies to every name in a reply. `is_other` turns
+          this off, and is True if the provider expressly says that another model was used.
         """
         key = (provider.id, model, served, is_other)
         if key not in self._by_served:
@@ -208,7 +212,7 @@ class Prices:
 
 
 def _places(basis: str, model: str) -> list[tuple[str, str, str]]:
-    """Return where to look for the rows of a model: pairs of book and region with the model's name, the best first."""
+    """Return where to look for the rows of a model, best place first: tuples of book, region and the model's name."""
     if basis not in BASES:
         return []
     book, region = BASES[basis]
@@ -256,7 +260,7 @@ def price_keys(provider: PricedProvider, model: str, *, infer: bool) -> Iterator
 
 
 def _full_names(model: str, served: str) -> Iterator[str]:
-    """Yield the names under which to look for a served model: with the region and the maker of `model`, and as it is.
+    """Yield the names under which to look for a served model: with the region and the maker of `model`, and unchanged.
 
     A maker is the beginning of a Bedrock id (`anthropic.`) or of a router's id (`anthropic/`).
     """
@@ -271,9 +275,9 @@ def _full_names(model: str, served: str) -> Iterator[str]:
 
 
 def _is_meant(priced: Priced, name: str) -> bool:
-    """Return whether a row is meant by the name of a served model.
+    """Return whether `name`, the name of a served model, means the model whose prices were found.
 
-    A name without a number, such as `claude`, is not the spelling of a model with one (`claude-v1`).
+    A name without a number, such as `claude`, means only the model with exactly this name, and not `claude-v1`.
     """
     return bool(_NUMBER.search(name)) or _bare(priced.name) == name.rpartition("/")[2]
 
@@ -293,7 +297,8 @@ def _is_set(provider: PricedProvider, model: str) -> bool:
 def resembles(model: str, served: str) -> bool:
     """Return whether a reply's name may be another name of the called model.
 
-    It may be if one name contains the other, or if it has no number, and so names no version of any model.
+    This is so if one of the names contains the other. It is also so if the reply's name has no number, because the
+    reply's name then does not name a version of any model.
     """
     one, other = base_id(model).lower(), base_id(served).lower()
     return one in other or other in one or not _NUMBER.search(other)

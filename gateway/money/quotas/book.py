@@ -26,7 +26,7 @@ ORDER: Final[tuple[Kind, ...]] = ("requests", "tokens", "money")
 Clock = Callable[[], int]
 """A function that returns the Unix time in nanoseconds, in whole microseconds."""
 BucketChain = tuple[Bucket, ...]
-"""Buckets that are charged in order: what one cannot cover is taken from the next. Most chains have one bucket."""
+"""Buckets that are charged in order. What a bucket cannot cover, the next one pays. Most chains have one bucket."""
 
 ChainTerms = tuple[tuple[tuple[str, str], ...], ...]
 """Chains of buckets of money, each bucket by its name and the terms of its rule (`Rule.terms`)."""
@@ -86,7 +86,10 @@ class CallReservation:
         return ", ".join(f"{name}; used={used // 100}.{used % 100:02}" for name, used in notices)
 
     def terms(self, offer: str) -> ChainTerms:
-        """Return the chains of money that are charged if `offer` serves the call, to be charged by a later process."""
+        """Return the chains of money that are charged if `offer` serves the call, in the form in which they are stored.
+
+        If this process ends before the call does, a later process charges these chains.
+        """
         rules = {name: bucket.rule for name, bucket, _ in self.held["money"].parts}
         chains = (chain for chain in self.chains[offer] if chain[0].kind == "money")
         return tuple(tuple((bucket.name, rules[bucket.name].terms) for bucket in chain) for chain in chains)
@@ -112,7 +115,7 @@ class Quotas:
     nearly_used: Callable[[Level], None] = field(default=lambda _level: None)
     """The function that reports a bucket when calls have used `NOTICE_PERCENT` of its capacity.
 
-    A bucket is reported once, until it has been refilled."""
+    After a report, the bucket is reported again only if it was refilled in the meantime."""
     rules: Mapping[str, Rule] = field(default_factory=dict, init=False)
     """Capacity and refill of the buckets of money, by the name of the quota's definition."""
     definitions: Mapping[str, Quota] = field(default_factory=dict, init=False)

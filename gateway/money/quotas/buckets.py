@@ -2,7 +2,7 @@
 
 - Amounts are integers: nanodollars, tokens or requests. Times are integer nanoseconds of Unix time.
 - A balance is an integer and an exact remainder of less than one unit. So a refill is never rounded.
-- A bucket's time never goes back. A time before the bucket's own adds nothing, and is not counted again later.
+- A bucket's time never goes back. A time that is earlier than the bucket's time adds nothing.
 - A bucket refills evenly over time by a rate, or is filled at the borders of a calendar window.
 - If the rule changes, the old rule counts until that moment. A full bucket then stays full.
 
@@ -23,7 +23,7 @@ NOTICE_PERCENT: Final = 80
 _QUIET_PERCENT: Final = 70
 """Percentage of used capacity below which a bucket that was reported may be reported again.
 
-It is lower than `NOTICE_PERCENT`, so that a slow refill and small calls around the limit cause no row of reports."""
+It is lower than `NOTICE_PERCENT`, so that a slow refill and small calls around the limit do not cause many reports."""
 
 Kind = Literal["money", "requests", "tokens"]
 """The unit of a bucket: money (nanodollars) in a quota, requests or tokens in a rate limit."""
@@ -48,7 +48,7 @@ class Rule:
     period: int = SECOND
     """Length of the period in nanoseconds."""
     notify: bool = False
-    """True if an empty bucket refuses no call."""
+    """True if an empty bucket does not refuse calls."""
     kind: Kind = "money"
     window: Window | None = None
     """The calendar window at whose borders a bucket is filled; None if there is none."""
@@ -79,7 +79,7 @@ class Rule:
 
 
 def _window(unit: str, zone: str) -> Window:
-    """Return the window of stored terms. Raises `ValueError` if this machine does not know it."""
+    """Return the window of stored terms. Raises `ValueError` if the unit or the time zone is unknown."""
     known: dict[str, Unit] = {name: name for name in get_args(Unit)}
     if unit not in known:
         raise UnknownZone(unit)
@@ -119,7 +119,7 @@ class Level(NamedTuple):
     full_at: float | None
     """Unix time in seconds at which the bucket will be full if nothing is taken from it.
 
-    None if it is full already, or does not refill over time."""
+    None if the bucket is full already, or is never refilled."""
 
     @property
     def spent(self) -> float:
@@ -129,7 +129,7 @@ class Level(NamedTuple):
 
 @dataclass(slots=True)
 class LiveBucket:
-    """A bucket in memory: its rule, and its balance at a time."""
+    """A bucket in memory: its rule, and its balance at the time `at`."""
 
     rule: Rule
     balance: int
@@ -180,7 +180,7 @@ class LiveBucket:
         return self.as_charge(name, amount, estimated=estimated)
 
     def as_charge(self, name: str, amount: int = 0, *, estimated: bool = False) -> Charge:
-        """Return the bucket's balance with an amount that has been taken from it, to be stored."""
+        """Return the charge to store: the balance, and an amount that has already been taken from the bucket."""
         return Charge(name, amount, self.balance, self.remainder, self.at / SECOND, estimated, self.rule.terms)
 
     def change(self, rule: Rule, now: int) -> bool:
@@ -201,7 +201,7 @@ class LiveBucket:
         return True
 
     def report(self) -> bool:
-        """Return whether the bucket became nearly used and was not reported yet. It counts as reported afterwards."""
+        """Return whether the bucket must be reported as nearly used. Afterwards, the bucket counts as reported."""
         if self.reported or self.used_percent() < NOTICE_PERCENT:
             return False
         self.reported = True

@@ -18,14 +18,14 @@ A store keeps times as seconds in a float, which holds a whole microsecond exact
 _SLOWER: Final = 2
 """Factor by which the time is slower than the monotonic clock while the machine's clock is behind it.
 
-The time then agrees with the machine's clock again at some point, and buckets refill meanwhile."""
+So the machine's clock catches up with the time at some point, and buckets refill meanwhile."""
 
 
 class SteadyClock:
     """A clock that returns the Unix time in nanoseconds, in whole microseconds, and never goes back.
 
-    While the machine's clock is behind an earlier time, the time goes on at half the speed. It may be called from any
-    thread.
+    While the machine's clock is behind the last returned time, the returned time goes on at half the speed. The clock
+    may be called from any thread.
     """
 
     def __init__(self, wall: Callable[[], int] = time_ns, steady: Callable[[], int] = monotonic_ns) -> None:

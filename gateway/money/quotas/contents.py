@@ -19,7 +19,7 @@ Kind = Literal["image", "document", "packed", "audio", "video"]
 """Kinds of files. A packed document, such as a PDF or a DOCX, has compressed text; other documents are plain text."""
 
 IMAGE_TOKENS: Final = 5_000
-"""Tokens assumed for an image, and at least for any other file. Anthropic's largest image has 4,784 tokens."""
+"""Tokens assumed for an image, and the minimum for any other file. Anthropic's largest image has 4,784 tokens."""
 REMOTE_DOCUMENT_TOKENS: Final = 100_000
 """Tokens assumed for a document of unknown size that a URL or an id names, and for a conversation that the provider
 has stored: half of the usual context window."""
@@ -31,7 +31,7 @@ _MOST: Final[Mapping[Kind, tuple[int, int, int]]] = {
     "audio": (20, IMAGE_TOKENS, 1_000_000),
     "video": (20, IMAGE_TOKENS, 1_000_000),
 }
-"""Half bytes of a file for each token, and the least and the highest number of tokens, of a file with very many."""
+"""(half bytes of a file for each token, minimum, maximum of tokens), for a file with very many tokens for its size."""
 _USUAL: Final[Mapping[Kind, tuple[int, int, int]]] = {
     # a scanned page has 100 KB and 2,500 tokens
     "packed": (80, IMAGE_TOKENS, 600_000),
@@ -39,7 +39,7 @@ _USUAL: Final[Mapping[Kind, tuple[int, int, int]]] = {
     "audio": (1_000, IMAGE_TOKENS, 1_000_000),
     "video": (1_000, IMAGE_TOKENS, 1_000_000),
 }
-"""Half bytes of a file for each token, and the least and the highest number of tokens, of a usual file."""
+"""(half bytes of a file for each token, minimum number of tokens, maximum number of tokens), for a usual file."""
 _PACKED: Final = ("pdf", "docx", "xlsx", "pptx", "officedocument", "opendocument")
 """Words in the formats, types and names of packed documents."""
 
@@ -52,11 +52,11 @@ _STORED: Final = ("previous_response_id", "conversation")
 _CONVERSE: Final[Mapping[str, Kind]] = {"image": "image", "document": "document", "video": "video", "audio": "audio"}
 
 SEARCHES: Final = 10
-"""Number of searches assumed for a web search without a limit, which a model hardly ever exceeds in one call."""
+"""Number of searches assumed for a web search without a limit. A model hardly ever makes more in one call."""
 MAX_SEARCHES: Final = 1_000
 """Maximum number of searches that are reserved for one tool."""
 SEARCH_TOKENS: Final = 10_000
-"""Tokens of results that are read after each search, besides the fee."""
+"""Number of tokens in the results of one search. The model reads them as input, and they cost beside the fee."""
 MAX_ANSWERS: Final = 128
 """Maximum number of answers that Chat Completions takes in `n`."""
 _FEES: Final[Mapping[str, int]] = {
@@ -64,10 +64,10 @@ _FEES: Final[Mapping[str, int]] = {
     "file_search": 2_500_000,
     "image_generation": 250_000_000,
 }
-"""Fees in nanodollars of OpenAI's tools: of a container, of each search in files, and of the dearest image that
+"""Fees in nanodollars of OpenAI's tools: of a container, of each search in files, and of the most expensive image that
 gpt-image-1 makes (platform.openai.com/docs/pricing)."""
 TOOLS_TOKENS: Final = 1_000
-"""Tokens of the instructions that a provider adds if a request has tools, at most (Anthropic's page on tool use)."""
+"""Maximum number of tokens of the instructions that a provider adds for tools (Anthropic's page on tool use)."""
 _SEARCHING: Final = ("web_search", "web_fetch", "googleSearch", "google_search", "nova_grounding")
 """Beginnings of the names of tools that search or read the web."""
 
@@ -112,7 +112,7 @@ def _document(named: str) -> Kind:
 
 
 def contents_of(body: Mapping[str, Any]) -> Contents:
-    """Return what a decoded body has beside text."""
+    """Return the parts of a decoded body that are not text."""
     contents = Contents()
     level: list[Any] = [body[name] for name in _TURNS if name in body]
     while level:
@@ -148,7 +148,7 @@ def _inner(block: Mapping[str, Any]) -> Iterator[Any]:
 
 
 def _media(block: Mapping[str, Any]) -> Iterator[tuple[Kind, int]]:
-    """Yield the kind and the size in base64 of the files of one block of content; 0 for a file that is only named."""
+    """Yield (kind, size in base64) for each file of one block of content. The size is 0 if the file is only named."""
     match block.get("type"):
         case "image" | "document" as kind:
             yield from _sourced(kind, block.get("source"))
@@ -213,7 +213,7 @@ def _length(data: Any) -> int:
 
 
 def _add_tools(contents: Contents, body: Mapping[str, Any]) -> None:
-    """Add the fees and the results of tools that the provider runs."""
+    """Add the fees of tools that the provider runs, and the tokens of these tools' results."""
     most = body.get("max_tool_calls")
     limit = most if isinstance(most, int) and most > 0 else SEARCHES
     tools = list(_tools(body))
@@ -241,7 +241,7 @@ def _tools(body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _tool_name(tool: Mapping[str, Any]) -> str:
-    """Return what names a tool that the provider runs: its type, or its only member."""
+    """Return the name of a tool that the provider runs: the type, the name of a `systemTool`, or the first member."""
     if isinstance(kind := tool.get("type"), str):
         return kind
     system = tool.get("systemTool")

@@ -19,7 +19,7 @@ from gateway.money.quotas.windows import Window
 
 OnExceed = Literal["reject", "notify"]
 Chain = tuple[str, ...]
-"""Names of quotas that are charged in order: what one cannot cover is taken from the next. Most have one quota."""
+"""Names of quotas that are charged in order. What a quota cannot cover, the next one pays. Most chains have one."""
 
 TEMPLATES: Final = ("<user>", "<node>")
 """Endings that may follow a colon in a quota's name. A quota with such an ending has a bucket for each user or node."""
@@ -80,9 +80,10 @@ class RateLimit:
 
 
 def merged_chains(chains: Iterable[Chain]) -> tuple[Chain, ...]:
-    """Return one chain for each first quota: grants only add, so quotas that any of the chains has may pay.
+    """Merge all chains that begin with the same quota into one chain.
 
-    Quotas keep the order in which they occur first. A quota occurs once in each chain.
+    The merged chain has the quotas of all these chains, because a grant never takes anything away. Quotas keep the
+    order in which they occur first. A quota occurs once in each chain.
     """
     merged: dict[str, dict[str, None]] = {}
     for chain in chains:

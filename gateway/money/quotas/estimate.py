@@ -28,19 +28,20 @@ from gateway.contract.json_api import UNLIMITED
 from gateway.money.quotas.contents import Contents, contents_of
 
 BYTES_PER_TOKEN: Final = 3
-"""Bytes of a body that usually are one token: English text and code have about four bytes for each token."""
+"""Bytes of a body that count as one token. English text and code have about four, so the estimate is rather high."""
 WORD_TOKENS: Final = (5, 8)
-"""Tokens, and the number of lower-case letters and spaces that may be so many tokens.
+"""A pair (tokens, bytes): the highest number of tokens in this number of lower-case letters and spaces.
 
 Random lower-case letters have 1.6 bytes for each token in OpenAI's o200k and cl100k and in Anthropic's published
 tokenizer, and words have 3.5. Every other byte may be a token of its own, as in digits, base64, Chinese characters and
 emoji; no tokenizer makes more tokens than there are bytes."""
 MAX_SIGNS: Final = 500_000
-"""Maximum number of quotes and commas in a body that is decoded on the event loop, so that this takes less than 0.3 s.
+"""Maximum number of quotes and commas in a body that is decoded on the event loop. Decoding then takes less than 0.3 s.
 
-A body with more of them counts as text. Large bodies are measured in a worker process, where there is no such limit."""
+All of a body with more quotes and commas counts as text. Large bodies are measured in a worker process, where there is
+no such limit."""
 MAX_OUTPUT: Final = 1_000_000
-"""Maximum estimate of an answer's output tokens, even if the client's limit is higher; no model's limit is higher."""
+"""Maximum estimate of an answer's output tokens, even if the client's limit is higher. No model has a higher limit."""
 MAX_ROUGH_INPUT: Final = 200_000
 """Maximum number of input tokens of a rough estimate. A larger body consists mostly of images and files."""
 TOKENS_PER_SECOND: Final = 100
@@ -90,7 +91,7 @@ class Estimate:
     It may be less than `output` for calls without an output limit. Few of these write the maximum, and reserving the
     maximum would refuse other calls. If a call exceeds the rate, later calls wait longer."""
     usual_input: int | None = None
-    """Usual number of input tokens of such a request; None if it is `input`."""
+    """Usual number of input tokens of such a request; None if this number equals `input`."""
     searches: int = 0
     """Maximum number of searches that the provider may charge for."""
     fees: int = 0
@@ -107,7 +108,7 @@ class Estimate:
 
     def cost(self, priced: Iterable[Priced]) -> int:
         """Return the cost in nanodollars for the most expensive of several models; 0 if no price is known."""
-        # some models of OpenAI write every prompt into a cache, without being asked, and some bill thinking apart
+        # some models of OpenAI write every prompt into a cache without being asked; some have a price for thinking
         kinds = ("input", "cache_write_5m", "cache_write_1h") if self.caches else ("input", "cache_write_5m")
         usages = [
             Usage(output=self.output, reasoning=reasoning, **{kind: self.input})
@@ -174,7 +175,8 @@ def measure(body: bytes) -> Size:
         decoded = None
     contents = contents_of(decoded) if isinstance(decoded, dict) else Contents()
     text = max(0, len(body) - contents.size)
-    # the letters of base64 are not counted apart: they are taken from the words, so that text counts rather as dense
+    # the whole size of the media is subtracted, although base64 has other bytes than lower-case letters too; so the
+    # number of words is rather too low, and the estimate rather too high
     words = min(text, max(0, len(body) - len(body.translate(None, _WORD)) - contents.size))
     tokens, letters = WORD_TOKENS
     return Size(

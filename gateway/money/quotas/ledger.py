@@ -5,7 +5,8 @@
   large call is refused for ever. If no call costs more than it reserved, a bucket is overdrawn by no more than the cost
   of the most expensive call.
 - A claim is on one bucket, or on a chain of buckets. A chain is charged in order: what a bucket cannot cover is taken
-  from the next one, and only the last one is overdrawn. A chain refuses a call if its buckets have nothing together.
+  from the next one, and only the last one is overdrawn. A chain refuses a call if nothing is left in its buckets
+  together.
 - If several claims charge the same bucket, the bucket is charged once: the highest of the amounts.
 
 The arithmetic of one bucket is in `buckets.py`. Other modules decide the names of buckets, who owns them, and what
@@ -118,8 +119,8 @@ class Ledger:
     def reserve(self, claims: Sequence[Claim], now: int) -> Reservation:
         """Reserve the maximum amount that a call may use by each of its claims.
 
-        Raises `Exceeded` if a bucket or chain refuses the call. Nothing is reserved then. If several refuse the call,
-        the exception names the one with the longest `retry_after`.
+        Raises `Exceeded` if a bucket or chain refuses the call. Nothing is reserved then. If several buckets or
+        chains refuse the call, the exception names the one with the longest `retry_after`.
         """
         self._make_room([name for claim in claims for name in claim.chain], now)
         chains = [self._links(claim, now) for claim in claims]
@@ -193,7 +194,7 @@ class Ledger:
         return bucket or self._live.setdefault(name, LiveBucket(rule, rule.capacity, 0, now))
 
     def set_aside(self, rule: Rule, name: str, stored: Charge | None, now: int) -> None:
-        """Set aside a bucket whose quota is not defined, with its stored balance, or full if None is stored."""
+        """Set aside a bucket whose quota is not defined. If `stored` is None, the bucket is full."""
         full = LiveBucket(rule, rule.capacity, 0, now)
         self._gone.setdefault(name, full if stored is None else _stored(rule, stored, now))
 
@@ -323,10 +324,10 @@ def _stored(rule: Rule, stored: Charge, now: int) -> LiveBucket:
 
 
 def _split(chain: _Links, amount: int, *, unreserved: bool = False) -> Iterator[tuple[str, LiveBucket, int]]:
-    """Yield each bucket of a chain with its part of an amount: what the buckets before cannot cover.
+    """Yield each bucket of a chain with its part of an amount: what the earlier buckets cannot cover.
 
     The last bucket takes the rest, and so does the first bucket that only notifies, because it refuses nothing. With
-    `unreserved`, a bucket covers no more than its calls in flight have left.
+    `unreserved`, amounts that calls in flight have reserved in a bucket do not cover anything.
     """
     left = amount
     for place, (name, bucket) in enumerate(chain, 1):
@@ -364,8 +365,8 @@ def _exceeded(chain: _Links, now: int) -> Exceeded:
 def _wait(chain: _Links, missing: int, now: int) -> int | None:
     """Return the nanoseconds until the buckets of a chain have gained `missing` units together; None if they never do.
 
-    The time in which one bucket alone gains them is an upper bound. The exact time is found by bisection, because
-    buckets refill at different rates and at different borders.
+    The time in which one bucket alone gains `missing` units is an upper bound. The result is found by bisection to
+    within a second, because buckets refill at different rates and at different borders.
     """
     buckets = [bucket for _, bucket in chain]
     gains = [(bucket, bucket.reaches(bucket.balance + missing)) for bucket in buckets]

@@ -81,7 +81,8 @@ def _first_instant(start: datetime, zone: tzinfo) -> int:
     second = int(start.replace(tzinfo=zone).timestamp())
     if _local(second, zone) == start:
         return second
-    # the clocks skip `start`: the change is between the two readings of `start`, by the offsets before and after
+    # the clocks skip `start`; converted with the offset before the change and with the offset after the change, `start`
+    # gives two instants, and the change is between them
     low, high = int(start.replace(tzinfo=zone, fold=1).timestamp()) - 1, second
     while high - low > 1:
         middle = (low + high) // 2

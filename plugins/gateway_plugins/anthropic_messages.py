@@ -3,7 +3,7 @@
 - Bedrock serves the same API below /anthropic. So this flag has routes there too, and a provider whose `baseurl` ends
   with /anthropic is Bedrock.
 - Anthropic's SDK for Go, set up for Bedrock with a base URL that ends with /bedrock, sends requests of this API below
-  /bedrock: it recognizes the path of a request only without a prefix.
+  /bedrock, because the SDK recognizes the path of a request only if the path has no prefix.
 - InvokeModel on Bedrock wraps the same dialect for Claude. It has its own flag, `bedrock_model_invoke.py`.
 
 Source: Anthropic's API reference (Messages, Streaming, Errors).
@@ -67,8 +67,9 @@ parse = partial(json_api.parse, _OWN, _OWN)
 steps = remote_files.steps
 
 _THREAD: Final = "thread"
-"""Member of a request that continues a stored conversation. Anthropic's SDKs send the whole conversation instead if the
-error has the code `thread_unsupported_request` in `details` (anthropic SDK, `lib/threads`)."""
+"""Member of a request that continues a stored conversation. If the error that refuses
+this member has the code `thread_unsupported_request` in `details`, Anthropic's SDKs send the whole conversation instead
+(anthropic SDK, `lib/threads`)."""
 _VERSION: Final = "2023-06-01"
 """Value of `anthropic-version` for a client that sent none, because the API requires the header."""
 _QUERY: Final = ("beta",)

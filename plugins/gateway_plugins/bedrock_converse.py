@@ -84,7 +84,7 @@ def build(request: ClientRequest, target: Target, drop: Drop) -> UpstreamRequest
 
 
 def _betas(request: ClientRequest, target: Target, drop: Drop) -> dict[str, bytes | None]:
-    """Return the change that removes betas which must be left out, with their members; {} if there are none."""
+    """Return the change that removes the betas that must be left out, and the members that need them; {} for none."""
     if _MODEL_FIELDS not in request.top or not messages_betas.drops_any(target.options, request.without):
         return {}
     fields = _model_fields(request.top)
@@ -123,7 +123,7 @@ class ConverseDecoder:
 
     - A stream is complete when both `messageStop` and `metadata` have come, in any order. Bedrock always sends both, so
       a stream without `metadata` was cut.
-    - Later frames have no bytes for the client, and report no failure, because the reply is complete.
+    - Frames after the end of a complete stream yield no bytes for the client, and report no failure.
     """
 
     def __init__(self, operation: str = "") -> None:

@@ -275,7 +275,7 @@ class Encoder:
         return b""
 
     def _metrics(self) -> dict[str, int]:
-        # the counts at the top of `usage`: a reader of the metrics adds the iterations itself
+        # only the counts at the top of `usage`, because a reader of the metrics adds the iterations itself
         usage = self._meter.facts().parts[0].usage
         return {
             "inputTokenCount": usage.input,

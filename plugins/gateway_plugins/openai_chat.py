@@ -56,7 +56,7 @@ _DONE: Final = "done"
 _ERROR: Final = "error"
 _END: Final = b"[DONE]"
 _ENDS: Final = (_END, b"DONE")
-"""Payloads of the terminal event, in upper case and without blanks and quotes, which some servers add."""
+"""Payloads of the terminal event, after conversion to upper case and removal of blanks and quotes that servers add."""
 _CHUNK_MEMBERS: Final = frozenset({"choices", "usage"})
 """Members of which a chunk has at least one."""
 _QUERY: Final = ("api-version",)
@@ -161,8 +161,8 @@ def _kind(name: str, payload: bytes) -> str:
 def _failure(event: Event) -> Problem | None:
     """Return the problem that an event reports in place of a chunk, or None.
 
-    Servers report a failure as an event `error`, in a member `error`, or as an object of its own: `object` is "error"
-    (vLLM), or there are words and no choices (`msg`, `detail`).
+    Servers report a failure as an event `error`, in a member `error`, or as an object in place of a chunk. Such an
+    object has `object` "error" (vLLM), or a message (`message`, `msg`, `detail`) and no choices.
     """
     payload = event.payload
     if event.kind == _ERROR:

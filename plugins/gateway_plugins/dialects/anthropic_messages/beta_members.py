@@ -6,7 +6,7 @@
 - Some members cannot be left out, because the request would mean something else. Their beta is not left out either
   (`essential`).
 
-The members stand in a body of Messages or of InvokeModel, or in `additionalModelRequestFields` of Converse.
+The members are in the body of a Messages or InvokeModel request, or in `additionalModelRequestFields` of Converse.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from gateway_plugins.shared.turns import NO_OUTPUT
 Block = dict[str, Any]
 
 _REFERENCE: Final = "tool_reference"
-"""Type of a block in a tool's result that names a tool which a search has found."""
+"""Type of a block that names a tool found by a tool search. Such a block is in the result of a tool."""
 _SEARCH: Final = "tool_search_tool"
 """Beginning of the names of Anthropic's tools that search for tools."""
 
@@ -78,14 +78,15 @@ class Feature:
 
 @cache
 def features() -> tuple[Feature, ...]:
-    """Return the betas that members need."""
+    """Return the betas that are needed by members, each with the places of these members."""
     return tuple(msgspec.convert(rule, Feature) for rule in messages_betas.features())
 
 
 def complete(edited: EditedMembers, betas: list[str], target: Target, without: Collection[str], drop: Drop) -> None:
-    """Append the betas that members of a request to InvokeModel need. Remove members whose beta is not taken there.
+    """Append to `betas` each missing beta that a member of the request needs, if InvokeModel takes this beta.
 
-    `betas` are the betas to send. A beta that the provider refuses without its members is removed from them.
+    `betas` are the betas to send. If InvokeModel does not take a missing beta, the members that need it are removed. A
+    beta that the provider refuses in a request without its members is removed from `betas` if there are none of these.
     """
     missing = []
     for feature in features():
@@ -102,9 +103,10 @@ def complete(edited: EditedMembers, betas: list[str], target: Target, without: C
 
 
 def remove(edited: EditedMembers, betas: Collection[str], sent: Collection[str], drop: Drop, at: str = "") -> None:
-    """Remove the members that need one of `betas`, and report each as dropped. `sent` are the betas that are sent.
+    """Remove the members that need one of `betas`, and report each as dropped.
 
-    `at` is the JSON pointer of the object that has the members.
+    `sent` are the betas that are sent. A member that is also accepted with one of these is not removed. `at` is the
+    JSON pointer of the object that has the members.
     """
     for feature in features():
         if feature.essential or not feature.betas & {*betas} or feature.betas & {*sent}:
@@ -119,7 +121,9 @@ def remove(edited: EditedMembers, betas: Collection[str], sent: Collection[str],
 def native_changes(
     top: Members, options: Mapping[str, Any], without: Collection[str], drop: Drop, at: str = ""
 ) -> dict[str, bytes | None]:
-    """Return the changes that remove the betas which must be left out from a body that names betas, and their members.
+    """Return the changes that remove, from a body that names betas, unwanted betas and the members that need them.
+
+    Unwanted are the betas that the configuration drops, and those that the provider has refused (`without`).
 
     `at` is the JSON pointer of the object whose members `top` are.
     """
@@ -140,7 +144,7 @@ _Place = tuple[str, Callable[[], None]]
 
 @cache
 def _marks(feature: Feature) -> dict[str, list[bytes]]:
-    """Return byte strings, of which a member of the body with members of the feature contains at least one."""
+    """Return byte strings by part of the body. A part that has members of the feature contains at least one of them."""
     return {
         "tools": [f'"{name}'.rstrip("*").encode() for name in (*feature.tool, *feature.tool_types)],
         "messages": [f'"{name}"'.encode() for name in (*feature.blocks, *feature.message)],
@@ -164,7 +168,7 @@ def _members(edited: EditedMembers, feature: Feature) -> Iterator[_Place]:
 
 
 def _in_breakpoints(edited: EditedMembers, feature: Feature) -> Iterator[_Place]:
-    """Yield the members of cache breakpoints. A body without such a name is not decoded."""
+    """Yield the members of cache breakpoints. Parts of the body without the name of such a member are not decoded."""
     for member in ("system", "messages", "tools"):
         if any(mark in edited.raw(member) for mark in _marks(feature)["cache"]):
             yield from _below(edited, member, edited[member], f"/{member}", feature)
@@ -246,7 +250,7 @@ def _removing(edited: EditedMembers, member: str, items: list[Any], item: Block)
 
 
 def _replacing(edited: EditedMembers, content: list[Any], block: Block) -> Callable[[], None]:
-    """Return a function that removes a block. A reference to a tool becomes the tool's name as text."""
+    """Return a function that removes a block. For a reference to a tool, it puts the tool's name as text there."""
 
     def take_out() -> None:
         name = text(block.get("tool_name")) if block.get("type") == _REFERENCE else ""

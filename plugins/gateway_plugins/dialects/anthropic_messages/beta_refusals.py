@@ -1,10 +1,10 @@
 """A provider's refusal of a beta, and the betas that the next try does without.
 
-- The beta that the message names is left out. If the message names none, the least certain beta is left out: first a
-  beta that the data do not know for the envelope, then the newest.
+- The beta that the message names is left out. If the message names none, the least certain beta is left out: a beta
+  that `betas.json` does not list for the envelope, or else the newest beta.
 - Several tries cost time. After `_SINGLE` betas have been left out one by one, all others are left out at once.
 - The members that need a beta are left out with it (`beta_members.py`). A beta whose members are essential stays.
-- A message can also name a member that needs a beta which the provider does not know.
+- If the message names a member that the provider does not know, the beta that this member needs is left out.
 """
 
 from __future__ import annotations

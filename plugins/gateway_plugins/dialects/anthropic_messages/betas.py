@@ -6,8 +6,7 @@
   Bedrock's Messages API ("mantle"). Each envelope takes certain betas and answers 400 to others. The lists
   change over time, so they are data in `betas.json`. A provider's `anthropic_betas` in the configuration overrides
   the data.
-- A request also names the betas that the provider has refused for the model (`ClientRequest.without`). They are left
-  out.
+- `ClientRequest.without` has the betas that the provider has already refused for the model. These betas are left out.
 - The flag of a provider decides whether the betas are sent in the header or in the body. `beta_members.py` keeps each
   beta and the members that need it together; `beta_refusals.py` reads a provider's refusal.
 """
@@ -73,7 +72,7 @@ def features() -> list[dict[str, Any]]:
 
 
 def refusal_words() -> list[str]:
-    """Return words of a provider's error message that show that it refused a request because of a beta."""
+    """Return words in an error message that show that the provider refused the request because of a beta."""
     words: list[str] = _data()["refusals"]["words"]
     return words
 
@@ -150,7 +149,7 @@ def selection(
 def remove_dropped(
     names: Iterable[str], options: Mapping[str, Any], drop: Drop, *, without: Collection[str] = ()
 ) -> list[str]:
-    """Return the betas that neither the configuration drops nor the provider has refused.
+    """Return the betas without those that the configuration drops and those that the provider has refused.
 
     Whether the envelope takes the betas is not checked.
     """
@@ -164,7 +163,7 @@ def remove_dropped(
 
 
 def drops_any(options: Mapping[str, Any], without: Collection[str] = ()) -> bool:
-    """Return whether any beta must be left out. Otherwise the betas in a body need not be read."""
+    """Return whether any beta may have to be left out. If not, the betas in a body need not be read."""
     return bool(without or mapping(options.get(OPTION)).get("drop"))
 
 

@@ -55,7 +55,7 @@ def arrange(turns: Iterable[Turn], caps: Caps, drop: Drop, *, prefill: bool) -> 
       user turn is added after it.
     """
     runs = _runs(turns, drop)
-    if not runs or runs[0][0] == "assistant":  # only on Converse can the first turn be Claude's
+    if not runs or runs[0][0] == "assistant":  # Claude accepts an assistant's first turn on Converse, but not here
         runs.insert(0, ("user", [Turn("user", [text(CONTINUE)], "/messages")]))
     if runs[-1][0] == "assistant" and (not prefill or _calls(runs[-1][1])):
         if not _calls(runs[-1][1]):
@@ -226,8 +226,8 @@ def thinking_blocks(thinking: Reasoning, caps: Caps, maker: Maker, drop: Drop) -
     """Return thinking with its signature or redacted data, from which the tag of the model family is removed.
 
     Thinking that the model wrote between tags in its text becomes text again. Thinking is left out and reported as
-    dropped if it is from another model family, if the model does not accept it, or if a model that signs its thinking
-    has signed neither text nor data.
+    dropped if it is from another model family, if the model does not accept it, or if it has neither signature nor
+    redacted data although the model signs its thinking.
     """
     if (written := original_text(thinking, maker)) is not None:
         return [text(written)]

@@ -54,7 +54,7 @@ _PLACES: Final[Mapping[str, tuple[str, str, str, str]]] = {
 
 
 def prompt_estimate(request: ClientRequest) -> int:
-    """Return an estimate of the input tokens of a streamed request, from the members that a model reads; else 0."""
+    """Return an estimate of the input tokens, from the members that a model reads; 0 if no stream is requested."""
     if not request.stream:
         return 0
     members = (b'"%b":%b' % (name.encode(), request.top[name]) for name in _PROMPT if name in request.top)
@@ -121,7 +121,8 @@ class Stream:
     """Writes the events of one streamed reply (`reply_events.StreamWriter`).
 
     `message_start` has an estimate of the input, because most providers report counts at the end of the stream, and
-    Claude Code shows the first count as its context (CLIProxyAPI#1700). The counts in `message_delta` replace it.
+    Claude Code shows the first count as its context (CLIProxyAPI#1700). The counts in `message_delta` replace the
+    estimate.
     """
 
     def __init__(self, model: str, estimate: int = 0) -> None:
@@ -206,7 +207,7 @@ class Stream:
         if self._stop is None or self._ended:
             return
         self.block_end()
-        # without a report, the estimate in `message_start` stands
+        # if no usage was reported, the estimate in `message_start` is not replaced
         counts = {"output_tokens": 0} if self._usage is None else usage_dict(self._usage, self._tier)
         self._put("message_delta", delta=_stop_members(self._stop), usage=counts)
         self._put("message_stop")

@@ -92,8 +92,8 @@ def _thinking(edited: EditedMembers, caps: Caps, betas: list[str], drop: Drop, *
 def _write_thinking(edited: EditedMembers, request: ThinkingRequest, plan: ThinkingPlan, caps: Caps) -> None:
     """Write the plan into the member `thinking`.
 
-    The client's `display` stays as it is, because the client knows this dialect. So does a `disabled` that the model
-    accepts, although the model would not think without it either.
+    The client's `display` stays as it is, because the client knows this dialect. A `disabled` that the model
+    accepts stays too, even if the model does not think by default.
     """
     given = mapping(edited["thinking"])
     made: dict[str, Any]

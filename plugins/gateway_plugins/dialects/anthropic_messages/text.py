@@ -1,4 +1,4 @@
-"""Text of a reply in Anthropic's dialect: reading and replacing an event's text, measuring its output, whole bodies."""
+"""Reads, replaces and measures the text of a reply's events in Anthropic's dialect, and checks whole bodies."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 - Reports follow each other in `message_start`, `message_delta` and Bedrock's metrics (`shared/usage_counts.py`).
 - The counts at the top of `usage` are the sum of the iterations of the model that answered. Iterations of compaction
-  and of an advisor are billed beside them (Anthropic's SDK, BetaUsage; anthropics/claude-code#81620).
+  and of an advisor are billed in addition (Anthropic's SDK, BetaUsage; anthropics/claude-code#81620).
 - After a fallback, the top has the counts of the model that answered. A model that declined without output is not
   billed (Anthropic's documentation, refusals and fallback). A model that declined after some output is billed, and the
   documentation does not say whether the top includes that output. So it is added, and the cost is an estimate.
@@ -66,8 +66,8 @@ def _counts(report: Any, paths: Mapping[str, tuple[str, ...]]) -> dict[str, int 
 class Reports:
     """The usage of one reply, as it was reported so far.
 
-    `billed` has the counts in the reply's headers, by the names in `shared/usage_counts.py`. A count in a header stands
-    if no report in the body has it. `tier` is the service tier in the headers.
+    `billed` has the counts in the reply's headers, by the names in `shared/usage_counts.py`. A count in a header is
+    used if no report in the body has it. `tier` is the service tier in the headers.
     """
 
     def __init__(self, billed: Mapping[str, int] = NO_BILL, tier: str = "") -> None:
@@ -98,12 +98,12 @@ class Reports:
 
     @property
     def fallback_model(self) -> str:
-        """The model that answered in place of the called one; "" if the called one answered."""
+        """The model that answered in place of the called model; "" if the called model answered."""
         served = (text(one.get("model")) for one in self._iterations if one.get("type") == _FALLBACK)
         return next(served, "")
 
     def begin(self, report: Any) -> None:
-        """Add the `usage` of `message_start`. Its output is a guess, which counts until a report has an output."""
+        """Add the `usage` of `message_start`. Its output is a guess, which is used until a report has an output."""
         usage = mapping(report)
         if not self._has_output:
             self._first_output = count(usage.get("output_tokens")) or 0
@@ -125,8 +125,8 @@ class Reports:
     def add_metrics(self, metrics: Any) -> None:
         """Add Bedrock's invocation metrics, which have one sum of all cache writes. Any other value is ignored.
 
-        Counts in the metrics are those of the invoice. Some replies have cache counts only there (new-api#2881), and
-        some only in `usage` (litellm#34373), so a 0 in the metrics replaces nothing.
+        Counts in the metrics are those of the invoice. Some replies have cache counts only in the metrics
+        (new-api#2881), and some only in `usage` (litellm#34373). So a 0 in the metrics replaces nothing.
         """
         counts = _counts(metrics, _METRICS)
         self._counts.correct(counts)
@@ -171,7 +171,7 @@ class Reports:
 
 
 def _kind(iteration: Mapping[str, Any], fallback: str) -> str | None:
-    """Return the kind of the part that an iteration is; None if the top of `usage` includes it, or it is not billed."""
+    """Return the kind of the part for an iteration; None if the iteration is not billed or is in the top of `usage`."""
     kind = text(iteration.get("type")) or _MESSAGE
     if kind == _FALLBACK:
         return None
@@ -183,7 +183,7 @@ def _kind(iteration: Mapping[str, Any], fallback: str) -> str | None:
 
 
 def _with(parts: list[Part], part: Part) -> list[Part]:
-    """Return the parts with one more, or with its tokens in the last part if there are `MAX_PARTS` parts."""
+    """Return the parts and `part`. If there are `MAX_PARTS` already, its tokens are added to the last one instead."""
     if len(parts) < MAX_PARTS:
         return [*parts, part]
     *others, last = parts

@@ -66,7 +66,7 @@ _PLACES: Final[Mapping[str, tuple[str, str, str, str]]] = {
 
 
 class Reader:
-    """Reads one reply of `maker`. Models of other families refuse the reply's signatures."""
+    """Reads one reply of `maker`. `Maker.tagged` marks signatures, because other model families refuse them."""
 
     def __init__(self, names: Names, schema_tool: str, maker: Maker, drop: Drop) -> None:
         self._calls = Calls(names, schema_tool)

@@ -6,7 +6,8 @@
 - Images and documents by URL or file id are refused, because Bedrock reads neither.
 - Blocks that only Anthropic's own servers understand are left out and reported as dropped. A conversation has them if
   earlier turns were answered there.
-- `messages` are decoded only if their bytes may contain a system message, such a source or such a block.
+- `messages` are decoded only if their bytes may contain a system message, a URL or file id, or a block of Anthropic's
+  own servers.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ def refuse_sources(messages: Any) -> None:
 def without_servers_blocks(messages: Any, drop: Drop) -> bool:
     """Remove the blocks that only Anthropic's own servers understand. Return whether anything changed.
 
-    Messages that have no content left are removed too, because Claude refuses them. Raises `Refused` if none is left.
+    Messages that have no content left are removed too, because Claude refuses them. Raises `Refused` if no message
+    remains.
     """
     emptied = []
     changed = False

@@ -123,7 +123,7 @@ def _betas(request: ClientRequest, target: Target, edited: EditedMembers, drop: 
     """Return the betas of the body, then the betas of the header that Bedrock takes.
 
     Interleaved thinking in the header is sent only for a request with a thinking budget and tools, because it changes
-    nothing for others. In the body it stays (`dialects/anthropic_messages/betas.json`).
+    nothing for others. The same beta in the body is not removed (`dialects/anthropic_messages/betas.json`).
 
     Betas that the configuration drops, or that Bedrock has refused before, are left out.
     """

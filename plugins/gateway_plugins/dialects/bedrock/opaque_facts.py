@@ -1,8 +1,8 @@
 """Token counts of InvokeModel replies with opaque bodies.
 
 Counts come from the usage members that some model families put into their bodies, from the metrics in the last chunk of
-a stream, and from the reply's headers. The metrics are the invoice's counts, so they replace the body's. The headers
-complete a body that lacks a count.
+a stream, and from the reply's headers. The metrics are the invoice's counts, so they replace the counts in the body. A
+count that the body lacks is taken from the headers.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def output_bytes(event: Event) -> int:
 
 
 def checked(body: bytes) -> bytes:
-    """Return the body of a reply. Raises `BadFrame` if it is none.
+    """Return the body of a reply. Raises `BadFrame` for an error, an empty value, and anything but an object or list.
 
     A model's own container may answer with a list, as SageMaker's containers do.
     """
@@ -133,8 +133,8 @@ def _counts(source: Mapping[str, Any]) -> dict[str, int | None]:
 def _usage_counts(usage: Mapping[str, Any], billed: Mapping[str, int]) -> dict[str, int | None]:
     """Return the counts of a usage member.
 
-    In OpenAI's form, the prompt includes the tokens that were read from a cache. If the usage does not name them, they
-    may be in a header.
+    In OpenAI's form, the prompt includes the tokens that were read from a cache. If the usage does not have the
+    count of these tokens, a header may have it.
     """
     if "prompt_tokens" not in usage:
         return _counts(usage)

@@ -220,8 +220,8 @@ def problem_for(head: Head, body: bytes) -> Problem | None:
     """Return the problem in an error reply; None if the reply is no error.
 
     The problem is named by the error header, by `__type` or `code` in the body, or else by the status. With status 200
-    a reply is an error if it has the error header, or if its body begins with the exception. A model's reply may have
-    `Output` too.
+    a reply is an error if it has the error header, or if its body begins with the exception. The member `Output` alone
+    does not make a reply an error, because a model's reply may have it too.
     """
     if head.status < 400 and _ERROR_HEADER not in head.headers and _EXCEPTION.match(body) is None:
         return None
@@ -251,7 +251,7 @@ def problem_for(head: Head, body: bytes) -> Problem | None:
 
 
 def frames(decoder: Decoder, framing: eventstream.Decoder, data: bytes) -> Iterator[Frame]:
-    """Yield the frames that `data` completes. Raises the failure in a frame, and `BadFrame` for invalid bytes.
+    """Yield the frames that `data` completes. Raises the failure that a frame reports; `BadFrame` for invalid bytes.
 
     Once the decoder is done, the reply is complete. Then frames with a failure and invalid bytes are ignored.
     """

@@ -1,7 +1,7 @@
 """Writer of the answer's format (a JSON schema) in a Converse request: natively, by a schema tool, or by a hint.
 
-Every conversion of a request to Converse uses it. `shared/output_format.py` explains the three ways. Nothing here
-knows the client's dialect.
+Every conversion of a request to Converse uses this writer. `shared/output_format.py` explains the three ways. Nothing
+here knows the client's dialect.
 """
 
 from __future__ import annotations

@@ -112,7 +112,7 @@ def _placed(blocks: list[Block], role: str) -> list[Block]:
 
 
 def union(value: Any, at: str, known: Collection[str]) -> tuple[str, Any]:
-    """Return the name and value of the one member of a union: an object with exactly one of the members `known`."""
+    """Return the name and value of the only member of a union, an object with exactly one of the members `known`."""
     members = {name: inner for name, inner in value.items() if inner is not None} if isinstance(value, dict) else {}
     if len(members) != 1 or not members.keys() <= set(known):
         others = f", not {', '.join(members)}" if members else ""

@@ -17,7 +17,7 @@ from gateway_plugins.shared.reply_events import Citation
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A text. An earlier answer of the model may have citations."""
+    """A text. A text in an earlier answer of the model may have citations."""
 
     at: str
     """JSON pointer of the block in the client's request. `at` means the same in every class of this file."""

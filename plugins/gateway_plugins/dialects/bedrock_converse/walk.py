@@ -1,7 +1,7 @@
 """Reader of Converse replies, streamed or whole. It calls the writer of the client's reply (`shared/reply_events.py`).
 
 - In a stream, text and thinking begin with a `contentBlockDelta`. Only tool calls have a `contentBlockStart`.
-- `metadata` comes after `messageStop`, but some providers send it before.
+- `metadata` comes after `messageStop`, but some providers send `metadata` first.
 
 Sources: botocore's service model and recorded streams.
 """
@@ -50,7 +50,7 @@ _EVENTS: Final = frozenset({
 
 
 class Reader:
-    """Reader of one reply of `maker`. Models of other families refuse the reply's signatures."""
+    """Reader of one reply of `maker`. `Maker.tagged` marks signatures, because other model families refuse them."""
 
     def __init__(self, names: Names, schema_tool: str, maker: Maker, drop: Drop) -> None:
         self._calls = Calls(names, schema_tool)
@@ -233,7 +233,7 @@ class Reader:
 
 
 def _role(kind: str, data: Mapping[str, Any]) -> Role:
-    """Return what an event is to its block. Blocks of text and of thinking have no beginning of their own."""
+    """Return whether an event begins, continues or ends its block. Text and thinking begin with their first piece."""
     if kind == "contentBlockStart":
         return Role.BEGIN
     if kind == "contentBlockStop":

@@ -37,7 +37,7 @@ _TOO_LONG: Final = re.compile(
     "input is too long|prompt is too long|exceeds? context limit|too many total text bytes|maximum context length",
     re.IGNORECASE,
 )
-"""Words in the errors of providers that have no code for a prompt that is too long.
+"""Words that show that a prompt is too long, in the error messages of providers that have no code for this error.
 
 The client gets OpenAI's code for this error, because agents shorten their history when they get that code."""
 

@@ -21,7 +21,7 @@ from gateway_plugins.shared.reasoning import Maker, Reasoning
 from gateway_plugins.shared.turns import Block
 
 PLACEHOLDER: Final = " "
-"""Thinking of a message whose own thinking is not there. Moonshot refuses "" (earendil-works/pi#4178)."""
+"""Thinking for a message whose own thinking is missing. Moonshot refuses "" (earendil-works/pi#4178)."""
 _TURNS_APART: Final = "\n\n"
 
 
@@ -39,7 +39,7 @@ Piece = str | Reasoning | Call
 
 @dataclass(slots=True)
 class AssistantMessage:
-    """Builder of one message. `glue` is put between two texts that follow each other."""
+    """Builder of one message. `glue` is put between two consecutive texts."""
 
     caps: Caps
     maker: Maker
@@ -49,9 +49,9 @@ class AssistantMessage:
     _parts: list[Block] = field(default_factory=list)
     """The content, as parts."""
     _members: Block = field(default_factory=dict)
-    """Thinking and tokens, by the name of the member."""
+    """Members of the message with thinking, or with tokens of reasoning (`carried.py`), by name."""
     _tokens: dict[str, Block] = field(default_factory=dict)
-    """Members of calls with tokens, by the client's id of the call."""
+    """Members of calls that hold tokens of reasoning, by the client's id of the call."""
     _tokens_at: dict[str, str] = field(default_factory=dict)
     """JSON pointer of the thinking that had the tokens of a call, by the client's id of the call."""
     _thinking_at: list[str] = field(default_factory=list)
@@ -167,7 +167,7 @@ def complete(messages: Sequence[Block], caps: Caps) -> None:
 
 
 def _joined(before: str | list[Block], after: str | list[Block]) -> str | list[Block]:
-    """Return the contents of two turns as one. The texts of two turns have a blank line between them."""
+    """Return the contents of two turns as one content. The texts of two turns have a blank line between them."""
     if isinstance(before, str) and isinstance(after, str):
         return before + _TURNS_APART + after
     parts = [[{"type": "text", "text": each}] if isinstance(each, str) else each for each in (before, after)]

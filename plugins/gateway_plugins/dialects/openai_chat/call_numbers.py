@@ -1,4 +1,4 @@
-"""Tells the tool calls of a streamed Chat reply apart, by all that the pieces of a call say about themselves.
+"""Tells the tool calls of a streamed Chat reply apart, by the index, id, name and arguments in each piece of a call.
 
 A piece has an index, and the first piece of a call has an id and a name (OpenAI's API reference). Servers deviate:
 
@@ -8,8 +8,8 @@ A piece has an index, and the first piece of a call has an id and a name (OpenAI
 - the name is repeated in every piece, or is the only sign of a new call;
 - `{}` precedes the arguments, or the whole call is sent again at the end.
 
-So a known id decides, then a new id or another name, then the index. A call whose arguments are complete JSON is not
-continued by a piece that names itself.
+So a known id decides first, then a new id or another name, and last the index. A call whose arguments are complete
+JSON is not continued by a piece that has an id or a name.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Reasoning that a Chat provider wants back in the next turn, carried through clients of other dialects.
 
-- Providers hang tokens on messages and calls that they need back unchanged, such as Gemini's thought signatures and
-  OpenRouter's `reasoning_details`. Other dialects have no members for these. So the reader of the reply encodes them as
-  the signature of a thinking block, or as redacted thinking, which clients of every dialect send back.
+- Providers add tokens to messages and calls, and need these tokens back unchanged. Examples are Gemini's thought
+  signatures and OpenRouter's `reasoning_details`. Other dialects have no members for such tokens. So the reader of the
+  reply encodes the tokens as the signature of a thinking block, or as redacted thinking. Clients of every dialect send
+  both back.
 - A tool call's id would also come back, but providers and clients limit its length, and signatures have some 1,000 to
   100,000 characters.
 - The tokens go back to the model family that made them. Members whose form only one provider knows go back to this
@@ -87,8 +88,8 @@ class Gathered:
     def take(self, thinking: str = "", **signed: str) -> str:
         """Return what has been gathered, encoded for the client; "" if there is nothing.
 
-        `thinking` names the member in which the thinking came that the client gets with it. `signed` has the signature
-        or data of an entry of `BLOCKS`.
+        `thinking` is the provider's member for the thinking that the client gets with the result. `signed` has the
+        signature or data of an entry of `BLOCKS`.
         """
         message = {name: value for name, value in self._message.items() if value}
         calls, self._message, self._calls = self._calls, {}, {}
@@ -117,7 +118,7 @@ def call_members(entry: Mapping[str, Any]) -> Json:
 
 
 def _add(members: Json, name: str, value: Any) -> None:
-    """Set a member. An object is merged with the object that a delta before brought."""
+    """Set a member. An object is merged with the object of an earlier delta."""
     if isinstance(value, dict):
         inner = dict(mapping(members.get(name)))
         for key, each in value.items():
@@ -160,7 +161,7 @@ class Returned:
 def returned(value: str, maker: Maker) -> Returned | None:
     """Return the tokens in a signature or in redacted data, as far as `maker` takes them.
 
-    Returns None if the value is none of `Gathered.take`, or of another model family.
+    Returns None if the value was not made by `Gathered.take`, or was made for another model family.
     """
     decoded = maker.decoded(FORM, value)
     if not isinstance(decoded, dict) or not _is_sound(decoded):

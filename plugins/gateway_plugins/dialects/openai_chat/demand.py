@@ -44,7 +44,7 @@ def is_blank(part: Block) -> bool:
 
 
 def media_part(media: Media, caps: Caps, field: str) -> Block:
-    """Return a file as a part of a user message. Raises `Refused` for `field` if the model cannot read the file.
+    """Return a file as a part of a user message. Raises `Refused`, naming `field`, if the model cannot read it.
 
     A document of text becomes a text part, because every server reads text. Any other document becomes a `file` part.
     """
@@ -117,7 +117,7 @@ class Conversation:
     def assistant(self, pieces: Sequence[Piece], at: str, refusal: str = "", glue: str = "") -> None:
         """Add a turn of the assistant. Consecutive turns become one message, with all calls before all results.
 
-        `glue` is put between two texts that follow each other.
+        `glue` is put between two consecutive texts.
         """
         turn = AssistantMessage(self._caps, self._maker, self._drop, glue)
         turn.add(pieces)
@@ -168,7 +168,7 @@ class Conversation:
         return client_id if is_taken else tool_id(f"{client_id}\n")
 
     def _flush(self) -> None:
-        """Add all after the last assistant turn to the messages: first results with files, then other messages."""
+        """Add all that came after the last assistant turn to the messages: results with files, then the others."""
         files: list[Block] = []
         results = [*self._results, *map(_missing, self._ids.unanswered())]
         for result in results:

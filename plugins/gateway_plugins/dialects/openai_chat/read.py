@@ -89,7 +89,7 @@ def _message(role: str, raw: dict[str, Any], at: str, drop: Drop) -> Message:
 def _with_blocks(raw: dict[str, Any]) -> dict[str, Any]:
     """Return an assistant's message whose thinking is in `thinking_blocks` alone.
 
-    Some clients send blocks of thinking as parts of the content, in place of `thinking_blocks` or besides
+    Some clients send blocks of thinking as parts of the content, instead of or in addition to `thinking_blocks`
     (BerriAI/litellm#23137). Mistral's clients send thinking as parts too.
     """
     content: list[Any] = []
@@ -155,7 +155,7 @@ def _parts(content: Any, at: str, drop: Drop) -> list[Part]:
 def _answered(raw: Any, at: str, drop: Drop) -> Any:
     """Return a part of an earlier answer, or a blank text for a part that is no text, reported as dropped.
 
-    Such a part is a picture that the model made, or of a type that only its maker knows. A 400 would end the session.
+    Such a part is a picture that the model made, or has a type that only its maker knows. A 400 would end the session.
     """
     if not isinstance(raw, dict) or raw.get("type") in {"text", "refusal"}:
         return raw
@@ -208,7 +208,7 @@ _FILES: Final = {"image_url": _image, "file": _file, "input_audio": _audio}
 def _thinking(raw: dict[str, Any], message: str) -> Iterator[tuple[Reasoning, int, int]]:
     """Yield the thinking in `thinking_blocks`, which the client copied from an earlier reply.
 
-    Each comes with its place: the number of characters of text, and of calls, before it.
+    Each thinking block is yielded with its place: the number of characters of text, and of calls, before the block.
     """
     for index, block in enumerate(list_of(raw.get("thinking_blocks"), f"{message}/thinking_blocks")):
         at = f"{message}/thinking_blocks/{index}"

@@ -2,10 +2,10 @@
 
 - A stream may have several reports. Each is cumulative, and the last one is the whole (OpenAI's API reference:
   `stream_options`; vLLM's `continuous_usage_stats`; can1357/oh-my-pi#5022). A count that the last report lacks is taken
-  from an earlier one. Counts of the cache stand only while the number of prompt tokens is the same.
+  from an earlier one. An earlier count of cache tokens is used only if the number of prompt tokens has not changed.
 - A report without tokens (empty, null, zeros) replaces nothing.
 - The prompt includes the tokens read from a cache and written to it. Servers that pass on Anthropic's counts exclude
-  them: then the total, or a prompt smaller than its cached part, shows it.
+  these tokens. The total shows this, or a prompt that is smaller than its cached part.
 - xAI and Gemini leave thinking out of the completion, and count it in the total (UKGovernmentBEIS/inspect_ai#5528).
 - Servers name the cached tokens differently: see `_READ` and `_WRITTEN`.
 """
@@ -51,7 +51,7 @@ _WRITTEN_1H: Final[tuple[Path, ...]] = (
     ("cache_creation", "ephemeral_1h_input_tokens"),
     ("claude_cache_creation_1_h_tokens",),  # new-api
 )
-"""Paths of the number of tokens that were written to a cache for an hour; they are part of those above."""
+"""Paths of the number of tokens that were written to a cache for an hour. `_WRITTEN` includes these tokens."""
 _WRITTEN_5M: Final[tuple[Path, ...]] = (
     ("prompt_tokens_details", "cache_creation_token_details", "ephemeral_5m_input_tokens"),
     ("prompt_tokens_details", "cache_creation", "ephemeral_5m_input_tokens"),
@@ -105,7 +105,7 @@ class Reports:
         self.extra: dict[str, int] = {}
         self.reported = False
         self.charged: int | None = None
-        """The amount in nanodollars that the provider says it charged (OpenRouter); None if it says none."""
+        """The amount in nanodollars that the provider reports as charged (OpenRouter); None if it reports no amount."""
 
     def add(self, usage: Mapping[str, Any]) -> None:
         """Add a report in the form of Chat."""
@@ -147,7 +147,7 @@ class Reports:
         return Part(usage=usage, model=model, tier=tier, extra=dict(self.extra))
 
     def is_exact(self, marks: Marks) -> bool:
-        """Return whether the split of the counts is what the provider reported, with nothing assumed."""
+        """Return whether the provider reported all counts by which the call is priced, so that nothing is assumed."""
         unknown = self._written > self._cached.get("written_1h", 0) + self._cached.get("written_5m", 0)
         assumed = self._more_output and self._more_output != self._reasoning
         return not assumed and not (unknown and marks.lifetime == MIXED)
@@ -179,9 +179,9 @@ class Reports:
 
 
 def _charged(usage: Mapping[str, Any]) -> int | None:
-    """Return the amount that the provider says it charged, in nanodollars; None if it says none.
+    """Return the amount in nanodollars that the provider reports as charged; None if it reports no amount.
 
-    With a key of the caller's own at the model's provider, OpenRouter charges a fee, and that provider the rest.
+    If the caller has a key for the model's own provider, OpenRouter charges a fee, and that provider the rest.
     OpenRouter's credits are US dollars (OpenRouter's documentation, usage accounting).
     """
     amounts = [usage.get("cost")]

@@ -95,7 +95,7 @@ class _Call:
 
 
 class Reader:
-    """Reads one reply of `maker`. Models of other families refuse its thinking."""
+    """Reads one reply of `maker`. `Maker.tagged` marks thinking, because other model families refuse it."""
 
     def __init__(self, names: Names, schema_tool: str, maker: Maker, drop: Drop) -> None:
         self._calls = Calls(names, schema_tool)
@@ -215,7 +215,7 @@ class Reader:
         self._in_text = True
 
     def _reasoning(self, delta: Mapping[str, Any], writer: Writer) -> None:
-        """Read the thinking in the members of a delta. Servers repeat it in several members."""
+        """Read the thinking in the members of a delta. Some servers send the same thinking in several members."""
         texts = {name: lenient.text(delta.get(name)) for name in (carried.TEXT, "reasoning")}
         texts[carried.DETAILS] = _text_of_details(delta)
         name, text = next(((name, text) for name, text in texts.items() if text), ("", ""))
@@ -303,7 +303,7 @@ class Reader:
             self._carry(call)
 
     def _carry(self, call: _Call) -> None:
-        """Gather the tokens of a call. Those of the schema tool are left out, because the client gets no call."""
+        """Gather the tokens of a call. Those of the schema tool's call are dropped, because the client gets no call."""
         if not self._schema_tool or call.name != self._schema_tool:
             self._gathered.add_call(call.id, call.carried)
         elif call.carried:

@@ -23,7 +23,7 @@ from gateway_plugins.shared.reply_events import Citation
 
 Json = dict[str, Any]
 Send = Callable[[str, Json], None]
-"""Function that sends an event with the given type and members, to which the function adds `output_index`."""
+"""Function that sends an event with the given type and members, and adds `output_index` to the members."""
 
 IN_PROGRESS: Final = "in_progress"
 COMPLETED: Final = "completed"

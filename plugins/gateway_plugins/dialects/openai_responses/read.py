@@ -3,8 +3,9 @@
 - The items of one turn of the assistant, such as reasoning, text and calls, become one message.
 - A malformed value is refused with a 400 that names the field.
 - An item that only its maker understands is left out and reported as dropped, also if its type is unknown. A 400 would
-  end a session that was resumed with another model (openai/codex#45401). A provider with `"on_loss": "refuse"` refuses
-  it. An item of an unknown type with content of the user is refused, because the content is what the model must answer.
+  end a session that was resumed with another model (openai/codex#45401). For a provider with `"on_loss": "refuse"`,
+  the request is refused instead. An item of an unknown type with content of the user is always refused, because
+  the content is what the model must answer.
 
 Tools are in `read_tools.py`, parameters in `read_options.py`. Sources: OpenAI's API reference (Responses, create), the
 openai SDK's types of input items, and recorded requests of Codex.
@@ -40,7 +41,7 @@ _COMPACTED: Final = frozenset({"compaction", "compaction_summary", "context_comp
 """Types of items that stand for earlier turns, in a form that only the server that made them can read."""
 _NOTE: Final = "Earlier turns of this conversation were compacted. Their content is not available here."
 _OPENAIS_IDS: Final = ("rs_", "ws_", "fs_", "ci_", "ig_", "mcp_", "mcpl_", "mcpr_", "tsc_", "cmp_")
-"""Beginnings of the ids of items that would be left out themselves, so that a reference to one loses nothing."""
+"""Beginnings of the ids of items that would be left out anyway. So a reference to such an item can be left out."""
 
 
 def messages(top: Members, drop: Drop) -> list[Message]:
@@ -131,7 +132,7 @@ class _Items:
         self.add(Message(_ROLES[role], at, parts))
 
     def compaction(self, _raw: dict[str, Any], at: str) -> None:
-        """Write a note in the place of a compaction, because the model would wonder about turns that it cannot see."""
+        """Write a note in place of a compaction, which tells the model that the earlier turns are not available."""
         self.drop(at)
         self.add(Message("user", at, [Part(at, reminder(_NOTE))]))
 
@@ -172,7 +173,7 @@ class _Items:
         self._call({**raw, "name": name}, at, arguments(input_))
 
     def client_output(self, raw: dict[str, Any], at: str) -> None:
-        """Read the output of such a call: a text, a list of the shell's outputs, or a screenshot."""
+        """Read the output of a call read by `client_call`: a text, a list of the shell's outputs, or a screenshot."""
         output = raw.get("output")
         if isinstance(output, list):
             output = orjson.dumps(output).decode()
@@ -206,7 +207,7 @@ class _Items:
         group.append(Message("tool", at, parts, call_id=call_id, call_at=f"{at}/call_id"))
 
     def reference(self, raw: dict[str, Any], at: str) -> None:
-        """Drop a reference to an item that would be left out itself. Refuse any other, because a turn would be lost."""
+        """Drop a reference to an item that would be left out anyway. Refuse others, because a turn would be lost."""
         if str(raw.get("id")).startswith(_OPENAIS_IDS):
             self.drop(at)
             return

@@ -1,7 +1,8 @@
 """Members of a Converse request that become headers if the request is sent to Claude through Bedrock's InvokeModel.
 
-`guardContent` becomes a tag around the text, whose name has a suffix that a member of the body tells the guardrail. The
-suffix is random, so that no text from elsewhere can close the tag (AWS user guide, "Apply tags to user input").
+`guardContent` becomes a tag around the text. The tag's name ends with a suffix, and a member of the body tells the
+guardrail this suffix. The suffix is random, so that no text from elsewhere can close the tag (AWS user guide, "Apply
+tags to user input").
 
 InvokeModel has headers for service tier, latency, metadata, project and guardrail (botocore's service model,
 InvokeModelRequest). Anthropic's own API has none of these. In a request to that API, a guardrail is refused
@@ -25,7 +26,7 @@ _INVOKE: Final = "bedrock_model_invoke"
 """Name of the flag for InvokeModel, the API that accepts the headers."""
 _HEADER: Final = "x-amzn-bedrock-"
 _SUFFIX_BYTES: Final = 10
-"""Bytes of a tag's suffix, which has two letters for each. Bedrock takes 1 to 20 letters and digits."""
+"""Number of random bytes in a tag's suffix, two hexadecimal digits each. Bedrock takes 1 to 20 letters and digits."""
 _USUAL: Final = {
     "/serviceTier": "default",
     "/performanceConfig": "standard",

@@ -95,7 +95,7 @@ class Mapper:
         return {name: value for name, value in citation_of(citation).items() if name != "file_id"}
 
     def file(self, part: File) -> list[Block]:
-        """Return a file. A guardrail of InvokeModel has tags for text only."""
+        """Return a file. Its guardrail mark is reported as dropped: InvokeModel has guardrail tags for text only."""
         if part.guarded and self.guard_tag:
             self.drop(part.at)
         return [messages_files.media_block(part.media, self.caps, param(part.at))]

@@ -27,7 +27,7 @@ class Convert(Protocol):
 
 @dataclass(slots=True)
 class _Recorder:
-    """A `flag.Drop` that also keeps the pointers. It is no closure, so that a process pool can pass it on."""
+    """A `flag.Drop` that also records the pointers. It is a class, because process pools cannot take closures."""
 
     drop: Drop
     paths: set[str] = field(default_factory=set)

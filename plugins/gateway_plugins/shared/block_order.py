@@ -1,11 +1,11 @@
-"""The events of interleaved blocks, put in order block by block.
+"""Puts the events of interleaved blocks in order, block by block.
 
-Providers may begin a block before the block before it has ended, and tell the pieces of the two apart by their index.
-A writer (`shared/reply_events.py`) must get the blocks one after the other. So the events of the first block are passed
-on as they come, and those of the blocks after it are held back until it ends.
+A provider may begin a block before the previous block has ended. The index in each event tells to which block the event
+belongs. A writer (`shared/reply_events.py`) must get the blocks one after the other. So the events of the first block
+are passed on as they come, and the events of later blocks are held back until the first block ends.
 
 Some providers number blocks wrongly: every block is 0, only the beginnings are numbered, or the index is missing. So a
-beginning always begins a block, and a piece without the index of a block that goes on belongs to the open block.
+beginning always begins a block. A piece belongs to the open block if its index is missing or names no unfinished block.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from gateway.contract.flag import Event
 
 
 class Role(Enum):
-    """The place of an event in its block."""
+    """The part that an event has in its block: beginning, piece or end."""
 
     BEGIN = auto()
     PIECE = auto()
     FIRST_OR_PIECE = auto()
-    """A piece that begins its block if no other event has."""
+    """A piece, which also begins its block if no event of the block came before it."""
     END = auto()
 
 
@@ -40,7 +40,7 @@ class BlockOrder:
     _unnumbered: int = 0
 
     def take(self, given: Any, event: Event, role: Role) -> list[tuple[int, Event]]:
-        """Return the events that follow now, each with the index of its block. `given` is the index in the event."""
+        """Return the events to pass on now, each with the index of its block. `given` is the index in `event`."""
         index = self._index(given, role)
         if index is None:
             return []
@@ -59,7 +59,7 @@ class BlockOrder:
         return [(index, event)]
 
     def rest(self) -> list[tuple[int, Event]]:
-        """Return all events that are held back. Called when no block can go on."""
+        """Return all events that are held back. Called when no event can follow."""
         events = [(index, event) for index, held in self._held.items() for event in held]
         self._open, self._held, self._ended = None, {}, set()
         return events
@@ -77,7 +77,7 @@ class BlockOrder:
         return self._open if self._open is not None else index or 0
 
     def _released(self) -> list[tuple[int, Event]]:
-        """Return the events of the blocks up to the first that has not ended."""
+        """Return the held events up to and including those of the first block that has not ended."""
         events: list[tuple[int, Event]] = []
         while self._open is None and self._held:
             index = next(iter(self._held))

@@ -1,4 +1,4 @@
-"""The lifetime of cache entries, by the marks in a request: Anthropic's `cache_control` and Converse's `cachePoint`.
+"""The lifetime of cache entries, read from a request's marks (Anthropic's `cache_control`, Converse's `cachePoint`).
 
 A provider may report cache writes as a sum, while entries of an hour cost more than entries of five minutes. Then the
 marks in the request tell the lifetimes. Source: Anthropic's documentation (prompt caching), botocore (CachePointBlock).
@@ -30,7 +30,7 @@ class Marks:
 
     @cached_property
     def lifetime(self) -> str:
-        """The lifetime that all marks have: `FIVE_MINUTES`, `HOUR` or `MIXED`."""
+        """The lifetime of the marks. It is `MIXED` if they differ, and `FIVE_MINUTES` if there are none."""
         hours = {bool(_HOUR.search(mark[1])) for mark in _MARK.finditer(self._body)}
         if hours == {True, False}:
             return MIXED

@@ -28,7 +28,7 @@ _START, _THINKING, _CLOSED, _TEXT = "start", "thinking", "closed", "text"
 
 
 def original_text(thinking: Reasoning, maker: Maker) -> str | None:
-    """Return thinking with the tags around it, as `maker` wrote it; None if it did not stand in this maker's text."""
+    """Return thinking with its tags, as `maker` wrote it; None if the thinking does not come from a text of `maker`."""
     tags = maker.decoded(FORM, thinking.signature) if maker.inline else None
     if not isinstance(tags, list) or [type(tag) for tag in tags] != [str, str]:
         return None
@@ -36,7 +36,7 @@ def original_text(thinking: Reasoning, maker: Maker) -> str | None:
 
 
 class InlineReasoning:
-    """A writer (`reply_events.Writer`) that passes thinking in the text on to another writer as thinking."""
+    """A writer (`reply_events.Writer`) that separates thinking from text and passes both on to another writer."""
 
     def __init__(self, writer: Writer, tags: Sequence[str], maker: Maker) -> None:
         self._writer = writer
@@ -50,7 +50,7 @@ class InlineReasoning:
         """The tags of the thinking, with the white space around them."""
         self._close = ""
         self._thought: list[str] = []
-        """Thinking between the open tags that has been written."""
+        """Pieces of the current thinking that have been written."""
         self._answered = False
         """True if the reply has text or a call."""
         self._is_block_over = False
@@ -101,7 +101,7 @@ class InlineReasoning:
 
     def block_end(self) -> None:
         if self._state == _THINKING:
-            # whether the thought is the answer is known at the end of the reply
+            # only the end of the reply tells whether the thought is the answer
             self._is_block_over = True
             return
         self._flush()
@@ -111,9 +111,9 @@ class InlineReasoning:
         self._writer.usage(usage, tier)
 
     def finish(self, stop: Stop) -> None:
-        """End the reply. A reply that is only a thought without a closing tag is an answer, so it is text too.
+        """End the reply. If the reply is only a thought without a closing tag, the thought is also written as text.
 
-        Kimi K2 Thinking answers so (seen in recorded traffic).
+        This applies if the model ended its turn by itself. Kimi K2 Thinking answers so (seen in recorded traffic).
         """
         is_answer = self._state == _THINKING and not self._answered and stop.reason == END_TURN
         if is_answer:
@@ -199,7 +199,7 @@ class InlineReasoning:
 
 
 def _overlap(text: str, tag: str) -> int:
-    """Return the length of the longest end of `text` with which `tag` begins."""
+    """Return the length of the longest suffix of `text` that is an incomplete beginning of `tag`."""
     return next((size for size in range(min(len(text), len(tag) - 1), 0, -1) if text.endswith(tag[:size])), 0)
 
 
@@ -217,7 +217,7 @@ def reply_reader(create: Create, names: Names, schema_tool: str, target: Target,
 
 
 class _SeparatingReader:
-    """A reader (`reply_events.Reader`) that gives its writer thinking in the text as thinking."""
+    """A reader (`reply_events.Reader`) that puts an `InlineReasoning` between a dialect's reader and the writer."""
 
     def __init__(self, reader: Reader, tags: Sequence[str], maker: Maker) -> None:
         self._reader = reader

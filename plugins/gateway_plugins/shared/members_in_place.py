@@ -1,4 +1,4 @@
-"""Members of a request's body that are edited. Each is decoded once, so that later changes keep earlier changes.
+"""Members of a request's body that are edited. Each is decoded once, so that no change undoes an earlier change.
 
 Used for requests whose body is passed on unchanged except for a few members. Nothing here knows a dialect.
 """
@@ -35,7 +35,7 @@ class EditedMembers:
 
         A search in this text is a cheap way to find out whether the member must be decoded.
         """
-        if name not in self._raws:  # the bytes are a copy
+        if name not in self._raws:  # kept, because each `top.get` copies the bytes
             self._raws[name] = self.top.get(name, b"")
         return self._raws[name]
 

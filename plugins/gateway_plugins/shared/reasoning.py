@@ -1,4 +1,4 @@
-"""The tag on reasoning that a client must send back: it names the maker, and the form of the value behind it.
+"""The tag on reasoning that a client must send back. It names the maker, and the form of the value after the tag.
 
 - A signature, or the data of redacted thinking, is valid only for the model family that made it. Another family answers
   400, or cannot use it.
@@ -6,8 +6,9 @@
   before the signature or data: `irisgate1:<maker>:<value>`.
 - Claude's signatures are valid at every provider of Claude (Anthropic's guide to extended thinking). They get no tag,
   so that a client can continue elsewhere. Tags on Claude's signatures in older conversations are still read.
-- What a provider wants back in another form than a signature is encoded by the module that knows the form. The form is
-  part of the tag: `irisgate1:<maker>+<form>:<value>`. A reader of another form takes the value for another maker's.
+- Some providers want reasoning back in a form that is not a signature. The module that knows the form encodes the
+  value, and the tag names the form: `irisgate1:<maker>+<form>:<value>`. A reader that expects another form treats the
+  value as another maker's.
 
 The tag is the same in all dialects.
 """
@@ -33,10 +34,11 @@ MAX_VALUE: Final = 1 << 20
 _CLAUDES: Final = re.compile(rb"\x12[\x80-\xff]*[\x00-\x7f]\n[\x80-\xff]*[\x00-\x7f]\x08")
 """First bytes of Claude's signatures and redacted data, decoded from base64 (seen in recorded traffic).
 
-They are protocol buffers: field 2 begins with field 1, and that begins with a number. Gemini's signatures differ
-there."""
+They are protocol buffers: field 2 is a message that begins with its field 1, and this is a message that begins with a
+number. The first bytes of Gemini's signatures are different.
+"""
 _CLAUDES_START: Final = 16
-"""Number of base64 characters that have these first bytes."""
+"""Number of base64 characters that contain these first bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ class Maker:
         """Return the signature or redacted data that the client got as `value`; None if another family made it.
 
         The caller reports thinking of another family as dropped. A value without a tag is Claude's, or was made at
-        another gateway. It is returned unchanged for a family without tags. "" is returned for a missing signature.
+        another gateway. The value is returned unchanged if this family's signatures get no tag, or if it is "".
         """
         if not value.startswith(PREFIX):
             return value if self.portable or not value else None
@@ -98,9 +100,9 @@ class Maker:
         return signature if maker == self.family or (not maker and not self.is_known) else None
 
     def encoded(self, form: str, value: Any) -> str:
-        """Return a JSON value in the given form as the client gets it; "" if the value cannot be carried.
+        """Return a JSON value of the form `form` as text with a tag, which the client gets.
 
-        The value is then too large, nested too deeply, or has half surrogates.
+        Returns "" if the value is too large, is nested too deeply, or has half surrogates.
         """
         if is_deep(value):
             return ""
@@ -111,7 +113,7 @@ class Maker:
         return f"{PREFIX}{self.family}+{form}:{text}" if len(text) <= MAX_VALUE else ""
 
     def decoded(self, form: str, value: str) -> Any:
-        """Return the JSON value that `encoded` wrote; None if it is of another maker or form, or was changed."""
+        """Return the JSON value that `encoded` wrote; None if `value` has another maker or form, or is damaged."""
         start = f"{PREFIX}{self.family}+{form}:"
         if not value.startswith(start) or len(value) > len(start) + MAX_VALUE:
             return None

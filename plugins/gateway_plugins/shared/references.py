@@ -1,10 +1,10 @@
-"""Replacement of the references in a JSON schema by what they refer to, for models that take no references.
+"""Replaces the references in a JSON schema by their definitions, for models that take no references.
 
 - Some models refuse definitions in a tool's schema ("extraneous key [definitions] is not permitted", zed#28521), or do
   not see them.
-- A definition that refers to itself cannot be replaced for ever. Inside itself, only its type and its description stay.
-  The same is done where a schema would become too deep or too large, and where a reference leads nowhere. Each of these
-  losses is reported.
+- A reference inside the definition to which it refers would never end. It becomes only the type and the description of
+  this definition. So does a reference with which the schema would become too deep or too large. A reference that leads
+  nowhere is removed. Each of these losses is reported.
 """
 
 from __future__ import annotations
@@ -19,17 +19,19 @@ from gateway_plugins.shared.fields import escape_step
 Schema = dict[str, Any]
 
 MAX_NODES: Final = 5_000
-"""Maximum number of schemas that references are replaced by. Definitions that refer to each other twice would otherwise
-double the schema with each level."""
+"""Maximum number of references that are replaced in one schema.
+
+Definitions that refer to each other twice would otherwise double the schema with each level.
+"""
 MAX_LEVELS: Final = 24
-"""Maximum number of definitions inside each other. Real schemas have fewer than ten."""
+"""Maximum depth of definitions that are put inside each other. Real schemas have fewer than ten."""
 _DEFINITIONS: Final = frozenset({"$defs", "definitions"})
 _IDENTIFIERS: Final = frozenset({"$id", "$anchor", "$schema", "$comment", "$dynamicRef", "$dynamicAnchor"})
 """Keywords that only references use, or that mean nothing to a model."""
 _NAMED: Final = frozenset({"properties", "patternProperties", "dependentSchemas"})
-"""Keywords whose value is an object of schemas. A name in it may be that of a keyword."""
+"""Keywords whose value is an object of schemas. The names in this object are not keywords."""
 _VALUES: Final = frozenset({"const", "enum", "default", "examples", "example"})
-"""Keywords whose value is no schema."""
+"""Keywords whose value is not a schema."""
 
 
 def inline_references(schema: Any, at: str, drop: Drop) -> Any:
@@ -46,7 +48,7 @@ class _Inliner:
     def schema(self, value: Any, at: str, inside: tuple[str, ...]) -> Any:
         """Return a schema, or a list of schemas, with its references replaced.
 
-        `inside` has the references that lead to this schema.
+        `inside` has the references that were replaced on the way to this schema.
         """
         if isinstance(value, list):
             return [self.schema(each, f"{at}/{index}", inside) for index, each in enumerate(value)]

@@ -1,6 +1,6 @@
 """Fetching of the files to which a request refers by URL. Each file replaces its URL in the body.
 
-A `data:` URL where an address is expected has the file itself, so nothing is fetched.
+A `data:` URL in a member for addresses contains the file, so nothing is fetched for it.
 
 `steps` is the hook `steps` of a flag (`gateway/contract/flag.py`). It runs before anything else reads the body,
 because Bedrock does not read URLs, and conversions accept only the files themselves. Only members with a URL change;
@@ -45,7 +45,10 @@ _BEGINNING: Final = b'"http'
 Other spellings, such as HTTP in capitals, are not searched for, because that takes milliseconds in a large body.
 """
 _ADDRESSES: Final[Mapping[str, bytes]] = {"openai_responses": b'"file_url"', "anthropic_messages": b'"url"'}
-"""Member that is an address only, by dialect. A data: URL in it is not read elsewhere."""
+"""Member whose value is an address, by dialect.
+
+It is searched for by name, because no other code reads a data: URL in it.
+"""
 _PLACEHOLDER: Final = re.compile(rb"\0(\d+)\0")
 _MAX_TYPE: Final = 100
 """Maximum length of a media type in an error. The longest type that is accepted here has 71 characters."""
@@ -93,7 +96,8 @@ def steps(request: ClientRequest, target: Target, _drop: Drop) -> Steps:
     changes = _changes(places, files)
     if not changes:
         return request
-    # the changes are made with short placeholders, so that each file is copied only once; all are in the same member
+    # short placeholders are put in place of the files first, so that each file is copied only once
+    # all changes are in the same member
     name = str(next(iter(changes))[0])
     values = [value for value in changes.values() if value is not None]
     numbers = iter(range(len(values)))
@@ -139,7 +143,7 @@ def patch(body: bytes, changes: Changes) -> bytes:
 
 
 def _may_have_urls(request: ClientRequest) -> bool:
-    """Return whether a body has a text with which a URL or an address begins."""
+    """Return whether a body has the beginning of a URL, or a member of `_ADDRESSES`."""
     dialect, body = request.dialect, request.top.body
     return dialect in _FINDERS and (_BEGINNING in body or (dialect in _ADDRESSES and _ADDRESSES[dialect] in body))
 

@@ -117,7 +117,7 @@ class StreamWriter(Writer, Protocol):
         """Return the events that were written since the last call of `take`."""
 
     def close(self) -> None:
-        """Write the events that were held back for the usage. Called at the end of the stream: no usage can follow."""
+        """Write the events that waited for `usage`. Called at the end of the stream, after which no usage can come."""
 
 
 class WholeWriter(Writer, Protocol):
@@ -142,7 +142,7 @@ class Reader(Protocol):
 
 
 MAX_ID: Final = 56
-"""Number of characters of an id before a number is added: Converse takes ids of up to 64 (botocore's service model)."""
+"""Maximum length of an id before a number is appended. Converse takes ids of up to 64 characters (botocore's model)."""
 
 
 @dataclass(slots=True)
@@ -159,7 +159,7 @@ class Calls:
     is_open: bool = False
     """True if a call has begun and has not ended."""
     _count: int = 0
-    """Number of calls that were written, without those of the schema tool."""
+    """Number of calls that were written. Calls of the schema tool are not counted."""
     _is_schema_tool: bool = False
     """True if the last call is a call of the schema tool."""
     _ids: set[str] = field(default_factory=set)
@@ -170,7 +170,10 @@ class Calls:
     """
 
     def begin(self, tool_id: str, name: str, writer: Writer) -> None:
-        """Begin a call. Clients answer calls by id, so a call without an id, or with that of another, gets one here."""
+        """Begin a call. A call without an id, or with the id of an earlier call, gets a new id here.
+
+        Clients answer calls by id.
+        """
         self.is_open = True
         if tool_id in self._ids:
             tool_id = f"{tool_id[:MAX_ID]}_{len(self._ids)}"

@@ -114,7 +114,7 @@ def decide(
 
 
 def caps_beside(caps: Caps, planned: Plan) -> Caps:
-    """Return the capabilities that the model has beside the planned thinking: some models then force no tool call."""
+    """Return the capabilities with the planned thinking. Some models cannot be forced to call tools while thinking."""
     return replace(caps, forced_tool_choice=can_force(caps, thinks=planned.thinks))
 
 

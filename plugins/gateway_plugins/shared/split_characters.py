@@ -2,9 +2,9 @@ r"""Joins characters that a provider's stream splits between two events.
 
 - Some servers cut a stream's text between UTF-16 units, as `"\ud83d"` and `"\ude00"`, or between bytes of UTF-8. Each
   event alone has only a part of the character.
-- An event whose text ends within a character is held back until a text begins with the rest. The first part is then
-  moved there. If the rest does not come within a few events, the parts are passed on as they came, and the parser
-  replaces each by U+FFFD (`gateway/contract/lenient_json.py`).
+- An event whose text ends within a character is held back until the text of a later event begins with the rest. The
+  first part is then moved there. If the rest does not come within a few events, the parts are passed on as they came,
+  and the parser replaces each by U+FFFD (`gateway/contract/lenient_json.py`).
 
 Only JSON text is changed here, so this works in every dialect. Events without a split character are passed on at once.
 """
@@ -69,7 +69,7 @@ class SplitCharacters:
 def _find(payload: bytes) -> _Split | None:
     """Return the only split character of a payload; None if there is none, or more than one."""
     if b"\\ud" not in payload and b"\\uD" not in payload and _is_utf8(payload):
-        return None  # nearly all payloads, and the searches below take longer
+        return None  # true of nearly all payloads; the searches below take longer
     escaped = [match for match in _ESCAPED_END.finditer(payload) if _is_escape(payload, match.start())]
     cut = list(_BYTES_END.finditer(payload))
     if len(escaped) + len(cut) != 1:

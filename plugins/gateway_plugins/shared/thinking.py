@@ -38,9 +38,9 @@ ANTHROPIC_FORMS: Final = frozenset({"budget", "adaptive"})
 Only these forms have a `display`.
 """
 _SWITCHES: Final = frozenset({"budget", "adaptive", "nova", "thinking.type", "enable_thinking", "chat_template_kwargs"})
-"""Forms of thinking that have a value for "off" besides efforts."""
+"""Forms of thinking that have a value for "off" which is not an effort."""
 _GRADED: Final = frozenset({"reasoning_effort", "reasoning.effort", "reasoning_config", "nova"})
-"""Forms of thinking that consist of an effort."""
+"""Forms of thinking that ask for an effort."""
 _DISPLAYS: Final = ("summarized", "omitted")
 _UPDATES: Final = "updates"
 """A `display` that needs a beta, which not every provider takes. Conversions ask for summaries instead."""
@@ -262,12 +262,12 @@ def nearest_effort(effort: str, supported: Collection[str]) -> str:
 def answer_effort(effort: str, at: str, caps: Caps, drop: Drop, *, off: bool) -> str:
     """Return the effort that Claude is asked for in `output_config`, apart from thinking; "" to ask for none.
 
-    `at` is the JSON pointer of the client's effort, which is reported if the model takes another one or none. `off` is
-    true if the request switches thinking off, which some models accept with weaker efforts only.
+    `at` is the JSON pointer of the client's effort, which is reported if another effort or none is sent. `off` is true
+    if the request switches thinking off, which some models accept only with weaker efforts.
     """
     supported = caps.efforts if caps.reasoning == "adaptive" or caps.effort_beta else ()
     if off and caps.thinks_by_default and not caps.thinking_off:
-        supported = ()  # the plan for thinking has the weakest effort
+        supported = ()  # the weakest effort is already part of the plan for thinking
     if off and caps.effort_without_thinking:
         strongest = EFFORTS.index(caps.effort_without_thinking)
         supported = tuple(name for name in supported if EFFORTS.index(name) <= strongest)

@@ -23,7 +23,7 @@ from gateway_plugins.shared.fields import escape_step, param
 from gateway_plugins.shared.thinking import AnthropicThinking, ThinkingRequest, parse_thinking
 
 _NEUTRAL: Final[tuple[Any, ...]] = (None, "", [], False, "auto", "none")
-"""Values of members beside those that are read here which ask for nothing, and are not reported."""
+"""Values that ask for nothing. A member that is not read here is not reported if it has one of these values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def _of_nova(value: Any, at: str, drop: Drop) -> Iterator[_Wish]:
 
 
 def _members(readers: Mapping[str, _Reader]) -> _Reader:
-    """Return a reader of an object, in which the members that `readers` names ask for thinking."""
+    """Return a reader of an object whose members ask for thinking. `readers` has the reader of each member."""
 
     def read(value: Any, at: str, drop: Drop) -> Iterator[_Wish]:
         inner = object_of(value, at)
@@ -106,7 +106,7 @@ _READERS: Final[Mapping[str, _Reader]] = {
     "thinking_budget": _budget,
     "chat_template_kwargs": _members({"enable_thinking": _switch, "thinking": _switch}),
 }
-"""The reader of each member. The order is that in which the members count."""
+"""The reader of each member. If several members are set, the first in this order counts."""
 MEMBERS: Final = frozenset(_READERS)
 """Names of the members that are read here."""
 
@@ -115,7 +115,7 @@ def read_thinking(values: Mapping[str, Any], at: str, drop: Drop, *, efforts: Ma
     """Return the thinking that the members of the object at the JSON pointer `at` ask for.
 
     `values` has the members of that object. `efforts` has the efforts that the client sets elsewhere, by their JSON
-    pointers. These efforts count before those in the members.
+    pointers. They take precedence over efforts in `values`.
     """
     wishes = [wish for place, value in efforts.items() if value is not None for wish in _effort(value, place, drop)]
     for name, reader in _READERS.items():

@@ -28,7 +28,7 @@ NO_RESULT: Final = "No result was given for this tool call."
 
 
 class Located(Block):
-    """A block with the JSON pointer `at` of the client's value, by which faults in it are reported."""
+    """A block made from the client's value at the JSON pointer `at`. Faults in the block are reported with `at`."""
 
     def __init__(self, at: str, block: Block) -> None:
         super().__init__(block)
@@ -36,7 +36,7 @@ class Located(Block):
 
 
 def pointer(block: Block, otherwise: str) -> str:
-    """Return the JSON pointer of the client's value of a block; `otherwise` if the block has none."""
+    """Return the JSON pointer of the client's value from which a block was made; `otherwise` if it is not known."""
     return block.at if isinstance(block, Located) else otherwise
 
 
@@ -61,7 +61,7 @@ def native_at_end(run: Sequence[Turn], *, mid_system: bool, waiting: bool) -> in
     `run` has consecutive turns of the user's side. Providers that accept system messages in a conversation
     (`mid_system`) accept one only directly after a user message, and only before an assistant message or at the end
     (maximhq/bifrost#3945). If `run` has only system turns, the number is 0, because no user message is before them.
-    But if calls are `waiting` for results, the gateway adds the missing results in a user message before them.
+    But if calls are `waiting` for results, the gateway adds the missing results in a user message before these turns.
     """
     count = sum(1 for _ in takewhile(lambda turn: turn.role == "system", reversed(run))) if mid_system else 0
     return count if count < len(run) or waiting else 0

@@ -1,4 +1,6 @@
-"""The counts of one reply, from several reports, in dialects whose input excludes cache tokens (Messages, Converse).
+"""The token counts of one reply, from several reports.
+
+Used for dialects whose input count excludes cache tokens (Messages, Converse).
 
 - A report is cumulative. A count in a later report replaces the count in an earlier report, whether it is larger or
   smaller. Sources: Anthropic's documentation (Streaming: counts in `message_delta` are cumulative) and its SDKs, which
@@ -6,8 +8,8 @@
   (maximhq/bifrost#5354).
 - A count that is missing or null replaces nothing.
 - No prompt has 0 tokens, and output does not become 0 again. So the counts of the prompt (input, cache reads and
-  writes) are replaced together, if one of them is above 0, and the output by a count above 0.
-- The raw counts are kept. They are split into kinds when they are read, so that nothing is split twice.
+  writes) are replaced together, and only if one of them is above 0. The output is replaced only by a count above 0.
+- The counts are stored as reported. `usage` splits them into kinds, so that nothing is split twice.
 """
 
 from __future__ import annotations
@@ -44,18 +46,18 @@ class Counts:
         return self._counts.get(name, 0)
 
     def add(self, report: Mapping[str, int | None]) -> None:
-        """Replace the counts that a later report has. A count of None is missing."""
+        """Replace the counts that a later report has. None means that a count is missing."""
         counts = {name: count for name, count in report.items() if count is not None}
         if any(counts.get(name) for name in (*PROMPT, *WRITES)):
             self._replace_prompt(counts)
         self._counts |= {name: counts[name] for name in ("output", "reasoning") if counts.get(name)}
 
     def correct(self, counts: Mapping[str, int | None]) -> None:
-        """Replace each count by the provider's own count for the invoice, if that is above 0."""
+        """Replace counts by those that the provider uses for the invoice. A count of 0 or None replaces nothing."""
         self._counts |= {name: count for name, count in counts.items() if count}
 
     def complete(self, counts: Mapping[str, int | None]) -> None:
-        """Set those counts that no report has, or that are 0 in all reports."""
+        """Set those counts that are missing or 0 so far."""
         self._counts |= {name: count for name, count in counts.items() if count and not self.get(name)}
 
     def usage(self, marks: Marks) -> Usage:

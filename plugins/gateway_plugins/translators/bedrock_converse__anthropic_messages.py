@@ -161,9 +161,9 @@ def _anthropic_tools(extra: Mapping[str, Any]) -> list[Block]:
 def _split_effort(requested: Parameters, caps: Caps, drop: Drop) -> tuple[Parameters, Body]:
     """Separate the effort of the whole answer from the thinking that is requested.
 
-    Returns the parameters without this effort, and the members that ask for it. The parameters are unchanged, and there
-    are no members, if the request has no such effort, if the effort belongs to the thinking that the request asks for,
-    or if the model is not Claude.
+    Returns the parameters without this effort, and the members that ask for it. The parameters are unchanged, and no
+    members are returned, if the request has no such effort, if the effort belongs to the thinking that the request
+    asks for, or if the model is not Claude.
     """
     thinking = requested.thinking
     is_answers = thinking.effort_at in _ANSWER_EFFORT_AT and thinking.effort not in {"", "none"}

@@ -41,8 +41,8 @@ class Provider:
     auth_mode: AuthMode = "override"
     """The credential sent upstream.
 
-    `override` sends the provider's. `passthrough` sends the client's, or the provider's if the client sends none.
-    `none` sends no credential.
+    `override` sends the provider's credential. `passthrough` sends the client's credential, or the provider's if the
+    client sends none. `none` sends no credential.
     """
     cost_basis: str | None = None
     """The price list as configured. If it is None, the flags may imply a list (`auto_cost_basis`)."""
@@ -64,7 +64,7 @@ class Provider:
     description: str = ""
     disabled: bool = False
     preference: int = 0
-    """The rank among providers of the same model. The highest number wins, then the order of the document."""
+    """The rank among providers of the same model. The highest number wins; among equals, the first provider wins."""
     add_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """Headers added to every request. The repr leaves them out, because some providers take their key in a header."""
     on_loss: Literal["report", "refuse"] = "report"
@@ -143,7 +143,7 @@ class Limits:
     header_bytes: int = 16 * 1024
     """Maximum length of a header line and of the request line in bytes. ARNs and lists of betas are long."""
     body_bytes_per_second: int = 8192
-    """Minimum average rate at which a body must come, apart from a grace of 30 s. A slow mobile network has more."""
+    """Minimum average rate at which a body must come, apart from a grace of 30 s. A slow mobile network is faster."""
     buffer_bytes: int = 192 * 1024 * 1024
     """Maximum number of bytes of the bodies of all calls in flight.
 
@@ -153,7 +153,7 @@ class Limits:
     calls_per_identity: int = 500
     """Maximum number of calls in flight of one caller, by login."""
     connections: int | None = None
-    """Maximum number of connections of clients; None for a number that fits the process's descriptors."""
+    """Maximum number of connections of clients; None for about half of the process's file descriptors."""
     connections_per_peer: int = 256
     """Maximum number of connections of one address on another machine."""
     head_seconds: float = 15

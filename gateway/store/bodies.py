@@ -109,7 +109,7 @@ class Bodies:
         self._queue.put(capture)
 
     async def of(self, call: str, identity: str | None) -> CapturedBodies | None:
-        """Return the bodies of a call; None if there are none, or if the caller had another login than `identity`.
+        """Return the bodies of a call; None if there are none or the call belongs to another login than `identity`.
 
         An `identity` of None allows any login. Raises `StoreFailed` if the file cannot be read.
         """

@@ -45,7 +45,7 @@ class JournalFollower:
     """The writer of the journal. It also applies the journal's entries to a store.
 
     `retention` returns the number of seconds for which calls are kept in the store; None: for ever. `sync` flushes the
-    journal to the disk; None if it is not flushed.
+    journal to the disk; None if the journal is not flushed.
     """
 
     def __init__(

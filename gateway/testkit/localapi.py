@@ -5,9 +5,10 @@ of tailscale/tailscale: `ipn/localapi/localapi.go` (the checks of a request, the
 reply) and its test of whois (`svc_name` takes precedence over `dst_ip`), `ipn/ipnlocal` (who is behind an address),
 `net/proxymap` (addresses of this machine), `tailcfg` and `client/tailscale/apitype` (the shapes).
 
-Answers were compared with those of tailscaled 1.100. In particular, whois searches for an address with a port in the
-table of forwarded connections, and waits there for a late registration: 180 ms for each transport protocol that the
-request allows, under one lock. So callers of unknown addresses hold up all others.
+Answers were compared with those of tailscaled 1.100. In particular, if an address with a port belongs to no node, whois
+searches in the table of forwarded connections, and waits there for a late registration: 180 ms for each transport
+protocol that the request allows, under one lock. So requests about unknown addresses delay each other, and also delay
+requests about forwarded connections.
 
 The simulator reports who a caller is and which capabilities the policy grants to the caller. It does not decide what
 the caller may do.

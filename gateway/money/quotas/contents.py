@@ -54,7 +54,7 @@ _CONVERSE: Final[Mapping[str, Kind]] = {"image": "image", "document": "document"
 SEARCHES: Final = 10
 """Number of searches assumed for a web search without a limit. A model hardly ever makes more in one call."""
 MAX_SEARCHES: Final = 1_000
-"""Maximum number of searches that are reserved for one tool."""
+"""Highest `max_uses` of a tool that the estimate uses. A tool with a higher number counts as a tool without a limit."""
 SEARCH_TOKENS: Final = 10_000
 """Number of tokens in the results of one search. The model reads them as input, and they cost beside the fee."""
 MAX_ANSWERS: Final = 128

@@ -44,7 +44,7 @@ def turns(body: Body) -> list[Turn]:
 
 
 def messages(body: Body, caps: Caps, platform: Platform) -> Iterator[str]:
-    """Yield faults in the form of messages and their blocks. Later rules rely on this form."""
+    """Yield faults in the structure of messages and their blocks. Later rules rely on a correct structure."""
     _ = caps
     if not body["messages"]:
         yield "messages: at least one message is required"

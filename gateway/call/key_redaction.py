@@ -1,9 +1,9 @@
 """Removes the keys of a request from everything that its provider sends back: headers, bodies, events and errors.
 
 Some providers repeat a key in an error, in a header, or in a log line that a model reads. A key is found as it is, with
-characters escaped as in JSON or in a URL, and inside base64. In a stream, a key is also found
-if it is divided between two or more consecutive events. There are two limits: if a key is divided, a first part of less
-than `KNOWN_BY` characters is not removed; and a key inside two encodings (base64 of an escaped key) is not found.
+characters escaped as in JSON or in a URL, and inside base64. In a stream, a key is also found if it is divided between
+two or more consecutive events. There are two limits: if a key is divided, a first part of less than `KNOWN_BY`
+characters is not removed; and a key inside two encodings (base64 of an escaped key) is not found.
 
 A reply without a key costs a few searches of its bytes.
 """

@@ -2,7 +2,7 @@
 
 - A request counts as sent as soon as the provider may have received a byte of it.
 - Before the first request of a billed call, the journal has a line about the call (`write_ahead.py`).
-- A refused key and an unreachable provider are logged, whichever request met them.
+- A refused key and an unreachable provider are logged for all these requests.
 
 What is sent, and what a reply means, is decided in `middleware/send.py` and `middleware/steps.py`.
 """
@@ -86,7 +86,7 @@ class Sender:
         return reply
 
     def failed(self, attempt: Attempt, error: UpstreamFailed) -> None:
-        """Count an attempt that ended with an error of the provider, or on the way to it."""
+        """Count an attempt that failed at the provider, or before it reached the provider."""
         self.metrics.upstream_error(attempt.candidate.offer.provider_id, error.problem.code)
 
     def check_key(self, call: Call, attempt: Attempt, problem: Problem) -> None:

@@ -4,8 +4,8 @@
   missing in the journal.
 - If a process is killed, the next process finds the calls that were sent and have not ended. Each of them gets a record
   with the outcome `lost`, and is charged the most that it may have cost: nobody knows how far it came.
-- The record and its charges are one line of the journal. So each call is charged once, even if the next
-  process is killed while it starts.
+- The record and its charges are one line of the journal. So each call is charged once, even if the next process is
+  killed while it starts.
 
 `settlement.py` charges the calls that end.
 """

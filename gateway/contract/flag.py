@@ -150,9 +150,9 @@ class Flag(Protocol):
 
     @property
     def slow_marks(self) -> tuple[bytes, ...]:
-        """Texts in the body of a native request for which `build` decodes more than a few small members.
+        """Texts that show that `build` decodes more than a few small members of a native request's body.
 
-        A large native body with one of these texts is built in a worker process.
+        For a large native body that contains one of these texts, `build` runs in a worker process.
         """
 
     @property

@@ -162,7 +162,9 @@ def limit_of(request: ClientRequest, *names: str) -> int | None:
 MAX_START: Final = 65_536
 """Number of bytes at which no more of a stream without events is kept for the error message."""
 SHORTEST_WORDS: Final = 8
-"""Minimum number of bytes of a stream without events that are read as words. Fewer may be the beginning of a field."""
+"""Minimum number of bytes of a stream without events that are quoted as the provider's words.
+
+Fewer bytes may be the beginning of a field."""
 _SSE_LINE: Final = re.compile(rb"(?:\xef\xbb\xbf)?(?:data|event|id|retry)?:")
 _TYPE_FIRST: Final = re.compile(rb'\s*\{\s*"type"\s*:\s*"([^"\\]*)"')
 
@@ -170,8 +172,8 @@ _TYPE_FIRST: Final = re.compile(rb'\s*\{\s*"type"\s*:\s*"([^"\\]*)"')
 def typed_kind(name: str, payload: bytes, is_kind: Callable[[str], bool]) -> str:
     """Return the kind of an event that names its kind twice: as the event's name, and as `type` in its payload.
 
-    `is_kind` returns whether a word is a kind of the dialect. The `type` counts if it is one, because servers and
-    proxies often omit the name, or write `message`, the default of the format.
+    `is_kind` returns whether a word is a kind of the dialect. A `type` that is a kind takes precedence, because
+    servers and proxies often omit the name, or write `message`, the default of the format.
     """
     match = _TYPE_FIRST.match(payload)
     if match is not None:
@@ -227,7 +229,7 @@ class SseDecoder:
     If `named` is true, clients read the kind from the event's name. An event with a missing or a wrong name is then
     written again by the encoder.
 
-    An event whose blank line is missing at the end of the stream counts if it is complete.
+    If the blank line is missing after the last event of the stream, the event is yielded if its payload is complete.
     """
 
     def __init__(

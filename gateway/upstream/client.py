@@ -94,8 +94,8 @@ class _Request(aiohttp.ClientRequest):
 def _is_closed(conn: Connection) -> bool:
     """Return whether the provider has closed a connection that no request uses, or has sent something on it.
 
-    The event loop may not have read the provider's close yet, so the socket is asked. If anything
-    arrives without a request, such as TLS's close notification, the connection must not be used.
+    The event loop may not have read the provider's close yet, so the socket is asked. If anything arrives
+    without a request, such as TLS's close notification, the connection must not be used.
     """
     transport = conn.transport
     if transport is None or transport.is_closing():

@@ -2,8 +2,8 @@
 
 - Only the headers in `_NAMES` are passed on. Some of the others describe the account that sends the request, such as
   `openai-organization`, `openai-project` and `anthropic-organization-id`. The account is the gateway's.
-- Further headers concern the connection to the provider, or would apply a policy of the provider to this gateway's host
-  name, as Strict-Transport-Security does.
+- Others concern the connection to the provider, or would apply a policy of the provider to this gateway's host name,
+  as Strict-Transport-Security does.
 
 Sources: the API references of OpenAI (Debugging requests, Rate limits) and Anthropic (Rate limits), the SDKs, and
 botocore's service model.

@@ -8,7 +8,8 @@
   connection with a call in flight is never closed for another one.
 - The limits are read from the current configuration, so a reload changes them.
 
-Bodies are read in `call/server.py`. Who a caller is, and what is refused by its headers, is decided in `call/guard.py`.
+Bodies are read in `call/server.py`. `call/guard.py` identifies callers, and refuses requests because of
+their headers.
 """
 
 from __future__ import annotations

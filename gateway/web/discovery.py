@@ -31,7 +31,7 @@ _RELEASED_UNIX: Final = 1767225600
 def routes() -> list[web.RouteDef]:
     profiles = [
         route
-        # clients whose base URL ends with a slash write two
+        # clients whose base URL ends with a slash send two slashes
         for prefix in ("/bedrock", "", "/bedrock/", "/")
         for route in (
             web.get(f"{prefix}/inference-profiles", inference_profiles),
@@ -135,7 +135,7 @@ def _not_found(request: web.Request, name: str) -> web.Response:
 
 
 def _models(offers: Sequence[Offer], registry: Registry, prices: Prices) -> dict[str, dict[str, Any]]:
-    """Return the entries of the granted models, by name. If several providers offer a model, the first offer counts."""
+    """Return the entries of the granted models, by name. If providers offer the same model, the first offer is used."""
     listed: dict[str, dict[str, Any]] = {}
     for offer in offers:
         if offer.model not in listed:

@@ -40,7 +40,7 @@ _TAILNET: Final = (
 
 
 class Lookups:
-    """A client of one tailscaled that limits its questions, and asks only once for callers with the same address."""
+    """A client of one tailscaled that limits its questions, and shares them among callers with the same address."""
 
     def __init__(self, socket: str) -> None:
         self.socket = socket

@@ -2,8 +2,8 @@
 
 Two kinds of callers reach such a listener from elsewhere, and are refused:
 
-- Callers behind a proxy on this machine, such as `tailscale serve`. These callers are recognized by the headers
-  that proxies add.
+- Callers behind a proxy on this machine, such as `tailscale serve`. These callers are recognized by the headers that
+  proxies add.
 - Nodes of the tailnet, if tailscaled has no network device: it then forwards their connections from 127.0.0.1
   (tailscale.com/kb/1112). tailscaled is asked who has the address of each new connection.
 

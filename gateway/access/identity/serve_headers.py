@@ -94,9 +94,10 @@ def _headers(headers: Sequence[tuple[str, str]]) -> dict[str, str]:
 def _decode(value: str) -> str:
     """Return the text of a header's value. Raises `Refused` for a value that is not ASCII or cannot be decoded.
 
-    serve encodes only a text that is not printable ASCII (Go's `mime.QEncoding`). So an encoded word whose text is
-    printable ASCII is the login itself: another caller may have that text as login. Also, a value is decoded only if it
-    consists of encoded words and nothing else. A mail address never does, because a host name does not end in "?=".
+    serve encodes only a text that is not printable ASCII (Go's `mime.QEncoding`). So if the decoded text is
+    printable ASCII, serve did not encode the value, and the value itself is the login. The decoded text may be the
+    login of another caller. Also, a value is decoded only if it consists of encoded words and nothing else. A mail
+    address never does, because a host name does not end in "?=".
     """
     if not _PLAIN.fullmatch(value):
         raise unknown("a Tailscale header is no ASCII text")

@@ -76,7 +76,7 @@ class Whois:
     async def machine(self) -> Identity | None:
         """Return the identity of a process of this machine that calls the tailnet address; None if it has none.
 
-        Raises `LocalApiFailed` if tailscaled gives no usable answer, and `Refused` if no grant could mean this machine.
+        Raises `LocalApiFailed` if tailscaled gives no usable answer, and `Refused` if no grant can name this machine.
         """
         if await self._lookups.is_userspace():
             return None

@@ -162,8 +162,8 @@ def somebody(login: str, groups: Sequence[str] = (), tags: Sequence[str] = ()) -
     """Return the identity of a caller whom an administrator asks about.
 
     For a node, `login` may be the tags of the node, joined by "," in any order. The identity has no capabilities of the
-    tailnet policy, because these capabilities are known only when a caller connects. Raises
-    `NoSuchCaller` if no caller can have these values.
+    tailnet policy, because these capabilities are known only when a caller connects. Raises `NoSuchCaller`
+    if no caller can have these values.
     """
     if login.startswith("tag:"):
         login, tags = "", (*login.split(","), *tags)

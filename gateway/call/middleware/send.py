@@ -37,8 +37,8 @@ _DOCUMENTS: Final = (
     _JSON, "application/problem", "application/x-amz-json", "application/xml", "text/html", "text/xml",
 )  # fmt: skip
 MAX_RETRIES: Final = 5
-"""Maximum number of times that a flag changes a refused request. Each change after the first must leave out
-more features than the change before."""
+"""Maximum number of times that a flag changes a refused request. Each change after the first must leave out more
+features than the change before."""
 
 
 @dataclass(frozen=True, slots=True)

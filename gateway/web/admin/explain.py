@@ -71,8 +71,8 @@ async def _whole(runtime: Runtime, identity: Identity, model: str, *, note: str 
 def _is_self(request: web.Request, caller: Identity) -> bool:
     """Return whether the question is about the caller.
 
-    This is true if `group` and `tag` are absent, and `as` is absent or has the caller's own login. The groups, tags and
-    grants that the tailnet policy gives are known only for the caller.
+    This is true if `group` and `tag` are absent, and `as` is absent or has the caller's own login. The gateway
+    does not know the groups, tags and tailnet grants of anybody else.
     """
     named = {"group", "tag"} & set(request.query)
     return not named and request.query.get("as", caller.login) == caller.login

@@ -177,7 +177,10 @@ def _format(edited: EditedMembers, caps: Caps, drop: Drop) -> None:
 
 
 def _end(edited: EditedMembers, caps: Caps, drop: Drop, *, thinks: bool) -> None:
-    """Add a turn of the user after a last turn of the assistant that the model cannot continue. Report that turn."""
+    """Add a user turn if the last turn is the assistant's, has no calls, and cannot be continued by the model.
+
+    The assistant's turn is reported as dropped.
+    """
     enforced = mapping(edited["output_config"]).get("format") is not None
     if (caps.prefill and not thinks and not enforced) or not _may_end_with_assistant(edited.raw("messages")):
         return

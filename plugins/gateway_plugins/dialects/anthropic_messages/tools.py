@@ -49,7 +49,10 @@ def _definition(name: str, description: str, schema: Block) -> Block:
 
 
 def _make_strict(made: Block, tool: Tool, caps: Caps, drop: Drop) -> None:
-    """Set `strict`, and restrict the schema to what the API accepts in a strict tool; else report `strict`."""
+    """Set `strict`, or report it as dropped if the model does not accept it or the schema is recursive.
+
+    The schema of a strict tool is restricted to what the API accepts (`restrict_schema`).
+    """
     if not caps.strict_tools or is_recursive(made["input_schema"]):
         drop(tool.strict_at)
         return

@@ -5,7 +5,8 @@
   and of an advisor are billed in addition (Anthropic's SDK, BetaUsage; anthropics/claude-code#81620).
 - After a fallback, the top has the counts of the model that answered. A model that declined without output is not
   billed (Anthropic's documentation, refusals and fallback). A model that declined after some output is billed, and the
-  documentation does not say whether the top includes that output. So it is added, and the cost is an estimate.
+  documentation does not say whether the top includes that output. So that output is added, and
+  the cost is an estimate.
 """
 
 from __future__ import annotations
@@ -123,10 +124,11 @@ class Reports:
         self._repriced = self._repriced or credit.get("type") == "redeemed"
 
     def add_metrics(self, metrics: Any) -> None:
-        """Add Bedrock's invocation metrics, which have one sum of all cache writes. Any other value is ignored.
+        """Add Bedrock's invocation metrics, which have one sum of all cache writes.
 
-        Counts in the metrics are those of the invoice. Some replies have cache counts only in the metrics
-        (new-api#2881), and some only in `usage` (litellm#34373). So a 0 in the metrics replaces nothing.
+        A value that is no object is ignored. The counts in the metrics are those of the invoice. Some replies have
+        cache counts only in the metrics (new-api#2881), and some only in `usage` (litellm#34373). So a 0 in the metrics
+        replaces nothing.
         """
         counts = _counts(metrics, _METRICS)
         self._counts.correct(counts)

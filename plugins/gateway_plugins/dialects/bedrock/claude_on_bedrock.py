@@ -123,7 +123,7 @@ def _betas(request: ClientRequest, target: Target, edited: EditedMembers, drop: 
     """Return the betas of the body, then the betas of the header that Bedrock takes.
 
     Interleaved thinking in the header is sent only for a request with a thinking budget and tools, because it changes
-    nothing for others. The same beta in the body is not removed (`dialects/anthropic_messages/betas.json`).
+    nothing for other requests. The same beta in the body is not removed (`dialects/anthropic_messages/betas.json`).
 
     Betas that the configuration drops, or that Bedrock has refused before, are left out.
     """
@@ -217,7 +217,7 @@ def _clean_inside(value: Any, path: str, caps: Caps, drop: Drop) -> bool:
 
 
 def _clean(control: dict[str, Any], path: str, caps: Caps, drop: Drop) -> bool:
-    """Remove what Bedrock refuses from a cache breakpoint, and return whether anything was removed.
+    """Remove the members of a cache breakpoint that Bedrock refuses. Return whether any was removed.
 
     Bedrock refuses `scope`, and for a model that has only the default lifetime also `ttl`.
     """

@@ -77,7 +77,7 @@ def _inside(top: Members) -> tuple[str, Members]:
 
 
 def _body_text(top: Members) -> str:
-    """Return the base64 text in `body`. Raises `ValueError`, before the value is parsed, if it is no string."""
+    """Return the base64 text in `body`. Raises `ValueError` for anything but a string, without parsing it."""
     if not top.get("body", b"").startswith(b'"'):
         raise ValueError("the body is no string")
     return str(top.decode("body"))

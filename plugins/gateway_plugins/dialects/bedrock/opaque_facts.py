@@ -79,7 +79,7 @@ def output_bytes(event: Event) -> int:
 
 
 def checked(body: bytes) -> bytes:
-    """Return the body of a reply. Raises `BadFrame` for an error, an empty value, and anything but an object or list.
+    """Return the body of a reply. Raises `BadFrame` if it is an error, is empty, or is neither an object nor a list.
 
     A model's own container may answer with a list, as SageMaker's containers do.
     """

@@ -33,7 +33,7 @@ _IN_BASE64: Final = base64.b64encode(PREFIX.encode()[:9])
 encoded alike."""
 
 MARKS: Final = (PREFIX.encode(), _IN_BASE64)
-"""Texts of which a body with a tag has at least one: the tag's beginning, plain and in base64."""
+"""The beginning of a tag, plain and in base64. A body with a tag contains at least one of these."""
 _CONTENT: Final = "content"
 _THINKING_BLOCKS: Final = "thinking_blocks"
 _SIGNED: Final = {"thinking": "signature", "redacted_thinking": "data"}

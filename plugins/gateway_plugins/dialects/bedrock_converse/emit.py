@@ -125,8 +125,8 @@ class Stream:
         self._has_arguments = False
         """True if a piece of the open call's arguments was written."""
         self._stop: Stop | None = None
-        """The stop reason, held back until the counts are known, because `messageStop` may repeat some; None before
-        `finish`."""
+        """The stop reason, held back until the counts are known, because `messageStop` may repeat some of the
+        counts; None before `finish`."""
         self._usage: Usage | None = None
         self._tier = ""
         self._ended = False

@@ -79,7 +79,7 @@ def system(top: Members, drop: Drop) -> list[Block]:
 
 
 def _known(raw: Any, at: str, drop: Drop) -> Any:
-    """Return a block of an earlier answer, or an empty text for a block of an unknown kind, reported as dropped."""
+    """Return a block of an earlier answer. For a block of an unknown kind, report it and return an empty text."""
     members = {name for name, value in raw.items() if value is not None} if isinstance(raw, dict) else set()
     if not members or members & _BLOCKS.keys():
         return raw

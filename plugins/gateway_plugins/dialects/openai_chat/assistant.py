@@ -49,7 +49,7 @@ class AssistantMessage:
     _parts: list[Block] = field(default_factory=list)
     """The content, as parts."""
     _members: Block = field(default_factory=dict)
-    """Members of the message with thinking, or with tokens of reasoning (`carried.py`), by name."""
+    """Members of the message that hold thinking or tokens of reasoning (`carried.py`), by name."""
     _tokens: dict[str, Block] = field(default_factory=dict)
     """Members of calls that hold tokens of reasoning, by the client's id of the call."""
     _tokens_at: dict[str, str] = field(default_factory=dict)

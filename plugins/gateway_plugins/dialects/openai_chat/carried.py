@@ -88,8 +88,8 @@ class Gathered:
     def take(self, thinking: str = "", **signed: str) -> str:
         """Return what has been gathered, encoded for the client; "" if there is nothing.
 
-        `thinking` is the provider's member for the thinking that the client gets with the result. `signed` has the
-        signature or data of an entry of `BLOCKS`.
+        `thinking` is the name of the member in which the provider sent the thinking that the client gets together with
+        the result. `signed` has the signature or data of an entry of `BLOCKS`.
         """
         message = {name: value for name, value in self._message.items() if value}
         calls, self._message, self._calls = self._calls, {}, {}

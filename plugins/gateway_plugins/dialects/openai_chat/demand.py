@@ -151,7 +151,7 @@ class Conversation:
         """Return the messages. A call without a result gets a result with an error.
 
         A user message is added at the end if there are only system messages, or if the last message is the assistant's
-        and the model cannot continue it. The assistant's message is then reported.
+        and the model cannot continue it. In the second case, the assistant's message is reported as dropped.
         """
         self._flush()
         complete(self._messages, self._caps)

@@ -153,9 +153,10 @@ def _parts(content: Any, at: str, drop: Drop) -> list[Part]:
 
 
 def _answered(raw: Any, at: str, drop: Drop) -> Any:
-    """Return a part of an earlier answer, or a blank text for a part that is no text, reported as dropped.
+    """Return a part of an earlier answer. For a part that is no text, report it and return a blank text.
 
-    Such a part is a picture that the model made, or has a type that only its maker knows. A 400 would end the session.
+    The part may be a picture that the model made, or have a type that only its maker knows. A 400 would end the
+    session.
     """
     if not isinstance(raw, dict) or raw.get("type") in {"text", "refusal"}:
         return raw

@@ -2,10 +2,10 @@
 
 - A stream may have several reports. Each is cumulative, and the last one is the whole (OpenAI's API reference:
   `stream_options`; vLLM's `continuous_usage_stats`; can1357/oh-my-pi#5022). A count that the last report lacks is taken
-  from an earlier one. An earlier count of cache tokens is used only if the number of prompt tokens has not changed.
+  from an earlier one. An earlier count of cache tokens is used only if both reports have the same prompt tokens.
 - A report without tokens (empty, null, zeros) replaces nothing.
 - The prompt includes the tokens read from a cache and written to it. Servers that pass on Anthropic's counts exclude
-  these tokens. The total shows this, or a prompt that is smaller than its cached part.
+  these tokens. This is recognized by the total, or by a prompt that is smaller than its cached part.
 - xAI and Gemini leave thinking out of the completion, and count it in the total (UKGovernmentBEIS/inspect_ai#5528).
 - Servers name the cached tokens differently: see `_READ` and `_WRITTEN`.
 """

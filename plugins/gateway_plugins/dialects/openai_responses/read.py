@@ -132,7 +132,7 @@ class _Items:
         self.add(Message(_ROLES[role], at, parts))
 
     def compaction(self, _raw: dict[str, Any], at: str) -> None:
-        """Write a note in place of a compaction, which tells the model that the earlier turns are not available."""
+        """Replace a compaction by a note that tells the model that the earlier turns are not available."""
         self.drop(at)
         self.add(Message("user", at, [Part(at, reminder(_NOTE))]))
 

@@ -54,7 +54,7 @@ def without_ours(top: Members, drop: Drop) -> dict[str, bytes | None]:
     """Return the change of `input` that removes reasoning items that the gateway wrote, or {} if there are none.
 
     The conversation has such items if another provider answered earlier turns. OpenAI's own models refuse encrypted
-    content that they did not write. An item without encrypted content is looked up there by its id
+    content that they did not write. They look up an item without encrypted content by its id
     (farion1231/cc-switch#5825). The bytes of all other items stay the same.
     """
     if not _may_be_ours(top.get("input", b"")):

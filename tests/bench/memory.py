@@ -1,4 +1,4 @@
-"""What many large bodies at once take in memory: `python -m tests.bench.memory [CALLS] [MEGABYTES]`.
+"""Measures the memory that many large bodies at once take: `python -m tests.bench.memory [CALLS] [MEGABYTES]`.
 
 The gateway and its worker processes are processes of their own. Their resident memory is added up ten times a second.
 A call that does not fit into `server.limits.buffer_bytes` is refused with 503; every other call must succeed.
@@ -71,7 +71,7 @@ async def watched(pid, peak):
 
 
 async def _measured(running, path, body, calls, pause):
-    """Return the number of replies by status, and the memory at the peak and after a pause."""
+    """Return the number of replies by status, and the memory in megabytes at the peak and after a pause."""
     peak = {}
     watching = asyncio.create_task(watched(running.process.pid, peak))
 
@@ -98,7 +98,7 @@ def _config(folder, url):
 
 
 async def measured(calls, megabytes, pause=5):
-    """Return a table of the replies by status, and of the resident memory, for each way."""
+    """Return a table of the replies by status, and of the resident memory, for each of `WAYS`."""
     runner, url = await provider()
     rows = []
     with tempfile.TemporaryDirectory() as folder:

@@ -28,7 +28,7 @@ def gated(state, sim, **limits):
 
 
 async def uploading(running, path=CONVERSE, *, size=1000, at=0, chunked=False):
-    """A call whose body has not come yet, once the gateway waits for the body; or its refusal."""
+    """Begin a call, and return its connection when the gateway waits for the body."""
     place = urlsplit(running.running.urls[at])
     length = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {size}"
     raw = await Raw.open(place.hostname, place.port, first=HEAD.format(path=path, length=length).encode())

@@ -1,4 +1,4 @@
-"""Agents: a request's headers name the client program, and no client makes a label of its own."""
+"""Agents: a request's headers name the client program, and no client can add a metric label of its own."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Keys in all that a provider sends back: every form of a key, every place, and the price of looking for it."""
+"""Keys in all that a provider sends back: every form of a key, every place, and the time that the search takes."""
 
 import base64
 import itertools

@@ -1,4 +1,4 @@
-"""The writer of a stream: pings while nothing is written, and a client that reads nothing is noticed at any write."""
+"""The writer of a stream: it sends pings while nothing else is written, and any write notices a client that does not read."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Bodies under a status of success that are no reply of their dialect, on every conversion, streamed and not.
+"""Bodies with a status of success that are not a reply of their dialect, on every conversion, streamed and not.
 
 Sources of the forms: zed-industries/zed#45761 (`msg`), azrtydxb/Fastllm-proxy#28 (`error` under 200),
 pydantic/pydantic-ai#6885 (`choices` of null), hugalafutro/model-hotel#821 (no JSON under 200).
@@ -23,7 +23,7 @@ SSE = "text/event-stream"
 EVENTS = "application/vnd.amazon.eventstream"
 PAGE = b"<!DOCTYPE html><html><head><title>Sign in to Example</title></head><body><p>x</p></body></html>"
 BROKEN = {
-    # case: (body, content type, words of the provider that the client gets, status by the class that the body names)
+    # case: (body, content type, provider's words that the client gets, status for the error class that the body names)
     "a page": (PAGE, HTML, "Sign in to Example", 502),
     "a page as json": (PAGE, "application/json", "Sign in to Example", 502),
     "nothing": (b"", "application/json", "", 502),

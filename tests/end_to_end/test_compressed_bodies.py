@@ -1,4 +1,4 @@
-"""Bodies in a content coding, on every route with a body and every road: the provider gets the decoded body.
+"""Bodies in a content coding, on every route that takes a body and on every conversion: the provider gets the decoded body.
 
 Clients that compress: mlflow/mlflow#24573, SaladDay/cc-switch-cli#469, QuantumNous/new-api#4913,
 zyycn/codex-proxy-rs#66. RFC 9110, 8.4 and 15.5.16.

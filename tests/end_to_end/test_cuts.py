@@ -56,7 +56,7 @@ ERRORS = {
     "bedrock_model_invoke": ("internalServerException",),
     "bedrock_converse": ("internalServerException",),
 }
-"""The last event of a stream that breaks, by the client's flag."""
+"""The last event that the client gets if a stream breaks, by the client's flag."""
 breaks = pytest.mark.parametrize("broken", [False, True], ids=["closed", "broken"])
 
 
@@ -79,7 +79,7 @@ def is_error(flag, data, *, broken):
 
 
 def wrong_cuts(flag, data, whole, *, broken):
-    """Return the cuts after which a stream that is whole from `whole` bytes on is an error, or is none before."""
+    """Return the cuts with a wrong result: an error after at least `whole` bytes, or no error after fewer."""
     return [cut for cut in range(1, len(data) + 1) if is_error(flag, data[:cut], broken=broken) == (cut >= whole)]
 
 

@@ -1,4 +1,4 @@
-"""A provider that repeats the gateway's key: on every conversion, in every place of a reply, the key stays here."""
+"""A provider that repeats the gateway's key: on every conversion and in every place of a reply, the gateway removes the key."""
 
 import base64
 import json
@@ -29,7 +29,7 @@ def hello(wire):
 
 
 def leaks(*texts):
-    """Return the forms of the key in these bytes, also inside JSON text and base64."""
+    """Return the forms of the key that `texts` contain, also inside JSON text and base64."""
     found = []
     for data in texts:
         decoded = [data]

@@ -1,6 +1,6 @@
-"""A client that leaves a call: it is recorded and charged alike, by the provider's report wherever the reply is read on.
+"""Calls that the client leaves are recorded and charged like others. If the reply is read on, the provider's report counts.
 
-The source of the cases is BerriAI/litellm#13245: the provider bills what nobody reads.
+The source of the cases is BerriAI/litellm#13245: the provider also bills a reply that nobody reads.
 """
 
 import asyncio
@@ -123,7 +123,7 @@ async def test_a_stream_that_is_left_before_its_head_costs_an_estimate(tmp_path,
 
 
 async def test_a_reply_is_read_on_for_a_bounded_time(tmp_path, bedrock_sim, monkeypatch):
-    """Check that a provider that does not answer is left too; the cost is an estimate then."""
+    """Check that the gateway also leaves a provider that does not answer. The cost is then an estimate."""
     monkeypatch.setattr(read_on.ReadOn.__init__, "__defaults__", (0.2,))
     bedrock_sim.default = replace(TEXT, delay=20)
     async with limited(tmp_path, bedrock_sim, quota(BUDGET)) as gw:

@@ -21,7 +21,7 @@ KILLS = int(os.environ.get("IRISGATE_KILLS", "3"))
 TOGETHER = 8
 MAX_TOKENS = 1000
 MOST = Decimal(MAX_TOKENS * 5_500 + 200 * 1_375) / 10**9
-"""Dollars that a call of the load costs at most: its limit of output, and at most 200 tokens of input, all of which may
+"""Maximum cost of a call of the load, in dollars: its limit of output, and at most 200 tokens of input, all of which may
 be written to a cache."""
 BUDGET = 1000
 PROVIDER = Decimal(PRICE) / 10**9
@@ -100,7 +100,7 @@ async def killed(running):
 
 
 async def test_every_request_that_a_provider_saw_is_recorded_and_paid_for(tmp_path, bedrock_sim):
-    """Check that the charges are those of the provider, within the marks of the estimates, after each kill."""
+    """Check after each kill that the charges are those of the provider, within the bounds of the estimates."""
     bedrock_sim.default = NAMED["text"]
     config = configuration(tmp_path, bedrock_sim)
     moments, numbers = random.Random(0), iter(range(10**6))
@@ -117,7 +117,7 @@ async def test_every_request_that_a_provider_saw_is_recorded_and_paid_for(tmp_pa
     lost = [call for call in calls if call["outcome"] == "lost"]
     assert len(lost) >= KILLS
     assert len({call["id"] for call in calls}) == len(calls)
-    # each of the provider's requests has one record; a process may be killed between the line and the first byte
+    # each request at the provider has one record; a process may be killed after the line and before the first byte
     assert sessions_of(bedrock_sim) <= {call["session_id"] for call in sent}
     assert len(bedrock_sim.requests) <= len(sent) <= len(bedrock_sim.requests) + KILLS * TOGETHER
     assert balance == BUDGET - charged(calls)

@@ -1,4 +1,4 @@
-"""Requests that their provider reads and strict parsers do not: on native roads they reach the provider as they came."""
+"""Requests that a provider accepts and strict parsers refuse: without a conversion they reach the provider unchanged."""
 
 import re
 

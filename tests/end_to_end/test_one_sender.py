@@ -1,4 +1,4 @@
-"""Requests of a plugin's `steps` and second tries are sent, limited, counted and logged as the first request is."""
+"""Requests of a plugin's `steps`, and second tries, are sent, limited, counted and logged like the first request."""
 
 import asyncio
 import json
@@ -89,7 +89,7 @@ async def test_a_count_that_was_never_sent_uses_no_rate_limit(tmp_path, bedrock_
 
 @asynccontextmanager
 async def refusing_once(then):
-    """Serve a provider that refuses a beta, and then treats each connection by `then`, or is gone if `then` is None."""
+    """Serve a provider that refuses a beta, and then handles each connection with `then`, or is gone if `then` is None."""
     requests = []
 
     async def handle(reader, writer):

@@ -1,6 +1,6 @@
-"""A Responses stream that fails on the way: its last events go on with the numbers, and conform to their types.
+"""A Responses stream that fails after it began: its last events continue the numbering and conform to their types.
 
-On every road: the provider's own Responses stream, and the streams of each dialect that are translated.
+Tried with the provider's own Responses stream, and with the translated streams of each other dialect.
 """
 
 import json
@@ -26,7 +26,7 @@ CREATED = {
 
 
 def native_stream(last):
-    """The provider's events: they do not begin at 0, and the last of them has the number `last`."""
+    """Return the provider's events. Their numbers do not begin at 0, and end with `last`."""
     item = {"id": "msg_1", "type": "message", "role": "assistant", "status": "in_progress", "content": []}
     delta = {"item_id": "msg_1", "output_index": 0, "content_index": 0, "delta": "x", "logprobs": []}
     events = [

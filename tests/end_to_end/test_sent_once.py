@@ -1,4 +1,4 @@
-"""A request is sent once, unless nothing of it was written: no request that a provider has read is missing in a record."""
+"""A request is sent again only if nothing of it was written. Every request that a provider has read is in a record."""
 
 import pytest
 

@@ -26,7 +26,7 @@ WAITS = {
 
 
 def sdk_seconds(headers):
-    """Return what the SDKs read from a reply; they agree."""
+    """Return the seconds that both SDKs read from a reply. They must agree."""
     read = {name.lower(): value for name, value in headers.items()}
     clients = openai.OpenAI(api_key="-"), anthropic.Anthropic(api_key="-")
     seconds = {client._parse_retry_after_header(read) for client in clients}

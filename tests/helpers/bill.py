@@ -18,7 +18,7 @@ METRICS = "amazon-bedrock-invocationMetrics"
 
 @dataclass
 class Bill:
-    """The parts of a call, each a model ("" for the called one) and its counts, and what else determines the price."""
+    """The parts of a call, each with its model ("" for the called model) and its counts, and all else that sets the price."""
 
     parts: list
     exact: bool = True
@@ -33,7 +33,7 @@ class Bill:
         return tuple(sum(part[1][index] for part in self.parts) for index in range(len(KINDS)))
 
     def nanodollars(self, prices):
-        """Return the sum at prices of a million tokens, by model and tier; a search costs a hundredth of a dollar."""
+        """Return the sum. `prices` are for a million tokens, by model and tier. A search costs 0.01 dollars."""
         total = Fraction(self.searches, 100) * 10**6
         for model, counts in self.parts:
             row = prices[model, "fast" if self.is_fast and not model else self.tier]
@@ -88,7 +88,7 @@ def lifetimes(value):
 
 
 def by_lifetime(written, five, hour, marks):
-    """Return the writes for five minutes and for an hour, and whether they are known."""
+    """Return the cache writes for five minutes and for an hour, and whether this division is certain."""
     rest = max(0, written - five - hour)
     if "1h" in marks:
         return five, hour + rest, not (rest and len(marks) > 1)
@@ -143,7 +143,7 @@ def claude_parts(reports, metrics, marks, guess):
 
 
 def claude_counts(reports):
-    """Return the counts, the texts that determine the price, and the iterations, as the last reports have them."""
+    """Return the counts, the texts that determine the price, and the iterations. The last report of each counts."""
     known, told, iterations = {}, {}, []
     for report in reports:
         prompt = {
@@ -166,7 +166,7 @@ def claude_counts(reports):
 
 
 def add_iteration(bill, one, marks):
-    """Add what an iteration costs beside the top of `usage`."""
+    """Add the counts of an iteration that the top level of `usage` does not include."""
     if one["type"] not in ("compaction", "advisor_message"):
         return
     split = one.get("cache_creation") or {}

@@ -78,7 +78,7 @@ ask, sent, dropped = TRANSLATOR.request, TRANSLATOR.sent, TRANSLATOR.dropped
 
 
 def opened(body: dict[str, Any], caps: Caps = CLAUDE, drops: list[str] | None = None, *, stream: bool = False):
-    """Return the translation of a Chat body, without a judge."""
+    """Return the translation of a Chat body, without checks."""
     return TRANSLATOR.open(body, caps, drops, stream=stream, judged=False).translation
 
 

@@ -29,7 +29,7 @@ class ClosingProvider:
     def __init__(self, place):
         self.place = place
         self.posts = 0
-        """Requests of which the provider has read at least the request line."""
+        """Number of requests of which the provider has read at least the request line."""
         self.closed = 0
         """Number of connections that the provider has closed."""
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -63,7 +63,7 @@ class ClosingProvider:
         if not connection.recv(1, socket.MSG_PEEK):
             return
         if self.place == "before reading":
-            # the close discards what was not read, so the gateway's system gets a reset
+            # closing discards what was not read, so the gateway's side of the connection is reset
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             return
         parts = {"after the head": 0.0, "after half of the request": 0.5}

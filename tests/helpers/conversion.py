@@ -4,7 +4,7 @@
   file is one pixel, and every loss is kept.
 - The registry lists the conversions. A dialect has here only the way its clients ask, its model, and its judge.
 - The translator by itself is `translation.py`.
-- What a reply should be is for the tests to say.
+- The expected replies are in the tests.
 """
 
 import base64
@@ -94,7 +94,7 @@ class Conversion:
         return JUDGES[self.provider.name](body, caps or capabilities(self.model))
 
     def call(self, body, *, stream=False, caps=None, headers=None):
-        """Return the call of a client's body. Raises `Refused`."""
+        """Return the call of a client's body. Raises `Refused` if the gateway refuses the request."""
         return ConvertedCall(self, body, stream, caps, headers or {})
 
 
@@ -133,7 +133,7 @@ def request_of(flag, body, *, stream=False, model=CLAUDE, headers=None):
 
 @dataclass
 class ConvertedCall:
-    """A converted request, and the conversion of its reply."""
+    """A converted request, which also converts its reply."""
 
     conversion: Conversion
     body: dict
@@ -158,7 +158,7 @@ class ConvertedCall:
         self.request = self._stepped(self.conversion.provider, ask)
         self.upstream_request = self.conversion.provider.build(self.request, self.target, self._drop)
         self.meter = self.conversion.provider.meter(self.request, self.target, HEAD)
-        self._dropping = self.reply_dropped  # from here on
+        self._dropping = self.reply_dropped  # all later losses are those of the reply
 
     def _drop(self, path):
         if path not in self._dropping:
@@ -183,7 +183,7 @@ class ConvertedCall:
         return self.conversion.fault(self.sent, self.caps)
 
     def whole(self, body):
-        """Return the client's body for a provider's."""
+        """Return the client's body for a provider's body."""
         body = orjson.dumps(body) if isinstance(body, dict) else body
         body = self.conversion.provider.decoder(self.request, self.target, HEAD).whole(body)
         self.meter.whole(body)
@@ -192,7 +192,7 @@ class ConvertedCall:
         return orjson.loads(self.conversion.client.encoder(self.client_request).whole(body))
 
     def streamed(self, *chunks):
-        """Return the client's bytes for a provider's. Raises `UpstreamFailed`."""
+        """Return the client's bytes for a provider's bytes. Raises `UpstreamFailed` if the stream fails."""
         decoder = self.conversion.provider.decoder(self.request, self.target, HEAD)
         encoder = self.conversion.client.encoder(self.client_request)
         out = []
@@ -209,7 +209,7 @@ class ConvertedCall:
         return [event] if self.translation is None else self.translation.feed(event)
 
     def events(self, *chunks):
-        """Return the client's events for a provider's bytes. Raises `UpstreamFailed`."""
+        """Return the client's events for a provider's bytes. Raises `UpstreamFailed` if the stream fails."""
         return read_events(self.conversion.client, self.conversion.dialect, self.streamed(*chunks))
 
 
@@ -229,7 +229,7 @@ def read_events(flag, dialect, data):
 
 
 def encoded(flag, dialect, events):
-    """Return the bytes of a provider's stream of these events, (event type, data); the data may be JSON as bytes."""
+    """Return a provider's stream of these events, pairs of event type and data, as bytes. Data may be JSON in bytes."""
     encoder = flag.encoder(_own_ask(flag, dialect))
     payloads = [(kind, data if isinstance(data, bytes) else orjson.dumps(data)) for kind, data in events]
     return b"".join(encoder.feed(Event(kind, payload)) for kind, payload in payloads) + encoder.close()

@@ -1,4 +1,4 @@
-"""The longest piece of work on an event loop, in CPU time of its thread, which other processes do not change."""
+"""The longest piece of work on an event loop, in CPU time of the loop's thread. Other processes do not change this time."""
 
 import asyncio
 import time

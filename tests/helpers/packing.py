@@ -16,7 +16,7 @@ def raw_deflate(data):
 
 
 def streamed_zstd(data):
-    """Return a frame that does not tell its length, as Codex sends it."""
+    """Return a frame without the length of its content, as Codex sends it."""
     packer = zstd.ZstdCompressor()
     return packer.compress(data) + packer.flush()
 

@@ -69,7 +69,7 @@ class Served:
 
 @asynccontextmanager
 async def running(*command, **options):
-    """A command that listens, with options of the process."""
+    """Run a command that listens during an `async with` block. `options` are those of the process."""
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, **options)
     async with aiohttp.ClientSession() as session:
         served = Served(process, session)
@@ -84,5 +84,5 @@ async def running(*command, **options):
 
 
 def served(tmp_path, *arguments, **more):
-    """The gateway of this checkout, which listens."""
+    """Run the gateway of this checkout during an `async with` block."""
     return running(sys.executable, "-m", "gateway", *arguments, cwd=tmp_path, env=environment(tmp_path, **more))

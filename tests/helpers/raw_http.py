@@ -21,7 +21,7 @@ class Raw:
 
     @classmethod
     async def open(cls, host, port, *, first=b"", local=None):
-        """`first` goes before HTTP; `local` is a port of ours that may have been another's a moment ago."""
+        """Open a connection. `first` is sent before HTTP. `local` is the local port, which may just have been in use."""
         opened = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         opened.setblocking(False)
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -88,6 +88,6 @@ class Raw:
 
 @pytest.fixture(autouse=True)
 async def raw_connections():
-    """Close what a test has opened by hand. A module or folder whose tests open connections imports this fixture."""
+    """Close the connections that a test has opened. A module or folder whose tests open connections imports this fixture."""
     yield
     await Raw.close_all()

@@ -1,4 +1,4 @@
-"""What a provider made in the turns before, it gets back: its tokens unchanged, in order, with text and calls in place.
+"""A provider gets back what it made in earlier turns: its tokens unchanged and in order, with text and calls in place.
 
 Conversations of one to three turns are drawn for each client's dialect and each provider's, streamed and whole.
 """
@@ -62,7 +62,7 @@ def _in_messages(block):
 
 
 def _places(blocks):
-    """Return what must be the same: each block of thinking with the calls and the text before it, the text, the calls."""
+    """Return what must not change: each block of thinking with what stands before it, the whole text, and the calls."""
     thoughts, text, calls = [], "", []
     for block in blocks:
         if block["type"] == "text":

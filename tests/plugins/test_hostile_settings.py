@@ -1,4 +1,4 @@
-"""Settings with values of any type and size: a refusal that names a member, or a body that the provider accepts or judges."""
+"""Settings with values of any type and size. Each is refused with the member's name, or sent for the provider to judge."""
 
 import json
 

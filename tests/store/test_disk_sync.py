@@ -1,4 +1,4 @@
-"""Lines that wait for the disk: one flush serves many calls, no file is forgotten, and a failing disk is told."""
+"""Lines that wait for the disk: one flush serves many calls, no file is forgotten, and a failing disk is reported."""
 
 import asyncio
 import errno
@@ -22,7 +22,7 @@ from tests.store.test_open_calls import sent
 
 
 class Disk:
-    """The flushes of the disk: each is noted, waits for `gate`, and fails while `error` is set."""
+    """A stand-in for the disk. It records the flushes, which wait for `gate` and fail while `error` is set."""
 
     def __init__(self, monkeypatch):
         self.begun = 0

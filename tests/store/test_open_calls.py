@@ -35,7 +35,7 @@ def sent(key, **changes):
 
 
 class Started:
-    """A process that has started with what another one left."""
+    """A process that has started with the files that another process left."""
 
     def __init__(self, records, quotas=QUOTAS):
         self.records = records
@@ -47,7 +47,7 @@ class Started:
         self.finish = Finish(records.follower, metrics, records.log, Observers({}, records.log))
 
     async def recover(self, count=None):
-        """Charge and record the lost calls, or only the first `count` of them, as a start that is killed then."""
+        """Charge and record the lost calls, or only the first `count` of them, like a start that is killed after these."""
         self.quotas.restore(await self.records.store.balances())
         calls = await self.records.store.open_calls()
         self.finish.lost(calls[:count], self.quotas)
@@ -264,7 +264,7 @@ STEPS = st.lists(
 
 
 class History:
-    """A gateway's files over several processes, and what must come of its calls."""
+    """A gateway's files over several processes, and the expected results of its calls."""
 
     def __init__(self, folder):
         self.folder, self.number = folder, 0
@@ -297,7 +297,7 @@ class History:
                 await self.kill(number)
 
     async def kill(self, recorded):
-        """Kill the process, and the next one after it has recorded some of the lost calls."""
+        """Kill the process, and also the process after it, once that has recorded some of the lost calls."""
         self.open = {}
         for count in (recorded, None):
             abandoned(self.records)

@@ -1,4 +1,4 @@
-"""Observers get records in a thread of their own, and nothing that one of them does reaches another."""
+"""Observers get records in one thread beside the event loop, and no observer can disturb another."""
 
 import json
 import threading

@@ -1,4 +1,4 @@
-"""The allocator's settings are made where the C library has them."""
+"""The memory allocator is configured if the C library has the settings."""
 
 import ctypes
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""Slow, silent and countless connections are closed by their limits, while calls go through."""
+"""Slow and silent connections, and those beyond a limit, are closed while other calls are served."""
 
 import asyncio
 import json
@@ -118,7 +118,7 @@ def test_half_of_the_descriptors_are_left_for_providers(monkeypatch):
 
 
 def test_an_address_of_another_machine_has_a_limit_of_its_own():
-    """Check the address by which connections are counted: that of other machines alone."""
+    """Check that connections are counted by address only for addresses of other machines."""
     hosts = [
         connections_module._remote_host(peer) for peer in (("10.0.0.7", 1), ("fe80::1%eth0", 1, 0, 2), ("::1", 1), "")
     ]

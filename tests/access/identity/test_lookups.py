@@ -1,4 +1,4 @@
-"""Questions to tailscaled are few, shared, and answered for tailnet callers while strangers wait."""
+"""Lookups at tailscaled are few and shared. Those for tailnet callers do not wait for those for strangers."""
 
 import asyncio
 import time
@@ -57,7 +57,7 @@ async def test_a_tailnet_address_of_nobody_is_not_asked_again_at_once(lookups, s
 
 
 async def test_tailnet_callers_are_answered_while_strangers_wait(lookups, sim):
-    """Check that a crowd of local processes leaves tailscaled's lock to others, of which each holds it for 180 ms."""
+    """Check that tailnet callers do not wait for many local processes, each of which locks tailscaled for 180 ms."""
     strangers = [asyncio.create_task(lookups.whois("127.0.0.1", port)) for port in range(1, 17)]
     await asyncio.sleep(0)
     answer = await lookups.whois("100.64.0.7", 1)

@@ -1,4 +1,4 @@
-"""A loopback listener knows its own machine from callers that a proxy or tailscaled brings."""
+"""A loopback listener distinguishes local callers from callers that come through a proxy or tailscaled."""
 
 import pytest
 
@@ -12,7 +12,7 @@ ALICE = Node("laptop.example.ts.net", ("100.64.0.7",), User("alice@example.com")
 
 
 class Connection:
-    """A stand-in for a connection, which can be referred to weakly, as a transport can."""
+    """A stand-in for a transport. Like a transport, it accepts weak references."""
 
 
 def caller(*headers, peer=("127.0.0.1", 4711), connection=None):

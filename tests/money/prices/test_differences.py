@@ -1,4 +1,4 @@
-"""What differs between two price lists, which prices are hardly right, and the report that says so."""
+"""The differences of two price lists, the prices that are probably wrong, and the report about both."""
 
 import json
 from decimal import Decimal

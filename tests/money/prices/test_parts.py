@@ -1,4 +1,4 @@
-"""What a call is billed for, in one table of reports: on every conversion, streamed and whole, the record costs the same.
+"""The parts that a call is billed for, as a table of reports. The recorded cost is the same on every conversion.
 
 The parts that each reply comes to are written out. Clients in the provider's own dialect get its usage as it is, and
 clients in another dialect get the sum of the parts.
@@ -337,7 +337,7 @@ def marks_of(value):
 
 
 def sent_lifetime(case, sent):
-    """Return what changes in a case whose marks did not reach the provider: some clients and models have none."""
+    """Return the changes of a case whose cache marks did not reach the provider, because some clients or models have none."""
     marks = set(marks_of(sent))
     if not case.ttls or marks == set(case.ttls):
         return {}

@@ -1,4 +1,4 @@
-"""Calls that users of other gateways and clients reported in public as booked wrongly, and what each comes to.
+"""Calls whose costs other gateways or clients got wrong, as their users reported in public, and the right cost of each.
 
 Each sum is written out from the published prices in USD for 1M tokens. The provider is scripted.
 """

@@ -1,4 +1,4 @@
-"""Random reports of usage through a running gateway: each record is the bill that a second reading of the raw bytes gives.
+"""Random reports of usage through a running gateway: each record equals the bill that `helpers/bill.py` reads from the bytes.
 
 Drawn are the reports (how many, in what order, which counts), parts, tiers and geographies, the cache marks of the request,
 the client, streamed or whole, and where the reply's bytes are cut into pieces or off.
@@ -72,7 +72,7 @@ class Line:
 
     def call(self, client, ttls, answer, content_type, *, stream, cuts=()):
         """Return the record of a call, and the client's response."""
-        self.gw.lines.data = b""  # with the lines of all calls before, each reading of the log would be slower
+        self.gw.lines.data = b""  # the lines of all earlier calls would make each reading of the log slower
         self.upstream.answer(answer, content_type, cuts=cuts)
         say = CLIENTS[client]
         body = body_of(say, ttls)
@@ -187,7 +187,7 @@ METRICS = members(
     inputTokenCount=counts,
     outputTokenCount=counts,
     cacheReadInputTokenCount=counts,
-    # a sum above the writes by lifetime of any report
+    # a sum that is above the writes by lifetime of every report
     cacheWriteInputTokenCount=st.just(0) | st.integers(200_000, 300_000),
 )
 

@@ -1,4 +1,4 @@
-"""The model that a reply names decides the price, and factors and fees that are no row of a price list apply."""
+"""The model that a reply names decides the price. Factors and fees that have no row in a price list also apply."""
 
 import json
 from decimal import Decimal

@@ -285,7 +285,7 @@ def test_a_bucket_is_reported_once_when_four_fifths_are_used(notify):
         ledger.charge(ledger.reserve([Claim("q", rule, used)], 0), used, 0)
         assert len(reports) == reported
     assert (reports[0].bucket, reports[0].balance, reports[0].spent) == ("q", 20, 0.8)
-    # a little of a refill is no reason for another report, and most of it is
+    # a small part of a refill causes no second report, but most of a refill does
     for second, reported in ((7, 1), (60, 2)):
         ledger.charge(
             ledger.reserve([Claim("q", rule, 61)], second * SECOND), 7 if second == 7 else 61, second * SECOND

@@ -13,7 +13,7 @@ SECOND = 1_000_000_000
 
 
 def at(text):
-    """Nanoseconds of a time with an offset, such as 2026-03-29T00:00+01:00."""
+    """Return a time with an offset, such as 2026-03-29T00:00+01:00, in nanoseconds."""
     return int(datetime.fromisoformat(text).timestamp()) * SECOND
 
 

@@ -64,7 +64,7 @@ STREAMS = {
 
 
 def in_order(name, order):
-    """Return what the writer gets if the events come in an order, given as the index of the block of each event."""
+    """Return what the writer gets if the events come in the order `order`, a list of the index of each event's block."""
     walk, blocks, end = STREAMS[name]
     left = [iter(block) for block in blocks]
     return streamed(walk, *(next(left[index]) for index in order), *end)

@@ -1,4 +1,4 @@
-"""Thinking between tags at the start of a text becomes thinking, however its pieces are cut, and goes back as it was."""
+"""Thinking between tags at the start of a text becomes thinking, wherever its pieces are cut, and goes back unchanged."""
 
 import itertools
 
@@ -148,7 +148,7 @@ def test_thinking_of_nova_on_converse_goes_back_as_text(client):
 
 
 def test_a_messages_client_gets_a_block_of_thinking():
-    """Check the case of CherryHQ/cherry-studio#10225: reasoning of gpt-oss on Bedrock stands in its text."""
+    """Check CherryHQ/cherry-studio#10225: on Bedrock, gpt-oss writes its reasoning into its text."""
     base = {"model": "m", "max_tokens": 99, "messages": [{"role": "user", "content": "x"}]}
     client = Translator("anthropic_messages", "openai_chat", base, "openai.gpt-oss-120b-1:0")
     text = "<reasoning>let me think</reasoning>Answer"

@@ -1,4 +1,4 @@
-"""What a Chat provider made in the first turn is what it gets in the second, through a client of every other dialect."""
+"""A Chat provider gets back in the second turn what it made in the first, through a client of every other dialect."""
 
 import pytest
 
@@ -170,7 +170,7 @@ def test_a_token_does_not_go_to_a_provider_of_another_dialect(client, then):
 
 @pytest.mark.parametrize("client", TRANSLATED)
 def test_a_session_that_comes_back_has_its_tokens_still(client):
-    """Check that a turn at another model between two turns of Gemini takes nothing away."""
+    """Check that a turn at another model between two turns of Gemini removes nothing."""
     model, message = MESSAGES["gemini: a call"]
     reply = chat_reply({"role": "assistant", "content": None, **message})
     there, _ = second_turn(client, "openai_chat", model, reply, then=("openai_chat", "gpt-5.4"))
@@ -234,7 +234,7 @@ def test_every_answer_has_thinking_where_the_model_demands_it():
 
 @pytest.mark.parametrize("client", TRANSLATED)
 def test_members_that_hold_no_token_are_dropped_aloud(client):
-    """Check LiteLLM's members about the provider, which repeat the thinking, and Gemini's mark of a thought."""
+    """Check LiteLLM's `provider_specific_fields`, which repeat the thinking, and Gemini's mark of a thought."""
     fields = {"thinking_blocks": [{"type": "thinking", "thinking": "plan"}], "citations": None}
     message = {"content": "So.", "provider_specific_fields": fields, "extra_content": {"google": {"thought": True}}}
     body, dropped = second_turn(client, "openai_chat", GEMINI, chat_reply(message, "stop"))

@@ -1,7 +1,7 @@
-"""Settings that a request keeps in its own dialect are fitted to the model as those of a translated request are.
+"""Settings of a request that is not translated are fitted to the model like those of a translated request.
 
-The request of a client of the Messages API goes to InvokeModel, or the other way: only the envelope changes. The table has
-the settings, the model, what is sent and what is told.
+A request of a client of the Messages API goes to InvokeModel, or the reverse, so that only the envelope changes. The table
+has the settings, the model, the members that are sent, and the losses that are reported.
 """
 
 import orjson
@@ -113,7 +113,7 @@ def test_a_setting_is_fitted_and_the_loss_is_told(conversion, case):
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_translation_decides_the_same(case):
-    """Check that the translated road takes the same losses, except those of members that it reads more strictly."""
+    """Check that a translation reports the same losses, except for members that it reads more strictly."""
     model, members, _, dropped = CASES[case]
     conversion = CONVERSIONS["anthropic_messages__bedrock_converse"]
     if "known" in case or "come" in case:
@@ -154,7 +154,7 @@ def test_a_strict_tool_goes_only_to_a_model_that_enforces_schemas(conversion):
 
 
 def test_a_role_inside_a_turn_is_no_last_turn():
-    """Check that only the last message's own role counts, whatever words its content has."""
+    """Check that only the role of the last message counts, even if its content has the word `assistant`."""
     conversion = ENVELOPES[0]
     said = {"role": "user", "content": [{"type": "text", "text": "assistant"}, {"type": "text", "text": '"assistant"'}]}
     call = conversion.call(BASE | {"messages": [said]}, caps=capabilities(OPUS_5))

@@ -1,6 +1,6 @@
-"""A tool that a client demands, beside thinking: whether a model takes both differs within one maker (pydantic-ai#7960).
+"""A demanded tool call together with thinking: even models of one maker differ in accepting both (pydantic-ai#7960).
 
-The table has the models. Each is tried with each way of demanding a tool, from every dialect, to every road to Claude.
+The table has the models. Each is tried with each way of demanding a tool, from every dialect, on every conversion to Claude.
 """
 
 import pytest

@@ -1,4 +1,4 @@
-"""Items and blocks of the history that only their maker understands: the session goes on, each loss is reported.
+"""Items and blocks of the history that only their maker understands: the session goes on, and each loss is reported.
 
 Each kind that a vendor's SDK lets a client send back is tried on every conversion, and so are kinds that nobody knows yet.
 openai/codex#45401: a resumed session began with a compaction of another model.
@@ -22,7 +22,10 @@ TOKEN = {"encrypted_content": SECRET}
 
 
 def of(dialect, way=""):
-    """Mark a test with the conversions of a dialect's clients: all, only translated ones, or also the one to InvokeModel."""
+    """Mark a test with conversions of a dialect's clients: all for `way` "", else only translations.
+
+    The way "invoke" adds the conversion to InvokeModel to the translations.
+    """
     ways = {"": ("translated", "envelope")}.get(way, ("translated",))
     of_dialect = [conversion for conversion in CONVERSIONS.values() if conversion.dialect == dialect]
     chosen = [

@@ -19,7 +19,7 @@ SCHEMA = {"type": "object", "properties": {f"ci{HALF}": {"type": "string", "desc
 
 
 def places(client):
-    """Requests with a half at each place, by the name of the place."""
+    """Return requests with half a character at each place, by the name of the place."""
     plain = client.user(client.text("Hi"))
     call = [*plain, *client.called(("a1", "look", {f"ke{HALF}y": f"in {HALF}"}))]
     tools = [client.tool(schema=SCHEMA, description=f"Looks {HALF}.")]
@@ -100,7 +100,7 @@ EVENTS = {"openai_chat": chat_events, "bedrock_converse": converse_events, "anth
 
 
 def text_of_stream(conversion, pieces):
-    """Return the client's text for a provider's stream of these pieces, which may be parts of characters, as bytes."""
+    """Return the client's text for a provider's stream of `pieces`. A piece is bytes and may end within a character."""
     names = [f"piece-{number}-" for number in range(len(pieces))]
     client = CLIENTS[conversion.client.name]
     more = {"stream_options": {"include_usage": True}} if conversion.dialect == "openai_chat" else {}

@@ -47,7 +47,7 @@ def entry(index=None, tool_id=None, name=None, arguments=None):
 
 
 def chat_stream(*deltas):
-    """Each delta is a list of entries in `tool_calls`."""
+    """Return a Chat stream. Each delta is a list of entries of `tool_calls`."""
     choices = [{"index": 0, "delta": {"tool_calls": entries}, "finish_reason": None} for entries in deltas]
     choices.append({"index": 0, "delta": {}, "finish_reason": "tool_calls"})
     chunks = [{"id": "c", "choices": [choice]} for choice in choices]
@@ -294,7 +294,7 @@ def test_the_type_of_an_event_decides_beside_its_line(conversion, name, first):
 
 @from_messages
 def test_a_second_message_inside_the_first_is_an_error(conversion):
-    """Check that a second generation in a stream is an error, and that the same beginning sent twice is none."""
+    """Check that a second generation in a stream is an error, but that the same beginning sent twice is not."""
     again = [BEGIN, BEGIN, *BLOCKS["as they should be"], *END]
     reply, _ = content(conversion, messages_bytes(conversion, *again))
     assert [call[1:] for call in reply.calls] == [F, G]
@@ -308,7 +308,7 @@ def test_a_second_message_inside_the_first_is_an_error(conversion):
 
 @of(upstreams=["openai_chat"])
 def test_stubs_and_words_for_nothing_are_nothing(conversion):
-    """Check chunks with an empty call of 2023, `delta` of null, and "" or "null" as the finish reason."""
+    """Check chunks with an empty `function_call`, with a `delta` of null, and with "" or "null" as the finish reason."""
     empty = {"function_call": {"name": "", "arguments": ""}}
     choices = [
         {"index": 0, "delta": {"content": "H", **empty}, "finish_reason": ""},

@@ -226,7 +226,7 @@ def test_other_models_get_no_thinking_that_is_not_there(model):
 )
 @pytest.mark.parametrize("client", ["anthropic_messages", "openai_responses"])
 def test_gemini_3_takes_calls_of_another_model(client, model, needed):
-    """Check the first call of a step, which Gemini 3 refuses without a signature."""
+    """Check that the first call of a step has a signature, without which Gemini 3 refuses the request."""
     reply = of_converse(use("c1"), use("c2"))
     body, _ = second_turn(client, "bedrock_converse", HAIKU, reply, then=("openai_chat", model))
     first, second = body["messages"][1]["tool_calls"]

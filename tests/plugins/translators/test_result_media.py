@@ -1,6 +1,6 @@
 """Files in a tool's result: models of one maker, and even formats of one kind, differ in what they take there.
 
-Claude's rules are those of pydantic-ai#6081 and of recorded traffic. What a model does not take inside the result follows it.
+Claude's rules are those of pydantic-ai#6081 and of recorded traffic. Files that a model does not take inside the result are sent after it.
 """
 
 import base64

@@ -29,7 +29,7 @@ def test_seed_and_penalties_reach_a_chat_server_that_takes_them(name, body, at):
         call = CONVERSIONS[name].call(body, stream=stream)
         assert {key: call.sent.get(key) for key in NUMBERS} == NUMBERS
         assert call.dropped == []
-    call = CONVERSIONS[name].call(body, caps=capabilities("o3"))  # refuses penalties, as other sampling
+    call = CONVERSIONS[name].call(body, caps=capabilities("o3"))  # refuses penalties, like other sampling parameters
     assert {key for key in NUMBERS if key in call.sent} == {"seed"}
     assert set(call.dropped) == {f"{at}/{key}" for key in PENALTIES}
 
@@ -95,7 +95,7 @@ def test_citations_of_an_earlier_answer_go_only_to_a_model_that_cites():
 
 
 def test_a_schema_beside_a_prefill_is_told_on_the_way_to_converse():
-    """Check that a model which enforces a schema is not asked to continue a turn as well."""
+    """Check that a model which enforces a schema is not also asked to continue a turn."""
     schema = {"type": "json_schema", "schema": {"type": "object", "properties": {}, "additionalProperties": False}}
     body = {
         "max_tokens": 50,

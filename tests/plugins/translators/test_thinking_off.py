@@ -1,6 +1,6 @@
-"""What a client switches off is switched off, in every dialect, for every provider: or it is brought to the least, and told.
+"""Thinking that a client switches off is off at every provider. Where it cannot be, it is reduced and the loss is reported.
 
-The first table has the ways in which clients switch thinking off; the second has, for each model, what says so to it. Every
+The first table has the ways in which clients switch thinking off; the second has, for each model, the members that switch it off. Every
 way is tried with every model on every conversion.
 """
 
@@ -137,7 +137,7 @@ def test_off_is_off_or_the_least_and_told(conversion, way, model):
     for stream in (False, True):
         members, dropped = asked(conversion, OFF[conversion.dialect][way], capabilities(model), stream=stream)
         if not expected and members == DISABLED and "claude" in model:
-            members = {}  # Claude is told once more what it does anyway
+            members = {}  # the request repeats what Claude does anyway
         assert without_display(members) == expected
         assert bool(dropped) == told, dropped
 

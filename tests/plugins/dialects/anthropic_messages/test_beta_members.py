@@ -219,7 +219,7 @@ def test_a_pair_that_only_anthropic_takes_is_left_out_whole_elsewhere(case):
 
 @pytest.mark.parametrize("case", [*PAIRS, *ESSENTIAL])
 def test_invoke_gets_the_beta_that_a_member_needs(case):
-    """Check that a client which does not name the beta, because Anthropic's API needs none, is served on InvokeModel."""
+    """Check that InvokeModel gets the beta although the client does not name it, because Anthropic's API needs none."""
     beta, members = (PAIRS.get(case) or ESSENTIAL[case])[:2]
     for client in ("anthropic_messages", "bedrock_converse"):
         _, betas, dropped = built(bedrock_model_invoke, ask(bedrock_model_invoke, members, [], client=client))
@@ -258,7 +258,7 @@ def test_a_native_member_without_its_beta_is_left_to_the_provider():
 
 
 def test_a_beta_that_is_refused_alone_is_not_sent_alone():
-    """Check that the beta for dangerous tools, which some models refuse without safeguards, goes with these only."""
+    """Check that the beta for dangerous tools is sent only with safeguards, because some models refuse it without them."""
     _, betas, dropped = built(bedrock_model_invoke, ask(bedrock_model_invoke, {}, [DANGEROUS]))
     assert (betas, dropped) == ([], [f"/anthropic-beta/{DANGEROUS}"])
 

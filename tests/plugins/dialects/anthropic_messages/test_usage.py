@@ -1,4 +1,4 @@
-"""Bounds of a reply's iterations: a hostile or broken provider makes neither long records nor a low cost in silence."""
+"""Bounds of a reply's iterations: a hostile or broken provider cannot cause long records, or a low cost that nobody notices."""
 
 import pytest
 

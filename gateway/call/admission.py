@@ -37,11 +37,11 @@ class Admission:
         self._log = log
         self._calls: Counter[str] = Counter()
         """The number of calls in flight, by the login of the caller."""
-        self._held = 0
-        """The number of bytes that are reserved for the bodies of all calls."""
+        self._held: Counter[str] = Counter()
+        """The number of bytes that are reserved for bodies, by the login of the caller."""
         self._refused = 0
         self._logged_at = -LOG_SECONDS
-        metrics.admission(self._calls.total, lambda: self._held)
+        metrics.admission(self._calls.total, self._held.total)
 
     def enter(self, login: str, size: int) -> Admitted:
         """Admit a call whose body has `size` bytes (0 if unknown). Raises `Refused` if a limit is reached."""
@@ -57,19 +57,22 @@ class Admission:
         self._calls[login] += 1
         return admitted
 
-    def hold(self, size: int) -> None:
-        """Reserve bytes. Raises `Refused` if the budget is used up."""
+    def hold(self, login: str, size: int) -> None:
+        """Reserve bytes for a caller. Raises `Refused` if the budget, or half of it for one caller, is used up.
+
+        The half is for the others: a caller may announce large bodies and send nothing.
+        """
         most = self._limits().buffer_bytes
-        if self._held + size > most:
+        if self._held.total() + size > most or (self._held[login] and self._held[login] + size > most // 2):
             message = f"the bodies of calls in flight take up the {most} bytes that the gateway has for them; try again"
             raise self._refusal("buffer_bytes", Problem(UNAVAILABLE, message, **_LATER))
-        self._held += size
+        self._held[login] += size
 
     def leave(self, login: str, size: int) -> None:
-        self._held -= size
+        self._held[login] -= size
         self._calls[login] -= 1
         if not self._calls[login]:
-            del self._calls[login]
+            del self._calls[login], self._held[login]
 
     def _refusal(self, limit: str, problem: Problem) -> Refused:
         self._metrics.call_refused(limit)
@@ -90,7 +93,7 @@ class Admitted:
 
     def hold(self, size: int) -> None:
         """Reserve `size` more bytes. Raises `Refused` if the budget is used up."""
-        self._admission.hold(size)
+        self._admission.hold(self._login, size)
         self._size += size
 
     def ensure(self, size: int) -> None:

@@ -28,6 +28,7 @@ from gateway.call.capture import Capture
 from gateway.call.chain import Batch, Batches, Call, Inbound, Next, Stream, Whole
 from gateway.call.context import REFUSED, REQUEST_ID, Gateway, identity_of
 from gateway.call.finish import Finish
+from gateway.call.middleware.grants import NO_ROLE
 from gateway.call.stream_writer import PassedEvents, StreamWriter
 from gateway.contract.errors import (
     INTERNAL,
@@ -145,6 +146,8 @@ class Server:
         """Return the request's body. Raises `Refused` if the guard, a limit or a full disk refuses the request."""
         if (refused := request.get(REFUSED)) is not None:
             raise refused
+        if inbound.identity and inbound.runtime.grants.access(inbound.identity).role is None:
+            raise Refused(NO_ROLE)  # before the body is read, which would take room from the bodies of others
         if self.gateway.follower.full:
             raise Refused(_NO_ROOM)
         limits = inbound.runtime.config.server.limits

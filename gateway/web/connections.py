@@ -2,7 +2,7 @@
 
 - aiohttp accepts connections without a limit, and waits for a head without a deadline. So `Connection` extends
   aiohttp's protocol object. This file alone uses members of aiohttp that are not part of its public API:
-  `_messages`, `_waiter` and `_request_in_progress` of `RequestHandler`, `_kwargs` of `Server`, and `_make_server` of
+  `_waiter` and `_force_close` of `RequestHandler`, `_kwargs` of `Server`, and `_make_server` of
   `AppRunner`.
 - If there are too many connections, the connection that has been idle for longest is closed for the new one. A
   connection with a call in flight is never closed for another one.
@@ -34,6 +34,11 @@ RESERVED_DESCRIPTORS: Final = 200
 """Descriptors that connections of clients never use: for the store, the journal, the log, bodies and tailscaled."""
 MAX_CONNECTIONS: Final = 20_000
 """Maximum number of connections without a configured limit. An idle connection takes about 20 KB of memory."""
+UNREAD_SECONDS: Final = 120.0
+"""Maximum number of seconds for which a client takes nothing of a reply that waits for it. The connection is then
+closed. A client that takes 64 KB in this time is left alone."""
+CLOSE_SECONDS: Final = 5.0
+"""Seconds after which a closed connection is given up, although not all bytes of its reply are sent."""
 LOG_SECONDS: Final = 10.0
 """Seconds between two log lines about refused connections."""
 _LATE: Final = b'{"error":"the head of the request came too slowly"}'
@@ -99,7 +104,7 @@ class Connections:
         if connection is None:
             return False
         self.remove(connection)
-        connection.force_close()
+        connection.abort()
         return True
 
     def _refuse(self, limit: str, peer: str) -> bool:
@@ -114,32 +119,58 @@ class Connections:
 class Connection(web.RequestHandler):
     """One connection of a client."""
 
-    __slots__ = ("_connections", "_head_timer", "_is_refused")
+    __slots__ = ("_connections", "_head_timer", "_is_refused", "_raw", "_unread_timer")
 
     def __init__(self, connections: Connections, manager: web.Server, **options: Any) -> None:
         super().__init__(manager, keepalive_timeout=connections.limits().idle_seconds, **options)
         self._connections = connections
         self._head_timer: asyncio.TimerHandle | None = None
+        self._unread_timer: asyncio.TimerHandle | None = None
         self._is_refused = False
+        self._raw: asyncio.Transport | None = None
+        """The transport, which aiohttp forgets when it closes the connection."""
 
     @property
     def awaits_head(self) -> bool:
-        """True if no complete head of a request has come since the last request."""
-        waits = self._waiter is None or not self._waiter.done()
-        return waits and not self._messages and not self._request_in_progress
+        """True if aiohttp waits for the head of a request: nothing of the last request is left to read or to send."""
+        return self._waiter is not None and not self._waiter.done()
+
+    def abort(self) -> None:
+        """Close the connection at once, and give up what is not sent yet."""
+        self.force_close()
+        if self._raw is not None:
+            self._raw.abort()
+
+    def force_close(self) -> None:
+        super().force_close()
+        if self._raw is not None and self._unread_timer is None:
+            self._unread_timer = asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._raw.abort)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._raw is not None and self._unread_timer is None:
+            self._unread_timer = asyncio.get_running_loop().call_later(UNREAD_SECONDS, self._raw.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if not self._force_close:
+            self._stop_unread_timer()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._raw = cast("asyncio.Transport", transport)
         if self._connections.admit(self, transport.get_extra_info("peername")):
             super().connection_made(transport)
         else:
             self._is_refused = True
-            cast("asyncio.Transport", transport).abort()
+            self._raw.abort()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._stop_head_timer()
         self._connections.remove(self)
         if not self._is_refused:
             super().connection_lost(exc)
+        self._stop_unread_timer()
+        self._raw = None
 
     def data_received(self, data: bytes) -> None:
         if self._is_refused:
@@ -170,7 +201,8 @@ class Connection(web.RequestHandler):
         _ = message
         request_id = new_id()
         kind = type(exc).__name__ if exc else str(status)
-        self._connections.log.warning("http.error", kind=kind, request_id=request_id)
+        trace = {"exc_info": exc} if status >= 500 else {}
+        self._connections.log.warning("http.error", kind=kind, request_id=request_id, **trace)
         if request.writer.output_size > 0:
             raise ConnectionError("a part of the reply is sent already")
         if isinstance(exc, LineTooLong):
@@ -192,6 +224,11 @@ class Connection(web.RequestHandler):
             self._connections.late(self)
             self.transport.write(_LATE_HEAD % len(_LATE) + _LATE)
             self.force_close()
+
+    def _stop_unread_timer(self) -> None:
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
+            self._unread_timer = None
 
     def _stop_head_timer(self) -> None:
         if self._head_timer is not None:

@@ -61,7 +61,7 @@ async def measured(folder, sizes=SIZES, **options):
 
 async def _identified(modes, request):
     """As the guard does it."""
-    await modes.identify(guard._caller(request))
+    await modes.identify(guard.caller_of(request))
 
 
 async def _decided(made, plugin, **options):

@@ -74,9 +74,9 @@ async def test_bodies_share_a_budget_by_their_announced_length(tmp_path, bedrock
     async with gated(tmp_path, bedrock_sim, buffer_bytes=10_000) as running:
         large = await uploading(running, size=9000)
         await eventually(lambda: held(running) == (1, 9000))
-        status, again, body = await refusal(await uploading(running, size=1001))
+        status, again, body = await refusal(await uploading(running, size=1001, at=1))
         assert (status, again, "10000 bytes" in body) == (503, "1", True)
-        await uploading(running, size=1000)
+        await uploading(running, size=1000, at=1)
         await large.close()
         await eventually(lambda: held(running) == (1, 1000))
 
@@ -154,3 +154,12 @@ async def test_a_dripped_body_has_a_slowest_rate(tmp_path, bedrock_sim, monkeypa
         dripping.cancel()
         assert (status, b"too slowly" in body) == (408, True)
         await eventually(lambda: held(running) == (0, 0))
+
+
+async def test_one_caller_gets_half_of_the_room_for_bodies(tmp_path, bedrock_sim):
+    async with gated(tmp_path, bedrock_sim, buffer_bytes=10_000) as running:
+        await uploading(running, size=4000)
+        await eventually(lambda: held(running) == (1, 4000))
+        assert (await refusal(await uploading(running, size=1001)))[0] == 503
+        await uploading(running, size=5000, at=1)
+        await eventually(lambda: held(running) == (2, 9000))

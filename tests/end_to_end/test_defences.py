@@ -50,7 +50,10 @@ async def test_headers_that_bind_our_name_or_tell_of_the_connection_stay_here(tm
         headers = {
             "strict-transport-security": "max-age=99999", "alt-svc": "h3", "set-cookie": "a=b", "x-amzn-requestid": "kept",
         }  # fmt: skip
-        return web.json_response({"usage": {"inputTokens": 1, "outputTokens": 1}}, headers=headers)
+        message = {"role": "assistant", "content": [{"text": "ok"}]}
+        usage = {"inputTokens": 1, "outputTokens": 1, "totalTokens": 2}
+        body = {"output": {"message": message}, "stopReason": "end_turn", "usage": usage}
+        return web.json_response(body, headers=headers)
 
     async with provider(strict) as url, gate(tmp_path, {"b": bedrock(url)}) as gw:
         reply = await gw.post(NATIVE, CONVERSE)
@@ -88,14 +91,13 @@ async def test_what_a_stream_had_told_when_it_broke_is_accounted_and_marked(tmp_
         assert (cut["tokens"]["input"], cut["estimated"]) == (12, True)
 
 
-async def test_an_unreadable_native_reply_is_passed_on_and_failed(tmp_path, bedrock_sim):
-    """Check that a native reply that cannot be read is handed on and recorded as failed."""
+async def test_an_unreadable_native_reply_is_an_error_and_failed(tmp_path, bedrock_sim):
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
         bedrock_sim.script(scenarios.raw(b"<html>", "text/html"))
         reply = await gw.post(NATIVE, CONVERSE)
-        assert (reply.status, reply.body) == (200, b"<html>")
+        assert reply.status == 502
         (record,) = await gw.calls()
-        assert (record["outcome"], record["cost_usd"]) == ("failed", None)
+        assert (record["outcome"], record["error"], record["estimated"]) == ("failed", "upstream", True)
 
 
 async def test_names_of_members_cannot_break_the_header_that_tells_of_them(tmp_path, bedrock_sim):
@@ -117,7 +119,7 @@ async def test_a_body_that_stops_coming_is_given_up(tmp_path, bedrock_sim, monke
 
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url)}) as gw:
         async with gw.session.post(gw.url + "/v1/chat/completions", data=half()) as reply:
-            assert reply.status == 504
+            assert reply.status == 408
         assert (await gw.calls())[0]["outcome"] == "refused"
 
 
@@ -196,6 +198,6 @@ async def test_an_error_under_a_200_is_an_error(tmp_path, openai_upstream):
     async with gate(tmp_path, {"b": provider_of_chats}) as gw:
         openai_upstream.script(scenarios.raw(b'{"error":{"message":"their provider failed","code":502}}'))
         reply = await gw.post("/v1/chat/completions", {**CHAT, "model": "m"})
-        assert reply.status == 500
+        assert reply.status == 503
         assert "their provider failed" in await reply.text()
         assert (await gw.calls())[0]["outcome"] == "failed"

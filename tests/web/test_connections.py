@@ -12,6 +12,7 @@ from gateway.web import connections as connections_module
 from gateway.web.connections import RESERVED_DESCRIPTORS, most_connections
 from tests.helpers.gateway import bedrock, gate
 from tests.helpers.raw_http import Raw, raw_connections  # noqa: F401 (a fixture of every test here)
+from tests.helpers.waiting import eventually
 
 
 async def gated(state, sim, **limits):
@@ -106,6 +107,31 @@ async def test_thousands_of_connections_leave_health_calls_and_the_log_alone(tmp
             assert (await (await opened(running)).ask("/healthz"))[0] == 200
         assert len(crowd) == 400
         assert len(running.lines.data.splitlines()) < 100
+
+
+async def test_a_client_that_reads_nothing_is_closed_and_makes_room(tmp_path, bedrock_sim, monkeypatch):
+    """Check that replies which nobody reads do not hold connections for ever, and that room is real room."""
+    monkeypatch.setattr(connections_module, "UNREAD_SECONDS", 0.3)
+    async with await gated(tmp_path, bedrock_sim, connections=8) as running:
+        request = b"GET /aperture/openapi.json HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+        unread = [await opened(running, request * 500) for _ in range(8)]
+        await eventually(lambda: open_connections(running) == 0)
+        assert len(unread) == 8
+        assert (await running.get("/healthz")).status == 200
+
+
+def open_connections(running):
+    return running.running.gateway.metrics.registry.get_sample_value("irisgate_connections")
+
+
+async def test_the_rest_of_a_refused_body_is_no_late_head(tmp_path, bedrock_sim):
+    async with await gated(tmp_path, bedrock_sim, head_seconds=0.2) as running:
+        head = b"POST /v1/messages HTTP/1.1\r\nHost: evil.example\r\nContent-Length: 5\r\n\r\n"
+        raw = await opened(running, head + b"12")
+        assert (await raw.reply())[0] == 403
+        raw.writer.write(b"345")
+        await asyncio.sleep(0.5)
+        assert (await raw.ask("/healthz"))[0] == 200
 
 
 def test_half_of_the_descriptors_are_left_for_providers(monkeypatch):

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from typing import Final
@@ -29,6 +30,9 @@ WAIT_SECONDS: Final = 10.0
 NOBODY_SECONDS: Final = 5.0
 """Seconds for which the answer that nobody has an address is used. A node that joins the tailnet may be refused for as
 long."""
+MAX_WAITING: Final = 64
+"""Maximum number of questions at a time. Further ones for addresses outside the tailnet are refused, because the last
+would wait longer than `WAIT_SECONDS`: two are asked at a time, for 0.18 s or longer each."""
 MAX_NOBODIES: Final = 4096
 """Maximum number of remembered addresses that nobody has."""
 
@@ -39,6 +43,15 @@ _TAILNET: Final = (
 """The networks in which nodes and services of a tailnet have their addresses (tailscale.com/kb/1015)."""
 
 
+@dataclass(slots=True)
+class _Question:
+    """A question that is being asked."""
+
+    task: asyncio.Task[WhoIs | None]
+    callers: int = 0
+    """The number of callers that wait for the answer."""
+
+
 class Lookups:
     """A client of one tailscaled that limits its questions, and shares them among callers with the same address."""
 
@@ -46,7 +59,7 @@ class Lookups:
         self.socket = socket
         self._api = LocalApi(socket)
         self._turns = asyncio.Semaphore(UNCERTAIN_AT_ONCE)
-        self._pending: dict[tuple[str, str], asyncio.Task[WhoIs | None]] = {}
+        self._pending: dict[tuple[str, str], _Question] = {}
         self._nobodies: dict[tuple[str, str], float] = {}
         self._instance: tuple[int, ...] | None = None
         """The socket file of the tailscaled that reported `_userspace`. A restarted tailscaled makes a new file."""
@@ -62,10 +75,21 @@ class Lookups:
         key = (host if certain else f"{host} {port}", service)
         if self._nobodies.get(key, 0.0) > monotonic():
             return None
-        if (task := self._pending.get(key)) is None:
-            task = self._pending[key] = asyncio.create_task(self._ask(host, port, service, certain=certain))
+        if (question := self._pending.get(key)) is None:
+            if not certain and len(self._pending) >= MAX_WAITING:
+                raise LocalApiFailed("too many callers from outside the tailnet wait for its answer")
+            task = asyncio.create_task(self._ask(host, port, service, certain=certain))
+            question = self._pending[key] = _Question(task)
             task.add_done_callback(lambda done: self._answered(key, done, certain=certain))
-        return await asyncio.shield(task)
+        question.callers += 1
+        try:
+            return await asyncio.shield(question.task)
+        finally:
+            question.callers -= 1
+            if not question.callers and not question.task.done():
+                # nobody waits for the answer any more, so that the turn is another question's
+                self._pending.pop(key, None)
+                question.task.cancel()
 
     async def is_userspace(self) -> bool:
         """Return whether tailscaled runs without a network device, and so forwards connections from 127.0.0.1.
@@ -93,9 +117,10 @@ class Lookups:
         return await self.whois(addresses[0], 0) if addresses else None
 
     async def close(self) -> None:
-        for task in self._pending.values():
+        tasks = [question.task for question in self._pending.values()]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._pending.values(), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._api.close()
 
     async def _ask(self, host: str, port: int, service: str, *, certain: bool) -> WhoIs | None:
@@ -112,7 +137,8 @@ class Lookups:
             self._turns.release()
 
     def _answered(self, key: tuple[str, str], done: asyncio.Task[WhoIs | None], *, certain: bool) -> None:
-        del self._pending[key]
+        if (question := self._pending.get(key)) is not None and question.task is done:
+            del self._pending[key]
         if done.cancelled() or done.exception() is not None or done.result() is not None or not certain:
             return
         if len(self._nobodies) >= MAX_NOBODIES:

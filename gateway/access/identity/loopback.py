@@ -20,7 +20,8 @@ from gateway.access.identity.addresses import bare
 from gateway.access.identity.caller import LOOPBACK, Caller, Identity, unknown
 from gateway.access.identity.localapi import LocalApiFailed
 from gateway.access.identity.lookups import Lookups
-from gateway.contract.errors import Refused
+from gateway.access.identity.whois import RETRY_SECONDS
+from gateway.contract.errors import UNAVAILABLE, Problem, Refused
 
 _NAMES: Final = frozenset({"forwarded", "x-real-ip", "x-client-ip", "cf-connecting-ip", "true-client-ip"})
 _PREFIXES: Final = ("x-forwarded-", "tailscale-")
@@ -45,13 +46,12 @@ class Loopback:
 
     async def _refuse_tailnet(self, host: str, port: int) -> None:
         """Raise `Refused` if a node of the tailnet has the address, or if tailscaled does not say who has it."""
-        for daemon in self._daemons():
+        for daemon in tuple(self._daemons()):
             try:
                 forwarded = await daemon.is_userspace() and await daemon.whois(host, port) is not None
             except LocalApiFailed as error:
-                raise _refusal(
-                    f"tailscaled ({daemon.socket}) may have forwarded this connection, and {error}"
-                ) from None
+                message = f"access denied: tailscaled ({daemon.socket}) may have forwarded this connection, and {error}"
+                raise Refused(Problem(UNAVAILABLE, message, retry_after=RETRY_SECONDS, retryable=True)) from None
             if forwarded:
                 raise _refusal("tailscaled forwarded this connection from the tailnet")
 

@@ -118,7 +118,7 @@ class Modes:
     def _proxy_protocol(self, listener: Listener) -> Identify:
         lookups = self._at_socket(listener.tailscaled)
         whois = Whois(lookups, self._log, service=listener.service, peer=self._sources.of)
-        return Proxied(whois, lookups)
+        return Proxied(whois, self._lookups.values)
 
     def _at_socket(self, tailscaled: str) -> Lookups:
         return self._lookups.setdefault(tailscaled, Lookups(tailscaled))

@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Final, cast
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -55,9 +55,9 @@ class Sources:
 class Proxied:
     """The mode `proxy-protocol`: `whois` identifies the address in the header, if a proxy sent the header."""
 
-    def __init__(self, whois: Whois, lookups: Lookups) -> None:
+    def __init__(self, whois: Whois, daemons: Callable[[], Iterable[Lookups]]) -> None:
         self._whois = whois
-        self._lookups = lookups
+        self._daemons = daemons
         self._proxies: WeakSet[object] = WeakSet()
         """Connections of which it is known that they come from a proxy."""
 
@@ -72,9 +72,11 @@ class Proxied:
         if not isinstance(caller.peer, tuple) or not (host := bare(caller.peer[0])).is_loopback:
             return
         try:
-            forwarded = (
-                await self._lookups.is_userspace() and await self._lookups.whois(str(host), caller.peer[1]) is not None
-            )
+            forwarded = [
+                daemon
+                for daemon in tuple(self._daemons())
+                if await daemon.is_userspace() and await daemon.whois(str(host), caller.peer[1]) is not None
+            ]
         except LocalApiFailed:
             message = "whether this connection comes from a proxy cannot be found out at the moment; try again"
             raise Refused(Problem(UNAVAILABLE, message, retry_after=RETRY_SECONDS, retryable=True)) from None

@@ -45,9 +45,10 @@ Peer = Callable[[Caller], Any]
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """The result for one connection: an identity, or a refusal because nobody on the tailnet has the address."""
+    """The result for one connection. An exception would hold the connection by its traceback, so none is kept."""
 
-    result: Identity | Refused
+    identity: Identity | None
+    """The identity; None if nobody on the tailnet has the address."""
     until: float
 
 
@@ -69,9 +70,9 @@ class Whois:
             self._known.pop(caller.connection, None)
             known = await self._identify(caller)
             self._known[caller.connection] = known
-        if isinstance(known.result, Refused):
-            raise known.result
-        return known.result
+        if known.identity is None:
+            raise unknown("the address of this caller is nobody's on the tailnet")
+        return known.identity
 
     async def machine(self) -> Identity | None:
         """Return the identity of a process of this machine that calls the tailnet address; None if it has none.
@@ -89,8 +90,7 @@ class Whois:
         until = monotonic() + LIFE_SECONDS
         answer = await self._ask(host, port)
         if answer is None:
-            nobody = unknown("the address of this caller is nobody's on the tailnet")
-            return _Known(nobody, monotonic() + NOBODY_SECONDS)
+            return _Known(None, monotonic() + NOBODY_SECONDS)
         return _Known(await self._read(answer), until)
 
     async def _ask(self, host: str, port: int) -> WhoIs | None:

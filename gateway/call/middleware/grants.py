@@ -6,15 +6,19 @@ it, which reveals nothing. Only the record of an allowed call has the name of th
 
 from __future__ import annotations
 
+from typing import Final
+
 from gateway.call.chain import Call, Next, Response
 from gateway.contract.errors import NOT_FOUND, PERMISSION, Problem, Refused
+
+NO_ROLE: Final = Problem(PERMISSION, "access denied: no role granted")
 
 
 async def grants(call: Call, following: Next) -> Response:
     """Keep the offers that are granted. Raises `Refused` if the caller has no role, or if no offer is left."""
     access = call.runtime.grants.access(call.identity)
     if access.role is None:
-        raise Refused(Problem(PERMISSION, "access denied: no role granted"))
+        raise Refused(NO_ROLE)
     call.offers = [offer for offer in call.offers if access.allows(offer.provider_id, offer.model)]
     if not call.offers:
         name = call.request.model

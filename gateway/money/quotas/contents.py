@@ -222,7 +222,7 @@ def _add_tools(contents: Contents, body: Mapping[str, Any]) -> None:
         name = _tool_name(tool)
         if name.startswith(_SEARCHING):
             uses = tool.get("max_uses")
-            count = uses if isinstance(uses, int) and 0 < uses <= MAX_SEARCHES else limit
+            count = min(uses, MAX_SEARCHES) if isinstance(uses, int) and uses > 0 else limit
             contents.searches += 0 if name.startswith("web_fetch") else count
             contents.usual += SEARCH_TOKENS
             contents.most += count * SEARCH_TOKENS

@@ -175,8 +175,9 @@ class Calls:
         Clients answer calls by id.
         """
         self.is_open = True
-        if tool_id in self._ids:
-            tool_id = f"{tool_id[:MAX_ID]}_{len(self._ids)}"
+        number, given = len(self._ids), tool_id
+        while tool_id in self._ids:
+            tool_id, number = f"{given[:MAX_ID]}_{number}", number + 1
         tool_id = tool_id or f"call_{uuid.uuid4().hex[:24]}"
         self._ids.add(tool_id)
         self._is_schema_tool = bool(name) and name == self.schema_tool

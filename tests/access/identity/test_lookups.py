@@ -92,3 +92,28 @@ async def test_the_machine_itself_is_known_by_its_tailnet_address(lookups):
 def test_a_tailnet_has_two_networks():
     assert all(map(in_tailnet, ["100.64.0.1", "100.127.255.255", "fd7a:115c:a1e0::1", "::ffff:100.64.0.1"]))
     assert not any(map(in_tailnet, ["127.0.0.1", "100.63.0.1", "100.128.0.1", "fd7a:115c:a1e1::1", "::1"]))
+
+
+async def test_callers_that_left_take_no_turn(lookups, sim):
+    """Check that a crowd that disconnects at once does not hold up the next caller."""
+    leaving = [asyncio.create_task(lookups.whois("127.0.0.1", port)) for port in range(1, 50)]
+    await asyncio.sleep(0)
+    for task in leaving:
+        task.cancel()
+    await asyncio.gather(*leaving, return_exceptions=True)
+    sim.proxied(99, ALICE)
+    answer = await asyncio.wait_for(lookups.whois("127.0.0.1", 99), 1)
+    assert answer.UserProfile.LoginName == "alice@example.com"
+
+
+async def test_a_crowd_beyond_all_measure_is_refused_at_once(lookups, sim):
+    waiting = [
+        asyncio.create_task(lookups.whois("127.0.0.1", port)) for port in range(1, 1 + lookups_module.MAX_WAITING)
+    ]
+    await asyncio.sleep(0)
+    with pytest.raises(LocalApiFailed, match="too many callers"):
+        await lookups.whois("127.0.0.1", 999)
+    assert (await lookups.whois("100.64.0.7", 1)).UserProfile.LoginName == "alice@example.com"
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)

@@ -427,3 +427,11 @@ async def code(whois, who):
     problem = refused.value.problem
     assert (problem.retry_after is not None) == (problem.code == UNAVAILABLE)
     return problem.code
+
+
+async def test_a_refused_connection_is_not_kept(asking):
+    whois, _ = asking
+    for port in range(1, 4):
+        assert await code(whois, caller(Connection(), ("100.64.0.99", port))) == PERMISSION
+    gc.collect()
+    assert len(whois._known) == 0

@@ -169,7 +169,7 @@ def test_a_messages_client_gets_a_block_of_thinking():
         ([("block_end",), ("tool", "t1", "f"), ("block_end",)], ""),
     ],
 )
-def test_an_open_thought_whose_block_ends_is_the_answer_only_if_nothing_follows(after, answer):
+def test_an_open_thought_is_the_answer_only_if_nothing_follows(after, answer):
     """Check Converse, which ends each block of text before it says how the reply ended."""
     thinking, text, _ = written(["<think>plan"], after=after)
     assert (thinking, text) == ("planmore" if answer == "more" else "plan", answer)

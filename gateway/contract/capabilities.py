@@ -180,8 +180,9 @@ def capabilities(model: str, overrides: Mapping[str, Any] = _NO_OVERRIDES) -> Ca
 def fits(pattern: str, model: str, base: str) -> bool:
     """Return whether a pattern of the configuration matches a model.
 
-    `model` is the model's name. `base` is the id of the model if the name does not show it, such as an ARN; otherwise
-    it equals `model`. The pattern is compared with `model`, with `base`, and with the result of `base_id(base)`.
+    `model` is the model's name. `base` is the id of the model if the name, such as an ARN, does not show the id;
+    otherwise it equals `model`. The pattern is compared with `model`, with `base`, and with the result of
+    `base_id(base)`.
     """
     return any(fnmatchcase(name, pattern) for name in (model, base, base_id(base)))
 

@@ -58,7 +58,7 @@ _END: Final = b"[DONE]"
 _ENDS: Final = (_END, b"DONE")
 """Payloads of the terminal event, after conversion to upper case and removal of blanks and quotes that servers add."""
 _CHUNK_MEMBERS: Final = frozenset({"choices", "usage"})
-"""Members of which a chunk has at least one."""
+"""Names of members. Every chunk has at least one of them."""
 _QUERY: Final = ("api-version",)
 """Query parameters that are passed on to the provider. `api-version` is a parameter of OpenAI's API on Azure."""
 

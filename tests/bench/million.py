@@ -35,7 +35,7 @@ START = END - DAYS * 86_400
 AT_ONCE, CALLS_EACH = 40, 20
 """Sessions that go on side by side, and calls of one."""
 LONG = "cc_the_longest"
-"""A session that has every fiftieth call of all."""
+"""A session that has every fiftieth of all calls."""
 BOUND_MS = 100
 DATABASE = "irisgate.db"
 ROUNDS = 5

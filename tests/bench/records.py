@@ -51,7 +51,7 @@ def sent(record):
 
 
 def _config():
-    """The models that may be labels of metrics."""
+    """The part of a configuration that bounds the labels of metrics: its models."""
     models = [f"us.anthropic.claude-model-{number}-v1:0" for number in range(MODELS)]
     provider = {"baseurl": "http://127.0.0.1:9", "apikey": "-", "models": models}
     return loads(json.dumps({"providers": {"bedrock": provider}})).config

@@ -96,7 +96,7 @@ async def test_in_native_mode_what_bedrock_lacks_is_named(claude, gw, bedrock_si
 
 
 def two_files(folder):
-    """Calls of Claude Code's own tool that read two files, which are made for it."""
+    """Create two files, and return the calls of Claude Code's own tool that read them."""
     files = {"colour.txt": "turquoise\n", "shape.txt": "hexagon\n"}
     for name, text in files.items():
         (folder / name).write_text(text)

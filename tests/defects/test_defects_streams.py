@@ -77,7 +77,7 @@ async def test_defect_39_an_exception_at_the_start_keeps_its_status(wire, tmp_pa
 @natives
 @pytest.mark.parametrize("scheme", ["bearer", "x-api-key"])
 async def test_defect_58_a_provider_without_a_key_gets_none(wire, tmp_path, scheme):
-    """A provider without a key is shown none and no placeholder of the client's."""
+    """A provider without a configured key receives no key, not even the placeholder that the client sent."""
     async with line(wire, tmp_path, apikey="", authorization=scheme) as opened:
         opened.simulated.keys = None
         reply = await opened.gw.post(

@@ -1,4 +1,4 @@
-"""Defects of peers in tools and calls, 1 to 20, on every conversion (`defect_NN` is the row of the list of them)."""
+"""Defects 1 to 20 of other gateways, in tools and calls, tried on every conversion. `defect_NN` has the defect's number."""
 
 import json
 

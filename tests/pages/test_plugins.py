@@ -21,7 +21,7 @@ USAGE = {"read": 3, "written": 2}
 
 
 async def text(request):
-    """Acme's API: what it was asked stands in the reply."""
+    """Acme's API, simulated: the reply repeats the request."""
     body = await request.json()
     if not body.get("stream"):
         return web.json_response({"text": "".join(PIECES), "asked": body, "stop": "end", "usage": USAGE})

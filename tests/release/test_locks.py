@@ -1,4 +1,4 @@
-"""The lock files: exact versions from any registry, of all that the environments for development need."""
+"""The lock files have the exact versions of everything that the environments for development need, and name no registry."""
 
 import re
 import tomllib

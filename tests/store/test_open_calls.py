@@ -142,7 +142,7 @@ async def test_a_long_call_outlives_the_files_that_it_began_in(tmp_path):
 @pytest.mark.parametrize("recorded", [0, 1, 2, 3])
 @pytest.mark.parametrize("applied", [False, True])
 async def test_a_start_that_is_killed_charges_nothing_twice(tmp_path, recorded, applied):
-    """Check that a start that is killed after some of the lost calls leaves the others to the next start."""
+    """Check that if a start is killed when it has charged some of the lost calls, the next start charges only the rest."""
     await left(tmp_path, *begun("a", "b", "c"))
     killed = Kept(tmp_path)
     await killed.follower._catch_up()

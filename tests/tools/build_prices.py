@@ -248,7 +248,7 @@ def _ratio(where: Key, geo: str, bare: Row, listed: Row | None, rows: Mapping[Ke
 
 
 def _repeats(where: Key, row: Row, rows: Mapping[Key, Row], dated: Mapping[Key, Row]) -> bool:
-    """A dated id that costs what the undated one costs: `money/prices/rows.py` finds it under that."""
+    """Return whether a dated id costs as much as the id without the date, under which `money/prices/rows.py` finds it too."""
     short = undated(where)
     plain = rows.get(short)
     if plain is None or plain is row or plain.prices != row.prices:

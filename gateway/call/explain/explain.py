@@ -224,9 +224,9 @@ def _other_meanings(config: Config, name: str, enabled: Sequence[Offered]) -> li
 
 
 def _reason(role: Role | None, offers: Sequence[Offered]) -> Reason:
-    """Return the reason of the decision, in the order in which the chain would refuse a call.
+    """Return the reason of the decision: the first that applies, in the order in which the chain checks them.
 
-    If no offer is left, the reason is the one that explains best why: not granted, then disabled, then unknown.
+    If no offer is left, the reason is the first that applies of: not granted, disabled, unknown.
     """
     states = {offer.state for offer in offers}
     if "allowed" in states:

@@ -19,7 +19,7 @@ from gateway.call.chain import Attempt, AttemptNext, Call, Response
 from gateway.contract.flag import Usage
 
 READ_ON_SECONDS: Final = 120.0
-"""Maximum seconds for which a reply is read after the client has left. Few replies that are no stream take longer."""
+"""Maximum seconds for which a reply is read after the client has left. Few unstreamed replies take longer."""
 
 _ONE_TOKEN_EACH: Final = Usage(input=1, output=1)
 

@@ -24,7 +24,7 @@ ORDER: Final[tuple[Kind, ...]] = ("requests", "tokens", "money")
 """Kinds of ledgers, in the order in which a call reserves in them. The first ledger that refuses gives the reason."""
 
 Clock = Callable[[], int]
-"""A function that returns the Unix time in nanoseconds, in whole microseconds."""
+"""A function that returns the Unix time in nanoseconds, rounded to a multiple of 1000."""
 BucketChain = tuple[Bucket, ...]
 """Buckets that are charged in order. What a bucket cannot cover, the next one pays. Most chains have one bucket."""
 

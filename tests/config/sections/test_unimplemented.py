@@ -1,4 +1,4 @@
-"""Every message about keys that are checked and have no effect yet, at its place, and what is said of references."""
+"""Keys that are checked and have no effect yet: the text and the position of the warning about each of them."""
 
 import pytest
 

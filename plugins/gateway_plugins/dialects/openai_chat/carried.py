@@ -51,7 +51,7 @@ BLOCKS: Final = "thinking_blocks"
 _TEXTS: Final = frozenset({TEXT, "reasoning", PART, BLOCKS, DETAILS})
 _SIGNED: Final = ("signature", "data")
 _JOINED: Final = {"reasoning.text": "text", "reasoning.summary": "summary"}
-"""Member of an entry in `reasoning_details` that a stream sends in pieces, by the type of the entry."""
+"""The member whose value a stream sends in pieces, by the type of the entry in `reasoning_details`."""
 
 
 @dataclass(slots=True)

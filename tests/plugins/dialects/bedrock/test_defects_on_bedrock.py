@@ -188,7 +188,6 @@ def test_invokes_other_options_become_members_or_are_reported(header, value, mem
     ],
 )
 def test_converse_reports_the_met_stop_sequence_where_it_can(model, stops, stream, stop):
-    """Check that the request to Converse asks which stop sequence was met where there is one and the model reports
-    it."""
+    """Check that a request to Converse with stop sequences asks which one was met, if the model can report it."""
     fields = {"additionalModelResponseFieldPaths": stop} if stop else {}
     assert response_fields(stops, capabilities(model), stream=stream) == fields

@@ -23,7 +23,7 @@ def gated(state, sim, **limits):
         {"listen": "127.0.0.1:0"},
         {"listen": "127.0.0.2:0", "identity": "static", "login": "bob@example.com"},
     ]
-    server = {"listeners": listeners, "limits": limits}
+    server = {"listeners": listeners, "limits": limits, "drain_seconds": 0.1}
     return gate(state, {"b": bedrock(sim.url)}, grants=GRANTS, server=server)
 
 

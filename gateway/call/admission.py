@@ -39,9 +39,11 @@ class Admission:
         """The number of calls in flight, by the login of the caller."""
         self._held: Counter[str] = Counter()
         """The number of bytes that are reserved for bodies, by the login of the caller."""
+        self._all_calls = self._all_held = 0
+        """The sums over all callers, which every call needs."""
         self._refused = 0
         self._logged_at = -LOG_SECONDS
-        metrics.admission(self._calls.total, self._held.total)
+        metrics.admission(lambda: self._all_calls, lambda: self._all_held)
 
     def enter(self, login: str, size: int) -> Admitted:
         """Admit a call whose body has `size` bytes (0 if unknown). Raises `Refused` if a limit is reached."""
@@ -49,12 +51,13 @@ class Admission:
         if self._calls[login] >= limits.calls_per_identity:
             message = f"{login} has {limits.calls_per_identity} calls in flight already, the limit; try again"
             raise self._refusal("calls_per_identity", Problem(RATE_LIMIT, message, **_LATER))
-        if self._calls.total() >= limits.calls:
+        if self._all_calls >= limits.calls:
             message = f"the gateway has {limits.calls} calls in flight already, the limit; try again"
             raise self._refusal("calls", Problem(UNAVAILABLE, message, **_LATER))
         admitted = Admitted(self, login)
         admitted.hold(size)
         self._calls[login] += 1
+        self._all_calls += 1
         return admitted
 
     def hold(self, login: str, size: int) -> None:
@@ -63,14 +66,17 @@ class Admission:
         The half is for the others: a caller may announce large bodies and send nothing.
         """
         most = self._limits().buffer_bytes
-        if self._held.total() + size > most or (self._held[login] and self._held[login] + size > most // 2):
+        if self._all_held + size > most or (self._held[login] and self._held[login] + size > most // 2):
             message = f"the bodies of calls in flight take up the {most} bytes that the gateway has for them; try again"
             raise self._refusal("buffer_bytes", Problem(UNAVAILABLE, message, **_LATER))
         self._held[login] += size
+        self._all_held += size
 
     def leave(self, login: str, size: int) -> None:
         self._held[login] -= size
+        self._all_held -= size
         self._calls[login] -= 1
+        self._all_calls -= 1
         if not self._calls[login]:
             del self._calls[login], self._held[login]
 

@@ -21,7 +21,7 @@ from typing import Any, Final, Protocol, TypeVar, overload
 import msgspec
 
 from gateway.access.identity.caller import Identity
-from gateway.call.key_redaction import Redaction, redaction, secrets_of
+from gateway.call.key_redaction import Redaction, redaction
 from gateway.call.runtime import Runtime
 from gateway.contract.errors import Problem, UpstreamFailed
 from gateway.contract.flag import ClientRequest, Event, Facts, Head, Meter, Target, Translator
@@ -133,7 +133,8 @@ class Attempt:
     @property
     def redaction(self) -> Redaction:
         """The remover of the keys that are sent to the provider, for everything that the provider sends back."""
-        return redaction(secrets_of(self.candidate.offer.provider, self.headers))
+        provider = self.candidate.offer.provider
+        return redaction(provider.apikey.value, provider.baseurl, tuple(self.headers.items()))
 
     def drop(self, path: str) -> None:
         """Record a field that is not sent on (`flag.Drop`). Duplicates, and fields beyond the maximum, are ignored."""

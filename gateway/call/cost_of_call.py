@@ -25,7 +25,7 @@ from gateway.contract.facts import MESSAGE
 from gateway.contract.flag import Facts, Part, Usage
 from gateway.money.prices.rates import Priced, nanodollars
 from gateway.money.prices.table import matching_rule, resembles
-from gateway.money.quotas.estimate import BYTES_PER_TOKEN, Estimate, estimate, input_tokens, probable
+from gateway.money.quotas.estimate import BYTES_PER_TOKEN, Estimate, input_tokens, probable, rough
 
 UNBILLED_STATUSES: Final = frozenset({400, 401, 403, 404, 405, 413, 415, 422, 429, 500, 503, 529})
 """HTTP statuses with which a provider refuses a request before a model runs, so that nothing is charged. With other
@@ -155,8 +155,8 @@ def _probable(call: Call, attempt: Attempt, facts: Facts, *, complete: bool) -> 
 
 
 def expected(call: Call) -> Estimate:
-    """Return the maximum usage of a call, as it was or would have been reserved."""
+    """Return the maximum usage of a call: what was reserved, or a rough estimate if nothing was."""
     if call.reservation is not None:
         return call.reservation.estimate
     outputs = [candidate.offer.caps.max_output for candidate in call.candidates]
-    return estimate(call.request, call.flag.limit(call.request), outputs)
+    return rough(call.request, call.flag.limit(call.request), max(outputs, default=1))

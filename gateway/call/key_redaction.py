@@ -14,13 +14,12 @@ import base64
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Final, TypeVar
 
 import orjson
 from yarl import URL
 
-from gateway.config.model import Provider
 from gateway.contract.errors import BadFrame, UpstreamFailed
 from gateway.contract.flag import Event, Head
 
@@ -41,22 +40,22 @@ _PARTS: Final = re.compile(r"[\s,;]+")
 _NAMED_PART: Final = re.compile(r"\w+=(.+)")
 """A part such as `Signature=…` of AWS's `authorization` header."""
 _MAX_CACHED: Final = 256
-"""Maximum number of sets of keys whose patterns are cached: one per provider, and one per client with its own key."""
+"""Maximum number of cached sets of keys: one for each provider and set of headers that the gateway adds."""
 _WORD: Final = re.compile(r"[A-Za-z0-9]+")
 _HEAD: Final = re.compile(r"[A-Za-z0-9]{1,4}")
 
 
-def secrets_of(provider: Provider, headers: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the keys that a request to `provider` contains, in its headers and in its URL.
+def secrets_of(apikey: str, baseurl: str, headers: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """Return the keys that a request to a provider contains, in its headers and in its URL.
 
-    `headers` are the headers that the gateway adds to the request.
+    `apikey` and `baseurl` are those of the provider. `headers` are the headers that the gateway adds to the request.
     """
-    values = [provider.apikey.value]
-    for name, value in headers.items():
+    values = [apikey]
+    for name, value in headers:
         if _SECRET_NAMED.search(name):
             values += _parts(value)
-    if "@" in provider.baseurl or "?" in provider.baseurl:
-        url = URL(provider.baseurl)
+    if "@" in baseurl or "?" in baseurl:
+        url = URL(baseurl)
         values += [url.password or "", *(value for name, value in url.query.items() if _SECRET_NAMED.search(name))]
     # the longest first, so that no part of a key remains beside another key
     return tuple(sorted({value for value in values if len(value) >= SHORTEST_KEY}, key=len, reverse=True))
@@ -70,8 +69,9 @@ def _parts(value: str) -> list[str]:
 
 
 @lru_cache(maxsize=_MAX_CACHED)
-def redaction(secrets: tuple[str, ...]) -> Redaction:
-    return Redaction(secrets)
+def redaction(apikey: str, baseurl: str, headers: tuple[tuple[str, str], ...]) -> Redaction:
+    """Return the remover of the keys of a request (`secrets_of`)."""
+    return Redaction(secrets_of(apikey, baseurl, headers))
 
 
 class Redaction:
@@ -79,11 +79,16 @@ class Redaction:
 
     def __init__(self, secrets: Sequence[str]) -> None:
         self.keys = [secret.encode("utf-8", "surrogateescape") for secret in secrets]
-        self._patterns = [pattern for secret in secrets for pattern in _patterns(secret)]
+        self._secrets = secrets
         self._encoded = [form for key in self.keys for form in _base64_forms(key)]
         self._signs = list(dict.fromkeys(sign for secret in secrets for sign in _signs(secret)))
         self.overlap = max(map(len, self._signs), default=1) - 1
         """Number of bytes at the end of a read that must be searched again together with the next read."""
+
+    @cached_property
+    def _all_patterns(self) -> list[re.Pattern[bytes]]:
+        """The patterns of the keys. They are compiled when data are suspect, because a long key takes 10 ms or more."""
+        return [pattern for secret in self._secrets for pattern in _patterns(secret)]
 
     def suspects(self, data: bytes) -> bool:
         """Return whether `data` may contain a key or a part of one. This is fast, and rarely true without a key."""
@@ -96,7 +101,7 @@ class Redaction:
     def bytes(self, data: bytes) -> bytes:
         if not self.suspects(data):
             return data
-        for pattern in self._patterns:
+        for pattern in self._all_patterns:
             data = pattern.sub(MARK, data)
         for form in self._encoded:
             data = data.replace(form, MARK)

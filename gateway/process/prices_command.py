@@ -15,9 +15,9 @@ from typing import Any, Final, NamedTuple
 from gateway.config.document.hujson import HujsonError, parse
 from gateway.config.sections.prices import MAX_BYTES
 from gateway.contract.capabilities import base_id, geo
-from gateway.money.prices.differences import Differences, Entry, compare
+from gateway.money.prices.differences import Differences, compare
 from gateway.money.prices.report import report
-from gateway.money.prices.rows import parse_row
+from gateway.money.prices.rows import Entry, parse_row
 from gateway.money.prices.table import BUILTIN_FILE
 
 BUILT_IN: Final = "the built-in table"
@@ -73,10 +73,10 @@ def read(path: Path, name: str = "") -> PriceList:
 def _document(path: Path, name: str) -> Mapping[str, Any]:
     try:
         with path.open("rb") as stream:
-            text = stream.read(MAX_BYTES + 1).decode("utf-8-sig")
-        if len(text) > MAX_BYTES:
+            data = stream.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
             raise NoPrices(f"{name}: is larger than {MAX_BYTES} bytes")
-        value = _parse(text)
+        value = _parse(data.decode("utf-8-sig"))
     except OSError as error:
         raise NoPrices(f"{name}: cannot be read: {error.strerror}") from None
     except (UnicodeDecodeError, HujsonError) as error:

@@ -1,7 +1,7 @@
 """Entries of the journal, one in each line, and their encoding as JSON.
 
 There are four kinds of entries: a call that is about to be sent, a call that has ended together with the resulting
-balances of its quota buckets, a balance after a refill, and a change of the configuration.
+balances of its quota buckets, balances after a refill or a change of the quotas, and a change of the configuration.
 
 - Lines are encoded on the event loop and decoded in another thread.
 - New releases only add fields, so lines of older releases can be read.

@@ -1,6 +1,6 @@
 """The follower of the journal. It writes entries to the journal at once, and applies them to the store a moment later.
 
-- Every call uses `put_sent` before it is sent, and `put` when it has ended.
+- Every billed call uses `put_sent` before it is sent, and every call uses `put` when it has ended.
 - A separate task applies the journal to the store in batches.
 - If the store fails, the follower retries without end.
 - After a restart the follower continues at the offset that is in the store.

@@ -112,6 +112,7 @@ class Metrics:
         self._any_model: frozenset[str] = frozenset()
         self._series: dict[tuple[str, str, str], _Series] = {}
         self._counts: dict[tuple[str, str, str, int, str], Counter] = {}
+        self._overheads: dict[str, Histogram] = {}
         self._users: dict[str, tuple[Counter, Counter]] = {}
         self._max_users = 0
         self._active = _Active()
@@ -301,7 +302,10 @@ class Metrics:
 
     def overhead(self, api: str, seconds: float) -> None:
         """Record the time that the gateway added to a call (`Call.overhead`)."""
-        self._overhead.labels(api).observe(seconds)
+        series = self._overheads.get(api)
+        if series is None:
+            series = self._overheads[api] = self._overhead.labels(api)
+        series.observe(seconds)
 
     def upstream_error(self, provider: str, code: str) -> None:
         """Count a failed attempt. `code` is a problem's code from `contract/errors.py`."""

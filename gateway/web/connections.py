@@ -142,8 +142,10 @@ class Connection(web.RequestHandler):
             self._raw.abort()
 
     def force_close(self) -> None:
+        is_closing = self._force_close
         super().force_close()
-        if self._raw is not None and self._unread_timer is None:
+        if self._raw is not None and not is_closing:
+            self._stop_unread_timer()
             self._unread_timer = asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._raw.abort)
 
     def pause_writing(self) -> None:
@@ -206,7 +208,7 @@ class Connection(web.RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("a part of the reply is sent already")
         if isinstance(exc, LineTooLong):
-            longest = self._connections.limits().header_bytes
+            longest = exc.args[1]  # the limit of this connection's parser, which a reload does not change
             status, text = 431, f'a line of the head is longer than {longest} bytes ("server.limits.header_bytes")'
         elif status < 500:
             text = "the request is not valid HTTP/1.1"

@@ -36,8 +36,8 @@ effect yet are marked **Not supported yet** below, and `check` warns of them.
 
 - **Reload.** The gateway reads the file again when it is saved, when a file with a key changes, and on SIGHUP. Calls in
   flight keep the configuration that they began with. A file with an error changes nothing.
-- **Restart.** `server.listeners`, `server.drain_seconds`, `server.limits.header_bytes`, `storage.url` and
-  `metrics.listen` are read at the start only. The log names them in `config.needs_restart` when they change.
+- **Restart.** `server.listeners`, `server.drain_seconds`, `server.limits.header_bytes`, `storage.url`, `storage.sync`
+  and `metrics.listen` are read at the start only. The log names them in `config.needs_restart` when they change.
 - **Errors and warnings.** An error stops the start, or a reload. A warning does not. A save by the API takes warnings
   for errors.
 - **Keys of providers** are written as they are, as `"env:NAME"` (an environment variable) or as `"file:PATH"` (a file

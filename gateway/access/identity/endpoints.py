@@ -7,6 +7,7 @@ two listeners may use the same port. `process/sockets.py` opens the sockets.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 _WILDCARDS: Final[Mapping[int, str]] = {2: "0.0.0.0", 4: "::"}  # noqa: S104 (compared with, not listened on)
@@ -23,6 +24,7 @@ def endpoint(name: Any) -> str:
     return address(name[0], name[1])
 
 
+@lru_cache(maxsize=256)
 def endpoints(name: Any) -> tuple[str, ...]:
     """Return the names that the listener of a connection may have.
 

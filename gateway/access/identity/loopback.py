@@ -13,6 +13,7 @@ Two cases are not recognized: a proxy that adds no header, and a tailscaled whos
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Final
 from weakref import WeakSet
 
@@ -58,7 +59,11 @@ class Loopback:
 
 def forwarding_header(headers: Sequence[tuple[str, str]]) -> str:
     """Return the name of the first header that a proxy added; "" if there is none."""
-    names = (name for name, _ in headers)
+    return _forwarding(tuple(name for name, _ in headers))
+
+
+@lru_cache(maxsize=256)
+def _forwarding(names: tuple[str, ...]) -> str:
     return next((name for name in names if (low := name.lower()) in _NAMES or low.startswith(_PREFIXES)), "")
 
 

@@ -195,9 +195,13 @@ async def _reads(attempt: Attempt, chunks: AsyncIterator[bytes], decoder: Decode
     stopwatch = attempt.stopwatch
     deadline = None
     while True:
+        reading = anext(chunks) if stopwatch.stopped else stopwatch.wait(anext(chunks))
         try:
-            async with asyncio.timeout_at(deadline):
-                data = await (anext(chunks) if stopwatch.stopped else stopwatch.wait(anext(chunks)))
+            if deadline is None:
+                data = await reading
+            else:
+                async with asyncio.timeout_at(deadline):
+                    data = await reading
         except (StopAsyncIteration, TimeoutError):
             return
         yield data

@@ -3,9 +3,6 @@
 - Rows are compared as they are written: decimal strings in USD for 1M tokens or searches. Nothing here computes costs.
 - A price that is 1,000 times too high or too low is the usual mistake, because sellers publish prices of 1,000 and of
   1,000,000 tokens. `doubts` checks prices against bounds, and every row of the built-in table is within these bounds.
-
-This module needs nothing beyond Python's own library, because `tests/tools/build_prices.py` runs it in an environment
-that has only the sources of prices.
 """
 
 from __future__ import annotations
@@ -14,18 +11,16 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-Entry = Mapping[str, Any]
-Prices = Mapping[str, Decimal]
+from gateway.money.prices.rates import KINDS
+from gateway.money.prices.rows import Entry
+
+PathPrices = Mapping[str, Decimal]
 """Prices of one row, by tier, kind and length of the prompt: `input`, `flex input`, `flex input above 200000`."""
 
 JUMP: Final = Decimal("0.5")
 """Fraction of a price. A change by this fraction or more, up or down, is a jump that somebody should look at."""
-_KINDS: Final = (
-    "input", "output", "cache_read", "cache_write_5m", "cache_write_1h", "reasoning", "image_input", "image_output",
-    "audio_input", "audio_output", "web_search",
-)  # fmt: skip
 _LOWEST: Final = Decimal("0.004")
 """Lowest believable price of input. The cheapest models cost 0.005 USD for 1M tokens."""
 _HIGHEST: Final[Mapping[str, Decimal]] = {"input": Decimal(200), "output": Decimal(1000)}
@@ -90,7 +85,7 @@ class Change(NamedTuple):
 class Differences:
     """The differences between an earlier and a later price list."""
 
-    added: Mapping[Key, Prices] = field(default_factory=dict)
+    added: Mapping[Key, PathPrices] = field(default_factory=dict)
     changed: Mapping[Key, tuple[Change, ...]] = field(default_factory=dict)
     gone: Sequence[Key] = ()
     """Rows of the earlier list that the later list does not have."""
@@ -118,7 +113,7 @@ def prices_of(entry: Entry) -> dict[str, Decimal]:
 def _tier(prices: Entry, prefix: str) -> Iterator[tuple[str, Decimal]]:
     steps = [(prices, ""), *((step, f" above {step['tokens']}") for step in prices.get("above", ()))]
     for step, suffix in steps:
-        for kind in _KINDS:
+        for kind in KINDS:
             if kind in step:
                 yield f"{prefix}{kind}{suffix}", Decimal(step[kind])
 
@@ -144,7 +139,7 @@ def _is_kept(before: Entry | None, after: Entry) -> bool:
     return "dropped" in after and before is not None and before.get("dropped") != after["dropped"]
 
 
-def _changes(before: Prices, after: Prices) -> tuple[Change, ...]:
+def _changes(before: PathPrices, after: PathPrices) -> tuple[Change, ...]:
     paths = [*before, *(path for path in after if path not in before)]
     changes = (Change(path, before.get(path), after.get(path)) for path in paths)
     return tuple(change for change in changes if change.before != change.after)
@@ -170,7 +165,7 @@ def _spelling(model: str) -> str:
     return _ENDINGS.sub("", _VENDORS.sub("", model.lower().lstrip("~"))).replace(".", "-")
 
 
-def _bounds(prices: Prices) -> Iterator[str]:
+def _bounds(prices: PathPrices) -> Iterator[str]:
     for kind, highest in _HIGHEST.items():
         if prices.get(kind, highest) > highest:
             yield f"{kind} {prices[kind]:f} is above {highest}"
@@ -178,7 +173,7 @@ def _bounds(prices: Prices) -> Iterator[str]:
         yield f"input {prices['input']:f} is below {_LOWEST}"
 
 
-def _ratios(prices: Prices) -> Iterator[str]:
+def _ratios(prices: PathPrices) -> Iterator[str]:
     for path, price in prices.items():
         *tier, kind = path.partition(" above ")[0].split(" ")
         if tier or " above " in path:
@@ -199,7 +194,7 @@ def _factor(ratio: Decimal) -> str:
     return f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.2g}"
 
 
-def _others(key: Key, prices: Prices, siblings: Iterable[tuple[Key, Decimal]]) -> Iterator[str]:
+def _others(key: Key, prices: PathPrices, siblings: Iterable[tuple[Key, Decimal]]) -> Iterator[str]:
     price = prices.get("input")
     for other, base in siblings:
         if price and other != key and not 1 / _SIBLINGS <= price / base <= _SIBLINGS:

@@ -132,16 +132,20 @@ def nanodollars(amounts: Iterable[Amount]) -> int:
     """Return the sum of some amounts in nanodollars, rounded half up once."""
     known = list(amounts)
     places = max((amount.places for amount in known), default=PLACES)
-    total: int = sum(units * 10 ** (places - own) for units, own in known)
+    return _rounded(sum(units * 10 ** (places - own) for units, own in known), places)
+
+
+def _rounded(units: int, places: int) -> int:
+    """Return an amount in units of 10**-places USD as nanodollars, rounded half up."""
     scale: int = 10 ** (places - NANO)
-    return (2 * total + scale) // (2 * scale)
+    return (2 * units + scale) // (2 * scale)
 
 
 @dataclass(frozen=True, slots=True)
 class Priced:
     """The prices of one model over time.
 
-    The object is made once for each model of a provider. Computing the cost of a call takes about a microsecond.
+    The object is made once for each model of a provider. Computing the cost of a call takes a few microseconds.
     """
 
     name: str
@@ -170,7 +174,7 @@ class Priced:
         The cost is computed exactly, and then rounded half up once. The arguments are those of `amount`.
         """
         amount = self.amount(usage, tier=tier, geo=geo, extra=extra, at=at)
-        return None if amount is None else nanodollars((amount,))
+        return None if amount is None else _rounded(*amount)
 
     def amount(
         self,

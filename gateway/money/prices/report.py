@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-from gateway.money.prices.differences import Change, Differences, Key, Prices
+from gateway.money.prices.differences import Change, Differences, Key, PathPrices
 
 _BRIEF: Final = ("input", "output", "cache_read")
 """Kinds of prices that the report shows for an added row. The price list has the other prices."""
@@ -64,7 +64,7 @@ def _brief(changes: Iterable[Change]) -> str:
     return ", ".join(texts[:_CHANGES_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def _added(added: Mapping[Key, Prices]) -> Iterator[str]:
+def _added(added: Mapping[Key, PathPrices]) -> Iterator[str]:
     yield from _alike(
         {
             key: ", ".join(f"{kind} {prices[kind]:f}" for kind in _BRIEF if kind in prices)

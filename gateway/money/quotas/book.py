@@ -118,6 +118,8 @@ class Quotas:
     After a report, the bucket is reported again only if it was refilled in the meantime."""
     rules: Mapping[str, Rule] = field(default_factory=dict, init=False)
     """Capacity and refill of the buckets of money, by the name of the quota's definition."""
+    _prefixes: Mapping[str, Rule] = field(default_factory=dict, init=False)
+    """The rules of the quotas with a template, by the name without the template."""
     definitions: Mapping[str, Quota] = field(default_factory=dict, init=False)
     _unclaimed: dict[str, StoredBalance] = field(default_factory=dict, init=False)
     """Stored balances of buckets whose quota is not defined, kept in case the quota is defined again."""
@@ -144,6 +146,9 @@ class Quotas:
         """
         self.definitions = quotas
         self.rules = {name: quota.rule for name, quota in quotas.items()}
+        self._prefixes = {
+            name.removesuffix(template): rule for name, rule in self.rules.items() if (template := template_of(name))
+        }
         self._keep(self._money.reload(self.rule_of, self.clock()))
         self.restore(self._unclaimed.values())
 
@@ -259,11 +264,8 @@ class Quotas:
         """
         if bucket in self.rules and not template_of(bucket):
             return self.rules[bucket]
-        prefixes = {
-            name.removesuffix(template): rule for name, rule in self.rules.items() if (template := template_of(name))
-        }
-        fitting = [prefix for prefix in prefixes if bucket.startswith(prefix) and bucket != prefix]
-        return prefixes[max(fitting, key=len)] if fitting else None
+        fitting = [prefix for prefix in self._prefixes if bucket.startswith(prefix) and bucket != prefix]
+        return self._prefixes[max(fitting, key=len)] if fitting else None
 
 
 def _as_charge(balance: StoredBalance) -> Charge:

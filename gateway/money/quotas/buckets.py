@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Final, Literal, NamedTuple, get_args
 
@@ -229,7 +230,7 @@ class LiveBucket:
 
     def level(self, name: str, now: int) -> Level:
         """Return the state of the bucket at the time `now`. The bucket is not changed."""
-        then = replace(self)
+        then = copy(self)
         then.accrue(now)
         wait = then.reaches(self.rule.capacity)
         return Level(name, self.rule, then.balance, self.reserved, (then.at + wait) / SECOND if wait else None)

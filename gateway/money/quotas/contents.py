@@ -50,11 +50,21 @@ _NESTED: Final = ("content", "parts", "output")
 _STORED: Final = ("previous_response_id", "conversation")
 """Top-level members of Responses that name a conversation which the provider has stored."""
 _CONVERSE: Final[Mapping[str, Kind]] = {"image": "image", "document": "document", "video": "video", "audio": "audio"}
+_INLINE: Final = ("inlineData", "inline_data")
+_FILE_MEMBERS: Final = frozenset({*_CONVERSE, *_INLINE})
+"""Members of which a block with a file has one, if its `type` does not name the file."""
+_FILE_TYPES: Final = frozenset(
+    {
+        "image", "document", "image_url", "input_image", "computer_screenshot", "file", "input_file", "input_audio",
+        "image_generation_call",
+    }
+)  # fmt: skip
+"""Types of blocks with a file (`_media`)."""
 
 SEARCHES: Final = 10
 """Number of searches assumed for a web search without a limit. A model hardly ever makes more in one call."""
 MAX_SEARCHES: Final = 1_000
-"""Highest `max_uses` of a tool that the estimate uses. A tool with a higher number counts as a tool without a limit."""
+"""Highest `max_uses` of a tool that the estimate uses. A higher number counts as this one."""
 SEARCH_TOKENS: Final = 10_000
 """Number of tokens in the results of one search. The model reads them as input, and they cost beside the fee."""
 MAX_ANSWERS: Final = 128
@@ -120,8 +130,12 @@ def contents_of(body: Mapping[str, Any]) -> Contents:
         if isinstance(value, list):
             level.extend(value)
         elif isinstance(value, dict):
-            for kind, size in _media(value):
-                contents.add(kind, size)
+            # most blocks are text, and a look at the names costs a third of asking for each kind of file
+            if not _FILE_MEMBERS.isdisjoint(value) or (
+                isinstance(kind := value.get("type"), str) and kind in _FILE_TYPES
+            ):
+                for file, size in _media(value):
+                    contents.add(file, size)
             level.extend(_inner(value))
     if isinstance(image := body.get("inputImage"), str):
         contents.add("image", len(image))
@@ -165,7 +179,7 @@ def _media(block: Mapping[str, Any]) -> Iterator[tuple[Kind, int]]:
         inner = block.get(name)
         if isinstance(inner, dict) and isinstance(source := inner.get("source"), dict):
             yield from _converse(converse, inner, source)
-    for name in ("inlineData", "inline_data"):
+    for name in _INLINE:
         if isinstance(inner := block.get(name), dict):
             mime = str(inner.get("mimeType") or inner.get("mime_type"))
             yield _kind_of(mime), _length(inner.get("data"))

@@ -169,24 +169,34 @@ def measure(body: bytes) -> Size:
 
     This takes a second for 30 MB of small values. Callers measure large bodies in a worker process.
     """
-    try:
-        decoded = lenient_json.loads(body, utf8=True)
-    except orjson.JSONDecodeError:
-        decoded = None
-    contents = contents_of(decoded) if isinstance(decoded, dict) else Contents()
+    contents = _contents(body)
     text = max(0, len(body) - contents.size)
     # the whole size of the media is subtracted, although base64 has other bytes than lower-case letters too; so the
     # number of words is rather too low, and the estimate rather too high
     words = min(text, max(0, len(body) - len(body.translate(None, _WORD)) - contents.size))
     tokens, letters = WORD_TOKENS
     return Size(
-        max(1, text // BYTES_PER_TOKEN + contents.usual),
+        _usual(body, contents),
         max(1, text - words + words * tokens // letters + contents.most),
         contents.searches,
         contents.fees,
         *_marks(body),
         contents.answers,
     )
+
+
+def _contents(body: bytes) -> Contents:
+    """Return the parts of a body that are not text; nothing for a body that is not a JSON object."""
+    try:
+        decoded = lenient_json.loads(body, utf8=True)
+    except orjson.JSONDecodeError:
+        return Contents()
+    return contents_of(decoded) if isinstance(decoded, dict) else Contents()
+
+
+def _usual(body: bytes, contents: Contents) -> int:
+    """Return the usual number of input tokens of a body, at least 1. Every three bytes of text count as one token."""
+    return max(1, max(0, len(body) - contents.size) // BYTES_PER_TOKEN + contents.usual)
 
 
 def _marks(body: bytes) -> tuple[bool, bool]:
@@ -216,7 +226,7 @@ def input_tokens(body: bytes) -> int:
     """
     if body.count(b'"') + body.count(b",") > MAX_SIGNS:
         return max(1, len(body) // BYTES_PER_TOKEN)
-    return measure(body).usual
+    return _usual(body, _contents(body))
 
 
 def probable(facts: Facts | None, estimated: Estimate, seconds: float) -> Usage:

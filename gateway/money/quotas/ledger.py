@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, NamedTuple
 
-from gateway.money.quotas.buckets import NOTICE_PERCENT, SECOND, Bucket, Charge, Level, LiveBucket, Rule
+from gateway.money.quotas.buckets import NOTICE_PERCENT, SECOND, Bucket, Charge, Level, LiveBucket, Rule, spent_percent
 
 MAX_BUCKETS: Final = 100_000
 """Maximum number of buckets in memory. Full buckets are removed, and even a large tailnet has fewer active callers."""
@@ -251,8 +251,8 @@ class Ledger:
 
     def levels(self, now: int) -> list[Level]:
         """Return the state of each bucket that is not full or has a reservation. No bucket is changed."""
-        levels = (bucket.level(name, now) for name, bucket in list(self._live.items()))
-        return [level for level in levels if level.reserved or level.balance < level.rule.capacity]
+        buckets = list(self._live.items())
+        return [bucket.level(name, now) for name, bucket in buckets if bucket.reserved or not bucket.is_full(now)]
 
     def level(self, name: str, rule: Rule, now: int) -> Level:
         """Return the state of one bucket, even if the bucket is full and not in memory."""
@@ -267,8 +267,7 @@ class Ledger:
         percents: dict[str, int] = {}
         for bucket in list(self._live.values()):
             rule = bucket.rule
-            used = rule.capacity - bucket.state(now)[0] + bucket.reserved
-            percent = used * 100 // rule.capacity if rule.capacity else 100
+            percent = spent_percent(rule.capacity, bucket.state(now)[0] - bucket.reserved)
             percents[rule.name] = max(percents.get(rule.name, 0), percent)
         return {name: percent / 100 for name, percent in percents.items()}
 

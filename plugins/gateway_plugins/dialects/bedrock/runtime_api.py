@@ -336,8 +336,10 @@ def limit(request: ClientRequest, *path: str) -> int | None:
     top = request.top
     try:
         for name in path[:-1]:
-            top = Members(top.get(name, b"{}"))
-        value = top.small(path[-1])
+            if (value := top.get(name)) is None:
+                return None
+            top = Members(value)
+        number = top.small(path[-1])
     except Refused:  # the provider reports the fault
         return None
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    return number if isinstance(number, int) and not isinstance(number, bool) else None

@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted(path for folder in ("gateway", "plugins") for path in (ROOT / folder).rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
 FILES = {
     str(path.relative_to(ROOT))
     for folder in ("gateway", "plugins", "tests", "deploy")
@@ -24,13 +25,13 @@ def words(text):
 
 
 FRAGMENTS = words(
-    "What Of How Where For Those That Which When Who Whose Whom By In With From As It Its They Them This These To At On "
-    "If So Since Until Because Than Then While And But Or Not Also Beside Besides Without Within Behind Above Below "
-    "After Before Told Kept Asked Made Shown Held Taken Given Whatever Whoever Whenever Wherever"
+    "What Of How Where Why For Those That Which When Who Whose Whom By In With From As It Its They Them This These To "
+    "At On If So Since Until Because Than Then While And But Or Not Also Beside Besides Without Within Behind Above "
+    "Below After Before Told Kept Asked Made Shown Held Taken Given Whatever Whoever Whenever Wherever"
 )
 """First words of a sentence that leans on another one, or on nothing."""
 NO_VERBS = FRAGMENTS | words(
-    "A An The All Every Each Some Any None No One Two Up Whether Why Same Another Both Many Most More Less Few Only "
+    "A An The All Every Each Some Any None No One Two Up Whether Same Another Both Many Most More Less Few Only "
     "Nothing Somebody Nobody Everything Something Anything True False Our My Own Other"
 )
 """First words of a function's docstring that are no verb."""
@@ -45,7 +46,9 @@ def first_word(text):
 
 
 def docstrings(tree):
-    """(line, kind, text) of every docstring, and of every string that stands behind an assignment."""
+    """Yield (line, kind, text) of every docstring, and of every string that stands behind an assignment."""
+    if head := ast.get_docstring(tree):
+        yield 1, "head", head
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and (
             text := ast.get_docstring(node)
@@ -62,13 +65,21 @@ def docstrings(tree):
 
 @pytest.mark.parametrize("path", SOURCES, ids=name)
 def test_a_docstring_begins_with_a_word_that_stands_alone(path):
-    """A function's begins with a verb in the imperative, a value's with a noun."""
+    """Check that a function's docstring begins with an imperative verb, and others with no fragment."""
     wrong = []
     for line, kind, text in docstrings(ast.parse(path.read_text())):
         word = first_word(text)
         third_person = word.endswith("s") and not word.endswith("ss")
         if word in FRAGMENTS or (kind == "function" and (word in NO_VERBS or third_person or not word[:1].isalpha())):
             wrong.append(f"{name(path)}:{line}: {text.splitlines()[0]}")
+    assert wrong == []
+
+
+@pytest.mark.parametrize("path", TESTS, ids=name)
+def test_a_docstring_of_the_tests_begins_with_no_fragment(path):
+    """Check that heads, functions, classes and values of the tests have a first word that stands alone."""
+    found = docstrings(ast.parse(path.read_text()))
+    wrong = [f"{name(path)}:{line}: {text.splitlines()[0]}" for line, _, text in found if first_word(text) in FRAGMENTS]
     assert wrong == []
 
 

@@ -1,4 +1,4 @@
-"""What a test has opened by hand is closed after it."""
+"""The fixture that closes, after each test of this folder, the raw connections that the test has opened."""
 
 from tests.helpers.raw_http import raw_connections
 

@@ -20,7 +20,8 @@ from tests.helpers.hostile_http import (
 DISTINCT = 2000
 TOGETHER = 8
 SERIES = 75
-"""At most so many are made by all of them: a refused model, an unknown route and a page are one each and status."""
+"""Maximum number of new metric series that all calls of a test make, buckets of a histogram counted as one. A refused
+model, an unknown route and a page each have one series for each status."""
 INJECTIONS = [
     "x\ny", 'x\r\n{"event":"call.finished","identity":"bob"}', 'x","event":"forged","y":"', "x\x1b[2J\x1b[31m",
     "x\x1b]0;title\x07", "x\x00y", "x\x85y", "x\u2028y", "x\u202ey", "x\ud800", "x\\", "x\\u000a", '"', "'", "{}", "[1,2",

@@ -1,4 +1,4 @@
-"""What clients bring along: their keys and the addresses they would like; none of it reaches a provider or stays here."""
+"""Tests of keys and addresses that clients send: none of them reaches a provider or is kept by the gateway."""
 
 import asyncio
 from contextlib import asynccontextmanager

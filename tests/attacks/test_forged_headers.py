@@ -40,7 +40,8 @@ LOGINS = [
     "Tailscale-App-Capabilities: " + ADMIN,
     "Tailscale_App_Capabilities: " + ADMIN,
 ]
-"""What serve writes and what some software takes for it; a second one beside serve's own is nobody's honest request."""
+"""Headers that `tailscale serve` writes, and spellings that some software takes for them. No honest request has the
+same header twice, in whatever spelling."""
 BROKEN = [
     "Tailscale-User-Login : bob@example.com",
     "Tailscale-User-Login\t: bob@example.com",
@@ -52,7 +53,7 @@ BROKEN = [
     ": bob@example.com",
     "Täilscale-User-Login: bob@example.com",
 ]
-"""What is no header at all."""
+"""Lines that are no valid header, so that the gateway answers 400 and closes the connection."""
 OTHERS = [
     "Tailscale%2DUser-Login: bob@example.com",
     "Tailscale.User.Login: bob@example.com",

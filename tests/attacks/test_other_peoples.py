@@ -1,4 +1,5 @@
-"""What belongs to others: a caller without the role, or another caller, learns not even that it is there."""
+"""Tests that one caller cannot see the sessions, calls and rights of another, nor even learn that they exist. A caller
+without a role sees nothing."""
 
 import json
 

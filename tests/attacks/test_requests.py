@@ -20,7 +20,8 @@ CALL = json.dumps(CONVERSE).encode()
 CHUNKED = b"%x\r\n" % len(CALL) + CALL + b"\r\n0\r\n\r\n"
 LINE = f"POST {CONVERSE_PATH} HTTP/1.1"
 INNER = post(CONVERSE_PATH, CONVERSE)
-"""What would cost money if it were taken for a request of its own."""
+"""A whole call as the body of other requests. The call costs money if the gateway takes it for a second
+request."""
 
 
 def chunked(*headers, body=CHUNKED):

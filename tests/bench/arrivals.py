@@ -29,7 +29,8 @@ REQUEST = (
     b'Tailscale-App-Capabilities: {"tailscale.com/cap/aperture": [{"role": "user"}, {"models": "**"}]}\r\n'
     b"Content-Type: application/json\r\nContent-Length: 0\r\n\r\n"
 )
-"""With the headers of an agent behind `tailscale serve`, in every mode: they are all looked at."""
+"""A request with the headers of an agent behind `tailscale serve`. Every mode gets the same request,
+so the gateway looks at all headers in each mode."""
 
 
 class Connection:

@@ -1,6 +1,7 @@
-"""What identity and grants cost when nothing is remembered: a caller's first call, lists, whois, a new configuration.
+"""The costs of identity and grants before anything is cached: a caller's first call, lists, whois, a new configuration.
 
-Rows of (name, way in which grants grow, microseconds); None where there is no figure.
+The results are rows of (name, way in which grants grow, microseconds). None stands for microseconds that were not
+measured.
 """
 
 from contextlib import suppress
@@ -24,7 +25,7 @@ LISTS = ("the list of models, first", "the list of models, rendered", "a model t
 
 
 async def decisions(setup, plugin, through):
-    """Of one setup; `through` is the chain that a call goes through."""
+    """Return the rows of one setup. `through` is the chain that a call goes through."""
     grants = setup.runtime.grants
     offers = setup.runtime.catalog.offers
     identity = setup.identities[0]
@@ -67,7 +68,7 @@ async def _again(steps):
 
 
 async def others(size, modes, request):
-    """What belongs to a size alone: whois for one who has that many grants in the policy, and a new configuration."""
+    """Return the rows that depend on the size alone: whois with `size` grants in the policy, a new configuration."""
     made = config(size)
 
     async def whois(address):

@@ -1,6 +1,7 @@
-"""What identity and grants cost a call, for 10 to 10,000 grants and as many models: `python -m tests.bench.identity`.
+"""The costs of identity and grants for a call, with 10 to 10,000 grants and as many models.
 
-Warm: what a call pays whose caller and model have been seen. Cold: what is paid once, in a table of its own.
+Run by hand: `python -m tests.bench.identity`. Warm costs are those of a call whose caller and model have been seen
+before. Cold costs, in a table of their own, occur once.
 """
 
 import asyncio
@@ -30,7 +31,7 @@ async def nothing(_call):
 
 
 async def with_headers(call):
-    """As `attempt` asks for them, and then nothing."""
+    """Look up the headers of the caller's grants as `attempt` does, and answer without a request to a provider."""
     offer = call.offers[0]
     call.runtime.grants.access(call.identity).headers(offer.provider_id, offer.model)
     return ANSWER
@@ -60,12 +61,15 @@ async def measured(folder, sizes=SIZES, **options):
 
 
 async def _identified(modes, request):
-    """As the guard does it."""
+    """Identify the caller of a request as the guard does."""
     await modes.identify(guard.caller_of(request))
 
 
 async def _decided(made, plugin, **options):
-    """By way, what resolve, grants and headers add to a chain that does nothing, a figure for each size."""
+    """Return the microseconds that resolve, grants and headers add to an empty chain.
+
+    The keys are the ways in which grants grow. Each value is a list with one figure for each size.
+    """
     groups = {}
     for size, ways in made.items():
         for setup in ways:

@@ -10,7 +10,7 @@ from time import thread_time_ns
 
 RUNS = 7
 RUN_SECONDS = 0.02
-"""Of one run, unless a single lap takes longer."""
+"""Seconds that one run of a group lasts, unless a single lap takes longer."""
 
 
 class Nowhere:

@@ -1,7 +1,7 @@
-"""How long answers and pages take over a store of a million calls. Run by hand: python -m tests.bench.million
+"""The times of answers and pages over a store of a million calls. Run by hand: python -m tests.bench.million
 
-Wall time over loopback, of one request after the other. The store is written batch by batch as the follower does it; with
-a folder as the second argument it is kept there, and used again.
+The figures are wall time over loopback, of one request after the other. The store is written batch by batch, as the
+follower writes it. With a folder as the second argument, the store is kept there and used again.
 """
 
 import asyncio
@@ -74,7 +74,7 @@ def build(path, count):
 
 
 async def cursors(path):
-    """Where second pages begin, and one far behind, as parameters; "" where a small store has one page."""
+    """Return the query parameters of second pages, and of one page far behind. A list with a single page has ""."""
     store = SqliteStore(path)
     positions = {
         "sessions": (await store.sessions(None, 50)).next,

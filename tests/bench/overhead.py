@@ -1,7 +1,7 @@
-"""What a call costs the gateway's event loop beside a bare pass-through: `python -m tests.bench.overhead`.
+"""The cost of a call for the gateway's event loop, beside a bare pass-through: `python -m tests.bench.overhead`.
 
-The pass-through is aiohttp on both sides and nothing between: the price of the libraries. Both run here, on one loop,
-by turns; the provider and the clients are `far.py`, elsewhere.
+The pass-through is aiohttp on both sides and nothing between, so it shows the price of the libraries. Gateway and
+pass-through run by turns on one loop of this process. The provider and the clients run in `far.py`, another process.
 """
 
 import asyncio

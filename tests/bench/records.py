@@ -1,4 +1,4 @@
-"""What a call's record costs: on its own way, in the store behind it, and on a disk that is flushed (`storage.sync`).
+"""The costs of a call's record: on the call's way, in the store behind it, and on a flushed disk (`storage.sync`).
 
 Run by hand: python -m tests.bench.records
 """

@@ -27,7 +27,7 @@ NAMED = 4
 IN_POLICY = 2
 """Callers with grants from the policy: each of them has all of these."""
 IN_POLICY_AT = "100.64.1.0"
-"""Where the first of them is."""
+"""Address of the first of the callers with grants from the policy."""
 HEADER = ("x-team", "research")
 EACH, EVERYONE, POLICY = "a user for each grant", "all grants for everyone", "all in the tailnet policy"
 

@@ -1,4 +1,4 @@
-"""What a call's bodies become before they are written: cut, without secrets, text or base64."""
+"""Tests of how headers and bodies are captured: bodies are cut and become text or base64, secrets are redacted."""
 
 import pytest
 

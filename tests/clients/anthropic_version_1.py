@@ -1,6 +1,7 @@
-"""What an application on version 1 of Anthropic's SDK does: run in a process of its own, prints what it was answered.
+"""An application on version 1 of Anthropic's SDK, which prints the answers and errors that it gets.
 
-The two versions cannot be imported beside each other. The argument is the gateway's URL.
+The script runs in a process of its own, as versions 1 and 2 cannot be imported into one process. Its argument is the
+gateway's URL.
 """
 
 import json

@@ -16,7 +16,7 @@ NOWHERE = {
     "HTTPS_PROXY": "http://127.0.0.1:9",
     "NO_PROXY": "127.0.0.1",
 }
-"""Whatever a program calls beside the gateway ends at a port where nobody listens."""
+"""Environment that leads all requests of a program, except those to the gateway, to a port where nobody listens."""
 
 
 @dataclass

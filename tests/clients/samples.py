@@ -1,4 +1,4 @@
-"""What the clients ask in these tests, and what is looked for on the other side."""
+"""The prompts, tools and replies of the tests of clients, and the check of the requests that reach the provider."""
 
 import base64
 import shutil

@@ -46,7 +46,8 @@ REASONING = {
     "anthropic": {"anthropic": {"thinking": {"type": "enabled", "budgetTokens": 2000}}},
     "openai": {"openai": {"reasoningEffort": "low", "forceReasoning": True, "store": False}},
 }
-"""How each is asked to think; the others have no field for a signature."""
+"""Options by which each provider of the SDK asks for thinking. Providers that are missing here have no field for a
+signature."""
 
 conversions = pytest.mark.parametrize("flag", OPERATIONS, ids=["InvokeModel", "Converse"])
 over_converse = pytest.mark.parametrize("flag", ["bedrock_converse"], ids=["Converse"])
@@ -62,7 +63,7 @@ async def gw(tmp_path, bedrock_sim, flag):
 
 @pytest.fixture
 def ai_sdk(gw):
-    """What conversations by one of the providers came to."""
+    """Return a function that holds conversations by one of the providers, and returns their results."""
     if not (TOOLS_FOLDER / "node_modules" / "ai").is_dir():
         pytest.skip("the AI SDK is not in .tools")
     node = Program(program("node"), TOOLS_FOLDER, {"PATH": os.environ["PATH"], **NOWHERE})

@@ -16,7 +16,7 @@ SCRIPT = Path(__file__).with_name("anthropic_version_1.py")
 
 
 async def run(url):
-    """What the script prints."""
+    """Return the document that the script prints."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, SCRIPT, url,
         env={**os.environ, "PYTHONPATH": str(SDK)},

@@ -33,7 +33,7 @@ class ClaudeCode(Program):
     """The program in a folder of its own, as a person without any settings has it."""
 
     async def answer(self, prompt, *options):
-        """What `claude -p` answers."""
+        """Return the answer that `claude -p` prints."""
         status, output = await self.run(prompt, *options)
         assert status == 0, output
         return output.strip()
@@ -118,8 +118,10 @@ async def test_two_tools_are_run_and_their_results_come_back(claude, gw, bedrock
 
 
 async def test_in_native_mode_thinking_comes_back_with_the_results(claude, gw, bedrock_sim):
-    """In Bedrock mode it does not, here as without a gateway: Claude Code 2.1.197 keeps the thinking of a reply that
-    names the model it asked for, and Bedrock's name the model without prefix and version.
+    """Check that thinking comes back in native mode. In Bedrock mode it is lost, with a gateway or without.
+
+    Claude Code 2.1.197 keeps the thinking of a reply only if the reply names the model that was asked for. Bedrock's
+    replies name the model without prefix and version.
     """
     code = claude("native", gw.url)
     bedrock_sim.script(scenarios.thinking("I should look.", "Let me look.", calls=two_files(code.folder)))

@@ -62,7 +62,10 @@ async def test_the_launcher_offers_what_the_operator_advertises(tmp_path, bedroc
 
 
 async def test_newer_launchers_find_the_same_in_the_list_of_models(tmp_path, bedrock_sim):
-    """They demand an `upstream` of each provider, and go by the paths that a model is served at."""
+    """Check `upstream` and `supported_endpoints` of the models.
+
+    Newer launchers demand `upstream` of each provider, and go by the paths at which a model is served.
+    """
     async with gate(tmp_path, {"b": bedrock(bedrock_sim.url, advertise="reachable")}) as gw:
         body = await (await gw.get("/v1/models")).json()
     assert body["object"] == "list"

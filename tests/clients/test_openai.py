@@ -207,7 +207,7 @@ async def test_an_answer_by_a_schema_is_parsed_by_the_sdk(client, bedrock_sim, c
 
 @either_way
 async def test_a_model_without_structured_output_answers_by_a_schema_too(client, bedrock_sim, streamed):
-    """It is made to call a tool of the schema's, and the arguments come back as text."""
+    """Check that the model is made to call a tool with the schema, and that the tool's arguments come back as text."""
     bedrock_sim.script(scenarios.tools(Tool("json_output", {"city": "Tokyo"})))
     schema = {**CITIES, "additionalProperties": False}
     form = {"type": "json_schema", "json_schema": {"name": "place", "schema": schema, "strict": True}}

@@ -221,7 +221,7 @@ async def test_an_answer_by_a_schema_is_parsed_by_the_sdk(way):
 @pytest.mark.parametrize("conversion", ["Nova on Converse"])
 @either_way
 async def test_a_model_without_structured_output_answers_by_a_schema_too(way, streamed):
-    """It is made to call a tool of the schema's, and the arguments come back as text."""
+    """Check that the model is made to call a tool with the schema, and that the tool's arguments come back as text."""
     way.simulated.script(scenarios.tools(Tool("json_output", {"city": "Tokyo"})))
     schema = {**CITIES, "additionalProperties": False}
     form = {"type": "json_schema", "name": "place", "schema": schema, "strict": True}

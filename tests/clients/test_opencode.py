@@ -18,7 +18,7 @@ APIS = {
 CONVERSIONS = {"InvokeModel": "bedrock_model_invoke", "Converse": "bedrock_converse"}
 OPERATIONS = {"InvokeModel": "invoke-with-response-stream", "Converse": "converse-stream"}
 QUIET = {"OPENCODE_DISABLE_MODELS_FETCH": "1", "OPENCODE_DISABLE_AUTOUPDATE": "1"}
-"""It takes the list of models that it was built with."""
+"""Environment in which opencode fetches no update and no list of models: the list is the one in its build."""
 ECHO = Tool("bash", {"command": "echo tur$((3 + 4))quoise", "description": "Says a colour"})
 SAID = "The tool said: tur7quoise"
 """No prompt says this; a shell did."""
@@ -32,7 +32,7 @@ def program(tmp_path_factory):
 
 @pytest.fixture
 async def titles_sim():
-    """Where the small model is: what it is asked comes between the calls of the large one, at any time."""
+    """Yield a simulated provider for the small model, which opencode calls at any time between other calls."""
     async with BedrockSim(keys={KEY}) as simulated:
         yield simulated
 

@@ -32,7 +32,7 @@ CALLS = [
 ]
 """One of each kind, with a loss, a refusal and an error of the provider among them."""
 SECONDS = 30
-"""For Prometheus to start and to scrape."""
+"""Maximum number of seconds for Prometheus to start and to scrape."""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What the vendors' own libraries make of a quota that is spent: the exception that their users catch."""
+"""Tests of the exceptions that the vendors' own libraries raise when a quota is spent."""
 
 import asyncio
 

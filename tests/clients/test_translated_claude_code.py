@@ -13,7 +13,8 @@ from tests.helpers.gateway import KEY, SONNET, bedrock, gate
 GPT = "gpt-5.4"
 ANTHROPICS_OWN = ("/anthropic-beta/", "/context_management", "/metadata")
 NOT_IN_CHAT = ("/cache_control", "/thinking/budget_tokens")
-"""What is dropped aloud of a conversation of Claude Code's; the messages, tools and thinking all arrive."""
+"""Beginnings and ends of the members of Claude Code's requests that are reported as dropped. Messages, tools and
+thinking all arrive."""
 
 
 class Side:

@@ -1,4 +1,4 @@
-"""What differs between two configurations, by path."""
+"""Tests of the paths at which two configurations differ."""
 
 import pytest
 

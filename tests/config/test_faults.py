@@ -1,4 +1,4 @@
-"""What is said of a configuration that cannot be used: everything, with its place and what would be right."""
+"""Tests of the errors of an unusable configuration: all at once, each with its place and with what would be right."""
 
 from __future__ import annotations
 

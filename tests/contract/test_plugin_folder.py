@@ -1,4 +1,4 @@
-"""What a plugin's author relies on beyond a plain flag: steps before the request, observers after the call."""
+"""Tests of plugins that are more than a plain flag: steps before the request, and observers after the call."""
 
 import json
 

@@ -51,7 +51,7 @@ def _control(ttl):
 
 
 def marks(sent):
-    """Where the provider finds marks, and their lifetimes."""
+    """Return the lifetimes of the cache marks in a request to the provider, by their places."""
     places = {} if sent.tools["look"].mark is None else {"tools": sent.tools["look"].mark}
     system = [ttl for kind, ttl in system_of(sent.body) if kind == "mark"]
     places |= {"system": system[0]} if system else {}
@@ -99,7 +99,7 @@ def test_defect_46_a_cache_mark_on_a_text_document_stands_before_it(conversion):
 
 
 def second_turn(conversion, canned, *, stream, model=None):
-    """What the provider gets when the client sends a reply back with the result of its call."""
+    """Return the request to the provider when the client sends a reply back with the result of its tool call."""
     say = conversion.say
     wishes = {"tools": [say.tool(schema=CITY)], **say.thinking(1024), "limit": 4000}
     reply = conversion.reply_body(canned, stream=stream, **wishes)

@@ -1,4 +1,4 @@
-"""What operators may get wrong on the command line, and output that nobody takes: a line and a status, no traceback."""
+"""Tests of mistakes on the command line, and of output that cannot be written: a line and a status, no traceback."""
 
 import asyncio
 import json

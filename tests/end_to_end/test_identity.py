@@ -1,4 +1,4 @@
-"""Who is calling, over real connections: every mode, several at once, and what happens when tailscaled does not answer."""
+"""Tests of the identity of callers over real connections: every mode, several modes at once, an absent tailscaled."""
 
 import asyncio
 import json
@@ -411,7 +411,7 @@ async def test_a_crowd_of_local_processes_does_not_lock_tailnet_callers_out(aski
 
 
 CALLS = 10_000
-"""Of both callers together."""
+"""Number of requests of both callers together."""
 TOGETHER = 6
 EACH = 50
 """Requests of a connection, before its port becomes the other caller's."""

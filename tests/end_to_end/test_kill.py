@@ -12,7 +12,7 @@ from tests.helpers.processes import served
 
 ROUNDS = 10
 CALLS = 2000
-"""Of a round, at most: the process is killed somewhere in between."""
+"""Maximum number of calls in a round, as the process is killed before all of them are made."""
 LONGEST = 1.0
 """Seconds until the process is killed; all calls take some five."""
 TOGETHER = 8

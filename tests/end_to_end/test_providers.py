@@ -1,4 +1,4 @@
-"""What a provider's entry says of credentials, names and headers, as the provider sees it."""
+"""Tests of credentials, names and headers of a provider's entry, as they arrive at the provider."""
 
 import pytest
 

@@ -85,7 +85,7 @@ async def logged(gw, event):
 
 
 def said(path, reply):
-    """What a refusal says in its dialect: its code there, and its message."""
+    """Return the code of a refusal in the dialect of its path, and its message."""
     body = json.loads(reply.body)
     if path.startswith("/bedrock"):
         return reply.headers["x-amzn-errortype"], body["message"]

@@ -18,7 +18,8 @@ from tests.helpers.processes import served
 TOGETHER = 8
 LOCKED_SECONDS = 3
 SLOWEST_SECONDS = 2.0
-"""What a call may take while its record cannot be stored; it takes some 10 ms, and the machine may be busy."""
+"""Maximum duration of a call whose record cannot be stored, in seconds. A call usually takes some 10 ms, but the
+machine may be busy."""
 MESSAGES = [{"role": "user", "content": "hello"}]
 
 
@@ -43,7 +44,7 @@ class Load:
         self.failed = []
 
     async def run(self, count, *, until=lambda: False):
-        """So many calls, or until that is so."""
+        """Make `count` calls, but begin none once `until()` is true."""
         end = self.made + count
 
         async def calling(session):

@@ -1,4 +1,4 @@
-"""When to try again, as providers say it and as each SDK reads it, on every conversion.
+"""Tests of the time until the next attempt, as providers state it and each SDK reads it, on every conversion.
 
 Sources: the `_parse_retry_after_header` and `_should_retry` of OpenAI's and Anthropic's Python SDKs; RFC 9110, 10.2.3.
 """

@@ -1,7 +1,7 @@
-"""What a provider bills, read from the raw bytes of its reply and of the request that it got.
+"""The amount that a provider bills, read from the raw bytes of its reply and of the request that it got.
 
-This is a second reading of the providers' documents. It shares no code with the gateway: it splits events, chooses the
-reports that count and adds the prices by itself.
+This module is a second reading of the providers' documents. It shares no code with the gateway: it splits events,
+chooses the reports that count and adds the prices by itself.
 """
 
 import base64

@@ -169,7 +169,7 @@ def exemption(conversion, path):
 
 @translated
 def test_every_member_of_a_golden_request_counts_or_is_reported(conversion):
-    """Or it is exempt, and each exemption of the conversion is needed."""
+    """Check that each member that neither counts nor is reported is exempt, and that every exemption is needed."""
     silent = {(case, path): exemption(conversion, path) for case, path in silent_members(conversion)}
     assert [member for member, key in silent.items() if key is None] == []
     assert {key for key in EXEMPT if key[0] == (conversion.dialect, conversion.upstream)} == set(silent.values())
@@ -276,7 +276,7 @@ def replaced(data, at, value):
 @sixty_examples
 @given(data=st.data())
 def test_a_damaged_stream_is_read_or_fails_as_the_providers(conversion, data):
-    """It is read as far as possible, or it is a failure of the provider; no count of its usage is negative."""
+    """Check that a damaged stream raises only a failure of the provider, and that no count of usage is negative."""
     case = data.draw(st.sampled_from(sorted(GOLDEN_REPLIES[conversion.upstream])))
     events = data.draw(damaged(GOLDEN_REPLIES[conversion.upstream][case][1]))
     call = base_call(conversion, stream=True)
@@ -290,7 +290,7 @@ def test_a_damaged_stream_is_read_or_fails_as_the_providers(conversion, data):
 @sixty_examples
 @given(data=st.data())
 def test_a_damaged_reply_is_read_or_fails_as_the_providers(conversion, data):
-    """It is read as far as possible, or it is a failure of the provider."""
+    """Check that a damaged reply raises only `BadFrame`, a failure of the provider."""
     case = data.draw(st.sampled_from(sorted(GOLDEN_REPLIES[conversion.upstream])))
     whole = GOLDEN_REPLIES[conversion.upstream][case][0]
     place = data.draw(st.sampled_from(list(pointers(whole))))

@@ -1,7 +1,7 @@
-"""What holds for every flag that the registry finds, without its author writing a test.
+"""The laws of every flag that the registry finds; the author of a flag need write no test for them.
 
-A provider's stream is made with the flag's own encoder from a canned reply, so a new flag of a known dialect is under
-these laws from its first day.
+The flag's own encoder makes the provider's stream from a canned reply, so these laws hold for a new flag of a known
+dialect from its first day.
 """
 
 import json

@@ -1,4 +1,7 @@
-"""Whatever a Responses client asks, the response that repeats its settings conforms to Open Responses and to OpenAI's types."""
+"""Tests that a response to any request of a Responses client conforms to Open Responses and to OpenAI's types.
+
+A response repeats the settings of its request.
+"""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What the demo calls its models by, region by region."""
+"""Tests of the names of models and the price lists that the demo uses in each region."""
 
 from __future__ import annotations
 

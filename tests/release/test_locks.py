@@ -34,7 +34,7 @@ def test_every_requirement_is_locked_to_a_version_that_it_allows():
 
 
 def test_the_lock_of_npm_names_no_registry():
-    """Where a package has an address, npm takes it from there, whatever the machine's own registry is."""
+    """Check that no package has an address. npm takes a package from its address, whatever registry is configured."""
     lock = (ROOT / "tests/clients/node/package-lock.json").read_text()
     assert '"resolved"' not in lock
     assert lock.count('"integrity": "sha512-') > 10

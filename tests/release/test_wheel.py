@@ -24,7 +24,7 @@ LOCK = ROOT / "tests/locks/development.txt"
 GENERATED = shutil.ignore_patterns("__pycache__", "*.egg-info")
 BUILD_SECONDS = 60
 INSTALL_SECONDS = 120
-"""For some 30 packages from a registry."""
+"""Maximum number of seconds to install some 30 packages from a registry."""
 COMMAND_SECONDS = 30
 TEXT = "hello"
 MESSAGES = [{"role": "user", "content": TEXT}]
@@ -60,7 +60,7 @@ ENDS = {
     "invoke-with-response-stream": lambda stream: set(kinds(stream)) == {"chunk"},
     "converse-stream": lambda stream: kinds(stream)[-2:] == ["messageStop", "metadata"],
 }
-"""By a path's last part: whether a stream is whole."""
+"""Functions that tell whether a stream is whole, by the last part of the path."""
 PLUGIN = """
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""From the journal into the store: nothing is lost, nothing counts twice, and nobody waits."""
+"""Tests of the way from the journal into the store: nothing is lost, nothing counts twice, and nobody waits."""
 
 import asyncio
 import shutil

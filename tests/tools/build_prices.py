@@ -61,7 +61,8 @@ _REGIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "ca": ("ca-central-1",),
     "us-gov": ("us-gov-west-1", "us-gov-east-1"),
 }
-"""For models without inference profiles: the region whose price stands for the scope, the first one that has any."""
+"""Regions of each scope, for models without inference profiles. The scope's price is that of the first region
+that has a price."""
 _FINEST: Final = Decimal("1e-9")
 """USD for 1M: what a unit can hold. A few prices have more digits, thirds that somebody divided out."""
 _VERSION: Final = re.compile(r"(-v\d+|(?<=\d[bB])-\d+):\d+$")

@@ -54,13 +54,13 @@ effect yet are marked **Not supported yet** below, and `check` warns of them.
 In the paths below, `NAME` is a key that you choose and `[]` is an element of a list.
 
 """
-"""What stands above the keys."""
+"""The part of the page above the keys."""
 FILE_OF_PRICES: Final = """\
 The key `prices` names a file of its own. The file is HuJSON too and holds one object. Its rows stand before the
 built-in ones. Prices are US dollars for 1,000,000 tokens, written in quotes.
 """
 _STEPS: Final = {"one": "", "list": "[]", "map": ".NAME", "lists": '."{}"[]'}
-"""How a path goes on from a key to the objects that the key holds."""
+"""Suffixes of a path that lead from a key to the objects that the key holds."""
 
 
 def page() -> str:

@@ -23,7 +23,7 @@ GEOS: Final = ("us", "eu", "apac", "jp", "au", "ca", "in", "global", "us-gov")
 
 
 class Kind(NamedTuple):
-    """What is paid for, under which conditions."""
+    """A kind of use that is paid for, and the conditions of its price."""
 
     name: str
     tier: str = ""
@@ -53,7 +53,8 @@ NAMES: Final[Mapping[str, tuple[str, str]]] = {
 TIERS: Final[Mapping[str, str]] = {
     "": "", "batches": "batch", "flex": "flex", "priority": "priority", "ultrafast": "ultrafast",
 }  # fmt: skip
-"""How LiteLLM's keys end: our tier. Its "balanced" and "decisions" belong to gateways that no book is for."""
+"""Our tiers by the ends of LiteLLM's keys. LiteLLM's "balanced" and "decisions" belong to gateways that
+no book is for."""
 
 _MILLION: Final = 1_000_000
 _PLAIN_KEYS: Final = {ours: name for name, (ours, _) in NAMES.items() if name != "web_search"}
@@ -100,7 +101,7 @@ class Row:
     """The day on which the sources no longer had the row; with ": flex input", the prices that they no longer had."""
 
     def differs(self, other: Row) -> bool:
-        """On a kind that both know."""
+        """Return whether this row and `other` have different prices for a kind that both have."""
         return any(self.prices[kind] != other.prices[kind] for kind in self.prices.keys() & other.prices.keys())
 
     def times(self, factor: Decimal, source: str = "derived", why: str = "derived", other: str = "") -> Row:
@@ -109,12 +110,12 @@ class Row:
 
 @dataclass
 class History:
-    """What genai-prices says of one model: the price of today, and those of other times."""
+    """The prices of one model in genai-prices: those of today, and those of other times."""
 
     now: Row
     since: str = ""
     others: dict[str, Row] = field(default_factory=dict)
-    """By their first day."""
+    """Rows of other times, by the first day on which each holds."""
 
 
 def key(book: str, name: str) -> Key:

@@ -1,4 +1,4 @@
-"""Who may speak for others by the PROXY protocol, on connections that are real."""
+"""Tests of which peers may name another address by the PROXY protocol, on real connections."""
 
 import asyncio
 

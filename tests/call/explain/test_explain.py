@@ -1,4 +1,4 @@
-"""Why somebody may use a model: the same verdict as the chain's, and words that help."""
+"""Tests of the explanation why a caller may use a model: it has the verdict of the chain, and words that help."""
 
 import asyncio
 import json
@@ -55,7 +55,7 @@ CHAIN = chain(resolve, check, last=done)
 
 
 def decided(ready, identity, model, note=lambda _call: ""):
-    """What the chain says to a call: "" (or what is to be told of it) when it lets it through, else the problem's code."""
+    """Return the chain's verdict on a call: what `note` returns if the call passes, else the code of the problem."""
     ask = ClientRequest(
         "openai_chat", "openai_chat", "generate", "POST", "/", "", {}, Members(b"{}"), model, stream=False
     )
@@ -160,7 +160,11 @@ def test_an_unknown_and_a_denied_model_look_alike_to_a_caller():
 
 @given(CONFIGS, IDENTITIES, NAMES)
 def test_what_a_caller_is_told_is_made_without_a_look_at_the_configuration(config, identity, model):
-    """So the time that it takes depends neither on the grants of others nor on what a name means to them."""
+    """Check that a caller's explanation is the same without the configuration.
+
+    The time that the explanation takes then depends neither on the grants of other callers nor on what a model's name
+    means to them.
+    """
     made = runtime(config)
     assert own_view(replace(made, config=Config()), identity, model) == own_view(made, identity, model)
 
@@ -187,7 +191,7 @@ def many(*grants):
 
 
 def seconds(asking):
-    """Of this thread's own time, which other processes do not lengthen."""
+    """Return the seconds of this thread's CPU time that `asking` takes, which other processes do not lengthen."""
     begun = time.thread_time()
     asking()
     return time.thread_time() - begun

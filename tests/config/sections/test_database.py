@@ -1,4 +1,4 @@
-"""What is kept of bodies: the hosted product's keys, what they turn into, and what is wrong with them."""
+"""Tests of the section `database`: the hosted product's keys, the settings that they become, and their faults."""
 
 import json
 

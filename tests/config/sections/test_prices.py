@@ -1,4 +1,4 @@
-"""What a configuration says of prices: rules of a provider, the operator's file, and what is wrong with either."""
+"""Tests of prices in a configuration: the rules of a provider, the operator's file, and the faults of both."""
 
 import json
 from decimal import Decimal

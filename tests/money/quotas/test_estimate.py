@@ -1,4 +1,4 @@
-"""What a call may use at most, from its body alone."""
+"""Tests of the estimate of what a call may use at most, made from its body alone."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""Which quotas and limits the grants say, and what buckets they become."""
+"""Tests of the quotas and limits that grants name, and of the buckets that quotas become."""
 
 import pytest
 

@@ -84,7 +84,7 @@ def test_of_two_reasons_the_first_one_counts(dialect):
 
 
 def reason(data):
-    """Why a reply ended, by the event of a dialect that says it; None by others."""
+    """Return why a reply ended if `data` is the event of a dialect that says so, else None."""
     for choice in data.get("choices", ()):
         return choice["finish_reason"]
     return data.get("stopReason") or data.get("response", {}).get("status")

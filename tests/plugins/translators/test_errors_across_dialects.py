@@ -1,4 +1,4 @@
-"""What goes wrong at a provider, as each client hears it: before a reply and inside a stream, in every direction."""
+"""Tests of a provider's errors as each client gets them: before a reply and inside a stream, in every direction."""
 
 import json
 

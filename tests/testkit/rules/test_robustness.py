@@ -1,4 +1,4 @@
-"""Whatever JSON arrives, the judges answer with a fault or with none; they never fall over it."""
+"""Tests that the judges return a fault or none for any JSON, and never raise."""
 
 import copy
 import random

@@ -1,4 +1,4 @@
-"""Who changed the configuration, and where: one line for each change, without values."""
+"""Tests of the log of changes of the configuration: one line for each change, with who and where, without values."""
 
 from gateway.config.document import watch
 from tests.helpers.gateway import CAP

@@ -1,4 +1,4 @@
-"""What happens to a save, or to a change of a file, while another one is under way."""
+"""Tests of a save, or of a change of the file, that comes while another one is under way."""
 
 import asyncio
 import threading

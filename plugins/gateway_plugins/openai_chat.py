@@ -6,6 +6,7 @@ client that did not ask. Source: OpenAI's API reference (Chat, Errors).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, Final
@@ -49,7 +50,7 @@ client_api = CLIENT_API
 error = openai_errors.error
 parse = partial(json_api.parse, "openai_chat", "openai_chat")
 steps = remote_files.steps
-slow_marks = tagged_history.MARKS
+slow_marks = (*tagged_history.MARKS, b"thinking_blocks")
 
 CHUNK: Final = "chat.completion.chunk"
 _DONE: Final = "done"
@@ -179,8 +180,8 @@ def _has_words(data: dict[str, Any]) -> bool:
     return data.get("object") == _ERROR or any(data.get(name) for name in ("message", "msg", "detail"))
 
 
-_METERED: Final = (b'"usage"', b'"finish_reason"', b'"tool_calls"', b'"annotations"')
-"""Members of chunks from which the meter reads. Other chunks are not decoded for it."""
+_METERED: Final = re.compile(rb'"(?:usage|finish_reason|tool_calls|annotations)"')
+"""Members of chunks from which the meter reads. Chunks without any of these members are not decoded for it."""
 
 
 class ChatMeter:
@@ -198,7 +199,7 @@ class ChatMeter:
         """(choice, number) of each call that is counted already: some servers repeat the tool's name in every piece."""
 
     def feed(self, event: Event) -> None:
-        if any(member in event.payload for member in _METERED):
+        if _METERED.search(event.payload):
             self._read(event.data, "delta")
 
     def whole(self, body: bytes) -> None:
@@ -223,7 +224,8 @@ class ChatMeter:
             if calls:
                 self._tools(calls, whole_number(choice.get("index")), whole=part == "message")
             self._searched = self._searched or bool(mapping(choice.get(part)).get("annotations"))
-        self._reports.add(mapping(mapping(data).get("usage")))
+        if usage := mapping(data).get("usage"):
+            self._reports.add(mapping(usage))
 
     def _tools(self, calls: list[Any], choice: int, *, whole: bool) -> None:
         for number, call in self._numbers.setdefault(choice, CallNumbers()).read(calls, whole=whole):

@@ -21,8 +21,6 @@ DIALECT = "openai_responses"
 TO_OTHERS = [conversion for conversion in CONVERSIONS.values() if conversion.dialect == DIALECT]
 REQUESTS = list(golden.requests(DIALECT).values())
 ADAPTER = TypeAdapter(Response)
-ECHOED_AS_SENT = {"tools", "tool_choice", "instructions", "text"}
-"""Members with the client's own values, which need not be of OpenAI's types."""
 
 
 @pytest.mark.parametrize("conversion", TO_OTHERS, ids=lambda conversion: conversion.name)

@@ -15,7 +15,7 @@ from tests.helpers.raw_http import Raw, raw_connections  # noqa: F401 (a fixture
 from tests.helpers.waiting import eventually
 
 
-async def gated(state, sim, **limits):
+def gated(state, sim, **limits):
     return gate(state, {"b": bedrock(sim.url)}, server={"limits": limits})
 
 
@@ -33,7 +33,7 @@ async def metric(running, name):
     "first", [b"G", b"GET /healthz HTTP/1.1\r\n", b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nX: "]
 )
 async def test_a_head_that_does_not_end_is_answered_with_408(tmp_path, bedrock_sim, first):
-    async with await gated(tmp_path, bedrock_sim, head_seconds=0.2) as running:
+    async with gated(tmp_path, bedrock_sim, head_seconds=0.2) as running:
         raw = await opened(running, first)
         status, _, body = await raw.reply()
         assert (status, "too slowly" in json.loads(body)["error"]) == (408, True)
@@ -44,7 +44,7 @@ async def test_a_head_that_does_not_end_is_answered_with_408(tmp_path, bedrock_s
 
 
 async def test_a_dripped_head_has_one_deadline(tmp_path, bedrock_sim):
-    async with await gated(tmp_path, bedrock_sim, head_seconds=0.3) as running:
+    async with gated(tmp_path, bedrock_sim, head_seconds=0.3) as running:
         raw = await opened(running)
 
         async def drip():
@@ -58,7 +58,7 @@ async def test_a_dripped_head_has_one_deadline(tmp_path, bedrock_sim):
 
 
 async def test_a_connection_that_waits_long_between_requests_is_closed(tmp_path, bedrock_sim):
-    async with await gated(tmp_path, bedrock_sim, idle_seconds=0.2, head_seconds=0.1) as running:
+    async with gated(tmp_path, bedrock_sim, idle_seconds=0.2, head_seconds=0.1) as running:
         silent, used = await opened(running), await opened(running)
         for _ in range(2):
             assert (await used.ask("/healthz"))[0] == 200
@@ -67,7 +67,7 @@ async def test_a_connection_that_waits_long_between_requests_is_closed(tmp_path,
 
 
 async def test_a_slow_call_is_not_an_idle_connection(tmp_path, bedrock_sim):
-    async with await gated(tmp_path, bedrock_sim, idle_seconds=0.1, head_seconds=0.1) as running:
+    async with gated(tmp_path, bedrock_sim, idle_seconds=0.1, head_seconds=0.1) as running:
         bedrock_sim.delay = 0.5
         raw = await opened(running)
         path = f"/bedrock/model/{running.running.gateway.runtime.config.providers['b'].models[0]}/converse"
@@ -76,7 +76,7 @@ async def test_a_slow_call_is_not_an_idle_connection(tmp_path, bedrock_sim):
 
 
 async def test_the_connection_that_is_idle_for_longest_makes_room(tmp_path, bedrock_sim):
-    async with await gated(tmp_path, bedrock_sim, connections=8) as running:
+    async with gated(tmp_path, bedrock_sim, connections=8) as running:
         idle = [await opened(running) for _ in range(8)]
         assert (await idle[0].ask("/healthz"))[0] == 200
         for _ in range(4):
@@ -86,7 +86,7 @@ async def test_the_connection_that_is_idle_for_longest_makes_room(tmp_path, bedr
 
 
 async def test_a_call_in_flight_never_makes_room(tmp_path, bedrock_sim):
-    async with await gated(tmp_path, bedrock_sim, connections=8) as running:
+    async with gated(tmp_path, bedrock_sim, connections=8) as running:
         head = b"POST /v1/messages HTTP/1.1\r\nHost: 127.0.0.1\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"
         busy = [await opened(running, head) for _ in range(8)]
         for raw in busy:
@@ -99,24 +99,24 @@ async def test_a_call_in_flight_never_makes_room(tmp_path, bedrock_sim):
         assert (await running.lines.until("connections.refused"))[0]["limit"] == "connections"
 
 
-async def test_thousands_of_connections_leave_health_calls_and_the_log_alone(tmp_path, bedrock_sim):
+async def test_a_crowd_of_connections_leaves_health_and_the_log_alone(tmp_path, bedrock_sim):
     """Check that a crowd of silent connections leaves health checks and the log alone."""
-    async with await gated(tmp_path, bedrock_sim, connections=100) as running:
-        crowd = [await opened(running, b"GET / HT") for _ in range(400)]
+    async with gated(tmp_path, bedrock_sim, connections=100) as running:
+        for _ in range(400):
+            await opened(running, b"GET / HT")
         for _ in range(20):
             assert (await (await opened(running)).ask("/healthz"))[0] == 200
-        assert len(crowd) == 400
         assert len(running.lines.data.splitlines()) < 100
 
 
 async def test_a_client_that_reads_nothing_is_closed_and_makes_room(tmp_path, bedrock_sim, monkeypatch):
     """Check that replies which nobody reads do not hold connections for ever, and that room is real room."""
     monkeypatch.setattr(connections_module, "UNREAD_SECONDS", 0.3)
-    async with await gated(tmp_path, bedrock_sim, connections=8) as running:
+    async with gated(tmp_path, bedrock_sim, connections=8) as running:
         request = b"GET /aperture/openapi.json HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
-        unread = [await opened(running, request * 500) for _ in range(8)]
+        for _ in range(8):
+            await opened(running, request * 500)
         await eventually(lambda: open_connections(running) == 0)
-        assert len(unread) == 8
         assert (await running.get("/healthz")).status == 200
 
 
@@ -125,7 +125,7 @@ def open_connections(running):
 
 
 async def test_the_rest_of_a_refused_body_is_no_late_head(tmp_path, bedrock_sim):
-    async with await gated(tmp_path, bedrock_sim, head_seconds=0.2) as running:
+    async with gated(tmp_path, bedrock_sim, head_seconds=0.2) as running:
         head = b"POST /v1/messages HTTP/1.1\r\nHost: evil.example\r\nContent-Length: 5\r\n\r\n"
         raw = await opened(running, head + b"12")
         assert (await raw.reply())[0] == 403
@@ -160,7 +160,7 @@ def test_an_address_of_another_machine_has_a_limit_of_its_own():
     ],
 )
 async def test_a_malformed_request_is_answered_without_an_echo(tmp_path, bedrock_sim, data, status, words):
-    async with await gated(tmp_path, bedrock_sim) as running:
+    async with gated(tmp_path, bedrock_sim) as running:
         raw = await opened(running, data)
         answer, headers, body = await raw.reply()
         assert (answer, headers["content-type"].split(";")[0]) == (status, "application/json")
@@ -175,7 +175,7 @@ async def test_a_malformed_request_is_answered_without_an_echo(tmp_path, bedrock
 
 @pytest.mark.parametrize("name", ["Origin", "Host", "Content-Type", "Sec-Fetch-Site"])
 async def test_a_header_that_decides_may_come_once_only(tmp_path, bedrock_sim, name):
-    async with await gated(tmp_path, bedrock_sim) as running:
+    async with gated(tmp_path, bedrock_sim) as running:
         raw = await opened(running)
         status, _, body = await raw.ask("/api/whoami", headers=[(name, "127.0.0.1"), (name, "evil.example")])
         words = ("more than once", "not valid HTTP/1.1")

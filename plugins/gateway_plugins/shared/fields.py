@@ -44,6 +44,8 @@ def is_deep(value: Any) -> bool:
     """Return whether lists and objects are nested more than `MAX_DEPTH` levels deep. The check uses no recursion."""
     level = [value] if isinstance(value, (dict, list)) else []
     for _ in range(MAX_DEPTH):
+        if not level:
+            return False
         inner = (each.values() if isinstance(each, dict) else each for each in level)
         level = [child for children in inner for child in children if isinstance(child, (dict, list))]
     return bool(level)

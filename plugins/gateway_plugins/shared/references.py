@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import unquote
@@ -70,7 +71,7 @@ class _Inliner:
 
     def _replaced(self, reference: Any, own: Schema, at: str, inside: tuple[str, ...]) -> Schema:
         """Return the schema to which a reference leads, with the keywords `own` that stand beside the reference."""
-        target = self._target(reference)
+        target = referred(reference, self.root)
         if target is None:
             self.drop(at)
             return own
@@ -81,15 +82,16 @@ class _Inliner:
         made: Schema = self.schema(target, at, (*inside, reference))
         return made | own
 
-    def _target(self, reference: Any) -> Schema | None:
-        """Return the schema to which a JSON pointer in this schema leads, or None."""
-        if not isinstance(reference, str) or not (reference == "#" or reference.startswith("#/")):
-            return None
-        value: Any = self.root
-        for step in unquote(reference[1:]).split("/")[1:]:
-            name = step.replace("~1", "/").replace("~0", "~")
-            if isinstance(value, list) and name.isdigit() and int(name) < len(value):
-                value = value[int(name)]
-            else:
-                value = value.get(name) if isinstance(value, dict) else None
-        return value if isinstance(value, dict) else None
+
+def referred(reference: Any, root: Mapping[str, Any]) -> Schema | None:
+    """Return the schema to which a JSON pointer in the schema `root` leads (RFC 6901), or None."""
+    if not isinstance(reference, str) or not (reference == "#" or reference.startswith("#/")):
+        return None
+    value: Any = root
+    for step in unquote(reference[1:]).split("/")[1:]:
+        name = step.replace("~1", "/").replace("~0", "~")
+        if isinstance(value, list) and name.isdigit() and int(name) < len(value):
+            value = value[int(name)]
+        else:
+            value = value.get(name) if isinstance(value, dict) else None
+    return value if isinstance(value, dict) else None

@@ -16,7 +16,7 @@ from typing import Any, Final
 from gateway.contract.errors import invalid
 from gateway.contract.flag import Caps, Drop
 from gateway_plugins.shared.fields import escape_step, param
-from gateway_plugins.shared.references import inline_references
+from gateway_plugins.shared.references import inline_references, referred
 
 Block = dict[str, Any]
 
@@ -221,7 +221,7 @@ class _Folder:
             return own
         self._seen.add(id(schema))
         parts = [(part, f"allOf/{index}") for index, part in enumerate(_objects(schema.get("allOf")))]
-        if (target := _referred(schema.get("$ref"), self.root)) is not None:
+        if (target := referred(schema.get("$ref"), self.root)) is not None:
             parts.append((target, "$ref"))
         for part, name in parts:
             folded = self.fold(part, f"{at}/{name}", depth + 1)
@@ -255,12 +255,3 @@ def _add(own: Block, inner: Block, *, demanded: bool) -> None:
 
 def _objects(value: Any) -> list[Block]:
     return [part for part in value if isinstance(part, dict)] if isinstance(value, list) else []
-
-
-def _referred(reference: Any, root: Mapping[str, Any]) -> Block | None:
-    if not isinstance(reference, str) or not reference.startswith("#/"):
-        return None
-    value: Any = root
-    for step in reference[2:].split("/"):
-        value = value.get(step) if isinstance(value, dict) else None
-    return value if isinstance(value, dict) else None

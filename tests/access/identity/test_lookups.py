@@ -7,24 +7,9 @@ import pytest
 
 from gateway.access.identity import lookups as lookups_module
 from gateway.access.identity.localapi import LocalApiFailed
-from gateway.access.identity.lookups import UNCERTAIN_AT_ONCE, Lookups, in_tailnet
-from gateway.testkit.localapi import ME, LocalApiSim, Node, User
-
-ALICE = Node("laptop.example.ts.net", ("100.64.0.7",), User("alice@example.com"))
-
-
-@pytest.fixture
-async def sim(tmp_path):
-    async with LocalApiSim(tmp_path / "tailscaled.sock") as running:
-        running.add(ALICE)
-        yield running
-
-
-@pytest.fixture
-async def lookups(sim):
-    made = Lookups(str(sim.path))
-    yield made
-    await made.close()
+from gateway.access.identity.lookups import UNCERTAIN_AT_ONCE, in_tailnet
+from gateway.testkit.localapi import ME, Node, User
+from tests.helpers.identity import ALICE
 
 
 async def test_callers_with_one_tailnet_address_share_a_question(lookups, sim):
@@ -85,6 +70,7 @@ async def test_a_caller_that_leaves_does_not_end_the_question_of_others(lookups,
     assert len(sim.asked) == 1
 
 
+@pytest.mark.usefixtures("sim")
 async def test_the_machine_itself_is_known_by_its_tailnet_address(lookups):
     assert (await lookups.machine()).UserProfile.LoginName == ME.user.login
 

@@ -6,13 +6,8 @@ from gateway.access.identity.caller import Caller
 from gateway.access.identity.lookups import Lookups
 from gateway.access.identity.loopback import Loopback
 from gateway.contract.errors import Refused
-from gateway.testkit.localapi import LocalApiSim, Node, User
-
-ALICE = Node("laptop.example.ts.net", ("100.64.0.7",), User("alice@example.com"))
-
-
-class Connection:
-    """A stand-in for a transport. Like a transport, it accepts weak references."""
+from gateway.testkit.localapi import LocalApiSim
+from tests.helpers.identity import ALICE, Connection
 
 
 def caller(*headers, peer=("127.0.0.1", 4711), connection=None):
@@ -23,20 +18,6 @@ async def refusal(mode, who):
     with pytest.raises(Refused) as refused:
         await mode(who)
     return refused.value.problem.message
-
-
-@pytest.fixture
-async def sim(tmp_path):
-    async with LocalApiSim(tmp_path / "tailscaled.sock") as running:
-        running.add(ALICE)
-        yield running
-
-
-@pytest.fixture
-async def lookups(tmp_path):
-    made = Lookups(str(tmp_path / "tailscaled.sock"))
-    yield made
-    await made.close()
 
 
 @pytest.fixture

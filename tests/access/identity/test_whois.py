@@ -18,18 +18,14 @@ from gateway.contract.errors import PERMISSION, UNAVAILABLE, Refused
 from gateway.telemetry.log import configure
 from gateway.testkit.localapi import LocalApiSim, Node, User
 from tests.helpers.gateway import CAP, Lines
+from tests.helpers.identity import ALICE, Connection
 from tests.helpers.waiting import eventually
 
 HERE = ("127.0.0.1", 8080)
-ALICE = Node("laptop.example.ts.net", ("100.64.0.7", "fd7a:115c:a1e0::7"), User("alice@example.com"))
 BOB = Node("phone.example.ts.net", ("100.64.0.8",), User("bob@example.com"))
 
 
 SOMEBODY = b'{"Node": {"StableID": "n1"}, "UserProfile": {"LoginName": "alice@example.com"}}'
-
-
-class Connection:
-    """A stand-in for a connection, which can be referred to weakly, as a transport can."""
 
 
 def caller(connection, peer, local=("100.64.0.1", 80)):

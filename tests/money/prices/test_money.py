@@ -32,7 +32,6 @@ from tests.end_to_end.test_recordings import streamed
 from tests.helpers.gateway import HAIKU, KEY, NOVA, bedrock, gate
 from tests.helpers.recordings import exchanges, served
 
-KINDS = ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h")
 HAIKU_US = ("1.1", "5.5", "0.11", "1.375", "2.2")
 NOVA_US = ("0.06", "0.24", "0.015", None, None)
 HAIKU_DIRECT = ("1", "5", "0.1", "1.25", "2")

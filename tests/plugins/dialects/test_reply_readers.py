@@ -13,8 +13,6 @@ from gateway_plugins.shared.reasoning import Maker
 from gateway_plugins.shared.reply_events import Citation, Stop
 from gateway_plugins.shared.tools import Names
 
-LONG = "mcp.server/" + "long" * 30
-
 
 class RecordingWriter:
     """A writer that records its calls, with pieces of the same kind joined."""

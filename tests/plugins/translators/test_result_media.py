@@ -11,7 +11,6 @@ from gateway.contract.capabilities import capabilities
 from tests.helpers.conversion import CONVERSIONS, PNG
 
 PDF = base64.b64encode(b"%PDF-1.4\n").decode()
-TXT = base64.b64encode(b"words").decode()
 FILES = {
     "image": {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}},
     "pdf": {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": PDF}},

@@ -11,7 +11,7 @@ The members are in the body of a Messages or InvokeModel request, or in `additio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
@@ -162,15 +162,16 @@ def _members(edited: EditedMembers, feature: Feature) -> Iterator[_Place]:
         yield from _in_tools(edited, feature)
     if feature.edits:
         yield from _in_edits(edited, feature)
-    yield from _in_breakpoints(edited, feature)
+    if feature.cache:
+        yield from _in_breakpoints(edited, feature, marks["cache"])
     if any(mark in edited.raw("messages") for mark in marks["messages"]):
         yield from _in_messages(edited, feature)
 
 
-def _in_breakpoints(edited: EditedMembers, feature: Feature) -> Iterator[_Place]:
-    """Yield the members of cache breakpoints. Parts of the body without the name of such a member are not decoded."""
+def _in_breakpoints(edited: EditedMembers, feature: Feature, marks: Sequence[bytes]) -> Iterator[_Place]:
+    """Yield the members of cache breakpoints. Parts of the body without any of `marks` are not decoded."""
     for member in ("system", "messages", "tools"):
-        if any(mark in edited.raw(member) for mark in _marks(feature)["cache"]):
+        if any(mark in edited.raw(member) for mark in marks):
             yield from _below(edited, member, edited[member], f"/{member}", feature)
 
 

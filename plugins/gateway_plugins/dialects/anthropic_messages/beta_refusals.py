@@ -47,7 +47,7 @@ def _refused(request: ClientRequest, sent: Sequence[str], envelope: str, problem
     message = problem.message.lower()
     if _UNKNOWN_MEMBER in message:
         features = beta_members.features()
-        return [each.beta for each in features if not each.essential and any(_names(message, each.words))]
+        return [each.beta for each in features if not each.essential and _names(message, each.words)]
     essential = {feature.beta for feature in beta_members.features() if feature.essential}
     candidates = [name for name in sent if name not in essential]
     if named := [name for name in sent if name.lower() in message]:
@@ -57,8 +57,8 @@ def _refused(request: ClientRequest, sent: Sequence[str], envelope: str, problem
     return sorted(candidates, key=lambda name: (messages_betas.is_listed(name, envelope), _age(name)))[:1]
 
 
-def _names(message: str, words: Sequence[str]) -> list[str]:
-    return [word for word in words if re.search(rf"\b{re.escape(word)}\b", message)]
+def _names(message: str, words: Sequence[str]) -> bool:
+    return any(re.search(rf"\b{re.escape(word)}\b", message) for word in words)
 
 
 def _age(name: str) -> tuple[int, ...]:

@@ -14,12 +14,13 @@ JSON is not continued by a piece that has an id or a name.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
+from gateway.contract import lenient_json
 from gateway_plugins.shared import lenient
 
 
@@ -37,14 +38,16 @@ class _Known:
     def arguments(self) -> str:
         return "".join(self.pieces).strip()
 
-    def is_complete(self) -> bool:
-        if not self.pieces or self.pieces[-1].rstrip()[-1:] != "}":  # avoids parsing after most pieces
-            return False
-        try:
-            orjson.loads(self.arguments)
-        except orjson.JSONDecodeError:
-            return False
-        return True
+
+def is_complete(pieces: Sequence[str]) -> bool:
+    """Return whether pieces of arguments are a complete JSON value together."""
+    if not pieces or pieces[-1].rstrip()[-1:] != "}":  # avoids parsing after most pieces
+        return False
+    try:
+        lenient_json.loads("".join(pieces))
+    except orjson.JSONDecodeError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,7 @@ class CallNumbers:
     def _find(self, piece: _Piece, seen: set[int]) -> _Known | None:
         """Return the call of a piece; None for a repetition. `seen` are the numbers of the calls in the same delta."""
         call = self._call_of(piece, seen)
-        if call is not None and piece.name and call.is_complete() and piece.arguments.strip():
+        if call is not None and piece.name and is_complete(call.pieces) and piece.arguments.strip():
             if call.arguments == piece.arguments.strip() and call.number not in seen:
                 return None
             call = None
@@ -104,12 +107,12 @@ class CallNumbers:
         current = last if piece.index is None else self._by_index.get(piece.index)
         if current is None:
             # a piece that says nothing about itself continues the last call, whatever its index
-            return None if piece.id or piece.name or last is None or last.is_complete() else last
+            return None if piece.id or piece.name or last is None or is_complete(last.pieces) else last
         if piece.name and current.name:
             is_other = piece.name != current.name or bool(piece.id and current.id) or current.number in seen
             return None if is_other else current
         if piece.id and current.id:  # an id that is made anew for every piece
-            return None if current.is_complete() and piece.arguments.strip() else current
+            return None if is_complete(current.pieces) and piece.arguments.strip() else current
         return current
 
     def _new(self, piece: _Piece) -> _Known:

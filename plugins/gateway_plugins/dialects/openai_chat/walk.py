@@ -18,13 +18,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import orjson
-
-from gateway.contract import json_api, lenient_json
+from gateway.contract import json_api
 from gateway.contract.errors import BadFrame
 from gateway.contract.flag import Drop, Event
 from gateway_plugins.dialects.openai_chat import carried
-from gateway_plugins.dialects.openai_chat.call_numbers import CallNumbers
+from gateway_plugins.dialects.openai_chat.call_numbers import CallNumbers, is_complete
 from gateway_plugins.dialects.openai_chat.facts import TEXT, THINKING, finish_reason, ordered_parts
 from gateway_plugins.dialects.openai_chat.usage import Reports
 from gateway_plugins.shared import lenient, reply_events
@@ -83,15 +81,7 @@ class _Call:
             self.pieces.append(piece)
 
     def is_complete(self) -> bool:
-        if self.is_empty and not self.pieces:
-            return True
-        if not self.pieces or self.pieces[-1].rstrip()[-1:] != "}":  # avoids parsing after most pieces
-            return False
-        try:
-            lenient_json.loads("".join(self.pieces))
-        except orjson.JSONDecodeError:
-            return False
-        return True
+        return is_complete(self.pieces) or (self.is_empty and not self.pieces)
 
 
 class Reader:
@@ -331,7 +321,8 @@ class Reader:
         writer.finish(Stop(reason, native, sequence))
 
     def _usage(self, data: Mapping[str, Any]) -> None:
-        self._reports.add(lenient.mapping(data.get("usage")))
+        if usage := data.get("usage"):
+            self._reports.add(lenient.mapping(usage))
         self._tier = lenient.text(data.get("service_tier")) or self._tier
 
 

@@ -23,8 +23,6 @@ from gateway_plugins.shared.lenient import text
 
 MARK: Final = "irisgate1+"
 """Beginning of the string. A string that begins differently comes from another server, and cannot be read here."""
-
-
 ID: Final = "rs_irisgate"
 """Beginning of the ids of reasoning items that the gateway writes. OpenAI's ids begin with "rs_" too."""
 

@@ -1,0 +1,21 @@
+"""A simulated tailscaled that knows Alice, and the questions of one gateway to it."""
+
+import pytest
+
+from gateway.access.identity.lookups import Lookups
+from gateway.testkit.localapi import LocalApiSim
+from tests.helpers.identity import ALICE
+
+
+@pytest.fixture
+async def sim(tmp_path):
+    async with LocalApiSim(tmp_path / "tailscaled.sock") as running:
+        running.add(ALICE)
+        yield running
+
+
+@pytest.fixture
+async def lookups(tmp_path):
+    made = Lookups(str(tmp_path / "tailscaled.sock"))
+    yield made
+    await made.close()

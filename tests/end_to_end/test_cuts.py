@@ -69,7 +69,7 @@ def is_error(flag, data, *, broken):
     """Return whether the stream `data` ends with an error for the client."""
     request = FLAGS[flag].parse(request_of(FLAGS[flag], {"stream_options": {"include_usage": True}}, stream=True))
     decoder = FLAGS[flag].decoder(request, target(flag), Head(200, {}))
-    events = EventRedaction(redaction(("a-key-of-the-provider",)))
+    events = EventRedaction(redaction("a-key-of-the-provider", "", ()))
     try:
         list(events.feed(data, decoder.feed(data)))
         list(_rest(decoder, events, Truncated("broken") if broken else None))

@@ -218,19 +218,19 @@ async def test_counting_tokens_is_recorded_as_free(tmp_path, bedrock_sim, flags)
 
 MARKED = ";base64," + "A1b2" * 10_000
 MARKED_TEXTS = [
-    (CHAT[0], {**CHAT[1], "messages": [{"role": "user", "content": [{"type": "text", "text": MARKED}]}]}),
-    ("/v1/messages", {**CHAT[1], "messages": [{"role": "user", "content": [{"type": "text", "text": MARKED}]}]}),
-    ("/v1/responses", {"model": HAIKU, "max_output_tokens": 16, "input": MARKED}),
-    (CONVERSE[0], {**CONVERSE[1], "messages": [{"role": "user", "content": [{"text": MARKED}]}]}),
+    (*STREAMS["chat"], {"messages": [{"role": "user", "content": [{"type": "text", "text": MARKED}]}]}),
+    (*STREAMS["messages"], {"messages": [{"role": "user", "content": [{"type": "text", "text": MARKED}]}]}),
+    ("/v1/responses", {"model": HAIKU, "max_output_tokens": 16, "stream": True}, {"input": MARKED}),
+    (*STREAMS["converse"], {"messages": [{"role": "user", "content": [{"text": MARKED}]}]}),
 ]
 
 
-@pytest.mark.parametrize(("path", "body"), MARKED_TEXTS)
-async def test_a_mark_of_base64_in_a_text_makes_no_reservation_smaller(tmp_path, bedrock_sim, path, body):
+@pytest.mark.parametrize(("path", "body", "marked"), MARKED_TEXTS)
+async def test_a_mark_of_base64_in_a_text_makes_no_reservation_smaller(tmp_path, bedrock_sim, path, body, marked):
     bedrock_sim.default = replace(TEXT, gate=(held := Gate()))
     async with limited(tmp_path, bedrock_sim, quota(ENOUGH)) as gw:
-        call = asyncio.create_task(gw.post(path, body))
-        (level,) = await eventually(gw.book.levels)
-        assert level.reserved >= len(MARKED) * 3 // 4 * 1_100
+        call = asyncio.create_task(gw.post(path, {**body, **marked}))
+        reserved = await eventually(lambda: sum(level.reserved for level in gw.book.levels()))
+        assert reserved >= len(MARKED) * 3 // 4 * 1_100
         held.let_pass(20)
         assert (await call).status == 200

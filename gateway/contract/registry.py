@@ -159,8 +159,9 @@ def _modules(folder: Path | None) -> Iterator[tuple[str, ModuleType]]:
         for info in pkgutil.iter_modules(path):
             if not info.ispkg:
                 yield info.name, importlib.import_module(f"{package}.{info.name}")
+    installed = entry_points()
     for group in (_FLAGS, _TRANSLATORS, _OBSERVERS):
-        for entry in entry_points(group=group):
+        for entry in installed.select(group=group):
             yield entry.name, _load(f"plugin {entry.name}", entry.load)
     for file in sorted(folder.glob("*.py")) if folder else ():
         yield file.stem, _from_file(file)

@@ -185,6 +185,10 @@ class Call:
     """Whether the journal has a line that the call is about to be sent (`write_ahead.py`)."""
     left: bool = False
     """Whether the client has left, and the provider's reply is only read to know its costs."""
+    goes_on: Callable[[], bool] | None = field(default=None, repr=False)
+    """The function that is called when the client leaves, and returns whether the call goes on without the client.
+
+    None if such a call is cancelled."""
     fetches: Fetches | None = field(default=None, repr=False)
     """The fetches of files that the request names by URL; None until a plugin asks for the first file."""
     first_event: float | None = None

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from gateway.access.identity.caller import Identity
 from gateway.call.admission import Admission
+from gateway.call.chain import Call
 from gateway.call.runtime import Current, Runtime
 from gateway.config.load import Loaded
 from gateway.config.model import Config
@@ -110,6 +111,8 @@ REQUEST_ID: Final = web.RequestKey("request_id", str)
 REFUSED: Final = web.RequestKey("refused", Refused)
 """Key of the `Refused` with which the guard refuses a call. The server replies with it in the client's dialect, and
 records it."""
+CALL: Final = web.RequestKey("call", Call)
+"""Key of the `Call` that a request has become. Requests that are not parsed yet, and requests for pages, have none."""
 
 
 def identity_of(request: web.Request) -> Identity | None:

@@ -26,7 +26,7 @@ from gateway.call import request_body
 from gateway.call.agents import agent
 from gateway.call.capture import Capture
 from gateway.call.chain import Batch, Batches, Call, Inbound, Next, Stream, Whole
-from gateway.call.context import REFUSED, REQUEST_ID, Gateway, identity_of
+from gateway.call.context import CALL, REFUSED, REQUEST_ID, Gateway, identity_of
 from gateway.call.finish import Finish
 from gateway.call.middleware.grants import NO_ROLE
 from gateway.call.stream_writer import PassedEvents, StreamWriter
@@ -139,7 +139,7 @@ class Server:
         parsed = inbound.flag.parse(message)
         if inbound.identity is None:
             raise unknown("the caller is not known")
-        call = exchange.call = Call(inbound, inbound.identity, parsed, received, stack)
+        call = exchange.call = request[CALL] = Call(inbound, inbound.identity, parsed, received, stack)
         return call
 
     async def _read(self, inbound: Inbound, stack: AsyncExitStack, request: web.Request) -> bytes:

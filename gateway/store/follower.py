@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from time import monotonic, time
 from typing import Final
@@ -172,10 +172,9 @@ class JournalFollower:
         after the last batch that was applied.
         """
         while self._offset < self._journal.end:
-            lines, offset = await asyncio.to_thread(self._journal.read, self._offset, BATCH_BYTES)
-            if not lines and offset == self._offset:
+            entries, unreadable, offset = await asyncio.to_thread(self._read)
+            if offset == self._offset:
                 break
-            entries, unreadable = await asyncio.to_thread(decode, lines)
             if unreadable:
                 self._log.error("journal.unreadable_lines", lines=unreadable)
             await self._store.write(entries, offset)
@@ -183,6 +182,14 @@ class JournalFollower:
                 await asyncio.to_thread(self._journal.discard, offset)
             await self._advance(offset)
         await self._advance(self._offset)
+
+    def _read(self) -> tuple[Sequence[Entry], int, JournalOffset]:
+        """Return the next batch of entries, the number of its unreadable lines, and the offset after it.
+
+        Runs in a thread. Raises `StoreFailed` if the journal cannot be read.
+        """
+        lines, offset = self._journal.read(self._offset, BATCH_BYTES)
+        return *decode(lines), offset
 
     async def _advance(self, offset: JournalOffset) -> None:
         async with self._applied:

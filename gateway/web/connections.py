@@ -2,8 +2,8 @@
 
 - aiohttp accepts connections without a limit, and waits for a head without a deadline. So `Connection` extends
   aiohttp's protocol object. This file alone uses members of aiohttp that are not part of its public API:
-  `_waiter` and `_force_close` of `RequestHandler`, `_kwargs` of `Server`, and `_make_server` of
-  `AppRunner`.
+  `_waiter`, `_force_close`, `_current_request` and `_task_handler` of `RequestHandler`, `_kwargs` of `Server`, and
+  `_make_server` of `AppRunner`.
 - If there are too many connections, the connection that has been idle for longest is closed for the new one. A
   connection with a call in flight is never closed for another one.
 - The limits are read from the current configuration, so a reload changes them.
@@ -25,6 +25,7 @@ from typing import Any, Final, cast
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
+from gateway.call.context import CALL
 from gateway.call.guard import json_error, new_id
 from gateway.config.model import Limits
 from gateway.telemetry.log import Logger
@@ -170,6 +171,8 @@ class Connection(web.RequestHandler):
         self._stop_head_timer()
         self._connections.remove(self)
         if not self._is_refused:
+            if self._goes_on():
+                self._task_handler = None  # aiohttp cancels the task that it finds here
             super().connection_lost(exc)
         self._stop_unread_timer()
         self._raw = None
@@ -219,6 +222,11 @@ class Connection(web.RequestHandler):
         response.headers["server"] = "irisgate"
         response.force_close()
         return response
+
+    def _goes_on(self) -> bool:
+        """Return whether the call in flight, if any, goes on without its client (`call/middleware/read_on.py`)."""
+        call = None if self._current_request is None else self._current_request.get(CALL)
+        return call is not None and call.goes_on is not None and call.goes_on()
 
     def _head_is_late(self) -> None:
         self._head_timer = None

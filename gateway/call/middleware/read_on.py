@@ -13,7 +13,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 from gateway.call.chain import Attempt, AttemptNext, Call, Response
 from gateway.contract.flag import Usage
@@ -27,24 +28,31 @@ _ONE_TOKEN_EACH: Final = Usage(input=1, output=1)
 @dataclass(frozen=True, slots=True)
 class ReadOn:
     draining: Callable[[], bool]
-    """Whether the gateway is stopping. A cancellation then does not mean that the client has left."""
+    """Whether the gateway is stopping."""
     seconds: float = READ_ON_SECONDS
 
     async def __call__(self, call: Call, attempt: Attempt, following: AttemptNext) -> Response:
+        """Run the next step. Raises `asyncio.CancelledError` after that step if the client has left meanwhile."""
         if attempt.request.stream:
             return await following(call, attempt)
-        reply = asyncio.ensure_future(following(call, attempt))
+        task = asyncio.current_task()
+        assert task is not None
+        call.goes_on = partial(self._goes_on, call, attempt, task)
         try:
-            return await asyncio.shield(reply)
-        except asyncio.CancelledError:
-            if attempt.sent and not self.draining() and _is_billed(call, attempt):
-                call.left = True
-                await asyncio.wait({reply}, timeout=self.seconds)
-            raise
+            return await following(call, attempt)
         finally:
-            if not reply.done():
-                reply.cancel()
-                await asyncio.gather(reply, return_exceptions=True)
+            call.goes_on = None
+            if call.left:
+                raise asyncio.CancelledError
+
+    def _goes_on(self, call: Call, attempt: Attempt, task: asyncio.Task[Any]) -> bool:
+        """Return whether the call goes on now that its client leaves. If so, cancel the call after `seconds`."""
+        if not attempt.sent or self.draining() or not _is_billed(call, attempt):
+            return False
+        call.left = True
+        timer = asyncio.get_running_loop().call_later(self.seconds, task.cancel)
+        call.stack.callback(timer.cancel)
+        return True
 
 
 def _is_billed(call: Call, attempt: Attempt) -> bool:

@@ -108,15 +108,24 @@ class Estimate:
 
     def cost(self, priced: Iterable[Priced]) -> int:
         """Return the cost in nanodollars for the most expensive of several models; 0 if no price is known."""
-        # some models of OpenAI write every prompt into a cache without being asked; some have a price for thinking
-        kinds = ("input", "cache_write_5m", "cache_write_1h") if self.caches else ("input", "cache_write_5m")
-        usages = [
-            Usage(output=self.output, reasoning=reasoning, **{kind: self.input})
-            for kind in kinds
-            for reasoning in (0, self.output)
-        ]
-        costs = ((self._at(price, usage) or 0) + self._fees(price) for price in priced for usage in usages)
+        costs = ((self._at(price, usage) or 0) + self._fees(price) for price in priced for usage in self._usages(price))
         return max(costs, default=0)
+
+    def _usages(self, price: Priced) -> Iterable[Usage]:
+        """Yield the ways in which a model may count the tokens, without those for which it has no own price.
+
+        Some models of OpenAI write every prompt into a cache without being asked. Some models have a price for
+        thinking.
+        """
+        given = ["input", *(kind for kind in self._writes if self.tiered or price.unit(kind) is not None)]
+        thought = (0, self.output) if self.tiered or price.unit("reasoning") is not None else (0,)
+        for kind in given:
+            for reasoning in thought:
+                yield Usage(output=self.output, reasoning=reasoning, **{kind: self.input})
+
+    @property
+    def _writes(self) -> tuple[str, ...]:
+        return ("cache_write_5m", "cache_write_1h") if self.caches else ("cache_write_5m",)
 
     def _fees(self, price: Priced) -> int:
         unit = price.unit("web_search") if self.searches else None

@@ -417,7 +417,7 @@ class Price:
         self.units, self.search = units, search
 
     def unit(self, kind):
-        return self.search if kind == "web_search" else None
+        return {"web_search": self.search, "cache_write_5m": 10**6, "cache_write_1h": 10**6}.get(kind)
 
     def cost(self, usage):
         if None in self.units:

@@ -13,19 +13,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from time import monotonic
 from typing import Any, Final
 
 from gateway.config.model import Limits
 from gateway.contract.errors import RATE_LIMIT, UNAVAILABLE, Problem, Refused
 from gateway.telemetry.log import Logger
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.throttle import Throttle
 
 RETRY_SECONDS: Final = 1
 """Seconds that a refused client is told to wait. A place is free as soon as any call ends."""
 _LATER: Final[Mapping[str, Any]] = {"retry_after": RETRY_SECONDS, "retryable": True}
-LOG_SECONDS: Final = 10.0
-"""Seconds between two log lines about refused calls."""
 
 
 class Admission:
@@ -41,8 +39,7 @@ class Admission:
         """The number of bytes that are reserved for bodies, by the login of the caller."""
         self._all_calls = self._all_held = 0
         """The sums over all callers, which every call needs."""
-        self._refused = 0
-        self._logged_at = -LOG_SECONDS
+        self._refusals = Throttle()
         metrics.admission(lambda: self._all_calls, lambda: self._all_held)
 
     def enter(self, login: str, size: int) -> Admitted:
@@ -82,10 +79,8 @@ class Admission:
 
     def _refusal(self, limit: str, problem: Problem) -> Refused:
         self._metrics.call_refused(limit)
-        self._refused += 1
-        if (now := monotonic()) - self._logged_at >= LOG_SECONDS:
-            self._log.warning("calls.refused", limit=limit, count=self._refused)
-            self._logged_at, self._refused = now, 0
+        if count := self._refusals.due(limit):
+            self._log.warning("calls.refused", limit=limit, count=count)
         return Refused(problem)
 
 

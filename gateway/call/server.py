@@ -349,6 +349,6 @@ _OF_THE_SENT_BODY: Final = frozenset({"content-encoding", "content-length"})
 _EMPTY: Final = Batch(())
 _STOPPING: Final = Problem(UNAVAILABLE, "the gateway is being stopped; try again", retryable=True)
 _NO_ROOM: Final = Problem(
-    UNAVAILABLE, "the gateway cannot write its records, since its disk is full; try again later", retry_after=10
+    UNAVAILABLE, "the gateway cannot write its records to its disk; try again later", retry_after=10
 )
 _CRASHED: Final = Problem(INTERNAL, "the gateway failed on this call; its log has the cause under the request id")

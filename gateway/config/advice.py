@@ -12,6 +12,7 @@ from typing import Final
 from gateway.config.advice_bedrock import advise_bedrock
 from gateway.config.advice_grants import aliased, idle_quotas
 from gateway.config.advice_keys import advise_key
+from gateway.config.advice_limits import advise_limits
 from gateway.config.document.hujson import Path
 from gateway.config.findings import Report
 from gateway.config.model import Config, Mode, Provider
@@ -35,6 +36,7 @@ POLICY_MODES: Final[frozenset[Mode]] = frozenset({"whois", "proxy-protocol", "se
 def advise(config: Config, report: Report) -> None:
     _no_access(config, report)
     _anybody(config, report)
+    advise_limits(config.server.limits, report)
     prices = Prices.load(config.prices, infer=config.auto_cost_basis)
     for provider in config.providers.values():
         _unused_provider(provider, report)

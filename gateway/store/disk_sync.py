@@ -2,6 +2,8 @@
 
 - One flush serves all calls that wait when it begins. Calls that come during a flush share the next one.
 - Flushes run in a thread of their own, because a flush takes milliseconds.
+- After a failed flush nobody knows which lines are on the disk, and a second flush of the same file may succeed without
+  writing them. So the journal first writes these lines to a new file.
 """
 
 from __future__ import annotations
@@ -11,10 +13,16 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from time import monotonic
+from typing import Final, NamedTuple, Protocol
 
-from gateway.store.base import StoreFailed
+from gateway.store.base import JournalOffset, StoreFailed
 from gateway.telemetry.log import Logger
+
+RETRY_SECONDS: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+"""Seconds before the first, second and further tries after a failed flush; the last number is repeated.
+
+Each try writes the unflushed lines again, so tries without a pause would fill the disk."""
 
 
 class Unflushed(NamedTuple):
@@ -26,6 +34,8 @@ class Unflushed(NamedTuple):
     """The journal's folder if a file was created in it since the last flush; None otherwise."""
     lines: int
     """Number of lines written to the journal since the process started. The flush writes all of them to the disk."""
+    end: JournalOffset
+    """The end of these lines in the journal."""
 
 
 class Flushable(Protocol):
@@ -42,6 +52,12 @@ class Flushable(Protocol):
     def unflushed(self) -> Unflushed:
         """Return the files with lines that may not be on the disk yet."""
 
+    def flushed(self, offset: JournalOffset) -> None:
+        """Note that all lines before `offset` are on the disk."""
+
+    def rewrite(self) -> None:
+        """Write the lines that may not be on the disk to a new file. Raises `OSError` if that fails."""
+
 
 class DiskSync:
     """The flushes of one journal."""
@@ -51,9 +67,18 @@ class DiskSync:
         self._log = log
         self._flushed = 0
         """Number of lines that are on the disk."""
-        self._failing = False
+        self._failures = 0
+        self._reason = ""
+        """The words of the last failure."""
+        self._retry_at = 0.0
+        """Time by the monotonic clock before which no flush is tried, after one has failed."""
         self._round: asyncio.Future[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal-sync")
+
+    @property
+    def failing(self) -> bool:
+        """Whether the last flush failed, so that no call can be sent."""
+        return self._failures > 0
 
     async def wait(self) -> None:
         """Wait until all lines that were appended before this call are on the disk.
@@ -64,6 +89,8 @@ class DiskSync:
         while self._flushed < lines:
             if self._journal.waiting:
                 raise StoreFailed("the journal cannot be written")
+            if monotonic() < self._retry_at:
+                raise StoreFailed(self._reason)
             if self._round is None:
                 self._round = asyncio.ensure_future(self._flush())
             # if one caller is cancelled, the flush must go on, because others wait for it
@@ -71,21 +98,33 @@ class DiskSync:
 
     async def _flush(self) -> None:
         try:
+            if self._failures:
+                self._journal.rewrite()
             files = self._journal.unflushed()
             await asyncio.get_running_loop().run_in_executor(self._thread, _write_back, files)
-        except OSError as error:
-            reason = f"the journal cannot be flushed to the disk: {error.strerror}"
-            if not self._failing:
-                self._log.error("journal.sync_failed", reason=reason)
-            self._failing = True
-            raise StoreFailed(reason) from None
+        except (OSError, StoreFailed) as error:
+            raise self._failed(error) from None
         finally:
             self._round = None
-        self._failing = False
+        if self._failures:
+            self._log.info("journal.sync_recovered", failures=self._failures)
+        self._failures = 0
         self._flushed = files.lines
+        self._journal.flushed(files.end)
+
+    def _failed(self, error: OSError | StoreFailed) -> StoreFailed:
+        """Log the first of several failures, and return the error for those that wait."""
+        cause = error.strerror if isinstance(error, OSError) else str(error)
+        self._reason = f"the journal cannot be flushed to the disk: {cause}"
+        if not self._failures:
+            self._log.error("journal.sync_failed", reason=self._reason)
+        self._retry_at = monotonic() + RETRY_SECONDS[min(self._failures, len(RETRY_SECONDS) - 1)]
+        self._failures += 1
+        return StoreFailed(self._reason)
 
     async def close(self) -> None:
         """Flush the last lines if possible, and end the thread."""
+        self._retry_at = 0.0
         with suppress(StoreFailed):
             await self.wait()
         self._thread.shutdown()

@@ -71,8 +71,8 @@ class JournalFollower:
 
     @property
     def full(self) -> bool:
-        """Whether the journal cannot be written and its buffer in memory is full, so that no call should begin."""
-        return self._journal.full
+        """Whether no call should begin, because the journal's buffer in memory is full or its last flush failed."""
+        return self._journal.full or (self._sync is not None and self._sync.failing)
 
     @property
     def lag(self) -> int:

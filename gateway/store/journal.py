@@ -5,12 +5,15 @@
   `disk_sync.py` has flushed its first line to the disk.
 - The store is filled only from these files, so a slow or failing store delays no call and loses nothing.
 - If the disk is full, lines wait in memory up to a maximum size; `full` reports that this size is reached.
+- After a failed flush, the system takes the lines for written, although they may not be on the disk
+  (lwn.net/Articles/752063). So they are written again, to a new file (`rewrite`).
 
 This module does not read the content of a line.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -71,6 +74,8 @@ class Journal:
         self._is_new = False
         """Whether the entry of a new file in the folder may not be on the disk yet."""
         self._sync = sync
+        self._suspects: deque[tuple[JournalOffset, bytes]] = deque()
+        """Lines that may not be on the disk yet, each with the offset after it; used only if `sync` is True."""
         self._file = -1
         self._end = JournalOffset()
         self._begun = 0.0
@@ -108,14 +113,33 @@ class Journal:
             (*self._unflushed, os.dup(self._file)),
             self._folder if self._is_new else None,
             self._appended - len(self._waiting),
+            self._end,
         )
         self._unflushed.clear()
         self._is_new = False
         return files
 
+    def flushed(self, offset: JournalOffset) -> None:
+        """Note that all lines before `offset` are on the disk."""
+        while self._suspects and self._suspects[0][0] <= offset:
+            self._suspects.popleft()
+
+    def rewrite(self) -> None:
+        """Write the lines that may not be on the disk to a new file. Raises `OSError` if that fails.
+
+        Call this method after a failed flush. The store ignores a call that it gets twice.
+        """
+        if self._end.byte:
+            self._begin(self._end.segment + 1)
+        suspects, self._suspects = self._suspects, deque()
+        if suspects and not self._write(b"".join(line for _, line in suspects)):
+            self._suspects = suspects
+            raise OSError(errno.EIO, "its lines cannot be written again")
+
     def applied(self, offset: JournalOffset) -> None:
         """Note that the store has all lines before `offset`, so that they are never written to another file."""
         self._applied = offset
+        self.flushed(offset)
 
     def append(self, line: bytes) -> None:
         """Write a line, or keep it in memory if it cannot be written. Never raises, and does not wait for the disk."""
@@ -152,6 +176,8 @@ class Journal:
         except (OSError, StoreFailed):
             return False
         self._end = JournalOffset(self._end.segment, self._end.byte + size)
+        if self._sync:
+            self._suspects.append((self._end, data))
         return True
 
     def _replace_removed_file(self) -> None:

@@ -138,10 +138,13 @@ def _clamp(amount: int) -> int:
 
 
 def _insert_version(connection: sqlite3.Connection, version: Version) -> None:
+    """Insert a change of the configuration, unless it is there: a line of the journal may come twice."""
     changed = orjson.dumps(version.changed).decode()
+    row = (version.at, version.who, version.etag, changed)
     connection.execute(
-        "INSERT INTO versions (at, who, etag, changed) VALUES (?, ?, ?, ?)",
-        (version.at, version.who, version.etag, changed),
+        "INSERT INTO versions (at, who, etag, changed) SELECT ?, ?, ?, ? "
+        "WHERE NOT EXISTS (SELECT 1 FROM versions WHERE at = ? AND etag = ?)",
+        (*row, version.at, version.etag),
     )
 
 

@@ -8,16 +8,20 @@ from __future__ import annotations
 import logging
 
 from gateway.telemetry.log import Logger
+from gateway.telemetry.throttle import Throttle
 
 
 class _Handler(logging.Handler):
     def __init__(self, log: Logger) -> None:
         super().__init__()
         self._log = log
+        self._throttle = Throttle()
 
     def emit(self, record: logging.LogRecord) -> None:
-        kind = record.exc_info[0] if record.exc_info else None
-        self._log.warning("http.error", kind=kind.__name__ if kind else record.levelname)
+        failure = record.exc_info[0] if record.exc_info else None
+        kind = failure.__name__ if failure else record.levelname
+        if count := self._throttle.due(kind):
+            self._log.warning("http.error", kind=kind, count=count)
 
 
 def server_logger(log: Logger) -> logging.Logger:

@@ -19,7 +19,6 @@ import ipaddress
 import resource
 from collections import OrderedDict
 from collections.abc import Callable
-from time import monotonic
 from typing import Any, Final, cast
 
 from aiohttp import web
@@ -30,6 +29,7 @@ from gateway.call.guard import json_error, new_id
 from gateway.config.model import Limits
 from gateway.telemetry.log import Logger
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.throttle import Throttle
 
 RESERVED_DESCRIPTORS: Final = 200
 """Descriptors that connections of clients never use: for the store, the journal, the log, bodies and tailscaled."""
@@ -40,8 +40,6 @@ UNREAD_SECONDS: Final = 120.0
 closed. A client that takes 64 KB in this time is left alone."""
 CLOSE_SECONDS: Final = 5.0
 """Seconds after which a closed connection is given up, although not all bytes of its reply are sent."""
-LOG_SECONDS: Final = 10.0
-"""Seconds between two log lines about refused connections."""
 _LATE: Final = b'{"error":"the head of the request came too slowly"}'
 _LATE_HEAD: Final = (
     b"HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
@@ -53,15 +51,15 @@ class Connections:
 
     def __init__(self, limits: Callable[[], Limits], metrics: Metrics, log: Logger) -> None:
         self.limits = limits
-        self.log = log
+        self._log = log
         self._metrics = metrics
         self._open: dict[Connection, str] = {}
         """The open connections, each with the address of the client; "" for a unix socket and for this machine."""
         self._by_peer: dict[str, dict[Connection, None]] = {}
         self._idle: OrderedDict[Connection, None] = OrderedDict()
         """Connections without a request, in the order in which they became idle."""
-        self._refused = 0
-        self._logged_at = -LOG_SECONDS
+        self._refusals = Throttle()
+        self._http_errors = Throttle()
         metrics.connections(lambda: len(self._open))
 
     def admit(self, connection: Connection, peer: Any) -> bool:
@@ -99,6 +97,12 @@ class Connections:
         """Count a connection that is closed because the head of a request did not come in time."""
         self._refuse("head_seconds", self._open.get(connection, ""))
 
+    def malformed(self, kind: str, request_id: str, failure: BaseException | None) -> None:
+        """Log a request that cannot be answered. `failure` is the exception if the gateway itself failed."""
+        if count := self._http_errors.due(kind):
+            trace = {"exc_info": failure} if failure else {}
+            self._log.warning("http.error", kind=kind, request_id=request_id, count=count, **trace)
+
     def _close_one(self, among: dict[Connection, None] | OrderedDict[Connection, None]) -> bool:
         """Close the first idle connection of `among`. Return False if none is idle."""
         connection = next((one for one in among if one.awaits_head), None)
@@ -110,10 +114,8 @@ class Connections:
 
     def _refuse(self, limit: str, peer: str) -> bool:
         self._metrics.connection_refused(limit)
-        self._refused += 1
-        if (now := monotonic()) - self._logged_at >= LOG_SECONDS:
-            self.log.warning("connections.refused", limit=limit, peer=peer, count=self._refused)
-            self._logged_at, self._refused = now, 0
+        if count := self._refusals.due(limit):
+            self._log.warning("connections.refused", limit=limit, peer=peer, count=count)
         return False
 
 
@@ -206,8 +208,7 @@ class Connection(web.RequestHandler):
         _ = message
         request_id = new_id()
         kind = type(exc).__name__ if exc else str(status)
-        trace = {"exc_info": exc} if status >= 500 else {}
-        self._connections.log.warning("http.error", kind=kind, request_id=request_id, **trace)
+        self._connections.malformed(kind, request_id, exc if status >= 500 else None)
         if request.writer.output_size > 0:
             raise ConnectionError("a part of the reply is sent already")
         if isinstance(exc, LineTooLong):

@@ -115,3 +115,33 @@ def test_a_quota_that_no_grant_names_is_told_of():
     listener = [{"listen": "100.64.0.1:80", "identity": "whois"}]
     (warning,) = warnings_of(quotas=quotas, grants=grants, server={"listeners": listener})
     assert warning.endswith("it has no effect unless the tailnet policy does")
+
+
+@pytest.mark.parametrize(
+    ("limits", "place", "words"),
+    [
+        ({"body_bytes": 4096, "buffer_bytes": 2048}, "buffer_bytes", "bodies of more than 2048 bytes"),
+        ({"buffer_bytes": 1024}, "buffer_bytes", "although 33554432 (server.limits.body_bytes) are allowed"),
+        ({"body_bytes": 1 << 30}, "body_bytes", "bodies of more than 201326592 bytes"),
+        ({"calls": 10, "calls_per_identity": 11}, "calls_per_identity", "server.limits.calls allows 10 in all"),
+        ({"connections": 8, "connections_per_peer": 9}, "connections_per_peer", "connections allows 8 in all"),
+    ],
+)
+def test_limits_that_contradict_each_other_are_reported(limits, place, words):
+    (warning,) = warnings_of({}, server={"limits": limits})
+    assert warning.startswith(f"server.limits.{place}: ")
+    assert words in warning
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"body_bytes": 4096, "buffer_bytes": 4096},
+        {"calls": 10},
+        {"calls": 10, "calls_per_identity": 10},
+        {"connections": 8},
+        {"connections_per_peer": 1_000_000},
+    ],
+)
+def test_limits_that_agree_are_not_reported(limits):
+    assert warnings_of({}, server={"limits": limits}) == []

@@ -21,6 +21,36 @@ from tests.store.test_journal import room
 from tests.store.test_open_calls import sent
 
 
+class LossyDisk:
+    """A stand-in for a disk under Linux: what a failed flush did not write is lost, and the next flush succeeds."""
+
+    def __init__(self, monkeypatch):
+        self.fails = False
+        self.clean = {}
+        """The size of each file at its last flush, by inode."""
+        self.lost = {}
+        monkeypatch.setattr(disk_sync.os, "fdatasync", self.fdatasync)
+
+    def fdatasync(self, descriptor):
+        status = os.fstat(descriptor)
+        begin = self.clean.get(status.st_ino, 0)
+        self.clean[status.st_ino] = status.st_size
+        if self.fails:
+            self.lost.setdefault(status.st_ino, []).append((begin, status.st_size))
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def lines(self, folder):
+        """Return the lines of the journal that are there after a power cut."""
+        lines = set()
+        for path in (folder / "journal").glob("*.jsonl"):
+            inode = path.stat().st_ino
+            data = bytearray(path.read_bytes()[: self.clean.get(inode, 0)])
+            for begin, end in self.lost.get(inode, ()):
+                data[begin:end] = bytes(end - begin)
+            lines |= set(bytes(data).split(b"\n"))
+        return lines
+
+
 class Disk:
     """A stand-in for the disk. It records the flushes, which wait for `gate` and fail while `error` is set."""
 
@@ -68,6 +98,15 @@ async def synced(folder, **options):
 
 def descriptors():
     return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def flushed(sync):
+    """Wait for a flush that succeeds; after a failed one, the next is tried a moment later."""
+    while True:
+        try:
+            return await sync.wait()
+        except StoreFailed:
+            await asyncio.sleep(0.01)
 
 
 async def test_a_line_is_on_the_disk_when_the_wait_ends(tmp_path, disk):
@@ -139,9 +178,62 @@ async def test_a_disk_that_does_not_flush_fails_the_wait_and_is_told_once(tmp_pa
             with pytest.raises(StoreFailed, match="cannot be flushed to the disk: Input/output error"):
                 await sync.wait()
         disk.error = 0
-        await sync.wait()
-        await eventually(lambda: b"journal.sync_failed" in sync.out.getvalue())
+        await flushed(sync)
+        await eventually(lambda: b"journal.sync_recovered" in sync.out.getvalue())
         assert sync.out.getvalue().count(b"journal.sync_failed") == 1
+
+
+@pytest.mark.parametrize("segment_bytes", [10, 40, 1 << 20])
+@pytest.mark.parametrize("failures", [1, 2])
+async def test_lines_of_a_failed_flush_are_on_the_disk_after_the_next(tmp_path, monkeypatch, segment_bytes, failures):
+    """Check that lines of older files too are written again, because flushing them again would not write them."""
+    monkeypatch.setattr(disk_sync, "RETRY_SECONDS", (0.0,))
+    disk = LossyDisk(monkeypatch)
+    async with synced(tmp_path, segment_bytes=segment_bytes) as sync:
+        sync.journal.append(b"line 00")
+        await sync.wait()
+        for number in range(1, 9):
+            sync.journal.append(b"line %02d" % number)
+        disk.fails = True
+        for _ in range(failures):
+            with pytest.raises(StoreFailed):
+                await sync.wait()
+        sync.journal.append(b"line 09")
+        disk.fails = False
+        await sync.wait()
+        assert {b"line %02d" % number for number in range(10)} <= disk.lines(tmp_path)
+        files = len(list((tmp_path / "journal").iterdir()))
+        await sync.wait()
+        assert len(list((tmp_path / "journal").iterdir())) == files
+
+
+async def test_lines_that_the_store_has_are_not_written_again(tmp_path, monkeypatch):
+    """Check that a store that flushes its own transactions spares the journal the lines."""
+    monkeypatch.setattr(disk_sync, "RETRY_SECONDS", (0.0,))
+    disk = LossyDisk(monkeypatch)
+    async with synced(tmp_path) as sync:
+        sync.journal.append(b"in the store")
+        applied = sync.journal.end
+        sync.journal.append(b"not yet")
+        disk.fails = True
+        with pytest.raises(StoreFailed):
+            await sync.wait()
+        sync.journal.applied(applied)
+        disk.fails = False
+        await sync.wait()
+        assert (tmp_path / "journal" / "000000000002.jsonl").read_bytes() == b"not yet\n"
+
+
+async def test_no_flush_is_tried_in_the_pause_after_a_failed_one(tmp_path, disk, monkeypatch):
+    monkeypatch.setattr(disk_sync, "RETRY_SECONDS", (60.0,))
+    async with synced(tmp_path) as sync:
+        disk.error = errno.EIO
+        for number in range(20):
+            sync.journal.append(b"%d" % number)
+            with pytest.raises(StoreFailed):
+                await sync.wait()
+        assert (disk.begun, sync.failing) == (1, True)
+        disk.error = 0
 
 
 async def test_a_full_disk_fails_the_wait(tmp_path):
@@ -165,7 +257,7 @@ async def test_too_many_open_files_fail_the_wait(tmp_path):
                 await sync.wait()
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-        await sync.wait()
+        await flushed(sync)
 
 
 async def test_the_end_of_a_call_is_on_the_disk_soon(tmp_path, disk):
@@ -185,3 +277,12 @@ async def test_without_sync_nothing_is_flushed(tmp_path, disk):
         records.put("a")
         await records.follower.flush()
         assert disk.flushed == []
+
+
+async def test_no_call_begins_while_the_disk_does_not_flush(tmp_path, disk):
+    async with keeping(tmp_path, sync=True) as records:
+        disk.error = errno.EIO
+        records.put("a")
+        await eventually(lambda: records.follower.full)
+        disk.error = 0
+        await eventually(lambda: not records.follower.full)

@@ -15,7 +15,7 @@ from gateway.access.identity.endpoints import endpoints
 from gateway.access.identity.localapi import LocalApiFailed
 from gateway.access.identity.lookups import Lookups
 from gateway.access.identity.loopback import Loopback
-from gateway.access.identity.proxy_protocol import Handover, Proxied, Sources
+from gateway.access.identity.proxy_protocol import Handover, Proxied, ProxyRefusals, Sources
 from gateway.access.identity.serve_headers import ServeHeaders
 from gateway.access.identity.static import Static
 from gateway.access.identity.whois import Whois, connecting
@@ -33,6 +33,7 @@ class Modes:
         """The client of each tailscaled, by the path of its socket. The default socket is always included, because that
         tailscaled may forward connections even if no listener names it."""
         self._sources = Sources()
+        self._proxy_refusals = ProxyRefusals(log)
         self._by_endpoint: dict[str, tuple[Listener, Identify]] = {}
         self._modes: Mapping[Mode, Callable[[Listener], Identify]] = {
             "loopback": lambda _listener: Loopback(self._lookups.values),
@@ -81,7 +82,7 @@ class Modes:
         """
         if listener.identity != "proxy-protocol":
             return server
-        return lambda: Handover(server, self._sources, listener.proxies, self._log)
+        return lambda: Handover(server, self._sources, listener.proxies, self._proxy_refusals)
 
     async def machines(self) -> list[Identity]:
         """Return the identities that a process of this machine has at listeners of mode `whois`, without duplicates.

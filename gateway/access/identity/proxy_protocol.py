@@ -25,6 +25,7 @@ from gateway.access.identity.proxy_header import BadProxyHeader, read
 from gateway.access.identity.whois import RETRY_SECONDS, Whois
 from gateway.contract.errors import UNAVAILABLE, Problem, Refused
 from gateway.telemetry.log import Logger
+from gateway.telemetry.throttle import Throttle
 
 HEADER_SECONDS: Final = 5.0
 """Maximum seconds to wait for a proxy's header. A proxy knows the header before it connects."""
@@ -87,16 +88,32 @@ class Proxied:
             )
 
 
+class ProxyRefusals:
+    """The log lines about refused connections. All connections share them, so that a flood is throttled."""
+
+    def __init__(self, log: Logger) -> None:
+        self._log = log
+        self._throttle = Throttle()
+
+    def note(self, peer: Any, reason: str) -> None:
+        if count := self._throttle.due(reason):
+            self._log.warning("identity.proxy_refused", peer=str(peer), reason=reason, count=count)
+
+
 class Handover(asyncio.Protocol):
     """A protocol that reads the PROXY header, and then hands the connection to another protocol as a new connection."""
 
     def __init__(
-        self, following: Callable[[], asyncio.BaseProtocol], sources: Sources, proxies: Collection[str], log: Logger
+        self,
+        following: Callable[[], asyncio.BaseProtocol],
+        sources: Sources,
+        proxies: Collection[str],
+        refusals: ProxyRefusals,
     ) -> None:
         self._following = following
         self._sources = sources
         self._proxies = proxies
-        self._log = log
+        self._refusals = refusals
         self._data = b""
         self._transport: asyncio.Transport | None = None
         self._deadline: asyncio.TimerHandle | None = None
@@ -136,8 +153,7 @@ class Handover(asyncio.Protocol):
     def _refuse(self, reason: str) -> None:
         self._stop_waiting()
         if self._transport is not None:
-            peer = self._transport.get_extra_info("peername")
-            self._log.warning("identity.proxy_refused", peer=str(peer), reason=reason)
+            self._refusals.note(self._transport.get_extra_info("peername"), reason)
             self._transport.abort()
 
     def _stop_waiting(self) -> None:

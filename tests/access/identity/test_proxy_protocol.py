@@ -6,7 +6,7 @@ import pytest
 
 from gateway.access.identity import proxy_protocol
 from gateway.access.identity.caller import Caller
-from gateway.access.identity.proxy_protocol import Handover, Sources, trusted
+from gateway.access.identity.proxy_protocol import Handover, ProxyRefusals, Sources, trusted
 from gateway.telemetry.log import configure
 from tests.helpers.gateway import Lines
 
@@ -29,10 +29,10 @@ class Following(asyncio.Protocol):
 async def said(proxies, local):
     """Return the reply to a connection from `local` after its header, and the log."""
     sources, lines = Sources(), Lines()
-    log = configure(lines)
+    refusals = ProxyRefusals(configure(lines))
     loop = asyncio.get_running_loop()
     server = await loop.create_server(
-        lambda: Handover(lambda: Following(sources), sources, frozenset(proxies), log), "127.0.0.1", 0
+        lambda: Handover(lambda: Following(sources), sources, frozenset(proxies), refusals), "127.0.0.1", 0
     )
     async with server:
         port = server.sockets[0].getsockname()[1]
@@ -97,8 +97,8 @@ class Echo(asyncio.Protocol):
 async def test_a_connection_whose_header_came_outlives_the_headers_deadline(monkeypatch):
     monkeypatch.setattr(proxy_protocol, "HEADER_SECONDS", 0.1)
     loop, lines = asyncio.get_running_loop(), Lines()
-    sources, log = Sources(), configure(lines)
-    server = await loop.create_server(lambda: Handover(Echo, sources, frozenset(), log), "127.0.0.1", 0)
+    sources, refusals = Sources(), ProxyRefusals(configure(lines))
+    server = await loop.create_server(lambda: Handover(Echo, sources, frozenset(), refusals), "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
         silent, leaving = await asyncio.open_connection("127.0.0.1", port)

@@ -51,8 +51,7 @@ def middlewares(calls: Collection[web.AbstractRoute], modes: Modes) -> list[Midd
         except web.HTTPException as error:
             response = _json_response(error)
         if not response.prepared:
-            response.headers["x-request-id"] = request[REQUEST_ID]
-            response.headers["server"] = "irisgate"
+            _complete_head(request, response)
         return response
 
     @web.middleware
@@ -76,6 +75,14 @@ def middlewares(calls: Collection[web.AbstractRoute], modes: Modes) -> list[Midd
         return _response_for(refused.problem)
 
     return [request_id, guard]
+
+
+def _complete_head(request: web.Request, response: web.StreamResponse) -> None:
+    """Add the headers of every reply. While the gateway drains, the client is told to use the connection no more."""
+    response.headers["x-request-id"] = request[REQUEST_ID]
+    response.headers["server"] = "irisgate"
+    if request.app[GATEWAY].draining:
+        response.force_close()
 
 
 _OPEN: Final = frozenset({"/healthz", "/readyz"})

@@ -216,6 +216,8 @@ class Server:
         headers = _reply_headers(exchange, headers)
         exchange.captured(headers)
         response = web.StreamResponse(status=stream.status, headers=headers)
+        if self.gateway.draining:
+            response.force_close()
         await response.prepare(request)
         writer = StreamWriter(response, exchange.capture)
         watch = asyncio.create_task(self._watch(writer, encoder.ping(), call, request))

@@ -101,9 +101,9 @@ class Reloader:
                 self.gateway.log.exception("config.watch_failed", again_in_seconds=WATCH_AGAIN_SECONDS)
             await asyncio.sleep(WATCH_AGAIN_SECONDS)
 
-    def reload_soon(self) -> None:
-        """Start a reload and return at once, for a signal handler."""
-        self._task(self.reload())
+    def reload_soon(self) -> asyncio.Task[None]:
+        """Start a reload and return its task at once, for a signal handler."""
+        return self._task(self.reload())
 
     async def reload(self) -> None:
         async with self._one_at_a_time:

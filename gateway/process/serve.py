@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +26,8 @@ from gateway.contract.registry import Registry
 from gateway.process.app import build
 from gateway.process.output import say
 from gateway.process.reload import Reloader, with_listener
-from gateway.process.sockets import Bound, CannotListen, bind
+from gateway.process.sockets import Bound, CannotListen, Passed, bind, refuse_rest
+from gateway.process.systemd import READY, STOPPING, notify, passed_sockets, reloading
 from gateway.store.base import StoreFailed
 from gateway.telemetry.http_log import server_logger
 from gateway.telemetry.log import Logger
@@ -68,10 +69,11 @@ class Running:
 
 @asynccontextmanager
 async def listening(
-    config: Config, registry: Registry, *, state: Path, log: Logger, **options: Any
+    config: Config, registry: Registry, *, state: Path, log: Logger, passed: Sequence[Passed] = (), **options: Any
 ) -> AsyncIterator[Running]:
     """Build the gateway and open its listeners. Raises `CannotStart` if one of these steps fails.
 
+    `passed` are listening sockets that another process has opened; each must have the address of a listener.
     At the end of the block, stop accepting connections, wait at most `drain_seconds` for calls in flight, cancel the
     calls that are left, and close everything.
     """
@@ -95,14 +97,14 @@ async def listening(
     except StoreFailed as error:
         raise CannotStart(str(error)) from None
     bounds: list[Bound] = []
+    metrics: list[Bound] = []
     try:
-        for listener in config.server.listeners:
-            bounds.append(_bound(listener))
-            modes.listen(bounds[-1].endpoint, listener)
-            running.urls.append(bounds[-1].url)
+        _bind(config, list(passed), bounds, metrics)
         for bound in bounds:
+            modes.listen(bound.endpoint, bound.listener)
+            running.urls.append(bound.url)
             await Site(runner, bound, modes).start()
-        async with _metrics(running, config, modes, connections), _warned(running, modes):
+        async with _metrics(running, metrics, modes, connections), _warned(running, modes):
             yield running
     finally:
         running.gateway.draining = True
@@ -113,7 +115,7 @@ async def listening(
             await _drained(running, config.server.drain_seconds)
         finally:
             async with AsyncExitStack() as closing:
-                for bound in bounds:
+                for bound in (*bounds, *metrics):
                     closing.callback(bound.socket.close)
                 closing.push_async_callback(modes.close)
                 closing.push_async_callback(runner.cleanup)
@@ -125,22 +127,35 @@ def _header_bytes(config: Config) -> int:
     return max(config.server.limits.header_bytes, SERVED_HEADER_BYTES if served else 0)
 
 
-@asynccontextmanager
-async def _metrics(running: Running, config: Config, modes: Modes, connections: Connections) -> AsyncIterator[None]:
-    """Serve the metrics on a separate listener, if there is one.
+def _bind(config: Config, passed: list[Passed], bounds: list[Bound], metrics: list[Bound]) -> None:
+    """Open the sockets of all listeners, and append them to `bounds`, or to `metrics` for the listener of metrics.
 
-    Raises `CannotStart` if this listener cannot be opened.
+    Raises `CannotStart` if a socket cannot be opened, or if one of `passed` belongs to no listener.
     """
-    if (listener := config.metrics.listener) is None:
-        yield
-        return
-    bound = _bound(listener)
-    modes.listen(bound.endpoint, listener)
-    with bound.socket:
-        async with serving(running.gateway, bound.socket, modes, connections):
+    try:
+        bounds.extend(bind(listener, passed) for listener in config.server.listeners)
+        if config.metrics.listener is not None:
+            metrics.append(bind(config.metrics.listener, passed))
+        refuse_rest(passed)
+    except CannotListen as error:
+        raise CannotStart(str(error)) from None
+    finally:
+        for one in passed:
+            one.socket.close()
+
+
+@asynccontextmanager
+async def _metrics(
+    running: Running, bounds: Sequence[Bound], modes: Modes, connections: Connections
+) -> AsyncIterator[None]:
+    """Serve the metrics on a separate listener, if there is one."""
+    async with AsyncExitStack() as stack:
+        for bound in bounds:
+            modes.listen(bound.endpoint, bound.listener)
+            await stack.enter_async_context(serving(running.gateway, bound.socket, modes, connections))
             running.metrics_url = f"{bound.url}/metrics"
             running.gateway.log.info("metrics.listening", url=running.metrics_url)
-            yield
+        yield
 
 
 @asynccontextmanager
@@ -179,13 +194,6 @@ def _built(config: Config, registry: Registry, *, state: Path, **options: Any) -
     except OSError as error:
         raise CannotStart(f"{error.filename or state}: {error.strerror or error}") from None
     except (StoreFailed, ValueError) as error:
-        raise CannotStart(str(error)) from None
-
-
-def _bound(listener: Listener) -> Bound:
-    try:
-        return bind(listener)
-    except CannotListen as error:
         raise CannotStart(str(error)) from None
 
 
@@ -242,7 +250,9 @@ async def serve(
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     async with AsyncExitStack() as stack:
-        running = await stack.enter_async_context(listening(config, registry, state=state, log=log))
+        running = await stack.enter_async_context(
+            listening(config, registry, state=state, log=log, passed=_from_systemd())
+        )
         reloader = running.gateway.reloader = Reloader(path, running.gateway, listener, loaded, load_key(state))
 
         def end() -> None:
@@ -250,7 +260,7 @@ async def serve(
 
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, end)
-        loop.add_signal_handler(signal.SIGHUP, reloader.reload_soon)
+        loop.add_signal_handler(signal.SIGHUP, _reload, reloader)
         following = asyncio.create_task(reloader.follow())
         stack.push_async_callback(_cancelled, following)
         for url in running.urls:
@@ -258,9 +268,24 @@ async def serve(
         # objects that exist now live as long as the process, so garbage collection need not examine them
         gc.freeze()
         log.info("gateway.started", urls=running.urls, providers=list(config.providers))
+        notify(READY)
         await stop.wait()
+        notify(STOPPING)
         log.info("gateway.draining", seconds=config.server.drain_seconds)
     log.info("gateway.stopped")
+
+
+def _from_systemd() -> Sequence[Passed]:
+    try:
+        return passed_sockets()
+    except CannotListen as error:
+        raise CannotStart(str(error)) from None
+
+
+def _reload(reloader: Reloader) -> None:
+    """Reload the configuration in the background, and tell systemd about it."""
+    notify(reloading())
+    reloader.reload_soon().add_done_callback(lambda _task: notify(READY))
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

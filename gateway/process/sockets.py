@@ -1,5 +1,6 @@
 """Opens the listening sockets of the configuration, and removes the files of unix sockets.
 
+- A socket that another process opened and passed to this one is used in place of a new one.
 - A unix socket's file is removed only if it is still the file that this process created.
 - `access/identity/endpoints.py` names the endpoints of sockets; `serve.py` decides what is served on a socket.
 """
@@ -44,9 +45,24 @@ class Bound:
                 Path(path).unlink()
 
 
-def bind(listener: Listener) -> Bound:
-    """Open the socket of a listener. Raises `CannotListen` if the socket cannot be opened."""
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """A listening socket that another process opened and passed to this process."""
+
+    name: str
+    socket: socket.socket
+
+
+def bind(listener: Listener, passed: list[Passed]) -> Bound:
+    """Return the socket of a listener: the one of `passed` with its address, which is removed there, or a new one.
+
+    Raises `CannotListen` if a new socket cannot be opened.
+    """
     try:
+        for index, one in enumerate(passed):
+            if endpoint(one.socket.getsockname()) == _endpoint(listener):
+                del passed[index]
+                return _bound(listener, one.socket)
         return _unix(listener) if listener.unix else _inet(listener)
     except OSError as error:
         raise CannotListen(f"cannot listen on {listener.listen}: {error.strerror or error}") from None
@@ -58,8 +74,7 @@ def _inet(listener: Listener) -> Bound:
     family = socket.AF_INET6 if ":" in listener.host else socket.AF_INET
     bound = socket.create_server((listener.host, listener.port), family=family)
     bound.setblocking(False)
-    name = bound.getsockname()
-    return Bound(listener, bound, endpoint(name), f"http://{address(listener.host, name[1])}")
+    return _bound(listener, bound)
 
 
 def _unix(listener: Listener) -> Bound:
@@ -74,7 +89,28 @@ def _unix(listener: Listener) -> Bound:
         bound.listen()
         bound.setblocking(False)
         unless_kept.pop_all()
-    return Bound(listener, bound, endpoint(bound.getsockname()), f"unix:{path}", _file(path))
+    return _bound(listener, bound, _file(path))
+
+
+def _bound(listener: Listener, opened: socket.socket, file: tuple[int, int] | None = None) -> Bound:
+    name = opened.getsockname()
+    url = f"unix:{listener.unix}" if listener.unix else f"http://{address(listener.host, name[1])}"
+    return Bound(listener, opened, endpoint(name), url, file)
+
+
+def _endpoint(listener: Listener) -> str:
+    """Return the name that the listener's socket will have. Raises `OSError` if its host cannot be looked up."""
+    if listener.unix:
+        return endpoint(listener.unix)
+    family = socket.AF_INET6 if ":" in listener.host else socket.AF_INET
+    return endpoint(socket.getaddrinfo(listener.host, listener.port, family, socket.SOCK_STREAM)[0][4])
+
+
+def refuse_rest(passed: list[Passed]) -> None:
+    """Raise `CannotListen` if a socket was passed that no listener uses: its connections would wait for ever."""
+    for one in passed:
+        where = endpoint(one.socket.getsockname())
+        raise CannotListen(f'a socket on {where} ("{one.name}") was passed, and no listener has this address; add one')
 
 
 def _make_room(path: str) -> None:

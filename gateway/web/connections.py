@@ -2,8 +2,8 @@
 
 - aiohttp accepts connections without a limit, and waits for a head without a deadline. So `Connection` extends
   aiohttp's protocol object. This file alone uses members of aiohttp that are not part of its public API:
-  `_waiter`, `_force_close`, `_current_request` and `_task_handler` of `RequestHandler`, `_kwargs` of `Server`, and
-  `_make_server` of `AppRunner`.
+  `_waiter`, `_messages`, `_force_close`, `_current_request` and `_task_handler` of `RequestHandler`, `_kwargs` of
+  `Server`, and `_make_server` of `AppRunner`.
 - If there are too many connections, the connection that has been idle for longest is closed for the new one. A
   connection with a call in flight is never closed for another one.
 - The limits are read from the current configuration, so a reload changes them.
@@ -122,7 +122,7 @@ class Connections:
 class Connection(web.RequestHandler):
     """One connection of a client."""
 
-    __slots__ = ("_connections", "_head_timer", "_is_refused", "_raw", "_unread_timer")
+    __slots__ = ("_connections", "_head_timer", "_is_last", "_is_refused", "_raw", "_unread_timer")
 
     def __init__(self, connections: Connections, manager: web.Server, **options: Any) -> None:
         super().__init__(manager, keepalive_timeout=connections.limits().idle_seconds, **options)
@@ -130,6 +130,8 @@ class Connection(web.RequestHandler):
         self._head_timer: asyncio.TimerHandle | None = None
         self._unread_timer: asyncio.TimerHandle | None = None
         self._is_refused = False
+        self._is_last = False
+        """Whether the connection is to be closed after the reply to the current request."""
         self._raw: asyncio.Transport | None = None
         """The transport, which aiohttp forgets when it closes the connection."""
 
@@ -137,6 +139,16 @@ class Connection(web.RequestHandler):
     def awaits_head(self) -> bool:
         """True if aiohttp waits for the head of a request: nothing of the last request is left to read or to send."""
         return self._waiter is not None and not self._waiter.done()
+
+    def close(self) -> None:
+        """Accept no further request. If the head of a request was read, read its body and send the reply first.
+
+        aiohttp ignores all bytes that come after a close, so it is delayed.
+        """
+        if self._current_request is None and not self._messages:
+            super().close()
+        else:
+            self._is_last = True
 
     def abort(self) -> None:
         """Close the connection at once, and give up what is not sent yet."""
@@ -196,6 +208,8 @@ class Connection(web.RequestHandler):
         finally:
             self._stop_head_timer()
             self._connections.idle(self)
+            if self._is_last:
+                super().close()
 
     def handle_error(
         self,

@@ -126,6 +126,10 @@ class Truncated(UpstreamFailed):
         super().__init__(Problem(UPSTREAM, message, retryable=True))
 
 
+class Stalled(UpstreamFailed):
+    """A reply of which nothing more came in time."""
+
+
 class BadFrame(UpstreamFailed):
     """Invalid data in the provider's reply, such as a wrong checksum, an impossible length or text that is not JSON."""
 

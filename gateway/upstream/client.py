@@ -26,6 +26,7 @@ from gateway.contract.errors import (
     UNAVAILABLE,
     NotReached,
     Problem,
+    Stalled,
     Truncated,
     UpstreamFailed,
 )
@@ -120,7 +121,7 @@ class UpstreamResponse:
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the pieces of the body as they arrive.
 
-        Raises `Truncated` if the connection breaks, and `UpstreamFailed` if no data arrives within the read timeout.
+        Raises `Truncated` if the connection breaks, and `Stalled` if no data arrives within the read timeout.
         """
         content = self._response.content
         while True:
@@ -153,9 +154,9 @@ class UpstreamResponse:
     def close(self) -> None:
         self._response.close()
 
-    def _timed_out(self) -> UpstreamFailed:
+    def _timed_out(self) -> Stalled:
         message = f"{self._provider} sent nothing for {self._read_seconds:g} seconds"
-        return UpstreamFailed(Problem(TIMEOUT, message, retryable=True))
+        return Stalled(Problem(TIMEOUT, message, retryable=True))
 
 
 class Upstream:

@@ -11,7 +11,7 @@ import pytest
 from gateway.call.key_redaction import EventRedaction, redaction
 from gateway.call.middleware.send import _rest
 from gateway.contract.capabilities import capabilities
-from gateway.contract.errors import Truncated, UpstreamFailed
+from gateway.contract.errors import TIMEOUT, BadFrame, Problem, Stalled, Truncated, UpstreamFailed
 from gateway.contract.flag import Head, Target
 from gateway.contract.registry import discover
 from gateway.testkit import scenarios
@@ -65,14 +65,14 @@ def target(flag):
     return Target("p", flag, CLAUDE, FLAGS[flag].dialect_for(caps), caps)
 
 
-def is_error(flag, data, *, broken):
-    """Return whether the stream `data` ends with an error for the client."""
+def is_error(flag, data, fault=None):
+    """Return whether the stream `data`, which the fault ends, ends with an error for the client."""
     request = FLAGS[flag].parse(request_of(FLAGS[flag], {"stream_options": {"include_usage": True}}, stream=True))
     decoder = FLAGS[flag].decoder(request, target(flag), Head(200, {}))
     events = EventRedaction(redaction("a-key-of-the-provider", "", ()))
     try:
         list(events.feed(data, decoder.feed(data)))
-        list(_rest(decoder, events, Truncated("broken") if broken else None))
+        list(_rest(decoder, events, fault))
     except UpstreamFailed:
         return True
     return False
@@ -80,7 +80,8 @@ def is_error(flag, data, *, broken):
 
 def wrong_cuts(flag, data, whole, *, broken):
     """Return the cuts with a wrong result: an error after at least `whole` bytes, or no error after fewer."""
-    return [cut for cut in range(1, len(data) + 1) if is_error(flag, data[:cut], broken=broken) == (cut >= whole)]
+    fault = Truncated("broken") if broken else None
+    return [cut for cut in range(1, len(data) + 1) if is_error(flag, data[:cut], fault) == (cut >= whole)]
 
 
 def end_of_whole(flag, data):
@@ -96,13 +97,23 @@ def test_a_golden_stream_cut_at_any_byte_is_whole_or_an_error(flag, data, broken
     assert wrong_cuts(flag, data, end_of_whole(flag, data), broken=broken) == []
 
 
+LATE_FAULTS = [Truncated(), Stalled(Problem(TIMEOUT, "silent")), BadFrame("a line is too long")]
+
+
+@pytest.mark.parametrize("fault", LATE_FAULTS, ids=lambda fault: type(fault).__name__)
+@pytest.mark.parametrize(("flag", "data"), STREAMS)
+def test_a_fault_of_the_connection_after_the_final_event_is_none(flag, data, fault):
+    assert not is_error(flag, data, fault)
+    assert is_error(flag, data[: end_of_whole(flag, data) // 2], fault)
+
+
 @pytest.mark.parametrize("exchange", exchanges("converse-stream", "invoke-with-response-stream", status=200))
 def test_a_recorded_stream_cut_at_any_byte_is_an_error(exchange):
     flag = "bedrock_converse" if exchange["path"].endswith("converse-stream") else "bedrock_model_invoke"
     data, _ = served(exchange)
     cuts = range(1, len(data), 1 + len(data) // 2000)
-    assert [cut for cut in cuts if not is_error(flag, data[:cut], broken=False)] == []
-    assert not is_error(flag, data, broken=False)
+    assert [cut for cut in cuts if not is_error(flag, data[:cut])] == []
+    assert not is_error(flag, data)
 
 
 TEXT = b'data: {"choices": [{"index": 0, "delta": {"content": "Hi"}, "finish_reason": null}]}'

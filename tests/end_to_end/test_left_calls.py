@@ -4,6 +4,7 @@ The source of the cases is BerriAI/litellm#13245: the provider also bills a repl
 """
 
 import asyncio
+import gc
 import json
 import socket
 from contextlib import ExitStack, contextmanager
@@ -72,6 +73,16 @@ async def recorded(gw):
     assert BUDGET - gw.book.level("team").balance == round(record["cost_usd"] * 10**9)
     assert gw.book.level("team").reserved == 0
     return record
+
+
+async def test_a_failure_after_the_client_has_left_is_no_trouble_of_asyncio(tmp_path, bedrock_sim, caplog):
+    bedrock_sim.default = replace(TEXT, delay=ANSWERS, error="InternalServerException")
+    async with limited(tmp_path, bedrock_sim, quota(BUDGET)) as gw:
+        await leave(gw, *WAYS["chat to converse"][:2])
+        await gw.calls()
+        gc.collect()
+        await gw.log_is_written()
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
 
 
 @pytest.mark.parametrize("way", WAYS)

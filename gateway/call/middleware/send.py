@@ -17,7 +17,7 @@ from gateway.call.chain import Attempt, Batch, Batches, Call, Response, Stream, 
 from gateway.call.key_redaction import EventRedaction
 from gateway.call.middleware.meter import is_stream, read_facts
 from gateway.call.sender import Sender
-from gateway.contract.errors import UNAVAILABLE, BadFrame, Problem, Refused, Truncated, UpstreamFailed, invalid
+from gateway.contract.errors import UNAVAILABLE, BadFrame, Problem, Refused, Stalled, Truncated, UpstreamFailed, invalid
 from gateway.contract.flag import Decoder, Event, Head
 from gateway.contract.losses import Way
 from gateway.contract.provider_errors import not_a_reply
@@ -161,8 +161,9 @@ async def _batches(events: Iterable[Event]) -> AsyncGenerator[Batch, None]:
 def _rest(decoder: Decoder, redacted: EventRedaction, fault: UpstreamFailed | None) -> Iterator[Event]:
     """Yield the events that have not been returned yet. Then raise the fault, if there is one.
 
-    A broken connection is no fault if the decoder has the stream's final event. After any fault, the decoder's last
-    events without a payload are left out, because they mark the end of a complete stream.
+    If the decoder has the stream's final event, the reply is complete. A connection that breaks, says nothing more, or
+    brings invalid bytes is then no fault. After any fault, the decoder's last events without a payload are left out,
+    because they mark the end of a complete stream.
     """
     try:
         for event in redacted.feed(b"", decoder.close()):
@@ -173,7 +174,7 @@ def _rest(decoder: Decoder, redacted: EventRedaction, fault: UpstreamFailed | No
     except UpstreamFailed as error:
         fault = error
     yield from redacted.rest()
-    if fault is not None and not (isinstance(fault, Truncated) and decoder.done):
+    if fault is not None and not (isinstance(fault, Truncated | Stalled | BadFrame) and decoder.done):
         raise fault
 
 

@@ -1,0 +1,137 @@
+"""Exchanges with a provider that break at every byte offset of the request and of the reply, on every conversion.
+
+- A call whose exchange breaks has a right reply or an error in the client's dialect, within a deadline, and one record.
+- Nothing is left behind: no task, socket, buffered byte or reservation; a broken connection is closed and not used again.
+- One offset of each kind of fault is tried; with IRISGATE_ALL_OFFSETS=1, all of them, which takes about an hour, and
+  with IRISGATE_ALL_OFFSETS=7, each seventh.
+"""
+
+import asyncio
+import gc
+import logging
+import os
+from random import Random
+
+import pytest
+
+from gateway.testkit.scenarios import Canned, Scenario, Tokens, Tool
+from tests.helpers.fault_proxy import ENDS, Fault
+from tests.helpers.lanes import descriptors, gateway_tasks, lanes
+from tests.helpers.outcomes import is_right
+from tests.helpers.waiting import eventually
+from tests.helpers.wires import PROVIDERS, WIRES
+
+_log = logging.getLogger(__name__)
+"""The log of the counts; pytest's option --log-cli-level=INFO shows it."""
+
+STEP = int(os.environ.get("IRISGATE_ALL_OFFSETS", "0"))
+"""Distance of the offsets that are tried; 0 for a sample."""
+LANES = {True: 64 if STEP else 16, False: 16}
+"""Calls at a time, by whether a fault may make a call wait for the read timeout."""
+READ_SECONDS = {True: 0.5, False: 5.0}
+"""Read timeout of the providers, by whether a fault may make a call wait for it."""
+HANG_SECONDS = 20.0
+"""Seconds after which a call has hung, on a loaded machine too."""
+REPLY = Scenario(Canned(("Let me see.",), tools=(Tool("a", {"x": 1}),), tokens=Tokens(5, 6)))
+FAULTS = {
+    # whether the faults may make a call wait for the read timeout: kinds by side
+    False: (("request", "close"), ("request", "reset"), ("reply", "close"), ("reply", "reset"), ("reply", "split")),
+    True: (("request", "stall"), ("request", "corrupt"), ("reply", "stall"), ("reply", "corrupt")),
+}
+
+
+def offsets(length, seed):
+    """Return the offsets to try in `length` bytes. Both the sample and the first offset are repeatable."""
+    chosen = Random(seed)
+    return range(chosen.randrange(STEP), length, STEP) if STEP else [chosen.randrange(length)]
+
+
+class Trial:
+    """A client of one conversion, streamed or not, whose exchanges break in many ways."""
+
+    def __init__(self, opened, wire, *, stream, waits):
+        self.opened = opened
+        self.wire = wire
+        self.stream = stream
+        self.waits = waits
+        self.right = None
+        self.calls = []
+        """The id of each call, and whether its reply was right."""
+
+    async def faults(self):
+        """Make a call without a fault, and return the faults to try at offsets of its request and reply."""
+        async with self.opened.lane() as lane:
+            self.right = await self._call(lane)
+            crossed = lane.proxy.last.crossed
+        name = f"{self.wire}{self.stream}"
+        last = Fault("reply", "stall", crossed["reply"] - 1)
+        return [
+            Fault(side, kind, at)
+            for side, kind in FAULTS[self.waits]
+            for at in offsets(crossed[side], f"{name}{side}{kind}")
+        ] + [last] * self.waits
+
+    async def broken(self, fault):
+        """Make a call that the fault breaks, and a second one if the connection may have been left in disorder."""
+        async with self.opened.lane() as lane:
+            await self._call(lane, fault)
+            if fault.kind == "corrupt":
+                await self._call(lane)
+
+    async def _call(self, lane, fault=None):
+        async with asyncio.timeout(HANG_SECONDS):
+            reply = await lane.call(self.wire.say, fault, stream=self.stream)
+        exact = None if fault is not None and fault.kind == "corrupt" else self.right or reply
+        native = self.wire.client == self.wire.provider
+        try:
+            right = is_right(self.wire.say, reply, stream=self.stream, right=exact, native=native)
+        except Exception as error:
+            raise AssertionError(f"{self.wire.client}: {fault}: {reply.status} {reply.body}") from error
+        if fault is None or fault.kind == "split":
+            assert right or self.waits, reply.body
+        elif fault.side == "request" and fault.kind in ENDS:
+            assert not right
+        self.calls.append((reply.headers["x-request-id"], right))
+        return reply
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["close, reset, split", "stall, corrupt"])
+@pytest.mark.parametrize("flag", PROVIDERS)
+async def test_an_exchange_broken_anywhere_is_right_or_an_error(flag, waits, tmp_path, caplog):
+    caplog.set_level("CRITICAL", "aiohttp.server")  # of the simulated provider, which is broken off
+    before = descriptors()
+    async with lanes(flag, LANES[waits], tmp_path, read_seconds=READ_SECONDS[waits]) as opened:
+        opened.simulated.default = REPLY
+        tasks = gateway_tasks()
+        trials = [
+            Trial(opened, wire, stream=stream, waits=waits)
+            for wire in WIRES
+            if wire.provider == flag
+            for stream in (True, False)
+        ]
+        faults = [(trial, fault) for trial in trials for fault in await trial.faults()]
+        await _in_turn(faults, LANES[waits])
+        await opened.all_given_back()
+        await eventually(lambda: gateway_tasks() <= tasks)
+        records = await opened.records()
+    calls = dict(call for trial in trials for call in trial.calls)
+    assert len(calls) == sum(len(trial.calls) for trial in trials)
+    assert records.keys() == calls.keys()
+    assert [call for call, right in calls.items() if (records[call]["outcome"] == "ok") != right] == []
+    await eventually(lambda: descriptors() <= before)
+    gc.collect()
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
+    _log.info("%s: %d calls, %d right replies", flag, len(calls), sum(calls.values()))
+
+
+async def _in_turn(faults, at_once):
+    """Try the faults, `at_once` of them at a time."""
+    waiting = iter(faults)
+
+    async def worker():
+        for trial, fault in waiting:
+            await trial.broken(fault)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(at_once):
+            group.create_task(worker())

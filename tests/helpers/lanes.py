@@ -1,0 +1,130 @@
+"""A gateway with many providers of one flag, each behind a proxy that breaks its exchanges; all faults share the gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from tests.helpers.fault_proxy import FaultProxy
+from tests.helpers.gateway import CAP, KEY, gate
+from tests.helpers.waiting import eventually
+from tests.helpers.wires import PROVIDERS
+
+GATEWAY = f"{os.sep}gateway{os.sep}"
+"""A part of the path of each source file of the gateway."""
+QUOTA = "all"
+CAPACITY = 10**15
+"""Nanodollars in the quota of all calls."""
+GRANTS = [
+    {
+        "src": ["*"],
+        "app": {CAP: [{"role": "admin"}, {"models": "**", "quotas": [{"bucket": QUOTA}]}, {"read_metrics": True}]},
+    }
+]
+PRICES = {"openai": "openai", "anthropic": "anthropic", "bedrock": "bedrock-us"}
+"""The price list of a provider's models, by the first word of its flag."""
+
+
+class Lane:
+    """A provider of the gateway, its proxy, and a client that makes one call at a time."""
+
+    def __init__(self, gw, proxy, name, model):
+        self.gw = gw
+        self.proxy = proxy
+        self.model = f"{name}/{model}"
+
+    async def call(self, say, fault=None, *, stream):
+        """Make a call of a client, of which the fault breaks the exchange with the provider, and return the reply."""
+        self.proxy.fault = fault
+        body = say.body(say.user(say.text("Hi")))
+        if "model" in body:
+            body = {**body, "model": self.model, "stream": stream}
+        if stream and say.flag == "openai_chat":
+            body["stream_options"] = {"include_usage": True}
+        return await self.gw.post(say.path(self.model, stream=stream), body)
+
+
+class Lanes:
+    """A gateway, its simulated provider, and the lanes between them."""
+
+    def __init__(self, gw, simulated, lanes):
+        self.gw = gw
+        self.simulated = simulated
+        self._lanes = lanes
+        self._free = asyncio.Queue()
+        for lane in lanes:
+            self._free.put_nowait(lane)
+
+    @asynccontextmanager
+    async def lane(self):
+        """Wait for a free lane, and hold it."""
+        lane = await self._free.get()
+        try:
+            yield lane
+        finally:
+            self._free.put_nowait(lane)
+
+    async def all_given_back(self):
+        """Wait until no call holds anything: task, budget of bytes, reservation, stream or broken connection."""
+        gateway = self.gw.running.gateway
+        await eventually(lambda: not gateway.open_calls)
+        await eventually(lambda: not any(lane.proxy.broken for lane in self._lanes))
+        await eventually(lambda: all(len(lane.proxy.open) <= 1 for lane in self._lanes))
+        assert sum(lane.proxy.reused for lane in self._lanes) == 0
+        assert [level.reserved for level in gateway.quotas.levels() if level.reserved] == []
+        for name in ("open_streams", "calls_in_flight", "buffered_bytes"):
+            assert gateway.metrics.registry.get_sample_value(f"irisgate_{name}") == 0, name
+
+    async def records(self):
+        """Return the records of all calls, by id. Each call has one, and the quota is charged what the calls cost."""
+        await self.gw.log_is_written()
+        entries = self.gw.lines.entries("call.finished")
+        records = {entry["id"]: entry for entry in entries}
+        assert len(records) == len(entries)
+        spent = sum(round(entry["cost_usd"] * 10**9) for entry in entries)
+        assert CAPACITY - self.gw.running.gateway.quotas.level(QUOTA).balance == spent
+        assert self.gw.lines.entries("call.crashed") == []
+        return records
+
+
+@asynccontextmanager
+async def lanes(flag, count, state, *, read_seconds):
+    """Run a gateway with `count` lanes to a simulated provider of this flag."""
+    simulator, model = PROVIDERS[flag]
+    async with AsyncExitStack() as stack:
+        simulated = await stack.enter_async_context(simulator(keys={KEY}))
+        proxies = [await stack.enter_async_context(FaultProxy(simulated.url)) for _ in range(count)]
+        providers = {
+            f"lane{number}": {
+                "baseurl": proxy.url,
+                "apikey": KEY,
+                "authorization": "x-api-key" if flag == "anthropic_messages" else "bearer",
+                "models": [model],
+                "cost_basis": PRICES[flag.partition("_")[0]],
+                "compatibility": {flag: True},
+            }
+            for number, proxy in enumerate(proxies)
+        }
+        more = {
+            "quotas": {QUOTA: {"capacity": f"${CAPACITY // 10**9}"}},
+            "resilience": {"timeouts": {"read_seconds": read_seconds}},
+        }
+        gw = await stack.enter_async_context(gate(state, providers, grants=GRANTS, more=more))
+        yield Lanes(
+            gw, simulated, [Lane(gw, proxy, name, model) for name, proxy in zip(providers, proxies, strict=True)]
+        )
+
+
+def descriptors():
+    """Return the number of descriptors that the process has open; 0 where the system does not tell."""
+    folder = Path("/proc/self/fd")
+    return len(list(folder.iterdir())) if folder.exists() else 0
+
+
+def gateway_tasks():
+    """Return the tasks that run a function of the gateway, by the function's name."""
+    tasks = [task.get_coro() for task in asyncio.all_tasks()]
+    return Counter(coro.__qualname__ for coro in tasks if GATEWAY in getattr(coro, "cr_code", coro).co_filename)

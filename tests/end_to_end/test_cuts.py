@@ -145,6 +145,17 @@ def test_a_chat_stream_is_whole_when_nothing_is_missing(server, ending, broken):
     assert wrong_cuts("openai_chat", data, whole, broken=broken) == []
 
 
+@pytest.mark.parametrize("fault", [None, *LATE_FAULTS], ids=lambda fault: type(fault).__name__)
+def test_a_complete_chat_stream_without_its_end_gets_one(fault):
+    request = FLAGS["openai_chat"].parse(
+        request_of(FLAGS["openai_chat"], {"stream_options": {"include_usage": True}}, stream=True)
+    )
+    decoder = FLAGS["openai_chat"].decoder(request, target("openai_chat"), Head(200, {}))
+    events = EventRedaction(redaction("a-key-of-the-provider", "", ()))
+    list(events.feed(b"", decoder.feed(b"".join(each + b"\n\n" for each in (DUE, STOP, USAGE)))))
+    assert [event.raw for event in _rest(decoder, events, fault)] == [DONE + b"\n\n"]
+
+
 @wires()
 async def test_a_stream_cut_between_any_events_ends_with_an_error(wire, tmp_path):
     """Check over sockets that a cut stream has an error event, no end, and one record, with a cost or an estimate."""

@@ -25,7 +25,7 @@ ENDS = ("close", "reset", "stall")
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens when `at` bytes of one side of an exchange have crossed the proxy."""
+    """The break of an exchange, when `at` bytes of its request or its reply have crossed the proxy."""
 
     side: Literal["request", "reply"]
     kind: Kind

@@ -161,21 +161,29 @@ async def _batches(events: Iterable[Event]) -> AsyncGenerator[Batch, None]:
 def _rest(decoder: Decoder, redacted: EventRedaction, fault: UpstreamFailed | None) -> Iterator[Event]:
     """Yield the events that have not been returned yet. Then raise the fault, if there is one.
 
-    If the decoder has the stream's final event, the reply is complete. A connection that breaks, says nothing more, or
-    brings invalid bytes is then no fault. After any fault, the decoder's last events without a payload are left out,
-    because they mark the end of a complete stream.
+    The decoder's last events without a payload are yielded only if the reply is complete, because they mark the end of
+    a complete stream.
     """
     try:
         for event in redacted.feed(b"", decoder.close()):
-            if event.payload or fault is None:
+            if event.payload or _is_complete(decoder, fault):
                 yield event
     except Truncated as error:
         fault = fault or error
     except UpstreamFailed as error:
         fault = error
     yield from redacted.rest()
-    if fault is not None and not (isinstance(fault, Truncated | Stalled | BadFrame) and decoder.done):
+    if fault is not None and not _is_complete(decoder, fault):
         raise fault
+
+
+def _is_complete(decoder: Decoder, fault: UpstreamFailed | None) -> bool:
+    """Return whether a stream that ended with `fault` is complete.
+
+    If the decoder has the stream's final event, a connection that breaks, says nothing more, or brings invalid bytes is
+    no fault.
+    """
+    return fault is None or (decoder.done and isinstance(fault, Truncated | Stalled | BadFrame))
 
 
 async def _body(attempt: Attempt, reply: UpstreamResponse) -> bytes:
